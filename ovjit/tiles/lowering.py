@@ -117,8 +117,10 @@ class Tiled(Summed):
     def _suits_pairs(self, form: Format) -> bool:
         """Whether copies of pixels, two side by side, are worth it: for many channels, if weights are packed
         at compilation. Words of a run are even in number."""
+        if self.gathered or self.unpacks or self.picks is not None:
+            return False  # weights that chunks unpack are not arranged before
         arranged = self.arranged()
-        if arranged is None or self.gathered or self.unpacks or self.picks is not None:
+        if arranged is None:
             return False
         _, dims, order = arranged
         *runs, depth, outs = (dims[axis] for axis in order)

@@ -273,8 +273,10 @@ def kept_blocks(
     if each < 16 or stride < 1 or each % stride:
         return seen
     n, per = tokens // stride, each // stride
-    a, b = (x[: n * stride].astype(np.float32).reshape(n, stride, -1) for x in (q, k))
-    scores = a[:, ::-1].reshape(n, -1) @ b.reshape(n, -1).T * np.float32(scale / stride)
+    shape = n, stride, q.shape[1]
+    a, b = (x[: n * stride].astype(np.float32).reshape(shape) for x in (q, k))
+    row = n, stride * q.shape[1]
+    scores = a[:, ::-1].reshape(row) @ b.reshape(row).T * np.float32(scale / stride)
     scores = np.where(np.tril(np.ones((n, n), bool)), scores, -np.inf)
     weights = np.exp(scores - scores.max(1, keepdims=True)) if n else scores
     weights = weights / weights.sum(1, keepdims=True)
@@ -339,7 +341,7 @@ def paged_attention(
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         for h in range(heads):
             for cache, kind, given in ((key_cache, keys, key), (value_cache, values, value)):
-                fresh = given[rows].reshape(new, heads, -1)[:, h]
+                fresh = given[rows].reshape(new, heads, kind.size)[:, h]
                 for b in range(past // block, -(-(past + new) // block)) if writing and new else ():
                     low = max(past, b * block)
                     part = fresh[low - past : (b + 1) * block - past]
@@ -386,7 +388,7 @@ def paged_attention(
                 weights = np.where(total > 0, weights / np.where(total > 0, total, 1), 0)
                 out[rows, head] = weights @ v
                 scores[-1] += weights[counted].sum(0)
-    whole = out.reshape(len(query), -1).astype(query.dtype)
+    whole = out.reshape(len(query), heads * group * wide).astype(query.dtype)
     different = np.zeros(0, np.float32)
     if diverse:
         different = diversity(keys, key_cache, *tables, *evicted)

@@ -504,17 +504,17 @@ def _as_lists(value: Any) -> Any:
     return {k: _as_lists(v) for k, v in value.items()} if isinstance(value, dict) else value
 
 
-def _of_framework(name: str) -> Callable[[], Target]:
+def _elsewhere(module: str, name: str) -> Callable[[], Target]:
     def make() -> Target:
-        return getattr(importlib.import_module("tests.fuzz.framework_targets"), name)()
+        return getattr(importlib.import_module(f"tests.fuzz.{module}"), name)()
 
     return make
 
 
 TARGETS: dict[str, Callable[[], Target]] = {
     "ir": Ir, "onnx": Onnx, "blob": Blob, "kept": Kept, "gguf": Gguf, "tflite": Tflite,
-    "checkpoint": Checkpoint, "protocol": Protocol, "program": _of_framework("Program"),
-    "jaxpr": _of_framework("Jaxpr"),
+    "checkpoint": Checkpoint, "protocol": Protocol, "paged": _elsewhere("paged_target", "Paged"),
+    "program": _elsewhere("framework_targets", "Program"), "jaxpr": _elsewhere("framework_targets", "Jaxpr"),
 }  # fmt: skip
 #: What a target needs besides ovjit.
 NEEDS = {"gguf": "gguf", "checkpoint": "gguf", "tflite": "tflite", "program": "torch", "jaxpr": "jax"}

@@ -10,7 +10,8 @@ import pytest
 
 from ovjit.disk import notice
 from ovjit.readers.onnx import wire
-from tests.fuzz import guided, guided_targets
+from ovjit_ops.attention.paged_reference import paged_attention
+from tests.fuzz import guided, guided_targets, paged_target
 from tests.support.environments import install, new_environment
 from tests.support.run import command
 
@@ -56,6 +57,23 @@ def test_what_is_wrong_is_told(monkeypatch, tmp_path, capsys) -> None:
     told = capsys.readouterr().out
     assert "IndexError in check, test_guided.py" in told and "written otherwise" in told
     assert "seconds of CPU time" in told
+
+
+def test_other_numbers_of_paged_attention_are_told(monkeypatch) -> None:
+    """Answers, caches, and what is refused."""
+    target = paged_target.Paged()
+    seed = target.seeds()[0]
+    assert not target.check(seed)
+
+    def planted(*inputs, **attrs):
+        out, *others = paged_attention(*inputs, **attrs)
+        return out + 1e-2, *others
+
+    monkeypatch.setattr(paged_target, "paged_attention", planted)
+    assert "result 0 is off by 0.01" in target.check(seed)
+    monkeypatch.setattr(paged_target, "paged_attention", lambda *inputs, **attrs: inputs)
+    hostile = seed.replace(b'"past_lens": [0,', b'"past_lens": [-1,')
+    assert "what the reference computes is refused" in target.check(hostile)
 
 
 def test_findings_of_one_cause_have_one_kind() -> None:

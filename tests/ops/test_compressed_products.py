@@ -10,6 +10,9 @@ import pytest
 import ovjit as ov
 from ovjit.codegen.cpu.formats import quantizes_rows
 from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import EXTRA, target_of
+from ovjit.compiler import compile as compile_program
+from ovjit.compiler.options import Options
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
@@ -44,13 +47,18 @@ def test_products_equal_the_reference(case):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * max(1, np.abs(want).max()))
 
 
+def is_upcast(arrays, attrs):
+    """Whether products of bf16 are computed in f32."""
+    return attrs["group"] % 2 and attrs["group"] < arrays[1].shape[0]
+
+
 @pytest.mark.skipif("bf16" not in float_types(), reason="this CPU has no bf16 instructions")
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_products_of_bf16_equal_the_reference_to_its_rounding(case):
     import ml_dtypes
 
     arrays, attrs = CASES[case]
-    if attrs["group"] % 2 and attrs["group"] < arrays[1].shape[0]:
+    if is_upcast(arrays, attrs):
         pytest.skip("groups of an odd number of elements are upcast")
     arrays = [arrays[0].astype(ml_dtypes.bfloat16), *arrays[1:]]
     got = product(arrays, attrs, "bf16")
@@ -58,6 +66,21 @@ def test_products_of_bf16_equal_the_reference_to_its_rounding(case):
         RECORD.evaluate([arrays[0].astype(np.float64), *arrays[1:]], RECORD.check_attributes(attrs))[0], 0
     )
     np.testing.assert_allclose(got, want, rtol=0.02, atol=0.01 * max(1, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("name", ["avx512", "avx2", "generic", "neon"])
+def test_products_have_kernels_for_cpus_with_all_features(name: str, dtype: str) -> None:
+    """On whatever machine this is: nothing is compiled."""
+    target = target_of(name, [feature for feature, of in EXTRA.items() if of == name])
+    for arrays, attrs in CASES:
+        if dtype == "bf16" and is_upcast(arrays, attrs):
+            continue
+        b = Builder()
+        x = b.add("Parameter", (), {"shape": arrays[0].shape, "element_type": dtype}).output
+        node = b.add(RECORD, [x, *map(b.constant, arrays[1:])], attrs)
+        made = compile_program(b.finish([node.output]), target, Options())
+        assert made.host_nodes() == []
 
 
 RANGES = {"i8": (-127, 127), "u8": (0, 255), "i4": (-8, 7), "u4": (0, 15), "u3": (0, 7), "u2": (0, 3)}

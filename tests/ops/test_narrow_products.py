@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import U8I8, find_format
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import TARGETS
@@ -259,6 +260,7 @@ tests.check_convolution("groups", "usual")
 """
 
 
+@pytest.mark.skipif(not machine.is_x86(), reason="the runner is native")
 def test_avx512_without_vnni():
     """Its kernels are run by Python's interpreter."""
     environment = {**os.environ, "OVJIT_INTERP": "kernels", "OVJIT_WINOGRAD": "2", "PYTHONPATH": str(ROOT)}

@@ -12,6 +12,7 @@ import pytest
 
 import ovjit
 from ovjit import opset13
+from ovjit.codegen.cpu import machine
 from ovjit_ops.elementwise.conversion import FakeConvert, convert
 
 SEED = 20261201
@@ -93,8 +94,9 @@ def test_every_number_as_openvino_has_it(to: str, source: str) -> None:
             bits = np.stack([bits & 15, bits >> 4], -1).reshape(-1)[: x.size]
         wrong = np.flatnonzero(bits != convert(x, to).view(np.uint8))
         if to == "f8e5m2":
-            # the bits of a NaN are those of the CPU's conversion to f16
-            both = np.isnan(x[wrong].astype(np.float32)) & (bits[wrong] & 127 > 124)
+            # the bits of a NaN are those of the CPU's conversion to f16, which on Arm may leave an infinity
+            least = 125 if machine.is_x86() else 124
+            both = np.isnan(x[wrong].astype(np.float32)) & (bits[wrong] & 127 >= least)
             wrong = wrong[~_doubled(x[wrong]) & ~both]
     assert not wrong.size, [(x[i], int(bits[i])) for i in wrong[:5]]
 
@@ -110,6 +112,9 @@ COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
+@pytest.mark.skipif(
+    not machine.is_x86(), reason="OpenVINO on Arm rounds no sums to 8 bits and does not convert to f4e2m1"
+)
 @pytest.mark.parametrize("rows", [3, -1])
 @pytest.mark.parametrize("kind", ["f8e4m3", "f8e5m2", "f4e2m1"])
 def test_operations_compute_them_in_f32_as_openvino_does(kind: str, rows: int) -> None:
