@@ -18,21 +18,33 @@ import numpy as np
 from ovjit.graph.graph import Node, Value
 from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import WIDEST, _before_transposes, scaled_integers
-from ovjit.rewrite.pattern import constant, op, value
+from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
 
 #: Constant inputs of these are looked through, so many deep, to see whether a value is one.
 DEEP = 8
-_SPLITS = frozenset(("Slice", "Split", "VariadicSplit"))
-_MOVES = frozenset(("Reshape", "Unsqueeze", "Squeeze"))
-_WEIGHED = op.Multiply(value("made"), value("share"))
+_MOVED = op["Reshape Unsqueeze Squeeze"](value("x"), ...)
+_RESHAPED = op.Reshape(value("rows"), value("shape"))
+_TILED = op.Tile(value("rows"), constant("counts"))
+_CONVERTED = op.Convert(value("x"))
+_SPREAD = op["Broadcast Convert Reshape Tile"](value("x"), ...)
+_PRODUCT = op.MatMul(value("x"), value("weights"), transpose_a=lambda turned: not turned)
+#: Parts of each row: of splits every output is one.
+_SLICE = op.Slice(value("x"), constant("start"), constant("stop"), constant("step"), constant("axis"))
+_SPLIT = op["Split VariadicSplit"](value("x"), constant("axis"), ...)
+_SCATTERED = op.ScatterElementsUpdate(
+    value("data"), value("places"), value("weights"), constant("along"),
+    reduction=lambda how: how in ("none", None),
+)  # fmt: skip
+_SHARE = op.Transpose(_SCATTERED.named("scattered"), constant("order"))
+_CHOSEN = op.TopK(..., axis=lambda axis: axis in (1, -1))
 
 
 class _Router(NamedTuple):
     """Which experts [T, K] rows take, and their weights [T, K]; how many experts there are."""
 
-    indices: Value
+    places: Value
     weights: Value
     experts: int
 
@@ -41,31 +53,28 @@ class _Refused(Exception):
     """What is made cannot be made by rows."""
 
 
-@rule(op.ReduceSum(_WEIGHED, constant("axis"), keep_dims=lambda kept: not kept))
+@rule(op.ReduceSum(op.Multiply(value("made"), value("share")), constant("axis"), keep_dims=False))
 def choose_experts(w: Writer, node: Node, made: Value, share: Value, axis: Value) -> Value | None:
     """The experts of each row alone."""
-    router = _router(share)
-    if router is None:
-        made, share = share, made
-        router = _router(share)
-    if router is None or axis.constant is None or np.ravel(axis.constant).tolist() != [0]:
+    router, first = _router(share), [int(a) for a in np.ravel(np.asarray(axis.constant))] == [0]
+    if router is None or node.output.dtype != "f32" or not first:
         return None
-    reshaped = made.node if made.node.op.name == "Reshape" else None
-    whole = made if reshaped is None else reshaped.inputs[0]
-    if node.output.dtype != "f32" or not _fits(whole, made, share, router):
+    reshaped = _RESHAPED.first(made)
+    whole = made if reshaped is None else reshaped["rows"]
+    if not _fits(whole, made, share, router):
         return None
     try:
         rows = _Rows(w, router).made(whole)
     except _Refused:
         return None
     weights = w("Reshape", router.weights, [-1, 1, 1], special_zero=False)
-    kept, wide = router.indices.shape[1], whole.shape[2]
+    kept, wide = router.places.shape[1], whole.shape[2]
     parts = w("Reshape", w("Multiply", rows, weights), [-1, kept, wide], special_zero=False)
     out = w("ReduceSum", parts, [1], keep_dims=False)
     if reshaped is None:
         return out
-    shape = w("Slice", reshaped.inputs[1], [1], [len(made.shape)], [1])
-    return w("Reshape", out, shape, **reshaped.attrs)
+    shape = w("Slice", reshaped["shape"], [1], [len(made.shape)], [1])
+    return w("Reshape", out, shape, **made.node.attrs)
 
 
 def _fits(whole: Value, made: Value, share: Value, router: _Router) -> bool:
@@ -84,38 +93,27 @@ def _fits(whole: Value, made: Value, share: Value, router: _Router) -> bool:
 
 def _router(share: Value) -> _Router | None:
     """The chosen experts and their weights that [E, T, 1] is made of."""
-    while share.node.op.name in _MOVES:
-        share = share.node.inputs[0]
-    if share.node.op.name != "Transpose" or share.shape is None or len(share.shape) != 2:
+    found = _SHARE.first(_behind(share, _MOVED))
+    if found is None or np.ravel(found["order"].constant).tolist() != [1, 0]:
         return None
-    scattered, order = share.node.inputs
-    if order.constant is None or np.ravel(order.constant).tolist() != [1, 0]:
+    places, weights, shape = found["places"], found["weights"], found["scattered"].shape
+    if any(v is None or len(v) != 2 for v in (shape, places.shape, weights.shape)):
         return None
-    node = scattered.node
-    if node.op.name != "ScatterElementsUpdate" or node.attrs.get("reduction", "none") != "none":
+    kept, experts = places.shape[1], shape[1]
+    along = int(np.ravel(found["along"].constant)[0]) in (1, -1)
+    distinct = _CHOSEN.matches(_behind(places, _CONVERTED).node.outputs[0])
+    if not (isinstance(experts, int) and isinstance(kept, int) and weights.shape[1] == kept):
         return None
-    data, indices, weights, axis = node.inputs
-    experts = scattered.shape[1] if scattered.shape is not None and len(scattered.shape) == 2 else None
-    chosen = _behind(indices, "Convert")
-    distinct = chosen.node.op.name == "TopK" and chosen.node.attrs["axis"] in (1, -1)
-    shapes = [v.shape for v in (indices, weights) if v.shape is not None and len(v.shape) == 2]
-    if not isinstance(experts, int) or not distinct or len(shapes) != 2 or not _is_zero(data):
-        return None
-    kept = shapes[0][1]
-    if not isinstance(kept, int) or shapes[1][1] != kept or axis.constant is None:
-        return None
-    return _Router(indices, weights, experts) if int(np.ravel(axis.constant)[0]) in (1, -1) else None
+    start = _behind(found["data"], _SPREAD).constant
+    empty = start is not None and not np.any(start)
+    return _Router(places, weights, experts) if along and distinct and empty else None
 
 
-def _behind(source: Value, *names: str) -> Value:
-    while source.node is not None and source.node.op.name in names:
-        source = source.node.inputs[0]
+def _behind(source: Value, pattern: Pattern) -> Value:
+    """What is before operations that match."""
+    while (found := pattern.first(source)) is not None:
+        source = found["x"]
     return source
-
-
-def _is_zero(source: Value) -> bool:
-    found = _behind(source, "Broadcast", "Convert", "Reshape", "Tile").constant
-    return found is not None and not np.any(found)
 
 
 def _is_fixed(source: Value, deep: int = DEEP) -> bool:
@@ -132,7 +130,7 @@ class _Rows:
     def __init__(self, w: Writer, router: _Router):
         self.w, self.router = w, router
         self.known: dict[int, Any] = {}
-        flat = w("Reshape", router.indices, [-1], special_zero=False)
+        flat = w("Reshape", router.places, [-1], special_zero=False)
         self.names = flat if flat.dtype == "i64" else w("Convert", flat, destination_type="i64")
 
     def made(self, source: Value) -> Value:
@@ -144,14 +142,13 @@ class _Rows:
 
     def _repeated(self, source: Value) -> Value | None:
         """Of a value that all experts have alike: its row for each expert that it chose."""
-        tiled = _behind(source, "Reshape")
-        shape = source.shape
+        shape, tiled = source.shape, _TILED.first(_behind(source, _MOVED))
         if shape is None or len(shape) != 3 or not isinstance(shape[2], int):
             return None
-        if tiled.node.op.name == "Tile":
-            rows, counts = tiled.node.inputs
+        if tiled is not None:
+            rows = tiled["rows"]
             wanted = [self.router.experts] + [1] * (len(rows.shape or ()) - 1)
-            if counts.constant is None or np.ravel(counts.constant).tolist() != wanted:
+            if np.ravel(tiled["counts"].constant).tolist() != wanted:
                 return None
             if rows.shape[-1] != shape[2] or (len(rows.shape) == 3 and rows.shape[0] != 1):
                 return None
@@ -161,19 +158,22 @@ class _Rows:
             return None
         if len(rows.shape) not in (2, 3):
             return None
-        w, (count, kept) = self.w, self.w.shape(self.router.indices)
+        w, (count, kept) = self.w, self.w.shape(self.router.places)
         each = w("Reshape", rows, [-1, 1, shape[2]], special_zero=False)
         each = w("Broadcast", each, [count, kept, shape[2]], mode="numpy")
         return w("Reshape", each, [-1, 1, shape[2]], special_zero=False)
 
     def _made_by(self, source: Value) -> Value:
         node = source.node
-        if node.op.name == "MatMul":
-            return self._product(node)
-        if node.op.name in _SPLITS and self._along_last(node):
-            first = self.made(node.inputs[0])
-            outs = self.w.outputs(node.op, first, *node.inputs[1:], **node.attrs)
-            return outs[list(node.outputs).index(source)]
+        product = _PRODUCT.first(source)
+        if product is not None:
+            return self._product(product["x"], product["weights"], bool(node.attrs["transpose_b"]))
+        part = (_SLICE | _SPLIT).first(node.outputs[0])
+        if part is not None:
+            if len(source.shape or ()) != 3 or np.ravel(part["axis"].constant).tolist() not in ([2], [-1]):
+                raise _Refused
+            outs = self.w.outputs(node.op, self.made(part["x"]), *node.inputs[1:], **node.attrs)
+            return outs[source.index]
         if node.op.scalar is None or not node.inputs or len(node.outputs) != 1:
             raise _Refused
         return self.w(node.op, *(self._operand(v) for v in node.inputs), **node.attrs)
@@ -193,23 +193,14 @@ class _Rows:
     def _taken(self, table: Value) -> Value:
         return self.w("Gather", table, self.names, np.array(0), batch_dims=0)
 
-    def _product(self, node: Node) -> Value:
+    def _product(self, x: Value, weights: Value, turned: bool) -> Value:
         """Rows times the matrices of their experts."""
-        x, weights = node.inputs
-        if node.attrs["transpose_a"] or not _is_fixed(weights) or weights.shape is None:
+        if not _is_fixed(weights) or weights.shape is None:
             raise _Refused
-        table, turned = _before_transposes(weights, bool(node.attrs["transpose_b"]))
+        table, turned = _before_transposes(weights, turned)
         if len(table.shape) != 3 or table.shape[0] != self.router.experts:
             raise _Refused
         packed = next(scaled_integers(table), None) is not None
         if packed and (not turned or table.shape[1] % WIDEST):  # matrices of a table are packed so
             raise _Refused
         return self.w("MatMul", self.made(x), self._taken(table), transpose_a=False, transpose_b=turned)
-
-    def _along_last(self, node: Node) -> bool:
-        """Whether a part of each row is taken."""
-        rank, index = 3, 4 if node.op.name == "Slice" else 1
-        if len(node.inputs) <= index or not all(_is_fixed(v) for v in node.inputs[1:]):
-            return False
-        axis = node.inputs[index].constant
-        return axis is not None and [int(a) % rank for a in np.ravel(axis)] == [rank - 1]
