@@ -118,8 +118,7 @@ def try_launch(
     found = _items(signature, operands, writes, single, bool(ordered))
     if found is None or not all(map(_is_adjacent, repeat(signature), operands, operands.values())):
         return False
-    extents[LANES] = found.lanes
-    extents |= {name: scalars[name] for name in signature.counted}
+    extents |= {LANES: found.lanes} | {name: scalars[name] for name in signature.counted}
     count = _count(signature, extents, found.rest, planner.target.lanes, scalars)
     along = count.items
     items = product(along)
@@ -134,15 +133,19 @@ def try_launch(
         return True
     if callable(work):
         work = work(sym_min(found.lanes, *count.sizes[-1:]), found.lane_strides)
-    unit = items if whole else None
     proof = None
-    if ordered:  # what is shared is the slowest dimension, where no index depends on it
-        free = found.rest and found.strides[ordered][0] == 0 and found.strides[writes[-1]][0] != 0
-        unit = items // found.rest[0] if free else items
-    elif apart:
+    if apart and not ordered:
         proof = partial(_touched, signature, operands, writes, extents, found, count)
+    unit = _in_order(found, ordered, writes[-1], items) if ordered else items if whole else None
     planner.share_step(kernel, values, items, work, views, written, flops, proof, type, some, unit)
     return True
+
+
+def _in_order(found: _Items, indices: str, target: str, items: Any) -> Any:
+    """How many items follow one another in a chunk. The slowest dimension is shared where no index depends on
+    it."""
+    free = found.rest and found.strides[indices][0] == 0 and found.strides[target][0] != 0
+    return items // found.rest[0] if free else items
 
 
 class _Count(NamedTuple):

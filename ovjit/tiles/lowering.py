@@ -266,10 +266,7 @@ class Tiled(Summed):
             return  # a trace has the step, of no chunks where there are no rows
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
-        numbers = identity((groups, outs, pixels, words, *sizes))
-        key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, numbers)
-        sharing = Sharing(self.target, self.form, self.tile_pixels, self.unpacks)
-        shares = planner.shared(key, lambda: sharing.of(weights, pixels, words))  # of equal layers
+        shares = self._shares(planner, weights, pixels, words)
         flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
@@ -286,9 +283,8 @@ class Tiled(Summed):
             "c_g": outs if group_axis is None else 0,
         }  # fmt: skip
         along = (*axes, group_axis)
-        names = ("n1 s1 n2 s2 k", "x_n x_h x_w", "y_n y_h y_w y_g")
-        for some, given in zip(names, (taps, strides, self.along(y, along)), strict=True):
-            values |= dict(zip(some.split(), given, strict=True))
+        values |= _named("n1 s1 n2 s2 k", taps) | _named("x_n x_h x_w", strides)
+        values |= _named("y_n y_h y_w y_g", self.along(y, along))
         values |= {} if weights.picks is None else weights.picks._asdict()
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
@@ -301,6 +297,13 @@ class Tiled(Summed):
         touches = _written(y, values, (n, oh, ow), width)
         planner.step(kernel, values, chunks, reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
+
+    def _shares(self, planner: Planner, weights: Weights, pixels: Any, words: Any) -> Any:
+        """How pixels and panels are shared out, see `Sharing.of`: once for equal layers."""
+        numbers = identity((weights.groups, weights.outs, pixels, words, *weights.sizes))
+        key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, numbers)
+        sharing = Sharing(self.target, self.form, self.tile_pixels, self.unpacks)
+        return planner.shared(key, lambda: sharing.of(weights, pixels, words))
 
     def _beside_tables(
         self, planner: Planner, weights: Weights, plain: bool, pn_per: Any, words: Any, lines: tuple[int, int]
@@ -326,6 +329,10 @@ class Tiled(Summed):
             scratch += self.tile_pixels * self.form.whole(words) * WORD
         planner.need_scratch(scratch)
         return values
+
+
+def _named(names: str, given: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(names.split(), given, strict=True))
 
 
 def _written(

@@ -306,6 +306,62 @@ def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any)
             write_block(cache, block, h, keys, 0, np.concatenate([low * c - high * s, low * s + high * c], 1))
 
 
+def _write_tokens(cache: Any, kind: CacheKind, table: Any, head: int, past: int, fresh: Any) -> None:
+    """Write the tokens behind `past` into the blocks of a sequence."""
+    block = kind.tokens
+    for b in range(past // block, -(-(past + len(fresh)) // block)):
+        low = max(past, b * block)
+        write_block(
+            cache, table[b], head, kind, low - b * block, fresh[low - past : (b + 1) * block - past]
+        )
+
+
+def _read_tokens(cache: Any, kind: CacheKind, table: Any, head: int, count: int) -> tuple[Any, Any]:
+    """The first `count` tokens of a sequence, and which of them are in a block: others are zeros."""
+    block, found, there = kind.tokens, np.zeros((count, kind.size), np.float32), np.ones(count, bool)
+    for b in range(-(-count // block)):
+        at = slice(b * block, min((b + 1) * block, count))
+        if table[b] < 0:
+            there[at] = False
+        else:
+            found[at] = read_block(cache, table[b], head, kind, at.stop - at.start)
+    return found, there
+
+
+def _counted(recent: Any, sequence: int, new: int) -> slice:
+    """The new tokens whose weights count as scores: the last `recent` ones of a sequence, all of a negative
+    number, one by default."""
+    at = sequence if recent.size > 1 else 0
+    last = int(recent[at]) if at < recent.size else 1
+    return slice(max(new - (new if last < 0 else last), 0), new)
+
+
+def _visible(there: Any, past: int, new: int, window: int, types: Any) -> Any:
+    """Which tokens each new one attends to: those before it in the window, and all of its picture. `types`:
+    whether new tokens are of a picture."""
+    place, columns = past + np.arange(new)[:, None], np.arange(past + new)
+    visible = (columns <= place) & there
+    if window > 0:
+        visible &= columns > place - window
+    for i in np.flatnonzero(types):
+        first, stop = i, i + 1
+        while stop < new and types[stop]:
+            stop += 1
+        while first and types[first - 1]:
+            first -= 1
+        visible[i, past + first : past + stop] = there[past + first : past + stop]
+    return visible
+
+
+def _softmax(logits: Any, sink: Any) -> Any:
+    """The weights of keys; a sink takes a part. Zeros where no key is visible."""
+    top = np.maximum(logits.max(-1, keepdims=True, initial=-np.inf), sink)
+    top = np.where(np.isfinite(top), top, 0)
+    weights = np.exp(logits - top)
+    total = weights.sum(-1, keepdims=True) + np.exp(sink - top)
+    return np.where(total > 0, weights / np.where(total > 0, total, 1), 0)
+
+
 def paged_attention(
     query: Any, key: Any, value: Any, key_cache: Any, value_cache: Any, past_lens: Any, begins: Any,
     entries: Any, ends: Any, scale: Any, window: Any, slopes: Any, *more: Any, writing: bool = True,
@@ -335,37 +391,17 @@ def paged_attention(
         rows = slice(int(begins[s]), int(begins[s + 1]))
         new = rows.stop - rows.start
         scores.append(np.zeros(past + new, np.float32))
-        told = s if recent.size > 1 else 0
-        last = int(recent.reshape(-1)[told]) if told < recent.size else 1
-        counted = slice(max(new - (new if last < 0 else last), 0), new)
+        counted = _counted(recent.reshape(-1), s, new)
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
+        place, columns = past + np.arange(new)[:, None], np.arange(past + new)
         for h in range(heads):
             for cache, kind, given in ((key_cache, keys, key), (value_cache, values, value)):
-                fresh = given[rows].reshape(new, heads, kind.size)[:, h]
-                for b in range(past // block, -(-(past + new) // block)) if writing and new else ():
-                    low = max(past, b * block)
-                    part = fresh[low - past : (b + 1) * block - past]
-                    write_block(cache, table[b], h, kind, low - b * block, part)
-            k, v = np.zeros((past + new, size), np.float32), np.zeros((past + new, wide), np.float32)
-            there = np.ones(past + new, bool)
-            for b in range(-(-(past + new) // block)):
-                at = slice(b * block, min((b + 1) * block, past + new))
-                if table[b] < 0:
-                    there[at] = False
-                    continue
-                k[at] = read_block(key_cache, table[b], h, keys, at.stop - at.start)
-                v[at] = read_block(value_cache, table[b], h, values, at.stop - at.start)
-            place, columns = past + np.arange(new)[:, None], np.arange(past + new)
-            visible = (columns <= place) & there
-            if seen > 0:
-                visible &= columns > place - seen
-            for i in range(new) if types.size else ():  # all tokens of a picture, before and behind
-                first, stop = i, i + 1
-                while types[rows.start + i] and stop < new and types[rows.start + stop]:
-                    stop += 1
-                while types[rows.start + i] and first and types[rows.start + first - 1]:
-                    first -= 1
-                visible[i, past + first : past + stop] = there[past + first : past + stop]
+                if writing and new:
+                    fresh = given[rows].reshape(new, heads, kind.size)[:, h]
+                    _write_tokens(cache, kind, table, h, past, fresh)
+            k, there = _read_tokens(key_cache, keys, table, h, past + new)
+            v, _ = _read_tokens(value_cache, values, table, h, past + new)
+            visible = _visible(there, past, new, seen, types[rows] if types.size else types)
             if pairs_at.size and pairs_at[s + 1] > pairs_at[s]:
                 visible[:, past:] &= pairs[pairs_at[s] : pairs_at[s + 1]].reshape(new, new) != 0
             for g in range(group):
@@ -379,17 +415,10 @@ def paged_attention(
                 logits = q @ k.T * np.float32(_number(scale))
                 if slopes.size:
                     logits = logits + np.float32(slopes[head]) * (columns - place)
-                logits = np.where(kept, logits, -np.inf)
                 sink = np.float32(sinks.reshape(-1)[head]) if sinks.size else -np.inf
-                top = np.maximum(logits.max(-1, keepdims=True, initial=-np.inf), sink)
-                top = np.where(np.isfinite(top), top, 0)
-                weights = np.exp(logits - top)
-                total = weights.sum(-1, keepdims=True) + np.exp(sink - top)
-                weights = np.where(total > 0, weights / np.where(total > 0, total, 1), 0)
+                weights = _softmax(np.where(kept, logits, -np.inf), sink)
                 out[rows, head] = weights @ v
                 scores[-1] += weights[counted].sum(0)
     whole = out.reshape(len(query), heads * group * wide).astype(query.dtype)
-    different = np.zeros(0, np.float32)
-    if diverse:
-        different = diversity(keys, key_cache, *tables, *evicted)
+    different = diversity(keys, key_cache, *tables, *evicted) if diverse else np.zeros(0, np.float32)
     return whole, np.concatenate([*scores, different[:0]]), different

@@ -61,12 +61,8 @@ def recognize_attention(
         if factor.dtype != q.dtype or not _keeps(factor, q):
             return None
     shape = found.windows or product.shape
-    for mask in found.masks:
-        read, dtype = (mask.seen, "boolean") if isinstance(mask, Chosen) else (mask, v.dtype)
-        if isinstance(mask, Chosen) and len(found.masks) > 1 and mask.number > LARGE:
-            return None
-        if read.dtype != dtype or not (_fits if found.windows else _may_fit)(read, shape):
-            return None
+    if not _masks_fit(found, shape, v.dtype):
+        return None
     for factor in found.factors:
         q = w("Multiply", q, factor)
     given = [q, key, v]
@@ -88,6 +84,17 @@ def recognize_attention(
         name, attrs["cap"] = "CappedAttention", found.cap
     out = w(name, *given, **attrs)
     return w("Reshape", out, (-1, *node.output.shape[1:]), special_zero=False) if found.windows else out
+
+
+def _masks_fit(found: Any, shape: Any, dtype: str) -> bool:
+    """Whether all masks have the type that the attention reads and fit scores of this shape."""
+    for mask in found.masks:
+        read, kind = (mask.seen, "boolean") if isinstance(mask, Chosen) else (mask, dtype)
+        if isinstance(mask, Chosen) and len(found.masks) > 1 and mask.number > LARGE:
+            return False
+        if read.dtype != kind or not (_fits if found.windows else _may_fit)(read, shape):
+            return False
+    return True
 
 
 def _guards(zero: Value, weights: Value, readers: Uses) -> bool:

@@ -572,9 +572,24 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
             behind[-1] = begin + goal - size
         full.append(size)
         before.append(0 - begin)
+    taps, places, made = math.prod(kernel), math.prod(extents), group * outs
+    left = w("Transpose", _shaped(w, filters, group, channels, outs * taps), (0, 2, 1))
+    right = _shaped(w, x, count, group, channels, places)
+    columns = w("MatMul", left, right, transpose_a=False, transpose_b=False)
+    out = _summed_columns(w, columns, count, made, extents, full, kernel, window)
+    return [w("Pad", _shaped(w, out, count, made, *full), before, behind, zero, pad_mode="constant")]
 
-    def shaped(value: Value, *dims: Any) -> Value:
-        return w("Reshape", value, dims, special_zero=False)
+
+def _shaped(w: Writer, value: Value, *dims: Any) -> Value:
+    return w("Reshape", value, dims, special_zero=False)
+
+
+def _summed_columns(
+    w: Writer, columns: Value, count: Any, made: int, extents: Sequence[Any], full: Sequence[Any],
+    kernel: Sequence[int], window: dict[str, Any],
+) -> Value:  # fmt: skip
+    """Columns [batch, made x taps, places], added up where windows overlap. `full`: extents of the sums."""
+    taps, rank = math.prod(kernel), len(kernel)
 
     def added(value: Value, first: int, last: int) -> Value:
         """[batch, channels x taps, places] -> [batch, channels, *the dimensions from `first` to `last`]"""
@@ -586,23 +601,15 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
             pads_end=(0, 0),
         )  # fmt: skip
 
-    taps, places = math.prod(kernel), math.prod(extents)
-    left = w("Transpose", shaped(filters, group, channels, outs * taps), (0, 2, 1))
-    right = shaped(x, count, group, channels, places)
-    columns = w("MatMul", left, right, transpose_a=False, transpose_b=False)
-    made = group * outs
     if rank < 3:
-        out = added(shaped(columns, count, made * taps, places), 0, rank)
-    else:
-        depth, plane = extents[0], full[1] * full[2]
-        parts = shaped(columns, count, made * taps, depth, extents[1] * extents[2])
-        parts = w("Transpose", parts, (0, 2, 1, 3))
-        parts = added(shaped(parts, count * depth, made * taps, extents[1] * extents[2]), 1, 3)
-        parts = w("Transpose", shaped(parts, count, depth, made, kernel[0], plane), (0, 2, 4, 3, 1))
-        parts = added(shaped(parts, count, made * plane * kernel[0], depth), 0, 1)
-        out = w("Transpose", shaped(parts, count, made, plane, full[0]), (0, 1, 3, 2))
-    out = shaped(out, count, made, *full)
-    return [w("Pad", out, before, behind, zero, pad_mode="constant")]
+        return added(_shaped(w, columns, count, made * taps, math.prod(extents)), 0, rank)
+    depth, plane = extents[0], full[1] * full[2]
+    parts = _shaped(w, columns, count, made * taps, depth, extents[1] * extents[2])
+    parts = w("Transpose", parts, (0, 2, 1, 3))
+    parts = added(_shaped(w, parts, count * depth, made * taps, extents[1] * extents[2]), 1, 3)
+    parts = w("Transpose", _shaped(w, parts, count, depth, made, kernel[0], plane), (0, 2, 4, 3, 1))
+    parts = added(_shaped(w, parts, count, made * plane * kernel[0], depth), 0, 1)
+    return w("Transpose", _shaped(w, parts, count, made, plane, full[0]), (0, 1, 3, 2))
 
 
 @op(

@@ -17,7 +17,7 @@ from tests.support import ROOT
 #: What an operation is is said in its record; what is looked for in a graph, by a rule's pattern.
 NAME_TEST = re.compile(r"op\.name\)? *(==|!=|in\b|not in\b)")
 #: Folder -> how many tests of operations' names its code has.
-NAME_TESTS = {"ovjit/rewrite": 8, "ovjit": 17}
+NAME_TESTS = {"ovjit/rewrite": 18, "ovjit": 17}
 #: Classes of more than 300 lines, and why they are one.
 LARGE_CLASSES = {
     "Model": "OpenVINO's class, with its methods",
@@ -30,7 +30,7 @@ LARGE_CLASSES = {
 CORE = "graph rewrite compiler planning codegen tiles execution storage disk"
 NAMED_BY_FOLDER = ("neon", "systems")
 #: Functions of more than 60 lines in ovjit and ovjit_ops: most are kernels, whose loops are one function.
-LONG_FUNCTIONS, LONGEST = 36, 102
+LONG_FUNCTIONS, LONGEST = 30, 102
 
 
 def code(*folders: str) -> Iterator[tuple[str, str]]:

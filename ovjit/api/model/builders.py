@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache, wraps
 from typing import Any
 
@@ -141,12 +141,10 @@ def make_builder(record: Op) -> Callable[..., Node]:
     inputs and attributes that do not fit the operation."""
     name = builder_name(record)
     signature, inputs, attributes = _signature(record)
-    absent = record.absent
     left_out = [  # what the operation needs, behind arguments that may be left out
         argument for argument, (attribute, _) in attributes.items()
         if record.attributes[attribute].default is REQUIRED and signature.parameters[argument].default is None
     ]  # fmt: skip
-    variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
     settling, settled = SETTLED.get(record.name, ("", ()))
 
     def build(*args: Any, **kwargs: Any) -> Node:
@@ -162,40 +160,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
                  if given.get(argument) is not None}  # fmt: skip
         if given.get(settling) is not None:
             attrs = {xml: value for xml, value in attrs.items() if xml not in settled}
-        sources: list[Output] = []
-        for argument, optional in inputs:
-            value = given.get(argument)
-            if argument in record.read_if:
-                attribute, needed = record.read_if[argument]
-                if str(attrs.get(attribute, "")).lower() != needed:
-                    break
-            if optional and isinstance(value, (int, float, np.number)) and argument == inputs[-1][0]:
-                value = None if argument in absent and value == absent[argument][1] else value
-            if value is None and optional:
-                later = [
-                    n for n, _ in inputs[inputs.index((argument, optional)) + 1 :] if given.get(n) is not None
-                ]
-                if later and argument in absent:
-                    like, number = absent[argument]
-                    zero = constant_node(np.array(number, np.int32)).output(0)
-                    sources.append(
-                        Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0)
-                    )
-                    continue
-                if later and record.all_or_first:
-                    raise _input_count(record)
-                if later:
-                    raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
-                break
-            if argument == variadic:
-                if isinstance(value, (Node, Output)) or not np.iterable(value):
-                    raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
-                for item in value:
-                    sources.extend(item.outputs() if isinstance(item, Node) else [as_output(item, node_name)])
-            else:
-                sources.append(as_output(value, node_name))
-        if record.all_or_first and len(sources) not in (1, len(inputs)):
-            raise _input_count(record)
+        sources = _sources(record, name, inputs, given, attrs, node_name)
         if record.builder_dict:
             attrs = _attributes_of(given.get(record.builder_dict), record, name)
         return Node._new(record, sources, record.check_attributes(attrs), node_name)
@@ -205,6 +170,46 @@ def make_builder(record: Op) -> Callable[..., Node]:
     build.__doc__ = record.doc or f"A {record.name} node of opset {record.opset}."
     build.__signature__ = signature  # type: ignore[attr-defined]
     return build
+
+
+def _sources(
+    record: Op, name: str, inputs: Sequence[tuple[str, bool]], given: Mapping[str, Any],
+    attrs: Mapping[str, Any], node_name: str | None,
+) -> list[Output]:  # fmt: skip
+    """The outputs that a node of `record` reads, from the arguments `given` to its builder. `inputs`: their
+    names, and whether they are optional."""
+    absent, sources = record.absent, list[Output]()
+    variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
+    for place, (argument, optional) in enumerate(inputs):
+        value = given.get(argument)
+        if argument in record.read_if:
+            attribute, needed = record.read_if[argument]
+            if str(attrs.get(attribute, "")).lower() != needed:
+                break
+        if optional and isinstance(value, (int, float, np.number)) and argument == inputs[-1][0]:
+            value = None if argument in absent and value == absent[argument][1] else value
+        if value is None and optional:
+            later = [n for n, _ in inputs[place + 1 :] if given.get(n) is not None]
+            if later and argument in absent:
+                like, number = absent[argument]
+                zero = constant_node(np.array(number, np.int32)).output(0)
+                sources.append(Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0))
+                continue
+            if later and record.all_or_first:
+                raise _input_count(record)
+            if later:
+                raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
+            break
+        if argument == variadic:
+            if isinstance(value, (Node, Output)) or not np.iterable(value):
+                raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
+            for item in value:
+                sources.extend(item.outputs() if isinstance(item, Node) else [as_output(item, node_name)])
+        else:
+            sources.append(as_output(value, node_name))
+    if record.all_or_first and len(sources) not in (1, len(inputs)):
+        raise _input_count(record)
+    return sources
 
 
 def _in_python_s_words(

@@ -164,6 +164,70 @@ def _drawn(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
     return n("Divide", both, n("Multiply", size, size)), n.slice(values, 0, -1)
 
 
+class _Beams(NamedTuple):
+    """The likeliest `beams` ways of going on, and the best of those that have ended."""
+
+    n: OnnxNode
+    known: _Settings
+    batch: Output
+    penalty: Output
+    early: bool
+
+    def rated(self, sums: Output, said: Output, scope: Scope) -> Output:
+        """Sums by their length; never -inf, which stands for an answer that is not there."""
+        n = self.n
+        length = n.convert(n.dim_of(said, 1), "f32")
+        return n("Maximum", n("Divide", sums, n("Power", length, inside(n, self.penalty, scope))), _NEVER)
+
+    def kept(
+        self, state: dict[str, Output], scores: Output, said: Output, longest: Output
+    ) -> dict[str, Output]:
+        """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
+        n = self.n
+        new = _fitted(n, said, longest, 2, self.known.pad)
+        rated = n("Concat", state["kept_scores"], scores, axis=1)
+        best = n.all("TopK", rated, self.known.beams, axis=1, mode="max",
+                     sort="value", index_element_type="i32", stable=True, opset=11)  # fmt: skip
+        every = n("Concat", state["kept"], new, axis=1)
+        return {"kept_scores": best[0], "kept": n("Gather", every, best[1], 1, batch_dims=1, opset=8)}
+
+    def choose(self, scores: Output, state: dict[str, Output], scope: Scope) -> Any:
+        """The `_Choice` of a step."""
+        n, beams = self.n, self.known.beams
+        count = n.dim_of(scores, 1)
+        sums = n("Add", scores, state["sums"])
+        items = inside(n, self.batch, scope)
+        flat = n.reshape(sums, n.concat([items, n("Multiply", count, n.const(np.array([beams])))], 0))
+        best, at = n.all("TopK", flat, 2 * beams, axis=1, mode="max", sort="value",
+                         index_element_type="i64", stable=True, opset=11)  # fmt: skip
+        token, beam = n("FloorMod", at, count), n("Divide", at, count)
+        row = n("Add", beam, n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams))  # [batch, 2 beams]
+        ends = n("Equal", token, self.known.end if self.known.end >= 0 else -1)
+        done = state["done"]  # [batch, 1]
+        # what ends among the first is kept beside
+        early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
+        said = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
+        worth = n("Select", early_ends, self.rated(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
+        beside = self.kept(state, worth, said, inside(n, self.known.longest, scope))
+        # the first that do not end go on
+        order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
+        chosen = n.all("TopK", order, beams, axis=1, mode="min", sort="value", index_element_type="i32",
+                       opset=11)[1]  # fmt: skip
+        best_on, token, row = (n("Gather", v, chosen, 1, batch_dims=1, opset=8) for v in (best, token, row))
+        best_on = n("Select", done, 0.0, best_on)
+        token = n("Select", done, self.known.pad, token)
+        row = n("Select", done, 0, row)
+        worst = n.slice(beside["kept_scores"], 1, beams - 1)
+        enough = n("Greater", worst, -np.inf)
+        if not self.early:
+            could = self.rated(_highest(n, best, items, beams), state["said"], scope)
+            enough = n("LogicalAnd", enough, n("GreaterEqual", worst, could))
+        done = n("LogicalOr", done, enough)
+        more = n("LogicalNot", n("ReduceLogicalAnd", done, [0, 1], keep_dims=False))
+        changes = {**beside, "done": done, "sums": n.reshape(best_on, [-1, 1]), "scores": sums}
+        return n.convert(n.reshape(token, [-1, 1]), "i32"), n.reshape(row, [-1]), changes, more
+
+
 @ms("BeamSearch")
 @ms("WhisperBeamSearch")
 def beam_search(n: OnnxNode) -> Any:
@@ -190,56 +254,8 @@ def beam_search(n: OnnxNode) -> Any:
     penalty = _number(n, 5, "f32")
     penalty = n.const(1.0) if penalty is None else n.scalar(penalty)
     batch = n.dim_of(known.begun, 0)
-    early = bool(n.attr("early_stopping", 0))
     per_item = n.const(np.array([beams]))
-
-    def rated(sums: Output, said: Output, scope: Scope) -> Output:
-        """Sums by their length; never -inf, which stands for an answer that is not there."""
-        length = n.convert(n.dim_of(said, 1), "f32")
-        return n("Maximum", n("Divide", sums, n("Power", length, inside(n, penalty, scope))), _NEVER)
-
-    def kept(state: dict[str, Output], scores: Output, said: Output, longest: Output) -> dict[str, Output]:
-        """The best of what has been kept and of new answers [batch, beams], said [batch, beams, length]"""
-        new = _fitted(n, said, longest, 2, known.pad)
-        best = n.all("TopK", n("Concat", state["kept_scores"], scores, axis=1), beams, axis=1, mode="max",
-                     sort="value", index_element_type="i32", stable=True, opset=11)  # fmt: skip
-        every = n("Concat", state["kept"], new, axis=1)
-        return {"kept_scores": best[0], "kept": n("Gather", every, best[1], 1, batch_dims=1, opset=8)}
-
-    def choose(scores: Output, state: dict[str, Output], scope: Scope) -> Any:
-        count = n.dim_of(scores, 1)
-        sums = n("Add", scores, state["sums"])
-        items = inside(n, batch, scope)
-        flat = n.reshape(sums, n.concat([items, n("Multiply", count, per_item)], 0))
-        best, at = n.all("TopK", flat, 2 * beams, axis=1, mode="max", sort="value",
-                         index_element_type="i64", stable=True, opset=11)  # fmt: skip
-        token, beam = n("FloorMod", at, count), n("Divide", at, count)
-        row = n("Add", beam, n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams))  # [batch, 2 beams]
-        ends = n("Equal", token, known.end if known.end >= 0 else -1)
-        done = state["done"]  # [batch, 1]
-        # what ends among the first is kept beside
-        early_ends = n("LogicalAnd", n.slice(ends, 1, 0, beams), n("LogicalNot", done))
-        said = n("Gather", state["said"], n.slice(row, 1, 0, beams), 0, opset=8)
-        worth = n("Select", early_ends, rated(n.slice(best, 1, 0, beams), state["said"], scope), -np.inf)
-        beside = kept(state, worth, said, inside(n, known.longest, scope))
-        # the first that do not end go on
-        order = n("Add", n.const(np.arange(2 * beams)), n("Multiply", n.convert(ends, "i64"), 2 * beams))
-        chosen = n.all("TopK", order, beams, axis=1, mode="min", sort="value", index_element_type="i32",
-                       opset=11)[1]  # fmt: skip
-        best_on, token, row = (n("Gather", v, chosen, 1, batch_dims=1, opset=8) for v in (best, token, row))
-        best_on = n("Select", done, 0.0, best_on)
-        token = n("Select", done, known.pad, token)
-        row = n("Select", done, 0, row)
-        worst = n.slice(beside["kept_scores"], 1, beams - 1)
-        enough = n("Greater", worst, -np.inf)
-        if not early:
-            could = rated(_highest(n, best, items, beams), state["said"], scope)
-            enough = n("LogicalAnd", enough, n("GreaterEqual", worst, could))
-        done = n("LogicalOr", done, enough)
-        more = n("LogicalNot", n("ReduceLogicalAnd", done, [0, 1], keep_dims=False))
-        changes = {**beside, "done": done, "sums": n.reshape(best_on, [-1, 1]), "scores": sums}
-        return n.convert(n.reshape(token, [-1, 1]), "i32"), n.reshape(row, [-1]), changes, more
-
+    search = _Beams(n, known, batch, penalty, bool(n.attr("early_stopping", 0)))
     first = n.const(np.array([[0.0]] + [[_LATER]] * (beams - 1), np.float32))
     state = {
         "sums": n.reshape(filled(n, first, batch, n.const(np.array([beams, 1]))), [-1, 1]),
@@ -248,11 +264,11 @@ def beam_search(n: OnnxNode) -> Any:
         "kept": filled(n, n.const(known.pad, "i32"), batch, per_item, known.longest),
     }
     wanted = ("scores",) if n.wants(2) else ()
-    out = _searched(n, known, choose, state, wanted)
+    out = _searched(n, known, search.choose, state, wanted)
     split = n.concat([batch, per_item, n.const(np.array([-1]))], 0)
-    open_ends = rated(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
+    open_ends = search.rated(n.reshape(out["sums"], n.concat([batch, per_item], 0)), out["said"], n.scope)
     open_ends = n("Select", out["done"], -np.inf, open_ends)
-    best = kept(out, open_ends, n.reshape(out["said"], split), known.longest)
+    best = search.kept(out, open_ends, n.reshape(out["said"], split), known.longest)
     outputs = [n.slice(best[name], 1, 0, answers) for name in ("kept", "kept_scores")]
     if wanted:
         trips = n("Subtract", known.longest, n.dim_of(known.begun, 1))
