@@ -19,6 +19,10 @@ class ModelError(OvjitError):
     """A model file or a graph is not valid: what, in which node, what to do next."""
 
 
+class ConverterError(ModelError):
+    """A converter that the caller gave for an operator failed. The model is read in no other way then."""
+
+
 class UnsupportedError(OvjitError):
     """The model is valid but uses something that ovjit does not implement."""
 
@@ -72,18 +76,16 @@ def no_path(value: object) -> OvjitError:
     )
 
 
-#: Endings of files of frameworks that ovjit does not read.
-_UNREAD = {
-    ".meta": "TensorFlow", ".pt": "PyTorch", ".pt2": "PyTorch", ".pth": "PyTorch",
-}  # fmt: skip
+#: What is said of endings of files that `read_model` does not take.
+_ELSEWHERE = {
+    ".meta": "Meta graphs of TensorFlow are not read: save a SavedModel.",
+    **dict.fromkeys((".pt", ".pt2", ".pth"), "Files of PyTorch are read by convert_model."),
+}
 
 
 def no_front_end(path: str) -> str:
     """What is said of a file of a framework that is not read; "" of others."""
-    framework = _UNREAD.get(os.path.splitext(path)[1].lower())
-    if framework == "PyTorch":
-        return "Files of PyTorch are read by convert_model."
-    return f"ovjit has no front end for {framework}: export the model to ONNX." if framework else ""
+    return _ELSEWHERE.get(os.path.splitext(path)[1].lower(), "")
 
 
 def unreadable(path: str | None, why: str) -> str:

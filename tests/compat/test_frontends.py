@@ -208,6 +208,21 @@ def test_a_converter_that_fails(ov, unknown, returned):
         converted(ov, unknown, extension)
 
 
+def test_front_ends_by_their_names(ov):
+    """GGUF's is there by its name alone."""
+    manager = ov.frontend.FrontEndManager()
+    listed = ["ir", "jax", "onnx", "paddle", "pytorch", "tf", "tflite"]
+    assert sorted(manager.get_available_front_ends()) == listed
+    assert [manager.load_by_framework(name).get_name() for name in [*listed, "gguf"]] == [*listed, "gguf"]
+    for name in ("TF", "tensorflow", "", "nope"):
+        with pytest.raises(ov.frontend.InitializationFailure, match=f"Framework {name} is not found"):
+            manager.load_by_framework(name)
+    assert manager.load_by_model(object()) is None
+    assert not manager.load_by_framework("jax").supported(object())
+    with pytest.raises(ov.frontend.GeneralFailure):
+        manager.load_by_framework("pytorch").load(object())
+
+
 def test_what_a_file_holds_says_whether_it_can_be_read(ov, unknown, tmp_path):
     manager = ov.frontend.FrontEndManager()
     front, junk = manager.load_by_framework("onnx"), tmp_path / "junk.onnx"

@@ -422,6 +422,21 @@ def test_warnings_of_what_may_be_incorrect_are_shown() -> None:
         ov.convert_model(module, example_input=torch.ones(3))
 
 
+def test_a_converter_that_fails_is_told() -> None:
+    """The model is not read in another way, without the converter."""
+    from ovjit.frontend.pytorch import ConversionExtension
+
+    from ovjit import opset13
+
+    module, x = torch.nn.Sigmoid(), rand(2, 4)
+    for given in (module, torch.export.export(module, (x,))):
+        for wrong in (lambda of: [opset13.relu(of.get_input(0))], lambda of: of.get_input(7).outputs()):
+            names = ("aten::sigmoid", "aten.sigmoid.default")
+            converters = [ConversionExtension(name, wrong) for name in names]
+            with pytest.raises(RuntimeError, match="converter of|its converter raised"):
+                ov.convert_model(given, example_input=x, extension=converters)
+
+
 def test_extensions_for_operators_and_modules() -> None:
     from ovjit.frontend.pytorch import ConversionExtension, ModuleExtension
 
@@ -922,3 +937,22 @@ def test_what_onnx_cannot_hold_is_not_exported_to_it() -> None:
 
     told = [(loses_writes(g), writes_to_constants(g)) for g in map(graph, (written, unread, constant))]
     assert told == [(True, False), (False, False), (False, True)]
+
+
+def test_the_front_end_by_its_name():
+    """A decoder goes through load and convert, with extensions, as in programs without convert_model."""
+    import ovjit.opset8 as opset
+
+    from ovjit.compat.frontend.extensions import ConversionExtension
+    from ovjit.compat.frontend.frontend import FrontEndManager
+    from ovjit.compat.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    x = torch.randn(2, 3)
+    decoder = TorchScriptPythonDecoder(of(lambda x: torch.sigmoid(x) + 1), example_input=(x,))
+    manager = FrontEndManager()
+    front = manager.load_by_model(decoder)
+    assert front.get_name() == "pytorch" and front.supported(decoder)
+    compare(decoder.pt_module, x, model=front.convert(front.load(decoder)))
+    front.add_extension(ConversionExtension("aten::sigmoid", lambda x: opset.relu(x.get_input(0)).outputs()))
+    got = ov.compile_model(front.convert(front.load(decoder)), "CPU", EXACT)(x.numpy())[0]
+    np.testing.assert_allclose(got, np.maximum(x.numpy(), 0) + 1, rtol=1e-6)

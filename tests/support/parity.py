@@ -27,11 +27,14 @@ EXTRA = ("_offline_transformations", "exceptions", "frontend.onnx", "op.util", "
          "utils.reduction")  # fmt: skip
 #: Modules that are not walked, and why.
 LEFT_OUT = {
-    "frontend.jax": "JAX is not read; a decoder's root is there",
-    "frontend.paddle": "Paddle is not read; the extensions' names are there",
+    "frontend.jax": "`convert_model` and the front end read jaxprs; the decoder holds the one that it is "
+    "given",
+    "frontend.paddle": "Paddle is read through paddle2onnx ([model_files.md](model_files.md)); the "
+    "extensions' names are there",
     "frontend.pytorch": "`convert_model` reads modules; the front end's decoders hold what they are given "
     "([pytorch.md](pytorch.md))",
-    "frontend.tensorflow": "TensorFlow is not read (export to ONNX); the extensions' names are there",
+    "frontend.tensorflow": "TensorFlow is read through tf2onnx ([model_files.md](model_files.md)); the "
+    "extensions' names are there",
     "tools.benchmark": "served by the real package's files where they are on the path",
     "tools.ovc": "`convert_model` and `ovc` are there, and below them what reads their arguments; the rest "
     "serves frameworks that are not read",

@@ -13,7 +13,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.failures import GeneralFailure
-from ovjit.errors import ModelError
+from ovjit.errors import ConverterError, ModelError
 from ovjit.graph.op import find_op
 
 
@@ -33,13 +33,13 @@ class ConversionExtension(ConversionExtensionBase):
         try:
             found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
         except Exception as error:
-            raise ModelError(
+            raise ConverterError(
                 f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: its converter "
                 f"raised {type(error).__name__}: {error}"
             ) from error
         outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
-            raise ModelError(
+            raise ConverterError(
                 f"the converter of {self.op_type} returns no list of Outputs, such as `outputs()` of a node "
                 f"is, but {found!r}"
             )

@@ -31,14 +31,20 @@ from ovjit.compat.frontend.failures import (
     OpConversionFailure,
     is_of_operation,
 )
+from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
+from ovjit.compat.frontend.in_memory import framework_of_object, read_object
+from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_form
 from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 
-#: Framework -> endings of its files.
+#: Framework -> endings of its files. What PyTorch and JAX give are objects.
 FORMATS = {
     "ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt"), "gguf": (".gguf",), "tflite": (".tflite",),
     "tf": FRAMEWORKS["tf"].endings, "paddle": FRAMEWORKS["paddle"].endings,
+    **dict.fromkeys(OBJECTS, ()),
 }  # fmt: skip
+#: Read when it is asked for by its name, and not listed, as in OpenVINO.
+_UNLISTED = ("gguf",)
 #: Fields of ONNX's ModelProto whose tags are one byte.
 _MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
 
@@ -426,37 +432,45 @@ class FrontEnd:
         self._name: str = fe if isinstance(fe, str) else fe._name
         self._core: Core = Core() if isinstance(fe, str) else fe._core
         self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
+        self._of_torch: list[Any] = [] if isinstance(fe, str) else fe._of_torch
 
     def get_name(self) -> str:
         """The format."""
         return self._name
 
     def supported(self, model: Any) -> bool:
-        """Whether a file is of this format, by its ending and its first byte. GeneralFailure if there is no
-        such file."""
+        """Whether a file is of this format, by its ending and its first byte, or an object of this framework.
+        GeneralFailure if there is no such file."""
         if not isinstance(model, (str, os.PathLike)):
-            return False
+            return self._name in OBJECTS and framework_of_object(model) == self._name
         return _fits(_existing(model, self._name), self._name)
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
-        """Read a file. GeneralFailure for one that is not there or not valid."""
+        """Read a file, or an object of the framework. GeneralFailure for one that is not there or not
+        valid."""
         files = path if isinstance(path, (list, tuple)) else [path]
         if isinstance(files[0], (str, os.PathLike)):
             _existing(files[0], self._name)
-        config = {"ENABLE_MMAP": bool(enable_mmap)}
+        if self._name in OBJECTS and not self.supported(files[0]):
+            raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is no model of this framework")
 
         def read() -> Model:
             try:
-                if self._name == "gguf":
-                    from ovjit.readers.gguf.reader import read_gguf
-
-                    return read_gguf(files[0], flat=True)
-                return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
+                return self._read(files, {"ENABLE_MMAP": bool(enable_mmap)})
             except OvjitError as error:
                 kind = OpConversionFailure if is_of_operation(error) else GeneralFailure
                 raise kind(str(error)) from error
 
         return InputModel(read)
+
+    def _read(self, files: Sequence[Any], config: dict[str, Any]) -> Model:
+        if self._name in OBJECTS:
+            return read_object(self._core, files[0], extensions=self._of_torch)
+        if self._name == "gguf":
+            from ovjit.readers.gguf.reader import read_gguf
+
+            return read_gguf(files[0], flat=True)
+        return self._core.read_model(files[0], files[1] if len(files) > 1 else None, config)
 
     def convert(self, model: InputModel | Model) -> Model:
         """The Model. One that is converted already stays as it is."""
@@ -486,6 +500,8 @@ class FrontEnd:
         for item in extension if isinstance(extension, (list, tuple)) else [extension]:
             if isinstance(item, WatchingExtension):
                 self._watching.append(item)
+            elif self._name == "pytorch" and is_of_torch(item):
+                self._of_torch.append(item)
             elif isinstance(item, (Extension, type)):
                 self._core.add_extension(item)
             else:
@@ -500,7 +516,7 @@ class FrontEndManager:
 
     def get_available_front_ends(self) -> list[str]:
         """The formats that can be read."""
-        return list(FORMATS)
+        return [name for name in FORMATS if name not in _UNLISTED]
 
     def load_by_framework(self, framework: str) -> FrontEnd:
         """The front end of a format. InitializationFailure if there is none."""
@@ -513,9 +529,10 @@ class FrontEndManager:
         return FrontEnd(framework)
 
     def load_by_model(self, model: Any) -> FrontEnd | None:
-        """The front end of a file, or None. GeneralFailure if there is no such file."""
+        """The front end of a file or an object, or None. GeneralFailure if there is no such file."""
         if not isinstance(model, (str, os.PathLike)):
-            return None
+            framework = framework_of_object(model)
+            return None if framework is None else FrontEnd(framework)
         path = _existing(model, "ir")
         return next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
 

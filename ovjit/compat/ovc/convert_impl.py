@@ -15,7 +15,8 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.failures import Unconverted, is_of_operation
-from ovjit.compat.frontend.pytorch.conversions import for_torch, is_of_torch
+from ovjit.compat.frontend.in_memory import framework_of_object, read_object
+from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 from ovjit.compat.ovc.cli_parser import (
     _InputCutInfo,
@@ -30,8 +31,6 @@ from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ModelError, OvjitError
 from ovjit.readers.frameworks.files import is_tensorflow
-from ovjit.readers.jax.reader import is_jaxpr
-from ovjit.readers.torch.trace import is_torch
 
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False}
@@ -101,16 +100,14 @@ def _driver(
 ) -> Model:
     core = Core()
     given = _from_torch_file(argv.input_model)
-    traced = is_torch(given)
+    framework = framework_of_object(given)
     listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
-    mine = [item for item in listed if traced and is_of_torch(item)]
+    mine = [item for item in listed if framework == "pytorch" and is_of_torch(item)]
     for item in listed:
         if item is not None and item not in mine and not isinstance(item, ModuleExtension):
             core.add_extension(item)
-    if traced:
-        model = _read_torch(core, given, argv.example_input, described, mine)
-    elif is_jaxpr(given):
-        model = _read_jaxpr(core, given)
+    if framework is not None:
+        model = _read_object(core, given, argv.example_input, described, mine)
     elif is_tensorflow(given):
         model = _read_tensorflow(given, argv.example_input)
     else:
@@ -163,29 +160,15 @@ def _read_given(core: Core, given: Any) -> Model:
     )
 
 
-def _read_torch(
+def _read_object(
     core: Core, given: Any, example: Any, described: list[_InputCutInfo], extensions: list[Any]
 ) -> Model:
-    from ovjit.readers.torch.convert import convert
-
     inputs = []
     for one in described:
         dtype = None if one.type is None else one.type.to_dtype()
         inputs.append((one.name, None if one.shape is None else list(one.shape), dtype))
-    converters, modules = for_torch(extensions)
     try:
-        return convert(given, example, inputs, core.read_model, converters, modules)
-    except OvjitError as error:
-        if is_of_operation(error):
-            raise Unconverted(str(error)) from error
-        raise
-
-
-def _read_jaxpr(core: Core, given: Any) -> Model:
-    from ovjit.readers.jax.reader import read_jaxpr
-
-    try:
-        return read_jaxpr(given, core._converters)
+        return read_object(core, given, example, inputs, extensions)
     except OvjitError as error:
         if is_of_operation(error):
             raise Unconverted(str(error)) from error
@@ -274,8 +257,6 @@ def _note(model: Model, argv: argparse.Namespace) -> None:
             model.set_rt_info(str(value), ["conversion_parameters", name])
     objects = input_model_is_object(argv.input_model)
     if objects and not isinstance(argv.input_model, Model):
-        framework = "pytorch" if is_torch(argv.input_model) else "onnx"
-        framework = "tf" if is_tensorflow(argv.input_model) else framework
-        framework = "jax" if is_jaxpr(argv.input_model) else framework
-        model.set_rt_info(framework, ["conversion_parameters", "framework"])
+        framework = "tf" if is_tensorflow(argv.input_model) else framework_of_object(argv.input_model)
+        model.set_rt_info(framework or "onnx", ["conversion_parameters", "framework"])
     model.set_rt_info(str(objects), ["conversion_parameters", "is_python_object"])

@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from ovjit.api.model.model import Model
-from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.readers.torch import exporter, specialized
 from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.fx import read_exported
@@ -80,6 +80,8 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     try:
         with quietly(kept):
             model = read_program(program, converters)
+    except ConverterError:
+        raise
     except (Refused, ModelError, UnsupportedError) as error:
         return _exported(prepared(program, example, ()), read_onnx, error)
     warn_again(kept)
@@ -92,6 +94,8 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
         kept: list[Any] = []
         try:
             model = way(ready, kept, converters)
+        except ConverterError:
+            raise
         except (Refused, ModelError, UnsupportedError) as error:
             first = error if not isinstance(first, Refused) else first
             continue

@@ -10,7 +10,7 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.graph.symbolic import named, unmarked
 from ovjit.readers.torch.attention_fusion import fuse_attention
@@ -90,7 +90,7 @@ class TorchReader(TorchDraft):
                 return converter(made, arguments)
             assert row is not None
             return kept_on_grid(made, arguments, row(made, arguments))
-        except Refused:
+        except (Refused, ConverterError):
             raise
         except (UnsupportedError, ModelError) as error:
             raise Refused(name, f"No conversion rule found for operations: {name}{where}: {error}") from error

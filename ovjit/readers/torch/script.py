@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
@@ -292,7 +292,7 @@ class ScriptReader(TorchReader):
         """What a node with blocks gives that depends on data. Raises Refused with its place."""
         try:
             return read()
-        except Refused:
+        except (Refused, ConverterError):
             raise
         except (UnsupportedError, ModelError) as error:
             raise Refused(node.kind(), f"a {what} depends on data{_where(node)}: {error}") from error

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 import ovjit as ov
+from ovjit.compat.frontend.jax.jaxpr_decoder import JaxprPythonDecoder
 
 SEED = 20261123
 RNG = np.random.default_rng(SEED)
@@ -281,6 +282,12 @@ def main() -> None:
     else:
         raise AssertionError("primitives that are not read were read")
     refuse_what_is_not_valid()
+    front = ov.frontend.FrontEndManager().load_by_framework("jax")
+    decoder = JaxprPythonDecoder(jax.make_jaxpr(jnp.tanh)(X), "net")
+    assert front.supported(decoder)
+    model = front.convert(front.load(decoder))
+    assert model.get_friendly_name() == "net"
+    np.testing.assert_allclose(ov.compile_model(model, "CPU", F32)([X])[0], np.tanh(X), rtol=2e-5, atol=2e-5)
 
 
 if __name__ == "__main__":

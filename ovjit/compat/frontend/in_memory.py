@@ -1,0 +1,44 @@
+"""Models of frameworks that are objects and not files: PyTorch's modules, JAX's jaxprs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.run.core import Core
+from ovjit.compat.frontend.jax.jaxpr_decoder import JaxprPythonDecoder
+from ovjit.compat.frontend.pytorch.conversions import for_torch
+from ovjit.readers.jax.reader import is_jaxpr
+from ovjit.readers.torch.trace import is_torch
+
+#: Front ends of such models.
+FRAMEWORKS = ("pytorch", "jax")
+
+
+def framework_of_object(given: Any) -> str | None:
+    """The name of the front end for an object, None where no front end takes it."""
+    if is_torch(given):
+        return "pytorch"
+    return "jax" if isinstance(given, JaxprPythonDecoder) or is_jaxpr(given) else None
+
+
+def read_object(
+    core: Core, given: Any, example: Any = None, inputs: Sequence[Any] = (), extensions: Sequence[Any] = ()
+) -> Model:
+    """The Model of an object that a front end takes.
+
+    `inputs` has a row of name, shape and type for each input that is described. `extensions` are those that
+    concern PyTorch. RuntimeError for what cannot be converted.
+    """
+    if is_torch(given):
+        from ovjit.readers.torch.convert import convert
+
+        return convert(given, example, list(inputs), core.read_model, *for_torch(extensions))
+    from ovjit.readers.jax.reader import read_jaxpr
+
+    if not isinstance(given, JaxprPythonDecoder):
+        return read_jaxpr(given, core._converters)
+    model = read_jaxpr(given.jaxpr, core._converters)
+    model.set_friendly_name(given.name)
+    return model
