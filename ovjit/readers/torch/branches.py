@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
@@ -13,7 +15,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.bodies import INVARIANT, LAST, Port
 from ovjit.graph.op import find_op
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.values import Complex, Number
+from ovjit.readers.torch.values import Complex, Number, Uninitialized
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.fx import FxReader
@@ -48,6 +50,8 @@ class Inside:
         """What stands for any value: numbers that are computed are inputs as well."""
         if isinstance(value, Number):
             return Number(self.tensor(self.call.tensor(value)), value.dim)
+        if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
+            return [self.value(part) for part in value]
         return mapped(value, self.tensor)
 
 
@@ -82,8 +86,11 @@ def chosen(
     truth = call.scalar(call.tensor(condition, "boolean"))
     models, inputs, sources = [], [], [truth]
     forms = []
-    for body in bodies:
-        inside, values = body()
+    read = [body() for body in bodies]
+    given = [
+        _initialized(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
+    ]
+    for (inside, _), values in zip(read, given, strict=True):
         leaves: list[Output] = []
         forms.append([form_of(call, v, leaves) for v in values])
         own = [call.same(v) if isinstance(v._node, Parameter) else v for v in leaves]
@@ -98,6 +105,25 @@ def chosen(
     reader.name_dimensions(outputs)
     rest = iter(outputs)
     return [built(form, rest) for form in forms[0]]
+
+
+def _initialized(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
+    """The values of one branch; those that it leaves without one are of the other branch's kinds."""
+    pairs = zip(values, other, strict=True)
+    return [_blank(call, theirs) if isinstance(own, Uninitialized) else own for own, theirs in pairs]
+
+
+def _blank(call: Call, like: Any) -> Any:
+    """A value of the kind of another, whose numbers are not read."""
+    if isinstance(like, Number):
+        return Number(call.const(0, call.dtype(like.value)))
+    if isinstance(like, Output):
+        return call.const(np.zeros([1] * len(call.shape(like) or ())), call.dtype(like))
+    if isinstance(like, Complex):
+        return Complex(_blank(call, like.pair))
+    if isinstance(like, (list, tuple)):
+        return [_blank(call, part) for part in like]
+    return None if isinstance(like, Uninitialized) else like
 
 
 def read_body(

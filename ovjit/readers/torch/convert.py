@@ -24,6 +24,7 @@ from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
+from ovjit.readers.torch.sizes import MOST_ROUNDS, Followed, files_asking, rounding
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
@@ -90,7 +91,7 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
 
 def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None) -> Model:
     first: Exception | None = None
-    for way in (_traced, _functional):
+    for way in (_traced,) if is_script(ready.given) else (_traced, _functional):
         kept: list[Any] = []
         try:
             model = way(ready, kept, converters)
@@ -139,11 +140,13 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
 
 
 def _recorded(ready: Prepared, kept: list[Any]) -> Any:
-    """The trace of a module: for any mask, where it selects places and the module allows that."""
+    """The trace of a module: for any mask, where it selects places and the module allows that, and for other
+    sizes than the example's."""
     import torch
 
     warned: list[Any] = []
     made = _trace(ready, warned)
+    selected = None
     if depends_on_mask(_inlined(made), warned):
         again: list[Any] = []
         with contextlib.suppress(Exception):
@@ -151,9 +154,35 @@ def _recorded(ready: Prepared, kept: list[Any]) -> Any:
                 other = _trace(ready, again)
             with quietly(), torch.no_grad():
                 if assumed.any and agrees(ready.module(*ready.leaves), other(*ready.leaves)):
-                    made, warned = other, again
+                    made, warned, selected = other, again, other
+    if selected is None and (files_asking(warned) or writes_to_constants(_inlined(made))):
+        made, warned = _for_any_sizes(ready, made, warned)
     kept += warned
     return made
+
+
+def _for_any_sizes(ready: Prepared, made: Any, warned: list[Any]) -> tuple[Any, list[Any]]:
+    """The trace in which numbers that are computed from sizes are followed, and what it warned of; the one
+    that was made where it gives something else than the module for the example."""
+    import torch
+
+    with quietly(), torch.no_grad():
+        wanted = ready.module(*ready.leaves)
+    followed = Followed(files_asking(warned))
+    for _ in range(MOST_ROUNDS):
+        again: list[Any] = []
+        found = None
+        with contextlib.suppress(Exception):
+            with followed.sizes(ready.module):
+                other = _trace(ready, again)
+            with quietly(), torch.no_grad():
+                if agrees(wanted, other(*ready.leaves)):
+                    found = other
+        if found is not None:
+            made, warned = found, again
+        if not followed.again(failed=found is None):
+            break
+    return made, warned
 
 
 def _trace(ready: Prepared, kept: list[Any]) -> Any:
@@ -163,7 +192,7 @@ def _trace(ready: Prepared, kept: list[Any]) -> Any:
     refused = mock.patch.multiple(
         vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
     )
-    with quietly(kept), torch.no_grad(), refused:
+    with quietly(kept), torch.no_grad(), refused, rounding():
         return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 
@@ -211,8 +240,6 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
     """By torch.export, its operators decomposed as far as there are no rules for them."""
     import torch
 
-    if is_script(ready.given):
-        raise UnsupportedError("a script is not exported")
     with quietly(kept), torch.no_grad():
         program = specialized.exported(ready)
         model = read_program(program, converters, ready.names, scopes=True)

@@ -1,18 +1,60 @@
-"""Lists and tuples of values in scripts."""
+"""Lists, tuples, dicts and texts in scripts."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.numbers import computed
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex
 
 
 @aten("__getitem__.t", "__getitem__")
-def getitem(n: Call, x: Any, idx: Any = None) -> Any:
+def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
+    if isinstance(x, dict):
+        return x[key]
     return x[n.known_int(idx, "the index of a list")]
+
+
+@aten("dict")
+def table(n: Call, x: Any = None) -> dict[Any, Any]:
+    return dict(x or ())
+
+
+@aten("keys")
+def keys(n: Call, x: dict[Any, Any]) -> list[Any]:
+    return list(x)
+
+
+@aten("values")
+def values(n: Call, x: dict[Any, Any]) -> list[Any]:
+    return list(x.values())
+
+
+@aten("items")
+def items(n: Call, x: dict[Any, Any]) -> list[Any]:
+    return [list(item) for item in x.items()]
+
+
+@aten("eq.str", "ne.str", "eq.int_list", "ne.int_list", "eq.float_list", "ne.float_list")
+def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
+    """Texts, and lists of numbers."""
+    other = other if b is None else b
+    if isinstance(x, str) or len(x) != len(other):
+        same: Any = x == other
+    else:
+        pairs = [computed(n, "eq", *pair) for pair in zip(x, other, strict=True)]
+        same = reduce(lambda c, d: computed(n, "and_", c, d), pairs, True)
+    return same if "eq" in n.op else computed(n, "not_", same)
+
+
+@aten("format")
+def text(n: Call, x: str) -> str:
+    """What an exception says: its parts are not known."""
+    return x
 
 
 @aten("list")
@@ -55,7 +97,7 @@ def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> bool:
     return (item if key is None else key) in x
 
 
-@aten("prim::unchecked_cast", "prim::Uninitialized", "prim::unchecked_unwrap_optional", "_unwrap_optional")
+@aten("prim::unchecked_cast", "prim::unchecked_unwrap_optional", "_unwrap_optional")
 def itself(n: Call, x: Any) -> Any:
     return x
 

@@ -99,7 +99,7 @@ def _unary(n: Call, op: str, value: Output) -> Any:
 def _both(names: tuple[str, ...], python: str) -> None:
     """Rows of overloads of numbers, such as aten::add.int, for Python's operator."""
     for name in names:
-        for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "default_numbers"):
+        for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "Scalars"):
             full = f"{name}.{overload}"
             if name in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "pow", "remainder"):
                 if overload == "Scalar":
@@ -129,6 +129,11 @@ def scripted_not(n: Call, x: Any) -> Any:
 @aten("sqrt.int", "sqrt.float")
 def root(n: Call, a: Any) -> Any:
     return computed(n, "sqrt", a)
+
+
+@aten(*(f"{name}.{kind}" for name in ("ceil", "floor", "round") for kind in ("int", "float", "Scalar")))
+def to_whole(n: Call, a: Any) -> Any:
+    return computed(n, n.op.removeprefix("aten::"), a)
 
 
 @aten("size.int", "sym_size.int")

@@ -14,7 +14,7 @@ from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.shared_memory import SharedMemory, written_by
-from ovjit.readers.torch.values import Complex
+from ovjit.readers.torch.values import Complex, Number, Uninitialized
 from ovjit.readers.torch.views import View, view_of, written_back
 
 #: Nodes that give what they are given.
@@ -107,7 +107,8 @@ class ScriptReader(TorchReader):
             inputs[0] = self._as_in_memory(node, inputs[0])
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
-        made = self.call(name, schema.overload_name, arguments, base, _where(node), _wanted(outputs))
+        overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
+        made = self.call(name, overload, arguments, base, _where(node), _wanted(outputs))
         if kind in _RESHAPES:
             self.env[node.inputsAt(0).debugName()] = made
         elif written is not None:
@@ -230,6 +231,16 @@ class ScriptReader(TorchReader):
         self._attributes[path] = (name, value)
         self.env[name] = value
 
+    def _isinstance(self, node: Any) -> None:
+        """Lists, numbers, texts and tensors are told by what was read, other values by their types there."""
+        value = self._value(node.input())
+        wanted = node.tys("types")
+        own = node.input().type()
+        self._set(node, any(own.isSubtypeOf(kind) or _is_a(value, kind) for kind in wanted))
+
+    def _enum(self, node: Any) -> None:
+        self._set(node, getattr(self._value(node.input()), node.kind().removeprefix("prim::Enum").lower()))
+
     def _list(self, node: Any) -> None:
         self._set(node, [self.env.get(v.debugName()) for v in node.inputs()])
 
@@ -301,6 +312,9 @@ class ScriptReader(TorchReader):
         for output in node.outputs():
             self.env[output.debugName()] = None
 
+    def _uninitialized(self, node: Any) -> None:
+        self._set(node, Uninitialized())
+
     def _extreme(self, node: Any) -> None:
         call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
         values = [self._value(v) for v in node.inputs()]
@@ -316,6 +330,9 @@ class ScriptReader(TorchReader):
 _SPECIAL = {
     "prim::Constant": ScriptReader._constant,
     "prim::GetAttr": ScriptReader._attribute,
+    "prim::isinstance": ScriptReader._isinstance,
+    "prim::EnumValue": ScriptReader._enum,
+    "prim::EnumName": ScriptReader._enum,
     "prim::ListConstruct": ScriptReader._list,
     "prim::TupleConstruct": ScriptReader._list,
     "prim::DictConstruct": ScriptReader._dict,
@@ -334,8 +351,25 @@ _SPECIAL = {
     "prim::layout": ScriptReader._none,
     "prim::max": ScriptReader._extreme,
     "prim::min": ScriptReader._extreme,
-    "prim::Uninitialized": ScriptReader._none,
+    "prim::Uninitialized": ScriptReader._uninitialized,
 }
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value is of a script's type, as far as the kind of type tells."""
+    rows = {
+        "TensorType": (Output, Complex), "IntType": (int, Number), "FloatType": (float,), "BoolType": (bool,),
+        "StringType": (str,), "ListType": (list,), "AnyListType": (list,), "TupleType": (tuple, list),
+        "AnyTupleType": (tuple,), "DictType": (dict,), "NoneType": (type(None),),
+    }  # fmt: skip
+    if kind.kind() == "IntType" and isinstance(value, bool):
+        return False
+    return isinstance(value, rows.get(kind.kind(), ()))
+
+
+def _of_numbers(schema: Any) -> bool:
+    """Whether an operator takes two numbers: that overload has no name, as some of tensors have none."""
+    return len(schema.arguments) == 2 and all(str(a.type) == "number" for a in schema.arguments)
 
 
 def _takes_one(schema: Any, made: Any) -> bool:

@@ -31,6 +31,10 @@ class Complex(NamedTuple):
     pair: Output
 
 
+class Uninitialized:
+    """What a script holds that nothing reads: a variable on a way that leaves before it is set."""
+
+
 def dimension_of(value: Output) -> Dim | None:
     """The open dimension that a tensor of one element holds, None where it holds another number."""
     partial = value._tensor._type.partial

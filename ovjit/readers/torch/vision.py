@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
@@ -39,6 +41,21 @@ def roi_align(
         mode="avg",
         aligned_mode="half_pixel_for_nn" if aligned else "asymmetric",
     )
+
+
+@aten("torchvision::ps_roi_align")
+def ps_roi_align(
+    n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int,
+    sampling_ratio: int,
+) -> list[Output | None]:  # fmt: skip
+    """Each place of the result is read from channels of its own: they are the diagonal of all channels at
+    all places."""
+    size = pooled_height, pooled_width
+    whole = roi_align(n, x, rois, spatial_scale, *size, sampling_ratio, aligned=True)
+    places = pooled_height * pooled_width
+    flat = n("Reshape", whole, [0, -1, places * places], special_zero=True)
+    own = n("Gather", flat, n.const(np.arange(places) * (places + 1)), 2)
+    return [n("Reshape", own, [0, 0, *size], special_zero=True), None]
 
 
 @aten("torchvision::deform_conv2d")

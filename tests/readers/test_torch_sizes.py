@@ -1,0 +1,209 @@
+"""Numbers that modules compute from sizes with Python: beside PyTorch at other sizes than the example's."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Dict  # noqa: UP035 - by this name scripts know it
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+SEED = 20261124
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+class Of(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args):
+        return self.function(*args)
+
+
+def shorter(x):
+    h, w = x.shape[-2:]
+    return F.interpolate(x, size=[20, int(20 * w / h)], mode="bilinear", antialias=True)
+
+
+def centre(x):
+    top, left = int(round((x.shape[-2] - 8) / 2.0)), round((x.shape[-1] - 8) / 2.0)
+    return x[..., top : top + 8, left : left + 8]
+
+
+def places(x):
+    """As timm's models of images of any size: places are as they were where the size is that of training."""
+    table = torch.arange(48.0).reshape(1, 1, 6, 8) / 48
+    h, w = x.shape[-2:]
+    if h * w == table.shape[-2] * table.shape[-1] and h == 6:
+        return x + table
+    return x + F.interpolate(table, size=(h, w), mode="bicubic", antialias=True)
+
+
+def scaled(x):
+    factor = torch.tensor([[0.5, 0.25]])
+    rows = factor.transpose(0, 1).div_(torch.tensor([[0.5 * x.shape[-2]], [0.5 * x.shape[-1]]]))
+    return x.sum((-1, -2))[..., None, None] * rows
+
+
+def repeated(x):
+    grid = torch.linspace(0.0, 1.0, steps=x.shape[-1])[None]
+    if x.shape[0] > 1:
+        grid = grid.expand(x.shape[0], -1)
+    return torch.cat([x[:, 0, 0, :], grid], 1)
+
+
+def rooted(x):
+    side = math.sqrt(x.shape[-1] * x.shape[-2]) * 0.7
+    return x[..., : math.floor(side), : min(math.ceil(side), x.shape[-1])] / max(side, 3.0)
+
+
+def checked(x):
+    assert x.shape[-1] % 2 == 0
+    if x.shape[1] != 3:
+        raise ValueError("colours")
+    return F.adaptive_avg_pool2d(x, (int(x.shape[-2] / 2), int(x.shape[-1]) // 2))
+
+
+@pytest.mark.parametrize("function", [shorter, centre, places, scaled, repeated, rooted, checked])
+def test_numbers_of_python_are_followed(function) -> None:
+    torch.manual_seed(SEED)
+    sizes = [(1, 3, 14, 24), (2, 3, 20, 26), (3, 3, 16, 12)]
+    sizes = [(1, 3, 6, 8), *sizes] if function is places else sizes
+    examples = [torch.rand(*size) for size in sizes]
+    module = Of(function).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(module, example_input=examples[0].clone())
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for x in examples:
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
+
+
+def test_pythons_functions_are_as_they_were() -> None:
+    before = {name: name in globals() for name in ("int", "float", "round", "max", "min")}
+    ov.convert_model(Of(rooted), example_input=torch.rand(1, 3, 14, 24))
+    assert {name: name in globals() for name in before} == before and math is __import__("math")
+    assert not hasattr(torch.Tensor, "__round__") or torch.__version__ >= "2.16"
+
+
+def test_an_order_of_two_sizes_stays_that_of_the_example() -> None:
+    """A trace has one branch, and PyTorch says so where the module is no script."""
+
+    def order(x, *more):
+        return x.sum(-1) if x.shape[-1] <= x.shape[-2] else x.sum(-2)
+
+    module, x = Of(order), torch.rand(1, 3, 14, 24)
+    with pytest.warns(torch.jit.TracerWarning, match="Python boolean"):
+        model = ov.convert_model(module, example_input=x)
+    got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+    np.testing.assert_allclose(got, module(x), rtol=1e-5)
+
+
+class Shorter(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, w = x.shape[-2], x.shape[-1]
+        if w <= h:
+            return F.interpolate(x, size=[int(20 * h / w), 20], mode="bilinear")
+        return F.interpolate(x, size=[20, int(20 * w / h)], mode="bilinear")
+
+
+class Named(torch.nn.Module):
+    """What scripts do: dicts, texts, lists that are compared, ways that leave early."""
+
+    def __init__(self):
+        super().__init__()
+        self.shorter = Shorter()
+        self.names = {"first": "x", "second": "y"}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: Dict[str, torch.Tensor] = {}  # noqa: UP006
+        for key, name in self.names.items():
+            if name != "y" and isinstance(key, str):
+                found[name] = self.shorter(x)
+        made = found["x"]
+        if list(made.shape[-2:]) == [20, 20]:
+            return made
+        if made.shape[-1] > 24 or made.shape[-2] > 24:
+            padding = [int(round(made.shape[-1] / 8.0)), 1 if made.shape[-2] > 24 else 0]
+            made = F.pad(made, padding)
+        return made
+
+
+class Within(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Shorter()
+
+    def forward(self, x, *more):
+        return self.inner(x).mean((0, 1))
+
+
+@pytest.mark.parametrize("kind", ["traced", "within", "script"])
+def test_orders_of_sizes_in_modules_that_can_be_scripts(kind) -> None:
+    module = {"traced": Shorter, "within": Within, "script": Named}[kind]().eval()
+    given = torch.jit.script(module) if kind == "script" else module
+    torch.manual_seed(SEED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(given, example_input=torch.rand(1, 3, 14, 24))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((1, 3, 14, 24), (2, 3, 30, 26), (2, 3, 26, 27), (1, 3, 13, 13)):
+        x = torch.rand(*size)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("example", [(1, 3, 30, 40), (1, 3, 40, 30)])
+def test_pipelines_of_torchvision(example) -> None:
+    v2 = pytest.importorskip("torchvision.transforms.v2")
+    pipeline = v2.Compose([
+        v2.Resize(26, antialias=True), v2.CenterCrop(22), v2.Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]),
+    ])  # fmt: skip
+    torch.manual_seed(SEED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(Of(pipeline), example_input=torch.rand(*example))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((30, 40), (47, 33), (25, 60)):
+        x = torch.rand(2, 3, *size)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], pipeline(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["affine", "perspective"])
+def test_places_of_torchvision_are_computed_from_sizes(name) -> None:
+    """Both write to tensors that a trace would hold as constants."""
+    functional = pytest.importorskip("torchvision.transforms.v2").functional
+    points = [[0, 0], [29, 0], [29, 19], [0, 19]], [[1, 2], [25, 1], [27, 18], [2, 17]]
+    given = {
+        "affine": {"angle": 20.0, "translate": [1, 2], "scale": 1.1, "shear": [5.0, 2.0]},
+        "perspective": {"startpoints": points[0], "endpoints": points[1]},
+    }[name]
+    bilinear = pytest.importorskip("torchvision.transforms").InterpolationMode.BILINEAR
+    module = Of(lambda x: getattr(functional, name)(x, **given, interpolation=bilinear))
+    torch.manual_seed(SEED)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(module, example_input=torch.rand(1, 3, 30, 40))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((1, 3, 30, 40), (1, 3, 36, 25), (2, 3, 20, 33)):
+        x = torch.rand(*size)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-3, atol=1e-3)
+
+
+def test_regions_whose_places_have_their_own_channels() -> None:
+    ops = pytest.importorskip("torchvision").ops
+    module = Of(lambda x, boxes: ops.ps_roi_align(x, boxes, (2, 3), 0.5, 2))
+    torch.manual_seed(SEED)
+    boxes = torch.tensor([[0, 1.0, 2, 20, 30], [1, 5, 5, 33, 31], [0, 0, 0, 39, 39]])
+    examples = [(torch.rand(2, 18, 20, 24), boxes), (torch.rand(3, 18, 16, 20), boxes[1:] * 0.7)]
+    model = ov.convert_model(module, example_input=examples[0])
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for x, regions in examples:
+        regions = torch.cat([regions[:, :1].floor(), regions[:, 1:]], 1)
+        got = compiled([x.numpy(), regions.numpy()])[0]
+        np.testing.assert_allclose(got, module(x, regions), rtol=1e-5, atol=1e-5)
