@@ -1,0 +1,52 @@
+"""The commands of benchmarks that the pages show are accepted: they take minutes, so none is run."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import re
+import shlex
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.support import doc_pages
+
+_COMMAND = re.compile(r"python -m (bench\.\w+)([^`\n#]*)")
+#: (module, arguments) -> the page that shows it first.
+SHOWN: dict[tuple[str, str], str] = {}
+#: One of a benchmark's own processes, which takes words by their places.
+_CLIENT = "load "
+for _page in doc_pages.PAGES:
+    for _module, _arguments in _COMMAND.findall(_page.read_text().replace("\\\n", " ")):
+        _words = _arguments.strip().rstrip(".,;:)")
+        if not _words.startswith(_CLIENT):
+            SHOWN.setdefault((_module, _words), _page.stem)
+
+
+class Accepted(Exception):
+    """A parser takes the arguments."""
+
+
+@pytest.mark.parametrize(("module", "arguments"), SHOWN, ids=[" ".join(key) for key in SHOWN])
+def test_arguments_are_accepted(module: str, arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words in capitals stand for others, brackets for what may be left out."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def accept(parser: argparse.ArgumentParser, *given: Any) -> NoReturn:
+        parse(parser, *given)
+        raise Accepted
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", accept)
+    words = shlex.split(re.sub(r"[\[\]]|\.\.\.", " ", arguments))
+    monkeypatch.setattr("sys.argv", [module, *words])
+    try:
+        made = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{module} needs {error.name}")
+    with pytest.raises(Accepted):
+        made.main()
+
+
+def test_pages_show_benchmarks() -> None:
+    assert len(SHOWN) > 50
