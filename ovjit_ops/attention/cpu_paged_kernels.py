@@ -440,20 +440,26 @@ def paged_rows(
             storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
 
 
-@kernel
-def paged_merge(
-    y: Ptr, table: Ptr, partial: Ptr, sums: Ptr, heads, group, wide, y_row, o_step, slot_size, *, out, summed
-):  # fmt: skip
+class MergedShape(NamedTuple):
+    """Heads of keys, heads of queries that share one, elements of a value."""
+
+    heads: int
+    group: int
+    wide: int
+
+
+@kernel(shape=Raw(MergedShape))
+def paged_merge(y: Ptr, table: Ptr, partial: Ptr, sums: Ptr, shape, y_row, o_step, slot_size, *, out, summed):
     """y of sequences whose blocks were cut into parts: o = sum of o_i exp(m_i - m), l the same."""
-    row = table + (8 + chunk // heads * 8) * 8
-    head = chunk % heads
+    row = table + (8 + chunk // shape.heads * 8) * 8
+    head = chunk % shape.heads
     parts = ld[i64](row + 40)
     slot = ld[i64](row + 32)
     token = ld[i64](row + 16)
     if parts > 1:
-        for m in range(ld[i64](row + 8) * group):
-            p = partial + (slot * heads + head) * slot_size + m * (o_step + 8)
-            step = heads * slot_size
+        for m in range(ld[i64](row + 8) * shape.group):
+            p = partial + (slot * shape.heads + head) * slot_size + m * (o_step + 8)
+            step = shape.heads * slot_size
             top = const[f32](-inf)
             for i in range(parts):
                 top = maximum(top, splat[f32](p + i * step + o_step))
@@ -465,17 +471,22 @@ def paged_merge(
                 total = fma(weight, splat[f32](p + i * step + o_step + 4), total)
             scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
             if summed:
-                to = sums + (((token + m // group) * heads + head) * group + m % group) * 8
+                to = sums + (
+                    ((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group
+                ) * 8
                 storem[f32](to, top, 1)
                 storem[f32](to + 4, scaled, 1)
-            to = y + (token + m // group) * y_row + (head * group + m % group) * wide * SIZE[out]
-            for j in range(0, wide, VL):
+            to = (
+                y + (token + m // shape.group) * y_row
+                + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
+            )  # fmt: skip
+            for j in range(0, shape.wide, VL):
                 acc = const[f32](0.0)
                 for i in range(parts):
                     less = splat[f32](p + i * step + o_step) - top
                     weight = applied(EXP, less)
-                    acc = fma(weight, loadm[f32](p + i * step + j * 4, wide - j), acc)
-                storem[out](to + j * SIZE[out], acc * scaled, wide - j)
+                    acc = fma(weight, loadm[f32](p + i * step + j * 4, shape.wide - j), acc)
+                storem[out](to + j * SIZE[out], acc * scaled, shape.wide - j)
 
 
 @kernel(

@@ -10,43 +10,83 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP, kinds_of
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
+from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_paged_numbers import keep_range, quantize_block, unpack_block, unpack_token
 
 
-@kernel
-def paged_moves_check(
-    entries: Ptr, ends: Ptr, moves: Ptr, moves_at: Ptr, done: Ptr, sequences, ranges, listed, told, held,
-    block,
-):  # fmt: skip
-    """Refuses moves of tokens that lie in no block of their sequence. `ranges`: of moves."""
-    if sequences < 0:
+class MoveTables(NamedTuple):
+    """Where the blocks of sequences are listed, the moves [source, target], and where those of a sequence
+    begin."""
+
+    entries: Ptr
+    ends: Ptr
+    moves: Ptr
+    moves_at: Ptr
+
+
+class MoveCounts(NamedTuple):
+    """Sequences, ranges of moves, entries of the lists of blocks, numbers of moves, blocks of the smallest
+    cache, tokens of a block."""
+
+    sequences: int
+    ranges: int
+    listed: int
+    told: int
+    held: int
+    block: int
+
+
+class MovedShape(NamedTuple):
+    """Sequences, elements of a key, tokens of a block."""
+
+    sequences: int
+    size: int
+    block: int
+
+
+class MovedSteps(NamedTuple):
+    """Bytes from block to block, head to head and token to token of both caches."""
+
+    k_block: int
+    k_head: int
+    k_row: int
+    v_block: int
+    v_head: int
+    v_row: int
+
+
+@kernel(tables=Raw(MoveTables), counts=Raw(MoveCounts))
+def paged_moves_check(tables, done: Ptr, counts):
+    """Refuses moves of tokens that lie in no block of their sequence."""
+    if counts.sequences < 0:
         return 7
-    if ranges < sequences:
+    if counts.ranges < counts.sequences:
         return 12
-    if ld[i32](ends) != 0:
+    if ld[i32](tables.ends) != 0:
         return 7
-    if ld[i32](moves_at) != 0:
+    if ld[i32](tables.moves_at) != 0:
         return 12
-    for s in range(sequences):
-        entry = ld[i32](ends + s * 4) + 0
-        stop = ld[i32](ends + s * 4 + 4) + 0
-        first = ld[i32](moves_at + s * 4) + 0
-        behind = ld[i32](moves_at + s * 4 + 4) + 0
-        if stop < entry or stop > listed:
+    for s in range(counts.sequences):
+        entry = ld[i32](tables.ends + s * 4) + 0
+        stop = ld[i32](tables.ends + s * 4 + 4) + 0
+        first = ld[i32](tables.moves_at + s * 4) + 0
+        behind = ld[i32](tables.moves_at + s * 4 + 4) + 0
+        if stop < entry or stop > counts.listed:
             return 7
-        if behind < first or behind * 2 > told:
+        if behind < first or behind * 2 > counts.told:
             return 12
         for i in range(first * 2, behind * 2):
-            token = ld[i32](moves + i * 4) + 0
-            if token < 0 or token // block >= stop - entry:
+            token = ld[i32](tables.moves + i * 4) + 0
+            if token < 0 or token // counts.block >= stop - entry:
                 return 12
-            index = ld[i32](entries + (entry + token // block) * 4) + 0
-            if index < 0 or index >= held:
+            index = ld[i32](tables.entries + (entry + token // counts.block) * 4) + 0
+            if index < 0 or index >= counts.held:
                 return 12
     st[u8](done, 0)
 
@@ -58,34 +98,40 @@ def copy_bytes(p, to, size):
         storem[u8](to + j, loadm[u8](p + j, size - j), size - j)
 
 
-@kernel
-def paged_moves(
-    keys: Ptr, values: Ptr, entries: Ptr, ends: Ptr, moves: Ptr, moves_at: Ptr, sequences, size, block,
-    k_block, k_head, k_row, v_block, v_head, v_row, u_step, *, kind,
-):  # fmt: skip
+@kernel(tables=Raw(MoveTables), shape=Raw(MovedShape), steps=Raw(MovedSteps))
+def paged_moves(keys: Ptr, values: Ptr, tables, shape, steps, u_step, *, kind):
     """Tokens of one head to their new places."""
-    for s in range(sequences):
-        entry = ld[i32](ends + s * 4) + 0
-        for i in range(ld[i32](moves_at + s * 4) + 0, ld[i32](moves_at + s * 4 + 4) + 0):
-            source = ld[i32](moves + i * 8) + 0
-            target = ld[i32](moves + i * 8 + 4) + 0
-            one = ld[i32](entries + (entry + source // block) * 4) + 0
-            other = ld[i32](entries + (entry + target // block) * 4) + 0
-            p = values + one * v_block + chunk * v_head + source % block * v_row
-            copy_bytes(p, values + other * v_block + chunk * v_head + target % block * v_row, v_row)
-            p = keys + one * k_block + chunk * k_head
-            to = keys + other * k_block + chunk * k_head
+    for s in range(shape.sequences):
+        entry = ld[i32](tables.ends + s * 4) + 0
+        for i in range(ld[i32](tables.moves_at + s * 4) + 0, ld[i32](tables.moves_at + s * 4 + 4) + 0):
+            source = ld[i32](tables.moves + i * 8) + 0
+            target = ld[i32](tables.moves + i * 8 + 4) + 0
+            one = ld[i32](tables.entries + (entry + source // shape.block) * 4) + 0
+            other = ld[i32](tables.entries + (entry + target // shape.block) * 4) + 0
+            p = values + one * steps.v_block + chunk * steps.v_head + source % shape.block * steps.v_row
+            copy_bytes(
+                p, values + other * steps.v_block + chunk * steps.v_head + target % shape.block * steps.v_row,
+                steps.v_row,
+            )  # fmt: skip
+            p = keys + one * steps.k_block + chunk * steps.k_head
+            to = keys + other * steps.k_block + chunk * steps.k_head
             if kind in TOP:
-                room = scratch + block * u_step
-                unpack_token(p + size * 8 + source % block * k_row, p, room, size, 0, kind, True)
-                unpack_block(to, k_row, scratch, u_step, 0, block, size, 0, kind, True)
-                keep_range(to, 0, size, kind, block, scratch, u_step, block + 1)
-                for j in range(0, size, VL):
-                    at = scratch + target % block * u_step + j * 4
-                    storem[f32](at, loadm[f32](room + j * 4, size - j), size - j)
-                quantize_block(to, k_row, size, kind, scratch, u_step, block)
+                room = scratch + shape.block * u_step
+                unpack_token(
+                    p + shape.size * 8 + source % shape.block * steps.k_row, p, room, shape.size, 0, kind,
+                    True,
+                )  # fmt: skip
+                unpack_block(to, steps.k_row, scratch, u_step, 0, shape.block, shape.size, 0, kind, True)
+                keep_range(to, 0, shape.size, kind, shape.block, scratch, u_step, shape.block + 1)
+                for j in range(0, shape.size, VL):
+                    at = scratch + target % shape.block * u_step + j * 4
+                    storem[f32](at, loadm[f32](room + j * 4, shape.size - j), shape.size - j)
+                quantize_block(to, steps.k_row, shape.size, kind, scratch, u_step, shape.block)
             else:
-                copy_bytes(p + source % block * k_row, to + target % block * k_row, k_row)
+                copy_bytes(
+                    p + source % shape.block * steps.k_row, to + target % shape.block * steps.k_row,
+                    steps.k_row,
+                )  # fmt: skip
 
 
 class PagedMoves(Lowering):

@@ -18,10 +18,12 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.codegen.function import kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
+from ovjit.records import NamedTuple
 
 #: Words of a sequence, a write, an item of attention; of what stands before all.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8
@@ -41,15 +43,43 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
     }  # fmt: skip
 
 
-@kernel
+class PlanCounts(NamedTuple):
+    """Sequences, new tokens, entries of the lists of blocks, blocks of the smallest cache."""
+
+    sequences: int
+    tokens: int
+    listed: int
+    held: int
+
+
+class PlanParts(NamedTuple):
+    """Tokens of a block, blocks of a part, rows of a prompt's item, and the new tokens up to which a sequence
+    is listed among the tokens."""
+
+    block: int
+    part: int
+    rows: int
+    few: int
+
+
+class PlanLists(NamedTuple):
+    """Where the lists begin, and the words of the table."""
+
+    writes_at: int
+    few_at: int
+    many_at: int
+    words: int
+
+
+@kernel(counts=Raw(PlanCounts), cut=Raw(PlanParts), lists=Raw(PlanLists))
 def paged_plan(
-    past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, sequences, tokens, listed, held,
-    block, part, rows, few, writes_at, few_at, many_at, words, *, writing, typed,
+    past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, counts, cut, lists, *,
+    writing, typed,
 ):  # fmt: skip
-    """The table. `held`: blocks of the smallest cache; `few`: sequences of so many new tokens are tokens'."""
+    """The table."""
     seen = ld[i32](window) + 0
-    for i in range(0, words, VL):  # what is behind the end of a list is zeros
-        storem[i64](table + i * 8, spread[i64](0), words - i)
+    for i in range(0, lists.words, VL):  # what is behind the end of a list is zeros
+        storem[i64](table + i * 8, spread[i64](0), lists.words - i)
     number = 0
     tokens_items = 0
     prompts = 0
@@ -57,28 +87,28 @@ def paged_plan(
     lengths = 0
     if ld[i32](begins) != 0 or ld[i32](ends) != 0:
         return 5
-    for s in range(sequences):
+    for s in range(counts.sequences):
         before = ld[i32](past + s * 4) + 0
         first = ld[i32](begins + s * 4) + 0
         behind = ld[i32](begins + s * 4 + 4) + 0
         entry = ld[i32](ends + s * 4) + 0
         stop = ld[i32](ends + s * 4 + 4) + 0
-        if behind < first or behind > tokens:
+        if behind < first or behind > counts.tokens:
             return 5
-        if stop < entry or stop > listed:
+        if stop < entry or stop > counts.listed:
             return 7
         if before < 0:
             return 6
         new = behind - first
         whole = before + new
-        blocks = (whole + block - 1) // block
+        blocks = (whole + cut.block - 1) // cut.block
         if blocks > stop - entry:
             return 8
         for i in range(entry, stop):
             found = ld[i32](entries + i * 4) + 0
-            if found < -1 or found >= held:
+            if found < -1 or found >= counts.held:
                 return 9
-            if writing and found < 0 and new > 0 and i - entry >= before // block and i - entry < blocks:
+            if writing and found < 0 and new > 0 and i - entry >= before // cut.block and i - entry < blocks:
                 return 9
         at = table + (8 + s * 8) * 8
         st[i64](at, before)
@@ -91,21 +121,21 @@ def paged_plan(
         st[i64](at + 56, blocks)
         lengths += whole
         if new > 0:
-            for i in range(before // block, blocks):
-                to = table + (writes_at + number * 2) * 8
+            for i in range(before // cut.block, blocks):
+                to = table + (lists.writes_at + number * 2) * 8
                 st[i64](to, s)
                 st[i64](to + 8, i)
                 number += 1
             start = 0
             if seen > 0 and not typed:
-                start = max(before + 1 - seen, 0) // block
-            if new <= few:
-                parts = (blocks - start + part - 1) // part
+                start = max(before + 1 - seen, 0) // cut.block
+            if new <= cut.few:
+                parts = (blocks - start + cut.part - 1) // cut.part
                 if parts > 1:
                     st[i64](at + 32, slots)
                     st[i64](at + 40, parts)
                 for i in range(parts):
-                    to = table + (few_at + tokens_items * 6) * 8
+                    to = table + (lists.few_at + tokens_items * 6) * 8
                     slot = -1
                     if parts > 1:
                         slot = slots
@@ -113,17 +143,17 @@ def paged_plan(
                     st[i64](to, s)
                     st[i64](to + 8, 0)
                     st[i64](to + 16, new)
-                    st[i64](to + 24, start + i * part)
-                    st[i64](to + 32, min(part, blocks - start - i * part))
+                    st[i64](to + 24, start + i * cut.part)
+                    st[i64](to + 32, min(cut.part, blocks - start - i * cut.part))
                     st[i64](to + 40, slot)
                     tokens_items += 1
             else:
-                for r in range(0, new, rows):
-                    to = table + (many_at + prompts * 6) * 8
-                    count = min(rows, new - r)
+                for r in range(0, new, cut.rows):
+                    to = table + (lists.many_at + prompts * 6) * 8
+                    count = min(cut.rows, new - r)
                     at_first = 0
                     if seen > 0 and not typed:
-                        at_first = max(before + r + 1 - seen, 0) // block
+                        at_first = max(before + r + 1 - seen, 0) // cut.block
                     st[i64](to, s)
                     st[i64](to + 8, r)
                     st[i64](to + 16, count)
@@ -131,10 +161,10 @@ def paged_plan(
                     if typed:
                         st[i64](to + 32, blocks - at_first)
                     else:
-                        st[i64](to + 32, (before + r + count + block - 1) // block - at_first)
+                        st[i64](to + 32, (before + r + count + cut.block - 1) // cut.block - at_first)
                     st[i64](to + 40, -1)
                     prompts += 1
-    if ld[i32](begins + sequences * 4) != tokens:
+    if ld[i32](begins + counts.sequences * 4) != counts.tokens:
         return 5
     st[i64](table, number)
     st[i64](table + 8, tokens_items)

@@ -9,7 +9,9 @@ first one and its own are always kept.
 from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
+from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import soften
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
@@ -30,53 +32,25 @@ def opposite(q, q_row, k, k_row, stride, size, T):
     return spread[f32](hadd[f32](acc))
 
 
-@kernel
-def paged_sparse(
-    q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
-    sequences, thresholds, side, queries, group, size, q_row, x_row, sums_at, *, T,
-):  # fmt: skip
-    """kept[head, block of queries, block of keys] = 1 where it is computed."""
-    head = chunk // side
-    block = chunk % side
-    each = ld[i32](block_size) + 0
-    stride = ld[i32](strides) + 0
-    new = ld[i64](table + 72)
-    fits = 0
-    if sequences == 1 and thresholds > 0 and ld[i64](table + 64) == 0 and new > 1:
-        if each >= 16 and stride > 0 and each % max(stride, 1) == 0:
-            fits = 1
-    if fits == 0:
-        if chunk == 0:
-            st[i64](kept, 0)
-        return 0
-    if chunk == 0:
-        st[i64](kept, each)
-    if block * each >= new:
-        return 0
-    per = each // stride
-    sums = scratch + sums_at
-    fill(sums, 0, block + 1, 0.0)
-    factor = splat[f32](scale) * (const[f32](1.0) / cast[f32](spread[i32](stride)))
-    p = q + head * size * SIZE[T]
-    t = k + head // group * size * SIZE[T]
-    for i in range(block * per, min((block + 1) * per, new // stride)):
-        for j in range(i + 1):
-            product = opposite(p + i * stride * q_row, q_row, t + j * stride * x_row, x_row, stride, size, T)
-            storem[f32](scratch + 64 + j * 4, product * factor, 1)
-        storem[f32](scratch, const[f32](-inf), 1)
-        storem[f32](scratch + 4, const[f32](0.0), 1)
-        shrink = soften(scratch + 64, scratch, scratch + 4, i + 1, "f32")
-        whole = const[f32](1.0) / maximum(splat[f32](scratch + 4), shrink)
-        for j in range(i + 1):
-            at = sums + j // per * 4
-            storem[f32](at, fma(splat[f32](scratch + 64 + j * 4), whole, splat[f32](at)), 1)
-    marks = kept + 64 + (head * side + block) * side
-    total = ld[f32](sums)
-    for b in range(side):
-        st[u8](marks + b, 0)
-        if b > 0 and b <= block:
-            total += ld[f32](sums + b * 4)
-    target = total * ld[f32](threshold)
+class SparseSizes(NamedTuple):
+    """Sequences and thresholds; blocks of a row of marks; heads of queries, and how many share a key.
+
+    Elements of a key; bytes from token to token of queries and keys; where sums are in scratch memory."""
+
+    sequences: int
+    thresholds: int
+    side: int
+    queries: int
+    group: int
+    size: int
+    q_row: int
+    x_row: int
+    sums_at: int
+
+
+@inline
+def keep_largest(marks, sums, block, target):
+    """Mark the first block, the own one, and the largest others, until their sums reach `target`."""
     have = ld[f32](sums)
     st[u8](marks, 1)
     if block > 0:
@@ -91,3 +65,56 @@ def paged_sparse(
                     best = b
             st[u8](marks + best, 1)
             have += ld[f32](sums + best * 4)
+
+
+@kernel(sizes=Raw(SparseSizes))
+def paged_sparse(
+    q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
+    sizes, *, T,
+):  # fmt: skip
+    """kept[head, block of queries, block of keys] = 1 where it is computed."""
+    head = chunk // sizes.side
+    block = chunk % sizes.side
+    each = ld[i32](block_size) + 0
+    stride = ld[i32](strides) + 0
+    new = ld[i64](table + 72)
+    fits = 0
+    if sizes.sequences == 1 and sizes.thresholds > 0 and ld[i64](table + 64) == 0 and new > 1:
+        if each >= 16 and stride > 0 and each % max(stride, 1) == 0:
+            fits = 1
+    if fits == 0:
+        if chunk == 0:
+            st[i64](kept, 0)
+        return 0
+    if chunk == 0:
+        st[i64](kept, each)
+    if block * each >= new:
+        return 0
+    per = each // stride
+    sums = scratch + sizes.sums_at
+    fill(sums, 0, block + 1, 0.0)
+    factor = splat[f32](scale) * (const[f32](1.0) / cast[f32](spread[i32](stride)))
+    p = q + head * sizes.size * SIZE[T]
+    t = k + head // sizes.group * sizes.size * SIZE[T]
+    for i in range(block * per, min((block + 1) * per, new // stride)):
+        for j in range(i + 1):
+            product = opposite(
+                p + i * stride * sizes.q_row, sizes.q_row, t + j * stride * sizes.x_row, sizes.x_row, stride,
+                sizes.size, T,
+            )  # fmt: skip
+            storem[f32](scratch + 64 + j * 4, product * factor, 1)
+        storem[f32](scratch, const[f32](-inf), 1)
+        storem[f32](scratch + 4, const[f32](0.0), 1)
+        shrink = soften(scratch + 64, scratch, scratch + 4, i + 1, "f32")
+        whole = const[f32](1.0) / maximum(splat[f32](scratch + 4), shrink)
+        for j in range(i + 1):
+            at = sums + j // per * 4
+            storem[f32](at, fma(splat[f32](scratch + 64 + j * 4), whole, splat[f32](at)), 1)
+    marks = kept + 64 + (head * sizes.side + block) * sizes.side
+    total = ld[f32](sums)
+    for b in range(sizes.side):
+        st[u8](marks + b, 0)
+        if b > 0 and b <= block:
+            total += ld[f32](sums + b * 4)
+    target = total * ld[f32](threshold)
+    keep_largest(marks, sums, block, target)
