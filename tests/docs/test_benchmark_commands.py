@@ -6,6 +6,7 @@ import argparse
 import importlib
 import re
 import shlex
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -46,6 +47,17 @@ def test_arguments_are_accepted(module: str, arguments: str, monkeypatch: pytest
         pytest.skip(f"{module} needs {error.name}")
     with pytest.raises(Accepted):
         made.main()
+
+
+PAGES = [page for page in doc_pages.PAGES if page.parent.name == "docs" and _COMMAND.search(page.read_text())]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_figures_have_a_commit_and_a_machine(page: Path) -> None:
+    """A reader can make them again."""
+    text = page.read_text()
+    assert re.search(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,12}\b", text), "no commit"
+    assert re.search(r"EPYC|Xeon|Zen \d|AVX", text), "no machine"
 
 
 def test_pages_show_benchmarks() -> None:
