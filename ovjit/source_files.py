@@ -77,6 +77,16 @@ def _in_folder(top: str) -> State:
     return sorted(out)
 
 
+def package_data(name: str) -> bytes:
+    """A file of `ovjit.data`, without importing that package. Raises OSError, or ImportError where it is not
+    there."""
+    spec: Any = find_spec("ovjit.data")
+    if spec is None or spec.origin is None or not hasattr(spec.loader, "get_data"):
+        raise ImportError("ovjit.data is not there")
+    content: bytes = spec.loader.get_data(os.path.join(os.path.dirname(spec.origin), name))
+    return content
+
+
 @functools.cache
 def package_state(*packages: str) -> str | None:
     """A hash of the state of all files of these packages, as a process first sees them."""

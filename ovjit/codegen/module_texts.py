@@ -18,6 +18,7 @@ from types import CodeType
 from typing import Any
 
 from ovjit.errors import NoSource
+from ovjit.source_files import package_data
 
 #: The packages whose texts make kernels and the code of them.
 GENERATORS = ("ovjit.codegen", "ovjit.tiles")
@@ -80,13 +81,11 @@ def module_code(name: str) -> CodeType | None:
 def shipped_texts() -> dict[str, str]:
     """module -> text, of what came with ovjit."""
     import json
-    import pkgutil
 
     try:
         import lzma
 
-        content = pkgutil.get_data("ovjit.data", FILE)
-        return json.loads(lzma.decompress(content)) if content else {}
+        return json.loads(lzma.decompress(package_data(FILE)))
     except (OSError, ImportError):
         return {}
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from importlib.util import find_spec
 from typing import Any
 
 from ovjit.hashes import sha256
 from ovjit.plugins import import_others
 from ovjit.records import NamedTuple
-from ovjit.source_files import keep, read_kept, source_files
+from ovjit.source_files import keep, package_data, read_kept, source_files
 
 PACKAGE, NAME = "ovjit_ops", "operations_index"
 FILE = "operations_index.json"
@@ -43,8 +42,7 @@ def _shipped_index() -> Index | None:
     import json  # where one has been kept, nothing needs it yet
 
     try:
-        spec: Any = find_spec("ovjit.data")
-        made = json.loads(spec.loader.get_data(os.path.join(os.path.dirname(spec.origin), FILE)))
+        made = json.loads(package_data(FILE))
         if made["files"] == file_sizes():
             keep(PACKAGE, NAME, [made["modules"], made["rules"]])
             return Index(made["modules"], made["rules"])

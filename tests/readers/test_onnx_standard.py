@@ -3,6 +3,8 @@ package's."""
 
 from __future__ import annotations
 
+import collections
+import importlib
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ import onnx
 import pytest
 from onnx import defs, helper
 
-from ovjit.readers.onnx import standard
+from ovjit.readers.onnx import registry, standard
 
 NAMES = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()})
 
@@ -18,7 +20,7 @@ NAMES = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()}
 @pytest.mark.parametrize("domain", sorted({domain for domain, _ in NAMES}))
 def test_every_version_of_every_operator(domain: str) -> None:
     table = standard._table()
-    known = table["newest"][domain]
+    known = table.newest[domain]
     wrong = []
     for name in (name for one, name in NAMES if one == domain):
         for version in range(1, known + 1):
@@ -32,8 +34,27 @@ def test_every_version_of_every_operator(domain: str) -> None:
 
 
 def test_the_newest_version() -> None:
-    assert standard.newest_opset() == standard._table()["newest"][""]
+    assert standard.newest_opset() == standard._table().newest[""]
     assert standard.newest_opset(1000) == defs.onnx_opset_version()
+
+
+def test_each_family_has_the_operators_that_the_registry_names() -> None:
+    """A model imports the families of its operators alone, by this table."""
+    for family in registry.FAMILIES:
+        importlib.import_module(f"ovjit.readers.onnx.{family}")
+    found = collections.defaultdict(set)
+    for (_, name), rows in registry._ROWS.items():
+        for _, rule in rows:
+            package, _, family = rule.__module__.rpartition(".")
+            if package == "ovjit.readers.onnx":
+                found[family].add(name)
+    assert found == {family: set(names.split()) for family, names in registry.FAMILIES.items()}
+
+
+def test_rows_of_names_that_are_none() -> None:
+    assert standard._table().rows("", "Abs")
+    assert standard._table().rows("", 'Abs\t[[1,{"consumed_inputs":[7,false,null]},1,1,1,1,false]') == []
+    assert standard._table().rows("\n", "Abs") == []
 
 
 def test_an_operator_of_nobody() -> None:

@@ -10,8 +10,6 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
-from ovjit.readers.factorization import determinant
-from ovjit.readers.onnx.bits import FORMATS, bits_of, real_of
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
 
@@ -279,6 +277,8 @@ def parametric_softplus(n: OnnxNode) -> Any:
 
 @onnx_op("BitCast")
 def bit_cast(n: OnnxNode) -> Any:
+    from ovjit.readers.onnx.bits import FORMATS, bits_of, real_of
+
     kind = n.data_type("to")
     if kind == n.dtype(n[0]):
         return n.same(n[0])
@@ -332,6 +332,8 @@ def _gemm(n: OnnxNode, a: Output, b: Output, c: Output | None) -> Output:
 
 @onnx_op("Det")
 def det(n: OnnxNode) -> Any:
+    from ovjit.readers.factorization import determinant
+
     return determinant(n, n[0])
 
 

@@ -13,7 +13,6 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.random import dropped
 from ovjit.readers.onnx.registry import onnx_op
 
 _AUTO_PADS = {"NOTSET": "explicit", "": "explicit", "VALID": "valid", "SAME_UPPER": "same_upper",
@@ -556,6 +555,8 @@ def dropout(n: OnnxNode) -> Any:
     if n.version >= 12 and n.has(2):
         training, ratio = n.value(n[2]), n.value(n.optional(1))
         if (training is None or training.any()) and (ratio is None or ratio.any() or not n.has(1)):
+            from ovjit.readers.onnx.random import dropped
+
             return dropped(n, n[0], n[1] if n.has(1) else n.const(0.5), n[2])
     if not n.wants(1):
         return [n[0]]

@@ -11,11 +11,51 @@ from ovjit.plugins import import_others
 from ovjit.readers.onnx import standard
 from ovjit.readers.onnx.standard import Schema as Schema
 
-#: The modules with the standard's rows, one for each family of operators.
-FAMILIES = (
-    "control", "image", "math", "nn", "quant", "random", "recurrent", "reduce", "sequence", "signal",
-    "tensor", "text", "training",
-)  # fmt: skip
+#: Modules with the standard's rows, one for each family of operators, and the operators that each has: a
+#: model imports those that it uses.
+FAMILIES = {
+    "control": "If Loop Scan",
+    "image": "Crop GridSample ImageScaler MaxRoiPool NonMaxSuppression Resize RoiAlign Upsample",
+    "math": (
+        "Abs Acos Acosh Add Affine And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot "
+        "BitwiseOr BitwiseXor Ceil Celu Clip Cos Cosh Det Div Einsum Elu Equal Erf Exp Floor Gelu Gemm "
+        "Greater GreaterOrEqual HardSigmoid HardSwish IsInf IsNaN LeakyRelu Less LessOrEqual Log MatMul "
+        "Max Mean Min Mish Mod Mul Neg Not Or PRelu ParametricSoftplus Pow Reciprocal Relu Round Scale "
+        "ScaledTanh Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh "
+        "ThresholdedRelu Where Xor"
+    ),
+    "nn": (
+        "AveragePool BatchNormalization Conv ConvTranspose DeformConv Dropout GlobalAveragePool "
+        "GlobalLpPool GlobalMaxPool GroupNormalization Hardmax InstanceNormalization LRN "
+        "LayerNormalization LogSoftmax LpNormalization LpPool MaxPool MaxUnpool "
+        "MeanVarianceNormalization RMSNormalization Softmax"
+    ),
+    "quant": (
+        "ConvInteger DequantizeLinear DynamicQuantizeLinear MatMulInteger QLinearConv QLinearMatMul "
+        "QuantizeLinear"
+    ),
+    "random": "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
+    "recurrent": "GRU LSTM RNN",
+    "reduce": (
+        "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+        "ReduceSum ReduceSumSquare"
+    ),
+    "sequence": (
+        "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt SequenceConstruct "
+        "SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap SplitToSequence"
+    ),
+    "signal": "DFT MelWeightMatrix STFT",
+    "tensor": (
+        "ArgMax ArgMin Cast CastLike CenterCropPad Col2Im Compress Concat Constant ConstantOfShape "
+        "CumProd CumSum DepthToSpace DynamicSlice Expand EyeLike Flatten Gather GatherElements GatherND "
+        "Identity MemcpyFromHost MemcpyToHost NonZero OneHot Pad Range Reshape ReverseSequence Scatter "
+        "ScatterElements ScatterND Shape Size Slice SpaceToDepth Split Squeeze TensorScatter Tile TopK "
+        "Transpose Trilu Unique Unsqueeze"
+    ),
+    "text": "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
+    "training": "Adagrad Adam Momentum",
+}  # fmt: skip
+_FAMILY_OF = {name: family for family, names in FAMILIES.items() for name in names.split()}
 #: Operators of other domains. Further packages announce themselves in this group of entry points.
 CONTRIBUTED, GROUP = "ovjit.readers.onnx_contrib", "ovjit.onnx"
 #: The default domain by either of its names.
@@ -43,8 +83,9 @@ def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Rule], Rul
 
 def find_rule(domain: str, name: str, version: int) -> Rule | None:
     """The function that reads this operator, None if there is none."""
-    _load_standard()
     domain = "" if domain in DEFAULT_DOMAINS else domain
+    if name in _FAMILY_OF:
+        importlib.import_module(f"ovjit.readers.onnx.{_FAMILY_OF[name]}")
     if (domain, name) not in _ROWS:
         _load_contributed()
     found = None
@@ -75,15 +116,8 @@ def prepared(nodes: Sequence[Any]) -> Sequence[Any]:
 
 
 @cache
-def _load_standard() -> None:
-    for family in FAMILIES:
-        importlib.import_module(f"ovjit.readers.onnx.{family}")
-
-
-@cache
 def _load_contributed() -> None:
     """Import what reads operators of other domains."""
-    _load_standard()
     importlib.import_module(CONTRIBUTED)
     import_others(GROUP, CONTRIBUTED)
 

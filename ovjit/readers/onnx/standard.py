@@ -2,7 +2,7 @@
 
 Its messages are in one module, which is executed alone: protobuf has one class for a message, so that the
 package finds the same classes when it is imported. What the standard says of operators comes with ovjit
-(`ovjit/data/onnx_schemas.json`, written by `python -m ovjit.tools.ship --texts`). The package is asked about
+(`ovjit/data/onnx_schemas.txt`, written by `python -m ovjit.tools.ship --texts`). The package is asked about
 versions that are newer than this file.
 """
 
@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from ovjit.records import NamedTuple
+from ovjit.source_files import package_data
 
-FILE = "onnx_schemas.json"
+FILE = "onnx_schemas.txt"
 _MESSAGES = "onnx_ml_pb2"
 
 
@@ -55,8 +57,8 @@ def newest_opset(wanted: int = 0) -> int:
     """The newest version of the default domain that is known; the package is asked where `wanted` is newer
     than what came with ovjit."""
     table = _table()
-    if table is not None and wanted <= table["newest"][""]:
-        return int(table["newest"][""])
+    if table is not None and wanted <= table.newest[""]:
+        return table.newest[""]
     from onnx.defs import onnx_opset_version
 
     return int(onnx_opset_version())
@@ -66,10 +68,10 @@ def newest_opset(wanted: int = 0) -> int:
 def find_schema(domain: str, name: str, version: int) -> Schema | None:
     """The standard's row of an operator of a domain ("" is the default), None if it has none."""
     table = _table()
-    if table is not None and version <= table["newest"].get(domain, 0):
-        rows = [row for row in table["operators"].get(f"{domain} {name}", ()) if row[0] <= version]
+    if table is not None and version <= table.newest.get(domain, 0):
+        rows = [row for row in table.rows(domain, name) if row[0] <= version]
         return _made(rows[-1]) if rows else None
-    if table is not None and domain not in table["newest"] and "onnx" not in sys.modules:
+    if table is not None and domain not in table.newest and "onnx" not in sys.modules:
         return None  # what declares operators of other domains has imported the package
     from onnx import defs
 
@@ -79,14 +81,30 @@ def find_schema(domain: str, name: str, version: int) -> Schema | None:
         return None
 
 
-@functools.cache
-def _table() -> Any:
-    import json
-    import pkgutil
+class _Table:
+    """The file: the newest version of each domain in its first line, then a line for each operator, which is
+    parsed when a model has the operator."""
 
+    def __init__(self, content: bytes):
+        self._content = content
+        #: domain -> its newest version.
+        self.newest: dict[str, int] = json.loads(content[: content.index(b"\n")])
+
+    def rows(self, domain: str, name: str) -> list[list[Any]]:
+        """What `_made` reads, of each version of the operator, the oldest first."""
+        begin = f"\n{domain} {name}\t".encode(errors="replace")
+        at = self._content.find(begin)
+        if at < 0 or not name.isidentifier():  # which has no end of a line
+            return []
+        at += len(begin)
+        found: list[list[Any]] = json.loads(self._content[at : self._content.index(b"\n", at)])
+        return found
+
+
+@functools.cache
+def _table() -> _Table | None:
     try:
-        content = pkgutil.get_data("ovjit.data", FILE)
-        return json.loads(content) if content else None
+        return _Table(package_data(FILE))
     except (OSError, ImportError, ValueError):  # a program that leaves data out
         return None
 
@@ -120,10 +138,12 @@ def _made(row: list[Any]) -> Schema:
 
 def shipped_content(schemas: Iterable[Any], newest: dict[str, int]) -> bytes:
     """The file, of all of the package's schemas and the newest version of each domain."""
-    import json
-
     operators: dict[str, list[Any]] = {}
     for found in sorted(schemas, key=lambda s: (s.domain, s.name, s.since_version)):
         operators.setdefault(f"{found.domain} {found.name}", []).append(_row(found))
-    said = {"newest": newest, "operators": operators}
-    return json.dumps(said, separators=(",", ":")).encode() + b"\n"
+    lines = [_text(newest), *(f"{operator}\t{_text(rows)}" for operator, rows in operators.items())]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))

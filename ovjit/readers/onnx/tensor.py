@@ -14,7 +14,6 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.readers.build import MOST_ELEMENTS
-from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
 from ovjit.readers.onnx.registry import onnx_op
 
@@ -635,6 +634,8 @@ def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output
 
 def _one_after_another(n: OnnxNode, x: Output, axis: int) -> Output:
     """Products along an axis of open length."""
+    from ovjit.readers.onnx.control import stepped
+
     order = [axis, *(i for i in range(n.rank(x)) if i != axis)]
 
     def once(product: Output, now: dict[str, Output]) -> tuple[Output, Output]:
