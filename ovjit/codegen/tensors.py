@@ -45,7 +45,7 @@ from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.expressions import Expressions
-    from ovjit.codegen.function import _Printer
+    from ovjit.codegen.printing import Printer
 
 REST, LANES = "...", "lanes"
 #: Arguments that the launch makes: how many items there are, how many a chunk takes, those of a split axis.
@@ -247,7 +247,7 @@ def _known(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None
         raise printer.unknown(where, f"{tensor!r} is not declared to have an axis {axis!r}")
 
 
-def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> None:
+def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> None:
     """Print `for ... in items(...)`: the loop, and what its targets are in each round."""
     signature = printer.signature
     if signature is None or not signature.over:
@@ -276,7 +276,7 @@ def say_items(printer: _Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> 
 
 
 def _say_walk(
-    printer: _Printer, signature: Signature, where: Mapping[str, str], given: Mapping[str, str],
+    printer: Printer, signature: Signature, where: Mapping[str, str], given: Mapping[str, str],
     loop: ast.For, stop: str,
 ) -> None:  # fmt: skip
     """The loop over items that count through `...`: these may be small, so that a division or products for
@@ -320,14 +320,14 @@ def _say_walk(
     printer.indent = outer
 
 
-def _step(printer: _Printer, axis: str) -> str:
+def _step(printer: Printer, axis: str) -> str:
     """What an index along an axis is multiplied by to be that of an element."""
     assert printer.signature is not None
     split = printer.signature.splits.get(axis)
     return "" if split is None else f" * {split.text(printer.known)}"
 
 
-def _say_indices(printer: _Printer, signature: Signature, where: Mapping[str, str]) -> None:
+def _say_indices(printer: Printer, signature: Signature, where: Mapping[str, str]) -> None:
     """The place of `item` along each axis of `over`."""
     left = "item"
     for axis in reversed(signature.named):

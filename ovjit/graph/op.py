@@ -22,6 +22,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -153,8 +154,9 @@ class Declared:
 
     infer: Callable
     ref: Callable | None = None
-    #: native lowering; None: runs as a host step
-    lower: Callable | None = None
+    #: native lowering; None: runs as a host step. As a text ".module:name" it is imported when a graph is
+    #: lowered that has the operation; the module is in the package of the record's
+    lower: Callable | str | None = None
     #: elementwise body in the vocabulary of ovjit.codegen.trace
     scalar: Callable | None = None
     #: (writer, node, inputs) -> values of simpler operations, or None
@@ -306,6 +308,13 @@ class Op(Declared):
         """Whether a node of known inputs may be computed before anything runs: not with a state, and no loop,
         which may take for ever."""
         return self.ref is not None and not self.stateful and not self.runs_body
+
+    def lowering(self) -> Callable | None:
+        """The native lowering. Its module is imported now where the record names it."""
+        if not isinstance(self.lower, str):
+            return self.lower
+        module, _, name = self.lower.partition(":")
+        return attrgetter(name)(importlib.import_module(module, self.module.rpartition(".")[0]))
 
     def native_types(self, target: Any) -> tuple[str, ...] | None:
         """The floating-point types that the lowering or expansion computes on a target, None: any.

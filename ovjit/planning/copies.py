@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.targets import CACHE_LINE
 from ovjit.codegen.elementwise import elementwise_kernel
-from ovjit.codegen.function import DIMS
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.memory import DIMS
 from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
 from ovjit.graph.symbolic import statically_known_equal, sym_min
 from ovjit.graph.traced import identity, is_traced_number

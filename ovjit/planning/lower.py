@@ -419,7 +419,7 @@ def _lowered(group: Group) -> list[Lowering]:
 
 
 def _lower_anchor(group: Group) -> Lowering | None:
-    anchor, lower = group.node, group.node.op.lower
+    anchor, lower = group.node, group.node.op.lowering()
     native = all(v.dtype in NATIVE_TYPES and v.shape is not None for v in (*anchor.inputs, *anchor.outputs))
     try:
         return lower(group) if lower is not None and native else None

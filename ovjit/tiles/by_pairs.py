@@ -21,10 +21,6 @@ from ovjit.tiles.by_lane import LaneTile
 
 #: Pixels that are loaded before they are multiplied.
 LOADED = 4
-#: Channels from which on pixels are copied.
-PAIRED_CHANNELS = 32
-#: Words of a sum up to which they are: copies of a tile's pixels should stay in the second-level cache.
-PAIRED_WORDS = 4096
 
 
 class PairTile(LaneTile):

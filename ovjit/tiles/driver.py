@@ -19,9 +19,8 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.records import NamedTuple
 from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
-from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.narrow import RUN_BITS, WAYS
-from ovjit.tiles.tile import make_tile
+from ovjit.tiles.sizes import TABLE
 
 #: Bytes of pixels from which on some are not in the second-level cache when their tile begins. Batches of six
 #: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions. From 64 KB on
@@ -425,6 +424,8 @@ def tile_kernel(
     heights = tile_heights(isa, form.paired)
 
     def intrinsics(target: Target) -> dict[str, Any]:
+        from ovjit.tiles.tile import make_tile  # where the kernel is compiled
+
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form, blocked, less + 1)
             for r, less in choices(heights)
@@ -434,3 +435,20 @@ def tile_kernel(
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
     how += " flipped" if form.flips else " in pairs" if form.paired else ""
     return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)
+
+
+def driver_kernel(
+    name: str,
+    epilogue: Epilogue,
+    isa: Target,
+    form: Format,
+    unpack: Unpack | None = None,
+    picked: bool = False,
+    gathered: bool = False,
+) -> Kernel:
+    """The driver for one epilogue and format, of a matrix unit or of vectors: see `tile_kernel`."""
+    if not form.on_unit:
+        return tile_kernel(name, epilogue, isa, form, unpack=unpack, picked=picked, gathered=gathered)
+    from ovjit.tiles.matrix import unit_kernel
+
+    return unit_kernel(name, epilogue, isa, form, unpack, picked)

@@ -11,11 +11,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.memory import SIZE
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.tiles.narrow import WAYS
-
-#: int64 entries of one row of the address table: rows of it are input, output, pixel operands.
-TABLE = 16
-#: Words of a block: see `make_tile`.
-BLOCK = 1024
+from ovjit.tiles.sizes import BLOCK, TABLE
 
 
 def run_tile(

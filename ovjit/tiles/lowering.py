@@ -29,17 +29,13 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Ptr, View
-from ovjit.tiles.by_pairs import PAIRED_CHANNELS, PAIRED_WORDS
-from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.driver import driver_kernel, tile_kernel
 from ovjit.tiles.epilogues import Summed
-from ovjit.tiles.in_python import BLOCK, TABLE
-from ovjit.tiles.matrix import PIXELS as MATRIX_PIXELS
-from ovjit.tiles.matrix import driver_kernel, scratch_bytes
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import pack_bias, pack_panels, tile_width
 from ovjit.tiles.rounding import reach_of
 from ovjit.tiles.sharing import Sharing, Weights
-from ovjit.tiles.stores import JOINING
+from ovjit.tiles.sizes import BLOCK, JOINING, PAIRED_CHANNELS, PAIRED_WORDS, TABLE
 
 #: Weights up to which chunks go from pixels to pixels and not from panel to panel: a core keeps them all, and
 #: finds the pixels that it has written itself. ShuffleNet, whose groups are panels, took 1.2 times as long at
@@ -140,7 +136,11 @@ class Tiled(Summed):
     @property
     def tile_pixels(self) -> int:
         """The pixels of a full tile."""
-        return MATRIX_PIXELS if self.form.on_unit else self.target.shapes.tiles[0]
+        if not self.form.on_unit:
+            return self.target.shapes.tiles[0]
+        from ovjit.tiles.matrix import PIXELS
+
+        return PIXELS
 
     def make_kernel(self, names: str) -> Kernel:
         rows, width = self.tile_pixels, tile_width(self.target)
@@ -311,7 +311,11 @@ class Tiled(Summed):
         """The arguments for what lies behind the tables of addresses in scratch memory: panels of unpacked
         weights, places of words in lists, lines that are gathered. Asks for that memory."""
         rows = 2 if plain else self.epilogue.table_rows
-        scratch = scratch_bytes(rows, words) if self.form.on_unit else rows * TABLE * 8
+        scratch = rows * TABLE * 8
+        if self.form.on_unit:
+            from ovjit.tiles.matrix import scratch_bytes
+
+            scratch = scratch_bytes(rows, words)
         values = self.unpacking(planner)
         if values:
             scratch += pn_per * weights.sizes.panel

@@ -38,7 +38,6 @@ from ovjit.tiles.driver import (
     Sums,
     begin_chunk,
     begin_row,
-    tile_kernel,
 )
 
 #: Pixels of a tile, and words of a line.
@@ -335,18 +334,10 @@ def matrix_tiles(
     tile_end()
 
 
-def driver_kernel(
-    name: str,
-    epilogue: Epilogue,
-    isa: Target,
-    form: Format,
-    unpack: Unpack | None = None,
-    picked: bool = False,
-    gathered: bool = False,
+def unit_kernel(
+    name: str, epilogue: Epilogue, isa: Target, form: Format, unpack: Unpack | None, picked: bool
 ) -> Kernel:
-    """The driver for one epilogue and format, of a matrix unit or of vectors: see `driver.tile_kernel`."""
-    if not form.on_unit:
-        return tile_kernel(name, epilogue, isa, form, unpack=unpack, picked=picked, gathered=gathered)
+    """The driver for one epilogue and format of a matrix unit: see `driver.driver_kernel`."""
 
     def words(target: Target) -> dict[str, Any]:
         return intrinsics(form.name.removeprefix("amx_"))

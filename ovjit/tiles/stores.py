@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import CACHE_LINE, Target
-from ovjit.tiles.in_python import TABLE
+from ovjit.tiles.sizes import JOINING, TABLE
 
 #: Vectors that are rounded to bytes at once: shallow products are made in 0.9 of the time.
 JOINED = 4
-#: Instruction sets that can.
-JOINING = ("avx512", "avx2", "neon")
 
 
 def joined_body(isa: Target, epilogue: Epilogue) -> tuple[Body, str] | None:

@@ -21,9 +21,8 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
 from ovjit.graph.byte_rows import HEAD
 from ovjit.records import NamedTuple
-from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.pack import tile_width
-from ovjit.tiles.tile import make_tile
+from ovjit.tiles.sizes import TABLE
 
 #: Bytes of one tile's table: inputs, outputs, what is added.
 TABLE_BYTES = 3 * TABLE * 8
@@ -323,6 +322,8 @@ def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
     epilogue = adding() if form is F32 else _scaling()
 
     def intrinsics(target: Target) -> dict[str, Any]:
+        from ovjit.tiles.tile import make_tile  # where the kernel is compiled
+
         return {
             f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
             for r in target.shapes.tiles

@@ -16,7 +16,6 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.paged_caches import CacheKind, kinds_of
 from ovjit.graph.shapes import ANY, bounds, is_static
-from ovjit_ops.attention.cpu_paged_plan import PagedPlan as LoweredPlan
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.paged_reference import (
     check_extras,
@@ -134,7 +133,7 @@ class PagedAttentionExtension:
         yield _inputs(rng, dtype), {"write_kv_cache": True}
 
 
-@op("PagedPlan", internal=True, lower=LoweredPlan.of)
+@op("PagedPlan", internal=True, lower=".cpu_paged_plan:PagedPlan.of")
 class PagedPlan:
     """The work of paged attention as a table, see `cpu_paged_plan`; checks all numbers that lead to blocks
     of the `caches`."""

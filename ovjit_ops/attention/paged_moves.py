@@ -9,7 +9,6 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Int, Str, TensorType, op
 from ovjit.graph.paged_caches import CacheKind, kinds_of
-from ovjit_ops.attention.cpu_paged_moves import PagedMoves as LoweredMoves
 from ovjit_ops.attention.paged_reference import read_block, write_token
 
 
@@ -75,7 +74,7 @@ class PaKVReorder:
         yield _sample(rng), {}
 
 
-@op("PagedMoves", internal=True, lower=LoweredMoves.of, stateful=True)
+@op("PagedMoves", internal=True, lower=".cpu_paged_moves:PagedMoves.of", stateful=True)
 class PagedMoves:
     """PaKVReorder of caches whose kinds are known."""
 

@@ -49,11 +49,11 @@ from ovjit.planning.plan import Constants, Filling, Planner, ceil_div, element_s
 from ovjit.planning.views import View, row_major
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.epilogues import OPERANDS
-from ovjit.tiles.in_python import TABLE
 from ovjit.tiles.lowering import tile_format
 from ovjit.tiles.narrow import WAYS, WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
+from ovjit.tiles.sizes import TABLE
 from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 

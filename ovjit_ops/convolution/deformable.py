@@ -24,7 +24,6 @@ from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_
 from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
-from ovjit_ops.convolution import cpu_deformable
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
@@ -231,7 +230,7 @@ class DeformableConvolution8:
 
 @op(
     "DeformedColumns", like=DeformableConvolution8, types=["f32"], native=None, expand=None,
-    lower=cpu_deformable.DeformedColumns.of, internal=True,
+    lower=".cpu_deformable:DeformedColumns.of", internal=True,
 )  # fmt: skip
 class DeformedColumns:
     """What the moved taps of a DeformableConvolution read, by group, tap and channel."""

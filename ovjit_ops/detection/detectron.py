@@ -16,9 +16,7 @@ from ovjit.graph.dtypes import FULL
 from ovjit.graph.op import Bool, Count, Float, Floats, Int, Ints, Positive, TensorType, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection import cpu_pyramid
 from ovjit_ops.detection.boxes import best_first, random_boxes
-from ovjit_ops.detection.cpu_proposals import BestRegions
 from ovjit_ops.detection.kept_boxes import RANKING, kept, kept_boxes, ranked_rows, rows_of
 from ovjit_ops.detection.proposal_parts import (
     PLAIN,
@@ -153,7 +151,10 @@ class ExperimentalDetectronPriorGridGenerator:
             yield [priors, *maps], attrs
 
 
-@op("ExperimentalDetectronTopKROIs", opset=6, builder_since=99, native=FULL, lower=BestRegions.of)
+@op(
+    "ExperimentalDetectronTopKROIs", opset=6, builder_since=99, native=FULL,
+    lower=".cpu_proposals:BestRegions.of"
+)  # fmt: skip
 class ExperimentalDetectronTopKROIs:
     """The regions of the highest probabilities; zeros where there are fewer."""
 
@@ -201,7 +202,7 @@ def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tup
     return TensorType(rois.dtype, (*dims.shape("RC"), size, size)), TensorType(rois.dtype, dims.shape("R4"))
 
 
-@op("PyramidAlign", internal=True, samples=_feature_samples, lower=cpu_pyramid.PyramidAlign.of, ulp=64)
+@op("PyramidAlign", internal=True, samples=_feature_samples, lower=".cpu_pyramid:PyramidAlign.of", ulp=64)
 class PyramidAlign:
     """What an ExperimentalDetectronROIFeatureExtractor makes of its maps."""
 

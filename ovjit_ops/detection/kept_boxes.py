@@ -22,9 +22,7 @@ from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import dims
-from ovjit_ops.detection import cpu_ranked_rows
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
-from ovjit_ops.detection.cpu_kept_boxes import lower_falls, lower_kept
 
 
 def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType, ...]:
@@ -170,7 +168,7 @@ def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
         yield [boxes, scores, *limits], attrs
 
 
-@op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=lower_kept)
+@op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=".cpu_kept_boxes:lower_kept")
 class KeptBoxes:
     """Greedy suppression. Attributes as in `cpu_nms.Way`; `top`: so many candidates of a class, `skip`: a
     class that is none."""
@@ -184,7 +182,7 @@ class KeptBoxes:
     ref = kept
 
 
-@op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=lower_falls)
+@op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:lower_falls")
 class MatrixFalls:
     """The decay of the scores of MatrixNms. With o[i, j] the overlap of a box and a better one, and w[j] the
     largest o[j, .]: the least (1 - o[i, j]) / (1 - w[j]), at most 1. With `gaussian` the least w[j]^2 - o[i,
@@ -223,7 +221,7 @@ def rows_of(
     return rows, places, scores, counted, np.array([len(found)])
 
 
-@op("RankedRows", internal=True, lower=cpu_ranked_rows.RankedRows.of)
+@op("RankedRows", internal=True, lower=".cpu_ranked_rows:RankedRows.of")
 class RankedRows:
     """Rows of the boxes of KeptBoxes, or of MatrixFalls (`fallen`: those whose score, in `values`, is above
     the threshold), sorted as `ranked` says.

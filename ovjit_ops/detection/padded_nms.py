@@ -11,12 +11,12 @@ import numpy as np
 
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
-from ovjit_ops.detection.cpu_nms import TURNED, PaddedNms
+from ovjit_ops.detection.cpu_nms import TURNED
 from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_samples
 from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
 
 
-@op("PaddedNMS", lower=PaddedNms.of, internal=True)
+@op("PaddedNMS", lower=".cpu_nms:PaddedNms.of", internal=True)
 class PaddedNMS:
     """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
 

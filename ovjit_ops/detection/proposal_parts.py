@@ -21,7 +21,6 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.op import Bool, Float, Floats, Int, TensorType, op
 from ovjit.graph.shapes import Dim, bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
-from ovjit_ops.detection import cpu_proposals
 from ovjit_ops.detection.boxes import random_boxes
 
 #: The largest growth of a side that a network may predict, as a logarithm.
@@ -170,7 +169,7 @@ def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndar
     return [boxes, numbers, rng.random((images, classes, 5)).astype(np.float32), counts]
 
 
-@op("AnchorGrid", internal=True, samples=_grid_samples, lower=cpu_proposals.AnchorGrid.of)
+@op("AnchorGrid", internal=True, samples=_grid_samples, lower=".cpu_proposals:AnchorGrid.of")
 class AnchorGrid:
     """priors [A, 4] moved to all places of a map: [H, W, A, 4]. The map has the last two dimensions of
     `maps`, or h and w. Places are (i + middle) * stride, a stride of 0 is that of the image on the map."""
@@ -186,7 +185,7 @@ class AnchorGrid:
         return anchor_grid(priors, maps.shape, image.shape, **attrs)
 
 
-@op("MovedAnchors", internal=True, lower=cpu_proposals.MovedAnchors.of)
+@op("MovedAnchors", internal=True, lower=".cpu_proposals:MovedAnchors.of")
 class MovedAnchors:
     """Boxes of anchors [H, W, A, 4] and deltas [N, 4 A, H, W]: [N, 1, M, 4], and of scores [N, A, H, W] (or
     the `second` part of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
@@ -225,7 +224,7 @@ class MovedAnchors:
             yield inputs[: 4 - i // 2], {**PLAIN, **more, "weights": (1.0, 2.0, 3.0, 4.0), "clipped": i < 2}
 
 
-@op("ProposalTable", internal=True, lower=cpu_proposals.ProposalTable.of)
+@op("ProposalTable", internal=True, lower=".cpu_proposals:ProposalTable.of")
 class ProposalTable:
     """`rows` regions [N * rows, 4] and scores [N * rows] of what KeptBoxes chose of each image; zeros where
     there are fewer. `numbered`: the image comes first, and -1 in the first row that is missing. `clipped`

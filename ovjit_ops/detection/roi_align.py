@@ -20,7 +20,6 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, widened
 from ovjit_ops.detection import sampling
-from ovjit_ops.detection.cpu_roi_align import RoiAlign
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 
@@ -80,7 +79,10 @@ def _samples(aligned: tuple[str, ...], rng: np.random.Generator, dtype: str = "f
         yield [random_array(rng, shape, dtype), rois.astype(rois.dtype), batches], attrs
 
 
-@op("ROIAlign", opset=3, types=REALS, native=FULL, samples=partial(_samples, ()), lower=RoiAlign.of, ulp=64)
+@op(
+    "ROIAlign", opset=3, types=REALS, native=FULL, samples=partial(_samples, ()),
+    lower=".cpu_roi_align:RoiAlign.of", ulp=64
+)  # fmt: skip
 class ROIAlign3:
     """Regions are at least one element wide."""
 
@@ -109,7 +111,7 @@ class ROIAlign9:
         return roi_align(data, rois, batch_indices, attrs, attrs["aligned_mode"])
 
 
-@op("ROIAlignRotated", opset=15, types=REALS, native=FULL, lower=RoiAlign.of, ulp=64)
+@op("ROIAlignRotated", opset=15, types=REALS, native=FULL, lower=".cpu_roi_align:RoiAlign.of", ulp=64)
 class ROIAlignRotated:
     """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
 

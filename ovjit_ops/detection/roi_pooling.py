@@ -21,8 +21,6 @@ from ovjit_ops.common.checks import check_rank, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import widened
 from ovjit_ops.detection.boxes import random_boxes
-from ovjit_ops.detection.cpu_deformable_pooling import DeformablePooling
-from ovjit_ops.detection.cpu_roi_pooling import RoiPooling
 from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear_grid
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
@@ -89,7 +87,10 @@ def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.n
     return np.concatenate([rng.integers(0, images, (many, 1)), corners], 1).astype(np.float32)
 
 
-@op("ROIPooling", opset=2, lower=RoiPooling.of, builder={"data": "input", "rois": "coords"}, **_POOLED)
+@op(
+    "ROIPooling", opset=2,
+    lower=".cpu_roi_pooling:RoiPooling.of", builder={"data": "input", "rois": "coords"}, **_POOLED
+)  # fmt: skip
 class ROIPooling:
     """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files call it pooled_h
     and pooled_w."""
@@ -152,7 +153,10 @@ def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
     return given
 
 
-@op("PSROIPooling", opset=1, lower=RoiPooling.of, builder={"data": "input", "rois": "coords"}, **_POOLED)
+@op(
+    "PSROIPooling", opset=1,
+    lower=".cpu_roi_pooling:RoiPooling.of", builder={"data": "input", "rois": "coords"}, **_POOLED
+)  # fmt: skip
 class PSROIPooling:
     """Every bin has channels of its own; means, or bilinear samples of every part of a region."""
 
@@ -231,7 +235,7 @@ class PSROIPooling:
 
 
 @op(
-    "DeformablePSROIPooling", opset=1, lower=DeformablePooling.of, **_POOLED,
+    "DeformablePSROIPooling", opset=1, lower=".cpu_deformable_pooling:DeformablePooling.of", **_POOLED,
     builder={"data": "feature_maps", "rois": "coords"},
 )  # fmt: skip
 class DeformablePSROIPooling:

@@ -108,7 +108,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     types=NUMBERS,
     native=FULL,
     samples=_samples,
-    lower=cpu_grid_sample.GridSample.of,
+    lower=".cpu_grid_sample:GridSample.of",
     builder_dict="attributes",
     ulp=64,  # of the places, which are f32, times the difference between neighbours
 )

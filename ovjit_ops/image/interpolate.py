@@ -26,7 +26,6 @@ from ovjit_ops.common.images import resized_images
 from ovjit_ops.common.values import length, narrowed, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
-from ovjit_ops.image.cpu_resize import lower_interpolate
 from ovjit_ops.image.resampling import axis_table, given, resized, scaled
 
 
@@ -251,7 +250,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     opset=4,
     types=NUMBERS,
     samples=partial(_samples, 4),
-    lower=lower_interpolate,
+    lower=".cpu_resize:lower_interpolate",
     builder={"data": "image", "sizes": "output_shape"},
     builder_since=10,
     images=resized_images(3),

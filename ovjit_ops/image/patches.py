@@ -17,7 +17,7 @@ from ovjit.rewrite.writer import not_negative
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
-from ovjit_ops.image.cpu_columns import Columns, full_settings, window_counts
+from ovjit_ops.image.cpu_columns import full_settings, window_counts
 
 MOST_TAPS = 64  # of a patch that are written out as slices
 
@@ -92,7 +92,7 @@ class ExtractImagePatches:
     )
 
 
-@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=Columns.of, builder={"": "col2im"})
+@op("Col2Im", opset=15, types=NUMBERS, native=FULL, lower=".cpu_columns:Columns.of", builder={"": "col2im"})
 class Col2Im:
     """Columns [N, C * kernel, windows] added up to a picture [N, C, *output_size]."""
 

@@ -19,8 +19,8 @@ from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, divide, random_array
-from ovjit_ops.indexing.cpu_embedding import LOWEST, Bags
-from ovjit_ops.indexing.cpu_segments import Segments, lowest_of
+from ovjit_ops.indexing.cpu_embedding import LOWEST
+from ovjit_ops.indexing.cpu_segments import lowest_of
 from ovjit_ops.indexing.gather import checked_indices, gather
 
 REDUCTIONS = ("sum", "mean")
@@ -138,7 +138,7 @@ def _offset_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
     opset=3,
     types=NUMBERS,
     native=FULL,
-    lower=Bags.of,
+    lower=".cpu_embedding:Bags.of",
     absent={"default_index": (1, -1)},
 )
 class EmbeddingBagOffsetsSum:
@@ -189,7 +189,7 @@ def _range_samples(rng: np.random.Generator, dtype: str = "f32"):
         yield [*inputs, random_array(rng, (n,), dtype, (-2, 2))], {"reduction": "sum"}
 
 
-@op("EmbeddingBagRanges", types=("f32",), internal=True, native=("f32",), lower=Bags.of)
+@op("EmbeddingBagRanges", types=("f32",), internal=True, native=("f32",), lower=".cpu_embedding:Bags.of")
 class EmbeddingBagRanges:
     """Sums, means or largest elements of rows of a table; bag i takes the indices from starts[i] to ends[i],
     which count as those of a Slice do. An index out of range is a row of zeros."""
@@ -237,7 +237,7 @@ def _packed_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
                 yield [table, index, random_array(rng, many, dtype, (-2, 2))], attrs
 
 
-@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=FULL, lower=Bags.of)
+@op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=FULL, lower=".cpu_embedding:Bags.of")
 class EmbeddingBagPackedSum:
     """Sums of rows of a table, as many in every bag."""
 
@@ -271,7 +271,7 @@ def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.
     return wide, count
 
 
-@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=FULL, lower=Bags.of)
+@op("EmbeddingSegmentsSum", opset=3, types=NUMBERS, native=FULL, lower=".cpu_embedding:Bags.of")
 class EmbeddingSegmentsSum:
     """Sums of rows of a table by the segment of each index."""
 
@@ -310,7 +310,7 @@ class EmbeddingSegmentsSum:
             yield [*inputs, np.array(2), random_array(rng, (len(ids),), dtype, (-2, 2))], {}
 
 
-@op("SegmentMax", opset=16, types=NUMBERS, lower=Segments.of)
+@op("SegmentMax", opset=16, types=NUMBERS, lower=".cpu_segments:Segments.of")
 class SegmentMax:
     """The largest of the rows of each segment; an empty one is 0 or the lowest number there is."""
 

@@ -22,8 +22,6 @@ from ovjit_ops.common.values import (
     with_value,
 )
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.indexing import cpu_gather
-from ovjit_ops.indexing.cpu_gather import GatherND, lower_gather
 from ovjit_ops.movement.shape import MOVABLE, ints
 
 
@@ -121,7 +119,7 @@ def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield [random_array(rng, (5, 3), dtype), ints(-6, 5, 1, 1 << 40), np.array(0)], {"batch_dims": 0}
 
 
-@op("Gather", opset=1, types=MOVABLE, lower=lower_gather, images=chosen_images)
+@op("Gather", opset=1, types=MOVABLE, lower=".cpu_gather:lower_gather", images=chosen_images)
 class Gather1:
     """The parts of the data that `indices` name along `axis`."""
 
@@ -152,7 +150,7 @@ class Gather8:
     samples = partial(_gather_samples, 8)
 
 
-@op("GatherElements", opset=6, types=MOVABLE, lower=cpu_gather.GatherElements.of)
+@op("GatherElements", opset=6, types=MOVABLE, lower=".cpu_gather:GatherElements.of")
 class GatherElements:
     """out[i, j, k] = data[indices[i, j, k], j, k] for axis 0, and so on."""
 
@@ -235,7 +233,7 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
     return out.reshape(math.prod(batch), *out.shape[batch_dims:]) if flatten and batch_dims > 1 else out
 
 
-@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=GatherND.of)
+@op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=".cpu_gather:GatherND.of")
 class GatherND5:
     """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
 

@@ -14,7 +14,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, Index, TensorType, op
 from ovjit.graph.shapes import ANY, Dim, dim, is_static
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS, Positions
+from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS
 from ovjit_ops.movement.shape import MOVABLE
 
 
@@ -48,7 +48,7 @@ class NonZero:
         yield [np.array(1, data.dtype)], {"output_type": "i64"}
 
 
-@op("PaddedNonZero", internal=True, types=MOVABLE, lower=Positions.of)
+@op("PaddedNonZero", internal=True, types=MOVABLE, lower=".cpu_nonzero:Positions.of")
 class PaddedNonZero:
     """The positions [rank, how many], one after the other in memory with room for all, and how many."""
 

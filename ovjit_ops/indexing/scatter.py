@@ -21,8 +21,6 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_same_type
 from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing import cpu_gather
-from ovjit_ops.indexing.cpu_gather import ScatterElements, ScatterND
 from ovjit_ops.indexing.gather import check_index_type, checked_indices
 from ovjit_ops.movement.shape import MOVABLE
 
@@ -50,7 +48,7 @@ def _infer_scatter(
     return TensorType(data.dtype, data.shape)
 
 
-@op("ScatterUpdate", opset=3, types=MOVABLE, lower=cpu_gather.ScatterUpdate.of)
+@op("ScatterUpdate", opset=3, types=MOVABLE, lower=".cpu_gather:ScatterUpdate.of")
 class ScatterUpdate:
     """The data with the slices that `indices` name along `axis` replaced by `updates`."""
 
@@ -164,7 +162,10 @@ def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: 
             yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
 
 
-@op("ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"}, lower=ScatterND.of)
+@op(
+    "ScatterNDUpdate", opset=4, types=MOVABLE, builder={"": "scatter_nd_update"},
+    lower=".cpu_gather:ScatterND.of"
+)  # fmt: skip
 class ScatterNDUpdate4:
     """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
 
@@ -173,7 +174,10 @@ class ScatterNDUpdate4:
     samples = partial(_scatter_nd_samples, ["none"])
 
 
-@op("ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"}, lower=ScatterND.of)
+@op(
+    "ScatterNDUpdate", opset=15, types=NUMBERS, builder={"": "scatter_nd_update"},
+    lower=".cpu_gather:ScatterND.of"
+)  # fmt: skip
 class ScatterNDUpdate15:
     """ScatterNDUpdate-4 that may add, subtract, multiply or compare instead of replacing."""
 
@@ -295,7 +299,7 @@ def _scatter_elements_samples(attrs: list[dict[str, Any]], rng: np.random.Genera
             )
 
 
-@op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=ScatterElements.of)
+@op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=".cpu_gather:ScatterElements.of")
 class ScatterElementsUpdate3:
     """The data with the elements that `indices` name along `axis` replaced by `updates`."""
 
@@ -304,7 +308,10 @@ class ScatterElementsUpdate3:
     samples = partial(_scatter_elements_samples, [{}])
 
 
-@op("ScatterElementsUpdate", opset=12, types=NUMBERS, lower=ScatterElements.of, expand=expand_mean)
+@op(
+    "ScatterElementsUpdate", opset=12, types=NUMBERS,
+    lower=".cpu_gather:ScatterElements.of", expand=expand_mean
+)  # fmt: skip
 class ScatterElementsUpdate12:
     """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
 

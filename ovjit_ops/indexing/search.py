@@ -15,9 +15,6 @@ from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
-from ovjit_ops.indexing import cpu_gather_tree
-from ovjit_ops.indexing.cpu_search import Search
-from ovjit_ops.indexing.cpu_unique import LoweredUnique
 
 #: Element types whose different elements are found natively.
 UNIQUE = frozenset((*NUMBERS, "boolean"))
@@ -28,7 +25,7 @@ def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.n
     return np.searchsorted(sequence, values, side="right" if right else "left")
 
 
-@op("Bucketize", opset=3, types=NUMBERS, native=FULL, lower=Search.of)
+@op("Bucketize", opset=3, types=NUMBERS, native=FULL, lower=".cpu_search:Search.of")
 class Bucketize:
     """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
 
@@ -65,7 +62,7 @@ class Bucketize:
                 yield [data, bounds_of], attrs
 
 
-@op("SearchSorted", opset=15, types=NUMBERS, native=FULL, lower=Search.of)
+@op("SearchSorted", opset=15, types=NUMBERS, native=FULL, lower=".cpu_search:Search.of")
 class SearchSorted:
     """Where each value would be inserted into the sorted sequence of its row."""
 
@@ -207,7 +204,7 @@ class Unique:
                 yield [data, *([] if axis is None else [np.array(axis)])], {"sorted": order}
 
 
-@op("PaddedUnique", internal=True, types=NUMBERS, lower=LoweredUnique.of)
+@op("PaddedUnique", internal=True, types=NUMBERS, lower=".cpu_unique:LoweredUnique.of")
 class PaddedUnique:
     """The results of Unique with room for as many as there are elements, and how many there are."""
 
@@ -239,7 +236,10 @@ def _at_most(d):
     return high if high == 1 and low == 1 else Interval(min(low, 1), high)
 
 
-@op("GatherTree", opset=1, types=["f32", "i32", "i64"], native=("f32",), lower=cpu_gather_tree.GatherTree.of)
+@op(
+    "GatherTree", opset=1, types=["f32", "i32", "i64"], native=("f32",),
+    lower=".cpu_gather_tree:GatherTree.of"
+)  # fmt: skip
 class GatherTree:
     """The beams of a beam search, read back from their ends by the parents of every step."""
 

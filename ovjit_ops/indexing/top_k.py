@@ -16,7 +16,6 @@ from ovjit_ops.common.values import (
     widened,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
-from ovjit_ops.indexing.cpu_topk import TopK
 
 TOPK = (*NUMBERS, "boolean")
 
@@ -62,7 +61,7 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     return np.take_along_axis(data, order, axis), order
 
 
-@op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=TopK.of)
+@op("TopK", opset=1, types=TOPK, builder={"": "topk"}, lower=".cpu_topk:TopK.of")
 class TopK1:
     """The k largest or smallest elements along `axis`, and their positions as i32."""
 

@@ -12,11 +12,9 @@ from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, given_rank, in_f32, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
-from ovjit_ops.matmul.cpu_grouped import GroupedProduct
-from ovjit_ops.matmul.cpu_inverse import Inverses
 
 
-@op("Inverse", opset=14, types=REALS, native=FULL, lower=Inverses.of)
+@op("Inverse", opset=14, types=REALS, native=FULL, lower=".cpu_inverse:Inverses.of")
 class Inverse:
     """The inverse of each square matrix, or of its transpose; NaN where there is none, as in OpenVINO."""
 
@@ -106,7 +104,7 @@ def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
 
 @op(
     "GroupedMatMul", opset=17, types=NUMBERS, builder={"": "grouped_matmul"}, ulp=32, native=FULL,
-    lower=GroupedProduct.of,
+    lower=".cpu_grouped:GroupedProduct.of",
 )  # fmt: skip
 class GroupedMatMul:
     """mat_a [rows, K] x mat_b [groups, N, K], each group of rows, which ends at its offset, with its own

@@ -17,13 +17,13 @@ from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
 from ovjit_ops.movement import cpu_blocks
-from ovjit_ops.movement.cpu_slices import lower_reverse
 from ovjit_ops.movement.shape import MOVABLE, ints
-from ovjit_ops.movement.sink_shuffle import Shuffled, recognize_shuffle, sink_shuffle
+from ovjit_ops.movement.sink_shuffle import recognize_shuffle, sink_shuffle
 
 
 @op(
-    "ShuffleChannels", opset=1, types=MOVABLE, lower=Shuffled, images=images_of(0, along="axis"),
+    "ShuffleChannels", opset=1, types=MOVABLE,
+    lower=".sink_shuffle:Shuffled", images=images_of(0, along="axis"),
     rules=[recognize_shuffle, sink_shuffle], rules_for=["ShuffleChannels", "Transpose"],
 )  # fmt: skip
 class ShuffleChannels:
@@ -70,7 +70,7 @@ _BY_MODES = [{"block_size": 2, "mode": mode} for mode in ("blocks_first", "depth
 
 
 @op(
-    "DepthToSpace", opset=1, builder={"data": "node"}, lower=cpu_blocks.lower_depth_to_space,
+    "DepthToSpace", opset=1, builder={"data": "node"}, lower=".cpu_blocks:lower_depth_to_space",
     images=images_of(0), **_BLOCKS,
 )  # fmt: skip
 class DepthToSpace:
@@ -94,7 +94,7 @@ class DepthToSpace:
     samples = cases(((1, 8, 3, 4),), ((2, 4, 2, 2),), ((1, 8, 2, 3, 2),), each=_BY_MODES)
 
 
-@op("SpaceToDepth", opset=1, lower=cpu_blocks.lower_space_to_depth, images=images_of(0), **_BLOCKS)
+@op("SpaceToDepth", opset=1, lower=".cpu_blocks:lower_space_to_depth", images=images_of(0), **_BLOCKS)
 class SpaceToDepth:
     """Squares of pixels of `block_size` laid out as blocks of channels."""
 
@@ -152,7 +152,7 @@ def _infer_blocks(
 
 
 @op(
-    "SpaceToBatch", opset=2, types=MOVABLE, lower=cpu_blocks.lower_space_to_batch,
+    "SpaceToBatch", opset=2, types=MOVABLE, lower=".cpu_blocks:lower_space_to_batch",
     expand=cpu_blocks.expand_space_to_batch,
 )  # fmt: skip
 class SpaceToBatch:
@@ -173,7 +173,7 @@ class SpaceToBatch:
     )
 
 
-@op("BatchToSpace", opset=2, types=MOVABLE, lower=cpu_blocks.FromBatch)
+@op("BatchToSpace", opset=2, types=MOVABLE, lower=".cpu_blocks:FromBatch")
 class BatchToSpace:
     """The inverse of SpaceToBatch: samples interleaved into space, which is then cropped."""
 
@@ -195,7 +195,7 @@ class BatchToSpace:
     )
 
 
-@op("Roll", opset=7, types=MOVABLE, lower=cpu_blocks.Rolled)
+@op("Roll", opset=7, types=MOVABLE, lower=".cpu_blocks:Rolled")
 class Roll:
     """The elements moved by `shift` along `axes`, round the end."""
 
@@ -229,7 +229,7 @@ class Roll:
     )
 
 
-@op("Reverse", opset=1, types=MOVABLE, lower=lower_reverse, builder_since=99)
+@op("Reverse", opset=1, types=MOVABLE, lower=".cpu_slices:lower_reverse", builder_since=99)
 class Reverse:
     """The data with some axes turned round; they are named, or marked by a mask."""
 

@@ -27,10 +27,6 @@ from ovjit_ops.common.values import (
     with_value,
 )
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
-from ovjit_ops.movement.cpu_blocks import Tiled
-from ovjit_ops.movement.cpu_pad import Padded
-from ovjit_ops.movement.cpu_range import Ranged
-from ovjit_ops.movement.cpu_slices import lower_broadcast
 from ovjit_ops.movement.shape import MOVABLE
 
 
@@ -79,7 +75,7 @@ _BROADCASTS: list[tuple[Any, ...]] = [
 ]
 
 
-@op("Broadcast", opset=1, types=MOVABLE, lower=lower_broadcast)
+@op("Broadcast", opset=1, types=MOVABLE, lower=".cpu_slices:lower_broadcast")
 class Broadcast1:
     """The data repeated to `target_shape`, by NumPy's rule or along the named dimensions."""
 
@@ -122,7 +118,7 @@ def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     return np.tile(data, counts)
 
 
-@op("Tile", opset=1, types=MOVABLE, lower=Tiled)
+@op("Tile", opset=1, types=MOVABLE, lower=".cpu_blocks:Tiled")
 class Tile:
     """The data repeated `repeats` times along each dimension, aligned from the last one."""
 
@@ -251,7 +247,10 @@ PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
 PAD_ABSENT = {"arg_pad_value": (0, 0)}
 
 
-@op("Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT, lower=Padded, images=pad_images)
+@op(
+    "Pad", opset=1, types=NUMBERS, builder=PAD_BUILDER, absent=PAD_ABSENT,
+    lower=".cpu_pad:Padded", images=pad_images
+)  # fmt: skip
 class Pad1:
     """The data with `pads_begin` before and `pads_end` after each dimension."""
 
@@ -343,7 +342,7 @@ def _range(start: np.ndarray, stop: np.ndarray, step: np.ndarray, dtype: str) ->
     return (np.arange(count, dtype=np.float64) * by + first).astype(numpy_dtype(dtype))
 
 
-@op("Range", opset=1, types=NUMBERS, lower=Ranged.of, bounds=(0, 1, 2))
+@op("Range", opset=1, types=NUMBERS, lower=".cpu_range:Ranged.of", bounds=(0, 1, 2))
 class Range1:
     """start, start + step, ... before stop."""
 

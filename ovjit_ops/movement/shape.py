@@ -28,7 +28,6 @@ from ovjit.graph.traced import is_traced_number, whole_numbers
 from ovjit_ops.common.images import all_images, images_of, moved_images
 from ovjit_ops.common.values import given_rank, length, partial_dims, shape_value, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
-from ovjit_ops.movement.cpu_views import Concatenated, Reshaped, Transposed
 
 MOVABLE = [*NUMBERS, "boolean"]
 
@@ -101,7 +100,7 @@ def reshape_dims(
     opset=1,
     types=MOVABLE,
     builder={"data": "node", "pattern": "output_shape"},
-    lower=Reshaped,
+    lower=".cpu_views:Reshaped",
     images=images_of(0),
     dims_input=1,
 )
@@ -158,7 +157,7 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
     return tuple(out)
 
 
-@op("Transpose", opset=1, types=MOVABLE, lower=Transposed, images=moved_images)
+@op("Transpose", opset=1, types=MOVABLE, lower=".cpu_views:Transposed", images=moved_images)
 class Transpose:
     """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
 
@@ -209,7 +208,7 @@ def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...
 
 
 @op(
-    "Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=Concatenated,
+    "Concat", opset=1, types=MOVABLE, builder={"args": "nodes"}, lower=".cpu_views:Concatenated",
     images=all_images("axis"),
 )  # fmt: skip
 class Concat:
@@ -301,7 +300,7 @@ def _squeeze(
     return data.reshape(shape)
 
 
-@op("Squeeze", opset=1, types=MOVABLE, lower=Reshaped, images=images_of(0))
+@op("Squeeze", opset=1, types=MOVABLE, lower=".cpu_views:Reshaped", images=images_of(0))
 class Squeeze1:
     """The data without the dimensions `axes`, which are 1; without every dimension of 1 when none is
     given."""
@@ -339,7 +338,7 @@ def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
     return tuple(1 if i in normal else next(rest) for i in range(rank))
 
 
-@op("Unsqueeze", opset=1, types=MOVABLE, lower=Reshaped, images=images_of(0))
+@op("Unsqueeze", opset=1, types=MOVABLE, lower=".cpu_views:Reshaped", images=images_of(0))
 class Unsqueeze:
     """The data with new dimensions of 1 at `axes` of the result."""
 

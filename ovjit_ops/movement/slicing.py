@@ -25,8 +25,6 @@ from ovjit_ops.common.values import (
     with_value,
 )
 from ovjit_ops.elementwise.arithmetic import cases, random_array
-from ovjit_ops.movement.cpu_slices import ScatteredSlice, lower_slice, lower_strided_slice
-from ovjit_ops.movement.cpu_views import lower_split
 from ovjit_ops.movement.shape import MOVABLE
 
 
@@ -36,7 +34,7 @@ def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
     return None if value is None or data.rank is None else shapes.normalize_axis(value, data.rank)
 
 
-@op("Split", opset=1, types=MOVABLE, lower=lower_split, images=images_of(0, along=1))
+@op("Split", opset=1, types=MOVABLE, lower=".cpu_views:lower_split", images=images_of(0, along=1))
 class Split:
     """The data cut along `axis` into `num_splits` equal parts."""
 
@@ -96,7 +94,7 @@ def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
     return [rest if v == -1 else v for v in lengths]
 
 
-@op("VariadicSplit", opset=1, types=MOVABLE, lower=lower_split, images=images_of(0, along=1))
+@op("VariadicSplit", opset=1, types=MOVABLE, lower=".cpu_views:lower_split", images=images_of(0, along=1))
 class VariadicSplit:
     """The data cut along `axis` into parts of the given lengths; one may be -1, what is left."""
 
@@ -199,7 +197,8 @@ def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
 
 
 @op(
-    "Slice", opset=8, types=MOVABLE, lower=lower_slice, bounds=(1, 2, 3, 4), images=images_of(0, along=4)
+    "Slice", opset=8, types=MOVABLE,
+    lower=".cpu_slices:lower_slice", bounds=(1, 2, 3, 4), images=images_of(0, along=4)
 )
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
@@ -240,7 +239,7 @@ def _cut_somehow(shape: shapes.Shape, touched: Container[int] | None) -> shapes.
     return tuple(shapes.up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
 
 
-@op("SliceScatter", opset=15, types=MOVABLE, lower=ScatteredSlice)
+@op("SliceScatter", opset=15, types=MOVABLE, lower=".cpu_slices:ScatteredSlice")
 class SliceScatter:
     """The data with data[start:stop:step] along `axes` replaced by `updates`."""
 
@@ -316,7 +315,10 @@ def _strided_slice(data: np.ndarray, begin: Any, end: Any, strides: Any = None, 
 _NO_MASKS: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
 
 
-@op("StridedSlice", opset=1, types=MOVABLE, lower=lower_strided_slice, bounds=(1, 2, 3), images=sliced_images)
+@op(
+    "StridedSlice", opset=1, types=MOVABLE,
+    lower=".cpu_slices:lower_strided_slice", bounds=(1, 2, 3), images=sliced_images
+)  # fmt: skip
 class StridedSlice:
     """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
     of 1 in begin_mask or end_mask means that the bound is ignored."""

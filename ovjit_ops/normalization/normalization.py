@@ -16,9 +16,7 @@ from ovjit_ops.common.images import images_of
 from ovjit_ops.common.values import in_f32, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
 from ovjit_ops.normalization import expand_norm
-from ovjit_ops.normalization.cpu_lrn import LocalResponse, expand_lrn
-from ovjit_ops.normalization.cpu_mvn import lower_group_mvn, lower_mvn, lower_rms
-from ovjit_ops.normalization.cpu_softmax import lower_softmax
+from ovjit_ops.normalization.cpu_lrn import expand_lrn
 from ovjit_ops.normalization.recognize import NORMALIZED, ROOT_MEAN_SQUARE, SCALED, group_mvn
 
 
@@ -39,7 +37,8 @@ _AXES: list[tuple[Any, ...]] = [
 
 
 @op(
-    "Softmax", opset=1, types=REALS, ulp=16, lower=lower_softmax, native=FULL, epilogue=True, prologue=True,
+    "Softmax", opset=1, types=REALS, ulp=16,
+    lower=".cpu_softmax:lower_softmax", native=FULL, epilogue=True, prologue=True,
     images=images_of(0, along="axis"),
     in_real=1,
 )  # fmt: skip
@@ -173,7 +172,7 @@ def _axes_of(x: TensorType, axes: TensorType) -> None:
 
 
 @op(
-    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=LocalResponse.of,
+    "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=".cpu_lrn:LocalResponse.of",
     images=images_of(0, along=1),
     expand=expand_lrn, native=FULL,
     in_real=1,
@@ -231,7 +230,7 @@ def in_groups(x: np.ndarray, groups: int, eps: float) -> np.ndarray:
 
 
 @op(
-    "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=lower_mvn,
+    "MVN", opset=2, types=REALS, ulp=64, builder={"": "mvn"}, lower=".cpu_mvn:lower_mvn",
     expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, prologue=True, in_real=1,
 )  # fmt: skip
 class MVN2:
@@ -385,7 +384,7 @@ class GroupNormalization:
 
 
 @op(
-    "GroupMVN", opset=1, types=REALS, ulp=64, internal=True, native=FULL, lower=lower_group_mvn,
+    "GroupMVN", opset=1, types=REALS, ulp=64, internal=True, native=FULL, lower=".cpu_mvn:lower_group_mvn",
     epilogue=True, prologue=True, in_real=1, rules=[group_mvn], rules_for=["MVN", "ReduceMean"],
 )  # fmt: skip
 class GroupMVN:
@@ -432,7 +431,7 @@ class RMS:
 
 
 @op(
-    "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=lower_rms,
+    "RootMeanSquare", opset=1, types=REALS, ulp=32, internal=True, native=FULL, lower=".cpu_mvn:lower_rms",
     epilogue=True, prologue=True, rules=[NORMALIZED, ROOT_MEAN_SQUARE, SCALED],
     rules_for=["ReduceMean"],
 )  # fmt: skip

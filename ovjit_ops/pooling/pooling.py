@@ -17,8 +17,6 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import images_of, window_images
 from ovjit_ops.common.values import given_rank, length, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
-from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
-from ovjit_ops.pooling.cpu_pooling import lower_pooling
 from ovjit_ops.pooling.cpu_windows import lowest
 
 
@@ -147,7 +145,8 @@ KERNEL = {"kernel": "kernel_shape"}
 
 
 @op(
-    "MaxPool", opset=1, types=NUMBERS, builder=KERNEL, lower=lower_pooling, native=FLOATS, part="carry",
+    "MaxPool", opset=1, types=NUMBERS, builder=KERNEL,
+    lower=".cpu_pooling:lower_pooling", native=FLOATS, part="carry",
     images=window_images,
 )
 class MaxPool1:
@@ -333,7 +332,7 @@ class AdaptiveAvgPool:
     samples = cases(*_ADAPTIVE)
 
 
-@op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=PoolIndices.of)
+@op("AdaptiveMaxPool", opset=8, types=NUMBERS, native=FLOATS, lower=".cpu_pool_indices:PoolIndices.of")
 class AdaptiveMaxPool:
     """The maximum over windows that split each spatial dimension, and its index within the channel."""
 

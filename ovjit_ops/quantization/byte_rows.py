@@ -9,7 +9,6 @@ from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.op import Int, op
 from ovjit.graph.shapes import is_static
 from ovjit_ops.elementwise.arithmetic import random_array
-from ovjit_ops.quantization.cpu_byte_rows import QuantizedRows
 
 
 def _samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -22,7 +21,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
         yield np.full((2, 8), 0.3, np.float32), ByteRows(bits)
 
 
-@op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=QuantizedRows.of)
+@op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=".cpu_byte_rows:QuantizedRows.of")
 class QuantizeRows:
     """Rows of f32 as bytes with scales and zeros of groups: `byte_rows`."""
 
@@ -39,7 +38,7 @@ class QuantizeRows:
             yield [x], rows._asdict()
 
 
-@op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=QuantizedRows.of)
+@op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=".cpu_byte_rows:QuantizedRows.of")
 class DequantizeRows:
     """What rows of bytes stand for, in f32. `fresh`: the last of them before they were rounded, which are the
     result where they are all there is, in a prompt."""

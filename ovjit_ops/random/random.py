@@ -15,7 +15,7 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS, check_one, given_rank, shape_scalar, shape_value
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
-from ovjit_ops.random.cpu_uniform import MANTISSA, Classes, Uniform
+from ovjit_ops.random.cpu_uniform import MANTISSA
 from ovjit_ops.random.generators import mersenne_twister, philox
 
 OUTPUTS = ("f32", "f64", "f16", "bf16", "i32", "i64")
@@ -73,7 +73,7 @@ def uniform(
     return (drawn + int(low)).astype(numpy_dtype(dtype))
 
 
-@op("RandomUniform", opset=8, types=["i64"], stateful=True, lower=Uniform.of)
+@op("RandomUniform", opset=8, types=["i64"], stateful=True, lower=".cpu_uniform:Uniform.of")
 class RandomUniform:
     """Numbers from min_val to max_val, as TensorFlow (Philox) or PyTorch (MT19937) draws them."""
 
@@ -131,7 +131,7 @@ class RandomUniform:
                 yield [np.array(shape), low, high], attrs
 
 
-@op("Multinomial", opset=13, types=REALS, stateful=True, lower=Classes.of)
+@op("Multinomial", opset=13, types=REALS, stateful=True, lower=".cpu_uniform:Classes.of")
 class Multinomial:
     """Classes drawn by their probabilities, with or without putting them back."""
 

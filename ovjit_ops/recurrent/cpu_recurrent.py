@@ -36,8 +36,7 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Constants, NotNative, Planner, aligned_bytes, ceil_div
 from ovjit.planning.views import View, plain
 from ovjit.records import NamedTuple
-from ovjit.tiles.in_python import TABLE
-from ovjit.tiles.tile import make_tile
+from ovjit.tiles.sizes import TABLE
 from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
 #: Vectors of a panel, see `Shapes.recurrent`.
@@ -309,6 +308,8 @@ def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles) -> Kernel:
     has_c, (vectors, heights) = KINDS[step.kind].states == 2, tiles
 
     def intrinsics(target: Target) -> dict[str, Any]:
+        from ovjit.tiles.tile import make_tile  # where the kernel is compiled
+
         return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None)) for r in heights}
 
     return all_steps.kernel(

@@ -20,7 +20,6 @@ from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit_ops.common.images import images_of
 from ovjit_ops.common.values import INTEGERS, length, shape_value, widened, with_partial, with_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, divide
-from ovjit_ops.reduction.cpu_reduce import Reduce
 
 
 def reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...], keep_dims: bool) -> tuple[Dim, ...]:
@@ -87,7 +86,8 @@ def reduction(
 
     return register(
         Op(
-            name, opset, infer, reference, lower=Reduce.of, samples=cases(*_CASES, domain=(-3, 3)),
+            name, opset, infer, reference,
+            lower=".cpu_reduce:Reduce.of", samples=cases(*_CASES, domain=(-3, 3)),
             types=types, ulp=ulp, epilogue=True, prologue=True, part=part, images=images_of(0, along=1),
         )
     )  # fmt: skip

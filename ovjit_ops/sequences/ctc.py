@@ -12,8 +12,6 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
-from ovjit_ops.sequences.cpu_ctc_loss import CTCLosses
-from ovjit_ops.sequences.cpu_greedy import Greedy
 
 
 def _one(x: TensorType | None, what: str) -> None:
@@ -46,7 +44,7 @@ def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
     opset=1,
     types=REALS,
     native=FULL,
-    lower=Greedy.of,
+    lower=".cpu_greedy:Greedy.of",
     builder={"": "ctc_greedy_decoder", "ctc_merge_repeated": "merge_repeated"},
 )
 class CTCGreedyDecoder:
@@ -83,7 +81,7 @@ class CTCGreedyDecoder:
     opset=6,
     types=REALS,
     native=FULL,
-    lower=Greedy.of,
+    lower=".cpu_greedy:Greedy.of",
     builder={"": "ctc_greedy_decoder_seq_len"},
 )
 class CTCGreedyDecoderSeqLen:
@@ -163,7 +161,9 @@ def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: b
     return -_log_sum(*alpha[-2:])
 
 
-@op("CTCLoss", opset=4, types=REALS, native=FULL, lower=CTCLosses.of, builder={"": "ctc_loss"})
+@op(
+    "CTCLoss", opset=4, types=REALS, native=FULL, lower=".cpu_ctc_loss:CTCLosses.of", builder={"": "ctc_loss"}
+)  # fmt: skip
 class CTCLoss:
     """-log of the probability of each target sequence, summed over its alignments."""
 

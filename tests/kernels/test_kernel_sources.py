@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from ovjit import logs
-from ovjit.codegen.function import FunctionKernel, Inline
+from ovjit.codegen.function import FunctionKernel
+from ovjit.codegen.parts import Inline
 from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.template import Template
 from ovjit.graph import op

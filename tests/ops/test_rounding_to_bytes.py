@@ -12,7 +12,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.tiles import epilogues
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.rounding import first_within, one_rounding, reach_of
-from ovjit.tiles.stores import JOINING
+from ovjit.tiles.sizes import JOINING
 from tests.support.compiled import product_format
 
 SEED = 20261122

@@ -72,8 +72,8 @@ def run():
 
 CHECKED = """
 from ovjit.codegen import versions
-from ovjit.codegen.function import FunctionKernel, Inline
-from ovjit.codegen.parts import Routine
+from ovjit.codegen.function import FunctionKernel
+from ovjit.codegen.parts import Inline, Routine
 from ovjit.codegen.source import definition
 from ovjit.codegen.template import Template
 from ovjit.graph import op
@@ -232,8 +232,8 @@ def test_the_hook_is_where_pyinstaller_looks_for_it() -> None:
 
 
 def test_modules_with_kernels_are_told_by_their_decorators() -> None:
-    from ovjit.codegen.function import FunctionKernel, Inline
-    from ovjit.codegen.parts import Routine
+    from ovjit.codegen.function import FunctionKernel
+    from ovjit.codegen.parts import Inline, Routine
     from ovjit.codegen.template import Template
     from ovjit.graph import op
 

@@ -1,0 +1,306 @@
+"""Printing kernels that are functions (`ovjit.codegen.function`): statements as the lines of their texts."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ovjit.codegen.expressions import ATOM, NUMBERS, OPERATORS, RUN_TIME, Expressions, bound_names
+from ovjit.codegen.memory import DIMS
+from ovjit.codegen.parts import Inline, Source, is_text
+from ovjit.codegen.source import parameters
+from ovjit.codegen.tensors import say_items
+from ovjit.codegen.words import applied, items, placed, registers, share, static_range
+
+if TYPE_CHECKING:
+    from ovjit.codegen.function import FunctionKernel
+    from ovjit.codegen.texts import Printed
+
+
+def print_kernel(made: FunctionKernel, constants: Mapping[str, Any]) -> Printed:
+    """The text of a kernel for these constants, the arguments that it reads, and their tables."""
+    frame = made.frame(constants)
+    arguments = [p.name for p in made.arguments] + [name for name, _ in frame.fields]
+    printer = Printer(made.function, made.source, constants, arguments, made.signature)
+    printer.block(made.source.body)
+    read = set(re.findall(r"[A-Za-z_]\w*", "\n".join(printer.lines)))
+    unread = {p.name for p in made.arguments if p.name not in read}
+    unread |= {f"{name}_{d}" for name in unread for d in range(made.source.dims)}
+    if made.signature is not None:
+        made.signature.check(made.function.__name__, made.source.stored)
+        derived = {*made.signature.fields()}
+        derived |= {name for fields in made.signature.structures.values() for name, _ in fields.values()}
+        unread |= derived - read
+    frame.fields = [field for field in frame.fields if field[0] not in unread]
+    head = ["@njit(nogil=True)", "def kernel(bases, args, chunk, scratch):", frame.prologue()]
+    numbers = [f"    {number} = {value}" for value, number in printer.numbers.items()]
+    text = "\n".join([*head, *numbers, *printer.lines, "    return 0", ""])
+    return text, frame.fields, frame.tables
+
+
+def printed_routine(function: Callable[..., Any], name: str) -> str:
+    """The definition of a function under a name, with its parameters as arguments."""
+    given = [p.name for p in parameters(function)]
+    source = Source(function)
+    printer = Printer(function, source, {}, given)
+    printer.block(source.body)
+    head = ["@njit(nogil=True)", f"def {name}({', '.join(given)}):"]
+    return "\n".join([*head, *printer.lines, ""])
+
+
+class Printer(Expressions):
+    """Prints statements as lines."""
+
+    def __init__(self, *given: Any):
+        super().__init__(*given)
+        self.several: set[str] = set()  # variables that are `registers()`
+        self.lines: list[str] = []
+        self.indent = "    "
+        self.numbers: dict[str, str] = {}  # what bodies have as constants -> the name of it
+        self.bodies = [0]  # counted, also in inline functions
+
+    # --- statements
+
+    def say(self, line: str) -> None:
+        self.lines.append(self.indent + line)
+
+    def block(self, statements: Sequence[ast.stmt]) -> None:
+        for s in statements:
+            method = getattr(self, f"say_{type(s).__name__}", None)
+            if method is None:
+                raise self.unknown(s)
+            method(s)
+
+    def inner(self, statements: Sequence[ast.stmt]) -> None:
+        """A block one step further in."""
+        outer, self.indent = self.indent, self.indent + "    "
+        before = len(self.lines)
+        self.block(statements)
+        if len(self.lines) == before:
+            self.say("pass")
+        self.indent = outer
+
+    def say_Pass(self, s: ast.Pass) -> None:
+        pass
+
+    def say_Break(self, s: ast.Break) -> None:
+        self.say("break")
+
+    def say_Continue(self, s: ast.Continue) -> None:
+        self.say("continue")
+
+    def say_Return(self, s: ast.Return) -> None:
+        self.say(f"return {self.text(s.value)}" if s.value is not None else "return 0")
+
+    def say_Expr(self, s: ast.Expr) -> None:
+        part = self.part(s.value)
+        if part is not None:
+            self.put(part, s.value)  # type: ignore[arg-type]
+        elif not is_text(s):
+            self.say(self.text(s.value))
+
+    def say_Assign(self, s: ast.Assign) -> None:
+        (target,) = s.targets
+        if self.called(s.value) is registers:
+            self.several.update(t.id for t in getattr(target, "elts", [target]))
+            return
+        if self.called(s.value) is placed:
+            self.say_placed(target, s.value)  # type: ignore[arg-type]
+            return
+        part = self.part(s.value)
+        if part is not None:
+            value = self.put(part, s.value)[0]  # type: ignore[arg-type]
+        elif self.called(s.value) is applied:
+            several = isinstance(target, ast.Name) and target.id in self.several
+            made = self.say_body(s.value, self.text(target), several)  # type: ignore[arg-type]
+            for name, value in made:
+                self.say(f"{name} = {value}")
+            return
+        else:
+            known = self.constant(s.value)
+            if known is not RUN_TIME and type(known) not in NUMBERS:
+                if not isinstance(target, ast.Name):
+                    raise self.unknown(s)
+                self.known[target.id] = known
+                return
+            value = self.text(s.value)
+        self.say(f"{self.text(target)} = {value}")
+
+    def say_AugAssign(self, s: ast.AugAssign) -> None:
+        self.say(f"{self.text(s.target)} {OPERATORS[type(s.op)][0]}= {self.text(s.value)}")
+
+    def say_If(self, s: ast.If, word: str = "if") -> None:
+        test = self.test(s.test)
+        if isinstance(test, bool):
+            chosen = s.body if test else s.orelse
+            if word == "if":
+                self.block(chosen)
+            elif chosen:
+                self.say("else:")
+                self.inner(chosen)
+            return
+        self.say(f"{word} {test[0]}:")
+        self.inner(s.body)
+        if len(s.orelse) == 1 and isinstance(s.orelse[0], ast.If):
+            self.say_If(s.orelse[0], "elif")
+        elif s.orelse:
+            before = len(self.lines)
+            self.say("else:")
+            self.inner(s.orelse)
+            if self.lines[before + 1 :] == [self.indent + "    pass"]:
+                del self.lines[before:]
+
+    def say_While(self, s: ast.While) -> None:
+        test = self.test(s.test)
+        if test is False:
+            return
+        self.say(f"while {'True' if test is True else test[0]}:")
+        self.inner(s.body)
+
+    def say_For(self, s: ast.For) -> None:
+        if any(map(_continues, s.body)):  # what steps on stands at the end of the printed loop, or is copied
+            raise self.unknown(s, "a `continue` would pass over the step: put what follows it under an `if`")
+        while isinstance(s.iter, ast.IfExp):
+            test = self.test(s.iter.test)
+            if not isinstance(test, bool):
+                raise self.unknown(s.iter)
+            s = ast.For(s.target, s.iter.body if test else s.iter.orelse, s.body, [])
+        over, arguments = self.called(s.iter), getattr(s.iter, "args", [])
+        if over is items:
+            say_items(self, s, arguments)
+            return
+        if over is share or over is range:
+            assert isinstance(s.target, ast.Name)
+            i = self.text(s.target)
+            if over is share:
+                stop, step = self.say_share(i, *(self.bound(a, 10) for a in arguments)), "1"
+            else:
+                start = self.text(arguments[0]) if len(arguments) > 1 else "0"
+                stop = self.text(arguments[min(1, len(arguments) - 1)])
+                step = self.text(arguments[2]) if len(arguments) > 2 else "1"
+                self.say(f"{i} = {start}")
+            self.say(f"while {i} < {stop}:")
+            self.inner(s.body)
+            self.say(f"    {i} += {step}")
+            if self.lines[-2].endswith(" pass"):
+                del self.lines[-2]
+            return
+        if over is static_range:
+            values: Any = range(*(self.constant(a) for a in arguments))
+        else:
+            values = self.constant(s.iter)
+        if values is RUN_TIME:
+            raise self.unknown(s.iter)
+        self.repeated(s, values)
+
+    def say_share(self, i: str, count: str, per_chunk: str) -> str:
+        """The chunk's first item and the one behind its last: the name of that one."""
+        self.say(f"{i} = chunk * {per_chunk}")
+        self.say(f"stop_{i} = imin({i} + {per_chunk}, {count})")
+        return f"stop_{i}"
+
+    def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
+        """`for` over constants. Where an `if` with `break` is last, what follows is its `else`."""
+        body, last, outer = s.body, s.body[-1], self.indent
+        leaves = isinstance(last, ast.If) and isinstance(last.body[-1], ast.Break)
+        names: dict[str, Any] = {}
+        for value in values:
+            names |= dict(bound_names(s.target, value))
+            self.known |= names
+            if not leaves:
+                self.block(body)
+                continue
+            assert isinstance(last, ast.If)
+            self.block(body[:-1])
+            test = self.test(last.test)
+            if test is True:
+                self.block(last.body[:-1])
+                break
+            if test is not False:
+                self.say(f"if {test[0]}:")
+                self.inner(last.body[:-1])
+                self.say("else:")
+                self.indent += "    "
+        if self.lines and self.lines[-1].endswith("else:"):
+            self.say("pass")
+        self.indent = outer
+        for name in names:
+            self.known.pop(name, None)
+
+    def say_placed(self, target: ast.expr, call: ast.Call) -> None:
+        """`p, q = placed(row, x, y)`: the row's place along DIMS dimensions, its address in each tensor."""
+        self.say_place(self.text(call.args[0]), "a", DIMS)
+        self.say_addresses(target, call.args[1:], "a", DIMS)
+
+    def say_place(self, item: str, name: str, dims: int) -> None:
+        """Where an item is along each dimension: `name`0, `name`1 ..."""
+        self.say(f"{name}0 = {item}")
+        for d in reversed(range(1, dims)):
+            self.say(f"{name}{d} = urem({name}0, d{d})")
+            self.say(f"{name}0 = udiv({name}0, d{d})")
+
+    def say_addresses(self, target: ast.expr, tensors: Sequence[ast.expr], place: str, dims: int) -> None:
+        targets = target.elts if isinstance(target, ast.Tuple) else [target]
+        for one, tensor in zip(targets, tensors, strict=True):
+            name = self.text(tensor)
+            places = "".join(f" + {place}{d} * {name}_{d}" for d in range(dims))
+            self.say(f"{self.text(one)} = {name}{places}")
+
+    def say_body(self, call: ast.Call, target: str, several: bool) -> list[tuple[str, str]]:
+        """The lines of a traced body, their names made new. (variable, value) of results that are none of its
+        lines: inputs, constants, what another result is as well."""
+        body = self.constant(call.args[0])
+        self.bodies[0] += 1
+        own = f"_{self.bodies[0]}"
+        given: list[str] = []
+        for argument in call.args[1:]:
+            if isinstance(argument, ast.Starred):
+                given += [f"{self.text(argument.value)}{i}" for i in range(len(given), len(body.inputs))]
+            else:
+                given.append(self.text(argument))
+        names = {}
+        for i, text in enumerate(given):
+            names[f"x{i}"] = text
+            if not text.isidentifier():
+                names[f"x{i}"] = f"x{i}{own}"
+                self.say(f"x{i}{own} = {text}")
+        targets = [f"{target}{i}" if several else target for i in range(len(body.results))]
+        lines, results = body.inlined(names, self.numbers, "number", own, targets)
+        for line in lines:
+            self.say(line)
+        return [pair for pair in zip(targets, results, strict=True) if pair[0] != pair[1]]
+
+    # --- parts
+
+    def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
+        """Print the statements of an inline function; what it gives."""
+        source = part.source
+        inner = Printer(part.function, source, {}, part.parameters, self.signature)
+        for name, argument in zip(part.parameters, call.args, strict=True):
+            value = self.constant(argument)
+            if value is RUN_TIME:
+                inner.renamed[name] = self.expression(argument)
+            else:
+                inner.known[name] = value
+            if isinstance(argument, ast.Name) and argument.id in self.several:
+                inner.several.add(name)
+        inner.renamed |= {n: (f"{part.function.__name__}_{n}", ATOM) for n in source.stored}
+        inner.lines, inner.indent = self.lines, self.indent
+        inner.numbers, inner.bodies = self.numbers, self.bodies
+        body, last = source.body, source.body[-1]
+        if isinstance(last, ast.Return) and last.value is not None:
+            inner.block(body[:-1])
+            return inner.expression(last.value)
+        inner.block(body)
+        return "", ATOM
+
+
+def _continues(statement: ast.stmt) -> bool:
+    """Whether a `continue` in it goes on with the loop around it."""
+    if isinstance(statement, (ast.For, ast.While)):
+        return any(map(_continues, statement.orelse))
+    return isinstance(statement, ast.Continue) or any(
+        _continues(child) for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)
+    )
