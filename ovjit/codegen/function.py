@@ -33,7 +33,7 @@ adjacent elements at a time there is `ovjit.codegen.template`, whose nest and ma
 
 `@kernel(over=..., x=..., y=...)` declares parameters as tensors with named axes (`ovjit.codegen.tensors`).
 
-`ovjit.codegen.printing` prints; a start whose texts are kept does without it.
+`ovjit.codegen.kernel_printing` prints; a start whose texts are kept does without it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class FunctionKernel:
         return Kernel(name, text, KernelArgs(fields, tables), intrinsics, key, form, self.signature)
 
     def _print(self, constants: Mapping[str, Any]) -> texts.Printed:
-        from ovjit.codegen.printing import print_kernel  # where the text is not kept
+        from ovjit.codegen.kernel_printing import print_kernel  # where the text is not kept
 
         return print_kernel(self, constants)
 

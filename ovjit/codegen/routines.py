@@ -32,7 +32,7 @@ def routines(
     the others by their names. `key`: what `intrinsics` depends on besides the instruction set."""
 
     def make() -> texts.Printed:
-        from ovjit.codegen.printing import printed_routine
+        from ovjit.codegen.kernel_printing import printed_routine
 
         named = zip(functions, ("kernel", *functions[1:]), strict=True)
         return "\n".join(printed_routine(getattr(module(), one).function, own) for one, own in named), [], {}

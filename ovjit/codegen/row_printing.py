@@ -6,14 +6,16 @@ import ast
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen import trace, words
 from ovjit.codegen.cpu.ir import Body, literal
 from ovjit.codegen.kernel import KernelArgs
-from ovjit.codegen.memory import SIZE
-from ovjit.codegen.template import DIMS, Finish, Start, Template
+from ovjit.codegen.memory import DIMS, SIZE
 from ovjit.codegen.trace import WIDENED, Recorder
+
+if TYPE_CHECKING:
+    from ovjit.codegen.template import Finish, Start, Template
 
 _TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below")
 _LANE_BY_LANE = {name: getattr(words, name) for name in ("maximum", "minimum", "fma", "sqrt", "turned_pairs")}

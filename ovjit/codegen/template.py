@@ -37,13 +37,11 @@ from typing import Any
 from ovjit.codegen import printed, texts
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.kernel import Kernel, KernelArgs
+from ovjit.codegen.memory import DIMS as DIMS
 from ovjit.codegen.parts import is_text
 from ovjit.codegen.source import definition, parameters
 from ovjit.forks import made_once
 from ovjit.records import NamedTuple
-
-#: Dimensions of rows that a kernel walks; more are merged or copied before.
-DIMS = 3
 
 
 class Finish(NamedTuple):

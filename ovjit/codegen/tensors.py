@@ -45,7 +45,7 @@ from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.codegen.expressions import Expressions
-    from ovjit.codegen.printing import Printer
+    from ovjit.codegen.kernel_printing import Printer
 
 REST, LANES = "...", "lanes"
 #: Arguments that the launch makes: how many items there are, how many a chunk takes, those of a split axis.
