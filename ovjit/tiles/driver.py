@@ -435,20 +435,3 @@ def tile_kernel(
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
     how += " flipped" if form.flips else " in pairs" if form.paired else ""
     return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)
-
-
-def driver_kernel(
-    name: str,
-    epilogue: Epilogue,
-    isa: Target,
-    form: Format,
-    unpack: Unpack | None = None,
-    picked: bool = False,
-    gathered: bool = False,
-) -> Kernel:
-    """The driver for one epilogue and format, of a matrix unit or of vectors: see `tile_kernel`."""
-    if not form.on_unit:
-        return tile_kernel(name, epilogue, isa, form, unpack=unpack, picked=picked, gathered=gathered)
-    from ovjit.tiles.matrix import unit_kernel
-
-    return unit_kernel(name, epilogue, isa, form, unpack, picked)

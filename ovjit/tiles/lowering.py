@@ -29,7 +29,8 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Ptr, View
-from ovjit.tiles.driver import driver_kernel, tile_kernel
+from ovjit.tiles.driver import tile_kernel
+from ovjit.tiles.drivers import driver_kernel
 from ovjit.tiles.epilogues import Summed
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import pack_bias, pack_panels, tile_width

@@ -24,7 +24,6 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit.planning.views import Layout, View, channels_last, plain
 from ovjit.records import NamedTuple
-from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
 from ovjit_ops.pooling.cpu_windows import (
     Window,
     as_picture,
@@ -320,6 +319,8 @@ def lower_pooling(group: Group) -> Lowering | None:
     anchor = group.node
     data = anchor.inputs[0]
     if 1 in group.used:
+        from ovjit_ops.pooling.cpu_pool_indices import PoolIndices
+
         return PoolIndices(group)
     if anchor.op.name == "MaxPool":
         return Pooling(group, "max")

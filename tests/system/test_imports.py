@@ -364,10 +364,43 @@ import sys, ovjit
 from ovjit.data import DIGITS_XML
 ovjit.compile_model(str(DIGITS_XML))
 print(sorted({"ovjit.rewrite.quantization", "ovjit.rewrite.compression",
-              "ovjit.readers.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed"} & set(sys.modules)))
+              "ovjit.readers.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed",
+              "ovjit_ops.pooling.cpu_pool_indices", "ovjit_ops.movement.cpu_slices",
+              "ovjit.tiles.matrix"} & set(sys.modules)))
 """
 
 
 def test_a_network_of_floats_does_without_the_modules_of_others() -> None:
     done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+ONNX = """
+import sys, ovjit
+before = set(sys.modules)
+ovjit.Core().read_model({path!r})
+print(sorted(name for name in set(sys.modules) - before if name.startswith("ovjit.data")
+             or name.startswith("ovjit.readers.onnx.") and name.rpartition(".")[2] in {families!r}))
+"""
+
+
+def test_an_onnx_file_is_read_with_the_families_of_its_operators_alone(tmp_path) -> None:
+    import onnx
+    from onnx import helper
+
+    from ovjit.readers.onnx.registry import FAMILIES
+
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, 3]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Selu", ["x"], ["y"])], "g", [x], [y])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    program = ONNX.format(path=str(path), families=sorted(FAMILIES))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['ovjit.readers.onnx.math']"
+
+
+def test_every_record_names_a_lowering_that_is_there() -> None:
+    from ovjit.graph.op import all_ops
+
+    named = [record for record in all_ops() if isinstance(record.lower, str)]
+    assert len(named) > 50 and all(callable(record.lowering()) for record in named)

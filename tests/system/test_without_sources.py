@@ -78,7 +78,8 @@ from ovjit.codegen.source import definition
 from ovjit.codegen.template import Template
 from ovjit.graph import op
 import ovjit.tiles.driver, ovjit.execution.runner_functions, ovjit_ops.attention.cpu_attention
-op.load_ops()
+for record in op.all_ops():
+    record.lowering()
 kinds = FunctionKernel, Inline, Template, Routine
 found = {id(k): k for m in list(sys.modules.values()) if m.__name__.startswith("ovjit")
          for k in vars(m).values() if isinstance(k, kinds)}
@@ -237,7 +238,8 @@ def test_modules_with_kernels_are_told_by_their_decorators() -> None:
     from ovjit.codegen.template import Template
     from ovjit.graph import op
 
-    op.load_ops()
+    for record in op.all_ops():
+        record.lowering()
     kinds = (FunctionKernel, Inline, Template, Routine)
     homes = {
         k.function.__module__
