@@ -365,7 +365,7 @@ from ovjit.data import DIGITS_XML
 ovjit.compile_model(str(DIGITS_XML))
 print(sorted({"ovjit.rewrite.quantization", "ovjit.rewrite.compression",
               "ovjit.readers.ir.subgraphs", "ovjit_ops.convolution.cpu_transposed",
-              "ovjit_ops.pooling.cpu_pool_indices", "ovjit_ops.movement.cpu_slices",
+              "ovjit_ops.pooling.cpu_pool_indices", "ovjit_ops.normalization.cpu_lrn",
               "ovjit.tiles.matrix"} & set(sys.modules)))
 """
 
