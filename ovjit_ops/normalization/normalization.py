@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from ovjit_ops.common.images import images_of
 from ovjit_ops.common.values import in_f32, shape_value, widened
 from ovjit_ops.elementwise.arithmetic import REALS, cases, random_array, same_type
 from ovjit_ops.normalization import expand_norm
-from ovjit_ops.normalization.cpu_lrn import expand_lrn
 from ovjit_ops.normalization.recognize import NORMALIZED, ROOT_MEAN_SQUARE, SCALED, group_mvn
+
+if TYPE_CHECKING:
+    from ovjit.graph.graph import Node, Value
+    from ovjit.rewrite.writer import Writer
 
 
 def _along(data: TensorType, axis: int) -> TensorType:
@@ -171,10 +175,16 @@ def _axes_of(x: TensorType, axes: TensorType) -> None:
         normalize_axes((int(a) for a in values), x.rank)
 
 
+def _expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
+    from ovjit_ops.normalization.cpu_lrn import expand_lrn
+
+    return expand_lrn(w, node, inputs)
+
+
 @op(
     "LRN", opset=1, types=REALS, ulp=16, builder={"": "lrn"}, lower=".cpu_lrn:LocalResponse.of",
     images=images_of(0, along=1),
-    expand=expand_lrn, native=FULL,
+    expand=_expand_lrn, native=FULL,
     in_real=1,
 )  # fmt: skip
 class LRN:
