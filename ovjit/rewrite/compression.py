@@ -156,7 +156,7 @@ def _stacked(w: Writer, node: Node) -> Value | None:
     """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, as of experts, whose rows are
     not quantized (nor are OpenVINO's)."""
     x, weights = node.inputs
-    stack, transposed = _before_transposes(weights, bool(node.attrs["transpose_b"]))
+    stack, transposed = before_transposes(weights, bool(node.attrs["transpose_b"]))
     matrices = stack.shape
     if not is_static(matrices) or len(matrices) != 3 or x.shape is None or len(x.shape) != 3:
         return None
@@ -176,6 +176,12 @@ def _stacked(w: Writer, node: Node) -> Value | None:
     one = x.shape[0] == 1
     rows = [x] * kinds if one else w.outputs("Split", x, np.array(0), num_splits=kinds)
     return w("Concat", *(part.product(w, x) for part, x in zip(parts, rows, strict=True)), axis=0)
+
+
+def fits_rows(table: Value) -> bool:
+    """Whether rows that name matrices of this table [E, N, K] are multiplied with them as they are stored."""
+    kinds, outs, depth = table.shape
+    return not outs % WIDEST and _table(table, (kinds * outs, depth)) is not None
 
 
 def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
@@ -200,7 +206,7 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
 def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | None:
     """What a product's right-hand side is stored as: the depth is its last axis but one, `transposed` its
     last. None where it is nothing of the kind."""
-    value, transposed = _before_transposes(value, transposed)
+    value, transposed = before_transposes(value, transposed)
     if value.shape is None or len(value.shape) != 2 or not all(isinstance(d, int) for d in value.shape):
         return None
     final = tuple(value.shape)
@@ -217,7 +223,7 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
     return _arranged(array, dtype, zero, scale, final, transposed)
 
 
-def _before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
+def before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
     """Matrices as they are before Transposes of each of them, and whether they are then to be transposed."""
     while (turned := _TURNED.first(value)) is not None and len(value.shape or ()) in (2, 3):
         order, rank = turned["order"].constant, len(value.shape)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.graph.graph import Node, Value
 from ovjit.records import NamedTuple
-from ovjit.rewrite.compression import WIDEST, _before_transposes, scaled_integers
+from ovjit.rewrite.compression import before_transposes, fits_rows, scaled_integers
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
@@ -197,10 +197,9 @@ class _Rows:
         """Rows times the matrices of their experts."""
         if not _is_fixed(weights) or weights.shape is None:
             raise _Refused
-        table, turned = _before_transposes(weights, turned)
+        table, turned = before_transposes(weights, turned)
         if len(table.shape) != 3 or table.shape[0] != self.router.experts:
             raise _Refused
-        packed = next(scaled_integers(table), None) is not None
-        if packed and (not turned or table.shape[1] % WIDEST):  # matrices of a table are packed so
+        if next(scaled_integers(table), None) is not None and not (turned and fits_rows(table)):
             raise _Refused
         return self.w("MatMul", self.made(x), self._taken(table), transpose_a=False, transpose_b=turned)

@@ -35,6 +35,11 @@ class Block:
         if self.stored == "f32":
             array = (self.rng.standard_normal((EXPERTS, outs, depth)) / depth**0.5).astype(np.float32)
             return ops.constant(array), array.astype(np.float64)
+        if self.stored == "levels":
+            levels = np.sort(self.rng.standard_normal(16)).astype(np.float32)
+            places = self.rng.integers(0, 16, (EXPERTS, outs, depth)).astype(np.uint8)
+            found = ops.gather(ops.constant(levels), ops.constant(places), const(0))
+            return ops.multiply(found, const(0.1, np.float32)), levels[places] * 0.1
         groups = depth // 32 if self.stored == "u4" else 1
         whole = self.rng.integers(0, 16, (EXPERTS, outs, groups, depth // groups)).astype(np.uint8)
         scale = (self.rng.uniform(0.5, 1, (EXPERTS, outs, groups, 1)) / 4 / depth**0.5).astype(np.float32)
@@ -148,6 +153,16 @@ def test_rows_of_the_experts_that_they_chose(form: str, stored: str, split: bool
     assert anchors.count(wanted) == (2 if form == "clamped" else 3)
     for shape in ((1, 1), (2, 5), (1, 40), (0, 3)):
         check(compiled, block, true, shape)
+
+
+def test_tables_of_levels_stay_packed() -> None:
+    """Nothing multiplies rows with such matrices where they lie: gathered, they would be f32."""
+    block = Block("levels")
+    made, true = gated(block)
+    before = chosen_so_far()
+    compiled = ov.Core().compile_model(block.model(made, block.share(), True), "CPU", F32)
+    assert chosen_so_far() == before
+    check(compiled, block, true, (2, 5))
 
 
 @pytest.mark.parametrize("change", ["start", "places", "sum", "along"])
