@@ -14,7 +14,7 @@ import ovjit as ov
 
 pytest.importorskip("gguf")
 
-from gguf import GGMLQuantizationType, quants
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quants
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
@@ -344,6 +344,40 @@ def test_what_is_not_read_is_named(tmp_path: Path, kind: str, error: type, said:
     made = tensors(s, "F32", np.random.default_rng(SEED))
     changed(kind, made)
     write(path, s, made)
+    with pytest.raises(error, match=said):
+        ov.Core().read_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "said"),
+    [
+        ("logit_scale", 0.25, UnsupportedError, "'llama.logit_scale' is 0.25, which is not read"),
+        ("attention.causal", False, UnsupportedError, "'llama.attention.causal' is False"),
+        ("expert_gating_func", 2, UnsupportedError, "'llama.expert_gating_func' is 2"),
+        ("rope.freq_base_more", 0.0, None, ""), ("logit_scale", 1.0, None, ""),
+        ("rope.scaling.type", "su", UnsupportedError, "rope.scaling.type 'su'"),
+        ("attention.layer_norm_rms_epsilon", -1.0, ModelError, "is -1.0, and should be 0.0 at least"),
+        ("rope.freq_base", 0.0, ModelError, "rope.freq_base' is 0.0, and should be 1.0 at least"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_not_read_are_named(
+    tmp_path: Path, name: str, value: Any, error: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What other architectures compute with is no setting to pass over."""
+    s, path = Sizes("llama", layers=1, extra={"scaling": "linear"}), tmp_path / "a.gguf"
+    kinds = {float: "FLOAT32", bool: "BOOL", int: "UINT32", str: "STRING"}
+    given, kind = f"llama.{name}", GGUFValueType[kinds[type(value)]]
+    write_one = GGUFWriter.add_key_value
+
+    def written(self: Any, key: str, val: Any, vtype: Any, *more: Any, **named: Any) -> None:
+        if key != given:
+            write_one(self, key, val, vtype, *more, **named)
+
+    monkeypatch.setattr(GGUFWriter, "add_key_value", written)
+    write(path, s, tensors(s, "F32", np.random.default_rng(SEED)), lambda w: write_one(w, given, value, kind))
+    if error is None:
+        ov.Core().read_model(path)
+        return
     with pytest.raises(error, match=said):
         ov.Core().read_model(path)
 

@@ -43,6 +43,14 @@ MODELS = {
     "gpt2": Sizes("gpt2", shared=8),
     "mixtral": Sizes("llama", experts=4),
     "qwen3moe": Sizes("qwen3moe", experts=4),
+    "qwen2moe": Sizes("qwen2moe", experts=4),
+    "tied": Sizes("llama", layers=1, tied=True),
+    "linear": Sizes("llama", layers=1, extra={"scaling": "linear"}),
+    "gemma3, linear": Sizes("gemma3", layers=7, window=4, tied=True, extra={"scaling": "linear"}),
+    "factors": Sizes("llama", layers=1, extra={"factors": True}),
+    "part of heads": Sizes("phi3", layers=1, turned=16),
+    "yarn, qwen2": Sizes("qwen2", layers=1, extra={"scaling": "yarn"}),
+    "gpt2, tied": Sizes("gpt2", shared=8, tied=True),
     "yarn": Sizes("llama", layers=1, extra={"scaling": "yarn"}),
 }
 

@@ -12,6 +12,8 @@ from ovjit.readers.gguf.weights import Weights
 
 #: YaRN's turns within the original context above which pairs stay, and below which they are stretched.
 FAST, SLOW = 32.0, 1.0
+#: The least base of the speeds: each pair turns no faster than the one before.
+BASE = 1.0
 
 
 class Turns:
@@ -34,9 +36,9 @@ class Turns:
 
     def _of_layer(self, windowed: bool) -> tuple[Output, Output]:
         settings = self.w.settings
-        base, scaled = settings.real("rope.freq_base", 10000.0), True
+        base, scaled = settings.real("rope.freq_base", 10000.0, BASE), True
         if windowed and settings.arch == "gemma3":  # those layers were never stretched
-            base, scaled = settings.real("rope.freq_base_swa", 10000.0), False
+            base, scaled = settings.real("rope.freq_base_swa", 10000.0, BASE), False
         if (base, scaled) not in self._made:
             self._made[base, scaled] = self._angles(base, scaled)
         return self._made[base, scaled]

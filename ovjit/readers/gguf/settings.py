@@ -43,6 +43,16 @@ KINDS = {
 _WIDE_SCALE = {"gemma2": 46, "gemma3": 62}
 
 
+#: What changes the answers of other architectures, and where it changes nothing.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "attention.causal": (True,), "attention.clamp_kqv": (0,), "attention.max_alibi_bias": (0,),
+    "attention.temperature_scale": (0,), "embedding_scale": (0, 1), "expert_gating_func": (0, 1),
+    "expert_group_count": (0, 1), "expert_weights_scale": (0, 1), "logit_scale": (0, 1),
+    "residual_scale": (0, 1), "rope.scaling.yarn_attn_factor": (1,), "rope.scaling.yarn_ext_factor": (1, -1),
+    "rope.scaling.yarn_log_multiplier": (0,), "use_parallel_residual": (False,),
+}  # fmt: skip
+
+
 class Settings:
     """Checked numbers of one file. ModelError for what is missing, or makes no sense."""
 
@@ -54,6 +64,11 @@ class Settings:
         if arch not in KINDS:
             raise UnsupportedError(f"the architecture {arch!r}; what is read: {', '.join(KINDS)}")
         self.arch, self.kind = arch, KINDS[arch]
+        for name, values in NEUTRAL.items():
+            if metadata.get(self.key(name), values[0]) not in values:
+                raise UnsupportedError(
+                    f"the metadata {self.key(name)!r} is {metadata[self.key(name)]!r:.80}, which is not read"
+                )
         self.layers = self.whole("block_count", most=LAYERS)
         self.wide = self.whole("embedding_length")
         self.heads = self.whole("attention.head_count")
@@ -64,9 +79,8 @@ class Settings:
         self.value_size = self.whole("attention.value_length", self.wide // self.heads or None)
         if self.heads * max(self.size, self.value_size) > LARGEST:
             raise ModelError(f"{self.heads} heads of {self.size} elements; {LARGEST} in all are the most")
-        self.eps = self.real(
-            "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
-        )
+        norm = "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
+        self.eps = self.real(norm, least=0.0)
         self.turned = self.whole("rope.dimension_count", self.size)
         if self.turned > self.size or self.turned % 2:
             raise ModelError(f"rope.dimension_count is {self.turned}, of heads of {self.size}")
@@ -103,8 +117,11 @@ class Settings:
             raise ModelError(f"the metadata {self.key(name)!r} is {value}, not {least} to {most}")
         return int(value)
 
-    def real(self, name: str, default: float | None = None) -> float:
-        return float(self._number(name, default))
+    def real(self, name: str, default: float | None = None, least: float = -math.inf) -> float:
+        value = float(self._number(name, default))
+        if value < least:
+            raise ModelError(f"the metadata {self.key(name)!r} is {value}, and should be {least} at least")
+        return value
 
     def text(self, name: str, default: str) -> str:
         value = self.metadata.get(self.key(name), default)
