@@ -22,7 +22,7 @@ from ovjit.compiler.lowered import LoweredGraph, choose_layouts
 from ovjit.compiler.options import Context, Memory
 from ovjit.errors import OvjitError, sizes_of_64_bits
 from ovjit.forks import ForkLock, made_once
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
 from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
@@ -37,6 +37,7 @@ from ovjit.planning.races import Trace
 from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
 from ovjit.rewrite import canonical, simplify
 from ovjit.rewrite.batches import in_parts
+from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.expand import expand_graph, upcast_graph
 from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.halves import widen_halves
@@ -46,13 +47,13 @@ from ovjit.rewrite.rules import Rule, applied, run_rules
 Pass = Callable[[Graph, Context], Graph]
 
 
-def _with(operations: str, module: str, name: str) -> Pass:
-    """The pass or rule `name` of a module, for graphs with one of these operations. Others start without the
-    module, as it would not change them."""
+def _with(operations: str, module: str, name: str, of: Collection[str] = ()) -> Pass:
+    """The pass or rule `name` of a module, for graphs with one of these operations, or a Convert of these
+    element types. Others start without the module, as it would not change them."""
     names = frozenset(operations.split())
 
     def run(graph: Graph, context: Context) -> Graph:
-        if not any(n.op.name in names for n in graph.nodes):
+        if not any(n.op.name in names or converts(n, of) for n in graph.nodes):
             return graph
         found = getattr(import_module(f"ovjit.rewrite.{module}"), name)
         return run_rules(graph, [found], context) if isinstance(found, Rule) else found(graph, context)
@@ -83,8 +84,8 @@ PIPELINE: dict[str, Pass] = {
     "batches": in_parts,
     "append": _append_dimensions,
     "halves": lambda graph, _: widen_halves(graph),
-    "quantize": _with("Convert FakeQuantize", "quantization", "quantize_graph"),
-    "decompress": _with("Convert", "decompression", "decompress"),
+    "quantize": _with("FakeQuantize", "quantization", "quantize_graph", of=("u8", "i8")),
+    "decompress": _with("", "decompression", "decompress", of=HALVES),
     "experts": _with("ScatterElementsUpdate", "experts", "choose_experts"),
     "compress": _with("Convert Gather", "compression", "compress"),
     "embeddings": _with("Gather", "embeddings", "gather_compressed"),
@@ -99,7 +100,7 @@ PIPELINE: dict[str, Pass] = {
     ),
     "expand": expand_graph,
     "clean": _rules(*DROPPING, fold_constants, simplify.flush_factors),
-    "requantize": _with("Convert", "requantization", "requantize_graph"),
+    "requantize": _with("", "requantization", "requantize_graph", of=("i32",)),
     "canonical": _rules(*canonical.RULES),
     "precision": lower_precision,
     "upcast": upcast_graph,

@@ -105,11 +105,10 @@ def parse_net(xml: bytes) -> Net:
 
     if len(xml) > MAX_BYTES:
         raise ModelError(f"the xml has {len(xml)} bytes; more than {MAX_BYTES} are not read")
-    target = _Target()
     parser = _defused_parser()
+    target = _Target(parser)
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end
-    parser.CharacterDataHandler = target.data
     try:
         # in one piece: expat rescans a long token with every further piece
         parser.Parse(xml, True)
@@ -119,6 +118,8 @@ def parse_net(xml: bytes) -> Net:
         raise ModelError(f"the xml is malformed: {error}") from error
     except (ValueError, LookupError) as error:
         raise ModelError(f"the xml cannot be decoded: {error}") from error
+    finally:  # parser and target would keep one another
+        parser.StartElementHandler = parser.EndElementHandler = parser.CharacterDataHandler = None
     if target.net is None:
         raise ModelError("the xml holds no <net>; it is no OpenVINO IR")
     for net in nested_nets(target.net):
@@ -162,9 +163,13 @@ class _Frame:
 
 
 class _Target:
-    """Takes the parser's events. `path` holds the open tags, `frames` the open nets."""
+    """Takes the parser's events. `path` holds the open tags, `frames` the open nets.
 
-    def __init__(self) -> None:
+    It listens to text inside of dimensions only: there is some between all tags.
+    """
+
+    def __init__(self, parser: Any) -> None:
+        self.parser = parser
         self.net: Net | None = None
         self.path: list[str] = []
         self.frames: list[_Frame] = []
@@ -208,17 +213,13 @@ class _Target:
         elif tag == "dim" and self.text is not None:
             if frame.ports:
                 frame.ports[-1].dims.append("".join(self.text))
-            self.text = None
+            self.text = self.parser.CharacterDataHandler = None
         elif depth == 1:
             self.frames.pop()
         elif depth == 3 and tag == "layer":
             frame.layer = None
         elif depth == 4:
             frame.ports = frame.map = None
-
-    def data(self, text: str) -> None:
-        if self.text is not None:
-            self.text.append(text)
 
     def _net(self, tag: str, attrib: dict[str, str]) -> None:
         if tag != "net":
@@ -232,6 +233,7 @@ class _Target:
     def _inside_layer(self, frame: _Frame, layer: Layer, tag: str, attrib: dict[str, str]) -> None:
         if tag == "dim":
             self.text = []
+            self.parser.CharacterDataHandler = self.text.append
         elif tag == "port":
             if frame.ports is not None:
                 port = read_int(attrib.get("id"), f"a port id of {layer!r}")
