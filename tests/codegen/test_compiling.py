@@ -19,7 +19,7 @@ from ovjit.codegen import compiling
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.loading import Loaded, addresses
 from ovjit.codegen.versions import code_digest
-from ovjit.disk import cache as storage
+from ovjit.disk import kernel_cache as storage
 from ovjit.disk import store
 from tests.support import ROOT
 from tests.support.compiled import program_of

@@ -17,7 +17,7 @@ import ovjit
 import ovjit.cache
 from ovjit import opset8
 from ovjit.codegen.cpu.host import host_target
-from ovjit.disk import cache as storage
+from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
 from ovjit.planning import constants
 from ovjit.readers.ir.writer import to_bytes

@@ -15,7 +15,7 @@ import ovjit
 from ovjit import engine, opset8
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.targets import target_of
-from ovjit.disk import cache as storage
+from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import kept_models, origins, plans
