@@ -35,6 +35,7 @@ from ovjit.readers.torch.trace import (
     quietly,
     warn_again,
 )
+from ovjit.records import NamedTuple
 
 #: How many operators are decomposed that have rules.
 MOST_REFUSED = 8
@@ -112,21 +113,30 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
 
 def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """By the graph of torch.jit.trace, or of a script."""
+    if is_script(ready.given):
+        return _read(ready, ready.given, converters)
+    plain, followed = _recorded(ready)
+    if followed is not None:
+        with contextlib.suppress(UnsupportedError, ModelError):
+            model = _read(ready, followed.script, converters)
+            kept += followed.warned
+            return model
+    model = _read(ready, plain.script, converters)
+    kept += plain.warned
+    return model
+
+
+def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) -> Model:
     import torch
 
-    if is_script(ready.given):
-        script, inlined = ready.given, _inlined(ready.given)
-    else:
-        script = _recorded(ready, kept)
-        inlined = _inlined(script)
-        if writes_to_constants(inlined):
-            raise UnsupportedError("the module writes to tensors that a trace holds as constants")
+    given = script is ready.given
+    inlined = _inlined(script)
+    if not given and writes_to_constants(inlined):
+        raise UnsupportedError("the module writes to tensors that a trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
-    reader = ScriptReader(
-        None if is_function else script, converters, "self." if script is ready.given else ""
-    )
+    reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
     names = ready.names
-    if is_script(ready.given):  # a script's inputs are called as in its graph, as by OpenVINO
+    if given:  # a script's inputs are called as in its graph, as by OpenVINO
         own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :]
         names = own if len(own) == len(names) else names
     values = [
@@ -134,19 +144,25 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
         for name, leaf in zip(names, ready.leaves, strict=True)
     ]
     made = reader.run(inlined, values)
-    if not is_script(ready.given):
+    if not given:
         return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
 
 
-def _recorded(ready: Prepared, kept: list[Any]) -> Any:
-    """The trace of a module: for any mask, where it selects places and the module allows that, and for other
-    sizes than the example's."""
+class Recorded(NamedTuple):
+    """A trace, and what PyTorch warned of while it was made."""
+
+    script: Any
+    warned: list[Any]
+
+
+def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
+    """The trace of a module: for any mask, where it selects places and the module allows that. The second one
+    is for other sizes than the example's, where Python computes with sizes."""
     import torch
 
     warned: list[Any] = []
     made = _trace(ready, warned)
-    selected = None
     if depends_on_mask(_inlined(made), warned):
         again: list[Any] = []
         with contextlib.suppress(Exception):
@@ -154,35 +170,34 @@ def _recorded(ready: Prepared, kept: list[Any]) -> Any:
                 other = _trace(ready, again)
             with quietly(), torch.no_grad():
                 if assumed.any and agrees(ready.module(*ready.leaves), other(*ready.leaves)):
-                    made, warned, selected = other, again, other
-    if selected is None and (files_asking(warned) or writes_to_constants(_inlined(made))):
-        made, warned = _for_any_sizes(ready, made, warned)
-    kept += warned
-    return made
+                    return Recorded(other, again), None
+    followed = None
+    if files_asking(warned) or writes_to_constants(_inlined(made)):
+        followed = _for_any_sizes(ready, files_asking(warned))
+    return Recorded(made, warned), followed
 
 
-def _for_any_sizes(ready: Prepared, made: Any, warned: list[Any]) -> tuple[Any, list[Any]]:
-    """The trace in which numbers that are computed from sizes are followed, and what it warned of; the one
-    that was made where it gives something else than the module for the example."""
+def _for_any_sizes(ready: Prepared, files: set[str]) -> Recorded | None:
+    """The trace in which numbers that are computed from sizes are followed; None where it gives something
+    else than the module for the example."""
     import torch
 
     with quietly(), torch.no_grad():
         wanted = ready.module(*ready.leaves)
-    followed = Followed(files_asking(warned))
+    followed = Followed(files)
+    best = None
     for _ in range(MOST_ROUNDS):
-        again: list[Any] = []
+        warned: list[Any] = []
         found = None
         with contextlib.suppress(Exception):
             with followed.sizes(ready.module):
-                other = _trace(ready, again)
+                script = _trace(ready, warned)
             with quietly(), torch.no_grad():
-                if agrees(wanted, other(*ready.leaves)):
-                    found = other
-        if found is not None:
-            made, warned = found, again
+                if agrees(wanted, script(*ready.leaves)):
+                    best = found = Recorded(script, warned)
         if not followed.again(failed=found is None):
             break
-    return made, warned
+    return best
 
 
 def _trace(ready: Prepared, kept: list[Any]) -> Any:

@@ -57,7 +57,7 @@ def text(n: Call, x: str) -> str:
     return x
 
 
-@aten("list")
+@aten("list", "copy.t")
 def listed(n: Call, x: Any) -> list[Any]:
     return list(x)
 

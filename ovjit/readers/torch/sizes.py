@@ -4,8 +4,8 @@ A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `ro
 `math.sqrt(h * w)` are the example's from there on, and so is the branch of `if h == w`. Here these functions
 give tensors in the modules that call them. Two sizes are taken for different ones, and a size for more than
 1: what a module does then mostly holds for others, too. Whether it does for the example is found by running:
-`agrees`. Modules that compare two sizes otherwise are taken as scripts, which hold both branches. Where one
-cannot be scripted the example's order stays, and PyTorch's warning of it.
+`agrees`. Modules without weights that compare two sizes otherwise are taken as scripts, which hold both
+branches. Where one cannot be scripted the example's order stays, and PyTorch's warning of it.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Followed:
 
     def _script(self) -> bool:
         """Take scripts of modules that order sizes, as they have all branches. False where there are no new
-        ones."""
+        ones. Layers with weights stay as they run: their branches are for sizes smaller than a window."""
         import torch
 
         found = {}
         for key, module in self.ordering.items():
-            if key not in self._scripted:
+            if key not in self._scripted and not list(module.parameters()):
                 with contextlib.suppress(Exception):
                     found[key] = module, torch.jit.script(module)
         self._scripted |= found
@@ -99,8 +99,8 @@ class Followed:
         place = frame.f_code, frame.f_lasti
         ordered = node.kind() not in ("aten::eq", "aten::ne") and node.inputsAt(1).toIValue() not in (0, 1)
         if ordered or place in self.as_run:
-            module = _module_of(frame)
-            self.ordering[id(module)] = module
+            if (module := _module_of(frame)) is not None:
+                self.ordering[id(module)] = module
             return None
         self.last = place
         return _GENERAL[node.kind()]
