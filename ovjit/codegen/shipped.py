@@ -11,10 +11,14 @@ OVJIT_SHIPPED=0, everything works as before.
 A file has these parts, integers little-endian:
 
 - 32 bytes that say what made it: `generators()` or `printers()`;
-- the counts of chunks and of keys, and the version of Python, two bytes for its two numbers: `_HEAD`;
-- for each chunk its sizes, compressed and not: `_CHUNK`;
-- the keys in order, 20 bytes each, then for each key its chunk, its place in it and its size: `_PLACE`;
-- the chunks, each an LZMA2 stream of its own: what one model needs stands in few of them.
+- its length, the counts of pieces and of keys, and the version of Python, two bytes for its numbers: `HEAD`;
+- for each piece the number of its dictionary, where it stands, its sizes, compressed and not, and the CRC-32
+  of its contents: `PIECE`;
+- the keys in order, 20 bytes each, then for each key its piece, its place in it and its size: `PLACE`;
+- the pieces. A dictionary is a piece in zlib's format, its own dictionary: of contents that every model
+  needs, or that many others resemble. Each further piece is an LZMA2 stream that continues one of the
+  dictionary's bytes. So a piece of few contents compresses as well as one of many, and a start unpacks
+  little that it does not need.
 
 The symbol of a kernel is `SYMBOL` in its object code.
 """
@@ -27,7 +31,6 @@ import os
 import struct
 import sys
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit import debug
@@ -44,12 +47,10 @@ if TYPE_CHECKING:
 #: As long as the symbols of kernels. LLVM's layout of an object depends on the length of its names, so a
 #: renamed object has the same bytes for every maker.
 SYMBOL = "ovjit_" + "shipped_kernel_".ljust(40, "0")
-_HEAD, _CHUNK, _PLACE = struct.Struct("<HIBB"), struct.Struct("<II"), struct.Struct("<HII")
-_STAMP = 32
-_KEY = 20
-#: Bytes of a chunk, uncompressed: some 2 ms to unpack. Smaller ones compress worse.
-CHUNK = 1 << 18
-_DICTIONARY = 1 << 20
+HEAD, PIECE, PLACE = struct.Struct("<IHIBB"), struct.Struct("<HIIII"), struct.Struct("<HII")
+STAMP, KEY = 32, 20
+#: Bytes that pieces of an LZMA2 stream may have as they are; a byte and their number stand before them.
+_PLAIN = 1 << 16
 
 
 @functools.cache
@@ -104,94 +105,85 @@ def file_name(isa: Target, kind: str = "kernels") -> str:
     return f"{kind}_{isa.name}.xz"
 
 
-def _filters() -> list[dict[str, Any]]:
+def filters(reach: int) -> list[dict[str, Any]]:
+    """LZMA's parameters, for matches that are `reach` bytes away at most. Machine code has no alignment, and
+    the four bits before a byte tell more of it than three."""
     import lzma
 
-    return [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": _DICTIONARY}]
+    return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": max(reach, 1 << 12), "lc": 4, "pb": 0}]
 
 
-def _chunks(
-    groups: Sequence[Mapping[str, bytes]],
-) -> tuple[list[list[bytes]], dict[str, tuple[int, int, int]]]:
-    """The contents of each chunk, and key -> (chunk, place, size). Each group begins a chunk."""
-    chunks: list[list[bytes]] = []
-    places: dict[bytes, tuple[int, int, int]] = {}
-    index: dict[str, tuple[int, int, int]] = {}
-    for group in groups:
-        size = CHUNK
-        for key, content in group.items():
-            if content not in places:
-                if size >= CHUNK:
-                    chunks.append([])
-                    size = 0
-                places[content] = len(chunks) - 1, size, len(content)
-                chunks[-1].append(content)
-                size += len(content)
-            index.setdefault(key, places[content])
-    return chunks, index
+def plain(body: bytes) -> bytes:
+    """The beginning of an LZMA2 stream with these bytes as they are."""
+    parts = []
+    for at in range(0, len(body), _PLAIN):
+        some = body[at : at + _PLAIN]
+        parts += [b"\2" if at else b"\1", (len(some) - 1).to_bytes(2, "big"), some]
+    return b"".join(parts)
 
 
-def pack(groups: Sequence[Mapping[str, bytes]], stamp: bytes) -> bytes:
-    """The file with these contents by their keys, 40 hexadecimal digits each; equal ones are there once. What
-    is likely to be needed together is a group. `stamp`: what made them, `generators()` or `printers()`."""
-    import lzma
-
-    chunks, index = _chunks(groups)
-    bodies = [b"".join(chunk) for chunk in chunks]
-    packed = [lzma.compress(body, format=lzma.FORMAT_RAW, filters=_filters()) for body in bodies]
-    keys = sorted(index)
-    return b"".join((
-        stamp,
-        _HEAD.pack(len(chunks), len(keys), *sys.version_info[:2]),
-        *(_CHUNK.pack(len(some), len(body)) for some, body in zip(packed, bodies, strict=True)),
-        *map(bytes.fromhex, keys),
-        *(_PLACE.pack(*index[key]) for key in keys),
-        *packed,
-    ))  # fmt: skip
+class Damaged(ValueError):
+    """A file's piece is not what it was."""
 
 
 class Archive:
-    """The contents of a file. A chunk is unpacked on the first request for one of its contents, and kept.
+    """The contents of a file. A piece is unpacked on the first request for one of its contents, and kept.
     Only one thread at a time may ask."""
 
     def __init__(self, content: bytes | mmap.mmap, stamp: bytes):
-        """ValueError when other sources or versions made the file."""
-        if content[:_STAMP] != stamp:
+        """ValueError when other sources or versions made the file, EOFError where a part is missing."""
+        if content[:STAMP] != stamp:
             raise ValueError("of other code generators")
+        if len(content) < STAMP + HEAD.size:
+            raise EOFError("the file ends within its head")
         self._content = content
-        chunks, self._count, *python = _HEAD.unpack_from(content, _STAMP)
-        self._keys = _STAMP + _HEAD.size + chunks * _CHUNK.size
-        self._places = self._keys + self._count * _KEY
-        at = self._places + self._count * _PLACE.size
-        #: (where it begins, compressed size, size) of each chunk.
-        self._chunks: list[tuple[int, int, int]] = []
-        for sizes in _CHUNK.iter_unpack(content[_STAMP + _HEAD.size : self._keys]):
-            self._chunks.append((at, *sizes))
-            at += sizes[0]
-        if at != len(content):
+        size, pieces, self._count, *python = HEAD.unpack_from(content, STAMP)
+        if size != len(content):
             raise EOFError("the file ends within a kernel")
+        self._pieces = STAMP + HEAD.size
+        self._keys = self._pieces + pieces * PIECE.size
+        self._places = self._keys + self._count * KEY
         self._unpacked: dict[int, bytes] = {}
         #: The Python that made it: what Numba's ordinary pipeline compiles may depend on it.
         self.python = ".".join(map(str, python))
 
     def _key(self, i: int) -> bytes:
-        at = self._keys + i * _KEY
-        return self._content[at : at + _KEY]
+        at = self._keys + i * KEY
+        return self._content[at : at + KEY]
 
     def _at(self, i: int) -> bytes:
-        chunk, begin, size = _PLACE.unpack_from(self._content, self._places + i * _PLACE.size)
-        if chunk not in self._unpacked:
-            import lzma
+        piece, begin, size = PLACE.unpack_from(self._content, self._places + i * PLACE.size)
+        return self._body(piece)[begin : begin + size]
 
-            at, packed, whole = self._chunks[chunk]
-            body = lzma.decompress(self._content[at : at + packed], lzma.FORMAT_RAW, filters=_filters())
-            if len(body) != whole:
-                raise EOFError("the file ends within a kernel")
-            self._unpacked[chunk] = body
-        return self._unpacked[chunk][begin : begin + size]
+    def _body(self, piece: int) -> bytes:
+        """The contents of a piece. Raises Damaged."""
+        body = self._unpacked.get(piece)
+        if body is None:
+            body = self._unpacked[piece] = self._unpack(piece)
+        return body
+
+    def _unpack(self, piece: int) -> bytes:
+        import lzma
+        import zlib
+
+        base, at, packed, whole, check = PIECE.unpack_from(self._content, self._pieces + piece * PIECE.size)
+        stream = self._content[at : at + packed]
+        try:
+            if base == piece:
+                body = zlib.decompress(stream)
+            else:
+                begin = self._body(base)
+                reader = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters(len(begin) + whole))
+                reader.decompress(plain(begin))
+                body = reader.decompress(stream)
+        except (zlib.error, lzma.LZMAError, EOFError) as error:
+            raise Damaged(str(error)) from None
+        if len(body) != whole or zlib.crc32(body) != check:
+            raise Damaged("a piece has other bytes")
+        return body
 
     def find(self, key: str) -> bytes | None:
-        """The content under a key; None when there is none."""
+        """The content under a key; None when there is none. Raises Damaged."""
         try:
             wanted = bytes.fromhex(key)
         except ValueError:
@@ -199,17 +191,9 @@ class Archive:
         i = bisect_left(range(self._count), wanted, key=self._key)
         return self._at(i) if i < self._count and self._key(i) == wanted else None
 
-    def groups(self) -> list[dict[str, bytes]]:
-        """The contents by their keys, chunk by chunk, each in the order of its contents."""
-        found: list[list[tuple[int, str, bytes]]] = [[] for _ in self._chunks]
-        for i in range(self._count):
-            chunk, begin, _ = _PLACE.unpack_from(self._content, self._places + i * _PLACE.size)
-            found[chunk].append((begin, self._key(i).hex(), self._at(i)))
-        return [{key: content for _, key, content in sorted(chunk)} for chunk in found]
-
     def all(self) -> dict[str, bytes]:
-        """All contents by their keys."""
-        return {key: content for group in self.groups() for key, content in group.items()}
+        """All contents by their keys. Raises Damaged."""
+        return {self._key(i).hex(): self._at(i) for i in range(self._count)}
 
 
 def _python() -> str:
@@ -223,6 +207,7 @@ def _import_readers() -> None:
     with contextlib.suppress(ImportError):
         import lzma  # noqa: F401
         import mmap  # noqa: F401
+        import zlib  # noqa: F401
 
 
 def _packaged(name: str) -> Any:
@@ -243,7 +228,7 @@ def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
         stamp = generators(isa.machine) if kind == "kernels" else printers()
         return Archive(_packaged(file_name(isa, kind)), stamp) if stamp else None
-    except (OSError, ImportError, ValueError, EOFError):  # not there, or a Python without lzma
+    except (OSError, ImportError, ValueError, EOFError):  # not there, or a Python without lzma or zlib
         return None
 
 
@@ -254,4 +239,7 @@ def find(key: str, isa: Target, kind: str = "kernels") -> bytes | None:
     _import_readers()
     with compiling.lock:
         archive = _archive(isa, kind)
-        return None if archive is None else archive.find(key)
+        try:
+            return None if archive is None else archive.find(key)
+        except (Damaged, ImportError):
+            return None

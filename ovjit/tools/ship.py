@@ -13,12 +13,15 @@ has; ONNX's operators (`readers/onnx/standard.py`), when the package onnx has. `
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
+import os
+import pickle
 import re
-import struct
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +53,8 @@ LEFT_OUT = {
 }
 
 
-_LENGTH = struct.Struct("<I")
-
+#: Bytes of printed texts that are unpacked together: texts have few bytes once they are compressed.
+TEXTS = 1 << 15
 #: For tests that print some: beginnings of kernels' names, "" for all, and how many groups, None for all.
 PICK = ""
 GROUPS: int | None = None
@@ -179,12 +182,15 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
 
 
 def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
-    """The kind and the content of each file."""
+    """The kind and the content of each file: without the last kernels of the last variants where the object
+    code would have more than MOST bytes. Kinds of layers come the commonest first, and CPUs so that what a
+    later one shares with an earlier one is the earlier one's."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
+    from ovjit.tools import ship_files
 
-    yield "kernels", shipped.pack(found.kernels, shipped.generators(TARGETS[isa].machine))
-    yield "printed", shipped.pack(found.printed, _printers())
+    yield "kernels", ship_files.pack(found.kernels, shipped.generators(TARGETS[isa].machine), MOST)
+    yield "printed", ship_files.pack(found.printed, _printers(), together=TEXTS)
 
 
 def _printers() -> bytes:
@@ -198,19 +204,11 @@ def _printers() -> bytes:
 
 def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], program: Sequence[str]) -> Contents:
     """`contents`, by a process that takes itself for another CPU."""
-    from ovjit.codegen import shipped
-    from ovjit.codegen.cpu.targets import TARGETS
-
     done = subprocess.run(
         [sys.executable, *program, "--print", isa, *extra], input=" ".join(known).encode(),
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
-    (length,) = _LENGTH.unpack_from(done.stdout)
-    kernels, printed = done.stdout[_LENGTH.size :][:length], done.stdout[_LENGTH.size + length :]
-    return Contents(
-        shipped.Archive(kernels, shipped.generators(TARGETS[isa].machine)).groups(),
-        shipped.Archive(printed, _printers()).groups(),
-    )
+    return Contents(*pickle.loads(done.stdout))
 
 
 def write(folder: Path, isa: str) -> list[Path]:
@@ -218,29 +216,18 @@ def write(folder: Path, isa: str) -> list[Path]:
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
 
-    variants: list[Contents] = []
+    found = Contents([], [])
     for extra in VARIANTS[isa]:
-        known = [key for found in variants for groups in found for group in groups for key in group]
-        variants.append(made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]))
-    files = fitting(variants, lambda found: dict(written(found, isa)))
+        known = [key for groups in found for group in groups for key in group]
+        for groups, more in zip(
+            found, made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]), strict=True
+        ):
+            groups.extend(more)
     paths = []
-    for kind, content in files.items():
+    for kind, content in written(found, isa):
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))
         paths[-1].write_bytes(content)
     return paths
-
-
-def fitting(variants: Sequence[Contents], pack: Callable[[Contents], dict[str, bytes]]) -> dict[str, bytes]:
-    """The files of all variants, without the last kernels of the last variants where the object code would
-    have more than MOST bytes: kinds of layers come the commonest first, and CPUs so that what a later one
-    shares with an earlier one is the earlier one's."""
-    while True:
-        kernels, printed = ([group for found in variants for group in found[i]] for i in (0, 1))
-        files = pack(Contents(kernels, printed))
-        last = next((found.kernels for found in reversed(variants) if found.kernels), None)
-        if len(files["kernels"]) <= MOST or last is None:
-            return files
-        print(f"{len(last.pop())} kernels are left out: {len(files['kernels']):,} bytes", file=sys.stderr)
 
 
 #: What makes a function a kernel, or part of one.
@@ -312,12 +299,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if options.print:
         isa, *extra = options.print
-        files = dict(written(contents(isa, extra, sys.stdin.read().split()), isa))
-        sys.stdout.buffer.write(_LENGTH.pack(len(files["kernels"])) + b"".join(files.values()))
+        found = contents(isa, extra, sys.stdin.read().split())
+        sys.stdout.buffer.write(pickle.dumps(tuple(found)))
         return 0
-    for isa in () if options.texts else options.isa:
-        for path in write(options.folder, isa):
-            print(f"{path}: {path.stat().st_size:,} bytes")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # of processes that print, one for each
+        for paths in pool.map(functools.partial(write, options.folder), () if options.texts else options.isa):
+            for path in paths:
+                print(f"{path}: {path.stat().st_size:,} bytes")
     for path in (write_texts(options.folder), write_index(options.folder), write_schemas(options.folder)):
         print(f"{path}: {path.stat().st_size:,} bytes")
     return 0

@@ -23,7 +23,7 @@ from ovjit.data import DIGITS_XML
 from ovjit.disk.kernel_cache import KernelCache
 from ovjit.graph import op, op_index
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.tools import ship
+from ovjit.tools import ship, ship_files
 from ovjit.tools.layers_quantized import UNSIGNED, Quantised
 
 DATA = DIGITS_XML.parent
@@ -70,7 +70,7 @@ def check_equal(isa: str, extra: tuple[str, ...], some: str = "", groups: int | 
     again = made_again(isa, extra, some, groups)
     made = {key: content for group in again.kernels for key, content in group.items()}
     have, printed = all_shipped(isa), all_shipped(isa, "printed")
-    cut = len(packed) > ship.MOST - shipped.CHUNK  # the last ones may have been left out
+    cut = len(packed) > ship.MOST - (1 << 18)  # the last ones may have been left out
     assert made and (cut or made.keys() <= have.keys()), AGAIN
     python = shipped.Archive(packed, shipped.generators(TARGETS[isa].machine)).python
     if python == f"{sys.version_info.major}.{sys.version_info.minor}":
@@ -219,7 +219,7 @@ def key(i: int) -> str:
 
 def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     stamp = shipped.generators()
-    content = shipped.pack([{key(1): b"text"}], stamp)
+    content = ship_files.pack([{key(1): b"text"}], stamp)
     assert shipped.Archive(content, stamp).all() == {key(1): b"text"}
     with pytest.raises(ValueError, match="other code generators"):
         shipped.Archive(bytes(32) + content[32:], stamp)
@@ -233,51 +233,82 @@ def test_what_others_made_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> N
         shipped.generators.cache_clear()
 
 
-def test_chunks_are_unpacked_as_somebody_asks() -> None:
+@pytest.fixture
+def one_dictionary(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ship_files, "DICTIONARIES", 1)
+    monkeypatch.setattr(ship_files, "DICTIONARY", 1)
+    monkeypatch.setattr(ship_files, "FIRST", 1)
+
+
+def test_pieces_are_unpacked_as_somebody_asks(one_dictionary: None) -> None:
     rng = np.random.default_rng(7)
     stamp = rng.bytes(32)
-    first = {key(5 * i): rng.bytes(200_000 * (i + 1)) for i in range(6)}
+    first = {key(5 * i): rng.bytes(30_000 * (i + 1)) for i in range(6)}
     second = {key(3): first[key(10)], key(2**160 - 1): b"", key(1): b"wide" * 9}
-    packed = shipped.pack([first, second], stamp)
+    packed = ship_files.pack([first, second], stamp)
     found = shipped.Archive(packed, stamp)
     for missing in (key(2), key(4), key(2**159), "no such key"):
         assert found.find(missing) is None, missing
     assert not found._unpacked
-    assert found.find(key(0)) == first[key(0)]
-    assert len(found._unpacked) == 1
-    for one in (key(1), key(15), key(2**160 - 1), key(3)):
+    for one in (key(0), key(1), key(15), key(2**160 - 1), key(3)):
+        before = len(found._unpacked)
         assert found.find(one) == (first | second)[one], one
+        assert len(found._unpacked) - before <= 2, "a content and its dictionary"
     assert found.all() == first | second
-    assert all(list(group) for group in found.groups())
-    for end in (len(packed) // 2, len(packed) - 1):
-        with pytest.raises(EOFError):
+    for end in (len(packed) // 2, len(packed) - 1, 40, 8):
+        with pytest.raises((EOFError, ValueError)):
             shipped.Archive(packed[:end], stamp)
+    assert shipped.Archive(ship_files.pack([], stamp), stamp).find(key(0)) is None
 
 
-def test_groups_begin_chunks_and_keep_their_order() -> None:
-    groups = [{key(9): b"a", key(2): b"b"}, {}, {key(7): b"c", key(1): b"a"}]
-    found = shipped.Archive(shipped.pack(groups, bytes(32)), bytes(32))
-    assert [list(group) for group in found.groups()] == [[key(1), key(9), key(2)], [key(7)]]
-    empty = shipped.Archive(shipped.pack([], bytes(32)), bytes(32))
-    assert empty.groups() == [] and empty.find(key(0)) is None
+@pytest.mark.parametrize("together", [1, 1 << 17])
+def test_pieces_continue_dictionaries_of_what_resembles_them(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ship_files, "DICTIONARIES", 3)
+    rng = np.random.default_rng(3)
+    bases = [rng.bytes(40_000) for _ in range(3)]
+    alike = {key(i): bases[i % 3][i * 100 :] + bytes([i]) for i in range(60)}
+    packed = ship_files.pack([{}, alike], bytes(32), together=together)
+    found = shipped.Archive(packed, bytes(32))
+    assert found.all() == alike
+    assert len(packed) < 3 * (ship_files.DICTIONARY + 40_000) + 60 * 200 < 60 * 40_000 // 7
 
 
-def test_what_is_too_much_is_left_out_from_the_end() -> None:
-    third = {key(i): bytes([i]) * (ship.MOST // 3) for i in range(1, 5)}
-    variants = [
-        ship.Contents([{k: third[k]} for k in part], []) for part in (list(third)[:2], list(third)[2:])
-    ]
-    files = ship.fitting(
-        variants, lambda found: {"kernels": b"".join(b"".join(g.values()) for g in found.kernels)}
-    )
-    assert files["kernels"] == b"".join(list(third.values())[:3])
-    assert [len(found.kernels) for found in variants] == [2, 1]
+def test_damaged_pieces_are_not_used(one_dictionary: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    contents = {key(i): rng.bytes(3_000) for i in range(5)}
+    packed = bytearray(ship_files.pack([contents], bytes(32)))
+    packed[-100] ^= 4
+    found = shipped.Archive(bytes(packed), bytes(32))
+    monkeypatch.delenv("OVJIT_SHIPPED", raising=False)
+    monkeypatch.delenv("OVJIT_JIT", raising=False)
+    monkeypatch.setattr(shipped, "_archive", lambda isa, kind: found)
+    lost = [one for one in contents if shipped.find(one, host_target()) is None]
+    assert len(lost) == 1
+    with pytest.raises(shipped.Damaged):
+        found.find(lost[0])
+    assert all(found.find(one) == contents[one] for one in contents if one not in lost)
+
+
+def test_what_is_too_much_is_left_out_from_the_end(one_dictionary: None) -> None:
+    rng = np.random.default_rng(9)
+    groups = [{key(i): bytes(100) + rng.bytes(40_000)} for i in range(1, 6)]
+    whole = ship_files.pack(groups, bytes(32))
+    kept = shipped.Archive(ship_files.pack(groups, bytes(32), len(whole)), bytes(32)).all()
+    assert len(kept) == 5
+    for most, count in ((len(whole) - 1, 4), (len(whole) - 41_000, 3), (1, 2)):
+        packed = ship_files.pack(groups, bytes(32), most)
+        kept = shipped.Archive(packed, bytes(32)).all()
+        assert len(kept) == count and key(1) in kept, "and in one that cannot be less, the dictionaries"
+        assert len(packed) <= most or count == 2
+        assert all(groups[int(one, 16) - 1][one] == content for one, content in kept.items())
 
 
 def test_texts_that_came_with_ovjit_are_not_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = ("@njit\n", [("x", True), ("n", False)], {"t0": ("t", True)})
     place = texts.place_of("a function", 1)
-    packed = shipped.pack([{place.key: json.dumps(made).encode()}], shipped.printers())
+    packed = ship_files.pack([{place.key: json.dumps(made).encode()}], shipped.printers())
     monkeypatch.setattr(shipped, "_archive", lambda isa, kind: shipped.Archive(packed, shipped.printers()))
     cache = KernelCache(tmp_path)
     monkeypatch.setattr(texts, "default_cache", lambda: cache)

@@ -1,0 +1,241 @@
+"""Files of shipped contents: what `codegen/shipped.py` reads.
+
+Python's module lzma cannot begin a stream with a dictionary, but the library that it is made of can; it is
+called as it is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ovjit.codegen import shipped
+from ovjit.records import NamedTuple
+
+#: Bytes of contents of the first group, which every model needs, that are unpacked together.
+FIRST = 1 << 17
+#: How many dictionaries the others have, and the bytes of each, at least. More of them compress better, and a
+#: start unpacks more.
+DICTIONARIES, DICTIONARY = 24, 1 << 16
+#: How often contents are shared out among dictionaries and these made anew.
+_ROUNDS = 2
+#: Bytes of the sequences by which contents are compared, bits of their hashes, and what any content costs.
+_GRAM, _HASH, _COST = 8, 22, 200
+#: Bytes of the contents of a piece, at least, if there are as many: one is enough where contents are large.
+TOGETHER = 1
+
+
+class _Options(ctypes.Structure):
+    """lzma_options_lzma, with room for what later versions add."""
+
+    _fields_ = [
+        ("dict_size", ctypes.c_uint32),
+        ("preset_dict", ctypes.c_char_p), ("preset_dict_size", ctypes.c_uint32),
+        ("lc", ctypes.c_uint32), ("lp", ctypes.c_uint32), ("pb", ctypes.c_uint32), ("mode", ctypes.c_int),
+        ("nice_len", ctypes.c_uint32), ("mf", ctypes.c_int), ("depth", ctypes.c_uint32),
+        ("reserved", ctypes.c_byte * 256),
+    ]  # fmt: skip
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = [("id", ctypes.c_uint64), ("options", ctypes.c_void_p)]
+
+
+#: How far matches are looked for: chains of hashes take an index of the dictionary that is made quickly.
+_CHAINS, _DEPTH, _LONGEST = 0x04, 512, 273
+_EXTREME = 1 << 31
+_END = (1 << 64) - 1
+
+
+def compressed(body: bytes, dictionary: bytes) -> bytes:
+    """The LZMA2 stream of a body that continues one of the dictionary's bytes (`shipped.plain`)."""
+    import _lzma
+
+    library = ctypes.CDLL(_lzma.__file__)
+    options = _Options()
+    (wanted,) = shipped.filters(len(dictionary) + len(body))
+    library.lzma_lzma_preset(ctypes.byref(options), ctypes.c_uint32(wanted["preset"] | _EXTREME))
+    options.dict_size, options.lc, options.pb = (wanted[name] for name in ("dict_size", "lc", "pb"))
+    options.preset_dict, options.preset_dict_size = dictionary, len(dictionary)
+    options.mf, options.depth, options.nice_len = _CHAINS, _DEPTH, _LONGEST
+    chain = (_Filter * 2)(_Filter(wanted["id"], ctypes.addressof(options)), _Filter(_END, None))
+    out = ctypes.create_string_buffer(len(body) + len(body) // 8 + 1024)
+    size = ctypes.c_size_t()
+    failed = library.lzma_raw_buffer_encode(
+        chain, None, body, ctypes.c_size_t(len(body)), out, ctypes.byref(size), ctypes.c_size_t(len(out))
+    )
+    if failed:
+        raise RuntimeError(f"liblzma cannot compress: error {failed}")
+    return out.raw[: size.value]
+
+
+class _Piece(NamedTuple):
+    """Contents that are unpacked together, and the number of the dictionary that they continue."""
+
+    contents: list[bytes]
+    base: int
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.contents)
+
+
+def _grams(content: bytes) -> Any:
+    """The hashes of all sequences of _GRAM bytes, each once."""
+    view = np.frombuffer(content, np.uint8).astype(np.uint64)
+    count = max(len(view) - _GRAM + 1, 0)
+    total = np.zeros(count, np.uint64)
+    for i in range(_GRAM):
+        total = total * np.uint64(0x9E3779B1) + view[i : i + count]
+    return np.unique(total * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - _HASH)).astype(np.int64)
+
+
+def _covering(
+    contents: Sequence[bytes], grams: Sequence[Any], enough: Callable[[list[int]], bool]
+) -> list[int]:
+    """Numbers of contents: each is the one that has most sequences, for its size, that many others have and
+    those before it have not."""
+    worth = np.zeros(1 << _HASH, np.float32)
+    for some in grams:
+        worth[some] += 1
+    worth -= 1
+
+    def gain(i: int) -> tuple[float, int]:
+        return -float(worth[grams[i]].sum()) / (len(contents[i]) + _COST), i
+
+    found: list[int] = []
+    queue = [gain(i) for i in range(len(contents))]
+    heapq.heapify(queue)
+    while queue and not enough(found):
+        _, i = heapq.heappop(queue)
+        now = gain(i)  # what has been taken since has made it no better
+        if queue and now > queue[0]:
+            heapq.heappush(queue, now)
+        else:
+            found.append(i)
+            worth[grams[i]] = 0
+    return found
+
+
+def _shared_out(grams: Sequence[Any], dictionaries: Sequence[Sequence[Any]]) -> Any:
+    """For the sequences of each content, which dictionary has most of them."""
+    known = np.zeros((len(dictionaries), len(grams)), np.int64)
+    for number, dictionary in enumerate(dictionaries):
+        has = np.zeros(1 << _HASH, bool)
+        for some in dictionary:
+            has[some] = True
+        known[number] = [np.count_nonzero(has[some]) for some in grams]
+    return known.argmax(axis=0)
+
+
+def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int]]:
+    """The contents of each dictionary, and which of them each of `contents` continues; made as clusters
+    are."""
+    if not contents:
+        return [], []
+    grams = [_grams(content) for content in contents]
+    seeds = _covering(contents, grams, lambda taken: len(taken) >= DICTIONARIES)
+    made = [[i] for i in seeds]
+    for again in range(_ROUNDS + 1):
+        nearest = _shared_out(grams, [[grams[i] for i in some] for some in made])
+        if again == _ROUNDS:
+            break
+        members = [np.flatnonzero(nearest == number).tolist() for number in range(len(made))]
+        made = [_dictionary(contents, grams, some) for some in members if some]
+    return [[contents[i] for i in some] for some in made], nearest.tolist()
+
+
+def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequence[int]) -> list[int]:
+    own = [contents[i] for i in members]
+    chosen = _covering(
+        own, [grams[i] for i in members], lambda taken: sum(len(own[i]) for i in taken) >= DICTIONARY
+    )
+    return [members[i] for i in chosen]
+
+
+def pieces(contents: Iterable[tuple[bytes, int]], together: int) -> list[_Piece]:
+    """Contents in their order, with their dictionaries: as many in each piece as it takes to have `together`
+    bytes."""
+    found: list[_Piece] = []
+    open_: dict[int, tuple[_Piece, int]] = {}
+    for content, base in contents:
+        piece, size = open_.get(base, (None, 0))
+        if piece is None or size >= together:
+            piece, size = _Piece([], base), 0
+            found.append(piece)
+        piece.contents.append(content)
+        open_[base] = piece, size + len(content)
+    return found
+
+
+def _first(groups: Sequence[Mapping[str, bytes]]) -> list[bytes]:
+    found: list[bytes] = []
+    for content in dict.fromkeys(groups[0].values()) if groups else ():
+        if sum(map(len, found)) >= FIRST:
+            break
+        found.append(content)
+    return found
+
+
+def pack(
+    groups: Sequence[Mapping[str, bytes]], stamp: bytes, most: int | None = None, together: int = TOGETHER
+) -> bytes:
+    """The file with these contents by their keys, 40 hexadecimal digits each; equal ones are there once.
+    `stamp`: what made them, `shipped.generators()` or `shipped.printers()`. The last contents are left out
+    where the file would have more than `most` bytes; what dictionaries have is not."""
+    keyed = {key: content for group in reversed(groups) for key, content in group.items()}
+    unique = list(dict.fromkeys(content for group in groups for content in group.values()))
+    first = _first(groups)
+    others = [content for content in unique if content not in set(first)]
+    bases, nearest = dictionaries(others)
+    bases.append(first)
+    inside = {content for base in bases for content in base}
+    bodies = [_Piece(base, number) for number, base in enumerate(bases)]
+    rest = [pair for pair in zip(others, nearest, strict=True) if pair[0] not in inside]
+    found = [*bodies, *pieces(rest, together)]
+    texts = [piece.body for piece in bodies]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        packed = list(pool.map(lambda piece: compressed(piece.body, texts[piece.base]), found[len(bodies) :]))
+    packed[:0] = [zlib.compress(text, 9) for text in texts]
+    while True:
+        content = _file(found, packed, keyed, stamp)
+        over = len(content) - (len(content) if most is None else most)
+        if over <= 0 or len(found) == len(bodies):
+            return content
+        while over > 0 and len(found) > len(bodies):
+            over -= len(packed.pop())
+            found.pop()
+
+
+def _file(
+    found: Sequence[_Piece], packed: Sequence[bytes], keyed: Mapping[str, bytes], stamp: bytes
+) -> bytes:
+    places: dict[bytes, bytes] = {}
+    for number, piece in enumerate(found):
+        at = 0
+        for content in piece.contents:
+            places[content] = shipped.PLACE.pack(number, at, len(content))
+            at += len(content)
+    keys = sorted(key for key, content in keyed.items() if content in places)
+    at = shipped.STAMP + shipped.HEAD.size + len(found) * shipped.PIECE.size
+    at += len(keys) * (shipped.KEY + shipped.PLACE.size)
+    table = []
+    for piece, stream in zip(found, packed, strict=True):
+        table.append(shipped.PIECE.pack(piece.base, at, len(stream), len(piece.body), zlib.crc32(piece.body)))
+        at += len(stream)
+    return b"".join((
+        stamp,
+        shipped.HEAD.pack(at, len(found), len(keys), *sys.version_info[:2]),
+        *table,
+        *map(bytes.fromhex, keys),
+        *(places[keyed[key]] for key in keys),
+        *packed,
+    ))  # fmt: skip
