@@ -9,6 +9,7 @@ double precision (error of the fit below 3e-9).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ovjit.codegen import tracer as t
 
@@ -44,6 +45,11 @@ def exp_below_zero(x: t.Tracer) -> t.Tracer:
     return _exp_low(t.where(x < -88.0, t.constant(x, -88.0), x))
 
 
+def exp_below_zero_bf16(x: t.Tracer) -> t.Tracer:
+    """The same within 2**-13, for results that are rounded to the 8 bits of bf16."""
+    return _exp_low(t.where(x < -88.0, t.constant(x, -88.0), x), EXP_BF16)
+
+
 def exp_rough(x: t.Tracer) -> t.Tracer:
     """The same for any x; infinity from 88.4 on."""
     x = t.where(x > 88.8, t.constant(x, 88.8), x)
@@ -52,6 +58,8 @@ def exp_rough(x: t.Tracer) -> t.Tracer:
 
 #: exp(r) = 1 + EXP[0] r + EXP[1] r^2 + ... for |r| <= ln(2)/2, within 1e-7: fitted to the relative error.
 EXP = [0.9999997, 0.4999915, 0.16667639, 0.04189816, 0.008290272]
+#: The same within 1.02e-4.
+EXP_BF16 = [1.0001962, 0.5041345, 0.16517829]
 #: Added to a small number it leaves that, rounded to even and 127 more, in the lowest bits of the sum.
 ROUNDING = 1.5 * 2.0**23 + 127
 
@@ -67,16 +75,16 @@ def one_more_than_exp(x: t.Tracer) -> t.Tracer:
     return t.fma(_short_exp(r) * t.bits(t.bits(shifted, "i32") << 23, "f32"), 2.0, 1.0)
 
 
-def _exp_low(x: t.Tracer) -> t.Tracer:
+def _exp_low(x: t.Tracer, powers: Sequence[float] = EXP) -> t.Tracer:
     """exp(x) with the exponent made by one shift of the sum that rounds, for -88 <= x < 88.8."""
     shifted = t.fma(x, LOG2E, t.constant(x, ROUNDING))
     r = t.fma(shifted - ROUNDING, -math.log(2), x)
-    return _short_exp(r) * t.bits(t.bits(shifted, "i32") << 23, "f32")
+    return _short_exp(r, powers) * t.bits(t.bits(shifted, "i32") << 23, "f32")
 
 
-def _short_exp(r: t.Tracer) -> t.Tracer:
-    p: t.Tracer = t.constant(r, EXP[-1])
-    for c in (*reversed(EXP[:-1]), 1.0):
+def _short_exp(r: t.Tracer, powers: Sequence[float] = EXP) -> t.Tracer:
+    p: t.Tracer = t.constant(r, powers[-1])
+    for c in (*reversed(powers[:-1]), 1.0):
         p = t.fma(p, r, c)
     return p
 

@@ -49,6 +49,8 @@ from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Tiles of a chunk's rows.
 TILES = 2
+#: Columns of a block: its scores take 86 KB with AVX-512. Each block costs passes over o and the maxima.
+COLUMNS = 768
 #: With fewer rows than this, dot products are used.
 FEW_ROWS = 6
 #: Likewise of an open number of rows with keys before theirs, so that a token has the same bits whether it
@@ -102,8 +104,7 @@ class Attention(Lowering):
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
-        self.per_block = self.target.shapes.columns
-        self.zeros = constants.place(np.zeros(self.per_block, np.float32), "attention zeros").offset
+        self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
         unseen = np.full(1, 0 if self.guarded else np.nan, np.float32)
         self.unseen = constants.place(unseen, "rows without weights").offset
@@ -162,12 +163,13 @@ class Attention(Lowering):
         """How many rows an item of tiles has, and where what it makes lies in scratch memory."""
         tall = self.target.shapes.tiles[0]
         block = sym_min(TILES * tall, ceil_div(rows, tall) * tall)
-        at, values = ceil_div(block, tall) * TABLE_BYTES, {"columns_per": self.per_block}
-        for name, n in (("q", depth), ("s", self.per_block), ("o", wide)):
-            row = ceil_div(n * 4, ALIGNMENT) * ALIGNMENT
+        at, values = ceil_div(block, tall) * TABLE_BYTES, {"columns_per": COLUMNS}
+        for name, n in (("q", depth), ("s", COLUMNS), ("o", wide)):
+            row = ceil_div(n * 4, ALIGNMENT)
+            row = (row | 1 if name == "s" else row) * ALIGNMENT  # rows apart by a power of 2 share sets
             values |= {f"{name}_at": at, f"{name}_row": row}
             at += block * row
-        for name in ("m", "l"):
+        for name in ("m", "f", "l"):
             values[f"{name}_at"] = at
             at += ceil_div(block * 4, ALIGNMENT) * ALIGNMENT
         planner.need_scratch(at)
@@ -185,7 +187,7 @@ class Attention(Lowering):
     def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View:
         """The mask broadcast to all scores, with adjacent columns; where there is none, a zero for all."""
         if self.causal or "mask" not in self.named:
-            zeros = Buffer(self.per_block * 4, planner.constants.base, self.zeros)
+            zeros = Buffer(COLUMNS * 4, planner.constants.base, self.zeros)
             return View(zeros, shape, [0] * len(shape), 4)
         view = planner.view(self.named["mask"])
         if not view.shape or (view.shape[-1] == 1 and shape[-1] != 1):

@@ -30,11 +30,15 @@ TABLE_BYTES = 3 * TABLE * 8
 #: What rows of bytes hold numbers of.
 PACKED = ("u8", "u4")
 
+#: Maxima of a row that are taken beside one another.
+CHAINS = 4
+
 tile = Word("tile")
 
 
-#: exp(x) for x <= 0, and tanh(x).
-EXP, TANH = body_of(approx.exp_below_zero), body_of(approx.tanh_f32)
+#: exp(x) for x <= 0, by the type that it is stored in, and tanh(x).
+EXP, EXP_BF16 = body_of(approx.exp_below_zero), body_of(approx.exp_below_zero_bf16)
+TANH = body_of(approx.tanh_f32)
 
 
 def adding() -> Epilogue:
@@ -104,9 +108,17 @@ def bend(t, p, count, cap):
 
 @inline
 def largest(t, count):
-    """In each lane the largest of its scores."""
-    top = const[f32](-inf)
+    """In each lane the largest of its scores; several chains, since a maximum waits for the one before."""
+    tops = registers()
+    for i in static_range(CHAINS):
+        tops[i] = const[f32](-inf)
     j = 0
+    while j + CHAINS * VL <= count:
+        for i in static_range(CHAINS):
+            score = load[f32](t + (j + i * VL) * 4)
+            tops[i] = select(score > tops[i], score, tops[i])
+        j += CHAINS * VL
+    top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]))
     while j + VL <= count:
         score = load[f32](t + j * 4)
         top = select(score > top, score, top)
@@ -123,13 +135,13 @@ def weigh(t, top, count, T):
     j = 0
     while j + VL <= count:
         score = load[f32](t + j * 4) - top
-        weight = applied(EXP, score)
+        weight = applied(EXP_BF16 if T == "bf16" else EXP, score)
         store[T](t + j * SIZE[T], weight)
         total = total + weight
         j += VL
     if j < count:
         score = loadm[f32](t + j * 4, count - j) - top
-        weight = applied(EXP, score)
+        weight = applied(EXP_BF16 if T == "bf16" else EXP, score)
         storem[T](t + j * SIZE[T], weight, count - j)
         total = blend[f32](count - j, total + weight, total)
     return total
@@ -162,19 +174,25 @@ def multiply_keys(k, k_p, depth, group, at, n, columns, width, zeros, scale, sca
 
 
 @inline
-def soften(t, peak, weights, count, T):
-    """Scores at t made weights, of the type T; the largest score and the sum of weights, at `peak` and
-    `weights`, go on by them. What the row's sums so far are to be multiplied by."""
+def raise_peak(t, peak, shrink, count):
+    """The largest score, at `peak`, goes on by the scores at t; what the row's sums so far are to be
+    multiplied by, to `shrink`."""
     top = largest(t, count)
     old = splat[f32](peak)
     top = maximum(old, spread[f32](hmax[f32](top)))
     storem[f32](peak, top, 1)
+    score = old - select(top == const[f32](-inf), const[f32](0.0), top)
+    less = applied(EXP, score)
+    storem[f32](shrink, less, 1)
+
+
+@inline
+def soften(t, peak, shrink, weights, count, T):
+    """Scores at t made weights, of the type T; the sum of weights, at `weights`, goes on by them."""
+    top = splat[f32](peak)
     top = select(top == const[f32](-inf), const[f32](0.0), top)
     total = weigh(t, top, count, T)
-    score = old - top
-    shrink = applied(EXP, score)
-    storem[f32](weights, fma(splat[f32](weights), shrink, spread[f32](hadd[f32](total))), 1)
-    return shrink
+    storem[f32](weights, fma(splat[f32](weights), splat[f32](shrink), spread[f32](hadd[f32](total))), 1)
 
 
 @inline
@@ -225,6 +243,7 @@ class Memory(NamedTuple):
     s_at: int
     s_row: int
     m_at: int
+    f_at: int
     l_at: int
 
 
@@ -241,7 +260,7 @@ def attention_tiles(
     `capped`: scores are cap tanh(...), bent and masked where they lie.
 
     In scratch memory: tables, rows of q that are scaled, of scores, of sums o; and of each row the largest
-    score m so far, and the sum l of weights.
+    score m so far, the factor f that a new one means for earlier sums, and the sum l of weights.
     """
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
         count = min(block, y.size.r - first)
@@ -278,7 +297,7 @@ def attention_tiles(
                 pk, k_panel, q.size.d, group, at, n, mask.size.c, width, numbers.zeros, numbers.scale, T
                 != "f32", count, heights, lanes,
             )  # fmt: skip
-            # softmax
+            # softmax: all rows' maxima first, as sums over a row's lanes would wait for them
             for r in range(count):
                 t = scratch + memory.s_at + r * memory.s_row
                 live = n
@@ -286,13 +305,22 @@ def attention_tiles(
                     live = min(n, first + r + 1 - at)
                 if capped:
                     bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, numbers.cap)
-                shrink = soften(t, scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, live, T)
+                raise_peak(t, scratch + memory.m_at + r * 4, scratch + memory.f_at + r * 4, live)
+            for r in range(count):
+                t = scratch + memory.s_at + r * memory.s_row
+                live = n
+                if causal:
+                    live = min(n, first + r + 1 - at)
+                soften(
+                    t, scratch + memory.m_at + r * 4, scratch + memory.f_at + r * 4, scratch + memory.l_at
+                    + r * 4, live, T,
+                )  # fmt: skip
                 if causal or T != "f32":  # what is masked, and what fills the last word
                     clear(t, live, (n + group - 1) // group * group, T)
                 if at > 0:
                     multiplied(
                         scratch + memory.o_at + r * memory.o_row, scratch + memory.o_at + r * memory.o_row,
-                        y.size.w, shrink,
+                        y.size.w, splat[f32](scratch + memory.f_at + r * 4),
                     )  # fmt: skip
             # p v
             fill_tables(

@@ -15,6 +15,7 @@ from ovjit.codegen.loading import addresses
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.tiles.pack import panel_sizes
+from ovjit_ops.attention.cpu_attention import COLUMNS
 from ovjit_ops.matmul.cpu_products import transposed_panels_kernel
 from tests.support.compiled import float_types
 
@@ -41,7 +42,9 @@ def expected(q, k, v, mask, scale, causal):
 def random_case(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray | None, float | None, bool]:
     rank = int(rng.integers(3, 6))
     batch = tuple(int(d) for d in rng.integers(1, 4, rank - 2))
-    rows, columns = (int(rng.choice([1, 2, 5, 6, 7, 14, 15, 29, 33, 64, 300])) for _ in range(2))
+    rows, columns = (
+        int(rng.choice([1, 2, 5, 6, 7, 14, 15, 29, 33, 64, longest])) for longest in (300, COLUMNS + 44)
+    )
     depth, wide = (int(rng.choice([1, 8, 16, 17, 31, 32, 33, 64, 80])) for _ in range(2))
 
     def data(*shape: int) -> np.ndarray:
@@ -253,12 +256,30 @@ def test_small_weights_are_exact(rows):
         np.testing.assert_array_equal(attend(ovjit, [q, k, v], None, 1.0, False, False)[0, :, 0], want)
 
 
+@needs_bf16
+def test_weights_in_bf16_are_rounded_once():
+    """Where q is bf16, the exponential is shorter: its error is small beside that of rounding to bf16."""
+    ops = ovjit.opset13
+    x = np.linspace(-80, 0, 3000).astype(ml_dtypes.bfloat16).astype(np.float32)
+    q = np.stack([x, np.zeros_like(x)], -1)[None]
+    k, v = np.array([[[0, 1], [1, 0]]], np.float32), np.array([[[0], [1]]], np.float32)
+    inputs = [ops.parameter(one.shape, np.float32) for one in (q, k, v)]
+    scale = ops.constant(np.float32(1.0))
+    zero = ops.constant(np.float32(0.0))
+    out = ops.scaled_dot_product_attention(*inputs, zero, scale)
+    compiled = ovjit.Core().compile_model(ovjit.Model([out.output(0)], inputs), "CPU", BF16)
+    got = np.array(compiled([q, k, v])[0])[0, :, 0]
+    weight = np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(got, weight / (1 + weight), rtol=2**-8 + 2**-12)
+
+
 @pytest.mark.parametrize("rows", [5, 40])
-@pytest.mark.parametrize("column", [0, 13, 299])
+@pytest.mark.parametrize("column", [0, 13, COLUMNS + 3])
 def test_a_score_that_is_nan_makes_its_row_nan(rows, column):
     rng = np.random.default_rng((SEED, rows, column))
-    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (rows, 300, 300))
-    mask = np.zeros((rows, 300), np.float32)
+    columns = COLUMNS + 4
+    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (rows, columns, columns))
+    mask = np.zeros((rows, columns), np.float32)
     mask[3, column] = np.nan
     got = attend(ovjit, [q, k, v], mask, None, False, False)[0]
     assert np.isnan(got[3]).all()
@@ -269,9 +290,10 @@ def test_a_score_that_is_nan_makes_its_row_nan(rows, column):
 def test_masked_first_columns_and_whole_rows():
     """A block of columns of which all is masked must not poison what follows; a whole masked row is NaN."""
     rng = np.random.default_rng(SEED)
-    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (8, 700, 700))
-    mask = np.zeros((8, 700), np.float32)
-    mask[:, :600] = -np.inf
+    columns = 2 * COLUMNS + 100
+    q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (8, columns, columns))
+    mask = np.zeros((8, columns), np.float32)
+    mask[:, : 2 * COLUMNS + 30] = -np.inf
     mask[3] = -np.inf
     got = attend(ovjit, [q, k, v], mask, None, False, False)
     assert np.isnan(got[0, 3]).all()

@@ -19,7 +19,7 @@ CACHE_LINE, SET_BYTES = 64, 4096
 
 
 class Shapes(NamedTuple):
-    """How many results kernels keep in registers at a time, and what they keep in the nearest cache."""
+    """How many results kernels keep in registers at a time."""
 
     #: heights of tiles of products: the full one, then what covers the rest of a chunk. Every height costs
     #: some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster
@@ -34,8 +34,6 @@ class Shapes(NamedTuple):
     whole_pixels: tuple[int, ...]
     #: the same where the code has a part of the taps: a single pixel waits for each of its many sums
     parted: tuple[int, ...]
-    #: columns of a block of attention: the scores of a chunk's rows take 24 to 28 KB
-    columns: int
 
 
 class Target(NamedTuple):
@@ -70,25 +68,24 @@ TARGETS = {
     for one in (
         Target(
             "avx512", X86_64, 16, 2,
-            Shapes((14, 7, 4, 1), (6, 3, 1), 12, 6, (6, 1), (8, 6, 4, 2, 1), 256),
+            Shapes((14, 7, 4, 1), (6, 3, 1), 12, 6, (6, 1), (8, 6, 4, 2, 1)),
             "x86-64-v4", (*_AVX512, *_HASWELL),
         ),
         Target(
             "avx2", X86_64, 8, 2,
-            Shapes((6, 3, 1), (2, 1), 6, 4, (8, 4, 1), (8, 4, 2, 1), 512),
+            Shapes((6, 3, 1), (2, 1), 6, 4, (8, 4, 1), (8, 4, 2, 1)),
             "haswell", ("avx2", *_HASWELL),
         ),
         Target(
             "neon", AARCH64, 4, 2,
             Shapes(
                 neon.TILES, neon.RECURRENT, neon.PLAIN, neon.PIXELS, neon.WHOLE_PIXELS, neon.PARTED,
-                neon.COLUMNS,
             ),
             "", ("neon",),
         ),
         Target(
             "generic", X86_64, 4, 2,
-            Shapes((4, 2, 1), (2, 1), 2, 4, (4, 1), (4, 2, 1), 512),
+            Shapes((4, 2, 1), (2, 1), 2, 4, (4, 1), (4, 2, 1)),
         ),
     )
 }  # fmt: skip

@@ -21,5 +21,3 @@ RECURRENT = (6, 3, 1)
 PLAIN = 12
 #: Pixels of depthwise convolutions; without masks; with a part of the taps in the code.
 PIXELS, WHOLE_PIXELS, PARTED = 4, (8, 4, 1), (8, 4, 2, 1)
-#: Columns of a block of attention's scores.
-COLUMNS = 512
