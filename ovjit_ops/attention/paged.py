@@ -7,6 +7,8 @@ reads a whole sequence from there. The caches are inputs of the model, written i
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,24 @@ def _check_rows(query: TensorType, *more: TensorType) -> None:
             (low, high), (least, most) = bounds(query.shape[0]), bounds(x.shape[0])
             fits = (high is None or least <= high) and (most is None or low <= most)
             check(fits, f"queries, keys and values should be of as many tokens, not {query} and {x}")
+
+
+def _check_counts(inputs: Sequence[TensorType], heads: Any, filled: int) -> None:
+    """Optional inputs have a number for each head, token or sequence, one for all sequences, or none. Behind
+    numbers that may be missing there are `filled` times as many neutral ones."""
+    tokens, sequences = (x.shape[0] if x.shape else ANY for x in (inputs[0], inputs[5]))
+    for number, name, count, one in (
+        (11, "alibi_slopes", heads, False), (20, "sinks", heads, False),
+        (25, "token_type_ids", tokens, False), (13, "score_aggregation_window", sequences, True),
+        (17, "xattention_threshold", sequences, True),
+    ):  # fmt: skip
+        shape = inputs[number].shape
+        if shape is None or not is_static((*shape, count)):
+            continue
+        found = math.prod(shape)
+        fits = found == 0 or found == count or (one and found == 1)
+        fits = fits or (filled > 0 and not one and found == count * (1 + filled))
+        check(fits, f"{name} should have {count} numbers, or none")
 
 
 def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
@@ -119,6 +139,7 @@ class PagedAttentionExtension:
             check(x.dtype in (*types, "dynamic"), f"{name} should be {' or '.join(types)}, not {x.dtype}")
         for name in ("key_cache", "value_cache"):
             _check_rank(given[name], name, 2, 3, 4, 5)
+        _check_counts([*given.values()], ANY, 0)
         rows = ANY if query.shape is None else query.shape[0]
         return (
             TensorType(query.dtype, (rows, _width(query, key, value))),
@@ -192,7 +213,8 @@ class PagedAttention:
             if isinstance(width, int):
                 fits = width % (heads * own) == 0 if x is query else width == heads * own
                 check(fits, f"queries, keys and values should have {heads} heads of {own} elements, not {x}")
-        tokens = ANY if query.shape is None else query.shape[0]
+        tokens, whole = ANY if query.shape is None else query.shape[0], _features(query)
+        _check_counts(inputs, whole // size if isinstance(whole, int) else ANY, 1)
         out = TensorType(query.dtype, (tokens, _width(query, key, value)))
         entries = inputs[7].shape[0] if inputs[7].shape else ANY
         return (out, TensorType("f32", (entries * block,)), TensorType("i64", (1,))) if scores else out
