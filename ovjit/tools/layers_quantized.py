@@ -23,11 +23,11 @@ SIGNED, UNSIGNED, ASYMMETRIC = 128, 0, 117
 
 
 class Quantised:
-    """Builds one model. `below`: the kind of ranges of what may be negative."""
+    """Builds one model. `below`: the kind of ranges of what may be negative. `step`: of the first one."""
 
-    def __init__(self, below: int = SIGNED):
+    def __init__(self, below: int = SIGNED, step: float = 0.0117):
         self.below = below
-        self.step = 0.0117
+        self.step = step
 
     def ranged(self, x: Any, below: int | None = None, channels: int = 0, step: float = 0) -> Any:
         """FakeQuantize with 256 levels, `step` apart or a new number; by channel of an image where `channels`
@@ -76,9 +76,13 @@ def _plain(x: Any, ins: int, outs: int) -> Any:
     return o.add(y, real(1, outs, 1, 1))
 
 
-def _convolutional(name: str, below: int, stem: int) -> Any:
+#: A step of ranges that are wider than what a clamp at 6 leaves: with lower ones it changes nothing.
+WIDE = 0.0241
+
+
+def _convolutional(name: str, below: int, stem: int, step: float = 0.0117) -> Any:
     """Stem, plain and depthwise convolutions, residual additions, pools, and a classifier."""
-    q = Quantised(below)
+    q = Quantised(below, step)
     function, kind = ACTIVATIONS[name]
     image = o.parameter([1, 3, 112, 112], np.float32)
 
@@ -306,6 +310,7 @@ def quantised() -> Iterator[Any]:
     for below in kinds:
         for name in ("relu", "relu6", "swish", "none"):
             yield _convolutional(name, below, 7 if name == "relu" else 3)
+        yield _convolutional("relu6", below, 3, WIDE)
         for name in ("relu", "swish"):
             yield _branching(name, below)
         for patches, before, scaled in (

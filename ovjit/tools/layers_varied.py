@@ -243,17 +243,23 @@ def words() -> Iterator[Any]:
 
 
 def recurrent() -> Iterator[Any]:
-    """GRUs whose reset gate scales what the product of the state gives, as PyTorch computes them."""
+    """Recurrent layers whose sequences have lengths: GRUs of both kinds (PyTorch's scales what the product of
+    the state gives by the reset gate) and LSTMs."""
     size = 32
     x, lengths = tensor(-1, -1, size), tensor(-1, kind=np.int64)
     batch = o.gather(o.shape_of(x, "i64"), ints(0), np.int64(0))
     for direction, ways in (("forward", 1), ("bidirectional", 2)):
         state = o.broadcast(number(0), o.concat([batch, ints(ways, size)], 0))
-        weights = [real(ways, 3 * size, size)] * 2
-        made = o.gru_sequence(
-            x, state, lengths, *weights, real(ways, 4 * size), size, direction, linear_before_reset=True
-        )
-        yield ov.Model([made.output(0), made.output(1)], [x, lengths], "varied")
+        for after in (True, False):
+            weights = [real(ways, 3 * size, size)] * 2
+            bias = real(ways, (4 if after else 3) * size)
+            made = o.gru_sequence(
+                x, state, lengths, *weights, bias, size, direction, linear_before_reset=after
+            )
+            yield ov.Model([made.output(0), made.output(1)], [x, lengths], "varied")
+        weights = [real(ways, 4 * size, size)] * 2
+        made = o.lstm_sequence(x, state, state, lengths, *weights, real(ways, 4 * size), size, direction)
+        yield ov.Model([made.output(i) for i in range(3)], [x, lengths], "varied")
 
 
 def graphs() -> Iterator[Any]:
