@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovjit import debug, logs
 from ovjit.codegen.kernel import Kernel
@@ -30,7 +30,6 @@ from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_tr
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
 from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_of
 from ovjit.planning.lower import Lowering, ReferenceStep
-from ovjit.planning.parametric import Parametric, Traces, check_plan, evaluating_kernel
 from ovjit.planning.partition import Cut, needs_cut
 from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.races import Trace
@@ -43,6 +42,9 @@ from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.halves import widen_halves
 from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
 from ovjit.rewrite.rules import Rule, applied, run_rules
+
+if TYPE_CHECKING:
+    from ovjit.planning.parametric import Parametric, Traces
 
 Pass = Callable[[Graph, Context], Graph]
 
@@ -151,14 +153,19 @@ class Program(LoweredGraph):
         #: Whether halos depend on what open dimensions turn out to be.
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
         #: Plans for open shapes; None for static shapes, or if tracing is switched off.
-        stepwise = watched or bool(debug.flag("OVJIT_INTERP"))
-        self.traces = None if stepwise or _is_closed(self.graph) else Traces()
+        self.traces: Traces | None = None
+        if not (watched or bool(debug.flag("OVJIT_INTERP")) or _is_closed(self.graph)):
+            from ovjit.planning.parametric import Traces
+
+            self.traces = Traces()
         #: Those of them that were made before any shape was known, which a blob has too.
         self.traced_ahead: list[Parametric] = []
         #: Whether reals made of dimensions are left to kernels, until some turn out to decide shapes.
         self._leaves_reals = True
         # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
+            from ovjit.planning.parametric import evaluating_kernel
+
             self.kernels = list(dict.fromkeys([*self.kernels, evaluating_kernel()]))
         #: Of the kernels, those that are loaded.
         self.addresses = Loaded(target=context.target)
@@ -391,6 +398,8 @@ class Program(LoweredGraph):
                 traces.refused = "steps of the host are not traced"
                 return None
             planner.write_outputs()
+            from ovjit.planning.parametric import Parametric
+
             return Parametric(planner, tape, shapes, room)
         except CapacityExceeded:
             raise
@@ -445,6 +454,8 @@ def _prove(
     program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None
 ) -> None:
     """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
+    from ovjit.planning.parametric import check_plan
+
     types = program._types(shapes)
     planner = program._planned(types, room, proved=True)
     tape, traced = program._traced_types(shapes, room)

@@ -45,7 +45,6 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     attention_rows,
 )
 from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
-from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel, plan_rows
 
 #: Tiles of a chunk's rows.
 TILES = 2
@@ -92,11 +91,12 @@ class Attention(Lowering):
         kernels += [self.many, *pack_kernels(self.target, form)] if high is None or high >= least_many else []
         #: of k and v what makes them the tiles': of each of their types
         self.narrow: dict[ByteRows | str, Kernel] = {
-            rows: dequantize_kernel(rows, elem) for rows in self.rows.values()
-        }
-        self.narrow |= {
             named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
         }
+        if self.rows:
+            from ovjit_ops.quantization.cpu_byte_rows import dequantize_kernel
+
+            self.narrow |= {rows: dequantize_kernel(rows, elem) for rows in self.rows.values()}
         kernels += self.narrow.values()
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
@@ -219,6 +219,8 @@ class Attention(Lowering):
         n = planner.shape(self.named[name])[-1]
         target = planner.allocate((*view.shape[:-1], n), element_size(self.form.a))
         if dtype == "u8":
+            from ovjit_ops.quantization.cpu_byte_rows import plan_rows
+
             rows = self.rows[name]
             plan_rows(planner, self.narrow[rows], rows.group, view, target)
         else:

@@ -33,7 +33,6 @@ from ovjit.tiles.lowering import Tiled, tile_format
 from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
-from ovjit_ops.matmul.cpu_plain import PlainProduct
 
 #: How words are read, by the format: columns that are adjacent, or not; and what of two 16-bit floats or
 #: four bytes a K that is no multiple leaves.
@@ -371,5 +370,7 @@ def lower_product(group: Group) -> Lowering | None:
     anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:
+        from ovjit_ops.matmul.cpu_plain import PlainProduct
+
         return PlainProduct.of(group)
     return Product(group)
