@@ -139,6 +139,13 @@ def run_passes(graph: Graph, context: Context) -> Graph:
     return graph
 
 
+def _parametric() -> Any:
+    """The module of traces, which programs of static shapes do without."""
+    from ovjit.planning import parametric
+
+    return parametric
+
+
 class Program(LoweredGraph):
     """A compiled graph: makes a `Plan` for any input shapes.
 
@@ -153,20 +160,15 @@ class Program(LoweredGraph):
         #: Whether halos depend on what open dimensions turn out to be.
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
         #: Plans for open shapes; None for static shapes, or if tracing is switched off.
-        self.traces: Traces | None = None
-        if not (watched or bool(debug.flag("OVJIT_INTERP")) or _is_closed(self.graph)):
-            from ovjit.planning.parametric import Traces
-
-            self.traces = Traces()
+        stepwise = watched or bool(debug.flag("OVJIT_INTERP")) or _is_closed(self.graph)
+        self.traces: Traces | None = None if stepwise else _parametric().Traces()
         #: Those of them that were made before any shape was known, which a blob has too.
         self.traced_ahead: list[Parametric] = []
         #: Whether reals made of dimensions are left to kernels, until some turn out to decide shapes.
         self._leaves_reals = True
         # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
-            from ovjit.planning.parametric import evaluating_kernel
-
-            self.kernels = list(dict.fromkeys([*self.kernels, evaluating_kernel()]))
+            self.kernels = list(dict.fromkeys([*self.kernels, _parametric().evaluating_kernel()]))
         #: Of the kernels, those that are loaded.
         self.addresses = Loaded(target=context.target)
         self._lock = ForkLock("model")
@@ -398,9 +400,7 @@ class Program(LoweredGraph):
                 traces.refused = "steps of the host are not traced"
                 return None
             planner.write_outputs()
-            from ovjit.planning.parametric import Parametric
-
-            return Parametric(planner, tape, shapes, room)
+            return _parametric().Parametric(planner, tape, shapes, room)
         except CapacityExceeded:
             raise
         except OvjitError:
@@ -454,19 +454,17 @@ def _prove(
     program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None
 ) -> None:
     """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
-    from ovjit.planning.parametric import check_plan
-
     types = program._types(shapes)
     planner = program._planned(types, room, proved=True)
     tape, traced = program._traced_types(shapes, room)
     if not any(as_found_number(d) < 2 for t in traced.values() for d in t.shape if is_traced_number(d)):
         tape.forget()
-        check_plan(plan, planner.finish(plan.arena.lay_out))
+        _parametric().check_plan(plan, planner.finish(plan.arena.lay_out))
         return
     # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
     planner.finish()
     planner = program._planned(traced, room, tape=tape)
-    check_plan(plan, planner.finish(plan.arena.lay_out))
+    _parametric().check_plan(plan, planner.finish(plan.arena.lay_out))
 
 
 def _untraced(t: TensorType) -> TensorType:
