@@ -256,3 +256,72 @@ def test_outputs_that_are_views(dynamic) -> None:
             assert got.stride() == wanted.stride()
     compiled(x)[0].zero_()
     assert not x[:, 4:8].any()  # it is the input's memory
+
+
+def _broken(x):
+    y = x.sin() + 1
+    torch._dynamo.graph_break()
+    return y.cos() * x
+
+
+def _written(x, y):
+    x.add_(1)
+    y[:, 1].mul_(2)
+    return x * y
+
+
+def _shared(x):
+    y = x + 1
+    return [y, (y, y.t())], {"a": x, "b": None, "c": 3}
+
+
+#: Uses of PyTorch that are no common ones: a function and the arguments of its calls, `dynamic` by the name.
+ODD = {
+    "a break": (_broken, [(torch.rand(3, 4),), (torch.rand(5, 4),)]),
+    "inputs that are written": (_written, [(torch.rand(3, 4), torch.rand(3, 4))]),
+    "outputs that share memory": (_shared, [(torch.rand(3, 4),)]),
+    "strides": (lambda x, y: x @ y, [(torch.rand(4, 3).t(), torch.rand(8, 8)[::2, ::2])]),
+    "one row many times": (lambda x: x * 2 + 1, [(torch.rand(1, 4).expand(3, 4),)]),
+    "whole numbers": (
+        lambda x, y: (x // y, x % y, x << 1, x.cumsum(0)),
+        [(torch.tensor([-7, 9, 2**40]), torch.tensor([2, -4, 3]))],
+    ),
+    "bytes": (lambda x: (x + x, x * 3, x.sum()), [(torch.tensor([200, 3], dtype=torch.uint8),)]),
+    "truths": (lambda x, y: (x & y, x ^ y, x.sum()), [(torch.rand(5) > 0.5, torch.rand(5) > 0.5)]),
+    "complex": (
+        lambda x, y: (torch.view_as_real(x * y), x.abs()),
+        [(torch.randn(3, dtype=torch.complex64), torch.randn(3, dtype=torch.complex64))],
+    ),
+    "nothing": (lambda x: (x + 1, x.sum(), x.reshape(-1)), [(torch.zeros(0, 4),)]),
+    "no tensors": (lambda: torch.arange(5).float() * 2, [()]),
+    "dynamic numbers": (lambda x, n: x * n + n, [(torch.rand(3), n) for n in (2, 5, 0, 1)]),
+    "dynamic sizes": (
+        lambda x: x.relu().sum(0) + x.shape[0],
+        [(torch.rand(n, 3),) for n in (5, 1, 0, 2)],
+    ),
+    "dynamic pairs": (
+        lambda x, y: torch.cat([x, y]).softmax(0),
+        [(torch.rand(a, 3), torch.rand(b, 3)) for a, b in ((2, 3), (1, 0), (7, 1))],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_uses(name) -> None:
+    """Results and inputs afterwards are as in eager mode."""
+    function, calls = ODD[name]
+    compiled = torch.compile(
+        function, backend="openvino", options=CONFIG, dynamic=name.startswith("dynamic") or None
+    )
+    for arguments in calls:
+        own, theirs = copy.deepcopy(arguments), copy.deepcopy(arguments)
+        got, wanted = (
+            torch.utils._pytree.tree_flatten((f(*given), given))
+            for f, given in ((compiled, own), (function, theirs))
+        )
+        assert str(got[1]) == str(wanted[1])
+        for a, b in zip(got[0], wanted[0], strict=True):
+            if isinstance(b, torch.Tensor):
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+            else:
+                assert a == b

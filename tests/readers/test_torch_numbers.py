@@ -239,3 +239,12 @@ def test_loops_that_write_to_what_is_outside_are_refused() -> None:
 
     with pytest.raises(RuntimeError, match="writes to a view"):
         ov.convert_model(Writing(), example_input=(torch.ones(3, 2), torch.tensor(2)))
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf")])
+def test_distances_of_all_pairs_of_rows(p) -> None:
+    module, x = Of(lambda x: F.pdist(x, p)), torch.rand(5, 3)
+    compiled = ov.compile_model(ov.convert_model(module, example_input=x), "CPU", EXACT)
+    for rows in (5, 2, 7, 1):
+        x = torch.rand(rows, 3)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)

@@ -399,6 +399,17 @@ def pairwise_distance(
     return n.also("norm", gap, p, None, [-1], keepdim)
 
 
+@aten("pdist", "_pdist_forward")
+def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
+    """Distances of all rows to those behind them."""
+    count = n.index(n.size(x, 0))
+    places = n("Range", n.const(0), count, n.const(1), output_type="i64")
+    behind = n("Less", n.unsqueeze(places, [1]), n.unsqueeze(places, [0]))
+    pairs = n("NonZero", behind, output_type="i64")
+    ends = [n("Gather", x, n("Gather", pairs, n.const(i), 0), 0) for i in range(2)]
+    return n.also("norm", n("Subtract", *ends), p, None, [-1], False)
+
+
 @aten("cdist", "_cdist_forward", "_euclidean_dist")
 def cdist(n: Call, x: Output, x2: Output, p: Any = 2.0) -> Output:
     gap = n("Subtract", n.unsqueeze(x, [-2]), n.unsqueeze(x2, [-3]))

@@ -170,6 +170,10 @@ def _inside(n: Call, bound: Any, size: Any) -> Any:
             if not isinstance(bound, Output)
             else n("Minimum", n("Maximum", turned, n.const(0)), length)
         )
+    if known == 0:
+        return 0
+    if known >= LAST:
+        return size
     if known < 0:
         return n.compute("Maximum", n.compute("Add", size, known), 0)
     return n.compute("Minimum", known, size)
