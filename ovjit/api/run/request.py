@@ -598,32 +598,24 @@ class InferRequest:
     def get_input_tensor(self, index: int | None = None) -> Tensor:
         """The tensor of input `index`; without one, of the only input."""
         self._check_idle()
-        return self._input_tensor(
-            _single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input")
-        )
+        return self._input_tensor(_at_or_only(self._inputs, index, "Input"))
 
     def get_output_tensor(self, index: int | None = None) -> Tensor:
         """The tensor of output `index`; without one, of the only output."""
         self._check_idle()
-        return self._output_tensor(
-            _single(self._outputs, "output") if index is None else _at(self._outputs, index, "Output")
-        )
+        return self._output_tensor(_at_or_only(self._outputs, index, "Output"))
 
     def set_input_tensor(self, *args: Any, **named: Any) -> None:
         """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_input_tensor", args, named)
         self._check_idle()
-        self._bind_input(
-            _single(self._inputs, "input") if index is None else _at(self._inputs, index, "Input"), tensor
-        )
+        self._bind_input(_at_or_only(self._inputs, index, "Input"), tensor)
 
     def set_output_tensor(self, *args: Any, **named: Any) -> None:
         """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_output_tensor", args, named)
         self._check_idle()
-        self._bind_output(
-            _single(self._outputs, "output") if index is None else _at(self._outputs, index, "Output"), tensor
-        )
+        self._bind_output(_at_or_only(self._outputs, index, "Output"), tensor)
 
     def set_input_tensors(self, *args: Any, **named: Any) -> None:
         """Set several input tensors: a dict by index; or the Tensors of a batch, which are read at every
@@ -753,11 +745,14 @@ def _at(slots: Any, index: Any, what: str) -> Any:
     return slots[i]
 
 
-def _single(slots: Any, what: str) -> Any:
+def _at_or_only(slots: Any, index: Any, what: str) -> Any:
+    if index is not None:
+        return _at(slots, index, what)
     if len(slots) != 1:
+        name = what.lower()
         raise InferenceError(
-            f"get_{what}_tensor() must be called on a function with exactly one parameter. The model has "
-            f"{len(slots)} {what}s: say which one, by index"
+            f"get_{name}_tensor() must be called on a function with exactly one parameter. The model has "
+            f"{len(slots)} {name}s: say which one, by index"
         )
     return slots[0]
 
