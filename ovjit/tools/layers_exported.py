@@ -164,9 +164,10 @@ def detectors() -> Iterator[Any]:
     boxes = o.minimum(o.maximum(boxes, number(0)), o.concat([size, size], 1))
     scores = o.reshape(o.multiply(o.sigmoid(conf), o.sigmoid(kinds)), ints(1, -1, 2), False)
     scores = o.transpose(scores, ints(0, 2, 1))
-    chosen = o.non_max_suppression(boxes, scores, np.int64(10), number(0.5), number(0.3),
-                                   sort_result_descending=False)  # fmt: skip
+    given = boxes, scores, np.int64(10), number(0.5), number(0.3)
+    chosen, sorted_ = (o.non_max_suppression(*given, sort_result_descending=each) for each in (False, True))
     yield ov.Model([boxes.output(0), scores.output(0), chosen.output(0)], [start, size], "grid")
+    yield ov.Model([sorted_.output(0)], [start, size], "grid")
 
 
 def classifiers() -> Iterator[Any]:

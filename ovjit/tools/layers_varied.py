@@ -35,6 +35,7 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "tanh": o.tanh,
     "hsigmoid": o.hsigmoid,
     "softplus": o.softplus,
+    "clamp": lambda x: o.clamp(x, -1.0, 1.0),
 }
 
 
@@ -244,7 +245,7 @@ def words() -> Iterator[Any]:
 
 def recurrent() -> Iterator[Any]:
     """Recurrent layers whose sequences have lengths: GRUs of both kinds (PyTorch's scales what the product of
-    the state gives by the reset gate) and LSTMs."""
+    the state gives by the reset gate) and LSTMs. Single cells, too."""
     size = 32
     x, lengths = tensor(-1, -1, size), tensor(-1, kind=np.int64)
     batch = o.gather(o.shape_of(x, "i64"), ints(0), np.int64(0))
@@ -260,6 +261,11 @@ def recurrent() -> Iterator[Any]:
         weights = [real(ways, 4 * size, size)] * 2
         made = o.lstm_sequence(x, state, state, lengths, *weights, real(ways, 4 * size), size, direction)
         yield ov.Model([made.output(i) for i in range(3)], [x, lengths], "varied")
+    x, state, cells = tensor(-1, size), tensor(-1, size), tensor(-1, size)
+    made = o.lstm_cell(x, state, cells, *[real(4 * size, size)] * 2, real(4 * size), size)
+    yield ov.Model([made.output(0), made.output(1)], [x, state, cells], "varied")
+    made = o.gru_cell(x, state, *[real(3 * size, size)] * 2, real(3 * size), size)
+    yield ov.Model([made.output(0)], [x, state], "varied")
 
 
 def graphs() -> Iterator[Any]:
