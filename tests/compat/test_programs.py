@@ -278,7 +278,7 @@ def assert_alike(ours: Any, real: Any, where: str) -> None:
 
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("program", ["optimum_models.py", "sentences.py"])
+@pytest.mark.parametrize("program", ["optimum_models.py", "optimum_quantized.py", "sentences.py"])
 def test_what_exports_transformers(python, tmp_path, program):
     install(python, "torch", "optimum-intel", "nncf", "sentence-transformers")
     ways = {"real": (), "ours": OURS}
@@ -290,6 +290,18 @@ def test_what_exports_transformers(python, tmp_path, program):
     }
     assert not [name for name, told in made["real"].items() if isinstance(told, dict) and "error" in told]
     assert_alike(made["ours"], made["real"], program)
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
+def test_models_of_several_networks(python, tmp_path):
+    """Beside PyTorch: OpenVINO fails at the shapes of GPT-2 as a decoder of pictures."""
+    install(python, "torch", "optimum-intel", "nncf", "torchvision")
+    found = last_line(command(python, *OURS, PROGRAMS / "optimum_composed.py", tmp_path, seconds=3000))
+    assert len(found) == 11
+    for name, said in found.items():
+        assert "error" not in said, (name, said)
+        assert_alike(said["made"], said["torch"], name)
 
 
 @pytest.mark.pypi
