@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,12 +21,6 @@ from ovjit.storage.container import FIRST
 from ovjit.storage.mapped import SMALLEST_MAPPED
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
-
-#: Linux's MADV_POPULATE_WRITE: all pages in one call. One by one, when they are first written, they took a
-#: quarter of the CPU seconds of a first compilation of ResNet-50.
-_POPULATE_WRITE = 23
-#: Up to so many bytes; pages of larger memory come as it is packed, so that the peak stays where it is.
-_POPULATED = 256 << 20
 
 
 class KeptMemory:
@@ -57,9 +50,6 @@ class KeptMemory:
             # every byte has its place on the disk from now on: a write to a mapped hole may find it full
             os.posix_fallocate(self._descriptor, 0, FIRST + size)
             mapped = mmap.mmap(self._descriptor, FIRST + size)
-            if FIRST + size <= _POPULATED and sys.platform == "linux":
-                with contextlib.suppress(OSError):  # a kernel before 5.14
-                    mapped.madvise(_POPULATE_WRITE)
         except (OSError, ValueError):
             self.drop()
             return None

@@ -586,21 +586,3 @@ def test_cuts_are_compiled_each_time(folder, tmp_path, unread) -> None:
         compiled = ovjit.Core().compile_model(tmp_path / "cut.xml", "CPU")
         assert compiled(np.array([0, 1, 0, 2], np.float32))[0].tolist() == [[1, 3]]
     assert len(unread) == 2
-
-
-def test_memory_of_a_kept_model_has_its_pages_before_it_is_written(tmp_path) -> None:
-    import platform
-    import resource
-
-    from ovjit.storage.kept_memory import KeptMemory
-
-    if sys.platform != "linux" or tuple(map(int, platform.release().split(".")[:2])) < (5, 14):
-        pytest.skip("Linux 5.14 has pages made at once")
-    kept = KeptMemory(str(tmp_path / "models"), lambda size: True, ours=True)
-    memory = kept.give(32 << 20)
-    assert memory is not None and not memory.any()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    memory[:] = 1
-    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    kept.drop()
-    assert faults < memory.nbytes // resource.getpagesize() // 8
