@@ -49,6 +49,7 @@ class KeptMemory:
             self._draft = draft
             # every byte has its place on the disk from now on: a write to a mapped hole may find it full
             os.posix_fallocate(self._descriptor, 0, FIRST + size)
+            # all pages at once (MADV_POPULATE_WRITE) took 1.05 of the CPU time for ResNet-50, 1.12 for BERT
             mapped = mmap.mmap(self._descriptor, FIRST + size)
         except (OSError, ValueError):
             self.drop()
