@@ -226,19 +226,61 @@ def test_loops_that_depend_on_data() -> None:
             np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}")
 
 
-def test_loops_that_write_to_what_is_outside_are_refused() -> None:
-    @torch.jit.script
-    def written(x, times):
-        for i in range(int(times)):
-            x[i] = x[i] * 2
-        return x
+class Writing(torch.nn.Module):
+    def forward(self, x, times):
+        return written(x * 1, times)
 
-    class Writing(torch.nn.Module):
-        def forward(self, x, times):
-            return written(x * 1, times)
 
-    with pytest.raises(RuntimeError, match="writes to a view"):
-        ov.convert_model(Writing(), example_input=(torch.ones(3, 2), torch.tensor(2)))
+@torch.jit.script
+def written(x, times):
+    for i in range(int(times)):
+        x[i - 1] = x[i] * 2 + x[-1]
+    return x
+
+
+def test_loops_that_write_to_what_is_outside() -> None:
+    model = ov.convert_model(Writing(), example_input=(torch.ones(3, 2), torch.tensor(2)))
+    assert [node.get_type_name() for node in model.get_ops()].count("Loop") == 1
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for times in (0, 1, 4):
+        given = torch.randn(5, 2), torch.tensor(times)
+        np.testing.assert_allclose(compiled([v.numpy() for v in given])[0], Writing()(*given), 1e-5, 1e-6)
+
+
+class Recurrent(torch.nn.Module):
+    """A loop of Python's over a length: it writes to a tensor, appends to lists, and calls a module."""
+
+    def __init__(self, bounds=lambda n: (n,)):
+        super().__init__()
+        self.layer, self.bounds = torch.nn.Linear(3, 3), bounds
+
+    def forward(self, x):
+        x = self.layer(x)
+        whole, state, items, parts = torch.zeros_like(x), x[:, 0] * 0, [], []
+        for t in range(*self.bounds(x.shape[1])):
+            now = x[:, t]
+            state = torch.tanh(self.layer(state) + now)
+            whole[:, t] = state + 1
+            items.append(state[:, :2])
+            parts.append(x[:, t : t + 1] + state[:, None])
+        return whole, state, torch.stack(items, dim=-1), torch.cat(parts, 1)
+
+
+@pytest.mark.parametrize("bounds", [lambda n: (n,), lambda n: (1, n), lambda n: (1, n, 2)])
+def test_a_loop_of_python_over_an_open_dimension(bounds) -> None:
+    """Of other lengths than the example's, which a trace would keep."""
+    torch.manual_seed(SEED)
+    module = Recurrent(bounds).eval()
+    model = ov.convert_model(module, example_input=torch.randn(2, 5, 3))
+    assert [node.get_type_name() for node in model.get_ops()].count("Loop") == 1
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for shape in ((2, 5, 3), (1, 2, 3), (3, 9, 3)):
+        x = torch.randn(shape)
+        got = compiled([x.numpy()])
+        with torch.no_grad():
+            wanted = module(x)
+        for i, want in enumerate(wanted):
+            np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-5, err_msg=f"seed {SEED}, {i}")
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf")])

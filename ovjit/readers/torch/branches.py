@@ -30,6 +30,8 @@ class Inside:
         self.call = call
         self.sources: list[Output] = []
         self.parameters: list[Any] = []
+        self.written: list[str] = []  # names from around the body that it gives new values
+        self.grown: dict[str, Output] = {}  # what it appends to empty lists from around it
         self._made: dict[tuple[Any, int], Output] = {}
 
     def tensor(self, value: Output) -> Output:
@@ -87,6 +89,8 @@ def chosen(
     models, inputs, sources = [], [], [truth]
     forms = []
     read = [body() for body in bodies]
+    if any(inside.written or inside.grown for inside, _ in read):
+        raise UnsupportedError("a tensor or a list is written to that is made outside")
     given = [
         _initialized(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
     ]
@@ -127,9 +131,11 @@ def _blank(call: Call, like: Any) -> Any:
 
 
 def read_body(
-    reader: ScriptReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None
-) -> tuple[Inside, list[Any]]:
-    """What a block gives, read as a graph of its own. `inputs` are the values of the block's inputs."""
+    reader: ScriptReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None,
+    carried: Sequence[str] = (),
+) -> tuple[Inside, list[Any]]:  # fmt: skip
+    """What a block gives, read as a graph of its own. `inputs` are the values of the block's inputs, and
+    of the names from around it that are `carried`: what these become is given, too."""
     inside, env = Inside(call), reader.env
     given = {name: inside.value(env[name]) for name in _names(block) if name in env}
     given.update(inputs or {})
@@ -138,12 +144,22 @@ def read_body(
     try:
         reader._block(block)
         values = [reader.env.get(v.debugName()) for v in block.outputs()]
-        if any(reader.env[name] is not value for name, value in given.items()):
-            raise UnsupportedError("a tensor is written to that is made outside")
+        values += [reader.env[name] for name in carried]
+        own = inputs or {}
+        inside.written = [k for k, v in given.items() if k not in own and reader.env[k] is not v]
+        lists = [k for k, v in given.items() if isinstance(v, list) and k not in own]
+        inside.grown = {k: _appended(call, env[k], given[k]) for k in lists if len(given[k]) != len(env[k])}
     finally:
         reader.env = env
         reader.end_body(outer)
     return inside, values
+
+
+def _appended(call: Call, before: list[Any], after: list[Any]) -> Output:
+    """The one value that a body appends to an empty list."""
+    if before or len(after) != 1 or not isinstance(after[0], Output):
+        raise UnsupportedError("a body appends more than one tensor, or appends to a list that is not empty")
+    return call.unsqueeze(after[0], [0])
 
 
 def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -> tuple[Inside, list[Any]]:

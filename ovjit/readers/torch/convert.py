@@ -15,7 +15,7 @@ from unittest import mock
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
-from ovjit.readers.torch import exporter, specialized
+from ovjit.readers.torch import exporter, rolled, specialized
 from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
@@ -159,22 +159,53 @@ class Recorded(NamedTuple):
 def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
     """The trace of a module: for any mask, where it selects places and the module allows that. The second one
     is for other sizes than the example's, where Python computes with sizes."""
+    warned: list[Any] = []
+    noted = rolled.Found()
+    with rolled.found(noted):
+        made = Recorded(_trace(ready, warned), warned)
+    with contextlib.ExitStack() as loops:
+        if noted.lines:
+            made = _with_loops(ready, loops, noted, made)
+        if depends_on_mask(_inlined(made.script), made.warned):
+            chosen = _for_any_mask(ready)
+            if chosen is not None:
+                return chosen, None
+        followed = None
+        if files_asking(made.warned) or writes_to_constants(_inlined(made.script)):
+            followed = _for_any_sizes(ready, files_asking(made.warned))
+    return made, followed
+
+
+def _for_any_mask(ready: Prepared) -> Recorded | None:
+    """The trace of what happens with any mask; None where the module does not allow that."""
     import torch
 
     warned: list[Any] = []
-    made = _trace(ready, warned)
-    if depends_on_mask(_inlined(made), warned):
-        again: list[Any] = []
-        with contextlib.suppress(Exception):
-            with for_any_mask() as assumed:
-                other = _trace(ready, again)
-            with quietly(), torch.no_grad():
-                if assumed.any and agrees(ready.module(*ready.leaves), other(*ready.leaves)):
-                    return Recorded(other, again), None
-    followed = None
-    if files_asking(warned) or writes_to_constants(_inlined(made)):
-        followed = _for_any_sizes(ready, files_asking(warned))
-    return Recorded(made, warned), followed
+    with contextlib.suppress(Exception):
+        with for_any_mask() as assumed:
+            script = _trace(ready, warned)
+        with quietly(), torch.no_grad():
+            if assumed.any and agrees(ready.module(*ready.leaves), script(*ready.leaves)):
+                return Recorded(script, warned)
+    return None
+
+
+def _with_loops(
+    ready: Prepared, loops: contextlib.ExitStack, noted: rolled.Found, plain: Recorded
+) -> Recorded:
+    """The trace that has loops over open dimensions as such; the plain one where it gives something else than
+    the module for the example. `loops` is open as long as they are."""
+    import torch
+
+    warned: list[Any] = []
+    with contextlib.suppress(Exception):
+        count = loops.enter_context(rolled.recorded(noted))
+        script = _trace(ready, warned) if count else None
+        with quietly(), torch.no_grad():
+            if count and agrees(ready.module(*ready.leaves), script(*ready.leaves)):
+                return Recorded(script, warned)
+    loops.close()
+    return plain
 
 
 def _for_any_sizes(ready: Prepared, files: set[str]) -> Recorded | None:

@@ -9,12 +9,12 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import ANY, Dim, Interval
 from ovjit.readers.torch.branches import Inside, built, form_of, inner_graph, read_body
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.values import Number, Stacked
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.fx import FxReader
@@ -51,13 +51,39 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     block = next(node.blocks())
     names = [value.debugName() for value in block.inputs()]
-
-    def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
-        return read_body(reader, call, block, dict(zip(names, values, strict=True)))
-
     known = call.known_number(most)
     trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
-    return looped(reader, call, trips, going, carried, iterate)
+    written: list[str] = []  # from around the loop
+    grown: list[str] = []
+
+    def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
+        inputs = dict(zip([*names, *written], values, strict=True))
+        inside, made = read_body(reader, call, block, inputs, written)
+        if inside.written:
+            raise _Writes(inside.written)
+        grown[:] = list(inside.grown)
+        return inside, made
+
+    while True:
+        try:
+            state = [*carried, *(reader.env[name] for name in written)]
+            made = looped(reader, call, trips, going, state, iterate)
+            break
+        except _Writes as found:
+            written += found.names
+    count = len(carried)
+    for name, value in zip(written, made[count:], strict=False):
+        reader.replace(node, name, value)
+    reader.env.update(zip(grown, made[count + len(written) :], strict=True))
+    return made[:count]
+
+
+class _Writes(Exception):
+    """A body writes to tensors from around it, by their names in a script."""
+
+    def __init__(self, names: list[str]):
+        super().__init__(f"a body writes to {names}")
+        self.names = names
 
 
 def read_while(
@@ -83,7 +109,7 @@ Iterate = Callable[[list[Any]], tuple[Inside, list[Any]]]
 def looped(
     reader: TorchReader, call: Call, trips: Output, going: Any, carried: Sequence[Any], iterate: Iterate
 ) -> list[Any]:
-    """A Loop: what it carries after its last iteration.
+    """A Loop: what it carries after its last iteration, and what it has appended to each list.
 
     The body is read until its types fit: a dimension that an iteration changes is open in all of them.
     """
@@ -99,18 +125,21 @@ def looped(
             break
         kinds = joined
     count = len(starts)
-    model = Model._from_parts([Result._of(v) for v in made], [*parameters, *inside.parameters])
+    items = list(inside.grown.values())
+    results = [Result._of(v) for v in (*made, *items)]
+    model = Model._from_parts(results, [*parameters, *inside.parameters])
     rows = [Port(MERGED, 2 + i, 1 + i, i) for i in range(count)]
     rows += [Port(INVARIANT, 2 + count + i, 1 + count + i) for i in range(len(inside.sources))]
     truth = call.scalar(call.tensor(going, "boolean"))
     name = reader.name(call.base, "Loop")
     ends = [Port(LAST, i, i) for i in range(count)]
+    ends += [Port(CONCAT, count + i, len(made) + i) for i in range(len(items))]
     sources = [trips, truth, *starts, *inside.sources]
     whole = loop._of_parts(find_op("Loop"), sources, [model], [rows], [ends], name, (0, count))
-    outputs = [Output._of(whole, i) for i in range(count)]
+    outputs = [Output._of(whole, i) for i in range(count + len(items))]
     reader.name_dimensions(outputs)
     rest = iter(outputs)
-    return [built(part, rest) for part in form]
+    return [*(built(part, rest) for part in form), *map(Stacked, rest)]
 
 
 def _iteration(

@@ -183,11 +183,12 @@ def _inside(n: Call, bound: Any, size: Any) -> Any:
 def select_scatter(n: Call, x: Output, src: Output, dim: int, index: Any) -> Output:
     axis = n.axis(dim, n.rank(x))
     part = n.unsqueeze(n.to_type(src, n.dtype(x)), [axis])
-    place = n.one(index)
     known = n.known_number(index)
-    if known is None or known < 0:
-        place = n.one(n.compute("Add", n.size(x, axis), index)) if known is not None else place
-    return n("ScatterUpdate", x, place, part, n.const(axis))
+    if known is None:  # it may be counted from the end
+        index = n.compute("FloorMod", index, n.size(x, axis))
+    elif known < 0:
+        index = n.compute("Add", n.size(x, axis), index)
+    return n("ScatterUpdate", x, n.one(index), part, n.const(axis))
 
 
 @aten("diagonal_scatter")

@@ -173,12 +173,21 @@ class ScriptReader(TorchReader):
         """
         name = written.debugName()
         old = self.env[name]
-        call = Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
+        call = self._copying(node)
         if isinstance(old, Output) and isinstance(made, Output):
             made = call.to_type(made, call.dtype(old))
             if call.rank(made) != call.rank(old):
                 made = call.expand(made, call.shape_of(old))
-        self.env[name] = made
+        self.replace(node, name, made)
+        return made
+
+    def _copying(self, node: Any) -> Call:
+        return Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
+
+    def replace(self, node: Any, name: str, made: Any) -> None:
+        """A node gives the tensor of this name a new value, and what it is a part of."""
+        old, self.env[name] = self.env[name], made
+        call = self._copying(node)
         pairs = [(old, made), *written_back(self, call, name, made)]
         for other in self._shared.names_beside(name):
             value = self.env.get(other)
@@ -187,7 +196,6 @@ class ScriptReader(TorchReader):
                 self.env[other] = new
             elif all(value is not new for _, new in pairs) and self._shared.is_read_behind(node, other):
                 raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
-        return made
 
     def _set(self, node: Any, value: Any) -> None:
         self.env[node.output().debugName()] = value

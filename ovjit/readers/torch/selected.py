@@ -80,7 +80,7 @@ def _places(mask: Any) -> list[Any] | None:
 
     if mask is None:
         return None
-    with _untraced():
+    with untraced():
         shape = tuple(mask.shape)
         if not shape or not all(isinstance(d, int) for d in shape) or math.prod(shape) > MOST_PLACES:
             return None
@@ -88,7 +88,7 @@ def _places(mask: Any) -> list[Any] | None:
 
 
 @contextlib.contextmanager
-def _untraced() -> Iterator[None]:
+def untraced() -> Iterator[None]:
     """What is asked here does not become part of a trace; numbers are Python's."""
     import torch
 

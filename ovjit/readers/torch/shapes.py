@@ -11,7 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Complex, Number
+from ovjit.readers.torch.values import Complex, Number, Stacked
 
 
 @aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")
@@ -140,6 +140,9 @@ def repeat(n: Call, x: Output, repeats: Any = None, dims: Any = None) -> Output:
 
 @aten("cat", "concat", "concatenate")
 def cat(n: Call, x: Any, dim: int = 0) -> Any:
+    if isinstance(x, Stacked):
+        axis = n.axis(dim, n.rank(x.whole) - 1)
+        return n.also("flatten", n.also("movedim", x.whole, [0], [axis]), axis, axis + 1)
     ranks = [0 if isinstance(v, Complex) else n.rank(v) for v in x]
     x = [v for v, rank in zip(x, ranks, strict=True) if rank != 1 or max(ranks) < 2]  # others are empty
     values = [v for v in x if isinstance(v, Complex) or n.shape(v) != (0,)] or list(x[:1])
@@ -152,6 +155,8 @@ def cat(n: Call, x: Any, dim: int = 0) -> Any:
 
 @aten("stack")
 def stack(n: Call, x: Any, dim: int = 0) -> Any:
+    if isinstance(x, Stacked):
+        return n.also("movedim", x.whole, [0], [dim])
     if any(isinstance(v, Complex) for v in x):
         pairs = [(v if isinstance(v, Complex) else n.complex_of(v)).pair for v in x]
         axis = n.axis(dim, n.rank(pairs[0]))

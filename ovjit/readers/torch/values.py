@@ -35,6 +35,13 @@ class Uninitialized:
     """What a script holds that nothing reads: a variable on a way that leaves before it is set."""
 
 
+class Stacked(NamedTuple):
+    """A list that a loop has appended a tensor to in each iteration: `whole` has these along its first
+    dimension."""
+
+    whole: Output
+
+
 def dimension_of(value: Output) -> Dim | None:
     """The open dimension that a tensor of one element holds, None where it holds another number."""
     partial = value._tensor._type.partial

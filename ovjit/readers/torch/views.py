@@ -34,15 +34,11 @@ def view_of(node: Any, kind: str, overload: str, arguments: Mapping[str, Any]) -
 
 
 def written_back(reader: ScriptReader, call: Call, name: str, made: Any) -> list[tuple[Any, Any]]:
-    """A view's new value is put into its base, that into its own base, and so on: old and new values.
-
-    Ends at a place that is not known, which could be counted from the end.
-    """
+    """A view's new value is put into its base, that into its own base, and so on: old and new values."""
     pairs = []
     while isinstance(made, Output) and (view := reader.views.get(name)) is not None:
         base = reader.env[view.base]
-        place = view.arguments[-1] if view.back == "select_scatter" else 0
-        if not isinstance(base, Output) or call.known_number(place) is None:
+        if not isinstance(base, Output):
             break
         made = reader.env[view.base] = call.also(view.back, base, made, *view.arguments)
         pairs.append((base, made))

@@ -1,0 +1,238 @@
+"""Loops of Python's over an open dimension, recorded as loops.
+
+A trace has the iterations of its example: `for t in range(x.shape[1])` gives wrong numbers at another length.
+Recurrent layers are written so. `found` notes the functions in which such a loop runs. `recorded` lets them
+run with a body that is traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it
+writes parts, are carried from one iteration to the next. A list that the body appends to is a stack of what
+it gets. Whether that is right is found by running what was recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.loop_code import MODULE, functions_near, rewritten
+from ovjit.readers.torch.selected import untraced
+
+#: After a loop, what was a name's value within an iteration alone.
+LOST = object()
+
+
+class Found:
+    """Functions with loops over open dimensions, and the lines of these loops."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Any, set[int]] = {}  # by function
+
+    def add(self, frame: Any) -> None:
+        """Note the line that a frame is at."""
+        for function in functions_near(frame):
+            if function.__code__ is frame.f_code:
+                self.lines.setdefault(function, set()).add(frame.f_lineno)
+                return
+
+
+@contextlib.contextmanager
+def found(noted: Found) -> Iterator[None]:
+    """Note which lines make a traced number an index of Python's."""
+    import torch
+
+    def index(self: Any) -> int:
+        noted.add(sys._getframe(1))
+        return int(torch._C.TensorBase.__index__(self))
+
+    with mock.patch.object(torch.Tensor, "__index__", index):
+        yield
+
+
+@contextlib.contextmanager
+def recorded(noted: Found) -> Iterator[int]:
+    """Functions run with their loops over open dimensions recorded as loops. Gives the number of loops."""
+    import torch
+
+    stack, cat = torch.stack, torch.cat
+    with contextlib.ExitStack() as patches:
+        count = 0
+        for function, lines in noted.lines.items():
+            code = rewritten(function, lines)
+            if code is not None:
+                count += 1
+                function.__globals__[MODULE] = sys.modules[__name__]
+                patches.callback(function.__globals__.pop, MODULE, None)
+                patches.callback(setattr, function, "__code__", function.__code__)
+                function.__code__ = code
+        for name, own in (("stack", _stacking(stack, stack)), ("cat", _stacking(cat, _joined))):
+            patches.enter_context(mock.patch.object(torch, name, own))
+        yield count
+
+
+def _stacking(plain: Any, of_stack: Any) -> Any:
+    def called(tensors: Any, dim: int = 0, **rest: Any) -> Any:
+        if not isinstance(tensors, _Stack):
+            return plain(tensors, dim, **rest)
+        whole = tensors.whole
+        if of_stack is plain:
+            return whole.movedim(0, dim)
+        return of_stack(whole, dim)
+
+    return called
+
+
+def _joined(whole: Any, dim: int) -> Any:
+    axis = dim % (whole.dim() - 1)
+    return whole.movedim(0, axis).flatten(axis, axis + 1)
+
+
+class _Stack(list):
+    """A list that a loop has appended to: `whole` has its items along a first dimension."""
+
+    whole: Any = None
+
+
+def is_open(bounds: Sequence[Any]) -> bool:
+    """Whether the bounds of a range are traced numbers that are no constants."""
+    import torch
+
+    if torch._C._get_tracing_state() is None:
+        return False
+    values = [torch._C._get_value_trace(b) for b in bounds if isinstance(b, torch.Tensor)]
+    return any(value.node().kind() != "prim::Constant" for value in values)
+
+
+class Recorded:
+    """One loop while its body is traced: `state` has the values of the names that it carries."""
+
+    def __init__(self, bounds: Sequence[Any], names: Sequence[str], given: Mapping[str, Any]):
+        import torch
+
+        start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+        if not isinstance(step, int) or step <= 0:
+            raise UnsupportedError("the step of a loop's range is open")
+        every = isinstance(start, int) and (start, step) == (0, 1)
+        trips = stop if every else torch.div(stop - start + step - 1, step, rounding_mode="floor")
+        self.graph = torch._C._get_tracing_state().graph()
+        self.given = {k: given[k] for k in names if k in given}
+        self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
+        if any(self.lists.values()):
+            raise UnsupportedError("a loop appends to a list that is not empty")
+        self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
+        whole, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
+        self._tensor = tensors
+        # modules are not recorded as such in a loop: their calls are part of the body
+        self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
+        count = self._made("aten::Int", [torch._C._get_value_trace(trips)], whole)
+        going = self._made("prim::Constant", [], truth)
+        going.node().i_("value", 1)
+        starts = [torch._C._get_value_trace(v) for v in self.before.values()]
+        empty = torch._C.ListType(tensors)
+        self._grown = {key: self._made("prim::ListConstruct", [], empty) for key in self.lists}
+        self.node = self.graph.insertNode(self.graph.create("prim::Loop", [count, going, *starts], 0))
+        self.block = self.node.addBlock()
+        self._outside = self.graph.insertPoint()
+        self.graph.setInsertPoint(self.block)
+        at = self.block.addInputToBlock()
+        at.setType(whole)
+        self._going = going
+        self.state: dict[str, Any] = {k: [] for k in self.lists}
+        for key, value in self.before.items():
+            inner = self.block.addInputToBlock()
+            inner.inferTypeFrom(value)
+            self.state[key] = _traced_as(value, inner)
+        with untraced():
+            zero = torch.zeros((), dtype=torch.int64)
+        number = _traced_as(zero, self._made("prim::NumToTensor", [at], tensors))
+        self.index = number if every else start + number * step
+
+    def _made(self, kind: str, inputs: list[Any], type_of: Any) -> Any:
+        node = self.graph.insertNode(self.graph.create(kind, inputs, 1))
+        node.output().setType(type_of)
+        return node.output()
+
+    def _lift(self) -> None:
+        """Move constants out, as one is that of all uses in the trace. What the body reads of modules is read
+        beside the loop: PyTorch follows values out of modules to there alone."""
+        nodes = list(_nodes(self.block))
+        for node in nodes:
+            if node.kind() == "prim::Constant":
+                node.moveBefore(self.node)
+        home, inside = self.node.owningBlock(), {v.unique() for n in nodes for v in n.outputs()}
+        copies: dict[int, Any] = {}
+        for node in nodes:
+            for i, value in enumerate(list(node.inputs())):
+                key = value.unique()
+                is_tensor = isinstance(value.type(), type(self._tensor))
+                if key in inside or value.node().owningBlock() is home or not is_tensor:
+                    continue
+                if value.node().kind() in ("prim::Param", "prim::TracedAttr"):
+                    continue
+                if key not in copies:
+                    made = self.graph.create("prim::data", [value], 1)
+                    made.insertBefore(self.node)
+                    copies[key] = made.output().setTypeAs(value)
+                node.replaceInput(i, copies[key])
+
+    def end(self, given: Mapping[str, Any]) -> None:
+        """The body has been traced, and has left the names as `given`: `state` is that after the loop."""
+        import torch
+
+        tensors = torch._C.TensorType.get()
+        rest = self.given.keys() - self.lists.keys() - self.before.keys()
+        if any(given[key] is not self.given[key] for key in rest):
+            raise UnsupportedError("the loop changes what is no tensor")
+        after = {}
+        for key, old in self.before.items():
+            new = after[key] = given[key]
+            if not isinstance(new, torch.Tensor) or _kind(new) != _kind(old):
+                raise UnsupportedError(f"the loop changes the kind of {key}")
+        items = {}
+        for key in self.lists:
+            if not isinstance(given[key], list) or len(given[key]) != 1:
+                raise UnsupportedError(f"an iteration does not append one tensor to {key}")
+            items[key] = given[key][0]
+            element = torch._C._get_value_trace(items[key])
+            self._made("aten::append", [self._grown[key], element], torch._C.ListType(tensors))
+        self.block.registerOutput(self._going)
+        for value in after.values():
+            self.block.registerOutput(torch._C._get_value_trace(value))
+        self._lift()
+        self.graph.setInsertPoint(self._outside)
+        torch.jit._trace._trace_module_map = self._modules
+        self.state = {}
+        for key, value in after.items():
+            output = self.node.addOutput()
+            output.inferTypeFrom(value)
+            self.state[key] = _traced_as(value, output)
+        for key, item in items.items():
+            self.state[key] = self.lists[key] = _Stack()
+            axis = self._made("prim::Constant", [], torch._C.IntType.get())
+            axis.node().i_("value", 0)
+            made = self._made("aten::stack", [self._grown[key], axis], tensors)
+            self.state[key].whole = _traced_as(item, made, 1)
+
+
+def _kind(tensor: Any) -> tuple[Any, ...]:
+    with untraced():
+        return tensor.dtype, tuple(tensor.shape)
+
+
+def _traced_as(tensor: Any, value: Any, more: int = 0) -> Any:
+    """A tensor of the same numbers that stands for a value of the graph; `more` adds a first dimension."""
+    import torch
+
+    with untraced():
+        own = tensor.detach().clone()
+        own = own[None].clone() if more else own
+    torch._C._set_value_trace(own, value)
+    return own
+
+
+def _nodes(block: Any) -> Iterator[Any]:
+    for node in block.nodes():
+        yield node
+        for inner in node.blocks():
+            yield from _nodes(inner)
