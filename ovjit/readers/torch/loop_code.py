@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-#: What rewritten functions call this module, their loop, and its range.
+#: What rewritten functions call the names of `rolled` that they use, their loop, and its range.
 MODULE, _LOOP, _RANGE = "_ovjit_rolled", "_ovjit_loop", "_ovjit_range"
 _TEMPLATE = f"""
 {_RANGE} = ()

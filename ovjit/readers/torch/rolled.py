@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -62,7 +63,7 @@ def recorded(noted: Found) -> Iterator[int]:
             code = rewritten(function, lines)
             if code is not None:
                 count += 1
-                function.__globals__[MODULE] = sys.modules[__name__]
+                function.__globals__[MODULE] = SimpleNamespace(is_open=is_open, Recorded=Recorded, LOST=LOST)
                 patches.callback(function.__globals__.pop, MODULE, None)
                 patches.callback(setattr, function, "__code__", function.__code__)
                 function.__code__ = code
