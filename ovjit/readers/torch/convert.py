@@ -200,10 +200,11 @@ def _with_loops(
     warned: list[Any] = []
     with contextlib.suppress(Exception):
         count = loops.enter_context(rolled.recorded(noted))
-        script = _trace(ready, warned) if count else None
-        with quietly(), torch.no_grad():
-            if count and agrees(ready.module(*ready.leaves), script(*ready.leaves)):
-                return Recorded(script, warned)
+        if count:
+            script = _trace(ready, warned)
+            with quietly(), torch.no_grad():
+                if agrees(ready.module(*ready.leaves), script(*ready.leaves)):
+                    return Recorded(script, warned)
     loops.close()
     return plain
 
