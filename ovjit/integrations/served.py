@@ -229,7 +229,7 @@ class ServedModel:
                 i = self._queue.get_idle_request_id()
                 before = self._running[i]
                 if before is not None:  # a job that is free and did not call back
-                    self._fail(i, before)
+                    self._fail(i, before, ends=True)
                     if not before.over:
                         before.end(None, OvjitError("the inference ended without an answer"))
                 self._running[i] = item
@@ -269,10 +269,11 @@ class ServedModel:
             if item is not None and not item.over:
                 self._fail(i, item)
 
-    def _fail(self, i: int, item: _Item) -> None:
-        """Give the item its error if its inference has failed."""
+    def _fail(self, i: int, item: _Item, ends: bool = False) -> None:
+        """Give the item its error if its inference has failed. `ends`: the job is free, so it is over at once,
+        which its request may not say yet."""
         try:
-            if self._queue[i].wait_for(0):
+            if ends or self._queue[i].wait_for(0):
                 self._queue[i].wait()
         except Exception as error:
             if self._running[i] is item:
