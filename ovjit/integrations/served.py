@@ -270,8 +270,8 @@ class ServedModel:
                 self._fail(i, item)
 
     def _fail(self, i: int, item: _Item, ends: bool = False) -> None:
-        """Give the item its error if its inference has failed. `ends`: the job is free, so it is over at once,
-        which its request may not say yet."""
+        """Give the item its error if its inference has failed. `ends`: the job is free, so it is over
+        at once, which its request may not say yet."""
         try:
             if ends or self._queue[i].wait_for(0):
                 self._queue[i].wait()
