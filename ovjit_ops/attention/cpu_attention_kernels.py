@@ -174,25 +174,33 @@ def multiply_keys(k, k_p, depth, group, at, n, columns, width, zeros, scale, sca
 
 
 @inline
-def raise_peak(t, peak, shrink, count):
-    """The largest score, at `peak`, goes on by the scores at t; what the row's sums so far are to be
-    multiplied by, to `shrink`."""
+def raise_peak(t, peak, count):
+    """The largest score, at `peak`, goes on by the scores at t. What the row's sums so far are to be
+    multiplied by."""
     top = largest(t, count)
     old = splat[f32](peak)
     top = maximum(old, spread[f32](hmax[f32](top)))
     storem[f32](peak, top, 1)
     score = old - select(top == const[f32](-inf), const[f32](0.0), top)
-    less = applied(EXP, score)
-    storem[f32](shrink, less, 1)
+    shrink = applied(EXP, score)
+    return shrink
 
 
 @inline
-def soften(t, peak, shrink, weights, count, T):
+def add_weights(t, peak, shrink, weights, count, T):
     """Scores at t made weights, of the type T; the sum of weights, at `weights`, goes on by them."""
     top = splat[f32](peak)
     top = select(top == const[f32](-inf), const[f32](0.0), top)
     total = weigh(t, top, count, T)
-    storem[f32](weights, fma(splat[f32](weights), splat[f32](shrink), spread[f32](hadd[f32](total))), 1)
+    storem[f32](weights, fma(splat[f32](weights), shrink, spread[f32](hadd[f32](total))), 1)
+
+
+@inline
+def soften(t, peak, weights, count, T):
+    """Both for one row. What its sums so far are to be multiplied by."""
+    shrink = raise_peak(t, peak, count)
+    add_weights(t, peak, shrink, weights, count, T)
+    return shrink
 
 
 @inline
@@ -305,22 +313,23 @@ def attention_tiles(
                     live = min(n, first + r + 1 - at)
                 if capped:
                     bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, numbers.cap)
-                raise_peak(t, scratch + memory.m_at + r * 4, scratch + memory.f_at + r * 4, live)
+                shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
+                storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
             for r in range(count):
                 t = scratch + memory.s_at + r * memory.s_row
                 live = n
                 if causal:
                     live = min(n, first + r + 1 - at)
-                soften(
-                    t, scratch + memory.m_at + r * 4, scratch + memory.f_at + r * 4, scratch + memory.l_at
-                    + r * 4, live, T,
+                shrink = splat[f32](scratch + memory.f_at + r * 4)
+                add_weights(
+                    t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T
                 )  # fmt: skip
                 if causal or T != "f32":  # what is masked, and what fills the last word
                     clear(t, live, (n + group - 1) // group * group, T)
                 if at > 0:
                     multiplied(
                         scratch + memory.o_at + r * memory.o_row, scratch + memory.o_at + r * memory.o_row,
-                        y.size.w, splat[f32](scratch + memory.f_at + r * 4),
+                        y.size.w, shrink,
                     )  # fmt: skip
             # p v
             fill_tables(

@@ -12,7 +12,8 @@ import ovjit_ops
 from ovjit import tiles
 from ovjit.codegen import words
 from ovjit.codegen.cpu.ir import Body
-from ovjit.codegen.function import inline, kernel, printed_routine, spaced
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.kernel_printing import printed_routine
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.parts import routine
 from ovjit.codegen.trace import Recorder, maximum
