@@ -46,7 +46,7 @@ def test_each_family_has_the_operators_that_the_registry_names() -> None:
     for (domain, name), rows in registry._ROWS.items():
         for _, rule in rows:
             package, _, family = rule.__module__.rpartition(".")
-            if package == "ovjit.readers.onnx" and domain in registry.DEFAULT_DOMAINS:
+            if package == "ovjit.readers.onnx" and domain in ("", "ai.onnx.preview.training"):
                 found[family].add(name)
     assert found == {family: set(names.split()) for family, names in registry.FAMILIES.items()}
 

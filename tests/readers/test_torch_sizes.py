@@ -207,3 +207,42 @@ def test_regions_whose_places_have_their_own_channels() -> None:
         regions = torch.cat([regions[:, :1].floor(), regions[:, 1:]], 1)
         got = compiled([x.numpy(), regions.numpy()])[0]
         np.testing.assert_allclose(got, module(x, regions), rtol=1e-5, atol=1e-5)
+
+
+class Windows(torch.nn.Module):
+    """Overlapping windows by strides that are computed from those of a view, as Longformer has them."""
+
+    def forward(self, x):
+        length, batch, _ = x.shape
+        rows = x.view(length, batch, 2, 4).transpose(0, 1).transpose(1, 2).reshape(batch * 2, length, 4)
+        rows = rows.view(rows.size(0), torch.div(rows.size(1), 4, rounding_mode="trunc"), 4, rows.size(2))
+        size, stride = list(rows.size()), list(rows.stride())
+        size[1] = size[1] * 2 - 1
+        stride[1] = stride[1] // 2
+        return rows.as_strided(size=size, stride=stride)
+
+
+class Selected(torch.nn.Module):
+    """Writes to selected rows, of which the example has one."""
+
+    def forward(self, x, chosen):
+        y = torch.zeros_like(x)
+        y[chosen > 0] = x[chosen > 0] * 2
+        return y
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "others"),
+    [
+        (Windows(), (torch.rand(8, 1, 8),), [(torch.rand(12, 3, 8),), (torch.rand(4, 2, 8),)]),
+        (
+            Selected(), (torch.rand(2, 3), torch.tensor([1, 0])),
+            [(torch.rand(4, 3), torch.tensor(rows)) for rows in ([1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0])],
+        ),
+    ],
+)  # fmt: skip
+def test_strides_and_selected_rows_of_other_sizes(module, example, others) -> None:
+    compiled = ov.compile_model(ov.convert_model(module, example_input=example), "CPU", EXACT)
+    for given in (example, *others):
+        got = compiled([value.numpy() for value in given])[0]
+        np.testing.assert_array_equal(got, module(*given).numpy())

@@ -15,7 +15,7 @@ from unittest import mock
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
-from ovjit.readers.torch import exporter, rolled, specialized
+from ovjit.readers.torch import exporter, rolled, specialized, strides
 from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
@@ -239,7 +239,7 @@ def _trace(ready: Prepared, kept: list[Any]) -> Any:
     refused = mock.patch.multiple(
         vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
     )
-    with quietly(kept), torch.no_grad(), refused, rounding():
+    with quietly(kept), torch.no_grad(), refused, rounding(), strides.followed():
         return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 

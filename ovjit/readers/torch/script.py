@@ -14,6 +14,7 @@ from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.shared_memory import SharedMemory, written_by
+from ovjit.readers.torch.strides import in_memory
 from ovjit.readers.torch.values import Complex, Number, Uninitialized
 from ovjit.readers.torch.views import View, view_of, written_back
 
@@ -105,6 +106,9 @@ class ScriptReader(TorchReader):
         outputs = list(node.outputs())
         if kind == "aten::as_strided":
             inputs[0] = self._as_in_memory(node, inputs[0])
+        elif kind == "aten::view" and _strips_ones(node):
+            self._set(node, inputs[0])
+            return
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
         overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
@@ -131,12 +135,9 @@ class ScriptReader(TorchReader):
         sizes, strides = kind.sizes(), kind.strides()
         if sizes is None or strides is None or not isinstance(value, Output):
             return value
-        order = sorted(range(len(sizes)), key=lambda i: (-strides[i], sizes[i] != 1, i))
-        step = 1
-        for i in reversed(order):
-            if sizes[i] != 1 and strides[i] != step:
-                raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{_where(node)}")
-            step *= sizes[i]
+        order = in_memory(sizes, strides)
+        if order is None:
+            raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{_where(node)}")
         call = Call(self, "permute", "", label(node.scopeName(), node.kind()), self._inner)
         return value if order == sorted(order) else call.transpose(value, order)
 
@@ -378,6 +379,18 @@ def _is_a(value: Any, kind: Any) -> bool:
 def _of_numbers(schema: Any) -> bool:
     """Whether an operator takes two numbers: that overload has no name, as some of tensors have none."""
     return len(schema.arguments) == 2 and all(str(a.type) == "number" for a in schema.arguments)
+
+
+def _strips_ones(node: Any) -> bool:
+    """Whether a trace leaves out first dimensions of 1 of what is put into a tensor by an index, as it does
+    for `x[mask] = y`. Values for other masks have other dimensions, and broadcasting needs none of this."""
+    sizes, shape = (value.type().sizes() for value in (node.inputsAt(0), node.output()))
+    if not sizes or sizes[0] != 1 or shape is None:
+        return False
+    uses = list(node.output().uses())
+    puts = all(use.user.kind() == "aten::index_put_" and use.offset == 2 for use in uses)
+    ones = next((i for i, n in enumerate(sizes) if n != 1), len(sizes))
+    return puts and bool(uses) and list(shape) == list(sizes[ones:])
 
 
 def _takes_one(schema: Any, made: Any) -> bool:
