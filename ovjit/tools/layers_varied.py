@@ -266,6 +266,10 @@ def recurrent() -> Iterator[Any]:
     yield ov.Model([made.output(0), made.output(1)], [x, state, cells], "varied")
     made = o.gru_cell(x, state, *[real(3 * size, size)] * 2, real(3 * size), size)
     yield ov.Model([made.output(0)], [x, state], "varied")
+    found = tensor(-1, -1, size)  # a decoder's attention to these, one step
+    shares = o.softmax(o.squeeze(o.matmul(found, o.unsqueeze(state, LAST), False, False), LAST), 1)
+    context = o.squeeze(o.matmul(o.unsqueeze(shares, ints(1)), found, False, False), ints(1))
+    yield ov.Model([context, o.concat([context, state], 1)], [found, state], "varied")
 
 
 def graphs() -> Iterator[Any]:
@@ -344,6 +348,11 @@ def pixels() -> Iterator[Any]:
             o.clamp(o.add(o.multiply(x, number(0.22)), number(0.45)), 0.0, 1.0),
         ):  # fmt: skip
             yield ov.Model([made], [picture], "varied")
+    start = image(32, 8)
+    for size in (5, 7, 9):
+        last = conv(start, 8, 3, size)
+        for made in (last, o.tanh(last), o.sigmoid(last)):
+            yield ov.Model([made], [start], "varied")
 
 
 #: The commonest first.
