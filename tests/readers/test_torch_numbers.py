@@ -8,20 +8,11 @@ import pytest
 import ovjit as ov
 
 torch = pytest.importorskip("torch")
+from tests.support.torch_modules import Of  # noqa: E402 - it needs PyTorch
+
 F = torch.nn.functional
 SEED = 20261123
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
-
-
-class Of(torch.nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def wide(value):
