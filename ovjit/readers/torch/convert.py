@@ -166,13 +166,14 @@ def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
     with contextlib.ExitStack() as loops:
         if noted.lines:
             made = _with_loops(ready, loops, noted, made)
-        if depends_on_mask(_inlined(made.script), made.warned):
+        inlined, asking = _inlined(made.script), files_asking(made.warned)
+        if depends_on_mask(inlined, made.warned):
             chosen = _for_any_mask(ready)
             if chosen is not None:
                 return chosen, None
         followed = None
-        if files_asking(made.warned) or writes_to_constants(_inlined(made.script)):
-            followed = _for_any_sizes(ready, files_asking(made.warned))
+        if asking or writes_to_constants(inlined):
+            followed = _for_any_sizes(ready, asking)
     return made, followed
 
 
