@@ -219,8 +219,8 @@ Made by `{command}` on commit {commit},
 
 The networks are small: 2 to 5 convolutions, open batch, height and width. Each engine has one process for
 each scenario, one thread, f32, and an empty cache on disk. Nothing is collected or trimmed by hand. ovjit
-keeps compiled models of files in that cache, as it does by default: a file that comes again, as four fifths
-of those of `models` do, is not compiled again.
+keeps compiled models of files in that cache, as it does by default. A file that comes again is not compiled
+again: so four fifths of those of `models`.
 
 Memory is `RSS` in MB (10^6 bytes): after the first {points}th of the run (`first`), in its middle, at its
 end, and the largest. `CPU s` is CPU time of the process from the first call or model on. It changes little
