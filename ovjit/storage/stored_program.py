@@ -343,29 +343,25 @@ def hashing_code(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> dict
         raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
 
 
+class Stored(NamedTuple):
+    """What a program is read from. `memory`: the packed constants; None where the compiler makes them anew.
+    `read_graph` gives the graph as it was compiled, when it is needed."""
+
+    tables: Mapping[str, Any]
+    sections: Mapping[str, Any]
+    memory: np.ndarray | None
+    inputs: Sequence[TensorType]
+    outputs: Sequence[TensorType]
+    read_graph: Callable[[], Graph]
+    config: Mapping[str, Any]
+
+
 class StoredProgram:
     """What `Program` is to an executable, made of authenticated sections."""
 
-    def __init__(
-        self,
-        tables: Mapping[str, Any],
-        sections: Mapping[str, Any],
-        memory: np.ndarray | None,
-        inputs: Sequence[TensorType],
-        outputs: Sequence[TensorType],
-        read_graph: Callable[[], Graph],
-        config: Mapping[str, Any],
-    ):
-        """`memory`: the packed constants; None where the compiler makes them anew. `read_graph` gives the
-        graph as it was compiled, when it is needed.
-
-        Raises BlobError when the tables do not hold what they should.
-        """
-        self.sections = sections
-        self.memory = memory
-        self.inputs, self.outputs = inputs, outputs
-        self._read_graph = read_graph
-        self._config = config
+    def __init__(self, stored: Stored):
+        """Raises BlobError when the tables do not hold what they should."""
+        tables, self.sections, self.memory, self.inputs, self.outputs, self._read_graph, self._config = stored
         self._graph: Graph | None = None
         self._compiled: Any = None
         self._lock = ForkLock("model")
@@ -375,7 +371,7 @@ class StoredProgram:
             self._needed = set(tables["runner"])
             self._plan = None if tables["plan"] is None else self._read_plans(tables["plan"])
             number, rows = tables.get("traces", (0, ()))
-            reader = Reader({"data": sections["data"]})
+            reader = Reader({"data": self.sections["data"]})
             traces = [read_trace(reader.value(row), self.kernels) for row in rows]
             evaluating = self.kernels[number] if traces else None
         except (LookupError, TypeError, ValueError, AttributeError) as error:
@@ -570,15 +566,7 @@ class StoredProgram:
             return self._compiled
 
 
-def stored_with_variables(
-    tables: Mapping[str, Any],
-    sections: Mapping[str, Any],
-    memory: np.ndarray | None,
-    inputs: Sequence[TensorType],
-    outputs: Sequence[TensorType],
-    read_graph: Callable[[], Graph],
-    config: Mapping[str, Any],
-) -> Any:
+def stored_with_variables(stored: Stored) -> Any:
     """As `StoredProgram`, for a model with state: the program around the stored one."""
     from ovjit.execution.variables import StatefulProgram, inner_config
     from ovjit.rewrite.model_variables import Variable
@@ -586,26 +574,23 @@ def stored_with_variables(
     try:
         variables = [
             Variable(str(name), dtype, read_dims(shape), bool(assigned), int(order), stored, str(role))
-            for name, dtype, shape, assigned, order, stored, role in tables["variables"]
+            for name, dtype, shape, assigned, order, stored, role in stored.tables["variables"]
         ]
         hidden = [(v, v.kept) for v in variables]
     except (LookupError, TypeError, ValueError) as error:
         raise BlobError(f"the blob's variables are not valid: {type(error).__name__}: {error}") from error
-    given = functools.cache(read_graph)
-    inner = inner_config(config)
-    stored = StoredProgram(
-        tables,
-        sections,
-        memory,
-        [*inputs, *(t for _, t in hidden)],
-        [*outputs, *(t for v, t in hidden if v.assigned)],
-        lambda: lifted_for(given(), context_of(inner)).main,
-        inner,
+    given = functools.cache(stored.read_graph)
+    inner = inner_config(stored.config)
+    inside = stored._replace(
+        inputs=[*stored.inputs, *(t for _, t in hidden)],
+        outputs=[*stored.outputs, *(t for v, t in hidden if v.assigned)],
+        read_graph=lambda: lifted_for(given(), context_of(inner)).main,
+        config=inner,
     )
-    main = executable_of(stored, inner)
-    starts = functools.partial(_read_starts, tables, sections, main, len(variables), inner)
+    main = executable_of(StoredProgram(inside), inner)
+    starts = functools.partial(_read_starts, stored.tables, stored.sections, main, len(variables), inner)
     program: Any = StatefulProgram(main, variables, given, starts)
-    program.sections = sections
+    program.sections = stored.sections
     return program
 
 
@@ -659,10 +644,9 @@ def stored_executable(
         check()
         return Reader(found).graph(parse(sections["graph"], "graph"))
 
-    if tables.get("variables") is not None:
-        stateful = stored_with_variables(tables, sections, memory, inputs, outputs, read_graph, config)
-        return executable_of(stateful, config)
-    return executable_of(StoredProgram(tables, sections, memory, inputs, outputs, read_graph, config), config)
+    stored = Stored(tables, sections, memory, inputs, outputs, read_graph, config)
+    is_stateful = tables.get("variables") is not None
+    return executable_of(stored_with_variables(stored) if is_stateful else StoredProgram(stored), config)
 
 
 def _read_host(table: Mapping[str, Any], reader: Reader) -> HostCall:

@@ -68,8 +68,8 @@ class Config:
             raise ModelError(f"config.json: {names[0]!r} is {value!r}, not above 0 and at most {most:g}")
         return value
 
-    def flag(self, name: str, default: bool = False) -> bool:
-        return bool(self.entries.get(name, default))
+    def flag(self, name: str) -> bool:
+        return bool(self.entries.get(name))
 
 
 def told(entries: dict[str, Any]) -> Told:

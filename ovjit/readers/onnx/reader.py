@@ -73,17 +73,15 @@ def read_onnx(
     model: Any,
     weights: Any = None,
     use_mmap: bool = True,
-    shapes: Mapping[str, Any] | None = None,
     converters: Mapping[str, Rule] | None = None,
 ) -> Model:
     """The Model of an ONNX file.
 
     `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict with the contents of files
     with external data by their location, for a model that is not given by its path. Other weights are
-    ignored, as in OpenVINO: an ONNX model has its own. `shapes` overrides the inputs' (element type or None,
-    shape or None). `converters` are the caller's rules by operator type, before all others. Raises
-    RuntimeError with the file and the node for an invalid model. UnsupportedError, a RuntimeError too, lists
-    all operators that cannot be read.
+    ignored, as in OpenVINO: an ONNX model has its own. `converters` are the caller's rules by operator type,
+    before all others. Raises RuntimeError with the file and the node for an invalid model. UnsupportedError,
+    a RuntimeError too, lists all operators that cannot be read.
     """
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):
@@ -99,7 +97,7 @@ def read_onnx(
         message, external.cut = cut_out(content)
         proto = _parse(message, where, None if path is None else where)
     with told(where, TypeError, ValueError, AttributeError):
-        model = Reader(proto, external, shapes, converters).read()
+        model = Reader(proto, external, converters).read()
         model._of_one_file = not external.used
         return model
 
@@ -119,18 +117,11 @@ def _parse(content: Any, where: str, path: str | None) -> Any:
 class Reader(Draft):
     """Reads one model."""
 
-    def __init__(
-        self,
-        proto: Any,
-        external: ExternalData,
-        shapes: Mapping[str, Any] | None = None,
-        converters: Mapping[str, Rule] | None = None,
-    ):
+    def __init__(self, proto: Any, external: ExternalData, converters: Mapping[str, Rule] | None = None):
         super().__init__()
         self.converters = dict(converters or {})
         self.proto = proto
         self.external = external
-        self.shapes = dict(shapes or {})
         self.functions = functions_of(proto)
         #: Made by `read`, which counts the nodes before it reads any.
         self.expansion: Expansion = None  # type: ignore[assignment]
@@ -190,9 +181,6 @@ class Reader(Draft):
             element_type, shape = tensors.tensor_type(info.type)
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"the input {info.name[:200]!r}: {error}") from error
-        if info.name in self.shapes:
-            other_type, other_shape = self.shapes[info.name]
-            element_type, shape = other_type or element_type, shape if other_shape is None else other_shape
         parameter = Parameter._of(element_type, shape, info.name)
         parameter._tensors[0]._names = {info.name}
         self._define(scope, info.name, Output._of(parameter, 0))

@@ -4,14 +4,11 @@ are saved, exported, saved again, loaded and run. Prints a line of JSON: case ->
     python optimum_composed.py FOLDER [case ...]
 """
 
-import json
-import sys
-import traceback
 import warnings
-from pathlib import Path
 
 import torch
 import transformers as hf
+from cases import print_results
 from optimum.intel import openvino as intel
 from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -211,17 +208,4 @@ def run(name, folder):
         return {"made": results(name, model, given), "torch": results(name, module, given, vocoder)}
 
 
-def main():
-    folder, chosen = Path(sys.argv[1]), sys.argv[2:] or list(CASES)
-    found = {}
-    for name in chosen:
-        try:
-            found[name] = run(name, folder)
-        except Exception as error:
-            traceback.print_exc()
-            found[name] = {"error": f"{type(error).__name__}: {str(error)[-300:]}"}
-        print(name, str(found[name])[:150], file=sys.stderr, flush=True)
-    print(json.dumps(found))
-
-
-main()
+print_results(CASES, run)

@@ -4,14 +4,11 @@ saved, exported, run, saved again and loaded. Prints a line of JSON: case -> res
     python optimum_models.py FOLDER [case ...]
 """
 
-import json
-import sys
-import traceback
 import warnings
-from pathlib import Path
 
 import torch
 import transformers
+from cases import print_results
 from optimum.intel import openvino as intel
 
 warnings.simplefilter("ignore")
@@ -164,17 +161,4 @@ def run(name, folder):
     return out
 
 
-def main():
-    folder, chosen = Path(sys.argv[1]), sys.argv[2:] or list(CASES)
-    found = {}
-    for name in chosen:
-        try:
-            found[name] = run(name, folder)
-        except Exception as error:
-            traceback.print_exc()
-            found[name] = {"error": f"{type(error).__name__}: {str(error)[-300:]}"}
-        print(name, str(found[name])[:150], file=sys.stderr, flush=True)
-    print(json.dumps(found))
-
-
-main()
+print_results(CASES, run)
