@@ -50,4 +50,3 @@ def _read_v1(folder: str) -> float | None:
         return quota / period if quota > 0 and period > 0 else None
     except (OSError, ValueError):
         return None
-

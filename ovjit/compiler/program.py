@@ -97,7 +97,9 @@ PIPELINE: dict[str, Pass] = {
     "batch_norm": _rules(simplify.expand_batch_norm),
     "ops": lambda graph, context: run_rules(graph, op_rules(graph), context),
     "weights": _rules(
-        simplify.scale_into_weights, simplify.scale_into_weights_and_offset, simplify.join_offsets,
+        simplify.scale_into_weights,
+        simplify.scale_into_weights_and_offset,
+        simplify.join_offsets,
         simplify.join_scales,
     ),
     "expand": expand_graph,
@@ -450,9 +452,7 @@ class Program(LoweredGraph):
 _LEAKS = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
 
 
-def _prove(
-    program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None
-) -> None:
+def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None) -> None:
     """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
     types = program._types(shapes)
     planner = program._planned(types, room, proved=True)

@@ -19,7 +19,6 @@ from ovjit.planning.views import View
 CANCELLED = "Infer Request was canceled: the inference was cancelled while it ran"
 
 
-
 class HostSteps(JobMemory):
     """Runs a table of which some steps are the host's, or that stands for something else."""
 

@@ -77,7 +77,6 @@ class States:
         self.values[k] = owned(as_stored(value, variable))
         self.memory[k], self.shown[k] = None, False
 
-
     def shape(self, k: int) -> tuple[int, ...]:
         """The value's shape, as it is kept; () after a reset."""
         self.settle()

@@ -69,9 +69,7 @@ def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike
     """Raise ModelError unless all replaced nodes whose inputs have types take them."""
     made: dict[Value, TensorType] = {}
     for node in graph.replaced:
-        found = [
-            v.type if v.node.op.role == "constant" else types.get(v) or made.get(v) for v in node.inputs
-        ]
+        found = [v.type if v.node.op.role == "constant" else types.get(v) or made.get(v) for v in node.inputs]
         inputs = [t for t in found if t is not None]
         if len(inputs) < len(found):
             continue  # behind a node that has taken its own not

@@ -103,9 +103,7 @@ class _RowsOf(NamedTuple):
     outer: int
     operations: int
 
-    def walk(
-        self, extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int
-    ) -> _Walk:
+    def walk(self, extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> _Walk:
         """The step for rows of `inner` elements, of which each begins at its element `first`."""
         steps, outer = self.steps, self.outer
         rows = product(extents)

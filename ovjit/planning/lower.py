@@ -338,9 +338,7 @@ FEW_CHANNELS = 16
 LONGEST_CONSTANT = 8192
 
 
-def layout_of_largest(
-    values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]
-) -> Layout | None:
+def layout_of_largest(values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]) -> Layout | None:
     """The layout of the largest of those that have one of so many dimensions, without its halo."""
     best: tuple[int, Layout] | None = None
     for value in values:

@@ -190,9 +190,7 @@ class Planner(ValueViews):
         else:
             self.deferred[value] = self._group, make
 
-    def repeat(
-        self, value: Value, source: Value, times: Mapping[int, int], make: Callable[[], View]
-    ) -> None:
+    def repeat(self, value: Value, source: Value, times: Mapping[int, int], make: Callable[[], View]) -> None:
         """Defer `value`: each element of `source` as often as `times` says along its axes. Who walks it
         element by element may ask for `before_repeats` in its place."""
         self.repeats[value] = source, times

@@ -38,9 +38,7 @@ class RowLowering(Lowering):
 
     work = 8.0
 
-    def __init__(
-        self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **given: Any
-    ):
+    def __init__(self, group: Group, template: Template, axes: Sequence[int], groups: int = 0, **given: Any):
         super().__init__(group)
         anchor = group.node
         self.data: Value = anchor.inputs[0]
@@ -55,9 +53,7 @@ class RowLowering(Lowering):
         dtype, out = self.data.dtype, self.out.dtype
         #: The first of the sources that has the shape of what is made of them.
         self.main = next((k for k, v in enumerate(self.sources) if v.shape == self.data.shape), None)
-        self.read, self.modes = (
-            "".join(map(self._mode, values)) for values in (self.sources, self.operands)
-        )
+        self.read, self.modes = ("".join(map(self._mode, values)) for values in (self.sources, self.operands))
         start = NOTHING
         if front is None:
             self.read = "v"

@@ -226,9 +226,7 @@ def plain(rank: int) -> Layout:
     return Layout(range(rank))
 
 
-def channels_last(
-    rank: int, halo: Sequence[tuple[int, int]] | None = None, apart: bool = False
-) -> Layout:
+def channels_last(rank: int, halo: Sequence[tuple[int, int]] | None = None, apart: bool = False) -> Layout:
     """NHWC for a logical shape N, C, H, W (any number of spatial dimensions)."""
     return Layout((0, *range(2, rank), 1) if rank > 2 else range(rank), halo, apart)
 

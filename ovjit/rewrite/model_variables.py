@@ -135,9 +135,7 @@ def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
     return makers(values, graph.nodes, lambda node: node.op.role == "read")
 
 
-def keep_low(
-    lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats: Collection[str]
-) -> Lifted:
+def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats: Collection[str]) -> Lifted:
     """Caches of keys and of values in the element types that `caches` asks for, or that their readers
     multiply: `computed`, if it is one of `floats`, which the target multiplies.
 

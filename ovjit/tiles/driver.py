@@ -295,9 +295,7 @@ def tiles(
     stop = at["stop"]
     if unpack:
         unpacked = scratch + rows * TABLE * 8
-        unpack_panels(
-            unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes
-        )
+        unpack_panels(unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes)
         w = unpacked - first_panel * w_panel
     if listed:
         words = sums.n1 * sums.n2 * sums.k * vectors

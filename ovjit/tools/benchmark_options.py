@@ -38,9 +38,7 @@ def _given(add: Callable[..., object]) -> None:
         metavar="FILE",
         help="an .npy or .bin file for each input, in order",
     )
-    add(
-        "-niter", "--number_iterations", type=positive, help="inferences of each subject, in place of a time"
-    )
+    add("-niter", "--number_iterations", type=positive, help="inferences of each subject, in place of a time")
     add(
         "-t",
         "--time",
@@ -50,20 +48,36 @@ def _given(add: Callable[..., object]) -> None:
     )
     add("-b", "--batch_size", type=positive, help="the first dimension of all inputs")
     add("-shape", default="", help='"input[1,3,224,224],mask[1,128]" or "[1,3,224,224]"')
-    add("-data_shape", default="",
-        help='shapes of the data where those of the model are open; several in turn: "x[1,8][1,16]"')
+    add(
+        "-data_shape",
+        default="",
+        help='shapes of the data where those of the model are open; several in turn: "x[1,8][1,16]"',
+    )
     add("-layout", default="", help='"input[NCHW],other[NC]" or "[NCHW]": where -b finds the batch')
     add("-ip", "--input_precision", metavar="TYPE", help="element type of all inputs")
     add("-op", "--output_precision", metavar="TYPE", help="element type of all outputs")
     add("-iop", "--input_output_precision", default="", help='"input:f16,output:u8"')
     add("--mean_values", default="", metavar="[R,G,B]", help="subtracted from inputs: [..] or name[..]")
     add("--scale_values", default="", metavar="[R,G,B]", help="inputs are divided by these")
-    add("-inference_only", "--inference_only", type=yes, nargs="?", const=True, default=None,
-        help="False: give the inputs to every inference; default: True with one set of data")
+    add(
+        "-inference_only",
+        "--inference_only",
+        type=yes,
+        nargs="?",
+        const=True,
+        default=None,
+        help="False: give the inputs to every inference; default: True with one set of data",
+    )
     add("-no_warmup", action="store_true", help="count the first inferences as well")
     add("-lfile", "--load_from_file", action="store_true", help="compile the file without reading it first")
-    add("-max_irate", "--maximum_inference_rate", type=float, default=0, metavar="FPS",
-        help="start no more inferences in a second")
+    add(
+        "-max_irate",
+        "--maximum_inference_rate",
+        type=float,
+        default=0,
+        metavar="FPS",
+        help="start no more inferences in a second",
+    )
 
 
 def _subjects(add: Callable[..., object]) -> None:
@@ -98,8 +112,13 @@ def _subjects(add: Callable[..., object]) -> None:
         help="f32, bf16, f16: precisions to compare",
     )
     add("-cdir", "--cache_dir", "-cache_dir", help="CACHE_DIR of the compilations")
-    add("-extensions", "--extensions", default="", metavar="FILES",
-        help="Python files, separated by commas, with operations derived from ovjit.Op")
+    add(
+        "-extensions",
+        "--extensions",
+        default="",
+        metavar="FILES",
+        help="Python files, separated by commas, with operations derived from ovjit.Op",
+    )
     add("-c", "--path_to_cldnn_config", metavar="FILE", help="kernels of GPUs: without effect on a CPU")
     add("-load_config", type=Path, help="a JSON file {device: {property: value}}")
     add("-dump_config", type=Path, help="write the properties that are in force there")
@@ -107,21 +126,63 @@ def _subjects(add: Callable[..., object]) -> None:
 
 def _told(add: Callable[..., object]) -> None:
     """What is told, and where it is written."""
-    add("-pc", "--perf_counts", type=yes, nargs="?", const=True, default=False,
-        help="print the times of all steps of each subject")
-    add("-pcseq", "--pcseq", type=yes, nargs="?", const=True, default=False,
-        help="latencies for each shape of -data_shape")
-    add("-pcsort", "--perf_counts_sort", choices=("no_sort", "sort", "simple_sort"), default="no_sort",
-        help="the slowest first; simple_sort: only what was executed")
-    add("-report_type", "--report_type", choices=("no_counters", "average_counters", "detailed_counters"),
-        help="write benchmark_report.csv, and the times of steps")
+    add(
+        "-pc",
+        "--perf_counts",
+        type=yes,
+        nargs="?",
+        const=True,
+        default=False,
+        help="print the times of all steps of each subject",
+    )
+    add(
+        "-pcseq",
+        "--pcseq",
+        type=yes,
+        nargs="?",
+        const=True,
+        default=False,
+        help="latencies for each shape of -data_shape",
+    )
+    add(
+        "-pcsort",
+        "--perf_counts_sort",
+        choices=("no_sort", "sort", "simple_sort"),
+        default="no_sort",
+        help="the slowest first; simple_sort: only what was executed",
+    )
+    add(
+        "-report_type",
+        "--report_type",
+        choices=("no_counters", "average_counters", "detailed_counters"),
+        help="write benchmark_report.csv, and the times of steps",
+    )
     add("-report_folder", "--report_folder", type=Path, default=Path(), help="where reports are written")
-    add("-json_stats", "--json_stats", type=yes, nargs="?", const=True, default=False,
-        help="reports as JSON and not as CSV")
-    add("-lp", "-latency_percentile", "--latency_percentile", type=int, default=50, choices=range(1, 101),
-        metavar="1..100", help="a percentile of latencies for the table; default 50")
-    add("-exec_graph_path", "--exec_graph_path", type=Path,
-        help="write the runtime model of the first subject there (IR)")
+    add(
+        "-json_stats",
+        "--json_stats",
+        type=yes,
+        nargs="?",
+        const=True,
+        default=False,
+        help="reports as JSON and not as CSV",
+    )
+    add(
+        "-lp",
+        "-latency_percentile",
+        "--latency_percentile",
+        type=int,
+        default=50,
+        choices=range(1, 101),
+        metavar="1..100",
+        help="a percentile of latencies for the table; default 50",
+    )
+    add(
+        "-exec_graph_path",
+        "--exec_graph_path",
+        type=Path,
+        help="write the runtime model of the first subject there (IR)",
+    )
     add("--rounds", type=positive, default=ROUNDS, help="every subject is measured so many times, in turn")
     add("--seed", type=int, default=1, help="of random inputs")
     add("--json", type=Path, help="write all numbers there")

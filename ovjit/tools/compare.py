@@ -194,7 +194,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=1, help="of random inputs")
     parser.add_argument(
-        "--limit", type=float, default=1e-4,
+        "--limit",
+        type=float,
+        default=1e-4,
         help="the largest difference of outputs, as a part of their largest value; default 1e-4",
     )
     options = parser.parse_args(argv)

@@ -238,9 +238,7 @@ def _end(text: str, width: int) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the profile of one model; `argv` is what follows the word `profile`. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="ovjit profile", description="What each step of a model takes."
-    )
+    parser = argparse.ArgumentParser(prog="ovjit profile", description="What each step of a model takes.")
     parser.add_argument("model", help="a model file")
     parser.add_argument("--threads", type=positive, default=1, help="default: 1")
     parser.add_argument(

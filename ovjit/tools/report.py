@@ -42,7 +42,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], bar: str | None
     texts = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     digits = [_decimals([row[i] for row in rows]) for i in range(len(columns))]
     head = "".join(
-        f'<th{" class=text" if text else ""}>{html.escape(c)}</th>'
+        f"<th{' class=text' if text else ''}>{html.escape(c)}</th>"
         for c, text in zip(columns, texts, strict=True)
     )
     lines = []

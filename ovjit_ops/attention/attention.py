@@ -130,9 +130,7 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
         check_same_type(x, query, name)
     if attention_mask is not None:
         kinds = (dtype, "boolean", "dynamic")
-        check(
-            attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean"
-        )
+        check(attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean")
     if scale is not None:
         check_one(scale, "scale")
     if query.shape is None:
@@ -150,12 +148,8 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
         if attention_mask is not None and not causal:
             scores = (*batch, query.shape[-2], key.shape[-2])
             whole = broadcast(attention_mask.shape, scores)
-            check(
-                whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions"
-            )
-            fits = whole is None or all(
-                compatible(a, b) for a, b in zip(whole, scores, strict=True)
-            )
+            check(whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions")
+            fits = whole is None or all(compatible(a, b) for a, b in zip(whole, scores, strict=True))
             check(fits, f"the mask {attention_mask} is larger than the scores")
     if sink is not None and sink.shape is not None:
         check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")

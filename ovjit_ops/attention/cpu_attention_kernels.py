@@ -298,7 +298,13 @@ def attention_tiles(
             else:
                 added = pm + at * mask.stride.c
                 fill_tables(
-                    queries, query_r, scratch + memory.s_at, memory.s_row, added, mask.stride.r, count,
+                    queries,
+                    query_r,
+                    scratch + memory.s_at,
+                    memory.s_row,
+                    added,
+                    mask.stride.r,
+                    count,
                     heights[0],
                 )
             multiply_keys(

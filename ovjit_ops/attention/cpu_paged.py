@@ -58,7 +58,13 @@ class PagedAttention(Lowering):
         group = width // (self.keys.heads * self.keys.size) if isinstance(width, int) else 1
         tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries that one key is read for
         self.rows = paged_rows(
-            T=dtype, out=out, **kinds, **ways, sinking=self.has("sinks"), summed=summed, tall=tall,
+            T=dtype,
+            out=out,
+            **kinds,
+            **ways,
+            sinking=self.has("sinks"),
+            summed=summed,
+            tall=tall,
             grouped=self.values.group > 0,
         )
         self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None

@@ -471,9 +471,10 @@ def paged_merge(y: Ptr, table: Ptr, partial: Ptr, sums: Ptr, shape, y_row, o_ste
                 total = fma(weight, splat[f32](p + i * step + o_step + 4), total)
             scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
             if summed:
-                to = sums + (
-                    ((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group
-                ) * 8
+                to = (
+                    sums
+                    + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
+                )
                 storem[f32](to, top, 1)
                 storem[f32](to + 4, scaled, 1)
             to = (

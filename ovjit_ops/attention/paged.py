@@ -98,8 +98,10 @@ def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
     caches = [rng.standard_normal((4, 2, 8, n)).astype(kind) for n in (6, 5)]
     rows = [rng.standard_normal((12, n)).astype(kind) for n in (4 * 6, 2 * 6, 2 * 5)]
     tables = [np.array(x, whole) for x in ([0, 9], [0, 11, 12], [2, 0, 1, 3], [0, 2, 4])]
+
     def none(t, *s):
         return np.zeros(s or (0,), t)
+
     zero = np.zeros((), whole)
     return [
         *rows, *caches, *tables, np.array(0.4, kind), zero, none(kind), zero, none(whole), none(whole),

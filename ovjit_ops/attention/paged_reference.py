@@ -311,9 +311,7 @@ def _write_tokens(cache: Any, kind: CacheKind, table: Any, head: int, past: int,
     block = kind.tokens
     for b in range(past // block, -(-(past + len(fresh)) // block)):
         low = max(past, b * block)
-        write_block(
-            cache, table[b], head, kind, low - b * block, fresh[low - past : (b + 1) * block - past]
-        )
+        write_block(cache, table[b], head, kind, low - b * block, fresh[low - past : (b + 1) * block - past])
 
 
 def _read_tokens(cache: Any, kind: CacheKind, table: Any, head: int, count: int) -> tuple[Any, Any]:

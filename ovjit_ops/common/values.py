@@ -119,9 +119,7 @@ def with_value(
     return TensorType(out.dtype, out.shape, value) if value.shape == out.shape else out
 
 
-def with_partial(
-    out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any
-) -> TensorType:
+def with_partial(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any) -> TensorType:
     """`out` with a partial value: what `ref` makes of arrays of ints and Intervals; with a value where it
     makes ints alone."""
     given = [x.value if x.partial is None else x.partial for x in inputs]

@@ -42,9 +42,7 @@ class Runs(NamedTuple):
     over="n oh", x="n c:1 h w", offsets="n moves oh ow", mask="n taps oh ow", y="n columns:1 oh ow",
     window=Taps, of=Runs,
 )  # fmt: skip
-def deformed_columns(
-    x: Tensor, offsets: Tensor, y: Tensor, mask: Tensor, window, of, taps, *, masked, pad
-):
+def deformed_columns(x: Tensor, offsets: Tensor, y: Tensor, mask: Tensor, window, of, taps, *, masked, pad):
     """`pad`: zeros outside, between which one may read; else the last elements stand for them."""
     h = x.size.h
     w = x.size.w

@@ -52,7 +52,6 @@ MOST_TAPS = 49
 GROUPED, MOST_GROUPED = (2, 4, 8), 100
 
 
-
 def word_rows(kh: int, acc: str) -> list[range]:
     """The filter's rows whose taps are in one word: one, or four bytes."""
     each = 1 if acc == "f32" else 4

@@ -274,9 +274,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
             back = tuple(phase.back for phase in row)
             window = Window(size, (1,) * len(row), back, origin, shape[-1] + size[-1])
             part = self.of_phase(row)
-            self.emit_window(
-                planner, self.by_taps[size], self.weights_of[chosen], x, part(y), window, part
-            )
+            self.emit_window(planner, self.by_taps[size], self.weights_of[chosen], x, part(y), window, part)
 
 
 def is_depthwise(node: Node, target: Target) -> bool:

@@ -114,7 +114,7 @@ def nms_select(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, top, skip, *, way,
 ):  # fmt: skip
-    """The boxes of one class of one image that are kept: their numbers and scores, and how many. """
+    """The boxes of one class of one image that are kept: their numbers and scores, and how many."""
     n = scores.size.i
     room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8

@@ -180,4 +180,3 @@ def nms_select_turned(
                 count += 1
             c += 1
         closed(chosen, values, counts, number, count, room)
-

@@ -178,16 +178,12 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
                 store[f32](scratch + k * 4, const[f32](0.0))
             for v in range(bins.y):
                 if parts:
-                    py = place(
-                        y1 + v * (y2 - y1) / bins.y, y1 + (v + 1) * (y2 - y1) / bins.y, i, ph, h
-                    )
+                    py = place(y1 + v * (y2 - y1) / bins.y, y1 + (v + 1) * (y2 - y1) / bins.y, i, ph, h)
                 else:  # whose corners are not to be rounded
                     py = place(y1, y2, i, ph, h)
                 for u in range(bins.x):
                     if parts:
-                        px = place(
-                            x1 + u * (x2 - x1) / bins.x, x1 + (u + 1) * (x2 - x1) / bins.x, j, pw, w
-                        )
+                        px = place(x1 + u * (x2 - x1) / bins.x, x1 + (u + 1) * (x2 - x1) / bins.x, j, pw, w)
                     else:
                         px = place(x1, x2, j, pw, w)
                     if image >= 0 and py >= 0.0 and py <= h - 1.0 and px >= 0.0 and px <= w - 1.0:

@@ -131,9 +131,7 @@ def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> 
     return order[np.lexsort((box, label, image, -score))] if across else order
 
 
-def ranked_rows(
-    w: Writer, boxes: Value, choice: Sequence[Value], **attrs: Any
-) -> tuple[Value, ...]:
+def ranked_rows(w: Writer, boxes: Value, choice: Sequence[Value], **attrs: Any) -> tuple[Value, ...]:
     """The outputs of a RankedRows: rows, places, scores, how many each image has, and how many there are."""
     return w.outputs("RankedRows", boxes, *choice, **(RANKING | attrs))
 

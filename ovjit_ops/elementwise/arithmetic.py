@@ -54,10 +54,13 @@ def cases(
         for row in rows:
             *inputs, attrs = row if isinstance(row[-1], dict) else (*row, {})
             for more in each:
-                yield [
-                    random_array(rng, x, dtype, domain) if isinstance(x, tuple) else np.array(x, np.int64)
-                    for x in inputs
-                ], {**attrs, **more}
+                yield (
+                    [
+                        random_array(rng, x, dtype, domain) if isinstance(x, tuple) else np.array(x, np.int64)
+                        for x in inputs
+                    ],
+                    {**attrs, **more},
+                )
 
     return samples
 
@@ -361,9 +364,7 @@ def _infer_divide(
 
 binary("Add", np.add, lambda x, y: x + y, partially=operator.add, commutative=True, any_number=True)
 binary("Subtract", np.subtract, lambda x, y: x - y, partially=symbolic.subtract, any_number=True)
-binary(
-    "Multiply", np.multiply, lambda x, y: x * y, partially=operator.mul, commutative=True, any_number=True
-)
+binary("Multiply", np.multiply, lambda x, y: x * y, partially=operator.mul, commutative=True, any_number=True)
 binary(
     "Divide", divide, _divide_body, infer=_infer_divide, variants=({}, {"m_pythondiv": False}), divides=True
 )

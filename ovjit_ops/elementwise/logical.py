@@ -87,9 +87,7 @@ unary(
     lambda x: x ^ True if t.dtype(x) == "boolean" else t.cast(x == 0, t.dtype(x)),
     types=COMPARABLE,
 )
-unary(
-    "BitwiseNot", np.invert, lambda x: x ^ True if t.dtype(x) == "boolean" else ~x, opset=13, types=BITS
-)
+unary("BitwiseNot", np.invert, lambda x: x ^ True if t.dtype(x) == "boolean" else ~x, opset=13, types=BITS)
 
 
 def _shift_body(left: bool) -> Any:

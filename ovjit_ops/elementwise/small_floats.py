@@ -1,12 +1,12 @@
 """Numbers to floating-point types of 4 and 8 bits, to the bit as OpenVINO rounds them.
 
-    f4e2m1  to nearest even; beyond 6, infinite or NaN: 6 with the sign
-    f8e4m3  to f16 first, then to nearest even; beyond 464, infinite or NaN: NaN with the sign
-    f8e5m2  to f16 first, then to nearest even; of a NaN the upper byte, unchanged. (OpenVINO doubles numbers
-            below 2^-14 that are rounded up to a power of two on their way to f16; ovjit does not.)
-    f8e8m0  the next power of two, ties to the even exponent; negative, negative NaN too: the smallest one;
-            infinite: the largest
-    nf4     the nearest of 16 levels, see `ovjit.graph.nf4`
+f4e2m1  to nearest even; beyond 6, infinite or NaN: 6 with the sign
+f8e4m3  to f16 first, then to nearest even; beyond 464, infinite or NaN: NaN with the sign
+f8e5m2  to f16 first, then to nearest even; of a NaN the upper byte, unchanged. (OpenVINO doubles numbers
+        below 2^-14 that are rounded up to a power of two on their way to f16; ovjit does not.)
+f8e8m0  the next power of two, ties to the even exponent; negative, negative NaN too: the smallest one;
+        infinite: the largest
+nf4     the nearest of 16 levels, see `ovjit.graph.nf4`
 """
 
 from __future__ import annotations

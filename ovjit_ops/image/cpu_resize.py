@@ -131,9 +131,7 @@ def resize_nearest(
 
 
 @kernel(over="... row", **_LINES, **_TABLES, across=Across)
-def resize(
-    x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T
-):
+def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T):
     """Weighted sums in f32; integers are rounded."""
     tv = ld[i32](vs) + 0
     th = ld[i32](hs) + 0

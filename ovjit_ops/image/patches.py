@@ -121,9 +121,7 @@ class Col2Im:
             channels = rows // taps_
         if kernel is not None and size is not None:
             windows = math.prod(window_counts(size, kernel, attrs))
-            check(
-                compatible(data.shape[-1], windows), f"{windows} windows need as many columns: {data}"
-            )
+            check(compatible(data.shape[-1], windows), f"{windows} windows need as many columns: {data}")
         spatial = [ANY, ANY] if size is None else size
         return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
 

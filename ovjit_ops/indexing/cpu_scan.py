@@ -1,6 +1,6 @@
 """Native scans: a vector of neighbouring lines walks along the axis together.
 
-    y[k] = f(... f(f(first, x[0]), x[1]) ..., x[k])
+y[k] = f(... f(f(first, x[0]), x[1]) ..., x[k])
 """
 
 from __future__ import annotations

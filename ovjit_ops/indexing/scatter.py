@@ -155,9 +155,7 @@ def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: 
             first = rng.permutation(shape[0])[: many[0]]
             if reduction != "none":
                 first[0] = first[-1]  # one place twice
-            index = np.stack(
-                [first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1
-            )
+            index = np.stack([first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1)
             updates = random_array(rng, (many[0], *shape[many[1] :]), dtype)
             yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
 

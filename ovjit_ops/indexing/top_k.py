@@ -26,9 +26,7 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
     says = "K input has to be an integer type, which does match the provided one:{type}"
     count = shape_scalar(k, "k", says)
     check_scalar(k, "The 'K' input must be a scalar.")
-    check(
-        count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count})."
-    )
+    check(count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count}).")
     if data.shape is None:
         return TensorType(data.dtype, None), TensorType(index, None)
     place = normalize_axis(axis, len(data.shape))

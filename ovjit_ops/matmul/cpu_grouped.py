@@ -49,9 +49,7 @@ def grouped_product(
                     for r in static_range(tall if way == "tall" else few):
                         # rows that are not there repeat the last one, and are not stored
                         x[r] = a.at(m=first + min(r, rows - 1))
-                    sum_products(
-                        c, w, x, a, b, pb, left, tall if way == "tall" else few, wide, T, T
-                    )
+                    sum_products(c, w, x, a, b, pb, left, tall if way == "tall" else few, wide, T, T)
                     for r in static_range(tall if way == "tall" else few):
                         if r < rows:
                             for v in static_range(wide):

@@ -228,9 +228,7 @@ def _transposed(w: Writer, value: Value, labels: list[str], order: list[str]) ->
     return w("Transpose", value, [labels.index(x) for x in order])
 
 
-def _widened(
-    w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], labels: Sequence[str]
-) -> Value:
+def _widened(w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], labels: Sequence[str]) -> Value:
     """`x` with the extents that `like` has at the labels, where its own are 1: a MatMul does not broadcast
     what it sums over. It is a view, and where the extents are the same, `x` itself."""
     extents = dict(zip(yl, w.shape(like), strict=True))

@@ -149,8 +149,6 @@ def _infer_blocks(
     return TensorType(data.dtype, (batch, *out))
 
 
-
-
 @op(
     "SpaceToBatch", opset=2, types=MOVABLE, lower=".cpu_blocks:lower_space_to_batch",
     expand=cpu_blocks.expand_space_to_batch,

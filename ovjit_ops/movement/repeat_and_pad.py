@@ -30,9 +30,7 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 from ovjit_ops.movement.shape import MOVABLE
 
 
-def _infer_broadcast(
-    data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str
-):
+def _infer_broadcast(data: TensorType, target_shape: TensorType, axes: TensorType | None, mode: str):
     mode = broadcast_mode(mode)
     check(mode != "explicit" or axes is not None, "the explicit mode needs axes_mapping")
     integral = "Broadcast shape must be an integral number, but is: {type}"

@@ -374,8 +374,6 @@ def _objects(dims: Sequence[Dim]) -> np.ndarray:
     return out
 
 
-
-
 _SHAPES = [((),), ((5,),), ((2, 3, 4),), ((0, 3),)]
 
 

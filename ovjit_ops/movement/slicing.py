@@ -122,8 +122,7 @@ class VariadicSplit:
             return tuple(made)
         cuts = np.cumsum(sizes)[:-1]
         return tuple(
-            with_partial(out, lambda x, i=i: np.split(x, cuts, place)[i], data)
-            for i, out in enumerate(made)
+            with_partial(out, lambda x, i=i: np.split(x, cuts, place)[i], data) for i, out in enumerate(made)
         )
 
     def ref(data, axis, split_lengths):
@@ -197,8 +196,12 @@ def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
 
 
 @op(
-    "Slice", opset=8, types=MOVABLE,
-    lower=".cpu_slices:lower_slice", bounds=(1, 2, 3, 4), images=images_of(0, along=4)
+    "Slice",
+    opset=8,
+    types=MOVABLE,
+    lower=".cpu_slices:lower_slice",
+    bounds=(1, 2, 3, 4),
+    images=images_of(0, along=4),
 )
 class Slice:
     """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""

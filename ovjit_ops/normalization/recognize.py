@@ -56,9 +56,7 @@ def by_root(of: Pattern, variance: Pattern) -> Pattern:
 
 
 VARIANCE = (
-    mean(squared(x - mean(x)))
-    | mean(op.SquaredDifference(x, mean(x)))
-    | mean(squared(x)) - squared(mean(x))
+    mean(squared(x - mean(x))) | mean(op.SquaredDifference(x, mean(x))) | mean(squared(x)) - squared(mean(x))
 )
 MVN = op.MVN(x, value("axes"), normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
 

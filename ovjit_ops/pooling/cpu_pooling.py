@@ -240,7 +240,10 @@ class Pooling(Lowering):
             flat.append(((sizes[0], 1), 1))
         self.kernels = [
             pool_kernel(
-                self.kind, self.data.dtype, self.out.dtype, small_window(size),
+                self.kind,
+                self.data.dtype,
+                self.out.dtype,
+                small_window(size),
                 -1 if self.turned else step if step < 3 else 0,
             )  # fmt: skip
             for size, step in flat
@@ -275,9 +278,7 @@ class Pooling(Lowering):
             a, b = _flat(a, column.outputs), _flat(b, column.outputs)
             self.pool(planner, self.kernels[1], a, b, depth, line)
 
-    def pool(
-        self, planner: Planner, kernel: Kernel, x: View, y: View, row: Window, column: Window
-    ) -> None:
+    def pool(self, planner: Planner, kernel: Kernel, x: View, y: View, row: Window, column: Window) -> None:
         """Add the step that pools pictures [N, C, H, W] or [N, C, W]."""
         c, taps = x.shape[1], row.kernel * column.kernel
         given: dict[str, Any] = {"row": row, "column": column}

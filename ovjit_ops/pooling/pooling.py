@@ -145,8 +145,13 @@ KERNEL = {"kernel": "kernel_shape"}
 
 
 @op(
-    "MaxPool", opset=1, types=NUMBERS, builder=KERNEL,
-    lower=".cpu_pooling:lower_pooling", native=FLOATS, part="carry",
+    "MaxPool",
+    opset=1,
+    types=NUMBERS,
+    builder=KERNEL,
+    lower=".cpu_pooling:lower_pooling",
+    native=FLOATS,
+    part="carry",
     images=window_images,
 )
 class MaxPool1:
@@ -257,8 +262,7 @@ def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
     check(1 <= rank <= 3, f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}")
     check(
         length(output_shape) in (None, rank),
-        "Output shape for spatial dimension not compatible with data shape. It should have "
-        f"{rank} entries",
+        f"Output shape for spatial dimension not compatible with data shape. It should have {rank} entries",
     )
     check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
     lead = data.shape[:2] if data.shape is not None else (ANY, ANY)

@@ -163,9 +163,7 @@ reduction(
 reduction("ReduceMean", _mean, part="read")
 reduction("ReduceMax", _extreme(np.max, 0), partially=symbolic.sym_max, ulp=0, part="read")
 reduction("ReduceMin", _extreme(np.min, 1), partially=symbolic.sym_min, ulp=0, part="read")
-reduction(
-    "ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4, part="read"
-)
+reduction("ReduceL1", lambda x, axes, keep: np.sum(np.abs(x), axis=axes, keepdims=keep), opset=4, part="read")
 reduction("ReduceL2", _l2, opset=4, part="read")
 reduction("ReduceLogicalAnd", lambda x, axes, keep: np.all(x, axis=axes, keepdims=keep), types=["boolean"])
 reduction("ReduceLogicalOr", lambda x, axes, keep: np.any(x, axis=axes, keepdims=keep), types=["boolean"])

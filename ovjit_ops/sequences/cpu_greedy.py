@@ -14,9 +14,7 @@ BLOCK = 256
 
 
 @kernel(over="b", x="b t c:1", ends="", blanks="", y="b t:1", counts="b")
-def ctc_greedy(
-    x: Tensor, ends: Tensor, blanks: Tensor, y: Tensor, counts: Tensor, *, T, E, B, Y, N, merge
-):
+def ctc_greedy(x: Tensor, ends: Tensor, blanks: Tensor, y: Tensor, counts: Tensor, *, T, E, B, Y, N, merge):
     """The labels of the largest score of each step, of the first of equals, filled up with -1. `ends` has the
     lengths of sequences and `counts` those of labels, of the type N; or N is None, and `ends` a mask that is
     0 where a sequence has ended. B: the type of the blank, None for the last class."""

@@ -31,9 +31,7 @@ def answers(isa: str, folder: Path, *asked: str) -> dict[str, np.ndarray]:
     out = folder / f"{isa}.npz"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_ISA": isa}
     command = [sys.executable, "-m", "tests.support.isa_answers", str(out), *asked]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     with np.load(out) as arrays:
         found = dict(arrays)

@@ -32,9 +32,7 @@ from tests.support.op_samples import SEED, graph_of, native_answer, native_ops
 NATIVE = native_ops()
 
 
-def sampled(
-    record: Op, others: Sequence[int] = (4, 8)
-) -> Iterator[tuple[str, int, list[np.ndarray], dict]]:
+def sampled(record: Op, others: Sequence[int] = (4, 8)) -> Iterator[tuple[str, int, list[np.ndarray], dict]]:
     """(element type, number, inputs, attributes): every sample of the first type, and `others` of others."""
     types = record.types or ["f32"]
     first = "f32" if "f32" in types else types[0]

@@ -129,7 +129,9 @@ results = request.get_output_tensor(0).data  # Gather data "on demand" from Infe
 
 NUMPY = "import openvino.runtime as ov\nimport numpy as np\n"
 
-MODEL_FILE = NUMPY + """
+MODEL_FILE = (
+    NUMPY
+    + """
 def write_model():
     x = ov.opset8.parameter([1, 3, 16, 16], np.float32, name="image")
     filters = ov.opset8.constant(np.full((4, 3, 3, 3), 0.25, np.float32))
@@ -138,6 +140,7 @@ def write_model():
 
 write_model()
 """
+)
 
 EASIER = Snippet(
     "easier model compilation",
@@ -217,12 +220,15 @@ assert data_to_share[0][2] == 0.6
     NUMPY,
 )
 
-ONE_INPUT = NUMPY + """
+ONE_INPUT = (
+    NUMPY
+    + """
 input_a = ov.opset8.parameter([8])
 compiled = compiled_model = ov.compile_model(ov.Model(ov.opset8.absolute(input_a), [input_a]), "CPU")
 infer_request = compiled.create_infer_request()
 data = np.arange(8, dtype=np.float32) - 4
 """
+)
 
 INPUTS = Snippet(
     "running inference",
@@ -327,9 +333,12 @@ assert all(data_done)
     NUMPY + QUEUE_TEXT,
 )
 
-PACKED_DATA = NUMPY + """
+PACKED_DATA = (
+    NUMPY
+    + """
 unt8_data = (np.arange(128, dtype=np.uint8) * 7 % 16).reshape(1, 128)
 """
+)
 
 PACK_TEXT = """
 from openvino.helpers import pack_data

@@ -201,9 +201,7 @@ def test_cached_models_are_encrypted(tmp_path):
 def test_a_batch_of_tensors_is_read_at_every_inference(ov):
     p = ov.opset13.parameter([3, 2], dtype=np.float32, name="data")
     p.set_layout(ov.Layout("NC"))
-    compiled = ov.Core().compile_model(
-        ov.Model([ov.opset13.add(p, np.float32(1))], [p]), "CPU", cases.EXACT
-    )
+    compiled = ov.Core().compile_model(ov.Model([ov.opset13.add(p, np.float32(1))], [p]), "CPU", cases.EXACT)
     request = compiled.create_infer_request()
     buffer = np.zeros((6, 2), np.float32)
     parts = [ov.Tensor(buffer[2 * i : 2 * i + 1], shared_memory=True) for i in range(3)]
@@ -399,8 +397,8 @@ def test_files_of_version_10(tmp_path):
 def test_which_constants_become_f16(seed, tmp_path):
     rng = np.random.default_rng(seed)
     pool = np.array(
-        [1e6, 1e-10, 1e-39, 6e-8, 65504, 65505, 10005, 10001, 0.1, 1.0, 1 / 3, np.inf, 2e-6, 0,
-         1.00005], np.float32,
+        [1e6, 1e-10, 1e-39, 6e-8, 65504, 65505, 10005, 10001, 0.1, 1.0, 1 / 3, np.inf, 2e-6, 0, 1.00005],
+        np.float32,
     )
     constants = [rng.choice(rng.choice(pool, 2), size=rng.choice([1, 2, 3, 8, 100])) for _ in range(12)]
     constants += [np.array([v], np.float32) for v in pool] if seed == 0 else []

@@ -128,7 +128,8 @@ def test_near_misses(other):
         "broadcast": lambda: [net.Add(small, y)],
         "another tensor": lambda: [net.Abs(y)],
         "short rows": lambda: [
-            net.Multiply(x, net.weights(4, 8, 6, 1)), net.Multiply(x, net.weights(8, 1, 200)),
+            net.Multiply(x, net.weights(4, 8, 6, 1)),
+            net.Multiply(x, net.weights(8, 1, 200)),
         ],
         "more outputs than a loop has": lambda: [net.Subtract(x, float(i)) for i in range(3, 7)],
     }[other]()

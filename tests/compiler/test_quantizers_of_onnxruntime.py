@@ -135,9 +135,7 @@ def test_quantized_as_there(tmp_path, net, form, data, weights, by_channel):
     if form is None:
         tools.quantize_dynamic(source, path, **how)
     else:
-        tools.quantize_static(
-            source, path, Samples(arrays), quant_format=form, activation_type=data, **how
-        )
+        tools.quantize_static(source, path, Samples(arrays), quant_format=form, activation_type=data, **how)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = 1
     settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -24,9 +24,7 @@ def axes(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
-def answers(
-    made: Any, params: Sequence[Any], arrays: Sequence[np.ndarray]
-) -> tuple[np.ndarray, list[str]]:
+def answers(made: Any, params: Sequence[Any], arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:
     """What a model computes, and the `exec_type` of each step."""
     model = ov.Model([made.output(0)], list(params))
     config = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}

@@ -168,7 +168,7 @@ def assert_same_results(compiled: Any, plain: Any, x: np.ndarray) -> None:
 def test_equal_layers_are_found_whatever_is_around_them(planned: Tracked) -> None:
     compiled = ov.Core().compile_model(stack(8), "CPU")
     compiled(np.ones((2, 3, 96), np.float32))
-    (program, *_), = planned
+    ((program, *_),) = planned
     assert program.layers is not None and program.layers.many >= 7
     check(planned, 4)
 

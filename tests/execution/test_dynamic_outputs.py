@@ -135,7 +135,8 @@ CASES: dict[str, tuple[Any, Any]] = {
     "reshaped": (reshaped, lambda rng: [data(rng, 2, 6), PATTERNS[rng.integers(3)]]),
     "chained": (chained, lambda rng: [data(rng, 4, 4)]),
     "sliced": (
-        sliced, lambda rng: [data(rng, rng.integers(1, 9), 6), bounds(rng, 2), bounds(rng, 2), steps(rng, 2)]
+        sliced,
+        lambda rng: [data(rng, rng.integers(1, 9), 6), bounds(rng, 2), bounds(rng, 2), steps(rng, 2)],
     ),
     "sliced by i32": (
         lambda ov: sliced(ov, np.int32),

@@ -146,9 +146,7 @@ def test_a_long_sequence_is_cut_into_parts() -> None:
     rng = np.random.default_rng(SEED)
     cache = Cache(ov, paged("f32"), rng)
     tokens = rng.integers(0, 50, 703)
-    want = alone(
-        ov.Core().compile_model(decoder(ov), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), tokens
-    )
+    want = alone(ov.Core().compile_model(decoder(ov), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), tokens)
     cache.request.infer(cache.inputs([(0, 0, tokens[:700])]))
     for at in range(700, 703):
         got = np.array(cache.request.infer(cache.inputs([(0, at, tokens[at : at + 1])]))[0])[0, 0]

@@ -117,9 +117,7 @@ class Jaxpr(Target):
         for which, how, value in zip(data[1::3], data[2::3], data[3::3], strict=False):
             eqns[which % len(eqns)] = _changed(eqns[which % len(eqns)], how, value)
         try:
-            return _written_again(
-                ovjit.convert_model(closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns)))
-            )
+            return _written_again(ovjit.convert_model(closed.replace(jaxpr=closed.jaxpr.replace(eqns=eqns))))
         except RuntimeError as error:
             return _refused(error)
 

@@ -136,9 +136,7 @@ class Net:
         elif kind < 0.3:
             each = pick(rng, (1,) * len(shape), (1,), (shape[-1],))
         step = (
-            self.scale(rng, 0.5, 8, each if rng.random() < 0.8 else ())
-            * 2.0
-            / 2 ** np.ceil(np.log2(levels))
+            self.scale(rng, 0.5, 8, each if rng.random() < 0.8 else ()) * 2.0 / 2 ** np.ceil(np.log2(levels))
         )
         zero = self.zero(rng, levels, each)
         low = -zero * step
@@ -154,9 +152,7 @@ class Net:
         limits = [low, high, out_low, out_low + out_step * (levels - 1)]
         limits = [np.asarray(v, np.float32) for v in limits]
         if rng.random() < 0.1:
-            limits = [
-                np.broadcast_to(v, np.broadcast_shapes(*(u.shape for u in limits))) for v in limits
-            ]
+            limits = [np.broadcast_to(v, np.broadcast_shapes(*(u.shape for u in limits))) for v in limits]
         given = [self.const(v) for v in limits]
         if rng.random() < 0.05:  # limits that only a run knows
             nothing = self.b.add("Multiply", [self.values[0][0], self.const(0.0)]).output
@@ -190,9 +186,7 @@ class Net:
         elif kind < 0.3:
             each = ()
         scale = self.scale(rng, 2**-8, 2**-5, each)
-        form = pick(
-            rng, "i8", "i8", "i8z", "u8", "u8z", "faked", "faked", "faked bytes", "i4", "u4z"
-        )
+        form = pick(rng, "i8", "i8", "i8z", "u8", "u8z", "faked", "faked", "faked bytes", "i4", "u4z")
         if form.startswith("faked"):
             levels = pick(rng, 255, 255, 256)
             low = -(127 if levels == 255 else 128) * scale
@@ -204,9 +198,7 @@ class Net:
                 limits = [low, high, low, high]
             else:
                 integers = rng.integers(-127 if levels == 255 else -128, 128, shape).astype(np.int8)
-                value = b.add(
-                    "Convert", [b.constant(integers)], {"destination_type": self.real}
-                ).output
+                value = b.add("Convert", [b.constant(integers)], {"destination_type": self.real}).output
                 limits = [-127.0 if levels == 255 else -128.0, 127.0, low, high]
             limits = [self.const(np.float32(v)) for v in limits]
             return b.add("FakeQuantize", [value, *limits], {"levels": levels}).output
@@ -226,9 +218,7 @@ class Net:
 
     def window(self, rng: Any, shape: tuple) -> tuple[int, dict[str, Any]]:
         size = int(pick(rng, 1, 1, 3, 3, 2))
-        pads = (
-            [int(v) for v in rng.integers(0, 2, 4)] if size > 1 and rng.random() < 0.6 else [0] * 4
-        )
+        pads = [int(v) for v in rng.integers(0, 2, 4)] if size > 1 and rng.random() < 0.6 else [0] * 4
         attrs = {
             "strides": [pick(rng, 1, 1, 2)] * 2,
             "dilations": [1, 1],
@@ -244,9 +234,7 @@ class Net:
             return None
         size, attrs = self.window(rng, shape)
         outs = int(pick(rng, 1, 5, 16, 17, 32, 40, shape[1]))
-        return self.b.add(
-            "Convolution", [x, self.weights(rng, (outs, shape[1], size, size), (0,))], attrs
-        )
+        return self.b.add("Convolution", [x, self.weights(rng, (outs, shape[1], size, size), (0,))], attrs)
 
     def depthwise(self, rng: Any, x: Value, shape: tuple) -> Any:
         if len(shape) != 4 or min(shape[2:]) < 3:
@@ -433,9 +421,7 @@ class Net:
     def slice(self, rng: Any, x: Value, shape: tuple) -> Any:
         axis = int(rng.integers(1, len(shape)))
         first = int(rng.integers(0, max(1, shape[axis] // 2)))
-        return self.b.add(
-            "Slice", [x, *map(self.ints, (first, shape[axis], pick(rng, 1, 1, 2), axis))]
-        )
+        return self.b.add("Slice", [x, *map(self.ints, (first, shape[axis], pick(rng, 1, 1, 2), axis))])
 
     def split(self, rng: Any, x: Value, shape: tuple) -> Any:
         if shape[1] < 2:
@@ -469,9 +455,7 @@ def exact(graph: Graph, x: np.ndarray, nudge: Any = None) -> list[np.ndarray]:
             if node.op.name == "FakeQuantize"
             else None
         )
-        values.update(
-            zip(node.outputs, evaluate_node(node, given) if made is None else made, strict=True)
-        )
+        values.update(zip(node.outputs, evaluate_node(node, given) if made is None else made, strict=True))
     return [values[v] for v in graph.outputs]
 
 

@@ -66,6 +66,7 @@ def test_kernels_take_tensors_and_structures() -> None:
     assert statistics.median(counts.values()) <= 5
 
 
+# fmt: off
 def texts_to_the_left(a, b: int, *, c):
     """A text
 that goes on
@@ -100,6 +101,9 @@ def outer():
         def last(a): return a
 
     return inner, last
+
+
+# fmt: on
 
 
 @pytest.mark.parametrize("function", [texts_to_the_left, spread, outer, *outer()])

@@ -245,8 +245,6 @@ def test_every_order_of_dimensions_gives_the_same_sums(monkeypatch: pytest.Monke
         np.testing.assert_array_equal(got, want, f"seed {SEED}: {shape} {order} {axis} {exclusive} {reverse}")
 
 
-
-
 @pytest.mark.parametrize("reduction", ["none", "sum"])
 def test_more_dimensions_than_a_kernel_walks(reduction: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """GatherElements and ScatterElementsUpdate of permuted views of 7 dimensions are native, in several

@@ -283,8 +283,9 @@ def test_a_score_that_is_nan_makes_its_row_nan(rows, column):
     mask[3, column] = np.nan
     got = attend(ovjit, [q, k, v], mask, None, False, False)[0]
     assert np.isnan(got[3]).all()
-    np.testing.assert_allclose(np.delete(got, 3, 0), np.delete(expected(q, k, v, None, 0.25, False)[0], 3, 0),
-                               rtol=1e-4, atol=2e-5)
+    np.testing.assert_allclose(
+        np.delete(got, 3, 0), np.delete(expected(q, k, v, None, 0.25, False)[0], 3, 0), rtol=1e-4, atol=2e-5
+    )
 
 
 def test_masked_first_columns_and_whole_rows():

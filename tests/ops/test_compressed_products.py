@@ -350,8 +350,13 @@ def test_small_weights_and_near_misses_are_left_alone():
     assert stored_weights(same, False, "f32") is None
 
 
-RESHAPED = [((64, 2048), (128, 1024), False), ((256, 512), (128, 1024), False),
-            ((384, 256), (256, 384), True), ((1024, 128), (256, 512), True), ((128, 1024), (256, 512), True)]
+RESHAPED = [
+    ((64, 2048), (128, 1024), False),
+    ((256, 512), (128, 1024), False),
+    ((384, 256), (256, 384), True),
+    ((1024, 128), (256, 512), True),
+    ((128, 1024), (256, 512), True),
+]
 
 
 @pytest.mark.parametrize("shape, final, turned", RESHAPED)

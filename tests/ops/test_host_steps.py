@@ -44,7 +44,8 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
 #: constants, as here, are not written where they lie.
 CUT = {"UsedPart", "SparseFillEmptyRows"}
 HOST = {
-    "f32": CUT | {"MulticlassNms", "Range", "PaKVReorder"}
+    "f32": CUT
+    | {"MulticlassNms", "Range", "PaKVReorder"}
     | {"PagedCausalConv1D", "PagedGatedDeltaNet", "PagedSelectiveSSM"},
     "i32": CUT | {"GridSample", "Interpolate", "StringTensorPack"},
     "u8": CUT | {"GridSample", "Range"},

@@ -567,8 +567,13 @@ def test_inverses(open_shape: bool, dtype: str) -> None:
 @pytest.mark.parametrize("closed", [True, False])
 @pytest.mark.parametrize(
     ("depth", "kernel", "stride", "dilation", "pads"),
-    [(2, 3, 1, 1, (1, 1)), (5, 3, 2, 1, (1, 1)), (4, 5, 1, 1, (2, 2)), (6, 3, 1, 2, (2, 2)),
-     (3, 3, 1, 1, (3, 4))],
+    [
+        (2, 3, 1, 1, (1, 1)),
+        (5, 3, 2, 1, (1, 1)),
+        (4, 5, 1, 1, (2, 2)),
+        (6, 3, 1, 2, (2, 2)),
+        (3, 3, 1, 1, (3, 4)),
+    ],
 )
 def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
     depth: int, kernel: int, stride: int, dilation: int, pads: tuple[int, int], closed: bool,
@@ -634,8 +639,13 @@ def test_groups_of_few_channels_share_vectors(
 
 @pytest.mark.parametrize(
     ("outs", "kernel", "dilation", "auto_pad"),
-    [(3, (3, 3), 1, "explicit"), (1, (7,), 2, "explicit"), (2, (2, 3, 4), 1, "same_upper"),
-     (4, (5, 4), 3, "valid"), (2, (1, 9), 1, "same_lower")],
+    [
+        (3, (3, 3), 1, "explicit"),
+        (1, (7,), 2, "explicit"),
+        (2, (2, 3, 4), 1, "same_upper"),
+        (4, (5, 4), 3, "valid"),
+        (2, (1, 9), 1, "same_lower"),
+    ],
 )
 @pytest.mark.parametrize("closed", [True, False])
 def test_columns_of_few_outputs_share_a_vector(
@@ -669,8 +679,15 @@ def test_columns_of_few_outputs_share_a_vector(
 
 @pytest.mark.parametrize(
     ("groups", "outs", "window", "stride", "lanes"),
-    [(8, 2, (3, 3), 1, 8), (20, 3, (5, 2), 2, 16), (33, 4, (3,), 1, 16), (9, 2, (2, 3, 3), 1, 8),
-     (20, 4, (3, 3), 2, 0), (2, 4, (3, 3), 1, 16), (8, 5, (3, 3), 1, 0)],
+    [
+        (8, 2, (3, 3), 1, 8),
+        (20, 3, (5, 2), 2, 16),
+        (33, 4, (3,), 1, 16),
+        (9, 2, (2, 3, 3), 1, 8),
+        (20, 4, (3, 3), 2, 0),
+        (2, 4, (3, 3), 1, 16),
+        (8, 5, (3, 3), 1, 0),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("opened", [False, True])
@@ -781,9 +798,17 @@ def test_depthwise_filters_of_many_taps(window, stride, dilation, channels, monk
 
 @pytest.mark.parametrize(
     ("window", "strides", "dilations", "groups", "each"),
-    [((3, 3), (2, 2), (1, 1), 21, 1), ((4, 5), (2, 3), (1, 1), 64, 1), ((3, 2), (1, 1), (2, 1), 33, 1),
-     ((10, 9), (1, 1), (1, 1), 18, 1), ((3,), (2,), (3,), 40, 1), ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
-     ((4, 4), (2, 2), (1, 1), 9, 4), ((3, 4), (1, 2), (2, 1), 24, 2), ((5,), (3,), (1,), 5, 8)],
+    [
+        ((3, 3), (2, 2), (1, 1), 21, 1),
+        ((4, 5), (2, 3), (1, 1), 64, 1),
+        ((3, 2), (1, 1), (2, 1), 33, 1),
+        ((10, 9), (1, 1), (1, 1), 18, 1),
+        ((3,), (2,), (3,), 40, 1),
+        ((2, 3, 2), (2, 1, 2), (1, 2, 1), 17, 1),
+        ((4, 4), (2, 2), (1, 1), 9, 4),
+        ((3, 4), (1, 2), (2, 1), 24, 2),
+        ((5,), (3,), (1,), 5, 8),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("opened", [False, True])
@@ -878,7 +903,6 @@ def test_transposed_convolutions_by_infinite_filters_stay() -> None:
     executable = compile_graph(b.finish([y]), {"threads": 1})
     left = {n.op.name for low in executable.program.lowerings for n in low.group.nodes}
     assert "ConvolutionBackpropData" in left
-
 
 
 def test_what_is_set_up_is_set_up_as_its_base_is() -> None:

@@ -55,9 +55,7 @@ def _graph(name: str, rows: Any, finish: str) -> Graph:
 
 @pytest.mark.parametrize("name", ["Softmax", "LogSoftmax", "MVN", "RMS"])
 @pytest.mark.parametrize("finish", FINISHES)
-def test_results_are_those_of_the_reference(
-    name: str, finish: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_are_those_of_the_reference(name: str, finish: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng(SEED)
     for rows in (7, ANY):

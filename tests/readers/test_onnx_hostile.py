@@ -1,5 +1,4 @@
-"""Damaged and hostile ONNX files: an error of ovjit's own each, within bounded memory and time, and no crash.
-"""
+"""Damaged and hostile ONNX files: an error of ovjit's own each, in bounded memory and time, no crash."""
 
 from __future__ import annotations
 
@@ -75,8 +74,7 @@ def test_many_mutated_files() -> None:
 
 
 def limited(source: str, memory: int = 1 << 30) -> subprocess.CompletedProcess:
-    """Run Python code in a process of its own, with so many bytes of memory beyond what it has at the start.
-    """
+    """Run Python code in a process of its own, with so much memory beyond what it has at the start."""
     head = f"""
         import resource, sys
         sys.path[:0] = {sys.path!r}
@@ -290,8 +288,7 @@ def test_bodies_within_bodies() -> None:
 
 
 def onnx_depth(data: bytes) -> None:
-    """Reads, and raises for models that are read: protobuf itself refuses messages that nest deeper than 100.
-    """
+    """Reads, and raises for models that are read: protobuf refuses messages that nest deeper than 100."""
     model = ov.Core().read_model(data)
     raise RuntimeError(f"read with {len(model.get_ops())} nodes")
 

@@ -21,8 +21,7 @@ def build(
     op: str, inputs: list, outputs: int, constants: tuple[int, ...] = (), domain: str = MS,
     **attributes: Any,
 ) -> tuple[bytes, dict[str, np.ndarray]]:  # fmt: skip
-    """(a model of one node, the values of its inputs); inputs `constants` are initializers, None is left out.
-    """
+    """(a model of one node, the values of its inputs); `constants` are initializers, None is left out."""
     names = [f"x{i}" if v is not None else "" for i, v in enumerate(inputs)]
     outs = [f"y{i}" for i in range(outputs)]
     made = helper.make_node(op, names, outs, domain=domain, **attributes)

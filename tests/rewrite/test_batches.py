@@ -51,9 +51,7 @@ WITH_IMAGES: dict[str, Any] = {
             {"begin_mask": (1, 0), "end_mask": (1, 0)},
         )
     ],
-    "Slice": lambda _: [
-        ([data(3, 5), np.array([4]), np.array([0]), np.array([-2]), np.array([1])], {})
-    ],
+    "Slice": lambda _: [([data(3, 5), np.array([4]), np.array([0]), np.array([-2]), np.array([1])], {})],
 }
 
 

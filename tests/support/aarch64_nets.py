@@ -38,9 +38,11 @@ def reals(rng: np.random.Generator) -> Iterator[tuple[str, ov.Model, list[np.nda
     d = op.constant((rng.standard_normal((24, 1, 1, 3, 3)) / 3).astype(np.float32))
     y = op.group_convolution(y, d, [2, 2], [1, 1], [1, 1], [1, 1])
     y = ov.opset1.max_pool(y, [2, 2], [0, 0], [0, 0], [2, 2])
-    yield "windows", ov.Model([op.reduce_mean(y, op.constant([2, 3]), False)], [x], "m"), [
-        rng.standard_normal(shape, np.float32)
-    ]
+    yield (
+        "windows",
+        ov.Model([op.reduce_mean(y, op.constant([2, 3]), False)], [x], "m"),
+        [rng.standard_normal(shape, np.float32)],
+    )
     shape = [1, 2, 9, 16]
     x = op.parameter(shape, np.float32)
     y = opset8.softmax(opset13.scaled_dot_product_attention(x, x, x), 3)

@@ -107,6 +107,7 @@ def both_transformed(model: ov.Model, folder: Path) -> tuple[Any, Any]:
 
 def told(model: Any) -> Any:
     """What a model says of its ends and of its layers."""
+
     def ports(found: Any) -> list[Any]:
         return [
             (sorted(p.get_names()), p.get_element_type().get_type_name(), str(p.get_partial_shape()))

@@ -121,7 +121,9 @@ def printed(tmp_path, program, status=0, **environment):
 
 
 def test_a_forked_child_infers_with_the_parents_model(tmp_path):
-    out = printed(tmp_path, """
+    out = printed(
+        tmp_path,
+        """
         compiled, wide = small(INFERENCE_NUM_THREADS=2), chain(256, 3, INFERENCE_NUM_THREADS=2)
         request = compiled.create_infer_request()
         queue = ov.AsyncInferQueue(compiled, 2)
@@ -153,12 +155,15 @@ def test_a_forked_child_infers_with_the_parents_model(tmp_path):
             assert wide._executable.pool.workers, "the child has workers of its own"
         print(in_child(grandchild))
         use()
-    """)
+    """,
+    )
     assert out.split() == ["0", "0", "0"]
 
 
 def test_a_forked_child_is_told_of_the_parents_running_inferences(tmp_path):
-    out = printed(tmp_path, """
+    out = printed(
+        tmp_path,
+        """
         compiled = heavy()
         eye = np.eye(1024, dtype=np.float32)
         request, called = compiled.create_infer_request(), compiled.create_infer_request()
@@ -198,7 +203,8 @@ def test_a_forked_child_is_told_of_the_parents_running_inferences(tmp_path):
             except RuntimeError as error:
                 assert "Infer Request was canceled" in str(error), error
         print("parent")
-    """)
+    """,
+    )
     assert out.split() == ["0", "parent"]
 
 
@@ -265,7 +271,9 @@ def test_forks_while_another_thread_makes_an_imported_models_program(tmp_path, k
 
 
 def test_forks_while_other_threads_infer(tmp_path):
-    out = printed(tmp_path, """
+    out = printed(
+        tmp_path,
+        """
         compiled = small(NUM_STREAMS=2)
         queue = ov.AsyncInferQueue(compiled, 3)
         queue.set_callback(lambda request, userdata: None)
@@ -295,14 +303,17 @@ def test_forks_while_other_threads_infer(tmp_path):
         for thread in threads:
             thread.join()
         print(set(statuses))
-    """)
+    """,
+    )
     assert out.split() == ["{0}"]
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_children_of_multiprocessing(tmp_path, method):
     """The compiled model travels as a pickle; the children also compile on their own."""
-    out = printed(tmp_path, f"""
+    out = printed(
+        tmp_path,
+        f"""
         def work(compiled, seed):
             request = compiled.create_infer_request()
             request.start_async(X * seed)
@@ -319,7 +330,8 @@ def test_children_of_multiprocessing(tmp_path, method):
                     np.testing.assert_allclose(result, np.tanh(X * seed), rtol=1e-5)
                     right(own, np.exp)
             print("right")
-    """)
+    """,
+    )
     assert out.split() == ["right"]
 
 
@@ -327,7 +339,9 @@ def test_children_of_multiprocessing(tmp_path, method):
 
 
 def test_ctrl_c_interrupts_the_waits_of_requests(tmp_path):
-    out = printed(tmp_path, """
+    out = printed(
+        tmp_path,
+        """
         compiled = heavy()
         eye = np.eye(1024, dtype=np.float32)
         request = compiled.create_infer_request()
@@ -359,7 +373,8 @@ def test_ctrl_c_interrupts_the_waits_of_requests(tmp_path):
         right(small()(X)[0])
         sys.stdout.flush()
         os._exit(0)
-    """)
+    """,
+    )
     lines = out.splitlines()
     cancelled = [line for line in lines if "cancelled" in line]
     times = [float(line) for line in lines if "cancelled" not in line]
@@ -370,7 +385,9 @@ def test_ctrl_c_interrupts_the_waits_of_requests(tmp_path):
 
 def test_ctrl_c_interrupts_a_loop_of_inferences(tmp_path):
     """Wherever in the calls it comes: nothing is left busy."""
-    out = printed(tmp_path, """
+    out = printed(
+        tmp_path,
+        """
         short, long = small(), chain(512, 4)
         eye = np.eye(512, dtype=np.float32)
         queues = [ov.AsyncInferQueue(model, 2) for model in (short, long, short, long)]
@@ -401,7 +418,8 @@ def test_ctrl_c_interrupts_a_loop_of_inferences(tmp_path):
                     queue.wait_all()
                     assert sorted(queue._pool.idle) == [0, 1], queue._pool.idle
         print("works")
-    """)
+    """,
+    )
     assert out.split() == ["works"]
 
 
@@ -437,7 +455,9 @@ def test_the_interpreter_ends_with_inferences_running(tmp_path, end):
 @pytest.mark.parametrize("jobs", ["running", "host steps", "callbacks", "none"])
 def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
     """A handler that was registered before ovjit was imported runs when the workers have been stopped."""
-    out = printed(tmp_path, f"""
+    out = printed(
+        tmp_path,
+        f"""
         import atexit
         jobs = {jobs!r}
         model = chain(200, 30, NUM_STREAMS=1)
@@ -473,13 +493,16 @@ def test_waits_after_our_own_atexit_handler(tmp_path, jobs):
             if jobs == "callbacks":
                 request.set_callback(seen.append, -1)
             request.start_async([eye])
-    """)
+    """,
+    )
     assert out.split() == ["late"]
 
 
 @pytest.mark.parametrize("where", ["on a worker", "in the thread that waits"])
 def test_the_end_says_once_which_callback_holds_it_up(tmp_path, where):
-    process = start(tmp_path, f"""
+    process = start(
+        tmp_path,
+        f"""
         from ovjit.api.run import queue as queues
         queues._PATIENCE = 0.2
         compiled = small(NUM_STREAMS=2)
@@ -492,7 +515,8 @@ def test_the_end_says_once_which_callback_holds_it_up(tmp_path, where):
         queue.set_callback(never_returns)
         queue.start_async(X)
         print("ended", flush=True)
-    """)
+    """,
+    )
     assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline() == "ended\n"
     line = process.stderr.readline()
@@ -506,7 +530,9 @@ def test_the_end_says_once_which_callback_holds_it_up(tmp_path, where):
 
 @pytest.mark.parametrize("handler", ["default", "python"])
 def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
-    process = start(tmp_path, f"""
+    process = start(
+        tmp_path,
+        f"""
         if {handler!r} == "python":
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
         compiled = chain(512, 40)
@@ -518,7 +544,8 @@ def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
         print("ready", flush=True)
         while True:
             queue.start_async([eye])
-    """)
+    """,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.2)

@@ -215,9 +215,7 @@ def wrong_operation() -> Iterator[Any]:
     from ovjit.codegen import trace
     from ovjit_ops.elementwise.arithmetic import REALS, unary
 
-    record = unary(
-        "Wrong", lambda x: x * 2, lambda x: trace.where(x > 1, x * 2.002, x * 2), types=REALS
-    )
+    record = unary("Wrong", lambda x: x * 2, lambda x: trace.where(x > 1, x * 2.002, x * 2), types=REALS)
     yield record
     registry.unregister(record)
 

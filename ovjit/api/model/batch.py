@@ -61,7 +61,7 @@ def _batched(model: Model) -> list[tuple[Parameter, int]]:
         raise ModelError(
             "Get original batch size fails due to batch is not set in any layout for any input. Available "
             f"inputs:\n{_inputs_text(model)}\n---\nPlease use 'set_layout' API to set layout with batch "
-            "dimension, e.g. `Model->get_parameters()[index]->set_layout(\"NCHW\");`"
+            'dimension, e.g. `Model->get_parameters()[index]->set_layout("NCHW");`'
         )
     return found
 

@@ -603,7 +603,6 @@ def _unpickle(blob: bytes, device: str) -> CompiledModel:
     return Core().import_model(blob, device if device in ("CPU", "AUTO") else f"{device}:CPU")
 
 
-
 def compile_model(
     model: Any, device_name: str | None = "AUTO", config: Mapping[str, Any] | None = None
 ) -> CompiledModel:

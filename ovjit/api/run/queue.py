@@ -518,7 +518,12 @@ _GUARDED.add(_Pool.start.__code__)
 _ON_THE_WAY = {
     function.__code__
     for function in (
-        AsyncInferQueue.start_async, _Pool.take, _Pool.start, _Pool.reap, _Pool._done, _Pool.put_back
+        AsyncInferQueue.start_async,
+        _Pool.take,
+        _Pool.start,
+        _Pool.reap,
+        _Pool._done,
+        _Pool.put_back,
     )  # fmt: skip
 }
 

@@ -634,8 +634,9 @@ class InferRequest:
         if len(args) != 1 or not isinstance(args[0], (list, tuple)):
             raise no_such_form("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
         if len(self._inputs) != 1:
-            raise InferenceError(f"a list of tensors is for a model of one input, this one has "
-                                 f"{len(self._inputs)}")
+            raise InferenceError(
+                f"a list of tensors is for a model of one input, this one has {len(self._inputs)}"
+            )
         self._bind_batch(self._inputs[0], args[0])
 
     def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:

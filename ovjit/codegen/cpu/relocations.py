@@ -95,9 +95,7 @@ def _put(memory: Memory, at: int, field: int, mask: int) -> None:
     struct.pack_into("<I", memory, at, word & ~mask | field)
 
 
-_WORDS = dict.fromkeys(
-    (_ABS32, _PREL32, _ADR_PREL_LO21, _ADR_PREL_PG_HI21, _CALL26, _JUMP26, *_SCALES), 4
-)
+_WORDS = dict.fromkeys((_ABS32, _PREL32, _ADR_PREL_LO21, _ADR_PREL_PG_HI21, _CALL26, _JUMP26, *_SCALES), 4)
 #: By the names of `ovjit.codegen.cpu.machine`.
 ARCHITECTURES = {
     "x86_64": Architecture(

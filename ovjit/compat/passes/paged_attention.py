@@ -30,9 +30,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.records import NamedTuple
 
 #: What keys and values go through between the cache and attention, without a change of their numbers.
-MOVES = frozenset(
-    "Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identity Tile Concat Gather".split()
-)
+MOVES = frozenset("Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identity Tile Concat Gather".split())
 
 #: The names of tables of states, and those of their lists.
 TABLES = {
@@ -183,9 +181,7 @@ class _Rewriting:
         self.shared: dict[str, Parameter] = {}
         self.results: list[Result] = []
 
-    def run(
-        self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output]
-    ) -> None:
+    def run(self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output]) -> None:
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
         has_places = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())

@@ -70,9 +70,7 @@ class NodeFactory:
     def _arguments_as_outputs(arguments: Sequence[Node | Output]) -> list[Output]:
         """The outputs that `create` connects: a Node stands for all of its own."""
         return [
-            out
-            for given in arguments
-            for out in ([given] if isinstance(given, Output) else given.outputs())
+            out for given in arguments for out in ([given] if isinstance(given, Output) else given.outputs())
         ]
 
     def _record(self, name: str) -> Op:

@@ -69,8 +69,11 @@ def _folder(vllm_config: Any) -> Path:
     load = vllm_config.load_config
     return Path(
         snapshot_download(
-            name, revision=vllm_config.model_config.revision, cache_dir=load.download_dir,
-            allow_patterns=kinds, ignore_patterns=["pytorch_model*.bin", "original/*"],
+            name,
+            revision=vllm_config.model_config.revision,
+            cache_dir=load.download_dir,
+            allow_patterns=kinds,
+            ignore_patterns=["pytorch_model*.bin", "original/*"],
         )  # fmt: skip
     )
 

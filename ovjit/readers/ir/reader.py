@@ -173,9 +173,7 @@ def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tupl
 
 def _find_op(type_name: str, version: str) -> Op | None:
     plugin = {PLUGIN_OPSET: True, "extension": "extension"}.get(version, False)
-    if not plugin and (
-        not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET
-    ):
+    if not plugin and (not re.fullmatch(r"opset[1-9][0-9]?", version) or int(version[5:]) > NEWEST_OPSET):
         return None
     try:
         record = find_op(TYPE_NAMES.get(type_name, type_name), 1 if plugin else int(version[5:]))

@@ -139,8 +139,7 @@ def interpolate(
 
 
 def _uneven(n: OnnxNode, x: Output, axes: Sequence[int], scales: np.ndarray | None) -> bool:
-    """Whether scaled dimensions are no whole numbers: the standard aligns the corners of the unrounded ones.
-    """
+    """Whether scaled dimensions are no whole numbers: the standard aligns corners of the unrounded ones."""
     shape = n.shape(x)
     if scales is None:
         return True

@@ -47,8 +47,7 @@ for _name, _op in SAME_BINARY.items():
 
 
 def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
-    """The two operands; before opset 7 the second one's dimensions may be aligned with those from `axis` on.
-    """
+    """The two operands; before opset 7 the second one's dimensions may align with those from `axis` on."""
     a, b = n[0], n[1]
     if not n.attr("broadcast", 0) or "axis" not in n.attributes:
         return a, b
@@ -67,8 +66,7 @@ def div(n: OnnxNode) -> Any:
 
 @onnx_op("Pow")
 def power(n: OnnxNode) -> Any:
-    """The exponent may have another type: the power is computed in the wider one, and is of the base's type.
-    """
+    """The exponent may have another type. The wider one computes; the power is of the base's type."""
     base, exponent = legacy_operands(n)
     kind = n.dtype(base)
     if n.dtype(exponent) == kind:
@@ -128,8 +126,7 @@ def clip(n: OnnxNode) -> Any:
 
 @onnx_op("Clip", 11)
 def clip_11(n: OnnxNode) -> Any:
-    """Constant bounds of an ordinary range are one Clamp; others, and those that cross, are taken one by one.
-    """
+    """Constant bounds of an ordinary range are one Clamp; others, and crossed ones, are taken one by one."""
     x, low, high = n[0], n.optional(1), n.optional(2)
     if low is None and high is None:
         return n("Identity", x)

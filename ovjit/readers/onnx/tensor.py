@@ -614,8 +614,7 @@ def cum_sum(n: OnnxNode) -> Any:
 
 @onnx_op("CumProd", 26)
 def cum_prod(n: OnnxNode) -> Any:
-    """By doubling: after the step for s every element is the product of up to 2s elements that end with it.
-    """
+    """By doubling: after the step for s an element is the product of up to 2s elements that end with it."""
     return by_axis(n, 1, n.rank(n[0]), lambda axis: _cum_prod(n, axis))
 
 

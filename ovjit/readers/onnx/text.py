@@ -350,6 +350,7 @@ def string_split(n: OnnxNode) -> Any:
 
 def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
     """Of places [texts, width] where marks of a size begin, those that no earlier mark covers."""
+
     def once(free: Output, now: dict[str, Output]) -> tuple[Output, Output]:
         taken = n("LogicalAnd", now["hit"], n("LessEqual", free, now["place"]))
         return n("Select", taken, n("Add", now["place"], size), free), taken

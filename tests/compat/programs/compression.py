@@ -65,9 +65,7 @@ checked = nncf.quantize_with_accuracy_control(
 )
 shown["control"] = [sum(n.get_type_name() == "FakeQuantize" for n in checked.get_ops()), 0.0]
 inputs = rng.standard_normal((5, 64)).astype(np.float32)
-small = nncf.quantize(
-    network(), nncf.Dataset(data), subset_size=20, mode=nncf.QuantizationMode.FP8_E4M3
-)
+small = nncf.quantize(network(), nncf.Dataset(data), subset_size=20, mode=nncf.QuantizationMode.FP8_E4M3)
 shown["fp8"] = [sum(n.get_type_name() == "FakeConvert" for n in small.get_ops()), 0.0]
 MODES = "INT8_ASYM INT8_SYM INT4_SYM INT4_ASYM INT3_SYM INT2_SYM CB4 NF4 FP8_E4M3 MXFP4 MXFP8_E4M3"
 for mode in MODES.split():

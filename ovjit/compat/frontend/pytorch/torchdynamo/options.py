@@ -32,9 +32,7 @@ def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
     given = dict(given or {})
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
-        raise OvjitError(
-            f"this backend has no option {unknown[0]!r}: {sorted(KNOWN)} are known"
-        )
+        raise OvjitError(f"this backend has no option {unknown[0]!r}: {sorted(KNOWN)} are known")
     device = str(given.get("device") or "CPU")
     if device.split(":")[0] not in {*devices, "AUTO", "HETERO", "MULTI", "BATCH"}:
         raise OvjitError(
