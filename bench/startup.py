@@ -86,8 +86,12 @@ print(here - began, imported - before, done - imported, done - began, loaded)
 
 def environment() -> dict[str, str]:
     """What fresh processes get: they write Python's bytecode in the first round, as an installation does.
-    From sources alone, ovjit's import would take three times as long."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    From sources alone, ovjit's import would take three times as long.
+
+    NumPy's OpenBLAS has one thread. Its others wait actively for 0.1 s after NumPy's import: that was up to half
+    of the CPU time of ovjit's compilation, and part of the import of OpenVINO. Neither package uses OpenBLAS."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def export(subject: Subject, engine: str, threads: int, folder: Path, open_shapes: bool) -> Path:

@@ -96,13 +96,14 @@ def feeds(number: tuple[int, int]) -> dict[str, np.ndarray]:
 
 def one_operation(sample: Sample, seed: int = 0) -> ovjit.Model:
     """A model of one operation: the first input is a parameter, the others mostly constants; some dimensions
-    are open. Raises ModelError where no operation of the public API takes the sample."""
+    are open. All are parameters where the operation writes some: blocks of caches and of states. Raises
+    ModelError where no operation of the public API takes the sample."""
     rng = random.Random(seed)
     record, inputs = sample.record, []
     parameters = []
     for i, array in enumerate(sample.inputs):
         kind = dtypes.from_numpy(array.dtype)
-        if i and rng.random() < 0.7:
+        if i and rng.random() < 0.7 and record.role not in ("pages", "states"):
             inputs.append(Constant._of(np.asarray(array), kind, None, None).output(0))
             continue
         shape = [-1 if rng.random() < 0.3 else d for d in array.shape]

@@ -407,16 +407,19 @@ def test_the_loop_goes_on_while_a_body_is_read(rest, monkeypatch) -> None:
     large = images_of(f"[{count}, 1, 8, 8]", f"[{', '.join(['0.25'] * 64 * count)}]")
     nested = images_of("[3000, 200]", json.dumps([[1] * 200] * 3000))
 
-    async def all_at_once() -> tuple[int, list]:
+    async def all_at_once() -> list:
         tasks = [asyncio.ensure_future(rest.reply("POST", INFER, body)) for body in (large, nested, large)]
         answered = 0
-        while not all(task.done() for task in tasks):
+        while not all(task.done() for task in tasks) or answered < 10:
+            if all(task.done() for task in tasks):  # a fast CPU reads these before it answers ten
+                assert len(tasks) <= 6, f"{answered} small requests were answered beside 6 large ones"
+                tasks.append(asyncio.ensure_future(rest.reply("POST", INFER, large)))
             assert (await rest.reply("POST", INFER, good())).status == 200
             answered += 1
-        return answered, [task.result() for task in tasks]
+        return [task.result() for task in tasks]
 
-    answered, replies = asyncio.run(all_at_once())
-    assert answered >= 10 and [r.status for r in replies] == [200, 400, 200]
+    replies = asyncio.run(all_at_once())
+    assert [r.status for r in replies[:3]] == [200, 400, 200]
     assert json.loads(replies[0].body)["outputs"][0]["shape"] == [count, 10]
     assert max(pieces) <= 64 * 1024 + DEFAULT.digits
 
