@@ -88,8 +88,8 @@ def environment() -> dict[str, str]:
     """What fresh processes get: they write Python's bytecode in the first round, as an installation does.
     From sources alone, ovjit's import would take three times as long.
 
-    NumPy's OpenBLAS has one thread. Its others wait actively for 0.1 s after NumPy's import: that was up to half
-    of the CPU time of ovjit's compilation, and part of the import of OpenVINO. Neither package uses OpenBLAS."""
+    NumPy's OpenBLAS has one thread. Its others wait actively for 0.1 s after NumPy's import. That was up to
+    half of the CPU time of ovjit's compilation. Neither package uses OpenBLAS."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**kept, "OPENBLAS_NUM_THREADS": "1"}
 
