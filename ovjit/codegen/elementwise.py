@@ -100,12 +100,8 @@ def apply_twice(v, p, q, i, inputs, outputs, body):
             store[dtype](q[k] + (i + j * VL) * SIZE[dtype], w[k, j])
 
 
-class RowShare(NamedTuple):
-    """Elements of a row, how many rows there are, and how many of them a chunk takes."""
-
-    n: int
-    rows: int
-    per_chunk: int
+#: Elements of a row, how many rows there are, and how many of them a chunk takes.
+ROW_SHARE = Raw("n rows per_chunk")
 
 
 @inline
@@ -118,7 +114,7 @@ def move(p, q, x, y, a, by, inputs, outputs):
         q[k] += by * y[k, a]
 
 
-@kernel(of=Raw(RowShare))
+@kernel(of=ROW_SHARE)
 def elementwise(
     general, of, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims, inner, body, twice,
 ):  # fmt: skip

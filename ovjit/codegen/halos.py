@@ -7,11 +7,11 @@ each, as long as the halos that meet there.
 from __future__ import annotations
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.tensors import Raw, Share
+from ovjit.codegen.tensors import SHARE
 from ovjit.codegen.words import VL, Ptr, const, i32, placed, share, store, storem, u8
 
 
-@kernel(of=Raw(Share))
+@kernel(of=SHARE)
 def clear_gaps(whole: Ptr, y: Ptr, size, run, of):
     """Zero the gap in front of each row of `run` bytes, and the one behind the last; `size` bytes in all."""
     for item in share(of.items, of.per_chunk):

@@ -77,23 +77,24 @@ class Split(NamedTuple):
 
 class Raw:
     """Declares a structure whose fields are arguments under their own names, as those of kernels that state
-    strides and extents one by one. A kernel has one of a class."""
+    strides and extents one by one: `Raw("*table part rows")`, where a star marks an address. A class with
+    `_fields` may stand for the text."""
 
     def __init__(self, structure: Any):
         self.structure = structure
 
 
-class Share(NamedTuple):
-    """How many items there are, and how many of them a chunk takes."""
-
-    items: int
-    per_chunk: int
+#: How many items there are, and how many of them a chunk takes.
+SHARE = Raw("items per_chunk")
 
 
 def _arguments(parameter: str, what: Any) -> Iterator[tuple[str, tuple[str, bool]]]:
     """(field, (argument, whether it is an address)) of a structure."""
     raw = isinstance(what, Raw)
     structure = what.structure if raw else what
+    if isinstance(structure, str):
+        yield from ((word.lstrip("*"), (word.lstrip("*"), word[0] == "*")) for word in structure.split())
+        return
     for field in structure._fields:
         note = structure.__annotations__.get(field)
         is_address = getattr(note, "__forward_arg__", note) in ("Ptr", Ptr)

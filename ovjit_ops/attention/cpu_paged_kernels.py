@@ -16,84 +16,25 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import EXP, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
 
-
-class Scoring(NamedTuple):
-    """What scores are multiplied by, the window, the slopes of ALiBi, sinks, the distances of keys."""
-
-    scale: Ptr
-    window: Ptr
-    slopes: Ptr
-    sinks: Ptr
-    ramp: Ptr
-
-
-class Hidden(NamedTuple):
-    """Keys that queries do not see: pairs of new tokens and the begin of each sequence's, kinds of tokens,
-    the blocks that XAttention keeps, and the number of blocks along a side of its table."""
-
-    pairs: Ptr
-    pairs_at: Ptr
-    kinds: Ptr
-    kept: Ptr
-    side: int
-
-
-class Items(NamedTuple):
-    """Where in the table the number of items is, and where they begin."""
-
-    number_at: int
-    items_at: int
-
-
-class HeadShape(NamedTuple):
-    """Heads of keys, heads of queries that share one, elements of a key and of a value, tokens of a block."""
-
-    heads: int
-    group: int
-    size: int
-    wide: int
-    block: int
-
-
-class CacheSteps(NamedTuple):
-    """Bytes from block to block, head to head and token to token of both caches, and a group's values."""
-
-    k_block: int
-    k_head: int
-    k_row: int
-    v_block: int
-    v_head: int
-    v_row: int
-    v_group: int
-
-
-class RowMemory(NamedTuple):
-    """Where in scratch memory queries, scores, sums and unpacked blocks lie, and their rows are apart."""
-
-    q_step: int
-    s_step: int
-    o_step: int
-    u_step: int
-    s_at: int
-    o_at: int
-    m_at: int
-    l_at: int
-    u_at: int
-    c_at: int
-    less_at: int
-
-
-class ScoreMemory(NamedTuple):
-    """The same of one query's scores."""
-
-    q_step: int
-    u_step: int
-    u_at: int
-    s_at: int
+#: What scores are multiplied by, the window, the slopes of ALiBi, sinks, the distances of keys.
+SCORING = Raw("*scale *window *slopes *sinks *ramp")
+#: Keys that queries do not see: pairs of new tokens and the begin of each sequence's, kinds of tokens,
+#: the blocks that XAttention keeps, and the number of blocks along a side of its table.
+HIDDEN = Raw("*pairs *pairs_at *kinds *kept side")
+#: Where in the table the number of items is, and where they begin.
+ITEMS = Raw("number_at items_at")
+#: Heads of keys, heads of queries that share one, elements of a key and of a value, tokens of a block.
+HEAD_SHAPE = Raw("heads group size wide block")
+#: Bytes from block to block, head to head and token to token of both caches; and values of a group.
+STEPS = "k_block k_head k_row v_block v_head v_row"
+CACHE_STEPS = Raw(f"{STEPS} v_group")
+#: Where in scratch memory queries, scores, sums and unpacked blocks lie, and their rows are apart.
+ROW_MEMORY = Raw("q_step s_step o_step u_step s_at o_at m_at l_at u_at c_at less_at")
+#: The same of one query's scores.
+SCORE_MEMORY = Raw("q_step u_step u_at s_at")
 
 
 @inline
@@ -358,22 +299,27 @@ def weigh_row(
             storem[f32](o + j * 4, loadm[f32](o + j * 4, shape.wide - j) * shrink, shape.wide - j)
 
 
+#: Queries, results, both caches, the table of the plan, listed blocks, sums of parts and of queries.
+ROW_TENSORS = Raw("*q *y *keys *values *table *entries *partial *sums")
+#: Blocks that are taken at a time, bytes of a row of q and of y, and of a slot of sums for a head.
+ROW_STEPS = Raw("part q_row y_row slot_size")
+
+
 @kernel(
-    scoring=Raw(Scoring), hidden=Raw(Hidden), items=Raw(Items), shape=Raw(HeadShape), caches=Raw(CacheSteps),
-    memory=Raw(RowMemory),
+    tensors=ROW_TENSORS, scoring=SCORING, hidden=HIDDEN, items=ITEMS, shape=HEAD_SHAPE,
+    caches=CACHE_STEPS, memory=ROW_MEMORY, steps=ROW_STEPS,
 )  # fmt: skip
 def paged_rows(
-    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, partial: Ptr, sums: Ptr, scoring,
-    hidden, items, shape, caches, memory, part, q_row, y_row, slot_size, *, T, out, kind, vkind, sloped,
-    sinking, paired, typed, summed, sparse, tall, grouped,
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
+    paired, typed, summed, sparse, tall, grouped,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
     item = chunk // shape.heads
     head = chunk % shape.heads
-    if item >= ld[i64](table + items.number_at * 8):
+    if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    at = table + (items.items_at + item * 6) * 8
-    row = table + (8 + ld[i64](at) * 8) * 8
+    at = tensors.table + (items.items_at + item * 6) * 8
+    row = tensors.table + (8 + ld[i64](at) * 8) * 8
     first = ld[i64](at + 8)
     rows = ld[i64](at + 16)
     start = ld[i64](at + 24)
@@ -390,29 +336,29 @@ def paged_rows(
         behind = past + new
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        q + token * q_row + head * shape.group * shape.size * SIZE[T], scratch, memory.q_step, tall, rows,
-        shape.group, shape.size, q_row, factor, T,
+        tensors.q + token * steps.q_row + head * shape.group * shape.size * SIZE[T], scratch, memory.q_step,
+        tall, rows, shape.group, shape.size, steps.q_row, factor, T,
     )  # fmt: skip
     for m in range((count + tall - 1) // tall * tall):
         o = scratch + memory.o_at + m * memory.o_step
         for j in range(0, memory.o_step, VL * 4):
             store[f32](o + j, const[f32](0.0))
         sink = 0
-        if m < count and slot <= ld[i64](row + 32):  # it is counted in the first part alone
+        if m < count and slot <= ld[i64](row + 32):  # it is counted in the first steps.part alone
             sink = scoring.sinks + (head * shape.group + m % shape.group) * 4
         begin_row(m, sink, memory, sinking)
-    for b in range(start, stop, part):
-        many = min(part, stop - b)
+    for b in range(start, stop, steps.part):
+        many = min(steps.part, stop - b)
         columns = min(many * shape.block, behind - b * shape.block)
         t = scratch + memory.s_at
         for i in range(many):
-            index = ld[i32](entries + (entry + b + i) * 4) + 0
+            index = ld[i32](tensors.entries + (entry + b + i) * 4) + 0
             live = min(shape.block, columns - i * shape.block)
             if index < 0:
                 for m in range(count):
                     fill(t + m * memory.s_step, i * shape.block, i * shape.block + live, -inf)
             else:
-                k = keys + index * caches.k_block + head * caches.k_head
+                k = tensors.keys + index * caches.k_block + head * caches.k_head
                 to = t + i * shape.block * 4
                 score_block(k, to, count, live, shape, caches, memory, kind, tall)
         for m in range(count):
@@ -422,120 +368,136 @@ def paged_rows(
                 shape, memory, sloped, paired, typed, sparse,
             )  # fmt: skip
         for i in range(many):
-            index = ld[i32](entries + (entry + b + i) * 4) + 0
+            index = ld[i32](tensors.entries + (entry + b + i) * 4) + 0
             live = min(shape.block, columns - i * shape.block)
             if index >= 0:
-                v = values + index * caches.v_block + head * caches.v_head
+                v = tensors.values + index * caches.v_block + head * caches.v_head
                 w = t + i * shape.block * 4
                 add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall)
     for m in range(count):
         o = scratch + memory.o_at + m * memory.o_step
         if slot < 0:
-            finish_row(y, y_row, sums, token + m // shape.group, head, m, shape, memory, out, summed)
+            finish_row(
+                tensors.y,
+                steps.y_row,
+                tensors.sums,
+                token + m // shape.group,
+                head,
+                m,
+                shape,
+                memory,
+                out,
+                summed,
+            )
         else:
-            p = partial + (slot * shape.heads + head) * slot_size + m * (memory.o_step + 8)
+            p = tensors.partial + (slot * shape.heads + head) * steps.slot_size + m * (memory.o_step + 8)
             for j in range(0, shape.wide, VL):
                 storem[f32](p + j * 4, load[f32](o + j * 4), shape.wide - j)
             storem[f32](p + memory.o_step, splat[f32](scratch + memory.m_at + m * 4), 1)
             storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
 
 
-class MergedShape(NamedTuple):
-    """Heads of keys, heads of queries that share one, elements of a value."""
+#: Heads of keys, heads of queries that share one, elements of a value.
+MERGED_SHAPE = Raw("heads group wide")
+#: Results, the table of the plan, sums of parts and of queries.
+MERGED_TENSORS = Raw("*y *table *partial *sums")
+#: Bytes of a row of y, of a row of sums, and of a slot of them for a head.
+MERGED_STEPS = Raw("y_row o_step slot_size")
 
-    heads: int
-    group: int
-    wide: int
 
-
-@kernel(shape=Raw(MergedShape))
-def paged_merge(y: Ptr, table: Ptr, partial: Ptr, sums: Ptr, shape, y_row, o_step, slot_size, *, out, summed):
+@kernel(tensors=MERGED_TENSORS, shape=MERGED_SHAPE, steps=MERGED_STEPS)
+def paged_merge(tensors, shape, steps, *, out, summed):
     """y of sequences whose blocks were cut into parts: o = sum of o_i exp(m_i - m), l the same."""
-    row = table + (8 + chunk // shape.heads * 8) * 8
+    row = tensors.table + (8 + chunk // shape.heads * 8) * 8
     head = chunk % shape.heads
     parts = ld[i64](row + 40)
     slot = ld[i64](row + 32)
     token = ld[i64](row + 16)
     if parts > 1:
         for m in range(ld[i64](row + 8) * shape.group):
-            p = partial + (slot * shape.heads + head) * slot_size + m * (o_step + 8)
-            step = shape.heads * slot_size
+            p = tensors.partial + (slot * shape.heads + head) * steps.slot_size + m * (steps.o_step + 8)
+            step = shape.heads * steps.slot_size
             top = const[f32](-inf)
             for i in range(parts):
-                top = maximum(top, splat[f32](p + i * step + o_step))
+                top = maximum(top, splat[f32](p + i * step + steps.o_step))
             top = select(top == const[f32](-inf), const[f32](0.0), top)
             total = const[f32](0.0)
             for i in range(parts):
-                less = splat[f32](p + i * step + o_step) - top
+                less = splat[f32](p + i * step + steps.o_step) - top
                 weight = applied(EXP, less)
-                total = fma(weight, splat[f32](p + i * step + o_step + 4), total)
+                total = fma(weight, splat[f32](p + i * step + steps.o_step + 4), total)
             scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
             if summed:
                 to = (
-                    sums
+                    tensors.sums
                     + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
                 )
                 storem[f32](to, top, 1)
                 storem[f32](to + 4, scaled, 1)
             to = (
-                y + (token + m // shape.group) * y_row
+                tensors.y + (token + m // shape.group) * steps.y_row
                 + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
             )  # fmt: skip
             for j in range(0, shape.wide, VL):
                 acc = const[f32](0.0)
                 for i in range(parts):
-                    less = splat[f32](p + i * step + o_step) - top
+                    less = splat[f32](p + i * step + steps.o_step) - top
                     weight = applied(EXP, less)
                     acc = fma(weight, loadm[f32](p + i * step + j * 4, shape.wide - j), acc)
                 storem[out](to + j * SIZE[out], acc * scaled, shape.wide - j)
 
 
+#: Queries, cached keys, the table of the plan, listed blocks, sums of queries, how many queries count,
+#: and the weights of keys with their number.
+SCORE_TENSORS = Raw("*q *keys *table *entries *sums *recent *y *count")
+#: Sequences, entries of the lists of blocks, bytes of a row of q, and how many numbers `recent` has; one
+#: is of all sequences.
+SCORE_COUNTS = Raw("sequences listed q_row told")
+
+
 @kernel(
-    scoring=Raw(Scoring), hidden=Raw(Hidden), shape=Raw(HeadShape), caches=Raw(CacheSteps),
-    memory=Raw(ScoreMemory),
+    tensors=SCORE_TENSORS, scoring=SCORING, hidden=HIDDEN, shape=HEAD_SHAPE,
+    caches=CACHE_STEPS, memory=SCORE_MEMORY, counts=SCORE_COUNTS,
 )  # fmt: skip
 def paged_scores(
-    q: Ptr, keys: Ptr, table: Ptr, entries: Ptr, sums: Ptr, recent: Ptr, y: Ptr, count: Ptr, scoring,
-    hidden, shape, caches, memory, sequences, listed, q_row, told, *, T, kind, sloped, paired, typed,
-    sparse,
+    tensors, scoring, hidden, shape, caches, memory, counts, *, T, kind, sloped, paired, typed, sparse,
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
-    `recent` queries, of all where that is negative, of one where nothing is said. `told`: how many numbers
-    there are; one is of all sequences."""
+    `recent` queries, of all where that is negative, of one where nothing is said."""
     if chunk == 0:
-        st[i64](count, ld[i64](table + 32))
-    if chunk >= listed:
+        st[i64](tensors.count, ld[i64](tensors.table + 32))
+    if chunk >= counts.listed:
         return 0
     s = 0
-    for i in range(sequences):
-        entry = ld[i64](table + (8 + i * 8) * 8 + 24)
-        if entry <= chunk and chunk < entry + ld[i64](table + (8 + i * 8) * 8 + 56):
+    for i in range(counts.sequences):
+        entry = ld[i64](tensors.table + (8 + i * 8) * 8 + 24)
+        if entry <= chunk and chunk < entry + ld[i64](tensors.table + (8 + i * 8) * 8 + 56):
             s = i + 1
     if s == 0:
         return 0
     s -= 1
-    row = table + (8 + s * 8) * 8
+    row = tensors.table + (8 + s * 8) * 8
     past = ld[i64](row)
     new = ld[i64](row + 8)
     b = chunk - ld[i64](row + 24)
     live = min(shape.block, past + new - b * shape.block)
-    to = y + (ld[i64](row + 48) + b * shape.block) * 4
+    to = tensors.y + (ld[i64](row + 48) + b * shape.block) * 4
     fill(to, 0, live, 0.0)
     last = 1
-    if told == 1:
-        last = ld[i32](recent) + 0
-    if told > 1 and s < told:
-        last = ld[i32](recent + s * 4) + 0
+    if counts.told == 1:
+        last = ld[i32](tensors.recent) + 0
+    if counts.told > 1 and s < counts.told:
+        last = ld[i32](tensors.recent + s * 4) + 0
     if last < 0:
         last = new
     first = max(new - last, 0)
-    index = ld[i32](entries + chunk * 4) + 0
+    index = ld[i32](tensors.entries + chunk * 4) + 0
     seen = ld[i32](scoring.window) + 0
     factor = splat[f32](scoring.scale)
     if index < 0:
         return 0
     for head in range(shape.heads):
-        k = keys + index * caches.k_block + head * caches.k_head
+        k = tensors.keys + index * caches.k_block + head * caches.k_head
         if kind in TOP:
             unpack_block(
                 k, caches.k_row, scratch + memory.u_at, memory.u_step, 0, live, shape.size, 0, kind, True
@@ -544,8 +506,8 @@ def paged_scores(
             token = ld[i64](row + 16) + r
             for g in range(shape.group):
                 line = scratch + memory.s_at
-                place = q + token * q_row + (head * shape.group + g) * shape.size * SIZE[T]
-                scaled_rows(place, scratch, memory.q_step, 1, 1, 1, shape.size, q_row, factor, T)
+                place = tensors.q + token * counts.q_row + (head * shape.group + g) * shape.size * SIZE[T]
+                scaled_rows(place, scratch, memory.q_step, 1, 1, 1, shape.size, counts.q_row, factor, T)
                 if kind in TOP:
                     dots(
                         scratch, memory.q_step, scratch + memory.u_at, memory.u_step, line, 0, 1, live,
@@ -560,7 +522,7 @@ def paged_scores(
                     line, b * shape.block, live, past + r, past, new, seen, s, ld[i64](row + 16), hidden,
                     head * shape.group + g, paired, typed, sparse,
                 )  # fmt: skip
-                p = sums + ((token * shape.heads + head) * shape.group + g) * 8
+                p = tensors.sums + ((token * shape.heads + head) * shape.group + g) * 8
                 for j in range(0, live, VL):
                     less = loadm[f32](line + j * 4, live - j) - splat[f32](p)
                     weight = applied(EXP, less)

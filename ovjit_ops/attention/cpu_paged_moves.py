@@ -16,52 +16,20 @@ from ovjit.graph.paged_caches import TOP, kinds_of
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
-from ovjit.records import NamedTuple
+from ovjit_ops.attention.cpu_paged_kernels import STEPS
 from ovjit_ops.attention.cpu_paged_numbers import keep_range, quantize_block, unpack_block, unpack_token
 
-
-class MoveTables(NamedTuple):
-    """Where the blocks of sequences are listed, the moves [source, target], and where those of a sequence
-    begin."""
-
-    entries: Ptr
-    ends: Ptr
-    moves: Ptr
-    moves_at: Ptr
-
-
-class MoveCounts(NamedTuple):
-    """Sequences, ranges of moves, entries of the lists of blocks, numbers of moves, blocks of the smallest
-    cache, tokens of a block."""
-
-    sequences: int
-    ranges: int
-    listed: int
-    told: int
-    held: int
-    block: int
+#: Where the blocks of sequences are listed, the moves [source, target], and where those of a sequence
+#: begin.
+MOVE_TABLES = Raw("*entries *ends *moves *moves_at")
+#: Sequences, ranges of moves, entries of the lists of blocks, numbers of moves, blocks of the smallest
+#: cache, tokens of a block.
+MOVE_COUNTS = Raw("sequences ranges listed told held block")
+#: Sequences, elements of a key, tokens of a block.
+MOVED_SHAPE = Raw("sequences size block")
 
 
-class MovedShape(NamedTuple):
-    """Sequences, elements of a key, tokens of a block."""
-
-    sequences: int
-    size: int
-    block: int
-
-
-class MovedSteps(NamedTuple):
-    """Bytes from block to block, head to head and token to token of both caches."""
-
-    k_block: int
-    k_head: int
-    k_row: int
-    v_block: int
-    v_head: int
-    v_row: int
-
-
-@kernel(tables=Raw(MoveTables), counts=Raw(MoveCounts))
+@kernel(tables=MOVE_TABLES, counts=MOVE_COUNTS)
 def paged_moves_check(tables, done: Ptr, counts):
     """Refuses moves of tokens that lie in no block of their sequence."""
     if counts.sequences < 0:
@@ -98,7 +66,7 @@ def copy_bytes(p, to, size):
         storem[u8](to + j, loadm[u8](p + j, size - j), size - j)
 
 
-@kernel(tables=Raw(MoveTables), shape=Raw(MovedShape), steps=Raw(MovedSteps))
+@kernel(tables=MOVE_TABLES, shape=MOVED_SHAPE, steps=Raw(STEPS))
 def paged_moves(keys: Ptr, values: Ptr, tables, shape, steps, u_step, *, kind):
     """Tokens of one head to their new places."""
     for s in range(shape.sequences):

@@ -23,7 +23,6 @@ from ovjit.codegen.words import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
-from ovjit.records import NamedTuple
 
 #: Words of a sequence, a write, an item of attention; of what stands before all.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8
@@ -43,35 +42,16 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
     }  # fmt: skip
 
 
-class PlanCounts(NamedTuple):
-    """Sequences, new tokens, entries of the lists of blocks, blocks of the smallest cache."""
-
-    sequences: int
-    tokens: int
-    listed: int
-    held: int
-
-
-class PlanParts(NamedTuple):
-    """Tokens of a block, blocks of a part, rows of a prompt's item, and the new tokens up to which a sequence
-    is listed among the tokens."""
-
-    block: int
-    part: int
-    rows: int
-    few: int
+#: Sequences, new tokens, entries of the lists of blocks, blocks of the smallest cache.
+PLAN_COUNTS = Raw("sequences tokens listed held")
+#: Tokens of a block, blocks of a part, rows of a prompt's item, and the new tokens up to which a sequence
+#: is listed among the tokens.
+PLAN_PARTS = Raw("block part rows few")
+#: Where the lists begin, and the words of the table.
+PLAN_LISTS = Raw("writes_at few_at many_at words")
 
 
-class PlanLists(NamedTuple):
-    """Where the lists begin, and the words of the table."""
-
-    writes_at: int
-    few_at: int
-    many_at: int
-    words: int
-
-
-@kernel(counts=Raw(PlanCounts), cut=Raw(PlanParts), lists=Raw(PlanLists))
+@kernel(counts=PLAN_COUNTS, cut=PLAN_PARTS, lists=PLAN_LISTS)
 def paged_plan(
     past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, counts, cut, lists, *,
     writing, typed,

@@ -11,7 +11,6 @@ from __future__ import annotations
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
-from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_attention_kernels import soften
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
@@ -32,20 +31,9 @@ def opposite(q, q_row, k, k_row, stride, size, T):
     return spread[f32](hadd[f32](acc))
 
 
-class SparseSizes(NamedTuple):
-    """Sequences and thresholds; blocks of a row of marks; heads of queries, and how many share a key.
-
-    Elements of a key; bytes from token to token of queries and keys; where sums are in scratch memory."""
-
-    sequences: int
-    thresholds: int
-    side: int
-    queries: int
-    group: int
-    size: int
-    q_row: int
-    x_row: int
-    sums_at: int
+#: Sequences and thresholds; blocks of a row of marks; heads of queries, and how many share a key.
+#: Elements of a key; bytes from token to token of queries and keys; where sums are in scratch memory.
+SPARSE_SIZES = Raw("sequences thresholds side queries group size q_row x_row sums_at")
 
 
 @inline
@@ -67,7 +55,7 @@ def keep_largest(marks, sums, block, target):
             have += ld[f32](sums + best * 4)
 
 
-@kernel(sizes=Raw(SparseSizes))
+@kernel(sizes=SPARSE_SIZES)
 def paged_sparse(
     q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
     sizes, *, T,

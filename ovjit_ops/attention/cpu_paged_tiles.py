@@ -18,16 +18,15 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.tile import make_tile
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply
 from ovjit_ops.attention.cpu_paged_kernels import (
-    CacheSteps,
-    HeadShape,
-    Hidden,
-    Items,
-    Scoring,
+    CACHE_STEPS,
+    HEAD_SHAPE,
+    HIDDEN,
+    ITEMS,
+    SCORING,
     begin_row,
     finish_row,
     scaled_rows,
@@ -90,41 +89,31 @@ def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
     pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.wide, width)
 
 
-class TileMemory(NamedTuple):
-    """Where in scratch memory queries, scores, sums, unpacked blocks and panels of keys and values lie, and
-    their rows and panels are apart."""
-
-    q_at: int
-    q_step: int
-    s_step: int
-    o_step: int
-    u_step: int
-    s_at: int
-    o_at: int
-    m_at: int
-    l_at: int
-    u_at: int
-    kp_at: int
-    vp_at: int
-    vp_step: int
+#: Where in scratch memory queries, scores, sums, unpacked blocks and panels of keys and values lie, and
+#: their rows and panels are apart.
+TILE_MEMORY = Raw("q_at q_step s_step o_step u_step s_at o_at m_at l_at u_at kp_at vp_at vp_step")
+#: Queries, results, both caches, the table of the plan, listed blocks, sums of queries, and the zeros and
+#: ones that tiles add and multiply by.
+TILE_TENSORS = Raw("*q *y *keys *values *table *entries *sums *zeros *ones")
+#: Blocks that are taken at a time, and bytes of a row of q and of y.
+TILE_STEPS = Raw("some q_row y_row")
 
 
 @kernel(
-    scoring=Raw(Scoring), hidden=Raw(Hidden), items=Raw(Items), shape=Raw(HeadShape), caches=Raw(CacheSteps),
-    memory=Raw(TileMemory),
+    tensors=TILE_TENSORS, scoring=SCORING, hidden=HIDDEN, items=ITEMS,
+    shape=HEAD_SHAPE, caches=CACHE_STEPS, memory=TILE_MEMORY, steps=TILE_STEPS,
 )  # fmt: skip
 def paged_tiles(
-    q: Ptr, y: Ptr, keys: Ptr, values: Ptr, table: Ptr, entries: Ptr, sums: Ptr, zeros: Ptr, ones: Ptr,
-    scoring, hidden, items, shape, caches, memory, some, q_row, y_row, *, T, out, kind, vkind, sloped,
-    sinking, paired, typed, summed, sparse, heights, width, lanes,
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
+    paired, typed, summed, sparse, heights, width, lanes,
 ):  # fmt: skip
-    """Queries of an item with its blocks, `some` at a time: y."""
+    """Queries of an item with its blocks, some at a time: y."""
     item = chunk // shape.heads
     head = chunk % shape.heads
-    if item >= ld[i64](table + items.number_at * 8):
+    if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    at = table + (items.items_at + item * 6) * 8
-    row = table + (8 + ld[i64](at) * 8) * 8
+    at = tensors.table + (items.items_at + item * 6) * 8
+    row = tensors.table + (8 + ld[i64](at) * 8) * 8
     first = ld[i64](at + 8)
     rows = ld[i64](at + 16)
     start = ld[i64](at + 24)
@@ -140,41 +129,41 @@ def paged_tiles(
         behind = past + new
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        q + token * q_row + head * shape.group * shape.size * SIZE[T], scratch + memory.q_at, memory.q_step,
-        1, rows, shape.group, shape.size, q_row, factor, T,
+        tensors.q + token * steps.q_row + head * shape.group * shape.size * SIZE[T], scratch + memory.q_at,
+        memory.q_step, 1, rows, shape.group, shape.size, steps.q_row, factor, T,
     )  # fmt: skip
     for m in range(count):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
-    for b in range(start, stop, some):
-        many = min(some, stop - b)
+    for b in range(start, stop, steps.some):
+        many = min(steps.some, stop - b)
         columns = min(many * shape.block, behind - b * shape.block)
         for i in range(many):
-            index = ld[i32](entries + (entry + b + i) * 4) + 0
+            index = ld[i32](tensors.entries + (entry + b + i) * 4) + 0
             live = min(shape.block, columns - i * shape.block)
             if index >= 0:
-                k = keys + index * caches.k_block + head * caches.k_head
-                v = values + index * caches.v_block + head * caches.v_head
+                k = tensors.keys + index * caches.k_block + head * caches.k_head
+                v = tensors.values + index * caches.v_block + head * caches.v_head
                 pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width)
             else:
                 for c in range(0, shape.wide, width):
                     panel = scratch + memory.vp_at + c // width * memory.vp_step
                     fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
         fill_tables(
-            scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, zeros, 0, count,
-            heights[0],
+            scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
+            count, heights[0],
         )  # fmt: skip
         c = 0
         while c * width < columns:
             multiply(
                 scratch + memory.kp_at + c * shape.size * width * 4, shape.size, c * width,
-                columns - c * width, WHOLE, zeros, ones, False, count, heights, lanes,
+                columns - c * width, WHOLE, tensors.zeros, tensors.ones, False, count, heights, lanes,
             )  # fmt: skip
             c += 1
         for m in range(count):
             line = scratch + memory.s_at + m * memory.s_step
             for i in range(many):
-                if ld[i32](entries + (entry + b + i) * 4) < 0:
+                if ld[i32](tensors.entries + (entry + b + i) * 4) < 0:
                     fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
             weigh_row(
                 line, m, b, b > start, columns, past + first + m // shape.group, past, new, seen, ld[i64](at),
@@ -189,11 +178,22 @@ def paged_tiles(
         while c * width < shape.wide:
             multiply(
                 scratch + memory.vp_at + c * memory.vp_step, columns, c * width, shape.wide - c * width,
-                WHOLE, zeros, ones, False, count, heights, lanes,
+                WHOLE, tensors.zeros, tensors.ones, False, count, heights, lanes,
             )  # fmt: skip
             c += 1
     for m in range(count):
-        finish_row(y, y_row, sums, token + m // shape.group, head, m, shape, memory, out, summed)
+        finish_row(
+            tensors.y,
+            steps.y_row,
+            tensors.sums,
+            token + m // shape.group,
+            head,
+            m,
+            shape,
+            memory,
+            out,
+            summed,
+        )
 
 
 @functools.cache

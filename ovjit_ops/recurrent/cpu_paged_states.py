@@ -19,7 +19,6 @@ from ovjit.codegen.words import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
-from ovjit.records import NamedTuple
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
 EXP = body_of(approx.exp_f32)
@@ -29,17 +28,11 @@ STORED = ("f32", "f16", "bf16")
 CHANNELS = 256
 
 
-class Lists(NamedTuple):
-    """Where tokens, blocks and pasts of sequences are listed, and how often a state is kept."""
-
-    begins: Ptr
-    entries: Ptr
-    ends: Ptr
-    past: Ptr
-    interval: Ptr
+#: Where tokens, blocks and pasts of sequences are listed, and how often a state is kept.
+LISTS = Raw("*begins *entries *ends *past *interval")
 
 
-@kernel(lists=Raw(Lists))
+@kernel(lists=LISTS)
 def states_guard(lists, done: Ptr, sequences, tokens, listed, held, *, all_kept):
     """Refuses what leads outside of tokens or tables, and too few blocks: `all_kept`, for all states."""
     if ld[i32](lists.begins) != 0 or ld[i32](lists.ends) != 0:
@@ -89,15 +82,9 @@ def kept_in(lists, s, t, last):
     return found
 
 
-class StateShape(NamedTuple):
-    """Heads of values and how many share a key, elements of a value and of a key, bytes from row to row of a
-    state in scratch memory."""
-
-    heads: int
-    group: int
-    wide: int
-    size: int
-    row: int
+#: Heads of values and how many share a key, elements of a value and of a key, bytes from row to row of a
+#: state in scratch memory.
+STATE_SHAPE = Raw("heads group wide size row")
 
 
 @inline
@@ -155,11 +142,12 @@ def next_token(state, key, query, v, y, kept, learn, shape, delta):
                 storem[f32](y + (r + i) * 4, spread[f32](hadd[f32](acc[i])), 1)
 
 
-@kernel(lists=Raw(Lists), shape=Raw(StateShape))
-def paged_states(
-    q: Ptr, k: Ptr, v: Ptr, gate: Ptr, beta: Ptr, table: Ptr, y: Ptr, eps: Ptr, lists, shape, *,
-    delta, unit, T,
-):  # fmt: skip
+#: What a step of the recurrence reads and writes, and what lengths are at least.
+STATE_TENSORS = Raw("*q *k *v *gate *beta *table *y *eps")
+
+
+@kernel(tensors=STATE_TENSORS, lists=LISTS, shape=STATE_SHAPE)
+def paged_states(tensors, lists, shape, *, delta, unit, T):
     """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta`,
     the change is beta (v - kept s k) and kept is exp(gate). Without it, the change is beta v and kept is
     exp(gate beta). `T`: the table's element type."""
@@ -178,69 +166,74 @@ def paged_states(
     for r in range(shape.wide + 4):
         fill(state + r * shape.row, 0, shape.row // 4, 0.0)
     copy_state(
-        table + (source * shape.heads + h) * block, shape.size * SIZE[T], state, shape.row, shape.wide,
-        shape.size, T, "f32",
+        tensors.table + (source * shape.heads + h) * block, shape.size * SIZE[T], state, shape.row,
+        shape.wide, shape.size, T, "f32",
     )  # fmt: skip
     factor = const[f32](1.0)
     if delta:
         factor = factor / sqrt(cast[f32](spread[i32](shape.size)))
     for t in range(first, behind):
         own = (t * few + h // shape.group) * shape.size * 4
-        unit_row(q + own, query, shape.size, eps, factor, unit)
-        unit_row(k + own, key, shape.size, eps + 4, const[f32](1.0), unit)
-        learn = splat[f32](beta + (t * shape.heads + h) * 4)
+        unit_row(tensors.q + own, query, shape.size, tensors.eps, factor, unit)
+        unit_row(tensors.k + own, key, shape.size, tensors.eps + 4, const[f32](1.0), unit)
+        learn = splat[f32](tensors.beta + (t * shape.heads + h) * 4)
         if delta:
-            kept = applied(EXP, splat[f32](gate + (t * shape.heads + h) * 4))
+            kept = applied(EXP, splat[f32](tensors.gate + (t * shape.heads + h) * 4))
         else:
-            kept = applied(EXP, splat[f32](gate + h * 4) * learn)
+            kept = applied(EXP, splat[f32](tensors.gate + h * 4) * learn)
         out = (t * shape.heads + h) * shape.wide * 4
-        next_token(state, key, query, v + out, y + out, kept, learn, shape, delta)
+        next_token(state, key, query, tensors.v + out, tensors.y + out, kept, learn, shape, delta)
         to = kept_in(lists, s, t, 1 if delta else 0)
         if to >= 0:
             copy_state(
-                state, shape.row, table + (to * shape.heads + h) * block, shape.size * SIZE[T], shape.wide,
-                shape.size, "f32", T,
+                state, shape.row, tensors.table + (to * shape.heads + h) * block, shape.size * SIZE[T],
+                shape.wide, shape.size, "f32", T,
             )  # fmt: skip
 
 
-@kernel(lists=Raw(Lists))
-def paged_windows(
-    x: Ptr, table: Ptr, weights: Ptr, bias: Ptr, y: Ptr, lists, channels, taps, parts, added, each, lanes, *,
-    T,
-):  # fmt: skip
-    """The last `taps` tokens of some channels, weighted. `added`: how many elements the bias has; T: elements
-    of the table."""
-    s = chunk // parts
-    start = chunk % parts * each
+#: New tokens, the table of last ones, weights of taps, bias, results.
+WINDOW_TENSORS = Raw("*x *table *weights *bias *y")
+#: Channels, taps, chunks of a sequence, elements of the bias, channels of a chunk, and of a row of
+#: scratch memory.
+WINDOW_SHAPE = Raw("channels taps parts added each lanes")
+
+
+@kernel(tensors=WINDOW_TENSORS, lists=LISTS, shape=WINDOW_SHAPE)
+def paged_windows(tensors, lists, shape, *, T):
+    """The last `shape.taps` tokens of some channels, weighted. T: elements of the table."""
+    s = chunk // shape.parts
+    start = chunk % shape.parts * shape.each
     first = ld[i32](lists.begins + s * 4) + 0
     behind = ld[i32](lists.begins + s * 4 + 4) + 0
     if behind <= first:
         return 0
     source = ld[i32](lists.entries + (ld[i32](lists.ends + s * 4) + 0) * 4) + 0
-    row = lanes * 4
-    for c in range(start, min(start + each, channels), VL):
-        left = min(start + each, channels) - c
-        for i in range(taps):
-            at = (source * channels + c) * taps + i
-            store[f32](scratch + i * row, gather[T](table + at * SIZE[T], taps * SIZE[T], left))
-            number = gather[f32](weights + (c * taps + i) * 4, taps * 4, left)
-            store[f32](scratch + (taps + i) * row, number)
+    row = shape.lanes * 4
+    for c in range(start, min(start + shape.each, shape.channels), VL):
+        left = min(start + shape.each, shape.channels) - c
+        for i in range(shape.taps):
+            at = (source * shape.channels + c) * shape.taps + i
+            store[f32](scratch + i * row, gather[T](tensors.table + at * SIZE[T], shape.taps * SIZE[T], left))
+            number = gather[f32](tensors.weights + (c * shape.taps + i) * 4, shape.taps * 4, left)
+            store[f32](scratch + (shape.taps + i) * row, number)
         for t in range(first, behind):
             acc = const[f32](0.0)
-            if added > 0:
-                acc = loadm[f32](bias + c * 4, left)
-            for i in range(taps):
-                number = loadm[f32](x + (t * channels + c) * 4, left)
-                if i < taps - 1:
+            if shape.added > 0:
+                acc = loadm[f32](tensors.bias + c * 4, left)
+            for i in range(shape.taps):
+                number = loadm[f32](tensors.x + (t * shape.channels + c) * 4, left)
+                if i < shape.taps - 1:
                     number = load[f32](scratch + (i + 1) * row)
                 store[f32](scratch + i * row, number)
-                acc = fma(number, load[f32](scratch + (taps + i) * row), acc)
-            storem[f32](y + (t * channels + c) * 4, acc, left)
+                acc = fma(number, load[f32](scratch + (shape.taps + i) * row), acc)
+            storem[f32](tensors.y + (t * shape.channels + c) * 4, acc, left)
             to = kept_in(lists, s, t, 1)
             if to >= 0:
-                for i in range(taps):
-                    at = (to * channels + c) * taps + i
-                    scatter[T](table + at * SIZE[T], taps * SIZE[T], load[f32](scratch + i * row), left)
+                for i in range(shape.taps):
+                    at = (to * shape.channels + c) * shape.taps + i
+                    scatter[T](
+                        tensors.table + at * SIZE[T], shape.taps * SIZE[T], load[f32](scratch + i * row), left
+                    )
 
 
 def _lists(planner: Planner, inputs: Any) -> tuple[dict[str, Any], list[Any]]:

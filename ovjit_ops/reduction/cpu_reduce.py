@@ -24,7 +24,7 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import DIMS, inline, kernel, spaced
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Raw, Share
+from ovjit.codegen.tensors import SHARE, Raw
 from ovjit.codegen.trace import WIDENED
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
@@ -252,24 +252,17 @@ def finished(acc, total, number, R, made_in, how):
     return wide(made, R, made_in)
 
 
-class Reduced(NamedTuple):
-    """Numbers of an output, of a run, and along the other reduced axes; parts, numbers of a part, and bytes
-    between parts of y."""
-
-    total: int
-    run: int
-    r0: int
-    r1: int
-    r2: int
-    parts: int
-    per: int
-    y_part: int
+#: Numbers of an output, of a run, and along the other reduced axes; parts, numbers of a part, and bytes
+#: between parts of y.
+REDUCED = Raw("total run r0 r1 r2 parts per y_part")
+#: Where y is; the extent and the bytes between elements of its contiguous dimension, bytes between elements
+#: of the other kept ones, and the extents of the last two of these.
+KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 
 
-@kernel(reduced=Raw(Reduced), of=Raw(Share))
+@kernel(to=KEPT, reduced=REDUCED, of=SHARE)
 def reduce_kept(
-    y: Ptr, n, y_inner, y_0, y_1, y_2, d1, d2, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out,
-    how, long, inputs, front, operands, body,
+    to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, inputs, front, operands, body,
 ):  # fmt: skip
     """The contiguous dimension is kept: an item is WIDE vectors of outputs, of which `run` rows are combined,
     `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 .. r2. T, R, out:
@@ -281,7 +274,7 @@ def reduce_kept(
     acc, at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    blocks = (n + WIDE * VL - 1) // (WIDE * VL)
+    blocks = (to.n + WIDE * VL - 1) // (WIDE * VL)
     # in scratch memory: what is combined, sums of BLOCK numbers, sums of BLOCK of these
     bank = WIDE * VL * SIZE[M]
     made = scratch + bank
@@ -290,10 +283,10 @@ def reduce_kept(
         row = udiv(item, blocks)
         part = urem(row, reduced.parts)
         row = udiv(row, reduced.parts)
-        find_row(at, row, d1, d2)
+        find_row(at, row, to.d1, to.d2)
         find(p, at, x, inputs)
         find(g, at, e, operands)
-        target = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2 + part * reduced.y_part
+        target = to.y + at[0] * to.y_0 + at[1] * to.y_1 + at[2] * to.y_2 + part * reduced.y_part
         begin = part * reduced.per
         end = min(begin + reduced.per, reduced.run)
         for u in static_range(WIDE):
@@ -314,8 +307,10 @@ def reduce_kept(
                             ones(v, q, inputs, "s", 0)
                             fetch(q, x, inputs, front)
                             for u in static_range(WIDE):
-                                if (not front.lines and SIZE[T] > 2) or i + u * VL < n:
-                                    some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
+                                if (not front.lines and SIZE[T] > 2) or i + u * VL < to.n:
+                                    some = element(
+                                        v, q, u * VL, to.n - i - u * VL, False, inputs, front, T, R
+                                    )
                                     acc[u] = taken(acc[u], some, how)
                             step_on(q, x, inputs)
                         if long:
@@ -335,19 +330,23 @@ def reduce_kept(
         for u in static_range(WIDE):
             store[M](scratch + u * VL * SIZE[M], acc[u])
         place = scratch
-        for j in range(i, min(i + WIDE * VL, n), VL):
+        for j in range(i, min(i + WIDE * VL, to.n), VL):
             whole = load[M](place)
             if long and sums > 0:
                 whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
             whole = finished(whole, reduced.total, number, R, body.inputs[0], how)
-            put(target, y_inner, whole, j, n, w, g, e, operands, body, out, "inner")
+            put(target, to.y_inner, whole, j, to.n, w, g, e, operands, body, out, "inner")
             place += VL * SIZE[M]
 
 
-@kernel(reduced=Raw(Reduced), of=Raw(Share))
+#: The same of outputs whose elements are rows' results.
+ROWS = Raw("*y y_0 y_1 y_2 d1 d2")
+
+
+@kernel(to=ROWS, reduced=REDUCED, of=SHARE)
 def reduce_rows(
-    y: Ptr, y_0, y_1, y_2, d1, d2, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long,
-    parted, inputs, front, operands, body,
+    to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, parted, inputs, front, operands,
+    body,
 ):  # fmt: skip
     """The contiguous dimension is reduced: an item is one output, of `run` adjacent elements, or of `per` of
     them where a row is `parted`. What rows that follow one another give is in scratch memory until it is WIDE
@@ -357,13 +356,13 @@ def reduce_rows(
     at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    find_row(at, 0, d1, d2)
+    find_row(at, 0, to.d1, to.d2)
     find(g, at, e, operands)
     block = BLOCK * VL
     begin = 0
     end = reduced.run
     count = 0
-    home = y
+    home = to.y
     last = min(chunk * of.per_chunk + of.per_chunk, of.items) - 1
     for item in share(of.items, of.per_chunk):
         row = item
@@ -372,10 +371,10 @@ def reduce_rows(
             row = udiv(item, reduced.parts)
             begin = part * reduced.per
             end = min(begin + reduced.per, reduced.run)
-        find_row(at, row, d1, d2)
+        find_row(at, row, to.d1, to.d2)
         find(p, at, x, inputs)
         if count == 0:
-            home = y + at[0] * y_0 + at[1] * y_1 + at[2] * y_2
+            home = to.y + at[0] * to.y_0 + at[1] * to.y_1 + at[2] * to.y_2
             if parted:
                 home += part * reduced.y_part
             find(g, at, e, operands)
@@ -413,11 +412,11 @@ def reduce_rows(
         acc = across(acc, how.combine, R)
         storem[M](scratch + count * SIZE[M], acc, 1)
         count += 1
-        if parted or count == WIDE * VL or at[2] == d2 - 1 or item == last:
+        if parted or count == WIDE * VL or at[2] == to.d2 - 1 or item == last:
             for i in range(0, count, VL):
                 held = loadm[M](scratch + i * SIZE[M], count - i)
                 held = finished(held, reduced.total, number, R, body.inputs[0], how)
-                put(home, y_2, held, i, count, w, g, e, operands, body, out, 2)
+                put(home, to.y_2, held, i, count, w, g, e, operands, body, out, 2)
             count = 0
 
 
