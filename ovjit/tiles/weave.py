@@ -73,7 +73,8 @@ def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
         call(source.ctypes.data, place.ctypes.data, len(source), rows.itemsize)
 
 
-def _module() -> Any:
+def steps() -> Any:
+    """The module with the functions."""
     from ovjit.tiles import weave_steps
 
     return weave_steps
@@ -91,7 +92,7 @@ def kernel(size: int) -> Kernel:
 
         return weaving.intrinsics(isa) | {"transpose": make_transpose(isa, ELEMENTS[size])}
 
-    return routines(f"weave_{size}", ("weave",), _module, intrinsics, f"weave {size}")
+    return routines(f"weave_{size}", ("weave",), steps, intrinsics, f"weave {size}")
 
 
 @functools.cache
@@ -104,7 +105,7 @@ def rounding_kernel() -> Kernel:
 
         return weaving.intrinsics(isa)
 
-    return routines("round_rows", ("round_rows",), _module, intrinsics, "round rows")
+    return routines("round_rows", ("round_rows",), steps, intrinsics, "round rows")
 
 
 def kernels(isa: Target) -> tuple[Kernel, ...]:
@@ -115,15 +116,16 @@ def kernels(isa: Target) -> tuple[Kernel, ...]:
 @functools.cache
 def function(size: int) -> Callable[[int, int, int, int], int]:
     """The native function for words of `size` bytes."""
-    return _native(kernel(size))
+    return native(kernel(size))
 
 
 @functools.cache
 def _rounding() -> Callable[[int, int, int, int], int]:
-    return _native(rounding_kernel())
+    return native(rounding_kernel())
 
 
-def _native(made: Kernel) -> Callable[[int, int, int, int], int]:
+def native(made: Kernel) -> Callable[[int, int, int, int], int]:
+    """The first function of a kernel, compiled for this machine."""
     from ovjit.codegen.cpu.objects import function as callable_at
     from ovjit.codegen.loading import addresses
 

@@ -9,6 +9,7 @@ transpose = Word("transpose")
 flip_bits, spread_nibbles, flush_tiny = Word("flip_bits"), Word("spread_nibbles"), Word("flush_tiny")
 flush_halves, turn_bytes, turn_pairs = Word("flush_halves"), Word("turn_bytes"), Word("turn_pairs")
 round_f32, round_f16 = Word("round_f32"), Word("round_f16")
+filter_planes = Word("filter_planes")
 
 #: What is done to words once they are in their place. BYTES and PAIRS spread them first.
 AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
@@ -64,4 +65,22 @@ def round_rows(x, y, count, size):
         round_f32(x, y, count)
     else:
         round_f16(x, y, count)
+    return 0
+
+
+@routine
+def transform_filters(x, y, sizes, unused):
+    """y[plane][channel][b] = the planes of G w G' of filters w = x[channel][tap][b] in f32.
+
+    `sizes`: channels, outputs of a panel, bytes from plane to plane.
+    """
+    channels = ld(sizes, 0)
+    line = ld(sizes, 1) * 4
+    plane = ld(sizes, 2)
+    p = x
+    q = y
+    for _channel in range(channels):
+        filter_planes(p, q, line, plane)
+        p += 9 * line
+        q += line
     return 0

@@ -3,9 +3,20 @@ that has the plan already."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
+from ovjit.codegen.cpu.formats import WORD
+from ovjit.codegen.cpu.targets import Target
+from ovjit.errors import OvjitError
 from ovjit.graph.dtypes import flush_subnormals, numpy_dtype
+from ovjit.tiles import weave
+
+if TYPE_CHECKING:
+    from ovjit.codegen.kernel import Kernel
 
 MATRICES: dict[int, dict[str, list[list[float]]]] = {
     2: {
@@ -28,8 +39,7 @@ MATRICES: dict[int, dict[str, list[list[float]]]] = {
 
 #: Planes of integers have two fractional bits: 2G is whole.
 WHOLE_BITS = 2
-#: Channels of filters that are transformed at once: more do not stay in the second-level cache, and take five
-#: times as long.
+#: Channels of filters that NumPy transforms at once: what stays in the second-level cache.
 _FILLED = 32
 
 
@@ -41,19 +51,64 @@ def fill_planes(
 
     Source [O, C, 3, 3]. Elements have the type `kind`, `group` of them in a word, with zeros for subnormal
     ones. Integers are multiplied by four."""
-    g = np.array(MATRICES[m]["G"]) * (2 if kind == "i16" else 1)
-    out = memory.view(numpy_dtype(kind)).reshape(len(g), len(g), -1)
-    n, (outs, channels) = len(g), source.shape[:2]
+    planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
+    outs, channels = source.shape[:2]
+    native = kind == "f32" and source.dtype == np.float32 and source.nbytes >= weave.WORTH
+    native = native and weave.weaves(WORD, width) and weave.weaves(WORD, last)
     for first in range(0, outs, width):
         some = source[first : first + width]
         wide = width if len(some) == width else last
-        for c in range(0, channels, _FILLED):
-            part = some[:, c : c + _FILLED]
-            depth = part.shape[1]
-            panel = np.zeros((3, 3, depth, wide))
-            panel[..., : len(part)] = part.transpose(2, 3, 1, 0)
-            half = (g @ panel.reshape(3, -1)).reshape(n, 3, -1)
-            whole = (g @ half).reshape(n, n, depth // group, group, wide)
-            at = channels * first + c * wide
-            out[..., at : at + depth * wide] = whole.swapaxes(-1, -2).reshape(n, n, -1)
-    flush_subnormals(out)
+        part = planes[:, channels * first :][:, : channels * wide]
+        if native:
+            _transform(some.reshape(len(some), -1), part, wide, m)
+        else:
+            _fill_by_numpy(part, some, m, group, wide)
+    if not native:
+        flush_subnormals(planes)
+
+
+def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, width: int) -> None:
+    """One panel of each plane [(m + 2)^2, C * width], of any type."""
+    g = np.array(MATRICES[m]["G"]) * (2 if planes.dtype == np.int16 else 1)
+    n = len(g)
+    for c in range(0, filters.shape[1], _FILLED):
+        part = filters[:, c : c + _FILLED]
+        depth = part.shape[1]
+        panel = np.zeros((3, 3, depth, width))
+        panel[..., : len(part)] = part.transpose(2, 3, 1, 0)
+        half = np.einsum("ij,jkx->ikx", g, panel.reshape(3, 3, -1))
+        whole = np.einsum("ij,kjx->kix", g, half).reshape(n * n, depth // group, group, width)
+        planes[:, c * width : (c + depth) * width] = whole.swapaxes(-1, -2).reshape(n * n, -1)
+
+
+def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:
+    """Write the panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width]: G w G' in f32 of
+    the filters w [outputs, channels * 9]. Subnormals, and outputs that there are none of, are zeros."""
+    count, channels = (m + 2) ** 2, filters.shape[1] // 9
+    if planes.dtype != np.float32 or planes.shape != (count, channels * width) or planes.strides[1] != WORD:
+        raise OvjitError(f"internal error: no planes of {planes.shape} of filters of {filters.shape}")
+    rows = np.zeros((width, channels * 9), np.float32) if len(filters) < width else filters
+    if rows is not filters:
+        rows[: len(filters)] = filters
+    panel = np.empty(rows.size, np.float32)
+    weave.weave(np.ascontiguousarray(rows).view(np.uint8), panel, width, WORD)
+    sizes = np.array((channels, width, planes.strides[0]), np.int64)
+    _transforming(m)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
+
+
+@functools.cache
+def filter_kernel(m: int) -> Kernel:
+    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3)."""
+    from ovjit.codegen.routines import routines
+
+    def intrinsics(isa: Target) -> dict[str, Any]:
+        from ovjit.codegen.cpu import weaving
+
+        return weaving.filter_planes(isa, MATRICES[m]["G"])
+
+    return routines(f"filters_{m}x{m}", ("transform_filters",), weave.steps, intrinsics, f"filters {m}")
+
+
+@functools.cache
+def _transforming(m: int) -> Callable[[int, int, int, int], int]:
+    return weave.native(filter_kernel(m))

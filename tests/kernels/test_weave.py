@@ -14,7 +14,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.errors import OvjitError
 from ovjit.graph.dtypes import flush_subnormals
 from ovjit.planning.constants import in_threads
-from ovjit.tiles import weave
+from ovjit.tiles import weave, winograd
 from ovjit.tiles.pack import tile_width
 
 SEED = 20261123
@@ -49,6 +49,26 @@ def test_what_is_done_to_words() -> None:
     plain = np.ascontiguousarray(rows.view(np.float32).T)
     assert flush_subnormals(plain)
     np.testing.assert_array_equal(made, plain.view(np.uint32), err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("m", winograd.MATRICES)
+@pytest.mark.parametrize("outs, channels", [(WIDTH, 256), (2 * WIDTH + 1, 240), (3, 5)])
+def test_transformed_filters(m: int, outs: int, channels: int) -> None:
+    rng = np.random.default_rng([SEED, m, outs, channels])
+    filters = rng.standard_normal((outs, channels, 3, 3)).astype(np.float32)
+    filters[1, 1] = 1e-41
+    rest = -(-(outs % WIDTH) // host_target().lanes) * host_target().lanes
+    made = np.full(((m + 2) ** 2, channels * (outs // WIDTH * WIDTH + rest)), 7, np.float32)
+    winograd.fill_planes(made, filters, m, "f32", 1, WIDTH, rest)
+    g = np.array(winograd.MATRICES[m]["G"])
+    want = np.einsum("ij,ocjk,lk->ilco", g, filters.astype(np.float64), g).reshape(len(made), channels, outs)
+    for first in range(0, outs, WIDTH):
+        wide = WIDTH if first + WIDTH <= outs else rest
+        panel = made[:, channels * first :][:, : channels * wide].reshape(len(made), channels, wide)
+        padded = np.zeros(panel.shape)
+        padded[..., : outs - first] = want[..., first : first + WIDTH]
+        padded[abs(padded) < 1.2e-38] = 0
+        np.testing.assert_allclose(panel, padded, rtol=1e-7, atol=1e-14, err_msg=f"seed {SEED}")
 
 
 def test_bytes_and_pairs_of_four_words() -> None:

@@ -8,13 +8,16 @@
     turn_pairs(place, size)           four words of two pairs become their first pairs and their second ones
     round_f32(place, target, count)   bf16 of so many f32, to nearest even, without subnormals
     round_f16(place, target, count)   likewise, of f16
+    filter_planes(place, target, line, plane)
+                                      G w G' of 3 x 3 filters, a line of `line` bytes for each tap, into lines
+                                      of planes `plane` bytes apart: sums in f64, rounded once
 
 `size` is in bytes, a multiple of a vector's; `count` is one of a vector's lanes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.ir as ir
@@ -110,6 +113,42 @@ def _rounding(lanes: int, elem: str) -> Callable[..., None]:
         _steps(b, count, lanes, body)
 
     return emit
+
+
+def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> Any:
+    """The sum of values times the factors of a row of a matrix."""
+    total = None
+    for factor, value in zip(row, values, strict=True):
+        if not factor:
+            continue
+        lanes = value.type.count
+        one = value if factor == 1 else b.fmul(value, ir.Constant(value.type, [float(factor)] * lanes))
+        total = one if total is None else b.fadd(total, one)
+    return total
+
+
+def filter_planes(isa: Target, matrix: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """What transforms filters by a matrix G."""
+    lanes, i = isa.lanes, types.int64
+    given, wide, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
+
+    def emit(b: ir.IRBuilder, place: Any, target: Any, line: Any, plane: Any) -> None:
+        def body(at: Any) -> None:
+            source, taps, to = b.add(place, at), [], b.add(target, at)
+            for _ in range(9):
+                taps.append(b.fpext(b.load(pointer(b, source, given), align=4), wide))
+                source = b.add(source, line)
+            columns = [[_combined(b, row, taps[column::3]) for row in matrix] for column in range(3)]
+            for values in zip(*columns, strict=True):
+                for row in matrix:
+                    word = b.bitcast(b.fptrunc(_combined(b, row, values), given), bits)
+                    made = _without_tiny(b, word, lanes, 0x7F800000, 0x80000000)
+                    b.store(made, pointer(b, to, bits), align=4)
+                    to = b.add(to, plane)
+
+        _steps(b, line, 4 * lanes, body)
+
+    return {"filter_planes": make("filter_planes", signature(types.void, i, i, i, i), emit)}
 
 
 def intrinsics(isa: Target) -> dict[str, Any]:
