@@ -59,12 +59,10 @@ def _given(add: Callable[..., object]) -> None:
     add("-iop", "--input_output_precision", default="", help='"input:f16,output:u8"')
     add("--mean_values", default="", metavar="[R,G,B]", help="subtracted from inputs: [..] or name[..]")
     add("--scale_values", default="", metavar="[R,G,B]", help="inputs are divided by these")
-    add(
+    _switch(
+        add,
         "-inference_only",
         "--inference_only",
-        type=yes,
-        nargs="?",
-        const=True,
         default=None,
         help="False: give the inputs to every inference; default: True with one set of data",
     )
@@ -126,24 +124,8 @@ def _subjects(add: Callable[..., object]) -> None:
 
 def _told(add: Callable[..., object]) -> None:
     """What is told, and where it is written."""
-    add(
-        "-pc",
-        "--perf_counts",
-        type=yes,
-        nargs="?",
-        const=True,
-        default=False,
-        help="print the times of all steps of each subject",
-    )
-    add(
-        "-pcseq",
-        "--pcseq",
-        type=yes,
-        nargs="?",
-        const=True,
-        default=False,
-        help="latencies for each shape of -data_shape",
-    )
+    _switch(add, "-pc", "--perf_counts", help="print the times of all steps of each subject")
+    _switch(add, "-pcseq", "--pcseq", help="latencies for each shape of -data_shape")
     add(
         "-pcsort",
         "--perf_counts_sort",
@@ -158,15 +140,7 @@ def _told(add: Callable[..., object]) -> None:
         help="write benchmark_report.csv, and the times of steps",
     )
     add("-report_folder", "--report_folder", type=Path, default=Path(), help="where reports are written")
-    add(
-        "-json_stats",
-        "--json_stats",
-        type=yes,
-        nargs="?",
-        const=True,
-        default=False,
-        help="reports as JSON and not as CSV",
-    )
+    _switch(add, "-json_stats", "--json_stats", help="reports as JSON and not as CSV")
     add(
         "-lp",
         "-latency_percentile",
@@ -192,6 +166,11 @@ def _told(add: Callable[..., object]) -> None:
         type=Path,
         help="write one page with histograms there (needs matplotlib: pip install 'ovjit[cli]')",
     )
+
+
+def _switch(add: Callable[..., object], *names: str, help: str, default: bool | None = False) -> None:
+    """An option whose value may be left out."""
+    add(*names, type=yes, nargs="?", const=True, default=default, help=help)
 
 
 def positive(text: str) -> int:

@@ -6,7 +6,7 @@ windows, and whether a tensor is a model's input or computed. Weights are zeros.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -276,6 +276,34 @@ def _decoders() -> Iterator[Any]:
         yield _decoder(stored, True, True)
 
 
+def _causal_mask(ids: Any, given: Any) -> Any:
+    """[batch, 1, new tokens, all tokens]: 0 where a token sees another, a large negative number elsewhere."""
+    zero = np.int64(0)
+    new, whole = (o.gather(o.shape_of(v, "i64"), np.int64(1), zero) for v in (ids, given))
+    columns, rows = (o.range(first, whole, np.int64(1), "i64") for first in (zero, o.subtract(whole, new)))
+    seen = o.less_equal(o.unsqueeze(columns, np.array([0])), o.unsqueeze(rows, np.array([1])))
+    shown = o.unsqueeze(o.convert(given, "boolean"), np.array([1, 2]))
+    both = o.logical_and(o.unsqueeze(seen, np.array([0, 1])), shown)
+    return o.select(both, np.float32(0), np.float32(-65504))
+
+
+def _rotation(places: Any, size: int) -> Callable[[Any], Any]:
+    """What turns queries and keys of `size` elements by their positions."""
+    real = o.unsqueeze(o.convert(places, "f32"), np.array([1]))
+    angles = o.matmul(zeros(1, size // 2, 1), real, False, False)
+    angles = o.transpose(angles, np.array([0, 2, 1]))
+    angles = o.unsqueeze(o.concat([angles, angles], -1), np.array([1]))
+    cosine, sine = o.cos(angles), o.sin(angles)
+
+    def turned(x: Any) -> Any:
+        ends = np.array([0]), np.array([size // 2]), np.array([np.iinfo(np.int64).max])
+        low, high = (o.slice(x, ends[i], ends[i + 1], np.array([1]), np.array([3])) for i in (0, 1))
+        half = o.concat([o.multiply(high, np.float32(-1)), low], -1)
+        return o.add(o.multiply(x, cosine), o.multiply(half, sine))
+
+    return turned
+
+
 def _decoder(stored: str, turns: bool, half: bool = False) -> Any:
     """`turns`: positions turn queries and keys, four of which share a key; RMS norms and a gate. Otherwise
     positions are a table, and the words' table makes the logits too. `half`: that is in f16."""
@@ -314,24 +342,8 @@ def _decoder(stored: str, turns: bool, half: bool = False) -> Any:
         sinks.append(o.assign(joined, name))
         return joined
 
-    new, whole = (o.gather(o.shape_of(v, "i64"), np.int64(1), zero) for v in (ids, given))
-    columns, rows = (o.range(first, whole, np.int64(1), "i64") for first in (zero, o.subtract(whole, new)))
-    seen = o.less_equal(o.unsqueeze(columns, np.array([0])), o.unsqueeze(rows, np.array([1])))
-    shown = o.unsqueeze(o.convert(given, "boolean"), np.array([1, 2]))
-    both = o.logical_and(o.unsqueeze(seen, np.array([0, 1])), shown)
-    mask = o.select(both, np.float32(0), np.float32(-65504))
-
-    real = o.unsqueeze(o.convert(places, "f32"), np.array([1]))
-    angles = o.matmul(zeros(1, size // 2, 1), real, False, False)
-    angles = o.transpose(angles, np.array([0, 2, 1]))
-    angles = o.unsqueeze(o.concat([angles, angles], -1), np.array([1]))
-    cosine, sine = o.cos(angles), o.sin(angles)
-
-    def turned(x: Any) -> Any:
-        ends = np.array([0]), np.array([size // 2]), np.array([np.iinfo(np.int64).max])
-        low, high = (o.slice(x, ends[i], ends[i + 1], np.array([1]), np.array([3])) for i in (0, 1))
-        half = o.concat([o.multiply(high, np.float32(-1)), low], -1)
-        return o.add(o.multiply(x, cosine), o.multiply(half, sine))
+    mask = _causal_mask(ids, given)
+    turned = _rotation(places, size)
 
     def repeated(x: Any) -> Any:
         length = o.gather(o.shape_of(x, "i64"), np.array([2]), zero)

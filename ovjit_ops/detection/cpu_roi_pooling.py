@@ -70,6 +70,16 @@ def bound(place, extent):
     return min(max(whole(place // 1.0), 0), extent)
 
 
+@inline
+def take_channels(acc, p, step, left, mean, wide):
+    """Add `left` channels of an element, `step` bytes apart, to the sums, or take the larger ones."""
+    for v in static_range(wide):
+        if mean:
+            acc[v] = acc[v] + gather[f32](p + v * VL * step, step, left - v * VL)
+        else:
+            acc[v] = maximum(acc[v], loadm[f32](p + v * VL * 4, left - v * VL))
+
+
 @kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
 def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean, wide):
     """The mean or the maximum of each bin, of `wide` vectors of channels at a time. `step`: bytes from the
@@ -119,11 +129,7 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
                     for a in range(y0, y9):
                         p = x.at(source, h=a, w=x0) + k * step
                         for _ in range(x0, x9):
-                            for v in static_range(wide):
-                                if mean:
-                                    acc[v] = acc[v] + gather[f32](p + v * VL * step, step, c - k - v * VL)
-                                else:
-                                    acc[v] = maximum(acc[v], loadm[f32](p + v * VL * 4, c - k - v * VL))
+                            take_channels(acc, p, step, c - k, mean, wide)
                             p += x.stride.w
                 for v in static_range(wide):
                     best = acc[v]

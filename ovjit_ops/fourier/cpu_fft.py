@@ -122,6 +122,24 @@ def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, win
 
 
 @inline
+def four(xr, xi, er, ei, fr, fi, br, bi):
+    """Radix 4: sums and differences alone."""
+    for g in static_range(2):
+        er[g] = xr[g] + xr[g + 2]
+        ei[g] = xi[g] + xi[g + 2]
+        fr[g] = xr[g] - xr[g + 2]
+        fi[g] = xi[g] - xi[g + 2]
+    br[0] = er[0] + er[1]
+    bi[0] = ei[0] + ei[1]
+    br[2] = er[0] - er[1]
+    bi[2] = ei[0] - ei[1]
+    br[1] = fr[0] + fi[1]
+    bi[1] = fi[0] - fr[1]
+    br[3] = fr[0] - fi[1]
+    bi[3] = fi[0] + fr[1]
+
+
+@inline
 def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
     """A stage of radix 2, 3, 4 or 5."""
     xr, xi, er, ei, fr, fi, br, bi, c, s = registers()
@@ -142,19 +160,7 @@ def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
                 br[1] = xr[0] - xr[1]
                 bi[1] = xi[0] - xi[1]
             elif radix == 4:
-                for g in static_range(2):
-                    er[g] = xr[g] + xr[g + 2]
-                    ei[g] = xi[g] + xi[g + 2]
-                    fr[g] = xr[g] - xr[g + 2]
-                    fi[g] = xi[g] - xi[g + 2]
-                br[0] = er[0] + er[1]
-                bi[0] = ei[0] + ei[1]
-                br[2] = er[0] - er[1]
-                bi[2] = ei[0] - ei[1]
-                br[1] = fr[0] + fi[1]
-                bi[1] = fi[0] - fr[1]
-                br[3] = fr[0] - fi[1]
-                bi[3] = fi[0] + fr[1]
+                four(xr, xi, er, ei, fr, fi, br, bi)
             else:  # roots are symmetrical: x_g + x_(r-g) meets cosines, x_g - x_(r-g) sines
                 br[0] = xr[0]
                 bi[0] = xi[0]
