@@ -15,6 +15,8 @@ NEAR = 2.0**-22
 FINEST = 0.0014
 #: Of more numbers, as where a table is added to sums, that would take too long.
 MOST_NUMBERS = 1 << 14
+#: Numbers that are looked at together: what stays in the second-level cache.
+BLOCK = 1 << 14
 #: Factors and offsets beyond this cut all off.
 MOST = 2.0**20
 #: What is tried one after the other: units in the last place of the factor, small steps of the offset.
@@ -58,9 +60,18 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
 
 def _near_borders(f: np.ndarray, o: np.ndarray, borders: np.ndarray) -> tuple[np.ndarray, ...]:
     """The sums that are near to a border between two steps: (their channels, the sums, their steps)"""
-    places = (borders - o) / f
-    sums = np.rint(places)
-    beyond = (sums - places) * f
-    near = (np.abs(beyond) < NEAR * (borders + np.abs(o))) & (beyond != 0)  # halfway: even in any case
-    channel, border = np.nonzero(near)
-    return channel, sums[near], borders[border] + np.copysign(0.5, beyond[near])
+    some = max(1, BLOCK // len(borders))
+    found = [np.zeros((3, 0))]
+    for first in range(0, len(f), some):
+        factors, offsets = f[first : first + some], o[first : first + some]
+        places = (borders - offsets) / factors
+        sums = np.rint(places)
+        beyond = np.subtract(sums, places, out=places)
+        beyond *= factors
+        # halfway: even in any case
+        near = np.flatnonzero((np.abs(beyond) < NEAR * (borders + np.abs(offsets))) & (beyond != 0))
+        channel, border = np.divmod(near, len(borders))
+        steps = borders[border] + np.copysign(0.5, beyond.ravel()[near])
+        found.append(np.stack([first + channel, sums.ravel()[near], steps]))
+    channels, all_sums, all_steps = np.concatenate(found, 1)
+    return channels.astype(np.int64), all_sums, all_steps

@@ -37,6 +37,8 @@ FARTHEST_SUM, FARTHEST_ROUNDED = 1 << 22, 1 << 30
 FINEST = -26
 #: Quotients so near a whole number are divided exactly.
 _NEAR = 1e-6
+#: Channels whose thresholds are found together: what stays in the second-level cache.
+BLOCK = 64
 
 
 class Rounding(NamedTuple):
@@ -108,12 +110,11 @@ def one_rounding(
     if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > 46):
         return None
     scale = np.ldexp(mantissa.astype(np.float64), exponent + fine).astype(np.int64)
-    bounds, steps = thresholds(factor, zero, low, high, least)
-    bounds = np.ldexp(bounds, fine[:, None]).astype(np.int64)
     # with a zero of more than `above` and less than `below` all bytes are the same
-    far = np.iinfo(np.int64).max
-    above = np.where(steps <= high[:, None], bounds - steps * scale[:, None], -far // 2).max(1)
-    below = np.where(steps > low[:, None], bounds - (steps - 1) * scale[:, None], far // 2).min(1)
+    above, below = np.concatenate([
+        _between(*(a[at : at + BLOCK] for a in (factor, zero, low, high, fine, scale)), least)
+        for at in range(0, len(factor), BLOCK)
+    ], 1)  # fmt: skip
     found = []
     for a, b, s, n, lowest, highest in np.stack([above, below, scale, fine + ulp, low, high], 1).tolist():
         begin, one = FIRST - FARTHEST_SUM - lowest, 1 << n
@@ -129,6 +130,21 @@ def one_rounding(
         return None
     offset = np.ldexp(offsets.astype(np.float64), ulp).astype(np.float32)
     return Rounding((bias + starts + FIRST_BITS).astype(np.int32), factor, offset)
+
+
+def _between(
+    factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, fine: np.ndarray,
+    scale: np.ndarray, least: int,
+) -> np.ndarray:  # fmt: skip
+    """[2, channels]: what the zero has to be above, and below, in units of 2**-fine."""
+    bounds, steps = thresholds(factor, zero, low, high, least)
+    bounds = np.ldexp(bounds, fine[:, None]).astype(np.int64)
+    far = np.iinfo(np.int64).max
+    bounds -= steps * scale[:, None]
+    above = np.where(steps <= high[:, None], bounds, -far // 2).max(1)
+    bounds += scale[:, None]
+    below = np.where(steps > low[:, None], bounds, far // 2).min(1)
+    return np.stack([above, below])
 
 
 def thresholds(
