@@ -162,6 +162,8 @@ STRANGERS = {
     "ovjit.api": (
         "ovjit.compat", "ovjit.integrations", "ovjit.tools",
     ),
+    "ovjit.api.tensors": ("ovjit.api.model", "ovjit.api.run"),
+    "ovjit.api.model": ("ovjit.api.run",),
     "ovjit.readers": (
         "ovjit.integrations", "ovjit.tools",
     ),

@@ -1,27 +1,18 @@
-"""Variables of models and requests: `Variable` and `VariableInfo`, the builders of ReadValue and Assign, and
-`VariableState`, by which a request's states are seen and set."""
+"""Variables of models: `Variable` and `VariableInfo`, and the builders of ReadValue and Assign."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.boundary import as_output
 from ovjit.api.model.node import Node
-from ovjit.api.run.inputs import native_of
-from ovjit.api.run.slots import BITS, PACKED, pack, relation
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.api.tensors.tensor import Tensor, lend_array
 from ovjit.api.tensors.types import TYPES, Type
-from ovjit.errors import InferenceError, no_such_constructor, no_such_form
-from ovjit.graph import dtypes
+from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.op import find_op
-
-if TYPE_CHECKING:
-    from ovjit.api.run.request import InferRequest
-    from ovjit.execution.states import States
 
 
 class VariableInfo:
@@ -150,67 +141,3 @@ Node._classes.update({("ReadValue", 6): read_value, ("Assign", 6): assign})
 def _begin(node: Node, op: str, inputs: list[Any], attrs: dict[str, Any], name: str | None) -> None:
     record = find_op(op, 6)
     node._build(record, [as_output(v, name) for v in inputs], record.check_attributes(attrs), name or None)
-
-
-class VariableState:
-    """One variable of a request. It belongs to the request: another one has its own."""
-
-    __slots__ = ("_index", "_request", "_states")
-
-    def __init__(self, request: InferRequest, states: States, index: int):
-        self._request = request
-        self._states = states
-        self._index = index
-
-    @property
-    def name(self) -> str:
-        return self._states.variables[self._index].name
-
-    @property
-    def state(self) -> Tensor:
-        """The value as it is now, zeros after a reset. Writing to the tensor's data changes it, until an
-        inference gives the variable its next value."""
-        self._request._check_idle()
-        dtype = self._states.variables[self._index].dtype
-        value = self._states.show(self._index)
-        way = relation(dtype)
-        if way == PACKED:
-            return lend_array(pack(value, dtype), TYPES[dtype], value.shape)
-        return lend_array(value.view(TYPES[dtype].to_dtype()) if way == BITS else value, TYPES[dtype])
-
-    @state.setter
-    def state(self, tensor: Tensor) -> None:
-        """TypeError for what is no Tensor, RuntimeError for one that does not fit."""
-        if not isinstance(tensor, Tensor):
-            raise no_such_form(f"a state is set from a Tensor, not from {type(tensor).__name__}")
-        self._request._check_idle()
-        variable = self._states.variables[self._index]
-        value, wanted = native_of(tensor), dtypes.numpy_dtype(variable.dtype)
-        if value.dtype != wanted:
-            if tensor.element_type._name in ("f64", "string") or variable.dtype == "string":
-                raise InferenceError(
-                    f"the variable {variable.name!r} is {variable.dtype}, the given tensor "
-                    f"{tensor.element_type._name}"
-                )
-            with np.errstate(all="ignore"):
-                value = value.astype(wanted)
-        self._states.set(self._index, value)
-
-    def reset(self) -> None:
-        """Back to the initial value, which the next inference works out."""
-        self._request._check_idle()
-        self._states.reset(self._index)
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        """The shape in which the value is kept; () after a reset."""
-        self._request._check_idle()
-        return self._states.shape(self._index)
-
-    def _cut(self, axis: int, length: int) -> None:
-        """Keep the first `length` elements along `axis`."""
-        self._request._check_idle()
-        self._states.cut(self._index, axis, length)
-
-    def __repr__(self) -> str:
-        return "<VariableState>"

@@ -205,7 +205,7 @@ class CompiledModel:
 
     def get_runtime_model(self) -> Any:
         """The model as it is executed, after all rewriting, with OpenVINO's notes on every node."""
-        from ovjit.api.model.runtime_model import runtime_model
+        from ovjit.api.run.runtime_model import runtime_model
 
         return runtime_model(self)
 

@@ -42,8 +42,8 @@ from ovjit.execution.blocks import copied
 from ovjit.execution.streams import is_interrupt
 
 if TYPE_CHECKING:
-    from ovjit.api.model.variables import VariableState
     from ovjit.api.run.compiled import CompiledModel
+    from ovjit.api.run.variable_state import VariableState
 
 #: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
 NOTHING, SILENT, NOTIFIED = range(3)
@@ -481,7 +481,7 @@ class InferRequest:
         states = self._job.states()
         if states is None:
             return []
-        from ovjit.api.model.variables import VariableState
+        from ovjit.api.run.variable_state import VariableState
 
         return [VariableState(self, states, k) for k in range(len(states.variables))]
 

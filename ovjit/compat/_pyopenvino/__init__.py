@@ -17,7 +17,7 @@ from ovjit.alias import install
 _NAMES = {
     "ovjit.api.model.custom": "AttributeVisitor",
     "ovjit.api.model.node": "DescriptorTensor",
-    "ovjit.api.model.variables": "VariableState",
+    "ovjit.api.run.variable_state": "VariableState",
     "ovjit.compat._pyopenvino.views": "Iterator _ConstRTMapView",
     "ovjit.compat.frontend.extensions": "ConversionExtension ConversionExtensionBase "
     "DecoderTransformationExtension NodeContext ProgressReporterExtension TelemetryExtension "
