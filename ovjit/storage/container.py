@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from ovjit.disk.store import BLOBS
 from ovjit.errors import OvjitError
 from ovjit.hashes import same_bytes, sha256_for
 from ovjit.storage.mapped import ALIGNMENT, aligned, own_copy, pin
-from ovjit.storage.tags import TAG_BYTES, Read, tag
+from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
 VERSION = 2
@@ -58,30 +58,47 @@ class BlobError(OvjitError):
 
 
 _ROW = 1024  # 64-bit words
-_PIECE = 128  # rows that stay in a core's cache while they are added up in both directions
+_CACHED_ROWS = 128  # that stay in a core's cache while they are added up in both directions
+_PIECE = 1 << 18  # bytes, rows and blocks of tags, that stay there while both codes are computed
+
+#: Bytes of a section, so many from an offset on. They are valid until the next call.
+Read = Callable[[int, int], np.ndarray]
 
 
-def checksum(content: Any, read: Read | None = None) -> bytes:
-    """16 bytes of SHA-256 over the sums of rows and columns of `content` as a matrix of 64-bit words.
+class Checksum:
+    """16 bytes of SHA-256 over the sums of rows and columns of `size` bytes as a matrix of 64-bit words.
 
     Row sums see every change of one word and every exchange of rows, column sums every exchange within a row.
-    Adding up runs at the speed of memory (15 GB/s on one core, where SHA-256 does 2 and crc32 1 to 7). With
-    `read` all but the end of the content is read by it, and takes no memory.
+    Adding up runs at the speed of memory (15 GB/s on one core, where SHA-256 does 2 and crc32 1 to 7). The
+    bytes are added in pieces, of which all but the last have whole rows.
     """
-    raw = np.frombuffer(content, np.uint8)
-    rows = raw.size // (8 * _ROW)
-    words = raw[: rows * 8 * _ROW].view("<u8").reshape(rows, _ROW)
-    digest = sha256_for(raw.size // _ROW)(struct.pack("<Q", raw.size))
-    columns = np.zeros(_ROW, np.uint64)
-    for first in range(0, rows, _PIECE):
-        piece = words[first : first + _PIECE]
-        if read is not None:
-            piece = np.frombuffer(read(8 * _ROW * first, piece.nbytes), "<u8").reshape(piece.shape)
-        digest.update(np.add.reduce(piece, axis=1).astype("<u8", copy=False).data)
-        columns += np.add.reduce(piece, axis=0)
-    digest.update(columns.astype("<u8", copy=False).data)
-    digest.update(raw[rows * 8 * _ROW :].data)
-    return digest.digest()[:_CHECKSUM]
+
+    def __init__(self, size: int):
+        self._digest = sha256_for(size // _ROW)(struct.pack("<Q", size))
+        self._columns = np.zeros(_ROW, np.uint64)
+        self._rest = b""
+
+    def add(self, piece: np.ndarray) -> None:
+        rows = piece.size // (8 * _ROW)
+        words = piece[: rows * 8 * _ROW].view("<u8").reshape(rows, _ROW)
+        for first in range(0, rows, _CACHED_ROWS):
+            some = words[first : first + _CACHED_ROWS]
+            self._digest.update(np.add.reduce(some, axis=1).astype("<u8", copy=False).data)
+            self._columns += np.add.reduce(some, axis=0)
+        self._rest = piece[rows * 8 * _ROW :].tobytes()
+
+    def code(self) -> bytes:
+        self._digest.update(self._columns.astype("<u8", copy=False).data)
+        self._digest.update(self._rest)
+        return self._digest.digest()[:_CHECKSUM]
+
+
+def checksum(content: Any) -> bytes:
+    """The `Checksum` of these bytes."""
+    whole = np.frombuffer(content, np.uint8)
+    made = Checksum(whole.size)
+    made.add(whole)
+    return made.code()
 
 
 def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
@@ -106,14 +123,29 @@ def container_parts(
         gap = -offset % ALIGNMENT
         offset += gap
         parts += (bytes(gap), content)
-        reads = read if kind == first else None
-        code = bytes(TAG_BYTES) if kind in AUTHENTICATED else tag(key, kind, content, reads)
-        rows[kind] = _ENTRY.pack(kind.encode(), offset, len(content), checksum(content, reads), code)
+        codes = _codes(key, kind, content, read if kind == first else None)
+        rows[kind] = _ENTRY.pack(kind.encode(), offset, len(content), *codes)
         offset += len(content)
     table = b"".join(rows[kind] for kind in SECTIONS)
     head = _HEAD.pack(MAGIC, VERSION, len(SECTIONS), offset, name_of_key(key))
     head += _authentication(key, head, table, sections) + table
     return [head, checksum(head), *parts]
+
+
+def _codes(key: bytes, kind: str, content: Any, read: Read | None) -> tuple[bytes, bytes]:
+    """The checksum and the tag of a section, of which each piece is read once. `AUTHENTICATED` ones have no
+    tag."""
+    whole = np.frombuffer(content, np.uint8)
+    summed = Checksum(whole.size)
+    tagged = None if kind in AUTHENTICATED else Tag(key, kind, whole.size)
+    for first in range(0, whole.size, _PIECE):
+        piece = whole[first : first + _PIECE]
+        if read is not None:
+            piece = read(first, piece.size)
+        summed.add(piece)
+        if tagged is not None:
+            tagged.add(piece)
+    return summed.code(), bytes(TAG_BYTES) if tagged is None else tagged.code()
 
 
 def code_in(blob: Any) -> bytes:

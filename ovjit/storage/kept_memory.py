@@ -34,6 +34,7 @@ class KeptMemory:
         self.memory: np.ndarray | None = None
         self._draft: str | None = None
         self._descriptor = -1
+        self._buffer = np.empty(0, np.uint8)
 
     def give(self, size: int) -> np.ndarray | None:
         """Zeros, `size` bytes at a multiple of 64, once; None where they cannot be had or are too few for a
@@ -61,11 +62,13 @@ class KeptMemory:
         """Whether `memory` is the one that was given, and can be kept."""
         return self._draft is not None and memory is self.memory
 
-    def read(self, offset: int, size: int) -> bytes:
-        """So many bytes of the memory, of which no more pages are in this process afterwards: of a table few
-        rows may ever be read. Raises OSError."""
-        found = os.pread(self._descriptor, size, FIRST + offset)
-        if len(found) != size:
+    def read(self, offset: int, size: int) -> np.ndarray:
+        """So many bytes of the memory, valid until the next call. No more of its pages are in this process
+        afterwards: of a table few rows may ever be read. Raises OSError."""
+        if self._buffer.size < size:
+            self._buffer = np.empty(size, np.uint8)
+        found = self._buffer[:size]
+        if os.preadv(self._descriptor, [found.data], FIRST + offset) != size:
             raise OSError("the file has been made shorter")
         return found
 

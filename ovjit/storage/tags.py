@@ -25,23 +25,39 @@ if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
 TAG_BYTES = 16
-_PIECE = 128 * BLOCK_BYTES  # what is asked of a `read` at once
 _PURPOSE = b"ovjit: tag of a section"
 _KEYS = b"ovjit: keys of the universal hash"
 
-#: Bytes of a section: so many from an offset on.
-Read = Callable[[int, int], bytes]
+
+class Tag:
+    """The code of a section of `size` bytes under the user's `key`. Its content is added in pieces, of which
+    all but the last have whole blocks."""
+
+    def __init__(self, key: bytes, kind: str, size: int):
+        self._key, self._kind, self._size = key, kind, size
+        self._sums = np.empty(size // BLOCK_BYTES * SUM_BYTES + size % BLOCK_BYTES, np.uint8)
+        self._filled = 0
+
+    def add(self, piece: np.ndarray) -> None:
+        sums = self._sums[self._filled :]
+        self._filled += _hash(piece, _keys(self._key, 0), sums)
+
+    def code(self) -> bytes:
+        left, level = self._sums, 1
+        while left.size >= BLOCK_BYTES:
+            sums = np.empty(left.size // BLOCK_BYTES * SUM_BYTES + left.size % BLOCK_BYTES, np.uint8)
+            _hash(left, _keys(self._key, level), sums)
+            left, level = sums, level + 1
+        length = self._size.to_bytes(8, "little")
+        return authentication_code(self._key, _PURPOSE, self._kind.encode(), length, left.data)[:TAG_BYTES]
 
 
-def tag(key: bytes, kind: str, content: Any, read: Read | None = None) -> bytes:
-    """The code of a section under the user's `key`. With `read` all but the end of the content is read by it,
-    and takes no memory."""
-    left = np.frombuffer(content, np.uint8)
-    length, level = left.size.to_bytes(8, "little"), 0
-    while left.size >= BLOCK_BYTES:
-        left = _hashed(left, _keys(key, level), read if level == 0 else None)
-        level += 1
-    return authentication_code(key, _PURPOSE, kind.encode(), length, left.data)[:TAG_BYTES]
+def tag(key: bytes, kind: str, content: Any) -> bytes:
+    """The code of a section with this content under the user's `key`."""
+    whole = np.frombuffer(content, np.uint8)
+    made = Tag(key, kind, whole.size)
+    made.add(whole)
+    return made.code()
 
 
 def needs_kernel(size: int) -> bool:
@@ -49,19 +65,15 @@ def needs_kernel(size: int) -> bool:
     return size >= BLOCK_BYTES
 
 
-def _hashed(content: np.ndarray, keys: np.ndarray, read: Read | None) -> np.ndarray:
-    """The sums of all whole blocks, and the bytes behind them."""
-    whole = content.size // BLOCK_BYTES * BLOCK_BYTES
-    out = np.empty(whole // BLOCK_BYTES * SUM_BYTES + content.size - whole, np.uint8)
-    step = whole if read is None else _PIECE
-    for first in range(0, whole, step):
-        part = content[first : min(first + step, whole)]
-        if read is not None:
-            part = np.frombuffer(read(first, part.size), np.uint8)
-        at = out.ctypes.data + first // BLOCK_BYTES * SUM_BYTES
-        function()(part.ctypes.data, part.size // BLOCK_BYTES, keys.ctypes.data, at)
-    out[out.size - (content.size - whole) :] = content[whole:]
-    return out
+def _hash(content: np.ndarray, keys: np.ndarray, sums: np.ndarray) -> int:
+    """Write the sums of all whole blocks and the bytes behind them. Returns how many bytes these are."""
+    blocks = content.size // BLOCK_BYTES
+    if blocks:
+        function()(content.ctypes.data, blocks, keys.ctypes.data, sums.ctypes.data)
+    rest = content[blocks * BLOCK_BYTES :]
+    end = blocks * SUM_BYTES + rest.size
+    sums[blocks * SUM_BYTES : end] = rest
+    return end
 
 
 @functools.lru_cache(16)

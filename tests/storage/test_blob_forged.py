@@ -21,7 +21,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.disk.keys import user_key
 from ovjit.planning import constants
 from ovjit.storage import mapped, tags
-from ovjit.storage.container import BlobError, Container, checksum, write_container
+from ovjit.storage.container import BlobError, Checksum, Container, checksum, write_container
 from ovjit.storage.graph_format import dump, parse
 from tests.support import forged
 
@@ -67,7 +67,12 @@ def test_the_tag_is_what_its_page_says(size: int) -> None:
     content = np.random.default_rng([SEED, size]).integers(0, 256, size, dtype=np.uint8).tobytes()
     want = reference(KEY, "packed", content)
     assert tags.tag(KEY, "packed", content) == want, SEED
-    assert tags.tag(KEY, "packed", content, lambda at, count: content[at : at + count]) == want
+    in_pieces, summed = tags.Tag(KEY, "packed", size), Checksum(size)
+    for first in range(0, size, 32 * BLOCK):
+        piece = np.frombuffer(content, np.uint8)[first : first + 32 * BLOCK]
+        in_pieces.add(piece)
+        summed.add(piece)
+    assert in_pieces.code() == want and summed.code() == checksum(content)
     assert tags.tag(KEY, "packed", memoryview(b"x" + content)[1:]) == want  # wherever it lies
     assert tags.tag(KEY, "weights", content) != want != tags.tag(KEY[::-1], "packed", content)
 

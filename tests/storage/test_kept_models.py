@@ -281,7 +281,7 @@ def test_a_table_in_the_file_has_no_pages_before_it_is_read(folder, tmp_path) ->
     assert (again == got).all()
 
 
-@pytest.mark.parametrize("failing", ["posix_fallocate", "replace", "lseek", "pread"])
+@pytest.mark.parametrize("failing", ["posix_fallocate", "replace", "lseek", "preadv"])
 def test_weights_that_have_no_place_in_a_file(failing: str, folder, tmp_path, monkeypatch) -> None:
     """A disk that is full, or fails: the model runs, and no file without a name stays."""
     path = tmp_path / "m.xml"
