@@ -87,6 +87,30 @@ def behind_sums() -> Iterator[Any]:
         yield ov.Model([made], [x, y], "varied")
 
 
+def branches() -> Iterator[Any]:
+    """Norms behind activations, sums of depthwise branches, and residuals that are scaled by channels."""
+    start, beside = image(28, 32), image(28, 32)
+    scale, offset = real(1, 32, 1, 1, value=0.5), real(1, 32, 1, 1)
+    for size in (1, 3, 7):
+        deep = conv(start, 32, 32, size, 1, 32)
+        sums = o.add(deep, beside)
+        made = [deep, sums, o.relu(sums), o.gelu(sums), o.gelu(deep)]
+        made += [o.add(o.multiply(act(deep), scale), offset) for act in (o.relu, o.gelu)]
+        yield from (ov.Model([y], [start, beside], "varied") for y in (made[:2] if size == 1 else made))
+    plain = conv(start, 32, 32)
+    for act in (o.relu, o.gelu, o.swish):
+        scaled = o.multiply(act(plain), scale)
+        for y in (scaled, o.add(scaled, offset)):
+            yield ov.Model([y], [start], "varied")
+    for y in (o.add(start, o.multiply(o.subtract(beside, start), scale)), o.subtract(beside, start),
+              o.add(start, o.multiply(beside, scale)), o.multiply(o.gelu(start), beside)):  # fmt: skip
+        yield ov.Model([y], [start, beside], "varied")
+    x, beside, gamma = tensor(-1, WIDE), tensor(-1, WIDE), real(WIDE, value=0.5)
+    y = linear(x, WIDE, WIDE)
+    for made_of in (o.multiply(y, gamma), o.add(beside, o.multiply(y, gamma)), o.gelu(o.multiply(y, gamma))):
+        yield ov.Model([made_of], [x, beside], "varied")
+
+
 def in_one_direction() -> Iterator[Any]:
     """Depthwise convolutions of sequences, and of rows and columns of images."""
     sound, picture = tensor(-1, WIDE, -1), image(28, 32)
@@ -356,7 +380,9 @@ def pixels() -> Iterator[Any]:
 
 
 #: The commonest first.
-KINDS = (behind_sums, in_one_direction, lengths, norms, masks, words, recurrent, graphs, boxes, pixels)
+KINDS = (
+    behind_sums, branches, in_one_direction, lengths, norms, masks, words, recurrent, graphs, boxes, pixels,
+)  # fmt: skip
 
 
 def varied() -> Iterator[Any]:
