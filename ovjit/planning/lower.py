@@ -86,6 +86,11 @@ class Lowering:
         typed = all(types is None or v.dtype in types for v, types in zip(inputs, takes, strict=False))
         return cls(group) if ranked and typed else None
 
+    def of_node(self, *name: Any) -> tuple[Any, ...]:
+        """The key of what is packed of the node's constants: a lowering with the epilogue and one without it
+        share that. `name` says what it is, and all that decides how it is packed besides the class."""
+        return self.node, type(self), *name
+
     def pack(self, constants: Constants) -> None:
         """Place all constants that plans will use: by default the operands of front and body, and
         `constant_inputs`."""

@@ -188,7 +188,7 @@ class Tiled(Summed):
         weights = None if arranged is None else arranged[0]
         converted = weights if isinstance(weights, Converted) else None
         packed, sizes = pack_panels(matrix, self.target, self.form, converted)
-        key: tuple = (self, "weights")
+        key = self.of_node("weights", self.form.name, self.form.paired)
         if arranged is not None:  # the same weights in the same arrangement are placed once
             source = (id(weights.source), *weights.through) if isinstance(weights, Converted) else id(weights)
             key = ("panels", self.form.name, self.form.paired, source, *map(tuple, arranged[1:]))

@@ -373,7 +373,7 @@ class Depthwise(ByChannels, TiledConvolution):
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
-        self.weights_at = self.place_filters(constants, self.filters, (self, "weights"))
+        self.weights_at = self.place_filters(constants, self.filters, self.of_node(self.form.acc))
         self.place_bias(constants)
 
     def plan(self, planner: Planner) -> None:

@@ -259,7 +259,8 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
             picked = self.filters.swapaxes(1, 2)
             for axis, taps in enumerate(chosen, 3):  # from the one that reads furthest back
                 picked = picked.take(taps[::-1], axis)
-            self.weights_of[chosen] = self.place_filters(constants, picked, (self, "weights", chosen))
+            key = self.of_node(self.form.acc, chosen)
+            self.weights_of[chosen] = self.place_filters(constants, picked, key)
 
     def plan(self, planner: Planner) -> None:
         shape, out = planner.shape(self.data), planner.shape(self.out)

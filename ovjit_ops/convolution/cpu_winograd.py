@@ -306,7 +306,7 @@ class Winograd(TiledConvolution):
             planes * sizes.group, self.filters.reshape(self.outs, -1, 3, 3), fill_planes, m=self.m,
             kind=self.form.w, group=self.form.group, width=sizes.width, last=sizes.last,
         )  # fmt: skip
-        at = constants.place(filling, (self, "weights")).offset
+        at = constants.place(filling, self.of_node("weights", self.form.name, self.m)).offset
         zeros = constants.place(np.zeros(tile_width(self.target), np.float32), "zero panel").offset
         # the output transform adds the bias
         self.weights = Weights(planes, self.outs, sizes, at, zeros, 0)

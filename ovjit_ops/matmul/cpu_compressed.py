@@ -77,7 +77,7 @@ class CompressedProduct(StoredWeights):
         arrays: dict[str, Any] = {
             "q": packed.integers, "s": packed.scales, "z": packed.zeros, "lv": levels,
         }  # fmt: skip
-        self.place(constants, arrays)
+        self.place(constants, arrays, self.unpack, self.size)
         if self.unpack.bits >= 8 and not self.unpack.paired:
             if self.size >= self.depth or self.size % self.unpack.step == 0:
                 self.note_rows(constants, self.places["q"], packed.integer_panel, self.unpack.bits // 8)

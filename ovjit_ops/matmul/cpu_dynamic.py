@@ -68,7 +68,7 @@ class DynamicProduct(StoredWeights):
             self.integers, self.scale, self.zero, self.how, self.size, self.target, self.blocks
         )
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
-        self.place(constants, arrays)
+        self.place(constants, arrays, self.how, self.size, self.blocks)
         if self.how.bits == 8 and self.integers.dtype == (np.int8 if self.how.less else np.uint8):
             self.note_rows(constants, self.places["w"], packed.w_panel, WORD)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}

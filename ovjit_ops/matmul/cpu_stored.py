@@ -36,10 +36,13 @@ class StoredWeights(TiledMatMul):
     def suits_matrices(self, form: Format) -> bool:
         return False
 
-    def place(self, constants: Constants, arrays: Mapping[str, np.ndarray | Filling | None]) -> None:
-        """Place those that there are; `places` says where, by the names that kernels have for them."""
+    def place(
+        self, constants: Constants, arrays: Mapping[str, np.ndarray | Filling | None], *how: Any
+    ) -> None:
+        """Place those that there are, which were packed `how`; `places` says where, by the names that kernels
+        have for them."""
         self.places = {
-            name: constants.place(array, (self, name)).offset
+            name: constants.place(array, self.of_node(name, *how)).offset
             for name, array in arrays.items()
             if array is not None
         }

@@ -114,3 +114,37 @@ def test_what_is_exported_has_the_table_once():
     again = ov.Core().import_model(compiled.export_model(), "CPU", F32)
     for ids in ([[1, 2, 1008]], [[4], [-1]]):
         np.testing.assert_array_equal(again(np.array(ids))[0], table[np.array(ids)])
+
+
+def beside(y, z):
+    """A sum that is fused with what makes `y` where an inference's shapes are equal, else a step."""
+    return ov.opset13.relu(ov.opset13.add(y, z))
+
+
+@pytest.mark.parametrize("group", (0, 32))
+@pytest.mark.parametrize("stored", ("f32", "u8", "winograd", "depthwise"))
+def test_weights_are_packed_once_for_both_variants_of_a_sum(stored, group):
+    ops, rng = ov.opset13, np.random.default_rng([SEED, group])
+    if stored in ("f32", "u8"):
+        x, z = (ops.parameter([-1, -1, 1024], np.float32, name=name) for name in "xz")
+        value, weights = made(ops, stored, (1024, 1024), rng)
+        y, shape = ops.matmul(x, value, False, True), (1, 3, 1024)
+        size = weights.size * (4 if stored == "f32" else 1)
+    else:
+        x, z = (ops.parameter([-1, 256, -1, -1], np.float32, name=name) for name in "xz")
+        each = (256, 256) if stored == "winograd" else (256, 1, 1)
+        weights = rng.standard_normal((*each, 3, 3)).astype(np.float32) / 16
+        make = ops.convolution if stored == "winograd" else ops.group_convolution
+        y, shape = make(x, ops.constant(weights), [1, 1], [1, 1], [1, 1], [1, 1]), (1, 256, 14, 14)
+        size = weights.nbytes * (4 if stored == "winograd" else 1)  # 36 planes for 9 taps at most
+    model = ov.Model([beside(y, z)], [x, z], "sum")
+    settings = F32 | {"DYNAMIC_QUANTIZATION_GROUP_SIZE": group}
+    compiled = ov.compile_model(model, "CPU", settings)
+    assert packed(compiled) < 1.3 * size + 8192
+    data = rng.standard_normal(shape, np.float32)
+    equal = rng.standard_normal(shape, np.float32)
+    repeated = np.ones((1, 1, 1024) if len(shape) == 3 else (1, 256, 1, 1), np.float32)
+    with_sum, apart = compiled([data, equal])[0], compiled([data, repeated])[0]
+    plain = ov.compile_model(ov.Model([y], [x, z], "alone"), "CPU", settings)([data, equal])[0]
+    np.testing.assert_allclose(with_sum, np.maximum(plain + equal, 0), rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(apart, np.maximum(plain + 1, 0), rtol=1e-5, atol=1e-4)
