@@ -192,7 +192,8 @@ class Builder:
         self.inputs: list[Value] = []
         self.replaced: list[Node] = []
         self._names: set[str] = set()
-        self._kept: set[Node] = set()  # nodes that are in another graph as well
+        self._numbers: dict[str, int] = {}  # name -> the number behind it that is tried next
+        self._own: set[Node] = set()  # nodes that are in no other graph
         self._finished = False
         #: What rules have made for several readers, under a key of theirs.
         self.shared: dict[Any, Value] = {}
@@ -223,7 +224,7 @@ class Builder:
                 types = record.infer_types([v.type for v in inputs], checked)
         except ModelError as error:
             raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
-        return self._append(Node(record, inputs, checked, name, types, origins, lowered))
+        return self._append_own(Node(record, inputs, checked, name, types, origins, lowered))
 
     def instead(
         self, node: Node, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None,
@@ -245,7 +246,6 @@ class Builder:
         if node.name in self._names:
             return False
         self._names.add(node.name)
-        self._kept.add(node)
         self._append(node)
         return True
 
@@ -254,7 +254,6 @@ class Builder:
         if self.follows:
             nodes, self.follows = self.follows[: self.before], ()
             self._names.update([node.name for node in nodes])
-            self._kept.update(nodes)
             self._nodes += nodes
             self.inputs += [node.output for node in nodes if node.op.role == "parameter"]
 
@@ -269,7 +268,7 @@ class Builder:
             types = node.op.infer_types([v.type for v in inputs], node.attrs) if types is None else types
         except ModelError as error:
             raise ModelError(f"node {name!r} ({node.op.name}-{node.op.opset}): {error}") from error
-        return self._append(Node(node.op, inputs, node.attrs, name, types, node.origins, node.lowered))
+        return self._append_own(Node(node.op, inputs, node.attrs, name, types, node.origins, node.lowered))
 
     def replace(self, node: Node, inputs: Sequence[Value]) -> None:
         """Note that other nodes make what `node` would make of `inputs`. What they ask of shapes may be less:
@@ -277,10 +276,14 @@ class Builder:
         if not all(is_static(v.shape) for v in (*inputs, *node.outputs)):
             self.replaced.append(Replaced(node, inputs))
 
-    def _append(self, node: Node) -> Node:
+    def _append(self, node: Node) -> None:
         self._nodes.append(node)
         if node.op.role == "parameter":
             self.inputs.append(node.output)
+
+    def _append_own(self, node: Node) -> Node:
+        self._own.add(node)
+        self._append(node)
         return node
 
     def constant(self, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
@@ -295,7 +298,7 @@ class Builder:
 
     def rename(self, node: Node, name: str) -> None:
         """Name a node of this builder anew, before anybody sees it in a graph; see `Node`."""
-        if self._finished or node in self._kept or node not in self.nodes:
+        if self._finished or node not in self._own:
             raise ModelError(f"internal error: {node.name!r} is in a graph already and cannot be renamed")
         node.name = self._unique(name)
 
@@ -310,9 +313,10 @@ class Builder:
 
     def _unique(self, name: str) -> str:
         self.depart()
-        candidate, i = name, 1
+        candidate = name
         while candidate in self._names:
-            candidate, i = f"{name}_{i}", i + 1
+            number = self._numbers.get(name, 1)
+            candidate, self._numbers[name] = f"{name}_{number}", number + 1
         self._names.add(candidate)
         return candidate
 
