@@ -34,18 +34,9 @@ def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int)
         return None
     before, counts, after = sizes
     shape = list((n.shape(items.rows) or ())[1:])
-    new = body.value(reshape.input[1])
-    if body.axes(unsqueeze) != [axis + 1] or shape[axis] != 1 or len(before) != axis + 1 or new is None:
+    if body.axes(unsqueeze) != [axis + 1] or shape[axis] != 1 or len(before) != axis + 1:
         return None
-    given = [1 if v == -1 else int(v) for v in (*before, *after)]
-    wanted = [-1 if i == axis else size for i, size in enumerate(shape)]
-    if any(v not in (1, size) for v, size in zip(given, shape, strict=False)) or len(given) != len(shape):
-        return None
-    copied = not any(a.name == "allowzero" and a.i for a in reshape.attribute)
-    for i, (v, size) in enumerate(zip(new, wanted, strict=False)):
-        if v != size and not (v == 0 and i < axis and copied):
-            return None
-    if len(new) != len(wanted):
+    if not _expands_nothing([*before, *after], shape) or not body.joins(reshape, shape, axis):
         return None
     often = n.convert(n.reshape(counts.rows, [-1]), "i64")
     often = n("Slice", often, [0], n.reshape(n.convert(trips, "i64"), [1]), [1], [0], opset=8)
@@ -54,8 +45,14 @@ def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int)
     places = n("Range", 0, n("ReduceSum", often, [0], keep_dims=False), 1, output_type="i64", opset=4)
     picked = n("SearchSorted", ends, places, right_mode=True, opset=15)
     rows = n("Gather", n.squeeze(items.rows, [axis + 1]), picked, 0, opset=8)
-    rank = len(shape)
-    return n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, rank)])
+    return n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, len(shape))])
+
+
+def _expands_nothing(target: list[Any], shape: list[Any]) -> bool:
+    """Whether Expand to `target` leaves an item's own axes as they are: 1, -1, or the axis's size."""
+    if len(target) != len(shape):
+        return False
+    return all(int(v) in (1, -1, size) for v, size in zip(target, shape, strict=True))
 
 
 class _Body:
@@ -92,6 +89,18 @@ class _Body:
         if value is None:
             value = np.array(node.attribute[0].ints if node.attribute else [], np.int64)
         return [int(v) for v in value]
+
+    def joins(self, reshape: Any, shape: list[Any], axis: int) -> bool:
+        """Whether this Reshape joins the repeats to `axis` of an item's `shape`."""
+        new = self.value(reshape.input[1])
+        wanted = [-1 if i == axis else size for i, size in enumerate(shape)]
+        if new is None or len(new) != len(wanted):
+            return False
+        copied = not any(a.name == "allowzero" and a.i for a in reshape.attribute)
+        return all(
+            v == size or (v == 0 and i < axis and copied)
+            for i, (v, size) in enumerate(zip(new, wanted, strict=True))
+        )
 
     def item(self, name: str) -> Rows | None:
         """The sequence of which `name` is this iteration's item."""

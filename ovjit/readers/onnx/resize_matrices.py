@@ -1,6 +1,6 @@
 """Resizing by a matrix for each axis whose sizes, scales or regions are known only when the model runs.
 
-The same as `image.source_places` and `image.weight_matrix`, said by operations of the Model.
+The same as `resize.source_places` and `resize.weight_matrix`, said by operations of the Model.
 """
 
 from __future__ import annotations

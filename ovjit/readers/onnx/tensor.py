@@ -343,54 +343,68 @@ def slice_around(n: OnnxNode, x: Output, axis: int) -> Output:
 @onnx_op("Pad")
 def pad(n: OnnxNode) -> Any:
     x, mode = n[0], n.attr("mode", "constant")
-    fill: Output | None = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
-    rank = n.rank(x)
-    axes: list[int] | None = None
-    which: Output | None = None  # axes that are not known
-    if n.version >= 18 and n.has(3):
-        known = n.value(n[3])
-        if known is None:
-            which = n.convert(n("FloorMod", n[3], n.like(n[3], rank)), "i64")
-        else:
-            axes = n.axes(known.reshape(-1).tolist(), rank)
-    if n.version < 11:
-        pads: list[int] | None = list(n.attr("pads") or n.attr("paddings") or ())
-    else:
-        value = n.value(n[1])
-        pads = None if value is None else [int(v) for v in value.reshape(-1)]
-    if pads is None or which is not None:
-        given = n.convert(n[1], "i64")
-        if axes is not None and axes != list(range(rank)):
-            which = n.const(np.array(axes, np.int64))
-        if which is None:
-            begin, end = n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
-        else:
-            none = np.zeros(rank, np.int64)
-            begin, end = (
-                n("ScatterElementsUpdate", none, which, part, 0, opset=3)
-                for part in n.all("Split", given, 0, num_splits=2)
-            )
+    axes, computed_axes = _padded_axes(n, n.rank(x))
+    pads = _known_pads(n)
+    if pads is None or computed_axes is not None:
+        begin, end = _computed_pads(n, n.rank(x), axes, computed_axes)
         if mode == "wrap":
             return _wrap(n, x, begin, end)
     else:
-        count = rank if axes is None else len(axes)
-        if len(pads) != 2 * count:
-            raise ModelError(f"there should be {2 * count} pads, not {len(pads)}")
-        first, last = [0] * rank, [0] * rank
-        for i, axis in enumerate(range(rank) if axes is None else axes):
-            first[axis], last[axis] = pads[i], pads[count + i]
+        first, last = _pads_by_axis(pads, n.rank(x), axes)
         if mode == "wrap" or (mode == "reflect" and _far(n, x, first, last)):
             return _pad_by_index(n, x, first, last, mode)
         begin, end = n.const(np.array(first, np.int64)), n.const(np.array(last, np.int64))
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "edge"}
-    if mode not in modes:
+    if mode not in ("constant", "reflect", "edge"):
         raise UnsupportedError(f"the mode {mode[:20]!r} with computed pads")
     if mode != "constant":
-        return n("Pad", x, begin, end, pad_mode=modes[mode], opset=12)
+        return n("Pad", x, begin, end, pad_mode=mode, opset=12)
+    fill = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
     fill = n.blank(x) if fill is None else fill
     if n.shape(fill) != ():
         fill = n.scalar(fill)
     return n("Pad", x, begin, end, fill, pad_mode="constant", opset=12)
+
+
+def _padded_axes(n: OnnxNode, rank: int) -> tuple[list[int], Output | None]:
+    """The axes that are padded, all by default; and those that are computed, in place of them."""
+    every = list(range(rank))
+    if n.version < 18 or not n.has(3):
+        return every, None
+    known = n.value(n[3])
+    if known is None:
+        return every, n.convert(n("FloorMod", n[3], n.like(n[3], rank)), "i64")
+    return n.axes(known.reshape(-1).tolist(), rank), None
+
+
+def _known_pads(n: OnnxNode) -> list[int] | None:
+    """Those in front of each padded axis, then those behind; None where they are computed."""
+    if n.version < 11:
+        return list(n.attr("pads") or n.attr("paddings") or ())
+    value = n.value(n[1])
+    return None if value is None else [int(v) for v in value.reshape(-1)]
+
+
+def _pads_by_axis(pads: Sequence[int], rank: int, axes: Sequence[int]) -> tuple[list[int], list[int]]:
+    """What is added in front of each of `rank` axes, and behind."""
+    if len(pads) != 2 * len(axes):
+        raise ModelError(f"there should be {2 * len(axes)} pads, not {len(pads)}")
+    first, last = [0] * rank, [0] * rank
+    for i, axis in enumerate(axes):
+        first[axis], last[axis] = pads[i], pads[len(axes) + i]
+    return first, last
+
+
+def _computed_pads(
+    n: OnnxNode, rank: int, axes: Sequence[int], computed: Output | None
+) -> tuple[Output, Output]:
+    """`_pads_by_axis` of pads, or axes, that are computed."""
+    given = n.convert(n[1], "i64")
+    if computed is None and axes == list(range(rank)):
+        return n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
+    which = n.const(np.array(axes, np.int64)) if computed is None else computed
+    none = np.zeros(rank, np.int64)
+    first, last = n.all("Split", given, 0, num_splits=2)
+    return tuple(n("ScatterElementsUpdate", none, which, part, 0, opset=3) for part in (first, last))
 
 
 def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:

@@ -15,10 +15,10 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.image import interpolate
 from ovjit.readers.onnx.nn import convolve
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, prepares
+from ovjit.readers.onnx.resize import interpolate
 from ovjit.readers.onnx_contrib.fusions import activated, as_standard, channels_first, channels_last
 
 DOMAIN = "com.microsoft.nchwc"
