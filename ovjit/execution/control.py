@@ -111,15 +111,80 @@ class Bodies:
 
 
 class Round:
-    """Progress of a loop: the body's next inputs, its last results, and the constants of all iterations."""
+    """Progress of a loop with the ports `ends`: the body's next inputs, its last results, and what the
+    outputs take of each iteration."""
 
-    def __init__(self, feeds: list[Any], kept: dict[int, list[np.ndarray]], trips: int | None, go_on: bool):
-        self.feeds = feeds
-        self.kept = kept
+    def __init__(self, ends: Any, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool):
+        """Before the first iteration; `arrays`: inputs of the loop."""
+        self.ends = ends
         self.trips = trips  # None: no end
         self.go_on = go_on
         self.done = 0
         self.made: list[Any] | None = None
+        self.carried, self.sliced = ends.of(MERGED), ends.of(SLICED)
+        self.feeds: list[Any] = [None] * len(ends.body.inputs)
+        for port in ends.inputs:
+            if port.kind != SLICED:
+                self.feeds[port.inner] = arrays[port.outer]
+        #: Copies of joined outputs, one an iteration; outputs of one iteration.
+        self.kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in ends.of(CONCAT)}
+        self.picked: dict[int, np.ndarray] = {}
+        #: Memory of carried values that the next iteration may overwrite, by the body's result.
+        self.spares: dict[int, np.ndarray] = {}
+        self.counter = self._counter()
+        taken = {port.back for port in self.carried}
+        copied = {port.inner for port in ends.of(CONCAT)}
+        self.taken = taken
+        self.reusable = taken - copied if len(taken) == len(self.carried) else set()
+
+    def _counter(self) -> np.ndarray | None:
+        at = self.ends.iteration
+        if at == -1:
+            return None
+        type = self.ends.body.inputs[at].type
+        shape = type.shape if is_static(type.shape) else ()
+        self.feeds[at] = np.zeros(shape, dtypes.numpy_dtype(type.dtype))
+        return self.feeds[at]
+
+    @property
+    def goes_on(self) -> bool:
+        return self.go_on and (self.trips is None or self.done < self.trips)
+
+    def begin(self, arrays: Sequence[np.ndarray]) -> None:
+        """Set the inputs that differ from iteration to iteration."""
+        from ovjit_ops.control.ends import part
+
+        for port in self.sliced:
+            self.feeds[port.inner] = np.ascontiguousarray(part(port, arrays[port.outer], self.done))
+        if self.counter is not None:
+            self.counter[...] = self.done
+
+    def end(self, inner: Job) -> None:
+        """Take what an iteration, the job `inner`, has made."""
+        from ovjit_ops.control.ends import one_element
+
+        made = self.made = list(inner.outputs)
+        for r in self.taken:
+            spare = self.spares.pop(r, None)
+            fits = spare is not None and spare.shape == inner.outputs[r].shape
+            made[r] = inner.take_output(r, spare) if fits else inner.release_output(r)
+        for port in self.ends.outputs:
+            if port.kind == CONCAT:
+                array = made[port.inner]
+                self.kept[port.outer].append(array if port.inner in self.taken else array.copy())
+            elif port.iteration == self.done:
+                self.picked[port.outer] = made[port.inner].copy()
+        for port in self.carried:
+            if self.done and port.back in self.reusable:
+                self.spares[port.back] = self.feeds[port.inner]
+            self.feeds[port.inner] = made[port.back]
+        if self.ends.condition != -1:
+            self.go_on = bool(one_element(made[self.ends.condition], "the condition of a loop's body"))
+        self.done += 1
+
+    def results(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The outputs of the loop."""
+        return list(self.ends.results(arrays, self.made, self.kept, self.picked, self.done))
 
 
 class _Control:
@@ -224,56 +289,16 @@ class _Loop(_Control):
     def _step_by_step(
         self, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool
     ) -> Sequence[np.ndarray]:
-        from ovjit_ops.control.ends import one_element, part
-
-        ends, body = self.ends, self.ends.body
-        feeds: list[Any] = [None] * len(body.inputs)
-        for port in ends.inputs:
-            if port.kind != SLICED:
-                feeds[port.inner] = arrays[port.outer]
-        carried, sliced = ends.of(MERGED), ends.of(SLICED)
-        kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in ends.of(CONCAT)}
-        picked: dict[int, np.ndarray] = {}
-        copied = {port.inner for port in ends.of(CONCAT)}
-        taken = {port.back for port in carried}
-        counter = None
-        if ends.iteration != -1:
-            type = body.inputs[ends.iteration].type
-            shape = type.shape if is_static(type.shape) else ()
-            counter = feeds[ends.iteration] = np.zeros(shape, dtypes.numpy_dtype(type.dtype))
-        loop = Round(feeds, kept, trips, go_on)
-        spares: dict[int, np.ndarray] = {}
-        while loop.go_on and (trips is None or loop.done < trips):
+        loop = Round(self.ends, arrays, trips, go_on)
+        while loop.goes_on:
             before = loop.done
             self._in_native_trips(arrays, loop)
             if loop.done > before:
-                spares = {}
+                loop.spares = {}
                 continue
-            for port in sliced:
-                feeds[port.inner] = np.ascontiguousarray(part(port, arrays[port.outer], loop.done))
-            if counter is not None:
-                counter[...] = loop.done
-            inner = self.job_of(body, feeds)
-            made = loop.made = list(inner.outputs)
-            # carried values are read; memory of the previous iteration is written next if it is free
-            for r in taken:
-                spare = spares.pop(r, None)
-                fits = spare is not None and spare.shape == inner.outputs[r].shape
-                made[r] = inner.take_output(r, spare) if fits else inner.release_output(r)
-            for port in ends.outputs:
-                if port.kind == CONCAT:
-                    array = made[port.inner]
-                    kept[port.outer].append(array if port.inner in taken else array.copy())
-                elif port.iteration == loop.done:
-                    picked[port.outer] = made[port.inner].copy()
-            for port in carried:
-                if loop.done and port.back not in copied and len(taken) == len(carried):
-                    spares[port.back] = feeds[port.inner]
-                feeds[port.inner] = made[port.back]
-            if ends.condition != -1:
-                loop.go_on = bool(one_element(made[ends.condition], "the condition of a loop's body"))
-            loop.done += 1
-        return list(ends.results(arrays, loop.made, kept, picked, loop.done))
+            loop.begin(arrays)
+            loop.end(self.job_of(self.ends.body, loop.feeds))
+        return loop.results(arrays)
 
     def _in_native_trips(self, arrays: Sequence[np.ndarray], loop: Round) -> None:
         """Run the native iterations, after one in Python has given their shapes."""

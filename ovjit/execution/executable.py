@@ -123,14 +123,7 @@ class Executable:
             if table is not None:
                 self._tables.move_to_end(key)
                 return table
-        if self._chain is not None:
-            check_shapes(self.inputs, shapes)
-            plan = self._chain.plan(shapes, self.outputs)
-        else:
-            made = self.program.loaded_plan
-            plan = made(shapes) if room is None else made(shapes, room=room)
-            if plan.cut is not None:
-                plan.composite = self._cut(plan.cut)
+        plan = self._plan(shapes, room)
         table = Table(plan, plan.addresses)
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
@@ -141,21 +134,39 @@ class Executable:
             return table
         if plan.composite is self.program:
             self._composite = table
-            return table
+        else:
+            self._keep(key, table, plan.trace is not None)
+        return table
+
+    def _plan(self, shapes: tuple[tuple[int, ...], ...], room: Room | None) -> Any:
+        """The plan, with the addresses of its kernels; the segments' one where the graph is cut."""
+        if self._chain is not None:
+            check_shapes(self.inputs, shapes)
+            return self._chain.plan(shapes, self.outputs)
+        made = self.program.loaded_plan
+        plan = made(shapes) if room is None else made(shapes, room=room)
+        if plan.cut is not None:
+            plan.composite = self._cut(plan.cut)
+        return plan
+
+    def _keep(self, key: tuple, table: Table, traced: bool) -> None:
+        """Put a table into the cache, and drop those used least recently where it is full."""
         with self._lock.lock:
-            known = self._tables.pop(key, None)
+            self._drop(key)
             self._tables[key] = table
-            self._table_bytes += table.bytes - (0 if known is None else known.bytes)
-            if plan.trace is not None:
+            self._table_bytes += table.bytes
+            if traced:
                 self._traced_shapes[key] = None
                 if len(self._traced_shapes) > TRACED_TABLES:
-                    oldest = self._tables.pop(self._traced_shapes.popitem(last=False)[0], None)
-                    self._table_bytes -= 0 if oldest is None else oldest.bytes
+                    self._drop(self._traced_shapes.popitem(last=False)[0])
             while len(self._tables) > self._capacity or (
                 self._table_bytes > TABLE_BYTES and len(self._tables) > 1
             ):
-                self._table_bytes -= self._tables.popitem(last=False)[1].bytes
-        return table
+                self._drop(next(iter(self._tables)))
+
+    def _drop(self, key: tuple) -> None:
+        table = self._tables.pop(key, None)
+        self._table_bytes -= 0 if table is None else table.bytes
 
     def _cut(self, cut: Any) -> Any:
         """What runs a graph that has to be cut; made once, whatever shapes come later."""

@@ -441,20 +441,11 @@ def _arranged(
     depth, outs = final[::-1] if transposed else final
     if array.size != depth * outs or array.ndim not in (2, 3):
         return None
-    try:
-        each = np.broadcast_to(scale, array.shape)
-        zeros = None if zero is None else np.broadcast_to(zero, array.shape)
-    except ValueError:
+    along = _axis_of_groups(array, outs, transposed)
+    each = _broadcast(scale, array.shape, along)
+    zeros = None if zero is None else _broadcast(zero, array.shape, along)
+    if along is None or each is None or (zeros is None and zero is not None):
         return None
-    along = array.ndim - 1 if transposed else 0 if array.ndim == 2 else 1
-    # a matrix may have a row for each group; other reshapes would mix columns, or cut groups in two
-    held = array.shape[0] if transposed else array.shape[-1]
-    if held % outs if transposed and array.ndim == 2 else held != outs:
-        return None
-    size = array.shape[along]
-    for values in (each, zeros):
-        if values is not None and size > 1 and values.strides[along]:
-            return None  # differs within a group
 
     def integers(source: np.ndarray) -> np.ndarray:
         """[K, N], or of some rows so many columns"""
@@ -464,14 +455,7 @@ def _arranged(
 
     def of_groups(values: np.ndarray) -> np.ndarray | Converted:
         """[groups, N] of what is the same within a group."""
-        firsts = values[(slice(None),) * along + (0,)]
-        if not any(firsts.strides):  # one number for all
-            one = firsts.reshape(-1)[:1].astype(np.float32)
-            return np.broadcast_to(one, (firsts.size // outs, outs))
-        matrix = firsts.reshape(outs, -1).T if transposed else firsts.reshape(-1, outs)
-        if is_worth(matrix) and from_numpy(matrix.dtype) in HALVES:
-            return Converted(matrix, [np.dtype(np.float32)])
-        return matrix.astype(np.float32, "C")
+        return _of_groups(values[(slice(None),) * along + (0,)], outs, transposed)
 
     as_they_are = transposed and array.dtype == kind
     return Stored(
@@ -479,7 +463,37 @@ def _arranged(
         of_groups(each),
         None if zeros is None else np.asarray(of_groups(zeros)),
         bits,
-        size,
+        array.shape[along],
         dtype,
         given is not None,
     )
+
+
+def _axis_of_groups(array: np.ndarray | Unmade, outs: int, transposed: bool) -> int | None:
+    """The axis along which elements share a scale; None where a reshape mixes columns, or cuts groups.
+
+    A matrix may have a row for each group."""
+    held = array.shape[0] if transposed else array.shape[-1]
+    if held % outs if transposed and array.ndim == 2 else held != outs:
+        return None
+    return array.ndim - 1 if transposed else 0 if array.ndim == 2 else 1
+
+
+def _broadcast(values: np.ndarray, shape: tuple[int, ...], along: int | None) -> np.ndarray | None:
+    """A number for each element of `shape`; None where that does not fit, or differs within a group."""
+    try:
+        each = np.broadcast_to(values, shape)
+    except ValueError:
+        return None
+    return None if along is None or (shape[along] > 1 and each.strides[along]) else each
+
+
+def _of_groups(firsts: np.ndarray, outs: int, transposed: bool) -> np.ndarray | Converted:
+    """[groups, N] in f32 of the first number of each group."""
+    if not any(firsts.strides):  # one number for all
+        one = firsts.reshape(-1)[:1].astype(np.float32)
+        return np.broadcast_to(one, (firsts.size // outs, outs))
+    matrix = firsts.reshape(outs, -1).T if transposed else firsts.reshape(-1, outs)
+    if is_worth(matrix) and from_numpy(matrix.dtype) in HALVES:
+        return Converted(matrix, [np.dtype(np.float32)])
+    return matrix.astype(np.float32, "C")

@@ -89,9 +89,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
         if part == "read" and inputs[0].dtype == low:
             return b.instead(node, inputs, types=types, lowered=True)
         wanted = low if node in computed or node.outputs[0] in lowered else "f32"
-        taken = node.op.multiplied if part == "compute" else len(inputs)
-        if part == "compute" and taken > 2 and caches.issuperset(node.inputs[1:taken]):
-            taken = 1  # attention reads a cache in place
+        taken = _converted_inputs(node, caches)
         given = [
             _cast(b, new, wanted, casts) if old.dtype == "f32" and i < taken else new
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
@@ -101,6 +99,15 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
         return b.instead(node, given, types=types, lowered=True)
 
     return rebuild(graph, visit, lambda b, outputs: _restored(b, graph.outputs, outputs))
+
+
+def _converted_inputs(node: Node, caches: set[Value]) -> int:
+    """How many of the first inputs are read in the type that the node computes in."""
+    if part_of(node.op) != "compute":
+        return len(node.inputs)
+    factors = node.op.multiplied
+    in_place = factors > 2 and caches.issuperset(node.inputs[1:factors])  # attention reads a cache in place
+    return 1 if in_place else factors
 
 
 #: (value, element type) -> the value in it, for all readers.

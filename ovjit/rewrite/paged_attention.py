@@ -92,33 +92,14 @@ def settle_pages(
 
 def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
     """How the caches of keys and values of a layer lie."""
-    query, key, value, *caches = node.inputs[:5]
-    found = []
+    caches = node.inputs[3:5]
     asked = _asked(config)
-    widths = [v.shape[1] if v.shape else None for v in (key, value)]
-    told = _told(node, caches, said)
-    for cache, width, heads, size, want, is_key in zip(
-        caches, widths, told[0], told[1], asked, (True, False), strict=True
-    ):
-        what = "key" if is_key else "value"
-        if not isinstance(heads, int) or not isinstance(size, int):
-            raise ModelError(
-                f"node {node.name!r} does not tell how many heads its {what}s have: give the parameter "
-                f"{cache.node.name!r} the shape [?, heads, {BLOCK}, size], or the node's rt_info "
-                f"num_{what[0]}_heads and {what[0]}_head_size"
-            )
-        if isinstance(width, int) and heads * size != width:
-            raise ModelError(
-                f"node {node.name!r} has {what}s of {width} elements, not {heads} heads of {size}"
-            )
-        kind = cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
-        if kind not in KINDS:
-            raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not of {kind}")
-        group = want.group if kind in ("u8", "u4") and not is_key else 0
-        if group and size % group:
-            raise ModelError(f"cache head_size {size} cannot be divided by group_size {group}")
-        if kind == "u4" and (group or size) % 2:
-            raise ModelError(f"node {node.name!r}: heads of {size} elements cannot be stored in 4 bits")
+    all_heads, sizes = _told(node, caches, said)
+    found = []
+    for i, cache in enumerate(caches):
+        is_key = i == 0
+        heads, size = _heads(node, is_key, all_heads[i], sizes[i])
+        kind, group = _stored_as(node, cache, asked[i], size, is_key)
         tokens = BLOCK
         if cache.shape and isinstance(cache.shape[2], int) and kind not in ("u8", "u4"):
             tokens = cache.shape[2]
@@ -126,6 +107,40 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
     if found[0].tokens != found[1].tokens or found[0].heads != found[1].heads:
         raise ModelError(f"node {node.name!r}: blocks of keys and of values differ in tokens or heads")
     return found[0], found[1]
+
+
+def _heads(node: Node, is_key: bool, heads: Any, size: Any) -> tuple[int, int]:
+    """The heads of keys or values, and their size. ModelError where these are unknown or do not fit."""
+    what = "key" if is_key else "value"
+    states, cache = node.inputs[1:4:2] if is_key else node.inputs[2:5:2]
+    if not isinstance(heads, int) or not isinstance(size, int):
+        raise ModelError(
+            f"node {node.name!r} does not tell how many heads its {what}s have: give the parameter "
+            f"{cache.node.name!r} the shape [?, heads, {BLOCK}, size], or the node's rt_info "
+            f"num_{what[0]}_heads and {what[0]}_head_size"
+        )
+    width = states.shape[1] if states.shape else None
+    if isinstance(width, int) and heads * size != width:
+        raise ModelError(f"node {node.name!r} has {what}s of {width} elements, not {heads} heads of {size}")
+    return heads, size
+
+
+def _kind_of(cache: Value, want: Cache) -> str:
+    """The element type of a cache: the port's own, else the one that the properties say."""
+    return cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
+
+
+def _stored_as(node: Node, cache: Value, want: Cache, size: int, is_key: bool) -> tuple[str, int]:
+    """The element type of a cache, and how many elements of a head share a scale; 0: no group."""
+    kind = _kind_of(cache, want)
+    if kind not in KINDS:
+        raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not of {kind}")
+    group = want.group if kind in ("u8", "u4") and not is_key else 0
+    if group and size % group:
+        raise ModelError(f"cache head_size {size} cannot be divided by group_size {group}")
+    if kind == "u4" and (group or size) % 2:
+        raise ModelError(f"node {node.name!r}: heads of {size} elements cannot be stored in 4 bits")
+    return kind, group
 
 
 def _asked(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
@@ -153,7 +168,7 @@ def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
             raise ModelError(
                 f"node {node.name!r}: give the cache {cache.node.name!r} the shape [?, heads, {BLOCK}, size]"
             )
-        kind = cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
+        kind = _kind_of(cache, want)
         heads, tokens, size = shape[1:]
         more = {"u8": 8, "u4": 16}.get(kind, 0)
         group = want.group if more and not is_key else 0

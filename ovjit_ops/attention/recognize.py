@@ -39,30 +39,16 @@ def recognize_attention(
     may be guarded, as Select(IsNaN(weights), 0, weights): this makes GuardedAttention. Not matched: weights
     with another reader, larger masks, and products with other transpositions.
     """
-    if v.dtype not in ("f32", "bf16") or not (zero is None or _guards(zero, weights, readers)):
-        return None
-    if scores.shape is None or v.shape is None or not len(scores.shape) == len(v.shape) in (3, 4, 5):
-        return None
-    if weights.node.attrs["axis"] not in (-1, len(scores.shape) - 1):
+    if not _weighs_rows(weights, scores, v) or not (zero is None or _guards(zero, weights, readers)):
         return None
     found = _scores(scores, readers)
     if found is None or (found.cap and zero is not None):
         return None
-    product, scale = found.product, found.scale
-    q, k = product.node.inputs
-    if not product.node.attrs["transpose_b"] and k.node.op.name in ("Multiply", "Divide"):
-        for at, each in _by_a_number(k):  # a scaled key may be turned before it is scaled
-            k, scale = k.node.inputs[at], scale * each
-            break
-    key = _key(w, product.node, k)
-    if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v, product, scores):
+    factors = _query_and_key(w, found, scores, v)
+    shape = found.windows or found.product.shape
+    if factors is None or not _masks_fit(found, shape, v.dtype):
         return None
-    for factor in found.factors:
-        if factor.dtype != q.dtype or not _keeps(factor, q):
-            return None
-    shape = found.windows or product.shape
-    if not _masks_fit(found, shape, v.dtype):
-        return None
+    q, key, scale = factors
     for factor in found.factors:
         q = w("Multiply", q, factor)
     given = [q, key, v]
@@ -84,6 +70,29 @@ def recognize_attention(
         name, attrs["cap"] = "CappedAttention", found.cap
     out = w(name, *given, **attrs)
     return w("Reshape", out, (-1, *node.output.shape[1:]), special_zero=False) if found.windows else out
+
+
+def _weighs_rows(weights: Value, scores: Value, v: Value) -> bool:
+    """Whether these are weights along the rows of scores, and attention takes type and rank of `v`."""
+    if v.dtype not in ("f32", "bf16") or scores.shape is None or v.shape is None:
+        return False
+    rank = len(scores.shape)
+    return rank == len(v.shape) and rank in (3, 4, 5) and weights.node.attrs["axis"] in (-1, rank - 1)
+
+
+def _query_and_key(w: Writer, found: Scores, scores: Value, v: Value) -> tuple[Value, Value, float] | None:
+    """q, k and the scale of scores; None where types, ranks or factors do not fit."""
+    product, scale = found.product, found.scale
+    q, k = product.node.inputs
+    if not product.node.attrs["transpose_b"] and k.node.op.name in ("Multiply", "Divide"):
+        for at, each in _by_a_number(k):  # a scaled key may be transposed before it is scaled
+            k, scale = k.node.inputs[at], scale * each
+            break
+    key = _key(w, product.node, k)
+    if key is None or not (q.dtype == k.dtype == v.dtype) or not _same_rank(q, k, v, product, scores):
+        return None
+    kept = all(factor.dtype == q.dtype and _keeps(factor, q) for factor in found.factors)
+    return (q, key, scale) if kept else None
 
 
 def _masks_fit(found: Any, shape: Any, dtype: str) -> bool:
@@ -134,29 +143,44 @@ def _scores(value: Value, readers: Uses) -> Scores | None:
     found = _scaled_product(value, readers) or _capped(value, readers)
     if found is not None or not _alone(value, readers, "Add", "Select", "Reshape"):
         return found
+    return {"Add": _with_mask, "Select": _with_choice, "Reshape": _in_windows}[value.node.op.name](
+        value, readers
+    )
+
+
+def _with_mask(value: Value, readers: Uses) -> Scores | None:
+    """Add(scores, mask)"""
     terms = value.node.inputs
-    if value.node.op.name == "Reshape":
-        found, whole, inner = _scores(terms[0], readers), value.shape, terms[0].shape
-        if found is None or whole is None or inner is None or not is_static((*whole[1:], *inner[1:])):
-            return None
-        if whole[2:] == inner[1:] and found.windows is None:
-            alike = all(_is_for_all(m.seen if isinstance(m, Chosen) else m, inner) for m in found.masks)
-            return found._replace(windows=whole) if alike else None
-        return found if inner == found.windows and inner[2:] == whole[1:] else None
-    if value.node.op.name == "Select":
-        for at in (1, 2):
-            least = number_of(terms[3 - at])
-            if least is None or least > HIDDEN or len(terms[3 - at].shape) > len(value.shape):
-                continue
-            found = _scores(terms[at], readers)
-            if found is not None and _in_place(found, value, terms[0]):
-                return found._replace(masks=(*found.masks, Chosen(terms[0], at == 1, least)))
-        return None
     for at in (0, 1):
         found = _scores(terms[at], readers)
         if found is not None and _in_place(found, value, terms[1 - at]):
             return found._replace(masks=(*found.masks, terms[1 - at]))
     return None
+
+
+def _with_choice(value: Value, readers: Uses) -> Scores | None:
+    """Select(mask, scores, number), or the other way round"""
+    terms = value.node.inputs
+    for at in (1, 2):
+        least = number_of(terms[3 - at])
+        if least is None or least > HIDDEN or len(terms[3 - at].shape) > len(value.shape):
+            continue
+        found = _scores(terms[at], readers)
+        if found is not None and _in_place(found, value, terms[0]):
+            return found._replace(masks=(*found.masks, Chosen(terms[0], at == 1, least)))
+    return None
+
+
+def _in_windows(value: Value, readers: Uses) -> Scores | None:
+    """Reshape(scores), which splits the first dimension into windows, or joins them again"""
+    of = value.node.inputs[0]
+    found, whole, inner = _scores(of, readers), value.shape, of.shape
+    if found is None or whole is None or inner is None or not is_static((*whole[1:], *inner[1:])):
+        return None
+    if whole[2:] == inner[1:] and found.windows is None:
+        alike = all(_is_for_all(m.seen if isinstance(m, Chosen) else m, inner) for m in found.masks)
+        return found._replace(windows=whole) if alike else None
+    return found if inner == found.windows and inner[2:] == whole[1:] else None
 
 
 def _capped(value: Value, readers: Uses) -> Scores | None:

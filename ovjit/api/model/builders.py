@@ -182,34 +182,49 @@ def _sources(
     variadic = record.builder.get(record.variadic, record.variadic) if record.variadic else None
     for place, (argument, optional) in enumerate(inputs):
         value = given.get(argument)
-        if argument in record.read_if:
-            attribute, needed = record.read_if[argument]
-            if str(attrs.get(attribute, "")).lower() != needed:
-                break
-        if optional and isinstance(value, (int, float, np.number)) and argument == inputs[-1][0]:
-            value = None if argument in absent and value == absent[argument][1] else value
+        attribute, needed = record.read_if.get(argument, ("", ""))
+        if needed and str(attrs.get(attribute, "")).lower() != needed:
+            break
+        if optional and argument == inputs[-1][0] and _is_default(value, absent.get(argument)):
+            value = None
         if value is None and optional:
             later = [n for n, _ in inputs[place + 1 :] if given.get(n) is not None]
-            if later and argument in absent:
-                like, number = absent[argument]
-                zero = constant_node(np.array(number, np.int32)).output(0)
-                sources.append(Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0))
-                continue
-            if later and record.all_or_first:
-                raise _input_count(record)
-            if later:
-                raise TypeError(f"{name}() takes {later[0]!r} only together with {argument!r}")
-            break
-        if argument == variadic:
-            if isinstance(value, (Node, Output)) or not np.iterable(value):
-                raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
-            for item in value:
-                sources.extend(item.outputs() if isinstance(item, Node) else [as_output(item, node_name)])
+            if not later:
+                break
+            if argument not in absent:
+                raise _missing(record, name, argument, later[0])
+            like, number = absent[argument]
+            zero = constant_node(np.array(number, np.int32)).output(0)
+            sources.append(Node._new(find_op("ConvertLike"), [zero, sources[like]], {}, None).output(0))
+        elif argument == variadic:
+            sources += _listed(value, name, argument, node_name)
         else:
             sources.append(as_output(value, node_name))
     if record.all_or_first and len(sources) not in (1, len(inputs)):
         raise _input_count(record)
     return sources
+
+
+def _is_default(value: Any, absent: tuple[int, Any] | None) -> bool:
+    """Whether a number is what the operation takes where the input is absent."""
+    return absent is not None and isinstance(value, (int, float, np.number)) and bool(value == absent[1])
+
+
+def _missing(record: Op, name: str, argument: str, later: str) -> Exception:
+    """The error for an argument that is left out, where one behind it is given."""
+    if record.all_or_first:
+        return _input_count(record)
+    return TypeError(f"{name}() takes {later!r} only together with {argument!r}")
+
+
+def _listed(value: Any, name: str, argument: str, node_name: str | None) -> list[Output]:
+    """The outputs of a list of nodes."""
+    if isinstance(value, (Node, Output)) or not np.iterable(value):
+        raise TypeError(f"{name}() takes a list of nodes as {argument!r}")
+    listed: list[Output] = []
+    for item in value:
+        listed += item.outputs() if isinstance(item, Node) else [as_output(item, node_name)]
+    return listed
 
 
 def _in_python_s_words(

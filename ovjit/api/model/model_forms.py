@@ -28,44 +28,62 @@ def model_arguments(
     name = kwargs.get("name", "")
     if "name" not in kwargs and given and isinstance(given[-1], str):
         name = given.pop()
-    results = kwargs.get("results", kwargs.get("result")) if {"results", "result"} & set(kwargs) else None
+    results = kwargs.get("results", kwargs.get("result"))
     if results is None and given:
         results = given.pop(0)
-    # the rest: [sinks,] parameters [, variables], told apart by what they hold
-    lists = [_sequence(item) for item in given]
-    sinks, parameters = _sequence(kwargs.get("sinks", ())), _sequence(kwargs.get("parameters", ()))
-    variables = _sequence(kwargs.get("variables", ()))
-    if "parameters" not in kwargs:
-        if not lists:
-            raise no_such_constructor("Model takes results, parameters and a name")
-        holds_parameters = [all(isinstance(p, Parameter) for p in items) for items in lists]
-        if len(lists) >= 2 and holds_parameters[1] and (lists[1] or not lists[0] or not holds_parameters[0]):
-            if lists[0] and holds_parameters[0]:
-                raise no_such_constructor("Model's sinks are no Parameters")
-            sinks, parameters, lists = lists[0], lists[1], lists[2:]
-        else:
-            parameters, lists = lists[0], lists[1:]
-    elif lists:
-        sinks, lists = lists[0], lists[1:]
-    if lists:
-        variables, lists = lists[0], lists[1:]
-    if lists or not isinstance(name, str):
+    sinks, parameters, variables, more = _lists([_sequence(item) for item in given], kwargs)
+    if more or not isinstance(name, str):
         raise no_such_constructor("Model takes results, [sinks,] parameters, [variables,] and a name")
     if not all(isinstance(p, Parameter) for p in parameters):
         raise no_such_constructor("Model's parameters are a sequence of Parameter nodes")
     if not all(isinstance(s, (Node, Output)) for s in sinks):
         raise no_such_constructor("Model's sinks are a sequence of Nodes or of Outputs")
-    if isinstance(results, Node) and not isinstance(results, Result):
-        results = results.outputs()
-    elif isinstance(results, Result):
-        results = [results]
-    results = _sequence(results)
-    for kind in (Node, Output):
-        if all(isinstance(r, kind) for r in results):
-            break
+    sinks = [s._node if isinstance(s, Output) else s for s in sinks]
+    return _results(results), sinks, parameters, variables, name
+
+
+def _lists(
+    lists: list[list[Any]], kwargs: dict[str, Any]
+) -> tuple[list[Any], list[Any], list[Any], list[list[Any]]]:
+    """(sinks, parameters, variables, further lists) of [sinks,] parameters [, variables], told apart by what
+    they hold."""
+    sinks, parameters, variables = (
+        _sequence(kwargs.get(key, ())) for key in ("sinks", "parameters", "variables")
+    )
+    if "parameters" in kwargs:
+        if lists:
+            sinks, lists = lists[0], lists[1:]
+    elif not lists:
+        raise no_such_constructor("Model takes results, parameters and a name")
+    elif _begin_with_sinks(lists):
+        sinks, parameters, lists = lists[0], lists[1], lists[2:]
     else:
+        parameters, lists = lists[0], lists[1:]
+    if lists:
+        variables, lists = lists[0], lists[1:]
+    return sinks, parameters, variables, lists
+
+
+def _begin_with_sinks(lists: list[list[Any]]) -> bool:
+    """Whether the second list holds the parameters."""
+    if len(lists) < 2:
+        return False
+    first, second = (all(isinstance(p, Parameter) for p in items) for items in lists[:2])
+    if not second or (first and lists[0] and not lists[1]):
+        return False
+    if lists[0] and first:
+        raise no_such_constructor("Model's sinks are no Parameters")
+    return True
+
+
+def _results(given: Any) -> list[Any]:
+    """The results as a list of Nodes, or of Outputs."""
+    if isinstance(given, Node):
+        given = [given] if isinstance(given, Result) else given.outputs()
+    results = _sequence(given)
+    if not any(all(isinstance(r, kind) for r in results) for kind in (Node, Output)):
         raise no_such_constructor("Model's results are a Node, or a sequence of only Nodes or only Outputs")
-    return results, [s._node if isinstance(s, Output) else s for s in sinks], parameters, variables, name
+    return results
 
 
 def _sequence(items: Any) -> list[Any]:

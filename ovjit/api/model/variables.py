@@ -63,6 +63,29 @@ def variable_of(node: Node) -> Variable:
     return Variable(info)
 
 
+def _facts(given: list[Any], kwargs: dict[str, Any], has_value: bool) -> tuple[Any, Any, Any]:
+    """Name, type and shape of a variable, taken out of a call's arguments."""
+    keys = ("variable_id", "variable_type", "variable_shape")
+    name, type, shape = (given.pop(0) if given else kwargs.pop(key, None) for key in keys)
+    if not isinstance(name, str) or (type is None and not has_value):
+        raise TypeError(
+            "The necessary overload for read_value was not found: it takes [init_value,] "
+            "variable_id, variable_type, variable_shape, or a Variable"
+        )
+    return name, type, shape
+
+
+def _attributes(name: str, type: Any, shape: Any) -> dict[str, Any]:
+    """Those of a ReadValue: a type or shape of None is the initial value's."""
+    if isinstance(type, (int, str)) or (shape is not None and np.ndim(shape) == 0):
+        raise TypeError("The necessary overload for read_value was not found")
+    return {
+        "variable_id": name,
+        "variable_type": "dynamic" if type is None else element_name(type),
+        "variable_shape": None if shape is None else dims_of(shape),
+    }
+
+
 class read_value(Node):
     """A node that gives a variable's value: `read_value(init_value, variable_id, variable_type=None,
     variable_shape=None, name="")`, where None is what the initial value is; the same without `init_value`,
@@ -80,27 +103,14 @@ class read_value(Node):
         if variable is None and given and isinstance(given[0], Variable):
             variable = given.pop(0)
         if variable is not None:
-            facts = [variable.info.variable_id, variable.info.data_type, variable.info.data_shape]
+            facts = variable.info.variable_id, variable.info.data_type, variable.info.data_shape
         else:
-            keys = ("variable_id", "variable_type", "variable_shape")
-            facts = [given.pop(0) if given else kwargs.pop(key, None) for key in keys]
-            if not isinstance(facts[0], str) or (init is None and facts[1] is None):
-                raise TypeError(
-                    "The necessary overload for read_value was not found: it takes [init_value,] "
-                    "variable_id, variable_type, variable_shape, or a Variable"
-                )
+            facts = _facts(given, kwargs, init is not None)
         if given and isinstance(given[-1], str):
             given.pop()  # a name counts only where it is given by keyword
         if given or kwargs:
             raise no_such_form(f"read_value() does not take {(given or list(kwargs))[0]!r}")
-        if isinstance(facts[1], (int, str)) or (facts[2] is not None and np.ndim(facts[2]) == 0):
-            raise TypeError("The necessary overload for read_value was not found")
-        attrs = {
-            "variable_id": facts[0],
-            "variable_type": "dynamic" if facts[1] is None else element_name(facts[1]),
-            "variable_shape": None if facts[2] is None else dims_of(facts[2]),
-        }
-        _begin(self, "ReadValue", [] if init is None else [init], attrs, name)
+        _begin(self, "ReadValue", [] if init is None else [init], _attributes(*facts), name)
 
     def get_variable_id(self) -> str:
         """The name of the variable."""

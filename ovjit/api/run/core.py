@@ -412,19 +412,9 @@ def _read(
             weights = None  # the file beside the model
         if not path or not os.path.exists(path):
             raise OvjitError(f'Could not open the file: "{path}": there is no such file')
-        ending = os.path.splitext(path)[1].lower()
-        if ending == ".gguf" or (ending not in (".xml", ".onnx") and _begins_as_gguf(path)):
-            from ovjit.readers.gguf.reader import read_gguf
-
-            return read_gguf(path)
-        if ending == ".tflite":
-            return _read_tflite(path, use_mmap, converters)
-        if ending == ".onnx":
-            return _read_onnx(path, weights, use_mmap, converters)
-        if ending != ".xml" and (framework := _framework_of(path)):
-            from ovjit.readers.frameworks.files import read_framework
-
-            return read_framework(path, framework, weights)
+        read = _read_by_ending(path, weights, use_mmap, converters)
+        if read is not None:
+            return read
     elif isinstance(model, io.BytesIO):
         model = model.getvalue()
     elif _is_model_proto(model):
@@ -444,6 +434,27 @@ def _read(
     from ovjit.readers.ir.reader import read_ir
 
     return read_ir(model, weights, use_mmap, extensions or {})
+
+
+def _read_by_ending(
+    path: str, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None
+) -> Model | None:
+    """The model in a file that is no IR, by the file's ending or first bytes; None where its contents decide
+    between IR and ONNX."""
+    ending = os.path.splitext(path)[1].lower()
+    if ending == ".gguf" or (ending not in (".xml", ".onnx") and _begins_as_gguf(path)):
+        from ovjit.readers.gguf.reader import read_gguf
+
+        return read_gguf(path)
+    if ending == ".tflite":
+        return _read_tflite(path, use_mmap, converters)
+    if ending == ".onnx":
+        return _read_onnx(path, weights, use_mmap, converters)
+    if ending != ".xml" and (framework := _framework_of(path)):
+        from ovjit.readers.frameworks.files import read_framework
+
+        return read_framework(path, framework, weights)
+    return None
 
 
 def _is_model_proto(model: Any) -> bool:

@@ -156,19 +156,8 @@ def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
         array = array.astype(slot.dtype)
     if array.ndim == 0:
         array = _scalar(slot, array)
-    if slot.way == BITS and array.dtype != slot.dtype:
-        if array.dtype.itemsize != slot.dtype.itemsize or array.dtype.kind not in "fiu":
-            raise InferenceError(
-                f"{slot.describe()} expects {slot.info}, an array holds the bits of such values as "
-                f"{slot.dtype.itemsize}-byte elements; {array.dtype} is given: pass x.astype(ml_dtypes."
-                f"{slot.dtype.name})"
-            )
-        array = array.view(slot.dtype)
-    elif slot.way == PACKED and array.dtype != slot.dtype:
-        raise InferenceError(
-            f"{slot.describe()} expects {slot.info}: pass packed bytes as Tensor(packed, shape, "
-            f"Type.{slot.info.dtype}), not an array of {array.dtype}"
-        )
+    if slot.way in (BITS, PACKED) and array.dtype != slot.dtype:
+        array = _bits(slot, array)
     slot.check_shape(array.shape)
     if slot.way == STRING:
         return slot, array, True
@@ -179,6 +168,22 @@ def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     if share or array.dtype.kind not in "biuf":
         return slot, array.astype(slot.dtype, order="C"), share
     return slot, array, False
+
+
+def _bits(slot: InputSlot, array: Array) -> Array:
+    """An array that holds the bits of elements that NumPy does not know, as such elements."""
+    if slot.way == PACKED:
+        raise InferenceError(
+            f"{slot.describe()} expects {slot.info}: pass packed bytes as Tensor(packed, shape, "
+            f"Type.{slot.info.dtype}), not an array of {array.dtype}"
+        )
+    if array.dtype.itemsize != slot.dtype.itemsize or array.dtype.kind not in "fiu":
+        raise InferenceError(
+            f"{slot.describe()} expects {slot.info}, an array holds the bits of such values as "
+            f"{slot.dtype.itemsize}-byte elements; {array.dtype} is given: pass x.astype(ml_dtypes."
+            f"{slot.dtype.name})"
+        )
+    return array.view(slot.dtype)
 
 
 def _scalar(slot: InputSlot, array: Array) -> Array:

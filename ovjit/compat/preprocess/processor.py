@@ -220,34 +220,8 @@ def _check_layout(node: Parameter | Result, layout: Layout) -> None:
 def _front(info: InputInfo, old: Parameter) -> _Front:
     """New parameters for what the user's tensor is."""
     tensor = info._tensor
-    model_layout = old.get_layout()
-    if info._model._layout is not None:
-        model_layout = info._model._layout
-        _check_layout(old, model_layout)
-    elif model_layout.empty and tensor._layout is not None:
-        model_layout = _passed_on(info, tensor._layout)
-        _check_layout(old, model_layout)
-    given = None if tensor._layout is None or tensor._layout.empty else tensor._layout
-    if given is None and FORMATS[tensor._color].layout:
-        given = Layout(FORMATS[tensor._color].layout)
-    layout = Layout() if given is None else given
-    shape: tuple[Dim, ...] | None = old._attrs["shape"]
-    if tensor._shape_set:
-        shape = tensor._shape
-        if given is None:
-            layout = model_layout
-    elif given is not None and not model_layout.empty and model_layout != layout:
-        shape = _shape_in(layout, model_layout, shape)
-    elif shape is not None:
-        before = model_layout
-        for step in reversed(info._steps._steps):
-            if step.order is not None:
-                check_order(step.order)
-                shape = unpermuted(shape, step.order, ANY)
-                back = [step.order.index(i) for i in range(len(step.order))]
-                before = permuted_layout(before, back) if len(back) == len(shape) else before
-        if given is None:
-            layout = before
+    model_layout = _model_layout(info, old)
+    shape, layout = _tensor_shape(info, old._attrs["shape"], model_layout)
     if tensor._spatial is not None:
         shape = _with_spatial(shape, layout, tensor._spatial)
     dtype = old._attrs["element_type"] if tensor._type is None else tensor._type
@@ -265,6 +239,43 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
             parameter._tensors[0].get_rt_info()["memory_type_0"] = {"value": tensor._memory_type}
         parameters.append(parameter)
     return _Front(parameters, layout, model_layout)
+
+
+def _model_layout(info: InputInfo, old: Parameter) -> Layout:
+    """The layout of the model's input: as it is set, else what the steps make of the tensor's."""
+    layout = old.get_layout()
+    if info._model._layout is not None:
+        layout = info._model._layout
+    elif layout.empty and info._tensor._layout is not None:
+        layout = _passed_on(info, info._tensor._layout)
+    else:
+        return layout
+    _check_layout(old, layout)
+    return layout
+
+
+def _tensor_shape(
+    info: InputInfo, shape: tuple[Dim, ...] | None, model_layout: Layout
+) -> tuple[tuple[Dim, ...] | None, Layout]:
+    """Shape and layout of the user's tensor, for a model's input of this shape and layout."""
+    tensor = info._tensor
+    given = None if tensor._layout is None or tensor._layout.empty else tensor._layout
+    if given is None and FORMATS[tensor._color].layout:
+        given = Layout(FORMATS[tensor._color].layout)
+    if tensor._shape_set:
+        return tensor._shape, model_layout if given is None else given
+    if given is not None and not model_layout.empty and model_layout != given:
+        return _shape_in(given, model_layout, shape), given
+    if shape is None:
+        return None, Layout() if given is None else given
+    before = model_layout
+    for step in reversed(info._steps._steps):
+        if step.order is not None:
+            check_order(step.order)
+            shape = unpermuted(shape, step.order, ANY)
+            back = [step.order.index(i) for i in range(len(step.order))]
+            before = permuted_layout(before, back) if len(back) == len(shape) else before
+    return shape, before if given is None else given
 
 
 def _passed_on(info: InputInfo, layout: Layout) -> Layout:

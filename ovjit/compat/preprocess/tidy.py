@@ -272,38 +272,51 @@ def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] 
         if not targets:
             return None
         for target in targets:
-            user, name, others = target._node, target._node._op.name, list(target._node._inputs)
-            del others[target._index]
-            rank = len(node._tensors[0]._type.shape or ())
-            found: list[_Reorder] | None = []
-            if name == "Convolution" and target._index == 0 and axis == 1:
+            user = target._node
+            if user._op.name == "Convolution" and target._index == 0 and axis == 1:
                 found = _in_weights(user, 1, 1, length)
                 convolutions += 1
-            elif name == "Transpose" and target._index == 0 and _number(others[0]) is not None:
-                turned = [int(i) for i in others[0]._node.value]  # type: ignore[attr-defined]
-                pending.append((user, turned.index(axis)))
-            elif name == "Pad" and target._index == 0:
-                sizes = [_number(other) for other in others[:2]]
-                if any(size is None or size[axis] for size in sizes):
-                    return None
-                pending.append((user, axis))
-            elif name in _ARITHMETIC or (name == "FakeQuantize" and target._index == 0):
-                if len(user._tensors[0]._type.shape or ()) != rank or not all(
-                    isinstance(other._node, Constant) for other in others
-                ):
-                    return None
-                for i in range(len(user._inputs)):
-                    more = [] if i == target._index else _in_weights(user, i, axis - rank, length)
-                    found = None if found is None or more is None else found + more
-                pending.append((user, axis))
-            elif user._op.scalar is not None and not others:
-                pending.append((user, axis))
             else:
-                return None
+                passed = _passed_axis(user, target._index, axis)
+                if passed is None:
+                    return None
+                pending.append((user, passed))
+                found = _in_operands(user, target._index, axis, length)
             if found is None:
                 return None
             places += found
     return places if convolutions else None
+
+
+def _passed_axis(user: Node, index: int, axis: int) -> int | None:
+    """Where an order along `axis` of input `index` is in the output; None where it does not pass the node."""
+    name, others = user._op.name, list(user._inputs)
+    del others[index]
+    if name in _ARITHMETIC or (name == "FakeQuantize" and index == 0):
+        same_rank = len(user._tensors[0]._type.shape or ()) == len(
+            user._inputs[index]._tensor._type.shape or ()
+        )
+        return axis if same_rank and all(isinstance(o._node, Constant) for o in others) else None
+    if name == "Transpose" and index == 0 and _number(others[0]) is not None:
+        return [int(i) for i in others[0]._node.value].index(axis)  # type: ignore[attr-defined]
+    if name == "Pad" and index == 0:
+        sizes = [_number(other) for other in others[:2]]
+        return None if any(size is None or size[axis] for size in sizes) else axis
+    return axis if user._op.scalar is not None and not others else None
+
+
+def _in_operands(user: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
+    """The constants that an elementwise operation combines with its input `index`, as in `_in_weights`."""
+    if user._op.name not in _ARITHMETIC and user._op.name != "FakeQuantize":
+        return []
+    rank = len(user._tensors[0]._type.shape or ())
+    places: list[_Reorder] = []
+    for i in range(len(user._inputs)):
+        found = [] if i == index else _in_weights(user, i, axis - rank, length)
+        if found is None:
+            return None
+        places += found
+    return places
 
 
 def _in_weights(node: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
