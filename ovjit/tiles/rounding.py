@@ -112,7 +112,7 @@ def one_rounding(
     scale = np.ldexp(mantissa.astype(np.float64), exponent + fine).astype(np.int64)
     # with a zero of more than `above` and less than `below` all bytes are the same
     above, below = np.concatenate([
-        _between(*(a[at : at + BLOCK] for a in (factor, zero, low, high, fine, scale)), least)
+        _between(least, *(a[at : at + BLOCK] for a in (factor, zero, low, high, fine, scale)))
         for at in range(0, len(factor), BLOCK)
     ], 1)  # fmt: skip
     found = []
@@ -133,8 +133,8 @@ def one_rounding(
 
 
 def _between(
-    factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, fine: np.ndarray,
-    scale: np.ndarray, least: int,
+    least: int, factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, fine: np.ndarray,
+    scale: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
     """[2, channels]: what the zero has to be above, and below, in units of 2**-fine."""
     bounds, steps = thresholds(factor, zero, low, high, least)

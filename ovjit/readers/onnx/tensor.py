@@ -403,8 +403,11 @@ def _computed_pads(
         return n.slice(given, 0, 0, rank), n.slice(given, 0, rank)
     which = n.const(np.array(axes, np.int64)) if computed is None else computed
     none = np.zeros(rank, np.int64)
-    first, last = n.all("Split", given, 0, num_splits=2)
-    return tuple(n("ScatterElementsUpdate", none, which, part, 0, opset=3) for part in (first, last))
+    first, last = (
+        n("ScatterElementsUpdate", none, which, part, 0, opset=3)
+        for part in n.all("Split", given, 0, num_splits=2)
+    )
+    return first, last
 
 
 def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:
