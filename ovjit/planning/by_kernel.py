@@ -1,0 +1,83 @@
+"""The lowering of an operation that is one kernel: everything follows from the kernel's declaration.
+
+    @kernel(over="... lanes/VL:1", x="... m", y="... n")
+    def moving_average(x: Tensor, y: Tensor, window, *, T): ...
+
+    @op("MovingAverage", lower=by_kernel(moving_average, ("f32", "f64")))
+
+The tensors are the node's inputs and then its outputs, in order. Other arguments are the node's attributes of
+these names, integers. The constant T is the element type of the first output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from ovjit.codegen.function import FunctionKernel
+from ovjit.codegen.memory import SIZE
+from ovjit.codegen.tensors import LANES, REST, Signature
+from ovjit.graph.graph import Value
+from ovjit.planning.fuse import Group
+from ovjit.planning.launch import launch_or_copy
+from ovjit.planning.lower import Lowering
+from ovjit.planning.plan import Planner
+from ovjit.planning.views import product
+
+
+def by_kernel(
+    function: FunctionKernel, types: Collection[str], along: str = "axis"
+) -> Callable[[Group], Lowering | None]:
+    """A record's `lower`, for inputs of these element types: others are the reference's.
+
+    `along`: the attribute that says which dimension of all tensors the axes with a name are. An operation
+    without it has them where they stand in the declaration."""
+
+    def lower(group: Group) -> Lowering | None:
+        takes = all(v.dtype in types and v.shape for v in group.node.inputs)
+        return ByKernel(group, function, along) if takes else None
+
+    return lower
+
+
+class ByKernel(Lowering):
+    """Made by `by_kernel`."""
+
+    def __init__(self, group: Group, function: FunctionKernel, along: str):
+        assert function.signature is not None
+        self.signature: Signature = function.signature
+        self.names = [p.name for p in function.arguments]
+        self.along = group.node.attrs.get(along)
+        self.kernel = function(T=group.last.outputs[0].dtype)
+        super().__init__(group)
+
+    def plan(self, planner: Planner) -> None:
+        inputs, outputs = self.node.inputs, self.node.outputs
+        tensors = [name for name in self.names if name in self.signature.axes]
+        reads = dict(zip(tensors, inputs, strict=False))
+        writes = dict(zip(tensors[len(inputs) :], outputs, strict=True))
+        scalars = {name: self.node.attrs[name] for name in self.names if name not in tensors}
+        axes = {}
+        if self.along is not None:
+            dimension = self.along % len(planner.shape(inputs[0]))
+            axes = {a: dimension for name in tensors for a in self._named(name)}
+        each = self._bytes(planner, reads | writes, axes)
+        launch_or_copy(
+            planner, self.kernel, reads, writes, axes=axes, work=lambda lanes, _: each * lanes, **scalars
+        )
+
+    def _named(self, tensor: str) -> list[str]:
+        """Its axes that items do not count through."""
+        return [a for a in self.signature.axes[tensor] if a not in (REST, LANES, *self.signature.over)]
+
+    def _bytes(self, planner: Planner, tensors: Mapping[str, Value], axes: Mapping[str, int]) -> int:
+        """What an item of one lane reads and writes."""
+        total = 0
+        for name, value in tensors.items():
+            declared = [a for a in self.signature.axes[name] if a != LANES]
+            shape, extents = planner.shape(value), []
+            for axis in self._named(name):
+                place = declared.index(axis)
+                place -= len(declared) if REST in declared[:place] else 0
+                extents.append(shape[axes.get(axis, place)])
+            total += product(extents) * SIZE[value.dtype]
+        return total
