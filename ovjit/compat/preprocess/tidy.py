@@ -272,31 +272,30 @@ def _behind(users: Users, node: Node, axis: int, length: int) -> list[_Reorder] 
         if not targets:
             return None
         for target in targets:
-            user = target._node
-            if user._op.name == "Convolution" and target._index == 0 and axis == 1:
+            user, name, index = target._node, target._node._op.name, target._index
+            if name == "Convolution" and index == 0 and axis == 1:
                 found = _in_weights(user, 1, 1, length)
                 convolutions += 1
             else:
-                passed = _passed_axis(user, target._index, axis)
+                passed, found = _passed(user, name, index, axis), []
                 if passed is None:
                     return None
                 pending.append((user, passed))
-                found = _in_operands(user, target._index, axis, length)
+                if name in _ARITHMETIC or name == "FakeQuantize":
+                    found = _in_operands(user, index, axis, length)
             if found is None:
                 return None
             places += found
     return places if convolutions else None
 
 
-def _passed_axis(user: Node, index: int, axis: int) -> int | None:
+def _passed(user: Node, name: str, index: int, axis: int) -> int | None:
     """Where an order along `axis` of input `index` is in the output; None where it does not pass the node."""
-    name, others = user._op.name, list(user._inputs)
+    others = list(user._inputs)
     del others[index]
     if name in _ARITHMETIC or (name == "FakeQuantize" and index == 0):
-        same_rank = len(user._tensors[0]._type.shape or ()) == len(
-            user._inputs[index]._tensor._type.shape or ()
-        )
-        return axis if same_rank and all(isinstance(o._node, Constant) for o in others) else None
+        ranks = {len(t._type.shape or ()) for t in (user._tensors[0], user._inputs[index]._tensor)}
+        return axis if len(ranks) == 1 and all(isinstance(o._node, Constant) for o in others) else None
     if name == "Transpose" and index == 0 and _number(others[0]) is not None:
         return [int(i) for i in others[0]._node.value].index(axis)  # type: ignore[attr-defined]
     if name == "Pad" and index == 0:
@@ -307,8 +306,6 @@ def _passed_axis(user: Node, index: int, axis: int) -> int | None:
 
 def _in_operands(user: Node, index: int, axis: int, length: int) -> list[_Reorder] | None:
     """The constants that an elementwise operation combines with its input `index`, as in `_in_weights`."""
-    if user._op.name not in _ARITHMETIC and user._op.name != "FakeQuantize":
-        return []
     rank = len(user._tensors[0]._type.shape or ())
     places: list[_Reorder] = []
     for i in range(len(user._inputs)):
