@@ -114,6 +114,31 @@ def move(p, q, x, y, a, by, inputs, outputs):
         q[k] += by * y[k, a]
 
 
+@inline
+def find_row(at, row, d, outer):
+    """at: the row's index along each outer dimension, of the extents d."""
+    for a in outer:
+        at[a] = 0
+    if row > 0:
+        at[0] = row
+        for k in outer[:0:-1]:
+            at[k] = urem(at[0], d[k])
+            at[0] = udiv(at[0], d[k])
+
+
+@inline
+def next_row(at, p, q, x, y, d, inputs, outputs, outer, inner):
+    """Step from a row to the one behind it: the last dimension first, and back to its begin at its end."""
+    for k in outer[::-1]:
+        if k + 1 < inner:
+            move(p, q, x, y, k + 1, -at[k + 1], inputs, outputs)
+            at[k + 1] = 0
+        at[k] += 1
+        move(p, q, x, y, k, 1, inputs, outputs)
+        if k == 0 or at[k] < d[k]:
+            break
+
+
 @kernel(of=ROW_SHARE)
 def elementwise(
     general, of, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims, inner, body, twice,
@@ -124,13 +149,7 @@ def elementwise(
             v[k] = splat[operand.dtype](x[k])
     row = chunk * of.per_chunk
     stop = min(row + of.per_chunk, of.rows)
-    for a in outer:
-        at[a] = 0
-    if row > 0:
-        at[0] = row
-        for k in outer[:0:-1]:
-            at[k] = urem(at[0], d[k])
-            at[0] = udiv(at[0], d[k])
+    find_row(at, row, d, outer)
     for k, operand in enumerate(inputs):
         if not operand.one:
             p[k] = x[k]
@@ -157,14 +176,7 @@ def elementwise(
             while i < of.n:
                 apply_body(v, p, q, x, y, i, of.n, "strided", inputs, outputs, inner, body)
                 i += VL
-        for k in outer[::-1]:
-            if k + 1 < inner:
-                move(p, q, x, y, k + 1, -at[k + 1], inputs, outputs)
-                at[k + 1] = 0
-            at[k] += 1
-            move(p, q, x, y, k, 1, inputs, outputs)
-            if k == 0 or at[k] < d[k]:
-                break
+        next_row(at, p, q, x, y, d, inputs, outputs, outer, inner)
         row += 1
 
 

@@ -1,4 +1,4 @@
-"""Printing kernels over rows (`ovjit.codegen.template`): a function of one row inside its loop nest."""
+"""The printer of kernels over rows (`ovjit.codegen.template`): a function of one row inside its loop nest."""
 
 from __future__ import annotations
 
@@ -209,18 +209,23 @@ class Printer:
             text, is_vector = self.value(e.operand)
             return (f"neg({text})", True) if is_vector else (f"-{text}", False)
         if isinstance(e, ast.BinOp) and type(e.op) in _OPERATORS:
-            f = e.right
-            if isinstance(e.op, ast.Add) and isinstance(f, ast.Call) and isinstance(f.func, ast.Name):
-                if f.func.id in _TRACED:  # one body, of which a last product is fused with the sum
-                    inputs = [self.vector(self.value(x)) for x in (*f.args, e.left)]
-                    return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), True
-            left, right = self.value(e.left), self.value(e.right)
-            if left[1] or right[1]:
-                return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
-            if isinstance(e.op, ast.Add) and isinstance(f, ast.Name) and f.id in self.template.integers:
-                return f"({left[0]} + {right[0]})", False  # a place
+            return self.arithmetic(e)
         if isinstance(e, ast.Call) and isinstance(e.func, ast.Name):
             return self.call(e.func.id, e.args)
+        raise self.unknown(e)
+
+    def arithmetic(self, e: ast.BinOp) -> tuple[str, bool]:
+        """Of vectors, or the sum of two integers."""
+        f, adds = e.right, isinstance(e.op, ast.Add)
+        if adds and isinstance(f, ast.Call) and isinstance(f.func, ast.Name) and f.func.id in _TRACED:
+            # one body, of which a last product is fused with the sum
+            inputs = [self.vector(self.value(x)) for x in (*f.args, e.left)]
+            return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), True
+        left, right = self.value(e.left), self.value(e.right)
+        if left[1] or right[1]:
+            return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
+        if adds and isinstance(f, ast.Name) and f.id in self.template.integers:
+            return f"({left[0]} + {right[0]})", False  # a place
         raise self.unknown(e)
 
     def call(self, name: str, args: Sequence[ast.expr]) -> tuple[str, bool]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,12 +123,7 @@ def keep(
         if beside > LARGEST or not settled or again() != source:
             return
         path = store.path_of(where, store.BLOBS, source.label)
-        if room is not None and placed:
-            head, summed, gap, _, *behind = blob
-            room.keep(path, (head, summed, gap), behind)
-        else:
-            private_folder(where, ours=True)
-            write_whole(path, *blob, lasting=False)
+        _write(path, blob, room if placed else None)
         if whole and not main.static:
             from ovjit.storage import plans
 
@@ -138,6 +133,16 @@ def keep(
         pass
     except OSError as error:
         warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}")
+
+
+def _write(path: str, blob: Sequence[Any], room: KeptMemory | None) -> None:
+    """The parts of a blob into a file: that of `room`, which has the packed weights already, or a new one."""
+    if room is not None:
+        head, summed, gap, _, *behind = blob
+        room.keep(path, (head, summed, gap), behind)
+        return
+    private_folder(os.path.dirname(path), ours=True)
+    write_whole(path, *blob, lasting=False)
 
 
 def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:

@@ -564,8 +564,7 @@ def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
                 for v in static_range(vectors):
                     total[r, n, v, i % SEVERAL] = fma(d[i, v], data, total[r, n, v, i % SEVERAL])
     elif unpack.by_bytes(lanes):
-        for n, v in np.ndindex(panels, vectors):
-            word[n, v] = load[i32](at["q", n] + v * lanes * WORD)
+        load_integers(word, at, panels, vectors, lanes)
         for n, v, half in np.ndindex(panels, vectors, 2):
             decode_bytes(d, 0, word[n, v], 4 * half, levels, unpack)
             for i, r in np.ndindex(4, height):
@@ -581,8 +580,7 @@ def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
                     total[r, n, v, j % SEVERAL] = fma(d, data, total[r, n, v, j % SEVERAL])
     else:
         if unpack.bits == 4:
-            for n, v in np.ndindex(panels, vectors):
-                word[n, v] = load[i32](at["q", n] + v * lanes * WORD)
+            load_integers(word, at, panels, vectors, lanes)
         for i in static_range(unpack.step):
             for n, v in np.ndindex(panels, vectors):
                 if unpack.bits == 4:
@@ -594,10 +592,32 @@ def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
                 data = splat[f32](at["x", r] + i * 4)
                 for n, v in np.ndindex(panels, vectors):
                     total[r, n, v, i % SEVERAL] = fma(w[n, v], data, total[r, n, v, i % SEVERAL])
+    next_step(at, height, panels, vectors * lanes, unpack)
+
+
+@inline
+def load_integers(word, at, panels, vectors, lanes):
+    for n, v in np.ndindex(panels, vectors):
+        word[n, v] = load[i32](at["q", n] + v * lanes * WORD)
+
+
+@inline
+def next_step(at, height, panels, width, unpack):
+    """at: data and weights of the next step of depth."""
     for r in static_range(height):
         at["x", r] += unpack.step * 4
     for n in static_range(panels):
-        at["q", n] += unpack.stride(vectors * lanes)
+        at["q", n] += unpack.stride(width)
+
+
+@inline
+def begin_rows(at, data, data_w, sums, parts, height, unpack):
+    """at: where each row's data begin, and the sums of its parts."""
+    for r in static_range(height):
+        at["x", r] = data + r * data_w
+    if unpack.zero:
+        for r in static_range(height):
+            at["sum", r] = sums + r * parts * 4
 
 
 @inline
@@ -607,11 +627,7 @@ def multiply_rows(
 ):  # fmt: skip
     """made[row, vector] of one panel, or made[panel, vector] of one row."""
     total, group, outer = registers()
-    for r in static_range(height):
-        at["x", r] = data + r * data_w
-    if unpack.zero:
-        for r in static_range(height):
-            at["sum", r] = sums + r * parts * 4
+    begin_rows(at, data, data_w, sums, parts, height, unpack)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r + n, v] = load[f32](bias + n * b_step + v * lanes * 4)
     e = 0

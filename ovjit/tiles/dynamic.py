@@ -161,12 +161,8 @@ def multiply_words(total, w, at, word, height, panels, vectors, stored):
 
 
 @inline
-def multiply_tile(
-    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
-):  # fmt: skip
-    """`height` rows from `row` on, none behind `last`, times `panels` panels from `panel` on, whose sums go
-    to scratch."""
-    at, made, scale, zero, outer, total, w = registers()
+def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks):
+    """at: where weights, scales and zeros of each panel begin, and data and factors of each row."""
     for n in static_range(panels):
         at["q", n] = panel["w"] + n * apart.w_panel
         at["s", n] = panel["s"] + n * apart.s_panel
@@ -175,17 +171,33 @@ def multiply_tile(
     for r in static_range(height):
         at["x", r] = x + min(row + r, last) * apart.x_w
         at["p", r] = p + min(row + r, last) * apart.p_w
+
+
+@inline
+def fetch_factors(at, panels, width, stored, blocks):
+    """Fetch the scales and zeros that come next, of `width` columns of each panel."""
+    for n in static_range(panels):
+        if blocks:
+            fetch_group(at, n, width, blocks.scale_bytes, blocks.zero_bytes, panels)
+        else:
+            fetch_group(at, n, width, SIZE[stored.scale], stored.zero is None, panels)
+
+
+@inline
+def multiply_tile(
+    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
+):  # fmt: skip
+    """`height` rows from `row` on, none behind `last`, times `panels` panels from `panel` on, whose sums go
+    to scratch."""
+    at, made, scale, zero, outer, total, w = registers()
+    begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
     g = 0
     while g < sizes.groups:
         stop = min(g + sizes.ratio, sizes.groups)
-        for n in static_range(panels):
-            if height == 1:
-                if blocks:
-                    fetch_group(at, n, vectors * lanes, blocks.scale_bytes, blocks.zero_bytes, panels)
-                else:
-                    fetch_group(at, n, vectors * lanes, SIZE[stored.scale], stored.zero is None, panels)
+        if height == 1:
+            fetch_factors(at, panels, vectors * lanes, stored, blocks)
         load_factors(at, scale, zero, outer, g * sizes.words * 4, panels, vectors, lanes, stored, blocks)
         while g < stop:
             for r, n, v in np.ndindex(height, panels, vectors):

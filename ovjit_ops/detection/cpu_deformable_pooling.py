@@ -9,9 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.planning.launch import launch
 from ovjit.planning.plan import NotNative, Planner
+from ovjit.records import NamedTuple
 from ovjit_ops.detection.cpu_roi_pooling import (
     Regions,
     at_least,
@@ -39,11 +41,24 @@ def several(p, step, count, adjacent):
     return loadm[f32](p, count) if adjacent else gather[f32](p, step, count)
 
 
-@kernel(over="r ph", x="n maps:1 h w", rois="r k", offsets="regions moves oh ow", y="r c ph pw")
+class Parts(NamedTuple):
+    """Labels that offsets have, and channels of each; bytes between channels of a bin; offsets, and samples
+    of a bin, along y and x."""
+
+    classes: int
+    each: int
+    step: int
+    part: int
+    bins_y: int
+    bins_x: int
+
+
+@kernel(
+    over="r ph", x="n maps:1 h w", rois="r k", offsets="regions moves oh ow", y="r c ph pw", of=Raw(Parts)
+)
 def deformable_pooling(
-    x: Tensor, rois: Tensor, offsets: Tensor, settings: Ptr, y: Tensor, classes, each, step, part, bins_y,
-    bins_x, *, moved, adjacent,
-):  # fmt: skip
+    x: Tensor, rois: Tensor, offsets: Tensor, settings: Ptr, y: Tensor, of, *, moved, adjacent
+):
     """The mean of each bin's samples. `moved`: there are offsets; `adjacent`: a bin reads all channels."""
     scale = ld[f64](settings)
     reach = ld[f64](settings + 8)
@@ -60,45 +75,45 @@ def deformable_pooling(
         top = y1 * scale - 0.5
         w_roi = at_least((x2 + 1) * scale - 0.5 - left, 0.1)
         h_roi = at_least((y2 + 1) * scale - 0.5 - top, 0.1)
-        step_y = h_roi / group / bins_y
-        step_x = w_roi / group / bins_x
+        step_y = h_roi / group / of.bins_y
+        step_x = w_roi / group / of.bins_x
         for j in range(group):
-            for label in range(classes):
+            for label in range(of.classes):
                 y0 = top + i * h_roi / group
                 x0 = left + j * w_roi / group
                 if moved:
-                    o = offsets.at(regions=r, oh=i * part // group, ow=j * part // group)
+                    o = offsets.at(regions=r, oh=i * of.part // group, ow=j * of.part // group)
                     x0 += ld[f32](offsets.at(o, moves=2 * label)) * reach * w_roi
                     y0 += ld[f32](offsets.at(o, moves=2 * label + 1)) * reach * h_roi
-                source = x.at(n=max(image, 0)) + label * each * step + (i * group + j) * 4
-                target = y.at(row_of_bins, pw=j, c=label * each)
-                for k in range(0, each, VL):
+                source = x.at(n=max(image, 0)) + label * of.each * of.step + (i * group + j) * 4
+                target = y.at(row_of_bins, pw=j, c=label * of.each)
+                for k in range(0, of.each, VL):
                     acc = const[f32](0.0)
                     many = 0
-                    for a in range(bins_y):
+                    for a in range(of.bins_y):
                         py = y0 + a * step_y
                         if image >= 0 and py >= -0.5 and py <= x.size.h - 0.5:
                             fy = held(py, x.size.h)
                             i0 = whole(fy)
                             i1 = min(i0 + 1, x.size.h - 1)
                             dy = cast[f32](spread[f64](fy - i0))
-                            for b in range(bins_x):
+                            for b in range(of.bins_x):
                                 px = x0 + b * step_x
                                 if px >= -0.5 and px <= x.size.w - 0.5:
                                     fx = held(px, x.size.w)
                                     j0 = whole(fx)
                                     j1 = min(j0 + 1, x.size.w - 1)
                                     dx = cast[f32](spread[f64](fx - j0))
-                                    p = source + k * step
-                                    v00 = several(x.at(p, h=i0, w=j0), step, each - k, adjacent)
-                                    v01 = several(x.at(p, h=i0, w=j1), step, each - k, adjacent)
-                                    v10 = several(x.at(p, h=i1, w=j0), step, each - k, adjacent)
-                                    v11 = several(x.at(p, h=i1, w=j1), step, each - k, adjacent)
+                                    p = source + k * of.step
+                                    v00 = several(x.at(p, h=i0, w=j0), of.step, of.each - k, adjacent)
+                                    v01 = several(x.at(p, h=i0, w=j1), of.step, of.each - k, adjacent)
+                                    v10 = several(x.at(p, h=i1, w=j0), of.step, of.each - k, adjacent)
+                                    v11 = several(x.at(p, h=i1, w=j1), of.step, of.each - k, adjacent)
                                     sample = interpolated(v00, v01, v10, v11, dx, dy)
                                     acc = acc + sample
                                     many += 1
                     acc = acc / cast[f32](spread[f64](max(many, 1) * 1.0))
-                    spaced(y.at(target, c=k), y.stride.c, acc, each - k, f32)
+                    spaced(y.at(target, c=k), y.stride.c, acc, of.each - k, f32)
 
 
 class DeformablePooling(Regions):
@@ -126,9 +141,9 @@ class DeformablePooling(Regions):
         tensors = {"x": x, "rois": rois, "y": y}
         if self.offsets:
             tensors["offsets"] = planner.view(self.offsets[0])
+        bins = attrs["spatial_bins_y"], attrs["spatial_bins_x"]
         launch(
             planner, self.kernel, tensors, ("y",), work=group * dim * samples * 8,
-            flops=8.0 * y.count * samples, settings=settings, classes=classes, each=dim // classes,
-            step=group * group * 4, part=part, bins_y=attrs["spatial_bins_y"],
-            bins_x=attrs["spatial_bins_x"],
+            flops=8.0 * y.count * samples, settings=settings,
+            of=Parts(classes, dim // classes, group * group * 4, part, *bins),
         )  # fmt: skip

@@ -51,6 +51,23 @@ def bound_at(address, count, index):
     return min(max(place, 0), count)
 
 
+@inline
+def fill(a, number, T):
+    for v in static_range(VECTORS):
+        a[v] = const[T](number)
+
+
+@inline
+def taken(total, x, f, T, weighted, largest):
+    """The total with one more row, times f where that is `weighted`."""
+    return (
+        maximum(total, x) if largest
+        else fma(x, f, total) if weighted and T in FULL
+        else total + x * f if weighted
+        else total + x
+    )  # fmt: skip
+
+
 @kernel(over="bag", table="row w:1", at="i:1", y="bag w:1", bags="", weights="", other="", ends="")
 def bag_rows(
     table: Tensor, at: Tensor, y: Tensor, bags: Tensor, weights: Tensor, other: Tensor, ends: Tensor, each, *,
@@ -104,11 +121,9 @@ def bag_rows(
                 scale = cast[T](spread[i64](end - first))
                 scale = const[T](1.0) / scale if T in FULL else scale
         for j in range(0, width, VECTORS * VL):
-            for v in static_range(VECTORS):
-                a[v] = const[T](-inf if largest else 0)
+            fill(a, -inf if largest else 0, T)
             if largest and first >= end:
-                for v in static_range(VECTORS):
-                    a[v] = const[T](LOWEST)
+                fill(a, LOWEST, T)
             if pick >= 0:
                 p = table.at(row=pick) + j * SIZE[T]
                 for v in static_range(VECTORS):
@@ -123,14 +138,7 @@ def bag_rows(
                     f = splat[T](weights + i * SIZE[T])
                 for v in static_range(VECTORS):
                     x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
-                    if largest:
-                        a[v] = maximum(a[v], x)
-                    elif weighted and T in FULL:
-                        a[v] = fma(x, f, a[v])
-                    elif weighted:
-                        a[v] = a[v] + x * f
-                    else:
-                        a[v] = a[v] + x
+                    a[v] = taken(a[v], x, f, T, weighted, largest)
             for v in static_range(VECTORS):
                 if mean:
                     a[v] = a[v] * scale if T in FULL else a[v] / scale

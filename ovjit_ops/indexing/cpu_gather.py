@@ -104,6 +104,12 @@ def move_row(p, q, n, x_n, y_n, T, combine):
 
 
 @inline
+def is_adjacent(at, extent, index):
+    """Whether there are indices of one number, one behind the other, and elements that they name."""
+    return at.size.k == 1 and at.stride.lanes == SIZE[index] and extent > 0
+
+
+@inline
 def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine, zeros):
     """n single elements, each with an index of its own. 1 where one of them names no place, else 0."""
     extent = ld(places, 0)
@@ -114,7 +120,7 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine
     left = n
     wrong = 0
     if direction == "gather" and SIZE[T] >= 4:
-        near = at.size.k == 1 and at.stride.lanes == SIZE[index] and extent > 0
+        near = is_adjacent(at, extent, index)
         near = near and x_n == 0 and y_n == SIZE[T]
         if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
             left = take_elements(p, q, a, n, extent, stride, T, index, zeros)

@@ -126,6 +126,26 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
                 break
 
 
+@inline
+def load_sums(c, y, py, i, j, height, wide, E, T):
+    """c[E, r, v]: what y has of the block of rows from i on, at py, and columns from j on."""
+    for r in static_range(height):
+        if i + r < y.size.m:
+            for v in static_range(wide):
+                c[E, r, v] = loadm[T](py + r * y.stride.m + v * VL * SIZE[T], y.size.n - j - v * VL)
+
+
+@inline
+def multiply_panels(c, w, e, pa, pb, height, wide, R, E):
+    """c[E, r, v] += a[r] b[v], for one k of both panels; sums are of type E, and b of type R."""
+    for v in static_range(wide):
+        w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
+    for r in static_range(height):
+        e[E] = splat[E](pa + r * SIZE[E])
+        for v in static_range(wide):
+            c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
+
+
 @kernel(over="... n/width m/rows", a="... k ea", b="... k eb", y="... m n:1", bounds=Bounds)
 def panel_product(
     a: Tensor, b: Tensor, y: Tensor, bounds, depth, *, T, width, rows, height, wide, real, packed,
@@ -150,19 +170,9 @@ def panel_product(
                         for r, v in np.ndindex(height, wide):
                             c[E, r, v] = const[E](0)
                         if not real and done > 0:
-                            for r in static_range(height):
-                                if i + r < y.size.m:
-                                    for v in static_range(wide):
-                                        c[E, r, v] = loadm[T](
-                                            py + r * y.stride.m + v * VL * SIZE[T], y.size.n - j - v * VL
-                                        )
+                            load_sums(c, y, py, i, j, height, wide, E, T)
                         for _ in range(some):
-                            for v in static_range(wide):
-                                w[E, v] = stored_as(load[R](pb + v * VL * SIZE[R]), R, E)
-                            for r in static_range(height):
-                                e[E] = splat[E](pa + r * SIZE[E])
-                                for v in static_range(wide):
-                                    c[E, r, v] = multiplied(e[E], w[E, v], c[E, r, v], E)
+                            multiply_panels(c, w, e, pa, pb, height, wide, R, E)
                             pa += height * SIZE[E]
                             pb += wide * VL * SIZE[R]
                         if kind == "exact":
@@ -256,22 +266,9 @@ class PlainProduct(Lowering):
             raise NotNative
         dtype, target = self.out.dtype, self.target
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
-        rows = target.shapes.plain if dtype not in ("i64", "u64") or target.name == "avx512" else 4
-        real, self.packed = REAL.get(dtype, ""), ""
-        constant = b.constant
-        if constant is not None and constant.ndim > 1 and constant.size:
-            self.largest = sym_max(int(constant.max()), -int(constant.min())) if real else 0
-            real = real if self.largest < EXACT else ""
-            self.packed = real or dtype
-        self.real = real
-        m = () if len(a.shape) < 2 else a.shape[-1 if self.node.attrs["transpose_a"] else -2]
-        #: Rows of a block, and rows up to which b is multiplied where it lies.
-        self.height, self.in_place = rows, 2 * FEW
-        few = FEW
-        if isinstance(m, int) and m > 2 * FEW:
-            self.height = rows = blocks_of(m, rows)
-            if not real and m <= 2 * self.height:
-                self.in_place, few = m, rows
+        self._choose_types(dtype, b.constant)
+        few = self._choose_blocks(dtype, a.shape)
+        rows, real = self.height, self.real
         self.width = width = self.wide * target.lanes
         how: dict[str, Any] = {"T": dtype, "wide": self.wide, "width": width, "packed": self.packed}
         self.few = plain_product(height=few, **how)
@@ -284,6 +281,29 @@ class PlainProduct(Lowering):
             self.kernels.append(self.rights)
         if real:
             self.kernels.append(magnitude(T=dtype))
+
+    def _choose_types(self, dtype: str, constant: Any) -> None:
+        """`real`: the float type in which integers may be multiplied. `packed`: the type of a constant b."""
+        self.real, self.packed = REAL.get(dtype, ""), ""
+        if constant is not None and constant.ndim > 1 and constant.size:
+            self.largest = sym_max(int(constant.max()), -int(constant.min())) if self.real else 0
+            self.real = self.real if self.largest < EXACT else ""
+            self.packed = self.real or dtype
+
+    def _choose_blocks(self, dtype: str, shape: Sequence[Any]) -> int:
+        """`height`: rows of a block; `in_place`: rows up to which b is multiplied where it lies. Returns the
+        rows of a block there."""
+        target = self.target
+        self.height = target.shapes.plain if dtype not in ("i64", "u64") or target.name == "avx512" else 4
+        self.in_place = 2 * FEW
+        m = () if len(shape) < 2 else shape[-1 if self.node.attrs["transpose_a"] else -2]
+        if not isinstance(m, int) or m <= 2 * FEW:
+            return FEW
+        self.height = blocks_of(m, self.height)
+        if self.real or m > 2 * self.height:
+            return FEW
+        self.in_place = m
+        return self.height
 
     def pack(self, constants: Constants) -> None:
         right = self.node.inputs[1].constant

@@ -43,6 +43,36 @@ def _at_least(whole: Dim, per: int) -> Dim:
     return dim(lo, None if hi is None else max(lo, hi // per))
 
 
+def _copied_dims(shape: tuple[Dim, ...] | None, pattern: Sequence[int], special_zero: bool) -> list[Dim]:
+    """The pattern with dimensions of `shape` in the place of zeros, if these are special."""
+    low = next((i for i, p in enumerate(pattern) if p < -1), None)
+    if low is not None:
+        raise ModelError(f"Output pattern dim[{low}] has invalid bounds: {pattern[low]},{pattern[low]}")
+    check(list(pattern).count(-1) <= 1, f"More than one dimension has size of -1: {list(pattern)}")
+    out: list[Dim] = []
+    for i, p in enumerate(pattern):
+        copies = p == 0 and special_zero
+        check(
+            not copies or shape is None or i < len(shape),
+            f"'0' dimension is out of range: the pattern {list(pattern)} copies dimension {i}",
+        )
+        out.append((ANY if shape is None else shape[i]) if copies else sym_int(p))
+    return out
+
+
+def _what_is_left(before: Sequence[Dim], after: int, shape: tuple[Dim, ...], pattern: Sequence[int]) -> Dim:
+    """The dimension -1: the quotient of the product of the input's dimensions `before` and of `after`."""
+    if not is_static(before):
+        return _at_least(math.prod(before), after or 1)
+    total = math.prod(before)
+    check(
+        after == 0 and total == 0 or after and total % after == 0,
+        f"Non-'-1' output dimensions do not evenly divide the input dimensions: {text(shape)} has "
+        f"{total} elements, the pattern is {list(pattern)}",
+    )
+    return total // after if after else 0
+
+
 def reshape_dims(
     shape: tuple[Dim, ...] | None, pattern: Sequence[int], special_zero: bool
 ) -> tuple[Dim, ...]:
@@ -50,20 +80,7 @@ def reshape_dims(
 
     Raises ModelError when the elements do not come out even.
     """
-    low = next((i for i, p in enumerate(pattern) if p < -1), None)
-    if low is not None:
-        raise ModelError(f"Output pattern dim[{low}] has invalid bounds: {pattern[low]},{pattern[low]}")
-    check(list(pattern).count(-1) <= 1, f"More than one dimension has size of -1: {list(pattern)}")
-    out: list[Dim] = []
-    for i, p in enumerate(pattern):
-        if p == 0 and special_zero:
-            check(
-                shape is None or i < len(shape),
-                f"'0' dimension is out of range: the pattern {list(pattern)} copies dimension {i}",
-            )
-            out.append(ANY if shape is None else shape[i])
-        else:
-            out.append(sym_int(p))
+    out = _copied_dims(shape, pattern, special_zero)
     if shape is None:
         return tuple(ANY if d == -1 else d for d in out)
     # dimensions that are copied stand on both sides and cancel, open ones and zeros too; so do zeros of both
@@ -71,18 +88,7 @@ def reshape_dims(
     before = [d for i, d in enumerate(shape) if i not in copied]
     product_after = math.prod(p for i, p in enumerate(pattern) if i not in copied and p != -1)
     if -1 in pattern:
-        place = list(pattern).index(-1)
-        if is_static(before):
-            total = math.prod(before)
-            check(
-                product_after == 0 and total == 0 or product_after and total % product_after == 0,
-                f"Non-'-1' output dimensions do not evenly divide the input dimensions: {text(shape)} has "
-                f"{total} elements, the pattern is {list(pattern)}",
-            )
-            out[place] = total // product_after if product_after else 0
-        else:
-            per = product_after or 1
-            out[place] = _at_least(math.prod(before), per)
+        out[list(pattern).index(-1)] = _what_is_left(before, product_after, shape, pattern)
     elif is_static(shape) and is_static(out):
         total, wanted = math.prod(shape), math.prod(out)
         check(

@@ -104,6 +104,11 @@ class Lines(NamedTuple):
     exclude: int
 
 
+@inline
+def joined(total, v, lowest):
+    return total + v if lowest is None else maximum(total, v)
+
+
 @kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window, lines=Lines)
 def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, window, step):
     """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
@@ -140,12 +145,12 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
                         acc = some(p, lines.used - k, T, R, part)
                         for i in static_range(1, window[0]):
                             v = some(x.at(p, h=i * dh), lines.used - k, T, R, part)
-                            acc = acc + v if lowest is None else maximum(acc, v)
+                            acc = joined(acc, v, lowest)
                     else:
                         acc = const[R](start)
                         for _ in range(i0, i1):
                             v = some(p, lines.used - k, T, R, part)
-                            acc = acc + v if lowest is None else maximum(acc, v)
+                            acc = joined(acc, v, lowest)
                             p += dh * x.stride.h
                     store[A](
                         line + k * SIZE[A], blend[A](lines.used - k, acc, const[A](start)) if part else acc
@@ -165,12 +170,12 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
                         best = column_of(p, sw, ow - k, A, step)
                         for j in static_range(1, window[1]):
                             v = column_of(p + j * dw * SIZE[A], sw, ow - k, A, step)
-                            best = best + v if lowest is None else maximum(best, v)
+                            best = joined(best, v, lowest)
                     else:
                         best = const[A](start)
                         for _ in range(kw):
                             v = column_of(p, sw, ow - k, A, step)
-                            best = best + v if lowest is None else maximum(best, v)
+                            best = joined(best, v, lowest)
                             p += dw * SIZE[A]
                     if lowest is None:
                         # what lies behind may be a denormal, by which a product takes a hundred cycles

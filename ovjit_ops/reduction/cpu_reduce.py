@@ -613,12 +613,7 @@ class Reduce(Lowering):
     def _walk(self, views: Sequence[View], others: Sequence[Sequence[int]]) -> Walk | None:
         """None where the views do not lie so that a kernel can walk them. `others`: strides of the output,
         and of what the body reads."""
-        shape, rank = views[0].shape, len(views[0].shape)
-        order = self.order
-        if order is None:
-            order = range(rank)  # of nothing, whose strides tell nothing
-            if views[0].count:
-                order = sorted(order, key=lambda a: (-abs(views[0].strides[a]), a))
+        shape, order = views[0].shape, self._order_of(views[0])
         keep = [a for a in order if a not in self.axes]
         ones = [is_number(v) for v in self.sources] if len(views) > 1 else [False]
         walked = [v for v, one in zip(views, ones, strict=True) if not one]
@@ -631,18 +626,14 @@ class Reduce(Lowering):
         kx, ko = strides[: len(xs)], strides[len(xs) :]
         over = [a for a in order if a in self.axes]
         red, rx = merge_dims([shape[a] for a in over], [[v.strides[a] for a in over] for v in walked])
-
-        def lies(kind: str, steps: Sequence[Sequence[int]]) -> bool:
-            modes = self.modes.get(kind, "").replace("n", "")
-            wanted = [v.itemsize if mode == "v" else 0 for v, mode in zip(walked, modes, strict=False)]
-            return bool(modes) and all(s and s[-1] == w for s, w in zip(steps, wanted, strict=True))
-
+        reduces = self._is_innermost("reduce", walked, rx)
+        keeps = self._is_innermost("keep", walked, kx) and not reduces
         n, run, step, inner = 1, 1, [0] * len(walked), [0] * len(ko)
-        if kept and lies("keep", kx) and not lies("reduce", rx):
+        if kept and keeps:
             kind, n, inner = "keep", kept.pop(), [s.pop() for s in ko]
             for s in kx:
                 s.pop()
-        elif red and lies("reduce", rx):
+        elif red and reduces:
             kind, n = "reduce", red.pop()
             run = n
             for s in rx:
@@ -661,6 +652,21 @@ class Reduce(Lowering):
             kind, n, run, red, kept, list(zip(step, rx, kx, strict=True)),
             [(i, (), s) for i, s in zip(inner, ko, strict=True)],
         )  # fmt: skip
+
+    def _order_of(self, view: View) -> Sequence[int]:
+        """The axes, the innermost one last: by strides where the kernel was not made for an order."""
+        if self.order is not None:
+            return self.order
+        every = range(len(view.shape))
+        if not view.count:  # strides of nothing tell nothing
+            return every
+        return sorted(every, key=lambda a: (-abs(view.strides[a]), a))
+
+    def _is_innermost(self, kind: str, walked: Sequence[View], strides: Sequence[Sequence[int]]) -> bool:
+        """Whether the last of each operand's `strides` is what the kernel of this kind reads along."""
+        modes = self.modes.get(kind, "").replace("n", "")
+        wanted = [v.itemsize if mode == "v" else 0 for v, mode in zip(walked, modes, strict=False)]
+        return bool(modes) and all(s and s[-1] == w for s, w in zip(strides, wanted, strict=True))
 
     def _parts(self, walk: Walk) -> int | None:
         """In how many parts rows are reduced, None where they can't be."""
