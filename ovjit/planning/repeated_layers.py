@@ -1,11 +1,12 @@
 """Equal layers: the planned steps of one layer are repeated for those that follow.
 
-Networks are layers that often differ only in their weights. `find_layers` finds such lowerings before a
-program's first trace. `Repeats` applies them while one is made. The first layers are planned. So is the last
-one, as values that it reads from all layers have no reader behind it. The additions of one layer (steps,
-buffers, views) are repeated for the next ones with their own buffers and weights. The condition is an equal
-state before the layer and before the next one: then planning would give the same. Layers that are not
-provably equal are planned.
+The layers of a network often differ only in their weights. `find_layers` finds such lowerings before a
+program's first trace. `Repeats` applies them while a trace is made:
+
+- The first layers are planned, and the last one, whose values have other readers.
+- What planning one layer added (steps, buffers, views) is copied for the next layers, with their buffers and
+  weights. The planner's state has to be the same before the layer and before the next one.
+- A layer that is not provably equal is planned.
 """
 
 from __future__ import annotations
@@ -519,15 +520,7 @@ class _Template:
     def _moved(self, layer: int, now: Sequence[Value]) -> dict[Buffer, Buffer]:
         """The template's buffers -> those of `layer`, whose values are `now`."""
         planner, repeats = self.planner, self.repeats
-        moved: dict[Buffer, Buffer] = {}
-
-        def put(old: Buffer, new: Buffer) -> None:
-            pinned = planner.pinned
-            if identity((old.size,)) != identity((new.size,)) or moved.setdefault(old, new) is not new:
-                raise _Cannot
-            if new in pinned and old not in pinned:
-                raise _Cannot
-
+        pairs: list[tuple[Buffer, Buffer]] = []
         template = [*self.values, *self.own]
         for old, new in zip(template, now, strict=True):
             if not surely_same_types(planner.types[old], planner.types[new]):
@@ -537,29 +530,40 @@ class _Template:
         for old, new in zip(self.own, now[len(self.values) :], strict=True):
             if new not in planner.views:
                 raise _Cannot
-            put(planner.views[old].buffer, planner.views[new].buffer)
+            pairs.append((planner.views[old].buffer, planner.views[new].buffer))
         for old, new in zip(self.values, now, strict=False):
-            for given in (planner.placed, planner.offered, planner._reserved):
-                one, other = given.get(old), given.get(new)
-                if one is None and other is None:
-                    continue
-                if one is None or other is None or _lie(one) != _lie(other):
-                    raise _Cannot
-                put(one.buffer, other.buffer)
-            i, k = planner._output_of.get(old), planner._output_of.get(new)
-            if (i is None) != (k is None):
+            pairs += self._reserved(old, new)
+        pairs += [(buffer, Buffer(buffer.size)) for buffer in self.buffers]
+        moved: dict[Buffer, Buffer] = {}
+        for one, other in pairs:
+            if identity((one.size,)) != identity((other.size,)) or moved.setdefault(one, other) is not other:
                 raise _Cannot
-            if i is not None and k is not None:
-                put(planner.output_buffers[i], planner.output_buffers[k])
-        for buffer in self.buffers:
-            put(buffer, Buffer(buffer.size))
-        for buffer in (p.buffer for pointers, _ in self.pointers for _, p in pointers):
-            if buffer not in moved:
+            if other in planner.pinned and one not in planner.pinned:
                 raise _Cannot
-        for buffer in [b for b, _, _ in self.touched] + [view.buffer for _, view in self.views]:
-            if buffer not in moved and buffer not in self.common:
-                raise _Cannot
+        if not moved.keys() >= {p.buffer for pointers, _ in self.pointers for _, p in pointers}:
+            raise _Cannot
+        used = {b for b, _, _ in self.touched} | {view.buffer for _, view in self.views}
+        if not used <= moved.keys() | self.common:
+            raise _Cannot
         return moved
+
+    def _reserved(self, old: Value, new: Value) -> list[tuple[Buffer, Buffer]]:
+        """Buffers that have been given to a value of the template, and the same of a layer's value."""
+        planner = self.planner
+        found = []
+        for given in (planner.placed, planner.offered, planner._reserved):
+            one, other = given.get(old), given.get(new)
+            if one is None and other is None:
+                continue
+            if one is None or other is None or _lie(one) != _lie(other):
+                raise _Cannot
+            found.append((one.buffer, other.buffer))
+        i, k = planner._output_of.get(old), planner._output_of.get(new)
+        if (i is None) != (k is None):
+            raise _Cannot
+        if i is not None and k is not None:
+            found.append((planner.output_buffers[i], planner.output_buffers[k]))
+        return found
 
 
 def _lie(view: View) -> tuple:
