@@ -1,4 +1,4 @@
-"""Expressions of kernels: folded where they are constant, else as text, and how strongly it binds."""
+"""Expressions of kernels: folded to a constant, or printed as text with the precedence of its operator."""
 
 from __future__ import annotations
 

@@ -28,12 +28,12 @@ printed, with those arguments that it still reads. What is printed:
                                  arguments may be `registers()`, which it reads and assigns to;
                                  `spaced` stores lanes that are apart
 
-Whatever can be worked out from constants and from names of the function's module is worked out. For a row of
-adjacent elements at a time there is `ovjit.codegen.template`, whose nest and masks come by themselves.
+Expressions of constants and of names in the function's module are evaluated when the kernel is printed.
+`ovjit.codegen.template` is for kernels over rows of adjacent elements: it adds the loop nest and the masks.
 
 `@kernel(over=..., x=..., y=...)` declares parameters as tensors with named axes (`ovjit.codegen.tensors`).
 
-`ovjit.codegen.kernel_printing` prints; a start whose texts are kept does without it.
+`ovjit.codegen.kernel_printing` is the printer. It is imported when a text is not in the cache.
 """
 
 from __future__ import annotations

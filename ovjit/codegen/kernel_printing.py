@@ -1,4 +1,4 @@
-"""Printing kernels that are functions (`ovjit.codegen.function`): statements as the lines of their texts."""
+"""The printer of kernels: from a function's syntax tree (`ovjit.codegen.function`) to its text."""
 
 from __future__ import annotations
 

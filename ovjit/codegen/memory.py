@@ -1,5 +1,7 @@
-"""What kernels take of memory, for all who lay it out: apart from the generators, which a start with what is
-kept does without."""
+"""Sizes that kernels and planning share: bytes of element types, dimensions that a kernel walks.
+
+Nothing here imports the code generators: a start whose kernels and plans are cached never loads those.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What kernels are made of: a function as it is written, `inline` ones, and routines.
+"""The sources that kernels are printed from: a function's syntax tree, `@inline` functions, `@routine`s.
 
-Apart from what prints them (`ovjit.codegen.function`), which a start with what is kept does without.
+The printer is a module of its own (`ovjit.codegen.kernel_printing`), which a start with cached texts never
+imports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The names under which printed sources of kernels are kept (`ovjit.codegen.texts`).
+"""Keys of printed sources in their cache (`ovjit.codegen.texts`).
 
-A source is valid for the constants that the function was given, and for the plain values that it finds in its
-module. A function with other constants, or outside of a module's file, is printed each time.
+A key has the constants that a kernel's function was given, and the plain values that it reads from its
+module. A function with constants of other types, or defined outside of a module's file, has no key. It is
+printed each time.
 """
 
 from __future__ import annotations

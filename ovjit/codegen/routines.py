@@ -1,12 +1,12 @@
-"""Native functions that are no kernels: with int64s of their own as arguments, several to a kernel's object.
+"""Routines: native functions with int64 arguments, several in one object file. The runner is made of them.
 
     @routine
     def submit(pool, job, unused, unused2):
         st[i64](job + NEXT * 8, 0)
         ...
 
-They are written as kernels that are functions are (`ovjit.codegen.function`). Every start needs some of them,
-so what they are printed as is kept, for the state of all sources, and they are imported where it is not.
+They are written like kernels (`ovjit.codegen.function`). Every start needs some of them, so their printed
+text is cached. Their modules are imported only where it is not.
 """
 
 from __future__ import annotations

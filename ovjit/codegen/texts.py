@@ -1,8 +1,8 @@
-"""Texts that functions were printed as, kept in the kernel cache: to print one takes longer than all else
-that a start does with a kernel which is there. Those of common kernels come with ovjit.
+"""The cache of printed sources: function and constants -> the kernel's text.
 
-A text is good for one state of the sources of `ovjit` and `ovjit_ops`, as the index of operations is
-(`ovjit.graph.op_index`), and for what else its name says.
+Printing a kernel takes longer than loading its object code, so texts are kept in the kernel cache; those of
+common kernels are shipped. A key covers the function, its constants, and the state of all sources of `ovjit`
+and `ovjit_ops` (as for the index of operations, `ovjit.graph.op_index`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The jobs of the bodies in a job: what control steps (`ovjit.execution.control_steps`) lead.
+"""Inner jobs: the bodies of If and Loop that control steps (`ovjit.execution.control_steps`) run.
 
-They are made with the table that has the steps and belong to one job. None of them is ever queued: the thread
-that leads the job around them leads them too.
+They are made together with the table that has the control steps, and belong to one outer job. They are never
+queued: the thread that leads the outer job leads them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Jobs that Python leads: host steps between native ones, and composites in the place of steps."""
+"""Running a plan that native code cannot run alone: host steps (NumPy references) between ranges of native
+steps, and composites (chains of segments) in place of steps."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the runner's functions and Python share: the words of a job, a pool and a completion queue, all int64.
+"""The layout of memory that the native runner and Python share: a job, a pool and a completion queue.
 
-The runner (`ovjit.execution.runner`) says what is done with them.
+Every field is an int64; a constant here is its index. `ovjit.execution.runner` has the algorithm.
 """
 
 from __future__ import annotations

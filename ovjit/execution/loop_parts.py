@@ -1,4 +1,4 @@
-"""What a body is to native iterations of its loop (`trips.py`): its parts, and the slots of their values."""
+"""A loop's body as native iterations see it: its parts, which are executables, and slots for their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the native function of loops is told (`trip_steps.py`): slots, parts and their traces, as int64s."""
+"""The arguments of the native loop as arrays of int64: slots, parts and the traces of their plans."""
 
 from __future__ import annotations
 

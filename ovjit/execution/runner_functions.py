@@ -1,5 +1,7 @@
-"""The runner's functions: what walks a table and works at jobs (`ovjit.execution.runner` says how), in memory
-that is laid out as `ovjit.execution.layout` says."""
+"""The runner's native functions: walk a plan's table, lead a job, help with one.
+
+`ovjit.execution.runner` has the algorithm, `ovjit.execution.layout` the layout of the shared memory.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Running a graph that has to be cut: native programs with host nodes between them.
+"""Graphs with breaks (`ovjit.planning.partition`): a chain of native programs with host nodes between them.
 
-The parts follow one another in a chain. Each is an executable of its own, made when it is first reached and
-planned for the shapes that come; which nodes are in which part is settled once. However many cuts there are,
-what stands between two of them stays native. Every job has a job for each part that it has run.
+Each part of the chain is an executable. It is compiled when it is first reached, and planned for the shapes
+that arrive. Which nodes are in which part is decided once. A job has an inner job for each part that it ran.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class HostTime(NamedTuple):
     ended: int
 
 
-class Rest:
-    """What is left to run of a graph at one point of a chain: one program, or a cut and another rest.
+class Remainder:
+    """The remainder of a graph at one point of a chain: one program, or a break and another remainder.
 
     Thread-safe. `cut` and what belongs to it is settled by the first shapes that come. For others the same
     cut is right too: a part in which a shape turns out to depend on data is a chain itself.
@@ -47,11 +46,11 @@ class Rest:
     def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build, may_tell: bool = True):
         self.graph = graph
         self._may_tell = may_tell
-        self._silent: Rest | None = None  # the same without told numbers
+        self._silent: Remainder | None = None  # the same without run-time extents
         self._config = config
         self._build = build
         self._lock = ForkLock("model")
-        self._following: dict[tuple[int, ...], Rest] = {}
+        self._following: dict[tuple[int, ...], Remainder] = {}
         self._settled = False
         self._placed: tuple[Any, ...] = (None, None, None)
         self.cut: Cut | None = None
@@ -79,7 +78,7 @@ class Rest:
             known = self._placed = cut, places, cut.places(places)
         return known[2]
 
-    def following(self, ranks: Sequence[int]) -> Rest:
+    def following(self, ranks: Sequence[int]) -> Remainder:
         """What is left after the hosts, for values of these ranks."""
         key = tuple(ranks)
         rest = self._following.get(key)
@@ -88,10 +87,10 @@ class Rest:
             with self._lock.lock:
                 rest = self._following.get(key)
                 if rest is None:
-                    rest = self._following[key] = Rest(self.cut.after(ranks), self._config, self._build)
+                    rest = self._following[key] = Remainder(self.cut.after(ranks), self._config, self._build)
         return rest
 
-    def in_use(self) -> Rest:
+    def in_use(self) -> Remainder:
         """This, or the same without told numbers where what follows has plans that no trace serves: then each
         number would be planned for, and not each shape."""
         if self.cut is None or not self.cut.told:
@@ -102,7 +101,7 @@ class Rest:
             return self
         with self._lock.lock:
             if self._silent is None:
-                self._silent = Rest(self.graph, self._config, self._build, may_tell=False)
+                self._silent = Remainder(self.graph, self._config, self._build, may_tell=False)
             return self._silent
 
 
@@ -112,7 +111,7 @@ class Chain:
     def __init__(self, cut: Cut, config: Mapping[str, Any], build: Build):
         """`build` makes the parts' executables."""
         inner = {k: v for k, v in config.items() if k != "watch"}
-        self.first = Rest(cut.graph, inner, build)
+        self.first = Remainder(cut.graph, inner, build)
         self.first.settle((), cut)
         self._all_places = [[i] for i in range(len(cut.graph.outputs))]
         self._settle_ahead()

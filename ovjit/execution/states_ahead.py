@@ -1,4 +1,4 @@
-"""Plans of models with state, traced before any shape is known."""
+"""Plans of models with state (KV caches), traced ahead of time, before the shapes of a request are known."""
 
 from __future__ import annotations
 

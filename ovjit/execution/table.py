@@ -1,4 +1,4 @@
-"""A plan made native, and what a run of it took."""
+"""A plan as the table of int64 rows that the native runner walks, and the times of a profiled run."""
 
 from __future__ import annotations
 

@@ -215,14 +215,14 @@ class Converted(Unmade):
         self.source, self.shape = first, first.shape
         steps = (*before, *through)
         if len(steps) > 1 and steps[0] == np.float32 and from_numpy(first.dtype) in HALVES:
-            steps = steps[1:]  # f32 has all halves
+            steps = steps[1:]  # f32 has all numbers of f16 and bf16
         self.through: tuple[np.dtype, ...] = steps
         self.dtype = self.through[-1]
         self._made = None
 
     @property
     def is_exact(self) -> bool:
-        """Whether the values are those of the source: halves in f32."""
+        """Whether the values are those of the source: f16 or bf16 in f32."""
         return self.through == (np.dtype(np.float32),) and from_numpy(self.source.dtype) in HALVES
 
     def convert(self, part: np.ndarray) -> np.ndarray:

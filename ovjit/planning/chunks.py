@@ -1,4 +1,4 @@
-"""How work is cut into chunks, which threads claim one after the other."""
+"""Sizes of chunks, the units of work that threads claim."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of elementwise kernels, and of copies and fills among them: over any strides, cut into chunks."""
+"""Plans steps of elementwise kernels, copies and fills: merges dimensions, chooses loops, cuts chunks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which open dimensions are surely equal: type inference with names for them.
+"""Proves open dimensions equal: type inference with a symbol for each dimension of the inputs.
 
-Two dimensions may have the same bounds and still be 1 and 5 in one inference, where one value then broadcasts
-to the other. What descends from the same dimension of the same input is the same number.
+Equal bounds prove nothing: two dimensions with the same bounds may be 1 and 5 in one inference, and then
+broadcast. Dimensions that derive from the same dimension of an input are equal.
 """
 
 from __future__ import annotations

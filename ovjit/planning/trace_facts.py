@@ -1,4 +1,4 @@
-"""What a trace keeps of a planning with traced numbers: rows to compute again, and where results go."""
+"""The record of a traced planning: the arithmetic to replay, and where its results go in the plan."""
 
 from __future__ import annotations
 

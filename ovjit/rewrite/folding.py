@@ -49,7 +49,7 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
 
 
 def _is_widened_weight(node: Node, readers: Uses) -> bool:
-    """Whether halves become f32 for matrix products alone, which pack them as their right-hand side."""
+    """Whether f16 or bf16 become f32 for matrix products alone, which pack them as their right-hand side."""
     if not converts(node, of=HALVES, to=("f32",)):
         return False
     return all(

@@ -184,7 +184,7 @@ def classifiers() -> Iterator[Any]:
 
 
 def sounds() -> Iterator[Any]:
-    """Features of sound: spectra, their logarithms, and gates of two halves."""
+    """Features of sound: spectra, their logarithms, and gates of two parts."""
     signal = o.parameter([1, -1], np.float32)
     spectrum = ov.opset15.stft(signal, np.hanning(64).astype(np.float32), np.int64(64), np.int64(32), False)
     power = o.reduce_sum(o.multiply(spectrum, spectrum), ints(3), False)

@@ -114,7 +114,7 @@ def normalised() -> Iterator[Any]:
 
 
 def gates() -> Iterator[Any]:
-    """Halves of sums, one of which opens the other; sums of several such layers."""
+    """Sums split in two, one part of which gates the other; sums of several such layers."""
     x = start = o.parameter([1, 32, -1], np.float32)
     total = None
     for dilation in (1, 2, 4):

@@ -226,7 +226,7 @@ def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
 
 
 def part(port: bodies.Port, whole: np.ndarray, trip: int) -> np.ndarray:
-    """The part of a sliced input for iteration number `trip`. Raises InferenceError behind the last part."""
+    """The part of a sliced input for an iteration. Raises InferenceError behind the last part."""
     axis = bodies.axis_of(port, whole.shape)
     first, step, count = bodies.slice_bounds(port, whole.shape[axis])
     if trip >= count:

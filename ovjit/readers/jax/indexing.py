@@ -144,7 +144,7 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     return n.transpose(made, [lies.index(i) for i in range(len(lies))])
 
 
-#: How updates are joined with what is there.
+#: How updates are combined with the elements that they update.
 JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatter-mul": "prod",
           "scatter_mul": "prod", "scatter-min": "min", "scatter_min": "min", "scatter-max": "max",
           "scatter_max": "max"}  # fmt: skip
