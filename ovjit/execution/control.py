@@ -292,7 +292,7 @@ class _Loop(_Control):
         loop = Round(self.ends, arrays, trips, go_on)
         while loop.goes_on:
             before = loop.done
-            self._in_native_trips(arrays, loop)
+            self._in_native_iterations(arrays, loop)
             if loop.done > before:
                 loop.spares = {}
                 continue
@@ -300,16 +300,16 @@ class _Loop(_Control):
             loop.end(self.job_of(self.ends.body, loop.feeds))
         return loop.results(arrays)
 
-    def _in_native_trips(self, arrays: Sequence[np.ndarray], loop: Round) -> None:
+    def _in_native_iterations(self, arrays: Sequence[np.ndarray], loop: Round) -> None:
         """Run the native iterations, after one in Python has given their shapes."""
-        key, last = ("trips", id(self.node)), self.last
-        executable, trips, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
-        if left and last is not None and (trips is None or last[0] is not executable):
-            from ovjit.execution.trips import trips_of
+        key, last = ("iterations", id(self.node)), self.last
+        executable, native, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
+        if left and last is not None and (native is None or last[0] is not executable):
+            from ovjit.execution.iterations import iterations_of
 
-            executable, trips, left = last[0], trips_of(self.ends, *last), left - 1
-            self.job.notes[key] = executable, trips, left
-        if trips is not None and not trips.run(self.job, arrays, loop):
+            executable, native, left = last[0], iterations_of(self.ends, *last), left - 1
+            self.job.notes[key] = executable, native, left
+        if native is not None and not native.run(self.job, arrays, loop):
             self.job.notes[key] = None, None, left
 
 

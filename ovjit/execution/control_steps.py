@@ -67,7 +67,7 @@ def next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer):
 
 @inline
 def give_lasts(lasts, n, job, record, outer, done):
-    """Copy what the last trip made to where it is wanted; after no trip, what there was before, or zeros."""
+    """Copy the results of the last iteration to the outputs; after none, the initial values, or zeros."""
     k = 0
     while k < n and aload(job + ABORT * 8) == 0:
         row = lasts + k * LAST_WORDS * 8

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.execution import iteration_steps as ts
 from ovjit.execution import streams
-from ovjit.execution import trip_steps as ts
 from ovjit.execution.executable import Executable
 from ovjit.execution.job import Job
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.execution import iteration_steps as ts
 from ovjit.execution import runner
-from ovjit.execution import trip_steps as ts
 from ovjit.execution.loop_parts import LoopParts, Part, Unfit
 from ovjit.graph.bodies import CONCAT, MERGED, SLICED
 from ovjit.graph.shapes import Interval, is_static
@@ -26,7 +26,7 @@ _MOST_TRACES, _MOST_MEMORIES = 4, 4
 _FAR = 1 << 62
 
 
-class LoopWords(LoopParts):
+class LoopArguments(LoopParts):
     """Arrays of int64s, made again where the parts' traces are others."""
 
     def _array(self, rows: Sequence[Any]) -> np.ndarray:

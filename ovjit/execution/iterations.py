@@ -1,4 +1,4 @@
-"""Iterations of a loop with changing shapes, without Python between them: `Trips`.
+"""Iterations of a loop with changing shapes, without Python between them: `Iterations`.
 
 The plans of a body's parts (`ovjit.execution.segments`) are functions of shapes and run-time extents, see
 `ovjit.planning.parametric`. So one native function makes the next plan, writes it over the rows of the last
@@ -20,10 +20,10 @@ import numpy as np
 
 from ovjit import debug
 from ovjit.execution import blocks, runner
-from ovjit.execution import trip_steps as ts
+from ovjit.execution import iteration_steps as ts
 from ovjit.execution.job import Job
+from ovjit.execution.loop_arguments import LoopArguments
 from ovjit.execution.loop_parts import Slot, Unfit
-from ovjit.execution.loop_words import LoopWords
 from ovjit.graph.bodies import LAST, MERGED, SLICED, axis_of, slice_bounds
 from ovjit.planning.constants import aligned_bytes
 
@@ -39,7 +39,7 @@ _FIRST_KEPT, _MOST_KEPT = 1 << 16, 1 << 24
 _FEW, _MOST_POOR = 4, 8
 
 
-class Trips(LoopWords):
+class Iterations(LoopArguments):
     """The native iterations of one body in one job, after Python has run one."""
 
     def run(self, job: Job, arrays: Sequence[np.ndarray], loop: Round) -> bool:
@@ -80,7 +80,7 @@ class Trips(LoopWords):
                 break
         blocks.free_arenas.append(arena)
         loop.done, loop.go_on = int(told[ts.T_DONE]), bool(told[ts.T_GOES_ON])
-        self.poor = self.poor + 1 if status == ts.TRIP_OF_PYTHON and loop.done - before < _FEW else 0
+        self.poor = self.poor + 1 if status == ts.PYTHON_NEXT and loop.done - before < _FEW else 0
         if loop.done == before:
             return True
         self._hand_over(loop, status == ts.OVER)
@@ -182,9 +182,9 @@ class Trips(LoopWords):
         return more or any(row[3] for row in self._kept_rows.tolist())
 
 
-def trips_of(ends: Any, executable: Executable, inner: Job) -> Trips | None:
+def iterations_of(ends: Any, executable: Executable, inner: Job) -> Iterations | None:
     """None for a body that goes step by step."""
     try:
-        return None if debug.is_on("OVJIT_CHECK") else Trips(ends, executable, inner)
+        return None if debug.is_on("OVJIT_CHECK") else Iterations(ends, executable, inner)
     except Unfit:
         return None

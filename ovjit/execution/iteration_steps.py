@@ -1,7 +1,7 @@
-"""The runner's function for iterations with different plans: its arguments and its source.
+"""The runner's native function for loops whose iterations have different plans: its arguments and its source.
 
-All arguments are in arrays of int64, to which `Trips` (`ovjit.execution.trips`) keeps references. A value of
-the body has a *slot*: its address, its rank and its dimensions.
+All arguments are in arrays of int64, which `Iterations` (`ovjit.execution.iterations`) keeps alive. A value
+of the body has a *slot*: its address, its rank and its dimensions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ovjit.execution.runner_words import *
 
 #: Return values: the loop is over; Python must run the next iteration; time is up; the job is cancelled; a
 #: concatenation has no room, or parts of different shapes.
-OVER, TRIP_OF_PYTHON, TIME_UP, CANCELLED, FULL, UNEVEN = range(6)
+OVER, PYTHON_NEXT, TIME_UP, CANCELLED, FULL, UNEVEN = range(6)
 
 #: Numbers are told up to here, as `ovjit.planning.partition` tells them.
 FARTHEST = 1 << 55
@@ -183,7 +183,7 @@ def take_plan(part, trace, job, bases, leaves, n):
 
 @inline
 def place_outputs(part, slots, bases, turn):
-    """Where the part writes in this trip."""
+    """Where the part writes in this iteration."""
     row = ld(part, P_OUTPUTS_AT)
     end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
     while row < end:
@@ -195,7 +195,7 @@ def place_outputs(part, slots, bases, turn):
 
 @inline
 def may_keep(first, end, slots):
-    """OVER where concatenations, rows up to `end`, have room for this trip's parts; else why not."""
+    """OVER where concatenations, rows up to `end`, have room for parts of this iteration; else why not."""
     found = OVER
     row = first
     while row < end and found == OVER:
@@ -215,7 +215,7 @@ def may_keep(first, end, slots):
 
 @inline
 def keep(first, end, slots):
-    """Copy this trip's parts behind those that concatenations have."""
+    """Append this iteration's parts to the concatenations."""
     row = first
     while row < end:
         slot = slots + ld(row, 0) * SLOT_WORDS * 8
@@ -231,7 +231,7 @@ def keep(first, end, slots):
 
 @inline
 def carry(told, slots):
-    """What the next trip reads: this one's results, and the next parts of what is sliced."""
+    """Set the next inputs: the results of this iteration, and the next parts of what is sliced."""
     carried = ld(told, T_CARRIED_AT)
     spare = ld(told, T_SPARE)
     n = ld(told, T_CARRIED)
@@ -282,27 +282,27 @@ def trips(told, pool, arena, deadline):
             take_inputs(part, slots, bases, leaves)
             trace = same_plan(part, leaves, n)
             if trace < 0:
-                return TRIP_OF_PYTHON
+                return PYTHON_NEXT
             if trace == 0:
                 st[i64](part + P_TRACE * 8, 0)
                 trace = traced_plan(part, leaves, n, ld(told, T_EVALUATE))
                 if trace == 0:
-                    return TRIP_OF_PYTHON
+                    return PYTHON_NEXT
                 good = fits(part, trace, slots, ld(told, T_WORK), ld(told, T_ARENA))
                 if good == 0:
-                    return TRIP_OF_PYTHON
+                    return PYTHON_NEXT
                 take_plan(part, trace, job, bases, leaves, n)
             place_outputs(part, slots, bases, turn)
             astore(job + ERROR * 8, 0)
             astore(job + ABORT * 8, 0)
             call4(ld(pool, LEAD_AT), job, pool, arena, 0)
             if aload(job + ABORT * 8) != 0:
-                return TRIP_OF_PYTHON
+                return PYTHON_NEXT
             part += PART_WORDS * 8
         if ld(told, T_GO) >= 0:
             for i in range(ld(go_slot, 1)):
                 if ld(go_slot, 2 + i) != 1:
-                    return TRIP_OF_PYTHON
+                    return PYTHON_NEXT
         found = may_keep(kept, end_kept, slots)
         if found != OVER:
             return found

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import ovjit as ov
-from ovjit.execution.trips import Trips
+from ovjit.execution.iterations import Iterations
 
 KINDS = {np.dtype("f4"): TensorProto.FLOAT, np.dtype("i8"): TensorProto.INT64}
 
@@ -163,15 +163,15 @@ def names_of(request: Any) -> set[str]:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of native iterations of each run from now on."""
     runs: list[int] = []
-    run = Trips.run
+    run = Iterations.run
 
-    def counting(self: Trips, job: Any, arrays: Any, loop: Any) -> bool:
+    def counting(self: Iterations, job: Any, arrays: Any, loop: Any) -> bool:
         before = loop.done
         good = run(self, job, arrays, loop)
         runs.append(loop.done - before)
         return good
 
-    monkeypatch.setattr(Trips, "run", counting)
+    monkeypatch.setattr(Iterations, "run", counting)
     return runs
 
 
@@ -192,7 +192,7 @@ def check(seed: int, monkeypatch: pytest.MonkeyPatch) -> int:
     except Exception:  # parts whose shapes do not fit together
         right = None
     with monkeypatch.context() as patch:
-        patch.setattr("ovjit.execution.trips.trips_of", lambda *_: None)
+        patch.setattr("ovjit.execution.iterations.iterations_of", lambda *_: None)
         by_python = answers(compiled(data).create_infer_request(), given)
     with monkeypatch.context() as patch:
         runs = counted(patch)
