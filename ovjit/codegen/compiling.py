@@ -45,7 +45,7 @@ def count(what: str) -> None:
 
 
 class Progress(NamedTuple):
-    """What a callback of `progress` is given: `done` of `total` kernels are compiled, after so many seconds;
+    """The argument of a `progress` callback: `done` of `total` kernels are compiled after so many seconds.
     `kernel` is the next one, "" after the last."""
 
     done: int

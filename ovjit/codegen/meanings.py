@@ -29,7 +29,7 @@ class Memory(Protocol):
 
 
 class Machine(Protocol):
-    """What kernels run on."""
+    """The machine of the interpreter: the lanes of a vector, and the memory that may be touched."""
 
     lanes: int
     memory: Memory

@@ -94,8 +94,8 @@ class Template:
         return [s for s in definition(self.function).body if not is_text(s)]
 
     def names(self, finish: Finish, start: Start) -> list[str]:
-        """What a kernel reads and writes: the tensors, in the first one's place what it is made of, and the
-        operands."""
+        """The names of the tensors that a kernel reads and writes: of the first one, what its prologue reads;
+        then the operands of the epilogue."""
         first = [f"f{k}" for k in range(len(start.modes))] or [self.tensors[0]]
         return [*first, *self.tensors[1:], *(f"e{k}" for k in range(len(finish.modes)))]
 

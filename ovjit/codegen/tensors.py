@@ -57,8 +57,8 @@ _OVER = re.compile(r"(\.\.\.|\w+)(?:/(?:(\d*)(VL)|([a-z_]\w*|\d+))(:1)?)?")
 
 
 class Split(NamedTuple):
-    """How many elements of a split axis an item has: `size`, or so many vectors, or what an argument or a
-    constant says."""
+    """The elements of a split axis in an item: a number, a number of vectors, or the value of an argument or
+    constant."""
 
     size: int | str
     vectors: bool

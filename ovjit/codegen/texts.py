@@ -25,8 +25,8 @@ Printed = tuple[str, list[tuple[str, bool]], dict[str, tuple[str, bool]]]
 
 
 class Place(NamedTuple):
-    """Where a source is looked up: under `name` in the cache, for this state of the files; under `key` among
-    the shipped ones, whose file states the sources that it was made from."""
+    """The keys of a printed source: `name` in the cache, for the present state of the files; `key` among the
+    shipped texts, whose file states the sources of all."""
 
     name: str
     key: str
@@ -49,8 +49,8 @@ def place_of(*parts: Any) -> Place | None:
 
 
 def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
-    """What came with ovjit, else what is kept at a place, else what `make` prints of `title`; kept from then
-    on if it has a place."""
+    """A shipped text, else a cached one, else what `make` prints of `title`, which is then cached if it has a
+    place."""
     if place is None:
         return make()
     address = default_cache().path, place.name

@@ -109,7 +109,7 @@ def find(name: str) -> tuple[Declared, str]:
 
 
 class Table(int):
-    """How many int64s the argument block has for the parameter of which it is the default."""
+    """The default of a parameter that is a table of int64s in the argument block; its number of entries."""
 
 
 class Each(NamedTuple):

@@ -106,7 +106,7 @@ class Remainder:
 
 
 class Chain:
-    """What an executable has in place of a program when its graph has to be cut."""
+    """Runs a graph with breaks, in the place of an executable's program."""
 
     def __init__(self, cut: Cut, config: Mapping[str, Any], build: Build):
         """`build` makes the parts' executables."""

@@ -129,7 +129,8 @@ class Moves(NamedTuple):
 
 
 def moves_of(order: np.ndarray, rows: int) -> Moves | None:
-    """What puts so many rows into `order`; None unless it names as many rows, all of them there."""
+    """The moves that bring so many rows into `order`. None unless `order` has as many entries, each the index
+    of a row."""
     if len(order) != rows or ((order < -rows) | (order >= rows)).any():
         return None
     places = np.where(order < 0, order + rows, order).astype(np.int64)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Init(NamedTuple):
-    """What computes the value that a variable begins with: output `output` of `executable`, which reads the
-    inputs of the main program that have the numbers `inputs`."""
+    """The computation of a variable's first value: output `output` of `executable`, whose inputs are the main
+    program's inputs with the numbers `inputs`."""
 
     executable: Executable
     inputs: tuple[int, ...]
@@ -29,7 +29,7 @@ class Init(NamedTuple):
 
 
 class StatesAhead:
-    """What traces plans ahead of time, for a program around `main` whose last inputs are variables."""
+    """Traces plans ahead of time, for a program around `main` whose last inputs are variables."""
 
     main: Executable
     variables: tuple[Variable, ...]

@@ -175,9 +175,9 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 class CompletionQueue:
-    """Where a queue's jobs go when they are over: a thread that waits for one runs the callbacks itself.
+    """Finished jobs of a queue. A thread that waits for one runs the callbacks itself.
 
-    Its memory is never unmapped, for a worker may look at it once more when the queue is gone.
+    The memory is never unmapped: a worker may read it after the queue is gone.
     """
 
     __slots__ = ("_memory", "address")

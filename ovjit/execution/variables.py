@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 
 class StatefulProgram(StatesAhead):
-    """What `Program` is to an executable, for a graph with ReadValue and Assign: runs `main`, an executable
-    whose last inputs and outputs are the variables. Thread-safe."""
+    """The program of a graph with ReadValue and Assign. It runs `main`, an executable whose last inputs and
+    outputs are the variables. Thread-safe."""
 
     def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
                  starts: Callable[[], list[np.ndarray | Init | None]]):  # fmt: skip

@@ -91,7 +91,7 @@ def _is_open(value: Any) -> bool:
     return not isinstance(value, np.ndarray) or value.dtype.hasobject
 
 
-class StandIn(NamedTuple):
+class Promotion(NamedTuple):
     """Elements of one type become another for an operation, and those that it makes become theirs again."""
 
     kind: str  #: the element type
@@ -213,7 +213,7 @@ class Declared:
     #: so many of its first inputs are multiplied, in types that the CPU has
     multiplied: int = 0
     #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again
-    #: (see `StandIn`)
+    #: (see `Promotion`)
     in_real: int = 0
     samples: Callable | None = None
     #: attribute -> the words that it may be, each or in one text: there, OpenVINO's name for the enumeration
@@ -353,19 +353,19 @@ class Op(Declared):
         if len(inputs) < low or (self.variadic is None and len(inputs) > high):
             wanted = str(low) if low == high else f"{low} to {high}"
             raise ModelError(f"{self.name} takes {wanted} inputs, not {len(inputs)}")
-        stand_in = self.stand_in(inputs, attrs)
+        promotion = self.promotion(inputs, attrs)
         try:
-            out = self.infer(*(stand_in.types_in(inputs) if stand_in else inputs), **attrs)
+            out = self.infer(*(promotion.types_in(inputs) if promotion else inputs), **attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         types = (out,) if isinstance(out, TensorType) else tuple(out)
-        if stand_in:
-            types = tuple(map(stand_in.type_out, types))
+        if promotion:
+            types = tuple(map(promotion.type_out, types))
         for kind in types:
             _check_size(kind)
         return types
 
-    def stand_in(self, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> StandIn | None:
+    def promotion(self, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> Promotion | None:
         """What this computes in for inputs of types that it takes and does not compute in; None for others.
 
         They are integers of functions of reals (`in_real`), and floats of 8 and fewer bits, in which nothing
@@ -375,14 +375,14 @@ class Op(Declared):
         if self.in_real:
             found = set(kinds[: self.in_real])
             if len(found) == 1 and dtypes.ELEMENT_TYPES[kind := found.pop()].kind in "iu":
-                return StandIn(kind, dtypes.real_for(kind), self.in_real)
+                return Promotion(kind, dtypes.real_for(kind), self.in_real)
         if dtypes.SMALL.isdisjoint(kinds):
             return None
         found = {kind for kind in kinds if dtypes.ELEMENT_TYPES[kind].kind == "f"}
         if len(found) != 1 or not found <= dtypes.SMALL or self.runs_body or self._takes(inputs, attrs):
             return None
-        stand_in = StandIn(found.pop(), "f32", len(inputs))
-        return stand_in if self._takes(stand_in.types_in(inputs), attrs) else None
+        promotion = Promotion(found.pop(), "f32", len(inputs))
+        return promotion if self._takes(promotion.types_in(inputs), attrs) else None
 
     def _takes(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> bool:
         try:
@@ -401,16 +401,16 @@ class Op(Declared):
             raise ModelError(f"{self.name} has no reference")
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
-        stand_in = self.stand_in([_kind(x) for x in inputs], attrs) if expected else None
-        given = stand_in.values_in(inputs) if stand_in else inputs
+        promotion = self.promotion([_kind(x) for x in inputs], attrs) if expected else None
+        given = promotion.values_in(inputs) if promotion else inputs
         try:
             with np.errstate(all="ignore"):
                 out = self.ref(*given, **attrs)
         except REFUSED as error:
             raise self._refusal(error, inputs, attrs) from error
         arrays = tuple(np.asarray(o) for o in out) if isinstance(out, tuple) else (np.asarray(out),)
-        if stand_in:
-            arrays = tuple(map(stand_in.value_out, arrays))
+        if promotion:
+            arrays = tuple(map(promotion.value_out, arrays))
         for array, kind in zip(arrays, expected, strict=False):
             if not shapes.fits(array.shape, kind.shape):
                 raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")

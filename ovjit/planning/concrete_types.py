@@ -101,8 +101,8 @@ MOST_COMPARED = 64
 
 
 class _Alike:
-    """What nodes make that are alike: of one operation, with equal attributes and inputs, as equal layers
-    have them. Good while the types and nodes that it is asked about live."""
+    """Types found for equal nodes, by operation, attributes and inputs: equal layers are inferred once. Valid
+    while the types and nodes live that it was asked about."""
 
     def __init__(self) -> None:
         self._made: dict[tuple, Sequence[TensorType]] = {}

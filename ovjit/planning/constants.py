@@ -43,9 +43,9 @@ class Panels(NamedTuple):
 
 
 class PackedRows(NamedTuple):
-    """Where the rows of a table of `words` words each lie that is packed into panels of `width` rows, `panel`
-    bytes each, at `offset`. Of a panel there is the first `word` bytes of each row, then the second, ...; the
-    last one has `last` rows."""
+    """The layout of a packed table at `offset`: panels of `width` rows, `panel` bytes each. A row has `words`
+    words. A panel has the first `word` bytes of each of its rows, then the second, and so on. The last panel
+    has `last` rows."""
 
     offset: int
     word: int
@@ -56,8 +56,8 @@ class PackedRows(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How memory is filled, as what can be stored: `function(bytes, source, **arguments)`, with arguments
-    that JSON holds; see `ovjit.storage.by_file` for those that are known by name."""
+    """How to fill memory, in a form that a file can store: `function(bytes, source, **arguments)`. Arguments
+    are JSON. `ovjit.storage.by_file` lists the functions that have a name there."""
 
     function: Callable[..., None]
     arguments: Mapping[str, Any]

@@ -94,8 +94,8 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
 
 
 class _RowsOf(NamedTuple):
-    """What all rows of a walk have in common: for each tensor its name, its bytes from element to element and
-    those that its kernel is made for; the dimensions of rows, and operations for each element."""
+    """What the rows of a walk share: for each tensor its name, the bytes between elements and those that its
+    kernel expects; the dimensions of rows; operations for each element."""
 
     names: Sequence[str]
     steps: Sequence[int]

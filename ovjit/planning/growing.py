@@ -37,7 +37,7 @@ class Room(NamedTuple):
 
 
 class CapacityExceeded(OvjitError):
-    """What is appended does not fit: there is need for room for `length`."""
+    """Appended elements do not fit: capacity for `length` is needed."""
 
     def __init__(self, length: int):
         super().__init__(f"internal error: there is no room for {length} elements")

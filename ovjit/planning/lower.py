@@ -38,8 +38,8 @@ def place_constants(constants: Constants, values: Iterable[Value]) -> None:
 
 
 class Lowering:
-    """What `lower` of an operation returns. A record names `of` of a class that is the lowering wherever the
-    inputs are such as the class says."""
+    """A group that can plan its steps; `lower` of a record returns one. A record may name `of` of a class,
+    which checks the types and ranks that the class declares."""
 
     #: Element types of the inputs in order, the last one for the rest. None: any native one.
     takes: Sequence[Collection[str] | None] = (None,)
@@ -74,8 +74,8 @@ class Lowering:
         return self.group.context.target
 
     def set_up(self) -> None:
-        """What a class makes of its group at once: its kernels, above all. Raises NotNative where the
-        reference is to do the group's work."""
+        """Prepare what does not depend on shapes, above all the kernels. Raises NotNative where the reference
+        has to compute the group."""
 
     @classmethod
     def of(cls, group: Group) -> Lowering | None:
@@ -167,7 +167,7 @@ class ReferenceStep(Lowering):
         planner.host_step(node, inputs, [planner.output(v, None) for v in node.outputs])
 
 
-class TwoWays(Lowering):
+class MultiVersioned(Lowering):
     """An anchor whose epilogue may broadcast its value, or whose prologue may read strides that the kernel
     does not support. It is fused if an inference's shapes are equal and strides fit, else planned as separate
     steps."""
@@ -418,7 +418,7 @@ def _lowered(group: Group) -> list[Lowering]:
     if not group.body and not group.front:
         return [ReferenceStep(group)]
     apart = [lowering for part in group.parts() for lowering in _lowered(part)]
-    return apart if made is None else [TwoWays(made, apart)]
+    return apart if made is None else [MultiVersioned(made, apart)]
 
 
 def _lower_anchor(group: Group) -> Lowering | None:

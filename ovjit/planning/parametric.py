@@ -71,8 +71,8 @@ def evaluation() -> Callable[[int, int, int, int], int]:
 
 
 class Recipe:
-    """What of a plan changes with certain leaves, and what has to be computed for it: `evaluate` asks for the
-    numbers at `address`."""
+    """The part of a plan that certain leaves change, and the rows that compute it. `address`: its numbers,
+    which `evaluate` reads."""
 
     __slots__ = ("_parts", "address")
 
@@ -234,13 +234,13 @@ class Parametric(TraceFacts):
 
     @made_once
     def _sizes(self) -> tuple[int, int, int]:
-        """Where its rows are, how many, and how many numbers a plan has in all."""
+        """The address of its rows, their number, and the count of numbers in a plan."""
         return self.rows.ctypes.data, len(self.rows), self._parts[-1] + self.leaves
 
     @made_once
     def _parts(self) -> tuple[int, int, int, int, int]:
-        """Where there are, behind the values of a plan, results, chunks, arguments, the rows of its table,
-        and room for other leaves."""
+        """Offsets, behind a plan's values, of results, chunks, arguments, the rows of its table, and space
+        for other leaves."""
         chunks = len(self.values) + self._results.shape[1]
         words = chunks + len(self.chunks)
         rows = words + len(self._words)
@@ -248,7 +248,7 @@ class Parametric(TraceFacts):
 
     @made_once
     def _results(self) -> np.ndarray:
-        """What a plan has of its own beside arguments and chunks."""
+        """Numbers of a plan besides arguments and chunks."""
         return patches_of(enumerate((*chain.from_iterable(self._shapes[0]), self.scratch, self.work)))
 
     @made_once
@@ -272,8 +272,8 @@ class Parametric(TraceFacts):
         return Memory(room, (), 0, self._words, self._numbers_of(room, self._words, 8 * LARGEST))
 
     def _numbers_of(self, room: np.ndarray, words: np.ndarray, least: int) -> np.ndarray:
-        """What `evaluate` asks of a memory: what sizes it serves, and what its plans are made of. Sizes serve
-        that fit, and would get `least` bytes if it were laid out for them."""
+        """A memory as `evaluate` reads it: the sizes that it serves, and the parts of its plans. A size is
+        served if it fits, and if memory that was laid out for it would have `least` bytes."""
 
         def at(array: np.ndarray) -> int:
             return array.ctypes.data

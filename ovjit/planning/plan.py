@@ -142,8 +142,9 @@ class Planner(ValueViews):
         return self._end(value, self.output_buffers[self._output_of[value]])
 
     def offer_output(self, value: Value, source: Value) -> None:
-        """Where `value` is an output of the model and its group alone reads `source`, which it may write
-        over: let the producer of that write to the output's memory."""
+        """Let the producer of `source` write to the memory of `value`, whose group may overwrite `source`.
+        Does nothing unless `value` is an output of the model, the group is the only reader of `source`, and
+        both have one shape and size of elements."""
         given = value in self.placed or self._output_of.get(value, -1) in self._output_strides
         if value not in self._output_of or given or self.readers.get(source) != 1 or self.is_fixed(source):
             return
@@ -344,7 +345,7 @@ class _OutputGroup:
 
 
 def in_place_candidates(views: Sequence[View], others: Sequence[View] = ()) -> list[View]:
-    """Those of `views` whose memory no other operand reads elsewhere."""
+    """The `views` that a step may overwrite: no other operand reads their memory at other places."""
 
     def apart(view: View, other: View) -> bool:
         if other.buffer is not view.buffer:

@@ -141,8 +141,8 @@ class Plan:
 
 
 class Strides(NamedTuple):
-    """How inputs and outputs lie, by index, where not row-major: byte strides. `over`: output -> the input
-    that lies at the beginning of its memory."""
+    """Byte strides of inputs and outputs that are not row-major, by index. `over`: output -> the input that
+    begins at the same address."""
 
     inputs: Mapping[int, Sequence[int]]
     outputs: Mapping[int, Sequence[int]]

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 class Piece(NamedTuple):
-    """What one row touches of a tensor: the box of `shape` and byte `strides` at `ptr`, moved on by `along`
-    for each index of the rows' dimensions."""
+    """The bytes of a tensor that one row touches: a box of `shape` and byte `strides` at `ptr`. `along`: byte
+    steps for each index of the rows' dimensions."""
 
     ptr: Ptr
     along: Sequence[int]
@@ -108,7 +108,7 @@ def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per
 
 
 class Trace:
-    """What a planner has planned, in the order in which it did."""
+    """The steps of a planning in order, their groups, and after which step each value is complete."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[Sequence[View], Sequence[View], Touches | None]] = []

@@ -45,7 +45,8 @@ Name = tuple[str, tuple[str, ...]]
 
 
 class Lowered(NamedTuple):
-    """What a program plans. `packed`: where each lowering has placed its constants."""
+    """A program as planning reads it: lowerings in order, outputs, layouts, and the readers of each value.
+    `packed`: where each lowering has placed its constants."""
 
     lowerings: Sequence[Lowering]
     packed: Sequence[Sequence[int]]
@@ -388,7 +389,7 @@ class Repeats:
         )  # fmt: skip
 
     def found(self, layer: int, values: Iterable[Value]) -> list[Any]:
-        """What planning a layer may ask of the values that it reads."""
+        """Facts about the values that a layer reads, on which its planning may depend."""
         planner = self.planner
         found: list[Any] = []
         if planner.deferred or planner._unclear:
@@ -411,7 +412,7 @@ class Repeats:
         return found
 
     def late(self, layer: int, value: Value) -> int:
-        """How long after a layer's beginning a value is read: -1 for not at all."""
+        """Lowerings from the beginning of a layer to the last reader of a value; -1 without a reader."""
         last = self.planner.last_use.get(value, -1)
         behind = self._behind if value in self.layers.follows else self.starts[-1]
         return self._behind if last >= behind else max(last - self.starts[layer], -1)
@@ -423,7 +424,7 @@ class Repeats:
 
 
 class _Template:
-    """What planning layer `layer` has added. Raises _Cannot where it is not certain what that is."""
+    """The additions of planning layer `layer`. Raises _Cannot where they cannot be told with certainty."""
 
     def __init__(self, repeats: Repeats, layer: int, before: _Before):
         self.repeats, self.planner, self.layer = repeats, repeats.planner, layer

@@ -177,7 +177,7 @@ class TraceFacts:
 
 
 def patches_of(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Where results go in an array of words, and the values that belong there, to be added: two rows."""
+    """Indices in an array of int64s, and what is to be added there: two rows."""
     return np.ascontiguousarray(np.array(list(pairs), np.int64).reshape(-1, 2).T)
 
 

@@ -45,7 +45,7 @@ class Views(dict):
 
 
 class ValueViews(StepList):
-    """What lowerings ask for their inputs: views of values, in the layouts that they need."""
+    """Views of values in the layouts that lowerings need; inserts copies."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ValueViews(StepList):
         """Steps added from now on belong to `group` (has name, origins and nodes).
 
         Raises OvjitError where an anchor's value has not the shape that its epilogue writes: kernels walk one
-        shape. `lower.TwoWays` is for groups where only the shapes of an inference tell.
+        shape. `lower.MultiVersioned` is for groups where only the shapes of an inference tell.
         """
         anchor, body = group.anchor, group.body
         if anchor is not None and body:
@@ -151,7 +151,7 @@ class ValueViews(StepList):
         return known
 
     def shared(self, key: tuple, make: Callable[[], Made]) -> Made:
-        """What `make` plans, once for all lowerings that ask by this key."""
+        """Plan `make` once for all lowerings that ask by this key."""
         known = self._shared.get(key)
         if known is None:
             known = self._shared[key] = make()

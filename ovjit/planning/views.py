@@ -85,7 +85,8 @@ class View:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What two views have that lie alike in their buffers, wherever they begin."""
+        """A key: equal for views with the same extents, strides and halo, wherever they begin in their
+        buffers."""
         halo = () if self.halo is _no_halo(len(self.shape)) else [n for pair in self.halo for n in pair]
         return identity((len(self.shape), self.itemsize, *self.shape, *self.strides, *halo))
 
@@ -177,9 +178,9 @@ SHARED_SETS = SET_BYTES // 2
 
 
 class Layout:
-    """What an output buffer should look like: dimensions from slowest to fastest, and its halo. `apart`: for
-    windows that are read line by line. Runs along the fastest dimension have a gap between them where they
-    would share sets of the cache."""
+    """A layout of a tensor: its dimensions from slowest to fastest, and its halo. `apart`: rows along the
+    fastest dimension have a gap between them where they would share sets of the cache; for windows that are
+    read line by line."""
 
     __slots__ = ("apart", "halo", "order")
 

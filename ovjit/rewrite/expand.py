@@ -2,7 +2,7 @@
 
 `expand(b, node, inputs)` of an operation's record returns the values that replace its outputs, or None to
 keep it. f16 and bf16 tensors of operations that do not compute in these types (`Op.native_types`) are upcast
-to f32 first. Other types are promoted to the operation's compute type (`Op.stand_in`).
+to f32 first. Other types are promoted to the operation's compute type (`Op.promotion`).
 
 Each is a rule. That of `expand` has the operation alone as its pattern. It is asked again of what it made,
 and the replaced node is kept for the check of open shapes, which other rules do not need.
@@ -18,7 +18,7 @@ import numpy as np
 from ovjit.graph.converted import Converted
 from ovjit.graph.dtypes import HALVES, SMALL, cast, numpy_dtype, whole_between
 from ovjit.graph.graph import Graph, Node, Value
-from ovjit.graph.op import StandIn
+from ovjit.graph.op import Promotion
 from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.pattern import operation
 from ovjit.rewrite.rules import rule, run_rules
@@ -55,10 +55,10 @@ def compute_halves_in_f32(w: Writer, node: Node) -> Any:
     return _computed(w, node, "f32", lambda _, kind: kind in HALVES)
 
 
-@rule(operation(lambda record: True)(...), quick=lambda node, _: _stand_in(node))
-def compute_in_stand_in(w: Writer, node: Node) -> Any:
+@rule(operation(lambda record: True)(...), quick=lambda node, _: _promotion(node))
+def compute_in_promotion(w: Writer, node: Node) -> Any:
     """Softmax(x: i8) -> whole(Softmax(Convert(x, f32)), i8)"""
-    found = _stand_in(node)
+    found = _promotion(node)
     return _computed(w, node, found.real, found.concerns) if found is not None else None
 
 
@@ -72,7 +72,7 @@ def expand_operation(w: Writer, node: Node) -> Any:
     return made
 
 
-_PROMOTIONS = (compute_halves_in_f32, compute_in_stand_in)
+_PROMOTIONS = (compute_halves_in_f32, compute_in_promotion)
 
 
 def whole(w: Writer, x: Value, kind: str) -> Value:
@@ -84,10 +84,10 @@ def whole(w: Writer, x: Value, kind: str) -> Value:
     return w("Convert", x, destination_type=kind)
 
 
-def _stand_in(node: Node) -> StandIn | None:
+def _promotion(node: Node) -> Promotion | None:
     """What the node's operation computes in for elements of another type; None where it is asked for that
     itself, as it is for means of bytes in f32."""
-    found = node.op.stand_in([v.type for v in node.inputs], node.attrs)
+    found = node.op.promotion([v.type for v in node.inputs], node.attrs)
     return found if found and any(v.dtype == found.kind for v in node.outputs) else None
 
 

@@ -18,7 +18,7 @@ from ovjit.graph.interp import evaluate
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast_dims, dim
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.planning.copies import halo_kernels
-from ovjit.planning.lower import TwoWays
+from ovjit.planning.lower import MultiVersioned
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.races import Trace
 from ovjit.planning.symbols import Symbols
@@ -121,7 +121,7 @@ def test_residual_networks_of_open_batch_and_size_stay_fused() -> None:
     groups = fuse(run_passes(graph))
     assert [g.sure for g in groups] == [True] * 3
     assert [len(g.body) for g in groups if g.anchor] == [1, 0, 2]
-    assert not any(isinstance(low, TwoWays) for low in program_of(graph).lowerings)
+    assert not any(isinstance(low, MultiVersioned) for low in program_of(graph).lowerings)
 
 
 def test_symbols_follow_arithmetic() -> None:
