@@ -10,7 +10,7 @@ import importlib
 from typing import Any
 
 from ovjit import forks as _forks  # noqa: F401  before every module that registers for forks
-from ovjit import handed as _handed
+from ovjit import injected as _injected
 from ovjit.alias import install_names as _install_names
 from ovjit.compat import NAMES as _COMPAT
 from ovjit.version import __version__ as __version__
@@ -44,7 +44,7 @@ _NAMES = {
 }
 _MODULES = {"errors", "tools", *(name[6:] for name in _COMPAT if name.count(".") == 1)}
 _install_names(_COMPAT)
-_handed.hand_down(
+_injected.inject(
     model_bytes=lambda: __getattr__("_model_bytes"),
     model_of=lambda: __getattr__("_model_of"),
     compiled_of=lambda: __getattr__("_unpickle"),

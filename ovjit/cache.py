@@ -1,4 +1,4 @@
-"""What is kept on disk: the kernels, and the compiled models in folders that CACHE_DIR names."""
+"""`ovjit cache` in Python: the kernels on disk, and the compiled models in folders that CACHE_DIR names."""
 
 from __future__ import annotations
 

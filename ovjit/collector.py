@@ -1,4 +1,4 @@
-"""Python's collector of cyclic garbage while models are read and compiled.
+"""Runs Python's collector of cyclic garbage less often while models are read and compiled.
 
 A collection walks all objects that there are. Imports and graphs make tens of thousands that stay, and a
 graph of thousands of layers hundreds of thousands. Collections come less often meanwhile, by the thresholds

@@ -1,5 +1,4 @@
-"""The control groups that this process is in, as containers have them: their folders, and the memory that
-they leave.
+"""The Linux control groups of this process, as containers set them: folders, and the memory left to use.
 
 Linux ends a process that takes more memory than its group may have, without a word. What is about to take
 much asks first, so that a MemoryError comes instead.

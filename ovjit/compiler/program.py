@@ -38,8 +38,8 @@ from ovjit.rewrite import canonical, simplify
 from ovjit.rewrite.batches import in_parts
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.expand import expand_graph, upcast_graph
+from ovjit.rewrite.f16_models import widen_halves
 from ovjit.rewrite.folding import fold_constants
-from ovjit.rewrite.halves import widen_halves
 from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
 from ovjit.rewrite.rules import Rule, applied, run_rules
 

@@ -1,4 +1,4 @@
-"""The steps of a plan, as lowerings add them: calls of kernels, of the host, of bodies, and copies."""
+"""The steps of a plan, as lowerings add them: calls of kernels, host steps, bodies, copies."""
 
 from __future__ import annotations
 

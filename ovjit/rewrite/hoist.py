@@ -1,6 +1,6 @@
-"""Variables out of bodies: what a body keeps goes round its loop, and the model keeps it.
+"""Variables of bodies become variables of the model: in the body, a value is a parameter and a result.
 
-    Loop(x; body: ReadValue(v), Assign(v))  ->  Loop(x, ReadValue(v); body: parameter, result), Assign(v)
+Loop(x; body: ReadValue(v), Assign(v))  ->  Loop(x, ReadValue(v); body: parameter, result), Assign(v)
 
 In an If, the branch that does not know the variable hands it through.
 

@@ -28,8 +28,8 @@ from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import anything, op, operation, value
+from ovjit.rewrite.quantization_steps import settled
 from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules
-from ovjit.rewrite.settled import settled
 from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:

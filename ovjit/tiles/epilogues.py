@@ -1,4 +1,4 @@
-"""What a lowering of sums does behind them: bias, rounding, operands."""
+"""The epilogue of convolutions and products: bias, rounding, and the operands of fused elementwise nodes."""
 
 from __future__ import annotations
 

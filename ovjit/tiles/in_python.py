@@ -1,4 +1,4 @@
-"""What a tile means, in NumPy: the micro-kernel's arguments and its sums, for kernels that Python runs."""
+"""The meaning of a tile in NumPy, for kernels that run in Python (`OVJIT_INTERP=kernels`)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What runs as tiles: lowerings of convolutions and matrix products share their epilogue, packing and steps
-here."""
+"""The base of lowerings that run as tiles, convolutions and matrix products: epilogue, packing and steps."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ from ovjit.planning.plan import Constants, Panels, Planner, ceil_div
 from ovjit.planning.races import Piece, Places
 from ovjit.planning.views import Ptr, View
 from ovjit.tiles.driver import tile_kernel
-from ovjit.tiles.drivers import driver_kernel
+from ovjit.tiles.driver_choice import driver_kernel
 from ovjit.tiles.epilogues import Summed
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import pack_bias, pack_panels, tile_width

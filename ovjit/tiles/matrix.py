@@ -337,7 +337,7 @@ def matrix_tiles(
 def unit_kernel(
     name: str, epilogue: Epilogue, isa: Target, form: Format, unpack: Unpack | None, picked: bool
 ) -> Kernel:
-    """The driver for one epilogue and format of a matrix unit: see `ovjit.tiles.drivers`."""
+    """The driver for one epilogue and format of a matrix unit: see `ovjit.tiles.driver_choice`."""
 
     def words(target: Target) -> dict[str, Any]:
         return intrinsics(form.name.removeprefix("amx_"))

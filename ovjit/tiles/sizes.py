@@ -1,4 +1,4 @@
-"""What tiles and their callers both go by, apart from what prints tiles."""
+"""Constants of tiles that planning needs too. Nothing here imports the code generators."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The matrices of Winograd's minimal filtering, and filters transformed by them: what a start needs of it
-that has the plan already."""
+"""The matrices of Winograd convolution F(m, r), and filters transformed by them. A start with a cached plan
+needs no more of it.
+"""
 
 from __future__ import annotations
 

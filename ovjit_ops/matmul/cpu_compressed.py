@@ -21,7 +21,7 @@ from ovjit.tiles.compressed import (
     row_kernel,
 )
 from ovjit.tiles.digits import DIGITS, TURNED, digits_kernel, product_kernel, takes_digits
-from ovjit.tiles.drivers import driver_kernel, tile_kernel
+from ovjit.tiles.driver_choice import driver_kernel, tile_kernel
 from ovjit.tiles.pack import panel_sizes, tile_width
 from ovjit.tiles.rows import row_step
 from ovjit.tiles.sharing import Weights

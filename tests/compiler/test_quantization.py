@@ -14,7 +14,7 @@ import ovjit as ov
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.interp import evaluate
-from ovjit.rewrite.settled import settled
+from ovjit.rewrite.quantization_steps import settled
 from tests.support.compiled import product_format
 
 SEED = 20261120

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit import handed
+from ovjit import injected
 from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
@@ -553,7 +553,7 @@ class Model:
 
     def __reduce__(self) -> Any:
         """Models pickle as IR, so that other processes get them."""
-        return _restore, handed.model_bytes(self)
+        return _restore, injected.model_bytes(self)
 
     def __copy__(self) -> Model:
         raise TypeError("Cannot copy 'openvino.Model'. Please, use deepcopy instead.")
@@ -676,4 +676,4 @@ def _before(node: Node) -> list[Node]:
 
 def _restore(xml: bytes, weights: bytes) -> Model:
     """The model that `Model.__reduce__` has taken apart."""
-    return handed.model_of(xml, weights)
+    return injected.model_of(xml, weights)

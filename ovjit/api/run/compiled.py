@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit import handed
+from ovjit import injected
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
@@ -234,7 +234,7 @@ class CompiledModel:
     def __reduce__(self) -> Any:
         stream = self.export_model()
         assert stream is not None
-        return handed.compiled_of(), (stream.getvalue(), self._device)
+        return injected.compiled_of(), (stream.getvalue(), self._device)
 
     def _ports_text(self) -> str:
         inputs = ",\n".join(map(repr, self._input_ports))

@@ -1,4 +1,4 @@
-"""The kernel of sums for a format: the driver of vectors' tiles, or that of a matrix unit."""
+"""The kernel of products for a format: the driver of vector tiles, or that of a matrix unit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What lower rooms need of higher ones: the package knows them all, and hands it down when it is imported.
+"""Functions of higher rooms that lower rooms call: injected when the package is imported.
 
-Each is a function that gives what is needed, so that nothing is imported before it is asked for.
+Each returns what is needed when it is called, so that nothing is imported earlier.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 _given: dict[str, Callable[[], Any]] = {}
 
 
-def hand_down(**functions: Callable[[], Any]) -> None:
+def inject(**functions: Callable[[], Any]) -> None:
     """Called by the package, once: the functions of this module answer with what these give."""
     _given.update(functions)
 
