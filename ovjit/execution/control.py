@@ -110,7 +110,7 @@ class Bodies:
             return evaluate_node(node, arrays)
 
 
-class Round:
+class LoopProgress:
     """Progress of a loop with the ports `ends`: the body's next inputs, its last results, and what the
     outputs take of each iteration."""
 
@@ -289,7 +289,7 @@ class _Loop(_Control):
     def _step_by_step(
         self, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool
     ) -> Sequence[np.ndarray]:
-        loop = Round(self.ends, arrays, trips, go_on)
+        loop = LoopProgress(self.ends, arrays, trips, go_on)
         while loop.goes_on:
             before = loop.done
             self._in_native_iterations(arrays, loop)
@@ -300,7 +300,7 @@ class _Loop(_Control):
             loop.end(self.job_of(self.ends.body, loop.feeds))
         return loop.results(arrays)
 
-    def _in_native_iterations(self, arrays: Sequence[np.ndarray], loop: Round) -> None:
+    def _in_native_iterations(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> None:
         """Run the native iterations, after one in Python has given their shapes."""
         key, last = ("iterations", id(self.node)), self.last
         executable, native, left = self.job.notes.get(key, (None, None, MOST_LESSONS))

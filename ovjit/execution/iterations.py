@@ -28,7 +28,7 @@ from ovjit.graph.bodies import LAST, MERGED, SLICED, axis_of, slice_bounds
 from ovjit.planning.constants import aligned_bytes
 
 if TYPE_CHECKING:
-    from ovjit.execution.control import Round
+    from ovjit.execution.control import LoopProgress
     from ovjit.execution.executable import Executable
 
 #: ns of native iterations after which Python checks for signals.
@@ -42,7 +42,7 @@ _FEW, _MOST_POOR = 4, 8
 class Iterations(LoopArguments):
     """The native iterations of one body in one job, after Python has run one."""
 
-    def run(self, job: Job, arrays: Sequence[np.ndarray], loop: Round) -> bool:
+    def run(self, job: Job, arrays: Sequence[np.ndarray], loop: LoopProgress) -> bool:
         """Run as many iterations as possible of a Loop or TensorIterator in `job`, with the inputs `arrays`,
         and store the state after them in `loop`. False if this object must be made again. Raises Cancelled.
         """
@@ -86,7 +86,7 @@ class Iterations(LoopArguments):
         self._hand_over(loop, status == ts.OVER)
         return True
 
-    def _fill_inputs(self, arrays: Sequence[np.ndarray], loop: Round, held: list[np.ndarray]) -> int:
+    def _fill_inputs(self, arrays: Sequence[np.ndarray], loop: LoopProgress, held: list[np.ndarray]) -> int:
         """Write where the inputs are, which `held` keeps; how many iterations there are at most, or -1."""
         sliced = 0
         limit = -1 if loop.trips is None else loop.trips
@@ -107,7 +107,7 @@ class Iterations(LoopArguments):
             sliced += 1
         return limit
 
-    def _hand_over(self, loop: Round, over: bool) -> None:
+    def _hand_over(self, loop: LoopProgress, over: bool) -> None:
         """Give the loop what is carried, and where it is over its results."""
         carried = {port.back: self.feeds[port.inner] for port in self.ends.of(MERGED)}
         for port in self.ends.of(MERGED):
@@ -119,7 +119,7 @@ class Iterations(LoopArguments):
                     slot = carried.get(port.inner) or self.results[port.inner]
                     loop.made[port.inner] = self._taken(slot)
 
-    def _fits(self, arrays: Sequence[np.ndarray], loop: Round) -> bool:
+    def _fits(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> bool:
         """Whether the body takes values of these ranks and types."""
         for port in self.ends.inputs:
             array = arrays[port.outer] if port.kind == SLICED else loop.feeds[port.inner]
@@ -164,7 +164,7 @@ class Iterations(LoopArguments):
             row[:6] = slot.number, place.ctypes.data, place.nbytes, 0, -1, slot.dtype.itemsize
         told[ts.T_KEPT], told[ts.T_KEPT_AT] = len(rows), rows.ctypes.data
 
-    def _collect(self, loop: Round) -> None:
+    def _collect(self, loop: LoopProgress) -> None:
         """Hand over what there is."""
         for row, (port, slot) in zip(self._kept_rows.tolist(), self._concatenated(), strict=True):
             if row[4] >= 0:
