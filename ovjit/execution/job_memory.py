@@ -165,6 +165,7 @@ class JobMemory:
         self._keep.append((table, counters, perf, busy))
         # Counters first: a late helper that sees anything of the new table finds no claim of its own.
         words[runner.COUNTERS] = counters.ctypes.data
+        self._publish_counters()
         if perf is not None:
             words[runner.PERF] = perf.ctypes.data
         words[runner.BUSY] = 0 if busy is None else busy.ctypes.data
@@ -182,12 +183,21 @@ class JobMemory:
         self._table, self._counters, self._perf, self._bodies = table, counters, perf, bodies
         self._busy = busy
 
+    def _publish_counters(self) -> None:
+        """Have a late helper see the counters as they are before what is written from here on.
+
+        Where ACTIVE is 0 there is none: who comes now finds SLOTS of another generation."""
+        if self.words[runner.ACTIVE]:
+            at = self.address + runner.COUNTERS * 8
+            self._native.publish(at, self.words[runner.COUNTERS], 0, 0)
+
     def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
         """The table of before, made that of other shapes, as each token of a decoder asks for."""
         table, room = self._table, self.room
         if room is None or table is None or not table.moves:
             return None
         self._counters.fill(-1)  # before: a helper that is late finds no claim of its own in the new one
+        self._publish_counters()
         if not table.move(shapes, room):
             return None
         plan, words = table.plan, self.words

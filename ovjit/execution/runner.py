@@ -38,7 +38,7 @@ from ovjit.execution.layout import *
 ROUTINES = {
     "runner": ("walk", "lead"),
     "runner_queues": (
-        "work", "submit", "wait", "finish", "wake", "release", "pop", "wake_all", "steal",
+        "work", "submit", "wait", "finish", "wake", "publish", "release", "pop", "wake_all", "steal",
     ),
     "runner_control": ("repeat", "branch"),
     "runner_trips": ("trips",),
@@ -80,6 +80,7 @@ class Native:
     wait: Callable[[int, int, int, int], int]
     finish: Callable[[int, int, int, int], int]
     wake: Callable[[int, int, int, int], int]
+    publish: Callable[[int, int, int, int], int]
     release: Callable[[int, int, int, int], int]
     pop: Callable[[int, int, int, int], int]
     wake_all: Callable[[int, int, int, int], int]

@@ -384,6 +384,15 @@ def wake(address, count, unused, unused2):
 
 
 @routine
+def publish(address, value, unused, unused2):
+    """Write a word after all that this thread has written, and before all that it writes from here on.
+
+    What Python writes itself is seen in another order on CPUs other than x86-64."""
+    astore(address, value)
+    return aload(address)
+
+
+@routine
 def release(pool, job, unused, unused2):
     """The thread that has run the job in Python stops leading, if it led."""
     if ld(job, LEADS) == 0:

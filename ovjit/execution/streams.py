@@ -131,16 +131,14 @@ class Pool:
             workers, self.workers = self.workers, []
         if not workers:
             return
-        self.words[STOP] = 1
-        self.words[WAKE] += 1
-        _wake_all(self.address)
+        native = runner.native()
+        # in this order: a worker that goes to sleep has read WAKE first, then STOP
+        native.publish(self.address + STOP * 8, 1, 0, 0)
+        native.publish(self.address + WAKE * 8, self.words[WAKE] + 1, 0, 0)
+        native.wake(self.address + WAKE * 8, 1 << 30, 0, 0)
         for worker in workers:
             if worker is not threading.current_thread():
                 worker.join(timeout=1.0)
-
-
-def _wake_all(pool: int) -> None:
-    runner.native().wake(pool, 1 << 30, 0, 0)
 
 
 def _work(pool: Pool) -> None:
