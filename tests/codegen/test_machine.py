@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import types
 from collections.abc import Iterator
 
@@ -63,13 +64,16 @@ def test_an_unknown_machine_is_named(said: str, another) -> None:
         assert isinstance(caught.value, OvjitError)
 
 
-def test_a_system_without_uname_is_asked_by_platform(another) -> None:
-    """Windows has no `os.uname`."""
+def test_windows_is_asked_what_python_is_for(another) -> None:
+    """There is no `os.uname`, and `platform.machine` may tell the CPU below an emulator."""
     another.delattr(os, "uname")
     another.setattr(platform, "machine", lambda: "ARM64")
-    assert machine.name() == "aarch64"
+    for said, name in (("win-amd64", "x86_64"), ("win-arm64", "aarch64")):
+        machine.name.cache_clear()
+        another.setattr(sysconfig, "get_platform", lambda said=said: said)
+        assert machine.name() == name
     machine.name.cache_clear()
-    another.setattr(platform, "machine", lambda: "x86")
+    another.setattr(sysconfig, "get_platform", lambda: "win32")
     with pytest.raises(UnsupportedError, match="this machine is 'x86'"):
         host.host_target()
 

@@ -25,8 +25,11 @@ ELSEWHERE_MISSING = {
 OF_LINUX = {
     "register_at_fork", "sched_getaffinity", "sched_setaffinity", "getuid", "geteuid", "getgid", "fork",
     "posix_fadvise", "memfd_create", "copy_file_range", "O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY",
-    "O_NOFOLLOW", "fchmod", "fchown", "getrandom", "pipe2", "eventfd", "sched_yield",
+    "O_NOFOLLOW", "fchmod", "fchown", "getrandom", "pipe2", "eventfd", "sched_yield", "statvfs", "pread",
+    "posix_fallocate", "sysconf", "getloadavg", "mkfifo",
 }  # fmt: skip
+#: The same of `time`.
+OF_TIME = {"clock_gettime", "clock_gettime_ns", "CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME"}
 
 
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
@@ -58,7 +61,7 @@ def test_no_module_is_imported_that_others_lack() -> None:
 
 #: In a process without these modules and functions: all modules are imported, and a model runs.
 WITHOUT = """
-import importlib, os, pathlib, sys, threading
+import importlib, os, pathlib, sys, threading, time
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -71,9 +74,10 @@ import importlib.metadata
 sys.meta_path.insert(0, Missing())
 for name in MODULES:
     sys.modules.pop(name, None)
-for name in NAMES:
-    if hasattr(os, name):
-        delattr(os, name)
+for module, names in ((os, NAMES), (time, OF_TIME)):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
 left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend"}
@@ -93,12 +97,19 @@ compiled = ov.Core().compile_model(path, "CPU", {"CACHE_DIR": "models"})
 assert (compiled(images)[0].argmax(1) == labels).mean() > 0.97
 again = ov.Core().import_model(compiled.export_model().getvalue(), "CPU")
 assert (again(images)[0] == compiled(images)[0]).all()
+from ovjit.execution import runner
+request = compiled.create_infer_request()
+began = runner.clock()
+request.infer(images)
+words = request._job.words
+assert began <= words[runner.STARTED] <= words[runner.ENDED] <= runner.clock()
 print("ran")
 """
 
 
 def test_nothing_of_linux_alone_is_called(tmp_path) -> None:
-    program = f"MODULES, NAMES, ROOT = {ELSEWHERE_MISSING!r}, {OF_LINUX!r}, {str(ROOT)!r}\n" + WITHOUT
+    program = f"MODULES, NAMES, ROOT = {ELSEWHERE_MISSING!r}, {OF_LINUX!r}, {str(ROOT)!r}\n"
+    program += f"OF_TIME = {OF_TIME!r}\n" + WITHOUT
     said = printed("-c", program, folder=tmp_path, OVJIT_CACHE=str(tmp_path / "cache"))
     assert said.strip() == "ran"
 

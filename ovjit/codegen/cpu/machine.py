@@ -14,7 +14,7 @@ from ovjit.errors import UnsupportedError
 
 X86_64, AARCH64 = "x86_64", "aarch64"
 #: What systems call an architecture, where that is not LLVM's name.
-_SPELLED = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64}
+_SPELLED = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64, "win32": "x86"}
 
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
 #: What is assumed where a system says nothing: the calling conventions of all have these vectors.
@@ -38,9 +38,11 @@ def name() -> str:
     if hasattr(os, "uname"):
         said = os.uname().machine
     else:
-        import platform  # takes milliseconds, and asks the same where it can
+        # Windows: what this Python has been built for. ARM64 runs those for x86-64, too, and `platform`
+        # calls such a process one or the other, by its version
+        import sysconfig
 
-        said = platform.machine()
+        said = sysconfig.get_platform().removeprefix("win-")
     said = said.lower()
     return _SPELLED.get(said, said)
 
