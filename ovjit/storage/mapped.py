@@ -70,6 +70,8 @@ def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
     home = mapping_of(memory)
     if not isinstance(home, MappedFile):
         return memory
+    if not hasattr(mmap, "PROT_READ"):  # Windows
+        return own_copy(memory.data)
     from ovjit.codegen.cpu.elf import protect
 
     begin, end = memory.ctypes.data, memory.ctypes.data + memory.nbytes

@@ -78,6 +78,8 @@ class Origin(NamedTuple):
 
 def _file_system(device: int) -> str:
     """The type of the file system with this device number; "" when it is not known."""
+    if not hasattr(os, "major"):  # Windows
+        return ""
     wanted = f"{os.major(device)}:{os.minor(device)}"
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as lines:

@@ -26,7 +26,7 @@ OF_LINUX = {
     "register_at_fork", "sched_getaffinity", "sched_setaffinity", "getuid", "geteuid", "getgid", "fork",
     "posix_fadvise", "memfd_create", "copy_file_range", "O_CLOEXEC", "O_NONBLOCK", "O_DIRECTORY",
     "O_NOFOLLOW", "fchmod", "fchown", "getrandom", "pipe2", "eventfd", "sched_yield", "statvfs", "pread",
-    "posix_fallocate", "sysconf", "getloadavg", "mkfifo",
+    "posix_fallocate", "sysconf", "getloadavg", "mkfifo", "major", "minor", "makedev",
 }  # fmt: skip
 #: The same of `time`.
 OF_TIME = {"clock_gettime", "clock_gettime_ns", "CLOCK_MONOTONIC", "CLOCK_MONOTONIC_RAW", "CLOCK_BOOTTIME"}
@@ -61,7 +61,7 @@ def test_no_module_is_imported_that_others_lack() -> None:
 
 #: In a process without these modules and functions: all modules are imported, and a model runs.
 WITHOUT = """
-import importlib, os, pathlib, sys, threading, time
+import importlib, mmap, os, pathlib, sys, threading, time, types
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -74,6 +74,8 @@ import importlib.metadata
 sys.meta_path.insert(0, Missing())
 for name in MODULES:
     sys.modules.pop(name, None)
+for name in [name for name in vars(mmap) if name.startswith(("PROT_", "MAP_", "MADV_"))]:
+    delattr(mmap, name)
 for module, names in ((os, NAMES), (time, OF_TIME)):
     for name in names:
         if hasattr(module, name):
@@ -91,7 +93,9 @@ for package in ("ovjit", "ovjit_ops"):
             importlib.import_module(name)
 
 import ovjit as ov
+from ovjit.codegen.cpu import elf
 from ovjit.data import digits
+elf.sys = types.SimpleNamespace(platform="another")  # llvmlite loads the code
 path, images, labels = digits()
 compiled = ov.Core().compile_model(path, "CPU", {"CACHE_DIR": "models"})
 assert (compiled(images)[0].argmax(1) == labels).mean() > 0.97
@@ -103,6 +107,12 @@ began = runner.clock()
 request.infer(images)
 words = request._job.words
 assert began <= words[runner.STARTED] <= words[runner.ENDED] <= runner.clock()
+from ovjit.storage import mapped, origins
+pathlib.Path("large").write_bytes(bytes(range(256)) * (mapped.SMALLEST_MAPPED // 256))
+memory = mapped.aligned(mapped.read_file("large", True))
+own = mapped.pin(memory, [(0, 64)])
+assert isinstance(own.base, numpy.ndarray) and own.ctypes.data != memory.ctypes.data and own[255] == 255
+assert not origins.Origin("large", origins.file_state(os.stat("large"))).is_settled()
 print("ran")
 """
 

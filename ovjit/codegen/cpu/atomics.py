@@ -55,8 +55,8 @@ def _pause(b: ir.IRBuilder) -> None:
     if isa_of(b).machine == machine.X86_64:
         b.call(_external(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
     elif isa_of(b).is_arm:
-        # yield gives way to a core's other thread; few cores have one, and to the others it is nothing at all.
-        # isb takes some 10 ns everywhere, about as long as x86-64's pause: waits are counted in these
+        # yield gives way to a core's other thread, and takes no time where there is none. isb takes about as
+        # long as x86-64's pause: waits are counted in these
         for name, number in (("hint", 1), ("isb", 15)):
             b.call(_external(b, f"llvm.aarch64.{name}", ir.VoidType(), [_I32]), [_I32(number)])
 
