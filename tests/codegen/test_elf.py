@@ -154,7 +154,11 @@ def test_code_for_arm_is_mapped_on_any_machine(monkeypatch: pytest.MonkeyPatch) 
 #: Architecture" and the encodings of A64), or None where it cannot.
 RELOCATIONS = {
     "adrp, the same page": (275, 0x90000000, 0x5008, 0x5FF8, 0x90000000),
-    "adrp, three pages on": (275, 0x90000001, 0x5FFC, 0x8000, 0xF0000001),
+    "adrp, three pages on": (275, 0x90000001, 0x5FF4, 0x8000, 0xF0000001),
+    # as adr: Cortex-A53's erratum 843419
+    "adrp at a page's end": (275, 0x90000001, 0x5FFC, 0x8010, 0x10010021),
+    "adrp before a page's end": (275, 0x90000001, 0x5FF8, 0x4010, 0x10FF0041),
+    "adrp at a page's end, far": (275, 0x90000001, 0xFFC, 0x101000, 0xB0000801),
     "adrp, a page back": (275, 0x90000000, 0x5000, 0x4FFF, 0xF0FFFFE0),
     "adrp, too far": (275, 0x90000000, 0, 1 << 32, None),
     "add": (277, 0x91000000, 0, 0x12345, 0x910D1400),

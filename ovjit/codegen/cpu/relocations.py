@@ -52,6 +52,7 @@ _X86_ABSOLUTE_64, _X86_PC32, _X86_PLT32 = 1, 2, 4
     _LDST8_ABS_LO12_NC, _JUMP26, _CALL26, _LDST16_ABS_LO12_NC, _LDST32_ABS_LO12_NC, _LDST64_ABS_LO12_NC,
     _LDST128_ABS_LO12_NC,
 ) = (257, 258, 260, 261, 274, 275, 277, 278, 282, 283, 284, 285, 286, 299)  # fmt: skip
+_ADR_REACH = 1 << 20
 #: Loads and stores count their offset in elements: relocation -> log2 of an element's bytes.
 _SCALES = {
     _ADD_ABS_LO12_NC: 0, _LDST8_ABS_LO12_NC: 0, _LDST16_ABS_LO12_NC: 1, _LDST32_ABS_LO12_NC: 2,
@@ -75,8 +76,14 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
             raise Refused(f"an address that is no multiple of {1 << scale}")
         _put(memory, at, offset >> scale << 10, 0xFFF << 10)
     else:  # ADR and ADRP: two low bits in 29 and 30, the others from 5 on
-        if kind == _ADR_PREL_PG_HI21:
-            value = _signed((target & -0x1000) - (place & -0x1000), 21, 12)
+        page, is_page = target & -0x1000, kind == _ADR_PREL_PG_HI21
+        if is_page and place & 0xFFF >= 0xFF8 and -_ADR_REACH <= page - place < _ADR_REACH:
+            # Behind an ADRP in the last two words of a page some Cortex-A53 load from a wrong address (erratum
+            # 843419). ADR reaches the same address.
+            _put(memory, at, 0, 1 << 31)
+            value = _signed(page - place, 21, 0)
+        elif is_page:
+            value = _signed(page - (place & -0x1000), 21, 12)
         else:
             value = _signed(target - place, 21, 0)
         _put(memory, at, (value & 3) << 29 | value >> 2 << 5, 3 << 29 | 0x7FFFF << 5)
