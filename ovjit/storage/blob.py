@@ -190,7 +190,7 @@ def machine() -> dict[str, str]:
         "isa": isa.name,
         "cpu": isa.cpu,
         "features": isa.llvm_features,
-        "platform": "-".join((os.uname().sysname, os.uname().machine)) if hasattr(os, "uname") else os.name,
+        "platform": "-".join((os.uname().sysname if hasattr(os, "uname") else os.name, isa.machine)),
         "switches": " ".join(debug.program_flags()),
     }
 

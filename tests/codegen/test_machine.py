@@ -163,7 +163,7 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
     another.setattr(machine, "_auxiliary", words.get)
     assert machine.arm_features() == {"asimd", "asimddp", "asimdfhm", "i8mm"}
     assert host.best_target() == "neon" and host.host_target().name == "neon"
-    assert host.host_target().llvm_features == "+dotprod,+i8mm,+fp16fml"
+    assert host.host_target().llvm_features.endswith(",+dotprod,+i8mm,+fp16fml")
     another.setenv("OVJIT_ISA", "avx2")
     with pytest.raises(ValueError, match="OVJIT_ISA=avx2 is not usable on this CPU; choose one of neon, gen"):
         host.host_target()

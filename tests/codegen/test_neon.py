@@ -205,3 +205,13 @@ def test_the_runner_is_compiled_for_it() -> None:
     found = instructions(text)
     assert found["casal"] and found["ldaddal"] and found["ldar"] and found["stlr"] and found["isb"]
     assert not {"ldxr", "stxr", "ldaxr"} & set(found)
+
+
+def test_no_product_and_sum_follows_an_access_of_memory() -> None:
+    """For Cortex-A53's erratum 835769. Addresses of tensors are such sums."""
+    after = r"\t(?:ld|st|prfm)\S*\t.*\n"
+    text = tile_kernel("t", Epilogue(None, [], F32.acc), FIRST, F32).assembly(FIRST)
+    assert re.search(after + r"\tnop\n\tm(?:add|sub)\tx", text)
+    for one in (text, *(kernel.assembly(FIRST) for kernel in native_kernels())):
+        found = re.search(after + r"\t(?:m|sm|um)(?:add|sub)l?\tx", one)
+        assert not found, found
