@@ -78,8 +78,8 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
     else:  # ADR and ADRP: two low bits in 29 and 30, the others from 5 on
         page, is_page = target & -0x1000, kind == _ADR_PREL_PG_HI21
         if is_page and place & 0xFFF >= 0xFF8 and -_ADR_REACH <= page - place < _ADR_REACH:
-            # Behind an ADRP in the last two words of a page some Cortex-A53 load from a wrong address (erratum
-            # 843419). ADR reaches the same address.
+            # Behind an ADRP in a page's last two words some Cortex-A53 load from a wrong address (erratum
+            # 843419). ADR gives the same address.
             _put(memory, at, 0, 1 << 31)
             value = _signed(page - place, 21, 0)
         elif is_page:
