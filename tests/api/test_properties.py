@@ -399,6 +399,32 @@ def test_what_arm_computes_in(extras, monkeypatch):
     assert capabilities == [*ON_ARM[extras][1].split(), "INT8", "BIN", "EXPORT_IMPORT"]
 
 
+#: What /proc/cpuinfo has behind "Features", line by line -> FULL_DEVICE_NAME of OpenVINO 2026.4.1 there.
+ARMS_NAMES = {
+    "CPU implementer\t: 0x41|CPU part\t: 0xd08": "ARM (0xd08)",
+    "CPU implementer\t: 0x61|CPU part\t: 0x022": "Apple (0x022)",
+    "CPU implementer\t: 0xc0|CPU part\t: 0xac3": "Ampere (0xac3)",
+    "CPU implementer\t: 0x41": "ARM",
+    "CPU implementer\t: 0x99|CPU part\t: 0x123": "ARM CPU",
+    "CPU implementer\t: 0x51|CPU part\t: 0x804||CPU implementer\t: 0x41|CPU part\t: 0xd05": "ARM (0xd05)",
+    "CPU implementer\t: 0x51|CPU part\t: 0x804||Hardware\t: Qualcomm X|Model\t\t: Some Board": "Qualcomm X",
+    "CPU implementer\t: 0x41|CPU part\t: 0xd08||Model\t\t: Some Board": "Some Board",
+}
+
+
+@pytest.mark.parametrize("lines", ARMS_NAMES)
+def test_names_of_arms_cpus(lines, monkeypatch):
+    from ovjit.api.run import properties_table as table
+
+    listed = {"/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp\n" + lines.replace("|", "\n") + "\n"}
+    monkeypatch.setattr(table, "_text_of", lambda path: listed.get(path, ""))
+    monkeypatch.setattr(table.machine, "name", lambda: "aarch64")
+    assert ovjit.Core().get_property("CPU", "FULL_DEVICE_NAME") == ARMS_NAMES[lines]
+    assert ovjit.Core().get_property("CPU", "DEVICE_ARCHITECTURE") == "arm64"
+    listed["/proc/device-tree/model"] = "Board of the tree\0"
+    assert ovjit.Core().get_property("CPU", "FULL_DEVICE_NAME") == "Board of the tree"
+
+
 def test_the_environment_asks_for_a_precision_that_there_is(monkeypatch):
     monkeypatch.setenv("OVJIT_PRECISION", "f64")
     with pytest.raises(RuntimeError, match="Wrong value f64 of OVJIT_PRECISION. Supported values: bf16, f16"):

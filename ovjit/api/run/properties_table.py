@@ -390,31 +390,54 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
     if row.name == "FULL_DEVICE_NAME":
         return cpu_name() if device == "CPU" else device
     if row.name == "DEVICE_ARCHITECTURE":
-        return {"x86_64": "intel64", "AMD64": "intel64", "aarch64": "arm64"}.get(
-            platform.machine(), platform.machine()
-        )
+        return {machine.X86_64: "intel64", machine.AARCH64: "arm64"}.get(machine.name(), machine.name())
     if isinstance(row.default, (dict, set, list)):
         return row.default.copy()
     return row.default
 
 
+#: Who made a CPU of AArch64, by the number that its register of identity (MIDR_EL1) has for that.
+_MAKERS = {
+    0x41: "ARM", 0x42: "Broadcom", 0x43: "Cavium", 0x44: "DEC", 0x46: "Fujitsu", 0x48: "HiSilicon",
+    0x49: "Infineon", 0x4D: "Motorola", 0x4E: "NVIDIA", 0x50: "Applied Micro", 0x51: "Qualcomm",
+    0x53: "Samsung", 0x56: "Marvell", 0x61: "Apple", 0x69: "Intel", 0xC0: "Ampere",
+}  # fmt: skip
+
+
+#: Where Linux says what board this is.
+_BOARD = ("/sys/firmware/devicetree/base/model", "/proc/device-tree/model")
+
+
 def cpu_name() -> str:
-    """The CPU's name as its maker gives it."""
+    """The CPU's name as its maker gives it. Linux has none of an AArch64's: there it is the board's, or the
+    last core's maker and number."""
+    told: dict[str, str] = {}
+    for line in _text_of("/proc/cpuinfo").splitlines():
+        name, _, text = line.partition(":")
+        told[name.strip()] = text.strip()
+    if not machine.is_arm():
+        return told.get("model name") or platform.processor() or platform.machine()
+    board = (_text_of(path).rstrip("\0\n") for path in _BOARD)
+    named = (told.get(name) for name in ("model name", "Hardware", "Processor", "Model"))
+    maker, part = (told.get(f"CPU {what}", "") for what in ("implementer", "part"))
+    known = _MAKERS.get(int(maker, 16), "") if maker[:2] == "0x" else ""
+    made = f"{known} ({part})" if known and part else known
+    return next((text for text in (*board, *named, made) if text), "ARM CPU")
+
+
+def _text_of(path: str) -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return ""
 
 
 def runtime_requirements() -> str:
     """What a blob of this version needs of those who import it."""
     from ovjit.version import __version__
 
-    return f"meta=1.0;ovjit={__version__};isa={platform.machine()}"
+    return f"meta=1.0;ovjit={__version__};isa={machine.name()}"
 
 
 def compatibility(arguments: Any) -> values.CompatibilityCheck:
