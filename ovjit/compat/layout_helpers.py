@@ -10,9 +10,15 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.errors import ModelError, no_such_form
 
 
+def _layout(given: Layout) -> Layout:
+    if not isinstance(given, Layout):
+        raise no_such_form(f"a Layout is expected, not {type(given).__name__}")
+    return given
+
+
 def _has(axis: str, what: str) -> Callable[[Layout], bool]:
     def has(layout: Layout) -> bool:
-        return layout.has_name(axis)
+        return _layout(layout).has_name(axis)
 
     has.__name__ = has.__qualname__ = f"has_{what}"
     has.__doc__ = f"Whether the layout names the axis {axis} ({what})."
@@ -21,7 +27,7 @@ def _has(axis: str, what: str) -> Callable[[Layout], bool]:
 
 def _idx(axis: str, what: str) -> Callable[[Layout], int]:
     def idx(layout: Layout) -> int:
-        return layout.get_index_by_name(axis)
+        return _layout(layout).get_index_by_name(axis)
 
     idx.__name__ = idx.__qualname__ = f"{what}_idx"
     idx.__doc__ = (

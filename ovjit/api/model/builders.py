@@ -340,8 +340,8 @@ def _named_by_keyword(function: Callable[..., Any]) -> Callable[..., Any]:
 @_named_by_keyword
 def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> Parameter:
     """An input of a model: `shape` as PartialShape takes it, `dtype` a Type, NumPy dtype or scalar class."""
-    if isinstance(dtype, str):
-        raise no_such_form("parameter() takes a Type or a NumPy dtype, not a str")
+    if dtype is None or dtype is object or isinstance(dtype, str):  # NumPy takes None for float64
+        raise no_such_form(f"parameter() takes a Type or a NumPy dtype, not {dtype!r}")
     return Parameter._of(element_name(dtype), marked_dims_of(shape), name)
 
 

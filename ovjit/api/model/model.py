@@ -306,7 +306,7 @@ class Model:
         """Make outputs of a tensor name, an (operation name, port) or an Output, or of a list of these.
 
         An output that a Result takes or gives already is that Result's, even if the model has it no longer.
-        Raises RuntimeError for a name that is not there, TypeError for another kind of object.
+        Inputs and outputs without a tensor name get their friendly name. Raises RuntimeError for a name that is not there, TypeError for another kind of object.
         """
         wanted = outputs if isinstance(outputs, list) else [outputs]
         with GRAPH_LOCK:
@@ -326,6 +326,8 @@ class Model:
                     name_tensor(result)
                     self._results.append(result)
                 added.append(result.output(0))
+            for node in (*self._parameters, *self._results):
+                name_tensor(node)
             return added
 
     def _find_output(self, item: Any, where: str) -> Output:

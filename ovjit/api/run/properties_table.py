@@ -275,11 +275,19 @@ ROWS = {
     )
 }  # fmt: skip
 
+#: What a model compiled for the CPU tells, but does not list.
+UNLISTED = ("DEVICE_ID", "EXCLUSIVE_ASYNC_REQUESTS", "WEIGHTS_PATH")
+
 #: In what f32 models compute where neither EXECUTION_MODE_HINT nor INFERENCE_PRECISION_HINT says, on CPUs
 #: that have it (else in f32), as in OpenVINO.
 DEFAULT_PRECISION = "bf16"
 #: The same on AArch64.
 DEFAULT_ON_ARM = "f16"
+
+#: What a model compiled for the CPU says in a str.
+_AS_TEXT = (
+    "EXCLUSIVE_ASYNC_REQUESTS", "PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS",
+)  # fmt: skip
 
 _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", "": "G"}
 
@@ -572,7 +580,7 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     if not isinstance(name, str):
         raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
     row = ROWS.get(name)
-    if row is None or not row.compiled:
+    if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):
         known = [r.name for r in ROWS.values() if r.compiled]
         raise PropertyError(f"Unsupported property: {name}.{_nearest(name, known)}")
     return _told(compiled, name, _LETTERS[compiled._device])
@@ -595,11 +603,9 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
     if name in CACHES:
         return _cache_type(config, name, getattr(compiled._executable.program, "variables", ()))
-    value = config.get(name, default_of(row, "CPU", config))
-    if letter == "C" and name in ("PERF_COUNT", "PERFORMANCE_HINT", "PERFORMANCE_HINT_NUM_REQUESTS"):
-        return (
-            {True: "YES", False: "NO"}[value] if name == "PERF_COUNT" else str(getattr(value, "name", value))
-        )
+    value = config.get(name, default_of(row, "CPU", config)) if row.told else row.default
+    if letter == "C" and name in _AS_TEXT:
+        return {"True": "YES", "False": "NO"}.get(str(value), str(getattr(value, "name", value)))
     return value.copy() if isinstance(value, (dict, set, list)) else value
 
 

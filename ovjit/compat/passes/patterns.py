@@ -6,6 +6,7 @@ nodes of their type. Every pattern node says by `_alternatives` what an output m
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -321,7 +322,8 @@ def _type_fits(pattern: Output, output: Output) -> bool:
 
 def consumers_count(n: int) -> Predicate:
     """That an output is taken by so many inputs."""
-    return Predicate(lambda output: len(target_inputs(output._node, output._index)) == n)
+    count = operator.index(n)
+    return Predicate(lambda output: len(target_inputs(output._node, output._index)) == count)
 
 
 def _shape(output: Output) -> Any:
