@@ -65,20 +65,23 @@ def arrays_of(call: Any) -> dict[str, np.ndarray] | None:
 
 
 def filled(arrays: dict[str, np.ndarray], tokens: int) -> dict[str, np.ndarray]:
-    """What the options mean: neutral elements follow those that are too few, and further ones are not read.
-    InferenceError where there are not as many begins as sequences."""
+    """What the options mean: what is missing is neutral. InferenceError where there are not as many begins as
+    sequences, or an option has neither no elements, nor one for each head, token or sequence, nor one for all
+    sequences."""
     made, sequences = dict(arrays), len(arrays["past_lens"])
     for name in ("subsequence_begins", "block_indices_begins"):
         if len(made[name]) != sequences + 1:
             raise InferenceError(name)
     counts = {
-        "alibi_slopes": (SIZES.heads, 0), "sinks": (SIZES.heads, -np.inf), "token_type_ids": (tokens, 0),
-        "qq_bias_begins": (sequences + 1, 0),
+        "alibi_slopes": (SIZES.heads,), "sinks": (SIZES.heads,), "token_type_ids": (tokens,),
+        "score_aggregation_window": (sequences, 1), "xattention_threshold": (sequences, 1),
     }  # fmt: skip
-    for name, (count, neutral) in counts.items():
-        own = made[name].reshape(-1)
-        if own.size:
-            made[name] = np.concatenate([own, np.full(count, neutral, own.dtype)])[:count]
+    for name, fitting in counts.items():
+        if made[name].size not in (0, *fitting):
+            raise InferenceError(name)
+    own = made["qq_bias_begins"]
+    if own.size:  # the begins of further sequences are 0
+        made["qq_bias_begins"] = np.concatenate([own, np.zeros(sequences + 1, own.dtype)])[: sequences + 1]
     return made
 
 

@@ -306,7 +306,8 @@ class Model:
         """Make outputs of a tensor name, an (operation name, port) or an Output, or of a list of these.
 
         An output that a Result takes or gives already is that Result's, even if the model has it no longer.
-        Inputs and outputs without a tensor name get their friendly name. Raises RuntimeError for a name that is not there, TypeError for another kind of object.
+        Inputs and outputs without a tensor name get their friendly name. Raises RuntimeError for a name that
+        is not there, TypeError for another kind of object.
         """
         wanted = outputs if isinstance(outputs, list) else [outputs]
         with GRAPH_LOCK:
