@@ -193,10 +193,13 @@ def api_names() -> list[dict[str, str]]:
     for module in MODULES:
         found = importlib.import_module(module)
         address = f"api/{module.replace('.', '/')}.html"
-        for name in getattr(found, "__all__", dir(found)):
+        own = getattr(found, "__all__", None)
+        for name in own or dir(found):
             value = getattr(found, name)
             if name.startswith("_") or not callable(value):
                 continue
+            if own is None and getattr(value, "__module__", "") != module:
+                continue  # an import
             members = {name: value}
             if inspect.isclass(value):
                 methods = {m: f for m, f in vars(value).items() if callable(f) and not m.startswith("_")}
@@ -206,6 +209,19 @@ def api_names() -> list[dict[str, str]]:
                 url = f"{address}#{member}"
                 out.append({"page": f"{module}.{member}", "heading": "", "url": url, "text": text})
     return out
+
+
+def describe(folder: Path, modules: list[str]) -> None:
+    """Write pdoc's pages of modules into the folder, under the names that programs import."""
+    import pdoc
+
+    for name in modules:
+        module = importlib.import_module(name)
+        module.__name__ = name  # of those in ovjit.compat
+        for member in getattr(module, "__all__", ()):  # pdoc looks at what a module has already
+            vars(module).setdefault(member, getattr(module, member))
+    pdoc.render.configure(docformat="markdown", footer_text="ovjit")
+    pdoc.pdoc(*modules, output_directory=folder)
 
 
 def build(folder: Path, api: bool = True) -> None:
@@ -220,10 +236,7 @@ def build(folder: Path, api: bool = True) -> None:
                  *_ASSETS.iterdir()):  # fmt: skip
         shutil.copy(file, folder)
     if api:
-        import pdoc
-
-        pdoc.render.configure(docformat="markdown", footer_text="ovjit")
-        pdoc.pdoc(*MODULES, output_directory=folder / "api")
+        describe(folder / "api", MODULES)
         rows += api_names()
     index = json.dumps(rows, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     (folder / "index.js").write_text(f"const PAGES = {index};\n", encoding="utf-8")

@@ -73,3 +73,4 @@ else:
             return (_Fields,)
 
     NamedTuple = _NamedTuple()
+    NamedTuple.__name__ = NamedTuple.__qualname__ = "NamedTuple"  # documentation names bases

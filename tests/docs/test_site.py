@@ -6,9 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
+from tests.support import ROOT
 from tests.support.doc_pages import module_of_docs
 
 site = module_of_docs("build")
@@ -44,6 +46,28 @@ def test_pages_link_to_each_other(built) -> None:
             if part and link.endswith((".html", "")):
                 assert part in headings[link or page.name], f"{page.name} links to {link}#{part}"
         assert not re.search(r'(?:src|href)="https?://[^"]+\.(?:css|js)"', text), "nothing is fetched"
+
+
+@pytest.mark.pypi
+def test_names_of_the_api_are_found(tmp_path) -> None:
+    """In a process of its own: modules get the names that programs import."""
+    pytest.importorskip("pdoc", reason="needs ovjit[docs]")
+    code = (
+        "import sys; from pathlib import Path; from docs import build\n"
+        "build.MODULES = ['ovjit.errors', 'ovjit.opset17', 'ovjit.preprocess']\n"
+        "build.describe(Path(sys.argv[1]) / 'api', build.MODULES)\n"
+        "print(*(row['url'] for row in build.api_names()))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, tmp_path],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    urls = run.stdout.split()
+    assert {"api/ovjit/opset17.html#relu", "api/ovjit/preprocess.html#PrePostProcessor"} <= set(urls)
+    for page in {url.partition("#")[0] for url in urls}:
+        text = (tmp_path / page).read_text()
+        parts = {part for url in urls for name, _, part in [url.partition("#")] if name == page}
+        assert parts <= set(re.findall(r'id="([^"]+)"', text)), page
 
 
 def index_of(folder) -> list[dict[str, str]]:

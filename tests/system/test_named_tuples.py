@@ -79,3 +79,9 @@ def test_a_default_in_front() -> None:
         class Wrong(NamedTuple):
             first: int = 1
             second: int  # type: ignore[misc]
+
+
+def test_bases_have_names() -> None:
+    """Tools that describe classes ask for them."""
+    (base,) = Ours.__dict__["__orig_bases__"]
+    assert (base.__qualname__, base.__name__) == ("NamedTuple", "NamedTuple")
