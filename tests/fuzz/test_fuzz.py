@@ -21,13 +21,14 @@ from tests.fuzz import (
     fuzz_quantized,
     fuzz_sealed,
     fuzz_tflite,
+    fuzz_types,
     fuzzing,
     planted,
 )
 
 FUZZERS = [
     fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
-    fuzz_tflite,
+    fuzz_tflite, fuzz_types,
 ]  # fmt: skip
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
