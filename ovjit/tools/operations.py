@@ -140,7 +140,8 @@ DIFFERENCES = [
     ("BinaryConvolution", "as specified; OpenVINO 2026's CPU device cannot run it"),
     (
         "AvgPool",
-        "elements behind the padding (rounding up) never count; OpenVINO counts them if there is padding",
+        "elements behind the padding (rounding up) never count, and a window of them alone gives 0; "
+        "OpenVINO counts them if there is padding, and gives NaN",
     ),
     (
         "MaxPool",
@@ -150,7 +151,11 @@ DIFFERENCES = [
     ("Unique, axis", "equal slices are merged along any axis; OpenVINO does so along the first axis only"),
     ("SearchSorted", "0 for an empty list; OpenVINO's answer is undefined"),
     ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads behind the indices"),
-    ("RDFT, IRDFT", "take -1 in signal_size, and longer signals; OpenVINO refuses both"),
+    (
+        "RDFT, IRDFT",
+        "take -1 in signal_size, and longer signals; OpenVINO refuses both, "
+        "and gives wrong numbers for some inverse ones",
+    ),
     ("AUGRUSequence", "takes sequences of different lengths; OpenVINO only full ones"),
     ("FakeConvert", "NaN stays NaN; OpenVINO gives the lowest number"),
     (
