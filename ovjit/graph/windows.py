@@ -6,7 +6,7 @@ All functions take one entry per spatial dimension. Extents may be open (Interva
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -185,6 +185,21 @@ def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], 
                 for i, o, s, d in zip(index, outputs, strides, dilations, strict=True)
             ),
         )
+
+
+def shown_pads(attrs: Mapping[str, Any], extents: Sequence[Dim], kernel: Sequence[Dim]) -> dict[str, Any]:
+    """The padding that `auto_pad` comes to, as OpenVINO tells it: 0 along what is not known yet."""
+    if attrs["auto_pad"].lower() in ("explicit", "notset"):
+        return {}
+    ones, before, after = (1,) * len(kernel), [], []
+    moves = zip(extents, kernel, attrs["strides"] or ones, attrs.get("dilations") or ones, strict=True)
+    for extent, size, stride, dilation in moves:
+        one: Any = ((0,), (0,))
+        if isinstance(extent, int) and isinstance(size, int):
+            one = resolve_pads(attrs["auto_pad"], [extent], [size], [stride], [dilation], [0], [0])
+        before.append(one[0][0])
+        after.append(one[1][0])
+    return {"pads_begin": tuple(before), "pads_end": tuple(after)}
 
 
 def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ovjit.graph.op import Float, Ints, TensorType, Word, op
 from ovjit.graph.shapes import compatible, is_static
 from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
-from ovjit_ops.convolution.convolution import convolve
+from ovjit_ops.convolution.convolution import convolve, shown_window
 from ovjit_ops.elementwise.arithmetic import NUMBERS
 
 
@@ -30,6 +30,7 @@ class BinaryConvolution:
     """The sum over a window of products of signs."""
 
     words = {"mode": "op::v1::BinaryConvolution::BinaryConvolutionMode: xnor-popcount"}
+    shown = shown_window
 
     def infer(
         data,

@@ -91,13 +91,41 @@ def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str
 
 
 def shown_window(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
-    """The lists that were left out, as inference fills them in: one entry per spatial dimension."""
-    if inputs[0].rank is None:
+    """The lists that were left out, as inference fills them in: one entry per spatial dimension; and the
+    padding that `auto_pad` comes to."""
+    data, filters = inputs[:2]
+    if data.rank is None:
         return {}
-    ones, zeros = (1,) * (inputs[0].rank - 2), (0,) * (inputs[0].rank - 2)
+    ones, zeros = (1,) * (data.rank - 2), (0,) * (data.rank - 2)
     usual = {"strides": ones, "dilations": ones}
     usual |= dict.fromkeys(("pads_begin", "pads_end", "output_padding"), zeros)
-    return {name: usual[name] for name, value in attrs.items() if name in usual and not value}
+    filled = {name: usual[name] for name, value in attrs.items() if name in usual and not value}
+    if data.shape is None or filters.shape is None:
+        return filled
+    extents = data.shape[2:]
+    whole, kernel = {**attrs, **filled}, filters.shape[len(filters.shape) - len(extents) :]
+    if "output_padding" in attrs:
+        return filled | _shown_cut(whole, extents, kernel, inputs)
+    return filled | windows.shown_pads(whole, extents, kernel)
+
+
+def _shown_cut(
+    attrs: dict[str, Any], extents: Sequence[Dim], kernel: Sequence[Dim], inputs: Sequence[TensorType]
+) -> dict[str, Any]:
+    """The padding of a transposed convolution, as OpenVINO tells it: 0 along what is not known."""
+    kind = attrs["auto_pad"].lower()
+    if kind in ("explicit", "notset"):
+        return {}
+    sizes = inputs[2].value if len(inputs) > 2 and kind != "valid" else None
+    begin, end = [], []
+    for i, (extent, size) in enumerate(zip(extents, kernel, strict=True)):
+        cut = 0
+        if sizes is not None and isinstance(extent, int) and isinstance(size, int):
+            whole = (extent - 1) * attrs["strides"][i] + (size - 1) * attrs["dilations"][i] + 1
+            cut = max(0, whole - int(sizes.reshape(-1)[i]) + attrs["output_padding"][i])
+        begin.append(cut - cut // 2 if kind == "same_upper" else cut // 2)
+        end.append(cut - begin[-1])
+    return {"pads_begin": tuple(begin), "pads_end": tuple(end)}
 
 
 def _positive_kernel(kernel: Sequence[Dim]) -> None:

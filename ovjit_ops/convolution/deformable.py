@@ -24,6 +24,7 @@ from ovjit.graph.shapes import Dim, Interval, compatible, compatible_shapes, is_
 from ovjit.graph.windows import output_extents, resolve_pads, window_attributes
 from ovjit_ops.common.checks import check_type, dims
 from ovjit_ops.common.values import widened
+from ovjit_ops.convolution.convolution import shown_window
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
@@ -192,6 +193,9 @@ class DeformableConvolution1:
         deformable_group: Int = 1,
     ):
         return _infer(data, offsets, filters, None, locals())
+
+    def shown(attrs, inputs):
+        return shown_window(attrs, (inputs[0], inputs[2]))
 
     def ref(data, offsets, filters, **attrs):
         return _convolve(data, offsets, filters, None, {**attrs, "bilinear_interpolation_pad": False})

@@ -284,6 +284,10 @@ class Interpolate4:
         by_sizes, by_scales = given(locals(), sizes, scales)
         return _infer(data, by_sizes, by_scales, axes, (pads_begin, pads_end))
 
+    def shown(attrs, inputs):
+        rank = inputs[0].rank
+        return {} if rank is None else {n: padding(attrs[n], rank, n) for n in ("pads_begin", "pads_end")}
+
     def ref(data, sizes, scales, axes=None, **attrs):
         by_sizes, by_scales = given(attrs, sizes, scales)
         return interpolate(data, by_sizes, by_scales, axes, attrs)

@@ -12,7 +12,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import FLOATS, FULL, from_numpy, numpy_dtype
 from ovjit.graph.op import Bool, Index, Int, Ints, TensorType, Word, op
 from ovjit.graph.shapes import ANY, is_static, normalize_axis, text
-from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, taps
+from ovjit.graph.windows import output_extents, pad_spatial, pool_window, resolve_pads, shown_pads, taps
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import images_of, window_images
 from ovjit_ops.common.values import given_rank, length, shape_value, widened
@@ -35,6 +35,15 @@ def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> Tens
     )
     n, c, *extents = data.shape or (ANY,) * (rank + 2)
     return TensorType(data.dtype, (n, c, *output_extents(extents=extents, **window)))
+
+
+def _shown(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
+    """The padding that `auto_pad` comes to, and the axis from 0 on."""
+    shape = inputs[0].shape
+    if shape is None:
+        return {}
+    pads = shown_pads(attrs, shape[2:], attrs["kernel"])
+    return pads | ({"axis": normalize_axis(attrs["axis"], len(shape))} if "axis" in attrs else {})
 
 
 class _Windows:
@@ -169,6 +178,7 @@ class MaxPool1:
     ):
         return _infer(data, locals())
 
+    shown = _shown
     ref = max_pool
     samples = _samples(False, False, [{}])
 
