@@ -149,7 +149,7 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
                 v = taken(a, T, left)
                 if tv == 2:
                     v = fma(taken(a + x.stride.in_row, T, left), w1, v * w0)
-                elif tv > 2:
+                else:  # of one tap, too: a row that nothing counts for is 0
                     v = v * w0
                     for t in range(1, tv):
                         a += x.stride.in_row
