@@ -219,7 +219,8 @@ def _scatter_elements(
         count = np.zeros(data.shape, dtype=np.int64)
         np.add.at(count, where, 1)
         divisor = np.maximum(count + bool(use_init_val) * (count > 0), 1)
-        quotient = out / divisor.astype(out.dtype) if out.dtype.kind == "f" else np.floor_divide(out, divisor)
+        real = out.dtype.kind not in "iu"  # bf16 is of another kind than f
+        quotient = out / divisor.astype(out.dtype) if real else np.floor_divide(out, divisor)
         out = quotient.astype(data.dtype)
     return out
 

@@ -81,7 +81,9 @@ def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
     where = np.full(best.shape, -1, dtype=np.int64)
     values = windows.taps(x, lowest(from_numpy(x.dtype)))
     for value, index in zip(values, windows.taps(position, -1), strict=True):
-        better = (value > best) | (np.isnan(value) & ~np.isnan(best)) if x.dtype.kind == "f" else value > best
+        better = value > best
+        if x.dtype.kind not in "iub":  # bf16 is of another kind than f
+            better |= np.isnan(value) & ~np.isnan(best)
         better |= (where < 0) & (index >= 0)
         best, where = np.where(better, value, best), np.where(better, index, where)
     axis = normalize_axis(attrs["axis"], x.ndim)

@@ -543,3 +543,18 @@ def test_indices_out_of_range(bad):
     for name, more in (("GatherElements", []), ("ScatterElementsUpdate", [data[:2], np.array(0)])):
         with pytest.raises(InferenceError):
             find_op(name).evaluate([data, index, *more], {})
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+def test_half_precision_is_of_reals(dtype):
+    """NumPy has other names for bf16 than for its own reals: means are not rounded down, and NaN is the
+    largest element of a window."""
+    kind, whole = numpy_dtype(dtype), np.zeros((), np.int64)
+    scattered = find_op("ScatterElementsUpdate", 12)
+    arrays = [np.array([1, 2], kind), np.array([0, 0]), np.array([1.5, 2], kind), whole]
+    (mean,) = scattered.evaluate(arrays, {"reduction": "mean", "use_init_val": True})
+    np.testing.assert_array_equal(mean.astype(np.float32), np.array([1.5, 2], np.float32))
+    pooled = np.array([[[1, np.nan, 3]]], kind)
+    pool = find_op("MaxPool", 8)
+    values, places = pool.evaluate([pooled], pool.check_attributes({"kernel": (2,)}))
+    assert np.isnan(values.astype(np.float32)).all() and places.tolist() == [[[1, 1]]]
