@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.readers.gguf.header import is_later_part
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.
 INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
@@ -99,7 +100,7 @@ def model_file(path: str | Path) -> Path:
         if (path / name).is_file():
             return path / name
     found = [*sorted(path.glob("*.gguf")), *sorted(path.glob("*.xml"))]
-    found = [file for file in found if "tokenizer" not in file.name]
+    found = [file for file in found if "tokenizer" not in file.name and not is_later_part(file)]
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         wanted = f"{' or '.join(FILES)}, an .xml or a .gguf"

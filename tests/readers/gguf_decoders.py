@@ -110,10 +110,10 @@ def tensors(s: Sizes, kind: str, rng: np.random.Generator) -> dict[str, tuple[st
 
 def write(
     path: Any, s: Sizes, made: dict[str, tuple[str, np.ndarray]],
-    words: Callable[[GGUFWriter], None] | None = None,
+    words: Callable[[GGUFWriter], None] | None = None, most: int = 0,
 ) -> None:  # fmt: skip
-    """The file; `words` writes the tokenizer's tables."""
-    w = GGUFWriter(str(path), s.arch)
+    """The file, or files of `most` tensors each; `words` writes the tokenizer's tables."""
+    w = GGUFWriter(str(path), s.arch, split_max_tensors=most)
     w.add_block_count(s.layers)
     w.add_embedding_length(s.wide)
     w.add_context_length(128)

@@ -18,6 +18,7 @@ from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, quants
 
 from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
+from ovjit.generation.decoder import model_file
 from ovjit.graph.converted import Factored, InBlocks
 from ovjit.readers.gguf.blocks import FORMS, groups_of
 from ovjit.tiles.compressed import how_unpacked, pack_compressed
@@ -425,6 +426,46 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
             ov.Core().read_model(path)
         except OvjitError:
             pass
+
+
+def parts_of(folder: Path, s: Sizes) -> tuple[dict[str, tuple[str, np.ndarray]], list[Path]]:
+    made = tensors(s, "Q4_0", np.random.default_rng(SEED))
+    write(folder / "m.gguf", s, made, most=5)
+    return made, sorted(folder.glob("m-*.gguf"))
+
+
+def test_a_model_in_several_files(tmp_path: Path) -> None:
+    """The first one is given, in a folder, too; the others are beside it."""
+    s = Sizes("llama", layers=1, words=40)
+    made, files = parts_of(tmp_path, s)
+    assert len(files) == 3
+    ids = np.random.default_rng([SEED, 3]).integers(0, s.words, 8)
+    expected = Reference(s, made)(ids)
+    assert model_file(tmp_path) == files[0]
+    got = decoded(ov.Core().compile_model(files[0], "CPU", EXACT), ids, 5)
+    assert abs(got - expected).max() < 2e-5 * abs(expected).max(), f"seed {SEED}"
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    s = Sizes("llama", layers=1, words=40)
+    _, files = parts_of(tmp_path, s)
+    whole = [file.read_bytes() for file in files]
+    for said, number, content in (
+        ("-00002-of-00003.gguf' of the model is missing", 1, None), ("not part 2 of 3", 1, whole[2]),
+        ("not part 3 of 3", 2, whole[0]), ("-00003-of-00003", 2, whole[2][:100]),
+    ):  # fmt: skip
+        files[number].unlink()
+        if content is not None:
+            files[number].write_bytes(content)
+        with pytest.raises(ModelError, match=said):
+            ov.Core().read_model(files[0])
+        files[number].write_bytes(whole[number])
+    with pytest.raises(ModelError, match="one of 3 parts of a model: give the first"):
+        ov.Core().read_model(files[1])
+    other = tmp_path / "other.gguf"
+    other.write_bytes(whole[0])
+    with pytest.raises(ModelError, match="one of 3 parts of a model: give the first"):
+        ov.Core().read_model(other)
 
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16"])

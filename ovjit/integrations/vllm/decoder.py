@@ -19,6 +19,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
 from ovjit.integrations.vllm.options import Options
 from ovjit.integrations.vllm.tables import Tables, tables_of
+from ovjit.readers.gguf.header import is_later_part
 
 DEFAULTS = Options()
 #: Operations between the last product and the logits.
@@ -30,7 +31,7 @@ def read_folder(folder: Path) -> ov.Model:
     for name in FILES:
         if (folder / name).is_file():
             return ov.Core().read_model(folder / name)
-    files = sorted(folder.glob("*.gguf"))
+    files = sorted(file for file in folder.glob("*.gguf") if not is_later_part(file))
     if len(files) == 1:
         return ov.Core().read_model(files[0])
     if len(files) > 1:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 from typing import Any
 
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
+from ovjit.readers.failures import told
 from ovjit.readers.ir.weights import open_regular
 from ovjit.records import NamedTuple
 
@@ -23,6 +25,8 @@ MOST, RANK, NAME = 1 << 17, 4, 1 << 16
 #: Sizes of the values of metadata, by their types; 8 are texts, 9 arrays.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _TEXT, _ARRAY, _U32 = 8, 9, 4
+#: Names of a model's parts end so, counted from 1.
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 class Stored(NamedTuple):
@@ -152,8 +156,51 @@ def _plain(field: Any) -> Any:
     return field.contents()
 
 
+def is_later_part(path: str | os.PathLike[str]) -> bool:
+    """Whether this is the name of a part of a model, but for the first."""
+    found = _PART.search(os.fspath(path))
+    return found is not None and int(found[1]) > 1
+
+
 def open_gguf(path: str) -> GgufFile:
-    """The contents of a file, whose tensors stay mapped. ModelError for one that is damaged."""
+    """The contents of a file, and of the other parts if it is the first of several; tensors stay mapped.
+    ModelError for what is damaged, and for parts that are not there or of another model."""
+    whole = _open(path)
+    count = _count(whole, "split.count", path)
+    if count < 2:
+        return whole
+    name = _PART.search(path)
+    if name is None or int(name[2]) != count or _count(whole, "split.no", path) != 0 or int(name[1]) != 1:
+        first = f"-00001-of-{count:05}.gguf"
+        raise ModelError(f"it is one of {count} parts of a model: give the first one, named *{first}")
+    tensors = dict(whole.tensors)
+    for number in range(1, count):
+        where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
+        if not os.path.isfile(where):
+            raise ModelError(f"the part {where!r} of the model is missing")
+        with told(where):
+            part = _open(where)
+        if (_count(part, "split.no", where), _count(part, "split.count", where)) != (number, count):
+            raise ModelError(f"{where!r} is not part {number + 1} of {count}, as its name says")
+        twice = tensors.keys() & part.tensors
+        if twice:
+            raise ModelError(f"the tensor {min(twice)!r} is in {where!r} and in a part before it")
+        tensors |= part.tensors
+    said = whole.metadata.get("split.tensors.count", len(tensors))
+    if said != len(tensors):
+        raise ModelError(f"the parts have {len(tensors)} tensors, and the first says {said!r:.80}")
+    return GgufFile(whole.metadata, tensors)
+
+
+def _count(file: GgufFile, name: str, path: str) -> int:
+    found = file.metadata.get(name, 0)
+    if not isinstance(found, int):
+        raise ModelError(f"the metadata {name!r} of {path!r} is {found!r:.80}, no number")
+    return found
+
+
+def _open(path: str) -> GgufFile:
+    """The contents of one file."""
     try:
         import gguf
     except ImportError as error:
