@@ -134,6 +134,22 @@ class Table(Exported):
         return ops.select(hidden, net.const(np.finfo(np.float32).min), ops.broadcast(bias, shape))
 
 
+class Growing(Family):
+    """phimoe: a table of positions that has as many rows as the past and the new tokens."""
+
+    def attended(self, q: Any, k: Any, v: Any, mask: Any, layer: int) -> Any:
+        net, ops, size = self.net, self.net.ops, self.sizes.size
+
+        def length(x: Any, axis: int) -> Any:
+            return ops.gather(ops.shape_of(x, "i64"), net.const(axis, np.int64), self.zero)
+
+        whole = ops.add(length(k.input_value(0), 2), length(self.ids, 1))
+        rows = ops.convert(ops.range(self.zero, whole, net.const(1, np.int64), "i64"), "f32")
+        table = ops.cos(ops.multiply(ops.unsqueeze(rows, net.ints(1)), net.const(np.linspace(0, 1, size))))
+        turned = ops.unsqueeze(ops.gather(table, self.places, self.zero), net.ints(1))
+        return super().attended(ops.multiply(q, turned), k, v, mask, layer)
+
+
 class Experts(Family):
     """mixtral: each token's best two of several gated parts."""
 
@@ -162,6 +178,7 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
     "window": lambda package: Windowed(package, "window").build(),
     "slopes": lambda package: Slopes(package, "slopes").build(),
     "experts": lambda package: Experts(package, "experts").build(),
+    "growing": lambda package: Growing(package, "growing").build(),
 }
 #: Families whose slopes OpenVINO's transformation loses.
 LOST: dict[str, Callable[[Any], Any]] = {"table": lambda package: Table(package, "table").build()}

@@ -23,7 +23,7 @@ from ovjit.api.model.paged import PagedAttentionExtension
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.compat.passes.padding import padding_products
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
-from ovjit.compat.passes.positions import check_stateless, counted_places, names_of
+from ovjit.compat.passes.positions import check_stateless, counted, names_of
 from ovjit.compat.passes.probe import is_a
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import ANY
@@ -71,8 +71,10 @@ def make_paged(model: Model, options: Options) -> None:
             "PagedSelectiveSSM"
         )
     given = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
-    places = [] if given else counted_places(model)
-    replaced: dict[Output, list[Output]] = {x: [] for x in places}
+    places, lengths = counted(model)
+    if given:
+        places = []
+    replaced: dict[Output, list[Output]] = {x: [] for x in (*places, *lengths)}
     for layer in layers:
         node = layer.node
         replaced[node.output(0)] = [node.input_value(0), layer.key, layer.value, *node.input_values()[4:]]
@@ -80,9 +82,9 @@ def make_paged(model: Model, options: Options) -> None:
         inputs = [x.source if isinstance(x, Input) else x for x in state.inputs]
         replaced |= dict.fromkeys(state.made, inputs)
     computed = check_stateless(model, replaced)
-    places = [x for x in places if x in computed]
+    places, lengths = ([x for x in found if x in computed] for found in (places, lengths))
     masks = _masks(layers)
-    _Rewriting(model, options).run(layers, masks, states, places)
+    _Rewriting(model, options).run(layers, masks, states, places, lengths)
 
 
 def _variables(model: Model) -> set[str]:
@@ -181,7 +183,10 @@ class _Rewriting:
         self.shared: dict[str, Parameter] = {}
         self.results: list[Result] = []
 
-    def run(self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output]) -> None:
+    def run(
+        self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output],
+        lengths: list[Output],
+    ) -> None:  # fmt: skip
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
         has_places = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
@@ -193,6 +198,8 @@ class _Rewriting:
             self._input("block_indices", "i32", (ANY,))
         if not has_places:
             self._count_outside(places)
+        for length in lengths:
+            length.replace(self._longest(length))
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             self._replace(number, layer, mask)
         for state in states:
@@ -247,6 +254,12 @@ class _Rewriting:
             for names in (counted, counted._node.input_value(0)):
                 names._tensor._names = names._tensor._names - given._tensor._names
             counted.replace(column if dtype == "i64" else _op("Convert", column, destination_type=dtype))
+
+    def _longest(self, length: Output) -> Output:
+        """The length of the longest sequence, in place of one that is counted."""
+        kind = length._tensor._type
+        longest = _op("Convert", self._input("max_context_len", "i32", ()), destination_type=kind.dtype)
+        return _op("Unsqueeze", longest, _i64(0)) if kind.shape else longest
 
     def _place(self, parameter: Parameter, index: int) -> None:
         """Put an input where another one was."""

@@ -1,6 +1,6 @@
-"""The places of new tokens, where a decoder counts them from the length of what its variables hold.
+"""The places of new tokens, and the length with them, where a decoder counts from what its variables hold.
 
-They are found by their values: a row of whole numbers that goes on where the past ends.
+They are found by their values: a row of whole numbers that goes on where the past ends, or one number.
 """
 
 from __future__ import annotations
@@ -14,28 +14,52 @@ from ovjit.api.model.node import Node, Output
 from ovjit.compat.passes.probe import Probe, is_a
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.graph.op import REFUSED
+from ovjit.records import NamedTuple
 
 #: A past and a count of new tokens for which places are computed.
 TRIED = ((7, 3), (0, 2))
+#: A state in the order of beams, and with what is new behind it.
+_STATES = ("Gather", "Convert", "Concat")
 
 
-def counted_places(model: Model) -> list[Output]:
-    """The outputs [1, tokens] that are places counted from a variable, before anything is made of them."""
+class Counted(NamedTuple):
+    """Outputs of whole numbers that are counted from a variable, before anything is made of them.
+
+    `places`: [1, tokens], those of the new tokens. `lengths`: one number, the past and the new tokens.
+    """
+
+    places: list[Output]
+    lengths: list[Output]
+
+
+def counted(model: Model) -> Counted:
+    """What the model counts."""
     probes = [Probe(*tried) for tried in TRIED]
     counting: set[int] = set()
-    found: list[Output] = []
+    found = Counted([], [])
     for node in model.get_ordered_ops():
         if not any(x._node._op.role == "read" or id(x._node) in counting for x in node._inputs):
             continue
         whole = all(x._tensor._type.dtype in ("i32", "i64") for x in node.outputs())
-        if not whole and not is_a(node, "Gather", "Convert"):  # a state in the order of beams
+        if not whole and not is_a(node, *_STATES):
             continue
         output = node.output(0)
-        if len(output._tensor._type.shape or ()) == 2 and all(_goes_on(probe, output) for probe in probes):
-            found.append(output)
+        shape = output._tensor._type.shape
+        if shape is not None and len(shape) == 2 and all(_goes_on(probe, output) for probe in probes):
+            found.places.append(output)
+        elif whole and shape in ((), (1,)) and all(_is_length(probe, output) for probe in probes):
+            found.lengths.append(output)
         else:
             counting.add(id(node))
     return found
+
+
+def _is_length(probe: Probe, output: Output) -> bool:
+    """Whether this is the number of all tokens."""
+    try:
+        return bool(probe.value(output) == probe.past + probe.new)
+    except (OvjitError, *REFUSED):
+        return False
 
 
 def _goes_on(probe: Probe, output: Output) -> bool:
