@@ -12,7 +12,8 @@ import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
-from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW
+from ovjit.errors import UnsupportedError
+from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW, Chunked
 from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 
 SEED = 20261125
@@ -55,6 +56,15 @@ def test_slopes_of_a_table_are_kept() -> None:
     assert len(found) == SIZES.layers
     for one in found:
         np.testing.assert_allclose(one, slopes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [8, 31, 62, 63, 200])
+def test_attention_by_chunks_is_refused(chunk: int) -> None:
+    """The row of one query is that of a window."""
+    model = Chunked(ov, chunk).build()
+    with pytest.raises(UnsupportedError, match="chunks of keys"):
+        paged_attention_transformation(model)
+    assert len(model.get_sinks()) == 2 * SIZES.layers
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *LOST])

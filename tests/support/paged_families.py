@@ -100,6 +100,19 @@ class Windowed(Exported):
         return self.both(net.const(True, bool), self.both(near, ops.less_equal(columns, rows)))
 
 
+class Chunked(Exported):
+    """llama4: queries see the keys of their own chunk, and no others before them."""
+
+    def __init__(self, package: Any, chunk: int):
+        self.chunk = chunk
+        super().__init__(package, "chunked")
+
+    def seen(self, rows: Any, columns: Any) -> Any:
+        ops, chunk = self.net.ops, self.net.const(self.chunk, np.int64)
+        same = ops.equal(ops.divide(rows, chunk), ops.divide(columns, chunk))
+        return self.both(same, ops.less_equal(columns, rows))
+
+
 class Slopes(Exported):
     """bloom: the further a key, the less it counts, by a slope for each head, in the mask."""
 

@@ -23,6 +23,10 @@ PAST = 61
 FARTHEST = 1 << 21
 
 
+class _Chunked(UnsupportedError):
+    """Attention by chunks."""
+
+
 class Mask(NamedTuple):
     """How many keys a query sees, itself among them, 0: all; what is added for each step towards it, a number
     for each head, or None."""
@@ -35,16 +39,30 @@ def read_mask(source: Output) -> Mask:
     """What this mask does. UnsupportedError for one that does none of these."""
     probe = Probe(PAST)
     row = _row(probe, source)
-    window, slopes = _seen(row, source), _slopes(row, source)
+    window, slopes = _window(row, PAST, source), _slopes(row, source)
     candidates = sorted({abs(n) for n in probe.numbers if PAST < abs(n) < FARTHEST}) if not window else []
     for number in candidates:
         try:
-            window = _seen(_row(Probe(number + 3), source), source)
-        except (MemoryError, UnsupportedError):
+            window = _window(_row(Probe(number + 3), source), number + 3, source)
+        except (MemoryError, UnsupportedError) as error:
+            if isinstance(error, _Chunked):
+                raise
             continue  # a table that is not as long
         if window:
             break
     return Mask(window, slopes)
+
+
+def _window(row: np.ndarray, past: int, source: Output) -> int:
+    """How many keys the query of this row sees, 0: all. UnsupportedError where the next query sees another
+    number, as in attention by chunks."""
+    window = _seen(row, source)
+    if window and _seen(_row(Probe(past + 1), source), source) != window:
+        raise _Chunked(
+            f"by the mask {source.get_node().get_friendly_name()!r} queries see chunks of keys, each of which "
+            "begins anew, and no sliding window: paged attention cannot do without it"
+        )
+    return window
 
 
 def _row(probe: Probe, source: Output) -> np.ndarray:
