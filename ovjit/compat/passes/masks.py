@@ -59,8 +59,8 @@ def _window(row: np.ndarray, past: int, source: Output) -> int:
     window = _seen(row, source)
     if window and _seen(_row(Probe(past + 1), source), source) != window:
         raise _Chunked(
-            f"by the mask {source.get_node().get_friendly_name()!r} queries see chunks of keys, each of which "
-            "begins anew, and no sliding window: paged attention cannot do without it"
+            f"the mask {source.get_node().get_friendly_name()!r} lets queries see chunks of keys, no "
+            "sliding window: paged attention cannot do without it"
         )
     return window
 

@@ -249,11 +249,11 @@ class _Rewriting:
         given = self._input("position_ids", "i64", (ANY,))
         given._tensor._names = given._tensor._names | names_of(places)
         column = _op("Unsqueeze", given, _i64(1))
-        for counted in places:
-            dtype = counted._tensor._type.dtype
-            for names in (counted, counted._node.input_value(0)):
+        for place in places:
+            dtype = place._tensor._type.dtype
+            for names in (place, place._node.input_value(0)):
                 names._tensor._names = names._tensor._names - given._tensor._names
-            counted.replace(column if dtype == "i64" else _op("Convert", column, destination_type=dtype))
+            place.replace(column if dtype == "i64" else _op("Convert", column, destination_type=dtype))
 
     def _longest(self, length: Output) -> Output:
         """The length of the longest sequence, in place of one that is counted."""
