@@ -8,22 +8,49 @@ from pathlib import Path
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.records import NamedTuple
 
 #: `tokenizer.ggml.token_type`: those that stand for themselves in a text, and those of one byte.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
 _SPACE = "\u2581"
-#: How texts are cut before byte pairs are merged, `tokenizer.ggml.pre`. None: as GPT-2 does.
+#: How texts are cut before byte pairs are merged. None: as GPT-2 does.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_LLAMA3, _QWEN2, _DIGITS = _WORDS % "{1,3}", _WORDS % "", r"\p{N}"
-_PRE: Mapping[str, str | None] = {
-    **dict.fromkeys(("", "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "roberta-bpe"), None),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral"), _LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2"), _QWEN2),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _DIGITS),
+_LARGE, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CASED = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_LARGE}*{_SMALL}+%s|[^\r\n\p{{L}}\p{{N}}]?{_LARGE}+{_SMALL}*%s"
+    r"|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_DIGITS, _SHORT = r"\p{N}", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+
+
+class _Cut(NamedTuple):
+    """What a file's `tokenizer.ggml.pre` means. `whole`: a word that is a token itself is not merged of
+    others; `begins`: texts begin with a token of their own where the file does not say it."""
+
+    words: str | None = None
+    whole: bool = False
+    begins: bool = False
+
+
+_LLAMA3 = _Cut(_WORDS % "{1,3}", True, True)
+_PRE: Mapping[str, _Cut] = {
+    **dict.fromkeys(("", "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "roberta-bpe"), _Cut()),
+    **dict.fromkeys(("a.x-4.0", "exaone4", "gigachat", "mellum"), _Cut()),
+    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "midm-2.0"), _LLAMA3),
+    **dict.fromkeys(("dbrx", "smaug-bpe"), _Cut(_LLAMA3.words)),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "kormo"), _Cut(_WORDS % "")),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _Cut(_DIGITS)),
+    **dict.fromkeys(("gpt-4o", "llama4"), _Cut(_CASED % (_SHORT, _SHORT, "{1,3}"))),
+    "tekken": _Cut(_CASED % ("", "", ""), True, True),
 }
+#: Tokens that end an answer, in models whose files name another one only.
+_ENDS = frozenset(
+    "<|eot_id|> <|eom_id|> <|im_end|> <|end|> <|endoftext|> <|end_of_text|> <end_of_turn> <EOT> <|return|> "
+    "<|call|> <end_of_utterance>".split()
+)
 
 
 #: Tokens that may make one character together: four bytes, and one token that has the end of another.
@@ -206,10 +233,12 @@ def of_tables(info: Any) -> Tokenizer:
     begin = _number(info, "bos_token_id")
     adds = _text(info, "add_bos_token").lower()
     first: tuple[int, ...] = ()
-    if begin is not None and (adds in ("true", "1") or (not adds and kind == "llama")):
+    begins = kind == "llama" or _PRE[_text(info, "pre")].begins
+    if begin is not None and (adds in ("true", "1") or (not adds and begins)):
         first = (begin,)
     numbers = (_number(info, name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
     ends = {number for number in numbers if number is not None}
+    ends |= {i for i in (*special, *own) if tokens[i] in _ENDS}
     end = _number(info, "eos_token_id")
     names = {
         "bos_token": "" if begin is None else tokens[begin],
@@ -255,10 +284,10 @@ def _byte_pairs(info: Any, tokens: list[str], types: list[int]) -> Any:
     merges = [tuple(m.split(" ", 1)) for m in _list(info, "merges")]
     inner = tokenizers.Tokenizer(
         tokenizers.models.BPE(
-            vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=_PRE[pre] == _LLAMA3
+            vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=_PRE[pre].whole
         )
     )
-    cut, parts = _PRE[pre], tokenizers.pre_tokenizers
+    cut, parts = _PRE[pre].words, tokenizers.pre_tokenizers
     if cut is None:
         inner.pre_tokenizer = parts.ByteLevel(add_prefix_space=False, use_regex=True)
     elif cut == _DIGITS:

@@ -20,7 +20,7 @@ from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, ge
 from ovjit.generation.decoder import model_file
 from ovjit.generation.sampling import Chooser
 from ovjit.generation.speculative import CHECKED
-from ovjit.generation.tokenizer import until
+from ovjit.generation.tokenizer import of_tables, until
 
 pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
@@ -119,14 +119,28 @@ def test_byte_pairs_of_a_file(tmp_path: Path, pre: str, begin: bool | None) -> N
     assert made.encode("a<|end|>")[-1] == 1
 
 
-@pytest.mark.parametrize("pre", ["llama-bpe", "qwen2"])
+@pytest.mark.parametrize("pre", ["llama-bpe", "dbrx", "qwen2", "gpt-4o", "tekken"])
 def test_words_are_cut_as_the_model_has_them(tmp_path: Path, pre: str) -> None:
-    """Numbers of up to three digits in one piece, or each digit apart."""
+    """Numbers of up to three digits in one piece, or each digit apart; words in two where large letters
+    follow small ones, or not, with what "'m" is short for, or without. Some begin texts with a token."""
     inner = trained(PRE["gpt-2"]())
     made = Tokenizer.of(file_with(tmp_path / "a.gguf", byte_pairs(inner, pre), inner.get_vocab_size()))
-    cut = [piece for piece, _ in made._inner.pre_tokenizer.pre_tokenize_str("ab 12345 I'm\n\n x")]
-    digits = ["123", "45"] if pre == "llama-bpe" else list("12345")
-    assert cut == ["ab", "Ġ", *digits, "ĠI", "'m", "ĊĊ", "Ġx"]
+    cut = [piece for piece, _ in made._inner.pre_tokenizer.pre_tokenize_str("aB 12345 I'm\n\n x")]
+    cased = pre in ("gpt-4o", "tekken")
+    words = ["a", "B"] if cased else ["aB"]
+    digits = list("12345") if pre in ("qwen2", "tekken") else ["123", "45"]
+    short = ["ĠI'm"] if pre == "gpt-4o" else ["ĠI", "'m"]
+    assert cut == [*words, "Ġ", *digits, *short, "ĊĊ", "Ġx"]
+    assert made.encode("a")[:-1] == ([0] if pre in ("llama-bpe", "tekken") else [])
+
+
+def test_tokens_that_end_an_answer() -> None:
+    """Those that the file names, and special ones that do so in any model."""
+    words = ["<unk>", "<s>", "</s>", "<end_of_turn>", "<|im_end|>", "<|end|>", "a"]
+    lists = {"tokens": words, "token_type": [2, 3, 3, 4, 3, 1, 1], "scores": [0.0] * 7, "merges": []}
+    info = {f"tokenizer.ggml.{name}": json.dumps(value) for name, value in lists.items()}
+    info |= {"tokenizer.ggml.model": "llama", "tokenizer.ggml.eos_token_id": "2"}
+    assert of_tables(info).ends == {2, 3, 4}
 
 
 def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
