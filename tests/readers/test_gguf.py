@@ -208,6 +208,23 @@ def test_the_ir_means_the_same_to_openvino(tmp_path: Path) -> None:
     assert tokens == [f"<{i}>\n" for i in range(s.words)]
 
 
+def test_openvino_runs_experts_of_packed_and_real_tables(tmp_path: Path) -> None:
+    """Such experts are computed for all rows."""
+    real: Any = pytest.importorskip("openvino")
+    s, path = Sizes("llama", layers=1, experts=4), tmp_path / "a.gguf"
+    made = tensors(s, "Q8_0", np.random.default_rng(SEED))
+    shape = s.experts, s.wide, s.inner
+    made["blk.0.ffn_down_exps.weight"] = "F32", quantised(np.random.default_rng(SEED), "F32", shape, 0.06)
+    write(path, s, made)
+    ids = np.random.default_rng([SEED, 4]).integers(0, s.words, 7)
+    expected = Reference(s, made)(ids)
+    model = ov.Core().read_model(path)
+    ov.save_model(model, tmp_path / "a.xml", compress_to_fp16=False)
+    for package, given in ((ov, model), (real, tmp_path / "a.xml")):
+        got = decoded(package.Core().compile_model(given, "CPU", EXACT), ids, 4)
+        assert abs(got - expected).max() < 1e-4 * abs(expected).max(), f"{package.__name__} seed {SEED}"
+
+
 def test_a_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     path = tmp_path / "sha256-0"
     made_file(path, Sizes("llama", layers=1))
@@ -380,6 +397,22 @@ def test_settings_that_are_not_read_are_named(
         ov.Core().read_model(path)
         return
     with pytest.raises(error, match=said):
+        ov.Core().read_model(path)
+
+
+@pytest.mark.parametrize("arch, name", [
+    ("gpt2", "blk.0.attn_output.bias"), ("gpt2", "blk.1.ffn_up.bias"), ("qwen2", "blk.1.attn_k.bias"),
+    ("qwen2", "blk.0.attn_q.bias"), ("qwen3moe", "blk.0.ffn_gate_inp.weight"),
+    ("qwen3moe", "blk.1.ffn_down_exps.weight"),
+])  # fmt: skip
+def test_missing_tensors_are_named(tmp_path: Path, arch: str, name: str) -> None:
+    """A bias, too, if other layers have it, or the architecture does."""
+    path = tmp_path / "a.gguf"
+    s = Sizes(arch, experts=2 if arch == "qwen3moe" else 0, words=40, shared=8)
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    del made[name]
+    write(path, s, made)
+    with pytest.raises(ModelError, match=f"'{name}' of the architecture '{arch}' is missing"):
         ov.Core().read_model(path)
 
 

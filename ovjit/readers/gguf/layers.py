@@ -26,7 +26,9 @@ def activated(w: Weights, x: Output) -> Output:
 def feed_forward(w: Weights, x: Output, layer: int) -> Output:
     """x [B, L, wide] -> the same."""
     name = f"blk.{layer}"
-    if w.settings.experts and w.has(f"{name}.ffn_gate_inp.weight"):
+    if w.settings.experts and not w.has(
+        f"{name}.ffn_up.weight"
+    ):  # some models begin with a layer of one part
         return experts(w, x, name)
     return _dense(w, x, name)
 
@@ -101,7 +103,9 @@ def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: lis
     gate, up, down = _tables(w, names)
     none = w("Broadcast", 0.0, w.concat([w.dim_of(rows, 0), w.const([s.experts])], 0))
     weights = w("ScatterElementsUpdate", none, picks, best, 1, opset=3)
-    x = w.unsqueeze(rows, [0])
+    x = w(
+        "Tile", w.unsqueeze(rows, [0]), [s.experts, 1, 1]
+    )  # OpenVINO spreads no rows over packed ones
 
     def times(x: Output, table: Output) -> Output:
         return w("MatMul", x, table, transpose_a=False, transpose_b=True)

@@ -26,6 +26,8 @@ class Kind(NamedTuple):
     #: Weights of the chosen experts sum to 1.
     normed_experts: bool = True
     act: str = "silu"
+    #: All products of layers have biases.
+    biased: bool = False
 
 
 KINDS = {
@@ -37,7 +39,7 @@ KINDS = {
     "gemma2": Kind(post_norms=True, root=True, every=2, act="gelu"),
     "gemma3": Kind(post_norms=True, root=True, every=6, act="gelu"),
     "phi3": Kind(),
-    "gpt2": Kind(act="gelu"),
+    "gpt2": Kind(act="gelu", biased=True),
 }
 #: Layers of the models whose queries are scaled by their width over their heads.
 _WIDE_SCALE = {"gemma2": 46, "gemma3": 62}
@@ -88,8 +90,8 @@ class Settings:
             self.wide / self.heads if _WIDE_SCALE.get(arch) == self.layers else self.size
         )
         self.experts = self.whole("expert_count", 0, least=0)
-        self.chosen = self.whole("expert_used_count", 0, least=0) if self.experts else 0
-        if self.experts and not 1 <= self.chosen <= self.experts:
+        self.chosen = self.whole("expert_used_count") if self.experts else 0
+        if self.chosen > self.experts:
             raise ModelError(f"{self.chosen} of {self.experts} experts are used")
         self.attention_cap = self.real("attn_logit_softcapping", 50.0 if arch == "gemma2" else 0.0)
         self.final_cap = self.real("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)

@@ -37,6 +37,9 @@ class Weights(Builder):
         self.reader, self.base = Draft(), ""
         self.file, self.settings = file, settings
         self._used: set[str] = set()
+        parts = (name.split(".", 2) for name in file.tensors if name.endswith(".bias"))
+        #: Biases that some layer has, by what follows the layer in their names.
+        self._biases = {part[2] for part in parts if part[0] == "blk" and len(part) > 2}
 
     def has(self, name: str) -> bool:
         return name in self.file.tensors
@@ -92,13 +95,23 @@ class Weights(Builder):
         return self.reshape(real, list(found.shape))
 
     def linear(self, x: Output, name: str, outs: int, order: np.ndarray | None = None) -> Output:
-        """x [..., K] times `name`.weight [outs, K], and `name`.bias if there is one."""
+        """x [..., K] times `name`.weight [outs, K], and `name`.bias if there is one. ModelError where it is
+        missing: where layers of the architecture have one, or another layer does."""
         w = self.matrix(f"{name}.weight", outs, self.last_dim(x), order=order)
         y = self("MatMul", x, w, transpose_a=False, transpose_b=True)
-        if not self.has(f"{name}.bias"):
+        head, _, rest = name.partition(".")
+        layered = head == "blk" and (
+            self.settings.kind.biased or f"{rest.partition('.')[2]}.bias" in self._biases
+        )
+        if not layered and not self.has(f"{name}.bias"):
             return y
         bias = self.array(f"{name}.bias", self.last_dim(y))
         return self("Add", y, bias if order is None else bias[order])
+
+    def _is_biased(self, name: str) -> bool:
+        """Whether a layer's product has a bias, as far as its architecture and other layers say."""
+        part, *rest = name.split(".", 2)
+        return part == "blk" and (self.settings.kind.biased or f"{rest[-1]}.bias" in self._biases)
 
     def chosen(self, name: str) -> bool:
         """Whether a table of matrices is multiplied with rows that each choose one, as it is stored."""
