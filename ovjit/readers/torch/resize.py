@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
-from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
@@ -57,28 +58,129 @@ def sized(
 ) -> Output:
     """By factors where PyTorch goes by them: the places are then computed with them."""
     axes = list(range(2, 2 + dims))
+    if factors is not None and attrs["mode"] == "nearest" and not all(map(_goes_by_division, factors)):
+        exact = attrs["coordinate_transformation_mode"] == "half_pixel"
+        for axis, factor in zip(axes, factors, strict=True):
+            x = n("Gather", x, _nearest(n, n.size(x, axis), factor, exact), axis)
+        return x
     kind, wide = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
     if factors is None:
         target = n.ints(list(output_size))
         out = n("Interpolate", wide, target, axes, shape_calculation_mode="sizes", **attrs)
     else:
-        out = n(
-            "Interpolate", wide, n.const(list(factors), "f32"), axes, shape_calculation_mode="scales", **attrs
-        )
-        for axis, size in zip(axes, output_size or (), strict=False):  # factors tell the places alone then
-            out = n.cut(out, axis, 0, size) if isinstance(size, int) else out
+        chosen = [_factor(f) for f in factors]
+        scales = n.const([f for f, _ in chosen], "f32")
+        out = n("Interpolate", wide, scales, axes, shape_calculation_mode="scales", **attrs)
+        for i, axis in enumerate(axes):
+            if output_size is not None and isinstance(output_size[i], int):
+                out = n.cut(out, axis, 0, output_size[i])  # factors tell the places alone then
+            elif not chosen[i][1]:
+                length = n.convert(_length(n, n.size(x, axis), factors[i]), "i64")
+                out = n.cut(out, axis, 0, Number(length))
+    return _rounded(n, out, kind)
+
+
+def _rounded(n: Call, out: Output, kind: str) -> Output:
+    """Means of elements in their type."""
     return (
         n("Convert", n("Round", out), destination_type=kind) if kind in ("u8", "i8") else n.convert(out, kind)
     )
 
 
+#: PyTorch computes lengths in f64, Interpolate in f32. Both are the same up to here, or lengths are cut.
+_LENGTHS = np.arange(1, 4097)
+
+
+def _length(n: Call, size: Any, factor: float) -> Output:
+    """A whole number in f64: the length of `size` elements after resizing."""
+    return n("Floor", n("Multiply", n.convert(n.index(size), "f64"), n.const(factor, "f64")))
+
+
+def _factor(factor: float) -> tuple[float, bool]:
+    """A factor in f32 that makes nothing too short, and whether it makes nothing too long either."""
+    wanted = np.floor(_LENGTHS * factor)
+    rounded = np.float32(factor)
+    for near in (rounded, np.nextafter(rounded, np.float32(np.inf))):
+        made = np.floor(_LENGTHS.astype(np.float32) * near)
+        if (made >= wanted).all():
+            break
+    return float(near), bool((made <= wanted).all())
+
+
+def _goes_by_division(factor: float) -> bool:
+    """Whether the nearest element is the same if places are divided by the factor, as Interpolate does, and
+    not multiplied by its reciprocal, both in f32, and lengths are the same."""
+    near, inverse = np.float32(factor), np.float32(1 / factor)
+    places = [_LENGTHS.astype(np.float32) - np.float32(v) for v in (1, 0.5)]
+    return _factor(factor) == (float(near), True) and all(
+        np.array_equal(np.floor(p * inverse), np.floor(p / near)) for p in places
+    )
+
+
+def _nearest(n: Call, size: Any, factor: float, exact: bool) -> Output:
+    """The elements of `size` that are nearest, or next below, i64."""
+    count = n.convert(n.index(size), "f32")
+    length = n.convert(_length(n, size, factor), "f32")
+    places = n("Range", n.const(0.0, "f32"), length, n.const(1.0, "f32"), output_type="f32")
+    if exact:
+        places = n("Add", places, n.const(0.5, "f32"))
+    found = n("Floor", n("Multiply", places, n.const(1 / factor, "f32")))
+    return n.convert(n("Minimum", found, n("Subtract", count, n.const(1.0, "f32"))), "i64")
+
+
 def _pillow(
     n: Call, x: Output, mode: str, output_size: Any, factors: Sequence[float] | None, align_corners: bool
 ) -> Output:
-    if align_corners:
-        raise UnsupportedError("align_corners with antialias=True")
-    attrs = {"mode": f"{mode}_pillow", "antialias": True, "cube_coeff": -0.5}
-    return sized(n, x, output_size, factors, 2, attrs)
+    """With antialiasing. Interpolate takes the quotients of the lengths for the steps between places; with
+    other steps the rows and columns are weighted sums, of which this makes the weights."""
+    if factors is None and not align_corners:
+        attrs = {"mode": f"{mode}_pillow", "antialias": True, "cube_coeff": -0.5}
+        return sized(n, x, output_size, None, 2, attrs)
+    kind, wide = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
+    weights, one = [], n.const(1.0, "f64")
+    for i in range(2):
+        size = n.size(x, 2 + i)
+        count = n.convert(n.index(size), "f64")
+        if output_size is not None:
+            length = n.convert(n.index(output_size[i]), "f64")
+        else:
+            assert factors is not None
+            length = _length(n, size, factors[i])
+        if align_corners:
+            gaps = n("Subtract", length, one)
+            step = n("Divide", n("Subtract", count, one), n("Maximum", gaps, one))
+            step = n("Multiply", step, n("Minimum", gaps, one))
+        else:
+            assert factors is not None
+            step = n.const(1 / factors[i], "f64")
+        weights.append(n.convert(_smooth(n, mode, step, count, length), n.dtype(wide)))
+    out = n("MatMul", wide, weights[1], transpose_a=False, transpose_b=True)
+    return _rounded(n, n("MatMul", weights[0], out), kind)
+
+
+def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> Output:
+    """The weights of `count` elements in `length` ones that are `step` apart, f64 [length, count]: a triangle
+    or Keys' cubic with -0.5, as wide as the step, each row with the sum 1."""
+    half = n.const(0.5, "f64")
+    rows, columns = (
+        n("Add", n("Range", n.const(0.0, "f64"), v, n.const(1.0, "f64"), output_type="f64"), half)
+        for v in (length, count)
+    )
+    apart = n("Subtract", n.unsqueeze(columns, [0]), n("Multiply", n.unsqueeze(rows, [1]), step))
+    x = n("Abs", n("Divide", apart, n("Maximum", step, n.like(step, 1))))
+    near = n("Subtract", n.like(x, 1), x)
+    if mode == "bicubic":  # (1.5 x - 2.5) x^2 + 1 up to 1, ((-0.5 x + 2.5) x - 4) x + 2 up to 2
+        square = n("Multiply", x, x)
+        near = n("Multiply", n("Subtract", n("Multiply", x, n.like(x, 1.5)), n.like(x, 2.5)), square)
+        near = n("Add", near, n.like(x, 1))
+        far = n("Subtract", n.like(x, 2.5), n("Multiply", x, half))
+        far = n("Subtract", n("Multiply", far, x), n.like(x, 4))
+        far = n("Add", n("Multiply", far, x), n.like(x, 2))
+        far = n("Select", n("Less", x, n.like(x, 2)), far, n.like(x, 0))
+    else:
+        far = n.like(x, 0)
+    made = n("Select", n("Less", x, n.like(x, 1)), near, far)
+    return n("Divide", made, n("ReduceSum", made, [1], keep_dims=True))
 
 
 @aten("grid_sampler", "grid_sampler_2d", "_grid_sampler_2d_cpu_fallback")
