@@ -106,7 +106,7 @@ class ScriptReader(TorchReader):
         outputs = list(node.outputs())
         if kind == "aten::as_strided":
             inputs[0] = self._as_in_memory(node, inputs[0])
-        elif kind == "aten::view" and _strips_ones(node):
+        elif kind == "aten::view" and _strips_ones(node) or kind == "aten::expand" and _is_written(node):
             self._set(node, inputs[0])
             return
         arguments = bound(schema, inputs, {})
@@ -382,15 +382,21 @@ def _of_numbers(schema: Any) -> bool:
 
 
 def _strips_ones(node: Any) -> bool:
-    """Whether a trace leaves out first dimensions of 1 of what is put into a tensor by an index, as it does
-    for `x[mask] = y`. Values for other masks have other dimensions, and broadcasting needs none of this."""
+    """Whether a trace leaves out first dimensions of 1 of what is put into a tensor, as it does for
+    `x[mask] = y`. Values for other masks have other dimensions, and broadcasting needs none of this."""
     sizes, shape = (value.type().sizes() for value in (node.inputsAt(0), node.output()))
     if not sizes or sizes[0] != 1 or shape is None:
         return False
-    uses = list(node.output().uses())
-    puts = all(use.user.kind() == "aten::index_put_" and use.offset == 2 for use in uses)
     ones = next((i for i, n in enumerate(sizes) if n != 1), len(sizes))
-    return puts and bool(uses) and list(shape) == list(sizes[ones:])
+    return _is_written(node) and list(shape) == list(sizes[ones:])
+
+
+def _is_written(node: Any) -> bool:
+    """Whether all that is done with a node's result is that it is put into tensors, which broadcasts it. A
+    trace expands it to the shape that the part has in the example."""
+    written = {"aten::index_put_": 2, "aten::copy_": 1}
+    uses = list(node.output().uses())
+    return bool(uses) and all(written.get(use.user.kind()) == use.offset for use in uses)
 
 
 def _takes_one(schema: Any, made: Any) -> bool:
@@ -403,7 +409,7 @@ def _wanted(outputs: Sequence[Any]) -> Wanted:
         return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
     users = [use.user for use in outputs[0].uses()]
     if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
-        return Wanted(users[0].outputsSize())
+        return Wanted(users[0].outputsSize(), is_examples=True)
     made = outputs[0].type()
     return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
 

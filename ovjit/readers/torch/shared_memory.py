@@ -7,6 +7,9 @@ from typing import Any
 
 from ovjit.readers.torch.graph import parsed_schema
 
+#: What schemas call the memory of a list's items.
+_ITEMS = {"*"}
+
 
 class SharedMemory:
     """Sets of values, named as the script names them. A value that was never joined is alone."""
@@ -31,13 +34,15 @@ class SharedMemory:
         self._members[group] = members
 
     def join_aliases(self, node: Any, schema: Any) -> None:
-        """Join outputs with the inputs that the schema says them to share memory with."""
+        """Join outputs with the inputs that the schema says them to share memory with, as themselves or as
+        items of a list."""
         for output, returned in zip(node.outputs(), schema.returns, strict=False):
             if returned.alias_info is None:
                 continue
             shared = returned.alias_info.before_set
             for value, argument in zip(node.inputs(), schema.arguments, strict=False):
-                if argument.alias_info is not None and argument.alias_info.before_set & shared:
+                alias = argument.alias_info
+                if alias is not None and (alias.before_set & shared or _ITEMS & alias.after_set):
                     self.join(output, value)
 
     def add(self, name: str, first: str) -> None:

@@ -263,8 +263,13 @@ def named_outputs(made: Any) -> tuple[list[str | None], tuple[Any, ...]]:
     names: list[str | None] = []
     values: list[Any] = []
     items = made.items() if isinstance(made, Mapping) else [(None, made)]
+    numbers = {bool: torch.bool, torch.SymBool: torch.bool, int: torch.int64, torch.SymInt: torch.int64,
+               float: torch.float32, torch.SymFloat: torch.float32}  # fmt: skip
     for key, value in items:
-        parts = [v for v in tree.tree_leaves(value) if isinstance(v, (torch.Tensor, bool, int, float))]
+        parts = [v for v in tree.tree_leaves(value) if isinstance(v, (torch.Tensor, *numbers))]
         names += [key if len(parts) == 1 else None] * len(parts)
-        values += [v if isinstance(v, torch.Tensor) else torch.tensor(v) for v in parts]
+        values += [
+            v if isinstance(v, torch.Tensor) else torch.scalar_tensor(v, dtype=numbers[type(v)])
+            for v in parts
+        ]
     return names, tuple(values)
