@@ -115,6 +115,27 @@ OPERATORS = {
         [rand(1, 2, 9, 12)],
         [],
     ),
+    "factors_aa": (
+        lambda x: (
+            F.interpolate(x, scale_factor=0.45, mode="bicubic", antialias=True),
+            F.interpolate(x, scale_factor=1.3, mode="bilinear", antialias=True),
+            torch.ops.aten._upsample_bilinear2d_aa(x, [3, 4], True, None),
+        ),
+        [rand(1, 2, 20, 30)],
+        [[rand(2, 2, 23, 31)]],
+    ),
+    "factors_nearest": (  # the places 9 / 0.6 and 10 / 0.3 are between two elements in f32
+        lambda x: tuple(
+            F.interpolate(x, scale_factor=(0.6, 0.3), mode=m) for m in ("nearest", "nearest-exact")
+        ),
+        [rand(1, 2, 20, 40)],
+        [[rand(2, 2, 30, 60)]],
+    ),
+    "factors_lengths": (  # 50 * 2.3 < 115 in f64, not in f32
+        lambda x: F.interpolate(x, scale_factor=2.3, mode="linear"),
+        [rand(1, 2, 50)],
+        [[rand(2, 1, 20)]],
+    ),
     "bilinear": (lambda x: F.interpolate(x, scale_factor=1.7, mode="bilinear"), [rand(1, 2, 5, 6)], []),
     "sort": (lambda x: torch.sort(x.round(), dim=0, stable=True), [rand(9, 3)], [[rand(12, 2)]]),
     "argsort": (lambda x: torch.argsort(x.round(), dim=-1, descending=True, stable=True), [rand(3, 9)], []),
@@ -775,6 +796,8 @@ def test_a_loop_that_is_not_the_same_for_all_places_stays_that_of_the_example() 
     def function(x, mask):
         for i in mask.nonzero():
             x = x + i
+            if len(x) > 4:
+                break
         return x
 
     with pytest.warns(Warning, match="incorrect"):
@@ -881,6 +904,28 @@ def test_writes_to_parts_of_tensors() -> None:
         got = compiled(x.numpy())
         for i, want in enumerate(module(x)):
             np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}, {shape}")
+
+
+def test_writes_to_parts_in_lists_and_of_narrower_values() -> None:
+    """`y[:, 1:3] = v` is recorded with the lengths of the example."""
+
+    def parts(x, v):
+        y, z = x * 1, x * 2
+        y[:, 1:3] = v
+        first, second = z.chunk(2, 1)
+        first.add_(second)
+        return y, z
+
+    given = [torch.randn(3, 4), torch.randn(2)]
+    compare(of(parts), *given, more=[(torch.randn(5, 6), given[1])])
+
+
+def test_numbers_among_the_outputs_of_exported_programs() -> None:
+    def sized(x):
+        return torch.vmap(lambda v: v * 2)(x), x.shape[0]
+
+    compiled = ov.compile_model(ov.convert_model(of(sized), example_input=torch.randn(3, 4)), "CPU")
+    assert len(compiled.outputs) == 2 and int(compiled(np.zeros((5, 4), np.float32))[1]) == 5
 
 
 def test_shapes_changed_in_place() -> None:

@@ -274,6 +274,79 @@ def test_a_loop_of_python_over_an_open_dimension(bounds) -> None:
             np.testing.assert_allclose(got[i], want.numpy(), 1e-5, 1e-5, err_msg=f"seed {SEED}, {i}")
 
 
+def backwards(x):
+    state, last = x[:, 0] * 0, x[:, 0] * 0
+    for t in reversed(range(len(x[0]))):
+        state = state * 0.5 + x[:, t]
+    for t in range(x.shape[1] - 1, 0, -2):
+        last = last * 0.5 + x[:, t]
+    return state, last
+
+
+def rows(x):
+    total, items = x[0] * 0, []
+    for i, (row, other) in enumerate(zip(x, x.flip(0), strict=False)):
+        total = total * 0.5 + row * i + other
+    for row in torch.unbind(x, dim=1):
+        items.append(row + 1)
+    return total, torch.stack(items, 1)
+
+
+def listed(x):
+    y = torch.cat([(x[i] * i)[None] for i in range(x.shape[0])], 0) + 1
+    return y, torch.stack([row * row.sum() for row in x.unbind(1)])
+
+
+def nested(x):
+    state = x[0, 0] * 0
+    for i in range(x.shape[0]):
+        for j in range(x.shape[1]):
+            state = state * 0.5 + x[i, j]
+    return state
+
+
+@pytest.mark.parametrize("function", [backwards, rows, listed, nested])
+def test_other_loops_of_python_over_open_dimensions(function) -> None:
+    torch.manual_seed(SEED)
+    compiled = ov.compile_model(
+        ov.convert_model(Of(function), example_input=torch.randn(3, 5, 2)), "CPU", EXACT
+    )
+    for shape in ((3, 5, 2), (2, 4, 2), (6, 1, 3)):
+        x = torch.randn(shape)
+        wanted = function(x)
+        for i, want in enumerate(wanted if isinstance(wanted, tuple) else [wanted]):
+            np.testing.assert_allclose(
+                compiled([x.numpy()])[i], want.numpy(), 1e-5, 1e-5, err_msg=f"{shape}, {i}"
+            )
+
+
+def leaving(x):
+    state = x[0] * 0
+    for t in range(x.shape[0]):
+        if t > 2:
+            break
+        state = state * 0.5 + x[t]
+    return state
+
+
+def split(x):
+    return sum(part.sum(0) for part in x.split(2))
+
+
+def exported(x):
+    state = leaving(x)
+    return torch.vmap(lambda v: v * 2)(x), state
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [(leaving, "range.x.shape"), (exported, "range.x.shape"), (split, "2 parts of an open dimension")],
+)
+def test_loops_that_stay_those_of_the_example_are_told(function, said) -> None:
+    with pytest.warns(torch.jit.TracerWarning, match=said):
+        ov.convert_model(Of(function), example_input=torch.randn(4, 2))
+
+
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf")])
 def test_distances_of_all_pairs_of_rows(p) -> None:
     module, x = Of(lambda x: F.pdist(x, p)), torch.rand(5, 3)

@@ -79,6 +79,8 @@ class Wanted(NamedTuple):
     used: frozenset[int] | None = None
     #: The rank of the only output.
     rank: int | None = None
+    #: Whether `listed` is the number of an example, and nothing checks that it is right.
+    is_examples: bool = False
 
 
 NOTHING_TOLD = Wanted()

@@ -161,8 +161,7 @@ def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
     is for other sizes than the example's, where Python computes with sizes."""
     warned: list[Any] = []
     noted = rolled.Found()
-    with rolled.found(noted):
-        made = Recorded(_trace(ready, warned), warned)
+    made = Recorded(_trace(ready, warned, noted), warned)
     with contextlib.ExitStack() as loops:
         if noted.lines:
             made = _with_loops(ready, loops, noted, made)
@@ -233,14 +232,14 @@ def _for_any_sizes(ready: Prepared, files: set[str]) -> Recorded | None:
     return best
 
 
-def _trace(ready: Prepared, kept: list[Any]) -> Any:
+def _trace(ready: Prepared, kept: list[Any], noted: rolled.Found | None = None) -> Any:
     import torch
     from torch._functorch import vmap
 
     refused = mock.patch.multiple(
         vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
     )
-    with quietly(kept), torch.no_grad(), refused, rounding(), strides.followed():
+    with quietly(kept), torch.no_grad(), refused, rounding(), strides.followed(), rolled.found(noted):
         return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 

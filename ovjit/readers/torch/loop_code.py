@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
+import gc
 import inspect
 import sys
 import textwrap
@@ -12,31 +13,40 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-#: What rewritten functions call the names of `rolled` that they use, their loop, and its range.
-MODULE, _LOOP, _RANGE = "_ovjit_rolled", "_ovjit_loop", "_ovjit_range"
-_TEMPLATE = f"""
-{_RANGE} = ()
-if {MODULE}.is_open({_RANGE}):
-    {_LOOP} = {MODULE}.Recorded({_RANGE}, (), locals())
+#: What rewritten functions call the names of `rolled` that they use, their loop, what it is over, and lists.
+MODULE, _LOOP, _WALK, _LIST = "_ovjit_rolled", "_ovjit_loop", "_ovjit_walk", "_ovjit_list"
+_TEMPLATE = """
+{walk} = ()
+if {walk}.is_open:
+    {loop} = {module}.Recorded({walk}, (), locals())
 else:
-    for _ in range(*{_RANGE}):
+    for _ in {walk}.plain():
         pass
 """
+#: Python's functions that make what a loop is over, and what `rolled` has in their places.
+_WALKS = {"range": "Range", "reversed": "Reversed", "enumerate": "Enumerated", "zip": "Zipped"}
 
 
-def functions_near(frame: Any) -> Iterator[Any]:
-    """Functions that a frame may run: of its object's class, its module, and what calls it."""
+def functions_of(frame: Any) -> list[Any]:
+    """The functions that a frame may run. The collector knows them, but for what the program has frozen."""
+    code = frame.f_code
+    found = [f for f in gc.get_referrers(code) if isinstance(f, types.FunctionType)]
+    return [f for f in [*found, *_functions_near(frame)] if f.__code__ is code]
+
+
+def _functions_near(frame: Any) -> Iterator[Any]:
+    """Functions of a frame's object's class, its module, and what calls it."""
     arguments = [frame.f_locals.get(name) for name in frame.f_code.co_varnames[:1]]
     for value in arguments:
         for owner in type(value).__mro__:
-            yield from _functions_of(owner)
+            yield from _functions_in(owner)
     outer = frame.f_back
     for values in (frame.f_globals, outer.f_locals if outer is not None else {}):
         for value in list(values.values()):
-            yield from _functions_of(value)
+            yield from _functions_in(value)
 
 
-def _functions_of(value: Any, within: bool = True) -> Iterator[Any]:
+def _functions_in(value: Any, within: bool = True) -> Iterator[Any]:
     """A function, and those that it wraps; the functions of a class."""
     if isinstance(value, (staticmethod, classmethod, types.MethodType)):
         value = value.__func__
@@ -45,11 +55,11 @@ def _functions_of(value: Any, within: bool = True) -> Iterator[Any]:
         for cell in value.__closure__ or ():
             with contextlib.suppress(ValueError):  # an empty cell
                 if within and isinstance(cell.cell_contents, types.FunctionType):
-                    yield from _functions_of(cell.cell_contents, False)
+                    yield from _functions_in(cell.cell_contents, False)
     elif isinstance(value, type) and within:
         for inner in list(vars(value).values()):
             if not isinstance(inner, type):
-                yield from _functions_of(inner)
+                yield from _functions_in(inner)
 
 
 def rewritten(function: Any, lines: set[int]) -> Any:
@@ -90,49 +100,113 @@ def _code_of(code: Any, name: str, free: Sequence[str]) -> Any:
 
 
 class _Loops(ast.NodeTransformer):
-    """Replaces `for name in range(...)`."""
+    """Replaces loops that begin on `lines`, and lists that are made by one."""
 
     def __init__(self, lines: set[int]):
         self.lines = lines
         self.any = False
+        self._lists: list[ast.stmt] = []  # what makes the lists of a statement
 
     def visit_FunctionDef(self, node: Any) -> Any:
         return node  # a function of its own
 
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
 
+    def visit_Assign(self, node: Any) -> Any:
+        """A list that a loop makes is made before the statement that it is in."""
+        self._lists, outer = [], self._lists
+        node = self.generic_visit(node)
+        before, self._lists = self._lists, outer
+        return [*before, node]
+
+    visit_Return = visit_Expr = visit_AugAssign = visit_Assign
+
+    def visit_ListComp(self, node: ast.ListComp) -> Any:
+        part = node.generators[0]
+        if len(node.generators) > 1 or part.ifs or part.is_async or part.iter.lineno not in self.lines:
+            return node
+        self.any = True
+        name = f"{_LIST}{node.lineno}_{node.col_offset}"
+        names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
+        target, element = (_Renamed(names).visit(v) for v in (part.target, node.elt))
+        start, append = _parsed(f"{name} = []\n{name}.append(0)", node)
+        assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
+        append.value.args = [element]
+        loop = ast.copy_location(ast.For(target, part.iter, [append], []), part.iter)
+        self._lists += [start, *self.visit_For(loop)]
+        return ast.copy_location(ast.Name(name, ast.Load()), node)
+
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
-        of = node.iter
-        is_range = isinstance(of, ast.Call) and isinstance(of.func, ast.Name) and of.func.id == "range"
-        if not is_range or not {node.lineno, of.lineno} & self.lines or not isinstance(node.target, ast.Name):
+        if not {node.lineno, node.iter.lineno} & self.lines or node.orelse or not all(map(_stays, node.body)):
             return node
-        if node.orelse or not all(map(_stays, node.body)):
-            return node
-        assert isinstance(of, ast.Call)
         self.any = True
+        targets = {v.id for v in ast.walk(node.target) if isinstance(v, ast.Name)}
         changed = {name for part in node.body for name in _changed(part)}
-        own = _own(node.body) | {node.target.id}
+        own = _own(node.body) | targets
         names = sorted(changed - own)
-        bounds, choice = _parsed(_TEMPLATE, node)
-        assert isinstance(bounds, ast.Assign) and isinstance(choice, ast.If)
-        bounds.value = ast.Tuple(of.args, ast.Load())
+        at = f"{node.lineno}_{node.col_offset}"  # loops may be in loops
+        loop, lost = f"{_LOOP}{at}", f"{MODULE}.LOST"
+        walk, choice = _parsed(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
+        assert isinstance(walk, ast.Assign) and isinstance(choice, ast.If)
+        walk.value = _walk(node.iter)
         begin = choice.body[0]
         assert isinstance(begin, ast.Assign) and isinstance(begin.value, ast.Call)
         begin.value.args[1] = ast.Tuple([ast.Constant(name) for name in names], ast.Load())
-        put = "\n".join(f"if {name!r} in {_LOOP}.state: {name} = {_LOOP}.state[{name!r}]" for name in names)
-        choice.body += _parsed(f"{node.target.id} = {_LOOP}.index\n{put}", node)
-        choice.body += copy.deepcopy(node.body)
-        lost = "\n".join(f"{name} = {MODULE}.LOST" for name in sorted(own))
-        choice.body += _parsed(f"{_LOOP}.end(locals())\n{put}\n{lost}", node)
+        put = "\n".join(f"if {name!r} in {loop}.state: {name} = {loop}.state[{name!r}]" for name in names)
+        item = _parsed(f"_ = {loop}.item", node)[0]
+        assert isinstance(item, ast.Assign)
+        item.targets = [copy.deepcopy(node.target)]
+        choice.body += [item, *_parsed(put, node), *copy.deepcopy(node.body)]
+        forget = "\n".join(f"{name} = {lost}" for name in sorted(own))
+        choice.body += _parsed(f"{loop}.end(locals())\n{put}\n{forget}", node)
         plain = choice.orelse[0]
         assert isinstance(plain, ast.For)
         plain.target, plain.body = node.target, node.body
-        return [bounds, choice]
+        return [walk, choice]
 
 
-def _parsed(text: str, place: ast.stmt) -> list[ast.stmt]:
-    """Statements on the line of another one."""
+class _Renamed(ast.NodeTransformer):
+    """Gives variables other names."""
+
+    def __init__(self, names: dict[str, str]):
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> Any:
+        node.id = self.names.get(node.id, node.id)
+        return node
+
+
+def _walk(given: ast.expr) -> ast.expr:
+    """What a loop is over, by the classes of `rolled`: `enumerate(x)` is Enumerated(Items(x))."""
+    name, arguments, named = "Items", [given], []
+    if isinstance(given, ast.Call) and isinstance(given.func, ast.Name):
+        name = _WALKS.get(given.func.id, name)
+        named = given.keywords if name != "Items" else []
+        if name == "Range":
+            arguments = list(map(_length, given.args))
+        elif name != "Items":
+            arguments = list(map(_walk, given.args))
+    elif (
+        isinstance(given, ast.Call) and isinstance(given.func, ast.Attribute) and given.func.attr == "unbind"
+    ):
+        name, arguments, named = "Unbound", [given.func.value, *given.args], given.keywords
+    return ast.copy_location(ast.Call(_own_name(name), arguments, named), given)
+
+
+def _length(given: ast.expr) -> ast.expr:
+    """`len(x)` as a number that may be open."""
+    if isinstance(given, ast.Call) and isinstance(given.func, ast.Name) and given.func.id == "len":
+        return ast.copy_location(ast.Call(_own_name("length"), given.args, []), given)
+    return given
+
+
+def _own_name(name: str) -> ast.expr:
+    return ast.Attribute(ast.Name(MODULE, ast.Load()), name, ast.Load())
+
+
+def _parsed(text: str, place: ast.stmt | ast.expr) -> list[ast.stmt]:
+    """Statements on the line of another one, or of an expression."""
     made = ast.parse(text)
     for node in ast.walk(made):
         ast.copy_location(node, place)

@@ -1,7 +1,8 @@
 """Loops of Python's over an open dimension, recorded as loops.
 
 A trace has the iterations of its example: `for t in range(x.shape[1])` gives wrong numbers at another length.
-Recurrent layers are written so. `found` notes the functions in which such a loop runs. `recorded` lets them
+Recurrent layers are written so. `found` notes the functions in which such a loop runs, over a range or over the
+parts of a tensor, and warns of what else is the example's. `recorded` lets them
 run with a body that is traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it
 writes parts, are carried from one iteration to the next. A list that the body appends to is a stack of what
 it gets. Whether that is right is found by running what was recorded.
@@ -10,14 +11,17 @@ it gets. Whether that is right is found by running what was recorded.
 from __future__ import annotations
 
 import contextlib
+import functools
+import linecache
+import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.loop_code import MODULE, functions_near, rewritten
+from ovjit.readers.torch.loop_code import MODULE, functions_of, rewritten
 from ovjit.readers.torch.selected import untraced
 
 #: After a loop, what was a name's value within an iteration alone.
@@ -29,25 +33,67 @@ class Found:
 
     def __init__(self) -> None:
         self.lines: dict[Any, set[int]] = {}  # by function
+        self._functions: dict[Any, list[Any]] = {}  # by code
 
     def add(self, frame: Any) -> None:
         """Note the line that a frame is at."""
-        for function in functions_near(frame):
-            if function.__code__ is frame.f_code:
-                self.lines.setdefault(function, set()).add(frame.f_lineno)
-                return
+        if frame.f_code not in self._functions:
+            self._functions[frame.f_code] = functions_of(frame)
+        for function in self._functions[frame.f_code]:
+            self.lines.setdefault(function, set()).add(frame.f_lineno)
+
+
+def warn_of_index(frame: Any) -> None:
+    """A line makes an open dimension a number of Python's, such as that of a loop's iterations."""
+    import torch
+
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    said = "An open dimension as Python's number might make the trace incorrect for other lengths"
+    text = linecache.getline(file, line).strip()
+    warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
 
 
 @contextlib.contextmanager
-def found(noted: Found) -> Iterator[None]:
-    """Note which lines make a traced number an index of Python's."""
+def exporting() -> Iterator[None]:
+    """Warn of lines for which torch.export takes an open dimension to have the example's length."""
+    import torch
+
+    theirs, own = torch.SymInt.__index__, os.path.dirname(torch.__file__) + os.sep
+
+    def index(self: Any) -> int:
+        frame = sys._getframe(1)
+        if self.node.maybe_as_int() is None and not frame.f_code.co_filename.startswith(own):
+            warn_of_index(frame)
+        return int(theirs(self))
+
+    with mock.patch.object(torch.SymInt, "__index__", index):
+        yield
+
+
+@contextlib.contextmanager
+def found(noted: Found | None) -> Iterator[None]:
+    """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
+    a trace has as many iterations as the example."""
     import torch
 
     def index(self: Any) -> int:
-        noted.add(sys._getframe(1))
+        if is_open(self):
+            warn_of_index(sys._getframe(1))
+            if noted is not None:
+                noted.add(sys._getframe(1))
         return int(torch._C.TensorBase.__index__(self))
 
-    with mock.patch.object(torch.Tensor, "__index__", index):
+    def noting(theirs: Any) -> Any:
+        def called(*given: Any, **named: Any) -> Any:
+            if noted is not None and is_traced(given[0] if given else named.get("input")):
+                noted.add(sys._getframe(1))
+            return theirs(*given, **named)
+
+        return called
+
+    rows = {name: noting(getattr(torch.Tensor, name)) for name in ("__iter__", "__len__", "unbind")}
+    unbind = mock.patch.object(torch, "unbind", noting(torch.unbind))
+    with mock.patch.multiple(torch.Tensor, __index__=index, **rows), unbind:
         yield
 
 
@@ -63,7 +109,7 @@ def recorded(noted: Found) -> Iterator[int]:
             code = rewritten(function, lines)
             if code is not None:
                 count += 1
-                function.__globals__[MODULE] = SimpleNamespace(is_open=is_open, Recorded=Recorded, LOST=LOST)
+                function.__globals__[MODULE] = sys.modules[__name__]
                 patches.callback(function.__globals__.pop, MODULE, None)
                 patches.callback(setattr, function, "__code__", function.__code__)
                 function.__code__ = code
@@ -95,27 +141,142 @@ class _Stack(list):
     whole: Any = None
 
 
-def is_open(bounds: Sequence[Any]) -> bool:
-    """Whether the bounds of a range are traced numbers that are no constants."""
+def is_traced(given: Any) -> bool:
     import torch
 
-    if torch._C._get_tracing_state() is None:
-        return False
-    values = [torch._C._get_value_trace(b) for b in bounds if isinstance(b, torch.Tensor)]
-    return any(value.node().kind() != "prim::Constant" for value in values)
+    return isinstance(given, torch.Tensor) and torch._C._get_tracing_state() is not None
+
+
+def is_open(number: Any) -> bool:
+    """Whether this is a traced number that is no constant."""
+    import torch
+
+    return is_traced(number) and torch._C._get_value_trace(number).node().kind() != "prim::Constant"
+
+
+class Range:
+    """`range(...)`: what a loop is over has a number of items, and gives the item at a traced number."""
+
+    def __init__(self, *bounds: Any):
+        self.bounds = bounds
+        self.start, self.stop, self.step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+        self.is_open = any(map(is_open, bounds))
+
+    def plain(self) -> Any:
+        """The same for a loop of Python's."""
+        return range(*self.bounds)
+
+    def count(self) -> Any:
+        import torch
+
+        if not isinstance(self.step, int) or not self.step:
+            raise UnsupportedError("the step of a loop's range is open")
+        if isinstance(self.start, int) and (self.start, self.step) == (0, 1):
+            return self.stop
+        ends = (self.start, self.stop) if self.step > 0 else (self.stop, self.start)
+        return torch.div(ends[1] - ends[0] + abs(self.step) - 1, abs(self.step), rounding_mode="floor")
+
+    def item(self, at: Any) -> Any:
+        at = at if self.step == 1 else at * self.step
+        return at if isinstance(self.start, int) and self.start == 0 else self.start + at
+
+
+class Items:
+    """The parts of a tensor along its first dimension, or anything else that Python goes through."""
+
+    def __init__(self, given: Any):
+        import torch
+
+        self.given = given
+        self.is_open = isinstance(given, torch.Tensor) and given.dim() > 0 and is_open(given.shape[0])
+
+    def plain(self) -> Any:
+        return self.given
+
+    def count(self) -> Any:
+        return self.given.shape[0]
+
+    def item(self, at: Any) -> Any:
+        return self.given[at]
+
+
+class Unbound(Items):
+    """`tensor.unbind(dim)`, or `torch.unbind(tensor, dim)`."""
+
+    def __init__(self, owner: Any, *given: Any, **named: Any):
+        import torch
+
+        values = list(given) if owner is torch else [owner, *given]
+        tensor = named["input"] if "input" in named else values.pop(0)
+        dim = named.get("dim", values[0] if values else 0)
+        if isinstance(tensor, torch.Tensor) and tensor.dim():
+            super().__init__(tensor.movedim(dim, 0) if dim else tensor)
+        else:  # something of the same name
+            super().__init__(owner.unbind(*given, **named))
+
+
+def length(given: Any) -> Any:
+    """`len(given)`, of a tensor as it may be for others."""
+    return given.shape[0] if isinstance(given, sys.modules["torch"].Tensor) and given.dim() else len(given)
+
+
+class Reversed:
+    """`reversed(...)`"""
+
+    def __init__(self, inner: Any):
+        self.inner = inner
+        self.is_open = inner.is_open
+
+    def plain(self) -> Any:
+        return reversed(self.inner.plain())
+
+    def count(self) -> Any:
+        return self.inner.count()
+
+    def item(self, at: Any) -> Any:
+        return self.inner.item(self.inner.count() - 1 - at)
+
+
+class Zipped:
+    """`zip(...)` of what has equal numbers of items."""
+
+    def __init__(self, *inner: Any, strict: bool = False):
+        self.inner, self.strict = inner, strict
+        self.is_open = bool(inner) and all(v.is_open for v in inner)
+
+    def plain(self) -> Any:
+        return zip(*(v.plain() for v in self.inner), strict=self.strict)
+
+    def count(self) -> Any:
+        import torch
+
+        return functools.reduce(torch.minimum, [v.count() for v in self.inner])
+
+    def item(self, at: Any) -> Any:
+        return tuple(v.item(at) for v in self.inner)
+
+
+class Enumerated(Zipped):
+    """`enumerate(...)`"""
+
+    def __init__(self, inner: Any, start: Any = None):
+        self.first = getattr(start, "given", start) or 0
+        super().__init__(inner)
+
+    def plain(self) -> Any:
+        return enumerate(self.inner[0].plain(), self.first)
+
+    def item(self, at: Any) -> Any:
+        return at + self.first if self.first else at, self.inner[0].item(at)
 
 
 class Recorded:
     """One loop while its body is traced: `state` has the values of the names that it carries."""
 
-    def __init__(self, bounds: Sequence[Any], names: Sequence[str], given: Mapping[str, Any]):
+    def __init__(self, walk: Any, names: Sequence[str], given: Mapping[str, Any]):
         import torch
 
-        start, stop, step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
-        if not isinstance(step, int) or step <= 0:
-            raise UnsupportedError("the step of a loop's range is open")
-        every = isinstance(start, int) and (start, step) == (0, 1)
-        trips = stop if every else torch.div(stop - start + step - 1, step, rounding_mode="floor")
+        trips = walk.count()
         self.graph = torch._C._get_tracing_state().graph()
         self.given = {k: given[k] for k in names if k in given}
         self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
@@ -146,8 +307,7 @@ class Recorded:
             self.state[key] = _traced_as(value, inner)
         with untraced():
             zero = torch.zeros((), dtype=torch.int64)
-        number = _traced_as(zero, self._made("prim::NumToTensor", [at], tensors))
-        self.index = number if every else start + number * step
+        self.item = walk.item(_traced_as(zero, self._made("prim::NumToTensor", [at], tensors)))
 
     def _made(self, kind: str, inputs: list[Any], type_of: Any) -> Any:
         node = self.graph.insertNode(self.graph.create(kind, inputs, 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -240,6 +242,9 @@ def parts_of_open(n: Call, x: Output, axis: int, length: int) -> list[Output]:
     count = n.wanted.listed
     if count is None:
         raise UnsupportedError("the number of parts of an open dimension is not known when the model is read")
+    if n.wanted.is_examples:
+        said = f"{n.base} makes {count} parts of an open dimension, which might be incorrect for others"
+        warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
     last = [n.cut(x, axis, i * length, (i + 1) * length if i + 1 < count else LAST) for i in range(count)]
     return last
 

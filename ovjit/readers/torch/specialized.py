@@ -12,6 +12,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.readers.torch.rolled import exporting
 from ovjit.readers.torch.selected import agrees, for_any_mask
 from ovjit.readers.torch.trace import Prepared
 
@@ -54,7 +55,7 @@ def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
     from torch.fx.experimental import _config
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
-    with _config.patch(backed_size_oblivious=True):
+    with _config.patch(backed_size_oblivious=True), exporting():
         return torch.export.export(
             module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
             prefer_deferred_runtime_asserts_over_guards=True,
