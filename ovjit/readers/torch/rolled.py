@@ -1,11 +1,11 @@
 """Loops of Python's over an open dimension, recorded as loops.
 
 A trace has the iterations of its example: `for t in range(x.shape[1])` gives wrong numbers at another length.
-Recurrent layers are written so. `found` notes the functions in which such a loop runs, over a range or over the
-parts of a tensor, and warns of what else is the example's. `recorded` lets them
-run with a body that is traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it
-writes parts, are carried from one iteration to the next. A list that the body appends to is a stack of what
-it gets. Whether that is right is found by running what was recorded.
+Recurrent layers are written so. `found` notes the functions in which such a loop runs, over a range or over
+the parts of a tensor, and warns of what else is the example's. `recorded` lets them run with a body that is
+traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it writes parts, are carried
+from one iteration to the next. A list that the body appends to is a stack of what it gets. Whether that is
+right is found by running what was recorded.
 """
 
 from __future__ import annotations
