@@ -325,3 +325,145 @@ def test_odd_uses(name) -> None:
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
             else:
                 assert a == b
+
+
+def test_results_lie_as_in_eager_mode() -> None:
+    """Strides of results: permuted, repeated, channels last; also with open dimensions."""
+    convolution = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+
+    def function(x, image):
+        y = x + 1
+        rows = y.sum(1).unsqueeze(1).expand(x.shape[0], 3)
+        return (x.t() * 2, y.permute(1, 0).relu(), rows, y.t().contiguous(), convolution(image))
+
+    with torch.no_grad():
+        for dynamic in (False, True):
+            compiled = torch.compile(function, backend="openvino", options=CONFIG, dynamic=dynamic)
+            for length in (4, 5):
+                x = torch.randn(length, length + 2)
+                image = torch.randn(2, 3, length, 6).to(memory_format=torch.channels_last)
+                for i, (got, wanted) in enumerate(zip(compiled(x, image), function(x, image), strict=True)):
+                    close(got, wanted, 1e-4)
+                    assert got.stride() == wanted.stride() or (dynamic and i == 2)
+
+
+def test_gradients_within_a_function() -> None:
+    def cubes(x):
+        return (x**3).sum()
+
+    def function(x):
+        return torch.func.grad(cubes)(x), torch.func.hessian(cubes)(x), x.relu()
+
+    x = torch.randn(3)
+    for a, b in zip(torch.compile(function, backend="openvino", options=CONFIG)(x), function(x), strict=True):
+        close(a, b)
+
+
+class Residual(torch.nn.Module):
+    """Convolutions of all kinds, with norms and branches between them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.down = torch.nn.Conv2d(8, 12, 3, stride=2, groups=4, dilation=2)
+        self.groups = torch.nn.GroupNorm(3, 12)
+        self.up = torch.nn.ConvTranspose2d(
+            12, 4, (2, 3), stride=2, padding=1, output_padding=(0, 1), groups=2
+        )
+        self.head = torch.nn.Linear(12, 5)
+
+    def forward(self, x):
+        x = torch.nn.functional.max_pool2d(self.norm(self.first(x)).relu(), 2)
+        y = torch.nn.functional.silu(self.groups(self.down(x)))
+        z = torch.nn.functional.logsigmoid(self.up(y)).mean((2, 3))
+        return self.head(y.mean((2, 3))) + z.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_convolutional_network_is_trained(dynamic) -> None:
+    """Three steps with momentum: losses, gradients, weights and buffers are as in eager mode."""
+    modules = [Residual()]
+    modules.append(copy.deepcopy(modules[0]))
+    called = [modules[0], torch.compile(
+        modules[1], backend="openvino", options={"aot_autograd": True, **CONFIG}, dynamic=dynamic
+    )]  # fmt: skip
+    steps = [torch.optim.SGD(m.parameters(), 0.05, momentum=0.9) for m in modules]
+    for i in range(3):
+        x, y = torch.randn(3 + dynamic * i, 3, 18, 16), torch.randint(0, 5, (3 + dynamic * i,))
+        losses = []
+        for call, step in zip(called, steps, strict=True):
+            step.zero_grad()
+            losses.append(torch.nn.functional.cross_entropy(call(x), y))
+            losses[-1].backward()
+            step.step()
+        close(losses[1], losses[0], 1e-4)
+        for a, b in zip(modules[1].parameters(), modules[0].parameters(), strict=True):
+            close(a.grad, b.grad, 1e-3)
+    for a, b in zip(modules[1].state_dict().values(), modules[0].state_dict().values(), strict=True):
+        close(a, b, 1e-3)
+
+
+#: Rank, groups, kernel, stride, padding, dilation, transposed, padding of the output.
+CONVOLUTIONS = [
+    (1, 1, [3], [2], [0], [1], False, [0]), (1, 3, [2], [3], [1], [2], True, [1]),
+    (2, 2, [3, 1], [2, 3], [1, 0], [2, 1], False, [0, 0]),
+    (2, 1, [2, 3], [1, 2], [0, 2], [1, 2], True, [0, 1]),
+    (2, 6, [3, 3], [1, 2], [1, 1], [1, 1], False, [0, 0]),
+    (3, 2, [1, 2, 3], [2, 1, 3], [0, 1, 1], [1, 2, 1], False, [0, 0, 0]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_gradients_of_convolutions(case, dynamic) -> None:
+    rank, groups, kernel, stride, padding, dilation, transposed, more = case
+    x = torch.randn(2, 6, *[8, 9, 7][:rank], requires_grad=True)
+    weight = torch.randn(6, (6 if not transposed else 12) // groups, *kernel, requires_grad=True)
+    values = [x, weight, torch.randn(12 if transposed else 6, requires_grad=True)]
+
+    def function(x):
+        return torch.ops.aten.convolution(
+            x, *values[1:], stride, padding, dilation, transposed, more, groups
+        ).sin()
+
+    options = {"aot_autograd": True, **CONFIG}
+    compiled = torch.compile(function, backend="openvino", options=options, dynamic=dynamic)
+    made = [torch.autograd.grad(call(x).sum(), values) for call in (compiled, function)]
+    for got, wanted in zip(*made, strict=True):
+        close(got, wanted, 1e-3)
+
+
+def test_autocast_in_training() -> None:
+    """PyTorch's graph says bf16 of statistics that its operator gives in f32."""
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+    other = copy.deepcopy(module)
+    compiled = torch.compile(other, backend="openvino", options={"aot_autograd": True, **CONFIG})
+    x = torch.randn(2, 3, 8, 8)
+    with warnings.catch_warnings(), torch.autocast("cpu", torch.bfloat16):
+        warnings.filterwarnings("ignore", message=".*batch_norm.* is not compiled")
+        for call in (module, compiled):
+            call(x).float().square().mean().backward()
+    for a, b in zip(other.parameters(), module.parameters(), strict=True):
+        close(a.grad, b.grad, 5e-2)
+
+
+def test_new_tensors_of_complex_types() -> None:
+    def function(x):
+        made = (x.new_zeros(2), x.new_full((2,), 3.0), torch.full_like(x, 2.0), torch.ones_like(x))
+        return [torch.view_as_real(v) for v in (*made, torch.full((2,), 2.0, dtype=x.dtype))]
+
+    x = torch.randn(3, dtype=torch.complex64)
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    for a, b in zip(compiled(x), function(x), strict=True):
+        close(a, b)
+
+
+def test_an_operator_that_does_not_take_complex_tensors_is_left() -> None:
+    def function(x):
+        return torch.view_as_real(torch.slice_scatter(x * 2, x[1:], 0, 1) * x)
+
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    x = torch.randn(3, dtype=torch.complex64)
+    with pytest.warns(UserWarning, match="aten::slice_scatter is not compiled: .* of complex tensors"):
+        close(compiled(x), function(x))

@@ -34,34 +34,52 @@ def ones(n: Call, x: Any, size: Any = None, dtype: Any = None) -> Any:
 def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
     if size is None:
         size, x = x, None
-    if isinstance(x, Output) and dtype is None:
-        return n.filled(number, size, n.dtype(x))
-    made = n.filled(number, size, _kind(n, dtype))
+    if isinstance(x, (Output, Complex)) and dtype is None:
+        return _like(n, x, n.filled(number, size, n.dtype(x.pair if isinstance(x, Complex) else x)))
+    return _typed(n, n.filled(number, size, _kind(n, dtype)), dtype)
+
+
+def _typed(n: Call, made: Output, dtype: Any) -> Any:
+    """Real numbers as complex ones where PyTorch's type says so."""
     return n.complex_of(made) if dtype is not None and is_complex(dtype) else made
+
+
+def _like(n: Call, x: Any, made: Output) -> Any:
+    """Real numbers as complex ones where `x` is complex."""
+    return n.complex_of(made) if isinstance(x, Complex) else made
 
 
 @aten("full", "new_full")
 def full(n: Call, x: Any, fill_value: Any, size: Any = None, dtype: Any = None) -> Any:
-    if not isinstance(x, Output):
-        return n.filled(fill_value, x if size is None else size, _kind(n, dtype, fill_value))
-    return n.filled(fill_value, size, n.dtype(x) if dtype is None else element_type(dtype))
+    if not isinstance(x, (Output, Complex)):
+        made = n.filled(fill_value, x if size is None else size, _kind(n, dtype, fill_value))
+        return _typed(n, made, dtype)
+    if dtype is None:
+        return _like(n, x, n.filled(fill_value, size, n.dtype(x.pair if isinstance(x, Complex) else x)))
+    return _typed(n, n.filled(fill_value, size, element_type(dtype)), dtype)
 
 
 @aten("zeros_like", "empty_like", "zero")
 def zeros_like(n: Call, x: Any, dtype: Any = None) -> Any:
+    return _filled_like(n, x, 0, dtype)
+
+
+def _filled_like(n: Call, x: Any, number: Any, dtype: Any) -> Any:
     if isinstance(x, Complex):
-        return Complex(n.alike(x.pair, 0))
-    return n.alike(x, 0, None if dtype is None else element_type(dtype))
+        x = n.part(x, 0)
+        if dtype is None:
+            return n.complex_of(n.alike(x, number))
+    return _typed(n, n.alike(x, number, None if dtype is None else element_type(dtype)), dtype)
 
 
 @aten("ones_like")
-def ones_like(n: Call, x: Output, dtype: Any = None) -> Output:
-    return n.alike(x, 1, None if dtype is None else element_type(dtype))
+def ones_like(n: Call, x: Any, dtype: Any = None) -> Any:
+    return _filled_like(n, x, 1, dtype)
 
 
 @aten("full_like")
-def full_like(n: Call, x: Output, fill_value: Any, dtype: Any = None) -> Output:
-    return n.alike(x, fill_value, None if dtype is None else element_type(dtype))
+def full_like(n: Call, x: Any, fill_value: Any, dtype: Any = None) -> Any:
+    return _filled_like(n, x, fill_value, dtype)
 
 
 @aten("fill")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
 from ovjit.readers.torch.branches import chosen, read_graph
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
@@ -46,13 +47,22 @@ class FxReader(TorchReader):
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":
                 try:
-                    env[node] = self._function(module, node, env)
+                    env[node] = self._checked(node, self._function(module, node, env))
                 except Refused as error:
                     error.node = error.node or node.name
                     raise
             else:
                 raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
         return None
+
+    def _checked(self, node: Any, value: Any) -> Any:
+        """What a node gives. Raises Refused where that is real, but complex in PyTorch."""
+        import torch
+
+        told = node.meta.get("val")
+        if isinstance(told, torch.Tensor) and isinstance(value, Output) and told.is_complex():
+            raise Refused(_base_name(node), f"{node.target} is not read for complex tensors{_where(node)}")
+        return value
 
     def _attribute(self, module: Any, target: str) -> Any:
         import torch

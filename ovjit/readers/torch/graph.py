@@ -94,6 +94,11 @@ class TorchReader(TorchDraft):
             raise
         except (UnsupportedError, ModelError) as error:
             raise Refused(name, f"No conversion rule found for operations: {name}{where}: {error}") from error
+        except (AttributeError, TypeError) as error:
+            if not any(map(_has_complex, arguments.values())):
+                raise
+            says = f"No conversion rule found for operations: {name}{where} of complex tensors"
+            raise Refused(name, says) from error
 
     def _inner(self, call: Call, name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         full = name if "::" in name else f"aten::{name}"
@@ -201,6 +206,10 @@ def parsed_schema(text: str) -> Any:
     import torch
 
     return torch._C.parse_schema(text)
+
+
+def _has_complex(value: Any) -> bool:
+    return isinstance(value, Complex) or (isinstance(value, list) and any(map(_has_complex, value)))
 
 
 def bound(schema: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:

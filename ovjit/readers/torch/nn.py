@@ -365,9 +365,9 @@ def glu(n: Call, x: Output, dim: int = -1) -> Output:
 
 @aten("log_sigmoid", "log_sigmoid_forward")
 def log_sigmoid(n: Call, x: Output) -> Any:
-    """-softplus(-x)"""
+    """-softplus(-x); the forward operator also gives exp(-|x|), which PyTorch's gradient reads."""
     out = n("Negative", n("SoftPlus", n("Negative", x)))
-    return [out, x] if n.op.endswith("forward") else out
+    return [out, n("Exp", n("Negative", n("Abs", x)))] if n.op.endswith("forward") else out
 
 
 @aten("softsign")

@@ -10,9 +10,9 @@ from typing import Any
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "complex", "create", "elementwise", "factors", "fourier", "indexing", "iterated", "linalg",
-    "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized", "random", "recurrent",
-    "reduce", "resize", "scatter", "shapes", "sorting", "special", "vision",
+    "attention", "complex", "create", "elementwise", "factors", "fourier", "gradients", "indexing",
+    "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized",
+    "random", "recurrent", "reduce", "resize", "scatter", "shapes", "sorting", "special", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.

@@ -36,6 +36,7 @@ def openvino(
         return aot_autograd(**compilers, inference_compiler=_inference(chosen), decompositions=table)(
             subgraph, example_inputs
         )
+    _keep_gradients_within(subgraph)
     with torch.no_grad():
         inner = aot_autograd(
             fw_compiler=_plain(chosen), inference_compiler=_inference(chosen), decompositions=table
@@ -71,6 +72,28 @@ def _decompositions(chosen: Options) -> dict[Any, Any]:
     table = more_decompositions()
     table.update(get_decompositions(list(chosen.decompositions)))
     return table
+
+
+def _keep_gradients_within(module: Any) -> None:
+    """Gradients that a graph itself computes, by torch.func.grad and the like, need the mode of gradients.
+
+    It is set from where the outermost of them begins to where it ends: the graph is read without.
+    """
+    levels = {torch._C._functorch._grad_increment_nesting: 1, torch._C._functorch._grad_decrement_nesting: -1}
+    for part in module.modules():
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        depth = 0
+        for node in list(part.graph.nodes):
+            step = levels.get(node.target, 0) if callable(node.target) else 0
+            if (step, depth) == (1, 0):
+                with part.graph.inserting_before(node):
+                    part.graph.call_function(torch._C._set_grad_enabled, (True,))
+            depth += step
+            if (step, depth) == (-1, 0):
+                with part.graph.inserting_after(node):
+                    part.graph.call_function(torch._C._set_grad_enabled, (False,))
+        part.recompile()
 
 
 def _boxed(call: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
 from ovjit.errors import OvjitError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
@@ -19,12 +20,14 @@ class Part(NamedTuple):
 
     `takes` are the places of the arguments that are its inputs. `gives` has a pair for each output: the
     kind of value ("tensor", "complex" or "number") and the place of the Model's output; else ("value",
-    the value).
+    the value). `laid` has, for an output that PyTorch lays otherwise than in order, how a view of the
+    Model's output is the wanted tensor: the axes to permute and the lengths to expand, -1 for those to keep.
     """
 
     model: Model
     takes: list[int]
     gives: list[tuple[str, Any]]
+    laid: dict[int, tuple[list[int], list[int]]]
 
 
 def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
@@ -56,7 +59,12 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     made = reader.run(module, values)
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
-    for value in made if isinstance(made, (list, tuple)) else [made]:
+    laid: dict[int, tuple[list[int], list[int]]] = {}
+    listed = (v if isinstance(v, (list, tuple)) else [v] for v in (made, _output_nodes(module)))
+    for value, node in zip(*listed, strict=True):
+        if isinstance(value, Output) and (layout := _layout(node)) is not None:
+            order, lengths = layout
+            value, laid[len(results)] = _in_order(reader, value, order, lengths)
         if isinstance(value, Complex):
             gives.append(("complex", len(results)))
         elif isinstance(value, Number):
@@ -69,7 +77,46 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
         results.append(reader.result(value))
     if not results:
         raise OvjitError("the part gives no tensors")
-    return Part(reader.model(results, "Model0"), takes, gives)
+    return Part(reader.model(results, "Model0"), takes, gives, laid)
+
+
+def _output_nodes(module: Any) -> Any:
+    return next(node for node in module.graph.nodes if node.op == "output").args[0]
+
+
+def _layout(node: Any) -> tuple[list[int], list[int]] | None:
+    """The axes of a tensor by falling strides, and the lengths of repeated axes, -1 for others; None where
+    the tensor lies in order, or its graph does not tell."""
+    import torch
+
+    value = getattr(node, "meta", {}).get("val")
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return None
+    hints = [
+        [getattr(getattr(n, "node", None), "hint", n) for n in part] for part in (value.shape, value.stride())
+    ]
+    if not all(isinstance(n, int) for part in hints for n in part) or 0 in hints[0]:
+        return None
+    sizes, strides = hints
+    lengths = [n if s == 0 and n > 1 and isinstance(given, int) else -1
+               for n, s, given in zip(sizes, strides, value.shape, strict=True)]  # fmt: skip
+    moving = iter(sorted((i for i, n in enumerate(sizes) if n > 1), key=lambda i: -strides[i]))
+    order = [next(moving) if n > 1 else i for i, n in enumerate(sizes)]
+    return None if order == list(range(len(order))) and max(lengths, default=-1) < 0 else (order, lengths)
+
+
+def _in_order(
+    reader: FxReader, value: Output, order: list[int], lengths: list[int]
+) -> tuple[Output, tuple[list[int], list[int]]]:
+    """The tensor whose memory in order is that of `value` as PyTorch lays it, and the way back."""
+    call = Call(reader, "strides", "", "strides", reader._inner)
+    for axis, length in enumerate(lengths):
+        if length > 0:
+            value = call.cut(value, axis, 0, 1)
+    if order == list(range(len(order))):
+        return value, (order, lengths)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return call("Transpose", value, order), (back, lengths)
 
 
 def _number(

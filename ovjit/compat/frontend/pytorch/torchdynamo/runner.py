@@ -32,17 +32,17 @@ class Runner:
 
     def __init__(self, module: Any, constants: Mapping[int, Any], options: Options):
         part = part_of(module, constants)
-        self.takes, self.gives = part.takes, part.gives
+        self.takes, self.gives, self.laid = part.takes, part.gives, part.laid
         self.compiled = Core().compile_model(part.model, options.device, options.config)
         self._shapes = static_outputs(part.model)
-        kinds = [port.get_element_type().to_string() for port in self.compiled.outputs]
-        self._types = [torch_types()["boolean" if kind == "boolean" else kind] for kind in kinds]
+        self._types = _types(self.compiled.outputs)
+        self._taken = _types(self.compiled.inputs)
         self._idle: deque[Any] = deque()  # requests that no thread uses
 
     def __call__(self, arguments: Any) -> list[Any]:
         import torch
 
-        inputs = [_array(arguments[i]) for i in self.takes]
+        inputs = [_array(arguments[i], kind) for i, kind in zip(self.takes, self._taken, strict=True)]
         made: list[Any] = [None] * len(self._shapes)
         request = self._idle.pop() if self._idle else self.compiled.create_infer_request()
         for i, shape in enumerate(self._shapes):
@@ -54,7 +54,14 @@ class Runner:
             if value is None:
                 made[i] = _tensor(np.array(found[i]), self._types[i])
         self._idle.append(request)
+        for i, (axes, lengths) in self.laid.items():
+            made[i] = made[i].permute(axes).expand(lengths)
         return [_given(kind, where, made) for kind, where in self.gives]
+
+
+def _types(ports: list[Any]) -> list[Any]:
+    """PyTorch's element types of a Model's ports."""
+    return [torch_types()[port.get_element_type().to_string()] for port in ports]
 
 
 def _given(kind: str, where: Any, made: list[Any]) -> Any:
@@ -74,13 +81,17 @@ def _lent(value: Any) -> Tensor:
     if value.dtype is torch.bfloat16:
         bits = value.detach().contiguous().view(torch.int16).numpy()
         return Tensor(bits, Shape(list(value.shape)), Type.bf16)
-    return Tensor(_array(value), shared_memory=True)
+    return Tensor(_array(value, value.dtype), shared_memory=True)
 
 
-def _array(value: Any) -> Any:
+def _array(value: Any, kind: Any) -> Any:
+    """A tensor or number as an array; as PyTorch's type `kind`, as operators may give another type than
+    their graph says."""
     import torch
 
     if isinstance(value, torch.Tensor):
+        if value.dtype is not kind and not value.is_complex():
+            value = value.to(kind)
         if value.dtype in _plain() and value.is_contiguous() and value.is_cpu and not value.is_neg():
             return value.detach().numpy()
         return _lent(value) if value.dtype is torch.bfloat16 else array_of(value)[0]
