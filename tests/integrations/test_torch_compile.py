@@ -404,32 +404,30 @@ def test_a_convolutional_network_is_trained(dynamic) -> None:
         close(a, b, 1e-3)
 
 
-#: Rank, groups, kernel, stride, padding, dilation, transposed, padding of the output.
-CONVOLUTIONS = [
-    (1, 1, [3], [2], [0], [1], False, [0]), (1, 3, [2], [3], [1], [2], True, [1]),
-    (2, 2, [3, 1], [2, 3], [1, 0], [2, 1], False, [0, 0]),
-    (2, 1, [2, 3], [1, 2], [0, 2], [1, 2], True, [0, 1]),
-    (2, 6, [3, 3], [1, 2], [1, 1], [1, 1], False, [0, 0]),
-    (3, 2, [1, 2, 3], [2, 1, 3], [0, 1, 1], [1, 2, 1], False, [0, 0, 0]),
-]  # fmt: skip
+#: A layer, its arguments after 6 and 12 channels, those by name, and the input's spatial size.
+CONVOLUTIONS = {
+    "1d": ("Conv1d", (3, 2), {"dilation": 2}, (9,)),
+    "1d transposed": ("ConvTranspose1d", (2, 3, 1, 1), {"groups": 3, "dilation": 2}, (8,)),
+    "2d in groups": ("Conv2d", ((3, 1), (2, 3), (1, 0), (2, 1)), {"groups": 2}, (8, 9)),
+    "2d by channel": ("Conv2d", (3, (1, 2), 1), {"groups": 6, "bias": False}, (7, 8)),
+    "2d transposed": ("ConvTranspose2d", ((2, 3), (1, 2), (0, 2), (0, 1)), {"dilation": (1, 2)}, (8, 9)),
+    "3d in groups": ("Conv3d", ((1, 2, 3), (2, 1, 3), (0, 1, 1)), {"groups": 2}, (5, 6, 7)),
+}
 
 
-@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_gradients_of_convolutions(case, dynamic) -> None:
-    rank, groups, kernel, stride, padding, dilation, transposed, more = case
-    x = torch.randn(2, 6, *[8, 9, 7][:rank], requires_grad=True)
-    weight = torch.randn(6, (6 if not transposed else 12) // groups, *kernel, requires_grad=True)
-    values = [x, weight, torch.randn(12 if transposed else 6, requires_grad=True)]
+def test_gradients_of_convolutions(name, dynamic) -> None:
+    kind, arguments, named, sizes = CONVOLUTIONS[name]
+    layer = getattr(torch.nn, kind)(6, 12, *arguments, **named)
 
     def function(x):
-        return torch.ops.aten.convolution(
-            x, *values[1:], stride, padding, dilation, transposed, more, groups
-        ).sin()
+        return layer(x).sin()
 
     options = {"aot_autograd": True, **CONFIG}
     compiled = torch.compile(function, backend="openvino", options=options, dynamic=dynamic)
-    made = [torch.autograd.grad(call(x).sum(), values) for call in (compiled, function)]
+    values = [torch.randn(2, 6, *sizes, requires_grad=True), *layer.parameters()]
+    made = [torch.autograd.grad(call(values[0]).sum(), values) for call in (compiled, function)]
     for got, wanted in zip(*made, strict=True):
         close(got, wanted, 1e-3)
 
