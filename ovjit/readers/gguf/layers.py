@@ -103,9 +103,7 @@ def _by_expert(w: Weights, rows: Output, best: Output, picks: Output, names: lis
     gate, up, down = _tables(w, names)
     none = w("Broadcast", 0.0, w.concat([w.dim_of(rows, 0), w.const([s.experts])], 0))
     weights = w("ScatterElementsUpdate", none, picks, best, 1, opset=3)
-    x = w(
-        "Tile", w.unsqueeze(rows, [0]), [s.experts, 1, 1]
-    )  # OpenVINO spreads no rows over packed ones
+    x = w("Tile", w.unsqueeze(rows, [0]), [s.experts, 1, 1])  # OpenVINO spreads no rows over packed ones
 
     def times(x: Output, table: Output) -> Output:
         return w("MatMul", x, table, transpose_a=False, transpose_b=True)
