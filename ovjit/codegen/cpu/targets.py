@@ -17,7 +17,6 @@ from ovjit.records import NamedTuple
 #: 12 lines. All targets have these: plans and packed weights are the same on CPUs of one target.
 CACHE_LINE, SET_BYTES = 64, 4096
 
-
 #: What LLVM avoids for any AArch64: right behind a load or store, some Cortex-A53 (Raspberry Pi 3) may get a
 #: wrong product and sum of 64 bits (erratum 835769). Of 1,005 kernels 935 had that, some 8 times each.
 _AVOIDED = ("fix-cortex-a53-835769",)

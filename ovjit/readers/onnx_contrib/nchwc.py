@@ -7,7 +7,6 @@ So are they here: only filters, whose elements are stored in blocks, are put int
 from __future__ import annotations
 
 import functools
-import platform
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,11 +57,9 @@ def _told_block(graph: Any) -> int | None:
 
 
 def _block_of_cpu() -> int:
-    if platform.machine() in ("aarch64", "arm64"):
-        return 16
-    from ovjit.codegen.cpu.host import best_target
+    from ovjit.codegen.cpu import host, machine
 
-    return 16 if best_target() == "avx512" else 8
+    return 16 if machine.is_arm() or host.best_target() == "avx512" else 8
 
 
 @prepares(DOMAIN)

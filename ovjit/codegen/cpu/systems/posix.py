@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from typing import Any
 
 import llvmlite.ir as ir
@@ -10,8 +10,8 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu.systems.calls import BILLION, I32, call, memory, word
 
 SYMBOLS: dict[str, str] = {}
-#: CLOCK_MONOTONIC of each system; of BSD systems where it is another.
-_MONOTONIC = {"linux": 1, "darwin": 6}.get(sys.platform, 4)
+#: This system's number of the clock; Windows has another clock.
+_MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 1)
 
 
 def now(b: ir.IRBuilder) -> Any:
