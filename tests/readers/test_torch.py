@@ -910,13 +910,15 @@ def test_writes_to_parts_in_lists_and_of_narrower_values() -> None:
     """`y[:, 1:3] = v` is recorded with the lengths of the example."""
 
     def parts(x, v):
-        y, z = x * 1, x * 2
+        y, z = x * 1, x.new_zeros(2, x.shape[0], x.shape[1])
         y[:, 1:3] = v
-        first, second = z.chunk(2, 1)
+        y[:, :1] = v[:1, None]
+        z[0], z[1, :, :] = x, x[0]
+        first, second = z.chunk(2, 2)
         first.add_(second)
         return y, z
 
-    given = [torch.randn(3, 4), torch.randn(2)]
+    given = [torch.randn(1, 4), torch.randn(2)]
     compare(of(parts), *given, more=[(torch.randn(5, 6), given[1])])
 
 

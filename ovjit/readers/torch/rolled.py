@@ -47,6 +47,8 @@ def warn_of_index(frame: Any) -> None:
     """A line makes an open dimension a number of Python's, such as that of a loop's iterations."""
     import torch
 
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
+        frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno
     said = "An open dimension as Python's number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()

@@ -385,7 +385,7 @@ def _strips_ones(node: Any) -> bool:
     """Whether a trace leaves out first dimensions of 1 of what is put into a tensor, as it does for
     `x[mask] = y`. Values for other masks have other dimensions, and broadcasting needs none of this."""
     sizes, shape = (value.type().sizes() for value in (node.inputsAt(0), node.output()))
-    if not sizes or sizes[0] != 1 or shape is None:
+    if sizes is None or shape is None:
         return False
     ones = next((i for i, n in enumerate(sizes) if n != 1), len(sizes))
     return _is_written(node) and list(shape) == list(sizes[ones:])
@@ -396,7 +396,10 @@ def _is_written(node: Any) -> bool:
     trace expands it to the shape that the part has in the example."""
     written = {"aten::index_put_": 2, "aten::copy_": 1}
     uses = list(node.output().uses())
-    return bool(uses) and all(written.get(use.user.kind()) == use.offset for use in uses)
+    return bool(uses) and all(
+        written.get(use.user.kind()) == use.offset or use.user.kind() == "aten::expand" and _is_written(use.user)
+        for use in uses
+    )
 
 
 def _takes_one(schema: Any, made: Any) -> bool:

@@ -50,6 +50,8 @@ class Followed:
         self.as_run: set[tuple[Any, int]] = set()
         #: Where the last two sizes were compared that were taken for different ones.
         self.last: tuple[Any, int] | None = None
+        #: Values that code found to be more than 0, as it was answered.
+        self.positive: set[int] = set()
         #: Modules with a branch that is the example's.
         self.ordering: dict[int, Any] = {}
         self._scripted: dict[int, Any] = {}
@@ -81,7 +83,7 @@ class Followed:
     @contextlib.contextmanager
     def sizes(self, whole: Any) -> Iterator[None]:
         """Record what runs of the module `whole` here for any sizes."""
-        self.last, self.seen, self.ordering = None, set(), {}
+        self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
@@ -103,7 +105,18 @@ class Followed:
                 self.ordering[id(module)] = module
             return None
         self.last = place
+        if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
+            self.positive.add(node.inputsAt(0).unique())
         return _GENERAL[node.kind()]
+
+    def counted(self, end: Any, size: Callable[[], Any]) -> Any:
+        """The end of a slice. Behind `if n > 0`, -n is the length less n, which holds for 0, too: then the
+        slice is whole, as what it is made of is without the branch."""
+        if is_of_sizes(end):
+            node = torch_value(end).node()
+            if node.kind() == "aten::neg" and node.inputsAt(0).unique() in self.positive:
+                return size() + end
+        return end
 
 
 @contextlib.contextmanager
@@ -210,11 +223,25 @@ def _mode(followed: Followed) -> type:
                 followed.seen.add(sys._getframe(1).f_code.co_filename)
             if function is torch.tensor:
                 return _tensor(function, args, kwargs)
+            if function is tensor.__getitem__ and followed.positive:
+                args = args[0], _counted(followed, *args)
             if function in in_double and not kwargs and any(isinstance(a, (float, tensor)) for a in args):
                 args = _doubled(args, function in divides)
             return function(*args, **kwargs)
 
     return Mode
+
+
+def _counted(followed: Followed, x: Any, index: Any) -> Any:
+    """An index with the ends of its slices as they are counted from the front."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    for i, part in enumerate(parts):
+        if part is Ellipsis or part is None or hasattr(part, "dtype") and part.dim():
+            break  # what follows is about other dimensions
+        if isinstance(part, slice):
+            end = followed.counted(part.stop, functools.partial(x.size, i))
+            parts[i] = slice(part.start, end, part.step)
+    return tuple(parts) if isinstance(index, tuple) else parts[0]
 
 
 def _doubled(args: Sequence[Any], divides: bool) -> Sequence[Any]:
