@@ -191,6 +191,19 @@ OPERATORS = {
         [rand(1, 2, 5, 5), rand(1, 3, 4, 2)],
         [],
     ),
+    "powers": (  # products of integers wrap around, and are exact beyond 2^53
+        lambda i, x: (
+            i**2,
+            i**5,
+            torch.view_as_real(torch.view_as_complex(x) ** 3),
+            torch.view_as_real(torch.view_as_complex(x) ** -0.5),
+            torch.view_as_real(torch.view_as_complex(x) ** (0.5 + 1j)),
+            torch.view_as_real(torch.view_as_complex(x).sqrt().log()),
+            torch.special.entr(x),
+        ),
+        [torch.tensor([2**31 + 1, -3, 2**40]), rand(3, 4, 2)],
+        [[torch.tensor([2**53 + 1]), rand(1, 2, 2)]],
+    ),
     "matrix_power": (
         lambda x: [torch.linalg.matrix_power(x, k) for k in (-2, 0, 1, 5, 8)],
         [rand(2, 3, 3) + 2 * torch.eye(3)],

@@ -297,6 +297,15 @@ def listed(x):
     return y, torch.stack([row * row.sum() for row in x.unbind(1)])
 
 
+def summed(x):
+    y = torch.zeros_like(x)
+    for i in range(1, x.shape[0]):
+        y[i] = y[i - 1] + x[i]
+    for i in range(x.shape[0]):
+        y[i] *= 2
+    return y
+
+
 def nested(x):
     state = x[0, 0] * 0
     for i in range(x.shape[0]):
@@ -305,7 +314,7 @@ def nested(x):
     return state
 
 
-@pytest.mark.parametrize("function", [backwards, rows, listed, nested])
+@pytest.mark.parametrize("function", [backwards, rows, listed, summed, nested])
 def test_other_loops_of_python_over_open_dimensions(function) -> None:
     torch.manual_seed(SEED)
     compiled = ov.compile_model(

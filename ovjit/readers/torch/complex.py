@@ -80,6 +80,21 @@ def divided(n: Call, a: Complex, b: Complex) -> Complex:
     return Complex(n("Divide", multiplied(n, a, conj(n, b)).pair, size))
 
 
+@aten("complex_pow")
+def complex_pow(n: Call, x: Any, other: Any) -> Complex:
+    """x multiplied with itself, or |x|^c (cos ct + i sin ct) of the angle t, or exp(c (log |x| + it))"""
+    times = n.known_number(other) if isinstance(other, (int, float, Output)) else None
+    base = pair_of(n, x)
+    if isinstance(times, int) and 0 < times <= elementwise.MOST_FACTORS:
+        return elementwise.by_squaring(times, base, lambda p, q: multiplied(n, p, q))
+    size, turned = elementwise.absolute(n, base), angle(n, base)
+    if not isinstance(other, (Complex, complex)):
+        exponent = n.tensor(other, n.dtype(size))
+        return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
+    made = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
+    return _exponential(n, made)
+
+
 @aten("complex_matmul")
 def complex_matmul(n: Call, x: Any, other: Any) -> Complex:
     a, b = pair_of(n, x), pair_of(n, other)
@@ -152,5 +167,7 @@ def _exponential(n: Call, x: Complex) -> Complex:
 
 _of_one("neg", lambda n, x: Complex(n("Negative", x.pair)))
 _of_one("exp", _exponential)
+_of_one("log", lambda n, x: n.complex_of(n("Log", elementwise.absolute(n, x)), angle(n, x)))
+_of_one("sqrt", lambda n, x: complex_pow(n, x, 0.5))
 _of_one("square", lambda n, x: multiplied(n, x, x))
 _of_one("reciprocal", lambda n, x: divided(n, pair_of(n, complex(1)), x))

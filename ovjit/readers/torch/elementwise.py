@@ -154,14 +154,32 @@ def rounded(n: Call, x: Output, decimals: int = 0) -> Output:
 
 
 @aten("pow", "float_power")
-def power(n: Call, x: Any, exponent: Any) -> Output:
+def power(n: Call, x: Any, exponent: Any) -> Any:
+    if isinstance(x, (Complex, complex)) or isinstance(exponent, (Complex, complex)):
+        return n.also("complex_pow", x, exponent)
     a, b = n.same_kind([x, exponent])
     if n.op == "aten::float_power":
         a, b = n.convert(a, "f64"), n.convert(b, "f64")
     if not n.is_real(a):  # a power of an integer is computed in f64, where it is exact as far as it goes
+        times = n.known_number(exponent)
+        if isinstance(times, int) and 0 < times <= MOST_FACTORS:
+            return by_squaring(times, a, lambda p, q: n("Multiply", p, q))
         kind = n.dtype(a)
         return n.convert(n("Power", n.convert(a, "f64"), n.convert(b, "f64")), kind)
     return n("Power", a, b)
+
+
+#: Powers up to this one are products.
+MOST_FACTORS = 64
+
+
+def by_squaring(times: int, x: Any, product: Callable[[Any, Any], Any]) -> Any:
+    """x multiplied with itself, `times` factors of it."""
+    out = x
+    for bit in bin(times)[3:]:
+        out = product(out, out)
+        out = product(out, x) if bit == "1" else out
+    return out
 
 
 @aten("maximum", "max.other")

@@ -10,6 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.factorization import determinant
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.elementwise import by_squaring
 from ovjit.readers.torch.registry import aten
 
 
@@ -185,11 +186,7 @@ def matrix_power(call: Call, x: Output, **power: Any) -> Output:
         one = call("Equal", call.unsqueeze(places, [0]), call.unsqueeze(places, [1]))
         return call.expand(call.convert(one, call.dtype(x)), call.shape_of(x))
     base = call("Inverse", x, adjoint=False) if exponent < 0 else x
-    out = base
-    for bit in bin(abs(exponent))[3:]:
-        out = call("MatMul", out, out)
-        out = call("MatMul", out, base) if bit == "1" else out
-    return out
+    return by_squaring(abs(exponent), base, lambda p, q: call("MatMul", p, q))
 
 
 @aten("linalg_solve_triangular", "triangular_solve")

@@ -190,8 +190,8 @@ class ScriptReader(TorchReader):
         old, self.env[name] = self.env[name], made
         call = self._copying(node)
         pairs = [(old, made), *written_back(self, call, name, made)]
-        for other in self._shared.names_beside(name):
-            value = self.env.get(other)
+        for other in self._shared.names_beside(name) & self.env.keys():
+            value = self.env[other]
             new = next((new for before, new in pairs if value is before), None)
             if new is not None and not isinstance(value, (list, dict)):
                 self.env[other] = new
@@ -397,7 +397,9 @@ def _is_written(node: Any) -> bool:
     written = {"aten::index_put_": 2, "aten::copy_": 1}
     uses = list(node.output().uses())
     return bool(uses) and all(
-        written.get(use.user.kind()) == use.offset or use.user.kind() == "aten::expand" and _is_written(use.user)
+        written.get(use.user.kind()) == use.offset
+        or use.user.kind() == "aten::expand"
+        and _is_written(use.user)
         for use in uses
     )
 

@@ -132,3 +132,13 @@ def bessel_i(n: Call, x: Output) -> Output:
         below = n("Multiply", below, wide)
         above = n("Multiply", above, n("Sign", wide))
     return n.convert(n("Select", inner, below, above), kind)
+
+
+@aten("special_entr")
+def entr(n: Call, x: Output) -> Output:
+    """-x log(x), 0 at 0 and -inf below"""
+    x = n.real(x)
+    zero = n.like(x, 0)
+    made = n("Negative", n("Multiply", x, n("Log", x)))
+    made = n("Select", n("Equal", x, zero), zero, made)
+    return n("Select", n("Less", x, zero), n.like(x, -math.inf), made)
