@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -354,6 +356,17 @@ def exported(x):
 def test_loops_that_stay_those_of_the_example_are_told(function, said) -> None:
     with pytest.warns(torch.jit.TracerWarning, match=said):
         ov.convert_model(Of(function), example_input=torch.randn(4, 2))
+
+
+def test_parts_of_tensors_by_open_dimensions_are_not_told() -> None:
+    def halves(x):
+        n = x.shape[0] // 2
+        return x[:n] + torch.zeros(n, 1), x[n:, None], x.view(2, n, -1)
+
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        ov.convert_model(Of(halves), example_input=torch.randn(4, 2))
+    assert not [w for w in shown if "incorrect" in str(w.message)]
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf")])

@@ -56,6 +56,11 @@ def conj(n: Call, x: Any) -> Any:
     return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
 
 
+@aten("_neg_view")
+def neg_view(n: Call, x: Output) -> Output:
+    return n("Negative", x)
+
+
 @aten("angle")
 def angle(n: Call, x: Any) -> Output:
     if isinstance(x, Complex):

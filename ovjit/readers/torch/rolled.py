@@ -11,6 +11,7 @@ right is found by running what was recorded.
 from __future__ import annotations
 
 import contextlib
+import dis
 import functools
 import linecache
 import os
@@ -44,11 +45,14 @@ class Found:
 
 
 def warn_of_index(frame: Any) -> None:
-    """A line makes an open dimension a number of Python's, such as that of a loop's iterations."""
+    """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
     import torch
 
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
         frame = frame.f_back
+    asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    if "SUBSCR" in asking or "SLICE" in asking:
+        return  # parts of tensors are recorded as such
     file, line = frame.f_code.co_filename, frame.f_lineno
     said = "An open dimension as Python's number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()
