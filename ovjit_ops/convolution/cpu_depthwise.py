@@ -165,6 +165,42 @@ def store_pixels(q, result, count, y_w, left, masked, out):
             storem[out](q + m * y_w, result[m], left)
 
 
+@inline
+def find_row(at, e, img, i, operands):
+    """at: where the epilogue's operands have row i of an image."""
+    for n, operand in enumerate(operands):
+        if not operand.shared:
+            at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
+
+
+@inline
+def find_pixel(at, e, j, k, operands):
+    """at: where they have pixel j of the row, and its channel k."""
+    for n, operand in enumerate(operands):
+        if operand.kind == "pixel":
+            at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
+        elif operand.kind == "scalar":
+            at[n, "j"] = at[n] + j * e[n, "w"]
+
+
+@inline
+def load_taps(tap, filters, lines, kw, each, acc):
+    for a, t, i in np.ndindex(lines, kw, each):
+        tap[a, t, i] = load[acc](filters + ((a * kw + t) * each + i) * VL * 4)
+
+
+@inline
+def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, free, operands, body, out):
+    """Store what the epilogue makes of the totals of `count` pixels."""
+    for m in static_range(count):
+        load_operands(o, at, e, m, left, masked, operands)
+        result[m] = applied(body, total[m], *o)
+        if free:
+            storem[out](q + m * y_w, result[m], left)
+    if not free:  # once all are there
+        store_pixels(q, result, count, y_w, left, masked, out)
+
+
 class Moves(NamedTuple):
     """Bytes from x to the first tap; how far taps and windows are apart in slices, and in rows."""
 
@@ -197,17 +233,15 @@ def depthwise(
         for i in range(top, min(top + rows, y.size.h)):
             source = x.at(x + moves.origin, id=img * moves.slice, ih=i * moves.row)
             target = y.at(n=img, h=i)
-            for n, operand in enumerate(operands):
-                if not operand.shared:
-                    at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
+            find_row(at, e, img, i, operands)
             begin = first
             for masked, counts in passes:
                 end = stop if masked else min(stop, y.size.c // VL * VL)
                 for k in range(begin, end, VL):
                     left = y.size.c - k
                     filters = w + k * (len(word_rows(kd * kh, acc)) * kw * each * 4)
-                    for a, t, i in np.ndindex(0 if part else len(word_rows(kd * kh, acc)), kw, each):
-                        tap[a, t, i] = load[acc](filters + ((a * kw + t) * each + i) * VL * 4)
+                    if not part:
+                        load_taps(tap, filters, len(word_rows(kd * kh, acc)), kw, each, acc)
                     bias = load[acc](b + k * 4)
                     for n, operand in enumerate(operands, 1):
                         if operand.kind == "channel":
@@ -220,11 +254,7 @@ def depthwise(
                             # pixels are stepped to from one address: of separate products LLVM makes more
                             # sums than registers
                             q = target + j * y.stride.w + k * SIZE[out]
-                            for n, operand in enumerate(operands):
-                                if operand.kind == "pixel":
-                                    at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
-                                elif operand.kind == "scalar":
-                                    at[n, "j"] = at[n] + j * e[n, "w"]
+                            find_pixel(at, e, j, k, operands)
                             if free and T == "f32" and count > 1 and not part and kd == 1:
                                 prefetch_next(p, count, x_a, x.stride.iw, kh, kw, sw, dw)
                             for m in static_range(count):
@@ -239,13 +269,10 @@ def depthwise(
                                             acc, 1 if part else kd * kh, kh, part or kw, sw, dw, free,
                                             part, swap, each,
                                         )  # fmt: skip
-                            for m in static_range(count):
-                                load_operands(o, at, e, m, left, masked, operands)
-                                result[m] = applied(body, total[m], *o)
-                                if free:
-                                    storem[out](q + m * y.stride.w, result[m], left)
-                            if not free:  # once all are there
-                                store_pixels(q, result, count, y.stride.w, left, masked, out)
+                            finish_pixels(
+                                q, total, result, o, at, e, count, y.stride.w, left, masked, free, operands,
+                                body, out,
+                            )  # fmt: skip
                             j += count
                 begin = end
 

@@ -54,6 +54,15 @@ def added(v, weight, acc, n, side):
     return v if side == 1 else v * weight if n == 0 else fma(v, weight, acc)
 
 
+@inline
+def find_taps(index, inside, spot, last, a, side, align, padding):
+    """Along axis a: indices of the taps, and whether these are inside, where zeros lie around the image."""
+    for i in static_range(side):
+        index[a, i] = index_of(spot[a, i], last[a], align, padding)
+        if padding == "zeros":
+            inside[a, i] = (spot[a, i] >= const[f32](0.0)) & (spot[a, i] <= last[a])
+
+
 @kernel(over="n oh", x="n c h w", grid="n oh ow k", y="n c oh ow")
 def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adjacent):
     """side x side taps; axis 0 is along rows, axis 1 across them. `adjacent`: vectors go along channels."""
@@ -90,10 +99,7 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
                     for i in static_range(4):
                         s = t + const[f32](1.0 - i) if i < 2 else const[f32](i - 1.0) - t
                         f[a, i] = keys(s, i in (0, 3))
-                for i in static_range(side):
-                    index[a, i] = index_of(spot[a, i], last[a], align, padding)
-                    if padding == "zeros":
-                        inside[a, i] = (spot[a, i] >= const[f32](0.0)) & (spot[a, i] <= last[a])
+                find_taps(index, inside, spot, last, a, side, align, padding)
             for n in static_range(side**2):
                 at = index[1, n // side] * row_step + index[0, n % side] * column_step
                 if padding == "zeros":

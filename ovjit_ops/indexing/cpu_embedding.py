@@ -58,6 +58,21 @@ def fill(a, number, T):
 
 
 @inline
+def load_row(a, p, left, T):
+    for v in static_range(VECTORS):
+        a[v] = loadm[T](p + v * VL * SIZE[T], left - v * VL)
+
+
+@inline
+def store_bag(a, target, j, width, scale, T, mean):
+    """A bag's elements from j on: the totals, times `scale` or divided by it where it is the `mean`."""
+    for v in static_range(VECTORS):
+        if mean:
+            a[v] = a[v] * scale if T in FULL else a[v] / scale
+        storem[T](target + (j + v * VL) * SIZE[T], a[v], width - j - v * VL)
+
+
+@inline
 def taken(total, x, f, T, weighted, largest):
     """The total with one more row, times f where that is `weighted`."""
     return (
@@ -126,8 +141,7 @@ def bag_rows(
                 fill(a, LOWEST, T)
             if pick >= 0:
                 p = table.at(row=pick) + j * SIZE[T]
-                for v in static_range(VECTORS):
-                    a[v] = loadm[T](p + v * VL * SIZE[T], width - j - v * VL)
+                load_row(a, p, width - j, T)
             for i in range(first, end):
                 place = index_at(at + i * SIZE[index], rows, index)
                 p = table.at(row=place) + j * SIZE[T]
@@ -139,10 +153,7 @@ def bag_rows(
                 for v in static_range(VECTORS):
                     x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
                     a[v] = taken(a[v], x, f, T, weighted, largest)
-            for v in static_range(VECTORS):
-                if mean:
-                    a[v] = a[v] * scale if T in FULL else a[v] / scale
-                storem[T](target + (j + v * VL) * SIZE[T], a[v], width - j - v * VL)
+            store_bag(a, target, j, width, scale, T, mean)
 
 
 class Bags(Lowering):

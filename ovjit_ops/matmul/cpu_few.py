@@ -37,6 +37,23 @@ def add_products(sums, p, b_k, w, deep, left, whole):
     store[f32](sums, load[f32](sums) + total)
 
 
+@inline
+def begin_columns(at, c, pb, b_n, j, count, start):
+    """at: element `start` of DEEP columns from j on, the last of `count` again behind it; c: their sums."""
+    for d in static_range(DEEP):
+        at[d] = pb + min(j + d, count - 1) * b_n + start * SIZE_F32
+        c[d] = const[f32](0)
+
+
+@inline
+def multiply_columns(at, c, x, left, whole):
+    """Add x times the next elements of the columns to their sums."""
+    for d in static_range(DEEP):
+        c[d] = fma(x, load[f32](at[d]) if whole else loadm[f32](at[d], left), c[d])
+        if whole:
+            at[d] += VL * SIZE_F32
+
+
 @kernel(over="i0 i1 i2 n/block", a="i0 i1 i2 m k", b="i0 i1 i2 k n", y="")
 def few_rows(
     a: Tensor, b: Tensor, y: Tensor, y_w, block, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
@@ -79,22 +96,17 @@ def few_rows(
             for start in range(0, max(a.size.k, 1), LONG):
                 for j in range(0, count, DEEP):
                     for r in range(a.size.m):
-                        for d in static_range(DEEP):
-                            at[d] = pb + min(j + d, count - 1) * b.stride.n + start * SIZE_F32
-                            c[d] = const[f32](0)
+                        begin_columns(at, c, pb, b.stride.n, j, count, start)
                         p = pa + r * a.stride.m + start * SIZE_F32
                         left = min(LONG, a.size.k - start)
                         while left >= VL:
                             x = load[f32](p)
-                            for d in static_range(DEEP):
-                                c[d] = fma(x, load[f32](at[d]), c[d])
-                                at[d] += VL * SIZE_F32
+                            multiply_columns(at, c, x, VL, True)
                             p += VL * SIZE_F32
                             left -= VL
                         if left > 0:
                             x = loadm[f32](p, left)
-                            for d in static_range(DEEP):
-                                c[d] = fma(x, loadm[f32](at[d], left), c[d])
+                            multiply_columns(at, c, x, left, False)
                         for d in static_range(DEEP):
                             if j + d < count:
                                 sums = scratch + (r * block + j + d) * SIZE_F32

@@ -225,6 +225,17 @@ class Memory(NamedTuple):
     middle: int
 
 
+@inline
+def find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, has_c):
+    """p: where a sequence has its products of step t, sums, what is between, and its states."""
+    p["x"] = x.at(given, b=row, t=t)
+    p["s"] = scratch + memory.sums + (row - first) * memory.row
+    p["m"] = scratch + memory.middle + (row - first) * hidden * 4
+    p["h"] = ho.at(state, b=row)
+    if has_c:
+        p["c"] = co.at(cell, b=row)
+
+
 @kernel(
     over="d b/block", x="b t d gates:1", h0="b d k:1", y="b d t k:1", ho="b d k:1", c0="b d k:1",
     co="b d k:1", att="b t one", lengths="b", memory=Memory,
@@ -286,12 +297,7 @@ def all_steps(
                         t = n
                         if back == 1:
                             t = count - 1 - n
-                        p["x"] = x.at(given, b=row, t=t)
-                        p["s"] = scratch + memory.sums + (row - first) * memory.row
-                        p["m"] = scratch + memory.middle + (row - first) * hidden * 4
-                        p["h"] = ho.at(state, b=row)
-                        if has_c:
-                            p["c"] = co.at(cell, b=row)
+                        find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, has_c)
                         py = y.at(made, b=row, t=t)
                         apply_gates(phase, p, py, att.at(b=row, t=t), hidden)
         if ragged:
