@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from tests.fuzz import (
+    fuzz_attributes,
     fuzz_blobs,
     fuzz_graphs,
     fuzz_indices,
@@ -28,7 +29,7 @@ from tests.fuzz import (
 
 FUZZERS = [
     fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
-    fuzz_tflite, fuzz_types,
+    fuzz_tflite, fuzz_types, fuzz_attributes,
 ]  # fmt: skip
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
