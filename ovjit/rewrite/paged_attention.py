@@ -22,7 +22,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
-from ovjit.graph.paged_caches import BLOCK, CacheKind
+from ovjit.graph.paged_caches import BLOCK, TOP, CacheKind
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.rewrite.paged_states import States
 
@@ -100,6 +100,11 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
         is_key = i == 0
         heads, size = _heads(node, is_key, all_heads[i], sizes[i])
         kind, group = _stored_as(node, cache, asked[i], size, is_key)
+        by_token = config.get("given", config).get("KEY_CACHE_QUANT_MODE") == "BY_TOKEN"
+        if is_key and kind in TOP and by_token:
+            raise UnsupportedError(
+                f"node {node.name!r}: KEY_CACHE_QUANT_MODE BY_TOKEN; keys have scales by channel"
+            )
         tokens = BLOCK
         if cache.shape and isinstance(cache.shape[2], int) and kind not in ("u8", "u4"):
             tokens = cache.shape[2]

@@ -195,3 +195,16 @@ def test_a_query_that_sees_no_key_gives_zeros() -> None:
     out, scores = run([(0, 5, [3])], rows_of(rng, 5), **more)
     assert not out[2].any() and all(out[i].any() for i in (0, 1, 3, 4))
     np.testing.assert_allclose(scores.sum(), 4 * HEADS, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["u8", "u4", "f32"])
+def test_scales_of_keys_are_those_of_channels(kind: str) -> None:
+    """Those of tokens are another layout, which is refused by name."""
+    config = {"KV_CACHE_PRECISION": kind, "KEY_CACHE_QUANT_MODE": "BY_TOKEN"}
+    for mode in ("AUTO", "BY_CHANNEL"):
+        ov.compile_model(model(ov), "CPU", {**config, "KEY_CACHE_QUANT_MODE": mode})
+    if kind == "f32":  # there are none
+        ov.compile_model(model(ov), "CPU", config)
+        return
+    with pytest.raises(RuntimeError, match="BY_TOKEN"):
+        ov.compile_model(model(ov), "CPU", config)

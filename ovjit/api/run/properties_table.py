@@ -168,6 +168,14 @@ def _element_type(*allowed: str) -> Callable[[Any], Type]:
     return read
 
 
+def _quantized_by(value: Any) -> str:
+    """Of what in keys of 8 and 4 bits the scales are."""
+    names = ("AUTO", "BY_CHANNEL", "BY_TOKEN")
+    if value not in names:
+        raise _NoneOf(*names)
+    return str(value)
+
+
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise ValueError("a dict")
@@ -247,6 +255,7 @@ ROWS = {
         Row("VALUE_CACHE_PRECISION", Type.f32, _CACHE_PRECISION, "C", "C"),
         Row("KEY_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
         Row("VALUE_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
+        Row("KEY_CACHE_QUANT_MODE", "AUTO", _quantized_by, "C", "", False, False),
         Row("ENABLE_WEIGHTLESS", False, _bool),
         Row("WEIGHTS_PATH", "", _text, told=False),
         Row("CPU_RUNTIME_CACHE_CAPACITY", 5000, _count, "C", "", False),
