@@ -16,6 +16,7 @@ import functools
 import linecache
 import os
 import sys
+import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -109,13 +110,15 @@ def recorded(noted: Found) -> Iterator[int]:
     import torch
 
     stack, cat = torch.stack, torch.cat
+    used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, is_open)
+    names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
     with contextlib.ExitStack() as patches:
         count = 0
         for function, lines in noted.lines.items():
             code = rewritten(function, lines)
             if code is not None:
                 count += 1
-                function.__globals__[MODULE] = sys.modules[__name__]
+                function.__globals__[MODULE] = names
                 patches.callback(function.__globals__.pop, MODULE, None)
                 patches.callback(setattr, function, "__code__", function.__code__)
                 function.__code__ = code
