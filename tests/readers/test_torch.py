@@ -1016,3 +1016,51 @@ def test_the_front_end_by_its_name():
     front.add_extension(ConversionExtension("aten::sigmoid", lambda x: opset.relu(x.get_input(0)).outputs()))
     got = ov.compile_model(front.convert(front.load(decoder)), "CPU", EXACT)(x.numpy())[0]
     np.testing.assert_allclose(got, np.maximum(x.numpy(), 0) + 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("masked", ["nothing", "keys", "pairs"])
+def test_attention_is_read_as_pytorch_fuses_it(masked) -> None:
+    """Three products of the parts of one matrix, and one ScaledDotProductAttention, as by OpenVINO."""
+    layer = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+    torch.nn.init.normal_(layer.in_proj_bias)
+    layer.requires_grad_(False)
+
+    def function(x, *mask):
+        named = {"key_padding_mask" if masked == "keys" else "attn_mask": mask[0]} if mask else {}
+        return layer(x, x, x, need_weights=False, **named)[0]
+
+    def inputs(batch, length):
+        x = torch.rand(batch, length, 16)
+        masks = {
+            "nothing": (),
+            "keys": (torch.arange(length).expand(batch, length) > length - 2,),
+            "pairs": (torch.ones(length, length, dtype=torch.bool).triu(1),),
+        }
+        return [x, *masks[masked]]
+
+    module = of(function)
+    module.layer = layer
+    model = compare(module, *inputs(2, 5), more=[inputs(3, 8)])
+    kinds = collections.Counter(node.get_type_name() for node in model.get_ops())
+    assert (kinds["MatMul"], kinds["ScaledDotProductAttention"], kinds["Transpose"]) == (4, 1, 4)
+
+
+def test_padding_that_pytorch_nests_is_read_by_plain_operations() -> None:
+    layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    encoder = torch.nn.TransformerEncoder(layer, 1).eval().requires_grad_(False)
+    x, mask = torch.rand(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    model = ov.convert_model(encoder, example_input={"src": x, "src_key_padding_mask": mask})
+    made = ov.compile_model(model, "CPU", EXACT)([x.numpy(), mask.numpy()])[0]
+    np.testing.assert_allclose(made[0], encoder(x)[0].numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(made[1, :3], encoder(x[1:, :3])[0].numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_numbers_of_open_dimensions_are_not_reshaped_between_operations() -> None:
+    def function(x):
+        made = x.new_zeros(x.shape[1])
+        made[2 : x.shape[1] - 3] = 1
+        return made * x
+
+    model = compare(of(function), torch.rand(2, 8), more=[[torch.rand(3, 11)]])
+    kinds = collections.Counter(node.get_type_name() for node in model.get_ops())
+    assert kinds["Reshape"] <= 4, kinds

@@ -64,20 +64,39 @@ def native_attention(
         raise UnsupportedError("fused attention to other tokens than the queries")
     size = n.known_int(embed_dim, "the size of heads")
     batch, length, _ = n.sizes(x)
-    packed = n.also("linear", x, qkv_weight, qkv_bias)
-    heads = n.to_shape(packed, [batch, length, 3, num_head, size // num_head])
-    parts = n.all("Split", n.transpose(heads, [2, 0, 3, 1, 4]), 0, num_splits=3)
-    q, k, v = (n.squeeze(part, [0]) for part in parts)
-    scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
-               transpose_a=False, transpose_b=True)  # fmt: skip
-    if mask is not None:
-        scores = _masked(n, scores, mask, mask_type)
-    weights = n("Softmax", scores, axis=3)
-    made = n.transpose(n("MatMul", weights, v), [0, 2, 1, 3])
+    q, k, v = (
+        n.transpose(n.to_shape(part, [batch, length, num_head, size // num_head]), [0, 2, 1, 3])
+        for part in _projections(n, x, qkv_weight, qkv_bias, size)
+    )
+    weights = None
+    if need_weights:
+        scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
+                   transpose_a=False, transpose_b=True)  # fmt: skip
+        weights = n("Softmax", scores if mask is None else _masked(n, scores, mask, mask_type), axis=3)
+        made = n("MatMul", weights, v)
+    else:
+        masks = [] if mask is None else [_mask(n, mask, mask_type, n.dtype(q))]
+        made = n("ScaledDotProductAttention", q, k, v, *masks, causal=False)
+    made = n.transpose(made, [0, 2, 1, 3])
     out = n.also("linear", n.to_shape(made, [batch, length, size]), proj_weight, proj_bias)
-    if not need_weights:
+    if weights is None:
         return [out, None]
     return [out, n("ReduceMean", weights, [1], keep_dims=False) if average_attn_weights else weights]
+
+
+def _projections(n: Call, x: Output, weight: Output, bias: Output, size: int) -> list[Output]:
+    """Queries, keys and values [batch, length, size], by the parts of one matrix where that is constant."""
+    if n.value(weight) is None:
+        return n.all("Split", n.also("linear", x, weight, bias), 2, num_splits=3)
+    rows = [(i * size, (i + 1) * size) for i in range(3)]
+    return [n.also("linear", x, n.cut(weight, 0, *part), n.cut(bias, 0, *part)) for part in rows]
+
+
+def _mask(n: Call, mask: Output, mask_type: Any, kind: str) -> Output:
+    """A mask of the fused operator, which names what to leave out, as one that names what to read."""
+    if n.rank(mask) == 2 and mask_type == 1:
+        mask = n.unsqueeze(mask, [1, 2])
+    return n("LogicalNot", mask) if n.dtype(mask) == "boolean" else n.to_type(mask, kind)
 
 
 def _masked(n: Call, scores: Output, mask: Output, mask_type: Any) -> Output:

@@ -294,13 +294,19 @@ class Call(Builder):
             return self._dims_at(*place)
         if not isinstance(value, (Number, Output)):
             return self.const([int(value)], "i64")
-        value = value.value if isinstance(value, Number) else value
-        return self.reshape(self.convert(value, "i64"), [1])
+        value = self.convert(value.value if isinstance(value, Number) else value, "i64")
+        return value if self.shape(value) == (1,) else self.reshape(value, [1])
 
     def index(self, value: Any) -> Output:
         """A number as an i64 tensor without dimensions."""
         known = self.known_number(value)
-        return self.scalar(self.one(value)) if known is None else self.const(int(known), "i64")
+        if known is not None:
+            return self.const(int(known), "i64")
+        if isinstance(value, Number) and self.reader.place_of(value) is None:
+            value = value.value
+        if isinstance(value, Output) and self.shape(value) == ():
+            return self.convert(value, "i64")
+        return self.scalar(self.one(value))
 
     def size(self, value: Output, axis: int) -> Any:
         """A dimension."""

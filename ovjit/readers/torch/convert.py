@@ -113,8 +113,17 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
 
 def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """By the graph of torch.jit.trace, or of a script."""
+    import torch
+
     if is_script(ready.given):
         return _read(ready, ready.given, converters)
+    if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
+        with contextlib.suppress(Exception):  # padding may make nested tensors, which no rule reads
+            return _by_trace(ready._replace(fused=True), kept, converters)
+    return _by_trace(ready, kept, converters)
+
+
+def _by_trace(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     plain, followed = _recorded(ready)
     if followed is not None:
         with contextlib.suppress(UnsupportedError, ModelError):
@@ -239,8 +248,9 @@ def _trace(ready: Prepared, kept: list[Any], noted: rolled.Found | None = None) 
     refused = mock.patch.multiple(
         vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
     )
-    with quietly(kept), torch.no_grad(), refused, rounding(), strides.followed(), rolled.found(noted):
-        return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
+    with quietly(kept, ready.fused), torch.no_grad(), refused:
+        with rounding(), strides.followed(), rolled.found(noted):
+            return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 
 _VMAP = UnsupportedError("torch.vmap is not traced")

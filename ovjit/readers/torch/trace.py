@@ -23,12 +23,14 @@ NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 
 class Prepared(NamedTuple):
-    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else."""
+    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else. Where `fused`,
+    attention is traced as PyTorch's fused operators."""
 
     given: Any
     names: list[str]
     leaves: list[Any]
     module: Any
+    fused: bool = False
 
 
 def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
@@ -99,15 +101,16 @@ def is_torch(given: Any) -> bool:
 
 
 @contextlib.contextmanager
-def quietly(kept: list[Any] | None = None) -> Iterator[None]:
-    """What PyTorch warns of and prints is not shown; modules run by operations that are known.
+def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
+    """What PyTorch warns of and prints is not shown; modules run by operations that are known, layers of
+    attention by those that PyTorch has fused if `fused`.
 
     Warnings that something may be incorrect are kept: `warn_again` shows them.
     """
     import torch
 
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mha.set_fastpath_enabled(fused)
     try:
         with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
