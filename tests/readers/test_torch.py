@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import warnings
 
 import numpy as np
@@ -1064,3 +1065,21 @@ def test_numbers_of_open_dimensions_are_not_reshaped_between_operations() -> Non
     model = compare(of(function), torch.rand(2, 8), more=[[torch.rand(3, 11)]])
     kinds = collections.Counter(node.get_type_name() for node in model.get_ops())
     assert kinds["Reshape"] <= 4, kinds
+
+
+def test_what_reads_an_output_is_in_the_model() -> None:
+    """Nodes that the reader has replaced are not told, though Python may keep them."""
+
+    def function(x, q):
+        y = x.view(x.shape[0], x.shape[1] // 1, -1)
+        return ((q * 0.5) @ y.transpose(-1, -2)).softmax(-1) @ y
+
+    gc.disable()
+    try:
+        model = ov.convert_model(of(function), example_input=(rand(2, 3, 4), rand(2, 3, 4)))
+        nodes = set(model.get_ops())
+        for node in nodes:
+            for port in node.outputs():
+                assert {target.get_node() for target in port.get_target_inputs()} <= nodes
+    finally:
+        gc.enable()

@@ -170,8 +170,20 @@ class TorchReader(TorchDraft):
         absorb_transposes(made)
         fold_batch_norms(made)
         fuse_attention(made)
+        _forget_unread(made)
         _shapes_of_inputs(made)
         return made
+
+
+def _forget_unread(model: Model) -> None:
+    """Nodes that no result needs are no users of others, however long Python keeps them.
+
+    Programs such as NNCF take what reads an output for nodes of the model.
+    """
+    nodes = set(model.get_ordered_ops())
+    for node in nodes:
+        for user in set(node._users or ()) - nodes:
+            node._forget_user(user)
 
 
 def _shapes_of_inputs(model: Model) -> None:
