@@ -23,6 +23,7 @@ NAME_TESTS = {"ovjit/rewrite": 18, "ovjit": 17}
 LARGE_CLASSES = {
     "Model": "OpenVINO's class, with its methods",
     "InferRequest": "OpenVINO's class, with its methods",
+    "Call": "what rules of PyTorch's operators make of arguments: one method for each kind",
 }
 #: The rooms of the compiler and the runtime. A target's folder and a system's module are named by it alone.
 CORE = "graph rewrite compiler planning codegen tiles execution storage disk"
