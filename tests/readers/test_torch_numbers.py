@@ -358,14 +358,31 @@ def test_loops_that_stay_those_of_the_example_are_told(function, said) -> None:
         ov.convert_model(Of(function), example_input=torch.randn(4, 2))
 
 
-def test_parts_of_tensors_by_open_dimensions_are_not_told() -> None:
-    def halves(x):
-        n = x.shape[0] // 2
-        return x[:n] + torch.zeros(n, 1), x[n:, None], x.view(2, n, -1)
+def halves(x):
+    n = x.shape[0] // 2
+    return x[:n] + torch.zeros(n, 1), x[n:, None], x.view(2, n, -1)
 
+
+class Mixed(torch.nn.Module):
+    """Its loop is over the rows of a weight, and left early."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(3, 2))
+
+    def forward(self, x):
+        for i in range(self.weight.t().shape[1]):
+            if i > 1:
+                break
+            x = x * self.weight[i]
+        return x * sum([2.0] * self.weight.shape[-1])
+
+
+@pytest.mark.parametrize("module", [Of(halves), Mixed()])
+def test_parts_by_open_dimensions_and_loops_over_weights_are_not_told(module) -> None:
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
-        ov.convert_model(Of(halves), example_input=torch.randn(4, 2))
+        ov.convert_model(module, example_input=torch.randn(4, 2))
     assert not [w for w in shown if "incorrect" in str(w.message)]
 
 

@@ -157,10 +157,20 @@ def is_traced(given: Any) -> bool:
 
 
 def is_open(number: Any) -> bool:
-    """Whether this is a traced number that is no constant."""
+    """Whether this is a traced number that inputs tell. Weights and their sizes tell none."""
     import torch
 
-    return is_traced(number) and torch._C._get_value_trace(number).node().kind() != "prim::Constant"
+    if not is_traced(number):
+        return False
+    seen, queue = set(), [torch._C._get_value_trace(number)]
+    while queue:
+        value = queue.pop()
+        if value.node().kind() == "prim::Param":
+            return True
+        if value.unique() not in seen:
+            seen.add(value.unique())
+            queue += value.node().inputs()
+    return False
 
 
 class Range:
