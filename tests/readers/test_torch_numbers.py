@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -384,6 +385,24 @@ def test_parts_by_open_dimensions_and_loops_over_weights_are_not_told(module) ->
         warnings.simplefilter("always")
         ov.convert_model(module, example_input=torch.randn(4, 2))
     assert not [w for w in shown if "incorrect" in str(w.message)]
+
+
+def scaled_by_sizes(x):
+    n = int(x.shape[0] / 2)
+    return x[:n] * math.sqrt(x.shape[0]) * int(x.shape[0]), x * float(max(x.shape[0], 5))
+
+
+def test_exported_numbers_of_sizes_hold_for_others() -> None:
+    """torch.vmap is not traced, and what is exported has no warnings of PyTorch's where Python asks."""
+    module = Of(lambda x: scaled_by_sizes(torch.vmap(lambda v: v * 2)(x)))
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        compiled = ov.compile_model(ov.convert_model(module, example_input=torch.randn(4, 2)), "CPU", EXACT)
+    assert not [w for w in shown if "incorrect" in str(w.message)]
+    for rows in (4, 7):
+        x = torch.randn(rows, 2)
+        for got, wanted in zip(compiled(x.numpy()).values(), module(x), strict=True):
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf")])

@@ -61,20 +61,34 @@ def warn_of_index(frame: Any) -> None:
 
 
 @contextlib.contextmanager
-def exporting() -> Iterator[None]:
-    """Warn of lines for which torch.export takes an open dimension to have the example's length."""
+def exporting() -> Iterator[set[str]]:
+    """Warn of lines for which torch.export takes an open dimension to have the example's length. Gives the
+    files that ask for numbers, or compare them in Python's functions."""
     import torch
 
-    theirs, own = torch.SymInt.__index__, os.path.dirname(torch.__file__) + os.sep
+    own, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
 
-    def index(self: Any) -> int:
-        frame = sys._getframe(1)
-        if self.node.maybe_as_int() is None and not frame.f_code.co_filename.startswith(own):
-            warn_of_index(frame)
-        return int(theirs(self))
+    def asked(theirs: Any) -> Any:
+        def number(self: Any) -> Any:
+            frame = sys._getframe(1)
+            file = frame.f_code.co_filename
+            if self.node.maybe_as_int() is None and not file.startswith(own):
+                compares = isinstance(self, torch.SymBool)
+                if not compares:
+                    warn_of_index(frame)
+                if not compares or "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]:
+                    asking.add(file)
+            return theirs(self)
 
-    with mock.patch.object(torch.SymInt, "__index__", index):
-        yield
+        return number
+
+    rows = ((torch.SymInt, "__index__"), (torch.SymInt, "__int__"), (torch.SymFloat, "__int__"),
+            (torch.SymFloat, "__float__"), (torch.SymBool, "__bool__"))  # fmt: skip
+    with contextlib.ExitStack() as patches:
+        for kind, name in rows:
+            if name in vars(kind):
+                patches.enter_context(mock.patch.object(kind, name, asked(getattr(kind, name))))
+        yield asking
 
 
 @contextlib.contextmanager

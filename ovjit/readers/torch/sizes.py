@@ -87,7 +87,7 @@ class Followed:
         with contextlib.ExitStack() as stack:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
-            stack.enter_context(_shadowed(self.files))
+            stack.enter_context(shadowed(self.files))
             stack.enter_context(_mode(self)())
             yield
 
@@ -293,6 +293,8 @@ class _IntType(type):
     def __call__(cls, *given: Any, **named: Any) -> Any:
         if len(given) == 1 and is_of_sizes(given[0]):
             return _whole(given[0], "trunc")
+        if given and _is_symbol(given[0]):
+            return sys.modules["torch"].sym_int(given[0])
         return builtins.int(*given, **named)
 
     def __instancecheck__(cls, value: Any) -> bool:
@@ -305,6 +307,8 @@ class _Int(int, metaclass=_IntType):
 
 class _FloatType(type):
     def __call__(cls, *given: Any) -> Any:
+        if given and _is_symbol(given[0]):
+            return sys.modules["torch"].sym_float(given[0])
         return given[0].double() if given and is_of_sizes(given[0]) else builtins.float(*given)
 
     def __instancecheck__(cls, value: Any) -> bool:
@@ -313,6 +317,13 @@ class _FloatType(type):
 
 class _Float(float, metaclass=_FloatType):
     """`float` for code that is recorded."""
+
+
+def _is_symbol(value: Any) -> bool:
+    """Whether this is an open number of torch.export."""
+    import torch
+
+    return isinstance(value, (torch.SymInt, torch.SymFloat))
 
 
 def _whole(value: Any, how: str) -> Any:
@@ -332,7 +343,11 @@ def _extreme(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
     def function(*given: Any, **named: Any) -> Any:
         import torch
 
-        if len(given) < 2 or named or not any(map(is_of_sizes, given)):
+        if len(given) < 2 or named:
+            return theirs(*given, **named)
+        if any(map(_is_symbol, given)):
+            return functools.reduce(getattr(torch, f"sym_{name[:3]}"), given)
+        if not any(map(is_of_sizes, given)):
             return theirs(*given, **named)
         made = [v if isinstance(v, torch.Tensor) else torch.full((), v) for v in given]
         return functools.reduce(getattr(torch, name), made)
@@ -346,6 +361,8 @@ def _math() -> Any:
 
     def wrapped(name: str) -> Callable[..., Any]:
         def function(value: Any, *more: Any) -> Any:
+            if not more and _is_symbol(value) and hasattr(torch, f"_sym_{name}"):
+                return getattr(torch, f"_sym_{name}")(value)
             if more or not is_of_sizes(value):
                 return getattr(math, name)(value, *more)
             if name in ("floor", "ceil", "trunc"):
@@ -359,7 +376,7 @@ def _math() -> Any:
 
 
 @contextlib.contextmanager
-def _shadowed(files: set[str]) -> Iterator[None]:
+def shadowed(files: set[str]) -> Iterator[None]:
     """Modules of these files see the functions of this one in the place of Python's."""
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
             "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min))}  # fmt: skip

@@ -8,12 +8,15 @@ it gives what the module itself gives of the example.
 
 from __future__ import annotations
 
+import contextlib
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ovjit.readers.torch.rolled import exporting
 from ovjit.readers.torch.selected import agrees, for_any_mask
+from ovjit.readers.torch.sizes import shadowed
 from ovjit.readers.torch.trace import Prepared
 
 
@@ -50,16 +53,35 @@ def _exported(module: Any, leaves: Sequence[Any]) -> Any:
 
 
 def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
+    """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
+    the same of the example. What is warned of is that of the program alone."""
+    program, told, asking = _of_dimensions(module, leaves, set())
+    if asking:
+        with contextlib.suppress(Exception):
+            other, others, _ = _of_dimensions(module, leaves, asking)
+            if _agrees(other, module, leaves):
+                program, told = other, others
+    for each in told:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return program
+
+
+def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple[Any, list[Any], set[str]]:
+    """A program with open dimensions, what was warned of, and the files that asked for numbers: those of
+    `files` have Python's functions recorded."""
     import torch
     from torch.export import Dim
     from torch.fx.experimental import _config
 
     dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
-    with _config.patch(backed_size_oblivious=True), exporting():
-        return torch.export.export(
-            module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )  # fmt: skip
+    with warnings.catch_warnings(record=True) as told, shadowed(files), exporting() as asking:
+        warnings.simplefilter("always")
+        with _config.patch(backed_size_oblivious=True):
+            program = torch.export.export(
+                module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )  # fmt: skip
+    return program, told, asking
 
 
 def _is_for_one(program: Any) -> bool:
