@@ -454,8 +454,9 @@ def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
 
 def test_warnings_of_what_may_be_incorrect_are_shown() -> None:
     module = of(lambda x: x * 2 if x.sum() > 0 else x - 1)
-    with pytest.warns(torch.jit.TracerWarning, match="might cause the trace to be incorrect"):
+    with pytest.warns(torch.jit.TracerWarning, match="might cause the trace to be incorrect") as shown:
         ov.convert_model(module, example_input=torch.ones(3))
+    assert {warning.filename for warning in shown} == {__file__}
 
 
 def test_a_converter_that_fails_is_told() -> None:

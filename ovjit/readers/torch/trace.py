@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -19,6 +22,8 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.naming import TRACED
 from ovjit.records import NamedTuple
 
+#: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
+_OWN = (os.path.dirname(__file__) + os.sep, warnings.__file__, mock.__file__)
 NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 
@@ -112,19 +117,36 @@ def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(fused)
     try:
-        with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("always")
+            warnings.showwarning = _keeping([] if kept is None else kept)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        if kept is not None:
-            kept += [w for w in caught if "incorrect" in str(w.message)]
+
+
+def _keeping(kept: list[Any]) -> Any:
+    """What is called with each warning: keeps those that say incorrect, with the module's line that causes
+    them and not that of what ovjit has put in the place of PyTorch's functions."""
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *_: Any) -> None:
+        if "incorrect" not in str(message):
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+            frame = frame.f_back
+        if filename.startswith(_OWN[0]) and frame is not None:
+            filename, lineno = frame.f_code.co_filename, frame.f_lineno
+        kept.append(warnings.WarningMessage(message, category, filename, lineno))
+
+    return show
 
 
 def warn_again(kept: list[Any]) -> None:
-    """Show warnings that were kept, each text once."""
-    for text, category in {str(w.message): w.category for w in kept}.items():
-        warnings.warn(text, category, stacklevel=2)
+    """Show warnings that were kept, each once for the line that it is about."""
+    places = {(str(w.message), w.filename, w.lineno): w.category for w in kept}
+    for (text, file, line), category in places.items():
+        warnings.warn_explicit(text, category, file, line)
 
 
 def is_script(given: Any) -> bool:
