@@ -26,9 +26,8 @@ def activated(w: Weights, x: Output) -> Output:
 def feed_forward(w: Weights, x: Output, layer: int) -> Output:
     """x [B, L, wide] -> the same."""
     name = f"blk.{layer}"
-    if w.settings.experts and not w.has(
-        f"{name}.ffn_up.weight"
-    ):  # some models begin with a layer of one part
+    plain = w.has(f"{name}.ffn_up.weight")  # some models with experts begin with a layer without them
+    if w.settings.experts and not plain:
         return experts(w, x, name)
     return _dense(w, x, name)
 

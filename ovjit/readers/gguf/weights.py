@@ -99,11 +99,7 @@ class Weights(Builder):
         missing: where layers of the architecture have one, or another layer does."""
         w = self.matrix(f"{name}.weight", outs, self.last_dim(x), order=order)
         y = self("MatMul", x, w, transpose_a=False, transpose_b=True)
-        head, _, rest = name.partition(".")
-        layered = head == "blk" and (
-            self.settings.kind.biased or f"{rest.partition('.')[2]}.bias" in self._biases
-        )
-        if not layered and not self.has(f"{name}.bias"):
+        if not self._is_biased(name) and not self.has(f"{name}.bias"):
             return y
         bias = self.array(f"{name}.bias", self.last_dim(y))
         return self("Add", y, bias if order is None else bias[order])
