@@ -155,7 +155,7 @@ storem = word("storem_T(p, V, n)", meanings.storem)
 gather = word("gather_T(p, i, n) -> V", meanings.gather)
 scatter = word("scatter_T(p, i, V, n)", meanings.scatter)
 # the same where some strides are likelier than others: contiguous elements, one for all lanes, and bytes or
-# halves of 2, 3 or 4 channels; stores: contiguous elements
+# 16-bit words of 2, 3 or 4 channels; stores: contiguous elements
 strided = word("strided_T(p, i, n) -> V", meanings.gather)
 strided_store = word("strided_store_T(p, i, V, n)", meanings.scatter)
 # elements p[i] for an i32 vector of indices, all of which must be valid
@@ -227,7 +227,7 @@ trunc = word("trunc(v) -> v", np.trunc)
 rint = word("rint(v) -> v", np.rint)
 select = word("select(mask, v, v) -> v", np.where)
 
-# bytes and halves in lanes of i32. dot_bytes: acc + products of four u8 of v and four i8 of w
+# bytes and 16-bit words in lanes of i32. dot_bytes: acc + products of four u8 of v and four i8 of w
 dot_bytes = word("dot_bytes(v, v, v) -> v", meanings.dot_bytes)
 # acc + products of four i8 of each
 dot_signed = word("dot_signed(v, v, v) -> v", meanings.dot_signed)

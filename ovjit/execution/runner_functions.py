@@ -385,7 +385,7 @@ def wake(address, count, unused, unused2):
 
 @routine
 def publish(address, value, unused, unused2):
-    """Write a word after all that this thread has written, and before all that it writes from here on.
+    """Write a word after all earlier and before all later writes of this thread.
 
     What Python writes itself is seen in another order on CPUs other than x86-64."""
     astore(address, value)

@@ -88,7 +88,7 @@ class Lowering:
 
     def of_node(self, *name: Any) -> tuple[Any, ...]:
         """The key of what is packed of the node's constants: a lowering with the epilogue and one without it
-        share that. `name` says what it is, and all that decides how it is packed besides the class."""
+        share that. `name` says what it is, and what decides how it is packed besides the class."""
         return self.node, type(self), *name
 
     def pack(self, constants: Constants) -> None:

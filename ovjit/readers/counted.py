@@ -18,35 +18,35 @@ Step = Callable[[Output, list[Output], list[Output]], list[Output]]
 
 
 def counted(
-    n: Builder, trips: int | Output, state: Sequence[Output], step: Step, others: Sequence[Output] = (),
+    n: Builder, number: int | Output, state: Sequence[Output], step: Step, others: Sequence[Output] = (),
     ends: bool = False,
 ) -> list[Output]:  # fmt: skip
-    """The state after `trips` steps: a Loop, or the steps one after another where they are few.
+    """The state after `number` steps: a Loop, or the steps one after another where they are few.
 
     A step makes its nodes from what it is given alone. Where it `ends` the loop, its last value is a boolean
     without dimensions: whether there is another step.
     """
-    if isinstance(trips, int) and trips <= MOST_WRITTEN_OUT and not ends:
+    if isinstance(number, int) and number <= MOST_WRITTEN_OUT and not ends:
         made = list(state)
-        for k in range(trips):
+        for k in range(number):
             made = step(n.const(k), made, list(others))
         return made
     from ovjit.api.model.subgraphs import loop
 
     given = [*state, *others]
-    number = Parameter._of("i64", (), None)
+    index = Parameter._of("i64", (), None)
     inner = [Parameter._of(n.dtype(v), n.shape(v), None) for v in given]
     values = [Output._of(p, 0) for p in inner]
     count = len(state)
-    made = step(Output._of(number, 0), values[:count], values[count:])
+    made = step(Output._of(index, 0), values[:count], values[count:])
     results = made if ends else [*made, n.const(True, "boolean")]
-    body = Model._from_parts([Result._of(v) for v in results], [number, *inner])
+    body = Model._from_parts([Result._of(v) for v in results], [index, *inner])
     kinds = [MERGED] * count + [INVARIANT] * len(others)
     rows = [
         Port(kind, 2 + i, 1 + i, i) if kind == MERGED else Port(kind, 2 + i, 1 + i)
         for i, kind in enumerate(kinds)
     ]
-    most = n.const(trips) if isinstance(trips, int) else trips
+    most = n.const(number) if isinstance(number, int) else number
     sources = [most, n.const(True, "boolean"), *given]
     last = [Port(LAST, i, i) for i in range(count)]
     name = n.reader.name(n.base, "Loop")

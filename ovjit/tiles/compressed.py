@@ -79,7 +79,7 @@ ABREAST = {16: 4, 8: 2}
 #: for more requests. Panels that are read at a time share them. Distances of scales and zeros are smaller in
 #: proportion. Weights of 4 bits with the first level alone reached 0.92 of the speed with both.  AVX-512 has
 #: two ports for vector instructions. Memory brings a line of 64 bytes in 11 cycles. Instructions for a line
-#: are: i4 in bytes 5, f16 6, f8e4m3 19 (5 for f16, 2 for upper halves, 4 times 2 for f32, 4 products), nf4
+#: are: i4 in bytes 5, f16 6, f8e4m3 19 (5 for f16, 2 for upper 16 bits, 4 times 2 for f32, 4 products), nf4
 #: and f4e2m1 23 (8 permutations, 7 shifts, 8 products). The last take 11.5 cycles if nothing ever waits, and
 #: reach 0.80 to 0.83 of memory's bandwidth. From the second-level cache nf4 reaches 16.5 GB/s, f8e4m3 19.4
 #: and i4 63. Reading alone reaches 17 from memory. 20 instructions (codes that begin a byte loaded from
@@ -215,7 +215,7 @@ class Unpack(NamedTuple):
 
     def table(self, isa: Target, levels: np.ndarray | None) -> np.ndarray | None:
         """The look-up tables of codes: the levels, or for each of `planes` a vector with a byte of each level
-        in both of its halves of lanes."""
+        in its lower lanes and again in its upper ones."""
         if levels is None or not self.by_bytes(isa.lanes):
             return levels
         bytes_of = levels.view(np.uint8).reshape(16, 1, 4)[..., self.planes.start :]

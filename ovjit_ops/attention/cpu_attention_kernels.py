@@ -475,7 +475,7 @@ def weigh_scores(top, end):
 @inline
 def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, vectors):
     """p = the values by weight / the sum of weights, `otherwise` where that is 0. Values as bytes are in
-    groups of `size` numbers, those of 4 bits in the halves of each."""
+    groups of `size` numbers; of 4 bits, the lower nibbles are the first part of a group."""
     acc = registers()
     seen = total > const[f32](0.0)
     scaled = const[f32](1.0) / total

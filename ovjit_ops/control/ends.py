@@ -79,8 +79,8 @@ class Ports:
         return feeds, made
 
     def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
-        """The types of the outputs; `given` of all inputs, `trips` (the number of iterations) None if
-        unknown."""
+        """The types of the outputs; `given` of all inputs; the number of iterations is None if
+        it is unknown."""
         feeds, made = self.feeds(given)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
@@ -127,7 +127,7 @@ class Ports:
         return counts.pop() if counts else None
 
     def run(self, given: Sequence[np.ndarray], trips: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
-        """The reference. `trips`: the number of iterations, None to run until the condition ends it."""
+        """The reference. The number of iterations is None to run until the condition ends it."""
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:

@@ -47,7 +47,7 @@ def interpolated(v00, v01, v10, v11, dx, dy):
 
 @inline
 def rounded(x):
-    """Halves away from zero; what is not finite is held near."""
+    """Rounded, ties away from zero; what is not finite is saturated."""
     if x >= 0.0:
         near = min(whole(x + 0.5), FAR)
     else:

@@ -84,7 +84,7 @@ def take_elements(p, q, a, n, extent, stride, T, index, zeros):
 
 @inline
 def move_row(p, q, n, x_n, y_n, T, combine):
-    """n elements from p to q, or joined to what is there."""
+    """n elements from p to q, or combined with the elements of q."""
     i = 0
     if not combine and n == 1:  # a row of one element
         st[T](q, ld[T](p))

@@ -94,7 +94,7 @@ def moved(q, p, n, T):
 
 @inline
 def sort_elements(x, pairs, spare, n, T):
-    """Pairs of keys and indices, sorted: by halves of keys that have 64 bits."""
+    """Pairs of keys and indices, sorted: keys of 64 bits by 32 of them at a time."""
     for turn in static_range(2 if SIZE[T] == 8 else 1):
         for k in range(n):
             i = k

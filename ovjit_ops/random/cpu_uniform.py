@@ -167,7 +167,7 @@ def put_wide(q, drawn, many, wide, least, end, far, T, torch):
         if far == 0:
             a = rest_of(b, a, length)
             st[T](q + k * SIZE[T], least + a)
-        else:  # the number and what it is added to, in halves
+        else:  # the number and what it is added to, in 16 bits
             base = least
             if b > length_high or (b == length_high and a >= length_low):
                 base = least + least - end

@@ -201,7 +201,7 @@ def step_on(q, x, inputs):
 @inline
 def fetch(q, x, inputs, front):
     """Fetch what the run comes to soon, where there is so much to do meanwhile that the CPU does not look as
-    far ahead. Rows are pages apart, which it does not foresee."""
+    far ahead. Rows are pages apart, which it does not predict."""
     for k, operand in enumerate(inputs):
         if operand.mode == "v" and len(front.lines) >= SLOW:
             for u in static_range(WIDE):
@@ -266,8 +266,8 @@ def reduce_kept(
 ):  # fmt: skip
     """The contiguous dimension is kept: an item is WIDE vectors of outputs, of which `run` rows are combined,
     `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 .. r2. T, R, out:
-    element types of what is reduced, of sums and of y; halves are added in f32, M. `long`: sums may be of
-    more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of what
+    element types of what is reduced, of sums and of y; f16 and bf16 are added in f32, M. `long`: sums may be
+    of more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of what
     is made and the `operands`."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)

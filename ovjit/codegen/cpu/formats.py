@@ -16,7 +16,7 @@ address tables, panels and epilogues see only words, so a format is a row of dat
 | amx_u8i8 | u8  | i8      | i32         | 4               | tdpbusd (AMX), 16 words at once |
 
 On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`), two pixels
-with two channels (`by_pairs`), or halves of vectors (`by_halves`):
+with two channels (`by_pairs`), or the two parts of a vector (`by_halves`):
 
 | f32    | f32   | f32     | f32         | 1               | fmla        |
 | bf16   | bf16  | bf16    | f32         | 2               | bfmmla (bf16; of one row bfdot) |

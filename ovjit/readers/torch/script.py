@@ -392,7 +392,7 @@ def _strips_ones(node: Any) -> bool:
 
 
 def _is_written(node: Any) -> bool:
-    """Whether all that is done with a node's result is that it is put into tensors, which broadcasts it. A
+    """Whether a node's result is only put into tensors, which broadcasts it. A
     trace expands it to the shape that the part has in the example."""
     written = {"aten::index_put_": 2, "aten::copy_": 1}
     uses = list(node.output().uses())
