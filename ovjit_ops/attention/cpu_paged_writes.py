@@ -67,7 +67,7 @@ ROTATE_SHAPE = Raw("heads size block k_block k_head k_row each u_step")
 
 @kernel(tensors=ROTATE_TENSORS, shape=ROTATE_SHAPE)
 def paged_rotate(tensors, shape, *, kind):
-    """Keys of a cached block rotated: the parts x, y of a token become x cos - y sin, x sin + y cos, by the row
+    """Keys of a cached block rotated: parts x, y of a token become x cos - y sin, x sin + y cos, by the row
     of `angles` (cosines, then sines) that `deltas` says of the block, or of each of its tokens."""
     head = chunk % shape.heads
     p = (

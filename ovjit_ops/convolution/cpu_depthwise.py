@@ -70,28 +70,6 @@ def passes(isa: Target, channels: int, part: int, *types: str) -> tuple[tuple[bo
     return ((False, counts), (True, (1,)))
 
 
-def columns(pixels: int, kw: int, sw: int, dw: int) -> list[tuple[int, list[tuple[int, int]]]]:
-    """The input's columns that neighbouring pixels read, with the (pixel, tap) that each is for."""
-    reads = [(m * sw + t * dw, (m, t)) for m in range(pixels) for t in range(kw)]
-    return [(column, [by for at, by in reads if at == column]) for column in sorted({at for at, _ in reads})]
-
-
-def new_columns(pixels: int, kw: int, sw: int, dw: int) -> list[int]:
-    """The columns that no window before these pixels has read, as far as taps read them: few of a long
-    stride."""
-    steps = sorted({t * dw % sw for t in range(kw)})
-    return [m * sw + step for m in range(pixels) for step in steps]
-
-
-def together(read: list[Any], free: bool, acc: str, kh: int, kw: int, pixels: int) -> list[list[Any]]:
-    """Which of the columns `read` are read row by row. LLVM steps from one to the next then; of bytes column
-    by column, whose rows make a word, it keeps an address in memory for each. The words have to fit AVX-512's
-    registers beside filter and sums, with 8 for all else."""
-    if free and acc == "i32" and len(read) + len(word_rows(kh, acc)) * kw + pixels <= 24:
-        return [read]
-    return [[column] for column in read]
-
-
 @inline
 def lanes_at(place, left, masked, T):
     return loadm[T](place, left) if masked else load[T](place)
@@ -102,20 +80,53 @@ def added(v, weight, total, acc):
     return fma(v, weight, total) if acc == "f32" else dot_bytes(total, v, weight)
 
 
+class Taps(NamedTuple):
+    """The taps that the code has: rows of a window and of one of its slices, taps of a row, the steps from a
+    window to the next and from a tap to the next along a row."""
+
+    rows: int
+    kh: int
+    kw: int
+    sw: int
+    dw: int
+
+    def columns(self, pixels: int) -> list[tuple[int, list[tuple[int, int]]]]:
+        """The input's columns that neighbouring pixels read, with the (pixel, tap) that each is for."""
+        reads = [(m * self.sw + t * self.dw, (m, t)) for m in range(pixels) for t in range(self.kw)]
+        found = sorted({at for at, _ in reads})
+        return [(column, [by for at, by in reads if at == column]) for column in found]
+
+    def new_columns(self, pixels: int) -> list[int]:
+        """The columns that no window before these pixels has read, as far as taps read them: few of a long
+        stride."""
+        steps = sorted({t * self.dw % self.sw for t in range(self.kw)})
+        return [m * self.sw + step for m in range(pixels) for step in steps]
+
+    def together(self, free: bool, acc: str, pixels: int) -> list[list[Any]]:
+        """Which of the columns are read row by row. LLVM steps from one to the next then; of bytes column by
+        column, whose rows make a word, it keeps an address in memory for each. The words have to fit
+        AVX-512's registers beside filter and sums, with 8 for all else."""
+        read = self.columns(pixels)
+        words = len(word_rows(self.rows, acc)) * self.kw
+        if free and acc == "i32" and len(read) + words + pixels <= 24:
+            return [read]
+        return [[column] for column in read]
+
+
 @inline
-def add_columns(
-    total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, rows, kh, kw, sw, dw, free, part, swap,
-    each,
-):  # fmt: skip
-    """Add to the totals of `count` pixels, whose windows of so many rows, `kh` of a slice, begin at p and
-    behind, what their taps make of the input's columns. `part`: the taps are read at `row` when the first
-    pixel needs them. `swap`: the lanes whose inputs are next, for each of a group's `each` inputs."""
+def add_columns(total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, taps, free, part, swap, each):
+    """Add to the totals of `count` pixels, whose windows begin at p and behind, what their taps make of the
+    input's columns. `part`: the taps are read at `row` when the first pixel needs them. `swap`: the lanes
+    whose inputs are next, for each of a group's `each` inputs."""
     v = registers()
-    for a, lines in enumerate(word_rows(rows, acc)):
-        for some in together(columns(count, kw, sw, dw), free, acc, rows, kw, count):
+    for a, lines in enumerate(word_rows(taps.rows, acc)):
+        for some in taps.together(free, acc, count):
             for byte, line in enumerate(lines):
                 for column, _ in some:
-                    begin = p + line * x_a if line < kh else p + line // kh * x_z + line % kh * x_a
+                    begin = (
+                        p + line * x_a if line < taps.kh
+                        else p + line // taps.kh * x_z + line % taps.kh * x_a
+                    )  # fmt: skip
                     place = begin + column * x_w
                     u = lanes_at(place, left, masked, T)
                     if acc == "f32":
@@ -134,12 +145,12 @@ def add_columns(
 
 
 @inline
-def prefetch_next(p, count, x_a, x_w, kh, kw, sw, dw):
+def prefetch_next(p, count, x_a, x_w, taps):
     """What the pixels at p read of the next cache line of channels, of the rows that are new or may have left
     the first-level cache. Along a row every line is as far away as a pixel is large, which the hardware does
     not see coming; behind a convolution whose weights fill the second level it comes from the third."""
-    for a in static_range(kh // 2, kh):
-        for m in new_columns(count, kw, sw, dw):
+    for a in static_range(taps.kh // 2, taps.kh):
+        for m in taps.new_columns(count):
             prefetch(p + a * x_a + m * x_w + CACHE_LINE)
 
 
@@ -256,7 +267,7 @@ def depthwise(
                             q = target + j * y.stride.w + k * SIZE[out]
                             find_pixel(at, e, j, k, operands)
                             if free and T == "f32" and count > 1 and not part and kd == 1:
-                                prefetch_next(p, count, x_a, x.stride.iw, kh, kw, sw, dw)
+                                prefetch_next(p, count, x_a, x.stride.iw, Taps(kd * kh, kh, kw, sw, dw))
                             for m in static_range(count):
                                 total[m] = bias
                             for z in range(kd) if part and kd > 1 else static_range(1):
@@ -265,9 +276,9 @@ def depthwise(
                                         add_columns(
                                             total, tap, p + z * x_z + a * x_a + t * (dw *
                                             x.stride.iw), filters + ((z * kh + a) * kw + t) * (VL * 4),
-                                            count, left, masked, x_z, x_a, x.stride.iw, T,
-                                            acc, 1 if part else kd * kh, kh, part or kw, sw, dw, free,
-                                            part, swap, each,
+                                            count, left, masked, x_z, x_a, x.stride.iw, T, acc,
+                                            Taps(1 if part else kd * kh, kh, part or kw, sw, dw),
+                                            free, part, swap, each,
                                         )  # fmt: skip
                             finish_pixels(
                                 q, total, result, o, at, e, count, y.stride.w, left, masked, free, operands,

@@ -267,8 +267,8 @@ def reduce_kept(
     """The contiguous dimension is kept: an item is WIDE vectors of outputs, of which `run` rows are combined,
     `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 .. r2. T, R, out:
     element types of what is reduced, of sums and of y; f16 and bf16 are added in f32, M. `long`: sums may be
-    of more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of what
-    is made and the `operands`."""
+    of more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of
+    what is made and the `operands`."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     acc, at, p, q, v, g, w = registers()

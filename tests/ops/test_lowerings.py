@@ -750,7 +750,7 @@ def test_depthwise_convolutions_over_blocks_of_rows_and_channels(
 @pytest.mark.parametrize("stride, dilation, columns", [(1, 1, 4), (2, 1, 8), (3, 1, 12), (1 << 30, 1, 12)])
 def test_long_strides_are_not_unrolled(stride, dilation, columns) -> None:
     """A kernel has code for the columns that taps read, not for those between them."""
-    assert len(cpu_depthwise.new_columns(4, 3, stride, dilation)) == columns
+    assert len(cpu_depthwise.Taps(1, 1, 3, stride, dilation).new_columns(4)) == columns
 
 
 def test_depthwise_with_a_stride_beyond_its_window() -> None:
