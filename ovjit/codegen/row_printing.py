@@ -1,4 +1,7 @@
-"""The printer of kernels over rows (`ovjit.codegen.template`): a function of one row inside its loop nest."""
+"""Kernels over rows (`ovjit.codegen.template`): a function of one row inside its loop nest.
+
+This is the printer of all kernels (`ovjit.codegen.kernel_printing`), for statements about vectors of rows.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit.codegen import trace, words
 from ovjit.codegen.cpu.ir import Body, literal
+from ovjit.codegen.expressions import ATOM, RUN_TIME
 from ovjit.codegen.kernel import KernelArgs
+from ovjit.codegen.kernel_printing import Printer
 from ovjit.codegen.memory import DIMS, SIZE
 from ovjit.codegen.trace import WIDENED, Recorder
 
@@ -21,6 +26,8 @@ _TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below"
 _LANE_BY_LANE = {name: getattr(words, name) for name in ("maximum", "minimum", "fma", "sqrt", "turned_pairs")}
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _ACROSS = ("hadd", "hmul", "hmax", "hmin")
+#: Statements of a row.
+_STATEMENTS = (ast.Assign, ast.Expr, ast.For, ast.If)
 
 
 @functools.cache
@@ -34,8 +41,9 @@ def _traced(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
     return Body([dtype] * len(inputs), [dtype], recorder.lines, [result.name])
 
 
-class Printer:
-    """Prints one kernel: statements to lines, expressions to texts."""
+class RowPrinter(Printer):
+    """Prints what happens to a row. Expressions are vectors or numbers; loops over `vectors` end in a masked
+    iteration."""
 
     def __init__(
         self,
@@ -45,24 +53,25 @@ class Printer:
         start: Start,
         constants: Mapping[str, Any],
     ):
+        arguments = (*template.tensors, *template.integers, *template.numbers)
+        super().__init__(template.function, template.source, constants, arguments)
+        self.indent = ""
         self.template = template
         self.types = dict(zip(template.tensors, types, strict=True))
         self.finish = finish
         self.start = start
         self.loops = 0
         self.first_loop = 0  # that reads the first tensor
-        self.given = constants
         self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
-        self.vectors: set[str] = set()
-        self.numbers: dict[str, str] = {}  # text of a constant vector -> its name
-        self.lines: list[str] = []
+        self.vectors = set(template.numbers)
         self.rest = ""  # how many lanes there are, where not all
         self.of_parts: dict[str, str] = {}  # what this loop reads one element of for each part, and its type
         self.older: set[str] = set()  # what the loop under a mask must leave as it is
         self.count = 0
 
-    def text(self, frame: KernelArgs) -> str:
-        self.block(self.template.body)
+    def kernel(self, frame: KernelArgs) -> str:
+        """The text of the whole kernel."""
+        self.block(self.source.body)
         body, operands = self.lines, []
         starts = self.start.body.inputs if self.start.body is not None else ()
         read = ("f", self.start.modes, starts), ("e", self.finish.modes, self.finish.types)
@@ -93,34 +102,43 @@ class Printer:
     # --- statements
 
     def block(self, statements: Sequence[ast.stmt]) -> None:
-        for statement in statements:
-            self.statement(statement)
+        for s in statements:
+            if not isinstance(s, _STATEMENTS):
+                raise self.unknown(s)
+        super().block(statements)
 
-    def statement(self, s: ast.stmt) -> None:
-        if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name):
-            name = s.targets[0].id
-            value, is_vector = self.value(s.value)
-            if is_vector:
-                self.vectors.add(name)
-                if self.rest and name in self.older:
-                    value = f"blend_{self.dtype}({self.rest}, {value}, {name})"
-            self.lines.append(f"{name} = {value}")
-        elif isinstance(s, ast.If) and isinstance(s.test, ast.Name) and s.test.id in self.given:
-            self.block(s.body if self.given[s.test.id] else s.orelse)
-        elif isinstance(s, ast.For):
-            self.loop(s)
-        elif isinstance(s, ast.Expr) and isinstance(s.value, ast.Call):
-            self.store(s.value)
-        else:
-            raise self.unknown(s)
+    def test(self, e: ast.expr) -> bool:
+        found = super().test(e)
+        if not isinstance(found, bool):
+            raise self.unknown(e)
+        return found
 
-    def loop(self, s: ast.For) -> None:
-        call = s.iter
-        known = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "vectors"
-        if not known or not isinstance(s.target, ast.Name):
+    def say_Assign(self, s: ast.Assign) -> None:
+        (target,) = s.targets
+        if not isinstance(target, ast.Name):
             raise self.unknown(s)
-        assert isinstance(call, ast.Call)
-        i, (n, _) = s.target.id, self.value(call.args[0])
+        name, value = target.id, self.text(s.value)
+        if self.is_vector(s.value):
+            self.vectors.add(name)
+            if self.rest and name in self.older:
+                value = f"blend_{self.dtype}({self.rest}, {value}, {name})"
+        self.say(f"{name} = {value}")
+
+    def say_Expr(self, s: ast.Expr) -> None:
+        called = self.called(s.value)
+        if called not in (words.store, words.finish):
+            raise self.unknown(s)
+        tensor, index, value = s.value.args  # type: ignore[attr-defined]
+        text = self.text(value)
+        if called is words.finish and self.finish.body is not None:
+            operands = self.read("e", self.finish.modes, self.finish.types, self.bound(index, ATOM))
+            text = self.inlined(self.finish.body, [text, *operands])
+        self.say(self.moved("store", self.types[tensor.id], self.place(tensor.id, index), text))
+
+    def say_For(self, s: ast.For) -> None:
+        if self.called(s.iter) is not words.vectors or not isinstance(s.target, ast.Name):
+            raise self.unknown(s)
+        i, n = s.target.id, self.text(s.iter.args[0])  # type: ignore[attr-defined]
         before, outer = set(self.vectors), self.lines
         self.lines = []
         self.loops += 1
@@ -154,23 +172,6 @@ class Printer:
             inner = [f"while {i} < {n}:", *("    " + line for line in inner)]
         self.lines, self.rest, self.older = [*outer, f"{i} = 0", *inner], "", set()
 
-    def store(self, call: ast.Call) -> None:
-        assert isinstance(call.func, ast.Name)
-        if call.func.id not in ("store", "finish"):
-            raise self.unknown(call)
-        tensor, index, value = call.args
-        text, _ = self.value(value)
-        if call.func.id == "finish" and self.finish.body is not None:
-            text = self.finished(text, self.value(index)[0])
-        name = tensor.id if isinstance(tensor, ast.Name) else ""
-        self.lines.append(self.moved("store", self.types[name], self.place(name, index), text))
-
-    def finished(self, value: str, index: str) -> str:
-        """The body behind the operation on `value`, as lines; the text of its result."""
-        body = self.finish.body
-        assert body is not None
-        return self.inlined(body, [value, *self.read("e", self.finish.modes, self.finish.types, index)])
-
     def read(self, name: str, modes: str, types: Sequence[str], index: str) -> list[str]:
         """The texts of these operands' elements."""
         self.of_parts |= {f"{name}{k}": types[k] for k, mode in enumerate(modes) if mode == "c"}
@@ -187,81 +188,76 @@ class Printer:
         self.first_loop = self.first_loop or self.loops
         if self.start.kept and self.loops > self.first_loop:
             return self.moved("load", self.types[kept], self.place(kept, index))
-        operands = self.read("f", self.start.modes, body.inputs, self.value(index)[0])
+        operands = self.read("f", self.start.modes, body.inputs, self.bound(index, ATOM))
         made = self.inlined(body, operands)
         if self.start.kept:
-            self.lines.append(self.moved("store", self.types[kept], self.place(kept, index), made))
+            self.say(self.moved("store", self.types[kept], self.place(kept, index), made))
         return made
 
     # --- expressions
 
-    def value(self, e: ast.expr) -> tuple[str, bool]:
-        """(text, whether it is a vector)"""
-        if isinstance(e, ast.Constant):
-            return repr(e.value), False
-        if isinstance(e, ast.Name):
-            if e.id in self.given:
-                return repr(self.given[e.id]), False
-            if e.id in self.template.numbers:
-                return f"{e.id}_all", True
-            return ("float_inf" if e.id == "inf" else e.id), e.id in self.vectors
-        if isinstance(e, ast.UnaryOp) and isinstance(e.op, ast.USub):
-            text, is_vector = self.value(e.operand)
-            return (f"neg({text})", True) if is_vector else (f"-{text}", False)
-        if isinstance(e, ast.BinOp) and type(e.op) in _OPERATORS:
-            return self.arithmetic(e)
-        if isinstance(e, ast.Call) and isinstance(e.func, ast.Name):
-            return self.call(e.func.id, e.args)
-        raise self.unknown(e)
+    def is_vector(self, e: ast.expr) -> bool:
+        """Whether this is a vector, and not a number or a place."""
+        if isinstance(e, ast.UnaryOp):
+            return self.is_vector(e.operand)
+        if isinstance(e, ast.BinOp):
+            return self.is_vector(e.left) or self.is_vector(e.right)
+        if isinstance(e, ast.Call):
+            return isinstance(e.func, ast.Name) and e.func.id not in _ACROSS
+        return isinstance(e, ast.Name) and e.id in self.vectors
 
-    def arithmetic(self, e: ast.BinOp) -> tuple[str, bool]:
-        """Of vectors, or the sum of two integers."""
+    def as_Name(self, e: ast.Name) -> tuple[str, int]:
+        return f"{e.id}_all" if e.id in self.template.numbers else e.id, ATOM
+
+    def as_UnaryOp(self, e: ast.UnaryOp) -> tuple[str, int]:
+        if isinstance(e.op, ast.USub) and self.is_vector(e.operand):
+            return f"neg({self.text(e.operand)})", ATOM
+        return super().as_UnaryOp(e)
+
+    def as_BinOp(self, e: ast.BinOp) -> tuple[str, int]:
+        """Arithmetic of vectors, or the sum of two integers, which is a place."""
         f, adds = e.right, isinstance(e.op, ast.Add)
         if adds and isinstance(f, ast.Call) and isinstance(f.func, ast.Name) and f.func.id in _TRACED:
             # one body, of which a last product is fused with the sum
-            inputs = [self.vector(self.value(x)) for x in (*f.args, e.left)]
-            return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), True
-        left, right = self.value(e.left), self.value(e.right)
-        if left[1] or right[1]:
-            return f"{_OPERATORS[type(e.op)]}({self.vector(left)}, {self.vector(right)})", True
+            inputs = [self.vector(x) for x in (*f.args, e.left)]
+            return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
+        if self.is_vector(e) and type(e.op) in _OPERATORS:
+            return f"{_OPERATORS[type(e.op)]}({self.vector(e.left)}, {self.vector(e.right)})", ATOM
         if adds and isinstance(f, ast.Name) and f.id in self.template.integers:
-            return f"({left[0]} + {right[0]})", False  # a place
+            return super().as_BinOp(e)
         raise self.unknown(e)
 
-    def call(self, name: str, args: Sequence[ast.expr]) -> tuple[str, bool]:
+    def call(self, e: ast.Call) -> str:
+        name, args = getattr(e.func, "id", ""), e.args
         if name == "load" and isinstance(args[0], ast.Name):
             tensor = args[0].id
             if self.start.body is not None and tensor == self.template.tensors[0]:
-                return self.started(args[1]), True
-            return self.moved("load", self.types[tensor], self.place(tensor, args[1])), True
+                return self.started(args[1])
+            return self.moved("load", self.types[tensor], self.place(tensor, args[1]))
         if name == "splat":
-            text, is_vector = self.value(args[0])
-            known = not is_vector and re.fullmatch(r"-?(float_inf|[0-9.e+-]+)", text)
-            return (self.number(text), True) if known else (f"spread_{self.dtype}({text})", True)
+            known = self.known_number(args[0]) is not RUN_TIME
+            return self.vector(args[0]) if known else f"spread_{self.dtype}({self.text(args[0])})"
         if name == "count_of":  # an integer in all lanes
-            return f"const_{self.dtype}({self.value(args[0])[0]})", True
+            return f"const_{self.dtype}({self.text(args[0])})"
         if name in _ACROSS:
-            return f"{name}_{self.dtype}({self.value(args[0])[0]})", False
+            return f"{name}_{self.dtype}({self.text(args[0])})"
         if name in _LANE_BY_LANE:
-            printed = _LANE_BY_LANE[name].printed
-            return f"{printed}({', '.join(self.vector(self.value(a)) for a in args)})", True
+            return f"{_LANE_BY_LANE[name].printed}({', '.join(map(self.vector, args))})"
         if name in _TRACED:
-            inputs = [self.vector(self.value(a)) for a in args]
-            return self.inlined(_traced(name, self.dtype, len(args)), inputs), True
-        raise TypeError(f"{self.template.name}: a kernel has no word {name!r}")
+            return self.inlined(_traced(name, self.dtype, len(args)), list(map(self.vector, args)))
+        raise TypeError(f"{self.name}: a kernel has no word {name!r}")
 
-    def vector(self, value: tuple[str, bool]) -> str:
-        text, is_vector = value
-        return text if is_vector else self.number(text)
-
-    def number(self, text: str) -> str:
-        """A number in all lanes, made once before the rows."""
+    def vector(self, e: ast.expr) -> str:
+        """A vector; a number in all lanes, made once before the rows."""
+        text = self.text(e)
+        if self.is_vector(e):
+            return text
         if not text.endswith("float_inf"):
             text = literal(float(text).hex(), self.dtype)
         return self.numbers.setdefault(f"const_{self.dtype}({text})", f"c{len(self.numbers)}")
 
     def place(self, tensor: str, index: ast.expr) -> str:
-        return f"{tensor}_row + {self.value(index)[0]} * {SIZE[self.types[tensor]]}"
+        return f"{tensor}_row + {self.bound(index, ATOM)} * {SIZE[self.types[tensor]]}"
 
     def moved(self, what: str, dtype: str, address: str, value: str = "") -> str:
         rest = f", {self.rest}" if self.rest else ""
@@ -273,12 +269,9 @@ class Printer:
         names = {}
         for k, text in enumerate(inputs):
             if not re.fullmatch(r"\w+", text):
-                self.lines.append(f"v{self.count}_{k} = {text}")
+                self.say(f"v{self.count}_{k} = {text}")
                 text = f"v{self.count}_{k}"
             names[f"x{k}"] = text
         lines, results = body.inlined(names, self.numbers, "c", f"_{self.count}")
         self.lines += lines
         return results[0]
-
-    def unknown(self, node: ast.AST) -> TypeError:
-        return TypeError(f"{self.template.name}: a kernel cannot say {ast.unparse(node)!r}")

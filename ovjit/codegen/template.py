@@ -30,7 +30,6 @@ arguments are constants of the kernel: numbers, or truth values that choose betw
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,8 +37,8 @@ from ovjit.codegen import printed, texts
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.kernel import Kernel, KernelArgs
 from ovjit.codegen.memory import DIMS as DIMS
-from ovjit.codegen.parts import is_text
-from ovjit.codegen.source import definition, parameters
+from ovjit.codegen.parts import Source
+from ovjit.codegen.source import parameters
 from ovjit.forks import made_once
 from ovjit.records import NamedTuple
 
@@ -90,8 +89,8 @@ class Template:
         self.constants = tuple(p.name for p in known if p.keyword_only)
 
     @made_once
-    def body(self) -> list[ast.stmt]:
-        return [s for s in definition(self.function).body if not is_text(s)]
+    def source(self) -> Source:
+        return Source(self.function)
 
     def names(self, finish: Finish, start: Start) -> list[str]:
         """The names of the tensors that a kernel reads and writes: of the first one, what its prologue reads;
@@ -122,9 +121,9 @@ class Template:
         place = printed.place(self.function, given, tuple(types), *finish, *start)
 
         def make() -> texts.Printed:
-            from ovjit.codegen.row_printing import Printer  # where the text is not kept
+            from ovjit.codegen.row_printing import RowPrinter  # where the text is not kept
 
-            return Printer(self, types, finish, start, given).text(frame), frame.fields, frame.tables
+            return RowPrinter(self, types, finish, start, given).kernel(frame), frame.fields, frame.tables
 
         text, *_ = texts.kept(place, self.name, make)
         label = "_".join(filter(None, (before, self.name, types[0], names)))
