@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.windows import resolve_pads, window_attributes
 from ovjit.planning.launch import launch
@@ -38,6 +38,49 @@ class Runs(NamedTuple):
     per_group: int
 
 
+@inline
+def move_run(q, x, p, py, px, weight, run, pad):
+    """A run of channels between the four elements around the place, times `weight`."""
+    h = x.size.h
+    w = x.size.w
+    fy = py // 1.0
+    fx = px // 1.0
+    i0 = whole(fy)
+    j0 = whole(fx)
+    a1 = py - fy
+    b1 = px - fx
+    a0 = 1.0 - a1
+    b0 = 1.0 - b1
+    if pad:
+        if i0 < 0:
+            a0 = 0.0
+        if i0 + 1 > h - 1:
+            a1 = 0.0
+        if j0 < 0:
+            b0 = 0.0
+        if j0 + 1 > w - 1:
+            b1 = 0.0
+    a0 = a0 * weight
+    a1 = a1 * weight
+    w00 = cast[f32](spread[f64](a0 * b0))
+    w01 = cast[f32](spread[f64](a0 * b1))
+    w10 = cast[f32](spread[f64](a1 * b0))
+    w11 = cast[f32](spread[f64](a1 * b1))
+    top = x.at(p, h=max(i0, 0))
+    bottom = x.at(p, h=min(i0 + 1, h - 1))
+    left = max(j0, 0) * x.stride.w
+    right = min(j0 + 1, w - 1) * x.stride.w
+    n = 0
+    while n < run:
+        rest = run - n
+        v = loadm[f32](top + left + n * 4, rest) * w00
+        v = fma(loadm[f32](top + right + n * 4, rest), w01, v)
+        v = fma(loadm[f32](bottom + left + n * 4, rest), w10, v)
+        v = fma(loadm[f32](bottom + right + n * 4, rest), w11, v)
+        storem[f32](q + n * 4, v, rest)
+        n += VL
+
+
 @kernel(
     over="n oh", x="n c:1 h w", offsets="n moves oh ow", mask="n taps oh ow", y="n columns:1 oh ow",
     window=Taps, of=Runs,
@@ -63,55 +106,19 @@ def deformed_columns(x: Tensor, offsets: Tensor, y: Tensor, mask: Tensor, window
                     px = kx + ld[f32](offsets.at(at, moves=1)) * 1.0
                     q = target + ((g * taps + k) * per_group + c - g * per_group) * 4
                     p = x.at(n=img, c=c)
-                    n = 0
                     if pad:
                         there = py > -1.0 and py < h and px > -1.0 and px < w
                     else:
                         there = py >= 0.0 and py < h and px >= 0.0 and px < w
                     if there:
-                        fy = py // 1.0
-                        fx = px // 1.0
-                        i0 = whole(fy)
-                        j0 = whole(fx)
                         weight = 1.0
                         if masked:
                             at = mask.at(n=img, taps=dg * taps + k, oh=i, ow=j)
                             weight = ld[f32](at) * 1.0
-                        a1 = py - fy
-                        b1 = px - fx
-                        a0 = 1.0 - a1
-                        b0 = 1.0 - b1
-                        if pad:
-                            if i0 < 0:
-                                a0 = 0.0
-                            if i0 + 1 > h - 1:
-                                a1 = 0.0
-                            if j0 < 0:
-                                b0 = 0.0
-                            if j0 + 1 > w - 1:
-                                b1 = 0.0
-                        a0 = a0 * weight
-                        a1 = a1 * weight
-                        w00 = cast[f32](spread[f64](a0 * b0))
-                        w01 = cast[f32](spread[f64](a0 * b1))
-                        w10 = cast[f32](spread[f64](a1 * b0))
-                        w11 = cast[f32](spread[f64](a1 * b1))
-                        top = x.at(p, h=max(i0, 0))
-                        bottom = x.at(p, h=min(i0 + 1, h - 1))
-                        left = max(j0, 0) * x.stride.w
-                        right = min(j0 + 1, w - 1) * x.stride.w
-                        while n < run:
-                            rest = run - n
-                            v = loadm[f32](top + left + n * 4, rest) * w00
-                            v = fma(loadm[f32](top + right + n * 4, rest), w01, v)
-                            v = fma(loadm[f32](bottom + left + n * 4, rest), w10, v)
-                            v = fma(loadm[f32](bottom + right + n * 4, rest), w11, v)
-                            storem[f32](q + n * 4, v, rest)
-                            n += VL
+                        move_run(q, x, p, py, px, weight, run, pad)
                     else:
-                        while n < run:
+                        for n in range(0, run, VL):
                             storem[f32](q + n * 4, const[f32](0.0), run - n)
-                            n += VL
 
 
 class DeformedColumns(ChannelsLast):

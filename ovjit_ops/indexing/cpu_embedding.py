@@ -83,36 +83,81 @@ def taken(total, x, f, T, weighted, largest):
     )  # fmt: skip
 
 
+@inline
+def rises(bags, count, many, index):
+    """1 where segment numbers do not fall and are below `many`, else 0."""
+    last = 0
+    fine = 1
+    for i in range(count):
+        number = ld[index](bags + i * SIZE[index]) + 0
+        if number < last or number >= many:
+            fine = 0
+        last = number
+    return fine
+
+
+@inline
+def find_bag(of, bags, bag, ends, count, each, way, index):
+    """of: the first index of a bag and the one behind its last, by `way`, but for offsets."""
+    if way == "packed":
+        of["first"] = bag * each
+        of["end"] = of["first"] + each
+    elif way == "segments":
+        of["first"] = first_of(bags, bag, count, index)
+        of["end"] = first_of(bags, bag + 1, count, index)
+    else:
+        of["first"] = bound_at(bags + bag * SIZE[index], count, index)
+        of["end"] = bound_at(ends + bag * SIZE[index], count, index)
+
+
+@inline
+def begin_bag(a, table, pick, first, end, j, T, largest):
+    """The totals before the bag's rows: those of no row, or row `pick`, which is below 0 for none."""
+    fill(a, -inf if largest else 0, T)
+    if largest and first >= end:
+        fill(a, LOWEST, T)
+    if pick >= 0:
+        p = table.at(row=pick) + j * SIZE[T]
+        load_row(a, p, table.size.w - j, T)
+
+
+@inline
+def add_row(a, table, place, j, weights, i, T, ranges, weighted, largest):
+    """Add a row's elements from j on to the totals, by the weight of index i. In `ranges`, rows that the
+    table lacks are zeros."""
+    if weighted:
+        f = splat[T](weights + i * SIZE[T])
+    p = table.at(row=place) + j * SIZE[T]
+    there = table.size.w
+    if ranges and (place < 0 or place >= table.size.row):
+        there = 0  # nothing is read
+    for v in static_range(VECTORS):
+        x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
+        a[v] = taken(a[v], x, f, T, weighted, largest)
+
+
 @kernel(over="bag", table="row w:1", at="i:1", y="bag w:1", bags="", weights="", other="", ends="")
 def bag_rows(
     table: Tensor, at: Tensor, y: Tensor, bags: Tensor, weights: Tensor, other: Tensor, ends: Tensor, each, *,
     T, way, index, weighted, default, mean, largest,
 ):  # fmt: skip
     """y[bag] = sum of table[index] * weight over the bag's indices, or the largest; chunks are ranges."""
-    a = registers()
+    a, of = registers()
     rows = table.size.row
     width = y.size.w
     count = at.size.i
     many = y.size.bag
-    if way == "segments" and chunk == 0:  # the first chunk sees to it that numbers do not fall
-        last = 0
-        for i in range(count):
-            number = ld[index](bags + i * SIZE[index]) + 0
-            if number < last or number >= many:
-                return 1
-            last = number
+    if way == "segments" and chunk == 0:  # for all chunks
+        fine = rises(bags, count, many, index)
+        if fine == 0:
+            return 1
     if way == "offsets" and chunk == 0 and count > 0 and ld[index](bags) != 0:
         return 1
     for bag, target in items(y):
-        if way == "packed":
-            first = bag * each
-            end = first + each
-        elif way == "segments":
-            first = first_of(bags, bag, count, index)
-            end = first_of(bags, bag + 1, count, index)
-        elif way == "ranges":
-            first = bound_at(bags + bag * SIZE[index], count, index)
-            end = bound_at(ends + bag * SIZE[index], count, index)
+        if way != "offsets":
+            find_bag(of, bags, bag, ends, count, each, way, index)
+            first = of["first"]
+            end = of["end"]
         else:
             first = ld[index](bags + bag * SIZE[index]) + 0
             end = count
@@ -136,23 +181,10 @@ def bag_rows(
                 scale = cast[T](spread[i64](end - first))
                 scale = const[T](1.0) / scale if T in FULL else scale
         for j in range(0, width, VECTORS * VL):
-            fill(a, -inf if largest else 0, T)
-            if largest and first >= end:
-                fill(a, LOWEST, T)
-            if pick >= 0:
-                p = table.at(row=pick) + j * SIZE[T]
-                load_row(a, p, width - j, T)
+            begin_bag(a, table, pick, first, end, j, T, largest)
             for i in range(first, end):
                 place = index_at(at + i * SIZE[index], rows, index)
-                p = table.at(row=place) + j * SIZE[T]
-                there = width
-                if way == "ranges" and (place < 0 or place >= rows):
-                    there = 0  # nothing is read: zeros
-                if weighted:
-                    f = splat[T](weights + i * SIZE[T])
-                for v in static_range(VECTORS):
-                    x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
-                    a[v] = taken(a[v], x, f, T, weighted, largest)
+                add_row(a, table, place, j, weights, i, T, way == "ranges", weighted, largest)
             store_bag(a, target, j, width, scale, T, mean)
 
 

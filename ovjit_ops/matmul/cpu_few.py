@@ -54,6 +54,57 @@ def multiply_columns(at, c, x, left, whole):
             at[d] += VL * SIZE_F32
 
 
+@inline
+def add_depths(into, pa, pb, a, b, w, first, stop, block, count):
+    """Add to the sums of a block what its columns make of the depths from `first` on: b's columns are
+    adjacent, and read from pb on."""
+    h = first
+    row = pb
+    for deep in (DEEP, 1):
+        while h + deep <= stop:
+            for r in range(a.size.m):
+                for d in static_range(deep):
+                    w[d] = splat[f32](pa + r * a.stride.m + (h + d) * SIZE_F32)
+                sums = into + r * block * SIZE_F32
+                p = row
+                j = count
+                while j >= VL:
+                    add_products(sums, p, b.stride.k, w, deep, j, True)
+                    sums += VL * SIZE_F32
+                    p += VL * SIZE_F32
+                    j -= VL
+                if j > 0:
+                    add_products(sums, p, b.stride.k, w, deep, j, False)
+            row += deep * b.stride.k
+            h += deep
+
+
+@inline
+def add_column_sums(c, at, p, left):
+    """Add to the sums of DEEP columns their products with `left` elements of a row, from p on."""
+    q = p
+    n = left
+    while n >= VL:
+        x = load[f32](q)
+        multiply_columns(at, c, x, VL, True)
+        q += VL * SIZE_F32
+        n -= VL
+    if n > 0:
+        x = loadm[f32](q, n)
+        multiply_columns(at, c, x, n, False)
+
+
+@inline
+def put_sums(c, sums, left, later):
+    """Store the sums of DEEP columns, of which `left` exist, or add them to earlier ones."""
+    for d in static_range(DEEP):
+        if d < left:
+            if later:
+                st[f32](sums + d * SIZE_F32, ld[f32](sums + d * SIZE_F32) + hadd[f32](c[d]))
+            else:
+                st[f32](sums + d * SIZE_F32, hadd[f32](c[d]))
+
+
 @kernel(over="i0 i1 i2 n/block", a="i0 i1 i2 m k", b="i0 i1 i2 k n", y="")
 def few_rows(
     a: Tensor, b: Tensor, y: Tensor, y_w, block, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
@@ -70,24 +121,7 @@ def few_rows(
                 stop = min(start + LONG, a.size.k)
                 for i in range(0, a.size.m * block * SIZE_F32, VL * SIZE_F32):
                     store[f32](into + i, const[f32](0))
-                h = start
-                for deep in (DEEP, 1):
-                    while h + deep <= stop:
-                        for r in range(a.size.m):
-                            for d in static_range(deep):
-                                w[d] = splat[f32](pa + r * a.stride.m + (h + d) * SIZE_F32)
-                            sums = into + r * block * SIZE_F32
-                            p = pb
-                            j = count
-                            while j >= VL:
-                                add_products(sums, p, b.stride.k, w, deep, j, True)
-                                sums += VL * SIZE_F32
-                                p += VL * SIZE_F32
-                                j -= VL
-                            if j > 0:
-                                add_products(sums, p, b.stride.k, w, deep, j, False)
-                        pb += deep * b.stride.k
-                        h += deep
+                add_depths(into, pa, pb + start * b.stride.k, a, b, w, start, stop, block, count)
                 if start > 0:
                     for i in range(0, a.size.m * block * SIZE_F32, VL * SIZE_F32):
                         store[f32](scratch + i, load[f32](scratch + i) + load[f32](into + i))
@@ -98,22 +132,8 @@ def few_rows(
                     for r in range(a.size.m):
                         begin_columns(at, c, pb, b.stride.n, j, count, start)
                         p = pa + r * a.stride.m + start * SIZE_F32
-                        left = min(LONG, a.size.k - start)
-                        while left >= VL:
-                            x = load[f32](p)
-                            multiply_columns(at, c, x, VL, True)
-                            p += VL * SIZE_F32
-                            left -= VL
-                        if left > 0:
-                            x = loadm[f32](p, left)
-                            multiply_columns(at, c, x, left, False)
-                        for d in static_range(DEEP):
-                            if j + d < count:
-                                sums = scratch + (r * block + j + d) * SIZE_F32
-                                if start > 0:
-                                    st[f32](sums, ld[f32](sums) + hadd[f32](c[d]))
-                                else:
-                                    st[f32](sums, hadd[f32](c[d]))
+                        add_column_sums(c, at, p, min(LONG, a.size.k - start))
+                        put_sums(c, scratch + (r * block + j) * SIZE_F32, count - j, start > 0)
         for r in range(a.size.m):
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):

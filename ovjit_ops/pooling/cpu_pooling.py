@@ -109,6 +109,51 @@ def joined(total, v, lowest):
     return total + v if lowest is None else maximum(total, v)
 
 
+@inline
+def join_rows(line, x, source, top, row, used, start, T, R, A, lowest, window):
+    """A line, of the columns that are `used`: the rows of the window whose first is `top`, put together."""
+    dh = row.dilation
+    i0 = first_tap(top, dh)
+    i1 = taps(top, dh, row.kernel, x.size.h)
+    k = 0
+    for part in static_range(2):  # whole vectors, then the rest
+        while k < used - (0 if part else VL - 1):
+            p = x.at(source, h=top + i0 * dh) + k * SIZE[T]
+            if window and i0 == 0 and i1 == window[0]:
+                acc = some(p, used - k, T, R, part)
+                for i in static_range(1, window[0]):
+                    v = some(x.at(p, h=i * dh), used - k, T, R, part)
+                    acc = joined(acc, v, lowest)
+            else:
+                acc = const[R](start)
+                for _ in range(i0, i1):
+                    v = some(p, used - k, T, R, part)
+                    acc = joined(acc, v, lowest)
+                    p += dh * x.stride.h
+            store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
+            k += VL
+
+
+@inline
+def join_columns(p, column, left, start, A, lowest, window, step):
+    """A vector of windows: the columns of the line at p, put together."""
+    sw = column.stride
+    dw = column.dilation
+    at = p
+    if window:
+        best = column_of(at, sw, left, A, step)
+        for j in static_range(1, window[1]):
+            v = column_of(at + j * dw * SIZE[A], sw, left, A, step)
+            best = joined(best, v, lowest)
+    else:
+        best = const[A](start)
+        for _ in range(column.kernel):
+            v = column_of(at, sw, left, A, step)
+            best = joined(best, v, lowest)
+            at += dw * SIZE[A]
+    return best
+
+
 @kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window, lines=Lines)
 def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, window, step):
     """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
@@ -116,7 +161,6 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
     windows touch; `step`: the stride 1 or 2, 0 for any."""
     start = 0.0 if lowest is None else lowest
     ow = y.size.ow
-    dh = row.dilation
     kw = column.kernel
     sw = column.stride
     dw = column.dilation
@@ -134,49 +178,19 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
         many = min(y.size.oh - oi, LINES)
         for r in range(many):
             top = (oi + r) * row.stride - row.before
-            i0 = first_tap(top, dh)
-            i1 = taps(top, dh, row.kernel, x.size.h)
             line = scratch + (r * span + pw) * SIZE[A]
-            k = 0
-            for part in static_range(2):  # whole vectors, then the rest
-                while k < lines.used - (0 if part else VL - 1):
-                    p = x.at(source, h=top + i0 * dh) + k * SIZE[T]
-                    if window and i0 == 0 and i1 == window[0]:
-                        acc = some(p, lines.used - k, T, R, part)
-                        for i in static_range(1, window[0]):
-                            v = some(x.at(p, h=i * dh), lines.used - k, T, R, part)
-                            acc = joined(acc, v, lowest)
-                    else:
-                        acc = const[R](start)
-                        for _ in range(i0, i1):
-                            v = some(p, lines.used - k, T, R, part)
-                            acc = joined(acc, v, lowest)
-                            p += dh * x.stride.h
-                    store[A](
-                        line + k * SIZE[A], blend[A](lines.used - k, acc, const[A](start)) if part else acc
-                    )
-                    k += VL
+            join_rows(line, x, source, top, row, lines.used, start, T, R, A, lowest, window)
         for r in range(many):  # what was just written, and lies otherwise, is slow to read
             line = scratch + r * span * SIZE[A]
             goal = y.at(target, oh=r)
             if lowest is None:
                 top = (oi + r) * row.stride - row.before
-                high = within(top, dh, row.kernel, x.size.h, row.after, lines.exclude)
+                high = within(top, row.dilation, row.kernel, x.size.h, row.after, lines.exclude)
             k = 0
             for part in static_range(2):
                 while k < ow - (0 if part else VL - 1):
                     p = line + k * sw * SIZE[A]
-                    if window:
-                        best = column_of(p, sw, ow - k, A, step)
-                        for j in static_range(1, window[1]):
-                            v = column_of(p + j * dw * SIZE[A], sw, ow - k, A, step)
-                            best = joined(best, v, lowest)
-                    else:
-                        best = const[A](start)
-                        for _ in range(kw):
-                            v = column_of(p, sw, ow - k, A, step)
-                            best = joined(best, v, lowest)
-                            p += dw * SIZE[A]
+                    best = join_columns(p, column, ow - k, start, A, lowest, window, step)
                     if lowest is None:
                         # what lies behind may be a denormal, by which a product takes a hundred cycles
                         count = some(numbers + k * SIZE[A], ow - k, A, A, part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
 from ovjit.planning.launch import launch
@@ -11,6 +11,32 @@ from ovjit.planning.plan import NotNative, Planner
 
 #: Scores whose largest is found in vectors before it is looked for one by one.
 BLOCK = 256
+
+
+@inline
+def best_label(p, classes, T):
+    """The label of the largest score at p: the first of equals."""
+    best = ld[T](p) * 1.0
+    label = 0
+    for first in range(0, classes, BLOCK):
+        behind = min(first + BLOCK, classes)
+        largest = const[T](-inf)
+        c = first
+        while c + VL <= behind:
+            largest = maximum(largest, load[T](p + c * SIZE[T]))
+            c += VL
+        if c < behind:
+            some = loadm[T](p + c * SIZE[T], behind - c)
+            largest = maximum(largest, blend[T](behind - c, some, const[T](-inf)))
+        v = hmax[T](largest) * 1.0
+        if v > best or (v != v and best == best):
+            best = v
+            label = first
+    at = ld[T](p + label * SIZE[T]) * 1.0
+    while at != best and at == at and label + 1 < classes:  # the first of its block
+        label += 1
+        at = ld[T](p + label * SIZE[T]) * 1.0
+    return label
 
 
 @kernel(over="b", x="b t c:1", ends="", blanks="", y="b t:1", counts="b")
@@ -39,26 +65,7 @@ def ctc_greedy(x: Tensor, ends: Tensor, blanks: Tensor, y: Tensor, counts: Tenso
         k = 0
         for t in range(n):
             p = x.at(scores, t=t)
-            best = ld[T](p) * 1.0
-            label = 0
-            for first in range(0, classes, BLOCK):
-                behind = min(first + BLOCK, classes)
-                largest = const[T](-inf)
-                c = first
-                while c + VL <= behind:
-                    largest = maximum(largest, load[T](p + c * SIZE[T]))
-                    c += VL
-                if c < behind:
-                    some = loadm[T](p + c * SIZE[T], behind - c)
-                    largest = maximum(largest, blend[T](behind - c, some, const[T](-inf)))
-                v = hmax[T](largest) * 1.0
-                if v > best or (v != v and best == best):
-                    best = v
-                    label = first
-            at = ld[T](p + label * SIZE[T]) * 1.0
-            while at != best and at == at and label + 1 < classes:  # the first of its block
-                label += 1
-                at = ld[T](p + label * SIZE[T]) * 1.0
+            label = best_label(p, classes, T)
             told = label != blank
             if merge:
                 told = label != blank and label != last
