@@ -157,6 +157,22 @@ def nms_select(
         closed(chosen, values, counts, number, count, room)
 
 
+@inline
+def collect(at, first, left, stride, b, s, boxes, scores, bar, way):
+    """Boxes of scores above the limit become candidates at `first`, their scores and numbers at `left`; how
+    many they are."""
+    many = 0
+    for i in range(scores.size.i):
+        if ld[f32](scores.at(s, i=i)) > lane[f32](bar, 0):
+            box_at(at, boxes.at(b, i=i), boxes.stride.k, way)
+            area = (at["y2"] - at["y1"]) * (at["x2"] - at["x1"])
+            remember(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
+            st[f32](left + many * 4, ld[f32](scores.at(s, i=i)))
+            st[i32](left + stride + many * 4, i)
+            many += 1
+    return many
+
+
 @kernel(**SELECTING)
 def nms_select_soft(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
@@ -180,15 +196,7 @@ def nms_select_soft(
     factor = const[f32](-0.5) / splat[f32](iou)
     for image, label, b, s in items(boxes, scores):
         number = image * scores.size.label + label
-        many = 0
-        for i in range(n):
-            if ld[f32](scores.at(s, i=i)) > lane[f32](bar, 0):
-                box_at(at, boxes.at(b, i=i), boxes.stride.k, way)
-                area = (at["y2"] - at["y1"]) * (at["x2"] - at["x1"])
-                remember(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
-                st[f32](left + many * 4, ld[f32](scores.at(s, i=i)))
-                st[i32](left + stride + many * 4, i)
-                many += 1
+        many = collect(at, first, left, stride, b, s, boxes, scores, bar, way)
         store[f32](left + many * 4, const[f32](none))
         count = 0
         while count < keep:

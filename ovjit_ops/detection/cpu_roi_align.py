@@ -80,6 +80,43 @@ def store_bin(y, target, samples, mean):
         spaced(y.at(target, c=k), y.stride.c, acc, y.size.c - k, f32)
 
 
+@inline
+def find_turned(to, rois, roi, scale, clamp):
+    """to: a region's first corner and its extents before it is turned about its centre, and the steps along y
+    and x of one along its own."""
+    to["w"] = ld[f32](rois.at(roi, k=2)) * scale
+    to["h"] = ld[f32](rois.at(roi, k=3)) * scale
+    angle = spread[f64](ld[f32](rois.at(roi, k=4)) * 1.0)
+    y_y = lane[f64](libm_cos[f64](angle), 0)
+    y_x = lane[f64](libm_sin[f64](angle), 0)
+    if clamp == 0:
+        y_x = 0.0 - y_x
+    x_y = 0.0 - y_x
+    to["x1"] = ld[f32](roi) * scale - 0.5 + (0.0 - to["w"] * 0.5) * y_y + (0.0 - to["h"] * 0.5) * x_y
+    y1 = ld[f32](rois.at(roi, k=1)) * scale - 0.5
+    to["y1"] = y1 + (0.0 - to["w"] * 0.5) * y_x + (0.0 - to["h"] * 0.5) * y_y
+    to["xx"] = y_y
+    to["xy"] = x_y
+    to["yx"] = y_x
+    to["yy"] = y_y
+
+
+@inline
+def find_upright(to, rois, roi, scale, shift, after, clamp):
+    """The same of a region without an angle."""
+    to["x1"] = (ld[f32](roi) + shift) * scale + after
+    to["y1"] = (ld[f32](rois.at(roi, k=1)) + shift) * scale + after
+    to["w"] = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - to["x1"]
+    to["h"] = (ld[f32](rois.at(roi, k=3)) + shift) * scale + after - to["y1"]
+    if clamp == 1:
+        to["w"] = held(to["w"], 1.0)
+        to["h"] = held(to["h"], 1.0)
+    to["xx"] = 1.0
+    to["xy"] = 0.0
+    to["yx"] = 0.0
+    to["yy"] = 1.0
+
+
 @kernel(over="r ph", x="n c:1 h w", rois="r k", at="r", y="r c ph pw")
 def roi_align(
     x: Tensor, rois: Tensor, at: Tensor, settings: Ptr, y: Tensor, ratio, clamp, *, mean, turned, index,
@@ -87,6 +124,7 @@ def roi_align(
 ):  # fmt: skip
     """The mean or the maximum of the samples. `turned`: regions have an angle. `index`: type of images.
     `partial`: regions of negative images are left out."""
+    to = registers()
     scale = ld[f64](settings)
     shift = ld[f64](settings + 8)
     after = ld[f64](settings + 16)
@@ -101,36 +139,14 @@ def roi_align(
             else:
                 return 1
         if turned:
-            w_roi = ld[f32](rois.at(roi, k=2)) * scale
-            h_roi = ld[f32](rois.at(roi, k=3)) * scale
-            angle = spread[f64](ld[f32](rois.at(roi, k=4)) * 1.0)
-            y_y = lane[f64](libm_cos[f64](angle), 0)
-            y_x = lane[f64](libm_sin[f64](angle), 0)
-            if clamp == 0:
-                y_x = 0.0 - y_x
-            x_x = y_y
-            x_y = 0.0 - y_x
-            # of the corner of the region, before it is turned about its centre
-            x1 = ld[f32](roi) * scale - 0.5 + (0.0 - w_roi * 0.5) * x_x + (0.0 - h_roi * 0.5) * x_y
-            y1 = ld[f32](rois.at(roi, k=1)) * scale - 0.5
-            y1 = y1 + (0.0 - w_roi * 0.5) * y_x + (0.0 - h_roi * 0.5) * y_y
+            find_turned(to, rois, roi, scale, clamp)
         else:
-            x1 = (ld[f32](roi) + shift) * scale + after
-            y1 = (ld[f32](rois.at(roi, k=1)) + shift) * scale + after
-            w_roi = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - x1
-            h_roi = (ld[f32](rois.at(roi, k=3)) + shift) * scale + after - y1
-            if clamp == 1:
-                w_roi = held(w_roi, 1.0)
-                h_roi = held(h_roi, 1.0)
-            x_x = 1.0
-            x_y = 0.0
-            y_x = 0.0
-            y_y = 1.0
+            find_upright(to, rois, roi, scale, shift, after, clamp)
         n_y = ratio
         n_x = ratio
         if ratio == 0 and bins > 0:
-            n_y = whole(0.0 - (0.0 - h_roi / y.size.ph) // 1.0 * 1.0)
-            n_x = whole(0.0 - (0.0 - w_roi / y.size.pw) // 1.0 * 1.0)
+            n_y = whole(0.0 - (0.0 - to["h"] / y.size.ph) // 1.0 * 1.0)
+            n_x = whole(0.0 - (0.0 - to["w"] / y.size.pw) // 1.0 * 1.0)
             if n_y > MOST_SAMPLES or n_x > MOST_SAMPLES:
                 return 2
             n_y = max(n_y, 0)
@@ -140,8 +156,8 @@ def roi_align(
         step_y = 0.0
         step_x = 0.0
         if n_y * n_x > 0:
-            step_y = h_roi / y.size.ph / n_y
-            step_x = w_roi / y.size.pw / n_x
+            step_y = to["h"] / y.size.ph / n_y
+            step_x = to["w"] / y.size.pw / n_x
         source = x.at(n=image)
         for j in range(bins):
             for k in range(0, x.size.c, VL):
@@ -150,8 +166,8 @@ def roi_align(
                 dy = (i * n_y + a + 0.5) * step_y
                 for b in range(n_x):
                     dx = (j * n_x + b + 0.5) * step_x
-                    py = y1 + dy * y_y + dx * y_x
-                    px = x1 + dy * x_y + dx * x_x
+                    py = to["y1"] + dy * to["yy"] + dx * to["yx"]
+                    px = to["x1"] + dy * to["xy"] + dx * to["xx"]
                     if py >= -1.0 and py <= x.size.h and px >= -1.0 and px <= x.size.w:
                         add_sample(x, source, py, px, mean)
             store_bin(y, y.at(row_of_bins, pw=j), n_y * n_x, mean)

@@ -236,6 +236,16 @@ def find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, ha
         p["c"] = co.at(cell, b=row)
 
 
+@inline
+def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c):
+    """The states of sequences that are longer than the data stay as they are."""
+    for row in range(first, stop):
+        if ld[i64](lengths.at(b=row)) > steps:
+            keep(ho.at(state, b=row), ho.at(state, b=row), 0, hidden)
+            if has_c:
+                keep(co.at(cell, b=row), co.at(cell, b=row), 0, hidden)
+
+
 @kernel(
     over="d b/block", x="b t d gates:1", h0="b d k:1", y="b d t k:1", ho="b d k:1", c0="b d k:1",
     co="b d k:1", att="b t one", lengths="b", memory=Memory,
@@ -301,11 +311,7 @@ def all_steps(
                         py = y.at(made, b=row, t=t)
                         apply_gates(phase, p, py, att.at(b=row, t=t), hidden)
         if ragged:
-            for row in range(first, stop):
-                if ld[i64](lengths.at(b=row)) > steps:
-                    keep(ho.at(state, b=row), ho.at(state, b=row), 0, hidden)
-                    if has_c:
-                        keep(co.at(cell, b=row), co.at(cell, b=row), 0, hidden)
+            refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
 
 
 @functools.lru_cache(64)

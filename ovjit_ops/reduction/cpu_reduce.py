@@ -260,6 +260,32 @@ REDUCED = Raw("total run r0 r1 r2 parts per y_part")
 KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 
 
+@inline
+def take_next(acc, v, q, x, i, n, inputs, front, T, R, how):
+    """Combine WIDE vectors at q, the first of element i of n, with `acc`."""
+    ones(v, q, inputs, "s", 0)
+    fetch(q, x, inputs, front)
+    for u in static_range(WIDE):
+        if (not front.lines and SIZE[T] > 2) or i + u * VL < n:
+            some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
+            acc[u] = taken(acc[u], some, how)
+    step_on(q, x, inputs)
+
+
+@inline
+def bank_sums(acc, made, bank, sums, first, M):
+    """Add sums of BLOCK numbers to those of BLOCK sums, and these to the last. `acc` begins anew."""
+    for u in static_range(WIDE):
+        store[M](scratch + u * VL * SIZE[M], acc[u])
+        acc[u] = first
+    for place in range(scratch, made, VL * SIZE[M]):
+        whole = load[M](place + bank) + load[M](place)
+        if sums % BLOCK == 0:
+            store[M](place + 2 * bank, load[M](place + 2 * bank) + whole)
+            whole = first
+        store[M](place + bank, whole)
+
+
 @kernel(to=KEPT, reduced=REDUCED, of=SHARE)
 def reduce_kept(
     to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, inputs, front, operands, body,
@@ -304,29 +330,13 @@ def reduce_kept(
                     for start in range(begin, end, BLOCK) if long else (0,):
                         stop = min(start + BLOCK, end) if long else end
                         for _ in range(start if long else begin, stop):
-                            ones(v, q, inputs, "s", 0)
-                            fetch(q, x, inputs, front)
-                            for u in static_range(WIDE):
-                                if (not front.lines and SIZE[T] > 2) or i + u * VL < to.n:
-                                    some = element(
-                                        v, q, u * VL, to.n - i - u * VL, False, inputs, front, T, R
-                                    )
-                                    acc[u] = taken(acc[u], some, how)
-                            step_on(q, x, inputs)
+                            take_next(acc, v, q, x, i, to.n, inputs, front, T, R, how)
                         if long:
                             added += stop - start
                             if added >= BLOCK:
                                 added = 0
                                 sums += 1
-                                for u in static_range(WIDE):
-                                    store[M](scratch + u * VL * SIZE[M], acc[u])
-                                    acc[u] = first
-                                for place in range(scratch, made, VL * SIZE[M]):
-                                    whole = load[M](place + bank) + load[M](place)
-                                    if sums % BLOCK == 0:
-                                        store[M](place + 2 * bank, load[M](place + 2 * bank) + whole)
-                                        whole = first
-                                    store[M](place + bank, whole)
+                                bank_sums(acc, made, bank, sums, first, M)
         for u in static_range(WIDE):
             store[M](scratch + u * VL * SIZE[M], acc[u])
         place = scratch
@@ -343,6 +353,32 @@ def reduce_kept(
 ROWS = Raw("*y y_0 y_1 y_2 d1 d2")
 
 
+@inline
+def take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long):
+    """Combine a run with what is in s: the last numbers, sums of BLOCK vectors of them, sums of BLOCK of
+    these; vectors since the last sum, and how many sums there were."""
+    whole = end - (end - begin) % VL
+    block = BLOCK * VL
+    for start in range(begin, whole, block) if long else (0,):
+        stop = min(start + block, whole) if long else whole
+        at_first = start if long else begin
+        s["acc"] = row_combined(s["acc"], v, q, at_first, stop, inputs, front, T, R, how)
+        if long:
+            s["added"] += stop - start
+            if s["added"] >= block:
+                s["some"] = s["some"] + s["acc"]
+                s["acc"] = first
+                s["added"] = 0
+                s["sums"] += 1
+                if s["sums"] % BLOCK == 0:
+                    s["many"] = s["many"] + s["some"]
+                    s["some"] = first
+    if whole < end:  # lanes behind the row keep their value
+        rest = element(v, q, whole, end - whole, False, inputs, front, T, R)
+        rest = taken(s["acc"], rest, how)
+        s["acc"] = blend[R](end - whole, rest, s["acc"])
+
+
 @kernel(to=ROWS, reduced=REDUCED, of=SHARE)
 def reduce_rows(
     to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, parted, inputs, front, operands,
@@ -353,12 +389,11 @@ def reduce_rows(
     vectors: one after the other would wait for the body each time."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
-    at, p, q, v, g, w = registers()
+    at, p, q, v, g, w, s = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
     find_row(at, 0, to.d1, to.d2)
     find(g, at, e, operands)
-    block = BLOCK * VL
     begin = 0
     end = reduced.run
     count = 0
@@ -378,37 +413,19 @@ def reduce_rows(
             if parted:
                 home += part * reduced.y_part
             find(g, at, e, operands)
-        whole = end - (end - begin) % VL
-        acc = first
-        some = first
-        many = first
-        added = 0
-        sums = 0
+        for name in ("acc", "some", "many"):
+            s[name] = first
+        s["added"] = 0
+        s["sums"] = 0
         for b0 in range(reduced.r0):
             for b1 in range(reduced.r1):
                 for b2 in range(reduced.r2):
                     step_in(q, p, x, b0, b1, b2, 0, 0, inputs)
                     ones(v, q, inputs, "s", 0)
-                    for start in range(begin, whole, block) if long else (0,):
-                        stop = min(start + block, whole) if long else whole
-                        at_first = start if long else begin
-                        acc = row_combined(acc, v, q, at_first, stop, inputs, front, T, R, how)
-                        if long:
-                            added += stop - start
-                            if added >= block:
-                                some = some + acc
-                                acc = first
-                                added = 0
-                                sums += 1
-                                if sums % BLOCK == 0:
-                                    many = many + some
-                                    some = first
-                    if whole < end:  # lanes behind the row keep their value
-                        rest = element(v, q, whole, end - whole, False, inputs, front, T, R)
-                        rest = taken(acc, rest, how)
-                        acc = blend[R](end - whole, rest, acc)
-        if long and sums > 0:
-            acc = many + (some + acc)
+                    take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long)
+        acc = s["acc"]
+        if long and s["sums"] > 0:
+            acc = s["many"] + (s["some"] + acc)
         acc = across(acc, how.combine, R)
         storem[M](scratch + count * SIZE[M], acc, 1)
         count += 1
