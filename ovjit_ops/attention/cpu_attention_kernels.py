@@ -255,6 +255,64 @@ class Memory(NamedTuple):
     l_at: int
 
 
+@inline
+def begin_rows(q, sink, pq, ps, count, wide, factor, memory, T, sinks):
+    """Rows of q in f32 times the scale; sums of 0 and what rows have weighed so far."""
+    for r in range(count):
+        if T == "f32":
+            multiplied(
+                pq + r * q.stride.r, scratch + memory.q_at + r * memory.q_row, q.size.d, factor
+            )  # fmt: skip
+        begin(
+            scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4,
+            scratch + memory.l_at + r * 4, wide, ps + r * sink.stride.r, sinks,
+        )  # fmt: skip
+
+
+@inline
+def soften_rows(mask, pm, at, n, first, count, wide, cap, memory, T, group, causal, capped):
+    """Scores of n columns from `at` on become weights, and sums of earlier columns shrink. All rows' maxima
+    first, as sums over a row's lanes would wait for them."""
+    for r in range(count):
+        t = scratch + memory.s_at + r * memory.s_row
+        live = n
+        if causal:
+            live = min(n, first + r + 1 - at)
+        if capped:
+            bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, cap)
+        shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
+        storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
+    for r in range(count):
+        t = scratch + memory.s_at + r * memory.s_row
+        live = n
+        if causal:
+            live = min(n, first + r + 1 - at)
+        shrink = splat[f32](scratch + memory.f_at + r * 4)
+        add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
+        if causal or T != "f32":  # what is masked, and what fills the last word
+            clear(t, live, (n + group - 1) // group * group, T)
+        if at > 0:
+            o = scratch + memory.o_at + r * memory.o_row
+            multiplied(o, o, wide, shrink)
+
+
+@inline
+def add_values(pv, v_panel, at, n, count, wide, numbers, memory, T, group, heights, width, lanes):
+    """Add to the sums the values of n columns from `at` on, by weight."""
+    o = scratch + memory.o_at
+    fill_tables(scratch + memory.s_at, memory.s_row, o, memory.o_row, o, memory.o_row, count, heights[0])
+    c = 0
+    while c * width < wide:
+        step = width * 4
+        if wide - c * width <= lanes:
+            step = lanes * 4
+        multiply(
+            pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width, wide - c * width,
+            wide - c * width, numbers.zeros, numbers.ones, T != "f32", count, heights, lanes,
+        )  # fmt: skip
+        c += 1
+
+
 @kernel(
     over="... r/block", q="... r d", k="... words", v="... words_v", y="... r w", mask="... r c",
     sink="... r one", numbers=Numbers, memory=Memory,
@@ -275,84 +333,31 @@ def attention_tiles(
         queries = pq
         query_r = q.stride.r
         if T == "f32":
+            factor = splat[f32](numbers.scale)
             queries = scratch + memory.q_at
             query_r = memory.q_row
-            factor = splat[f32](numbers.scale)
-        for r in range(count):
-            if T == "f32":
-                multiplied(pq + r * q.stride.r, queries + r * memory.q_row, q.size.d, factor)
-            begin(
-                scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4, scratch + memory.l_at
-                + r * 4, y.size.w, ps + r * sink.stride.r, sinks,
-            )  # fmt: skip
+        begin_rows(q, sink, pq, ps, count, y.size.w, factor, memory, T, sinks)
         end = mask.size.c
         if causal:
             end = min(mask.size.c, first + count)
         for at in range(0, end, memory.columns_per):
             n = min(memory.columns_per, end - at)
-            # scores
+            scores = scratch + memory.s_at
             if capped:
-                fill_tables(
-                    queries, query_r, scratch + memory.s_at, memory.s_row, numbers.zeros, 0, count, heights[0]
-                )
+                fill_tables(queries, query_r, scores, memory.s_row, numbers.zeros, 0, count, heights[0])
             else:
                 added = pm + at * mask.stride.c
-                fill_tables(
-                    queries,
-                    query_r,
-                    scratch + memory.s_at,
-                    memory.s_row,
-                    added,
-                    mask.stride.r,
-                    count,
-                    heights[0],
-                )
+                fill_tables(queries, query_r, scores, memory.s_row, added, mask.stride.r, count, heights[0])
             multiply_keys(
                 pk, k_panel, q.size.d, group, at, n, mask.size.c, width, numbers.zeros, numbers.scale, T
                 != "f32", count, heights, lanes,
             )  # fmt: skip
-            # softmax: all rows' maxima first, as sums over a row's lanes would wait for them
-            for r in range(count):
-                t = scratch + memory.s_at + r * memory.s_row
-                live = n
-                if causal:
-                    live = min(n, first + r + 1 - at)
-                if capped:
-                    bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, numbers.cap)
-                shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
-                storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
-            for r in range(count):
-                t = scratch + memory.s_at + r * memory.s_row
-                live = n
-                if causal:
-                    live = min(n, first + r + 1 - at)
-                shrink = splat[f32](scratch + memory.f_at + r * 4)
-                add_weights(
-                    t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T
-                )  # fmt: skip
-                if causal or T != "f32":  # what is masked, and what fills the last word
-                    clear(t, live, (n + group - 1) // group * group, T)
-                if at > 0:
-                    multiplied(
-                        scratch + memory.o_at + r * memory.o_row, scratch + memory.o_at + r * memory.o_row,
-                        y.size.w, shrink,
-                    )  # fmt: skip
-            # p v
-            fill_tables(
-                scratch + memory.s_at, memory.s_row, scratch + memory.o_at, memory.o_row, scratch +
-                memory.o_at, memory.o_row, count, heights[0],
+            soften_rows(
+                mask, pm, at, n, first, count, y.size.w, numbers.cap, memory, T, group, causal, capped
             )  # fmt: skip
-            c = 0
-            while c * width < y.size.w:
-                step = width * 4
-                if y.size.w - c * width <= lanes:
-                    step = lanes * 4
-                multiply(
-                    pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width, y.size.w -
-                    c * width, y.size.w - c * width, numbers.zeros, numbers.ones, T != "f32", count,
-                    heights, lanes,
-                )  # fmt: skip
-                c += 1
+            add_values(
+                pv, v_panel, at, n, count, y.size.w, numbers, memory, T, group, heights, width, lanes
+            )  # fmt: skip
         divided(
             scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
             numbers.unseen, out,

@@ -159,12 +159,46 @@ def incline(t, ramp, slope, distance, count):
 
 
 @inline
-def hide(
-    line, base, columns, place, past, new, seen, sequence, begin, hidden, head, paired, typed, sparse
-):  # fmt: skip
+def find_sequence(it, tensors, scoring, row):
+    """it: what the table says of the sequence whose row is at `row`: tokens in the caches and new ones, the
+    first of these, the first of its blocks in the list; and the window."""
+    it["past"] = ld[i64](row)
+    it["new"] = ld[i64](row + 8)
+    it["begin"] = ld[i64](row + 16)
+    it["entry"] = ld[i64](row + 24)
+    it["seen"] = ld[i32](scoring.window) + 0
+
+
+@inline
+def find_item(it, tensors, scoring, shape, place, typed):
+    """it: what the table says of the item at `place` and its sequence: the first query, queries, and these
+    with their heads; the first block, the one behind the last, the slot of the result; the first token; the
+    key behind the last that a row sees."""
+    at = place
+    row = tensors.table + (8 + ld[i64](at) * 8) * 8
+    it["row"] = row
+    it["sequence"] = ld[i64](at)
+    find_sequence(it, tensors, scoring, row)
+    it["first"] = ld[i64](at + 8)
+    it["rows"] = ld[i64](at + 16)
+    it["start"] = ld[i64](at + 24)
+    it["stop"] = it["start"] + ld[i64](at + 32)
+    it["slot"] = ld[i64](at + 40)
+    it["token"] = it["begin"] + it["first"]
+    it["count"] = it["rows"] * shape.group
+    it["behind"] = it["past"] + it["first"] + it["rows"]
+    if typed:
+        it["behind"] = it["past"] + it["new"]
+
+
+@inline
+def hide(line, base, columns, place, it, hidden, head, paired, typed, sparse):
     """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it,
     but for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` hides, and
     blocks that XAttention does not keep."""
+    past = it["past"]
+    new = it["new"]
+    begin = it["begin"]
     if sparse:
         each = ld[i64](hidden.kept)
         if each > 0:
@@ -184,12 +218,12 @@ def hide(
             last -= 1
             while start > past and ld[i32](hidden.kinds + (begin + max(start - 1, past) - past) * 4) != 0:
                 start -= 1
-    if seen > 0:
-        fill(line, 0, min(min(place + 1 - seen, start) - base, columns), -inf)
+    if it["seen"] > 0:
+        fill(line, 0, min(min(place + 1 - it["seen"], start) - base, columns), -inf)
     fill(line, last + 1 - base, columns, -inf)
     if paired:
-        at = ld[i32](hidden.pairs_at + sequence * 4) + 0
-        if ld[i32](hidden.pairs_at + sequence * 4 + 4) > at:
+        at = ld[i32](hidden.pairs_at + it["sequence"] * 4) + 0
+        if ld[i32](hidden.pairs_at + it["sequence"] * 4 + 4) > at:
             for j in range(max(past - base, 0), min(columns, last + 1 - base)):
                 if ld[u8](hidden.pairs + at + (place - past) * new + base + j - past) == 0:
                     storem[f32](line + j * 4, const[f32](-inf), 1)
@@ -249,18 +283,19 @@ def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall):
 
 
 @inline
-def finish_row(y, y_row, sums, token, head, m, shape, memory, out, summed):
+def finish_row(tensors, steps, it, head, m, shape, memory, out, summed):
     """y of row m of an item: its sums divided by the sum of weights. At `sums`, where these are wanted, the
     largest score and what weights are multiplied by."""
+    token = it["token"] + m // shape.group
     query = head * shape.group + m % shape.group
     total = splat[f32](scratch + memory.l_at + m * 4)
     scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
-    result = y + token * y_row + query * shape.wide * SIZE[out]
+    result = tensors.y + token * steps.y_row + query * shape.wide * SIZE[out]
     for j in range(0, shape.wide, VL):
         made = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.wide - j) * scaled
         storem[out](result + j * SIZE[out], made, shape.wide - j)
     if summed:
-        kept_at = sums + (token * shape.heads * shape.group + query) * 8
+        kept_at = tensors.sums + (token * shape.heads * shape.group + query) * 8
         top = splat[f32](scratch + memory.m_at + m * 4)
         storem[f32](kept_at, select(top == const[f32](-inf), const[f32](0.0), top), 1)
         storem[f32](kept_at + 4, scaled, 1)
@@ -280,23 +315,73 @@ def begin_row(m, sink, memory, sinking):
 
 @inline
 def weigh_row(
-    line, m, b, begun, columns, place, past, new, seen, sequence, begin, query, scoring, hidden, shape,
-    memory, sloped, paired, typed, sparse,
+    line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse
 ):  # fmt: skip
     """Scores of row m with the keys from block b on become weights: ALiBi, masks, and the softmax so far.
-    Sums of earlier blocks, of which there are some where `begun`, shrink to the new maximum."""
+    Sums of earlier blocks shrink to the new maximum."""
+    place = it["past"] + it["first"] + m // shape.group
+    query = head * shape.group + m % shape.group
     if sloped:
         slope = splat[f32](scoring.slopes + query * 4)
         incline(line, scoring.ramp, slope, b * shape.block - place, columns)
-    hide(
-        line, b * shape.block, columns, place, past, new, seen, sequence, begin, hidden, query, paired, typed,
-        sparse,
-    )  # fmt: skip
+    hide(line, b * shape.block, columns, place, it, hidden, query, paired, typed, sparse)
     shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32")
-    if begun:
+    if b > it["start"]:
         o = scratch + memory.o_at + m * memory.o_step
         for j in range(0, shape.wide, VL):
             storem[f32](o + j * 4, loadm[f32](o + j * 4, shape.wide - j) * shrink, shape.wide - j)
+
+
+@inline
+def begin_rows(it, head, scoring, shape, memory, tall, sinking):
+    """Sums of 0, and of each row the largest score so far with its sum of weights. The sink of a sequence in
+    parts is counted in the first of them alone."""
+    for m in range((it["count"] + tall - 1) // tall * tall):
+        o = scratch + memory.o_at + m * memory.o_step
+        for j in range(0, memory.o_step, VL * 4):
+            store[f32](o + j, const[f32](0.0))
+        sink = 0
+        if m < it["count"] and it["slot"] <= ld[i64](it["row"] + 32):
+            sink = scoring.sinks + (head * shape.group + m % shape.group) * 4
+        begin_row(m, sink, memory, sinking)
+
+
+@inline
+def score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, kind, tall):
+    """Scores of an item's queries with `many` blocks from block b on, to t; -inf where a block is absent."""
+    for i in range(many):
+        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        live = min(shape.block, columns - i * shape.block)
+        if index < 0:
+            for m in range(it["count"]):
+                fill(t + m * memory.s_step, i * shape.block, i * shape.block + live, -inf)
+        else:
+            k = tensors.keys + index * caches.k_block + head * caches.k_head
+            to = t + i * shape.block * 4
+            score_block(k, to, it["count"], live, shape, caches, memory, kind, tall)
+
+
+@inline
+def add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall):
+    """The values of these blocks, by the weights at t, to the sums."""
+    for i in range(many):
+        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        live = min(shape.block, columns - i * shape.block)
+        if index >= 0:
+            v = tensors.values + index * caches.v_block + head * caches.v_head
+            w = t + i * shape.block * 4
+            add_block(w, v, it["count"], live, shape, caches, memory, vkind, grouped, tall)
+
+
+@inline
+def keep_row(tensors, steps, it, head, m, shape, memory):
+    """Sums of row m so far, its largest score and sum of weights, to the item's slot."""
+    o = scratch + memory.o_at + m * memory.o_step
+    p = tensors.partial + (it["slot"] * shape.heads + head) * steps.slot_size + m * (memory.o_step + 8)
+    for j in range(0, shape.wide, VL):
+        storem[f32](p + j * 4, load[f32](o + j * 4), shape.wide - j)
+    storem[f32](p + memory.o_step, splat[f32](scratch + memory.m_at + m * 4), 1)
+    storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
 
 
 #: Queries, results, both caches, the table of the plan, listed blocks, sums of parts and of queries.
@@ -314,87 +399,34 @@ def paged_rows(
     paired, typed, summed, sparse, tall, grouped,
 ):  # fmt: skip
     """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
+    it = registers()
     item = chunk // shape.heads
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    at = tensors.table + (items.items_at + item * 6) * 8
-    row = tensors.table + (8 + ld[i64](at) * 8) * 8
-    first = ld[i64](at + 8)
-    rows = ld[i64](at + 16)
-    start = ld[i64](at + 24)
-    stop = start + ld[i64](at + 32)
-    slot = ld[i64](at + 40)
-    past = ld[i64](row)
-    token = ld[i64](row + 16) + first
-    entry = ld[i64](row + 24)
-    seen = ld[i32](scoring.window) + 0
-    count = rows * shape.group
-    new = ld[i64](row + 8)
-    behind = past + first + rows  # of the last key that a row of the item sees
-    if typed:
-        behind = past + new
+    find_item(it, tensors, scoring, shape, tensors.table + (items.items_at + item * 6) * 8, typed)
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        tensors.q + token * steps.q_row + head * shape.group * shape.size * SIZE[T], scratch, memory.q_step,
-        tall, rows, shape.group, shape.size, steps.q_row, factor, T,
+        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.size * SIZE[T], scratch,
+        memory.q_step, tall, it["rows"], shape.group, shape.size, steps.q_row, factor, T,
     )  # fmt: skip
-    for m in range((count + tall - 1) // tall * tall):
-        o = scratch + memory.o_at + m * memory.o_step
-        for j in range(0, memory.o_step, VL * 4):
-            store[f32](o + j, const[f32](0.0))
-        sink = 0
-        if m < count and slot <= ld[i64](row + 32):  # it is counted in the first steps.part alone
-            sink = scoring.sinks + (head * shape.group + m % shape.group) * 4
-        begin_row(m, sink, memory, sinking)
-    for b in range(start, stop, steps.part):
-        many = min(steps.part, stop - b)
-        columns = min(many * shape.block, behind - b * shape.block)
+    begin_rows(it, head, scoring, shape, memory, tall, sinking)
+    for b in range(it["start"], it["stop"], steps.part):
+        many = min(steps.part, it["stop"] - b)
+        columns = min(many * shape.block, it["behind"] - b * shape.block)
         t = scratch + memory.s_at
-        for i in range(many):
-            index = ld[i32](tensors.entries + (entry + b + i) * 4) + 0
-            live = min(shape.block, columns - i * shape.block)
-            if index < 0:
-                for m in range(count):
-                    fill(t + m * memory.s_step, i * shape.block, i * shape.block + live, -inf)
-            else:
-                k = tensors.keys + index * caches.k_block + head * caches.k_head
-                to = t + i * shape.block * 4
-                score_block(k, to, count, live, shape, caches, memory, kind, tall)
-        for m in range(count):
+        score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, kind, tall)
+        for m in range(it["count"]):
             weigh_row(
-                t + m * memory.s_step, m, b, b > start, columns, past + first + m // shape.group, past, new,
-                seen, ld[i64](at), ld[i64](row + 16), head * shape.group + m % shape.group, scoring, hidden,
-                shape, memory, sloped, paired, typed, sparse,
+                t + m * memory.s_step, m, b, columns, it, head, scoring, hidden, shape, memory, sloped,
+                paired, typed, sparse,
             )  # fmt: skip
-        for i in range(many):
-            index = ld[i32](tensors.entries + (entry + b + i) * 4) + 0
-            live = min(shape.block, columns - i * shape.block)
-            if index >= 0:
-                v = tensors.values + index * caches.v_block + head * caches.v_head
-                w = t + i * shape.block * 4
-                add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall)
-    for m in range(count):
-        o = scratch + memory.o_at + m * memory.o_step
-        if slot < 0:
-            finish_row(
-                tensors.y,
-                steps.y_row,
-                tensors.sums,
-                token + m // shape.group,
-                head,
-                m,
-                shape,
-                memory,
-                out,
-                summed,
-            )
+        add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall)
+    for m in range(it["count"]):
+        if it["slot"] < 0:
+            finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
         else:
-            p = tensors.partial + (slot * shape.heads + head) * steps.slot_size + m * (memory.o_step + 8)
-            for j in range(0, shape.wide, VL):
-                storem[f32](p + j * 4, load[f32](o + j * 4), shape.wide - j)
-            storem[f32](p + memory.o_step, splat[f32](scratch + memory.m_at + m * 4), 1)
-            storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
+            keep_row(tensors, steps, it, head, m, shape, memory)
 
 
 #: Heads of keys, heads of queries that share one, elements of a value.
@@ -447,6 +479,27 @@ def paged_merge(tensors, shape, steps, *, out, summed):
                 storem[out](to + j * SIZE[out], acc * scaled, shape.wide - j)
 
 
+@inline
+def add_shares(to, line, sums, count):
+    """Add to the numbers at `to` what scores at `line` are as weights: exp(score - largest) / sum."""
+    for j in range(0, count, VL):
+        less = loadm[f32](line + j * 4, count - j) - splat[f32](sums)
+        weight = applied(EXP, less)
+        total = fma(weight, splat[f32](sums + 4), loadm[f32](to + j * 4, count - j))
+        storem[f32](to + j * 4, total, count - j)
+
+
+@inline
+def sequence_of(entry, table, sequences):
+    """The sequence that an entry of the list of blocks belongs to, -1 for none."""
+    found = -1
+    for i in range(sequences):
+        begin = ld[i64](table + (8 + i * 8) * 8 + 24)
+        if begin <= entry and entry < begin + ld[i64](table + (8 + i * 8) * 8 + 56):
+            found = i
+    return found
+
+
 #: Queries, cached keys, the table of the plan, listed blocks, sums of queries, how many queries count,
 #: and the weights of keys with their number.
 SCORE_TENSORS = Raw("*q *keys *table *entries *sums *recent *y *count")
@@ -464,23 +517,19 @@ def paged_scores(
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
     `recent` queries, of all where that is negative, of one where nothing is said."""
+    it = registers()
     if chunk == 0:
         st[i64](tensors.count, ld[i64](tensors.table + 32))
     if chunk >= counts.listed:
         return 0
-    s = 0
-    for i in range(counts.sequences):
-        entry = ld[i64](tensors.table + (8 + i * 8) * 8 + 24)
-        if entry <= chunk and chunk < entry + ld[i64](tensors.table + (8 + i * 8) * 8 + 56):
-            s = i + 1
-    if s == 0:
+    s = sequence_of(chunk, tensors.table, counts.sequences)
+    if s < 0:
         return 0
-    s -= 1
     row = tensors.table + (8 + s * 8) * 8
-    past = ld[i64](row)
-    new = ld[i64](row + 8)
-    b = chunk - ld[i64](row + 24)
-    live = min(shape.block, past + new - b * shape.block)
+    it["sequence"] = s
+    find_sequence(it, tensors, scoring, row)
+    b = chunk - it["entry"]
+    live = min(shape.block, it["past"] + it["new"] - b * shape.block)
     to = tensors.y + (ld[i64](row + 48) + b * shape.block) * 4
     fill(to, 0, live, 0.0)
     last = 1
@@ -489,10 +538,9 @@ def paged_scores(
     if counts.told > 1 and s < counts.told:
         last = ld[i32](tensors.recent + s * 4) + 0
     if last < 0:
-        last = new
-    first = max(new - last, 0)
+        last = it["new"]
+    first = max(it["new"] - last, 0)
     index = ld[i32](tensors.entries + chunk * 4) + 0
-    seen = ld[i32](scoring.window) + 0
     factor = splat[f32](scoring.scale)
     if index < 0:
         return 0
@@ -502,8 +550,8 @@ def paged_scores(
             unpack_block(
                 k, caches.k_row, scratch + memory.u_at, memory.u_step, 0, live, shape.size, 0, kind, True
             )
-        for r in range(first, new):
-            token = ld[i64](row + 16) + r
+        for r in range(first, it["new"]):
+            token = it["begin"] + r
             for g in range(shape.group):
                 line = scratch + memory.s_at
                 place = tensors.q + token * counts.q_row + (head * shape.group + g) * shape.size * SIZE[T]
@@ -517,14 +565,10 @@ def paged_scores(
                     dots(scratch, memory.q_step, k, caches.k_row, line, 0, 1, live, shape.size, kind, 1, 4)
                 if sloped:
                     slope = splat[f32](scoring.slopes + (head * shape.group + g) * 4)
-                    incline(line, scoring.ramp, slope, b * shape.block - past - r, live)
+                    incline(line, scoring.ramp, slope, b * shape.block - it["past"] - r, live)
+                query = head * shape.group + g
                 hide(
-                    line, b * shape.block, live, past + r, past, new, seen, s, ld[i64](row + 16), hidden,
-                    head * shape.group + g, paired, typed, sparse,
+                    line, b * shape.block, live, it["past"] + r, it, hidden, query, paired, typed, sparse
                 )  # fmt: skip
                 p = tensors.sums + ((token * shape.heads + head) * shape.group + g) * 8
-                for j in range(0, live, VL):
-                    less = loadm[f32](line + j * 4, live - j) - splat[f32](p)
-                    weight = applied(EXP, less)
-                    total = fma(weight, splat[f32](p + 4), loadm[f32](to + j * 4, live - j))
-                    storem[f32](to + j * 4, total, live - j)
+                add_shares(to, line, p, live)

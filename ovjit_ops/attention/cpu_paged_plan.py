@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.codegen.function import kernel
+from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 
+#: What is counted at the table's begin: items of the three lists, and slots.
+LISTED = ("writes", "tokens", "prompts", "slots")
 #: Words of a sequence, a write, an item of attention; of what stands before all.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8
 
@@ -51,6 +53,86 @@ PLAN_PARTS = Raw("block part rows few")
 PLAN_LISTS = Raw("writes_at few_at many_at words")
 
 
+@inline
+def list_writes(made, s, before, blocks, table, cut, lists):
+    """The blocks of a sequence that get new tokens."""
+    for i in range(before // cut.block, blocks):
+        to = table + (lists.writes_at + made["writes"] * 2) * 8
+        st[i64](to, s)
+        st[i64](to + 8, i)
+        made["writes"] += 1
+
+
+@inline
+def list_tokens(made, s, at, new, start, blocks, table, cut, lists):
+    """A sequence of few new tokens, in parts of its blocks; `at`: its words."""
+    parts = (blocks - start + cut.part - 1) // cut.part
+    if parts > 1:
+        st[i64](at + 32, made["slots"])
+        st[i64](at + 40, parts)
+    for i in range(parts):
+        to = table + (lists.few_at + made["tokens"] * 6) * 8
+        slot = -1
+        if parts > 1:
+            slot = made["slots"]
+            made["slots"] += 1
+        st[i64](to, s)
+        st[i64](to + 8, 0)
+        st[i64](to + 16, new)
+        st[i64](to + 24, start + i * cut.part)
+        st[i64](to + 32, min(cut.part, blocks - start - i * cut.part))
+        st[i64](to + 40, slot)
+        made["tokens"] += 1
+
+
+@inline
+def list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed):
+    """A sequence of many new tokens, in rows of them."""
+    for r in range(0, new, cut.rows):
+        to = table + (lists.many_at + made["prompts"] * 6) * 8
+        count = min(cut.rows, new - r)
+        first = 0
+        if seen > 0 and not typed:
+            first = max(before + r + 1 - seen, 0) // cut.block
+        st[i64](to, s)
+        st[i64](to + 8, r)
+        st[i64](to + 16, count)
+        st[i64](to + 24, first)
+        if typed:
+            st[i64](to + 32, blocks - first)
+        else:
+            st[i64](to + 32, (before + r + count + cut.block - 1) // cut.block - first)
+        st[i64](to + 40, -1)
+        made["prompts"] += 1
+
+
+@inline
+def list_sequence(made, s, at, before, new, seen, blocks, table, cut, lists, typed):
+    """What a sequence with new tokens adds to the lists."""
+    list_writes(made, s, before, blocks, table, cut, lists)
+    start = 0
+    if seen > 0 and not typed:
+        start = max(before + 1 - seen, 0) // cut.block
+    if new <= cut.few:
+        list_tokens(made, s, at, new, start, blocks, table, cut, lists)
+    else:
+        list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed)
+
+
+@inline
+def fault_of(entries, entry, stop, before, new, blocks, counts, cut, writing):
+    """0, or 9 where a block of the list is none of the caches, or one that new tokens are written to is
+    absent."""
+    code = 0
+    for i in range(entry, stop):
+        found = ld[i32](entries + i * 4) + 0
+        if found < -1 or found >= counts.held:
+            code = 9
+        if writing and found < 0 and new > 0 and i - entry >= before // cut.block and i - entry < blocks:
+            code = 9
+    return code
+
+
 @kernel(counts=PLAN_COUNTS, cut=PLAN_PARTS, lists=PLAN_LISTS)
 def paged_plan(
     past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, counts, cut, lists, *,
@@ -60,10 +142,9 @@ def paged_plan(
     seen = ld[i32](window) + 0
     for i in range(0, lists.words, VL):  # what is behind the end of a list is zeros
         storem[i64](table + i * 8, spread[i64](0), lists.words - i)
-    number = 0
-    tokens_items = 0
-    prompts = 0
-    slots = 0
+    made = registers()
+    for name in LISTED:
+        made[name] = 0
     lengths = 0
     if ld[i32](begins) != 0 or ld[i32](ends) != 0:
         return 5
@@ -84,12 +165,9 @@ def paged_plan(
         blocks = (whole + cut.block - 1) // cut.block
         if blocks > stop - entry:
             return 8
-        for i in range(entry, stop):
-            found = ld[i32](entries + i * 4) + 0
-            if found < -1 or found >= counts.held:
-                return 9
-            if writing and found < 0 and new > 0 and i - entry >= before // cut.block and i - entry < blocks:
-                return 9
+        fault = fault_of(entries, entry, stop, before, new, blocks, counts, cut, writing)
+        if fault != 0:
+            return fault
         at = table + (8 + s * 8) * 8
         st[i64](at, before)
         st[i64](at + 8, new)
@@ -101,55 +179,11 @@ def paged_plan(
         st[i64](at + 56, blocks)
         lengths += whole
         if new > 0:
-            for i in range(before // cut.block, blocks):
-                to = table + (lists.writes_at + number * 2) * 8
-                st[i64](to, s)
-                st[i64](to + 8, i)
-                number += 1
-            start = 0
-            if seen > 0 and not typed:
-                start = max(before + 1 - seen, 0) // cut.block
-            if new <= cut.few:
-                parts = (blocks - start + cut.part - 1) // cut.part
-                if parts > 1:
-                    st[i64](at + 32, slots)
-                    st[i64](at + 40, parts)
-                for i in range(parts):
-                    to = table + (lists.few_at + tokens_items * 6) * 8
-                    slot = -1
-                    if parts > 1:
-                        slot = slots
-                        slots += 1
-                    st[i64](to, s)
-                    st[i64](to + 8, 0)
-                    st[i64](to + 16, new)
-                    st[i64](to + 24, start + i * cut.part)
-                    st[i64](to + 32, min(cut.part, blocks - start - i * cut.part))
-                    st[i64](to + 40, slot)
-                    tokens_items += 1
-            else:
-                for r in range(0, new, cut.rows):
-                    to = table + (lists.many_at + prompts * 6) * 8
-                    count = min(cut.rows, new - r)
-                    at_first = 0
-                    if seen > 0 and not typed:
-                        at_first = max(before + r + 1 - seen, 0) // cut.block
-                    st[i64](to, s)
-                    st[i64](to + 8, r)
-                    st[i64](to + 16, count)
-                    st[i64](to + 24, at_first)
-                    if typed:
-                        st[i64](to + 32, blocks - at_first)
-                    else:
-                        st[i64](to + 32, (before + r + count + cut.block - 1) // cut.block - at_first)
-                    st[i64](to + 40, -1)
-                    prompts += 1
+            list_sequence(made, s, at, before, new, seen, blocks, table, cut, lists, typed)
     if ld[i32](begins + counts.sequences * 4) != counts.tokens:
         return 5
-    st[i64](table, number)
-    st[i64](table + 8, tokens_items)
-    st[i64](table + 16, prompts)
-    st[i64](table + 24, slots)
+    for i, name in enumerate(LISTED):
+        st[i64](table + i * 8, made[name])
     st[i64](table + 32, lengths)
 
 

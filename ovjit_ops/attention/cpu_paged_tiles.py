@@ -28,6 +28,7 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     ITEMS,
     SCORING,
     begin_row,
+    find_item,
     finish_row,
     scaled_rows,
     weigh_row,
@@ -89,6 +90,22 @@ def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
     pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.wide, width)
 
 
+@inline
+def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
+    """`many` blocks from block b on to the panels in scratch memory; values of absent ones are zeros."""
+    for i in range(many):
+        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        live = min(shape.block, columns - i * shape.block)
+        if index >= 0:
+            k = tensors.keys + index * caches.k_block + head * caches.k_head
+            v = tensors.values + index * caches.v_block + head * caches.v_head
+            pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width)
+        else:
+            for c in range(0, shape.wide, width):
+                panel = scratch + memory.vp_at + c // width * memory.vp_step
+                fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
+
+
 #: Where in scratch memory queries, scores, sums, unpacked blocks and panels of keys and values lie, and
 #: their rows and panels are apart.
 TILE_MEMORY = Raw("q_at q_step s_step o_step u_step s_at o_at m_at l_at u_at kp_at vp_at vp_step")
@@ -108,92 +125,56 @@ def paged_tiles(
     paired, typed, summed, sparse, heights, width, lanes,
 ):  # fmt: skip
     """Queries of an item with its blocks, some at a time: y."""
+    it = registers()
     item = chunk // shape.heads
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    at = tensors.table + (items.items_at + item * 6) * 8
-    row = tensors.table + (8 + ld[i64](at) * 8) * 8
-    first = ld[i64](at + 8)
-    rows = ld[i64](at + 16)
-    start = ld[i64](at + 24)
-    stop = start + ld[i64](at + 32)
-    past = ld[i64](row)
-    token = ld[i64](row + 16) + first
-    entry = ld[i64](row + 24)
-    seen = ld[i32](scoring.window) + 0
-    count = rows * shape.group
-    new = ld[i64](row + 8)
-    behind = past + first + rows
-    if typed:
-        behind = past + new
+    find_item(it, tensors, scoring, shape, tensors.table + (items.items_at + item * 6) * 8, typed)
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        tensors.q + token * steps.q_row + head * shape.group * shape.size * SIZE[T], scratch + memory.q_at,
-        memory.q_step, 1, rows, shape.group, shape.size, steps.q_row, factor, T,
+        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.size * SIZE[T],
+        scratch + memory.q_at, memory.q_step, 1, it["rows"], shape.group, shape.size, steps.q_row, factor, T,
     )  # fmt: skip
-    for m in range(count):
+    for m in range(it["count"]):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
-    for b in range(start, stop, steps.some):
-        many = min(steps.some, stop - b)
-        columns = min(many * shape.block, behind - b * shape.block)
-        for i in range(many):
-            index = ld[i32](tensors.entries + (entry + b + i) * 4) + 0
-            live = min(shape.block, columns - i * shape.block)
-            if index >= 0:
-                k = tensors.keys + index * caches.k_block + head * caches.k_head
-                v = tensors.values + index * caches.v_block + head * caches.v_head
-                pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width)
-            else:
-                for c in range(0, shape.wide, width):
-                    panel = scratch + memory.vp_at + c // width * memory.vp_step
-                    fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
+    for b in range(it["start"], it["stop"], steps.some):
+        many = min(steps.some, it["stop"] - b)
+        columns = min(many * shape.block, it["behind"] - b * shape.block)
+        pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width)
         fill_tables(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
-            count, heights[0],
+            it["count"], heights[0],
         )  # fmt: skip
         c = 0
         while c * width < columns:
             multiply(
                 scratch + memory.kp_at + c * shape.size * width * 4, shape.size, c * width,
-                columns - c * width, WHOLE, tensors.zeros, tensors.ones, False, count, heights, lanes,
+                columns - c * width, WHOLE, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
             )  # fmt: skip
             c += 1
-        for m in range(count):
+        for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
             for i in range(many):
-                if ld[i32](tensors.entries + (entry + b + i) * 4) < 0:
+                if ld[i32](tensors.entries + (it["entry"] + b + i) * 4) < 0:
                     fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
             weigh_row(
-                line, m, b, b > start, columns, past + first + m // shape.group, past, new, seen, ld[i64](at),
-                ld[i64](row + 16), head * shape.group + m % shape.group, scoring, hidden, shape, memory,
-                sloped, paired, typed, sparse,
+                line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
             )  # fmt: skip
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
-            scratch + memory.o_at, memory.o_step, count, heights[0],
+            scratch + memory.o_at, memory.o_step, it["count"], heights[0],
         )  # fmt: skip
         c = 0
         while c * width < shape.wide:
             multiply(
                 scratch + memory.vp_at + c * memory.vp_step, columns, c * width, shape.wide - c * width,
-                WHOLE, tensors.zeros, tensors.ones, False, count, heights, lanes,
+                WHOLE, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
             )  # fmt: skip
             c += 1
-    for m in range(count):
-        finish_row(
-            tensors.y,
-            steps.y_row,
-            tensors.sums,
-            token + m // shape.group,
-            head,
-            m,
-            shape,
-            memory,
-            out,
-            summed,
-        )
+    for m in range(it["count"]):
+        finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
 
 
 @functools.cache

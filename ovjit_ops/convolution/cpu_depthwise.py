@@ -212,6 +212,45 @@ def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, free, op
         store_pixels(q, result, count, y_w, left, masked, out)
 
 
+class Slices(NamedTuple):
+    """A filter: slices, rows and columns of taps, steps of windows and taps along a row, and how many taps of
+    a row are in the code, 0 for all of all rows."""
+
+    kd: int
+    kh: int
+    kw: int
+    sw: int
+    dw: int
+    part: int
+
+    def taps(self) -> Taps:
+        """Those that are in the code."""
+        rows = 1 if self.part else self.kd * self.kh
+        return Taps(rows, self.kh, self.part or self.kw, self.sw, self.dw)
+
+
+@inline
+def add_window(total, tap, p, filters, count, left, masked, x, x_z, x_a, T, acc, of, free, swap, each):
+    """Add what all taps `of` a filter make of the input to the totals of `count` pixels."""
+    for z in range(of.kd) if of.part and of.kd > 1 else static_range(1):
+        for a in range(of.kh) if of.part else static_range(1):
+            for t in range(0, of.kw, of.part) if of.part < of.kw and of.part else static_range(1):
+                add_columns(
+                    total, tap, p + z * x_z + a * x_a + t * (of.dw * x.stride.iw),
+                    filters + ((z * of.kh + a) * of.kw + t) * (VL * 4), count, left, masked, x_z, x_a,
+                    x.stride.iw, T, acc, of.taps(), free, of.part, swap, each,
+                )  # fmt: skip
+
+
+@inline
+def load_channels(o, e, k, left, masked, operands):
+    """What the epilogue reads of channel k."""
+    for n, operand in enumerate(operands, 1):
+        if operand.kind == "channel":
+            place = e[n - 1] + k * SIZE[operand.dtype]
+            o[n] = lanes_at(place, left, masked, operand.dtype)
+
+
 class Moves(NamedTuple):
     """Bytes from x to the first tap; how far taps and windows are apart in slices, and in rows."""
 
@@ -254,10 +293,7 @@ def depthwise(
                     if not part:
                         load_taps(tap, filters, len(word_rows(kd * kh, acc)), kw, each, acc)
                     bias = load[acc](b + k * 4)
-                    for n, operand in enumerate(operands, 1):
-                        if operand.kind == "channel":
-                            place = e[n - 1] + k * SIZE[operand.dtype]
-                            o[n] = lanes_at(place, left, masked, operand.dtype)
+                    load_channels(o, e, k, left, masked, operands)
                     j = 0
                     for count in counts:
                         while j + count <= y.size.w:
@@ -270,16 +306,10 @@ def depthwise(
                                 prefetch_next(p, count, x_a, x.stride.iw, Taps(kd * kh, kh, kw, sw, dw))
                             for m in static_range(count):
                                 total[m] = bias
-                            for z in range(kd) if part and kd > 1 else static_range(1):
-                                for a in range(kh) if part else static_range(1):
-                                    for t in range(0, kw, part) if part < kw and part else static_range(1):
-                                        add_columns(
-                                            total, tap, p + z * x_z + a * x_a + t * (dw *
-                                            x.stride.iw), filters + ((z * kh + a) * kw + t) * (VL * 4),
-                                            count, left, masked, x_z, x_a, x.stride.iw, T, acc,
-                                            Taps(1 if part else kd * kh, kh, part or kw, sw, dw),
-                                            free, part, swap, each,
-                                        )  # fmt: skip
+                            add_window(
+                                total, tap, p, filters, count, left, masked, x, x_z, x_a, T, acc,
+                                Slices(kd, kh, kw, sw, dw, part), free, swap, each,
+                            )  # fmt: skip
                             finish_pixels(
                                 q, total, result, o, at, e, count, y.stride.w, left, masked, free, operands,
                                 body, out,

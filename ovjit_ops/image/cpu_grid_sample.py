@@ -63,6 +63,31 @@ def find_taps(index, inside, spot, last, a, side, align, padding):
             inside[a, i] = (spot[a, i] >= const[f32](0.0)) & (spot[a, i] <= last[a])
 
 
+@inline
+def find_place(spot, f, last, g, a, left, grid, side, align):
+    """Along axis a, for a vector of places at g: the taps, whole floats, and their weights."""
+    one = const[f32](1.0)
+    place = gather[f32](grid.at(g, k=a), grid.stride.ow, left)
+    if align:
+        place = (place + one) * (last[a] * const[f32](0.5))
+    else:
+        place = fma(place + one, last[a] + one, -one) * const[f32](0.5)
+    if side == 1:
+        spot[a, 0] = rint(place)
+    else:
+        low = floor(place)
+        t = place - low
+        for i in static_range(side):
+            spot[a, i] = low + const[f32](i - side / 2 + 1)
+    if side == 2:
+        f[a, 0] = one - t
+        f[a, 1] = t
+    elif side == 4:
+        for i in static_range(4):
+            s = t + const[f32](1.0 - i) if i < 2 else const[f32](i - 1.0) - t
+            f[a, i] = keys(s, i in (0, 3))
+
+
 @kernel(over="n oh", x="n c h w", grid="n oh ow k", y="n c oh ow")
 def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adjacent):
     """side x side taps; axis 0 is along rows, axis 1 across them. `adjacent`: vectors go along channels."""
@@ -71,7 +96,6 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
     last[1] = cast[f32](spread[i64](x.size.h - 1))
     row_step = cast[i32](spread[i64](x.stride.h // 4))
     column_step = cast[i32](spread[i64](x.stride.w // 4))
-    one = const[f32](1.0)
     c = x.size.c
     for img, _, places, targets in items(grid, y):
         source = x.at(n=img)
@@ -80,25 +104,7 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
             g = grid.at(places, ow=j)
             target = y.at(targets, ow=j)
             for a in static_range(2):
-                place = gather[f32](grid.at(g, k=a), grid.stride.ow, left)
-                if align:
-                    place = (place + one) * (last[a] * const[f32](0.5))
-                else:
-                    place = fma(place + one, last[a] + one, -one) * const[f32](0.5)
-                if side == 1:
-                    spot[a, 0] = rint(place)
-                else:
-                    low = floor(place)
-                    t = place - low
-                    for i in static_range(side):
-                        spot[a, i] = low + const[f32](i - side / 2 + 1)
-                if side == 2:
-                    f[a, 0] = one - t
-                    f[a, 1] = t
-                elif side == 4:
-                    for i in static_range(4):
-                        s = t + const[f32](1.0 - i) if i < 2 else const[f32](i - 1.0) - t
-                        f[a, i] = keys(s, i in (0, 3))
+                find_place(spot, f, last, g, a, left, grid, side, align)
                 find_taps(index, inside, spot, last, a, side, align, padding)
             for n in static_range(side**2):
                 at = index[1, n // side] * row_step + index[0, n % side] * column_step

@@ -97,6 +97,15 @@ def rises(bags, count, many, index):
 
 
 @inline
+def offset_behind(bags, bag, many, count, index):
+    """Where the indices of a bag end: at the next offset, or the list's end."""
+    end = count
+    if bag + 1 < many:
+        end = ld[index](bags + (bag + 1) * SIZE[index]) + 0
+    return end
+
+
+@inline
 def find_bag(of, bags, bag, ends, count, each, way, index):
     """of: the first index of a bag and the one behind its last, by `way`, but for offsets."""
     if way == "packed":
@@ -108,6 +117,27 @@ def find_bag(of, bags, bag, ends, count, each, way, index):
     else:
         of["first"] = bound_at(bags + bag * SIZE[index], count, index)
         of["end"] = bound_at(ends + bag * SIZE[index], count, index)
+
+
+@inline
+def are_rows(at, first, end, rows, index):
+    """1 where the indices of a bag are rows of the table, else 0."""
+    fine = 1
+    for i in range(first, end):
+        place = index_at(at + i * SIZE[index], rows, index)
+        if place < 0 or place >= rows:
+            fine = 0
+    return fine
+
+
+@inline
+def scale_of(first, end, T):
+    """What totals are multiplied by, or divided by of integers, to be the mean."""
+    scale = const[T](1)
+    if end > first:
+        scale = cast[T](spread[i64](end - first))
+        scale = const[T](1.0) / scale if T in FULL else scale
+    return scale
 
 
 @inline
@@ -160,26 +190,20 @@ def bag_rows(
             end = of["end"]
         else:
             first = ld[index](bags + bag * SIZE[index]) + 0
-            end = count
-            if bag + 1 < many:
-                end = ld[index](bags + (bag + 1) * SIZE[index]) + 0
+            end = offset_behind(bags, bag, many, count, index)
             if first < 0 or end < first or end > count:
                 return 1
         if way != "ranges":
-            for i in range(first, end):
-                place = index_at(at + i * SIZE[index], rows, index)
-                if place < 0 or place >= rows:
-                    return 1
+            valid = are_rows(at, first, end, rows, index)
+            if valid == 0:
+                return 1
         pick = -1
         if default and first == end:
             pick = ld[index](other) + 0
             if pick >= rows:
                 return 1
         if mean:
-            scale = const[T](1)
-            if end > first:
-                scale = cast[T](spread[i64](end - first))
-                scale = const[T](1.0) / scale if T in FULL else scale
+            scale = scale_of(first, end, T)
         for j in range(0, width, VECTORS * VL):
             begin_bag(a, table, pick, first, end, j, T, largest)
             for i in range(first, end):
