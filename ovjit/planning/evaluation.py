@@ -6,7 +6,7 @@ Its numbers are those of `ovjit.planning.parametric`. The loop over iterations c
 from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
-from ovjit.codegen.words import i64, ld, registers, st
+from ovjit.codegen.words import i64, ld, st
 from ovjit.graph import traced
 from ovjit.graph.traced import LARGEST, MISFIT
 
@@ -97,45 +97,6 @@ def write_plan(use, values):
         part += 40
 
 
-@inline
-def compute(made, what, a, b):
-    """made: the value of a row, 0 for a guard, and whether the guard fails or the value has no meaning or may
-    not fit 64 bits."""
-    made["out"] = 0
-    made["fails"] = 0
-    if what == traced.ADD:
-        made["out"] = a + b
-    elif what == traced.MULTIPLY:
-        made["out"] = a * b
-        big = max(max(a, -a), max(b, -b))
-        if big >= HALF:
-            if a != 0:
-                if made["out"] // a != b:
-                    made["fails"] = 1
-    elif what == traced.DIVIDE or what == traced.REMAINDER:
-        if b <= 0:
-            made["fails"] = 1
-        elif what == traced.DIVIDE:
-            made["out"] = a // b
-        else:
-            made["out"] = a % b
-    elif what == traced.LEAST:
-        made["out"] = min(a, b)
-    elif what == traced.MOST:
-        made["out"] = max(a, b)
-    elif what == traced.EQUAL:
-        if a != b:
-            made["fails"] = 1
-    elif what == traced.UNEQUAL:
-        if a == b:
-            made["fails"] = 1
-    elif what == traced.LESS:
-        if a >= b:
-            made["fails"] = 1
-    elif a < b:
-        made["fails"] = 1
-
-
 @routine
 def evaluate(rows, count, values, use):
     """Compute the rows. Returns the number of the first failed guard, from 1, or 0. A value that may not fit
@@ -149,7 +110,6 @@ def evaluate(rows, count, values, use):
     recipe's values are computed again, from values that have been computed. Returns MISFIT without a change
     if other leaves differ than those of the recipe.
     """
-    made = registers()
     recipe = 0
     before = 0
     if count < 0:
@@ -173,10 +133,40 @@ def evaluate(rows, count, values, use):
         what = ld(row, 0)
         a = ld(values, ld(row, 2))
         b = ld(values, ld(row, 3))
-        compute(made, what, a, b)
-        if made["fails"] != 0:
-            return i + 1
-        out = made["out"]
+        out = 0
+        if what == traced.ADD:
+            out = a + b
+        elif what == traced.MULTIPLY:
+            out = a * b
+            big = max(max(a, -a), max(b, -b))
+            if big >= HALF:
+                if a != 0:
+                    if out // a != b:
+                        return i + 1
+        elif what == traced.DIVIDE:
+            if b <= 0:
+                return i + 1
+            out = a // b
+        elif what == traced.REMAINDER:
+            if b <= 0:
+                return i + 1
+            out = a % b
+        elif what == traced.LEAST:
+            out = min(a, b)
+        elif what == traced.MOST:
+            out = max(a, b)
+        elif what == traced.EQUAL:
+            if a != b:
+                return i + 1
+        elif what == traced.UNEQUAL:
+            if a == b:
+                return i + 1
+        elif what == traced.LESS:
+            if a >= b:
+                return i + 1
+        else:
+            if a < b:
+                return i + 1
         if what < traced.EQUAL:
             if out > LARGEST:
                 return i + 1
