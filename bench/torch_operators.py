@@ -1,8 +1,10 @@
 """PyTorch's operators, converted by ovjit and by OpenVINO and compared with eager mode.
 
-    python -m bench.torch_operators [name ...] [--samples 6] [--packages ovjit openvino] [--json out.json]
+    python -m bench.torch_operators [name ...] [--samples 6] [--type int64] [--packages ovjit openvino]
+                                    [--json out.json]
 
-The operators and their inputs are PyTorch's own: `op_db` of `torch.testing`. Each sample is a module whose
+The operators and their inputs are PyTorch's own: `op_db` of `torch.testing`, in f32 or the first type that
+they take; with `--type` only those that take it. Each sample is a module whose
 tensors are inputs of the model, but for weights of layers; everything else is constant. An operator is right
 if each of its samples converts, compiles and gives eager mode's shapes, types and numbers (1e-4). Operators
 with random results, with no tensor among their results or whose samples eager mode refuses are left out.
@@ -31,6 +33,8 @@ TOLERANCE = 1e-4
 #: Seconds for the samples of one operator.
 LIMIT = 240
 PACKAGES = ("ovjit", "openvino")
+#: Types of the samples, the first that an operator takes.
+KINDS = ("float32", "int64", "bool", "complex64", "float64")
 #: Operators whose arguments behind the first are weights: constants in models, and so they are here.
 WEIGHTED = (
     "batch_norm", "bilinear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d",
@@ -56,12 +60,12 @@ class Operator(NamedTuple):
     kind: Any
 
 
-def operators(names: Sequence[str] = ()) -> list[Operator]:
-    """All operators of `op_db`, or those that are named: in f32, or in the first type that they take."""
+def operators(names: Sequence[str] = (), kinds: Sequence[str] = KINDS) -> list[Operator]:
+    """All operators of `op_db`, or those that are named, in the first of the types that they take."""
     import torch
     from torch.testing._internal.common_methods_invocations import op_db
 
-    order = [torch.float32, torch.int64, torch.bool, torch.complex64, torch.float64]
+    order = [getattr(torch, kind) for kind in kinds]
     found = []
     for record in op_db:
         name = f"{record.name}.{record.variant_test_name}" if record.variant_test_name else record.name
@@ -69,8 +73,8 @@ def operators(names: Sequence[str] = ()) -> list[Operator]:
             continue
         if "wrapper_set_seed" in getattr(getattr(record.op, "__code__", None), "co_names", ()):
             continue  # its results are random
-        kinds = record.supported_dtypes("cpu")
-        kind = next((k for k in order if k in kinds), None)
+        taken = record.supported_dtypes("cpu")
+        kind = next((k for k in order if k in taken), None)
         if kind is not None:
             found.append(Operator(name, record.op, record, kind))
     return found
@@ -170,7 +174,7 @@ def ask(package: Any, module: Any, tensors: list[Any], wanted: list[np.ndarray],
     return Answer("wrong" if wrong else RIGHT, said, wrong)
 
 
-def _serve(package_name: str, most: int, pipe: Any) -> None:
+def _serve(package_name: str, most: int, kinds: Sequence[str], pipe: Any) -> None:
     """Runs in a process of its own: takes operators from the pipe, and sends answers one by one."""
     import torch
 
@@ -180,7 +184,7 @@ def _serve(package_name: str, most: int, pipe: Any) -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     package = importlib.import_module(package_name)
-    every = {operator.name: operator for operator in operators()}
+    every = {operator.name: operator for operator in operators((), kinds)}
     while True:
         name = pipe.recv()
         try:
@@ -201,8 +205,8 @@ def _serve(package_name: str, most: int, pipe: Any) -> None:
 class Worker:
     """A process that asks one package. A crash or the time limit ends it, the next operator gets another."""
 
-    def __init__(self, package: str, most: int):
-        self.package, self.most = package, most
+    def __init__(self, package: str, most: int, kinds: Sequence[str]):
+        self.package, self.most, self.kinds = package, most, kinds
         self._process: Any = None
         self._pipe: Any = None
 
@@ -212,7 +216,7 @@ class Worker:
             context = multiprocessing.get_context("fork")
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(
-                target=_serve, args=(self.package, self.most, theirs), daemon=True
+                target=_serve, args=(self.package, self.most, self.kinds, theirs), daemon=True
             )
             self._process.start()
             theirs.close()
@@ -276,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("names", nargs="*", help="operators of op_db; all without")
     parser.add_argument("--samples", type=int, default=6)
+    parser.add_argument("--type", choices=KINDS, help="only operators that take this type")
     parser.add_argument("--packages", nargs="+", default=list(PACKAGES), choices=PACKAGES)
     parser.add_argument("--json", help="a file for all answers; one that exists is continued")
     given = parser.parse_args(arguments)
@@ -290,8 +295,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with open(given.json) as file:
             kept = json.load(file)
         found = {n: {p: [Answer(*a) for a in v] for p, v in by.items()} for n, by in kept.items()}
-    workers = {package: Worker(package, given.samples) for package in given.packages}
-    for operator in operators(given.names):
+    kinds = (given.type,) if given.type else KINDS
+    workers = {package: Worker(package, given.samples, kinds) for package in given.packages}
+    for operator in operators(given.names, kinds):
         by = found.setdefault(operator.name, {})
         for package in given.packages:
             if package not in by:

@@ -354,6 +354,24 @@ OPERATORS = {
         [rand(10, 6, 2)],
         [],
     ),
+    "whole_numbers": (
+        lambda x: (
+            F.hardtanh(x, -1.5, 2.5),
+            F.relu6(x),
+            F.avg_pool2d(x, 3, 2, 1),
+            F.avg_pool1d(x[0], 7),
+            F.avg_pool2d(x, 2, divisor_override=3),
+            torch.arange(0.7, 5, 1.5, dtype=torch.int64),
+        ),
+        [torch.arange(-32, 32).reshape(1, 1, 8, 8)],
+        [],
+    ),
+    "cuts": (
+        lambda x, at: (*torch.tensor_split(x, 3), *torch.tensor_split(x, at)),
+        [rand(7, 3), torch.tensor([1, 4])],
+        [[rand(2, 3), torch.tensor([1, -1])], [rand(9, 2), torch.tensor([3, 3])]],
+    ),
+    "ihfft2": (lambda x: torch.view_as_real(torch.fft.ihfft2(x)), [rand(5, 6)], []),
     "atan2": (lambda x, y: (torch.atan2(x, y), torch.hypot(x, y)), [rand(3, 4), rand(3, 4)], []),
 }
 

@@ -51,7 +51,7 @@ def imag(n: Call, x: Any) -> Output:
     return n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0))
 
 
-@aten("conj", "_conj", "conj_physical")
+@aten("conj", "_conj", "conj_physical", "_conj_physical")
 def conj(n: Call, x: Any) -> Any:
     return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
 

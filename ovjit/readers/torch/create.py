@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import DEFAULT_REAL, Call
 from ovjit.readers.torch.registry import aten
@@ -109,6 +110,8 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
         kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
         count = max(0, int(np.ceil((known[1] - known[0]) / known[2])))
         n.limited(count, "the length of a range")
+        if not whole and not ELEMENT_TYPES[kind].is_real:  # there are as many, but steps are of integers
+            known, whole = [int(v) for v in known], True
         made = known[0] + known[2] * np.arange(count, dtype=np.int64 if whole else np.float64)
         return n.const(made, kind)
     values = [n.tensor(v) for v in numbers]

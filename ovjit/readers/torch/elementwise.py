@@ -21,7 +21,7 @@ OF_REALS = {
     "cos": "Cos", "cosh": "Cosh", "erf": "Erf", "exp": "Exp", "log": "Log", "sigmoid": "Sigmoid",
     "sin": "Sin", "sinh": "Sinh", "sqrt": "Sqrt", "tan": "Tan", "tanh": "Tanh", "special_expit": "Sigmoid",
     "special_erf": "Erf", "arccos": "Acos", "arccosh": "Acosh", "arcsin": "Asin", "arcsinh": "Asinh",
-    "arctan": "Atan", "arctanh": "Atanh", "hardswish": "HSwish", "mish": "Mish", "relu6": "Relu6",
+    "arctan": "Atan", "arctanh": "Atanh", "hardswish": "HSwish", "mish": "Mish",
 }  # fmt: skip
 #: Functions that keep the type; of integers there is nothing to round.
 ROUNDING = {"ceil": "Ceiling", "floor": "Floor"}
@@ -46,7 +46,7 @@ ASKING = {
 
 
 def _of_reals(name: str, op: str) -> None:
-    aten(name)(lambda n, x: n("Clamp", n.real(x), min=0.0, max=6.0) if op == "Relu6" else n(op, n.real(x)))
+    aten(name)(lambda n, x: n(op, n.real(x)))
 
 
 def _rounding(name: str, op: str) -> None:

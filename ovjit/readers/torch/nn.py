@@ -338,7 +338,14 @@ def hardsigmoid(n: Call, x: Output) -> Output:
 
 @aten("hardtanh")
 def hardtanh(n: Call, x: Output, min_val: Any = -1, max_val: Any = 1) -> Output:
+    if not n.is_real(x):  # bounds are rounded towards 0, where those of clamp make real numbers of integers
+        min_val, max_val = int(min_val), int(max_val)
     return n.also("clamp", x, min_val, max_val)
+
+
+@aten("relu6")
+def relu6(n: Call, x: Output) -> Output:
+    return n.also("clamp", x, 0, 6)
 
 
 @aten("hardshrink", "softshrink")

@@ -51,6 +51,9 @@ def avg_pool(
     dims = int(n.op[len("aten::avg_pool")])
     kernel, pads = spread(kernel_size, dims), spread(padding, dims)
     step = spread(stride, dims) if stride else kernel
+    if not n.is_real(x):
+        return _whole(n, avg_pool(n, n.convert(x, "f64"), kernel_size, stride, padding, ceil_mode,
+                                  count_include_pad, divisor_override), n.dtype(x))  # fmt: skip
     own: dict[str, Any] = {"kernel": kernel, "strides": step}
     own |= {"rounding_type": "ceil_torch" if ceil_mode else "floor"}
 
@@ -73,6 +76,11 @@ def avg_pool(
         return n("Multiply", mean, n.like(mean, count / divisor_override))
 
     return _batched(n, x, dims, pooled)
+
+
+def _whole(n: Call, mean: Output, kind: str) -> Output:
+    """Means of integers rounded towards 0; those that are whole may have been computed a little smaller."""
+    return n.convert(n("Add", mean, n("Multiply", n("Sign", mean), n.like(mean, 1e-9))), kind)
 
 
 def _target(n: Call, x: Output, output_size: Any, dims: int) -> list[Any]:

@@ -268,17 +268,28 @@ def tensor_split(
     given = next((v for v in (indices, sections, tensor_indices_or_sections) if v is not None), None)
     if isinstance(given, Output):
         known = n.value(given)
-        if known is None:
-            raise UnsupportedError("the places of the cuts are not known when the model is read")
-        given = known.tolist()
+        given = _listed_places(n, given) if known is None else known.tolist()
     if isinstance(given, (list, tuple)):
         ends = [0, *given, LAST]
         return [n.cut(x, axis, a, b) for a, b in zip(ends, ends[1:], strict=False)]
     total, count = n.size(x, axis), n.known_int(given, "the number of parts")
     if isinstance(total, Number):
-        raise UnsupportedError("parts of an open dimension")
+        # part i begins at i * (total // count), and one further for each longer part before it
+        length, longer = n.compute("Divide", total, count), n.compute("FloorMod", total, count)
+        starts = [
+            n.compute("Add", n.compute("Multiply", length, i), n.compute("Minimum", longer, i))
+            for i in range(count)
+        ]
+        return [n.cut(x, axis, a, b) for a, b in zip(starts, [*starts[1:], LAST], strict=True)]
     lengths = [total // count + (i < total % count) for i in range(count)]
     return n.split(x, axis, lengths)
+
+
+def _listed_places(n: Call, places: Output) -> list[Any]:
+    """Places of cuts that are computed, as many as the graph takes parts of."""
+    if n.shape(places) is None or n.rank(places) != 1 or n.wanted.listed is None:
+        raise UnsupportedError("the places of the cuts are not known when the model is read")
+    return [Number(n("Gather", places, i, 0)) for i in range(n.wanted.listed - 1)]
 
 
 @aten("hsplit", "vsplit", "dsplit")
