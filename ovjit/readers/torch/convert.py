@@ -248,12 +248,22 @@ def _trace(ready: Prepared, kept: list[Any], noted: rolled.Found | None = None) 
     refused = mock.patch.multiple(
         vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
     )
-    with quietly(kept, ready.fused), torch.no_grad(), refused:
+    # layers of attention are not fused where tensors have functions of their own: a mode that follows is none
+    plain = mock.patch.object(torch.overrides, "has_torch_function", _of_other_classes)
+    with quietly(kept, ready.fused), torch.no_grad(), refused, plain:
         with rounding(), strides.followed(), rolled.found(noted):
             return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 
 _VMAP = UnsupportedError("torch.vmap is not traced")
+
+
+def _of_other_classes(values: Sequence[Any]) -> bool:
+    """Whether some are tensors of classes that have functions of their own."""
+    import torch
+
+    plain = torch.Tensor, torch.nn.Parameter
+    return any(hasattr(type(v), "__torch_function__") and type(v) not in plain for v in values)
 
 
 def _not_traced(*_: Any) -> Any:
