@@ -372,6 +372,7 @@ OPERATORS = {
         [[rand(2, 3), torch.tensor([1, -1])], [rand(9, 2), torch.tensor([3, 3])]],
     ),
     "ihfft2": (lambda x: torch.view_as_real(torch.fft.ihfft2(x)), [rand(5, 6)], []),
+    "truths": (lambda x: (torch.add(x, ~x, alpha=False), x.square()), [torch.tensor([True, False])], []),
     "atan2": (lambda x, y: (torch.atan2(x, y), torch.hypot(x, y)), [rand(3, 4), rand(3, 4)], []),
 }
 
@@ -739,6 +740,46 @@ def test_written_out_attention_is_one_node_where_openvino_makes_it_so(name: str)
     np.testing.assert_allclose(result[0], function(*given).numpy(), atol=1e-5)
 
 
+def written_out(x):
+    """Activations and normalizations as modules write them, and movements behind movements."""
+    erf, root = torch.erf(x / 2**0.5), (2 / np.pi) ** 0.5
+    centred = x - x.mean(-1, keepdim=True)
+    gelus = [x * 0.5 * (1 + erf), x * (0.5 * (1 + torch.erf(x * 0.70710678))), x * (1 + erf) * 0.5]
+    gelus += [0.5 * x * (1 + torch.tanh(root * (x + 0.044715 * x.pow(3))))]
+    gelus += [0.5 * x * (1 + torch.tanh(x * root * (1 + 0.044715 * x * x)))]
+    gates = [x * torch.sigmoid(x), x * torch.sigmoid(1.702 * x), x * torch.tanh(F.softplus(x))]
+    gates += [x * (F.relu6(x + 3) * (1 / 6)), F.relu6(x + 3) / 6, torch.log(1 + torch.exp(x))]
+    norms = [centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5) * EIGHT]
+    moved = [x.transpose(0, 1).permute(0, 2, 1), x.transpose(0, 1).transpose(0, 1) + 1]
+    moved += [x.reshape(10, 8).reshape(2, 5, 8) + x, x.clamp(min=0).clamp(max=1)]
+    return *gelus, *gates, *norms, *moved, x.long().clamp(0, 3), ~(x > 0)
+
+
+def test_what_modules_write_out_is_one_node_where_openvino_makes_it_so() -> None:
+    import openvino
+
+    x = rand(2, 5, 8) * 3
+    model = compare(of(written_out), x, tolerance=1e-4)
+    theirs = openvino.convert_model(of(written_out), example_input=x)
+    ours, wanted = (
+        collections.Counter(node.get_type_name() for node in m.get_ops()) for m in (model, theirs)
+    )
+    del ours["Constant"], wanted["Constant"]
+    assert ours == wanted
+
+
+def test_what_looks_like_an_activation_stays() -> None:
+    """Other numbers, another tensor behind the gate, and results that are broadcast."""
+
+    def function(x, y):
+        gates = [x * 0.5 * (1 + torch.erf(x / 1.5)), x * torch.sigmoid(y), x * (F.relu6(x + 2) / 6)]
+        return *gates, x * torch.sigmoid(torch.tensor([[[[1.5]]]]) * x), x.clamp(min=2).clamp(max=1)
+
+    model = compare(of(function), rand(2, 3), rand(2, 3), tolerance=1e-4)
+    kinds = {node.get_type_name() for node in model.get_ops()}
+    assert not kinds & {"Gelu", "Swish", "HSwish", "HSigmoid"}
+
+
 def test_transposes_are_flags_of_products() -> None:
     def function(a, b):
         return a.transpose(-1, -2) @ b.transpose(1, 2)
@@ -1041,12 +1082,14 @@ def test_the_front_end_by_its_name():
 
 @pytest.mark.parametrize("masked", ["nothing", "keys", "pairs"])
 def test_attention_is_read_as_pytorch_fuses_it(masked) -> None:
-    """Three products of the parts of one matrix, and one ScaledDotProductAttention, as by OpenVINO."""
+    """Three products of the parts of one matrix, and one ScaledDotProductAttention, as by OpenVINO. Sizes
+    that the module asks for are followed by a mode."""
     layer = torch.nn.MultiheadAttention(16, 4, batch_first=True)
     torch.nn.init.normal_(layer.in_proj_bias)
     layer.requires_grad_(False)
 
     def function(x, *mask):
+        torch._assert(x.shape[-1] == 16, "another size")
         named = {"key_padding_mask" if masked == "keys" else "attn_mask": mask[0]} if mask else {}
         return layer(x, x, x, need_weights=False, **named)[0]
 

@@ -6,7 +6,7 @@ Patterns read `Seen` values and nodes in the place of a Graph's. A rule changes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Input, Node, Output
 from ovjit.api.model.node_ports import target_inputs
 from ovjit.graph.graph import Typed
-from ovjit.graph.op import TensorType
+from ovjit.graph.op import TensorType, find_op
 from ovjit.rewrite.rules import Rule
 
 
@@ -79,6 +79,16 @@ class SeenNode:
     @property
     def output(self) -> Seen:
         return Seen(Output._of(self.of, 0))
+
+
+def made_node(operation: str, inputs: Sequence[Output], name: str, **attributes: Any) -> Output:
+    """The first output of a new node, of the newest version of the operation."""
+    record = find_op(operation, None)
+    return Output._of(Node._new(record, list(inputs), record.check_attributes(attributes), name), 0)
+
+
+def made_constant(array: np.ndarray, kind: str, name: str) -> Output:
+    return Output._of(Constant._of(array, kind, None, name), 0)
 
 
 class Users:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
+from ovjit.api.model.node import Output
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import find_op
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.readers.torch.transposes import before_turning
@@ -63,10 +61,8 @@ def write_attention(
     mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fitted(mask, f"{name}/mask")
     factor = scale or key.scale
     scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
-    record = find_op("ScaledDotProductAttention", None)
     inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
-    made = Node._new(record, inputs, record.check_attributes({"causal": False}), name)
-    node.output.port.replace(Output._of(made, 0))
+    node.output.port.replace(made_node("ScaledDotProductAttention", inputs, name, causal=False))
     return True
 
 
@@ -114,8 +110,8 @@ def _turned_back(key: _Key, name: str) -> Output:
     if (before := before_turning(key.k)) is not None:
         return before.port
     rank = len(key.k.shape or ())
-    order = _constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")
-    return _node("Transpose", [key.k.port, order], f"{name}/Transpose")
+    order = made_constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")
+    return made_node("Transpose", [key.k.port, order], f"{name}/Transpose")
 
 
 def _fitted(mask: Seen, name: str) -> Output:
@@ -128,29 +124,20 @@ def _fitted(mask: Seen, name: str) -> Output:
         return mask.port
     if mask.constant is not None:
         kept = mask.constant.reshape((1,) * missing + mask.constant.shape[ones:])
-        return _constant(kept, mask.dtype, name)
-    axes = _constant(np.arange(max(ones, missing)), "i64", f"{name}/Constant")
-    return _node("Squeeze" if ones else "Unsqueeze", [mask.port, axes], name)
+        return made_constant(kept, mask.dtype, name)
+    axes = made_constant(np.arange(max(ones, missing)), "i64", f"{name}/Constant")
+    return made_node("Squeeze" if ones else "Unsqueeze", [mask.port, axes], name)
 
 
 def _scalar(factor: Seen, name: str) -> Output:
     """A factor of one element with one dimension or none."""
     if factor.constant is not None:
-        return _constant(factor.constant.reshape(()), factor.dtype, name)
+        return made_constant(factor.constant.reshape(()), factor.dtype, name)
     if len(factor.shape or ()) < 2:
         return factor.port
-    return _node("Reshape", [factor.port, _constant(np.array([1]), "i64", f"{name}/Constant")], name)
+    one = made_constant(np.array([1]), "i64", f"{name}/Constant")
+    return made_node("Reshape", [factor.port, one], name, special_zero=False)
 
 
 def _number(number: float, kind: str, name: str) -> Output:
-    return _constant(np.array(number, numpy_dtype(kind)), kind, name)
-
-
-def _constant(array: np.ndarray, kind: str, name: str) -> Output:
-    return Output._of(Constant._of(array, kind, None, name), 0)
-
-
-def _node(operation: str, inputs: list[Output], name: str) -> Output:
-    record = find_op(operation, None)
-    attributes = {"special_zero": False} if operation == "Reshape" else {}
-    return Output._of(Node._new(record, inputs, record.check_attributes(attributes), name), 0)
+    return made_constant(np.array(number, numpy_dtype(kind)), kind, name)

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
-from ovjit.graph.op import find_op
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rule
 
@@ -51,7 +49,7 @@ def fold_batch_norm(
     if conv is None or weights is None:
         assert x is not None
         factor = _numbers(scale, len(shape), f"{name}/scale")
-        scaled = _made("Multiply", x.port, factor, f"{name}/Multiply")
+        scaled = made_node("Multiply", [x.port, factor], f"{name}/Multiply")
     else:
         if bias is not None:
             term = np.asarray(bias.constant, np.float64).reshape(-1)
@@ -62,20 +60,15 @@ def fold_batch_norm(
         wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
         folded = (array * scale.reshape(wide)).astype(np.float32)
         old = conv.node.of
-        other = Output._of(Constant._of(folded, "f32", None, weights.port._node.get_friendly_name()), 0)
+        other = made_constant(folded, "f32", weights.port._node.get_friendly_name())
         inputs = [old._inputs[0], other, *old._inputs[2:]]
         scaled = Output._of(Node._new(old._op, inputs, old._attrs, old.get_friendly_name()), 0)
-    made = _made("Add", scaled, _numbers(shift, len(shape), f"{name}/shift"), name)
+    made = made_node("Add", [scaled, _numbers(shift, len(shape), f"{name}/shift")], name)
     node.output.port.replace(made)
     return True
-
-
-def _made(op: str, a: Output, b: Output, name: str) -> Output:
-    record = find_op(op, None)
-    return Output._of(Node._new(record, [a, b], record.check_attributes({}), name), 0)
 
 
 def _numbers(values: np.ndarray, rank: int, name: str) -> Output:
     """A number for each channel, the dimension 1."""
     array = values.astype(np.float32).reshape(1, -1, *[1] * (rank - 2))
-    return Output._of(Constant._of(array, "f32", None, name), 0)
+    return made_constant(array, "f32", name)

@@ -295,7 +295,14 @@ class Call(Builder):
         if not isinstance(value, (Number, Output)):
             return self.const([int(value)], "i64")
         value = self.convert(value.value if isinstance(value, Number) else value, "i64")
-        return value if self.shape(value) == (1,) else self.reshape(value, [1])
+        shape = self.shape(value)
+        return (
+            value
+            if shape == (1,)
+            else self.unsqueeze(value, [0])
+            if shape == ()
+            else self.reshape(value, [1])
+        )
 
     def index(self, value: Any) -> Output:
         """A number as an i64 tensor without dimensions."""

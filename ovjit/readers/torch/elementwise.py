@@ -90,7 +90,7 @@ def scaled(n: Call, other: Any, alpha: Any) -> Any:
     if not isinstance(other, (Output, Number)):
         return other * alpha
     kind = n.dtype(n.tensor(other))
-    return n("Multiply", n.tensor(other), n.tensor(alpha, kind))
+    return mul(n, n.tensor(other), n.tensor(alpha, kind))
 
 
 @aten("add")
@@ -210,13 +210,18 @@ def fmax(n: Call, x: Any, other: Any) -> Output:
     return n("Select", n("IsNaN", a), b, n("Select", n("IsNaN", b), a, out))
 
 
+#: Types of Clamp.
+_CLAMPED = ("f32", "f16", "bf16", "i64", "i32")
+
+
 @aten("clamp", "clip")
 def clamp(n: Call, x: Any, min: Any = None, max: Any = None) -> Output:
     bounds = [v for v in (min, max) if v is not None]
     kind = n.common([x, *bounds])
     out = n.tensor(x, kind)
     plain = all(isinstance(v, (int, float)) and math.isfinite(v) for v in bounds)
-    if plain and len(bounds) == 2 and bounds[0] <= bounds[1] and kind in ("f32", "f16", "bf16"):
+    plain = plain and all(abs(v) <= 2**53 for v in bounds)  # the bounds of Clamp are of f64
+    if plain and len(bounds) == 2 and bounds[0] <= bounds[1] and kind in _CLAMPED:
         return n("Clamp", out, min=float(bounds[0]), max=float(bounds[1]))
     if min is not None:
         out = n("Maximum", out, n.tensor(min, kind))
@@ -271,7 +276,7 @@ def rsqrt(n: Call, x: Any) -> Output:
 
 @aten("square")
 def square(n: Call, x: Output) -> Output:
-    return n("Multiply", x, x)
+    return n.also("pow", x, 2)
 
 
 @aten("sign", "sgn")
@@ -299,7 +304,7 @@ def logical_not(n: Call, x: Output) -> Output:
 
 @aten("bitwise_not")
 def bitwise_not(n: Call, x: Output) -> Output:
-    return n("LogicalNot" if n.dtype(x) == "boolean" else "BitwiseNot", x)
+    return n("BitwiseNot", x)
 
 
 @aten("isclose")

@@ -13,12 +13,13 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.graph.symbolic import named, unmarked
+from ovjit.readers.torch.activation_fusion import fuse_activations
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
 from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.transposes import absorb_transposes
+from ovjit.readers.torch.transposes import absorb_movements
 from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
 
 
@@ -167,8 +168,9 @@ class TorchReader(TorchDraft):
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
         fold(made, keep_compressed=True)
-        absorb_transposes(made)
+        absorb_movements(made)
         fold_batch_norms(made)
+        fuse_activations(made)
         fuse_attention(made)
         _forget_unread(made)
         _shapes_of_inputs(made)

@@ -1,14 +1,17 @@
-"""Transposes of the last two dimensions as flags of products: OpenVINO's `convert_model` does so, too."""
+"""Transposes of the last two dimensions as flags of products, and movements behind movements as one:
+OpenVINO's `convert_model` does so, too."""
 
 from __future__ import annotations
 
+from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 
 _TURNED = op.Transpose(value("x"), constant("order"))
+_RESHAPED = op.Reshape(value("x"), ...).once
 
 
 def before_turning(turned: Seen) -> Seen | None:
@@ -21,10 +24,41 @@ def before_turning(turned: Seen) -> Seen | None:
     return found["x"] if rank > 1 and order == [*range(rank - 2), rank - 1, rank - 2] else None
 
 
-def absorb_transposes(model: Model) -> None:
-    """Apply `absorb_transpose` wherever it fits."""
-    for _ in applied([absorb_transpose], model, Users(model)):
-        pass
+def absorb_movements(model: Model) -> None:
+    """Apply the rules wherever they fit."""
+    for rules in ([merge_transposes, merge_reshapes], [absorb_transpose]):
+        for _ in applied(rules, model, Users(model)):
+            pass
+
+
+@rule(op.Transpose(_TURNED, constant("second")))
+def merge_transposes(node: SeenNode, x: Seen, order: Seen, second: Seen) -> bool | None:
+    """Transpose(Transpose(x, order), second) -> Transpose(x, order[second]), or x if that is its own order"""
+    first, then = order.constant, second.constant
+    if first is None or then is None or first.size != then.size or not first.size:
+        return None
+    whole = first.reshape(-1)[then.reshape(-1)]
+    if whole.tolist() == list(range(whole.size)):
+        if any(isinstance(target.get_node(), Result) for target in node.of.output(0).get_target_inputs()):
+            return None  # results keep a node of their own
+        made = x.port
+    else:
+        name = node.of.get_friendly_name()
+        made = made_node("Transpose", [x.port, made_constant(whole, "i64", f"{name}/Constant")], name)
+    node.output.port.replace(made)
+    return True
+
+
+@rule(op.Reshape(_RESHAPED, constant("pattern")))
+def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
+    """Reshape(Reshape(x), pattern) -> Reshape(x, pattern), where no dimension is copied"""
+    sizes = pattern.constant
+    if sizes is None or (sizes == 0).any():
+        return None
+    name = node.of.get_friendly_name()
+    made = made_node("Reshape", [x.port, pattern.port], name, special_zero=node.attrs["special_zero"])
+    node.output.port.replace(made)
+    return True
 
 
 @rule(op.MatMul(_TURNED, ...) | op.MatMul(value("a"), _TURNED))

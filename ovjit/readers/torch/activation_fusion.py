@@ -1,0 +1,124 @@
+"""Activations and normalizations that modules write out, as one operation each: OpenVINO's `convert_model`
+does so, too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.shapes import normalize_axes
+from ovjit.rewrite.pattern import Pattern, anything, constant, number, number_of, op, value
+from ovjit.rewrite.rules import Rule, rule
+
+#: How far a number of a formula may be from what modules write for it.
+CLOSE = 1e-4
+
+
+def _about(wanted: float) -> Pattern:
+    return constant("").where(lambda seen: _is_about(seen, wanted))
+
+
+def _is_about(seen: Seen, wanted: float) -> bool:
+    found = number_of(seen)
+    return found is not None and math.isclose(found, wanted, rel_tol=CLOSE)
+
+
+X = value("x")
+
+
+def _gated(gate: Pattern) -> Pattern:
+    """x / 2 * (1 + gate), in any order of the factors."""
+    more = gate + 1.0
+    return (X * 0.5) * more | X * (more * 0.5) | (X * more) * 0.5
+
+
+_BY_ERF = _gated(op.Erf(X / _about(math.sqrt(2)) | X * _about(math.sqrt(0.5))))
+_ROOT, _CUBED = _about(math.sqrt(2 / math.pi)), _about(0.044715)
+_BY_TANH = _gated(op.Tanh((X + X**3.0 * _CUBED) * _ROOT | (X * _ROOT) * ((X * _CUBED) * X + 1.0)))
+_WITHIN_6 = op.Clamp(X + 3.0, min=0.0, max=6.0)
+_SIXTH = _about(1 / 6)
+
+
+def _as(before: Pattern, operation: str, **attributes: Any) -> Rule:
+    """The rule that makes one operation of x, where it has the shape of the expression."""
+
+    @rule(before)
+    def fused(node: SeenNode, x: Seen) -> bool | None:
+        return _put(node, operation, [x.port], x, **attributes)
+
+    return fused
+
+
+def _put(node: SeenNode, operation: str, inputs: list[Output], x: Seen, **attributes: Any) -> bool | None:
+    if x.shape is None or node.output.shape != x.shape or node.output.dtype != x.dtype:
+        return None
+    node.output.port.replace(made_node(operation, inputs, node.of.get_friendly_name(), **attributes))
+    return True
+
+
+@rule(X * op.Sigmoid(X * number("beta")))
+def _swish_of(node: SeenNode, x: Seen, beta: float) -> bool | None:
+    """x * sigmoid(x * beta) -> Swish(x, beta)"""
+    name = f"{node.of.get_friendly_name()}/beta"
+    return _put(
+        node, "Swish", [x.port, made_constant(np.array(beta, numpy_dtype(x.dtype)), x.dtype, name)], x
+    )
+
+
+@rule(
+    op.Minimum(op.Maximum(X, number("low")), number("high"))
+    | op.Maximum(op.Minimum(X, number("high")), number("low"))
+)
+def _clamped(node: SeenNode, x: Seen, low: float, high: float) -> bool | None:
+    """min(max(x, low), high) -> Clamp(x), and so in the other order"""
+    return _put(node, "Clamp", [x.port], x, min=low, max=high) if low <= high else None
+
+
+def _axes_of(mean: Seen) -> tuple[int, ...] | None:
+    data, axes = mean.node.inputs
+    if data.shape is None or axes.constant is None:
+        return None
+    return normalize_axes((int(a) for a in axes.constant.reshape(-1)), len(data.shape))
+
+
+def _mean(of: Pattern) -> Pattern:
+    return op.ReduceMean(of, anything, keep_dims=True).let(axes=_axes_of)
+
+
+_CENTRED = X - _mean(X)
+_TOTAL = _mean(_CENTRED**2.0 | _CENTRED * _CENTRED) + number("eps")
+
+
+@rule(_CENTRED / (op.Sqrt(_TOTAL) | _TOTAL**0.5) | _CENTRED * _TOTAL**-0.5)
+def _normalized(node: SeenNode, x: Seen, axes: tuple[int, ...], eps: float) -> bool | None:
+    """(x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)"""
+    if eps <= 0:
+        return None
+    port = made_constant(np.array(axes, np.int64), "i64", f"{node.of.get_friendly_name()}/axes")
+    return _put(node, "MVN", [x.port, port], x, normalize_variance=True, eps=eps, eps_mode="INSIDE_SQRT")
+
+
+_RULES = [
+    _as(_BY_ERF, "Gelu", approximation_mode="ERF"),
+    _as(_BY_TANH, "Gelu", approximation_mode="TANH"),
+    _as(_WITHIN_6 / 6.0 | _WITHIN_6 * _SIXTH, "HSigmoid"),
+    _as(X * op.HSigmoid(X) | (X * _WITHIN_6) / 6.0 | (X * _WITHIN_6) * _SIXTH, "HSwish"),
+    _as(X * op.Tanh(op.SoftPlus(X)), "Mish"),
+    _as(op.Log(op.Exp(X) + 1.0), "SoftPlus"),
+    _as(X * op.Sigmoid(X), "Swish"),
+    _swish_of,
+    _clamped,
+    _normalized,
+]
+
+
+def fuse_activations(model: Model) -> None:
+    """Apply the rules wherever they fit."""
+    for _ in applied(_RULES, model, Users(model)):
+        pass
