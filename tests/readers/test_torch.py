@@ -751,7 +751,7 @@ def written_out(x):
     gates += [x * (F.relu6(x + 3) * (1 / 6)), F.relu6(x + 3) / 6, torch.log(1 + torch.exp(x))]
     norms = [centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5) * EIGHT]
     moved = [x.transpose(0, 1).permute(0, 2, 1), x.transpose(0, 1).transpose(0, 1) + 1]
-    moved += [x.reshape(10, 8).reshape(2, 5, 8) + x, x.clamp(min=0).clamp(max=1)]
+    moved += [x.reshape(10, 8).reshape(2, 5, 8) + x, x.clamp(min=0).clamp(max=1), F.normalize(x, dim=-1)]
     return *gelus, *gates, *norms, *moved, x.long().clamp(0, 3), ~(x > 0)
 
 

@@ -26,7 +26,7 @@ def before_turning(turned: Seen) -> Seen | None:
 
 def absorb_movements(model: Model) -> None:
     """Apply the rules wherever they fit."""
-    for rules in ([merge_transposes, merge_reshapes], [absorb_transpose]):
+    for rules in ([merge_transposes, merge_reshapes, absorb_broadcast], [absorb_transpose]):
         for _ in applied(rules, model, Users(model)):
             pass
 
@@ -58,6 +58,20 @@ def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
     name = node.of.get_friendly_name()
     made = made_node("Reshape", [x.port, pattern.port], name, special_zero=node.attrs["special_zero"])
     node.output.port.replace(made)
+    return True
+
+
+_ELEMENTWISE = op["Add Subtract Multiply Divide"]
+_AS_OTHER = op.Broadcast(value("y"), op.ShapeOf(value("x"))).named("wide")
+
+
+@rule(_ELEMENTWISE(value("x"), _AS_OTHER) | _ELEMENTWISE(_AS_OTHER, value("x")))
+def absorb_broadcast(node: SeenNode, x: Seen, y: Seen, wide: Seen) -> bool | None:
+    """Add(x, Broadcast(y, shape of x)) -> Add(x, y)"""
+    inputs = [y.port if port == wide.port else port for port in node.of._inputs]
+    if x.shape is None or y.shape is None or x.port == y.port:
+        return None
+    node.output.port.replace(made_node(node.op.name, inputs, node.of.get_friendly_name()))
     return True
 
 
