@@ -186,6 +186,11 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
         "p.input().preprocess().pad([0, 0, -2, 2], [0, 0, -1, -1], 3, v.PaddingMode.CONSTANT)",
         (1, 3, 8, 8),
     ),
+    "pads of bytes": (
+        "p.input().tensor().set_shape([1, 3, 8, 7]).set_element_type(t.u8);"
+        "p.input().preprocess().pad([0, 0, 0, 0], [0, 0, 0, 1], 3, v.PaddingMode.CONSTANT)",
+        (1, 3, 8, 8),
+    ),
     "names of planes": (
         "p.input().tensor().set_color_format(v.ColorFormat.NV12_TWO_PLANES, ['y'])",
         (1, 8, 8, 3),

@@ -131,16 +131,22 @@ def arithmetic(name: str, values: Sequence[float]) -> Step:
             nodes,
             f"Can't apply {name} preprocessing for multi-plane input. {_TO_RGB} 'convert_color'",
         )
-        dtype = node._tensor._type.dtype
-        if not (dtype in dtypes.ELEMENT_TYPES and dtypes.ELEMENT_TYPES[dtype].is_real):
-            raise ModelError(
-                f"{name.capitalize()} preprocessing can be applied to 'float' inputs. Consider using of "
-                f"'convert_element_type' before scaling. Current type is: {dtype}"
-            )
+        dtype = _real_type(node, name.capitalize(), "scaling")
         array = _channelwise(values, node, context.layout)
         return [mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))]
 
     return Step(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", apply)
+
+
+def _real_type(node: Output, what: str, doing: str) -> str:
+    """The node's element type. ModelError if it is no floating-point type."""
+    dtype = node._tensor._type.dtype
+    if not (dtype in dtypes.ELEMENT_TYPES and dtypes.ELEMENT_TYPES[dtype].is_real):
+        raise ModelError(
+            f"{what} preprocessing can be applied to 'float' inputs. Consider using of "
+            f"'convert_element_type' before {doing}. Current type is: {dtype}"
+        )
+    return dtype
 
 
 def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.ndarray:
@@ -216,10 +222,11 @@ def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
 
 
 def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode: PaddingMode) -> Step:
-    """So many elements before and behind every axis."""
+    """So many elements before and behind every axis of floating-point numbers."""
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         node = one(nodes, f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+        dtype = _real_type(node, "Pad", "padding")
         if len(values) != 1:
             raise ModelError(f"one value fills the padding, not {len(values)}")
         for axis, (length, before, after) in enumerate(zip(dims_of(node), begin, end, strict=False)):
@@ -228,7 +235,7 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
                     f"pad of {before} and {after} takes more than the {length} of axis {axis}: what is left "
                     "is not aligned with original parameter's shape"
                 )
-        value = constant(values[0], node._tensor._type.dtype)
+        value = constant(values[0], dtype)
         how = mode.name.lower()
         opset = 12 if min(*begin, *end, 0) < 0 else 1  # the version whose pads may be negative
         return [make("Pad", node, constant(begin), constant(end), value, opset=opset, pad_mode=how)]
