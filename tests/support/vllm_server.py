@@ -95,7 +95,8 @@ def greedy(folder: Path, extra: dict[str, Any]) -> None:
 
 
 def offline(folder: Path) -> None:
-    """A choice and a JSON schema; seeds of sampling; log probabilities; prompt look-up."""
+    """A choice and a JSON schema; seeds of sampling, of a prompt in chunks, too; log probabilities; prompt
+    look-up."""
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -106,7 +107,8 @@ def offline(folder: Path) -> None:
     asked = [SamplingParams(temperature=0.8, seed=1, max_tokens=40, structured_outputs=s) for s in structured]
     texts = [out.outputs[0].text for out in llm.generate(["a", "b"], asked)]
     random = SamplingParams(temperature=1.0, seed=7, max_tokens=12, ignore_eos=True)
-    pairs = [[list(o.outputs[0].token_ids) for o in llm.generate(["abc"], random)] for _ in range(2)]
+    asked = ["abc", "abc" * 30]  # the second is read in two chunks, and then found in the cache
+    pairs = [[list(o.outputs[0].token_ids) for o in llm.generate(asked, random)] for _ in range(2)]
     told = llm.generate(["hello"], SamplingParams(temperature=0, max_tokens=2, logprobs=1, prompt_logprobs=1))
     chances = [max(v.logprob for v in step.values()) for step in told[0].outputs[0].logprobs]
     plain = _repetitive(llm)

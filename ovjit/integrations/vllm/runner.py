@@ -88,6 +88,17 @@ class OvjitModelRunner(CPUModelRunner):
         self.model = OvjitModel(vllm_config=self.vllm_config)
         self._setup_eagle3_aux_hidden_state_outputs()
 
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Sample. A row of a prompt that goes on gets a token that is dropped, and draws nothing from the
+        generator of its request: vLLM would turn that back afterwards, which no generator of a CPU can."""
+        generators = self.input_batch.generators
+        dropped = self.discard_request_mask.np[: self.input_batch.num_reqs].nonzero()[0].tolist()
+        kept = {row: generators.pop(row) for row in dropped if row in generators}
+        try:
+            return super().sample_tokens(grammar_output)
+        finally:
+            generators.update(kept)
+
     def initialize_kv_cache_tensors(
         self, kv_cache_config: Any, kernel_block_sizes: list[int], kv_cache_allocation_context: Any = None
     ) -> dict[str, torch.Tensor]:
