@@ -28,11 +28,13 @@ _DIGITS, _SHORT = r"\p{N}", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 
 class _Cut(NamedTuple):
     """What a file's `tokenizer.ggml.pre` means. `whole`: a word that is a token itself is not merged of
-    others; `begins`: texts begin with a token of their own where the file does not say it."""
+    others; `begins`: texts begin with a token of their own where the file does not say it; `composed`:
+    letters and their accents become one character."""
 
     words: str | None = None
     whole: bool = False
     begins: bool = False
+    composed: bool = False
 
 
 _LLAMA3 = _Cut(_WORDS % "{1,3}", True, True)
@@ -41,7 +43,8 @@ _PRE: Mapping[str, _Cut] = {
     **dict.fromkeys(("a.x-4.0", "exaone4", "gigachat", "mellum"), _Cut()),
     **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "midm-2.0"), _LLAMA3),
     **dict.fromkeys(("dbrx", "smaug-bpe"), _Cut(_LLAMA3.words)),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "kormo"), _Cut(_WORDS % "")),
+    **dict.fromkeys(("deepseek-r1-qwen", "stablelm2", "megrez", "kormo"), _Cut(_WORDS % "")),
+    "qwen2": _Cut(_WORDS % "", composed=True),
     **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _Cut(_DIGITS)),
     **dict.fromkeys(("gpt-4o", "llama4"), _Cut(_CASED % (_SHORT, _SHORT, "{1,3}"))),
     "tekken": _Cut(_CASED % ("", "", ""), True, True),
@@ -287,6 +290,8 @@ def _byte_pairs(info: Any, tokens: list[str], types: list[int]) -> Any:
             vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=_PRE[pre].whole
         )
     )
+    if _PRE[pre].composed:
+        inner.normalizer = tokenizers.normalizers.NFC()
     cut, parts = _PRE[pre].words, tokenizers.pre_tokenizers
     if cut is None:
         inner.pre_tokenizer = parts.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -310,8 +315,8 @@ def _sentence_pieces(info: Any, tokens: list[str], types: list[int]) -> Any:
     vocabulary = {t: i for i, t in enumerate(tokens)}
     merges = []
     for i, (whole, score) in enumerate(zip(tokens, scores, strict=True)):
-        if types and types[i] in (_UNKNOWN, _CONTROL, _OWN, _BYTE):
-            continue
+        if types and types[i] in (_UNKNOWN, _CONTROL, _BYTE):
+            continue  # merged are those of its own, too: Gemma has one for each number of blanks
         parts = [(whole[:n], whole[n:]) for n in range(1, len(whole))]
         known = [(a, b) for a, b in parts if a in vocabulary and b in vocabulary]
         known.sort(key=lambda pair: (vocabulary[pair[0]], vocabulary[pair[1]]))

@@ -132,6 +132,7 @@ def test_words_are_cut_as_the_model_has_them(tmp_path: Path, pre: str) -> None:
     short = ["ĠI'm"] if pre == "gpt-4o" else ["ĠI", "'m"]
     assert cut == [*words, "Ġ", *digits, *short, "ĊĊ", "Ġx"]
     assert made.encode("a")[:-1] == ([0] if pre in ("llama-bpe", "tekken") else [])
+    assert (made.encode("e\u0301") == made.encode("\u00e9")) == (pre == "qwen2")
 
 
 def test_tokens_that_end_an_answer() -> None:
@@ -144,22 +145,23 @@ def test_tokens_that_end_an_answer() -> None:
 
 
 def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
-    """Merged by score, bytes for what no piece has, a blank in front."""
+    """Merged by score, of the file's own tokens (Gemma's blanks), too; bytes for what no piece has, a blank
+    in front."""
     words = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
     types = [2, 3, 3, *[6] * 256]
-    pieces = ["▁", "a", "b", "c", "ab", "bc", "abc", "▁a", "▁abc", "▁ab", "ca"]
-    scores = [0.0] * 259 + [-10.0, -11.0, -12.0, -13.0, -1.0, -2.0, -5.0, -3.0, -6.0, -4.0, -0.5]
+    pieces = ["▁", "a", "b", "c", "ab", "bc", "abc", "▁a", "▁abc", "▁ab", "ca", "▁▁"]
+    scores = [0.0] * 259 + [-10.0, -11.0, -12.0, -13.0, -1.0, -2.0, -5.0, -3.0, -6.0, -4.0, -0.5, 0.0]
 
     def tables(w: Any) -> None:
         w.add_tokenizer_model("llama")
         w.add_token_list(words + pieces)
         w.add_token_scores(scores)
-        w.add_token_types(types + [1] * len(pieces))
+        w.add_token_types(types + [4 if piece == "▁▁" else 1 for piece in pieces])
         w.add_bos_token_id(1)
         w.add_eos_token_id(2)
         w.add_unk_token_id(0)
 
-    made = Tokenizer.of(file_with(tmp_path / "a.gguf", tables, 270))
+    made = Tokenizer.of(file_with(tmp_path / "a.gguf", tables, 271))
     number = {word: i for i, word in enumerate(words + pieces)}
 
     def by_score(text: str) -> list[int]:
