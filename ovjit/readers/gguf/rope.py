@@ -67,7 +67,7 @@ class Turns:
 
         if w.has("rope_factors_long.weight"):
             original = w.settings.whole("rope.scaling.original_context_length")
-            last = w("ReduceMax", self.places, [0, 1], keep_dims=False)
+            last = w("ReduceMax", w.convert(self.places, "i64"), [0, 1], keep_dims=False)
             beyond = w("GreaterEqual", last, original)
             far, near = (shaped(f"rope_factors_{name}.weight") for name in ("long", "short"))
             return w("Select", beyond, far, near)
