@@ -132,6 +132,8 @@ def write(
         w.add_expert_count(s.experts)
         w.add_expert_used_count(s.chosen)
         w.add_expert_feed_forward_length(s.inner)
+    if "normed" in s.extra:
+        w.add_expert_weights_norm(s.extra["normed"])
     if s.window:
         w.add_sliding_window(s.window)
     if s.arch == "gemma2":
@@ -250,7 +252,7 @@ class Reference:
         for r, row in enumerate(x):
             best = np.argsort(-chances[r])[: self.s.chosen]
             weights = chances[r, best]
-            if self.s.arch != "qwen2moe":
+            if self.s.extra.get("normed", self.s.arch != "qwen2moe"):
                 weights = weights / weights.sum()
             for e, weight in zip(best, weights, strict=True):
                 gate, up, down = (self.w[f"{b}ffn_{n}_exps.weight"][e] for n in ("gate", "up", "down"))

@@ -42,8 +42,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Model:
         kind = settings.kind
         if found.act != kind.act:
             raise UnsupportedError(f"the activation of {config['model_type']} is not {kind.act}")
-        normed = kind.normed_experts if found.normed_experts is None else found.normed_experts
-        settings.kind = kind._replace(paired=False, normed_experts=normed)
+        settings.kind = kind._replace(paired=False)
         tied = bool(config.get("tie_word_embeddings", settings.arch in ("gpt2", "gemma2", "gemma3")))
         tensors = renamed(read_tensors(folder), settings.arch, tied)
         extra = {name: Stored("F32", table.shape, table) for name, table in found.tensors.items()}

@@ -30,12 +30,11 @@ LARGEST, WIDEST, MOST_HEADS, MOST_LAYERS = 1e30, 1 << 24, 1 << 16, 10_000
 
 
 class Told(NamedTuple):
-    """`metadata` by GGUF's names; `tensors` that are computed from the configuration; whether weights of
-    the chosen experts sum to 1; the name of the activation."""
+    """`metadata` by GGUF's names; `tensors` that are computed from the configuration; the name of the
+    activation."""
 
     metadata: dict[str, Any]
     tensors: dict[str, np.ndarray]
-    normed_experts: bool | None
     act: str
 
 
@@ -111,8 +110,7 @@ def told(entries: dict[str, Any]) -> Told:
     act = c.any_of("hidden_act", "hidden_activation", "activation_function", default="silu")
     if act not in ACTIVATIONS:
         raise UnsupportedError(f"the activation {act!r}; {', '.join(ACTIVATIONS)} are read")
-    normed = c.flag("norm_topk_prob") if "moe" in kind else None
-    return Told({"general.architecture": arch, **all_made}, tensors, normed, ACTIVATIONS[act])
+    return Told({"general.architecture": arch, **all_made}, tensors, ACTIVATIONS[act])
 
 
 def _refuse(entries: dict[str, Any], **options: Any) -> None:
@@ -127,7 +125,8 @@ def _experts(c: Config, kind: str) -> dict[str, Any]:
     if c.entries.get("mlp_only_layers") or c.real("decoder_sparse_step", default=1) != 1:
         raise UnsupportedError("config.json: layers without experts among those with experts are not read")
     count = c.real("num_local_experts", "num_experts")
-    return {"expert_count": count, "expert_used_count": c.real("num_experts_per_tok")}
+    normed = {"expert_weights_norm": c.flag("norm_topk_prob")} if "moe" in kind else {}
+    return {"expert_count": count, "expert_used_count": c.real("num_experts_per_tok"), **normed}
 
 
 def _windows(c: Config, kind: str, layers: int) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def experts(w: Weights, x: Output, name: str) -> Output:
     best, picks = w.all(
         "TopK", chances, s.chosen, axis=1, mode="max", sort="value", index_element_type="i64", opset=11
     )
-    if s.kind.normed_experts:
+    if s.normed_experts:
         best = w("Divide", best, w("ReduceSum", best, [1], keep_dims=True))
     names = [f"{name}.ffn_{part}_exps.weight" for part in ("gate", "up", "down")]
     made = (_by_row if all(map(w.chosen, names)) else _by_expert)(w, rows, best, picks, names)

@@ -23,7 +23,7 @@ class Kind(NamedTuple):
     root: bool = False
     #: Of so many layers the last sees all positions, the others a window; 0: all layers are alike.
     every: int = 0
-    #: Weights of the chosen experts sum to 1.
+    #: Weights of the chosen experts sum to 1, if the file does not say it.
     normed_experts: bool = True
     act: str = "silu"
     #: All products of layers have biases.
@@ -48,10 +48,12 @@ _WIDE_SCALE = {"gemma2": 46, "gemma3": 62}
 #: What changes the answers of other architectures, and where it changes nothing.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,), "attention.clamp_kqv": (0,), "attention.max_alibi_bias": (0,),
-    "attention.temperature_scale": (0,), "embedding_scale": (0, 1), "expert_gating_func": (0, 1),
-    "expert_group_count": (0, 1), "expert_weights_scale": (0, 1), "logit_scale": (0, 1),
-    "residual_scale": (0, 1), "rope.scaling.yarn_attn_factor": (1,), "rope.scaling.yarn_ext_factor": (1, -1),
-    "rope.scaling.yarn_log_multiplier": (0,), "use_parallel_residual": (False,),
+    "attention.output_scale": (0, 1), "attention.shared_kv_layers": (0,), "attention.temperature_scale": (0,),
+    "embedding_scale": (0, 1), "expert_gating_func": (0, 1), "expert_group_count": (0, 1),
+    "expert_weights_scale": (0, 1), "logit_scale": (0, 1), "residual_scale": (0, 1),
+    "rope.scaling.alpha": (0, 1), "rope.scaling.yarn_attn_factor": (1,),
+    "rope.scaling.yarn_ext_factor": (1, -1), "rope.scaling.yarn_log_multiplier": (0,),
+    "router_logit_softcapping": (0,), "use_parallel_residual": (False,),
 }  # fmt: skip
 
 
@@ -93,6 +95,7 @@ class Settings:
         self.chosen = self.whole("expert_used_count") if self.experts else 0
         if self.chosen > self.experts:
             raise ModelError(f"{self.chosen} of {self.experts} experts are used")
+        self.normed_experts = bool(metadata.get(self.key("expert_weights_norm"), self.kind.normed_experts))
         self.attention_cap = self.real("attn_logit_softcapping", 50.0 if arch == "gemma2" else 0.0)
         self.final_cap = self.real("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)
         self.windows = self._windows()
