@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ _ENDS = frozenset(
 )
 
 
+#: Marks of a template around what the model answers; a block of its own names.
+_GENERATION = re.compile(r"\{%([-+]?\s*)(end)?generation(\s*[-+]?)%\}")
 #: Tokens that may make one character together: four bytes, and one token that has the end of another.
 _PENDING = 5
 
@@ -90,23 +94,8 @@ class Tokenizer:
         """The tokens of a user's message in the model's chat template. OvjitError where there is none."""
         if not self._template:
             raise OvjitError("the model has no chat template: ask without it")
-        try:
-            from jinja2.exceptions import TemplateError
-            from jinja2.sandbox import ImmutableSandboxedEnvironment
-        except ImportError as error:
-            raise OvjitError("chat templates need jinja2: pip install 'ovjit[generate]'") from error
-
-        def refuse(message: str) -> None:
-            raise OvjitError(f"the chat template refuses the message: {message}")
-
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-        environment.globals["raise_exception"] = refuse
         messages = [{"role": "user", "content": text}]
-        try:
-            template = environment.from_string(self._template)
-            made = template.render(messages=messages, add_generation_prompt=True, **self._names)
-        except (TemplateError, TypeError) as error:
-            raise OvjitError(f"the chat template cannot be used: {error}") from error
+        made = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
         return list(self._inner.encode(made, add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -131,6 +120,35 @@ class Tokenizer:
     def _told(self, tokens: Sequence[int], read: int) -> str:
         """The text of the tokens from the one at `read` on."""
         return self.decode(tokens)[len(self.decode(tokens[:read])) :]
+
+
+def _rendered(template: str, **given: Any) -> str:
+    """The text of a chat template, by the words that transformers gives templates. OvjitError where it cannot
+    be used, or refuses the messages."""
+    try:
+        from jinja2.exceptions import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise OvjitError("chat templates need jinja2: pip install 'ovjit[generate]'") from error
+
+    def refuse(message: str) -> None:
+        raise OvjitError(f"the chat template refuses the message: {message}")
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals |= {"raise_exception": refuse, "strftime_now": time.strftime}
+    environment.filters["tojson"] = _as_json
+    scopes = _GENERATION.sub(lambda m: f"{{%{m[1]}{m[2] or ''}with{m[3]}%}}", template)
+    try:
+        return environment.from_string(scopes).render(tools=None, documents=None, **given)
+    except (TemplateError, TypeError, ValueError) as error:
+        raise OvjitError(f"the chat template cannot be used: {error}") from error
+
+
+def _as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
+    """Jinja's own makes entities of HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
 
 
 def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
@@ -197,6 +215,8 @@ def of_folder(folder: Path) -> Tokenizer:
         inner = package.Tokenizer.from_file(str(file))
     except Exception as error:  # of this very class
         raise OvjitError(f"{str(file)!r} is no tokenizer: {error}") from error
+    inner.no_truncation()  # settings of its training, which transformers does not use for a prompt either
+    inner.no_padding()
     settings, model = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
     ends = set(_numbers(_json(folder / "generation_config.json"), "eos_token_id", "generation_config.json"))
     ends = ends or set(_numbers(model, "eos_token_id", "config.json"))

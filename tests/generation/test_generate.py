@@ -20,7 +20,7 @@ from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, ge
 from ovjit.generation.decoder import model_file
 from ovjit.generation.sampling import Chooser
 from ovjit.generation.speculative import CHECKED
-from ovjit.generation.tokenizer import of_tables, until
+from ovjit.generation.tokenizer import _rendered, of_tables, until
 
 pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
@@ -187,6 +187,17 @@ def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
         assert made.encode(text) == [1, *by_score(text)], (SEED, text)
         assert made.decode(made.encode(text)) == text, (SEED, text)
     assert "".join(made.stream(iter(made.encode("a🙂b ä")[1:]))) == "a🙂b ä"
+
+
+@pytest.mark.parametrize("template, text", [
+    ("{% if tools is not none or documents is not none %}tools{% endif %}{{ a | tojson }}", '["<é>"]'),
+    ("{% for x in 'abc' %}{% if x == 'b' %}{% break %}{% endif %}{{ x }}{% endfor %}", "a"),
+    ("{{ strftime_now('%Y') | length }}", "4"),
+    ("{% if true %}  \n  {%- generation -%}  {{ a[0] }}\n  {%- endgeneration %}!{% endif %}", "<é>!"),
+    ("{{ pad_token }}{{ a[0] }}", "<é>"),
+])  # fmt: skip
+def test_templates_have_the_words_of_transformers(template: str, text: str) -> None:
+    assert _rendered(template, a=["<é>"]) == text
 
 
 def test_streams_are_the_whole_text(model: Path) -> None:
@@ -418,7 +429,11 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     ov.save_model(ov.Core().read_model(model), folder / "openvino_model.xml", compress_to_fp16=False)
+    tokenizer._inner.enable_truncation(2)  # as some are saved; prompts are whole all the same
+    tokenizer._inner.enable_padding(length=9)
     tokenizer._inner.save(str(folder / "tokenizer.json"))
+    tokenizer._inner.no_truncation()
+    tokenizer._inner.no_padding()
     (folder / "config.json").write_text('{"eos_token_id": 1}')
     done = command(folder, "-p", "-", "-n", 12, "--prompt_lookup", 4, "--quiet", *exact, stdin="Once upon")
     assert (done.returncode, done.stdout, done.stderr) == (0, wanted + "\n", "")
