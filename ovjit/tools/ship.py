@@ -1,7 +1,8 @@
 """`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`), what they are printed
 as, and texts of modules.
 
-Common are the kernels of the layers that most networks are made of, and of the embedded model. What is
+Common are the kernels of the layers that most networks are made of (`ovjit.tools.layers`), of groups of nodes
+of many models (`ovjit.tools.groups`), and of the embedded model. What is
 written is object code, and depends on the sources alone: not on this CPU, and not on the order of things. To
 be run when the code generators have changed; files that are no longer theirs are not used.
 
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ovjit.records import NamedTuple
+from ovjit.tools.groups import cuts, programs_of
 
 if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
@@ -94,6 +96,11 @@ def groups(target: Target) -> Iterator[Group]:
                 for some in kernels_of(model, target).values():
                     found.update(dict.fromkeys(some))
             yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
+        before = dict(found)
+        texts.recorded = {}
+        for cut in cuts() if cuts.__name__ not in left_out else ():
+            found.update(dict.fromkeys(cut.kernels(target)))
+        yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
     finally:
         texts.recorded = None
 
@@ -119,28 +126,11 @@ def _always(target: Target) -> Iterator[Kernel]:
 
 
 def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:
-    """precision -> the kernels of a model that computes in it, for a target: with state, of what computes its
-    variables' first values, too."""
-    from ovjit.api.run.properties_table import ROWS
-    from ovjit.codegen.cpu.formats import float_types
-    from ovjit.compiler import compile as compile_program
-    from ovjit.compiler.options import Context, Options
-    from ovjit.engine import lifted_for
-    from ovjit.rewrite.model_variables import Start
-
-    found: dict[str, list[Kernel]] = {}
-    graph, groups = model._graph(), "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-    half = "f16" if target.is_arm else "bf16"  # what models compute in by default
-    for precision in [kind for kind in ("f32", half) if kind in float_types(target)]:
-        config = {"INFERENCE_PRECISION_HINT": precision, groups: ROWS[groups].default}
-        graphs, options = [graph], Options.of(config, target)
-        if graph.has_state:
-            lifted = lifted_for(graph, Context(target, options))
-            graphs = [lifted.main, *(start.graph for start in lifted.inits if isinstance(start, Start))]
-        programs = [compile_program(one, target, options) for one in dict.fromkeys(graphs)]
-        needed = [kernel for program in programs for kernel in program.kernels]
-        found[precision] = list(dict.fromkeys(needed))
-    return found
+    """precision -> the kernels of a model that computes in it, for a target."""
+    return {
+        precision: list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
+        for precision, programs in programs_of(model, target).items()
+    }
 
 
 def show_missing(paths: Sequence[str]) -> None:

@@ -311,7 +311,7 @@ class _Kernel:
             return self.symbol.encode()
 
 
-@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("step", [10, pytest.param(1, marks=pytest.mark.long)])
 def test_compilations(tmp_path, monkeypatch, step) -> None:
     """Claims are context managers, `compile_all` is a generator: no lock stays taken, in no thread's way, and
     the collector of garbage is as it was."""

@@ -23,10 +23,15 @@ _I64 = ir.IntType(64)
 
 
 def inline_function(
-    isa: Target, name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
+    isa: Target,
+    name: str,
+    result: ir.Type,
+    arguments: Sequence[ir.Type],
+    body: Callable[..., Any],
+    most: int | None = None,
 ) -> dict[str, str]:
-    """A function for `isa` that is inlined wherever it is called; `body(builder, *arguments)` emits what it
-    returns. With it come the declarations that it needs."""
+    """A function for `isa` that is inlined wherever it is called, if it has at most `most` instructions;
+    `body(builder, *arguments)` emits what it returns. With it come the declarations that it needs."""
     module = Module(isa, name)
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.linkage = "internal"
@@ -37,7 +42,10 @@ def inline_function(
         builder.ret_void()
     else:
         builder.ret(value)
-    return {f.name: str(f) for f in module.functions}
+    made = {f.name: str(f) for f in module.functions}
+    if most is not None and made[name].count(" = ") > most:
+        made[name] = made[name].replace("alwaysinline", "noinline", 1)
+    return made
 
 
 def calling(name: str, count: int, parts: Parts) -> Intrinsic:

@@ -1,0 +1,68 @@
+"""Groups of nodes cut out of models need the kernels that they need there."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.tools import groups
+
+o = ov.opset13
+RNG = np.random.default_rng(20261125)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def image() -> ov.Model:
+    """A mean over what a convolution has laid out by channels, and a product with indices behind it."""
+    x = o.parameter([1, 8, 12, 12], np.float32)
+    window = ([1, 1], [1, 1], [1, 1], [1, 1])
+    y = o.softplus(o.convolution(x, weights(16, 8, 3, 3), *window))
+    z = o.gelu(o.multiply(y, weights(1, 16, 1, 1)), "erf")
+    mean = o.reduce_mean(o.add(z, y), np.int64([2, 3]), keep_dims=True)
+    rows = o.gather(o.constant(weights(40, 16)), o.constant(np.int32([3, 1])), o.constant(0))
+    return ov.Model([o.add(o.reshape(mean, np.int64([1, 16]), False), rows)], [x], "image")
+
+
+def quantized() -> ov.Model:
+    def levels(value: object, low: float, high: float) -> object:
+        ends = [o.constant(np.full((1, 1, 1, 1), end, np.float32)) for end in (low, high, low, high)]
+        return o.fake_quantize(value, *ends, 256)
+
+    x = o.parameter([1, 8, 12, 12], np.float32)
+    window = ([1, 1], [0, 0], [0, 0], [1, 1])
+    y = o.convolution(levels(x, 0.0, 2.55), levels(o.constant(weights(16, 8, 1, 1)), -1.28, 1.27), *window)
+    return ov.Model([levels(o.relu(y), 0.0, 5.1)], [x], "quantized")
+
+
+@pytest.mark.parametrize("make", [image, quantized])
+def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written and read, they need the kernels that the model's steps call."""
+    monkeypatch.setenv("OVJIT_SHIPPED", "0")
+    found = groups.Found(host_target())
+    program = groups.programs_of(make(), host_target())["f32"][0]
+    found.add(program, "f32")
+    assert not found.left
+    path = tmp_path / "groups.jsonl"
+    path.write_text("\n".join(found.sorted()))
+    assert path.stat().st_size < 20_000, "weights are kept"
+    made = {kernel for cut in groups.cuts(path) for kernel in cut.kernels(host_target())}
+    assert made >= {kernel for lowering in program.lowerings for kernel in lowering.kernels}
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+def test_groups_of_the_package(isa: str) -> None:
+    """Each can be read, and compiled for any target."""
+    lines = groups.FILE.read_text(encoding="utf-8").splitlines()
+    assert len(lines) > 50
+    assert all("f32" in line or "bf16" in line for line in lines)
+    for line in lines[::20]:
+        cut = groups.decoded(json.loads(line))
+        assert cut.kernels(TARGETS[isa]) or cut.precision == "bf16"
