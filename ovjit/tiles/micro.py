@@ -24,7 +24,7 @@ from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.tiles.narrow import WAYS, Way
 from ovjit.tiles.sizes import BLOCK
-from ovjit.tiles.stores import JOINED, Stores, joined_body, made_type
+from ovjit.tiles.stores import JOINED, Stores, epilogue_functions, joined_body, made_type
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k; first
 #: channel; valid channels; prefetch address and its step at each k; then one address for each operand that
@@ -32,10 +32,6 @@ from ovjit.tiles.stores import JOINED, Stores, joined_body, made_type
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
 #: What follows them where words have an order: where each vector's offsets are, and its steps of each way.
 LIST_ARGUMENTS = ("offsets", "steps")
-#: Instructions of an epilogue that is inlined, at most. An AVX-512 kernel has 78 copies of one that is: with
-#: softplus 100 KB where one function takes 16, and 1.02 of the time. Shorter ones gain by being inlined: a
-#: product of depth 32 with sigmoid (20) takes 0.95 of the time, with mish (35) 0.96.
-INLINED = 40
 
 
 def arguments(isa: Target, form: Format) -> list[str]:
@@ -110,7 +106,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
         matrix, high(acc, a, w) -> acc      where the format has them: see `by_pairs` and `by_halves`
         way<n>(acc, a..., w...) -> acc        of words that go by that of `WAYS`, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
-        epilogue(acc, operands...) -> vector, inlined if it has at most INLINED instructions
+        epilogue, apart(acc, operands...) -> vector, see `epilogue_functions`
         store(address, vector), store_m(address, vector, n)
         join(vectors...) -> bytes, store<v>(address, bytes of v vectors), store_m<v>(.., n) of joined ones
 
@@ -130,14 +126,9 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
         madd |= narrow_sums(isa, form, way, f"way{number}")
     joined = joined_body(isa, epilogue)
     result = simd.vec(made_type(isa, epilogue), lanes).ir
-    operands = [simd.vec(o.dtype, lanes).ir for o in epilogue.operands]
-
-    def emit(b: Any, acc: Any, *xs: Any) -> Any:
-        return joined[0].emit_ir(b, [acc, *xs], lanes)[0] if joined else epilogue.emit_ir(b, acc, xs, lanes)
-
     out = {
         **madd,
-        **inline("epilogue", result, [word, *operands], emit, most=INLINED),
+        **epilogue_functions(isa, epilogue, form),
         **inline("hide", i64, [i64], simd.hidden),
     }
 

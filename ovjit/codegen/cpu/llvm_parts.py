@@ -27,11 +27,10 @@ def inline_function(
     name: str,
     result: ir.Type,
     arguments: Sequence[ir.Type],
-    body: Callable[..., Any],
-    most: int | None = None,
+    body: Callable[..., Any]
 ) -> dict[str, str]:
-    """A function for `isa` that is inlined wherever it is called, if it has at most `most` instructions;
-    `body(builder, *arguments)` emits what it returns. With it come the declarations that it needs."""
+    """A function for `isa` that is inlined wherever it is called; `body(builder, *arguments)` emits what it
+    returns. With it come the declarations that it needs."""
     module = Module(isa, name)
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.linkage = "internal"
@@ -42,10 +41,7 @@ def inline_function(
         builder.ret_void()
     else:
         builder.ret(value)
-    made = {f.name: str(f) for f in module.functions}
-    if most is not None and made[name].count(" = ") > most:
-        made[name] = made[name].replace("alwaysinline", "noinline", 1)
-    return made
+    return {f.name: str(f) for f in module.functions}
 
 
 def calling(name: str, count: int, parts: Parts) -> Intrinsic:
