@@ -6,8 +6,9 @@
 Each compilation has a process of its own, in interleaved rounds. NumPy and the package are imported before
 the clock starts: OpenVINO's import has NumPy's, and ovjit's has not. What `compile_model` imports besides
 counts. `ovjit_s` and `openvino_s` are CPU seconds of all threads, medians over rounds. `ratio` is the median
-of the ratios of rounds. `start` is that ratio where both imports count, too. `kernels` counts a model's kernels, and `unshipped` those that do not come with
-ovjit. `--missing` prints these by name, and which models need each.
+of the ratios of rounds. `start` is that ratio where both imports count, too. `kernels` counts a model's
+kernels, and `unshipped` those that do not come with ovjit. `--missing` prints these by name, and which
+models need each.
 """
 
 from __future__ import annotations
