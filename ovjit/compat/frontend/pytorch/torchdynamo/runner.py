@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -112,25 +113,46 @@ class Frozen:
     """A part some of whose arguments are weights: constants, as long as they do not change.
 
     `places` are those arguments. Each call looks at them: where one is another tensor or has been written
-    to, the part is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`.
+    to, the part is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
+    seen by a few of the bytes.
     """
 
     def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
         self.places, self.make = places, make
         self._seen: tuple[list[int], list[int]] | None = None
         self._kept: list[Any] = []
+        self._spots: list[Any] = []
+        self._bytes = b""
         self._call: Any = None
 
     def __call__(self, arguments: Any) -> list[Any]:
         now = [arguments[i] for i in self.places]
         seen = _states(now)
-        if seen != self._seen:
+        if seen != self._seen or b"".join(self._spots) != self._bytes:
+            self._spots = _spots(now)
+            self._bytes = b"".join(self._spots)
             self._call = self.make(dict(zip(self.places, now, strict=True)))
             self._seen, self._kept = seen, now
         return self._call(arguments)
 
 
 _pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
+
+
+#: How many bytes are looked at in one place.
+SPOT = 64
+
+
+def _spots(tensors: list[Any]) -> list[Any]:
+    """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
+    found = []
+    for tensor in tensors:
+        place, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if not place or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            continue
+        starts = {0, size // 2, max(0, size - SPOT)}
+        found += [(ctypes.c_char * min(SPOT, size - at)).from_address(place + at) for at in sorted(starts)]
+    return found
 
 
 def _states(tensors: list[Any]) -> tuple[list[int], list[int]]:
