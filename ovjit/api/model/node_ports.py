@@ -202,17 +202,18 @@ for _slot in ("_bounds", "_rt_info", "_symbols", "_type"):
     setattr(ResultTensor, _slot, _of_source(_slot))
 
 
-class _Port:
-    """What Output and ConstOutput share: one output of a node. Programs may give it attributes."""
+class _End:
+    """What inputs and outputs of a node share. Programs may give them attributes."""
 
     __slots__ = ("__dict__", "_index", "_node")
     _node: Node
     _index: int
+    #: What gives one.
+    _made_by = "Node.output, Model.outputs"
 
     def __init__(self, *args: Any, **kwargs: Any):
-        raise TypeError(
-            f"ovjit.{type(self).__name__} cannot be made directly; see Node.output, Model.outputs"
-        )
+        name = type(self).__name__
+        raise TypeError(f"ovjit.{name} cannot be made directly; see {self._made_by}")
 
     @classmethod
     def _of(cls, node: Node, index: int) -> Any:
@@ -221,14 +222,9 @@ class _Port:
         port._index = index
         return port
 
-    @classmethod
-    def _from_node(cls, node: Node) -> Any:
-        """The only output of a node, or its first."""
-        return cls._of(node, 0)
-
     @property
     def _tensor(self) -> DescriptorTensor:
-        return self._node._tensors[self._index]
+        raise NotImplementedError
 
     def get_node(self) -> Node:
         return self._node
@@ -238,13 +234,6 @@ class _Port:
 
     def get_tensor(self) -> DescriptorTensor:
         return self._tensor
-
-    def get_names(self) -> set[str]:
-        return self._tensor.get_names()
-
-    def get_any_name(self) -> str:
-        """One of the names. Raises RuntimeError if there is none."""
-        return self._tensor.get_any_name()
 
     def get_element_type(self) -> Any:
         return self._tensor.get_element_type()
@@ -256,6 +245,31 @@ class _Port:
         """The shape. Raises RuntimeError if it is dynamic."""
         return self._tensor.get_shape()
 
+    def __hash__(self) -> int:
+        return hash((id(self._node), self._index))
+
+
+class _Port(_End):
+    """What Output and ConstOutput share: one output of a node."""
+
+    __slots__ = ()
+
+    @classmethod
+    def _from_node(cls, node: Node) -> Any:
+        """The only output of a node, or its first."""
+        return cls._of(node, 0)
+
+    @property
+    def _tensor(self) -> DescriptorTensor:
+        return self._node._tensors[self._index]
+
+    def get_names(self) -> set[str]:
+        return self._tensor.get_names()
+
+    def get_any_name(self) -> str:
+        """One of the names. Raises RuntimeError if there is none."""
+        return self._tensor.get_any_name()
+
     def get_rt_info(self) -> RTMap:
         return self._tensor.get_rt_info()
 
@@ -263,13 +277,13 @@ class _Port:
         """The inputs of nodes that take this output."""
         return set(target_inputs(self._node, self._index))
 
-    node = property(get_node)
-    index = property(get_index)
-    tensor = property(get_tensor)
+    node = property(_End.get_node)
+    index = property(_End.get_index)
+    tensor = property(_End.get_tensor)
     any_name = property(get_any_name)
-    element_type = property(get_element_type)
-    partial_shape = property(get_partial_shape)
-    shape = property(get_shape)
+    element_type = property(_End.get_element_type)
+    partial_shape = property(_End.get_partial_shape)
+    shape = property(_End.get_shape)
     rt_info = property(get_rt_info)
     target_inputs = property(get_target_inputs)
 
@@ -278,8 +292,7 @@ class _Port:
             return NotImplemented
         return self._node is other._node and self._index == other._index
 
-    def __hash__(self) -> int:
-        return hash((id(self._node), self._index))
+    __hash__ = _End.__hash__
 
     def __lt__(self, other: _Port) -> bool:
         return (self._node._id, self._index) < (other._node._id, other._index)
@@ -345,43 +358,18 @@ class ConstOutput(_Port):
     rt_info = property(get_rt_info)
 
 
-class Input:
+class Input(_End):
     """openvino.Input wraps ov::Input<Node>"""
 
-    __slots__ = ("__dict__", "_index", "_node")
-    _node: Node
-    _index: int
+    __slots__ = ()
+    _made_by = "Node.input"
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        raise TypeError("ovjit.Input cannot be made directly; see Node.input")
-
-    @classmethod
-    def _of(cls, node: Node, index: int) -> Input:
-        port = cls.__new__(cls)
-        port._node = node
-        port._index = index
-        return port
-
-    def get_node(self) -> Node:
-        return self._node
-
-    def get_index(self) -> int:
-        return self._index
+    @property
+    def _tensor(self) -> DescriptorTensor:
+        return self.get_source_output()._tensor
 
     def get_source_output(self) -> Output:
         return self._node._inputs[self._index]
-
-    def get_tensor(self) -> DescriptorTensor:
-        return self.get_source_output()._tensor
-
-    def get_element_type(self) -> Any:
-        return self.get_source_output().get_element_type()
-
-    def get_partial_shape(self) -> Any:
-        return self.get_source_output().get_partial_shape()
-
-    def get_shape(self) -> Any:
-        return self.get_source_output().get_shape()
 
     def get_rt_info(self) -> RTMap:
         return self._node._input_rt_info(self._index)
@@ -408,8 +396,7 @@ class Input:
             return NotImplemented
         return self._node is other._node and self._index == other._index
 
-    def __hash__(self) -> int:
-        return hash((id(self._node), self._index))
+    __hash__ = _End.__hash__
 
     def __repr__(self) -> str:
         tensor = self.get_tensor()._type
