@@ -67,7 +67,7 @@ def test_what_a_core_says_of_itself():
         lambda c: c.create_context("CPU", {}), lambda c: c.create_context("GPU", {}),
         lambda c: c.get_default_context("GPU"), lambda c: c.get_default_context("CPU"),
         lambda c: c.unload_plugin("ZZ"), lambda c: c.add_extension("nofile"), lambda c: c.add_extension(5),
-        lambda c: c.query_model(5, "CPU"),
+        lambda c: c.query_model(5, "CPU"), lambda c: c.read_model("x.xml", "x.bin", 3),
     ):  # fmt: skip
         kind, theirs = cases.outcome(lambda call=call: call(openvino.Core()))
         if isinstance(theirs, AttributeError):

@@ -13,6 +13,7 @@ from ovjit import injected
 from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
+    ONLY,
     copy_map,
     copy_node,
     model_arguments,
@@ -127,7 +128,7 @@ class Model:
     def outputs(self) -> list[Output]:
         return [r.output(0) for r in self._results]
 
-    def input(self, key: int | str | None = None, /, **named: Any) -> Output:
+    def input(self, key: int | str = ONLY, /, **named: Any) -> Output:
         """The input at an index or with a tensor name; without either, the only one.
 
         Raises RuntimeError for an unknown name or several inputs, IndexError for an index past the end,
@@ -135,12 +136,12 @@ class Model:
         """
         return self._parameters[self._port(port_key(key, named), self._parameters, "input")].output(0)
 
-    def output(self, key: int | str | None = None, /, **named: Any) -> Output:
+    def output(self, key: int | str = ONLY, /, **named: Any) -> Output:
         """The output at an index or with a tensor name; without either, the only one. Raises as `input`."""
         return self._results[self._port(port_key(key, named), self._results, "output")].output(0)
 
     def _port(self, key: Any, nodes: Sequence[Node], what: str) -> int:
-        if key is None:
+        if key is ONLY:
             if len(nodes) != 1:
                 raise ModelError(
                     f"{what}() must be called on a Model with exactly one "
@@ -470,7 +471,7 @@ class Model:
         if isinstance(partial_shape, dict):
             shapes = {self._reshaped(key): shape_dims(shape) for key, shape in partial_shape.items()}
         elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
-            only = self._parameters[self._port(None, self._parameters, "input")]
+            only = self._parameters[self._port(ONLY, self._parameters, "input")]
             shapes = {only: marked_dims_of(partial_shape)}
         else:
             raise no_such_form(

@@ -106,10 +106,14 @@ def name_tensor(node: Node) -> None:
         tensor._names = {node.get_friendly_name()}
 
 
+#: The key of a port where none is given. None is no key.
+ONLY: Any = object()
+
+
 def port_key(key: Any, named: dict[str, Any]) -> Any:
     if not named:
         return key
-    if key is not None or set(named) - {"index", "tensor_name"} or len(named) != 1:
+    if key is not ONLY or set(named) - {"index", "tensor_name"} or len(named) != 1:
         raise no_such_form("a port is named by an index or by a tensor_name")
     return next(iter(named.values()))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
 from ovjit import locks
@@ -71,13 +71,13 @@ class DescriptorTensor:
     def get_names(self) -> set[str]:
         return set(self._names)
 
-    def set_names(self, names: Iterable[str]) -> None:
+    def set_names(self, names: Set[str]) -> None:
         """Replace the names. Raises TypeError for anything but strings."""
         checked = _checked_names(names)
         with GRAPH_LOCK:
             self._names = checked | self._of_results
 
-    def add_names(self, names: Iterable[str]) -> None:
+    def add_names(self, names: Set[str]) -> None:
         checked = _checked_names(names)
         with GRAPH_LOCK:
             self._names = self._names | checked
@@ -169,12 +169,12 @@ class ResultTensor(DescriptorTensor):
     def _names(self, names: set[str]) -> None:
         self.name(names)
 
-    def set_names(self, names: Iterable[str]) -> None:
+    def set_names(self, names: Set[str]) -> None:
         checked = _checked_names(names)
         with GRAPH_LOCK:
             self.name(checked)
 
-    def add_names(self, names: Iterable[str]) -> None:
+    def add_names(self, names: Set[str]) -> None:
         checked = _checked_names(names)
         with GRAPH_LOCK:
             self.name(self._own | checked)
@@ -249,6 +249,7 @@ class _End:
         return hash((id(self._node), self._index))
 
 
+@functools.total_ordering
 class _Port(_End):
     """What Output and ConstOutput share: one output of a node."""
 
@@ -294,7 +295,9 @@ class _Port(_End):
 
     __hash__ = _End.__hash__
 
-    def __lt__(self, other: _Port) -> bool:
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, _Port) or type(other) is not type(self):
+            return NotImplemented
         return (self._node._id, self._index) < (other._node._id, other._index)
 
     def __copy__(self) -> Any:
@@ -312,10 +315,10 @@ class Output(_Port):
 
     __slots__ = ()
 
-    def set_names(self, names: Iterable[str]) -> None:
+    def set_names(self, names: Set[str]) -> None:
         self._tensor.set_names(names)
 
-    def add_names(self, names: Iterable[str]) -> None:
+    def add_names(self, names: Set[str]) -> None:
         self._tensor.add_names(names)
 
     def set_rt_info(self, value: Any, key: str) -> None:
@@ -414,9 +417,9 @@ def target_inputs(node: Node, index: int) -> list[Input]:
     ]
 
 
-def _checked_names(names: Iterable[str]) -> set[str]:
-    if isinstance(names, str):
-        raise no_such_form("names are a set of str, not a str")
+def _checked_names(names: Set[str]) -> set[str]:
+    if not isinstance(names, Set):
+        raise no_such_form(f"names are a set of str, not a {type(names).__name__}")
     checked = set(names)
     for name in checked:
         if not isinstance(name, str):

@@ -171,6 +171,8 @@ class Core:
         are left aside there. RuntimeError naming the file for what cannot be read, TypeError for another kind
         of object.
         """
+        if not isinstance(config, (Mapping, type(None))):
+            raise no_such_form(f"config is a dict, not {type(config).__name__}")
         known = {name: value for name, value in (config or {}).items() if name in table.ROWS}
         settings = {**self._settings[""], **table.read_config(known, "")}
         use_mmap = settings.get("ENABLE_MMAP", True)

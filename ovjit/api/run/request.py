@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit import locks
+from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import ConstOutput, _Port
 from ovjit.api.run.inputs import assign_inputs, port_index
 from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
@@ -595,12 +596,12 @@ class InferRequest:
             else:
                 raise InferenceError(f"a tensor is named by index, name or port, not by {type(key).__name__}")
 
-    def get_input_tensor(self, index: int | None = None) -> Tensor:
+    def get_input_tensor(self, index: int = ONLY) -> Tensor:
         """The tensor of input `index`; without one, of the only input."""
         self._check_idle()
         return self._input_tensor(_at_or_only(self._inputs, index, "Input"))
 
-    def get_output_tensor(self, index: int | None = None) -> Tensor:
+    def get_output_tensor(self, index: int = ONLY) -> Tensor:
         """The tensor of output `index`; without one, of the only output."""
         self._check_idle()
         return self._output_tensor(_at_or_only(self._outputs, index, "Output"))
@@ -747,7 +748,7 @@ def _at(slots: Any, index: Any, what: str) -> Any:
 
 
 def _at_or_only(slots: Any, index: Any, what: str) -> Any:
-    if index is not None:
+    if index is not ONLY:
         return _at(slots, index, what)
     if len(slots) != 1:
         name = what.lower()
@@ -758,9 +759,9 @@ def _at_or_only(slots: Any, index: Any, what: str) -> Any:
     return slots[0]
 
 
-def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int | None, Any]:
+def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, Any]:
     names = ("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor")
     given = dict(zip(names, args, strict=False)) | named
     if len(args) > 2 or set(given) not in ({"tensor"}, {"index", "tensor"}):
         raise no_such_form(f"{function} takes a Tensor, or an index and a Tensor")
-    return given.get("index"), given["tensor"]
+    return given.get("index", ONLY), given["tensor"]

@@ -138,7 +138,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
         elif isinstance(node, Result):
             results.append(node)
             if layer.output_names:
-                node._tensors[0].set_names(_split_names(layer.output_names))
+                node._tensors[0].set_names(set(_split_names(layer.output_names)))
             if net.version == 10:
                 source = node._inputs[0]
                 several = f".{source._index}" if source._node.get_output_size() > 1 else ""
