@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import TensorType, find_op
@@ -99,9 +100,7 @@ def cuts(path: Path = FILE) -> Iterator[Cut]:
 def decoded(tables: Any) -> Cut:
     """The group of a line. A node that is not lowered has the types that its operation infers."""
     places = {"kept": base64.b64decode(tables["kept"])}
-    if tables["most"]:
-        numbers = np.random.default_rng(0).standard_normal(-(-tables["most"] // 4), np.float32)
-        places["any"] = numbers.tobytes()
+    places |= {kind: _any(kind, nbytes) for kind, nbytes in tables["any"].items()}
     reader, builder, made = graph_format.Reader(places), Builder(), list[Node]()
     for op, opset, inputs, attrs, types in tables["nodes"]:
         given = types and [TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types]
@@ -112,16 +111,27 @@ def decoded(tables: Any) -> Cut:
     return Cut(builder.finish([made[node].outputs[i] for node, i in tables["outputs"]]), tables["precision"])
 
 
+def _any(kind: str, nbytes: int) -> bytes:
+    """So many bytes of numbers of a type, none of which kernels are chosen by: not 0, and not subnormal."""
+    rng, dtype = np.random.default_rng(0), dtypes.numpy_dtype(kind)
+    count = -(-nbytes // dtype.itemsize)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, count, np.uint8).tobytes()
+    if dtype.kind in "iu":
+        return rng.bytes(nbytes)
+    return (rng.uniform(0.5, 1, count) * rng.choice((-1, 1), count)).astype(dtype).tobytes()
+
+
 def encoded(cut: Cut) -> dict[str, Any]:
     """The line of a group. TypeError for what has no form."""
-    most = 0
+    most: dict[str, int] = {}
 
     def elsewhere(array: np.ndarray) -> tuple[str, int] | None:
-        nonlocal most
         if array.size <= (INTEGERS if array.dtype.kind == "i" and array.itemsize > 1 else REALS):
             return None
-        most = max(most, array.nbytes)
-        return "any", 0
+        kind = dtypes.from_numpy(array.dtype)
+        most[kind] = max(most.get(kind, 0), array.nbytes)
+        return kind, 0
 
     arrays, nodes = graph_format.Arrays("kept", elsewhere), list(cut.graph.nodes)
     index = {node: i for i, node in enumerate(nodes)}
@@ -136,7 +146,7 @@ def encoded(cut: Cut) -> dict[str, Any]:
         rows.append([node.op.name, node.op.opset, places(node.inputs), attrs, types])
     kept = base64.b64encode(arrays.content()).decode()
     outputs = places(cut.graph.outputs)
-    return {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "most": most}
+    return {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
 
 
 def cut_out(groups: Sequence[Group], precision: str) -> Cut:
