@@ -462,6 +462,26 @@ def test_scripts_and_modules_without_an_example() -> None:
         np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
+class Optionally(torch.nn.Module):
+    def forward(self, x, y: torch.Tensor | None = None, factor: float = 3.0, add: bool = True):
+        if y is not None:
+            x = x + y
+        return x * factor + (1 if add else 0)
+
+
+def test_arguments_of_scripts_that_the_example_leaves_out_have_their_defaults() -> None:
+    script = torch.jit.script(Optionally())
+    compare(script, rand(2, 3), more=[[rand(4, 1)]])
+    compare(script, rand(2, 3), rand(2, 3))
+    model = ov.convert_model(torch.jit.script(lengthened))
+    kinds = [port.get_element_type().get_type_name() for port in model.inputs]
+    assert kinds == ["dynamic", "i64", "f32", "boolean"]
+
+
+def lengthened(x, times: int, factor: float, twice: bool):
+    return x.repeat(times) * (factor * 2 if twice else factor)
+
+
 def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
     module = torch.nn.Sequential(of(lambda x: torch.linalg.svdvals(x)))
     with pytest.raises(

@@ -35,6 +35,7 @@ from ovjit.readers.torch.trace import (
     quietly,
     warn_again,
 )
+from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
 #: How many operators are decomposed that have rules.
@@ -144,18 +145,34 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
         raise UnsupportedError("the module writes to tensors that a trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
-    names = ready.names
-    if given:  # a script's inputs are called as in its graph, as by OpenVINO
-        own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :]
-        names = own if len(own) == len(names) else names
-    values = [
-        reader.parameter(name, leaf.dtype, [None] * leaf.dim())
-        for name, leaf in zip(names, ready.leaves, strict=True)
-    ]
+    # a script's inputs are called as in its graph, as by OpenVINO
+    own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :] if given else []
+    if given and len(own) > len(ready.leaves):
+        values = _with_defaults(reader, ready, own)
+    else:
+        names = own if len(own) == len(ready.names) else ready.names
+        values = [
+            reader.parameter(name, leaf.dtype, [None] * leaf.dim())
+            for name, leaf in zip(names, ready.leaves, strict=True)
+        ]
     made = reader.run(inlined, values)
     if not given:
         return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
+
+
+def _with_defaults(reader: ScriptReader, ready: Prepared, names: Sequence[str]) -> list[Any]:
+    """The inputs of a script of which the example gives some: the others have their defaults."""
+    schema = getattr(ready.given, "forward", ready.given).schema
+    given = dict(zip(ready.names, ready.leaves, strict=True))
+    values = []
+    for name, argument in zip(names, schema.arguments[-len(names) :], strict=True):
+        leaf = given.get(argument.name)
+        if leaf is not None:
+            values.append(reader.parameter(name, leaf.dtype, [None] * leaf.dim()))
+        elif argument.has_default_value():
+            values.append(argument.default_value)
+    return values
 
 
 class Recorded(NamedTuple):
@@ -373,6 +390,10 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     return model
 
 
+#: Element types by the types that scripts have for numbers.
+_NUMBERS = {"int": "i64", "float": "f32", "bool": "boolean"}
+
+
 def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     """By torch.jit.script: of the inputs nothing is known but their names."""
     import torch
@@ -388,6 +409,10 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     graph = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
-    named = [v.debugName() for v in list(graph.inputs())[0 if is_function else 1 :]]
-    values = [reader.unknown_parameter(name) for name in named]
+    inputs = list(graph.inputs())[0 if is_function else 1 :]
+    values: list[Any] = []
+    for value in inputs:
+        kind = _NUMBERS.get(str(value.type()))
+        made = reader.unknown_parameter(value.debugName(), kind or "dynamic")
+        values.append(made if kind is None else Number(made))
     return reader.finish(reader.run(graph, values), None)

@@ -147,9 +147,9 @@ class TorchReader(TorchDraft):
         tensor._names = tensor._names | {name}
         self._variables[name] = tensor
 
-    def unknown_parameter(self, name: str) -> Output:
-        """An input of which only the name is known."""
-        node = Parameter._of("dynamic", None, name)
+    def unknown_parameter(self, name: str, kind: str = "dynamic") -> Output:
+        """An input of unknown shape."""
+        node = Parameter._of(kind, None, name)
         node._tensors[0]._names = {name}
         self.parameters.append(node)
         return Output._of(node, 0)
