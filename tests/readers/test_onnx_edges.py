@@ -362,6 +362,28 @@ g (int64 n, float[2,3] x, float[2,K] first, int64 k) =>
 }"""
 
 
+@pytest.mark.parametrize("mode", ["linear", "cubic", "nearest"])
+@pytest.mark.parametrize("region", [(0.2, -0.3, 0.7, 1.4), (1e9, -1e9, 3e9, 5e9), (np.nan, 0, np.nan, 1)])
+def test_a_region_is_cut_out_alike_of_open_and_known_sizes(mode: str, region: Sequence[float]) -> None:
+    """Within the image and around it, far outside, nowhere. Far places took memory for the way there."""
+    x = np.random.default_rng(SEED).standard_normal((1, 1, 6, 5)).astype(np.float32)
+    constants = {"roi": np.array(region, np.float32), "": np.zeros(0), "sizes": np.array([4, 3])}
+    names = {"x": x}
+    found = []
+    for shape in ((1, 1, 6, 5), (1, 1, None, None)):
+        model = onnx.load_from_string(
+            one_node(
+                "Resize", names, {"x": shape}, constants=constants, mode=mode, axes=[2, 3],
+                coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=2.5,
+            )
+        )  # fmt: skip
+        del model.graph.initializer[1]
+        found.append(by_ovjit(model.SerializeToString(), names, True)[0])
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
+    assert found[0].shape == (1, 1, 4, 3)
+    assert (found[0] == 2.5).all() == (region[0] > 1)
+
+
 def test_a_loop_of_unknown_length_adds_to_sequences(rng: np.random.Generator) -> None:
     model = onnx.parser.parse_model(LOOP).SerializeToString()
     for trips, place in ((1, 0), (4, -2), (30, 1)):

@@ -1,108 +1,165 @@
-"""Resizing by a matrix for each axis whose sizes, scales or regions are known only when the model runs.
+"""Resizing by a matrix for each axis: a row has the weights of one output place.
 
-The same as `resize.source_places` and `resize.weight_matrix`, said by operations of the Model.
+Matrices are operations of the Model, in f32, as sizes, scales and regions may be known only when the model
+runs. Where they follow from constants, they are computed here, in f64, and are constants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.shapes import is_static
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
 
+#: The largest matrix that is made for resizing along an axis, in elements.
+MAX_MATRIX = 1 << 24
+
+
+class _Reals:
+    """Makes operations of real numbers of one type."""
+
+    def __init__(self, n: OnnxNode, kind: str):
+        self.n, self.kind = n, kind
+
+    def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Output:
+        """Floats among the inputs are constants of the type."""
+        given = [self.n.const(v, self.kind) if isinstance(v, float) else v for v in inputs]
+        return self.n(op, *given, **attrs)
+
+    def count(self, first: Any, end: Output) -> Output:
+        """first, first + 1 ... below `end`"""
+        return self("Range", first, end, 1.0, output_type=self.kind, opset=4)
+
+    def element(self, values: Output, i: int) -> Output:
+        return self.n.convert(self.n("Gather", values, i, 0, opset=8), self.kind)
+
+    def folded(self, value: Output) -> Output:
+        """A constant where that is known."""
+        known = self.n.value(value)
+        return value if known is None else self.n.const(known)
+
 
 class _Axis:
-    """One axis that is resized: its extent, length and scale as scalars in f32."""
+    """One axis that is resized: its extent, length and scale as scalars."""
 
-    def __init__(self, n: OnnxNode, extent: Output, length: Output, scale: Output):
-        self.n, self.extent, self.length, self.scale = n, extent, length, scale
+    def __init__(self, r: _Reals, extent: Output, length: Output, scale: Output):
+        self.r, self.extent, self.length, self.scale = r, extent, length, scale
+        self.last = r("Subtract", extent, 1.0)
+
+    def check(self) -> bool:
+        """Whether the axis is known to stay as it is. UnsupportedError where a known matrix is too large."""
+        extent, length, scale = (self.r.n.value(v) for v in (self.extent, self.length, self.scale))
+        if extent is None or length is None:
+            return False
+        if not 0 <= length * extent <= MAX_MATRIX or length > MAX_MATRIX or length and not extent:
+            raise UnsupportedError(f"resizing {extent:.0f} to {length:.0f} by a matrix")
+        return bool(extent == length and scale == 1)
 
     def places(self, coordinates: str, region: tuple[Output, Output] | None) -> Output:
-        """Where in the input each place of the output lies."""
-        n, extent, length, scale = self.n, self.extent, self.length, self.scale
-        x = n("Range", 0.0, length, 1.0, output_type="f32", opset=4)
-        width = n("Multiply", scale, extent)
-        last = n("Subtract", extent, 1.0)
-        middle = n("Subtract", n("Divide", n("Add", x, 0.5), scale), 0.5)
+        """Where in the input each place of the output lies, as the standard defines it."""
+        r, extent, length, scale, last = self.r, self.extent, self.length, self.scale, self.last
+        x = r.count(0.0, length)
+        width = r("Multiply", scale, extent)
+        centre = r("Divide", r("Add", x, 0.5), scale)
+        middle = r("Subtract", centre, 0.5)
         if coordinates == "asymmetric":
-            return n("Divide", x, scale)
+            return r("Divide", x, scale)
         if coordinates == "half_pixel":
             return middle
         if coordinates == "tf_half_pixel_for_nn":
-            return n("Add", middle, 0.5)
-        one = n("Equal", width, 1.0)
+            return centre
+        one = r("Equal", width, 1.0)
         if coordinates == "pytorch_half_pixel":
-            return n("Select", one, -0.5, middle)
-        steps = n("Select", one, 1.0, n("Subtract", width, 1.0))
+            return r("Select", one, -0.5, middle)
+        steps = r("Select", one, 1.0, r("Subtract", width, 1.0))
         if coordinates == "align_corners":
-            return n("Select", one, 0.0, n("Divide", n("Multiply", x, last), steps))
+            return r("Select", one, 0.0, r("Divide", r("Multiply", x, last), steps))
         if coordinates == "half_pixel_symmetric":
-            share = n("Subtract", 1.0, n("Divide", length, width))
-            return n("Add", n("Multiply", n("Multiply", extent, 0.5), share), middle)
+            share = r("Subtract", 1.0, r("Divide", length, width))
+            return r("Add", r("Multiply", r("Multiply", extent, 0.5), share), middle)
         if coordinates == "tf_crop_and_resize" and region is not None:
             begin, end = region
-            centre = n("Multiply", n("Multiply", n("Add", begin, end), last), 0.5)
-            step = n("Divide", n("Multiply", n("Subtract", end, begin), last), steps)
-            along = n("Add", n("Multiply", begin, last), n("Multiply", x, step))
-            return n("Select", n("Equal", length, 1.0), n("Add", x, centre), along)
+            single = r("Multiply", r("Multiply", r("Add", begin, end), last), 0.5)
+            step = r("Divide", r("Multiply", r("Subtract", end, begin), last), steps)
+            along = r("Add", r("Multiply", begin, last), r("Multiply", x, step))
+            return r("Select", r("Equal", length, 1.0), r("Add", x, single), along)
         raise ModelError(f"coordinate_transformation_mode {coordinates[:40]!r} is not known or has no region")
 
+    def inside(self, places: Output) -> Output:
+        """The nearest elements of whole places, i64."""
+        r = self.r
+        return r.n.convert(r("Minimum", r("Maximum", places, 0.0), self.last), "i64")
+
     def nearest(self, x: Output, places: Output, how: str, axis: int) -> Output:
-        n = self.n
+        r = self.r
         rounded = {
-            "round_prefer_floor": lambda: n("Ceiling", n("Subtract", places, 0.5)),
-            "round_prefer_ceil": lambda: n("Floor", n("Add", places, 0.5)),
-            "floor": lambda: n("Floor", places),
-            "ceil": lambda: n("Ceiling", places),
+            "round_prefer_floor": lambda: r("Ceiling", r("Subtract", places, 0.5)),
+            "round_prefer_ceil": lambda: r("Floor", r("Add", places, 0.5)),
+            "floor": lambda: r("Floor", places),
+            "ceil": lambda: r("Ceiling", places),
         }[how]()
-        top = n("Subtract", self.extent, 1.0)
-        return n("Gather", x, n.convert(n("Minimum", n("Maximum", rounded, 0.0), top), "i64"), axis, opset=8)
+        return r("Gather", x, r.folded(self.inside(rounded)), axis, opset=8)
 
     def weighted(self, x: Output, places: Output, mode: str, axis: int) -> Output:
         """Sums of the elements around each place; the input goes on at its edges with the values there."""
-        n = self.n
+        r, n = self.r, self.r.n
         antialias, exclude = bool(n.attr("antialias", 0)), bool(n.attr("exclude_outside", 0))
-        stretch = n("Minimum", self.scale, 1.0) if antialias else n.const(1.0)
-        reach = n("Divide", 2.0 if mode == "cubic" else 1.0, stretch)
-        reach = n("Minimum", n("Ceiling", reach), n("Add", n("Multiply", self.extent, 2.0), 2.0))
-        if n.attr("coordinate_transformation_mode") == "tf_crop_and_resize":  # places far outside
-            reach = n("Add", reach, n("ReduceMax", n("Abs", places), [0], keep_dims=False))
-            reach = n("Ceiling", reach)
-        end = n("Add", self.extent, reach)
-        columns = n("Range", n("Negative", reach), end, 1.0, output_type="f32", opset=4)
-        gap = n("Abs", n("Subtract", columns, n.unsqueeze(places, [1])))
-        weights = self._kernel(n("Multiply", gap, stretch), mode)
-        top = n("Subtract", self.extent, 1.0)
+        stretch = r("Minimum", self.scale, 1.0) if antialias else n.const(1.0, r.kind)
+        reach = r("Divide", 2.0 if mode == "cubic" else 1.0, stretch)
+        reach = r("Minimum", r("Ceiling", reach), r("Add", r("Multiply", self.extent, 2.0), 2.0))
+        end = r("Add", self.extent, reach)
+        if n.attr("coordinate_transformation_mode") == "tf_crop_and_resize":  # places may be far outside
+            places = r("Minimum", r("Maximum", places, r("Negative", reach)), r("Add", self.last, reach))
+        columns = r.count(r("Negative", reach), end)
+        gap = r("Abs", r("Subtract", columns, n.unsqueeze(places, [1])))
+        weights = self._kernel(r("Multiply", gap, stretch), mode)
         if exclude:
-            inside = n("LogicalAnd", n("GreaterEqual", columns, 0.0), n("LessEqual", columns, top))
-            weights = n("Select", inside, weights, 0.0)
+            inside = r("LogicalAnd", r("GreaterEqual", columns, 0.0), r("LessEqual", columns, self.last))
+            weights = r("Select", inside, weights, 0.0)
         if antialias or exclude:
-            weights = n("Divide", weights, n("ReduceSum", weights, [1], keep_dims=True))
-        edges = n.convert(n("Minimum", n("Maximum", columns, 0.0), top), "i64")
+            weights = r("Divide", weights, r("ReduceSum", weights, [1], keep_dims=True))
         rank = n.rank(x)
         order = [d for d in range(rank) if d != axis] + [axis]
-        wide = n.transpose(n("Gather", x, edges, axis, opset=8), order)
-        out = n("MatMul", wide, n.convert(weights, n.dtype(x)), transpose_b=True)
+        edges = self.inside(columns)
+        matrix = self._matrix(edges, weights)
+        if matrix is None:
+            wide = n.transpose(n("Gather", x, edges, axis, opset=8), order)
+            out = n("MatMul", wide, n.convert(weights, n.dtype(x)), transpose_b=True)
+        else:
+            out = n("MatMul", n.transpose(x, order), n.like(x, matrix))
         return n.transpose(out, [order.index(d) for d in range(rank)])
 
-    def _kernel(self, gap: Output, mode: str) -> Output:
-        n = self.n
-        if mode != "cubic":
-            return n("Maximum", n("Subtract", 1.0, gap), 0.0)
-        a = float(n.attr("cubic_coeff_a", -0.75))
+    def _matrix(self, edges: Output, weights: Output) -> np.ndarray | None:
+        """The weights of the input's own elements, [extent, length]; None where they are not known."""
+        columns, known, extent = (self.r.n.value(v) for v in (edges, weights, self.extent))
+        if columns is None or known is None or extent is None:
+            return None
+        matrix = np.zeros((int(extent), len(known)))
+        np.add.at(matrix, columns, known.T)
+        return matrix
 
-        def polynomial(*coefficients: float) -> Output:
-            out = n.const(coefficients[0])
-            for c in coefficients[1:]:
-                out = n("Add", n("Multiply", out, gap), c)
+    def _kernel(self, gap: Output, mode: str) -> Output:
+        r = self.r
+        if mode != "cubic":
+            return r("Maximum", r("Subtract", 1.0, gap), 0.0)
+        a = float(r.n.attr("cubic_coeff_a", -0.75))
+
+        def polynomial(first: float, *others: float) -> Output:
+            out: Any = first
+            for c in others:
+                out = r("Add", r("Multiply", out, gap), c)
             return out
 
         near, far = polynomial(a + 2, -(a + 3), 0.0, 1.0), polynomial(a, -5 * a, 8 * a, -4 * a)
-        outer = n("Select", n("Less", gap, 2.0), far, 0.0)
-        return n("Select", n("LessEqual", gap, 1.0), near, outer)
+        outer = r("Select", r("Less", gap, 2.0), far, 0.0)
+        return r("Select", r("LessEqual", gap, 1.0), near, outer)
 
 
 class Sampling(NamedTuple):
@@ -118,49 +175,57 @@ class Sampling(NamedTuple):
     roi: Output | None
 
 
-def by_computed_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
-    """`x` resized to what is known when the model runs."""
-    axes, mode, coordinates, nearest, targets, by_scales, policy, roi = how
-    kind = n.dtype(x)
+def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
+    """The axes that are resized; in f64 where all that they depend on is known."""
+    shape = n.shape(x) or ()
+    crop = how.coordinates == "tf_crop_and_resize"
+    known = n.value(how.targets) is not None and is_static(tuple(shape[a] for a in how.axes))
+    r = _Reals(n, "f64" if known and not (crop and n.value(how.roi) is None) else "f32")
+    extents = [n.convert(n.scalar(n.dim_of(x, a)), r.kind) for a in how.axes]
+    wanted = [r.element(how.targets, i) for i in range(len(how.axes))]
+    if how.by_scales:
+        lengths = [r("Floor", r("Multiply", e, s)) for e, s in zip(extents, wanted, strict=True)]
+        return [_Axis(r, *row) for row in zip(extents, lengths, wanted, strict=True)]
+    lengths, scales = wanted, [r("Divide", t, e) for t, e in zip(wanted, extents, strict=True)]
+    if how.policy in ("not_larger", "not_smaller"):
+        factor = scales[0]
+        for other in scales[1:]:
+            factor = r("Minimum" if how.policy == "not_larger" else "Maximum", factor, other)
+        scales = [factor] * len(scales)
+        lengths = [r("Floor", r("Add", r("Multiply", e, factor), 0.5)) for e in extents]
+    return [_Axis(r, *row) for row in zip(extents, lengths, scales, strict=True)]
 
-    def element(values: Output, i: int) -> Output:
-        return n.convert(n("Gather", values, i, 0, opset=8), "f32")
 
-    extents = [n.convert(n.scalar(n.dim_of(x, a)), "f32") for a in axes]
-    wanted = [element(targets, i) for i in range(len(axes))]
-    if by_scales:
-        scales = wanted
-        lengths = [n("Floor", n("Multiply", e, s)) for e, s in zip(extents, scales, strict=True)]
-    else:
-        lengths = wanted
-        scales = [n("Divide", t, e) for t, e in zip(wanted, extents, strict=True)]
-        if policy in ("not_larger", "not_smaller"):
-            factor = scales[0]
-            for other in scales[1:]:
-                factor = n("Minimum" if policy == "not_larger" else "Maximum", factor, other)
-            scales = [factor] * len(scales)
-            lengths = [n("Floor", n("Add", n("Multiply", e, factor), 0.5)) for e in extents]
-    crop = coordinates == "tf_crop_and_resize"
-    if crop and roi is None:
-        raise ModelError("the region of interest is missing")
-    wide = x if ELEMENT_TYPES[kind].is_real or mode == "nearest" else n.convert(x, "f32")
-    outside: Output | None = None
-    for i, axis in enumerate(axes):
-        row = _Axis(n, extents[i], lengths[i], scales[i])
-        region = (element(roi, i), element(roi, len(axes) + i)) if crop and roi is not None else None
-        places = row.places(coordinates, region)
+def by_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
+    """`x` resized, one axis after the other."""
+    kind, many = n.dtype(x), len(how.axes)
+    crop, roi = how.coordinates == "tf_crop_and_resize", how.roi
+    shape = None if roi is None else n.shape(roi)
+    if crop and (roi is None or is_static(shape) and shape != (2 * many,)):
+        raise ModelError(f"the region of interest should have {2 * many} numbers")
+    wide = x if ELEMENT_TYPES[kind].is_real or how.mode == "nearest" else n.convert(x, "f32")
+    outside: list[Output] = []
+    for i, (axis, row) in enumerate(zip(how.axes, _axes(n, x, how), strict=True)):
+        if row.check() and not crop:
+            continue
+        r = row.r
+        region = (r.element(roi, i), r.element(roi, many + i)) if crop and roi is not None else None
+        places = row.places(how.coordinates, region)
         if crop:
-            beyond = n("Greater", places, n("Subtract", extents[i], 1.0))
-            mask = n("LogicalOr", n("Less", places, 0.0), beyond)
-            mask = n.reshape(mask, [-1 if d == axis else 1 for d in range(n.rank(x))])
-            outside = mask if outside is None else n("LogicalOr", outside, mask)
-        if mode == "nearest":
-            wide = row.nearest(wide, places, nearest, axis)
+            mask = r("LogicalOr", r("Less", places, 0.0), r("Greater", places, row.last))
+            outside.append(n.reshape(mask, [-1 if d == axis else 1 for d in range(n.rank(x))]))
+        if how.mode == "nearest":
+            wide = row.nearest(wide, places, how.nearest, axis)
         else:
-            wide = row.weighted(wide, places, mode, axis)
-    if outside is not None:
-        wide = n("Select", outside, n.like(wide, n.attr("extrapolation_value", 0.0)), wide)
-    return wide if n.dtype(wide) == kind else to_integers(n, n("Round", wide, mode="half_to_even"), kind)
+            wide = row.weighted(wide, places, how.mode, axis)
+    for mask in outside:
+        known = n.value(mask)
+        if known is None or known.any():
+            filling = n.like(wide, n.attr("extrapolation_value", 0.0))
+            wide = n("Select", mask if known is None else n.const(known), filling, wide)
+    if n.dtype(wide) != kind:
+        wide = to_integers(n, n("Round", wide, mode="half_to_even"), kind)
+    return n("Identity", wide) if wide is x else wide
 
 
 def to_integers(n: OnnxNode, x: Output, kind: str) -> Output:
