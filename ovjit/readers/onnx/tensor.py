@@ -347,13 +347,13 @@ def pad(n: OnnxNode) -> Any:
     pads = _known_pads(n)
     if pads is None or computed_axes is not None:
         begin, end = _computed_pads(n, n.rank(x), axes, computed_axes)
-        if mode == "wrap":
-            return _wrap(n, x, begin, end)
+        far = False
     else:
         first, last = _pads_by_axis(pads, n.rank(x), axes)
-        if mode == "wrap" or (mode == "reflect" and _far(n, x, first, last)):
-            return _pad_by_index(n, x, first, last, mode)
         begin, end = n.const(np.array(first, np.int64)), n.const(np.array(last, np.int64))
+        far = mode == "reflect" and _far(n, x, first, last)
+    if mode == "wrap" or far:
+        return _pad_by_index(n, x, begin, end, mode)
     if mode not in ("constant", "reflect", "edge"):
         raise UnsupportedError(f"the mode {mode[:20]!r} with computed pads")
     if mode != "constant":
@@ -410,19 +410,6 @@ def _computed_pads(
     return first, last
 
 
-def _wrap(n: OnnxNode, x: Output, begin: Output, end: Output) -> Output:
-    """Elements again and again, gathered along each axis, for pads that are computed."""
-    for axis in range(n.rank(x)):
-        x = _wrapped(n, x, axis, *(n("Gather", pads, axis, 0, opset=8) for pads in (begin, end)))
-    return x
-
-
-def _wrapped(n: OnnxNode, x: Output, axis: int, before: Output, after: Output) -> Output:
-    size = n.scalar(n.dim_of(x, axis))
-    places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
-    return n("Gather", x, n("FloorMod", places, size), axis, opset=8)
-
-
 def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bool:
     """Whether more is reflected than there is."""
     shape = n.shape(x) or ()
@@ -431,26 +418,27 @@ def _far(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int]) -> bo
     )
 
 
-def _pad_by_index(n: OnnxNode, x: Output, begin: Sequence[int], end: Sequence[int], mode: str) -> Output:
+def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str) -> Output:
     """Elements again and again ("wrap"), or there and back ("reflect"), gathered along each axis."""
-    for axis, (before, after) in enumerate(zip(begin, end, strict=True)):
-        if not before and not after:
+    for axis, extent in enumerate(n.shape(x) or ()):
+        before, after = (n("Gather", pads, axis, 0, opset=8) for pads in (begin, end))
+        known = [n.value(v) for v in (before, after)]
+        if all(v is not None and v == 0 for v in known):
             continue
-        size = (n.shape(x) or ())[axis]
-        if mode == "wrap" and isinstance(size, Interval):
-            x = _wrapped(n, x, axis, n.const(before), n.const(after))
-            continue
-        if isinstance(size, Interval) or not size:
-            raise UnsupportedError(f"the mode {mode!r} along an open or empty dimension")
-        n.limited(size + before + after, "elements with padding")
-        places = np.arange(-before, size + after)
+        if extent == 0:
+            raise UnsupportedError(f"the mode {mode!r} along an empty dimension")
+        if isinstance(extent, int) and all(v is not None for v in known):
+            n.limited(extent + sum(map(int, known)), "elements with padding")  # type: ignore[arg-type]
+        size = n.scalar(n.dim_of(x, axis))
+        places = n("Range", n("Negative", before), n("Add", size, after), 1, output_type="i64", opset=4)
         if mode == "wrap":
-            places %= size
+            places = n("FloorMod", places, size)
         else:
-            period = max(2 * size - 2, 1)
-            places %= period
-            places = np.where(places < size, places, period - places)
-        x = n("Gather", x, places.astype(np.int64), axis, opset=8)
+            period = n("Maximum", n("Subtract", n("Multiply", size, 2), 2), 1)
+            places = n("FloorMod", places, period)
+            places = n("Select", n("Less", places, size), places, n("Subtract", period, places))
+        found = n.value(places)
+        x = n("Gather", x, places if found is None else n.const(found), axis, opset=8)
     return x
 
 
