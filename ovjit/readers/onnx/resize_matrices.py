@@ -176,7 +176,7 @@ class Sampling(NamedTuple):
 
 
 def _axes(n: OnnxNode, x: Output, how: Sampling) -> list[_Axis]:
-    """The axes that are resized; in f64 where all that they depend on is known."""
+    """The axes that are resized; in f64 where everything that they depend on is known."""
     shape = n.shape(x) or ()
     crop = how.coordinates == "tf_crop_and_resize"
     known = n.value(how.targets) is not None and is_static(tuple(shape[a] for a in how.axes))
