@@ -48,11 +48,16 @@ PROGRAMS = [
 ]
 
 
+#: Packages that not every environment of the tests has, and what a program that needs one contains.
+NEEDED = {"tflite": ".tflite", "torch": "import torch", "jax": "import jax"}
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_python(program: str, folder: Path) -> None:
     """In a process of its own: some register operations."""
-    if ".tflite" in program:
-        pytest.importorskip("tflite")
+    for package, sign in NEEDED.items():
+        if sign in program:
+            pytest.importorskip(package)
     (folder / "program.py").write_text(program)
     done = python("program.py", folder=folder, seconds=110)
     assert done.returncode == 0, done.stderr
