@@ -37,10 +37,14 @@ _TOTAL = re.compile(r"number_of_executed_units: (\d+)")
 
 
 class Outcome(NamedTuple):
-    """Counts of inputs run, branches reached and inputs kept, and the findings by their files."""
+    """Counts of inputs run, branches reached and inputs kept, and the findings by their files.
+
+    `cpu` is the children's CPU time in seconds. On a machine with other work it is less than `seconds`.
+    """
 
     target: str
     seconds: float
+    cpu: float
     runs: int
     branches: int
     kept: int
@@ -51,7 +55,7 @@ def run(target: str, seconds: float, corpus: Path, found: Path, seed: int) -> Ou
     """One target for some seconds, in as many children as it takes."""
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(parents=True, exist_ok=True)
-    began, runs, branches = time.monotonic(), 0, 0
+    began, cpu, runs, branches = time.monotonic(), _cpu(), 0, 0
     while (left := seconds - (time.monotonic() - began)) > 1:
         command = [
             sys.executable, "-m", "tests.fuzz.guided", "--child", target, str(corpus), str(found),
@@ -69,7 +73,13 @@ def run(target: str, seconds: float, corpus: Path, found: Path, seed: int) -> Ou
     files = sorted(found.glob(f"{target}-*.bin"))
     findings = {path: path.with_suffix(".txt").read_text() for path in files}
     kept = sum(1 for _ in corpus.iterdir())
-    return Outcome(target, time.monotonic() - began, runs, branches, kept, findings)
+    return Outcome(target, time.monotonic() - began, _cpu() - cpu, runs, branches, kept, findings)
+
+
+def _cpu() -> float:
+    """CPU time in seconds of all children that have ended."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _note_death(done: Any, found: Path, target: str) -> None:
@@ -193,8 +203,9 @@ def main() -> int:
     wrong = 0
     for name in given.targets or guided_targets.available():
         made = run(name, given.seconds, folder / name, folder / "findings", given.seed)
-        print(f"{name}: {made.runs} inputs in {made.seconds:.0f} s, {made.branches} branches reached, "
-              f"{made.kept} inputs kept, {len(made.findings)} findings", flush=True)  # fmt: skip
+        print(f"{name}: {made.runs} inputs in {made.seconds:.0f} s ({made.cpu:.0f} s of CPU time), "
+              f"{made.branches} branches reached, {made.kept} inputs kept, "
+              f"{len(made.findings)} findings", flush=True)  # fmt: skip
         for path, what in made.findings.items():
             print(f"  {path}\n    " + "\n    ".join(what.split("\n")[:3]), flush=True)
         wrong += len(made.findings)

@@ -89,7 +89,8 @@ def test_atheris_runs_the_targets(tmp_path) -> None:
     done = command(python, "-m", "tests.fuzz.guided", "ir", "protocol", "--seconds", "40", "--corpus", corpus)
     assert done.returncode == 0, done.stdout + done.stderr
     said = re.findall(
-        r"(\d+) inputs in \d+ s, (\d+) branches reached, (\d+) inputs kept, 0 findings", done.stdout
+        r"(\d+) inputs in \d+ s \(\d+ s of CPU time\), (\d+) branches reached, (\d+) inputs kept, 0 findings",
+        done.stdout,
     )
     assert len(said) == 2, done.stdout
     for (runs, branches, kept), seeds in zip(said, (150, 12), strict=True):
