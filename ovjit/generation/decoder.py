@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.generation.tokenizer import read_settings
 from ovjit.readers.gguf.header import is_later_part
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.
@@ -19,13 +20,14 @@ FILES = ("openvino_model.xml", "model.xml", "openvino_language_model.xml")
 
 class Decoder:
     """A sequence in a compiled decoder with state: `input_ids` [1, tokens] (and the other `INPUTS`) to
-    `logits` [1, tokens, words]. `length` counts the tokens whose keys and values are in its state.
+    `logits` [1, tokens, words]. `length` counts the tokens whose keys and values are in its state. From the
+    position `turn` on the model may turn all its tokens by another table, as Phi 3 does; 0: nowhere.
 
     Raises OvjitError for a model with other inputs, or without logits.
     """
 
-    def __init__(self, compiled: Any):
-        self.compiled = compiled
+    def __init__(self, compiled: Any, turn: int = 0):
+        self.compiled, self.turn = compiled, turn
         self._names = [sorted(port.get_names())[0] if port.get_names() else "" for port in compiled.inputs]
         unknown = sorted(set(self._names) - set(INPUTS))
         if "input_ids" not in self._names or unknown:
@@ -43,7 +45,9 @@ class Decoder:
         """The decoder of a file, or of a folder with one."""
         from ovjit.api.run.core import Core
 
-        return cls(Core().compile_model(str(model_file(path)), device, dict(config or {})))
+        file = model_file(path)
+        model = Core().read_model(str(file))
+        return cls(Core().compile_model(model, device, dict(config or {})), _turn(model, file))
 
     def reset(self) -> None:
         """Begin a new sequence."""
@@ -87,6 +91,19 @@ class Decoder:
         for state, axis in found:
             state._cut(axis, length)
         self.length = length
+
+
+def _turn(model: Any, file: Path) -> int:
+    """The context that a model was made for at first, by its metadata or the config.json beside it; or 0."""
+    key = "rope.scaling.original_context_length"
+    if model.has_rt_info(["gguf", "general.architecture"]):
+        name = ["gguf", f"{model.get_rt_info(['gguf', 'general.architecture']).value}.{key}"]
+        told = model.get_rt_info(name).value if model.has_rt_info(name) else 0
+    else:
+        config = read_settings(file.parent / "config.json")
+        scaling, inside = config.get("rope_scaling"), "original_max_position_embeddings"
+        told = config.get(inside) or (scaling.get(inside) if isinstance(scaling, dict) else 0)
+    return int(told) if str(told).isdigit() else 0
 
 
 def model_file(path: str | Path) -> Path:

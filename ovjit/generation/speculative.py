@@ -108,5 +108,10 @@ def generate(
 
 def _checked(decoder: Decoder, tokens: Sequence[int]) -> Iterator[np.ndarray]:
     """The logits of each of these tokens, of which no more are computed than are asked for."""
-    for first in range(0, len(tokens), CHECKED):
-        yield from decoder.feed(tokens[first : first + CHECKED])
+    begin, first = decoder.length, 0
+    while first < len(tokens):
+        end = first + CHECKED
+        if begin + first < decoder.turn < begin + end:  # what is before it would be turned as what is behind
+            end = decoder.turn - begin
+        yield from decoder.feed(tokens[first:end])
+        first = end

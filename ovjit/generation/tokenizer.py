@@ -184,7 +184,8 @@ def _package() -> Any:
     return tokenizers
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """The object in a file, {} where there is none. OvjitError for what is no object."""
     if not path.is_file():
         return {}
     try:
@@ -217,8 +218,10 @@ def of_folder(folder: Path) -> Tokenizer:
         raise OvjitError(f"{str(file)!r} is no tokenizer: {error}") from error
     inner.no_truncation()  # settings of its training, which transformers does not use for a prompt either
     inner.no_padding()
-    settings, model = _json(folder / "tokenizer_config.json"), _json(folder / "config.json")
-    ends = set(_numbers(_json(folder / "generation_config.json"), "eos_token_id", "generation_config.json"))
+    settings, model = read_settings(folder / "tokenizer_config.json"), read_settings(folder / "config.json")
+    ends = set(
+        _numbers(read_settings(folder / "generation_config.json"), "eos_token_id", "generation_config.json")
+    )
     ends = ends or set(_numbers(model, "eos_token_id", "config.json"))
     names = {}
     for name in ("bos_token", "eos_token"):

@@ -320,6 +320,18 @@ def test_tokens_of_a_draft_have_the_bits_of_each_alone(tmp_path: Path, kind: str
         np.testing.assert_array_equal(found, alone[: count + 1], f"{SEED} {count}")
 
 
+@pytest.mark.parametrize("way", ["exact", "default"])
+def test_drafts_across_a_turn_change_nothing(tmp_path: Path, way: str) -> None:
+    """Phi 3 turns tokens by other factors from position 8 on."""
+    s = Sizes("phi3", layers=1, words=300, extra={"longrope": True})
+    write(path := tmp_path / "a.gguf", s, tensors(s, "F32", np.random.default_rng(SEED)))
+    decoder, guide = (Decoder.load(path, config=WAYS[way]) for _ in range(2))
+    assert decoder.turn == 8
+    prompt = np.random.default_rng(SEED).integers(2, s.words, 4).tolist()
+    wanted = list(generate(decoder, prompt, Settings(16)))
+    assert list(generate(decoder, prompt, Settings(16), Assistant(guide, 7))) == wanted, SEED
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_long_drafts_change_nothing(model: Path, way: str) -> None:
     """A draft of more tokens than one inference checks, of which most are right."""
