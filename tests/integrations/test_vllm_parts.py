@@ -98,9 +98,11 @@ def test_tables() -> None:
         tables_of(np.array([0, 4]), np.array([3]), np.zeros((1, 1), np.int32), 32)
 
 
-def served(options: Options, sequences: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+def served(
+    options: Options, sequences: list[np.ndarray], rng: np.random.Generator, paged: PagedDecoder | None = None
+) -> list[np.ndarray]:
     """Logits of all tokens, in chunks, with blocks in any order; the first block is shared by all."""
-    paged = PagedDecoder(decoder(ov), options)
+    paged = paged or PagedDecoder(decoder(ov), options)
     blocks = 1 + sum(-(-len(s) // paged.block) for s in sequences)
     paged.allocate(blocks + 1)
     assert sum(t.byte_size for t in paged.caches.values()) == (blocks + 1) * sum(paged.layer_bytes)
@@ -147,6 +149,25 @@ def test_the_decoder_gives_what_one_sequence_alone_gives(given: dict[str, Any], 
         expected = alone(stateful, tokens)[-len(got) :]
         assert len(got) == len(tokens) - (32 if i == 2 else 0)
         assert abs(got - expected).max() < bound * abs(expected).max(), f"seed {SEED}, {i}"
+
+
+@pytest.mark.parametrize("longest", [8, 9])
+def test_one_table_of_factors_holds_for_all_sequences(tmp_path: Path, longest: int) -> None:
+    """Phi 3 has another table beyond its original context, here of 8 tokens."""
+    pytest.importorskip("gguf")
+    from tests.readers.gguf_decoders import Sizes, tensors, write
+
+    s, rng = Sizes("phi3", layers=1, words=SIZES.words, extra={"longrope": True}), np.random.default_rng(SEED)
+    made = tensors(s, "F32", rng)
+    names = [f"rope_factors_{name}.weight" for name in ("short", "long")]
+    write(tmp_path / "a.gguf", s, made)
+    write(tmp_path / "b.gguf", s, made | dict.fromkeys(names, made[names[longest > 8]]))
+    stateful = ov.Core().compile_model(tmp_path / "b.gguf", "CPU", EXACT)
+    sequences = [rng.integers(0, s.words, n) for n in (70, 5, 11)]
+    paged = PagedDecoder(ov.Core().read_model(tmp_path / "a.gguf"), longest=longest)
+    for got, tokens in zip(served(Options(), sequences, rng, paged), sequences, strict=True):
+        expected = alone(stateful, tokens)
+        assert abs(got - expected).max() < 1e-5 * abs(expected).max(), f"seed {SEED}, {len(tokens)}"
 
 
 def test_folders(tmp_path: Path) -> None:

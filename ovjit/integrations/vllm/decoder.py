@@ -24,6 +24,9 @@ from ovjit.readers.gguf.header import is_later_part
 DEFAULTS = Options()
 #: Operations between the last product and the logits.
 _TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
+#: Operations that compare, and those between positions and what is compared.
+_COMPARE = frozenset("Greater GreaterEqual Less LessEqual".split())
+_BETWEEN = frozenset("Add Convert Multiply ReduceMax Reshape Squeeze Subtract Unsqueeze".split())
 
 
 def read_folder(folder: Path) -> ov.Model:
@@ -39,6 +42,39 @@ def read_folder(folder: Path) -> ov.Model:
     from ovjit.readers.checkpoint.reader import read_checkpoint
 
     return read_checkpoint(folder)
+
+
+def settle(model: ov.Model, longest: int) -> None:
+    """Decide what depends on the greatest position of a call, as for the last of `longest` tokens.
+
+    Beyond its original context Phi 3 turns all tokens of a call by other factors. A batch has sequences of
+    any length, in any chunks, so that one table holds for all, as in vLLM's own model."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() not in _COMPARE:
+            continue
+        place = _greatest_place(node)
+        if place is not None:
+            one = ov.Core().compile_model(ov.Model([node.output(0)], [place]), "CPU")
+            places = np.full([1] * place.get_partial_shape().rank.get_length(), longest - 1)
+            found = np.array(one([places.astype(place.get_element_type().to_dtype())])[0])
+            node.output(0).replace(ov.opset13.constant(found).output(0))
+
+
+def _greatest_place(node: ov.Node) -> ov.Node | None:
+    """The input `position_ids`, if a node reads its greatest element and constants alone."""
+    found, reduced, left = None, False, [node]
+    while left:
+        for value in left.pop().input_values():
+            source = value.get_node()
+            kind = source.get_type_name()
+            reduced = reduced or kind == "ReduceMax"
+            if kind == "Parameter" and "position_ids" in value.get_names():
+                found = source
+            elif kind in _BETWEEN:
+                left.append(source)
+            elif kind != "Constant":
+                return None
+    return found if reduced else None
 
 
 def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
@@ -70,10 +106,13 @@ def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
 class PagedDecoder:
     """A decoder compiled for batches of sequences whose keys and values lie in blocks of `block` tokens.
 
-    `layers`: for each layer the shapes of a block of keys and of values, and their element type.
+    `layers`: for each layer the shapes of a block of keys and of values, and their element type. `longest`:
+    the most tokens of a sequence, see `settle`; 0: that is left as it is.
     """
 
-    def __init__(self, model: ov.Model, options: Options = DEFAULTS):
+    def __init__(self, model: ov.Model, options: Options = DEFAULTS, longest: int = 0):
+        if longest:
+            settle(model, longest)
         if options.weights:
             compress_weights(model, options.weights, options.group)
         paged_attention_transformation(model)
@@ -101,9 +140,9 @@ class PagedDecoder:
         self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
 
     @classmethod
-    def load(cls, folder: str | Path, options: Options = DEFAULTS) -> PagedDecoder:
+    def load(cls, folder: str | Path, options: Options = DEFAULTS, longest: int = 0) -> PagedDecoder:
         """The decoder of a folder, see `read_folder`."""
-        return cls(read_folder(Path(folder)), options)
+        return cls(read_folder(Path(folder)), options, longest)
 
     @property
     def layer_bytes(self) -> list[int]:

@@ -23,7 +23,9 @@ class OvjitModel(torch.nn.Module):
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__()
         options = Options.of(vllm_config.additional_config, vllm_config.cache_config.cache_dtype)
-        self.decoder = PagedDecoder.load(_folder(vllm_config), options)
+        self.decoder = PagedDecoder.load(
+            _folder(vllm_config), options, vllm_config.model_config.max_model_len
+        )
         if self.decoder.block != vllm_config.cache_config.block_size:
             raise ValueError(
                 f"the decoder's blocks have {self.decoder.block} tokens, vLLM's "
