@@ -367,9 +367,13 @@ OPERATORS = {
         [],
     ),
     "cuts": (
-        lambda x, at: (*torch.tensor_split(x, 3), *torch.tensor_split(x, at)),
-        [rand(7, 3), torch.tensor([1, 4])],
-        [[rand(2, 3), torch.tensor([1, -1])], [rand(9, 2), torch.tensor([3, 3])]],
+        lambda x, at, parts: (
+            *torch.tensor_split(x, 3),
+            *torch.tensor_split(x, at),
+            *torch.tensor_split(x, parts),
+        ),
+        [rand(7, 3), torch.tensor([1, 4]), torch.tensor(2)],
+        [[rand(2, 3), torch.tensor([1, -1]), torch.tensor(2)]],
     ),
     "ihfft2": (lambda x: torch.view_as_real(torch.fft.ihfft2(x)), [rand(5, 6)], []),
     "truths": (lambda x: (torch.add(x, ~x, alpha=False), x.square()), [torch.tensor([True, False])], []),
@@ -489,6 +493,15 @@ def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
     ):
         ov.convert_model(module, example_input=rand(3, 3))
     assert capfd.readouterr().out == ""
+
+
+def test_sums_of_fused_attention_are_refused() -> None:
+    """PyTorch's decomposition has the weights in their place."""
+    x = rand(1, 2, 3, 4)
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    compare(of(lambda x: fused(x, x, x)[0]), x)
+    with pytest.raises(RuntimeError, match="without its output 1|flash_attention_for_cpu"):
+        ov.convert_model(of(lambda x: fused(x, x, x)), example_input=x)
 
 
 def test_warnings_of_what_may_be_incorrect_are_shown() -> None:

@@ -8,6 +8,9 @@ from typing import Any
 
 from ovjit.readers.torch.registry import find_rule
 
+#: PyTorch decomposes them to something else: weights of attention stand for their logarithmic sums.
+_UNFAITHFUL = ("aten::_scaled_dot_product_flash_attention_for_cpu",)
+
 
 def has_rule(target: Any, converters: Mapping[str, Any] | None = None) -> bool:
     """Whether an OpOverload is read as it is."""
@@ -25,7 +28,7 @@ def _table(refused: frozenset[str] = frozenset()) -> Any:
 
     table = default_decompositions()
     for target in list(table.keys()):
-        if hasattr(target, "_schema") and has_rule(target) and target._schema.name not in refused:
+        if hasattr(target, "_schema") and has_rule(target) and not _may_decompose(target, refused):
             table.pop(target)
     for target, function in more_decompositions(refused).items():
         if target not in table:
@@ -42,8 +45,13 @@ def more_decompositions(refused: frozenset[str] = frozenset()) -> dict[Any, Any]
         target: function
         for target, function in decomposition_table.items()
         if isinstance(target, torch._ops.OpOverload)
-        and (not has_rule(target) or target._schema.name in refused)
+        and (not has_rule(target) or _may_decompose(target, refused))
     }
+
+
+def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
+    """Whether an operator that has a rule is one to decompose."""
+    return target._schema.name in refused and target._schema.name not in _UNFAITHFUL
 
 
 def decomposed(

@@ -285,10 +285,12 @@ def tensor_split(
     return n.split(x, axis, lengths)
 
 
-def _listed_places(n: Call, places: Output) -> list[Any]:
-    """Places of cuts that are computed, as many as the graph takes parts of."""
-    if n.shape(places) is None or n.rank(places) != 1 or n.wanted.listed is None:
+def _listed_places(n: Call, places: Output) -> list[Any] | int:
+    """Places of cuts that are computed, or how many parts there are: as many as the graph takes."""
+    if n.shape(places) is None or n.rank(places) > 1 or n.wanted.listed is None:
         raise UnsupportedError("the places of the cuts are not known when the model is read")
+    if n.rank(places) == 0:
+        return n.wanted.listed
     return [Number(n("Gather", places, i, 0)) for i in range(n.wanted.listed - 1)]
 
 
