@@ -218,14 +218,20 @@ def by_matrices(n: OnnxNode, x: Output, how: Sampling) -> Output:
             wide = row.nearest(wide, places, how.nearest, axis)
         else:
             wide = row.weighted(wide, places, how.mode, axis)
-    for mask in outside:
-        known = n.value(mask)
-        if known is None or known.any():
-            filling = n.like(wide, n.attr("extrapolation_value", 0.0))
-            wide = n("Select", mask if known is None else n.const(known), filling, wide)
+    wide = _filled(n, wide, outside)
     if n.dtype(wide) != kind:
         wide = to_integers(n, n("Round", wide, mode="half_to_even"), kind)
     return n("Identity", wide) if wide is x else wide
+
+
+def _filled(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
+    """`x` with `extrapolation_value` at places outside of the input."""
+    for mask in outside:
+        known = n.value(mask)
+        if known is None or known.any():
+            filling = n.like(x, n.attr("extrapolation_value", 0.0))
+            x = n("Select", mask if known is None else n.const(known), filling, x)
+    return x
 
 
 def to_integers(n: OnnxNode, x: Output, kind: str) -> Output:
