@@ -543,7 +543,7 @@ LAYOUT_TEXTS = lines(
 )
 
 
-@pytest.mark.parametrize("text", ["", " NCHW ", *LAYOUT_TEXTS])
+@pytest.mark.parametrize("text", ["", " ", " NCHW ", "[N,]", *LAYOUT_TEXTS])
 def test_layout_beside_openvino(text):
     same(f"ov.Layout({text!r})")
     for read in ("to_string()", "empty"):

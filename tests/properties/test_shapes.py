@@ -1,14 +1,15 @@
-"""Dimension, PartialShape and Shape: any of them, beside OpenVINO's."""
+"""Dimension, PartialShape, Shape and Layout: any of them, beside OpenVINO's; models of another shape."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
+import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.support.beside import dimensions, partial, same
+from tests.support.beside import dimensions, partial, same, small_dimensions
 
 shapes = st.one_of(st.none(), st.lists(dimensions, max_size=5))
 slices = st.builds(
@@ -114,3 +115,36 @@ def test_a_shape(dims: list[int], item: Any) -> None:
     if isinstance(item, slice) or -len(dims) <= item < len(dims):  # OpenVINO reads memory behind its end
         same(lambda ov: ov.Shape(dims)[item])
     same(lambda ov: ov.PartialShape(ov.Shape(dims)))
+
+
+@given(
+    st.lists(st.sampled_from([*"NCHWD?n0[], ", "...", "_x", "N1"]), max_size=6),
+    st.booleans(),
+    st.sampled_from(["N", "C", "?", "...", "n", "_x", "N1", ""]),
+)
+def test_text_as_a_layout(words: list[str], separate: bool, name: str) -> None:
+    text = f"[{','.join(words)}]" if separate else "".join(words)
+    assume(not re.search(r"\.\.\..*, *[],]", text))  # behind "..." OpenVINO reads a blank as "?"
+    same(lambda ov: (ov.Layout(text).to_string(), ov.Layout(text).empty, ov.Layout(text).has_name(name)))
+    same(lambda ov: ov.Layout(text).get_index_by_name(name))
+    same(lambda ov: ov.layout_helpers.channels_idx(ov.Layout(text)))
+
+
+@given(
+    st.lists(small_dimensions, min_size=2, max_size=2),
+    st.lists(small_dimensions, max_size=3),
+    st.sampled_from("lpti"),
+)
+def test_a_model_of_another_shape(first: list[Any], dims: list[Any], form: str) -> None:
+    """By a list, a PartialShape, its text, or a dict by the input."""
+
+    def reshaped(ov: Any) -> Any:
+        ops = ov.opset13
+        x = ops.parameter(partial(ov, first), np.float32, name="x")
+        model = ov.Model([ops.concat([x, x], -1), ops.reduce_sum(x, np.int64(0), False)], [x], "m")
+        shape = partial(ov, dims)
+        given = {"l": dims, "p": shape, "t": str(shape), "i": {model.input(): shape}}[form]
+        model.reshape(given)
+        return [str(port.partial_shape) for port in [model.input(), *model.outputs]]
+
+    same(reshaped)

@@ -32,7 +32,7 @@ class Layout:
         if self._scalar:
             self._left, self._open, self._right = (), False, ()
             return
-        if not text:
+        if not layout_str:
             self._left, self._open, self._right = (), True, ()
             return
         axes = _split(text)
@@ -98,7 +98,9 @@ def _kept(name: str) -> str:
 def _split(text: str) -> list[str]:
     """The axes in order, "..." among them at most once; RuntimeError for anything that is no layout."""
     if text.startswith("[") and text.endswith("]"):
-        fields = [field.strip() for field in text[1:-1].split(",")]
+        fields = [field.strip() for field in text[1:-1].removesuffix(",").split(",")]
+    elif not text:
+        raise RuntimeError("a layout of blanks has no axes: pass '' for one that says nothing")
     else:
         fields = re.findall(r"\.\.\.|.", text)
     if fields.count("...") > 1:
