@@ -49,7 +49,7 @@ FEW = {("neon", ())}
 MOST = 4_000_000
 #: Kinds of layers that are left out for some CPUs, as the files would have more bytes with them.
 LEFT_OUT = {
-    ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised", "cuts"),
+    ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
     ("avx512", _AMX): ("combinations", "varied", "linear_quantised", "cuts"),
 }

@@ -23,11 +23,7 @@ _I64 = ir.IntType(64)
 
 
 def inline_function(
-    isa: Target,
-    name: str,
-    result: ir.Type,
-    arguments: Sequence[ir.Type],
-    body: Callable[..., Any]
+    isa: Target, name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
 ) -> dict[str, str]:
     """A function for `isa` that is inlined wherever it is called; `body(builder, *arguments)` emits what it
     returns. With it come the declarations that it needs."""
