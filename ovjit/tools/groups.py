@@ -2,7 +2,7 @@
 
     python -m ovjit.tools.groups MODEL ... [--into FILE]
 
-writes groups of these models that need kernels which the package does not have, those first that most models
+adds groups of these models that need kernels which the package does not have, those first that most models
 need. A group is a small graph as `storage/graph_format.py` has it, after all passes: a line of JSON in
 `groups.jsonl`. Constants of many numbers are not kept, as kernels do not depend on them.
 """
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("groups.jsonl")
 #: Numbers of a constant that is kept, at most: one of reals, and one of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
-#: The section of what stands for constants that are not kept.
-ANY = "any"
-
-
 #: How many groups before one are taken with it, at most, one behind the other.
 FURTHEST = 3
 
@@ -253,15 +249,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ovjit.codegen.cpu.host import host_target
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("models", nargs="+")
-    parser.add_argument("--into", type=Path, default=FILE)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--into", type=Path, default=FILE, metavar="FILE")
     options = parser.parse_args(argv)
     found = Found(host_target())
     search(options.models, found)
-    options.into.write_text("".join(line + "\n" for line in found.sorted()), encoding="utf-8")
+    known = options.into.read_text(encoding="utf-8").splitlines() if options.into.exists() else []
+    lines = dict.fromkeys([*known, *found.sorted()])
+    options.into.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
     for what, count in found.left.most_common(40):
         print(count, what)
-    print(len(found.lines), "kernels,", len(found.sorted()), "groups,", options.into.stat().st_size, "bytes")
+    print(f"{len(found.lines)} kernels; {len(lines)} groups, {len(lines) - len(known)} of them new")
     return 0
 
 
