@@ -3,12 +3,11 @@
     python -m bench.first --make [name ...]              # write the models; torch and nncf make some of them
     python -m bench.first [name ...] [--family ocr] [--rounds 3] [--precision f32] [--json out.json]
 
-Each compilation has a process of its own, in interleaved rounds. NumPy and the package are imported before
-the clock starts: OpenVINO's import has NumPy's, and ovjit's has not. What `compile_model` imports besides
-counts. `ovjit_s` and `openvino_s` are CPU seconds of all threads, medians over rounds. `ratio` is the median
-of the ratios of rounds. `start` is that ratio where both imports count, too. `kernels` counts a model's
-kernels, and `unshipped` those that do not come with ovjit. `--missing` prints these by name, and which
-models need each.
+Each compilation has a process of its own, in interleaved rounds. Packages are imported before the clock
+starts; what `compile_model` imports counts. `ovjit_s` and `openvino_s` are CPU seconds of all threads,
+medians over rounds. `ratio` is the median of the ratios of rounds. `start` is that ratio where the import of
+the package counts, too. `kernels` counts a model's kernels, and `unshipped` those that do not come with
+ovjit. `--missing` prints these by name, and which models need each.
 """
 
 from __future__ import annotations
@@ -173,7 +172,6 @@ CHILD = """
 import importlib, json, sys, time
 package, path, config = sys.argv[1:]
 begin = time.process_time()
-import numpy
 core = importlib.import_module(package).Core()
 cpu, wall = time.process_time(), time.perf_counter()
 compiled = core.compile_model(path, "CPU", json.loads(config))
@@ -246,7 +244,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> str:
     either = sum(row["ovjit_s"] > SECONDS or row["ratio"] > TIMES for row in rows)
     whole = sum(row["unshipped"] == 0 for row in rows)
     return (
-        f"{len(rows)} models: geometric mean {mean:.2f} ({start:.2f} with the imports), {slow} above "
+        f"{len(rows)} models: geometric mean {mean:.2f} ({start:.2f} with the import), {slow} above "
         f"{SECONDS:g} s, {behind} above {TIMES:g} times OpenVINO's, {either} either; {whole} find all their "
         "kernels shipped"
     )
