@@ -110,8 +110,10 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
         kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
         count = max(0, int(np.ceil((known[1] - known[0]) / known[2])))
         n.limited(count, "the length of a range")
-        if not whole and not ELEMENT_TYPES[kind].is_real:  # there are as many, but steps are of integers
-            known, whole = [int(v) for v in known], True
+        if not whole and not ELEMENT_TYPES[kind].is_real:  # how many there are is another number since 2.14
+            import torch
+
+            return n.const(torch.arange(*known, dtype=torch.int64).numpy(), kind)
         made = known[0] + known[2] * np.arange(count, dtype=np.int64 if whole else np.float64)
         return n.const(made, kind)
     values = [n.tensor(v) for v in numbers]
