@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ovjit.graph.graph import Node, Replacement, Value
-from ovjit.graph.shapes import Dim, is_static, normalize_axes
+from ovjit.graph.shapes import Dim, is_static
+from ovjit.rewrite.formulas import mean, root, squared
 from ovjit.rewrite.pattern import (
     Derived,
     Found,
     Pattern,
     Readers,
-    anything,
     constant,
     number,
     op,
@@ -27,26 +27,6 @@ from ovjit_ops.normalization.expand_norm import known_axes
 
 x, v, scale, offset = values("x v scale offset")
 eps = number("eps")
-
-
-def _axes(mean: Value) -> tuple[int, ...] | None:
-    """The axes of a ReduceMean, where they are known."""
-    data, axes = mean.node.inputs
-    if data.shape is None or axes.constant is None:
-        return None
-    return normalize_axes((int(a) for a in axes.constant.reshape(-1)), len(data.shape))
-
-
-def mean(of: Pattern) -> Pattern:
-    return op.ReduceMean(of, anything, keep_dims=True).let(axes=_axes)
-
-
-def squared(of: Pattern) -> Pattern:
-    return of**2.0 | of * of
-
-
-def root(of: Pattern) -> Pattern:
-    return op.Sqrt(of) | of**0.5
 
 
 def by_root(of: Pattern, variance: Pattern) -> Pattern:

@@ -12,8 +12,8 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.shapes import normalize_axes
-from ovjit.rewrite.pattern import Pattern, anything, constant, number, number_of, op, value
+from ovjit.rewrite.formulas import mean, root, squared
+from ovjit.rewrite.pattern import Pattern, constant, number, number_of, op, value
 from ovjit.rewrite.rules import Rule, rule
 
 #: How far a number of a formula may be from what modules write for it.
@@ -80,22 +80,11 @@ def _clamped(node: SeenNode, x: Seen, low: float, high: float) -> bool | None:
     return _put(node, "Clamp", [x.port], x, min=low, max=high) if low <= high else None
 
 
-def _axes_of(mean: Seen) -> tuple[int, ...] | None:
-    data, axes = mean.node.inputs
-    if data.shape is None or axes.constant is None:
-        return None
-    return normalize_axes((int(a) for a in axes.constant.reshape(-1)), len(data.shape))
+_CENTRED = X - mean(X)
+_TOTAL = mean(squared(_CENTRED)) + number("eps")
 
 
-def _mean(of: Pattern) -> Pattern:
-    return op.ReduceMean(of, anything, keep_dims=True).let(axes=_axes_of)
-
-
-_CENTRED = X - _mean(X)
-_TOTAL = _mean(_CENTRED**2.0 | _CENTRED * _CENTRED) + number("eps")
-
-
-@rule(_CENTRED / (op.Sqrt(_TOTAL) | _TOTAL**0.5) | _CENTRED * _TOTAL**-0.5)
+@rule(_CENTRED / root(_TOTAL) | _CENTRED * _TOTAL**-0.5)
 def _normalized(node: SeenNode, x: Seen, axes: tuple[int, ...], eps: float) -> bool | None:
     """(x - mean(x)) / sqrt(variance(x) + eps) -> MVN(x)"""
     if eps <= 0:
