@@ -51,8 +51,8 @@ def epilogue_functions(isa: Target, epilogue: Epilogue, form: Format) -> Mapping
     made = inline_function(isa, "epilogue", result, kinds, emit)
     text = made["epilogue"]
     if _length(text) > SHORT:
-        name = text.replace("@epilogue(", "@apart(", 1).replace('@"epilogue"(', "@apart(", 1)
-        made["apart"] = name.replace("alwaysinline", "noinline", 1)
+        called = text.replace('"epilogue"', '"apart"', 1)
+        made["apart"] = called.replace("alwaysinline", "noinline", 1)
     return made
 
 
