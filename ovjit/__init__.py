@@ -62,8 +62,9 @@ if _archive is not None:  # a wheel that was not installed
 
 def __getattr__(name: str) -> Any:
     if name in _PLACES:
-        from ovjit import collector
+        from ovjit import collector, module_cache
 
+        module_cache.install()
         with collector.seldom():
             value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value

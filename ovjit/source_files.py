@@ -52,6 +52,13 @@ def _whole(spec: Any) -> str | None:
     return getattr(made, "extension_filename", None) or getattr(made, "process_exe", None)
 
 
+def folder_of(package: str) -> str:
+    """The folder that a package with files of its own lies in."""
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    return os.path.dirname(spec.origin)
+
+
 #: Folder -> its state, of packages that this process has asked for as a whole: their packages are in it.
 _whole_packages: dict[str, State] = {}
 
@@ -102,7 +109,7 @@ def package_state(*packages: str) -> str | None:
 
 def read_kept(package: str, name: str) -> Any:
     """What was kept under this name of the package's files as they are; None when nothing was."""
-    place = _place(package, name)
+    place = place_beside(package, name)
     if place is not None:
         try:
             with open(place, "rb") as file:
@@ -117,14 +124,14 @@ def read_kept(package: str, name: str) -> Any:
 
 def keep(package: str, name: str, value: Any) -> None:
     """Keep what was made of the package's files, of Python's own plain types."""
-    place = None if sys.dont_write_bytecode else _place(package, name)
+    place = None if sys.dont_write_bytecode else place_beside(package, name)
     content = marshal.dumps([_state(package), value])
-    if place is None or not _write(place, content):
+    if place is None or not write(place, content):
         _cache().put(_address(package, name), content, {"name": f"{name} of {package}"})
 
 
-def _write(place: str, content: bytes) -> bool:
-    """False for a read-only folder."""
+def write(place: str, content: bytes) -> bool:
+    """Write a file at once or not at all. False for a read-only folder."""
     draft = f"{place}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -138,8 +145,8 @@ def _write(place: str, content: bytes) -> bool:
     return True
 
 
-def _place(package: str, name: str) -> str | None:
-    """The file beside the package's bytecode; None for an archive and a program."""
+def place_beside(package: str, name: str) -> str | None:
+    """The file of this name beside the package's bytecode; None for an archive and a program."""
     spec = find_spec(package)
     if spec is None or not spec.origin or _whole(spec) or not os.path.isfile(spec.origin):
         return None

@@ -14,7 +14,7 @@ import base64
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ FILE = Path(__file__).with_name("groups.jsonl")
 REALS, INTEGERS = 64, 4096
 #: How many groups before one are taken with it, at most, one behind the other.
 FURTHEST = 3
+
+
+#: Who reads a value, as `Graph.uses` has it.
+Uses = Mapping[Value, Sequence[tuple[Node | None, int]]]
 
 
 class Cut(NamedTuple):
@@ -145,17 +149,21 @@ def encoded(cut: Cut) -> dict[str, Any]:
     return {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
 
 
-def cut_out(groups: Sequence[Group], precision: str) -> Cut:
-    """The nodes of groups, which are in order: what others make is an input."""
+def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
+    """The nodes of groups, which are in order, of a graph with these uses: what others make is an input, and
+    what others read is an output, as are the results of the last."""
     builder, found = Builder(), dict[Value, Value]()
     nodes = [node for group in groups for node in _nodes(group)]
+    taken = set(nodes)
     for node in nodes:
         for value in node.inputs:
-            if value.node not in nodes and value not in found:
+            if value.node not in taken and value not in found:
                 found[value] = _source(builder, value)
-        made = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
-        found.update(zip(node.outputs, made.outputs, strict=True))
-    return Cut(builder.finish([found[v] for v in groups[-1].outputs]), precision)
+        copy = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
+        found.update(zip(node.outputs, copy.outputs, strict=True))
+    made = [v for group in groups[:-1] for v in group.outputs]
+    read = [v for v in made if any(reader not in taken for reader, _ in uses[v])]
+    return Cut(builder.finish([found[v] for v in (*read, *groups[-1].outputs)]), precision)
 
 
 def _nodes(group: Group) -> list[Node]:
@@ -179,6 +187,7 @@ class Found:
         self.target = target
         self.groups: list[Group] = []
         self.makers: dict[Value, int] = {}
+        self.uses: Uses = {}
         self.lines: dict[str, str] = {}
         self.models = Counter[str]()
         self.left: Counter[str] = Counter()
@@ -189,6 +198,7 @@ class Found:
 
         self.groups = [low.group for low in program.lowerings]
         self.makers = {v: i for i, group in enumerate(self.groups) for v in group.outputs}
+        self.uses = program.graph.uses()
         seen = set()
         for number, lowering in enumerate(program.lowerings):
             for kernel in lowering.kernels:
@@ -208,7 +218,7 @@ class Found:
             groups = [self.groups[i] for i in sorted(taken)]
             taken |= self._read_by(groups)
             try:
-                line = encoded(cut_out(groups, precision))
+                line = encoded(cut_out(groups, precision, self.uses))
                 again = decoded(line).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"

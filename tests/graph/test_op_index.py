@@ -86,7 +86,7 @@ def test_the_index_is_what_the_registry_says() -> None:
 
 def test_a_changed_file_voids_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.setattr(source_files, "_place", lambda package, name: str(tmp_path / name))
+    monkeypatch.setattr(source_files, "place_beside", lambda package, name: str(tmp_path / name))
     op_index.write_index(op.all_ops())
     index = op_index.read_index()
     assert index is not None and "Softmax" in index.modules

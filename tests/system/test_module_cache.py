@@ -1,0 +1,87 @@
+"""The file with the bytecode of many modules: the next process uses it while the sources are the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ovjit import module_cache
+from tests.support import ROOT
+
+PROGRAM = """
+import inspect, json, sys
+import ovjit
+from ovjit.module_cache import CachedLoader
+shape = str(ovjit.PartialShape([1, -1]))
+cached = [m for m in list(sys.modules.values()) if isinstance(getattr(m, "__loader__", None), CachedLoader)]
+for module in cached:
+    assert module.__spec__.origin == module.__file__, module
+    assert module.__cached__.endswith(".pyc") and "class" in inspect.getsource(ovjit.PartialShape)
+print(json.dumps([shape, sorted(m.__name__ for m in cached)]))
+"""
+
+
+def run(tmp_path: Path, **more: str) -> list[str]:
+    """The modules that a process has imported from the file."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode"), **more}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    shape, cached = json.loads(done.stdout)
+    assert shape == "[1,?]"
+    return cached
+
+
+def test_the_next_process_imports_from_one_file(tmp_path: Path) -> None:
+    assert run(tmp_path, PYTHONDONTWRITEBYTECODE="1") == run(tmp_path) == []
+    (file,) = (tmp_path / "bytecode").rglob("modules.*.pyc")
+    written = file.stat().st_mtime_ns
+    cached = run(tmp_path)
+    assert "ovjit.api.tensors.shapes" in cached
+    assert file.stat().st_mtime_ns == written  # nothing was missing
+    file.write_bytes(file.read_bytes()[:-1])
+    assert run(tmp_path) == []
+    assert run(tmp_path) == cached
+
+
+def test_a_file_of_other_sources_or_a_damaged_one_is_not_read(tmp_path: Path) -> None:
+    place, made_of = tmp_path / "modules.pyc", ["state", "here"]
+    part = ("ovjit.one", str(tmp_path / "one.py"), False), b"code"
+    content = module_cache._packed(made_of, dict([part]))
+    place.write_bytes(content)
+    finder = module_cache._read(str(place), made_of)
+    assert finder is not None and list(finder.places) == ["ovjit.one"]
+    assert finder.find_spec("ovjit.two") is None
+    spec = finder.find_spec("ovjit.one")
+    assert spec is not None and spec.loader.code == b"code" and spec.loader.path == spec.origin == part[0][1]
+    assert module_cache._read(str(place), ["state", "there"]) is None
+    assert module_cache._read(str(tmp_path / "none"), made_of) is None
+    for end in range(len(content)):
+        place.write_bytes(content[:end])
+        assert module_cache._read(str(place), made_of) is None, end
+
+
+@pytest.mark.parametrize("change", ["longer", "newer", "elsewhere"])
+def test_bytecode_of_other_sources_is_left_out(change: str, tmp_path: Path) -> None:
+    source, cached = tmp_path / "one.py", tmp_path / "one.pyc"
+    source.write_text("x = 1\n")
+    py_compile.compile(str(source), str(cached))
+    assert module_cache._bytecode(str(source), str(cached)) == cached.read_bytes()[16:]
+    if change == "longer":
+        times = source.stat()
+        source.write_text("x = 12\n")
+        os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif change == "newer":
+        os.utime(source, (0, 0))
+    else:
+        source = Path(shutil.copytree(tmp_path, tmp_path / "other")) / "one.py"
+    assert module_cache._bytecode(str(source), str(cached)) is None
