@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("groups.jsonl")
 #: Numbers of a constant that is kept, at most: one of reals, and one of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
-#: How many groups before one are taken with it, at most, one behind the other.
+#: How many groups before one are taken with it, at most: one reading the other, or in their order.
 FURTHEST = 3
 
 
@@ -211,14 +211,11 @@ class Found:
                     self._take(number, key, kernel.name, precision)
 
     def _take(self, number: int, key: str, name: str, precision: str) -> None:
-        """The group of this number, with those that it reads where it has other kernels alone: their layouts
-        decide."""
-        taken = {number}
-        for _ in range(FURTHEST + 1):
-            groups = [self.groups[i] for i in sorted(taken)]
-            taken |= self._read_by(groups)
+        """The group of this number, with others where it has other kernels alone: their layouts decide, and
+        what they leave to it."""
+        for taken in self._windows(number):
             try:
-                line = encoded(cut_out(groups, precision, self.uses))
+                line = encoded(cut_out([self.groups[i] for i in taken], precision, self.uses))
                 again = decoded(line).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
@@ -228,6 +225,15 @@ class Found:
                 return
             why = f"alone it has {[k.name for k in again][:2]}"
         self.left[f"{name}: {why}"[:150]] += 1
+
+    def _windows(self, number: int) -> Iterator[Sequence[int]]:
+        """The group alone, with those that it reads, and those that they read; then with those before it."""
+        taken = {number}
+        for _ in range(FURTHEST + 1):
+            yield sorted(taken)
+            taken |= self._read_by([self.groups[i] for i in taken])
+        for first in range(number - 1, max(number - FURTHEST, 0) - 1, -1):
+            yield range(first, number + 1)
 
     def _read_by(self, groups: Sequence[Group]) -> set[int]:
         read = [v for group in groups for node in _nodes(group) for v in node.inputs]
