@@ -14,7 +14,7 @@ import base64
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,8 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("groups.jsonl")
 #: Numbers of a constant that is kept, at most: one of reals, and one of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
-#: How many groups before one are taken with it, at most: one reading the other, or in their order.
+#: How many groups before one are taken with it, at most, one behind the other.
 FURTHEST = 3
-
-
-#: Who reads a value, as `Graph.uses` has it.
-Uses = Mapping[Value, Sequence[tuple[Node | None, int]]]
 
 
 class Cut(NamedTuple):
@@ -149,21 +145,17 @@ def encoded(cut: Cut) -> dict[str, Any]:
     return {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
 
 
-def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
-    """The nodes of groups, which are in order, of a graph with these uses: what others make is an input, and
-    what others read is an output, as are the results of the last."""
+def cut_out(groups: Sequence[Group], precision: str) -> Cut:
+    """The nodes of groups, which are in order: what others make is an input."""
     builder, found = Builder(), dict[Value, Value]()
     nodes = [node for group in groups for node in _nodes(group)]
-    taken = set(nodes)
     for node in nodes:
         for value in node.inputs:
-            if value.node not in taken and value not in found:
+            if value.node not in nodes and value not in found:
                 found[value] = _source(builder, value)
-        copy = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
-        found.update(zip(node.outputs, copy.outputs, strict=True))
-    made = [v for group in groups[:-1] for v in group.outputs]
-    read = [v for v in made if any(reader not in taken for reader, _ in uses[v])]
-    return Cut(builder.finish([found[v] for v in (*read, *groups[-1].outputs)]), precision)
+        made = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
+        found.update(zip(node.outputs, made.outputs, strict=True))
+    return Cut(builder.finish([found[v] for v in groups[-1].outputs]), precision)
 
 
 def _nodes(group: Group) -> list[Node]:
@@ -187,7 +179,6 @@ class Found:
         self.target = target
         self.groups: list[Group] = []
         self.makers: dict[Value, int] = {}
-        self.uses: Uses = {}
         self.lines: dict[str, str] = {}
         self.models = Counter[str]()
         self.left: Counter[str] = Counter()
@@ -198,7 +189,6 @@ class Found:
 
         self.groups = [low.group for low in program.lowerings]
         self.makers = {v: i for i, group in enumerate(self.groups) for v in group.outputs}
-        self.uses = program.graph.uses()
         seen = set()
         for number, lowering in enumerate(program.lowerings):
             for kernel in lowering.kernels:
@@ -211,11 +201,14 @@ class Found:
                     self._take(number, key, kernel.name, precision)
 
     def _take(self, number: int, key: str, name: str, precision: str) -> None:
-        """The group of this number, with others where it has other kernels alone: their layouts decide, and
-        what they leave to it."""
-        for taken in self._windows(number):
+        """The group of this number, with those that it reads where it has other kernels alone: their layouts
+        decide."""
+        taken = {number}
+        for _ in range(FURTHEST + 1):
+            groups = [self.groups[i] for i in sorted(taken)]
+            taken |= self._read_by(groups)
             try:
-                line = encoded(cut_out([self.groups[i] for i in taken], precision, self.uses))
+                line = encoded(cut_out(groups, precision))
                 again = decoded(line).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
@@ -225,15 +218,6 @@ class Found:
                 return
             why = f"alone it has {[k.name for k in again][:2]}"
         self.left[f"{name}: {why}"[:150]] += 1
-
-    def _windows(self, number: int) -> Iterator[Sequence[int]]:
-        """The group alone, with those that it reads, and those that they read; then with those before it."""
-        taken = {number}
-        for _ in range(FURTHEST + 1):
-            yield sorted(taken)
-            taken |= self._read_by([self.groups[i] for i in taken])
-        for first in range(number - 1, max(number - FURTHEST, 0) - 1, -1):
-            yield range(first, number + 1)
 
     def _read_by(self, groups: Sequence[Group]) -> set[int]:
         read = [v for group in groups for node in _nodes(group) for v in node.inputs]
