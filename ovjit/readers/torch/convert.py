@@ -11,7 +11,6 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from unittest import mock
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
@@ -21,6 +20,7 @@ from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
+from ovjit.readers.torch.patches import patched
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
@@ -262,12 +262,13 @@ def _trace(ready: Prepared, kept: list[Any], noted: rolled.Found | None = None) 
     import torch
     from torch._functorch import vmap
 
-    refused = mock.patch.multiple(
-        vmap, _vmap_increment_nesting=_not_traced, _vmap_decrement_nesting=lambda: None
+    others = patched(
+        (vmap, "_vmap_increment_nesting", _not_traced),
+        (vmap, "_vmap_decrement_nesting", lambda: None),
+        # attention is not fused where tensors have functions of their own: a mode that follows is none
+        (torch.overrides, "has_torch_function", _of_other_classes),
     )
-    # layers of attention are not fused where tensors have functions of their own: a mode that follows is none
-    plain = mock.patch.object(torch.overrides, "has_torch_function", _of_other_classes)
-    with quietly(kept, ready.fused), torch.no_grad(), refused, plain:
+    with quietly(kept, ready.fused), torch.no_grad(), others:
         with rounding(), strides.followed(), rolled.found(noted):
             return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 

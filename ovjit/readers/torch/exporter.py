@@ -12,6 +12,7 @@ from typing import Any
 from ovjit.api.model.node import make_node
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.naming import TRACED, known_label, label
+from ovjit.readers.torch.patches import patched
 from ovjit.readers.torch.trace import Prepared, is_script, quietly, weight_names, weights_of
 from ovjit.records import NamedTuple
 
@@ -187,11 +188,8 @@ def _labelled(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, st
                 node.s_("onnx_name", own)
                 labels.add(own)
 
-    setattr(torch._C, _NAMING, name_all)
-    try:
+    with patched((torch._C, _NAMING, name_all)):
         yield labels, made_by
-    finally:
-        setattr(torch._C, _NAMING, naming)
 
 
 def name_nodes(model: Any, exported: Exported) -> None:

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ovjit.readers.torch.patches import untraced
+
 
 @contextlib.contextmanager
 def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[None]:
@@ -53,12 +55,8 @@ def _forward(module: Any, extension: Any) -> Any:
     def forward(*args: Any, **kwargs: Any) -> Any:
         def target(*given: Any) -> Any:
             def run(context: Any, *inner: Any) -> Any:
-                state = torch._C._get_tracing_state()
-                torch._C._set_tracing_state(None)  # what the module does is not recorded
-                try:
+                with untraced():
                     return evaluated(*args, **kwargs)
-                finally:
-                    torch._C._set_tracing_state(state)
 
             kind = {"forward": staticmethod(run)}
             function: Any = type(extension.target_op, (torch.autograd.Function,), kind)

@@ -20,11 +20,10 @@ import types
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from unittest import mock
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.loop_code import MODULE, functions_of, rewritten
-from ovjit.readers.torch.selected import untraced
+from ovjit.readers.torch.patches import patched, untraced
 
 #: After a loop, what was a name's value within an iteration alone.
 LOST = object()
@@ -84,10 +83,7 @@ def exporting() -> Iterator[set[str]]:
 
     rows = ((torch.SymInt, "__index__"), (torch.SymInt, "__int__"), (torch.SymFloat, "__int__"),
             (torch.SymFloat, "__float__"), (torch.SymBool, "__bool__"))  # fmt: skip
-    with contextlib.ExitStack() as patches:
-        for kind, name in rows:
-            if name in vars(kind):
-                patches.enter_context(mock.patch.object(kind, name, asked(getattr(kind, name))))
+    with patched(*((kind, name, asked(getattr(kind, name))) for kind, name in rows if name in vars(kind))):
         yield asking
 
 
@@ -112,9 +108,10 @@ def found(noted: Found | None) -> Iterator[None]:
 
         return called
 
-    rows = {name: noting(getattr(torch.Tensor, name)) for name in ("__iter__", "__len__", "unbind")}
-    unbind = mock.patch.object(torch, "unbind", noting(torch.unbind))
-    with mock.patch.multiple(torch.Tensor, __index__=index, **rows), unbind:
+    tensor = torch.Tensor
+    rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
+    noted_rows = ((owner, name, noting(getattr(owner, name))) for owner, name in rows)
+    with patched((tensor, "__index__", index), *noted_rows):
         yield
 
 
@@ -136,9 +133,8 @@ def recorded(noted: Found) -> Iterator[int]:
                 patches.callback(function.__globals__.pop, MODULE, None)
                 patches.callback(setattr, function, "__code__", function.__code__)
                 function.__code__ = code
-        for name, own in (("stack", _stacking(stack, stack)), ("cat", _stacking(cat, _joined))):
-            patches.enter_context(mock.patch.object(torch, name, own))
-        yield count
+        with patched((torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))):
+            yield count
 
 
 def _stacking(plain: Any, of_stack: Any) -> Any:

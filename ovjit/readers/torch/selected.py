@@ -14,7 +14,8 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
-from unittest import mock
+
+from ovjit.readers.torch.patches import patched, untraced
 
 #: A loop over a mask of more places than these is recorded as it runs.
 MOST_PLACES = 512
@@ -57,7 +58,7 @@ def for_any_mask(*, export: bool = False) -> Iterator[Assumed]:
         noted.any = True
         return iter([place[0] for place in places] if line is not None else places)
 
-    with mock.patch.object(torch.Tensor, "__iter__", each_place), Mode():
+    with patched((torch.Tensor, "__iter__", each_place)), Mode():
         yield noted
 
 
@@ -85,19 +86,6 @@ def _places(mask: Any) -> list[Any] | None:
         if not shape or not all(isinstance(d, int) for d in shape) or math.prod(shape) > MOST_PLACES:
             return None
         return [torch.tensor(place) for place in itertools.product(*map(range, shape))]
-
-
-@contextlib.contextmanager
-def untraced() -> Iterator[None]:
-    """What is asked here does not become part of a trace; numbers are Python's."""
-    import torch
-
-    state = torch._C._get_tracing_state()
-    torch._C._set_tracing_state(None)
-    try:
-        yield
-    finally:
-        torch._C._set_tracing_state(state)
 
 
 _Row = Callable[[Assumed, Any, Sequence[Any], Mapping[str, Any]], Any]

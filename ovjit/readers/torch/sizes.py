@@ -19,7 +19,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
+
+from ovjit.readers.torch.patches import patched
 
 #: What PyTorch warns of where a number or a branch is the example's.
 _ASKED = ("to a Python integer", "to a Python float", "to a Python number", "to a Python boolean")
@@ -123,15 +124,14 @@ class Followed:
 def _as_scripts(whole: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
     """Modules run as their scripts, which become parts of the module `whole`, as tracing asks for."""
     names = {f"script{i}": script for i, (_, script) in enumerate(scripted.values())}
+    kinds = {type(module) for module, _ in scripted.values()}
     whole._modules.update(names)
-    with contextlib.ExitStack() as stack:
-        for kind in {type(module) for module, _ in scripted.values()}:
-            stack.enter_context(mock.patch.object(kind, "forward", _forward(kind.forward, scripted)))
-        try:
+    try:
+        with patched(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
             yield
-        finally:
-            for name in names:
-                del whole._modules[name]
+    finally:
+        for name in names:
+            del whole._modules[name]
 
 
 def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
@@ -157,11 +157,8 @@ def rounding() -> Iterator[None]:
         warnings.warn(said, torch.jit.TracerWarning, stacklevel=2)
         return round(self.item(), digits)
 
-    torch.Tensor.__round__ = rounded
-    try:
+    with patched((torch.Tensor, "__round__", rounded)):
         yield
-    finally:
-        del torch.Tensor.__round__
 
 
 def _module_of(frame: Any) -> Any:
@@ -383,18 +380,9 @@ def shadowed(files: set[str]) -> Iterator[None]:
     modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]
     if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
         modules.append(sys.modules["__main__"])
-    undo: list[Callable[[], None]] = []
-    try:
-        for scope in {id(m): vars(m) for m in modules}.values():
-            for name, (theirs, ours) in rows.items():
-                if scope.get(name) is theirs:
-                    undo.append(functools.partial(scope.update, {name: theirs}))
-                elif name not in scope and hasattr(builtins, name):
-                    undo.append(functools.partial(scope.pop, name, None))
-                else:
-                    continue
-                scope[name] = ours
+    with patched(*(
+        (module, name, ours) for module in {id(vars(m)): m for m in modules}.values()
+        for name, (theirs, ours) in rows.items()
+        if vars(module).get(name, getattr(builtins, name, None)) is theirs
+    )):  # fmt: skip
         yield
-    finally:
-        for function in reversed(undo):
-            function()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
-from unittest import mock
+
+from ovjit.readers.torch.patches import patched, untraced
 
 
 def in_memory(sizes: Sequence[int], strides: Sequence[int]) -> list[int] | None:
@@ -29,15 +30,10 @@ def followed() -> Iterator[None]:
     import torch
 
     def stride(self: Any, dim: int | None = None) -> Any:
-        plain = torch._C.TensorBase.stride
-        state = torch._C._get_tracing_state()
-        if state is None:
-            return plain(self) if dim is None else plain(self, dim)
-        torch._C._set_tracing_state(None)
-        try:
-            order = in_memory(self.shape, plain(self))
-        finally:
-            torch._C._set_tracing_state(state)
+        plain, order = torch._C.TensorBase.stride, None
+        if torch._C._get_tracing_state() is not None:
+            with untraced():
+                order = in_memory(self.shape, plain(self))
         if order is None:
             return plain(self) if dim is None else plain(self, dim)
         sizes, made, step = self.size(), {}, 1
@@ -47,5 +43,5 @@ def followed() -> Iterator[None]:
         strides = tuple(made[i] for i in range(len(made)))
         return strides if dim is None else strides[dim]
 
-    with mock.patch.object(torch.Tensor, "stride", stride):
+    with patched((torch.Tensor, "stride", stride)):
         yield

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from ovjit.readers.torch.naming import TRACED
 from ovjit.records import NamedTuple
 
 #: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
-_OWN = (os.path.dirname(__file__) + os.sep, warnings.__file__, mock.__file__)
+_OWN = (os.path.dirname(__file__) + os.sep, warnings.__file__)
 NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 
