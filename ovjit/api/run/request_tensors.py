@@ -1,0 +1,259 @@
+"""The tensors of a request: which the caller reads, and which he gives in the place of the request's own."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ovjit.api.model.model_forms import ONLY
+from ovjit.api.model.node import _Port
+from ovjit.api.run.inputs import port_index
+from ovjit.api.run.slots import InputSlot, OutputSlot
+from ovjit.api.tensors.tensor import Tensor
+from ovjit.errors import InferenceError, no_such_form
+
+if TYPE_CHECKING:
+    from ovjit.api.run.compiled import CompiledModel
+
+
+class RequestTensors:
+    """Tensors by name, port or index. Each method raises RuntimeError while an inference goes on."""
+
+    __slots__ = (
+        "_bound", "_compiled", "_given", "_inputs", "_job", "_outputs", "_ready", "_shown",
+    )  # fmt: skip
+    _compiled: CompiledModel
+    _job: Any
+    _inputs: list[InputSlot]
+    _outputs: list[OutputSlot]
+    _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
+    _shown: list[OutputSlot]  # outputs whose tensor the user knows
+    _given: list[OutputSlot]  # outputs whose tensor is the user's
+    _ready: bool  # every input has an array
+
+    def _check_idle(self) -> None:
+        raise NotImplementedError
+
+    def _note_slots(self) -> None:
+        self._ready = all(slot.current is not None for slot in self._inputs)
+        self._bound = [slot for slot in self._inputs if slot.target is not None and slot.own_shape is None]
+
+    def _input_tensor(self, slot: InputSlot) -> Tensor:
+        tensor = slot.tensor(self._job)
+        self._note_slots()
+        return tensor
+
+    def _output_tensor(self, slot: OutputSlot) -> Tensor:
+        tensor = slot.tensor(self._job)
+        if slot not in self._shown:
+            self._shown.append(slot)
+        return tensor
+
+    def _bind_input(self, slot: InputSlot, tensor: Tensor) -> None:
+        slot.check_tensor(_tensor(tensor))
+        slot.bind(self._job, tensor)
+        self._note_slots()
+
+    def _bind_batch(self, slot: InputSlot, tensors: Any) -> None:
+        if isinstance(tensors, (list, tuple)) and len(tensors) == 1:
+            self._bind_input(slot, tensors[0])
+            return
+        whole = _joined(tensors)
+        slot.check_tensor(whole)
+        slot.bind_batch(self._job, whole, list(tensors))
+        self._note_slots()
+
+    def _bind_output(self, slot: OutputSlot, tensor: Tensor) -> None:
+        slot.bind(self._job, _tensor(tensor))
+        for slots in (self._shown, self._given):
+            if slot not in slots:
+                slots.append(slot)
+
+    def _slot(self, port: Any) -> Any:
+        """The input or output that a name or a port means."""
+        if isinstance(port, str):
+            slots: list[Any] = [*self._inputs, *self._outputs]
+            for slot in slots:
+                if port in slot.info.names:
+                    return slot
+            raise InferenceError(
+                f"Port for tensor name {port} was not found. Check the name: the model has "
+                f"{self._all_names()}"
+            )
+        if not isinstance(port, _Port):
+            raise no_such_form(f"a tensor is named by str or port, not by {type(port).__name__}")
+        i = port_index(self._compiled._output_ports, port)
+        if i is not None and port in self._compiled._output_ports:
+            return self._outputs[i]
+        j = port_index(self._compiled._input_ports, port)
+        if j is not None:
+            return self._inputs[j]
+        if i is not None:
+            return self._outputs[i]
+        raise InferenceError(f"{port!r} is no port of this model, it has {self._all_names()}")
+
+    def _all_names(self) -> str:
+        infos = (*self._compiled._input_infos, *self._compiled._output_infos)
+        return ", ".join(repr(info.label) for info in infos)
+
+    def get_tensor(self, name_or_port: Any = None, **named: Any) -> Tensor:
+        """The tensor of an input or output, by `name` or `port`."""
+        self._check_idle()
+        slot = self._slot(_either("get_tensor", name_or_port, named))
+        return self._input_tensor(slot) if isinstance(slot, InputSlot) else self._output_tensor(slot)
+
+    def set_tensor(self, name_or_port: Any = None, tensor: Any = None, **named: Any) -> None:
+        """Use the caller's tensor for an input or output, by `name` or `port`."""
+        self._check_idle()
+        slot = self._slot(_either("set_tensor", name_or_port, named))
+        if isinstance(slot, InputSlot):
+            self._bind_input(slot, tensor)
+        else:
+            self._bind_output(slot, tensor)
+
+    def set_tensors(self, inputs: Any = None, tensors: Any = None, **named: Any) -> None:
+        """Set several tensors: a dict by name, port or index of an input; or the name or port of one input
+        and the Tensors of its batch, which are read at every inference."""
+        self._check_idle()
+        if tensors is not None:
+            named = {"name" if key == "tensor_name" else key: value for key, value in named.items()}
+            slot = self._slot(_either("set_tensors", inputs, named))
+            if not isinstance(slot, InputSlot):
+                raise InferenceError("the tensors of a batch are those of an input")
+            self._bind_batch(slot, tensors)
+            return
+        for key, tensor in _mapping(inputs).items():
+            if isinstance(key, int):
+                self._bind_input(_at(self._inputs, key, "Input"), tensor)
+            elif isinstance(key, (str, _Port)):
+                self.set_tensor(key, tensor)
+            else:
+                raise InferenceError(f"a tensor is named by index, name or port, not by {type(key).__name__}")
+
+    def get_input_tensor(self, index: int = ONLY) -> Tensor:
+        """The tensor of input `index`; without one, of the only input."""
+        self._check_idle()
+        return self._input_tensor(_at_or_only(self._inputs, index, "Input"))
+
+    def get_output_tensor(self, index: int = ONLY) -> Tensor:
+        """The tensor of output `index`; without one, of the only output."""
+        self._check_idle()
+        return self._output_tensor(_at_or_only(self._outputs, index, "Output"))
+
+    def set_input_tensor(self, *args: Any, **named: Any) -> None:
+        """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
+        index, tensor = _index_and_tensor("set_input_tensor", args, named)
+        self._check_idle()
+        self._bind_input(_at_or_only(self._inputs, index, "Input"), tensor)
+
+    def set_output_tensor(self, *args: Any, **named: Any) -> None:
+        """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
+        index, tensor = _index_and_tensor("set_output_tensor", args, named)
+        self._check_idle()
+        self._bind_output(_at_or_only(self._outputs, index, "Output"), tensor)
+
+    def set_input_tensors(self, *args: Any, **named: Any) -> None:
+        """Set several input tensors: a dict by index; or the Tensors of a batch, which are read at every
+        inference, for the input `idx` or the only one."""
+        self._check_idle()
+        args = (*args, *(named[key] for key in ("inputs", "idx", "tensors") if key in named))
+        if len(args) == 2:
+            self._bind_batch(_at(self._inputs, args[0], "Input"), args[1])
+            return
+        if len(args) == 1 and isinstance(args[0], dict):
+            for index, tensor in args[0].items():
+                if not isinstance(index, int):
+                    raise no_such_form(f"input tensors are given by index, not by {type(index).__name__}")
+                self._bind_input(_at(self._inputs, index, "Input"), tensor)
+            return
+        if len(args) != 1 or not isinstance(args[0], (list, tuple)):
+            raise no_such_form("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
+        if len(self._inputs) != 1:
+            raise InferenceError(
+                f"a list of tensors is for a model of one input, this one has {len(self._inputs)}"
+            )
+        self._bind_batch(self._inputs[0], args[0])
+
+    def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
+        """Set several output tensors, by index."""
+        self._check_idle()
+        for index, tensor in _mapping(outputs).items():
+            if not isinstance(index, int):
+                raise no_such_form(f"output tensors are given by index, not by {type(index).__name__}")
+            self._bind_output(_at(self._outputs, index, "Output"), tensor)
+
+    @property
+    def input_tensors(self) -> list[Tensor]:
+        self._check_idle()
+        return [self._input_tensor(slot) for slot in self._inputs]
+
+    @property
+    def output_tensors(self) -> list[Tensor]:
+        self._check_idle()
+        return [self._output_tensor(slot) for slot in self._outputs]
+
+
+def _tensor(tensor: Any) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise no_such_form(f"a Tensor is expected, not {type(tensor).__name__}: pass Tensor(array)")
+    return tensor
+
+
+def _either(function: str, given: Any, named: dict[str, Any]) -> Any:
+    """What is given by position, or as `name=` or `port=`."""
+    values = [given] if given is not None else []
+    values += [named[key] for key in ("name", "port") if key in named]
+    if len(values) != 1 or set(named) - {"name", "port"}:
+        raise no_such_form(f"{function} takes the name or the port of a tensor")
+    return values[0]
+
+
+def _joined(tensors: Any) -> Tensor:
+    """The Tensors of a batch as one; a single one is itself."""
+    if not isinstance(tensors, (list, tuple)) or not tensors:
+        raise no_such_form("a list of Tensors is expected")
+    parts = [_tensor(tensor) for tensor in tensors]
+    kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
+    if len(kinds) != 1 or not parts[0].shape or parts[0].shape[0] != 1:
+        raise InferenceError("the tensors of a batch are of one type and shape, of 1 in the first dimension")
+    array = np.concatenate([part.data for part in parts])
+    return Tensor(array, [len(parts), *list(parts[0].shape)[1:]], parts[0].element_type)
+
+
+def _mapping(tensors: Any) -> dict[Any, Any]:
+    if not isinstance(tensors, dict):
+        raise no_such_form(f"a dict of Tensors is expected, not {type(tensors).__name__}")
+    return tensors
+
+
+def _at(slots: Any, index: Any, what: str) -> Any:
+    i = operator.index(index)
+    if i < 0:
+        raise no_such_form(f"{what.lower()}s count from 0: there is none at {i}")
+    if i >= len(slots):
+        raise InferenceError(
+            f"{what} port for index {i} was not found! The model has only {len(slots)} {what.lower()}s."
+        )
+    return slots[i]
+
+
+def _at_or_only(slots: Any, index: Any, what: str) -> Any:
+    if index is not ONLY:
+        return _at(slots, index, what)
+    if len(slots) != 1:
+        name = what.lower()
+        raise InferenceError(
+            f"get_{name}_tensor() must be called on a function with exactly one parameter. The model has "
+            f"{len(slots)} {name}s: say which one, by index"
+        )
+    return slots[0]
+
+
+def _index_and_tensor(function: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[int, Any]:
+    names = ("tensor",) if len(args) == 1 and "tensor" not in named else ("index", "tensor")
+    given = dict(zip(names, args, strict=False)) | named
+    if len(args) > 2 or set(given) not in ({"tensor"}, {"index", "tensor"}):
+        raise no_such_form(f"{function} takes a Tensor, or an index and a Tensor")
+    return given.get("index", ONLY), given["tensor"]
