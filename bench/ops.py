@@ -635,8 +635,8 @@ def measure(case: Case, threads: int, rounds: int, seconds: float, scratch: Path
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The geometric mean of the ratios of each family and number of threads, and of all."""
+    from docs.operations import family
     from ovjit.graph.op import find_op
-    from ovjit.tools.operations import family
 
     found: dict[tuple[str, int], list[float]] = {}
     for row in rows:

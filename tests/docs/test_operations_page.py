@@ -9,12 +9,12 @@ from importlib import import_module
 import pytest
 from openvino.utils.node_factory import NodeFactory
 
+from docs import operations
 from ovjit.graph.op import all_ops
-from ovjit.tools import operations
 
 
 def test_the_page_is_up_to_date():
-    assert operations.PAGE.read_text() == operations.page(), "run python -m ovjit.tools.operations"
+    assert operations.PAGE.read_text() == operations.page(), "run python -m docs.operations"
 
 
 def test_nothing_is_missing_without_a_reason():

@@ -15,6 +15,7 @@ import pytest
 from openvino.utils.node_factory import NodeFactory
 
 import ovjit
+from docs.operations import listed
 from ovjit.api.model.builders import make_builder
 from ovjit.errors import InferenceError, ModelError
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
@@ -22,7 +23,6 @@ from ovjit.graph.op import TensorType, all_ops, find_op
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.graph.windows import output_extents, resolve_pads
 from ovjit.readers.ir.writer import to_bytes
-from ovjit.tools.operations import listed
 from ovjit_ops.elementwise.conversion import CONVERTIBLE, convert, convert_body
 
 SEED = 20260

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import ovjit
+from docs.operations import listed
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Node
 from ovjit.errors import ModelError
 from ovjit.graph import dtypes
 from ovjit.graph.op import Op, all_ops, find_op
 from ovjit.readers.ir.reader import WITHOUT_EFFECT
-from ovjit.tools.operations import listed
 
 SEED = 20261205
 #: Operations that OpenVINO's reader does not take in the form that samples have.

@@ -1,6 +1,6 @@
-"""`python -m ovjit.tools.operations`: the table of operations, `docs/operations.md`, from the registry.
+"""`python -m docs.operations`: the table of operations, `docs/operations.md`, from the registry.
 
-`ovjit/data/operations.txt` lists every operation of OpenVINO's opsets 1 to 17 with the opsets in which its
+`docs/operations.txt` lists every operation of OpenVINO's opsets 1 to 17 with the opsets in which its
 versions came; the table says for each how it runs here. With `--check`, whether the page is up to date.
 """
 
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ovjit.graph.op import Op, all_ops
 
-LISTED = Path(__file__).resolve().parent.parent / "data" / "operations.txt"
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operations.md"
+LISTED, PAGE = (Path(__file__).resolve().with_suffix(kind) for kind in (".txt", ".md"))
 
 #: Operations that are not steps: name -> what they are.
 SPECIAL = {
@@ -168,7 +167,7 @@ DIFFERENCES = [
 ]
 _INTRODUCTION = """# Operations
 
-Every operation of OpenVINO's opsets 1 to 17, and how it runs. `python -m ovjit.tools.operations` makes the
+Every operation of OpenVINO's opsets 1 to 17, and how it runs. `python -m docs.operations` makes the
 page from the registry. A test keeps it true and compares the list with the installed OpenVINO.
 
 | runs | meaning |
@@ -235,9 +234,7 @@ def page() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page, or with --check compare it. Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ovjit.tools.operations", description="docs/operations.md"
-    )
+    parser = argparse.ArgumentParser(prog="python -m docs.operations", description="docs/operations.md")
     parser.add_argument("--check", action="store_true", help="write nothing; 1 where the page is out of date")
     arguments = parser.parse_args(argv)
     if arguments.check:
