@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+#: Columns of a histogram.
+WIDTH = 50
+
 
 def _console() -> Any | None:
     """A console of `rich`; None where output is not a terminal or the package is not there."""
@@ -49,7 +52,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     print("\n".join(lines))
 
 
-def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str, width: int = 50) -> None:
+def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str) -> None:
     """Print how values are spread: a line of blocks for each series, all on one axis that ends at the 99th
     percentile of all."""
     import numpy as np
@@ -65,11 +68,11 @@ def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str, wi
         blocks = " .:-=+*#@"
     names = max(len(name) for name, _ in series)
     for name, values in series:
-        counts, _ = np.histogram(np.clip(values, low, high), width, (low, high))
+        counts, _ = np.histogram(np.clip(values, low, high), WIDTH, (low, high))
         heights = np.ceil(counts / counts.max() * (len(blocks) - 1)).astype(int)
         print(f"{name.ljust(names)} |{''.join(blocks[h] for h in heights)}|")
     left, right = f"{low:.4g}", f"{high:.4g}"
-    print(" " * names, f" {left}{title.center(width - len(left) - len(right))}{right}")
+    print(" " * names, f" {left}{title.center(WIDTH - len(left) - len(right))}{right}")
 
 
 def _text(cell: Any) -> str:

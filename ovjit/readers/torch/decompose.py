@@ -12,11 +12,9 @@ from ovjit.readers.torch.registry import find_rule
 _UNFAITHFUL = ("aten::_scaled_dot_product_flash_attention_for_cpu",)
 
 
-def has_rule(target: Any, converters: Mapping[str, Any] | None = None) -> bool:
+def has_rule(target: Any) -> bool:
     """Whether an OpOverload is read as it is."""
     schema = target._schema
-    if converters and schema.name in converters:
-        return True
     return find_rule(schema.name, schema.overload_name) is not None
 
 
