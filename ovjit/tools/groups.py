@@ -1,10 +1,14 @@
-"""Groups of fused nodes cut out of models, whose kernels are shipped besides those of `layers`.
+"""The graphs whose kernels are shipped: small models, and groups of fused nodes cut out of larger ones.
 
-    python -m ovjit.tools.groups MODEL ... [--into FILE]
+    python -m ovjit.tools.groups MODEL ... [--kind KIND] [--into FILE]
 
 adds groups of these models that need kernels which the package does not have, those first that most models
-need. A group is a small graph as `storage/graph_format.py` has it, after all passes: a line of JSON in
-`groups.jsonl`. Constants of many numbers are not kept, as kernels do not depend on them.
+need; with `--kind` the models themselves, as they were read. A graph is a line of JSON in `groups.xz`, as
+`storage/graph_format.py` has it. A group is one after all passes, in the precision that they compiled it for.
+Of a constant of many numbers the line has the range: kernels do not depend on more.
+
+Models are the better way where they are small: the passes of each target make of them what it needs. The file
+has layers in all their variants, and small versions of common networks.
 """
 
 from __future__ import annotations
@@ -12,9 +16,12 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import lzma
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +41,7 @@ if TYPE_CHECKING:
     from ovjit.compiler.program import Program
     from ovjit.planning.fuse import Group
 
-FILE = Path(__file__).with_name("groups.jsonl")
+FILE = Path(__file__).with_name("groups.xz")
 #: Numbers of a constant that is kept, at most: one of reals, and one of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
 #: How many groups before one are taken with it, at most, one behind the other.
@@ -42,10 +49,12 @@ FURTHEST = 3
 
 
 class Cut(NamedTuple):
-    """Nodes of a graph after all passes, which has been compiled in a precision."""
+    """Nodes of a graph after all passes, which has been compiled in a precision. Without a precision: a model
+    before all passes. `kind`: what a model has, "cuts" for groups; what is needed together is of one kind."""
 
     graph: Graph
-    precision: str
+    precision: str | None
+    kind: str = "cuts"
 
     def kernels(self, target: Target) -> list[Kernel]:
         """The kernels that it needs: none where the target does not compute in its precision."""
@@ -53,6 +62,9 @@ class Cut(NamedTuple):
         from ovjit.compiler.lowered import LoweredGraph
         from ovjit.compiler.options import Context
 
+        if self.precision is None:
+            programs = chain.from_iterable(programs_of(self.graph, target).values())
+            return list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
         if self.precision not in float_types(target):
             return []
         context = Context(target, options_of(self.precision, target))
@@ -67,7 +79,7 @@ def options_of(precision: str, target: Target) -> Options:
     return Options.of({"INFERENCE_PRECISION_HINT": precision, groups: ROWS[groups].default}, target)
 
 
-def programs_of(model: Any, target: Target) -> dict[str, list[Program]]:
+def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
     """precision -> the programs of a model that computes in it, for a target: with state, of what computes
     its variables' first values, too."""
     from ovjit.codegen.cpu.formats import float_types
@@ -77,7 +89,7 @@ def programs_of(model: Any, target: Target) -> dict[str, list[Program]]:
     from ovjit.rewrite.model_variables import Start
 
     found: dict[str, list[Program]] = {}
-    graph, half = model._graph(), "f16" if target.is_arm else "bf16"  # what models compute in by default
+    half = "f16" if target.is_arm else "bf16"  # what models compute in by default
     for precision in [kind for kind in ("f32", half) if kind in float_types(target)]:
         graphs, options = [graph], options_of(precision, target)
         if graph.has_state:
@@ -88,15 +100,23 @@ def programs_of(model: Any, target: Target) -> dict[str, list[Program]]:
 
 
 def cuts(path: Path = FILE) -> Iterator[Cut]:
-    """The groups of a file, those that most models need first."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """The graphs of a file, those that most models need first."""
+    for line in lines_of(path):
         yield decoded(json.loads(line))
 
 
+def lines_of(path: Path = FILE) -> list[str]:
+    return lzma.decompress(path.read_bytes()).decode().splitlines()
+
+
+def write_lines(lines: Iterable[str], path: Path = FILE) -> None:
+    path.write_bytes(lzma.compress("".join(line + "\n" for line in lines).encode(), preset=9))
+
+
 def decoded(tables: Any) -> Cut:
-    """The group of a line. A node that is not lowered has the types that its operation infers."""
-    places = {"kept": base64.b64decode(tables["kept"])}
-    places |= {kind: _any(kind, nbytes) for kind, nbytes in tables["any"].items()}
+    """The graph of a line. A node that is not lowered has the types that its operation infers."""
+    places = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
+    places |= {place: _any(*place.split(), nbytes=nbytes) for place, nbytes in tables["any"].items()}
     reader, builder, made = graph_format.Reader(places), Builder(), list[Node]()
     for op, opset, inputs, attrs, types in tables["nodes"]:
         given = types and [TensorType(dtype, dims and graph_format.read_dims(dims)) for dtype, dims in types]
@@ -104,18 +124,33 @@ def decoded(tables: Any) -> Cut:
         checked = {name: reader.value(value) for name, value in attrs.items()}
         record, lowered = find_op(op, opset), given is not None
         made.append(builder.add(record, values, checked, types=given, lowered=lowered))
-    return Cut(builder.finish([made[node].outputs[i] for node, i in tables["outputs"]]), tables["precision"])
+    graph = builder.finish([made[node].outputs[i] for node, i in tables["outputs"]])
+    return Cut(graph, tables["precision"], tables.get("kind", "cuts"))
 
 
-def _any(kind: str, nbytes: int) -> bytes:
-    """So many bytes of numbers of a type, none of which kernels are chosen by: not 0, and not subnormal."""
+def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
+    """So many bytes of numbers of a type in a range: without one, such as no kernel is chosen by, not 0 and
+    not subnormal."""
     rng, dtype = np.random.default_rng(0), dtypes.numpy_dtype(kind)
-    count = -(-nbytes // dtype.itemsize)
+    count, real = -(-nbytes // dtype.itemsize), dtypes.ELEMENT_TYPES[kind].is_real
+    if low and real:
+        return rng.uniform(float(low), float(high), count).astype(dtype).tobytes()
+    if low:
+        wide = np.uint64 if int(low) >= 0 else np.int64
+        return rng.integers(int(low), int(high), count, wide, endpoint=True).astype(dtype).tobytes()
     if dtype.kind == "b":
         return rng.integers(0, 2, count, np.uint8).tobytes()
-    if dtype.kind in "iu":
+    if not real:
         return rng.bytes(nbytes)
     return (rng.uniform(0.5, 1, count) * rng.choice((-1, 1), count)).astype(dtype).tobytes()
+
+
+def _range(array: np.ndarray) -> str:
+    """The type and the range of an array's numbers, as `_any` takes them."""
+    kind = dtypes.from_numpy(array.dtype)
+    make = float if dtypes.ELEMENT_TYPES[kind].is_real else int
+    low, high = make(array.min()), make(array.max())
+    return f"{kind} {low} {high}" if np.isfinite((low, high)).all() else kind
 
 
 def encoded(cut: Cut) -> dict[str, Any]:
@@ -125,9 +160,9 @@ def encoded(cut: Cut) -> dict[str, Any]:
     def elsewhere(array: np.ndarray) -> tuple[str, int] | None:
         if array.size <= (INTEGERS if array.dtype.kind == "i" and array.itemsize > 1 else REALS):
             return None
-        kind = dtypes.from_numpy(array.dtype)
-        most[kind] = max(most.get(kind, 0), array.nbytes)
-        return kind, 0
+        place = _range(array)
+        most[place] = max(most.get(place, 0), array.nbytes)
+        return place, 0
 
     arrays, nodes = graph_format.Arrays("kept", elsewhere), list(cut.graph.nodes)
     index = {node: i for i, node in enumerate(nodes)}
@@ -140,9 +175,14 @@ def encoded(cut: Cut) -> dict[str, Any]:
         attrs = {name: graph_format.encode(value, arrays) for name, value in node.attrs.items()}
         types = [[v.dtype, graph_format.encode_dims(v.shape)] for v in node.outputs] if node.lowered else None
         rows.append([node.op.name, node.op.opset, places(node.inputs), attrs, types])
-    kept = base64.b64encode(arrays.content()).decode()
+    kept = base64.b64encode(zlib.compress(arrays.content(), 9)).decode()
     outputs = places(cut.graph.outputs)
-    return {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
+    tables = {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
+    return tables | ({"kind": cut.kind} if cut.precision is None else {})
+
+
+def _line(cut: Cut) -> str:
+    return json.dumps(encoded(cut), separators=(",", ":"))
 
 
 def cut_out(groups: Sequence[Group], precision: str) -> Cut:
@@ -173,27 +213,43 @@ def _source(builder: Builder, value: Value) -> Value:
 
 
 class Found:
-    """Groups with kernels that nobody has."""
+    """Groups with kernels that nobody has; models with such, where `kind` says what they have."""
 
-    def __init__(self, target: Target):
-        self.target = target
+    def __init__(self, target: Target, kind: str = ""):
+        self.target, self.kind = target, kind
         self.groups: list[Group] = []
         self.makers: dict[Value, int] = {}
         self.lines: dict[str, str] = {}
         self.models = Counter[str]()
         self.left: Counter[str] = Counter()
 
-    def add(self, program: Program, precision: str) -> None:
-        """The groups of a program that need kernels which neither the package nor earlier ones have."""
+    def add_model(self, graph: Graph) -> None:
+        """What a model has that needs kernels which neither the package nor earlier ones have."""
+        if self.kind:
+            whole = Cut(graph, None, self.kind)
+            keys = [kernel.content_key(self.target) for kernel in whole.kernels(self.target)]
+            new = [key for key in keys if self._is_new(key)]
+            self.models.update(new)
+            self.lines = dict.fromkeys(new, _line(whole)) | self.lines
+            return
+        for precision, programs in programs_of(graph, self.target).items():
+            for program in programs:
+                self.add(program, precision)
+
+    def _is_new(self, key: str) -> bool:
         from ovjit.codegen import shipped
 
+        return shipped.find(key, self.target) is None
+
+    def add(self, program: Program, precision: str) -> None:
+        """The groups of a program that need kernels which neither the package nor earlier ones have."""
         self.groups = [low.group for low in program.lowerings]
         self.makers = {v: i for i, group in enumerate(self.groups) for v in group.outputs}
         seen = set()
         for number, lowering in enumerate(program.lowerings):
             for kernel in lowering.kernels:
                 key = kernel.content_key(self.target)
-                if key in seen or shipped.find(key, self.target) is not None:
+                if key in seen or not self._is_new(key):
                     continue
                 seen.add(key)
                 self.models[key] += 1
@@ -208,13 +264,13 @@ class Found:
             groups = [self.groups[i] for i in sorted(taken)]
             taken |= self._read_by(groups)
             try:
-                line = encoded(cut_out(groups, precision))
-                again = decoded(line).kernels(self.target)
+                line = _line(cut_out(groups, precision))
+                again = decoded(json.loads(line)).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 continue
             if any(each.content_key(self.target) == key for each in again):
-                self.lines[key] = json.dumps(line, separators=(",", ":"))
+                self.lines[key] = line
                 return
             why = f"alone it has {[k.name for k in again][:2]}"
         self.left[f"{name}: {why}"[:150]] += 1
@@ -235,13 +291,10 @@ def search(paths: Sequence[str], found: Found) -> None:
     for path in paths:
         before = len(found.lines), found.left.total()
         try:
-            programs = programs_of(ov.Core().read_model(path), found.target)
+            found.add_model(ov.Core().read_model(path)._graph())
         except Exception as error:
             print(f"{path}: {type(error).__name__}: {error}")
             continue
-        for precision, some in programs.items():
-            for program in some:
-                found.add(program, precision)
         print(Path(path).stem, len(found.lines) - before[0], found.left.total() - before[1], flush=True)
 
 
@@ -250,13 +303,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--kind", default="", help="keep the models themselves, as models of this kind")
     parser.add_argument("--into", type=Path, default=FILE, metavar="FILE")
     options = parser.parse_args(argv)
-    found = Found(host_target())
+    found = Found(host_target(), options.kind)
     search(options.models, found)
-    known = options.into.read_text(encoding="utf-8").splitlines() if options.into.exists() else []
-    lines = dict.fromkeys([*known, *found.sorted()])
-    options.into.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    known = lines_of(options.into) if options.into.exists() else []
+    lines = {line: json.loads(line).get("kind", "cuts") for line in (*known, *found.sorted())}
+    kinds = list(dict.fromkeys(lines.values()))
+    write_lines(sorted(lines, key=lambda line: kinds.index(lines[line])), options.into)
     for what, count in found.left.most_common(40):
         print(count, what)
     print(f"{len(found.lines)} kernels; {len(lines)} groups, {len(lines) - len(known)} of them new")

@@ -1,8 +1,8 @@
 """`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`), what they are printed
 as, and texts of modules.
 
-Common are the kernels of the layers that most networks are made of (`ovjit.tools.layers`), of groups of nodes
-of many models (`ovjit.tools.groups`), and of the embedded model. What is
+Common are the kernels of the layers that most networks are made of and of groups of nodes of many models
+(`ovjit.tools.groups`), and of the embedded model. What is
 written is object code, and depends on the sources alone: not on this CPU, and not on the order of things. To
 be run when the code generators have changed; files that are no longer theirs are not used.
 
@@ -75,11 +75,10 @@ class Group(NamedTuple):
 
 
 def groups(target: Target) -> Iterator[Group]:
-    """The common kernels for a target by kinds of layers, each kernel once. First what every model needs."""
+    """The common kernels for a target by kinds of models, each kernel once. First what every model needs."""
     import ovjit as ov
     from ovjit.codegen import texts
     from ovjit.data import DIGITS_XML
-    from ovjit.tools.layers import KINDS
 
     texts.recorded = {}
     try:
@@ -89,18 +88,14 @@ def groups(target: Target) -> Iterator[Group]:
         yield Group(list(found), texts.recorded)
         extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
         left_out = extras.get((target.name, frozenset(target.extras)), ())
-        for kind in (each for each in KINDS if each.__name__ not in left_out):
+        for kind, some in itertools.groupby(cuts(), key=lambda cut: cut.kind):
+            if kind in left_out:
+                continue
             before = dict(found)
             texts.recorded = {}
-            for model in kind():
-                for some in kernels_of(model, target).values():
-                    found.update(dict.fromkeys(some))
+            for cut in some:
+                found.update(dict.fromkeys(cut.kernels(target)))
             yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
-        before = dict(found)
-        texts.recorded = {}
-        for cut in cuts() if cuts.__name__ not in left_out else ():
-            found.update(dict.fromkeys(cut.kernels(target)))
-        yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
     finally:
         texts.recorded = None
 
@@ -129,7 +124,7 @@ def kernels_of(model: Any, target: Target) -> dict[str, list[Kernel]]:
     """precision -> the kernels of a model that computes in it, for a target."""
     return {
         precision: list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
-        for precision, programs in programs_of(model, target).items()
+        for precision, programs in programs_of(model._graph(), target).items()
     }
 
 

@@ -25,7 +25,6 @@ from ovjit.disk.kernel_cache import KernelCache
 from ovjit.graph import op, op_index
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship, ship_files
-from ovjit.tools.layers_quantized import UNSIGNED, Quantised
 
 DATA = DIGITS_XML.parent
 AGAIN = "python -m ovjit.tools.ship"
@@ -140,8 +139,41 @@ def test_decoders_with_states_need_nothing_else(name: str) -> None:
     assert len(needed) > 15 and not missing, f"{missing}; {AGAIN}"
 
 
+#: Steps below zero of the ranges of what may be negative, and of what is not.
+SIGNED, UNSIGNED = 128, 0
+
+
+class Quantised:
+    """Layers as NNCF writes them. No two ranges are equal, so that kernels read their ends."""
+
+    step = 0.0117
+
+    def real(self, *shape: int) -> np.ndarray:
+        return np.linspace(0.01, 0.02, int(np.prod(shape))).astype(np.float32).reshape(shape)
+
+    def ranged(self, x: ovjit.Node, below: int = SIGNED) -> ovjit.Node:
+        """FakeQuantize with 256 levels, a new number apart."""
+        self.step *= 1.013
+        ends = [np.asarray(level * np.float32(self.step), np.float32) for level in (-below, 255 - below)]
+        return ovjit.opset13.fake_quantize(x, *ends, *ends, 256)
+
+    def weights(self, *shape: int) -> ovjit.Node:
+        """i8 times a scale for each of the first dimension."""
+        o, scales = ovjit.opset13, self.real(shape[0], *[1] * (len(shape) - 1))
+        return o.multiply(o.convert(o.constant(np.ones(shape, np.int8)), "f32"), scales)
+
+    def conv(self, x: ovjit.Node, ins: int, outs: int, size: int = 1, stride: int = 1) -> ovjit.Node:
+        o, pads = ovjit.opset13, [size // 2] * 2
+        y = o.convolution(x, self.weights(outs, ins, size, size), [stride] * 2, pads, pads, [1, 1])
+        return o.add(y, self.real(1, outs, 1, 1))
+
+    def linear(self, x: ovjit.Node, ins: int, outs: int) -> ovjit.Node:
+        o = ovjit.opset13
+        return o.add(o.matmul(x, self.weights(outs, ins), False, True), self.real(outs))
+
+
 def quantised_network() -> ovjit.Model:
-    """A ResNet in 8 bits, of sizes that no shipped layer has, as NNCF writes it."""
+    """A ResNet in 8 bits, of sizes that no shipped layer has."""
     o, q = ovjit.opset13, Quantised()
     image = o.parameter([1, 3, 96, 96], np.float32)
     x = q.ranged(o.relu(q.conv(q.ranged(image), 3, 48, 7, 2)), UNSIGNED)

@@ -44,25 +44,31 @@ def quantized() -> ov.Model:
 
 @pytest.mark.parametrize("make", [image, quantized])
 def test_groups_of_a_model(make, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written and read, they need the kernels that the model's steps call."""
+    """Written and read, they need the kernels that the model's steps call; and so does the model itself."""
     monkeypatch.setenv("OVJIT_SHIPPED", "0")
     found = groups.Found(host_target())
-    program = groups.programs_of(make(), host_target())["f32"][0]
+    graph = make()._graph()
+    program = groups.programs_of(graph, host_target())["f32"][0]
     found.add(program, "f32")
     assert not found.left
-    path = tmp_path / "groups.jsonl"
-    path.write_text("\n".join(found.sorted()))
-    assert path.stat().st_size < 20_000, "weights are kept"
-    made = {kernel for cut in groups.cuts(path) for kernel in cut.kernels(host_target())}
-    assert made >= {kernel for lowering in program.lowerings for kernel in lowering.kernels}
+    whole = groups.Found(host_target(), kind="small")
+    whole.add_model(graph)
+    for each, kind in ((found, "cuts"), (whole, "small")):
+        path = tmp_path / "groups.xz"
+        groups.write_lines(each.sorted(), path)
+        assert path.stat().st_size < 2_000, "weights are kept"
+        cuts = list(groups.cuts(path))
+        assert {cut.kind for cut in cuts} == {kind}
+        made = {kernel for cut in cuts for kernel in cut.kernels(host_target())}
+        assert made >= {kernel for lowering in program.lowerings for kernel in lowering.kernels}
 
 
 @pytest.mark.parametrize("isa", TARGETS)
 def test_groups_of_the_package(isa: str) -> None:
     """Each can be read, and compiled for any target."""
-    lines = groups.FILE.read_text(encoding="utf-8").splitlines()
-    assert len(lines) > 50
-    assert {json.loads(line)["precision"] for line in lines} == {"f32", "bf16"}
-    for line in lines[::20]:
+    lines = groups.lines_of()
+    assert len(lines) > 500
+    assert {json.loads(line)["precision"] for line in lines} == {"f32", "bf16", None}
+    for line in lines[::60]:
         cut = groups.decoded(json.loads(line))
         assert cut.kernels(TARGETS[isa]) or cut.precision == "bf16"
