@@ -46,13 +46,12 @@ def test_signatures_as_openvino(opset: int) -> None:
         if theirs is None or isinstance(theirs, type) or known(name, opset):  # pybind classes have none
             continue
         compared += 1
-        want = list(inspect.signature(theirs).parameters)
-        have = list(inspect.signature(function).parameters)
+        want, have = (
+            [(n, p.default is p.empty) for n, p in inspect.signature(f).parameters.items()]
+            for f in (theirs, function)
+        )
         # what is ours alone comes after `name` and has a default
-        if have[: len(want)] != want or any(
-            inspect.signature(function).parameters[n].default is inspect.Parameter.empty
-            for n in have[len(want) :]
-        ):
+        if have[: len(want)] != want or any(required for _, required in have[len(want) :]):
             wrong[name] = (have, want)
     assert not wrong
     assert compared >= (50 if opset < 16 else 0)
@@ -128,6 +127,7 @@ o8.avg_pool(image, [3, 5], [0, 0], [0, 0], [1, 2], True, 'ceil', 'same_upper')
 o1.max_pool(image, [3, 4], [0, 0], [0, 0], [1, 4], 'ceil', 'same_lower')
 o8.max_pool(image, [5, 5], [2, 1], [0, 0], [0, 0], [2, 3], 'ceil', 'same_lower')
 o8.max_pool(image, [5, 5], [2, 1], [0, 0], [0, 0], [2, 3], 'floor', 'same_lower')
+o8.softmax(a) | o8.avg_pool(image, [2, 2]) | o8.matmul(a, b) | o8.squeeze(a) | o8.mvn(a, [1], eps=1e-6)
 """.replace("\n", "|").split("|")  # fmt: skip
 
 

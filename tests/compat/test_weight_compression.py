@@ -60,7 +60,8 @@ def test_matrices_of_experts(bits: int, kind: str) -> None:
 
     def made() -> ov.Model:
         x = ops.parameter(ov.PartialShape([3, -1, 128]), np.float32)
-        return ov.Model([ops.matmul(ops.matmul(x, ops.constant(table), False, True), last)], [x], "experts")
+        y = ops.matmul(x, ops.constant(table), False, True)
+        return ov.Model([ops.matmul(y, last, False, False)], [x], "experts")
 
     rows = rng.standard_normal((3, 5, 128)).astype(np.float32)
     small = made()
@@ -95,7 +96,7 @@ def test_each_weight_is_near() -> None:
         model = ov.Model([ops.matmul(x, ops.constant(weight), False, True)], [x], "one")
         if bits == 4:  # the last product keeps 8 bits
             y = ops.matmul(x, ops.constant(weight), False, True)
-            y = ops.matmul(y, ops.constant(np.eye(64, dtype=np.float32)))
+            y = ops.matmul(y, ops.constant(np.eye(64, dtype=np.float32)), False, False)
             model = ov.Model([y], [x], "two")
         compress_weights(model, bits, 64)
         got = run(model, np.eye(128, dtype=np.float32)).T

@@ -80,7 +80,7 @@ class Nets:
         y = op.scaled_dot_product_attention(*parts)
         y = op.reshape(op.transpose(y, order), op.constant(np.array([1, 12, 32])), False)
         y = op.add(x, op.matmul(y, self.weights(32, 32), False, False))
-        wide = op.gelu(op.matmul(y, self.weights(32, 64), False, False))
+        wide = op.gelu(op.matmul(y, self.weights(32, 64), False, False), "erf")
         y = op.matmul(wide, self.weights(64, 32), False, False)
         return ov.Model([y], [x], "encoder")
 

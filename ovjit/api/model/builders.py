@@ -58,6 +58,14 @@ ORDERS = {
     "SpaceToDepth": "data mode block_size",
     "TopK-1": "data k axis mode sort",
 }
+#: How many arguments OpenVINO's builder requires, where that is more than inputs and attributes without a
+#: default: of an operation or of one version.
+REQUIRED_ARGUMENTS = {
+    "AvgPool": 6, "Convolution": 6, "ConvolutionBackpropData": 3, "Gelu-7": 2, "GroupConvolution": 6,
+    "GroupConvolutionBackpropData": 3, "LogSoftmax": 2, "MVN-6": 5, "MatMul": 4, "MaxPool": 6, "MaxPool-1": 5,
+    "NormalizeL2": 4, "PSROIPooling": 8, "RNNCell": 9, "RegionYolo": 8, "Reshape": 3, "ReverseSequence": 4,
+    "ShuffleChannels": 3, "Softmax": 2, "Squeeze-1": 2, "StridedSlice": 6,
+}  # fmt: skip
 #: Operation -> (an input, the attributes that its builder leaves at their defaults when that one is given).
 SETTLED = {"GroupConvolutionBackpropData": ("output_shape", ("pads_begin", "pads_end"))}
 #: Operations whose builders are written out below.
@@ -268,13 +276,15 @@ def _signature(
         rows = list(defaults.items())
         rows.insert(record.required_inputs, (record.builder_dict, REQUIRED))
         defaults = dict(rows)
-    order = ORDERS.get(f"{record.name}-{record.opset}", ORDERS.get(record.name))
+    version = f"{record.name}-{record.opset}"
+    order = ORDERS.get(version, ORDERS.get(record.name))
     order = None if record.builder_dict else order
     listed = list(defaults) if order is None else [n for n in order.split() if n in defaults]
     names = [*listed, "name", *(n for n in defaults if n not in listed)]
+    needed = REQUIRED_ARGUMENTS.get(version, REQUIRED_ARGUMENTS.get(record.name, 0))
     parameters: list[inspect.Parameter] = []
-    for n in names:
-        default = defaults.get(n)
+    for i, n in enumerate(names):
+        default = REQUIRED if i < needed else defaults.get(n)
         if default is REQUIRED and parameters and parameters[-1].default is not REQUIRED:
             default = None  # Python wants no required argument after an optional one; the record misses it
         parameters.append(inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default))

@@ -256,9 +256,7 @@ def shaping(rng: Rng, i: Inputs) -> Any:
         shape = tuple(1 if flip(rng) else d for d in shape)
         ones = [j for j, d in enumerate(shape) if d == 1]
         if flip(rng):
-            return (
-                o13.squeeze(i.real(*shape), i.const(ones, np.int64)) if ones else o13.squeeze(i.real(*shape))
-            )
+            return o13.squeeze(i.real(*shape), i.const(ones, np.int64) if ones else None)
         return o15.squeeze(i.real(*shape), i.const(list(range(rank)), np.int64), True)
     if op == "unsqueeze":
         axes = rng.permutation(rank + 2)[:2] - (rank + 2 if flip(rng) else 0)
