@@ -1,11 +1,14 @@
 """The graphs whose kernels are shipped: small models, and groups of fused nodes cut out of larger ones.
 
-    python -m ovjit.tools.groups MODEL ... [--kind KIND] [--into FILE]
+    python -m ovjit.tools.groups MODEL ... [--anew | --kind KIND] [--into FILE]
 
 adds groups of these models that need kernels which the package does not have, those first that most models
-need; with `--kind` the models themselves, as they were read. A graph is a line of JSON in `groups.xz`, as
+need. With `--anew` all groups are those of these models, whatever the package has. With `--kind` the models
+themselves are added, as they were read. A graph is a line of JSON in `groups.xz`, as
 `storage/graph_format.py` has it. A group is one after all passes, in the precision that they compiled it for.
 Of a constant of many numbers the line has the range: kernels do not depend on more.
+
+Groups come first, as files of kernels have no room for all that follows.
 
 Models are the better way where they are small: the passes of each target make of them what it needs. The file
 has layers in all their variants, and small versions of common networks.
@@ -20,7 +23,7 @@ import lzma
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,17 +47,21 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("groups.xz")
 #: Numbers of a constant that is kept, at most: one of reals, and one of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
-#: How many groups before one are taken with it, at most, one behind the other.
+#: How many groups before one are taken with it, at most: one reading the other, or in their order.
 FURTHEST = 3
+#: Kinds of groups, the second that of lines without one: those that so many models need, and others.
+FREQUENT, CUTS, MANY = "frequent", "cuts", 6
+#: Who reads a value, as `Graph.uses` has it.
+Uses = Mapping[Value, Sequence[tuple[Node | None, int]]]
 
 
 class Cut(NamedTuple):
     """Nodes of a graph after all passes, which has been compiled in a precision. Without a precision: a model
-    before all passes. `kind`: what a model has, "cuts" for groups; what is needed together is of one kind."""
+    before all passes. `kind`: what a model has, FREQUENT or CUTS for groups."""
 
     graph: Graph
     precision: str | None
-    kind: str = "cuts"
+    kind: str = CUTS
 
     def kernels(self, target: Target) -> list[Kernel]:
         """The kernels that it needs: none where the target does not compute in its precision."""
@@ -125,7 +132,7 @@ def decoded(tables: Any) -> Cut:
         record, lowered = find_op(op, opset), given is not None
         made.append(builder.add(record, values, checked, types=given, lowered=lowered))
     graph = builder.finish([made[node].outputs[i] for node, i in tables["outputs"]])
-    return Cut(graph, tables["precision"], tables.get("kind", "cuts"))
+    return Cut(graph, tables["precision"], tables.get("kind", CUTS))
 
 
 def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
@@ -178,24 +185,37 @@ def encoded(cut: Cut) -> dict[str, Any]:
     kept = base64.b64encode(zlib.compress(arrays.content(), 9)).decode()
     outputs = places(cut.graph.outputs)
     tables = {"precision": cut.precision, "nodes": rows, "outputs": outputs, "kept": kept, "any": most}
-    return tables | ({"kind": cut.kind} if cut.precision is None else {})
+    return tables | ({} if cut.kind == CUTS else {"kind": cut.kind})
+
+
+def _kind(line: str) -> str:
+    kind: str = json.loads(line).get("kind", CUTS)
+    return kind
 
 
 def _line(cut: Cut) -> str:
-    return json.dumps(encoded(cut), separators=(",", ":"))
+    return _dumped(encoded(cut))
 
 
-def cut_out(groups: Sequence[Group], precision: str) -> Cut:
-    """The nodes of groups, which are in order: what others make is an input."""
+def _dumped(tables: Mapping[str, Any]) -> str:
+    return json.dumps(tables, separators=(",", ":"))
+
+
+def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
+    """The nodes of groups, which are in order, of a graph with these uses: what others make is an input, and
+    what others read is an output."""
     builder, found = Builder(), dict[Value, Value]()
     nodes = [node for group in groups for node in _nodes(group)]
+    taken = set(nodes)
     for node in nodes:
         for value in node.inputs:
-            if value.node not in nodes and value not in found:
+            if value.node not in taken and value not in found:
                 found[value] = _source(builder, value)
-        made = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
-        found.update(zip(node.outputs, made.outputs, strict=True))
-    return Cut(builder.finish([found[v] for v in groups[-1].outputs]), precision)
+        copy = builder.copy(node, [found[v] for v in node.inputs], [v.type for v in node.outputs])
+        found.update(zip(node.outputs, copy.outputs, strict=True))
+    made = [v for group in groups for v in group.outputs]
+    read = [v for v in made if any(reader not in taken for reader, _ in uses[v])]
+    return Cut(builder.finish([found[v] for v in read]), precision)
 
 
 def _nodes(group: Group) -> list[Node]:
@@ -213,12 +233,14 @@ def _source(builder: Builder, value: Value) -> Value:
 
 
 class Found:
-    """Groups with kernels that nobody has; models with such, where `kind` says what they have."""
+    """Groups with kernels that nobody has, or all of them; models with such, where `kind` says what they
+    have."""
 
-    def __init__(self, target: Target, kind: str = ""):
-        self.target, self.kind = target, kind
+    def __init__(self, target: Target, kind: str = "", all_kernels: bool = False):
+        self.target, self.kind, self.all_kernels = target, kind, all_kernels
         self.groups: list[Group] = []
         self.makers: dict[Value, int] = {}
+        self.uses: Uses = {}
         self.lines: dict[str, str] = {}
         self.models = Counter[str]()
         self.left: Counter[str] = Counter()
@@ -239,12 +261,13 @@ class Found:
     def _is_new(self, key: str) -> bool:
         from ovjit.codegen import shipped
 
-        return shipped.find(key, self.target) is None
+        return self.all_kernels or shipped.find(key, self.target) is None
 
     def add(self, program: Program, precision: str) -> None:
         """The groups of a program that need kernels which neither the package nor earlier ones have."""
         self.groups = [low.group for low in program.lowerings]
         self.makers = {v: i for i, group in enumerate(self.groups) for v in group.outputs}
+        self.uses = program.graph.uses()
         seen = set()
         for number, lowering in enumerate(program.lowerings):
             for kernel in lowering.kernels:
@@ -257,14 +280,11 @@ class Found:
                     self._take(number, key, kernel.name, precision)
 
     def _take(self, number: int, key: str, name: str, precision: str) -> None:
-        """The group of this number, with those that it reads where it has other kernels alone: their layouts
-        decide."""
-        taken = {number}
-        for _ in range(FURTHEST + 1):
-            groups = [self.groups[i] for i in sorted(taken)]
-            taken |= self._read_by(groups)
+        """The group of this number, with others where it has other kernels alone: their layouts decide, and
+        what they leave to it."""
+        for taken in self._windows(number):
             try:
-                line = _line(cut_out(groups, precision))
+                line = _line(cut_out([self.groups[i] for i in taken], precision, self.uses))
                 again = decoded(json.loads(line)).kernels(self.target)
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
@@ -275,13 +295,26 @@ class Found:
             why = f"alone it has {[k.name for k in again][:2]}"
         self.left[f"{name}: {why}"[:150]] += 1
 
+    def _windows(self, number: int) -> Iterator[Sequence[int]]:
+        """The group alone, with those that it reads, and those that they read; then with those before it."""
+        taken = {number}
+        for _ in range(FURTHEST + 1):
+            yield sorted(taken)
+            taken |= self._read_by([self.groups[i] for i in taken])
+        for first in range(number - 1, max(number - FURTHEST, 0) - 1, -1):
+            yield range(first, number + 1)
+
     def _read_by(self, groups: Sequence[Group]) -> set[int]:
         read = [v for group in groups for node in _nodes(group) for v in node.inputs]
         return {self.makers[v] for v in read if v in self.makers}
 
     def sorted(self) -> list[str]:
+        """The lines, of groups those first that most models need."""
         keys = sorted(self.lines, key=lambda key: -self.models[key])
-        return list(dict.fromkeys(self.lines[key] for key in keys))
+        frequent = {} if self.kind else {"kind": FREQUENT}
+        need = {self.lines[key]: self.models[key] for key in reversed(keys)}
+        lines = dict.fromkeys(self.lines[key] for key in keys)
+        return [_dumped(json.loads(line) | frequent) if need[line] >= MANY else line for line in lines]
 
 
 def search(paths: Sequence[str], found: Found) -> None:
@@ -303,18 +336,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--anew", action="store_true", help="replace the groups of the file")
     parser.add_argument("--kind", default="", help="keep the models themselves, as models of this kind")
     parser.add_argument("--into", type=Path, default=FILE, metavar="FILE")
     options = parser.parse_args(argv)
-    found = Found(host_target(), options.kind)
+    found = Found(host_target(), options.kind, options.anew)
     search(options.models, found)
     known = lines_of(options.into) if options.into.exists() else []
-    lines = {line: json.loads(line).get("kind", "cuts") for line in (*known, *found.sorted())}
-    kinds = list(dict.fromkeys(lines.values()))
-    write_lines(sorted(lines, key=lambda line: kinds.index(lines[line])), options.into)
+    if options.anew:
+        known = [line for line in known if _kind(line) not in (FREQUENT, CUTS)]
+    kinds = {line: _kind(line) for line in (*known, *found.sorted())}
+    order = list(dict.fromkeys((FREQUENT, CUTS, *kinds.values())))
+    lines = sorted(kinds, key=lambda line: order.index(kinds[line]))
+    write_lines(lines, options.into)
     for what, count in found.left.most_common(40):
         print(count, what)
-    print(f"{len(found.lines)} kernels; {len(lines)} groups, {len(lines) - len(known)} of them new")
+    print(f"{len(found.lines)} kernels; {len(lines)} graphs, {len(set(lines) - set(known))} of them new")
     return 0
 
 

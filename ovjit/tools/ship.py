@@ -51,7 +51,7 @@ MOST = 4_000_000
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
-    ("avx512", _AMX): ("combinations", "varied", "linear_quantised", "cuts"),
+    ("avx512", _AMX): ("combinations", "varied", "linear_quantised"),
 }
 
 
@@ -197,18 +197,21 @@ def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], progra
     return Contents(*pickle.loads(done.stdout))
 
 
+def _in_turn(variants: Sequence[Sequence[dict[str, bytes]]]) -> list[dict[str, bytes]]:
+    """The first groups of all CPUs, then the second: what comes last is left out where files are full."""
+    return [group for some in itertools.zip_longest(*variants, fillvalue={}) for group in some]
+
+
 def write(folder: Path, isa: str) -> list[Path]:
     """Write the files of one instruction set; each of its variants is printed by a process of its own."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
 
-    found = Contents([], [])
+    made: list[Contents] = []
     for extra in VARIANTS[isa]:
-        known = [key for groups in found for group in groups for key in group]
-        for groups, more in zip(
-            found, made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]), strict=True
-        ):
-            groups.extend(more)
+        known = [key for contents in made for groups in contents for group in groups for key in group]
+        made.append(made_by_process(isa, extra, known, ["-m", "ovjit.tools.ship"]))
+    found = Contents(_in_turn([each.kernels for each in made]), _in_turn([each.printed for each in made]))
     paths = []
     for kind, content in written(found, isa):
         paths.append(folder / shipped.file_name(TARGETS[isa], kind))

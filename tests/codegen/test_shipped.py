@@ -84,7 +84,7 @@ def check_equal(isa: str, extra: tuple[str, ...], some: str = "", groups: int | 
 
 @pytest.mark.parametrize("isa", list(ship.VARIANTS))
 def test_some_of_it_is_what_the_sources_give(isa: str) -> None:
-    assert len(check_equal(isa, ship.VARIANTS[isa][-1], "runner conv_f32 softmax_f32 relu_f32", 4)) > 4
+    assert len(check_equal(isa, ship.VARIANTS[isa][-1], "runner conv_f32 softmax_f32 relu_f32", 2)) > 4
 
 
 @pytest.mark.long
@@ -97,8 +97,8 @@ def test_all_of_it_is_what_the_sources_give(isa: str) -> None:
 
 @pytest.fixture(scope="module")
 def common() -> list[Kernel]:
-    """The common kernels for this CPU, of the commonest kinds of layers."""
-    return [kernel for group in itertools.islice(ship.groups(host_target()), 9) for kernel in group.kernels]
+    """The kernels for this CPU that most models need."""
+    return [kernel for group in itertools.islice(ship.groups(host_target()), 2) for kernel in group.kernels]
 
 
 def test_object_code_is_the_same_bytes(monkeypatch: pytest.MonkeyPatch, common: list[Kernel]) -> None:
