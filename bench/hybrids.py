@@ -178,11 +178,17 @@ class Hybrid(transformers.Decoder):
         y = net.rms_norm(ops.multiply(y, ops.swish(parts.output(0))), inner)
         return net.linear(y, inner, WIDE, False, gain=0.5)
 
-    def delta(self, x: Any, name: str) -> Any:
+    def delta(self, x: Any, name: str, shared: int = 1) -> Any:
+        """`shared`: how many heads have the same queries and keys."""
         net, ops, heads, size = self.net, self.net.ops, HEADS, WIDE // HEADS
-        mixed = self.causal(net.linear(x, WIDE, 3 * WIDE, False), 3 * WIDE, name)
-        parts = ops.variadic_split(mixed, net.const(2, np.int64), net.ints(WIDE, WIDE, WIDE))
-        q, k, v = (net.heads(parts.output(i), heads, size) for i in range(3))
+        wide = WIDE // shared
+        mixed = self.causal(net.linear(x, WIDE, 2 * wide + WIDE, False), 2 * wide + WIDE, name)
+        parts = ops.variadic_split(mixed, net.const(2, np.int64), net.ints(wide, wide, WIDE))
+        q, k = (net.heads(parts.output(i), heads // shared, size) for i in range(2))
+        v = net.heads(parts.output(2), heads, size)
+        if shared > 1:
+            own = net.ints(*np.arange(heads) // shared)
+            q, k = (ops.gather(x, own, net.const(1, np.int64)) for x in (q, k))
         q, k = self.unit(q), self.unit(k)
         width = ops.gather(ops.shape_of(q, "i64"), net.const(3, np.int64), self.zero)
         q = ops.divide(q, ops.power(ops.convert(width, "f32"), net.const(0.5)))

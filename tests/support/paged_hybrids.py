@@ -15,7 +15,7 @@ from bench.transformers import Net
 #: Names -> layers.
 LAYERS = {
     "short": ["short", "attention", "short"],
-    "delta": ["delta", "attention", "delta"],
+    "delta": ["delta", "attention", "grouped_delta"],
     "space": ["space", "attention", "space"],
     "padded": ["padded", "attention", "padded"],
 }
@@ -43,6 +43,10 @@ class Paged(hybrids.Hybrid):
         net, ops = self.net, self.net.ops
         y = self.windowed(ops.transpose(x, net.ints(0, 2, 1)), wide, name)
         return ops.transpose(ops.swish(y), net.ints(0, 2, 1))
+
+    def grouped_delta(self, x: Any, name: str) -> Any:
+        """Qwen3-Next: fewer heads of queries and keys than of values."""
+        return self.delta(x, name, 2)
 
     def short(self, x: Any, name: str) -> Any:
         """LFM 2: a gated convolution."""

@@ -27,6 +27,8 @@ from ovjit.records import NamedTuple
 
 #: Tokens that layers are evaluated for, and how far results may be apart, of the largest.
 TOKENS, NEAR = 3, 1e-4
+#: What repeats heads.
+REPEATS = ("Reshape", "Tile", "Broadcast")
 
 
 class Layer(NamedTuple):
@@ -199,7 +201,7 @@ class _Finder:
         q, k, v, gate, beta = rows
         rest = [Input(v, axis, (heads, wide)), Input(gate, axis, (heads,)), Input(beta, axis, (heads,))]
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
-        pairs = itertools.product(_behind(q, axis, size), _behind(k, axis, size), (True, False))
+        pairs = itertools.product(*(_behind(x, axis, heads, size) for x in (q, k)), (True, False))
         for (own, eps), (other, other_eps), unit in pairs:
             attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": eps, "k_l2_norm_eps": other_eps}
             inputs = [own, other, *rest]
@@ -281,26 +283,28 @@ def _shared(source: Output, size: int) -> list[Input]:
         tail = _tail(source)
         if len(tail) == 2 and tail[1] == size and isinstance(tail[0], int):
             found.insert(0, Input(source, 1, tail))
-        source = _through(source, ("Reshape", "Tile", "Broadcast"))
+        source = _through(source, REPEATS)
         source = _through(source, ("Unsqueeze",))
     return found
 
 
-def _behind(source: Output, axis: int, size: int) -> list[tuple[Input, float]]:
-    """Queries or keys, and before them those that are not scaled, nor of length 1: the first ones first. With
-    each comes what is added to sums of squares on the way."""
+def _behind(source: Output, axis: int, groups: int, size: int) -> list[tuple[Input, float]]:
+    """Queries or keys, and before them those that are not scaled, nor of length 1, nor repeated: the first
+    ones first. With each comes what is added to sums of squares on the way."""
     found: list[tuple[Input, float]] = []
     eps = 1e-6
     while True:
         shape = source._tensor._type.shape or ()
-        heads = shape[3 - axis] if len(shape) == 4 else None
-        if isinstance(heads, int):
+        heads = shape[3 - axis] if len(shape) == 4 and shape[3] == size else None
+        if isinstance(heads, int) and groups % heads == 0:
             found.insert(0, (Input(source, axis, (heads, size)), eps))
         node = source._node
         if is_a(node, "Convert"):
             source = node.input_value(0)
         elif is_a(node, "Transpose") and _order(node) == [0, 2, 1, 3]:
             source, axis = node.input_value(0), 3 - axis
+        elif is_a(node, "Gather", "Unsqueeze", *REPEATS):
+            source = node.input_value(0)
         elif is_a(node, "Multiply", "Divide"):
             whole = [x for x in node._inputs if len(tail := _tail(x)) == 2 and tail[1] == size]
             if len(whole) != 1:
