@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from ovjit.integrations.vllm import platform
@@ -16,7 +17,7 @@ from ovjit.integrations.vllm.decoder import PagedDecoder, read_folder, split_hea
 from ovjit.integrations.vllm.options import Options
 from ovjit.integrations.vllm.tables import tables_of
 from tests.support import ROOT
-from tests.support.paged_models import SIZES, alone, decoder
+from tests.support.paged_models import SIZES, Cache, alone, decoder
 
 SEED = 20261123
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -166,6 +167,25 @@ def test_one_table_of_factors_holds_for_all_sequences(tmp_path: Path, longest: i
     sequences = [rng.integers(0, s.words, n) for n in (70, 5, 11)]
     paged = PagedDecoder(ov.Core().read_model(tmp_path / "a.gguf"), longest=longest)
     for got, tokens in zip(served(Options(), sequences, rng, paged), sequences, strict=True):
+        expected = alone(stateful, tokens)
+        assert abs(got - expected).max() < 1e-5 * abs(expected).max(), f"seed {SEED}, {len(tokens)}"
+
+
+def test_each_sequence_has_its_own_table_of_factors(tmp_path: Path) -> None:
+    """Without a longest sequence, prompts of one call have what each of them has alone."""
+    pytest.importorskip("gguf")
+    from tests.readers.gguf_decoders import Sizes, tensors, write
+
+    s, rng = Sizes("phi3", layers=1, words=SIZES.words, extra={"longrope": True}), np.random.default_rng(SEED)
+    write(tmp_path / "a.gguf", s, tensors(s, "F32", rng))
+    model = ov.Core().read_model(tmp_path / "a.gguf")
+    stateful = ov.Core().compile_model(model, "CPU", EXACT)
+    paged_attention_transformation(model)
+    cache = Cache(ov, ov.Core().compile_model(model, "CPU", EXACT), rng)
+    sequences = [rng.integers(0, s.words, n) for n in (5, 70, 8, 9)]
+    logits = cache.request.infer(cache.inputs([(i, 0, tokens) for i, tokens in enumerate(sequences)]))[0]
+    parts = np.split(np.array(logits)[:, 0], np.cumsum([len(tokens) for tokens in sequences]))
+    for got, tokens in zip(parts, sequences, strict=False):
         expected = alone(stateful, tokens)
         assert abs(got - expected).max() < 1e-5 * abs(expected).max(), f"seed {SEED}, {len(tokens)}"
 

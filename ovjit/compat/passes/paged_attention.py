@@ -20,6 +20,7 @@ from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.paged import PagedAttentionExtension
+from ovjit.compat.passes.longest import Choice, choices, choose_by_token
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.compat.passes.padding import padding_products
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
@@ -83,8 +84,8 @@ def make_paged(model: Model, options: Options) -> None:
         replaced |= dict.fromkeys(state.made, inputs)
     computed = check_stateless(model, replaced)
     places, lengths = ([x for x in found if x in computed] for found in (places, lengths))
-    masks = _masks(layers)
-    _Rewriting(model, options).run(layers, masks, states, places, lengths)
+    masks, chosen = _masks(layers), choices(model, lengths)
+    _Rewriting(model, options).run(layers, masks, states, places, lengths, chosen)
 
 
 def _variables(model: Model) -> set[str]:
@@ -185,7 +186,7 @@ class _Rewriting:
 
     def run(
         self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output],
-        lengths: list[Output],
+        lengths: list[Output], chosen: list[Choice],
     ) -> None:  # fmt: skip
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
@@ -198,6 +199,11 @@ class _Rewriting:
             self._input("block_indices", "i32", (ANY,))
         if not has_places:
             self._count_outside(places)
+        if chosen:
+            own = self._own_lengths()
+        for choice in chosen:
+            last = _op("Subtract", own, _i64(1))
+            choose_by_token(choice, own if choice.length in lengths else last)
         for length in lengths:
             length.replace(self._longest(length))
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
@@ -260,6 +266,27 @@ class _Rewriting:
         kind = length._tensor._type
         longest = _op("Convert", self._input("max_context_len", "i32", ()), destination_type=kind.dtype)
         return _op("Unsqueeze", longest, _i64(0)) if kind.shape else longest
+
+    def _own_lengths(self) -> Output:
+        """For each token the length of its sequence: [tokens]."""
+        ends = self._input("subsequence_begins", "i32", (ANY,))
+        last, one = _i64(np.iinfo(np.int64).max), _i64(1)
+        starts, ends = _op("Slice", ends, _i64(0), _i64(-1), one), _op("Slice", ends, one, last, one)
+        new = _op("Subtract", ends, starts)
+        lengths = _op(
+            "Convert", _op("Add", self._input("past_lens", "i32", (ANY,)), new), destination_type="i64"
+        )
+        tokens = _op("Gather", _op("ShapeOf", self._tokens(), output_type="i64"), np.array(0), np.array(0))
+        row = _op("Range", np.array(0, np.int64), tokens, np.array(1, np.int64), output_type="i64")
+        sequence = _op("Bucketize", row, ends, output_type="i64", with_right_bound=False)
+        return _op("Gather", lengths, sequence, np.array(0))
+
+    def _tokens(self) -> Output:
+        """The input of new tokens."""
+        return next(
+            p.output(0) for p in self.model.get_parameters()
+            if p._tensors[0]._names & {"input_ids", "inputs_embeds"}
+        )  # fmt: skip
 
     def _place(self, parameter: Parameter, index: int) -> None:
         """Put an input where another one was."""
@@ -402,10 +429,7 @@ class _Rewriting:
 
     def _stand_in(self, parameter: Parameter, names: Iterable[str]) -> None:
         """What still reads a mask, or the order of beams, gets that of sequences of one token: of ones."""
-        first = next(
-            p for p in self.model.get_parameters() if p._tensors[0]._names & {"input_ids", "inputs_embeds"}
-        )
-        count = _op("Gather", _op("ShapeOf", first.output(0), output_type="i64"), _i64(0), np.array(0))
+        count = _op("Gather", _op("ShapeOf", self._tokens(), output_type="i64"), _i64(0), np.array(0))
         dtype = parameter._attrs["element_type"]
         if "beam_idx" in names:
             one = np.array(1, np.int64)

@@ -201,7 +201,8 @@ class _Finder:
         q, k, v, gate, beta = rows
         rest = [Input(v, axis, (heads, wide)), Input(gate, axis, (heads,)), Input(beta, axis, (heads,))]
         state = self.rng.standard_normal((1, *self.state)).astype(np.float32)
-        pairs = itertools.product(*(_behind(x, axis, heads, size) for x in (q, k)), (True, False))
+        behind_q, behind_k = (_behind(x, axis, heads, size) for x in (q, k))
+        pairs = itertools.product(behind_q, behind_k, (True, False))
         for (own, eps), (other, other_eps), unit in pairs:
             attrs = {"fuse_qk_l2norm": unit, "q_l2_norm_eps": eps, "k_l2_norm_eps": other_eps}
             inputs = [own, other, *rest]
@@ -295,7 +296,7 @@ def _behind(source: Output, axis: int, groups: int, size: int) -> list[tuple[Inp
     eps = 1e-6
     while True:
         shape = source._tensor._type.shape or ()
-        heads = shape[3 - axis] if len(shape) == 4 and shape[3] == size else None
+        heads = shape[3 - axis] if len(shape) == 4 and _tail(source)[1] == size else None
         if isinstance(heads, int) and groups % heads == 0:
             found.insert(0, (Input(source, axis, (heads, size)), eps))
         node = source._node

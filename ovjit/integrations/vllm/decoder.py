@@ -14,6 +14,8 @@ import numpy as np
 
 import ovjit as ov
 from ovjit.compat._offline_transformations import paged_attention_transformation
+from ovjit.compat.passes.longest import compared
+from ovjit.compat.passes.probe import Probe
 from ovjit.compat.passes.weight_compression import compress_weights
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
@@ -24,9 +26,6 @@ from ovjit.readers.gguf.header import is_later_part
 DEFAULTS = Options()
 #: Operations between the last product and the logits.
 _TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
-#: Operations that compare, and those between positions and what is compared.
-_COMPARE = frozenset("Greater GreaterEqual Less LessEqual".split())
-_BETWEEN = frozenset("Add Convert Multiply ReduceMax Reshape Squeeze Subtract Unsqueeze".split())
 
 
 def read_folder(folder: Path) -> ov.Model:
@@ -49,32 +48,9 @@ def settle(model: ov.Model, longest: int) -> None:
 
     Beyond its original context Phi 3 turns all tokens of a call by other factors. A batch has sequences of
     any length, in any chunks, so that one table holds for all, as in vLLM's own model."""
-    for node in model.get_ordered_ops():
-        if node.get_type_name() not in _COMPARE:
-            continue
-        place = _greatest_place(node)
-        if place is not None:
-            one = ov.Core().compile_model(ov.Model([node.output(0)], [place]), "CPU")
-            places = np.full([1] * place.get_partial_shape().rank.get_length(), longest - 1)
-            found = np.array(one([places.astype(place.get_element_type().to_dtype())])[0])
-            node.output(0).replace(ov.opset13.constant(found).output(0))
-
-
-def _greatest_place(node: ov.Node) -> ov.Node | None:
-    """The input `position_ids`, if a node reads its greatest element and constants alone."""
-    found, reduced, left = None, False, [node]
-    while left:
-        for value in left.pop().input_values():
-            source = value.get_node()
-            kind = source.get_type_name()
-            reduced = reduced or kind == "ReduceMax"
-            if kind == "Parameter" and "position_ids" in value.get_names():
-                found = source
-            elif kind in _BETWEEN:
-                left.append(source)
-            elif kind != "Constant":
-                return None
-    return found if reduced else None
+    probe = Probe(longest - 1)
+    for node, _ in compared(model):
+        node.output(0).replace(ov.opset13.constant(probe.value(node.output(0))).output(0))
 
 
 def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
