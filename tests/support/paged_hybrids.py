@@ -17,7 +17,7 @@ LAYERS = {
     "short": ["short", "attention", "short"],
     "delta": ["delta", "attention", "grouped_delta"],
     "space": ["space", "attention", "space"],
-    "padded": ["padded", "attention", "padded"],
+    "padded": ["padded", "attention", "masked"],
 }
 GROUPS = 2
 
@@ -105,15 +105,26 @@ class Paged(hybrids.Hybrid):
 
 
 class Padded(Paged):
-    """Granite 4 as optimum-intel exports it: padding is taken out by products, and places, which are counted
-    from the cache, are in masks alone."""
+    """Granite 4 and LFM 2 as optimum-intel exports them: padding is taken out by products, and places, which
+    are counted from the cache, are in masks alone."""
 
     def padded(self, x: Any, name: str) -> Any:
+        return self.space(self.net.ops.multiply(x, self.shown()), name)
+
+    def masked(self, x: Any, name: str) -> Any:
+        """LFM 2, where a token alone is shown whatever the mask says."""
+        net, ops = self.net, self.net.ops
+        alone = ops.convert(ops.equal(self.count, net.ints(1)), "f32")
+        factor = ops.add(ops.multiply(self.shown(), ops.subtract(net.const(1.0), alone)), alone)
+        return self.short(ops.multiply(x, factor), name)
+
+    def shown(self) -> Any:
+        """[B, L, 1]: 1 for tokens, and 0 for padding."""
         net, ops = self.net, self.net.ops
         start = ops.multiply(self.count, net.ints(-1))
         last = net.ints(np.iinfo(np.int64).max)
         shown = ops.unsqueeze(ops.slice(self.given, start, last, net.ints(1), net.ints(1)), net.ints(-1))
-        return self.space(ops.multiply(x, ops.convert(shown, "f32")), name)
+        return ops.convert(shown, "f32")
 
     def mask(self) -> Any:
         net, ops, zero, one = self.net, self.net.ops, self.zero, self.net.const(1, np.int64)

@@ -9,26 +9,43 @@ from collections.abc import Iterator
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.probe import is_a
+from ovjit.compat.passes.probe import Probe, is_a
+from ovjit.errors import OvjitError
+from ovjit.graph.op import REFUSED
 
-#: What leaves ones as ones. The mask is the first input.
-KEEP_ONES = (
+#: What a mask of ones goes through on the way to a product, as the first input; and with any other.
+_SHAPES = (
     "Slice", "StridedSlice", "Gather", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Broadcast", "Tile",
     "Convert", "ConvertLike", "Identity",
 )  # fmt: skip
+_EACH = ("Add", "Subtract", "Multiply", "Divide", "Maximum", "Minimum")
+#: A past and a count of new tokens for which factors are computed.
+_TRIED = ((7, 3), (7, 1), (0, 2))
 
 
 def padding_products(model: Model) -> list[tuple[Node, int]]:
-    """The products of anything and a mask of ones: each Multiply, and which input the other factor is."""
+    """The products of anything and of ones, where no token is padding: each Multiply, and which input the
+    other factor is."""
     pending = [p.output(0) for p in model.get_parameters() if "attention_mask" in p._tensors[0]._names]
     found: dict[int, tuple[Node, int]] = {}
-    for ones in pending:
-        for node, index in _users(ones):
-            if is_a(node, "Multiply") and _spreads(ones, node.input_value(1 - index)):
+    seen, probes = set(pending), [Probe(*tried) for tried in _TRIED]
+    for factor in pending:
+        for node, index in _users(factor):
+            other = node.input_value(1 - index) if is_a(node, "Multiply") else None
+            if other is not None and _spreads(factor, other) and all(_is_one(p, factor) for p in probes):
                 found[id(node)] = node, 1 - index
-            elif index == 0 and is_a(node, *KEEP_ONES):
-                pending.append(node.output(0))
+            elif (index == 0 and is_a(node, *_SHAPES)) or is_a(node, *_EACH):
+                pending += {node.output(0)} - seen
+                seen.add(node.output(0))
     return list(found.values())
+
+
+def _is_one(probe: Probe, factor: Output) -> bool:
+    """Whether all elements are."""
+    try:
+        return bool((probe.value(factor) == 1).all())
+    except (OvjitError, *REFUSED):
+        return False
 
 
 def _users(output: Output) -> Iterator[tuple[Node, int]]:

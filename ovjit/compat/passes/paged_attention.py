@@ -85,7 +85,8 @@ def make_paged(model: Model, options: Options) -> None:
     computed = check_stateless(model, replaced)
     places, lengths = ([x for x in found if x in computed] for found in (places, lengths))
     masks, chosen = _masks(layers), choices(model, lengths)
-    _Rewriting(model, options).run(layers, masks, states, places, lengths, chosen)
+    products = padding_products(model)
+    _Rewriting(model, options).run(layers, masks, states, places, lengths, chosen, products)
 
 
 def _variables(model: Model) -> set[str]:
@@ -186,7 +187,7 @@ class _Rewriting:
 
     def run(
         self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output],
-        lengths: list[Output], chosen: list[Choice],
+        lengths: list[Output], chosen: list[Choice], products: list[tuple[Node, int]],
     ) -> None:  # fmt: skip
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
@@ -215,7 +216,7 @@ class _Rewriting:
                 model.remove_sink(assign)
                 assign.input_value(0)._node._forget_user(assign)
         model.add_results(self.results)
-        for product, index in padding_products(model):
+        for product, index in products:
             product.output(0).replace(product.input_value(index))
         self._drop_old_inputs()
         model.add_parameters(self.made)
