@@ -1,4 +1,4 @@
-"""Code of functions in which loops over ranges are recorded, and where such functions are found."""
+"""Code of functions in which loops over ranges are recorded, and where functions are that change."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import inspect
 import sys
 import textwrap
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 #: What rewritten functions call the names of `rolled` that they use, their loop, what it is over, and lists.
+_PREFIX = "_ovjit_"
 MODULE, _LOOP, _WALK, _LIST = "_ovjit_rolled", "_ovjit_loop", "_ovjit_walk", "_ovjit_list"
 _TEMPLATE = """
 {walk} = ()
@@ -62,8 +63,43 @@ def _functions_in(value: Any, within: bool = True) -> Iterator[Any]:
                 yield from _functions_in(inner)
 
 
-def rewritten(function: Any, lines: set[int]) -> Any:
-    """The code of a function that has the loops recorded which begin on `lines`; None where there is none."""
+class Change(ast.NodeTransformer):
+    """Changes what is on some lines of a function, to code that uses `names` as the global `module`."""
+
+    module = ""
+
+    def __init__(self, lines: set[int]):
+        self.lines = lines
+        self.any = False
+
+    def visit_FunctionDef(self, node: Any) -> Any:
+        return node  # a function of its own
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
+
+
+@contextlib.contextmanager
+def changed(found: Mapping[Any, set[int]], kind: type[Change], names: Any) -> Iterator[int]:
+    """Functions run with what is on their lines changed. Gives the number of those that have changed."""
+    with contextlib.ExitStack() as patches:
+        count = 0
+        for function, lines in found.items():
+            code = None if _is_changed(function) else _rewritten(function, kind(lines))
+            if code is not None:
+                count += 1
+                function.__globals__[kind.module] = names
+                patches.callback(function.__globals__.pop, kind.module, None)
+                patches.callback(setattr, function, "__code__", function.__code__)
+                function.__code__ = code
+        yield count
+
+
+def _is_changed(function: Any) -> bool:
+    return any(name.startswith(_PREFIX) for name in function.__code__.co_names)
+
+
+def _rewritten(function: Any, change: Change) -> Any:
+    """The code of a function after a change; None where nothing in it changes."""
     try:
         text, first = inspect.getsourcelines(function)
         tree = ast.parse(textwrap.dedent("".join(text)))
@@ -73,7 +109,6 @@ def rewritten(function: Any, lines: set[int]) -> Any:
     definition = tree.body[0]
     if not isinstance(definition, ast.FunctionDef):
         return None
-    change = _Loops(lines)
     change.generic_visit(definition)
     if not change.any:
         return None
@@ -99,18 +134,14 @@ def _code_of(code: Any, name: str, free: Sequence[str]) -> Any:
     return code if code.co_freevars == free else None
 
 
-class _Loops(ast.NodeTransformer):
+class Loops(Change):
     """Replaces loops that begin on `lines`, and lists that are made by one."""
 
+    module = MODULE
+
     def __init__(self, lines: set[int]):
-        self.lines = lines
-        self.any = False
+        super().__init__(lines)
         self._lists: list[ast.stmt] = []  # what makes the lists of a statement
-
-    def visit_FunctionDef(self, node: Any) -> Any:
-        return node  # a function of its own
-
-    visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
 
     def visit_Assign(self, node: Any) -> Any:
         """A list that a loop makes is made before the statement that it is in."""
@@ -129,7 +160,7 @@ class _Loops(ast.NodeTransformer):
         name = f"{_LIST}{node.lineno}_{node.col_offset}"
         names = {v.id: f"{name}_{v.id}" for v in ast.walk(part.target) if isinstance(v, ast.Name)}
         target, element = (_Renamed(names).visit(v) for v in (part.target, node.elt))
-        start, append = _parsed(f"{name} = []\n{name}.append(0)", node)
+        start, append = parsed(f"{name} = []\n{name}.append(0)", node)
         assert isinstance(append, ast.Expr) and isinstance(append.value, ast.Call)
         append.value.args = [element]
         loop = ast.copy_location(ast.For(target, part.iter, [append], []), part.iter)
@@ -147,19 +178,19 @@ class _Loops(ast.NodeTransformer):
         names = sorted(changed - own)
         at = f"{node.lineno}_{node.col_offset}"  # loops may be in loops
         loop, lost = f"{_LOOP}{at}", f"{MODULE}.LOST"
-        walk, choice = _parsed(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
+        walk, choice = parsed(_TEMPLATE.format(module=MODULE, loop=loop, walk=f"{_WALK}{at}"), node)
         assert isinstance(walk, ast.Assign) and isinstance(choice, ast.If)
         walk.value = _walk(node.iter)
         begin = choice.body[0]
         assert isinstance(begin, ast.Assign) and isinstance(begin.value, ast.Call)
         begin.value.args[1] = ast.Tuple([ast.Constant(name) for name in names], ast.Load())
         put = "\n".join(f"if {name!r} in {loop}.state: {name} = {loop}.state[{name!r}]" for name in names)
-        item = _parsed(f"_ = {loop}.item", node)[0]
+        item = parsed(f"_ = {loop}.item", node)[0]
         assert isinstance(item, ast.Assign)
         item.targets = [copy.deepcopy(node.target)]
-        choice.body += [item, *_parsed(put, node), *copy.deepcopy(node.body)]
+        choice.body += [item, *parsed(put, node), *copy.deepcopy(node.body)]
         forget = "\n".join(f"{name} = {lost}" for name in sorted(own))
-        choice.body += _parsed(f"{loop}.end(locals())\n{put}\n{forget}", node)
+        choice.body += parsed(f"{loop}.end(locals())\n{put}\n{forget}", node)
         plain = choice.orelse[0]
         assert isinstance(plain, ast.For)
         plain.target, plain.body = node.target, node.body
@@ -205,7 +236,7 @@ def _own_name(name: str) -> ast.expr:
     return ast.Attribute(ast.Name(MODULE, ast.Load()), name, ast.Load())
 
 
-def _parsed(text: str, place: ast.stmt | ast.expr) -> list[ast.stmt]:
+def parsed(text: str, place: ast.stmt | ast.expr) -> list[ast.stmt]:
     """Statements on the line of another one, or of an expression."""
     made = ast.parse(text)
     for node in ast.walk(made):

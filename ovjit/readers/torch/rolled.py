@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.loop_code import MODULE, functions_of, rewritten
+from ovjit.readers.torch.loop_code import Loops, changed, functions_of
 from ovjit.readers.torch.patches import patched, untraced
 
 #: After a loop, what was a name's value within an iteration alone.
@@ -48,15 +48,25 @@ def warn_of_index(frame: Any) -> None:
     """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
     import torch
 
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
-        frame = frame.f_back
-    asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-    if "SUBSCR" in asking or "SLICE" in asking:
-        return  # parts of tensors are recorded as such
+    frame = _outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
     said = "An open dimension as Python's number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()
     warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
+
+
+def _outside(frame: Any) -> Any:
+    """The innermost frame of another package's code."""
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
+        frame = frame.f_back
+    return frame
+
+
+def _takes_part(frame: Any) -> bool:
+    """Whether a frame takes a part of a tensor, which is recorded as such."""
+    frame = _outside(frame)
+    asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return "SUBSCR" in asking or "SLICE" in asking
 
 
 @contextlib.contextmanager
@@ -73,7 +83,7 @@ def exporting() -> Iterator[set[str]]:
             file = frame.f_code.co_filename
             if self.node.maybe_as_int() is None and not file.startswith(own):
                 compares = isinstance(self, torch.SymBool)
-                if not compares:
+                if not compares and not _takes_part(frame):
                     warn_of_index(frame)
                 if not compares or "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]:
                     asking.add(file)
@@ -94,10 +104,11 @@ def found(noted: Found | None) -> Iterator[None]:
     import torch
 
     def index(self: Any) -> int:
-        if is_open(self):
-            warn_of_index(sys._getframe(1))
+        frame = sys._getframe(1)
+        if not _takes_part(frame) and is_open(self):
+            warn_of_index(frame)
             if noted is not None:
-                noted.add(sys._getframe(1))
+                noted.add(frame)
         return int(torch._C.TensorBase.__index__(self))
 
     def noting(theirs: Any) -> Any:
@@ -124,17 +135,11 @@ def recorded(noted: Found) -> Iterator[int]:
     used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, is_open)
     names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
     with contextlib.ExitStack() as patches:
-        count = 0
-        for function, lines in noted.lines.items():
-            code = rewritten(function, lines)
-            if code is not None:
-                count += 1
-                function.__globals__[MODULE] = names
-                patches.callback(function.__globals__.pop, MODULE, None)
-                patches.callback(setattr, function, "__code__", function.__code__)
-                function.__code__ = code
-        with patched((torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))):
-            yield count
+        count = patches.enter_context(changed(noted.lines, Loops, names))
+        patches.enter_context(
+            patched((torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined)))
+        )
+        yield count
 
 
 def _stacking(plain: Any, of_stack: Any) -> Any:

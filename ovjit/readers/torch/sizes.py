@@ -5,7 +5,8 @@ A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `ro
 give tensors in the modules that call them. Two sizes are taken for different ones, and a size for more than
 1: what a module does then mostly holds for others, too. Whether it does for the example is found by running:
 `agrees`. Modules without weights that compare two sizes otherwise are taken as scripts, which hold both
-branches. Where one cannot be scripted the example's order stays, and PyTorch's warning of it.
+branches. Where one cannot be scripted, or has weights, the numbers that a branch assigns are chosen when the
+model runs. Else the example's order stays, and PyTorch's warning of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from ovjit.readers.torch import choices
+from ovjit.readers.torch.choices import Choices
+from ovjit.readers.torch.loop_code import changed
 from ovjit.readers.torch.patches import patched
+from ovjit.readers.torch.rolled import Found
+from ovjit.readers.torch.trace import quietly
 
 #: What PyTorch warns of where a number or a branch is the example's.
 _ASKED = ("to a Python integer", "to a Python float", "to a Python number", "to a Python boolean")
@@ -56,17 +62,26 @@ class Followed:
         #: Modules with a branch that is the example's.
         self.ordering: dict[int, Any] = {}
         self._scripted: dict[int, Any] = {}
+        #: Functions whose branches are the example's, and those whose numbers are chosen.
+        self.branching = Found()
+        self._chosen: dict[Any, set[int]] = {}
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
         new = self.seen - self.files
         self.files |= new
-        if failed and self._scripted:
+        if failed and (self._scripted or self._chosen):
             return False
         if failed and self.last is not None:
             self.as_run.add(self.last)
             return True
-        return not failed and (bool(new) or self._script())
+        return not failed and (bool(new) or self._script() or self._choose())
+
+    def _choose(self) -> bool:
+        """Choose numbers by orders of sizes when the model runs. False where there are no new ones."""
+        before, self._chosen = self._chosen, self.branching.lines
+        self.branching = Found()
+        return bool(self._chosen) and not before
 
     def _script(self) -> bool:
         """Take scripts of modules that order sizes, as they have all branches. False where there are no new
@@ -76,7 +91,7 @@ class Followed:
         found = {}
         for key, module in self.ordering.items():
             if key not in self._scripted and not list(module.parameters()):
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(Exception), quietly():
                     found[key] = module, torch.jit.script(module)
         self._scripted |= found
         return bool(found)
@@ -89,6 +104,7 @@ class Followed:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
             stack.enter_context(shadowed(self.files))
+            stack.enter_context(changed(self._chosen, Choices, choices.names(is_of_sizes)))
             stack.enter_context(_mode(self)())
             yield
 
@@ -104,6 +120,8 @@ class Followed:
         if ordered or place in self.as_run:
             if (module := _module_of(frame)) is not None:
                 self.ordering[id(module)] = module
+            if ordered:
+                self.branching.add(frame)
             return None
         self.last = place
         if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
