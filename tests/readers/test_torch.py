@@ -486,6 +486,38 @@ def lengthened(x, times: int, factor: float, twice: bool):
     return x.repeat(times) * (factor * 2 if twice else factor)
 
 
+class Gathered(torch.nn.Module):
+    def forward(
+        self, pair: tuple[torch.Tensor, torch.Tensor], named: dict[str, torch.Tensor], scale: float
+    ):  # fmt: skip
+        return pair[0] * scale - pair[1] + named["bias"]
+
+
+class Joined(torch.nn.Module):
+    def forward(self, parts: list[torch.Tensor], times: int = 2):
+        return torch.cat(parts) * times
+
+
+def test_scripts_that_take_lists_and_dicts() -> None:
+    """Each tensor is an input. How many there are is told by an example, a tuple's type, or a dict's uses."""
+    pair, named = [rand(2, 3), rand(2, 3)], {"bias": rand(3)}
+    script = torch.jit.script(Gathered())
+    wanted = script(tuple(pair), named, 3.0)
+    model = ov.convert_model(script, example_input=(tuple(pair), named, 3.0))
+    assert [port.any_name for port in model.inputs] == ["pair.0", "pair.1", "bias"]
+    given = [x.numpy() for x in (*pair, named["bias"])]
+    np.testing.assert_allclose(ov.compile_model(model, "CPU", EXACT)(given)[0], wanted, rtol=1e-6)
+    model = ov.convert_model(script)
+    assert {port.any_name for port in model.inputs} == {"pair.0", "pair.1", "bias", "scale.1"}
+
+    script = torch.jit.script(Joined())
+    with pytest.raises(RuntimeError, match=r"'parts' is of the type List\[Tensor\].*\n.*'example_input'"):
+        ov.convert_model(script)
+    model = ov.convert_model(script, example_input=(pair,))
+    got = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in pair])[0]
+    np.testing.assert_allclose(got, script(pair), rtol=1e-6)
+
+
 def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
     module = torch.nn.Sequential(of(lambda x: torch.linalg.svdvals(x)))
     with pytest.raises(
@@ -1142,11 +1174,13 @@ def test_attention_is_read_as_pytorch_fuses_it(masked) -> None:
     assert (kinds["MatMul"], kinds["ScaledDotProductAttention"], kinds["Transpose"]) == (4, 1, 4)
 
 
-def test_padding_that_pytorch_nests_is_read_by_plain_operations() -> None:
+def test_padding_that_pytorch_nests_is_read_by_plain_operations(caplog) -> None:
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     encoder = torch.nn.TransformerEncoder(layer, 1).eval().requires_grad_(False)
     x, mask = torch.rand(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
-    model = ov.convert_model(encoder, example_input={"src": x, "src_key_padding_mask": mask})
+    with caplog.at_level("INFO", "ovjit"):
+        model = ov.convert_model(encoder, example_input={"src": x, "src_key_padding_mask": mask})
+    assert "not as PyTorch fuses them: No conversion rule" in caplog.text
     made = ov.compile_model(model, "CPU", EXACT)([x.numpy(), mask.numpy()])[0]
     np.testing.assert_allclose(made[0], encoder(x)[0].numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(made[1, :3], encoder(x[1:, :3])[0].numpy(), rtol=1e-5, atol=1e-5)

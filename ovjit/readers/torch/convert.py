@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ovjit import logs
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.readers.torch import exporter, rolled, specialized, strides
@@ -100,9 +101,11 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
         except ConverterError:
             raise
         except (Refused, ModelError, UnsupportedError) as error:
+            logs.info("a module is not read by %s: %s", _WAYS[way], error)
             first = error if not isinstance(first, Refused) else first
             continue
         except Exception as error:  # whatever the module, tracing or exporting raises
+            logs.info("a module is not read by %s: %s", _WAYS[way], error)
             if first is None or first is _VMAP:
                 first = error
             continue
@@ -119,8 +122,12 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
     if is_script(ready.given):
         return _read(ready, ready.given, converters)
     if any(isinstance(part, torch.nn.MultiheadAttention) for part in ready.module.modules()):
-        with contextlib.suppress(Exception):  # padding may make nested tensors, which no rule reads
+        try:
             return _by_trace(ready._replace(fused=True), kept, converters)
+        except Exception as error:  # padding may make nested tensors, which no rule reads
+            logs.info(
+                "layers of attention are read as they are written, not as PyTorch fuses them: %s", error
+            )
     return _by_trace(ready, kept, converters)
 
 
@@ -147,32 +154,50 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
     # a script's inputs are called as in its graph, as by OpenVINO
     own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :] if given else []
-    if given and len(own) > len(ready.leaves):
-        values = _with_defaults(reader, ready, own)
+    if given and len(own) == len(schema := _arguments(ready.given)):
+        values = _of_arguments(reader, ready, own, schema)
     else:
         names = own if len(own) == len(ready.names) else ready.names
-        values = [
-            reader.parameter(name, leaf.dtype, [None] * leaf.dim())
-            for name, leaf in zip(names, ready.leaves, strict=True)
-        ]
+        values = [_input(reader, name, leaf) for name, leaf in zip(names, ready.leaves, strict=True)]
     made = reader.run(inlined, values)
     if not given:
         return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
 
 
-def _with_defaults(reader: ScriptReader, ready: Prepared, names: Sequence[str]) -> list[Any]:
-    """The inputs of a script of which the example gives some: the others have their defaults."""
-    schema = getattr(ready.given, "forward", ready.given).schema
-    given = dict(zip(ready.names, ready.leaves, strict=True))
-    values = []
-    for name, argument in zip(names, schema.arguments[-len(names) :], strict=True):
-        leaf = given.get(argument.name)
-        if leaf is not None:
-            values.append(reader.parameter(name, leaf.dtype, [None] * leaf.dim()))
-        elif argument.has_default_value():
-            values.append(argument.default_value)
-    return values
+def _input(reader: ScriptReader, name: str, leaf: Any) -> Any:
+    return reader.parameter(name, leaf.dtype, [None] * leaf.dim())
+
+
+def _arguments(script: Any) -> list[Any]:
+    """The arguments of a script by their names and defaults; none where it does not tell."""
+    schema = getattr(getattr(script, "forward", script), "schema", None)
+    return [] if schema is None else [a for a in schema.arguments if a.name != "self"]
+
+
+def _of_arguments(
+    reader: ScriptReader, ready: Prepared, names: Sequence[str], schema: Sequence[Any]
+) -> list[Any]:
+    """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
+    example leaves out have their defaults."""
+    import torch
+
+    rest = iter(zip(ready.names, ready.leaves, strict=True))
+
+    def made(value: Any, name: str | None = None) -> Any:
+        if isinstance(value, torch.Tensor):
+            own, leaf = next(rest)
+            return _input(reader, name or own, leaf)
+        if isinstance(value, Mapping):
+            return {key: made(part) for key, part in value.items()}
+        return [made(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+    own = dict(zip((argument.name for argument in schema), names, strict=True))
+    given = {name: made(value, own.get(name)) for name, value in ready.arguments.items()}
+    missing = [a.name for a in schema if a.name not in given and not a.has_default_value()]
+    if missing:
+        raise UnsupportedError(f"the example has no {missing[0]!r}, which the script takes")
+    return [given[a.name] if a.name in given else a.default_value for a in schema]
 
 
 class Recorded(NamedTuple):
@@ -333,6 +358,9 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
     return model
 
 
+_WAYS = {_traced: "torch.jit.trace", _functional: "torch.export"}
+
+
 def read_program(
     program: Any,
     converters: Mapping[str, Any] | None,
@@ -383,6 +411,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
         ) from error
+    logs.warning("a module is read through PyTorch's exporter to ONNX, as else it is not: %s", first)
     exporter.name_nodes(model, made)
     exporter.promote_integers(model)
     for port, name in zip(model.outputs, made.outputs, strict=True):
@@ -392,7 +421,8 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
 
 
 #: Element types by the types that scripts have for numbers.
-_NUMBERS = {"int": "i64", "float": "f32", "bool": "boolean"}
+_NUMBERS = {"IntType": "i64", "FloatType": "f32", "BoolType": "boolean"}
+_EXAMPLE = "Please provide 'example_input'"
 
 
 def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
@@ -405,15 +435,46 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     except Exception as error:
         raise OvjitError(
             "Couldn't get TorchScript module by scripting. With exception:\n"
-            f"{error}\nPlease provide 'example_input' for tracing, or a TorchScript module."
+            f"{error}\n{_EXAMPLE} for tracing, or a TorchScript module."
         ) from error
     graph = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
     inputs = list(graph.inputs())[0 if is_function else 1 :]
-    values: list[Any] = []
-    for value in inputs:
-        kind = _NUMBERS.get(str(value.type()))
-        made = reader.unknown_parameter(value.debugName(), kind or "dynamic")
-        values.append(made if kind is None else Number(made))
+    schema = _arguments(script)
+    schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
+    values = [
+        _unknown(reader, value.debugName(), value.type(), a) for value, a in zip(inputs, schema, strict=True)
+    ]
     return reader.finish(reader.run(graph, values), None)
+
+
+class _Open(dict):
+    """A dict of inputs: those that the script reads, by their keys."""
+
+    def __init__(self, reader: ScriptReader, kind: Any):
+        super().__init__()
+        self.reader, self.kind = reader, kind
+
+    def __missing__(self, key: str) -> Any:
+        self[key] = made = _unknown(self.reader, key, self.kind)
+        return made
+
+
+def _unknown(reader: ScriptReader, name: str, kind: Any, argument: Any = None) -> Any:
+    """An input of which its type in a script is known, and a default if there is one: a tensor, a number, a
+    tuple or a dict of such. Raises OvjitError for what has an unknown number of tensors."""
+    if kind.kind() == "TupleType":
+        base = name if argument is None else argument.name
+        return [_unknown(reader, f"{base}.{i}", part) for i, part in enumerate(kind.elements())]
+    if kind.kind() == "DictType" and kind.getKeyType().kind() == "StringType":
+        return _Open(reader, kind.getValueType())
+    if kind.kind() in ("ListType", "DictType"):
+        if argument is not None and argument.has_default_value():
+            return argument.default_value
+        base = name if argument is None else argument.name
+        text = f"The script's input {base!r} is of the type {kind.annotation_str}, of any number of items."
+        raise OvjitError(f"{text}\n{_EXAMPLE}, which tells how many.")
+    number = _NUMBERS.get(kind.kind())
+    made = reader.unknown_parameter(name, number or "dynamic")
+    return made if number is None else Number(made)

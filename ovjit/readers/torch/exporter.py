@@ -73,7 +73,7 @@ def export(ready: Prepared, folder: str, kept: list[Any]) -> Exported:
     """
     import torch
 
-    given, names, leaves, module, _ = ready
+    given, names, leaves, module, *_ = ready
     outputs = module.names
     open_axes = {
         name: {axis: f"{name}.{axis}" for axis in range(leaf.dim())}

@@ -27,13 +27,14 @@ NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 
 class Prepared(NamedTuple):
-    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else. Where `fused`,
-    attention is traced as PyTorch's fused operators."""
+    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else; `arguments` by
+    their names are made of these. Where `fused`, attention is traced as PyTorch's fused operators."""
 
     given: Any
     names: list[str]
     leaves: list[Any]
     module: Any
+    arguments: Mapping[str, Any]
     fused: bool = False
 
 
@@ -202,8 +203,11 @@ def as_tensors(given: Any) -> Any:
     return torch.from_numpy(data.copy()) if isinstance(data, np.ndarray) else given
 
 
-def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[list[str], list[Any], Any]:
-    """Names and tensors of all inputs in the order of the signature, and the module that takes them so."""
+def flattened(
+    given: Any, example: Any, keywords: Mapping[str, Any]
+) -> tuple[list[str], list[Any], Any, Mapping[str, Any]]:
+    """Names and tensors of all inputs in the order of the signature, the module that takes them so, and what
+    they are in."""
     import torch
     from torch.utils import _pytree as tree
 
@@ -253,7 +257,7 @@ def flattened(given: Any, example: Any, keywords: Mapping[str, Any]) -> tuple[li
             told[:], values = named_outputs(made)
             return values
 
-    return _input_names(bound, keywords), [leaves[i] for i in places], Flat()
+    return _input_names(bound, keywords), [leaves[i] for i in places], Flat(), bound
 
 
 def _input_names(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[str]:
