@@ -134,11 +134,8 @@ def recorded(noted: Found) -> Iterator[int]:
     stack, cat = torch.stack, torch.cat
     used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, is_open)
     names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
-    with contextlib.ExitStack() as patches:
-        count = patches.enter_context(changed(noted.lines, Loops, names))
-        patches.enter_context(
-            patched((torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined)))
-        )
+    lists = (torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))
+    with changed(noted.lines, Loops, names) as count, patched(*lists):
         yield count
 
 
