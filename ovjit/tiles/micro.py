@@ -103,7 +103,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
-        matrix, high(acc, a, w) -> acc      where the format has them: see `by_pairs` and `by_halves`
+        matrix(acc, a, w) -> acc      where the format has it: see `by_pairs`
         way<n>(acc, a..., w...) -> acc        of words that go by that of `WAYS`, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue, apart(acc, operands...) -> vector, see `epilogue_functions`
@@ -168,7 +168,7 @@ class Tile(Stores):
                 f"%xp{m} = getelementptr i64, ptr %tp, i64 {m}", f"%x{m} = load ptr, ptr %xp{m}, align 8"
             )
         self.read_bias()
-        if self.blocked:
+        if self.in_memory:
             # what blocks add up to is in memory: registers are for what is being added, and the optimiser
             # would spill
             self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
@@ -182,6 +182,11 @@ class Tile(Stores):
         self.finish()
         self.say("}")
         return "\n".join(self.lines)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether sums are kept in memory while others are added."""
+        return self.blocked
 
     def read_bias(self) -> None:
         for v in range(self.vectors):

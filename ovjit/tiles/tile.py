@@ -51,7 +51,7 @@ def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
         from ovjit.tiles.by_pairs import PackedPairTile, PairTile
 
         return PackedPairTile if form.paired else PairTile
-    if "high" in names:
+    if form.a == "f16":
         from ovjit.tiles.by_halves import HalfTile
 
         return HalfTile
