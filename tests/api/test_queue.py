@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -17,6 +15,7 @@ import pytest
 
 import ovjit
 from tests.support import api_cases as cases
+from tests.support.run import python
 
 X = np.arange(8, dtype=np.float32)
 
@@ -363,7 +362,7 @@ def test_the_interpreter_exits_with_jobs_running(end):
         for i in range(4):
             queue.start_async([x], i)
     """)
-    run = subprocess.run([sys.executable, "-c", program + end], capture_output=True, text=True, timeout=300)
+    run = python("-c", program + end, seconds=300)
     assert "Traceback" not in run.stderr or "ZeroDivisionError" in run.stderr
     assert run.returncode in ((0, 1) if "1 / 0" in end else (0,))
     if "1 / 0" not in end:
@@ -403,5 +402,5 @@ def test_ctrl_c_interrupts_waits():
         queue.wait_all()
         print("works")
     """)
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    run = python("-c", program, seconds=300)
     assert run.stdout.split("\n") == ["interrupted True"] * 3 + ["works", ""], run.stderr

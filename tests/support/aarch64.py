@@ -101,7 +101,7 @@ def environment(cpu: str, cache: Path | str) -> dict[str, str]:
     return keep | {
         "PYTHONPATH": str(ROOT), "OVJIT_AARCH64_SITE": str(_SITE), "OVJIT_CACHE": str(cache),
         "QEMU_CPU": _TOLD.get(cpu, cpu), "PYTHONDONTWRITEBYTECODE": "1",
-        "OVJIT_AARCH64_PYTHON": str(HOME / "python"),
+        "OVJIT_AARCH64_PYTHON": str(HOME / "python"), "OVJIT_TEST_PATIENCE": "10",
     }  # fmt: skip
 
 

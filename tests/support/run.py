@@ -39,6 +39,10 @@ def run(
     return [np.array(output) for output in job.outputs]
 
 
+#: So many times as long may processes take: more where a CPU is emulated.
+PATIENCE = float(os.environ.get("OVJIT_TEST_PATIENCE", "1"))
+
+
 def python(
     *arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str
 ) -> subprocess.CompletedProcess[str]:
@@ -57,7 +61,7 @@ def command(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=seconds * PATIENCE,
         check=False,
     )
 
