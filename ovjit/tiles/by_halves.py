@@ -29,6 +29,8 @@ class HalfTile(LaneTile):
 
     counters = ("room",)
     in_memory = True
+    #: Keeps the optimiser from holding totals in registers, and lets it load and store two at a time.
+    totals_used = 'call void asm sideeffect "", "r,~{memory}"(ptr %totals)'
 
     def __init__(self, *given: Any):
         super().__init__(*given)
@@ -53,7 +55,7 @@ class HalfTile(LaneTile):
         self.over_depth("t.body")
         self.say("r.done:")
         self.add_if_full("r", "r.done", "r", "r.end")
-        self.say("br label %t.head", "t.done:")
+        self.say("br label %t.head", "t.done:", self.totals_used)
         self.left_over = [self.both(m, "t") for m in range(self.rows)]
 
     def latch(self, at: str) -> tuple[str, str]:
@@ -68,7 +70,7 @@ class HalfTile(LaneTile):
         """Add what is called `state` in the block `before` to the totals and begin anew, if there is no room
         for more of it; then it is called `kept`."""
         self.say(f"%{at}.full = icmp sle i64 %{state}.room, 0")
-        self.say(f"br i1 %{at}.full, label %{at}.add, label %{at}.latch", f"{at}.add:")
+        self.say(f"br i1 %{at}.full, label %{at}.add, label %{at}.latch", f"{at}.add:", self.totals_used)
         for m in range(self.rows):
             both = self.both(m, state)
             for v in range(self.vectors):
@@ -78,6 +80,18 @@ class HalfTile(LaneTile):
         for m, v in self.cells:
             ends = f"[ %{state}.{m}.{v}, %{before} ], [ zeroinitializer, %{at}.add ]"
             self.say(f"%{kept}.{m}.{v} = phi {self.acc} {ends}")
+
+    def place_totals(self) -> None:
+        count = len(self.cells)
+        self.say(f"%totals = alloca [{count} x {self.acc}], align {self.vector_bytes}")
+        for i, (m, v) in enumerate(self.cells):
+            self.say(f"%sum{m}.{v} = getelementptr i8, ptr %totals, i64 {i * self.vector_bytes}")
+
+    def total(self, m: int, v: int) -> str:
+        return self.new(f"load {self.acc}, ptr %sum{m}.{v}, align {self.vector_bytes}")
+
+    def store_total(self, m: int, v: int, sum: str) -> None:
+        self.say(f"store {self.acc} {sum}, ptr %sum{m}.{v}, align {self.vector_bytes}")
 
     def both(self, m: int, state: str) -> str:
         """The eight f16 that a pixel's sums are together."""

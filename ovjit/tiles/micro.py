@@ -171,7 +171,7 @@ class Tile(Stores):
         if self.in_memory:
             # what blocks add up to is in memory: registers are for what is being added, and the optimiser
             # would spill
-            self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
+            self.place_totals()
             for m, v in self.cells:
                 self.store_total(m, v, f"%{self.first(m, v)}")
         self.fetch_operands()
@@ -214,6 +214,10 @@ class Tile(Stores):
                 total = self.total(m, v)
                 self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %k.{m}.{v}"))
         self.say("br label %t.head", "t.done:")
+
+    def place_totals(self) -> None:
+        """Memory for what is added up: %summ.v"""
+        self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
 
     def total(self, m: int, v: int) -> str:
         """What has been added up so far."""

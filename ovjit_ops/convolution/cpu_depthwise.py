@@ -59,9 +59,12 @@ def word_rows(kh: int, acc: str) -> list[range]:
 
 
 def passes(isa: Target, channels: int, part: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
-    """All vectors of channels masked, or none where all are whole; where masks are slow, as of bytes without
-    AVX-512, the last alone."""
+    """All vectors of channels masked, or none where all are whole; where masks are slow, as on Arm and of
+    bytes without AVX-512, the last alone."""
     counts = isa.shapes.parted if part else (isa.shapes.pixels, 1)
+    if isa.is_arm and all(SIZE[one] >= 2 for one in types):
+        whole = (False, counts if part else isa.shapes.whole_pixels)
+        return (whole, (True, (1,))) if channels % isa.lanes else (whole,)
     if isa.name == "avx512":
         return ((True, counts),)
     if all(SIZE[one] >= 4 for one in types):
