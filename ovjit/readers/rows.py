@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 #: Reads one operator: takes the node that is being read, returns its outputs (one, or a list in their order).
@@ -26,6 +26,10 @@ class Rows:
             return rule
 
         return decorate
+
+    def read(self, rules: Mapping[str, Rule]) -> None:
+        """Register functions by the names of the operators that they read."""
+        self._rules.update(rules)
 
     def find(self, name: str) -> Rule | None:
         """The function that reads an operator, None if there is none."""

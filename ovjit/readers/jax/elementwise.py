@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.reader import JaxNode, element_type
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.registry import primitive, primitives
 
 #: Primitive -> operation of one operand with the same meaning.
 UNARY = {
@@ -66,39 +66,9 @@ def div(n: JaxNode) -> Any:
     return n("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0]))
 
 
-@primitive("square")
-def square(n: JaxNode) -> Any:
-    return n("Multiply", n[0], n[0])
-
-
-@primitive("rsqrt")
-def rsqrt(n: JaxNode) -> Any:
-    return n("Power", n[0], n.like(n[0], -0.5))
-
-
 @primitive("cbrt")
 def cbrt(n: JaxNode) -> Any:
     return n("Multiply", n("Sign", n[0]), n("Power", n("Abs", n[0]), n.like(n[0], 1 / 3)))
-
-
-@primitive("exp2")
-def exp2(n: JaxNode) -> Any:
-    return n("Power", n.like(n[0], 2), n[0])
-
-
-@primitive("log1p")
-def log1p(n: JaxNode) -> Any:
-    return n("Log", n("Add", n[0], n.like(n[0], 1)))
-
-
-@primitive("expm1")
-def expm1(n: JaxNode) -> Any:
-    return n("Subtract", n("Exp", n[0]), n.like(n[0], 1))
-
-
-@primitive("erfc")
-def erfc(n: JaxNode) -> Any:
-    return n("Subtract", n.like(n[0], 1), n("Erf", n[0]))
 
 
 @primitive("integer_pow")
@@ -147,6 +117,13 @@ def shift(n: JaxNode) -> Any:
     return n("BitwiseLeftShift" if n.op_type == "shift_left" else "BitwiseRightShift", n[0], n[1])
 
 
-@primitive("add_n")
-def add_n(n: JaxNode) -> Any:
-    return reduce(lambda a, b: n("Add", a, b), n.inputs)
+#: Operators that are one expression.
+primitives({
+    "square": lambda n: n("Multiply", n[0], n[0]),
+    "rsqrt": lambda n: n("Power", n[0], n.like(n[0], -0.5)),
+    "exp2": lambda n: n("Power", n.like(n[0], 2), n[0]),
+    "log1p": lambda n: n("Log", n("Add", n[0], n.like(n[0], 1))),
+    "expm1": lambda n: n("Subtract", n("Exp", n[0]), n.like(n[0], 1)),
+    "erfc": lambda n: n("Subtract", n.like(n[0], 1), n("Erf", n[0])),
+    "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
+})  # fmt: skip

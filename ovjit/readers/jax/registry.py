@@ -8,5 +8,6 @@ _ROWS = Rows("jax", ("control", "elementwise", "indexing", "linear", "shapes", "
 
 #: Decorator: `primitive("add", ...)` above the function that reads equations of these primitives.
 primitive = _ROWS.reads
+primitives = _ROWS.read
 find_rule = _ROWS.find
 known_primitives = _ROWS.known

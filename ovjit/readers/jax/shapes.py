@@ -9,7 +9,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.reader import JaxNode, element_type
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.registry import primitive, primitives
 
 REDUCTIONS = {
     "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
@@ -37,11 +37,6 @@ def reshape(n: JaxNode) -> Any:
     return n.shaped(n[0], n.out_dims())
 
 
-@primitive("transpose")
-def transpose(n: JaxNode) -> Any:
-    return n.transpose(n[0], [int(p) for p in n.params["permutation"]])
-
-
 @primitive("rev")
 def rev(n: JaxNode) -> Any:
     x = n[0]
@@ -50,25 +45,10 @@ def rev(n: JaxNode) -> Any:
     return x
 
 
-@primitive("concatenate")
-def concatenate(n: JaxNode) -> Any:
-    return n.concat(n.inputs, int(n.params["dimension"]))
-
-
 @primitive("stack")
 def stack(n: JaxNode) -> Any:
     axis = int(n.params["axis"])
     return n.concat([n.unsqueeze(value, [axis]) for value in n.inputs], axis)
-
-
-@primitive("tile")
-def tile(n: JaxNode) -> Any:
-    return n("Tile", n[0], [int(r) for r in n.params["reps"]])
-
-
-@primitive("split")
-def split(n: JaxNode) -> Any:
-    return n.split(n[0], int(n.params["axis"]), [int(s) for s in n.params["sizes"]])
 
 
 @primitive("slice")
@@ -201,3 +181,12 @@ def places(n: JaxNode, start: Output, size: int, dim: int) -> Output:
     start = n.convert(start, "i64")
     held = n("Minimum", n("Maximum", start, n.const(0)), n.const(dim - size))
     return n("Add", n.shaped(held, [1]), n.const(np.arange(n.limited(size, "a slice"))))
+
+
+#: Operators that are one expression.
+primitives({
+    "transpose": lambda n: n.transpose(n[0], [int(p) for p in n.params["permutation"]]),
+    "concatenate": lambda n: n.concat(n.inputs, int(n.params["dimension"])),
+    "tile": lambda n: n("Tile", n[0], [int(r) for r in n.params["reps"]]),
+    "split": lambda n: n.split(n[0], int(n.params["axis"]), [int(s) for s in n.params["sizes"]]),
+})  # fmt: skip

@@ -11,7 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
 #: ONNX operator -> operation of OpenVINO with the same meaning and no attributes.
 SAME_UNARY = {
@@ -108,11 +108,6 @@ def mean(n: OnnxNode) -> Any:
     return n("Divide", total, n.like(total, len(n)))
 
 
-@onnx_op("Reciprocal")
-def reciprocal(n: OnnxNode) -> Any:
-    return n("Divide", n.like(n[0], 1), n[0])
-
-
 @onnx_op("Clip")
 def clip(n: OnnxNode) -> Any:
     low, high = n.attributes.get("min"), n.attributes.get("max")
@@ -148,11 +143,6 @@ def _scalar(n: OnnxNode, value: Output) -> Output:
     return value if n.shape(value) == () else n.scalar(value)
 
 
-@onnx_op("Round")
-def round_(n: OnnxNode) -> Any:
-    return n("Round", n[0], mode="half_to_even")
-
-
 @onnx_op("Erf")
 def erf(n: OnnxNode) -> Any:
     """What comes out of integers is cut off towards zero, where OpenVINO's rounds."""
@@ -182,16 +172,6 @@ def thresholded_relu(n: OnnxNode) -> Any:
     return n("Select", n("Greater", x, n.like(x, n.attr("alpha"))), x, n.like(x, 0))
 
 
-@onnx_op("Elu")
-def elu(n: OnnxNode) -> Any:
-    return n("Elu", n[0], alpha=n.attr("alpha"))
-
-
-@onnx_op("Selu")
-def selu(n: OnnxNode) -> Any:
-    return n("Selu", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("gamma")))
-
-
 @onnx_op("Celu")
 def celu(n: OnnxNode) -> Any:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
@@ -205,19 +185,9 @@ def hard_sigmoid(n: OnnxNode) -> Any:
     return n("HardSigmoid", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("beta")))
 
 
-@onnx_op("HardSwish")
-def hard_swish(n: OnnxNode) -> Any:
-    return n("HSwish", n[0])
-
-
 @onnx_op("Gelu")
 def gelu(n: OnnxNode) -> Any:
     return n("Gelu", n[0], approximation_mode="TANH" if n.attr("approximate") == "tanh" else "ERF", opset=7)
-
-
-@onnx_op("Swish")
-def swish(n: OnnxNode) -> Any:
-    return n("Swish", n[0], n.like(n[0], n.attr("alpha")))
 
 
 @onnx_op("Shrink")
@@ -231,11 +201,6 @@ def shrink(n: OnnxNode) -> Any:
     )
     lowered = n("Subtract", wide, n.like(wide, bias))
     return n.convert(n("Select", n("Greater", wide, n.like(wide, lambd)), lowered, raised), kind)
-
-
-@onnx_op("Where")
-def where(n: OnnxNode) -> Any:
-    return n("Select", n[0], n[1], n[2])
 
 
 @onnx_op("BitShift")
@@ -253,11 +218,6 @@ def affine(n: OnnxNode) -> Any:
     """Of the first version, as this and the next three; ONNX Runtime runs them still."""
     scaled = n("Multiply", n[0], n.like(n[0], n.attr("alpha", 1.0)))
     return n("Add", scaled, n.like(n[0], n.attr("beta", 0.0)))
-
-
-@onnx_op("Scale")
-def scale(n: OnnxNode) -> Any:
-    return n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0)))
 
 
 @onnx_op("ScaledTanh")
@@ -299,11 +259,6 @@ def bit_cast(n: OnnxNode) -> Any:
     return n.convert(wide, kind)
 
 
-@onnx_op("MatMul")
-def matmul(n: OnnxNode) -> Any:
-    return n("MatMul", n[0], n[1])
-
-
 @onnx_op("Gemm")
 def gemm(n: OnnxNode) -> Any:
     """alpha * op(A) @ op(B) + beta * C, of integers in f64 where a factor is none."""
@@ -334,6 +289,15 @@ def det(n: OnnxNode) -> Any:
     return determinant(n, n[0])
 
 
-@onnx_op("Einsum", 12)
-def einsum(n: OnnxNode) -> Any:
-    return n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", ""))
+#: Operators that are one expression.
+onnx_ops({
+    "Reciprocal": lambda n: n("Divide", n.like(n[0], 1), n[0]),
+    "Round": lambda n: n("Round", n[0], mode="half_to_even"),
+    "Elu": lambda n: n("Elu", n[0], alpha=n.attr("alpha")),
+    "Selu": lambda n: n("Selu", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("gamma"))),
+    "Swish": lambda n: n("Swish", n[0], n.like(n[0], n.attr("alpha"))),
+    "Where": lambda n: n("Select", n[0], n[1], n[2]),
+    "Scale": lambda n: n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0))),
+    "MatMul": lambda n: n("MatMul", n[0], n[1]),
+    "Einsum-12": lambda n: n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", "")),
+})  # fmt: skip

@@ -13,7 +13,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
 _AUTO_PADS = {"NOTSET": "explicit", "": "explicit", "VALID": "valid", "SAME_UPPER": "same_upper",
               "SAME_LOWER": "same_lower"}  # fmt: skip
@@ -110,11 +110,6 @@ def _grouped(n: OnnxNode, w: Output, group: int, what: str) -> Output:
         return n.reshape(w, [group, first // group, *rest])
     each = n("Divide", n.dim_of(w, 0), group)
     return n.reshape(w, n("Concat", [group], each, *(n.dim_of(w, 1 + i) for i in range(len(rest))), axis=0))
-
-
-@onnx_op("Conv")
-def conv(n: OnnxNode) -> Any:
-    return convolve(n, n[0], n[1], n.optional(2))
 
 
 @onnx_op("ConvTranspose")
@@ -297,16 +292,6 @@ def lp_pool(n: OnnxNode) -> Any:
 
 def _spatial_axes(n: OnnxNode, x: Output) -> list[int]:
     return list(range(2, spatial_rank(n, x, 0) + 2))
-
-
-@onnx_op("GlobalAveragePool")
-def global_average_pool(n: OnnxNode) -> Any:
-    return n("ReduceMean", n[0], _spatial_axes(n, n[0]), keep_dims=True)
-
-
-@onnx_op("GlobalMaxPool")
-def global_max_pool(n: OnnxNode) -> Any:
-    return n("ReduceMax", n[0], _spatial_axes(n, n[0]), keep_dims=True)
 
 
 @onnx_op("GlobalLpPool")
@@ -519,36 +504,6 @@ def _hardmax(n: OnnxNode):
     return function
 
 
-@onnx_op("Softmax")
-def softmax_rows(n: OnnxNode) -> Any:
-    return _rows(n, lambda x, axis: n("Softmax", x, axis=axis, opset=8))
-
-
-@onnx_op("Softmax", 13)
-def softmax(n: OnnxNode) -> Any:
-    return n("Softmax", n[0], axis=n.attr("axis"), opset=8)
-
-
-@onnx_op("LogSoftmax")
-def log_softmax_rows(n: OnnxNode) -> Any:
-    return _rows(n, lambda x, axis: n("LogSoftmax", x, axis=axis))
-
-
-@onnx_op("LogSoftmax", 13)
-def log_softmax(n: OnnxNode) -> Any:
-    return n("LogSoftmax", n[0], axis=n.attr("axis"))
-
-
-@onnx_op("Hardmax")
-def hardmax_rows(n: OnnxNode) -> Any:
-    return _rows(n, _hardmax(n))
-
-
-@onnx_op("Hardmax", 13)
-def hardmax(n: OnnxNode) -> Any:
-    return _hardmax(n)(n[0], n.axis(n.attr("axis"), n.rank(n[0])))
-
-
 @onnx_op("Dropout")
 def dropout(n: OnnxNode) -> Any:
     """Nothing is dropped, and the mask is true everywhere, unless a model is being trained."""
@@ -562,3 +517,17 @@ def dropout(n: OnnxNode) -> Any:
         return [n[0]]
     kind = "boolean" if n.version >= 10 else n.dtype(n[0])
     return [n[0], n("Broadcast", n.const(1, kind), n.shape_of(n[0]), mode="numpy", opset=3)]
+
+
+#: Operators that are one expression.
+onnx_ops({
+    "Conv": lambda n: convolve(n, n[0], n[1], n.optional(2)),
+    "GlobalAveragePool": lambda n: n("ReduceMean", n[0], _spatial_axes(n, n[0]), keep_dims=True),
+    "GlobalMaxPool": lambda n: n("ReduceMax", n[0], _spatial_axes(n, n[0]), keep_dims=True),
+    "Softmax": lambda n: _rows(n, lambda x, axis: n("Softmax", x, axis=axis, opset=8)),
+    "Softmax-13": lambda n: n("Softmax", n[0], axis=n.attr("axis"), opset=8),
+    "LogSoftmax": lambda n: _rows(n, lambda x, axis: n("LogSoftmax", x, axis=axis)),
+    "LogSoftmax-13": lambda n: n("LogSoftmax", n[0], axis=n.attr("axis")),
+    "Hardmax": lambda n: _rows(n, _hardmax(n)),
+    "Hardmax-13": lambda n: _hardmax(n)(n[0], n.axis(n.attr("axis"), n.rank(n[0]))),
+})  # fmt: skip

@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
 #: How far the seed of the second stream is from that of the first.
 _APART = 10000
@@ -54,26 +54,6 @@ def _of_normal(n: OnnxNode, like: Output | None) -> Output:
     return n("Add", wide, n.const(n.attr("mean"), kind))
 
 
-@onnx_op("RandomUniform")
-def random_uniform(n: OnnxNode) -> Any:
-    return _of_range(n, None)
-
-
-@onnx_op("RandomUniformLike")
-def random_uniform_like(n: OnnxNode) -> Any:
-    return _of_range(n, n[0])
-
-
-@onnx_op("RandomNormal")
-def random_normal(n: OnnxNode) -> Any:
-    return _of_normal(n, None)
-
-
-@onnx_op("RandomNormalLike")
-def random_normal_like(n: OnnxNode) -> Any:
-    return _of_normal(n, n[0])
-
-
 @onnx_op("Bernoulli")
 def bernoulli(n: OnnxNode) -> Any:
     chance, kind = n[0], n.dtype(n[0])
@@ -98,3 +78,12 @@ def multinomial(n: OnnxNode) -> Any:
     attrs = {"with_replacement": True, "log_probs": True, "global_seed": _seed(n)}
     kind, count = n.data_type("dtype"), n.const(n.attr("sample_size"), "i32")
     return n("Multinomial", n[0], count, opset=13, convert_type=kind, **attrs)
+
+
+#: Operators that are one expression.
+onnx_ops({
+    "RandomUniform": lambda n: _of_range(n, None),
+    "RandomUniformLike": lambda n: _of_range(n, n[0]),
+    "RandomNormal": lambda n: _of_normal(n, None),
+    "RandomNormalLike": lambda n: _of_normal(n, n[0]),
+})  # fmt: skip

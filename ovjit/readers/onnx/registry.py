@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -80,6 +80,13 @@ def onnx_op(name: str, since: int = 1, domain: str = "") -> Callable[[Rule], Rul
         return rule
 
     return decorate
+
+
+def onnx_ops(rules: Mapping[str, Rule], domain: str = "") -> None:
+    """Register functions by the names of the operators that they read: "Softmax-13" from version 13 on."""
+    for key, rule in rules.items():
+        name, _, since = key.partition("-")
+        onnx_op(name, int(since or 1), domain)(rule)
 
 
 def find_rule(domain: str, name: str, version: int) -> Rule | None:

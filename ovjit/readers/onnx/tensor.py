@@ -15,7 +15,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
 from ovjit.readers.build import MOST_ELEMENTS
 from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
 _INT_MAX = (1 << 63) - 1
 
@@ -176,16 +176,6 @@ def _to_powers(n: OnnxNode, x: Output) -> Output:
     return n.convert(n("Gather", table, place, 0, opset=8), "f8e8m0")
 
 
-@onnx_op("Cast")
-def cast_(n: OnnxNode) -> Any:
-    return cast(n, n[0], n.data_type("to"))
-
-
-@onnx_op("CastLike", 15)
-def cast_like(n: OnnxNode) -> Any:
-    return cast(n, n[0], n.dtype(n[1]))
-
-
 # -- shapes --------------------------------------------------------------------------------------------------
 
 
@@ -262,21 +252,6 @@ def transpose(n: OnnxNode) -> Any:
     if not perm:
         return n.same(n[0])
     return n("Transpose", n[0], list(perm))
-
-
-@onnx_op("Expand")
-def expand(n: OnnxNode) -> Any:
-    return n("Broadcast", n[0], n[1], mode="bidirectional", opset=3)
-
-
-@onnx_op("Tile", 6)
-def tile(n: OnnxNode) -> Any:
-    return n("Tile", n[0], n[1])
-
-
-@onnx_op("Concat")
-def concat(n: OnnxNode) -> Any:
-    return n("Concat", *n.tensors(), axis=n.attr("axis", 1))
 
 
 @onnx_op("Split")
@@ -461,11 +436,6 @@ def center_crop_pad(n: OnnxNode) -> Any:
 # -- selecting -----------------------------------------------------------------------------------------------
 
 
-@onnx_op("Gather")
-def gather(n: OnnxNode) -> Any:
-    return n("Gather", n[0], n[1], n.attr("axis"), opset=8)
-
-
 @onnx_op("GatherElements")
 def gather_elements(n: OnnxNode) -> Any:
     """There may be fewer indices than data along the other dimensions, where OpenVINO's are equal. Open
@@ -483,11 +453,6 @@ def gather_elements(n: OnnxNode) -> Any:
             stops = n.concat([n.dim_of(indices, i) for i in cut], 0)
             x = n("Slice", x, [0] * len(cut), stops, [1] * len(cut), cut)
     return n("GatherElements", x, indices, axis=axis)
-
-
-@onnx_op("GatherND")
-def gather_nd(n: OnnxNode) -> Any:
-    return n("GatherND", n[0], n[1], batch_dims=n.attr("batch_dims", 0), opset=8)
 
 
 _REDUCTIONS = {"none": "none", "add": "sum", "mul": "prod", "min": "min", "max": "max"}
@@ -535,11 +500,6 @@ def tensor_scatter(n: OnnxNode) -> Any:
     places = n.reshape(rows, [-1, *[1] * (axis - 1), shape[axis], *[1] * (rank - axis - 1)])
     places = n("Broadcast", places, list(shape), mode="numpy", opset=3)
     return n("ScatterElementsUpdate", past, places, update, axis, opset=3)
-
-
-@onnx_op("NonZero")
-def non_zero(n: OnnxNode) -> Any:
-    return n("NonZero", n[0], output_type="i64")
 
 
 @onnx_op("Compress")
@@ -756,3 +716,16 @@ def is_constant(value: Output) -> bool:
 
 
 __all__ = ["ELEMENT_TYPES", "cast", "is_constant", "slice_around"]
+
+
+#: Operators that are one expression.
+onnx_ops({
+    "Cast": lambda n: cast(n, n[0], n.data_type("to")),
+    "CastLike-15": lambda n: cast(n, n[0], n.dtype(n[1])),
+    "Expand": lambda n: n("Broadcast", n[0], n[1], mode="bidirectional", opset=3),
+    "Tile-6": lambda n: n("Tile", n[0], n[1]),
+    "Concat": lambda n: n("Concat", *n.tensors(), axis=n.attr("axis", 1)),
+    "Gather": lambda n: n("Gather", n[0], n[1], n.attr("axis"), opset=8),
+    "GatherND": lambda n: n("GatherND", n[0], n[1], batch_dims=n.attr("batch_dims", 0), opset=8),
+    "NonZero": lambda n: n("NonZero", n[0], output_type="i64"),
+})  # fmt: skip

@@ -9,7 +9,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
-from ovjit.readers.onnx.registry import find_rule, find_schema, onnx_op
+from ovjit.readers.onnx.registry import find_rule, find_schema, onnx_op, onnx_ops
 from ovjit.readers.onnx.tensor import identity
 from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attention
 
@@ -38,25 +38,10 @@ for _name, _version in SAME.items():
 ms("SampleOp")(identity)
 
 
-@ms("Gelu")
-def gelu(n: OnnxNode) -> Any:
-    return n("Gelu", n[0], approximation_mode="ERF", opset=7)
-
-
-@ms("BiasGelu")
-def bias_gelu(n: OnnxNode) -> Any:
-    return n("Gelu", n("Add", n[0], n[1]), approximation_mode="ERF", opset=7)
-
-
 @ms("FastGelu")
 def fast_gelu(n: OnnxNode) -> Any:
     x = n("Add", n[0], n[1]) if n.has(1) else n[0]
     return n("Gelu", x, approximation_mode="TANH", opset=7)
-
-
-@ms("QuickGelu")
-def quick_gelu(n: OnnxNode) -> Any:
-    return n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702)))
 
 
 @ms("BiasSplitGelu")
@@ -76,16 +61,6 @@ def gemm_fast_gelu(n: OnnxNode) -> Any:
 @ms("ScaledSiLU")
 def scaled_silu(n: OnnxNode) -> Any:
     return n("Swish", n("Multiply", n[0], n[1] if n.has(1) else n.like(n[0], n.attr("alpha", 1.0))))
-
-
-@ms("GatedAdd")
-def gated_add(n: OnnxNode) -> Any:
-    return n("Add", n[0], n("Multiply", n[1], n[2]))
-
-
-@ms("BiasAdd")
-def bias_add(n: OnnxNode) -> Any:
-    return n("Add", n("Add", n[0], n[1]), n[2])
 
 
 @ms("BiasSoftmax")
@@ -153,11 +128,6 @@ def fused_gemm(n: OnnxNode) -> Any:
             c = n("Multiply", c, n.like(c, n.attr("beta")))
         out = n("Add", out, c)
     return activated(n, out)
-
-
-@ms("FusedMatMulActivation")
-def fused_matmul_activation(n: OnnxNode) -> Any:
-    return activated(n, fused_matmul(n))
 
 
 @ms("FusedConv")
@@ -294,11 +264,6 @@ def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon
     return n("Add", n("Multiply", out, scale), bias)
 
 
-@ms("GroupNorm")
-def group_norm(n: OnnxNode) -> Any:
-    return _normalised_groups(n, n[0])
-
-
 @ms("SkipGroupNorm")
 def skip_group_norm(n: OnnxNode) -> Any:
     """(x, gamma, beta, skip as x or of one row for all pixels, bias) -> (normalised, the sum)"""
@@ -362,3 +327,15 @@ def _by_direction(n: OnnxNode, value: Output, rank: int) -> Output:
     """A number for each direction, [D], or for each gate of it, [D, gates], beside [D, inputs, gates]."""
     count = n.rank(value)
     return n.unsqueeze(value, [1, 2] if count == 1 else [1]) if 0 < count < rank else value
+
+
+#: Operators that are one expression.
+onnx_ops({
+    "Gelu": lambda n: n("Gelu", n[0], approximation_mode="ERF", opset=7),
+    "BiasGelu": lambda n: n("Gelu", n("Add", n[0], n[1]), approximation_mode="ERF", opset=7),
+    "QuickGelu": lambda n: n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702))),
+    "GatedAdd": lambda n: n("Add", n[0], n("Multiply", n[1], n[2])),
+    "BiasAdd": lambda n: n("Add", n("Add", n[0], n[1]), n[2]),
+    "FusedMatMulActivation": lambda n: activated(n, fused_matmul(n)),
+    "GroupNorm": lambda n: _normalised_groups(n, n[0]),
+}, MICROSOFT)  # fmt: skip

@@ -9,7 +9,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.tflite.file import TYPES
 from ovjit.readers.tflite.node import LiteNode
-from ovjit.readers.tflite.registry import tflite_op
+from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 
 #: Operator -> operation of OpenVINO of one operand with the same meaning.
 SAME_UNARY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,20 +67,10 @@ def floor_div(n: LiteNode) -> Any:
     return n.each("Floor", made) if n.is_real(n[0]) else made
 
 
-@tflite_op("SQUARE")
-def square(n: LiteNode) -> Any:
-    return n.each("Multiply", n[0], n[0])
-
-
 @tflite_op("GELU")
 def gelu(n: LiteNode) -> Any:
     mode = "TANH" if n.option("Approximate", False) else "ERF"
     return n.each("Gelu", n[0], approximation_mode=mode, opset=7)
-
-
-@tflite_op("LEAKY_RELU")
-def leaky_relu(n: LiteNode) -> Any:
-    return n.each("PRelu", n[0], n.like(n[0], n.option("Alpha")))
 
 
 @tflite_op("PRELU")
@@ -88,11 +78,6 @@ def prelu(n: LiteNode) -> Any:
     """The slope broadcasts from the last dimension on; OpenVINO's slope of one dimension is the second's."""
     x, slope = n[0], n[1]
     return n.each("PRelu", x, n.widened(slope, n.rank(x)))
-
-
-@tflite_op("ADD_N")
-def add_n(n: LiteNode) -> Any:
-    return reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0])
 
 
 @tflite_op("CAST")
@@ -132,11 +117,6 @@ def select(n: LiteNode) -> Any:
     return n.each("Select", condition, n[1], n[2])
 
 
-@tflite_op("ZEROS_LIKE")
-def zeros_like(n: LiteNode) -> Any:
-    return n("Broadcast", n.like(n[0], 0), n.shape_of(n[0]), mode="numpy")
-
-
 @tflite_op("BROADCAST_ARGS")
 def broadcast_args(n: LiteNode) -> Any:
     """The shape to which two shapes broadcast: a dimension of 1 gives way to the other."""
@@ -156,3 +136,12 @@ def typed(number: int) -> str:
     if kind not in ELEMENT_TYPES:
         raise UnsupportedError(f"the element type {number} is not supported")
     return kind
+
+
+#: Operators that are one expression.
+tflite_ops({
+    "SQUARE": lambda n: n.each("Multiply", n[0], n[0]),
+    "LEAKY_RELU": lambda n: n.each("PRelu", n[0], n.like(n[0], n.option("Alpha"))),
+    "ADD_N": lambda n: reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0]),
+    "ZEROS_LIKE": lambda n: n("Broadcast", n.like(n[0], 0), n.shape_of(n[0]), mode="numpy"),
+})  # fmt: skip

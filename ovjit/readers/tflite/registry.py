@@ -11,5 +11,6 @@ _ROWS = Rows(
 
 #: Decorator: `tflite_op("ADD", ...)` above the function that reads these operators.
 tflite_op = _ROWS.reads
+tflite_ops = _ROWS.read
 find_rule = _ROWS.find
 known_operators = _ROWS.known

@@ -12,15 +12,10 @@ from ovjit.graph.shapes import is_static
 from ovjit.readers.tflite.elementwise import typed
 from ovjit.readers.tflite.node import LiteNode, first_order
 from ovjit.readers.tflite.reduce import moved
-from ovjit.readers.tflite.registry import tflite_op
+from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 
 #: What stands for "to the end".
 LAST = (1 << 31) - 1
-
-
-@tflite_op("SHAPE")
-def shape(n: LiteNode) -> Any:
-    return n("ShapeOf", n[0], output_type=typed(n.option("OutType", 2)))
 
 
 @tflite_op("RANK")
@@ -49,11 +44,6 @@ def squeeze(n: LiteNode) -> Any:
     return n("Squeeze", n[0], axes, opset=1) if axes else n("Squeeze", n[0], opset=1)
 
 
-@tflite_op("EXPAND_DIMS")
-def expand_dims(n: LiteNode) -> Any:
-    return n("Unsqueeze", n[0], n[1])
-
-
 @tflite_op("TRANSPOSE")
 def transpose(n: LiteNode) -> Any:
     """What brings channels to the front is the form that the tensor may have already."""
@@ -61,16 +51,6 @@ def transpose(n: LiteNode) -> Any:
     if first is not None and order is not None and order.reshape(-1).tolist() == first_order(n.rank(n[0])):
         return first
     return n("Transpose", n[0], n[1])
-
-
-@tflite_op("TILE")
-def tile(n: LiteNode) -> Any:
-    return n("Tile", n[0], n[1])
-
-
-@tflite_op("BROADCAST_TO")
-def broadcast_to(n: LiteNode) -> Any:
-    return n("Broadcast", n[0], n[1], mode="numpy")
 
 
 @tflite_op("FILL")
@@ -144,11 +124,6 @@ def strided_slice(n: LiteNode) -> Any:
     )  # fmt: skip
 
 
-@tflite_op("SPLIT")
-def split(n: LiteNode) -> Any:
-    return n.all("Split", n[1], n[0], num_splits=n.option("NumSplits"))
-
-
 @tflite_op("SPLIT_V")
 def split_v(n: LiteNode) -> Any:
     axis = n[2] if n.shape(n[2]) == () else n.scalar(n[2])
@@ -213,3 +188,13 @@ def densify(n: LiteNode) -> Any:
     if constant is None:
         raise UnsupportedError("it takes a sparse constant")
     return constant
+
+
+#: Operators that are one expression.
+tflite_ops({
+    "SHAPE": lambda n: n("ShapeOf", n[0], output_type=typed(n.option("OutType", 2))),
+    "EXPAND_DIMS": lambda n: n("Unsqueeze", n[0], n[1]),
+    "TILE": lambda n: n("Tile", n[0], n[1]),
+    "BROADCAST_TO": lambda n: n("Broadcast", n[0], n[1], mode="numpy"),
+    "SPLIT": lambda n: n.all("Split", n[1], n[0], num_splits=n.option("NumSplits")),
+})  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.readers.torch import elementwise as elementwise
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten, loaded_row
+from ovjit.readers.torch.registry import aten, aten_rows, loaded_row
 from ovjit.readers.torch.values import Complex
 
 
@@ -18,16 +18,6 @@ def pair_of(n: Call, value: Any) -> Complex:
     if isinstance(value, complex):
         return Complex(n.const([value.real, value.imag], "f32"))
     return n.complex_of(n.real(value))
-
-
-@aten("view_as_complex")
-def view_as_complex(n: Call, x: Output) -> Complex:
-    return Complex(x)
-
-
-@aten("view_as_real", "_view_as_real_physical", "view_as_real_copy")
-def view_as_real(n: Call, x: Complex) -> Output:
-    return x.pair
 
 
 @aten("complex")
@@ -54,11 +44,6 @@ def imag(n: Call, x: Any) -> Output:
 @aten("conj", "_conj", "conj_physical", "_conj_physical")
 def conj(n: Call, x: Any) -> Any:
     return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
-
-
-@aten("_neg_view")
-def neg_view(n: Call, x: Output) -> Output:
-    return n("Negative", x)
 
 
 @aten("angle")
@@ -176,3 +161,11 @@ _of_one("log", lambda n, x: n.complex_of(n("Log", elementwise.absolute(n, x)), a
 _of_one("sqrt", lambda n, x: complex_pow(n, x, 0.5))
 _of_one("square", lambda n, x: multiplied(n, x, x))
 _of_one("reciprocal", lambda n, x: divided(n, pair_of(n, complex(1)), x))
+
+
+#: Operators that are one expression.
+aten_rows({
+    "view_as_complex": lambda n, x: Complex(x),
+    "view_as_real _view_as_real_physical view_as_real_copy": lambda n, x: x.pair,
+    "_neg_view": lambda n, x: n("Negative", x),
+})  # fmt: skip

@@ -10,7 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import DEFAULT_REAL, Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex
 
 
@@ -25,11 +25,6 @@ def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
 @aten("zeros", "new_zeros", "empty", "new_empty", "empty_permuted", "empty_strided", "new_empty_strided")
 def zeros(n: Call, x: Any, size: Any = None, dtype: Any = None) -> Any:
     return _filled(n, x, size, dtype, 0)
-
-
-@aten("ones", "new_ones")
-def ones(n: Call, x: Any, size: Any = None, dtype: Any = None) -> Any:
-    return _filled(n, x, size, dtype, 1)
 
 
 def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
@@ -60,32 +55,12 @@ def full(n: Call, x: Any, fill_value: Any, size: Any = None, dtype: Any = None) 
     return _typed(n, n.filled(fill_value, size, element_type(dtype)), dtype)
 
 
-@aten("zeros_like", "empty_like", "zero")
-def zeros_like(n: Call, x: Any, dtype: Any = None) -> Any:
-    return _filled_like(n, x, 0, dtype)
-
-
 def _filled_like(n: Call, x: Any, number: Any, dtype: Any) -> Any:
     if isinstance(x, Complex):
         x = n.part(x, 0)
         if dtype is None:
             return n.complex_of(n.alike(x, number))
     return _typed(n, n.alike(x, number, None if dtype is None else element_type(dtype)), dtype)
-
-
-@aten("ones_like")
-def ones_like(n: Call, x: Any, dtype: Any = None) -> Any:
-    return _filled_like(n, x, 1, dtype)
-
-
-@aten("full_like")
-def full_like(n: Call, x: Any, fill_value: Any, dtype: Any = None) -> Any:
-    return _filled_like(n, x, fill_value, dtype)
-
-
-@aten("fill")
-def fill(n: Call, x: Output, value: Any) -> Output:
-    return n.alike(x, value)
 
 
 @aten("copy")
@@ -169,3 +144,13 @@ def vander(n: Call, x: Output, N: Any = None, increasing: bool = False) -> Outpu
     if not increasing:
         exponents = n("Subtract", n.index(n.compute("Subtract", count, 1)), exponents)
     return n.also("pow", n.unsqueeze(x, [1]), n.unsqueeze(exponents, [0]))
+
+
+#: Operators that are one expression.
+aten_rows({
+    "ones new_ones": lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 1),
+    "zeros_like empty_like zero": lambda n, x, dtype=None: _filled_like(n, x, 0, dtype),
+    "ones_like": lambda n, x, dtype=None: _filled_like(n, x, 1, dtype),
+    "full_like": lambda n, x, fill_value, dtype=None: _filled_like(n, x, fill_value, dtype),
+    "fill": lambda n, x, value: n.alike(x, value),
+})  # fmt: skip

@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
 #: Functions of reals: integers become f32 first.
@@ -99,16 +99,6 @@ def add(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
     return n("LogicalOr" if n.dtype(a) == "boolean" else "Add", a, b)
 
 
-@aten("sub", "subtract")
-def sub(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
-    return n("Subtract", *n.same_kind([x, scaled(n, other, alpha)]))
-
-
-@aten("rsub")
-def rsub(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
-    return n("Subtract", *n.same_kind([other, scaled(n, x, alpha)]))
-
-
 @aten("mul", "multiply")
 def mul(n: Call, x: Any, other: Any) -> Any:
     a, b = n.same_kind([x, other])
@@ -135,11 +125,6 @@ def truncated(n: Call, x: Output) -> Output:
     if not n.is_real(x):
         return x
     return n("Multiply", n("Sign", x), n("Floor", n("Abs", x)))
-
-
-@aten("frac")
-def frac(n: Call, x: Output) -> Output:
-    return n("Subtract", x, truncated(n, x))
 
 
 @aten("round", "special_round")
@@ -182,16 +167,6 @@ def by_squaring(times: int, x: Any, product: Callable[[Any, Any], Any]) -> Any:
     return out
 
 
-@aten("maximum", "max.other")
-def maximum(n: Call, x: Any, other: Any) -> Output:
-    return extreme(n, "Maximum", x, other)
-
-
-@aten("minimum", "min.other")
-def minimum(n: Call, x: Any, other: Any) -> Output:
-    return extreme(n, "Minimum", x, other)
-
-
 def extreme(n: Call, op: str, x: Any, other: Any) -> Output:
     """Of two reals NaN comes out where either is NaN."""
     a, b = n.same_kind([x, other])
@@ -228,26 +203,11 @@ def clamp(n: Call, x: Any, min: Any = None, max: Any = None) -> Output:
     return out if max is None else n("Minimum", out, n.tensor(max, kind))
 
 
-@aten("clamp_min")
-def clamp_min(n: Call, x: Any, min: Any) -> Output:
-    return clamp(n, x, min=min)
-
-
-@aten("clamp_max")
-def clamp_max(n: Call, x: Any, max: Any) -> Output:
-    return clamp(n, x, max=max)
-
-
 @aten("abs", "absolute")
 def absolute(n: Call, x: Any) -> Output:
     if isinstance(x, Complex):
         return n("Sqrt", n("ReduceSum", n("Multiply", x.pair, x.pair), [-1], keep_dims=False))
     return x if n.dtype(x) in ("u8", "boolean") else n("Abs", x)
-
-
-@aten("neg", "negative")
-def neg(n: Call, x: Output) -> Output:
-    return n("Negative", x) if n.dtype(x) != "u8" else n("Subtract", n.like(x, 0), x)
 
 
 @aten("positive", "contiguous", "clone", "detach", "alias", "lift", "lift_fresh", "lift_fresh_copy",
@@ -295,16 +255,6 @@ def signbit(n: Call, x: Output) -> Output:
         return n("Less", n.tensor(x, "i64"), n.const(0))
     below = n("Less", x, n.like(x, 0))
     return n("LogicalOr", below, n("Less", n("Divide", n.like(x, 1), x), n.like(x, 0)))
-
-
-@aten("logical_not")
-def logical_not(n: Call, x: Output) -> Output:
-    return n("LogicalNot", n.tensor(x, "boolean"))
-
-
-@aten("bitwise_not")
-def bitwise_not(n: Call, x: Output) -> Output:
-    return n("BitwiseNot", x)
 
 
 @aten("isclose")
@@ -559,3 +509,18 @@ def nextafter(n: Call, x: Output, other: Output) -> Output:
     made = n("Select", n("Equal", a, b), b, made)
     nothing = n("LogicalOr", n("IsNaN", a), n("IsNaN", b))
     return n.convert(n("Select", nothing, n.like(a, math.nan), made), n.dtype(x))
+
+
+#: Operators that are one expression.
+aten_rows({
+    "sub subtract": lambda n, x, other, alpha=1: n("Subtract", *n.same_kind([x, scaled(n, other, alpha)])),
+    "rsub": lambda n, x, other, alpha=1: n("Subtract", *n.same_kind([other, scaled(n, x, alpha)])),
+    "frac": lambda n, x: n("Subtract", x, truncated(n, x)),
+    "maximum max.other": lambda n, x, other: extreme(n, "Maximum", x, other),
+    "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),
+    "clamp_min": lambda n, x, min: clamp(n, x, min=min),
+    "clamp_max": lambda n, x, max: clamp(n, x, max=max),
+    "neg negative": lambda n, x: n("Negative", x) if n.dtype(x) != "u8" else n("Subtract", n.like(x, 0), x),
+    "logical_not": lambda n, x: n("LogicalNot", n.tensor(x, "boolean")),
+    "bitwise_not": lambda n, x: n("BitwiseNot", x),
+})  # fmt: skip

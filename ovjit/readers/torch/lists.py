@@ -8,7 +8,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.numbers import computed
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex
 
 
@@ -17,26 +17,6 @@ def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
     if isinstance(x, dict):
         return x[key]
     return x[n.known_int(idx, "the index of a list")]
-
-
-@aten("dict")
-def table(n: Call, x: Any = None) -> dict[Any, Any]:
-    return dict(x or ())
-
-
-@aten("keys")
-def keys(n: Call, x: dict[Any, Any]) -> list[Any]:
-    return list(x)
-
-
-@aten("values")
-def values(n: Call, x: dict[Any, Any]) -> list[Any]:
-    return list(x.values())
-
-
-@aten("items")
-def items(n: Call, x: dict[Any, Any]) -> list[Any]:
-    return [list(item) for item in x.items()]
 
 
 @aten("eq.str", "ne.str", "eq.int_list", "ne.int_list", "eq.float_list", "ne.float_list")
@@ -57,54 +37,14 @@ def text(n: Call, x: str) -> str:
     return x
 
 
-@aten("list", "copy.t")
-def listed(n: Call, x: Any) -> list[Any]:
-    return list(x)
-
-
-@aten("append")
-def append(n: Call, x: Any, el: Any) -> list[Any]:
-    return [*x, el]
-
-
-@aten("add.t")
-def joined(n: Call, x: Any, b: Any) -> list[Any]:
-    return [*x, *b]
-
-
-@aten("mul.left_t")
-def repeated(n: Call, x: Any, r: Any) -> list[Any]:
-    return list(x) * n.known_int(r, "the number of copies of a list")
-
-
 @aten("__is__")
 def same_object(n: Call, x: Any, obj: Any = None) -> bool:
     return (x is None) == (obj is None) if x is None or obj is None else x is obj
 
 
-@aten("__isnot__")
-def other_object(n: Call, x: Any, obj: Any = None) -> bool:
-    return not same_object(n, x, obj)
-
-
 @aten("slice.t")
 def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> list[Any]:
     return list(x)[slice(n.known_number(start), n.known_number(end), n.known_number(step))]
-
-
-@aten("__contains__")
-def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> bool:
-    return (item if key is None else key) in x
-
-
-@aten("prim::unchecked_cast", "prim::unchecked_unwrap_optional", "_unwrap_optional")
-def itself(n: Call, x: Any) -> Any:
-    return x
-
-
-@aten("prim::device", "prim::layout")
-def where_it_lies(n: Call, x: Any) -> None:
-    return None
 
 
 @aten("prim::dtype")
@@ -114,3 +54,20 @@ def type_of(n: Call, x: Any) -> int:
     if isinstance(x, Complex):
         raise UnsupportedError("the type of a complex tensor is not asked for")
     return number_of(n.dtype(x))
+
+
+#: Operators that are one expression.
+aten_rows({
+    "dict": lambda n, x=None: dict(x or ()),
+    "keys": lambda n, x: list(x),
+    "values": lambda n, x: list(x.values()),
+    "items": lambda n, x: [list(item) for item in x.items()],
+    "list copy.t": lambda n, x: list(x),
+    "append": lambda n, x, el: [*x, el],
+    "add.t": lambda n, x, b: [*x, *b],
+    "mul.left_t": lambda n, x, r: list(x) * n.known_int(r, "the number of copies of a list"),
+    "__isnot__": lambda n, x, obj=None: not same_object(n, x, obj),
+    "__contains__": lambda n, x, item=None, key=None: (item if key is None else key) in x,
+    "prim::unchecked_cast prim::unchecked_unwrap_optional _unwrap_optional": lambda n, x: x,
+    "prim::device prim::layout": lambda n, x: None,
+})  # fmt: skip

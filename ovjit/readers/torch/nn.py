@@ -10,7 +10,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import scaled
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
 
@@ -157,11 +157,6 @@ def trilinear(
     return n("ReduceSum", made, [d % rank for d in sumdim], keep_dims=False) if sumdim else made
 
 
-@aten("embedding")
-def embedding(n: Call, x: Output, indices: Output) -> Output:
-    return n("Gather", x, indices, 0)
-
-
 @aten("embedding_renorm")
 def embedding_renorm(n: Call, x: Output, indices: Output, max_norm: float, norm_type: float) -> Output:
     """The table, the rows that are read scaled to a norm of at most `max_norm`."""
@@ -234,11 +229,6 @@ def one_hot(n: Call, x: Output, num_classes: int = -1) -> Output:
     return n("OneHot", x, n.index(count), n.const(1), n.const(0), axis=-1)
 
 
-@aten("relu")
-def relu(n: Call, x: Output) -> Output:
-    return n("Relu", x)
-
-
 @aten("softmax", "_softmax", "_safe_softmax", "special_softmax")
 def softmax(n: Call, x: Any, dim: int, dtype: Any = None) -> Output:
     x = n.real(n.cast(x, dtype))
@@ -256,19 +246,9 @@ def log_softmax(n: Call, x: Any, dim: int, dtype: Any = None) -> Output:
     return n("LogSoftmax", x, axis=n.axis(dim, n.rank(x))) if n.rank(x) else n.alike(x, 0)
 
 
-@aten("softmin")
-def softmin(n: Call, x: Output, dim: int) -> Output:
-    return softmax(n, n("Negative", x), dim)
-
-
 @aten("gelu")
 def gelu(n: Call, x: Output, approximate: str = "none") -> Output:
     return n("Gelu", x, approximation_mode="TANH" if approximate == "tanh" else "ERF")
-
-
-@aten("silu", "swish")
-def silu(n: Call, x: Output) -> Output:
-    return n("Swish", n.real(x))
 
 
 @aten("elu")
@@ -291,11 +271,6 @@ def celu(n: Call, x: Output, alpha: Any = 1.0) -> Output:
         "Multiply", n("Subtract", n("Exp", n("Divide", x, n.like(x, alpha))), n.like(x, 1)), n.like(x, alpha)
     )
     return n("Select", n("Greater", x, n.like(x, 0)), x, low)
-
-
-@aten("selu")
-def selu(n: Call, x: Output) -> Output:
-    return n("Selu", x, n.like(x, 1.6732632423543772), n.like(x, 1.0507009873554805))
 
 
 @aten("leaky_relu", "rrelu", "rrelu_with_noise", "rrelu_with_noise_functional")
@@ -331,21 +306,11 @@ def softplus(n: Call, x: Output, beta: Any = 1, threshold: Any = 20) -> Output:
     return n("Select", over, x, soft)
 
 
-@aten("hardsigmoid")
-def hardsigmoid(n: Call, x: Output) -> Output:
-    return n("HSigmoid", x)
-
-
 @aten("hardtanh")
 def hardtanh(n: Call, x: Output, min_val: Any = -1, max_val: Any = 1) -> Output:
     if not n.is_real(x):  # bounds are rounded towards 0, where those of clamp make real numbers of integers
         min_val, max_val = int(min_val), int(max_val)
     return n.also("clamp", x, min_val, max_val)
-
-
-@aten("relu6")
-def relu6(n: Call, x: Output) -> Output:
-    return n.also("clamp", x, 0, 6)
 
 
 @aten("hardshrink", "softshrink")
@@ -375,16 +340,6 @@ def log_sigmoid(n: Call, x: Output) -> Any:
     """-softplus(-x); the forward operator also gives exp(-|x|), which PyTorch's gradient reads."""
     out = n("Negative", n("SoftPlus", n("Negative", x)))
     return [out, n("Exp", n("Negative", n("Abs", x)))] if n.op.endswith("forward") else out
-
-
-@aten("softsign")
-def softsign(n: Call, x: Output) -> Output:
-    return n("SoftSign", x)
-
-
-@aten("tanhshrink")
-def tanhshrink(n: Call, x: Output) -> Output:
-    return n("Subtract", x, n("Tanh", x))
 
 
 @aten("cosine_similarity")
@@ -490,3 +445,17 @@ def grouped_mm(
     out = n("GroupedMatMul", x, weights, *offsets)
     out = out if bias is None else n("Add", out, bias)
     return n.cast(out, out_dtype)
+
+
+#: Operators that are one expression.
+aten_rows({
+    "embedding": lambda n, x, indices: n("Gather", x, indices, 0),
+    "relu": lambda n, x: n("Relu", x),
+    "softmin": lambda n, x, dim: softmax(n, n("Negative", x), dim),
+    "silu swish": lambda n, x: n("Swish", n.real(x)),
+    "selu": lambda n, x: n("Selu", x, n.like(x, 1.6732632423543772), n.like(x, 1.0507009873554805)),
+    "hardsigmoid": lambda n, x: n("HSigmoid", x),
+    "relu6": lambda n, x: n.also("clamp", x, 0, 6),
+    "softsign": lambda n, x: n("SoftSign", x),
+    "tanhshrink": lambda n, x: n("Subtract", x, n("Tanh", x)),
+})  # fmt: skip

@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
 #: Python's operators and functions by the names of FX graphs and scripts: the function, and the operation.
@@ -111,26 +111,6 @@ for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", 
     _both((_SCRIPTED.get(_python, _python),), _python)
 
 
-@aten("floordiv")
-def floordiv(n: Call, a: Any, b: Any) -> Any:
-    return computed(n, "floordiv", a, b)
-
-
-@aten("neg.int", "neg.float")
-def negated(n: Call, a: Any) -> Any:
-    return computed(n, "neg", a)
-
-
-@aten("__not__")
-def scripted_not(n: Call, x: Any) -> Any:
-    return computed(n, "not_", x)
-
-
-@aten("sqrt.int", "sqrt.float")
-def root(n: Call, a: Any) -> Any:
-    return computed(n, "sqrt", a)
-
-
 @aten(*(f"{name}.{kind}" for name in ("ceil", "floor", "round") for kind in ("int", "float", "Scalar")))
 def to_whole(n: Call, a: Any) -> Any:
     return computed(n, n.op.removeprefix("aten::"), a)
@@ -150,24 +130,9 @@ def sizes(n: Call, x: Any) -> Any:
     return n.sizes(x)
 
 
-@aten("_shape_as_tensor")
-def shape_as_tensor(n: Call, x: Output) -> Output:
-    return n.shape_of(x)
-
-
 @aten("dim", "ndimension")
 def dim(n: Call, x: Any) -> int:
     return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
-
-
-@aten("numel", "sym_numel")
-def numel(n: Call, x: Output) -> Any:
-    return n.count(x)
-
-
-@aten("len")
-def length(n: Call, x: Any) -> Any:
-    return len(x) if isinstance(x, (list, tuple)) else n.size(x, 0)
 
 
 @aten("Int", "IntImplicit", "Float", "FloatImplicit", "Bool", "ScalarImplicit", "item",
@@ -229,19 +194,23 @@ def to_named(n: Call, x: Any) -> Any:
     return n.to_type(n.tensor(x), kinds[n.op.removeprefix("aten::")])
 
 
-@aten("is_floating_point")
-def is_floating_point(n: Call, x: Any) -> bool:
-    return not isinstance(x, Complex) and ELEMENT_TYPES[n.dtype(x)].is_real
-
-
-@aten("is_complex")
-def is_complex_tensor(n: Call, x: Any) -> bool:
-    return isinstance(x, Complex)
-
-
 @aten("_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range",
       "sym_constrain_range_for_size", "_functional_assert_async", "_functional_sym_constrain_range",
       "_print", "warn", "prim::RaiseException", "_functional_assert_scalar", "_check_is_size")  # fmt: skip
 def nothing(n: Call, x: Any) -> None:
     """What only checks."""
     return None
+
+
+#: Operators that are one expression.
+aten_rows({
+    "floordiv": lambda n, a, b: computed(n, "floordiv", a, b),
+    "neg.int neg.float": lambda n, a: computed(n, "neg", a),
+    "__not__": lambda n, x: computed(n, "not_", x),
+    "sqrt.int sqrt.float": lambda n, a: computed(n, "sqrt", a),
+    "_shape_as_tensor": lambda n, x: n.shape_of(x),
+    "numel sym_numel": lambda n, x: n.count(x),
+    "len": lambda n, x: len(x) if isinstance(x, (list, tuple)) else n.size(x, 0),
+    "is_floating_point": lambda n, x: not isinstance(x, Complex) and ELEMENT_TYPES[n.dtype(x)].is_real,
+    "is_complex": lambda n, x: isinstance(x, Complex),
+})  # fmt: skip

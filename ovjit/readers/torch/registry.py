@@ -57,6 +57,12 @@ def aten(*names: str) -> Callable[[Rule], Rule]:
     return decorate
 
 
+def aten_rows(rules: Mapping[str, Rule]) -> None:
+    """Register functions by the names of the operators that they read, blanks between them."""
+    for names, rule in rules.items():
+        aten(*names.split())(rule)
+
+
 @cache
 def _load() -> None:
     for family in FAMILIES:

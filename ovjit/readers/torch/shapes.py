@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, Stacked
 
 
@@ -22,11 +22,6 @@ def view(n: Call, x: Any, size: Any = None, shape: Any = None) -> Any:
     if isinstance(x, Complex):
         return Complex(n.to_shape(x.pair, [*dims, 2]))
     return n.to_shape(x, dims)
-
-
-@aten("view_as", "reshape_as")
-def view_as(n: Call, x: Output, other: Output) -> Output:
-    return n.reshape(x, n.shape_of(other))
 
 
 @aten("flatten")
@@ -99,16 +94,6 @@ def transpose(n: Call, x: Any, dim0: int = 0, dim1: int = 1, axis0: Any = None, 
     return permute(n, x, order)
 
 
-@aten("t", "numpy_T", "t_copy")
-def t(n: Call, x: Output) -> Output:
-    return n.transpose(x, list(range(n.rank(x)))[::-1])
-
-
-@aten("mT", "adjoint", "mH")
-def matrix_t(n: Call, x: Any) -> Any:
-    return transpose(n, x, -2, -1)
-
-
 @aten("movedim", "moveaxis")
 def movedim(n: Call, x: Output, source: Any, destination: Any) -> Output:
     rank = n.rank(x)
@@ -125,11 +110,6 @@ def expand(n: Call, x: Any, size: Any) -> Any:
     if isinstance(x, Complex):
         return Complex(n.expand(x.pair, [*dims, 2]))
     return n.expand(x, dims)
-
-
-@aten("expand_as")
-def expand_as(n: Call, x: Output, other: Output) -> Output:
-    return n.expand(x, n.shape_of(other))
 
 
 @aten("repeat", "tile")
@@ -325,11 +305,6 @@ def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
     axes = n.axes(dims, n.rank(x))
     count = len(axes)
     return n("Slice", x, [-1] * count, [-LAST] * count, [-1] * count, axes)
-
-
-@aten("fliplr", "flipud")
-def flip_named(n: Call, x: Output) -> Output:
-    return flip(n, x, [1 if n.op.endswith("lr") else 0])
 
 
 @aten("roll")
@@ -583,6 +558,12 @@ def block_diag(n: Call, x: Any) -> Output:
     return n.concat(rows, 0)
 
 
-@aten("ravel")
-def ravel(n: Call, x: Output) -> Output:
-    return n.flat(x)
+#: Operators that are one expression.
+aten_rows({
+    "view_as reshape_as": lambda n, x, other: n.reshape(x, n.shape_of(other)),
+    "t numpy_T t_copy": lambda n, x: n.transpose(x, list(range(n.rank(x)))[::-1]),
+    "mT adjoint mH": lambda n, x: transpose(n, x, -2, -1),
+    "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),
+    "fliplr flipud": lambda n, x: flip(n, x, [1 if n.op.endswith("lr") else 0]),
+    "ravel": lambda n, x: n.flat(x),
+})  # fmt: skip
