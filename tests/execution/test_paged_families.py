@@ -13,7 +13,7 @@ from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from ovjit.errors import UnsupportedError
-from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW, Chunked
+from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW, Chunked, chosen
 from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 
 SEED = 20261125
@@ -79,3 +79,18 @@ def test_any_mixture_gives_what_one_sequence_gives(name: str) -> None:
     for got, tokens in zip(decoded(cache, sequences, rng), sequences, strict=True):
         want = alone(plain, tokens)
         assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, name, len(tokens))
+
+
+def test_each_sequence_has_what_its_own_length_chooses(tmp_path: Path) -> None:
+    """Inputs are those of OpenVINO, whose transformation takes the longest sequence of a call for all."""
+    mine, real = both_transformed(chosen(ov), tmp_path)
+    assert told(mine) == told(real)
+    plain = ov.Core().compile_model(chosen(ov), "CPU", F32)
+    rng = np.random.default_rng(SEED)
+    cache = Cache(ov, ov.Core().compile_model(mine, "CPU", F32), rng)
+    sequences = [rng.integers(0, SIZES.words, n) for n in (5, 70, 12, 13, 40, 41)]
+    logits = cache.request.infer(cache.inputs([(i, 0, tokens) for i, tokens in enumerate(sequences)]))[0]
+    parts = np.split(np.array(logits)[:, 0], np.cumsum([len(tokens) for tokens in sequences])[:-1])
+    for got, tokens in zip(parts, sequences, strict=True):
+        want = alone(plain, tokens)
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, len(tokens))

@@ -158,9 +158,25 @@ class Growing(Family):
 
         whole = ops.add(length(k.input_value(0), 2), length(self.ids, 1))
         rows = ops.convert(ops.range(self.zero, whole, net.const(1, np.int64), "i64"), "f32")
-        table = ops.cos(ops.multiply(ops.unsqueeze(rows, net.ints(1)), net.const(np.linspace(0, 1, size))))
+        table = self.table(ops.unsqueeze(rows, net.ints(1)), net.const(np.linspace(0, 1, size)), whole)
         turned = ops.unsqueeze(ops.gather(table, self.places, self.zero), net.ints(1))
         return super().attended(ops.multiply(q, turned), k, v, mask, layer)
+
+    def table(self, places: Any, speeds: Any, length: Any) -> Any:
+        return self.net.ops.cos(self.net.ops.multiply(places, speeds))
+
+
+class Chosen(Growing):
+    """phimoe with two tables: speeds and a factor that depend on the length."""
+
+    def table(self, places: Any, speeds: Any, length: Any) -> Any:
+        net, ops = self.net, self.net.ops
+
+        def chosen(limit: int, longer: Any, shorter: Any) -> Any:
+            return ops.select(ops.greater(length, net.const(limit, np.int64)), longer, shorter)
+
+        speeds = chosen(12, ops.multiply(speeds, net.const(3.0)), speeds)
+        return ops.multiply(super().table(places, speeds, length), chosen(40, net.const(1.5), net.const(0.5)))
 
 
 class Experts(Family):
@@ -195,3 +211,8 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
 }
 #: Families whose slopes OpenVINO's transformation loses.
 LOST: dict[str, Callable[[Any], Any]] = {"table": lambda package: Table(package, "table").build()}
+
+
+def chosen(package: Any) -> Any:
+    """A decoder whose attention depends on the length of a call."""
+    return Chosen(package, "chosen").build()

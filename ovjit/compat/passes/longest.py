@@ -1,7 +1,7 @@
 """Numbers that a decoder chooses by the greatest place of a call, as Phi 3 does between two tables.
 
 Its batch has sequences of one length. Sequences of paged attention have their own, so that each of them gets
-what it would get alone.
+what it would get alone: rows are computed by both, and one of them is taken.
 """
 
 from __future__ import annotations
@@ -26,19 +26,28 @@ _EACH, _SHAPES = ("Add", "Convert", "Multiply", "Subtract"), ("Reshape", "Squeez
 
 class Choice(NamedTuple):
     """A comparison of constants with `length`: the greatest element of the input `position_ids`, or one of
-    the lengths that were given. `ends`: what reads numbers that depend on it and on constants alone, at which
-    input, the dimensions of its result, and the numbers for a true comparison and for a false one."""
+    the lengths that were given. `shared`: what all tokens of a call share, and what not, as far as known."""
 
     node: Node
     length: Output
-    ends: list[tuple[Node, int, int, list[np.ndarray]]]
+    shared: dict[Output, bool]
 
 
-def choices(model: Model, lengths: Iterable[Output] = ()) -> list[Choice]:
-    """The comparisons of a call's length with constants. UnsupportedError where no dimension of the batch
-    meets what is chosen."""
-    found = compared(model, frozenset(lengths))
-    return [Choice(node, length, _ends(node.output(0))) for node, length in found]
+def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]) -> list[Choice]:
+    """The comparisons of a call's length with constants, of what results need. UnsupportedError where what is
+    chosen meets tokens, but no dimension of the batch."""
+    lengths, probe = frozenset(lengths), Probe(7, 3)
+    found = [pair for pair in compared(model, lengths) if pair[0].output(0) in computed]
+    shared = dict.fromkeys([*lengths, *(length for _, length in found)], True)
+    for node, _ in found:
+        readers = [r for r in _reached(node.output(0), shared)[1] if any(x in computed for x in r.outputs())]
+        ends = [x for reader in readers for x in reader.outputs()]
+        if not is_static(node._tensors[0]._type.shape) or not all(_is_by_sequence(x, probe) for x in ends):
+            raise UnsupportedError(
+                f"{node.get_friendly_name()!r} chooses by the longest sequence of a call: paged attention "
+                "cannot do that for each sequence"
+            )
+    return [Choice(node, length, shared) for node, length in found]
 
 
 def compared(model: Model, lengths: Container[Output] = ()) -> list[tuple[Node, Output]]:
@@ -67,14 +76,33 @@ def _is_places(source: Output) -> bool:
     return source._node._op.role == "parameter" and "position_ids" in source._tensor._names
 
 
-def choose_by_token(choice: Choice, length: Output) -> None:
+def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
     """Make the choice for each token, by `length`, [tokens]: tokens are the model's first dimension."""
+    live = {id(node) for node in model.get_ordered_ops() if not node._op.role}
     length = _op("Convert", length, destination_type=choice.length._tensor._type.dtype)
-    condition = _each(choice.node.output(0), {choice.length: length})
-    for reader, index, rank, both in choice.ends:
-        column = _op("Unsqueeze", condition, np.arange(1, rank)) if rank > 1 else condition
-        sides = [constant_node(x.reshape((1,) * (rank - x.ndim) + x.shape)).output(0) for x in both]
-        reader.input(index).replace_source_output(_op("Select", column, *sides))
+    chosen = choice.node.output(0)
+    condition = _each(chosen, {choice.length: length})
+    shape = chosen._tensor._type.shape or ()
+    inside, readers = _reached(chosen, choice.shared)
+    both = [{chosen: constant_node(np.full(shape, said)).output(0)} for said in (True, False)]
+    for reader in (r for r in readers if id(r) in live):
+        one, other = (_again(reader, inside, known) for known in both)
+        for old, true, false in zip(reader.outputs(), one.outputs(), other.outputs(), strict=True):
+            rank = len(old._tensor._type.shape or ())
+            column = _op("Unsqueeze", condition, np.arange(1, rank)) if rank > 1 else condition
+            old.replace(_op("Select", column, true, false))
+
+
+def _again(node: Node, inside: set[Output], known: dict[Output, Output]) -> Node:
+    """The node anew, and what is inside before it, where outputs are `known` otherwise."""
+
+    def made(source: Output) -> Output:
+        if source in inside and source not in known:
+            copy = _again(source._node, inside, known)
+            known.update(zip(source._node.outputs(), copy.outputs(), strict=True))
+        return known.get(source, source)
+
+    return Node._new(node._op, [made(x) for x in node._inputs], node._attrs)
 
 
 def _each(source: Output, known: Mapping[Output, Output]) -> Output:
@@ -89,50 +117,34 @@ def _each(source: Output, known: Mapping[Output, Output]) -> Output:
     return Node._new(node._op, [_each(x, known) for x in node._inputs], node._attrs).output(0)
 
 
-def _ends(condition: Output) -> list[tuple[Node, int, int, list[np.ndarray]]]:
-    """See `Choice`."""
-    found: list[tuple[Node, int, int, list[np.ndarray]]] = []
-    pending, inside, constant = [condition], {condition}, dict[Output, bool]()
-    shape = condition._tensor._type.shape
-    if not is_static(shape):
-        raise _refused(condition._node)
+def _reached(condition: Output, shared: dict[Output, bool]) -> tuple[set[Output], list[Node]]:
+    """The outputs that depend on the condition and that all tokens share; the nodes that compute rows of
+    sequences from these."""
+    pending, inside, readers = [condition], {condition}, dict[int, Node]()
     for output in pending:
         for target in output.get_target_inputs():
-            user, index = target.get_node(), target.get_index()
-            if user._op.role == "shape":
-                continue
-            if all(x in inside or _is_constant(x, constant) for x in user._inputs) and not user._op.role:
+            user = target.get_node()
+            if all(x in inside or _is_shared(x, shared) for x in user._inputs) and not user._op.role:
                 new = [x for x in user.outputs() if x not in inside]
                 inside.update(new)
                 pending += new
-                continue
-            known = [{condition: np.full(shape, said)} for said in (True, False)]
-            both = [Probe(0).values([output], numbers)[0] for numbers in known]
-            found.append((user, index, _rank(user, index), both))
-    return found
+            elif user._op.role != "shape":
+                readers[id(user)] = user
+    return inside, list(readers.values())
 
 
-def _is_constant(source: Output, known: dict[Output, bool]) -> bool:
+def _is_shared(source: Output, known: dict[Output, bool]) -> bool:
+    """Whether an output is the same for all tokens of a call."""
     if source not in known:
         node = source._node
         computed = not node._op.role and bool(node._inputs)
         known[source] = node._op.role == "constant" or (
-            computed and all(_is_constant(x, known) for x in node._inputs)
+            computed and all(_is_shared(x, known) for x in node._inputs)
         )
     return known[source]
 
 
-def _rank(reader: Node, index: int) -> int:
-    """The dimensions of what a node makes of numbers that are chosen. The first one is the batch."""
-    shape, own = (x._tensor._type.shape for x in (reader.output(0), reader.input_value(index)))
-    if shape and own is not None and not isinstance(shape[0], int):
-        if len(own) < len(shape) or (len(own) == len(shape) and own[0] == 1):
-            return len(shape)
-    raise _refused(reader)
-
-
-def _refused(node: Node) -> UnsupportedError:
-    return UnsupportedError(
-        f"{node.get_friendly_name()!r} computes with what is chosen by the longest sequence of a call: paged "
-        "attention cannot do that for each sequence"
-    )
+def _is_by_sequence(output: Output, probe: Probe) -> bool:
+    """Whether the first dimension is the batch: open, and 1 for the one sequence of a probe."""
+    dims, shape = output._tensor._type.shape, probe.shape(output)
+    return bool(dims and shape) and not isinstance(dims[0], int) and shape[0] == 1  # type: ignore[index]

@@ -84,7 +84,7 @@ def make_paged(model: Model, options: Options) -> None:
         replaced |= dict.fromkeys(state.made, inputs)
     computed = check_stateless(model, replaced)
     places, lengths = ([x for x in found if x in computed] for found in (places, lengths))
-    masks, chosen = _masks(layers), choices(model, lengths)
+    masks, chosen = _masks(layers), choices(model, lengths, computed)
     products = padding_products(model)
     _Rewriting(model, options).run(layers, masks, states, places, lengths, chosen, products)
 
@@ -200,13 +200,6 @@ class _Rewriting:
             self._input("block_indices", "i32", (ANY,))
         if not has_places:
             self._count_outside(places)
-        if chosen:
-            own = self._own_lengths()
-        for choice in chosen:
-            last = _op("Subtract", own, _i64(1))
-            choose_by_token(choice, own if choice.length in lengths else last)
-        for length in lengths:
-            length.replace(self._longest(length))
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
             self._replace(number, layer, mask)
         for state in states:
@@ -215,6 +208,13 @@ class _Rewriting:
             if assign._op.role == "assign":
                 model.remove_sink(assign)
                 assign.input_value(0)._node._forget_user(assign)
+        if chosen:
+            own = self._own_lengths()
+        for choice in chosen:
+            last = _op("Subtract", own, _i64(1))
+            choose_by_token(model, choice, own if choice.length in lengths else last)
+        for length in lengths:
+            length.replace(self._longest(length))
         model.add_results(self.results)
         for product, index in products:
             product.output(0).replace(product.input_value(index))
