@@ -277,12 +277,21 @@ def _shared(x):
     return [y, (y, y.t())], {"a": x, "b": None, "c": 3}
 
 
+def _strided(x):
+    y = (x + 1).t() * x.t()
+    z = x.clone()
+    z.as_strided((2, 2), (2, 1), 1).mul_(3)
+    z.fill_diagonal_(5)
+    return y.as_strided((2, 2), (1, 2), 1), z
+
+
 #: Uses of PyTorch that are no common ones: a function and the arguments of its calls, `dynamic` by the name.
 ODD = {
     "a break": (_broken, [(torch.rand(3, 4),), (torch.rand(5, 4),)]),
     "inputs that are written": (_written, [(torch.rand(3, 4), torch.rand(3, 4))]),
     "outputs that share memory": (_shared, [(torch.rand(3, 4),)]),
     "strides": (lambda x, y: x @ y, [(torch.rand(4, 3).t(), torch.rand(8, 8)[::2, ::2])]),
+    "dynamic strides": (_strided, [(torch.rand(n, 4),) for n in (3, 5)] + [(torch.rand(4, 6).t(),)]),
     "one row many times": (lambda x: x * 2 + 1, [(torch.rand(1, 4).expand(3, 4),)]),
     "whole numbers": (
         lambda x, y: (x // y, x % y, x << 1, x.cumsum(0)),

@@ -15,6 +15,7 @@ from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_while
 from ovjit.readers.torch.numbers import computed, python_number
 from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.values import Number
 
 #: Higher-order operators that run a graph as it is: how many arguments stand before the graph.
@@ -95,14 +96,10 @@ class FxReader(TorchReader):
             return self._item(node, *arguments)
         if isinstance(target, torch._ops.OpOverload):
             name, overload = target._schema.name, target._schema.overload_name
-            return self.call(
-                name,
-                overload,
-                bound(target._schema, arguments, named),
-                self._base(node, target),
-                _where(node),
-                _wanted(node),
-            )
+            given = bound(target._schema, arguments, named)
+            if name in BY_STRIDES:
+                return self._by_strides(node, name, given)
+            return self.call(name, overload, given, self._base(node, target), _where(node), _wanted(node))
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments)
         name = getattr(target, "__name__", str(target))
@@ -111,6 +108,24 @@ class FxReader(TorchReader):
             call = Call(self, f"python::{name}", "", self._base(node, name), self._inner)
             return computed(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+
+    def _by_strides(self, node: Any, name: str, given: dict[str, Any]) -> Any:
+        """An operator that finds elements by strides: its tensor has the order of memory meanwhile."""
+        base = self._base(node, name)
+        order, offset = in_storage(node)
+        if order is None or not isinstance(given["self"], Output):
+            text = f"{name} of memory outside of a tensor, or of one that is not dense{_where(node)}"
+            raise Refused(name, f"No conversion rule found for operations: {text}")
+        permute = Call(self, "permute", "", base, self._inner)
+        if offset:
+            given["storage_offset"] = permute.compute("Subtract", given["storage_offset"] or 0, offset)
+        is_turned = order != sorted(order)
+        if is_turned:
+            given["self"] = permute.transpose(given["self"], order)
+        made = self.call(name, node.target._schema.overload_name, given, base, _where(node), _wanted(node))
+        if is_turned and name == "aten::as_strided_scatter":
+            made = permute.transpose(made, [order.index(i) for i in range(len(order))])
+        return made
 
     def _item(self, node: Any, values: Any, index: Any) -> Any:
         """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""

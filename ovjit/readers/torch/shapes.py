@@ -506,16 +506,28 @@ def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
     return n.transpose(made, [*(i for i in range(rank + 1) if i != axis + 1), axis + 1])
 
 
-@aten("as_strided", "as_strided_copy", "as_strided_scatter")
+@aten("as_strided", "as_strided_copy")
 def as_strided(n: Call, x: Output, size: Any, stride: Any, storage_offset: Any = None) -> Output:
     """Elements by their places in the row-major order of x, which lies in its memory so."""
-    if n.op == "aten::as_strided_scatter":
-        raise UnsupportedError("writing through strides is not supported")
+    return n("Gather", n.flat(x), _places(n, size, stride, storage_offset), 0)
+
+
+def _places(n: Call, size: Any, stride: Any, storage_offset: Any) -> Output:
     places: Any = n.index(storage_offset or 0)
     for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
         steps = n("Multiply", n.arange(length), n.index(step))
         places = n("Add", places, n.unsqueeze(steps, list(range(1, len(size) - axis))))
-    return n("Gather", n.flat(x), places, 0)
+    return places
+
+
+@aten("as_strided_scatter")
+def as_strided_scatter(
+    n: Call, x: Output, src: Output, size: Any, stride: Any, storage_offset: Any = None
+) -> Output:
+    """x with elements of src in these places."""
+    places = n.flat(_places(n, size, stride, storage_offset))
+    made = n("ScatterElementsUpdate", n.flat(x), places, n.flat(n.to_type(src, n.dtype(x))), 0)
+    return n.reshape(made, n.shape_of(x))
 
 
 @aten("meshgrid")
