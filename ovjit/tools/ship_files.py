@@ -211,8 +211,9 @@ def pack(
         if over <= 0 or len(found) == len(bodies):
             return content
         while over > 0 and len(found) > len(bodies):
-            over -= len(packed.pop())
-            found.pop()
+            piece = found.pop()
+            entries = len(piece.contents) * (shipped.KEY + shipped.PLACE.size)
+            over -= len(packed.pop()) + shipped.PIECE.size + entries
 
 
 def _file(
