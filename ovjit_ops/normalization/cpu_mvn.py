@@ -5,16 +5,13 @@ What is normalized over space alone lies strided with channels last; `expand_nor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ovjit.codegen.template import rows
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import FULL
-from ovjit.graph.graph import Node, Value
-from ovjit.graph.shapes import normalize_axes
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering
 from ovjit.planning.row_kernels import RowLowering
+from ovjit_ops.normalization.expand_norm import mvn_axes
 
 
 @rows("n", numbers=("eps",))
@@ -49,23 +46,6 @@ def rms(x, y, eps, n):
     scale = 1.0 / sqrt(splat(hadd(total)) / count_of(n) + eps)
     for i in vectors(n):
         finish(y, i, load(x, i) * scale)
-
-
-def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
-    """The normalized axes where a kernel does it: all but leading ones, and not space alone."""
-    shape = inputs[0].shape
-    if shape is None or inputs[0].dtype not in FULL:
-        return None
-    rank = len(shape)
-    if node.op.opset < 6:
-        axes = tuple(range(1 if node.attrs["across_channels"] else 2, rank))
-    elif inputs[1].type.value is None:
-        return None
-    else:
-        axes = normalize_axes((int(a) for a in inputs[1].type.value.reshape(-1)), rank)
-    if not axes or axes != tuple(range(axes[0], rank)) or (rank > 3 and axes[0] == 2):
-        return None
-    return axes
 
 
 def lower_mvn(group: Group) -> Lowering | None:

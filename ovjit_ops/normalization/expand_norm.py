@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ovjit.graph.dtypes import FULL
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axes
 from ovjit.rewrite.writer import Writer
-from ovjit_ops.normalization.cpu_mvn import mvn_axes
 
 Inputs = tuple[Value, ...]
 
@@ -29,6 +29,23 @@ def known_axes(data: Value, axes: Value) -> tuple[int, ...] | None:
     if data.shape is None or axes.type.value is None:
         return None
     return normalize_axes((int(a) for a in axes.type.value.reshape(-1)), len(data.shape))
+
+
+def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
+    """The normalized axes where a kernel does it: all but leading ones, and not space alone."""
+    shape = inputs[0].shape
+    if shape is None or inputs[0].dtype not in FULL:
+        return None
+    rank = len(shape)
+    if node.op.opset < 6:
+        axes = tuple(range(1 if node.attrs["across_channels"] else 2, rank))
+    elif inputs[1].type.value is None:
+        return None
+    else:
+        axes = normalize_axes((int(a) for a in inputs[1].type.value.reshape(-1)), rank)
+    if not axes or axes != tuple(range(axes[0], rank)) or (rank > 3 and axes[0] == 2):
+        return None
+    return axes
 
 
 def along_channels(w: Writer, x: Value, rank: int) -> Value:
