@@ -202,13 +202,21 @@ def api_names() -> list[dict[str, str]]:
                 continue  # an import
             members = {name: value}
             if inspect.isclass(value):
-                methods = {m: f for m, f in vars(value).items() if callable(f) and not m.startswith("_")}
-                members |= {f"{name}.{m}": f for m, f in methods.items()}
+                parts = [k for k in value.__mro__[::-1] if k is value or is_part(k)]
+                methods = {m: f for k in parts for m, f in vars(k).items() if callable(f)}
+                members |= {f"{name}.{m}": f for m, f in methods.items() if not m.startswith("_")}
             for member, item in members.items():
                 text = (inspect.getdoc(item) or "").partition("\n")[0]
                 url = f"{address}#{member}"
                 out.append({"page": f"{module}.{member}", "heading": "", "url": url, "text": text})
     return out
+
+
+def is_part(kind: type) -> bool:
+    """Whether a class is a base of public ones, and has no entry of its own."""
+    import ovjit
+
+    return kind.__module__.startswith("ovjit.") and kind.__name__ not in ovjit.__all__
 
 
 def describe(folder: Path, modules: list[str]) -> None:

@@ -114,6 +114,21 @@ def test_no_circle(graph) -> None:
     assert not circle, f"a circle of {len(circle) - 1} modules:{told(graph, circle)}"
 
 
+def test_no_module_waits_for_the_package_that_it_is_in() -> None:
+    """`from ovjit.compat.preprocess import steps`, in that package, waits until the package is imported. If a
+    thread imports the package meanwhile and waits for the module, Python gives one of them half a module."""
+    found = {}
+    for name, path in modules().items():
+        inner = [node for node in parsed(path).body if isinstance(node, ast.ImportFrom) and node.module]
+        for node in inner:
+            package = ROOT / str(node.module).replace(".", "/") / "__init__.py"
+            if node.module != "ovjit" and name.startswith(f"{node.module}.") and package.exists():
+                own = (n.module for n in parsed(package).body if isinstance(n, ast.ImportFrom))
+                if any(str(module).startswith(f"{node.module}.") for module in own):
+                    found[name] = node.module
+    assert not found
+
+
 #: Modules that compile kernels, or have those compiled that are nowhere.
 COMPILES = ("ovjit.codegen.compiling", "ovjit.codegen.cpu.jit", "ovjit.codegen.loading")
 #: folder -> folders of which it knows nothing.

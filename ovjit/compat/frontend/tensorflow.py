@@ -6,7 +6,7 @@ operators are not converted by these extensions.
 
 from __future__ import annotations
 
-from ovjit.compat.frontend import extensions
+import ovjit.compat.frontend.extensions as extensions
 
 
 class ConversionExtension(extensions.ConversionExtension):

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import ovjit.compat.preprocess.steps as steps
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.types import Type
-from ovjit.compat.preprocess import steps
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm, plane_count
 from ovjit.errors import ModelError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class _Info:
@@ -32,11 +35,7 @@ class _Info:
         return info
 
     def _setup(self) -> None:
-        self._layout: Layout | None = None
-
-    def _set_layout(self, layout: Layout | str) -> Any:
-        self._layout = _expect(_as_layout(layout), Layout, "layout")
-        return self
+        """Give it the attributes of an empty one."""
 
 
 def _as_layout(value: Any) -> Any:
@@ -66,7 +65,38 @@ def _floats(value: Any, what: str) -> list[float]:
         raise TypeError(f"incompatible function arguments: {what} is to be numbers, not {value!r}") from None
 
 
-class InputTensorInfo(_Info):
+class _Described(_Info):
+    def _setup(self) -> None:
+        self._layout: Layout | None = None
+
+    def set_layout(self, layout: Layout | str) -> Self:
+        """What the axes mean."""
+        self._layout = _expect(_as_layout(layout), Layout, "layout")
+        return self
+
+
+class InputModelInfo(_Described):
+    """What is to be known of a model's input."""
+
+
+class OutputModelInfo(_Described):
+    """What is to be known of a model's output."""
+
+
+class OutputTensorInfo(_Described):
+    """The tensor that a user gets. What is not set is the model's."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self._type: str | None = None
+
+    def set_element_type(self, type: Type) -> Self:
+        """The element type."""
+        self._type = _expect(type, Type, "type")._name
+        return self
+
+
+class InputTensorInfo(_Described):
     """The tensor that a user passes. What is not set is the model's."""
 
     def _setup(self) -> None:
@@ -83,10 +113,6 @@ class InputTensorInfo(_Info):
         """The element type."""
         self._type = _expect(type, Type, "type")._name
         return self
-
-    def set_layout(self, layout: Layout | str) -> InputTensorInfo:
-        """What the axes mean."""
-        return self._set_layout(layout)
 
     def set_shape(self, shape: Any) -> InputTensorInfo:
         """The shape, as PartialShape takes it. RuntimeError beside a spatial shape."""
@@ -144,39 +170,6 @@ class InputTensorInfo(_Info):
         return self
 
 
-class InputModelInfo(_Info):
-    """What is to be known of a model's input."""
-
-    def set_layout(self, layout: Layout | str) -> InputModelInfo:
-        """What the axes mean."""
-        return self._set_layout(layout)
-
-
-class OutputModelInfo(_Info):
-    """What is to be known of a model's output."""
-
-    def set_layout(self, layout: Layout | str) -> OutputModelInfo:
-        """What the axes mean."""
-        return self._set_layout(layout)
-
-
-class OutputTensorInfo(_Info):
-    """The tensor that a user gets. What is not set is the model's."""
-
-    def _setup(self) -> None:
-        super()._setup()
-        self._type: str | None = None
-
-    def set_element_type(self, type: Type) -> OutputTensorInfo:
-        """The element type."""
-        self._type = _expect(type, Type, "type")._name
-        return self
-
-    def set_layout(self, layout: Layout | str) -> OutputTensorInfo:
-        """What the axes mean."""
-        return self._set_layout(layout)
-
-
 class _Steps(_Info):
     def _setup(self) -> None:
         self._steps: list[steps.Step] = []
@@ -185,16 +178,21 @@ class _Steps(_Info):
         self._steps.append(step)
         return self
 
-    def _convert_type(self, type: Type) -> Any:
+    def convert_element_type(self, type: Type = Type.dynamic) -> Self:
+        """Another element type; without an argument the one at the end."""
         return self._add(steps.convert_type(_expect(type, Type, "type")._name))
 
-    def _convert_layout(self, given: Any) -> Any:
-        given = _as_layout(given)
+    def convert_layout(
+        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
+    ) -> Self:
+        """Axes in another order: by a Layout, or by the numbers of the axes now."""
+        given = _as_layout(_either(dst_layout, dims, Layout()))
         if isinstance(given, Layout):
             return self._add(steps.convert_layout(given))
         return self._add(steps.permute(_ints(given, "dims")))
 
-    def _custom(self, operation: Any) -> Any:
+    def custom(self, operation: Callable[..., Any]) -> Self:
+        """What a function makes of the Output so far; it returns an Output."""
         if not callable(operation):
             raise TypeError(
                 f"incompatible function arguments: operation is to be a function, not {operation!r}"
@@ -204,16 +202,6 @@ class _Steps(_Info):
 
 class PreProcessSteps(_Steps):
     """Steps from the user's tensor to the model's input, in the order in which they are added."""
-
-    def convert_element_type(self, type: Type = Type.dynamic) -> PreProcessSteps:
-        """Another element type; without an argument the model's."""
-        return self._convert_type(type)
-
-    def convert_layout(
-        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
-    ) -> PreProcessSteps:
-        """Axes in another order: by a Layout, or by the numbers of the axes now."""
-        return self._convert_layout(_either(dst_layout, dims, Layout()))
 
     def convert_color(self, dst_format: ColorFormat) -> PreProcessSteps:
         """Another colour format."""
@@ -261,27 +249,9 @@ class PreProcessSteps(_Steps):
         """The last channel first."""
         return self._add(steps.reverse_channels())
 
-    def custom(self, operation: Callable[..., Any]) -> PreProcessSteps:
-        """What a function makes of the Output so far; it returns an Output."""
-        return self._custom(operation)
-
 
 class PostProcessSteps(_Steps):
     """Steps from the model's output to the user's tensor, in the order in which they are added."""
-
-    def convert_element_type(self, type: Type = Type.dynamic) -> PostProcessSteps:
-        """Another element type."""
-        return self._convert_type(type)
-
-    def convert_layout(
-        self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
-    ) -> PostProcessSteps:
-        """Axes in another order: by a Layout, or by the numbers of the axes now."""
-        return self._convert_layout(_either(dst_layout, dims, Layout()))
-
-    def custom(self, operation: Callable[..., Any]) -> PostProcessSteps:
-        """What a function makes of the Output so far; it returns an Output."""
-        return self._custom(operation)
 
 
 def _either(first: Any, second: Any, default: Any = None) -> Any:

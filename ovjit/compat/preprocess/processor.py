@@ -5,12 +5,12 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import ovjit.compat.preprocess.steps as steps
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, Input, Output
 from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.layout import Layout
-from ovjit.compat.preprocess import steps
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, plane_shapes
 from ovjit.compat.preprocess.infos import InputInfo, OutputInfo
 from ovjit.compat.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted

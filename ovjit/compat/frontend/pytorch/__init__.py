@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.compat.frontend import extensions
+import ovjit.compat.frontend.extensions as extensions
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import ovjit.compat.frontend.extensions as extensions
 from ovjit.api.model.node import Output
-from ovjit.compat.frontend import extensions
 from ovjit.compat.frontend.extensions import ConversionExtension, OpExtension
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 from ovjit.records import NamedTuple
