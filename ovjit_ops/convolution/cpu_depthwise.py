@@ -63,8 +63,8 @@ def passes(isa: Target, channels: int, part: int, *types: str) -> tuple[tuple[bo
     bytes without AVX-512, the last alone."""
     counts = isa.shapes.parted if part else (isa.shapes.pixels, 1)
     if isa.is_arm and all(SIZE[one] >= 2 for one in types):
-        whole = (False, counts if part else isa.shapes.whole_pixels)
-        return (whole, (True, (1,))) if channels % isa.lanes else (whole,)
+        full = False, counts if part else isa.shapes.whole_pixels
+        return (full, (True, (1,))) if channels % isa.lanes else (full,)
     if isa.name == "avx512":
         return ((True, counts),)
     if all(SIZE[one] >= 4 for one in types):
