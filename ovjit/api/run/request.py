@@ -164,57 +164,53 @@ class InferRequest(RequestTensors):
             pairs = enumerate(inputs)
         else:
             pairs = ()
+        ready = []
+        slot: Any = None
+        tables = self._tables
         try:
-            if self._share(pairs) if share else self._copy(pairs):
-                return
+            if share:
+                for key, value in pairs:
+                    slot = tables[type(key)][key]
+                    if (
+                        type(value) is not _ndarray
+                        or value.dtype is not slot.dtype
+                        or value.shape != slot.shape
+                        or not value.flags.carray
+                    ):
+                        break
+                    if value is not slot.current or slot.place.value != slot.address:
+                        ready.append((slot, value))
+                else:
+                    for slot, value in ready:
+                        # set again unless this comes to its end: Ctrl-C may come in between
+                        slot.target = slot.own_shape = slot.current = None
+                        if value.base is not None:
+                            self._job.leave_results(value.base)
+                        slot.place = place = place_of(value)
+                        slot.address = place.value
+                        self._set_input(slot.index, value, slot.address)
+                        slot.current = value
+                    if slot is not None:
+                        return
+            else:
+                for key, value in pairs:
+                    slot = tables[type(key)][key]
+                    if (
+                        type(value) is not _ndarray
+                        or value.shape != slot.own_shape
+                        or (value.dtype is not slot.dtype and value.dtype.kind not in "fiub")
+                    ):
+                        break
+                    ready.append((slot, value))
+                else:
+                    for slot, value in ready:
+                        slot.own[...] = value
+                    if ready:
+                        return
         except KeyError:
             pass  # the long way finds out what is wrong
         assign_inputs(self, inputs, share)
         self._note_slots()
-
-    def _share(self, pairs: Any) -> bool:
-        """Point inputs at arrays, if all fit. Raises KeyError for a key that is not known at once."""
-        ready = []
-        slot: Any = None
-        tables = self._tables
-        for key, value in pairs:
-            slot = tables[type(key)][key]
-            if (
-                type(value) is not _ndarray
-                or value.dtype is not slot.dtype
-                or value.shape != slot.shape
-                or not value.flags.carray
-            ):
-                return False
-            if value is not slot.current or slot.place.value != slot.address:
-                ready.append((slot, value))
-        for slot, value in ready:
-            # set again unless this comes to its end: Ctrl-C may come in between
-            slot.target = slot.own_shape = slot.current = None
-            if value.base is not None:
-                self._job.leave_results(value.base)
-            slot.place = place = place_of(value)
-            slot.address = place.value
-            self._set_input(slot.index, value, slot.address)
-            slot.current = value
-        return slot is not None
-
-    def _copy(self, pairs: Any) -> bool:
-        """Copy arrays into the inputs' own tensors, if all fit. Raises KeyError as `_share`."""
-        ready: list[tuple[Any, np.ndarray]] = []
-        tables = self._tables
-        for key, value in pairs:
-            slot = tables[type(key)][key]
-            if (
-                type(value) is not _ndarray
-                or value.shape != slot.own_shape
-                or (value.dtype is not slot.dtype and value.dtype.kind not in "fiub")
-            ):
-                return False
-            ready.append((slot, value))
-        for slot, value in ready:
-            slot.own[...] = value
-        return bool(ready)
 
     def _prepare(self) -> None:
         """Before a run, when inputs were never set or the user may have changed tensors."""
