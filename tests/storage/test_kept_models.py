@@ -140,9 +140,9 @@ def write_convolutions(path: pathlib.Path) -> None:
     def weights(*shape: int) -> ovjit.Node:
         return opset8.constant(rng.normal(size=shape).astype(np.float32) / 30)
 
-    ends = [1, 1], [1, 1], [1, 1]
+    window = [1, 1], [1, 1], [1, 1], [1, 1]
     a = opset8.parameter([1, 64, 28, 28], np.float32, name="a")
-    x = opset8.relu(opset8.convolution(a, weights(128, 64, 3, 3), *ends))
+    x = opset8.relu(opset8.convolution(a, weights(128, 64, 3, 3), *window))
     x = opset8.convolution(x, weights(130, 128, 3, 3), [2, 2], [1, 1], [1, 1], [1, 1])
     x = opset8.group_convolution(x, weights(2, 37, 65, 1, 1), [1, 1], [0, 0], [0, 0], [1, 1])
     x = opset8.add(x, weights(1, 74, 14, 14))
