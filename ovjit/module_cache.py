@@ -71,30 +71,36 @@ def install() -> None:
         return
     _is_installed = True
     place = source_files.place_beside("ovjit", NAME)
-    state = source_files.package_state(*PACKAGES) if place is not None else None
-    if place is None or state is None:
+    if place is None:
         return
-    made_of = [state, *map(source_files.folder_of, PACKAGES), MAGIC_NUMBER, sys.version]
-    finder = _read(place, made_of)
+    finder = _read(place)
     if finder is not None:
         sys.meta_path.insert(0, finder)
     if not sys.dont_write_bytecode and os.access(os.path.dirname(place), os.W_OK):
-        atexit.register(_write_if_many, place, made_of, finder)
+        atexit.register(_write_if_many, place, finder)
 
 
-def _read(place: str, made_of: list[Any]) -> _Finder | None:
+def _made_of() -> list[Any] | None:
+    """What a file is valid for; None where the sources cannot be looked at. To look at them takes 3 ms: it is
+    asked only where there is a file, or one is written."""
+    state = source_files.package_state(*PACKAGES)
+    folders = None if state is None else [source_files.folder_of(package) for package in PACKAGES]
+    return None if folders is None else [state, *folders, MAGIC_NUMBER, sys.version]
+
+
+def _read(place: str) -> _Finder | None:
     try:
         with open(place, "rb") as file:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         begin = 8 + int.from_bytes(content[:8], "little")
-        found, places, end = marshal.loads(content[8:begin])
-        whole = found == made_of and len(content) == begin + end
+        made_of, places, end = marshal.loads(content[8:begin])
+        whole = len(content) == begin + end and made_of == _made_of()
         return _Finder(content[begin:], places) if whole else None
     except (OSError, ValueError, EOFError, TypeError):
         return None  # not there, damaged, or of other files
 
 
-def _write_if_many(place: str, made_of: list[Any], finder: _Finder | None) -> None:
+def _write_if_many(place: str, finder: _Finder | None) -> None:
     """Write the file if many modules that this process has imported were not in it, and have bytecode."""
     known = {} if finder is None else finder.places
     parts: dict[tuple[str, str, bool], bytes | memoryview] = {}
@@ -104,7 +110,8 @@ def _write_if_many(place: str, made_of: list[Any], finder: _Finder | None) -> No
             code = _bytecode(spec.origin, spec.cached)
             if code is not None:
                 parts[name, spec.origin, spec.submodule_search_locations is not None] = code
-    if len(parts) < MANY:
+    made_of = _made_of() if len(parts) >= MANY else None
+    if made_of is None:
         return
     if finder is not None:
         parts |= {(name, *at[:2]): finder.content[at[2] : at[3]] for name, at in known.items()}

@@ -53,21 +53,27 @@ def test_the_next_process_imports_from_one_file(tmp_path: Path) -> None:
     assert run(tmp_path) == cached
 
 
-def test_a_file_of_other_sources_or_a_damaged_one_is_not_read(tmp_path: Path) -> None:
+def test_a_file_of_other_sources_or_a_damaged_one_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place, made_of = tmp_path / "modules.pyc", ["state", "here"]
+    monkeypatch.setattr(module_cache, "_made_of", lambda: made_of)
     part = ("ovjit.one", str(tmp_path / "one.py"), False), b"code"
     content = module_cache._packed(made_of, dict([part]))
     place.write_bytes(content)
-    finder = module_cache._read(str(place), made_of)
+    finder = module_cache._read(str(place))
     assert finder is not None and list(finder.places) == ["ovjit.one"]
     assert finder.find_spec("ovjit.two") is None
     spec = finder.find_spec("ovjit.one")
     assert spec is not None and spec.loader.code == b"code" and spec.loader.path == spec.origin == part[0][1]
-    assert module_cache._read(str(place), ["state", "there"]) is None
-    assert module_cache._read(str(tmp_path / "none"), made_of) is None
+    for others in (["state", "there"], None):
+        monkeypatch.setattr(module_cache, "_made_of", lambda others=others: others)
+        assert module_cache._read(str(place)) is None
+    monkeypatch.setattr(module_cache, "_made_of", lambda: made_of)
+    assert module_cache._read(str(tmp_path / "none")) is None
     for end in range(len(content)):
         place.write_bytes(content[:end])
-        assert module_cache._read(str(place), made_of) is None, end
+        assert module_cache._read(str(place)) is None, end
 
 
 @pytest.mark.parametrize("change", ["longer", "newer", "elsewhere"])
