@@ -47,7 +47,7 @@ VARIANTS = {
 FEW = {("neon", ())}
 #: Bytes of the object code of an instruction set, at most.
 MOST = 4_000_000
-#: Kinds of layers that are left out for some CPUs, as the files would have more bytes with them.
+#: Kinds of models that are not compiled for some CPUs: files have no room for what comes so late.
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
@@ -89,11 +89,9 @@ def groups(target: Target) -> Iterator[Group]:
         extras = {(name, frozenset(extra)): kinds for (name, extra), kinds in LEFT_OUT.items()}
         left_out = extras.get((target.name, frozenset(target.extras)), ())
         for kind, some in itertools.groupby(cuts(), key=lambda cut: cut.kind):
-            if kind in left_out:
-                continue
             before = dict(found)
             texts.recorded = {}
-            for cut in some:
+            for cut in () if kind in left_out else some:
                 found.update(dict.fromkeys(cut.kernels(target)))
             yield Group([kernel for kernel in found if kernel not in before], texts.recorded)
     finally:
@@ -168,9 +166,9 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
 
 
 def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
-    """The kind and the content of each file: without the last kernels of the last variants where the object
-    code would have more than MOST bytes. Kinds of layers come the commonest first, and CPUs so that what a
-    later one shares with an earlier one is the earlier one's."""
+    """The kind and the content of each file: without the last kernels where the object code would have more
+    than MOST bytes. Kinds come the commonest first, each for all CPUs, and CPUs so that what a later one
+    shares with an earlier one is the earlier one's."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.tools import ship_files

@@ -37,12 +37,8 @@ def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
     if shape is None or inputs[0].dtype not in FULL:
         return None
     rank = len(shape)
-    if node.op.opset < 6:
-        axes = tuple(range(1 if node.attrs["across_channels"] else 2, rank))
-    elif inputs[1].type.value is None:
-        return None
-    else:
-        axes = normalize_axes((int(a) for a in inputs[1].type.value.reshape(-1)), rank)
+    old = node.op.opset < 6
+    axes = tuple(range(1 if node.attrs["across_channels"] else 2, rank)) if old else known_axes(*inputs)
     if not axes or axes != tuple(range(axes[0], rank)) or (rank > 3 and axes[0] == 2):
         return None
     return axes

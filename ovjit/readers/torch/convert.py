@@ -411,7 +411,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
         ) from error
-    logs.warning("a module is read through PyTorch's exporter to ONNX, as else it is not: %s", first)
+    logs.warning("a module is read through PyTorch's exporter to ONNX, as no other way reads it: %s", first)
     exporter.name_nodes(model, made)
     exporter.promote_integers(model)
     for port, name in zip(model.outputs, made.outputs, strict=True):
