@@ -27,15 +27,19 @@ _SIGNS = 0x80808080
 class LaneTile(Tile):
     """Prints one tile whose depth goes by `STEP` words, and the rest of it one by one."""
 
-    #: Integers that the loops over the depth carry besides.
-    counters: tuple[str, ...] = ()
-
     def over_taps(self) -> None:
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
         self.loop("t", "taps", "entry", "w0", "ahead0", self.first, "r")
-        self.say("r.head:")
-        self.over_depth("r.head", "zeroinitializer" if self.blocked else "")
+        depth = "left" if self.blocked else "k"
+        self.say("r.head:", f"%k.count = lshr i64 %{depth}, {STEP.bit_length() - 1}")
+        self.say(f"%r.count = and i64 %{depth}, {STEP - 1}")
+        for m in range(self.rows):
+            self.say(f"%t.p{m} = getelementptr i8, ptr %x{m}, i64 %t.base")
+        self.say("%t.offset = add i64 0, 0", "br label %k.head")
+        first = "zeroinitializer" if self.blocked else ""
+        self.depth_loop("k", "k.count", "r.head", "t", first, STEP)
+        self.depth_loop("r", "r.count", "k.done", "k", "", 1)
         self.say("r.done:")
         if self.blocked:
             for m, v in self.cells:
@@ -43,33 +47,19 @@ class LaneTile(Tile):
                 self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %r.{m}.{v}"))
         self.say("br label %t.head", "t.done:")
 
-    def over_depth(self, before: str, first: str = "") -> None:
-        """Sums over the words of a tap, from the end of the block `before` on; they are then %r.m.v."""
-        depth = "left" if self.blocked else "k"
-        self.say(f"%k.count = lshr i64 %{depth}, {STEP.bit_length() - 1}")
-        self.say(f"%r.count = and i64 %{depth}, {STEP - 1}")
-        for m in range(self.rows):
-            self.say(f"%t.p{m} = getelementptr i8, ptr %x{m}, i64 %t.base")
-        self.say("%t.offset = add i64 0, 0", "br label %k.head")
-        self.depth_loop("k", "k.count", before, "t", first, STEP)
-        self.depth_loop("r", "r.count", "k.done", "k", "", 1)
-
     def depth_loop(self, at: str, count: str, before: str, state: str, first: str, words: int) -> None:
         """The loop `at` of `count` steps of so many words, entered from the block `before` with what is
         called `state` there, or sums that are `first`."""
         body = f"{at}.body"
-        latch, kept = self.latch(at)
         self.say(f"{at}.loop:" if at == "r" else f"{at}.head:")
         head = "r.loop" if at == "r" else f"{at}.head"
-        self.say(f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{latch} ]")
-        self.say(f"%{at}.offset = phi i64 [ %{state}.offset, %{before} ], [ %{at}.new.offset, %{latch} ]")
+        self.say(f"%{at}.i = phi i64 [ 0, %{before} ], [ %{at}.next, %{body} ]")
+        self.say(f"%{at}.offset = phi i64 [ %{state}.offset, %{before} ], [ %{at}.new.offset, %{body} ]")
         for name in ("w", "ahead"):
-            self.say(f"%{at}.{name} = phi ptr [ %{state}.{name}, %{before} ], [ %{at}.new.{name}, %{latch} ]")
-        for name in self.counters:
-            self.say(f"%{at}.{name} = phi i64 [ %{state}.{name}, %{before} ], [ %{kept}.{name}, %{latch} ]")
+            self.say(f"%{at}.{name} = phi ptr [ %{state}.{name}, %{before} ], [ %{at}.new.{name}, %{body} ]")
         for m, v in self.cells:
             begin = first or f"%{state}.{m}.{v}"
-            self.say(f"%{at}.{m}.{v} = phi {self.acc} [ {begin}, %{before} ], [ %{kept}.{m}.{v}, %{latch} ]")
+            self.say(f"%{at}.{m}.{v} = phi {self.acc} [ {begin}, %{before} ], [ %{at}.new.{m}.{v}, %{body} ]")
         self.say(f"%{at}.more = icmp slt i64 %{at}.i, %{count}")
         self.say(f"br i1 %{at}.more, label %{body}, label %{at}.done", f"{body}:")
         self.say(f"%{at}.next = add i64 %{at}.i, 1")
@@ -88,17 +78,9 @@ class LaneTile(Tile):
                 self.say(f"%{at}.new.offset = {add}")
             else:
                 offset = self.new(add)
-        self.behind_step(at, words)
         self.say(f"br label %{head}")
         if at == "k":
             self.say("k.done:", "br label %r.loop")
-
-    def latch(self, at: str) -> tuple[str, str]:
-        """The last block of the loop `at`, and what its sums and counters are called there."""
-        return f"{at}.body", f"{at}.new"
-
-    def behind_step(self, at: str, words: int) -> None:
-        """What follows a step of so many words."""
 
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
         """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, which are at `offset`

@@ -103,7 +103,7 @@ def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
         madd(acc, a, w) -> acc        a: one word, in all lanes
-        matrix(acc, a, w) -> acc      where the format has it: see `by_pairs`
+        matrix, high(acc, a, w) -> acc      where the format has them: see `by_pairs` and `by_halves`
         way<n>(acc, a..., w...) -> acc        of words that go by that of `WAYS`, added in 16 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue, apart(acc, operands...) -> vector, see `epilogue_functions`
@@ -168,10 +168,10 @@ class Tile(Stores):
                 f"%xp{m} = getelementptr i64, ptr %tp, i64 {m}", f"%x{m} = load ptr, ptr %xp{m}, align 8"
             )
         self.read_bias()
-        if self.in_memory:
+        if self.blocked:
             # what blocks add up to is in memory: registers are for what is being added, and the optimiser
             # would spill
-            self.place_totals()
+            self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
             for m, v in self.cells:
                 self.store_total(m, v, f"%{self.first(m, v)}")
         self.fetch_operands()
@@ -182,11 +182,6 @@ class Tile(Stores):
         self.finish()
         self.say("}")
         return "\n".join(self.lines)
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether sums are kept in memory while others are added."""
-        return self.blocked
 
     def read_bias(self) -> None:
         for v in range(self.vectors):
@@ -214,10 +209,6 @@ class Tile(Stores):
                 total = self.total(m, v)
                 self.store_total(m, v, self.new(f"fadd {self.acc} {total}, %k.{m}.{v}"))
         self.say("br label %t.head", "t.done:")
-
-    def place_totals(self) -> None:
-        """Memory for what is added up: %summ.v"""
-        self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
 
     def total(self, m: int, v: int) -> str:
         """What has been added up so far."""

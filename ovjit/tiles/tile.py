@@ -51,7 +51,7 @@ def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
         from ovjit.tiles.by_pairs import PackedPairTile, PairTile
 
         return PackedPairTile if form.paired else PairTile
-    if form.a == "f16":
+    if "high" in names:
         from ovjit.tiles.by_halves import HalfTile
 
         return HalfTile

@@ -39,7 +39,7 @@ _AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
 VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni"), _AMX),
     "avx2": ((),),
-    "neon": ((), ("lse", "dotprod", "i8mm", "bf16", "fullfp16")),
+    "neon": ((), ("lse", "dotprod", "i8mm", "bf16", "fp16fml")),
     "generic": ((),),
 }  # fmt: skip
 #: Those of which no more is shipped than what every model needs, the runner among it. A kernel is for all

@@ -195,8 +195,7 @@ def plane_form(m: int, form: Format, channels: int) -> Format:
     """The format in which F(m x m) multiplies planes, where the direct way would be in `form`."""
     if _in_halves(form):
         return I16
-    own = m == 2 and form.products == 1 and form.a != "f16" and channels % form.group == 0
-    return form if own else F32
+    return form if m == 2 and form.products == 1 and channels % form.group == 0 else F32
 
 
 def _in_halves(form: Format) -> bool:
@@ -213,7 +212,7 @@ def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
 
 #: Cycles for each pixel's word times a panel of two vectors, by the tile of a format; of bytes, for one of
 #: the times in `narrow.WAYS`.
-_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 1.3, "u8i8": 1.25, "i16": 1.4}
+_CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 2.1, "u8i8": 1.25, "i16": 1.4}
 #: Bytes of weights that come in a cycle: between what comes from a large cache and from memory.
 _BYTES = {"f32": 5.5, "bf16": 6.3, "f16": 6.3, "u8i8": 5.5}
 #: What a last panel of one vector costs, beside one of two.

@@ -374,13 +374,13 @@ def test_how_values_of_precision_may_be_spelled(name):
 
 
 #: What an AArch64 CPU has -> what is told where nothing is asked, bf16, and f16; and its capabilities. Those
-#: of OpenVINO 2026.4.1 there: f16, f16, f16 where the CPU has arithmetic of f16 (fullfp16), else f32 for all.
+#: of OpenVINO 2026.4.1 there: f16, f16, f16 where the CPU has arithmetic of f16, else f32 for all.
 ON_ARM = {
     (): ("f32 f32 f32", "FP32"),
     ("lse", "dotprod"): ("f32 f32 f32", "FP32"),
-    ("dotprod", "fullfp16"): ("f16 f16 f16", "FP32 FP16"),
+    ("dotprod", "fp16fml"): ("f16 f16 f16", "FP32 FP16"),
     ("dotprod", "bf16"): ("f32 bf16 f32", "BF16 FP32"),
-    ("dotprod", "bf16", "fullfp16"): ("f16 bf16 f16", "BF16 FP32 FP16"),
+    ("dotprod", "bf16", "fp16fml"): ("f16 bf16 f16", "BF16 FP32 FP16"),
 }
 
 

@@ -159,11 +159,11 @@ def test_a_program_on_an_unknown_machine_is_told(said: str, tmp_path) -> None:
 def test_arm_is_asked_for_its_own_features(another) -> None:
     """And not for those of the list that an emulator shows, which are the host's."""
     call_it(another, "aarch64")
-    words = {16: 1 << 1 | 1 << 20 | 1 << 10, 26: 1 << 13}
+    words = {16: 1 << 1 | 1 << 20 | 1 << 23, 26: 1 << 13}
     another.setattr(machine, "_auxiliary", words.get)
-    assert machine.arm_features() == {"asimd", "asimddp", "asimdhp", "i8mm"}
+    assert machine.arm_features() == {"asimd", "asimddp", "asimdfhm", "i8mm"}
     assert host.best_target() == "neon" and host.host_target().name == "neon"
-    assert host.host_target().llvm_features.endswith(",+dotprod,+i8mm,+fullfp16")
+    assert host.host_target().llvm_features.endswith(",+dotprod,+i8mm,+fp16fml")
     another.setenv("OVJIT_ISA", "avx2")
     with pytest.raises(ValueError, match="OVJIT_ISA=avx2 is not usable on this CPU; choose one of neon, gen"):
         host.host_target()
@@ -189,9 +189,9 @@ def test_macs_are_asked_for_features_beyond_vectors(another) -> None:
     """All of them have vectors, whose name of old systems is another one."""
     call_it(another, "arm64")
     another.setattr(sys, "platform", "darwin")
-    have = {f"hw.optional.arm.FEAT_{name}" for name in ("DotProd", "FP16")}
+    have = {f"hw.optional.arm.FEAT_{name}" for name in ("DotProd", "FHM")}
     another.setattr(machine, "_sysctl", have.__contains__)
-    assert machine.arm_features() == {"asimd", "asimddp", "asimdhp"}
+    assert machine.arm_features() == {"asimd", "asimddp", "asimdfhm"}
     another.setattr(machine, "_sysctl", lambda asked: False)
     machine.arm_features.cache_clear()
     assert machine.arm_features() == {"asimd"}

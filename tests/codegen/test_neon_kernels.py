@@ -17,7 +17,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph.graph import Builder
 from tests.fuzz.guarded_ops import element_types, graph_of, records
 
-ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16", "fullfp16"))
+ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16", "fp16fml"))
 #: Beginnings of names of kernels with such a loop. Each of its steps depends on the one before, but
 #: `inverse`'s, which makes f64 of the matrix that it then eliminates by vectors.
 IN_ORDER = ("ctc_greedy", "ctc_loss", "gather_tree", "inverse", "nms_select_turned", "nonzero_list")

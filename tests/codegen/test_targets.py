@@ -25,7 +25,7 @@ from tests.support import ROOT
 SEED = 20261123
 #: What CPUs have that OpenVINO is mostly run on.
 EXTRAS = {
-    "avx512": ("avx512vnni",), "avx2": (), "neon": ("lse", "dotprod", "i8mm", "bf16", "fullfp16"),
+    "avx512": ("avx512vnni",), "avx2": (), "neon": ("lse", "dotprod", "i8mm", "bf16", "fp16fml"),
     "generic": (),
 }  # fmt: skip
 #: In the LLVM text of a tile for f32: its accumulators.

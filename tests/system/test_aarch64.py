@@ -45,15 +45,10 @@ print(machine.name(), here.name, *here.extras, (answers.argmax(1) == labels).sum
 """
 #: CPU -> what code for it uses beside NEON.
 EXTRA = {
-    "cortex-a72": [], "neoverse-n1": ["lse", "dotprod", "fullfp16"],
-    "max": ["lse", "dotprod", "i8mm", "bf16", "fullfp16"],
+    "cortex-a72": [], "neoverse-n1": ["lse", "dotprod"], "max": ["lse", "dotprod", "i8mm", "bf16", "fp16fml"],
 }  # fmt: skip
 #: CPU -> the formats of products that it has.
-FORMATS = {
-    "cortex-a72": {"f32"},
-    "neoverse-n1": {"f32", "u8i8", "f16"},
-    "max": {"f32", "u8i8", "bf16", "f16"},
-}
+FORMATS = {"cortex-a72": {"f32"}, "neoverse-n1": {"f32", "u8i8"}, "max": {"f32", "u8i8", "bf16", "f16"}}
 #: Of the largest output: a real in f32, in bf16, and in f16.
 LIMITS = {"f32": 1e-5, "bf16": 0.02, "f16": 0.0025}
 

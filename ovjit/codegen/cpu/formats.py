@@ -16,11 +16,11 @@ address tables, panels and epilogues see only words, so a format is a row of dat
 | amx_u8i8 | u8  | i8      | i32         | 4               | tdpbusd (AMX), 16 words at once |
 
 On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`), two pixels
-with two channels (`by_pairs`), or eight channels (`by_halves`):
+with two channels (`by_pairs`), or the two parts of a vector (`by_halves`):
 
 | f32    | f32   | f32     | f32         | 1               | fmla        |
 | bf16   | bf16  | bf16    | f32         | 2               | bfmmla (bf16; of one row bfdot) |
-| f16    | f16   | f16     | f32         | 2               | fmla of eight (fullfp16): few words in f16 |
+| f16    | f16   | f16     | f32         | 2               | fmlal, fmlal2 (fp16fml) |
 | u8i8   | u8    | i8      | i32         | 4               | usmmla (i8mm; of one row sudot) |
 | u8i8   | u8    | i8      | i32         | 4               | sdot (dotprod) of pixels less 128: `flips` |
 
@@ -55,7 +55,7 @@ class Format(NamedTuple):
     multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `listed`: the
     words of weights are in an order of their own, see `ovjit.tiles.narrow`. `flips`: bytes of pixels become
     signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum. `more`: further
-    functions like `madd`, by their names: see `by_pairs`. `step`: so many words of depth are
+    functions like `madd`, by their names: see `by_pairs` and `by_halves`. `step`: so many words of depth are
     multiplied at once, by a matrix unit (`ovjit.tiles.matrix`) or in pairs if these are several; panels are
     filled up with zeros to them. `paired`: two words of each channel are side by side in panels, and so are
     those of two pixels, which the driver copies: see `by_pairs`.
@@ -131,10 +131,16 @@ def _dot_bf16_neon(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
     return words.dot_bf16(b, acc, a, w)
 
 
-def _fma_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+def _low_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
     from ovjit.codegen.cpu.neon import words
 
-    return words.multiply_halves(b, acc, a, w)
+    return words.multiply_halves(b, "fmlal", acc, a, w)
+
+
+def _high_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
+    from ovjit.codegen.cpu.neon import words
+
+    return words.multiply_halves(b, "fmlal2", acc, a, w)
 
 
 def _matrix_bf16(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
@@ -167,7 +173,9 @@ _NEON = ("neon",)
 _BF16_NEON = BF16._replace(
     madd=_dot_bf16_neon, more=(("matrix", _matrix_bf16),), features=("bf16",), isas=_NEON
 )
-_F16_NEON = Format("f16", "f16", "f16", "f32", 2, _fma_halves, ("fullfp16",), _NEON)
+_F16_NEON = Format(
+    "f16", "f16", "f16", "f32", 2, _low_halves, ("fp16fml",), _NEON, 2, more=(("high", _high_halves),)
+)
 _UNSIGNED = U8I8._replace(more=(("matrix", _matrix_unsigned),), features=("i8mm",), isas=_NEON)
 _SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, flips=True)
 #: Where weights are not known before they are multiplied, nor what sums begin with.

@@ -19,7 +19,7 @@ _LINUX = {
     "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
     "amx-bf16": "amx_bf16", "amx-int8": "amx_int8",
     "bmi": "bmi1", "lzcnt": "abm",
-    "neon": "asimd", "lse": "atomics", "dotprod": "asimddp", "fullfp16": "asimdhp",
+    "neon": "asimd", "lse": "atomics", "dotprod": "asimddp", "fp16fml": "asimdfhm",
 }  # fmt: skip
 
 #: An instruction set and features that are assumed instead of this CPU's, see `assume`.

@@ -25,6 +25,7 @@ _ARM = {
     "atomics": (_AT_HWCAP, 8, "hw.optional.arm.FEAT_LSE"),
     "asimdhp": (_AT_HWCAP, 10, "hw.optional.arm.FEAT_FP16"),
     "asimddp": (_AT_HWCAP, 20, "hw.optional.arm.FEAT_DotProd"),
+    "asimdfhm": (_AT_HWCAP, 23, "hw.optional.arm.FEAT_FHM"),
     "sve": (_AT_HWCAP, 22, ""),
     "i8mm": (_AT_HWCAP2, 13, "hw.optional.arm.FEAT_I8MM"),
     "bf16": (_AT_HWCAP2, 14, "hw.optional.arm.FEAT_BF16"),

@@ -99,7 +99,7 @@ TARGETS = {
 EXTRA = {
     "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2",
     "amx-bf16": "avx512", "amx-int8": "avx512",
-    "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fullfp16": "neon",
+    "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fp16fml": "neon",
 }  # fmt: skip
 #: Those of a matrix unit, which are used after a test (`ovjit.codegen.cpu.amx_test`).
 MATRIX = frozenset(("amx-bf16", "amx-int8"))

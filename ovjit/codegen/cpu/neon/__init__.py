@@ -11,5 +11,5 @@ NEON has 32 registers of 128 bits. Beyond it code uses the features in `targets.
 | dotprod | sdot         | products of bytes; data become signed by an exclusive or when they are loaded |
 | i8mm    | usmmla, usdot, sudot | products of bytes, unchanged |
 | bf16    | bfmmla, bfdot, bfcvtn | products of bf16, and rounding to it |
-| fullfp16 | fmla of f16 | products of f16, a few of which are added in f16 |
+| fp16fml | fmlal, fmlal2 | products of f16 that are added in f32 |
 """

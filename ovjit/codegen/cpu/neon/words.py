@@ -104,11 +104,11 @@ def dot_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Val
     return call_intrinsic(b, "llvm.aarch64.neon.bfdot.v4f32.v8bf16", _FLOATS, [acc, *pairs])
 
 
-def multiply_halves(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of eight f16 of `w` and `x`, in f16 (fullfp16: fmla)."""
+def multiply_halves(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products, in f32, of the first four f16 of `w` and `x`; fmlal2: of the last (fp16fml)."""
     eight = ir.VectorType(ir.HalfType(), 8)
-    halves = [b.bitcast(v, eight) for v in (w, x, acc)]
-    return b.bitcast(call_intrinsic(b, "llvm.fma.v8f16", eight, halves), acc.type)
+    halves = [b.bitcast(v, eight) for v in (w, x)]
+    return call_intrinsic(b, f"llvm.aarch64.neon.{name}.v4f32.v8f16", _FLOATS, [acc, *halves])
 
 
 def matrix_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
