@@ -21,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, find_format
+from ovjit.codegen.cpu.amx import ROWS
+from ovjit.codegen.cpu.formats import WORD, find_format, matrix_format
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.elementwise import elementwise_kernel
@@ -44,6 +45,8 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     attention_kernel,
     attention_rows,
 )
+from ovjit_ops.attention.cpu_attention_unit import COLUMNS as UNIT_COLUMNS
+from ovjit_ops.attention.cpu_attention_unit import unit_attention_kernel
 from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
 
 #: Tiles of a chunk's rows.
@@ -78,12 +81,12 @@ class Attention(Lowering):
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
-        self.form = form
+        self.form = form = matrix_format(form, self.target)
         #: of k and v how they are stored, where they are made of rows of bytes
         self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
         self.few = _rows_kernel(self.target, named, self.rows, ways)
-        self.many = attention_kernel(self.target, form, **ways)
+        self.many = (unit_attention_kernel if form.on_unit else attention_kernel)(self.target, form, **ways)
         low, high = bounds(named["q"].shape[-2])
         self.open = low != high
         kernels = [self.few] if low < FEW_ROWS else []
@@ -100,7 +103,7 @@ class Attention(Lowering):
         kernels += self.narrow.values()
         kernels += [fill_kernel(element_size(out))] if not bounds(named["v"].shape[-2])[0] else []
         self.kernels = (*kernels, copy_kernel(WORD))
-        self.pads = (named["q"],) if form.group > 1 else ()
+        self.pads = (named["q"],) if form.group > 1 and not form.on_unit else ()
 
     def pack(self, constants: Constants) -> None:
         place_constants(constants, self.node.inputs)
@@ -161,10 +164,11 @@ class Attention(Lowering):
 
     def _scratch(self, planner: Planner, rows: int, depth: int, wide: int) -> dict[str, Any]:
         """How many rows an item of tiles has, and where what it makes lies in scratch memory."""
-        tall = self.target.shapes.tiles[0]
+        unit = self.form.on_unit
+        tall, columns = (ROWS, UNIT_COLUMNS) if unit else (self.target.shapes.tiles[0], COLUMNS)
         block = sym_min(TILES * tall, ceil_div(rows, tall) * tall)
-        at, values = ceil_div(block, tall) * TABLE_BYTES, {"columns_per": COLUMNS}
-        for name, n in (("q", depth), ("s", COLUMNS), ("o", wide)):
+        at, values = 0 if unit else ceil_div(block, tall) * TABLE_BYTES, {"columns_per": columns}
+        for name, n in (("q", depth), ("s", columns), ("o", wide)):
             row = ceil_div(n * 4, ALIGNMENT)
             row = (row | 1 if name == "s" else row) * ALIGNMENT  # rows apart by a power of 2 share sets
             values |= {f"{name}_at": at, f"{name}_row": row}
@@ -230,7 +234,7 @@ class Attention(Lowering):
     def _words(self, planner: Planner, value: Value, filled: bool = True) -> View:
         """An input whose last dimension is adjacent, and in whole words where `filled`: 0 fills the last."""
         rank = len(value.shape)
-        whole = filled and value.dtype == self.form.a
+        whole = filled and value.dtype == self.form.a and not self.form.on_unit  # which copies rows
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0
         return planner.with_layout(value, Layout(range(rank), [*[(0, 0)] * (rank - 1), (0, odd)]))
 

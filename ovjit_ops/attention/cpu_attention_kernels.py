@@ -178,8 +178,15 @@ def raise_peak(t, peak, count):
     """The largest score, at `peak`, goes on by the scores at t. What the row's sums so far are to be
     multiplied by."""
     top = largest(t, count)
+    shrink = shrink_by(top, peak)
+    return shrink
+
+
+@inline
+def shrink_by(tops, peak):
+    """The same, of the largest scores in each lane."""
     old = splat[f32](peak)
-    top = maximum(old, spread[f32](hmax[f32](top)))
+    top = maximum(old, spread[f32](hmax[f32](tops)))
     storem[f32](peak, top, 1)
     score = old - select(top == const[f32](-inf), const[f32](0.0), top)
     shrink = applied(EXP, score)

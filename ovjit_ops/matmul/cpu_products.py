@@ -24,6 +24,7 @@ from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim, Interval, bounds
+from ovjit.planning.copies import fill_kernel, plan_fill
 from ovjit.planning.fuse import Group, is_number
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, place_constants
@@ -153,26 +154,42 @@ def transposed_panels_kernel(isa: Target) -> Kernel:
     return transpose_panels.kernel(name, intrinsics, "transpose i32", width=width, lanes=isa.lanes)
 
 
-def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, Kernel]:
-    """What `plan_panels` chooses from."""
-    return pack_kernel(isa, form), transposed_panels_kernel(isa)
+def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, ...]:
+    """What `plan_panels` uses."""
+    fills = (fill_kernel(WORD),) if form.on_unit else ()
+    return pack_kernel(isa, form), transposed_panels_kernel(isa), *fills
 
 
 def plan_panels(planner: Planner, x: View, form: Format) -> tuple[View, PanelSizes]:
     """Add the steps that pack matrices [..., K, N]: a view with a stride for each, their sizes."""
     *batch, k, n = x.shape
-    sizes = panel_sizes(form.words(k), n, planner.target)
+    words = form.words(k)
+    sizes = panel_sizes(form.whole(words), n, planner.target)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
     packed = planner.allocate((*batch, sizes.group // WORD), WORD)
+    for ends in _ends(packed, words, form.whole(words), n, sizes):
+        plan_fill(planner, ends)
     if n == 1:  # a column is read as adjacent ones are
         x = View(x.buffer, x.shape, (*x.strides[:-1], x.itemsize), x.itemsize, x.offset)
-    packer, turner = pack_kernels(planner.target, form)
+    packer, turner, *_ = pack_kernels(planner.target, form)
     turned = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
     launch(
         planner, turner if turned else packer, {"x": x, "y": packed}, ("y",), work=k * sizes.width,
-        width=sizes.width, panel=sizes.panel, depth=form.words(k), apart=False,
+        width=sizes.width, panel=sizes.panel, depth=words, apart=False,
     )  # fmt: skip
     return packed, sizes
+
+
+def _ends(packed: View, words: int, whole: int, outs: int, sizes: PanelSizes) -> Iterator[View]:
+    """What fills panels of so many words of depth up to whole steps of a matrix unit, to be zeros: of the
+    full panels and of the last one."""
+    if whole == words:
+        return
+    batch, full = packed.shape[:-1], outs // sizes.width
+    for panels, width, at in ((full, sizes.width, 0), (1 if outs % sizes.width else 0, sizes.last, full)):
+        if panels:
+            shape, strides = (*batch, panels, (whole - words) * width), (*packed.strides[:-1], sizes.panel, WORD)
+            yield View(packed.buffer, shape, strides, WORD, packed.offset + at * sizes.panel + words * width * WORD)
 
 
 class Product(Tiled):
@@ -206,9 +223,8 @@ class Product(Tiled):
         return None if isinstance(self.depth, Interval) else self.form.words(self.depth)
 
     def suits_matrices(self, form: Format) -> bool:
-        """Panels are not filled up with zeros while running."""
-        step = matrix_format(form, self.target).step
-        return not isinstance(self.depth, Interval) and form.words(self.depth) % step == 0
+        """Open depths may be long, and such sums are made in blocks by vectors."""
+        return not isinstance(self.depth, Interval)
 
     def _take_bias(self) -> int:
         self.bias = None  # stays an operand: its panels are not known before the shape is

@@ -1,0 +1,216 @@
+"""Rows of a head by the matrix unit: the products of `attention_tiles` in blocks of 16 x 16 sums.
+
+The unit multiplies without an epilogue. So scores are scaled and masked in the pass that looks for a row's
+maximum. Rows of q are copied to scratch memory first, with zeros behind them: the unit reads 16 rows of whole
+lines of 64 bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
+from ovjit.codegen.cpu.formats import WORD, Format
+from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.words import *
+from ovjit.tiles.pack import tile_width
+from ovjit_ops.attention.cpu_attention_kernels import (
+    CHAINS,
+    TANH,
+    Memory,
+    Numbers,
+    add_weights,
+    begin,
+    clear,
+    divided,
+    multiplied,
+    shrink_by,
+)
+
+#: Words of a line, and columns of scores between two passes over the sums: scores of 32 rows take 48 KB.
+LINE, COLUMNS = ROW_BYTES // WORD, 384
+
+
+@inline
+def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide):
+    """`tall` times `wide` blocks of sums at `sums`: rows at p times `lines` lines of a panel, added to what
+    is there where it is `kept`."""
+    for r in static_range(tall):
+        for v in static_range(wide):
+            if kept:
+                tile_load[2 * r + v](sums + r * ROWS * sums_row + v * ROW_BYTES, sums_row)
+            else:
+                tile_load[2 * r + v](zeros, 0)
+    at = p
+    right = panel
+    for s in range(lines):
+        for v in static_range(wide):
+            tile_load[6 + v](right + v * ROW_BYTES, wide * ROW_BYTES)
+        for r in static_range(tall):
+            tile_load[4 + r](at + r * ROWS * p_row, p_row)
+            for v in static_range(wide):
+                tile_multiply[2 * r + v, 4 + r, 6 + v]()
+        at += ROW_BYTES
+        right += wide * ROWS * ROW_BYTES
+    for r in static_range(tall):
+        for v in static_range(wide):
+            tile_store[2 * r + v](sums + r * ROWS * sums_row + v * ROW_BYTES, sums_row)
+
+
+@inline
+def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, left, lanes):
+    """A panel over the chunk's `rows`, for as many columns as are `left`."""
+    for wide in (2, 1):
+        if wide == 1 or left > lanes:
+            for tall in (2, 1):
+                if tall == 1 or rows > ROWS:
+                    multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide)
+                    break
+            break
+
+
+@inline
+def copy_rows(q, pq, to, to_row, count, tall):
+    """Rows of q one below the other, with zeros behind each, and rows of zeros for those that are missing."""
+    depth = q.size.d
+    words = (depth + 1) // 2
+    for r in range(tall):
+        target = to + r * to_row
+        have = depth
+        if r >= count:
+            have = 0
+        for j in range(0, (words + LINE - 1) // LINE * LINE * 2, VL):
+            store[u16](target + j * 2, loadm[u16](pq + r * q.stride.r + j * 2, max(have - j, 0)))
+
+
+@inline
+def finish_scores(t, p, count, factor, most, capped):
+    """Sums at t scaled, capped, and the mask at p added. In each lane the largest."""
+    tops = registers()
+    for i in static_range(CHAINS):
+        tops[i] = const[f32](-inf)
+    j = 0
+    while j + CHAINS * VL <= count:
+        for i in static_range(CHAINS):
+            at = (j + i * VL) * 4
+            if capped:
+                whole = load[f32](t + at) * factor
+                bent = applied(TANH, whole)
+                score = fma(bent, most, load[f32](p + at))
+            else:
+                score = fma(load[f32](t + at), factor, load[f32](p + at))
+            store[f32](t + at, score)
+            tops[i] = select(score > tops[i], score, tops[i])
+        j += CHAINS * VL
+    top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]))
+    while j < count:
+        if capped:
+            whole = loadm[f32](t + j * 4, count - j) * factor
+            bent = applied(TANH, whole)
+            score = fma(bent, most, loadm[f32](p + j * 4, count - j))
+        else:
+            score = fma(loadm[f32](t + j * 4, count - j), factor, loadm[f32](p + j * 4, count - j))
+        storem[f32](t + j * 4, score, count - j)
+        top = blend[f32](count - j, maximum(top, score), top)
+        j += VL
+    return top
+
+
+@inline
+def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal, capped):
+    """Sums of n columns from `at` on become weights, and sums of earlier columns shrink: see
+    `soften_rows`."""
+    factor = splat[f32](numbers.scale)
+    most = factor
+    if capped:
+        most = splat[f32](numbers.cap)
+    for r in range(count):
+        live = n
+        if causal:
+            live = min(n, first + r + 1 - at)
+        top = finish_scores(
+            scratch + memory.s_at + r * memory.s_row, pm + r * mask.stride.r + at * mask.stride.c, live,
+            factor, most, capped,
+        )  # fmt: skip
+        shrink = shrink_by(top, scratch + memory.m_at + r * 4)
+        storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
+    for r in range(count):
+        t = scratch + memory.s_at + r * memory.s_row
+        live = n
+        if causal:
+            live = min(n, first + r + 1 - at)
+        shrink = splat[f32](scratch + memory.f_at + r * 4)
+        add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
+        clear(t, live, (n + 2 * LINE - 1) // (2 * LINE) * (2 * LINE), T)
+        if at > 0:
+            o = scratch + memory.o_at + r * memory.o_row
+            multiplied(o, o, wide, shrink)
+
+
+@kernel(
+    over="... r/block", q="... r d", k="... words", v="... words_v", y="... r w", mask="... r c",
+    sink="... r one", numbers=Numbers, memory=Memory,
+)  # fmt: skip
+def attention_blocks(
+    q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
+    memory, *, T, out, width, lanes, causal, sinks, capped,
+):  # fmt: skip
+    """Rows of a head, `block` at a time: 32, or 16 where there are no more. See `attention_tiles`. Panels
+    have whole lines of words."""
+    tile_begin()
+    for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
+        count = min(block, y.size.r - first)
+        copy_rows(q, pq, scratch + memory.q_at, memory.q_row, count, block)
+        for r in range(count):
+            begin(
+                scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4,
+                scratch + memory.l_at + r * 4, y.size.w, ps + r * sink.stride.r, sinks,
+            )  # fmt: skip
+        end = mask.size.c
+        if causal:
+            end = min(mask.size.c, first + count)
+        for at in range(0, end, memory.columns_per):
+            n = min(memory.columns_per, end - at)
+            c = at // width
+            while c * width < at + n:
+                multiply_tile(
+                    scratch + memory.q_at, memory.q_row, pk + c * k_panel, (q.size.d + 2 * LINE - 1) // (2 * LINE),
+                    scratch + memory.s_at + (c * width - at) * 4, memory.s_row, numbers.zeros, False, count,
+                    mask.size.c - c * width, lanes,
+                )  # fmt: skip
+                c += 1
+            soften_sums(mask, pm, at, n, first, count, y.size.w, numbers, memory, T, causal, capped)
+            c = 0
+            while c * width < y.size.w:
+                step = width * 4
+                if y.size.w - c * width <= lanes:
+                    step = lanes * 4
+                multiply_tile(
+                    scratch + memory.s_at, memory.s_row, pv + c * v_panel + at // 2 * step,
+                    (n + 2 * LINE - 1) // (2 * LINE), scratch + memory.o_at + c * width * 4, memory.o_row,
+                    numbers.zeros, True, count, y.size.w - c * width, lanes,
+                )  # fmt: skip
+                c += 1
+        divided(
+            scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
+            numbers.unseen, out,
+        )  # fmt: skip
+    tile_end()
+
+
+@functools.cache
+def unit_attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
+    """The kernel of `attention_blocks` for a format of a matrix unit."""
+
+    def words(target: Target) -> dict[str, Any]:
+        return intrinsics(form.name.removeprefix("amx_"))
+
+    out = "" if ways["out"] == form.a else f"_{ways['out']}"
+    said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
+    return attention_blocks.kernel(
+        f"attention_{form.name}{out}_{isa.name}{said}", words, form.name, form.name, T=form.a,
+        width=tile_width(isa), lanes=isa.lanes, **ways,
+    )  # fmt: skip
