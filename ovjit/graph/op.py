@@ -208,8 +208,11 @@ class Declared:
     #: None: any
     native: Any = None
     #: what the precision pass does with it, where that does not follow: "keep" what hangs on the last bits of
-    #: its inputs, "read" or "carry" stored elements, see `ovjit.rewrite.low_precision`
-    part: str = ""
+    #: its inputs, "read" or "carry" stored elements, see `ovjit.rewrite.low_precision`; or what tells it by
+    #: the attributes
+    part: str | Callable = ""
+    #: so many of its first inputs have the elements that it carries; 0: all
+    carried: int = 0
     #: so many of its first inputs are multiplied, in types that the CPU has
     multiplied: int = 0
     #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again

@@ -17,7 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import GROUP_STEP, distinct, how_stored, quantizes_blocks, quantizes_rows
+from ovjit.codegen.cpu.formats import (
+    GROUP_STEP,
+    distinct,
+    find_format,
+    how_stored,
+    matrix_format,
+    quantizes_blocks,
+    quantizes_rows,
+)
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
@@ -77,10 +85,11 @@ class Stored(NamedTuple):
         few = distinct(self.zero)
         return bool(few.size and (few == np.clip(np.rint(few.flat[0]), 0, 127)).all())
 
-    def dynamic(self, size: int, target: Target) -> int:
-        """`size` if rows are quantized in groups of it before products, else 0. As in OpenVINO, this holds
-        for groups that lie within those of the weights, if signed integers have no zero. Groups in a file's
-        blocks, which OpenVINO does not have, may be smaller: then rows have as small ones."""
+    def dynamic(self, size: int, precision: str, target: Target) -> int:
+        """`size` if rows are quantized in groups of it before products, else 0. As in
+        OpenVINO, this holds for groups that lie within those of the weights, if signed integers have no zero,
+        and for no rows of bf16 where a matrix unit multiplies them. Groups in a file's blocks, which OpenVINO
+        does not have, may be smaller: then rows have as small ones."""
         depth = self.integers.shape[0]
         if self.bits > 8:  # of floats
             return 0
@@ -88,6 +97,8 @@ class Stored(NamedTuple):
             size = min(size, self.group)
             whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and depth % self.group == 0
             return size if whole and quantizes_blocks(target, self.bits) and self._adds() else 0
+        if _on_unit(precision, depth, target):
+            return 0
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
         if not (within and size % GROUP_STEP == 0 and plain and quantizes_rows(target)):
@@ -97,6 +108,14 @@ class Stored(NamedTuple):
         except ValueError:
             return 0
         return size
+
+
+def _on_unit(precision: str, depth: int, target: Target) -> bool:
+    """Whether a matrix unit multiplies rows of this type and depth by weights that chunks unpack: prompts
+    take half the time that they take as rows of bytes."""
+    form = find_format(precision, precision, target)
+    form = form and matrix_format(form, target)
+    return form is not None and form.on_unit and form.words(depth) % form.step == 0
 
 
 @rule(op.MatMul(value("x"), value("weights")))
@@ -115,7 +134,7 @@ def _plain(w: Writer, node: Node) -> Value | None:
     if stored is None or stored.integers.size < least or node.inputs[0].shape is None:
         return None
     transposed = node.attrs["transpose_a"]
-    dynamic = 0 if transposed else stored.dynamic(options.dynamic, target)
+    dynamic = 0 if transposed else stored.dynamic(options.dynamic, options.precision, target)
     return stored.product(w, node.inputs[0], transpose_a=transposed, dynamic=dynamic)
 
 

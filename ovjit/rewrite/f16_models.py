@@ -79,7 +79,7 @@ def widen_halves(graph: Graph) -> Graph:
             return None
         if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
             return None  # its results are f16 whatever it is given
-        if part_of(node.op) == "carry" and not all(v in computed or v in fixed for v in halves):
+        if part_of(node) == "carry" and not all(v in computed or v in fixed for v in halves):
             if not MOVES.fits(node.op):
                 return None
             (half,) = b.instead(node, inputs)

@@ -34,7 +34,7 @@ from ovjit.graph.byte_rows import ByteRows
 from ovjit.graph.converted import Converted, is_worth
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Builder, Graph, Node, Replacement, Value, copy_node, rebuild
-from ovjit.graph.op import Op, TensorType
+from ovjit.graph.op import TensorType
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import op, operation
 from ovjit.rewrite.rules import rule
@@ -48,12 +48,14 @@ PERIODIC = op["Sin Cos Tan"](...)
 MOVES = op["Broadcast Reshape Squeeze Transpose Unsqueeze"](...)
 
 
-def part_of(op: Op) -> str:
+def part_of(node: Node) -> str:
     """compute, fuse, carry, read or keep, see above."""
+    op = node.op
     if op.multiplied:
         return "compute"
-    if op.part or op.scalar is not None:
-        return op.part or "fuse"
+    part: str = op.part(node.attrs) if callable(op.part) else op.part
+    if part or op.scalar is not None:
+        return part or "fuse"
     moves = op.lower is not None and {"f32", "boolean"} <= set(op.types)
     return "carry" if moves else "keep"
 
@@ -78,7 +80,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
             return [inputs[0]]  # it has been stored so all the time
         if not any(v.dtype == "f32" for v in node.inputs) or node.op.role == "result":
             return None
-        part = part_of(node.op)
+        part = part_of(node)
         types = [stored_type(v.type, low) if v in lowered else v.type for v in node.outputs]
         if converts(node) and types[0].dtype == inputs[0].dtype:
             return [inputs[0]]
@@ -103,8 +105,8 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
 
 def _converted_inputs(node: Node, caches: set[Value]) -> int:
     """How many of the first inputs are read in the type that the node computes in."""
-    if part_of(node.op) != "compute":
-        return len(node.inputs)
+    if part_of(node) != "compute":
+        return node.op.carried or len(node.inputs)
     factors = node.op.multiplied
     in_place = factors > 2 and caches.issuperset(node.inputs[1:factors])  # attention reads a cache in place
     return 1 if in_place else factors
@@ -151,7 +153,7 @@ def _computes(node: Node) -> bool:
     operands are rounded and upcast again afterwards."""
     factors = node.inputs[: node.op.multiplied]
     return (
-        part_of(node.op) == "compute"
+        part_of(node) == "compute"
         and node.output.dtype == "f32"
         and node.output.shape is not None
         and node.inputs[0].dtype == "f32"
@@ -166,16 +168,16 @@ def _angles(graph: Graph) -> set[Node]:
     for node in reversed(graph.nodes):
         readers = [user for value in node.outputs for user, _ in uses[value]]
         if readers and all(u is not None and (PERIODIC.fits(u.op) or u in found) for u in readers):
-            if part_of(node.op) in ("compute", "carry"):
+            if part_of(node) in ("compute", "carry"):
                 found.add(node)
-    return {node for node in found if part_of(node.op) == "compute"}
+    return {node for node in found if part_of(node) == "compute"}
 
 
 def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
     """Inputs, caches in types of their own (`stored`) as f32, and what they are moved and joined to."""
     found: set[Value] = set()
     for node in graph.nodes:
-        moved = part_of(node.op) == "carry" and any(v in found for v in node.inputs)
+        moved = part_of(node) == "carry" and any(v in found for v in node.inputs)
         if node.op.role == "parameter" or moved or any(_widens_input(node, t) for t in stored):
             found.update(v for v in node.outputs if v.dtype == "f32")
     return found
@@ -187,8 +189,8 @@ def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> s
     for node in graph.nodes:
         if node in computed or _widens(node, low):
             candidates.add(node.output)
-        elif part_of(node.op) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
-            if part_of(node.op) == "carry" and any(v in given for v in node.inputs):
+        elif part_of(node) in ("fuse", "carry") and any(v in candidates for v in node.inputs):
+            if part_of(node) == "carry" and any(v in given for v in node.inputs):
                 continue
             candidates.update(v for v in node.outputs if v.dtype == "f32" and v.shape is not None)
     uses = graph.uses()
@@ -197,7 +199,7 @@ def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> s
         for value in node.outputs:
             if value in candidates and any(_takes(user, lowered, low) for user, _ in uses[value]):
                 lowered.add(value)
-        if part_of(node.op) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
+        if part_of(node) == "carry" and not all(v in lowered for v in node.outputs if v.dtype == "f32"):
             lowered.difference_update(node.outputs)  # they are stored as one
     return lowered
 
@@ -209,9 +211,9 @@ def _in_epilogues(graph: Graph) -> set[Value]:
     return {
         value
         for node in graph.nodes
-        if part_of(node.op) in ("compute", "fuse")
+        if part_of(node) in ("compute", "fuse")
         for value in node.outputs
-        if len(uses[value]) == 1 and (user := uses[value][0][0]) is not None and part_of(user.op) == "fuse"
+        if len(uses[value]) == 1 and (user := uses[value][0][0]) is not None and part_of(user) == "fuse"
     }
 
 
@@ -262,7 +264,7 @@ _ROWS = op.DequantizeRows(...)
 
 def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
     """Whether the node does with its `inputs`, of f32, stored in `low` what it does with them as they are."""
-    if part_of(node.op) != "carry" or len(node.outputs) != 1 or node.output.dtype != "f32":
+    if part_of(node) != "carry" or len(node.outputs) != 1 or node.output.dtype != "f32":
         return False
     rows = ByteRows.of(low)
     if rows is None:
@@ -282,7 +284,7 @@ def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
     """True where a reader would as soon have the lower type: to multiply in it, or to hand it on."""
     if user is None:
         return False
-    computes = converts(user, to=(low,)) or part_of(user.op) == "compute"
+    computes = converts(user, to=(low,)) or part_of(user) == "compute"
     return computes or any(v in lowered for v in user.outputs)
 
 

@@ -269,7 +269,7 @@ def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, st
                 multiplied[user] = _role(user, index)
             elif user.op.role == "shape":
                 continue
-            elif _CONCAT.fits(user.op) or (part_of(user.op) == "carry" and index == 0):
+            elif _CONCAT.fits(user.op) or (part_of(user) == "carry" and index == 0):
                 fresh = [v for v in user.outputs if v not in found]
                 found.update(fresh)
                 stack += fresh
@@ -284,7 +284,7 @@ def _role(node: Node, index: int) -> str:
     if node.op.multiplied > 2:
         return "v" if index == 2 else "k"
     made = node.inputs[1 - index].node
-    while made.inputs and not _SOFTMAX.fits(made.op) and part_of(made.op) in ("carry", "fuse"):
+    while made.inputs and not _SOFTMAX.fits(made.op) and part_of(made) in ("carry", "fuse"):
         made = made.inputs[0].node
     return "v" if _SOFTMAX.fits(made.op) else "k"
 
@@ -390,7 +390,7 @@ def _without_state(
             new[node.output] = _cached_attention(builder, node, [new[v] for v in node.inputs])
         else:
             copy_into(new, builder, node)
-            if (_CONCAT.fits(node.op) or part_of(node.op) == "carry") and cached.intersection(node.inputs):
+            if (_CONCAT.fits(node.op) or part_of(node) == "carry") and cached.intersection(node.inputs):
                 cached.update(node.outputs)
     inputs = [new[v] for v in graph.inputs if v in new]
     inputs += [hidden[v.name] for v in variables if v.name in hidden]

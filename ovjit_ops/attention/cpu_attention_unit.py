@@ -11,7 +11,7 @@ import functools
 from typing import Any
 
 from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
-from ovjit.codegen.cpu.formats import WORD, Format
+from ovjit.codegen.cpu.formats import Format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -30,8 +30,14 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     shrink_by,
 )
 
-#: Words of a line, and columns of scores between two passes over the sums: scores of 32 rows take 48 KB.
-LINE, COLUMNS = ROW_BYTES // WORD, 384
+#: Elements of a line, and columns of scores between two passes over the sums: scores of 32 rows take 48 KB.
+ELEMENTS, COLUMNS = ROW_BYTES // 2, 384
+
+
+@inline
+def lines_of(n):
+    """The lines that n elements of 2 bytes take."""
+    return (n + ELEMENTS - 1) // ELEMENTS
 
 
 @inline
@@ -46,7 +52,7 @@ def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, w
                 tile_load[2 * r + v](zeros, 0)
     at = p
     right = panel
-    for s in range(lines):
+    while at < p + lines * ROW_BYTES:
         for v in static_range(wide):
             tile_load[6 + v](right + v * ROW_BYTES, wide * ROW_BYTES)
         for r in static_range(tall):
@@ -76,19 +82,30 @@ def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, lef
 def copy_rows(q, pq, to, to_row, count, tall):
     """Rows of q one below the other, with zeros behind each, and rows of zeros for those that are missing."""
     depth = q.size.d
-    words = (depth + 1) // 2
     for r in range(tall):
         target = to + r * to_row
         have = depth
         if r >= count:
             have = 0
-        for j in range(0, (words + LINE - 1) // LINE * LINE * 2, VL):
+        for j in range(0, lines_of(depth) * ELEMENTS, VL):
             store[u16](target + j * 2, loadm[u16](pq + r * q.stride.r + j * 2, max(have - j, 0)))
 
 
 @inline
+def finished(total, added, factor, most, capped):
+    """A sum scaled, capped, and the mask added."""
+    if capped:
+        whole = total * factor
+        bent = applied(TANH, whole)
+        score = fma(bent, most, added)
+    else:
+        score = fma(total, factor, added)
+    return score
+
+
+@inline
 def finish_scores(t, p, count, factor, most, capped):
-    """Sums at t scaled, capped, and the mask at p added. In each lane the largest."""
+    """Sums at t made scores, with the mask at p. In each lane the largest."""
     tops = registers()
     for i in static_range(CHAINS):
         tops[i] = const[f32](-inf)
@@ -96,25 +113,16 @@ def finish_scores(t, p, count, factor, most, capped):
     while j + CHAINS * VL <= count:
         for i in static_range(CHAINS):
             at = (j + i * VL) * 4
-            if capped:
-                whole = load[f32](t + at) * factor
-                bent = applied(TANH, whole)
-                score = fma(bent, most, load[f32](p + at))
-            else:
-                score = fma(load[f32](t + at), factor, load[f32](p + at))
+            score = finished(load[f32](t + at), load[f32](p + at), factor, most, capped)
             store[f32](t + at, score)
             tops[i] = select(score > tops[i], score, tops[i])
         j += CHAINS * VL
     top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]))
     while j < count:
-        if capped:
-            whole = loadm[f32](t + j * 4, count - j) * factor
-            bent = applied(TANH, whole)
-            score = fma(bent, most, loadm[f32](p + j * 4, count - j))
-        else:
-            score = fma(loadm[f32](t + j * 4, count - j), factor, loadm[f32](p + j * 4, count - j))
-        storem[f32](t + j * 4, score, count - j)
-        top = blend[f32](count - j, maximum(top, score), top)
+        left = count - j
+        last = finished(loadm[f32](t + j * 4, left), loadm[f32](p + j * 4, left), factor, most, capped)
+        storem[f32](t + j * 4, last, left)
+        top = blend[f32](left, maximum(top, last), top)
         j += VL
     return top
 
@@ -144,7 +152,7 @@ def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal,
             live = min(n, first + r + 1 - at)
         shrink = splat[f32](scratch + memory.f_at + r * 4)
         add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
-        clear(t, live, (n + 2 * LINE - 1) // (2 * LINE) * (2 * LINE), T)
+        clear(t, live, lines_of(n) * ELEMENTS, T)
         if at > 0:
             o = scratch + memory.o_at + r * memory.o_row
             multiplied(o, o, wide, shrink)
@@ -177,7 +185,7 @@ def attention_blocks(
             c = at // width
             while c * width < at + n:
                 multiply_tile(
-                    scratch + memory.q_at, memory.q_row, pk + c * k_panel, (q.size.d + 2 * LINE - 1) // (2 * LINE),
+                    scratch + memory.q_at, memory.q_row, pk + c * k_panel, lines_of(q.size.d),
                     scratch + memory.s_at + (c * width - at) * 4, memory.s_row, numbers.zeros, False, count,
                     mask.size.c - c * width, lanes,
                 )  # fmt: skip
@@ -189,9 +197,9 @@ def attention_blocks(
                 if y.size.w - c * width <= lanes:
                     step = lanes * 4
                 multiply_tile(
-                    scratch + memory.s_at, memory.s_row, pv + c * v_panel + at // 2 * step,
-                    (n + 2 * LINE - 1) // (2 * LINE), scratch + memory.o_at + c * width * 4, memory.o_row,
-                    numbers.zeros, True, count, y.size.w - c * width, lanes,
+                    scratch + memory.s_at, memory.s_row, pv + c * v_panel + at // 2 * step, lines_of(n),
+                    scratch + memory.o_at + c * width * 4, memory.o_row, numbers.zeros, True, count,
+                    y.size.w - c * width, lanes,
                 )  # fmt: skip
                 c += 1
         divided(

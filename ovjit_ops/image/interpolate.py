@@ -245,6 +245,11 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield [data, *both, np.array(axes, np.int64)], attrs
 
 
+def _part(attrs):
+    """Nearest elements are not computed."""
+    return "carry" if attrs["mode"] == "nearest" else "keep"
+
+
 @op(
     "Interpolate",
     opset=4,
@@ -254,6 +259,8 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     builder={"data": "image", "sizes": "output_shape"},
     builder_since=10,
     images=resized_images(3),
+    part=_part,
+    carried=1,
 )
 class Interpolate4:
     """Data resized along `axes` to sizes, or by scales."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import F32, WORD, Format, matrix_format
+from ovjit.codegen.cpu.formats import F32, WORD, Format
 from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -188,8 +188,13 @@ def _ends(packed: View, words: int, whole: int, outs: int, sizes: PanelSizes) ->
     batch, full = packed.shape[:-1], outs // sizes.width
     for panels, width, at in ((full, sizes.width, 0), (1 if outs % sizes.width else 0, sizes.last, full)):
         if panels:
-            shape, strides = (*batch, panels, (whole - words) * width), (*packed.strides[:-1], sizes.panel, WORD)
-            yield View(packed.buffer, shape, strides, WORD, packed.offset + at * sizes.panel + words * width * WORD)
+            shape, strides = (
+                (*batch, panels, (whole - words) * width),
+                (*packed.strides[:-1], sizes.panel, WORD),
+            )
+            yield View(
+                packed.buffer, shape, strides, WORD, packed.offset + at * sizes.panel + words * width * WORD
+            )
 
 
 class Product(Tiled):

@@ -32,6 +32,8 @@ def test_bf16_and_bytes_of_avx512(unit: tuple[str, ...]) -> None:
             assert "attention_rows_bf16_u8" in kernels and "dequantize" not in kernels, kernels
         # a sum of products of bf16 is right within some of its steps of 2^-8, and f32 would be far nearer
         assert "bf16" in kernels, f"{name}: {kernels}"
+        if unit and name == "encoder":
+            assert "attention_amx_bf16" in kernels, kernels
         if unit and name not in ("depthwise", "computed"):
             assert "amx_bf16" in kernels, f"{name}: {kernels}"
         assert 1e-4 < float(error) < 1e-2, f"{name}: {error}"

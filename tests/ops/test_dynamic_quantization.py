@@ -10,7 +10,9 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.formats import quantizes_rows
-from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.host import host_target, target_of
+from ovjit.compiler.options import Context, Options
+from ovjit.compiler.program import run_passes
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -57,6 +59,16 @@ class Weights:
     def model(self, package: Any, shape: Any) -> Any:
         x = package.opset13.parameter(package.PartialShape(shape), np.float32)
         return package.Model([package.opset13.matmul(x, self.node(package), False, True)], [x], "m")
+
+
+@pytest.mark.parametrize("precision, unit, size", [("f32", True, 32), ("bf16", True, 0), ("bf16", False, 32)])
+def test_rows_of_bf16_are_left_to_a_matrix_unit(precision: str, unit: bool, size: int) -> None:
+    """As in OpenVINO, which gives the same results for all sizes of groups then."""
+    extras = ("avx512bf16", "avx512vnni", *(("amx-bf16", "amx-int8") if unit else ()))
+    graph = Weights(np.random.default_rng(SEED), "u8", 512, 256, 128, None).model(ov, [40, 512])._graph()
+    context = Context(target_of("avx512", extras), Options(precision=precision, dynamic=32))
+    (product,) = (n for n in run_passes(graph, context).nodes if n.op.name == "CompressedMatMul")
+    assert product.attrs["dynamic"] == size
 
 
 def rounded(x: np.ndarray, size: int) -> np.ndarray:

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import MATRIX
 from ovjit.tiles.matrix import PIXELS
+from ovjit_ops.attention.cpu_attention import FEW_ROWS
 
 HERE = MATRIX <= set(host_target().extras)
 pytestmark = pytest.mark.skipif(not HERE, reason="this machine has no matrix unit")
@@ -111,6 +113,60 @@ def test_convolutions_of_bf16(seed: int) -> None:
     scale = np.abs(want).max() + 1e-30
     # sums of f32 in another order; Winograd's transforms of bf16 are coarser
     assert np.abs(got - want).max() / scale < 2e-2, where
+
+
+def attention(rng: np.random.Generator, *sizes: int, causal: bool) -> tuple[Any, list[np.ndarray]]:
+    """Of 2 x 3 heads: rows, columns, depth of q and k, depth of v."""
+    rows, columns, depth, wide = sizes
+    shapes = [(2, 3, rows, depth), (2, 3, columns, depth), (2, 3, columns, wide)]
+    x = [op.parameter(list(shape), np.float32) for shape in shapes]
+    model = ov.Model([op.scaled_dot_product_attention(*x, causal=causal)], x, "attention")
+    return model, [rng.standard_normal(shape).astype(bfloat16).astype(np.float32) for shape in shapes]
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool) -> np.ndarray:
+    """The same in f64."""
+    scores = q.astype(np.float64) @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    if causal:
+        scores[..., ~np.tri(*scores.shape[-2:], dtype=bool)] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True) @ v
+
+
+@pytest.mark.parametrize("rows", (*(n for n in HEIGHTS if n >= FEW_ROWS), 400))
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_of_any_size(rows: int, causal: bool) -> None:
+    rng = np.random.default_rng([SEED, rows, causal])
+    for _ in range(2):
+        columns = rows if causal else int(rng.integers(1, 900))
+        sizes = rows, columns, *(int(n) for n in rng.integers(1, 140, 2))
+        model, given = attention(rng, *sizes, causal=causal)
+        got, kernels = run(model, given)
+        where = f"seed {[SEED, rows, causal]}: {sizes}"
+        assert any("attention_amx_bf16" in kernel for kernel in kernels), f"{where}: {kernels}"
+        # weights are rounded to bf16, and so is what is stored
+        error, size = np.abs(got - attended(*given, causal)), attended(*given[:2], np.abs(given[2]), causal)
+        assert (error <= 2.0**-7 * size + 1e-6).all(), f"{where}: {(error / size).max()}"
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_interpreter_has_the_bits_of_attention(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = attention(np.random.default_rng(SEED), 35, 35, 40, 19, causal=causal)
+    want, _ = run(model, given)
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    got, kernels = run(model, given)
+    assert any("attention_amx_bf16" in kernel for kernel in kernels), kernels
+    np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}")
+
+
+def test_a_row_with_nan_leaves_the_others() -> None:
+    model, given = attention(np.random.default_rng(SEED), 40, 70, 20, 24, causal=False)
+    want, _ = run(model, given)
+    given[0][0, 1, 33, 5] = np.nan
+    got, _ = run(model, given)
+    assert np.isnan(got[0, 1, 33]).all()
+    got[0, 1, 33] = want[0, 1, 33]
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("rows", (3, 17, PIXELS, 50))
