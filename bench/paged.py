@@ -1,13 +1,14 @@
 """Decoders over blocks of a cache: tokens a second of several sequences at once, beside OpenVINO's.
 
     python -m bench.paged [--sizes small llama] [--sequences 1 4 8 16] [--caches f32 u8]
-    [--weights f32 u8 i4] [--context 128] [--threads 1] [--rounds 7] [--steps 8] [--json FILE]
+    [--weights f32 u8 i4] [--precision f32] [--context 128] [--threads 1] [--rounds 7] [--steps 8] [--json FILE]
 
 Both packages read the same IR of a decoder with state (`bench.transformers`), rewrite it by their own
 `paged_attention_transformation`, and decode greedily for sequences whose blocks lie in random order. Prompts
 are read first, with lengths from half the context to all of it. Rounds of both are interleaved in one
 process. `ratio` is the median over rounds of ovjit's time for a step over OpenVINO's, by the clock; `cpu` is
-the same of CPU time, which other jobs on the machine change less. The last line has their geometric means.
+the same of CPU time, which other jobs on the machine change less. `prompt` is the ratio of CPU time for all
+prompts, one after the other. The last line has the geometric means of `ratio` and `cpu`.
 `python -m bench.paged_vllm` measures the same through vLLM.
 """
 
@@ -28,8 +29,8 @@ SIZES = {
     "small": transformers.Sizes(layers=6, wide=512, heads=8, shared=4, inner=1408, words=8000),
     "llama": transformers.LLAMA,
 }
-KEYS = ("size", "weights", "cache", "sequences", "threads")
-COLUMNS = (*KEYS, "tokens_s", "openvino_tokens_s", "ratio", "cpu", "same")
+KEYS = ("size", "weights", "cache", "precision", "sequences", "threads")
+COLUMNS = (*KEYS, "tokens_s", "openvino_tokens_s", "ratio", "cpu", "prompt", "same")
 SEED = 20261123
 
 
@@ -119,8 +120,8 @@ def stored(size: str, weights: str, folder: Path) -> str:
 
 
 def measure(
-    size: str, weights: str, cache: str, count: int, threads: int, context: int, steps: int, rounds: int,
-    folder: Path,
+    size: str, weights: str, cache: str, precision: str, count: int, threads: int, context: int, steps: int,
+    rounds: int, folder: Path,
 ) -> dict[str, Any]:  # fmt: skip
     """One row of the table."""
     import openvino
@@ -129,7 +130,8 @@ def measure(
 
     path = stored(size, weights, folder)
     config = {
-        "INFERENCE_NUM_THREADS": threads, "KV_CACHE_PRECISION": cache, "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads, "KV_CACHE_PRECISION": cache,
+        "INFERENCE_PRECISION_HINT": precision,
     }  # fmt: skip
     rng = np.random.default_rng([SEED, count])
     prompts = [rng.integers(0, SIZES[size].words, int(n)) for n in np.linspace(context // 2, context, count)]
@@ -141,6 +143,7 @@ def measure(
         one.decode(first, 3)
     wall: list[list[float]] = [[], []]
     cpu: list[list[float]] = [[], []]
+    prompt: list[list[float]] = [[], []]
     tokens: list[Any] = [None, None]
     for turn in range(rounds):
         for i in (0, 1) if turn % 2 else (1, 0):
@@ -149,13 +152,18 @@ def measure(
             tokens[i], seconds, used = both[i].decode(firsts[i], steps)
             wall[i].append(statistics.median(seconds))
             cpu[i].append(statistics.median(used))
+            began = time.process_time()
+            both[i].begin(prompts)
+            prompt[i].append(time.process_time() - began)
     same = float((tokens[0] == tokens[1]).mean())
     return {
-        "size": size, "weights": weights, "cache": cache, "sequences": count, "threads": threads,
+        "size": size, "weights": weights, "cache": cache, "precision": precision, "sequences": count,
+        "threads": threads,
         "tokens_s": count / statistics.median(wall[0]),
         "openvino_tokens_s": count / statistics.median(wall[1]),
         "ratio": statistics.median(a / b for a, b in zip(*wall, strict=True)),
-        "cpu": statistics.median(a / b for a, b in zip(*cpu, strict=True)), "same": same,
+        "cpu": statistics.median(a / b for a, b in zip(*cpu, strict=True)),
+        "prompt": statistics.median(a / b for a, b in zip(*prompt, strict=True)), "same": same,
     }  # fmt: skip
 
 
@@ -168,8 +176,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
                 for count in arguments.sequences:
                     for threads in arguments.threads:
                         row = measure(
-                            size, weights, cache, count, threads, arguments.context, arguments.steps,
-                            arguments.rounds, folder,
+                            size, weights, cache, arguments.precision, count, threads, arguments.context,
+                            arguments.steps, arguments.rounds, folder,
                         )  # fmt: skip
                         print(" ".join(f"{name}={_short(row[name])}" for name in COLUMNS), flush=True)
                         rows.append(row)
@@ -191,6 +199,7 @@ def main() -> int:
     parser.add_argument("--sequences", nargs="*", type=int, default=[1, 4, 8, 16])
     parser.add_argument("--caches", nargs="*", default=["f32", "u8"])
     parser.add_argument("--weights", nargs="*", default=["f32", "u8", "i4"])
+    parser.add_argument("--precision", default="f32", help="INFERENCE_PRECISION_HINT of both")
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--threads", nargs="*", type=int, default=[1])
     parser.add_argument("--rounds", type=int, default=7)

@@ -20,11 +20,10 @@ import numpy as np
 from ovjit.codegen.cpu.formats import (
     GROUP_STEP,
     distinct,
-    find_format,
     how_stored,
-    matrix_format,
     quantizes_blocks,
     quantizes_rows,
+    unit_format,
 )
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
@@ -113,9 +112,8 @@ class Stored(NamedTuple):
 def _on_unit(precision: str, depth: int, target: Target) -> bool:
     """Whether a matrix unit multiplies rows of this type and depth by weights that chunks unpack: prompts
     take half the time that they take as rows of bytes."""
-    form = find_format(precision, precision, target)
-    form = form and matrix_format(form, target)
-    return form is not None and form.on_unit and form.words(depth) % form.step == 0
+    form = unit_format(precision, target)
+    return form is not None and form.words(depth) % form.step == 0
 
 
 @rule(op.MatMul(value("x"), value("weights")))

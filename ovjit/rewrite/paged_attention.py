@@ -30,6 +30,9 @@ from ovjit.rewrite.paged_states import States
 #: up to so many new tokens are not split into tiles. Where caches are f32, and few heads share a key, tiles
 #: pay later: of `GROUPS` such heads each that is missing allows a token more.
 COLUMNS, ROWS, FEW, GROUPS = 512, 96, 4, 3
+#: Rows of an item where products may be computed from bf16: a matrix unit takes less time for them than packing
+#: the blocks of each item does.
+LOW_ROWS = 192
 
 #: The kinds that the kernels read and write.
 KINDS = ("f32", "bf16", "f16", "u8", "u4")
@@ -61,8 +64,9 @@ def settle_pages(
         blocks = value.shape[0] if value.shape else ANY
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
-    work = _Work(builder, layers, kinds, new, read)
-    states = States(builder, graph, new, precision_of(config))
+    precision = precision_of(config)
+    work = _Work(builder, layers, kinds, new, read, precision)
+    states = States(builder, graph, new, precision)
     ports |= states.ports(graph)
     # inputs and constants first, so that the first layer finds the tables of all
     for node in sorted(graph.nodes, key=lambda n: n.op.role not in ("parameter", "constant")):
@@ -243,7 +247,9 @@ class _Work:
         kinds: Mapping[Value, CacheKind],
         new: dict[Value, Value],
         read: Collection[Value],
+        precision: str,
     ):
+        self.precision = precision
         self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
         self._ordered = list(layers)
         #: The outputs that have readers.
@@ -260,7 +266,7 @@ class _Work:
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         width = node.inputs[0].shape[1] if node.inputs[0].shape else None
         group = max(1, width // (keys.heads * keys.size)) if isinstance(width, int) else 1
-        rows = max(1, ROWS // group)
+        rows = max(1, (LOW_ROWS if self.precision == "bf16" else ROWS) // group)
         part = max(1, COLUMNS // keys.tokens)
         few = FEW + (max(0, GROUPS - group) if keys.kind == values.kind == "f32" else 0)
         attrs = {
@@ -282,7 +288,7 @@ class _Work:
         key = self._key(node)
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         attrs = dict(key[-1]) | _attributes(keys, values)
-        attrs["scores"] = node.outputs[1] in self.read
+        attrs |= {"scores": node.outputs[1] in self.read, "precision": self.precision}
         b, name, origins = self.builder, node.name, node.origins
         inputs = [self._filled(node, i) for i in range(len(node.inputs))]
         inputs += [self._made[key], *self._guards]

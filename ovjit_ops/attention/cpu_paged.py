@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS
+from ovjit.codegen.cpu.formats import WORD, unit_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit.graph.symbolic import sym_max
@@ -23,6 +25,7 @@ from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
+from ovjit_ops.attention.cpu_paged_unit import unit_kernel
 from ovjit_ops.attention.cpu_paged_writes import paged_guard, paged_rotate, paged_write
 
 #: Inputs that few models have, and what kernels call them.
@@ -69,9 +72,11 @@ class PagedAttention(Lowering):
         )
         self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
         self.tiles = None
+        unit = unit_format(attrs["precision"], self.target)
+        self.on_unit = unit is not None
         if not self.keys.tokens % self.lanes:
-            ways |= {"sinking": self.has("sinks"), "summed": summed}
-            self.tiles = tiles_kernel(self.target, T=dtype, out=out, **kinds, **ways)
+            ways |= {"T": dtype, "out": out, "sinking": self.has("sinks"), "summed": summed, **kinds}
+            self.tiles = unit_kernel(self.target, unit, **ways) if unit else tiles_kernel(self.target, **ways)
         self.merge = paged_merge(out=out, summed=summed)
         self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
         self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
@@ -232,6 +237,10 @@ class PagedAttention(Lowering):
         def row(n: int, lanes: int) -> int:
             return ceil_div(n, lanes) * lanes * 4
 
+        def lines_of(n: int) -> int:
+            """Bytes of whole lines of bf16."""
+            return ceil_div(2 * n, ROW_BYTES) * ROW_BYTES
+
         lanes, size, wide = self.lanes, self.keys.size, self.values.size
         steps = {
             "q_step": row(size, lanes), "s_step": row(columns, 16), "o_step": row(wide, 4 * lanes),
@@ -244,7 +253,15 @@ class PagedAttention(Lowering):
             "u_at": (self.keys.tokens + 1) * unpacked, "less_at": count * 4 + ALIGNMENT,
             "c_at": count * steps["q_step"],
         }  # fmt: skip
-        at = ceil_div(count, self.target.shapes.tiles[0]) * TABLE_BYTES if tiles else 0
+        unit = tiles and self.on_unit
+        at = ceil_div(count, self.target.shapes.tiles[0]) * TABLE_BYTES if tiles and not unit else 0
+        if unit:
+            rows = ceil_div(count, ROWS) * ROWS
+            steps |= {"q_step": lines_of(size), "s_step": row(columns, 32) + ROW_BYTES}
+            steps |= {"n_step": lines_of(max(size, wide)), "vp_step": lines_of(columns) * self.width}
+            sizes_of |= {name: rows * steps[f"{name[0]}_step"] for name in ("q_at", "s_at", "o_at")}
+            sizes_of |= {"n_at": self.keys.tokens * steps["n_step"]}
+            size = lines_of(size) // WORD
         if tiles:
             sizes_of["kp_at"] = ceil_div(columns, self.width) * size * self.width * 4
             sizes_of["vp_at"] = ceil_div(wide, self.width) * steps["vp_step"]

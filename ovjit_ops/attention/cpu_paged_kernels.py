@@ -315,17 +315,17 @@ def begin_row(m, sink, memory, sinking):
 
 @inline
 def weigh_row(
-    line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse
+    line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse, kind
 ):  # fmt: skip
-    """Scores of row m with the keys from block b on become weights: ALiBi, masks, and the softmax so far.
-    Sums of earlier blocks shrink to the new maximum."""
+    """Scores of row m with the keys from block b on become weights of the type `kind`: ALiBi, masks, and the
+    softmax so far. Sums of earlier blocks shrink to the new maximum."""
     place = it["past"] + it["first"] + m // shape.group
     query = head * shape.group + m % shape.group
     if sloped:
         slope = splat[f32](scoring.slopes + query * 4)
         incline(line, scoring.ramp, slope, b * shape.block - place, columns)
     hide(line, b * shape.block, columns, place, it, hidden, query, paired, typed, sparse)
-    shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, "f32")
+    shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, kind)
     if b > it["start"]:
         o = scratch + memory.o_at + m * memory.o_step
         for j in range(0, shape.wide, VL):
@@ -419,7 +419,7 @@ def paged_rows(
         for m in range(it["count"]):
             weigh_row(
                 t + m * memory.s_step, m, b, columns, it, head, scoring, hidden, shape, memory, sloped,
-                paired, typed, sparse,
+                paired, typed, sparse, "f32",
             )  # fmt: skip
         add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall)
     for m in range(it["count"]):

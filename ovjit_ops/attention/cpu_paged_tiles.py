@@ -161,6 +161,7 @@ def paged_tiles(
                     fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
             weigh_row(
                 line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
+                "f32",
             )  # fmt: skip
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,

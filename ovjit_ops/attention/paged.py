@@ -202,11 +202,13 @@ def _lower(group):
 
 @op("PagedAttention", internal=True, lower=_lower, stateful=True, ulp=256)
 class PagedAttention:
-    """PagedAttentionExtension of caches whose kinds are known, with the table of its work."""
+    """PagedAttentionExtension of caches whose kinds are known, with the table of its work. `precision`: what
+    products of prompts may be computed from."""
 
     def infer(
         *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int,
         part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False, scores: Bool = False,
+        precision: Str = "f32",
     ):  # fmt: skip
         query, key, value = inputs[:3]
         _check_rows(query, key, value)
@@ -221,7 +223,7 @@ class PagedAttention:
         entries = inputs[7].shape[0] if inputs[7].shape else ANY
         return (out, TensorType("f32", (entries * block,)), TensorType("i64", (1,))) if scores else out
 
-    def ref(*inputs, part, rows, few, writing, typed=False, scores=False, **kinds):
+    def ref(*inputs, part, rows, few, writing, typed=False, scores=False, precision="f32", **kinds):
         out, weights, _ = paged_attention(*inputs[:28], writing=writing, kinds=kinds_of(kinds), diverse=False)
         if not scores:
             return out

@@ -227,6 +227,13 @@ def matrix_format(form: Format, isa: Target) -> Format:
     return next((f for f in fitting if has_features(isa, f.features)), form)
 
 
+def unit_format(kind: str, isa: Target) -> Format | None:
+    """The format in which a matrix unit multiplies elements of this type by others of it, None without one."""
+    form = find_format(kind, kind, isa)
+    form = form and matrix_format(form, isa)
+    return form if form is not None and form.on_unit else None
+
+
 def paired_format(form: Format) -> Format:
     """The format with words in pairs, or `form` where no instruction multiplies pairs."""
     return form._replace(paired=True, step=PAIRED_STEP) if "matrix" in dict(form.more) else form

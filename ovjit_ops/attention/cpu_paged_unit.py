@@ -1,0 +1,203 @@
+"""Prompts against blocks of keys and values, by a matrix unit: see `cpu_paged_tiles`.
+
+Queries, keys and values are rounded to bf16, whatever they are stored as. Panels have whole lines of words, and
+all columns of a panel are multiplied.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS, intrinsics
+from ovjit.codegen.cpu.formats import WORD, Format
+from ovjit.codegen.cpu.targets import Target
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Raw
+from ovjit.codegen.transpose import make_transpose
+from ovjit.codegen.words import *
+from ovjit.graph.paged_caches import TOP
+from ovjit.tiles.pack import tile_width
+from ovjit_ops.attention.cpu_attention_kernels import clear
+from ovjit_ops.attention.cpu_attention_unit import ELEMENTS, lines_of, multiply_tile
+from ovjit_ops.attention.cpu_paged_kernels import (
+    CACHE_STEPS,
+    HEAD_SHAPE,
+    HIDDEN,
+    ITEMS,
+    SCORING,
+    begin_row,
+    find_item,
+    finish_row,
+    weigh_row,
+)
+from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
+from ovjit_ops.attention.cpu_paged_tiles import TILE_STEPS, TILE_TENSORS, WHOLE, pack_keys
+from ovjit_ops.matmul.cpu_products import pair
+
+#: Rows that are multiplied at a time, and words of a line.
+TALL, LINE = 2 * ROWS, ROW_BYTES // WORD
+
+
+@inline
+def narrow(p, row, to, to_row, count, size, T):
+    """Rows as bf16, with zeros up to whole lines."""
+    for t in range(count):
+        for j in range(0, lines_of(size) * ELEMENTS, VL):
+            store["bf16"](to + t * to_row + j * 2, loadm[T](p + t * row + j * SIZE[T], max(size - j, 0)))
+
+
+@inline
+def narrow_block(p, row, count, size, group, memory, kind, by_channel):
+    """A block's tokens as bf16, to scratch memory."""
+    to = scratch + memory.n_at
+    if kind in TOP:
+        room = scratch + memory.u_at
+        unpack_block(p, row, room, memory.u_step, 0, count, size, group, kind, by_channel)
+        narrow(room, memory.u_step, to, memory.n_step, count, size, "f32")
+    else:
+        narrow(p, row, to, memory.n_step, count, size, kind)
+
+
+@inline
+def pair_values(p, row, panels, panel, at, count, wide, width):
+    """Tokens [count, wide] of bf16 at p, to the rows from `at` on of panels [tokens / 2, width, 2]."""
+    for c in range(0, wide, width):
+        for t in range(0, count, 2):
+            to = panels + c // width * panel + (at + t) // 2 * width * 4
+            for j in range(0, min(width, wide - c), VL):
+                source = p + t * row + (c + j) * 2
+                left = wide - c - j
+                there = left
+                if t + 1 >= count:
+                    there = 0
+                store[u32](to + j * 4, pair(loadm[u16](source, left), loadm[u16](source + row, there)))
+
+
+@inline
+def clear_values(panels, panel, first, stop, wide, width):
+    """Zeros for pairs of tokens in all panels."""
+    for c in range(0, wide, width):
+        p = panels + c // width * panel
+        fill(p, first * width, stop * width, 0.0)
+
+
+@inline
+def pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
+    """`many` blocks from block b on to the panels in scratch memory; values of absent ones are zeros, and so
+    are those behind the last token."""
+    for i in range(many):
+        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        live = min(shape.block, columns - i * shape.block)
+        at = i * shape.block
+        if index >= 0:
+            k = tensors.keys + index * caches.k_block + head * caches.k_head
+            v = tensors.values + index * caches.v_block + head * caches.v_head
+            narrow_block(k, caches.k_row, live, shape.size, 0, memory, kind, True)
+            pack_keys(
+                scratch + memory.n_at, memory.n_step, scratch + memory.kp_at, at, live,
+                lines_of(shape.size) * LINE, width,
+            )  # fmt: skip
+            narrow_block(v, caches.v_row, live, shape.wide, caches.v_group, memory, vkind, False)
+            pair_values(
+                scratch + memory.n_at, memory.n_step, scratch + memory.vp_at, memory.vp_step, at, live,
+                shape.wide, width,
+            )  # fmt: skip
+        else:
+            clear_values(
+                scratch + memory.vp_at, memory.vp_step, at // 2, (at + live + 1) // 2, shape.wide, width
+            )  # fmt: skip
+    clear_values(
+        scratch + memory.vp_at, memory.vp_step, (columns + 1) // 2, lines_of(columns) * LINE, shape.wide, width
+    )  # fmt: skip
+
+
+@inline
+def scale_scores(t, count, factor):
+    """Sums at t times a number."""
+    for j in range(0, count, VL):
+        storem[f32](t + j * 4, loadm[f32](t + j * 4, count - j) * factor, count - j)
+
+
+#: Where in scratch memory queries, scores, sums, unpacked blocks as f32 and as bf16, and panels of keys and
+#: values lie, and their rows and panels are apart.
+UNIT_MEMORY = Raw("q_at q_step s_step o_step u_step n_step s_at o_at m_at l_at u_at n_at kp_at vp_at vp_step")
+
+
+@kernel(
+    tensors=TILE_TENSORS, scoring=SCORING, hidden=HIDDEN, items=ITEMS,
+    shape=HEAD_SHAPE, caches=CACHE_STEPS, memory=UNIT_MEMORY, steps=TILE_STEPS,
+)  # fmt: skip
+def paged_blocks(
+    tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
+    paired, typed, summed, sparse, width, lanes,
+):  # fmt: skip
+    """Queries of an item with its blocks, some at a time: y."""
+    it = registers()
+    item = chunk // shape.heads
+    head = chunk % shape.heads
+    if item >= ld[i64](tensors.table + items.number_at * 8):
+        return 0
+    find_item(it, tensors, scoring, shape, tensors.table + (items.items_at + item * 6) * 8, typed)
+    factor = splat[f32](scoring.scale)
+    first = tensors.q + it["token"] * steps.q_row + head * shape.group * shape.size * SIZE[T]
+    for m in range(it["count"]):
+        p = first + m // shape.group * steps.q_row + m % shape.group * shape.size * SIZE[T]
+        narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.size, T)
+        fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
+        begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
+    tile_begin()
+    for b in range(it["start"], it["stop"], steps.some):
+        many = min(steps.some, it["stop"] - b)
+        columns = min(many * shape.block, it["behind"] - b * shape.block)
+        pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width)
+        for r in range(0, it["count"], TALL):
+            c = 0
+            while c * width < columns:
+                multiply_tile(
+                    scratch + memory.q_at + r * memory.q_step, memory.q_step,
+                    scratch + memory.kp_at + c * lines_of(shape.size) * LINE * width * 4,
+                    lines_of(shape.size), scratch + memory.s_at + r * memory.s_step + c * width * 4,
+                    memory.s_step, tensors.zeros, False, it["count"] - r, WHOLE, lanes,
+                )  # fmt: skip
+                c += 1
+        for m in range(it["count"]):
+            line = scratch + memory.s_at + m * memory.s_step
+            scale_scores(line, columns, factor)
+            for i in range(many):
+                if ld[i32](tensors.entries + (it["entry"] + b + i) * 4) < 0:
+                    fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
+            weigh_row(
+                line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
+                "bf16",
+            )  # fmt: skip
+            clear(line, columns, lines_of(columns) * ELEMENTS, "bf16")
+        for r in range(0, it["count"], TALL):
+            c = 0
+            while c * width < shape.wide:
+                multiply_tile(
+                    scratch + memory.s_at + r * memory.s_step, memory.s_step,
+                    scratch + memory.vp_at + c * memory.vp_step, lines_of(columns),
+                    scratch + memory.o_at + r * memory.o_step + c * width * 4, memory.o_step, tensors.zeros,
+                    True, it["count"] - r, WHOLE, lanes,
+                )  # fmt: skip
+                c += 1
+    tile_end()
+    for m in range(it["count"]):
+        finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
+
+
+@functools.cache
+def unit_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
+    """The kernel of `paged_blocks` for a format of a matrix unit."""
+
+    def words(target: Target) -> dict[str, Any]:
+        found = intrinsics(form.name.removeprefix("amx_"))
+        return {**found, "transpose": make_transpose(target, "i32")}
+
+    said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
+    return paged_blocks.kernel(
+        f"paged_{form.name}_{isa.name}{said}", words, form.name, form.name, width=tile_width(isa),
+        lanes=isa.lanes, **ways,
+    )  # fmt: skip
