@@ -1,7 +1,8 @@
 """Decoders over blocks of a cache: tokens a second of several sequences at once, beside OpenVINO's.
 
     python -m bench.paged [--sizes small llama] [--sequences 1 4 8 16] [--caches f32 u8]
-    [--weights f32 u8 i4] [--precision f32] [--context 128] [--threads 1] [--rounds 7] [--steps 8] [--json FILE]
+    [--weights f32 u8 i4] [--precision f32] [--context 128] [--threads 1] [--rounds 7] [--steps 8]
+    [--json FILE]
 
 Both packages read the same IR of a decoder with state (`bench.transformers`), rewrite it by their own
 `paged_attention_transformation`, and decode greedily for sequences whose blocks lie in random order. Prompts

@@ -30,8 +30,8 @@ from ovjit.rewrite.paged_states import States
 #: up to so many new tokens are not split into tiles. Where caches are f32, and few heads share a key, tiles
 #: pay later: of `GROUPS` such heads each that is missing allows a token more.
 COLUMNS, ROWS, FEW, GROUPS = 512, 96, 4, 3
-#: Rows of an item where products may be computed from bf16: a matrix unit takes less time for them than packing
-#: the blocks of each item does.
+#: Rows of an item where products may be computed from bf16: a matrix unit takes less time for them than
+#: packing the blocks of each item does.
 LOW_ROWS = 192
 
 #: The kinds that the kernels read and write.

@@ -52,7 +52,7 @@ class PagedAttention(Lowering):
         if any(self.named[n].dtype != dtype for n in ("key", "value")):
             raise NotNative
         kinds = {"kind": self.keys.kind, "vkind": self.values.kind}
-        ways = {
+        ways: dict[str, Any] = {
             "sloped": self.has("alibi_slopes"), "paired": self.has("qq_bias"),
             "typed": self.has("token_type_ids"), "sparse": self.has("xattention_threshold"),
         }  # fmt: skip

@@ -1,7 +1,7 @@
 """Prompts against blocks of keys and values, by a matrix unit: see `cpu_paged_tiles`.
 
-Queries, keys and values are rounded to bf16, whatever they are stored as. Panels have whole lines of words, and
-all columns of a panel are multiplied.
+Queries, keys and values are rounded to bf16, whatever they are stored as. Panels have whole lines of words,
+and all columns of a panel are multiplied.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind
                 scratch + memory.vp_at, memory.vp_step, at // 2, (at + live + 1) // 2, shape.wide, width
             )  # fmt: skip
     clear_values(
-        scratch + memory.vp_at, memory.vp_step, (columns + 1) // 2, lines_of(columns) * LINE, shape.wide, width
+        scratch + memory.vp_at, memory.vp_step, (columns + 1) // 2, lines_of(columns) * LINE, shape.wide,
+        width,
     )  # fmt: skip
 
 

@@ -228,7 +228,7 @@ def matrix_format(form: Format, isa: Target) -> Format:
 
 
 def unit_format(kind: str, isa: Target) -> Format | None:
-    """The format in which a matrix unit multiplies elements of this type by others of it, None without one."""
+    """The format in which a matrix unit multiplies elements of this type by such, None without one."""
     form = find_format(kind, kind, isa)
     form = form and matrix_format(form, isa)
     return form if form is not None and form.on_unit else None
