@@ -17,7 +17,7 @@ from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.formats import emulates_bf16, float_types
-from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.host import has_f16, host_target
 from ovjit.compiler.options import CACHES, caches_of
 from ovjit.cores import usable_cores
 from ovjit.errors import OvjitError, no_such_form
@@ -536,8 +536,8 @@ def _dynamic_group(config: Mapping[str, Any]) -> int:
 def _precision(config: Mapping[str, Any]) -> Type:
     """What a model computes in; `dynamic`: the tensors' own types. As in OpenVINO bf16 needs AVX-512, whose
     CPUs without bf16 instructions emulate it where a property asks for it, and else say f32. What a CPU does
-    not compute in is the other 16-bit type, or f32; f16 does not become bf16 on AArch64, where both are
-    common."""
+    not compute in is the other 16-bit type, or f32; f16 does not become bf16, which is coarser, on AArch64
+    and CPUs with AVX512-FP16: OpenVINO computes in f16 there."""
     asked = config.get("INFERENCE_PRECISION_HINT")
     if asked is None:
         if config.get("EXECUTION_MODE_HINT") is values.ExecutionMode.ACCURACY:
@@ -547,8 +547,9 @@ def _precision(config: Mapping[str, Any]) -> Type:
         return Type.bf16
     if asked not in (Type.f16, Type.bf16):
         return asked
-    floats, arm = float_types(host_target()), machine.is_arm()
-    ways = [asked] if asked == Type.f16 and arm else [asked, Type.bf16, Type.f16]
+    floats = float_types(host_target())
+    alone = asked == Type.f16 and (machine.is_arm() or has_f16())
+    ways = [asked] if alone else [asked, Type.bf16, Type.f16]
     return next((way for way in ways if way.get_type_name() in floats), Type.f32)
 
 

@@ -17,6 +17,7 @@ from ovjit.errors import UnsupportedError
 #: What Linux calls features that LLVM calls otherwise.
 _LINUX = {
     "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
+    "avx512fp16": "avx512_fp16",
     "amx-bf16": "amx_bf16", "amx-int8": "amx_int8",
     "bmi": "bmi1", "lzcnt": "abm",
     "neon": "asimd", "lse": "atomics", "dotprod": "asimddp", "fp16fml": "asimdfhm",
@@ -73,6 +74,12 @@ def _listed_features(named: Collection[str]) -> frozenset[str]:
         return frozenset(f for f in named if found.get(f))
     flags = said[-1].split()
     return frozenset(f for f in named if _LINUX.get(f, f) in flags)
+
+
+@functools.cache
+def has_f16() -> bool:
+    """Whether this CPU has AVX512-FP16, with which OpenVINO computes in f16. No code here uses it."""
+    return machine.is_x86() and bool(_listed_features(["avx512fp16"]))
 
 
 def usable() -> list[str]:
