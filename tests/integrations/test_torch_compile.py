@@ -12,6 +12,8 @@ import pytest
 torch = pytest.importorskip("torch")
 import ovjit.torch  # noqa: E402  (torch may be missing)
 
+from ovjit.compat.frontend.pytorch.torchdynamo import partition  # noqa: E402
+
 SEED = 20261122
 CONFIG = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
 
@@ -123,6 +125,31 @@ def test_disabled_operators_run_in_eager_mode() -> None:
         close(compiled(x), x.cos().sin() + 1)
 
 
+@pytest.mark.parametrize("given", [
+    "[aten::sin, aten.cos]", "aten::sin,aten::cos", "['torch.ops.aten.sin.default', \"cos\"]",
+    [torch.ops.aten.sin, torch.ops.aten.cos.default],
+])  # fmt: skip
+def test_disabled_operators_are_a_list_or_a_text(given) -> None:
+    options = {**CONFIG, "disabled_ops": given}
+    compiled = torch.compile(lambda x: x.cos().exp().sin() + 1, backend="openvino", options=options)
+    x = torch.randn(3)
+    with pytest.warns(UserWarning) as told:
+        partition._TOLD.clear()
+        close(compiled(x), x.cos().exp().sin() + 1)
+    found = {str(w.message).split()[1] for w in told if "disabled_ops" in str(w.message)}
+    assert found == {"aten::sin", "aten::cos"}
+
+
+def test_one_overload_of_an_operator_is_disabled() -> None:
+    options = {**CONFIG, "disabled_ops": "aten.bitwise_and.Scalar"}
+    x = torch.arange(6)
+    compiled = torch.compile(lambda x: (x & 3) & x.flip(0), backend="openvino", options=options)
+    partition._TOLD.clear()
+    with pytest.warns(UserWarning, match="aten::bitwise_and is not compiled") as told:
+        assert compiled(x).equal((x & 3) & x.flip(0))
+    assert len(told) == 1
+
+
 def test_gradients_with_aot_autograd() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.LayerNorm(8))
     other = copy.deepcopy(module)
@@ -163,6 +190,8 @@ def test_inference_mode_and_autocast() -> None:
 @pytest.mark.parametrize(("options", "says"), [
     ({"device": "NPU7"}, "Specified device NPU7 is not in the list of OpenVINO Available Devices"),
     ({"devices": "CPU"}, "this backend has no option 'devices'"),
+    ({"disabled_ops": "[aten::sine]"}, "disabled_ops names 'aten::sine', which is no operator"),
+    ({"disabled_ops": ["aten.sin.Tensor"]}, "disabled_ops names 'aten.sin.Tensor', which is no operator"),
 ])  # fmt: skip
 def test_wrong_options_are_told(options, says) -> None:
     with pytest.raises(Exception, match=says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,8 @@ KNOWN = frozenset(
 
 
 class Options(NamedTuple):
-    """`config` are properties for compile_model; `disabled_ops` run in eager mode."""
+    """`config` are properties for compile_model; `disabled_ops` run in eager mode: operators with all their
+    overloads, "aten::add", or one overload, "aten::add.Tensor"."""
 
     device: str
     config: dict[str, Any]
@@ -41,15 +43,28 @@ def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
     config = dict(given.get("config") or {})
     if _is_on(given.get("model_caching")) and "CACHE_DIR" not in config:
         config["CACHE_DIR"] = given.get("cache_dir") or "./cache"
-    disabled = given.get("disabled_ops") or ()
-    names = [disabled] if isinstance(disabled, str) else disabled
     return Options(
-        device, config, _is_on(given.get("aot_autograd")), frozenset(map(_plain, names)),
+        device, config, _is_on(given.get("aot_autograd")), _operators(given.get("disabled_ops") or ()),
         tuple(given.get("decompositions") or ()),
     )  # fmt: skip
 
 
-def _plain(name: Any) -> str:
-    """ "torch.ops.aten.add.Tensor", "aten.add.Tensor" and "aten::add" as "aten::add"."""
-    text = str(name).removeprefix("torch.ops.").replace("::", ".")
-    return "::".join(text.split(".")[:2])
+def _operators(given: Any) -> frozenset[str]:
+    """The operators of a list, or of a text such as "[aten::sin, aten::cos]". Raises OvjitError for a name
+    that PyTorch does not have."""
+    names = re.findall(r"[^\s,;'\"()\[\]{}]+", given) if isinstance(given, str) else given
+    return frozenset(map(_operator, names))
+
+
+def _operator(name: Any) -> str:
+    """ "aten::add" for "aten.add" and "add", "aten::add.Tensor" for "torch.ops.aten.add.Tensor"."""
+    import torch
+
+    parts = str(name).removeprefix("torch.ops.").replace("::", ".").split(".")
+    if parts[0] == "_operator":
+        return parts[-1]
+    space, operator, *overload = parts if len(parts) > 1 else ["aten", *parts]
+    found = getattr(getattr(torch.ops, space), operator, None)
+    if found is None or overload and overload[0] not in found.overloads():
+        raise OvjitError(f"the option disabled_ops names {str(name)!r}, which is no operator of PyTorch's")
+    return ".".join((f"{space}::{operator}", *overload))

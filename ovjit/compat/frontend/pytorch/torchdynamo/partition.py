@@ -36,7 +36,8 @@ def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | 
         return refused[node.name]
     reason = refusal(node.target)
     name = _name(node.target)
-    if reason is None and name in options.disabled_ops:
+    overload = getattr(node.target, "_overloadname", "")
+    if reason is None and not options.disabled_ops.isdisjoint((name, f"{name}.{overload}")):
         reason = "it is one of disabled_ops"
     return reason or _unfit_type(node)
 
