@@ -178,6 +178,47 @@ def test_orders_of_sizes_in_modules_that_can_be_scripts(kind) -> None:
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
 
 
+class Layer(torch.nn.Module):
+    """A function of sizes in a layer with weights, which is never taken as a script."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.weight = function, torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.function(x) * self.weight
+
+
+def parted(x):
+    """The number that one branch gives cannot be computed at the example's size."""
+    h, parts = x.shape[-2], 3
+    if h > 20:
+        parts = 60 // (h - 14)
+    return x[..., : int(h / 2), :] * parts
+
+
+@pytest.mark.parametrize(("function", "most", "others"), [
+    (shifted, 2, [(2, 3, 6, 9), (1, 3, 12, 6)]), (parted, None, [(2, 3, 16, 8)]),
+])  # fmt: skip
+def test_layers_with_weights_that_order_sizes_are_recorded_twice(function, most, others, monkeypatch) -> None:
+    traced, trace = [], torch.jit.trace
+
+    def counted(*given, **named):
+        traced.append(given)
+        return trace(*given, **named)
+
+    monkeypatch.setattr(torch.jit, "trace", counted)
+    module = Layer(function).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(module, example_input=torch.rand(1, 3, 14, 24))
+    assert most is None or len(traced) == most
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((1, 3, 14, 24), *others):
+        x = torch.rand(*size)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x).detach(), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("example", [(1, 3, 30, 40), (1, 3, 40, 30)])
 def test_pipelines_of_torchvision(example) -> None:
     v2 = pytest.importorskip("torchvision.transforms.v2")

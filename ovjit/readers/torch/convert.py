@@ -25,7 +25,7 @@ from ovjit.readers.torch.patches import patched
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
-from ovjit.readers.torch.sizes import MOST_ROUNDS, Followed, files_asking, rounding
+from ovjit.readers.torch.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
@@ -211,8 +211,8 @@ def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
     """The trace of a module: for any mask, where it selects places and the module allows that. The second one
     is for other sizes than the example's, where Python computes with sizes."""
     warned: list[Any] = []
-    noted = rolled.Found()
-    made = Recorded(_trace(ready, warned, noted), warned)
+    noted, ordered = rolled.Found(), rolled.Found()
+    made = Recorded(_trace(ready, warned, noted, ordered), warned)
     with contextlib.ExitStack() as loops:
         if noted.lines:
             made = _with_loops(ready, loops, noted, made)
@@ -223,7 +223,7 @@ def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
                 return chosen, None
         followed = None
         if asking or writes_to_constants(inlined):
-            followed = _for_any_sizes(ready, asking)
+            followed = _for_any_sizes(ready, asking, ordered)
     return made, followed
 
 
@@ -260,14 +260,14 @@ def _with_loops(
     return plain
 
 
-def _for_any_sizes(ready: Prepared, files: set[str]) -> Recorded | None:
+def _for_any_sizes(ready: Prepared, files: set[str], ordered: rolled.Found) -> Recorded | None:
     """The trace in which numbers that are computed from sizes are followed; None where it gives something
-    else than the module for the example."""
+    else than the module for the example. `ordered` are lines of layers that order sizes."""
     import torch
 
     with quietly(), torch.no_grad():
         wanted = ready.module(*ready.leaves)
-    followed = Followed(files)
+    followed = Followed(files, ordered)
     best = None
     for _ in range(MOST_ROUNDS):
         warned: list[Any] = []
@@ -283,7 +283,9 @@ def _for_any_sizes(ready: Prepared, files: set[str]) -> Recorded | None:
     return best
 
 
-def _trace(ready: Prepared, kept: list[Any], noted: rolled.Found | None = None) -> Any:
+def _trace(
+    ready: Prepared, kept: list[Any], noted: rolled.Found | None = None, ordered: rolled.Found | None = None
+) -> Any:
     import torch
     from torch._functorch import vmap
 
@@ -294,7 +296,7 @@ def _trace(ready: Prepared, kept: list[Any], noted: rolled.Found | None = None) 
         (torch.overrides, "has_torch_function", _of_other_classes),
     )
     with quietly(kept, ready.fused), torch.no_grad(), others:
-        with rounding(), strides.followed(), rolled.found(noted):
+        with rounding(), ordering(ordered), strides.followed(), rolled.found(noted):
             return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 

@@ -50,7 +50,7 @@ def files_asking(warned: Sequence[Any]) -> set[str]:
 class Followed:
     """What is known of a module after some traces: files that ask for numbers, and branches as they ran."""
 
-    def __init__(self, files: set[str]):
+    def __init__(self, files: set[str], branching: Found):
         self.files = set(files)
         #: Files whose code asked for a number in the last trace.
         self.seen: set[str] = set()
@@ -62,14 +62,20 @@ class Followed:
         #: Modules with a branch that is the example's.
         self.ordering: dict[int, Any] = {}
         self._scripted: dict[int, Any] = {}
-        #: Functions whose branches are the example's, and those whose numbers are chosen.
+        #: Functions whose branches are the example's, and those whose numbers are chosen: first those of the
+        #: plain trace, as long as nothing failed.
         self.branching = Found()
-        self._chosen: dict[Any, set[int]] = {}
+        self._chosen: dict[Any, set[int]] = branching.lines
+        self._is_first = bool(self._chosen)
 
     def again(self, failed: bool) -> bool:
         """Whether another trace may do better than the last one, which may have failed."""
         new = self.seen - self.files
         self.files |= new
+        is_first, self._is_first = self._is_first, False
+        if failed and is_first:
+            self._chosen = {}
+            return True
         if failed and (self._scripted or self._chosen):
             return False
         if failed and self.last is not None:
@@ -79,9 +85,10 @@ class Followed:
 
     def _choose(self) -> bool:
         """Choose numbers by orders of sizes when the model runs. False where there are no new ones."""
-        before, self._chosen = self._chosen, self.branching.lines
-        self.branching = Found()
-        return bool(self._chosen) and not before
+        if self._chosen:
+            return False
+        self._chosen, self.branching = self.branching.lines, Found()
+        return bool(self._chosen)
 
     def _script(self) -> bool:
         """Take scripts of modules that order sizes, as they have all branches. False where there are no new
@@ -116,7 +123,7 @@ class Followed:
             return None
         frame = sys._getframe(2)  # of the code that compares
         place = frame.f_code, frame.f_lasti
-        ordered = node.kind() not in ("aten::eq", "aten::ne") and node.inputsAt(1).toIValue() not in (0, 1)
+        ordered = _is_order(node)
         if ordered or place in self.as_run:
             if (module := _module_of(frame)) is not None:
                 self.ordering[id(module)] = module
@@ -159,6 +166,31 @@ def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -
         return own(self, *given, **named)
 
     return forward
+
+
+@contextlib.contextmanager
+def ordering(found: Found | None) -> Iterator[None]:
+    """Note where layers with weights order two sizes: their numbers are chosen when the model runs."""
+    import torch
+
+    def truth(self: Any) -> bool:
+        if found is not None and is_of_sizes(self):
+            node, frame = torch_value(self).node(), sys._getframe(1)
+            if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
+                found.add(frame)
+        return bool(torch._C.TensorBase.__bool__(self))
+
+    with patched(*([] if found is None else [(torch.Tensor, "__bool__", truth)])):
+        yield
+
+
+def _is_order(node: Any) -> bool:
+    """Whether a node orders sizes: not the comparisons that are the same for all sizes but some."""
+    return (
+        node.kind() in _GENERAL
+        and node.kind() not in ("aten::eq", "aten::ne")
+        and node.inputsAt(1).toIValue() not in (0, 1)
+    )
 
 
 @contextlib.contextmanager
