@@ -37,9 +37,9 @@ def in_storage(node: Any) -> tuple[list[int] | None, int]:
     schema = [argument.name for argument in node.target._schema.arguments]
     given = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
     told = value.shape, value.stride(), given["size"], given["stride"]
-    shape, steps, size, stride = ([_hint(n) for n in numbers] for numbers in told)
-    begin = _hint(value.storage_offset())
-    start = begin if given.get("storage_offset") is None else _hint(given["storage_offset"])
+    shape, steps, size, stride = ([hint(n) for n in numbers] for numbers in told)
+    begin = hint(value.storage_offset())
+    start = begin if given.get("storage_offset") is None else hint(given["storage_offset"])
     if not all(isinstance(n, int) for n in (*shape, *steps, *size, *stride, begin, start)):
         return None, 0
     first = start - begin
@@ -48,7 +48,7 @@ def in_storage(node: Any) -> tuple[list[int] | None, int]:
     return in_memory(shape, steps) if is_within else None, begin if start != begin else 0
 
 
-def _hint(number: Any) -> Any:
+def hint(number: Any) -> Any:
     """A number in an FX graph, or the example's where it is open."""
     number = number.meta.get("val") if hasattr(number, "meta") else number
     return getattr(getattr(number, "node", None), "hint", number)

@@ -11,6 +11,7 @@ from ovjit.errors import OvjitError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.fx import FxReader
+from ovjit.readers.torch.strides import hint
 from ovjit.readers.torch.values import Complex, Number
 from ovjit.records import NamedTuple
 
@@ -92,9 +93,7 @@ def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     value = getattr(node, "meta", {}).get("val")
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
         return None
-    hints = [
-        [getattr(getattr(n, "node", None), "hint", n) for n in part] for part in (value.shape, value.stride())
-    ]
+    hints = [[hint(n) for n in part] for part in (value.shape, value.stride())]
     if not all(isinstance(n, int) for part in hints for n in part) or 0 in hints[0]:
         return None
     sizes, strides = hints

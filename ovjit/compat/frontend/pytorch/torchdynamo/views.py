@@ -1,7 +1,8 @@
-"""Outputs of a graph that are views of its inputs or of its other outputs.
+"""Outputs of a graph that are views of its inputs or of its other outputs, or views with gaps.
 
 aot_autograd makes the views that a caller gets anew, by the strides and the offset of what the backend
-returns. So PyTorch makes these outputs here, and a compiled part the rest.
+returns. So PyTorch makes these outputs here, and a compiled part the rest. A compiled part gives the whole
+tensor that a view with gaps is of, which eager mode keeps in memory, too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from typing import Any
+
+from ovjit.readers.torch.strides import hint, in_memory
 
 #: A compiled graph: from a list of arguments to its outputs.
 Compiled = Callable[[Any], Any]
@@ -22,15 +25,17 @@ def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
         return compiled(module)
     rest = [i for i in range(len(outputs)) if i not in places]
     bases = list(dict.fromkeys(root for root in places.values() if root.op != "placeholder"))
-    taken = [rest.index(outputs.index(root)) for root in bases]
-    inner = compiled(_with_outputs(module, rest)) if rest else None
+    computed = [outputs[i] for i in rest]
+    computed += [root for root in bases if root not in computed]
+    taken = [computed.index(root) for root in bases]
+    inner = compiled(_with_outputs(module, computed)) if computed else None
     views = _views(module, bases, [outputs[i] for i in places])
 
     def run(arguments: Any) -> list[Any]:
         given = list(arguments)  # a compiled part may empty its list
         made = list(inner(arguments)) if inner is not None else []
         out: list[Any] = [None] * len(outputs)
-        for i, value in zip(rest, made, strict=True):
+        for i, value in zip(rest, made, strict=False):
             out[i] = value
         for i, value in zip(places, views(*given, *(made[k] for k in taken)), strict=True):
             out[i] = value
@@ -44,12 +49,28 @@ def _output(graph: Any) -> Any:
 
 
 def _root(node: Any, outputs: list[Any]) -> Any:
-    """What a view is of, if that is an input or another output; None for what is no view."""
+    """What a view is of, if that is an input or another output, or if it has gaps; else None."""
     if not _is_view(node):
         return None
-    while _is_view(node):
-        node = node.args[0]
-    return node if node.op == "placeholder" or node in outputs else None
+    root = node
+    while _is_view(root):
+        root = root.args[0]
+    is_beside = root.op == "placeholder" or root in outputs
+    return root if is_beside or root.op == "call_function" and _has_gaps(node) else None
+
+
+def _has_gaps(node: Any) -> bool:
+    """Whether a tensor leaves out places of its memory. Repeated axes take none."""
+    import torch
+
+    value = node.meta.get("val")
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
+        return False
+    sizes, strides = ([hint(n) for n in numbers] for numbers in (value.shape, value.stride()))
+    if not all(isinstance(n, int) for n in (*sizes, *strides)) or 0 in sizes:
+        return False
+    moving = [(n, step) for n, step in zip(sizes, strides, strict=True) if step]
+    return in_memory([n for n, _ in moving], [step for _, step in moving]) is None
 
 
 def _is_view(node: Any) -> bool:
@@ -66,15 +87,15 @@ def _is_view(node: Any) -> bool:
     return alias is not None and not alias.is_write
 
 
-def _with_outputs(module: Any, places: list[int]) -> Any:
-    """The graph with some of its outputs."""
+def _with_outputs(module: Any, nodes: list[Any]) -> Any:
+    """The graph with other outputs."""
     import copy
 
     import torch
 
     graph = copy.deepcopy(module.graph)
-    node = _output(graph)
-    node.args = (tuple(node.args[0][i] for i in places),)
+    named = {node.name: node for node in graph.nodes}
+    _output(graph).args = (tuple(named[n.name] if isinstance(n, torch.fx.Node) else n for n in nodes),)
     graph.eliminate_dead_code()
     return torch.fx.GraphModule(module, graph)
 
