@@ -518,6 +518,39 @@ def test_scripts_that_take_lists_and_dicts() -> None:
     np.testing.assert_allclose(got, script(pair), rtol=1e-6)
 
 
+class Sized(torch.nn.Module):
+    def forward(self, x, sizes: list[int], factors: list[float] | None = None):
+        rows, columns = sizes
+        total = 0
+        for size in sizes:
+            total += size
+        x = x.reshape(sizes)[:, : sizes[-1] - 1] + total * len(sizes) + rows
+        return x if factors is None else x * factors[0] + torch.tensor(factors).sum()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_lists_of_numbers_are_inputs_of_one_dimension(count) -> None:
+    """The description of the inputs tells their lengths."""
+    script = torch.jit.script(Sized())
+    described = [([2, 12], np.float32), ([2], np.int64), ([2], np.float32)][:count]
+    model = ov.convert_model(script, input=described)
+    names = ["x.1", "sizes.1", "factors.1"][:count]
+    assert [port.any_name.split(".")[0] for port in model.inputs] == [name.split(".")[0] for name in names]
+    compiled, x = ov.compile_model(model, "CPU", EXACT), rand(2, 12)
+    for sizes, factors in (([4, 6], [0.5, 2.0]), ([3, 8], [3.0, -1.0])):
+        given = [x.numpy(), np.array(sizes), np.array(factors, np.float32)][:count]
+        wanted = script(x, sizes, factors) if count == 3 else script(x, sizes)
+        np.testing.assert_allclose(compiled(given)[0], wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("given", [{}, {"input": [([2, 12], np.float32), ([-1], np.int64)]}])
+def test_lists_of_numbers_of_unknown_lengths_are_told(given) -> None:
+    with pytest.raises(
+        RuntimeError, match=r"'sizes' is of the type List\[int\].*\n.*'input' with the list's"
+    ):
+        ov.convert_model(torch.jit.script(Sized()), **given)
+
+
 def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
     module = torch.nn.Sequential(of(lambda x: torch.linalg.svdvals(x)))
     with pytest.raises(

@@ -23,6 +23,14 @@ from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.patches import patched
 from ovjit.readers.torch.script import ScriptReader
+from ovjit.readers.torch.script_inputs import (
+    EXAMPLE,
+    arguments_of,
+    check_lists,
+    input_of,
+    inputs_of,
+    unknown_input,
+)
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
 from ovjit.readers.torch.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
@@ -36,7 +44,6 @@ from ovjit.readers.torch.trace import (
     quietly,
     warn_again,
 )
-from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
 #: How many operators are decomposed that have rules.
@@ -65,6 +72,8 @@ def convert(
         given = given.pt_module
     if isinstance(given, torch.export.ExportedProgram):
         return _program(given, example, read_onnx, converters)
+    if example is None and is_script(given):
+        check_lists(given, described)
     ready = prepared(given, example, described)
     if ready is None:
         return _without_example(given, converters)
@@ -154,50 +163,15 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
     # a script's inputs are called as in its graph, as by OpenVINO
     own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :] if given else []
-    if given and len(own) == len(schema := _arguments(ready.given)):
-        values = _of_arguments(reader, ready, own, schema)
+    if given and len(own) == len(schema := arguments_of(ready.given)):
+        values = inputs_of(reader, ready, own, schema)
     else:
         names = own if len(own) == len(ready.names) else ready.names
-        values = [_input(reader, name, leaf) for name, leaf in zip(names, ready.leaves, strict=True)]
+        values = [input_of(reader, name, leaf) for name, leaf in zip(names, ready.leaves, strict=True)]
     made = reader.run(inlined, values)
     if not given:
         return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
     return reader.finish(made, None)
-
-
-def _input(reader: ScriptReader, name: str, leaf: Any) -> Any:
-    return reader.parameter(name, leaf.dtype, [None] * leaf.dim())
-
-
-def _arguments(script: Any) -> list[Any]:
-    """The arguments of a script by their names and defaults; none where it does not tell."""
-    schema = getattr(getattr(script, "forward", script), "schema", None)
-    return [] if schema is None else [a for a in schema.arguments if a.name != "self"]
-
-
-def _of_arguments(
-    reader: ScriptReader, ready: Prepared, names: Sequence[str], schema: Sequence[Any]
-) -> list[Any]:
-    """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
-    example leaves out have their defaults."""
-    import torch
-
-    rest = iter(zip(ready.names, ready.leaves, strict=True))
-
-    def made(value: Any, name: str | None = None) -> Any:
-        if isinstance(value, torch.Tensor):
-            own, leaf = next(rest)
-            return _input(reader, name or own, leaf)
-        if isinstance(value, Mapping):
-            return {key: made(part) for key, part in value.items()}
-        return [made(part) for part in value] if isinstance(value, (list, tuple)) else value
-
-    own = dict(zip((argument.name for argument in schema), names, strict=True))
-    given = {name: made(value, own.get(name)) for name, value in ready.arguments.items()}
-    missing = [a.name for a in schema if a.name not in given and not a.has_default_value()]
-    if missing:
-        raise UnsupportedError(f"the example has no {missing[0]!r}, which the script takes")
-    return [given[a.name] if a.name in given else a.default_value for a in schema]
 
 
 class Recorded(NamedTuple):
@@ -422,11 +396,6 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     return model
 
 
-#: Element types by the types that scripts have for numbers.
-_NUMBERS = {"IntType": "i64", "FloatType": "f32", "BoolType": "boolean"}
-_EXAMPLE = "Please provide 'example_input'"
-
-
 def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     """By torch.jit.script: of the inputs nothing is known but their names."""
     import torch
@@ -437,46 +406,16 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     except Exception as error:
         raise OvjitError(
             "Couldn't get TorchScript module by scripting. With exception:\n"
-            f"{error}\n{_EXAMPLE} for tracing, or a TorchScript module."
+            f"{error}\n{EXAMPLE} for tracing, or a TorchScript module."
         ) from error
     graph = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
     inputs = list(graph.inputs())[0 if is_function else 1 :]
-    schema = _arguments(script)
+    schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
     values = [
-        _unknown(reader, value.debugName(), value.type(), a) for value, a in zip(inputs, schema, strict=True)
+        unknown_input(reader, value.debugName(), value.type(), a)
+        for value, a in zip(inputs, schema, strict=True)
     ]
     return reader.finish(reader.run(graph, values), None)
-
-
-class _Open(dict):
-    """A dict of inputs: those that the script reads, by their keys."""
-
-    def __init__(self, reader: ScriptReader, kind: Any):
-        super().__init__()
-        self.reader, self.kind = reader, kind
-
-    def __missing__(self, key: str) -> Any:
-        self[key] = made = _unknown(self.reader, key, self.kind)
-        return made
-
-
-def _unknown(reader: ScriptReader, name: str, kind: Any, argument: Any = None) -> Any:
-    """An input of which its type in a script is known, and a default if there is one: a tensor, a number, a
-    tuple or a dict of such. Raises OvjitError for what has an unknown number of tensors."""
-    if kind.kind() == "TupleType":
-        base = name if argument is None else argument.name
-        return [_unknown(reader, f"{base}.{i}", part) for i, part in enumerate(kind.elements())]
-    if kind.kind() == "DictType" and kind.getKeyType().kind() == "StringType":
-        return _Open(reader, kind.getValueType())
-    if kind.kind() in ("ListType", "DictType"):
-        if argument is not None and argument.has_default_value():
-            return argument.default_value
-        base = name if argument is None else argument.name
-        text = f"The script's input {base!r} is of the type {kind.annotation_str}, of any number of items."
-        raise OvjitError(f"{text}\n{_EXAMPLE}, which tells how many.")
-    number = _NUMBERS.get(kind.kind())
-    made = reader.unknown_parameter(name, number or "dynamic")
-    return made if number is None else Number(made)

@@ -1,0 +1,130 @@
+"""Inputs of scripts: a script's types tell of tensors, numbers, and lists, tuples and dicts of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.script import ScriptReader
+from ovjit.readers.torch.trace import Prepared
+from ovjit.readers.torch.values import Number, torch_types
+
+#: Element types by the types that scripts have for numbers.
+_NUMBERS = {"IntType": "i64", "FloatType": "f32", "BoolType": "boolean"}
+EXAMPLE = "Please provide 'example_input'"
+
+
+def input_of(reader: ScriptReader, name: str, leaf: Any) -> Any:
+    return reader.parameter(name, leaf.dtype, [None] * leaf.dim())
+
+
+def arguments_of(script: Any) -> list[Any]:
+    """The arguments of a script by their names and defaults; none where it does not tell."""
+    schema = getattr(getattr(script, "forward", script), "schema", None)
+    return [] if schema is None else [a for a in schema.arguments if a.name != "self"]
+
+
+def inputs_of(
+    reader: ScriptReader, ready: Prepared, names: Sequence[str], schema: Sequence[Any]
+) -> list[Any]:
+    """The inputs of a script: lists, tuples and dicts have one for each tensor in them. Arguments that the
+    example leaves out have their defaults."""
+    import torch
+
+    rest = iter(zip(ready.names, ready.leaves, strict=True))
+
+    def made(value: Any, name: str | None = None, kind: Any = None) -> Any:
+        if isinstance(value, torch.Tensor):
+            own, leaf = next(rest)
+            number = _listed_number(kind)
+            if number is not None and leaf.dim() == 1:
+                return _numbers(reader, name or own, torch_types()[number], len(leaf))
+            return input_of(reader, name or own, leaf)
+        if isinstance(value, Mapping):
+            return {key: made(part) for key, part in value.items()}
+        return [made(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+    own = dict(zip((argument.name for argument in schema), names, strict=True))
+    kinds = {argument.name: argument.type for argument in schema}
+    given = {name: made(value, own.get(name), kinds.get(name)) for name, value in ready.arguments.items()}
+    missing = [a.name for a in schema if a.name not in given and not a.has_default_value()]
+    if missing:
+        raise UnsupportedError(f"the example has no {missing[0]!r}, which the script takes")
+    return [given[a.name] if a.name in given else a.default_value for a in schema]
+
+
+def _listed_number(kind: Any) -> str | None:
+    """The element type of the numbers in a list of a script's, None for other types."""
+    while kind is not None and kind.kind() == "OptionalType":
+        kind = kind.getElementType()
+    if kind is None or kind.kind() != "ListType":
+        return None
+    return _NUMBERS.get(kind.getElementType().kind())
+
+
+def _numbers(reader: ScriptReader, name: str, dtype: Any, length: int) -> list[Number]:
+    """An input of one dimension as a list of numbers."""
+    value = reader.parameter(name, dtype, [length])
+    call = Call(reader, "prim::ListUnpack", "", name, reader._inner)
+    return [Number(partial(call, "Gather", value, i, 0)) for i in range(length)]
+
+
+def check_lists(script: Any, described: Sequence[tuple[Any, Any, Any]]) -> None:
+    """Raise OvjitError for a list of numbers of which the description leaves the length open."""
+    schema = arguments_of(script)
+    places = {argument.name: argument for argument in schema}
+    for place, (name, shape, _) in enumerate(described):
+        argument = places.get(name, schema[place] if not name and place < len(schema) else None)
+        if argument is not None and shape is not None and _listed_number(argument.type) is not None:
+            if len(shape) != 1 or not _is_known(shape[0]):
+                raise OvjitError(_of_any_length(argument))
+
+
+def _is_known(d: Any) -> bool:
+    return bool(d.is_static) if hasattr(d, "is_static") else isinstance(d, int) and d >= 0
+
+
+def _of_any_length(argument: Any) -> str:
+    """What is said of a list of unknown length among a script's arguments."""
+    text = (
+        f"The script's input {argument.name!r} is of the type {argument.type.annotation_str}, of any number"
+    )
+    tells = "or 'input' with the list's length" if _listed_number(argument.type) else "which tells how many"
+    return f"{text} of items.\n{EXAMPLE}, {tells}."
+
+
+class _Open(dict):
+    """A dict of inputs: those that the script reads, by their keys."""
+
+    def __init__(self, reader: ScriptReader, kind: Any):
+        super().__init__()
+        self.reader, self.kind = reader, kind
+
+    def __missing__(self, key: str) -> Any:
+        self[key] = made = unknown_input(self.reader, key, self.kind)
+        return made
+
+
+def unknown_input(reader: ScriptReader, name: str, kind: Any, argument: Any = None) -> Any:
+    """An input of which its type in a script is known, and a default if there is one: a tensor, a number, a
+    tuple or a dict of such. Raises OvjitError for what has an unknown number of tensors."""
+    if kind.kind() == "OptionalType" and kind.getElementType().kind() == "ListType":
+        kind = kind.getElementType()
+    if kind.kind() == "TupleType":
+        base = name if argument is None else argument.name
+        return [unknown_input(reader, f"{base}.{i}", part) for i, part in enumerate(kind.elements())]
+    if kind.kind() == "DictType" and kind.getKeyType().kind() == "StringType":
+        return _Open(reader, kind.getValueType())
+    if kind.kind() in ("ListType", "DictType"):
+        if argument is not None and argument.has_default_value():
+            return argument.default_value
+        if argument is not None:
+            raise OvjitError(_of_any_length(argument))
+        text = f"The script's input {name!r} is of the type {kind.annotation_str}, of any number of items."
+        raise OvjitError(f"{text}\n{EXAMPLE}, which tells how many.")
+    number = _NUMBERS.get(kind.kind())
+    made = reader.unknown_parameter(name, number or "dynamic")
+    return made if number is None else Number(made)
