@@ -117,6 +117,23 @@ def test_an_operator_that_is_not_compiled_runs_in_eager_mode_and_is_told_once() 
     close(compiled(x), function(x), 1e-4)
 
 
+def test_an_operator_with_an_open_number_is_left_alone() -> None:
+    """The size of regions is an attribute of ROIAlign. What is around it is compiled."""
+    align = pytest.importorskip("torchvision").ops.roi_align
+
+    def function(x, boxes, size):
+        return align(x.sin(), boxes, (size, size + 1)).cos()
+
+    compiled = torch.compile(function, backend="openvino", options=CONFIG, dynamic=True)
+    x, boxes = torch.rand(1, 2, 9, 9), torch.tensor([[0, 1.0, 1.0, 6.0, 7.0]])
+    partition._TOLD.clear()
+    with pytest.warns(
+        UserWarning, match="torchvision::roi_align is not compiled.* by numbers that are not known"
+    ):
+        close(compiled(x, boxes, 3), function(x, boxes, 3))
+    close(compiled(x, boxes, 4), function(x, boxes, 4))
+
+
 def test_disabled_operators_run_in_eager_mode() -> None:
     options = {**CONFIG, "disabled_ops": ["torch.ops.aten.sin.default"]}
     compiled = torch.compile(lambda x: x.cos().sin() + 1, backend="openvino", options=options)

@@ -96,10 +96,10 @@ class TorchReader(TorchDraft):
         except (UnsupportedError, ModelError) as error:
             raise Refused(name, f"No conversion rule found for operations: {name}{where}: {error}") from error
         except (AttributeError, TypeError) as error:
-            if not any(map(_has_complex, arguments.values())):
+            of = next((says for kind, says in _UNFIT.items() if _holds(list(arguments.values()), kind)), None)
+            if of is None:
                 raise
-            says = f"No conversion rule found for operations: {name}{where} of complex tensors"
-            raise Refused(name, says) from error
+            raise Refused(name, f"No conversion rule found for operations: {name}{where} {of}") from error
 
     def _inner(self, call: Call, name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         full = name if "::" in name else f"aten::{name}"
@@ -222,8 +222,15 @@ def parsed_schema(text: str) -> Any:
     return torch._C.parse_schema(text)
 
 
-def _has_complex(value: Any) -> bool:
-    return isinstance(value, Complex) or (isinstance(value, list) and any(map(_has_complex, value)))
+#: What a rule that does not expect such values says of them.
+_UNFIT = {Complex: "of complex tensors", Number: "by numbers that are not known when the model is read"}
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Whether a value is of a type, or a list with one that is."""
+    if isinstance(value, (list, tuple)) and not isinstance(value, kind):
+        return any(_holds(part, kind) for part in value)
+    return isinstance(value, kind)
 
 
 def bound(schema: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
