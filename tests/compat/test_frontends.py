@@ -237,6 +237,71 @@ def test_what_a_file_holds_says_whether_it_can_be_read(ov, unknown, tmp_path):
         front.convert(5)
 
 
+@pytest.mark.parametrize("name", ["two", "two.dat", "two.pb"])
+def test_contents_tell_a_format_that_a_name_does_not(ov, forked, tmp_path, name):
+    path = forked.rename(tmp_path / name)
+    front = ov.frontend.FrontEndManager().load_by_model(str(path))
+    assert front.get_name() == "onnx"
+    for model in (front.convert(front.load(str(path))), ov.Core().read_model(path), ov.convert_model(path)):
+        assert model.output("t").partial_shape == [2, 3]
+
+
+def test_a_name_does_not_make_a_model(ov, forked, tmp_path):
+    manager, whole = ov.frontend.FrontEndManager(), forked.read_bytes()
+    contents = {"cut.onnx": whole[: len(whole) // 2], "empty.onnx": b"", "empty.xml": b"", "empty.pb": b"",
+                "page.xml": b"<html/>", "old.xml": b'<net version="1"/>'}  # fmt: skip
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+        assert manager.load_by_model(str(tmp_path / name)) is None, name
+        with pytest.raises(importlib.import_module(f"{ov.__name__}.tools.ovc.error").Error):
+            ov.convert_model(tmp_path / name)
+    with pytest.raises(ov.frontend.GeneralFailure):
+        manager.load_by_model(str(tmp_path))  # a folder without a model
+    (tmp_path / "ir.xml").write_text('<net name="n" version="11"><layers/><edges/></net>')
+    assert manager.load_by_model(str(tmp_path / "ir.xml")).get_name() == "ir"
+    with pytest.raises(ov.frontend.GeneralFailure):
+        manager.load_by_framework("onnx").load(str(tmp_path / "ir.xml"))
+
+
+def test_a_converter_is_of_one_domain(ov, unknown):
+    proto = onnx.load(unknown)
+    proto.graph.node[1].domain = "com.example"
+    proto.opset_import.append(make.make_opsetid("com.example", 3))
+    onnx.save(proto, unknown)
+
+    def foo(context: Any) -> Any:
+        return ov.opset13.abs(context.get_input(0)).outputs()
+
+    kind = ov.frontend.onnx.ConversionExtension
+    y = X + [1, 2, 3]
+    np.testing.assert_allclose(infer(ov, converted(ov, unknown, kind("Foo", "com.example", foo))), np.abs(y))
+    elu = ov.frontend.onnx.OpExtension("opset1.Elu", "Foo", "com.example", {}, {"alpha": 0.5})
+    np.testing.assert_allclose(
+        infer(ov, converted(ov, unknown, elu)), np.where(y < 0, np.expm1(y) / 2, y), rtol=1e-5
+    )
+    for other in (
+        kind("Foo", foo),
+        kind("Foo", "com.other", foo),
+        ov.frontend.onnx.OpExtension("Abs", "Foo"),
+    ):
+        with pytest.raises(ov.frontend.OpConversionFailure, match="No conversion rule found"):
+            converted(ov, unknown, other)
+
+
+def test_inputs_of_a_converter_are_counted_from_0(ov, unknown):
+    seen = []
+
+    def foo(context: Any) -> Any:
+        for index in (-1, 1):
+            with pytest.raises(IndexError):
+                context.get_input(index)
+        seen.append(context.get_input_size())
+        return ov.opset13.abs(context.get_input(0)).outputs()
+
+    converted(ov, unknown, ov.frontend.onnx.ConversionExtension("Foo", foo))
+    assert seen == [1]
+
+
 def test_more_steps_than_there_are(ov):
     with pytest.raises(ov.frontend.GeneralFailure):
         ov.frontend.ProgressReporterExtension(lambda *steps: None).report_progress(0.5, 10, 11)

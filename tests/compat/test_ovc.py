@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import openvino
 import pytest
+from onnx import helper, numpy_helper
 from ovjit.tools.ovc.error import Error
 from ovjit.tools.ovc.main import main
 
@@ -125,6 +127,42 @@ def test_what_a_conversion_raises(source):
     other = ovjit.Model([ovjit.opset13.abs(relu)], [a])
     with pytest.raises(Error, match="Name relu is not found among model inputs"):
         ovjit.convert_model(other, input="relu")
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    """An ONNX file of (a + b) @ w."""
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"]), helper.make_node("MatMul", ["y", "w"], ["z"])]
+    a, b, z = (helper.make_tensor_value_info(n, 1, [2, 3 + (n == "z")]) for n in "abz")
+    w = numpy_helper.from_array(np.ones((3, 4), np.float32), "w")
+    graph = helper.make_graph(nodes, "g", [a, b], [z], [w])
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "product.onnx"
+    )
+    return tmp_path / "product.onnx"
+
+
+@pytest.mark.parametrize("ov", [openvino, ovjit], ids=["openvino", "ovjit"])
+def test_shapes_and_types_that_operations_do_not_take(product, ov):
+    for given in ({"a": [4, 3]}, {"a": np.float16}, ([2, 3, 4], np.int32), [[2, 4], [2, 4]]):
+        with pytest.raises(ov.frontend.OpConversionFailure):
+            ov.convert_model(product, input=given)
+
+
+@pytest.mark.parametrize("ov", [openvino, ovjit], ids=["openvino", "ovjit"])
+def test_arguments_that_are_empty_or_of_no_kind(product, ov):
+    assert len(ov.convert_model(product, output=[]).outputs) == 1
+    with pytest.raises(RuntimeError, match="Path: '5' does not exist"):
+        ov.convert_model(product, extension=[5])
+    with pytest.raises(
+        importlib.import_module(f"{ov.__name__}.tools.ovc.error").Error, match="is not existing|must be"
+    ):
+        ov.convert_model([product.with_name("none.onnx")])
+
+
+def test_sizes_are_numbers_of_numpy_too(product):
+    sizes = np.int64(5), np.int32(3)
+    assert ovjit.convert_model(product, input=[sizes, sizes]).output().partial_shape == [5, 4]
 
 
 def test_outputs_are_those_named(source):

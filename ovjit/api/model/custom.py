@@ -352,10 +352,16 @@ class ConversionExtensionBase(Extension):
     #: The framework whose front end alone asks for it; None: the reader of ONNX files does.
     framework: ClassVar[str | None] = None
 
-    def __init__(self, op_type: str):
+    def __init__(self, op_type: str, domain: str = ""):
         if not isinstance(op_type, str):
             raise no_such_form(f"the type of an operation is a str, not {type(op_type).__name__}")
-        self.op_type = op_type
+        self.op_type, self.domain = op_type, domain
+
+    @property
+    def key(self) -> str:
+        """The name by which readers find it: with the domain where the operator is of another than the
+        default one."""
+        return f"{self.domain}.{self.op_type}" if self.domain else self.op_type
 
     def converted(self, node: Any) -> list[Output]:
         """The outputs for a node that is being read (see `ovjit.readers.onnx.node.OnnxNode`)."""

@@ -320,7 +320,7 @@ class Core:
             if isinstance(extension, OpExtension):
                 self._extensions.update(extension_records(extension))
             elif isinstance(extension, ConversionExtensionBase) and extension.framework is None:
-                self._converters[extension.op_type] = extension.converted
+                self._converters[extension.key] = extension.converted
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
@@ -438,21 +438,30 @@ def _read(
     return read_ir(model, weights, use_mmap, extensions or {})
 
 
+#: Endings that tell the format.
+_KINDS = {".xml": "ir", ".onnx": "onnx", ".tflite": "tflite", ".gguf": "gguf"}
+
+
 def _read_by_ending(
     path: str, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None
 ) -> Model | None:
-    """The model in a file that is no IR, by the file's ending or first bytes; None where its contents decide
-    between IR and ONNX."""
+    """The model in a file that is no IR, by the file's ending, else by its contents; None for an IR, and for
+    what is of no known format."""
     ending = os.path.splitext(path)[1].lower()
-    if ending == ".gguf" or (ending not in (".xml", ".onnx") and _begins_as_gguf(path)):
+    kind = _KINDS.get(ending)
+    if kind is None:
+        from ovjit.readers.formats import format_of
+
+        kind = format_of(path)
+    if kind == "gguf":
         from ovjit.readers.gguf.reader import read_gguf
 
         return read_gguf(path)
-    if ending == ".tflite":
+    if kind == "tflite":
         return _read_tflite(path, use_mmap, converters)
-    if ending == ".onnx":
+    if kind == "onnx":
         return _read_onnx(path, weights, use_mmap, converters)
-    if ending != ".xml" and (framework := _framework_of(path)):
+    if kind is None and (framework := _framework_of(path)):
         from ovjit.readers.frameworks.files import read_framework
 
         return read_framework(path, framework, weights)
@@ -465,14 +474,6 @@ def _is_model_proto(model: Any) -> bool:
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
-def _begins_as_gguf(path: str) -> bool:
-    """Whether a file is one of llama.cpp's, which stores of models keep without an ending."""
-    if not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        return file.read(4) == b"GGUF"
-
-
 def _framework_of(path: str) -> str | None:
     """The framework that a file or folder is of, and is read through; None for formats of ovjit's own."""
     from ovjit.readers.frameworks.files import framework_of
@@ -481,8 +482,9 @@ def _framework_of(path: str) -> str | None:
 
 
 def _looks_like_xml(content: Any) -> bool:
-    head = bytes(memoryview(content)[:64]).lstrip(b"\xef\xbb\xbf \t\r\n")
-    return head.startswith(b"<")
+    from ovjit.readers.formats import looks_like_xml
+
+    return looks_like_xml(bytes(memoryview(content)[:64]))
 
 
 def _read_onnx(model: Any, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None) -> Model:

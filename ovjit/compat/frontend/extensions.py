@@ -24,10 +24,11 @@ class ConversionExtension(ConversionExtensionBase):
     """
 
     def __init__(self, op_type: str, *rest: Any):
-        super().__init__(op_type)
-        if not rest or not callable(rest[-1]) or not all(isinstance(v, str) for v in rest[:-1]):
-            raise TypeError("ConversionExtension takes an operator's type and a function")
-        self.converter: Callable[[NodeContext], Any] = rest[-1]
+        *domain, converter = rest or (None,)
+        if len(domain) > 1 or not callable(converter) or not all(isinstance(v, str) for v in domain):
+            raise TypeError("ConversionExtension takes an operator's type, its domain and a function")
+        super().__init__(op_type, *domain)
+        self.converter: Callable[[NodeContext], Any] = converter
 
     def converted(self, node: Any) -> list[Output]:
         try:
@@ -63,14 +64,13 @@ class OpExtension(ConversionExtensionBase):
         maps = [arg for arg in args if isinstance(arg, Mapping)]
         if len(texts) + len(lists) + len(maps) != len(args) or not 0 <= len(texts) <= 3 or len(maps) > 2:
             raise TypeError("OpExtension takes type names, names of inputs and outputs, and maps")
-        if len(texts) == 3:
-            self.domain = texts.pop()
+        domain = texts.pop() if len(texts) == 3 else ""
         known = {"ov_type_name", "fw_type_name", "in_names_vec", "out_names_vec"}
         known |= {"attr_names_map", "attr_values_map"}
         if set(named) - known:
             raise TypeError(f"OpExtension has no argument {min(set(named) - known)!r}")
         framework: Any = named.get("fw_type_name", texts[-1] if texts else None)
-        super().__init__(framework)
+        super().__init__(framework, domain)
         self.ov_type: str = named.get("ov_type_name", texts[0] if texts else framework)
         self.names: Mapping[str, str] = named.get("attr_names_map", maps[0] if maps else {})
         self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
@@ -103,6 +103,8 @@ class NodeContext:
         """An input, by index."""
         if isinstance(index, str):
             raise TypeError("inputs are known by their index here")
+        if index < 0:
+            raise IndexError(f"{self._type} has no input {index}")
         return self._inputs[index]
 
     def get_input_size(self, name: str = "") -> int:

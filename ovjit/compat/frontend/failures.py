@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import ModelError, OvjitError, UnsupportedError
 
 #: What errors of a file say that are about its operations.
 _OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node", "No translator found")
@@ -10,6 +10,10 @@ _OF_OPERATIONS = ("No conversion rule found", "While validating ONNX node", "No 
 
 class GeneralFailure(Exception):
     """A file or a model that cannot be read."""
+
+
+class Unreadable(GeneralFailure, ModelError):
+    """What is raised for a file whose format is known: OpenVINO's class, and one of ovjit's errors."""
 
 
 class InitializationFailure(Exception):

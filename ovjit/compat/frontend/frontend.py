@@ -29,24 +29,24 @@ from ovjit.compat.frontend.failures import (
     InitializationFailure,
     NotImplementedFailure,
     OpConversionFailure,
+    Unreadable,
     is_of_operation,
 )
 from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
 from ovjit.compat.frontend.in_memory import framework_of_object, read_object
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
-from ovjit.errors import ModelError, OvjitError, no_such_form
+from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
+from ovjit.readers.formats import format_of
 from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 
-#: Framework -> endings of its files. What PyTorch and JAX give are objects.
-FORMATS = {
-    "ir": (".xml",), "onnx": (".onnx", ".prototxt", ".pbtxt"), "gguf": (".gguf",), "tflite": (".tflite",),
-    "tf": FRAMEWORKS["tf"].endings, "paddle": FRAMEWORKS["paddle"].endings,
-    **dict.fromkeys(OBJECTS, ()),
-}  # fmt: skip
+#: Those that the contents of a file tell.
+_BY_CONTENTS = ("ir", "onnx", "gguf", "tflite")
+#: What there are front ends for. What PyTorch and JAX give are objects.
+FORMATS = (*_BY_CONTENTS, *FRAMEWORKS, *OBJECTS)
+#: Endings of files whose contents are text.
+_TEXTS = {"onnx": (".prototxt", ".pbtxt")}
 #: Read when it is asked for by its name, and not listed, as in OpenVINO.
 _UNLISTED = ("gguf",)
-#: Fields of ONNX's ModelProto whose tags are one byte.
-_MODEL_FIELDS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
 
 
 class Place:
@@ -429,6 +429,8 @@ class FrontEnd:
     """The reader of one format."""
 
     def __init__(self, fe: FrontEnd | str):
+        if not isinstance(fe, (FrontEnd, str)):
+            raise no_such_constructor(f"a FrontEnd is made of another, not of {type(fe).__name__}")
         self._name: str = fe if isinstance(fe, str) else fe._name
         self._core: Core = Core() if isinstance(fe, str) else fe._core
         self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
@@ -441,7 +443,7 @@ class FrontEnd:
     def supported(self, model: Any) -> bool:
         """Whether a file is of this format, by its ending and its first byte, or an object of this framework.
         GeneralFailure if there is no such file."""
-        if not isinstance(model, (str, os.PathLike)):
+        if self._name in OBJECTS or not isinstance(model, (str, os.PathLike)):
             return self._name in OBJECTS and framework_of_object(model) == self._name
         return _fits(_existing(model, self._name), self._name)
 
@@ -449,8 +451,12 @@ class FrontEnd:
         """Read a file, or an object of the framework. GeneralFailure for one that is not there or not
         valid."""
         files = path if isinstance(path, (list, tuple)) else [path]
+        if not files:
+            raise GeneralFailure(f"{self._name}: no model is given")
         if isinstance(files[0], (str, os.PathLike)):
-            _existing(files[0], self._name)
+            kind = format_of(_existing(files[0], self._name))
+            if self._name in _BY_CONTENTS and kind not in (None, self._name):
+                raise Unreadable(f"{self._name}: {files[0]!r} holds a model of another format, {kind}")
         if self._name in OBJECTS and not self.supported(files[0]):
             raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is no model of this framework")
 
@@ -458,7 +464,7 @@ class FrontEnd:
             try:
                 return self._read(files, {"ENABLE_MMAP": bool(enable_mmap)})
             except OvjitError as error:
-                kind = OpConversionFailure if is_of_operation(error) else GeneralFailure
+                kind = OpConversionFailure if is_of_operation(error) else Unreadable
                 raise kind(str(error)) from error
 
         return InputModel(read)
@@ -494,6 +500,8 @@ class FrontEnd:
 
     def normalize(self, model: Model) -> None:
         """Nothing: what is converted is whole."""
+        if not isinstance(model, Model):
+            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
 
     def add_extension(self, extension: Any) -> None:
         """Let models have operations written in Python. RuntimeError for the path of a library."""
@@ -534,7 +542,10 @@ class FrontEndManager:
             framework = framework_of_object(model)
             return None if framework is None else FrontEnd(framework)
         path = _existing(model, "ir")
-        return next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
+        found = next((FrontEnd(name) for name in FORMATS if _fits(path, name)), None)
+        if found is None and path.is_dir():
+            raise GeneralFailure(f'Could not open the file: "{path / "saved_model.pb"}"')
+        return found
 
     def register_front_end(self, name: str, library_path: Any) -> None:
         """GeneralFailure: a front end in a native library is not loaded."""
@@ -556,19 +567,13 @@ def _existing(model: Any, name: str) -> Path:
 
 
 def _fits(path: Path, name: str) -> bool:
-    """Whether a file may be of a format; binary ONNX files begin with a field that models have, and those of
-    TensorFlow Lite have an identifier."""
-    if name in FRAMEWORKS:
-        return framework_of(os.fspath(path)) == name
-    if path.suffix.lower() not in FORMATS[name]:
+    """Whether a file may be of a format: by its contents where they tell it, else by its ending."""
+    kind = format_of(path)
+    if kind is not None or name in _BY_CONTENTS:
+        return kind == name or (kind is None and path.suffix.lower() in _TEXTS.get(name, ()))
+    if path.is_file() and not path.stat().st_size:
         return False
-    if path.suffix.lower() not in (".onnx", ".tflite") or not path.is_file():
-        return True
-    with open(path, "rb") as file:
-        head = file.read(8)
-    if name == "tflite":
-        return head[4:] == b"TFL3"
-    return bool(head) and head[0] >> 3 in _MODEL_FIELDS
+    return name in FRAMEWORKS and framework_of(os.fspath(path)) == name
 
 
 #: The classes below in OpenVINO's native part; here they are one.

@@ -291,6 +291,7 @@ def pack_params_to_args_namespace(
     for name, value in args.items():
         if name not in known:
             raise Error(f"Unrecognized argument: {name}")
-        if name == "input_model" and isinstance(value, (str, Path)) and value and not os.path.exists(value):
-            raise _not_there(name, value)
+        path = value[0] if isinstance(value, (list, tuple)) and len(value) == 1 else value
+        if name == "input_model" and isinstance(path, (str, Path)) and path and not os.path.exists(path):
+            raise _not_there(name, path)
     return argparse.Namespace(**args)

@@ -11,10 +11,12 @@ from typing import Any
 
 import ovjit
 from ovjit.api.model.boundary import Result
+from ovjit.api.model.custom import Extension
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.run.core import Core
-from ovjit.compat.frontend.failures import Unconverted, is_of_operation
+from ovjit.compat.frontend.failures import Unconverted, Unreadable, is_of_operation
+from ovjit.compat.frontend.frontend import FrontEndManager
 from ovjit.compat.frontend.in_memory import framework_of_object, read_object
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
@@ -26,10 +28,10 @@ from ovjit.compat.ovc.cli_parser import (
     parse_inputs,
     parse_outputs,
 )
-from ovjit.compat.ovc.error import Error
+from ovjit.compat.ovc.error import Error, Unrecognized
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
-from ovjit.errors import ModelError, OvjitError
+from ovjit.errors import ModelError, OvjitError, no_path
 from ovjit.readers.frameworks.files import is_tensorflow
 
 #: What need not be said of a conversion.
@@ -78,6 +80,8 @@ def _convert(
 def _listed_outputs(output: Any) -> list[Any] | None:
     if output is None:
         return None
+    if isinstance(output, list) and not output:
+        return None  # as in OpenVINO: nothing is chosen
     listed = [output] if isinstance(output, (str, Output)) else output
     if not isinstance(listed, (list, tuple)) or not all(isinstance(item, (str, Output)) for item in listed):
         raise AssertionError(
@@ -104,8 +108,11 @@ def _driver(
     listed = list(extensions) if isinstance(extensions, (list, tuple)) else [extensions]
     mine = [item for item in listed if framework == "pytorch" and is_of_torch(item)]
     for item in listed:
-        if item is not None and item not in mine and not isinstance(item, ModuleExtension):
-            core.add_extension(item)
+        if item is None or item in mine or isinstance(item, ModuleExtension):
+            continue
+        if not isinstance(item, (str, os.PathLike, type, Extension)):
+            raise no_path(item)
+        core.add_extension(item)
     if framework is not None:
         model = _read_object(core, given, argv.example_input, described, mine)
     elif is_tensorflow(given):
@@ -115,7 +122,12 @@ def _driver(
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
-        _set_inputs(model, described)
+        try:
+            _set_inputs(model, described)
+        except Error:
+            raise
+        except OvjitError as error:  # an operation does not take the shapes or types
+            raise Unconverted(str(error)) from error
     return model
 
 
@@ -137,9 +149,21 @@ def _read(core: Core, given: Any) -> Model:
     try:
         return _read_given(core, given)
     except OvjitError as error:
-        if is_of_operation(error):
-            raise Unconverted(str(error)) from error
-        raise
+        raise _failure(error, given) from error
+
+
+def _failure(error: OvjitError, given: Any) -> OvjitError:
+    """What a model that cannot be read is an error of, by OpenVINO's classes: an operation, a file of a known
+    format, or one of none."""
+    if is_of_operation(error):
+        return Unconverted(str(error))
+    if isinstance(error, Error):
+        return error
+    path = given[0] if isinstance(given, (list, tuple)) and given else given
+    if not isinstance(path, (str, os.PathLike)):
+        return Unreadable(str(error))
+    known = os.path.isdir(path) or FrontEndManager().load_by_model(path) is not None
+    return Unreadable(str(error)) if known else Unrecognized("Cannot recognize input model. {}", str(error))
 
 
 def _read_given(core: Core, given: Any) -> Model:

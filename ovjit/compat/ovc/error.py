@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ovjit.errors import OvjitError
+from ovjit.errors import ModelError, OvjitError
 
 
 class BasicError(OvjitError):
@@ -17,6 +17,10 @@ class BasicError(OvjitError):
 
 class Error(BasicError):
     """What is asked for cannot be done."""
+
+
+class Unrecognized(Error, ModelError):
+    """A file that no front end takes."""
 
 
 class FrameworkError(BasicError):

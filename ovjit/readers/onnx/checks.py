@@ -9,7 +9,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import walk
 from ovjit.readers.onnx.labels import first, label, operator_name
 from ovjit.readers.onnx.node import reads
-from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, find_rule, find_schema
+from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, converter_key, find_rule, find_schema
 from ovjit.readers.onnx.scope import opsets_of
 from ovjit.readers.onnx.standard import newest_opset
 
@@ -123,7 +123,9 @@ def check_operators(
                     waiting.append((function, opsets_of(function.opset_import) or imports))
                 continue
             version = imports.get(domain, 1 if domain else newest)
-            if node.op_type in converters or find_rule(domain, node.op_type, version) is not None:
+            if converter_key(domain, node.op_type) in converters:
+                continue
+            if find_rule(domain, node.op_type, version) is not None:
                 continue
             schema = find_schema(domain, node.op_type, version)
             if schema is None or not schema.function:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
+from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, converter_key
 
 #: So often a node may be read on average: bodies of nested loops are, some three times for each loop.
 _READ_AGAIN, _READ_ALWAYS = 64, 20_000
@@ -66,7 +66,7 @@ class Expansion:
                     elif attribute.type == 10:
                         waiting.extend(attribute.graphs)
                 key = ("" if node.domain in DEFAULT_DOMAINS else node.domain, node.op_type, node.overload)
-                if key in self._functions and node.op_type not in self._converters:
+                if key in self._functions and converter_key(*key[:2]) not in self._converters:
                     calls[key] += 1
                 own += 1
         return own, calls

@@ -41,6 +41,7 @@ from ovjit.readers.onnx.registry import (
     DEFAULT_DOMAINS,
     Rule,
     Schema,
+    converter_key,
     find_rule,
     find_schema,
     function_body,
@@ -286,7 +287,7 @@ class Reader(Draft):
         while inputs and inputs[-1] is None:
             inputs.pop()
         attributes = attributes_of(proto, scope)
-        own = self.converters.get(proto.op_type)
+        own = self.converters.get(converter_key(domain, proto.op_type))
         function = self.functions.get((domain, proto.op_type, proto.overload))
         if function is not None and own is None:
             return self._call(proto, scope, function, inputs, attributes)

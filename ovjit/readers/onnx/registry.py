@@ -89,6 +89,11 @@ def onnx_ops(rules: Mapping[str, Rule], domain: str = "") -> None:
         onnx_op(name, int(since or 1), domain)(rule)
 
 
+def converter_key(domain: str, name: str) -> str:
+    """The key of an operator among the rules that the caller gives (`ConversionExtension.key`)."""
+    return name if domain in DEFAULT_DOMAINS else f"{domain}.{name}"
+
+
 def find_rule(domain: str, name: str, version: int) -> Rule | None:
     """The function that reads this operator, None if there is none."""
     domain = "" if domain in DEFAULT_DOMAINS else domain

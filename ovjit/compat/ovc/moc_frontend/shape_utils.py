@@ -20,8 +20,8 @@ def is_shape_type(value: Any) -> bool:
 
 def to_partial_shape(shape: Any) -> PartialShape:
     """A PartialShape of a value for which `is_shape_type` holds, or of its text. TypeError for others."""
-    if isinstance(shape, tuple):
-        return PartialShape(list(shape))
+    if isinstance(shape, (list, tuple)):
+        return PartialShape([int(dim) if isinstance(dim, np.integer) else dim for dim in shape])
     return PartialShape(shape)
 
 

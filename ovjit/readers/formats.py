@@ -1,0 +1,70 @@
+"""The format of a model file by its contents, for files whose names do not tell it."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import BinaryIO
+
+#: A GGUF file begins with this, and a TensorFlow Lite file has the other at its fifth byte.
+_GGUF, _TFLITE = b"GGUF", b"TFL3"
+#: The root of an IR. Versions before 10 are not read.
+_NET = re.compile(rb"<net\b[^>]*\bversion\s*=\s*[\"'](\d+)[\"']")
+_OLDEST_IR = 10
+#: The fields of ONNX's ModelProto, with their kinds in protobuf's wire format.
+_NUMBER, _BYTES = 0, 2
+_MODEL = {1: _NUMBER, 5: _NUMBER, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), _BYTES)}
+_GRAPH = 7
+#: The root of an IR stands in so many first bytes. A ModelProto has no more fields of its own.
+_HEAD, _MOST_FIELDS = 1 << 16, 1 << 16
+
+
+def format_of(path: str | os.PathLike[str]) -> str | None:
+    """ "ir", "onnx", "tflite" or "gguf"; None for other contents and for what is no regular file."""
+    if not os.path.isfile(path):
+        return None
+    with open(path, "rb") as file:
+        head = file.read(8)
+        if head[:4] == _GGUF:
+            return "gguf"
+        if head[4:] == _TFLITE:
+            return "tflite"
+        if looks_like_xml(head):
+            file.seek(0)
+            found = _NET.search(file.read(_HEAD))
+            return "ir" if found and int(found[1]) >= _OLDEST_IR else None
+        return "onnx" if _is_model(file, os.fstat(file.fileno()).st_size) else None
+
+
+def looks_like_xml(head: bytes) -> bool:
+    """Whether contents begin as XML does."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
+def _is_model(file: BinaryIO, size: int) -> bool:
+    """Whether a file is a whole ModelProto, judged by its outermost fields, whose data are skipped."""
+    at, has_graph = 0, False
+    for _ in range(_MOST_FIELDS):
+        if at == size:
+            return has_graph
+        tag, at = _varint(file, at)
+        field, kind = tag >> 3, tag & 7
+        if _MODEL.get(field) != kind:
+            return False
+        number, at = _varint(file, at)
+        at += number if kind == _BYTES else 0
+        has_graph |= field == _GRAPH
+        if not 0 < at <= size:
+            return False
+    return False
+
+
+def _varint(file: BinaryIO, at: int) -> tuple[int, int]:
+    """(a number, where it ends); the end is -1 for what is no number."""
+    file.seek(at)
+    number = 0
+    for index, byte in enumerate(file.read(10)):
+        number |= (byte & 127) << 7 * index
+        if byte < 128:
+            return number, at + index + 1
+    return 0, -1
