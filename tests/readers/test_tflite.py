@@ -221,6 +221,17 @@ def test_weights_keep_their_type(kind: str, tmp_path: Path) -> None:
     )
 
 
+def test_constants_without_elements_have_no_bytes(tmp_path: Path) -> None:
+    tensors = [T("x", (2, 3)), T("e", (0, 3)), T("y", (2, 3))]
+    data = write(
+        G(tensors, [Op("CONCATENATION", ["e", "x"], ["y"], "ConcatenationOptions")], ["x"], ["e", "y"])
+    )
+    ours, real = read_both(tmp_path, data)
+    assert [port.get_names() for port in ours.outputs] == [port.get_names() for port in real.outputs]
+    inputs = fed(data)
+    np.testing.assert_array_equal(evaluated(ours, inputs)[0], inputs[0])
+
+
 # -- the model around the operators ------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -192,6 +192,10 @@ class _Parser:
                         f"{op.kind} {op.index}: tensor index {index} is out of range. "
                         f"Number of tensors: {len(tensors)}"
                     )
+        made = {*out.inputs, *(index for op in out.operators for index in op.outputs)}
+        for index, tensor in enumerate(tensors):
+            if 0 in tensor.shape and tensor.data is None and index not in made:  # a constant without bytes
+                tensors[index] = replace(tensor, data=np.empty(0, np.uint8))
         return out
 
     def _operator(self, index: int, row: Any) -> OperatorRow:
