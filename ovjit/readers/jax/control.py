@@ -37,6 +37,18 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
     return counts
 
 
+def _any(n: JaxNode, truth: Output) -> Output:
+    """Whether any of a batch of conditions holds."""
+    rank = n.rank(truth)
+    return n("ReduceLogicalOr", truth, list(range(rank)), keep_dims=False) if rank else truth
+
+
+def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
+    """`new` in the rows where a condition holds, whose dimensions are the first ones."""
+    shape = n.dims(truth)
+    return n("Select", n.shaped(truth, [*shape, *[1] * (n.rank(new) - len(shape))]), new, old)
+
+
 @primitive("while")
 def while_(n: JaxNode) -> Any:
     """Operands: what the condition needs, what the body needs, what goes round."""
@@ -46,11 +58,16 @@ def while_(n: JaxNode) -> Any:
     end = split + rest
     for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
     cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
-    first = n.run(cond, [*for_cond, *carried])[0]
+    first = _any(n, n.run(cond, [*for_cond, *carried])[0])
     nodes, (*fixed,) = _parameters([*for_cond, *for_body])
     turning, values = _parameters(carried)
     made = n.run(body, [*fixed[split:], *values])
-    more = n.run(cond, [*fixed[:split], *made])[0]
+    going = cond.jaxpr.outvars[0].aval.shape
+    if going:  # a loop for each row of a batch, of which some have ended
+        on = n.run(cond, [*fixed[:split], *values])[0]
+        made = [_kept(n, on, new, old) for new, old in zip(made, values, strict=True)]
+    more = _any(n, n.run(cond, [*fixed[:split], *made])[0])
+    made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
     model = Model._from_parts([Result._of(v) for v in (more, *made)], [*turning, *nodes], (), n.base)
     count = len(carried)
     rows = [Port(MERGED, 2 + i, i, 1 + i) for i in range(count)]
@@ -98,22 +115,39 @@ def scan(n: JaxNode) -> Any:
 @primitive("cond")
 def cond(n: JaxNode) -> Any:
     """One of several functions by a number, which is held within their count."""
-    from ovjit.api.model.subgraphs import if_op
-
     which, given, branches = n[0], n.inputs[1:], list(n.params["branches"])
     known = n.value(which)
     if known is not None:
         return n.run(branches[min(max(int(known.reshape(())), 0), len(branches) - 1)], given)
-    rest = branches[-1]
-    if len(branches) > 2:
-        raise UnsupportedError(f"a switch of {len(branches)} functions is not supported")
+    return _chosen(n, which, given, branches)
+
+
+def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[Any]) -> list[Output]:
+    """The first function if the number is 0 or less, else the choice among the others by the number before
+    it."""
+    from ovjit.api.model.subgraphs import if_op
+
     models = []
-    for branch in (rest, branches[0]):
-        nodes, values = _parameters(given)
-        made = [n.same(v) if isinstance(v._node, Parameter) else v for v in n.run(branch, values)]
+    for first in (False, True):
+        nodes, (index, *values) = _parameters([which, *given])
+        if first or len(branches) == 2:
+            made = n.run(branches[0 if first else 1], values)
+        else:
+            made = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
+        made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
         models.append(Model._from_parts([Result._of(v) for v in made], nodes, (), n.base))
-    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(len(given))] for _ in models]
+    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(1 + len(given))] for _ in models]
     ends = [[Port(LAST, i, i) for i in range(len(n.eqn.outvars))] for _ in models]
     truth = n("Greater", which, n.like(which, 0))
-    node = if_op._of_parts(find_op("If"), [truth, *given], models, inputs, ends, n.base)
+    node = if_op._of_parts(find_op("If"), [truth, which, *given], models, inputs, ends, n.base)
     return _outputs(node)
+
+
+@primitive("custom_linear_solve")
+def custom_linear_solve(n: JaxNode) -> Any:
+    """By the function that solves, whose constants stand behind those of two others."""
+    lengths = n.params["const_lengths"]
+    begin = int(lengths.matvec) + int(lengths.vecmat)
+    end = begin + int(lengths.solve)
+    right = n.inputs[end + int(lengths.transpose_solve) :]
+    return n.run(n.params["jaxprs"].solve, [*n.inputs[begin:end], *right])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers import special
+from ovjit.readers.bits import FORMATS, bits_of, real_of, recast
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
 
@@ -112,9 +117,99 @@ def convert_element_type(n: JaxNode) -> Any:
 
 @primitive("shift_left", "shift_right_arithmetic", "shift_right_logical")
 def shift(n: JaxNode) -> Any:
-    if n.op_type == "shift_right_logical" and not n.dtype(n[0]).startswith("u"):
-        raise UnsupportedError("a logical shift of signed numbers is not supported")
-    return n("BitwiseLeftShift" if n.op_type == "shift_left" else "BitwiseRightShift", n[0], n[1])
+    """A logical shift of signed numbers is one of the unsigned numbers with their bits."""
+    x, kind = n[0], n.dtype(n[0])
+    if n.op_type == "shift_left":
+        return n("BitwiseLeftShift", x, n[1])
+    wanted = "i" if n.op_type == "shift_right_arithmetic" else "u"
+    other = kind if kind[0] == wanted else f"{wanted}{ELEMENT_TYPES[kind].bits}"
+    made = n("BitwiseRightShift", recast(n, x, other) if other != kind else x, n.convert(n[1], other))
+    return recast(n, made, kind) if other != kind else made
+
+
+@primitive("population_count", "clz")
+def count_bits(n: JaxNode) -> Any:
+    """How many bits are 1, or are 0 before the first 1: by sums of ever more neighbours."""
+    kind = n.dtype(n[0])
+    width = ELEMENT_TYPES[kind].bits
+    if width > 32:
+        raise UnsupportedError(f"of {kind} it is not supported")
+    whole = n.const(1 << width)
+    x = n("FloorMod", n.convert(n[0], "i64"), whole)
+    if n.op_type == "clz":  # ones from the first 1 on
+        for step in (1, 2, 4, 8, 16):
+            x = n("BitwiseOr", x, n("Divide", x, n.const(1 << step)))
+    for step in (1, 2, 4, 8, 16):
+        mask = sum(((1 << step) - 1) << place for place in range(0, 32, 2 * step))
+        high = n("BitwiseAnd", n("Divide", x, n.const(1 << step)), n.const(mask))
+        x = n("Add", n("BitwiseAnd", x, n.const(mask)), high)
+    return n.convert(n("Subtract", n.const(width), x) if n.op_type == "clz" else x, kind)
+
+
+@primitive("bitcast_convert_type")
+def bitcast(n: JaxNode) -> Any:
+    return recast(n, n[0], element_type(n.params["new_dtype"]))
+
+
+@primitive("atan2")
+def atan2(n: JaxNode) -> Any:
+    return n.convert(special.atan2(n, n.wide(n[0]), n.wide(n[1])), n.dtype(n[0]))
+
+
+def _special(name: str, function: Callable[[Any, Any], Any]) -> None:
+    primitive(name)(lambda n: n.convert(function(n, n.convert(n[0], "f64")), n.dtype(n[0])))
+
+
+_special("lgamma", special.log_gamma)
+_special("digamma", special.digamma)
+_special("erf_inv", special.erf_inverse)
+_special("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
+_special("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
+
+
+@primitive("lt_to", "le_to")
+def total_order(n: JaxNode) -> Any:
+    """As `lt` and `le`, with NaN behind all numbers."""
+    a, b = n[0], n[1]
+    if n.op_type == "le_to":
+        a, b = b, a
+    less = n("Less", a, b)
+    if n.is_real(a):
+        less = n("LogicalOr", less, n("LogicalAnd", n("NotEqual", b, b), n("Equal", a, a)))
+    return n("LogicalNot", less) if n.op_type == "le_to" else less
+
+
+@primitive("reduce_precision")
+def reduce_precision(n: JaxNode) -> Any:
+    """Rounded to so many bits of mantissa, by the bits; what is beyond so many bits of exponent is infinite
+    or 0."""
+    kind = n.dtype(n[0])
+    form, wanted = FORMATS[kind], int(n.params["mantissa_bits"])
+    exponent, gone = int(n.params["exponent_bits"]), form.fraction - wanted
+    x = n[0]
+    if gone > 0:
+        bits, unit = bits_of(n, n("Abs", x)), n.const(1 << gone)
+        odd = n("BitwiseAnd", n("Divide", bits, unit), n.const(1))
+        bits = n("Add", bits, n("Add", odd, n.const((1 << (gone - 1)) - 1)))
+        rounded = real_of(n, n("Multiply", n("Divide", bits, unit), unit), kind)
+        x = n("Select", n("IsFinite", x), n("Multiply", n("Sign", x), rounded), x)
+    bias = (1 << (exponent - 1)) - 1
+    if bias < form.bias:
+        size = n("Abs", x)
+        beyond = n("GreaterEqual", size, n.like(x, 2.0 ** (bias + 1)))
+        x = n("Select", beyond, n("Multiply", n("Sign", x), n.like(x, math.inf)), x)
+        x = n("Select", n("Less", size, n.like(x, 2.0 ** (1 - bias))), n("Multiply", x, n.like(x, 0)), x)
+    return x
+
+
+@primitive("platform_index")
+def platform_index(n: JaxNode) -> Any:
+    """The function among those for several platforms that is for the CPU, or for all others."""
+    platforms = list(n.params["platforms"])
+    for index, names in enumerate(platforms):
+        if names is None or "cpu" in names:
+            return n.const(index, n.out().dtype)
+    raise UnsupportedError(f"there is no function for the CPU, but for {platforms}")
 
 
 #: Operators that are one expression.

@@ -14,8 +14,9 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.jax.reader import JaxNode
+from ovjit.readers.jax.reader import JaxNode, closed_of
 from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.shapes import by_elements
 from ovjit.records import NamedTuple
 
 
@@ -144,6 +145,17 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     return n.transpose(made, [lies.index(i) for i in range(len(lies))])
 
 
+def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Sequence[int]) -> Output:
+    """What elements become: what is given, or a function of them where `update_jaxpr` is one."""
+    body = closed_of(n.params.get("update_jaxpr"))
+    if body is None or body.jaxpr.outvars[0] is body.jaxpr.invars[1]:
+        return given
+    if not n.params["unique_indices"]:
+        raise UnsupportedError("a function of elements that may be there twice is not supported")
+    old = n("GatherND", n[0], _stacked(n, coordinates, shape), batch_dims=0)
+    return by_elements(n, body, [old, given])[0]
+
+
 #: How updates are combined with the elements that they update.
 JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatter-mul": "prod",
           "scatter_mul": "prod", "scatter-min": "min", "scatter_min": "min", "scatter-max": "max",
@@ -169,6 +181,8 @@ def scatter(n: JaxNode) -> Any:
         raise UnsupportedError("of a number it is not supported")
     coordinates, inside = _coordinates(n, p)
     reduction = JOINED[n.op_type]
+    if reduction == "none":
+        updates = _updates(n, updates, coordinates, result)
     if inside is None or _mode(n) == "clip":
         return n(
             "ScatterNDUpdate",

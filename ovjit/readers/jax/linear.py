@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.readers import factorization
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
@@ -66,3 +69,52 @@ def conv_general_dilated(n: JaxNode) -> Any:
     back = list(numbers.out_spec)
     made = n.transpose(made, [back.index(i) for i in range(len(back))])
     return n.convert(made, n.out().dtype)
+
+
+@primitive("triangular_solve")
+def triangular_solve(n: JaxNode) -> Any:
+    """X of A X = B or X A = B, of A one triangle counts."""
+    p, a = n.params, n[0]
+    if p["conjugate_a"] and not n.is_real(a):
+        raise UnsupportedError("of complex numbers it is not supported")
+    rank, size = n.rank(a), n.dims(a)[-1]
+    rows, columns = np.arange(size)[:, None], np.arange(size)
+    kept = rows >= columns if p["lower"] else rows <= columns
+    if p["unit_diagonal"]:
+        kept = kept & (rows != columns)
+    part = n("Select", n.const(kept), a, n.like(a, 0))
+    if p["unit_diagonal"]:
+        part = n("Add", part, n.like(a, np.eye(size)))
+    inverse = n("Inverse", part, adjoint=False)
+    if p["transpose_a"]:
+        inverse = n.transpose(inverse, [*range(rank - 2), rank - 1, rank - 2])
+    return n("MatMul", inverse, n[1]) if p["left_side"] else n("MatMul", n[1], inverse)
+
+
+@primitive("cholesky")
+def cholesky(n: JaxNode) -> Any:
+    return factorization.unstacked(n, factorization.cholesky(n, factorization.stacked(n, n[0]))[0], n[0], 2)
+
+
+@primitive("lu")
+def lu(n: JaxNode) -> Any:
+    """Both factors in one matrix, the row with which each one was exchanged, and the order of all rows."""
+    found = factorization.eliminated(n, factorization.stacked(n, n[0]))
+    steps = n.slice(found.swaps, 1, 0, min(n.dims(n[0])[-2:]))
+    made = [(found.packed, 2), (n.convert(steps, "i32"), 1), (n.convert(found.order, "i32"), 1)]
+    return [factorization.unstacked(n, value, n[0], own) for value, own in made]
+
+
+@primitive("qr")
+def qr(n: JaxNode) -> Any:
+    if n.params.get("pivoting"):
+        raise UnsupportedError("with pivots it is not supported")
+    rows, columns = n.dims(n[0])[-2:]
+    least = min(rows, columns)
+    kept = rows if n.params["full_matrices"] else least
+    packed, factors = factorization.reflected(n, factorization.stacked(n, n[0]))
+    above = n.const(np.arange(rows)[:, None] <= np.arange(columns))
+    upper = n.slice(n("Select", above, packed, n.like(packed, 0)), 1, 0, kept)
+    one = n.spread(n.like(packed, np.eye(rows, kept)), [n.dims(packed)[0], rows, kept])
+    q = factorization.multiplied(n, packed, factors, one, n.const(least), False)
+    return [factorization.unstacked(n, value, n[0], 2) for value in (q, upper)]

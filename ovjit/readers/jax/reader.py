@@ -17,17 +17,46 @@ from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.jax.registry import find_rule
 from ovjit.readers.rows import Rule
+from ovjit.records import NamedTuple
 
 #: What rules raise for parameters and operands that are not those of the primitive.
 _NOT_VALID = (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError)
 #: Parameters of an equation that are jaxprs to be read in its place.
 INLINED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+#: Primitives with such a parameter that is about a part of their operands.
+_NOT_INLINED = ("scan", "while", "cond", "reduce", "reduce_window")
+
+
+class Closed(NamedTuple):
+    """A jaxpr with the constants that it is about."""
+
+    jaxpr: Any
+    consts: Sequence[Any]
 
 
 def is_jaxpr(value: Any) -> bool:
     """Whether an object is a ClosedJaxpr, found without importing JAX."""
     kind = type(value)
     return kind.__name__ == "ClosedJaxpr" and kind.__module__.partition(".")[0] == "jax"
+
+
+def closed_of(value: Any) -> Any:
+    """A parameter of an equation as a jaxpr with its constants; None if it is none, or lacks constants."""
+    if is_jaxpr(value):
+        return value
+    kind = type(value)
+    is_open = kind.__name__ == "Jaxpr" and kind.__module__.partition(".")[0] == "jax"
+    return Closed(value, ()) if is_open and not value.constvars else None
+
+
+def needed(jaxpr: Any) -> list[tuple[int, Any]]:
+    """The equations whose results are used, with their places."""
+    used, kept = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
+    for i, eqn in reversed([*enumerate(jaxpr.eqns)]):
+        if not used.isdisjoint(eqn.outvars):
+            kept.append((i, eqn))
+            used.update(var for var in eqn.invars if not hasattr(var, "val"))
+    return kept[::-1]
 
 
 def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Model:
@@ -61,25 +90,31 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
 
 def equations(jaxpr: Any) -> Iterator[Any]:
     """The equations of a jaxpr and of those inside it; not those that are only read in place."""
-    for eqn in jaxpr.eqns:
+    for _, eqn in needed(jaxpr):
         inner = inlined_of(eqn)
         if inner is not None:
             yield from equations(inner.jaxpr)
             continue
         yield eqn
-        for value in eqn.params.values():
-            for one in value if isinstance(value, (tuple, list)) else (value,):
-                if is_jaxpr(one):
-                    yield from equations(one.jaxpr)
+        for one in bodies_of(eqn):
+            yield from equations(one.jaxpr)
+
+
+def bodies_of(eqn: Any) -> list[Any]:
+    """The jaxprs that the rule of an equation reads."""
+    if eqn.primitive.name == "custom_linear_solve":
+        return [eqn.params["jaxprs"].solve]
+    given = [v if isinstance(v, (tuple, list)) else (v,) for v in eqn.params.values()]
+    return [one for listed in given for one in map(closed_of, listed) if one is not None]
 
 
 def inlined_of(eqn: Any) -> Any:
     """The jaxpr that stands for an equation, such as a function that was jitted; None for others."""
-    if eqn.primitive.name in ("scan", "while", "cond"):
+    if eqn.primitive.name in _NOT_INLINED:
         return None
     for name in INLINED:
-        found = eqn.params.get(name)
-        if is_jaxpr(found):
+        found = closed_of(eqn.params.get(name))
+        if found is not None:
             return found
     return None
 
@@ -154,6 +189,13 @@ class JaxNode(Builder):
         """The outputs of a jaxpr for values of its inputs."""
         return self.reader.run(closed, values, f"{self.base}/")
 
+    def body(self, name: str = "jaxpr") -> Any:
+        """The jaxpr that a parameter is. UnsupportedError for one that lacks constants."""
+        found = closed_of(self.params[name])
+        if found is None:
+            raise UnsupportedError("a function that needs constants is not supported")
+        return found
+
 
 class Reader(Draft):
     """Reads one jaxpr."""
@@ -173,7 +215,7 @@ class Reader(Draft):
         n.reader, n.base = self, prefix
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
             known[var] = n.const(self._array(value), element_type(var.aval.dtype))
-        for i, eqn in enumerate(jaxpr.eqns):
+        for i, eqn in needed(jaxpr):
             inputs = [self._value(n, var, known) for var in eqn.invars]
             outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}")
             for var, value in zip(eqn.outvars, outputs, strict=False):

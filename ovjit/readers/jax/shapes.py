@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.jax.reader import JaxNode, element_type
+from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
+from ovjit.readers.jax.reader import JaxNode, element_type, equations
 from ovjit.readers.jax.registry import primitive, primitives
 
 REDUCTIONS = {
@@ -32,9 +34,9 @@ def broadcast_in_dim(n: JaxNode) -> Any:
 
 @primitive("reshape", "squeeze", "expand_dims")
 def reshape(n: JaxNode) -> Any:
-    if n.params.get("dimensions") is not None and n.op_type == "reshape":
-        raise UnsupportedError("a reshape that also transposes is not supported")
-    return n.shaped(n[0], n.out_dims())
+    order = n.params.get("dimensions") if n.op_type == "reshape" else None
+    x = n[0] if order is None else n.transpose(n[0], [int(d) for d in order])
+    return n.shaped(x, n.out_dims())
 
 
 @primitive("rev")
@@ -122,17 +124,123 @@ def top_k(n: JaxNode) -> Any:
     return n.all("TopK", n[0], count, mode="max", **rest)
 
 
+@primitive("approx_top_k")
+def approx_top_k(n: JaxNode) -> Any:
+    """Exactly, as JAX computes it on a CPU."""
+    axis = n.axis(int(n.params["reduction_dimension"]), n.rank(n[0]))
+    mode = "max" if n.params["is_max_k"] else "min"
+    rest: dict[str, Any] = {
+        "axis": axis,
+        "sort": "value",
+        "index_element_type": n.out(1).dtype,
+        "stable": True,
+    }
+    return n.all("TopK", n[0], int(n.params["k"]), mode=mode, **rest)
+
+
 @primitive("sort")
 def sort(n: JaxNode) -> Any:
-    """By the first operand; the others are brought into its order."""
-    if n.params["num_keys"] != 1:
-        raise UnsupportedError("a sort by several keys is not supported")
-    axis = int(n.params["dimension"])
-    count = n.dims(n[0])[axis]
-    found = n.all(
-        "TopK", n[0], count, axis=axis, mode="min", sort="value", index_element_type="i64", stable=True
+    """By the first operands; the others are brought into their order. The last key is sorted by first."""
+    axis, values = int(n.params["dimension"]), list(n.inputs)
+    for key in reversed(range(int(n.params["num_keys"]))):
+        made, order = _sorted(n, values[key], axis)
+        values = [
+            made if i == key else n("GatherElements", x, order, axis=axis) for i, x in enumerate(values)
+        ]
+    return values
+
+
+def _sorted(n: JaxNode, x: Output, axis: int) -> list[Output]:
+    """The elements in their order, and their places before."""
+    count = n.dims(x)[axis]
+    given = n.convert(x, "u8") if n.is_bool(x) else x
+    made, order = n.all(
+        "TopK", given, count, axis=axis, mode="min", sort="value", index_element_type="i64", stable=True
     )
-    return [found[0], *(n("GatherElements", x, found[1], axis=axis) for x in n.inputs[1:])]
+    return [n.convert(made, n.dtype(x)), order]
+
+
+#: Reductions of all elements up to each one: how two are joined.
+RUNNING = {"cumprod": "Multiply", "cummax": "Maximum", "cummin": "Minimum", "cumlogsumexp": ""}
+
+
+@primitive(*RUNNING)
+def running(n: JaxNode) -> Any:
+    """Each element is joined with those 1, 2, 4 ... places before it."""
+    axis, back = int(n.params["axis"]), bool(n.params["reverse"])
+    x, length, step = n[0], n.dims(n[0])[axis], 1
+    while step < length:
+        ahead, behind = n.slice(x, axis, step), n.slice(x, axis, 0, length - step)
+        joined = _joined(n, RUNNING[n.op_type], ahead, behind)
+        edge = n.slice(x, axis, length - step) if back else n.slice(x, axis, 0, step)
+        x = n.concat([joined, edge] if back else [edge, joined], axis)
+        step *= 2
+    return x
+
+
+def _joined(n: JaxNode, op: str, a: Output, b: Output) -> Output:
+    if op:
+        return n(op, a, b)
+    top = n("Maximum", a, b)  # log(exp(a) + exp(b))
+    apart = n("Abs", n("Subtract", a, b))
+    more = n("Log", n("Add", n("Exp", n("Negative", apart)), n.like(top, 1)))
+    return n("Add", top, n("Select", n("IsFinite", apart), more, n.like(top, 0)))
+
+
+@primitive("reduce", "reduce_xor")
+def reduce_by_function(n: JaxNode) -> Any:
+    """By a function of two elements, which is associative: of ever fewer pairs. Operands: tensors, and what
+    each reduction begins with."""
+    if n.op_type == "reduce_xor":
+        op = "LogicalXor" if n.is_bool(n[0]) else "BitwiseXor"
+        return _folded(
+            n, list(n.inputs), [int(a) for a in n.params["axes"]], lambda a, b: [n(op, a[0], b[0])]
+        )[0]
+    count, body = len(n) // 2, n.body()
+
+    def join(a: list[Output], b: list[Output]) -> list[Output]:
+        return by_elements(n, body, [*a, *b])
+
+    made = _folded(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
+    starts = [n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], made, strict=True)]
+    return join(starts, made)
+
+
+def _folded(
+    n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]]
+) -> list[Output]:
+    """Tensors joined along axes."""
+    made = list(values)
+    for axis in sorted(axes, reverse=True):
+        length = n.dims(made[0])[axis]
+        if not length:
+            raise UnsupportedError("a reduction by a function over no elements is not supported")
+        while length > 1:
+            half = length // 2
+            parts = [[n.slice(v, axis, i * half, (i + 1) * half) for v in made] for i in range(2)]
+            joined = join(*parts)
+            if length % 2:
+                joined = [
+                    n.concat([v, n.slice(x, axis, length - 1)], axis)
+                    for v, x in zip(joined, made, strict=True)
+                ]
+            made, length = joined, half + length % 2
+        made = [n.squeeze(v, [axis]) for v in made]
+    return made
+
+
+#: Primitives that compute each element alone, or that are about none.
+_ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "select_n", "convert_element_type", "clamp",
+                "square", "integer_pow", "exp2", "log1p", "expm1", "rsqrt", "cbrt", "round"}  # fmt: skip
+
+
+def by_elements(n: JaxNode, body: Any, values: Sequence[Output]) -> list[Output]:
+    """A function of numbers for each element of tensors. UnsupportedError if it is about more."""
+    for eqn in equations(body.jaxpr):
+        if eqn.primitive.name not in _ELEMENTWISE:
+            raise UnsupportedError(f"a function of elements with {eqn.primitive.name} is not supported")
+    shape = next((n.dims(v) for v in values), ())
+    return [n.spread(v, shape) for v in n.run(body, values)]
 
 
 @primitive("cumsum")

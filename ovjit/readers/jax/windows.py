@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.shapes import by_elements
+
+#: A window that is reduced by a function has so many elements at most.
+_MOST = 256
 
 
 @primitive("reduce_window_max", "reduce_window_min", "reduce_window_sum")
@@ -44,3 +49,27 @@ def reduce_window(n: JaxNode) -> Any:
     out = n.out_dims()
     made = n.shaped(made, [out[a] for a in order])
     return n.transpose(made, [order.index(a) for a in range(len(order))])
+
+
+@primitive("reduce_window")
+def reduce_window_by_function(n: JaxNode) -> Any:
+    """By a function of two elements: the first elements of all windows, joined with the second ones, and so
+    on."""
+    p, count, body = n.params, len(n) // 2, n.body()
+    if any(int(d) != 1 for d in p["base_dilation"]):
+        raise UnsupportedError("windows over dilated operands are not supported")
+    low, high = ([int(row[i]) for row in p["padding"]] for i in range(2))
+    starts = n.inputs[count:]
+    padded = [
+        n("Pad", x, low, high, v, pad_mode="constant") for x, v in zip(n.inputs[:count], starts, strict=True)
+    ]
+    sizes, shape = [int(v) for v in p["window_dimensions"]], n.out_dims()
+    n.limited(math.prod(sizes), "elements of a window", _MOST)
+    made = [n.spread(v, shape) for v in starts]
+    for place in itertools.product(*map(range, sizes)):
+        begin = [k * int(d) for k, d in zip(place, p["window_dilation"], strict=True)]
+        steps = [int(s) for s in p["window_strides"]]
+        end = [b + (d - 1) * s + 1 for b, d, s in zip(begin, shape, steps, strict=True)]
+        parts = [n("Slice", x, begin, end, steps, list(range(len(shape)))) for x in padded]
+        made = by_elements(n, body, [*made, *parts])
+    return made

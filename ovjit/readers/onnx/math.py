@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.errors import ModelError
+from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
@@ -234,29 +234,9 @@ def parametric_softplus(n: OnnxNode) -> Any:
 
 @onnx_op("BitCast")
 def bit_cast(n: OnnxNode) -> Any:
-    from ovjit.readers.onnx.bits import FORMATS, bits_of, real_of
+    from ovjit.readers.bits import recast
 
-    kind = n.data_type("to")
-    if kind == n.dtype(n[0]):
-        return n.same(n[0])
-    value = n.value(n[0])
-    if value is not None and ELEMENT_TYPES[kind].bits == ELEMENT_TYPES[n.dtype(n[0])].bits:
-        return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)
-    x, old, new = n[0], ELEMENT_TYPES[n.dtype(n[0])], ELEMENT_TYPES[kind]
-    if old.kind == "b" and new.bits == 8 and not new.is_real:
-        return n.convert(x, kind)
-    known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
-    if not known or old.bits != new.bits:
-        raise UnsupportedError(f"the bits of computed {old.name} as {kind}: no operation of OpenVINO says it")
-    wide = bits_of(n, x) if old.is_real else n.convert(x, "i64")
-    if new.is_real:
-        return real_of(n, wide, kind)
-    if new.bits < 64:
-        whole = n.const(1 << new.bits)
-        wide = n("FloorMod", wide, whole)
-        if new.kind == "i":
-            wide = n("Select", n("GreaterEqual", wide, 1 << (new.bits - 1)), n("Subtract", wide, whole), wide)
-    return n.convert(wide, kind)
+    return recast(n, n[0], n.data_type("to"))
 
 
 @onnx_op("Gemm")

@@ -11,6 +11,7 @@ import ml_dtypes
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers import special
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
@@ -353,27 +354,8 @@ def erfc(n: Call, x: Any) -> Output:
 
 @aten("atan2", "arctan2")
 def atan2(n: Call, x: Any, other: Any) -> Output:
-    """atan(y/x), turned by pi to the left of the origin, with the sign of y"""
     y, x = (n.real(v) for v in n.same_kind([x, other]))
-    kind = n.dtype(y)
-    y, x = n.wide(y), n.wide(x)
-    zero, pi = n.like(y, 0), n.like(y, math.pi)
-    minus = n("LogicalOr", n("Less", y, zero), n("Less", n("Divide", n.like(y, 1), y), zero))
-    both_infinite = n("LogicalAnd", n("IsInf", y), n("IsInf", x))
-    ratio = n("Select", both_infinite, n("Divide", n("Sign", y), n("Sign", x)), n("Divide", y, x))
-    base = n("Atan", ratio)
-    left = n("LogicalOr", n("Less", x, zero), _minus_zero(n, x))
-    turned = n("Add", base, n("Select", minus, n("Negative", pi), pi))
-    out = n("Select", left, turned, base)
-    origin = n("LogicalAnd", n("Equal", x, zero), n("Equal", y, zero))
-    half = n("Select", left, pi, zero)
-    out = n("Select", origin, n("Select", minus, n("Negative", half), half), out)
-    return n.convert(out, kind)
-
-
-def _minus_zero(n: Call, x: Output) -> Output:
-    zero = n("Equal", x, n.like(x, 0))
-    return n("LogicalAnd", zero, n("Less", n("Divide", n.like(x, 1), x), n.like(x, 0)))
+    return n.convert(special.atan2(n, n.wide(y), n.wide(x)), n.dtype(y))
 
 
 @aten("hypot")

@@ -1,45 +1,13 @@
-"""Special functions, by series and asymptotic expansions in f64."""
+"""Special functions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from ovjit.api.model.node import Output
+from ovjit.readers.special import bessel_i, digamma, erf_inverse, log_gamma
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
-
-#: Expansions of the gamma function begin at this distance from the argument.
-SHIFT = 8
-#: Of log gamma and of its derivative, by odd and even powers of 1 / w: numbers of Bernoulli.
-STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680)
-DERIVED = (-1 / 12, 1 / 120, -1 / 252, 1 / 240)
-#: Bessel functions I0 and I1 / x by powers of (x / 3.75)^2, and times sqrt(x) exp(-x) by those of 3.75 / x:
-#: Abramowitz and Stegun, 9.8.1 to 9.8.4.
-BELOW = {
-    0: (1.0, 3.5156229, 3.0899424, 1.2067492, 0.2659732, 0.0360768, 0.0045813),
-    1: (0.5, 0.87890594, 0.51498869, 0.15084934, 0.02658733, 0.00301532, 0.00032411),
-}
-ABOVE = {
-    0: (0.39894228, 0.01328592, 0.00225319, -0.00157565, 0.00916281, -0.02057706, 0.02635537, -0.01647633,
-        0.00392377),
-    1: (0.39894228, -0.03988024, -0.00362018, 0.00163801, -0.01031555, 0.02282967, -0.02895312, 0.01787654,
-        -0.00420059),
-}  # fmt: skip
-#: The inverse of erf divided by its argument, by powers of w - 2.5 and of sqrt(w) - 3 for larger w, where
-#: w = -log(1 - x^2): Giles, Approximating the erfinv function.
-CENTRAL = (1.50140941, 0.246640727, -0.00417768164, -0.00125372503, 0.00021858087, -4.39150654e-06,
-           -3.5233877e-06, 3.43273939e-07, 2.81022636e-08)  # fmt: skip
-TAIL = (2.83297682, 1.00167406, 0.00943887047, -0.0076224613, 0.00573950773, -0.00367342844, 0.00134934322,
-        0.000100950558, -0.000200214257)  # fmt: skip
-
-
-def polynomial(n: Call, x: Output, coefficients: Sequence[float]) -> Output:
-    """c[0] + x (c[1] + x (c[2] + ...))"""
-    out = n.like(x, coefficients[-1])
-    for c in reversed(coefficients[:-1]):
-        out = n("Add", n("Multiply", out, x), n.like(x, c))
-    return out
 
 
 def _wide(n: Call, x: Output) -> tuple[Output, str]:
@@ -48,90 +16,31 @@ def _wide(n: Call, x: Output) -> tuple[Output, str]:
     return n.convert(x, "f64"), n.dtype(x)
 
 
-def _reflected(n: Call, wide: Output) -> tuple[Output, Output]:
-    """Where x < 1/2, and the argument 1 - x there, x elsewhere."""
-    left = n("Less", wide, n.like(wide, 0.5))
-    return left, n("Select", left, n("Subtract", n.like(wide, 1), wide), wide)
-
-
 @aten("lgamma", "special_gammaln")
-def lgamma(n: Call, x: Output) -> Output:
-    """log|gamma(x)| = Stirling(x + 8) - log(x (x + 1) ... (x + 7)), where x >= 1/2
-
-    log(pi / |sin(pi x)|) - log|gamma(1 - x)| elsewhere
-    """
+def lgamma_(n: Call, x: Output) -> Output:
     wide, kind = _wide(n, x)
-    left, z = _reflected(n, wide)
-    product = z
-    for k in range(1, SHIFT):
-        product = n("Multiply", product, n("Add", z, n.like(z, k)))
-    w = n("Add", z, n.like(z, SHIFT))
-    series = n("Divide", polynomial(n, n("Divide", n.like(w, 1), n("Multiply", w, w)), STIRLING), w)
-    main = n("Subtract", n("Multiply", n("Subtract", w, n.like(w, 0.5)), n("Log", w)), w)
-    right = n("Add", n("Add", main, n.like(w, math.log(2 * math.pi) / 2)), series)
-    right = n("Subtract", right, n("Log", product))
-    part = n("Subtract", wide, n("Floor", wide))  # exactly 0 at the poles
-    sine = n("Sin", n("Multiply", part, n.like(part, math.pi)))
-    mirrored = n("Subtract", n("Log", n("Divide", n.like(sine, math.pi), sine)), right)
-    out = n("Select", left, mirrored, right)
-    endless = n("Equal", n("Abs", wide), n.like(wide, math.inf))
-    return n.convert(n("Select", endless, n.like(wide, math.inf), out), kind)
+    return n.convert(log_gamma(n, wide), kind)
 
 
 @aten("digamma", "special_digamma", "special_psi")
-def digamma(n: Call, x: Output) -> Output:
-    """lgamma's derivative: log(w) - 1 / (2 w) + series - sum(1 / (x + k)), w = x + 8"""
+def digamma_(n: Call, x: Output) -> Output:
     wide, kind = _wide(n, x)
-    left, z = _reflected(n, wide)
-    w = n("Add", z, n.like(z, SHIFT))
-    square = n("Divide", n.like(w, 1), n("Multiply", w, w))
-    out = n("Subtract", n("Log", w), n("Divide", n.like(w, 0.5), w))
-    out = n("Add", out, n("Multiply", square, polynomial(n, square, DERIVED)))
-    for k in range(SHIFT):
-        out = n("Subtract", out, n("Divide", n.like(z, 1), n("Add", z, n.like(z, k))))
-    part = n("Subtract", wide, n("Floor", wide))
-    pole = n("Equal", part, n.like(part, 0))
-    turned = n("Divide", n.like(part, math.pi), n("Tan", n("Multiply", part, n.like(part, math.pi))))
-    made = n("Select", left, n("Subtract", out, turned), out)
-    made = n("Select", n("LogicalAnd", pole, left), n.like(made, math.nan), made)
-    zero = n("Equal", wide, n.like(wide, 0))  # -1 / x tells its sign
-    return n.convert(n("Select", zero, n("Divide", n.like(wide, -1), wide), made), kind)
+    return n.convert(digamma(n, wide), kind)
 
 
 @aten("erfinv", "special_erfinv")
 def erfinv(n: Call, x: Output) -> Output:
     wide, kind = _wide(n, x)
-    one = n.like(wide, 1)
-    w = n("Negative", n("Log", n("Multiply", n("Subtract", one, wide), n("Add", one, wide))))
-    central = polynomial(n, n("Subtract", w, n.like(w, 2.5)), CENTRAL)
-    tail = polynomial(n, n("Subtract", n("Sqrt", n("Maximum", w, n.like(w, 0))), n.like(w, 3)), TAIL)
-    out = n("Multiply", wide, n("Select", n("Less", w, n.like(w, 5)), central, tail))
-    end = n("Equal", n("Abs", wide), one)
-    return n.convert(n("Select", end, n("Multiply", wide, n.like(wide, math.inf)), out), kind)
+    return n.convert(erf_inverse(n, wide), kind)
 
 
 @aten("i0", "special_i0", "special_i0e", "special_i1", "special_i1e", "special_modified_bessel_i0",
       "special_modified_bessel_i1")  # fmt: skip
-def bessel_i(n: Call, x: Output) -> Output:
-    """The modified Bessel functions I0 and I1; those with an e at the end are times exp(-|x|)."""
+def bessel(n: Call, x: Output) -> Output:
+    """I0 and I1; those with an e at the end are times exp(-|x|)."""
     wide, kind = _wide(n, x)
     name = n.op.removeprefix("aten::")
-    order, scaled = int("1" in name), name.endswith("e")
-    size = n("Abs", wide)
-    small = n("Minimum", n("Divide", size, n.like(size, 3.75)), n.like(size, 1))
-    below = polynomial(n, n("Multiply", small, small), BELOW[order])
-    large = n("Maximum", size, n.like(size, 3.75))
-    above = polynomial(n, n("Divide", n.like(size, 3.75), large), ABOVE[order])
-    above = n("Divide", above, n("Sqrt", large))
-    if scaled:
-        below = n("Multiply", below, n("Exp", n("Negative", n("Multiply", small, n.like(small, 3.75)))))
-    else:
-        above = n("Multiply", above, n("Exp", large))
-    inner = n("Less", size, n.like(size, 3.75))
-    if order:  # an odd function
-        below = n("Multiply", below, wide)
-        above = n("Multiply", above, n("Sign", wide))
-    return n.convert(n("Select", inner, below, above), kind)
+    return n.convert(bessel_i(n, wide, int("1" in name), name.endswith("e")), kind)
 
 
 @aten("special_entr")

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers.onnx.node import OnnxNode
+from ovjit.errors import UnsupportedError
+from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
+from ovjit.readers.build import Builder
 from ovjit.records import NamedTuple
 
 
@@ -22,7 +23,7 @@ class _Format(NamedTuple):
         """The exponent's field of what is no finite number."""
         return 2 * self.bias + 1
 
-    def power(self, n: OnnxNode, field: Output) -> Output:
+    def power(self, n: Builder, field: Output) -> Output:
         """2 to the exponent that a field (1 ... highest - 1) says, exactly"""
         powers = np.ldexp(1.0, np.arange(1, self.highest) - self.bias)
         return n("Gather", n.const(powers, "f64"), n("Subtract", field, 1), 0, opset=8)
@@ -31,7 +32,7 @@ class _Format(NamedTuple):
 FORMATS = {"f16": _Format(10, 15), "bf16": _Format(7, 127), "f32": _Format(23, 127), "f64": _Format(52, 1023)}
 
 
-def _f64(n: OnnxNode, value: float) -> Output:
+def _f64(n: Builder, value: float) -> Output:
     return n.const(value, "f64")
 
 
@@ -40,7 +41,7 @@ def _sign(width: int) -> int:
     return -(1 << 63) if width == 64 else 1 << (width - 1)
 
 
-def bits_of(n: OnnxNode, x: Output) -> Output:
+def bits_of(n: Builder, x: Output) -> Output:
     """The bits of real numbers, as i64."""
     kind = n.dtype(x)
     form, width = FORMATS[kind], ELEMENT_TYPES[kind].bits
@@ -71,7 +72,7 @@ def bits_of(n: OnnxNode, x: Output) -> Output:
     return n("Select", negative, n("Add", bits, _sign(width)), bits)
 
 
-def real_of(n: OnnxNode, bits: Output, kind: str) -> Output:
+def real_of(n: Builder, bits: Output, kind: str) -> Output:
     """The real numbers that have these bits, which are integers of as many bits as the numbers."""
     form, width = FORMATS[kind], ELEMENT_TYPES[kind].bits
     bits = n.convert(bits, "i64")
@@ -86,3 +87,26 @@ def real_of(n: OnnxNode, bits: Output, kind: str) -> Output:
     beyond = n("Select", n("Equal", rest, 0), _f64(n, np.inf), _f64(n, np.nan))
     value = n("Select", n("Equal", field, form.highest), beyond, value)
     return n.convert(n("Select", negative, n("Negative", value), value), kind)
+
+
+def recast(n: Builder, x: Output, kind: str) -> Output:
+    """The same bits as another type of as many. UnsupportedError where no operations say it."""
+    old, new, value = ELEMENT_TYPES[n.dtype(x)], ELEMENT_TYPES[kind], n.value(x)
+    if kind == n.dtype(x):
+        return n.same(x)
+    if value is not None and old.bits == new.bits:
+        return n.const(np.ascontiguousarray(value).view(numpy_dtype(kind)).reshape(value.shape), kind)
+    if old.kind == "b" and new.bits == 8 and not new.is_real:
+        return n.convert(x, kind)
+    known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
+    if not known or old.bits != new.bits:
+        raise UnsupportedError(f"the bits of computed {old.name} as {kind}: no operation of OpenVINO says it")
+    wide = bits_of(n, x) if old.is_real else n.convert(x, "i64")
+    if new.is_real:
+        return real_of(n, wide, kind)
+    if new.bits < 64:
+        whole = n.const(1 << new.bits)
+        wide = n("FloorMod", wide, whole)
+        if new.kind == "i":
+            wide = n("Select", n("GreaterEqual", wide, 1 << (new.bits - 1)), n("Subtract", wide, whole), wide)
+    return n.convert(wide, kind)
