@@ -10,47 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.records import NamedTuple
+from ovjit.generation.cuts import CUTS
 
 #: `tokenizer.ggml.token_type`: those that stand for themselves in a text, and those of one byte.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
 _SPACE = "\u2581"
-#: How texts are cut before byte pairs are merged. None: as GPT-2 does.
-_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_LARGE, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CASED = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_LARGE}*{_SMALL}+%s|[^\r\n\p{{L}}\p{{N}}]?{_LARGE}+{_SMALL}*%s"
-    r"|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_DIGITS, _SHORT = r"\p{N}", "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-
-
-class _Cut(NamedTuple):
-    """What a file's `tokenizer.ggml.pre` means. `whole`: a word that is a token itself is not merged of
-    others; `begins`: texts begin with a token of their own where the file does not say it; `composed`:
-    letters and their accents become one character."""
-
-    words: str | None = None
-    whole: bool = False
-    begins: bool = False
-    composed: bool = False
-
-
-_LLAMA3 = _Cut(_WORDS % "{1,3}", True, True)
-_PRE: Mapping[str, _Cut] = {
-    **dict.fromkeys(("", "default", "gpt-2", "phi-2", "mpt", "olmo", "jais", "roberta-bpe"), _Cut()),
-    **dict.fromkeys(("a.x-4.0", "exaone4", "gigachat", "mellum"), _Cut()),
-    **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "midm-2.0"), _LLAMA3),
-    **dict.fromkeys(("dbrx", "smaug-bpe"), _Cut(_LLAMA3.words)),
-    **dict.fromkeys(("deepseek-r1-qwen", "stablelm2", "megrez", "kormo"), _Cut(_WORDS % "")),
-    "qwen2": _Cut(_WORDS % "", composed=True),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _Cut(_DIGITS)),
-    **dict.fromkeys(("gpt-4o", "llama4"), _Cut(_CASED % (_SHORT, _SHORT, "{1,3}"))),
-    "tekken": _Cut(_CASED % ("", "", ""), True, True),
-}
 #: Tokens that end an answer, in models whose files name another one only.
 _ENDS = frozenset(
     "<|eot_id|> <|eom_id|> <|im_end|> <|end|> <|endoftext|> <|end_of_text|> <end_of_turn> <EOT> <|return|> "
@@ -241,9 +205,9 @@ def of_folder(folder: Path) -> Tokenizer:
 
 
 def of_tables(info: Any) -> Tokenizer:
-    """From `rt_info["gguf"]`: byte pairs (`gpt2`) and SentencePiece's (`llama`)."""
+    """From `rt_info["gguf"]`: byte pairs (`gpt2`), SentencePiece's (`llama`), and its unigrams (`t5`)."""
     kind = _text(info, "model")
-    makers = {"gpt2": _byte_pairs, "llama": _sentence_pieces}
+    makers = {"gpt2": _byte_pairs, "llama": _sentence_pieces, "t5": _unigrams}
     if kind not in makers:
         known = ", ".join(makers)
         raise UnsupportedError(
@@ -253,18 +217,27 @@ def of_tables(info: Any) -> Tokenizer:
     inner = makers[kind](info, tokens, types)
     tokenizers = _package()
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
-    inner.add_special_tokens([tokenizers.AddedToken(tokens[i], normalized=False) for i in special])
     own = [i for i, t in enumerate(types) if t == _OWN]
-    inner.add_tokens([tokenizers.AddedToken(tokens[i], normalized=False) for i in own])
+
+    def added(numbers: Sequence[int]) -> list[Any]:
+        return [
+            tokenizers.AddedToken(tokens[i], normalized=False, rstrip=_takes_blanks(info, tokens[i]))
+            for i in numbers
+        ]
+
+    inner.add_special_tokens(added(special))
+    inner.add_tokens(added(own))
     begin = _number(info, "bos_token_id")
-    adds = _text(info, "add_bos_token").lower()
+    adds = _text(info, "add_bos_token")
     first: tuple[int, ...] = ()
-    begins = kind == "llama" or _PRE[_text(info, "pre")].begins
-    if begin is not None and (adds in ("true", "1") or (not adds and begins)):
+    begins = kind == "llama" or (kind == "gpt2" and CUTS[_text(info, "pre") or "default"].begins)
+    if begin is not None and (_said(info, "add_bos_token") or (not adds and begins)):
         first = (begin,)
     numbers = (_number(info, name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
     ends = {number for number in numbers if number is not None}
     ends |= {i for i in (*special, *own) if tokens[i] in _ENDS}
+    if {"<|return|>", "<|call|>", "<|end|>"} <= {tokens[i] for i in ends}:  # gpt-oss: of a part of an answer
+        ends -= {i for i in ends if tokens[i] == "<|end|>"}
     end = _number(info, "eos_token_id")
     names = {
         "bos_token": "" if begin is None else tokens[begin],
@@ -273,6 +246,12 @@ def of_tables(info: Any) -> Tokenizer:
     context = _text(info, "", f"{_text(info, '', 'general.architecture')}.context_length")
     template = _text(info, "", "tokenizer.chat_template")
     return Tokenizer(inner, frozenset(ends), template, names, first, int(context or 0))
+
+
+def _takes_blanks(info: Any, token: str) -> bool:
+    """Whether blanks behind a special token go with it. Files do not say it: those of Phi 3 do."""
+    name = _text(info, "", "general.name").lower()
+    return ("phi-3" in name or "phi3" in name) and token not in ("<unk>", "<s>", "<|endoftext|>")
 
 
 def _value(info: Any, key: str) -> Any:
@@ -293,6 +272,11 @@ def _number(info: Any, name: str) -> int | None:
     return int(found) if found else None
 
 
+def _said(info: Any, name: str) -> bool:
+    """Whether a switch is on; one that is not there is off."""
+    return _text(info, name).lower() in ("true", "1")
+
+
 def _list(info: Any, name: str) -> list[Any]:
     text = _text(info, name)
     found: list[Any] = json.loads(text) if text else []
@@ -301,40 +285,69 @@ def _list(info: Any, name: str) -> list[Any]:
 
 def _byte_pairs(info: Any, tokens: list[str], types: list[int]) -> Any:
     tokenizers = _package()
-    pre = _text(info, "pre")
-    if pre not in _PRE:
+    pre = _text(info, "pre") or "default"
+    if pre not in CUTS:
         raise UnsupportedError(
             f"tokenizer.ggml.pre is {pre!r}: how it cuts words is not known here. "
             "Give a folder with tokenizer.json"
         )
+    cut = CUTS[pre]
     merges = [tuple(m.split(" ", 1)) for m in _list(info, "merges")]
     inner = tokenizers.Tokenizer(
         tokenizers.models.BPE(
-            vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=_PRE[pre].whole
+            vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=cut.whole
         )
     )
-    if _PRE[pre].composed:
+    if cut.composed:
         inner.normalizer = tokenizers.normalizers.NFC()
-    cut, parts = _PRE[pre].words, tokenizers.pre_tokenizers
-    if cut is None:
-        inner.pre_tokenizer = parts.ByteLevel(add_prefix_space=False, use_regex=True)
-    elif cut == _DIGITS:
-        inner.pre_tokenizer = parts.Sequence(
-            [parts.Digits(individual_digits=True), parts.ByteLevel(False, use_regex=True)]
-        )
-    else:
-        split = parts.Split(tokenizers.Regex(cut), "isolated")
-        inner.pre_tokenizer = parts.Sequence([split, parts.ByteLevel(False, use_regex=False)])
+    parts = tokenizers.pre_tokenizers
+    steps = [parts.Split(tokenizers.Regex(words), "isolated") for words in cut.words]
+    inner.pre_tokenizer = parts.Sequence([*steps, parts.ByteLevel(False, use_regex=False)])
     inner.decoder = tokenizers.decoders.ByteLevel()
     return inner
+
+
+def _scores(info: Any, tokens: Sequence[str]) -> list[float]:
+    """A score for each token."""
+    scores: list[float] = _list(info, "scores")
+    if len(scores) != len(tokens):
+        raise OvjitError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(tokens)} tokens")
+    return scores
+
+
+def _unigrams(info: Any, tokens: list[str], types: list[int]) -> Any:
+    """SentencePiece's unigrams: the pieces of a text that have the greatest sum of scores."""
+    tokenizers = _package()
+    pieces = list(zip(tokens, _scores(info, tokens), strict=True))
+    unknown = next((i for i, kind in enumerate(types) if kind == _UNKNOWN), None)
+    inner = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unknown, byte_fallback="<0x00>" in tokens))
+    parts, steps = tokenizers.normalizers, []
+    table = bytes(_list(info, "precompiled_charsmap"))
+    if table:
+        steps.append(parts.Precompiled(table))
+    if _said(info, "remove_extra_whitespaces"):
+        steps += [
+            parts.Replace(tokenizers.Regex(" {2,}"), " "),
+            parts.Replace(tokenizers.Regex(r"\A | \z"), ""),
+        ]
+    prefix = _text(info, "add_space_prefix").lower() not in ("false", "0")
+    steps += [parts.Prepend(_SPACE)] if prefix else []
+    inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])
+    inner.decoder = _pieces_decoder(prefix)
+    return inner
+
+
+def _pieces_decoder(prefix: bool) -> Any:
+    """Pieces joined, with blanks for their marks, less the one that was put in front."""
+    parts = _package().decoders
+    ends = [parts.Strip(" ", 1, 0)] if prefix else []
+    return parts.Sequence([parts.Replace(_SPACE, " "), parts.ByteFallback(), parts.Fuse(), *ends])
 
 
 def _sentence_pieces(info: Any, tokens: list[str], types: list[int]) -> Any:
     """SentencePiece's byte pairs: of two neighbours those merge first whose whole has the greatest score."""
     tokenizers = _package()
-    scores = _list(info, "scores")
-    if len(scores) != len(tokens):
-        raise OvjitError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(tokens)} tokens")
+    scores = _scores(info, tokens)
     vocabulary = {t: i for i, t in enumerate(tokens)}
     merges = []
     for i, (whole, score) in enumerate(zip(tokens, scores, strict=True)):
@@ -359,7 +372,5 @@ def _sentence_pieces(info: Any, tokens: list[str], types: list[int]) -> Any:
     parts = tokenizers.normalizers
     steps = [parts.Prepend(_SPACE)] if prefix else []
     inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])
-    parts = tokenizers.decoders
-    ends = [parts.Strip(" ", 1, 0)] if prefix else []
-    inner.decoder = parts.Sequence([parts.Replace(_SPACE, " "), parts.ByteFallback(), parts.Fuse(), *ends])
+    inner.decoder = _pieces_decoder(prefix)
     return inner

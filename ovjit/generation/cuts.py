@@ -1,0 +1,113 @@
+"""How texts are cut into words before byte pairs are merged, by the names that GGUF files have for it.
+
+A cut is a list of regular expressions. What one matches is a piece of its own, and so is what lies between.
+The next one cuts these pieces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ovjit.records import NamedTuple
+
+_SHORT = "'s|'t|'re|'ve|'m|'ll|'d"
+_GPT2 = rf"{_SHORT}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
+_BLANKS = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+_ONE, _THREE, _EACH = r"\p{N}", r"\p{N}{1,3}", r"\s+(?!\S)|\s+"
+_MARKS = r" ?[^\s\p{L}\p{N}]+[\r\n]*"
+_LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_LARGE, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+
+
+def _words(digits: str, blanks: str = _BLANKS, marks: str = _MARKS, short: str = f"(?i:{_SHORT})|") -> str:
+    """Words with a mark or blank in front, numbers of so many digits, marks with the ends of lines."""
+    return f"{short}{_LETTERS}|{digits}|{marks}|{blanks}"
+
+
+def _cased(digits: str, short: str) -> str:
+    """The same, where a large letter behind a small one begins a word."""
+    lead = r"[^\r\n\p{L}\p{N}]?"
+    return (
+        f"{lead}{_LARGE}*{_SMALL}+{short}|{lead}{_LARGE}+{_SMALL}*{short}|{digits}"
+        rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{_BLANKS}"
+    )
+
+
+#: The same with accents as parts of words; with words of one letter, and blanks between, in one piece.
+_MARKED = (
+    rf"(?i:{_SHORT})|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
+    rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_BLANKS}"
+)
+_SPACED = (
+    rf"(?i:{_SHORT})|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
+    rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|{_EACH}"
+)
+#: Chinese and Japanese; what DeepSeek's first models take for letters and marks.
+_HAN, _EAST = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
+_CASED = (
+    "[[\\p{Lu}\\p{Ll}\\p{Lt}]&&[^\u0560-\u0588\u10c7\u10cd\u10d0-\u10ff\u1c80-\u1c8a\u2d00-\u2d2d\ua790-\ua7ff"
+    "\uab30-\uab6f\U00010570-\U000105bc\U00016e40-\U00016e7f\U0001d400-\U0001d7cb\U0001df00-\U0001df1e]]"
+)
+_DEEPSEEK_MARKS = "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"
+_DEEPSEEK3 = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+    rf"| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_BLANKS}"
+)
+_FALCON_MARKS = r"[\p{P}\$\+<=>\^~\|`]+"
+_BLOOM = " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
+_YOUTU = (
+    "[\uac00-\ud7a3\u3131-\u318e]+|[\uff01\u2026\u201c\u201d\u2018\u2019\u2014\uff1a\uff1b\uff0c\u3001-\u303f\ufe30-\ufe4f]+"
+    f"|[\u3105-\u312f]+|{_HAN}"
+)
+_JAIS_BLANKS = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16, 8, 4, "1,2")) + r"|\s"
+
+
+class Cut(NamedTuple):
+    """What a file's `tokenizer.ggml.pre` means. `words`: expressions, one after the other; `whole`: a word
+    that is a token itself is not merged of others; `begins`: texts begin with a token of their own where the
+    file does not say it; `composed`: letters and their accents become one character."""
+
+    words: tuple[str, ...] = (_GPT2,)
+    whole: bool = False
+    begins: bool = False
+    composed: bool = False
+
+
+def _alike(names: str, cut: Cut) -> dict[str, Cut]:
+    return dict.fromkeys(names.split(), cut)
+
+
+_LLAMA3 = Cut((_words(_THREE),), True, True)
+#: The cuts by their names.
+CUTS: Mapping[str, Cut] = {
+    **_alike("gpt-2 phi-2 jais roberta-bpe jina-es jina-de jina-v1-en jina-v2-es jina-v2-de", Cut()),
+    **_alike("jina-v2-code a.x-4.0 exaone4 gigachat mellum trillion granite-docling modern-bert", Cut()),
+    **_alike("olmo mpt", Cut(composed=True)),
+    **_alike("llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano", _LLAMA3),
+    **_alike("dbrx smaug-bpe glm4 chatglm-bpe", Cut(_LLAMA3.words)),
+    "jais-2": Cut((_words(_THREE, rf"\s*[\r\n]+|{_JAIS_BLANKS}"),)),
+    "minicpm5": Cut((_THREE, _words(r"\p{N}+")), True),
+    **_alike("deepseek-r1-qwen stablelm2 megrez kormo f2llmv2", Cut((_words(_ONE),))),
+    **_alike("hunyuan solar-open grok-2", Cut((_words(_ONE),))),
+    "qwen2": Cut((_words(_ONE),), composed=True),
+    "qwen35": Cut((_MARKED,), composed=True),
+    "exaone-moe": Cut((_SPACED,)),
+    "ufakzeka": Cut((_words(_ONE, short=""),)),
+    "laguna": Cut((r"[^\n]+|[\n]+", _words(_ONE))),
+    "seed-coder": Cut((_words(_ONE, marks=r" ?[^\s\p{L}\p{N}\r\n]+"),)),
+    **_alike("bailingmoe bailingmoe2 llada-moe", Cut((_words(_ONE, rf"\s*[\r\n]|{_EACH}"),))),
+    **_alike("smollm starcoder refact codeshell exaone minerva-7b mellum2", Cut((_ONE, _GPT2))),
+    "command-r": Cut((_ONE, _GPT2), composed=True),
+    **_alike("gpt-4o llama4 kanana2 talkie minimax-m2", Cut((_cased(_THREE, f"(?i:{_SHORT})?"),))),
+    "tekken": Cut((_cased(_ONE, ""),), True, True),
+    **_alike("deepseek-v3 hunyuan-dense joyai-llm hy_v4", Cut((_THREE, _HAN, _DEEPSEEK3))),
+    "youtu": Cut((_YOUTU, _cased(_ONE, f"(?i:{_SHORT})?")), True),
+    **_alike("tiny_aya cohere2moe", Cut((r"\d{1,3}(?=(?:\d{3})*\b)", _cased(_THREE, f"(?i:{_SHORT})?")))),
+    "deepseek-llm": Cut((r"[\r\n]", rf"\s?{_CASED}+", _DEEPSEEK_MARKS, r"\s+$", _EAST, r"\p{N}+")),
+    "deepseek-coder": Cut((r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", _EAST, _ONE)),
+    "falcon": Cut((_FALCON_MARKS, _GPT2, "[0-9]{3}")),
+    **_alike("bloom poro-chat gpt3-finnish", Cut((_BLOOM,))),
+    "viking": Cut((_BLOOM, _ONE)),
+    # llama.cpp's, where a file does not say how
+    "default": Cut((_FALCON_MARKS.replace("`", ""), _GPT2, r"\p{N}+", "[0-9]{3}")),
+}
