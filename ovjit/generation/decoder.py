@@ -11,9 +11,12 @@ import numpy as np
 from ovjit.errors import OvjitError
 from ovjit.generation.tokenizer import read_settings
 from ovjit.readers.gguf.header import is_later_part
+from ovjit.records import NamedTuple
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.
 INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
+#: Tokens that one inference checks. Products and attention of more rows are summed in another order.
+CHECKED = 8
 #: Names of a model's file in a folder.
 FILES = ("openvino_model.xml", "model.xml", "openvino_language_model.xml")
 
@@ -39,6 +42,10 @@ class Decoder:
             raise OvjitError("not a decoder: it has no output named 'logits'")
         self._request = compiled.create_infer_request()
         self.length = 0
+        self._mark: _Mark | None = None
+        #: Of each state the axes that may be that of tokens, and whether that is known.
+        self._candidates: list[list[int]] = []
+        self._settled = False
 
     @classmethod
     def load(cls, path: str | Path, device: str = "CPU", config: Mapping[str, Any] | None = None) -> Decoder:
@@ -52,7 +59,7 @@ class Decoder:
     def reset(self) -> None:
         """Begin a new sequence."""
         self._request.reset_state()
-        self.length = 0
+        self.length, self._mark = 0, None
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
         """The logits [tokens, words] of these tokens, which follow those before."""
@@ -68,29 +75,86 @@ class Decoder:
         }
         found = self._request.infer({name: given[name] for name in self._names})["logits"]
         self.length = end
+        if self._mark is not None:
+            self._mark.tokens.extend(tokens)
         return np.asarray(found[0], np.float32)
 
+    def mark(self) -> None:
+        """Remember the states that have no axis of tokens, as those of recurrent layers. `rewind` can go back
+        to this length, and to greater ones."""
+        if self._settled and all(self._candidates):
+            return
+        states = self._request.query_state()
+        pairs = zip(states, self._axes(states), strict=True)
+        kept = [(state, np.array(state.state.data)) for state, axis in pairs if axis is None]
+        self._mark = _Mark(self.length, kept, []) if kept else None
+
     def rewind(self, length: int) -> None:
-        """Forget all tokens from `length` on. OvjitError for a state that has no axis of tokens, as that of
-        recurrent layers."""
+        """Forget all tokens from `length` on. A model with states that have no axis of tokens goes back to
+        the last `mark`, and tokens behind it are computed again. OvjitError where that is not before."""
         if length == self.length:
             return
         if not 0 < length < self.length:
             raise OvjitError(f"{self.length} tokens cannot be cut to {length}")
-        found = []
-        for state in self._request.query_state():
-            shape = state._shape
-            axes = [axis for axis, extent in enumerate(shape) if extent == self.length and axis]
-            if not axes:
+        states, mark = self._request.query_state(), self._mark
+        axes, back = self._axes(states), length
+        for state, axis in zip(states, axes, strict=True):
+            cut = axis is not None and state._shape[axis] == self.length
+            if not cut and (axis is not None or mark is None or mark.length > length):
                 raise OvjitError(
-                    f"the state {state.name!r} of shape {list(shape)} has no axis of {self.length} "
-                    "tokens: this model cannot go back, as speculative decoding does"
+                    f"the state {state.name!r} of shape {list(state._shape)} has no axis of {self.length} "
+                    "tokens, and none was remembered: this model cannot go back to fewer"
                 )
-            # of a head as long as the sequence, the axis of tokens is the one before the last
-            found.append((state, len(shape) - 2 if len(shape) - 2 in axes else axes[0]))
-        for state, axis in found:
-            state._cut(axis, length)
-        self.length = length
+            back = back if cut or mark is None else mark.length
+        for state, axis in zip(states, axes, strict=True):
+            if axis is not None:
+                state._cut(axis, back)
+        self.length = back
+        if None in axes and mark is not None:
+            self._compute_again(mark, length)
+
+    def _compute_again(self, mark: _Mark, length: int) -> None:
+        """The states at the mark, and behind them tokens up to `length`."""
+        from ovjit.api.tensors.tensor import Tensor
+
+        for state, value in mark.states:
+            state.state = Tensor(value)
+        again = mark.tokens[: length - mark.length]
+        mark.tokens.clear()
+        for first in range(0, len(again), CHECKED):
+            self.feed(again[first : first + CHECKED])
+
+    def _axes(self, states: Sequence[Any]) -> list[int | None]:
+        """The axis of tokens of each state, None where there is none. It is an open dimension of the variable
+        that has as many elements as there are tokens, whenever that is asked."""
+        if not self._settled:
+            now = [
+                [
+                    a
+                    for a in state._open
+                    if state._shape[a : a + 1] == (self.length,) and (a or self.length > 1)
+                ]
+                for state in states
+            ]
+            before = self._candidates or now
+            self._candidates = [
+                [a for a in one if a in other] for one, other in zip(now, before, strict=True)
+            ]
+            self._settled = all(len(axes) < 2 for axes in self._candidates)
+        # of a head as long as the sequence, the axis of tokens is the one before the last
+        places = zip(states, self._candidates, strict=True)
+        return [
+            None if not axes else middle if (middle := len(state._shape) - 2) in axes else axes[0]
+            for state, axes in places
+        ]
+
+
+class _Mark(NamedTuple):
+    """States at a length, and the tokens that have been fed since."""
+
+    length: int
+    states: list[tuple[Any, np.ndarray]]
+    tokens: list[int]
 
 
 def _turn(model: Any, file: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ovjit.errors import OvjitError
@@ -13,7 +15,9 @@ class Settings(NamedTuple):
 
     `most`: new tokens at most. `temperature`: 0 for the greatest logit, else logits are divided by it.
     `top_k`: only the k greatest, 0 for all. `top_p`: only the fewest whose probabilities reach p. `seed` of
-    the random numbers, None for others each time. `ends`: tokens after which nothing follows.
+    the random numbers, None for others each time. `ends`: tokens after which nothing follows. `min_p`: only
+    tokens whose probability is that part of the greatest. `penalty`: logits of tokens that the sequence has
+    are divided by it, negative ones multiplied.
     """
 
     most: int = 128
@@ -22,6 +26,8 @@ class Settings(NamedTuple):
     top_p: float = 1.0
     seed: int | None = None
     ends: frozenset[int] = frozenset()
+    min_p: float = 0.0
+    penalty: float = 1.0
 
     def check(self) -> None:
         """OvjitError for a value out of range."""
@@ -30,6 +36,9 @@ class Settings(NamedTuple):
             ("temperature", 0 <= self.temperature < float("inf"), "a number from 0 on"),
             ("top_k", self.top_k >= 0, "0 or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0, and 1 at most"),
+            ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
+            ("penalty", 0 < self.penalty < float("inf"), "a number above 0"),
+            ("seed", self.seed is None or self.seed >= 0, "0 or more"),
         ):
             if not good:
                 raise OvjitError(f"{name} is {getattr(self, name)}, and should be {wanted}")
@@ -44,18 +53,30 @@ class Chooser:
         self._settings = settings
         self._random = np.random.default_rng(settings.seed)
 
-    def __call__(self, logits: np.ndarray) -> int:
-        """The token for `logits` [words]."""
+    def __call__(self, logits: np.ndarray, before: Sequence[int] = ()) -> int:
+        """The token for `logits` [words], behind the tokens `before`. OvjitError where none is a number."""
         s = self._settings
+        if s.penalty != 1 and len(before):
+            had = np.unique(np.asarray(before))
+            had = had[had < len(logits)]
+            logits = logits.astype(np.float64)
+            logits[had] *= np.where(logits[had] < 0, s.penalty, 1 / s.penalty)
+        best = int(logits.argmax())  # the first NaN, if there is one
+        if not np.isfinite(logits[best]):
+            raise OvjitError(f"the model's greatest logit is {logits[best]}: no token can be chosen")
         if s.temperature == 0:
-            return int(logits.argmax())
-        values = logits.astype(np.float64) / s.temperature
+            return best
+        with np.errstate(over="ignore"):
+            values = (logits.astype(np.float64) - logits[best]) / s.temperature
         order = np.argsort(-values, kind="stable")
         if s.top_k:
             order = order[: s.top_k]
-        weights = np.exp(values[order] - values[order[0]])
+        weights = np.exp(values[order])
         sums = np.cumsum(weights / weights.sum())
         if s.top_p < 1:
             order = order[: int(np.searchsorted(sums, s.top_p)) + 1]
-            sums = sums[: len(order)]
+            sums, weights = sums[: len(order)], weights[: len(order)]
+        if s.min_p:
+            count = int((weights >= s.min_p).sum())  # the greatest has the weight 1
+            order, sums = order[:count], sums[:count]
         return int(order[np.searchsorted(sums, self._random.random() * sums[-1], side="right")])

@@ -13,11 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.generation.decoder import Decoder
+from ovjit.generation.decoder import CHECKED, Decoder
 from ovjit.generation.sampling import Chooser, Settings
-
-#: Tokens that one inference checks. Products and attention of more rows are summed in another order.
-CHECKED = 8
 
 
 class Draft(Protocol):
@@ -43,18 +40,29 @@ class Assistant:
                 break
             known += 1
         known = min(known, len(tokens) - 1)  # the last one's logits are asked for
-        if known == 0 and self._fed:
-            self._decoder.reset()
-        elif known < len(self._fed):
-            self._decoder.rewind(known)
+        if self._fed:
+            known = self._back_to(known)
         self._fed = list(tokens)
         found: list[int] = []
         following = list(tokens[known:])
         while len(found) < min(self._count, most):
             found.append(int(self._decoder.feed(following)[-1].argmax()))
+            if len(found) == 1:
+                self._decoder.mark()
             following = found[-1:]
         self._fed += found[:-1]
         return found
+
+    def _back_to(self, length: int) -> int:
+        """Go back to so many tokens, or to none where the model cannot; how many are left."""
+        try:
+            if length:
+                self._decoder.rewind(length)
+                return length
+        except OvjitError:  # states of recurrent layers, and another sequence
+            pass
+        self._decoder.reset()
+        return 0
 
 
 class Lookup:
@@ -93,7 +101,7 @@ def generate(
     left, proposed = settings.most, list[int]()
     while True:
         for place, row in enumerate(logits):
-            token = choose(row)
+            token = choose(row, tokens)
             tokens.append(token)
             yield token
             left -= 1
@@ -103,6 +111,8 @@ def generate(
                 break
         decoder.rewind(len(tokens) - 1)
         proposed = draft.propose(tokens, left - 1) if draft is not None and left > 1 else []
+        if proposed:
+            decoder.mark()
         logits = _checked(decoder, [tokens[-1], *proposed])
 
 

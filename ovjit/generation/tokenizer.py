@@ -51,8 +51,9 @@ class Tokenizer:
         return of_folder(path if path.is_dir() else path.parent)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, with those that begin every text of the model."""
-        return [*self._first, *self._inner.encode(text).ids]
+        """The tokens of a text, with those that begin every text of the model. OvjitError for what is no
+        text, as bytes of a command line that are not UTF-8."""
+        return [*self._first, *self._inner.encode(_checked(text)).ids]
 
     def chat(self, text: str) -> list[int]:
         """The tokens of a user's message in the model's chat template. OvjitError where there is none."""
@@ -60,7 +61,7 @@ class Tokenizer:
             raise OvjitError("the model has no chat template: ask without it")
         messages = [{"role": "user", "content": text}]
         made = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
-        return list(self._inner.encode(made, add_special_tokens=False).ids)
+        return list(self._inner.encode(_checked(made), add_special_tokens=False).ids)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without those that are no text."""
@@ -84,6 +85,15 @@ class Tokenizer:
     def _told(self, tokens: Sequence[int], read: int) -> str:
         """The text of the tokens from the one at `read` on."""
         return self.decode(tokens)[len(self.decode(tokens[:read])) :]
+
+
+def _checked(text: str) -> str:
+    """The text. OvjitError where it has no bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise OvjitError(f"the text is not valid UTF-8 at character {error.start}") from error
+    return text
 
 
 def _rendered(template: str, **given: Any) -> str:

@@ -24,6 +24,7 @@ from ovjit.graph.graph import Builder, Graph, Node, Value, copy_into
 from ovjit.graph.op import TensorType
 from ovjit.graph.paged_caches import BLOCK, TOP, CacheKind
 from ovjit.graph.shapes import ANY, is_static
+from ovjit.rewrite.paged_chunks import chunk_tables
 from ovjit.rewrite.paged_states import States
 
 #: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
@@ -65,7 +66,8 @@ def settle_pages(
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
     precision = precision_of(config)
-    work = _Work(builder, layers, kinds, new, read, precision)
+    chunks = {node: told.get(node.name, {}).get("chunk", 0) for node in layers}
+    work = _Work(builder, layers, kinds, new, read, precision, chunks)
     states = States(builder, graph, new, precision)
     ports |= states.ports(graph)
     # inputs and constants first, so that the first layer finds the tables of all
@@ -248,9 +250,13 @@ class _Work:
         new: dict[Value, Value],
         read: Collection[Value],
         precision: str,
+        chunks: Mapping[Node, int],
     ):
         self.precision = precision
         self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
+        #: How many tokens the chunks of attention of a layer have, 0: it is not by chunks.
+        self.chunks = chunks
+        self._cut: dict[tuple[Any, ...], list[Value]] = {}
         self._ordered = list(layers)
         #: The outputs that have readers.
         self.read = read
@@ -261,7 +267,7 @@ class _Work:
         #: Optional inputs with neutral elements behind their own.
         self._longer_ones: dict[tuple[Any, ...], Value] = {}
 
-    def _key(self, node: Node) -> tuple[Any, ...]:
+    def _key(self, node: Node, by_chunk: bool = True) -> tuple[Any, ...]:
         """What a list of work is made of: tables, and how many of what an item has."""
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         width = node.inputs[0].shape[1] if node.inputs[0].shape else None
@@ -275,7 +281,19 @@ class _Work:
         }  # fmt: skip
         window = node.inputs[10]
         seen: Any = window if window.constant is None else int(window.constant.reshape(-1)[0])
-        return (*node.inputs[5:9], seen, tuple(attrs.items()))
+        return (*node.inputs[5:9], seen, by_chunk and self.chunks[node], tuple(attrs.items()))
+
+    def _tables(self, node: Node) -> list[Value]:
+        """Past, begins, blocks and their begins, those of chunks where attention is by chunks."""
+        tables, chunk = [self.new[v] for v in node.inputs[5:9]], self.chunks[node]
+        if not chunk:
+            return tables
+        block = self.kinds[node.inputs[3]].tokens
+        key = (*tables, chunk, block)
+        if key not in self._cut:
+            query = self.new[node.inputs[0]]
+            self._cut[key] = chunk_tables(self.builder, tables, query, chunk, block, node.name)
+        return self._cut[key]
 
     def replace(self, node: Node) -> None:
         """The layer with a list of work. With the first layer come all lists whose tables are there."""
@@ -291,6 +309,7 @@ class _Work:
         attrs |= {"scores": node.outputs[1] in self.read, "precision": self.precision}
         b, name, origins = self.builder, node.name, node.origins
         inputs = [self._filled(node, i) for i in range(len(node.inputs))]
+        inputs[5:9] = self._tables(node)
         inputs += [self._made[key], *self._guards]
         made = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
         self.new[node.outputs[0]] = made.output
@@ -366,14 +385,36 @@ class _Work:
 
     def _list(self, layer: Node, first: Node) -> None:
         """The list of work of `layer`, if it is not there yet, for the rows of `first`'s queries."""
+        if self.chunks[layer]:
+            self._check_chunked(layer)
+            whole = self._key(layer, by_chunk=False)
+            if whole not in self._made:  # the given tables are checked as others are
+                self._add_list(whole, [self.new[v] for v in layer.inputs[5:9]], layer, first)
+                self._guards.append(self._made[whole])
         key = self._key(layer)
-        if key in self._made:
-            return
-        alike = [n for n in self._ordered if self._key(n) == key]
+        if key not in self._made:
+            self._add_list(key, self._tables(layer), layer, first)
+
+    def _add_list(self, key: tuple[Any, ...], tables: Sequence[Value], layer: Node, first: Node) -> None:
+        alike = [n for n in self._ordered if self._key(n) == self._key(layer)]
         caches = dict.fromkeys(self.new[v] for n in alike for v in n.inputs[3:5])
-        inputs = [self.new[v] for v in (*layer.inputs[5:9], layer.inputs[10], first.inputs[0])]
+        inputs = [*tables, self.new[layer.inputs[10]], self.new[first.inputs[0]]]
         name = f"{layer.name}/work"
         made = self.builder.add(
             "PagedPlan", [*inputs, *caches], dict(key[-1]), name=name, origins=layer.origins
         )
         self._made[key] = made.output
+
+    def _check_chunked(self, layer: Node) -> None:
+        """UnsupportedError for what has a number for each sequence, where sequences are cut into chunks."""
+        window = layer.inputs[10]
+        other = window.constant is None or window.constant.any()
+        if (
+            other
+            or any(v in self.read for v in layer.outputs[1:])
+            or any(_may_have(layer.inputs[i]) for i in (13, 17, 26))
+        ):
+            raise UnsupportedError(
+                f"node {layer.name!r}: attention by chunks with scores, diversity, xattention, pairs of "
+                "queries or a window"
+            )

@@ -28,6 +28,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--temperature", type=float, default=0.0, help="0 (the default): the likeliest token each time")
     add("--top_k", type=int, default=0, help="choose among so many tokens; 0: all")
     add("--top_p", type=float, default=1.0, help="choose among the likeliest tokens of this probability")
+    add(
+        "--min_p",
+        type=float,
+        default=0.0,
+        help="choose among tokens that have this part of the greatest probability",
+    )
+    add("--repetition_penalty", type=float, default=1.0, help="above 1: what the text has is less likely")
     add("--seed", type=int, help="of the random numbers")
     add("--ignore_eos", action="store_true", help="do not stop at the end of an answer")
     add("--stop", action="append", default=[], metavar="TEXT", help="end before this text; may be repeated")
@@ -105,7 +112,9 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
     o = options
     if o.max_new_tokens < 1:
         raise ValueError(f"--max_new_tokens is {o.max_new_tokens}, and should be 1 or more")
-    settings = Settings(o.max_new_tokens, o.temperature, o.top_k, o.top_p, o.seed)
+    settings = Settings(
+        o.max_new_tokens, o.temperature, o.top_k, o.top_p, o.seed, min_p=o.min_p, penalty=o.repetition_penalty
+    )
     settings.check()
     if options.assistant and options.prompt_lookup:
         raise ValueError("--assistant and --prompt_lookup both draft: choose one")

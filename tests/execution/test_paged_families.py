@@ -12,8 +12,8 @@ import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
-from ovjit.errors import UnsupportedError
-from tests.support.paged_families import FAMILIES, LOST, SIZES, WINDOW, Chunked, chosen
+from ovjit.errors import ModelError, UnsupportedError
+from tests.support.paged_families import FAMILIES, LOST, PLACED, SIZES, WINDOW, Chunked, chosen
 from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 
 SEED = 20261125
@@ -59,18 +59,77 @@ def test_slopes_of_a_table_are_kept() -> None:
 
 
 @pytest.mark.parametrize("chunk", [8, 31, 62, 63, 200])
-def test_attention_by_chunks_is_refused(chunk: int) -> None:
+def test_chunks_that_do_not_begin_at_blocks_are_refused(chunk: int) -> None:
     """The row of one query is that of a window."""
     model = Chunked(ov, chunk).build()
-    with pytest.raises(UnsupportedError, match="chunks of keys"):
+    with pytest.raises(UnsupportedError, match=f"chunks of {chunk} tokens, which do not begin at blocks"):
         paged_attention_transformation(model)
     assert len(model.get_sinks()) == 2 * SIZES.layers
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, *LOST])
+@pytest.mark.parametrize(
+    "name", ["use_score_outputs", "allow_xattention", "allow_adaptive_rkv", "allow_qq_bias"]
+)
+def test_chunks_with_a_number_for_each_sequence_are_refused(name: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"chunks of keys, together with {name}"):
+        paged_attention_transformation(Chunked(ov, 32).build(), **{name: True})
+
+
+def of_tables(model: Any, sequences: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    return decoded(Cache(ov, ov.Core().compile_model(model, "CPU", F32), rng), sequences, rng)
+
+
+@pytest.mark.parametrize("chunk", [64, 96, 8192])
+def test_each_token_sees_its_own_chunk(chunk: int, tmp_path: Path) -> None:
+    """Of a model, and of its file."""
+    rng = np.random.default_rng(SEED)
+    model = Chunked(ov, chunk).build()
+    paged_attention_transformation(model)
+    ov.save_model(model, tmp_path / "a.xml", compress_to_fp16=False)
+    plain = ov.Core().compile_model(Chunked(ov, chunk).build(), "CPU", F32)
+    sequences = [rng.integers(0, SIZES.words, n) for n in (5, 33, 64, 96, 97, 200)]
+    wanted = [alone(plain, tokens) for tokens in sequences]
+    for given in (model, ov.Core().read_model(tmp_path / "a.xml")):
+        for got, want in zip(of_tables(given, sequences, rng), wanted, strict=True):
+            assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, chunk, len(want))
+
+
+@pytest.mark.parametrize("size", ["", "0", "x", "-32", "9" * 30])
+def test_wrong_sizes_of_chunks_are_refused(size: str) -> None:
+    model = Chunked(ov, 32).build()
+    paged_attention_transformation(model)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "PagedAttentionExtension":
+            node.get_rt_info()["attention_chunks_0"] = {"size": size}
+    with pytest.raises(ModelError, match="no size of chunks"):
+        ov.Core().compile_model(model, "CPU", F32)
+
+
+@pytest.mark.parametrize("name", ["past_lens", "subsequence_begins", "block_indices", "block_indices_begins"])
+def test_hostile_tables_of_chunks_are_refused_before_anything_is_written(name: str) -> None:
+    rng = np.random.default_rng(SEED)
+    model = Chunked(ov, 32).build()
+    paged_attention_transformation(model)
+    cache = Cache(ov, ov.Core().compile_model(model, "CPU", F32), rng)
+    tokens = rng.integers(0, SIZES.words, 70)
+    for wrong in (-7, 1 << 20, np.iinfo(np.int32).max, np.iinfo(np.int32).min):
+        inputs = cache.inputs([(0, 0, tokens), (1, 40, tokens[:9])])
+        inputs[name][1 if len(inputs[name]) > 1 else 0] = wrong
+        with pytest.raises(RuntimeError):
+            cache.request.infer(inputs)
+        assert not any(tensor.data.any() for tensor in cache.caches.values()), (name, wrong)
+
+
+@pytest.mark.parametrize("name", PLACED)
+def test_places_that_are_counted_are_an_input(name: str, tmp_path: Path) -> None:
+    mine, real = both_transformed(PLACED[name](ov), tmp_path)
+    assert told(mine) == told(real)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *LOST, *PLACED])
 def test_any_mixture_gives_what_one_sequence_gives(name: str) -> None:
     rng = np.random.default_rng(SEED)
-    made = (FAMILIES | LOST)[name]
+    made = (FAMILIES | LOST | PLACED)[name]
     model = made(ov)
     plain = ov.Core().compile_model(made(ov), "CPU", F32)
     paged_attention_transformation(model)

@@ -19,7 +19,7 @@ from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
 from ovjit.generation.decoder import model_file
 from ovjit.generation.sampling import Chooser
-from ovjit.generation.speculative import CHECKED
+from ovjit.generation.decoder import CHECKED
 from ovjit.generation.tokenizer import _rendered, of_tables, until
 
 pytest.importorskip("gguf")

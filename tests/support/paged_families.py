@@ -179,6 +179,80 @@ class Chosen(Growing):
         return ops.multiply(super().table(places, speeds, length), chosen(40, net.const(1.5), net.const(0.5)))
 
 
+class Counting(Exported):
+    """Places that are counted from a cache; the model has no input for them."""
+
+    def build(self) -> Any:
+        net, ops, s = self.net, self.net.ops, self.sizes
+        # the cache of the first layer, before its own nodes are there
+        shape = net.ov.PartialShape([-1, s.heads, -1, s.size])
+        start = ops.concat([self.batch, net.ints(s.heads, 0, s.size)], 0)
+        before = ops.read_value(
+            ops.broadcast(net.const(0.0), start), "past_key_values.0.key", np.float32, shape
+        )
+        self.first = ops.gather(before, self.beams, self.zero)
+        past = ops.gather(ops.shape_of(self.first, "i64"), net.const(2, np.int64), self.zero)
+        new = ops.gather(ops.shape_of(self.ids, "i64"), net.const(1, np.int64), self.zero)
+        rows = ops.range(self.zero, new, net.const(1, np.int64), "i64")
+        rows = ops.add(rows, past)
+        rows.output(0).tensor.set_names({"cache_position"})
+        self.x = self.placed(self.x, rows)
+        return super().build()
+
+    def cached(self, value: Any, name: str) -> Any:
+        if name != "past_key_values.0.key":
+            return super().cached(value, name)
+        joined = self.net.ops.concat([self.first, value], 2)
+        self.sinks.append(self.net.ops.assign(joined, name))
+        return joined
+
+    def placed(self, x: Any, rows: Any) -> Any:
+        """marian: rows of a table, in the order of the places [tokens]."""
+        net, ops = self.net, self.net.ops
+        table = net.const(net.rng.standard_normal((LONGEST, self.sizes.wide), np.float32))
+        return ops.add(x, ops.gather(table, ops.add(rows, net.const(2, np.int64)), self.zero))
+
+    def model(self, logits: Any, name: str) -> Any:
+        logits.output(0).tensor.set_names({"logits"})
+        return self.net.model([logits], [self.ids, self.given, self.beams], name, self.sinks)
+
+
+class Tuned(Counting):
+    """llama4: factors of later tokens are greater."""
+
+    def placed(self, x: Any, rows: Any) -> Any:
+        net, ops = self.net, self.net.ops
+        steps = ops.floor(ops.multiply(ops.convert(rows, "f32"), net.const(0.125)))
+        factors = ops.add(ops.log(ops.add(steps, net.const(1.0))), net.const(1.0))
+        return ops.multiply(x, ops.reshape(factors, net.ints(1, -1, 1), False))
+
+    def model(self, logits: Any, name: str) -> Any:
+        return Exported.model(self, logits, name)
+
+
+class Thrice(Counting):
+    """qwen3.5: places of three kinds, which are the same for a text."""
+
+    def placed(self, x: Any, rows: Any) -> Any:
+        net, ops = self.net, self.net.ops
+        new = ops.gather(ops.shape_of(self.ids, "i64"), net.ints(1), self.zero)
+        shape = ops.concat([net.ints(3), self.batch, new], 0)
+        places = ops.broadcast(ops.reshape(rows, net.ints(1, 1, -1), False), shape)
+        places = ops.convert(ops.unsqueeze(places, net.const(-1, np.int64)), "f32")
+        speeds = net.const(net.rng.uniform(0.1, 1, (3, 1, 1, self.sizes.wide)).astype(np.float32))
+        return ops.add(x, ops.reduce_sum(ops.cos(ops.multiply(places, speeds)), net.ints(0), False))
+
+
+class Sharing(Family):
+    """gemma3n: the last layer reads the keys and values of another one."""
+
+    def cached(self, value: Any, name: str) -> Any:
+        kind = name.rpartition(".")[2]
+        if not hasattr(self, kind):
+            setattr(self, kind, super().cached(value, name))
+        return getattr(self, kind)
+
+
 class Experts(Family):
     """mixtral: each token's best two of several gated parts."""
 
@@ -207,10 +281,18 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
     "window": lambda package: Windowed(package, "window").build(),
     "slopes": lambda package: Slopes(package, "slopes").build(),
     "experts": lambda package: Experts(package, "experts").build(),
+    "sharing": lambda package: Sharing(package, "sharing").build(),
+    "chunks": lambda package: Chunked(package, 32).build(),
     "growing": lambda package: Growing(package, "growing").build(),
 }
 #: Families whose slopes OpenVINO's transformation loses.
 LOST: dict[str, Callable[[Any], Any]] = {"table": lambda package: Table(package, "table").build()}
+#: Families whose places OpenVINO's transformation loses.
+PLACED: dict[str, Callable[[Any], Any]] = {
+    "counting": lambda package: Counting(package, "counting").build(),
+    "tuned": lambda package: Tuned(package, "tuned").build(),
+    "thrice": lambda package: Thrice(package, "thrice").build(),
+}
 
 
 def chosen(package: Any) -> Any:

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ovjit.api.model.node import Node, Output
+from ovjit.errors import ModelError
 from ovjit.graph.op import find_op
 
 NAME = "PagedAttentionExtension"
+#: What a node says of its heads.
+HEADS = ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
+#: The note of attention by chunks, which files keep: {"size": "8192"}. The number is its version.
+CHUNKS = "attention_chunks_0"
 
 
 class PagedAttentionExtension(Node):
     """Attention over keys and values in blocks, of the 28 inputs that its record in `ovjit_ops` names.
 
     How many heads there are is what the caches' shapes say, or the node's rt_info: num_k_heads, k_head_size,
-    num_v_heads, v_head_size.
+    num_v_heads, v_head_size. With the note `CHUNKS` there a query sees its own chunk of so many tokens.
     """
 
     __slots__ = ()
@@ -45,7 +50,17 @@ def told_heads(model: Any) -> dict[str, dict[str, int]]:
         if isinstance(node, PagedAttentionExtension) and node._rt_info is not None:
             items = node._rt_info._items
             said = found[node.get_friendly_name()] = {}
-            for name in ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size"):
+            for name in HEADS:
                 if name in items:
                     said[name] = int(getattr(items[name], "value", items[name]))
+            if CHUNKS in items:
+                said["chunk"] = _chunk(node, items[CHUNKS])
     return found
+
+
+def _chunk(node: Node, note: Any) -> int:
+    """The tokens of a chunk. ModelError for a note that does not say it."""
+    size = note.get("size") if isinstance(note, dict) else None
+    if not isinstance(size, str) or not size.isdecimal() or not 0 < len(size) < 10 or not int(size):
+        raise ModelError(f"node {node.get_friendly_name()!r}: the note {CHUNKS!r} has no size of chunks")
+    return int(size)

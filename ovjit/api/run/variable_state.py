@@ -73,6 +73,12 @@ class VariableState:
         self._request._check_idle()
         return self._states.shape(self._index)
 
+    @property
+    def _open(self) -> list[int]:
+        """The axes whose lengths the model leaves open."""
+        shape = self._states.variables[self._index].shape
+        return [axis for axis, size in enumerate(shape or ()) if not isinstance(size, int)]
+
     def _cut(self, axis: int, length: int) -> None:
         """Keep the first `length` elements along `axis`."""
         self._request._check_idle()

@@ -23,46 +23,73 @@ PAST = 61
 FARTHEST = 1 << 21
 
 
-class _Chunked(UnsupportedError):
-    """Attention by chunks."""
+class _Uneven(UnsupportedError):
+    """Queries see different numbers of keys."""
 
 
 class Mask(NamedTuple):
     """How many keys a query sees, itself among them, 0: all; what is added for each step towards it, a number
-    for each head, or None."""
+    for each head, or None. `chunk`: a query sees keys of its own chunk of so many, 0: there are none."""
 
     window: int = 0
     slopes: np.ndarray | None = None
+    chunk: int = 0
 
 
 def read_mask(source: Output) -> Mask:
     """What this mask does. UnsupportedError for one that does none of these."""
     probe = Probe(PAST)
     row = _row(probe, source)
-    window, slopes = _window(row, PAST, source), _slopes(row, source)
-    candidates = sorted({abs(n) for n in probe.numbers if PAST < abs(n) < FARTHEST}) if not window else []
+    (window, chunk), slopes = _window(row, PAST, source), _slopes(row, source)
+    limited = window or chunk
+    candidates = [] if limited else sorted({abs(n) for n in probe.numbers if PAST < abs(n) < FARTHEST})
     for number in candidates:
         try:
-            window = _window(_row(Probe(number + 3), source), number + 3, source)
-        except (MemoryError, UnsupportedError) as error:
-            if isinstance(error, _Chunked):
-                raise
+            window, chunk = _window(_row(Probe(number + 3), source), number + 3, source)
+        except _Uneven:
+            raise
+        except (MemoryError, UnsupportedError):
             continue  # a table that is not as long
-        if window:
+        if window or chunk:
             break
-    return Mask(window, slopes)
+    return Mask(window, slopes, chunk)
 
 
-def _window(row: np.ndarray, past: int, source: Output) -> int:
-    """How many keys the query of this row sees, 0: all. UnsupportedError where the next query sees another
-    number, as in attention by chunks."""
-    window = _seen(row, source)
-    if window and _seen(_row(Probe(past + 1), source), source) != window:
-        raise _Chunked(
-            f"the mask {source.get_node().get_friendly_name()!r} lets queries see chunks of keys, no "
-            "sliding window: paged attention cannot do without it"
-        )
-    return window
+def _window(row: np.ndarray, past: int, source: Output) -> tuple[int, int]:
+    """How many keys the query of this row sees, and 0; or 0, and the size of chunks, where the next query
+    sees another number. Two times 0 where it sees all."""
+    seen = _seen(row, source)
+    if not seen:
+        return 0, 0
+
+    def first_seen(place: int) -> int:
+        found = _seen(_row(Probe(place), source), source)
+        return place + 1 - found if found else 0
+
+    start = past + 1 - seen
+    if first_seen(past + 1) == start + 1:
+        return seen, 0
+    low, step = past, 1  # of this chunk, and then of the next one
+    while first_seen(low + step) == start:
+        low, step = low + step, step * 2
+        if low > FARTHEST:
+            raise _other(source, _Uneven)
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if first_seen(middle) == start else (low, middle)
+    chunk = high - start
+    tried = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
+    if start % chunk or any(first_seen(place) != place // chunk * chunk for place in tried):
+        raise _other(source, _Uneven)
+    return 0, chunk
+
+
+def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> UnsupportedError:
+    return kind(
+        f"the mask {source.get_node().get_friendly_name()!r} is neither causal, nor a sliding window, nor by "
+        "chunks of keys: paged attention cannot do without it"
+    )
 
 
 def _row(probe: Probe, source: Output) -> np.ndarray:
@@ -87,10 +114,7 @@ def _seen(row: np.ndarray, source: Output) -> int:
     visible = np.isfinite(row)
     count = int(visible[0].sum())
     if not count or not visible[:, -count:].all() or visible[:, :-count].any():
-        name = source.get_node().get_friendly_name()
-        raise UnsupportedError(
-            f"the mask {name!r} is neither causal nor a sliding window: paged attention cannot do without it"
-        )
+        raise _other(source)
     return 0 if count == row.shape[1] else count
 
 

@@ -19,14 +19,15 @@ from ovjit.api.model.boundary import Parameter, Result, constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
-from ovjit.api.model.paged import PagedAttentionExtension
+from ovjit.api.model.paged import CHUNKS, PagedAttentionExtension
 from ovjit.compat.passes.longest import Choice, choices, choose_by_token
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.compat.passes.padding import padding_products
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
-from ovjit.compat.passes.positions import check_stateless, counted, names_of
+from ovjit.compat.passes.positions import check_stateless, counted, names_of, row_ends
 from ovjit.compat.passes.probe import is_a
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph.paged_caches import BLOCK
 from ovjit.graph.shapes import ANY
 from ovjit.records import NamedTuple
 
@@ -71,10 +72,7 @@ def make_paged(model: Model, options: Options) -> None:
             "compute none of what has states in blocks: PagedCausalConv1D, PagedGatedDeltaNet, "
             "PagedSelectiveSSM"
         )
-    given = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
     places, lengths = counted(model)
-    if given:
-        places = []
     replaced: dict[Output, list[Output]] = {x: [] for x in (*places, *lengths)}
     for layer in layers:
         node = layer.node
@@ -85,6 +83,7 @@ def make_paged(model: Model, options: Options) -> None:
     computed = check_stateless(model, replaced)
     places, lengths = ([x for x in found if x in computed] for found in (places, lengths))
     masks, chosen = _masks(layers), choices(model, lengths, computed)
+    _check_chunks(masks, options)
     products = padding_products(model)
     _Rewriting(model, options).run(layers, masks, states, places, lengths, chosen, products)
 
@@ -92,6 +91,19 @@ def make_paged(model: Model, options: Options) -> None:
 def _variables(model: Model) -> set[str]:
     """The variables that the model sets."""
     return {str(n._attrs["variable_id"]) for n in model.get_sinks() if n._op.role == "assign"}
+
+
+def _check_chunks(masks: Iterable[Mask], options: Options) -> None:
+    """UnsupportedError for options that have a number for each sequence, where sequences are cut."""
+    names = ("use_score_outputs", "allow_xattention", "allow_adaptive_rkv", "allow_qq_bias")
+    asked = [name for name in names if getattr(options, name)]
+    for mask in masks:
+        if mask.chunk and mask.chunk % BLOCK:
+            raise UnsupportedError(
+                f"attention by chunks of {mask.chunk} tokens, which do not begin at blocks of {BLOCK} tokens"
+            )
+        if mask.chunk and asked:
+            raise UnsupportedError(f"attention by chunks of keys, together with {' and '.join(asked)}")
 
 
 def _masks(layers: Iterable[_Layer]) -> list[Mask]:
@@ -164,6 +176,10 @@ class _Layer(NamedTuple):
             found.add(str(node._attrs["variable_id"]))
         return found
 
+    def caches(self) -> tuple[int, ...]:
+        """What tells the caches of keys and values from those of other layers. Some layers share them."""
+        return tuple(id(_cache_of(self.node.input_value(index))) for index in (1, 2))
+
     def axis(self, index: int) -> int:
         """The axis along which the cache of keys (1) or values (2) grows."""
         joined = _cache_of(self.node.input_value(index))
@@ -198,10 +214,10 @@ class _Rewriting:
             self._input(name, "i32", () if name == "max_context_len" else (ANY,))
         if not self.options.use_block_indices_inputs:
             self._input("block_indices", "i32", (ANY,))
-        if not has_places:
-            self._count_outside(places)
+        self._count_outside(places, has_places)
+        owners: dict[tuple[int, ...], int] = {}
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
-            self._replace(number, layer, mask)
+            self._replace(number, owners.setdefault(layer.caches(), number), layer, mask)
         for state in states:
             self._replace_state(state)
         for assign in list(model.get_sinks()):
@@ -251,16 +267,34 @@ class _Rewriting:
             model.remove_parameter(old)
             self._place(new, index)
 
-    def _count_outside(self, places: list[Output]) -> None:
-        """The places of new tokens as an input, which has the names of those that the model counted."""
-        given = self._input("position_ids", "i64", (ANY,))
-        given._tensor._names = given._tensor._names | names_of(places)
-        column = _op("Unsqueeze", given, _i64(1))
+    def _count_outside(self, places: list[Output], has_places: bool) -> None:
+        """The places of new tokens that the model counted, as an input. If the model has none yet, it gets
+        the names of those places."""
+        if has_places:
+            given = next(
+                p.output(0) for p in self.model.get_parameters() if "position_ids" in p._tensors[0]._names
+            )
+            if len(given._tensor._type.shape or ()) != 1 and places:
+                raise UnsupportedError("places of several kinds, and others that are counted from variables")
+        else:
+            given = self._input("position_ids", "i64", (ANY,))
+            given._tensor._names = given._tensor._names | names_of(places)
         for place in places:
-            dtype = place._tensor._type.dtype
+            kind = place._tensor._type
+            row = given if kind.dtype == given._tensor._type.dtype else None
+            row = row or _op("Convert", given, destination_type=kind.dtype)
             for names in (place, place._node.input_value(0)):
                 names._tensor._names = names._tensor._names - given._tensor._names
-            place.replace(column if dtype == "i64" else _op("Convert", column, destination_type=dtype))
+            if len(kind.shape or ()) == 1:
+                place._tensor._names = set()
+                for end in row_ends(place):
+                    _stand_up(end)
+            else:
+                row = _op("Unsqueeze", row, _i64(1))
+                if len(kind.shape or ()) > 2:
+                    shape = np.array([*kind.shape[:-2], 1, 1])
+                    row = _op("Broadcast", row, shape, mode="bidirectional")
+            place.replace(row)
 
     def _longest(self, length: Output) -> Output:
         """The length of the longest sequence, in place of one that is counted."""
@@ -296,17 +330,20 @@ class _Rewriting:
             self.model.remove_parameter(old)
         self.model.add_parameters([parameter, *behind])
 
-    def _replace(self, number: int, layer: _Layer, mask: Mask) -> None:
-        """One layer's attention."""
+    def _replace(self, number: int, owner: int, layer: _Layer, mask: Mask) -> None:
+        """One layer's attention, over the caches of the layer `owner`, which writes them."""
         node = layer.node
         query = _op("Transpose", node.input_value(0), _i64(0, 2, 1, 3))
         rows = [_rows(query), *(self._new(layer, i) for i in (1, 2))]
         heads = [x.get_node().input_value(0)._tensor._type.shape for x in rows]
-        paged = PagedAttentionExtension([*rows, *self._tables(number, layer, mask)])
+        paged = PagedAttentionExtension([*rows, *self._tables(number, owner, layer, mask)])
+        paged.set_write_kv_cache(owner == number)
         for what, shape in zip("kv", heads[1:], strict=True):
             for name, size in ((f"num_{what}_heads", shape[-2]), (f"{what}_head_size", shape[-1])):
                 if isinstance(size, int):
                     paged.get_rt_info()[name] = size
+        if mask.chunk:
+            paged.get_rt_info()[CHUNKS] = {"size": str(mask.chunk)}
         size = heads[2][-1]
         target = _i64(0, 1, -1, size if isinstance(size, int) else 0)
         split = _op("Reshape", paged.output(0), target, special_zero=True)
@@ -351,7 +388,7 @@ class _Rewriting:
             source = _op("Transpose", source, _i64(0, 2, 1, 3))
         return _rows(source)
 
-    def _tables(self, number: int, layer: _Layer, mask: Mask) -> list[Output]:
+    def _tables(self, number: int, owner: int, layer: _Layer, mask: Mask) -> list[Output]:
         """The inputs behind keys and values."""
 
         def empty(dtype: Any, *shape: int) -> Output:
@@ -361,7 +398,8 @@ class _Rewriting:
             return self._input(f"{name}.{number}", dtype, (ANY,) * rank)
 
         node, opts = layer.node, self.options
-        caches = [each(name, "dynamic", 4) for name in ("key_cache", "value_cache")]
+        names = f"key_cache.{owner}", f"value_cache.{owner}"
+        caches = [self._input(name, "dynamic", (ANY,) * 4) for name in names]
         own = opts.use_block_indices_inputs
         blocks = each("block_indices", "i32") if own else self._input("block_indices", "i32", (ANY,))
         shared = [self._input(name, "i32", (ANY,)) for name in ("past_lens", "subsequence_begins")]
@@ -445,6 +483,17 @@ class _Rewriting:
             "Broadcast", constant_node(np.array(1), dtype).output(0), _op("Concat", count, length, axis=0)
         )
         parameter.output(0).replace(ones)
+
+
+def _stand_up(end: Output) -> None:
+    """What is made of a row of places, as that of sequences of one token: tokens are its first dimension, and
+    the next one is 1."""
+    node, shape = end._node, end._tensor._type.shape or ()
+    if is_a(node, "Gather"):
+        end.replace(_op("Unsqueeze", end, _i64(1)))
+    else:
+        target = _i64(-1, *(1 for _ in shape[1:]))
+        end.replace(_op("Reshape", node.input_value(0), target, special_zero=False))
 
 
 def _by_token(given: Input) -> Output:

@@ -5,7 +5,7 @@ They are found by their values: a row of whole numbers that goes on where the pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,7 +25,8 @@ _STATES = ("Gather", "Convert", "Concat")
 class Counted(NamedTuple):
     """Outputs of whole numbers that are counted from a variable, before anything is made of them.
 
-    `places`: [1, tokens], those of the new tokens. `lengths`: one number, the past and the new tokens.
+    `places`: [1, tokens], those of the new tokens, [..., batch, tokens] with other dimensions known, or
+    [tokens] with `row_ends`. `lengths`: one number, the past and the new tokens.
     """
 
     places: list[Output]
@@ -45,13 +46,62 @@ def counted(model: Model) -> Counted:
             continue
         output = node.output(0)
         shape = output._tensor._type.shape
-        if shape is not None and len(shape) == 2 and all(_goes_on(probe, output) for probe in probes):
+        if shape is not None and _may_be_places(output, shape) and all(_goes_on(p, output) for p in probes):
             found.places.append(output)
         elif whole and shape in ((), (1,)) and all(_is_length(probe, output) for probe in probes):
             found.lengths.append(output)
         else:
             counting.add(id(node))
     return found
+
+
+def _may_be_places(output: Output, shape: Sequence[object]) -> bool:
+    """Whether places of this shape can be replaced."""
+    if len(shape) != 1:
+        known = [isinstance(d, int) for d in shape]
+        return len(shape) == 2 or known == [True] * (len(shape) - 2) + [False] * 2
+    ends = row_ends(output)
+    return any(is_a(end._node, "Gather") or len(end._tensor._type.shape or ()) > 2 for end in ends)
+
+
+def row_ends(output: Output) -> list[Output]:
+    """What is made of a row of places, [tokens], for each place alone: rows of tables, [tokens, wide], and
+    the row with further dimensions of 1, [1, tokens, 1, ...]. Empty where something else reads the row."""
+    pending, found = [output], list[Output]()
+    for source in pending:
+        for target in source.get_target_inputs():
+            user, index = target.get_node(), target.get_index()
+            made = user.output(0)
+            shape = list(made._tensor._type.shape or ())
+            if is_a(user, "Gather") and index == 1 and user.input_value(2)._node._op.role == "constant":
+                found.append(made)
+            elif is_a(user, "Reshape", "Unsqueeze") and len(shape) > 1:
+                if index or shape[:1] + shape[2:] != [1] * (len(shape) - 1):
+                    return []
+                found.append(made)
+            elif user._op.scalar is not None or is_a(user, "Convert"):
+                if not all(x == source or _is_one(x) for x in user._inputs):
+                    return []
+                pending.append(made)
+            elif user._op.role != "shape":
+                return []
+    return found
+
+
+def _is_one(source: Output) -> bool:
+    """Whether this is a constant of one element."""
+    shape = source._tensor._type.shape
+    return source._node._op.role == "constant" and shape is not None and all(d == 1 for d in shape)
+
+
+def _is_index(output: Output) -> bool:
+    """Whether places are an index of a table's rows, after a constant is added, perhaps."""
+    users = [(x.get_node(), x.get_index()) for x in output.get_target_inputs()]
+    return any(
+        (is_a(user, "Gather") and index == 1)
+        or (is_a(user, "Add", "Subtract", "Convert") and _is_index(user.output(0)))
+        for user, index in users
+    )
 
 
 def _is_length(probe: Probe, output: Output) -> bool:
@@ -68,13 +118,16 @@ def _goes_on(probe: Probe, output: Output) -> bool:
         row = probe.value(output)
     except (OvjitError, *REFUSED):
         return False
-    return np.array_equal(row, [np.arange(probe.past, probe.past + probe.new)])
+    wanted = np.arange(probe.past, probe.past + probe.new)
+    return row.shape[-1:] == wanted.shape and bool((row == wanted).all())
 
 
 def names_of(places: Iterable[Output]) -> set[str]:
-    """The names of places, as one dimension where they have been that."""
+    """The names of places, as one dimension where they have been that; none of those that are for tables."""
     names: set[str] = set()
     for output in places:
+        if len(output._tensor._type.shape or ()) == 1 or _is_index(output):
+            continue
         node = output._node
         source = node.input_value(0) if is_a(node, "Unsqueeze") else output
         names |= source._tensor._names
