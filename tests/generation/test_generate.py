@@ -17,15 +17,16 @@ import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.generation import Assistant, Decoder, Lookup, Settings, Tokenizer, generate
-from ovjit.generation.decoder import model_file
+from ovjit.generation.decoder import CHECKED, model_file
 from ovjit.generation.sampling import Chooser
-from ovjit.generation.decoder import CHECKED
 from ovjit.generation.tokenizer import _rendered, of_tables, until
 
 pytest.importorskip("gguf")
 tokenizers = pytest.importorskip("tokenizers")
 
+from bench.hybrids import WORDS  # noqa: E402
 from tests.readers.gguf_decoders import Sizes, tensors, write  # noqa: E402
+from tests.support.paged_hybrids import HYBRIDS  # noqa: E402
 
 SEED = 20261123
 EXACT = {
@@ -344,6 +345,67 @@ def test_long_drafts_change_nothing(model: Path, way: str) -> None:
             assert list(generate(decoder, prompt, Settings(60), draft)) == wanted, (SEED, n, draft)
 
 
+@pytest.mark.parametrize("name", HYBRIDS)
+@pytest.mark.parametrize("temperature", [0.0, 1.3])
+def test_drafts_of_recurrent_layers_change_nothing(name: str, temperature: float) -> None:
+    """States that no axis of tokens has are remembered, and computed again from there."""
+    decoder, guide = (Decoder(ov.compile_model(HYBRIDS[name](ov), "CPU", EXACT)) for _ in range(2))
+    rng = np.random.default_rng(SEED)
+    for n in range(2):
+        prompt = rng.integers(2, WORDS, 4 + 5 * n).tolist()
+        settings = Settings(40, temperature, seed=n, min_p=0.02, penalty=1.2)
+        wanted = list(generate(decoder, prompt, settings))
+        for draft in (Assistant(guide, 4), Assistant(guide, 20), Lookup(6)):
+            assert list(generate(decoder, prompt, settings, draft)) == wanted, (SEED, name, n, draft)
+
+
+def test_recurrent_layers_go_back_to_a_mark_alone() -> None:
+    decoder = Decoder(ov.compile_model(HYBRIDS["delta"](ov), "CPU", EXACT))
+    decoder.feed([5, 9, 3])
+    wanted = [decoder.feed([token]) for token in (7, 8)]
+    with pytest.raises(OvjitError, match="none was remembered"):
+        decoder.rewind(3)
+    assert decoder.length == 5
+    decoder.reset()
+    decoder.feed([5, 9, 3])
+    decoder.mark()
+    decoder.feed([7, 1, 2])
+    with pytest.raises(OvjitError, match="none was remembered"):
+        decoder.rewind(2)
+    decoder.rewind(4)
+    np.testing.assert_array_equal(decoder.feed([8]), wanted[1])
+    decoder.rewind(3)  # the same mark again
+    np.testing.assert_array_equal(
+        np.concatenate([decoder.feed([7]), decoder.feed([8])]), np.concatenate(wanted)
+    )
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("length", [4, 6])
+def test_the_axis_of_tokens_is_one_that_is_open(axis: int, length: int) -> None:
+    """Whatever other axes have as many elements as there are tokens."""
+    o = ov.opset13
+    shape = [-1, 4, 6, 4]
+    shape[axis] = -1
+    ids = o.parameter([-1, -1], np.int64, name="input_ids")
+    start = o.broadcast(o.constant(np.float32(0)), o.constant([1, *(max(d, 0) for d in shape[1:])]))
+    before = o.read_value(start, "x", np.float32, ov.PartialShape(shape))
+    rows = o.convert(ids, "f32")
+    new = o.broadcast(
+        o.reshape(rows, o.constant([-1 if i == axis else 1 for i in range(4)]), False),
+        o.constant([1, *(max(d, 1) for d in shape[1:])]), broadcast_spec="BIDIRECTIONAL",
+    )  # fmt: skip
+    joined = o.concat([before, new], axis)
+    summed = o.reduce_sum(joined, o.constant([1, 2, 3]), False)
+    logits = o.add(o.unsqueeze(summed, o.constant([1, 2])), o.unsqueeze(rows, o.constant(2)))
+    logits.output(0).tensor.set_names({"logits"})
+    model = ov.Model([o.result(logits)], [o.assign(joined, "x")], [ids], "sums")
+    decoder = Decoder(ov.compile_model(model, "CPU", EXACT))
+    decoder.feed(list(range(1, length + 1)))
+    decoder.rewind(2)
+    assert decoder._request.query_state()[0]._shape[axis] == 2
+
+
 @pytest.mark.parametrize("kind", ["f32", "u8"])
 def test_going_back_keeps_what_is_stored(model: Path, kind: str) -> None:
     """Bytes of a cache are cut and not converted, however often; a tensor that the caller holds stays."""
@@ -398,7 +460,13 @@ def test_choosing() -> None:
     draw = Chooser(Settings(temperature=1.0, seed=3))
     counts = np.bincount([draw(logits) for _ in range(20000)], minlength=50) / 20000
     np.testing.assert_allclose(counts, weights, atol=0.02, err_msg=f"seed {SEED}")
+    part = [int(t) for t in order if weights[t] >= 0.2 * weights.max()]
+    draw = Chooser(Settings(temperature=1.0, min_p=0.2, seed=4))
+    assert {draw(logits) for _ in range(500)} == set(part)
     for wrong in (
+        {"min_p": 1.5},
+        {"penalty": 0},
+        {"seed": -1},
         {"temperature": -1},
         {"top_p": 0},
         {"top_k": -1},
@@ -407,6 +475,25 @@ def test_choosing() -> None:
     ):
         with pytest.raises(OvjitError, match=next(iter(wrong))):
             Chooser(Settings(**wrong))
+
+
+def test_tokens_that_a_text_has_are_less_likely() -> None:
+    """As by transformers: positive logits are divided, negative ones multiplied; each token once."""
+    logits = np.array([2.0, 1.9, -1.0, -1.1], np.float32)
+    assert Chooser(Settings(penalty=1.5))(logits, [0, 0, 0, 9]) == 1
+    assert Chooser(Settings(penalty=1.01))(logits, [0, 0, 0]) == 0
+    assert Chooser(Settings(penalty=1.5))(logits[2:], [0]) == 1
+    assert logits[0] == 2
+
+
+def test_logits_that_are_no_numbers_are_an_error() -> None:
+    for temperature in (0.0, 1.0):
+        choose = Chooser(Settings(temperature=temperature, seed=0))
+        for wrong in ([1, np.nan, 2], [-np.inf] * 3, [1, np.inf, 0]):
+            with pytest.raises(OvjitError, match="no token can be chosen"):
+                choose(np.array(wrong, np.float32))
+        assert choose(np.array([-np.inf, 3, -np.inf], np.float32)) == 1
+    assert Chooser(Settings(temperature=1e-310, seed=0))(np.array([1, 3, 2], np.float32)) == 1
 
 
 def test_what_is_no_decoder(tmp_path: Path) -> None:
@@ -486,6 +573,10 @@ def test_a_command_that_is_interrupted(model: Path) -> None:
         (("MODEL", "-p", "a", "-c", "KEY"), "KEY=VALUE"),
         (("MODEL", "-p", "a", "--assistant", "x", "--prompt_lookup", "3"), "choose one"),
         (("MODEL", "-p", ""), "no tokens"),
+        (("MODEL", "-p", "a", "--min_p", "2"), "min_p"),
+        (("MODEL", "-p", "a", "--repetition_penalty", "0"), "penalty"),
+        (("MODEL", "-p", "a", "--seed", "-1"), "seed"),
+        (("MODEL", "-p", "a\udcff"), "not valid UTF-8 at character 1"),
     ],
 )
 def test_errors_of_the_command(
