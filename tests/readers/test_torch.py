@@ -798,8 +798,18 @@ def attended(q, k, v, scale=0.35, mask=None, key=1.0):
     return torch.softmax(scores if mask is None else scores + mask, -1) @ v
 
 
+def sunk(q, k, mask=None, less=True, sinks=None, last=-1):
+    """gpt-oss: a logit for each head takes part in the softmax, and has no value."""
+    k = torch.cat([k, k], 2)
+    scores = q @ k.transpose(-1, -2) * 0.35
+    sinks = (SINKS if sinks is None else sinks).expand(q.shape[0], -1, q.shape[-2], -1)
+    scores = torch.cat([scores if mask is None else scores + mask, sinks], -1)
+    scores = scores - scores.max(-1, keepdim=True).values if less else scores
+    return torch.softmax(scores, -1)[..., :last] @ k[..., : k.shape[2] + 1 + last, :]
+
+
 LARGE, FOUR, TABLE = rand(2, 6, 32), rand(2, 4, 6, 8), rand(1, 4, 6, 6)
-EIGHT = rand(8)
+EIGHT, SINKS, WIDE = rand(8), rand(1, 4, 1, 1), rand(2, 1, 6, 12)
 #: What a module computes, of inputs of 6 rows.
 ATTENTIONS = {
     "heads": (lambda q, k: attended(heads(q), heads(k), heads(k)), LARGE, LARGE),
@@ -816,6 +826,8 @@ ATTENTIONS = {
     "open row": (lambda q, m: attended(heads(q), heads(q), heads(q), mask=m), LARGE, TABLE[0, 0, 0]),
     "leading ones": (lambda q, m: attended(*[heads(q)] * 3, mask=m[None, None]), LARGE, TABLE[0, 0]),
     "constant mask": (lambda q: attended(heads(q), heads(q), heads(q), mask=TABLE), LARGE),
+    "sinks": (lambda q, m: sunk(heads(q), heads(q), m), LARGE, WIDE),
+    "sinks and all scores": (lambda q, m: sunk(heads(q), heads(q), m, less=False), LARGE, WIDE),
     "constant for heads": (lambda q: attended(heads(q), heads(q), heads(q), mask=TABLE[..., :1, :1]), LARGE),
 }  # fmt: skip
 
@@ -836,6 +848,19 @@ def test_written_out_attention_is_one_node_where_openvino_makes_it_so(name: str)
     model = ov.convert_model(of(function), example_input=tuple(given))
     result = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in given])
     np.testing.assert_allclose(result[0], function(*given).numpy(), atol=1e-5)
+
+
+def test_sinks_without_a_mask() -> None:
+    """OpenVINO fails there."""
+    model = compare(of(lambda q: sunk(heads(q), heads(q))), LARGE)
+    assert "ScaledDotProductAttention" in [node.get_type_name() for node in model.get_ops()]
+
+
+@pytest.mark.parametrize("more", [{"last": -2}, {"sinks": TABLE[..., :1]}], ids=["two columns", "rows"])
+def test_what_is_no_sink_stays(more: dict[str, Any]) -> None:
+    """OpenVINO makes attention of it, which gives other numbers."""
+    model = compare(of(lambda q, m: sunk(heads(q), heads(q), m, **more)), LARGE, WIDE)
+    assert "Softmax" in [node.get_type_name() for node in model.get_ops()]
 
 
 def written_out(x):

@@ -27,12 +27,15 @@ _PRODUCT = op.MatMul(value("q"), ..., transpose_a=False).once.named("product")
 _SCORES = op.Multiply(_PRODUCT, value("scale").where(_is_single)) | _PRODUCT
 _SUM = op.Add(_SCORES, value("mask")).once.named("sum")
 _WEIGHTS = op.Softmax(_SUM | _SCORES).named("weights")
+_JOINED = op.Concat(_SUM | _SCORES, value("sinks")).named("joined")
+_GREATEST = op["TopK ReduceMax"](value("joined"), ...).named("greatest")
+_PART = op.Slice(op.Softmax(_JOINED - _GREATEST).once.named("weights"), ...).named("part")
 _SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
 
 
 def fuse_attention(model: Model) -> None:
-    """Apply `write_attention` wherever it fits."""
-    for _ in applied([write_attention], model, Users(model)):
+    """Apply the rules below wherever they fit."""
+    for _ in applied([write_attention, write_attention_with_sinks], model, Users(model)):
         pass
 
 
@@ -47,10 +50,64 @@ def write_attention(
     differ, masks that change the lengths of the scores, and weights that another node reads. A mask of open
     lengths is taken to have those of the scores. These are OpenVINO's conditions.
     """
+    return _write(node, weights, product, q, v, scale, mask, sum)
+
+
+@rule(op.MatMul(_PART.once, value("v"), transpose_a=False, transpose_b=False))
+def write_attention_with_sinks(
+    node: SeenNode, weights: Seen, part: Seen, joined: Seen, greatest: Seen, sinks: Seen, product: Seen,
+    q: Seen, v: Seen, scale: Seen | None = None, mask: Seen | None = None, sum: Seen | None = None,
+) -> bool | None:  # fmt: skip
+    """x = Concat(MatMul(q, k^T) * scale + mask, sinks)
+    MatMul(Slice(Softmax(x - ReduceMax(x))), v) -> ScaledDotProductAttention(q, k, v, mask, scale, sinks)
+
+    The last column of the weights, that of the sinks, is left out. k is not turned, as OpenVINO wants it.
+    """
+    while sinks.node.op.name == "Broadcast":
+        sinks = sinks.node.inputs[0]
+    heads, made = list(sinks.shape or ()), list(joined.shape or ())
+    if heads[:1] + heads[2:] != [1, 1, 1] or len(made) != 4 or not statically_known_equal(heads[1], made[1]):
+        return None
+    if (
+        joined.node.attrs["axis"] not in (-1, 3)
+        or not _leaves_last_out(part, 3)
+        or not _is_greatest(greatest)
+    ):
+        return None
+    scores = joined.node.inputs[0]
+    if not product.node.attrs["transpose_b"]:
+        return None
+    return _write(node, scores, product, q, v, scale, mask, sum, sinks, weights.node.attrs["axis"])
+
+
+def _is_greatest(found: Seen) -> bool:
+    """Whether this is the maximum along the last axis, which stays."""
+    attrs = found.node.attrs
+    if found.node.op.name == "TopK":
+        of_values = found.port.get_index() == 0 and attrs["mode"] == "max"
+        return of_values and attrs["axis"] in (-1, 3) and list(found.shape or ())[-1:] == [1]
+    axes = found.node.inputs[1].constant
+    along = None if axes is None else axes.reshape(-1).tolist()
+    return along in ([-1], [3]) and bool(attrs["keep_dims"])
+
+
+def _leaves_last_out(cut: Seen, axis: int) -> bool:
+    """Whether this is a Slice of all but the last element along the axis."""
+    numbers = [x.constant for x in cut.node.inputs[1:]]
+    whole = [int(x.reshape(-1)[0]) for x in numbers if x is not None and x.size == 1]
+    return whole in ([0, -1, 1, axis], [0, -1, 1, axis - 4])
+
+
+def _write(
+    node: SeenNode, weights: Seen, product: Seen, q: Seen, v: Seen, scale: Seen | None, mask: Seen | None,
+    sum: Seen | None, sinks: Seen | None = None, axis: int | None = None,
+) -> bool | None:  # fmt: skip
+    """Put attention in place of `node`, whose scores have the shape of `weights`. None where it cannot be."""
     rank, key = len(weights.shape or ()), _key_of(product)
+    axis = weights.node.attrs["axis"] if axis is None else axis
     if rank < _LEAST or (mask is not None and max(rank, len(mask.shape or ())) > _MASKED):
         return None
-    if key is None or (scale and key.scale) or weights.node.attrs["axis"] not in (-1, rank - 1):
+    if key is None or (scale and key.scale) or axis not in (-1, rank - 1):
         return None
     if not _keeps_heads([q, key.k, v, product, weights, node.output], rank):
         return None
@@ -62,6 +119,7 @@ def write_attention(
     factor = scale or key.scale
     scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
     inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
+    inputs += [] if sinks is None else [sinks.port]
     node.output.port.replace(made_node("ScaledDotProductAttention", inputs, name, causal=False))
     return True
 
