@@ -857,7 +857,7 @@ def test_sinks_without_a_mask() -> None:
 
 
 @pytest.mark.parametrize("more", [{"last": -2}, {"sinks": TABLE[..., :1]}], ids=["two columns", "rows"])
-def test_what_is_no_sink_stays(more: dict[str, Any]) -> None:
+def test_what_is_no_sink_stays(more: dict) -> None:
     """OpenVINO makes attention of it, which gives other numbers."""
     model = compare(of(lambda q, m: sunk(heads(q), heads(q), m, **more)), LARGE, WIDE)
     assert "Softmax" in [node.get_type_name() for node in model.get_ops()]
