@@ -21,6 +21,7 @@ from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.generation.decoder import model_file
 from ovjit.graph.converted import Factored, InBlocks
 from ovjit.readers.gguf.blocks import FORMS, groups_of
+from ovjit.readers.gguf.settings import Settings
 from ovjit.tiles.compressed import how_unpacked, pack_compressed
 from tests.readers.gguf_decoders import Reference, Sizes, quantised, tensors, write
 
@@ -518,3 +519,21 @@ def test_norms_may_be_quantised(tmp_path: Path, kind: str) -> None:
     got = decoded(ov.Core().compile_model(path, "CPU", EXACT), ids, 5)
     worst = abs(got - expected).max() / abs(expected).max()
     assert worst < 2e-5, f"{kind} seed {SEED}: {worst}"
+
+
+@pytest.mark.parametrize(
+    ("given", "windows"),
+    [
+        ({}, [4096, 0, 4096]), ({"sliding_window": 7}, [7, 0, 7]), ({"sliding_window": 0}, [0, 0, 0]),
+        ({"sliding_window_pattern": 3}, [4096, 4096, 0]),
+        ({"sliding_window_pattern": [False, False, True]}, [0, 0, 4096]),
+    ],
+)  # fmt: skip
+def test_windows_of_gemma2(given: dict[str, Any], windows: list[int]) -> None:
+    """4,096 tokens where the file does not say it, as in llama.cpp."""
+    sizes = {"block_count": 3, "embedding_length": 64, "attention.head_count": 4}
+    metadata = (
+        sizes | {"attention.layer_norm_rms_epsilon": 1e-6} | {f"attention.{k}": v for k, v in given.items()}
+    )
+    settings = Settings({"general.architecture": "gemma2"} | {f"gemma2.{k}": v for k, v in metadata.items()})
+    assert settings.windows == windows

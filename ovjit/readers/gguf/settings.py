@@ -23,6 +23,8 @@ class Kind(NamedTuple):
     root: bool = False
     #: Of so many layers the last sees all positions, the others a window; 0: all layers are alike.
     every: int = 0
+    #: The window, if the file does not say it.
+    window: int = 0
     #: Weights of the chosen experts sum to 1, if the file does not say it.
     normed_experts: bool = True
     act: str = "silu"
@@ -36,7 +38,7 @@ KINDS = {
     "qwen2moe": Kind(normed_experts=False),
     "qwen3": Kind(),
     "qwen3moe": Kind(),
-    "gemma2": Kind(post_norms=True, root=True, every=2, act="gelu"),
+    "gemma2": Kind(post_norms=True, root=True, every=2, window=4096, act="gelu"),
     "gemma3": Kind(post_norms=True, root=True, every=6, act="gelu"),
     "phi3": Kind(),
     "gpt2": Kind(act="gelu", biased=True),
@@ -136,7 +138,7 @@ class Settings:
 
     def _windows(self) -> list[int]:
         """The sliding window of each layer: 0 where it sees all."""
-        window = self.whole("attention.sliding_window", 0, least=0)
+        window = self.whole("attention.sliding_window", self.kind.window, least=0)
         pattern = self.metadata.get(self.key("attention.sliding_window_pattern"), self.kind.every)
         if isinstance(pattern, list):
             if len(pattern) != self.layers:
