@@ -13,7 +13,7 @@ from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from ovjit.errors import ModelError, UnsupportedError
-from tests.support.paged_families import FAMILIES, LOST, PLACED, SIZES, WINDOW, Chunked, chosen
+from tests.support.paged_families import FAMILIES, LOST, PLACED, SIZES, WINDOW, Biased, Chunked, chosen
 from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 
 SEED = 20261125
@@ -118,6 +118,27 @@ def test_hostile_tables_of_chunks_are_refused_before_anything_is_written(name: s
         with pytest.raises(RuntimeError):
             cache.request.infer(inputs)
         assert not any(tensor.data.any() for tensor in cache.caches.values()), (name, wrong)
+
+
+@pytest.mark.parametrize("kind", ["f32", "u8", "u4"])
+def test_what_is_added_for_a_key_is_an_element_of_it(kind: str) -> None:
+    model = LOST["bias"](ov)
+    paged_attention_transformation(model)
+    compiled = ov.Core().compile_model(model, "CPU", F32 | {"KV_CACHE_PRECISION": kind})
+    assert list(compiled.input("key_cache.0").get_partial_shape())[3].get_length() == SIZES.size + 2
+    rng = np.random.default_rng(SEED)
+    tokens = rng.integers(0, SIZES.words, 60)
+    plain = ov.Core().compile_model(LOST["bias"](ov), "CPU", F32)
+    got, want = decoded(Cache(ov, compiled, rng), [tokens], rng)[0], alone(plain, tokens)
+    near = {"f32": 1e-5, "u8": 2e-2, "u4": 0.3}[kind]
+    assert np.abs(got - want).max() <= near * np.abs(want).max(), SEED
+
+
+def test_what_is_added_by_keys_and_queries_is_refused() -> None:
+    model = Biased(ov, odd=True).build()
+    with pytest.raises(UnsupportedError, match="paged attention cannot do without it"):
+        paged_attention_transformation(model)
+    assert len(model.get_sinks()) == 2 * SIZES.layers
 
 
 @pytest.mark.parametrize("name", PLACED)

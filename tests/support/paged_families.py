@@ -243,6 +243,27 @@ class Thrice(Counting):
         return ops.add(x, ops.reduce_sum(ops.cos(ops.multiply(places, speeds)), net.ints(0), False))
 
 
+class Biased(Windowed):
+    """doge: what the mask adds to the scores of a key depends on the key's value. `odd`: and on the query."""
+
+    def __init__(self, package: Any, odd: bool = False):
+        self.odd = odd
+        super().__init__(package, "biased")
+
+    def attended(self, q: Any, k: Any, v: Any, mask: Any, layer: int) -> Any:
+        net, ops, s = self.net, self.net.ops, self.sizes
+        tokens = ops.reshape(ops.transpose(v, net.ints(0, 2, 1, 3)), net.ints(0, 0, s.wide), True)
+        bias = ops.softplus(net.linear(tokens, s.wide, s.heads, False, 2.0))
+        bias = ops.unsqueeze(ops.transpose(bias, net.ints(0, 2, 1)), net.ints(2))
+        if self.odd:
+            rows = ops.range(self.zero, ops.gather(ops.shape_of(q, "i64"), net.const(2, np.int64), self.zero),
+                             net.const(1, np.int64), "f32")  # fmt: skip
+            bias = ops.multiply(bias, ops.unsqueeze(ops.cos(rows), net.ints(1)))
+            bias = ops.multiply(bias, bias)
+        hidden = ops.less(mask, net.const(0.0))
+        return super().attended(q, k, v, ops.select(hidden, net.const(-65504.0), bias), layer)
+
+
 class Sharing(Family):
     """gemma3n: the last layer reads the keys and values of another one."""
 
@@ -285,8 +306,9 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
     "chunks": lambda package: Chunked(package, 32).build(),
     "growing": lambda package: Growing(package, "growing").build(),
 }
-#: Families whose slopes OpenVINO's transformation loses.
+#: Families whose slopes, or other numbers of keys, OpenVINO's transformation loses.
 LOST: dict[str, Callable[[Any], Any]] = {"table": lambda package: Table(package, "table").build()}
+LOST["bias"] = lambda package: Biased(package).build()
 #: Families whose places OpenVINO's transformation loses.
 PLACED: dict[str, Callable[[Any], Any]] = {
     "counting": lambda package: Counting(package, "counting").build(),

@@ -93,6 +93,12 @@ def choose_by_token(model: Model, choice: Choice, length: Output) -> None:
             old.replace(_op("Select", column, true, false))
 
 
+def copied(output: Output, inside: set[Output], known: dict[Output, Output]) -> Output:
+    """An output anew, and what is inside before it, where other outputs are `known`."""
+    node = _again(output._node, inside, known)
+    return node.output(output._index)
+
+
 def _again(node: Node, inside: set[Output], known: dict[Output, Output]) -> Node:
     """The node anew, and what is inside before it, where outputs are `known` otherwise."""
 

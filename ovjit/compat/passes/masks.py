@@ -11,6 +11,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.compat.passes.probe import Probe
+from ovjit.compat.passes.score_bias import adds_bias
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.graph.op import REFUSED
 from ovjit.records import NamedTuple
@@ -29,60 +30,87 @@ class _Uneven(UnsupportedError):
 
 class Mask(NamedTuple):
     """How many keys a query sees, itself among them, 0: all; what is added for each step towards it, a number
-    for each head, or None. `chunk`: a query sees keys of its own chunk of so many, 0: there are none."""
+    for each head, or None. `chunk`: a query sees keys of its own chunk of so many, 0: there are none.
+    `bias`: what is added for each key, see `score_bias`."""
 
     window: int = 0
     slopes: np.ndarray | None = None
     chunk: int = 0
+    bias: Output | None = None
 
 
-def read_mask(source: Output) -> Mask:
-    """What this mask does. UnsupportedError for one that does none of these."""
-    probe = Probe(PAST)
-    row = _row(probe, source)
-    (window, chunk), slopes = _window(row, PAST, source), _slopes(row, source)
+def read_mask(source: Output, bias: Output | None = None) -> Mask:
+    """What this mask does, without what is added for each key, `bias`. UnsupportedError for one that does
+    none of these, or does something else with the bias."""
+    rows, probe = _Rows(source, bias), Probe(PAST)
+    row = rows.of(PAST, probe)
+    (window, chunk), slopes = rows.window(row, PAST), _slopes(row, source)
     limited = window or chunk
     candidates = [] if limited else sorted({abs(n) for n in probe.numbers if PAST < abs(n) < FARTHEST})
     for number in candidates:
         try:
-            window, chunk = _window(_row(Probe(number + 3), source), number + 3, source)
+            window, chunk = rows.window(rows.of(number + 3), number + 3)
+            rows.check_bias(number + 3)
         except _Uneven:
             raise
         except (MemoryError, UnsupportedError):
+            if bias is not None:
+                raise
             continue  # a table that is not as long
         if window or chunk:
             break
-    return Mask(window, slopes, chunk)
+    rows.check_bias(PAST)
+    return Mask(window, slopes, chunk, bias)
 
 
-def _window(row: np.ndarray, past: int, source: Output) -> tuple[int, int]:
-    """How many keys the query of this row sees, and 0; or 0, and the size of chunks, where the next query
-    sees another number. Two times 0 where it sees all."""
-    seen = _seen(row, source)
-    if not seen:
-        return 0, 0
+class _Rows:
+    """Rows of a mask, where nothing is added for single keys."""
 
-    def first_seen(place: int) -> int:
-        found = _seen(_row(Probe(place), source), source)
+    def __init__(self, source: Output, bias: Output | None):
+        self.source, self.bias = source, bias
+
+    def of(self, past: int, probe: Probe | None = None) -> np.ndarray:
+        """What is added to the scores of the last query behind so many keys."""
+        return _row(probe or Probe(past), self.source, self.bias)
+
+    def first_seen(self, place: int) -> int:
+        """The first key that the query at this place sees."""
+        found = _seen(self.of(place), self.source)
         return place + 1 - found if found else 0
 
-    start = past + 1 - seen
-    if first_seen(past + 1) == start + 1:
-        return seen, 0
-    low, step = past, 1  # of this chunk, and then of the next one
-    while first_seen(low + step) == start:
-        low, step = low + step, step * 2
-        if low > FARTHEST:
-            raise _other(source, _Uneven)
-    high = low + step
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if first_seen(middle) == start else (low, middle)
-    chunk = high - start
-    tried = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
-    if start % chunk or any(first_seen(place) != place // chunk * chunk for place in tried):
-        raise _other(source, _Uneven)
-    return 0, chunk
+    def window(self, row: np.ndarray, past: int) -> tuple[int, int]:
+        """How many keys the query of this row sees, and 0; or 0, and the size of chunks, where the next query
+        sees another number. Two times 0 where it sees all."""
+        seen = _seen(row, self.source)
+        if not seen:
+            return 0, 0
+        start = past + 1 - seen
+        if self.first_seen(past + 1) == start + 1:
+            return seen, 0
+        low, step = past, 1  # of this chunk, and then of the next one
+        while self.first_seen(low + step) == start:
+            low, step = low + step, step * 2
+            if low > FARTHEST:
+                raise _other(self.source, _Uneven)
+        high = low + step
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.first_seen(middle) == start else (low, middle)
+        chunk = high - start
+        tried = (0, chunk // 2, chunk - 1, chunk, 2 * chunk - 1, 3 * chunk)
+        if start % chunk or any(self.first_seen(place) != place // chunk * chunk for place in tried):
+            raise _other(self.source, _Uneven)
+        return 0, chunk
+
+    def check_bias(self, past: int) -> None:
+        """UnsupportedError where the bias is not added as it is."""
+        if self.bias is not None:
+            try:
+                fits = adds_bias(Probe(past), self.source, self.bias, HIDDEN)
+            except (OvjitError, *REFUSED):
+                fits = False
+            if not fits:
+                raise _other(self.source)
 
 
 def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> UnsupportedError:
@@ -92,10 +120,12 @@ def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> U
     )
 
 
-def _row(probe: Probe, source: Output) -> np.ndarray:
-    """What is added to the scores of the last query: [heads, keys], -inf where it sees none."""
+def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray:
+    """What is added to the scores of the last query, but for a bias: [heads, keys], -inf where it sees
+    none."""
     try:
-        mask = probe.value(source)
+        known = {} if bias is None else {bias: np.zeros_like(probe.value(bias))}
+        mask = probe.values([source], known)[0]
     except (OvjitError, *REFUSED) as error:
         raise UnsupportedError(
             f"the mask of attention {source.get_node().get_friendly_name()!r} cannot be computed without the "

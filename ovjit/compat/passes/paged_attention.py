@@ -26,6 +26,7 @@ from ovjit.compat.passes.padding import padding_products
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
 from ovjit.compat.passes.positions import check_stateless, counted, names_of, row_ends
 from ovjit.compat.passes.probe import is_a
+from ovjit.compat.passes.score_bias import bias_of, score_bias, with_bias, with_factor
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.paged_caches import BLOCK
 from ovjit.graph.shapes import ANY
@@ -117,7 +118,7 @@ def _masks(layers: Iterable[_Layer]) -> list[Mask]:
             continue
         key = id(mask._node), mask._index
         if key not in known:
-            known[key] = read_mask(mask)
+            known[key] = read_mask(mask, score_bias(mask, layer.joined(2)))
         found.append(known[key])
     return found
 
@@ -174,6 +175,12 @@ class _Layer(NamedTuple):
             while node._op.role != "read":
                 node = node.input_value(0)._node
             found.add(str(node._attrs["variable_id"]))
+        return found
+
+    def joined(self, index: int) -> Node:
+        """The Concat of all keys (1) or values (2)."""
+        found = _cache_of(self.node.input_value(index))
+        assert found is not None
         return found
 
     def caches(self) -> tuple[int, ...]:
@@ -334,7 +341,13 @@ class _Rewriting:
         """One layer's attention, over the caches of the layer `owner`, which writes them."""
         node = layer.node
         query = _op("Transpose", node.input_value(0), _i64(0, 2, 1, 3))
-        rows = [_rows(query), *(self._new(layer, i) for i in (1, 2))]
+        key, value = (self._new(layer, i) for i in (1, 2))
+        if mask.bias is not None:
+            query = with_factor(query, _scale(layer))
+            key = with_bias(
+                key, _op("Transpose", bias_of(mask.bias, layer.joined(2), layer.value), _i64(0, 2, 1, 3))
+            )
+        rows = [_rows(x) for x in (query, key, value)]
         heads = [x.get_node().input_value(0)._tensor._type.shape for x in rows]
         paged = PagedAttentionExtension([*rows, *self._tables(number, owner, layer, mask)])
         paged.set_write_kv_cache(owner == number)
@@ -376,7 +389,7 @@ class _Rewriting:
             made.replace(out.output(0))
 
     def _new(self, layer: _Layer, index: int) -> Output:
-        """What is new of keys (1) or values (2), a row for each token."""
+        """What is new of keys (1) or values (2), [tokens, 1, heads, size]."""
         source = (layer.key, layer.value)[index - 1]
         shape = source._tensor._type.shape
         name = layer.node.get_friendly_name()
@@ -386,7 +399,7 @@ class _Rewriting:
             source = _op("Unsqueeze", source, _i64(layer.axis(index) + 1 if layer.axis(index) == 1 else 1))
         elif layer.axis(index) == 2:
             source = _op("Transpose", source, _i64(0, 2, 1, 3))
-        return _rows(source)
+        return source
 
     def _tables(self, number: int, owner: int, layer: _Layer, mask: Mask) -> list[Output]:
         """The inputs behind keys and values."""

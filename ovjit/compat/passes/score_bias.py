@@ -1,0 +1,131 @@
+"""What a mask adds to the scores of a key because of its value, as Doge's masks do.
+
+    mask[head, query, key] = bias[head](value of the key)  where the query sees the key
+
+Paged attention has no such input. The bias becomes an element of the key more, and its inverse scale one of
+the query: (q, 1 / scale) . (k, bias) * scale = q . k * scale + bias.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.boundary import constant_node
+from ovjit.api.model.boundary import new_output as _op
+from ovjit.api.model.node import Node, Output
+from ovjit.compat.passes.longest import copied
+from ovjit.compat.passes.probe import Probe
+from ovjit.errors import OvjitError
+from ovjit.graph.op import REFUSED
+
+#: Keys for which a bias is computed, and elements that a head gets more: an even number, for 4 bits.
+KEYS, MORE = 6, 2
+
+
+def score_bias(mask: Output, cache: Node) -> Output | None:
+    """What of the mask is made of each value of `cache`, a Concat [batch, heads, tokens, size]: it is
+    [batch, heads, tokens], or [batch, heads, 1, tokens]. None where there is nothing like it."""
+    behind = _behind(cache.output(0), elements=True)
+    if mask not in behind:
+        return None
+    shape = cache._tensors[0]._type.shape
+    if shape is None or [isinstance(d, int) for d in shape] != [False, True, False, True]:
+        return None
+    probe = Probe(KEYS - 1)
+    values = np.random.default_rng(0).standard_normal((1, shape[1], KEYS, shape[3])).astype(np.float32)
+    before = _before(mask)
+    for output in reversed(behind):
+        if output in before and _is_row(output, shape[1]) and _is_by_key(probe, output, cache, values):
+            return output
+    return None
+
+
+def bias_of(bias: Output, cache: Node, value: Output) -> Output:
+    """The bias of new keys, [batch, heads, tokens, 1], by their values [batch, heads, tokens, size]."""
+    inside = set(_behind(cache.output(0), elements=False)) & _before(bias)
+    made = copied(bias, inside, {cache.output(0): value})
+    heads = cache._tensors[0]._type.shape[1]
+    of = made._tensor._type.shape
+    column = _op("Reshape", made, np.array([0, of[1], -1, 1], np.int64), special_zero=True)
+    if of[1] != heads:
+        column = _op("Broadcast", column, np.array([1, heads, 1, 1], np.int64), mode="bidirectional")
+    return column
+
+
+def with_bias(x: Output, bias: Output) -> Output:
+    """Rows of heads [..., heads, size] with the bias [..., heads, 1], and zeros, behind them."""
+    zeros = [_op("Multiply", bias, constant_node(np.float32(0)).output(0))] * (MORE - 1)
+    return _op("Concat", x, bias, *zeros, axis=3)
+
+
+def with_factor(query: Output, scale: Output) -> Output:
+    """Queries [..., heads, size] with the number by which a bias is multiplied, and zeros."""
+    ends = np.zeros(MORE, np.float32)
+    ends[0] = 1
+    row = _op("Divide", constant_node(ends.reshape(1, 1, 1, MORE)).output(0), scale)
+    lead = _op("Slice", _op("ShapeOf", query, output_type="i64"), *(np.array([n]) for n in (0, 3, 1)))
+    more = _op("Broadcast", row, _op("Concat", lead, np.array([MORE]), axis=0), mode="bidirectional")
+    return _op("Concat", query, more, axis=3)
+
+
+def _behind(output: Output, elements: bool) -> list[Output]:
+    """What is computed of an output, in order; `elements`: what is made of its shape alone does not count."""
+    found = [output]
+    seen = {output}
+    for source in found:
+        for target in source.get_target_inputs():
+            user = target.get_node()
+            if user._op.role in (("shape", "assign") if elements else ("assign",)):
+                continue
+            fresh = [x for x in user.outputs() if x not in seen]
+            seen.update(fresh)
+            found += fresh
+    return found
+
+
+def _before(output: Output) -> set[Output]:
+    """What an output is computed of, and itself."""
+    pending, found = [output], {output}
+    while pending:
+        for source in pending.pop()._node._inputs:
+            if source not in found:
+                found.add(source)
+                pending.append(source)
+    return found
+
+
+def _is_row(output: Output, heads: int) -> bool:
+    """Whether this may have a number for each head and key."""
+    shape = list(output._tensor._type.shape or ())
+    middle = shape[1:-1]
+    fits = middle in ([heads], [heads, 1], [1], [1, 1])
+    return fits and not isinstance(shape[0], int) and not isinstance(shape[-1], int)
+
+
+def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) -> bool:
+    """Whether the numbers of a key depend on its own value alone."""
+    kept = [0, 3, 4]
+    try:
+        whole, some = (probe.values([output], {cache.output(0): v})[0] for v in (values, values[:, :, kept]))
+    except (OvjitError, *REFUSED):
+        return False
+    return (
+        whole.shape[-1] == KEYS
+        and np.array_equal(whole[..., kept].shape, some.shape)
+        and bool(np.allclose(whole[..., kept], some, rtol=1e-5, atol=1e-6))
+    )
+
+
+def adds_bias(probe: Probe, mask: Output, bias: Output, hidden: float) -> bool:
+    """Whether the mask of the last query is the bias where it sees keys."""
+    shape = probe.value(bias).shape
+    random = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    none, some = (
+        probe.values([mask], {bias: numbers})[0][0, :, -1] for numbers in (np.zeros_like(random), random)
+    )
+    rows = random.reshape(shape[1], shape[-1])
+    if none.shape[0] % len(rows):
+        return False
+    added = np.where(none < hidden, 0, some - none)
+    wanted = np.where(none < hidden, 0, np.repeat(rows, none.shape[0] // len(rows), 0))
+    return bool(np.allclose(added, wanted, atol=1e-5)) and bool((some[none < hidden] < hidden).all())
