@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import gc
+import io
 import warnings
 
 import numpy as np
@@ -516,6 +517,24 @@ def test_scripts_that_take_lists_and_dicts() -> None:
     model = ov.convert_model(script, example_input=(pair,))
     got = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in pair])[0]
     np.testing.assert_allclose(got, script(pair), rtol=1e-6)
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("y", "x"), None])
+def test_scripts_of_traces_are_read_by_their_graphs(names, monkeypatch) -> None:
+    """They have no signature for Python. Their arguments have names that differ from those of their values."""
+    monkeypatch.setattr("ovjit.readers.torch.exporter.export", None)
+    parts = {"x": rand(2, 3), "y": rand(2, 3)}
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh()).requires_grad_(False)
+    traced = torch.jit.trace(of(lambda x, y: network(x * 2) - y.sum()), tuple(parts.values()))
+    saved = io.BytesIO()
+    torch.jit.save(traced, saved)
+    saved.seek(0)
+    script = torch.jit.load(saved)
+    example = tuple(parts.values()) if names is None else {name: parts[name] for name in names}
+    model = ov.convert_model(script, example_input=example)
+    given = [parts[port.any_name.split(".")[0]].numpy() for port in model.inputs]
+    got = ov.compile_model(model, "CPU", EXACT)(given)[0]
+    np.testing.assert_allclose(got, script(*parts.values()).detach(), rtol=1e-5, atol=1e-6)
 
 
 class Sized(torch.nn.Module):

@@ -25,7 +25,6 @@ from ovjit.readers.torch.patches import patched
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.script_inputs import (
     EXAMPLE,
-    arguments_of,
     check_lists,
     input_of,
     inputs_of,
@@ -39,6 +38,7 @@ from ovjit.readers.torch.trace import (
     Prepared,
     TorchFXPythonDecoder,
     TorchScriptPythonDecoder,
+    arguments_of,
     is_script,
     prepared,
     quietly,

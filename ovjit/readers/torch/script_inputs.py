@@ -9,7 +9,7 @@ from typing import Any
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.script import ScriptReader
-from ovjit.readers.torch.trace import Prepared
+from ovjit.readers.torch.trace import Prepared, arguments_of
 from ovjit.readers.torch.values import Number, torch_types
 
 #: Element types by the types that scripts have for numbers.
@@ -19,12 +19,6 @@ EXAMPLE = "Please provide 'example_input'"
 
 def input_of(reader: ScriptReader, name: str, leaf: Any) -> Any:
     return reader.parameter(name, leaf.dtype, [None] * leaf.dim())
-
-
-def arguments_of(script: Any) -> list[Any]:
-    """The arguments of a script by their names and defaults; none where it does not tell."""
-    schema = getattr(getattr(script, "forward", script), "schema", None)
-    return [] if schema is None else [a for a in schema.arguments if a.name != "self"]
 
 
 def inputs_of(

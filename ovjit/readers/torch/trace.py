@@ -155,6 +155,12 @@ def is_script(given: Any) -> bool:
     return isinstance(given, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
 
 
+def arguments_of(script: Any) -> list[Any]:
+    """The arguments of a script by their names and defaults; none where it does not tell."""
+    schema = getattr(getattr(script, "forward", script), "schema", None)
+    return [] if schema is None else [a for a in schema.arguments if a.name != "self"]
+
+
 def weights_of(given: Any) -> list[Any]:
     return [*given.parameters(), *given.buffers()] if hasattr(given, "parameters") else []
 
@@ -220,9 +226,9 @@ def flattened(
         keywords = as_tensors(keywords)
     try:
         bound = inspect.signature(getattr(given, "forward", given)).bind(*arguments, **keywords).arguments
-    except ValueError:  # a script may have no signature for Python; it has a graph
-        inputs = [v.debugName() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
-        bound = dict(zip(inputs, arguments, strict=False))
+    except ValueError:  # what torch.jit.trace gives has no signature for Python
+        names = [argument.name for argument in arguments_of(given)]
+        bound = {**dict(zip(names, arguments, strict=False)), **keywords}
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
     ordered = _in_order(bound, keywords)
