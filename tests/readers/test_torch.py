@@ -521,7 +521,7 @@ def test_scripts_that_take_lists_and_dicts() -> None:
 
 @pytest.mark.parametrize("names", [("x", "y"), ("y", "x"), None])
 def test_scripts_of_traces_are_read_by_their_graphs(names, monkeypatch) -> None:
-    """They have no signature for Python. Their arguments have names that differ from those of their values."""
+    """They have no signature for Python, and names of arguments differ from those of values."""
     monkeypatch.setattr("ovjit.readers.torch.exporter.export", None)
     parts = {"x": rand(2, 3), "y": rand(2, 3)}
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh()).requires_grad_(False)
