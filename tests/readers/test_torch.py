@@ -519,6 +519,35 @@ def test_scripts_that_take_lists_and_dicts() -> None:
     np.testing.assert_allclose(got, script(pair), rtol=1e-6)
 
 
+class Exported(torch.nn.Module):
+    """A method that scripts see, and a property."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+
+    @property
+    def width(self) -> int:
+        return self.layer.out_features
+
+    @torch.jit.export
+    def doubled(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * 2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.doubled(x) + self.width
+
+
+def test_modules_with_methods_for_scripts_are_traced() -> None:
+    recursive, internal = torch.jit._recursive, torch._jit_internal
+    before = recursive.get_overload_annotations, recursive.get_property_stubs, internal.module_has_exports
+    compare(torch.nn.Sequential(Exported(), torch.nn.ReLU()), rand(2, 3))
+    assert internal.module_has_exports(Exported())
+    assert before == (
+        recursive.get_overload_annotations, recursive.get_property_stubs, internal.module_has_exports,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("names", [("x", "y"), ("y", "x"), None])
 def test_scripts_of_traces_are_read_by_their_graphs(names, monkeypatch) -> None:
     """They have no signature for Python, and names of arguments differ from those of values."""

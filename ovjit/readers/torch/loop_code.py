@@ -29,10 +29,14 @@ _WALKS = {"range": "Range", "reversed": "Reversed", "enumerate": "Enumerated", "
 
 
 def functions_of(frame: Any) -> list[Any]:
-    """The functions that a frame may run. The collector knows them, but for what the program has frozen."""
+    """The functions that a frame may run. Code within a function may belong to many: the collector knows
+    them, but for what the program has frozen."""
     code = frame.f_code
+    near = [f for f in _functions_near(frame) if f.__code__ is code]
+    if near and not code.co_flags & inspect.CO_NESTED:
+        return near
     found = [f for f in gc.get_referrers(code) if isinstance(f, types.FunctionType)]
-    return [f for f in [*found, *_functions_near(frame)] if f.__code__ is code]
+    return [*found, *near]
 
 
 def _functions_near(frame: Any) -> Iterator[Any]:

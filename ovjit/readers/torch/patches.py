@@ -28,6 +28,39 @@ def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def plain_modules() -> Iterator[None]:
+    """Traces are made without what is only for scripts: torch.jit.trace looks at every attribute of every
+    module for overloads, properties and exported methods. The classes of the modules that it makes have none
+    of the first two, and exported methods are looked for once in a class."""
+    import torch
+
+    recursive, internal = torch.jit._recursive, torch._jit_internal
+    known: dict[type, bool] = {}
+
+    def is_export(item: Any) -> bool:
+        modifier = internal.get_torchscript_modifier(item) if callable(item) else None
+        return bool(modifier is internal.FunctionModifiers.EXPORT)
+
+    def has_exports(module: Any) -> bool:
+        kind = type(module)
+        if kind not in known:
+            known[kind] = any(is_export(getattr(kind, name, None)) for name in dir(kind))
+        return known[kind] or any(map(is_export, list(vars(module).values())))
+
+    def unless_traced(theirs: Any, nothing: type) -> Any:
+        def function(module: Any, *more: Any) -> Any:
+            return nothing() if type(module).__module__ == "torch.jit._trace" else theirs(module, *more)
+
+        return function
+
+    rows = [(internal, "module_has_exports", has_exports)]
+    for name, nothing in (("get_overload_annotations", dict), ("get_property_stubs", list)):
+        rows.append((recursive, name, unless_traced(getattr(recursive, name, None), nothing)))
+    with patched(*(row for row in rows if hasattr(row[0], row[1]))):
+        yield
+
+
+@contextlib.contextmanager
 def untraced() -> Iterator[None]:
     """What is asked here does not become part of a trace; numbers are Python's."""
     import torch
