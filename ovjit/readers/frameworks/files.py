@@ -59,6 +59,7 @@ def read_framework(path: str, framework: str, weights: Any = None) -> Model:
 
 def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
     """The Model of what an exporter makes, whose errors become RuntimeErrors that name it."""
+    from ovjit.readers.frameworks.operators import known_operators
     from ovjit.readers.onnx.reader import read_onnx
 
     row = FRAMEWORKS[framework]
@@ -70,19 +71,38 @@ def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
         what = f"{type(error).__name__}: {error}"[:600]
         raise ModelError(unreadable(where, f"{row.packages[1]} cannot convert it ({what})")) from error
     try:
-        model = read_onnx(proto)
+        model = read_onnx(proto, converters=known_operators(framework))
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:
         raise ModelError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     model._of_one_file = False
+    if framework == "tf":
+        _unnamed(model)
     return model
 
 
+def _unnamed(model: Model) -> None:
+    """Take the names of inner tensors away: the exporter has images in another layout there."""
+    ends = {id(port.get_tensor()) for port in (*model.inputs, *model.outputs)}
+    ends |= {id(result.input_value(0).get_tensor()) for result in model.get_results()}
+    for node in model.get_ops():
+        for port in node.outputs():
+            if id(port.get_tensor()) not in ends:
+                port.get_tensor().set_names(set())
+
+
+#: Classes of the objects that TensorFlow's models are, by their packages.
+_OBJECTS = ("keras.Model", "keras.Layer", "tensorflow.Function", "tensorflow.ConcreteFunction",
+            "tensorflow.Module", "tensorflow.Graph", "tensorflow.GraphDef",
+            "tensorflow.AutoTrackable")  # fmt: skip
+
+
 def is_tensorflow(value: Any) -> bool:
-    """Whether an object is a Keras model or a function of TensorFlow's, found without importing either."""
+    """Whether an object is a Keras model, or a module, function or graph of TensorFlow's, found without
+    importing either."""
     names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
-    return bool(names & {"keras.Model", "keras.Layer", "tensorflow.Function", "tensorflow.ConcreteFunction"})
+    return not names.isdisjoint(_OBJECTS)
 
 
 def missing_packages(framework: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,34 +29,94 @@ def file_to_onnx(path: str, weights: Any = None) -> Any:
 
 
 def object_to_onnx(model: Any, example: Any = None) -> Any:
-    """The ModelProto of a Keras model, a `tf.function` with an example, or a concrete function."""
-    import tensorflow as tf
-    from tf2onnx import convert
-
+    """The ModelProto of a Keras model or layer, a module, a function, a concrete function, a graph, or a
+    SavedModel that was loaded. `example`: what it is called with, a tuple or list of several operands."""
     with _quiet():
-        if isinstance(model, tf.keras.Model) and model.inputs:
-            names = [tensor.name.partition(":")[0] for tensor in model.inputs]
-            specs = [tf.TensorSpec(t.shape, t.dtype, n) for t, n in zip(model.inputs, names, strict=True)]
-            return convert.from_keras(model, input_signature=specs, opset=OPSET)[0]
-        if not hasattr(model, "graph"):
-            if example is None:
-                raise UnsupportedError(
-                    "a function of TensorFlow's whose inputs are not known is converted with an example_input"
-                )
-            given = example if isinstance(example, (list, tuple)) else [example]
-            function = model if hasattr(model, "get_concrete_function") else tf.function(model)
-            model = function.get_concrete_function(*(tf.convert_to_tensor(value) for value in given))
-        return _concrete(model)
+        if hasattr(model, "as_graph_def"):
+            model = model.as_graph_def()
+        if hasattr(model, "node") and hasattr(model, "versions"):
+            return _of_graph("the given graph", model)
+        return _concrete(*_traced(model, example))
 
 
-def _concrete(function: Any) -> Any:
-    """Of a concrete function; inputs and outputs have the names of its graph."""
+def _traced(model: Any, example: Any) -> tuple[Any, list[str] | None]:
+    """A concrete function of an object that can be called, and what its outputs are called, if it does not
+    say so itself."""
+    import tensorflow as tf
+
+    signatures = getattr(model, "signatures", None)
+    if signatures:
+        return _signature_of(signatures), None
+    if hasattr(model, "structured_outputs"):
+        return model, None
+    if not hasattr(model, "get_concrete_function"):
+        call = inspect.getattr_static(type(model), "__call__", None)
+        model = model.__call__ if hasattr(call, "get_concrete_function") else model
+    if isinstance(model, tf.keras.Model) and getattr(model, "inputs", None) and model.outputs:
+        return _of_keras(model)
+    function = model if hasattr(model, "get_concrete_function") else tf.function(lambda *args: model(*args))
+    if example is not None:
+        given = example if isinstance(example, (list, tuple)) else [example]
+        return function.get_concrete_function(*tf.nest.map_structure(tf.convert_to_tensor, [*given])), None
+    if getattr(function, "input_signature", None) is None:
+        raise UnsupportedError(
+            "a function of TensorFlow's whose inputs are not known is converted with an example_input"
+        )
+    return function.get_concrete_function(), None
+
+
+def _signature_of(signatures: Any) -> Any:
+    """The signature "serving_default", else the only one."""
+    names = list(signatures)
+    if "serving_default" not in names and len(names) != 1:
+        raise UnsupportedError(f"the SavedModel has the signatures {', '.join(names)}: give one of them")
+    return signatures["serving_default" if "serving_default" in names else names[0]]
+
+
+def _of_keras(model: Any) -> tuple[Any, list[str] | None]:
+    """Of a model whose inputs and outputs are known. Inputs have the names of their layers, outputs those of
+    their tensors, and both the keys of a dict."""
+    import tensorflow as tf
+
+    functional = getattr(model, "_functional", None) or model
+    given, made = (getattr(functional, f"_{end}_struct", None) for end in ("inputs", "outputs"))
+    keys = list(given) if isinstance(given, dict) else None
+    tensors = [given[key] for key in keys] if keys and given else model.inputs
+    specs = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, re.sub(r"[^\w.\\/>-]", "_", name))
+        for tensor, name in zip(tensors, keys or map(_layer_name, tensors), strict=True)
+    ]
+
+    def call(*values: Any) -> Any:
+        operands = dict(zip(keys, values, strict=True)) if keys else list(values)
+        found = model(operands if keys or len(values) > 1 else values[0], training=False)
+        return found if isinstance(made, dict) else tf.nest.flatten(found)
+
+    function = tf.function(call, input_signature=specs).get_concrete_function()
+    return function, None if isinstance(made, dict) else [tensor.name for tensor in model.outputs]
+
+
+def _layer_name(tensor: Any) -> str:
+    """The name of the layer that an input of a Keras model is of."""
+    history = getattr(tensor, "_keras_history", None)
+    return str(history.operation.name if history else tensor.name.partition(":")[0])
+
+
+def _concrete(function: Any, names: Sequence[str] | None) -> Any:
+    """Of a concrete function. Inputs have the names of its graph; outputs too, unless it returns a dict, or
+    names are given."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    frozen = convert_variables_to_constants_v2(function)
+    # loops stay operators, of which the exporter knows those with lists of tensors
+    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     inputs = [tensor.name for tensor in frozen.inputs if tensor.dtype.name != "resource"]
     outputs = [tensor.name for tensor in frozen.outputs]
     renames = {name: name.partition(":")[0] for name in inputs}
+    made = function.structured_outputs
+    if names is None and isinstance(made, dict):
+        names = sorted(made)
+    if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
+        renames.update(zip(outputs, names, strict=True))
     return _converted(frozen.graph.as_graph_def(), inputs, outputs, renames)
 
 
@@ -88,7 +150,7 @@ def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None]
 
 
 def _frozen(path: str, text: bool) -> Any:
-    """A GraphDef: placeholders are the inputs, what no node reads are the outputs."""
+    """A file with a GraphDef."""
     import tensorflow as tf
 
     graph = tf.compat.v1.GraphDef()
@@ -100,17 +162,22 @@ def _frozen(path: str, text: bool) -> Any:
         text_format.Parse(content.decode("utf-8", "replace"), graph)
     else:
         graph.ParseFromString(content)
+    with _quiet():
+        return _of_graph(path, graph)
+
+
+def _of_graph(where: str, graph: Any) -> Any:
+    """A GraphDef: placeholders are the inputs, what no node reads are the outputs."""
     if not graph.node:
-        raise ModelError(f"{path}: the graph of TensorFlow has no nodes")
+        raise ModelError(f"{where}: the graph of TensorFlow has no nodes")
     read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
     inputs = [f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")]
     left = [node for node in graph.node if node.name not in read]
     ends = [n for n in left if not n.op.startswith("Placeholder") and n.op not in ("NoOp", "Const")]
     outputs = [f"{node.name}:0" for node in ends]
     if any(node.op in ("Variable", "VariableV2", "VarHandleOp") for node in graph.node):
-        raise UnsupportedError(f"{path}: the graph has variables: freeze it, or give a SavedModel")
-    with _quiet():
-        return _converted(graph, inputs, outputs, None)
+        raise UnsupportedError(f"{where}: the graph has variables: freeze it, or give a SavedModel")
+    return _converted(graph, inputs, outputs, None)
 
 
 def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any) -> Any:
@@ -121,13 +188,21 @@ def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], rename
     )[0]
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a note of tf2onnx's is about more than operators that it leaves as they are: their rules are
+    here, or they are named in the error."""
+    return not re.search("is not supported|Unsupported ops", record.getMessage())
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """tf2onnx's notes of what it does are left out; its warnings are not."""
-    logger = logging.getLogger("tf2onnx")
+    logger, operators = logging.getLogger("tf2onnx"), logging.getLogger("tf2onnx.tfonnx")
     before = logger.level
     logger.setLevel(logging.WARNING)
+    operators.addFilter(_is_news)
     try:
         yield
     finally:
         logger.setLevel(before)
+        operators.removeFilter(_is_news)

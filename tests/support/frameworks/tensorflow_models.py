@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -35,7 +36,155 @@ def check(model: ov.Model, image: np.ndarray, want: np.ndarray, where: str) -> N
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6, err_msg=where)
 
 
+class Scaled(tf.Module):
+    """A module with a function of TensorFlow's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = tf.Variable(normal(4, 3))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, name="x")])
+    def __call__(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"product": x @ self.weight, "norm": tf.norm(x, axis=1)}
+
+
+class Own(keras.Model):
+    """A model whose inputs nobody has declared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = keras.layers.Dense(4)
+
+    def call(self, x: Any) -> Any:
+        return {"a": self.dense(x["p"]), "b": x["q"] * 2} if isinstance(x, dict) else self.dense(x)
+
+
+RNG = np.random.default_rng(20261125)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def names(model: ov.Model) -> list[list[str]]:
+    return [
+        sorted(name for port in ports for name in port.get_names()) for ports in (model.inputs, model.outputs)
+    ]
+
+
+def run(what: Any, *given: np.ndarray, **options: Any) -> tuple[ov.Model, list[np.ndarray]]:
+    model = ov.convert_model(what, **options)
+    results = ov.compile_model(model, "CPU", F32)(list(given))
+    return model, [results[i] for i in range(len(results))]
+
+
+def convert_objects(folder: Path) -> None:
+    """Everything that OpenVINO's `convert_model` takes of TensorFlow and Keras."""
+    layers, x, y = keras.layers, normal(2, 8), normal(2, 4)
+    near = {"rtol": 1e-4, "atol": 1e-5}
+    sequential = keras.Sequential([
+        keras.Input((7,), dtype="int32"), layers.Embedding(20, 8, mask_zero=True),
+        layers.Bidirectional(layers.LSTM(6, return_sequences=True)), layers.GRU(5), layers.Dense(3, "gelu"),
+    ])  # fmt: skip
+    text = RNG.integers(0, 20, (2, 7)).astype(np.int32)
+    np.testing.assert_allclose(run(sequential, text)[1][0], sequential(text), **near)
+    sequential.save(folder / "sequential.keras")
+    np.testing.assert_allclose(run(folder / "sequential.keras", text)[1][0], sequential(text), **near)
+    first, second = keras.Input((8,), name="first"), keras.Input((4,), name="second")
+    ends = [layers.Dense(3)(first), layers.Dense(2)(second)]
+    several = keras.Model([first, second], ends)
+    model, made = run(several, x, y)
+    assert names(model)[0] == ["first", "second"]
+    for got, want in zip(made, several([x, y]), strict=True):
+        np.testing.assert_allclose(got, want, **near)
+    by_name = keras.Model({"z": first, "c": second}, {"two": ends[0], "one": ends[1]})
+    model = ov.convert_model(by_name)
+    assert names(model) == [["c", "z"], ["one", "two"]]
+    found, want = ov.compile_model(model, "CPU", F32)({"z": x, "c": y}), by_name({"z": x, "c": y})
+    for name in ("one", "two"):
+        np.testing.assert_allclose(found[name], want[name], **near)
+    own = Own()
+    np.testing.assert_allclose(run(own, x, example_input=x)[1][0], own(x), **near)
+    given = {"p": x, "q": y}
+    model, made = run(own, x, y, example_input=given)
+    assert names(model)[1] == ["a", "b"]
+    np.testing.assert_allclose(made[1], 2 * y)
+    dense = layers.Dense(4)
+    np.testing.assert_allclose(run(dense, x, example_input=x)[1][0], dense(x), **near)
+    scaled = Scaled()
+    tf.saved_model.save(scaled, folder / "scaled", signatures={"serving_default": scaled.__call__})
+    loaded = tf.saved_model.load(folder / "scaled")
+    want = scaled(y)
+    for what in (scaled, scaled.__call__, loaded, loaded.signatures["serving_default"], folder / "scaled"):
+        model, made = run(what, y)
+        assert names(model) == [["x"], ["norm", "product"]], what
+        np.testing.assert_allclose(made[0], want["norm"], **near)
+        np.testing.assert_allclose(made[1], want["product"], **near)
+    graph = tf.Graph()
+    with graph.as_default():
+        image = tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], name="image")
+        product = tf.nn.conv2d(image, tf.constant(normal(3, 3, 3, 4)), 1, "SAME", name="conv")
+        tf.reduce_mean(product, [1, 2], name="mean")
+    for what in (graph, graph.as_graph_def()):
+        model, made = run(what, normal(2, 8, 8, 3))
+        assert names(model) == [["image:0"], ["mean:0"]] and made[0].shape == (2, 4)
+        try:
+            ov.convert_model(what, output="conv:0")  # it has its channels first
+        except RuntimeError as error:
+            assert "No node with name conv:0" in str(error), error
+        else:
+            raise AssertionError("a tensor in the layout of the exporter has a name of TensorFlow's")
+    try:
+        ov.convert_model(tf.function(lambda x: x))
+    except RuntimeError as error:
+        assert "example_input" in str(error), error
+    else:
+        raise AssertionError("a function without an example was converted")
+
+
+def convert_operators() -> None:
+    """Operators that the exporter does not know."""
+    x, spd, places = normal(3, 4), normal(4, 4), np.sort(normal(2, 6))
+    spd, positive = spd @ spd.T + 4 * np.eye(4, dtype=np.float32), np.maximum(x, 0)
+    raw, solve, linalg = tf.raw_ops, tf.linalg.triangular_solve, tf.linalg
+    cases: dict[str, tuple[Any, ...]] = {
+        "Erfc": (tf.math.erfc, x), "Lgamma": (tf.math.lgamma, x), "Erfinv": (tf.math.erfinv, np.tanh(x)),
+        "Digamma": (tf.math.digamma, np.abs(x) + 0.2), "Ndtri": (tf.math.ndtri, 1 / (1 + np.exp(-x))),
+        "BesselI0e": (tf.math.bessel_i0e, x), "BesselI1e": (tf.math.bessel_i1e, x),
+        "BesselI0": (tf.math.bessel_i0, x), "BesselI1": (tf.math.bessel_i1, x), "Expm1": (tf.math.expm1, x),
+        "Log1p": (tf.math.log1p, positive), "Xlogy": (tf.math.xlogy, positive, positive),
+        "Xlog1py": (tf.math.xlog1py, positive, np.abs(x)), "Xdivy": (tf.math.xdivy, positive, positive),
+        "MulNoNan": (tf.math.multiply_no_nan, x, positive), "L2Loss": (tf.nn.l2_loss, x),
+        "TruncateMod": (lambda a: raw.TruncateMod(x=a, y=0.7), x), "Inv": (lambda a: raw.Inv(x=a), x + 9),
+        "Mod": (lambda a: raw.Mod(x=a, y=3), (x * 9).astype(np.int32)),
+        "EuclideanNorm": (lambda a: (tf.math.reduce_euclidean_norm(a, 1),
+                                     tf.math.reduce_euclidean_norm(a, [0, 1], keepdims=True)), x),
+        "LinSpace": (lambda a: tf.linspace(a, a * 2, 5), np.float32(2)), "Cholesky": (linalg.cholesky, spd),
+        "MatrixInverse": (linalg.inv, spd), "Cross": (linalg.cross, x[:, :3], x[:, 1:]),
+        "MatrixSolve": (lambda a, b: (linalg.solve(a, b), linalg.solve(a, b, adjoint=True)),
+                        spd + np.tri(4, dtype=np.float32), x.T),
+        "MatrixTriangularSolve": (lambda a, b: (solve(a, b), solve(a, b, lower=False, adjoint=True)),
+                                  spd, x.T),
+        "Bucketize": (lambda a: raw.Bucketize(input=a, boundaries=[-1.0, 0.0, 1.0]),
+                      np.array([-2, -1, 0, 0.5, 1, 3], np.float32)),
+        "Bitcast": (lambda a: tf.bitcast(a, tf.int32), x),
+        "LowerBound": (lambda a, b: tf.searchsorted(a, b), places, places[:, 1:3]),
+        "UpperBound": (lambda a, b: tf.searchsorted(a, b, side="right"), places, places[:, 1:3]),
+    }  # fmt: skip
+    for name, (function, *given) in cases.items():
+        given = [
+            np.asarray(value, value.dtype if value.dtype != np.float64 else np.float32) for value in given
+        ]
+        want = [np.asarray(value) for value in tf.nest.flatten(function(*map(tf.constant, given)))]
+        made = run(tf.function(function), *given, example_input=tuple(map(tf.constant, given)))[1]
+        for got, value in zip(made, want, strict=True):
+            assert got.dtype == value.dtype, name
+            np.testing.assert_allclose(got, value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
 def main(folder: Path) -> None:
+    convert_objects(folder)
+    convert_operators()
     tf.random.set_seed(20261123)
     model = network()
     image = np.random.default_rng(20261123).normal(size=(2, 8, 8, 3)).astype(np.float32)
