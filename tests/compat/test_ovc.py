@@ -173,6 +173,11 @@ def test_outputs_are_those_named(source):
     assert [port.get_any_name() for port in made.outputs] == ["p", "q", "q"]
 
 
+def test_outputs_are_between_commas_and_spaces(product, tmp_path):
+    assert ours(product, "--output", " z , z", "--output_model", tmp_path / "out") == 0
+    assert len(ovjit.Core().read_model(tmp_path / "out.xml").outputs) == 2
+
+
 def test_a_file_says_what_it_was_made_of(source, tmp_path):
     assert ours(source, "--output_model", tmp_path / "out") == 0
     for model in (ovjit.convert_model(source.as_posix()), ovjit.Core().read_model(tmp_path / "out.xml")):

@@ -147,7 +147,7 @@ def parse_inputs(inputs: str) -> list[tuple[str | None, PartialShape | None]]:
 
 def parse_outputs(outputs: str) -> list[str]:
     """The names between the commas. Error for what cannot be a name."""
-    names = outputs.split(",")
+    names = re.split(r"\s*,\s*", outputs.strip())
     if not all(name and not re.search(r"\s", name) for name in names):
         raise Error(f"output '{outputs}' is incorrect, output names should not be empty or contain spaces")
     return names
