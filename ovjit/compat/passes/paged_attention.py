@@ -9,7 +9,6 @@ sees each as a sequence of its own, of one token. Names, types and order of the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -23,6 +22,7 @@ from ovjit.api.model.paged import CHUNKS, PagedAttentionExtension
 from ovjit.compat.passes.longest import Choice, choices, choose_by_token
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.compat.passes.padding import padding_products
+from ovjit.compat.passes.paged_layers import CachedLayer, is_cached, scale_of
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
 from ovjit.compat.passes.positions import check_stateless, counted, names_of, row_ends
 from ovjit.compat.passes.probe import is_a
@@ -31,9 +31,6 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.paged_caches import BLOCK
 from ovjit.graph.shapes import ANY
 from ovjit.records import NamedTuple
-
-#: What keys and values go through between the cache and attention, without a change of their numbers.
-MOVES = frozenset("Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identity Tile Concat Gather".split())
 
 #: The names of tables of states, and those of their lists.
 TABLES = {
@@ -58,7 +55,7 @@ class Options(NamedTuple):
 def make_paged(model: Model, options: Options) -> None:
     """Rewrite the model in place. ModelError for one without state or attention, UnsupportedError for masks
     that are none of paged attention's; the model is as it was then."""
-    layers = [_Layer.of(node) for node in model.get_ordered_ops() if _is_cached(node)]
+    layers = [CachedLayer.of(node) for node in model.get_ordered_ops() if is_cached(node)]
     if not layers:
         raise ModelError(
             "paged attention takes a decoder whose attention (ScaledDotProductAttention) reads its keys and "
@@ -107,7 +104,7 @@ def _check_chunks(masks: Iterable[Mask], options: Options) -> None:
             raise UnsupportedError(f"attention by chunks of keys, together with {' and '.join(asked)}")
 
 
-def _masks(layers: Iterable[_Layer]) -> list[Mask]:
+def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
     """What each layer's mask does; layers that have the same one are asked once."""
     known: dict[tuple[int, int], Mask] = {}
     found = []
@@ -121,78 +118,6 @@ def _masks(layers: Iterable[_Layer]) -> list[Mask]:
             known[key] = read_mask(mask, score_bias(mask, layer.joined(2)))
         found.append(known[key])
     return found
-
-
-def _is_cached(node: Node) -> bool:
-    return node._op.name == "ScaledDotProductAttention" and all(
-        _cache_of(node.input_value(i)) is not None for i in (1, 2)
-    )
-
-
-def _cache_of(source: Output) -> Node | None:
-    """The Concat of a variable and what is new, that keys or values come from; None where there is none."""
-    while is_a(source._node, *MOVES):
-        node = source._node
-        if node._op.name == "Concat":
-            if len(node._inputs) == 2 and _is_state(node.input_value(0)):
-                return node
-            if len({(x._node, x._index) for x in node._inputs}) > 1:  # heads repeated one behind the other
-                return None
-        source = node.input_value(0)
-    return None
-
-
-def _is_state(source: Output) -> bool:
-    """Whether this is a variable, its rows in the order of beams, perhaps."""
-    while is_a(source._node, "Gather", "Convert", "Transpose", "Reshape"):
-        source = source._node.input_value(0)
-    return source._node._op.role == "read"
-
-
-class _Layer(NamedTuple):
-    """Attention of one layer: the node; what is new of keys and values, as [batch, tokens, heads, size]."""
-
-    node: Node
-    key: Output
-    value: Output
-    mask: Output | None
-
-    @staticmethod
-    def of(node: Node) -> _Layer:
-        mask = node.input_value(3) if len(node._inputs) > 3 and not node._attrs["causal"] else None
-        if mask is not None and mask._node._op.role == "constant" and mask._tensor._type.shape == ():
-            mask = None
-        key, value = (_cache_of(node.input_value(i)).input_value(1) for i in (1, 2))  # type: ignore[union-attr]
-        return _Layer(node, key, value, mask)
-
-    def variables(self) -> set[str]:
-        """The variables of keys and values."""
-        found = set()
-        for index in (1, 2):
-            joined = _cache_of(self.node.input_value(index))
-            assert joined is not None
-            node = joined.input_value(0)._node
-            while node._op.role != "read":
-                node = node.input_value(0)._node
-            found.add(str(node._attrs["variable_id"]))
-        return found
-
-    def joined(self, index: int) -> Node:
-        """The Concat of all keys (1) or values (2)."""
-        found = _cache_of(self.node.input_value(index))
-        assert found is not None
-        return found
-
-    def caches(self) -> tuple[int, ...]:
-        """What tells the caches of keys and values from those of other layers. Some layers share them."""
-        return tuple(id(_cache_of(self.node.input_value(index))) for index in (1, 2))
-
-    def axis(self, index: int) -> int:
-        """The axis along which the cache of keys (1) or values (2) grows."""
-        joined = _cache_of(self.node.input_value(index))
-        assert joined is not None
-        rank = len(joined._tensors[0]._type.shape)
-        return int(joined._attrs["axis"]) % rank
 
 
 def _i64(*numbers: int) -> np.ndarray:
@@ -209,7 +134,7 @@ class _Rewriting:
         self.results: list[Result] = []
 
     def run(
-        self, layers: list[_Layer], masks: list[Mask], states: list[Layer], places: list[Output],
+        self, layers: list[CachedLayer], masks: list[Mask], states: list[Layer], places: list[Output],
         lengths: list[Output], chosen: list[Choice], products: list[tuple[Node, int]],
     ) -> None:  # fmt: skip
         model = self.model
@@ -337,13 +262,13 @@ class _Rewriting:
             self.model.remove_parameter(old)
         self.model.add_parameters([parameter, *behind])
 
-    def _replace(self, number: int, owner: int, layer: _Layer, mask: Mask) -> None:
+    def _replace(self, number: int, owner: int, layer: CachedLayer, mask: Mask) -> None:
         """One layer's attention, over the caches of the layer `owner`, which writes them."""
         node = layer.node
         query = _op("Transpose", node.input_value(0), _i64(0, 2, 1, 3))
         key, value = (self._new(layer, i) for i in (1, 2))
         if mask.bias is not None:
-            query = with_factor(query, _scale(layer))
+            query = with_factor(query, scale_of(layer))
             key = with_bias(
                 key, _op("Transpose", bias_of(mask.bias, layer.joined(2), layer.value), _i64(0, 2, 1, 3))
             )
@@ -388,7 +313,7 @@ class _Rewriting:
         for made in layer.made:
             made.replace(out.output(0))
 
-    def _new(self, layer: _Layer, index: int) -> Output:
+    def _new(self, layer: CachedLayer, index: int) -> Output:
         """What is new of keys (1) or values (2), [tokens, 1, heads, size]."""
         source = (layer.key, layer.value)[index - 1]
         shape = source._tensor._type.shape
@@ -401,7 +326,7 @@ class _Rewriting:
             source = _op("Transpose", source, _i64(0, 2, 1, 3))
         return source
 
-    def _tables(self, number: int, owner: int, layer: _Layer, mask: Mask) -> list[Output]:
+    def _tables(self, number: int, owner: int, layer: CachedLayer, mask: Mask) -> list[Output]:
         """The inputs behind keys and values."""
 
         def empty(dtype: Any, *shape: int) -> Output:
@@ -452,7 +377,7 @@ class _Rewriting:
         if opts.allow_qq_bias:
             bias = [self._input("qq_bias", "u8", (ANY,)), self._input("qq_bias_begins", "i32", (ANY,))]
         return [
-            *caches, *shared, blocks, ends, _scale(layer), window, slopes,
+            *caches, *shared, blocks, ends, scale_of(layer), window, slopes,
             self._input("max_context_len", "i32", ()), aggregation, *rotation, *sparse, sinks, *diversity,
             kinds, *bias,
         ]  # fmt: skip
@@ -517,18 +442,3 @@ def _by_token(given: Input) -> Output:
 def _rows(source: Output) -> Output:
     """[tokens, 1, heads, size] as [tokens, heads * size]."""
     return _op("Reshape", source, _i64(0, -1), special_zero=True)
-
-
-def _scale(layer: _Layer) -> Output:
-    """The factor of scores: what the node has, or 1 / sqrt(size)."""
-    node = layer.node
-    if len(node._inputs) > 4:
-        scale = node.input_value(4)
-        if scale._tensor._type.shape == ():
-            return scale
-        return _op("Reshape", scale, np.zeros(0, np.int64), special_zero=False)
-    shape = node.input_value(0)._tensor._type.shape
-    size = shape[-1] if shape else None
-    if not isinstance(size, int):
-        raise UnsupportedError(f"{node.get_friendly_name()!r} has queries of unknown size, and no scale")
-    return constant_node(np.array(1 / math.sqrt(size), np.float32)).output(0)

@@ -1,0 +1,104 @@
+"""Attention of a stateful decoder: a node, and the caches that its keys and values come from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ovjit.api.model.boundary import constant_node
+from ovjit.api.model.boundary import new_output as _op
+from ovjit.api.model.node import Node, Output
+from ovjit.compat.passes.probe import is_a
+from ovjit.errors import UnsupportedError
+from ovjit.records import NamedTuple
+
+#: What keys and values go through between the cache and attention, without a change of their numbers.
+MOVES = frozenset("Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identity Tile Concat Gather".split())
+
+
+def is_cached(node: Node) -> bool:
+    return node._op.name == "ScaledDotProductAttention" and all(
+        _cache_of(node.input_value(i)) is not None for i in (1, 2)
+    )
+
+
+def _cache_of(source: Output) -> Node | None:
+    """The Concat of a variable and what is new, that keys or values come from; None where there is none."""
+    while is_a(source._node, *MOVES):
+        node = source._node
+        if node._op.name == "Concat":
+            if len(node._inputs) == 2 and _is_state(node.input_value(0)):
+                return node
+            if len({(x._node, x._index) for x in node._inputs}) > 1:  # heads repeated one behind the other
+                return None
+        source = node.input_value(0)
+    return None
+
+
+def _is_state(source: Output) -> bool:
+    """Whether this is a variable, its rows in the order of beams, perhaps."""
+    while is_a(source._node, "Gather", "Convert", "Transpose", "Reshape"):
+        source = source._node.input_value(0)
+    return source._node._op.role == "read"
+
+
+class CachedLayer(NamedTuple):
+    """Attention of one layer: the node; what is new of keys and values, as [batch, tokens, heads, size]."""
+
+    node: Node
+    key: Output
+    value: Output
+    mask: Output | None
+
+    @staticmethod
+    def of(node: Node) -> CachedLayer:
+        mask = node.input_value(3) if len(node._inputs) > 3 and not node._attrs["causal"] else None
+        if mask is not None and mask._node._op.role == "constant" and mask._tensor._type.shape == ():
+            mask = None
+        key, value = (_cache_of(node.input_value(i)).input_value(1) for i in (1, 2))  # type: ignore[union-attr]
+        return CachedLayer(node, key, value, mask)
+
+    def variables(self) -> set[str]:
+        """The variables of keys and values."""
+        found = set()
+        for index in (1, 2):
+            joined = _cache_of(self.node.input_value(index))
+            assert joined is not None
+            node = joined.input_value(0)._node
+            while node._op.role != "read":
+                node = node.input_value(0)._node
+            found.add(str(node._attrs["variable_id"]))
+        return found
+
+    def joined(self, index: int) -> Node:
+        """The Concat of all keys (1) or values (2)."""
+        found = _cache_of(self.node.input_value(index))
+        assert found is not None
+        return found
+
+    def caches(self) -> tuple[int, ...]:
+        """What tells the caches of keys and values from those of other layers. Some layers share them."""
+        return tuple(id(_cache_of(self.node.input_value(index))) for index in (1, 2))
+
+    def axis(self, index: int) -> int:
+        """The axis along which the cache of keys (1) or values (2) grows."""
+        joined = _cache_of(self.node.input_value(index))
+        assert joined is not None
+        rank = len(joined._tensors[0]._type.shape)
+        return int(joined._attrs["axis"]) % rank
+
+
+def scale_of(layer: CachedLayer) -> Output:
+    """The factor of scores: what the node has, or 1 / sqrt(size)."""
+    node = layer.node
+    if len(node._inputs) > 4:
+        scale = node.input_value(4)
+        if scale._tensor._type.shape == ():
+            return scale
+        return _op("Reshape", scale, np.zeros(0, np.int64), special_zero=False)
+    shape = node.input_value(0)._tensor._type.shape
+    size = shape[-1] if shape else None
+    if not isinstance(size, int):
+        raise UnsupportedError(f"{node.get_friendly_name()!r} has queries of unknown size, and no scale")
+    return constant_node(np.array(1 / math.sqrt(size), np.float32)).output(0)
