@@ -223,7 +223,8 @@ class Tuned(Counting):
     def placed(self, x: Any, rows: Any) -> Any:
         net, ops = self.net, self.net.ops
         steps = ops.floor(ops.multiply(ops.convert(rows, "f32"), net.const(0.125)))
-        factors = ops.add(ops.log(ops.add(steps, net.const(1.0))), net.const(1.0))
+        later = ops.add(steps, net.const(1.0))
+        factors = ops.add(ops.multiply(ops.log(later), ops.divide(steps, later)), net.const(1.0))
         return ops.multiply(x, ops.reshape(factors, net.ints(1, -1, 1), False))
 
     def model(self, logits: Any, name: str) -> Any:

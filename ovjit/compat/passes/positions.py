@@ -67,8 +67,8 @@ def _may_be_places(output: Output, shape: Sequence[object]) -> bool:
 def row_ends(output: Output) -> list[Output]:
     """What is made of a row of places, [tokens], for each place alone: rows of tables, [tokens, wide], and
     the row with further dimensions of 1, [1, tokens, 1, ...]. Empty where something else reads the row."""
-    pending, found = [output], list[Output]()
-    for source in pending:
+    row, found, waiting = [output], list[Output](), set[Output]()
+    for source in row:
         for target in source.get_target_inputs():
             user, index = target.get_node(), target.get_index()
             made = user.output(0)
@@ -80,12 +80,12 @@ def row_ends(output: Output) -> list[Output]:
                     return []
                 found.append(made)
             elif user._op.scalar is not None or is_a(user, "Convert"):
-                if not all(x == source or _is_one(x) for x in user._inputs):
-                    return []
-                pending.append(made)
+                whole = all(x in row or _is_one(x) for x in user._inputs)
+                waiting = waiting - {made} if whole else waiting | {made}
+                row += [made] if whole and made not in row else []
             elif user._op.role != "shape":
                 return []
-    return found
+    return [] if waiting else found
 
 
 def _is_one(source: Output) -> bool:
