@@ -142,7 +142,8 @@ class Attention(Lowering):
             more = {"numbers": RowNumbers(**numbers), **self._groups(planner, columns, depth, wide)}
         else:
             k, v = (self._narrowed(planner, n, view, given[n].dtype) for n, view in (("k", k), ("v", v)))
-            (k, keys), (v, values) = (plan_panels(planner, view, self.form) for view in (_turned(k), v))
+            k, keys = plan_panels(planner, _turned(k), self.form, self.named["k"].shape[-1])
+            v, values = plan_panels(planner, v, self.form, self.named["v"].shape[-2])
             kernel, own = self.many, 1
             numbers |= {n: planner.constants.at(at) for n, at in (("zeros", self.zeros), ("ones", self.ones))}
             more = {"numbers": Numbers(**numbers), "k_panel": keys.panel, "v_panel": values.panel}

@@ -160,15 +160,19 @@ def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, ...]:
     return pack_kernel(isa, form), transposed_panels_kernel(isa), *fills
 
 
-def plan_panels(planner: Planner, x: View, form: Format) -> tuple[View, PanelSizes]:
-    """Add the steps that pack matrices [..., K, N]: a view with a stride for each, their sizes."""
+def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = None) -> tuple[View, PanelSizes]:
+    """Add the steps that pack matrices [..., K, N]: a view with a stride for each, their sizes. `depth`: the
+    model's K, if it may be open."""
     *batch, k, n = x.shape
     words = form.words(k)
     sizes = panel_sizes(form.whole(words), n, planner.target)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
     packed = planner.allocate((*batch, sizes.group // WORD), WORD)
-    for ends in _ends(packed, words, form.whole(words), n, sizes):
-        plan_fill(planner, ends)
+    if isinstance(depth, Interval) and form.on_unit:
+        plan_fill(planner, packed)  # where its last words are would be a guard
+    elif (whole := form.whole(words)) != words:
+        for ends in [packed] if planner.open else _ends(packed, words, whole, n, sizes):
+            plan_fill(planner, ends)
     if n == 1:  # a column is read as adjacent ones are
         x = View(x.buffer, x.shape, (*x.strides[:-1], x.itemsize), x.itemsize, x.offset)
     packer, turner, *_ = pack_kernels(planner.target, form)
@@ -183,18 +187,13 @@ def plan_panels(planner: Planner, x: View, form: Format) -> tuple[View, PanelSiz
 def _ends(packed: View, words: int, whole: int, outs: int, sizes: PanelSizes) -> Iterator[View]:
     """What fills panels of so many words of depth up to whole steps of a matrix unit, to be zeros: of the
     full panels and of the last one."""
-    if whole == words:
-        return
     batch, full = packed.shape[:-1], outs // sizes.width
     for panels, width, at in ((full, sizes.width, 0), (1 if outs % sizes.width else 0, sizes.last, full)):
         if panels:
-            shape, strides = (
-                (*batch, panels, (whole - words) * width),
-                (*packed.strides[:-1], sizes.panel, WORD),
-            )
-            yield View(
-                packed.buffer, shape, strides, WORD, packed.offset + at * sizes.panel + words * width * WORD
-            )
+            shape = (*batch, panels, (whole - words) * width)
+            strides = (*packed.strides[:-1], sizes.panel, WORD)
+            offset = packed.offset + at * sizes.panel + words * width * WORD
+            yield View(packed.buffer, shape, strides, WORD, offset)
 
 
 class Product(Tiled):

@@ -18,7 +18,7 @@ MOVES = frozenset("Reshape Broadcast Unsqueeze Squeeze Transpose Convert Identit
 
 
 def is_cached(node: Node) -> bool:
-    return node._op.name == "ScaledDotProductAttention" and all(
+    return is_a(node, "ScaledDotProductAttention") and all(
         _cache_of(node.input_value(i)) is not None for i in (1, 2)
     )
 
@@ -27,7 +27,7 @@ def _cache_of(source: Output) -> Node | None:
     """The Concat of a variable and what is new, that keys or values come from; None where there is none."""
     while is_a(source._node, *MOVES):
         node = source._node
-        if node._op.name == "Concat":
+        if is_a(node, "Concat"):
             if len(node._inputs) == 2 and _is_state(node.input_value(0)):
                 return node
             if len({(x._node, x._index) for x in node._inputs}) > 1:  # heads repeated one behind the other

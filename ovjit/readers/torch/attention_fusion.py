@@ -30,6 +30,7 @@ _WEIGHTS = op.Softmax(_SUM | _SCORES).named("weights")
 _JOINED = op.Concat(_SUM | _SCORES, value("sinks")).named("joined")
 _GREATEST = op["TopK ReduceMax"](value("joined"), ...).named("greatest")
 _PART = op.Slice(op.Softmax(_JOINED - _GREATEST).once.named("weights"), ...).named("part")
+_BROADCAST, _TOP = op.Broadcast(...), op.TopK(...)
 _SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
 
 
@@ -63,7 +64,7 @@ def write_attention_with_sinks(
 
     The last column of the weights, that of the sinks, is left out. k is not turned, as OpenVINO wants it.
     """
-    while sinks.node.op.name == "Broadcast":
+    while _BROADCAST.fits(sinks.node.op):
         sinks = sinks.node.inputs[0]
     heads, made = list(sinks.shape or ()), list(joined.shape or ())
     if heads[:1] + heads[2:] != [1, 1, 1] or len(made) != 4 or not statically_known_equal(heads[1], made[1]):
@@ -83,7 +84,7 @@ def write_attention_with_sinks(
 def _is_greatest(found: Seen) -> bool:
     """Whether this is the maximum along the last axis, which stays."""
     attrs = found.node.attrs
-    if found.node.op.name == "TopK":
+    if _TOP.fits(found.node.op):
         of_values = found.port.get_index() == 0 and attrs["mode"] == "max"
         return of_values and attrs["axis"] in (-1, 3) and list(found.shape or ())[-1:] == [1]
     axes = found.node.inputs[1].constant
