@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.amx import ROWS
 from ovjit.codegen.cpu.formats import WORD, find_format, matrix_format
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.targets import Target
@@ -45,8 +44,6 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     attention_kernel,
     attention_rows,
 )
-from ovjit_ops.attention.cpu_attention_unit import COLUMNS as UNIT_COLUMNS
-from ovjit_ops.attention.cpu_attention_unit import unit_attention_kernel
 from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
 
 #: Tiles of a chunk's rows.
@@ -86,7 +83,15 @@ class Attention(Lowering):
         self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
         self.few = _rows_kernel(self.target, named, self.rows, ways)
-        self.many = (unit_attention_kernel if form.on_unit else attention_kernel)(self.target, form, **ways)
+        #: Rows of a tile, and columns of a block.
+        self.tall, self.columns = self.target.shapes.tiles[0], COLUMNS
+        if form.on_unit:
+            from ovjit_ops.attention import cpu_attention_unit as on_unit  # few CPUs have a matrix unit
+
+            self.tall, self.columns = on_unit.ROWS, on_unit.COLUMNS
+            self.many = on_unit.unit_attention_kernel(self.target, form, **ways)
+        else:
+            self.many = attention_kernel(self.target, form, **ways)
         low, high = bounds(named["q"].shape[-2])
         self.open = low != high
         kernels = [self.few] if low < FEW_ROWS else []
@@ -165,10 +170,10 @@ class Attention(Lowering):
 
     def _scratch(self, planner: Planner, rows: int, depth: int, wide: int) -> dict[str, Any]:
         """How many rows an item of tiles has, and where what it makes lies in scratch memory."""
-        unit = self.form.on_unit
-        tall, columns = (ROWS, UNIT_COLUMNS) if unit else (self.target.shapes.tiles[0], COLUMNS)
+        tall, columns = self.tall, self.columns
         block = sym_min(TILES * tall, ceil_div(rows, tall) * tall)
-        at, values = 0 if unit else ceil_div(block, tall) * TABLE_BYTES, {"columns_per": columns}
+        tables = 0 if self.form.on_unit else ceil_div(block, tall) * TABLE_BYTES
+        at, values = tables, {"columns_per": columns}
         for name, n in (("q", depth), ("s", columns), ("o", wide)):
             row = ceil_div(n * 4, ALIGNMENT)
             row = (row | 1 if name == "s" else row) * ALIGNMENT  # rows apart by a power of 2 share sets

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS
 from ovjit.codegen.cpu.formats import WORD, unit_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.paged_caches import INPUTS, kinds_of
@@ -25,7 +24,6 @@ from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
-from ovjit_ops.attention.cpu_paged_unit import unit_kernel
 from ovjit_ops.attention.cpu_paged_writes import paged_guard, paged_rotate, paged_write
 
 #: Inputs that few models have, and what kernels call them.
@@ -76,7 +74,12 @@ class PagedAttention(Lowering):
         self.on_unit = unit is not None
         if not self.keys.tokens % self.lanes:
             ways |= {"T": dtype, "out": out, "sinking": self.has("sinks"), "summed": summed, **kinds}
-            self.tiles = unit_kernel(self.target, unit, **ways) if unit else tiles_kernel(self.target, **ways)
+            if unit is None:
+                self.tiles = tiles_kernel(self.target, **ways)
+            else:
+                from ovjit_ops.attention.cpu_paged_unit import unit_kernel  # few CPUs have a matrix unit
+
+                self.tiles = unit_kernel(self.target, unit, **ways)
         self.merge = paged_merge(out=out, summed=summed)
         self.write = paged_write(T=dtype, **kinds) if attrs["writing"] else None
         self.rotate = paged_rotate(kind=self.keys.kind) if self.has("rotated_block_indices") else None
@@ -237,10 +240,6 @@ class PagedAttention(Lowering):
         def row(n: int, lanes: int) -> int:
             return ceil_div(n, lanes) * lanes * 4
 
-        def lines_of(n: int) -> int:
-            """Bytes of whole lines of bf16."""
-            return ceil_div(2 * n, ROW_BYTES) * ROW_BYTES
-
         lanes, size, wide = self.lanes, self.keys.size, self.values.size
         steps = {
             "q_step": row(size, lanes), "s_step": row(columns, 16), "o_step": row(wide, 4 * lanes),
@@ -256,6 +255,12 @@ class PagedAttention(Lowering):
         unit = tiles and self.on_unit
         at = ceil_div(count, self.target.shapes.tiles[0]) * TABLE_BYTES if tiles and not unit else 0
         if unit:
+            from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS
+
+            def lines_of(n: int) -> int:
+                """Bytes of whole lines of bf16."""
+                return ceil_div(2 * n, ROW_BYTES) * ROW_BYTES
+
             rows = ceil_div(count, ROWS) * ROWS
             steps |= {"q_step": lines_of(size), "s_step": row(columns, 32) + ROW_BYTES}
             steps |= {"n_step": lines_of(max(size, wide)), "vp_step": lines_of(columns) * self.width}

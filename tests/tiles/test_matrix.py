@@ -39,6 +39,17 @@ def run(model: Any, given: list[np.ndarray], precision: str = "bf16", **config: 
     return np.array(request.get_output_tensor(0).data), [r.exec_type for r in request.get_profiling_info()]
 
 
+def check_interpreter(
+    model: Any, given: list[np.ndarray], kernel: str, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """The interpreter gives the bits of machine code, of a kernel with this in its name."""
+    want, _ = run(model, given)
+    monkeypatch.setenv("OVJIT_INTERP", "kernels")
+    got, kernels = run(model, given)
+    assert any(kernel in name for name in kernels), kernels
+    np.testing.assert_array_equal(got, want, err_msg=f"seed {seed}")
+
+
 @pytest.mark.parametrize("rows", HEIGHTS)
 def test_products_of_any_size(rows: int) -> None:
     """Numbers whose sums are exact: every element has to be right."""
@@ -152,11 +163,7 @@ def test_attention_of_any_size(rows: int, causal: bool) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_interpreter_has_the_bits_of_attention(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model, given = attention(np.random.default_rng(SEED), 35, 35, 40, 19, causal=causal)
-    want, _ = run(model, given)
-    monkeypatch.setenv("OVJIT_INTERP", "kernels")
-    got, kernels = run(model, given)
-    assert any("attention_amx_bf16" in kernel for kernel in kernels), kernels
-    np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED}")
+    check_interpreter(model, given, "attention_amx_bf16", monkeypatch, SEED)
 
 
 def test_a_row_with_nan_leaves_the_others() -> None:
@@ -176,11 +183,7 @@ def test_the_interpreter_has_the_same_bits(rows: int, monkeypatch: pytest.Monkey
     weights = rng.standard_normal((70, 45)).astype(np.float32)
     model = ov.Model([op.relu(op.matmul(x, op.constant(weights), False, False))], [x], "product")
     given = [rng.standard_normal((rows, 70)).astype(np.float32)]
-    want, _ = run(model, given)
-    monkeypatch.setenv("OVJIT_INTERP", "kernels")
-    got, kernels = run(model, given)
-    assert any("amx_bf16" in kernel for kernel in kernels), kernels
-    np.testing.assert_array_equal(got, want, err_msg=f"seed {SEED + rows}")
+    check_interpreter(model, given, "amx_bf16", monkeypatch, SEED + rows)
 
 
 def test_infinities_and_nan() -> None:
