@@ -1,4 +1,5 @@
-"""The driver of a matrix unit: products of blocks of 32 pixels and 32 channels, 16 words of depth at once.
+"""The driver of a matrix unit: products of blocks of 32 pixels and 32 channels, up to 16 words of depth
+at once.
 
     for each tile of pixels
         put its windows together, unless the unit reads them in place
@@ -9,10 +10,10 @@
 The epilogue of a tile comes behind the products of the next one, whose instructions wait in the unit
 meanwhile.
 
-Arguments, panels and epilogues are those of `ovjit.tiles.driver`. The unit loads 16 rows of 64 bytes, which
-are equally far apart. So it reads pixels in place if a run of adjacent elements is whole lines of 64 bytes:
-a block has pixels of several lines of an image, and those between, whose sums are left. Else each window is
-put together, densely and with zeros at its end.
+Arguments, panels and epilogues are those of `ovjit.tiles.driver`. The unit loads 16 rows of at most 64 bytes,
+which are equally far apart. So it reads pixels in place if a run of adjacent elements is whole lines of equal
+length: a block has pixels of several lines of an image, and those between, whose sums are left. Else each
+window is put together, densely and with zeros at its end.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from ovjit.tiles.driver import (
 
 #: Pixels of a tile, and words of a line.
 PIXELS, LINE = 2 * ROWS, ROW_BYTES // WORD
+#: Lines that the unit multiplies for a panel in the time that it takes to copy one.
+IN_PLACE = 4
 #: Bytes of a row of the address table, of a row of sums and of all of them.
 TABLE_ROW, SUMS_ROW = PIXELS * 8, 2 * ROW_BYTES
 SUMS_BYTES = PIXELS * SUMS_ROW
@@ -50,6 +53,33 @@ SUMS_BYTES = PIXELS * SUMS_ROW
 def scratch_bytes(rows: int, words: Any) -> Any:
     """What the kernel needs of scratch memory, for a table of so many rows and sums of so many words."""
     return 2 * (rows + 1) * TABLE_ROW + SUMS_BYTES + PIXELS * (ceil_div(words, LINE) + 1) * ROW_BYTES
+
+
+@inline
+def set_line(a, at, sums, panels):
+    """at["line"]: how many words of a run the unit multiplies at once if it reads pixels in place, 0 if
+    windows are put together. What is behind a run may not be read, so a run is whole lines of at most 16 words. Short
+    lines take the unit as long as full ones: reading in place saves more where few panels read a window.
+    a["line"] is the length of lines for either, a["lines"] their number in each of a["n1"] times a["n2"]
+    runs."""
+    runs = sums.n1 * sums.n2
+    a["n1"] = 1
+    a["n2"] = 1
+    a["line"] = LINE
+    a["lines"] = udiv(runs * sums.k + LINE - 1, LINE)
+    at["line"] = 0
+    count = udiv(sums.k + LINE - 1, LINE)
+    last = count + udiv(count, 3)
+    most = a["lines"] * panels + IN_PLACE * runs * count
+    while count <= last and at["line"] == 0:
+        line = udiv(sums.k, count)
+        if line * count == sums.k and runs * count * panels <= most:
+            at["line"] = line
+            a["n1"] = sums.n1
+            a["n2"] = sums.n2
+            a["line"] = line
+            a["lines"] = count
+        count += 1
 
 
 @inline
@@ -62,7 +92,7 @@ def set_pitch(at, grid, sums):
     at["pitch"] = 0
     at["joined"] = 0
     at["steady"] = 0
-    if sums.k & (LINE - 1) == 0:
+    if at["line"] > 0:
         if grid.pixels <= grid.ow:
             at["pitch"] = grid.ow
             at["steady"] = 1
@@ -192,10 +222,10 @@ def multiply(a, weights, bias, soon, soon_step, tall, wide):
                     tile_load[6 + v](panel + v * ROW_BYTES, wide * ROW_BYTES)
                 for r in static_range(tall):
                     tile_load[4 + r](p[r], a[r, "row"])
-                    p[r] += ROW_BYTES
+                    p[r] += a["line"] * WORD
                     for v in static_range(wide):
                         tile_multiply[2 * r + v, 4 + r, 6 + v]()
-                panel += wide * ROWS * ROW_BYTES
+                panel += wide * a["line"] * ROW_BYTES
                 stop = ahead + soon_step
                 while ahead < stop:
                     prefetch_l2(ahead)
@@ -272,13 +302,7 @@ def matrix_tiles(
         unpacked = together + PIXELS * window
         unpack_panels(unpacked, at["panel"], at["stop_panel"], stored, outs, w_panel, unpack, group, 2, lanes)
         at["w"] = unpacked - at["panel"] * w_panel
-    a["n1"] = sums.n1
-    a["n2"] = sums.n2
-    a["lines"] = udiv(sums.k, LINE)
-    if sums.k & (LINE - 1) != 0:
-        a["n1"] = 1
-        a["n2"] = 1
-        a["lines"] = lines
+    set_line(a, at, sums, panels)
     set_pitch(at, grid, sums)
     begin_row(at, first, rows)
     of["count"] = 0
@@ -289,8 +313,8 @@ def matrix_tiles(
     c = at["stop_panel"]
     live = 1
     share = 0
-    soon_step = (LINE * shares.ahead_step) & -CACHE_LINE
-    tile_begin()
+    soon_step = (a["line"] * shares.ahead_step) & -CACHE_LINE
+    tile_begin(a["line"])
     while live > 0:
         if c == at["stop_panel"]:
             live = 0

@@ -23,7 +23,7 @@ MOST_CHUNKS = 32
 #: For 64 pixels in four ranges, unpacking took a third of the time of a product of depth 512 on AVX2.
 UNPACKED_FOR = 128
 #: Tiles of a matrix unit that a range of pixels has at least, rather than fewer panels.
-FULL_TILES = 8
+FULL_TILES = 3
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
 

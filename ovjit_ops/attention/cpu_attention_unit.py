@@ -168,7 +168,7 @@ def attention_blocks(
 ):  # fmt: skip
     """Rows of a head, `block` at a time: 32, or 16 where there are no more. See `attention_tiles`. Panels
     have whole lines of words."""
-    tile_begin()
+    tile_begin(ROWS)
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
         count = min(block, y.size.r - first)
         copy_rows(q, pq, scratch + memory.q_at, memory.q_row, count, block)

@@ -148,7 +148,7 @@ def paged_blocks(
         narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.size, T)
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
-    tile_begin()
+    tile_begin(ROWS)
     for b in range(it["start"], it["stop"], steps.some):
         many = min(steps.some, it["stop"] - b)
         columns = min(many * shape.block, it["behind"] - b * shape.block)

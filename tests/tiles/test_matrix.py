@@ -176,13 +176,16 @@ def test_a_row_with_nan_leaves_the_others() -> None:
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("rows", (3, 17, PIXELS, 50))
-def test_the_interpreter_has_the_same_bits(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "rows, depth", [(3, 70), (17, 70), (PIXELS, 70), (50, 70), (3, 2), (50, 24), (33, 72)]
+)
+def test_the_interpreter_has_the_same_bits(rows: int, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are put together, and rows that are one or several lines of less than 16 words."""
     rng = np.random.default_rng(SEED + rows)
-    x = op.parameter([rows, 70], np.float32)
-    weights = rng.standard_normal((70, 45)).astype(np.float32)
+    x = op.parameter([rows, depth], np.float32)
+    weights = rng.standard_normal((depth, 45)).astype(np.float32)
     model = ov.Model([op.relu(op.matmul(x, op.constant(weights), False, False))], [x], "product")
-    given = [rng.standard_normal((rows, 70)).astype(np.float32)]
+    given = [rng.standard_normal((rows, depth)).astype(np.float32)]
     check_interpreter(model, given, "amx_bf16", monkeypatch, SEED + rows)
 
 

@@ -1,13 +1,14 @@
 """Words of the matrix unit AMX: eight tile registers of 16 rows of 64 bytes.
 
-    tile_begin()                     configure all tiles as 16 x 64 bytes; they are zeros then
+    tile_begin(words)                configure all tiles as 16 x 64 bytes, but `a` with rows of 1 to 16 words
+                                     and `b` with so many rows; they are zeros then
     tile_end()                       give the registers up
     tile_load_<t>(p, step)           row r of tile t from p + r * step
     tile_store_<t>(p, step)          row r of tile t to p + r * step
     tile_multiply_<c>_<a>_<b>()      c += a * b, by the instruction of a format
 
-`a` has a row of 16 words of depth for each row of `c`. `b` has a row of 16 words, one for each column, for
-each word of depth. A word is two bf16 or four bytes.
+`a` has a row of words of depth for each row of `c`. `b` has a row of 16 words, one for each column, for each
+word of depth. A word is two bf16 or four bytes.
 
 | format | instruction | arithmetic |
 |--------|-------------|------------|
@@ -31,12 +32,17 @@ SUMS, LEFT, RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)
 _TILES = 8
 
 
+#: Bytes of a word of depth. ldtilecfg reads the bytes of tile t's rows at `_WIDTHS` + 2 * t, and their
+#: number at `_HEIGHTS` + t.
+_WORD, _WIDTHS, _HEIGHTS = 4, 16, 48
+
+
 def _configuration() -> list[int]:
-    """The 64 bytes that ldtilecfg reads: palette 1, bytes of a row at 16, rows at 48."""
+    """The 64 bytes that ldtilecfg reads, for words of 16: palette 1, whole tiles."""
     config = [0] * 64
     config[0] = 1
     for tile in range(_TILES):
-        config[16 + 2 * tile], config[48 + tile] = ROW_BYTES, ROWS
+        config[_WIDTHS + 2 * tile], config[_HEIGHTS + tile] = ROW_BYTES, ROWS
     return config
 
 
@@ -80,13 +86,19 @@ def multiply_bytes(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.
     return (sums + made).astype(np.int32)
 
 
+def _python_begin(words: Any, depth: int) -> None:
+    """`tiles`: the registers of what runs in Python; `depth`: the words of a row of `a`."""
+    words.__dict__.update(tiles=np.zeros((_TILES, ROWS, ROW_BYTES), np.uint8), depth=depth)
+
+
 def _python_load(tile: int, words: Any, p: int, step: int) -> None:
-    rows = [words.memory.at(p + r * step, ROW_BYTES) for r in range(ROWS)]
-    _tiles(words)[tile] = np.stack(rows).view(np.uint8)
+    wide = words.depth * _WORD if tile in LEFT else ROW_BYTES
+    for r in range(words.depth if tile in RIGHT else ROWS):
+        words.tiles[tile, r, :wide] = words.memory.at(p + r * step, wide).view(np.uint8)
 
 
 def _python_store(tile: int, words: Any, p: int, step: int) -> None:
-    for r, row in enumerate(_tiles(words)[tile]):
+    for r, row in enumerate(words.tiles[tile]):
         words.memory.at(p + r * step, ROW_BYTES)[:] = row
 
 
@@ -102,13 +114,8 @@ def multiply_tiles(name: str, sums: np.ndarray, left: np.ndarray, right: np.ndar
 
 
 def _python_multiply(name: str, c: int, a: int, b: int, words: Any) -> None:
-    tiles = _tiles(words)
+    tiles = words.tiles
     tiles[c] = multiply_tiles(name, tiles[c], tiles[a], tiles[b])
-
-
-def _tiles(words: Any) -> Any:
-    """The registers of what runs in Python."""
-    return words.__dict__.setdefault("tiles", np.zeros((_TILES, ROWS, ROW_BYTES), np.uint8))
 
 
 # --- LLVM
@@ -131,10 +138,16 @@ def intrinsics(name: str) -> dict[str, Any]:
         made.in_python = in_python
         found[title] = made
 
-    def begin(b: Any) -> None:
+    def begin(b: Any, words: Any) -> None:
         kind = ir.VectorType(byte, 64)
         place = b.alloca(kind)
-        b.store(ir.Constant(kind, _configuration()), place)
+        config = ir.Constant(kind, _configuration())
+        rows = b.trunc(words, byte)
+        wide = b.mul(rows, byte(_WORD))
+        places = {_WIDTHS + 2 * tile: wide for tile in LEFT} | {_HEIGHTS + tile: rows for tile in RIGHT}
+        for at, value in places.items():
+            config = b.insert_element(config, value, ir.IntType(32)(at))
+        b.store(config, place)
         call_intrinsic(b, "llvm.x86.ldtilecfg", none, [b.bitcast(place, byte.as_pointer())])
 
     def move(way: str, tile: int) -> Any:
@@ -144,7 +157,7 @@ def intrinsics(name: str) -> dict[str, Any]:
         return body
 
     found: dict[str, Any] = {}
-    word("tile_begin", 0, begin, lambda words: words.__dict__.pop("tiles", None))
+    word("tile_begin", 1, begin, _python_begin)
     word("tile_end", 0, lambda b: call_intrinsic(b, "llvm.x86.tilerelease", none, []), lambda words: None)
     for tile in range(_TILES):
         load, store = functools.partial(_python_load, tile), functools.partial(_python_store, tile)

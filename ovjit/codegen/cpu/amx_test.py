@@ -30,7 +30,7 @@ PRODUCTS, _TILE = 12, 1024
 #: a, b and c are arrays of tiles: c[i] += a[i] * b[i]
 SOURCE = """@njit(nogil=True)
 def kernel(a, b, c, count):
-    tile_begin()
+    tile_begin(16)
     i = 0
     while i < count:
         tile_load_0(c + i * 1024, 64)

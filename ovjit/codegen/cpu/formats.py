@@ -43,7 +43,7 @@ from ovjit.records import NamedTuple
 #: Bytes of a word.
 WORD = 4
 #: How many times as fast as vectors a matrix unit multiplies words.
-_MATRIX_RATE = 16
+_MATRIX_RATE = 8
 #: Words of depth that it multiplies at once, and those of a step of tiles whose words lie in pairs.
 UNIT_STEP, PAIRED_STEP = 16, 4
 
