@@ -58,8 +58,9 @@ def scratch_bytes(rows: int, words: Any) -> Any:
 @inline
 def set_line(a, at, sums, panels):
     """at["line"]: how many words of a run the unit multiplies at once if it reads pixels in place, 0 if
-    windows are put together. What is behind a run may not be read, so a run is whole lines of at most 16 words. Short
-    lines take the unit as long as full ones: reading in place saves more where few panels read a window.
+    windows are put together. What is behind a run may not be read, so a run is whole lines of at most 16
+    words. Short lines take the unit as long as full ones, but where few panels read a window, putting it
+    together takes longer.
     a["line"] is the length of lines for either, a["lines"] their number in each of a["n1"] times a["n2"]
     runs."""
     runs = sums.n1 * sums.n2
