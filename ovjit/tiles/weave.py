@@ -69,8 +69,12 @@ def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
     if not target.flags.c_contiguous or rows.shape[1] % running_target().lanes or rows.dtype.kind != "f":
         raise OvjitError(f"internal error: no bf16 of {rows.dtype} in rows of {rows.shape[1]}")
     call = _rounding()
-    for source, place in zip(rows, target, strict=True):
-        call(source.ctypes.data, place.ctypes.data, len(source), rows.itemsize)
+    count, length = rows.shape
+    if rows.flags.c_contiguous:
+        count, length = min(count, 1), rows.size
+    source, place = rows.ctypes.data, target.ctypes.data
+    for n in range(count):
+        call(source + n * rows.strides[0], place + 2 * n * length, length, rows.itemsize)
 
 
 def steps() -> Any:
