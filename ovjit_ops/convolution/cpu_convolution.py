@@ -28,7 +28,7 @@ from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
 #: Inputs of at most so many channels are read plane by plane, which saves turning them.
 PLANAR_CHANNELS = 4
-#: A matrix unit multiplies each line of each plane, so windows with more taps than this are turned for it. 7x7
+#: A matrix unit multiplies each line of each plane: windows with more taps than this are turned for it. 7x7
 #: of three colours, 224 x 224: 0.61 of the time side by side, and 0.82 with the time to turn them.
 PLANAR_TAPS = 16
 #: What makes bytes of a model's input.
