@@ -14,8 +14,8 @@ from ovjit.records import NamedTuple
 from ovjit.tiles.pack import PanelSizes
 
 #: Weights that one chunk should touch, so that they stay in a core's second-level cache. A matrix unit reads
-#: them faster: there the weights that are fetched for the next chunk have to stay, too. A product of 64 rows by
-#: 50,257 columns took 0.68 of the time, one of 256 rows 0.96.
+#: them faster: there the weights that are fetched for the next chunk have to stay, too. A product of 64 rows
+#: by 50,257 columns took 0.68 of the time, one of 256 rows 0.96.
 PANEL_BYTES, UNIT_PANEL_BYTES = 384 * 1024, 192 * 1024
 #: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`. What a tile
 #: takes besides, its table and its epilogue, is worth so many of a lane.
@@ -25,7 +25,7 @@ MOST_CHUNKS = 32
 #: For 64 pixels in four ranges, unpacking took a third of the time of a product of depth 512 on AVX2.
 UNPACKED_FOR = 128
 #: Tiles of a matrix unit that a range of pixels has at least, rather than fewer panels. With 8 ResNet-50 in
-#: bytes took 1.03 times as long at two threads; with 2 the products of BERT 1.13 times, as all weights are read
+#: bytes took 1.03 times as long at two threads. With 2 BERT took 1.13 times as long, as all weights are read
 #: for each range.
 FULL_TILES = 3
 #: Pixels up to which weights are not prefetched.

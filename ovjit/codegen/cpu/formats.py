@@ -42,8 +42,8 @@ from ovjit.records import NamedTuple
 
 #: Bytes of a word.
 WORD = 4
-#: How many times as fast as vectors a matrix unit multiplies words, with what is around the products. Its peak
-#: is 16 times theirs: with chunks for that, small layers were one chunk, and one thread waited.
+#: How many times as fast as vectors a matrix unit multiplies words, with what is around the products. Its
+#: peak is 16 times theirs: with chunks for that, small layers were one chunk, and one thread waited.
 _MATRIX_RATE = 8
 #: Words of depth that it multiplies at once, and those of a step of tiles whose words lie in pairs.
 UNIT_STEP, PAIRED_STEP = 16, 4
