@@ -191,7 +191,7 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
 
 
 #: What reads keys and values, before attention is recognized in products and after.
-_ATTENTION = op["MatMul ScaledDotProductAttention GuardedAttention"](...)
+_ATTENTION = op["MatMul ScaledDotProductAttention SoftmaxAttention GuardedAttention"](...)
 _FUSED, _SCALED = op.GuardedAttention(...), op.ScaledDotProductAttention(...)
 _CONCAT, _SOFTMAX = op.Concat(...), op.Softmax(...)
 _TURNED = op.Transpose(anything, constant("order"))
@@ -341,8 +341,7 @@ def _check_assigned(node: Node, read: Value) -> None:
 
 def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
     """Attention over keys and values in the order of beams, computed as OpenVINO does there. A fully masked
-    row is the mean of the values for a boolean mask, else 0. Elsewhere it is NaN, and the next layer would
-    carry it from a batch's padding to all of its tokens."""
+    row is the mean of the values for a boolean mask, else 0."""
     if len(inputs) > 3 and inputs[3].dtype == "boolean" and not node.attrs["causal"]:
         dtype = numpy_dtype(inputs[0].dtype)
         numbers = (0, np.finfo(dtype if dtype.kind == "f" else np.float32).min)

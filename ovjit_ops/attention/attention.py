@@ -33,11 +33,12 @@ def causal_mask(rows: int, columns: int, dtype: Any = np.float32) -> np.ndarray:
 def attention(
     q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | None = None,
     scale: np.ndarray | None = None, sink: np.ndarray | None = None, *, causal: bool = False,
-    guarded: bool = False, cap: float = 0,
+    guarded: bool = False, plain: bool = False, cap: float = 0,
 ) -> np.ndarray:  # fmt: skip
     """softmax(scale q k^T + mask) v; `causal` takes the place of the mask. A sink is one more logit in the
-    denominator of each row. A row of which everything is masked is NaN, as in OpenVINO; `guarded`: weights
-    that are NaN are 0. `cap`: the scores are cap tanh(scale q k^T) + mask."""
+    denominator of each row. A row of which everything is masked is 0, as in PyTorch, and NaN where the
+    softmax is `plain`; `guarded`: weights that are NaN are 0, whatever the reason. `cap`: the scores are
+    cap tanh(scale q k^T) + mask."""
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
     scores = np.matmul(q, k.swapaxes(-1, -2)) * factor
     if cap:
@@ -54,7 +55,9 @@ def attention(
     if sink is not None:
         total = total + np.exp(sink - top)
     weights = weights / total
-    return np.matmul(np.where(np.isnan(weights), 0, weights) if guarded else weights, v)
+    if not plain:
+        weights = np.where(np.isnan(weights) if guarded else np.isneginf(top), 0, weights)
+    return np.matmul(weights.astype(scores.dtype), v)
 
 
 def _before_repetition(value: Value) -> Value | None:
@@ -169,7 +172,9 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
     rules_for=["Softmax"],
 )  # fmt: skip
 class ScaledDotProductAttention:
-    """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given."""
+    """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given. A fully masked row is
+    0, as in PyTorch. OpenVINO gives NaN there, which the next layer carries from the padding on the left of a
+    batch to all tokens."""
 
     def infer(query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False):
         return _infer(query, key, value, attention_mask, scale, sink, causal)
@@ -214,6 +219,13 @@ class GuardedAttention:
         yield [q[:, :4], k, v, mask[:, :4]], {"causal": False}
 
 
+@op("SoftmaxAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
+class SoftmaxAttention:
+    """ScaledDotProductAttention that is written out with Softmax: a fully masked row is NaN, as there."""
+
+    ref = in_f32(partial(attention, plain=True))
+
+
 @op("CappedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
 class CappedAttention:
     """softmax(cap tanh(scale query key^T) + mask) value."""
@@ -222,6 +234,8 @@ class CappedAttention:
         query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False, cap: Float
     ):  # fmt: skip
         return _infer(query, key, value, attention_mask, scale, sink, causal)
+
+    ref = in_f32(partial(attention, plain=True))
 
     def samples(rng, dtype="f32"):
         for inputs, attrs in _samples(rng, dtype):

@@ -57,6 +57,11 @@ FEW_ROWS = 6
 DRAFT_ROWS = 9
 #: Multiplications of tiles that take as long as one of such dot products.
 ONE_BY_ONE = 4
+#: What a row is without weights: where everything is masked, and where a score is NaN.
+UNSEEN = {
+    "ScaledDotProductAttention": (0, math.nan), "GuardedAttention": (0, 0),
+    "SoftmaxAttention": (math.nan, math.nan), "CappedAttention": (math.nan, math.nan),
+}  # fmt: skip
 
 
 class Attention(Lowering):
@@ -68,7 +73,6 @@ class Attention(Lowering):
 
     def set_up(self) -> None:
         self.causal = bool(self.node.attrs["causal"])
-        self.guarded = self.node.op.name == "GuardedAttention"
         self.cap = self.node.attrs.get("cap")
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
         if "mask" in named and _is_zero(named["mask"].constant):
@@ -114,7 +118,7 @@ class Attention(Lowering):
         place_constants(constants, self.node.inputs)
         self.zeros = constants.place(np.zeros(COLUMNS, np.float32), "attention zeros").offset
         self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
-        unseen = np.full(1, 0 if self.guarded else np.nan, np.float32)
+        unseen = np.array(UNSEEN[self.node.op.name], np.float32)
         self.unseen = constants.place(unseen, "rows without weights").offset
         if self.cap is not None:
             self.cap_at = constants.place(np.full(1, self.cap, np.float32), "cap of scores").offset

@@ -225,11 +225,17 @@ def multiplied(p, t, count, factor):
 
 
 @inline
+def without_weights(total, unseen):
+    """What a row is whose sum of weights is not above 0. At `unseen`: where it is 0, and where it is NaN."""
+    return select(total == const[f32](0.0), splat[f32](unseen), splat[f32](unseen + 4))
+
+
+@inline
 def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
-    """y = o / the sum of weights; what `unseen` says where no column had a weight."""
-    otherwise = splat[f32](unseen)
+    """y = o / the sum of weights; what `unseen` says where no column had a weight, or one was NaN."""
     for r in range(count):
         total = splat[f32](weights + r * 4)
+        otherwise = without_weights(total, unseen)
         seen = total > const[f32](0.0)
         scaled = const[f32](1.0) / total
         for j in range(0, wide, VL):
@@ -238,7 +244,7 @@ def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
 
 
 class Numbers(NamedTuple):
-    """Where single numbers lie: the scale of scores, what rows without a column are, zeros, ones, the cap."""
+    """Where single numbers lie: the scale of scores, what rows without weights are, zeros, ones, the cap."""
 
     scale: Ptr
     unseen: Ptr
@@ -485,10 +491,11 @@ def weigh_scores(top, end):
 
 
 @inline
-def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, vectors):
-    """p = the values by weight / the sum of weights, `otherwise` where that is 0. Values as bytes are in
-    groups of `size` numbers; of 4 bits, the lower nibbles are the first part of a group."""
+def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, out, vectors):
+    """p = the values by weight / the sum of weights, what `unseen` says where that is 0 or NaN. Values as
+    bytes are in groups of `size` numbers; of 4 bits, the lower nibbles are the first part of a group."""
     acc = registers()
+    otherwise = without_weights(total, unseen)
     seen = total > const[f32](0.0)
     scaled = const[f32](1.0) / total
     step = SIZE[cached] if cached in SIZE else 1
@@ -527,7 +534,7 @@ def sum_values(p, v, v_s, end, wide, size, total, otherwise, cached, out, vector
 
 
 class RowNumbers(NamedTuple):
-    """Where single numbers lie: the scale of scores, what rows without a column are, the cap."""
+    """Where single numbers lie: the scale of scores, what rows without weights are, the cap."""
 
     scale: Ptr
     unseen: Ptr
@@ -552,7 +559,6 @@ def attention_rows(
     for a group.
     """
     factor = splat[f32](numbers.scale)
-    otherwise = splat[f32](numbers.unseen)
     if capped:
         most = splat[f32](numbers.cap)
     for row, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
@@ -564,9 +570,10 @@ def attention_rows(
         if sinks:
             old = splat[f32](ps)
             top = maximum(top, old)
+        top = select(top == const[f32](-inf), const[f32](0.0), top)
         total = weigh_scores(top, end)
         if sinks:
             score = old - top
             weight = applied(EXP, score)
             total = total + weight
-        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, otherwise, values, out, vectors)
+        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, numbers.unseen, values, out, vectors)

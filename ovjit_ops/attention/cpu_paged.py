@@ -68,11 +68,13 @@ class PagedAttention(Lowering):
             tall=tall,
             grouped=self.values.group > 0,
         )
-        self.scores = paged_scores(T=dtype, kind=self.keys.kind, **ways) if summed else None
         self.tiles = None
         unit = unit_format(attrs["precision"], self.target)
         self.on_unit = unit is not None
-        if not self.keys.tokens % self.lanes:
+        tiled = not self.keys.tokens % self.lanes
+        scoring = {"T": dtype, "kind": self.keys.kind, **ways, "rounded": tiled and self.on_unit}
+        self.scores = paged_scores(**scoring) if summed else None
+        if tiled:
             ways |= {"T": dtype, "out": out, "sinking": self.has("sinks"), "summed": summed, **kinds}
             if unit is None:
                 self.tiles = tiles_kernel(self.target, **ways)
@@ -196,6 +198,7 @@ class PagedAttention(Lowering):
         places = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(places["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
         given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "told": told}
+        given["few"] = self.node.attrs["few"]
         values = shared | places | given | {"sequences": sequences}
         work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
         chunks = sym_max(entries, 1)

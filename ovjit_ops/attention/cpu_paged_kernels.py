@@ -16,8 +16,8 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit_ops.attention.cpu_attention_kernels import EXP, soften
-from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
+from ovjit_ops.attention.cpu_attention_kernels import EXP, multiplied, soften
+from ovjit_ops.attention.cpu_paged_numbers import copy_token, fill, unpack_block
 
 #: What scores are multiplied by, the window, the slopes of ALiBi, sinks, the distances of keys.
 SCORING = Raw("*scale *window *slopes *sinks *ramp")
@@ -503,9 +503,29 @@ def sequence_of(entry, table, sequences):
 #: Queries, cached keys, the table of the plan, listed blocks, sums of queries, how many queries count,
 #: and the weights of keys with their number.
 SCORE_TENSORS = Raw("*q *keys *table *entries *sums *recent *y *count")
-#: Sequences, entries of the lists of blocks, bytes of a row of q, and how many numbers `recent` has; one
-#: is of all sequences.
-SCORE_COUNTS = Raw("sequences listed q_row told")
+#: Sequences, entries of the lists of blocks, bytes of a row of q, how many numbers `recent` has (one is of
+#: all sequences), and the new tokens up to which a sequence is not multiplied by a matrix unit.
+SCORE_COUNTS = Raw("sequences listed q_row told few")
+
+
+@inline
+def round_rows(p, row, count, size):
+    """Rows of f32 at p rounded to bf16, in place."""
+    for t in range(count):
+        for j in range(0, size, VL):
+            at = p + t * row + j * 4
+            storem["bf16"](at, loadm[f32](at, size - j), size - j)
+            storem[f32](at, loadm["bf16"](at, size - j), size - j)
+
+
+@inline
+def read_keys(k, row, to, to_row, count, size, kind):
+    """A block's keys as f32."""
+    if kind in TOP:
+        unpack_block(k, row, to, to_row, 0, count, size, 0, kind, True)
+    else:
+        for t in range(count):
+            copy_token(k + t * row, to + t * to_row, size, kind, "f32")
 
 
 @kernel(
@@ -514,9 +534,14 @@ SCORE_COUNTS = Raw("sequences listed q_row told")
 )  # fmt: skip
 def paged_scores(
     tensors, scoring, hidden, shape, caches, memory, counts, *, T, kind, sloped, paired, typed, sparse,
+    rounded,
 ):  # fmt: skip
     """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
-    `recent` queries, of all where that is negative, of one where nothing is said."""
+    `recent` queries, of all where that is negative, of one where nothing is said.
+
+    The sums of queries are those of the scores that `paged_rows` and the like compute. `rounded`: a matrix
+    unit does so for sequences of more than `few` new tokens, from queries and keys that are rounded to bf16.
+    """
     it = registers()
     if chunk == 0:
         st[i64](tensors.count, ld[i64](tensors.table + 32))
@@ -546,17 +571,26 @@ def paged_scores(
         return 0
     for head in range(shape.heads):
         k = tensors.keys + index * caches.k_block + head * caches.k_head
-        if kind in TOP:
-            unpack_block(
-                k, caches.k_row, scratch + memory.u_at, memory.u_step, 0, live, shape.size, 0, kind, True
-            )
+        if kind in TOP or rounded:
+            room = scratch + memory.u_at
+            read_keys(k, caches.k_row, room, memory.u_step, live, shape.size, kind)
+            if rounded:
+                if it["new"] > counts.few:
+                    round_rows(room, memory.u_step, live, shape.size)
         for r in range(first, it["new"]):
             token = it["begin"] + r
             for g in range(shape.group):
                 line = scratch + memory.s_at
                 place = tensors.q + token * counts.q_row + (head * shape.group + g) * shape.size * SIZE[T]
-                scaled_rows(place, scratch, memory.q_step, 1, 1, 1, shape.size, counts.q_row, factor, T)
-                if kind in TOP:
+                scaled_rows(
+                    place, scratch, memory.q_step, 1, 1, 1, shape.size, counts.q_row,
+                    const[f32](1.0) if rounded else factor, T,
+                )  # fmt: skip
+                if rounded:
+                    if it["new"] > counts.few:
+                        round_rows(scratch, memory.q_step, 1, shape.size)
+                    multiplied(scratch, scratch, shape.size, factor)
+                if kind in TOP or rounded:
                     dots(
                         scratch, memory.q_step, scratch + memory.u_at, memory.u_step, line, 0, 1, live,
                         shape.size, "f32", 1, 4,

@@ -29,7 +29,7 @@ _GUARDED = op.Select(op.IsNaN(value("weights")).once, constant("zero"), _WEIGHTS
 def recognize_attention(
     w: Writer, node: Node, readers: Uses, weights: Value, scores: Value, v: Value, zero: Value | None = None
 ) -> Value | None:
-    """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
+    """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> SoftmaxAttention(q, k, v, mask, scale)
 
     The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head.
     The key may be transposed by the product, or by a Transpose before it. Several masks, such as a bias of
@@ -65,7 +65,7 @@ def recognize_attention(
         given.append(w.b.constant(np.zeros((), np.float32), v.dtype))
     given.append(w.b.constant(np.array(scale, np.float32), v.dtype))
     attrs: dict[str, Any] = {"causal": False}
-    name = "ScaledDotProductAttention" if zero is None else "GuardedAttention"
+    name = "SoftmaxAttention" if zero is None else "GuardedAttention"
     if found.cap:
         name, attrs["cap"] = "CappedAttention", found.cap
     out = w(name, *given, **attrs)

@@ -64,7 +64,7 @@ def random_case(rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray 
         mask = data(*shape)
         if rng.random() < 0.4:
             mask = mask > -1
-            mask[..., 0] = True  # a row of which all is masked is NaN
+            mask[..., 0] = True  # a row of which all is masked has no weights
     scale = float(rng.uniform(0.1, 1)) if rng.random() < 0.4 else None
     return inputs, mask, scale, bool(rng.random() < 0.3)
 
@@ -289,7 +289,7 @@ def test_a_score_that_is_nan_makes_its_row_nan(rows, column):
 
 
 def test_masked_first_columns_and_whole_rows():
-    """A block of columns of which all is masked must not poison what follows; a whole masked row is NaN."""
+    """A block of columns of which all is masked must not poison what follows; a fully masked row is 0."""
     rng = np.random.default_rng(SEED)
     columns = 2 * COLUMNS + 100
     q, k, v = (rng.standard_normal((1, n, 16)).astype(np.float32) for n in (8, columns, columns))
@@ -297,10 +297,29 @@ def test_masked_first_columns_and_whole_rows():
     mask[:, : 2 * COLUMNS + 30] = -np.inf
     mask[3] = -np.inf
     got = attend(ovjit, [q, k, v], mask, None, False, False)
-    assert np.isnan(got[0, 3]).all()
+    assert not got[0, 3].any()
     rows = [0, 1, 2, 4, 5, 6, 7]
     want = expected(q, k, v, mask, 0.25, False)
     np.testing.assert_allclose(got[0, rows], want[0, rows], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("hint", ["f32", pytest.param("bf16", marks=needs_bf16)])
+@pytest.mark.parametrize("kind", ["boolean", "f32", "later blocks"])
+@pytest.mark.parametrize("rows", [2, 5, 40])
+def test_fully_masked_rows_are_zeros(rows, kind, hint):
+    """As in PyTorch: NaN of padding on the left would reach all tokens through the next layer's keys. A row
+    with a score that is NaN is NaN."""
+    rng = np.random.default_rng((SEED, rows))
+    columns = COLUMNS + 40 if kind == "later blocks" else 40
+    q, k, v = (rng.standard_normal((2, n, 16)).astype(np.float32) for n in (rows, columns, columns))
+    hidden = rng.random((2, rows, columns)) < 0.3
+    hidden[..., 7], hidden[0, 0], hidden[1, :2] = False, True, True
+    mask = ~hidden if kind == "boolean" else np.where(hidden, -np.inf, 0).astype(np.float32)
+    q[0, 1] = np.nan
+    got = attend(ovjit, [q, k, v], mask, None, False, False, CPU | {"INFERENCE_PRECISION_HINT": hint})
+    assert not got[0, 0].any() and not got[1, :2].any() and np.isnan(got[0, 1]).all()
+    want = expected(q[:, 2:], k, v, np.where(hidden, -np.inf, 0)[:, 2:], 0.25, False)
+    np.testing.assert_allclose(got[:, 2:], want, atol=2e-5 if hint == "f32" else 3e-2)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

@@ -160,6 +160,24 @@ def test_guarded_weights_and_scaled_keys(rows: int, is_open: bool) -> None:
     assert not got[np.broadcast_to(missing[:, None], (B, H, rows))].any()
 
 
+@pytest.mark.parametrize("rows", [L, 4])
+def test_a_softmax_of_nothing_is_nan(rows: int) -> None:
+    """Where everything is masked the softmax is 0 / 0, other than in ScaledDotProductAttention."""
+    rng = np.random.default_rng([SEED, rows])
+    arrays = [data(rng, B, H, n, E) for n in (rows, S, S)]
+    mask = np.where(rng.random((B, 1, rows, S)) < 0.3, -np.inf, 0).astype(np.float32)
+    mask[..., 0] = 0
+    mask[0, 0, 2] = -np.inf
+    q, k, v, added = (o.parameter(list(x.shape), np.float32) for x in (*arrays, mask))
+    weights = o.softmax(o.add(o.matmul(q, k, False, True), added), -1)
+    compiled = compiled_of([o.matmul(weights, v, False, False)], [q, k, v, added])
+    assert is_one_operation(compiled, [*arrays, mask])
+    got = compiled([*arrays, mask])[0]
+    nan = np.zeros((B, H, rows), bool)
+    nan[0, :, 2] = True
+    np.testing.assert_array_equal(np.isnan(got), np.broadcast_to(nan[..., None], got.shape))
+
+
 @pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize("sizes", [(1, 33), (5, 8), (6, 7), (19, 513), (40, 1200)])
 @pytest.mark.parametrize("masked", [False, True])
@@ -203,7 +221,7 @@ def test_several_masks_and_factors_by_head(rows: int) -> None:
         outputs.append(o.matmul(o.softmax(scores, -1), v, False, False))
     compiled = compiled_of(outputs, inputs)
     plan = compiled._executable.table(tuple(x.shape for x in (*arrays, bias, mask))).plan
-    assert sum(s.kernel is not None and s.type == "ScaledDotProductAttention" for s in plan.steps) >= 2
+    assert sum(s.kernel is not None and s.type == "SoftmaxAttention" for s in plan.steps) >= 2
     assert not any(s.type == "Softmax" for s in plan.steps)
     assert sum(s.type == "Add" for s in plan.steps) == 1
     got = compiled([*arrays, bias, mask])

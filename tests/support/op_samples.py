@@ -69,6 +69,7 @@ SUMS = (
     "ROI",
     "CappedAttention",
     "GuardedAttention",
+    "SoftmaxAttention",
     "Pyramid",
     "ExperimentalDetectron",
     "Proposal",
