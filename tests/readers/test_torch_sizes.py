@@ -125,6 +125,30 @@ def test_an_order_of_two_sizes_stays_that_of_the_example() -> None:
     np.testing.assert_allclose(got, module(x), rtol=1e-5)
 
 
+def summed(x):
+    """A recurrence that no trace is made of, as of decoders that take a traced size for a tensor of places."""
+    if isinstance(x.shape[1], torch.Tensor):
+        raise IndexError("tuple index out of range")
+    out, state = torch.zeros_like(x), torch.zeros_like(x[:, 0])
+    for t in range(x.shape[1]):
+        state = state * 0.5 + x[:, t]
+        out[:, t] = state
+    return out
+
+
+def test_an_exported_loop_takes_the_lengths_of_the_example_alone() -> None:
+    """It is unrolled: at another length the model would leave zeros behind the example's last step."""
+    module, x = Of(summed), torch.rand(2, 9, 4)
+    with pytest.warns(torch.jit.TracerWarning, match="for other lengths"):
+        model = ov.convert_model(module, example_input=x)
+    assert model.input(0).partial_shape == ov.PartialShape([-1, 9, -1])
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    x = torch.rand(3, 9, 5)
+    np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5)
+    with pytest.raises(RuntimeError, match="incompatible"):
+        compiled([torch.rand(2, 12, 4).numpy()])
+
+
 class Shorter(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[-2], x.shape[-1]

@@ -227,7 +227,8 @@ def read_exported(
     program: Any, converters: Mapping[str, Any] | None = None, names: Sequence[str] | None = None,
     scopes: bool = False,
 ) -> Model:  # fmt: skip
-    """An ExportedProgram that has been decomposed -> Model, all dimensions of its inputs open.
+    """An ExportedProgram that has been decomposed -> Model. The dimensions of its inputs are open, but for
+    those that the program has found to have one length: a loop over them is as long as the example's.
 
     `names` are those of the inputs, where they are not the program's own.
     """
@@ -240,7 +241,8 @@ def read_exported(
     values = []
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
         if spec.kind == InputKind.USER_INPUT:
-            values.append(_parameter(reader, node, next(own, None) or spec.arg.name, spec))
+            name = next(own, None) or spec.arg.name
+            values.append(_parameter(reader, node, name, spec, program.range_constraints))
             continue
         if spec.kind in (InputKind.TOKEN, InputKind.CUSTOM_OBJ):
             values.append(None)
@@ -258,14 +260,23 @@ def read_exported(
     return reader.model(results, "Model0")
 
 
-def _parameter(reader: TorchReader, node: Any, name: str, spec: Any) -> Any:
+def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Mapping[Any, Any]) -> Any:
     import torch
 
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor):
-        return reader.parameter(name, value.dtype, [None] * value.dim())
+        return reader.parameter(name, value.dtype, [_only_length(n, ranges) for n in value.shape])
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
         kinds = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32, torch.SymBool: torch.bool}
         made = reader.parameter(name, kinds[type(value)], [])
         return Number(made)
     return getattr(spec.arg, "value", value)
+
+
+def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
+    """The length that an open dimension has alone, None if there are others. 1 is none: what is compared with
+    it mostly holds for any number of samples (`specialized`)."""
+    import torch
+
+    found = ranges.get(dim.node.expr) if isinstance(dim, torch.SymInt) else None
+    return int(found.lower) if found is not None and found.lower == found.upper > 1 else None
