@@ -46,6 +46,21 @@ def test_constants(constants: dict[str, Any]) -> None:
     compare(both((), **constants), [(FIRST, {}), (NEXT, {})])
 
 
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16", "u8", "u4"])
+def test_scores_in_bf16_are_weights(kind: str) -> None:
+    """Scores are exp(score - largest) / sum. Both are of queries and keys in one precision, or large ones do
+    not add up to 1: a matrix unit rounds them to bf16."""
+    rng = np.random.default_rng(SEED)
+    names = ("score_aggregation_window",)
+    run = Run(ov, model(ov, names, 2), kind, hint="bf16")
+    for rows in ([(0, 40, [5, 2]), (0, 3, [4])], [(40, 30, [5, 2, 7]), (3, 1, [4])]):
+        query, key, value = rows_of(rng, sum(new for _, new, _ in rows))
+        _, scores = run(rows, (query * 30, key, value), score_aggregation_window=[-1])
+        ends = np.cumsum([past + new for past, new, _ in rows])[:-1]
+        for part, (_, new, _) in zip(np.split(scores, ends), rows, strict=True):
+            np.testing.assert_allclose(part.sum(), new * HEADS, rtol=1e-3)
+
+
 @pytest.mark.parametrize("recent", [None, [1, 1, 1], [3, 80, 0], [40, 2, 1]])
 def test_scores(recent: Any) -> None:
     given = () if recent is None else ("score_aggregation_window",)
