@@ -352,6 +352,9 @@ and `max_pool` turn NaN into a number, by the CPU's minimum and maximum. So an i
 answer in OpenVINO. In ovjit the output shows that the input is faulty. `select(is_nan(x), 0, x)` before
 them gives OpenVINO's answer.
 
+A row of `scaled_dot_product_attention` that a mask hides altogether is 0, as in PyTorch, and NaN in OpenVINO.
+Where the attention is written out with `softmax`, it is NaN in both.
+
 Integers are exact if the type holds the result, and wrap around otherwise. OpenVINO's answers depend on the
 CPU in some rows. ovjit's do not, with one exception: `fake_quantize` of NaN is NaN on CPUs with neither
 AVX2 nor AVX-512.
