@@ -126,7 +126,7 @@ def test_an_order_of_two_sizes_stays_that_of_the_example() -> None:
 
 
 def summed(x):
-    """A recurrence that no trace is made of, as of decoders that take a traced size for a tensor of places."""
+    """A recurrence that cannot be traced, as decoders that take a traced size for a tensor of places."""
     if isinstance(x.shape[1], torch.Tensor):
         raise IndexError("tuple index out of range")
     out, state = torch.zeros_like(x), torch.zeros_like(x[:, 0])
