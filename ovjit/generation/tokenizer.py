@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
+from ovjit.generation.tables import Tables
 
 #: `tokenizer.ggml.token_type`: those that stand for themselves in a text, and those of one byte.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
@@ -52,8 +54,16 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, with those that begin every text of the model. OvjitError for what is no
-        text, as bytes of a command line that are not UTF-8."""
-        return [*self._first, *self._inner.encode(_checked(text)).ids]
+        text, as bytes of a command line that are not UTF-8, and for what the model has no token for."""
+        return [*self._first, *self._ids(text)]
+
+    def _ids(self, text: str, special: bool = True) -> list[int]:
+        try:
+            return list(self._inner.encode(_checked(text), add_special_tokens=special).ids)
+        except OvjitError:
+            raise
+        except Exception as error:  # of this very class
+            raise OvjitError(f"the tokenizer cannot encode the text: {error}") from error
 
     def chat(self, text: str) -> list[int]:
         """The tokens of a user's message in the model's chat template. OvjitError where there is none."""
@@ -61,7 +71,7 @@ class Tokenizer:
             raise OvjitError("the model has no chat template: ask without it")
         messages = [{"role": "user", "content": text}]
         made = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
-        return list(self._inner.encode(_checked(made), add_special_tokens=False).ids)
+        return self._ids(made, special=False)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without those that are no text."""
@@ -216,96 +226,72 @@ def of_folder(folder: Path) -> Tokenizer:
 
 def of_tables(info: Any) -> Tokenizer:
     """From `rt_info["gguf"]`: byte pairs (`gpt2`), SentencePiece's (`llama`), and its unigrams (`t5`)."""
-    kind = _text(info, "model")
+    tables = Tables(info)
+    kind = tables.text("model")
     makers = {"gpt2": _byte_pairs, "llama": _sentence_pieces, "t5": _unigrams}
     if kind not in makers:
         known = ", ".join(makers)
         raise UnsupportedError(
             f"tokenizer.ggml.model is {kind!r}: there are {known}. Give a folder with tokenizer.json"
         )
-    tokens, types = _list(info, "tokens"), _list(info, "token_type")
-    inner = makers[kind](info, tokens, types)
-    tokenizers = _package()
+    tokenizers, tokens, types = _package(), tables.tokens, tables.types()
+    try:
+        inner = makers[kind](tables, types)
+    except OvjitError:
+        raise
+    except Exception as error:  # of this very class
+        raise OvjitError(f"the tables tokenizer.ggml.* are no tokenizer: {error}") from error
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
     own = [i for i, t in enumerate(types) if t == _OWN]
 
     def added(numbers: Sequence[int]) -> list[Any]:
         return [
-            tokenizers.AddedToken(tokens[i], normalized=False, rstrip=_takes_blanks(info, tokens[i]))
+            tokenizers.AddedToken(tokens[i], normalized=False, rstrip=_takes_blanks(tables, tokens[i]))
             for i in numbers
         ]
 
     inner.add_special_tokens(added(special))
     inner.add_tokens(added(own))
-    begin = _number(info, "bos_token_id")
-    adds = _text(info, "add_bos_token")
+    begin = tables.token("bos_token_id")
+    adds = tables.text("add_bos_token")
     first: tuple[int, ...] = ()
-    begins = kind == "llama" or (kind == "gpt2" and CUTS[_text(info, "pre") or "default"].begins)
-    if begin is not None and (_said(info, "add_bos_token") or (not adds and begins)):
+    begins = kind == "llama" or (kind == "gpt2" and CUTS[tables.text("pre") or "default"].begins)
+    if begin is not None and (tables.said("add_bos_token") or (not adds and begins)):
         first = (begin,)
-    numbers = (_number(info, name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
+    numbers = (tables.token(name) for name in ("eos_token_id", "eot_token_id", "eom_token_id"))
     ends = {number for number in numbers if number is not None}
     ends |= {i for i in (*special, *own) if tokens[i] in _ENDS}
     if {"<|return|>", "<|call|>", "<|end|>"} <= {tokens[i] for i in ends}:  # gpt-oss: of a part of an answer
         ends -= {i for i in ends if tokens[i] == "<|end|>"}
-    end = _number(info, "eos_token_id")
+    end = tables.token("eos_token_id")
     names = {
         "bos_token": "" if begin is None else tokens[begin],
         "eos_token": "" if end is None else tokens[end],
     }
-    context = _text(info, "", f"{_text(info, '', 'general.architecture')}.context_length")
-    template = _text(info, "", "tokenizer.chat_template")
-    return Tokenizer(inner, frozenset(ends), template, names, first, int(context or 0))
+    context = tables.number(f"{tables.text('general.architecture')}.context_length") or 0
+    template = tables.text("tokenizer.chat_template")
+    return Tokenizer(inner, frozenset(ends), template, names, first, context)
 
 
-def _takes_blanks(info: Any, token: str) -> bool:
+def _takes_blanks(tables: Tables, token: str) -> bool:
     """Whether blanks behind a special token go with it. Files do not say it: those of Phi 3 do."""
-    name = _text(info, "", "general.name").lower()
+    name = tables.text("general.name").lower()
     return ("phi-3" in name or "phi3" in name) and token not in ("<unk>", "<s>", "<|endoftext|>")
 
 
-def _value(info: Any, key: str) -> Any:
-    try:
-        found = info[key]
-    except (KeyError, RuntimeError, TypeError):
-        return None
-    return getattr(found, "value", found)
-
-
-def _text(info: Any, name: str, key: str = "") -> str:
-    found = _value(info, key or f"tokenizer.ggml.{name}")
-    return "" if found is None else str(found)
-
-
-def _number(info: Any, name: str) -> int | None:
-    found = _text(info, name)
-    return int(found) if found else None
-
-
-def _said(info: Any, name: str) -> bool:
-    """Whether a switch is on; one that is not there is off."""
-    return _text(info, name).lower() in ("true", "1")
-
-
-def _list(info: Any, name: str) -> list[Any]:
-    text = _text(info, name)
-    found: list[Any] = json.loads(text) if text else []
-    return found
-
-
-def _byte_pairs(info: Any, tokens: list[str], types: list[int]) -> Any:
+def _byte_pairs(tables: Tables, types: list[int]) -> Any:
     tokenizers = _package()
-    pre = _text(info, "pre") or "default"
+    pre = tables.text("pre") or "default"
     if pre not in CUTS:
         raise UnsupportedError(
             f"tokenizer.ggml.pre is {pre!r}: how it cuts words is not known here. "
             "Give a folder with tokenizer.json"
         )
     cut = CUTS[pre]
-    merges = [tuple(m.split(" ", 1)) for m in _list(info, "merges")]
+    merges = [tuple(m.split(" ", 1)) for m in tables.texts("merges")]
     inner = tokenizers.Tokenizer(
         tokenizers.models.BPE(
-            vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=cut.whole
+            vocab={t: i for i, t in enumerate(tables.tokens)}, merges=merges, ignore_merges=cut.whole
         )
     )
     if cut.composed:
@@ -317,30 +303,32 @@ def _byte_pairs(info: Any, tokens: list[str], types: list[int]) -> Any:
     return inner
 
 
-def _scores(info: Any, tokens: Sequence[str]) -> list[float]:
+def _scores(tables: Tables) -> list[float]:
     """A score for each token."""
-    scores: list[float] = _list(info, "scores")
-    if len(scores) != len(tokens):
-        raise OvjitError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(tokens)} tokens")
+    scores = tables.reals("scores")
+    if len(scores) != len(tables.tokens):
+        raise OvjitError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(tables.tokens)} tokens")
     return scores
 
 
-def _unigrams(info: Any, tokens: list[str], types: list[int]) -> Any:
+def _unigrams(tables: Tables, types: list[int]) -> Any:
     """SentencePiece's unigrams: the pieces of a text that have the greatest sum of scores."""
-    tokenizers = _package()
-    pieces = list(zip(tokens, _scores(info, tokens), strict=True))
-    unknown = next((i for i, kind in enumerate(types) if kind == _UNKNOWN), None)
+    tokenizers, tokens = _package(), tables.tokens
+    pieces = list(zip(tokens, _scores(tables), strict=True))
+    unknown = tables.token("unknown_token_id")
+    if unknown is None:
+        unknown = next((i for i, kind in enumerate(types) if kind == _UNKNOWN), None)
     inner = tokenizers.Tokenizer(tokenizers.models.Unigram(pieces, unknown, byte_fallback="<0x00>" in tokens))
     parts, steps = tokenizers.normalizers, []
-    table = bytes(_list(info, "precompiled_charsmap"))
+    table = tables.bytes("precompiled_charsmap")
     if table:
-        steps.append(parts.Precompiled(table))
-    if _said(info, "remove_extra_whitespaces"):
+        steps.append(parts.Normalizer.custom(Charsmap(table)))
+    if tables.said("remove_extra_whitespaces"):
         steps += [
             parts.Replace(tokenizers.Regex(" {2,}"), " "),
             parts.Replace(tokenizers.Regex(r"\A | \z"), ""),
         ]
-    prefix = _text(info, "add_space_prefix").lower() not in ("false", "0")
+    prefix = tables.said("add_space_prefix", default=True)
     steps += [parts.Prepend(_SPACE)] if prefix else []
     inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])
     inner.decoder = _pieces_decoder(prefix)
@@ -354,10 +342,10 @@ def _pieces_decoder(prefix: bool) -> Any:
     return parts.Sequence([parts.Replace(_SPACE, " "), parts.ByteFallback(), parts.Fuse(), *ends])
 
 
-def _sentence_pieces(info: Any, tokens: list[str], types: list[int]) -> Any:
+def _sentence_pieces(tables: Tables, types: list[int]) -> Any:
     """SentencePiece's byte pairs: of two neighbours those merge first whose whole has the greatest score."""
-    tokenizers = _package()
-    scores = _scores(info, tokens)
+    tokenizers, tokens = _package(), tables.tokens
+    scores = _scores(tables)
     vocabulary = {t: i for i, t in enumerate(tokens)}
     merges = []
     for i, (whole, score) in enumerate(zip(tokens, scores, strict=True)):
@@ -378,7 +366,7 @@ def _sentence_pieces(info: Any, tokens: list[str], types: list[int]) -> Any:
             byte_fallback="<0x00>" in vocabulary,
         )  # fmt: skip
     )
-    prefix = _text(info, "add_space_prefix").lower() not in ("false", "0")
+    prefix = tables.said("add_space_prefix", default=True)
     parts = tokenizers.normalizers
     steps = [parts.Prepend(_SPACE)] if prefix else []
     inner.normalizer = parts.Sequence([*steps, parts.Replace(" ", _SPACE)])

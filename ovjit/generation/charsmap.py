@@ -1,0 +1,92 @@
+"""SentencePiece's table of replaced characters, `precompiled_charsmap`.
+
+The table has the size of a trie in bytes, the trie, and texts that end with a zero byte. The trie is a double
+array of u32: its keys are parts of texts in UTF-8, its values offsets of the texts that replace them.
+`tokenizers.normalizers.Precompiled` looks up whole graphemes and loses some of their characters. This module
+replaces the longest key at each place, as SentencePiece and llama.cpp do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+
+_LEAF, _VALUE, _LABEL = 1 << 8, (1 << 31) - 1, (1 << 31) | 0xFF
+#: Characters of a key at most. A damaged trie may have circles.
+_LONGEST = 64
+
+
+class Charsmap:
+    """Replaces parts of texts by `table`. OvjitError for a table that is damaged."""
+
+    def __init__(self, table: bytes):
+        size = int.from_bytes(table[:4], "little")
+        if size % 4 or not 4 <= size <= len(table) - 4:
+            raise _damaged(f"a trie of {size} bytes in {len(table)}")
+        units = np.frombuffer(table, "<u4", size // 4, 4)
+        self._texts = table[4 + size :]
+        last = int((units[units > _VALUE] & _VALUE).max(initial=0))
+        if not self._texts.endswith(b"\0") or last >= len(self._texts):
+            # checked here: the package loses what a normalizer raises
+            raise _damaged(f"a text at {last} of {len(self._texts)} bytes")
+        self._units: list[int] = units.tolist()
+        #: Characters that begin no key.
+        self._kept: set[str] = set()
+
+    def replaced(self, text: str) -> str:
+        """The text with the longest key at each place replaced, from the left."""
+        kept, parts, at, begin = self._kept, list[str](), 0, 0
+        while at < len(text):
+            if text[at] in kept:
+                at += 1
+                continue
+            count, by = self._longest(text, at)
+            if count:
+                parts += [text[begin:at], by]
+                begin = at + count
+            at += count or 1
+        return "".join([*parts, text[begin:]])
+
+    def normalize(self, text: Any) -> None:
+        """The same for a NormalizedString, as `tokenizers.normalizers.Normalizer.custom` calls it."""
+        before = text.normalized
+        after = self.replaced(before)
+        if after != before:
+            text.clear()
+            text.append(after)
+
+    def _longest(self, text: str, at: int) -> tuple[int, str]:
+        """Characters of the longest key at `at`, and what replaces them; (0, "") where there is none."""
+        place, found = _child(self._unit(0), 0), (0, 0)
+        for end in range(at, min(len(text), at + _LONGEST)):
+            for byte in text[end].encode("utf-8", "surrogatepass"):
+                place ^= byte
+                unit = self._unit(place)
+                if unit & _LABEL != byte:
+                    if end == at:
+                        self._kept.add(text[at])
+                    return found[0], self._text(found[1]) if found[0] else ""
+                place = _child(unit, place)
+            value = self._unit(place) if unit & _LEAF else 0
+            if value > _VALUE:
+                found = end + 1 - at, value & _VALUE
+        return found[0], self._text(found[1]) if found[0] else ""
+
+    def _unit(self, place: int) -> int:
+        """The unit. Where a trie leads out of its array, one with a label that UTF-8 does not have."""
+        return self._units[place] if place < len(self._units) else 0xFF
+
+    def _text(self, offset: int) -> str:
+        return self._texts[offset : self._texts.index(b"\0", offset)].decode("utf-8", "replace")
+
+
+def _child(unit: int, place: int) -> int:
+    """Where the children of a unit are, before the label of one is added."""
+    return place ^ unit >> 10 << ((unit & 1 << 9) >> 6)
+
+
+def _damaged(what: str) -> OvjitError:
+    return OvjitError(f"tokenizer.ggml.precompiled_charsmap is damaged: {what}")

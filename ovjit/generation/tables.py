@@ -1,0 +1,108 @@
+"""The tables of a GGUF file's tokenizer, `tokenizer.ggml.*`, checked where they are read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ovjit.errors import OvjitError
+
+#: Tokens that a file does not have may be written as -1 of any width.
+_NONE = frozenset((-1, (1 << 32) - 1, (1 << 64) - 1))
+
+
+class Tables:
+    """Metadata by name, of a mapping or a Model's `rt_info["gguf"]`; lists are JSON. OvjitError names an
+    entry that is not of the expected kind."""
+
+    def __init__(self, info: Any):
+        self._info = info
+        self.tokens = self.texts("tokens")
+
+    def text(self, name: str) -> str:
+        """An entry as text, "" where there is none. A name without a dot is below `tokenizer.ggml`."""
+        try:
+            found = self._info[_key(name)]
+        except (KeyError, RuntimeError, TypeError):
+            return ""
+        found = getattr(found, "value", found)
+        return "" if found is None else str(found)
+
+    def number(self, name: str) -> int | None:
+        """A whole number, None where there is none."""
+        text = self.text(name)
+        try:
+            return int(text) if text else None
+        except ValueError:
+            raise _wrong(name, "a whole number", text) from None
+
+    def token(self, name: str) -> int | None:
+        """The number of a token, None where there is none."""
+        found = self.number(name)
+        if found is None or found in _NONE:
+            return None
+        if not 0 <= found < len(self.tokens):
+            raise _wrong(name, f"one of {len(self.tokens)} tokens", str(found))
+        return found
+
+    def said(self, name: str, default: bool = False) -> bool:
+        """Whether a switch is on."""
+        text = self.text(name).lower()
+        return text in ("true", "1") if not default else text not in ("false", "0")
+
+    def texts(self, name: str) -> list[str]:
+        """A list of texts in valid Unicode; [] where there is none."""
+        found = self._list(name)
+        for value in found:
+            if not isinstance(value, str):
+                raise _wrong(name, "a list of texts", repr(value))
+        return [text.encode("utf-8", "replace").decode() for text in found]
+
+    def reals(self, name: str) -> list[float]:
+        """A list of numbers."""
+        found = self._list(name)
+        for value in found:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise _wrong(name, "a list of numbers", repr(value))
+        return found
+
+    def types(self) -> list[int]:
+        """The type of each token, [] where the file does not say it."""
+        found = self._whole("token_type")
+        if found and len(found) != len(self.tokens):
+            raise OvjitError(
+                f"tokenizer.ggml.token_type has {len(found)} numbers for {len(self.tokens)} tokens"
+            )
+        return found
+
+    def bytes(self, name: str) -> bytes:
+        """A list of bytes, which some writers take for signed ones."""
+        found = self._whole(name)
+        if not all(-128 <= x < 256 for x in found):
+            raise _wrong(name, "a list of bytes", str(found))
+        return bytes(x & 255 for x in found)
+
+    def _whole(self, name: str) -> list[int]:
+        found = self._list(name)
+        for value in found:
+            if type(value) is not int:
+                raise _wrong(name, "a list of whole numbers", repr(value))
+        return found
+
+    def _list(self, name: str) -> list[Any]:
+        text = self.text(name)
+        try:
+            found = json.loads(text) if text else []
+        except (ValueError, RecursionError):
+            raise _wrong(name, "a list", text) from None
+        if not isinstance(found, list):
+            raise _wrong(name, "a list", text)
+        return found
+
+
+def _key(name: str) -> str:
+    return name if "." in name else f"tokenizer.ggml.{name}"
+
+
+def _wrong(name: str, wanted: str, said: str) -> OvjitError:
+    return OvjitError(f"{_key(name)} should be {wanted}, not {said:.80}")
