@@ -12,6 +12,7 @@ import pytest
 from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
+from ovjit.errors import UnsupportedError
 from ovjit.integrations.vllm import platform
 from ovjit.integrations.vllm.decoder import PagedDecoder, read_folder, split_head
 from ovjit.integrations.vllm.options import Options
@@ -198,6 +199,9 @@ def test_folders(tmp_path: Path) -> None:
     paged.allocate(4)
     paged.warm_up([1, 20], 4)
     assert paged.layers == [([2, 32, 16], [2, 32, 16])] * 2 and paged.block == 32 and paged.width == 64
+    assert read_folder(tmp_path, {"architectures": ["A"], "eos_token_id": 7})
+    with pytest.raises(UnsupportedError, match="openvino_model.xml is computed.*of a, rope_parameters"):
+        read_folder(tmp_path, {"rope_parameters": {}, "a": 1})
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
     (tmp_path / "openvino_model.xml").unlink()

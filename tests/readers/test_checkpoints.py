@@ -58,8 +58,8 @@ def folder_of(path: Path, s: Sizes, kind: str = "F32", **changes: Any) -> tuple[
     return write_folder(path, config_of(s.arch, s) | changes, named(s.arch, arrays, s.size), kind), made
 
 
-def logits_of(folder: Path, ids: np.ndarray) -> np.ndarray:
-    compiled = ov.Core().compile_model(read_checkpoint(folder), "CPU", EXACT)
+def logits_of(folder: Path, ids: np.ndarray, overrides: Any = None) -> np.ndarray:
+    compiled = ov.Core().compile_model(read_checkpoint(folder, overrides), "CPU", EXACT)
     request, parts = compiled.create_infer_request(), []
     for begin, end in [(0, 6), *((i, i + 1) for i in range(6, len(ids)))]:
         given = [ids[None, begin:end], np.ones((1, end), np.int64), np.arange(begin, end)[None]]
@@ -74,6 +74,24 @@ def test_families(tmp_path: Path, name: str) -> None:
     ids = np.random.default_rng([SEED, 1]).integers(0, s.words, 9)
     expected, got = Reference(s, made)(ids), logits_of(folder, ids)
     assert abs(got - expected).max() < 2e-5 * abs(expected).max(), f"seed {SEED}"
+
+
+@pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
+def test_entries_in_place_of_those_of_the_file(tmp_path: Path, name: str) -> None:
+    """A scaling by either name, which keeps the base that it does not say, and a window."""
+    base = {"rope_theta": 500.0}
+    folder, _ = folder_of(tmp_path / "a", MODELS["qwen3"], rope_parameters={**base, "rope_type": "default"})
+    scaling = {"rope_type": "linear", "factor": 4.0}
+    other, _ = folder_of(
+        tmp_path / "b", MODELS["qwen3"], rope_parameters=scaling | base, use_sliding_window=True,
+        sliding_window=3, max_window_layers=0,
+    )  # fmt: skip
+    ids = np.random.default_rng([SEED, 1]).integers(0, 300, 9)
+    windows = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 0}
+    got = logits_of(folder, ids, {name: scaling, **windows})
+    expected = logits_of(other, ids)
+    assert abs(got - expected).max() < 2e-5 * abs(expected).max(), f"seed {SEED}"
+    assert abs(logits_of(folder, ids) - expected).max() > 0.01 * abs(expected).max(), f"seed {SEED}"
 
 
 def test_factors_of_llama3() -> None:

@@ -7,8 +7,9 @@ is not computed for the other tokens of a prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,23 +25,32 @@ from ovjit.integrations.vllm.tables import Tables, tables_of
 from ovjit.readers.gguf.header import is_later_part
 
 DEFAULTS = Options()
+NONE: Mapping[str, Any] = {}
+#: Entries of config.json that only vLLM reads.
+_BESIDE = frozenset("architectures bos_token_id eos_token_id max_position_embeddings pad_token_id".split())
 #: Operations between the last product and the logits.
 _TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
 
 
-def read_folder(folder: Path) -> ov.Model:
-    """The decoder with state of a folder. ModelError where there is none, or more than one GGUF file."""
-    for name in FILES:
-        if (folder / name).is_file():
-            return ov.Core().read_model(folder / name)
-    files = sorted(file for file in folder.glob("*.gguf") if not is_later_part(file))
-    if len(files) == 1:
-        return ov.Core().read_model(files[0])
+def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
+    """The decoder with state of a folder. ModelError where there is none, or more than one GGUF file.
+
+    `overrides`: entries in place of config.json's. UnsupportedError where they would change what an IR or a
+    GGUF file computes."""
+    files = [folder / name for name in FILES if (folder / name).is_file()][:1]
+    files = files or sorted(file for file in folder.glob("*.gguf") if not is_later_part(file))
     if len(files) > 1:
         raise ModelError(f"{folder}: several GGUF files, {', '.join(f.name for f in files)}; one is needed")
-    from ovjit.readers.checkpoint.reader import read_checkpoint
+    if not files:
+        from ovjit.readers.checkpoint.reader import read_checkpoint
 
-    return read_checkpoint(folder)
+        return read_checkpoint(folder, overrides)
+    changing = sorted(set(overrides) - _BESIDE)
+    if changing:
+        raise UnsupportedError(
+            f"{files[0]} is computed as it is stored: hf_overrides of {', '.join(changing)}"
+        )
+    return ov.Core().read_model(files[0])
 
 
 def settle(model: ov.Model, longest: int) -> None:
@@ -116,9 +126,15 @@ class PagedDecoder:
         self.width = int(self._head.input(0).get_partial_shape()[-1].get_length())
 
     @classmethod
-    def load(cls, folder: str | Path, options: Options = DEFAULTS, longest: int = 0) -> PagedDecoder:
+    def load(
+        cls,
+        folder: str | Path,
+        options: Options = DEFAULTS,
+        longest: int = 0,
+        overrides: Mapping[str, Any] = NONE,
+    ) -> PagedDecoder:
         """The decoder of a folder, see `read_folder`."""
-        return cls(read_folder(Path(folder)), options, longest)
+        return cls(read_folder(Path(folder), overrides), options, longest)
 
     @property
     def layer_bytes(self) -> list[int]:

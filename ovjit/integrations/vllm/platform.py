@@ -21,6 +21,9 @@ class OvjitPlatform(CpuPlatform):
     """The platform that `OVJIT_VLLM=1` chooses. Options come by vLLM's `additional_config`, see `Options`."""
 
     device_name = "ovjit"
+    #: Of small functions, as that of log probabilities. The CPU platform's would run a C++ compiler for a
+    #: minute, at the first request that asks for them.
+    simple_compile_backend = "eager"
 
     @classmethod
     def get_device_name(cls, device_id: int = 0) -> str:
@@ -70,6 +73,8 @@ def _check(vllm_config: Any) -> None:
             "models with an encoder": model.is_encoder_decoder,
             f"recurrent layers ({model.architecture})": model.is_hybrid or model.is_attention_free,
             "prompts as embeddings": model.enable_prompt_embeds,
+            "hf_overrides by a function (a dict is)": callable(model.hf_overrides),
+            "a configuration of another folder (hf_config_path)": model.hf_config_path is not None,
             "the quantization of vLLM (additional_config's weights: 8 or 4)": model.quantization is not None,
         }
     asked = [what for what, is_asked in refused.items() if is_asked]

@@ -23,8 +23,9 @@ class OvjitModel(torch.nn.Module):
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__()
         options = Options.of(vllm_config.additional_config, vllm_config.cache_config.cache_dtype)
+        model = vllm_config.model_config
         self.decoder = PagedDecoder.load(
-            _folder(vllm_config), options, vllm_config.model_config.max_model_len
+            _folder(vllm_config), options, model.max_model_len, model.hf_overrides
         )
         if self.decoder.block != vllm_config.cache_config.block_size:
             raise ValueError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.readers.checkpoint.files import read_json, read_tensors
 from ovjit.readers.checkpoint.names import real, renamed
-from ovjit.readers.checkpoint.settings import told
+from ovjit.readers.checkpoint.settings import overridden, told
 from ovjit.readers.gguf.header import GgufFile, Stored
 from ovjit.readers.gguf.reader import decoder
 from ovjit.readers.gguf.settings import Settings
@@ -27,16 +29,17 @@ class _Weights(Weights):
         return real(found).astype(np.float32).reshape(shape)
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Model:
+def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Model:
     """The decoder of a folder that transformers has written: `input_ids`, `attention_mask`, `position_ids`
     and `beam_idx` in, `logits` out, keys and values in variables.
 
-    Weights stay as they are stored (f32, f16, bf16). ModelError that names the folder and what is wrong;
-    UnsupportedError, one too, names a kind of model, an option or tensors that are not read.
+    `overrides`: entries in place of config.json's. Weights stay as they are stored (f32, f16, bf16).
+    ModelError that names the folder and what is wrong; UnsupportedError, one too, names a kind of model, an
+    option or tensors that are not read.
     """
     folder = Path(path)
     try:
-        config = read_json(folder / "config.json")
+        config = overridden(read_json(folder / "config.json"), overrides or {})
         found = told(config)
         settings = Settings(found.metadata)
         kind = settings.kind

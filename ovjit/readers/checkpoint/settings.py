@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,18 @@ class Config:
 
     def flag(self, name: str) -> bool:
         return bool(self.entries.get(name))
+
+
+def overridden(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries with others in their place. A scaling of rotary positions has two names, and keeps the
+    base that it does not say."""
+    made = {**entries, **by}
+    if "rope_scaling" in by and "rope_parameters" not in by:
+        made["rope_parameters"] = by["rope_scaling"]
+    before, after = entries.get("rope_parameters"), made.get("rope_parameters")
+    if after is not before and isinstance(before, dict) and "rope_theta" in before.keys() - by.keys():
+        made["rope_theta"] = before["rope_theta"]
+    return made
 
 
 def told(entries: dict[str, Any]) -> Told:
