@@ -26,8 +26,9 @@ _ENDS = frozenset(
 
 #: Marks of a template around what the model answers; a block of its own names.
 _GENERATION = re.compile(r"\{%([-+]?\s*)(end)?generation(\s*[-+]?)%\}")
-#: Tokens that may make one character together: four bytes, and one token that has the end of another.
-_PENDING = 5
+#: Marks that a character without its end may be shown as, one for each byte; tokens that wait for one, as
+#: those before may be no text at all.
+_PARTS, _PENDING = 3, 32
 
 
 class Tokenizer:
@@ -78,21 +79,25 @@ class Tokenizer:
         text: str = self._inner.decode(list(tokens), skip_special_tokens=True)
         return text
 
-    def stream(self, tokens: Iterator[int]) -> Iterator[str]:
-        """The texts of tokens as they come. What begins a character waits for its end."""
-        held: list[int] = []
-        read = 0  # tokens before are told; they stay, as blanks depend on what is before
+    def stream(self, tokens: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
+        """The texts of tokens as they come. What may begin a character waits for its end. `before`: tokens of
+        the text that they continue, on which the first blank depends."""
+        held = list(before[-_PENDING:])
+        read, told = len(held), 0  # tokens before `read` are told, and characters of those behind
         for token in tokens:
             held.append(token)
-            new = self._told(held, read)
-            if new.endswith("\ufffd") and len(held) - read < _PENDING:
-                yield ""
+            new = self._behind(held, read)
+            whole = new.rstrip("\ufffd")
+            if whole == new or len(held) - read >= _PENDING:
+                yield new[told:]
+                held, read, told = held[read:], len(held) - read, 0
                 continue
-            yield new
-            held, read = held[read:], len(held) - read
-        yield self._told(held, read)
+            ready = max(len(whole), len(new) - _PARTS)
+            yield new[told:ready]
+            told = max(told, ready)
+        yield self._behind(held, read)[told:]
 
-    def _told(self, tokens: Sequence[int], read: int) -> str:
+    def _behind(self, tokens: Sequence[int], read: int) -> str:
         """The text of the tokens from the one at `read` on."""
         return self.decode(tokens)[len(self.decode(tokens[:read])) :]
 
@@ -207,10 +212,11 @@ def of_folder(folder: Path) -> Tokenizer:
         _numbers(read_settings(folder / "generation_config.json"), "eos_token_id", "generation_config.json")
     )
     ends = ends or set(_numbers(model, "eos_token_id", "config.json"))
-    names = {}
-    for name in ("bos_token", "eos_token"):
+    names = {"bos_token": "", "eos_token": ""}
+    for name in (*names, *(name for name in settings if name.endswith("_token"))):
         token = settings.get(name)
-        names[name] = token.get("content", "") if isinstance(token, dict) else token or ""
+        token = token.get("content") if isinstance(token, dict) else token
+        names[name] = token if isinstance(token, str) else ""
     if not ends and names["eos_token"]:
         number = inner.token_to_id(names["eos_token"])
         ends = set() if number is None else {number}

@@ -135,7 +135,8 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
               f"{tokenizer.context} that the model was made for", file=sys.stderr)  # fmt: skip
     made = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))
     try:
-        _print(until(tokenizer.stream(iter(made)), o.stop))
+        before = () if o.chat else tokens  # an answer begins a text of its own
+        _print(until(tokenizer.stream(iter(made), before), o.stop))
     finally:
         if not options.quiet:
             print(made.summary(len(tokens), loaded - begun, loaded), file=sys.stderr)

@@ -207,9 +207,23 @@ def test_streams_are_the_whole_text(model: Path) -> None:
     for _ in range(20):
         text = "".join(rng.choice(list("ab c\n1é🙂日"), 30))
         assert "".join(made.stream(iter(made.encode(text)))) == text, (SEED, text)
+    for _ in range(40):  # bytes that are no text, and characters behind them
+        tokens = rng.integers(2, 600, 60).tolist()
+        assert "".join(made.stream(iter(tokens))) == made.decode(tokens), (SEED, tokens)
     half = made.encode("🙂")[0]
     parts = list(made.stream(iter([half] * 12)))
     assert any(parts[:6]) and "".join(parts) == made.decode([half] * 12)
+
+
+def test_a_continued_text_keeps_its_blank() -> None:
+    """A blank before the first piece goes with the beginning of a text only."""
+    words = ["<unk>", "<s>", "</s>", "\u2581a", "b", "\u2581"]
+    info = {"model": "llama", "tokens": json.dumps(words), "scores": json.dumps([0.0] * 6)}
+    info |= {"token_type": json.dumps([2, 3, 3, 1, 1, 1]), "bos_token_id": "1"}
+    made = of_tables({f"tokenizer.ggml.{key}": value for key, value in info.items()})
+    assert "".join(made.stream(iter([3, 4]))) == "ab"
+    assert "".join(made.stream(iter([3, 4]), [1, 3, 4])) == " ab"
+    assert "".join(made.stream(iter([4, 3]), [1])) == "b a"
 
 
 @pytest.mark.parametrize("stops, told", [
@@ -234,6 +248,15 @@ def test_wrong_files_of_a_folder(model: Path, tmp_path: Path, file: str, content
     (tmp_path / file).write_text(content)
     with pytest.raises(OvjitError, match=said):
         Tokenizer.of(tmp_path).chat("hi")
+
+
+def test_templates_have_all_tokens_that_settings_name(model: Path, tmp_path: Path) -> None:
+    Tokenizer.of(model)._inner.save(str(tmp_path / "tokenizer.json"))
+    said = {"bos_token": {"content": "<b>"}, "unk_token": "<u>", "pad_token": None, "add_bos_token": True}
+    template = "{{ bos_token ~ eos_token ~ unk_token ~ pad_token ~ add_bos_token }}"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said | {"chat_template": template}))
+    made = Tokenizer.of(tmp_path)
+    assert made.chat("") == made.encode("<b><u>")
 
 
 def test_other_tokenizers_are_named(tmp_path: Path) -> None:
