@@ -79,7 +79,7 @@ def run(python: Path, what: str, *arguments: Any, chosen: bool = True) -> dict[s
 
 def test_greedy_tokens_are_those_of_transformers(python: Path, folder: Path) -> None:
     """64 requests of shared prefixes, in chunks of prompts, 16 at a time."""
-    found = run(python, "greedy", folder, "{}")
+    found = run(python, "greedy", folder, "{}", "{}")
     assert found["got"] == found["expected"]
     assert found["cached"] >= 40 * 32  # a prefix of two blocks is computed once
 
@@ -89,9 +89,15 @@ def test_greedy_tokens_are_those_of_transformers(python: Path, folder: Path) -> 
 )
 def test_small_weights_and_caches_are_near(python: Path, folder: Path, extra: dict[str, Any]) -> None:
     """First tokens are mostly those of reals: weights of 8 bits change few of them, 4 bits more."""
-    found = run(python, "greedy", folder, json.dumps(extra))
+    found = run(python, "greedy", folder, json.dumps(extra), "{}")
     same = np.mean([a[0] == b[0] for a, b in zip(found["got"], found["expected"], strict=True)])
     assert same > (0.85 if extra.get("weights") != 4 else 0.3)
+
+
+def test_overrides_change_what_is_computed(python: Path, folder: Path) -> None:
+    scaling = {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}
+    found = run(python, "greedy", folder, "{}", json.dumps({"rope_parameters": scaling}))
+    assert found["got"] == found["expected"]
 
 
 def test_structured_output_sampling_and_look_up(python: Path, folder: Path) -> None:
@@ -103,13 +109,17 @@ def test_structured_output_sampling_and_look_up(python: Path, folder: Path) -> N
 
 
 def test_the_platform_is_out_of_the_way(python: Path) -> None:
-    code = "from vllm.platforms import current_platform as p; print(type(p).__module__)"
-    for said, expected in (("0", "vllm.platforms"), ("1", "ovjit.integrations.vllm.platform")):
+    code = (
+        "from vllm.platforms import current_platform as p; "
+        "print(type(p).__module__, p.simple_compile_backend)"
+    )
+    expected = ("0", "vllm.platforms.cpu inductor"), ("1", "ovjit.integrations.vllm.platform eager")
+    for said, words in expected:
         done = subprocess.run(
             [str(python), "-c", code], env=os.environ | {"OVJIT_VLLM": said}, capture_output=True, text=True,
             cwd="/",
         )  # fmt: skip
-        assert done.returncode == 0 and expected in done.stdout, done.stderr[-2000:]
+        assert done.returncode == 0 and words in done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

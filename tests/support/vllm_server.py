@@ -69,19 +69,25 @@ def prompts(count: int, prefixes: int) -> list[list[int]]:
     return made
 
 
-def greedy(folder: Path, extra: dict[str, Any]) -> None:
-    """64 requests at once in 16 places: tokens of vLLM and of transformers."""
+def greedy(folder: Path, extra: dict[str, Any], overrides: dict[str, Any]) -> None:
+    """64 requests at once in 16 places: tokens of vLLM and of transformers. `overrides`: entries in place of
+    config.json's."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from vllm import SamplingParams
 
     given, count = prompts(64, 3), 16
-    llm = engine(folder, additional_config=extra, enable_prefix_caching=True)
+    llm = engine(folder, additional_config=extra, enable_prefix_caching=True, hf_overrides=overrides)
     params = SamplingParams(temperature=0, max_tokens=count, ignore_eos=True)
     outs = llm.generate([{"prompt_token_ids": p} for p in given], params)
     cached = sum(out.num_cached_tokens or 0 for out in outs)
     got = [list(out.outputs[0].token_ids) for out in outs]
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    config = AutoConfig.from_pretrained(folder)
+    for name, value in overrides.items():
+        setattr(config, name, value)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype=torch.float32, attn_implementation="eager"
+    )
     expected = []
     for prompt in given:
         ids = torch.tensor(prompt)[None]
@@ -142,7 +148,7 @@ if __name__ == "__main__":
     if what == "make":
         make(where)
     elif what == "greedy":
-        greedy(where, json.loads(sys.argv[3]))
+        greedy(where, *map(json.loads, sys.argv[3:5]))
     elif what == "speculate":
         speculate(where)
     else:

@@ -67,6 +67,7 @@ def _check(vllm_config: Any) -> None:
         "a draft model (prompt look-up, method 'ngram', is there)": _drafts(vllm_config.speculative_config),
     }
     if model is not None:
+        elsewhere = model.hf_config_path not in (None, model.model)
         refused |= {
             "models of pictures, sound or video": model.is_multimodal_model,
             "pooling": model.runner_type != "generate",
@@ -74,7 +75,7 @@ def _check(vllm_config: Any) -> None:
             f"recurrent layers ({model.architecture})": model.is_hybrid or model.is_attention_free,
             "prompts as embeddings": model.enable_prompt_embeds,
             "hf_overrides by a function (a dict is)": callable(model.hf_overrides),
-            "a configuration of another folder (hf_config_path)": model.hf_config_path is not None,
+            "a configuration of another folder (hf_config_path)": elsewhere,
             "the quantization of vLLM (additional_config's weights: 8 or 4)": model.quantization is not None,
         }
     asked = [what for what, is_asked in refused.items() if is_asked]
