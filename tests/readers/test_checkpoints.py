@@ -94,6 +94,32 @@ def test_entries_in_place_of_those_of_the_file(tmp_path: Path, name: str) -> Non
     assert abs(logits_of(folder, ids) - expected).max() > 0.01 * abs(expected).max(), f"seed {SEED}"
 
 
+@pytest.mark.parametrize("name, arch, usual", [
+    ("mistral", "llama", {"attention.sliding_window": 4096}),
+    ("mixtral", "llama", {"attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 1e6}),
+    ("qwen3", "qwen3", {"attention.key_length": 128}),
+    ("gemma2", "gemma2", {
+        "attention.key_length": 256, "attention.scale": 1 / 16, "attention.sliding_window": 4096,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0,
+    }),
+    ("gemma3_text", "gemma3", {
+        "attention.scale": 1 / 16, "attention.sliding_window": 4096, "rope.freq_base": 1e6,
+        "rope.freq_base_swa": 1e4, "attn_logit_softcapping": 0.0,
+    }),
+    ("phi3", "phi3", {"attention.layer_norm_rms_epsilon": 1e-5, "attention.sliding_window": 0}),
+])  # fmt: skip
+def test_entries_that_a_file_leaves_out(name: str, arch: str, usual: dict[str, Any]) -> None:
+    """They are what transformers takes; null stays null."""
+    sizes = {"model_type": name, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    if name == "mixtral":
+        sizes |= {"num_local_experts": 4, "num_experts_per_tok": 2}
+    made = told(sizes).metadata
+    assert {key: made[f"{arch}.{key}"] for key in usual} == usual
+    empty = dict.fromkeys(("sliding_window", "attn_logit_softcapping", "final_logit_softcapping"))
+    made = told(sizes | empty).metadata
+    assert not made[f"{arch}.attention.sliding_window"] and not made.get(f"{arch}.attn_logit_softcapping")
+
+
 def test_factors_of_llama3() -> None:
     """Each pair of a head, one by one: short waves stay, long ones are divided, between them a mixture."""
     got = told(config_of("llama", MODELS["llama3"])).tensors["rope_freqs.weight"]

@@ -17,6 +17,20 @@ FAMILIES = {
     "qwen2_moe": "qwen2moe", "qwen3_moe": "qwen3moe", "gemma2": "gemma2", "gemma3_text": "gemma3",
     "phi3": "phi3", "gpt2": "gpt2",
 }  # fmt: skip
+_GEMMA = {
+    "head_dim": 256, "query_pre_attn_scalar": 256, "sliding_window": 4096,
+    "hidden_activation": "gelu_pytorch_tanh",
+}  # fmt: skip
+#: What transformers takes where config.json has no such entry, unless all kinds have the same.
+USUAL: dict[str, dict[str, Any]] = {
+    "mistral": {"sliding_window": 4096},
+    "mixtral": {"rms_norm_eps": 1e-5, "rope_theta": 1e6},
+    "qwen3": {"head_dim": 128},
+    "gemma2": {**_GEMMA, "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    "gemma3_text": {**_GEMMA, "rope_theta": 1e6},
+    "phi3": {"rms_norm_eps": 1e-5},
+    "gpt2": {"activation_function": "gelu_new"},
+}
 #: Activations, by the name that `Kind.act` has for them.
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu", "gelu_new": "gelu"}
 #: Parts of a scaling of rotary positions that are read; others would change what is computed.
@@ -92,6 +106,7 @@ def told(entries: dict[str, Any]) -> Told:
             f"model_type {kind!r}; weights of {', '.join(FAMILIES)} are read. Others: export the model "
             "(optimum-cli export openvino --task text-generation-with-past)"
         )
+    entries = USUAL.get(kind, {}) | entries
     arch, c = FAMILIES[kind], Config(entries)
     rope: dict[str, Any] = {}
     tensors: dict[str, np.ndarray] = {}
