@@ -129,6 +129,7 @@ def test_the_platform_is_out_of_the_way(python: Path) -> None:
         (["--block-size", "64"], "blocks of 32 tokens, not 64"),
         (["--tensor-parallel-size", "2"], "does not have tensor, pipeline and context parallelism"),
         (["--enable-lora"], "does not have LoRA adapters"),
+        (["--kv-offloading-size", "1"], "does not have offloading of caches"),
     ],
 )
 def test_what_is_not_there_is_refused(python: Path, folder: Path, options: list[str], words: str) -> None:

@@ -64,6 +64,8 @@ def _check(vllm_config: Any) -> None:
         "tensor, pipeline and context parallelism": parallel.world_size > 1,
         "LoRA adapters": vllm_config.lora_config is not None,
         "transfer of caches between servers": vllm_config.kv_transfer_config is not None,
+        # vLLM makes a transfer of it, after this check
+        "offloading of caches": getattr(vllm_config.cache_config, "kv_offloading_size", None) is not None,
         "a draft model (prompt look-up, method 'ngram', is there)": _drafts(vllm_config.speculative_config),
     }
     if model is not None:
