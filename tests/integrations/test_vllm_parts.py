@@ -191,6 +191,16 @@ def test_each_sequence_has_its_own_table_of_factors(tmp_path: Path) -> None:
         assert abs(got - expected).max() < 1e-5 * abs(expected).max(), f"seed {SEED}, {len(tokens)}"
 
 
+def test_attention_that_is_not_served_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    from tests.readers.gguf_decoders import Sizes, tensors, write
+
+    s = Sizes("gemma2", layers=1)  # with soft-capped scores
+    write(tmp_path / "a.gguf", s, tensors(s, "F32", np.random.default_rng(SEED)))
+    with pytest.raises(UnsupportedError, match="Gemma 2 with attn_logit_softcapping"):
+        PagedDecoder.load(tmp_path)
+
+
 def test_folders(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="config.json"):
         read_folder(tmp_path)

@@ -97,6 +97,12 @@ class PagedDecoder:
     """
 
     def __init__(self, model: ov.Model, options: Options = DEFAULTS, longest: int = 0):
+        kinds = {node.get_type_name() for node in model.get_ops()}
+        if "ReadValue" in kinds and "ScaledDotProductAttention" not in kinds:
+            raise UnsupportedError(
+                "attention that is no ScaledDotProductAttention is not served, as that of Gemma 2 with "
+                "attn_logit_softcapping"
+            )
         if longest:
             settle(model, longest)
         if options.weights:
