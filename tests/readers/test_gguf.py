@@ -419,6 +419,20 @@ def test_missing_tensors_are_named(tmp_path: Path, arch: str, name: str) -> None
         ov.Core().read_model(path)
 
 
+def test_messages_show_a_part_of_long_names(tmp_path: Path) -> None:
+    path, s = tmp_path / "a.gguf", Sizes("llama", layers=1, words=40)
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    name = "long" * 2000
+    write(path, s, made | {name: ("F32", np.zeros((1, 4), np.float32))})
+    whole = path.read_bytes()
+    begin = whole.index(name.encode())
+    for data in (whole, whole[: begin + len(name)]):
+        path.write_bytes(data)
+        with pytest.raises(RuntimeError, match="longlong") as caught:
+            ov.Core().read_model(path)
+        assert len(str(caught.value)) < 1000
+
+
 def test_unknown_architectures_are_named(tmp_path: Path) -> None:
     s, path = Sizes("llama", layers=1), tmp_path / "a.gguf"
     made = tensors(s, "F32", np.random.default_rng(SEED))

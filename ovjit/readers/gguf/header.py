@@ -22,6 +22,8 @@ from ovjit.records import NamedTuple
 MAGIC = b"GGUF"
 #: The most tensors, entries of metadata, dimensions of a tensor, and bytes of a name.
 MOST, RANK, NAME = 1 << 17, 4, 1 << 16
+#: Characters of a name that messages show.
+SHOWN = 100
 #: Sizes of the values of metadata, by their types; 8 are texts, 9 arrays.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _TEXT, _ARRAY, _U32 = 8, 9, 4
@@ -87,7 +89,7 @@ class _Walk:
 
     def entry(self) -> None:
         key = self.text("a key of metadata", NAME)
-        what = f"metadata {key.decode(errors='replace')!r}"
+        what = f"metadata {_shown(key)}"
         kind, start = self.number("I", what), self.at
         self.value(kind, what)
         if key == b"general.alignment" and kind == _U32:
@@ -95,7 +97,7 @@ class _Walk:
 
     def tensor(self, sizes: dict[int, tuple[str, int, int]]) -> tuple[str, int, int]:
         """The tensor's name, and the offset and number of its bytes."""
-        name = repr(self.text("a tensor's name", NAME).decode(errors="replace"))
+        name = _shown(self.text("a tensor's name", NAME))
         what = f"the tensor {name}"
         rank = self.number("I", what)
         if rank > RANK:
@@ -110,6 +112,11 @@ class _Walk:
         if dims[0] % block:
             raise ModelError(f"{what} has rows of {dims[0]} elements, and {label} has blocks of {block}")
         return name, offset, math.prod(dims) // block * size
+
+
+def _shown(name: bytes) -> str:
+    """A name as messages have it: damaged files may have long ones."""
+    return f"{name.decode(errors='replace')!r:.{SHOWN}}"
 
 
 def check_header(data: np.ndarray) -> None:

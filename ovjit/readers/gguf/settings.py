@@ -68,7 +68,7 @@ class Settings:
         if not isinstance(arch, str):
             raise ModelError("the metadata 'general.architecture' is missing")
         if arch not in KINDS:
-            raise UnsupportedError(f"the architecture {arch!r}; what is read: {', '.join(KINDS)}")
+            raise UnsupportedError(f"the architecture {arch!r:.100}; what is read: {', '.join(KINDS)}")
         self.arch, self.kind = arch, KINDS[arch]
         for name, values in NEUTRAL.items():
             if metadata.get(self.key(name), values[0]) not in values:

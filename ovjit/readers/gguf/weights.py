@@ -12,7 +12,7 @@ from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.gguf.blocks import REALS, form_of, groups_of
-from ovjit.readers.gguf.header import GgufFile, Stored
+from ovjit.readers.gguf.header import SHOWN, GgufFile, Stored
 from ovjit.readers.gguf.settings import Settings
 
 #: Tensors that say nothing that metadata does not say.
@@ -59,7 +59,7 @@ class Weights(Builder):
         if left:
             raise UnsupportedError(
                 f"tensors that are not read for the architecture {self.settings.arch!r}: "
-                + ", ".join(map(repr, left[:10]))
+                + ", ".join(f"{name!r:.{SHOWN}}" for name in left[:10])
                 + (f" and {len(left) - 10} more" if len(left) > 10 else "")
             )
 
