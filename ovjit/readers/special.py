@@ -139,3 +139,21 @@ def atan2(n: Builder, y: Output, x: Output) -> Output:
 def is_minus_zero(n: Builder, x: Output) -> Output:
     zero = n("Equal", x, n.like(x, 0))
     return n("LogicalAnd", zero, n("Less", n("Divide", n.like(x, 1), x), n.like(x, 0)))
+
+
+def expm1(n: Builder, x: Output) -> Output:
+    """exp(x) - 1 that keeps small numbers: tanh(x / 2) (exp(x) + 1)."""
+    one, exp = n.like(x, 1), n("Exp", x)
+    small = n("Multiply", n("Tanh", n("Multiply", x, n.like(x, 0.5))), n("Add", exp, one))
+    return n("Select", n("Less", n("Abs", x), n.like(x, 0.5)), small, n("Subtract", exp, one))
+
+
+def log1p(n: Builder, x: Output) -> Output:
+    """log(1 + x) that keeps small numbers: log(1 + x) x / ((1 + x) - 1)."""
+    one, zero = n.like(x, 1), n.like(x, 0)
+    total = n("Add", x, one)
+    gone = n("Subtract", total, one)
+    lost = n("Equal", gone, zero)
+    ratio = n("Divide", x, n("Select", lost, one, gone))
+    near = n("Select", lost, x, n("Multiply", n("Log", total), ratio))
+    return n("Select", n("Less", n("Abs", x), one), near, n("Log", total))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 from ovjit.graph.op import TensorType, find_op
-from ovjit.readers.jax.reader import JaxNode
+from ovjit.readers.jax.parts import widths
+from ovjit.readers.jax.reader import JaxNode, type_of
 from ovjit.readers.jax.registry import primitive
 
 
@@ -77,6 +80,13 @@ def while_(n: JaxNode) -> Any:
     return _outputs(loop._of_parts(find_op("Loop"), sources, [model], [rows], [ends], n.base, (-1, 0)))
 
 
+def _no_rows(n: JaxNode) -> list[Output]:
+    """What a scan of no steps stacks."""
+    stacked = n.eqn.outvars[int(n.eqn.params["num_carry"]) :]
+    kinds = [(type_of(var.aval), width) for var, width in zip(stacked, widths(stacked), strict=True)]
+    return [n.const(np.zeros(kind.shape), kind.dtype) for kind, width in kinds for _ in range(width)]
+
+
 @primitive("scan")
 def scan(n: JaxNode) -> Any:
     """Operands: what the body needs, what goes round, what is taken row by row. Results: what goes round, and
@@ -87,7 +97,7 @@ def scan(n: JaxNode) -> Any:
     fixed, carried, pieces = n.inputs[:consts], n.inputs[consts : consts + count], n.inputs[consts + count :]
     length = int(n.params["length"])
     if not length:
-        raise UnsupportedError("a scan of no steps is not supported")
+        return [*carried, *_no_rows(n)]
     if not pieces:
         pieces = [n("Broadcast", n.const(0, "i32"), [length], mode="numpy")]  # a row counts each step
     kept, values = _parameters(fixed)
@@ -137,7 +147,7 @@ def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[A
         made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
         models.append(Model._from_parts([Result._of(v) for v in made], nodes, (), n.base))
     inputs = [[Port(INVARIANT, 1 + i, i) for i in range(1 + len(given))] for _ in models]
-    ends = [[Port(LAST, i, i) for i in range(len(n.eqn.outvars))] for _ in models]
+    ends = [[Port(LAST, i, i) for i in range(len(model._results))] for model in models]
     truth = n("Greater", which, n.like(which, 0))
     node = if_op._of_parts(find_op("If"), [truth, which, *given], models, inputs, ends, n.base)
     return _outputs(node)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import numpy as np
+
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers import special
@@ -23,12 +25,13 @@ UNARY = {
 }  # fmt: skip
 #: ... of two operands.
 BINARY = {
-    "add": "Add", "add_any": "Add", "sub": "Subtract", "mul": "Multiply", "max": "Maximum", "min": "Minimum",
+    "add": "Add", "add_any": "Add", "sub": "Subtract", "mul": "Multiply",
     "pow": "Power", "rem": "Mod", "eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual",
     "gt": "Greater", "ge": "GreaterEqual",
 }  # fmt: skip
 #: ... of numbers, and of truth values.
 LOGICAL = {"and": ("BitwiseAnd", "LogicalAnd"), "or": ("BitwiseOr", "LogicalOr"),
+           "max": ("Maximum", "LogicalOr"), "min": ("Minimum", "LogicalAnd"),
            "xor": ("BitwiseXor", "LogicalXor"), "not": ("BitwiseNot", "LogicalNot")}  # fmt: skip
 #: Primitives that are about where and how something is computed.
 SAME = ("copy", "copy_p", "device_put", "name", "optimization_barrier", "pbroadcast", "pvary",
@@ -148,7 +151,38 @@ def count_bits(n: JaxNode) -> Any:
 
 @primitive("bitcast_convert_type")
 def bitcast(n: JaxNode) -> Any:
-    return recast(n, n[0], element_type(n.params["new_dtype"]))
+    """A wider type is several elements of a last dimension, the lowest bits first."""
+    x, kind = n[0], element_type(n.params["new_dtype"])
+    old, new = (ELEMENT_TYPES[k].bits for k in (n.dtype(x), kind))
+    if old == new or min(old, new) < 8:
+        return recast(n, x, kind)
+    wide, narrow = f"u{max(old, new)}", f"u{min(old, new)}"
+    steps = np.arange(0, max(old, new), min(old, new))
+    if old > new:
+        whole = n.unsqueeze(recast(n, x, wide), [n.rank(x)])
+        pieces = n("BitwiseRightShift", whole, n.const(steps, wide))
+        return recast(n, n.convert(n("BitwiseAnd", pieces, n.const((1 << new) - 1, wide)), narrow), kind)
+    pieces = n("BitwiseLeftShift", n.convert(recast(n, x, narrow), wide), n.const(steps, wide))
+    return recast(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
+
+
+@primitive("nextafter")
+def nextafter(n: JaxNode) -> Any:
+    """The neighbour of a number in the direction of another one: the number of its bits is the next one."""
+    x, y, kind = n[0], n[1], n.dtype(n[0])
+    zero, low = (
+        n("Equal", x, n.like(x, 0)),
+        n.like(x, float(np.ldexp(1.0, 1 - FORMATS[kind].bias - FORMATS[kind].fraction))),
+    )
+    up = n("Greater", y, x)
+    bits = bits_of(n, n("Abs", x))
+    away = n("LogicalNot", n("LogicalXor", up, n("Greater", x, n.like(x, 0))))
+    size = real_of(n, n("Add", bits, n("Select", away, n.const(1), n.const(-1))), kind)
+    size = n("Select", n("Less", x, n.like(x, 0)), n("Negative", size), size)
+    made = n("Select", zero, n("Select", up, low, n("Negative", low)), size)
+    made = n("Select", n("Equal", x, y), y, made)
+    known = n("LogicalAnd", n("Equal", x, x), n("Equal", y, y))
+    return n("Select", known, made, n("Add", x, y))
 
 
 @primitive("atan2")
@@ -217,8 +251,8 @@ primitives({
     "square": lambda n: n("Multiply", n[0], n[0]),
     "rsqrt": lambda n: n("Power", n[0], n.like(n[0], -0.5)),
     "exp2": lambda n: n("Power", n.like(n[0], 2), n[0]),
-    "log1p": lambda n: n("Log", n("Add", n[0], n.like(n[0], 1))),
-    "expm1": lambda n: n("Subtract", n("Exp", n[0]), n.like(n[0], 1)),
+    "log1p": lambda n: n.convert(special.log1p(n, n.wide(n[0])), n.dtype(n[0])),
+    "expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
     "erfc": lambda n: n("Subtract", n.like(n[0], 1), n("Erf", n[0])),
     "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
 })  # fmt: skip

@@ -162,6 +162,19 @@ JOINED = {"scatter": "none", "scatter-add": "sum", "scatter_add": "sum", "scatte
           "scatter_max": "max"}  # fmt: skip
 
 
+def _joined_number(n: JaxNode, operand: Output, updates: Output) -> Output:
+    """A number, updated once for each row of no indices."""
+    if JOINED[n.op_type] == "none":
+        body, given = (
+            closed_of(n.params.get("update_jaxpr")),
+            n.scalar(n.slice(n.reshape(updates, [-1]), 0, -1)),
+        )
+        return given if body is None else n.run(body, [operand, given])[0]
+    both = n.concat([n.reshape(operand, [1]), n.reshape(updates, [-1])], 0)
+    names = {"sum": "ReduceSum", "prod": "ReduceProd", "min": "ReduceMin", "max": "ReduceMax"}
+    return n(names[JOINED[n.op_type]], both, [0], keep_dims=False)
+
+
 @primitive(*JOINED)
 def scatter(n: JaxNode) -> Any:
     """Updates beyond the operand are dropped: they go to a row behind it that is cut off again."""
@@ -178,7 +191,7 @@ def scatter(n: JaxNode) -> Any:
         list(numbers.scatter_indices_batching_dims), offsets, result,
     )  # fmt: skip
     if not shape:
-        raise UnsupportedError("of a number it is not supported")
+        return _joined_number(n, operand, updates)
     coordinates, inside = _coordinates(n, p)
     reduction = JOINED[n.op_type]
     if reduction == "none":

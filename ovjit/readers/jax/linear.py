@@ -23,12 +23,41 @@ def dot_general(n: JaxNode) -> Any:
         _ordered(n, n[0], left_batch, left_sum),
         _ordered(n, n[1], right_batch, right_sum),
     )
-    wanted = n.params.get("preferred_element_type")
-    if wanted is not None and not n.is_real(a):
-        a, b = (n.convert(v, element_type(wanted)) for v in (a, b))
+    a, b = _wanted(n, a, b)
     made = n("MatMul", a, b, transpose_a=False, transpose_b=True)
     made = n.shaped(made, n.out_dims())
     return n.convert(made, n.out().dtype)
+
+
+def _wanted(n: JaxNode, a: Output, b: Output) -> list[Output]:
+    """Operands in the type in which their products are summed."""
+    wanted = n.params.get("preferred_element_type")
+    kind = n.out().dtype if wanted is None else element_type(wanted)
+    return [n.convert(v, kind) for v in (a, b)]
+
+
+@primitive("ragged_dot_general")
+def ragged_dot_general(n: JaxNode) -> Any:
+    """Rows of a matrix by the matrices of their groups, whose sizes are the last operand: the products by all
+    matrices, of which each row takes one. Rows behind all groups are 0."""
+    numbers = n.params["ragged_dot_dimension_numbers"]
+    left, right = numbers.dot_dimension_numbers[0]
+    form = (
+        tuple(left),
+        tuple(right),
+        *map(tuple, numbers.dot_dimension_numbers[1]),
+        tuple(numbers.lhs_ragged_dimensions),
+    )
+    if form != ((1,), (1,), (), (), (0,)) or tuple(numbers.rhs_group_dimensions) != (0,) or n.rank(n[2]) != 1:
+        raise UnsupportedError("other forms than rows [m, k] by matrices [groups, k, n] are not supported")
+    a, b = _wanted(n, n[0], n[1])
+    each = n("MatMul", a, b, transpose_a=False, transpose_b=False)
+    ends = n("CumSum", n.convert(n[2], "i64"), n.const(0), exclusive=False, reverse=False)
+    begins = n("Subtract", ends, n.convert(n[2], "i64"))
+    row = n.const(np.arange(n.dims(a)[0])[:, None])
+    ends, begins = (n.reshape(v, [-1, 1, 1]) for v in (ends, begins))
+    own = n("LogicalAnd", n("GreaterEqual", row, begins), n("Less", row, ends))
+    return n("ReduceSum", n("Select", own, each, n.like(each, 0)), [0], keep_dims=False)
 
 
 def _ordered(n: JaxNode, x: Output, batch: Any, summed: Any) -> Output:
@@ -43,29 +72,36 @@ def _ordered(n: JaxNode, x: Output, batch: Any, summed: Any) -> Output:
 
 @primitive("conv_general_dilated")
 def conv_general_dilated(n: JaxNode) -> Any:
-    if n.params["batch_group_count"] != 1:
-        raise UnsupportedError("groups of batches are not supported")
     numbers = n.params["dimension_numbers"]
-    x, w = n.transpose(n[0], list(numbers.lhs_spec)), n.transpose(n[1], list(numbers.rhs_spec))
+    x, w = _wanted(n, n.transpose(n[0], list(numbers.lhs_spec)), n.transpose(n[1], list(numbers.rhs_spec)))
+    groups, batches = int(n.params["feature_group_count"]), int(n.params["batch_group_count"])
+    if batches != 1:  # each group of batches goes with filters of its own, as a group of channels does
+        count, channels, *rest_of = n.dims(x)
+        x = n.reshape(x, [batches, count // batches, channels, *rest_of])
+        x = n.transpose(x, [1, 0, *range(2, len(rest_of) + 3)])
+        x, groups = n.reshape(x, [count // batches, batches * channels, *rest_of]), batches
+    flat = not n.params["window_strides"]  # no dimensions but batches and channels
+    if flat:
+        x, w = (n.unsqueeze(v, [2]) for v in (x, w))
     for axis, step in enumerate(n.params["lhs_dilation"]):
         if step > 1:
             x = dilated(n, x, 2 + axis, int(step) - 1, n.like(x, 0))
-    pads = [(int(a), int(b)) for a, b in n.params["padding"]]
+    pads = [(int(a), int(b)) for a, b in n.params["padding"]] or [(0, 0)]
     if any(min(row) < 0 for row in pads):
         cut = [(0, 0), (0, 0), *((min(a, 0), min(b, 0)) for a, b in pads)]
         x = n("Pad", x, [a for a, _ in cut], [b for _, b in cut], n.like(x, 0), pad_mode="constant")
         pads = [(max(a, 0), max(b, 0)) for a, b in pads]
     rest: dict[str, Any] = {
-        "strides": [int(s) for s in n.params["window_strides"]],
-        "dilations": [int(d) for d in n.params["rhs_dilation"]], "pads_begin": [a for a, _ in pads],
+        "strides": [int(s) for s in n.params["window_strides"]] or [1],
+        "dilations": [int(d) for d in n.params["rhs_dilation"]] or [1], "pads_begin": [a for a, _ in pads],
         "pads_end": [b for _, b in pads], "auto_pad": "explicit",
     }  # fmt: skip
-    groups = int(n.params["feature_group_count"])
     if groups == 1:
         made = n("Convolution", x, w, **rest)
     else:
         shape = n.dims(w)
         made = n("GroupConvolution", x, n.reshape(w, [groups, shape[0] // groups, *shape[1:]]), **rest)
+    made = n.squeeze(made, [2]) if flat else made
     back = list(numbers.out_spec)
     made = n.transpose(made, [back.index(i) for i in range(len(back))])
     return n.convert(made, n.out().dtype)

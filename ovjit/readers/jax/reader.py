@@ -15,7 +15,19 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.jax.registry import find_rule
+from ovjit.readers.jax.parts import (
+    BY_OPERAND,
+    BY_PART,
+    Parts,
+    constant,
+    flat,
+    grouped,
+    joined,
+    part_type,
+    taken_apart,
+    widths,
+)
+from ovjit.readers.jax.registry import find_rule, find_rule_of_parts
 from ovjit.readers.rows import Rule
 from ovjit.records import NamedTuple
 
@@ -73,15 +85,20 @@ def read_jaxpr(closed: Any, converters: Mapping[str, Rule] | None = None) -> Mod
         raise UnsupportedError(
             f"Model wasn't fully converted. No conversion rule found for operations: {', '.join(missing)}"
         )
-    parameters = []
+    parameters, given = [], []
+    n = Builder()
+    n.reader, n.base = reader, ""
     for i, var in enumerate(closed.jaxpr.invars):
         name = f"jaxpr_invar_{i}"
         kind = type_of(var.aval)
-        parameters.append(Parameter._of(kind.dtype, kind.shape, name))
+        width = () if part_type(var.aval) is None else tuple(widths([var]))
+        parameters.append(Parameter._of(kind.dtype, (*(kind.shape or ()), *width), name))
         parameters[-1]._tensors[0]._names = {name}
-    values = reader.run(closed, [Output._of(p, 0) for p in parameters], "")
+        value = Output._of(parameters[-1], 0)
+        given.append(taken_apart(n, value) if width else value)
     results = []
-    for i, value in enumerate(values):
+    for i, made in enumerate(reader.run(closed, given, "")):
+        value = joined(n, made) if isinstance(made, Parts) else made
         if not value._tensor._names:
             value._tensor._names = {f"jaxpr_outvar_{i}"}
         results.append(Result._of(value))
@@ -120,13 +137,14 @@ def inlined_of(eqn: Any) -> Any:
 
 
 def type_of(aval: Any) -> TensorType:
-    """The element type and shape of an abstract value; symbolic dimensions are open."""
+    """The element type and shape of an abstract value, of each of its parts; symbolic dimensions are open."""
     dims: tuple[Dim, ...] = tuple(int(d) if isinstance(d, (int, np.integer)) else ANY for d in aval.shape)
-    return TensorType(element_type(aval.dtype), dims)
+    parts = part_type(aval)
+    return TensorType(element_type(aval.dtype) if parts is None else parts[0], dims)
 
 
 def element_type(dtype: Any) -> str:
-    """OpenVINO's name of a type. UnsupportedError for complex numbers, keys and the like."""
+    """OpenVINO's name of a type. UnsupportedError where it has none."""
     try:
         name = from_numpy(np.dtype(dtype))
     except (TypeError, KeyError, ValueError, OvjitError) as error:
@@ -141,11 +159,18 @@ class JaxNode(Builder):
 
     reader: Reader
 
-    def __init__(self, reader: Reader, eqn: Any, inputs: Sequence[Output], base: str):
+    def __init__(
+        self,
+        reader: Reader,
+        eqn: Any,
+        inputs: Sequence[Any],
+        base: str,
+        params: Mapping[str, Any] | None = None,
+    ):
         self.reader = reader
         self.eqn = eqn
         self.op_type: str = eqn.primitive.name
-        self.params: Mapping[str, Any] = eqn.params
+        self.params: Mapping[str, Any] = eqn.params if params is None else params
         self.attributes = self.params
         self.inputs = list(inputs)
         self.base = base
@@ -186,8 +211,9 @@ class JaxNode(Builder):
         return value if self.shape(value) == tuple(shape) else self.reshape(value, np.array(shape, np.int64))
 
     def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
-        """The outputs of a jaxpr for values of its inputs."""
-        return self.reader.run(closed, values, f"{self.base}/")
+        """The outputs of a jaxpr for values of its inputs; parts are values of their own."""
+        given = grouped(values, closed.jaxpr.invars)
+        return flat(self.reader.run(closed, given, f"{self.base}/"))
 
     def body(self, name: str = "jaxpr") -> Any:
         """The jaxpr that a parameter is. UnsupportedError for one that lacks constants."""
@@ -208,13 +234,16 @@ class Reader(Draft):
     def rule(self, name: str) -> Rule | None:
         return self.converters.get(name) or find_rule(name)
 
-    def run(self, closed: Any, given: Sequence[Output], prefix: str) -> list[Output]:
+    def run(self, closed: Any, given: Sequence[Any], prefix: str) -> list[Any]:
         jaxpr = closed.jaxpr
-        known: dict[Any, Output] = dict(zip(jaxpr.invars, given, strict=True))
+        known: dict[Any, Any] = dict(zip(jaxpr.invars, given, strict=True))
         n = Builder()
         n.reader, n.base = self, prefix
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            known[var] = n.const(self._array(value), element_type(var.aval.dtype))
+            if part_type(var.aval) is None:
+                known[var] = n.const(self._array(value), element_type(var.aval.dtype))
+            else:
+                known[var] = constant(n, value, var.aval)
         for i, eqn in needed(jaxpr):
             inputs = [self._value(n, var, known) for var in eqn.invars]
             outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}")
@@ -229,12 +258,14 @@ class Reader(Draft):
             found = self.constants[id(value)] = value, np.asarray(value)
         return found[1]
 
-    def _value(self, n: Builder, var: Any, known: Mapping[Any, Output]) -> Output:
+    def _value(self, n: Builder, var: Any, known: Mapping[Any, Any]) -> Any:
         if hasattr(var, "val"):  # a literal
+            if part_type(var.aval) is not None:
+                return constant(n, var.val, var.aval)
             return n.const(np.asarray(var.val, var.aval.dtype), element_type(var.aval.dtype))
         return known[var]
 
-    def _equation(self, eqn: Any, inputs: Sequence[Output], base: str) -> list[Output]:
+    def _equation(self, eqn: Any, inputs: Sequence[Any], base: str) -> list[Any]:
         name = eqn.primitive.name
         inner = inlined_of(eqn)
         if inner is not None and name not in self.converters:
@@ -243,13 +274,61 @@ class Reader(Draft):
         if rule is None:
             raise UnsupportedError(f"No conversion rule found for operations: {name}")
         try:
-            found = rule(JaxNode(self, eqn, inputs, base))
+            if any(isinstance(v, Parts) for v in inputs) or max(widths(eqn.outvars), default=1) > 1:
+                outputs = self._of_parts(rule, eqn, inputs, base)
+            else:
+                outputs = _listed(rule(JaxNode(self, eqn, inputs, base)))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"While converting the primitive {name}: {error}") from error
         except _NOT_VALID as error:
             raise ModelError(f"The equation of the primitive {name} is not valid: {error!r}") from error
-        outputs = found if isinstance(found, list) else [found]
-        for value in outputs:
+        for value in flat(outputs):
             if not isinstance(value._node, Parameter) and not value._node._friendly_name:
                 value._node._friendly_name = base
         return outputs
+
+    def _of_parts(self, rule: Rule, eqn: Any, inputs: Sequence[Any], base: str) -> list[Any]:
+        """The outputs of an equation of complex numbers or keys."""
+        name = eqn.primitive.name
+        if name in BY_OPERAND:
+            counts = [len(v.parts) if isinstance(v, Parts) else 1 for v in inputs]
+            node = JaxNode(self, eqn, flat(inputs), base, _counted(eqn.params, counts))
+            return grouped(_listed(rule(node)), eqn.outvars)
+        if name in BY_PART:
+            count = max([*widths(eqn.invars), *widths(eqn.outvars)])
+            each = []
+            for i in range(count):
+                given = [v.parts[i] if isinstance(v, Parts) else v for v in inputs]
+                each.append(_listed(rule(JaxNode(self, eqn, given, base))))
+            return [Parts(values) for values in zip(*each, strict=True)]
+        own = find_rule_of_parts(name)
+        if own is None and name not in _OF_PARTS:
+            kinds = {str(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if part_type(v.aval) is not None}
+            raise UnsupportedError(f"of {' and '.join(sorted(kinds))} it is not supported")
+        return _listed((own or rule)(JaxNode(self, eqn, inputs, base)))
+
+
+#: Primitives whose only rule is about parts.
+_OF_PARTS = (
+    "complex", "conj", "fft", "imag", "random_bits", "random_fold_in", "random_seed", "random_split",
+    "random_unwrap", "random_wrap", "real",
+)  # fmt: skip
+#: Parameters of loops that count operands, in their order.
+_COUNTS = ("cond_nconsts", "body_nconsts", "num_consts", "num_carry")
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else [found]
+
+
+def _counted(params: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]:
+    """Parameters of a loop, whose counts of operands are those of tensors."""
+    out, at = dict(params), 0
+    for name in _COUNTS:
+        if name in params:
+            number = int(params[name])
+            if not 0 <= number <= len(counts) - at:
+                raise ModelError(f"{name} is {number}, of {len(counts) - at} operands")
+            out[name] = sum(counts[at : at + number])
+            at += number
+    return out

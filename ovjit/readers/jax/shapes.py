@@ -101,7 +101,11 @@ def reduction(n: JaxNode) -> Any:
     if not axes:
         return n[0]
     if n.op_type in ("reduce_and", "reduce_or") and not n.is_bool(n[0]):
-        raise UnsupportedError("of bits of numbers it is not supported")
+        op = "BitwiseAnd" if n.op_type == "reduce_and" else "BitwiseOr"
+        return folded(n, [n[0]], axes, lambda a, b: [n(op, a[0], b[0])])[0]
+    if n.is_bool(n[0]) and n.op_type in ("reduce_max", "reduce_min"):
+        op = "ReduceLogicalOr" if n.op_type == "reduce_max" else "ReduceLogicalAnd"
+        return n(op, n[0], axes, keep_dims=False)
     return n(REDUCTIONS[n.op_type], n[0], axes, keep_dims=False)
 
 
@@ -110,9 +114,12 @@ def arg_extreme(n: JaxNode) -> Any:
     (axis,) = (int(a) for a in n.params["axes"])
     kind = element_type(n.params["index_dtype"])
     wide = kind if kind in ("i32", "i64") else "i64"
-    found = n.all(
-        "TopK", n[0], 1, axis=axis, mode=n.op_type[3:], sort="value", index_element_type=wide, stable=True
-    )
+    x, mode = n[0], n.op_type[3:]
+    if n.is_bool(x):
+        x = n.convert(x, "u8")
+    elif mode == "min" and n.is_real(x):  # NaN is found first, as behind all numbers
+        x, mode = n("Negative", x), "max"
+    found = n.all("TopK", x, 1, axis=axis, mode=mode, sort="value", index_element_type=wide, stable=True)
     return n.convert(n.squeeze(found[1], [axis]), kind)
 
 
@@ -193,7 +200,7 @@ def reduce_by_function(n: JaxNode) -> Any:
     each reduction begins with."""
     if n.op_type == "reduce_xor":
         op = "LogicalXor" if n.is_bool(n[0]) else "BitwiseXor"
-        return _folded(
+        return folded(
             n, list(n.inputs), [int(a) for a in n.params["axes"]], lambda a, b: [n(op, a[0], b[0])]
         )[0]
     count, body = len(n) // 2, n.body()
@@ -201,12 +208,12 @@ def reduce_by_function(n: JaxNode) -> Any:
     def join(a: list[Output], b: list[Output]) -> list[Output]:
         return by_elements(n, body, [*a, *b])
 
-    made = _folded(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
+    made = folded(n, n.inputs[:count], [int(a) for a in n.params["dimensions"]], join)
     starts = [n.spread(v, n.dims(x)) for v, x in zip(n.inputs[count:], made, strict=True)]
     return join(starts, made)
 
 
-def _folded(
+def folded(
     n: JaxNode, values: Sequence[Output], axes: Sequence[int], join: Callable[[Any, Any], list[Output]]
 ) -> list[Output]:
     """Tensors joined along axes."""

@@ -323,26 +323,16 @@ def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
 
 @aten("log2", "log10", "log1p", "exp2", "expm1", "special_expm1", "special_log1p", "special_exp2")
 def other_bases(n: Call, x: Any) -> Output:
-    """log1p and expm1 keep small numbers: log(1+x)*x/((1+x)-1), and tanh(x/2)*(exp(x)+1)."""
+    """log1p and expm1 keep small numbers."""
     x = n.real(x)
     kind, wide = n.dtype(x), n.wide(x)
-    one = n.like(wide, 1)
     name = n.op.removeprefix("aten::").removeprefix("special_")
     if name in ("log2", "log10"):
         out = n("Divide", n("Log", wide), n.like(wide, math.log(2 if name == "log2" else 10)))
     elif name == "exp2":
         out = n("Power", n.like(wide, 2), wide)
-    elif name == "expm1":
-        exp = n("Exp", wide)
-        small = n("Multiply", n("Tanh", n("Multiply", wide, n.like(wide, 0.5))), n("Add", exp, one))
-        out = n("Select", n("Less", n("Abs", wide), n.like(wide, 0.5)), small, n("Subtract", exp, one))
     else:
-        total = n("Add", wide, one)
-        gone = n("Subtract", total, one)
-        lost = n("Equal", gone, n.like(wide, 0))
-        ratio = n("Divide", wide, n("Select", lost, one, gone))
-        near = n("Select", lost, wide, n("Multiply", n("Log", total), ratio))
-        out = n("Select", n("Less", n("Abs", wide), one), near, n("Log", total))
+        out = special.expm1(n, wide) if name == "expm1" else special.log1p(n, wide)
     return n.convert(out, kind)
 
 

@@ -1,0 +1,110 @@
+"""Random numbers, which follow from keys: by the functions of the keys' own generator, which JAX traces."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.readers.jax.parts import joined, taken_apart
+from ovjit.readers.jax.reader import JaxNode
+from ovjit.readers.jax.registry import primitive
+
+#: By how many bits the words are rotated in four rounds, alternately.
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def _known(n: JaxNode, value: Output) -> Output:
+    """A constant in place of the nodes that compute one."""
+    found = n.value(value)
+    return value if found is None else n.const(found, n.dtype(value))
+
+
+def _traced(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], batch: int = 0) -> Output:
+    """The one result of a function of JAX; it is mapped over the first `batch` dimensions of all values."""
+    import jax
+
+    for _ in range(batch):
+        function = jax.vmap(function)
+    given = [jax.ShapeDtypeStruct(n.dims(v), numpy_dtype(n.dtype(v))) for v in values]
+    return _known(n, n.run(jax.make_jaxpr(function)(*given), values)[0])
+
+
+def _generator(n: JaxNode, given: bool = True) -> Any:
+    """What the keys of an equation belong to."""
+    aval = n.eqn.invars[0].aval if given else n.eqn.outvars[0].aval
+    return aval.dtype._impl
+
+
+def _keys(n: JaxNode) -> tuple[Output, int]:
+    """The keys as words in a last dimension, and how many dimensions they have."""
+    value: Any = n[0]
+    return joined(n, value), len(n.eqn.invars[0].aval.shape)
+
+
+@primitive("random_wrap")
+def random_wrap(n: JaxNode) -> Any:
+    return taken_apart(n, n[0])
+
+
+@primitive("random_unwrap")
+def random_unwrap(n: JaxNode) -> Any:
+    return _keys(n)[0]
+
+
+@primitive("random_seed")
+def random_seed(n: JaxNode) -> Any:
+    return taken_apart(n, _traced(n, _generator(n, False).seed, [n[0]], n.rank(n[0])))
+
+
+@primitive("random_split")
+def random_split(n: JaxNode) -> Any:
+    split, shape = _generator(n).split, tuple(int(d) for d in n.params["shape"])
+    words, batch = _keys(n)
+    return taken_apart(n, _traced(n, lambda key: split(key, shape), [words], batch))
+
+
+@primitive("random_fold_in")
+def random_fold_in(n: JaxNode) -> Any:
+    words, batch = _keys(n)
+    data = n.spread(n[1], n.out_dims())
+    return taken_apart(n, _traced(n, _generator(n).fold_in, [words, data], batch))
+
+
+@primitive("random_bits")
+def random_bits(n: JaxNode) -> Any:
+    bits, width = _generator(n).random_bits, int(n.params["bit_width"])
+    shape = tuple(int(d) for d in n.params["shape"])
+    words, batch = _keys(n)
+    return _traced(n, lambda key: bits(key, width, shape), [words], batch)
+
+
+@primitive("iota_2x32_shape")
+def iota_2x32_shape(n: JaxNode) -> Any:
+    """The number of each element, as the high and the low word of 64 bits."""
+    shape = tuple(int(d) for d in n.params["shape"])
+    n.limited(math.prod(shape), "elements of random bits")
+    numbers = np.arange(math.prod(shape), dtype=np.uint64).reshape(shape)
+    return [n.const(numbers >> np.uint64(32), "u32"), n.const(numbers & np.uint64(0xFFFFFFFF), "u32")]
+
+
+@primitive("threefry2x32")
+def threefry2x32(n: JaxNode) -> Any:
+    """Two words, encrypted by a key of two words in 20 rounds of additions, rotations and XOR."""
+    first, second, x, y = n.inputs
+    third = n("BitwiseXor", n("BitwiseXor", first, second), n.like(first, 0x1BD11BDA))
+    keys = [first, second, third]
+    x, y = n("Add", x, first), n("Add", y, second)
+    for group in range(5):
+        for count in _ROTATIONS[group % 2]:
+            x = n("Add", x, y)
+            left = n("BitwiseLeftShift", y, n.like(y, count))
+            right = n("BitwiseRightShift", y, n.like(y, 32 - count))
+            y = n("BitwiseXor", n("BitwiseOr", left, right), x)
+        x = n("Add", x, keys[(group + 1) % 3])
+        y = n("Add", n("Add", y, keys[(group + 2) % 3]), n.like(y, group + 1))
+    return [_known(n, x), _known(n, y)]
