@@ -664,6 +664,37 @@ def test_extensions_for_operators_and_modules() -> None:
     assert "forward" not in module[0].__dict__
 
 
+def test_conversions_by_names_of_exported_graphs() -> None:
+    from ovjit.frontend.pytorch import ConversionExtension
+
+    from ovjit import opset13
+
+    x = rand(2, 4)
+    extension = ConversionExtension("aten.relu.default", lambda of: opset13.abs(of.get_input(0)).outputs())
+    model = ov.convert_model(torch.export.export(torch.nn.ReLU(), (x,)), extension=extension)
+    np.testing.assert_array_equal(ov.compile_model(model, "CPU", EXACT)(x.numpy())[0], abs(x.numpy()))
+
+
+def test_a_module_whose_operator_is_not_known_is_refused() -> None:
+    """It was the example's result."""
+    from ovjit.frontend.pytorch import ModuleExtension
+
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sigmoid()).eval()
+    with pytest.raises(RuntimeError, match="No conversion rule found for operations: Unknown"):
+        extension = ModuleExtension(torch.nn.Sigmoid, "Unknown")
+        ov.convert_model(module, example_input=rand(2, 4), extension=extension)
+
+
+@pytest.mark.parametrize("wrong", [("NoSuch", "aten::relu"), ("Elu", "aten::relu"),
+                                   ("extension.Abs", "aten::relu")])  # fmt: skip
+def test_operations_that_do_not_exist_are_no_conversions(wrong) -> None:
+    """PyTorch's own operator was read instead."""
+    from ovjit.frontend import OpExtension
+
+    with pytest.raises(RuntimeError, match="Conversion is failed for: aten::relu"):
+        ov.convert_model(torch.nn.ReLU(), example_input=rand(2, 4), extension=OpExtension(*wrong))
+
+
 @pytest.mark.parametrize("example", ["tuple", "dict", "list", "tensor"])
 def test_forms_of_examples(example) -> None:
     module = of(lambda a, b=None: a if b is None else a - b)

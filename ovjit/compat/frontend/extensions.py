@@ -13,7 +13,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output, make_node
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.failures import GeneralFailure
-from ovjit.errors import ConverterError, ModelError
+from ovjit.errors import ConverterError, ModelError, OvjitError
 from ovjit.graph.op import find_op
 
 
@@ -76,6 +76,14 @@ class OpExtension(ConversionExtensionBase):
         self.values: Mapping[str, Any] = named.get("attr_values_map", maps[1] if len(maps) > 1 else {})
 
     def converted(self, node: Any) -> list[Output]:
+        try:
+            return self._made(node)
+        except OvjitError as error:
+            raise ConverterError(
+                f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: {error}"
+            ) from error
+
+    def _made(self, node: Any) -> list[Output]:
         named = re.fullmatch(r"(?:opset(\d+)(?:\.|::))?(\w+)", self.ov_type)
         if named is None:
             raise ModelError(f"{self.ov_type!r} is no operation's name: it should be like opset8.Relu")

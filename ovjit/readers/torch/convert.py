@@ -77,8 +77,8 @@ def convert(
     ready = prepared(given, example, described)
     if ready is None:
         return _without_example(given, converters)
-    with replaced(given, modules or {}), packed_layers(given) as more:
-        return _by_any_way(ready, read_onnx, {**more, **(converters or {})})
+    with replaced(given, modules or {}) as extended, packed_layers(given) as more:
+        return _by_any_way(ready, read_onnx, {**more, **(converters or {})}, extended)
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:
@@ -101,9 +101,13 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
     return model
 
 
-def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None) -> Model:
+def _by_any_way(
+    ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None, extended: bool
+) -> Model:
+    """`extended`: operators stand for modules, which only a trace has. Exporters take their example's results
+    for constants."""
     first: Exception | None = None
-    for way in (_traced,) if is_script(ready.given) else (_traced, _functional):
+    for way in (_traced,) if extended or is_script(ready.given) else (_traced, _functional):
         kept: list[Any] = []
         try:
             model = way(ready, kept, converters)
@@ -121,6 +125,8 @@ def _by_any_way(ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, A
         warn_again(kept)
         return model
     assert first is not None
+    if extended:
+        raise first if isinstance(first, OvjitError) else OvjitError(f"{NOT_TRACED}{first}") from first
     return _exported(ready, read_onnx, first)
 
 

@@ -52,6 +52,11 @@ def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
     return target._schema.name in refused and target._schema.name not in _UNFAITHFUL
 
 
+def _names(schema: Any) -> set[str]:
+    """What converters are given for an operator by."""
+    return {schema.name, f"{schema.name.replace('::', '.')}.{schema.overload_name or 'default'}"}
+
+
 def decomposed(
     program: Any, converters: Mapping[str, Any] | None = None, refused: frozenset[str] = frozenset()
 ) -> Any:
@@ -65,7 +70,7 @@ def decomposed(
     if converters:
         table = table.copy() if hasattr(table, "copy") else dict(table)
         for target in list(table.keys()):
-            if hasattr(target, "_schema") and target._schema.name in converters:
+            if hasattr(target, "_schema") and _names(target._schema) & converters.keys():
                 table.pop(target)
     with _config.patch(backed_size_oblivious=True):  # lengths of 1 in the example stay open
         return program.run_decompositions(table)

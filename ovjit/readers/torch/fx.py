@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,21 @@ _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wra
 _READ = ("cond", "while_loop")
 
 
+def graph_name(name: str, overload: str) -> str:
+    """What the nodes of an exported graph call the operator `name`."""
+    return f"{name.replace('::', '.')}.{overload or 'default'}"
+
+
 class FxReader(TorchReader):
     """Reads one graph module. `scopes`: nodes are named after modules, else after the graph's nodes."""
 
     def __init__(self, converters: Mapping[str, Any] | None = None, scopes: bool = False):
         super().__init__(converters)
         self.scopes = scopes
+
+    def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
+        """By "aten::relu", or as the graph has it, "aten.relu.default"."""
+        return self.converters.get(name) or self.converters.get(graph_name(name, overload))
 
     def run(self, module: Any, values: Sequence[Any]) -> Any:
         """What the graph's output node gives for values of its placeholders."""

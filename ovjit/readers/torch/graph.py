@@ -82,7 +82,7 @@ class TorchReader(TorchDraft):
     ) -> Any:  # fmt: skip
         """What an operator gives for arguments by their names. Raises Refused where it is not read."""
         made = Call(self, name, overload, base, self._inner, wanted)
-        converter = self.converters.get(name)
+        converter = self.converter(name, overload)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:
             raise Refused(name, f"No conversion rule found for operations: {name}{where}")
@@ -100,6 +100,10 @@ class TorchReader(TorchDraft):
             if of is None:
                 raise
             raise Refused(name, f"No conversion rule found for operations: {name}{where} {of}") from error
+
+    def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
+        """What is given for an operator instead of the table's rule."""
+        return self.converters.get(name)
 
     def _inner(self, call: Call, name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
         full = name if "::" in name else f"aten::{name}"

@@ -10,10 +10,11 @@ from ovjit.readers.torch.patches import untraced
 
 
 @contextlib.contextmanager
-def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[None]:
-    """Modules that an extension is for call its operator: an instance, a class, or a name below `root`."""
+def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
+    """Modules that an extension is for call its operator: an instance, a class, or a name below `root`. Gives
+    whether there are any."""
     if not extensions or not hasattr(root, "named_modules"):
-        yield
+        yield False
         return
     kept = []
     for name, module in root.named_modules():
@@ -22,7 +23,7 @@ def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[None]:
             kept.append((module, module.__dict__.get("forward")))
             module.forward = _forward(module, extension)
     try:
-        yield
+        yield bool(kept)
     finally:
         for module, forward in kept:
             if forward is None:

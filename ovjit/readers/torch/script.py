@@ -156,6 +156,12 @@ class ScriptReader(TorchReader):
     def _subgraph(self, node: Any, inputs: list[Any]) -> None:
         """What a function of autograd's computes, from its recorded graph."""
         graph, outer = node.g("Subgraph"), self.env
+        given = list(graph.inputs())
+        if given and not any(
+            list(v.uses()) for v in given
+        ):  # what stands for a module records the example's results
+            name = node.pyname()
+            raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
         self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
         try:
             self._block(graph)

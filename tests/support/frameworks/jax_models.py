@@ -47,6 +47,8 @@ def norm(x: Any) -> Any:
     return (x - mean) * lax.rsqrt(((x - mean) ** 2).mean(-1, keepdims=True) + 1e-5)
 
 
+KEY = jax.random.PRNGKey(3)
+
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "layer": (lambda x, w: jax.nn.softmax(jax.nn.gelu(x @ w)), (X, W)),
     "activations": (
@@ -309,6 +311,116 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             jax.scipy.linalg.expm(x / 8),
         ),
         (np.stack([m @ m.T + 2 * np.eye(4, dtype=np.float32) for m in real(2, 4, 4)]),),
+    ),
+    "random numbers": (
+        lambda x: (
+            x + jax.random.normal(KEY, (3, 4)),
+            [jax.random.uniform(k, (2,)) for k in jax.random.split(jax.random.key(5))],
+            jax.random.randint(jax.random.fold_in(KEY, 7), (5,), 0, 10),
+            jax.random.truncated_normal(KEY, -1, 1, (3,)),
+            jax.random.permutation(KEY, x),
+        ),
+        (X,),
+    ),
+    "random numbers of a key that is given": (
+        lambda key, seed, x: (
+            jax.random.bits(key, (5,)),
+            jax.random.uniform(jax.random.PRNGKey(seed), (4,)),
+            lax.scan(lambda c, a: (jax.random.split(c)[0], a + jax.random.uniform(c, (4,))), key, x)[1],
+        ),
+        (np.array([1, 2], np.uint32), np.int32(9), X),
+    ),
+    "complex numbers": (
+        lambda x, y: [
+            part
+            for z in (
+                (x + 1j * y) / (y + 2j),
+                (x + 1j * y) @ (y.T + 2j),
+                jnp.exp(1j * x),
+                jnp.sqrt(x + 1j * y),
+                jnp.log(x + 1j * y),
+                jnp.conj(x + 1j * y),
+                (x + 1j * y) ** -3,
+                jnp.sin(x + 1j * y),
+                jnp.where(x > 0, x + 1j * y, 0),
+                jnp.prod(x + 1j * y, 1),
+                jnp.sign(x + 1j * y),
+            )
+            for part in (z.real, z.imag, jnp.abs(z), z == z[:1])
+        ],
+        (X, Y),
+    ),
+    "Fourier transforms": (
+        lambda x: (
+            jnp.abs(jnp.fft.fft(x)),
+            jnp.fft.irfft(jnp.fft.rfft(x), n=3),
+            jnp.fft.fft2(x).imag,
+            jnp.fft.ifftn(jnp.fft.fftn(x)).real,
+            jnp.fft.rfft2(x).real,
+        ),
+        (X,),
+    ),
+    "recurrence of complex numbers": (
+        lambda x: lax.scan(
+            lambda c, a: (c * a, (c * a).real), jnp.ones(4, jnp.complex64), x * jnp.complex64(1 + 0.1j)
+        )[1],
+        (X,),
+    ),
+    "products of 8 bits": (
+        lambda x, w, k: (
+            lax.dot_general(x, w, (((1,), (0,)), ((), ())), preferred_element_type=jnp.int32),
+            lax.conv_general_dilated(x[None, None], k, (1, 1), "SAME", preferred_element_type=jnp.int32),
+            jnp.einsum("ij,jk", x.astype(jnp.float32), w),
+        ),
+        (
+            RNG.integers(-128, 127, (5, 8)).astype(np.int8),
+            RNG.integers(-128, 127, (8, 3)).astype(np.int8),
+            RNG.integers(-128, 127, (2, 1, 3, 3)).astype(np.int8),
+        ),
+    ),
+    "groups of batches": (
+        lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", batch_group_count=2),
+        (real(4, 3, 5, 5), real(6, 3, 3, 3)),
+    ),
+    "rows by groups": (
+        lambda x, w, sizes: lax.ragged_dot(x, w, sizes),
+        (real(6, 4), real(3, 4, 5), np.array([2, 1, 2], np.int32)),
+    ),
+    "windows of integers": (
+        lambda x: (
+            lax.reduce_window(x, 0, lax.add, (2, 2), (1, 1), "SAME"),
+            lax.reduce_window(x, 0, lax.add, (2, 2), (1, 1), "VALID", window_dilation=(2, 1)),
+            lax.reduce_window(x, -(2**31), lax.max, (2, 2), (1, 1), "VALID", base_dilation=(1, 2)),
+        ),
+        (RNG.integers(-(2**30), 2**30, (4, 5)).astype(np.int32),),
+    ),
+    "truth values": (
+        lambda x, y: (jnp.maximum(x, y), jnp.minimum(x, y), jnp.max(x, 0), jnp.min(x, 1), jnp.argmin(x, 0)),
+        (RNG.random((3, 4)) < 0.5, RNG.random((3, 4)) < 0.5),
+    ),
+    "small numbers": (
+        lambda x: (jnp.log1p(x) * 1e6, jnp.expm1(x) * 1e6, jnp.nextafter(x, 1) - x),
+        (np.array([1e-6, -1e-7, 1e-8, 1e-20], np.float32),),
+    ),
+    "where NaN is": (
+        lambda x: (jnp.argmin(x), jnp.argmax(x)),
+        (np.array([1, -np.inf, np.nan, 3], np.float32),),
+    ),
+    "bits in other widths": (
+        lambda x: (
+            lax.bitcast_convert_type(x, jnp.uint8),
+            lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.uint8), jnp.int32),
+            lax.reduce_and_p.bind(x, axes=(0,)),
+        ),
+        (RNG.integers(-(2**31), 2**31, 5).astype(np.int32),),
+    ),
+    "no steps and no dimensions": (
+        lambda x: (
+            lax.scan(lambda c, a: (c + a, c * a), x[0], x[:0]),
+            x[0, 0].at[()].add(3.0),
+            lax.conv_general_dilated(x, x, (), "VALID"),
+        ),
+        (X,),
     ),
     "reshape that transposes": (lambda x: lax.reshape(x, (6, 2), (1, 0)), (X,)),
 }
