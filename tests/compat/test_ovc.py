@@ -48,6 +48,13 @@ def test_where_the_model_is_written(source, tmp_path, given, made):
     assert ovjit.Core().read_model(tmp_path / made).input("a").partial_shape == [2, 3]
 
 
+def test_no_name_is_the_models_own(source, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert ours(source, "--output_model", "") == 0
+    assert (tmp_path / "here" / "in.xml").exists()
+
+
 @pytest.mark.parametrize(
     ("described", "shapes"),
     [

@@ -213,7 +213,7 @@ def get_model_name_from_args(argv: argparse.Namespace) -> str:
     source = argv.input_model[0] if isinstance(argv.input_model, (list, tuple)) else argv.input_model
     name = get_model_name(source) + ".xml"
     given = argv.output_model
-    if given is None:
+    if not given:
         return os.path.join(os.getcwd(), name)
     if os.path.isdir(given) or given.endswith(os.sep):
         return os.path.join(given, name)

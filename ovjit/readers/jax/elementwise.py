@@ -134,11 +134,23 @@ def shift(n: JaxNode) -> Any:
 def count_bits(n: JaxNode) -> Any:
     """How many bits are 1, or are 0 before the first 1: by sums of ever more neighbours."""
     kind = n.dtype(n[0])
+    if ELEMENT_TYPES[kind].bits <= 32:
+        return _counted(n, n[0])
+    # of 64 bits, by the high and the low word
+    x = recast(n, n[0], "u64")
+    low = n.convert(n("BitwiseAnd", x, n.like(x, 0xFFFFFFFF)), "u32")
+    high = n.convert(n("BitwiseRightShift", x, n.like(x, 32)), "u32")
+    of_high, of_low = _counted(n, high), _counted(n, low)
+    if n.op_type == "clz":
+        of_low = n("Select", n("Equal", high, n.like(high, 0)), of_low, n.like(of_low, 0))
+    return n.convert(n("Add", of_high, of_low), kind)
+
+
+def _counted(n: JaxNode, value: Any) -> Any:
+    kind = n.dtype(value)
     width = ELEMENT_TYPES[kind].bits
-    if width > 32:
-        raise UnsupportedError(f"of {kind} it is not supported")
     whole = n.const(1 << width)
-    x = n("FloorMod", n.convert(n[0], "i64"), whole)
+    x = n("FloorMod", n.convert(value, "i64"), whole)
     if n.op_type == "clz":  # ones from the first 1 on
         for step in (1, 2, 4, 8, 16):
             x = n("BitwiseOr", x, n("Divide", x, n.const(1 << step)))

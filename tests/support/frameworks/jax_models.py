@@ -445,6 +445,16 @@ def check(name: str) -> None:
         np.testing.assert_allclose(result[i], want, rtol=2e-5, atol=2e-5, err_msg=f"{name} {i}, seed {SEED}")
 
 
+def count_bits_of_64() -> None:
+    numbers = np.array([0, 1, -1, 2**40, -(2**50), 2**31, 12345678901], np.int64)
+    with jax.enable_x64(True):
+        function = lambda x: (lax.population_count(x), lax.clz(x))  # noqa: E731
+        model = ov.convert_model(jax.make_jaxpr(function)(numbers))
+        result, wanted = ov.compile_model(model, "CPU")([numbers]), function(numbers)
+        for i, want in enumerate(wanted):
+            np.testing.assert_array_equal(result[i], want)
+
+
 def changed(function: Callable[..., Any], given: tuple[Any, ...], primitive: str, **params: Any) -> Any:
     """The jaxpr with other parameters of one primitive."""
     closed = jax.make_jaxpr(function)(*given)
@@ -489,6 +499,7 @@ def main() -> None:
     else:
         raise AssertionError("primitives that are not read were read")
     refuse_what_is_not_valid()
+    count_bits_of_64()
     front = ov.frontend.FrontEndManager().load_by_framework("jax")
     decoder = JaxprPythonDecoder(jax.make_jaxpr(jnp.tanh)(X), "net")
     assert front.supported(decoder)
