@@ -467,6 +467,85 @@ def test_scripts_and_modules_without_an_example() -> None:
         np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
+class Minus(torch.nn.Module):
+    def forward(self, first, second):
+        return first - second * 2
+
+
+def names_and_shapes(model):
+    return [[*port.get_names(), str(port.get_partial_shape())] for port in model.inputs]
+
+
+@pytest.mark.parametrize("way", ["traced", "zeros", "exported", "scripted", "types"])
+def test_inputs_have_the_order_of_their_descriptions(way: str) -> None:
+    """As in OpenVINO, if the descriptions name all inputs."""
+    module, given = Minus().eval(), (torch.ones(1, 3), torch.ones(2, 3))
+    last = ".1" if way == "scripted" else ""
+    described = [(f"second{last}", [2, 3]), (f"first{last}", [1, 3])]
+    more = {} if way in ("zeros", "exported") else {"example_input": given}
+    if way == "exported":
+        module = torch.export.export(module, given)
+    elif way == "scripted":
+        module = torch.jit.script(module)
+    elif way == "types":
+        described = [name for name, _ in described]
+    model = ov.convert_model(module, input=described, **more)
+    assert [port.get_any_name() for port in model.inputs] == [f"second{last}", f"first{last}"]
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    second, first = rand(2, 3), rand(1, 3)
+    np.testing.assert_allclose(
+        compiled([second.numpy(), first.numpy()])[0], (first - second * 2).numpy(), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_descriptions_of_some_inputs_leave_the_order() -> None:
+    model = ov.convert_model(
+        Minus(), example_input=(torch.ones(2, 3), torch.ones(2, 3)), input=[("second", [2, 3])]
+    )
+    assert names_and_shapes(model) == [["first", "[?,?]"], ["second", "[2,3]"]]
+
+
+def test_without_an_example_some_inputs_are_described() -> None:
+    """Inputs of modules are called as in the signature, those of scripts as in the graph."""
+    assert names_and_shapes(ov.convert_model(Minus())) == [["first", "[...]"], ["second", "[...]"]]
+    for described in ({"second": [2, 3]}, [("second", [2, 3])]):
+        model = ov.convert_model(Minus(), input=described)
+        assert names_and_shapes(model) == [["first", "[...]"], ["second", "[2,3]"]]
+    model = ov.convert_model(Minus(), input=[[2, 3]])
+    assert names_and_shapes(model) == [["first", "[2,3]"], ["second", "[...]"]]
+    script = torch.jit.script(Minus())
+    model = ov.convert_model(script, input=[("second.1", [2, 3])])
+    assert names_and_shapes(model) == [["first.1", "[...]"], ["second.1", "[2,3]"]]
+
+
+@pytest.mark.parametrize(
+    "module, shape, told",
+    [
+        (torch.nn.Conv2d(3, 2, 3), (1, 3, 6, 6), "[?,3,?,?]"),
+        (torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Conv2d(3, 2, 3)), (1, 3, 6, 6), "[?,3,?,?]"),
+        (torch.nn.Conv1d(3, 2, 3), (2, 3, 8), "[?,3,?]"),
+        (torch.nn.Conv2d(4, 8, 3, groups=4), (1, 4, 6, 6), "[?,4,?,?]"),
+    ],
+    ids=["convolution", "activation", "one dimension", "groups"],
+)
+def test_without_an_example_a_convolution_tells_of_its_input(module, shape, told) -> None:
+    model = ov.convert_model(module.eval())
+    assert str(model.input().get_partial_shape()) == told
+    x = rand(*shape)
+    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
+    np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_without_an_example_weights_have_their_own_type() -> None:
+    module = torch.nn.Sequential(torch.nn.LayerNorm(4), torch.nn.Linear(4, 2)).eval()
+    model = ov.convert_model(module)
+    model.inputs[0].get_node().set_element_type(ov.Type.f32)
+    model.reshape([-1, 4])
+    x = rand(2, 4)
+    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
+    np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
 class Optionally(torch.nn.Module):
     def forward(self, x, y: torch.Tensor | None = None, factor: float = 3.0, add: bool = True):
         if y is not None:

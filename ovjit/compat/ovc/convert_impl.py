@@ -123,7 +123,9 @@ def _driver(
         _set_outputs(model, outputs)
     if described:
         try:
-            _set_inputs(model, described)
+            ports = _set_inputs(model, described)
+            if framework == "pytorch" and described[0].name is not None:
+                _set_order(model, [port.get_node() for port in ports])
         except Error:
             raise
         except OvjitError as error:  # an operation does not take the shapes or types
@@ -238,12 +240,14 @@ def _no_node(name: str) -> Error:
     return Error("No node with name {}", name)
 
 
-def _set_inputs(model: Model, described: list[_InputCutInfo]) -> None:
+def _set_inputs(model: Model, described: list[_InputCutInfo]) -> list[Output]:
+    """Set shapes and types of inputs. Returns the inputs in the order of the descriptions."""
     if any(one.name is None for one in described) and any(one.name is not None for one in described):
         raise AssertionError(
             '"input" parameter has unnamed inputs and named inputs. Please either set names for all inputs, '
             "or do not set names for all inputs."
         )
+    ports: list[Output] = []
     shapes: dict[Any, Any] = {}
     for index, one in enumerate(described):
         if one.name is None:
@@ -256,6 +260,7 @@ def _set_inputs(model: Model, described: list[_InputCutInfo]) -> None:
                 _named(model, one.name)
                 raise Error("Name {} is not found among model inputs.", one.name)
             port = found
+        ports.append(port)
         if one.type is not None:
             port.get_node().set_element_type(one.type)  # type: ignore[attr-defined]
         if one.shape is not None:
@@ -264,6 +269,17 @@ def _set_inputs(model: Model, described: list[_InputCutInfo]) -> None:
         model.reshape(shapes)
     else:
         model.validate_nodes_and_infer_types()
+    return ports
+
+
+def _set_order(model: Model, wanted: Sequence[Any]) -> None:
+    """Put the inputs in this order, if it has each of them once. OpenVINO does so for PyTorch's models."""
+    have = model.get_parameters()
+    if len(wanted) != len(have) or any(one not in wanted for one in have):
+        return
+    for parameter in have:
+        model.remove_parameter(parameter)
+    model.add_parameters(wanted)
 
 
 def _note(model: Model, argv: argparse.Namespace) -> None:

@@ -148,8 +148,9 @@ class Call(Builder):
         return self.to_type(self.tensor(value), kind)
 
     def to_type(self, value: Output, kind: str) -> Output:
-        """A tensor in another element type, as PyTorch converts: what is not 0 is true."""
-        if self.dtype(value) == kind:
+        """A tensor in another element type, as PyTorch converts: what is not 0 is true. A type that is
+        unknown without an example is taken for the tensor's own."""
+        if kind in (self.dtype(value), "dynamic"):
             return value
         if kind == "boolean":
             return self("NotEqual", value, self.like(value, 0))

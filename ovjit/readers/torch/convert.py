@@ -420,8 +420,9 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     inputs = list(graph.inputs())[0 if is_function else 1 :]
     schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
+    # a given script's inputs are called as in its graph, those of a module as in its signature
     values = [
-        unknown_input(reader, value.debugName(), value.type(), a)
+        unknown_input(reader, value.debugName() if a is None or script is given else a.name, value.type(), a)
         for value, a in zip(inputs, schema, strict=True)
     ]
     return reader.finish(reader.run(graph, values), None)

@@ -197,6 +197,7 @@ def _shapes_of_inputs(model: Model) -> None:
     for parameter in model.get_parameters():
         shape = parameter._attrs["shape"]
         if shape is None:
+            _as_convolved(parameter)
             continue
         dims = list(unmarked(shape) or ())
         for target in parameter.output(0).get_target_inputs():
@@ -208,6 +209,27 @@ def _shapes_of_inputs(model: Model) -> None:
                     dims[1] = weights[1] if kind == "Convolution" else weights[0] * weights[2]
         parameter._attrs = {**parameter._attrs, "shape": tuple(dims)}
     model.validate_nodes_and_infer_types()
+
+
+def _as_convolved(parameter: Parameter) -> None:
+    """Give an unknown input the element type, rank and channels that a convolution reads, as OpenVINO does.
+    Elementwise operations of one input may come before the convolution."""
+    outputs = [parameter.output(0)]
+    for output in outputs:
+        for target in output.get_target_inputs():
+            node = target.get_node()
+            kind = node.get_type_name()
+            if kind in _KEEPING:
+                outputs.append(node.output(0))
+            elif target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
+                weights = node.input_value(1)._tensor._type
+                if is_static(weights.shape):
+                    grouped = kind == "GroupConvolution"
+                    rank = len(weights.shape) - grouped
+                    channels = weights.shape[0] * weights.shape[2] if grouped else weights.shape[1]
+                    shape = (ANY, channels, *[ANY] * (rank - 2))
+                    parameter._attrs = {**parameter._attrs, "shape": shape, "element_type": weights.dtype}
+                    return
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:
@@ -226,6 +248,20 @@ def parsed_schema(text: str) -> Any:
     return torch._C.parse_schema(text)
 
 
+#: Operations of one input whose result has its element type and shape.
+_KEEPING = {
+    "Relu",
+    "Clamp",
+    "Sigmoid",
+    "Tanh",
+    "Elu",
+    "Gelu",
+    "HSwish",
+    "HSigmoid",
+    "Swish",
+    "Abs",
+    "Negative",
+}
 #: What a rule that does not expect such values says of them.
 _UNFIT = {Complex: "of complex tensors", Number: "by numbers that are not known when the model is read"}
 

@@ -180,12 +180,24 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
             for _, shape, kind in described
         ]
         named = [name for name, *_ in described]
-        return dict(zip(named, made, strict=True)) if all(named) else tuple(made)
+        if _tells_of_all(given, len(made), named):
+            return dict(zip(named, made, strict=True)) if all(named) else tuple(made)
     if is_script(given):
         kinds = [v.type() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
         if kinds and all(k.sizes() is not None and k.dtype() is not None for k in kinds):
             return tuple(torch.zeros(k.sizes(), dtype=k.dtype()) for k in kinds)
     return None
+
+
+def _tells_of_all(given: Any, count: int, names: Sequence[str | None]) -> bool:
+    """Whether `count` inputs, or those of these names, are all that the call needs."""
+    try:
+        signature = inspect.signature(getattr(given, "forward", given))
+    except ValueError:  # what torch.jit.trace gives has no signature for Python
+        return True
+    rows = signature.parameters.values()
+    needed = [row.name for row in rows if row.default is row.empty and row.kind is row.POSITIONAL_OR_KEYWORD]
+    return set(needed) <= set(names) if all(names) else len(needed) <= count
 
 
 def _extent(d: Any) -> int:
