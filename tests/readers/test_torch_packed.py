@@ -184,3 +184,49 @@ def test_torchao(bits) -> None:
         config = quantization.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=groups)
     quantization.quantize_(module, config, lambda m, name: name == "1")
     compare(module, f"int{bits}")
+
+
+class Nibbles(torch.nn.Module):
+    """NNCF's arithmetic for weights of 4 bits, two in a byte."""
+
+    def __init__(self, signed, last=-1):
+        super().__init__()
+        self.signed, self.last = signed, last
+        generator = torch.Generator().manual_seed(SEED)
+        stored = torch.randint(0, 256, (OUT, IN // 2), dtype=torch.uint8, generator=generator)
+        self.register_buffer("stored", stored)
+        self.register_buffer("zeros", integers(4, OUT, IN // GROUP, 1).to(torch.uint8))
+        self.register_buffer("scales", torch.rand(OUT, IN // GROUP, 1, generator=generator).half())
+
+    def forward(self, x):
+        halves = torch.bitwise_and(self.stored, 15), torch.bitwise_right_shift(self.stored, 4)
+        codes = torch.stack(halves, dim=self.last)
+        if self.signed:
+            weights = (codes.type(torch.int8) - 8).reshape(OUT, -1, GROUP) * self.scales
+        else:
+            codes = codes.reshape(OUT, -1, GROUP).type(torch.float16)
+            weights = (codes - self.zeros.type(torch.float16)) * self.scales
+        return x @ weights.reshape(OUT, IN).float().T
+
+
+@pytest.mark.parametrize("kind", ["u4", "i4"])
+def test_weights_that_are_unpacked_from_bytes(kind, tmp_path) -> None:
+    module, x = Nibbles(kind == "i4").eval(), torch.rand(5, IN)
+    model = ov.convert_model(module, example_input=x)
+    kinds = {n.get_element_type().to_string(): n for n in model.get_ops() if n.get_type_name() == "Constant"}
+    assert kind in kinds and list(kinds[kind].shape) == [OUT, IN // GROUP, GROUP]
+    assert not {"BitwiseAnd", "BitwiseRightShift", "Concat"} & {n.get_type_name() for n in model.get_ops()}
+    ov.save_model(model, tmp_path / "m.xml", compress_to_fp16=False)
+    exact = {**EXACT, "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    for given in (model, tmp_path / "m.xml"):
+        result = ov.compile_model(given, "CPU", exact)(x.numpy())[0]
+        np.testing.assert_allclose(result, module(x).numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_halves_of_bytes_in_another_order_keep_their_arithmetic(last) -> None:
+    module, x = Nibbles(False, last).eval(), torch.rand(5, IN)
+    model = ov.convert_model(module, example_input=x)
+    exact = {**EXACT, "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    result = ov.compile_model(model, "CPU", exact)(x.numpy())[0]
+    np.testing.assert_allclose(result, module(x).numpy(), rtol=1e-4, atol=1e-4)

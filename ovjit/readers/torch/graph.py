@@ -17,6 +17,7 @@ from ovjit.readers.torch.activation_fusion import fuse_activations
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
+from ovjit.readers.torch.nibbles import keep_packed
 from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.transposes import absorb_movements
@@ -172,6 +173,7 @@ class TorchReader(TorchDraft):
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
         fold(made, keep_compressed=True)
+        keep_packed(made)
         absorb_movements(made)
         fold_batch_norms(made)
         fuse_activations(made)

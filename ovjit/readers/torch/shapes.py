@@ -12,6 +12,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.nibbles import in_pairs
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, Stacked
 
@@ -145,6 +146,9 @@ def stack(n: Call, x: Any, dim: int = 0) -> Any:
         return Complex(n.concat([n.unsqueeze(p, [axis]) for p in pairs], axis))
     values = n.same_kind(x)
     axis = n.axis(dim, n.rank(values[0]) + 1)
+    packed = in_pairs(values) if axis == n.rank(values[0]) else None
+    if packed is not None:
+        return n.convert(packed, "u8")
     return n.concat([n.unsqueeze(v, [axis]) for v in values], axis)
 
 

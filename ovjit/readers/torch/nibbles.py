@@ -1,0 +1,89 @@
+"""Weights of 4 bits that a module unpacks from bytes (NNCF) -> constants of u4 and i4, as by OpenVINO.
+
+stack((bytes & 15, bytes >> 4), -1) -> reshape -> to floats              a constant of u4
+stack(...) -> to i8 -> minus 8 -> reshape -> to floats                   a constant of i4
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.graph.converted import Unpacked
+from ovjit.graph.shapes import is_static
+
+_FLOATS = ("f32", "f16", "bf16")
+#: The nibbles of i4 are those of u4 with the highest bit changed, if 8 is subtracted from each number of u4.
+_SIGNS = 0x88
+
+
+def in_pairs(values: Sequence[Any]) -> Output | None:
+    """The constant of u4 [..., 2] of which these two tensors are halves: low and high bits of bytes."""
+    if len(values) != 2 or not all(isinstance(value, Output) for value in values):
+        return None
+    low, high = (_of_bytes(value, *step) for value, step in zip(values, _STEPS, strict=True))
+    if low is None or high is None or not np.array_equal(low, high):
+        return None
+    return _packed(low, (*low.shape, 2), "u4")
+
+
+_STEPS = (("BitwiseAnd", 15), ("BitwiseRightShift", 4))
+
+
+def _of_bytes(value: Output, operation: str, number: int) -> np.ndarray | None:
+    """The bytes of a constant of u8 to which the operation is applied with this number."""
+    node = value._node
+    if node.get_type_name() != operation or _number(node.input_value(1)) != number:
+        return None
+    source = node.input_value(0)._node
+    known = isinstance(source, Constant) and source._attrs["element_type"] == "u8"
+    return source.value if known else None  # type: ignore[attr-defined]
+
+
+def _number(value: Output) -> Any:
+    """The number that a constant of one element has, through conversions; None for other values."""
+    node = value._node
+    while node.get_type_name() in ("Convert", "ConvertLike"):
+        node = node.input_value(0)._node
+    return node.value.item() if isinstance(node, Constant) and node.value.size == 1 else None
+
+
+def _packed(stored: np.ndarray, shape: tuple[int, ...], kind: str) -> Output:
+    return Output._of(Constant._of(Unpacked(stored.reshape(-1), shape, kind), kind, shape), 0)
+
+
+def keep_packed(model: Model) -> None:
+    """Put constants of 4 bits directly before conversions to floats."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Convert" and node._tensors[0]._type.dtype in _FLOATS:
+            source = node.input_value(0)
+            shape = source._tensor._type.shape
+            found = _codes(source) if is_static(shape) else None
+            if found is not None:
+                stored, is_signed = found
+                made = stored ^ _SIGNS if is_signed else stored
+                kind = "i4" if is_signed else "u4"
+                node.input(0).replace_source_output(_packed(made, tuple(shape), kind))
+
+
+def _codes(value: Output) -> tuple[np.ndarray, bool] | None:
+    """The packed bytes that a tensor of integers is unpacked from, and whether 8 is subtracted from each."""
+    node = value._node
+    kind, dtype = node.get_type_name(), value._tensor._type.dtype
+    if kind == "Reshape":
+        return _codes(node.input_value(0))
+    if kind == "Subtract" and dtype == "i8" and _number(node.input_value(1)) == 8:
+        found = _codes(node.input_value(0))
+        return None if found is None or found[1] else (found[0], True)
+    if kind == "Convert" and dtype in ("u8", "i8"):
+        source = node.input_value(0)
+        stored = source._node._attrs.get("value")
+        if source._tensor._type.dtype == "u4" and isinstance(stored, Unpacked):
+            return stored.source, False
+        return _codes(source) if dtype == "i8" else None
+    return None
