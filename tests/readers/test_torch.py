@@ -476,6 +476,18 @@ def names_and_shapes(model):
     return [[*port.get_names(), str(port.get_partial_shape())] for port in model.inputs]
 
 
+class Named(torch.nn.Module):
+    def forward(self, x) -> dict[str, torch.Tensor]:
+        return {"more": x + 1, "twice": x * 2}
+
+
+@pytest.mark.parametrize("example", [None, torch.ones(2)])
+def test_outputs_of_scripts_have_the_keys_of_a_dict(example) -> None:
+    for module in (Named(), torch.jit.script(Named())):
+        model = ov.convert_model(module, example_input=example)
+        assert [port.names for port in model.outputs] == [{"more"}, {"twice"}]
+
+
 @pytest.mark.parametrize("way", ["traced", "zeros", "exported", "scripted", "types"])
 def test_inputs_have_the_order_of_their_descriptions(way: str) -> None:
     """As in OpenVINO, if the descriptions name all inputs."""

@@ -174,10 +174,13 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     else:
         names = own if len(own) == len(ready.names) else ready.names
         values = [input_of(reader, name, leaf) for name, leaf in zip(names, ready.leaves, strict=True)]
-    made = reader.run(inlined, values)
-    if not given:
-        return reader.finish(made[0] if len(made) == 1 else made, _output_names(ready, inlined))
-    return reader.finish(made, None)
+    made = _alone(reader.run(inlined, values))
+    return reader.finish(made, None if given else _output_names(ready, inlined))
+
+
+def _alone(made: list[Any]) -> Any:
+    """What a graph gives: one value, such as a dict with the names of outputs, or a list of several."""
+    return made[0] if len(made) == 1 else made
 
 
 class Recorded(NamedTuple):
@@ -425,4 +428,4 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
         unknown_input(reader, value.debugName() if a is None or script is given else a.name, value.type(), a)
         for value, a in zip(inputs, schema, strict=True)
     ]
-    return reader.finish(reader.run(graph, values), None)
+    return reader.finish(_alone(reader.run(graph, values)), None)
