@@ -278,7 +278,9 @@ def assert_alike(ours: Any, real: Any, where: str) -> None:
 
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("program", ["optimum_models.py", "optimum_quantized.py", "sentences.py"])
+@pytest.mark.parametrize(
+    "program", ["optimum_models.py", "optimum_generation.py", "optimum_quantized.py", "sentences.py"]
+)
 def test_what_exports_transformers(python, tmp_path, program):
     install(python, "torch", "optimum-intel", "nncf", "sentence-transformers")
     ways = {"real": (), "ours": OURS}
