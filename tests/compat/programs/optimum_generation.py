@@ -32,7 +32,6 @@ ASKED = {
     "samples several": {"do_sample": True, "top_k": 10, "temperature": 0.7},
     "likely samples several": {"do_sample": True, "top_p": 0.9, "num_return_sequences": 2},
     "sampled beams several": {"do_sample": True, "num_beams": 2},
-    "looked up": {"do_sample": False, "prompt_lookup_num_tokens": 3},
     "again": {"do_sample": False},
 }
 CASES = {f"{kind}, {way}": (kind, more) for kind in SIZES for way, more in WAYS.items()}
