@@ -47,12 +47,11 @@ TOOLS = {
 
 
 def _demo() -> int:
-    from ovjit.errors import UnsupportedError
     from ovjit.tools import demo
 
     try:
         return demo.main()
-    except UnsupportedError as error:  # a machine that no code is made for
+    except (RuntimeError, ValueError) as error:  # a machine without code, a wrong variable
         print(f"ovjit: {error}", file=sys.stderr)
         return 2
 

@@ -408,6 +408,8 @@ ARMS_NAMES = {
     "CPU implementer\t: 0xc0|CPU part\t: 0xac3": "Ampere (0xac3)",
     "CPU implementer\t: 0x41": "ARM",
     "CPU implementer\t: 0x99|CPU part\t: 0x123": "ARM CPU",
+    "CPU implementer\t: 0x|CPU part\t: 0x123": "ARM CPU",
+    "CPU implementer\t: 0xunknown": "ARM CPU",
     "CPU implementer\t: 0x51|CPU part\t: 0x804||CPU implementer\t: 0x41|CPU part\t: 0xd05": "ARM (0xd05)",
     "CPU implementer\t: 0x51|CPU part\t: 0x804||Hardware\t: Qualcomm X|Model\t\t: Some Board": "Qualcomm X",
     "CPU implementer\t: 0x41|CPU part\t: 0xd08||Model\t\t: Some Board": "Some Board",

@@ -184,6 +184,15 @@ def test_benchmark_says_what_is_wrong(capsys, arguments, words, tmp_path, monkey
     assert code == 2 and words in complaint and "Traceback" not in complaint
 
 
+@pytest.mark.parametrize(
+    "command", [("demo",), ("profile", MODEL), ("compare", MODEL), ("benchmark", "-m", MODEL)]
+)
+def test_a_wrong_instruction_set_is_told_in_a_line(capsys, command, monkeypatch):
+    monkeypatch.setenv("OVJIT_ISA", "altivec")
+    code, _, complaint = cli(capsys, *command)
+    assert code == 2 and "OVJIT_ISA=altivec is not usable" in complaint and complaint.count("\n") == 1
+
+
 def test_pages_hold_all_they_need(capsys, tmp_path):
     pytest.importorskip("matplotlib")
     page = tmp_path / "b.html"

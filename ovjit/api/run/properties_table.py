@@ -415,9 +415,10 @@ def default_of(row: Row, device: str, config: Mapping[str, Any]) -> Any:
 
 #: Who made a CPU of AArch64, by the number that its register of identity (MIDR_EL1) has for that.
 _MAKERS = {
-    0x41: "ARM", 0x42: "Broadcom", 0x43: "Cavium", 0x44: "DEC", 0x46: "Fujitsu", 0x48: "HiSilicon",
-    0x49: "Infineon", 0x4D: "Motorola", 0x4E: "NVIDIA", 0x50: "Applied Micro", 0x51: "Qualcomm",
-    0x53: "Samsung", 0x56: "Marvell", 0x61: "Apple", 0x69: "Intel", 0xC0: "Ampere",
+    "0x41": "ARM", "0x42": "Broadcom", "0x43": "Cavium", "0x44": "DEC", "0x46": "Fujitsu",
+    "0x48": "HiSilicon", "0x49": "Infineon", "0x4d": "Motorola", "0x4e": "NVIDIA", "0x50": "Applied Micro",
+    "0x51": "Qualcomm", "0x53": "Samsung", "0x56": "Marvell", "0x61": "Apple", "0x69": "Intel",
+    "0xc0": "Ampere",
 }  # fmt: skip
 #: Where Linux says what board this is.
 _BOARD = ("/sys/firmware/devicetree/base/model", "/proc/device-tree/model")
@@ -435,7 +436,7 @@ def cpu_name() -> str:
     board = (_text_of(path).rstrip("\0\n") for path in _BOARD)
     named = (told.get(name) for name in ("model name", "Hardware", "Processor", "Model"))
     maker, part = (told.get(f"CPU {what}", "") for what in ("implementer", "part"))
-    known = _MAKERS.get(int(maker, 16), "") if maker[:2] == "0x" else ""
+    known = _MAKERS.get(maker.lower(), "")
     made = f"{known} ({part})" if known and part else known
     return next((text for text in (*board, *named, made) if text), "ARM CPU")
 
