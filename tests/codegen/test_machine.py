@@ -23,8 +23,8 @@ from ovjit.errors import OvjitError, UnsupportedError
 from tests.support import ROOT
 
 CACHED = (
-    machine.name, machine.check, machine.arm_features, host._features, host.best_target, host._host,
-    emit.initialize,
+    machine.name, machine.check, machine.arm_features, host._said, host._features, host.best_target,
+    host._host, emit.initialize,
 )  # fmt: skip
 
 
@@ -183,6 +183,48 @@ def test_arm_is_asked_for_its_own_features(another) -> None:
     machine.arm_features.cache_clear()
     listed = "processor\t: 0\nflags\t: avx2\n"  # an emulator shows the host's
     assert machine.arm_features() == {"asimd"}
+
+
+#: One CPU of x86-64 in /proc/cpuinfo.
+LISTED = (
+    b"processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: A name\n"
+    b"stepping\t: 8\nflags\t\t: fpu avx2 fma\n\n"
+)
+#: What a list may be instead, of which nothing is taken.
+ODD = {
+    "empty": b"",
+    "of an emulator's host": b"processor\t: 0\nFeatures\t: fp asimd\n\n",
+    "without a stepping": LISTED.replace(b"stepping\t: 8\n", b""),
+    "without flags": LISTED.replace(b"fpu avx2 fma", b""),
+    "not UTF-8": LISTED.replace(b"A name", b"A\xff name"),
+    "cut": LISTED[:70],
+    "flags of another CPU": LISTED.replace(b"stepping", b"\nstepping"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_list_of_flags_that_is_not_whole_is_not_believed(what: str, another) -> None:
+    """LLVM is asked then."""
+    real = builtins.open
+
+    def opened(path, *a, **k):
+        return io.BytesIO(listed) if path == "/proc/cpuinfo" else real(path, *a, **k)
+
+    another.setattr(builtins, "open", opened)
+    listed = LISTED * 2
+    assert host._said() == ("GenuineIntel", "6", "143", "A name", "8", "fpu avx2 fma")
+    host._said.cache_clear()
+    listed = ODD[what]
+    assert host._said() is None
+
+
+@pytest.mark.parametrize("words", [(1 << 64) - 1, 1 << 1, 1 << 1 | 1 << 63])
+def test_bits_of_later_features_are_no_features(words: int, another) -> None:
+    """The auxiliary vector of a CPU may have any bits beside those that are known."""
+    call_it(another, "aarch64")
+    another.setattr(machine, "_auxiliary", lambda word: words)
+    target = host.host_target()
+    assert target.name == "neon" and (len(target.extras) == 5) is (words + 1 == 1 << 64)
 
 
 def test_macs_are_asked_for_features_beyond_vectors(another) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu import atomics, jit
-from ovjit.codegen.cpu.formats import F32, Format, find_format, paired_format
+from ovjit.codegen.cpu.formats import (
+    F32,
+    Format,
+    available_formats,
+    find_format,
+    matrix_format,
+    paired_format,
+    unit_format,
+)
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import Target, target_of
@@ -123,6 +131,15 @@ def test_formats_follow_what_the_cpu_has() -> None:
     kernel = tile_kernel("t", Epilogue(None, [], "i32"), ALL, forms[1])
     made = instructions(kernel.assembly(ALL))
     assert made["sudot"] and made["usmmla"]
+
+
+def test_no_format_is_of_a_matrix_unit() -> None:
+    """Attention and products ask for one on every CPU."""
+    for isa in (FIRST, DOT, ALL, target_of("generic", machine="aarch64")):
+        forms = available_formats(isa)
+        assert F32 in forms and not any(form.on_unit or paired_format(form).on_unit for form in forms)
+        assert [matrix_format(form, isa) for form in forms] == [*forms]
+        assert not any(unit_format(kind, isa) for kind in ("f32", "bf16", "f16"))
 
 
 @pytest.mark.parametrize("blocked", [False, True])
