@@ -881,6 +881,34 @@ def test_operators_for_branches_and_loops() -> None:
     compare(Depending(), torch.ones(3, 4), torch.tensor(2), more=more)
 
 
+def _mapped(x, start):
+    from torch._higher_order_ops.map import map
+
+    return map(lambda row, start: (row.sin() @ start, row + 1), x, start)
+
+
+def _scanned(x, start):
+    from torch._higher_order_ops.scan import scan
+
+    def step(state, row):
+        return state * 0.5 + row, (state * row, row.sum())
+
+    return scan(step, start, x), scan(step, start, x, reverse=True)
+
+
+@pytest.mark.parametrize("function", [_mapped, _scanned])
+def test_functions_of_rows_in_exported_programs(function) -> None:
+    given, more = [rand(4, 3), rand(3)], [[rand(7, 3), rand(3)]]
+    rows = ({0: torch.export.Dim.AUTO}, None)
+    program = torch.export.export(of(function), tuple(given), dynamic_shapes=(rows,), strict=False)
+    made = ov.compile_model(ov.convert_model(program), "CPU", EXACT)
+    for inputs in (given, *more):
+        result = made([x.numpy() for x in inputs])
+        for i, want in enumerate(leaves(program.module()(*inputs))):
+            assert result[i].shape == want.shape
+            np.testing.assert_allclose(result[i], want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
 def test_quiet_conversion_of_a_plain_module() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.readers.torch.branches import chosen, read_graph
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
-from ovjit.readers.torch.loops import read_while
+from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.numbers import computed, python_number
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.strides import BY_STRIDES, in_storage
@@ -24,8 +24,8 @@ _INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wra
             "invoke_subgraph": 0, "autograd_function_apply": 0}  # fmt: skip
 
 
-#: Those that are If and Loop.
-_READ = ("cond", "while_loop")
+#: Higher-order operators that become If and Loop.
+_READ = ("cond", "while_loop", "map_impl", "scan")
 
 
 def graph_name(name: str, overload: str) -> str:
@@ -110,7 +110,7 @@ class FxReader(TorchReader):
                 return self._by_strides(node, name, given)
             return self.call(name, overload, given, self._base(node, target), _where(node), _wanted(node))
         if isinstance(target, torch._ops.HigherOrderOperator):
-            return self._higher(target, node, arguments)
+            return self._higher(target, node, arguments, named)
         name = getattr(target, "__name__", str(target))
         name = {"sym_ite": "sym_ite", "int": "sym_int", "float": "sym_float"}.get(name, name)
         if python_number(name):
@@ -149,9 +149,11 @@ class FxReader(TorchReader):
             raise error
         return value
 
-    def _higher(self, target: Any, node: Any, arguments: list[Any]) -> Any:
+    def _higher(self, target: Any, node: Any, arguments: list[Any], named: Mapping[str, Any]) -> Any:
         name = target.name() if callable(getattr(target, "name", None)) else str(target)
         try:
+            if named.get("mutated_arg_indices"):
+                raise Refused(name, f"{name} of a function that writes to its arguments{_where(node)}")
             return self._graphs(name, node, arguments)
         except Refused as error:
             error.node = node.name  # not the one of an inner graph
@@ -165,6 +167,10 @@ class FxReader(TorchReader):
             return self._cond(call, *arguments)
         if name == "while_loop":
             return read_while(self, call, *arguments)
+        if name == "map_impl":
+            return read_scan(self, call, arguments[0], [], *arguments[1:])
+        if name == "scan":
+            return read_scan(self, call, *arguments)
         before = _INLINED.get(name)
         rest = arguments[before:] if before is not None else []
         if not rest or not isinstance(rest[0], torch.fx.GraphModule):

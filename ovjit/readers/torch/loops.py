@@ -12,9 +12,9 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.torch.branches import Inside, built, form_of, inner_graph, read_body
+from ovjit.readers.torch.branches import Inside, built, form_of, inner_graph, mapped, read_body
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.values import Number, Stacked
+from ovjit.readers.torch.values import Complex, Number, Stacked
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.fx import FxReader
@@ -100,6 +100,33 @@ def read_while(
     going = reader.run(condition, [*carried, *others])
     going = going[0] if isinstance(going, list) else going
     return looped(reader, call, call.const(-1, "i64"), going, carried, iterate)
+
+
+def read_scan(
+    reader: FxReader, call: Call, body: Any, carried: Sequence[Any], rows: Sequence[Any],
+    others: Sequence[Any],
+) -> list[Any]:  # fmt: skip
+    """What torch.scan carries in the end, then what its iterations give, along a new first dimension.
+
+    The graph module `body` takes the state, one row of each of `rows`, and `others`. A map carries nothing.
+    """
+    count = len(carried)
+    kept: list[Any] = []
+
+    def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
+        inside = Inside(call)
+        at = call.tensor(values[0])
+        parts = [mapped(inside.value(v), lambda t: call("Gather", t, at, 0)) for v in rows]
+        made = inner_graph(reader, body, [*values[1:], *parts, *(inside.value(v) for v in others)])
+        kept[:] = made[count:]
+        leaves = [v.pair if isinstance(v, Complex) else call.tensor(v) for v in kept]
+        inside.grown = {str(i): call.unsqueeze(leaf, [0]) for i, leaf in enumerate(leaves)}
+        return inside, [True, *made[:count]]
+
+    length = call.size(rows[0].pair if isinstance(rows[0], Complex) else rows[0], 0)
+    made = looped(reader, call, call.index(length), True, carried, iterate)
+    results = zip(kept, made[count:], strict=True)
+    return [*made[:count], *(Complex(v.whole) if isinstance(k, Complex) else v.whole for k, v in results)]
 
 
 #: The values of one iteration, its number first -> whether there is another one, and what it gives.
