@@ -412,3 +412,10 @@ def test_distances_of_all_pairs_of_rows(p) -> None:
     for rows in (5, 2, 7, 1):
         x = torch.rand(rows, 3)
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_most_frequent_truth() -> None:
+    def modes(x):
+        return *x.mode(0), *x.mode(1, True)
+
+    compare(modes, torch.tensor([[True, False, True], [True, True, False]]))

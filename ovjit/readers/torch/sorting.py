@@ -112,6 +112,9 @@ def mode(n: Call, x: Output, dim: int = -1, keepdim: bool = False) -> list[Outpu
     """The smallest of the most frequent: how often each element is there is counted by pairs."""
     if n.rank(x) == 0:
         return [x, n.const(0)]
+    if n.dtype(x) == "boolean":
+        value, place = n.also("mode", n.convert(x, "u8"), dim, keepdim)
+        return [n.convert(value, "boolean"), place]
     axis, rank = n.axis(dim, n.rank(x)), n.rank(x)
     moved = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
     same = n("Equal", n.unsqueeze(moved, [rank]), n.unsqueeze(moved, [rank - 1]))
