@@ -419,3 +419,14 @@ def test_the_most_frequent_truth() -> None:
         return *x.mode(0), *x.mode(1, True)
 
     compare(modes, torch.tensor([[True, False, True], [True, True, False]]))
+
+
+def test_products_of_booleans_by_kronecker_at_other_sizes() -> None:
+    def pairs(x):
+        return torch.kron(x, x)
+
+    given = torch.tensor([[True, False, True]])
+    model = compare(pairs, given)
+    other = torch.tensor([[True, False], [True, True]])
+    result = ov.compile_model(model, "CPU", EXACT)([other.numpy()])[0]
+    np.testing.assert_array_equal(result, pairs(other).numpy())

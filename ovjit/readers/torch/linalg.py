@@ -84,8 +84,8 @@ def kron(n: Call, x: Output, other: Output) -> Output:
     a, b = n.same_kind([x, other])
     rank = max(n.rank(a), n.rank(b))
     a, b = (n.unsqueeze(v, list(range(rank - n.rank(v)))) for v in (a, b))
-    wide = n("Multiply", n.unsqueeze(a, [2 * i + 1 for i in range(rank)]),
-             n.unsqueeze(b, [2 * i for i in range(rank)]))  # fmt: skip
+    columns, rows = ([2 * i + k for i in range(rank)] for k in (1, 0))
+    wide = n.also("mul", n.unsqueeze(a, columns), n.unsqueeze(b, rows))
     dims = [n.compute("Multiply", n.size(a, i), n.size(b, i)) for i in range(rank)]
     return n.to_shape(wide, dims)
 
