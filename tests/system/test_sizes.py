@@ -21,7 +21,6 @@ NAME_TEST = re.compile(r"op\.name\)? *(==|!=|in\b|not in\b)")
 NAME_TESTS = {"ovjit/rewrite": 18, "ovjit": 17}
 #: Classes of more than 300 lines of code, and why they are one.
 LARGE_CLASSES = {
-    "Model": "OpenVINO's class, with its methods",
     "InferRequest": "OpenVINO's class, with its methods",
     "Call": "what rules of PyTorch's operators make of arguments: one method for each kind",
 }

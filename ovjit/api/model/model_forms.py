@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 from ovjit.api.arguments import public_name
@@ -128,6 +129,16 @@ def port_index(index: Any, count: int, what: str) -> int:
     if number >= count:
         raise IndexError(f"there is no {what} {number}: the model has {count}")
     return number
+
+
+def expect(item: Any, kind: type) -> None:
+    if not isinstance(item, kind):
+        raise no_such_form(f"expected a {kind.__name__}, not {type(item).__name__}")
+
+
+def index_of(item: Any, items: Sequence[Any]) -> int:
+    """The index of an object, -1 if it is none of them."""
+    return next((i for i, other in enumerate(items) if other is item), -1)
 
 
 def shape_dims(shape: Any) -> tuple[Dim, ...] | None:

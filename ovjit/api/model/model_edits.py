@@ -1,0 +1,250 @@
+"""Changes of a Model: its outputs, parameters, sinks and variables, and the shapes of its inputs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.arguments import public_name
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.model_forms import ONLY, expect, name_tensor, port_index, shape_dims
+from ovjit.api.model.model_parts import ModelParts
+from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
+from ovjit.api.model.variables import Variable
+from ovjit.api.tensors.convert import marked_dims_of
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.errors import ModelError, no_such_form
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Dim
+from ovjit.graph.symbolic import unmarked
+
+
+class ModelEdits(ModelParts):
+    """A model that may be edited. Only `validate_nodes_and_infer_types` and `reshape` infer types anew."""
+
+    def add_outputs(self, outputs: Any) -> list[Output]:
+        """Make outputs of a tensor name, an (operation name, port) or an Output, or of a list of these.
+
+        An output that a Result takes or gives already is that Result's, even if the model has it no longer.
+        Inputs and outputs without a tensor name get their friendly name. Raises RuntimeError for a name that
+        is not there, TypeError for another kind of object.
+        """
+        wanted = outputs if isinstance(outputs, list) else [outputs]
+        with GRAPH_LOCK:
+            sources = [
+                self._find_output(item, f" at index {i}" if isinstance(outputs, list) else "")
+                for i, item in enumerate(wanted)
+            ]
+            added = []
+            for source in sources:
+                if isinstance(source.get_node(), Result):
+                    added.append(source)
+                    continue
+                takers = (port.get_node() for port in source.get_target_inputs())
+                result = next((node for node in takers if isinstance(node, Result)), None)
+                if result is None:
+                    result = Result._of(source)
+                    name_tensor(result)
+                    self._results.append(result)
+                added.append(result.output(0))
+            for node in (*self._parameters, *self._results):
+                name_tensor(node)
+            return added
+
+    def _find_output(self, item: Any, where: str) -> Output:
+        if isinstance(item, Output):
+            return item
+        if isinstance(item, str):
+            for node in self._walk():
+                for port, tensor in enumerate(node._tensors):
+                    if item in tensor._names and not isinstance(node, Result):
+                        return node.output(port)
+            raise ModelError(f"Model::add_output. Tensor name {item!r} was not found.")
+        if (
+            isinstance(item, tuple)
+            and len(item) == 2
+            and isinstance(item[0], str)
+            and isinstance(item[1], int)
+        ):
+            for node in self._walk():
+                if node.get_friendly_name() == item[0]:
+                    if not 0 <= item[1] < len(node._tensors):
+                        raise ModelError(
+                            f"Cannot add output to port {item[1]} operation {item[0]} has only "
+                            f"{len(node._tensors)} outputs."
+                        )
+                    return node.output(item[1])
+            raise ModelError(f"Model::add_output. Operation with name {item[0]!r} was not found.")
+        raise TypeError(
+            f"Incorrect type of a value to add as output{where}. It is {type(item).__name__}, not a str, "
+            "(str, int) or Output"
+        )
+
+    def add_results(self, results: Sequence[Result]) -> None:
+        self._edit(self._results, results, Result)
+
+    def remove_result(self, result: Result) -> None:
+        self._remove(self._results, result, Result)
+
+    def add_parameters(self, parameters: Sequence[Parameter]) -> None:
+        self._edit(self._parameters, parameters, Parameter)
+
+    def remove_parameter(self, parameter: Parameter) -> None:
+        """Drop an input. Nodes that need it make the model invalid until they get another source."""
+        self._remove(self._parameters, parameter, Parameter)
+
+    def add_sinks(self, sinks: Sequence[Any]) -> None:
+        self._edit(self._sinks, [s._node if isinstance(s, Output) else s for s in sinks], Node)
+
+    def remove_sink(self, sink: Any) -> None:
+        self._remove(self._sinks, sink._node if isinstance(sink, Output) else sink, Node)
+
+    def add_variables(self, variables: Sequence[Any]) -> None:
+        if any(not isinstance(variable, Variable) for variable in variables):
+            raise no_such_form("add_variables takes a list of Variables")
+        self._variables.extend(variables)
+
+    def remove_variable(self, variable: Any) -> None:
+        """Tell of it no longer. Nodes keep it, and a compiled model has it as long as there is one."""
+        self._remove(self._variables, variable, Variable)
+        self._removed.add(variable.info.variable_id)
+
+    def _edit(self, into: list[Any], nodes: Sequence[Any], kind: type) -> None:
+        if not isinstance(nodes, Sequence):
+            raise no_such_form(f"expected a list of {kind.__name__}, not {type(nodes).__name__}")
+        for node in nodes:
+            expect(node, kind)
+        with GRAPH_LOCK:
+            into.extend(nodes)
+
+    def _remove(self, from_: list[Any], item: Any, kind: type) -> None:
+        expect(item, kind)
+        with GRAPH_LOCK:
+            from_[:] = [other for other in from_ if other is not item]
+
+    def replace_parameter(self, parameter_index: int, parameter: Parameter) -> None:
+        """Put another Parameter in the place of one: its consumers take it, the tensor names go over.
+
+        Raises RuntimeError for an index past the end.
+        """
+        expect(parameter, Parameter)
+        number = operator.index(parameter_index)
+        if number < 0:
+            raise no_such_form(f"parameters count from 0, not {number}")
+        if not 0 <= number < len(self._parameters):
+            raise ModelError(
+                f"replace_parameter(): Tried to replace parameter at index {number} but the Model only has "
+                f"{len(self._parameters)} parameters."
+            )
+        with GRAPH_LOCK:
+            old = self._parameters[number]
+            old.output(0).replace(parameter.output(0))
+            self._parameters[number] = parameter
+
+    # -- types ---------------------------------------------------------------------------------------------
+
+    def validate_nodes_and_infer_types(self) -> None:
+        """Infer all types anew. Raises RuntimeError naming a node that does not fit, and changes nothing."""
+        with GRAPH_LOCK:
+            self._settle(self._revalidated())
+
+    def _settle(self, types: dict[DescriptorTensor, TensorType]) -> None:
+        """Take over types that have been inferred; bodies of nodes follow."""
+        for tensor, new in types.items():
+            tensor._type = new
+        for node in self._walk():
+            node._settle_bodies()
+
+    def _revalidated(self) -> dict[DescriptorTensor, TensorType]:
+        """Every tensor's type, inferred from the parameters on, leaving the old types as they are."""
+        types: dict[DescriptorTensor, TensorType] = {}
+        for node in self._checked_walk():
+            if isinstance(node, Result):
+                types[node._tensors[0]] = types[node._inputs[0]._tensor]
+                continue
+            for i, new in enumerate(node._infer([types[source._tensor] for source in node._inputs])):
+                if i == len(node._tensors):  # an attribute was changed: there are more outputs now
+                    node._tensors.append(DescriptorTensor(new))
+                types[node._tensors[i]] = new
+        return types
+
+    def reshape(
+        self,
+        partial_shape: Any = None,
+        variables_shapes: dict[str, Any] | None = None,
+        *,
+        partial_shapes: Any = None,
+    ) -> None:
+        """Give the inputs other shapes and infer all types anew; if that fails, nothing changes.
+
+        `partial_shape`: a PartialShape, list, tuple or str for the only input, or a dict of these by input
+        (Output, index or tensor name); `partial_shapes` is another name of it. `variables_shapes`: shapes of
+        variables, by their names. Raises RuntimeError when the shapes do not fit the model or there are
+        several inputs and no dict, IndexError for an index past the end, TypeError for other objects.
+        """
+        partial_shape = partial_shapes if partial_shape is None else partial_shape
+        shapes: dict[Parameter, tuple[Dim, ...] | None]
+        if isinstance(partial_shape, dict):
+            shapes = {self._reshaped(key): shape_dims(shape) for key, shape in partial_shape.items()}
+        elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
+            only = self._parameters[self._port(ONLY, self._parameters, "input")]
+            shapes = {only: marked_dims_of(partial_shape)}
+        else:
+            raise no_such_form(
+                f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
+            )
+        with GRAPH_LOCK:
+            variables = self._variable_shapes(variables_shapes or {})
+            changed: list[tuple[Node, str, Any]] = [(p, "shape", shape) for p, shape in shapes.items()]
+            changed += [(node, "variable_shape", shape) for node, shape in variables.items()]
+            before = {node: node._attrs for node, _, _ in changed}
+            for node, name, new_shape in changed:
+                node._attrs = {**node._attrs, name: new_shape}
+            try:
+                types = self._revalidated()
+            except BaseException:
+                for node, attrs in before.items():
+                    node._attrs = attrs
+                raise
+            self._settle(types)
+            for variable in self.get_variables() if variables else ():
+                wanted = (variables_shapes or {}).get(variable.info.variable_id)
+                if wanted is not None:
+                    variable.info.data_shape = PartialShape(wanted)
+
+    def _variable_shapes(self, shapes: dict[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
+        """ReadValue node -> the new shape of its variable. A variable that is not there is passed over."""
+        if not shapes:
+            return {}
+        for key in shapes:
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"Incorrect key type <class '{public_name(type(key))}'> to reshape a model, "
+                    "expected values as str."
+                )
+        reads = [node for node in self._walk() if node._op.role == "read"]
+        return {
+            node: unmarked(shape_dims(shapes[node._attrs["variable_id"]]))
+            for node in reads
+            if node._attrs["variable_id"] in shapes
+        }
+
+    def _reshaped(self, key: Any) -> Parameter:
+        if isinstance(key, (Output, ConstOutput)):
+            for parameter in self._parameters:
+                if parameter is key._node:
+                    return parameter
+            raise ModelError(f"{key!r} is no input of this model")
+        if isinstance(key, str):
+            return self._parameters[self._port(key, self._parameters, "input")]
+        if isinstance(key, (int, np.integer)):
+            if key < 0:
+                raise ModelError(f"inputs count from 0, not {key}")
+            return self._parameters[port_index(key, len(self._parameters), "input")]
+        raise TypeError(
+            f"Incorrect key type <class '{public_name(type(key))}'> to reshape a model, "
+            "expected keys as openvino.Output, int or str."
+        )
