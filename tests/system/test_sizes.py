@@ -19,11 +19,8 @@ from tests.support import ROOT
 NAME_TEST = re.compile(r"op\.name\)? *(==|!=|in\b|not in\b)")
 #: Folder -> how many tests of operations' names its code has.
 NAME_TESTS = {"ovjit/rewrite": 18, "ovjit": 17}
-#: Classes of more than 300 lines of code, and why they are one.
-LARGE_CLASSES = {
-    "InferRequest": "OpenVINO's class, with its methods",
-    "Call": "what rules of PyTorch's operators make of arguments: one method for each kind",
-}
+#: Lines of code that a class has at most.
+MOST_LINES_OF_A_CLASS = 300
 #: The rooms of the compiler and the runtime. A target's folder and a system's module are named by it alone.
 CORE = "graph rewrite compiler planning codegen tiles execution storage disk"
 NAMED_BY_FOLDER = ("neon", "systems")
@@ -93,8 +90,9 @@ def test_no_two_files_of_the_core_have_one_name() -> None:
 
 
 def test_no_class_has_become_large() -> None:
-    large = {node.name for node, lines in definitions(ast.ClassDef) if lines > 300}
-    assert large == set(LARGE_CLASSES), large ^ set(LARGE_CLASSES)
+    assert not [
+        (node.name, lines) for node, lines in definitions(ast.ClassDef) if lines > MOST_LINES_OF_A_CLASS
+    ]
 
 
 def test_no_function_is_long_or_has_many_branches() -> None:

@@ -8,8 +8,8 @@ a thread that waits for a job pops them and runs their callbacks itself.
 
 The first exception is kept, and raised by the next `start_async` or `wait_all`.
 
-Ctrl-C may come between two calls anywhere, see `request.py`. A job that is moving between those places at
-that moment is in neither. `_find_lost` puts it back.
+Ctrl-C may come between two calls anywhere, see `request_guard.py`. A job that is moving between those places
+at that moment is in neither. `_find_lost` puts it back.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from typing import Any
 
 from ovjit import locks
 from ovjit.api.run.compiled import CompiledModel
-from ovjit.api.run.request import _GUARDED, NOTHING, NOTIFIED, SILENT, InferRequest, _wait_quietly, untold
+from ovjit.api.run.request import InferRequest
+from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
 from ovjit.errors import Busy, no_such_constructor, no_such_form
 from ovjit.execution.streams import CompletionQueue, is_interrupt
 from ovjit.forks import members
@@ -97,7 +98,7 @@ class _Pool:
                         self.completions.wake()
                 else:
                     # the worker may not yet have returned from the callback that put this job back
-                    _wait_quietly(job)
+                    wait_quietly(job)
                     request._pending = NOTIFIED
                     job.client = self
                     self.running[i] = None
@@ -295,7 +296,7 @@ class _Pool:
             self.serve_the_rest()
         for i, request in enumerate(self.requests):
             if i not in mine:
-                _wait_quietly(request._job)  # a worker may be about to return from its callback
+                wait_quietly(request._job)  # a worker may be about to return from its callback
 
     def lose_running(self) -> None:
         """In a forked child: jobs that have no thread here are free; `silent` ones tell of it when reaped."""
@@ -513,7 +514,7 @@ class AsyncInferQueue:
         return f"<AsyncInferQueue: {len(self)} jobs>"
 
 
-_GUARDED.add(_Pool.start.__code__)
+GUARDED.add(_Pool.start.__code__)
 #: Where a thread may have a job's number in its hands alone.
 _ON_THE_WAY = {
     function.__code__

@@ -2,52 +2,33 @@
 
 This file keeps the common path through `infer` short. Arrays that fit pass a few comparisons. Rare cases are
 elsewhere (`inputs.py`, `slots.py`) or behind a flag that is usually False.
-
-States. The guard (a lock) is held from the check of the inputs to the end of the inference. A caller that
-finds it taken gets `Busy`. After an asynchronous inference without a callback no code runs that could release
-it. Then `_pending` is SILENT, and the next caller collects the result (`_collect`). With a callback, `_done`
-does that on the worker, before the call. So a request is free again in its own callback. `wait` returns after
-the callback.
-
-Ctrl-C. CPython checks for signals when a call returns, when a function begins, and at the end of a loop's
-body. Stores between two calls are not interrupted. After one interrupt at any such place, a request still
-works. The current work is ended first (`_cut_short`). A guard whose owner never used it is found by a search
-for the owner (`_is_abandoned`).
 """
 
 from __future__ import annotations
 
-import copy
-import operator
-import sys
 import threading
 import warnings
 from collections.abc import Callable
-from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ovjit import locks
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.inputs import assign_inputs
 from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
+from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, wait_quietly
 from ovjit.api.run.request_tensors import RequestTensors
 from ovjit.api.run.results import OVDict
 from ovjit.api.run.slots import PACKED, SAME, STRING, InputSlot, OutputSlot
 from ovjit.api.tensors.memory import place_of
 from ovjit.api.tensors.tensor import Tensor
-from ovjit.errors import Busy, Cancelled, InferenceError, no_such_constructor, no_such_form
+from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.execution.blocks import copied
-from ovjit.execution.streams import is_interrupt
 
 if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
     from ovjit.api.run.variable_state import VariableState
-
-#: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
-NOTHING, SILENT, NOTIFIED = range(3)
 
 _ndarray = np.ndarray
 _get_ident = threading.get_ident
@@ -59,27 +40,11 @@ class InferRequest(RequestTensors):
     Not for use by several threads at once: the second one gets a RuntimeError.
     """
 
-    __slots__ = (
-        "__dict__", "__weakref__", "_acquire", "_again", "_calling", "_callback", "_error", "_guard",
-        "_mutex", "_pending", "_ports", "_release", "_run", "_same", "_set_input", "_started", "_tables",
-        "_userdata",
-    )  # fmt: skip
-    _run: Callable[[], None]
+    __slots__ = ("__dict__", "__weakref__", "_ports", "_same", "_set_input", "_tables")
     _set_input: Callable[[int, NDArray[Any], int], None]
     _ports: tuple[ConstOutput, ...]
     _same: bool
     _tables: dict[type, dict[Any, InputSlot]]
-    _guard: threading.Lock
-    _acquire: Callable[[bool], bool]
-    _release: Callable[[], None]
-    _mutex: threading.Lock
-    _pending: int
-    _started: bool
-    _calling: int  # the thread that runs the callback
-    _again: bool  # the callback has started the next inference
-    _error: BaseException | None
-    _callback: Callable[[Any], Any] | None
-    _userdata: Any
 
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""
@@ -109,17 +74,7 @@ class InferRequest(RequestTensors):
         self._bound = []
         self._shown = []
         self._given = []
-        self._guard = locks.lock("request")
-        self._acquire = self._guard.acquire
-        self._release = self._guard.release
-        self._mutex = locks.lock("results")
-        self._pending = NOTHING
-        self._started = False
-        self._calling = 0
-        self._again = False
-        self._error = None
-        self._callback = None
-        self._userdata = None
+        self._set_idle()
         return self
 
     # -- running -------------------------------------------------------------------------------------------
@@ -280,7 +235,7 @@ class InferRequest(RequestTensors):
                 self._again = True
                 return
             if self._started:
-                _wait_quietly(job)  # for the callback, if one still runs
+                wait_quietly(job)  # for the callback, if one still runs
             self._error = None
             notify = self._callback is not None
             if notify:
@@ -294,142 +249,6 @@ class InferRequest(RequestTensors):
             self._pending = NOTHING
             self._release()
             raise
-
-    def _done(self, job: Any) -> None:
-        """On the worker, at the end of an asynchronous inference: the callback. It may start the next one."""
-        error = job.error
-        while True:
-            self._settle(error)
-            callback = self._callback
-            if self._error is not None or callback is None:
-                return
-            self._calling = _get_ident()
-            try:
-                callback(self._userdata)
-            except BaseException as raised:
-                if is_interrupt(raised):
-                    raise
-                self._error = _callback_error(raised)
-            self._calling = 0
-            if not self._again:
-                return
-            error = self._run_again()
-
-    def _run_again(self) -> BaseException | None:
-        """Run the inference that the callback has started, on the worker that ran the callback."""
-        self._again = False
-        try:
-            self._run()
-        except BaseException as error:
-            if is_interrupt(error):
-                raise
-            return error
-        return None
-
-    def _cut_short(self, job: Any) -> None:
-        """Ctrl-C came on the way through `_done`: the request is free, its callback is not called again."""
-        again, self._again, self._calling = self._again, False, 0
-        if self._pending == NOTIFIED:
-            self._settle(Cancelled("the inference was interrupted") if again else job.error)
-
-    def _settle(self, error: BaseException | None) -> None:
-        """Take the outcome of an asynchronous inference and let go of the guard."""
-        self._error = error
-        if error is None:
-            try:
-                for slot in self._shown:
-                    slot.finish(self._job)
-            except Exception as raised:
-                self._error = raised
-        self._pending = NOTHING  # one stroke with what follows
-        self._release()
-
-    def _collect(self) -> bool:
-        """Settle an inference that has ended without a callback; False if another thread did."""
-        with self._mutex:
-            if self._pending != SILENT:
-                return False
-            try:
-                self._job.wait(0)
-            except Exception as raised:
-                self._error = raised
-            self._settle(self._error)
-            return True
-
-    def _claim(self) -> None:
-        """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
-        asker = sys._getframe(1)
-        self._check_idle(asker)
-        if not self._acquire(False):
-            raise Busy("Infer Request is busy: another thread uses it")
-
-    def _check_idle(self, asker: FrameType | None = None) -> None:
-        """Raises Busy while the request is in use. `asker`: the frame that wants the guard for itself."""
-        if self._guard.locked():
-            job = self._job
-            if self._pending == SILENT and not job.busy:
-                self._collect()
-            elif self._pending == NOTHING and self._is_abandoned(asker or sys._getframe()):
-                pass
-            elif self._guard.locked():
-                raise Busy("Infer Request is busy: call wait() first")
-
-    def _is_abandoned(self, asker: FrameType) -> bool:
-        """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has."""
-        with self._mutex:
-            me = _get_ident()
-            for thread, top in sys._current_frames().items():
-                frame = asker.f_back if thread == me else top
-                while frame is not None:
-                    if frame.f_code in _GUARDED and self in (
-                        frame.f_locals.get("self"), frame.f_locals.get("request")
-                    ):  # fmt: skip
-                        return False
-                    frame = frame.f_back
-            if self._pending == NOTHING and self._guard.locked():
-                self._release()
-            return True
-
-    def wait(self) -> None:
-        """Wait until the inference and its callback have ended; return at once if none was started.
-
-        Raises what the inference raised (RuntimeErrors, `Cancelled` among them), and a RuntimeError for an
-        exception in the callback.
-        """
-        self._wait(None)
-
-    def wait_for(self, timeout: int) -> bool:
-        """Wait at most `timeout` ms; whether inference and callback have ended. False before the first one.
-
-        RuntimeError for a negative timeout, and as `wait`."""
-        timeout = operator.index(timeout)
-        if timeout < 0:
-            raise InferenceError(f"Timeout can't be less than 0 for InferRequest::wait(). It is {timeout} ms")
-        if not self._started and self._job.latency_ns == 0:
-            return False
-        return self._wait(timeout)
-
-    def _wait(self, timeout: int | None) -> bool:
-        if self._started and self._calling != _get_ident():
-            try:
-                if not self._job.wait(timeout):
-                    return False
-            except Exception as raised:
-                self._error = raised
-            if self._pending == SILENT:
-                self._collect()
-        error = self._error
-        if error is not None:
-            self._error = untold(error)
-            try:
-                raise error
-            finally:
-                del error  # whose traceback has this frame
-        return True
-
-    def cancel(self) -> None:
-        """Ask a running inference to stop; `wait` then raises. Nothing happens if none runs."""
-        self._job.cancel()
 
     def set_callback(self, callback: Callable[[Any], Any], userdata: Any) -> None:
         """Have `callback(userdata)` called on a worker after every asynchronous inference that succeeds."""
@@ -498,37 +317,4 @@ class InferRequest(RequestTensors):
         return f"<InferRequest:\n{self._compiled._ports_text()}>"
 
 
-#: Where a request's guard is taken, and let go of unless an inference goes on.
-_GUARDED: set[CodeType] = {InferRequest.infer.__code__, InferRequest.start_async.__code__}
-
-
-def _wait_quietly(job: Any, timeout: int | None = None) -> None:
-    """Wait for a job whose outcome is known elsewhere."""
-    try:
-        job.wait(timeout)
-    except Exception:
-        pass
-
-
-def untold(error: BaseException, *caused: BaseException) -> BaseException:
-    """The error for a repeated wait. It is a copy: the traceback of the raised one has frames with the
-    request and the caller's arrays, which would live as long as the request, or in a cycle. `caused`: the
-    error whose cause it is, which may be its own cause again."""
-    try:
-        # packages that pickle errors for other processes (tblib, for one) may have changed how they are
-        # copied
-        again = copy.copy(error).with_traceback(None)
-        again.__context__ = again.__cause__ = None
-        cause, caused = error.__cause__, (error, *caused)
-        if cause is not None and not any(cause is one for one in caused):
-            again.__cause__ = untold(cause, *caused)
-    except Exception:  # made of other things than it says
-        return error
-    return again
-
-
-def _callback_error(error: BaseException) -> BaseException:
-    """What `wait` raises for an exception in a callback: a RuntimeError, caused by it."""
-    raised = InferenceError(f"the callback raised {type(error).__name__}: {error}")
-    raised.__cause__ = error
-    return raised
+GUARDED.update((InferRequest.infer.__code__, InferRequest.start_async.__code__))

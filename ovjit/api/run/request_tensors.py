@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import _Port
 from ovjit.api.run.inputs import port_index
+from ovjit.api.run.request_guard import RequestGuard
 from ovjit.api.run.slots import InputSlot, OutputSlot
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
@@ -18,23 +19,18 @@ if TYPE_CHECKING:
     from ovjit.api.run.compiled import CompiledModel
 
 
-class RequestTensors:
+class RequestTensors(RequestGuard):
     """Tensors by name, port or index. Each method raises RuntimeError while an inference goes on."""
 
     __slots__ = (
-        "_bound", "_compiled", "_given", "_inputs", "_job", "_outputs", "_ready", "_shown",
+        "_bound", "_compiled", "_given", "_inputs", "_outputs", "_ready",
     )  # fmt: skip
     _compiled: CompiledModel
-    _job: Any
     _inputs: list[InputSlot]
     _outputs: list[OutputSlot]
     _bound: list[InputSlot]  # inputs whose tensor is the user's, or known to him
-    _shown: list[OutputSlot]  # outputs whose tensor the user knows
     _given: list[OutputSlot]  # outputs whose tensor is the user's
     _ready: bool  # every input has an array
-
-    def _check_idle(self) -> None:
-        raise NotImplementedError
 
     def _note_slots(self) -> None:
         self._ready = all(slot.current is not None for slot in self._inputs)

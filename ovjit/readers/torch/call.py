@@ -7,7 +7,6 @@ A rule is given tensors as `Output`s or `Complex`, numbers that are known as Pyt
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +16,8 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Interval, bounds, is_static
-from ovjit.graph.symbolic import named
-from ovjit.readers.build import Builder, Draft
+from ovjit.graph.shapes import bounds, is_static
+from ovjit.readers.torch.dimensions import Dimensions, TorchDraft
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 from ovjit.records import NamedTuple
 
@@ -28,46 +25,6 @@ from ovjit.records import NamedTuple
 LAST = (1 << 63) - 1
 #: What integers become where a function of reals is asked of them.
 DEFAULT_REAL = "f32"
-
-
-class TorchDraft(Draft):
-    """A model that is being read from PyTorch: what is known of its open dimensions.
-
-    Equal dimensions have one name. The nodes that compute them are shared.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: A tensor and its axis by the name of a dimension.
-        self.places: dict[tuple | None, tuple[Output, int]] = {}
-        #: Tensors of dimensions and numbers, by their names and values.
-        self.lists: dict[tuple, Output] = {}
-        #: Dimensions of a tensor by its node, its index there and the axes.
-        self.gathered: dict[tuple, Output] = {}
-        self._shapes: dict[tuple[Any, int], Output] = {}
-        self._count = 0
-
-    def name_dimensions(self, made: Sequence[Output]) -> None:
-        """Give each open dimension that has no name a new one."""
-        for value in made:
-            known = value._tensor._type
-            if known.shape is None or all(not isinstance(d, Interval) or d.key for d in known.shape):
-                continue
-            self._count += 1
-            dims = named(known.shape, "made", self._count)
-            value._tensor._type = TensorType(known.dtype, dims, known.value, known.partial)
-
-    def place_of(self, number: Number) -> tuple[Output, int] | None:
-        """The tensor and axis whose dimension a number is."""
-        return None if number.key is None else self.places.get(number.key)
-
-    def shape_of(self, call: Builder, value: Output) -> Output:
-        """The ShapeOf of a tensor, one for all its uses."""
-        key = value._node, value._index
-        made = self._shapes.get(key)
-        if made is None:
-            made = self._shapes[key] = call("ShapeOf", value, output_type="i64")
-        return made
 
 
 class Wanted(NamedTuple):
@@ -86,10 +43,8 @@ class Wanted(NamedTuple):
 NOTHING_TOLD = Wanted()
 
 
-class Call(Builder):
+class Call(Dimensions):
     """An operator that is being read. Calling it makes a node of the Model."""
-
-    reader: TorchDraft
 
     def __init__(self, reader: TorchDraft, name: str, overload: str, base: str, called: Callable[..., Any],
                  wanted: Wanted = NOTHING_TOLD):  # fmt: skip
@@ -228,130 +183,6 @@ class Call(Builder):
         """The real part, 0, or the imaginary one, 1."""
         return self("Gather", value.pair, index, -1)
 
-    # -- numbers and lists of them ---------------------------------------------------------------------------
-
-    def ints(self, values: Any) -> list[int] | Output:
-        """Dimensions and the like: Python's where all are known, else a tensor of them."""
-        if isinstance(values, (int, Number, Output)):
-            values = [values]
-        known = [self.known_number(value) for value in values]
-        if all(value is not None for value in known):
-            return [int(value) for value in known if value is not None]
-        named = zip(values, known, strict=True)
-        keys = tuple(v.key if k is None and isinstance(v, Number) else k for v, k in named)
-        if None in keys:
-            return self._joined(values)
-        made = self.reader.lists.get(keys)
-        if made is None:
-            made = self.reader.lists[keys] = self._joined(values)
-        return made
-
-    def _joined(self, values: Sequence[Any]) -> Output:
-        """Numbers as one tensor. Neighbours that are dimensions of one tensor are one Gather of its shape."""
-        parts: list[Any] = []
-        for value in values:
-            place = self.reader.place_of(value) if isinstance(value, Number) else None
-            if place is not None and parts and isinstance(parts[-1], tuple) and parts[-1][0] is place[0]:
-                parts[-1] = (place[0], *parts[-1][1:], place[1])
-            else:
-                parts.append(self.one(value) if place is None else place)
-        return self.concat([self._dims_at(*p) if isinstance(p, tuple) else p for p in parts], 0)
-
-    def _dims_at(self, value: Output, *axes: int) -> Output:
-        """Dimensions of a tensor, i64 [number of axes]."""
-        key = (value._node, value._index, *axes)
-        made = self.reader.gathered.get(key)
-        if made is None:
-            shape = self.reader.shape_of(self, value)
-            made = self.reader.gathered[key] = self("Gather", shape, list(axes), 0)
-        return made
-
-    def known_ints(self, values: Any, what: str) -> list[int]:
-        """Numbers that must be known. Raises UnsupportedError otherwise."""
-        found = self.ints(values)
-        if isinstance(found, Output):
-            raise UnsupportedError(f"{what} should be known when the model is read")
-        return found
-
-    def known_int(self, value: Any, what: str) -> int:
-        return self.known_ints([value], what)[0]
-
-    def known_number(self, value: Any) -> Any:
-        """Python's number, None where it is not known."""
-        if isinstance(value, Number):
-            if value.key is not None:
-                return None
-            value = value.value
-        if isinstance(value, Output):
-            found = self.value(value)
-            if found is None or found.size != 1:
-                return None
-            return found.reshape(()).item()
-        return value
-
-    def one(self, value: Any) -> Output:
-        """A number as an i64 tensor of one element."""
-        if isinstance(value, Number) and (place := self.reader.place_of(value)) is not None:
-            return self._dims_at(*place)
-        if not isinstance(value, (Number, Output)):
-            return self.const([int(value)], "i64")
-        value = self.convert(value.value if isinstance(value, Number) else value, "i64")
-        shape = self.shape(value)
-        return (
-            value
-            if shape == (1,)
-            else self.unsqueeze(value, [0])
-            if shape == ()
-            else self.reshape(value, [1])
-        )
-
-    def index(self, value: Any) -> Output:
-        """A number as an i64 tensor without dimensions."""
-        known = self.known_number(value)
-        if known is not None:
-            return self.const(int(known), "i64")
-        if isinstance(value, Number) and self.reader.place_of(value) is None:
-            value = value.value
-        if isinstance(value, Output) and self.shape(value) == ():
-            return self.convert(value, "i64")
-        return self.scalar(self.one(value))
-
-    def size(self, value: Output, axis: int) -> Any:
-        """A dimension."""
-        shape = self.shape(value)
-        if shape is not None and not isinstance(shape[axis], Interval):
-            return shape[axis]
-        dim = None if shape is None else shape[axis]
-        made = Number(lambda: self("Gather", self.reader.shape_of(self, value), axis, 0), dim)
-        self.reader.places.setdefault(made.key, (value, axis))
-        return made
-
-    def sizes(self, value: Output) -> list[int | Number]:
-        return [self.size(value, axis) for axis in range(self.rank(value))]
-
-    def count(self, value: Output) -> int | Number:
-        """The number of elements."""
-        return self.product(self.sizes(value))
-
-    def product(self, values: Sequence[int | Number]) -> int | Number:
-        known = math.prod(v for v in values if not isinstance(v, Number))
-        out: int | Number = known
-        for value in values:
-            if isinstance(value, Number):
-                out = (
-                    value
-                    if out == 1 and not isinstance(out, Number)
-                    else self.compute("Multiply", out, value)
-                )
-        return out
-
-    def compute(self, op: str, a: Any, b: Any) -> int | Number:
-        """Arithmetic of integers such as dimensions: Add, Subtract, Multiply, FloorMod, Maximum, Minimum."""
-        known = [self.known_number(v) for v in (a, b)]
-        if None not in known:
-            return int(_ARITHMETIC[op](*known))
-        return Number(lambda: self(op, *(self.index(v) for v in (a, b))), _dim_of(op, a, b))
-
     def may_be_one(self, dim: Any) -> bool:
         """Whether a dimension is open to be 1."""
         low, high = bounds(dim)
@@ -467,20 +298,5 @@ def _bounds(kind: str) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
-def _dim_of(op: str, a: Any, b: Any) -> Any:
-    """The open dimension that a sum, difference or product is, None where nothing is known of it."""
-    function = {"Add": operator.add, "Subtract": operator.sub, "Multiply": operator.mul}.get(op)
-    parts = [v.dim if isinstance(v, Number) else v if isinstance(v, int) else None for v in (a, b)]
-    if function is None or None in parts or not isinstance(parts[0], Interval) and op == "Subtract":
-        return None
-    return function(*parts)
-
-
 def _category(kind: Any) -> int:
     return 0 if str(kind) == "torch.bool" else 2 if kind.is_floating_point else 1
-
-
-_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "Add": lambda a, b: a + b, "Subtract": lambda a, b: a - b, "Multiply": lambda a, b: a * b,
-    "FloorMod": lambda a, b: a % b, "Divide": lambda a, b: a // b, "Maximum": max, "Minimum": min,
-}  # fmt: skip

@@ -1,0 +1,241 @@
+"""Whether a request is in use, and how an asynchronous inference ends.
+
+States. The guard (a lock) is held from the check of the inputs to the end of the inference. A caller that
+finds it taken gets `Busy`. After an asynchronous inference without a callback no code runs that could release
+it. Then `_pending` is SILENT, and the next caller collects the result (`_collect`). With a callback, `_done`
+does that on the worker, before the call. So a request is free again in its own callback. `wait` returns after
+the callback.
+
+Ctrl-C. CPython checks for signals when a call returns, when a function begins, and at the end of a loop's
+body. Stores between two calls are not interrupted. After one interrupt at any such place, a request still
+works. The current work is ended first (`_cut_short`). A guard whose owner never used it is found by a search
+for the owner (`_is_abandoned`).
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import sys
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any
+
+from ovjit import locks
+from ovjit.api.run.slots import OutputSlot
+from ovjit.errors import Busy, Cancelled, InferenceError
+from ovjit.execution.streams import is_interrupt
+
+#: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
+NOTHING, SILENT, NOTIFIED = range(3)
+
+#: The code that takes a request's guard, and lets go of it unless an inference goes on.
+GUARDED: set[CodeType] = set()
+
+_get_ident = threading.get_ident
+
+
+class RequestGuard:
+    """The guard of a request, its current work, and the end of that."""
+
+    __slots__ = (
+        "_acquire", "_again", "_calling", "_callback", "_error", "_guard", "_job", "_mutex", "_pending",
+        "_release", "_run", "_shown", "_started", "_userdata",
+    )  # fmt: skip
+    _job: Any
+    _run: Callable[[], None]
+    _shown: list[OutputSlot]  # outputs whose tensor the user knows
+    _guard: threading.Lock
+    _acquire: Callable[[bool], bool]
+    _release: Callable[[], None]
+    _mutex: threading.Lock
+    _pending: int
+    _started: bool
+    _calling: int  # the thread that runs the callback
+    _again: bool  # the callback has started the next inference
+    _error: BaseException | None
+    _callback: Callable[[Any], Any] | None
+    _userdata: Any
+
+    def _set_idle(self) -> None:
+        """The state of a new request."""
+        self._guard = locks.lock("request")
+        self._acquire = self._guard.acquire
+        self._release = self._guard.release
+        self._mutex = locks.lock("results")
+        self._pending = NOTHING
+        self._started = False
+        self._calling = 0
+        self._again = False
+        self._error = None
+        self._callback = None
+        self._userdata = None
+
+    def _done(self, job: Any) -> None:
+        """On the worker, at the end of an asynchronous inference: the callback. It may start the next one."""
+        error = job.error
+        while True:
+            self._settle(error)
+            callback = self._callback
+            if self._error is not None or callback is None:
+                return
+            self._calling = _get_ident()
+            try:
+                callback(self._userdata)
+            except BaseException as raised:
+                if is_interrupt(raised):
+                    raise
+                self._error = _callback_error(raised)
+            self._calling = 0
+            if not self._again:
+                return
+            error = self._run_again()
+
+    def _run_again(self) -> BaseException | None:
+        """Run the inference that the callback has started, on the worker that ran the callback."""
+        self._again = False
+        try:
+            self._run()
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
+            return error
+        return None
+
+    def _cut_short(self, job: Any) -> None:
+        """Ctrl-C came on the way through `_done`: the request is free, its callback is not called again."""
+        again, self._again, self._calling = self._again, False, 0
+        if self._pending == NOTIFIED:
+            self._settle(Cancelled("the inference was interrupted") if again else job.error)
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Take the outcome of an asynchronous inference and let go of the guard."""
+        self._error = error
+        if error is None:
+            try:
+                for slot in self._shown:
+                    slot.finish(self._job)
+            except Exception as raised:
+                self._error = raised
+        self._pending = NOTHING  # one stroke with what follows
+        self._release()
+
+    def _collect(self) -> bool:
+        """Settle an inference that has ended without a callback; False if another thread did."""
+        with self._mutex:
+            if self._pending != SILENT:
+                return False
+            try:
+                self._job.wait(0)
+            except Exception as raised:
+                self._error = raised
+            self._settle(self._error)
+            return True
+
+    def _claim(self) -> None:
+        """Take the guard though it was taken: raises Busy unless the inference that holds it is over."""
+        asker = sys._getframe(1)
+        self._check_idle(asker)
+        if not self._acquire(False):
+            raise Busy("Infer Request is busy: another thread uses it")
+
+    def _check_idle(self, asker: FrameType | None = None) -> None:
+        """Raises Busy while the request is in use. `asker`: the frame that wants the guard for itself."""
+        if self._guard.locked():
+            job = self._job
+            if self._pending == SILENT and not job.busy:
+                self._collect()
+            elif self._pending == NOTHING and self._is_abandoned(asker or sys._getframe()):
+                pass
+            elif self._guard.locked():
+                raise Busy("Infer Request is busy: call wait() first")
+
+    def _is_abandoned(self, asker: FrameType) -> bool:
+        """Let go of the guard if no thread has it: Ctrl-C came just after it was taken. False if one has."""
+        with self._mutex:
+            me = _get_ident()
+            for thread, top in sys._current_frames().items():
+                frame = asker.f_back if thread == me else top
+                while frame is not None:
+                    if frame.f_code in GUARDED and self in (
+                        frame.f_locals.get("self"), frame.f_locals.get("request")
+                    ):  # fmt: skip
+                        return False
+                    frame = frame.f_back
+            if self._pending == NOTHING and self._guard.locked():
+                self._release()
+            return True
+
+    def wait(self) -> None:
+        """Wait until the inference and its callback have ended; return at once if none was started.
+
+        Raises what the inference raised (RuntimeErrors, `Cancelled` among them), and a RuntimeError for an
+        exception in the callback.
+        """
+        self._wait(None)
+
+    def wait_for(self, timeout: int) -> bool:
+        """Wait at most `timeout` ms; whether inference and callback have ended. False before the first one.
+
+        RuntimeError for a negative timeout, and as `wait`."""
+        timeout = operator.index(timeout)
+        if timeout < 0:
+            raise InferenceError(f"Timeout can't be less than 0 for InferRequest::wait(). It is {timeout} ms")
+        if not self._started and self._job.latency_ns == 0:
+            return False
+        return self._wait(timeout)
+
+    def _wait(self, timeout: int | None) -> bool:
+        if self._started and self._calling != _get_ident():
+            try:
+                if not self._job.wait(timeout):
+                    return False
+            except Exception as raised:
+                self._error = raised
+            if self._pending == SILENT:
+                self._collect()
+        error = self._error
+        if error is not None:
+            self._error = untold(error)
+            try:
+                raise error
+            finally:
+                del error  # whose traceback has this frame
+        return True
+
+    def cancel(self) -> None:
+        """Ask a running inference to stop; `wait` then raises. Nothing happens if none runs."""
+        self._job.cancel()
+
+
+def wait_quietly(job: Any, timeout: int | None = None) -> None:
+    """Wait for a job whose outcome is known elsewhere."""
+    try:
+        job.wait(timeout)
+    except Exception:
+        pass
+
+
+def untold(error: BaseException, *caused: BaseException) -> BaseException:
+    """The error for a repeated wait. It is a copy: the traceback of the raised one has frames with the
+    request and the caller's arrays, which would live as long as the request, or in a cycle. `caused`: the
+    error whose cause it is, which may be its own cause again."""
+    try:
+        # packages that pickle errors for other processes (tblib, for one) may have changed how they are
+        # copied
+        again = copy.copy(error).with_traceback(None)
+        again.__context__ = again.__cause__ = None
+        cause, caused = error.__cause__, (error, *caused)
+        if cause is not None and not any(cause is one for one in caused):
+            again.__cause__ = untold(cause, *caused)
+    except Exception:  # made of other things than it says
+        return error
+    return again
+
+
+def _callback_error(error: BaseException) -> BaseException:
+    """What `wait` raises for an exception in a callback: a RuntimeError, caused by it."""
+    raised = InferenceError(f"the callback raised {type(error).__name__}: {error}")
+    raised.__cause__ = error
+    return raised
