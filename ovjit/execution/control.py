@@ -200,9 +200,7 @@ class _Control:
         job = self.job
         job.stop_if_cancelled()
         part = self.bodies.executable(body, arrays)
-        inner = job.parts.get(part)
-        if inner is None:
-            inner = job.parts[part] = part.new_job()
+        inner = job.part_job(part)
         for i, array in enumerate(arrays):
             if inner.inputs[i] is not array:
                 inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
@@ -255,9 +253,7 @@ class _Loop(_Control):
     ) -> list[np.ndarray] | None:
         """The outputs by the native loop; None where they would take too much room."""
         job = self.job
-        inner = job.parts.get(whole)
-        if inner is None:
-            inner = job.parts[whole] = whole.new_job()
+        inner = job.part_job(whole)
         for i, array in enumerate(arrays):
             inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
         parts = [port for port in self.ends.outputs if port.kind == CONCAT]

@@ -91,6 +91,13 @@ class JobMemory:
         self._bases[FIRST_IO + i] = array.ctypes.data if address is None else address
         self.inputs[i] = array
 
+    def part_job(self, part: Any) -> Job:
+        """This job's job of an executable that is a part of what it runs."""
+        inner = self.parts.get(part)
+        if inner is None:
+            inner = self.parts[part] = part.new_job()
+        return inner
+
     def set_output(self, i: int, array: np.ndarray | None) -> None:
         """Write output i to `array` (C-contiguous) from now on; None: to memory of the job's own."""
         self._targets[i] = array

@@ -210,9 +210,7 @@ def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any
 
 
 def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    inner = job.parts.get(part)
-    if inner is None:
-        inner = job.parts[part] = part.new_job()
+    inner = job.part_job(part)
     for i, array in enumerate(inputs):
         inner.set_input(i, array)  # also one that it had: an array of the caller's may lie elsewhere now
     inner.run()

@@ -101,7 +101,11 @@ def raw_bytes(array: np.ndarray) -> np.ndarray:
 def source_digest(graph: Graph) -> str:
     """SHA-256, in hexadecimal digits, of `graph`: nodes, names, attributes, constants' bytes."""
     arrays = Arrays()
-    tables = dump(encode_graph(graph, arrays))
+    return digest_of(dump(encode_graph(graph, arrays)), arrays)
+
+
+def digest_of(tables: bytes, arrays: Arrays) -> str:
+    """SHA-256, in hexadecimal digits, of tables and the arrays that they name."""
     digest = sha256_for(sum(array.nbytes for array in arrays.parts))(tables)
     for array in arrays.parts:
         digest.update(raw_bytes(array).data)

@@ -26,7 +26,7 @@ from ovjit.disk.notice import warn_once
 from ovjit.graph.graph import Graph
 from ovjit.hashes import sha256_for
 from ovjit.records import NamedTuple
-from ovjit.storage.graph_format import Arrays, dump, encode_graph, raw_bytes
+from ovjit.storage.graph_format import Arrays, digest_of, dump, encode_graph, raw_bytes
 
 #: Fewer bytes are hashed faster than a record is read.
 WORTH_BYTES = 1 << 20
@@ -184,17 +184,10 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     arrays = Arrays()
     tables = dump(encode_graph(graph, arrays))
     found = [origin_of(array) for array in arrays.parts]
-
-    def digest() -> str:
-        whole = sha256_for(sum(array.nbytes for array in arrays.parts))(tables)
-        for array in arrays.parts:
-            whole.update(raw_bytes(array).data)
-        return whole.hexdigest()
-
     files = {place[0] for place in found if place is not None}
     spared = sum(a.nbytes for a, place in zip(arrays.parts, found, strict=True) if place is not None)
     if spared < WORTH_BYTES or not all(file.is_unchanged() for file in files):
-        return digest()
+        return digest_of(tables, arrays)
     name = sha256_for(sum(array.nbytes for array in arrays.parts) - spared)(tables)
     for array, place in zip(arrays.parts, found, strict=True):
         if place is None:
@@ -205,7 +198,7 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
     recorded = read_record(folder, store.SOURCES, label, key)
     if recorded is not None:
         return recorded
-    result = digest()
+    result = digest_of(tables, arrays)
     if lasting and all(file.is_settled() and file.is_unchanged() for file in files):
         write_record(folder, store.SOURCES, label, result, key)
     return result

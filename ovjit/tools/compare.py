@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.model import Model
+from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.core import Core, _compile
 from ovjit.execution.executable import Executable
 from ovjit.execution.watch import Difference, WatchedJob, largest_error
@@ -35,14 +36,8 @@ def compare(
     core = Core()
     if not isinstance(model, Model):
         model = core.read_model(model)
-    found: list[tuple[Value, Difference]] = []
-    watch = {"watch": lambda value, difference: found.append((value, difference))}
-    compiled = _compile(model, "CPU", {**core._config_for("CPU", config), **watch})
-    request = compiled.create_infer_request()
-    request.infer(inputs)
+    compiled, job, found = _watched(model, core._config_for("CPU", config), inputs)
     executable: Executable = compiled._executable
-    job = request._job
-    assert isinstance(job, WatchedJob)
     arrays = [a for a in job.inputs if a is not None]
 
     reference: dict[Value, np.ndarray] = {}
@@ -59,6 +54,20 @@ def compare(
     if show is not None:
         show(table(rows))
     return rows
+
+
+def _watched(
+    model: Model, config: Mapping[str, Any], inputs: Any
+) -> tuple[CompiledModel, WatchedJob, list[tuple[Value, Difference]]]:
+    """A model compiled and run once: its job with all values, and each value beside its step's reference."""
+    found: list[tuple[Value, Difference]] = []
+    watch = {"watch": lambda value, difference: found.append((value, difference))}
+    compiled = _compile(model, "CPU", {**config, **watch})
+    request = compiled.create_infer_request()
+    request.infer(inputs)
+    job = request._job
+    assert isinstance(job, WatchedJob)
+    return compiled, job, found
 
 
 def table(rows: Sequence[Difference]) -> str:
@@ -95,13 +104,7 @@ def beside(path: str, engine: str, arrays: Sequence[np.ndarray]) -> list[Beside]
     has under that name, then the outputs. Where the engines' graphs differ, a name may be missing there."""
     core = Core()
     model = core.read_model(path)
-    found: list[tuple[Value, Difference]] = []
-    watch = {"watch": lambda value, difference: found.append((value, difference))}
-    compiled = _compile(model, "CPU", {**core._config_for("CPU", EXACT), **watch})
-    request = compiled.create_infer_request()
-    request.infer(list(arrays))
-    job = request._job
-    assert isinstance(job, WatchedJob)
+    compiled, job, found = _watched(model, core._config_for("CPU", EXACT), list(arrays))
     take = _openvino_values if engine == "openvino" else _onnxruntime_values
     theirs, outputs = take(path, model, arrays)
     rows = []

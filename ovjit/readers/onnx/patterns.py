@@ -321,14 +321,19 @@ class _Parser:
         if what in "pP":
             name = self._next()
             if name == "{":
-                name, closed, _ = self.text[self.at :].partition("}")
-                if not closed:
-                    raise self._wrong("a { without a }")
-                self.at += len(name) + 1
+                name = self._braced()
             negative = (what == "P") != name.startswith("^")
             return flags.cased(_of_category(name.removeprefix("^")), negative)
         code = self._code(what)
         return flags.cased(((code, code),))
+
+    def _braced(self) -> str:
+        """What stands between a { that has just been read and its }."""
+        inside, closed, _ = self.text[self.at :].partition("}")
+        if not closed:
+            raise self._wrong("a { without a }")
+        self.at += len(inside) + 1
+        return inside
 
     def _code(self, what: str) -> int:
         """The letter of an escape."""
@@ -337,10 +342,7 @@ class _Parser:
         if what == "x":
             digits = self._next()
             if digits == "{":
-                digits, closed, _ = self.text[self.at :].partition("}")
-                if not closed:
-                    raise self._wrong("a { without a }")
-                self.at += len(digits) + 1
+                digits = self._braced()
             else:
                 digits += self._next()
             try:

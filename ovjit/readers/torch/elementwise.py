@@ -304,16 +304,11 @@ def masked_fill(n: Call, x: Output, mask: Output, value: Any) -> Output:
     return n("Select", n.tensor(mask, "boolean"), n.tensor(value, n.dtype(x)), x)
 
 
-@aten("addcmul")
+@aten("addcmul", "addcdiv")
 def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Output:
     a, b, c = n.same_kind([x, tensor1, tensor2])
-    return n("Add", a, scaled(n, n("Multiply", b, c), value))
-
-
-@aten("addcdiv")
-def addcdiv(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Output:
-    a, b, c = n.same_kind([x, tensor1, tensor2])
-    return n("Add", a, scaled(n, n("Divide", b, c), value))
+    op = "Multiply" if n.op == "aten::addcmul" else "Divide"
+    return n("Add", a, scaled(n, n(op, b, c), value))
 
 
 @aten("lerp")

@@ -18,10 +18,15 @@ def _scaled(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse
     norm = norm or "backward"
     power = {("backward", False): 0, ("forward", False): -1, ("ortho", False): -0.5,
              ("backward", True): 0, ("forward", True): 1, ("ortho", True): 0.5}[norm, inverse]  # fmt: skip
+    return _times_power(n, pair, lengths, power)
+
+
+def _times_power(n: Call, value: Output, lengths: list[Any], power: float) -> Output:
+    """A tensor times a power of the product of the lengths."""
     if not power:
-        return pair
-    count = n.tensor(n.product(lengths), n.dtype(pair))
-    return n("Multiply", pair, n("Power", count, n.like(pair, power)))
+        return value
+    count = n.tensor(n.product(lengths), n.dtype(value))
+    return n("Multiply", value, n("Power", count, n.like(value, power)))
 
 
 @aten("fft_fft", "fft_ifft", "fft_fft2", "fft_ifft2", "fft_fftn", "fft_ifftn")
@@ -105,11 +110,7 @@ def c2r(n: Call, x: Complex, dim: Any, normalization: int, last_dim_size: Any) -
 
 def _normalized(n: Call, value: Output, sizes: list[Any], normalization: int, inverse: bool) -> Output:
     """0: not at all, 1: by the root of N, 2: by N; OpenVINO's inverse has divided by N."""
-    power = (0, -0.5, -1)[normalization] + inverse
-    if not power:
-        return value
-    count = n.tensor(n.product(sizes), n.dtype(value))
-    return n("Multiply", value, n("Power", count, n.like(value, power)))
+    return _times_power(n, value, sizes, (0, -0.5, -1)[normalization] + inverse)
 
 
 @aten("fft_fftshift", "fft_ifftshift")

@@ -160,14 +160,19 @@ def logdet(n: Call, x: Output) -> Any:
 HALVINGS, TERMS = 10, 10
 
 
+def _identity(n: Call, x: Output) -> Output:
+    """The identity of as many rows as a matrix has columns, in its type."""
+    places = n.arange(n.size(x, -1))
+    same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
+    return n.convert(same, n.dtype(x))
+
+
 @aten("matrix_exp", "linalg_matrix_exp")
 def matrix_exp(n: Call, x: Output) -> Output:
     """By scaling and squaring in f64: norms up to 2^10 leave a remainder below 1e-7."""
     wide = n.convert(x, "f64")
     small = n("Multiply", wide, n.like(wide, 0.5**HALVINGS))
-    places = n.arange(n.size(x, -1))
-    same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
-    one = n.convert(same, "f64")
+    one = _identity(n, wide)
     # p - 1, and (1 + r)^2 - 1 = 2 r + r r: what is small stays exact
     rest = small
     for k in range(TERMS, 1, -1):
@@ -182,9 +187,7 @@ def matrix_power(call: Call, x: Output, **power: Any) -> Output:
     """By squaring. `n` is the power."""
     exponent = call.known_int(power["n"], "the power of a matrix")
     if exponent == 0:
-        places = call.arange(call.size(x, -1))
-        one = call("Equal", call.unsqueeze(places, [0]), call.unsqueeze(places, [1]))
-        return call.expand(call.convert(one, call.dtype(x)), call.shape_of(x))
+        return call.expand(_identity(call, x), call.shape_of(x))
     base = call("Inverse", x, adjoint=False) if exponent < 0 else x
     return by_squaring(abs(exponent), base, lambda p, q: call("MatMul", p, q))
 
@@ -199,9 +202,7 @@ def solve_triangular(
     a, b = (A, x) if old else (x, B)
     part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
     if unitriangular:
-        places = n.arange(n.size(a, -1))
-        same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
-        part = n("Add", part, n.convert(same, n.dtype(a)))
+        part = n("Add", part, _identity(n, a))
     inverse = n("Inverse", part, adjoint=False)
     if old:
         return [n("MatMul", inverse, b, transpose_a=transpose, transpose_b=False), a]

@@ -27,18 +27,12 @@ def lstm(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_
     return _layers(n, "LSTMSequence", x, list(hx), params, has_biases, num_layers, bidirectional, batch_first)
 
 
-@aten("gru.input", "gru")
-def gru(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
-        dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
-        batch_first: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, "GRUSequence", x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
-
-
-@aten("rnn_tanh.input", "rnn_relu.input", "rnn_tanh", "rnn_relu")
+@aten("gru.input", "gru", "rnn_tanh.input", "rnn_relu.input", "rnn_tanh", "rnn_relu")
 def rnn(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
         dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
         batch_first: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, "RNNSequence", x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
+    op = "GRUSequence" if n.op == "aten::gru" else "RNNSequence"
+    return _layers(n, op, x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
 
 
 def _layers(

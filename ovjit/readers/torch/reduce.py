@@ -20,12 +20,17 @@ def reduced(n: Call, op: str, x: Output, dim: Any, keepdim: Any) -> Output:
     return n(op, x, axes, keep_dims=bool(keepdim))
 
 
+def _complex_reduced(n: Call, op: str, x: Complex, dim: Any, keepdim: bool) -> Complex:
+    rank = n.rank(x.pair) - 1
+    axes = n.axes(dim, rank) if dim else list(range(rank))
+    return Complex(n(op, x.pair, axes, keep_dims=bool(keepdim)))
+
+
 @aten("sum", "nansum")
 def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     """Sums of integers and booleans are i64."""
     if isinstance(x, Complex):
-        axes = list(range(n.rank(x.pair) - 1)) if not dim else n.axes(dim, n.rank(x.pair) - 1)
-        return Complex(n("ReduceSum", x.pair, axes, keep_dims=bool(keepdim)))
+        return _complex_reduced(n, "ReduceSum", x, dim, keepdim)
     if dtype is not None:
         x = n.cast(x, dtype)
     elif not n.is_real(x):
@@ -38,8 +43,7 @@ def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = 
 @aten("mean")
 def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if isinstance(x, Complex):
-        axes = list(range(n.rank(x.pair) - 1)) if not dim else n.axes(dim, n.rank(x.pair) - 1)
-        return Complex(n("ReduceMean", x.pair, axes, keep_dims=bool(keepdim)))
+        return _complex_reduced(n, "ReduceMean", x, dim, keepdim)
     return reduced(n, "ReduceMean", n.cast(x, dtype), dim, keepdim)
 
 

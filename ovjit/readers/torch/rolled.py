@@ -24,6 +24,7 @@ from typing import Any
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.loop_code import Loops, changed, functions_of
 from ovjit.readers.torch.patches import patched, untraced
+from ovjit.readers.torch.shared_memory import nodes_of
 
 #: After a loop, what was a name's value within an iteration alone.
 LOST = object()
@@ -348,7 +349,7 @@ class Recorded:
     def _lift(self) -> None:
         """Move constants out, as one is that of all uses in the trace. What the body reads of modules is read
         beside the loop: PyTorch follows values out of modules to there alone."""
-        nodes = list(_nodes(self.block))
+        nodes = list(nodes_of(self.block))
         for node in nodes:
             if node.kind() == "prim::Constant":
                 node.moveBefore(self.node)
@@ -421,10 +422,3 @@ def _traced_as(tensor: Any, value: Any, more: int = 0) -> Any:
         own = own[None].clone() if more else own
     torch._C._set_value_trace(own, value)
     return own
-
-
-def _nodes(block: Any) -> Iterator[Any]:
-    for node in block.nodes():
-        yield node
-        for inner in node.blocks():
-            yield from _nodes(inner)

@@ -89,14 +89,14 @@ def loses_writes(graph: Any) -> bool:
 
 def writes_to_constants(graph: Any) -> bool:
     """Whether a recorded graph writes to its own constants: they hold what recording has left in them."""
-    constants = {node.output().debugName() for node in _nodes(graph) if node.kind() == "prim::Constant"}
+    constants = {node.output().debugName() for node in nodes_of(graph) if node.kind() == "prim::Constant"}
     return any(shared.names_beside(name) & constants for _, name, shared in _writes(graph))
 
 
 def _writes(graph: Any) -> Iterator[tuple[Any, str, SharedMemory]]:
     """Each node that writes to a tensor, the tensor's name, and what shares memory before that node."""
     shared = SharedMemory()
-    for node in _nodes(graph):
+    for node in nodes_of(graph):
         if node.kind() == "prim::ListUnpack":
             for output in node.outputs():
                 shared.join(output, node.input())
@@ -108,11 +108,12 @@ def _writes(graph: Any) -> Iterator[tuple[Any, str, SharedMemory]]:
         shared.join_aliases(node, schema)
 
 
-def _nodes(block: Any) -> Iterator[Any]:
+def nodes_of(block: Any) -> Iterator[Any]:
+    """The nodes of a block and of those inside of it."""
     for node in block.nodes():
         yield node
         for inner in node.blocks():
-            yield from _nodes(inner)
+            yield from nodes_of(inner)
 
 
 def _is_after(other: Any, node: Any) -> bool:

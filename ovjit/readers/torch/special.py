@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.special import bessel_i, digamma, erf_inverse, log_gamma
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 
 
-def _wide(n: Call, x: Output) -> tuple[Output, str]:
-    """A tensor in f64, and the type that its result has."""
+def _in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any) -> Output:
+    """A function that is computed in f64, in the type of the tensor."""
     x = n.real(x)
-    return n.convert(x, "f64"), n.dtype(x)
+    return n.convert(function(n, n.convert(x, "f64"), *arguments), n.dtype(x))
 
 
-@aten("lgamma", "special_gammaln")
-def lgamma_(n: Call, x: Output) -> Output:
-    wide, kind = _wide(n, x)
-    return n.convert(log_gamma(n, wide), kind)
-
-
-@aten("digamma", "special_digamma", "special_psi")
-def digamma_(n: Call, x: Output) -> Output:
-    wide, kind = _wide(n, x)
-    return n.convert(digamma(n, wide), kind)
-
-
-@aten("erfinv", "special_erfinv")
-def erfinv(n: Call, x: Output) -> Output:
-    wide, kind = _wide(n, x)
-    return n.convert(erf_inverse(n, wide), kind)
+aten_rows({
+    "lgamma special_gammaln": lambda n, x: _in_f64(n, x, log_gamma),
+    "digamma special_digamma special_psi": lambda n, x: _in_f64(n, x, digamma),
+    "erfinv special_erfinv": lambda n, x: _in_f64(n, x, erf_inverse),
+})  # fmt: skip
 
 
 @aten("i0", "special_i0", "special_i0e", "special_i1", "special_i1e", "special_modified_bessel_i0",
       "special_modified_bessel_i1")  # fmt: skip
 def bessel(n: Call, x: Output) -> Output:
     """I0 and I1; those with an e at the end are times exp(-|x|)."""
-    wide, kind = _wide(n, x)
     name = n.op.removeprefix("aten::")
-    return n.convert(bessel_i(n, wide, int("1" in name), name.endswith("e")), kind)
+    return _in_f64(n, x, bessel_i, int("1" in name), name.endswith("e"))
 
 
 @aten("special_entr")
