@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
+
+
+def listed(missing: Mapping[str, Sequence[str]]) -> str:
+    """Operations that there are not, and the first of the nodes that want each."""
+    return "; ".join(
+        f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items())
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(repr(name[:80]) for name in names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 @contextlib.contextmanager

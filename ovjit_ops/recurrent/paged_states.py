@@ -128,12 +128,12 @@ def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> 
     return out
 
 
-def _fit(tables: dict[str, TensorType], **inputs: tuple[TensorType, str]) -> Dims:
-    """The dimensions of an operation's inputs; ModelError where they do not fit."""
-    dims = fitted(REALS, **inputs)
-    for name, x in tables.items():
-        check(x.dtype in ("i32", "dynamic"), f"{name} should be i32, not {x}")
-        dims.fit(name, x, TABLES[name])
+def _fit(given: dict[str, Any], **dimensions: str) -> Dims:
+    """The dimensions of an operation's inputs, given by name; ModelError where they do not fit."""
+    dims = fitted(REALS, **{name: (given[name], letters) for name, letters in dimensions.items()})
+    for name, letters in TABLES.items():
+        check(given[name].dtype in ("i32", "dynamic"), f"{name} should be i32, not {given[name]}")
+        dims.fit(name, given[name], letters)
     (low, high), (least, most) = bounds(dims["S"]), bounds(dims["X"])
     fits = (most is None or low < most) and (high is None or least <= high + 1)
     check(fits, f"begins should have one number more than there are sequences, {dims['S']}")
@@ -180,12 +180,9 @@ class PagedGatedDeltaNet:
         block_indices_begins, past_lens, cache_interval, *, use_qk_l2norm: Bool = False,
         q_l2_norm_eps: Float = 1e-6, k_l2_norm_eps: Float = 1e-6,
     ):  # fmt: skip
-        given = locals()
         dims = _fit(
-            {name: given[name] for name in TABLES}, query=(query, "THK"), key=(key, "THK"),
-            value=(value, "TGV"), recurrent_state_table=(recurrent_state_table, "BGVK"), gate=(gate, "TG"),
-            beta=(beta, "TG"),
-        )  # fmt: skip
+            locals(), query="THK", key="THK", value="TGV", recurrent_state_table="BGVK", gate="TG", beta="TG"
+        )
         _check_groups(dims["G"], dims["H"])
         return TensorType(value.dtype, dims.shape("TGV"))
 
@@ -206,11 +203,7 @@ class PagedSelectiveSSM:
         A, dt, B, x, C, recurrent_state_table, subsequence_begins, block_indices, block_indices_begins,
         past_lens, cache_interval,
     ):  # fmt: skip
-        given = locals()
-        dims = _fit(
-            {name: given[name] for name in TABLES}, A=(A, "H"), dt=(dt, "TH"), B=(B, "TGN"), x=(x, "THP"),
-            C=(C, "TGN"), recurrent_state_table=(recurrent_state_table, "BHPN"),
-        )  # fmt: skip
+        dims = _fit(locals(), A="H", dt="TH", B="TGN", x="THP", C="TGN", recurrent_state_table="BHPN")
         _check_groups(dims["H"], dims["G"])
         return TensorType(x.dtype, dims.shape("THP"))
 
@@ -230,11 +223,7 @@ class PagedCausalConv1D:
         input_embeds, conv_state_table, conv_weight, conv_bias, subsequence_begins, block_indices,
         block_indices_begins, past_lens, cache_interval,
     ):  # fmt: skip
-        given = locals()
-        dims = _fit(
-            {name: given[name] for name in TABLES}, input_embeds=(input_embeds, "TH"),
-            conv_state_table=(conv_state_table, "BHK"), conv_weight=(conv_weight, "H1K"),
-        )  # fmt: skip
+        dims = _fit(locals(), input_embeds="TH", conv_state_table="BHK", conv_weight="H1K")
         count = conv_bias.shape[0] if conv_bias.shape else dims["H"]
         fits = not isinstance(count, int) or count in (0, dims["H"]) or not isinstance(dims["H"], int)
         check(fits, f"conv_bias should have a number for each channel or none, not {conv_bias}")

@@ -233,11 +233,7 @@ def _named(model: Model, name: str) -> Output:
         for port in node.outputs():
             if name in port.names and not isinstance(node, Result):
                 return port
-    raise _no_node(name)
-
-
-def _no_node(name: str) -> Error:
-    return Error("No node with name {}", name)
+    raise Error("No node with name {}", name)
 
 
 def _set_inputs(model: Model, described: list[_InputCutInfo]) -> list[Output]:

@@ -83,7 +83,8 @@ def _compressed(weight: Constant, bits: int, group: int, by_row: bool) -> Output
 
 def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
     low, high = real.min(axis, keepdims=True).clip(max=0), real.max(axis, keepdims=True).clip(min=0)
-    scale = _scale((high - low) / 255)
+    scale = (high - low) / 255
+    scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
     zero = np.rint(-low / scale).clip(0, 255)
     whole = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
     made = _convert(constant_node(whole, "u8"))
@@ -104,10 +105,6 @@ def _signed(blocks: np.ndarray, name: str) -> Output:
     target = np.array([*blocks.shape[:-2], -1], np.int64)
     sources = [made, constant_node(target).output(0)]
     return make_node("Reshape", sources, {"special_zero": False}, name).output(0)
-
-
-def _scale(scale: np.ndarray) -> np.ndarray:
-    return np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
 
 
 def _convert(node: Node) -> Output:

@@ -120,7 +120,7 @@ class PrePostProcessor:
         nodes = [source]
         for step in info._steps._steps:
             nodes = step.apply(nodes, context)
-        for step in _after_steps(info, nodes, context):
+        for step in _implicit(nodes, context):
             nodes = step.apply(nodes, context)
         last = nodes[0]
         if last != source:
@@ -341,7 +341,7 @@ def _input_context(info: InputInfo, front: _Front, old: Parameter) -> steps.Cont
 
 
 def _implicit(nodes: list[Output], context: steps.Context) -> list[steps.Step]:
-    """What is missing to the model's type and layout."""
+    """What is missing to the type and layout that are wanted, where any are."""
     missing = []
     if context.wanted_type not in ("dynamic", nodes[0]._tensor._type.dtype):
         missing.append(steps.convert_type(context.wanted_type))
@@ -422,22 +422,12 @@ def _output_context(info: OutputInfo, layout: Layout, source: Output) -> steps.C
     return steps.Context(layout, ColorFormat.UNDEFINED, wanted_type, wanted, None)
 
 
-def _after_steps(info: OutputInfo, nodes: list[Output], context: steps.Context) -> list[steps.Step]:
-    """What is missing to the type and layout that the user wants, where he has said so."""
-    missing = []
-    if info._tensor._type not in (None, "dynamic", nodes[0]._tensor._type.dtype):
-        missing.append(steps.convert_type(context.wanted_type))
-    if not context.wanted_layout.empty and context.layout != context.wanted_layout:
-        missing.append(steps.convert_layout(context.wanted_layout))
-    return missing
-
-
 def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:
     source = result.input_value(0)
     layout = result.get_layout() if info._model._layout is None else info._model._layout
     context = _output_context(info, layout, source)
     nodes = [source]
-    if not info._steps._steps and not _after_steps(info, nodes, context) and info._model._layout is None:
+    if not info._steps._steps and not _implicit(nodes, context) and info._model._layout is None:
         return
     name = min(result._tensors[0]._names, default=result.get_friendly_name())
     lines.append(f'Output "{name}":')
@@ -445,8 +435,6 @@ def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:
     after = _show_steps("Post-processing steps", info._steps._steps, nodes, context, lines)
     if after is None:
         return
-    after = _show_steps(
-        "Post-processing implicit steps", _after_steps(info, after, context), after, context, lines
-    )
+    after = _show_steps("Post-processing implicit steps", _implicit(after, context), after, context, lines)
     if after is not None:
         lines.append(f"    User's output tensor: {steps.show(after, context)}")

@@ -94,12 +94,8 @@ def axis_of(layout: Layout, name: str, what: str, node: Output) -> int:
     return index + len(dims_of(node)) if index < 0 else index
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
-
-
 def _numbers(values: Sequence[Any]) -> str:
-    return ",".join(_number(v) for v in values)
+    return ",".join(f"{v:g}" for v in values)
 
 
 # -- types and values ---------------------------------------------------------------------------------------

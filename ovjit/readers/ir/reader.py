@@ -21,6 +21,7 @@ from ovjit.errors import ModelError, UnsupportedError, no_front_end, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
+from ovjit.readers.failures import listed
 from ovjit.readers.ir.weights import constant_values, load_weights, open_regular
 from ovjit.readers.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 
@@ -166,8 +167,7 @@ def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tupl
             label = f"{type_name or '(no type)'} of {version or 'no opset'}"
             missing.setdefault(label[:80], []).append(name)
     if missing:
-        listed = (f"{what}, {len(names)} times ({_some(names)})" for what, names in sorted(missing.items()))
-        raise UnsupportedError(f"the model has operations that ovjit does not implement: {'; '.join(listed)}")
+        raise UnsupportedError(f"the model has operations that ovjit does not implement: {listed(missing)}")
     return records
 
 
@@ -298,11 +298,6 @@ def _notes(written: dict[str, Any]) -> dict[str, Any]:
 def _split_names(text: str) -> list[str]:
     r"""Tensor names: separated by commas; a comma inside a name is written `\,`."""
     return [name.replace("\\,", ",") for name in re.split(r"(?<!\\),", text) if name]
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:80]) for name in names[:5])
-    return shown + (", ..." if len(names) > 5 else "")
 
 
 _model_of = read_ir  # the inverse of `writer._model_bytes`

@@ -33,7 +33,8 @@ def load_weights(source: Any, use_mmap: bool = True) -> np.ndarray:
     if source is None:
         return np.zeros(0, np.uint8)
     if isinstance(source, (str, os.PathLike)):
-        return _read(source, use_mmap)
+        with open_regular(source, "weights") as file:
+            return mapped_or_read(file, source, use_mmap)
     if hasattr(source, "element_type") and hasattr(source, "data") and not isinstance(source, np.ndarray):
         source = np.ascontiguousarray(source.data)
     if isinstance(source, np.ndarray):
@@ -78,11 +79,6 @@ def mapped_or_read(file: BinaryIO, path: Any, use_mmap: bool) -> np.ndarray:
     if not isinstance(contents, bytes):
         remember_origin(weights, path, os.fstat(file.fileno()))
     return weights
-
-
-def _read(path: Any, use_mmap: bool) -> np.ndarray:
-    with open_regular(path, "weights") as file:
-        return mapped_or_read(file, path, use_mmap)
 
 
 def constant_values(

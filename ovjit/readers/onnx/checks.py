@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import walk
+from ovjit.readers.failures import listed
 from ovjit.readers.onnx.labels import first, label, operator_name
 from ovjit.readers.onnx.node import reads
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, converter_key, find_rule, find_schema
@@ -132,15 +133,7 @@ def check_operators(
                 label = operator_name(node, version)
                 missing.setdefault(label, []).append(node.name or first(node.output))
     if missing:
-        names = ", ".join(sorted(missing))
-        listed = "; ".join(
-            f"{what}, {len(nodes)} times ({_some(nodes)})" for what, nodes in sorted(missing.items())
-        )
         raise UnsupportedError(
-            f"Model wasn't fully converted. No conversion rule found for operations: {names}. "
-            f"The nodes are: {listed}"
+            "Model wasn't fully converted. No conversion rule found for operations: "
+            f"{', '.join(sorted(missing))}. The nodes are: {listed(missing)}"
         )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(repr(name[:80]) for name in names[:5]) + (", ..." if len(names) > 5 else "")

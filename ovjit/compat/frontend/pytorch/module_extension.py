@@ -23,21 +23,9 @@ class ModuleExtension:
         condition: Callable | None = None,
     ):
         self.module, self.target_op = module, target_op
-        self.evaluate = evaluate or _values
-        self.convert = convert or _operation
-        self.condition = condition or _always
-
-
-def _values(module: Any, *args: Any, **kwargs: Any) -> Any:
-    return module(*args, **kwargs)
-
-
-def _operation(module: Any, target_op: Callable, *args: Any, **kwargs: Any) -> Any:
-    return target_op(*args, **kwargs)
-
-
-def _always(module: Any) -> bool:
-    return True
+        self.evaluate = evaluate or (lambda module, *args, **kwargs: module(*args, **kwargs))
+        self.convert = convert or (lambda module, target_op, *args, **kwargs: target_op(*args, **kwargs))
+        self.condition = condition or (lambda module: True)
 
 
 __all__ = ["ModuleExtension"]
