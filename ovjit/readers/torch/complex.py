@@ -57,10 +57,10 @@ def angle(n: Call, x: Any) -> Output:
 
 
 def multiplied(n: Call, a: Complex, b: Complex) -> Complex:
-    return _product(n, "Multiply", a, b)
+    return _by_parts(n, "Multiply", a, b)
 
 
-def _product(n: Call, op: str, a: Complex, b: Complex) -> Complex:
+def _by_parts(n: Call, op: str, a: Complex, b: Complex) -> Complex:
     """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
     p, q, r, s = n.part(a, 0), n.part(a, 1), n.part(b, 0), n.part(b, 1)
     return n.complex_of(n("Subtract", n(op, p, r), n(op, q, s)), n("Add", n(op, p, s), n(op, q, r)))
@@ -88,7 +88,7 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
 
 @aten("complex_matmul")
 def complex_matmul(n: Call, x: Any, other: Any) -> Complex:
-    return _product(n, "MatMul", pair_of(n, x), pair_of(n, other))
+    return _by_parts(n, "MatMul", pair_of(n, x), pair_of(n, other))
 
 
 def _either(name: str, of_complex: Any) -> None:
