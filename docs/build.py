@@ -202,8 +202,7 @@ def api_names() -> list[dict[str, str]]:
                 continue  # an import
             members = {name: value}
             if inspect.isclass(value):
-                parts = [k for k in value.__mro__[::-1] if k is value or is_part(k)]
-                methods = {m: f for k in parts for m, f in vars(k).items() if callable(f)}
+                methods = {m: f for k in (*parts(value), value) for m, f in vars(k).items() if callable(f)}
                 members |= {f"{name}.{m}": f for m, f in methods.items() if not m.startswith("_")}
             for member, item in members.items():
                 text = (inspect.getdoc(item) or "").partition("\n")[0]
@@ -212,11 +211,14 @@ def api_names() -> list[dict[str, str]]:
     return out
 
 
-def is_part(kind: type) -> bool:
-    """Whether a class is a base of public ones, and has no entry of its own."""
+def parts(kind: type) -> list[type]:
+    """Bases of a public class that have no entry of their own, the last of its method order first."""
     import ovjit
 
-    return kind.__module__.startswith("ovjit.") and kind.__name__ not in ovjit.__all__
+    return [
+        base for base in kind.__mro__[:0:-1]
+        if base.__module__.startswith("ovjit.") and base.__name__ not in ovjit.__all__
+    ]  # fmt: skip
 
 
 def describe(folder: Path, modules: list[str]) -> None:
@@ -227,9 +229,21 @@ def describe(folder: Path, modules: list[str]) -> None:
         module = importlib.import_module(name)
         module.__name__ = name  # of those in ovjit.compat
         for member in getattr(module, "__all__", ()):  # pdoc looks at what a module has already
-            vars(module).setdefault(member, getattr(module, member))
+            value = getattr(module, member)
+            vars(module).setdefault(member, value)
+            if inspect.isclass(value):
+                adopt(value)
     pdoc.render.configure(docformat="markdown", footer_text="ovjit")
     pdoc.pdoc(*modules, output_directory=folder)
+
+
+def adopt(kind: type) -> None:
+    """Put public members of a class's `parts` into it, as pdoc describes members where they are defined."""
+    for base in reversed(parts(kind)):
+        for name, value in vars(base).items():
+            described = inspect.isroutine(value) or isinstance(value, (property, classmethod, staticmethod))
+            if described and not name.startswith("_") and name not in vars(kind):
+                setattr(kind, name, value)
 
 
 def build(folder: Path, api: bool = True) -> None:

@@ -54,7 +54,7 @@ def test_names_of_the_api_are_found(tmp_path) -> None:
     pytest.importorskip("pdoc", reason="needs ovjit[docs]")
     code = (
         "import sys; from pathlib import Path; from docs import build\n"
-        "build.MODULES = ['ovjit.errors', 'ovjit.opset17', 'ovjit.preprocess']\n"
+        "build.MODULES = ['ovjit', 'ovjit.errors', 'ovjit.opset17', 'ovjit.preprocess']\n"
         "build.describe(Path(sys.argv[1]) / 'api', build.MODULES)\n"
         "print(*(row['url'] for row in build.api_names()))"
     )
@@ -64,10 +64,38 @@ def test_names_of_the_api_are_found(tmp_path) -> None:
     )  # fmt: skip
     urls = run.stdout.split()
     assert {"api/ovjit/opset17.html#relu", "api/ovjit/preprocess.html#PrePostProcessor"} <= set(urls)
+    assert "api/ovjit.html#InferRequest.get_tensor" in urls
     for page in {url.partition("#")[0] for url in urls}:
         text = (tmp_path / page).read_text()
         parts = {part for url in urls for name, _, part in [url.partition("#")] if name == page}
         assert parts <= set(re.findall(r'id="([^"]+)"', text)), page
+
+
+def test_members_of_bases_that_have_no_entry_are_described_with_the_class() -> None:
+    class Part:
+        __module__ = "ovjit.api"
+
+        def get(self) -> int:
+            return 1
+
+        def both(self) -> int:
+            return 1
+
+        def _hidden(self) -> None:
+            pass
+
+    class First(Part):
+        def both(self) -> int:
+            return 2
+
+    class Public(First, dict):
+        __module__ = "ovjit.api"
+
+    First.__module__ = "ovjit.api"
+    assert site.parts(Public) == [Part, First]
+    site.adopt(Public)
+    assert {"get", "both"} == {name for name in vars(Public) if not name.startswith("_")}
+    assert Public.both is First.both
 
 
 def index_of(folder) -> list[dict[str, str]]:
