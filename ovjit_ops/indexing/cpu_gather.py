@@ -324,7 +324,7 @@ class Gather(Indexed):
         table = View(Buffer(size, CONSTANTS, rows.offset), (size // rows.word,), (rows.word,), rows.word)
         whole = (*out.shape[:inside], rows.words), (*out.strides[:inside], rows.word)
         target = View(out.buffer, *whole, rows.word, out.offset)
-        step = rows.width * rows.word
+        step = (rows.width if full else rows.last) * rows.word  # bytes from word to word of a row
         walk = Walk(
             target.shape, (*(0,) * inside, step), target.strides, (*indices.strides, 0),
             [(extent, rows.panel)],

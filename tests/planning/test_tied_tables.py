@@ -148,3 +148,16 @@ def test_weights_are_packed_once_for_both_variants_of_a_sum(stored, group):
     plain = ov.compile_model(ov.Model([y], [x, z], "alone"), "CPU", settings)([data, equal])[0]
     np.testing.assert_allclose(with_sum, np.maximum(plain + equal, 0), rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(apart, np.maximum(plain + 1, 0), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows, depth", [(1, 4), (9, 4), (5, 16), (31, 3), (33, 4), (70, 8)])
+def test_tables_of_less_than_a_panel(rows, depth):
+    """All rows are in the last panel, which is narrower."""
+    op, rng = ov.opset13, np.random.default_rng(rows)
+    table = rng.integers(-8, 9, (rows, depth)).astype(np.float32)
+    ids, shared = op.parameter([2, 3], np.int64), op.constant(table)
+    found = op.gather(shared, ids, op.constant(np.int64(0)))
+    model = ov.Model([op.matmul(found, shared, False, True)], [ids], "tied")
+    at = rng.integers(0, rows, (2, 3))
+    got = ov.compile_model(model, "CPU", F32)([at])[0]
+    np.testing.assert_array_equal(got, table[at] @ table.T, err_msg=f"seed {rows}")
