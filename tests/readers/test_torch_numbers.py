@@ -405,6 +405,18 @@ def test_exported_numbers_of_sizes_hold_for_others() -> None:
             np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-6)
 
 
+def test_a_number_that_an_exported_program_chooses_by_a_size() -> None:
+    module, rows = (
+        Of(lambda x: x * torch.sym_ite(x.shape[0] > 3, 2, 5)),
+        torch.export.Dim("rows", min=2, max=64),
+    )
+    program = torch.export.export(module, (torch.randn(4, 3),), dynamic_shapes=(({0: rows},),))
+    compiled = ov.compile_model(ov.convert_model(program), "CPU", EXACT)
+    for count in (2, 3, 4, 9):
+        x = torch.randn(count, 3)
+        np.testing.assert_array_equal(compiled([x.numpy()])[0], module(x), err_msg=f"{count} rows")
+
+
 @pytest.mark.parametrize("p", [0.0, 1.0, 2.0, 2.5, float("inf")])
 def test_distances_of_all_pairs_of_rows(p) -> None:
     module, x = Of(lambda x: F.pdist(x, p)), torch.rand(5, 3)

@@ -112,7 +112,7 @@ class FxReader(TorchReader):
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments, named)
         name = getattr(target, "__name__", str(target))
-        name = {"sym_ite": "sym_ite", "int": "sym_int", "float": "sym_float"}.get(name, name)
+        name = {"int": "sym_int", "float": "sym_float"}.get(name, name)
         if python_number(name):
             call = Call(self, f"python::{name}", "", self._base(node, name), self._inner)
             return computed(call, name, *arguments)

@@ -40,13 +40,18 @@ _SCRIPTED = {
 
 
 def python_number(name: str) -> bool:
-    return name in ARITHMETIC or name in _UNARY or name == "sym_sum"
+    return name in ARITHMETIC or name in _UNARY or name in ("sym_sum", "sym_ite")
 
 
 def computed(n: Call, name: str, *values: Any) -> Any:
     """Python's operator `name` of numbers; of known ones it is Python that computes."""
     if name == "sym_sum":  # of a list
         return reduce(lambda a, b: computed(n, "add", a, b), values[0])
+    if name == "sym_ite":  # condition, then, else
+        known = n.known_number(values[0])
+        if known is not None:
+            return values[1] if known else values[2]
+        return Number(n("Select", n.tensor(values[0], "boolean"), *n.same_kind(values[1:])))
     if name == "round" and len(values) == 2:
         return _rounded(n, *values)
     function, op = (ARITHMETIC if len(values) > 1 else _UNARY)[name]
