@@ -32,17 +32,19 @@ def main(ov: Any = None) -> int:
     core = ov.Core()
     steps: list[Any] = []
     before = dict(counts)
-    if hasattr(ov, "progress"):
-        ov.progress(steps.append)
-    start = perf_counter()
-    model = core.read_model(xml)
-    read = perf_counter()
-    compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    done = perf_counter()
+    tells = getattr(ov, "progress", lambda callback: None)
+    earlier = tells(steps.append)
+    try:
+        start = perf_counter()
+        model = core.read_model(xml)
+        read = perf_counter()
+        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        done = perf_counter()
+    finally:
+        tells(earlier)
     print(f"{ov.__name__} {ov.get_version()} on {core.get_property('CPU', 'FULL_DEVICE_NAME')}")
     print(f"read {xml.name} in {1e3 * (read - start):.1f} ms, compiled in {1e3 * (done - read):.1f} ms")
     if hasattr(ov, "progress"):
-        ov.progress(None)
         print(first_time({kind: count - before[kind] for kind, count in counts.items()}, steps))
     print()
 

@@ -903,12 +903,15 @@ def test_what_is_on_a_grid_stays_on_it_in_f32():
 
 @pytest.mark.parametrize("low, high", [(0.0, 1.0), (-1.0, 1.5)])
 def test_colours_are_quantized_plane_by_plane(low: float, high: float) -> None:
-    """A model's input is not turned for its first convolution, however many steps make bytes of it."""
+    """A model's input is not turned for its first convolution, however many steps make bytes of it. For a
+    matrix unit it is, where windows are large."""
     rng = np.random.default_rng(SEED)
     ops = ov.opset8
     x = ops.parameter([1, 3, 40, 48], np.float32)
     w = stored_weights(ops, rng, (16, 3, 7, 7), (0,))
     y = ops.convolution(fake_quantize(ops, x, low, high), w, [2, 2], [3, 3], [3, 3], [1, 1])
-    program = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)._executable.program
-    (first,) = (way for way in program.lowerings if way.node.op.name == "Convolution")
-    assert first.planar and first.data.dtype == "u8"
+    for unit in (False, None):
+        config = F32 | ({} if unit is None else {"OVJIT_MATRIX_UNIT": unit})
+        program = ov.compile_model(ov.Model([y], [x], "m"), "CPU", config)._executable.program
+        (first,) = (way for way in program.lowerings if way.node.op.name == "Convolution")
+        assert first.planar == (not first.form.on_unit) and first.data.dtype == "u8"

@@ -93,7 +93,7 @@ def hashed(monkeypatch) -> list[int]:
             sizes.append(array.nbytes)
         return real(array)
 
-    monkeypatch.setattr(origins, "raw_bytes", counting)
+    monkeypatch.setattr(graph_format, "raw_bytes", counting)
     return sizes
 
 
