@@ -70,6 +70,15 @@ def rand(*shape):
     return torch.randn(*shape)
 
 
+def check_rows_of_four(model, module):
+    """A model of two dimensions that was converted without an example, beside its module."""
+    model.inputs[0].get_node().set_element_type(ov.Type.f32)
+    model.reshape([-1, 4])
+    x = rand(2, 4)
+    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
+    np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
 torch.manual_seed(SEED)  # the numbers below are the same whichever tests were imported before
 I5 = torch.tensor([0, 2, 2, 1, 0])
 HALF = torch.tensor([[0, 1, 0, 1], [2, 0, 2, 2]])
@@ -459,12 +468,7 @@ def test_scripts_and_modules_without_an_example() -> None:
 
     module = Branch().eval()
     for given in (module, torch.jit.script(module)):
-        model = ov.convert_model(given)
-        model.inputs[0].get_node().set_element_type(ov.Type.f32)
-        model.reshape([-1, 4])
-        x = rand(2, 4)
-        result = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
-        np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+        check_rows_of_four(ov.convert_model(given), module)
 
 
 class Minus(torch.nn.Module):
@@ -550,12 +554,7 @@ def test_without_an_example_a_convolution_tells_of_its_input(module, shape, told
 
 def test_without_an_example_weights_have_their_own_type() -> None:
     module = torch.nn.Sequential(torch.nn.LayerNorm(4), torch.nn.Linear(4, 2)).eval()
-    model = ov.convert_model(module)
-    model.inputs[0].get_node().set_element_type(ov.Type.f32)
-    model.reshape([-1, 4])
-    x = rand(2, 4)
-    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())[0]
-    np.testing.assert_allclose(result, module(x).detach().numpy(), rtol=1e-5, atol=1e-5)
+    check_rows_of_four(ov.convert_model(module), module)
 
 
 class Optionally(torch.nn.Module):

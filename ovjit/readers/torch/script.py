@@ -157,9 +157,8 @@ class ScriptReader(TorchReader):
         """What a function of autograd's computes, from its recorded graph."""
         graph, outer = node.g("Subgraph"), self.env
         given = list(graph.inputs())
-        if given and not any(
-            list(v.uses()) for v in given
-        ):  # what stands for a module records the example's results
+        if given and not any(list(v.uses()) for v in given):
+            # what stands for a module records the example's results
             name = node.pyname()
             raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
         self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
