@@ -40,6 +40,8 @@ MATRICES: dict[int, dict[str, list[list[float]]]] = {
 
 #: Planes of integers have two fractional bits: 2G is whole.
 WHOLE_BITS = 2
+#: The types of planes and of filters for which native code is used: such as it transforms exactly.
+_NATIVE = (("f32", np.dtype(np.float32)), ("i16", np.dtype(np.int8)))
 #: Channels of filters that NumPy transforms at once: what stays in the second-level cache.
 _FILLED = 32
 
@@ -54,18 +56,29 @@ def fill_planes(
     ones. Integers are multiplied by four."""
     planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
     outs, channels = source.shape[:2]
-    native = kind == "f32" and source.dtype == np.float32 and source.nbytes >= weave.WORTH
-    native = native and weave.weaves(WORD, width) and weave.weaves(WORD, last)
+    native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
+    native = native and (kind, source.dtype) in _NATIVE
     for first in range(0, outs, width):
         some = source[first : first + width]
         wide = width if len(some) == width else last
         part = planes[:, channels * first :][:, : channels * wide]
-        if native:
+        if not native:
+            _fill_by_numpy(part, some, m, group, wide)
+        elif kind == "f32":
             _transform(some.reshape(len(some), -1), part, wide, m)
         else:
-            _fill_by_numpy(part, some, m, group, wide)
+            _transform_integers(some.reshape(len(some), -1), part, wide, m, group)
     if not native:
         flush_subnormals(planes)
+
+
+def _transform_integers(filters: np.ndarray, planes: np.ndarray, width: int, m: int, group: int) -> None:
+    """As `_transform`, for filters of 8 bits and planes of i16, which are exact in f32."""
+    transformed = np.empty(planes.shape, np.float32)
+    _transform(filters.astype(np.float32), transformed, width, m)
+    words = transformed.reshape(len(planes), -1, group, width)
+    for n, target in enumerate(np.moveaxis(planes.reshape(len(planes), -1, width, group), -1, 0)):
+        np.multiply(words[:, :, n], 1 << WHOLE_BITS, out=target, casting="unsafe")
 
 
 def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, width: int) -> None:

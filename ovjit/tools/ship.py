@@ -106,13 +106,14 @@ def _always(target: Target) -> Iterator[Kernel]:
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
-    from ovjit.tiles import weave, winograd
+    from ovjit.tiles import narrow, weave, winograd
 
     yield from native_kernels()
     yield tags.kernel()
     yield evaluating_kernel()
     yield from weave.kernels(target)
     yield from map(winograd.filter_kernel, winograd.MATRICES)
+    yield from map(narrow.kernel, narrow.FUNCTIONS)
     for feature in sorted(MATRIX.intersection(target.extras)):
         key, form = amx_test.tested(feature)
         yield Kernel(key, amx_test.SOURCE, KernelArgs(), amx_test.tested(feature).words, key, form)

@@ -8,11 +8,21 @@
     turn_pairs(place, size)           four words of two pairs become their first pairs and their second ones
     round_f32(place, target, count)   bf16 of so many f32, to nearest even, without subnormals
     round_f16(place, target, count)   likewise, of f16
+    pair_sums(place, target, size)    of each two adjacent i8 three sums, as u8 and at most 255: of the
+                                      positive ones, of the sizes of the negative ones, of both sizes. For
+                                      each 16 bytes 8 of the first, 8 of the second; the third begin at
+                                      target + size
+    exceed(x, y, size, most) -> 0/1   whether any sum of a u8 of x and of y is above `most`, as none of y is
+    copy_bytes(place, target, size)
+    turn_signs(place, sizes, masks, bias, size)
+                                      of i8 w the sizes |w| and the masks 0x80 (w >= 0) or 0x7F that data are
+                                      xor-ed with; adds 128 w or 127 w of each four to an i32 of `bias`
     filter_planes(place, target, line, plane)
                                       G w G' of 3 x 3 filters, a line of `line` bytes for each tap, into lines
                                       of planes `plane` bytes apart: sums in f64, rounded once
 
-`size` is in bytes, a multiple of a vector's; `count` is one of a vector's lanes.
+`size` is in bytes, a multiple of a vector's (of 16 where a comment above has i8 or u8, and for copies);
+`count` is one of a vector's lanes.
 """
 
 from __future__ import annotations
@@ -27,7 +37,7 @@ from ovjit.codegen.cpu.intrinsics import make
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_memory import from_memory
-from ovjit.codegen.cpu.vector_types import pointer
+from ovjit.codegen.cpu.vector_types import call_intrinsic, pointer
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
@@ -149,6 +159,98 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]]) -> dict[str, A
         _steps(b, line, 4 * lanes, body)
 
     return {"filter_planes": make("filter_planes", signature(types.void, i, i, i, i), emit)}
+
+
+#: i8 that the intrinsics of ordered words take at a time: four words.
+_BLOCK = 16
+
+
+def _pair_sums(b: ir.IRBuilder, place: Any, target: Any, size: Any) -> None:
+    pairs, eight = ir.VectorType(_I16, _BLOCK // 2), ir.VectorType(_I8, _BLOCK // 2)
+    bits, zero, most = (ir.Constant(pairs, [_I16(n)] * pairs.count) for n in (8, 0, 255))
+
+    def smaller(x: Any, y: Any) -> Any:
+        return b.select(b.icmp_signed("<", x, y), x, y)
+
+    def body(at: Any) -> None:
+        word = b.load(pointer(b, b.add(place, at), pairs), align=1)
+        both = b.ashr(b.shl(word, bits), bits), b.ashr(word, bits)
+        negative = b.neg(b.add(*(smaller(x, zero) for x in both)))
+        positive = b.add(b.add(*both), negative)
+        sums = b.add(b.add(target, size), b.lshr(at, _I64(1)))
+        for total, to in (
+            (positive, b.add(target, at)),
+            (negative, b.add(b.add(target, at), _I64(_BLOCK // 2))),
+            (b.add(positive, negative), sums),
+        ):
+            b.store(b.trunc(smaller(total, most), eight), pointer(b, to, eight), align=1)
+
+    _steps(b, size, _BLOCK, body)
+
+
+def _exceed(b: ir.IRBuilder, x: Any, y: Any, size: Any, most: Any) -> Any:
+    kind, whole = ir.VectorType(_I8, _BLOCK), ir.IntType(8 * _BLOCK)
+    one = b.insert_element(ir.Constant(kind, ir.Undefined), b.trunc(most, _I8), _I32(0))
+    limit = b.shuffle_vector(
+        one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, _BLOCK), None)
+    )
+    before, loop, after = b.block, b.append_basic_block("vectors"), b.append_basic_block("done")
+    b.branch(loop)
+    b.position_at_end(loop)
+    at, found = b.phi(_I64), b.phi(kind)
+    at.add_incoming(_I64(0), before)
+    found.add_incoming(ir.Constant(kind, None), before)
+    first, second = (b.load(pointer(b, b.add(p, at), kind), align=1) for p in (x, y))
+    over = b.or_(found, call_intrinsic(b, "llvm.usub.sat.v16i8", kind, [first, b.sub(limit, second)]))
+    following = b.add(at, _I64(_BLOCK))
+    at.add_incoming(following, loop)
+    found.add_incoming(over, loop)
+    b.cbranch(b.icmp_signed("<", following, size), loop, after)
+    b.position_at_end(after)
+    return b.zext(b.icmp_unsigned("!=", b.bitcast(over, whole), whole(0)), _I64)
+
+
+def _copy_bytes(b: ir.IRBuilder, place: Any, target: Any, size: Any) -> None:
+    kind = ir.VectorType(_I8, _BLOCK)
+
+    def body(at: Any) -> None:
+        found = b.load(pointer(b, b.add(place, at), kind), align=1)
+        b.store(found, pointer(b, b.add(target, at), kind), align=1)
+
+    _steps(b, size, _BLOCK, body)
+
+
+def _turn_signs(b: ir.IRBuilder, place: Any, sizes: Any, masks: Any, bias: Any, size: Any) -> None:
+    kind, wide, words = (ir.VectorType(*of) for of in ((_I8, _BLOCK), (_I32, _BLOCK), (_I32, _BLOCK // 4)))
+    zero, low, high = (ir.Constant(kind, [_I8(n)] * _BLOCK) for n in (0, 0x7F, -0x80))
+    less, more = (ir.Constant(wide, [_I32(n)] * _BLOCK) for n in (127, 128))
+
+    def body(at: Any) -> None:
+        w = b.load(pointer(b, b.add(place, at), kind), align=1)
+        below = b.icmp_signed("<", w, zero)
+        b.store(b.select(below, b.neg(w), w), pointer(b, b.add(sizes, at), kind), align=1)
+        b.store(b.select(below, low, high), pointer(b, b.add(masks, at), kind), align=1)
+        products = b.mul(b.sext(w, wide), b.select(below, less, more))
+        to = pointer(b, b.add(bias, at), words)
+        total = b.load(to, align=4)
+        for first in range(4):
+            order = ir.Constant(words, [_I32(n) for n in range(first, _BLOCK, 4)])
+            total = b.add(total, b.shuffle_vector(products, ir.Constant(wide, ir.Undefined), order))
+        b.store(total, to, align=4)
+
+    _steps(b, size, _BLOCK, body)
+
+
+def ordering(isa: Target) -> dict[str, Any]:
+    """What orders words of i8 for `ovjit.tiles.narrow`, in vectors of 128 bits."""
+    i = types.int64
+    three = signature(types.void, i, i, i)
+    return {
+        "pair_sums": make("pair_sums", three, _pair_sums),
+        "exceed": make("exceed", signature(i, i, i, i, i), _exceed),
+        "copy_bytes": make("copy_bytes", three, _copy_bytes),
+        "turn_signs": make("turn_signs", signature(types.void, i, i, i, i, i), _turn_signs),
+    }
 
 
 def intrinsics(isa: Target) -> dict[str, Any]:
