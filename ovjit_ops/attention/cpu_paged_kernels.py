@@ -17,7 +17,7 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
 from ovjit_ops.attention.cpu_attention_kernels import EXP, multiplied, soften
-from ovjit_ops.attention.cpu_paged_numbers import copy_token, fill, unpack_block
+from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 
 #: What scores are multiplied by, the window, the slopes of ALiBi, sinks, the distances of keys.
 SCORING = Raw("*scale *window *slopes *sinks *ramp")
@@ -227,6 +227,14 @@ def hide(line, base, columns, place, it, hidden, head, paired, typed, sparse):
             for j in range(max(past - base, 0), min(columns, last + 1 - base)):
                 if ld[u8](hidden.pairs + at + (place - past) * new + base + j - past) == 0:
                     storem[f32](line + j * 4, const[f32](-inf), 1)
+
+
+@inline
+def hide_absent(line, it, b, many, columns, tensors, shape):
+    """-inf for the keys of those of `many` blocks from block b on that are absent."""
+    for i in range(many):
+        if ld[i32](tensors.entries + (it["entry"] + b + i) * 4) < 0:
+            fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
 
 
 @inline
@@ -509,23 +517,13 @@ SCORE_COUNTS = Raw("sequences listed q_row told few")
 
 
 @inline
-def round_rows(p, row, count, size):
+def round_to_bf16(p, row, count, size):
     """Rows of f32 at p rounded to bf16, in place."""
     for t in range(count):
         for j in range(0, size, VL):
             at = p + t * row + j * 4
             storem["bf16"](at, loadm[f32](at, size - j), size - j)
             storem[f32](at, loadm["bf16"](at, size - j), size - j)
-
-
-@inline
-def read_keys(k, row, to, to_row, count, size, kind):
-    """A block's keys as f32."""
-    if kind in TOP:
-        unpack_block(k, row, to, to_row, 0, count, size, 0, kind, True)
-    else:
-        for t in range(count):
-            copy_token(k + t * row, to + t * to_row, size, kind, "f32")
 
 
 @kernel(
@@ -573,10 +571,10 @@ def paged_scores(
         k = tensors.keys + index * caches.k_block + head * caches.k_head
         if kind in TOP or rounded:
             room = scratch + memory.u_at
-            read_keys(k, caches.k_row, room, memory.u_step, live, shape.size, kind)
+            widen(k, caches.k_row, room, memory.u_step, live, shape.size, 0, kind, True)
             if rounded:
                 if it["new"] > counts.few:
-                    round_rows(room, memory.u_step, live, shape.size)
+                    round_to_bf16(room, memory.u_step, live, shape.size)
         for r in range(first, it["new"]):
             token = it["begin"] + r
             for g in range(shape.group):
@@ -588,7 +586,7 @@ def paged_scores(
                 )  # fmt: skip
                 if rounded:
                     if it["new"] > counts.few:
-                        round_rows(scratch, memory.q_step, 1, shape.size)
+                        round_to_bf16(scratch, memory.q_step, 1, shape.size)
                     multiplied(scratch, scratch, shape.size, factor)
                 if kind in TOP or rounded:
                     dots(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ovjit.codegen.function import inline
 from ovjit.codegen.words import *
-from ovjit.graph.paged_caches import FLAT, LEAST
+from ovjit.graph.paged_caches import FLAT, LEAST, TOP
 
 
 @inline
@@ -162,3 +162,13 @@ def quantize_block(block_at, row, size, kind, room, room_row, count):
             x = rint(x + loadm[f32](block_at + (size + j) * 4, left))
             storem[f32](p + j * 4, minimum(maximum(x, const[f32](0.0)), const[f32](most)), left)
         write_numbers(p, block_at + size * 8 + t * row, size, kind)
+
+
+@inline
+def widen(p, row, to, to_row, count, size, group, kind, by_channel):
+    """The first `count` tokens of a block as f32, `size` numbers each."""
+    if kind in TOP:
+        unpack_block(p, row, to, to_row, 0, count, size, group, kind, by_channel)
+    else:
+        for t in range(count):
+            copy_token(p + t * row, to + t * to_row, size, kind, "f32")

@@ -17,7 +17,6 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
-from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.tile import make_tile
 from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply
@@ -30,10 +29,11 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     begin_row,
     find_item,
     finish_row,
+    hide_absent,
     scaled_rows,
     weigh_row,
 )  # fmt: skip
-from ovjit_ops.attention.cpu_paged_numbers import copy_token, fill, unpack_block
+from ovjit_ops.attention.cpu_paged_numbers import fill, widen
 
 #: Keys of which the scores are in scratch memory at a time.
 TILE_COLUMNS = 256
@@ -59,16 +59,6 @@ def pack_values(p, row, panels, panel, at, count, wide, width):
             to = panels + c // width * panel + (at + t) * width * 4
             for j in range(0, min(width, wide - c), VL):
                 storem[f32](to + j * 4, loadm[f32](p + t * row + (c + j) * 4, wide - c - j), wide - c - j)
-
-
-@inline
-def widen(p, row, to, to_row, count, size, group, kind, by_channel):
-    """A block's tokens as f32."""
-    if kind in TOP:
-        unpack_block(p, row, to, to_row, 0, count, size, group, kind, by_channel)
-    else:
-        for t in range(count):
-            copy_token(p + t * row, to + t * to_row, size, kind, "f32")
 
 
 @inline
@@ -156,9 +146,7 @@ def paged_tiles(
             c += 1
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
-            for i in range(many):
-                if ld[i32](tensors.entries + (it["entry"] + b + i) * 4) < 0:
-                    fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
+            hide_absent(line, it, b, many, columns, tensors, shape)
             weigh_row(
                 line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
                 "f32",

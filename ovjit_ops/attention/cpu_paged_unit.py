@@ -30,6 +30,7 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     begin_row,
     find_item,
     finish_row,
+    hide_absent,
     weigh_row,
 )
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
@@ -166,9 +167,7 @@ def paged_blocks(
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
             scale_scores(line, columns, factor)
-            for i in range(many):
-                if ld[i32](tensors.entries + (it["entry"] + b + i) * 4) < 0:
-                    fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
+            hide_absent(line, it, b, many, columns, tensors, shape)
             weigh_row(
                 line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
                 "bf16",

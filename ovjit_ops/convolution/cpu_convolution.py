@@ -77,13 +77,13 @@ class TiledConvolution(Tiled):
 
         Gathering pays if whole words of few channels would be many more: three colours 7x7 are 37 words and
         not 49, which takes 0.87 of the time. Lines of planes are too many and too short."""
-        form = find_format(self.data.dtype, self.weight_type, self.target)
-        if self._may_use_unit:
-            return 0  # windows are put together there anyway
+        form = self._format
         if self.constant is None or form is None or form.group != 4 or form.products > 1 or self.groups > 1:
             return 0
         if len(self.kernel_size) != 2 or self.planar or self.shuffle:
             return 0
+        if self._may_use_unit:
+            return 0  # a matrix unit reads lines of any length where they lie
         lines, taps = self.kernel_size
         line = taps * self.channels
         lanes = self.target.lanes
@@ -93,9 +93,14 @@ class TiledConvolution(Tiled):
         return line if few and narrow else 0
 
     @property
+    def _format(self) -> Format | None:
+        """The format of vectors for these types."""
+        return find_format(self.data.dtype, self.weight_type, self.target)
+
+    @property
     def _may_use_unit(self) -> bool:
         """Whether there is a matrix unit for these types."""
-        form = find_format(self.data.dtype, self.weight_type, self.target)
+        form = self._format
         return form is not None and matrix_format(form, self.target) is not form
 
     @property
