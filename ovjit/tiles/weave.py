@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
 #: As in `weave_steps`, which is only imported where its kernels are printed.
-AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
+AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, SPLIT_BYTES, SPLIT_HALVES, BYTES, PAIRS = range(8)
+#: What lines of words of 4 bytes are split into.
+SPLITS = {1: SPLIT_BYTES, 2: SPLIT_HALVES}
 #: Bytes of panels below which native code is not asked for.
 WORTH = 1 << 18
 
@@ -34,9 +36,11 @@ def word_sizes(isa: Target) -> tuple[int, ...]:
     return transpose_sizes(isa)
 
 
-def weaves(size: int, width: int) -> bool:
+def weaves(size: int, width: int, change: int = AS_THEY_ARE) -> bool:
     """Whether this process weaves panels of `width` words of `size` bytes, whatever they are packed for."""
     isa = running_target()
+    if change in SPLITS.values() and width != 2 * isa.lanes:
+        return False
     return size in word_sizes(isa) and not width % isa.lanes
 
 
@@ -56,7 +60,7 @@ def weave(
         raise OvjitError(f"internal error: no panels of {width} from {outs} rows of {length} bytes")
     if not panels.flags.c_contiguous or not panels.flags.writeable or panels.nbytes != outs * length:
         raise OvjitError(f"internal error: {panels.nbytes} bytes of panels for {outs} rows of {length}")
-    if (change or mask) and width * size % (4 * isa.lanes):
+    if (change or mask) and width * size % (4 * isa.lanes) or not weaves(size, width, change):
         raise OvjitError(f"internal error: lines of {width * size} bytes are not whole vectors")
     sizes = np.array((rows.strides[0], width, length // size, outs // width, size, isa.lanes, mask), np.int64)
     function(size)(rows.ctypes.data, panels.ctypes.data, sizes.ctypes.data, change)
