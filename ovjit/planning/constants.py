@@ -193,13 +193,14 @@ class Constants:
         tasks = []
         for offset, array in self.arrays:
             place = memory[offset : offset + array.nbytes]
-            memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0  # the same in every process
             if isinstance(array, Filling):
                 tasks.append((array.nbytes, functools.partial(array.fill, place)))
             elif array.size:  # tables, as a rule, of which few rows are read
                 tasks.append((array.nbytes, functools.partial(fill_copy, place, array, shared)))
         in_threads(tasks)
         for offset, array in self.arrays:
+            # gaps are the same in every process; now that threads have touched the pages around them
+            memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0
             source = array.source if isinstance(array, Filling) else array
             if source is not None and is_mapped(source):
                 release_pages(source)
