@@ -2,9 +2,9 @@
 
     y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
 
-Blocks of lanes x lanes elements are loaded row by row, transposed in registers by log2(lanes) rounds of
-shuffles, and stored row by row. Elements have 4 bytes, and with AVX-512, whose masks have any size, also 2
-and 1. Chunks are ranges of cache lines along a (times the outer dimensions).
+Blocks of lanes x lanes elements (half as many of 8 bytes) are loaded row by row, transposed in registers by
+log2(side) rounds of shuffles, and stored row by row. Chunks are ranges of cache lines along a (times the
+outer dimensions).
 """
 
 from __future__ import annotations
@@ -20,12 +20,17 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Tensor, Word, items
 
 #: What stands for an element of so many bytes.
-ELEMENTS = {4: "i32", 2: "i16", 1: "u8"}
+ELEMENTS = {8: "i64", 4: "i32", 2: "i16", 1: "u8"}
 
 
-def transpose_sizes(isa: Target) -> tuple[int, ...]:
-    """The bytes of elements that are transposed in blocks."""
+def interleave_sizes(isa: Target) -> tuple[int, ...]:
+    """The bytes of elements that rows to be woven together may have: those for which there are masks."""
     return (4, 2, 1) if isa.name == "avx512" else (4,)
+
+
+def block_side(lanes: int, elem: str) -> int:
+    """Rows and columns of a block in registers: 8 bytes are at most a vector's 8 lanes of 4."""
+    return lanes // 2 if elem == "i64" else lanes
 
 
 def transposed(b: Any, rows: list[Any]) -> list[Any]:
@@ -79,7 +84,7 @@ def make_transpose(isa: Target, elem: str) -> Any:
     from ovjit.codegen.cpu.intrinsics import make
     from ovjit.codegen.cpu.types import signature
 
-    lanes = isa.lanes
+    lanes = block_side(isa.lanes, elem)
     i64 = ir.IntType(64)
 
     def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
@@ -121,8 +126,9 @@ def make_transpose(isa: Target, elem: str) -> Any:
 
 def run_transpose(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
     """The intrinsic `transpose` on `words`, an `ovjit.execution.numpy_words.Words`."""
-    lanes = words.lanes
-    rows = [words[f"loadm_{elem}"](x + min(i, nb - 1) * x_b, na) for i in range(lanes)]
+    lanes = block_side(words.lanes, elem)
+    na, nb = min(na, lanes), min(nb, lanes)
+    rows = [words[f"loadm_{elem}"](x + min(i, nb - 1) * x_b, na) for i in range(words.lanes)]
     for j in range(min(na, lanes)):
         words[f"storem_{elem}"](y + y_a * j, np.array([row[j] for row in rows]), nb)
 
@@ -138,8 +144,8 @@ def transpose_blocks(x: Tensor, y: Tensor, side, *, size):
     for _, _, _, first, p, q in items(x, y):
         left = y.size.a - first
         for k0 in range(0, y.size.b, side):
-            for a in range(0, min(side, left), VL):
-                for k in range(k0, min(k0 + side, y.size.b), VL):
+            for a in range(0, min(side, left), VL // 2 if size == 8 else VL):
+                for k in range(k0, min(k0 + side, y.size.b), VL // 2 if size == 8 else VL):
                     transpose(
                         x.at(p + a * size, b=k), x.stride.b, y.size.b - k, y.at(q + k * size, a=a),
                         y.stride.a, left - a,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ovjit import debug
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import transpose_kernel, transpose_sizes
+from ovjit.codegen.transpose import ELEMENTS, transpose_kernel
 from ovjit.compiler.options import Context, Memory
 from ovjit.graph.graph import Graph, Value
 from ovjit.planning.copies import copy_kernel, halo_kernels
@@ -70,7 +70,7 @@ class LoweredGraph:
         # smaller programs do without the kernels that transpose in blocks
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
         deep |= {4} if deep and 4 in sizes else set()
-        self.transposed = [size for size in transpose_sizes(self.context.target) if size in deep]
+        self.transposed = [size for size in ELEMENTS if size in deep]
         needed += map(transpose_kernel, self.transposed)
         self._by_strides = by_strides.union(needed) - surely
         return list(dict.fromkeys(needed))

@@ -12,7 +12,7 @@ from ovjit.codegen.elementwise import elementwise_kernel
 from ovjit.codegen.halos import clear_gaps
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.memory import DIMS
-from ovjit.codegen.transpose import interleave_kernel, transpose_kernel
+from ovjit.codegen.transpose import interleave_kernel, interleave_sizes, transpose_kernel
 from ovjit.graph.symbolic import statically_known_equal, sym_min
 from ovjit.graph.traced import identity, is_traced_number
 from ovjit.planning.chunks import CHUNK_WORK, ceil_div, split
@@ -281,8 +281,12 @@ def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
     if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False
     a, b = xs.index(size), len(extents) - 1
+    # parts of vectors of elements of 1 and 2 bytes take a branch for each where there are no masks for them
+    shortest = SHORTEST_TRANSPOSED
+    if size not in (*interleave_sizes(planner.target), 8):
+        shortest = planner.target.lanes
     # each by itself: which of two traced numbers is the smaller would be a guard
-    if extents[a] < SHORTEST_TRANSPOSED or extents[b] < SHORTEST_TRANSPOSED or xs[b] == 0:
+    if extents[a] < shortest or extents[b] < shortest or xs[b] == 0:
         return False
     side, missing = max(planner.target.lanes, CACHE_LINE // size), DIMS + 2 - len(extents)
     shape, none = ([1] * missing + extents), [0] * missing

@@ -871,10 +871,10 @@ def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Targ
     if unpack.by_bytes(isa.lanes):
         return Woven(4, 4, weave.PAIRS if unpack.short else weave.BYTES)
     if unpack.paired:
-        return Woven.of(2, 8)
+        return Woven(2, 8)
     if unpack.bits == 4:
         return Woven(4, 4, mask=flipped(integers, 4))
-    return Woven.of(unpack.bits // 8, unpack.bits)
+    return Woven(unpack.bits // 8, unpack.bits)
 
 
 def pack_compressed(

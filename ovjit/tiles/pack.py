@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.codegen.cpu.formats import WORD, Format
-from ovjit.codegen.cpu.host import running_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.converted import Arranged, Converted, Unmade
 from ovjit.graph.dtypes import flush_subnormals, from_numpy, numpy_dtype
@@ -181,14 +180,6 @@ class Woven(NamedTuple):
     change: int = weave.AS_THEY_ARE
     mask: int = 0
 
-    @classmethod
-    def of(cls, size: int, bits: int) -> Woven:
-        """Of words of `size` bytes as they are. Where blocks of such are not transposed, words of 4 bytes
-        are, and then split."""
-        if size in weave.word_sizes(running_target()):
-            return cls(size, bits)
-        return cls(WORD, bits, weave.SPLITS[size])
-
 
 def flipped(integers: np.ndarray | Unmade, bits: int) -> int:
     """The bits of `Woven.mask`: signed integers of 4 bits become those from 0 to 15 that are packed."""
@@ -234,9 +225,7 @@ def fill_later(
 def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:
     """The rows of `length` bytes that whole panels of `width` columns are woven of, None where they are not
     stored so, or native code does not weave such panels here."""
-    if woven is None or not isinstance(integers, Arranged):
-        return None
-    if not weave.weaves(woven.size, width, woven.change):
+    if woven is None or not isinstance(integers, Arranged) or not weave.weaves(woven.size, width):
         return None
     found = integers.stored_rows()
     if found is None or found[1] != woven.bits or found[0].shape[1] != length or length % woven.size:

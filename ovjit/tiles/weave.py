@@ -22,26 +22,19 @@ if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
 #: As in `weave_steps`, which is only imported where its kernels are printed.
-AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, SPLIT_BYTES, SPLIT_HALVES, BYTES, PAIRS = range(8)
-#: What lines of words of 4 bytes are split into.
-SPLITS = {1: SPLIT_BYTES, 2: SPLIT_HALVES}
+AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
 #: Bytes of panels below which native code is not asked for.
 WORTH = 1 << 18
 
 
-def word_sizes(isa: Target) -> tuple[int, ...]:
-    """The bytes of words that are woven."""
-    from ovjit.codegen.transpose import transpose_sizes
-
-    return transpose_sizes(isa)
+#: The bytes of words that are woven.
+WORD_SIZES = (4, 2, 1)
 
 
-def weaves(size: int, width: int, change: int = AS_THEY_ARE) -> bool:
+def weaves(size: int, width: int) -> bool:
     """Whether this process weaves panels of `width` words of `size` bytes, whatever they are packed for."""
     isa = running_target()
-    if change in SPLITS.values() and width != 2 * isa.lanes:
-        return False
-    return size in word_sizes(isa) and not width % isa.lanes
+    return size in WORD_SIZES and not width % isa.lanes
 
 
 def rounds(depth: int) -> bool:
@@ -60,7 +53,7 @@ def weave(
         raise OvjitError(f"internal error: no panels of {width} from {outs} rows of {length} bytes")
     if not panels.flags.c_contiguous or not panels.flags.writeable or panels.nbytes != outs * length:
         raise OvjitError(f"internal error: {panels.nbytes} bytes of panels for {outs} rows of {length}")
-    if (change or mask) and width * size % (4 * isa.lanes) or not weaves(size, width, change):
+    if (change or mask) and width * size % (4 * isa.lanes):
         raise OvjitError(f"internal error: lines of {width * size} bytes are not whole vectors")
     sizes = np.array((rows.strides[0], width, length // size, outs // width, size, isa.lanes, mask), np.int64)
     function(size)(rows.ctypes.data, panels.ctypes.data, sizes.ctypes.data, change)
@@ -118,7 +111,7 @@ def rounding_kernel() -> Kernel:
 
 def kernels(isa: Target) -> tuple[Kernel, ...]:
     """The kernels of an instruction set."""
-    return (*(kernel(size) for size in word_sizes(isa)), rounding_kernel())
+    return (*(kernel(size) for size in WORD_SIZES), rounding_kernel())
 
 
 @functools.cache

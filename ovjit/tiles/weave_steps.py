@@ -9,11 +9,10 @@ transpose = Word("transpose")
 flip_bits, spread_nibbles, flush_tiny = Word("flip_bits"), Word("spread_nibbles"), Word("flush_tiny")
 flush_halves, turn_bytes, turn_pairs = Word("flush_halves"), Word("turn_bytes"), Word("turn_pairs")
 round_f32, round_f16 = Word("round_f32"), Word("round_f16")
-split_bytes, split_halves = Word("split_bytes"), Word("split_halves")
 filter_planes = Word("filter_planes")
 
 #: What is done to words once they are in their place. BYTES and PAIRS spread them first.
-AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, SPLIT_BYTES, SPLIT_HALVES, BYTES, PAIRS = range(8)
+AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
 
 
 @routine
@@ -49,10 +48,6 @@ def weave(x, y, sizes, change):
                 flush_tiny(q, written)
             if change == FLUSH_HALVES:
                 flush_halves(q, written)
-            if change == SPLIT_BYTES:
-                split_bytes(q, written)
-            if change == SPLIT_HALVES:
-                split_halves(q, written)
             if change == BYTES:
                 turn_bytes(q, written)
             if change == PAIRS:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
+from ovjit.codegen.transpose import interleave_kernel, interleave_sizes
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import normalize_axis
 from ovjit.planning.copies import MOST_WOVEN, plan_interleave
@@ -39,7 +39,7 @@ class Rearranged(AsInput):
         self.how = how
         self.back = back
         size, block = element_size(group.last.output.dtype), group.last.attrs["block_size"]
-        self.weaves = 1 < block <= MOST_WOVEN and size in transpose_sizes(self.target)
+        self.weaves = 1 < block <= MOST_WOVEN and size in interleave_sizes(self.target)
         self.kernels = (interleave_kernel(size, block, back),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:

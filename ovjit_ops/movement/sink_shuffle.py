@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ovjit.codegen.transpose import interleave_kernel, transpose_sizes
+from ovjit.codegen.transpose import interleave_kernel, interleave_sizes
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.shapes import Interval, is_static, normalize_axis
 from ovjit.planning.copies import MOST_WOVEN, plan_interleave
@@ -29,7 +29,7 @@ class Shuffled(Lowering):
     def set_up(self) -> None:
         size, self.groups = element_size(self.group.last.output.dtype), self.group.last.attrs["group"]
         #: a kernel for few groups, whose channels are woven together in registers
-        self.weaves = 1 < self.groups <= MOST_WOVEN and size in transpose_sizes(self.target)
+        self.weaves = 1 < self.groups <= MOST_WOVEN and size in interleave_sizes(self.target)
         self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()
 
     def plan(self, planner: Planner) -> None:

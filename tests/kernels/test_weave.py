@@ -21,7 +21,7 @@ SEED = 20261123
 WIDTH = tile_width(host_target())
 
 
-@pytest.mark.parametrize("size", weave.word_sizes(host_target()))
+@pytest.mark.parametrize("size", weave.WORD_SIZES)
 @pytest.mark.parametrize("panels, words", [(1, 1), (1, 16), (3, 37), (2, 512), (5, 7)])
 def test_words_in_their_places(size: int, panels: int, words: int) -> None:
     rng = np.random.default_rng([SEED, size, panels, words])
@@ -80,22 +80,6 @@ def test_bytes_and_pairs_of_four_words() -> None:
         weave.weave(rows, made, WIDTH, 4, change)
         want = spread.view(np.uint8).reshape(33, -1, 4, 4 // size, size).swapaxes(2, 3).reshape(33, -1)
         np.testing.assert_array_equal(made.view(np.uint8), want, err_msg=f"seed {SEED}")
-
-
-@pytest.mark.parametrize("size", weave.SPLITS)
-@pytest.mark.parametrize("panels, words", [(1, 1), (3, 37), (2, 64)])
-def test_words_are_split(size: int, panels: int, words: int) -> None:
-    """Lines of words of 4 bytes become lines of bytes or halves, as where words of such are woven."""
-    rng = np.random.default_rng([SEED, size, panels, words])
-    width, change = 2 * host_target().lanes, weave.SPLITS[size]
-    rows = rng.integers(0, 256, (panels * width, 4 * words), np.uint8)
-    made = np.empty(rows.size, np.uint8)
-    weave.weave(rows, made, width, 4, change)
-    want = rows.reshape(panels, width, -1, size).swapaxes(1, 2).reshape(-1)
-    np.testing.assert_array_equal(made, want, err_msg=f"seed {SEED}")
-    assert weave.weaves(4, width, change) and not weave.weaves(4, width // 2, change)
-    with pytest.raises(OvjitError, match="not whole vectors"):
-        weave.weave(rows, made, width // 2, 4, change)
 
 
 def test_subnormal_halves() -> None:

@@ -6,8 +6,6 @@
     flush_halves(place, size)         likewise, of bf16
     turn_bytes(place, size)           four words of four bytes become four of their first, second ... bytes
     turn_pairs(place, size)           four words of two pairs become their first pairs and their second ones
-    split_bytes(place, size)          lines of two vectors of words become four of their first, second ... bytes
-    split_halves(place, size)         likewise, two of their halves
     round_f32(place, target, count)   bf16 of so many f32, to nearest even, without subnormals
     round_f16(place, target, count)   likewise, of f16
     pair_sums(place, target, size)    of each two adjacent i8 three sums, as u8 and at most 255: of the
@@ -89,24 +87,6 @@ def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
     return b.bitcast(
         b.shuffle_vector(b.bitcast(word, kind), ir.Constant(kind, ir.Undefined), mask), word.type
     )
-
-
-def _splitting(lanes: int, bits: int) -> Callable[..., None]:
-    """[words][items of `bits`] -> [items][words], for two vectors of words at a time."""
-    words, each = 2 * lanes, 32 // bits
-    kind = ir.VectorType(ir.IntType(bits), words * each)
-    order = [word * each + item for item in range(each) for word in range(words)]
-    mask = ir.Constant(ir.VectorType(_I32, len(order)), order)
-
-    def emit(b: ir.IRBuilder, place: Any, size: Any) -> None:
-        def body(at: Any) -> None:
-            target = pointer(b, b.add(place, at), kind)
-            split = b.shuffle_vector(b.load(target, align=1), ir.Constant(kind, ir.Undefined), mask)
-            b.store(split, target, align=1)
-
-        _steps(b, size, 8 * lanes, body)
-
-    return emit
 
 
 def _without_tiny(b: ir.IRBuilder, word: Any, lanes: int, exponent: int, kept: int) -> Any:
@@ -304,8 +284,6 @@ def intrinsics(isa: Target) -> dict[str, Any]:
     return {
         "flip_bits": make("flip_bits", three, flip),
         **{name: make(name, signature(types.void, i, i), changing(one)) for name, one in changes.items()},
-        "split_bytes": make("split_bytes", signature(types.void, i, i), _splitting(lanes, 8)),
-        "split_halves": make("split_halves", signature(types.void, i, i), _splitting(lanes, 16)),
         "round_f32": make("round_f32", three, _rounding(lanes, "f32")),
         "round_f16": make("round_f16", three, _rounding(lanes, "f16")),
     }
