@@ -1,1 +1,1 @@
-"""From groups of nodes to a plan: where tensors lie, what steps there are, and plans for other shapes."""
+"""From fusion groups to plans: lowerings, buffer offsets, steps, and plans derived for other shapes."""

@@ -1,20 +1,20 @@
-"""Where buffers lie in the memory that a plan works in."""
+"""Assigns arena offsets to buffers by lifetime."""
 
 from __future__ import annotations
 
 from ovjit.planning.constants import aligned
 from ovjit.planning.views import Buffer
 
-#: Steps of a span: placed buffers are looked up by spans.
+#: Number of steps of a span. Placed buffers are indexed by span.
 SPAN = 8
 
 
 def assign_offsets(buffers: list[Buffer], alignment: int) -> int:
-    """Give every buffer an offset so that those alive at the same step do not overlap; the total size.
+    """Assign offsets so that buffers alive at the same step do not overlap. Returns the arena's bytes.
 
-    Largest first, each at the lowest gap among the already placed ones that live at the same time.
+    Buffers are placed largest first, each into the lowest gap between placed buffers of overlapping lifetime.
     """
-    spans: dict[int, list[Buffer]] = {}  # number of a span -> placed buffers that are alive in it
+    spans: dict[int, list[Buffer]] = {}  # index of a span -> placed buffers that are alive in it
     total = 0
     for buffer in sorted(buffers, key=lambda b: (-b.size, b.first)):
         size = aligned(max(buffer.size, 1), alignment)

@@ -1,4 +1,4 @@
-"""The lowering of an operation that is one kernel: everything follows from the kernel's declaration.
+"""The lowering of an operation that is one kernel, derived from the kernel's declaration.
 
     @kernel(over="... lanes/VL:1", x="... m", y="... n")
     def moving_average(x: Tensor, y: Tensor, window, *, T): ...
@@ -27,10 +27,10 @@ from ovjit.planning.views import product
 def by_kernel(
     function: FunctionKernel, types: Collection[str], along: str = "axis"
 ) -> Callable[[Group], Lowering | None]:
-    """A record's `lower`, for inputs of these element types: others are the reference's.
+    """A record's `lower`, for inputs of these element types. Other types run by the reference.
 
-    `along`: the attribute that says which dimension of all tensors the axes with a name are. An operation
-    without it has them where they stand in the declaration."""
+    `along`: the attribute that selects the dimension of the named axes, in all tensors. Without this
+    attribute, axes have the positions of the declaration."""
 
     def lower(group: Group) -> Lowering | None:
         takes = all(v.dtype in types and v.shape for v in group.node.inputs)
@@ -40,7 +40,7 @@ def by_kernel(
 
 
 class ByKernel(Lowering):
-    """Made by `by_kernel`."""
+    """The lowering that `by_kernel` returns."""
 
     def __init__(self, group: Group, function: FunctionKernel, along: str):
         assert function.signature is not None
@@ -66,11 +66,11 @@ class ByKernel(Lowering):
         )
 
     def _named(self, tensor: str) -> list[str]:
-        """Its axes that items do not count through."""
+        """The named axes of a tensor that are not in `over`."""
         return [a for a in self.signature.axes[tensor] if a not in (REST, LANES, *self.signature.over)]
 
     def _bytes(self, planner: Planner, tensors: Mapping[str, Value], axes: Mapping[str, int]) -> int:
-        """What an item of one lane reads and writes."""
+        """Bytes that an item of one lane reads and writes."""
         total = 0
         for name, value in tensors.items():
             declared = [a for a in self.signature.axes[name] if a != LANES]

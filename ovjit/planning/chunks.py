@@ -7,14 +7,15 @@ from typing import Any
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.graph.traced import is_traced_number
 
-#: A chunk should keep one core busy for about this many bytes or multiply-adds: some 10 us.
+#: Target size of a chunk in bytes or multiply-adds: about 10 us on one core.
 CHUNK_WORK = 200_000
-#: Below this much work (flops + bytes) in all of a program, waking a second thread costs more than it gains.
+#: Minimum work (flops + bytes) of a program for several threads. Below, waking a thread costs more than it
+#: gains.
 PARALLEL_WORK = 2_000_000
 
 
 def split(total: int, work_each: float, chunk_work: float = CHUNK_WORK) -> int:
-    """How many of `total` items one chunk takes, so that a chunk is worth claiming."""
+    """The number of items per chunk, at least 1, such that a chunk has about `chunk_work`."""
     if is_traced_number(total) or is_traced_number(work_each):
         return _traced_split(total, work_each, chunk_work)
     if total <= 0:

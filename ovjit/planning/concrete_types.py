@@ -1,4 +1,4 @@
-"""Concrete types: shape inference with all input shapes given, and values that follow from shapes alone."""
+"""Concrete types: shape inference for given input shapes, with the values that follow from shapes alone."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ NO_TWINS: Mapping[Node, Node] = MappingProxyType({})
 def concrete_types(
     graph: Graph, shapes: Sequence[tuple[int, ...]], twins: Mapping[Node, Node] = NO_TWINS
 ) -> dict[Value, TensorType]:
-    """The type of every value for these input shapes, with its value where it depends on shapes only.
-    `twins`: nodes -> others that make the same of the same types, though of other constants.
+    """The type of every value for these input shapes, with its elements if they depend on shapes only.
+    `twins`: node -> an equal node of another layer, whose types it may take over.
 
-    A value whose shape depends on data has a shape with open dimensions. Raises ModelError naming the node
-    that does not accept its inputs.
+    A shape that depends on data has dynamic dimensions. Raises ModelError, with the name of the node that
+    does not accept its inputs.
     """
     check_shapes(graph.inputs, shapes)
     types: dict[Value, TensorType] = {}
@@ -38,7 +38,7 @@ def concrete_types(
     try:
         _infer_nodes(graph, types, twins, alike)
     except ModelError:
-        _ask_replaced(graph, types, alike)  # they say what the model's own nodes ask
+        _ask_replaced(graph, types, alike)  # prefer the error of the model's own node, before rewrites
         raise
     _ask_replaced(graph, types, alike)
     return types
@@ -47,7 +47,7 @@ def concrete_types(
 def _infer_nodes(
     graph: Graph, types: dict[Value, TensorType], twins: Mapping[Node, Node], alike: _Alike
 ) -> None:
-    """Add the types of what the nodes make to those of the inputs."""
+    """Add the types of all nodes' outputs to `types`, which has those of the inputs."""
     static = all(is_static(v.shape) for v in graph.inputs)
     for node in graph.nodes:
         if node.op.role == "parameter":
@@ -66,13 +66,14 @@ def _infer_nodes(
 
 
 def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike) -> None:
-    """Raise ModelError unless all replaced nodes whose inputs have types take them."""
+    """Raise ModelError if a replaced node does not accept its inputs. Nodes with unknown inputs are
+    skipped."""
     made: dict[Value, TensorType] = {}
     for node in graph.replaced:
         found = [v.type if v.node.op.role == "constant" else types.get(v) or made.get(v) for v in node.inputs]
         inputs = [t for t in found if t is not None]
         if len(inputs) < len(found):
-            continue  # behind a node that has taken its own not
+            continue  # behind a node whose types could not be inferred
         if isinstance(node, Replaced):
             pairs = zip(inputs, node.kinds, strict=True)
             inputs = [t if t.dtype == kind else TensorType(kind, t.shape) for t, kind in pairs]
@@ -80,29 +81,28 @@ def _ask_replaced(graph: Graph, types: Mapping[Value, TensorType], alike: _Alike
 
 
 def _read_alike(value: Value, other: Value, types: Mapping[Value, TensorType]) -> bool:
-    """Whether a node makes of `value` what its twin makes of `other`."""
+    """Whether an input `value` of a node and input `other` of its twin lead to equal output types."""
     if value is other or value.node.op.role == "constant":
         return True
-    known = types.get(other)  # twins may stand behind
+    known = types.get(other)  # None if the twin comes later in the order
     return known is not None and surely_same_types(types[value], known)
 
 
 def surely_same_types(one: TensorType, other: TensorType) -> bool:
-    """Whether two types, and what is known of their values, are equal for every shape that a trace may
-    serve."""
+    """Whether two types, and their known values, are equal for all shapes that a trace may serve."""
     if one is other:
         return True
     key = _key_of(one)
     return key is not None and key == _key_of(other)
 
 
-#: Larger constants are taken to be different, not compared: weights.
+#: Maximum elements of constants that are compared. Larger ones are weights, and count as different.
 MOST_COMPARED = 64
 
 
 class _Alike:
-    """Types found for equal nodes, by operation, attributes and inputs: equal layers are inferred once. Valid
-    while the types and nodes live that it was asked about."""
+    """Cache of inferred types by operation, attributes and input types: equal layers are inferred once. Keys
+    contain ids, so the types and nodes must outlive it."""
 
     def __init__(self) -> None:
         self._made: dict[tuple, Sequence[TensorType]] = {}
@@ -132,8 +132,8 @@ class _Alike:
         return [_with_nothing(t) for t in made]
 
     def _without_weights(self, type: TensorType) -> TensorType:
-        """The type without the value of a large constant of reals, which no shape follows from: layers that
-        have other weights are alike."""
+        """The type without the elements of a large constant of reals. No shape depends on them, so that
+        layers with different weights have equal keys."""
         value = type.value
         if value is None or value.dtype.kind != "f" or value.size <= MOST_COMPARED:
             return type
@@ -143,7 +143,7 @@ class _Alike:
         return found
 
     def _type(self, type: TensorType) -> tuple | None:
-        """What types have that are surely equal; None where that cannot be said."""
+        """A key that only equal types share. None if there is no such key."""
         found = self._keys.get(id(type), ())
         if found == ():
             found = self._keys[id(type)] = _key_of(type)
@@ -166,7 +166,7 @@ def _key_of(type: TensorType) -> tuple | None:
 
 
 def _attributes(node: Node) -> tuple | None:
-    """The attributes as something that is equal where they are; None where that cannot be said."""
+    """The attributes as a key. None if an attribute has a type that is not compared."""
     found: list[Any] = []
     for name, value in node.attrs.items():
         parts = value if isinstance(value, (list, tuple)) else (value,)
@@ -177,17 +177,17 @@ def _attributes(node: Node) -> tuple | None:
 
 
 def _check_ranks(node: Node, found: Sequence[TensorType]) -> None:
-    """ModelError for an output of another rank than the graph has, for which its readers are made: a Squeeze
-    of an open dimension that turns out not to be 1."""
+    """Raise ModelError if an output's rank differs from the rank in the graph, on which lowerings depend. An
+    example is a Squeeze of a dynamic dimension that is not 1."""
     for value, type in zip(node.outputs, found, strict=True):
         if type.rank != value.type.rank and None not in (type.rank, value.type.rank):
             raise ModelError(f"node {node.name!r} ({node.op.name}): it makes {type}, not {value.type}")
 
 
 def _with_nothing(type: TensorType) -> TensorType:
-    """A list of no integers is known, wherever it comes from, as type inference has it."""
+    """Give an integer vector of length 0 its known, empty value, as type inference does."""
     if type.rank != 1 or type.value is not None or dtypes.ELEMENT_TYPES[type.dtype].kind not in "iu":
-        return type  # before anybody asks a traced dimension
+        return type  # before a traced dimension is compared, which adds a guard
     if type.shape != (0,):
         return type
     return TensorType(type.dtype, type.shape, np.empty(0, dtypes.numpy_dtype(type.dtype)))

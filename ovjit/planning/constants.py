@@ -1,4 +1,4 @@
-"""Constant memory: of a model, what its kernels read as it is or packed; of a plan, tables for its shapes."""
+"""Constant memory: a model's constants, packed or not, and the tables of a plan for its shapes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from ovjit.planning.views import CONSTANTS, Buffer, Ptr, View, row_major
 from ovjit.records import NamedTuple
 
 ALIGNMENT = 64
-#: Bytes of a table that are looked at before their pages are given back.
+#: Bytes of a mapped table that are read before their pages are released.
 _LOOKED_AT = 1 << 22
-#: Larger arrays of bytes are weights.
+#: Arrays of 8-bit integers with more bytes are weights.
 _SMALL_TABLE = 4096
 
 
 class Panels(NamedTuple):
-    """Place and form of a constant that is rearranged for the tile kernel.
+    """Position and form of a constant that is packed for a tile kernel.
 
-    At `offset`, each of G groups has panels of `widths[0]` outputs, [depth, width] each, the last of
-    `widths[1]` (0: none). Seen as [G, depth, O] the constant is
-    `reshape(dims).transpose(order).reshape(matrix)`.
+    `offset` is in bytes. Each of G groups has panels [depth, widths[0]], then one of `widths[1]` outputs
+    (0: none). `constant.reshape(dims).transpose(order).reshape(matrix)` is [G, depth, O].
     """
 
     offset: int
@@ -43,9 +42,9 @@ class Panels(NamedTuple):
 
 
 class PackedRows(NamedTuple):
-    """The layout of a packed table at `offset`: panels of `width` rows, `panel` bytes each. A row has `words`
-    words. A panel has the first `word` bytes of each of its rows, then the second, and so on. The last panel
-    has `last` rows."""
+    """The layout of a packed table at byte `offset`: panels of `width` rows and `panel` bytes. A row is
+    `words` words of `word` bytes. A panel has word 0 of all of its rows, then word 1, and so on. The last
+    panel has `last` rows."""
 
     offset: int
     word: int
@@ -57,15 +56,15 @@ class PackedRows(NamedTuple):
 
 class Recipe(NamedTuple):
     """How to fill memory, in a form that a file can store: `function(bytes, source, **arguments)`. Arguments
-    are JSON. `ovjit.storage.by_file` lists the functions that have a name there."""
+    are JSON. `ovjit.storage.by_file` lists the functions that files can name."""
 
     function: Callable[..., None]
     arguments: Mapping[str, Any]
 
 
 class Filling(NamedTuple):
-    """`nbytes` of constant memory that `fill(bytes)` writes when there is memory, from `source` if that is
-    one array, and as `recipe` says if there is one."""
+    """`nbytes` of constant memory that `fill(bytes)` writes once the memory is allocated. `source`: the only
+    array that it reads, if there is one. `recipe`: the same function in storable form, if there is one."""
 
     nbytes: int
     fill: Callable[[np.ndarray], None]
@@ -74,14 +73,14 @@ class Filling(NamedTuple):
 
     @classmethod
     def by(cls, nbytes: int, source: np.ndarray, function: Callable[..., None], **arguments: Any) -> Filling:
-        """What `function(bytes, source, **arguments)` fills."""
+        """A Filling by `function(bytes, source, **arguments)`, with its recipe."""
         fill = functools.partial(function, source=source, **arguments)
         return cls(nbytes, fill, source, Recipe(function, arguments))
 
 
 def fill_copy(memory: np.ndarray, source: np.ndarray, shared: bool = False) -> None:
-    """A copy of `source`, row-major. Of a large one no more than a part has pages in this process; `shared`:
-    nor has the copy, which lies in a file that is mapped."""
+    """Copy `source` to `memory`, row-major. A large mapped source is read in parts, whose pages are released.
+    `shared`: `memory` is in a mapped file, and its pages are released too."""
     target = memory.view(source.dtype).reshape(source.shape)
     if source.nbytes <= _LOOKED_AT or not source.ndim:
         np.copyto(target, source)
@@ -95,27 +94,28 @@ def fill_copy(memory: np.ndarray, source: np.ndarray, shared: bool = False) -> N
 
 
 class Constants:
-    """Constant memory: arrays at 64-byte aligned offsets, each once."""
+    """Constant memory: each distinct array once, at a 64-byte aligned offset."""
 
     def __init__(self, base: int = CONSTANTS) -> None:
         self.base = base
         self.size = 0
         self.arrays: list[tuple[int, np.ndarray | Filling]] = []
         self.sizes: dict[int, int] = {}  # offset -> bytes
-        self.asked: list[int] = []  # what `place` has given, in order
-        self.steering: list[tuple[int, int]] = []  # (offset, bytes) of what kernels may follow without a look
+        self.asked: list[int] = []  # offsets that `place` has returned, in order
+        self.steering: list[tuple[int, int]] = []  # (offset, bytes) of arrays that kernels use unchecked
         self._known: dict[Any, int] = {}
         self._panels: dict[int, Panels] = {}
         self._rows: dict[int, PackedRows] = {}
         self._alive: list[Any] = []
-        #: (offset, bytes, array, recipe) of what was made of arrays in mapped files, for `kept_models`
+        #: (offset, bytes, array, recipe) of constants that derive from arrays in mapped files, for
+        #: `kept_models`
         self.of_files: list[tuple[int, int, np.ndarray, Recipe]] = []
         #: (offset, bytes, number) of elements that are traced
         self.traced: list[tuple[int, int, Traced]] = []
 
     def place(self, array: np.ndarray | Filling, key: Any = None) -> Ptr:
-        """The address of a copy of `array`, or of what fills itself; the same `key` (or object) is placed
-        once."""
+        """The address of `array` in constant memory. Equal keys are placed once. The default key is the
+        object's identity."""
         named = key is not None
         key = key if named else id(array)
         offset = self._known.get(key)
@@ -143,11 +143,11 @@ class Constants:
         return id(array) in self._known
 
     def offset_of(self, array: np.ndarray) -> int | None:
-        """Where a copy of `array` as it is has been placed, None if none has."""
+        """The offset of an unpacked copy of `array`, None if there is none."""
         return self._known.get(id(array))
 
     def note_panels(self, array: np.ndarray, panels: Panels) -> None:
-        """`array` lies in this memory as `panels`, so that a blob need not hold it twice."""
+        """Record that `array` is stored as `panels`, so that a blob need not store it again."""
         self._panels[id(array)] = panels
         self._alive.append(array)
 
@@ -155,13 +155,14 @@ class Constants:
         return self._panels.get(id(array))
 
     def note_rows(self, table: np.ndarray, rows: PackedRows) -> None:
-        """The rows of `table` lie in this memory as `rows`, but for subnormal numbers that have become 0."""
+        """Record that the rows of `table` are stored as `rows`, with subnormal numbers flushed to 0."""
         if rows.words > 1:
             self._rows[id(table)] = rows
             self._alive.append(table)
 
     def rows_of(self, table: np.ndarray) -> PackedRows | None:
-        """The position of the rows of `table`, bit by bit; None if they are in no other array."""
+        """The packed layout that has the exact bits of `table`. None if there is none, or if an unpacked copy
+        exists."""
         rows = self._rows.get(id(table))
         return None if rows is None or self.holds(table) or _has_subnormals(table) else rows
 
@@ -174,7 +175,7 @@ class Constants:
         return View(home, array.shape, row_major(array.shape, size), size)
 
     def traced_view(self, array: np.ndarray, dtype: str) -> View:
-        """As `view`, of an object array with traced numbers."""
+        """Like `view`, for an object array with traced numbers."""
         numbers = array.reshape(-1).tolist()
         here = [x.value if type(x) is Traced else x for x in numbers]
         view = self.view(np.array(here, dtypes.numpy_dtype(dtype)).reshape(array.shape), dtype)
@@ -183,10 +184,11 @@ class Constants:
         return view
 
     def materialize(self, memory: np.ndarray | None = None) -> np.ndarray:
-        """One aligned byte array with everything in it: `memory`, if that is given, which may be a file's.
+        """Write all constants into one aligned byte array and return it: `memory` if given, which may be a
+        mapped file's.
 
-        The addresses stay. The arrays are let go, but for those in mapped files: `of_files` has them from now
-        on, and the pages that were read are given back.
+        Offsets do not change. References to the arrays are dropped. Arrays in mapped files move to
+        `of_files`, and the pages that were read are released.
         """
         shared = memory is not None and is_mapped(memory)
         memory = aligned_bytes(self.size) if memory is None else memory
@@ -195,11 +197,11 @@ class Constants:
             place = memory[offset : offset + array.nbytes]
             if isinstance(array, Filling):
                 tasks.append((array.nbytes, functools.partial(array.fill, place)))
-            elif array.size:  # tables, as a rule, of which few rows are read
+            elif array.size:
                 tasks.append((array.nbytes, functools.partial(fill_copy, place, array, shared)))
         in_threads(tasks)
         for offset, array in self.arrays:
-            # gaps are the same in every process; now that threads have touched the pages around them
+            # padding is deterministic; written last, when threads have touched the pages
             memory[offset + array.nbytes : aligned(offset + array.nbytes)] = 0
             source = array.source if isinstance(array, Filling) else array
             if source is not None and is_mapped(source):
@@ -211,13 +213,13 @@ class Constants:
         return memory
 
 
-#: Bytes from which on constant memory is filled by several threads, and of what a thread takes for itself.
+#: Bytes from which on several threads fill constant memory, and minimum bytes of a task that a thread claims.
 _MANY, _PIECE = 1 << 23, 1 << 17
 
 
 def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
-    """Run all tasks (bytes that are written, function), the large ones by as many threads as there are cores.
-    The first exception is raised once no task is running."""
+    """Run all tasks (bytes that are written, function). Large tasks run on as many threads as there are
+    cores. The first exception is raised when no task is running any more."""
     large = sorted((task for task in tasks if task[0] >= _PIECE), key=lambda task: -task[0])
     left, errors = collections.deque(run for _, run in large), list[BaseException]()
 
@@ -234,7 +236,7 @@ def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
 
     helpers = []
     if sum(size for size, _ in large) >= _MANY:
-        with contextlib.suppress(RuntimeError):  # no more threads: those that there are do it
+        with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer threads do the work
             for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
                 helpers.append(os_threads.start(work, (), "ovjit-packing"))
     try:
@@ -261,7 +263,7 @@ def steers(array: np.ndarray | Filling) -> bool:
 
 
 def mapping_of(array: np.ndarray) -> Any:
-    """The mapped file that an array's memory is of, None for other memory."""
+    """The mapped file that an array's memory belongs to, None for other memory."""
     home: Any = array
     while isinstance(home, np.ndarray):
         home = home.base
@@ -275,11 +277,11 @@ def is_mapped(array: np.ndarray) -> bool:
 
 
 def release_pages(array: np.ndarray, shared: bool = False) -> None:
-    """Return the pages of a mapped file that only this array uses. A later reader finds them in the system's
-    cache.
+    """Release the pages of a mapped file that lie wholly inside of this array. A later read gets them from
+    the system's page cache.
 
-    Unchanged are arrays in other memory, and those with pages of their own. So are writable mappings unless
-    they are `shared`, since changes of a private mapping exist only there."""
+    Has no effect on arrays in other memory, or on pinned mappings. Nor on writable mappings unless `shared`:
+    changes to a private mapping exist only in its pages."""
     home = mapping_of(array)
     if home is None or not hasattr(mmap, "MADV_DONTNEED") or not array.size:
         return
@@ -303,12 +305,12 @@ def _has_subnormals(table: np.ndarray) -> bool:
 
 
 def is_native(dtype: str) -> bool:
-    """True for element types that kernels know; all others are only seen by host steps."""
+    """True for element types that kernels support. Only host steps read and write other types."""
     return dtype in SIZE
 
 
 def element_size(dtype: str) -> int:
-    """Bytes of an element in memory; elements of packed types have a byte each."""
+    """Bytes of an element in memory. Elements of packed types take a byte each."""
     size = SIZE.get(dtype)
     if size is None:
         natural = dtypes.ELEMENT_TYPES[dtype].numpy

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 
 class _Walk(NamedTuple):
-    """One step of an elementwise kernel, but for where its tensors begin."""
+    """One step of an elementwise kernel, without the addresses of its tensors."""
 
     values: dict[str, Any]
-    starts: list[Any]  # of each view that is walked, in bytes from its own beginning
-    extents: Sequence[int]  # of the rows
+    starts: list[Any]  # byte offset of the first element in each view
+    extents: Sequence[int]  # of the dimensions that rows are counted along
     strides: Sequence[Sequence[int]]
     inner: int
     per_chunk: int
@@ -51,21 +51,21 @@ def plan_elementwise(
     planner: ValueViews, kernel: Kernel, modes: str, inputs: Sequence[View], outs: Sequence[View],
     operations: int, type: str | None = None,
 ) -> None:  # fmt: skip
-    """Add the step of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks.
-    The first of its outputs says in which order."""
+    """Add the steps of an elementwise kernel: merge dimensions, choose the innermost, cut rows into chunks.
+    The loop follows the memory order of the first output."""
     numbers = {f"x{i}": v.ptr for i, (v, m) in enumerate(zip(inputs, modes, strict=True)) if m == "n"}
     out = outs[0]
     views = [*(v for v, mode in zip(inputs, modes, strict=True) if mode != "n"), *outs]
     names = _names(modes, len(outs))
     outer = kernel.frame.dimensions
-    # equal layers walk alike
+    # equal layers share the result of `_walks`
     along = tuple(identity((v.itemsize, *v.strides)) for v in views)
-    cut = planner.open and bool(modes) and planner.last_is_open  # what `_cut_open` asks
-    several = outer > 1 and type is None  # of a partial copy it is unknown in how many shapes it is one row
+    cut = planner.open and bool(modes) and planner.last_is_open  # the planner's state that `_cut_open` reads
+    several = outer > 1 and type is None  # whether a partial copy is one row may differ with each shape
     key = ("elementwise", modes, outer, operations, cut, several, identity(out.shape), along)
     walks = planner.shared(key, lambda: _walks(planner, modes, views, names, outer, operations, several))
     if isinstance(walks, int):
-        # more dimensions than the kernel has: one step for each index of the slowest
+        # more dimensions than the kernel supports: one step for each index of the slowest
         for i in range(out.shape[walks]):
             some = [v if m == "n" else v.slice(walks, i, 1) for v, m in zip(inputs, modes, strict=True)]
             written = [v.slice(walks, i, 1) for v in outs]
@@ -81,7 +81,7 @@ def plan_elementwise(
 
 
 def _names(modes: str, outs: int) -> list[str]:
-    """What a kernel calls the tensors that it walks: what it reads, then what it writes."""
+    """The names of a kernel's tensors: those that it reads, then those that it writes."""
     return [*(f"x{i}" for i, mode in enumerate(modes) if mode != "n"), *(f"y{k}" for k in range(outs))]
 
 
@@ -94,8 +94,9 @@ def _rows(walk: _Walk, views: Sequence[View], starts: Sequence[Any], outs: int) 
 
 
 class _RowsOf(NamedTuple):
-    """What the rows of a walk share: for each tensor its name, the bytes between elements and those that its
-    kernel expects; the dimensions of rows; operations for each element."""
+    """The common parameters of a walk's rows. `names`, `steps`, `wanted`: each tensor's name, its byte stride
+    between elements, and the stride that the kernel's fast path expects. `outer`: dimensions that the kernel
+    counts rows along. `operations`: instructions per element."""
 
     names: Sequence[str]
     steps: Sequence[int]
@@ -104,12 +105,12 @@ class _RowsOf(NamedTuple):
     operations: int
 
     def walk(self, extents: Sequence[int], strides: Sequence[Sequence[int]], first: int, inner: int) -> _Walk:
-        """The step for rows of `inner` elements, of which each begins at its element `first`."""
+        """The step for rows of `inner` elements, from index `first` of each row on."""
         steps, outer = self.steps, self.outer
         rows = product(extents)
         extents = [1] * (outer - len(extents)) + list(extents)
         strides = [[*[0] * (outer - len(s)), *s, step] for s, step in zip(strides, steps, strict=True)]
-        # of a row of one element what "v" reads is right for any stride, "s" too
+        # for rows of one element, both "v" and "s" read the right element with any stride
         general = any(step != want for step, want in zip(steps, self.wanted, strict=True)) and inner > 1
         values: dict[str, Any] = {"general": general, "n": inner, "rows": rows}
         for name, along in zip(self.names, strides, strict=True):
@@ -125,9 +126,9 @@ def _walks(
     planner: ValueViews, modes: str, views: Sequence[View], names: Sequence[str], outer: int, operations: int,
     several: bool,
 ) -> list[_Walk] | int:  # fmt: skip
-    """The steps for these views, by a kernel of `outer` dimensions of rows that writes `y0` and the outputs
-    behind it; or the dimension for whose indices separate steps are needed. `several` long rows may be walked
-    in place of one."""
+    """The steps for these views, by a kernel that counts rows along `outer` dimensions and writes `y0` and
+    the following outputs. If the views have more dimensions, the index of the dimension that needs a step per
+    index. `several`: a tensor may be walked as several long rows instead of one."""
     read = names.index("y0")
     out = views[read]
     if out.count == 0:
@@ -169,9 +170,9 @@ def _walks(
 
 
 def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
-    """(number, length) of the parts of at most `most` elements that a row is cut into, and whether they leave
-    elements behind them. The number is 0 where none are made. `several`: there are other rows, of which
-    nothing may be left."""
+    """Cut a row into parts of at most `most` elements: (number of parts, length of one, whether a remainder
+    follows). The number is 0 if the row is not cut. `several`: there are more rows, so that a remainder is
+    not allowed."""
     parts = ceil_div(row, most)
     if parts < 2:
         return 0, row, False
@@ -184,8 +185,9 @@ def _cut(row: int, most: int, several: bool) -> tuple[int, int, bool]:
 def _cut_open(
     planner: ValueViews, out: View, order: Sequence[int], row: int, most: int, several: bool
 ) -> tuple[int, int, bool]:
-    """The same for all elements of a tensor of an open shape, or for each of its `several` rows: along its
-    last dimension if that is known, else into parts of one length. The divisor of a row differs each time."""
+    """`_cut` for a dynamic shape: the whole tensor as one row, or each of `several` rows. It cuts along the
+    last dimension if that is static, else into parts of a fixed length. A search for a divisor would give a
+    different result for each shape."""
     if not planner.last_is_open:
         last = out.shape[order[-1]] if order else 1
         inside = not statically_known_equal(row, last)
@@ -198,45 +200,46 @@ def _cut_open(
 
 
 def _cut_filled(out: View, order: Sequence[int], row: int) -> tuple[int, int, bool]:
-    """The same for a row of a filled region, such as the slabs of halos: along the last dimension in memory.
-    Its only guard is whether it is short. A guard on each row's size would give many plans of few sizes."""
+    """`_cut` for a row of a filled region, such as a halo's slab: along the last dimension in memory. The
+    only guard is whether that dimension is short. Guards on row sizes would make many traces that serve few
+    shapes."""
     last = out.shape[order[-1]] if order else 1
     return (0, row, False) if last < PIECE else (row // last, last, False)
 
 
-#: Parts of rows are multiples of this many elements: cache lines, whatever the type.
+#: Parts of rows are multiples of this many elements: whole cache lines for every element type.
 PIECE = 64
-#: Nor is a row cut into parts of fewer.
+#: Smallest limit, in elements, for the parts of a row that `_cut` makes.
 SHORTEST_PIECE = 4096
-#: So many numbers of parts are tried for one that leaves nothing.
+#: Maximum numbers of parts that are tried to find one without a remainder.
 MOST_TRIES = 4096
-#: Rows of open extents are cut from so many elements on, whatever is done with them: one guard for all.
+#: Dynamic rows are cut from this many elements on, for any operation: one guard serves all of them.
 OPEN_ROW = 1 << 16
-#: Rows up to this many elements are not walked one by one if a longer dimension is there.
+#: Contiguous rows up to this many elements are not the vectorised dimension if there is a longer one.
 SHORTEST_ROW = 4
 
 
 def _innermost(
     extents: Sequence[int], strides: Sequence[Sequence[int]], sizes: Sequence[int], wide: str
 ) -> int:
-    """The dimension that runs in vectors: the last one as a rule. Not if its short rows are not contiguous
-    anyway, or if steps between rows cost more than gathered elements."""
+    """The dimension that is vectorised: the last one, unless it is too short. The limit is SHORTEST_ROW if
+    all tensors are contiguous along it, else 16 elements. Then it is the longest dimension."""
     last = len(extents) - 1
     wanted = [{"v": size, "s": 0}[m] for m, size in zip(wide, sizes, strict=True)]
     adjacent = all(s[last] == w for s, w in zip(strides, wanted, strict=True))
     if extents[last] > SHORTEST_ROW if adjacent else extents[last] >= 16:
         return last
     best = 0
-    for i in range(1, len(extents)):  # the last of the longest; one comparison each, as a trace keeps them
+    for i in range(1, len(extents)):  # the last of the longest; one comparison, thus one guard, per dimension
         if sym_min(extents[i], 64) >= sym_min(extents[best], 64):
             best = i
     return best
 
 
-#: Rows of a tensor that is one piece are not shorter than this where threads are to share it.
+#: Shortest rows, in elements, into which a contiguous dynamic tensor is cut along its last dimension.
 ROW = 256
 
-#: By size of an element: as what elements are moved.
+#: Element size in bytes -> the type with which elements are copied.
 MOVED = {1: "u8", 2: "i16", 4: "i32", 8: "i64"}
 
 
@@ -245,7 +248,7 @@ _COPY_RANK = 5
 
 @functools.cache
 def copy_kernel(itemsize: int) -> Kernel:
-    """Copies elements of 1, 2, 4 or 8 bytes between any strides."""
+    """Copies elements of 1, 2, 4 or 8 bytes between tensors of any strides."""
     dtype = MOVED[itemsize]
     return elementwise_kernel(f"copy_{dtype}", Body([dtype], [dtype], [], ["x0"]), "v", _COPY_RANK)
 
@@ -262,7 +265,7 @@ def plan_copy(planner: ValueViews, source: View, target: View) -> None:
         plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
 
 
-#: Rows up to which they are woven together, or apart, in registers.
+#: Maximum number of rows that are interleaved, or de-interleaved, in registers.
 MOST_WOVEN = 8
 
 #: Dimensions shorter than this are not worth transposing in blocks.
@@ -270,22 +273,23 @@ SHORTEST_TRANSPOSED = 3
 
 
 def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
-    """Transpose in blocks where another dimension is adjacent in the target; False where that can't be."""
+    """Add a blocked transpose if source and target are contiguous along different dimensions. False if that
+    kernel does not apply."""
     size = source.itemsize
     if size not in planner.may_transpose or not target.count:
         return False
     order = walking_order(target)
     if size not in [source.strides[a] for a in order[:-1]]:
-        return False  # before anybody asks which dimensions are 1
+        return False  # before `merge_axes` compares dimensions with 1, which adds guards
     extents, (xs, ys) = merge_axes(order, (source, target), DIMS + 2)
     if not extents or ys[-1] != size or size not in xs[:-1] or len(extents) > DIMS + 2:
         return False
     a, b = xs.index(size), len(extents) - 1
-    # parts of vectors of elements of 1 and 2 bytes take a branch for each where there are no masks for them
+    # parts of vectors of 1- and 2-byte elements take a branch for each where there are no masks for them
     shortest = SHORTEST_TRANSPOSED
     if size not in (*interleave_sizes(planner.target), 8):
         shortest = planner.target.lanes
-    # each by itself: which of two traced numbers is the smaller would be a guard
+    # separate comparisons: the minimum of two traced numbers would add a guard
     if extents[a] < shortest or extents[b] < shortest or xs[b] == 0:
         return False
     side, missing = max(planner.target.lanes, CACHE_LINE // size), DIMS + 2 - len(extents)
@@ -302,8 +306,9 @@ def _plan_transpose(planner: ValueViews, source: View, target: View) -> bool:
 
 
 def plan_interleave(planner: ValueViews, source: View, target: View, back: bool = False) -> bool:
-    """Copy [..., rows, n] to [..., n, rows], where n is adjacent in the source and all of a target's pixel
-    is, by the kernel for as many rows; False where they lie otherwise. `back`: from target to source."""
+    """Copy [..., rows, n] to [..., n, rows] with the interleaving kernel for this number of rows. `back`:
+    copy from `target` to `source`. False unless `source` is contiguous along n and `target` along [n,
+    rows]."""
     size, (rows, n) = source.itemsize, source.shape[-2:]
     if source.strides[-1] != size or target.strides[-2:] != (rows * size, size):
         return False
@@ -318,13 +323,13 @@ def plan_fill(planner: ValueViews, view: View) -> None:
 
 
 def halo_kernels(itemsize: int) -> tuple[Kernel, ...]:
-    """What `plan_halo` may need for elements of so many bytes."""
+    """The kernels that `plan_halo` may call for elements of `itemsize` bytes."""
     return fill_kernel(itemsize), clear_gaps()
 
 
 def plan_halo(planner: ValueViews, view: View, layout: Layout) -> None:
-    """Zero all of the view's buffer that is not inside, dimension by dimension from the fastest on; but all
-    dimensions above it in one step, if they are few enough."""
+    """Fill the halo of a view with zeros. The slabs around the innermost dimension are filled separately. One
+    step clears the gaps around all slower dimensions, if they merge to at most DIMS."""
     around = [(axis, _slabs(view, layout, axis)) for axis in reversed(layout.order) if any(layout.halo[axis])]
     if around and around[0][0] == layout.order[-1]:
         for slab in around.pop(0)[1]:
@@ -332,13 +337,13 @@ def plan_halo(planner: ValueViews, view: View, layout: Layout) -> None:
     if not around:
         return
     slabs = [slab for _, found in around for slab in found]
-    axis = around[0][0]  # along it and the faster ones a row is one piece
+    axis = around[0][0]  # from this axis inwards, a row is contiguous
     at = layout.order.index(axis)
     slower = layout.order[:at]
     extents, strides = [view.shape[a] for a in slower], [view.strides[a] for a in slower]
-    if at > DIMS:  # else nothing is asked about them: what they are would be a guard
+    if at > DIMS:  # merging compares dimensions, and each comparison is a guard
         extents, (strides,) = merge_axes(slower, (view,))
-    # with nothing inside the next step may be a reader already, which threads would begin too early
+    # an empty view has no writer between this step and its reader, which threads could then start too early
     if len(extents) > DIMS or any(not is_traced_number(d) and d == 0 for d in view.shape):
         for slab in slabs:
             plan_fill(planner, slab)
@@ -357,8 +362,8 @@ def plan_halo(planner: ValueViews, view: View, layout: Layout) -> None:
 
 
 def _slabs(view: View, layout: Layout, axis: int) -> list[View]:
-    """The parts of the halo before and after `axis`: inside along the slower dimensions, as long as the
-    buffer along the faster ones."""
+    """The parts of the halo before and after `axis`. They exclude the halo of slower dimensions and include
+    that of faster ones."""
     out = []
     for start, size in zip((-layout.halo[axis][0], view.shape[axis]), layout.halo[axis], strict=True):
         if size:
@@ -372,5 +377,5 @@ def _slabs(view: View, layout: Layout, axis: int) -> list[View]:
     return out
 
 
-#: What finding a row's place costs, in bytes that are cleared meanwhile.
+#: Cost of computing a row's address, in bytes that are cleared in the same time.
 ROW_WORK = 256

@@ -1,6 +1,6 @@
-"""The native function that recomputes a trace's values and writes the plan for them.
+"""The native function that replays a trace's arithmetic and writes the plan.
 
-Its numbers are those of `ovjit.planning.parametric`. The loop over iterations calls it too.
+`ovjit.planning.parametric` makes the arrays that it reads. The native loop over iterations also calls it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ HALF = 1 << 31
 
 @inline
 def take_leaves(recipe, values, leaves):
-    """Put other leaves where those of before are: 1, or 0, and nothing is changed, where others differ than
-    those that the recipe is for."""
+    """Overwrite the leaves of `values`. Returns 1; or 0, without a change, unless exactly the leaves that the
+    recipe is for differ."""
     free = ld(recipe, 1)
     good = 1
     for i in range(ld(recipe, 0)):
@@ -35,7 +35,7 @@ def take_leaves(recipe, values, leaves):
 
 @inline
 def size_of_all(recipe, values):
-    """Bytes of all buffers whose sizes the recipe has; -1 where there is no room for one."""
+    """Bytes of all buffers whose sizes the recipe changes; -1 if one exceeds its capacity."""
     sizes = ld(recipe, 5)
     total = 0
     for i in range(ld(recipe, 4)):
@@ -49,7 +49,7 @@ def size_of_all(recipe, values):
 
 @inline
 def write_changed(recipe, values):
-    """What a plan has behind its values of those that the recipe has computed."""
+    """Write the parts of the plan, behind the values, that the recipe changes."""
     part = ld(recipe, 7)
     end = part + ld(recipe, 6) * 24
     while part < end:
@@ -59,7 +59,7 @@ def write_changed(recipe, values):
 
 @inline
 def suits(use, values):
-    """1 where a memory serves the sizes of a plan of these values, else 0."""
+    """1 if a memory plan serves the buffer sizes among these values, else 0."""
     nodes = ld(use, 4)
     room = ld(use, 5)
     grows = ld(use, 6)
@@ -80,7 +80,7 @@ def suits(use, values):
 
 @inline
 def write_plan(use, values):
-    """What a plan of these values has behind them: results, chunks, arguments."""
+    """Write the plan behind its values: results, chunks, arguments."""
     to = values + ld(use, 1) * 8
     part = use + 80
     end = part + 120
@@ -99,16 +99,15 @@ def write_plan(use, values):
 
 @routine
 def evaluate(rows, count, values, use):
-    """Compute the rows. Returns the number of the first failed guard, from 1, or 0. A value that may not fit
-    64 bits counts as such a guard.
+    """Compute the rows. Returns 1 + the index of the first row whose guard fails, or 0. A result that may not
+    fit into 64 bits is a failed guard.
 
-    `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`). Then the values behind the
-    leaves are written first, and behind all of them the plan of these values. Returns -1 if they need another
-    memory.
+    `use` is 0, or the address of a `Memory`'s numbers (`Parametric._numbers_of`). With it, constants are
+    written behind the leaves first, and the plan is written behind all values. Returns -1 if the memory plan
+    does not serve the sizes.
 
-    If `count` is -1, `rows` are the numbers of a `Recipe`, and `use` is the address of leaves. Then only the
-    recipe's values are computed again, from values that have been computed. Returns MISFIT without a change
-    if other leaves differ than those of the recipe.
+    If `count` is -1, `rows` has the numbers of a `Recipe`, `use` the new leaves, and `values` a complete
+    plan, which is updated. Returns MISFIT without a change if other leaves differ than those of the recipe.
     """
     recipe = 0
     before = 0

@@ -1,10 +1,11 @@
-"""Fusion: the graph's nodes in groups, each of which becomes one kernel.
+"""Fusion: partitions the graph's nodes into groups. Each group becomes one kernel.
 
-A group is an anchor (a tile, a pooling, a reduction, a view ...) followed by elementwise nodes, or
-elementwise nodes alone. Values between a group's first and last node have no other reader and the same shape.
-A group takes its last node's position, so all its operands precede it. An anchor that reads its elements one
-by one, such as a sum or a softmax, also takes the elementwise nodes before it as a prologue. Groups of
-elementwise nodes that one loop can compute are joined, and the loop writes the output of each.
+A group is an anchor (a matrix product, a pooling, a reduction, a view ...) followed by elementwise nodes, or
+elementwise nodes alone. Values between a group's first and last node have the same shape and no reader
+outside of the group. A group takes its last node's position, so all its operands precede it. An anchor that
+reads its first input element by element, such as a sum or a softmax, also takes the elementwise producers of
+that input as its prologue. Elementwise groups that one loop can compute are joined. The loop then writes the
+output of each.
 """
 
 from __future__ import annotations
@@ -25,32 +26,35 @@ from ovjit.planning.symbols import Symbols
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: Nodes of one elementwise group: beyond it a kernel's registers spill and its compilation drags on.
+#: Maximum nodes of an elementwise group. Longer bodies spill registers and compile slowly.
 LONGEST_BODY = 24
-#: Instructions of one body, as traced: an activation has 15 to 40, and LLVM takes more than linear time.
+#: Maximum traced instructions of a body. An activation has 15 to 40. LLVM's time grows more than linearly.
 MOST_INSTRUCTIONS = 160
-#: Operands of one elementwise group.
+#: Maximum operands of an elementwise group.
 MOST_OPERANDS = 10
-#: Outputs of groups that are joined, and tensors that their loop reads and writes.
+#: Maximum outputs of a joined group, and maximum tensors that its loop reads and writes.
 MOST_OUTPUTS = 4
 MOST_STREAMS = 12
-#: Groups of fewer elements are not joined: their own kernels may be there already.
+#: Groups with fewer elements are not joined: their separate kernels may be compiled already.
 FEWEST = 512
-#: How many groups may be between two that are joined: what waits for the later one takes memory.
+#: Maximum distance of two joined groups in the order. Values that wait for the later group occupy memory.
 FARTHEST = 16
-#: Instructions that may wait for one another before that takes longer than they do otherwise.
+#: Longest dependency chain, in instructions, that does not limit the loop's throughput.
 DEEPEST = 24
-#: What reading or writing a vector costs, in instructions.
+#: Cost of loading or storing a vector, in instructions.
 STREAM = 4
-#: Smallest number of elements in rows of joined groups, and in a cache line. Outputs whose lines are written
-#: in two interleaved parts take up to two thirds longer than one after the other.
+#: Fewest elements in a row of a joined group, and elements of f32 in a cache line. Two outputs whose cache
+#: lines are written in interleaved parts take up to two thirds longer than outputs written one by one.
 SHORTEST_ROW, LINE = 48, 16
 
 
 class Group:
-    """`anchor` (or None), the elementwise `front` that makes its first input and the `body` after it, each in
-    order. Outputs: those of the last node, and without an anchor whatever else of the body is read elsewhere,
-    `more`. `context`: what they are compiled for, for lowerings to ask."""
+    """Nodes that one kernel computes: the prologue `front`, the `anchor` (or None) and the epilogue `body`.
+
+    `front` has the elementwise producers of the anchor's first input, in order. `body` has the elementwise
+    nodes behind the anchor. Outputs are those of the last node. A group without an anchor also outputs
+    `more`: values of the body that nodes outside of the group read. `context` has the target and the
+    options."""
 
     __slots__ = ("anchor", "body", "context", "front", "instructions", "more", "sure", "used")
 
@@ -63,9 +67,9 @@ class Group:
         self.front = tuple(front)
         self.instructions = self.count(self.body)
         self.more: tuple[Value, ...] = ()
-        #: Whether all its values surely have one shape. An anchor's kernel walks one only.
+        #: Whether all values are known to have the same shape. An anchor's kernel iterates over one shape.
         self.sure = True
-        self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that anybody reads
+        self.used: frozenset[int] = frozenset()  # indices of the last node's outputs that have readers
 
     def extend(self, nodes: Sequence[Node]) -> None:
         """Append to the body."""
@@ -73,11 +77,11 @@ class Group:
         self.instructions += self.count(nodes)
 
     def count(self, nodes: Sequence[Node]) -> int:
-        """The instructions of the bodies of nodes."""
+        """The sum of the traced instructions of the nodes' scalar bodies."""
         return sum(instructions(node, self.context.target) for node in nodes)
 
     def insert(self, nodes: Sequence[Node], value: Value) -> None:
-        """Put `nodes`, which make `value`, before the first of the body that reads it."""
+        """Insert `nodes`, which compute `value`, before the first body node that reads `value`."""
         at = next(i for i, n in enumerate(self.body) if value in n.inputs)
         self.body[at:at] = nodes
         self.instructions += self.count(nodes)
@@ -88,7 +92,7 @@ class Group:
 
     @property
     def node(self) -> Node:
-        """The anchor, where there is one: the node that is lowered."""
+        """The node that is lowered: the anchor, or the first body node without one."""
         return self.body[0] if self.anchor is None else self.anchor
 
     @property
@@ -101,21 +105,22 @@ class Group:
 
     @property
     def operands(self) -> list[Value]:
-        """Values that the body reads from outside of the group, in order: numbers as often as they are read,
-        others once. So a kernel does not depend on which numbers are one constant of the model.
+        """Values that the body reads from outside of the group, in order.
 
-        Constants that are printed into the kernel are not among them, see `is_literal`.
+        A tensor is listed once. A constant of one element is listed once per use. So the kernel is the same
+        whether a model shares such a constant between nodes or repeats it. Constants that are printed into
+        the kernel (`is_literal`) are excluded.
         """
         return self._read(self.body)
 
     @property
     def sources(self) -> list[Value]:
-        """What the anchor's elements are made of: what the front reads, or its first input."""
+        """The inputs of the prologue; without a prologue, the anchor's first input."""
         return self._read(self.front) if self.front else list(self.node.inputs[:1])
 
     @property
     def inputs(self) -> set[Value]:
-        """All values that it reads from outside."""
+        """All values that the group reads from outside."""
         return {v for _, _, v in self._uses(self.nodes)}
 
     def _read(self, nodes: Sequence[Node]) -> list[Value]:
@@ -129,13 +134,13 @@ class Group:
         return read
 
     def _uses(self, nodes: Sequence[Node]) -> Iterator[tuple[Node, int, Value]]:
-        """(node, which input, value) of what these nodes read from outside of the group."""
+        """(node, input index, value) for each input of these nodes that is computed outside of the group."""
         inside = {v for n in self.nodes for v in n.outputs}
         return ((n, i, v) for n in nodes for i, v in enumerate(n.inputs) if v not in inside)
 
     @property
     def tensors(self) -> list[Value]:
-        """The operands but for single numbers, which a kernel keeps in registers."""
+        """The operands without constants of one element, which a kernel keeps in registers."""
         return [v for v in self.operands if not is_number(v)]
 
     @property
@@ -150,8 +155,8 @@ class Group:
         return "+".join(n.op.name for n in self.nodes) + f" %{self.name}"
 
     def parts(self) -> tuple[Group, Group]:
-        """Two groups that do the same: the body is on its own, or the front where all values surely have one
-        shape, or there is no body."""
+        """Two groups that compute the same values. The epilogue is split off. The prologue is split off
+        instead if there is no epilogue, or if there is a prologue and `sure` holds."""
         if self.body and not (self.front and self.sure):
             parts: Any = (self.anchor, (), self.front), (None, self.body)
         else:
@@ -161,8 +166,10 @@ class Group:
         return first, last
 
     def make_body(self, skip: int = 0, near: bool = False) -> Body | None:
-        """The traced body without its first `skip` nodes: input 0 is the anchor's result (or that of the last
-        skipped node), then the operands. None when no node is left. `near`: i32 can hold what is rounded."""
+        """Trace the body without its first `skip` nodes. Returns None if no node remains.
+
+        Input 0 is the result of the anchor, or of the last skipped node; the operands follow. `near` promises
+        that rounded values fit into i32."""
         nodes = self.body[skip:]
         if not nodes:
             return None
@@ -171,11 +178,11 @@ class Group:
         return trace_nodes(self.context.target, nodes, inputs, near, self.more)
 
     def make_front(self) -> Body | None:
-        """The traced front, whose inputs are `sources`; None where there is none."""
+        """The traced prologue, whose inputs are `sources`. None without a prologue."""
         return trace_nodes(self.context.target, self.front, self.sources) if self.front else None
 
     def operands_after(self, skip: int) -> list[Value]:
-        """The operands that nodes after the first `skip` of the body read."""
+        """The operands of the body without its first `skip` nodes."""
         return self._read(self.body[skip:])
 
 
@@ -186,8 +193,8 @@ def trace_nodes(
     near: bool = False,
     more: Sequence[Value] = (),
 ) -> Body:
-    """The bodies of elementwise nodes, one after the other: code from `inputs` to the last node's value, and
-    to those of them that are wanted besides."""
+    """Trace elementwise nodes into one body, which computes the last node's value and `more` from `inputs`.
+    `near`: see `Group.make_body`."""
     recorder = Recorder()
     recorder.near = near
     values: dict[Value, Tracer] = {}
@@ -216,15 +223,15 @@ def trace_nodes(
 
 
 def by_multiplying(node: Node, target: Target) -> bool:
-    """True for a division by a number that `quotient` makes faster: AVX-512 divides 16 times as slowly as it
-    multiplies, narrower vectors a few times."""
+    """True for an f32 division by a constant of one element that `quotient` computes faster. On AVX-512 a
+    division takes 16 times as long as a multiplication, on narrower vectors only a few times as long."""
     if node.op.name != "Divide" or node.output.dtype != "f32" or not is_number(node.inputs[1]):
         return False
     return target.name == "avx512" and 1 <= abs(one_number(node.inputs[1])) <= 2.0**64
 
 
 def quotient(x: Any, y: Any, **attrs: Any) -> Any:
-    """x / y of f32 to the last bit, for a uniform y of 1 or more.
+    """x / y, correctly rounded in f32, for a uniform y with |y| >= 1.
 
     The result is the product with the reciprocal, plus the share of its remainder (P. Markstein, IBM J. Res.
     Dev. 34, 1990). If the remainder is zero (zeros of either sign) or not a number (infinities), the result
@@ -248,9 +255,10 @@ def one_number(value: Value) -> Any:
 
 
 def is_literal(node: Node, i: int) -> bool:
-    """True when input i of an elementwise node is a number that is printed into the kernel: one that many
-    models share and of which LLVM makes other code, or an integer divisor. All others are operands, so that
-    a kernel serves any number."""
+    """True if input i of an elementwise node is a constant that is printed into the kernel's source.
+
+    Printed are booleans, integer divisors, and common numbers such as 0 and 1, for which LLVM generates
+    other code. All other constants of one element are operands, so that a kernel serves any of them."""
     value = node.inputs[i]
     if not is_number(value):
         return False
@@ -264,15 +272,15 @@ def is_literal(node: Node, i: int) -> bool:
 
 
 def fuse(graph: Graph, context: Context, alone: bool = False) -> list[Group]:
-    """Groups in the order in which they run. Constants and Parameters are not in any group.
+    """The groups in execution order. Constants and Parameters are in no group.
 
-    With `alone`, every node is a group of its own: nothing is fused.
+    With `alone`, every node is a group of its own.
     """
     return _Fusion(graph, context).run(alone)
 
 
 class _Fusion:
-    """Grows groups: forwards while they have one output, then by the producers of their operands.
+    """Grows groups forwards while they have one output, then absorbs the producers of their operands.
 
     a = relu(x); y = a + b * c                      -> relu, mul, add
     t = conv(x); y = t * sigmoid(t)                 -> conv, sigmoid, mul
@@ -290,7 +298,7 @@ class _Fusion:
 
     def run(self, alone: bool) -> list[Group]:
         anchors = [n for n in self.nodes if not is_elementwise(n)]
-        for node in reversed(anchors):  # the latest takes a sum of two, whose other side is there by then
+        for node in reversed(anchors):  # a sum of two anchors joins the later: the other operand precedes it
             group = self.group_of[node] = Group(self.context, node)
             if not alone and takes_epilogue(node):
                 self.grow(group)
@@ -311,7 +319,7 @@ class _Fusion:
         return groups if alone else self.wanted(groups)
 
     def wanted(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups without those whose only readers ask for shapes."""
+        """Drop groups whose elements no kernel reads: their readers need only the shapes."""
         out: list[Group] = []
         kept: set[Node | None] = {None}
         for group in reversed(groups):
@@ -321,14 +329,14 @@ class _Fusion:
         return out[::-1]
 
     def readers(self, value: Value) -> set[Node | None]:
-        """The nodes that read `value`; None among them where the model gives it out."""
+        """The nodes that read `value`, and None if `value` is an output of the model."""
         return {node for node, _ in self.uses[value]}
 
     def grow(self, group: Group) -> None:
-        """Add the elementwise nodes behind `group`, up to the last one through which all their values go.
+        """Append the elementwise nodes behind `group`, up to their last common post-dominator.
 
-        Nodes are taken in order. If only one reader of the taken nodes is left, the values between the group
-        and it have no other reader. So none can lead to its operands on another path.
+        Nodes are taken in order. When the taken nodes have a single remaining reader, no value between the
+        group and this reader has another one. So no path outside of the group leads to the reader's operands.
         """
         if len(group.outputs) != 1 or _ends(group.last) or is_undecided(group.last):
             return
@@ -352,7 +360,7 @@ class _Fusion:
                     return
 
     def fits(self, group: Group, taken: Sequence[Node], node: Node) -> bool:
-        """True when `node` may be computed in the loop of `group` and of the nodes `taken` for it already."""
+        """True if `node` may be computed in the loop of `group`, to which `taken` are about to be added."""
         if node in self.group_of or not is_elementwise(node) or is_undecided(node):
             return False
         same = same_shape if group.anchor is not None else may_be_same_shape
@@ -361,7 +369,7 @@ class _Fusion:
         return self.small(group, [*taken, node])
 
     def small(self, group: Group, more: Sequence[Node]) -> bool:
-        """True when `group` may have as many nodes more."""
+        """True if `group` stays below the limits of nodes, instructions and operands with `more` nodes."""
         if len(group.body) + len(more) > LONGEST_BODY:
             return False
         if group.body and group.instructions + group.count(more) > MOST_INSTRUCTIONS:
@@ -372,7 +380,7 @@ class _Fusion:
         )
 
     def absorb(self, group: Group) -> None:
-        """Take in elementwise producers of the body's operands that have no other reader."""
+        """Absorb elementwise producers of the body's operands, if only the body reads them."""
         if not group.body or (group.anchor is not None and not takes_epilogue(group.anchor)):
             return
         if any(map(is_undecided, group.body)):
@@ -389,7 +397,7 @@ class _Fusion:
             if not self.small(group, maker.body):
                 continue
             if group.anchor is not None:
-                rows = group.anchor.op.prologue  # what walks rows reads the anchor's tensors once more
+                rows = group.anchor.op.prologue  # a row kernel's epilogue reads the anchor's inputs again
                 more = set(maker.tensors).difference(group.sources if rows else ())
                 same = self.symbols.same(value, group.last.output)
                 if len(more) > 1 or not (same or rows):
@@ -400,7 +408,7 @@ class _Fusion:
                 self.group_of[member] = group
 
     def lead(self, group: Group) -> None:
-        """Take in the elementwise group that makes the anchor's elements, and nothing else."""
+        """Absorb the elementwise group that computes the anchor's first input, if it has no other reader."""
         anchor = group.anchor
         if anchor is None or not anchor.op.prologue:
             return
@@ -414,7 +422,7 @@ class _Fusion:
                 self.group_of.update(dict.fromkeys(maker.body, group))
 
     def joined(self, groups: Sequence[Group]) -> list[Group]:
-        """The groups in a valid order. Groups that walk the same tensors are joined.
+        """Join groups that read the same tensors. Returns all groups in a valid order.
 
         t = a + b; y = relu(t); z = conv(t)             -> add, relu: y and t
         y = a * c - b * s; z = a * s + b * c            -> mul, mul, sub, mul, mul, add: z and y
@@ -427,8 +435,9 @@ class _Fusion:
         return out
 
     def _join_last(self, groups: list[Group]) -> bool:
-        """Join the last group with the one before it that shares most tensors with it, of several the next;
-        whether that is the last group now. What reads the earlier one's values then waits for both."""
+        """Join the last group with the preceding group that shares most tensors with it; ties go to the
+        nearest. Groups that depend on the earlier one are moved behind the joined group. True if the joined
+        group is the last one in `groups`."""
         last = groups[-1]
         read = self._walked(last) or frozenset()
         first = max(len(groups) - 1 - FARTHEST, 0)
@@ -455,12 +464,12 @@ class _Fusion:
         return False
 
     def _makers(self, group: Group) -> set[Group | None]:
-        """The groups that make what a group reads."""
+        """The groups that produce the inputs of `group`."""
         return {self.group_of.get(value.node) for value in group.inputs}
 
     def _both(self, one: Group, other: Group) -> Group | None:
-        """A group with the work of both. None if their values may have different shapes, or if one loop may
-        take longer than two: its rows are not whole lines, or one function's end waits for another's."""
+        """One group that computes both. None if their shapes may differ, a limit is exceeded, or one loop may
+        take longer than two: its rows are not whole cache lines, or its dependency chain is too long."""
         if not self.symbols.same(one.last.output, other.last.output):
             return None
         read = other.inputs
@@ -479,14 +488,14 @@ class _Fusion:
         return both if _cost(both) <= _cost(one) + _cost(other) and _in_lines(both) else None
 
     def _walked(self, group: Group) -> frozenset[Value] | None:
-        """The tensors that an elementwise group reads element by element as it writes. None for a group that
-        is not joined: one with an anchor, or with too few elements to be worth a kernel.
+        """The tensors that an elementwise group reads at the index that it writes. None for a group that is
+        not joined: it has an anchor, operands of undecided shape, or fewer than FEWEST elements.
 
-        Tiles with two outputs were tried for blocks with an activation in front (t = conv(x) + a, read by
-        relu and by the next sum). They waited for memory to write both, where a loop's stores stream. With
-        AVX-512, blocks of f32 took 0.97 to 1.0 of the time if images leave the cache. They took 1.02 to 1.06
-        if images stay there, if sums are short, or with GELU. With bytes as one output they took 0.94 to
-        1.03, and on AVX2 up to 1.1.
+        Tiles with two outputs were tried for pre-activation blocks (t = conv(x) + a, read by relu and by the
+        next sum). Their stores waited for memory, where a separate loop's stores stream. On AVX-512, f32
+        blocks took 0.97 to 1.0 of the time if the images exceed the cache. They took 1.02 to 1.06 if the
+        images fit, if sums are short, or with GELU. With bytes as one output they took 0.94 to 1.03, and on
+        AVX2 up to 1.1.
         """
         if group not in self.walked:
             out, found = group.last.output, None
@@ -499,9 +508,9 @@ class _Fusion:
 
 
 def _in_lines(group: Group) -> bool:
-    """True when a loop over the group's tensors takes all elements at once, or rows of whole cache lines, of
-    images whichever way they lie. A row is the last dimensions along which each tensor has one element, or
-    each has all."""
+    """True if the loop over the group's tensors is one row, or has rows of whole cache lines. For images both
+    channels-first and channels-last orders must satisfy it. A row spans the innermost dimensions in which
+    the same tensors are broadcast."""
     shape, tensors = group.last.output.shape, group.tensors
     rank = len(shape)
     for order in (range(rank), (0, *range(2, rank), 1)) if rank > 3 else (range(rank),):
@@ -518,12 +527,12 @@ def _in_lines(group: Group) -> bool:
 
 
 def _ends(node: Node) -> bool:
-    """True where a group ends: registers hold f32, so that rounding to a half is what storing does."""
+    """True if the group ends at `node`: registers hold f32, and only the store rounds to f16 or bf16."""
     return node.op.name == "Convert" and node.output.dtype in HALVES
 
 
 def is_elementwise(node: Node) -> bool:
-    """True when a fused kernel can do it: a scalar body and element types that vectors have."""
+    """True if a fused kernel can compute `node`: it has a scalar body, known ranks and native types."""
     return (
         node.op.scalar is not None
         and len(node.outputs) == 1
@@ -532,17 +541,18 @@ def is_elementwise(node: Node) -> bool:
     )
 
 
-#: (target, operation, types, attributes) -> instructions of its body, and of the longest way through it
+#: (target, operation, types, attributes) -> (instructions of the body, length of its longest dependency
+#: chain)
 _instructions: dict[tuple, tuple[int, int]] = {}
 
 
 def instructions(node: Node, target: Target) -> int:
-    """How many instructions the body of an elementwise node has."""
+    """The number of traced instructions of an elementwise node."""
     return _measures(node, target)[0]
 
 
 def _measures(node: Node, target: Target) -> tuple[int, int]:
-    """How many instructions an elementwise node's body has, and how many of them wait for one another."""
+    """(traced instructions of an elementwise node, instructions on its longest dependency chain)."""
     types = tuple(v.dtype for v in node.inputs)
     key = (target.name, node.op.name, node.op.opset, types, repr(node.attrs))
     known = _instructions.get(key)
@@ -557,8 +567,8 @@ def _measures(node: Node, target: Target) -> tuple[int, int]:
 
 
 def _cost(group: Group) -> float:
-    """About what one vector of a group's results costs, in instructions. Where many of them wait for one
-    another, the next vectors' are too far behind them for the CPU to begin with those meanwhile."""
+    """Estimated cost of one vector of results, in instructions. A dependency chain longer than DEEPEST raises
+    it: the next vectors' instructions are then outside of the CPU's out-of-order window."""
     depth: dict[Value, int] = {}
     target = group.context.target
     for node in group.body:
@@ -568,7 +578,7 @@ def _cost(group: Group) -> float:
 
 
 def is_undecided(node: Node) -> bool:
-    """True when only the shapes of an inference tell how the operands of an elementwise node broadcast."""
+    """True if the broadcast of an elementwise node's operands is known only with concrete shapes."""
     return node.op.align is not None and node.op.align(*(v.shape for v in node.inputs)) is None
 
 
@@ -577,13 +587,13 @@ def takes_epilogue(node: Node) -> bool:
 
 
 def same_shape(a: Value, b: Value) -> bool:
-    """True when the shapes are equal as far as they are known; see `Group.sure`."""
+    """True if the symbolic shapes are equal. The concrete shapes may still differ, see `Group.sure`."""
     return a.shape is not None and a.shape == b.shape
 
 
 def may_be_same_shape(a: Value, b: Value) -> bool:
-    """True if the shapes are equal where they are known, for any bounds of open dimensions. This suffices
-    without an anchor: a loop over the last value's shape is right for all operands that broadcast to it."""
+    """True if the static dimensions are equal, whatever the bounds of dynamic ones. This suffices for a group
+    without an anchor: its loop over the last value's shape is right for all operands that broadcast to it."""
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return False
     return all(

@@ -21,7 +21,7 @@ from ovjit.records import NamedTuple
 
 
 class Place(NamedTuple):
-    """Output `output` of a program is input `input` with more behind it along `axis`."""
+    """Output `output` of a program is input `input` with elements appended along `axis`."""
 
     output: int
     input: int
@@ -29,8 +29,8 @@ class Place(NamedTuple):
 
 
 class Room(NamedTuple):
-    """All of these tensors have fewer than `capacity` elements along their axes. So they are never full: they
-    have gaps in all plans, and need no separate plan for an exact fit."""
+    """The capacity of growing tensors. All have fewer than `capacity` elements along their axes. A full
+    tensor would have no gaps, and would need a plan of its own."""
 
     capacity: int
     places: tuple[Place, ...]
@@ -45,7 +45,7 @@ class CapacityExceeded(OvjitError):
 
 
 def growing(graph: Graph, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-    """Those of the (output, input) `pairs` that can grow in place, of a graph as it is lowered."""
+    """The (output, input) pairs of a lowered graph that can grow in place, as `Place`s."""
     places = []
     for output, given in pairs:
         value, source = graph.outputs[output], graph.inputs[given]
@@ -75,7 +75,7 @@ def check_room(room: Room, graph: Graph, types: Mapping[Value, Any]) -> None:
 
 
 def strides_of(room: Room, graph: Graph, types: Mapping[Value, Any], capacity: Any) -> Strides:
-    """Layouts of the inputs and outputs. `capacity`: an int or a traced one. Raises CapacityExceeded."""
+    """Strides of growing inputs and outputs. `capacity`: an int, or traced. Raises CapacityExceeded."""
     inputs: dict[int, Any] = {}
     outputs: dict[int, Any] = {}
     over: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Launch kernels with declared tensors (`ovjit.codegen.tensors`): a step follows from the declaration.
+"""Launch kernels with declared tensors (`ovjit.codegen.tensors`): derives the step from the declaration.
 
     launch(planner, kernel, {"x": x, "y": y}, writes=("y",), work=..., factor=3)
 
@@ -6,8 +6,8 @@ The views of the tensors give the argument block: addresses, extents, byte strid
 how many a chunk takes. Dimensions for which a declaration has `...` are merged. The declaration also says
 which bytes an item writes. `OVJIT_CHECK` proves this of every chunk.
 
-Axes stand in the declaration in the order of the view's dimensions. `axes={"n": 2}` says that axis n is
-dimension 2 of every view, wherever it stands in the declaration; the others follow in order.
+By default, axes are declared in the order of the view's dimensions. `axes={"n": 2}` maps axis n to dimension
+2 of every view. The other axes take the remaining dimensions in order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class _Operand(NamedTuple):
-    """A tensor of a launch: its view, which dimension is which axis, the merged strides of all others."""
+    """A tensor of a launch: its view, axis name -> dimension, and the dimensions for which `...` stands."""
 
     view: View
     named: Mapping[str, int]
@@ -45,7 +45,8 @@ class _Operand(NamedTuple):
 
 
 class _Items(NamedTuple):
-    """What items count through: extents and, for each tensor, byte strides of `...`; the axis of lanes."""
+    """The merged dimensions of `...`: extents, and byte strides of each tensor. `lanes`: extent and strides
+    of the axis of lanes, which is the fastest of them."""
 
     rest: Sequence[int]
     strides: Mapping[str, Sequence[int]]
@@ -56,9 +57,9 @@ class _Items(NamedTuple):
 def launch(
     planner: StepList, kernel: Kernel, tensors: Mapping[str, View], writes: Sequence[str], **options: Any
 ) -> None:
-    """Add the step of a kernel for these views, see `try_launch`. Where lanes are not adjacent, an item has
-    one element. Where `...` is too much for a kernel, there is a step for each index of the slowest of its
-    dimensions. Raises OvjitError where views do not fit."""
+    """Add the steps of a kernel for these views: options as for `try_launch`. If lanes are not adjacent,
+    items have one element. If `...` has too many dimensions, there is a step for each index of the slowest
+    one. Raises OvjitError if views do not fit."""
     for single in (False, True):
         if try_launch(planner, kernel, tensors, writes, single=single, **options):
             return
@@ -98,18 +99,18 @@ def try_launch(
     **scalars: Any,
 ) -> bool:
     """Add the step of a kernel for these views, of which it writes `writes`. `work`: multiply-adds, or bytes,
-    of one item, or a function of its lanes and of each tensor's stride along them; `scalars`: the kernel's
-    other arguments, views among them where these are addresses. A kernel that is over nothing is one chunk.
+    of one item, or a function of its lanes and of each tensor's stride along them. `scalars`: the kernel's
+    other arguments; a view passes its address. A kernel without `over` has one chunk.
 
-    `reads`: what it reads besides, where scalars have the addresses. `apart`: False where data say what an
-    item writes, or more than axes can, so that the declaration proves nothing. `ordered`: the tensor of
-    indices by which items may write one place twice; those follow one another in the order of dimensions, in
-    one chunk. `some`: there is a chunk where there is no item. `whole`: there is one chunk, as each item goes
-    on from the one before. `single`: an item has one element of the lanes that are to be adjacent. `type`:
-    what the profile calls the step.
+    `reads`: further views that the kernel reads, by addresses among the scalars. `apart`: False if data
+    decide what an item writes, or axes cannot express it; then chunks are not checked for races. `ordered`:
+    the tensor of indices by which several items may write one element; those items run in order, in one
+    chunk. `some`: at least one chunk, even without items. `whole`: exactly one chunk, since each item
+    continues the previous one. `single`: items have one element, so that lanes need not be adjacent. `type`:
+    the step's type in the profile.
 
-    False, and no step, where strides do not fit: elements are not adjacent that are to be, or the dimensions
-    for which `...` stands do not merge into WALKED. Raises OvjitError where shapes do not fit.
+    Returns False without a step if strides do not fit: elements are not adjacent along an axis marked `:1`,
+    or the dimensions of `...` do not merge to at most WALKED. Raises OvjitError if shapes do not fit.
     """
     signature = kernel.signature
     assert signature is not None
@@ -142,14 +143,14 @@ def try_launch(
 
 
 def _in_order(found: _Items, indices: str, target: str, items: Any) -> Any:
-    """How many items follow one another in a chunk. The slowest dimension is shared where no index depends on
-    it."""
+    """The number of items that must stay in one chunk. Indices of the slowest dimension may be in separate
+    chunks if the tensor of indices does not depend on it."""
     free = found.rest and found.strides[indices][0] == 0 and found.strides[target][0] != 0
     return items // found.rest[0] if free else items
 
 
 class _Count(NamedTuple):
-    """What items count through: extents, of which an item has so many elements."""
+    """Extents of the item space in elements (`rows`), and the elements of one item along each (`sizes`)."""
 
     rows: Sequence[int]
     sizes: Sequence[int]
@@ -180,7 +181,7 @@ def _touched(
     count: _Count,
     per_chunk: int,
 ) -> Rows:
-    """The bytes that a chunk of so many items touches."""
+    """The bytes that each chunk of `per_chunk` items reads and writes."""
     pieces = {name: _piece(signature, name, o, extents, found) for name, o in operands.items()}
     read = [p for name, p in pieces.items() if name not in writes and _is_walked(signature, name)]
     write = [pieces[name] for name in writes]
@@ -190,7 +191,7 @@ def _touched(
 def _values(
     signature: Signature, operands: Mapping[str, _Operand], extents: Mapping[str, int], found: _Items
 ) -> dict[str, Any]:
-    """The arguments that follow from the views: addresses, extents, strides."""
+    """The arguments that derive from the views: addresses, extents, strides."""
     values: dict[str, Any] = {extent_of(axis): extent for axis, extent in extents.items()}
     for name, operand in operands.items():
         values[name] = operand.view.ptr
@@ -207,8 +208,8 @@ def launch_or_copy(
     seen: Callable[[View], View] = lambda view: view,
     **options: Any,
 ) -> None:
-    """`launch` for values, each view as `seen` makes it: flipped, permuted. Where strides do not fit, the
-    kernel gets row-major copies. Without elements to write there is no step."""
+    """`launch` for values. `seen` transforms each view first, for example flips or permutes it. If strides do
+    not fit, the kernel gets row-major copies. No step is added if an output is empty."""
     sources = {name: planner.view(value) for name, value in reads.items()}
     targets = {name: planner.output(value) for name, value in writes.items()}
     if not all(view.count for view in targets.values()):
@@ -224,7 +225,7 @@ def launch_or_copy(
 
 
 def _operand(signature: Signature, name: str, view: View, given: Mapping[str, int]) -> _Operand:
-    """Which dimension of the view is which declared axis."""
+    """Map the declared axes of a tensor to dimensions of its view."""
     declared = [axis for axis in signature.axes[name] if axis != LANES]
     if not declared:
         return _Operand(view, {}, ())
@@ -264,7 +265,7 @@ def _misfit(name: str, view: View, why: str) -> OvjitError:
 
 
 def _extents(operands: Mapping[str, _Operand]) -> dict[str, int]:
-    """The extent of each named axis. Raises OvjitError where two tensors differ in it."""
+    """The extent of each named axis. Raises OvjitError if two tensors disagree."""
     extents: dict[str, int] = {}
     for name, operand in operands.items():
         for axis, dimension in operand.named.items():
@@ -278,8 +279,8 @@ def _extents(operands: Mapping[str, _Operand]) -> dict[str, int]:
 def _items(
     signature: Signature, operands: Mapping[str, _Operand], writes: Sequence[str], single: bool, ordered: bool
 ) -> _Items | None:
-    """The dimensions for which `...` stands, merged in the order in which the last output lies, or in that
-    which they have."""
+    """The dimensions of `...`, merged. They are walked in the memory order of the last output, or in logical
+    order if `ordered`. None if lanes are not adjacent, or more than WALKED dimensions remain."""
     sharing = {name: o for name, o in operands.items() if REST in signature.axes[name]}
     last = _last(sharing, writes)
     if last is None:
@@ -310,12 +311,13 @@ def _items(
 
 
 def _last(sharing: Mapping[str, _Operand], writes: Sequence[str]) -> _Operand | None:
-    """The operand in whose order `...` is walked, of those that have it: the last output, or the first."""
+    """The operand whose memory order `...` follows: the last output, else the first operand that has
+    `...`."""
     return sharing.get(writes[-1], next(iter(sharing.values()), None))
 
 
 def _is_walked(signature: Signature, name: str) -> bool:
-    """Whether an item reads of this tensor what it counts to and nothing else."""
+    """Whether the tensor has `...` and all axes of `over`, so that its index follows from an item's index."""
     axes = signature.axes[name]
     return all(axis in axes for axis in signature.over) and REST in axes
 
@@ -323,7 +325,7 @@ def _is_walked(signature: Signature, name: str) -> bool:
 def _piece(
     signature: Signature, name: str, operand: _Operand, extents: Mapping[str, int], found: _Items
 ) -> Piece:
-    """What of a tensor an item touches: all of the axes that items do not count through."""
+    """The part of a tensor that an item touches: the full extent of all axes that are not in `over`."""
     view, axes = operand.view, signature.axes[name]
     along = [*found.strides[name]] if REST in axes else [0] * len(found.rest)
     for axis in signature.named:

@@ -1,8 +1,8 @@
-"""Lowering: each group of nodes becomes an object that can plan its steps for any shapes.
+"""Lowering: turns each fusion group into an object that can plan its steps for any shapes.
 
-`lower(group)` of an operation's record returns a `Lowering`. It is made once per compilation, prints its
-kernels and packs its weights. Its `plan(planner)` is called for every new set of shapes. Groups without an
-anchor, copies and fills are lowered here. A node without a native lowering becomes a host step.
+`lower(group)` of an operation's record returns a `Lowering`. It is created once per compilation, declares
+its kernels and packs its weights. Its `plan(planner)` is called for every new set of shapes. This module
+lowers elementwise groups. A node without a native lowering becomes a host step.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ from ovjit.planning.fuse import Group, is_number, is_undecided
 from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
 from ovjit.planning.views import Layout, View, channels_last
 
-#: What tells a value's shape, of which dimensions may be open.
+#: value -> its shape, which may have dynamic dimensions
 Shapes = Callable[[Value], Sequence[Any]]
 
 
 def place_constants(constants: Constants, values: Iterable[Value]) -> None:
-    """Place those of the values that are constants, as they are."""
+    """Place the constants among `values` in constant memory, unpacked."""
     for value in values:
         if value.constant is not None:
             constants.view(value.constant, value.dtype)
 
 
 class Lowering:
-    """A group that can plan its steps; `lower` of a record returns one. A record may name `of` of a class,
-    which checks the types and ranks that the class declares."""
+    """Plans the steps of one group; `lower` of an operation's record returns it. A record may name the `of`
+    of a subclass, which checks the types and ranks that the class declares."""
 
-    #: Element types of the inputs in order, the last one for the rest. None: any native one.
+    #: Allowed element types of each input; the last entry covers all further inputs. None: any native type.
     takes: Sequence[Collection[str] | None] = (None,)
-    #: How many dimensions the first inputs may have.
+    #: Allowed ranks of the first inputs.
     ranks: Sequence[Collection[int]] = ()
-    #: So many of its first inputs are read as they are where they are constants; None: all.
+    #: The first n inputs are read unpacked if they are constants; None: all inputs.
     constant_inputs: int | None = 0
-    #: The kernel that its plans call, where there is one.
+    #: The kernel that plans call, if there is only one.
     kernel: Any = None
-    #: All kernels that its plans may call.
+    #: All kernels that plans may call.
     kernels: Any = made_once(lambda self: () if self.kernel is None else (self.kernel,))
-    #: Those of them of which the strides that a plan finds choose one.
+    #: Alternatives among `kernels`: a plan calls the one that fits the strides.
     by_strides: Collection[Any] = ()
-    #: Whether it looks how others have packed a constant before it places that.
+    #: Whether `pack` depends on how other lowerings have packed the same constant, and so runs after theirs.
     packs_late = False
     #: Inputs that plans may need with a halo, besides those in `input_layouts`.
     pads: Sequence[Value] = ()
-    #: True when it can write its output in any layout at the same cost.
+    #: True if the output can be written in any layout at the same cost.
     flexible = False
-    #: Results that plans may leave as they are before their elements are repeated, see `Planner.repeat`.
+    #: Results that plans may leave unexpanded, before their elements are repeated: see `Planner.repeat`.
     repeats: Collection[Value] = ()
 
     def __init__(self, group: Group):
@@ -70,16 +70,16 @@ class Lowering:
 
     @property
     def target(self) -> Target:
-        """What its kernels are compiled for."""
+        """The target that the kernels are compiled for."""
         return self.group.context.target
 
     def set_up(self) -> None:
-        """Prepare what does not depend on shapes, above all the kernels. Raises NotNative where the reference
-        has to compute the group."""
+        """Prepare all that does not depend on shapes, such as kernels. Raises NotNative if the group must be
+        computed by its NumPy reference."""
 
     @classmethod
     def of(cls, group: Group) -> Lowering | None:
-        """The group's lowering; None where the inputs have other types or numbers of dimensions."""
+        """The group's lowering. None if an input's type or rank is not among `takes` and `ranks`."""
         inputs = group.node.inputs
         ranked = all(len(v.shape) in ranks for v, ranks in zip(inputs, cls.ranks, strict=False))
         takes = chain(cls.takes, repeat(cls.takes[-1]))
@@ -87,50 +87,52 @@ class Lowering:
         return cls(group) if ranked and typed else None
 
     def of_node(self, *name: Any) -> tuple[Any, ...]:
-        """The key of what is packed of the node's constants: a lowering with the epilogue and one without it
-        share that. `name` says what it is, and what decides how it is packed besides the class."""
+        """The key of a packed constant of the node, shared by its lowerings with and without the epilogue.
+        `name` identifies the constant and all parameters of its packing besides the class."""
         return self.node, type(self), *name
 
     def pack(self, constants: Constants) -> None:
-        """Place all constants that plans will use: by default the operands of front and body, and
-        `constant_inputs`."""
+        """Place all constants that plans use: by default those among the operands of prologue and epilogue,
+        and among the first `constant_inputs` inputs."""
         sources = self.group.sources if self.group.front else ()
         inputs = self.node.inputs[: self.constant_inputs]
         place_constants(constants, (*sources, *self.group.operands, *inputs))
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
-        """Layouts are settled: print the kernels that depend on them."""
+        """Called when all layouts are chosen: make the kernels that depend on layouts."""
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
-        """Layouts in which this lowering would like its inputs, most important first. Asked when the program
-        is made, and for each plan with what open dimensions are then."""
+        """Preferred layouts of inputs, most important first. Called when the program is made, and for each
+        plan with its concrete shapes."""
         return []
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """The order of dimensions in which it naturally writes its output; None: row-major."""
+        """The layout in which the output is written most cheaply. None: row-major."""
         return None
 
     def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
-        """Called in reverse order when all inputs' layouts are known: pass them on (a concatenation's)."""
+        """Called in reverse order after all layouts are chosen: a concatenation passes its own to its
+        inputs."""
 
     def place_outputs(self, planner: Planner) -> None:
-        """Called in reverse order before planning: decide where producers shall write (concatenation)."""
+        """Called in reverse order before planning: a concatenation places its inputs into its own buffer."""
 
     def fits(self, planner: Planner) -> bool:
-        """Whether what the front reads lies so that the kernel can walk it."""
+        """Whether the kernel supports the strides of the prologue's inputs."""
         return True
 
     def ways(self, planner: Planner) -> Sequence[Lowering]:
-        """The lowerings that do the group's work for the planner's shapes, in order: this one."""
+        """The lowerings, in order, that compute the group for the planner's shapes. By default only this
+        one."""
         return (self,)
 
     def plan(self, planner: Planner) -> None:
-        """Add the steps for the planner's shapes. Raises NotNative where the reference is to do them."""
+        """Add the steps for the planner's shapes. Raises NotNative if the reference must compute the node."""
         raise NotImplementedError
 
 
 class ChannelsLast(Lowering):
-    """One that reads `data` and writes `out` with the channels of a pixel side by side."""
+    """A lowering that reads `data` and writes `out` in channels-last layout."""
 
     data: Value
 
@@ -142,7 +144,7 @@ class ChannelsLast(Lowering):
 
 
 class AsInput(Lowering):
-    """One whose output lies as its first input does, without the halo, where they have as many dimensions."""
+    """A lowering whose output takes the layout of its first input, without halo, if their ranks are equal."""
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
         layout, shape = layouts.get(self.node.inputs[0]), self.out.shape
@@ -151,7 +153,8 @@ class AsInput(Lowering):
 
 
 class ReferenceStep(Lowering):
-    """A node that runs by its NumPy reference. ModelError for an operation that has none, nor a lowering."""
+    """Runs a node by its NumPy reference. Raises ModelError if the operation has neither a reference nor a
+    lowering."""
 
     def set_up(self) -> None:
         record = self.group.last.op
@@ -168,9 +171,10 @@ class ReferenceStep(Lowering):
 
 
 class MultiVersioned(Lowering):
-    """An anchor whose epilogue may broadcast its value, or whose prologue may read strides that the kernel
-    does not support. It is fused if an inference's shapes are equal and strides fit, else planned as separate
-    steps."""
+    """A fused lowering, and the lowerings of its group's parts as the fallback.
+
+    A plan uses `fused` if the anchor's output and the group's output have equal shapes, and the kernel
+    supports the strides of the prologue's inputs. Otherwise it uses `apart`: separate steps."""
 
     def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
         super().__init__(fused.group)
@@ -210,7 +214,7 @@ class MultiVersioned(Lowering):
 
 
 class Elementwise(Lowering):
-    """A group of elementwise nodes: one kernel, operands broadcast by strides of 0."""
+    """A group of elementwise nodes: one kernel. Broadcast operands have strides of 0."""
 
     flexible = True
 
@@ -227,11 +231,11 @@ class Elementwise(Lowering):
         self.repeated: tuple[Value, ...] = ()
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """As its largest operand lies."""
+        """The layout of the largest operand."""
         return layout_of_largest(self.inputs, self.rank, layouts)
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
-        """Print the kernel for the layouts that were chosen."""
+        """Make the kernel for the chosen layouts."""
         layout = layouts.get(self.out)
         self.order = layout.order if layout else tuple(range(self.rank))
         self.modes = "".join(self._mode(v) for v in self.inputs)
@@ -257,7 +261,7 @@ class Elementwise(Lowering):
         plan_elementwise(planner, self.kernel, self.modes, views, outs, len(self.body.lines))
 
     def _outputs(self, planner: Planner, over: Sequence[View]) -> list[View]:
-        """Where its values are written, each over another one of `over` if over any."""
+        """The views of the outputs. Each may overwrite a view of `over`, and no two the same buffer."""
         outs: list[View] = []
         for value in self.group.outputs:
             taken = {out.buffer for out in outs}
@@ -265,15 +269,15 @@ class Elementwise(Lowering):
         return outs
 
     def _copies_pay(self, planner: Planner, out: View) -> bool:
-        """Whether operands that lie otherwise than the only output are copied first: if the program has the
-        kernel that transposes in blocks, and rows are not so short that they are gathered as fast."""
+        """Whether to copy operands whose layout differs from the output's before the loop. True if the
+        program has the blocked transpose kernel, and rows are too long to be gathered as fast."""
         return out.itemsize in planner.may_transpose and out.shape[self.order[-1]] > SHORTEST_ROW
 
     def _all_adjacent(
         self, planner: Planner, read: Sequence[View], outs: Sequence[View]
     ) -> tuple[list[View], list[View]]:
-        """The views, with copies if one of them alone would make the loop gather all of them element by
-        element. A group in which all views are such has no better way."""
+        """The views, with row-major copies of those whose strides would make the loop gather every operand
+        element by element. If all outputs have such strides, nothing is copied."""
         layout, inner = Layout(self.order), self.order[-1:]
         torn = [any(out.strides[a] != out.itemsize and out.shape[a] != 1 for a in inner) for out in outs]
         if all(torn):
@@ -286,8 +290,8 @@ class Elementwise(Lowering):
         return read, [planner.instead(o, layout) if t else o for o, t in zip(outs, torn, strict=True)]
 
     def _plan_repeated(self, planner: Planner, shape: Sequence[int]) -> bool:
-        """Add the step that reads inputs as they are before their elements are repeated; False where none is
-        there. Those that are repeated otherwise than the first are made."""
+        """Add a step that reads inputs before their elements are repeated. False if there is no such input.
+        Inputs with other repetitions than the first are expanded in memory."""
         found: dict[Value, View] = {}
         times: Mapping[int, int] = {}
         for value in self.repeated:
@@ -308,9 +312,9 @@ class Elementwise(Lowering):
         return True
 
     def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
-        """The views, with constants of a few channels expanded to a row of pixels if that makes long rows of
-        short ones. An example is the mean of each colour, in an image whose colours are adjacent. Only for
-        static shapes: the expanded constant is not a function of a plan's shapes."""
+        """The views, with constants of a few channels expanded to a row of pixels if the loop's rows then get
+        longer. An example is the mean per colour of a channels-last image. Only for static shapes: a trace
+        cannot record the expanded constant as a function of shapes."""
         if not is_static(self.out.shape):
             return views
         axes = sorted((a for a in range(self.rank) if out.shape[a] != 1), key=lambda a: out.strides[a])
@@ -331,20 +335,21 @@ class Elementwise(Lowering):
         return found
 
     def operands(self, planner: Planner) -> list[View]:
-        """The views of `inputs`, which broadcast to the output's shape by NumPy's rule."""
+        """The views of `inputs`, which broadcast to the output's shape by NumPy's rules."""
         return [planner.view(v) for v in self.inputs]
 
 
-#: Axes along which elements are repeated while they are read, at most.
+#: Maximum axes along which a kernel repeats elements while it reads them.
 MOST_REPEATED = 2
-#: Dimensions below this are worth joining to the next one.
+#: Innermost dimensions below this are merged with the next one by expanding constants.
 FEW_CHANNELS = 16
-#: Elements that a constant is written out to at most.
+#: Maximum elements of an expanded constant.
 LONGEST_CONSTANT = 8192
 
 
 def layout_of_largest(values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]) -> Layout | None:
-    """The layout of the largest of those that have one of so many dimensions, without its halo."""
+    """The layout, without halo, of the largest value that has a layout of this rank. None without one. The
+    largest value has the most dimensions that are not 1."""
     best: tuple[int, Layout] | None = None
     for value in values:
         layout = layouts.get(value)
@@ -356,13 +361,13 @@ def layout_of_largest(values: Iterable[Value], rank: int, layouts: Mapping[Value
 
 
 def innermost_axis(shape: Sequence[Any], order: Sequence[int]) -> int | None:
-    """The fastest dimension in this order that is not surely 1."""
+    """The fastest dimension in this order that is not statically 1. None if all are."""
     return next((axis for axis in reversed(order) if shape[axis] != 1), None)
 
 
 def operand_mode(value: Value, shape: Sequence[Any], order: Sequence[int]) -> str:
-    """How an operand is read that broadcasts to `shape`: "n" for numbers, "s" where the innermost dimension
-    is surely one element of it, else "v"."""
+    """How an operand that broadcasts to `shape` is read: "n" for a constant of one element, "s" (splat) if it
+    is statically broadcast along the innermost dimension, else "v" (vector)."""
     if is_number(value):
         return "n"
     axis = innermost_axis(shape, order)
@@ -373,7 +378,8 @@ def operand_mode(value: Value, shape: Sequence[Any], order: Sequence[int]) -> st
 def _written_out(
     planner: Planner, known: np.ndarray, dtype: str, shape: Sequence[int], long: int, short: int
 ) -> View:
-    """A constant as a view of `shape`, there for every index along `long`, which lies around `short`."""
+    """A constant as a view of `shape`, materialised along `long` and `short`; `short` is innermost in
+    memory."""
     rank = len(shape)
     known = known.reshape((1,) * (rank - known.ndim) + known.shape)
     full = [shape[a] if a in (long, short) else known.shape[a] for a in range(rank)]
@@ -383,8 +389,8 @@ def _written_out(
 
 
 class Aligned(Elementwise):
-    """One node whose operands do not broadcast by NumPy's rule: option `align` of its record gives the shapes
-    that do, which depend on those of the inference."""
+    """One node whose operands do not broadcast by NumPy's rules. `align` of its record maps their concrete
+    shapes to shapes that do."""
 
     def operands(self, planner: Planner) -> list[View]:
         node = self.group.last
@@ -399,7 +405,8 @@ class Aligned(Elementwise):
 
 
 def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
-    """The native lowering of each group. Where an anchor has none, it is a host step and its body a group."""
+    """The lowerings of all groups. An anchor without a native lowering is a host step, and its prologue and
+    epilogue are lowered as groups of their own."""
     out = [lowering for group in groups for lowering in _lowered(group)]
     repeats = {value for lowering in out for value in lowering.repeats}
     for lowering in out if repeats else ():
@@ -409,7 +416,7 @@ def lower_groups(groups: Sequence[Group]) -> list[Lowering]:
 
 
 def _lowered(group: Group) -> list[Lowering]:
-    """The lowering of a group, or those of its parts where the anchor's has none for all of it."""
+    """The lowering of a group, or the lowerings of its parts if the anchor has none for the whole group."""
     if group.anchor is None:
         return [Aligned(group) if is_undecided(group.last) else Elementwise(group)]
     made = _lower_anchor(group)

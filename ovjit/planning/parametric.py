@@ -1,11 +1,11 @@
-"""Plans as functions of their dimensions: planned once with traced numbers, made for others in microseconds.
+"""Plans as functions of their dimensions: traced once, then evaluated for other shapes in microseconds.
 
-`Parametric` has the result of a traced planning (see `ovjit.graph.traced`): the rows to compute again, and
-the destinations of their results. These are the steps' arguments, numbers of chunks, constants of the plan,
-and shapes. `at` returns the `Plan` for given shapes, or None if a guard fails.
+`Parametric` has the result of a traced planning (see `ovjit.graph.traced`): the arithmetic to replay, as
+rows, and the destinations of its results. Destinations are the steps' arguments and chunk counts, constants
+of the plan, and shapes. `at` returns the `Plan` for given shapes, or None if a guard fails.
 
-Offsets of buffers in the arena are not traced. They are decided for sizes with spare room, and again if
-dimensions exceed it.
+Arena offsets are not traced. They are assigned for buffer sizes with spare capacity, and again if a size
+exceeds its capacity.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from ovjit.planning.views import Buffer
 if TYPE_CHECKING:
     pass
 
-#: Traces that a program keeps for what its shapes have in common.
+#: Maximum traces of a program.
 MOST_TRACES = 16
-#: A program whose shapes have so little in common that this many traces have not served twice stops tracing.
+#: A program stops tracing after this many traces, if they were reused less often than made.
 USELESS_TRACES = 8
-#: Buffers get this much more than they need, in parts of 8 and in bytes at least, where dimensions may grow.
-#: So what has a few bytes for each of a decoder's tokens is laid out once.
+#: Spare capacity of buffers with traced sizes: SPARE / 8 of the size, at least LEAST_SPARE bytes. So buffers
+#: with a few bytes per token of a decoder are placed once.
 SPARE, LEAST_SPARE = 2, 16384
-#: A memory plan in which less than this part is used is made anew.
+#: A memory plan of which a smaller fraction is used is replaced.
 LEAST_USED = 0.5
-#: Recipes for what changes from one plan to the next that are kept for one memory plan.
+#: Maximum recipes (incremental updates) of a memory plan.
 MOST_RECIPES = 4
 
 
@@ -71,14 +71,14 @@ def evaluation() -> Callable[[int, int, int, int], int]:
 
 
 class Recipe:
-    """The part of a plan that certain leaves change, and the rows that compute it. `address`: its numbers,
-    which `evaluate` reads."""
+    """An incremental update: the rows that depend on certain leaves, and the parts of a plan that they
+    change. `address`: its numbers in the form that `evaluate` reads."""
 
     __slots__ = ("_parts", "address")
 
     def __init__(self, *parts: Any):
-        """1 for each leaf that differs each time, 0 for others; rows; sizes, each a value and its capacity;
-        words, each an offset behind the values' beginning, a constant, and a value to be added."""
+        """`parts`: for each leaf 1 if it changes, else 0; the rows; buffer sizes as (value, capacity);
+        patches as (offset from the first value, constant, value that is added to the constant), all int64."""
         arrays = [np.array(part, np.int64) for part in parts]
         numbers = np.array([(len(array), array.ctypes.data) for array in arrays], np.int64)
         self._parts = [*arrays, numbers]
@@ -86,9 +86,9 @@ class Recipe:
 
 
 class Memory:
-    """One way to lay out the arena: the sizes it has room for, and the arguments with its offsets in them.
-    `use`: what `evaluate` asks of it, at `address`. `recipes`: for the leaves that have changed alone more
-    than once; `wanted`: those that did when there was no recipe for them."""
+    """A memory plan: buffer offsets, the capacity of each buffer, and the arguments with these offsets.
+    `use`: its numbers in the form that `evaluate` reads, at `address`. `recipes`: updates for sets of leaves
+    that have changed twice in a row. `wanted`: the last set of changed leaves without a recipe."""
 
     __slots__ = ("address", "arena_size", "offsets", "recipes", "room", "use", "wanted", "words")
 
@@ -105,7 +105,8 @@ class Memory:
         self.wanted = b""
 
     def lay_out(self, buffers: Sequence[Buffer]) -> int:
-        """Give these buffers, of a planning anew, their offsets. Raises OvjitError where they do not fit."""
+        """Assign this plan's offsets to the buffers of another planning. Raises OvjitError unless they
+        fit."""
         pairs = zip(buffers, self.room, strict=False)
         if len(buffers) != len(self.offsets) or any(buffer.size > room for buffer, room in pairs):
             raise OvjitError("internal error: a plan's buffers are not those that it was traced with")
@@ -115,10 +116,10 @@ class Memory:
 
 
 class Parametric(TraceFacts):
-    """One traced plan. Thread-safe: what it makes is new, and its memory plans are replaced as a whole."""
+    """One traced plan. Thread-safe: each plan is a new object, and the tuple of memory plans is replaced."""
 
     _memories: tuple[Memory, ...] = ()
-    #: What all tables of its plans have, once one has been made, see `ovjit.execution.table`.
+    #: The part that the tables of all its plans share, see `ovjit.execution.table`. None before the first.
     table: Any = None
     #: Whether the kernels of its steps are loaded.
     loaded = False
@@ -126,9 +127,9 @@ class Parametric(TraceFacts):
     # --- for given shapes
 
     def at(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
-        """The plan for these input shapes; None if they need another one.
+        """The plan for these input shapes. None if a guard fails, or ranks or growing axes differ.
 
-        Raises CapacityExceeded.
+        Raises CapacityExceeded if a growing axis does not fit `room`.
         """
         if tuple(map(len, shapes)) != self.ranks or self.places != (None if room is None else room.places):
             return None
@@ -166,9 +167,8 @@ class Parametric(TraceFacts):
         return struct.Struct(f"{self.leaves}q")
 
     def move(self, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> bool:
-        """Turn `plan`, which this trace has made and which has no other user, into the plan of other shapes
-        of the same ranks. Only a few numbers change, as from one token to the next. False: it is not usable
-        any more."""
+        """Update `plan` in place for other shapes of the same ranks, such as those of the next token. This
+        trace must have made `plan`, and nothing else may use it. False: `plan` must be dropped."""
         places = None if room is None else room.places
         if places is not self.places:
             if places != self.places:
@@ -201,7 +201,7 @@ class Parametric(TraceFacts):
         return plan.parallel == parallel
 
     def check_moved(self, plan: Plan, room: Room | None) -> None:
-        """Raise OvjitError unless a plan that has moved is what this trace makes for its shapes at once."""
+        """Raise OvjitError unless an updated plan equals the one that `at` computes for its shapes."""
         whole = np.empty(self._sizes[2], np.int64)
         self._write_leaves(whole, 0, plan.input_shapes, room)
         rows, count, _ = self._sizes
@@ -211,7 +211,7 @@ class Parametric(TraceFacts):
             raise OvjitError("internal error: a plan that was moved to other shapes is not theirs")
 
     def _recipe(self, free: np.ndarray, memory: Memory) -> Recipe:
-        """What changes with these leaves."""
+        """The update for the leaves that are marked by 1 in `free`."""
         changed = [*map(bool, free.tolist()), *repeat(False, len(self.values) - self.leaves)]
         rows = []
         for row in self.rows.tolist():
@@ -234,13 +234,13 @@ class Parametric(TraceFacts):
 
     @made_once
     def _sizes(self) -> tuple[int, int, int]:
-        """The address of its rows, their number, and the count of numbers in a plan."""
+        """(address of the rows, number of rows, number of int64s in a plan)."""
         return self.rows.ctypes.data, len(self.rows), self._parts[-1] + self.leaves
 
     @made_once
     def _parts(self) -> tuple[int, int, int, int, int]:
-        """Offsets, behind a plan's values, of results, chunks, arguments, the rows of its table, and space
-        for other leaves."""
+        """Offsets in a plan's array, in int64s, of results, chunks, arguments, the table's rows, and space
+        for new leaves. The values come first."""
         chunks = len(self.values) + self._results.shape[1]
         words = chunks + len(self.chunks)
         rows = words + len(self._words)
@@ -248,13 +248,13 @@ class Parametric(TraceFacts):
 
     @made_once
     def _results(self) -> np.ndarray:
-        """Numbers of a plan besides arguments and chunks."""
+        """The patches of results: dimensions of the distinct output shapes, scratch size, and work."""
         return patches_of(enumerate((*chain.from_iterable(self._shapes[0]), self.scratch, self.work)))
 
     @made_once
     def _shapes(self) -> tuple[list[tuple[int, ...]], list[int]]:
-        """The values that outputs' shapes are, each shape once, and which of them each output has: a
-        decoder's states all have one."""
+        """(the distinct output shapes as lists of values, index of each output's shape). The states of a
+        decoder share one shape."""
         known: dict[tuple[int, ...], int] = {}
         nodes = iter(self.outputs.tolist())
         which = [known.setdefault(tuple(islice(nodes, rank)), len(known)) for rank in self.output_ranks]
@@ -262,18 +262,18 @@ class Parametric(TraceFacts):
 
     @made_once
     def _none(self) -> np.ndarray:
-        """Of each of its results, 0."""
+        """Zeros: the constants to which results are added."""
         return np.zeros(self._results.shape[1], np.int64)
 
     @made_once
     def _nowhere(self) -> Memory:
-        """A memory that serves no sizes."""
+        """A memory plan that no sizes fit."""
         room = np.zeros(len(self.sizes), np.int64)
         return Memory(room, (), 0, self._words, self._numbers_of(room, self._words, 8 * LARGEST))
 
     def _numbers_of(self, room: np.ndarray, words: np.ndarray, least: int) -> np.ndarray:
-        """A memory as `evaluate` reads it: the sizes that it serves, and the parts of its plans. A size is
-        served if it fits, and if memory that was laid out for it would have `least` bytes."""
+        """A memory plan in the form that `evaluate` reads: capacities of buffers, and the parts of plans. It
+        serves sizes that fit `room`, and for which a new memory plan would need at least `least` bytes."""
 
         def at(array: np.ndarray) -> int:
             return array.ctypes.data
@@ -286,7 +286,7 @@ class Parametric(TraceFacts):
         return np.array(use, np.int64)
 
     def _lay_out(self, sizes: np.ndarray) -> Memory:
-        """A memory plan with room for these sizes and for some that are larger."""
+        """A new memory plan for these sizes, with spare capacity."""
         room = self._roomy(sizes)
         buffers = []
         for (first, last), size in zip(self.buffers, room.tolist(), strict=True):
@@ -303,7 +303,7 @@ class Parametric(TraceFacts):
         return memory
 
     def _plan(self, shapes: Sequence[tuple[int, ...]], whole: np.ndarray, memory: Memory) -> Plan:
-        """The plan of what `evaluate` has written: values, results, chunks, arguments."""
+        """The plan whose numbers `evaluate` has written to `whole`: values, results, chunks, arguments."""
         _, chunks, words, rows, end = self._parts
         plan = Plan()
         plan.steps = self.steps
@@ -324,7 +324,7 @@ class Parametric(TraceFacts):
         return plan
 
     def _tell(self, plan: Plan, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Read what `evaluate` has left of shapes and of the plan's work, and of numbers among its data."""
+        """Copy evaluated numbers to the plan: output shapes, scratch size, work, and traced constants."""
         results, chunks, *_ = self._parts
         for at, itemsize, node in self.data_patches:
             plan.data[at : at + itemsize].view(f"i{itemsize}")[0] = plan.whole[node]
@@ -338,7 +338,7 @@ class Parametric(TraceFacts):
 
 
 def check_plan(plan: Plan, anew: Plan) -> None:
-    """Raise OvjitError unless a plan that a trace has made is what planning `anew` makes."""
+    """Raise OvjitError unless a trace's `plan` equals the plan `anew` of a planning without a trace."""
     assert plan.block is not None and plan.chunks is not None
     words = [word for block in anew.words for word in block or [0]] or [0]
     differ = {
@@ -356,7 +356,7 @@ def check_plan(plan: Plan, anew: Plan) -> None:
 
 
 class Traces:
-    """The traced plans of one program, those that served last first. Thread-safe."""
+    """The traced plans of one program, most recently used first. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = ForkLock("model")
@@ -365,16 +365,16 @@ class Traces:
         self.hits = 0
         #: Why planning could not be traced.
         self.refused = ""
-        #: Shapes, tape and types of a planning for which there was too little room, until it is made anew.
+        #: Shapes, tape and types of a planning that exceeded the capacity, for its repetition.
         self.outgrown: tuple[tuple[tuple[int, ...], ...], Tape, dict[Any, Any]] | None = None
-        #: Called when another one has been added, and has made a plan.
+        #: Called when a trace has been added and has made its first plan.
         self.added: Callable[[Traces], None] | None = None
 
     def __iter__(self) -> Iterator[Parametric]:
         return iter(self._traces)
 
     def find(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan | None:
-        """The plan for these shapes, where one of the traces serves."""
+        """The plan for these shapes. None if no trace serves them."""
         for trace in self._traces:
             plan = trace.at(shapes, room)
             if plan is not None:
@@ -388,7 +388,7 @@ class Traces:
 
     @property
     def useful(self) -> bool:
-        """Whether another trace is worth making."""
+        """Whether another trace should be made: see USELESS_TRACES."""
         return not self.refused and (self.made < USELESS_TRACES or self.hits >= self.made)
 
     def add(self, trace: Parametric) -> None:

@@ -1,15 +1,15 @@
-"""Graph breaks: places where a shape depends on data, or values are not numbers.
+"""Graph breaks: splits a graph where a shape depends on data, or where elements are strings.
 
-With the input shapes given, most shapes follow. Shapes behind a NonZero, a Range of computed bounds or the
-like do not: they are known after that node has run. The host evaluates such a node by its reference, between
-two native programs. The first has all nodes that do not need it. The second has the remainder, whose inputs
-then have shapes.
+Most shapes follow from the input shapes. Shapes behind a NonZero, or a Range with computed bounds, are known
+only after that node has run. The host evaluates such a node by its reference, between two native programs.
+The first program has all nodes that do not depend on it. The second has the others, whose input shapes are
+then known.
 
-A slice with few bounds that depend on data does not run on the host. The bounds are *run-time extents* of the
-second program, passed as dimensions of inputs without elements, and the slice is a view there. So that plan
-is a function of the bounds as of shapes. Later slices by the same bounds cause no further break.
+A slice whose few bounds depend on data does not run on the host. The bounds are *run-time extents* of the
+second program, passed as dimensions of empty inputs, and the slice is a view there. So its plan is a function
+of the bounds, as of shapes. Later slices with the same bounds cause no further break.
 
-Nodes that touch strings are evaluated on the host in the same place.
+Nodes that read or write strings are evaluated on the host at the same break.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ import numpy as np
 from ovjit.graph.graph import Builder, Graph, Node, Value, copy_node, copy_replaced, makers, with_sources
 from ovjit.graph.shapes import ANY, is_static
 
-#: What becomes of a node: it runs after the host, before it, on the host, or its values follow from shapes.
+#: Where a node runs: after the break, before it, on the host at the break; or its values follow from shapes.
 LATER, BEFORE, HOST, KNOWN = range(4)
 
-#: Values of more elements than this are not told.
+#: Maximum elements of a value that is passed as run-time extents.
 MOST_TOLD = 8
-#: Numbers are told up to here: no place lies beyond, and traces compute with them.
+#: Run-time extents are clamped to +-FARTHEST: no index exceeds it, and traced arithmetic does not overflow.
 FARTHEST = 1 << 55
 
 
 def needs_cut(types: Mapping[Value, Any]) -> bool:
-    """True when a program of one piece cannot be planned with these types."""
+    """True if the graph cannot be planned in one piece with these types."""
     return any(t.dtype == "string" or not is_static(t.shape) for t in types.values())
 
 
 class Cut:
-    """A graph in three parts: the graph `before`, the nodes `hosts`, and what comes `after`.
+    """A graph in three parts: the graph `before`, the nodes `hosts`, and the graph `after`.
 
-    `kept` are the values that `before` returns, None when there is nothing to run before; `passed` those that
-    the graph after takes, all of them values of the graph that was cut, like `results`, which it returns.
-    `told` are those whose numbers are dimensions of its other inputs, see `told_shapes`; `may_tell`: False
-    for none.
+    `before` is None if nothing has to run before the hosts. `kept`: values that `before` returns. `passed`:
+    values that `after` takes as inputs. `results`: values that `after` returns. `told`: values that `after`
+    takes as run-time extents, in the dimensions of further inputs (`told_shapes`). All are values of the
+    original graph. `may_tell` False: no run-time extents.
     """
 
     def __init__(self, graph: Graph, types: Mapping[Value, Any], may_tell: bool = True):
@@ -51,7 +51,7 @@ class Cut:
         fate = _fates(graph, types, may_tell)
         self.hosts = [n for n in graph.nodes if fate[n] == HOST]
         self._later = [n for n in graph.nodes if fate[n] == LATER]
-        #: Those of the later nodes' bounds that are known when the parts before have run.
+        #: (later node, input index) -> a bound that is computed before the later nodes run
         self._bounds = {
             (n, i): v
             for n in self._later
@@ -71,8 +71,9 @@ class Cut:
         self.before = _part(graph, self.kept, asked) if self.kept or asked else None
 
     def places(self, wanted: Sequence[Sequence[int]]) -> tuple[list[tuple[Value, int]], list[list[int]]]:
-        """Of `wanted`, the places that want each output of the graph: (a value that is known before the later
-        nodes run, a place that wants it), and the places that want each of `results`."""
+        """Distribute `wanted`, the destinations of each output of the graph. Returns (value, destination)
+        pairs for values that are computed before the later nodes, and the destinations of each of
+        `results`."""
         later: dict[Value, list[int]] = {v: [] for v in self.results}
         here = []
         for value, places in zip(self.graph.outputs, wanted, strict=True):
@@ -83,8 +84,8 @@ class Cut:
         return here, list(later.values())
 
     def _needs(self, fate: Mapping[Node, int]) -> tuple[list[Node], list[Value]]:
-        """The nodes of known values that the later nodes read, to be worked out again there; and the values
-        that are handed to both."""
+        """(KNOWN nodes that the later nodes depend on, which `after` has again; values that `after`
+        takes)."""
         wanted = {v for n in self._later for i, v in enumerate(n.inputs) if (n, i) not in self._bounds}
         wanted.update(v for n in self._replaced for v in n.inputs if v not in self._told_shapes)
         repeated: list[Node] = []
@@ -101,8 +102,8 @@ class Cut:
         return repeated[::-1], passed
 
     def after(self, ranks: Sequence[int]) -> Graph:
-        """The graph of the later nodes. Its inputs are `passed`, of these ranks where the rank is unknown,
-        and one for each number that is told."""
+        """The graph of the later nodes. Its inputs are `passed`, with `ranks` for unknown ranks, and an empty
+        one for each run-time extent."""
         builder = Builder()
         new: dict[Value, Value] = {}
         for value, rank in zip(self.passed, ranks, strict=True):
@@ -123,15 +124,14 @@ class Cut:
 
 
 def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
-    """The shapes of the inputs that tell the numbers of `array`: without elements, what is above 0 in the
-    second dimension and what is below in the third."""
+    """Encode each integer n of `array` as the shape (0, max(n, 0), max(-n, 0)) of an empty input."""
     numbers = (max(-FARTHEST, min(FARTHEST, n)) for n in array.reshape(-1).tolist())
     return [(0, max(n, 0), max(-n, 0)) for n in numbers]
 
 
 def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
-    """The numbers of `value`, of this shape, made of the dimensions of inputs."""
-    from ovjit.rewrite.writer import Writer  # what has been compiled is cut without any passes
+    """Add the empty inputs that encode `value`, and the nodes that compute `value` from their dimensions."""
+    from ovjit.rewrite.writer import Writer  # imported late: programs from files need no rewrites
 
     w, attrs = Writer(builder, value.node), {"shape": (0, ANY, ANY), "element_type": "u8"}
     parts: list[Value] = []
@@ -146,25 +146,25 @@ def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
 
 
 def _bounds(node: Node) -> list[tuple[int, Value]]:
-    """The inputs that are bounds, and their numbers."""
+    """(input index, value) of each input that is a bound."""
     return [(i, node.inputs[i]) for i in node.op.bounds if i < len(node.inputs)]
 
 
 def _may_be_told(value: Value, types: Mapping[Value, Any]) -> bool:
-    """Whether this is so few integers that they can be told to a plan."""
+    """Whether `value` has few enough integers to be passed as run-time extents."""
     shape = types[value].shape
     return value.dtype in ("i32", "i64") and is_static(shape) and 0 < math.prod(shape) <= MOST_TOLD
 
 
 def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Node, int]:
-    """What becomes of each node."""
+    """Where each node runs: LATER, BEFORE, HOST or KNOWN."""
     fate: dict[Node, int] = {}
     for node in graph.nodes:
         texts = any(v.dtype == "string" for v in (*node.inputs, *node.outputs))
         sources = {fate[v.node] for v in node.inputs}
         if node.op.role == "constant":
             fate[node] = KNOWN
-        elif node.op.role == "parameter":  # also one without elements, all of which would be known
+        elif node.op.role == "parameter":  # also an empty one, whose value would count as known
             fate[node] = BEFORE
         elif LATER in sources or (HOST in sources and not texts):
             fate[node] = LATER
@@ -180,17 +180,17 @@ def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Nod
 
 
 def _replaced_later(graph: Graph, fate: Mapping[Node, int]) -> list[Node]:
-    """The replaced nodes that can be asked when the later nodes run, and no sooner."""
+    """The replaced nodes whose inputs are known only when the later nodes run."""
     found: dict[Node, None] = {}
     for node in graph.replaced:
         late = (v.node in found or fate.get(v.node) in (HOST, LATER) for v in node.inputs)
-        if any(late) and all(v.dtype != "string" for v in node.inputs):  # those are the host's alone
+        if any(late) and all(v.dtype != "string" for v in node.inputs):  # strings exist on the host only
             found[node] = None
     return list(found)
 
 
 def _part(graph: Graph, outputs: Iterable[Value], replaced: Sequence[Node]) -> Graph:
-    """The part of `graph` that `outputs` need, with only the inputs that it and `replaced` nodes read."""
+    """The part of `graph` that computes `outputs`, with only the inputs that it and `replaced` nodes read."""
     outputs = tuple(outputs)
     needed = makers(outputs, graph.nodes)
     replaced = with_sources(replaced, graph.nodes, needed)

@@ -1,9 +1,8 @@
-"""The plan for one set of input shapes: every step's argument block, and where every tensor lies.
+"""The plan for one set of input shapes: the argument block of each step, and the address of each tensor.
 
-A `Planner` walks the lowered groups in order with concrete shapes. Lowerings ask it for views of their
-inputs (`value_views.py`: it inserts copies where a view does not fit), for output buffers (here), and add
-steps (`step_list.py`). Then buffers get offsets in one arena by lifetime, and pointers become (base, offset)
-pairs.
+A `Planner` visits the lowerings in order with concrete shapes. A lowering gets views of its inputs
+(`value_views.py`: a copy is inserted if a view does not fit), gets output buffers (here), and adds steps
+(`step_list.py`). Then buffers get offsets in one arena by lifetime, and pointers become (base, offset) pairs.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ NO_STRIDES = Strides({}, {})
 
 
 class Planner(ValueViews):
-    """Plans concrete shapes. Its bases add steps and know where values lie; here groups get memory."""
+    """Plans concrete shapes. This class allocates outputs; the base classes add steps and hold the views."""
 
     def __init__(
         self,
@@ -68,24 +67,24 @@ class Planner(ValueViews):
         self.outputs = list(outputs)
         self.last_use: Mapping[Value, int] = {}  # value -> index of the last group that reads it
         self.index = 0  # of the group that is being planned
-        #: Inputs that steps write where they lie: the caches of paged attention.
+        #: Buffers of inputs that steps write in place: the caches of paged attention.
         self.written_inputs: set[Buffer] = set()
         self.pinned: set[Buffer] = set()  # buffers that must not be overwritten in place
-        self.read_later: set[Value] = set()  # by what else is planned for the group in hand
-        #: Deferred values that are another one with its elements repeated: that one, and axis -> how often.
+        self.read_later: set[Value] = set()  # values that later lowerings of the current group read
+        #: Deferred value -> (the value whose elements it repeats, axis -> number of repetitions).
         self.repeats: dict[Value, tuple[Value, Mapping[int, int]]] = {}
-        self.placed: dict[Value, View] = {}  # where a producer is to write, decided before it runs
-        self.offered: dict[Value, View] = {}  # where one that writes may do so, if it writes row by row
-        self.readers: Mapping[Value, int] = {}  # how many groups read a value; so are the model's outputs
-        self._instead: list[tuple[View, View]] = []  # what the group has written, and what gets a copy of it
+        self.placed: dict[Value, View] = {}  # where the producer must write
+        self.offered: dict[Value, View] = {}  # where the producer may write if it writes row-major
+        self.readers: Mapping[Value, int] = {}  # value -> groups that read it; a model output counts as one
+        self._instead: list[tuple[View, View]] = []  # (view that the group writes, view that gets a copy)
         self._reserved: dict[Value, View] = {}
-        self._unclear: dict[Buffer, tuple[View, Layout]] = {}
-        #: Views of inputs that lie in the memory of an output.
+        self._unclear: dict[Buffer, tuple[View, Layout]] = {}  # reserved, with the halo not cleared
+        #: Views of inputs that share the memory of an output.
         self.grown: list[View] = []
         self._lay_ends(inputs, strides)
 
     def _lay_ends(self, inputs: Sequence[Value], strides: Strides) -> None:
-        """Views of the inputs, buffers of the outputs, and where producers write outputs with strides."""
+        """Make the views of inputs, the buffers of outputs, and place outputs that have given strides."""
         types, outputs = self.types, self.outputs
         for i, value in enumerate(inputs):
             view = self.views[value] = self._end(value, Buffer(0, FIRST_IO + i), strides.inputs.get(i))
@@ -105,16 +104,16 @@ class Planner(ValueViews):
             self.grown.append(view)
 
     def _end(self, value: Value, buffer: Buffer, strides: Sequence[int] | None = None) -> View:
-        """An input or output of the model in this memory, row by row without `strides`."""
+        """The view of a model input or output in `buffer`: with `strides` if given, else row-major."""
         shape, size = self.shape(value), element_size(value.dtype)
         return View(buffer, shape, strides or row_major(shape, size), size)
 
     def output(self, value: Value, layout: Layout | None = None, over: Sequence[View] = ()) -> View:
-        """The view to which a group writes `value`, in `layout` (default: that of the layout pass).
+        """The view to which a group writes `value`, in `layout` (default: the layout pass's choice).
 
-        A concatenation may have placed it in its own buffer, and a plain model output is written in place. So
-        is one of the views in `over`, which the group reads element by element as it writes, if it fits and
-        has no later reader.
+        It is, in this order: the place that a concatenation has chosen; the memory of a row-major model
+        output; a view of `over` that fits and has no later reader; a new buffer. The group must read each
+        view of `over` at the index that it writes.
         """
         shape, itemsize = self.shape(value), element_size(value.dtype)
         placed = self.placed.get(value)
@@ -134,17 +133,17 @@ class Planner(ValueViews):
         return view
 
     def goes_out(self, value: Value) -> bool:
-        """Whether it may be written to an output's memory, if row by row."""
+        """Whether a row-major `value` may be written to the memory of a model output."""
         return value in self._output_of or value in self.offered
 
     def _output_view(self, value: Value) -> View:
-        """The memory of an output of the model, row by row."""
+        """The memory of a model output as a row-major view."""
         return self._end(value, self.output_buffers[self._output_of[value]])
 
     def offer_output(self, value: Value, source: Value) -> None:
         """Let the producer of `source` write to the memory of `value`, whose group may overwrite `source`.
-        Does nothing unless `value` is an output of the model, the group is the only reader of `source`, and
-        both have one shape and size of elements."""
+        Has no effect unless `value` is a model output, its group is the only reader of `source`, and both
+        have the same shape and element size."""
         given = value in self.placed or self._output_of.get(value, -1) in self._output_strides
         if value not in self._output_of or given or self.readers.get(source) != 1 or self.is_fixed(source):
             return
@@ -170,8 +169,7 @@ class Planner(ValueViews):
         )
 
     def channels_last_output(self, value: Value, axis: int = 1, over: Sequence[View] = ()) -> View:
-        """An output whose elements along `axis` are adjacent, with the halo and the gaps that the layout pass
-        wants."""
+        """An output view whose elements along `axis` are adjacent, with the layout pass's halo and gaps."""
         rank = len(value.shape)
         axis %= rank
         placed = self.placed.get(value)
@@ -182,9 +180,9 @@ class Planner(ValueViews):
         return self.output(value, Layout((*(a for a in range(rank) if a != axis), axis), halo, apart), over)
 
     def defer(self, value: Value, make: Callable[[], View], source: Value) -> None:
-        """Register `make` as the lazy producer of `value`. It runs at the first request for its view. A
-        consumer that reads the source never triggers it. Parts of a concatenation are made with the whole, so
-        they need no memory before."""
+        """Register `make` as the lazy producer of `value`. It runs at the first `view(value)`. A consumer
+        that reads the source never triggers it. Inputs of a concatenation are made when it is planned, and
+        need no memory before."""
         self.pinned.add(self.view(source).buffer)
         if value in self._output_of:
             self.views[value] = make()
@@ -192,24 +190,24 @@ class Planner(ValueViews):
             self.deferred[value] = self._group, make
 
     def repeat(self, value: Value, source: Value, times: Mapping[int, int], make: Callable[[], View]) -> None:
-        """Defer `value`: each element of `source` as often as `times` says along its axes. Who walks it
-        element by element may ask for `before_repeats` in its place."""
+        """Defer `value`, in which each element of `source` occurs `times[axis]` times along an axis.
+        Elementwise consumers may read the source by `before_repeats` instead."""
         self.repeats[value] = source, times
         self.defer(value, make, source)
 
     def before_repeats(self, value: Value) -> tuple[View, Mapping[int, int]] | None:
-        """Of a value that is not made yet: the elements that are repeated, and how often."""
+        """(view of the source, axis -> repetitions) of a deferred repetition; None if it has been made."""
         if value not in self.deferred or value not in self.repeats:
             return None
         source, times = self.repeats[value]
         return self.view(source), times
 
     def place(self, value: Value, view: View) -> None:
-        """Ask the producer of `value` to write it to `view`, a part of a buffer made by `reserve`."""
+        """Make the producer of `value` write to `view`, a part of a buffer of `reserve`."""
         self.placed[value] = view
 
     def is_fixed(self, value: Value) -> bool:
-        """True for values that no step writes to memory of its choice: inputs, constants, outputs."""
+        """True for values whose memory is already decided: inputs, constants, outputs, placed values."""
         return (
             value in self.views
             or value in self._output_of
@@ -218,9 +216,9 @@ class Planner(ValueViews):
         )
 
     def reserve(self, value: Value) -> View:
-        """An output buffer whose parts others write; its halo is cleared before the first of them.
+        """The view of an output whose parts other groups write. Its halo is cleared before the first write.
 
-        A second request for the same value returns the same view.
+        Repeated calls for a value return the same view.
         """
         known = self._reserved.get(value)
         if known is None:
@@ -247,28 +245,28 @@ class Planner(ValueViews):
             self.halo_step(*pending)
 
     def row_major_output(self, value: Value) -> View:
-        """Where `value` is written row by row without gaps."""
+        """A row-major view, without gaps, to which `value` is written."""
         view = self.output(value, plain(len(value.shape)))
         return self.instead(view) if value in self.placed else view
 
     def row_major_outputs(self, node: Node) -> list[View]:
-        """Where all outputs of a node are written row by row."""
+        """`row_major_output` of each output of a node."""
         return [self.row_major_output(v) for v in node.outputs]
 
     def instead(self, target: View, layout: Layout | None = None) -> View:
-        """Memory that the group writes in the place of `target`, which gets a copy of it in the end."""
+        """A new buffer that the group writes instead of `target`. `end` copies it to `target`."""
         view = self.allocate(target.shape, target.itemsize, layout)
         self._instead.append((view, target))
         return view
 
     def end(self) -> None:
-        """All steps of the group have been added."""
+        """Called after the group's last step: add the copies that `instead` requires."""
         for view, target in self._instead:
             self.copy_step(view, target)
         self._instead.clear()
 
     def alias_or_copy(self, value: Value, view: View) -> None:
-        """`value` is `view`, or a copy of it where a concatenation has placed it."""
+        """Make `view` the view of `value`, or copy it to where a concatenation has placed `value`."""
         placed = self.placed.get(value)
         if placed is None:
             self.views[value] = view
@@ -278,7 +276,7 @@ class Planner(ValueViews):
             self.views[value] = placed
 
     def finish(self, lay_out: Callable[[list[Buffer]], int] | None = None) -> Plan:
-        """The plan. `lay_out` gives buffers their offsets and returns the size of the arena."""
+        """The plan. `lay_out` assigns buffer offsets and returns the arena's size in bytes."""
         plan = Plan()
         self.write_outputs()
         plan.steps = self.steps
@@ -293,14 +291,14 @@ class Planner(ValueViews):
         if debug.flag("OVJIT_INTERP") == "kernels":
             plan.pieces = [[self._piece(a) for a in s.args if isinstance(a, Ptr)] for s in self.steps]
         for step in self.steps:
-            step.args = ()  # the words say it all; a plan is kept for every shape
-        work = sum(s.flops + s.bytes for s in self.steps if s.control is None)  # bodies tell for themselves
+            step.args = ()  # `words` has them; one plan is kept per set of shapes
+        work = sum(s.flops + s.bytes for s in self.steps if s.control is None)  # bodies have their own plans
         plan.parallel = work > PARALLEL_WORK
         plan.output_shapes = [self.shape(v) for v in self.outputs]
         return plan
 
     def _piece(self, pointer: Ptr) -> tuple[int, int, int]:
-        """(base, offset, bytes) of what a step may touch by way of this pointer."""
+        """(base, offset, bytes) of the memory that a step may access through this pointer."""
         buffer = pointer.buffer
         if buffer.base in (CONSTANTS, PLAN_DATA):
             home = self.constants if buffer.base == CONSTANTS else self.data
@@ -308,7 +306,8 @@ class Planner(ValueViews):
         return buffer.base, buffer.offset, buffer.size
 
     def write_outputs(self) -> None:
-        """Model outputs that no step writes in place: other layouts, inputs, constants, duplicates."""
+        """Copy model outputs that no step has written in place: other layouts, inputs, constants,
+        duplicates."""
         for i, value in enumerate(self.outputs):
             buffer = self.output_buffers[i]
             view = self.view(value)
@@ -323,14 +322,14 @@ class Planner(ValueViews):
 
 
 def _span(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> int:
-    """Bytes from the first element of a tensor to behind its last one."""
+    """Bytes from the start of a tensor's first element to the end of its last one."""
     if 0 in shape:
         return 0
     return sum((d - 1) * s for d, s in zip(shape, strides, strict=True)) + itemsize
 
 
 def _same_strides(shape: Sequence[int], one: Sequence[int], other: Sequence[int]) -> bool:
-    """Whether both say the same of this shape; those of dimensions of 1 say nothing."""
+    """Whether both strides address this shape equally. Strides of dimensions of 1 are ignored."""
     pairs = zip(shape, one, other, strict=True)
     return all(statically_known_equal(a, b) or a == b or d == 1 for d, a, b in pairs)
 
@@ -349,7 +348,7 @@ def in_place_candidates(views: Sequence[View], others: Sequence[View] = ()) -> l
 
     def apart(view: View, other: View) -> bool:
         if other.buffer is not view.buffer:
-            return True  # and no trace is for strides that happen to be equal
+            return True  # without a guard on the equality of strides
         return (view.offset, view.strides, view.shape) == (other.offset, other.strides, other.shape)
 
     return [

@@ -1,4 +1,4 @@
-"""What a plan consists of: steps, which call kernels, references or bodies, and what a job needs beside."""
+"""The data of a plan: its steps, which call kernels, NumPy references or bodies, and the numbers of a job."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ovjit.graph.graph import Node, Value
 from ovjit.planning.views import View
 from ovjit.records import NamedTuple
 
-#: The kernel that clears a halo (`ovjit.codegen.halos`), by the name that a stored plan has of it.
+#: Name, also in stored plans, of the kernel that clears a halo (`ovjit.codegen.halos`).
 CLEAR_GAPS = "clear_gaps"
-#: A row of a plan made native. STEP_NEXT: the first control step that is not before this one, see
-#: `ovjit.execution.control_steps`; their number where there is none. STEP_GOES_ON: 1 where threads go on to
-#: the next step before all of this one is done, and wait for both at the end of that.
+#: Fields of a row of the runner's table, int64s. STEP_NEXT: index of the first control step from this step
+#: on, or the number of control steps (`ovjit.execution.control_steps`). STEP_GOES_ON: 1 if threads begin the
+#: next step before all chunks of this step are done, and wait for both steps at the next one's end.
 STEP_WORDS = 5
 STEP_KERNEL, STEP_ARGS, STEP_CHUNKS, STEP_NEXT, STEP_GOES_ON = range(5)
 
 
 class Step:
-    """One call of a kernel in the program, or where `kernel` is None of the host or of bodies."""
+    """One call of a kernel. If `kernel` is None, a host step (`host`) or a control step (`control`)."""
 
     __slots__ = ("args", "bytes", "chunks", "control", "flops", "host", "kernel", "name", "origins", "type")
 
@@ -53,14 +53,14 @@ class Step:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the next step may begin before this one is over. Readers of a cleared halo come after the
-        next step, which writes the inside."""
+        """Whether the next step may begin before all chunks of this one are done. True for the clearing of a
+        halo: the next step writes the inside, and readers come later."""
         return self.kernel is not None and self.kernel.name == CLEAR_GAPS
 
 
 class ControlCall(NamedTuple):
-    """Bodies that a control step runs, see `ovjit.execution.control_steps`: the runner's function, the plans
-    of the bodies, the number of words after them in its record, and whether it may be endless."""
+    """Bodies that a control step runs, see `ovjit.execution.control_steps`. `function`: the runner's
+    function. `room`: int64s behind the bodies in the step's record. `endless`: the loop may not terminate."""
 
     function: str
     bodies: Sequence[Plan]
@@ -69,19 +69,19 @@ class ControlCall(NamedTuple):
 
 
 class HostCall(NamedTuple):
-    """A node evaluated by its reference between native steps: input views in, output views out."""
+    """A node that its NumPy reference evaluates between native steps, reading and writing these views."""
 
     node: Node
     inputs: Sequence[View]
     outputs: Sequence[View]
 
 
-#: A number of steps, the group that is complete after them, and where its values lie then.
+#: (number of steps, the group that is complete after them, its values with their views)
 Probe = tuple[int, Any, list[tuple[Value, View]]]
 
 
 class Plan:
-    """The result of `Planner.finish`: everything that a job needs to run with these shapes."""
+    """The result of `Planner.finish`: all that a job needs to run with these shapes. Sizes are in bytes."""
 
     __slots__ = (
         "address", "addresses", "arena", "arena_size", "block", "chunks", "composite", "cut", "data",
@@ -101,16 +101,16 @@ class Plan:
         self.parallel = False
         self.input_shapes: tuple[tuple[int, ...], ...] = ()
         self.output_shapes: list[tuple[int, ...]] = []
-        self.cut: Any = None  # how the graph is cut (`compiler/partition.py`) when it cannot run in one piece
-        self.composite: Any = None  # what runs in place of steps
+        self.cut: Any = None  # the graph break (`planning/partition.Cut`) if the graph cannot run in one piece
+        self.composite: Any = None  # the object that runs instead of steps
         # of a watched program: when each group is done, and the types and known values of all values
         self.probes: list[Probe] | None = None
         self.types: Mapping[Value, Any] = {}
-        # of kernels that Python runs: the (base, offset, bytes) that each step's pointers point into
+        # of kernels that Python runs: for each step, (base, offset, bytes) of the memory of its pointers
         self.pieces: list[list[tuple[int, int, int]]] | None = None
-        # of a plan made by `ovjit.planning.parametric`, in place of `words` and the steps' own numbers: its
-        # maker, the arena's layout, all argument blocks in one array, the steps' chunks, the source of flops
-        # and bytes, room for the rows of its table, and the array that holds all of these, its address
+        # of a plan made by `ovjit.planning.parametric`, instead of `words` and the steps' own numbers: the
+        # trace, the memory plan, all argument blocks in one array, chunks of each step, the source of flops
+        # and bytes, space for the table's rows, and the array that has all of these, with its address
         self.trace: Any = None
         self.arena: Any = None
         self.block: np.ndarray | None = None
@@ -129,7 +129,7 @@ class Plan:
                 yield from body.kernels()
 
     def chunks_of(self, index: int) -> int:
-        """How many chunks a step has."""
+        """The number of chunks of a step."""
         return self.steps[index].chunks if self.chunks is None else int(self.chunks[index])
 
     def work_of(self, index: int) -> tuple[float, float]:
@@ -141,8 +141,8 @@ class Plan:
 
 
 class Strides(NamedTuple):
-    """Byte strides of inputs and outputs that are not row-major, by index. `over`: output -> the input that
-    begins at the same address."""
+    """Byte strides of inputs and outputs that are not row-major, by index. `over`: output -> the input at the
+    same address."""
 
     inputs: Mapping[int, Sequence[int]]
     outputs: Mapping[int, Sequence[int]]

@@ -1,17 +1,17 @@
 """Proves that the steps of a plan and their chunks have no data races. Run under OVJIT_CHECK=1.
 
-A plan is walked once, step by step. A map has the last writer and its buffer for every byte of the arena and
-of the outputs. It is checked that
+The plan is walked once, step by step. A map has the last writing step and its buffer for each byte of the
+arena and of the outputs. The checks:
 
-- a step reads only bytes that were written for the buffer that it names, halos included;
-- a group reads its inputs unchanged: no step has written in place over a value with later readers;
-- a step that begins before the previous one is over neither reads nor writes that one's outputs;
-- no two chunks of a step write the same byte, and none reads a byte that another one writes, if the step
-  states the bytes of each chunk (`touches`, for most kernels a `Rows`); other steps of several chunks may
-  overwrite only what they read, element by element.
+- A step reads only bytes that were written for the buffer that it names, halos included.
+- A group's inputs are unchanged: no step has written in place over a value with later readers.
+- A step that may overlap the previous step in time neither reads nor writes that step's outputs.
+- No two chunks of a step write the same byte, and no chunk reads a byte that another chunk writes. This needs
+  a step that states the bytes of each chunk (`touches`, for most kernels a `Rows`). Other steps of several
+  chunks may overwrite a tensor only by a view of equal offset and shape.
 
-Inputs and constants have no writer, except inputs that a plan names (`Planner.written_inputs`). For these the
-lowering states that its chunks are disjoint. OvjitError names the step and the byte.
+Inputs and constants have no writer, except the inputs in `Planner.written_inputs`. For these the lowering
+states that its chunks are disjoint. OvjitError names the step and the byte.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Piece(NamedTuple):
     itemsize: int
 
     def places(self, indices: Sequence[np.ndarray]) -> np.ndarray:
-        """The bytes, counted from the buffer's first, that the rows of these indices touch."""
+        """Byte offsets in the buffer that the rows with these indices touch."""
         out = np.full(1, self.ptr.offset, np.int64)
         for index, stride in zip(indices, self.along, strict=True):
             out = out + index * stride
@@ -50,21 +50,21 @@ class Piece(NamedTuple):
 
 
 def _boxed(starts: np.ndarray, shape: Sequence[int], strides: Sequence[int]) -> np.ndarray:
-    """Where the elements of a box of this shape lie that begins at each of `starts`."""
+    """Offsets of the elements of a box of this shape and strides, for a box at each of `starts`."""
     for extent, stride in zip(shape, strides, strict=True):
         starts = (starts[:, None] + np.arange(extent) * stride).reshape(-1)
     return starts
 
 
-#: Buffers, and the bytes of each, counted from its first.
+#: (buffer, byte offsets in it)
 Places = list[tuple[Buffer, np.ndarray]]
-#: chunk -> what it reads and what it writes
+#: chunk -> (bytes that it reads, bytes that it writes)
 Touches = Callable[[int], tuple[Places, Places]]
 
 
 class Rows:
-    """Chunks of `per_chunk` items. Items count through `extents`, the last dimension fastest. An item has so
-    many indices along each as `sizes` says, the last one fewer where they do not divide it."""
+    """The bytes of chunks of `per_chunk` items. Items tile the index space `extents`, last dimension fastest.
+    An item has `sizes[d]` indices along dimension d; the last item along d may have fewer."""
 
     def __init__(
         self,
@@ -95,8 +95,8 @@ class Rows:
 
 
 def gaps(ptr: Ptr, extents: Sequence[int], strides: Sequence[int], run: int, per_chunk: int) -> Touches:
-    """Chunks of `per_chunk` gaps around rows of `run` bytes: in front of each, and one behind the last, up to
-    the ends of the buffer. Rows are found as those of a `Piece` are, from `ptr` on."""
+    """The bytes of chunks of `per_chunk` gaps between rows of `run` bytes. Gaps include the one before the
+    first row and the one behind the last, up to the buffer's ends. `ptr`: the first row."""
 
     def touches(chunk: int) -> tuple[Places, Places]:
         starts = _boxed(np.full(1, ptr.offset, np.int64), extents, strides)
@@ -119,20 +119,21 @@ class Trace:
         self.steps.append((tuple(reads), tuple(writes), touches))
 
     def begin(self, group: Any, views: Mapping[Value, View]) -> None:
-        """The steps from now on are those of `group`; what has a view by now is complete."""
+        """Steps from now on belong to `group`. All values that have views by now are complete."""
         for value in views:
             self.done.setdefault(value, len(self.steps))
         self.groups.append((len(self.steps), group))
 
 
 def _strided(array: np.ndarray, view: View, shape: Sequence[int]) -> np.ndarray:
-    """The entries of `array`, one for each byte from the first of `view` on, for its bytes."""
+    """`array` has one entry per byte, from the first byte of `view` on: the entries of the view's bytes, as
+    an array of `shape` and itemsize."""
     strides = [s * array.itemsize for s in (*view.strides, 1)]
     return np.lib.stride_tricks.as_strided(array, (*shape, view.itemsize), strides)
 
 
 class _Memory:
-    """Who wrote each byte of the arena and of every output last: the step, and the buffer it was for."""
+    """The last writer of each byte of the arena and of the outputs: the step, and the buffer's number."""
 
     def __init__(self, planner: Planner, arena: int):
         sizes = {ARENA: arena} | {b.base: b.size for b in planner.output_buffers}
@@ -146,7 +147,7 @@ class _Memory:
         return self.numbers.setdefault(id(buffer), len(self.numbers))
 
     def window(self, array: np.ndarray, view: View, halo: bool) -> np.ndarray:
-        """The entries of `array` for the bytes of `view`."""
+        """The entries of `array` for the bytes of `view`, with its halo if `halo`."""
         offset, shape = view.buffer.offset + view.offset, list(view.shape)
         if halo:
             for axis, (before, after) in enumerate(view.halo):
@@ -158,13 +159,13 @@ class _Memory:
 
 
 def check_races(planner: Planner, arena: int) -> None:
-    """Check what a planner has planned, buffers placed in an arena of so many bytes. Raises OvjitError."""
+    """Check a finished planning. `arena`: the arena's size in bytes. Raises OvjitError."""
     trace = planner.trace
     assert trace is not None and len(trace.steps) == len(planner.steps)
     memory = _Memory(planner, arena)
     groups = iter([*trace.groups, (len(trace.steps), None)])
     following = next(groups)
-    open_since = 0  # the first step that may go on beside this one
+    open_since = 0  # the first step that may still run when this one begins
     for index, (reads, writes, touches) in enumerate(trace.steps):
         while following[0] <= index:
             current, following = following, next(groups)
@@ -213,7 +214,7 @@ def _check_read(planner: Planner, memory: _Memory, view: View, name: str) -> Non
 
 
 def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: bool, name: str) -> None:
-    """The steps `before` may not be over when this one begins: it touches nothing that they write."""
+    """Raise OvjitError if a step touches bytes written by the steps `before`, which may still be running."""
     for view in views:
         if before and view.buffer.base in memory.step:
             last = int(memory.window(memory.step[view.buffer.base], view, halo).max(initial=-1))
@@ -222,7 +223,8 @@ def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: b
 
 
 def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
-    """Before a group's first step: its inputs are as their producers left them."""
+    """Raise OvjitError if an input of `group` was overwritten after it was complete, before the first
+    step."""
     trace = planner.trace
     assert trace is not None
     read = {id(view.buffer) for reads, _, _ in trace.steps[first:end] for view in reads}
@@ -243,10 +245,8 @@ def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first
 def _check_chunks(
     touches: Touches, chunks: int, reads: Sequence[View], writes: Sequence[View], name: str
 ) -> set[int]:
-    """No byte is written by two chunks, or read by one and written by another; and none beside the views.
-
-    Returns the ids of the buffers of which is said what a chunk reads.
-    """
+    """Raise OvjitError if two chunks write a byte, one reads what another writes, or one writes outside of
+    the views. Returns the ids of the buffers for which `touches` states the bytes that chunks read."""
     spans = {id(b): b for view in (*reads, *writes) for b in (view.buffer,)}
     size = dict.fromkeys(spans, 0)
     parts = [touches(chunk) for chunk in range(chunks)]

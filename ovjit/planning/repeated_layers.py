@@ -1,11 +1,11 @@
-"""Equal layers: the planned steps of one layer are repeated for those that follow.
+"""Equal layers: the planned steps of one layer are copied for the following layers.
 
-The layers of a network often differ only in their weights. `find_layers` finds such lowerings before a
-program's first trace. `Repeats` applies them while a trace is made:
+The layers of a network often differ only in their weights. `find_layers` finds sequences of equal lowerings
+before a program's first trace. `Repeats` uses them while a trace is made:
 
-- The first layers are planned, and the last one, whose values have other readers.
-- What planning one layer added (steps, buffers, views) is copied for the next layers, with their buffers and
-  weights. The planner's state has to be the same before the layer and before the next one.
+- The first layers are planned, and so is the last one, whose values have other readers.
+- The steps, buffers and views that planning of one layer added are copied for each next layer, with that
+  layer's own buffers and weights. The planner's state must be the same before both layers.
 - A layer that is not provably equal is planned.
 """
 
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
     from ovjit.planning.lower import Lowering
     from ovjit.planning.plan import Planner
 
-#: Layers that are planned in any case: two at the beginning, the second of which may serve, and the last.
+#: Layers that are always planned: the first two, of which the second may be the template, and the last.
 PLANNED = 3
-#: Fewer lowerings are planned in less time than it takes to look at them.
+#: Minimum number of lowerings that are saved. Planning fewer takes less time than comparing them.
 WORTH = 16
 
 
-#: What the steps of a group are called, and the nodes of the model that it stands for.
+#: Name of a group's steps, and friendly names of the model's nodes that the group computes.
 Name = tuple[str, tuple[str, ...]]
 
 
 class Lowered(NamedTuple):
-    """A program as planning reads it: lowerings in order, outputs, layouts, and the readers of each value.
-    `packed`: where each lowering has placed its constants."""
+    """The input of planning: lowerings in order, outputs, layouts, and the number of readers of each value.
+    `packed`: offsets of the constants that each lowering has placed."""
 
     lowerings: Sequence[Lowering]
     packed: Sequence[Sequence[int]]
@@ -56,7 +56,7 @@ class Lowered(NamedTuple):
 
 
 def find_layers(program: Lowered) -> Layers | None:
-    """The layers by which most planning is saved, None where there are too few."""
+    """The repeated layers that save most planning. None if they save fewer than WORTH lowerings."""
     numbers: dict[tuple, int] = {}
     lowerings = program.lowerings
     marks = np.array([numbers.setdefault(_mark(low), len(numbers)) for low in lowerings], np.int64)
@@ -74,13 +74,14 @@ def find_layers(program: Lowered) -> Layers | None:
 
 
 def _mark(lowering: Lowering) -> tuple:
-    """What is the same in equal layers, at a glance."""
+    """A cheap key that is equal for corresponding lowerings of equal layers."""
     out = lowering.out
     return type(lowering), tuple([n.op.name for n in lowering.group.nodes]), out.dtype, len(out.shape or ())
 
 
 def _compared(program: Lowered, period: int, first: int, behind: int) -> Layers | None:
-    """The layers among the lowerings from `first` on, those before `behind` with one a `period` later."""
+    """The longest run of equal layers, where lowerings `first` to `behind` - 1 are each compared with the
+    lowering `period` later."""
     lowerings = program.lowerings
     made_by = {v: i for i, low in enumerate(lowerings) for n in low.group.nodes for v in n.outputs}
     best, pairs = None, Layers(program, made_by, first, period)
@@ -96,32 +97,32 @@ def _compared(program: Lowered, period: int, first: int, behind: int) -> Layers 
 
 
 class Layers:
-    """The lowerings from `first + k * period` up to the next multiple are layer k of `many`, as far as they
-    have been compared with those one period later."""
+    """A run of `many` equal layers. Layer k has the `period` lowerings from index `first + k * period` on.
+    `add` extends the run by comparing a lowering with the one a period later."""
 
     def __init__(self, program: Lowered, made_by: Mapping[Value, int], first: int, period: int):
         self.first = first
         self.period = period
         self.many = 0
         self.good = True
-        #: What a layer makes, reads of the layer before, or has as inputs and weights of its own -> the same
-        #: of the next layer.
+        #: Value of a layer -> the corresponding value of the next layer: outputs of nodes, results of the
+        #: previous layer, the layer's own inputs and weights.
         self.follows: dict[Value, Value] = {}
-        #: Where its constants begin -> where those of the next layer do.
+        #: Offset of a layer's constant -> offset of the corresponding constant of the next layer.
         self.places: dict[int, int] = {}
-        #: A layer's nodes -> those of the layer before.
+        #: Node of a layer -> the corresponding node of the previous layer.
         self.twins: dict[Node, Node] = {}
-        #: Name and origins of a layer's groups -> those of the next layer's.
+        #: Name and origins of a layer's group -> those of the next layer's group.
         self.names: dict[Name, Name] = {}
-        self.common: set[Value] = set()  # what layers read that is the same for all of them
+        self.common: set[Value] = set()  # values, not constants, that all layers read
         self._program = program
         self._made_by = made_by
         self._compared: set[tuple[Group, Group]] = set()
-        self._arrays: set[tuple[int, int]] = set()  # ids of constants that belong together
-        self._moved: set[tuple[int, int]] = set()  # places of the constants of the lowerings in hand
+        self._arrays: set[tuple[int, int]] = set()  # ids of pairs of arrays that were found alike
+        self._moved: set[tuple[int, int]] = set()  # offsets of the compared lowerings' constants, in pairs
 
     def add(self, i: int) -> bool:
-        """Compare lowering `i` with the one a period later; whether all is well until now."""
+        """Compare lowering `i` with the one a period later. Returns whether they are equal."""
         one, other = self._program.lowerings[i], self._program.lowerings[i + self.period]
         placed, others = self._program.packed[i], self._program.packed[i + self.period]
         self._moved = set(zip(placed, others, strict=False))
@@ -134,7 +135,7 @@ class Layers:
         return self.good
 
     def _groups(self, one: Group, other: Group) -> bool:
-        if (one, other) in self._compared:  # attributes of the lowering have its group, too
+        if (one, other) in self._compared:  # a lowering's attributes refer to its group again
             return True
         nodes, others = one.nodes, other.nodes
         self.names[one.name, one.origins] = other.name, other.origins
@@ -163,7 +164,8 @@ class Layers:
         return self._alike(one, other) and self.follows.setdefault(one, other) is other
 
     def _alike(self, one: Value, other: Value) -> bool:
-        """Whether a program does the same with both."""
+        """Whether two values have the same type, layout and number of readers, and both or none are
+        outputs."""
         given = self._program
         return (
             _same_types(one, other)
@@ -173,7 +175,7 @@ class Layers:
         )
 
     def _read(self, one: Value, other: Value) -> bool:
-        """Whether a layer reads `one` as the next one reads `other`."""
+        """Whether `one` may be the input of a layer that corresponds to input `other` of the next layer."""
         kinds = one.node.op.name, other.node.op.name
         if one is other:
             if "Constant" not in kinds:
@@ -186,7 +188,7 @@ class Layers:
             return follows is other
         if kinds == ("Parameter", "Parameter"):
             return self._made(one, other)
-        # what comes before the first layer, for which each layer has something of its own
+        # the first layer reads a value from before all layers, the second one a result of the first
         first = self._made_by.get(one, -1) < self.first <= self._made_by.get(other, -1)
         return first and self._made_by[other] < self.first + self.period and self._crossing(one, other)
 
@@ -201,7 +203,7 @@ class Layers:
         return self.follows.setdefault(one, other) is other
 
     def _arrays_alike(self, a: Any, b: Any) -> bool:
-        """Whether two constants are equal, or weights: many reals, which no plan looks at."""
+        """Whether two constants are equal, or both are weights, whose elements no plan depends on."""
         if a is b or (id(a), id(b)) in self._arrays:
             return True
         if type(a) is not type(b) or a.shape != b.shape or a.dtype != b.dtype:
@@ -212,7 +214,7 @@ class Layers:
         return True
 
     def _same(self, a: Any, b: Any) -> bool:
-        """Whether lowerings that differ by `a` and `b` plan the same."""
+        """Whether two lowerings plan the same steps if an attribute is `a` in one and `b` in the other."""
         if a is b:
             return True
         kind = type(a)
@@ -265,9 +267,9 @@ class Layers:
         return True
 
 
-#: Properties that are made once, of one of two objects until now.
+#: Cached properties: one of two equal objects may have them and the other not.
 _DERIVED = frozenset({"kernels"})
-#: Type -> what compares two of them that are not one object.
+#: Type -> the method that compares two distinct objects of this type.
 _COMPARED: dict[type, Callable[[Layers, Any, Any], bool]] = dict.fromkeys(
     (str, float, bool, bytes, Kernel, Layout, range, frozenset, set), Layers._equal
 )
@@ -280,7 +282,7 @@ _COMPARED[dict] = Layers._dicts
 
 
 def _comparison(kind: type) -> Callable[[Layers, Any, Any], bool]:
-    """What compares two of another type."""
+    """The method that compares two objects of a type that is not in `_COMPARED`."""
     if issubclass(kind, (tuple, list)):
         return Layers._each
     if issubclass(kind, (np.ndarray, Unmade)):
@@ -303,12 +305,13 @@ def _same_types(one: Value, other: Value) -> bool:
 
 
 def _is_weights(array: np.ndarray | Unmade) -> bool:
-    """Whether these are many reals: plans have their addresses, and their numbers only where they are few."""
+    """Whether an array has more than MOST_COMPARED reals: plans depend on the elements of smaller ones
+    only."""
     return isinstance(array, Unmade) or (array.dtype.kind == "f" and array.size > MOST_COMPARED)
 
 
 class _Before(NamedTuple):
-    """A layer that is about to be planned: what it finds, and how much there is already."""
+    """The state before a layer is planned: facts about the values that it reads, and the planner's counts."""
 
     found: list[Any]
     steps: int
@@ -323,8 +326,8 @@ class _Cannot(Exception):
 
 
 class Repeats:
-    """The layers of a program while a planner plans it. `flags`: which of the lowerings have something to
-    plan."""
+    """Copies equal layers while a planner plans a program. `flags`: for each lowering, whether it is
+    planned."""
 
     def __init__(
         self, planner: Planner, layers: Layers, lowerings: Sequence[Lowering], flags: Sequence[bool]
@@ -336,7 +339,7 @@ class Repeats:
         pattern = flags[first : first + period]
         lows = range(first, first + count * period, period)
         alike = all(flags[low : low + period] == pattern for low in lows)
-        #: How many groups of a layer are planned, and the number of the first of them in each layer.
+        #: Number of groups of a layer that are planned, and the index of each layer's first planned group.
         self.size = sum(pattern)
         begin = sum(flags[:first])
         self.starts = [begin + k * self.size for k in range(count)] if alike and self.size else []
@@ -345,8 +348,8 @@ class Repeats:
         self._before: _Before | None = None
 
     def enter(self, index: int) -> int:
-        """Group `index` is next: the number of the one that is to be planned next, behind it where layers
-        could be repeated."""
+        """Called before group `index` is planned. Returns the index of the next group to plan, which is
+        larger if layers have been repeated."""
         layer = self._layer_at.get(index)
         if layer is None or layer >= PLANNED or layer + 2 > len(self.starts):
             return index
@@ -368,11 +371,11 @@ class Repeats:
         return [n for one in self.lowerings[low : low + self.layers.period] for n in one.group.nodes]
 
     def made(self, layer: int) -> list[Value]:
-        """The values that a layer's lowerings make."""
+        """The outputs of all nodes of a layer."""
         return [v for node in self._nodes(layer) for v in node.outputs]
 
     def read(self, layer: int) -> list[Value]:
-        """What a layer reads that it does not make, but for constants."""
+        """The values that a layer reads from outside, without constants."""
         made = set(self.made(layer))
         read = dict.fromkeys(v for node in self._nodes(layer) for v in node.inputs)
         return [v for v in read if v not in made and v.node.op.role != "constant"]
@@ -412,19 +415,20 @@ class Repeats:
         return found
 
     def late(self, layer: int, value: Value) -> int:
-        """Lowerings from the beginning of a layer to the last reader of a value; -1 without a reader."""
+        """The last reader of a value as a group index relative to the layer's first group; -1 without one."""
         last = self.planner.last_use.get(value, -1)
         behind = self._behind if value in self.layers.follows else self.starts[-1]
         return self._behind if last >= behind else max(last - self.starts[layer], -1)
 
     def _kind(self, buffer: Buffer) -> int:
-        """The base of a buffer; all inputs have one, and all outputs."""
+        """The base of a buffer, with one number for all inputs and one for all outputs."""
         outputs = self.planner.output_buffers[0].base
         return outputs if buffer.base >= outputs else min(buffer.base, FIRST_IO)
 
 
 class _Template:
-    """The additions of planning layer `layer`. Raises _Cannot where they cannot be told with certainty."""
+    """The steps, buffers and views that planning of layer `layer` has added. Raises _Cannot if a copy for the
+    next layer could differ from what planning would add."""
 
     def __init__(self, repeats: Repeats, layer: int, before: _Before):
         self.repeats, self.planner, self.layer = repeats, repeats.planner, layer
@@ -447,7 +451,7 @@ class _Template:
             raise _Cannot
         self.first_step = before.steps
         self.buffers = planner.buffers[before.buffers :]
-        #: Buffers that are the same for all layers.
+        #: Buffers that all layers share.
         self.common = {planner.views[v].buffer for v in self.read
                        if v not in layers.follows and v in planner.views}  # fmt: skip
         self.common |= {view.buffer for key, view in planner._copies.items() if key[0] not in layers.follows}
@@ -460,8 +464,8 @@ class _Template:
         self.views = [(i, views[v]) for i, v in enumerate(self.values) if v in views]
 
     def _pointers(self, args: Sequence[Any]) -> tuple[list[tuple[int, Ptr]], list[tuple[int, int, int]]]:
-        """Which arguments point to what the next layer has elsewhere: into buffers, and into constants, with
-        where the constant begins."""
+        """The pointer arguments that differ in the next layer: (argument index, pointer) for buffers, and
+        (argument index, offset of the constant, offset inside of it) for constants."""
         buffers, constants = [], []
         starts = self._starts
         for i, arg in enumerate(args):
@@ -482,8 +486,8 @@ class _Template:
         return sorted(self.repeats.layers.places)
 
     def repeat(self, layer: int) -> None:
-        """Add for `layer`, the one behind those that are there, what the template has. Raises _Cannot before
-        anything is changed."""
+        """Add the template's steps, buffers and views for `layer`, the next one that is not planned. If it
+        raises _Cannot, the planner is unchanged."""
         planner, layers, follows = self.planner, self.repeats.layers, self.repeats.layers.follows
         try:
             now = [follows[v] for v in self.now]
@@ -519,7 +523,7 @@ class _Template:
             new.last = last + shift
 
     def _moved(self, layer: int, now: Sequence[Value]) -> dict[Buffer, Buffer]:
-        """The template's buffers -> those of `layer`, whose values are `now`."""
+        """The template's buffers -> the buffers of `layer`. `now`: the layer's values."""
         planner, repeats = self.planner, self.repeats
         pairs: list[tuple[Buffer, Buffer]] = []
         template = [*self.values, *self.own]
@@ -549,7 +553,7 @@ class _Template:
         return moved
 
     def _reserved(self, old: Value, new: Value) -> list[tuple[Buffer, Buffer]]:
-        """Buffers that have been given to a value of the template, and the same of a layer's value."""
+        """Pairs of buffers in which value `old` of the template, and `new` of a layer, are placed already."""
         planner = self.planner
         found = []
         for given in (planner.placed, planner.offered, planner._reserved):

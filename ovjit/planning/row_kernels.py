@@ -1,8 +1,7 @@
-"""Lowerings of kernels over rows (`ovjit.codegen.template`): their arguments, and the layouts of their
-tensors.
+"""Lowerings of row kernels (`ovjit.codegen.template`): their arguments, and the layouts of their tensors.
 
-A row is the elements along some dimensions, adjacent and in one piece. All other dimensions count rows.
-Tensors that fit no kernel's nest are copied first, only here.
+A row has the elements along the lowering's axes, contiguous in memory. All other dimensions count rows.
+Tensors whose strides a kernel does not support are copied first.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidat
 from ovjit.planning.races import Piece, Rows
 from ovjit.planning.views import Buffer, Layout, View, merge_axes, placed_values, product
 
-#: Instructions of a front that each loop over a row does again rather than that it is not fused.
+#: Maximum instructions of a prologue that is recomputed in each loop over a row. A longer one is not fused.
 CHEAP = 3
 
 
 class RowLowering(Lowering):
-    """An operation on the rows of one tensor, the elementwise body behind it, and what makes the tensor.
+    """An operation on the rows of one tensor, with its elementwise prologue and epilogue.
 
-    `axes` are the dimensions that make a row, or as many rows as there are `groups` of the first of them;
-    `work` is the arithmetic of an element. `integers(n)` are the further integers of the kernel's arguments
-    for rows of n elements. `given` are the kernel's numbers and constants.
+    `axes`: the dimensions of a row. With `groups`, the first of them is split into that many groups, and each
+    group is a row. `work`: operations per element. `integers(n)`: further integer arguments of the kernel,
+    for rows of n elements. `given`: values of the kernel's numbers and constants.
     """
 
     work = 8.0
@@ -51,7 +50,7 @@ class RowLowering(Lowering):
             "_".join(n.op.name.lower() for n in nodes[:4]) for nodes in (group.front, group.body)
         )
         dtype, out = self.data.dtype, self.out.dtype
-        #: The first of the sources that has the shape of what is made of them.
+        #: Index of the first source that has the shape of `data`.
         self.main = next((k for k, v in enumerate(self.sources) if v.shape == self.data.shape), None)
         self.read, self.modes = ("".join(map(self._mode, values)) for values in (self.sources, self.operands))
         start = NOTHING
@@ -65,7 +64,7 @@ class RowLowering(Lowering):
         if body is None and out != dtype:
             body = Body([dtype], [out], [], ["x0"])
         kind = WIDENED.get(dtype, dtype)
-        #: name -> (the number as an array, what it is known by)
+        #: name -> (the number as an array, its key in constant memory)
         self.numbers = {
             name: (np.array([given[name]], numpy_dtype(kind)), ("number", kind, float(given[name])))
             for name in template.numbers
@@ -75,8 +74,8 @@ class RowLowering(Lowering):
         self.names = template.names(finish, start)
 
     def _mode(self, value: Value) -> str:
-        """ "s" where a row surely has one element of this operand, "c" where what one index of the first of
-        the rows' dimensions has does."""
+        """How a row reads an operand: "s" if one element serves the row, "c" if one element serves each index
+        of the row's first dimension, else "v"."""
         lead, first = len(self.out.shape) - len(value.shape), self.axes[0]
         more = [a for a in self.axes if a >= lead and value.shape[a - lead] != 1]
         if not more or (more == [first] and self.groups and self.data.shape[first] == self.groups):
@@ -103,7 +102,8 @@ class RowLowering(Lowering):
             planner.offer_output(self.out, self.data)
 
     def _views(self, planner: Planner) -> tuple[list[View], tuple[int, ...]]:
-        """What the tensor is made of, and the order of dimensions in which it lies."""
+        """Views of the sources, broadcast to the shape of `data`, and the memory order of their
+        dimensions."""
         shape = planner.shape(self.data)
         views = [planner.view(v).expand(shape) for v in self.sources]
         return views, self._order(views[self.main or 0])
@@ -116,13 +116,13 @@ class RowLowering(Lowering):
 
     def plan(self, planner: Planner) -> None:
         views, order = self._views(planner)
-        # kernels read each element of a row for the last time where they write
+        # in place: a kernel reads an element for the last time when it writes the same index
         operands = [planner.view(v) for v in self.operands]
         y = planner.output(self.out, self._lies(planner, order), in_place_candidates(views, operands))
         operands = [view.expand(y.shape) for view in operands]
         if not y.count or self._plan(planner, order, views, y, operands):
             return
-        # rows that are torn apart: everything row by row, the result to where it is wanted
+        # rows are not contiguous: copy the inputs row-major, and copy the result if its rows are not either
         order = (*(a for a in range(len(y.shape)) if a not in self.axes), *sorted(self.axes))
         layout = Layout(order)
 
@@ -141,16 +141,16 @@ class RowLowering(Lowering):
         assert done
 
     def _lies(self, planner: Planner, order: Sequence[int]) -> Layout:
-        """The layout of the result: that of its source, or that of a model output if rows are rows there,
-        too, and their dimensions need not merge."""
+        """The layout of the result: that of its source. Row-major for a model output, if rows are contiguous
+        there and the outer dimensions need not be merged."""
         rank = len(order)
         last = set(self.axes) == set(range(rank - len(self.axes), rank))
         asked = last and rank - len(self.axes) <= DIMS and planner.goes_out(self.out)
         return Layout(range(rank) if asked else order)
 
     def _order(self, x: View) -> tuple[int, ...]:
-        """The order of dimensions in which x lies, rows before what is inside of them."""
-        inside = range(len(x.shape)) if self.groups else ()  # a group's channels are one after the other
+        """The memory order of x's dimensions, with the dimensions of a row last."""
+        inside = range(len(x.shape)) if self.groups else ()  # the dimensions of a group keep their order
 
         def key(a: int) -> tuple[bool, int, int]:
             return a in self.axes, 0 if a in self.axes and inside else -abs(x.strides[a]), a
@@ -160,14 +160,14 @@ class RowLowering(Lowering):
     def _rows(
         self, order: Sequence[int], views: Sequence[View], modes: str
     ) -> tuple[int, int, list[int], list[list[int]], list[int]] | None:
-        """Elements of a row and of each of its parts, the rows' extents, and the strides of each view along
-        them and from part to part; None where a row is not in one piece or the rows' dimensions do not merge.
-        """
+        """(elements of a row, elements per index of its first dimension, extents of the outer dimensions,
+        strides of each view along those, strides along the first dimension). None if rows are not contiguous,
+        or if more than DIMS outer dimensions remain."""
         outer, row = ([a for a in order if (a in self.axes) == inside] for inside in (False, True))
         first = self.axes[0]
         if "c" in modes and row[0] != first:
             return None
-        if self.groups:  # dimension a is 2a and 2a + 1 now
+        if self.groups:  # dimension a becomes 2a and 2a + 1
             times = {first: views[0].shape[first] // self.groups}
             views = [view.parted(times) for view in views]
             outer, row = [2 * a for a in (*outer, first)], [2 * a + (a == first) for a in row]
@@ -184,7 +184,7 @@ class RowLowering(Lowering):
     def _plan(
         self, planner: Planner, order: Sequence[int], read: Sequence[View], y: View, operands: Sequence[View]
     ) -> bool:
-        """Add the step; False where the views do not lie so that a kernel can walk them."""
+        """Add the step. False if the kernel does not support the views' strides."""
         views, modes = (*read, y, *operands), self.read + "v" + self.modes
         found = self._rows(order, views, modes)
         if found is None:

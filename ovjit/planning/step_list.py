@@ -22,7 +22,8 @@ from ovjit.planning.views import ARENA, Buffer, View, product
 
 
 class NotNative(Exception):
-    """Raised while a lowering is made, or by its `plan` before it asks for outputs: the reference does it."""
+    """The node must run by its reference. Raised when a lowering is made, or by `plan` before it gets
+    outputs."""
 
 
 class StepList:
@@ -33,16 +34,16 @@ class StepList:
         self.types = types
         self.steps: list[Step] = []
         self.scratch = 0
-        self.open = False  # True where shapes are open: plans decide nothing by what divides a dimension
-        self.may_transpose: Collection[int] = ()  # bytes of the elements for which the program has the kernel
-        self.trace: Trace | None = None  # what was planned, where that is checked
+        self.open = False  # True for dynamic shapes: then no decision depends on divisors of a dimension
+        self.may_transpose: Collection[int] = ()  # element sizes for which the program has a transpose kernel
+        self.trace: Trace | None = None  # the record that `check_races` checks
         self.probes: list[Probe] = []  # of a watched program
         self._group: Any = None
-        self._fitting: dict[tuple, int] = {}  # of views that are known to lie in their buffers: their bytes
+        self._fitting: dict[tuple, int] = {}  # key of a view that fits its buffer -> bytes of the view
 
     @property
     def last_is_open(self) -> bool:
-        """True where a result of the group that is being planned has an open last dimension."""
+        """True if an output of the current group has a dynamic last dimension."""
         outputs = self._group.outputs if self._group else ()
         return any(isinstance(d, Interval) for v in outputs for d in (v.shape or ())[-1:])
 
@@ -50,7 +51,7 @@ class StepList:
         return self.types[value].shape
 
     def shape_value(self, value: Value) -> np.ndarray:
-        """What a value is if that follows from shapes. Raises NotNative where data decides."""
+        """The elements of a value that follows from shapes. Raises NotNative if they depend on data."""
         known = self.types[value].value
         if known is None:
             raise NotNative
@@ -67,10 +68,10 @@ class StepList:
         type: str | None = None,
         touches: Touches | None = None,
     ) -> None:
-        """Add a call of `kernel` with `values` for its frame, structures among them. Views keep their memory
-        alive.
+        """Add a call of `kernel`. `values`: its arguments by name, structures among them. The buffers of
+        `reads` and `writes` stay alive until this step.
 
-        `touches`: which bytes a chunk reads and writes, for the proof that chunks do not meet.
+        `touches`: the bytes that a chunk reads and writes, for the proof that chunks do not race.
         """
         if not is_traced_number(chunks) and chunks <= 0:
             return
@@ -79,7 +80,7 @@ class StepList:
         self.steps.append(Step(kernel, args, chunks, *self._told(type), flops, moved))
 
     def _told(self, type: str | None = None) -> tuple[str, str, tuple[str, ...]]:
-        """What a step of the group in hand is called, its type, and the nodes of the model behind it."""
+        """(name, type, friendly names of the model's nodes) for a step of the current group."""
         group = self._group
         return group.name, type or (group.node.op.name if group.nodes else "Reorder"), group.origins
 
@@ -98,8 +99,8 @@ class StepList:
         unit: int | None = None,
     ) -> None:
         """Add a call of a kernel whose chunks `share(items, per_chunk)`. `work`: multiply-adds, or bytes, of
-        one item; `touches`: that of `step`, given how many items a chunk takes; `some`: there is a chunk
-        where there is no item; `unit`: so many items stay together."""
+        one item. `touches`: items per chunk -> `touches` of `step`. `some`: at least one chunk, even without
+        items. `unit`: a chunk has a multiple of this many items."""
         per_chunk = split(items, work) if unit is None else unit * split(items // unit, work * unit)
         places = touches(per_chunk) if touches and self.trace else None
         values = {**values, "per_chunk": per_chunk}
@@ -123,7 +124,7 @@ class StepList:
         flops: float = 0,
         endless: bool = False,
     ) -> None:
-        """Add a step that runs bodies. The first word of its arguments becomes the number of its record."""
+        """Add a step that runs bodies. Its first argument is the index of its record."""
         self._uses(reads, writes)
         number = sum(step.control is not None for step in self.steps)
         call = ControlCall(function, bodies, room, endless)
@@ -133,7 +134,7 @@ class StepList:
         self.scratch = sym_max(self.scratch, size)
 
     def _uses(self, reads: Sequence[View], writes: Sequence[View], touches: Touches | None = None) -> int:
-        """The bytes of what the next step reads and writes, whose memory is kept until then."""
+        """Mark the buffers of the next step's views as alive until that step. Returns the views' bytes."""
         if self.trace is not None:
             self.trace.step(reads, writes, touches)
         moved = 0
@@ -143,21 +144,21 @@ class StepList:
         return moved
 
     def _within(self, view: View) -> int:
-        """The bytes of the view. Raises OvjitError unless all of them, and those of its halo, are
-        in its buffer."""
+        """The bytes of the view. Raises OvjitError unless the view, with its halo, is inside of its
+        buffer."""
         known = (identity((view.buffer.size, view.offset)), view.identity)
         moved = self._fitting.get(known)
-        if moved is not None:  # layers are alike
+        if moved is not None:  # an equal view of another layer
             return moved
         first, behind = view.reach
-        # without elements nothing is touched; traced numbers lie inside then as well, so it is not asked
+        # an empty view touches nothing; a traced one also fits when empty, so emptiness needs no guard
         traced = is_traced_number(first) or is_traced_number(behind)
         if (traced or first != behind) and (first < 0 or behind > view.buffer.size):
             raise OvjitError(
                 f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
                 f"a buffer of {view.buffer.size}"
             )
-        # what strides of 0 repeat is one element
+        # a dimension with stride 0 repeats the same bytes
         along = zip(view.shape, view.strides, strict=True)
         count = product([n for n, stride in along if type(stride) is not int or stride])
         moved = self._fitting[known] = count * view.itemsize

@@ -1,7 +1,7 @@
-"""Proves open dimensions equal: type inference with a symbol for each dimension of the inputs.
+"""Proves dynamic dimensions equal, by type inference with a symbol for each dimension of the inputs.
 
 Equal bounds prove nothing: two dimensions with the same bounds may be 1 and 5 in one inference, and then
-broadcast. Dimensions that derive from the same dimension of an input are equal.
+broadcast. Dimensions with the same symbolic expression are equal.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ovjit.graph.symbolic import named, statically_known_equal
 
 
 class Symbols:
-    """The shape of each value of a graph with a name for every open dimension."""
+    """The type of each value of a graph, with a symbolic expression for each dynamic dimension."""
 
     def __init__(self, graph: Graph):
         self._types: dict[Value, TensorType] = {}
         for number, node in enumerate(graph.nodes):
             if all(is_static(v.shape) for v in node.outputs):
-                continue  # as they are declared
+                continue  # the declared types
             for value, shape in zip(node.outputs, self._infer(node), strict=True):
                 found = None if shape is None else named(shape, number, value.index)
                 self._types[value] = TensorType(value.dtype, found, value.type.value)
@@ -29,7 +29,7 @@ class Symbols:
         return self._types.get(value, value.type)
 
     def same(self, a: Value, b: Value) -> bool:
-        """True when both have the same shape, whatever the open dimensions are."""
+        """True if both values have the same shape for all values of the dynamic dimensions."""
         first, second = self.type(a).shape, self.type(b).shape
         return (
             first is not None
@@ -47,7 +47,7 @@ class Symbols:
         except OvjitError:
             return declared
         shapes = [t.shape for t in found]
-        # types may be narrower where they are declared: an input of the model, a rewrite that knew more
+        # a declared dimension may be static where the inferred one is not
         pairs = zip(shapes, declared, strict=True)
         if any(a is None or b is None or len(a) != len(b) for a, b in pairs):
             return declared

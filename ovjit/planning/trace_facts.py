@@ -17,8 +17,8 @@ from ovjit.planning.views import ARENA, Buffer, Ptr
 if TYPE_CHECKING:
     from ovjit.planning.plan import Planner
 
-#: What a trace is but for its steps and the constants of its plans: arrays of integers, lists of integers and
-#: of tuples of them, and single ones.
+#: Attributes of a trace besides its steps and constants: int64 arrays, lists of integers or of tuples,
+#: integers.
 _ARRAYS = (
     "_words", "starts", "chunks", "sizes", "grows", "outputs", "values", "rows", "patches", "chunk_patches"
 )  # fmt: skip
@@ -30,7 +30,7 @@ Facts = TypeVar("Facts", bound="TraceFacts")
 
 
 class TraceFacts:
-    """The arrays and numbers of one traced plan, which a blob has too."""
+    """The arrays and numbers of one traced plan. A blob stores them."""
 
     def __init__(
         self, planner: Planner, tape: Tape, shapes: Sequence[tuple[int, ...]], room: Room | None = None
@@ -39,7 +39,7 @@ class TraceFacts:
         self.places = None if room is None else room.places
         self.steps = planner.steps
         self._collect(planner, tape)
-        #: Guards that see that what grows fits its room: number of the row -> the value that is its length.
+        #: Guards that a growing axis fits its capacity: (index of the row, the value that is the length).
         self.fits: list[tuple[int, int]] = []
         if room is not None:
             new, capacity = self._new, tape.leaves - 1
@@ -51,7 +51,7 @@ class TraceFacts:
         del self._new
 
     def facts(self) -> dict[str, Any] | None:
-        """All of its content but `steps`: arrays, and numbers. None for content of one process: bodies."""
+        """The content, without `steps`, in storable form. None if there are bodies, which are not stored."""
         if any(step.control is not None for step in self.steps):
             return None
         facts: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
@@ -64,7 +64,8 @@ class TraceFacts:
 
     @classmethod
     def of_facts(cls: type[Facts], facts: Mapping[str, Any], steps: list[Step]) -> Facts:
-        """The trace of which these are the facts. They decide what native code reads and writes."""
+        """The trace with this content, which must be authenticated: native code uses its addresses
+        unchecked."""
         self = cls.__new__(cls)
         places = facts["places"]
         self.places = None if places is None else tuple(Place(*place) for place in places.tolist())
@@ -82,8 +83,8 @@ class TraceFacts:
         return self
 
     def _collect(self, planner: Planner, tape: Tape) -> None:
-        """Make arrays of what the planner has left."""
-        wanted: list[int] = []  # values that are read at the end
+        """Convert the planner's steps, buffers and traced numbers to arrays."""
+        wanted: list[int] = []  # tape values that the plan contains
 
         def place(number: Any) -> int:
             node = number.node if type(number) is Traced else tape.constant(int(number))
@@ -93,7 +94,7 @@ class TraceFacts:
         used = planner.used_buffers()
         words, patches, starts = self._collect_words(planner, used, place)
         self._words = np.array(words or [0], np.int64)
-        #: Where each step's arguments begin, in bytes.
+        #: Byte offset of each step's arguments.
         self.starts = np.array(starts, np.int64)
         chunks = [(i, place(s.chunks)) for i, s in enumerate(planner.steps) if is_traced_number(s.chunks)]
         self.chunks = np.array(
@@ -103,7 +104,7 @@ class TraceFacts:
         sizes = [place(b.size) for b in used]
         self.grows = np.array([is_traced_number(b.size) for b in used], np.int64)
         scratch = place(-(-(planner.scratch + 4096) // ALIGNMENT) * ALIGNMENT)
-        own = [s for s in planner.steps if s.control is None]  # bodies tell for themselves
+        own = [s for s in planner.steps if s.control is None]  # bodies have their own plans
         work = place(_total(number for step in own for number in (step.flops, step.bytes)))
         self.data = planner.data.materialize()
         data = [(at, itemsize, place(number)) for at, itemsize, number in planner.data.traced]
@@ -120,15 +121,15 @@ class TraceFacts:
         self.data_patches = [(at, itemsize, new[node]) for at, itemsize, node in data]
         self.outputs = np.array([new[node] for node in outputs], np.int64)
         self.figures = {(i, k): new[node] for i, k, node in figures}
-        for step in planner.steps:  # what stays tells of no tape
+        for step in planner.steps:  # drop the references to the tape
             step.args = ()
             step.chunks, step.flops, step.bytes = map(as_found_number, (step.chunks, step.flops, step.bytes))
 
     def _collect_words(
         self, planner: Planner, used: Sequence[Buffer], place: Callable[[Any], int]
     ) -> tuple[list[int], list[tuple[int, int]], list[int]]:
-        """The arguments of all steps, where traced numbers are to be added, and where each step's begin, in
-        bytes. `place` notes that a number is read, and gives its node."""
+        """(arguments of all steps, patches as (index, tape value to add), byte offset of each step's
+        arguments). `place` marks a number as needed and returns its tape value."""
         words: list[int] = []
         patches: list[tuple[int, int]] = []
         self.pointers: list[tuple[int, int]] = []  # (word, buffer of the arena)
@@ -155,7 +156,8 @@ class TraceFacts:
         return words, patches, starts
 
     def _renumber(self, tape: Tape, wanted: Sequence[int]) -> None:
-        """Keep the rows that guards and results need; leaves come first, then constants, then results."""
+        """Keep the rows that guards and wanted values need. Renumber values: leaves, constants, row
+        results."""
         needed = set(wanted)
         kept = []
         for row in reversed(tape.rows):
@@ -177,12 +179,13 @@ class TraceFacts:
 
 
 def patches_of(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Indices in an array of int64s, and what is to be added there: two rows."""
+    """[2, n] int64s: indices in an array, and the values that are added there."""
     return np.ascontiguousarray(np.array(list(pairs), np.int64).reshape(-1, 2).T)
 
 
 def _total(numbers: Iterable[Any]) -> Any:
-    """The sum of flops and bytes. What equal layers do is one traced number, which is added once."""
+    """The sum of flops and bytes. A traced number that equal layers share is multiplied by its count, so that
+    few rows are recorded."""
     plain, times = 0, Counter[int]()
     traced_ones: dict[int, Traced] = {}
     for number in numbers:

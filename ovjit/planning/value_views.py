@@ -1,4 +1,4 @@
-"""Where values lie while a plan is made: views, lazy producers, and copies where a view does not fit."""
+"""The view of each value during planning, lazy producers, and copies where a view does not fit."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Made = TypeVar("Made")
 
 
 class Views(dict):
-    """value -> view, and for each buffer the values that lie in it.
+    """value -> view, and for each buffer the values in it.
 
-    A view has the shape and the element size of its value: kernels believe both.
+    Raises OvjitError unless a view has its value's shape and element size: kernels do not check them.
     """
 
     def __init__(self, types: Mapping[Value, Any]) -> None:
@@ -32,7 +32,7 @@ class Views(dict):
 
     def __setitem__(self, value: Value, view: View) -> None:
         shape = self.types[value].shape
-        # elements of packed types and strings are not native: their arrays have shapes of their own
+        # packed types and strings are not native: the shapes of their arrays differ from the values' shapes
         if is_native(value.dtype) and (
             view.itemsize != SIZE[value.dtype] or (is_static(shape) and view.shape != shape)
         ):
@@ -60,16 +60,16 @@ class ValueViews(StepList):
         self.data = Constants(PLAN_DATA)
         self.views = Views(types)
         self.buffers: list[Buffer] = []
-        #: Values that are made at the first request for their view, and the group that makes each.
+        #: Lazy value -> (its group, function that adds its steps). It runs at the first `view(value)`.
         self.deferred: dict[Value, tuple[Any, Callable[[], View]]] = {}
         self._copies: dict[tuple, View] = {}
         self._shared: dict[tuple, Any] = {}
 
     def begin(self, group: Any) -> None:
-        """Steps added from now on belong to `group` (has name, origins and nodes).
+        """Steps added from now on belong to `group`, which has name, origins and nodes.
 
-        Raises OvjitError where an anchor's value has not the shape that its epilogue writes: kernels walk one
-        shape. `lower.MultiVersioned` is for groups where only the shapes of an inference tell.
+        Raises OvjitError if the anchor's output and the epilogue's output have different shapes: a kernel
+        iterates over one shape. `lower.MultiVersioned` handles groups whose shapes may differ.
         """
         anchor, body = group.anchor, group.body
         if anchor is not None and body:
@@ -84,12 +84,12 @@ class ValueViews(StepList):
             self.trace.begin(group, self.views)
 
     def made(self, group: Any) -> list[tuple[Value, View]]:
-        """Places of the values that a planned group has made and that have readers."""
+        """(value, view) for the outputs of a planned group that have readers."""
         outputs = ((v, self.views.get(v)) for v in group.outputs if v.index in group.used)
         return [(v, view) for v, view in outputs if view is not None]
 
     def view(self, value: Value) -> View:
-        """Where `value` lies. Constants are placed among the constants, row-major."""
+        """The view of `value`. A constant is placed row-major at its first use."""
         view = self.views.get(value)
         if view is None and value in self.deferred:
             view = self._made_now(value)
@@ -106,7 +106,7 @@ class ValueViews(StepList):
         return view
 
     def _made_now(self, value: Value) -> View:
-        """The view of a deferred value: the steps that make it are added, under its own group's name."""
+        """Make a deferred value: add its steps under its own group's name."""
         asking = self._group
         self._group, make = self.deferred.pop(value)
         view = self.views[value] = make()
@@ -114,13 +114,13 @@ class ValueViews(StepList):
         return view
 
     def with_halo(self, value: Value, halo: Sequence[tuple[int, int]], apart: bool = False) -> View:
-        """A channels-last view of `value` with at least this zero halo. It is copied into one if need be, in
-        which pixels lie `apart` if asked."""
+        """A channels-last view of `value` with at least this zero halo, copied if needed. `apart`: see
+        `Layout`; it applies to the copy only."""
         return self.with_layout(value, channels_last(len(halo), halo, apart))
 
     def with_layout(self, value: Value, layout: Layout) -> View:
-        """A view of `value` that is adjacent along the layout's fastest dimension and has at least its halo.
-        It is copied if needed. The strides of other dimensions are free."""
+        """A view of `value` that is contiguous along the layout's fastest dimension and has at least the
+        layout's halo, copied if needed. Other strides are arbitrary."""
         view = self.view(value)
         inner = layout.order[-1]
         fits = (view.strides[inner] == view.itemsize or view.shape[inner] == 1) and all(
@@ -138,8 +138,8 @@ class ValueViews(StepList):
         return view if view.is_contiguous else self.copy(value, plain(len(view.shape)))
 
     def copy(self, value: Value, layout: Layout, axis: int = -1, extent: int = 1) -> View:
-        """`value` in another layout, its one element along `axis`, if that is given, there `extent` times;
-        made once and shared."""
+        """A copy of `value` in `layout`, made once and shared. If `axis` is given, its single element is
+        repeated `extent` times."""
         key = (value, layout, axis, extent)
         known = self._copies.get(key)
         if known is None:
@@ -151,7 +151,7 @@ class ValueViews(StepList):
         return known
 
     def shared(self, key: tuple, make: Callable[[], Made]) -> Made:
-        """Plan `make` once for all lowerings that ask by this key."""
+        """The result of `make`, which is called once per key and plan."""
         known = self._shared.get(key)
         if known is None:
             known = self._shared[key] = make()
@@ -159,7 +159,7 @@ class ValueViews(StepList):
         return made
 
     def allocate(self, shape: Sequence[int], itemsize: int, layout: Layout | None = None) -> View:
-        """A new arena tensor. A halo is cleared by a step of its own."""
+        """A new tensor in the arena. A separate step clears its halo."""
         layout = layout or plain(len(shape))
         view = self._new_tensor(shape, itemsize, layout)
         if has_halo(view):
@@ -180,14 +180,14 @@ class ValueViews(StepList):
         plan_copy(self, source, target)
 
     def halo_step(self, view: View, layout: Layout) -> None:
-        """Zero all of the buffer that is not inside."""
+        """Add the steps that zero the halo and gaps around `view`."""
         plan_halo(self, view, layout)
 
     def used_buffers(self) -> list[Buffer]:
-        """The buffers of the arena that some step uses."""
+        """The buffers of the arena that a step uses."""
         return [b for b in self.buffers if b.first >= 0]
 
 
 def has_halo(view: View) -> bool:
-    """Whether there are zeros around a new tensor: one without elements has a halo, too."""
+    """Whether a new tensor has a halo that must be cleared. An empty tensor may have one too."""
     return any(map(any, view.halo)) and view.buffer.size != 0

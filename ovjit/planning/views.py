@@ -1,4 +1,4 @@
-"""Where a tensor lies: buffers, strided views of them, and the layouts that kernels ask for."""
+"""Tensors in memory: buffers, strided views of them, and layouts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ ARENA, CONSTANTS, PLAN_DATA, FIRST_IO = 0, 1, 2, 3
 
 @functools.cache
 def _no_halo(rank: int) -> tuple[tuple[int, int], ...]:
-    """One of each, so that it is known at sight."""
+    """A single object per rank, so that `is` recognises it."""
     return ((0, 0),) * rank
 
 
 class Buffer:
-    """A piece of memory: in the arena (base 0, offset given by the memory plan) or at a fixed place."""
+    """`size` bytes of memory: in the arena, at an offset from the memory plan, or at a fixed offset of
+    another base."""
 
     __slots__ = ("base", "first", "last", "offset", "size")
 
@@ -31,7 +32,7 @@ class Buffer:
         self.size = size
         self.base = base
         self.offset = offset
-        self.first = -1  # the first and the last step that uses it
+        self.first = -1  # index of the first and of the last step that uses it
         self.last = -1
 
 
@@ -51,7 +52,7 @@ class Ptr:
 class View:
     """A tensor in a buffer: `shape`, byte `strides`, byte `offset` of element 0.
 
-    `halo` gives for every dimension how many zero elements lie readable before and after it.
+    `halo`: for each dimension the number of readable zero elements before and after it.
     """
 
     __slots__ = ("buffer", "halo", "itemsize", "offset", "shape", "strides")
@@ -85,14 +86,13 @@ class View:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """A key: equal for views with the same extents, strides and halo, wherever they begin in their
-        buffers."""
+        """A key of element size, extents, strides and halo, without the offset."""
         halo = () if self.halo is _no_halo(len(self.shape)) else [n for pair in self.halo for n in pair]
         return identity((len(self.shape), self.itemsize, *self.shape, *self.strides, *halo))
 
     @property
     def reach(self) -> tuple[int, int]:
-        """Offsets of the first byte and behind the last one, halo included; equal ones for no elements."""
+        """Byte offsets (first, last + 1), halo included. Both are equal for an empty view."""
         low = high = self.offset
         for extent, stride, (before, after) in zip(self.shape, self.strides, self.halo, strict=True):
             if not is_traced_number(extent) and not extent:
@@ -113,7 +113,7 @@ class View:
         return merge_dims(self.shape, [self.strides]) == merge_dims(self.shape, [plain])
 
     def expand(self, shape: Sequence[int]) -> View:
-        """Broadcast to `shape` by NumPy's rule: strides of 0. Raises OvjitError where the rule has none."""
+        """Broadcast to `shape` by NumPy's rules, with strides of 0. Raises OvjitError if it does not."""
         lead = len(shape) - len(self.shape)
         pairs = zip(self.shape, shape[lead:], strict=False)
         if lead < 0 or any(not alike(d, s) and d not in (1, s) for d, s in pairs):
@@ -127,14 +127,14 @@ class View:
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
 
     def repeated(self, times: Mapping[int, int]) -> View:
-        """Each element as often as `times` says along its axes, by strides of 0: every axis becomes two."""
+        """Repeat each element `times[axis]` times: each axis becomes two, the second with a stride of 0."""
         pairs = [(d, times.get(a, 1)) for a, d in enumerate(self.shape)]
         strides = [s for stride in self.strides for s in (stride, 0)]
         shape = [d for pair in pairs for d in pair]
         return View(self.buffer, shape, strides, self.itemsize, self.offset)
 
     def parted(self, times: Mapping[int, int]) -> View:
-        """The same elements, each axis in two: of groups of as many as `times` says, and within a group."""
+        """Split each axis in two: groups of `times[axis]` elements (default 1), and the index in a group."""
         counts = [times.get(a, 1) for a in range(len(self.shape))]
         shape = [d for extent, n in zip(self.shape, counts, strict=True) for d in (extent // n, n)]
         strides = [s for stride, n in zip(self.strides, counts, strict=True) for s in (stride * n, stride)]
@@ -151,7 +151,7 @@ class View:
         )
 
     def slice(self, axis: int, start: int, size: int, step: int = 1) -> View:
-        """Elements start, start + step, ... along `axis`; the halo of that axis is gone."""
+        """Elements start, start + step, ... along `axis`. The axis loses its halo."""
         shape, strides, halo = list(self.shape), list(self.strides), list(self.halo)
         shape[axis] = size
         if halo[axis] != (0, 0) and (start, size, step) != (0, self.shape[axis], 1):
@@ -161,26 +161,25 @@ class View:
         return View(self.buffer, shape, strides, self.itemsize, offset, halo)
 
     def reshape(self, shape: Sequence[int]) -> View | None:
-        """The same memory under another shape, None where strides cannot say it."""
+        """The same memory as another shape. None if no strides express it."""
         strides = reshape_strides(self.shape, self.strides, shape, self.itemsize)
         return None if strides is None else View(self.buffer, shape, strides, self.itemsize, self.offset)
 
     def as_shape(self, shape: Sequence[int]) -> View:
-        """The same where strides surely say it: dimensions are split, or have no gaps."""
+        """`reshape` for shapes that strides always express: dimensions are split, or have no gaps."""
         seen = self.reshape(shape)
         assert seen is not None
         return seen
 
 
-#: Bytes after which addresses share one of two sets of a first-level cache. Depthwise windows of 3x3 pixels
-#: that are a multiple of these apart took 4 to 7 times as long (Zen 4, f32).
+#: Rows at a multiple of this distance, in bytes, map to only two sets of the first-level cache. With such
+#: rows, depthwise windows of 3x3 pixels took 4 to 7 times as long (Zen 4, f32).
 SHARED_SETS = SET_BYTES // 2
 
 
 class Layout:
-    """A layout of a tensor: its dimensions from slowest to fastest, and its halo. `apart`: rows along the
-    fastest dimension have a gap between them where they would share sets of the cache; for windows that are
-    read line by line."""
+    """A memory layout: dimensions from slowest to fastest, and the halo. `apart`: the second fastest
+    dimension gets a gap of a cache line if its stride would be a multiple of SHARED_SETS."""
 
     __slots__ = ("apart", "halo", "order")
 
@@ -196,14 +195,14 @@ class Layout:
         return isinstance(other, Layout) and mine == (other.order, other.halo, other.apart)
 
     def __hash__(self) -> int:
-        return hash(self.order)  # of a halo there is at most one or two, and traced numbers would be pinned
+        return hash(self.order)  # halos rarely differ, and hashing a traced number would specialise the plan
 
     def __repr__(self) -> str:
         halo = "" if not any(map(any, self.halo)) else f" halo {self.halo}"
         return f"{self.order}{halo}{' apart' * self.apart}"
 
     def joined(self, other: Layout) -> Layout:
-        """This order, and what both have around their elements and between them."""
+        """This order, with the larger halo of both layouts and the gaps of either."""
         both = zip(self.halo, other.halo, strict=True)
         halo = [(sym_max(a[0], b[0]), sym_max(a[1], b[1])) for a, b in both]
         return Layout(self.order, halo, self.apart or other.apart)
@@ -243,14 +242,14 @@ def row_major(shape: Sequence[int], itemsize: int) -> list[int]:
 def reshape_strides(
     shape: Sequence[int], strides: Sequence[int], new: Sequence[int], itemsize: int
 ) -> list[int] | None:
-    """Strides of `new` over the same memory, None where there are none."""
+    """Strides with which the same memory has the shape `new`. None if there are none."""
     if any(d == 0 for d in new) or all(map(statically_known_equal, strides, row_major(shape, itemsize))):
         return row_major(new, itemsize)
     first = next((i for i, d in enumerate(shape) if is_traced_number(d) or d != 1), len(shape))
     lead = new[0] if first < len(shape) and new else None
     if is_traced_number(lead) and statically_known_equal(shape[first], lead):
         rest = reshape_strides(shape[first + 1 :], strides[first + 1 :], new[1:], itemsize)
-        return None if rest is None else [strides[first], *rest]  # whatever the first dimension is, 1 too
+        return None if rest is None else [strides[first], *rest]  # right for any extent, 1 included
     extents, (steps,) = merge_dims(shape, [strides])
     out: list[int] = [itemsize] * len(new)
     i = len(new) - 1
@@ -270,10 +269,10 @@ def reshape_strides(
 def merge_dims(
     shape: Sequence[int], strides: Sequence[Sequence[int]], most: int = 0
 ) -> tuple[list[int], list[list[int]]]:
-    """Drop dimensions of 1 and merge neighbours that all operands (rows of `strides`) walk as one.
+    """Drop dimensions of 1, and merge neighbours that are contiguous in all operands (rows of `strides`).
 
-    A traced number is not compared with 1 if it merges anyway, or is the first of at most `most` dimensions.
-    The trace then serves other numbers, too, and walking these dimensions costs no more than walking fewer.
+    A traced extent is not compared with 1 if the dimension merges anyway, or is the first of at most `most`
+    dimensions. So the trace also serves extents of 1, at no cost: kernels loop over `most` dimensions anyway.
     """
     extents: list[int] = []
     steps: list[list[int]] = [[] for _ in strides]
@@ -298,19 +297,19 @@ def merge_dims(
 def merge_axes(
     axes: Sequence[int], views: Sequence[View], most: int = 0
 ) -> tuple[list[int], list[list[int]]]:
-    """`merge_dims` of these dimensions of the views, from the slowest to the fastest."""
+    """`merge_dims` for the dimensions `axes` of the views, slowest first."""
     strides = [[v.strides[a] for a in axes] for v in views]
     return merge_dims([views[0].shape[a] for a in axes], strides, most)
 
 
 def _follows(steps: Sequence[Sequence[int]], strides: Sequence[Sequence[int]], i: int, extent: int) -> bool:
-    """Whether dimension i continues the last of `steps` for any shape."""
+    """Whether dimension i is statically contiguous with the last one in `steps`, in all operands."""
     return all(statically_known_equal(s[-1], extent * st[i]) for s, st in zip(steps, strides, strict=True))
 
 
 def walking_order(view: View) -> list[int]:
-    """The dimensions from the slowest to the fastest, by their strides, without those of 1. The first one is
-    not asked whether it is 1 if it is the slowest."""
+    """The dimensions that are not 1, from the slowest to the fastest stride. A traced dimension 0 is compared
+    with 1 only if it is not the slowest."""
     order = sorted(
         (a for a, d in enumerate(view.shape) if (a == 0 and is_traced_number(d)) or d != 1),
         key=lambda a: (-abs(view.strides[a]), a),
@@ -328,8 +327,8 @@ def product(values: Sequence[Any]) -> int:
 
 
 def placed_values(extents: Sequence[int], dims: int = DIMS, /, **strides: Sequence[int]) -> dict[str, int]:
-    """The arguments that a kernel's `placed` reads: extents of rows, and for each tensor its byte strides, of
-    at most `dims` dimensions (ValueError for more)."""
+    """The arguments of a kernel's `placed`: `dims` extents and, for each tensor, `dims` byte strides. Missing
+    leading dimensions become 1, with strides of 0. Raises ValueError for more than `dims` dimensions."""
     missing = dims - len(extents)
     if missing < 0:
         raise ValueError(f"a kernel that finds rows along {dims} dimensions was given {len(extents)}")
