@@ -1,8 +1,8 @@
-"""Memory blocks for threads that lead jobs, and for large results.
+"""Recycled memory: arenas of threads that lead jobs, and blocks of large results.
 
 The system clears fresh pages. In a virtual machine it may also have to request them from its host. This can
-take longer than the computation. So large blocks are mapped in pages of 2 MiB where these are cheaper. They
-keep their pages when they grow, and are reused when the arrays in them are freed.
+take longer than the computation. So large blocks are mapped in pages of 2 MiB where these are cheaper. A
+block keeps its pages when it grows, and is reused when the arrays in it are freed.
 """
 
 from __future__ import annotations
@@ -23,55 +23,55 @@ import numpy as np
 from ovjit.control_groups import memory_left
 from ovjit.planning.constants import aligned_bytes
 
-#: Arenas from this size on are mapped in pages of 2 MiB, which the system may clear at once.
+#: Bytes of a large page. Arenas from this size on are mapped in large pages.
 HUGE_PAGE = 2 << 20
-#: Nanoseconds of a thread for a large page that are too many: clearing it takes a tenth, its 512 small pages
-#: half of that.
+#: Nanoseconds of thread time above which a large page counts as expensive. Clearing one normally takes a
+#: tenth of this, and its 512 small pages half of it.
 DEAR_PAGE = 2_000_000
-#: Arrays from so many bytes on lie in blocks that are lent, which takes 3 us: as 393 kB are copied in 10,
-#: smaller ones do not. A block is not lent for less than a part of its size.
+#: Minimum bytes of an array in a recycled block. A block takes 3 us to lend, and copying 393 kB takes 10 us,
+#: so smaller arrays do not gain. A block has at most MOST_UNUSED times the requested size.
 LARGE, MOST_UNUSED = 1 << 20, 4
-#: The same for values of variables that grow, which are there for many inferences.
+#: Minimum bytes for values of growing variables, which live for many inferences.
 LARGE_STATE = 64 << 10
-#: What Linux takes for the wish to have pages at once, which costs two thirds of having them one by one.
+#: MADV_POPULATE_WRITE of Linux. It takes two thirds of the time of one fault per page.
 _POPULATE = 23
-#: What grows by more asks first whether the control group leaves so much, in a fraction of its pages' time.
+#: Minimum bytes of growth for which the control group's limit is checked. The check takes a fraction of the
+#: time of the page faults.
 LOOKED_AT = 16 << 20
-#: What a group is left for all else.
+#: Bytes of the control group's limit that stay free for other memory.
 _SPARE = 4 << 20
-#: What grows by less does so by small pages: a dear large one takes longer than they all.
+#: Minimum bytes of growth in large pages. One expensive large page takes longer than fewer small ones.
 WORTH_LARGE = 32 << 20
-#: Free blocks beside the largest one keep at most this many bytes, or twice the largest one's bytes up to the
-#: second number.
+#: Limits of the total bytes of free blocks, without the largest: the first number, or twice the largest
+#: block's bytes up to the second number.
 KEPT = 24 << 20, 64 << 20
-#: Memory that is made ready before any shape is known is no more.
+#: Maximum bytes that `prepare` allocates before an inference.
 MOST_PREPARED = 64 << 20
-#: Whether mappings of memory can grow where they are, or move with their pages.
+#: Whether memory mappings can grow in place, or move with their pages.
 REMAPS = sys.platform == "linux" and hasattr(mmap, "MADV_HUGEPAGE")
 
 
 class Arena:
-    """Aligned memory. Grows, never shrinks; use touches its pages.
+    """Aligned memory that grows and never shrinks.
 
-    Where the system can, a large arena grows by mapping more pages: those that have been touched stay, and
-    only the new ones cost a page fault each.
+    If REMAPS, a large arena grows by mapping more pages. Existing pages are kept, and only new ones fault.
     """
 
     __slots__ = ("address", "memory", "ready", "size")
 
-    #: Whether large pages have turned out to be dear: then arenas grow by small ones.
+    #: Whether a large page took longer than DEAR_PAGE in this process. Arenas then grow by small pages.
     large_are_dear = False
 
     def __init__(self, size: int = 0, unit: int = HUGE_PAGE):
         self.address = self.size = 0
-        #: Of a mapping, how many bytes have their pages, or have been asked for.
+        #: Bytes of a mapping that have been populated, or requested.
         self.ready = 0
         self.memory: np.ndarray | mmap.mmap | None = None
         self.reserve(size, unit)
 
     def reserve(self, size: int, unit: int = HUGE_PAGE) -> None:
-        """Make it `size` bytes at least, a multiple of `unit` if it is larger than that, and have the pages
-        of these bytes. What it held is undefined then. Raises MemoryError."""
+        """Grow to at least `size` bytes, with their pages. From `unit` bytes on, the size is rounded up to a
+        multiple of `unit`. The content is undefined afterwards. Raises MemoryError."""
         if size <= self.size:
             return
         if size - self.ready >= LOOKED_AT:
@@ -79,8 +79,8 @@ class Arena:
         if size >= unit and REMAPS:
             self._map(-(-size // unit) * unit, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
             return
-        self.memory = None  # let go before asking again
-        self.address = self.size = 0  # should there not be that much, this is an arena of nothing
+        self.memory = None  # free the old memory first
+        self.address = self.size = 0  # a valid empty arena if the allocation fails
         memory = np.empty(size + 64, np.uint8)
         self.address = (memory.ctypes.data + 63) // 64 * 64
         self.memory, self.size = memory, size
@@ -99,18 +99,18 @@ class Arena:
         self.address = np.frombuffer(memory, np.uint8).ctypes.data
         self.memory, self.size, self.ready = memory, size, used
         large = not begin or size - begin >= WORTH_LARGE
-        # all of it is advised alike: the system grows a mapping only if it is of one kind
+        # the same advice for the whole mapping: the system only grows a mapping of one kind
         _advise(memory, mmap.MADV_HUGEPAGE if large and not Arena.large_are_dear else mmap.MADV_NOHUGEPAGE)
         if large:
             self._touch(memory, begin)
         _advise(memory, _POPULATE, begin, used - begin)
-        if not Arena.large_are_dear:  # the system may join small pages later, when it has time
+        if not Arena.large_are_dear:  # lets the system merge small pages later
             _advise(memory, mmap.MADV_HUGEPAGE)
 
     def _touch(self, memory: mmap.mmap, begin: int) -> None:
-        """Have the system clear large pages from `begin` on, while it has free ones. If a virtual machine
-        must request each page from its host, or move other pages, they take longer than small pages. Small
-        ones are reused soon after others have freed them."""
+        """Touch each large page from offset `begin` on, and stop using large pages once one is expensive.
+        They are expensive if a virtual machine must request them from its host, or if the system must move
+        other pages. Small pages are often available from recent frees."""
         first = begin + -(self.address + begin) % HUGE_PAGE
         for page in range(first, self.size - HUGE_PAGE + 1, HUGE_PAGE):
             if Arena.large_are_dear:
@@ -119,11 +119,12 @@ class Arena:
             memory[page] = 0
             if time.thread_time_ns() - began > DEAR_PAGE:
                 Arena.large_are_dear = True
-                _advise(memory, mmap.MADV_NOHUGEPAGE)  # those that are there stay
+                _advise(memory, mmap.MADV_NOHUGEPAGE)  # existing large pages stay
 
 
 def _check_limit(size: int, more: int) -> None:
-    """Raises MemoryError where the control group leaves no room, for which it would end the process."""
+    """Raise MemoryError if `more` bytes exceed the control group's limit: the system would kill the
+    process."""
     for last in (False, True):
         left = memory_left()
         if left is None or more <= left - _SPARE:
@@ -134,49 +135,49 @@ def _check_limit(size: int, more: int) -> None:
 
 
 def _advise(memory: mmap.mmap, *advice: int) -> None:
-    """Tell the system, which may have no large pages, or be too old to be asked for any at once."""
+    """`madvise`, ignoring advice that the system does not support."""
     with contextlib.suppress(OSError):
         memory.madvise(*advice)
 
 
 @functools.lru_cache(32)
 def _lease(size: int) -> Any:
-    """The type of what an array that lies in a block of so many bytes has as its base: without array or view
-    of it, the block is free."""
+    """The type of the base object of an array in a block of `size` bytes. It returns the block to the free
+    list when the last view is gone."""
     return type("Lease", (ctypes.c_ubyte * size,), {"arena": None, "__del__": _give_back})
 
 
 def _give_back(lease: Any) -> None:
-    # None where the interpreter is ending; the set itself counts its members in Python
+    # `users` is None at interpreter exit; `users.data` avoids the slow `WeakSet.__len__`
     if users is not None and users.data and lease.arena is not None:  # type: ignore[attr-defined]
         give(lease.arena)
 
 
-#: The models that there are. Where there is none any more, blocks go back to the system.
+#: Live compiled models. Without any, freed blocks are returned to the system.
 users: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-#: Free blocks, the last one returned at the end. A thread takes one in one atomic operation, since arrays may
-#: be freed at any time, in any thread.
+#: Free blocks, most recently freed last. All operations on the list are atomic, since arrays may be freed at
+#: any time, in any thread.
 free_blocks: list[Arena] = []
 
 
 def give(arena: Arena) -> None:
-    """Let others have the block."""
+    """Add a block to the free list, and drop free blocks beyond the limits of KEPT."""
     free_blocks.append(arena)
     while len(free_blocks) > 1 and sum([block.size for block in free_blocks]) > KEPT[0]:
         *others, largest = sorted(free_blocks, key=lambda block: block.size) or [arena]
         if sum(block.size for block in others) <= max(KEPT[0], min(2 * largest.size, KEPT[1])):
             return
-        with contextlib.suppress(ValueError, StopIteration):  # another thread was quicker
+        with contextlib.suppress(ValueError, StopIteration):  # another thread has taken it
             free_blocks.remove(next(block for block in free_blocks if block is not largest))
 
 
 def _taken(size: int) -> Arena:
-    """A block of `size` bytes: the smallest free one that fits, or the largest of those that can grow to it.
+    """A block of at least `size` bytes: the smallest free one that fits, else the largest free one, grown.
 
-    The search begins at the last one, which fits as a rule. When results are copied the caches are full of
-    them, and each further block takes four times as long to inspect."""
+    The most recently freed block is tried first, and usually fits. After a copy of results, the caches hold
+    those, and inspecting each further block takes four times as long."""
     try:
         arena = free_blocks.pop()
     except IndexError:
@@ -185,7 +186,7 @@ def _taken(size: int) -> Arena:
         return arena
     free_blocks.append(arena)
     while True:
-        blocks = free_blocks[::-1]  # what was used last is in caches
+        blocks = free_blocks[::-1]  # the most recently used one may still be in caches
         fitting = [b for b in blocks if size <= b.size <= max(MOST_UNUSED * size, HUGE_PAGE)]
         growing = [b for b in blocks if b.size < size]
         if not fitting and not growing:
@@ -194,14 +195,14 @@ def _taken(size: int) -> Arena:
         try:
             free_blocks.remove(arena)
         except ValueError:
-            continue  # another thread was quicker
+            continue  # another thread has taken it
         arena.reserve(size, mmap.PAGESIZE)
         return arena
 
 
 def lent(size: int, shape: Sequence[int] = (), dtype: Any = np.uint8) -> np.ndarray:
-    """`size` bytes at an address that is a multiple of 64, from a block that is freed with the last
-    reference. They are an array of `shape`, if one is given."""
+    """An array in a recycled block of `size` bytes, at a multiple of 64: of `shape` if given, else of bytes.
+    The block is freed with the last reference."""
     arena = _taken(size)
     lease = _lease(arena.size).from_address(arena.address)
     lease.arena = arena
@@ -209,7 +210,7 @@ def lent(size: int, shape: Sequence[int] = (), dtype: Any = np.uint8) -> np.ndar
 
 
 def new_array(shape: Sequence[int], dtype: np.dtype, large: int = LARGE) -> np.ndarray:
-    """An array whose memory is aligned for vectors, from `large` bytes on in a block."""
+    """A vector-aligned, uninitialised array. From `large` bytes on it is in a recycled block."""
     if dtype.hasobject:
         return np.full(shape, b"", dtype)  # strings
     size = math.prod(shape) * dtype.itemsize
@@ -225,12 +226,12 @@ def copied(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-#: Arenas of callers that run inferences on their own thread, free ones.
+#: Free arenas, for callers that run inferences on their own threads.
 free_arenas: list[Arena] = []
 
 
 def taken_arena() -> Arena:
-    """One of them, for this thread alone, or a new one."""
+    """A free arena for exclusive use, or a new one."""
     try:
         return free_arenas.pop()
     except IndexError:
@@ -244,12 +245,12 @@ def release_arenas() -> None:
 
 
 def prepare(working: int, arrays: Sequence[int], states: Sequence[int]) -> None:
-    """Have free memory of these sizes, with its pages: an arena, and blocks for `arrays` and `states` that
-    grow, where they are large."""
+    """Allocate and free an arena of `working` bytes, and blocks for large `arrays` and growing `states`, so
+    that their pages exist. Sizes are in bytes."""
     large = [size for size in arrays if size >= LARGE] + [size for size in states if size >= LARGE_STATE]
     with contextlib.suppress(MemoryError):
         if working + sum(large) <= MOST_PREPARED:
             arena = taken_arena()
             arena.reserve(working, mmap.PAGESIZE)
             free_arenas.append(arena)
-            _ = [lent(size) for size in large]  # at a time
+            _ = [lent(size) for size in large]  # all alive at once, so that they are distinct blocks

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from ovjit.execution.executable import Executable
     from ovjit.execution.job import Job
 
-#: Initial room for iterations of unknown number. It grows by a factor of four, with a restart.
+#: Initial capacity, in iterations, of a loop with an unknown count. If it is exceeded, the loop restarts with
+#: four times the capacity.
 FIRST_ROOM = 256
-#: Sets of shapes whose executables are found at once.
+#: Maximum sets of exact shapes whose executables are cached.
 MOST_SEEN = 4096
-#: Bytes of concatenated outputs beyond which iterations are not one native run.
+#: Maximum bytes of concatenated outputs of a single native run.
 MOST_ROOM = 1 << 30
-#: Attempts to make a loop's iterations native, in one job.
+#: Maximum attempts, per job, to make a loop's iterations native.
 MOST_LESSONS = 16
 
 
@@ -45,11 +46,11 @@ class Bodies:
         self._config = {k: v for k, v in config.items() if k != "watch"}
         self._lock = ForkLock("model")
         self._made: dict[Any, Any] = {}
-        self._seen: dict[Any, Any] = {}  # the same by the very shapes
+        self._seen: dict[Any, Any] = {}  # exact shapes -> executable
         self._ends: dict[int, tuple[Any, Any]] = {}
 
     def executable(self, body: Graph, arrays: Sequence[np.ndarray]) -> Executable:
-        """The body for parameters of these ranks; with open dimensions where the declared ones do not fit."""
+        """The executable of a body for these inputs. Declared shapes that do not fit become dynamic."""
         seen = body, tuple([a.shape for a in arrays])
         made = self._seen.get(seen)
         if made is None:
@@ -66,7 +67,7 @@ class Bodies:
             return made
 
     def _note(self, key: Any, made: Executable | None) -> None:
-        """Remember what these very shapes have come to, within limits: they may never end to be new."""
+        """Cache the executable for these exact shapes. The cache is emptied at MOST_SEEN entries."""
         if len(self._seen) >= MOST_SEEN:
             self._seen = {}
         self._seen[key] = made
@@ -80,12 +81,13 @@ class Bodies:
             attrs = node.attrs
             special = [attrs.get(key, -1) for key in ("iteration_parameter", "condition_result")]
             rows = attrs["input_ports"], attrs["output_ports"]
-            # with the node: an id is only good while its object lives
+            # the node is kept too, since an id is only unique while its object lives
             known = self._ends[id(node)] = Ports(attrs["body"], *rows, len(node.inputs), *special), node
         return known[0]
 
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:
-        """A Loop by itself as an executable, with one more input for room; None where it is not native."""
+        """A Loop as an executable of its own, whose last input has the capacity as its length. None if it
+        cannot run natively."""
         shapes = tuple([a.shape for a in arrays])
         key = id(node), shapes  # `ends_of` keeps the node
         if key in self._seen:
@@ -95,14 +97,14 @@ class Bodies:
             types = _types(node.inputs, arrays)
             made = self._find((id(node), tuple(t.shape for t in types)), lambda: _bounded_graph(node, types))
             if made.table((*shapes, (1,))).in_python:
-                made = None  # a part of the body is the host's
+                made = None  # the body has host steps
         self._note(key, made)
         return made
 
     def evaluate(self, job: Job, node: Any, arrays: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-        """What a node gives on the host: by its reference, bodies by their executables.
+        """Evaluate a node on the host: by its reference, or by the executables of its bodies.
 
-        Raises OvjitError for what the node refuses, Cancelled when the job is.
+        Raises OvjitError if the node does not accept its inputs, Cancelled if the job is cancelled.
         """
         if node.op.runs_body and not debug.is_on("OVJIT_INTERP"):
             return (_If if "then_body" in node.attrs else _Loop)(job, node).run(arrays)
@@ -111,11 +113,11 @@ class Bodies:
 
 
 class LoopProgress:
-    """Progress of a loop with the ports `ends`: the body's next inputs, its last results, and what the
-    outputs take of each iteration."""
+    """State of a loop with the ports `ends`: the body's next inputs, its last results, and the parts of the
+    outputs that each iteration adds."""
 
     def __init__(self, ends: Any, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool):
-        """Before the first iteration; `arrays`: inputs of the loop."""
+        """The state before the first iteration. `arrays`: inputs of the loop."""
         self.ends = ends
         self.trips = trips  # None: no end
         self.go_on = go_on
@@ -126,7 +128,7 @@ class LoopProgress:
         for port in ends.inputs:
             if port.kind != SLICED:
                 self.feeds[port.inner] = arrays[port.outer]
-        #: Copies of joined outputs, one an iteration; outputs of one iteration.
+        #: Concatenated outputs, as a list of parts per output; outputs of a single iteration.
         self.kept: dict[int, list[np.ndarray]] = {port.outer: [] for port in ends.of(CONCAT)}
         self.picked: dict[int, np.ndarray] = {}
         #: Memory of carried values that the next iteration may overwrite, by the body's result.
@@ -151,7 +153,7 @@ class LoopProgress:
         return self.go_on and (self.trips is None or self.done < self.trips)
 
     def begin(self, arrays: Sequence[np.ndarray]) -> None:
-        """Set the inputs that differ from iteration to iteration."""
+        """Set the next iteration's slices and counter."""
         from ovjit_ops.control.ends import part
 
         for port in self.sliced:
@@ -160,7 +162,7 @@ class LoopProgress:
             self.counter[...] = self.done
 
     def end(self, inner: Job) -> None:
-        """Take what an iteration, the job `inner`, has made."""
+        """Store the results of an iteration, which the job `inner` has run."""
         from ovjit_ops.control.ends import one_element
 
         made = self.made = list(inner.outputs)
@@ -192,7 +194,7 @@ class _Control:
         self.job = job
         self.node = node
         self.bodies = job.executable.bodies
-        #: What has run last, and its job.
+        #: The last executable that has run, and its job.
         self.last: tuple[Executable, Job] | None = None
 
     def job_of(self, body: Graph, arrays: Sequence[np.ndarray]) -> Job:
@@ -251,7 +253,7 @@ class _Loop(_Control):
     def _in_one_run(
         self, whole: Executable, arrays: Sequence[np.ndarray], trips: int | None
     ) -> list[np.ndarray] | None:
-        """The outputs by the native loop; None where they would take too much room."""
+        """The outputs, by one native run. None if concatenated outputs would exceed MOST_ROOM."""
         job = self.job
         inner = job.part_job(whole)
         for i, array in enumerate(arrays):
@@ -297,7 +299,7 @@ class _Loop(_Control):
         return loop.results(arrays)
 
     def _in_native_iterations(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> None:
-        """Run the native iterations, after one in Python has given their shapes."""
+        """Run native iterations, if a previous iteration in Python has determined the shapes."""
         key, last = ("iterations", id(self.node)), self.last
         executable, native, left = self.job.notes.get(key, (None, None, MOST_LESSONS))
         if left and last is not None and (native is None or last[0] is not executable):
@@ -314,7 +316,7 @@ def _dtype_of(value: Any, array: np.ndarray) -> str:
 
 
 def _types(values: Sequence[Any], arrays: Sequence[np.ndarray]) -> list[TensorType]:
-    """The declared types where the arrays fit them, else open dimensions."""
+    """The declared types if the arrays fit them, else types with dynamic dimensions."""
     out = []
     for value, array in zip(values, arrays, strict=True):
         good = value.shape is not None and fits(array.shape, value.shape)

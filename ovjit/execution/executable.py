@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from ovjit.execution.job import Job
     from ovjit.planning.growing import Room
 
-#: The tables that a model keeps for the shapes it has met take about so much memory; the least recently used
-#: ones are made anew when they are met again.
+#: Maximum bytes of a model's cached tables, one per set of shapes. Least recently used ones are dropped.
 TABLE_BYTES = 128 << 20
-#: As many tables are kept of plans that a trace has made: to make one again costs less than to keep it.
+#: Maximum cached tables of traced plans, which are cheaper to make again than to keep.
 TRACED_TABLES = 64
 
 
@@ -43,20 +42,20 @@ class Executable:
         segments: Callable[[Any, Mapping[str, Any]], Any],
         bodies: Callable[[], Any],
     ):
-        """Of a `program` that is loaded: the compiler's, or a `StoredProgram`. Its
-        `loaded_plan` gives plans with the addresses of their kernels.
+        """`program`: loaded, from the compiler or a `StoredProgram`. Its `loaded_plan` returns plans with the
+        addresses of their kernels.
 
-        `graph`: as it was given to the compiler, if it is known. `job`: the class of this executable's jobs.
-        `segments(cut, config)` makes what runs a graph that has to be cut.
+        `graph`: the compiler's input graph, if known. `watch`: called with each value and its difference from
+        the reference, see `ovjit.execution.watch`. `job`: the class of jobs. `segments(cut, config)` makes
+        the object that runs a graph with graph breaks. `bodies()` makes the object that evaluates host nodes.
         """
-        #: Called with each value and its difference from the reference, see `ovjit.execution.watch`.
         self.watch = watch
         self._new_job = job
         self._new_segments = segments
         self._graph = graph
         self.config = dict(config)
         self.program = program
-        #: What the ends are: anything with a dtype and a shape.
+        #: Objects with a dtype and a shape.
         self.inputs: Sequence[Any] = program.inputs if graph is None else graph.inputs
         self.outputs: Sequence[Any] = program.outputs if graph is None else graph.public_outputs
         runner.native("runner")
@@ -67,13 +66,13 @@ class Executable:
         self.flushes = bool(config.get("CPU_DENORMALS_OPTIMIZATION"))
         self._tables: OrderedDict[tuple, Table] = OrderedDict()
         self._table_bytes = 0
-        #: Whether plans are proved, tables that are made those of other shapes included.
+        #: Whether plans are checked, including tables that are updated in place.
         self.proves = debug.is_on("OVJIT_CHECK")
-        #: What runs the program in place of steps, whatever the shapes are, where it has no steps of its own.
+        #: The one table of a program without steps, whose composite runs all shapes.
         self._composite: Table | None = None
-        #: Which of them a trace has made, the oldest first.
+        #: Keys of tables of traced plans, oldest first.
         self._traced_shapes: OrderedDict[tuple, None] = OrderedDict()
-        #: What runs the graph once it has turned out that it must be cut, see `ovjit.execution.segments`.
+        #: The segments of a graph with graph breaks, once one was found, see `ovjit.execution.segments`.
         self._chain: Any = None
         self._new_bodies = bodies
         self._capacity = int(config.get("CPU_RUNTIME_CACHE_CAPACITY", 5000)) or 1
@@ -83,10 +82,10 @@ class Executable:
         self.static = all(is_static(v.shape) for v in self.inputs)
         table = self.table(tuple(tuple(v.shape) for v in self.inputs)) if self.static else None
         if self.threads > 1 and (table is None or table.plan.parallel):
-            runner.native("runner_queues")  # the first inference does not wait for it
+            runner.native("runner_queues")  # loaded here, so that the first inference does not wait
 
     def show(self, seconds: float, counts: Mapping[str, int]) -> None:
-        """Print what was made in so many seconds; `counts`: where its new kernels came from."""
+        """Print a summary of the compilation, which took `seconds`. `counts`: sources of new kernels."""
         steps, host = None, self.program.host_nodes()
         if self.static:
             table = self.table(tuple(tuple(v.shape) for v in self.inputs))
@@ -96,24 +95,24 @@ class Executable:
 
     @made_once
     def bodies(self) -> Any:
-        """What evaluates nodes on the host, see `ovjit.execution.control`."""
+        """The object that evaluates nodes on the host, see `ovjit.execution.control`."""
         return self._new_bodies()
 
     @property
     def main(self) -> Executable:
-        """What has the weights and the plans: itself, or of a model with state the one without state."""
+        """The executable with the weights and plans: this one, or the stateless one of a model with state."""
         return getattr(self.program, "main", self)
 
     @property
     def graph(self) -> Graph:
-        """The graph as it was given to the compiler; read from the blob when the model came from one."""
+        """The compiler's input graph. For an imported model it is read from the blob."""
         return self.program.given() if self._graph is None else self._graph
 
     def table(
         self, shapes: tuple[tuple[int, ...], ...], room: Room | None = None, before: Any = None
     ) -> Table:
-        """The table for these input shapes, and room to grow, from a least-recently-used cache. One that the
-        trace `before` makes is the caller's own."""
+        """The table for these input shapes and capacities, from a least-recently-used cache. A table of the
+        trace `before` is not cached, and exclusive to the caller."""
         if self._composite is not None:
             check_shapes(self.inputs, shapes)
             return self._composite
@@ -128,7 +127,7 @@ class Executable:
         if debug.level() >= debug.PLANS:
             debug.show_plan(table.plan)
         if not self.static:
-            plan.words = []  # for export alone, which has the plan of static shapes only
+            plan.words = []  # only export needs it, for static shapes
         if before is not None and plan.trace is before and not table.bodies and not self.profiling:
             table.moves = debug.level() < debug.PLANS and all(v.shape is not None for v in self.inputs)
             return table
@@ -139,7 +138,7 @@ class Executable:
         return table
 
     def _plan(self, shapes: tuple[tuple[int, ...], ...], room: Room | None) -> Any:
-        """The plan, with the addresses of its kernels; the segments' one where the graph is cut."""
+        """The plan, with the addresses of its kernels. With graph breaks, the plan of the segments."""
         if self._chain is not None:
             check_shapes(self.inputs, shapes)
             return self._chain.plan(shapes, self.outputs)
@@ -150,7 +149,7 @@ class Executable:
         return plan
 
     def _keep(self, key: tuple, table: Table, traced: bool) -> None:
-        """Put a table into the cache, and drop those used least recently where it is full."""
+        """Put a table into the cache, and drop the least recently used ones if the cache is full."""
         with self._lock.lock:
             self._drop(key)
             self._tables[key] = table
@@ -169,21 +168,21 @@ class Executable:
         self._table_bytes -= 0 if table is None else table.bytes
 
     def _cut(self, cut: Any) -> Any:
-        """What runs a graph that has to be cut; made once, whatever shapes come later."""
+        """The segments of a graph with graph breaks, made once for all shapes."""
         with self._lock.lock:
             if self._chain is None:
                 self._chain = self._new_segments(cut, self.config)
             return self._chain
 
     def __del__(self) -> None:
-        # the arenas that this model's callers have grown may be larger than others need
+        # arenas that this model's callers have grown may be larger than other models need
         if blocks is not None:  # the interpreter may be ending
             blocks.release_arenas()
 
     def prepare(self, plan: Any, states: Mapping[int, Sequence[int]], results: int) -> None:
-        """Allocate the working memory and outputs of a plan that was traced ahead of time, with room for
-        `states` to grow to these shapes, and for the caller's copies of the first `results`. Otherwise the
-        first inference would wait until fresh pages are cleared."""
+        """Allocate the memory of a plan that was traced ahead of time, so that the first inference need not
+        wait for fresh pages: arena, outputs, and copies of the first `results` outputs for the caller.
+        `states`: output -> shape to which a growing variable may grow."""
         ends = enumerate(zip(self.outputs, plan.output_shapes, strict=True))
         sizes = [math.prod(states.get(i, shape)) * dtypes.numpy_dtype(value.dtype).itemsize
                  for i, (value, shape) in ends]  # fmt: skip
@@ -195,7 +194,7 @@ class Executable:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the graph has turned out to be one that must be cut."""
+        """Whether a graph break was found."""
         return self._chain is not None
 
     def new_job(self) -> Job:
@@ -205,9 +204,9 @@ class Executable:
 
     def _after_fork(self) -> None:
         for job in members(self._jobs):
-            job._bound = False  # its workers are started anew
+            job._bound = False  # the next run starts new workers
             if job.words[STATE] in (QUEUED, RUNNING):
-                job.lose()  # forked between two of the steps of its beginning or its end
+                job.lose()  # forked while the job was being started or finished
 
 
 def _after_fork() -> None:

@@ -1,8 +1,8 @@
-"""Iterations of a loop with changing shapes, without Python between them: `Iterations`.
+"""Native iterations of a loop with changing shapes, without Python between them: `Iterations`.
 
 The plans of a body's parts (`ovjit.execution.segments`) are functions of shapes and run-time extents, see
-`ovjit.planning.parametric`. So one native function makes the next plan, writes it over the rows of the last
-one, and runs it. This is what `ovjit.execution.control` does step by step.
+`ovjit.planning.parametric`. So one native function evaluates the next plan, overwrites the previous one's
+table, and runs it. `ovjit.execution.control` does the same in Python, iteration by iteration.
 
 The function stops before an iteration, with all state unchanged, if no known trace applies, if results exceed
 their memory, or if the work is worth several threads. Python runs that iteration, and may add traces.
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 _SLICE = 50_000_000
 #: Bytes for concatenated results of iterations: initial and largest. Python collects larger ones.
 _FIRST_KEPT, _MOST_KEPT = 1 << 16, 1 << 24
-#: A run of fewer iterations does not pay. After so many such runs in sequence there are no more.
+#: A native run of fewer than _FEW iterations does not pay. After _MOST_POOR such runs in a row, none is
+#: tried.
 _FEW, _MOST_POOR = 4, 8
 
 
@@ -87,7 +88,8 @@ class Iterations(LoopArguments):
         return True
 
     def _fill_inputs(self, arrays: Sequence[np.ndarray], loop: LoopProgress, held: list[np.ndarray]) -> int:
-        """Write where the inputs are, which `held` keeps; how many iterations there are at most, or -1."""
+        """Write the inputs' addresses and shapes; `held` keeps the arrays alive. Returns the maximum number
+        of iterations, or -1."""
         sliced = 0
         limit = -1 if loop.trips is None else loop.trips
         for port in self.ends.inputs:
@@ -108,7 +110,7 @@ class Iterations(LoopArguments):
         return limit
 
     def _hand_over(self, loop: LoopProgress, over: bool) -> None:
-        """Give the loop what is carried, and where it is over its results."""
+        """Copy the carried values to `loop`, and its results if the loop is `over`."""
         carried = {port.back: self.feeds[port.inner] for port in self.ends.of(MERGED)}
         for port in self.ends.of(MERGED):
             loop.feeds[port.inner] = self._taken(self.feeds[port.inner])
@@ -120,7 +122,7 @@ class Iterations(LoopArguments):
                     loop.made[port.inner] = self._taken(slot)
 
     def _fits(self, arrays: Sequence[np.ndarray], loop: LoopProgress) -> bool:
-        """Whether the body takes values of these ranks and types."""
+        """Whether the current inputs have the ranks and types that this object was made for."""
         for port in self.ends.inputs:
             array = arrays[port.outer] if port.kind == SLICED else loop.feeds[port.inner]
             slot = self.feeds[port.inner]
@@ -129,7 +131,7 @@ class Iterations(LoopArguments):
         return True
 
     def _fill(self, slot: Slot, array: np.ndarray, held: list[np.ndarray]) -> None:
-        """An input's place and shape."""
+        """Write an input's address and shape to its slot."""
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array)
         held.append(array)
@@ -138,7 +140,7 @@ class Iterations(LoopArguments):
         row[2 : 2 + array.ndim] = array.shape
 
     def _taken(self, slot: Slot) -> np.ndarray:
-        """A copy of what lies in a slot."""
+        """A copy of the array in a slot."""
         import ctypes
 
         row = self._words[slot.number].tolist()
@@ -155,7 +157,7 @@ class Iterations(LoopArguments):
             self._part_rows[i * ts.PART_WORDS + ts.P_TRACE] = 0
 
     def _make_room(self) -> None:
-        """Write where it goes."""
+        """Write the buffers of concatenated outputs to the arguments."""
         told, rows = self._told, self._kept_rows
         for row, (port, slot) in zip(rows, self._concatenated(), strict=True):
             place = self._kept.get(port.outer)
@@ -165,7 +167,7 @@ class Iterations(LoopArguments):
         told[ts.T_KEPT], told[ts.T_KEPT_AT] = len(rows), rows.ctypes.data
 
     def _collect(self, loop: LoopProgress) -> None:
-        """Hand over what there is."""
+        """Append copies of the concatenated outputs to `loop`."""
         for row, (port, slot) in zip(self._kept_rows.tolist(), self._concatenated(), strict=True):
             if row[4] >= 0:
                 shape = row[4], *row[ts.K_DIMS + 1 : ts.K_DIMS + slot.rank]
@@ -173,7 +175,8 @@ class Iterations(LoopArguments):
                 loop.kept[port.outer].append(whole.copy())
 
     def _more_room(self) -> bool:
-        """Whether an iteration that had no room has it now."""
+        """Enlarge buffers of concatenated outputs. Returns whether an iteration that did not fit may fit
+        now."""
         more = False
         for port, _ in self._concatenated():
             size = 4 * self._kept[port.outer].nbytes
@@ -183,7 +186,7 @@ class Iterations(LoopArguments):
 
 
 def iterations_of(ends: Any, executable: Executable, inner: Job) -> Iterations | None:
-    """None for a body that goes step by step."""
+    """The native iterations of a body. None if the body does not support them."""
     try:
         return None if debug.is_on("OVJIT_CHECK") else Iterations(ends, executable, inner)
     except Unfit:

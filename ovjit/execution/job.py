@@ -1,7 +1,7 @@
 """Jobs: one inference of an executable at a time.
 
-A `Job` is what a request is to the runner. `JobMemory` has its inputs, outputs and table, `HostSteps` what
-Python does between native steps. Here it is run, started, waited for and cancelled.
+A request has one `Job`. `JobMemory` has its inputs, outputs and table. `HostSteps` runs the Python code
+between native steps. This class runs, starts, waits for and cancels the job.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ovjit.execution.host_steps import CANCELLED, HostSteps
 from ovjit.execution.runner import ABORT, ARENA_SIZE, DONE, ERROR, IDLE, QUEUED, RUNNING
 from ovjit.execution.table import Row, step_rows
 
-#: Error codes that kernels return; the text is what went wrong.
+#: Error codes that kernels return -> error message.
 KERNEL_ERRORS = {
     1: "an index is out of range",
     2: "a region is too large",
@@ -45,23 +45,23 @@ KERNEL_ERRORS = {
 
 _get_ident = threading.get_ident
 
-#: ns. An inference that took less is run by the thread that waits for it.
+#: ns. If the last inference took less, a queued job is run by the thread that waits for it.
 SHORT_JOB = 300_000
-#: ns. Loops without a known end that took less the last time are run by the thread that asks for it.
+#: ns. A loop without a known bound runs on the calling thread only if the last run took less.
 BRIEF_LOOP = 50_000_000
-#: ns after which a thread that waits lets signals through.
+#: ns between a waiting thread's checks for signals.
 _SLICE = 100_000_000
-#: The same where there may be no worker.
+#: ns between these checks if there may be no worker.
 _MOMENT = 1_000_000
 
 
 class Job(HostSteps):
-    """One inference at a time. Not thread-safe: the request that owns it is its guard."""
+    """One inference at a time. Not thread-safe: the owning request serialises access."""
 
     __slots__ = ()
 
     def run(self) -> None:
-        """Run on this thread, with the pool's workers helping. Raises what went wrong."""
+        """Run on this thread, with help of the pool's workers. Raises the inference's error."""
         if not self._bound:
             self._bind()
         if self._table.endless and not 0 < self.latency_ns < BRIEF_LOOP:  # type: ignore[union-attr]
@@ -81,8 +81,8 @@ class Job(HostSteps):
                 words[ABORT] = words[ERROR] = 0
 
     def _run_apart(self) -> None:
-        """Run on a worker, so that this thread, Python's main one, hears of Ctrl-C."""
-        self.words[runner.STARTED] = self.words[runner.ENDED] = 0  # it was short the last time: no matter
+        """Run on a worker, so that this thread, Python's main thread, can receive Ctrl-C."""
+        self.words[runner.STARTED] = self.words[runner.ENDED] = 0  # latency 0: `wait` leaves it to the worker
         self.start(False)
         try:
             self.wait()
@@ -94,7 +94,7 @@ class Job(HostSteps):
             raise
 
     def _clear_times(self) -> None:
-        """The runner adds to the counts, since a body's steps run more than once."""
+        """Reset the profile. The runner accumulates into it, since a body's steps run several times."""
         assert self._perf is not None
         self._perf[:] = 0
         if self._busy is not None:
@@ -103,7 +103,7 @@ class Job(HostSteps):
             self._bodies.clear_times()
 
     def _lead(self) -> None:
-        """Run on this thread with an arena of the callers'."""
+        """Run on this thread, with an arena from the free list."""
         words = self.words
         arena = blocks.taken_arena()
         if arena.size < words[ARENA_SIZE]:
@@ -115,8 +115,8 @@ class Job(HostSteps):
         blocks.free_arenas.append(arena)
 
     def start(self, notify: bool, queue: int = 0) -> None:
-        """Run on a worker. With `notify`, `client._done(job)` is called when it is over, errors included: on
-        it, or by the thread that waits at `queue` (the address of a `streams.CompletionQueue`)."""
+        """Run on a worker. With `notify`, `client._done(job)` is called at the end, also after an error. The
+        worker calls it, or the thread that waits at `queue` (the address of a `streams.CompletionQueue`)."""
         if not self._bound:
             self._bind()
         words = self.words
@@ -133,17 +133,17 @@ class Job(HostSteps):
             words[runner.COMPLETIONS] = queue
         else:
             words[runner.NOTIFY] = runner.CALL_BACK if notify else runner.SILENT
-        words[runner.STATE] = IDLE  # until it is in the queue: an interrupt may come before
+        words[runner.STATE] = IDLE  # an interrupt before `submit` leaves an idle job
         self._pool.submit(self)
 
     @property
     def started(self) -> bool:
-        """True from the moment when `start` has queued the job until it is over and waited for."""
+        """True from when `start` has queued the job until `wait` has seen its end."""
         return self.words[runner.STATE] != IDLE
 
     @property
     def queued(self) -> bool:
-        """True while no thread has begun the job."""
+        """True until a thread begins the job."""
         return self.words[runner.STATE] == QUEUED
 
     @property
@@ -153,16 +153,16 @@ class Job(HostSteps):
 
     @property
     def busy(self) -> bool:
-        """True from `start` until the inference is over; a callback may then still be running."""
+        """True from `start` until the inference is complete. A callback may still be running after that."""
         return self.words[runner.STATE] in (QUEUED, RUNNING) and not self._callback_running
 
     def wait(self, timeout_ms: int | None = None) -> bool:
-        """True when the inference and its callback are over. Raises the inference's error, once."""
+        """Wait until inference and callback are complete. False after a timeout. Raises the error, once."""
         words, pool = self.words, self._pool
         if timeout_ms is None and words[runner.STATE] == QUEUED and words[runner.NOTIFY] == runner.SILENT:
             self.run_queued()
         wait = self._native.wait
-        # short slices let signals through
+        # signals are handled between slices
         if timeout_ms is None:
             while not wait(self.address, _SLICE if pool.workers else _MOMENT, 0, 0):
                 self._help_out()
@@ -177,24 +177,24 @@ class Job(HostSteps):
             pool.running.pop(self.address, None)
             if words[ABORT] or words[ERROR]:
                 self._note_failure()
-            words[runner.STATE] = IDLE  # last: interrupted on the way here, the next wait does it again
+            words[runner.STATE] = IDLE  # last: after an interrupt above, the next `wait` repeats this
         error, self.error = self.error, None
         if error is not None:
             try:
                 raise error
             finally:
-                del error  # whose traceback has this frame: a cycle would keep this job's memory
+                del error  # its traceback refers to this frame: the cycle would keep the job's memory alive
         return True
 
     def _help_out(self) -> None:
-        """Run the job where no worker will: the interpreter is ending, or there are no threads to be had."""
+        """Run the job here if there are no workers: the interpreter is exiting, or threads cannot start."""
         if not self._pool.workers and self.words[runner.STATE] == QUEUED:
             self.run_queued(even_long=True)
 
     def run_queued(self, even_long: bool = False) -> bool:
-        """Run the job on this thread, callback included, if it still waits for a worker: handing it over
-        would take longer than many inferences. False when a worker has it, when all streams are in use, and,
-        unless `even_long`, for what is not known to be short, since it could not be interrupted."""
+        """Run a queued job on this thread, with its callback: waking a worker takes longer than many
+        inferences. False if a worker has begun it or all streams are in use. False also, unless `even_long`,
+        if it is not known to be short, since a run on this thread cannot be interrupted."""
         words = self.words
         latency = words[runner.ENDED] - words[runner.STARTED]
         if not even_long and (not 0 < latency < SHORT_JOB or words[runner.NOTIFY] == runner.IN_PYTHON):
@@ -211,7 +211,7 @@ class Job(HostSteps):
         return True
 
     def lead_taken(self) -> None:
-        """Run a job that this thread has taken out of the queue; what goes wrong is the job's error."""
+        """Run a job that this thread has taken out of the queue. Exceptions become the job's error."""
         try:
             self._lead()
         except BaseException as error:
@@ -222,8 +222,8 @@ class Job(HostSteps):
             self.error = error
 
     def cancel(self) -> None:
-        """Stop between two steps; `wait` then raises Cancelled."""
-        if self.words[runner.STATE] != DONE:  # IDLE: another thread may be in `run`, which clears it at first
+        """Stop between two steps. `wait` then raises Cancelled."""
+        if self.words[runner.STATE] != DONE:  # IDLE too: another thread may be in `run`
             self._abort()
 
     def _abort(self) -> None:
@@ -235,11 +235,11 @@ class Job(HostSteps):
 
     @property
     def latency_ns(self) -> int:
-        """Nanoseconds that the last inference took."""
+        """Nanoseconds of the last inference."""
         return max(self.words[runner.ENDED] - self.words[runner.STARTED], 0)
 
     def _note_failure(self) -> None:
-        """Make what the runner has left in the job its `error`, unless it has one."""
+        """Convert the runner's error code to `self.error`, unless that is set."""
         if self.error is None:
             self.error = self._failure()
         self.words[ABORT] = self.words[ERROR] = 0
@@ -255,14 +255,14 @@ class Job(HostSteps):
         return InferenceError(f"node {step.name!r} ({step.type}): {text}")
 
     def call_back(self) -> None:
-        """Tell the client, on the worker. What that raises is the client's business."""
+        """Call the client's `_done`. An exception of it becomes the job's error, except Ctrl-C."""
         words = self.words
         if words[ERROR] or words[ABORT]:
             self._note_failure()
         self._callback_running = True
         client = self.client
         if client is not None and words[runner.NOTIFY]:
-            self.client = None  # no cycle stays
+            self.client = None  # breaks the reference cycle
             try:
                 client._done(self)
             except BaseException as error:
@@ -272,13 +272,13 @@ class Job(HostSteps):
                 self.error = error
 
     def cut_short(self) -> None:
-        """Ctrl-C came during `call_back`."""
+        """Called after Ctrl-C has interrupted `call_back`."""
         client, self.client = self.client, None
         if client is not None:
             client._cut_short(self)
 
     def lose(self) -> None:
-        """In a forked child: end a job that only the parent has a thread for."""
+        """In a forked child: end a job whose thread exists only in the parent."""
         if not self._callback_running:
             self.words[ABORT] = 1
             self.error = InferenceError(
@@ -289,7 +289,7 @@ class Job(HostSteps):
         self.words[runner.STATE] = DONE
 
     def run_on_worker(self, arena: blocks.Arena) -> None:
-        """A job with host steps, led by a worker through Python."""
+        """Run a job with host steps: a worker executes this in Python."""
         try:
             self.words[runner.STATE] = RUNNING
             arena.reserve(self.words[ARENA_SIZE])
@@ -298,7 +298,7 @@ class Job(HostSteps):
             self.error = error
 
     def profile(self) -> list[Row]:
-        """One row for each step of the last run; without profiling the times are 0 and nothing has run."""
+        """One row per step of the last run. Without profiling the times are 0 and the status is NOT_RUN."""
         table = self._table
         if table is None:
             return [
@@ -310,8 +310,8 @@ class Job(HostSteps):
 
     def by_threads(self) -> np.ndarray | None:
         """The work of each thread in the last run, int64 [steps, threads, 3]: begin of its first chunk of the
-        step, end of its last one, in ns from the beginning of the run, and the number of chunks. None
-        without profiling, and where other jobs ran in the place of steps."""
+        step, end of its last one, both in ns since the run's start, and the number of chunks. None without
+        profiling, and for composites and control steps."""
         table = self._table
         if table is None or self._perf is None or table.composite is not None or table.bodies:
             return None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class JobMemory:
-    """What a job reads and writes, and the table that the runner walks for it."""
+    """A job's inputs and outputs, and the table that the runner executes for their shapes."""
 
     __slots__ = (
         "__weakref__", "_addresses", "_bases", "_bodies", "_bound", "_busy", "_callback_running", "_counters",
@@ -42,11 +42,11 @@ class JobMemory:
         self.outputs: list[np.ndarray] = [_initial_output(v) for v in executable.outputs]
         self._own: list[np.ndarray | None] = list(self.outputs)
         self._targets: list[np.ndarray | None] = [None] * outputs
-        #: Whose `_done(job)` is called at the end of what was started with `notify`, and `_cut_short(job)`
-        #: when Ctrl-C comes in the midst of that.
+        #: The object whose `_done(job)` is called at the end of a run that was started with `notify`. If
+        #: Ctrl-C interrupts that call, `_cut_short(job)` is called.
         self.client: Any = None
         self.error: BaseException | None = None
-        #: Of a composite: executable -> this job's job of it, and what else it keeps for this job.
+        #: Of a composite: executable -> this job's inner job of it; and other data that it keeps per job.
         self.parts: dict[Any, Job] = {}
         self.notes: dict[Any, Any] = {}
         self._callback_running = False
@@ -62,9 +62,9 @@ class JobMemory:
         self._bodies: BodyJobs | None = None
         self._keep: list[Any] = []
         self._bound = False
-        #: The job of a composite that has these outputs, too.
+        #: The composite's job with which this job shares output arrays.
         self._written_for: weakref.ref[Job] | None = None
-        #: The room that some inputs have to grow: their outputs are written behind them, to no arrays.
+        #: Capacity of growing inputs. Their outputs are written to the same memory, not to output arrays.
         self.room: Room | None = None
 
     def __del__(self) -> None:
@@ -79,12 +79,12 @@ class JobMemory:
 
     @property
     def in_python(self) -> bool:
-        """Whether Python leads the job: it looks at the arrays that inputs are."""
+        """Whether Python leads the job, and so reads the input arrays themselves."""
         return self._table is None or self._table.in_python
 
     def set_input(self, i: int, array: np.ndarray, address: int | None = None) -> None:
         """Use `array` (C-contiguous, of the input's NumPy dtype and a fitting shape) for input i."""
-        self.inputs[i] = None  # Ctrl-C in between leaves no half of it: the next call sets all
+        self.inputs[i] = None  # if Ctrl-C interrupts this, the input counts as not set
         if array.shape != self._input_shapes[i]:
             self._bound = False
             self._input_shapes[i] = array.shape
@@ -92,14 +92,14 @@ class JobMemory:
         self.inputs[i] = array
 
     def part_job(self, part: Any) -> Job:
-        """This job's job of an executable that is a part of what it runs."""
+        """This job's inner job of the executable `part`."""
         inner = self.parts.get(part)
         if inner is None:
             inner = self.parts[part] = part.new_job()
         return inner
 
     def set_output(self, i: int, array: np.ndarray | None) -> None:
-        """Write output i to `array` (C-contiguous) from now on; None: to memory of the job's own."""
+        """Write output i to `array` (C-contiguous) from now on. None: to the job's own memory."""
         self._targets[i] = array
         if array is None:
             own = np.empty_like(self.outputs[i])
@@ -111,7 +111,7 @@ class JobMemory:
         self._bound = False
 
     def reads(self, address: int, size: int) -> bool:
-        """True where an input lies in these bytes, or in some of them."""
+        """True if an input overlaps these bytes."""
         end = address + size
         for i, array in enumerate(self.inputs, FIRST_IO):
             begin = self._bases.item(i)
@@ -120,7 +120,7 @@ class JobMemory:
         return False
 
     def leave(self, array: np.ndarray) -> None:
-        """Write no output to memory of the job's own in which `array` lies: it is read from there."""
+        """Give outputs that would overwrite `array` new memory: `array` is a view of the job's own output."""
         begin = array.ctypes.data
         end = begin + array.nbytes
         for i, own in enumerate(self._own):
@@ -128,13 +128,13 @@ class JobMemory:
                 self.set_output(i, None)
 
     def leave_results(self, base: Any) -> None:
-        """`leave` for a view of `base`, which is that memory itself where a result was shared."""
+        """`leave` for all views of `base`, which is the memory of a shared result."""
         for i, own in enumerate(self._own):
             if own is not None and (own is base or own.base is base):
                 self.set_output(i, None)
 
     def _bind(self) -> None:
-        """Find the table for the current shapes, give outputs memory, write all addresses."""
+        """Find the table for the current shapes, allocate outputs, and write all addresses."""
         for i, given in enumerate(self.inputs):
             if given is None:
                 raise InferenceError(f"input {i} has no data yet")
@@ -159,7 +159,7 @@ class JobMemory:
         self._bound = True
 
     def _take(self, table: Table) -> None:
-        """Have the runner walk this table from now on."""
+        """Make the runner execute this table from now on."""
         executable, plan, words = self.executable, table.plan, self.words
         counters = counters_for(len(plan.steps), executable.threads)
         perf = np.zeros(2 * max(len(plan.steps), 1), np.int64) if executable.profiling else None
@@ -168,9 +168,9 @@ class JobMemory:
         if perf is not None and threads > 1:
             busy = np.zeros((max(len(plan.steps), 1), threads, runner.BUSY_WORDS), np.int64)
         if not words[runner.ACTIVE]:
-            self._keep.clear()  # no late helper looks at the tables of before
+            self._keep.clear()  # no late helper reads the previous tables
         self._keep.append((table, counters, perf, busy))
-        # Counters first: a late helper that sees anything of the new table finds no claim of its own.
+        # Counters first: a late helper that sees any part of the new table then cannot claim a chunk.
         words[runner.COUNTERS] = counters.ctypes.data
         self._publish_counters()
         if perf is not None:
@@ -186,50 +186,51 @@ class JobMemory:
         bodies = BodyJobs(table, executable, self.address, words) if table.bodies else None
         self._bases[1] = plan.memory.ctypes.data
         self._bases[2] = table.data.ctypes.data
-        # last: when memory ran out or an interrupt came on the way here, all of it is done again
+        # last: after MemoryError or an interrupt above, the next bind repeats all of this
         self._table, self._counters, self._perf, self._bodies = table, counters, perf, bodies
         self._busy = busy
 
     def _publish_counters(self) -> None:
-        """Have a late helper see the counters as they are before what is written from here on.
+        """Make the counters visible to late helpers before all later writes.
 
-        Where ACTIVE is 0 there is none: who comes now finds SLOTS of another generation."""
+        If ACTIVE is 0, no helper exists: a new one finds SLOTS of another generation."""
         if self.words[runner.ACTIVE]:
             at = self.address + runner.COUNTERS * 8
             self._native.publish(at, self.words[runner.COUNTERS], 0, 0)
 
     def _moved(self, shapes: tuple[tuple[int, ...], ...]) -> Table | None:
-        """The table of before, made that of other shapes, as each token of a decoder asks for."""
+        """Update the current table in place to other shapes, such as those of a decoder's next token. None if
+        that is not possible."""
         table, room = self._table, self.room
         if room is None or table is None or not table.moves:
             return None
-        self._counters.fill(-1)  # before: a helper that is late finds no claim of its own in the new one
+        self._counters.fill(-1)  # first: a late helper then cannot claim a chunk of the new table
         self._publish_counters()
         if not table.move(shapes, room):
             return None
         plan, words = table.plan, self.words
         if self.executable.proves:
-            self.executable.program.plan(shapes, room=room)  # which proves what the trace makes
+            self.executable.program.plan(shapes, room=room)  # checks the trace's plan
             plan.trace.check_moved(plan, room)
         words[runner.SCRATCH_SIZE] = plan.scratch_size
         words[ARENA_SIZE] = plan.scratch_offset + plan.scratch_size * words[runner.THREADS]
         return table
 
     def _new_table(self, shapes: tuple[tuple[int, ...], ...]) -> Table:
-        """Another table than the one of before. It is this job's own where the one before was made by the
-        same trace, with room to grow: then more are to follow."""
+        """A table for these shapes. It is exclusive to this job if the same trace made the previous table,
+        for growing inputs: then it can be updated for the following shapes."""
         before = None if self.room is None or self._table is None else self._table.plan.trace
         return self.executable.table(shapes, self.room, before)
 
     def unbind(self) -> None:
-        """Find the table anew before the next run."""
+        """Find the table again before the next run."""
         self._bound = False
 
     def bind_with(
         self, room: Room, first: int = 0, shapes: Sequence[tuple[int, ...]] | None = None
     ) -> list[tuple[int, ...]]:
-        """Find the table for the current shapes and `room`, and the outputs' shapes. Raises CapacityExceeded.
-        `shapes`: of the inputs from `first` on, whose memory is unchanged."""
+        """Find the table for the current shapes and `room`. Returns the outputs' shapes. `shapes`: new shapes
+        of the inputs from `first` on, whose addresses are unchanged. Raises CapacityExceeded."""
         self.room = room
         if shapes is not None:
             self._bound = False
@@ -239,8 +240,8 @@ class JobMemory:
         return self._table.plan.output_shapes
 
     def write_for(self, job: Job, count: int) -> None:
-        """Write the first `count` outputs where `job`, of a composite, has its own; `give_output` is for
-        those whose shapes are not known before."""
+        """Write the first `count` outputs directly to the output arrays of a composite's `job`. Outputs of
+        other shapes are handed over by `give_output` after the run."""
         self._written_for = weakref.ref(job)
         if not self._bound:
             self._bind()
@@ -256,7 +257,7 @@ class JobMemory:
                 job.outputs[i] = job._own[i] = mine
 
     def _shape_output(self, i: int, shape: tuple[int, ...]) -> None:
-        """See that output i has this shape. InferenceError if the caller's array has another one."""
+        """Give output i this shape. Raises InferenceError if the caller's array has another one."""
         if self.outputs[i].shape == shape:
             return
         if self._targets[i] is not None:
@@ -281,13 +282,14 @@ class JobMemory:
         return blocks.new_array(shape, dtype)
 
     def give_output(self, i: int, result: np.ndarray) -> None:
-        """Copy a composite's result to output i. InferenceError if the caller's array has another shape."""
+        """Copy a result to output i of a composite. Raises InferenceError if the caller's array has another
+        shape."""
         self._shape_output(i, result.shape)
         self.outputs[i][...] = result
 
     def take_output(self, i: int, spare: np.ndarray | None = None) -> np.ndarray:
-        """Output i of the last run, which the job lets go of: the next run writes it to `spare`, when that
-        fits, or to new memory."""
+        """Return output i of the last run and give up its ownership. The next run writes to `spare` if its
+        shape and type match, else to new memory."""
         array = self.outputs[i]
         if spare is None or spare.shape != array.shape or spare.dtype != array.dtype:
             spare = blocks.new_array(array.shape, array.dtype)
@@ -296,20 +298,20 @@ class JobMemory:
         return array
 
     def release_output(self, i: int) -> np.ndarray:
-        """As `take_output`; memory for the next run is found when its shapes are known."""
+        """Like `take_output`, but the next run's memory is allocated when its shapes are known."""
         array = self.outputs[i]
         self.outputs[i] = self._own[i] = np.empty((0,) * (array.ndim + 1), array.dtype)
         self._bound = False
         return array
 
     def states(self) -> Any:
-        """The model's variables in this job, an `ovjit.execution.states.States`; None when it has none."""
+        """The model's variables in this job as `ovjit.execution.states.States`. None without variables."""
         states_of = getattr(self.executable.program, "states_of", None)
         return None if states_of is None else states_of(self)
 
 
 def _initial_output(value: Any) -> np.ndarray:
-    """An output tensor before the first run: open dimensions are 0."""
+    """An output tensor before the first run: zeros, dynamic dimensions are 0."""
     shape = [0 if not isinstance(d, int) else d for d in value.shape or ()]
     array = blocks.new_array(shape, dtypes.numpy_dtype(value.dtype))
     if not array.dtype.hasobject:

@@ -26,35 +26,34 @@ GROUP = 8
 
 
 def groups_of(threads: int) -> int:
-    """How many groups the threads of a job form."""
+    """The number of groups that the threads of a job form."""
     return max(1, threads // GROUP)
 
 
 def counter_bytes(threads: int) -> int:
-    """The bytes of a step's counters."""
+    """Bytes of a step's counters."""
     groups = groups_of(threads)
     return 16 if groups == 1 else CACHE_LINE * (1 + groups)
 
 
-#: A job, the block of integers that one inference is. STATE is slept on. FIRST and STEPS: what `lead` runs;
-#: AT and STOP_AT: the stretch of it that threads walk now; CONTROLS: addresses of the control steps' records;
-#: ROOT: the job around all bodies; NESTED: where in the arena the bodies' begins.
+#: Fields of a job. Waiters sleep on STATE. FIRST and STEPS: range of steps that `lead` runs; AT and STOP_AT:
+#: the part of it that threads execute now; CONTROLS: addresses of the control steps' records; ROOT: the
+#: outermost job; NESTED: offset of the bodies' memory in the arena.
 (
     STATE, ERROR, TABLE, STEPS, BASES, GENERATION, COUNTERS, ABORT, PERF, THREADS, STARTED, ENDED, NOTIFY,
     WAITERS, ACTIVE, NEXT, SLOTS, SCRATCH, SCRATCH_SIZE, ARENA_SIZE, COMPLETIONS, FIRST, OWNER, LEADS, AT,
     STOP_AT, CONTROLS, ROOT, NESTED, BUSY, FLUSH,
 ) = range(31)  # fmt: skip
-#: OWNER is the thread that has taken the job to finish it. It is written in the same atomic operation, since
-#: an interrupt may come before Python knows. LEADS is 1 while the job counts among its pool's LEADERS. BUSY
-#: is 0, or the address where threads record their work for each step and slot: begin of the first chunk, end
-#: of the last one (ns), number of chunks. FLUSH is 1 if all threads flush denormal numbers while they work at
-#: this job.
+#: OWNER: the thread that must finish the job. It is written when the job is taken, under the queue's lock,
+#: since an interrupt may come before Python gets the result. LEADS: 1 while the job counts among its pool's
+#: LEADERS. BUSY: 0, or the address of a record per step and slot: begin of the first chunk, end of the last
+#: one (ns), number of chunks. FLUSH: 1 if threads flush denormal numbers while they run this job.
 BUSY_FROM, BUSY_TO, BUSY_CHUNKS = range(3)
 BUSY_WORDS = 3
 JOB_WORDS = 32
 IDLE, QUEUED, RUNNING, DONE = range(4)
 
-#: A pool: what its workers share. WAKE is slept on.
+#: Fields of a pool. Idle workers sleep on WAKE.
 WAKE, SLEEPERS, STOP, LOCK, HEAD, TAIL, LEADERS, STREAMS, OPEN = range(9)
 LEAD_AT, WALK_AT = 60, 61  # addresses of the functions of these names
 SPINNERS = 62  # spinning workers; they will see new work, so no wake-up is needed
@@ -65,18 +64,18 @@ POOL_WORDS = 64
 #: has host steps); the job is posted to its COMPLETIONS.
 SILENT, CALL_BACK, IN_PYTHON, POST = range(4)
 
-#: A completion queue: jobs that are over and whose callbacks are due. A thread that waits there pops them;
-#: where there is none, the worker that posts a job goes to Python itself. COUNT is slept on.
+#: Fields of a completion queue: finished jobs whose callbacks are due. A waiting thread pops them. Without
+#: one, the worker that posts a job enters Python itself. Waiters sleep on COUNT.
 COUNT, DONE_LOCK, DONE_HEAD, DONE_TAIL, DONE_WAITERS, DONE_SLEEPERS = range(6)
 DONE_WORDS = 8
 
-#: What a worker's native loop returns besides the address of a job that Python must look at.
+#: Return value of `work` after STOP. Other values are addresses of jobs that need Python.
 STOPPED = 0
 
-SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, some 100 us
-SPIN_IN_STEP = 4_000  # pauses at a step's end before other processes are let through
-SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a taker: the GIL takes longer
-LONG_JOB = 500_000  # ns: after such a job it waits an eighth of that
+SPIN_BEFORE_SLEEP = 6_000  # pauses of an idle worker after work, about 100 us
+SPIN_IN_STEP = 4_000  # pauses at a step's end before the thread yields to other processes
+SPIN_POST = 4_000  # pauses of a worker that has posted a job and waits for a taker
+LONG_JOB = 500_000  # ns: after such a job the worker waits an eighth of the job's time
 SPIN_WAIT = 1_000  # pauses of a caller before it sleeps
 
 STEP_BYTES = STEP_WORDS * 8

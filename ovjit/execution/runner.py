@@ -1,6 +1,6 @@
-"""The native runner: one loop that walks any program's table, and the worker loop around it.
+"""The native runner: one loop that executes any plan's table, and the worker loop around it.
 
-A program is a table of steps. Every step calls one kernel for each of its chunks:
+A plan is a table of steps. A step calls one kernel for each of its chunks:
 
     kernel(bases, args, chunk, scratch) -> 0, or an error code
 
@@ -8,14 +8,14 @@ A program is a table of steps. Every step calls one kernel for each of its chunk
 table fixes the content of each chunk, so results do not depend on the thread that runs it.
 
 Threads claim chunks. A step is complete when its chunks are complete, not when all threads have arrived. So a
-thread that is preempted does not block the others. Threads of even slots claim the first half of the chunks
-first, those of odd slots the second half. Chunks go along the rows of a tensor, so each of two threads finds
-in its own cache what it wrote a step before. Both go forward, as kernels prefetch the weights of the next
-chunk.
+preempted thread does not block the others, unless it holds a chunk. Threads of even slots claim the first
+half of the chunks first, threads of odd slots the second half. Chunks follow the rows of a tensor, so each of
+two threads finds the data that it wrote a step before in its own cache. Both claim chunks in ascending order,
+as kernels prefetch the weights of the next chunk.
 
-A claim is a compare-and-swap on (generation, next chunk). So a thread that comes late to a finished job
-claims nothing, for any later use of the job's memory. That memory must stay mapped while `ACTIVE` is not 0.
-`streams.py` ensures this.
+A claim is a compare-and-swap on (generation, next chunk). So a thread that arrives after a job's end claims
+nothing, even if the job's memory is in use again. That memory must stay mapped while `ACTIVE` is not 0, which
+`streams.py` ensures.
 
 Everything is int64 in memory shared by all threads, in the layout of `ovjit.execution.layout`. The functions
 are in `ovjit.execution.runner_functions`.
@@ -33,8 +33,8 @@ from ovjit.codegen.cpu.objects import function
 from ovjit.codegen.kernel import Kernel
 from ovjit.execution.layout import *
 
-#: The runner's functions by the kernel that has them: what every inference needs, what queues and threads
-#: need, and what control flow needs. A process compiles or loads those that it comes to.
+#: Kernel -> its functions: for every inference, for queues and threads, for control flow, for native loops. A
+#: process compiles or loads a kernel at first use.
 ROUTINES = {
     "runner": ("walk", "lead"),
     "runner_queues": (
@@ -60,18 +60,19 @@ def _intrinsics(isa: Any) -> dict[str, Any]:
 
 @functools.cache
 def native_kernel(name: str = "runner") -> Kernel:
-    """One of the runner's kernels, with several functions: compiled once ever, cached and loaded like all
-    others. The first function is its `kernel`."""
+    """A kernel with several of the runner's functions, cached and loaded like all kernels. The first function
+    is its `kernel`."""
     return routines.routines(name, ROUTINES[name], _functions, _intrinsics)
 
 
 def native_kernels(loaded: bool = False) -> tuple[Kernel, ...]:
-    """All kernels of the runner, or those that this process has needed: to print the others takes time."""
+    """All kernels of the runner. `loaded`: only those that this process has loaded, as printing takes
+    time."""
     return tuple(native_kernel(name) for name in ROUTINES if not loaded or ROUTINES[name][0] in _addresses)
 
 
 class Native:
-    """The runner's functions as Python callables, each loaded with its kernel when it is first asked for."""
+    """The runner's functions as Python callables. The first access to one loads its kernel."""
 
     walk: Callable[[int, int, int, int], int]
     lead: Callable[[int, int, int, int], int]
@@ -97,19 +98,19 @@ class Native:
 _native = Native()
 #: name -> address of the runner's functions that are loaded
 _addresses: dict[str, int] = {}
-#: Functions that may take long and give up the GIL; for the others, giving it up costs more than they do.
+#: Functions that may take long, and release the GIL. The others take less time than releasing it.
 _LONG = ("walk", "lead", "work", "wait", "pop", "trips")
 
 
 def native(*needed: str) -> Native:
-    """The runner, those of its kernels loaded that are needed. The first call ever may compile them."""
+    """The runner, with the `needed` kernels loaded. This may compile them."""
     for name in needed:
         if next(iter(ROUTINES[name])) not in _addresses:
             addresses = routines.load(native_kernel(name), ROUTINES[name])
             # Compile all before any is called. A thread that takes a job must not be interrupted while it
             # looks up the function that finishes it.
             vars(_native).update({text: function(at, 4, text in _LONG) for text, at in addresses.items()})
-            _addresses.update(addresses)  # last: interrupted on the way here, the next call does it again
+            _addresses.update(addresses)  # last: after an interrupt above, the next call repeats this
     return _native
 
 
@@ -123,4 +124,4 @@ def clock() -> int:
     """The runner's clock, in nanoseconds: what `now` of `ovjit.codegen.cpu.systems` reads."""
     if hasattr(time, "clock_gettime_ns"):
         return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    return time.perf_counter_ns()  # Windows: the performance counter, as it is there
+    return time.perf_counter_ns()  # Windows: `now` reads the performance counter too

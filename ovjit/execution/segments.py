@@ -1,7 +1,7 @@
 """Graphs with breaks (`ovjit.planning.partition`): a chain of native programs with host nodes between them.
 
-Each part of the chain is an executable. It is compiled when it is first reached, and planned for the shapes
-that arrive. Which nodes are in which part is decided once. A job has an inner job for each part that it ran.
+Each part of the chain is an executable. It is compiled when it is first reached, and planned for the actual
+shapes. The partition is decided once. A job has an inner job for each part that it ran.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Build = Callable[[Graph, Mapping[str, Any]], Executable]
 
 
 class HostTime(NamedTuple):
-    """When a node ran on the host, in the runner's clock."""
+    """Begin and end of a node's run on the host, by the runner's clock (ns)."""
 
     node: Node
     began: int
@@ -39,8 +39,8 @@ class HostTime(NamedTuple):
 class Remainder:
     """The remainder of a graph at one point of a chain: one program, or a break and another remainder.
 
-    Thread-safe. `cut` and what belongs to it is settled by the first shapes that come. For others the same
-    cut is right too: a part in which a shape turns out to depend on data is a chain itself.
+    Thread-safe. The first shapes decide `cut` and `part`. They are valid for other shapes: a part in which
+    another shape depends on data becomes a chain itself.
     """
 
     def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build, may_tell: bool = True):
@@ -57,7 +57,7 @@ class Remainder:
         self.part: Executable | None = None  # the remaining graph, or the part before the host nodes
 
     def settle(self, shapes: Sequence[tuple[int, ...]], cut: Cut | None = None) -> None:
-        """Decide how to go on, by input shapes, and compile it."""
+        """Decide the partition by these input shapes, and compile the next part."""
         if self._settled:
             return
         with self._lock.lock:
@@ -72,14 +72,14 @@ class Remainder:
             self._settled = True
 
     def placed(self, cut: Cut, places: Sequence[Sequence[int]]) -> Any:
-        """`cut.places`, which is the same in each run."""
+        """`cut.places(places)`, cached."""
         known = self._placed
         if known[0] is not cut or known[1] is not places:
             known = self._placed = cut, places, cut.places(places)
         return known[2]
 
     def following(self, ranks: Sequence[int]) -> Remainder:
-        """What is left after the hosts, for values of these ranks."""
+        """The remainder after the host nodes, for values of these ranks."""
         key = tuple(ranks)
         rest = self._following.get(key)
         if rest is None:
@@ -91,8 +91,8 @@ class Remainder:
         return rest
 
     def in_use(self) -> Remainder:
-        """This, or the same without told numbers where what follows has plans that no trace serves: then each
-        number would be planned for, and not each shape."""
+        """This remainder, or a variant without run-time extents if traces do not serve the following parts:
+        then each value of an extent would need a plan of its own."""
         if self.cut is None or not self.cut.told:
             return self
         parts = [rest.part for rest in tuple(self._following.values())]
@@ -106,7 +106,7 @@ class Remainder:
 
 
 class Chain:
-    """Runs a graph with breaks, in the place of an executable's program."""
+    """The composite that runs a graph with breaks."""
 
     def __init__(self, cut: Cut, config: Mapping[str, Any], build: Build):
         """`build` makes the parts' executables."""
@@ -117,7 +117,7 @@ class Chain:
         self._settle_ahead()
 
     def _settle_ahead(self) -> None:
-        """Make the parts before they are reached, by shapes that may be: open dimensions are guessed."""
+        """Compile the parts before the first run, with guesses for dynamic dimensions."""
         rest = self.first
         while rest.cut is not None and rest.cut.results:
             if any(v.shape is None for v in rest.cut.passed):
@@ -126,10 +126,10 @@ class Chain:
             try:
                 rest.settle([tuple(map(guessed, v.shape)) for v in rest.graph.inputs])
             except OvjitError:
-                return  # dimensions that have to fit together do not: real ones will tell
+                return  # the guessed dimensions contradict each other: wait for real shapes
 
     def plan(self, shapes: Sequence[tuple[int, ...]], outputs: Sequence[Value]) -> Plan:
-        """The plan for input shapes: this chain."""
+        """A plan without steps, whose composite is this chain."""
         plan = Plan()
         plan.composite = self
         plan.input_shapes = tuple(tuple(s) for s in shapes)
@@ -137,7 +137,7 @@ class Chain:
         return plan
 
     def run(self, job: Job) -> None:
-        """Run on this thread and leave the results in `job.outputs`. Raises what went wrong."""
+        """Run on this thread, with the results in `job.outputs`. Raises the inference's error."""
         rest = self.first
         arrays: Sequence[np.ndarray] = job.inputs  # type: ignore[assignment]
         places: Sequence[Sequence[int]] = self._all_places
@@ -181,7 +181,7 @@ class Chain:
             arrays += [np.empty(shape, np.uint8) for shape in told]
 
     def rows(self, job: Job) -> list[Row]:
-        """One row for each step of the parts that have run, in the order in which they did."""
+        """One row for each step of the parts that have run, in order."""
         timed = job.executable.profiling
         owner, ran = job.notes.get("ran", (None, ()))
         rows: list[Row] = []
@@ -212,7 +212,7 @@ def _run_host(job: Job, node: Node, have: dict[Value, np.ndarray], ran: list[Any
 def _run_part(job: Job, part: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
     inner = job.part_job(part)
     for i, array in enumerate(inputs):
-        inner.set_input(i, array)  # also one that it had: an array of the caller's may lie elsewhere now
+        inner.set_input(i, array)  # always: the caller's array may have a new address
     inner.run()
     return inner.outputs
 

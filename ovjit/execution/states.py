@@ -1,4 +1,4 @@
-"""The values of a job's variables: where they lie, how they are kept, and rows that beams put into order."""
+"""The values of a job's variables: memory, stored types, and the reordering of rows by beams."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 
 class States:
-    """The values of a job's variables; None after a reset, until a run works out what they begin with."""
+    """The values of a job's variables. A value is None from a reset until a run computes the initial
+    value."""
 
     def __init__(self, variables: Sequence[Variable], computed: Sequence[bool]):
         """`computed`: which variables have an initial value other than zeros."""
         self.variables = tuple(variables)
         self._computed = list(computed)
         self.values: list[np.ndarray | None] = [None] * len(self.variables)
-        #: Whether the caller holds a tensor on the value's memory, which is then not written again.
+        #: Whether the caller has a tensor on the value's memory, which must then not be overwritten.
         self.shown = [False] * len(self.variables)
-        #: The memory with room that the value is the beginning of, of those that grow; for how many elements.
+        #: Of growing variables: the memory of which the value is a prefix. `room`: its capacity in elements.
         self.memory: list[np.ndarray | None] = [None] * len(self.variables)
         self.room = 0
-        #: The variables' shapes, where all of them grow and `values` are shorter beginnings of their memory.
+        #: Current shapes, if all variables grow and `values` are outdated: `settle` updates them.
         self.steady: list[tuple[int, ...]] | None = None
         for k in range(len(self.variables)):
             self.reset(k)
 
     def settle(self) -> None:
-        """Let `values` be what the variables are."""
+        """Update `values` to the shapes in `steady`."""
         shapes, self.steady = self.steady, None
         for k, shape in enumerate(shapes or ()):
             whole = self.memory[k]
@@ -49,24 +50,21 @@ class States:
         self.memory[k], self.shown[k] = None, False
 
     def show(self, k: int) -> np.ndarray:
-        """The value, zeros after a reset."""
+        """The value as an array for the caller; zeros after a reset."""
         self.settle()
         value = self.values[k]
         if value is None:
             return lowest(self.variables[k])
         dtype = dtypes.numpy_dtype(self.variables[k].dtype)
         if not value.flags.c_contiguous or value.dtype != dtype:
-            # it has room to grow, or is kept otherwise: an ordinary array is in its place from now on
+            # the memory has spare capacity or another type: replace it by an ordinary array
             value = self.values[k] = np.array(as_given(value, self.variables[k]), order="C")
             self.memory[k] = None
         self.shown[k] = True
         return value
 
     def set(self, k: int, value: np.ndarray) -> None:
-        """Take a copy of `value`, of the variable's dtype, as it is kept.
-
-        Raises InferenceError unless the shape fits.
-        """
+        """Store a copy of `value`, which has the variable's dtype. Raises InferenceError unless it fits."""
         variable = self.variables[k]
         if not fits(value.shape, variable.shape):
             raise InferenceError(
@@ -78,13 +76,13 @@ class States:
         self.memory[k], self.shown[k] = None, False
 
     def shape(self, k: int) -> tuple[int, ...]:
-        """The value's shape, as it is kept; () after a reset."""
+        """The shape of the stored value; () after a reset."""
         self.settle()
         value = self.values[k]
         return () if value is None else value.shape
 
     def cut(self, k: int, axis: int, length: int) -> None:
-        """Keep the first `length` elements along `axis`, as they are stored: bytes are not converted."""
+        """Keep the first `length` elements along `axis` of the stored value."""
         self.settle()
         value = self.values[k]
         assert value is not None
@@ -95,7 +93,7 @@ class States:
 
 
 def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
-    """`value` in the element type that the variable is kept in."""
+    """`value` in the variable's stored type."""
     if value.dtype == dtypes.numpy_dtype(variable.kept.dtype):
         return value
     rows = variable.rows
@@ -105,7 +103,7 @@ def as_stored(value: np.ndarray, variable: Variable) -> np.ndarray:
 
 
 def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:
-    """`value`, in which a variable is kept, in the variable's own element type."""
+    """A stored `value` in the variable's own element type."""
     wanted = dtypes.numpy_dtype(variable.dtype)
     rows = variable.rows
     if value.dtype != wanted and rows is not None:
@@ -114,14 +112,14 @@ def as_given(value: np.ndarray, variable: Variable) -> np.ndarray:
 
 
 def lowest(variable: Variable) -> np.ndarray:
-    """Zeros; open dimensions are 0."""
+    """Zeros of the variable's shape, with dynamic dimensions of 0."""
     shape = [d if isinstance(d, int) else 0 for d in variable.shape or ()]
     return np.zeros(shape, dtypes.numpy_dtype(variable.dtype))
 
 
 class Moves(NamedTuple):
-    """Rows that others take the places of: row `source[i]` goes to the place `to[i]`. `at[i]`: which of `to`
-    that source is, -1 for one that stays."""
+    """An in-place reordering: row `source[i]` is moved to index `to[i]`. `at[i]`: the index of `source[i]` in
+    `to`, or -1 if that row is not overwritten."""
 
     to: np.ndarray
     source: np.ndarray
@@ -129,8 +127,7 @@ class Moves(NamedTuple):
 
 
 def moves_of(order: np.ndarray, rows: int) -> Moves | None:
-    """The moves that bring so many rows into `order`. None unless `order` has as many entries, each the index
-    of a row."""
+    """The moves that bring `rows` rows into `order`. None unless `order` has as many valid row indices."""
     if len(order) != rows or ((order < -rows) | (order >= rows)).any():
         return None
     places = np.where(order < 0, order + rows, order).astype(np.int64)
@@ -141,13 +138,13 @@ def moves_of(order: np.ndarray, rows: int) -> Moves | None:
 
 
 def move_rows(rows: np.ndarray, moves: Moves, before: np.ndarray) -> None:
-    """Put rows into order in their places; `before` is what is in the places that change."""
+    """Reorder rows in place. `before`: a copy of the rows `moves.to`."""
     for to, source, at in zip(*(m.tolist() for m in moves), strict=True):
         rows[to] = rows[source] if at < 0 else before[at]
 
 
 def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The rows of `value` that `order` names, as Gather has them: zeros for those that are not there."""
+    """The rows of `value` in `order`, as Gather returns them: zeros for indices that are out of range."""
     rows = len(value)
     places = order.astype(np.int64)
     there = (places >= -rows) & (places < rows)
@@ -160,21 +157,21 @@ def in_order(value: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def as_words(array: np.ndarray) -> np.ndarray:
-    """16-bit floats as integers, which NumPy moves by rows and not one by one; other types unchanged."""
+    """bf16 (a user-defined NumPy type) as integers, which NumPy copies by rows; other types unchanged."""
     return array if array.dtype.isbuiltin != 2 else array.view(f"u{array.dtype.itemsize}")
 
 
-#: Room is made for this many elements more than are needed, at least, and for a quarter more.
+#: Minimum spare capacity in elements. The spare capacity is also at least a quarter of the length.
 SPARE = 32
 
 
 def spacious(length: int) -> int:
-    """Room for `length` elements and more."""
+    """The capacity for `length` elements, with spare ones."""
     return -(-(length + max(SPARE, length // 4)) // SPARE) * SPARE
 
 
 def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
-    """Memory with room for `room` elements along `axis`, `value` at its beginning."""
+    """New memory with `room` elements along `axis`, of which `value` is the prefix."""
     shape = [*value.shape]
     shape[axis] = room
     whole = new_array(shape, value.dtype, LARGE_STATE)
@@ -183,7 +180,7 @@ def with_room(value: np.ndarray, axis: int, room: int) -> np.ndarray:
 
 
 def beginning(whole: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The first elements along each dimension."""
+    """The prefix of `whole` with this shape."""
     return whole[tuple(slice(0, n) for n in shape)]
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 class Init(NamedTuple):
-    """The computation of a variable's first value: output `output` of `executable`, whose inputs are the main
-    program's inputs with the numbers `inputs`."""
+    """The computation of a variable's initial value: output `output` of `executable`. `inputs`: indices of
+    the main program's inputs that it takes."""
 
     executable: Executable
     inputs: tuple[int, ...]
@@ -50,8 +50,8 @@ class StatesAhead:
         self._trace_states(GUESS, 1)
 
     def _trace_states(self, batch: int, more: int) -> None:
-        """Have plans traced of a first run with a `batch`, and of one that appends so many `more`."""
-        from ovjit.planning.concrete_types import concrete_types  # imported models do without
+        """Trace plans of a first run of size `batch`, and of a next run that appends `more` elements."""
+        from ovjit.planning.concrete_types import concrete_types  # imported models do not need it
 
         given = [guessed_input(v.shape, batch) for v in self.inputs]
         states = self._guessed_beginning(given)
@@ -70,26 +70,27 @@ class StatesAhead:
                 if d == new and self.inputs[i].shape[axis] != d]  # fmt: skip
 
         def after(count: int, whole: tuple[int, int] | None) -> list[tuple[int, ...]]:
-            """The inputs' shapes for so many more; `whole`: which dimension is that of all there are then."""
+            """The inputs' shapes after `count` more elements. `whole`: the (input, axis) that has the
+            total."""
             shapes = [list(shape) for shape in given]
             for i, axis in dims:
                 shapes[i][axis] = count + (length if (i, axis) == whole else 0)
             return [*map(tuple, shapes), *now]
 
         for whole in (None, *dims):
-            with contextlib.suppress(OvjitError):  # by a few: one would fit too much
+            with contextlib.suppress(OvjitError):  # GUESS + 2: a length of 1 would broadcast
                 concrete_types(self.main.program.graph, after(GUESS + 2, whole))
                 self._traced_for(after(more, whole))
                 return
 
     def _guessed_beginning(self, given: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]] | None:
-        """The shapes that variables have after a reset, for inputs of these shapes."""
+        """The variables' initial shapes for inputs of these shapes. None if they are unknown."""
         made: dict[Executable, Sequence[tuple[int, ...]]] = {}
         for init in self.inits():
             if not isinstance(init, Init) or init.executable in made:
                 continue
             if max(init.inputs, default=-1) >= len(given):
-                return None  # one begins with what follows from another
+                return None  # an initial value depends on another variable
             shapes, begun = [given[i] for i in init.inputs], init.executable
             trace = begun.program.trace_ahead(shapes)
             plan = None if trace is None else trace.at(shapes)
@@ -105,8 +106,8 @@ class StatesAhead:
     def _traced_for(
         self, shapes: Sequence[tuple[int, ...]], prepares: bool = False
     ) -> Sequence[tuple[int, ...]] | None:
-        """Have a plan of the main program for these shapes traced; the shapes that it makes. `prepares`: have
-        memory for it, too."""
+        """Trace a plan of the main program for these shapes. Returns the outputs' shapes. `prepares`: also
+        allocate its memory."""
         program, room = self.main.program, Room(spacious(0), self.places) if self.places else None
         try:
             trace = program.trace_ahead(shapes, room)

@@ -1,8 +1,8 @@
 """Worker threads: a pool of Python threads parked in the runner's native loop.
 
-A pool serves every compiled model of its configuration (streams, threads). Its workers take queued jobs, at
-most `streams` at a time, and help with running jobs that want more threads. They are started when first
-needed and sleep when there is nothing to do.
+All compiled models with the same configuration (streams, threads) share a pool. Its workers lead queued jobs,
+at most `streams` at a time, and help running jobs that want more threads. They are started at first use, and
+sleep when idle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ovjit.execution.job import Job
 
 
-#: Jobs of a pool that may be over without anybody waiting for them, besides as many as those that run.
+#: Jobs of a pool that may be finished and not waited for, besides twice the jobs at the last sweep.
 _FEW = 8
 
 
@@ -54,10 +54,10 @@ class Pool:
         self.lock = locks.lock("pool")
 
     def ensure_workers(self, helpers_only: bool = False) -> None:
-        """Start the threads on first use: all, or with `helpers_only` one fewer, for jobs that callers lead.
+        """Start the threads at first use: all, or with `helpers_only` one fewer, for jobs that callers lead.
 
-        A thread that is too many for the cores takes one from those who work. Where the process may have no
-        more threads, it goes with those that there are. None is started when the interpreter is ending.
+        More threads than cores would slow down the working threads. If the system allows no more threads, the
+        pool has fewer. None is started at interpreter exit.
         """
         count = max(self.threads, self.streams) - helpers_only
         if len(self.workers) >= count or self.words[STOP]:
@@ -68,7 +68,7 @@ class Pool:
                 try:
                     worker = os_threads.start(_work, (self,), f"ovjit-{i}")
                 except RuntimeError as error:
-                    # Ctrl-C while a thread starts may come as an error of the lock that it was waiting for
+                    # Ctrl-C during a thread's start may surface as an error of the lock that it waited for
                     if isinstance(error.__context__, KeyboardInterrupt):
                         raise error.__context__ from None
                     if not self._short_of_threads:
@@ -78,7 +78,7 @@ class Pool:
                 self.workers = [*self.workers, worker]
 
     def submit(self, job: Job) -> None:
-        """Queue a job; a worker runs it, or this thread at once where there are no workers."""
+        """Queue a job for the workers. Without workers, this thread runs it at once."""
         self.ensure_workers()
         if len(self.running) > self._sweep_at:
             self.sweep()
@@ -89,14 +89,14 @@ class Pool:
             job.run_queued(even_long=True)
 
     def complete(self, address: int) -> None:
-        """Run the callback of a job that is over, and let its waiters go. Ctrl-C is raised when that is done:
-        the callback may then have been cut short."""
+        """Run the callback of a finished job, and wake its waiters. Ctrl-C is raised after that; it may have
+        interrupted the callback."""
         job = self.running.get(address)
         if job is None:
             return
         native = runner.native()
         try:
-            job.words[OWNER] = 0  # from here on it is this frame's
+            job.words[OWNER] = 0  # from here on, this frame finishes the job
             if job.words[LEADS]:
                 native.release(self.address, address, 0, 0)
             job.call_back()
@@ -110,7 +110,7 @@ class Pool:
                 native.finish(address, 0, 0, 0)
 
     def complete_taken(self) -> None:
-        """After an interrupt: end the jobs that this thread has taken and not brought to their end."""
+        """After an interrupt: finish the jobs that this thread has taken out of a queue."""
         me = threading.get_ident()
         for address, job in list(self.running.items()):
             words = job.words
@@ -120,19 +120,19 @@ class Pool:
                 self.complete(address)
 
     def sweep(self) -> None:
-        """Forget finished jobs without a waiter."""
+        """Drop references to finished jobs without a waiter."""
         for address, job in list(self.running.items()):
             if job.words[STATE] == runner.DONE:
                 self.running.pop(address, None)
 
     def stop(self) -> None:
-        """Ask the workers to end and wait for them, briefly: one may be inside a long inference."""
+        """Stop the workers, and wait at most 1 s for each: one may be inside a long inference."""
         with self.lock:
             workers, self.workers = self.workers, []
         if not workers:
             return
         native = runner.native()
-        # in this order: a worker that goes to sleep has read WAKE first, then STOP
+        # in this order: before it sleeps, a worker reads WAKE first, then STOP
         native.publish(self.address + STOP * 8, 1, 0, 0)
         native.publish(self.address + WAKE * 8, self.words[WAKE] + 1, 0, 0)
         native.wake(self.address + WAKE * 8, 1 << 30, 0, 0)
@@ -167,15 +167,15 @@ def _work(pool: Pool) -> None:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """True for a Ctrl-C in the thread to which Python delivers it. It is not an error of the job. It is
-    raised there after the current work has been completed."""
+    """True for a Ctrl-C on Python's main thread. It is not an error of the job: it is raised again when the
+    current work is complete."""
     return isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
 
 class CompletionQueue:
-    """Finished jobs of a queue. A thread that waits for one runs the callbacks itself.
+    """Finished jobs whose callbacks are due. The thread that waits in `pop` runs the callbacks itself.
 
-    The memory is never unmapped: a worker may read it after the queue is gone.
+    The memory is recycled and never unmapped: a worker may read it after the queue is destroyed.
     """
 
     __slots__ = ("_memory", "address")
@@ -191,11 +191,11 @@ class CompletionQueue:
             _free_completions.append((self.address, self._memory))
 
     def pop(self, ns: int) -> int:
-        """The address of a job whose callback is due, for `Pool.complete`; 0 when there is none yet."""
+        """The address of a finished job, for `Pool.complete`. Waits up to `ns`; then returns 0."""
         return runner.native().pop(self.address, ns, threading.get_ident(), 0)
 
     def wake(self) -> None:
-        """Let those who wait in `pop` return."""
+        """Make all waiting `pop` calls return."""
         runner.native().wake_all(self.address, 0, 0, 0)
 
 
@@ -204,7 +204,7 @@ _pools_lock = ForkLock("pools")
 
 
 def pool_for(streams: int, threads: int) -> Pool:
-    """The pool of this configuration, shared by all compiled models that have it."""
+    """The pool of this configuration, shared by all compiled models with it."""
     with _pools_lock.lock:
         pool = _pools.get((streams, threads))
         if pool is None:
@@ -212,7 +212,7 @@ def pool_for(streams: int, threads: int) -> Pool:
         return pool
 
 
-# --- blocks of integers for jobs: never unmapped, since a late worker may look at one that is over
+# --- blocks of integers for jobs: never unmapped, since a late worker may read a finished job's block
 
 _BLOCKS = 64
 _slabs: list[tuple[np.ndarray, int]] = []  # memory, and the index of its first block's first word
@@ -221,7 +221,7 @@ _blocks_lock = ForkLock("blocks")  # reentrant: a job may be collected while its
 
 
 def take_block() -> tuple[int, memoryview]:
-    """(address, words) of a job's block; give it back with `give_block`."""
+    """(address, words) of a zeroed block for a job. `give_block` recycles it."""
     with _blocks_lock.lock:
         if _graveyard:
             _sweep_graveyard()
@@ -246,13 +246,13 @@ def _new_completions() -> tuple[int, np.ndarray]:
     return (memory.ctypes.data + 63) // 64 * 64, memory
 
 
-#: What jobs have left behind while a late worker was still looking at it: address, words, memory.
+#: (address, words, memory) of blocks of dead jobs that a late worker may still read.
 _graveyard: list[tuple[int, memoryview, object]] = []
 
 
 def give_block(address: int, words: memoryview, memory: object) -> None:
-    """Recycle a block. `memory` is everything that the job pointed to. Both stay unchanged while a late
-    worker reads the block: it may have claimed a slot and not yet read the tables' addresses."""
+    """Recycle a block. `memory`: all memory that the block points to. Both are kept unchanged while a late
+    worker reads the block: it may have claimed a slot before it reads the tables' addresses."""
     with _blocks_lock.lock:
         _graveyard.append((address, words, memory))
         _sweep_graveyard()
@@ -273,7 +273,7 @@ def _sweep_graveyard() -> None:
 
 
 def _after_fork() -> None:
-    """In a forked child: the parent's threads do not exist, nor do the jobs and locks that they held."""
+    """In a forked child: reset pools, and end jobs and locks that only the parent's threads held."""
     for slab, words in _slabs:
         slab[words + runner.ACTIVE : words + _BLOCKS * JOB_WORDS : JOB_WORDS] = 0
     for memory in _completion_memories:

@@ -1,4 +1,4 @@
-"""A plan as the table of int64 rows that the native runner walks, and the times of a profiled run."""
+"""A plan as the table of int64 rows that the native runner executes, and the times of a profiled run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ovjit.execution.body_jobs import BodyJobs
     from ovjit.planning.growing import Room
 
-#: What a step of a plan takes beside its arguments, about.
+#: Approximate bytes of a plan's step, without its arguments.
 STEP_BYTES = 320
 
 
 class Row(NamedTuple):
-    """One row of a profile. `names` are the model's nodes that the step stands for, `form` the tile format
-    whose instruction does its arithmetic."""
+    """One row of a profile. `names`: the model's nodes that the step computes. `form`: the tile format of its
+    arithmetic."""
 
     name: str
     node_type: str
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Table:
-    """A plan made native: rows of (kernel address, argument address, chunks, next control step, goes on)."""
+    """The rows of a plan: (kernel address, argument address, chunks, next control step, goes on)."""
 
     bodies: dict[int, list[Table]]
     endless: bool
@@ -47,7 +47,7 @@ class Table:
     def __init__(self, plan: Plan, addresses: Mapping[Any, int]):
         """`addresses`: of the plan's kernels."""
         self.plan = plan
-        #: Whether one job alone has it, which may make it that of other shapes.
+        #: Whether a single job owns the table and may update it to other shapes.
         self.moves = False
         if plan.block is not None:
             self._fill(plan, addresses)
@@ -73,21 +73,21 @@ class Table:
         self.rows = rows
         self.address = rows.ctypes.data
         self.host = [i for i, step in enumerate(steps) if step.host is not None]
-        #: What runs in place of steps, see `ovjit.execution.segments`: has `run(job)` and `rows(job)`.
+        #: The object that runs instead of steps (`ovjit.execution.segments`), with `run(job)` and
+        #: `rows(job)`.
         self.composite = plan.composite
-        #: Led by Python and not by the runner alone.
+        #: Whether Python leads the job, not the runner alone.
         self.in_python = bool(self.host) or plan.composite is not None
         self.in_python |= plan.probes is not None or plan.pieces is not None
         self.data = aligned_bytes(max(plan.data.size, 1))
         self.data[: plan.data.size] = plan.data
         plan.data = self.data[: plan.data.size]
-        #: About what it keeps in memory, its plan included.
+        #: Approximate bytes of the table and its plan.
         self.bytes = self.args.nbytes + rows.nbytes + self.data.nbytes + STEP_BYTES * (1 + len(steps))
         self.bytes += sum(table.bytes for tables in self.bodies.values() for table in tables)
 
     def _link(self, rows: np.ndarray) -> bool:
-        """Write after each row where the next control step is, and whether threads go on to the next one;
-        whether a loop may go on for ever."""
+        """Write STEP_NEXT and STEP_GOES_ON of each row. Returns whether a loop may be endless."""
         steps = self.plan.steps
         rows[: len(steps), runner.STEP_GOES_ON] = [step.goes_on for step in steps]
         rows[: len(steps), runner.STEP_NEXT] = len(steps)
@@ -101,7 +101,7 @@ class Table:
         )
 
     def _fill(self, plan: Plan, addresses: Mapping[Any, int]) -> None:
-        """Of a plan that is a function of its shapes: arguments and chunks in arrays, no step of the host."""
+        """Initialise the table of a traced plan, whose arguments and chunks are in arrays."""
         assert plan.block is not None and plan.chunks is not None
         trace, steps = plan.trace, len(plan.steps)
         if trace.table is None:
@@ -121,7 +121,7 @@ class Table:
         self.bytes = plan.whole.nbytes + self.data.nbytes + STEP_BYTES
 
     def move(self, shapes: Sequence[tuple[int, ...]], room: Room) -> bool:
-        """Become the table for these shapes, where that changes few numbers. False: it is of no more use."""
+        """Update the table in place to these shapes. False: the table must be dropped."""
         plan = self.plan
         self.moves = self.moves and plan.trace.move(plan, shapes, room)
         return self.moves
@@ -129,8 +129,8 @@ class Table:
     def _first(
         self, plan: Plan, addresses: Mapping[Any, int]
     ) -> tuple[np.ndarray, dict[int, list[Table]], bool]:
-        """Parts shared by all plans of a trace: rows whose arguments begin at 0, the tables of bodies, whose
-        shapes the guards fix, and whether a loop may be endless."""
+        """The parts that all plans of a trace share: (rows with argument addresses relative to 0, the tables
+        of bodies, whose shapes the guards fix, whether a loop may be endless)."""
         kernels = [step.kernel for step in plan.steps]
         rows = np.zeros((max(len(kernels), 1), runner.STEP_WORDS), np.int64)
         rows[: len(kernels), runner.STEP_KERNEL] = [0 if k is None else addresses[k] for k in kernels]
@@ -153,8 +153,8 @@ def _tables(plan: Plan, addresses: Mapping[Any, int]) -> dict[int, list[Table]]:
 
 
 def step_rows(table: Table, perf: np.ndarray | None, bodies: BodyJobs | None) -> list[Row]:
-    """One row for each step. Steps of bodies follow the step that runs them, with their total of all
-    iterations. The row of the loop does not count it again."""
+    """One row for each step. Steps of bodies follow the control step that runs them, with the total time of
+    all iterations. The control step's own time excludes theirs."""
     rows = []
     for i, step in enumerate(table.plan.steps):
         spent = 0 if perf is None else int(perf[2 * i + 1] - perf[2 * i])

@@ -1,4 +1,4 @@
-"""Models with variables: the program with hidden inputs and outputs, and what each job keeps between runs."""
+"""Models with variables: a program with hidden inputs and outputs, and the variables' values of each job."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class StatefulProgram(StatesAhead):
 
     def __init__(self, main: Executable, variables: Sequence[Variable], given: Callable[[], Graph],
                  starts: Callable[[], list[np.ndarray | Init | None]]):  # fmt: skip
-        """`given` returns the graph with its state operations, `starts` what variables begin with: for each
-        an array, what computes it, or None for zeros."""
+        """`given` returns the graph with its state operations. `starts` returns the initial value of each
+        variable: an array, an `Init` that computes it, or None for zeros."""
         self.main = main
         self.variables = tuple(variables)
         self.given = given
@@ -58,17 +58,17 @@ class StatefulProgram(StatesAhead):
         self._inits: list[np.ndarray | Init | None] | None = None
 
     def inits(self) -> list[np.ndarray | Init | None]:
-        """For each variable: an array, what computes it, or None for zeros."""
+        """The initial value of each variable: an array, an `Init` that computes it, or None for zeros."""
         with self._lock.lock:
-            if self._inits is None:  # imported: not needed so far
+            if self._inits is None:  # lazy, for imported models
                 self._inits = self._starts()
             return self._inits
 
-    # --- what an executable asks a program for
+    # --- a program's interface to `Executable`
 
     @property
     def layouts(self) -> Mapping[Any, Any]:
-        """Of the values of `graph`, which are not those that the compiler laid out, none is known."""
+        """Empty: the values of `graph` are not those of the compiled graph."""
         return {}
 
     @property
@@ -78,11 +78,11 @@ class StatefulProgram(StatesAhead):
 
     @property
     def addresses(self) -> Mapping[Any, int]:
-        """It has no kernels of its own."""
+        """Empty: only `main` has kernels."""
         return {}
 
     def load(self) -> None:
-        """`main` has been loaded."""
+        """Nothing to load: `main` is loaded."""
 
     def host_nodes(self) -> list[str]:
         return self.main.program.host_nodes()
@@ -95,7 +95,7 @@ class StatefulProgram(StatesAhead):
         plan.output_shapes = [v.shape for v in self.outputs]
         return plan
 
-    # --- what a table asks what runs in place of steps for
+    # --- a composite's interface to `Table`
 
     def states_of(self, job: Job) -> States:
         states = job.notes.get(self)
@@ -115,8 +115,8 @@ class StatefulProgram(StatesAhead):
         if states.steady is not None and self._step(job, inner, states):
             return
         states.settle()
-        moves: dict[tuple[int, int], Moves | None] = {}  # what the order of an input does to so many rows
-        undo: list[tuple[np.ndarray, Moves, np.ndarray]] = []  # rows that were moved in their places
+        moves: dict[tuple[int, int], Moves | None] = {}  # (input with beam indices, rows) -> the reordering
+        undo: list[tuple[np.ndarray, Moves, np.ndarray]] = []  # in-place reorderings, to undo after an error
         try:
             self._run(job, inner, states, moves, undo)
         except BaseException:
@@ -128,8 +128,8 @@ class StatefulProgram(StatesAhead):
         self, job: Job, inner: Job, states: States, moves: dict[tuple[int, int], Moves | None],
         undo: list[tuple[np.ndarray, Moves, np.ndarray]],
     ) -> None:  # fmt: skip
-        current: list[np.ndarray] = []  # what the variables are before this run, in the order of the beams
-        begun: dict[Executable, Job] = {}  # what has computed what variables begin with
+        current: list[np.ndarray] = []  # the variables' values before this run, reordered by beams
+        begun: dict[Executable, Job] = {}  # jobs that have computed initial values in this run
         for k, variable in enumerate(self.variables):
             value = states.values[k]
             if value is None:
@@ -169,8 +169,8 @@ class StatefulProgram(StatesAhead):
                 job.give_output(i, inner.outputs[i])
 
     def _step(self, job: Job, inner: Job, states: States) -> bool:
-        """A run after one that left all variables growing, none of which has been read: then they keep their
-        memory and are longer. False otherwise; nothing is changed."""
+        """The fast path of a decoder's step: all variables grow in place within their capacity, and none was
+        read since the last run. False, without a change, if this does not apply."""
         assert states.steady is not None
         for number, rows in {(v.order, s[0]) for v, s in zip(self.variables, states.steady, strict=True)
                              if v.order >= 0}:  # fmt: skip
@@ -188,7 +188,7 @@ class StatefulProgram(StatesAhead):
         return True
 
     def _initial(self, job: Job, inner: Job, k: int, begun: dict[Executable, Job]) -> np.ndarray:
-        """What variable `k` is after a reset, in memory of its own. `begun`: what has run for this run."""
+        """The initial value of variable `k`, in memory of its own. `begun`: see `_run`."""
         init = self.inits()[k]
         if init is None:
             return lowest(self.variables[k])
@@ -206,7 +206,7 @@ class StatefulProgram(StatesAhead):
         return owned(value)
 
     def _begin(self, job: Job, inner: Job, init: Init) -> Job:
-        """Run what computes the values that variables begin with."""
+        """Run the executable that computes initial values. Returns its job."""
         part = job.parts.get(init.executable)
         if part is None:
             part = job.parts[init.executable] = init.executable.new_job()
@@ -214,7 +214,7 @@ class StatefulProgram(StatesAhead):
             array = inner.inputs[number]
             if number >= self.public_inputs:
                 other = self.variables[number - self.public_inputs]
-                if array is None:  # a variable further on, on which this one cannot depend
+                if array is None:  # a later variable, on which this one cannot depend
                     array = lowest(other)
                 array = as_given(array, other)
             assert array is not None
@@ -224,14 +224,14 @@ class StatefulProgram(StatesAhead):
 
     @made_once
     def growing(self) -> dict[int, Place]:
-        """Variable -> where it grows in place, for those that do."""
+        """Variable -> its `Place`, for variables that grow in place."""
         assigned = [k for k, v in enumerate(self.variables) if v.assigned]
         pairs = [(self.public_outputs + i, self.public_inputs + k) for i, k in enumerate(assigned)]
         return {place.input - self.public_inputs: place for place in self.main.program.growing(pairs)}
 
     @made_once
     def _grown_outputs(self) -> list[int]:
-        """The output of the main program that each variable is afterwards, where all of them grow."""
+        """For each variable the output of `main` that is its next value. All variables must grow."""
         return [self.growing[k].output for k in range(len(self.variables))]
 
     @made_once
@@ -241,8 +241,8 @@ class StatefulProgram(StatesAhead):
     def _make_room(
         self, inner: Job, states: States, current: list[np.ndarray]
     ) -> dict[int, tuple[np.ndarray, tuple[int, ...]]]:
-        """Give growing variables room for the elements that this run appends, in memory without other
-        references. Returns for each its memory and its future shape."""
+        """Give growing variables capacity for the elements that this run appends, in memory without other
+        references. Returns for each its whole memory and its shape after the run."""
         growing = self.growing
         inner.room = None
         if not growing or self.main.is_cut:
@@ -261,13 +261,13 @@ class StatefulProgram(StatesAhead):
                     inner.set_input(place.input, current[k])
                 memory[k] = whole
             if any(memory[k].shape[place.axis] != room for k, place in growing.items()):
-                continue  # one of them needs more than those before it
+                continue  # a later variable has raised the common capacity
             try:
                 shapes = inner.bind_with(Room(room, self.places))
             except CapacityExceeded as need:
                 room = spacious(need.length)
                 continue
-            if self.main.is_cut:  # as these first shapes have told
+            if self.main.is_cut:  # a graph break was found for these shapes
                 inner.room = None
                 for k, place in growing.items():
                     current[k] = owned(current[k])
@@ -280,7 +280,7 @@ class StatefulProgram(StatesAhead):
     def _take(
         self, inner: Job, states: States, grown: Mapping[int, tuple[np.ndarray, tuple[int, ...]]]
     ) -> None:
-        """The new values become the states; where the old ones were, the next values are written."""
+        """Store the new values as states. The old values' memory is reused for the next run's values."""
         i = self.public_outputs
         for k, variable in enumerate(self.variables):
             if not variable.assigned:

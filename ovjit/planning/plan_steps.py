@@ -101,7 +101,7 @@ class Plan:
         self.parallel = False
         self.input_shapes: tuple[tuple[int, ...], ...] = ()
         self.output_shapes: list[tuple[int, ...]] = []
-        self.cut: Any = None  # the graph break (`planning/partition.Cut`) if the graph cannot run in one piece
+        self.cut: Any = None  # a `planning.partition.Cut` if the graph has a graph break
         self.composite: Any = None  # the object that runs instead of steps
         # of a watched program: when each group is done, and the types and known values of all values
         self.probes: list[Probe] | None = None
