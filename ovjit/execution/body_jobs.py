@@ -24,7 +24,7 @@ ALIGNMENT = 64
 
 
 def counters_for(steps: int, threads: int) -> np.ndarray:
-    """Zeros for the counters of a table with so many steps, whatever number of these threads walks it."""
+    """Zeroed counters for a table with `steps` steps and up to `threads` threads."""
     counters = aligned_bytes(max(steps, 1) * counter_bytes(threads)).view(np.int64)
     counters.fill(0)
     return counters
@@ -97,7 +97,7 @@ class BodyJobs:
 
     @property
     def parallel(self) -> bool:
-        """Whether a body at any depth wants more threads than one."""
+        """Whether a body at any depth uses several threads."""
         return any(body.words[runner.THREADS] > 1 or body.inner.parallel for body in self)
 
     def abort(self) -> None:
@@ -123,5 +123,5 @@ class BodyJobs:
 
 
 def error_text(code: int) -> str | None:
-    """What went wrong in a control step."""
+    """The message for an error code of a control step; None for other codes."""
     return "a trip goes beyond the last part of a sliced input" if code == PAST_END else None

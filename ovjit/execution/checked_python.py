@@ -23,7 +23,7 @@ _BASES = {ARENA: "a tensor", CONSTANTS: "a constant", PLAN_DATA: "the plan's dat
 
 
 class PythonJob(Job):
-    """A job whose kernels are run by Python's interpreter."""
+    """A job whose kernels run in the Python interpreter."""
 
     __slots__ = ()
 
@@ -52,7 +52,7 @@ class PythonJob(Job):
             words[runner.ENDED] = runner.clock()
 
     def _run_step(self, i: int, step: Step, arena: Arena) -> int:
-        """All chunks of one step. The error as the runner writes it, 0 for none."""
+        """Run all chunks of one step. Returns the error in the runner's form, 0 for none."""
         table = self._table
         assert table is not None and table.plan.pieces is not None and step.kernel is not None
         plan, bases, given = table.plan, self._bases, table.plan.pieces[i]
@@ -81,7 +81,7 @@ class PythonJob(Job):
 
 
 def _bound(intrinsic: Any, words: Words) -> Any:
-    """What an intrinsic means: `in_python(words, arguments...)`."""
+    """The Python form of an intrinsic: calls `in_python(words, arguments...)`."""
 
     def call(*arguments: int) -> None:
         intrinsic.in_python(words, *arguments)

@@ -8,7 +8,7 @@ ranges of other rows, as
 It leads the body's own job (`lead`). So helpers join a body's steps as they join all others, and bodies may
 have control steps themselves. `args` is the row's block of integers: the index of the step's record in the
 job, then the arguments below. A place is a base of the job and an offset. The record has the addresses of the
-bodies' jobs, then one word for each output of a body: where the last iteration wrote it.
+bodies' jobs, then for each output of a body the address that the last iteration wrote.
 
 Carried values are not copied. A result that becomes a parameter is written to two places alternately, or to
 its slot of a concatenation.
@@ -32,9 +32,9 @@ from ovjit.execution.runner_words import *
     R_COUNTER_BASE, R_COUNTER_AT, R_AGAIN, R_INPUTS, R_CARRIED, R_OUTPUTS, R_LASTS, R_DONE, R_DONE_AT,
 ) = range(19)  # fmt: skip
 R_ROWS = 20
-#: Rows behind: inputs (body's base, base, offset, step), carried (body's base, base, offset, output), outputs
-#: (body's base, base, offset, step, other base or -1, its offset), lasts (output, base or -1 and offset of
-#: its value after no iteration, base, offset, bytes).
+#: The rows that follow: inputs (body's base, base, offset, step), carried (body's base, base, offset,
+#: output), outputs (body's base, base, offset, step, other base or -1, its offset), lasts (output, base or -1
+#: and offset of the value without any iteration, base, offset, bytes).
 INPUT_WORDS, CARRIED_WORDS, OUTPUT_WORDS, LAST_WORDS = 4, 4, 6, 6
 
 #: Words of the arguments of `branch`: the condition's place, then for each of the two bodies how many rows it
@@ -46,7 +46,7 @@ BRANCH_WORDS = 3
 
 @inline
 def next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer):
-    """Sliced inputs and concatenated outputs move on by a part; what goes round changes its place."""
+    """Advance sliced inputs and concatenated outputs by a part, and swap the places of carried results."""
     for k in range(n_inputs):
         row = inputs + k * INPUT_WORDS * 8
         at = ld(row, 3)
@@ -67,7 +67,8 @@ def next_parts(inputs, n_inputs, outputs, n_outputs, bases, outer):
 
 @inline
 def give_lasts(lasts, n, job, record, outer, done):
-    """Copy the results of the last iteration to the outputs; after none, the initial values, or zeros."""
+    """Copy the last iteration's results to the outputs. Without any iteration: the initial values, or
+    zeros."""
     k = 0
     while k < n and aload(job + ABORT * 8) == 0:
         row = lasts + k * LAST_WORDS * 8
@@ -88,7 +89,7 @@ def give_lasts(lasts, n, job, record, outer, done):
 
 @routine
 def repeat(job, args, pool, step):
-    """The body again and again, `args` as R_RECORD and those behind it say."""
+    """Run a body repeatedly. `args`: R_RECORD and the following."""
     record = ld(ld(job, CONTROLS), ld(args, R_RECORD))
     body = ld(record, 0)
     outer = ld(job, BASES)
@@ -159,7 +160,7 @@ def repeat(job, args, pool, step):
 
 @routine
 def branch(job, args, pool, step):
-    """One of two bodies, `args` as B_RECORD and those behind it say."""
+    """Run one of two bodies. `args`: B_RECORD and the following."""
     record = ld(ld(job, CONTROLS), ld(args, B_RECORD))
     outer = ld(job, BASES)
     arena = ld(outer, 0) + ld(job, NESTED)

@@ -11,7 +11,7 @@ hash_row = Word("hash_row")
 
 @routine
 def hash_blocks(data, blocks, keys, sums):
-    """For each block at `data` its sums, as `ovjit.codegen.cpu.universal_hash` has them."""
+    """The sums of each block at `data`, see `ovjit.codegen.cpu.universal_hash`."""
     for n in range(blocks):
         hash_row(data + n * BLOCK_BYTES, keys, sums + n * SUM_BYTES)
     return 0

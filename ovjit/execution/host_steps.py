@@ -1,5 +1,5 @@
-"""Running a plan that native code cannot run alone: host steps (NumPy references) between ranges of native
-steps, and composites (chains of segments) in place of steps."""
+"""Runs plans that need Python: host steps (NumPy references) between native steps, and composites (chains of
+segments) instead of steps."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ovjit.execution.table import Table
 from ovjit.graph import dtypes
 from ovjit.planning.views import View
 
-#: What a cancelled inference raises, in OpenVINO's words.
+#: The message of a cancelled inference; it begins with OpenVINO's text.
 CANCELLED = "Infer Request was canceled: the inference was cancelled while it ran"
 
 
 class HostSteps(JobMemory):
-    """Runs a table of which some steps are the host's, or that stands for something else."""
+    """Runs tables with host steps or composites."""
 
     __slots__ = ()
 
     def _run_segments(self, arena: blocks.Arena) -> None:
-        """Native runs between host steps, which NumPy does here."""
+        """Run ranges of native steps, and the host steps between them."""
         words, table = self.words, self._table
         assert table is not None
         if table.composite is not None:
@@ -62,11 +62,11 @@ class HostSteps(JobMemory):
             words[runner.ENDED] = runner.clock()
 
     def _stops(self, table: Table) -> Sequence[int]:
-        """The steps before which Python takes over, in order; the last is their number."""
+        """The steps before which native code returns to Python, in order, and the number of steps."""
         return (*table.host, len(table.plan.steps))
 
     def _reached(self, done: int) -> None:
-        """The first `done` steps have run."""
+        """Called when the first `done` steps have run."""
 
     def _run_host(self, index: int) -> None:
         table = self._table
@@ -92,12 +92,12 @@ class HostSteps(JobMemory):
             self._perf[2 * index], self._perf[2 * index + 1] = began, runner.clock()
 
     def stop_if_cancelled(self) -> None:
-        """Raises Cancelled after `cancel`: what runs long on the host calls it now and then."""
+        """Raise Cancelled after `cancel`. Long host code calls it regularly."""
         if self.words[ABORT]:
             raise Cancelled(CANCELLED)
 
     def _array(self, value: Any, view: View) -> np.ndarray:
-        """NumPy's view of a tensor of this job."""
+        """A tensor of this job as a NumPy view."""
         import ctypes
 
         dtype = dtypes.numpy_dtype(value.dtype)

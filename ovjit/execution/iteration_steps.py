@@ -16,7 +16,7 @@ from ovjit.execution.runner_words import *
 #: concatenation has no room, or parts of different shapes.
 OVER, PYTHON_NEXT, TIME_UP, CANCELLED, FULL, UNEVEN = range(6)
 
-#: Numbers are told up to here, as `ovjit.planning.partition` tells them.
+#: Run-time extents are clamped to this, as in `ovjit.planning.partition`.
 FARTHEST = 1 << 55
 
 #: Words of a slot, and the most dimensions.
@@ -55,7 +55,7 @@ CARRIED_ROW, SLICED_ROW, KEPT_ROW, K_DIMS = 2, 2, 14, 6
 
 @inline
 def tell_numbers(part, slots):
-    """Numbers that data decide, as dimensions of the part's inputs without elements."""
+    """Write run-time extents to the dimensions of the part's empty inputs."""
     row = ld(part, P_TOLD_AT)
     end = row + ld(part, P_TOLD) * TOLD_ROW * 8
     while row < end:
@@ -84,7 +84,7 @@ def copy_slot(to, source):
 
 @inline
 def take_inputs(part, slots, bases, leaves):
-    """Where the part's inputs are, and their dimensions."""
+    """Write the addresses of the part's inputs to `bases`, and their dimensions to `leaves`."""
     row = ld(part, P_INPUTS_AT)
     end = row + ld(part, P_INPUTS) * INPUT_ROW * 8
     while row < end:
@@ -98,7 +98,8 @@ def take_inputs(part, slots, bases, leaves):
 
 @inline
 def same_plan(part, leaves, n):
-    """The trace that the part's plan is of, where that serves; 0 for another plan, -1 where none may."""
+    """The trace of the part's current plan if the leaves are unchanged; 0 if another plan is needed; -1 if a
+    leaf is out of bounds."""
     trace = ld(part, P_TRACE)
     for i in range(n):
         number = ld(leaves, i)
@@ -112,7 +113,7 @@ def same_plan(part, leaves, n):
 
 @inline
 def traced_plan(part, leaves, n, evaluate):
-    """The first of the part's traces that has a plan for these leaves, which it has written; or 0."""
+    """The first of the part's traces that serves these leaves, after writing its plan; 0 if none does."""
     trace = 0
     row = ld(part, P_TRACES_AT)
     end = row + ld(part, P_TRACES) * TRACE_WORDS * 8
@@ -144,7 +145,8 @@ def traced_plan(part, leaves, n, evaluate):
 
 @inline
 def fits(part, trace, slots, work, memory):
-    """Give the part's outputs the dimensions that a plan has for them: 1, or 0 where there is no room."""
+    """Write the plan's output dimensions to the slots. Returns 1; 0 if the outputs or the arena do not
+    fit."""
     results = ld(trace, C_RESULTS)
     dims = ld(trace, C_DIMS)
     good = 1
@@ -170,7 +172,7 @@ def fits(part, trace, slots, work, memory):
 
 @inline
 def take_plan(part, trace, job, bases, leaves, n):
-    """Make a trace's plan that of the part's job."""
+    """Make the part's job use a trace's plan."""
     st[i64](job + TABLE * 8, ld(trace, C_TABLE))
     st[i64](job + STEPS * 8, ld(trace, C_STEPS))
     st[i64](job + SCRATCH * 8, ld(trace, C_SCRATCH))
@@ -183,7 +185,7 @@ def take_plan(part, trace, job, bases, leaves, n):
 
 @inline
 def place_outputs(part, slots, bases, turn):
-    """Where the part writes in this iteration."""
+    """Write the addresses of the part's outputs in this iteration to `bases` and slots."""
     row = ld(part, P_OUTPUTS_AT)
     end = row + ld(part, P_OUTPUTS) * OUTPUT_ROW * 8
     while row < end:
@@ -195,7 +197,7 @@ def place_outputs(part, slots, bases, turn):
 
 @inline
 def may_keep(first, end, slots):
-    """OVER where concatenations, rows up to `end`, have room for parts of this iteration; else why not."""
+    """OVER if this iteration's parts fit the concatenations, the rows up to `end`; else FULL or UNEVEN."""
     found = OVER
     row = first
     while row < end and found == OVER:
@@ -231,7 +233,7 @@ def keep(first, end, slots):
 
 @inline
 def carry(told, slots):
-    """Set the next inputs: the results of this iteration, and the next parts of what is sliced."""
+    """Set the next iteration's inputs: carried results, and the next slices."""
     carried = ld(told, T_CARRIED_AT)
     spare = ld(told, T_SPARE)
     n = ld(told, T_CARRIED)
@@ -251,7 +253,7 @@ def carry(told, slots):
 
 @routine
 def trips(told, pool, arena, deadline):
-    """Run iterations, with the arguments from T_PARTS on, until a status from OVER on."""
+    """Run iterations, with the arguments from T_PARTS on. Returns OVER or a following status."""
     slots = ld(told, T_SLOTS)
     count = ld(told, T_COUNT)
     done = ld(told, T_DONE)

@@ -19,18 +19,19 @@ from ovjit.planning.constants import aligned_bytes
 from ovjit.planning.parametric import evaluate_address
 from ovjit.planning.views import FIRST_IO
 
-#: Results get this many times the memory that they need, and so much at least. Larger ones are Python's.
+#: A result's buffer has _ROOM times its bytes, at least _LEAST_ROOM. A loop with a result of more than
+#: _MOST_ROOM bytes is run by Python.
 _ROOM, _LEAST_ROOM, _MOST_ROOM = 2, 4096, 1 << 24
-#: As many traces of a part are tried, each in as many memories.
+#: Maximum traces of a part, and maximum memory plans of a trace, that are tried.
 _MOST_TRACES, _MOST_MEMORIES = 4, 4
 _FAR = 1 << 62
 
 
 class LoopArguments(LoopParts):
-    """Arrays of int64s, made again where the parts' traces are others."""
+    """The int64 arrays of the native loop, which are rebuilt when the parts have other traces."""
 
     def _array(self, rows: Sequence[Any]) -> np.ndarray:
-        """int64 of these rows, with a word at least; kept as long as this is."""
+        """An int64 array of these rows, with at least one element. This object keeps it alive."""
         array = np.array(rows if len(rows) else [0], np.int64).reshape(-1)
         self._keep.append(array)
         return array
@@ -39,7 +40,7 @@ class LoopArguments(LoopParts):
         return self._array(rows).ctypes.data
 
     def _prepare(self) -> None:
-        """Write what the native function is told of the parts, where their traces are others than before."""
+        """Rebuild the arguments if a part's traces or buffers have changed."""
         traces = [self._traces_of(part) for part in self._parts]
         grown = [self._found_room(part) for part in self._parts]
         if traces == self._traces and not any(grown):
@@ -77,7 +78,7 @@ class LoopArguments(LoopParts):
         self._traces = traces
 
     def _found_room(self, part: Part) -> bool:
-        """Whether results needed more room than they had; they have it now."""
+        """Enlarge the buffers of a part's results if needed. Returns whether any was enlarged."""
         more, table = False, part.job._table
         assert table is not None
         for slot, shape in zip(part.outputs, table.plan.output_shapes, strict=True):
@@ -90,10 +91,10 @@ class LoopArguments(LoopParts):
         return more
 
     def _traces_of(self, part: Part) -> list[Any]:
-        """(trace, memory) pairs, and the last table where it is of a plan that is none."""
+        """(trace, memory plan) pairs of a part, and its last table if that is of a plan without a trace."""
         table = part.job._table
         if part.executable.is_cut:
-            raise Unfit  # it was not when this was made
+            raise Unfit  # a graph break was found since this object was made
         found: list[Any] = []
         if table is not None and table.plan.block is None and not table.in_python and not table.bodies:
             found.append(table)

@@ -1,4 +1,4 @@
-"""A loop's body as native iterations see it: its parts, which are executables, and slots for their values."""
+"""The parts of a loop's body for native iterations: executables, and slots for their values."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Slot(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A number that is told before a part runs: whose, which of them, the slot that tells it; where that is
-    the used part of `whole`, along which axis."""
+    """A run-time extent of a part: the slot with the number, the index of the element, and the slot whose
+    dimension gets the number. For a valid prefix of `whole`: the axis of that dimension."""
 
     numbers: Slot
     element: int
@@ -33,7 +33,8 @@ class Told(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of the body: what runs it, the slots of its inputs and outputs, and what is told before."""
+    """A part of the body: its executable and job, the slots of inputs and outputs, and its run-time
+    extents."""
 
     executable: Executable
     job: Job
@@ -43,7 +44,7 @@ class Part(NamedTuple):
 
 
 class Unfit(Exception):
-    """A body, or a state that it is in, for step by step."""
+    """The body, or its current state, does not support native iterations."""
 
 
 class LoopParts:
@@ -61,7 +62,7 @@ class LoopParts:
         self._keep: list[Any] = []
         self._places: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._kept: dict[int, np.ndarray] = {}
-        #: Runs in a row that came to nothing.
+        #: Consecutive native runs with too few iterations.
         self.poor = 0
         self._check_ends()
         self.feeds = [self._slot(a.ndim, a.dtype) for a in inner.inputs if a is not None]
@@ -87,7 +88,7 @@ class LoopParts:
             raise Unfit
 
     def _check_carried(self) -> None:
-        """Carried values are new in each iteration, or constant. None is read one iteration later."""
+        """Raise Unfit unless each carried value is a new result of the iteration, or constant."""
         feeds = {slot.number: i for i, slot in enumerate(self.feeds)}
         for port in self.ends.of(MERGED):
             slot = self.results[port.back]
@@ -98,7 +99,7 @@ class LoopParts:
         again = {port.back for port in self.ends.of(MERGED)}
         for port in self.ends.outputs:
             if port.kind == LAST and self.results[port.inner].number in feeds and port.inner not in again:
-                raise Unfit  # it has changed when the last iteration is over
+                raise Unfit  # the slot is overwritten before the loop's end
         if self.ends.condition != -1 and self.results[self.ends.condition].dtype != np.bool_:
             raise Unfit
 
@@ -109,7 +110,7 @@ class LoopParts:
         return self._slots[-1]
 
     def _find_parts(self, executable: Executable, job: Job, ins: list[Slot]) -> list[Slot]:
-        """The slots of the results of what runs in `job`, and note the parts that it has."""
+        """Add the parts of `executable` to `_parts`. Returns the slots of its results."""
         chain = executable._chain
         if chain is None:
             return self._add(executable, job, ins)

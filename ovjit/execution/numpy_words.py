@@ -1,8 +1,9 @@
-"""Kernels' texts as Python functions: the words' meanings (`ovjit.codegen.meanings`), on checked memory.
+"""Kernel sources as Python functions: NumPy implementations of intrinsics (`ovjit.codegen.meanings`) on
+checked memory.
 
-`Words(lanes, memory)` has, name by name, what `ovjit.codegen.cpu.vector` has in LLVM. `program(source)` is a
-kernel's text as a Python function over them. `Memory` knows the pieces that may be touched; whatever lies
-outside of all of them is an `OutOfBounds`.
+`Words(lanes, memory)` has the intrinsics that `ovjit.codegen.cpu.vector` implements in LLVM.
+`program(source)` is a kernel's source as a Python function over them. `Memory` has the pieces that may be
+accessed. An access outside of them raises `OutOfBounds`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Memory:
         self.names = [f"{name} ({size} bytes)" for _, size, name in pieces if size]
 
     def at(self, address: int, size: int, align: int = 1) -> np.ndarray:
-        """The bytes from `address` on. OutOfBounds where they are not in one piece, or not aligned."""
+        """`size` bytes from `address` on. Raises OutOfBounds unless they are aligned and in one piece."""
         if address % align:
             raise OutOfBounds(f"{size} bytes at an address that is no multiple of {align}")
         for start, stop, piece in self.pieces:
@@ -54,7 +55,7 @@ class Memory:
 
 
 class Words(dict):
-    """The names that a kernel's text may use, made as they are asked for."""
+    """The names that a kernel's source may use, created at first use."""
 
     def __init__(self, lanes: int, memory: Memory):
         super().__init__(VL=lanes, float_nan=math.nan, float_inf=math.inf, njit=lambda **_: lambda f: f)
@@ -77,7 +78,7 @@ class Words(dict):
         return functools.partial(found.meaning, *given, *([elem] if elem else []))
 
     def body(self, body: Body, inputs: Sequence[np.ndarray]) -> np.ndarray:
-        """What an elementwise body makes of vectors."""
+        """Apply an elementwise body to vectors."""
         lines, constants = body.source("    ")
         head = f"def body({', '.join(f'x{i}' for i in range(len(inputs)))}):"
         hoisted = [f"    {name} = {value}" for name, value in constants.values()]
@@ -87,7 +88,7 @@ class Words(dict):
         return value
 
 
-# --- operators that Python has otherwise
+# --- operators with other semantics than Python's
 
 
 def _divided(x: Any, y: Any) -> Any:
@@ -99,7 +100,7 @@ def _divided(x: Any, y: Any) -> Any:
 
 
 def _floored(x: Any, y: Any) -> Any:
-    """A quotient by 0 is 0 for integers, and what IEEE 754 says for reals."""
+    """x // y. A division by 0 gives 0 for integers, and the IEEE 754 result for reals."""
     if isinstance(x, int) and isinstance(y, int):
         return x // y if y else 0
     with np.errstate(all="ignore"):
@@ -119,7 +120,7 @@ _OPERATORS = {ast.Div: "__divided__", ast.FloorDiv: "__floored__", ast.Mod: "__r
 
 
 class _Operators(ast.NodeTransformer):
-    """Divisions as calls."""
+    """Replaces divisions by calls."""
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
@@ -142,7 +143,7 @@ def _code(source: str) -> Any:
 
 
 def program(source: str, words: Words) -> Callable[[int, int, int, int], int]:
-    """The kernel's text as a function `(bases, args, chunk, scratch) -> error code` over `words`."""
+    """The kernel's source as a function `(bases, args, chunk, scratch) -> error code` over `words`."""
     exec(_code(source), words)  # text printed by ovjit's own emitters
     kernel: Callable[[int, int, int, int], int] = words["kernel"]
     return kernel

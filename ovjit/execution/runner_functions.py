@@ -17,8 +17,8 @@ from ovjit.execution.runner_words import *
 
 @routine
 def walk(job, generation, scratch, slot):
-    """Go through the table with the other threads of the job. The thread of slot 0 leads; the others leave
-    when the job is over."""
+    """Execute the table together with the job's other threads. The thread of slot 0 leads. Helpers return at
+    the job's end."""
     perf = ld(job, PERF)
     busy = ld(job, BUSY)
     threads = ld(job, THREADS)
@@ -38,7 +38,7 @@ def walk(job, generation, scratch, slot):
         stride = CACHE_LINE * (1 + groups)
         home = urem(udiv(slot, GROUP), groups)
     s = ld(job, AT)
-    open_since = s  # the first step that may not be over
+    open_since = s  # the first step that may not be complete
     alive = 1
     while s < steps and alive == 1:
         row = table + s * STEP_BYTES
@@ -122,8 +122,8 @@ def walk(job, generation, scratch, slot):
 
 @routine
 def lead(job, pool, arena, unused):
-    """Run the job on this thread, helpers joining when free. Control steps are the leader's: it leads the
-    jobs of the bodies in them, which helpers then find as they found this one."""
+    """Run the job on this thread; free workers help. The leader runs control steps, and leads the jobs of
+    their bodies. Helpers join these as they join this job."""
     st[i64](ld(job, BASES), arena)
     scratch = arena + ld(job, SCRATCH)
     st[i64](job + STARTED * 8, now())
@@ -206,7 +206,7 @@ def lead(job, pool, arena, unused):
 
 @inline
 def taken(pool):
-    """The first job of the queue, whose leader this worker is then; 0 where there is none to be led."""
+    """Take the first job of the queue, and leadership. 0 if the queue is empty or all streams are in use."""
     found = 0
     if aload(pool + HEAD * 8) != 0 and aload(pool + LEADERS * 8) < ld(pool, STREAMS):
         lock(pool + LOCK * 8)
@@ -256,9 +256,9 @@ def posted(job, queue):
 
 @routine
 def work(pool, arena, arena_size, resume):
-    """A worker's life. `resume` is a job for which Python has just made room (leadership is still held for
-    it), or 0. Returns the address of a job that Python must look at: one whose callback is due, or that needs
-    a larger arena (then its state is QUEUED); STOPPED at the end."""
+    """The worker loop. `resume`: 0, or a job for which Python has just enlarged the arena; leadership is
+    still held. Returns the address of a job that needs Python: its callback is due, or it needs a larger
+    arena (then its state is QUEUED). Returns STOPPED at the end."""
     job = resume
     while True:
         if job == 0:
@@ -308,7 +308,7 @@ def work(pool, arena, arena_size, resume):
         job = 0
         if helped == 1:
             continue
-        # one that is too many would only take a core from those who work
+        # more spinning threads than cores would slow down the working ones
         aadd(pool + SPINNERS * 8, 1)
         spins = 0
         while crowded == 0 and spins < SPIN_BEFORE_SLEEP and aload(pool + WAKE * 8) == seen:
@@ -343,7 +343,7 @@ def submit(pool, job, unused, unused2):
 
 @routine
 def wait(job, ns, unused, unused2):
-    """1 when the job is over, 0 when ns have passed."""
+    """Wait for the job's end. Returns 1, or 0 after `ns` nanoseconds."""
     for _ in range(SPIN_WAIT):
         state = aload(job + STATE * 8)
         if state == DONE or state == IDLE:
@@ -369,7 +369,7 @@ def wait(job, ns, unused, unused2):
 
 @routine
 def finish(job, unused, unused2, unused3):
-    """As a worker ends a job whose callback Python has run."""
+    """Mark a job as done whose callback Python has run."""
     if job == 0:
         return 0
     tell_over(job)
@@ -378,23 +378,23 @@ def finish(job, unused, unused2, unused3):
 
 @routine
 def wake(address, count, unused, unused2):
-    """Wake the thread that sleeps on that address."""
+    """Wake up to `count` threads that sleep on the address."""
     wake_at(address, count)
     return 0
 
 
 @routine
 def publish(address, value, unused, unused2):
-    """Write a word after all earlier and before all later writes of this thread.
+    """Write an int64 after all earlier and before all later writes of this thread.
 
-    What Python writes itself is seen in another order on CPUs other than x86-64."""
+    Plain writes of Python may become visible in another order on CPUs other than x86-64."""
     astore(address, value)
     return aload(address)
 
 
 @routine
 def release(pool, job, unused, unused2):
-    """The thread that has run the job in Python stops leading, if it led."""
+    """Give up leadership of a job that was run in Python, if it is held."""
     if ld(job, LEADS) == 0:
         return 0
     st[i64](job + LEADS * 8, 0)
@@ -405,7 +405,8 @@ def release(pool, job, unused, unused2):
 
 @routine
 def pop(queue, ns, who, unused):
-    """The address of a job out of a completion queue, whose OWNER is then who; 0 after ns, or `wake_all`."""
+    """Take a job out of a completion queue and make `who` its OWNER. Waits up to `ns`. Returns 0 after that,
+    or after `wake_all`."""
     aadd(queue + DONE_WAITERS * 8, 1)
     seen = aload(queue + COUNT * 8)
     spins = 0
@@ -438,7 +439,7 @@ def pop(queue, ns, who, unused):
 
 @routine
 def wake_all(queue, unused, unused2, unused3):
-    """Let all who wait at a completion queue look around."""
+    """Wake all threads that wait at a completion queue."""
     aadd(queue + COUNT * 8, 1)
     if aload(queue + DONE_SLEEPERS * 8) > 0:
         wake_at(queue + COUNT * 8, 1 << 30)
@@ -447,8 +448,8 @@ def wake_all(queue, unused, unused2, unused3):
 
 @routine
 def steal(pool, job, who, unused):
-    """Take a job that no worker has begun out of the queue, leadership with it; 1 or 0. It is OWNER's then,
-    and ENDED is 0 until it has run."""
+    """Take a job that no worker has begun out of the queue, with leadership, and make `who` its OWNER.
+    Returns 1, or 0 if that fails. ENDED is 0 until the job has run."""
     taken = 0
     lock(pool + LOCK * 8)
     if aload(pool + LEADERS * 8) < ld(pool, STREAMS):

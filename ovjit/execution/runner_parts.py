@@ -1,4 +1,4 @@
-"""Parts of the runner's functions that several of them have."""
+"""Inlined parts of the runner's functions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ovjit.execution.runner_words import *
 
 @inline
 def lock(place):
-    """Have the lock at `place`; what sets it to 0 gives it back."""
+    """Acquire the spin lock at `place`. Storing 0 releases it."""
     while cas(place, 0, 1) == 0:
         pause()
 
@@ -34,7 +34,7 @@ def tell_over(job):
 
 @inline
 def popped(queue):
-    """The job that has been in a completion queue for longest, out of it; 0 where there is none."""
+    """Take the oldest job out of a completion queue; 0 if it is empty."""
     lock(queue + DONE_LOCK * 8)
     first = ld(queue, DONE_HEAD)
     if first != 0:
@@ -47,14 +47,15 @@ def popped(queue):
 
 @inline
 def add_time(perf, s, end):
-    """Add the time to what the job measures of step s, if it does: at its beginning or its `end`."""
+    """If the job is profiled, add the current time to the begin (`end` 0) or end (`end` 1) of step s."""
     if perf != 0:
         st[i64](perf + s * 16 + end * 8, ld(perf, 2 * s + end) + now())
 
 
 @inline
 def put_places(rows, n, words, bases, outer):
-    """Bases of a body, by n rows of so many words: which base, and where in the job around it that lies."""
+    """Set n bases of a body. A row of `words` int64s has: base of the body, base and offset in the outer
+    job."""
     for k in range(n):
         row = rows + k * words * 8
         st[i64](bases + ld(row, 0) * 8, ld(outer, ld(row, 1)) + ld(row, 2))
@@ -62,7 +63,7 @@ def put_places(rows, n, words, bases, outer):
 
 @inline
 def led(job, body, pool, arena, step):
-    """Lead a body's job: 1 where it has come to its end. What went wrong in it is an error of this job."""
+    """Lead a body's job. Returns 1 if it succeeds. An error in the body becomes an error of this job."""
     good = 1
     call4(ld(pool, LEAD_AT), body, pool, arena, 0)
     if aload(body + ABORT * 8) != 0:
@@ -75,7 +76,7 @@ def led(job, body, pool, arena, step):
 
 @inline
 def copy_bytes(to, source, n):
-    """n bytes, eight at a time."""
+    """Copy n bytes, eight at a time."""
     i = 0
     while i + 8 <= n:
         st[i64](to + i, ld[i64](source + i))

@@ -1,9 +1,8 @@
 """Every step beside its NumPy reference: for `ovjit.tools.compare`, and `OVJIT_COMPARE=1`.
 
-A watched program has the same kernels, layouts and memory plan as any other; its plans only say, in
-addition, after which step each group is complete (`Plan.probes`). A `WatchedJob` stops there, runs the
-group's nodes by their references on what the native steps before it have really made, and reports the
-difference.
+A watched program has the same kernels, layouts and memory plan as any other. In addition, its plans list the
+step after which each group is complete (`Plan.probes`). A `WatchedJob` stops there, runs the group's nodes by
+their references on the actual results of the previous steps, and reports the difference.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from ovjit.graph.graph import Node, Value
 from ovjit.graph.interp import evaluate_node
 from ovjit.records import NamedTuple
 
-#: How far a step may be from its reference, in parts of the output's largest value; integers must be equal.
+#: Maximum difference of a step from its reference, relative to the output's largest value. Integers: equal.
 LIMITS = {"f64": 1e-9, "f32": 1e-4, "f16": 1e-2, "bf16": 5e-2}
 
 
 class Difference(NamedTuple):
-    """One value of the program beside its reference.
+    """One value of the program compared with its reference.
 
-    `error` is the largest difference in parts of the reference's largest finite value, infinite where one
-    is NaN or infinite and the other is not; `at` is where, `got` and `want` what stands there. `total` is the
-    same against the reference of the whole model up to there, so that it holds the errors of all steps
-    before; NaN when not asked for.
+    `error`: the largest difference relative to the reference's largest finite value; infinite if only one of
+    both is NaN or infinite. `at`: its index, with the elements `got` and `want`. `total`: the error against
+    the reference of the whole model up to this value, so that it has the errors of all previous steps; NaN if
+    it was not requested.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Difference(NamedTuple):
 
 
 class WatchedJob(Job):
-    """A job that calls its executable's `watch(value, difference)` for every value that steps have made."""
+    """A job that calls its executable's `watch(value, difference)` for each value that steps compute."""
 
     __slots__ = ("_next", "values")
 
@@ -62,7 +61,7 @@ class WatchedJob(Job):
 
     def _run_segments(self, arena: Arena) -> None:
         self._next = 0
-        #: What the native program has made so far, of the values that pass between groups.
+        #: The actual elements of the values between groups.
         self.values: dict[Value, np.ndarray] = {}
         for value, array in zip(self.executable.program.graph.inputs, self.inputs, strict=True):
             assert array is not None
@@ -92,7 +91,7 @@ class WatchedJob(Job):
                     self.executable.watch(value, found)
 
     def _reference(self, nodes: Sequence[Node], types: Mapping[Value, Any]) -> dict[Value, np.ndarray] | None:
-        """What the nodes' references make of the native program's values; None for those with a state."""
+        """The results of the nodes' references on the actual inputs. None for nodes with state."""
         made: dict[Value, np.ndarray] = {}
 
         def known(value: Value) -> np.ndarray:
@@ -101,7 +100,7 @@ class WatchedJob(Job):
                     return values[value]
             if types[value].value is not None:
                 return types[value].value
-            # no step has written it: its reader reads another value, in another order
+            # no step has written it: its reader reads the source of a deferred value
             run(value.node)
             return made[value]
 
