@@ -1,4 +1,4 @@
-"""What a compilation is for and what it may do: the target, and the options that properties give."""
+"""The target and the options of a compilation, and their derivation from properties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovjit.codegen.cpu.formats import float_types
 from ovjit.codegen.cpu.targets import Target
 from ovjit.records import NamedTuple
 
-#: Threads of a stream up to which batches are computed part by part: more find too little work in a part.
+#: Maximum threads of a stream for which batches are split into parts: a part has too little work for more.
 MOST_THREADS = 8
 
 
@@ -34,7 +34,7 @@ class Options(NamedTuple):
 
     @staticmethod
     def of(config: Mapping[str, Any], target: Target) -> Options:
-        """What a compilation's properties say of it, for this target."""
+        """The options that these properties request, for this target."""
         exact = str(config.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY")
         precision = precision_of(config)
         dynamic = int(config.get("DYNAMIC_QUANTIZATION_GROUP_SIZE") or 0)
@@ -50,19 +50,19 @@ CACHES = ("KV_CACHE_PRECISION", "KEY_CACHE_PRECISION", "VALUE_CACHE_PRECISION")
 
 
 def precision_of(config: Mapping[str, Any]) -> str:
-    """The element type that INFERENCE_PRECISION_HINT asks for."""
+    """The element type of INFERENCE_PRECISION_HINT: bf16, f16, else f32."""
     asked = _name(config.get("INFERENCE_PRECISION_HINT"))
     return asked if asked in ("bf16", "f16") else "f32"
 
 
 def _name(asked: Any) -> Any:
-    """What an element type is called, however it is given."""
+    """The name of an element type that is given as a name or a `Type`."""
     return getattr(asked, "_name", asked)
 
 
 class Cache(NamedTuple):
-    """How keys or values are stored: as the type `kind` if it was `asked` for, else so where OpenVINO would.
-    `group`: elements of a row of bytes that share a scale, 0: all."""
+    """The storage of keys or values: the type `kind`. `asked`: it was requested; else it is only used where
+    OpenVINO would. `group`: elements of a row of bytes that share a scale, 0: all."""
 
     kind: str
     group: int = 0
@@ -70,13 +70,12 @@ class Cache(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What blobs say of it."""
+        """The form in blobs."""
         return f"{self.kind}:{self.group}" + ("" if self.asked else " by default")
 
     def names(self, computed: str, floats: Collection[str] = ()) -> tuple[str, ...]:
-        """The types to store them in, in a model that computes in the type `computed`: the first that fits.
-        `floats`: the types that the target multiplies. 16-bit floats have room for rows that cannot be
-        bytes."""
+        """Storage types in order of preference, for a model that computes in the type `computed`. `floats`:
+        types that the target multiplies. The last type is for rows that cannot be stored as bytes."""
         plain = computed if computed in floats else "f32"
         if self.kind not in ("u8", "u4"):
             return (self.kind,)
@@ -87,8 +86,8 @@ class Cache(NamedTuple):
 
 
 def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
-    """How keys and values are to be stored. By default as OpenVINO stores them, in u8 where it makes one node
-    of them and attention; in f32 where that is asked for of the model, or accuracy is."""
+    """The storage of keys and of values. The default is OpenVINO's: u8 if it fuses caches and attention into
+    one node; f32 if INFERENCE_PRECISION_HINT is f32 or dynamic, or EXECUTION_MODE_HINT is ACCURACY."""
     given = config.get("given", config)
     hint = _name(given.get("INFERENCE_PRECISION_HINT")) or debug.flag("OVJIT_PRECISION")
     exact = str(given.get("EXECUTION_MODE_HINT", "")).endswith("ACCURACY") or hint in ("f32", "dynamic")
@@ -103,13 +102,12 @@ def caches_of(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
 
 
 class Context(NamedTuple):
-    """What a graph is compiled for. Passes and fusion are given it; rules find it as `Builder.context`,
-    lowerings as `Group.context`."""
+    """The target and options of a graph. It is an argument of passes and fusion, `Builder.context` in rules,
+    and `Group.context` in lowerings."""
 
     target: Target
     options: Options = Options()
 
 
-#: Gives bytes at a multiple of 64 for so many of constants, or None. A mapping is a file's, and shared with
-#: it.
+#: (size in bytes) -> memory for constants at a multiple of 64, or None. It may be a shared mapping of a file.
 Memory = Callable[[int], "np.ndarray | None"]

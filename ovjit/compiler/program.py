@@ -1,8 +1,8 @@
-"""The pipeline: the passes in their order, then fusion, layouts, lowering.
+"""The pipeline: the passes in order, then fusion, layouts, lowering; and plans for given shapes.
 
-`PIPELINE` reads as a table of contents. Every pass is Graph -> Graph; `OVJIT_SKIP=name,...` leaves passes out
-(fusion too, as `fuse`), `OVJIT_CHECK=1` verifies the graph after each (and plans, see `races.py`),
-`OVJIT_DEBUG=3` prints it.
+`PIPELINE` lists the passes, each Graph -> Graph. `OVJIT_SKIP=name,...` skips passes (`fuse`: fusion).
+`OVJIT_CHECK=1` verifies the graph after each pass, and plans (`planning/races.py`). `OVJIT_DEBUG=3` prints
+the graph after each pass.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ Pass = Callable[[Graph, Context], Graph]
 
 
 def _with(operations: str, module: str, name: str, of: Collection[str] = ()) -> Pass:
-    """The pass or rule `name` of a module, for graphs with one of these operations, or a Convert of these
-    element types. Others start without the module, as it would not change them."""
+    """A pass that runs the pass or rule `name` of a module on graphs with one of these operations, or with a
+    Convert from these element types. For other graphs the module is not imported."""
     names = frozenset(operations.split())
 
     def run(graph: Graph, context: Context) -> Graph:
@@ -113,16 +113,16 @@ PIPELINE: dict[str, Pass] = {
 
 
 def op_rules(graph: Graph | None = None) -> list[Rule]:
-    """The rewrite rules that operations bring along (option `rules` of their records), but for those that
-    `graph` gives nothing to do."""
+    """The rewrite rules of operations (`rules` in their records), without those that do not apply to `graph`
+    because of its operations."""
     names = None if graph is None else {node.op.name for node in graph.nodes}
     if graph is not None and any(node.op.runs_body for node in graph.nodes):
-        names = None  # what bodies have may become part of the graph
+        names = None  # a body may be inlined into the graph
     return [rule for record in ops_with_rules(names) for rule in record.rules]
 
 
 def run_passes(graph: Graph, context: Context) -> Graph:
-    """The graph after all passes that `OVJIT_SKIP` does not name."""
+    """Run all passes, without those in `OVJIT_SKIP`."""
     showing, checking = debug.level() >= debug.GRAPHS, debug.is_on("OVJIT_CHECK")
     if showing:
         debug.show_pass("the graph as it is given", graph, None, 0)
@@ -142,7 +142,7 @@ def run_passes(graph: Graph, context: Context) -> Graph:
 
 
 def _parametric() -> Any:
-    """The module of traces, which programs of static shapes do without."""
+    """The module of traces, imported for programs with dynamic shapes only."""
     from ovjit.planning import parametric
 
     return parametric
@@ -151,34 +151,34 @@ def _parametric() -> Any:
 class Program(LoweredGraph):
     """A compiled graph: makes a `Plan` for any input shapes.
 
-    With `watched`, plans say after which step each value is complete (`Plan.probes`).
+    With `watched`, plans list the step after which each value is complete (`Plan.probes`).
     """
 
     def __init__(self, graph: Graph, context: Context, watched: bool = False, memory: Memory | None = None):
-        """`memory`: gives the bytes that constants are to lie in."""
+        """`memory`: allocates the bytes of constants."""
         interpreted = debug.is_on("OVJIT_INTERP")
         super().__init__(graph if interpreted else run_passes(graph, context), context, interpreted, memory)
         self.watched = watched
-        #: Whether halos depend on what open dimensions turn out to be.
+        #: Whether halos depend on concrete shapes.
         self._open_halos = any(lowering.pads for lowering in self.lowerings)
-        #: Plans for open shapes; None for static shapes, or if tracing is switched off.
+        #: Traced plans for dynamic shapes; None for static shapes, or without tracing.
         stepwise = watched or bool(debug.flag("OVJIT_INTERP")) or _is_closed(self.graph)
         self.traces: Traces | None = None if stepwise else _parametric().Traces()
-        #: Those of them that were made before any shape was known, which a blob has too.
+        #: Traces for guessed shapes, made ahead of time. A blob stores them.
         self.traced_ahead: list[Parametric] = []
-        #: Whether reals made of dimensions are left to kernels, until some turn out to decide shapes.
+        #: Whether kernels compute reals that derive from dimensions. False once a shape depends on one.
         self._leaves_reals = True
-        # parts that are made while a model runs, behind a shape that depends on data, trace their plans too
+        # behind a data-dependent shape, the segments that are compiled at run time trace their plans too
         if self.traces or not all(is_static(v.shape) for n in self.graph.nodes for v in n.outputs):
             self.kernels = list(dict.fromkeys([*self.kernels, _parametric().evaluating_kernel()]))
-        #: Of the kernels, those that are loaded.
+        #: Addresses of the loaded kernels.
         self.addresses = Loaded(target=context.target)
         self._lock = ForkLock("model")
 
     @made_once
     def layers(self) -> Layers | None:
-        """Layers with equal plans, if plans are traced. The search precedes all planning, which may add to
-        what lowerings know. Concurrent planners wait for it."""
+        """Layers with equal plans, if plans are traced. The search precedes all planning, which may change
+        attributes of lowerings. Concurrent planners wait for it."""
         with self._lock.lock:
             if "layers" not in self.__dict__:
                 found = None
@@ -191,11 +191,11 @@ class Program(LoweredGraph):
             return self.__dict__["layers"]
 
     def load(self, provided: Mapping[str, bytes] | None = None) -> None:
-        """Load the kernels, compiling those that neither `provided` nor the cache has.
+        """Load the kernels, and compile those that neither `provided` nor the cache has.
 
-        A static model loads none yet: its plan is made at once and knows the kernels of its steps. Models
-        with open shapes load every kernel that a plan may need, so that no inference waits for a compilation.
-        Kernels that would have to be compiled and are unlikely to be needed are left out.
+        With static shapes nothing is loaded here: the plan is made at once and lists its kernels. With
+        dynamic shapes all kernels that a plan may need are loaded, so that no inference waits for a
+        compilation. Kernels that are not compiled yet, and unlikely to be needed, are skipped.
         """
         self.addresses.provided = provided
         if not _is_closed(self.graph):
@@ -212,21 +212,21 @@ class Program(LoweredGraph):
         return plan
 
     def _unlikely(self, missing: Collection[Kernel]) -> Collection[Kernel]:
-        """Uncompiled kernels that have no step in a plan for guessed dimensions, though strides might have
-        chosen them. The layout of memory hardly depends on extents."""
+        """Uncompiled alternatives of `by_strides` that a plan for guessed dimensions does not call. Strides
+        hardly depend on extents, so other plans rarely need them either."""
         found = self._by_strides.intersection(missing)
         trace = self._guess if found else None
         return () if trace is None else found - {step.kernel for step in trace.steps}
 
     @made_once
     def _guess(self) -> Parametric | None:
-        """The trace of a plan for guessed dimensions, if there is one."""
+        """The trace of a plan for guessed dimensions. None if it cannot be traced."""
         if any(v.shape is None for v in self.graph.inputs):
             return None
         return self._ahead([guessed_input(v.shape) for v in self.graph.inputs], None)
 
     def _ahead(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Parametric | None:
-        """A trace for guessed shapes. A failure to plan them is ignored."""
+        """A trace for guessed shapes. None if they cannot be planned."""
         traces = self.traces
         if traces is None:
             return None
@@ -241,11 +241,9 @@ class Program(LoweredGraph):
     def trace_ahead(
         self, shapes: Sequence[tuple[int, ...]] | None = None, room: Room | None = None
     ) -> Parametric | None:
-        """Trace the plan for likely input shapes (default: guessed ones) ahead of time, so that the first
-        inference, and importers of the model's blob, find it. None if nothing can be traced, or dimensions do
-        not fit together.
-
-        Raises CapacityExceeded as `plan` does.
+        """Trace the plan for likely input shapes (default: guessed ones) ahead of time, for the first
+        inference and for importers of the model's blob. None if it cannot be traced, or guessed dimensions
+        contradict each other. Raises CapacityExceeded as `plan` does.
         """
         if self.traces is None or debug.skips("trace_ahead"):
             return None
@@ -260,20 +258,19 @@ class Program(LoweredGraph):
         return trace
 
     def trace_more_ahead(self) -> None:
-        """What a blob should have besides: who imports it would have to compile the graph to plan a batch of
-        several."""
+        """Trace a plan for larger batches, for blobs. Without it, an imported model would have to compile the
+        graph to plan such a batch."""
         if self.traced_ahead:
             self.trace_ahead([guessed_input(v.shape, GUESS) for v in self.graph.inputs])
 
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
     ) -> Plan:
-        """The plan for these input shapes. `strides`: inputs and outputs that are not row-major. `room`:
-        capacities of those that grow.
+        """The plan for these input shapes. `strides`: of inputs and outputs that are not row-major. `room`:
+        capacities of growing inputs.
 
-        Raises ModelError if an operation does not accept the shapes, and CapacityExceeded.
-
-        Threads may plan at once: a program and its lowerings do not change once they are made.
+        Raises ModelError if an operation does not accept the shapes, and CapacityExceeded. Thread-safe: a
+        program and its lowerings do not change after construction.
         """
         if self.traces is not None and strides is NO_STRIDES:
             plan = self.traces.find(shapes, room) or self._trace(shapes, room)
@@ -308,8 +305,8 @@ class Program(LoweredGraph):
         self, types: Mapping[Value, Any], room: Room | None, strides: Strides = NO_STRIDES,
         proved: bool = False, tape: Tape | None = None,
     ) -> Planner:  # fmt: skip
-        """A planner with the steps of all groups whose values do not follow from shapes. `tape`: that of the
-        types, which has the room's capacity, too."""
+        """A planner with the steps of all groups whose values do not follow from shapes. `tape`: the tape of
+        the types, whose last leaf is the capacity of `room`."""
         if room is not None:
             capacity = room.capacity if tape is None else tape.leaf(tape.leaves - 1)
             strides = strides_of(room, self.graph, types, capacity)
@@ -336,10 +333,10 @@ class Program(LoweredGraph):
         for lowering in reversed(active):
             with sizes_of_64_bits(lowering.group.last.name):
                 lowering.place_outputs(planner)
-        if not self.watched:  # a comparison of steps reads their inputs afterwards
+        if not self.watched:  # a watched run reads a step's inputs after the step
             planner.last_use = last_uses(active, self.graph.outputs)
         repeats, following = None, 0
-        if self.layers is not None and planner.trace is None:  # a trace has every planned step
+        if self.layers is not None and planner.trace is None:  # the race check needs every step planned
             repeats = Repeats(planner, self.layers, self.lowerings, flags)
         for index, lowering in enumerate(active):
             if repeats is not None and index >= following:
@@ -361,7 +358,7 @@ class Program(LoweredGraph):
                 planner.probes.append((len(planner.steps), lowering.group, planner.made(lowering.group)))
 
     def _trace(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
-        """Plan with traced numbers, and keep what serves for other shapes too; None where that can't be."""
+        """Plan with traced numbers, and keep the trace for other shapes. None if it cannot be traced."""
         traces = self.traces
         assert traces is not None
         if not traces.useful:
@@ -396,7 +393,7 @@ class Program(LoweredGraph):
                     raise
             planner = self._planned(types, room, tape=tape)
             if any(step.host is not None for step in planner.steps):
-                if tape.left_reals:  # kernels want them as constants
+                if tape.left_reals:  # lowerings may need these reals as constants
                     self._leaves_reals = False
                     return self._traced(traces, shapes, room)
                 traces.refused = "steps of the host are not traced"
@@ -406,9 +403,9 @@ class Program(LoweredGraph):
         except CapacityExceeded:
             raise
         except OvjitError:
-            return None  # planning without a tape says what is wrong, if anything is
+            return None  # planning without a tape raises the error, if there is one
         except _LEAKS as error:
-            # something asked for an int and did not take a traced one: planned as ever, only not as quickly
+            # code that needs an int got a traced number: plans are made without traces, which takes longer
             traces.refused = f"{type(error).__name__}: {error}"
             logs.debug("planning is not traced: %s", traces.refused, exc_info=True)
             if debug.is_on("OVJIT_CHECK"):
@@ -431,15 +428,15 @@ class Program(LoweredGraph):
             if not tape.left_reals:
                 raise
             types = None
-        if types is None or (tape.left_reals and needs_cut(types)):  # shapes follow from them
+        if types is None or (tape.left_reals and needs_cut(types)):  # shapes depend on these reals
             self._leaves_reals = False
             tape.forget()
             return self._traced_types(shapes, room)
         return tape, types
 
     def _types(self, shapes: Sequence[tuple[int, ...]]) -> dict[Value, TensorType]:
-        """The types for these shapes. What traces leave to kernels is left to them without a trace too, so
-        that no bit depends on which plans were made before."""
+        """The types for these shapes. Values that kernels compute under a trace are computed by kernels here
+        too, so that no bit of a result depends on earlier plans."""
         if self.traces is not None:
             with contextlib.suppress(*_LEAKS):
                 types = {value: _untraced(t) for value, t in self._traced_types(shapes)[1].items()}
@@ -448,12 +445,12 @@ class Program(LoweredGraph):
         return concrete_types(self.graph, shapes)
 
 
-#: What is raised where an int is asked for and a traced one is not taken.
+#: Exceptions of code that needs an int and got a traced number.
 _LEAKS = (TypeError, AttributeError, ValueError, LookupError, ArithmeticError)
 
 
 def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room: Room | None) -> None:
-    """Raise OvjitError unless planning these shapes step by step makes this plan, free of races."""
+    """Raise OvjitError unless planning these shapes without a trace gives the same plan, free of races."""
     types = program._types(shapes)
     planner = program._planned(types, room, proved=True)
     tape, traced = program._traced_types(shapes, room)
@@ -461,14 +458,14 @@ def _prove(program: Program, plan: Plan, shapes: Sequence[tuple[int, ...]], room
         tape.forget()
         _parametric().check_plan(plan, planner.finish(plan.arena.lay_out))
         return
-    # a traced 1 may be walked as a dimension, and a traced 0 have a step of no chunks; plain ones do not
+    # traced extents of 1 may be kept as dimensions, and of 0 have steps without chunks; plain ones are not
     planner.finish()
     planner = program._planned(traced, room, tape=tape)
     _parametric().check_plan(plan, planner.finish(plan.arena.lay_out))
 
 
 def _untraced(t: TensorType) -> TensorType:
-    """A type with plain numbers. What is not known with traced ones stays unknown."""
+    """A type with plain numbers in place of traced ones."""
     shape = None if t.shape is None else tuple(map(as_found_number, t.shape))
     value = as_found(t.value).astype(numpy_dtype(t.dtype)) if is_traced(t.value) else t.value
     return TensorType(t.dtype, shape, value)
@@ -480,10 +477,10 @@ def _is_closed(graph: Graph) -> bool:
 
 
 def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...]]) -> list[tuple]:
-    """The shapes with traced numbers for open dimensions; the others are guarded.
+    """The shapes with traced numbers for dynamic dimensions, and guards on static ones.
 
-    Inputs of one type with equal extents along an axis share one number, with a guard that they are equal.
-    The states of a decoder's layers are such inputs. Then equal layers compute the same numbers once.
+    Inputs of one type with equal extents along an axis share one number, with a guard on equality. Examples
+    are the states of a decoder's layers. So equal layers share the arithmetic on it.
     """
     out, index = [], 0
     alike: dict[tuple, Any] = {}
@@ -504,7 +501,8 @@ def _leaves(tape: Tape, inputs: Sequence[Value], shapes: Sequence[tuple[int, ...
 
 
 def last_uses(lowerings: Sequence[Lowering], outputs: Sequence[Value]) -> dict[Value, int]:
-    """value -> index of the last lowering that reads it; the model's outputs are read after all."""
+    """value -> index of the last lowering that reads it. A model output counts as read after all
+    lowerings."""
     out: dict[Value, int] = {}
     for index, lowering in enumerate(lowerings):
         for node in lowering.group.nodes:

@@ -1,7 +1,7 @@
-"""The precision pass: where values of f32 are stored as bf16 or f16, and products are computed from these.
+"""The precision pass: decides which f32 values are stored as bf16 or f16, and are multiplied in this type.
 
-In: a graph that has been expanded and cleaned. Out: the same graph with other element types. An operation
-plays one of four parts (`part_of`):
+In: a graph that has been expanded and cleaned. Out: the same graph with other element types. Each operation
+belongs to one of five kinds (`part_of`):
 
 | part    | which                                | inputs                   | output                       |
 |---------|--------------------------------------|--------------------------|------------------------------|
@@ -11,14 +11,14 @@ plays one of four parts (`part_of`):
 | read    | reductions                            | as they come             | f32                          |
 | keep    | others: normalizations, softmax, exp, rounding, comparisons | f32      | f32                  |
 
-Arithmetic and accumulators are f32 everywhere; bf16 or f16 is the storage type of tensors. Inputs and outputs
-of a model keep their types. A tensor that is joined to an input has its type. An example is a cache of keys
-that the caller passes, which attention reads in place. A cache in a variable is an input of the lower type,
-see `model_variables.keep_low`. Shapes and other integers are not changed. An elementwise kernel takes mixed
-inputs, so no conversion is needed there.
+Arithmetic and accumulators are f32; bf16 or f16 is the storage type of tensors. Inputs and outputs of a model
+keep their types. A tensor that is concatenated to an input has the input's type. An example is a cache of
+keys that the caller passes, which attention reads in place. A cache in a variable is an input of the lower
+type, see `model_variables.keep_low`. Integers do not change. An elementwise kernel accepts inputs of mixed
+types, so no conversion is needed there.
 
-These are no rules: what a value is stored as depends on all its readers, and theirs. It is chosen for the
-whole graph before any node is rewritten. `read_halves`, which is about one node, is a rule.
+The pass is not written as rules: a value's type depends on all its readers, and on theirs. All types are
+chosen before any node is rewritten. `read_halves` concerns a single node, and is a rule.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from ovjit.rewrite.rules import rule
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: What takes an angle, which is not rounded: of large ones (of positions, say) the absolute error shows.
+#: Operations on angles. Angles stay f32: a large one, such as a position, would have a large absolute error.
 PERIODIC = op["Sin Cos Tan"](...)
-#: What turns one tensor of any elements into another.
+#: Operations that move elements of a single tensor.
 MOVES = op["Broadcast Reshape Squeeze Transpose Unsqueeze"](...)
 
 
 def part_of(node: Node) -> str:
-    """compute, fuse, carry, read or keep, see above."""
+    """The kind of a node: compute, fuse, carry, read or keep."""
     op = node.op
     if op.multiplied:
         return "compute"
@@ -61,7 +61,7 @@ def part_of(node: Node) -> str:
 
 
 def lower_precision(graph: Graph, context: Context) -> Graph:
-    """Convolution(x: f32, w) -> Convolution(Convert(x, bf16), w: bf16): bf16     and what follows from it"""
+    """Convolution(x: f32, w) -> Convolution(Convert(x, bf16), w: bf16): bf16     and dependent types"""
     low = context.options.precision
     computed = {n for n in graph.nodes if low != "f32" and _computes(n)}
     if low in float_types(context.target):
@@ -77,7 +77,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if converts(node) and node.output in lowered and inputs[0].dtype == low:
-            return [inputs[0]]  # it has been stored so all the time
+            return [inputs[0]]  # its source is stored in the lower type already
         if not any(v.dtype == "f32" for v in node.inputs) or node.op.role == "result":
             return None
         part = part_of(node)
@@ -104,7 +104,7 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
 
 
 def _converted_inputs(node: Node, caches: set[Value]) -> int:
-    """How many of the first inputs are read in the type that the node computes in."""
+    """The number of first inputs that are converted to the node's compute type."""
     if part_of(node) != "compute":
         return node.op.carried or len(node.inputs)
     factors = node.op.multiplied
@@ -112,7 +112,7 @@ def _converted_inputs(node: Node, caches: set[Value]) -> int:
     return 1 if in_place else factors
 
 
-#: (value, element type) -> the value in it, for all readers.
+#: (value, element type) -> the converted value, shared by all readers.
 Casts = dict[tuple[Value, str], Value]
 
 
@@ -133,7 +133,7 @@ def _cast(b: Builder, value: Value, dtype: str, casts: Casts) -> Value:
 
 
 def _restored(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> list[Value]:
-    """The outputs in the types that they had."""
+    """The outputs, converted back to their original types."""
     return [
         new if new.dtype == old.dtype else b.add("Convert", [new], {"destination_type": old.dtype}).output
         for old, new in zip(before, outputs, strict=True)
@@ -141,7 +141,7 @@ def _restored(b: Builder, before: Sequence[Value], outputs: Sequence[Value]) -> 
 
 
 def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Converted:
-    """In another type: where the array stays in memory whatever comes of it, when it is asked for."""
+    """A constant in another type. A large array that stays in memory anyway is converted lazily."""
     if is_worth(array):
         return Converted(array, [numpy_dtype(dtype)])
     assert isinstance(array, np.ndarray)
@@ -149,8 +149,8 @@ def _cast_constant(array: np.ndarray | Converted, dtype: str) -> np.ndarray | Co
 
 
 def _computes(node: Node) -> bool:
-    """True for what multiplies and adds tensors of f32. Where this CPU does not do it in the lower type, the
-    operands are rounded and upcast again afterwards."""
+    """True for products of f32 tensors. If the target does not multiply the lower type, the operands are
+    rounded, and upcast again by a later pass."""
     factors = node.inputs[: node.op.multiplied]
     return (
         part_of(node) == "compute"
@@ -162,7 +162,7 @@ def _computes(node: Node) -> bool:
 
 
 def _angles(graph: Graph) -> set[Node]:
-    """What makes nothing but angles, moved as they may be."""
+    """Products whose results are only used as angles, possibly after data movement."""
     uses = graph.uses()
     found: set[Node] = set()
     for node in reversed(graph.nodes):
@@ -174,7 +174,8 @@ def _angles(graph: Graph) -> set[Node]:
 
 
 def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
-    """Inputs, caches in types of their own (`stored`) as f32, and what they are moved and joined to."""
+    """f32 inputs, caches that are widened from the types `stored`, and values that move or concatenate
+    these."""
     found: set[Value] = set()
     for node in graph.nodes:
         moved = part_of(node) == "carry" and any(v in found for v in node.inputs)
@@ -184,7 +185,7 @@ def _given(graph: Graph, stored: Sequence[str]) -> set[Value]:
 
 
 def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> set[Value]:
-    """The values to store in `low`: those computed in it or widened from it, if a reader takes them so."""
+    """The values to store in `low`: computed in it or widened from it, and with a reader that accepts it."""
     candidates: set[Value] = set()
     for node in graph.nodes:
         if node in computed or _widens(node, low):
@@ -205,8 +206,8 @@ def _choose(graph: Graph, computed: set[Node], given: set[Value], low: str) -> s
 
 
 def _in_epilogues(graph: Graph) -> set[Value]:
-    """What one elementwise operation reads. A kernel of the lower type keeps it in registers, in
-    f32: it is not rounded where that is emulated."""
+    """Values whose only reader is an elementwise operation. Native kernels of the lower type keep them in f32
+    registers, so an emulation must not round them."""
     uses = graph.uses()
     return {
         value
@@ -218,30 +219,30 @@ def _in_epilogues(graph: Graph) -> set[Value]:
 
 
 def _widens(node: Node, low: str) -> bool:
-    """Whether this makes f32 of what is stored in the lower type."""
+    """Whether the node converts `low` to f32."""
     return converts(node, of=(low,), to=("f32",))
 
 
 def _widens_input(node: Node, low: str) -> bool:
-    """Whether this makes f32 of an input that is stored as `low` says."""
+    """Whether the node converts a model input, stored as `low`, to f32."""
     rows = ByteRows.of(low)
     widens = _widens(node, low) if rows is None else _has_rows(node, "DequantizeRows", rows)
     return widens and node.inputs[0].node.op.role == "parameter"
 
 
 def _has_rows(node: Node, name: str, rows: ByteRows) -> bool:
-    """Whether this reads or makes (`name`) such rows of bytes."""
+    """Whether the node is the operation `name` (DequantizeRows or QuantizeRows) for these rows."""
     return node.op.name == name and rows == (node.attrs["bits"], node.attrs["group"])
 
 
 def stored_type(of: TensorType, low: str) -> TensorType:
-    """How a tensor of f32 is stored in `low`, the name of an element type or of `ByteRows`."""
+    """The type of an f32 tensor stored as `low`, the name of an element type or of `ByteRows`."""
     rows = ByteRows.of(low)
     return TensorType(low, of.shape) if rows is None else rows.in_bytes(of)
 
 
 def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
-    """What stores `value`, of f32, in `low`."""
+    """The f32 `value` converted to `low`."""
     rows, name = ByteRows.of(low), f"{name or value.node.name}/{low}"
     if rows is not None:
         return b.add("QuantizeRows", [value], rows._asdict(), name=name).output
@@ -249,21 +250,21 @@ def narrowed(b: Builder, value: Value, low: str, name: str = "") -> Value:
 
 
 def widened(b: Builder, value: Value, low: str, name: str, fresh: Sequence[Value] = ()) -> Value:
-    """`value`, which is stored in `low`, in f32. `fresh`: what has just been joined to it."""
+    """`value`, stored as `low`, converted to f32. `fresh`: the rows just appended to it, not yet rounded."""
     rows = ByteRows.of(low)
     if rows is not None:
         return b.add("DequantizeRows", [value, *fresh], rows._asdict(), name=f"{name}/f32").output
     return b.add("Convert", [value], {"destination_type": "f32"}, name=f"{name}/f32").output
 
 
-#: What moves or joins whole rows, where the types that come out say that it does.
+#: Operations that may move or concatenate whole rows; `carries` checks the resulting types.
 _JOINED, _GATHERED = op.Concat(...), op.Gather(...)
 _OF_ROWS = op["Concat Gather Squeeze Transpose Unsqueeze"](...)
 _ROWS = op.DequantizeRows(...)
 
 
 def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
-    """Whether the node does with its `inputs`, of f32, stored in `low` what it does with them as they are."""
+    """Whether the node commutes with the conversion of its f32 `inputs` to `low`."""
     if part_of(node) != "carry" or len(node.outputs) != 1 or node.output.dtype != "f32":
         return False
     rows = ByteRows.of(low)
@@ -281,7 +282,7 @@ def carries(node: Node, inputs: Sequence[Value], low: str) -> bool:
 
 
 def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
-    """True where a reader would as soon have the lower type: to multiply in it, or to hand it on."""
+    """True if a reader accepts the lower type: it multiplies in it, converts to it, or has a `low` output."""
     if user is None:
         return False
     computes = converts(user, to=(low,)) or part_of(user) == "compute"
@@ -289,17 +290,17 @@ def _takes(user: Node | None, lowered: set[Value], low: str) -> bool:
 
 
 def store_caches(graph: Graph, low: str) -> Graph:
-    """Concat(Convert(x: low, f32), new) -> Concat(x, Convert(new, low))     where attention reads it, and the
-    graph hands it on, in that type
+    """Concat(Convert(x: low, f32), new) -> Concat(x, Convert(new, low))     if attention reads the result and
+    the graph returns it as `low`
 
-    Rows of bytes are f32 to attention's node; its lowering reads the bytes, or those rows that have become
-    bytes just now.
+    Attention's node takes rows of bytes as f32. Its lowering reads the bytes, or the new rows before they are
+    quantized.
     """
     rows = ByteRows.of(low)
     handed_on = _handed_on(graph, low)
     if not handed_on:
         return graph
-    stored: dict[Value, Value] = {}  # f32 in the graph that is made -> the same in the lower type
+    stored: dict[Value, Value] = {}  # f32 value of the new graph -> the same value in the lower type
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         if not inputs:
@@ -336,7 +337,7 @@ def read_halves(b: Builder, node: Node) -> Replacement:
 
 
 def _as_half(b: Builder, value: Value) -> Value | None:
-    """What is widened from f16, moved perhaps, in f16."""
+    """The f16 source of a value that is widened from f16 and possibly moved. None for other values."""
     node = value.node
     if _widens(node, "f16"):
         return node.inputs[0]
@@ -346,7 +347,8 @@ def _as_half(b: Builder, value: Value) -> Value | None:
 
 
 def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, Value]) -> tuple[Value, ...]:
-    """What this joins to a cache, or what comes of what is joined before it; () for several, or none."""
+    """The one new input that this node, or one before it, appends to a cache; () if there is not exactly
+    one."""
     if _JOINED.fits(node.op):
         joined = [v for v in inputs if v not in stored]
         return tuple(joined) if len(joined) == 1 and len(inputs) == 2 else ()
@@ -357,14 +359,14 @@ def _fresh(b: Builder, node: Node, inputs: Sequence[Value], stored: dict[Value, 
 
 
 def _stored(b: Builder, value: Value, stored: dict[Value, Value], low: str) -> Value:
-    """`value` in the lower type; what is no f32 as it is."""
+    """`value` in the lower type. Values that are not f32 are returned unchanged."""
     if value.dtype != "f32" or value in stored:
         return stored.get(value, value)
     return narrowed(b, value, low)
 
 
 def _narrows(node: Node, low: str) -> bool:
-    """Whether this stores something as `low` says."""
+    """Whether the node converts its input to `low`."""
     rows = ByteRows.of(low)
     if rows is not None:
         return _has_rows(node, "QuantizeRows", rows)
@@ -372,8 +374,8 @@ def _narrows(node: Node, low: str) -> bool:
 
 
 def _handed_on(graph: Graph, low: str) -> set[Value]:
-    """Values of f32 that inputs of the lower type are moved and joined to, of those inputs that come out
-    again in it."""
+    """f32 values that derive by moves and concatenations from inputs of the lower type, if the graph also
+    returns such a value in the lower type."""
     ends = [value.node for value in graph.outputs if _narrows(value.node, low)]
     of: dict[Value, set[Value]] = {}  # value -> the inputs that are in it
     for node in graph.nodes if ends else ():

@@ -1,12 +1,12 @@
-"""Paged attention made ready to be compiled: caches get types, and layers one list of work.
+"""Prepares paged attention: caches get concrete types, and layers share lists of work.
 
     PagedAttentionExtension(q, k, v, caches, tables ...)
         -> PagedAttention(q, k, v, caches, tables ..., PagedPlan(tables, all caches))
 
-A cache is an input of the model, of any type and shape as a rule. How it lies is a matter of the properties
-`KV_CACHE_PRECISION` and its kin, as in OpenVINO: the ports of the compiled model say it.
+A cache is an input of the model, usually of dynamic type and shape. As in OpenVINO, properties such as
+`KV_CACHE_PRECISION` decide its layout, and the ports of the compiled model have the resulting types.
 
-It is no rule: inputs of the graph change, and all layers together get one plan.
+The pass is not a rule: it changes inputs of the graph, and makes one plan for several layers.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from ovjit.graph.shapes import ANY, is_static
 from ovjit.rewrite.paged_chunks import chunk_tables
 from ovjit.rewrite.paged_states import States
 
-#: Keys that a chunk reads at a time; queries of a tile of rows, of all heads that share a key; sequences of
-#: up to so many new tokens are not split into tiles. Where caches are f32, and few heads share a key, tiles
-#: pay later: of `GROUPS` such heads each that is missing allows a token more.
+#: COLUMNS: keys of a chunk. ROWS: queries of a tile, counting all heads that share a key. FEW: maximum new
+#: tokens of a sequence that is not tiled; with f32 caches it is one more for each head that a group of heads
+#: with a common key has less than GROUPS.
 COLUMNS, ROWS, FEW, GROUPS = 512, 96, 4, 3
-#: Rows of an item where products may be computed from bf16: a matrix unit takes less time for them than
-#: packing the blocks of each item does.
+#: ROWS for bf16 products. A matrix unit computes an item faster than the item's blocks are packed, so items
+#: are larger.
 LOW_ROWS = 192
 
-#: The kinds that the kernels read and write.
+#: Element types of caches that the kernels read and write.
 KINDS = ("f32", "bf16", "f16", "u8", "u4")
 
 
 def settle_pages(
     graph: Graph, config: Mapping[str, Any], told: Mapping[str, Mapping[str, int]]
 ) -> tuple[Graph, dict[int, TensorType]]:
-    """The graph with `PagedAttention` in place of the model's, and what the ports of its caches are, by the
-    number of the input. `told`: what the model says of heads, by the node's name. ModelError for heads that
-    nothing tells, or caches that do not fit them."""
+    """(the graph with `PagedAttention` nodes, input index -> type of a cache's port). `told`: node name ->
+    the model's numbers and sizes of heads. Raises ModelError if the heads are unknown, or do not fit the
+    caches."""
     layers = [node for node in graph.nodes if node.op.name == "PagedAttentionExtension"]
     kinds: dict[Value, CacheKind] = {}
     for node in layers:
@@ -97,7 +97,7 @@ def settle_pages(
 
 
 def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
-    """How the caches of keys and values of a layer lie."""
+    """The layouts of a layer's caches of keys and of values."""
     caches = node.inputs[3:5]
     asked = _asked(config)
     all_heads, sizes = _told(node, caches, said)
@@ -121,7 +121,7 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
 
 
 def _heads(node: Node, is_key: bool, heads: Any, size: Any) -> tuple[int, int]:
-    """The heads of keys or values, and their size. ModelError where these are unknown or do not fit."""
+    """(number of heads, head size) of keys or values. Raises ModelError if unknown or inconsistent."""
     what = "key" if is_key else "value"
     states, cache = node.inputs[1:4:2] if is_key else node.inputs[2:5:2]
     if not isinstance(heads, int) or not isinstance(size, int):
@@ -137,12 +137,12 @@ def _heads(node: Node, is_key: bool, heads: Any, size: Any) -> tuple[int, int]:
 
 
 def _kind_of(cache: Value, want: Cache) -> str:
-    """The element type of a cache: the port's own, else the one that the properties say."""
+    """The element type of a cache: the port's, else the one that properties request."""
     return cache.dtype if cache.dtype in KINDS else want.names("f32")[0].partition(":")[0]
 
 
 def _stored_as(node: Node, cache: Value, want: Cache, size: int, is_key: bool) -> tuple[str, int]:
-    """The element type of a cache, and how many elements of a head share a scale; 0: no group."""
+    """(element type of a cache, elements of a head that share a scale; 0: all)."""
     kind = _kind_of(cache, want)
     if kind not in KINDS:
         raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not of {kind}")
@@ -155,15 +155,15 @@ def _stored_as(node: Node, cache: Value, want: Cache, size: int, is_key: bool) -
 
 
 def _asked(config: Mapping[str, Any]) -> tuple[Cache, Cache]:
-    """How keys and values are to be stored: by default in u8, whatever the model computes in, as in OpenVINO;
-    in f32 where accuracy is asked for."""
+    """The requested storage of keys and values. As in OpenVINO the default is u8, whatever the precision of
+    the model. It is f32 with EXECUTION_MODE_HINT=ACCURACY."""
     given = dict(config.get("given", config))
     given.pop("INFERENCE_PRECISION_HINT", None)
     return caches_of({"given": given})
 
 
 def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
-    """What nodes say of the caches of keys and of values."""
+    """Attributes of nodes that describe both caches."""
     return {
         "keys": keys.kind, "values": values.kind, "heads": keys.heads, "size": keys.size,
         "wide": values.size, "block": keys.tokens, "group": values.group,
@@ -171,7 +171,7 @@ def _attributes(keys: CacheKind, values: CacheKind) -> dict[str, Any]:
 
 
 def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
-    """How the caches of a PaKVReorder lie, by their ports alone."""
+    """The layouts of a PaKVReorder's caches, from their ports alone."""
     found = []
     for cache, want, is_key in zip(node.inputs[:2], _asked(config), (True, False), strict=True):
         shape: Any = cache.shape or ()
@@ -193,7 +193,8 @@ def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
 
 
 def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
-    """Heads and their sizes: what the node says, its caches' shapes, or what keys and values are made of."""
+    """(numbers of heads, head sizes) of keys and values: from `said`, else the shapes of caches, else the
+    shapes of keys and values."""
     heads: list[Any] = []
     sizes: list[Any] = []
     for what, cache, value in zip("kv", caches, node.inputs[1:3], strict=True):
@@ -211,20 +212,20 @@ def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple
 
 
 def _may_have(value: Value) -> bool:
-    """Whether this may have elements."""
+    """Whether the value may have elements: it is not statically empty."""
     return value.shape is None or 0 not in value.shape
 
 
-#: Optional inputs of which kernels read an element for each part of a dimension of another input: slopes and
-#: sinks of heads, kinds of tokens, begins of pairs -> (that input, its axis, what stands for "none").
+#: Optional inputs with one element per head, token or sequence -> (the input that has that dimension, its
+#: axis, the neutral element): slopes and sinks of heads, kinds of tokens, begins of pairs.
 _COUNTED = {11: (0, 1, 0.0), 20: (0, 1, -math.inf), 25: (0, 0, 0), 27: (6, 0, 0)}
-#: The input that has pairs of queries; the next one says where those of each sequence begin.
+#: The input with pairs of queries. The next input has the begin of each sequence's pairs.
 _PAIRS = 26
-#: The inputs behind the caches that have real numbers.
+#: The floating-point inputs behind the caches.
 _REAL = (9, 11, 16, 17, 20)
 #: The inputs of a layer that `PagedGuard` takes.
 _GUARDED = (6, 14, 15, 27, 16, 26, 3)
-#: Those that say which blocks' keys are compared, and the cache that has them.
+#: The inputs of a layer that `PagedEvictable` takes.
 _EVICTED = (3, 5, 6, 7, 8, 21, 22, 23, 24)
 
 
@@ -240,7 +241,7 @@ def _as(b: Builder, value: Value, dtype: str) -> Value:
 
 
 class _Work:
-    """The lists of work of a graph, one for layers that read the same tables and have blocks alike."""
+    """The lists of work of a graph. Layers with the same tables and block sizes share one."""
 
     def __init__(
         self,
@@ -254,21 +255,21 @@ class _Work:
     ):
         self.precision = precision
         self.builder, self.layers, self.kinds, self.new = builder, frozenset(layers), kinds, new
-        #: How many tokens the chunks of attention of a layer have, 0: it is not by chunks.
+        #: layer -> tokens of a chunk of attention; 0: no chunks.
         self.chunks = chunks
         self._cut: dict[tuple[Any, ...], list[Value]] = {}
         self._ordered = list(layers)
-        #: The outputs that have readers.
+        #: Values with readers.
         self.read = read
         self._made: dict[tuple[Any, ...], Value] = {}
-        #: What looks at blocks that are rotated and the like, before anything is written.
+        #: Results of nodes that check tables before any cache is written.
         self._guards: list[Value] = []
         self._guarded: set[tuple[Value, ...]] = set()
-        #: Optional inputs with neutral elements behind their own.
+        #: Optional inputs, extended by neutral elements.
         self._longer_ones: dict[tuple[Any, ...], Value] = {}
 
     def _key(self, node: Node, by_chunk: bool = True) -> tuple[Any, ...]:
-        """What a list of work is made of: tables, and how many of what an item has."""
+        """The key of a layer's list of work: its tables and the sizes of items."""
         keys, values = (self.kinds[v] for v in node.inputs[3:5])
         width = node.inputs[0].shape[1] if node.inputs[0].shape else None
         group = max(1, width // (keys.heads * keys.size)) if isinstance(width, int) else 1
@@ -284,7 +285,8 @@ class _Work:
         return (*node.inputs[5:9], seen, by_chunk and self.chunks[node], tuple(attrs.items()))
 
     def _tables(self, node: Node) -> list[Value]:
-        """Past, begins, blocks and their begins, those of chunks where attention is by chunks."""
+        """The tables of a layer: past_lens, subsequence_begins, block_indices, block_indices_begins. With
+        attention by chunks, the tables of chunks."""
         tables, chunk = [self.new[v] for v in node.inputs[5:9]], self.chunks[node]
         if not chunk:
             return tables
@@ -296,7 +298,7 @@ class _Work:
         return self._cut[key]
 
     def replace(self, node: Node) -> None:
-        """The layer with a list of work. With the first layer come all lists whose tables are there."""
+        """Replace a layer. The first layer also makes all lists of work whose tables exist."""
         for layer in self._ordered[self._ordered.index(node) :]:
             if layer is node or all(v in self.new for v in (*layer.inputs[5:9], layer.inputs[10])):
                 self._list(layer, node)
@@ -323,11 +325,11 @@ class _Work:
             self.new[node.outputs[2]] = _as(b, different.output, node.outputs[2].dtype)
 
     def _filled(self, layer: Node, number: int) -> Value:
-        """The input with this number, as kernels read it: real numbers as f32. If it is optional and may have
-        too few elements, neutral ones follow its own: one is read for each head, token or sequence."""
+        """Input `number` in the form that kernels read: reals as f32. An optional input that may have too few
+        elements is extended by neutral ones, since kernels read one for each head, token or sequence."""
         value = self.new[layer.inputs[number]]
         if number == _PAIRS and not _may_have(layer.inputs[_PAIRS + 1]):
-            return self.new[layer.inputs[_PAIRS + 1]]  # pairs that begin nowhere are none
+            return self.new[layer.inputs[_PAIRS + 1]]  # without begins there are no pairs
         if number in _REAL:
             value = _as(self.builder, value, "f32")
         if number not in _COUNTED or not _may_have(value):
@@ -344,8 +346,8 @@ class _Work:
         return self._longer_ones[key]
 
     def _longer(self, value: Value, neutral: float, source: Value, axis: int, each: int) -> Value:
-        """The elements of `value`, and behind them as many neutral ones as a dimension of `source` has
-        groups of `each`."""
+        """`value`, followed by n neutral elements, where n is dimension `axis` of `source` divided by
+        `each`."""
         name = value.node.name
 
         def made(op: str, *inputs: Value, **attrs: Any) -> Value:
@@ -361,7 +363,7 @@ class _Work:
         return made("Concat", made("Reshape", value, number([-1]), special_zero=False), more, axis=0)
 
     def _guard(self, layer: Node) -> None:
-        """The check of a layer's other numbers that lead to memory, if it has some."""
+        """Add the check of a layer's rotated blocks and pairs of queries, if it has any."""
         given = tuple(layer.inputs[i] for i in _GUARDED)
         rotating, paired = _may_have(layer.inputs[14]), _may_have(self._filled(layer, _PAIRS))
         if (not rotating and not paired) or given in self._guarded:
@@ -374,7 +376,7 @@ class _Work:
         self._guards.append(self.builder.add("PagedGuard", inputs, attrs, name=name).output)
 
     def _guard_diversity(self, layer: Node) -> None:
-        """The check of the blocks whose keys are compared, where someone wants to know."""
+        """Add the check of the blocks whose diversity is computed, if that output has a reader."""
         given = tuple(layer.inputs[i] for i in _EVICTED)
         if layer.outputs[2] not in self.read or given in self._guarded:
             return
@@ -384,11 +386,11 @@ class _Work:
         self._guards.append(made.output)
 
     def _list(self, layer: Node, first: Node) -> None:
-        """The list of work of `layer`, if it is not there yet, for the rows of `first`'s queries."""
+        """Add the list of work of `layer` unless it exists, for the rows of `first`'s queries."""
         if self.chunks[layer]:
             self._check_chunked(layer)
             whole = self._key(layer, by_chunk=False)
-            if whole not in self._made:  # the given tables are checked as others are
+            if whole not in self._made:  # this list checks the original tables
                 self._add_list(whole, [self.new[v] for v in layer.inputs[5:9]], layer, first)
                 self._guards.append(self._made[whole])
         key = self._key(layer)
@@ -406,7 +408,7 @@ class _Work:
         self._made[key] = made.output
 
     def _check_chunked(self, layer: Node) -> None:
-        """UnsupportedError for what has a number for each sequence, where sequences are cut into chunks."""
+        """Raise UnsupportedError if a layer by chunks has inputs or outputs per sequence."""
         window = layer.inputs[10]
         other = window.constant is None or window.constant.any()
         if (

@@ -1,4 +1,4 @@
-"""Patterns: what rules look for in a graph, written as the expression that it is.
+"""Patterns: the subgraphs that rules match, written as expressions.
 
     x, v = values("x v")
     eps = number("eps")
@@ -8,20 +8,20 @@
 | pattern                              | matches                                                        |
 |--------------------------------------|----------------------------------------------------------------|
 | `value("x")`, `values("x y")`        | any value; `anything`: without a name                          |
-| `constant("c")`, `number("n")`       | a constant; one that is a single real, found as a float        |
+| `constant("c")`, `number("n")`       | a constant; a constant of one real, bound as a float           |
 | `2.0`                                | a constant that is this number                                 |
 | `op.MatMul(a, b, transpose_a=False)` | an operation, its inputs in either order if it is commutative  |
 | `op["Squeeze Reshape"](x, ...)`      | one of several; any further inputs. `op.Split(...)`: any       |
-| `operation(test)(x, ...)`            | one whose record passes the test                               |
+| `operation(test)(x, ...)`            | an operation whose record passes the test                      |
 | `+ - * / **`, `-x`                   | Add, Subtract, Multiply, Divide, Power, Negative               |
 | `p | q`                              | what either matches                                            |
-| `p.once`                             | what one reader takes                                          |
-| `p.named("key")`                     | the value itself is found, too                                 |
-| `p.let(key=f)`, `p.where(f)`         | f(value) is found under a key unless it is None; f holds       |
+| `p.once`                             | a value with a single reader                                   |
+| `p.named("key")`                     | binds the value itself, too                                    |
+| `p.let(key=f)`, `p.where(f)`         | binds f(value) unless it is None; matches if f(value) is true  |
 
-A name stands for one value wherever it occurs in a pattern. All ways to match are tried, in order. Matching
-reads Values and Nodes, or what looks like them, and changes nothing. A pattern without alternatives is also
-a template: `make` writes it with what has been found.
+All occurrences of a name must be the same value. All ways to match are tried, in order. Matching reads Values
+and Nodes, or objects like them, and changes nothing. A pattern without alternatives is also a template:
+`make` writes it with the bound names.
 """
 
 from __future__ import annotations
@@ -30,56 +30,56 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-#: What names stand for: values, floats of `number`, results of `let`.
+#: The bindings of names: values, floats of `number`, results of `let`.
 Found = Mapping[str, Any]
 
 
-#: (what is found, the value, readers) -> what is found then, or None.
+#: (bindings, the value, readers) -> extended bindings, or None.
 Refine = Callable[[Found, Any, Any], Found | None]
 
 
 class Readers(Protocol):
-    """Knows how many nodes read the elements of a value."""
+    """Counts the nodes that read the elements of a value."""
 
     def times(self, value: Any) -> int: ...
 
 
 def number_of(value: Any) -> float | None:
-    """The one element of a constant of reals."""
+    """The element of a constant of one real; None for other values."""
     array = value.constant
     single = array is not None and array.size == 1 and array.dtype.kind == "f"
     return float(array.reshape(())) if single else None
 
 
 class Pattern:
-    """What a value may be."""
+    """A set of values, described by the subgraph that computes them."""
 
     def fits(self, record: Any) -> bool:
-        """False if no value that this operation makes matches."""
+        """False if no output of this operation can match."""
         return True
 
     def could_be_of(self, inputs: Sequence[Any]) -> bool:
-        """False if no operation with these inputs matches."""
+        """False if no operation with these inputs can match."""
         return True
 
     def match(self, value: Any, found: Found, readers: Readers | None) -> Iterator[Found]:
-        """Each way in which `value` matches, as what has been found before and by it."""
+        """Yield the bindings of each way in which `value` matches, extending `found`."""
         raise NotImplementedError
 
     def make(self, write: Callable[..., Any], found: Found) -> Any:
-        """The expression that this stands for, written by `write(operation, *inputs, **attributes)`."""
+        """Write the expression with bound names, by `write(operation, *inputs, **attributes)`."""
         raise TypeError(f"{self!r} has alternatives: it says what to look for, not what to write")
 
     def every(self, value: Any, readers: Readers | None = None) -> Iterator[Found]:
-        """Each way in which a value of any operation matches."""
+        """Yield the bindings of each way in which `value` matches."""
         return self.match(value, {}, readers) if self.fits(value.node.op) else iter(())
 
     def first(self, value: Any, readers: Readers | None = None) -> Found | None:
-        """The first way to match; None if there is none."""
+        """The bindings of the first match; None without a match."""
         return next(self.every(value, readers), None)
 
     def matches(self, value: Any, readers: Readers | None = None) -> bool:
-        """Whether there is a way to match."""
+        """Whether `value` matches."""
         return self.first(value, readers) is not None
 
     @property
@@ -141,14 +141,14 @@ class Pattern:
 
 
 def _bind(found: Found, key: str, value: Any) -> Found | None:
-    """`found` with a name more; None if the name stands for something else."""
+    """`found` with one more binding; None if the name is bound to another value."""
     if key in found:
         return found if found[key] == value else None
     return {**found, key: value}
 
 
 class Any_(Pattern):
-    """A value of this name; of no name, any at all."""
+    """Any value, bound to the name unless that is empty."""
 
     def __init__(self, key: str):
         self.key = key
@@ -165,19 +165,19 @@ class Any_(Pattern):
         return self.key or "_"
 
 
-#: A value that nothing is asked of.
+#: Any value, without a name.
 anything = Any_("")
 
 
 class Constant(Any_):
-    """A constant of this name."""
+    """A constant, bound to the name."""
 
     def fits(self, record: Any) -> bool:
         return record.name == "Constant"
 
 
 class Number(Pattern):
-    """A single real: this one, or any, of this name."""
+    """A constant of one real: a given number, or any, bound to the name as a float."""
 
     def __init__(self, number: float | str):
         self.number = number
@@ -204,8 +204,8 @@ class Number(Pattern):
 
 
 class Made(Pattern):
-    """The first output of an operation of these names, or whose record passes the test. `inputs` None: any;
-    `more`: others may follow."""
+    """The first output of an operation with one of these names, or whose record passes the test. `inputs`:
+    the inputs' patterns, None for any. `more`: further inputs may follow."""
 
     def __init__(
         self,
@@ -265,7 +265,7 @@ class Made(Pattern):
 
 
 def _fit(patterns: Sequence[Pattern], values: Sequence[Any]) -> bool:
-    """False if some value surely does not match."""
+    """False if a value's operation rules out a match."""
     if len(patterns) > len(values):
         return False
     for pattern, value in zip(patterns, values, strict=False):
@@ -278,14 +278,15 @@ def _match_fitting(pattern: Pattern, readers: Any, value: Any, found: Found) -> 
     return pattern.match(value, found, readers) if pattern.fits(value.node.op) else iter(())
 
 
-#: (value, what has been found) -> each way in which it matches.
+#: (value, bindings) -> the bindings of each way in which the value matches.
 Matcher = Callable[[Any, Any], Iterator[Any]]
 
 
 def match_operands(
     matchers: Sequence[Matcher], values: Sequence[Any], found: Any, commutative: bool
 ) -> Iterator[Any]:
-    """Each way in which operands match, one by one; of a commutative operation, in either order."""
+    """Yield the bindings of each way in which all operands match. `commutative`: two operands also
+    swapped."""
     if len(matchers) != len(values):
         return
     yield from _match_rest(matchers, values, 0, found)
@@ -302,7 +303,7 @@ def _match_rest(matchers: Sequence[Matcher], values: Sequence[Any], at: int, fou
 
 
 class Either(Pattern):
-    """What one of several patterns matches."""
+    """A value that one of several patterns matches."""
 
     def __init__(self, options: Sequence[Pattern]):
         self.options = options
@@ -329,7 +330,7 @@ class Either(Pattern):
 
 
 class _Refined(Pattern):
-    """What a pattern matches where a function, given what is found and the value, finds something as well."""
+    """A pattern with a function that extends the bindings of each match, or rejects it."""
 
     def __init__(self, pattern: Pattern, refine: Refine, text: str):
         self.pattern, self.refine, self.text = pattern, refine, text
@@ -346,7 +347,7 @@ class _Refined(Pattern):
 
 
 class Derived(Pattern):
-    """A value for which `function(value, readers)` is not None: the result is found under the name."""
+    """A value for which `function(value, readers)` is not None. The result is bound to the name."""
 
     def __init__(self, function: Callable[[Any, Any], Any], key: str):
         self.function, self.key = function, key
@@ -374,7 +375,7 @@ op = _Operations()
 
 
 def operation(names: str | Callable[[Any], bool]) -> Callable[..., Pattern]:
-    """Makes patterns of operations of these names, or of those whose records pass the test."""
+    """A maker of patterns for operations with these names, or whose records pass the test."""
 
     def made(*inputs: Any, **attributes: Any) -> Pattern:
         if inputs == (...,):

@@ -1,22 +1,21 @@
 """The quantization pass: graphs that say how they are quantized are computed in integers.
 
-In: the graph as it was read. FakeQuantize gives the range of a tensor and its number of steps. Weights are
-integers with a scale for each output channel, or behind a FakeQuantize of their own. Out: the same graph, in
-which
+In: the model's graph. FakeQuantize gives the range of a tensor and its number of levels. Weights are integers
+with a scale for each output channel, or have a FakeQuantize of their own. Out: the same graph, in which
 
     Convolution(FakeQuantize(x), w)  ->  q = Quantize(x): u8;  Convolution(q, w: i8): i32;  * scale, in f32
 
-and operations that only move or compare elements work on `q`. Every quantized tensor is
+and operations that only move or compare elements work on `q`. Each quantized tensor is
 `(q - zero) * scale`, written as ordinary operations. A reader of the real tensor computes them in its own
-loop. Without a reader they are removed. Sums of integers are exact. So results differ from those of the
-original graph only by the rounding of scales: a step of the quantization now and then.
+loop. Without a reader they are removed. Sums of integers are exact. So results differ from the original
+graph's only by the rounding of scales: occasionally by one quantization step.
 
-Weights whose zero point leaves no room in 8 signed bits are shifted by an offset. A product with ones gives
-the sums of data that the offset multiplies. A zero point known only at run time is subtracted likewise.
+Weights whose zero point does not fit 8 signed bits are shifted by an offset. A product with ones gives the
+sums of data that the offset multiplies. A zero point known only at run time is subtracted in the same way.
 
-Ranges that differ by channel are supported if no sum goes over several of them (depthwise convolutions).
-Operations without an exact form are not changed: other ranges that differ by channel, more than 256 levels,
-fractional zero points, weights that do not fit 8 bits. A CPU without 8-bit dot products changes none.
+Ranges per channel are supported if no sum mixes channels (depthwise convolutions). Operations without an
+exact form are unchanged: other ranges per channel, more than 256 levels, fractional zero points, weights that
+do not fit 8 bits. On a target without 8-bit dot products nothing changes.
 """
 
 from __future__ import annotations
@@ -43,29 +42,29 @@ from ovjit.rewrite.writer import Writer
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: Operations that may read integers in the place of reals: those that give elements on as they are.
+#: Operations that may read integers instead of reals, since they only move elements.
 MOVES = (
     "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
     "SpaceToDepth"
 )
-#: What takes its inputs' elements as they are, for one reader.
+#: Operations with a single reader whose outputs are elements of their inputs.
 _JOINED = op["MaxPool Concat"](...).once
 _BY_NUMBER = op["Add Multiply"](value("x"), anything.let(number=plain_constant)) | op.Identity(value("x"))
 _OF_WINDOWS = op["Convolution GroupConvolution"](...).where(lambda x: x.dtype == "i32")
-#: What a convolution of bytes has summed up; zero points may have been added.
+#: Sums of a convolution of bytes, to which zero points may have been added.
 _WINDOW_SUMS = _OF_WINDOWS | op.Add(_OF_WINDOWS, anything).where(lambda x: x.dtype == "i32")
 _WINDOW_SUMS |= op.Convert(_WINDOW_SUMS)
 _SUM, _GROUPED = op.Add(anything, anything), op.GroupConvolution(...)
-#: What says the range of a tensor and its number of steps.
+#: Gives the range of a tensor and its number of levels.
 _RANGE = op.FakeQuantize(...)
-#: Types that bytes are computed in where a graph spells sums of integers out.
+#: Types to which a graph converts bytes before it sums them.
 WIDE = ("f32", "f64", "i32")
 
 
 class Quantized(NamedTuple):
-    """A tensor as (integers - zero) * scale; `zero` and `scale` are numbers or have an element for each index
-    of one axis, and as many dimensions as the tensor. Where `given` is not None, it is a byte that only a run
-    knows, and is subtracted too."""
+    """A tensor as (integers - zero) * scale. `zero` and `scale` are scalars, or have the tensor's rank and an
+    element for each index of one axis. `given`: a zero point that is known at run time only, a byte, which is
+    subtracted as well; or None."""
 
     integers: Value
     scale: np.ndarray
@@ -74,11 +73,11 @@ class Quantized(NamedTuple):
 
     @property
     def uniform(self) -> bool:
-        """True where all elements have one scale and one zero point."""
+        """True if all elements have the same scale and zero point."""
         return self.scale.size == self.zero.size == 1
 
     def alike(self, other: Quantized) -> bool:
-        """True where equal integers stand for equal reals."""
+        """True if equal integers represent equal reals in both tensors."""
         if self.given is not other.given:
             return False
         return np.array_equal(self.scale, other.scale) and np.array_equal(self.zero, other.zero)
@@ -92,19 +91,19 @@ def quantize_graph(graph: Graph, context: Context) -> Graph:
 
 
 def _quantizes(node: Node) -> bool:
-    """True for what bytes are made reals by, and for what says that reals are steps."""
+    """True for conversions of bytes to reals, and for FakeQuantize."""
     return converts(node, of=("u8", "i8"), to=WIDE) or _RANGE.fits(node.op)
 
 
 class _Quantizer:
-    """Rules that remember which reals are known as integers."""
+    """The rules, and the real tensors of which the quantized form is known (`known`)."""
 
     def __init__(self) -> None:
         self.known: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
     def _is(self, b: Builder, node: Node, found: Quantized | None) -> Value | None:
-        """The node as it is, known as that."""
+        """The node unchanged, with `found` recorded as its quantized form."""
         if found is None or node.output.dtype not in WIDE:
             return None
         out = unchanged(b, node)
@@ -112,13 +111,13 @@ class _Quantizer:
         return out
 
     def _integers(self, x: Value) -> Quantized | None:
-        """What f32 is known as, where that is known when compiling."""
+        """The quantized form of an f32 tensor. None if it is unknown, or has a run-time zero point."""
         found = self.known.get(x) if x.dtype == "f32" else None
         return None if found is None or found.given is not None else found
 
     @rule(op.Convert(value("q").where(lambda q: q.dtype in ("u8", "i8"))))
     def bytes_as_reals(self, b: Builder, w: Writer, node: Node, q: Value) -> Value | None:
-        """Convert(q): known as q, or as q + 128 - 128"""
+        """Convert(q): known as q for u8, as (q + 128) - 128 for i8"""
         if q.constant is not None or q.shape is None or node.output.dtype not in WIDE:
             return None
         if q.dtype == "u8":
@@ -148,13 +147,13 @@ class _Quantizer:
         return self._is(b, node, before._replace(zero=_plain(before.zero + whole.astype(np.int64))))
 
     def _number(self, node: Node, x: Value, number: Value) -> np.ndarray | None:
-        """A constant that is an operand beside `x`, if it is one number or has one axis."""
+        """A constant operand, if it is a scalar or varies along a single axis."""
         known = plain_constant(number)
         return None if known is None or x.shape != node.output.shape else _of_an_axis(known, len(x.shape))
 
     @rule(value("x") - op.Convert(value("byte")).where(lambda zero: plain_constant(zero) is None))
     def less_a_byte(self, b: Builder, node: Node, x: Value, byte: Value) -> Value | None:
-        """q - Convert(a zero point that is computed), as DynamicQuantizeLinear has it"""
+        """q - Convert(zero point computed at run time), as from DynamicQuantizeLinear"""
         before = self.known.get(x)
         if before is None or before.given is not None or x.shape != node.output.shape:
             return None
@@ -188,7 +187,7 @@ class _Quantizer:
             return Writer(b, node)("Clamp", x, min=float(low), max=float(high))
         before = self.known.get(x)
         if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
-            return x  # already in these steps
+            return x  # already quantized with these steps
         attrs = {"low": 0, "high": levels - 1, "element_type": "u8"}
 
         def quantize(x: Value, name: str) -> Value:
@@ -196,7 +195,7 @@ class _Quantizer:
             if known is not None and known.alike(made) and np.array_equal(step, scale) and levels == 256:
                 return known.integers
             numbers, origins = [1 / step, shift], node.origins
-            if x.node.op.role == "parameter":  # is exact, and f32 would round once more so far from 0
+            if x.node.op.role == "parameter":  # an exact input: avoid a second rounding far from 0
                 even = 2 * np.rint(shift / 2)
                 near = [_rounded(b, n) for n in (numbers[0], shift - even)]
                 x = b.add("MultiplyAdd", [x, *near], name=f"{name}/near", origins=origins).output
@@ -213,8 +212,8 @@ class _Quantizer:
     def _before(
         self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value], readers: Uses
     ) -> Value | None:
-        """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: if a quantized
-        operation only joins or compares elements and has no other reader, its parts are written as bytes"""
+        """Quantize(Concat(a, b)) -> Concat(Quantize(a), Quantize(b))     and MaxPool: if the operation only
+        selects elements of its inputs and has no other reader, its inputs are quantized instead"""
         maker = x.node
         if x in self.known or not _JOINED.matches(x, readers):
             return None
@@ -227,7 +226,7 @@ class _Quantizer:
         return b.add(maker.op, bytes_, maker.attrs, name=name, origins=maker.origins).outputs[0]
 
     def _real(self, b: Builder, node: Node, quantized: Quantized) -> Value:
-        """(q - zero) * scale as nodes; who reads them reads the real tensor."""
+        """(q - zero) * scale as nodes: the real tensor."""
         wide = Writer(b, node)("Convert", quantized.integers, destination_type="f32")
         real = self._shifted(b, node, wide, quantized)
         self.known[real] = quantized
@@ -247,12 +246,12 @@ class _Quantizer:
 
     @rule(op.MaxPool(...))
     def largest(self, b: Builder, node: Node, readers: Uses) -> Replacement:
-        """MaxPool((q - z) * s) -> (MaxPool(q) - z) * s     where the places of the largest are not read"""
+        """MaxPool((q - z) * s) -> (MaxPool(q) - z) * s     if the indices of the maxima are not read"""
         return None if any(map(readers.times, node.outputs[1:])) else self._moved(b, node, node.inputs)
 
     @rule(op.Interpolate(value("x"), ..., mode=lambda mode: mode.lower() == "nearest"))
     def resized(self, b: Builder, node: Node) -> Replacement:
-        """Interpolate((q - z) * s) -> (Interpolate(q) - z) * s     where it picks elements"""
+        """Interpolate((q - z) * s) -> (Interpolate(q) - z) * s     if it picks elements"""
         bordered = any(node.attrs["pads_begin"]) or any(node.attrs["pads_end"])
         return None if bordered else self._moved(b, node, node.inputs)
 
@@ -265,7 +264,7 @@ class _Quantizer:
 
     @rule(op.Pad(value("x"), ...))
     def pad(self, b: Builder, node: Node, x: Value) -> Replacement:
-        """Pad((q - z) * s, value)  ->  (Pad(q, value / s + z) - z) * s     where that is a byte"""
+        """Pad((q - z) * s, value)  ->  (Pad(q, value / s + z) - z) * s     if the new value is a byte"""
         data, inputs = self._integers(x), node.inputs
         if data is None:
             return None
@@ -290,7 +289,7 @@ class _Quantizer:
         data, attrs = self._integers(x), node.attrs
         pads = (*attrs["pads_begin"], *attrs["pads_end"], attrs["auto_pad"].startswith("same"))
         if data is not None and data.zero.any() and any(pads) and not attrs["exclude_pad"]:
-            return None  # a border is zeros, and they are counted
+            return None  # the border's zeros are real zeros, and count in the average
         return self._mean(b, node, data)
 
     def _mean(self, b: Builder, node: Node, data: Quantized | None) -> Value | None:
@@ -332,7 +331,7 @@ class _Quantizer:
         q, attrs = data.integers, dict(node.attrs)
         if (data.zero.any() or data.given is not None) and any(map(any, pads)):
             if data.zero.size > 1 or not 0 <= data.zero <= 255:
-                return None  # no byte stands for 0
+                return None  # no byte represents 0
             key = (q, int(data.zero), data.given, *map(tuple, pads))
             if key not in self.padded:
                 self.padded[key] = _padded(b, node, data, pads)
@@ -361,7 +360,7 @@ class _Quantizer:
     def _beside_products(
         self, b: Builder, node: Node, data: Quantized, zero: np.ndarray, sums: np.ndarray
     ) -> Value | None:
-        """What zero points of the data add to the sums of products; None where they are 0."""
+        """The correction of the sums for zero points of the data. None if these are 0."""
         more: Value | None = None
         if zero.any():
             more = b.constant(_by_outputs(node, -zero * sums))
@@ -374,7 +373,7 @@ class _Quantizer:
 
 
 def _by_outputs(node: Node, numbers: np.ndarray) -> np.ndarray:
-    """i32s for the output channels of a product, of its rank."""
+    """One i32 per output channel of a product, with the product's rank."""
     return numbers.reshape(-1).astype(np.int32).reshape(_outputs_alone(node))
 
 

@@ -7,14 +7,13 @@
     def narrow_first(w, x, order):
         '''Transpose(Convert(x: u8 to f32)) -> Convert(Transpose(x))'''
 
-`before` is a pattern (`ovjit.rewrite.pattern`), `after` one to write, or a function that returns the values
-in the place of the node's outputs, or None where the rule does not apply. Functions name what they need among
-their parameters: what the pattern has found, `node` (with its new inputs), `w` (a `Writer`), `b` (its
-Builder), `readers` (`Uses`), and `self` where the rule is a method. A default stands for what an alternative
-does not find.
+`before` is a pattern (`ovjit.rewrite.pattern`). `after` is a template, or a function that returns the values
+that replace the node's outputs, or None if the rule does not apply. A function gets the parameters that it
+names: names of the pattern, `node` (with its new inputs), `w` (a `Writer`), `b` (its Builder), `readers`
+(`Uses`), and `self` if the rule is a method. A default value is for names that an alternative does not bind.
 
-`run_rules` counts what is applied (`applied`, shown by `OVJIT_DEBUG=3`), and verifies it: values in the place
-of others have their element types, and shapes that do not contradict theirs.
+`run_rules` counts applied rules (`applied`, shown by `OVJIT_DEBUG=3`), and checks each result: it must have
+the element types of the replaced outputs, and compatible shapes.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ applied: Counter[Rule] = Counter()
 
 
 class Uses:
-    """How the elements of each value of the old graph are used; a new value is used as the old one that it
-    stands for."""
+    """The readers of the elements of each value of the old graph. A new value has the readers of the old
+    value that it replaces."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
@@ -47,16 +46,16 @@ class Uses:
         self._made: list[tuple[Node, Sequence[Value]]] = []
 
     def put(self, node: Node, made: Sequence[Value]) -> None:
-        """Note that these values stand for the node's outputs."""
+        """Record that the values `made` replace the node's outputs."""
         self._made.append((node, made))
 
     def of(self, value: Value) -> Sequence[tuple[Node | None, int]]:
         """The readers as (node, input index), nodes of the old graph; (None, i) is an output."""
-        if self._old is None:  # many passes do not ask
+        if self._old is None:  # lazy: many passes do not need it
             self._old = self._graph.uses_of_elements()
         for node, made in self._made:
             for old, new in zip(node.outputs, made, strict=True):
-                if old is not new:  # it keeps its other readers
+                if old is not new:  # `new` keeps its own readers
                     self._new[new] = [use for use in self._of(new) if use[0] is not node] + self._of(old)
         self._made.clear()
         return self._of(value.node.old.outputs[value.index] if isinstance(value.node, _On) else value)
@@ -91,8 +90,8 @@ class Rule:
         return self.after.__name__ if callable(self.after) else f"{self.before!r} -> {self.after!r}"
 
     def apply(self, b: Any, node: Any, readers: Any, owner: Any = None) -> Any:
-        """The values in the place of the node's outputs, or None. The node, or what looks like one,
-        has its new inputs."""
+        """The values that replace the node's outputs, or None. `node`, or an object like one, has its new
+        inputs."""
         for found in _NOTHING_FOUND if self._any else self.before.match(node.output, _NOTHING, readers):
             have = {"node": node, "b": b, "readers": readers, "self": owner, **self._defaults, **found}
             if self._writes:
@@ -113,13 +112,13 @@ class Rule:
         return self if owner is None else _Bound(self, owner)
 
 
-#: Nothing has been found yet.
+#: Empty bindings.
 _NOTHING: Found = {}
 _NOTHING_FOUND = (_NOTHING,)
 
 
 class _Bound:
-    """A rule that is a method, of one object."""
+    """A rule that is a method, bound to an object."""
 
     def __init__(self, rule: Rule, owner: Any):
         self.rule, self.owner, self.before, self.quick = rule, owner, rule.before, rule.quick
@@ -142,13 +141,13 @@ def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def rewrite(before: Pattern, after: Pattern, where: Callable[..., Any] | None = None) -> Rule:
-    """The rule that puts one expression in the place of another."""
+    """The rule that replaces the expression `before` by `after`, if `where` holds."""
     return Rule(before, after, where)
 
 
 def rule(before: Pattern, quick: Any = None) -> Callable[[Callable[..., Any]], Any]:
-    """The rule that puts what the decorated function returns in the place of `before`. `quick(node, new
-    inputs)` is asked first: false where the rule surely does not apply."""
+    """Decorator: the rule that replaces `before` by the values that the function returns. `quick(node, new
+    inputs)` is a cheap test before: false if the rule cannot apply."""
     return lambda after: Rule(before, after, quick=quick)
 
 
@@ -168,7 +167,7 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
         those: Sequence[Any] = fitting[node.op]
-        if those:  # of most operations and what makes their inputs there are none
+        if those:  # most combinations of an operation and its inputs' operations have no rule
             key = (node.op, *[v.node.op for v in inputs])
             found = likely.get(key)
             if found is None:
@@ -197,18 +196,18 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
 
 
 class _On(Node):
-    """A node on other inputs, for rules to look at: it is in no graph."""
+    """A node of the old graph with new inputs, as the argument of rules. It is in no graph."""
 
     __slots__ = ("old",)
 
-    def __init__(self, node: Node, inputs: tuple[Value, ...]):  # what is checked already is not looked at
+    def __init__(self, node: Node, inputs: tuple[Value, ...]):  # skips the checks of `Node`
         self.op, self.attrs, self.lowered = node.op, node.attrs, node.lowered
         self.name, self.origins, self.inputs, self.old = node.name, node.origins, inputs, node
         self.outputs = tuple([Value(self, v.index, v.type) for v in node.outputs])
 
 
 def unchanged(b: Builder, node: Node) -> Value:
-    """The first output of a node that stays as it is, on its new inputs."""
+    """Copy a node with its new inputs. Returns its first output."""
     return copy_node(b, node.old if isinstance(node, _On) else node, node.inputs).output
 
 
@@ -219,7 +218,7 @@ def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:
 
 
 def _name(b: Builder, node: Node, outputs: Sequence[Value]) -> None:
-    """Give the node's name to what has been made in its place."""
+    """Give the node's name to the node that replaces it."""
     made = outputs[0].node if outputs else node
     if made.name != node.name and not b.follows and made in b.nodes[b.before :]:
         b.rename(made, node.name)
