@@ -1,10 +1,10 @@
-"""Large batches part by part, so that what a layer makes is in a cache when the next one reads it.
+"""Splits large batches into parts, so that a layer's output is still in a cache when the next layer reads it.
 
     f(x[64, ...])  ->  TensorIterator(x; body: f(x[part, ...])), whose results are concatenated
 
-It is no rule: it replaces the whole graph. Shapes have to be static, and each image of each tensor has to
-depend on the same image of the inputs alone (`Op.images`). A part is read from memory once, but weights are
-read once for each part: it is done where tensors outweigh weights.
+The pass is not a rule: it replaces the whole graph. All shapes must be static, and each image of each tensor
+must depend on the same image of the inputs only (`Op.images`). Weights are read once for each part, so the
+pass applies only if tensors are larger than weights.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import is_static
 
-#: Bytes that the largest node of a part reads and writes, at most. A whole batch that needs no more stays.
+#: Maximum bytes that the largest node of a part reads and writes. A batch that needs no more is not split.
 MOST_BYTES = 16 << 20
-#: The same, at least: a part should be worth a turn of the loop.
+#: Minimum of these bytes, so that a part is worth an iteration of the loop.
 LEAST_BYTES = 2 << 20
-#: What nodes of a part hand to one another has this many times the bytes of weights, at least, and of what
-#: the graph reads and gives: that alone stays in a cache.
+#: Minimum ratio of the bytes between a part's nodes to the bytes of weights. Also the minimum ratio of the
+#: bytes between all nodes to those of the graph's inputs and outputs. Only the former stay in a cache.
 OUTWEIGH = 4
 
 
 def in_parts(graph: Graph, context: Any) -> Graph:
-    """The graph as a loop over parts of its batch, or itself where that would not be faster."""
+    """The graph as a loop over parts of its batch. The unchanged graph if that would not be faster."""
     count = _count(graph) if context.options.batches else 0
     batches = _find_batches(graph, count) if count > 1 else None
     if batches is None:
@@ -42,13 +42,13 @@ def in_parts(graph: Graph, context: Any) -> Graph:
         return graph
     try:
         body = _body(graph, batches, count, part)
-    except ModelError:  # an operation does not take so few images
+    except ModelError:  # an operation does not accept the smaller batch
         return graph
     return graph if body is None else _loop(graph, body, part)
 
 
 def _count(graph: Graph) -> int:
-    """The images of all inputs, 0 where they differ."""
+    """The common number of images of all inputs; 0 if there is none."""
     shapes = [v.shape for v in graph.inputs]
     if not shapes or not graph.outputs or not all(is_static(s) and len(s) for s in shapes):
         return 0
@@ -57,8 +57,8 @@ def _count(graph: Graph) -> int:
 
 
 def _find_batches(graph: Graph, count: int) -> set[Value] | None:
-    """The values of which each image depends on the same image of the inputs. All others have to be the same
-    whatever the inputs are, or be read by nothing; else None."""
+    """The values of which each image depends on the same image of the inputs only. None unless all other
+    values are independent of the inputs, or unread."""
     batches: set[Value] = set()
     unknown: set[Value] = set()
     for node in graph.nodes:
@@ -83,12 +83,12 @@ def _find_batches(graph: Graph, count: int) -> set[Value] | None:
 
 
 def _is_known(node: Node) -> bool:
-    """Whether types tell what the node makes, as of the shape of a tensor."""
+    """Whether all outputs are known from types, such as a tensor's shape."""
     return node.op.may_fold and all(v.type.value is not None for v in node.outputs)
 
 
 def _images(node: Node, batches: Collection[Value]) -> int:
-    """Of how many of the node's outputs images follow from the same ones of its inputs."""
+    """The number of first outputs of which each image depends on the same image of the inputs only."""
     types = [v.type for v in node.inputs]
     if not all(is_static(t.shape) for t in types) or node.op.stateful:
         return 0
@@ -103,8 +103,8 @@ def _images(node: Node, batches: Collection[Value]) -> int:
 
 
 def broadcast_images(inputs: Sequence[TensorType], batched: Sequence[bool], rank: int) -> bool:
-    """Whether images of what inputs broadcast to, of this rank, have one image of each batch and the same of
-    all others."""
+    """Whether each image of the broadcast result, of this rank, depends on the same image of each batched
+    input, and on all of the others."""
     return all(
         len(x.shape) == rank if batch else len(x.shape) < rank or x.shape[0] == 1
         for x, batch in zip(inputs, batched, strict=True)
@@ -112,8 +112,8 @@ def broadcast_images(inputs: Sequence[TensorType], batched: Sequence[bool], rank
 
 
 def _size(graph: Graph, batches: Collection[Value], count: int) -> int:
-    """The images of a part: as few as outweigh the weights, if they fit a cache; 0 where there is no such
-    divisor of their number."""
+    """The number of images of a part: the smallest divisor of `count` that meets the limits above. 0 if there
+    is none."""
     most = weights = 0
     for node in graph.nodes:
         if node.op.role == "constant":
@@ -134,7 +134,7 @@ def _bytes(value: Value) -> int:
 
 
 def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Graph | None:
-    """The graph for `part` images; None where an operation makes something else of them."""
+    """The graph for `part` images. None if an output's shape is not the original one with `part` images."""
     builder = Builder()
     new: dict[Value, Value] = {}
     for node in graph.nodes:
@@ -158,7 +158,7 @@ def _body(graph: Graph, batches: Collection[Value], count: int, part: int) -> Gr
 
 
 def _shorten(builder: Builder, node: Node, inputs: list[Value], count: int, part: int) -> None:
-    """Have the input that lists the output's dimensions begin with `part` where it begins with `count`."""
+    """In the input that lists the output's dimensions, replace a first dimension `count` by `part`."""
     place = node.op.dims_input
     dims = node.inputs[place].type.value
     if dims is not None and dims.ndim == 1 and dims.size and dims[0] == count:
@@ -166,7 +166,7 @@ def _shorten(builder: Builder, node: Node, inputs: list[Value], count: int, part
 
 
 def _loop(graph: Graph, body: Graph, part: int) -> Graph:
-    """A loop with this body over parts of the inputs."""
+    """A graph of one TensorIterator with this body over parts of the inputs."""
     builder = Builder()
     for value in graph.inputs:
         builder.copy(value.node, (), [value.type])

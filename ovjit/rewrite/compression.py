@@ -1,13 +1,13 @@
-"""Large weights that are stored as small numbers with scales stay so.
+"""Keeps compressed weights packed: products with them become CompressedMatMul.
 
 In: a graph whose products may have right-hand sides such as
 
     [Convert] [Reshape] Multiply([Subtract(] Convert(integers), zero)], scale)
 
-The numbers are integers or floats of 8 or 4 bits, with scales by row, by column or by groups along the depth.
-Other forms are Convert(x: f16), and a codebook: Gather(numbers, integers) in the place of Convert(integers),
-perhaps without a scale. Out: CompressedMatMul in their place. Small weights are left to constant folding,
-which costs little memory and no time later.
+The elements are integers or floats of 8 or 4 bits, with scales by row, by column or by groups along the
+depth. Other forms are Convert(x: f16), and a codebook: Gather(numbers, integers) instead of
+Convert(integers), with or without a scale. Out: CompressedMatMul instead of these products. Small weights are
+left to constant folding, which costs little memory and no run time.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
 
-#: Weights of fewer elements are not worth it.
+#: Minimum elements of weights that stay packed.
 SMALLEST = 1 << 16
-#: f16 is unpacked for each call: of fewer elements f32 stays in the caches, and is faster.
+#: The same for f16, which is unpacked in each call. With fewer elements, f32 stays in the caches and is
+#: faster.
 SMALLEST_F16 = 1 << 20
-#: Elements of f16 that are summed as one group.
+#: Elements of f16 along the depth that form a group.
 F16_GROUP = 1024
 INTEGERS = frozenset("i8 u8 i4 u4 u2".split())
-#: The most matrices of a stack that are products of their own.
+#: Maximum matrices of a stack that become separate products.
 STACKED = 256
-#: Outputs of a matrix in a table are a multiple: panels of all matrices follow one another.
+#: The outputs of each matrix in a table are a multiple of this, so that panels do not span matrices.
 WIDEST = 32
 _STORED = INTEGERS | set(FLOAT_BITS) - {"f16"}
 #: Scales or zeros, in f64, or of a file's blocks.
@@ -54,8 +55,8 @@ Factor = np.ndarray | InBlocks
 
 
 class Stored(NamedTuple):
-    """integers [K, N], bytes (0 to 15 where `bits` is 4) or the bits of floats; scale and zero [groups, N];
-    elements of a group; their storage type."""
+    """Compressed weights. `integers` [K, N]: bytes (0 to 15 if `bits` is 4), or the bits of floats. `scale`
+    and `zero`: [groups, N]. `group`: elements along K. `dtype`: the storage type."""
 
     integers: Arranged
     scale: np.ndarray | Converted | Factored
@@ -67,28 +68,29 @@ class Stored(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The type of floats, "" of integers."""
+        """The type of floats; "" for integers."""
         return self.dtype if bits_of(self.dtype) else ""
 
     def product(self, w: Writer, x: Value, *indices: Value, **attrs: Any) -> Value:
-        """`x` times these weights."""
+        """The node `x` @ weights."""
         zeros = () if self.zero is None else (w.b.constant(self.zero),)
         attrs |= {"bits": self.bits, "group": self.group, "kind": self.kind}
         parts = w.b.constant(self.integers), w.b.constant(self.scale)
         return w("CompressedMatMul", x, *parts, *zeros, *indices, **attrs)
 
     def _adds(self) -> bool:
-        """Whether no zeros are subtracted, or one whole number: minima are added."""
+        """Whether weights have no zeros, a common integer zero, or minima that are added."""
         if self.zero is None or isinstance(self.zero, Factored):
             return True
         few = distinct(self.zero)
         return bool(few.size and (few == np.clip(np.rint(few.flat[0]), 0, 127)).all())
 
     def dynamic(self, size: int, precision: str, target: Target) -> int:
-        """`size` if rows are quantized in groups of it before products, else 0. As in
-        OpenVINO, this holds for groups that lie within those of the weights, if signed integers have no zero,
-        and for no rows of bf16 where a matrix unit multiplies them. Groups in a file's blocks, which OpenVINO
-        does not have, may be smaller: then rows have as small ones."""
+        """The group size with which rows of x are quantized before the product, or 0 for no quantization.
+
+        As in OpenVINO it is `size` if groups of rows lie within groups of weights, and signed integers have
+        no zero. It is 0 if a matrix unit multiplies the rows as bf16. Weights in a file's blocks, which
+        OpenVINO does not have, may have smaller groups; rows then have these."""
         depth = self.integers.shape[0]
         if self.bits > 8:  # of floats
             return 0
@@ -110,8 +112,8 @@ class Stored(NamedTuple):
 
 
 def _on_unit(precision: str, depth: int, target: Target) -> bool:
-    """Whether a matrix unit multiplies rows of this type and depth by weights that chunks unpack: prompts
-    take half the time that they take as rows of bytes."""
+    """Whether a matrix unit multiplies rows of this type and depth by weights that chunks unpack. Prompts
+    then take half the time of rows that are quantized to bytes."""
     form = unit_format(precision, target)
     return form is not None and form.words(depth) % form.step == 0
 
@@ -136,13 +138,13 @@ def _plain(w: Writer, node: Node) -> Value | None:
     return stored.product(w, node.inputs[0], transpose_a=transposed, dynamic=dynamic)
 
 
-#: Matrices of a table, along its first axis.
+#: The selection of matrices from a table along its first axis.
 _GATHERED = op.Gather(...)
 _TAKEN = op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n)
 
 
 def _chosen(w: Writer, node: Node) -> Value | None:
-    """Of rows x [M, K], each with a matrix of a table [E, N, K] of integers that indices [M] name:
+    """The gathered (MoE) product of rows x [M, K] with matrices `indices` [M] of a table [E, N, K]:
 
     MatMul(x [M, 1, K], Gather(table, indices), transpose_b)   -> Unsqueeze(CompressedMatMul(...))
     MatMul(Gather(table, indices), x [M, K, 1])                -> Unsqueeze(CompressedMatMul(...))
@@ -170,8 +172,8 @@ def _chosen(w: Writer, node: Node) -> Value | None:
 
 
 def _stacked(w: Writer, node: Node) -> Value | None:
-    """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, as of experts, whose rows are
-    not quantized (nor are OpenVINO's)."""
+    """MatMul(x [E, M, K], stored [E, K, N])  ->  Concat of E CompressedMatMul, such as experts. Their rows
+    are not quantized, as in OpenVINO."""
     x, weights = node.inputs
     stack, transposed = before_transposes(weights, bool(node.attrs["transpose_b"]))
     matrices = stack.shape

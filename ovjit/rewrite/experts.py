@@ -1,10 +1,10 @@
-"""Mixtures of experts that are computed for all rows are computed for those that chose them.
+"""Mixtures of experts: a dense computation of all experts becomes one of each row's chosen experts.
 
     ReduceSum over experts(made(x tiled [E, T, H]) * Transpose(ScatterElementsUpdate(0, places, weights)))
 
-Each of T rows has a weight for K of E experts, and 0 for the others. What is made comes from products with
-matrices of a table [E, ...] and from elementwise operations. It is made for T * K rows of one expert each
-instead:
+Each of T rows has a weight for K of E experts, and 0 for the others. `made` consists of products with
+matrices of tables [E, ...] and of elementwise operations. Instead it is computed for T * K rows, each with
+one expert:
 
     ReduceSum over K(made(x repeated [T * K, 1, H]) * weights),  where tables are Gather(table, places)
 """
@@ -22,7 +22,7 @@ from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
 
-#: Constant inputs of these are looked through, so many deep, to see whether a value is one.
+#: Maximum depth of the search that decides whether a value is a constant.
 DEEP = 8
 _MOVED = op["Reshape Unsqueeze Squeeze"](value("x"), ...)
 _RESHAPED = op.Reshape(value("rows"), value("shape"))
@@ -30,7 +30,7 @@ _TILED = op.Tile(value("rows"), constant("counts"))
 _CONVERTED = op.Convert(value("x"))
 _SPREAD = op["Broadcast Convert Reshape Tile"](value("x"), ...)
 _PRODUCT = op.MatMul(value("x"), value("weights"), transpose_a=lambda turned: not turned)
-#: Parts of each row: of splits every output is one.
+#: Parts of each row. Each output of a split is one.
 _SLICE = op.Slice(value("x"), constant("start"), constant("stop"), constant("step"), constant("axis"))
 _SPLIT = op["Split VariadicSplit"](value("x"), constant("axis"), ...)
 _SCATTERED = op.ScatterElementsUpdate(
@@ -42,7 +42,7 @@ _CHOSEN = op.TopK(..., axis=lambda axis: axis in (1, -1))
 
 
 class _Router(NamedTuple):
-    """Which experts [T, K] rows take, and their weights [T, K]; how many experts there are."""
+    """The chosen experts of each row [T, K], their weights [T, K], and the number of experts."""
 
     places: Value
     weights: Value
@@ -50,12 +50,12 @@ class _Router(NamedTuple):
 
 
 class _Refused(Exception):
-    """What is made cannot be made by rows."""
+    """The subgraph cannot be computed for chosen experts only."""
 
 
 @rule(op.ReduceSum(op.Multiply(value("made"), value("share")), constant("axis"), keep_dims=False))
 def choose_experts(w: Writer, node: Node, made: Value, share: Value, axis: Value) -> Value | None:
-    """The experts of each row alone."""
+    """The sum over the chosen experts of each row, see above."""
     router, first = _router(share), [int(a) for a in np.ravel(np.asarray(axis.constant))] == [0]
     if router is None or node.output.dtype != "f32" or not first:
         return None
@@ -78,8 +78,7 @@ def choose_experts(w: Writer, node: Node, made: Value, share: Value, axis: Value
 
 
 def _fits(whole: Value, made: Value, share: Value, router: _Router) -> bool:
-    """Whether what is made is [E, T, H], perhaps with T in several dimensions, and the weights have the same,
-    and 1."""
+    """Whether `made` has the shape [E, T, H], where T may be several dimensions, and `share` [E, T, 1]."""
     if any(v.shape is None for v in (whole, made, share)):
         return False
     same = len(whole.shape) == 3 and len(made.shape) == len(share.shape) and share.shape[-1] == 1

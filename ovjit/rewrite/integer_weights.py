@@ -1,7 +1,6 @@
-"""Products that may be of integers, and the integers that their weights are.
+"""Products that may be computed in integers, and the integer form of their weights.
 
-A product has output channels. `PRODUCTS` says by its name where they are, how data are padded, and what
-counts the elements of a sum.
+`PRODUCTS` gives, by operation, the axes of output channels, the padding, and weights of ones.
 """
 
 from __future__ import annotations
@@ -18,44 +17,44 @@ from ovjit.graph.windows import resolve_pads
 from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
 
-#: How far from a whole number a zero point may be, in steps.
+#: Maximum distance of a zero point from an integer, in steps.
 NEARLY = 1e-2
-#: Whole numbers, and the scale that makes reals of them.
+#: (integers, scale): reals are integers * scale.
 Steps = tuple[np.ndarray, np.ndarray]
 
 
 class Matrices:
-    """MatMul with a matrix, whose columns are the output channels."""
+    """MatMul with a matrix. Its columns are the output channels."""
 
     def has_weights(self, value: Value) -> bool:
         return value.shape is not None and len(value.shape) == 2
 
     def channel_axis(self, rank: int) -> int:
-        """The axis of the output that has the channels."""
+        """The output's axis of channels."""
         return rank - 1
 
     def output_axes(self, node: Node) -> tuple[int, ...]:
-        """The axes of the weights that are output channels."""
+        """The weights' axes of output channels."""
         rank = len(node.inputs[1].shape)
         return (rank - 2 if node.attrs["transpose_b"] else rank - 1,)
 
     def wants_planes(self, node: Node) -> bool:
-        """Whether a convolution of volumes must be taken apart into planes, which open and empty shapes
-        prevent: only f32 is computed as it is."""
+        """Whether a 3D convolution would have to be split into planes but cannot be, because of dynamic or
+        empty shapes. Only f32 has a 3D kernel."""
         return False
 
     def by_group(self, node: Node, data: Any) -> Steps | None:
-        """(scale, zero point) of what each output channel is the sum of: one number or one for each; None
-        where a sum has different ones."""
+        """(scale, zero point) of the data that each output channel sums: scalars, or one per channel. None if
+        a sum mixes several."""
         return (data.scale, data.zero) if data.uniform else None
 
     def pads(self, node: Node) -> tuple[Sequence[int], Sequence[int]] | None:
-        """The padding (begin, end); None where it depends on a shape that is not known."""
+        """The padding (begin, end). None if it depends on an unknown shape."""
         return (), ()
 
     def ones(self, node: Node, weights: np.ndarray, out: tuple) -> tuple[np.ndarray | None, tuple]:
-        """Weights of 1 that sum up what each output is made of, and the shape of that; None where groups have
-        several outputs."""
+        """(weights of 1 that sum the data of each output, the output shape of that product). Weights are None
+        if a group has several outputs."""
         (kept,) = self.output_axes(node)
         axis = self.channel_axis(len(out))
         ones = np.ones([1 if a == kept else d for a, d in enumerate(weights.shape)], np.int8)
@@ -124,7 +123,7 @@ class GroupedWindows(Windows):
         return (np.ones_like(weights), out) if weights.shape[1] == 1 else (None, out)
 
 
-#: Operation -> what its products are.
+#: Operation -> its kind of product.
 PRODUCTS: Mapping[str, Matrices] = {
     "MatMul": Matrices(),
     "Convolution": Windows(),
@@ -133,16 +132,16 @@ PRODUCTS: Mapping[str, Matrices] = {
 
 
 class Weights(NamedTuple):
-    """Weights as (integers + offset) * scale; `scale` and `offset` have an element for each output channel.
-    Without an offset, that is None."""
+    """Weights as (integers + offset) * scale. `scale` and `offset` have an element for each output channel.
+    `offset` may be None."""
 
     integers: np.ndarray
     scale: np.ndarray
     offset: np.ndarray | None = None
 
     def sums(self, node: Node) -> np.ndarray | None:
-        """The sum of (integers + offset) for each output channel; None where products with bytes may not fit
-        an i32."""
+        """The sum of (integers + offset) for each output channel. None if a sum of products with bytes may
+        exceed an i32."""
         kept = PRODUCTS[node.op.name].output_axes(node)
         over = tuple(a for a in range(self.integers.ndim) if a not in kept)
         offset = np.zeros((), np.int64) if self.offset is None else self.offset
@@ -156,8 +155,8 @@ class Weights(NamedTuple):
 
 
 def quantized_weights(node: Node) -> Weights | None:
-    """The weights of a product as 8-bit integers with a scale for each output channel, None where they are
-    not. They may be reshaped or transposed.
+    """The weights of a product as 8-bit integers with a scale for each output channel. None if they do not
+    have this form. They may be reshaped or transposed.
 
         [Multiply(] [Subtract(] Convert(integers) [, zero)] [, scale)]    as they are stored
         FakeQuantize(reals, limits of each channel)                       as they are in memory
@@ -188,7 +187,7 @@ def quantized_weights(node: Node) -> Weights | None:
 
 
 def _steps(value: Value) -> Steps | None:
-    """Whole numbers and the scale that makes `value` of them, as float64; i8 as it is stored."""
+    """(integers, scale) of `value`. Integers are float64, or i8 if they are stored as i8."""
     maker = value.node
     if (found := _BY_MAKER.get(maker.op.name)) is not None:
         return found(maker) if is_static(value.shape) else None
@@ -219,7 +218,7 @@ def _transposed(maker: Node) -> Steps | None:
 
 
 def _spread(found: Steps | None, maker: Node) -> Steps | None:
-    """With as many elements as the node has, where scales or limits make more of them."""
+    """Broadcast integers to the node's shape, if scales or limits enlarge it."""
     if found is None or found[0].shape == maker.output.shape:
         return found
     return np.ascontiguousarray(np.broadcast_to(found[0], maker.output.shape)), found[1]
@@ -244,7 +243,7 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
 def whole_steps(
     low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scale and zero point of what a FakeQuantize gives; None where there are none."""
+    """(scale, integer zero point) of a FakeQuantize's output. None if the zero point is not an integer."""
     if not (np.all(high > low) and np.all(out_high > out_low)):
         return None
     scale = (out_high - out_low) / (levels - 1)
@@ -262,7 +261,8 @@ def _from_integers(maker: Node) -> Steps | None:
 
 
 def _whole(value: Value) -> np.ndarray | None:
-    """The numbers of Convert(integers) or Subtract(Convert(integers), zero), where they are whole."""
+    """The numbers of Convert(integers) or Subtract(Convert(integers), zero). None unless they are
+    integers."""
     found = stored_integers(value)
     if found is None:
         return None
@@ -270,12 +270,12 @@ def _whole(value: Value) -> np.ndarray | None:
     if dtype not in INTEGERS:
         return None
     integers = np.asarray(found[0])
-    if zero is None:  # bytes stay in the model's file, of which packed weights are made again
+    if zero is None:  # i8 is returned uncopied: it may be in the model's file
         return integers if dtype == "i8" else integers.astype(np.float64)
     return integers.astype(np.float64) - zero if np.all(zero == np.rint(zero)) else None
 
 
-#: Operations that weights may come through -> their steps.
+#: Operation between a constant and a product -> function that computes its (integers, scale).
 _BY_MAKER: dict[str, Callable[[Node], Steps | None]] = {
     "Reshape": _reshaped,
     "Transpose": _transposed,

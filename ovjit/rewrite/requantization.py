@@ -1,18 +1,19 @@
-"""The requantization pass: what is between sums of integers and the next integers is one multiply-add.
+"""The requantization pass: merges the operations between integer sums and the next Quantize to a
+multiply-add.
 
     Quantize(Relu(Convert(acc) * s + b), f, z)               ->  Quantize(Convert(acc), s * f, b * f + z)
     Quantize(Convert(acc) * s + b + (Convert(q) - o) * t, f, z)
                                 ->  Quantize(Convert(q), t * f, MultiplyAdd(Convert(acc), s * f, ...))
     Convert(acc) * s + b                                     ->  MultiplyAdd(Convert(acc), s, b)
 
-ONNX's QuantizeLinear, Convert(Clamp(Round(x / s) + z)), is such a Quantize(x, 1 / s, z) where sums of
-integers are in `x`: OpenVINO multiplies there, too, and so does ONNX Runtime. In: a graph that has been
-expanded and cleaned. Scales and offsets are multiplied in f64 and rounded once, so that sums become the right
-steps (`settled`). A Relu or Clamp that only cuts off what Quantize cuts off anyway is gone. What is not made
-of integers stays as it is.
+ONNX's QuantizeLinear, Convert(Clamp(Round(x / s) + z)), becomes Quantize(x, 1 / s, z) if `x` derives from
+integer sums: OpenVINO and ONNX Runtime multiply by 1 / s there, too. In: a graph that has been expanded and
+cleaned. Scales and offsets are multiplied in f64 and rounded once, so that sums become the right steps
+(`settled`). A Relu or Clamp within Quantize's own range is removed. Values that do not derive from integers
+are unchanged.
 
-Sums have any number of terms, which `linear` follows back step by step through values with one reader. A
-MultiplyAdd that has been made stands for its sum in f64.
+A sum may have any number of terms. `linear` collects them backwards through values with a single reader. For
+a MultiplyAdd that this pass has made, the sum in f64 is remembered.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ from ovjit.rewrite.writer import Writer
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: How far, in steps, an activation may be from where Quantize cuts off: what is between is rounded to that.
+#: Maximum distance, in steps, of a Relu's or Clamp's bound from Quantize's. Values between both round to it.
 WITHIN = 0.25
-#: Tensors that are added in one epilogue.
+#: Maximum tensors that are added in one epilogue.
 MOST_TERMS = 3
-#: What an alternative of a pattern does not find.
+#: The default of names that a pattern's alternative does not bind.
 NONE = np.zeros(())
 
 
 class Linear(NamedTuple):
-    """The sum of value * factor over `terms`, and an offset: f64 arrays to broadcast."""
+    """offset + the sum of value * factor over `terms`. Factors and offset: f64 arrays that broadcast."""
 
     terms: tuple[tuple[Value, np.ndarray], ...]
     offset: np.ndarray
@@ -57,10 +58,8 @@ class Linear(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """round(x * factor + zero), and the attributes of the Quantize that says so.
-
-    `of_bytes`: it is requantized where bytes alone are in `x`, too.
-    """
+    """round(x * factor + zero), with `attrs` of the Quantize. `of_bytes`: it is also merged if `x` derives
+    from converted bytes only, without sums."""
 
     x: Value
     factor: np.ndarray
@@ -85,13 +84,13 @@ def _is_byte(value: Value) -> bool:
 
 
 _SUMS = operation(lambda record: record.multiplied > 0)(...).where(_is_integer)
-#: What a product of integers has summed up, in f32; zero points may have been added.
+#: Sums of an integer product, converted to f32. Zero points may have been added before.
 CONVERTED_SUMS = op.Convert(_SUMS | op.Add(_SUMS, anything).where(_is_integer), destination_type="f32")
 CONVERTED_BYTES = op.Convert(value("byte").where(_is_byte), destination_type="f32")
 _BYTES_MADE = op.Convert(op["Quantize Convert"](...).where(_is_byte), destination_type="f32")
 
 _X, _CUTS = value("x"), op["Relu Clamp"](...).once
-#: A step of a sum, by a number.
+#: An elementwise step of a sum, with a constant operand.
 _STEP = (
     op.Multiply(_X, anything.let(times=plain_constant))
     | op.Add(_X, anything.let(plus=plain_constant))
@@ -114,14 +113,14 @@ def _converts_bytes(node: Node) -> bool:
 
 
 def _order(node: Node) -> int:
-    """0 for sums, 1 for what is quantized in the epilogue that made it, 2 for all else."""
+    """0 for converted sums, 1 for values that their producer's epilogue quantizes, 2 for other values."""
     if _converts_sums(node):
         return 0
     return 1 if _BYTES_MADE.matches(node.output) else 2
 
 
 def _of_sums(x: Value, most: int = 8) -> bool:
-    """True where sums of integers have become `x` by at most so many elementwise operations."""
+    """True if `x` derives from integer sums by fewer than `most` elementwise operations."""
     node = x.node
     if x.dtype != "f32" or most == 0 or node.op.scalar is None:
         return False
@@ -130,7 +129,7 @@ def _of_sums(x: Value, most: int = 8) -> bool:
 
 def _summed(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
     """(a tensor, its factor, what is to be added)"""
-    # first what makes an epilogue, whose kernel then reads the others
+    # the first term is a product, whose epilogue then reads the others
     terms = sorted(linear.terms, key=lambda term: _order(term[0].node))
     total = w.b.constant(linear.offset.astype(np.float32))
     for i, (term, factor) in enumerate(terms):
@@ -141,18 +140,18 @@ def _summed(w: Writer, linear: Linear) -> tuple[Value, Value, Value]:
 
 
 def _fresh(w: Writer, x: Value) -> Value:
-    """The value; bytes are converted once for each reader, in its own loop."""
+    """`x`; a conversion of bytes is copied, so that each reader converts them in its own loop."""
     maker = x.node
     return w(maker.op, *maker.inputs, **maker.attrs) if _converts_bytes(maker) else x
 
 
 def _alone(x: Value, found: Linear, readers: Uses) -> bool:
-    """True where `x` need not be there: one reads it, or it is easily made again."""
+    """True if `x` need not be stored: it has one reader, or is a conversion of bytes."""
     return readers.single(x) or len(found.terms) == 1 and _converts_bytes(found.terms[0][0].node)
 
 
 def _cuts_as(x: Value, steps: Steps, readers: Uses) -> bool:
-    """True where `x` is an activation that only cuts off what is cut off behind it."""
+    """True if `x` is a Relu or Clamp whose bounds are Quantize's, or wider, within WITHIN steps."""
     if x.dtype != "f32" or not _CUTS.matches(x, readers):
         return False
     low, high = (float(x.node.attrs.get(key, none)) for key, none in (("min", 0.0), ("max", np.inf)))
@@ -161,7 +160,7 @@ def _cuts_as(x: Value, steps: Steps, readers: Uses) -> bool:
 
 
 class _Requantizer:
-    """The rules, and what the MultiplyAdds that they have made stand for."""
+    """The rules, and the f64 sums of the MultiplyAdds that they have made."""
 
     def __init__(self) -> None:
         self.known: dict[Value, Linear] = {}
@@ -199,7 +198,7 @@ class _Requantizer:
         if not (held and np.all(zero == np.rint(zero)) and np.all(scale > 0)):
             return None
         attrs = {"low": int(low), "high": int(high), "element_type": node.output.dtype}
-        # bytes alone are divided where the graph says so: many of them lie halfway between two steps
+        # of bytes alone the graph's division is kept: many quotients lie halfway between two steps
         return self.requantized(w, Steps(x, 1 / scale, zero + more, attrs, False), readers)
 
     @rule(op.Add(_X, anything.let(plus=plain_constant)).where(lambda x: x.dtype == "f32"))
@@ -227,8 +226,8 @@ class _Requantizer:
         return w.outputs("Quantize", *_summed(w, made), **attrs)
 
     def linear(self, x: Value, most: int, readers: Uses, shared: bool = False) -> Linear:
-        """`x` as a sum of at most so many tensors, as far back as values on the way have no other reader (`x`
-        itself if not `shared`), or unchanged if it is a conversion of bytes."""
+        """`x` as a sum of at most `most` tensors. Values are followed backwards while they have a single
+        reader; `x` itself may have more if `shared`. A conversion of bytes is one term."""
         whole = Linear(((x, np.ones(())),), np.zeros(()))
         if x.dtype != "f32" or x.shape is None:
             return whole
