@@ -1,4 +1,4 @@
-"""Attributes of operations: their types, how values are read, and what of a signature they are."""
+"""Attributes of operations: their types, the coercion of values, and their extraction from signatures."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ovjit.graph import dtypes, shapes
 from ovjit.records import NamedTuple
 
 #: Attribute types, by annotation name: how an attribute is read from text and checked.
-Int = int  # of 64 bits
-UInt = Annotated[int, "UInt"]  # of 64 bits, without a sign
-Positive = Annotated[int, "Positive"]  # an Int above 0
-Count = Annotated[int, "Count"]  # an Int that is not negative
+Int = int  # 64 bits
+UInt = Annotated[int, "UInt"]  # 64 bits, unsigned
+Positive = Annotated[int, "Positive"]  # Int > 0
+Count = Annotated[int, "Count"]  # Int >= 0
 Float = float
 Bool = bool
 Str = str
-Word = Annotated[str, "Word"]  # of an enumeration: case does not matter, and is lost
+Word = Annotated[str, "Word"]  # a member of an enumeration, case-insensitive and normalised
 Ints = Annotated[tuple[int, ...], "Ints"]
 Floats = Annotated[tuple[float, ...], "Floats"]
 Strs = Annotated[tuple[str, ...], "Strs"]
 DType = Annotated[str, "DType"]  # the name of an element type
 Index = Annotated[str, "Index"]  # a DType: i32 or i64
-OpenShape = Annotated[Any, "OpenShape"]  # known and open dimensions; None for any number of them
+OpenShape = Annotated[Any, "OpenShape"]  # static and dynamic dimensions; None for unknown rank
 Any_ = Annotated[Any, "Any_"]  # not expressible as text: arrays, subgraphs
 
-#: The name in files, and in `get_attributes`, of an attribute whose own name is another.
+#: Attribute -> its name in files and in `get_attributes`, if different.
 FILE_NAMES = {"exclude_pad": "exclude-pad"}
 
 
@@ -48,7 +48,7 @@ class Attribute(NamedTuple):
     words: str = ""
 
     def read(self, value: Any, operation: str) -> Any:
-        """A value, its type coerced. Raises ModelError for another one."""
+        """`value`, coerced to the attribute's type. Raises ModelError if it is not allowed."""
         try:
             made = _COERCE[self.type](value)
         except (ValueError, TypeError, OverflowError) as error:
@@ -57,14 +57,14 @@ class Attribute(NamedTuple):
             ) from error
         if self.limit:
             _, fits, says = LIMITS[self.limit]
-            spoken = self.name.replace("_", " ").capitalize()  # as OpenVINO says it
+            spoken = self.name.replace("_", " ").capitalize()  # OpenVINO's wording
             check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
         if self.words:
             self._check_word(made, operation)
         return made
 
     def _check_word(self, value: str, operation: str) -> None:
-        """Raise ModelError, as OpenVINO says it, for what is no member of the enumeration."""
+        """Raise ModelError, with OpenVINO's wording, unless `value` is a member of the enumeration."""
         enumeration, words, members = _members(self.words)
         if value.lower() in members:
             return
@@ -77,12 +77,12 @@ class Attribute(NamedTuple):
 
 @functools.cache
 def _members(declared: str) -> tuple[str, str, tuple[str, ...]]:
-    """Of an enumeration: its name, its words, and these one by one, written small."""
+    """(name of an enumeration, its words as one text, its words in lower case)."""
     enumeration, _, words = declared.rpartition(": ")
     return enumeration, words, tuple(words.lower().split())
 
 
-#: Types of attributes that have some of another type's values: that type, which ones, in words too.
+#: Restricted attribute type -> (base type, test of a value, description).
 LIMITS: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "Positive": ("Int", lambda value: value > 0, "positive"),
     "Count": ("Int", lambda value: value >= 0, "no negative number"),
@@ -96,8 +96,8 @@ REQUIRED: Any = inspect.Parameter.empty
 def with_earlier(
     own: Mapping[str, Attribute], earlier: Mapping[str, Attribute], without: Iterable[str]
 ) -> dict[str, Attribute]:
-    """The attributes of an earlier version with `own` among them: each new one follows the one before it in
-    `own`, or all, where that is new too."""
+    """The attributes of an earlier version, without `without` and with `own` inserted. A new attribute
+    follows its predecessor in `own` if that exists in the earlier version; else it comes last."""
     names = [name for name in earlier if name not in without]
     place = len(names)
     for name in own:
@@ -108,8 +108,8 @@ def with_earlier(
 
 
 class Signature(NamedTuple):
-    """What `infer` takes: inputs, how many of them it must have, a name for any number of them, attributes
-    with annotation and default, and whether it takes others too."""
+    """The parameters of `infer`: input names, number of required inputs, name of the variadic input,
+    attributes with annotation and default, and whether there is a `**attrs`."""
 
     inputs: tuple[str, ...]
     required: int
@@ -119,7 +119,7 @@ class Signature(NamedTuple):
 
 
 def signature(infer: Callable) -> Signature:
-    """Of a plain function as its code says it, which takes a tenth of the time of `inspect.signature`."""
+    """The signature of a plain function from its code object: ten times as fast as `inspect.signature`."""
     if type(infer) is not FunctionType or infer.__dict__:
         return inspected(infer)
     code, notes, given = infer.__code__, infer.__annotations__, infer.__kwdefaults__ or {}
@@ -147,7 +147,7 @@ def inspected(infer: Callable) -> Signature:
 
 
 def annotation_name(attribute: str, annotation: Any, name: str) -> str:
-    """The name of an attribute's type; `name` is the operation's."""
+    """The name of an attribute's type. `name`: the operation, for errors."""
     if annotation is REQUIRED:
         raise TypeError(f"attribute {attribute!r} of {name} needs an annotation: Int, Float, Bool, ...")
     (text,) = getattr(annotation, "__metadata__", (annotation,))
@@ -158,7 +158,7 @@ def annotation_name(attribute: str, annotation: Any, name: str) -> str:
 
 
 def _int(value: Any) -> int:
-    """An integer of 64 bits: kernels have no others."""
+    """A 64-bit integer, the only kind that kernels support."""
     number = _any_int(value)
     if not -(1 << 63) <= number < 1 << 63:
         raise ValueError(value)
@@ -183,7 +183,7 @@ def _any_int(value: Any) -> int:
 
 
 def _shape(value: Any) -> tuple[shapes.Dim, ...] | None:
-    """Dimensions, known or open; None for any number of them."""
+    """Static and dynamic dimensions; None for unknown rank."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -230,12 +230,12 @@ def _word(value: Any) -> str:
     return _str(value).strip()
 
 
-#: Members of enumerations that are not written small.
+#: Members of enumerations that are in capitals.
 _CAPITALS = frozenset(("ERF", "TANH", "INSIDE_SQRT", "OUTSIDE_SQRT"))
 
 
 def _enumerated(value: Any) -> str:
-    """A member of an enumeration as OpenVINO writes it, however it was given."""
+    """A member of an enumeration in OpenVINO's case."""
     text = _str(value)
     return text.upper() if text.upper() in _CAPITALS else text.lower()
 

@@ -1,8 +1,8 @@
 """Graphs inside nodes: the bodies of If, Loop and TensorIterator.
 
-A body is a `Graph` among the attributes of its node. It sees nothing of the graph around it: what it needs
-comes in by its parameters. `Port`s say which input of the node feeds which parameter and which result of the
-body becomes which output of the node. They are plain tuples, so that every storage of attributes holds them.
+A body is a `Graph` among the attributes of its node. It has no access to the outer graph: all inputs are
+parameters. `Port`s connect inputs of the node to parameters, and results of the body to outputs of the node.
+They are plain tuples, so that all storages of attributes support them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ovjit.graph.shapes import ANY, Dim, Shape, is_static, text
 from ovjit.graph.traced import as_found, is_traced, is_traced_number, may_leave_reals, pinned
 from ovjit.records import NamedTuple
 
-#: Bodies within bodies.
+#: Maximum nesting depth of bodies.
 DEEPEST = 64
-#: Values of at most this many elements are worked out while types are inferred.
+#: Maximum elements of values that type inference evaluates.
 SMALL = 4096
-#: Nodes that one inference of types may look at before it gives up to be exact about what loops carry.
+#: Maximum nodes that one type inference visits. Beyond it, types of loops' carried values get coarser.
 BUDGET = 50_000
 
 INVARIANT, MERGED, SLICED = "invariant", "merged", "sliced"
@@ -61,7 +61,7 @@ class Port(NamedTuple):
 
 
 def ports(rows: Iterable[Sequence[Any]]) -> tuple[Port, ...]:
-    """Ports again of what a storage has made of them. Raises ModelError for anything else."""
+    """Convert stored rows to `Port`s. Raises ModelError for invalid rows."""
     try:
         made = tuple(Port(*row) for row in rows)
     except TypeError as error:
@@ -84,10 +84,8 @@ def check_body(body: Any, what: str) -> None:
 def check_inputs(
     body: Graph, inputs: Sequence[Port], given: int, others: Iterable[int] = (), what: str = "the body"
 ) -> None:
-    """Every parameter of `body` is fed once, by one of `given` inputs of the node or as one of `others`.
-
-    Raises ModelError naming what is wrong.
-    """
+    """Raise ModelError unless each parameter of `body` is fed exactly once: by one of the node's `given`
+    inputs, or as one of the indices `others`."""
     fed: dict[int, str] = {}
     for index in others:
         check(0 <= index < len(body.inputs), f"{what} has no parameter {index}: it has {len(body.inputs)}")
@@ -113,7 +111,7 @@ def check_result(body: Graph, index: int, what: str = "the body") -> None:
 
 
 def check_outputs(outputs: Sequence[Port]) -> None:
-    """The outputs are 0, 1, ... each once."""
+    """Raise ModelError unless the ports' outputs are 0, 1, ..., each exactly once."""
     check(
         sorted(port.outer for port in outputs) == list(range(len(outputs))),
         f"the ports make outputs {[port.outer for port in outputs]}, not 0 to {len(outputs) - 1}",
@@ -124,7 +122,7 @@ def check_outputs(outputs: Sequence[Port]) -> None:
 
 
 class _Session(threading.local):
-    """What one inference of types, bodies within bodies included, has worked out so far."""
+    """The cache and counters of one type inference, nested bodies included."""
 
     depth = 0
     looked_at = 0
@@ -135,9 +133,9 @@ _session = _Session()
 
 
 def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
-    """The types of the body's outputs, parameters being of these types; values where they follow.
+    """The types of the body's outputs for these types of its parameters, with known values.
 
-    Raises ModelError naming the node that does not accept its inputs.
+    Raises ModelError, with the name of the node that does not accept its inputs.
     """
     session = _session
     if session.depth == 0:
@@ -193,7 +191,8 @@ def retyped(body: Graph, types: Sequence[TensorType], outputs: Sequence[Value] |
 
 
 def taking(body: Graph, given: Mapping[int, str]) -> Graph:
-    """The body with other element types for the parameters of these indices, which it converts to its own."""
+    """The body with other element types for some parameters (index -> type), followed by conversions to the
+    original types."""
     builder = Builder()
     parameters: dict[int, Value] = {}
     new: dict[Value, Value] = {}
@@ -213,14 +212,14 @@ def taking(body: Graph, given: Mapping[int, str]) -> Graph:
 
 
 def over_budget() -> bool:
-    """True when the current inference should come to an end, with coarser types."""
+    """True if the current inference has exceeded BUDGET, and should finish with coarser types."""
     return _session.depth > 0 and _session.looked_at > BUDGET
 
 
 def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
-    """The types of a node's outputs for these input types, with their values where all inputs are known.
+    """The types of a node's outputs for these input types, with values if all inputs are known.
 
-    Raises ModelError naming the node.
+    Raises ModelError, with the node's name.
     """
     try:
         if any(is_traced(t.value) for t in inputs):
@@ -235,7 +234,7 @@ def infer_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
 
 
 def _computable(node: Node, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> bool:
-    """True when all inputs are known and small, and so is what comes out."""
+    """True if all inputs are known and small, and the outputs are small."""
     if not inputs or not node.op.may_fold:
         return False
     if any(t.value is None or t.value.size > SMALL for t in inputs):
@@ -248,8 +247,8 @@ def _is_small(shape: Sequence[int]) -> bool:
 
 
 def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
-    """As `infer_values` where some inputs' values are traced. What cannot be traced is pinned, or left to be
-    computed when it runs."""
+    """`infer_values` for inputs with traced numbers. If the result cannot be traced, the numbers are
+    specialised, or kernels compute the result."""
     try:
         outputs = infer_outputs(node, inputs)
     except (TypeError, AttributeError):
@@ -262,7 +261,7 @@ def traced_values(node: Node, inputs: Sequence[TensorType]) -> list[TensorType]:
         return list(outputs)
     reals = all(ELEMENT_TYPES[o.dtype].is_real for o in outputs)
     if reals and is_traced(inputs[0].value) and may_leave_reals(inputs[0].value):
-        return list(outputs)  # its reference would convert the traced numbers, which pins them
+        return list(outputs)  # the reference would convert the traced numbers, and so specialise the plan
     values = _evaluate_traced(node, inputs)
     if values is None:
         return infer_values(node, [_pinned(t) for t in inputs])
@@ -274,7 +273,7 @@ def _pinned(t: TensorType) -> TensorType:
 
 
 def _evaluate_traced(node: Node, inputs: Sequence[TensorType]) -> list[np.ndarray] | None:
-    """What the reference makes of traced numbers; None where that is not what it makes of integers."""
+    """The reference's result for traced numbers. None if its values differ from those for plain integers."""
     values: list[Any] = [t.value for t in inputs]
     plain = [as_found(t.value).astype(numpy_dtype(t.dtype)) for t in inputs]
     expected = node.op.evaluate(plain, node.attrs)
@@ -290,12 +289,12 @@ def _evaluate_traced(node: Node, inputs: Sequence[TensorType]) -> list[np.ndarra
     )
     if not same:
         return None
-    # what holds no traced number is an array like any other
+    # arrays without traced numbers are returned as ordinary ones
     return [a if is_traced(a) else e for a, e in zip(arrays, expected, strict=True)]
 
 
 def join(a: TensorType, b: TensorType) -> TensorType:
-    """A type of both: dimensions that differ are open, with different ranks the rank is.
+    """The common supertype: different dimensions become dynamic, and so do different ranks.
 
     Raises ModelError for different element types.
     """
@@ -315,11 +314,11 @@ def join_shapes(a: Shape | None, b: Shape | None) -> Shape | None:
 
 
 def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
-    """(index where part 0 begins, step from part to part, number of parts) along the axis of this extent.
+    """(index of part 0, step between parts, number of parts) along an axis of this extent.
 
-    `start` and `end` are half-open, -1 meaning the end of the axis. A negative stride begins at the end. An
-    `end` is inclusive if parts fill the range only then, as OpenVINO counts iterations. Raises ModelError if
-    parts do not fit.
+    `start` and `end` are half-open; -1 is the end of the axis. A negative stride begins at the end. `end` is
+    inclusive if the parts fill the range only then, as OpenVINO counts iterations. Raises ModelError if parts
+    do not fit.
     """
     first = port.start + (extent + 1 if port.start < 0 else 0)
     last = port.end + (extent + 1 if port.end < 0 else 0)
@@ -341,7 +340,7 @@ def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
 
 
 def axis_of(port: Port, shape: Sequence[Dim]) -> int:
-    """The port's axis counted from 0. Raises ModelError if the shape has none such."""
+    """The port's axis, counted from 0. Raises ModelError if it is out of range."""
     rank = len(shape)
     check(
         -rank <= port.axis < rank, f"the axis {port.axis} of a slice is out of range for {text(tuple(shape))}"
@@ -361,7 +360,7 @@ _watch = _Watch()
 
 @contextmanager
 def stopping(stop: Any) -> Iterator[None]:
-    """Inside, references of loops call `stop()` before every iteration; it raises to end them."""
+    """Context: references of loops call `stop()` before each iteration. It may raise, to end the loop."""
     before, _watch.stop = _watch.stop, stop
     try:
         yield

@@ -1,4 +1,4 @@
-"""Constants that are another array in another type or order, without a copy of it."""
+"""Constants that are lazy conversions of another array, in another type or order."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, from_numpy, numpy_dtype, unpack_low_first
 from ovjit.records import NamedTuple
 
-#: Values of blocks that are made at a time, so that what is made meanwhile stays small.
+#: Elements of blocks that are converted at a time, which bounds temporary memory.
 _AT_ONCE = 1 << 21
 
 
 class Unmade:
-    """Values converted from `source` on demand, and kept only while a caller holds them."""
+    """Elements that are converted from `source` on demand, and cached while a caller has a reference."""
 
     __slots__ = ("_made", "dtype", "shape", "source")
     source: np.ndarray
@@ -44,7 +44,7 @@ class Unmade:
         raise NotImplementedError
 
     def array(self) -> np.ndarray:
-        """The values: the same array while a caller holds it."""
+        """The converted elements: the same array while a caller has a reference to it."""
         made = self._made and self._made()
         if made is None:
             made = self.make()
@@ -62,8 +62,8 @@ class Unmade:
 
 
 class Arranged(Unmade):
-    """What `arrange(source)` gives, a new array of this shape and type. `turned`: bit by bit the transpose of
-    the source, seen as a matrix. `by_rows`: of some rows of the source `arrange` gives as many columns."""
+    """The array `arrange(source)`, of this shape and type. `turned`: it is the bit-exact transpose of the
+    source as a matrix. `by_rows`: `arrange` of n rows of the source gives n columns."""
 
     __slots__ = ("_given", "arrange", "by_rows", "turned")
 
@@ -79,7 +79,7 @@ class Arranged(Unmade):
         return self.arrange(np.asarray(self._given))
 
     def columns(self, first: int, end: int) -> np.ndarray:
-        """So many columns; the others are made only where they cannot do without."""
+        """Columns `first` to `end`; other columns are only converted if `by_rows` is False."""
         if not self.by_rows:
             return self.array()[:, first:end]
         given = self._given
@@ -89,12 +89,12 @@ class Arranged(Unmade):
 
     @property
     def stored_type(self) -> str:
-        """The element type of a source that lies in fewer bits than a byte, else ""."""
+        """The element type of a source with less than 8 bits per element, else ""."""
         return self._given.element_type if isinstance(self._given, Unpacked) else ""
 
     def stored_rows(self) -> tuple[np.ndarray, int] | None:
-        """The bytes of the source that each column is made of, [columns, bytes], and the bits of an element.
-        None where columns are not rows of the source, or begin within a byte."""
+        """(source bytes of each column [columns, bytes], bits of an element). None if columns are not rows of
+        the source, or do not begin at a byte."""
         given, outs = self._given, self.shape[1]
         if not self.by_rows or not self.size:
             return None
@@ -111,7 +111,7 @@ class Arranged(Unmade):
 
 
 class Unpacked(Unmade):
-    """Numbers of 2 or 4 bits, of the type `element_type`, that lie in the bytes `source`."""
+    """Elements of 2 or 4 bits, of the type `element_type`, packed in the bytes `source`."""
 
     __slots__ = ("element_type",)
 
@@ -138,10 +138,9 @@ class Unpacked(Unmade):
 
 
 class InBlocks(Unmade):
-    """What `read` makes of the rows of a file's blocks, `source` [rows, bytes], in the order `order`.
+    """The elements `read(rows)` of a file's blocks, `source` [rows, bytes], with rows permuted by `order`.
 
-    Codes take `bits` bits each. Scales and minima have `factors`, which makes of rows an outer factor of f16
-    for each run of groups, and an inner one of 8 bits for each group, or None.
+    Codes take `bits` bits each. For scales and minima, `factors` maps rows to `Factors`.
     """
 
     __slots__ = ("bits", "factors", "order", "read")
@@ -156,7 +155,7 @@ class InBlocks(Unmade):
         self.order, self.bits, self.factors, self._made = order, bits, factors, None
 
     def reshaped(self, shape: Sequence[int]) -> InBlocks:
-        """The same values in another shape."""
+        """The same elements in another shape."""
         return InBlocks(self.source, shape, self.dtype, self.read, self.order, self.bits, self.factors)
 
     def make(self) -> np.ndarray:
@@ -167,7 +166,7 @@ class InBlocks(Unmade):
         return self.source[first:end] if self.order is None else self.source[self.order[first:end]]
 
     def rows(self, first: int, end: int) -> np.ndarray:
-        """The values of some rows, all axes behind the rows as one."""
+        """The elements of rows `first` to `end`, as [rows, elements of a row]."""
         each = self.size // max(1, len(self.source))
         made = np.empty((end - first, each), self.dtype)
         some = max(1, _AT_ONCE // max(1, each))
@@ -178,7 +177,8 @@ class InBlocks(Unmade):
 
 
 class Factors(NamedTuple):
-    """outer [rows, runs] of f16; inner [rows, groups] of 8 bits, or None: each group has an outer one."""
+    """Factors of scales: `outer` [rows, runs] in f16, `inner` [rows, groups] of 8 bits. `inner` None: each
+    group has an outer factor of its own."""
 
     outer: np.ndarray
     inner: np.ndarray | None

@@ -1,7 +1,7 @@
 """The immutable graph that the passes rewrite: nodes in topological order, values between them.
 
-A pass is `Graph -> Graph`: it walks the old nodes with a `Builder` that infers types as it adds.
-`print(graph)` shows one node a line, `verify(graph)` checks the invariants.
+A pass is `Graph -> Graph`: it visits the old nodes in order with a `Builder`, which infers types.
+`print(graph)` shows one node per line. `verify(graph)` checks the invariants.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ovjit.graph.shapes import is_static, merge
 
 
 class Typed:
-    """What has a `TensorType` as its `type`."""
+    """An object with a `TensorType` as its `type`."""
 
     __slots__ = ()
 
@@ -50,13 +50,14 @@ class Value(Typed):
 
     @property
     def constant(self) -> np.ndarray | None:
-        """The value of a Constant; None for every other node."""
+        """The array of a Constant; None for other nodes."""
         stored = self.stored
         return stored.array() if isinstance(stored, Unmade) else stored
 
     @property
     def stored(self) -> np.ndarray | Unmade | None:
-        """The value of a Constant as stored in the graph, perhaps as a lazy conversion."""
+        """The array of a Constant as stored in the graph, possibly a lazy conversion; None for other
+        nodes."""
         return self.node.attrs["value"] if self.node.op.role == "constant" else None
 
     def __repr__(self) -> str:
@@ -64,9 +65,9 @@ class Value(Typed):
 
 
 class Node:
-    """One operation applied to values. Never changed once it is in a graph; its builder may rename it before.
+    """One operation applied to values. Immutable in a graph; its builder may rename it before.
 
-    `name` is the friendly name; `origins` are the friendly names of the model's nodes it stands for.
+    `name`: the friendly name. `origins`: friendly names of the model's nodes that it replaces.
     """
 
     __slots__ = ("attrs", "inputs", "lowered", "name", "op", "origins", "outputs")
@@ -81,8 +82,8 @@ class Node:
         origins: Iterable[str] | None = None,
         lowered: bool = False,
     ):
-        #: True if tensors are stored in other types than the operation's record states: its f32 may be a
-        #: 16-bit float or an 8-bit integer, and its outputs have the given types.
+        #: True if the stored types differ from those of the operation's record: f32 may be a 16-bit float or
+        #: an 8-bit integer. The outputs have the given types.
         self.lowered = lowered
         self.op = op
         self.inputs = tuple(inputs)
@@ -103,8 +104,8 @@ class Node:
 
 
 class Replaced(Node):
-    """A node that does not run, on these inputs. Passes may have changed their element types: `kinds` are
-    those that it was made for."""
+    """A node that does not run, but checks its inputs' shapes. `kinds`: the inputs' element types before
+    passes changed them."""
 
     __slots__ = ("kinds",)
 
@@ -119,8 +120,8 @@ class Replaced(Node):
 class Graph:
     """`inputs` are the outputs of Parameter nodes; `outputs` any values; `nodes` in topological order.
 
-    `replaced` nodes do not run. Other nodes make their outputs. The list also has nodes that only they read,
-    in order. Each checks its inputs again when open dimensions are known, see `Builder.replace`.
+    `replaced` nodes do not run: other nodes compute their outputs. Each checks its inputs when dynamic
+    dimensions are known, see `Builder.replace`. The list also has the nodes that only replaced nodes read.
     """
 
     __slots__ = ("_read", "inputs", "nodes", "outputs", "replaced")
@@ -149,7 +150,7 @@ class Graph:
 
     @property
     def public_outputs(self) -> tuple[Value, ...]:
-        """The outputs that are no variables' new values."""
+        """The outputs without the new values of variables."""
         return tuple(v for v in self.outputs if v.node.op.role != "assign")
 
     def uses(self) -> dict[Value, list[tuple[Node | None, int]]]:
@@ -163,8 +164,8 @@ class Graph:
         return out
 
     def uses_of_elements(self) -> dict[Value, list[tuple[Node | None, int]]]:
-        """`uses` without those that ask for a shape. Types give the shape at planning, so values that only
-        these read are not computed. Worked out once: it is for reading."""
+        """`uses` without readers that only need a value's shape. Types give shapes at planning, so values
+        with only such readers are not computed. The result is cached and must not be changed."""
         if self._read is None:
             asks = {node for node in self.nodes if node.op.role == "shape"}
             uses = self.uses()
@@ -175,13 +176,13 @@ class Graph:
 
 
 class Builder:
-    """Makes a graph node by node, inferring types and keeping names unique.
+    """Builds a graph node by node, infers types, and keeps names unique.
 
-    `context`: what the graph is compiled for, an `ovjit.compiler.options.Context`; None outside of the
-    compiler. Rules ask it for the target and the options.
+    `context`: an `ovjit.compiler.options.Context` with target and options, for rules; None outside of the
+    compiler.
 
-    `before`: the nodes that it had before the one that is visited. `follows`: as long as nothing else is
-    added, those are the first of these, and are appended when something is.
+    `before`: the number of nodes before the visited one. `follows`: the nodes of an old graph. Until the
+    first other node is added, the builder's nodes are the first `before` of these, without being copied.
     """
 
     def __init__(self, context: Any = None, follows: tuple[Node, ...] = ()) -> None:
@@ -192,10 +193,10 @@ class Builder:
         self.inputs: list[Value] = []
         self.replaced: list[Node] = []
         self._names: set[str] = set()
-        self._numbers: dict[str, int] = {}  # name -> the number behind it that is tried next
+        self._numbers: dict[str, int] = {}  # name -> the next suffix to try
         self._own: set[Node] = set()  # nodes that are in no other graph
         self._finished = False
-        #: What rules have made for several readers, under a key of theirs.
+        #: Values that rules share between readers, by a key of the rule.
         self.shared: dict[Any, Value] = {}
 
     @property
@@ -214,8 +215,8 @@ class Builder:
         types: Iterable[TensorType] | None = None,
         lowered: bool = False,
     ) -> Node:
-        """Append a node. `types` skips inference; `lowered`: see `Node`. Raises ModelError naming the node
-        when it is invalid."""
+        """Append a node. `types` skips inference. `lowered`: see `Node`. Raises ModelError, with the node's
+        name, if it is invalid."""
         record = find_op(op) if isinstance(op, str) else op
         name = self._unique(name or record.name)
         try:
@@ -230,8 +231,8 @@ class Builder:
         self, node: Node, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None,
         op: Op | str | None = None, **more: Any,
     ) -> tuple[Value, ...]:  # fmt: skip
-        """The outputs of what stands for `node`, under its name: its operation with its attributes, but for
-        what is given. A lowered node keeps its types."""
+        """Append a replacement of `node` with its name: its operation and attributes, unless others are
+        given. A lowered node stays lowered. Returns the outputs."""
         if node.lowered and attrs is None and op is None and not more:
             more = {"types": infer_outputs(node, [v.type for v in inputs]), "lowered": True}
         attrs = node.attrs if attrs is None else attrs
@@ -241,7 +242,7 @@ class Builder:
         return not self.follows and name in self._names
 
     def keep(self, node: Node) -> bool:
-        """Append `node` itself; False, and nothing is done, where its name is taken."""
+        """Append `node` itself. False, without a change, if its name is taken."""
         self.depart()
         if node.name in self._names:
             return False
@@ -250,7 +251,7 @@ class Builder:
         return True
 
     def depart(self) -> None:
-        """Append the nodes that it follows another graph in, before any others."""
+        """Append the first `before` nodes of `follows`. Called before the first other node is added."""
         if self.follows:
             nodes, self.follows = self.follows[: self.before], ()
             self._names.update([node.name for node in nodes])
@@ -258,9 +259,8 @@ class Builder:
             self.inputs += [node.output for node in nodes if node.op.role == "parameter"]
 
     def copy(self, node: Node, inputs: Sequence[Value], types: Iterable[TensorType] | None) -> Node:
-        """Append `node` on other inputs: itself where they are its own. Its attributes are good already.
-
-        `types` None infers its outputs' anew. Raises ModelError naming the node when they do not fit."""
+        """Append a copy of `node` with other inputs, or `node` itself if they are its own. Attributes are not
+        checked again. `types` None: infer them. Raises ModelError, with the node's name."""
         if all(map(operator.is_, node.inputs, inputs)) and self.keep(node):
             return node
         name = self._unique(node.name)
@@ -271,8 +271,8 @@ class Builder:
         return self._append_own(Node(node.op, inputs, node.attrs, name, types, node.origins, node.lowered))
 
     def replace(self, node: Node, inputs: Sequence[Value]) -> None:
-        """Note that other nodes make what `node` would make of `inputs`. What they ask of shapes may be less:
-        the node is asked when open dimensions are known."""
+        """Record that other nodes compute `node` for `inputs`. They may accept more shapes than `node`, so
+        `node` checks the shapes when dynamic dimensions are known."""
         if not all(is_static(v.shape) for v in (*inputs, *node.outputs)):
             self.replaced.append(Replaced(node, inputs))
 
@@ -287,7 +287,7 @@ class Builder:
         return node
 
     def constant(self, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
-        """A Constant; `dtype` where the array's own does not tell (packed types)."""
+        """A Constant. `dtype`: for packed types, which the array's dtype does not determine."""
         value = value if isinstance(value, Unmade) else np.asarray(value)
         return self.add(
             "Constant",
@@ -297,7 +297,7 @@ class Builder:
         ).output
 
     def rename(self, node: Node, name: str) -> None:
-        """Name a node of this builder anew, before anybody sees it in a graph; see `Node`."""
+        """Rename a node of this builder. Raises ModelError if it is in a graph already."""
         if self._finished or node not in self._own:
             raise ModelError(f"internal error: {node.name!r} is in a graph already and cannot be renamed")
         node.name = self._unique(name)
@@ -324,7 +324,8 @@ class Builder:
 def makers(
     values: Iterable[Value], nodes: Sequence[Node], stops: Callable[[Node], bool] | None = None
 ) -> set[Node]:
-    """Those of `nodes`, which are in order, that compute `values`, as far back as those where it `stops`."""
+    """The nodes of `nodes`, a list in order, that compute `values`. `stops(node)`: do not follow its
+    inputs."""
     needed = {v.node for v in values}
     for node in reversed(nodes):
         if node in needed and (stops is None or not stops(node)):
@@ -333,8 +334,8 @@ def makers(
 
 
 def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collection[Node]) -> list[Node]:
-    """`replaced` behind what they read of `nodes`, in order, but for that which is `needed` anyway, and for
-    constants and parameters."""
+    """`replaced`, preceded by the nodes that they depend on, in order. Nodes in `needed`, constants and
+    parameters are left out."""
     wanted = {v.node for node in replaced for v in node.inputs}
     sources = []
     for node in reversed(nodes if wanted else ()):
@@ -344,9 +345,9 @@ def with_sources(replaced: Sequence[Node], nodes: Sequence[Node], needed: Collec
     return [*reversed(sources), *replaced]
 
 
-#: The values in the place of a node's outputs, or None where it stays.
+#: Values that replace a node's outputs; None: the node is copied.
 Replacement = Sequence[Value] | None
-#: visit(builder, node, new inputs) -> what replaces the node; it is copied where nothing does.
+#: visit(builder, node, new inputs) -> Replacement
 Visit = Callable[[Builder, Node, tuple[Value, ...]], Replacement]
 
 
@@ -356,11 +357,11 @@ def rebuild(
     returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None,
     context: Any = None,
 ) -> Graph:
-    """`graph` with the nodes that `visit` replaces: new nodes from there on, its own before; `graph` itself
-    where it replaces none. Dead nodes fall away. `returned` makes its outputs of what has become of them.
-    `context`: see `Builder`."""
+    """`graph` with replacements by `visit`; `graph` itself if there is none. Nodes before the first
+    replacement are shared with `graph`. Dead nodes are dropped. `returned(builder, new outputs)` gives the
+    final outputs. `context`: see `Builder`."""
     builder = Builder(context, graph.nodes)
-    new: dict[Value, Value] = {}  # of those values alone that are not themselves any more
+    new: dict[Value, Value] = {}  # replaced values only
     for at, node in enumerate(graph.nodes):
         inputs = node.inputs
         if new and not new.keys().isdisjoint(inputs):
@@ -386,7 +387,7 @@ def rebuild(
 
 
 def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:
-    """Raise ModelError unless what stands for a node can have the shapes that the node has."""
+    """Raise ModelError if a replacement's shapes contradict the node's."""
     for old, new in zip(node.outputs, outputs, strict=True):
         a, b = old.shape, new.shape
         if a is None or b is None or a == b:
@@ -395,7 +396,7 @@ def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:
             raise ModelError(f"node {node.name!r} ({node.op.name}): it makes {new.type}, not {old.type}")
 
 
-#: What a lowered node may have in the place of f32.
+#: Types that a lowered node may have instead of f32.
 STORED = dtypes.HALVES | {"u8", "i8"}
 
 
@@ -409,8 +410,8 @@ def infer_outputs(node: Node, inputs: Sequence[TensorType]) -> tuple[TensorType,
 
 
 def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
-    """`node` again, on other inputs, or itself on its own; types are inferred anew when an input's type
-    changed."""
+    """Append a copy of `node` with these inputs, or `node` itself if they are its own. Types are inferred
+    again if an input's type differs."""
     if len(inputs) == len(node.inputs) and all(map(operator.is_, node.inputs, inputs)):
         return builder.copy(node, inputs, [v.type for v in node.outputs])
     same = all(
@@ -423,13 +424,13 @@ def copy_node(builder: Builder, node: Node, inputs: Sequence[Value]) -> Node:
 
 
 def copy_into(new: dict[Value, Value], builder: Builder, node: Node) -> None:
-    """`node` again, on what `new` has for its inputs; its outputs are put there, too."""
+    """Append a copy of `node` with its inputs mapped by `new`, and add its outputs to `new`."""
     copied = copy_node(builder, node, [new[v] for v in node.inputs])
     new.update(zip(node.outputs, copied.outputs, strict=True))
 
 
 def copy_replaced(new: dict[Value, Value], builder: Builder, replaced: Iterable[Node]) -> None:
-    """Replaced nodes again, on what `new` has for their inputs, or on those."""
+    """Add copies of replaced nodes, with their inputs mapped by `new` where it has them."""
     for node in replaced:
         copied = Replaced(node, (new.get(v, v) for v in node.inputs))
         new.update(zip(node.outputs, copied.outputs, strict=True))
@@ -437,7 +438,8 @@ def copy_replaced(new: dict[Value, Value], builder: Builder, replaced: Iterable[
 
 
 def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:
-    """Nodes that `outputs` need, producers first, without recursion. Raises ModelError on a cycle."""
+    """Yield the nodes that `outputs` depend on, producers first, without recursion. Raises ModelError on a
+    cycle."""
     done: set[Any] = set()
     path: set[Any] = set()
     stack: list[tuple[Any, Iterator[Any] | None]] = [(n, None) for n in reversed(list(outputs))]

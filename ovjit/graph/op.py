@@ -52,10 +52,11 @@ from ovjit.records import NamedTuple
 
 
 class TensorType:
-    """Element type, shape and, where known at this point, the value of a tensor.
+    """Element type, shape and, if known, the elements of a tensor. Immutable.
 
-    `shape` is a tuple of ints and Intervals, or None for unknown rank. Of a value that is made of dimensions,
-    some of them open, `partial` has what is known: an object array of ints and Intervals. Immutable.
+    `shape`: a tuple of ints and Intervals, or None for unknown rank. `value`: the elements, or None.
+    `partial`: partially known elements, of a value that derives from dynamic dimensions, as an object array
+    of ints and Intervals.
     """
 
     __slots__ = ("dtype", "partial", "shape", "value")
@@ -87,23 +88,23 @@ class TensorType:
 
 
 def _is_open(value: Any) -> bool:
-    """True for the value of a tensor that is not known, or traced."""
+    """True if a tensor's value is unknown or traced."""
     return not isinstance(value, np.ndarray) or value.dtype.hasobject
 
 
 class Promotion(NamedTuple):
-    """Elements of one type become another for an operation, and those that it makes become theirs again."""
+    """A compute type: inputs of type `kind` are converted to `real`, and outputs of type `real` to `kind`."""
 
-    kind: str  #: the element type
-    real: str  #: that in which it is computed, f32 or f64
-    first: int  #: so many of the first inputs are concerned, where they have the type
+    kind: str  #: the element type of the tensors
+    real: str  #: the compute type, f32 or f64
+    first: int  #: number of first inputs that are converted if they have the type `kind`
 
     def types_in(self, inputs: Iterable[TensorType]) -> tuple[TensorType, ...]:
-        """The types of inputs to compute in. Values are known as before, but for traced ones."""
+        """The types of converted inputs. Known values are converted, traced ones dropped."""
         return tuple(self._type_in(x) if self.concerns(i, x.dtype) else x for i, x in enumerate(inputs))
 
     def concerns(self, place: int, kind: str) -> bool:
-        """True where input `place`, which has this type, becomes `real`."""
+        """True if input `place`, which has the type `kind`, is converted."""
         return place < self.first and kind == self.kind
 
     def _type_in(self, x: TensorType) -> TensorType:
@@ -114,14 +115,14 @@ class Promotion(NamedTuple):
         return dtypes.cast(x, dtypes.numpy_dtype(self.real))
 
     def type_out(self, x: TensorType) -> TensorType:
-        """The type of an output, which had been computed."""
+        """The type of an output after conversion to `kind`."""
         if x.dtype != self.real:
             return x
         value: Any = x.value
         return TensorType(self.kind, x.shape, None if _is_open(value) else self.value_out(value))
 
     def values_in(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The inputs to compute in."""
+        """The inputs, converted to the compute type."""
         kinds = [dtypes.from_numpy(x.dtype) for x in inputs]
         return [
             self._value_in(x) if self.concerns(i, kind) else x
@@ -129,7 +130,7 @@ class Promotion(NamedTuple):
         ]
 
     def value_out(self, x: np.ndarray) -> np.ndarray:
-        """An output, which has been computed."""
+        """An output, converted to `kind`."""
         if x.dtype != dtypes.numpy_dtype(self.real):
             return x
         if self.kind in dtypes.SMALL:
@@ -137,124 +138,125 @@ class Promotion(NamedTuple):
         return dtypes.whole(x, dtypes.numpy_dtype(self.kind))
 
 
-#: The version of operations that no opset has (option `plugin=True`), as OpenVINO's files name it.
+#: The opset name, in OpenVINO's files, of operations that are in no opset (option `plugin=True`).
 PLUGIN_OPSET = "ie_internal_opset"
 
-#: Elements of the largest tensor. Bytes, and what lies around them, have to fit 63 bits with room to spare.
+#: Maximum elements of a tensor. Byte sizes with halos and padding must fit 63 bits with a margin.
 MOST_ELEMENTS = 1 << 48
-#: NumPy's limit.
+#: NumPy's limit of dimensions.
 MOST_DIMENSIONS = 64
 
-#: What Python and NumPy raise for values that an operation does not accept. Checks of its own say more.
+#: Exceptions of Python and NumPy for values that an operation does not accept and does not check itself.
 REFUSED = (ArithmeticError, AssertionError, LookupError, MemoryError, ValueError)
 
 
 class Declared:
-    """What `@op` is told of an operation: the fields of a record and their defaults."""
+    """The fields of an operation's record, as `@op` takes them, and their defaults."""
 
+    #: (input types, attributes) -> output types
     infer: Callable
+    #: NumPy reference: (input arrays, attributes) -> output arrays
     ref: Callable | None = None
-    #: native lowering; None: runs as a host step. As a text ".module:name" it is imported when a graph is
-    #: lowered that has the operation; the module is in the package of the record's
+    #: native lowering, group -> Lowering; None: a host step. A text ".module:name" is relative to the package
+    #: of the record's module, and is imported for graphs with the operation
     lower: Callable | str | None = None
-    #: elementwise body in the vocabulary of ovjit.codegen.trace
+    #: elementwise body in the functions of `ovjit.codegen.trace`
     scalar: Callable | None = None
     #: (writer, node, inputs) -> values of simpler operations, or None
     expand: Callable | None = None
     #: rewrite rules that come with the operation, see `ovjit.rewrite.rules`
     rules: Sequence[Any] = ()
-    #: a graph without all of these gives the rules nothing to do
+    #: the rules only apply to graphs with one of these operations; (): to any graph
     rules_for: Sequence[str] = ()
-    #: shapes of the inputs -> shapes that broadcast as NumPy does; None where open dimensions decide
+    #: input shapes -> shapes that broadcast as in NumPy; None if dynamic dimensions decide
     align: Callable | None = None
-    #: the lowering applies the elementwise body that follows
+    #: whether the lowering applies the elementwise nodes behind it
     epilogue: bool = False
-    #: and the elementwise nodes in front, which make the elements of its first input
+    #: whether the lowering applies the elementwise producers of its first input
     prologue: bool = False
-    #: its value is not a function of its inputs: never folded
+    #: the result is not a function of the inputs, so it is never folded
     stateful: bool = False
-    #: what it is to a graph, where it does not compute: a parameter, constant or result; it reads a variable,
-    #: or assigns it; "shape" reads no elements. "pages" takes caches whose types compilation settles,
-    #: "states" a table of states; both are written where the caller has them
+    #: role in a graph: "parameter", "constant", "result"; "read" and "assign" of a variable; "shape": reads
+    #: no elements; "pages": takes caches of which compilation decides the types; "states": takes a table of
+    #: states. Caches and tables are written in the caller's memory
     role: str = ""
-    #: its two inputs may be exchanged
+    #: the two inputs may be swapped
     commutative: bool = False
-    #: its second input divides the first: kernels are made for an integer there
+    #: the second input divides the first: an integer constant there is printed into kernels
     divides: bool = False
-    #: it takes any number the same way: kernels read constants, none of which is printed into them
+    #: no constant is printed into kernels, which read them as operands
     any_number: bool = False
-    #: (types of inputs, which of them are batches, attributes) -> of how many outputs, from the first on, an
-    #: image depends on the same images of the batches alone, see `ovjit_ops.common.images`; True: of all.
-    #: None: broadcasting decides for an elementwise body, and for others nothing is known
+    #: (input types, which inputs are batched, attributes) -> number of first outputs of which each image
+    #: depends on the same image of the batched inputs only, see `ovjit_ops.common.images`; True: all outputs.
+    #: None: by broadcasting for an elementwise body, unknown for others
     images: Callable | None = None
-    #: the input that lists its output's dimensions
+    #: index of the input that lists the output's dimensions
     dims_input: int = -1
-    #: it runs graphs among its attributes: it may take for ever
+    #: attributes have graphs, which the operation runs; it may not terminate
     runs_body: bool = False
-    #: in no opset: read from and written to files, without a builder; a text: what files call its set
+    #: in no opset: read from and written to files, without a builder; a text is the opset's name in files
     plugin: bool | str = False
-    #: of the attributes' names in files
+    #: prefix of the attributes' names in files
     attribute_prefix: str = ""
-    #: optional input -> (input that it has the type of, number): for a builder that is given a later one
+    #: optional input -> (index of the input whose type it has, number): its value if a builder gets a later
+    #: input
     absent: Mapping[str, tuple[int, float]] = MappingProxyType({})
-    #: inputs whose values bound the output's shape: positions in the first input's elements. All positions
-    #: beyond its end are equivalent
+    #: inputs that bound a slice: indices into the first input. All indices beyond its end are equivalent
     bounds: Sequence[int] = ()
-    #: its reference is a view of the first input, for which no step is needed where data decide its shape
+    #: the reference is a view of the first input; no step is needed even if its shape depends on data
     views: bool = False
-    #: element types of the first input that samples are tried with
+    #: element types of the first input for samples
     types: Sequence[str] = ("f32",)
-    #: the floating-point types that the lowering or expansion computes, or what tells them of a target;
-    #: None: any
+    #: floating-point types that the lowering or expansion computes, or a function target -> types; None: any
     native: Any = None
-    #: what the precision pass does with it, where that does not follow: "keep" what hangs on the last bits of
-    #: its inputs, "read" or "carry" stored elements, see `ovjit.rewrite.low_precision`; or what tells it by
-    #: the attributes
+    #: kind of the operation for `ovjit.rewrite.low_precision`, if other fields do not decide it: "keep",
+    #: "read" or "carry"; or a function attributes -> kind
     part: str | Callable = ""
-    #: so many of its first inputs have the elements that it carries; 0: all
+    #: number of first inputs whose elements the operation carries; 0: all
     carried: int = 0
-    #: so many of its first inputs are multiplied, in types that the CPU has
+    #: number of first inputs that are multiplied, in types that the target multiplies
     multiplied: int = 0
-    #: so many of its first inputs may be integers, too: they become reals, and its outputs integers again
-    #: (see `Promotion`)
+    #: number of first inputs that may be integers: they are converted to reals, and outputs back
+    #: (`Promotion`)
     in_real: int = 0
+    #: (rng, dtype) -> (inputs, attributes) pairs for tests
     samples: Callable | None = None
-    #: attribute -> the words that it may be, each or in one text: there, OpenVINO's name for the enumeration
-    #: and a colon may come first. Of words in capitals it says other ones in capitals, too
+    #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
+    #: enumeration and a colon. If the words are in capitals, errors show the given word in capitals
     words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
-    #: attributes, types of the inputs -> those that inference settles, as `get_attributes` shows them
+    #: (attributes, input types) -> attributes as `get_attributes` returns them
     shown: Callable | None = None
-    #: attributes that `get_attributes` and files have before the others, in this order
+    #: attributes that `get_attributes` and files list first, in this order
     shown_first: Sequence[str] = ()
     #: attribute or input name -> name in the opset builder
     builder: Mapping[str, str] = MappingProxyType({})
     #: the builder's argument that takes all attributes as a dict
     builder_dict: str = ""
-    #: the first opset whose builder makes this version, 0: its own
+    #: the first opset whose builder makes this version; 0: its own opset
     builder_since: int = 0
-    #: the builder takes the first input alone, or all of them
+    #: the builder takes either the first input only, or all inputs
     all_or_first: bool = False
-    #: last input -> (attribute, the value without which the builder leaves the input out)
+    #: last input -> (attribute, value); for other values of the attribute the builder omits the input
     read_if: Mapping[str, tuple[str, str]] = MappingProxyType({})
-    #: made by expansions only: no builder, no other implementation
+    #: made by expansions only; no builder
     internal: bool = False
     #: tolerance of the lowering against `ref` in float64, in units of the type's epsilon
     ulp: float = 4
-    #: an earlier version, see `op`
+    #: an earlier version, and names of its attributes that this version has not, see `op`
     like: Op | None = None
     without: Sequence[str] = ()
 
 
-#: What a class under `@op` may define, or its options name.
+#: Names that a class under `@op`, or its options, may define.
 _FIELDS = frozenset(Declared.__annotations__)
 
 
 class Op(Declared):
     """The record of one operation in one version. Made by `@op`, immutable afterwards."""
 
-    #: where it is registered
+    #: name of the module that registers it
     module = ""
-    #: what `@op` was told, for versions that are like this one
+    #: the arguments of `@op`, which later versions inherit by `like`
     given: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
@@ -301,34 +303,32 @@ class Op(Declared):
 
     @property
     def version(self) -> str:
-        """What IR files call the set of operations that this one belongs to."""
+        """The name of the operation's opset in IR files."""
         if isinstance(self.plugin, str):
             return self.plugin
         return PLUGIN_OPSET if self.plugin else f"opset{self.opset}"
 
     @property
     def may_fold(self) -> bool:
-        """Whether a node of known inputs may be computed before anything runs: not with a state, and no loop,
-        which may take for ever."""
+        """Whether a node with known inputs may be folded: it has a reference, no state, and no body, which
+        may not terminate."""
         return self.ref is not None and not self.stateful and not self.runs_body
 
     def lowering(self) -> Callable | None:
-        """The native lowering. Its module is imported now where the record names it."""
+        """The native lowering, or None. If the record gives it as a text, its module is imported."""
         if not isinstance(self.lower, str):
             return self.lower
         module, _, name = self.lower.partition(":")
         return attrgetter(name)(importlib.import_module(module, self.module.rpartition(".")[0]))
 
     def native_types(self, target: Any) -> tuple[str, ...] | None:
-        """The floating-point types that the lowering or expansion computes on a target, None: any.
-
-        Others are upcast to f32.
-        """
+        """The floating-point types that the lowering or expansion computes on a target; other types are
+        upcast to f32. None: any type."""
         given = self.native(target) if callable(self.native) else self.native
         return None if given is None else tuple(given)
 
     def check_attributes(self, attrs: Mapping[str, Any]) -> dict[str, Any]:
-        """Normalise `attrs` (types coerced, defaults filled in). Raises ModelError naming what is wrong."""
+        """`attrs` with coerced types and filled-in defaults. Raises ModelError with the attribute's name."""
         out = {}
         for attribute in self.attributes.values():
             absent = attribute.default is None and attrs.get(attribute.name) is None
@@ -345,12 +345,12 @@ class Op(Declared):
         return out
 
     def check_attribute(self, name: str, value: Any) -> Any:
-        """One attribute's value, its type coerced. Raises ModelError for another kind of value."""
+        """An attribute's value, coerced to its type. Raises ModelError if that is not possible."""
         attribute = self.attributes[name]
         return None if value is None and attribute.default is None else attribute.read(value, self.name)
 
     def infer_types(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
-        """The types of all outputs. Raises ModelError when inputs or attributes do not fit."""
+        """The types of all outputs. Raises ModelError if inputs or attributes are not accepted."""
         inputs = tuple(inputs)
         low, high = self.required_inputs, len(self.input_names)
         if len(inputs) < low or (self.variadic is None and len(inputs) > high):
@@ -369,11 +369,8 @@ class Op(Declared):
         return types
 
     def promotion(self, inputs: Sequence[TensorType], attrs: Mapping[str, Any]) -> Promotion | None:
-        """What this computes in for inputs of types that it takes and does not compute in; None for others.
-
-        They are integers of functions of reals (`in_real`), and floats of 8 and fewer bits, in which nothing
-        is computed.
-        """
+        """The compute type, if it differs from the inputs' types, else None. It differs for integer inputs of
+        functions of reals (`in_real`), and for floats of 8 or fewer bits."""
         kinds = [x.dtype for x in inputs]
         if self.in_real:
             found = set(kinds[: self.in_real])
@@ -395,10 +392,10 @@ class Op(Declared):
         return True
 
     def evaluate(self, inputs: Iterable[np.ndarray], attrs: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
-        """Run the NumPy reference. Floating-point warnings are silenced: infinities and NaNs are data.
+        """Run the NumPy reference. Floating-point warnings are suppressed: infinities and NaNs are data.
 
-        The inputs are checked as type inference checks them when it knows their values, so that constants and
-        tensors that come at run time are refused alike. Raises ModelError or InferenceError.
+        Type inference checks the inputs with their values first, so that the same values are rejected as
+        constants and at run time. Raises ModelError or InferenceError.
         """
         if self.ref is None:
             raise ModelError(f"{self.name} has no reference")
@@ -422,14 +419,14 @@ class Op(Declared):
     def fold(
         self, inputs: Sequence[Any], attrs: Mapping[str, Any], outputs: Iterable[TensorType], budget: int
     ) -> tuple[np.ndarray, ...] | None:
-        """What an operation that `may_fold` makes of stored arrays; None for more than `budget` bytes beyond
-        theirs. ModelError for inputs that it refuses."""
+        """Evaluate an operation that `may_fold` on stored arrays. None if the outputs exceed the inputs by
+        more than `budget` bytes. Raises ModelError if the inputs are not accepted."""
         grown = sum(_bytes_of(x) for x in outputs if shapes.is_static(x.shape))
         grown -= sum(x.nbytes for x in inputs)
         return None if grown > budget else self.evaluate(map(np.asarray, inputs), attrs)
 
     def _check_values(self, inputs: Sequence[np.ndarray], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
-        """What type inference says of these values; nothing where their element types are not to be seen."""
+        """The output types inferred from these values; () if arrays do not determine their element types."""
         if not inputs or self.runs_body:
             return ()
         try:
@@ -439,7 +436,7 @@ class Op(Declared):
         return self.infer_types(kinds, attrs)
 
     def _refusal(self, error: Exception, inputs: Sequence[Any], attrs: Mapping[str, Any]) -> ModelError:
-        """What Python or NumPy says of inputs that no check has caught."""
+        """The ModelError for an exception of Python or NumPy on inputs that no check has rejected."""
         kinds = ", ".join(
             repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs
         )
@@ -452,13 +449,13 @@ def _kind(x: np.ndarray) -> TensorType:
 
 
 def _bytes_of(kind: TensorType) -> int:
-    """The bytes of a tensor of static shape, as an array; of texts and unknown types, a word each."""
+    """Bytes of a tensor of static shape as an array; 8 per element for strings and dynamic types."""
     known = kind.dtype not in ("string", "dynamic")
     return math.prod(kind.shape) * (dtypes.numpy_dtype(kind.dtype).itemsize if known else 8)
 
 
 def _check_size(kind: TensorType) -> None:
-    """Raise ModelError for a shape that no memory has: sizes and strides are computed in 64 bits."""
+    """Raise ModelError for a tensor that is too large: sizes and strides are computed in 64 bits."""
     size, shape = 1, kind.shape or ()
     if len(shape) > MOST_DIMENSIONS:
         raise ModelError(f"a tensor has at most {MOST_DIMENSIONS} dimensions, not {len(shape)}")
@@ -471,7 +468,7 @@ def _check_size(kind: TensorType) -> None:
         raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
 
 
-#: What a version has for itself alone.
+#: Fields that later versions do not inherit.
 _OWN = ("like", "without", "builder_since")
 
 #: name -> versions; a table of versions is replaced, never changed.
@@ -480,8 +477,8 @@ _lock = ForkLock("registry")
 _loaded = False
 _index: op_index.Index | None = None
 _found: set[str] = set()  # names whose modules are imported
-_tried = False  # to read the index
-#: Grows with every change of the registry: what is derived from it is good for one number.
+_tried = False  # whether reading the index was attempted
+#: Incremented by each change of the registry, as a key for caches that derive from it.
 generation = 0
 
 
@@ -493,19 +490,19 @@ def register(record: Op) -> Op:
         versions = _REGISTRY.get(record.name, {})
         if record.opset in versions:
             raise ValueError(f"{record!r} is registered already")
-        # other threads look at the versions that there are meanwhile
+        # replaced, not changed: other threads may be reading the old dict
         _REGISTRY[record.name] = {**versions, record.opset: record}
         generation += 1
     return record
 
 
 def is_registered(record: Op) -> bool:
-    """Whether `find_op` finds it, in any process."""
+    """Whether `find_op` finds this record."""
     return _REGISTRY.get(record.name, {}).get(record.opset) is record
 
 
 def _module_being_run() -> str:
-    """The module whose own lines led here, "" when a function did so later."""
+    """The module that is being imported; "" if there is none on the stack."""
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back  # type: ignore[assignment]
@@ -513,7 +510,7 @@ def _module_being_run() -> str:
 
 
 def unregister(record: Op) -> None:
-    """Take an operation away again, to register another in its place. Graphs that use it go on working."""
+    """Remove an operation, so that another can be registered. Existing graphs keep their record."""
     global generation
     with _lock.lock:
         versions = {k: v for k, v in _REGISTRY[record.name].items() if k != record.opset}
@@ -544,10 +541,7 @@ def op(name: str, opset: int = 1, **options: Any) -> Callable[[type], Op]:
 
 
 def find_op(name: str, opset: int | None = None) -> Op:
-    """The operation `name` as opset number `opset` has it (None: the newest).
-
-    Raises ModelError for an unknown one.
-    """
+    """The version of an operation in opset `opset` (None: the newest). Raises ModelError if it is unknown."""
     _import_op(name)
     versions = _REGISTRY.get(name)
     if not versions:
@@ -572,8 +566,8 @@ def all_ops() -> list[Op]:
 
 
 def ops_with_rules(names: Collection[str] | None = None) -> list[Op]:
-    """Every operation that brings rewrite rules, by name and version: those that may match in a graph with
-    the operations `names`, None for all."""
+    """The operations with rewrite rules that may match in a graph with the operations `names`, sorted by name
+    and version. None: all operations with rules."""
     index = None if _loaded else _read_index()
     if index is not None:
         for module, wanted in index.rules.items():
@@ -589,18 +583,18 @@ def ops_with_rules(names: Collection[str] | None = None) -> list[Op]:
 
 @functools.lru_cache(1)
 def _with_rules(generation: int) -> list[Op]:
-    """The registered operations that bring rules, looked through once for each state of the registry."""
+    """The registered operations with rules, cached per `generation`."""
     return [v[k] for _, v in sorted(_REGISTRY.items()) for k in sorted(v) if v[k].rules]
 
 
 def load_ops() -> None:
-    """Import every module of operations, and every package that has some (entry-point group `ovjit.ops`)."""
+    """Import all modules of operations, and all packages with the entry point `ovjit.ops`."""
     global _loaded
     if _loaded:
         return
     index = _read_index()
     if not importlib.import_module(f"{op_index.PACKAGE}.everything").done:
-        return  # asked by a module of operations that is being imported
+        return  # called while a module of operations is being imported
     _loaded = True
     if index is not None:
         return
@@ -609,7 +603,7 @@ def load_ops() -> None:
 
 
 def _import_op(name: str) -> None:
-    """Import what is needed to know all versions of an operation."""
+    """Import the modules that register versions of an operation."""
     if _loaded or name in _found:
         return
     index = _read_index()
@@ -622,11 +616,11 @@ def _import_op(name: str) -> None:
 
 
 def _read_index() -> op_index.Index | None:
-    """The index, read once; other packages' operations are imported then."""
+    """The index, read once. If it exists, other packages' operations are imported too."""
     global _index, _tried
     if not _tried:
         _index = op_index.read_index()
         if _index is not None:
             op_index.import_other_packages()
-        _tried = True  # last: another thread does the same until the operations are there
+        _tried = True  # last: until the operations are imported, another thread does the same
     return _index

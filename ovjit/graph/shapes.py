@@ -1,7 +1,7 @@
-"""Dimensions and shapes: what fits, merges and broadcasts.
+"""Dimensions and shapes: compatibility, merging and broadcasting.
 
-A dimension is a symbolic integer (`ovjit.graph.symbolic`): an int where known, an Interval where not. The
-API's Dimension has these dimensions, too.
+A dimension is a symbolic integer (`ovjit.graph.symbolic`): an int if static, an Interval if dynamic. The
+API's Dimension wraps it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 from ovjit.errors import ModelError, OvjitError
-from ovjit.graph.symbolic import ANY as ANY  # the numbers are dimensions, too, for who infers shapes
+from ovjit.graph.symbolic import ANY as ANY  # re-exported for shape inference
 from ovjit.graph.symbolic import Dim as Dim
 from ovjit.graph.symbolic import Interval as Interval
 from ovjit.graph.symbolic import Shape as Shape
@@ -21,39 +21,41 @@ from ovjit.graph.traced import is_traced_number
 
 
 def up_to(d: Dim) -> Dim:
-    """What a part of the dimension may be: from none to all of it."""
+    """The extent of any part of the dimension: 0 up to its upper bound."""
     most = bounds(d)[1]
     return ANY if most is None or is_traced_number(most) else dim(0, most)
 
 
-#: An open dimension's guess: one that is no special case, and one of which windows and strides leave some.
+#: Guesses for dynamic dimensions: a small one that is no special case, and one that windows and strides do
+#: not reduce to 0.
 GUESS, LONG_GUESS = 3, 64
 
 
 def guessed(d: Dim, guess: int = GUESS) -> int:
-    """A dimension as it may be, for what is made before any shape is known."""
+    """A likely value of a dimension, for work ahead of the first inference: `guess`, clamped to the
+    bounds."""
     if not isinstance(d, Interval):
         return d
     return d.lo if d.lo >= guess else guess if d.hi is None else min(d.hi, guess)
 
 
 def guessed_input(shape: Sequence[Dim], batch: int = 1) -> tuple[int, ...]:
-    """The shape of an input as it may be, of a `batch`: those of one are the most likely."""
+    """A likely shape of an input with this batch size."""
     return tuple([guessed(d, LONG_GUESS if axis else batch) for axis, d in enumerate(shape)])
 
 
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
-    """True when the rank and every dimension are known."""
+    """True if the rank and all dimensions are static."""
     if shape is None:
         return False
-    for d in shape:  # a plain loop: planning asks this ten thousand times
+    for d in shape:  # a plain loop is faster than all(): planning calls this ten thousand times
         if isinstance(d, Interval):
             return False
     return True
 
 
 def fits(shape: Sequence[int], expected: Sequence[Dim] | None) -> bool:
-    """True when the concrete `shape` is one of those that `expected` stands for."""
+    """True if the concrete `shape` is an instance of `expected`."""
     if expected is None:
         return True
     if len(shape) != len(expected):
@@ -65,7 +67,7 @@ def fits(shape: Sequence[int], expected: Sequence[Dim] | None) -> bool:
 
 
 def merge(a: Dim, b: Dim) -> Dim | None:
-    """The dimensions that are both in `a` and in `b`; None when there is none."""
+    """The intersection of two dimensions; None if it is empty."""
     if statically_known_equal(a, b):
         return a
     (alo, ahi), (blo, bhi) = bounds(a), bounds(b)
@@ -73,23 +75,23 @@ def merge(a: Dim, b: Dim) -> Dim | None:
     hi = bhi if ahi is None else ahi if bhi is None else min(ahi, bhi)
     if hi is not None and lo > hi:
         return None
-    # both have to be the same number: either name is right
+    # both are the same number, so either expression is right
     named = next((d for d in (a, b) if isinstance(d, Interval) and d.base is not None), None)
     return dim(lo, hi) if named is None else dim(lo, hi, named.base, named.offset)
 
 
 def compatible(a: Dim, b: Dim) -> bool:
-    """True when the dimensions may be the same number."""
+    """True if the dimensions may be equal."""
     return merge(a, b) is not None
 
 
 def compatible_shapes(a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
-    """True when the shapes may be the same one."""
+    """True if the shapes may be equal."""
     return a is None or b is None or (len(a) == len(b) and all(map(compatible, a, b)))
 
 
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
-    """NumPy's rule for one pair of dimensions; None when they do not fit."""
+    """The broadcast of two dimensions by NumPy's rules; None if they do not broadcast."""
     if (type(b) is int and b == 1) or (is_traced_number(a) and alike(a, b)):
         return a  # without comparing a to 1: a batch of 1 shares the plan of others
     if a == 1 or statically_known_equal(a, b):
@@ -114,10 +116,8 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
 
 
 def broadcast(*shapes: Shape | None) -> Shape | None:
-    """The NumPy broadcast of shapes; None if the rank of one is unknown.
-
-    Raises ModelError when they do not fit.
-    """
+    """The NumPy broadcast of shapes; None if a rank is unknown. Raises ModelError if they do not
+    broadcast."""
     if any(s is None for s in shapes):
         return None
     rank = max(len(s) for s in shapes)  # type: ignore[arg-type]
@@ -135,8 +135,8 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
 
 
 def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
-    """`axis` counted from 0; of a single number, 0 and -1 are one. Raises ModelError when out of
-    [-rank, rank)."""
+    """`axis`, counted from 0. A scalar counts as rank 1. Raises ModelError if it is outside of [-rank,
+    rank)."""
     rank = max(rank, 1)
     if not -rank <= axis < rank:
         raise ModelError(f"{what.capitalize()} {axis} out of the tensor rank range [-{rank}, {rank - 1}].")
@@ -144,7 +144,7 @@ def normalize_axis(axis: int, rank: int, what: str = "axis") -> int:
 
 
 def normalize_axes(axes: Iterable[int], rank: int) -> tuple[int, ...]:
-    """`axes` counted from 0, sorted. Raises ModelError for a duplicate or one out of range."""
+    """`axes`, counted from 0 and sorted. Raises ModelError for duplicates, and for axes out of range."""
     out = sorted(normalize_axis(int(a), rank) for a in axes)
     if len(set(out)) != len(out):
         raise ModelError(f"axis {list(axes)} names a dimension twice")
@@ -157,10 +157,10 @@ def text(shape: Shape | None) -> str:
 
 
 def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> None:
-    """Raise OvjitError unless each of `inputs` (anything with a shape) is given one that fits.
+    """Raise OvjitError unless each shape is an instance of the shape of its input (any object with a shape).
 
-    Else the types that are stored for static inputs would be used for other shapes. Whatever its bounds, an
-    open dimension may be 0: so are inputs that were never set.
+    The stored types of static inputs would be wrong for other shapes. A dynamic dimension may be 0 despite
+    its bounds, as in inputs that were never set.
     """
     if len(inputs) != len(shapes):
         raise OvjitError(f"internal error: {len(shapes)} shapes are given for {len(inputs)} inputs")

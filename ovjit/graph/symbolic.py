@@ -1,16 +1,16 @@
-"""Symbolic integers: an int where known, else bounds and an expression, or a value and guards.
+"""Symbolic integers: ints, intervals with an expression, and traced numbers with guards.
 
 Shape inference and planning are written once, in plain arithmetic and the functions of this module:
 
-| number     | known of it               | where                                               |
+| number     | known                     | used in                                             |
 |------------|---------------------------|-----------------------------------------------------|
 | `int`      | its value                 |                                                     |
 | `Interval` | bounds, an expression     | shapes, and values made of shapes, before a run     |
 | `Traced`   | a value, rows and guards  | planning for open shapes (`ovjit.graph.traced`)     |
 
-`(d + 2 - k) // s + 1` gives the tightest Interval for an Interval. Two Intervals are one number where their
-expressions are equal (`statically_known_equal`). The atoms of expressions are `Symbol`s of the API, and
-tuples where inference or a reader names a dimension (`named`).
+`(d + 2 - k) // s + 1` of an Interval is the tightest Interval. Two Intervals are the same number if their
+expressions are equal (`statically_known_equal`). Atoms of expressions are `Symbol`s of the API, and tuples
+that name a dimension in inference or a reader (`named`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import numpy as np
 from ovjit.errors import ModelError
 from ovjit.graph.traced import LEAST, MOST, Traced, extreme
 
-#: The least of i64: the lower bound of numbers that have none.
+#: The minimum of i64: the lower bound of numbers without one.
 LOWEST = -(2**63)
 
 
 class Symbol:
-    """A mark: dimensions that carry the same one are known to be equal."""
+    """An identity: dimensions with the same Symbol are equal."""
 
     __slots__ = ()
 
@@ -38,7 +38,7 @@ class Symbol:
 
 
 class Length(int):
-    """A known length that carries a Symbol, as the API's dimensions may."""
+    """A static dimension with a Symbol, as the API allows."""
 
     symbol: Symbol
 
@@ -49,11 +49,11 @@ class Length(int):
 class Interval:
     """All ints from `lo` to `hi` inclusive. Immutable, lo < hi.
 
-    `hi` None means no upper bound, `lo` `LOWEST` no lower one. The expression is base + offset: `base` says
-    what the number descends from. Arithmetic keeps expressions, so that two results of one dimension can be
-    compared. Equal expressions stand for equal ints where inference does the same to both.
+    `hi` None: no upper bound; `lo` LOWEST: no lower bound. The symbolic expression is base + offset.
+    Arithmetic preserves expressions, so that two results that derive from one dimension can be compared.
+    Equal expressions are equal ints.
 
-    Differences are lengths: `d - 3` is never below 0. `d + -3` may be.
+    Differences are lengths: `d - 3` is clamped to 0 or more. `d + -3` is not.
     """
 
     __slots__ = ("base", "hi", "lo", "offset")
@@ -66,7 +66,7 @@ class Interval:
 
     @property
     def key(self) -> tuple | None:
-        """The expression, which equal numbers have in common; None where there is none."""
+        """The expression (base, offset); None without one."""
         return None if self.base is None else (self.base, self.offset)
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class Interval:
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Dim) -> Dim:
-        """Rounded down; unknown where the divisor may be 0."""
+        """The quotient, rounded down; unknown if the divisor may be 0."""
         made = _quotient(self, other)
         if self.base is None or isinstance(other, Interval) or other <= 0 or isinstance(made, int):
             return made
@@ -129,12 +129,12 @@ class Interval:
 
 
 def _joined(what: str, one: Any, other: Any) -> tuple | None:
-    """What descends from two expressions; None where one has none."""
+    """The expression `what` of two bases; None if either is None."""
     return None if one is None or other is None else (what, *sorted((one, other), key=repr))
 
 
 def _length(d: Dim) -> Dim:
-    """A difference as a length."""
+    """A difference, clamped to 0 or more."""
     if not isinstance(d, Interval):
         return max(d, 0)
     return d if d.lo >= 0 else dim(0, d.hi and max(d.hi, 0), d.base, d.offset)
@@ -154,12 +154,12 @@ def _divided(a: float, b: float) -> float:
 Dim = int | Interval
 Shape = tuple[Dim, ...]
 
-#: A dimension of which nothing is known, and a number of which nothing is known.
+#: An unknown dimension (>= 0), and an unknown number.
 ANY, UNKNOWN = Interval(0, None), Interval(LOWEST, None)
 
 
 def dim(lo: int, hi: int | None, base: Any = None, offset: int = 0) -> Dim:
-    """The number with these bounds and this expression: an int when they meet."""
+    """The number with these bounds and this expression: an int if the bounds are equal."""
     return lo if lo == hi else Interval(lo, hi, base, offset)
 
 
@@ -168,19 +168,19 @@ def bounds(d: Dim) -> tuple[int, int | None]:
 
 
 def ends(d: Dim) -> tuple[float, float]:
-    """The bounds, infinite where there are none."""
+    """(lower, upper bound), infinite if absent."""
     lo, hi = bounds(d)
     return -math.inf if lo <= LOWEST else lo, math.inf if hi is None else hi
 
 
 def span(low: float, high: float, base: Any = None, offset: int = 0) -> Dim:
-    """What lies between two numbers, which may be infinite."""
+    """The number between two bounds, which may be infinite."""
     lo = LOWEST if low == -math.inf else int(low)
     return dim(lo, None if high == math.inf else int(high), base, offset)
 
 
 def hull(a: Dim, b: Dim) -> Dim:
-    """What is one or the other."""
+    """The smallest interval with both numbers."""
     if a == b:
         return a
     (low, high), (least, most) = ends(a), ends(b)
@@ -188,13 +188,13 @@ def hull(a: Dim, b: Dim) -> Dim:
 
 
 def _corners(function: Callable[[float, float], float], x: Dim, y: Dim) -> tuple[float, float]:
-    """The limits of a function that rises or falls in each of its numbers: they are where theirs are."""
+    """(minimum, maximum) of a function that is monotonic in each argument: they are at the bounds."""
     found = [function(a, b) for a in ends(x) for b in ends(y)]
     return min(found), max(found)
 
 
 def named(shape: Sequence[Dim], *atom: Any) -> Shape:
-    """`shape` with an expression for each open dimension that has none: the atom and its axis."""
+    """`shape` with an expression for each dynamic dimension without one: (*atom, axis)."""
     return tuple(
         Interval(d.lo, d.hi, (*atom, axis)) if isinstance(d, Interval) and d.base is None else d
         for axis, d in enumerate(shape)
@@ -202,14 +202,14 @@ def named(shape: Sequence[Dim], *atom: Any) -> Shape:
 
 
 def symbol_of(d: Dim) -> Symbol | None:
-    """The Symbol that a dimension carries; one that follows from marked ones has another expression."""
+    """The Symbol of a dimension. None for other expressions, also for those that derive from a Symbol."""
     if isinstance(d, Interval):
         return d.base if isinstance(d.base, Symbol) and d.offset == 0 else None
     return d.symbol if isinstance(d, Length) else None
 
 
 def marked(d: Dim, symbol: Symbol | None) -> Dim:
-    """The dimension with this Symbol in the place of its expression."""
+    """The dimension with this Symbol instead of its expression."""
     if isinstance(d, Interval):
         return Interval(d.lo, d.hi, symbol)
     if symbol is None:

@@ -1,13 +1,14 @@
 """Numbers that record their computation, so that a plan is a function of its dimensions.
 
 Planning is arithmetic on dimensions, and decisions by comparing them. With `Traced` numbers as dimensions it
-leaves a `Tape`. Every sum and product is a row. Every decision is a *guard*: a comparison and its outcome.
-For other dimensions the rows are computed again, in microseconds. If all guards have the same outcome, new
-planning would make the same decisions and the same numbers.
+writes a `Tape`. Each operation is a row. Each decision is a *guard*: a comparison and its outcome. For other
+dimensions the rows are computed again, in microseconds. If all guards have the same outcome, planning for
+these dimensions would make the same decisions and the same numbers.
 
-A Traced is not an `int`, though it passes for one. A consumer that needs a C integer (an index, a range, a
-NumPy array of integers, a hash) gets it by `__index__` and the like, which *specialise* it: then the tape
-is valid for this number only. So careless code is correct, but its tapes apply to fewer shapes.
+A Traced is not an `int`, but behaves like one. Code that needs a C integer (an index, a range, a NumPy array
+of integers, a hash) gets it by `__index__` and similar methods, which *specialise* the tape: it is then valid
+for this number only. So code that is not written for traced numbers is correct, but its tapes serve fewer
+shapes.
 """
 
 from __future__ import annotations
@@ -19,38 +20,38 @@ from typing import Any
 
 import numpy as np
 
-#: What a row of a tape does: arithmetic, and comparisons that must hold.
+#: Operations of a tape's row: arithmetic, and comparisons that must hold (LEAST: min, MOST: max).
 ADD, MULTIPLY, DIVIDE, REMAINDER, LEAST, MOST, EQUAL, UNEQUAL, LESS, AT_LEAST = range(10)
 GUARDS = frozenset((EQUAL, UNEQUAL, LESS, AT_LEAST))
-#: What computing some rows again gives where others would have to be computed, too.
+#: Result of an incremental update if more rows would have to be computed than it has.
 MISFIT = -2
 
-#: Larger numbers are not traced: what is computed of them might not fit 64 bits.
+#: Larger numbers are not traced, so that results fit 64 bits.
 LARGEST = 1 << 56
 
 _NEGATED = {EQUAL: UNEQUAL, LESS: AT_LEAST}
-#: LESS, the other way round: no row has it.
+#: LESS with swapped operands; only the keys of `_asked` have it.
 _MORE = -1
 
 
 class Tape:
-    """Rows (what, target, left, right) over numbered values, of which the first are the leaves."""
+    """Rows (operation, target, left, right) over numbered values. The first values are the leaves."""
 
     def __init__(self, leaves: Sequence[int]):
         self.leaves = len(leaves)
         self.values: list[int] = list(leaves)
         self.rows: list[tuple[int, int, int, int]] = []
-        self.constants: dict[int, int] = {}  # number -> its place among the values
+        self.constants: dict[int, int] = {}  # number -> its index among the values
         self._made: dict[tuple[int, int, int], Traced] = {}
         self._decided: dict[tuple[int, int, int], bool] = {}
-        #: value -> (what, left, right) of what a constant was applied to, for folding
+        #: value -> (operation, operand, constant) that computed it, for folding of constants
         self._parts: dict[int, tuple[int, int, int]] = {}
         self._applied: dict[tuple[int, int, int], Any] = {}
-        self._asked: dict[tuple[int, int, int], bool] = {}  # what a value is compared with, plain ints only
+        self._asked: dict[tuple[int, int, int], bool] = {}  # comparisons with ints, and their outcomes
         self._extremes: dict[tuple, Any] = {}
 
-        #: Whether reals that are made of traced numbers are left to be computed when the plan runs, and
-        #: whether any have been: pinned, no plan would serve two lengths.
+        #: Whether kernels compute reals that derive from traced numbers, and whether there are any such
+        #: reals. Specialised to them, a plan would serve a single length.
         self.leaves_reals = False
         self.left_reals = False
 
@@ -58,7 +59,7 @@ class Tape:
         return Traced(self, index, self.values[index])
 
     def constant(self, number: int) -> int:
-        """The place of a constant among the values."""
+        """The index of a constant among the values."""
         place = self.constants.get(number)
         if place is None:
             place = self.constants[number] = len(self.values)
@@ -66,7 +67,8 @@ class Tape:
         return place
 
     def compute(self, what: int, left: int, right: int, number: int) -> Traced:
-        """`what` of two values, which is `number` here; the same again for the same."""
+        """Add a row for an operation on two values, whose result in this trace is `number`. Equal rows are
+        shared."""
         key = (what, left, right)
         made = self._made.get(key)
         if made is None:
@@ -77,7 +79,7 @@ class Tape:
         return made
 
     def apply(self, what: int, value: Traced, number: int) -> Any:
-        """`what` of a value and a constant, folded with a constant that was applied before."""
+        """An operation on a value and a constant, folded with a previously applied constant."""
         key = (what, value.node, number)
         made = self._applied.get(key)
         if made is None:
@@ -86,7 +88,7 @@ class Tape:
 
     def _apply(self, what: int, value: Traced, number: int) -> Any:
         if what == MULTIPLY and abs(number) > LARGEST:
-            return value.pin() * number  # the product of other values might not fit 64 bits, unseen
+            return value.pin() * number  # for other values the product might exceed 64 bits undetected
         inner = self._parts.get(value.node)
         if inner is not None:
             before, node, other = inner
@@ -103,13 +105,13 @@ class Tape:
         return made
 
     def forget(self) -> None:
-        """Let go of the numbers that were made, which hold the tape: then they are no garbage in cycles."""
+        """Drop the cached numbers, which refer to the tape: breaks the reference cycles."""
         self._made.clear()
         self._applied.clear()
         self._extremes.clear()
 
     def decide(self, what: int, left: int, right: int, outcome: bool) -> bool:
-        """Note that a comparison (EQUAL or LESS) came out like this."""
+        """Add a guard: a comparison (EQUAL or LESS) with this outcome. Returns the outcome."""
         if left == right:
             return outcome
         key = (what, left, right)
@@ -120,7 +122,7 @@ class Tape:
 
 
 class Traced:
-    """A number of a tape, in the place of an int."""
+    """A number of a tape, used like an int."""
 
     __slots__ = ("node", "tape", "value")
 
@@ -132,7 +134,7 @@ class Traced:
         self.value = value
 
     def pin(self) -> int:
-        """The number; the tape is for it alone from now on."""
+        """Specialise the tape to this number, and return it as an int."""
         self.tape.decide(EQUAL, self.node, self.tape.constant(self.value), True)
         return self.value
 
@@ -296,7 +298,7 @@ class Traced:
             return self._ask(EQUAL, other) if known is None else known
         place = self._place(other)
         if place is None:
-            return False  # a fraction, an infinity or no number
+            return False  # not an integer
         left, right = (self.node, place) if self.node <= place else (place, self.node)
         return self.tape.decide(EQUAL, left, right, self.value == self.tape.values[place])
 
@@ -328,7 +330,7 @@ class Traced:
         return self._beyond(operator.ge, other) if self._place(other) is None else not self < other
 
     def _ask(self, what: int, number: int) -> bool:
-        """A new comparison with an int."""
+        """Compare with an int, and add the guard."""
         tape, node = self.tape, self.node
         place = tape.constant(number)
         if what == EQUAL:
@@ -341,19 +343,19 @@ class Traced:
         return outcome
 
     def _beyond(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
-        """A comparison with what is no whole number."""
+        """Compare with a float that is not an integer. An infinity needs no guard."""
         if not isinstance(other, float):
             return NotImplemented
         return compare(self.value if math.isinf(other) else self.pin(), other)
 
     def _place(self, other: Any) -> int | None:
-        """The place of `other` among the values; None for what is no whole number."""
+        """The index of `other` among the values; None if it is not an integer."""
         if type(other) is Traced:
             return other.node
         number = _number(other)
         return None if number is None else self.tape.constant(number)
 
-    # what NumPy and others ask an int for
+    # the interface of int that NumPy and others use
 
     @property
     def real(self) -> Any:
@@ -373,7 +375,7 @@ _COMPUTE: dict[int, Callable[[int, int], int]] = {
 
 
 def _number(other: Any) -> int | None:
-    """`other` as an int, whole floats too; None for anything else."""
+    """`other` as an int, also for floats with an integer value; else None."""
     kind = type(other)
     if kind is int:
         return other
@@ -387,13 +389,13 @@ def _number(other: Any) -> int | None:
 
 
 def _beside(what: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    """`what` of numbers one of which is no whole number; NotImplemented for what is not a number."""
+    """Apply `what` to two numbers of which one is a fraction; a traced one is specialised."""
     a, b = (x.pin() if type(x) is Traced else x for x in (left, right))
     return what(a, b) if isinstance(a, (int, float)) and isinstance(b, (int, float)) else NotImplemented
 
 
 def extreme(what: int, a: Any, b: Any) -> Any:
-    """The least or the most of two numbers, one of which is traced; nothing is decided."""
+    """The minimum (LEAST) or maximum (MOST) of two numbers, of which one is traced. Adds no guard."""
     traced = a if type(a) is Traced else b
     key = (what, type(a), a.node if type(a) is Traced else a, type(b), b.node if type(b) is Traced else b)
     known = traced.tape._extremes.get(key)
@@ -416,23 +418,24 @@ def _found_extreme(what: int, a: Any, b: Any, traced: Traced) -> Any:
 
 
 def identity(numbers: Sequence[Any]) -> tuple[Any, ...]:
-    """What has the same numbers has the same of these; traced ones are the same where they are so for all
-    dimensions."""
+    """A hashable key of numbers. Traced numbers are represented by their index on the tape, without a
+    guard."""
     return tuple([(n.node,) if type(n) is Traced else n for n in numbers])
 
 
 def is_traced_number(number: Any) -> bool:
-    """Whether this is a `Traced`, which `isinstance` would take for an int."""
+    """Whether this is a `Traced`. `isinstance(number, int)` is true for it, too."""
     return type(number) is Traced
 
 
 def as_found_number(number: Any) -> Any:
-    """A traced number as it is in the trace: nothing is pinned, so a guard must tell what is made of it."""
+    """The current value of a traced number, without a guard. The caller must ensure that the plan does not
+    depend on it."""
     return number.value if type(number) is Traced else number
 
 
 def whole_numbers(array: Any) -> list[Any]:
-    """The elements of an array of integers as ints, traced ones as they are."""
+    """The elements of an integer array as ints or Traced numbers."""
     return [x if type(x) is Traced else int(x) for x in np.asarray(array).reshape(-1).tolist()]
 
 
@@ -444,19 +447,19 @@ def is_traced(array: Any) -> bool:
 
 
 def may_leave_reals(array: Any) -> bool:
-    """Whether reals made of this array of traced numbers are left to be computed; its tape is told."""
+    """Whether kernels compute reals that derive from this array of traced numbers. The tape records a yes."""
     tape = next(x.tape for x in array.reshape(-1).tolist() if type(x) is Traced)
     tape.left_reals |= tape.leaves_reals
     return bool(tape.leaves_reals)
 
 
 def pinned(array: Any, dtype: Any) -> Any:
-    """An array with traced numbers as one of plain numbers; they are pinned."""
+    """An array with traced numbers as an array of plain numbers, specialised to them."""
     return array.astype(dtype)
 
 
 def as_found(array: Any) -> Any:
-    """An array as it is for the numbers that are being traced: without a trace, nothing is pinned."""
+    """An array with traced numbers as an array of their current values, without guards."""
     if not is_traced(array):
         return array
     numbers = [x.value if type(x) is Traced else x for x in array.reshape(-1).tolist()]

@@ -1,11 +1,11 @@
-"""Rows of compressed tables are gathered first and decompressed then, so no table is expanded to f32.
+"""Gathers rows of compressed tables before it decompresses them, so that no table is expanded to f32.
 
     Gather([Reshape] Multiply([Subtract(] Convert(integers), zero)], scale), indices)     along the first axis
     -> [Reshape] Multiply([Subtract(] Convert(Gather(integers)), Gather(zero))], Gather(scale))
     Gather(Convert(x: f16), indices) -> Convert(Gather(x, indices))
 
-A byte has two numbers of 4 bits, with the first half of a row in the low bits. Floats of 8 or 4 bits are
-looked up in a table of all their values. An index out of range gives zeros as before: its scale is 0.
+A byte has two elements of 4 bits, with the first half of a row in the low bits. Floats of 8 or 4 bits are
+looked up in a table of all their values. An index out of range still gives zeros: its gathered scale is 0.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from ovjit.rewrite.writer import Writer
 
 _STORED = op.Convert(constant("stored").where(lambda stored: stored.dtype in HALVES))
 
-#: Rows that are taken apart at a time.
+#: Rows that are converted at a time.
 _ROWS = 4096
 
 
 @rule(op.Gather(value("table"), value("indices"), constant("axis"), batch_dims=lambda n: not n))
 def gather_compressed(w: Writer, node: Node, table: Value, indices: Value, axis: Value) -> Value | None:
-    """Gather(a large compressed table, indices) -> rows taken as they are stored, worked out"""
+    """Gather(a large compressed table, indices) -> decompressed rows of the stored table"""
     shape, place = table.shape, axis.constant
     if node.output.dtype != "f32" or shape is None or place is None:
         return None
@@ -51,7 +51,7 @@ def gather_compressed(w: Writer, node: Node, table: Value, indices: Value, axis:
 
 
 def _numbers(w: Writer, node: Node, shape: Sequence[int]) -> Value | None:
-    """Rows of integers, or of floats of 8 or 4 bits, with their scales."""
+    """The gathered rows of a table of integers, or of floats of 8 or 4 bits. None for other tables."""
     for array, dtype, zero, scale in scaled_integers(node.inputs[0], rounded=True):
         rows = array.shape[0] if array.ndim else 0
         parts = [v for v in (scale, zero) if v is not None]
@@ -70,7 +70,8 @@ def _of_blocks(
     w: Writer, rest: Sequence[Value], array: Any, zero: np.ndarray | InBlocks | None,
     scale: np.ndarray | InBlocks,
 ) -> Value:  # fmt: skip
-    """Rows of a file's blocks: codes [rows, groups, elements] of `bits` bits, and factors of scales."""
+    """Gathered rows of a file's blocks: codes [rows, groups, elements] of `bits` bits, and factors of
+    scales."""
     lead, groups = len(w.node.inputs[1].shape or ()), array.shape[1]
 
     def factor(values: np.ndarray | InBlocks) -> Value:
@@ -101,8 +102,8 @@ def _of_blocks(
 
 
 def _codes_of_rows(w: Writer, rest: Sequence[Value], array: Any, bits: int) -> Value:
-    """The codes of some rows of a table that has `bits` bits of each: planes of 4, 2 and 1 bits, in which a
-    byte has elements of all equal parts of a group."""
+    """Gathered codes of `bits` bits. The table is stored as planes of 4, 2 and 1 bits. A byte of a plane has
+    one element of each of the equal parts into which a group is split."""
     planes = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2)}[bits]
     held = [np.empty((*array.shape[:-1], array.shape[-1] * p // 8), np.uint8) for p in planes]
     for first in range(0, len(array), _ROWS):
@@ -130,14 +131,15 @@ def _worked_out(
     w: Writer, rest: Sequence[Value], array: np.ndarray, dtype: str, zero: np.ndarray | None,
     scale: np.ndarray,
 ) -> Value:  # fmt: skip
-    """The rows of a table that indices, the first of the `rest` of the node's inputs, say, in f32."""
+    """The rows of a table by the indices rest[0], decompressed to f32. `rest`: inputs of the Gather behind
+    the table."""
     shape, node = array.shape, w.node
 
     def has_rows(array: np.ndarray) -> bool:
         return array.ndim == len(shape) and array.shape[0] == shape[0]
 
     def rows(array: np.ndarray) -> Value:
-        """Those of `array`, which broadcasts to the table; all of it where it has none of its own."""
+        """The gathered rows of `array`, which broadcasts to the table; all of it if all rows share it."""
         if not has_rows(array):
             return w.b.constant(array if array.ndim < len(shape) else array[0])
         return w(node.op, array, *rest, **node.attrs)

@@ -5,12 +5,12 @@
     Add(Transpose(x: f16), y: f32)        -> Add(Transpose(Convert(x, f32)), y)
 
 Otherwise conversions would break the patterns of other passes (attention, normalizations, rotations), and
-each result would be rounded on its way to the next operation. Operations that only move elements stay in f16
-while their input is f16. Values of constants alone are left to folding, or to the passes for compressed
+each result would be rounded before the next operation. Operations that only move elements stay in f16 if
+their input is f16. Values that depend on constants only are left to folding, or to the passes for compressed
 weights.
 
-It is one walk and no rules: each node is rewritten by what is known of its inputs, the f32 from which an f16
-was rounded or whether constants alone made it.
+The pass is a single walk and not a set of rules: the rewrite of a node depends on the history of its inputs,
+such as the f32 value from which an f16 was rounded.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.low_precision import MOVES, part_of
 from ovjit.rewrite.pattern import op
 
-#: Constants of fewer elements are converted here: passes look at their numbers.
+#: Constants with fewer elements are converted here, since other passes read their elements.
 FEW = 1 << 12
 _ROUND = op.Round(...)
 
 
 class _Wide(dict[Value, Value]):
-    """f16 in the graph that is made -> the same in f32, not rounded or exact. `moved`: what moves others,
-    which patterns of f32 are to see moved."""
+    """f16 value of the new graph -> the same value in f32, unrounded or exact. `moved`: results of moves, for
+    which an f32 move is added so that patterns of f32 match it."""
 
     def __init__(self) -> None:
         self.moved: dict[Value, tuple[Node, tuple[Value, ...]]] = {}
@@ -55,8 +55,8 @@ def widen_halves(graph: Graph) -> Graph:
     if not any(v.dtype == "f16" for node in graph.nodes if node.op.role != "constant" for v in node.outputs):
         return graph
     wide = _Wide()
-    computed: set[Value] = set()  # those of them that have been rounded from f32
-    fixed: set[Value] = set()  # made of constants alone
+    computed: set[Value] = set()  # keys of `wide` that were rounded from f32
+    fixed: set[Value] = set()  # values that depend on constants only
     # ONNX divides in f16 before it rounds to integers: the quotient has other ties
     ties = {node.inputs[0] for node in graph.nodes if _ROUND.fits(node.op)}
 
@@ -78,7 +78,7 @@ def widen_halves(graph: Graph) -> Graph:
         if not halves or node.op.runs_body or node.op.role == "result":
             return None
         if any(isinstance(a, str) and a == "f16" for a in node.attrs.values()):
-            return None  # its results are f16 whatever it is given
+            return None  # an attribute fixes its output type to f16
         if part_of(node) == "carry" and not all(v in computed or v in fixed for v in halves):
             if not MOVES.fits(node.op):
                 return None

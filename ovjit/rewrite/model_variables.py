@@ -1,6 +1,7 @@
-"""Variables out of the graph: ReadValue becomes a hidden input, Assign a hidden output.
+"""Removes variables from a graph: ReadValue becomes a hidden input, Assign a hidden output.
 
-These are no rules: they change a graph's inputs and outputs, and split off what computes initial values.
+These passes are not rules: they change the graph's inputs and outputs, and split off the computation of
+initial values.
 """
 
 from __future__ import annotations
@@ -23,10 +24,9 @@ from ovjit.rewrite.pattern import anything, constant, op, values
 
 
 class Variable(NamedTuple):
-    """A state. `assigned`: whether an Assign writes it. `order`: which of the model's inputs says in which
-    order its rows are read (the beams of a search); -1: as they are. `stored`: the element type, or the name
-    of the `ByteRows`, that it is kept in between runs, see `keep_low`. `role`: k of a cache of keys, v of
-    values."""
+    """A state. `assigned`: whether an Assign writes it. `order`: index of the model's input that reorders its
+    rows when they are read (beam search), or -1. `stored`: the element type, or name of `ByteRows`, in which
+    it is stored between runs, see `keep_low`. `role`: "k" for a cache of keys, "v" for values."""
 
     name: str
     dtype: str
@@ -38,19 +38,19 @@ class Variable(NamedTuple):
 
     @property
     def kept(self) -> TensorType:
-        """The type of what is kept between runs."""
+        """The type of the stored value."""
         own = TensorType(self.dtype, self.shape)
         return own if self.stored == self.dtype else stored_type(own, self.stored)
 
     @property
     def rows(self) -> ByteRows | None:
-        """How it is kept as rows of bytes, if it is."""
+        """The form of rows of bytes in which it is stored; None for element types."""
         return ByteRows.of(self.stored) if self.stored != self.dtype else None
 
 
 class Start(NamedTuple):
-    """What computes the value that a variable begins with: an output of `graph`, the inputs of which are
-    those of `main` with the numbers `inputs`."""
+    """The computation of a variable's initial value: output `output` of `graph`. `inputs`: indices of the
+    inputs of `main` that the graph takes."""
 
     graph: Graph
     inputs: tuple[int, ...]
@@ -72,8 +72,8 @@ class Lifted(NamedTuple):
 
 
 def lift(graph: Graph) -> Lifted:
-    """Make inputs and outputs of the variables. One that is never read is of the type that it is assigned.
-    Raises ModelError for one that is assigned twice, or what it cannot hold."""
+    """Turn variables into inputs and outputs. A variable that is never read has the type of its assignment.
+    Raises ModelError if a variable is assigned twice, or a value that does not fit its type."""
     reads: dict[str, list[Node]] = {}
     assigns: dict[str, Node] = {}
     for node in graph.nodes:
@@ -104,9 +104,9 @@ def lift(graph: Graph) -> Lifted:
 def _starts(
     graph: Graph, variables: tuple[Variable, ...], sources: list[Value | None]
 ) -> tuple[np.ndarray | Start | None, ...]:
-    """What each variable begins with, of the values that its ReadValue reads."""
+    """The initial value of each variable. `sources`: the input of its ReadValue, or None."""
     inits: list[np.ndarray | Start | None] = [None if s is None else s.constant for s in sources]
-    alike: list[int] = []  # variables that begin with what is computed of inputs alone
+    alike: list[int] = []  # variables whose initial value depends on the graph's inputs only
     for k, source in enumerate(sources):
         if source is not None and inits[k] is None:
             if any(node.op.role == "read" for node in _needed(graph, (source,))):
@@ -121,7 +121,7 @@ def _starts(
 
 
 def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, ...]) -> Start:
-    """What computes these values."""
+    """The computation of `sources`, as the `Start` of the first of them."""
     nodes = _needed(graph, sources)
     read = {node.attrs.get("variable_id") for node in nodes if node.op.role == "read"}
     public = [i for i, value in enumerate(graph.inputs) if value.node in nodes]
@@ -131,26 +131,26 @@ def _start(graph: Graph, variables: tuple[Variable, ...], sources: tuple[Value, 
 
 
 def _needed(graph: Graph, values: Iterable[Value]) -> set[Node]:
-    """The nodes that compute these values, as far as the variables that they read."""
+    """The nodes that compute these values, back to the ReadValues."""
     return makers(values, graph.nodes, lambda node: node.op.role == "read")
 
 
 def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats: Collection[str]) -> Lifted:
-    """Caches of keys and of values in the element types that `caches` asks for, or that their readers
-    multiply: `computed`, if it is one of `floats`, which the target multiplies.
+    """Store caches of keys and of values in the types that `caches` requests, or in the type that their
+    readers multiply: `computed`, if it is one of `floats`, the types that the target multiplies.
 
-    The hidden inputs and outputs of `main` get these types, with conversions beside them. The precision pass
+    The hidden inputs and outputs of `main` get these types, with conversions next to them. The precision pass
     removes the conversions, or `store_caches` if the model computes in another type.
 
-    A cache is a variable of f32 whose next value is its value, moved and joined. Its only readers take its
-    shape or multiply it: attention, and matrix products if the model computes in another type.
+    A cache is an f32 variable whose next value is its value, moved and concatenated. Its only readers take
+    its shape or multiply it: attention, and matrix products if the model computes in another type.
     """
     main, count = lifted.main, len(lifted.variables)
     assigned = [k for k, v in enumerate(lifted.variables) if v.assigned]
     first = len(main.outputs) - len(assigned)
     output_of = {k: first + i for i, k in enumerate(assigned)}
     uses = main.uses()
-    chosen: dict[int, tuple[str, str]] = {}  # variable -> how it is stored, its role
+    chosen: dict[int, tuple[str, str]] = {}  # variable -> (stored type, role)
     hidden = dict(enumerate(main.inputs[len(main.inputs) - count :]))
     for k, value in hidden.items():
         if k in output_of and value.dtype == "f32":
@@ -190,12 +190,12 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
     return lifted._replace(main=made, variables=variables)
 
 
-#: What reads keys and values, before attention is recognized in products and after.
+#: Operations that read keys and values, before and after attention is recognized.
 _ATTENTION = op["MatMul ScaledDotProductAttention SoftmaxAttention GuardedAttention"](...)
 _FUSED, _SCALED = op.GuardedAttention(...), op.ScaledDotProductAttention(...)
 _CONCAT, _SOFTMAX = op.Concat(...), op.Softmax(...)
 _TURNED = op.Transpose(anything, constant("order"))
-#: Rows of a variable, in the order of beams.
+#: Rows of a variable, gathered by beam indices.
 _GATHERED = op.Gather(*values("rows beams"), constant("axis"), batch_dims=lambda n: not n)
 
 
@@ -203,8 +203,8 @@ def _stored_in(
     main: Graph, value: Value, following: Value, readers: dict[Node, str], cache: Cache,
     names: Sequence[str], computed: str, uses: Any,
 ) -> str:  # fmt: skip
-    """How the hidden input `value`, the next value of which is `following`, is stored: the first of `names`
-    that fits, "": as it is."""
+    """The stored type of the hidden input `value`, whose next value is `following`: the first of `names` that
+    fits, or "" for its own type."""
     of_attention = all(_ATTENTION.fits(node.op) for node in readers)
     for low in names if readers else ():
         rows = ByteRows.of(low)
@@ -227,8 +227,8 @@ def _stored_in(
 
 
 def _fused(value: Value, following: Value, uses: Any) -> bool:
-    """Whether OpenVINO makes one node of attention and the cache `value`: rows in the order of beams, joined
-    and read as they are, or turned as queries are."""
+    """Whether OpenVINO fuses attention and the cache `value` into one node. It does if the cache is
+    concatenated, and read directly or through the same Transpose as the queries."""
     joined = following.node
     if not _CONCAT.fits(joined.op) or joined.inputs[0] is not value or len(following.shape or ()) != 4:
         return False
@@ -250,14 +250,14 @@ def _fused(value: Value, following: Value, uses: Any) -> bool:
 
 
 def _turning(node: Node) -> list[int]:
-    """The order in which a Transpose puts dimensions, where it is known."""
+    """The constant order of a Transpose; [] for other nodes."""
     turned = _TURNED.first(node.output)
     return [] if turned is None else [int(axis) for axis in turned["order"].constant]
 
 
 def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, str]:
-    """What multiplies the hidden input `value`, if it is what `keep_low` calls a cache, output `output` its
-    next value: each node, and whether it takes keys, k, or values, v."""
+    """node -> "k" or "v", for the nodes that multiply the hidden input `value` as keys or as values. Empty
+    unless `value` is a cache as `keep_low` defines it. `output`: index of its next value."""
     found, stack, multiplied = {value}, [value], {}
     while stack:
         at = stack.pop()
@@ -279,8 +279,8 @@ def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, st
 
 
 def _role(node: Node, index: int) -> str:
-    """Whether what attention, or one of the two products that it is made of, reads there are keys or values:
-    these are multiplied with what a softmax has made."""
+    """ "k" or "v": the role of input `index` of attention, or of one of attention's two products. Values are
+    multiplied with the result of a softmax."""
     if node.op.multiplied > 2:
         return "v" if index == 2 else "k"
     made = node.inputs[1 - index].node
@@ -290,8 +290,8 @@ def _role(node: Node, index: int) -> str:
 
 
 def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
-    """Whether the rows of the hidden input `value` can be stored so, and are rows of its next value,
-    `following`, wherever they are moved."""
+    """Whether rows of the hidden input `value` can be stored as the rows of bytes `low`, and all nodes up to
+    its next value, `following`, move whole rows."""
     rows = ByteRows.of(low)
     if rows is None or not rows.has(value.shape):
         return False
@@ -303,9 +303,8 @@ def _keeps_rows(main: Graph, value: Value, following: Value, low: str) -> bool:
 
 
 def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
-    """The model's input that gathers rows, if a variable is read through that Gather alone, else -1. Decoders
-    have it for beam search. The owner of the value can gather in its place, and mostly there is nothing to
-    move."""
+    """The index of the model's input with beam indices, if a variable is only read through a Gather by them,
+    else -1. The variable's owner can then reorder rows in place, and usually no row moves."""
     value = reads[0].output
     if len(reads) != 1 or value in graph.outputs or len(uses[value]) != 1:
         return -1
@@ -340,8 +339,8 @@ def _check_assigned(node: Node, read: Value) -> None:
 
 
 def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
-    """Attention over keys and values in the order of beams, computed as OpenVINO does there. A fully masked
-    row is the mean of the values for a boolean mask, else 0."""
+    """Attention over caches that are reordered by beams, with OpenVINO's results for fully masked rows: the
+    mean of the values for a boolean mask, else 0."""
     if len(inputs) > 3 and inputs[3].dtype == "boolean" and not node.attrs["causal"]:
         dtype = numpy_dtype(inputs[0].dtype)
         numbers = (0, np.finfo(dtype if dtype.kind == "f" else np.float32).min)
@@ -354,16 +353,16 @@ def _cached_attention(b: Builder, node: Node, inputs: list[Value]) -> Value:
 def _without_state(
     graph: Graph, variables: tuple[Variable, ...], outputs: tuple[Value, ...], nodes: set[Node] | None = None
 ) -> Graph:
-    """The part of `graph` that `outputs` need, the variables being inputs after the graph's own: all of them,
-    or those among `nodes`, which are what the outputs need."""
+    """The part of `graph` that computes `outputs`, with variables as inputs behind the graph's own. `nodes`:
+    the nodes that the outputs need, if only the inputs and variables among them are wanted."""
     builder = Builder()
-    cached: set[Value] = set()  # what is read of keys and values in the order of beams
+    cached: set[Value] = set()  # caches that are reordered by beams
     new: dict[Value, Value] = {}
     hidden: dict[str, Value] = {}
     shape_of = {v.name: (v.dtype, v.shape) for v in variables}
     uses = graph.uses()
     read = {n.attrs["variable_id"]: n for n in reversed(graph.nodes) if n.op.role == "read"}
-    passed = set()  # what orders the rows of a variable
+    passed = set()  # Gathers by beam indices
     for variable in variables:
         if variable.order >= 0:
             gather = uses[read[variable.name].output][0][0]

@@ -1,8 +1,8 @@
-"""Attention by chunks over pages of a cache: each chunk of a sequence becomes a sequence of its own.
+"""Chunked attention over a paged cache: each chunk of a sequence becomes a sequence of its own.
 
-A query sees the keys of its own chunk alone, that is of the tokens n * chunk to (n + 1) * chunk - 1. Chunks
-begin at blocks. So new tables name, for each chunk that has new tokens, the blocks of this chunk. Their
-shapes depend on the shapes of the given tables only. Entries that are not needed are empty sequences.
+A query attends to the keys of its own chunk only: tokens n * chunk to (n + 1) * chunk - 1. Chunks begin at
+block boundaries. So new tables list, for each chunk with new tokens, the blocks of this chunk. Their shapes
+depend on the shapes of the given tables only. Unused entries are empty sequences.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from ovjit.errors import UnsupportedError
 from ovjit.graph.graph import Builder, Value
 
-#: The end of a Slice that has all to the end.
+#: The `stop` of a Slice up to the end.
 _END = np.iinfo(np.int64).max
 
 
 class _Numbers:
-    """Operations on i64 values, with numbers of Python as constants."""
+    """Adds operations on i64 values; Python integers become constants."""
 
     def __init__(self, builder: Builder, name: str):
         self.builder, self.name = builder, name
@@ -42,7 +42,7 @@ class _Numbers:
         return self("Slice", x, [first], [end], [1], [0])
 
     def count(self, x: Value) -> Value:
-        """Its first dimension, a scalar."""
+        """The first dimension of `x`, a scalar."""
         return self.at(self("ShapeOf", x, output_type="i64"), 0)
 
     def up_to(self, count: Any) -> Value:
@@ -55,7 +55,8 @@ class _Numbers:
         return self("CumSum", x, 0, exclusive=False, reverse=False)
 
     def group_of(self, places: Value, ends: Value) -> Value:
-        """In which of the groups with these ends places lie; those behind all lie in the last."""
+        """The index of the group, of groups with these `ends`, that has each of `places`; at most the
+        last."""
         found = self("Bucketize", places, ends, output_type="i64", with_right_bound=False)
         return self("Minimum", found, self("Subtract", self.count(ends), 1))
 
@@ -64,8 +65,8 @@ def chunk_tables(
     builder: Builder, tables: Sequence[Value], query: Value, chunk: int, block: int, name: str
 ) -> list[Value]:
     """past_lens, subsequence_begins, block_indices and block_indices_begins of chunks, from those of
-    sequences. `query` has a row for each new token. UnsupportedError for chunks that do not begin at
-    blocks."""
+    sequences (`tables`). `query` has a row for each new token. Raises UnsupportedError unless chunks are
+    whole blocks."""
     if chunk % block:
         raise UnsupportedError(
             f"node {name!r}: chunks of {chunk} tokens do not begin at blocks of {block} tokens"
@@ -80,7 +81,7 @@ def chunk_tables(
     until = n.sums(parts)
     most = n("Add", n("Multiply", n.count(past), 2), n("Divide", n.count(query), chunk))
 
-    # of each chunk: its sequence, its number in the sequence, and among those with new tokens
+    # of each chunk: its sequence, its index in the sequence, and its index among chunks with new tokens
     row = n.up_to(most)
     own = n.group_of(row, until)
     among = n("Subtract", row, n("Subtract", n.at(until, own), n.at(parts, own)))

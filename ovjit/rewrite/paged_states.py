@@ -1,8 +1,8 @@
-"""States of recurrent layers in blocks, for compilation: one check of all numbers before anything is written.
+"""Prepares paged states of recurrent layers: a guard checks all indices before any state is written.
 
     PagedGatedDeltaNet(q, k, v, table, ...)  ->  PagedStates(q, k, v, table, ..., PagedStatesGuard(...))
 
-As for caches of attention, a table should be an input of the model: the caller's memory is written.
+As for caches of attention, a table must be an input of the model: the caller's memory is written in place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from ovjit.records import NamedTuple
 
 
 class _Kind(NamedTuple):
-    """What `PagedStates` calls an operation, and which of its inputs are the table, the lists, and tokens."""
+    """`what` of PagedStates for an operation, and the indices of its table, its first list, and its
+    tokens."""
 
     what: str
     table: int
@@ -32,13 +33,13 @@ KINDS = {
 
 
 class States:
-    """The layers of a graph with states in blocks."""
+    """The layers of a graph with paged states."""
 
     def __init__(self, builder: Builder, graph: Graph, new: dict[Value, Value], precision: str):
         self.builder, self.new = builder, new
         self.layers = [node for node in graph.nodes if node.op.role == "states"]
         self._guards: dict[tuple[Value, ...], Value] = {}
-        #: The tables, with element types. One that the model leaves open is what the model computes in.
+        #: Table -> type. A dynamic element type becomes the model's precision.
         self.tables: dict[Value, TensorType] = {}
         for node in self.layers:
             table = node.inputs[KINDS[node.op.name].table]
@@ -50,17 +51,17 @@ class States:
             self.tables[table] = TensorType(dtype, table.shape)
 
     def ports(self, graph: Graph) -> dict[int, TensorType]:
-        """The tables, by the number of the input."""
+        """Input index -> type of a table."""
         return {graph.inputs.index(table): kind for table, kind in self.tables.items()}
 
     def make_input(self, node: Node) -> None:
-        """The input that is a table."""
+        """Add the Parameter of a table with its type."""
         attrs = {**node.attrs, "element_type": self.tables[node.output].dtype}
         made = self.builder.add("Parameter", (), attrs, name=node.name, origins=node.origins)
         self.new[node.output] = made.output
 
     def replace(self, node: Node) -> None:
-        """The layer behind the check of its lists, which comes with the first one that has them."""
+        """Replace a layer. The first layer also makes the guards of all lists that exist by then."""
         for layer in self.layers[self.layers.index(node) :]:
             lists = self._lists(layer)
             if lists not in self._guards and (layer is node or all(v in self.new for v in lists)):
@@ -79,7 +80,7 @@ class States:
         self.new[node.output] = self._as(made.output, node.output.dtype)
 
     def _as(self, value: Value, dtype: str) -> Value:
-        """A value as another element type. Tables stay what they are: the caller has them."""
+        """A value converted to another element type."""
         if value.dtype == dtype:
             return value
         name = f"{value.node.name}/{dtype}"
@@ -91,7 +92,7 @@ class States:
         return tuple(layer.inputs[at : at + 5])
 
     def _guard(self, lists: Sequence[Value], first: Node) -> Value:
-        """The check for all tables that these lists are for."""
+        """The guard of these lists, for all tables that are indexed by them."""
         alike = [n for n in self.layers if self._lists(n) == tuple(lists)]
         tables = dict.fromkeys(self.new[n.inputs[KINDS[n.op.name].table]] for n in alike)
         tokens = self.new[first.inputs[KINDS[first.op.name].tokens]]
