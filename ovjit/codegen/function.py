@@ -10,19 +10,19 @@
 Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, the default `Table(n)` a
 table of int64s name0, name1 ... that `ld(name, i)` reads, all others are int64s; the default `Each("items")`
 arguments name[i] for each item of a constant.
-Keyword-only parameters are its constants (Triton's `constexpr`): `scaled(T="f32")` is a kernel, named
-scaled_f32, for which they are folded, `if`s and conditional expressions over them decided, and what is left
-printed, with those arguments that it still reads. What is printed:
+Keyword-only parameters are its constants (Triton's `constexpr`). `scaled(T="f32")` is a kernel, named
+scaled_f32: constants are folded, `if`s and conditional expressions over them are decided, and the remaining
+source is printed. Arguments that it does not read are dropped. The printer supports:
 
     word[T](...)                 the word `word_<T>` of `ovjit.codegen.cpu.vector`, T an element type
     min(i, j) max(i, j)          of int64s
     for i in range(...)          a loop at run time; over `static_range(...)` or a constant, it is unrolled;
                                  there `break` may end an `if` at the loop's end: the rest is its `else`
-    for i in share(n, per_chunk) what the chunk has of n items, per_chunk at a time
+    for i in share(n, per_chunk) the items of this chunk, of n items with per_chunk in each chunk
     p, q = placed(row, x, y)     the addresses of a row of tensors x and y: see DIMS
     w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
-    y = applied(body, a, *w)     what an elementwise body, a constant of the kernel, makes of vectors, here of
-                                 a, w[1] and so on; where y are registers, its results are y[0], y[1] ...
+    y = applied(body, a, *w)     the result of an elementwise body, a constant of the kernel, on vectors, here
+                                 a, w[1] and so on; if y are registers, its results are y[0], y[1] ...
     f(a, *(w[i] for i in tuple)) as many arguments as the constant `tuple` has items
     f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
                                  arguments may be `registers()`, which it reads and assigns to;
@@ -55,7 +55,7 @@ from ovjit.forks import made_once
 
 @inline
 def spaced(address, step, v, count, T):
-    """Store the first lanes of v, `step` bytes from one to the next."""
+    """Store the first `count` lanes of v, `step` bytes apart."""
     if step == SIZE[T]:
         storem[T](address, v, count)
     else:
@@ -63,14 +63,14 @@ def spaced(address, step, v, count, T):
 
 
 class FunctionKernel:
-    """A kernel's function; `kernel` makes kernels of it."""
+    """A function decorated with `@kernel`. Calling it with constants makes a `Kernel`."""
 
     def __init__(self, function: Callable[..., Any], over: str = "", **declared: Any):
         self.function = function
         known = parameters(function)
         self.arguments = [p for p in known if not p.keyword_only]
         self.constants = tuple(p.name for p in known if p.keyword_only)
-        #: What is declared of its tensors; None for a kernel that states its arguments one by one.
+        #: The declared tensors; None for a kernel that declares its arguments one by one.
         self.signature: Signature | None = None
         if declared:
             names = [p.name for p in self.arguments]
@@ -105,7 +105,7 @@ class FunctionKernel:
         return frame
 
     def __call__(self, **constants: Any) -> Kernel:
-        """The kernel for these constants, made once, under the function's name and theirs."""
+        """The kernel for these constants, cached. Its name has the function's name and the constants."""
         key = tuple(constants.items())
         made = self._made.get(key)
         if made is None:
@@ -113,7 +113,8 @@ class FunctionKernel:
         return made
 
     def _name(self, constants: Mapping[str, Any]) -> str:
-        """Constants as they are, True as what is true; None, False and "" are not in the name."""
+        """The name of a kernel: a constant that is True appears by its name, others by their value. None,
+        False and "" are left out."""
         words = [self.function.__name__]
         for name in self.constants:
             value = constants.get(name)
@@ -129,8 +130,8 @@ class FunctionKernel:
         form: str = "f32",
         **constants: Any,
     ) -> Kernel:
-        """The kernel for these constants; `form`: see `Kernel`. Arguments that it then does not read are not
-        in its frame. TypeError for a constant that is missing or unknown."""
+        """The kernel for these constants. `form`: see `Kernel`. Its frame has the arguments that it reads.
+        Raises TypeError for missing or unknown constants."""
         if set(constants) != set(self.constants):
             raise TypeError(f"{self.function.__name__} has the constants {', '.join(self.constants)}")
         place = printed.place(self.function, constants)
@@ -153,8 +154,8 @@ def kernel(*, over: str = "", **declared: Any) -> Callable[[Callable[..., Any]],
 
 
 def kernel(function: Callable[..., Any] | None = None, /, *, over: str = "", **declared: Any) -> Any:
-    """Decorator: the function is a kernel's source. `declared`: its tensors and structures; `over`: the axes
-    that its items count through (`ovjit.codegen.tensors`)."""
+    """Decorator: the function is a kernel's source. `declared`: its tensors and structures. `over`: the axes
+    of its item space (`ovjit.codegen.tensors`)."""
     if function is not None:
         return FunctionKernel(function)
     return lambda function: FunctionKernel(function, over, **declared)

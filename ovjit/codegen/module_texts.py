@@ -1,9 +1,9 @@
-"""The text of a module: from its loader, from a file beside it, or from the package's data.
+"""The source of a module: from its loader, from a file next to it, or from the package's data.
 
-Kernels are compiled from the text of their functions, and not every installation has sources: there may be
-bytecode alone, or one program that has all modules in it. What ovjit itself then needs comes with it as
-`ovjit/data/texts.xz`, which `python -m ovjit.tools.ship` writes: the modules that have kernels, and those
-that make code of them. A text counts only where it is the one that the module's bytecode was made of.
+Kernels are compiled from the source of their functions. Some installations have no sources: only bytecode, or
+a single executable with all modules. For these, `ovjit/data/texts.xz` has the sources of the modules with
+kernels, and of those that generate code from them. `python -m ovjit.tools.ship` writes it. A source is only
+used if it compiles to the module's bytecode.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from typing import Any
 from ovjit.errors import NoSource
 from ovjit.source_files import package_data
 
-#: The packages whose texts make kernels and the code of them.
+#: The packages that generate kernels and code.
 GENERATORS = ("ovjit.codegen", "ovjit.tiles")
 FILE = "texts.xz"
-#: Nuitka counts from the line of `def`, Python from the first decorator's.
+#: Maximum lines of decorators. A function's first line is that of `def` for Nuitka, of the first decorator
+#: for Python.
 _DECORATORS = 20
 _LEVELS = (sys.flags.optimize, *(level for level in (0, 1, 2) if level != sys.flags.optimize))
 
 
 def has_own_file(names: dict[str, Any]) -> bool:
-    """Whether a module, told by its names, was read from a file of sources, so that this is its text; as a
-    notebook's cell is, and what is typed in."""
+    """Whether a module, given by its globals, was loaded from a source file. True also for notebook cells and
+    interactive input."""
     if hasattr(sys, "_MEIPASS") or "__compiled__" in names:
-        return False  # PyInstaller and Nuitka: the names of files say where they were
+        return False  # PyInstaller and Nuitka: file names are those at build time
     file = names.get("__file__")
     return not isinstance(file, str) or not file.endswith(".pyc")
 
@@ -44,8 +45,8 @@ def is_registered(path: str) -> bool:
 
 
 def lines_of(function: Callable[..., Any]) -> list[str]:
-    """The lines of the module that has the function, which is none with a file of sources of its own.
-    NoSource where there is no text of this function."""
+    """The lines of the module of a function, for modules without a source file. Raises NoSource if no source
+    of this function is found."""
     for text in _candidates(function.__globals__, function.__code__.co_filename):
         if _is_of(text, function):
             return text.splitlines(keepends=True)
@@ -53,7 +54,7 @@ def lines_of(function: Callable[..., Any]) -> list[str]:
 
 
 def module_text(name: str) -> str | None:
-    """The text of a module by its name, None where there is none for its bytecode."""
+    """The source of a module by its name; None if there is none that matches its bytecode."""
     spec = find_spec(name)
     if spec is None or spec.loader is None:
         return None
@@ -68,7 +69,7 @@ def module_text(name: str) -> str | None:
 
 
 def module_code(name: str) -> CodeType | None:
-    """The bytecode of a module by its name; None where it has none."""
+    """The bytecode of a module by its name; None without one."""
     spec = find_spec(name)
     get_code = getattr(spec.loader, "get_code", None) if spec is not None else None
     try:
@@ -79,7 +80,7 @@ def module_code(name: str) -> CodeType | None:
 
 @functools.cache
 def shipped_texts() -> dict[str, str]:
-    """module -> text, of what came with ovjit."""
+    """module -> shipped source."""
     import json
 
     try:
@@ -91,7 +92,7 @@ def shipped_texts() -> dict[str, str]:
 
 
 def pack(texts: dict[str, str]) -> bytes:
-    """The file with these texts by their modules."""
+    """The content of texts.xz for these sources (module -> source)."""
     import json
     import lzma
 
@@ -99,7 +100,7 @@ def pack(texts: dict[str, str]) -> bytes:
 
 
 def _candidates(names: dict[str, Any], path: str) -> Iterator[str]:
-    """Texts that may be those of a module with these names, of which Python says that it was at `path`."""
+    """Yield possible sources of a module. `names`: its globals. `path`: its file, according to Python."""
     module, loader, file = names.get("__name__", ""), names.get("__loader__"), names.get("__file__")
     text = _loaded(loader, module)
     if text is not None:
@@ -128,7 +129,8 @@ def _loaded(loader: Any, module: str) -> str | None:
 
 
 def _is_of(text: str, function: Callable[..., Any]) -> bool:
-    """Whether the function was made of this text. Nuitka's have no bytecode: names and the line tell."""
+    """Whether the function was compiled from this source. Nuitka's functions have no bytecode: their names
+    and first line are compared."""
     code = function.__code__
     if "__compiled__" not in function.__globals__:
         return any(code in _functions(text, level) for level in _LEVELS)
@@ -142,7 +144,7 @@ def _is_of(text: str, function: Callable[..., Any]) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _functions(text: str, level: int) -> Collection[CodeType]:
-    """The bytecode of all functions in a module's text; it is equal wherever its file was."""
+    """The bytecode of all functions in a module's source. It does not depend on the file's path."""
     code = _compiled(text, level)
     found: set[CodeType] = set()
     waiting = [code] if code is not None else []
@@ -161,7 +163,7 @@ def _compiled(text: str, level: int) -> CodeType | None:
 
 
 def advice(function: Callable[..., Any]) -> str:
-    """What to ship, so that there is a text of the function."""
+    """The error message: which file must be shipped to have the function's source."""
     names, path = function.__globals__, function.__code__.co_filename
     module, file = names.get("__name__", "?"), os.path.basename(path)
     about = f"{function.__qualname__!r} of module {module!r} becomes machine code by its text"

@@ -1,24 +1,24 @@
-"""Common kernels, and printed texts of kernels, that come with ovjit: a first start neither prints nor
-compiles them.
+"""Shipped kernels: object code and printed sources of common kernels, so that a first start neither prints
+nor compiles them.
 
-`ovjit/data/kernels_<isa>.xz` holds object code: for each instruction set it is made for one CPU by its
-name, and is the same on all of them. What multiplies in further formats or rounds to bf16 is there for the
-features that it does so by. `ovjit/data/printed_<isa>.xz` holds what functions are printed as
-(`ovjit.codegen.texts`). `python -m ovjit.tools.ship` writes the files. They are part of the package and
-trusted as such; a file that other sources or another llvmlite made is not looked at. With no file, or
-OVJIT_SHIPPED=0, everything works as before.
+`ovjit/data/kernels_<isa>.xz` has object code. It is generated for one CPU model per instruction set, and is
+valid on all CPUs with it. Kernels that use optional features (products in further formats, rounding to bf16)
+are stored per set of features. `ovjit/data/printed_<isa>.xz` has printed sources (`ovjit.codegen.texts`).
+`python -m ovjit.tools.ship` writes the files. They are part of the package and trusted as such. A file of
+other sources, or of another llvmlite, is ignored. Without a file, or with OVJIT_SHIPPED=0, kernels are
+printed and compiled.
 
 A file has these parts, integers little-endian:
 
-- 32 bytes that say what made it: `generators()` or `printers()`;
-- its length, the counts of pieces and of keys, and the version of Python, two bytes for its numbers: `HEAD`;
-- for each piece the number of its dictionary, where it stands, its sizes, compressed and not, and the CRC-32
-  of its contents: `PIECE`;
-- the keys in order, 20 bytes each, then for each key its piece, its place in it and its size: `PLACE`;
-- the pieces. A dictionary is a piece in zlib's format, its own dictionary: of contents that every model
-  needs, or that many others resemble. Each further piece is an LZMA2 stream that continues one of the
-  dictionary's bytes. So a piece of few contents compresses as well as one of many, and a start unpacks
-  little that it does not need.
+- a stamp of 32 bytes that identifies its generator: `generators()` or `printers()`;
+- its length, the counts of pieces and of keys, and the version of Python in two bytes: `HEAD`;
+- for each piece the index of its dictionary, its offset, its sizes, compressed and not, and the CRC-32 of its
+  contents: `PIECE`;
+- the keys in order, 20 bytes each; then for each key its piece, its offset in the piece, and its size:
+`PLACE`; - the pieces. A dictionary is a piece in zlib's format, and its own dictionary. It has contents that
+each model needs, or that many others resemble. A further piece is an LZMA2 stream that continues a stream
+with the dictionary's bytes. So a piece with few contents compresses as well as a piece with many, and a start
+unpacks little that it does not need.
 
 The symbol of a kernel is `SYMBOL` in its object code.
 """
@@ -44,19 +44,19 @@ from ovjit.hashes import sha256
 if TYPE_CHECKING:
     import mmap
 
-#: As long as the symbols of kernels. LLVM's layout of an object depends on the length of its names, so a
-#: renamed object has the same bytes for every maker.
+#: Has the length of kernels' symbols. LLVM's object layout depends on the length of names, so a renamed
+#: object has the same bytes whichever kernel's name it had.
 SYMBOL = "ovjit_" + "shipped_kernel_".ljust(40, "0")
 HEAD, PIECE, PLACE = struct.Struct("<IHIBB"), struct.Struct("<HIIII"), struct.Struct("<HII")
 STAMP, KEY = 32, 20
-#: Bytes that pieces of an LZMA2 stream may have as they are; a byte and their number stand before them.
+#: Maximum bytes of an uncompressed LZMA2 chunk. A control byte and the length precede it.
 _PLAIN = 1 << 16
 
 
 @functools.cache
 def generators(architecture: str = "") -> bytes:
-    """32 bytes that name what makes the contents: ovjit's code generators, LLVM, the system, and the machine
-    that they are for, this one where it is not said."""
+    """The 32-byte stamp of object code: a hash of ovjit's code generators, llvmlite's version, the system,
+    and the machine architecture (default: this machine's)."""
     parts = (
         code_digest(),
         installed("llvmlite"),
@@ -67,7 +67,7 @@ def generators(architecture: str = "") -> bytes:
 
 
 _OF_BYTES = frozenset(("avx512vnni", "avxvnni", "dotprod", "i8mm"))
-#: What stands in a kernel's source or key -> the features that its code may use then.
+#: Text in a kernel's source or key -> CPU features that its code may use.
 _USED_BY = {
     "bf16": frozenset(("avx512bf16", "bf16")),
     "dot_bytes": _OF_BYTES, "dot_signed": _OF_BYTES,
@@ -76,9 +76,9 @@ _USED_BY = {
 
 
 def needed_by(source: str, key: str, form: str, isa: Target) -> Target:
-    """The least of the CPUs on which a kernel's code is the same as on `isa`: it has those features that
-    multiply in the kernel's format, round to bf16, or swap words of memory, and no others. LLVM's passes see
-    none of them, and its instructions are the same for text that names none."""
+    """The smallest target for which a kernel's code is the same as for `isa`. It has only the features that
+    multiply in the kernel's format, round to bf16, or are atomic instructions. LLVM's passes use none of
+    these features on their own, so code that does not name them is the same."""
     used = set(features_of(form))
     for word, features in _USED_BY.items():
         if word in source or word in key:
@@ -87,16 +87,16 @@ def needed_by(source: str, key: str, form: str, isa: Target) -> Target:
 
 
 def content_key(source: str, key: str, form: str, intrinsics: str, isa: Target) -> str:
-    """The name of a kernel's content: a hash of its source, key and intrinsics' file, and of what the CPU
-    has, where the code depends on it."""
+    """The key of a kernel's object code: a hash of its source, key, intrinsics, and the CPU features that the
+    code depends on."""
     parts = (source, key, intrinsics, isa.name, *needed_by(source, key, form, isa).extras)
     return sha256("\0".join(parts).encode()).hexdigest()[:40]
 
 
 @functools.cache
 def printers() -> bytes | None:
-    """32 bytes that name what prints texts: the sources that a text depends on, and Python's version. None
-    where there are no files of sources to tell by."""
+    """The 32-byte stamp of printed sources: a hash of the modules that print, and Python's version. None if
+    there are no source files."""
     digests = printing_digests()
     return None if digests is None else sha256("\0".join((*digests, _python())).encode()).digest()
 
@@ -106,15 +106,15 @@ def file_name(isa: Target, kind: str = "kernels") -> str:
 
 
 def filters(reach: int) -> list[dict[str, Any]]:
-    """LZMA's parameters, for matches that are `reach` bytes away at most. Machine code has no alignment, and
-    the four bits before a byte tell more of it than three."""
+    """LZMA's parameters, for matches at most `reach` bytes away. pb=0: x86 code has no alignment. lc=4: four
+    context bits compress better than three."""
     import lzma
 
     return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": max(reach, 1 << 12), "lc": 4, "pb": 0}]
 
 
 def plain(body: bytes) -> bytes:
-    """The beginning of an LZMA2 stream with these bytes as they are."""
+    """The beginning of an LZMA2 stream that has these bytes uncompressed."""
     parts = []
     for at in range(0, len(body), _PLAIN):
         some = body[at : at + _PLAIN]
@@ -123,15 +123,15 @@ def plain(body: bytes) -> bytes:
 
 
 class Damaged(ValueError):
-    """A file's piece is not what it was."""
+    """A piece of a file is corrupt."""
 
 
 class Archive:
-    """The contents of a file. A piece is unpacked on the first request for one of its contents, and kept.
-    Only one thread at a time may ask."""
+    """The contents of a file. A piece is unpacked at the first lookup of one of its contents, and cached. Not
+    thread-safe."""
 
     def __init__(self, content: bytes | mmap.mmap, stamp: bytes):
-        """ValueError when other sources or versions made the file, EOFError where a part is missing."""
+        """Raises ValueError if the stamp differs, EOFError if the file is truncated."""
         if content[:STAMP] != stamp:
             raise ValueError("of other code generators")
         if len(content) < STAMP + HEAD.size:
@@ -144,7 +144,7 @@ class Archive:
         self._keys = self._pieces + pieces * PIECE.size
         self._places = self._keys + self._count * KEY
         self._unpacked: dict[int, bytes] = {}
-        #: The Python that made it: what Numba's ordinary pipeline compiles may depend on it.
+        #: The Python version that wrote the file. Code of Numba's ordinary pipeline may depend on it.
         self.python = ".".join(map(str, python))
 
     def _key(self, i: int) -> bytes:
@@ -183,7 +183,7 @@ class Archive:
         return body
 
     def find(self, key: str) -> bytes | None:
-        """The content under a key; None when there is none. Raises Damaged."""
+        """The content of a key; None without one. Raises Damaged."""
         try:
             wanted = bytes.fromhex(key)
         except ValueError:
@@ -202,8 +202,8 @@ def _python() -> str:
 
 @functools.cache
 def _import_readers() -> None:
-    """Import what archives are read with: nothing is imported under the compiler's lock. Programs that find
-    their kernels in a blob do not need it."""
+    """Import the modules that read archives before the compiler's lock is taken, under which nothing may be
+    imported. Programs whose kernels are in a blob do not need them."""
     with contextlib.suppress(ImportError):
         import lzma  # noqa: F401
         import mmap  # noqa: F401
@@ -211,8 +211,8 @@ def _import_readers() -> None:
 
 
 def _packaged(name: str) -> Any:
-    """The bytes of a file of `ovjit.data`, mapped where they are a file of their own: a start reads few of
-    them. Raises OSError. Importing that package takes longer than to read them."""
+    """The bytes of a file of `ovjit.data`, mapped if it is a separate file, since a start reads a small part
+    of it. The package is not imported, which would take longer than the read. Raises OSError."""
     path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data", name)
     if not os.path.isfile(path):  # in an archive
         loader: Any = __spec__.loader
@@ -228,12 +228,12 @@ def _archive(isa: Target, kind: str = "kernels") -> Archive | None:
     try:
         stamp = generators(isa.machine) if kind == "kernels" else printers()
         return Archive(_packaged(file_name(isa, kind)), stamp) if stamp else None
-    except (OSError, ImportError, ValueError, EOFError):  # not there, or a Python without lzma or zlib
+    except (OSError, ImportError, ValueError, EOFError):  # no file, or no lzma or zlib
         return None
 
 
 def find(key: str, isa: Target, kind: str = "kernels") -> bytes | None:
-    """What came with ovjit under that key, None when nothing did."""
+    """The shipped content of a key; None without one."""
     if debug.flag("OVJIT_SHIPPED") == "0" or debug.flag("OVJIT_JIT"):
         return None
     _import_readers()

@@ -12,11 +12,11 @@ marks an axis whose elements are adjacent. `...` stands for all other axes, whic
 most WALKED. Tensors that have it share these axes. An empty declaration is memory of any shape. A class with
 `_fields` declares a structure of integers.
 
-`over` lists the axes that items count through, the last one fastest. Each may be split: with `c/VL` an item
-has a vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements, with `c/block` as many
-as the argument or constant `block` says. `... lanes/VL` splits the fastest of the other axes, which is called
-`lanes` then. `lanes/VL:1` wants elements along it to be adjacent. A name that is no axis is an argument:
-items count through as many.
+`over` lists the axes of the item space, the last one fastest. An axis may be split: with `c/VL` an item has a
+vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements, with `c/block` as many as
+the argument or constant `block`. `... lanes/VL` splits the fastest of the other axes, which is then called
+`lanes`. `lanes/VL:1` requires adjacent elements along it. A name that is not an axis is an argument: the
+extent of a further axis of the item space.
 
     x                    the address of the first element
     x.stride.h           the bytes from one element to the next along h
@@ -28,9 +28,9 @@ items count through as many.
                          the items of a chunk: the index along each named axis of `over`, of a split one the
                          first, and the address of the item in each of the given tensors
 
-From the declaration follow the argument block (here) and its values, the checks of shapes and strides, and
-the bytes that an item touches (`ovjit.planning.launch`). What a kernel does not read is not in its argument
-block.
+This module derives the argument block from the declaration. `ovjit.planning.launch` derives its values, the
+checks of shapes and strides, and the bytes that an item touches. Arguments that a kernel does not read are
+not in its block.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from ovjit.codegen.kernel_printing import Printer
 
 REST, LANES = "...", "lanes"
-#: Arguments that the launch makes: how many items there are, how many a chunk takes, those of a split axis.
+#: Arguments that the launch adds: number of items, items per chunk, number of parts of a split axis.
 ITEMS, PER_CHUNK, BLOCKS = "item_count", "per_chunk", "blocks"
-#: What the places of an item along `...` and the axes behind it are called while they are counted.
+#: Prefix of the variables that count an item's indices along `...` and the following axes.
 _COUNTER = "along"
 
 _OVER = re.compile(r"(\.\.\.|\w+)(?:/(?:(\d*)(VL)|([a-z_]\w*|\d+))(:1)?)?")
@@ -65,7 +65,7 @@ class Split(NamedTuple):
     adjacent: bool
 
     def elements(self, vector: int, given: Mapping[str, Any]) -> int:
-        """The elements of an item, for vectors of so many, and these arguments."""
+        """The elements of an item. `vector`: lanes of a vector. `given`: arguments and constants."""
         size: int = given[self.size] if isinstance(self.size, str) else self.size
         return size * vector if self.vectors else size
 
@@ -76,15 +76,15 @@ class Split(NamedTuple):
 
 
 class Raw:
-    """Declares a structure whose fields are arguments under their own names, as those of kernels that state
-    strides and extents one by one: `Raw("*table part rows")`, where a star marks an address. A class with
-    `_fields` may stand for the text."""
+    """Declares a structure whose fields are arguments with their own names, for kernels that declare strides
+    and extents one by one: `Raw("*table part rows")`, where a star marks an address. Instead of the text, a
+    class with `_fields` may be given."""
 
     def __init__(self, structure: Any):
         self.structure = structure
 
 
-#: How many items there are, and how many of them a chunk takes.
+#: The arguments of `share`: number of items, and items per chunk.
 SHARE = Raw("items per_chunk")
 
 
@@ -102,7 +102,7 @@ def _arguments(parameter: str, what: Any) -> Iterator[tuple[str, tuple[str, bool
 
 
 def given_fields(signature: Signature | None, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by name, structures among them by their fields."""
+    """Arguments by name, with structures replaced by their fields."""
     out: dict[str, Any] = {}
     for name, value in values.items():
         fields = signature.structures.get(name) if signature is not None else None
@@ -114,20 +114,20 @@ def given_fields(signature: Signature | None, values: Mapping[str, Any]) -> dict
 
 
 def extent_of(axis: str) -> str:
-    """The argument that is the extent of an axis."""
+    """The name of the argument with the extent of an axis."""
     return f"size_{axis}"
 
 
 class Signature:
-    """The declared tensors and structures of a kernel, and what its items count through.
+    """The declared tensors and structures of a kernel, and its item space.
 
-    Raises TypeError for a declaration that has no meaning.
+    Raises TypeError for an invalid declaration.
     """
 
     def __init__(self, name: str, over: str, declared: Mapping[str, Any], parameters: Sequence[str]):
         self.axes: dict[str, tuple[str, ...]] = {}
         self.adjacent: dict[str, str] = {}
-        #: parameter -> field -> the argument that it is, and whether that is an address
+        #: parameter -> field -> (argument, whether it is an address)
         self.structures: dict[str, dict[str, tuple[str, bool]]] = {}
         self.splits: dict[str, Split] = {}
         self.over = tuple(self._over(name, over))
@@ -139,7 +139,7 @@ class Signature:
             else:
                 self.structures[parameter] = dict(_arguments(parameter, what))
         known = {axis for axes in self.axes.values() for axis in axes}
-        #: Names in `over` that are no axes: arguments, which say how many there are.
+        #: Names in `over` that are arguments and not axes of a tensor.
         self.counted = {name for name in self.over if name not in known}
         if (
             REST in self.over[1:]
@@ -179,17 +179,17 @@ class Signature:
         return tuple(axis for axis in self.over if axis != REST)
 
     def blocks_of(self, axis: str) -> str:
-        """The argument that is the number of parts into which an axis is split."""
+        """The name of the argument with the number of parts of a split axis."""
         return BLOCKS if axis == self.over[-1] else f"{BLOCKS}_{axis}"
 
     def bound_of(self, axis: str) -> str:
-        """The argument that says how far items count along a name of `over`."""
+        """The name of the argument with the extent of the item space along a name of `over`."""
         if axis in self.splits:
             return self.blocks_of(axis)
         return axis if axis in self.counted else extent_of(axis)
 
     def fields(self) -> Iterator[str]:
-        """The integers that follow from the tensors: all of them that a kernel may read."""
+        """The names of all integer arguments that derive from the tensors."""
         extents = (extent_of(axis) for axes in self.axes.values() for axis in axes if axis != REST)
         yield from dict.fromkeys(extents)
         for tensor, axes in self.axes.items():
@@ -202,7 +202,7 @@ class Signature:
                 yield from (f"{tensor}_{d}" for tensor, axes in self.axes.items() if REST in axes)
 
     def check(self, name: str, stored: Collection[str]) -> None:
-        """Raises TypeError where a variable of the kernel has the name of an argument that is derived."""
+        """Raise TypeError if a variable of the kernel has the name of a derived argument."""
         fields = (argument for fields in self.structures.values() for argument, _ in fields.values())
         loop = {"item", "outer_item"} if self.over else set()
         loop |= {f"{_COUNTER}{d}" for d in range(WALKED)} | {f"{_COUNTER}_{axis}" for axis in self.named}
@@ -213,7 +213,7 @@ class Signature:
 
 
 def attribute(printer: Expressions, e: ast.Attribute) -> str:
-    """The argument that `x.stride.h`, `x.size.h` or `window.field` is."""
+    """The name of the argument for `x.stride.h`, `x.size.h` or `window.field`."""
     signature, inner = printer.signature, e.value
     if signature is not None and isinstance(inner, ast.Name):
         structure = printer.text(inner)
@@ -229,7 +229,7 @@ def attribute(printer: Expressions, e: ast.Attribute) -> str:
 
 
 def address(printer: Expressions, call: ast.Call) -> str | None:
-    """What `x.at(...)` is, None for another call."""
+    """The source of the address `x.at(...)`; None for another call."""
     at = call.func
     if not (isinstance(at, ast.Attribute) and at.attr == "at" and isinstance(at.value, ast.Name)):
         return None
@@ -249,7 +249,7 @@ def _known(printer: Expressions, tensor: str, axis: str, where: ast.AST) -> None
 
 
 def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> None:
-    """Print `for ... in items(...)`: the loop, and what its targets are in each round."""
+    """Print `for ... in items(...)`: the loop, and the assignments of its targets in each iteration."""
     signature = printer.signature
     if signature is None or not signature.over:
         raise printer.unknown(loop.iter, "the kernel is not declared to be over any axes")
@@ -264,7 +264,7 @@ def say_items(printer: Printer, loop: ast.For, tensors: Sequence[ast.expr]) -> N
     if REST in signature.over:
         _say_walk(printer, signature, where, dict(zip(names[many:], given, strict=True)), loop, stop)
         return
-    if names[:many].count("_") > 1:  # addresses are made of indices without a name, too
+    if names[:many].count("_") > 1:  # addresses need all indices, also those named _
         where = {axis: f"{_COUNTER}_{axis}" if name == "_" else name for axis, name in where.items()}
     printer.say(f"while item < {stop}:")
     outer, printer.indent = printer.indent, printer.indent + "    "
@@ -280,10 +280,10 @@ def _say_walk(
     printer: Printer, signature: Signature, where: Mapping[str, str], given: Mapping[str, str],
     loop: ast.For, stop: str,
 ) -> None:  # fmt: skip
-    """The loop over items that count through `...`: these may be small, so that a division or products for
-    each would be felt. Counters, and addresses of items, go on instead. `given`: name -> tensor."""
+    """Print the loop over items with `...`. Items may be small, so that a division or product per item would
+    show: counters and addresses are incremented instead. `given`: name -> tensor."""
     left = "item"
-    counted = []  # (counter, extent, how many elements one step is, axis), the fastest first
+    counted = []  # (counter, extent, elements per step, axis), the fastest first
     for axis in reversed(signature.named):
         counter, bound = f"{_COUNTER}_{axis}", signature.bound_of(axis)
         printer.say(f"{counter} = urem({left}, {bound})")
@@ -322,14 +322,14 @@ def _say_walk(
 
 
 def _step(printer: Printer, axis: str) -> str:
-    """What an index along an axis is multiplied by to be that of an element."""
+    """The source of the factor from an item's index along an axis to an element's index."""
     assert printer.signature is not None
     split = printer.signature.splits.get(axis)
     return "" if split is None else f" * {split.text(printer.known)}"
 
 
 def _say_indices(printer: Printer, signature: Signature, where: Mapping[str, str]) -> None:
-    """The place of `item` along each axis of `over`."""
+    """Print the assignments of the index of `item` along each axis of `over`."""
     left = "item"
     for axis in reversed(signature.named):
         step = _step(printer, axis)
@@ -355,7 +355,7 @@ class Ptr(int):
 
 
 class Tensor(int):
-    """Marks a parameter that is a tensor; see the module for what a kernel can say of it."""
+    """Marks a parameter that is a tensor; the module's docstring lists its attributes."""
 
     stride: Any
     size: Any

@@ -1,7 +1,7 @@
-"""The tracer that turns a scalar body into straight-line code, and the vocabulary of such bodies.
+"""The tracer that turns a scalar body into straight-line code, and the functions that bodies may call.
 
-Users of the vocabulary import `ovjit.codegen.trace`, which also has the transcendental functions. These are
-written in this vocabulary (`approx.py`).
+Bodies import these functions from `ovjit.codegen.trace`, which also has the transcendental functions. Those
+are composed of the functions here (`approx.py`).
 
 A scalar body such as `lambda x: maximum(x, 0)` is plain Python. The functions here run on Python
 numbers and NumPy arrays (by NumPy) and on `Tracer`s, which record one instruction per call. The
@@ -13,7 +13,7 @@ Instructions (dtype of the result):
     bits          and or xor not shl shr (operands' type)
     other         select, cast, trunc_int, round_int (unchecked), rcp (about 1 / x), bits (reinterpret),
                   held (i32 to 8 bits, saturating),
-                  libm_<name>, seldom_<name> (`seldom`)
+                  libm_<name> (C library), seldom_<name> (C library in rare lanes, see `seldom`)
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
 class Recorder:
     """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
 
-    Arguments are names of earlier targets, or `("const", value, dtype)`. While it is `rough`, results are
-    going to be rounded to bf16: functions may be 2**-13 off. While it is `near`, i32 holds what is rounded.
+    Arguments are names of earlier targets, or `("const", value, dtype)`. `rough`: results will be rounded to
+    bf16, so that functions may have a relative error of 2**-13. `near`: all rounded values fit into i32.
     """
 
     rough = False
@@ -54,14 +54,14 @@ class Recorder:
     def __init__(self) -> None:
         self.lines: list[tuple[str, str, tuple, str]] = []
         self._known: dict[tuple, Tracer] = {}
-        #: what `round_int` has made -> what it was made of
+        #: result of `round_int` -> its argument
         self.rounded: dict[str, Tracer] = {}
 
     def input(self, name: str, dtype: str) -> Tracer:
         return Tracer(self, name, WIDENED.get(dtype, dtype))
 
     def emit(self, operation: str, args: tuple, dtype: str) -> Tracer:
-        if operation in _COMMUTATIVE:  # so that a + b and b + a are one kernel
+        if operation in _COMMUTATIVE:  # a + b and b + a give the same kernel
             args = tuple(sorted(args, key=lambda a: (isinstance(a, tuple), str(a))))
         key = (operation, args, dtype)
         known = self._known.get(key)
@@ -169,7 +169,7 @@ class Tracer:
 
 
 def trace(body: Callable, arguments: list[Tracer], attrs: dict[str, Any]) -> Tracer:
-    """Run `body` on tracers; a plain number as its result becomes a constant."""
+    """Run `body` on tracers. If it returns a plain number, that becomes a constant."""
     out = body(*arguments, **attrs)
     return out if isinstance(out, Tracer) else constant(arguments[0], out)
 
@@ -182,8 +182,8 @@ def constant(like: Tracer, value: Any, dtype: str | None = None) -> Tracer:
 
 
 def is_common(number: float) -> bool:
-    """True for numbers that many models share, so that kernels are printed with them: small whole numbers,
-    powers of two, the limits of bytes, and what is not finite."""
+    """True for numbers that are printed into kernels, since many models have them: small integers, powers of
+    two, 127 and 255, infinities and NaN."""
     if not math.isfinite(number):
         return True
     size = abs(number)
@@ -202,12 +202,12 @@ def is_zero(x: Any) -> bool:
 
 
 def is_near(x: Any) -> bool:
-    """True for what is traced where i32 holds whatever is rounded (`Recorder.near`)."""
+    """True for a tracer whose recorder is `near`."""
     return isinstance(x, Tracer) and x.recorder.near
 
 
 def _key(value: Any) -> Any:
-    """A hashable stand-in that tells -0.0 from 0.0 and keeps NaN equal to itself."""
+    """A hashable form in which -0.0 and 0.0 differ, and NaN equals itself."""
     return value.hex() if isinstance(value, float) else value
 
 
@@ -235,7 +235,7 @@ def _traced(*xs: Any) -> bool:
     return any(isinstance(x, Tracer) for x in xs)
 
 
-# --- questions a body may ask while it is traced; the answers are Python values
+# --- properties of tracers, as Python values
 
 
 def dtype(x: Any) -> str:
@@ -247,7 +247,7 @@ def is_float(x: Any) -> bool:
     return dtypes.ELEMENT_TYPES[dtype(x)].kind == "f"
 
 
-# --- the vocabulary
+# --- the functions that bodies may call
 
 
 def maximum(x: Any, y: Any) -> Any:
@@ -277,7 +277,7 @@ def _unary(
 
 absolute = _unary("absolute", np.abs, "abs")
 sqrt = _unary("sqrt", np.sqrt)
-#: About 1 / x, within 2**-14 of it; for bodies that are traced `rough`.
+#: 1 / x with a relative error of at most 2**-14; for `rough` bodies.
 rcp = _unary("rcp", np.reciprocal)
 floor = _unary("floor", np.floor, float_only=True)
 ceil = _unary("ceil", np.ceil, float_only=True)
@@ -294,7 +294,7 @@ def round_away(x: Any) -> Any:
 
 
 def fma(x: Any, y: Any, z: Any) -> Any:
-    """x * y + z, rounded once where the machine can."""
+    """x * y + z, rounded once if the target has the instruction."""
     if not _traced(x, y, z):
         return x * y + z
     like = next(v for v in (x, y, z) if isinstance(v, Tracer))
@@ -305,7 +305,7 @@ def fma(x: Any, y: Any, z: Any) -> Any:
 
 
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where the condition holds, else y; both are computed."""
+    """Select x if the condition is true, else y. Both are computed."""
     if not _traced(condition, x, y):
         return np.where(condition, x, y)
     if not isinstance(condition, Tracer):
@@ -338,14 +338,14 @@ def cast(x: Any, to: str) -> Any:
 
 
 def to_int(x: Any, to: str) -> Any:
-    """x truncated to the integer type `to`, which must be able to hold it; anything may come of NaN."""
+    """x truncated to the integer type `to`. The result is undefined for NaN, and if it does not fit."""
     return x.recorder.emit("trunc_int", (x.name,), to) if isinstance(x, Tracer) else cast(x, to)
 
 
 def round_int(x: Any, to: str) -> Any:
-    """x rounded to the nearest integer of type `to`, which must be able to hold it, ties to even; anything
-    may come of NaN. What u8 does not hold is 0 or 255 as u8, and NaN is 0. Cast to a float again it is x
-    rounded, without a way through the integers."""
+    """x rounded to the nearest integer of type `to`, ties to even. The result is undefined for NaN, and if it
+    does not fit. Except for u8, which saturates to 0 or 255, with 0 for NaN. A cast of the result to float is
+    traced as a rounding of x, without a conversion to integers."""
     if not isinstance(x, Tracer):
         return cast(np.rint(np.where(x > 0, np.minimum(x, 255), 0) if to == "u8" else x), to)
     whole = x.recorder.emit("round_int", (x.name,), to)
@@ -354,7 +354,7 @@ def round_int(x: Any, to: str) -> Any:
 
 
 def held(x: Tracer, to: str) -> Tracer:
-    """An i32 as the nearest that `to`, of 8 bits, has."""
+    """An i32 saturated to the 8-bit type `to`."""
     return x.recorder.emit("held", (x.name,), to)
 
 
@@ -366,8 +366,8 @@ def bits(x: Any, to: str) -> Any:
 
 
 def seldom(name: str, mask: Tracer, *xs: Tracer) -> Tracer:
-    """The last of `xs`, and where the mask holds the C library's function `name` of the others. It is a
-    branch that is taken for vectors with such a lane alone: for what a polynomial does not reach."""
+    """The last of `xs`; in lanes where the mask is true, the C library's function `name` of the others. A
+    branch skips the call for vectors without such a lane. For arguments outside of a polynomial's range."""
     y = xs[-1]
     return y.recorder.emit(f"seldom_{name}", (mask.name, *(x.name for x in xs)), y.dtype)
 
@@ -399,7 +399,7 @@ def floor_divide(x: Any, y: Any) -> Any:
 
 
 def power(x: Any, y: Any) -> Any:
-    """x ** y; integers wrap, a negative exponent of an integer gives what the real power truncates to."""
+    """x ** y. Integers wrap; with a negative exponent the result is the real power, truncated."""
     if not _traced(x, y):
         return np.power(x, y)
     x, y = _pair(x, y)
@@ -417,7 +417,7 @@ def power(x: Any, y: Any) -> Any:
 
 
 def _sqrt_power(x: Tracer) -> Tracer:
-    """pow(x, 0.5): +inf for -inf and +0 for -0, where sqrt has NaN and -0."""
+    """pow(x, 0.5): +inf for -inf and +0 for -0, unlike sqrt, which gives NaN and -0."""
     return where(x == -math.inf, constant(x, math.inf), sqrt(x) + 0)
 
 

@@ -1,11 +1,10 @@
-"""The words of kernels: one declaration for each, with its arguments, its result and its meaning in NumPy.
+"""The words (intrinsics) of kernels: one declaration each, with arguments, result and NumPy implementation.
 
     maximum = word("max_(v, v) -> v", np.maximum)
     load = word("load_T(p) -> V", meanings.load)
 
-The function of a kernel is never called: its source is printed as the kernel's text. A declaration begins
-with the word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p)` in its text.
-Types are
+A kernel's function is never called: its source is printed as the kernel's text. A declaration begins with the
+word's name in that text. `load_T` is `load[f32](p)` in a kernel and `load_f32(p)` in its text. Types are
 
     i p n    int64: a number, an address (offsets are bytes), a number of lanes or elements
     v, mask  vectors of any one element type, and of booleans
@@ -50,7 +49,7 @@ inf = float("inf")
 
 
 class Word:
-    """A word; `word[T]` is the one for an element type. `printed`: its name in a kernel's text."""
+    """A word; `word[T]` is its form for an element type. `printed`: its name in a kernel's text."""
 
     def __init__(self, name: str, printed: str = ""):
         self.name = name
@@ -75,12 +74,12 @@ class Declared(NamedTuple):
 
     @property
     def of_elements(self) -> bool:
-        """Whether there is one for each element type."""
+        """Whether the word has a form for each element type."""
         return self.name.endswith("_T")
 
     @property
     def on_machine(self) -> bool:
-        """Whether its meaning depends on the number of lanes, or on memory."""
+        """Whether the NumPy implementation depends on the number of lanes, or accesses memory."""
         return self.of_elements or "p" in self.arguments
 
 
@@ -90,7 +89,7 @@ _DECLARATION = re.compile(r"(\w+)\(([\w, ]*)\)(?: -> (\w+))?")
 
 
 def word(declaration: str, meaning: Callable[..., Any]) -> Any:
-    """Declare a word; what kernels call."""
+    """Declare a word. Returns the object that kernels name."""
     found = _DECLARATION.fullmatch(declaration)
     assert found is not None, declaration
     name, arguments, result = found.groups("")
@@ -99,7 +98,7 @@ def word(declaration: str, meaning: Callable[..., Any]) -> Any:
 
 
 def find(name: str) -> tuple[Declared, str]:
-    """The word of this name in a text, and its element type ("" for none). KeyError for an unknown one."""
+    """(the word with this name in a text, its element type or ""). Raises KeyError if it is unknown."""
     if name in WORDS:
         return WORDS[name], ""
     operation, _, elem = name.rpartition("_")
@@ -109,14 +108,15 @@ def find(name: str) -> tuple[Declared, str]:
 
 
 class Table(int):
-    """The default of a parameter that is a table of int64s in the argument block; its number of entries."""
+    """`Table(n)`: default value of a parameter that is a table of n int64s in the argument block."""
 
 
 class Each(NamedTuple):
-    """The default of a parameter `e` with an argument e[i] for each item i of one of the kernel's constants.
+    """Default value of a parameter `e` with an argument e[i] for each item i of one of the kernel's
+    constants.
 
-    Each item also has int64s e[i, name] for each name in `more`, or item of the constant `along`. Items
-    whose attribute `unless` is true have none."""
+    Each item also has int64s e[i, name] for each name in `more`, or for each item of the constant `along`.
+    Items whose attribute `unless` is true do not have these int64s."""
 
     constant: str
     more: str = ""
@@ -133,7 +133,7 @@ class Each(NamedTuple):
                 yield from ((f"{name}{i}_{more}", False) for more in names)
 
 
-#: The number of lanes of a vector, and what a kernel is called with.
+#: The number of lanes of a vector, and the implicit arguments of a kernel.
 VL: Any = Word("VL")
 chunk: Any = Word("chunk")
 scratch: Any = Word("scratch")
@@ -154,33 +154,33 @@ storem = word("storem_T(p, V, n)", meanings.storem)
 # the elements p, p + stride, ... (first n lanes)
 gather = word("gather_T(p, i, n) -> V", meanings.gather)
 scatter = word("scatter_T(p, i, V, n)", meanings.scatter)
-# the same where some strides are likelier than others: contiguous elements, one for all lanes, and bytes or
-# 16-bit words of 2, 3 or 4 channels; stores: contiguous elements
+# the same with fast paths for likely strides: contiguous elements, stride 0, and bytes or 16-bit words of 2,
+# 3 or 4 channels; stores: contiguous elements
 strided = word("strided_T(p, i, n) -> V", meanings.gather)
 strided_store = word("strided_store_T(p, i, V, n)", meanings.scatter)
 # elements p[i] for an i32 vector of indices, all of which must be valid
 take = word("take_T(p, I) -> V", meanings.take)
-# every other one of the 2 VL elements at p, from the first on
+# elements 0, 2, 4, ... of the 2 VL elements at p
 evens = word("evens_T(p) -> V", meanings.evens)
-# number i of a table of int64s; one element
+# entry i of a table of int64s; one element
 ld = word("ld(p, i) -> i", meanings.ld)
 word("ld_T(p) -> x", meanings.load_scalar)
 st = word("st_T(p, x)", meanings.store_scalar)
-# asks for the cache line of an address, valid or not; `l2`: for the second-level cache alone
+# prefetches the cache line of an address, valid or not; `l2`: into the second-level cache only
 prefetch = word("prefetch(p)", meanings.prefetch)
 prefetch_l2 = word("prefetch_l2(p)", meanings.prefetch)
 
-# one number in all lanes: the element at p, a number, a number of the source
+# one number in all lanes: the element at p, a run-time number, a constant of the source
 splat = word("splat_T(p) -> V", meanings.splat)
 spread = word("spread_T(x) -> V", meanings.spread)
 const = word("const_T(number) -> V", meanings.spread)
 
-# lanes: converted, saturating; unchecked, towards 0 or to the nearest; i32 to 8 bits, to the nearest
+# conversions: saturating; unchecked, truncated or rounded; i32 to 8 bits, saturating
 cast = word("cast_T(v) -> V", meanings.cast)
 trunc_int = word("trunc_int_T(v) -> V", meanings.trunc_int)
 word("round_int_T(v) -> V", meanings.round_int)
 word("held_T(v) -> V", meanings.held)
-# reinterpreted; the first or last half of the f16, two in a lane of i32, that v is
+# bits reinterpreted; v as 2 VL f16, two per lane: their first or last half, as f32
 bits = word("bits_T(v) -> V", meanings.bits)
 halves_low = word("halves_low_T(v) -> V", meanings.halves_low)
 halves_high = word("halves_high_T(v) -> V", meanings.halves_high)
@@ -227,19 +227,19 @@ trunc = word("trunc(v) -> v", np.trunc)
 rint = word("rint(v) -> v", np.rint)
 select = word("select(mask, v, v) -> v", np.where)
 
-# bytes and 16-bit words in lanes of i32. dot_bytes: acc + products of four u8 of v and four i8 of w
+# bytes and 16-bit words in lanes of i32. dot_bytes: acc + the products of four u8 of v and four i8 of w
 dot_bytes = word("dot_bytes(v, v, v) -> v", meanings.dot_bytes)
 # acc + products of four i8 of each
 dot_signed = word("dot_signed(v, v, v) -> v", meanings.dot_signed)
 # sums of two products of u8 and i8 as i16, two in a lane; they must fit
 dot_pairs = word("dot_pairs(v, v) -> v", meanings.dot_pairs)
-# of such i16: added one by one; v + the two of each lane of w; shifted by that of w, with its sign
+# on pairs of i16: elementwise sum; v + the sum of each lane's pair in w; arithmetic shift right by w
 add_pairs = word("add_pairs(v, v) -> v", meanings.add_pairs)
 sum_pairs = word("sum_pairs(v, v) -> v", meanings.sum_pairs)
 shr_halves = word("shr_halves(v, v) -> v", meanings.shift_halves)
-# for each byte of v, 0 to 15, that byte of the 16 of the table at its place
+# byte shuffle: for each byte of v (0 to 15), that byte of the table's 16 bytes at the same position
 look_up = word("look_up(v, v) -> v", meanings.look_up)
-# of each 16 bytes of v and w the first or last 8, one or two bytes of v, as many of w, ...
+# interleaves the first or last 8 of each 16 bytes of v and w, by 1 or 2 bytes
 zip_bytes_low = word("zip_bytes_low(v, v) -> v", meanings.zip_bytes_low)
 zip_bytes_high = word("zip_bytes_high(v, v) -> v", meanings.zip_bytes_high)
 zip_halves_low = word("zip_halves_low(v, v) -> v", meanings.zip_halves_low)
@@ -250,7 +250,7 @@ word("imin(i, i) -> i", min)
 word("imax(i, i) -> i", max)
 udiv = word("udiv(i, i) -> i", meanings.udiv)
 urem = word("urem(i, i) -> i", meanings.urem)
-# a float as int64: cut off, saturating, NaN gives 0
+# a float as int64: truncated, saturating, NaN gives 0
 whole = word("whole(d) -> i", meanings.whole)
 # nanoseconds of the monotonic clock
 now = word("now() -> i", time.monotonic_ns)
@@ -258,8 +258,8 @@ now = word("now() -> i", time.monotonic_ns)
 # printed in place (`trace`)
 exp, log, tanh, erf, sigmoid = (Word(name) for name in ("exp", "log", "tanh", "erf", "sigmoid"))
 exp_below_zero, not_below = (Word(name) for name in ("exp_below_zero", "not_below"))
-# the C library's functions, lane by lane: libm_<name>_T(v). Texts also have seldom_<name>_T(mask, v.., w),
-# which is that where the mask holds, else w: a branch past it
+# the C library's functions, lane by lane: libm_<name>_T(v). Texts also have seldom_<name>_T(mask, v.., w):
+# the function in lanes where the mask is true, else w, with a branch past the call
 libm_cos, libm_sin, libm_exp, libm_log = (
     Word(name) for name in ("libm_cos", "libm_sin", "libm_exp", "libm_log")
 )

@@ -1,10 +1,10 @@
-"""Rows of bytes: caches of keys and values store them in the place of rows of f32.
+"""Rows of bytes: the quantised storage of rows of f32 in caches of keys and values.
 
-A row of n numbers is one group or several. Each group has a scale and a zero, x ~ scale * number + zero, with
-numbers of 8 bits or of 4. First come the scales and zeros of all groups, interleaved, in f32, then the
-numbers. So an operation that moves or joins whole rows does it to their scales too: a tensor [..., n] of f32
-is one [..., `ByteRows.size(n)`] of u8. With 4 bits, the low bits of a byte have a number of the first half of
-its group. The high bits have the number as far behind the middle.
+A row of n numbers has one or more groups. Each group has a scale and a zero: x ~ scale * number + zero, with
+numbers of 8 or 4 bits. The scales and zeros of all groups come first, interleaved, in f32; the numbers
+follow. So an operation that moves or concatenates whole rows moves their scales too. An f32 tensor [..., n]
+becomes a u8 tensor [..., `ByteRows.size(n)`]. With 4 bits, byte i of a group of m has number i in its low
+bits and number i + m / 2 in its high bits.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ovjit.records import NamedTuple
 
 #: Bytes of a group's scale and zero.
 HEAD = 8
-#: Rows take a multiple of so many bytes: the next row's scales lie where f32 may lie.
+#: Rows take a multiple of this many bytes, so that the next row's scales are aligned f32.
 MULTIPLE = 4
-#: Groups whose scale is smaller are their zero: the reciprocal would be infinite.
+#: Groups with a smaller scale are stored as constants, since the scale's reciprocal would be infinite.
 LEAST = 2.0**-126
 
 
 class ByteRows(NamedTuple):
-    """How rows are stored: `bits` of a number, elements of a `group`, 0: of the whole row."""
+    """A form of rows: `bits` of a number; elements of a `group`, 0: the whole row."""
 
     bits: int = 8
     group: int = 0
 
     @property
     def name(self) -> str:
-        """u8 or u4, and the size of groups behind it, if there are several: what variables say of it."""
+        """The name in variables: u8 or u4, followed by the group size if it is not 0."""
         return f"u{self.bits}" + (f":{self.group}" if self.group else "")
 
     @property
@@ -41,16 +41,16 @@ class ByteRows(NamedTuple):
 
     @staticmethod
     def of(name: str) -> ByteRows | None:
-        """What has this `name`; None for the name of another type."""
+        """The form with this `name`; None for the name of an element type."""
         bits, _, group = name.partition(":")
         return ByteRows(int(bits[1:]), int(group or 0)) if bits in ("u8", "u4") else None
 
     def groups(self, n: int) -> int:
-        """How many groups n numbers have."""
+        """The number of groups of n numbers."""
         return n // self.group if self.group else 1
 
     def head(self, n: int) -> int:
-        """Bytes before the numbers of a row of n."""
+        """Bytes of scales and zeros of a row of n numbers."""
         return self.groups(n) * HEAD
 
     def size(self, n: int) -> int:
@@ -58,13 +58,13 @@ class ByteRows(NamedTuple):
         return self.head(n) + n * self.bits // 8
 
     def count(self, size: int) -> int:
-        """How many numbers a row of so many bytes has."""
+        """The number of elements in a row of `size` bytes."""
         if not self.group:
             return (size - HEAD) * 8 // self.bits
         return size // (HEAD + self.group * self.bits // 8) * self.group
 
     def has(self, shape: Shape | None) -> bool:
-        """Whether tensors of this shape surely have rows that can be stored so."""
+        """Whether tensors of this shape can be stored in this form. False if it is unknown."""
         n = shape[-1] if shape else None
         if not isinstance(n, int) or n <= 0:
             return False
@@ -72,18 +72,18 @@ class ByteRows(NamedTuple):
         return not (n % each or n * self.bits % (8 * MULTIPLE) or each * self.bits % 8)
 
     def may_have(self, shape: Shape | None) -> bool:
-        """False where tensors of this shape surely have no rows that can be stored so."""
+        """Whether tensors of this shape may be stored in this form. True if it is unknown."""
         return shape is None or self.has(shape) or not is_static(shape[-1:])
 
     def in_bytes(self, of: TensorType) -> TensorType:
-        """The type of the rows of this tensor as bytes."""
+        """The type of the bytes of a tensor of type `of`."""
         shape = of.shape
         if shape:
             shape = (*shape[:-1], self.size(shape[-1]) if isinstance(shape[-1], int) else ANY)
         return TensorType("u8", shape)
 
     def in_floats(self, of: TensorType) -> TensorType:
-        """The type of what these rows of bytes are."""
+        """The f32 type of a tensor whose bytes have the type `of`."""
         shape = of.shape
         if shape:
             shape = (*shape[:-1], self.count(shape[-1]) if isinstance(shape[-1], int) else ANY)

@@ -185,8 +185,8 @@ class Factors(NamedTuple):
 
 
 class Factored(Unmade):
-    """Scales or zeros [groups, outs] whose factors are kept. Zeros stand for minima: `zero * scale` is the
-    minimum with the other sign."""
+    """Scales or zeros [groups, outs] with their factors. Zeros encode minima: `zero * scale` is the negated
+    minimum."""
 
     __slots__ = ("given",)
 
@@ -203,9 +203,9 @@ class Factored(Unmade):
 
 
 class Converted(Unmade):
-    """`source` in the element types `through`, one after the other, the last of which is its own.
+    """`source`, converted through the element types `through` in turn; the last one is the result's.
 
-    Who reads it once, and in another order, takes `source` and `convert`.
+    A consumer that reads it once, in another order, uses `source` and `convert`.
     """
 
     __slots__ = ("through",)
@@ -222,11 +222,11 @@ class Converted(Unmade):
 
     @property
     def is_exact(self) -> bool:
-        """Whether the values are those of the source: f16 or bf16 in f32."""
+        """Whether the conversion is exact: from f16 or bf16 to f32."""
         return self.through == (np.dtype(np.float32),) and from_numpy(self.source.dtype) in HALVES
 
     def convert(self, part: np.ndarray) -> np.ndarray:
-        """A part of the source in the types."""
+        """Convert a part of the source."""
         for dtype in self.through:
             part = part.astype(dtype)
         return part
@@ -235,23 +235,23 @@ class Converted(Unmade):
         return self.convert(self.source)
 
 
-#: Constants of fewer elements are converted at once.
+#: Minimum elements of a lazy conversion.
 SMALLEST = 1 << 14
 
 
 def is_worth(array: np.ndarray | Converted) -> bool:
-    """Whether not to convert an array at once saves memory."""
+    """Whether a lazy conversion of the array saves memory."""
     return isinstance(array, Converted) or (array.size >= SMALLEST and stays(array))
 
 
 def in_f32(array: np.ndarray) -> np.ndarray | Converted:
-    """Numbers in f32, converted at once unless that takes memory."""
+    """`array` in f32, converted lazily if that saves memory."""
     kind = np.dtype(np.float32)
     return Converted(array, [kind]) if is_worth(array) else array.astype(kind)
 
 
 def stays(array: np.ndarray) -> bool:
-    """Whether the memory of an array belongs to a file or to the caller, so that it is not extra memory."""
+    """Whether an array's memory belongs to a file or to the caller, and so is not freed by a conversion."""
     base: Any = array
     while isinstance(base, np.ndarray):
         array, base = base, base.base

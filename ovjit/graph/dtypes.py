@@ -14,9 +14,9 @@ import numpy as np
 
 from ovjit.graph.nf4 import NF4, from_nf4, to_nf4
 
-#: Floating-point types that kernels compute in the precision they are stored in.
+#: Floating-point types in which kernels compute.
 FULL = ("f32", "f64")
-#: Those that are only stored: registers hold f32.
+#: Floating-point storage types, which kernels compute in f32.
 HALVES = frozenset(("f16", "bf16"))
 #: The types that vector kernels compute in.
 FLOATS = (*FULL, "f16", "bf16")
@@ -33,9 +33,9 @@ class ElementType:
 
     @property
     def numpy(self) -> np.dtype | None:
-        """The dtype that holds its values; None: no NumPy array has elements of this type's values."""
+        """The NumPy dtype of its values; None if NumPy has none."""
         found = self._numpy
-        if isinstance(found, str):  # most programs start without ml_dtypes
+        if isinstance(found, str):  # imported late: most programs do not need ml_dtypes
             import ml_dtypes
 
             found = self._numpy = np.dtype(getattr(ml_dtypes, found))
@@ -93,13 +93,13 @@ ELEMENT_TYPES: dict[str, ElementType] = dict(
     ]
 )
 
-#: Floating-point types that nothing computes in: operations that take no such elements have them as f32.
+#: Floating-point types in which no kernel computes: operations that do not accept them get f32.
 SMALL = frozenset(row.name for row in ELEMENT_TYPES.values() if row.kind == "f" and row.bits <= 8)
 
 _BY_NUMPY = {
     row._numpy: row.name for row in ELEMENT_TYPES.values() if not isinstance(row._numpy, (str, type(None)))
 }
-#: Element types of values that no array of NumPy holds one by one.
+#: Element types without a NumPy dtype.
 WITHOUT_DTYPE = frozenset(row.name for row in ELEMENT_TYPES.values() if row._numpy is None) - {"dynamic"}
 
 
@@ -133,30 +133,30 @@ def from_numpy(dtype: np.dtype | type) -> str:
 
 @functools.cache
 def _of_ml_dtypes() -> dict[np.dtype | None, str]:
-    """What `_BY_NUMPY` has not."""
+    """dtype -> name, for the types of ml_dtypes, which `_BY_NUMPY` does not have."""
     return {row.numpy: row.name for row in ELEMENT_TYPES.values() if row.numpy not in _BY_NUMPY}
 
 
 def cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`array.astype(dtype)`, of nf4 too. Numbers and infinities that do not fit are no errors."""
+    """`array.astype(dtype)`, also from and to nf4. Overflows are not errors."""
     if dtype == NF4:
         return array if array.dtype == NF4 else to_nf4(array)
     with np.errstate(all="ignore"):
         return (from_nf4(array) if array.dtype == NF4 else array).astype(dtype)
 
 
-#: Numbers that are looked at at once, so that they stay in the second-level cache.
+#: Elements per block of a scan, so that a block stays in the second-level cache.
 _LOOKED_AT = 1 << 16
 #: Types whose subnormal numbers CPUs multiply in microcode -> bits of the fraction.
 _FRACTIONS = {"f32": 23, "bf16": 7}
 
 
 def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Values of 2 or 4 bits that lie in bytes, the first in the lowest bits: an array of `shape` and the
-    ml_dtypes `dtype`."""
+    """Unpack elements of 2 or 4 bits from bytes, first element in the lowest bits. Returns an array of
+    `shape` and the ml_dtypes `dtype`."""
     shifts = np.arange(8 // bits, dtype=np.uint8) * np.uint8(bits)
     raw = data.reshape(-1, 1) >> shifts
-    raw &= (1 << bits) - 1  # in its place: tables of words are large
+    raw &= (1 << bits) - 1  # in place: tables may be large
     if dtype.name.startswith("int"):  # sign-extended, as ml_dtypes keeps it
         raw ^= 1 << (bits - 1)
         raw -= 1 << (bits - 1)
@@ -164,8 +164,8 @@ def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype:
 
 
 def flush_subnormals(array: np.ndarray) -> bool:
-    """Make zeros, of the same sign, of the subnormal numbers of a row-major array of f32 or bf16; arrays of
-    other types stay as they are. True where there were some."""
+    """Replace subnormal numbers of a row-major f32 or bf16 array by zeros of the same sign, in place. Returns
+    whether there were any. Arrays of other types are unchanged."""
     assert array.flags.c_contiguous
     bits = _FRACTIONS.get(from_numpy(array.dtype))
     if bits is None:
@@ -173,13 +173,13 @@ def flush_subnormals(array: np.ndarray) -> bool:
     size = array.itemsize
     numbers = array.reshape(-1).view(f"u{size}")
     normal, sign = numbers.dtype.type(1 << bits), numbers.dtype.type(1 << 8 * size - 1)
-    least = (1 << bits) - (1 << 8 * size - 1)  # of negative normal numbers, their bits taken for an integer
+    least = (1 << bits) - (1 << 8 * size - 1)  # the smallest negative normal number's bits as an integer
     found = False
     for first in range(0, numbers.size, _LOOKED_AT):
         part = numbers[first : first + _LOOKED_AT]
         if part.min() >= normal and part.view(f"i{size}").min() >= least:
-            continue  # not even a zero
-        tiny = (part & ~sign) - 1 < normal - 1  # 0 - 1 is the greatest
+            continue  # neither subnormal numbers nor zeros
+        tiny = (part & ~sign) - 1 < normal - 1  # unsigned: 0 - 1 wraps to the maximum
         if tiny.any():
             np.copyto(part, part & sign, where=tiny)
             found = True
@@ -192,7 +192,7 @@ def real_for(kind: str) -> str:
 
 
 def whole_between(kind: str) -> str:
-    """The integers that reals become on their way to integers of this type."""
+    """The intermediate integer type of a conversion from reals to integers of this type."""
     return "i64" if kind in ("u32", "i64", "u64") else "i32"
 
 

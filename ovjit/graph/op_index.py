@@ -1,11 +1,10 @@
-"""Which modules have which operations, so that a program imports only those that it uses.
+"""The index of operations and their modules, so that a program imports only the modules that it uses.
 
-The index is made of the registry when everything has been imported, and kept beside Python's own bytecode
-of `ovjit_ops` for one state of its files (`source_files`). One comes with ovjit, for files of the sizes that
-they had when it was made: `python -m ovjit.tools.ship --texts`. Where there is none, everything is imported.
+The index is made from the registry when all modules have been imported. It is kept next to Python's bytecode
+of `ovjit_ops`, for one state of its files (`source_files`). ovjit also ships an index, which is valid for
+files of the same sizes: `python -m ovjit.tools.ship --texts`. Without an index, all modules are imported.
 
-Other packages may have operations too (`ovjit.plugins`). They are imported before the first look into the
-registry.
+Other packages may have operations too (`ovjit.plugins`). They are imported before the first lookup.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ FILE = "operations_index.json"
 
 
 class Index(NamedTuple):
-    """name of an operation -> modules of its versions; module that brings rewrite rules -> the operations one
-    of which a graph must have for them, none for any graph."""
+    """`modules`: operation -> modules of its versions. `rules`: module with rewrite rules -> operations of
+    which a graph must have one for the rules to apply; none: any graph."""
 
     modules: dict[str, list[str]]
     rules: dict[str, list[str]]
 
 
 def read_index() -> Index | None:
-    """The index of the files as they are, None when there is none."""
+    """The index for the current files; None if there is none."""
     fields = read_kept(PACKAGE, NAME)
     return Index(*fields) if fields is not None else _shipped_index()
 
 
 def _shipped_index() -> Index | None:
-    """The index that came with ovjit, if it is of the files as they are."""
-    import json  # where one has been kept, nothing needs it yet
+    """The shipped index, if it is valid for the current files."""
+    import json  # imported late: not needed with a kept index
 
     try:
         made = json.loads(package_data(FILE))
@@ -47,20 +46,20 @@ def _shipped_index() -> Index | None:
             keep(PACKAGE, NAME, [made["modules"], made["rules"]])
             return Index(made["modules"], made["rules"])
     except (OSError, ImportError, ValueError, LookupError, AttributeError, TypeError):
-        pass  # a program that leaves data out, or another's
+        pass  # the program was packaged without this file, or with another one
     return None
 
 
 def file_sizes() -> str:
-    """A hash of the names and sizes of the sources; "" where they are not files of their own. Times are those
-    of an installation."""
+    """A hash of the names and sizes of the sources; "" if these are not separate files. Modification times
+    are not included, since an installation sets them."""
     found = source_files(PACKAGE) or []
     rows = [(path.replace(os.sep, "/"), size) for path, size, _ in found if path.endswith(".py")]
     return sha256(repr(rows).encode()).hexdigest() if len(rows) > 1 else ""
 
 
 def shipped_content(records: Iterable[Any]) -> bytes:
-    """What comes with ovjit, of these records, which are all there are."""
+    """The content of the shipped index for `records`, which must be all."""
     import json
 
     index = make_index(records)
@@ -69,12 +68,12 @@ def shipped_content(records: Iterable[Any]) -> bytes:
 
 
 def write_index(records: Iterable[Any]) -> None:
-    """Keep the index of these records, which are all there are."""
+    """Write the index of `records`, which must be all."""
     keep(PACKAGE, NAME, list(make_index(records)))
 
 
 def make_index(records: Iterable[Any]) -> Index:
-    """The index of these records, each of which knows its module; those of other packages are left out."""
+    """The index of these records, without those of other packages."""
     modules: dict[str, list[str]] = {}
     rules: dict[str, set[str]] = {}
     always: set[str] = set()
@@ -91,5 +90,5 @@ def make_index(records: Iterable[Any]) -> Index:
 
 
 def import_other_packages() -> None:
-    """Import every package that has operations of its own."""
+    """Import all packages with the entry point `ovjit.ops`."""
     import_others("ovjit.ops", PACKAGE)

@@ -262,14 +262,14 @@ def _either(what: int, a: Any, b: Any) -> Any:
         return choose(a, b)
     (low, high), (least, most) = ends(a), ends(b)
     made = span(choose(low, least), choose(high, most))
-    # one of them, with its expression, where it is surely that; an overlap in one number only is not told
+    # if one operand is always the result, return it with its expression
     if low >= most or least >= high:
         return a if made == a else b if made == b else made
     return made
 
 
 def sym_int(number: Any) -> Any:
-    """`int(number)`, a symbolic one as it is."""
+    """`int(number)`; symbolic numbers are returned unchanged."""
     return number if type(number) is Traced or isinstance(number, Interval) else int(number)
 
 
@@ -292,7 +292,7 @@ def quotient(x: Dim, y: Dim) -> Dim:
 
 
 def modulo(x: Dim, y: Dim) -> Dim:
-    """What is left of a number that is not negative by a positive one; unknown for others."""
+    """x % y for x >= 0 and a constant y > 0; unknown for others."""
     if isinstance(y, Interval) or y <= 0 or bounds(x)[0] < 0:
         return UNKNOWN
     low, high = bounds(x)
@@ -302,12 +302,12 @@ def modulo(x: Dim, y: Dim) -> Dim:
 
 
 def clamp(low: float, high: float) -> Callable[[Dim], Dim]:
-    """x -> x between the whole numbers `low` and `high`."""
+    """The function that clamps x to [low, high], both integers."""
     return lambda x: sym_min(sym_max(x, int(low)), int(high))
 
 
 def equal(x: Dim, y: Dim) -> bool:
-    """Whether they are one number. Raises ModelError where that is not known."""
+    """Whether two numbers are equal. Raises ModelError if that is unknown."""
     (x_low, x_high), (y_low, y_high) = ends(x), ends(y)
     if x_low > y_high or y_low > x_high:
         return False
@@ -321,7 +321,7 @@ def select(cond: Any, x: Any, y: Any) -> Any:
 
 
 def reduction(function: Callable[[Dim, Dim], Dim]) -> Callable[..., np.ndarray]:
-    """The reduction by `function` of numbers along axes."""
+    """The reduction of an object array of numbers along axes, by `function`."""
     ufunc = np.frompyfunc(function, 2, 1)
 
     def reduce(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Windows that slide over spatial dimensions: padding and output extents, for convolution and pooling.
 
-All functions take one entry per spatial dimension. Extents may be open (Interval) in `output_extents`;
-`resolve_pads` needs them known, as they are when a program is planned or run.
+All functions take one entry per spatial dimension. Extents may be dynamic (Interval) in `output_extents`.
+`resolve_pads` needs concrete ones, as at planning or in a run.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ovjit.graph.symbolic import sym_max, sym_min
 
 AUTO_PADS = ("explicit", "notset", "same_upper", "same_lower", "valid")
 ROUNDINGS = ("floor", "ceil", "ceil_torch")
-#: The longest side of a window that is given as a number: a reference walks along it.
+#: Maximum extent of a window that attributes give: references loop over it.
 LARGEST = (1 << 31) - 1
 
 
-#: What OpenVINO says of an attribute of a convolution whose length is not the number of spatial dimensions.
+#: Attribute of a convolution -> its name in OpenVINO's error about a wrong number of entries.
 _ALL_AND_ONLY = {
     "strides": "Strides", "dilations": "Dilations", "output_padding": "Output padding",
     "pads_begin": "Pads begin and end", "pads_end": "Pads begin and end",
@@ -83,7 +83,7 @@ def resolve_pads(
     pads_begin: Sequence[int],
     pads_end: Sequence[int],
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The padding that is really added: (before, after), per dimension."""
+    """The actual padding: (before, after), per dimension."""
     auto_pad = check_auto_pad(auto_pad)
     if auto_pad in ("explicit", "notset"):
         return tuple(pads_begin), tuple(pads_end)
@@ -100,7 +100,7 @@ def resolve_pads(
 
 
 def _torch(windows: int, end: int, stride: int) -> int:
-    """PyTorch's way of rounding up: without a last window that begins behind the input's `end`."""
+    """PyTorch's `ceil_mode`: drops a last window that begins behind the input's `end`."""
     return windows - ((windows - 1) * stride >= end)
 
 
@@ -121,7 +121,7 @@ def output_extents(
     pads_end: Sequence[int],
     rounding: str = "floor",
 ) -> tuple[Dim, ...]:
-    """How many windows fit. Raises ModelError when a window is larger than the padded input."""
+    """The number of windows per dimension. Raises ModelError if a window exceeds the padded input."""
     auto_pad = check_auto_pad(auto_pad)
     out: list[Dim] = []
     for i, (extent, k, s, d) in enumerate(zip(extents, kernel, strides, dilations, strict=True)):
@@ -161,7 +161,7 @@ def pad_spatial(
     strides: Sequence[int],
     dilations: Sequence[int],
 ) -> np.ndarray:
-    """x [N, C, *spatial] with exactly as much of `value` around it as the windows touch."""
+    """x [N, C, *spatial], padded with `value` (or cut) to the extent that the windows read."""
     lead = x.ndim - len(outputs)
     shape = list(x.shape)
     source: list[slice] = [slice(None)] * x.ndim
@@ -188,7 +188,7 @@ def taps(kernel: Sequence[int], outputs: Sequence[int], strides: Sequence[int], 
 
 
 def shown_pads(attrs: Mapping[str, Any], extents: Sequence[Dim], kernel: Sequence[Dim]) -> dict[str, Any]:
-    """The padding that `auto_pad` comes to, as OpenVINO tells it: 0 along what is not known yet."""
+    """The pads that `auto_pad` results in, as OpenVINO reports them: 0 along dynamic dimensions."""
     if attrs["auto_pad"].lower() in ("explicit", "notset"):
         return {}
     ones, before, after = (1,) * len(kernel), [], []
@@ -222,10 +222,10 @@ def pool_window(rank: int, attrs: dict[str, Any], torch: bool = False) -> dict[s
 def transposed_pads(
     extents: Sequence[int], kernel: Sequence[int], outputs: Sequence[int] | None, attrs: dict[str, Any]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(padding cut off at the beginning, output extents) of a transposed convolution.
+    """(crop at the beginning, output extents) of a transposed convolution.
 
-    `outputs` is the value of the input `output_shape`, None when it is not given. With it and
-    auto_pad=same_*, what is cut off follows from it; same_upper cuts more at the beginning.
+    `outputs`: the value of the input `output_shape`, or None. If it is given and auto_pad is same_*, it
+    determines the crop; same_upper crops more at the beginning.
     """
     rank = len(extents)
     window = window_attributes(rank, attrs)
@@ -263,7 +263,7 @@ def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
 def taps_that_meet(
     extent: int, outs: int, kernel: int, stride: int, dilation: int, pad: int
 ) -> tuple[int, int]:
-    """The first and the last tap along one dimension that some place of the window puts on an element."""
-    reach = (outs - 1) * stride  # of a tap, from its first place to its last
+    """(first, last) tap along one dimension that reads an element, not padding, for any window position."""
+    reach = (outs - 1) * stride  # distance between a tap's first and last position
     first = sym_min(sym_max(0, -((reach - pad) // dilation)), sym_max(0, pad // dilation), kernel - 1)
     return first, sym_min(kernel - 1, sym_max(first, (extent + pad - 1) // dilation))
