@@ -1,8 +1,8 @@
-"""Compile the kernels that are nowhere yet: told about as it goes on, and once for several processes.
+"""Compiles kernels that are in no cache, reports progress, and shares the work between processes.
 
 Processes that start together on an empty cache share the work: each claims a kernel before it compiles it,
-and takes from the cache what others have compiled meanwhile. A claim ends with its process; one that is only
-put off by the system is not waited for longer than PATIENCE.
+and loads kernels of other processes from the cache. A claim ends with its process. A claimed kernel is waited
+for at most PATIENCE seconds.
 """
 
 from __future__ import annotations
@@ -21,32 +21,34 @@ if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
 
-#: Held while Numba and LLVM work, and over a fork. Nothing is imported, logged or asked of a user under it.
+#: Held while Numba and LLVM run, and over a fork. Under it, nothing is imported or logged, and no user code
+#: is called.
 lock = locks.rlock("compiler")
-#: Held by the thread that compiles a kernel, from the look into the cache to its file there. New in a child.
+#: Held while a thread compiles a kernel, from the lookup in the cache to the write. Renewed in a forked
+#: child.
 _turn = ForkLock("turn")
 
-#: How many kernels this process has compiled, taken from the cache, and found among the shipped ones.
+#: Numbers of kernels that this process has compiled, loaded from the cache, and loaded from shipped files.
 counts = {"compiled": 0, "cached": 0, "shipped": 0}
 _counts = ForkLock("counts")
 
-#: Seconds of waiting for kernels that other processes have claimed.
+#: Maximum seconds of waiting for kernels that other processes have claimed.
 PATIENCE = 20.0
-#: Seconds between looks at what they have done.
+#: Seconds between lookups while waiting.
 _LOOK = 0.003
-#: Seconds after which a log line says that something is being compiled, and the seconds between two.
+#: Seconds of compilation before the first log line, and between two lines.
 _LONG = 0.5
 
 
 def count(what: str) -> None:
-    """One more in `counts`."""
+    """Increment `counts[what]`."""
     with _counts.lock:
         counts[what] += 1
 
 
 class Progress(NamedTuple):
-    """The argument of a `progress` callback: `done` of `total` kernels are compiled after so many seconds.
-    `kernel` is the next one, "" after the last."""
+    """The argument of a `progress` callback: `done` of `total` kernels are compiled after `seconds`.
+    `kernel`: the next one, "" after the last."""
 
     done: int
     total: int
@@ -58,11 +60,11 @@ _callback: Callable[[Progress], object] | None = None
 
 
 def progress(callback: Callable[[Progress], object] | None) -> Callable[[Progress], object] | None:
-    """Call `callback(Progress)` before each kernel that `compile_model` or an inference has to compile, and
-    after the last one; None: call nothing. Returns the callback before.
+    """Call `callback(Progress)` before each kernel that `compile_model` or an inference compiles, and after
+    the last one. None: no callback. Returns the previous callback.
 
-    Kernels that the cache has are not compiled. What the callback raises ends the compilation; what is
-    compiled by then is kept. It is called on the thread that compiles.
+    The callback runs on the compiling thread. Its exceptions end the compilation; kernels that were compiled
+    before stay in the cache. Kernels from the cache are not reported.
     """
     global _callback
     before, _callback = _callback, callback
@@ -70,7 +72,7 @@ def progress(callback: Callable[[Progress], object] | None) -> Callable[[Progres
 
 
 class _Teller:
-    """Tells the callback and the log how far `total` kernels are."""
+    """Reports the progress of `total` kernels to the callback and the log."""
 
     def __init__(self, total: int):
         self.total = total
@@ -97,7 +99,7 @@ class _Teller:
 
 
 def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[str, bytes]]:
-    """The symbol and the object code of each kernel, given by symbols, as they are there."""
+    """Yield (symbol, object code) of each kernel as it becomes available. `missing`: symbol -> kernel."""
     cache = default_cache()
     teller = _Teller(len(missing))
     waiting, done = list(missing), 0

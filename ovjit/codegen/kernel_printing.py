@@ -58,7 +58,7 @@ class Printer(Expressions):
         self.several: set[str] = set()  # variables that are `registers()`
         self.lines: list[str] = []
         self.indent = "    "
-        self.numbers: dict[str, str] = {}  # what bodies have as constants -> the name of it
+        self.numbers: dict[str, str] = {}  # constant of a body -> its variable
         self.bodies = [0]  # counted, also in inline functions
 
     # --- statements
@@ -74,7 +74,7 @@ class Printer(Expressions):
             method(s)
 
     def inner(self, statements: Sequence[ast.stmt]) -> None:
-        """A block one step further in."""
+        """Print a block with one more level of indentation."""
         outer, self.indent = self.indent, self.indent + "    "
         before = len(self.lines)
         self.block(statements)
@@ -160,7 +160,7 @@ class Printer(Expressions):
         self.inner(s.body)
 
     def say_For(self, s: ast.For) -> None:
-        if any(map(_continues, s.body)):  # what steps on stands at the end of the printed loop, or is copied
+        if any(map(_continues, s.body)):  # the increment is at the end of the printed loop
             raise self.unknown(s, "a `continue` would pass over the step: put what follows it under an `if`")
         while isinstance(s.iter, ast.IfExp):
             test = self.test(s.iter.test)
@@ -196,7 +196,7 @@ class Printer(Expressions):
         self.repeated(s, values)
 
     def say_share(self, i: str, count: str, per_chunk: str) -> str:
-        """The chunk's first item and the one behind its last: the name of that one."""
+        """Print the chunk's first item, and the end of its items. Returns the name of the latter."""
         self.say(f"{i} = chunk * {per_chunk}")
         self.say(f"stop_{i} = imin({i} + {per_chunk}, {count})")
         return f"stop_{i}"

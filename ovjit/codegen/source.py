@@ -22,8 +22,8 @@ _parsing = ForkLock("syntax")
 
 
 class Parameter(NamedTuple):
-    """A parameter; its annotation and default are None where it has none, and the annotation is a text where
-    the module says so."""
+    """A parameter. Missing annotations and defaults are None. Annotations are texts in modules that postpone
+    their evaluation."""
 
     name: str
     annotation: Any
@@ -47,15 +47,15 @@ def parameters(function: Callable[..., Any]) -> list[Parameter]:
 def parsed(text: str) -> ast.Module:
     """The syntax tree of a text, by one thread at a time.
 
-    Python 3.11 counts the levels of all trees that are being made in one number. It raises SystemError where
-    two threads are at it.
+    Python 3.11 has a global recursion counter for trees under construction, and raises SystemError if two
+    threads parse at once.
     """
     with _parsing.lock:
         return ast.parse(text)
 
 
 def definition(function: Callable[..., Any]) -> ast.FunctionDef:
-    """The function as it is written. NoSource, an OvjitError, where that is nowhere."""
+    """The syntax tree of a function's definition. Raises NoSource, an OvjitError, if there is no source."""
     code = function.__code__
     if is_registered(code.co_filename) or has_own_file(function.__globals__):
         lines = linecache.getlines(code.co_filename, function.__globals__)
@@ -66,7 +66,7 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
     try:
         text = "".join(_block(lines, code.co_firstlineno - 1))
         found = parsed(textwrap.dedent(text) if text[:1].isspace() else text).body[0]
-    except (SyntaxError, LookupError):  # a text or a bracket that goes on further to the left
+    except (SyntaxError, LookupError):  # a string or bracket continues at a smaller indentation
         block = inspect.getblock(lines[code.co_firstlineno - 1 :])
         found = parsed(textwrap.dedent("".join(block))).body[0]
     assert isinstance(found, ast.FunctionDef)
@@ -76,9 +76,8 @@ def definition(function: Callable[..., Any]) -> ast.FunctionDef:
 def _block(lines: Sequence[str], first: int) -> Sequence[str]:
     """The lines of the function whose first decorator or `def` is in line `first`.
 
-    It ends before the first line behind its `def` that stands as far to the left as that does, and neither
-    is a comment nor closes a bracket. Where that is in the middle of a statement, the lines before are no
-    valid text.
+    It ends before the first line behind `def` with the same or smaller indentation that is neither a comment
+    nor closes a bracket. If that line is inside of a statement, the result is not valid source.
     """
     margin = len(lines[first]) - len(lines[first].lstrip())
     inside = False

@@ -10,22 +10,22 @@
 A function says what happens to one row of `n` adjacent elements of its tensors. Its words:
 
     load(t, i)  store(t, i, v)  finish(t, i, v)     a vector of tensor t from element i on; `finish`
-                                                    stores what the elementwise body behind the operation
-                                                    makes of v (i may be i + n, n an integer argument)
-    for i in vectors(n):                            whole vectors, then the rest under a mask: lanes past the
-                                                    end leave variables that are older than the loop alone
+                                                    applies the elementwise epilogue to v and stores the
+                                                    result (i may be i + n, n an integer argument)
+    for i in vectors(n):                            whole vectors, then the remainder under a mask: lanes past
+                                                    the end do not change variables defined before the loop
     splat(number)  count_of(n)                      a number, an integer in all lanes
     hadd(v) hmul(v) hmax(v) hmin(v)                 the lanes combined to a number
     turned_pairs(v)                                 -v1, v0, -v3, v2, ...
     + - * /  maximum minimum fma sqrt               on vectors, numbers are spread
-    exp log tanh not_below ...                      what `ovjit.codegen.trace` has, printed in place
+    exp log tanh not_below ...                      functions of `ovjit.codegen.trace`, inlined
     if constant:                                    on a keyword-only argument, decided when the kernel
                                                     is made
 
-Whatever is positional and no integer is a tensor, or one of `numbers`, which are read once, before the rows:
-`@rows("n", numbers=("eps",))`. What models choose freely is one, so that they share a kernel. Keyword-only
-arguments are constants of the kernel: numbers, or truth values that choose between statements.
-`Template.kernel` has the text, which is the kernel's identity. `ovjit.codegen.row_printing` prints it.
+A positional parameter is an integer, one of `numbers`, or a tensor. Numbers are read once, before the rows:
+`@rows("n", numbers=("eps",))`. A value that models choose freely should be one, so that they share a kernel.
+Keyword-only parameters are constants of the kernel: numbers, or booleans that select statements.
+`Template.kernel` has the text, which identifies the kernel. `ovjit.codegen.row_printing` prints it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from ovjit.records import NamedTuple
 
 
 class Finish(NamedTuple):
-    """The elementwise body behind an operation, and for each of its operands "v" (elements of a row), "s"
-    (one) or "c" (one for each `part` elements of a row)."""
+    """The epilogue, and how a row reads each of its operands: "v" (an element each), "s" (one element) or "c"
+    (one for each `part` elements)."""
 
     body: Body | None
     modes: str
@@ -56,9 +56,9 @@ class Finish(NamedTuple):
 
 
 class Start(NamedTuple):
-    """The elementwise body that makes the first tensor's elements, where there is one, and for each of its
-    operands "v", "s" or "c". `kept`: the first loop stores what it makes in the second tensor, which later
-    ones read; else each makes it anew."""
+    """The prologue that computes the first tensor, or None, and "v", "s" or "c" for each of its operands.
+    `kept`: the first loop stores the elements to the second tensor, where later loops read them. Otherwise
+    each loop computes them again."""
 
     body: Body | None = None
     modes: str = ""
@@ -69,14 +69,13 @@ NOTHING = Start()
 
 
 def parted(finish: Finish, start: Start) -> list[str]:
-    """The names of the operands of which each part of a row has one element."""
+    """The names of the operands with mode "c"."""
     read = ("f", start.modes), ("e", finish.modes)
     return [f"{name}{k}" for name, modes in read for k, mode in enumerate(modes) if mode == "c"]
 
 
 class Template:
-    """A kernel's function. `tensors` are its tensors in order, `integers` the integers of its arguments,
-    `numbers` the addresses of numbers among them."""
+    """A function decorated with `@rows`. `tensors`, `integers`, `numbers`: names of its parameters."""
 
     def __init__(self, function: Callable, integers: Sequence[str], numbers: Sequence[str] = ()):
         self.name = function.__name__
@@ -93,8 +92,8 @@ class Template:
         return Source(self.function)
 
     def names(self, finish: Finish, start: Start) -> list[str]:
-        """The names of the tensors that a kernel reads and writes: of the first one, what its prologue reads;
-        then the operands of the epilogue."""
+        """The names of a kernel's tensors: the prologue's operands instead of the first tensor, the other
+        tensors, then the epilogue's operands."""
         first = [f"f{k}" for k in range(len(start.modes))] or [self.tensors[0]]
         return [*first, *self.tensors[1:], *(f"e{k}" for k in range(len(finish.modes)))]
 
@@ -114,8 +113,8 @@ class Template:
         before: str = "",
         **constants: Any,
     ) -> Kernel:
-        """The kernel for these element types of the tensors; `before` and `names`: what it is called after
-        what `start` and `finish` do. KeyError for a constant that is missing."""
+        """The kernel for these element types of the tensors. `before` and `names`: parts of the kernel's name
+        for prologue and epilogue. Raises KeyError for a missing constant."""
         given = {name: constants[name] for name in self.constants}
         frame = self.frame(self.names(finish, start), parted(finish, start))
         place = printed.place(self.function, given, tuple(types), *finish, *start)

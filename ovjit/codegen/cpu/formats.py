@@ -1,8 +1,8 @@
-"""Formats of the tile: which element types meet, and the instruction that multiplies and adds them.
+"""Formats of tiles: element types of pixels and weights, and the instruction that multiplies and adds them.
 
-A tile's depth counts words of 4 bytes: one f32, two bf16 or four 8-bit integers of a pixel. One instruction
-multiplies a word by as many of every lane's weights, and adds the products to the lane's accumulator. Driver,
-address tables, panels and epilogues see only words, so a format is a row of data here.
+A tile's depth is counted in words of 4 bytes: one f32, two bf16 or four 8-bit integers of a pixel. One
+instruction multiplies a word by a word of weights in each lane, and adds the products to the lane's
+accumulator. Driver, address tables, panels and epilogues only depend on words, so a format is a row of data.
 
 | format | pixel | weights | accumulator | depth of a word | instruction |
 |--------|-------|---------|-------------|-----------------|-------------|
@@ -15,8 +15,8 @@ address tables, panels and epilogues see only words, so a format is a row of dat
 | amx_bf16 | bf16 | bf16   | f32         | 2               | tdpbf16ps (AMX), 16 words at once |
 | amx_u8i8 | u8  | i8      | i32         | 4               | tdpbusd (AMX), 16 words at once |
 
-On NEON pixels are loaded by two words, and instructions multiply by a lane of them (`by_lane`), two pixels
-with two channels (`by_pairs`), or the two parts of a vector (`by_halves`):
+On NEON, two words of a pixel are loaded at a time. Instructions multiply by one lane of them (`by_lane`), two
+pixels by two channels (`by_pairs`), or the two parts of a vector (`by_halves`):
 
 | f32    | f32   | f32     | f32         | 1               | fmla        |
 | bf16   | bf16  | bf16    | f32         | 2               | bfmmla (bf16; of one row bfdot) |
@@ -24,7 +24,7 @@ with two channels (`by_pairs`), or the two parts of a vector (`by_halves`):
 | u8i8   | u8    | i8      | i32         | 4               | usmmla (i8mm; of one row sudot) |
 | u8i8   | u8    | i8      | i32         | 4               | sdot (dotprod) of pixels less 128: `flips` |
 
-Without dotprod products of bytes take as many instructions as those of f32, and models compute in f32.
+Without dotprod, products of bytes take as many instructions as products of f32, so models compute in f32.
 """
 
 from __future__ import annotations
@@ -42,24 +42,23 @@ from ovjit.records import NamedTuple
 
 #: Bytes of a word.
 WORD = 4
-#: How many times as fast as vectors a matrix unit multiplies words, with what is around the products. Its
-#: peak is 16 times theirs: with chunks for that, small layers were one chunk, and one thread waited.
+#: Speed of a matrix unit relative to vector instructions, including the overhead around products. Its peak is
+#: 16. With chunks sized for that, small layers were a single chunk, and one of two threads was idle.
 _MATRIX_RATE = 8
-#: Words of depth that it multiplies at once, and those of a step of tiles whose words lie in pairs.
+#: Words of depth that a matrix unit multiplies at once, and those of a step of tiles with words in pairs.
 UNIT_STEP, PAIRED_STEP = 16, 4
 
 
 class Format(NamedTuple):
-    """`a`, `w`, `acc`: element types of pixels, weights and accumulators; `group` of them make a word.
+    """`a`, `w`, `acc`: element types of pixels, weights and accumulators. `group`: elements of a word.
 
-    `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, in `products` instructions that
-    multiply; `features` are what the CPU needs, and `isas` the instruction sets that it is for. `listed`: the
-    words of weights are in an order of their own, see `ovjit.tiles.narrow`. `flips`: bytes of pixels become
-    signed, 128 less, as they are loaded; sums begin with 128 times the weights' sum. `more`: further
-    functions like `madd`, by their names: see `by_pairs` and `by_halves`. `step`: so many words of depth are
-    multiplied at once, by a matrix unit (`ovjit.tiles.matrix`) or in pairs if these are several; panels are
-    filled up with zeros to them. `paired`: two words of each channel are side by side in panels, and so are
-    those of two pixels, which the driver copies: see `by_pairs`.
+    `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, with `products` multiplying
+    instructions. `features`: required CPU features. `isas`: its instruction sets. `listed`: words of weights
+    are permuted, see `ovjit.tiles.narrow`. `flips`: 128 is subtracted from bytes of pixels when they are
+    loaded, and sums begin with 128 times the weights' sum. `more`: further functions like `madd`, by name:
+    see `by_pairs` and `by_halves`. `step`: words of depth that are multiplied at once, if several, by a
+    matrix unit (`ovjit.tiles.matrix`) or in pairs; panels are padded with zeros to a multiple. `paired`: two
+    words of each channel are adjacent in panels, and the driver copies pixels likewise: see `by_pairs`.
     """
 
     name: str
@@ -78,7 +77,7 @@ class Format(NamedTuple):
     paired: bool = False
 
     def whole(self, words: Any) -> Any:
-        """So many words and the zeros behind them."""
+        """`words`, rounded up to a multiple of `step`."""
         return -(-words // self.step) * self.step
 
     @property
@@ -87,12 +86,12 @@ class Format(NamedTuple):
         return self.step == UNIT_STEP
 
     def words(self, depth: int) -> int:
-        """The words that `depth` adjacent elements of a pixel take."""
+        """Words of `depth` adjacent elements of a pixel."""
         return -(-depth // self.group)
 
     @property
     def rate(self) -> int:
-        """About how many times the products of f32 are made in the same time."""
+        """The approximate number of products relative to f32 in the same time."""
         return self.group // self.products * (_MATRIX_RATE if self.on_unit else 1)
 
     @property
@@ -167,8 +166,8 @@ BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",), ("av
 U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",), ("avx512",))
 _SHORT = U8I8._replace(features=("avxvnni",), isas=("avx2",))
 _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
-#: Planes of bytes (`ovjit_ops/convolution/cpu_winograd.py`), and nothing that a graph has: its products of
-#: i16 are not summed in i32.
+#: For Winograd planes of bytes only (`ovjit_ops/convolution/cpu_winograd.py`). A graph's products of i16 are
+#: not summed in i32.
 I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
 _NEON = ("neon",)
 _BF16_NEON = BF16._replace(
@@ -179,101 +178,102 @@ _F16_NEON = Format(
 )
 _UNSIGNED = U8I8._replace(more=(("matrix", _matrix_unsigned),), features=("i8mm",), isas=_NEON)
 _SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, flips=True)
-#: Where weights are not known before they are multiplied, nor what sums begin with.
+#: For weights that are not constant, so that the initial sums of `flips` are unknown.
 UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
-#: By the matrix unit AMX (`ovjit.codegen.cpu.amx`), with the bits that vectors give of bytes, not of bf16.
+#: By the matrix unit AMX (`ovjit.codegen.cpu.amx`). Results for bytes have the same bits as with vectors,
+#: those for bf16 do not.
 AMX = tuple(
     form._replace(name=f"amx_{form.name}", features=(feature,), isas=("avx512",), step=UNIT_STEP)
     for form, feature in ((BF16, "amx-bf16"), (U8I8, "amx-int8"))
 )
-#: The first that fits is taken.
+#: Formats in order of preference.
 FORMATS = (F32, BF16, U8I8, _SHORT, _WIDENED, _BF16_NEON, _F16_NEON, _UNSIGNED, _SIGNED)
 _HALVES = (BF16.a, _F16_NEON.a)
 
 
 def float_types(isa: Target) -> tuple[str, ...]:
-    """The floating-point types that products are not upcast from: those that the target has a format for, and
-    those that are computed as they are."""
+    """The floating-point types in which products are computed without upcasting: f32, f64, and the 16-bit
+    types that the target has a format for."""
     return (*FULL, *(half for half in _HALVES if find_format(half, half, isa)))
 
 
 def unpacked_types(isa: Target) -> tuple[str, ...]:
-    """Those of them that weights are unpacked to: f16 are what some are stored in, and become f32."""
+    """The types of `float_types` to which compressed weights are unpacked: without f16, which is only a
+    storage type of weights."""
     return tuple(kind for kind in float_types(isa) if kind != _F16_NEON.a)
 
 
 def emulates_bf16(isa: Target) -> bool:
-    """Whether models compute in bf16, where that is asked for, on a CPU without instructions for it: where
-    OpenVINO does, and elsewhere f32 is as fast and more exact."""
+    """Whether a requested bf16 precision is emulated on a CPU without bf16 instructions. True where OpenVINO
+    emulates it. Elsewhere f32 is as fast and more accurate."""
     return isa.name in BF16.isas
 
 
 def find_format(a: str, w: str, isa: Target) -> Format | None:
-    """The format for pixels of type `a` and weights of type `w`, None where this instruction set has none."""
+    """The format for pixels of type `a` and weights of type `w`; None if the target has none."""
     fitting = (f for f in FORMATS if (f.a, f.w) == (a, w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), None)
 
 
 @functools.cache
 def features_of(name: str) -> frozenset[str]:
-    """Those features of CPUs that products in formats of that name may use."""
+    """The CPU features that formats with this name may use."""
     forms = [f for f in (*FORMATS, *AMX, I16) if f.name == name]
     return frozenset(f for form in forms for f in form.features)
 
 
 def matrix_format(form: Format, isa: Target) -> Format:
-    """The format in which a matrix unit of this instruction set multiplies the same types; without one,
-    `form`."""
+    """The format of the target's matrix unit for the same types; `form` without one."""
     fitting = (f for f in AMX if (f.a, f.w) == (form.a, form.w) and isa.name in f.isas)
     return next((f for f in fitting if has_features(isa, f.features)), form)
 
 
 def unit_format(kind: str, isa: Target) -> Format | None:
-    """The format in which a matrix unit multiplies elements of this type by such, None without one."""
+    """The format in which a matrix unit multiplies two tensors of this type; None without one."""
     form = find_format(kind, kind, isa)
     form = form and matrix_format(form, isa)
     return form if form is not None and form.on_unit else None
 
 
 def paired_format(form: Format) -> Format:
-    """The format with words in pairs, or `form` where no instruction multiplies pairs."""
+    """The format with words in pairs; `form` if no instruction multiplies pairs."""
     return form._replace(paired=True, step=PAIRED_STEP) if "matrix" in dict(form.more) else form
 
 
 def available_formats(isa: Target) -> tuple[Format, ...]:
-    """The formats that a target has, one of each name."""
+    """The formats of a target, one per pair of element types."""
     found = (find_format(f.a, f.w, isa) for f in FORMATS)
     return tuple(dict.fromkeys(f for f in found if f is not None))
 
 
-# --- rows that are quantized as they come: see `ovjit.tiles.dynamic`
+# --- rows that are quantized at run time: see `ovjit.tiles.dynamic`
 
-#: Instruction set -> what a CPU needs for them besides.
+#: Instruction set -> CPU features that dynamic quantization requires.
 FEATURES = {"avx512": ("avx512vnni",), "neon": ("dotprod",)}
-#: Groups of activations are so many elements, or twice that, ...
+#: Groups of activations have a multiple of this many elements.
 GROUP_STEP = 16
 
 
-#: Bits of integers whose products with two bytes fit 16 bits together, twice: 2 * 2 * 63 * 127.
+#: Maximum bits of integers for which the sum of four products with bytes fits 16 bits: 2 * 2 * 63 * 127.
 PAIR_BITS = 6
 
 
 def quantizes_rows(isa: Target) -> bool:
-    """Whether a target has instructions for them."""
+    """Whether a target has the instructions for products of dynamically quantized rows."""
     return isa.name in FEATURES and has_features(isa, FEATURES[isa.name])
 
 
 def quantizes_blocks(isa: Target, bits: int) -> bool:
-    """The same for blocks of a file, whose integers have so many bits and no sign: `vpmaddubsw` will do for
-    few bits."""
+    """The same for weights in a file's blocks, whose integers are unsigned with `bits` bits: for up to
+    PAIR_BITS, `vpmaddubsw` suffices."""
     return quantizes_rows(isa) or (bits <= PAIR_BITS and isa.name in ("avx2", "avx512"))
 
 
 class Stored(NamedTuple):
-    """How weights are stored: bits of an integer; the zero of all of them, None where they have their own;
-    the type of scales. `signed`: bytes are stored with a sign, 128 less than without, and all are multiplied
-    as such (NEON's sdot). `low`: the type of minima, which are added, "" without. `small`: bytes are below
-    128. `pairs`: products are added in 16 bits first, as they are where no instruction adds four of them."""
+    """The storage of weights. `bits` of an integer. `zero`: the common zero point, None if groups have their
+    own. `scale`: the type of scales. `signed`: bytes are stored as signed, 128 less, and multiplied as such
+    (NEON's sdot). `low`: the type of minima, which are added; "" without. `small`: bytes are below 128.
+    `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four of them."""
 
     bits: int
     zero: int | None
@@ -290,29 +290,29 @@ class Stored(NamedTuple):
 
     @property
     def less(self) -> int:
-        """What integers are stored less than they are without a sign, and so are their zeros."""
+        """The number that is subtracted from integers and zeros when they are stored: 128 or 0."""
         return 128 if self.signed and self.bits == 8 and not self.small else 0
 
     @property
     def together(self) -> int:
-        """Words of four bytes that memory has together: of 4 bits two are in each word, of others in four."""
+        """Words of four integers that are stored together: 1 for 8 bits, 2 for 4 bits, else 4."""
         return {8: 1, 4: 2}.get(self.bits, 4)
 
     @property
     def at_once(self) -> int:
-        """Words of four bytes that are multiplied at a time."""
+        """Words of four integers that are multiplied at a time."""
         return max(self.together, 2 if self.pairs else 1)
 
     @property
     def unpacked(self) -> Stored:
-        """The same, unpacked to bytes and factors of f32."""
+        """The storage after unpacking to bytes, with scales in f32."""
         return self._replace(bits=8, scale="f32", small=True)
 
 
 def how_stored(
     integers: np.ndarray | Unmade, scale: np.ndarray | Unmade, zero: np.ndarray | None, bits: int, isa: Target
 ) -> Stored:
-    """How weights are packed for a target. ValueError for zeros that are no bytes."""
+    """The storage of packed weights for a target. Raises ValueError for zeros that are not bytes."""
     signed = integers.dtype.kind == "i"
     one: int | None = 128 if signed else 0
     if zero is not None:
@@ -320,7 +320,7 @@ def how_stored(
         if not ((whole == np.rint(whole)) & (whole >= 0) & (whole <= 255)).all():
             raise ValueError("zero points should be whole numbers of 8 bits")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
-        one = one if one in (0, 8, 128) else None  # each is a kernel
+        one = one if one in (0, 8, 128) else None  # each common zero needs a kernel of its own
     return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm)
 
 
@@ -330,7 +330,7 @@ def distinct(values: np.ndarray) -> np.ndarray:
 
 
 def fit_f16(values: np.ndarray | Unmade) -> bool:
-    """Whether f16 holds them all exactly."""
+    """Whether f16 represents all values exactly."""
     if isinstance(values, Converted) and values.is_exact and values.source.dtype == np.float16:
         return not (values.source.view(np.uint16) & _F16_SPECIAL == _F16_SPECIAL).any()
     array = distinct(np.asarray(values))
@@ -340,5 +340,5 @@ def fit_f16(values: np.ndarray | Unmade) -> bool:
     return bool((half == array).all())
 
 
-#: The bits of an exponent of infinities and NaN in f16, and those of f32 that no f16 has.
+#: The exponent bits of infinities and NaN in f16, and the low fraction bits of f32 that f16 lacks.
 _F16_SPECIAL, _BELOW_F16 = np.uint16(0x7C00), np.uint32(0x1FFF)

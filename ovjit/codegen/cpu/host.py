@@ -1,7 +1,7 @@
-"""This machine: which target its CPU is. The one place of the compiler that asks.
+"""This machine's target. No other module of the compiler depends on the machine.
 
-`OVJIT_ISA` (avx512, avx2, neon, generic) asks for a lesser instruction set than the CPU has, and `OVJIT_HIDE`
-takes features like VNNI for absent.
+`OVJIT_ISA` (avx512, avx2, neon, generic) selects a smaller instruction set than the CPU has. `OVJIT_HIDE`
+hides features such as VNNI.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ovjit.codegen.cpu import machine
 from ovjit.codegen.cpu.targets import EXTRA, MATRIX, TARGETS, Target, target_of
 from ovjit.errors import UnsupportedError
 
-#: What Linux calls features that LLVM calls otherwise.
+#: LLVM's name of a feature -> Linux's, if different.
 _LINUX = {
     "avx512bf16": "avx512_bf16", "avx512vnni": "avx512_vnni", "avxvnni": "avx_vnni",
     "avx512fp16": "avx512_fp16",
@@ -28,15 +28,15 @@ _assumed: tuple[str, frozenset[str]] | None = None
 
 
 def assume(name: str, extra: Collection[str]) -> None:
-    """Print text in this process as for a CPU of that instruction set with those of EXTRA, whatever the CPU
-    is. The text can be compiled, and not run."""
+    """Make `host_target` return this instruction set with these features of EXTRA, whatever the CPU is. Code
+    for it can be compiled but not run."""
     global _assumed
     _assumed = name, frozenset(extra)
 
 
 @functools.cache
 def _said() -> tuple[str, ...] | None:
-    """What Linux says of this CPU, its flags last; None where that is not all there."""
+    """Fields of this CPU in Linux's /proc/cpuinfo, flags last; None if a field is missing."""
     said = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")
     try:
         with open("/proc/cpuinfo", "rb") as file:
@@ -49,10 +49,10 @@ def _said() -> tuple[str, ...] | None:
 
 @functools.cache
 def _features() -> frozenset[str]:
-    """Those features of this CPU that TARGETS and EXTRA name. OvjitError for another machine than code can be
-    made for.
+    """The features of TARGETS and EXTRA that this CPU has. Raises UnsupportedError for an unsupported
+    machine.
 
-    Linux lists those that it lets programs use; to ask LLVM, llvmlite would have to be imported.
+    Linux lists the features that programs may use. Asking LLVM would need an import of llvmlite.
     """
     machine.check()
     here = [target for target in TARGETS.values() if target.machine == machine.name()]
@@ -65,7 +65,7 @@ def _features() -> frozenset[str]:
 
 
 def _listed_features(named: Collection[str]) -> frozenset[str]:
-    """Those that an x86-64 CPU has, also such as a process has to ask for."""
+    """The features of `named` that an x86-64 CPU has, including those that need permission."""
     said = _said()
     if said is None:
         import llvmlite.binding as llvm
@@ -94,13 +94,13 @@ def best_target() -> str:
 
 
 def host_target() -> Target:
-    """The instruction set to compile for. Raises ValueError for an `OVJIT_ISA` unknown or not of this CPU,
-    UnsupportedError for a machine that no code is made for."""
+    """The target to compile for. Raises ValueError if `OVJIT_ISA` is unknown or not supported by this CPU,
+    UnsupportedError for an unsupported machine."""
     return _host(debug.flag("OVJIT_ISA"), debug.flag("OVJIT_HIDE"), _assumed)
 
 
 def running_target() -> Target:
-    """The instruction set of code that runs in this process, also where another one is assumed."""
+    """The target of code that runs in this process, regardless of `assume`."""
     return _host(debug.flag("OVJIT_ISA"), debug.flag("OVJIT_HIDE"), None)
 
 
@@ -117,7 +117,7 @@ def _host(asked: str, hide: str, assumed: tuple[str, frozenset[str]] | None) -> 
 
 
 def _failing(wanted: str, features: frozenset[str]) -> frozenset[str]:
-    """Those of a matrix unit's features that do not pass the test of it."""
+    """The features of a matrix unit that do not pass its test."""
     units = [f for f in MATRIX & features if EXTRA[f] == wanted]
     if not units:
         return frozenset()

@@ -1,12 +1,12 @@
-"""The language of kernels: from the blocks of a function to LLVM, types and lowering in one walk.
+"""The compiler of the kernel language: from a function's blocks to LLVM, with types and code in one pass.
 
-Printed kernels use little of Python: int64s, numbers, vectors and intrinsics of fixed meaning, `while`, `for`
-over `range` and `if`; no objects, no exceptions, no reference counts. Numba's type inference and lowering,
-made for all of Python, take four times as long. `lower` goes through the blocks once. Definitions come before
-uses in its order, so every type is known when it is needed.
+Printed kernels use a subset of Python: int64s, numbers, vectors and intrinsics, `while`, `for` over `range`
+and `if`; no objects, no exceptions, no reference counts. Numba's general type inference and lowering take
+four times as long. `lower` visits the blocks once. Definitions precede uses in this order, so all types are
+known when they are needed.
 
-Variables of one block are LLVM values. So are those with one definition that dominates their uses. Others are
-memory, which LLVM's SROA turns into registers.
+Variables of a single block are LLVM values. So are those with one definition that dominates all uses. Others
+are stack slots, which LLVM's SROA promotes to registers.
 
 Code that is not in the language raises `Outside`, and Numba's ordinary pipeline compiles it.
 """
@@ -43,7 +43,7 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
 
 
 class _Range(NamedTuple):
-    """`range(start, stop, step)` of which `start` is the memory of what comes next."""
+    """`range(start, stop, step)`. `start` is the stack slot of the next number."""
 
     start: ir.Value
     stop: ir.Value
@@ -51,7 +51,7 @@ class _Range(NamedTuple):
 
 
 class _Again(Exception):
-    """The walk begins anew, knowing that `name` has two types."""
+    """`name` was found to have two types: the pass starts again."""
 
     def __init__(self, name: str, widen: bool):
         self.name = name
@@ -59,9 +59,9 @@ class _Again(Exception):
 
 
 def lower(source: Function, function: ir.Function) -> None:
-    """Print the body of `function`, a C function of int64s that gives an int64. Raises Outside."""
-    widened: set[str] = set()  # variables of several integer types are int64
-    varying: set[str] = set()  # variables of types that have nothing in common are one for each type
+    """Emit the body of `function`, a C function of int64s that returns an int64. Raises Outside."""
+    widened: set[str] = set()  # variables of several integer types: int64
+    varying: set[str] = set()  # variables of incompatible types: a slot for each type
     while True:
         try:
             _Walk(source, function, widened, varying).run()
@@ -86,12 +86,12 @@ class _Walk:
         self.b = Builder(self.entry)
         self.b.before = self.places
         self.changed = _changed(source, self.order)
-        self.unchanged: dict[tuple[str, Any, int], ir.Value] = {}  # variables as a loop finds and leaves them
+        self.unchanged: dict[tuple[str, Any, int], ir.Value] = {}  # loads hoisted out of a loop
         self.types: dict[str, Any] = {}
         self.slots: dict[tuple[str, Any], ir.Value] = {}
         self.values: dict[str, ir.Value] = {}  # of this block
-        self.known: dict[str, ir.Value] = {}  # of variables that are settled
-        self.objects: dict[str, Any] = {}  # variables that stand for functions
+        self.known: dict[str, ir.Value] = {}  # of variables with one dominating definition
+        self.objects: dict[str, Any] = {}  # variables that are functions
         self.ranges: dict[int, _Range] = {}
         self.items: dict[int, ir.Value] = {}
         self.signatures: dict[tuple, Any] = {}
@@ -165,7 +165,8 @@ class _Walk:
             self.b.store(value, slot)
 
     def arrive(self, at: int) -> None:
-        """Variables of several types have here what they have on the way to block `at`."""
+        """Record the types of `varying` variables on this edge to block `at`. Raises Outside if edges differ
+        in a variable that is read there."""
         mine = {name: self.types.get(name) for name in self.varying}
         there = self.arriving.get(at)
         if there is None:
@@ -177,7 +178,7 @@ class _Walk:
             del there[name]
 
     def allocate(self, kind: ir.Type, name: str) -> ir.Value:
-        """Memory of the function; made where it is entered, or every round of a loop would take more."""
+        """A stack slot in the entry block: in a loop each iteration would allocate another."""
         here = self.b.block
         self.b.position_at_end(self.entry)
         slot = self.b.alloca(kind, name=name)
@@ -198,7 +199,7 @@ class _Walk:
         return kind, value
 
     def loaded(self, name: str, kind: Any, slot: ir.Value) -> ir.Value:
-        """What a variable has, read before the loops that do not assign it."""
+        """The value of a variable's slot, loaded before the loops that do not assign it."""
         nest = self.b.nest
         inner = sum(name in self.changed[loop] for loop in nest)
         if inner == len(nest):
@@ -268,7 +269,7 @@ class _Walk:
     def unary(self, x: ast.UnaryOp) -> Any:
         known = x.operand.value if isinstance(x.operand, ast.Constant) else None
         if isinstance(x.op, ast.USub) and isinstance(known, (int, float)):
-            return _number(-known)  # the lowest int64 is a number, and its opposite is none
+            return _number(-known)  # folded, since the minimum of int64 has no positive counterpart
         f, operand = _OPERATORS[type(x.op)], self.operand(x.operand)
         return self.word(f, [operand]) if isinstance(operand[0], Vec) else unary(self.b, f, operand)
 
@@ -288,14 +289,14 @@ class _Walk:
         return self.one_of(cast(self.b, left[1], left[0], types.boolean), *(ways if both else ways[::-1]))
 
     def one_of(self, condition: ir.Value, *ways: Callable[[], tuple[Any, ir.Value]]) -> tuple[Any, ir.Value]:
-        """The value of the first way where the condition holds, else of the second."""
+        """The value of the first function if the condition is true, else of the second."""
         known = dict(self.values)
         ends = [self.function.append_basic_block("choice") for _ in ways]
         self.b.cbranch(condition, *ends)
         found = []
         for i, way in enumerate(ways):
             self.b.position_at_end(ends[i])
-            self.values = dict(known)  # what is loaded here is not known behind
+            self.values = dict(known)  # loads in this block do not dominate the following ones
             found.append(way())
             ends[i] = self.b.block
         kinds = {kind for kind, _ in found}
@@ -327,7 +328,7 @@ class _Walk:
         return self.intrinsic(f, args)
 
     def word(self, f: Any, args: Sequence[tuple[Any, ir.Value]]) -> Any:
-        """An operator on vectors: the word that it stands for."""
+        """Emit an operator on vectors as its word."""
         if f not in OPERATORS:
             raise Outside(f"{getattr(f, '__name__', f)} of vectors")
         return self.intrinsic(namespace(args[0][0].lanes)[OPERATORS[f]], args)
@@ -355,7 +356,7 @@ class _Walk:
         return _Range(slot, stop, whole[2] if len(whole) == 3 else I64(1))
 
     def next(self, over: _Range) -> tuple[ir.Value, ir.Value]:
-        """The next number of a range, and whether there is one."""
+        """(the next number of a range, whether it is inside)."""
         b = self.b
         value = b.load(over.start)
         if isinstance(over.step, ir.Constant):
@@ -386,12 +387,12 @@ def _number(value: Any) -> Any:
     return value
 
 
-#: int64s of LLVM: kernels have few, and each many times.
+#: LLVM constants of int64, cached: kernels repeat few of them.
 _whole = functools.lru_cache(1024)(I64)
 
 
 def _order(blocks: Mapping[int, Block]) -> list[int]:
-    """The blocks that are reached, each but the first after one that leads to it."""
+    """The reachable blocks in reverse postorder."""
     first = min(blocks)
     seen, out = {first}, []
     stack = [(first, iter(blocks[first].successors()))]
@@ -409,7 +410,7 @@ def _order(blocks: Mapping[int, Block]) -> list[int]:
 
 
 def _shared(blocks: Mapping[int, Block], order: Sequence[int]) -> set[str]:
-    """The variables that more than one block knows."""
+    """The variables that occur in more than one block."""
     home: dict[str, int] = {}
     shared = set()
     for at in order:
@@ -424,7 +425,7 @@ def _shared(blocks: Mapping[int, Block], order: Sequence[int]) -> set[str]:
 
 
 def _settled(blocks: Mapping[int, Block], order: Sequence[int], shared: set[str]) -> set[str]:
-    """Those of `shared` that are assigned in one place, which all ways to where they are read go through."""
+    """The variables of `shared` with a single definition that dominates all uses."""
     home: dict[str, int] = {}
     out = set(shared)
     for at in order:
@@ -445,7 +446,7 @@ def _settled(blocks: Mapping[int, Block], order: Sequence[int], shared: set[str]
 
 
 def _dominators(blocks: Mapping[int, Block], order: Sequence[int]) -> dict[int, set[int]]:
-    """block -> the blocks that all ways to it go through, itself among them."""
+    """block -> its dominators, itself included."""
     leading: dict[int, list[int]] = {at: [] for at in order}
     for at in order:
         for following in blocks[at].successors():
@@ -472,7 +473,7 @@ def _changed(source: Function, order: Sequence[int]) -> dict[int, set[str | None
 
 
 def _is_read(blocks: Mapping[int, Block], at: int, name: str) -> bool:
-    """True when from the beginning of block `at` on, `name` may be read before it is assigned."""
+    """True if `name` is live at the beginning of block `at`."""
     seen, left = {at}, [at]
     while left:
         here = left.pop()

@@ -1,7 +1,7 @@
-"""What machine this is: its architecture first, then what its CPU has, asked where that architecture says it.
+"""Detection of this machine: its architecture, then its CPU's features, by a source of that architecture.
 
-A CPU is never told by a list that may be another's: an emulator shows programs the host's `/proc/cpuinfo`,
-but its own architecture and its own auxiliary vector.
+`/proc/cpuinfo` alone is not trusted: an emulator shows the host's file, but its own architecture and
+auxiliary vector.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sys
 from ovjit.errors import UnsupportedError
 
 X86_64, AARCH64 = "x86_64", "aarch64"
-#: What systems call an architecture, where that is not LLVM's name.
+#: A system's name of an architecture -> LLVM's name.
 _SPELLED = {"amd64": X86_64, "x64": X86_64, "arm64": AARCH64, "win32": "x86"}
 
 _AT_HWCAP, _AT_HWCAP2 = 16, 26
-#: What is assumed where a system says nothing: the calling conventions of all have these vectors.
+#: Features of all AArch64 systems: their calling conventions require these vectors.
 _ALWAYS = frozenset(("asimd",))
-#: feature as Linux calls it -> (its word of the auxiliary vector, its bit, macOS's name of it)
+#: Linux's name of a feature -> (entry of the auxiliary vector, bit, macOS's name)
 _ARM = {
     "asimd": (_AT_HWCAP, 1, ""),
     "atomics": (_AT_HWCAP, 8, "hw.optional.arm.FEAT_LSE"),
@@ -34,12 +34,12 @@ _ARM = {
 
 @functools.cache
 def name() -> str:
-    """The architecture of this process: "x86_64", "aarch64", or what else the system calls it."""
+    """The architecture of this process: "x86_64", "aarch64", or the system's name of another one."""
     if hasattr(os, "uname"):
         said = os.uname().machine
     else:
-        # Windows: what this Python has been built for. ARM64 runs those for x86-64, too, and `platform`
-        # calls such a process one or the other, by its version
+        # Windows: the architecture that this Python was built for. ARM64 also runs x86-64 processes, for
+        # which `platform` reports either architecture, depending on Python's version
         import sysconfig
 
         said = sysconfig.get_platform().removeprefix("win-")
@@ -57,7 +57,7 @@ def is_arm() -> bool:
 
 @functools.cache
 def check() -> None:
-    """Raise UnsupportedError where no code can be made for this machine. LLVM would end the process."""
+    """Raise UnsupportedError if no code can be generated for this machine: LLVM would abort the process."""
     what = f"this machine is {name() or 'unknown'!r}, {sys.platform}"
     if name() not in (X86_64, AARCH64):
         raise UnsupportedError(f"{what}: ovjit compiles for x86_64 and aarch64 alone (docs/platforms.md)")
@@ -69,7 +69,7 @@ def check() -> None:
 
 @functools.cache
 def arm_features() -> frozenset[str]:
-    """What an AArch64 CPU has, by Linux's names; no more than the system lets programs use."""
+    """The features of an AArch64 CPU that the system lets programs use, by Linux's names."""
     if sys.platform == "darwin":
         return _ALWAYS | {f for f, (_, _, asked) in _ARM.items() if asked and _sysctl(asked)}
     if sys.platform != "linux":
@@ -81,13 +81,14 @@ def arm_features() -> frozenset[str]:
     return frozenset(f for f, (word, bit, _) in _ARM.items() if words[word] >> bit & 1)
 
 
-#: Linux's system call and its request for the registers of AMX (x86-64), which a process has to ask for.
+#: Linux's system call and request by which a process gets permission to use AMX's registers (x86-64).
 _ARCH_PRCTL, _ASK_FOR_STATE, _TILES = 158, 0x1023, 18
 
 
 @functools.cache
 def may_use_tiles() -> bool:
-    """Whether Linux lets this process use AMX's registers: asked for once, for all threads and children."""
+    """Request permission to use AMX's registers, for all threads and children. Returns whether it is
+    given."""
     if sys.platform != "linux" or not is_x86():
         return False
     import ctypes
@@ -107,7 +108,7 @@ def _auxiliary(word: int) -> int:
 
 
 def _listed() -> frozenset[str] | None:
-    """The features of all CPUs in `/proc/cpuinfo`, which may be of several kinds; None where it has none."""
+    """The features that all CPUs in `/proc/cpuinfo` have; None if it lists none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             lines = [line.partition(":")[2] for line in file if line.startswith("Features")]

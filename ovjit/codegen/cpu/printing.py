@@ -1,14 +1,13 @@
-"""A builder whose instructions are LLVM text from the start.
+"""A builder that writes instructions as LLVM text directly.
 
-llvmlite keeps an object for each instruction, with a name that it looks up in its scope, and prints it when
-the module is printed. Kernels are printed once, in the order in which they are made, so their instructions
-are lines, which takes a quarter of the time. What is rare (phis, whose operands come later, memory of the
-function, atomics) stays with llvmlite, and so do functions, blocks and types.
+llvmlite makes an object for each instruction, looks up its name in a scope, and prints it with the module.
+Here an instruction is a line of text, which takes a quarter of the time. Rare instructions (phis, whose
+operands come later, allocas, atomics) are llvmlite's, and so are functions, blocks and types.
 
-Operands are not checked: LLVM does, when it reads the text.
+Operands are not checked here: LLVM checks them when it parses the text.
 
-What loops do not change is printed before them, of what has no effect and cannot fail. LLVM would have to
-look for it, which takes as long as all else that it simplifies.
+Loop-invariant instructions without side effects that cannot trap are written before the loop. LLVM's own
+search for them would take as long as all of its other simplifications.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ _VOID = ir.VoidType()
 _CONDITIONS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}
 
 
-#: The loops around a block, from without, each by the number of the block that goes to it.
+#: The loops around a block, outermost first, each named by its preheader.
 Nest = tuple[int, ...]
 
 
 class Line(ir.Value):
-    """An instruction, and the value that it gives, which is another in each round of the loops of `nest`."""
+    """An instruction and its value, which varies with the loops of `nest`."""
 
     def __init__(self, kind: ir.Type, reference: str, text: str, nest: Nest):
         self.type = kind
@@ -47,7 +46,7 @@ class Line(ir.Value):
 
     @property
     def function_type(self) -> ir.FunctionType:
-        """Of the address of a function: what it takes and gives."""
+        """The function type that a function pointer points to."""
         return self.type.pointee
 
 
@@ -86,7 +85,7 @@ def _compare(operation: str, prefix: str, plain: Sequence[str] = ()) -> Callable
 
 
 class Module(ir.Module):
-    """A module of code for one instruction set, which words ask for: `isa_of`."""
+    """A module of code for one target, which `isa_of` returns."""
 
     def __init__(self, isa: Target, name: str = ""):
         super().__init__(name)
@@ -94,24 +93,24 @@ class Module(ir.Module):
 
 
 def isa_of(b: ir.IRBuilder) -> Target:
-    """The instruction set that the builder's code is for."""
+    """The target of the builder's code."""
     isa: Target = b.module.isa
     return isa
 
 
 class Builder(ir.IRBuilder):
-    """llvmlite's builder, for a function of which no other builder makes lines."""
+    """llvmlite's builder with instructions as lines. It must be the only builder of its function."""
 
     def __init__(self, block: ir.Block):
         super().__init__(block)
         self._numbers = itertools.count()
         self._entry = block
-        #: The loops around the block that is being printed, and the block before each of them.
+        #: The loops around the current block, and each loop's preheader.
         self.nest: Nest = ()
         self.before: Mapping[int, ir.Block] = {}
 
     def say(self, kind: ir.Type, text: str) -> Line:
-        """The instruction `text`, which gives a value of type `kind`."""
+        """Append the instruction `text`, whose value has the type `kind`."""
         reference = f"%$.{next(self._numbers)}"
         line = Line(kind, reference, f"{reference} = {text}", self.nest)
         self._block.instructions.insert(self._anchor, line)
@@ -119,7 +118,8 @@ class Builder(ir.IRBuilder):
         return line
 
     def pure(self, kind: ir.Type, text: str, *operands: ir.Value) -> Line:
-        """The same for what depends on nothing but its operands: before the loops that do not change them."""
+        """`say` for an instruction without side effects: it is hoisted out of loops that do not change its
+        operands."""
         nest = self.nest
         if not nest or self._block is self._entry:
             return self.say(kind, text)
@@ -127,7 +127,7 @@ class Builder(ir.IRBuilder):
         for operand in operands:
             if isinstance(operand, Line):
                 varies = operand.nest
-                if varies != nest[: len(varies)]:  # it comes out of another loop
+                if varies != nest[: len(varies)]:  # the operand was computed in another loop
                     return self.say(kind, text)
                 inner = max(inner, len(varies))
             elif not isinstance(operand, (ir.Constant, ir.Argument, ir.AllocaInstr)):
@@ -135,7 +135,7 @@ class Builder(ir.IRBuilder):
         return self.outside(kind, text, inner)
 
     def outside(self, kind: ir.Type, text: str, inner: int) -> Line:
-        """The instruction `text`, outside of all but the first `inner` loops around this block."""
+        """The instruction `text`, hoisted out of all but the `inner` outermost loops around this block."""
         if inner == len(self.nest):
             return self.say(kind, text)
         reference = f"%$.{next(self._numbers)}"
@@ -145,7 +145,7 @@ class Builder(ir.IRBuilder):
         return line
 
     def do(self, text: str) -> Line:
-        """The instruction `text`, which gives nothing."""
+        """Append the instruction `text`, which has no value."""
         line = Line(_VOID, "", text, self.nest)
         self._block.instructions.insert(self._anchor, line)
         self._anchor += 1

@@ -1,9 +1,8 @@
-"""A kernel's function as blocks: what runs in order, and what comes after it.
+"""The control-flow graph of a kernel's function, from its syntax tree.
 
-Numba reads bytecode, with an instruction and a variable for each step of an expression. Kernels are text of a
-small language, and here their syntax tree is read: expressions stay trees, only statements and conditions
-make blocks. That takes a tenth of the time, and is the same for every version of Python. What is not in the
-language raises `Outside`.
+Numba reads bytecode, with an instruction and a variable for each step of an expression. Here expressions stay
+trees, and only statements and conditions make blocks. That takes a tenth of the time, and does not depend on
+the version of Python. Source outside of the kernel language raises `Outside`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Assign(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """A loop begins: what `loop` goes over is `range(*arguments)`."""
+    """The beginning of loop number `loop` over `range(*arguments)`."""
 
     loop: int
     arguments: Sequence[ast.expr]
@@ -35,7 +34,7 @@ class Begin(NamedTuple):
 
 
 class Item(NamedTuple):
-    """The value of an Assign: where `loop` is."""
+    """The value of an Assign: the current number of loop `loop`."""
 
     loop: int
 
@@ -65,21 +64,21 @@ class Next(NamedTuple):
 
 
 class Jump(NamedTuple):
-    """The end of a block: `target` comes next."""
+    """The end of a block: go to `target`."""
 
     target: int
     reads: tuple[str, ...] = ()
 
 
 class Return(NamedTuple):
-    """The end of a block, and of the function; no value where the function just ends."""
+    """The end of a block and of the function. `value` is None at the function's end without `return`."""
 
     value: ast.expr | None
     reads: tuple[str, ...]
 
 
 class Block:
-    """What runs in order: `body`, then `last`."""
+    """A basic block: the statements `body`, then the terminator `last`."""
 
     __slots__ = ("body", "last")
 
@@ -101,8 +100,8 @@ class Block:
 
 
 class Function(NamedTuple):
-    """Blocks in the order of the source, by their numbers; the first is the entry. `nests`: the loops around
-    each, from the outermost, by the number of the block that only jumps to the loop."""
+    """Blocks by number, in source order; the first is the entry. `nests`: block -> the loops around it,
+    outermost first, each named by its preheader."""
 
     blocks: dict[int, Block]
     nests: dict[int, tuple[int, ...]]
@@ -112,7 +111,7 @@ class Function(NamedTuple):
 
 
 def read(function: Callable[..., Any]) -> Function:
-    """The blocks of a function whose source is at hand. Raises Outside."""
+    """The blocks of a function. Raises Outside if it has no source or is not in the language."""
     try:
         tree = definition(function)
     except (OSError, SyntaxError) as error:
@@ -159,19 +158,19 @@ class _Reader:
         return self.labels
 
     def place(self, label: int) -> None:
-        """What follows is the block `label`; the one before goes on with it where it has no other end."""
+        """Begin the block `label`. If the current block has no terminator, it jumps there."""
         self.end(Jump(label))
         self.here = self.blocks[label] = Block()
         self.nests[label] = self.nest
 
     def enter(self) -> None:
-        """What follows is in a loop, until `leave`."""
+        """Begin a loop: add its preheader. `leave` ends it."""
         before = self.label()
         self.place(before)
         self.nest = (*self.nest, before)
 
     def leave(self, after: int) -> None:
-        """What follows is the block `after` a loop."""
+        """End a loop, and begin the block `after`."""
         self.nest = self.nest[:-1]
         self.place(after)
 
@@ -181,7 +180,7 @@ class _Reader:
             self.here = None
 
     def branch(self, test: ast.expr, then: int, other: int) -> None:
-        """End the block by a condition; `and`, `or` and `not` in it are ways to go."""
+        """End the block with a condition. `and`, `or` and `not` become branches."""
         if isinstance(test, ast.BoolOp):
             both = isinstance(test.op, ast.And)
             for part in test.values[:-1]:
@@ -245,7 +244,7 @@ class _Reader:
         self.append(Assign(version, value, reads))
 
     def loop(self, s: ast.While) -> None:
-        """The condition stands before the loop and again at its end, as compilers turn loops."""
+        """A rotated `while` loop: the condition is tested before the loop and at its end."""
         self.enter()
         before, body, after = self.label(), self.label(), self.label()
         self.place(before)
@@ -296,7 +295,7 @@ class _Reader:
     # --- expressions
 
     def reads(self, x: ast.expr) -> tuple[str, ...]:
-        """The variables that an expression reads, which is told which of their versions they are."""
+        """The variables that an expression reads. The names in it are replaced by their current versions."""
         found: list[str] = []
         self._reads(x, found)
         return tuple(found)
@@ -338,12 +337,12 @@ _PARTS: dict[type, Callable[[Any], Sequence[ast.expr]]] = {
 
 
 class _NotRead(Exception):
-    """A part of the source is not in the language."""
+    """A part of the source is not in the kernel language."""
 
     def __init__(self, node: Any):
         self.node = node
 
 
 def outside(node: Any, first: int) -> Outside:
-    """What to raise about a part of a function whose definition begins in line `first`."""
+    """The exception about a node of a function whose definition begins in line `first`."""
     return Outside(f"{type(node).__name__} in `{ast.unparse(node)[:80]}` ({first + node.lineno - 1})")

@@ -1,8 +1,8 @@
-"""Targets: what machine code can be made for, each a record that compilation is given.
+"""Targets: one record for each instruction set that code can be generated for.
 
-A record says what kernels, plans and packed weights depend on. Nothing here asks what this machine is: code
-for any target can be printed in any process. `ovjit.codegen.cpu.host` tells which of them this CPU is.
-`ovjit.codegen.cpu.neon` has the instructions that are AArch64's alone.
+A record has all that kernels, plans and packed weights depend on. Code for any target can be generated in any
+process: nothing here depends on this machine. `ovjit.codegen.cpu.host` has this machine's target.
+`ovjit.codegen.cpu.neon` has the instructions that only AArch64 has.
 """
 
 from __future__ import annotations
@@ -13,44 +13,48 @@ from ovjit.codegen.cpu.machine import AARCH64, X86_64
 from ovjit.codegen.cpu.neon import shapes as neon
 from ovjit.records import NamedTuple
 
-#: Bytes of a cache line, and bytes after which addresses share a set of a first-level cache, which holds 8 to
-#: 12 lines. All targets have these: plans and packed weights are the same on CPUs of one target.
+#: Bytes of a cache line, and the distance in bytes of addresses that map to the same set of a first-level
+#: cache (8 to 12 lines). Equal for all targets: plans and packed weights are the same on all CPUs of a
+#: target.
 CACHE_LINE, SET_BYTES = 64, 4096
 
-#: What LLVM avoids for any AArch64: right behind a load or store, some Cortex-A53 (Raspberry Pi 3) may get a
-#: wrong product and sum of 64 bits (erratum 835769). Of 1,005 kernels 935 had that, some 8 times each.
+#: LLVM's workaround for all AArch64 CPUs: directly behind a load or store, some Cortex-A53 (Raspberry Pi 3)
+#: may compute a wrong 64-bit multiply-add (erratum 835769). 935 of 1,005 kernels had such code, about 8 times
+#: each.
 _AVOIDED = ("fix-cortex-a53-835769",)
 
 
 class Shapes(NamedTuple):
-    """How many results kernels keep in registers at a time."""
+    """Register blocking: the numbers of results that kernels keep in registers."""
 
-    #: heights of tiles of products: the full one, then what covers the rest of a chunk. Every height costs
-    #: some 40 ms of compilation; with 10 and 2 as well nothing but the last tile of a chunk was faster
+    #: heights of tiles of products: the full one, and smaller ones for the remainder of a chunk. A height
+    #: costs about 40 ms of compilation. Additional heights of 10 and 2 only made the last tile of a chunk
+    #: faster
     tiles: tuple[int, ...]
-    #: heights of tiles of four vectors: accumulators, weights and a pixel have to fit the registers
+    #: heights of tiles with rows of four vectors: accumulators, weights and a pixel must fit the registers
     recurrent: tuple[int, ...]
-    #: rows of plain products, with as many accumulators as registers leave room for
+    #: rows of a tile of plain products: accumulators fill the registers
     plain: int
-    #: pixels of a row that depthwise convolutions compute together, where a vector may be masked
+    #: pixels of a row that depthwise convolutions compute at once, if a vector may be masked
     pixels: int
-    #: the same of f32 without masks: a sum is a chain of multiply-adds, four keep half of AVX2's units busy
+    #: the same for f32 without masks: sums are chains of multiply-adds, and four keep half of AVX2's units
+    #: busy
     whole_pixels: tuple[int, ...]
-    #: the same where the code has a part of the taps: a single pixel waits for each of its many sums
+    #: the same for code with a part of the taps, where a single pixel's sum is a long dependency chain
     parted: tuple[int, ...]
 
 
 class Target(NamedTuple):
-    """An instruction set, and what a CPU has besides. `lanes`: f32 lanes of a vector."""
+    """An instruction set with optional CPU features. `lanes`: f32 lanes of a vector."""
 
     name: str
     machine: str  # the architecture
     lanes: int
     tile_vectors: int  # vectors of a row of a tile's accumulators
     shapes: Shapes
-    cpu: str = ""  # LLVM's name of the CPU that passes and code generation see, whatever CPU is there
-    features: tuple[str, ...] = ()  # CPU features that the machine must have
-    extras: tuple[str, ...] = ()  # those of EXTRA that code may use besides
+    cpu: str = ""  # LLVM's CPU name for passes and code generation, for all CPUs of the target
+    features: tuple[str, ...] = ()  # required CPU features
+    extras: tuple[str, ...] = ()  # optional features, of EXTRA, that code may use
 
     @property
     def is_arm(self) -> bool:
@@ -58,11 +62,11 @@ class Target(NamedTuple):
 
     @property
     def llvm_features(self) -> str:
-        """The features beyond its CPU's that LLVM is told of."""
+        """LLVM's feature string: features beyond those of `cpu`."""
         return ",".join(f"+{f}" for f in (*(_AVOIDED if self.is_arm else ()), *self.extras))
 
 
-#: What came with AVX2; a virtual machine may hide some, which code would use.
+#: Features that came with AVX2 and that code uses. A virtual machine may hide some of them.
 _HASWELL = ("fma", "bmi", "bmi2", "f16c", "lzcnt", "movbe")
 _AVX512 = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
 # Code for the exact CPU was tried for AVX-512. Of 45 kernels, sapphirerapids, icelake-server and znver4 have
@@ -94,32 +98,31 @@ TARGETS = {
     )
 }  # fmt: skip
 
-#: Features of a CPU beyond an instruction set's own that LLVM text may depend on, see `has_features`, and the
-#: instruction set whose code they are for.
+#: Optional CPU feature that code may depend on (`has_features`) -> the instruction set that it extends.
 EXTRA = {
     "avx512bf16": "avx512", "avx512vnni": "avx512", "avxvnni": "avx2",
     "amx-bf16": "avx512", "amx-int8": "avx512",
     "lse": "neon", "dotprod": "neon", "i8mm": "neon", "bf16": "neon", "fp16fml": "neon",
 }  # fmt: skip
-#: Those of a matrix unit, which are used after a test (`ovjit.codegen.cpu.amx_test`).
+#: The features of a matrix unit. They are used only if the unit passes a test (`ovjit.codegen.cpu.amx_test`).
 MATRIX = frozenset(("amx-bf16", "amx-int8"))
 
 
 def target_of(name: str, features: Collection[str] = (), machine: str = "") -> Target:
-    """A target by its name, on a CPU that has these of EXTRA, too. `machine`: the architecture of `generic`,
-    which is for any."""
+    """The target with this name and these optional features. `machine`: the architecture of `generic`, which
+    exists for all."""
     found = TARGETS[name]
     extras = tuple(f for f, of in EXTRA.items() if of == name and f in features)
     return found._replace(extras=extras, machine=machine if machine and not found.features else found.machine)
 
 
 def without_matrix_unit(target: Target) -> Target:
-    """The target, whose products are left to vectors."""
+    """The target without the features of its matrix unit."""
     return target._replace(extras=tuple(f for f in target.extras if f not in MATRIX))
 
 
 def has_features(target: Target, features: Collection[str]) -> bool:
-    """True when code for `target` may use these features of the CPU. ValueError for one that is not known."""
+    """True if code for `target` may use these CPU features. Raises ValueError for an unknown one."""
     unknown = set(features) - {*EXTRA, *target.features}
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")

@@ -89,8 +89,8 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
     return v
 
 
-#: Vectors of so few lanes are those of CPUs that need not have instructions for f16: there LLVM would call
-#: functions of libgcc's, which a process may not have. Single numbers (0 lanes) take the same way.
+#: Targets with vectors of this many lanes or fewer may have no f16 instructions. LLVM would then call
+#: functions of libgcc, which may be missing in a process. Scalars (0 lanes) are converted likewise.
 _NO_HALVES = 4
 
 
@@ -99,8 +99,7 @@ def _has_halves(builder: ir.IRBuilder, lanes: int) -> bool:
     return lanes > _NO_HALVES or isa_of(builder).name == "neon"
 
 
-#: Vectors of so many lanes are rounded to bf16 by the instruction, where the CPU has it. It takes denormals
-#: for 0.
+#: Vectors of this many lanes are rounded to bf16 by an instruction, if the CPU has it. It flushes denormals.
 _BF16_LANES = 16
 
 
@@ -153,7 +152,7 @@ def _float_to_half(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
 def load_vector(
     builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int, n: ir.Value | None = None
 ) -> ir.Value:
-    """`lanes` elements at `address`; with `n`, only the first n are touched, the rest are 0."""
+    """`lanes` elements at `address`. With `n`, only the first n are read, and other lanes are 0."""
     vt = ir.VectorType(memory_ir(elem), lanes)
     p = pointer(builder, address, vt)
 
@@ -172,16 +171,15 @@ def load_vector(
     return from_memory(builder, v, elem)
 
 
-#: Vectors of so many lanes are AVX-512's, whose masks cost nothing. Without them a masked store is some ten
-#: times as slow as a whole one on some CPUs. A masked load of elements of 1 and 2 bytes is a branch for each
-#: lane.
+#: Vectors with this many lanes are AVX-512's, whose masks are free. Elsewhere a masked store takes about ten
+#: times as long as a full one on some CPUs, and a masked load of 1- or 2-byte elements is a branch per lane.
 _MASKED_LANES = 16
 
 
 def _if_whole(
     builder: ir.IRBuilder, n: ir.Value, lanes: int, whole: Callable[[], Any], masked: Callable[[], Any]
 ) -> Any:
-    """What `whole` makes where n lanes are all there are, else what `masked` does; for both, the value."""
+    """Emit `whole` for n >= lanes, else `masked`, with a branch. Returns the value, if there is one."""
     found = []
     with builder.if_else(builder.icmp_signed(">=", n, n.type(lanes))) as ways:
         for way, make in zip(ways, (whole, masked), strict=True):
@@ -206,7 +204,7 @@ def masked_load(
 
 
 def hidden(builder: ir.IRBuilder, n: ir.Value) -> ir.Value:
-    """`n`, of which the optimiser knows nothing; no instruction comes of it. Equal ones are one."""
+    """`n`, opaque to the optimiser, without an instruction. Equal calls are merged."""
     same = builder.asm(ir.FunctionType(n.type, [n.type]), "", "=r,0", [n], False)
     same.attributes.add("readnone")
     same.attributes.add("nounwind")
@@ -218,7 +216,7 @@ def splat(builder: ir.IRBuilder, address: ir.Value, elem: str, lanes: int) -> ir
     return broadcast(builder, load_scalar(builder, address, elem), lanes)
 
 
-#: Elements that no wider lanes are cut to when they are stored.
+#: Types that are stored without narrowing of lanes.
 _NOT_NARROWED = ("f32", "f64", "i64", "u64")
 
 
@@ -230,8 +228,8 @@ def store_vector(
     n: ir.Value | None = None,
     part: bool = False,
 ) -> None:
-    """Lanes of `v` to memory; with `n`, the first n and no byte besides. `part`: n lanes are not all, and the
-    optimiser knows nothing of n, see `hidden`."""
+    """Store lanes of `v`; with `n`, only the first n. `part`: n is less than the number of lanes, and
+    `hidden` already."""
     v = to_memory(builder, v, elem)
     vt = v.type
     p = pointer(builder, address, vt)
@@ -240,9 +238,8 @@ def store_vector(
         builder.store(v, p, align=SIZE[elem])
 
     def masked() -> None:
-        # LLVM narrows lanes and stores them in one step. Where it knows that there is one lane, it forgets
-        # the narrowing and writes the wide lane: 4 bytes for one bf16. So it is not to know, of what may be
-        # narrowed.
+        # LLVM merges narrowing and store. If it knows that n is 1, it drops the narrowing and writes the wide
+        # lane: 4 bytes for one bf16. So n is hidden for types that may be narrowed.
         known = part or elem in _NOT_NARROWED
         mask = iota_mask(builder, n if known else hidden(builder, n), vt.count)
         arguments = [v, p, _I32(SIZE[elem]), mask]
@@ -299,7 +296,7 @@ def scatter(elem: str, lanes: int) -> Any:
 
 def strided(elem: str, lanes: int) -> Any:
     gathered = gather(elem, lanes)
-    # a CPU has no gather for these, and takes apart what it loads in some instructions
+    # no CPU gathers these types; a few shuffles of a contiguous load are faster than scalar loads
     channels = (2, 3, 4) if SIZE[elem] <= 2 else ()
 
     def body(b: ir.IRBuilder, p: ir.Value, stride: ir.Value, n: ir.Value) -> ir.Value:
@@ -332,7 +329,7 @@ def strided(elem: str, lanes: int) -> Any:
 
 
 def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Value:
-    """Every k-th element from `p`; not a byte behind the last one is read."""
+    """Every k-th element from `p`. No byte behind the last element is read."""
     t = memory_ir(elem)
     run = ir.VectorType(t, (lanes - 1) * k + 1)
     whole = b.load(pointer(b, p, run), align=SIZE[elem])
@@ -341,7 +338,7 @@ def _every(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int, k: int) -> ir.Va
 
 
 def evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
-    """Two vectors, of which each CPU has an instruction or two that keep every other lane."""
+    """The even elements of two vectors, which takes one or two shuffles on each CPU."""
     t = ir.VectorType(memory_ir(elem), lanes)
     low = pointer(b, p, t)
     parts = [b.load(at, align=SIZE[elem]) for at in (low, b.gep(low, [_I32(1)], source_etype=t))]
