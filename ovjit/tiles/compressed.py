@@ -1,4 +1,4 @@
-"""Weights that stay integers in memory: a chunk of the driver unpacks its panels into scratch before use.
+"""Compressed weights: packed in memory, and unpacked panel by panel into scratch by each chunk of the driver.
 
     w[k, n] = (integers[k, n] - zero[k // group, n]) * scale[k // group, n]
 
@@ -8,31 +8,30 @@
     zeros       likewise, of u8 or f32; one f32 if all are equal
 
 Integers of 2, 3, 5 and 6 bits are in steps of 16 elements of depth: words of their low 4 or 2 bits, then of
-the other bits. What follows is the step's byte j of the word of a lane, for element 4 m + j:
+the remaining bits. Element 4 m + j of a step is in byte j of a lane's word:
 
     low 4 bits  word m // 2, the low half of a byte if m is even
     low 2 bits  one word, bits 2 m of a byte; so are the high 2 bits of 6
     high bit    one word for both vectors of a panel, bit 4 v + m of a byte
 
-So a shift and a mask for each part make a word of four integers, which are multiplied in their place.
+So a shift and a mask per part give a word of four integers, which is multiplied directly.
 
-Scales may have two factors, as in llama.cpp's super-blocks of `SUPER` elements: f16 for all, and 8 bits for
-each group. They lie in one stream. A minimum may stand in the place of zeros: it is added to what has been
-scaled.
+Scales may have two factors, as in llama.cpp's super-blocks of `SUPER` elements: an f16 for the super-block,
+and 8 bits for each group, in one stream. Instead of zeros there may be minima, which are added after scaling.
 
     scales      [panel][super-block]([width] f16, perhaps [width] f16 for minima, then for each group [width]
                 of 8 bits, perhaps [width] of 8 bits for the minimum)
 
-The place of integers may have codes of 4 or 8 bits for a table of levels (nf4, f4e2m1, codebooks), floats of
-8 bits, and f16.
+Instead of integers there may be codes of 4 or 8 bits for a table of levels (nf4, f4e2m1, codebooks), floats
+of 8 bits, or f16.
 
-If levels are looked up by bytes (`Unpack.by_bytes`), the eight numbers are in [2][4][4] bytes. The dimensions
-are parts of a vector, elements of depth and lanes of a part. The low 4 bits have the first four elements of
-depth. If bf16 represents all levels (`Unpack.short`), they are in [2][2][4][2] bytes: parts of a vector,
-pairs of elements of depth, lanes, elements of a pair. Floats of 8 bits are in pairs of elements of depth,
-too: [width][2]. So one shift and one mask make a vector's f16, which the CPU widens.
+If levels are looked up by bytes (`Unpack.by_bytes`), eight elements of depth are in [2][4][4] bytes: parts of
+a vector, elements of depth, lanes of a part. The low 4 bits have the first four elements of depth. If bf16
+represents all levels (`Unpack.short`), they are in [2][2][4][2] bytes: parts of a vector, pairs of elements
+of depth, lanes, elements of a pair. Floats of 8 bits are in pairs of elements of depth, too: [width][2]. So
+one shift and one mask give a vector of f16, which the CPU widens.
 
-An unpacked panel fits the second-level cache. Memory is read in its stored form, once for all rows.
+An unpacked panel fits the second-level cache. Packed weights are read from memory once for all rows.
 """
 
 from __future__ import annotations
@@ -61,40 +60,41 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 #: Floats of 8 bits -> their shift down from the upper byte of an f16, the mask of kept bits of two f16, and
 #: the factor for the other bias. NaN of f8e4m3 becomes a number: packed weights have none.
 SHIFTED = {"f8e4m3": (1, ~0x407F407F, 2.0**8), "f8e5m2": (0, ~0x00FF00FF, 1.0)}
-#: Kinds of codes that stand for any f32, and for numbers of bf16: of these only the upper two bytes are
-#: looked up.
+#: Kinds of codes: for levels that are any f32, and for levels that bf16 represents. Of the latter only the
+#: upper two bytes are looked up.
 LOOKED_UP, SHORT = "levels", "short levels"
-#: Bits of a number -> elements of depth that a turn of a loop takes: a word of 4 bits, or two rows.
+#: Bits of a number -> elements of depth of an iteration: a word of 4-bit numbers, or two rows.
 STEP = {2: 16, 3: 16, 4: 8, 5: 16, 6: 16, 8: 2, 16: 2}
-#: Elements of depth whose scales share a factor, and its type.
+#: Elements of depth of a super-block, and the type of its factor.
 SUPER = 256
 _HALF = "f16"
-#: Sums of an output, of every other element of depth each: an addition takes longer than two products. They
-#: are as many for any number of rows, so that the bits of a row do not depend on it.
+#: Independent accumulators of an output, over alternate elements of depth, to hide the latency of additions.
+#: Their number does not depend on the number of rows, so that neither do a row's bits.
 SEVERAL = 2
-#: Lanes of a vector -> panels that one row is multiplied with at a time: more streams for the CPU's own
-#: prefetching. On a Xeon whose core reads 17 GB/s, nf4 reaches 12.5 GB/s by one, 13.0 by two, 13.7 by four.
+#: Lanes of a vector -> panels that one row is multiplied with at a time: more streams for the CPU's hardware
+#: prefetchers. On a Xeon whose core reads 17 GB/s, nf4 reaches 12.5 GB/s with one, 13.0 with two, 13.7 with
+#: four.
 ABREAST = {16: 4, 8: 2}
-#: Prefetch distances of weights in bytes, for the first level of caches and for the second, which has room
-#: for more requests. Panels that are read at a time share them. Distances of scales and zeros are smaller in
-#: proportion. Weights of 4 bits with the first level alone reached 0.92 of the speed with both.  AVX-512 has
-#: two ports for vector instructions. Memory brings a line of 64 bytes in 11 cycles. Instructions for a line
-#: are: i4 in bytes 5, f16 6, f8e4m3 19 (5 for f16, 2 for upper 16 bits, 4 times 2 for f32, 4 products), nf4
-#: and f4e2m1 23 (8 permutations, 7 shifts, 8 products). The last take 11.5 cycles if nothing ever waits, and
-#: reach 0.80 to 0.83 of memory's bandwidth. From the second-level cache nf4 reaches 16.5 GB/s, f8e4m3 19.4
-#: and i4 63. Reading alone reaches 17 from memory. 20 instructions (codes that begin a byte loaded from
-#: there) were no faster. Neither were eight panels with one accumulator each, or one panel after another.
+#: Prefetch distances of weights in bytes, for the first-level cache and for the second, which allows more
+#: requests in flight. Panels that are read together share them. Distances of scales and zeros are divided by
+#: SCALES. Weights of 4 bits with first-level prefetches alone reached 0.92 of the speed with both. AVX-512
+#: has two ports for vector instructions. A line of 64 bytes arrives from memory every 11 cycles. Instructions
+#: per line: i4 in bytes 5, f16 6, f8e4m3 19 (5 for f16, 2 for upper 16 bits, 4 times 2 for f32, 4 products),
+#: nf4 and f4e2m1 23 (8 permutations, 7 shifts, 8 products). These take at least 11.5 cycles, and reach 0.80
+#: to 0.83 of the memory bandwidth. From the second-level cache nf4 reaches 16.5 GB/s, f8e4m3 19.4 and i4 63.
+#: Reads alone reach 17 from memory. 20 instructions (codes at the beginning of a byte loaded from there) were
+#: not faster. Neither were eight panels with one accumulator each, or one panel after another.
 NEAR, FAR, SCALES = 2048, 16384, 8
-#: Elements of a group in a part: sums lose with their length. Whole steps, and whole vectors.
+#: Maximum elements of a partial sum: longer sums lose accuracy. A multiple of all steps and vectors.
 PART = 256
 
 
 class Unpack(NamedTuple):
-    """How panels are stored.
+    """The storage of panels.
 
-    `bits` of an integer (8 or 4), and whether bytes are signed. `kind`: the type of numbers that are no
-    integers, or their look-up. The types of scales and of zeros: "one" if all zeros are one f32, "" for no
-    zeros, "low" for minima of f16. Scales of 8 bits have two factors, so have the minima "lows".
+    `bits` of a number; `signed`: bytes are signed. `kind`: the float type, or the kind of codes; "" for
+    integers. `scale`: the type of scales; 8 bits mean two factors. `zero`: the type of zeros, "one" for a
+    common f32 zero, "" for none, "low" for f16 minima, "lows" for minima with two factors.
     """
 
     bits: int
@@ -112,12 +112,12 @@ class Unpack(NamedTuple):
 
     @property
     def mixed(self) -> bool:
-        """Whether a step has words of several parts of its integers."""
+        """Whether the integers' bits are split over several words."""
         return not self.kind and self.bits in (2, 3, 5, 6)
 
     @property
     def low_bits(self) -> int:
-        """Bits of an integer in the first words of a step."""
+        """The number of low bits of an integer, which are in the first words of a step."""
         return low_bits(self.bits)
 
     @property
@@ -132,12 +132,12 @@ class Unpack(NamedTuple):
 
     @property
     def each_zero(self) -> bool:
-        """Whether zeros differ, and have a place of their own."""
+        """Whether groups have their own zeros or minima, in a stream of their own."""
         return self.zero in SIZE or self.zero == "low"
 
     @property
     def zero_bytes(self) -> int:
-        """Bytes of a zero that has a place of its own; 0: there is none."""
+        """Bytes of an element in the stream of zeros; 0 without one."""
         return SIZE[_HALF] if self.zero == "low" else SIZE.get(self.zero, 0)
 
     @property
@@ -151,52 +151,53 @@ class Unpack(NamedTuple):
 
     @property
     def shifts_data(self) -> bool:
-        """Whether integers stay where they are in their word, and the data is scaled instead."""
+        """Whether integers are used without shifting their word, and the data is scaled instead."""
         return self.bits < 8 and not self.kind
 
     @property
     def paired(self) -> bool:
-        """Whether two elements of depth are beside one another, a vector having those of all outputs."""
+        """Whether two elements of depth are adjacent: a vector has the pairs of all outputs."""
         return self.kind in SHIFTED
 
     @property
     def bias(self) -> float:
-        """What numbers are to be multiplied with once they are f32."""
+        """The factor that corrects the exponent bias after conversion to f32."""
         return SHIFTED[self.kind][2] if self.paired else 1.0
 
     @property
     def stored(self) -> str:
-        """The type that is loaded: bytes, words of several integers or of two pairs, or f16."""
+        """The type of a load: bytes, words of several integers or of two pairs, or f16."""
         if self.paired or self.mixed:
             return "i32"
         return {4: "i32", 8: "i8" if self.signed else "u8", 16: "f16"}[self.bits]
 
     @property
     def item(self) -> int:
-        """Bytes of what is loaded for a lane."""
+        """Bytes of a load per lane."""
         return SIZE[self.stored]
 
     @property
     def stored_rows(self) -> int:
-        """How many of them have a step's elements of depth."""
+        """The number of loads per lane for a step of depth."""
         return 1 if self.bits == 4 or self.paired else self.step
 
     @property
     def looked_up(self) -> bool:
-        """Whether codes stand for levels."""
+        """Whether the numbers are codes for levels."""
         return self.kind in (LOOKED_UP, SHORT)
 
     def permuted(self, lanes: int) -> bool:
-        """Whether a vector of levels is permuted by codes."""
+        """Whether levels are looked up by a permutation of one vector."""
         return self.looked_up and self.bits == 4 and lanes == 16
 
     def by_bytes(self, lanes: int) -> bool:
-        """Whether levels are put together from bytes: no permutation of 8 lanes reaches all 16 levels."""
+        """Whether levels are assembled from byte look-ups: a permutation of 8 lanes cannot select among
+        16."""
         return self.looked_up and self.bits == 4 and lanes == 8
 
     @property
     def short(self) -> bool:
-        """Whether the levels are numbers of bf16."""
+        """Whether bf16 represents all levels."""
         return self.kind == SHORT
 
     @property
@@ -206,36 +207,35 @@ class Unpack(NamedTuple):
 
     @property
     def as_it_is(self) -> bool:
-        """Whether rows of f32 are multiplied where they are: nothing is to be known of them."""
+        """Whether rows of f32 are multiplied in place: neither their sums nor scaled copies are needed."""
         return not self.zero and not self.shifts_data
 
     def abreast(self, lanes: int) -> int:
-        """How many panels one row is multiplied with at a time."""
+        """The number of panels that one row is multiplied with at a time."""
         return 1 if self.by_bytes(lanes) else ABREAST.get(lanes, 1)
 
     def table(self, isa: Target, levels: np.ndarray | None) -> np.ndarray | None:
-        """The look-up tables of codes: the levels, or for each of `planes` a vector with a byte of each level
-        in its lower lanes and again in its upper ones."""
+        """The look-up tables of codes: the levels; or for each of `planes` that byte of the 16 levels, twice,
+        for both halves of a vector."""
         if levels is None or not self.by_bytes(isa.lanes):
             return levels
         bytes_of = levels.view(np.uint8).reshape(16, 1, 4)[..., self.planes.start :]
         return np.tile(bytes_of, (1, 2, 1)).transpose(2, 1, 0).copy()
 
     def stride(self, width: int) -> int:
-        """Bytes of a step of depth of a panel."""
+        """Bytes of a step of depth in a panel."""
         return self.step * width * self.bits // 8
 
 
 def heights(isa: Target) -> tuple[int, ...]:
-    """Numbers of rows that one pass over the weights is for. Accumulators are as many times `SEVERAL` times
-    two vectors: of four rows half of 32 registers, of three 12 of 16. Four rows are faster as twice two than
-    as three and one."""
+    """Numbers of rows for one pass over the weights. A row needs `SEVERAL` times two accumulators: four rows
+    take 16 of 32 registers, three rows 12 of 16. Four rows are faster as twice two than as three and one."""
     return (4, 2, 1) if isa.lanes == 16 or isa.is_arm else (3, 2, 1)
 
 
 @inline
 def load_levels(levels, lv, unpack, lanes):
-    """What codes are looked up in, in registers."""
+    """Load the look-up tables of codes into registers."""
     if unpack.by_bytes(lanes):
         for i, plane in enumerate(unpack.planes):
             levels[plane] = load[i32](lv + 32 * i)
@@ -245,8 +245,8 @@ def load_levels(levels, lv, unpack, lanes):
 
 @inline
 def decode_pair(d, word, count, unpack):
-    """d[i, v] of two elements of depth in `count` vectors of f32, without the bias. By way of f16: what is
-    subnormal there is converted whatever the thread makes of denormal numbers."""
+    """Decode two elements of depth: d[i, v] in f32, without the bias, for `count` vectors. The conversion
+    goes through f16, whose subnormals are converted even if the thread flushes denormals."""
     two = registers()
     for i in static_range(2):
         two[i] = word if i else word << const[i32](8)
@@ -259,7 +259,7 @@ def decode_pair(d, word, count, unpack):
 
 @inline
 def decoded(whole, levels, lv, unpack, lanes):
-    """What has been loaded as f32; of words of 4 bits the lowest."""
+    """Loaded numbers in f32; for words of 4-bit numbers the lowest one."""
     return (
         permute[f32](levels[0], whole) if unpack.permuted(lanes)
         else take[f32](lv, cast[i32](whole)) if unpack.looked_up and unpack.bits == 8
@@ -271,7 +271,8 @@ def decoded(whole, levels, lv, unpack, lanes):
 
 @inline
 def decode_bytes(d, v, word, first, levels, unpack):
-    """d[i, v], i from `first` on: the four elements of depth of a half of each byte (`Unpack.by_bytes`)."""
+    """Decode d[first : first + 4, v]: four elements of depth, from the low (first = 0) or high half of each
+    byte (`Unpack.by_bytes`)."""
     plane, pair = registers()
     codes = (word >> const[i32](4) if first else word) & const[i32](252645135)
     for i in unpack.planes:
@@ -289,7 +290,7 @@ def decode_bytes(d, v, word, first, levels, unpack):
 
 @inline
 def load_words(word, address, v, width, lanes, unpack):
-    """word[m] has the integers 4 m to 4 m + 3 of a step in its bytes, of the vector `v` of a panel."""
+    """Load vector `v` of a step. Afterwards the bytes of word[m] are integers 4 m to 4 m + 3."""
     part, high = registers()
     for i in static_range(unpack.low_bits // 2):
         part[i] = load[i32](address + (i * width + v * lanes) * WORD)
@@ -321,7 +322,7 @@ def shifted(word, down):
 
 @inline
 def begin_super(outer, at, e, panels, vectors, lanes, unpack):
-    """The common factors of scales and minima, where a super-block begins."""
+    """At the beginning of a super-block, load the common factors of scales and minima."""
     if urem(e, SUPER) == 0:
         for n in static_range(panels):
             for v in static_range(vectors):
@@ -351,7 +352,7 @@ def group_low(at, n, v, outer, vectors, lanes, unpack):
 
 @inline
 def begin_panels(at, count, c, stored, unpack):
-    """Where the integers, scales and zeros of `count` panels are, from the panel `c` on."""
+    """Set the addresses of integers, scales and zeros for panels `c` to c + count - 1."""
     for n in static_range(count):
         at["q", n] = stored.q + (c + n) * stored.q_panel
         at["s", n] = stored.s + (c + n) * stored.s_panel
@@ -361,7 +362,7 @@ def begin_panels(at, count, c, stored, unpack):
 
 @inline
 def next_group(at, count, width, unpack):
-    """On to the next group's scales and zeros."""
+    """Advance to the next group's scales and zeros."""
     for n in static_range(count):
         at["s", n] += width * unpack.scale_bytes
         if unpack.each_zero:
@@ -370,8 +371,8 @@ def next_group(at, count, width, unpack):
 
 @inline
 def minus_zeros(at, n, zero, lane, unpack):
-    """The zeros of a vector that begins at the `lane` of panel `n`, with the other sign; `zero`: those of
-    all."""
+    """The negated zeros of a vector that begins at lane `lane` of panel `n`. `zero`: the negated common
+    zero."""
     return (
         -cast[f32](load[u8](at["z", n] + lane)) if unpack.zero == "u8"
         else -load[unpack.zero](at["z", n] + lane * SIZE[unpack.zero]) if unpack.each_zero
@@ -381,8 +382,7 @@ def minus_zeros(at, n, zero, lane, unpack):
 
 @inline
 def fetch(address, size, part):
-    """Ask for `size` bytes that lie a little ahead of an address, and for as many far ahead; `part`: of what
-    is read meanwhile."""
+    """Prefetch `size` bytes at both prefetch distances ahead of an address. `part` divides the distances."""
     for line in static_range(0, size, 64):
         prefetch(address + (NEAR // part + line))
         prefetch_l2(address + (FAR // part + line))
@@ -390,7 +390,7 @@ def fetch(address, size, part):
 
 @inline
 def fetch_group(at, n, width, scale, zero, panels):
-    """As `fetch`, the scales and zeros of panel `n` of `panels`, of so many bytes; 0: no zeros."""
+    """`fetch` the scales and zeros of panel `n` of `panels`. `scale`, `zero`: bytes of each; 0: no zeros."""
     fetch(at["s", n], width * scale, SCALES * panels)
     if zero:
         fetch(at["z", n], width * zero, SCALES // zero * 2 * panels)
@@ -398,7 +398,7 @@ def fetch_group(at, n, width, scale, zero, panels):
 
 @inline
 def load_step(b, at, count, width, lanes, unpack):
-    """A step of depth, `count` vectors of it: as it is stored, pairs as what they stand for."""
+    """Load `count` vectors of a step of depth: in stored form, except that pairs are decoded."""
     if unpack.paired:
         decode_pair(b, load[i32](at["q", 0]), count, unpack)
     elif unpack.mixed:
@@ -415,7 +415,7 @@ def load_step(b, at, count, width, lanes, unpack):
 
 @inline
 def store_word(at, b, d, first, scale, shift, levels, lv, count, lanes, group, unpack):
-    """A word of depth from the element `first` of what has been loaded on, scaled, to at["t"]."""
+    """Scale elements `first` to first + group - 1 of a loaded step, and store them as a word at at["t"]."""
     word = registers()
     for v in static_range(count):
         for i in static_range(first, first + group):

@@ -1,8 +1,8 @@
-"""The driver around the micro-kernel: a kernel that walks the pixels and weight panels of a chunk.
+"""The driver around the micro-kernel: a kernel that loops over the pixels and weight panels of a chunk.
 
-Pixels (N x OH x OW of a convolution, rows of a matrix product) are numbered through; a chunk is a range of
-pixels times a range of weight panels. For every tile of pixels the driver writes their addresses into a
-small table, which all panels then share.
+Pixels are N x OH x OW of a convolution, or rows of a matrix product. A chunk is a range of pixels times a
+range of weight panels. For each tile of pixels the driver writes their addresses into a small table, which
+all panels share.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from ovjit.tiles.compressed import StoredWeights, Unpack, unpack_panels
 from ovjit.tiles.narrow import RUN_BITS, WAYS
 from ovjit.tiles.sizes import TABLE
 
-#: Bytes of pixels from which on some are not in the second-level cache when their tile begins. Batches of six
-#: lines of text, whose layers have two and more megabytes, gain some 5 % of their convolutions. From 64 KB on
-#: bytes of depth 64 gain 3 % from cold caches, and layers of 7x7 pixels, whose weights come late, lose 20.
+#: Minimum bytes of pixels for prefetches of the next tile's pixels, which may not be in the second-level
+#: cache. Convolutions on batches of six text lines, with layers of 2 MB and more, take about 5 % less time.
+#: From 64 KB on, bytes of depth 64 would gain 3 % with cold caches, and layers of 7x7 pixels lose 20 %: their
+#: weights are late.
 FAR_PIXELS = 384 * 1024
 
 tile = Word("tile")
-#: The epilogue's operands: addresses, and the bytes from image to image, row to row, column to column and
-#: group to group of those that have pixels.
+#: The epilogue's operands: addresses; for operands with pixels also the byte strides of image, row, column
+#: and group.
 OPERANDS: Any = Each("operands", "n h w g", unless="shared")
 
 
@@ -39,7 +40,7 @@ def _shared(operands: tuple[Operand, ...]) -> list[int]:
 
 @inline
 def begin_row(at, first, rows):
-    """Addresses worked out anew."""
+    """Compute the addresses of the current pixel from its indices."""
     for row in static_range(rows):
         at[row] = (
             first[row] + at["img"] * first[row, "n"] + at["i"] * first[row, "h"] + at["j"] * first[row, "w"]
@@ -48,7 +49,7 @@ def begin_row(at, first, rows):
 
 @inline
 def next_pixel(at, first, rows, oh, ow):
-    """Addresses go on by a pixel's stride, and begin anew where a row of pixels ends."""
+    """Advance to the next pixel: addresses are incremented, and computed again at the end of a row."""
     at["j"] += 1
     for row in static_range(rows):
         at[row] += first[row, "w"]
@@ -63,9 +64,9 @@ def next_pixel(at, first, rows, oh, ow):
 
 @inline
 def offsets_over_runs(offsets, places, words, starts, runs, each, run, s1, n2, s2):
-    """The byte offset of each word, where there are several runs of `each` bytes, into `offsets`: places name
-    runs, whose strides belong to the plan. There runs of `run` bytes are adjacent, which may be several of
-    these; where each begins goes into `starts`."""
+    """Write the byte offset of each word into `offsets`, if words are in several runs of `each` bytes.
+    `places` refer to runs; the plan has the strides of runs of `run` bytes, which may contain several of
+    these. The begin of each run is written to `starts`."""
     n = 0
     at = 0
     run_i = 0
@@ -89,7 +90,7 @@ def offsets_over_runs(offsets, places, words, starts, runs, each, run, s1, n2, s
 
 @inline
 def begin_at(first, row, begin, n, h, w):
-    """Where a tensor begins, and its strides."""
+    """Store a tensor's address and strides."""
     first[row] = begin
     first[row, "n"] = n
     first[row, "h"] = h
@@ -98,8 +99,8 @@ def begin_at(first, row, begin, n, h, w):
 
 @inline
 def gather_windows(to, pixels, gathering):
-    """Put the windows of the table's pixels together, and their new places into it. Two pixels by two: line
-    by line half of what this gains was lost."""
+    """Copy the windows of the table's pixels to contiguous memory, and write their new addresses to the
+    table. Two pixels at a time: one at a time, half of the gain was lost."""
     target = to
     for m in range(0, pixels, 2):
         source = ld(scratch, m)
@@ -118,8 +119,9 @@ def gather_windows(to, pixels, gathering):
 
 @inline
 def pair_pixels(to, height, sums):
-    """Copy the windows of the table's pixels, of which a tile of so many rows multiplies two at a time: two
-    words of each, then the next two, and zeros to whole steps. The table's first pixel is where they are."""
+    """Copy the windows of the table's pixels for a tile of `height` rows that multiplies two pixels at a
+    time: two words of each pixel, then the next two, padded with zeros to whole steps. The table's first
+    entry then has the address of the copy."""
     m = 0
     while m < height:
         place = to + m * 8
@@ -161,7 +163,7 @@ def pair_pixels(to, height, sums):
 
 
 class Apart(NamedTuple):
-    """Bytes from group to group of y, channels from group to group, bytes from panel to panel of the bias."""
+    """Strides: bytes between groups of y, channels between groups, bytes between panels of the bias."""
 
     y_g: int
     c_g: int
@@ -169,7 +171,7 @@ class Apart(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """Bytes of an image, a row and a column of x and y; rows and columns; all pixels."""
+    """Byte strides of image, row and column of x and y; the numbers of rows, columns and pixels."""
 
     x_n: int
     x_h: int
@@ -193,7 +195,7 @@ class Sums(NamedTuple):
 
 
 class Shares(NamedTuple):
-    """How pixels and panels are shared out, and the bytes that a word and a tile fetch ahead."""
+    """The division into chunks of pixels and panels, and the bytes that a word and a tile prefetch."""
 
     px_per: int
     by_pixels: int
@@ -205,7 +207,7 @@ class Shares(NamedTuple):
 
 
 class ChosenWeights(NamedTuple):
-    """Indices of the weights of each group, a panel of zeros, bytes between indices, how many weights."""
+    """Indices of each group's weights, a panel of zeros, bytes between indices, the number of weights."""
 
     picks: Ptr
     none: Ptr
@@ -214,7 +216,7 @@ class ChosenWeights(NamedTuple):
 
 
 class Gathering(NamedTuple):
-    """Lines of a window, bytes between them and of one, and of a packed window."""
+    """Lines of a window, byte stride and bytes of a line, and bytes of a packed window."""
 
     lines: int
     line_step: int
@@ -226,9 +228,9 @@ class Gathering(NamedTuple):
 def begin_chunk(
     at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
 ):
-    """What a chunk has: at["part"], its group; panels from at["panel"] on, weights at["w"], at["w_panel"]
-    bytes from panel to panel; pixels from at["p"] to at["stop"], the first one in line at["i"] and column
-    at["j"] of at["img"]. `first`: where tensors begin."""
+    """Compute the ranges of a chunk: at["part"], its group; panels from at["panel"] on, weights at at["w"],
+    with at["w_panel"] bytes between panels; pixels from at["p"] to at["stop"], the first in row at["i"] and
+    column at["j"] of image at["img"]. `first`: the tensors' addresses."""
     px_block = urem(chunk, shares.run)
     rest = udiv(chunk, shares.run)
     if shares.by_pixels:
@@ -274,13 +276,14 @@ def tiles(
     w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
     vectors, lanes, group, listed, ways, unpack, picked, gathered, paired,
 ):  # fmt: skip
-    """One chunk. `run` of them follow one another with the same panels, or `by_pixels` with the same pixels.
-    `rows`: of a table; `group` elements are a word; `listed`: words have an order, of so many `ways`, see
-    `ovjit.tiles.narrow`; `unpack`: how the weights are stored, where not as tiles read them, or None.
-    `picked`: the weights of a group are those of `kinds` that `picks` names for it, from the end where it is
-    negative, and out of range `none`: a panel of zeros. `gathered`: a pixel's window are `lines` of `line`
-    bytes, two for a lane at most, which are put together first, `packed` bytes for a pixel. `paired`: tiles
-    multiply two pixels at a time, whose windows are copied first."""
+    """One chunk. `run` consecutive chunks have the same panels, or with `by_pixels` the same pixels.
+
+    `rows`: of the address table. `group`: elements of a word. `listed`: words are permuted and take one of
+    `ways` ways, see `ovjit.tiles.narrow`. `unpack`: the storage of compressed weights, or None. `picked`:
+    `picks` has the index of each group's weights, of `kinds`; negative ones count from the end; those out of
+    range select `none`, a panel of zeros. `gathered`: a pixel's window has `lines` lines of `line` bytes,
+    which are copied to `packed` contiguous bytes first. `paired`: tiles multiply two pixels at a time, whose
+    windows are copied first."""
     first, at, order = registers()
     shared = _shared(operands)
     begin_chunk(
@@ -381,7 +384,7 @@ def _driver(
     gathered: bool,
     paired: bool,
 ) -> Kernel:
-    """The kernel without its tiles."""
+    """The driver's kernel, without the tile functions that it calls."""
     return tiles.kernel(
         "", operands=operands, rows=rows, heights=tile_heights(isa, paired), vectors=isa.tile_vectors,
         lanes=isa.lanes, group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked,
@@ -390,12 +393,12 @@ def _driver(
 
 
 def choices(heights: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Each height, and the rows up to which the next one is enough."""
+    """(height, number of rows up to which the next smaller height suffices) of each tile."""
     return list(zip(heights, (*heights[1:], 0), strict=True))
 
 
 def tile_heights(isa: Target, paired: bool) -> tuple[int, ...]:
-    """The heights of tiles, see `Shapes.tiles`. Those of pixels in pairs are even: one is given twice."""
+    """The heights of tiles, see `Shapes.tiles`. With pixels in pairs they are rounded up to even numbers."""
     return tuple(height + height % 2 for height in isa.shapes.tiles) if paired else isa.shapes.tiles
 
 
@@ -411,9 +414,8 @@ def tile_kernel(
 ) -> Kernel:
     """The driver for one epilogue and format. Everything else about the problem is in its arguments.
 
-    `blocked`: sums in blocks, see `make_tile`. `unpack`: how the weights are stored, where not as tiles read
-    them. `picked`: indices name the weights of each group. `gathered`: windows are put together before they
-    are multiplied.
+    `blocked`: sums in blocks, see `make_tile`. `unpack`: the storage of compressed weights. `picked`: indices
+    select the weights of each group. `gathered`: windows are copied to contiguous memory before the products.
     """
     made = _driver(
         tuple(epilogue.operands), epilogue.table_rows, isa, form.group if unpack else 1, form.listed,

@@ -1,22 +1,21 @@
-"""Products of activations that are quantized as they come with weights that stay integers.
+"""Products of dynamically quantized activations with integer weights.
 
     x[m, k] ~ q[m, k] * p[m, g]          q of 8 bits with a sign, p = max |x[m, k]| / 127,  g = k // size
     y[m, n] = sum over g of p[m, g] * scale[G, n] * sum of k in g of q[m, k] * (integers[k, n] - zero[G, n])
 
-The inner sums are whole numbers, by `vpdpbusd`: four bytes of depth an instruction, weights without a sign
-times activations with one. NEON's `sdot` multiplies bytes with a sign, so there weights of 8 bits have one. A
-weight group G has one or more groups g, so what a zero adds is once a group. Without such instructions
-`vpmaddubsw` adds products of bytes with at most 6 bits by pairs in 16 bits.
+The inner sums are exact integers, by `vpdpbusd`: four bytes of depth per instruction, unsigned weights times
+signed activations. NEON's `sdot` multiplies signed bytes, so there weights of 8 bits are signed. A weight
+group G has one or more groups g, so a zero's correction is added once per group. Without such instructions,
+`vpmaddubsw` adds products of bytes with at most 6 bits in pairs in 16 bits.
 
     integers [panel][k / 4][width][4] of 8 bits, or [panel][k / 8][width][4] of two times 4: k in the low
              half, k + 4 in the high one
-    scales   [panel][group][width] of f16 where it holds them, else of f32
-    zeros    [panel][group][width] of u8, where they are not one number
+    scales   [panel][group][width] of f16 if that is exact, else of f32
+    zeros    [panel][group][width] of u8, if they are not all equal
 
 Blocks of a file have integers of 2 to 6 bits, scales with two factors, and minima, as in
-`ovjit.tiles.compressed` (those of 4 bits as above). A minimum is added to what has been scaled: it is
-multiplied with p and the sum of q. Panels of 2, 3, 5 and 6 bits are unpacked to bytes and f32 for more than
-`FEW_ROWS` rows:
+`ovjit.tiles.compressed` (4 bits as above). A minimum is added after scaling: it is multiplied with p and the
+sum of q. Panels of 2, 3, 5 and 6 bits are unpacked to bytes and f32 for more than `FEW_ROWS` rows:
 
     bytes    [k / 4][width][4]
     factors  [group]([width] scales, perhaps [width] minima)
@@ -51,25 +50,25 @@ from ovjit.tiles.mixed import Factor, mixed_steps, nested_scales, one_factor
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
-#: Rows of a tile: 6 by two vectors of whole sums and as many of real ones fill the registers. A sum of one
-#: row waits for each product, so 4 rows take little longer. Of fewer rows than a tile's the last is repeated.
+#: Rows of a tile. 6 rows of two vectors of integer sums, and as many of real sums, fill the registers. One
+#: row is bound by latency, so 4 rows take little longer. If fewer rows than a tile's remain, the last is
+#: repeated.
 HEIGHTS = (6, 4, 1)
-#: The same where words of several parts are put together in registers, or 16 bits are between bytes and sums;
-#: and rows up to which parts are put together so.
+#: The same if words are assembled from several parts in registers, or products are summed in 16 bits first;
+#: and the maximum number of rows for which words are assembled in registers.
 IN_REGISTERS, FEW_ROWS = (4, 1), 8
-#: Rows that are left -> twice 4 are faster than 6 and what is left then.
+#: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
 _BYTE = "i8"
-#: Panels that one row is multiplied with at a time, two streams of memory. Of four, those of groups of 32 are
-#: slower.
+#: Panels that one row is multiplied with at a time: two streams of memory. Four are slower for groups of 32.
 ABREAST = 2
-#: Groups with a smaller scale are zeros.
+#: Groups with a smaller scale become zeros.
 LEAST = 2.0**-126
 
 
 @kernel(over="m", x="m k:1", q="m i:1", p="m g two:1")
 def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
-    """Groups of `size` of each row as whole numbers, zeros behind the depth, and their scale and sum."""
+    """Quantize each row in groups of `size` elements, padded with zeros; store each group's scale and sum."""
     for _, source, target, pair in items(x, q, p):
         for g in range(p.size.g):
             first = g * size
@@ -89,13 +88,13 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
 
 
 def quantize_kernel(dtype: str) -> Kernel:
-    """Rows of `dtype` to integers with a scale for each group."""
+    """The kernel that quantizes rows of `dtype`, with a scale and sum per group."""
     return _quantize.kernel(f"quantize_groups_{dtype}", T=dtype)
 
 
 @inline
 def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, blocks):
-    """The scales of the group of the element `e` of depth, and its zeros, with the other sign, or minima."""
+    """Load the scales, and the negated zeros or minima, of the group of element `e` of depth."""
     if blocks and blocks.nested:
         begin_super(outer, at, e, panels, vectors, lanes, blocks)
     for n, v in np.ndindex(panels, vectors):
@@ -124,7 +123,7 @@ def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, bloc
 
 @inline
 def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
-    """w[i, n, v], i from `first` on: words of four bytes, from the `word` of a step on: as many as memory has
+    """Load w[first :, n, v]: words of four bytes, from word `word` of a step on, as many as are stored
     together."""
     if blocks and blocks.mixed:
         four = registers()
@@ -142,7 +141,7 @@ def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
 
 @inline
 def multiply_words(total, w, at, word, height, panels, vectors, stored):
-    """Add the products of the words that are multiplied at a time, from the `word` of a step on."""
+    """Add the products of `stored.at_once` words, from word `word` of a step on."""
     if stored.pairs:
         for i, r in np.ndindex(stored.at_once // 2, height):
             one = splat[i32](at["x", r] + (word + 2 * i) * 4)
@@ -162,7 +161,7 @@ def multiply_words(total, w, at, word, height, panels, vectors, stored):
 
 @inline
 def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks):
-    """at: where weights, scales and zeros of each panel begin, and data and factors of each row."""
+    """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
     for n in static_range(panels):
         at["q", n] = panel["w"] + n * apart.w_panel
         at["s", n] = panel["s"] + n * apart.s_panel
@@ -175,7 +174,7 @@ def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks
 
 @inline
 def fetch_factors(at, panels, width, stored, blocks):
-    """Fetch the scales and zeros that come next, of `width` columns of each panel."""
+    """Prefetch the following scales and zeros of `width` columns of each panel."""
     for n in static_range(panels):
         if blocks:
             fetch_group(at, n, width, blocks.scale_bytes, blocks.zero_bytes, panels)
@@ -187,8 +186,8 @@ def fetch_factors(at, panels, width, stored, blocks):
 def multiply_tile(
     row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
 ):  # fmt: skip
-    """`height` rows from `row` on, none behind `last`, times `panels` panels from `panel` on, whose sums go
-    to scratch."""
+    """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
+    are written to scratch."""
     at, made, scale, zero, outer, total, w = registers()
     begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks)
     for r, n, v in np.ndindex(height, panels, vectors):

@@ -3,8 +3,8 @@
     acc[m, n] = bias[n] + sum over taps (i, j) and words k of  a[m][i*s1 + j*s2 + k] * w[i, j, k, n]
     out[m, n] = epilogue(acc[m, n], operands...)
 
-`m` counts `rows` pixels, each with an address of its own (so a tile may wrap over image rows, strides and
-halos), `n` the `vectors * lanes` channels of one weight panel. All loop bounds are run-time integers.
+`m` counts `rows` pixels. Each has its own address, so a tile may span image rows, strides and halos. `n`
+counts the `vectors * lanes` channels of a weight panel. All loop bounds are run-time integers.
 
 | ISA     | tile (rows x channels) | accumulators |
 |---------|------------------------|--------------|
@@ -27,20 +27,20 @@ from ovjit.tiles.sizes import BLOCK
 from ovjit.tiles.stores import JOINED, Stores, epilogue_functions, joined_body, made_type
 
 #: The arguments of a tile, all int64: address table; weights; bias; taps (n1, s1, n2, s2); depth k; first
-#: channel; valid channels; prefetch address and its step at each k; then one address for each operand that
-#: pixels share.
+#: channel; valid channels; prefetch address and its increment per k; then one address per shared operand.
 ARGUMENTS = "table weights bias n1 s1 n2 s2 k channel valid ahead ahead_step".split()
-#: What follows them where words have an order: where each vector's offsets are, and its steps of each way.
+#: Further arguments if words are permuted: addresses of the offsets, and of the numbers of steps of each way.
 LIST_ARGUMENTS = ("offsets", "steps")
 
 
 def arguments(isa: Target, form: Format) -> list[str]:
-    """The names of the arguments that all tiles of a format have."""
+    """The names of the arguments of a format's tiles, without shared operands."""
     return [*ARGUMENTS, *(LIST_ARGUMENTS if form.listed else ())]
 
 
 def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
-    """The vector of words that the format's instruction takes, and the function `madd(acc, a, w) -> acc`."""
+    """(the vector type of the format's instruction, the functions `madd(acc, a, w) -> acc` and
+    `form.more`)."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
@@ -81,7 +81,7 @@ def narrow_sums(isa: Target, form: Format, way: Way, name: str) -> dict[str, str
 
 
 def _reads(isa: Target, epilogue: Epilogue) -> dict[str, str]:
-    """The functions that read what an epilogue takes."""
+    """The functions that load an epilogue's operands."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
@@ -169,8 +169,7 @@ class Tile(Stores):
             )
         self.read_bias()
         if self.blocked:
-            # what blocks add up to is in memory: registers are for what is being added, and the optimiser
-            # would spill
+            # totals of blocks are in memory: the current block needs the registers
             self.say(*(f"%sum{m}.{v} = alloca {self.acc}, align {self.vector_bytes}" for m, v in self.cells))
             for m, v in self.cells:
                 self.store_total(m, v, f"%{self.first(m, v)}")
@@ -189,15 +188,15 @@ class Tile(Stores):
             self.say(f"%bias{v} = load {self.acc}, ptr %bp{v}, align {self.vector_bytes}")
 
     def first(self, m: int, v: int) -> str:
-        """What the sum that is called m, v begins with."""
+        """The initial value of sum m, v."""
         return f"bias{v}"
 
     def sum(self, m: int, v: int) -> str:
-        """The sums of vector v of pixel m, once they are all added."""
+        """The final sums of vector v of pixel m."""
         return self.total(m, v) if self.blocked else f"%{'sum' if self.form.listed else 't'}.{m}.{v}"
 
     def over_taps(self) -> None:
-        """Sums over taps and depth; they are then %t.m.v."""
+        """Print the loops over taps and depth. The sums are then %t.m.v."""
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
         self.say("%turn = sub i64 %s1, %across", "br label %t.head")
         self.loop("t", "taps", "entry", "w0", "ahead0", self.first, "k")
@@ -211,14 +210,14 @@ class Tile(Stores):
         self.say("br label %t.head", "t.done:")
 
     def total(self, m: int, v: int) -> str:
-        """What has been added up so far."""
+        """The total of the blocks so far."""
         return self.new(f"load volatile {self.acc}, ptr %sum{m}.{v}, align {self.vector_bytes}")
 
     def store_total(self, m: int, v: int, sum: str) -> None:
         self.say(f"store volatile {self.acc} {sum}, ptr %sum{m}.{v}, align {self.vector_bytes}")
 
     def loop(self, at: str, count: str, before: str, w: str, ahead: str, acc: Any, inner: str) -> None:
-        """The loop `at` up to where the loop `inner` begins; the innermost one is whole.
+        """Print the loop `at` up to the beginning of the loop `inner`; without `inner`, the complete loop.
 
         It is entered from block `before` with the values `w`, `ahead` and `acc(m, v)`.
         """
@@ -242,7 +241,8 @@ class Tile(Stores):
             self.depth_step()
 
     def next_tap(self) -> None:
-        """j goes on by one and by s2 bytes, or back to 0 and by s1."""
+        """Advance to the next tap: j by one and the address by s2 bytes; or j back to 0, and the address by
+        s1."""
         if self.blocked:
             self.say(f"%t.first = mul i64 %t.j, {BLOCK}", "%t.rest = sub i64 %k, %t.first")
             self.say(f"%t.short = icmp slt i64 %t.rest, {BLOCK}")
@@ -253,7 +253,7 @@ class Tile(Stores):
         self.say("%t.base.next = add i64 %t.base, %t.step")
 
     def depth_step(self) -> None:
-        """One k, or `span` of them: acc[m][v] += a[m] * w[v]."""
+        """Print one step of depth: acc[m][v] += a[m] * w[v]."""
         offset = self.new(f"add i64 %t.base, {self.new(f'shl i64 %k.i, {WORD.bit_length() - 1}')}")
         self.say("call void @llvm.prefetch.p0(ptr %k.ahead, i32 0, i32 2, i32 1)")
         self.say("%new.ahead = getelementptr i8, ptr %k.ahead, i64 %ahead_step")
@@ -284,7 +284,7 @@ class Tile(Stores):
         self.say(f"{name} = call {self.acc} @{add}({given})")
 
     def in_order(self) -> None:
-        """For each vector one loop after another over the words of each way; sums are then %sum.m.v."""
+        """Print, for each vector, a loop per way over its words. The sums are then %sum.m.v."""
         self.say("%places0 = inttoptr i64 %offsets to ptr", "%np = inttoptr i64 %steps to ptr")
         self.say("br label %begin", "begin:")
         before, state = "begin", {"w": "%w0", "ahead": "%ahead0", "places": "%places0"}
@@ -298,8 +298,8 @@ class Tile(Stores):
     def one_way(
         self, at: str, before: str, state: dict[str, str], sums: list[str], way: Way, number: int, v: int
     ) -> str:
-        """The loop `at` over what goes that way of vector `v`, behind the block `before`; the block behind
-        it. `state` and `sums` are those before, and then those behind."""
+        """Print the loop `at` over the words of vector `v` that take `way`, entered from block `before`.
+        Returns the block behind it. `state` and `sums` are updated in place."""
         place = self.new(f"getelementptr i64, ptr %np, i64 {v * len(WAYS) + number}")
         words = self.new(f"mul i64 {self.new(f'load i64, ptr {place}, align 8')}, {way.span}")
         end = self.new(f"getelementptr i64, ptr {state['places']}, i64 {words}")

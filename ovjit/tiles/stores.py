@@ -1,4 +1,4 @@
-"""The end of a tile: the epilogue of its sums, and how results are stored."""
+"""The end of a tile: the epilogue, and the stores of results."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.tiles.sizes import JOINING, TABLE
 
-#: Vectors that are rounded to bytes at once: shallow products are made in 0.9 of the time.
+#: Vectors that are narrowed to bytes at once. Products of small depth then take 0.9 of the time.
 JOINED = 4
-#: Instructions of an epilogue that all tiles inline, and of one that full tiles and those of one pixel do.
-#: An AVX-512 kernel has 78 copies of one that is inlined everywhere: with softplus (75 instructions) 100 KB
-#: where one function takes 16, and 1.02 of the time. Shorter ones gain by it: products of depth 32 with
-#: sigmoid (20) take 0.95 of the time, with mish (35) 0.96.
+#: Maximum instructions of an epilogue that all tiles inline, and of one that full tiles and tiles of one
+#: pixel inline. Inlined everywhere, an AVX-512 kernel has 78 copies: with softplus (75 instructions) 100 KB
+#: instead of 16 KB, in 1.02 of the time. Shorter ones gain: products of depth 32 with sigmoid (20) take 0.95
+#: of the time, with mish (35) 0.96.
 SHORT, LONG = 12, 40
 
 
 def joined_body(isa: Target, epilogue: Epilogue) -> tuple[Body, str] | None:
-    """The epilogue's body up to what becomes bytes, `JOINED` vectors at once, and how; None for others."""
+    """(the epilogue's body before the final conversion to bytes, the conversion), if `JOINED` vectors are
+    narrowed at once; else None."""
     return epilogue.narrowed if isa.name in JOINING else None
 
 
 def made_type(isa: Target, epilogue: Epilogue) -> str:
-    """The type of what `epilogue` makes of a vector."""
+    """The element type of the vectors that `epilogue` returns."""
     joined = joined_body(isa, epilogue)
     return joined[0].outputs[0] if joined else epilogue.out
 
 
 @functools.lru_cache(64)
 def epilogue_functions(isa: Target, epilogue: Epilogue, form: Format) -> Mapping[str, str]:
-    """The function `epilogue(acc, operands...) -> vector`, which is inlined; if it has more than `SHORT`
-    instructions, also `apart`, the same as a call."""
+    """The inlined function `epilogue(acc, operands...) -> vector`. If it has more than `SHORT` instructions,
+    also `apart`, which is not inlined."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
@@ -57,12 +58,12 @@ def epilogue_functions(isa: Target, epilogue: Epilogue, form: Format) -> Mapping
 
 
 def _length(text: str) -> int:
-    """How many instructions a function of one block has."""
+    """The number of instructions of a function of one block."""
     return text.count(" = ")
 
 
 class Stores:
-    """Prints what follows the sums of a tile; `sum` gives each of them."""
+    """Prints the code behind the sums of a tile. A subclass implements `sum`."""
 
     def __init__(
         self,
@@ -78,18 +79,19 @@ class Stores:
 
         self.lanes, self.rows, self.vectors, self.epilogue = isa.lanes, rows, vectors, epilogue
         self.isa, self.form, self.size, self.blocked = isa, form, simd.SIZE, blocked
-        #: Pixels that may be stored before others are read: one that is given again may lie over its operand.
+        #: Number of pixels that may be stored before others are read: a repeated pixel of an incomplete tile
+        #: may overlap its own operand.
         self.alone = rows if all(o.shared for o in epilogue.operands) else fewest - 1
         self.vector_bytes = isa.lanes * WORD
         self.word = str(simd.scalar_ir(form.acc))
         self.acc = f"<{isa.lanes} x {self.word}>"
         self.kinds = {o.dtype: str(simd.vec(o.dtype, isa.lanes).ir) for o in epilogue.operands}
-        #: What `epilogue` makes.
+        #: The vector type that `epilogue` returns.
         self.out = str(simd.vec(made_type(isa, epilogue), isa.lanes).ir)
         whole = rows >= isa.shapes.tiles[0] and vectors == isa.tile_vectors
         found = epilogue_functions(isa, epilogue, form)
         inlined = "apart" not in found or (whole or rows == 1) and _length(found["apart"]) <= LONG
-        #: The function that it calls for each vector of sums.
+        #: The function that is called for each vector of sums.
         self.made_by = "epilogue" if inlined else "apart"
         self.cells = [(m, v) for m in range(rows) for v in range(vectors)]
         self.lines: list[str] = []
@@ -105,13 +107,13 @@ class Stores:
         return f"%t{self.names}"
 
     def sum(self, m: int, v: int) -> str:
-        """The sums of vector v of pixel m, once they are all added."""
+        """The final sums of vector v of pixel m."""
         raise NotImplementedError
 
     def fetch_operands(self) -> None:
-        """Ask for what the epilogue reads of pixels while the products are summed: of shallow ones with a
-        residual that takes 0.89 to 0.93 of the time. Asking for the lines that will be written gains as much
-        where there are many panels, and loses 7 % where there are two."""
+        """Prefetch the epilogue's pixel operands while products are summed. Products of small depth with a
+        residual then take 0.89 to 0.93 of the time. Prefetching the output lines gains as much with many
+        panels, and loses 7 % with two."""
         for o in self.epilogue.operands:
             if o.kind != "pixel":
                 continue
@@ -123,12 +125,12 @@ class Stores:
                     self.say(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
     def finish(self) -> None:
-        """The epilogue and the stores; all lanes of all vectors, or those of valid channels.
+        """Print the epilogue and the stores, for the lanes of valid channels.
 
-        AVX-512 masks for nothing, so one form serves; the last channels seldom fill a vector. There a pixel's
-        results are stored before the next one's are made: the scheduler would keep those of all, and spill.
-        Elsewhere a masked store is slow, so what is whole is stored as such, which is asked once for a vector
-        of all pixels. What masks are not needed for is loaded without, if several vectors are mostly whole.
+        On AVX-512 masks are free, so there is one masked form. A pixel's results are stored before the next
+        pixel's are computed: otherwise the scheduler keeps the results of all pixels, and spills. Elsewhere a
+        masked store is slow, so full vectors are stored without a mask. The test is made once per vector, for
+        all pixels. If a tile has several vectors, a version without masked loads serves full tiles.
         """
         for size in sorted({self.size[elem] for elem in (self.epilogue.out, *self.kinds)}):
             self.say(f"%channel{size} = mul i64 %channel, {size}")
@@ -155,7 +157,7 @@ class Stores:
         self.say("ret void")
 
     def if_full(self, full: Callable[[], None], rest: Callable[[], None]) -> None:
-        """One or the other, as all channels are valid or not."""
+        """Print a branch: `full` if all channels are valid, else `rest`."""
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %rest", "whole:")
         full()
@@ -169,7 +171,7 @@ class Stores:
                 self.store(m, v, result)
 
     def left(self) -> list[str]:
-        """How many channels are valid from each vector on."""
+        """The number of valid channels from each vector on."""
         counts = (
             self.new(f"sub i64 %valid, {v * self.lanes}") if v else "%valid" for v in range(self.vectors)
         )
@@ -182,12 +184,13 @@ class Stores:
         return self.new(f"add i64 {first}, {v * self.lanes * size}") if v else first
 
     def entry(self, row: int, m: int) -> str:
-        """What the address table has in `row` for pixel `m`."""
+        """The entry of the address table for pixel `m` in `row`."""
         place = self.new(f"getelementptr i64, ptr %tp, i64 {row * TABLE + m}")
         return self.new(f"load i64, ptr {place}, align 8")
 
     def load(self, base: str, v: int, elem: str, left: Sequence[str] = ()) -> str:
-        """The vector `v` of elements that begin at `base`; with `left` (see there), valid channels alone."""
+        """The vector `v` of the elements from `base` on. `left`: see `left`; then only valid channels are
+        read."""
         suffix, more = ("_m", f", i64 {left[v]}") if left else ("", "")
         place = self.place(base, v, elem)
         return self.new(f"call {self.kinds[elem]} @load_{elem}{suffix}(i64 {place}{more})")
@@ -196,7 +199,7 @@ class Stores:
         return self.new(f"call {self.kinds[elem]} @splat_{elem}(i64 {base})")
 
     def shared(self, left: Sequence[str] = ()) -> dict[tuple[int, int], str]:
-        """What all pixels read, by operand and vector."""
+        """(operand, vector) -> the value of an operand that all pixels share."""
         found: dict[tuple[int, int], str] = {}
         for o in self.epilogue.operands:
             base, places = f"%shared{o.where}", [(o.where, v) for v in range(self.vectors)]
@@ -209,8 +212,8 @@ class Stores:
     def results(
         self, left: Sequence[str] = (), shared: dict[tuple[int, int], str] | None = None
     ) -> Iterator[tuple[int, list[str]]]:
-        """What the epilogue makes of the sums of each pixel; with `left` (see there) it reads its operands
-        for valid channels alone. `shared`: what has been read of them."""
+        """Yield (pixel, results of the epilogue for its vectors). `left`: see `left`; then operands are only
+        read for valid channels. `shared`: operands that are loaded already."""
         shared = self.shared(left) if shared is None else shared
         for m in range(self.rows):
             bases = ["" if o.shared else self.entry(o.where, m) for o in self.epilogue.operands]
@@ -229,18 +232,18 @@ class Stores:
             yield m, results
 
     def store(self, m: int, v: int, result: str, left: str = "") -> None:
-        """The vector `v` of a pixel; with `left`, so many lanes of it, which are not all."""
+        """Store the vector `v` of a pixel; with `left`, only the first `left` lanes."""
         name, more = ("store_m", f", i64 {left}") if left else ("store", "")
         place = self.place(self.entry(1, m), v, self.epilogue.out)
         self.say(f"call void @{name}(i64 {place}, {self.out} {result}{more})")
 
     def join_and_store(self, left: Sequence[str]) -> None:
-        """All pixels, of which operands are read and bytes stored of valid channels alone, or of all."""
+        """Narrow and store all pixels. `left`: see `left`; () if all channels are valid."""
         self.store_parts(self.joined(self.results(left)), *left[:1])
 
     def store_joined(self) -> None:
-        """All pixels. No masks where all channels are valid: the ports of the products make them, and half a
-        vector that is stored under one: 0.98 of the time at depth 64."""
+        """Narrow and store all pixels on AVX-512. Without masks if all channels are valid: masks, and masked
+        stores of half a vector, use the ports of the products. That takes 0.98 of the time at depth 64."""
         left = self.left()
         self.say(f"%full = icmp sge i64 %valid, {self.vectors * self.lanes}")
         self.say("br i1 %full, label %whole, label %part", "whole:")
@@ -259,7 +262,8 @@ class Stores:
         self.store_parts(made, left[0])
 
     def joined(self, found: Iterable[tuple[int, list[str]]]) -> list[tuple[int, int, str]]:
-        """Pixels whose vectors become bytes `JOINED` at a time: (pixel, its number among these, bytes)."""
+        """Narrow vectors to bytes, `JOINED` at a time: (pixel, its index among the pixels of a joined vector,
+        the joined vector)."""
         made: list[tuple[int, int, str]] = []
         vectors: list[str] = []
         for m, results in found:
@@ -280,7 +284,7 @@ class Stores:
         return f"<{vectors * self.lanes} x i8>"
 
     def store_part(self, m: int, i: int, joined: str, left: str = "") -> None:
-        """The pixel that is number `i` of those whose bytes are `joined`; with `left`, so many bytes."""
+        """Store pixel `m`, which has index `i` in the vector `joined`; with `left`, only the first bytes."""
         whole, part, size = self.bytes(JOINED), self.bytes(self.vectors), self.vectors * self.lanes
         order = ", ".join(f"i32 {i * size + lane}" for lane in range(size))
         mine = self.new(f"shufflevector {whole} {joined}, {whole} poison, <{size} x i32> <{order}>")
@@ -289,7 +293,7 @@ class Stores:
         self.say(f"call void @{name}(i64 {place}, {part} {mine}{more})")
 
     def store_chosen(self, results: dict[int, list[str]]) -> None:
-        """Each vector, whole where all its channels are valid."""
+        """Store each vector with a branch: without a mask if all of its channels are valid."""
         for v, left in enumerate(self.left()):
             self.say(f"%all{v} = icmp sge i64 {left}, {self.lanes}")
             self.say(f"br i1 %all{v}, label %all{v}.then, label %all{v}.else", f"all{v}.then:")
