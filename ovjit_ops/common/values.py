@@ -1,7 +1,7 @@
-"""Values that are known while types are inferred: shapes computed by the model itself.
+"""Values that type inference knows, such as shapes that the model computes.
 
-A chain like ShapeOf -> Gather -> Concat -> Reshape is folded by `infer`, so that the Reshape's output
-shape is known. Only small values travel this way (`LIMIT` elements); the constant folder does the rest.
+A chain like ShapeOf -> Gather -> Concat -> Reshape is evaluated by `infer`, so that the Reshape's output
+shape is known. This is limited to `LIMIT` elements. The constant folder evaluates larger values.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from ovjit.rewrite.pattern import operation
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
 
-#: NumPy has no more.
+#: NumPy's limit of dimensions.
 MOST_DIMS = 64
 
-#: Most elements of a value that inference computes.
+#: Maximum elements of a value that inference computes.
 LIMIT = 1024
 
 INTEGERS = frozenset("i8 i16 i32 i64 u8 u16 u32 u64".split())
@@ -34,16 +34,16 @@ INDEX_TYPES = frozenset(("i32", "i64"))
 
 
 def shape_value(x: TensorType, what: str, integral: str = "", flat: str = "") -> np.ndarray | None:
-    """The value of an integer input as i64, flat; None where it is not known yet.
+    """The value of an integer input as a flat i64 array; None if it is unknown.
 
-    Raises ModelError when its type is not integral or its rank is above 1. `integral` and `flat` are what
-    OpenVINO says then: `{type}`, `{shape}` and `{rank}` in them are the input's.
+    Raises ModelError if its type is not integral or its rank is above 1. `integral` and `flat`: OpenVINO's
+    messages for these errors, in which `{type}`, `{shape}` and `{rank}` are the input's.
     """
     fits = x.dtype in INTEGERS or x.dtype == "dynamic"
     check(fits, f"{_said(integral, x)}{what} should be integers, not {x.dtype}")
     check(x.rank is None or x.rank <= 1, f"{_said(flat, x)}{what} should be a scalar or a list, not {x}")
     if x.value is None and length(x) == 0:
-        return np.empty(0, np.int64)  # a list of nothing is known, wherever it comes from
+        return np.empty(0, np.int64)  # an empty list is always known
     if x.value is None:
         return None
     value = np.asarray(x.value).reshape(-1)
@@ -51,20 +51,22 @@ def shape_value(x: TensorType, what: str, integral: str = "", flat: str = "") ->
 
 
 def shape_scalar(x: TensorType, what: str, integral: str = "", one: str = "") -> int | None:
-    """The value of an integer input of one element; None where it is not known yet. `integral` and `one` are
-    what OpenVINO says of others, see `shape_value`."""
+    """The value of an integer input of one element; None if it is unknown. `integral` and `one`: OpenVINO's
+    messages for other inputs, see `shape_value`."""
     value = shape_value(x, what, integral, one)
     check_one(x, what, one)
     return None if value is None else sym_int(value[0])
 
 
 def check_one(x: TensorType, what: str, one: str = "") -> None:
-    """Raise ModelError unless x has one element: kernels read it there and then."""
+    """Raise ModelError unless x has one element or its size is unknown. Kernels read one element
+    unchecked."""
     check(length(x) in (None, 1), f"{_said(one, x)}{what} should be one number, not {x}")
 
 
 def check_scalar(x: TensorType, says: str) -> None:
-    """Raise ModelError, as OpenVINO says it (see `shape_value`), unless x is a scalar or its rank unknown."""
+    """Raise ModelError with the message `says` (see `shape_value`), unless x is a scalar or of unknown
+    rank."""
     if x.rank not in (None, 0):
         raise ModelError(f"{_said(says, x)}It is {x}")
 
@@ -74,14 +76,14 @@ def _said(sentence: str, x: TensorType) -> str:
 
 
 def length(x: TensorType) -> int | None:
-    """How many elements a list input has; None where that is not known."""
+    """The number of elements of a list input; None if it is unknown."""
     if not is_static(x.shape):
         return None
     return math.prod(x.shape)
 
 
 def given_rank(x: TensorType) -> int | None:
-    """How many dimensions a list input is about; None where that is not known."""
+    """The rank that a list input with an entry per dimension implies; None if it is unknown."""
     rank = length(x)
     check(rank is None or rank <= MOST_DIMS, f"a tensor has at most {MOST_DIMS} dimensions, not {rank}")
     return rank

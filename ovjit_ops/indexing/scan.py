@@ -27,9 +27,9 @@ def scan_op(
 ) -> Op:
     """Register y[k] = combine(... combine(first, x[0]) ..., x[k]) along the axis that is the second input.
 
-    `ref(x, axis=...)` is NumPy's (`np.cumsum`, `np.minimum.accumulate`), `combine` the same of two traced
-    numbers, `first(dtype)` what combines with a number to that number. The attributes are `exclusive`, by
-    which x[k] is left out of y[k], and `reverse`, by which the axis is walked from its end.
+    `ref(x, axis=...)`: the NumPy function (`np.cumsum`, `np.minimum.accumulate`). `combine`: the same of two
+    traced numbers. `first(dtype)`: its neutral element. Attributes of the operation: `exclusive` excludes
+    x[k] from y[k]; `reverse` scans from the axis' end.
     """
 
     def infer(arg: Any, axis: Any, *, exclusive: Bool = False, reverse: Bool = False) -> TensorType:

@@ -6,10 +6,10 @@
 Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. The elementwise
 prologue is computed on the way, and the epilogue is applied to the result.
 
-If many elements become few, parts of them are reduced first, and then these. Parts are rows, so a thread
-reads rows that it has just written. With parts by channels, each of two threads also took the other's rows
-into its cache. The next writer of these rows, such as the scaling behind squeeze and excitation, took up to
-five times as long.
+A reduction of many elements to few has two steps: parts are reduced first, then the parts' results. Parts are
+ranges of rows, so a thread reads the rows that it has just written. With parts by channels, each of two
+threads also loaded the other's rows into its cache. The next writer of these rows, such as the scaling behind
+squeeze and excitation, took up to five times as long.
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ from ovjit.records import NamedTuple
 
 
 class Reduction(NamedTuple):
-    """How lanes are combined, with which neutral element, and what is done before and after."""
+    """A reduction: the combination of lanes, its neutral element, and the functions applied before and
+    after."""
 
     combine: str
     first: float
     before: str = ""
     after: str = ""
-    empty: float | str = ""  # what nothing gives where that is another number
+    empty: float | str = ""  # the result for no elements, if it is not the neutral element
 
 
 def reductions(name: str, dtype: str) -> Reduction | None:
-    """How to reduce by sums of `dtype`, None where the reference does it."""
+    """The reduction of the operation `name` with accumulators of `dtype`. None: the reference computes it."""
     kind = ELEMENT_TYPES[dtype].kind
     if kind == "b":
         logic = {"ReduceLogicalAnd": Reduction("and", True), "ReduceLogicalOr": Reduction("or", False)}
@@ -74,31 +75,32 @@ def reductions(name: str, dtype: str) -> Reduction | None:
     return table.get(name)
 
 
-#: Lengths of sums: of numbers, of these sums, and of those. The rounding error of a sum grows with the length
-#: of its chain.
+#: Terms of a sum, at each of three levels: elements, sums, and sums of sums. A sum's rounding error grows
+#: with the length of its chain.
 BLOCK = 256
 
 #: Vectors of a kept contiguous dimension that are reduced together.
 WIDE = 4
 
-#: In how many parts rows are reduced that become one, at most, and how many bytes make a part.
+#: Maximum parts into which the elements of one output are split, and minimum bytes of a part.
 PARTS, PART_BYTES = 8, 32768
-#: Nor is a part fewer adjacent elements.
+#: Minimum adjacent elements of a part.
 SHORTEST_PART = 1024
 
-#: Instructions that lanes behind short rows may cost for each element, or what is in front has a loop of its
-#: own, where rows follow one another.
+#: Maximum instructions per element that unused lanes behind short rows may cost. If a prologue costs more, it
+#: is computed by a loop of its own over contiguous rows.
 MOST_LOST = 8
-#: Instructions of a front that keep the CPU from looking ahead, and how many rows ahead it is told then.
+#: Minimum instructions of a prologue that fills the CPU's out-of-order window; rows are then prefetched AHEAD
+#: rows before.
 SLOW, AHEAD = 8, 4
 
-#: Dimensions of what is fused with others: so many can always be walked when they are copied.
+#: Maximum dimensions of a reduction with prologue or epilogue: a copy of so many can always be walked.
 MOST_FUSED = 7
 
 
 @inline
 def wide(v, T, R):
-    """Elements of type T as R."""
+    """Convert v from type T to R."""
     return v if T == R else cast[R](v)
 
 
@@ -116,7 +118,7 @@ def combined(a, b, how):
 
 @inline
 def taken(acc, v, how):
-    """acc combined with v, or with its square or its size."""
+    """acc combined with v, v^2 or |v|, by `how.before`."""
     return (
         fma(v, v, acc) if how.before == "square"
         else combined(acc, absolute(v) if how.before == "absolute" else v, how.combine)
@@ -125,7 +127,7 @@ def taken(acc, v, how):
 
 @inline
 def across(v, how, T):
-    """The lanes combined, in all lanes."""
+    """The combination of all lanes, in each lane."""
     return spread[T](
         hadd[T](v) if how == "add"
         else hmul[T](v) if how == "mul"
@@ -136,15 +138,15 @@ def across(v, how, T):
     )  # fmt: skip
 
 
-#: Of what is read: byte strides along the run, the other reduced dimensions, and those of rows.
+#: Byte strides of inputs: along the run, the other reduced dimensions, and the outer kept ones.
 _INPUTS: Any = Each("inputs", "run r0 r1 r2 0 1 2", unless="one")
-#: Of what the body reads: along the contiguous dimension where that is kept, and along those of rows.
+#: Byte strides of the epilogue's operands: along a kept contiguous dimension, and the outer kept ones.
 _OPERANDS: Any = Each("operands", "inner 0 1 2", unless="one")
 
 
 @inline
 def ones(v, p, items, mode, skip):
-    """v: single elements in all lanes, those of the operands of this mode."""
+    """Load operands with this mode into v: one element, in all lanes."""
     for k, operand in enumerate(items):
         if operand.mode == mode:
             v[k + skip] = splat[operand.dtype](p[k])
@@ -152,8 +154,8 @@ def ones(v, p, items, mode, skip):
 
 @inline
 def element(v, q, at, left, whole, inputs, front, T, R):
-    """A vector of what is reduced: of the elements from number `at` on, a `whole` one or as many as are
-    `left`."""
+    """A vector of the elements to reduce, from element `at` on, after the prologue. `whole`: all lanes; else
+    the first `left` lanes."""
     for k, operand in enumerate(inputs):
         if operand.mode == "v" and whole:
             v[k] = load[operand.dtype](q[k] + at * SIZE[operand.dtype])
@@ -165,7 +167,7 @@ def element(v, q, at, left, whole, inputs, front, T, R):
 
 @inline
 def find_row(at, row, d1, d2):
-    """at: the row's place along DIMS dimensions."""
+    """Set at[0..2] to the indices of `row` along DIMS dimensions."""
     at[1] = udiv(row, d2)
     at[2] = urem(row, d2)
     at[0] = udiv(at[1], d1)
@@ -174,7 +176,7 @@ def find_row(at, row, d1, d2):
 
 @inline
 def find(p, at, x, items):
-    """p: where the operands have the row at this place."""
+    """Set p to the operands' addresses for the indices `at`."""
     for k, operand in enumerate(items):
         if not operand.one:
             p[k] = x[k] + at[0] * x[k, 0] + at[1] * x[k, 1] + at[2] * x[k, 2]
@@ -182,7 +184,8 @@ def find(p, at, x, items):
 
 @inline
 def step_in(q, p, x, b0, b1, b2, start, i, inputs):
-    """q: where the operands have a reduced row's element `start`, and of what is contiguous element i."""
+    """Set q to the operands' addresses of element `start` of the run at indices b0, b1, b2 of the other
+    reduced dimensions, plus i elements along a contiguous dimension."""
     for k, operand in enumerate(inputs):
         if not operand.one:
             q[k] = p[k] + b0 * x[k, "r0"] + b1 * x[k, "r1"] + b2 * x[k, "r2"] + start * x[k, "run"]
@@ -192,7 +195,7 @@ def step_in(q, p, x, b0, b1, b2, start, i, inputs):
 
 @inline
 def step_on(q, x, inputs):
-    """q: the next element along the run."""
+    """Advance q by one element along the run."""
     for k, operand in enumerate(inputs):
         if not operand.one:
             q[k] += x[k, "run"]
@@ -200,8 +203,8 @@ def step_on(q, x, inputs):
 
 @inline
 def fetch(q, x, inputs, front):
-    """Fetch what the run comes to soon, where there is so much to do meanwhile that the CPU does not look as
-    far ahead. Rows are pages apart, which it does not predict."""
+    """Prefetch rows of the run, if the prologue is too long for the CPU to reach them out of order. Rows are
+    pages apart, which hardware prefetchers do not predict."""
     for k, operand in enumerate(inputs):
         if operand.mode == "v" and len(front.lines) >= SLOW:
             for u in static_range(WIDE):
@@ -210,7 +213,7 @@ def fetch(q, x, inputs, front):
 
 @inline
 def row_combined(acc, v, q, start, stop, inputs, front, T, R, how):
-    """acc with the adjacent elements at q from number `start` on to `stop`, whole vectors of them."""
+    """acc combined with the adjacent elements at q from `start` to `stop`, in whole vectors."""
     total = acc
     for j in range(start, stop, VL):
         some = element(v, q, j, 0, True, inputs, front, T, R)
@@ -220,7 +223,7 @@ def row_combined(acc, v, q, start, stop, inputs, front, T, R, how):
 
 @inline
 def some_of(p, step, count, T):
-    """A vector of so many elements, `step` bytes from one to the next."""
+    """A vector of `count` elements at p, `step` bytes apart."""
     if step == SIZE[T]:
         v = loadm[T](p, count)
     else:
@@ -230,8 +233,8 @@ def some_of(p, step, count, T):
 
 @inline
 def put(target, step, made, i, n, w, g, e, operands, body, out, along):
-    """Store what the body makes of `made`: element i of n, `step` bytes from the next, and those behind it.
-    Operands' elements are apart as their stride `along` says."""
+    """Apply the epilogue to `made` and store elements i to n - 1, `step` bytes apart. `along`: the name of
+    the operands' stride."""
     for k, operand in enumerate(operands):
         if not operand.one:
             w[k + 1] = some_of(g[k] + i * e[k, along], e[k, along], n - i, operand.dtype)
@@ -241,7 +244,7 @@ def put(target, step, made, i, n, w, g, e, operands, body, out, along):
 
 @inline
 def finished(acc, total, number, R, made_in, how):
-    """What the combined elements, `total` of them, give, in the type `made_in`."""
+    """The result for `total` combined elements, converted to the type `made_in`."""
     made = acc
     if how.empty != "" and total == 0:
         made = const[R](how.empty)
@@ -252,17 +255,17 @@ def finished(acc, total, number, R, made_in, how):
     return wide(made, R, made_in)
 
 
-#: Numbers of an output, of a run, and along the other reduced axes; parts, numbers of a part, and bytes
-#: between parts of y.
+#: Elements of an output, of a run, and along the other reduced dimensions; number of parts, elements of a
+#: part, and bytes between parts of y.
 REDUCED = Raw("total run r0 r1 r2 parts per y_part")
-#: Where y is; the extent and the bytes between elements of its contiguous dimension, bytes between elements
-#: of the other kept ones, and the extents of the last two of these.
+#: Address of y; extent and byte stride of its contiguous dimension; byte strides of the outer kept
+#: dimensions, and the extents of the last two.
 KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 
 
 @inline
 def take_next(acc, v, q, x, i, n, inputs, front, T, R, how):
-    """Combine WIDE vectors at q, the first of element i of n, with `acc`."""
+    """Combine `acc` with WIDE vectors at q, which begin at element i of n."""
     ones(v, q, inputs, "s", 0)
     fetch(q, x, inputs, front)
     for u in static_range(WIDE):
@@ -274,7 +277,8 @@ def take_next(acc, v, q, x, i, n, inputs, front, T, R, how):
 
 @inline
 def bank_sums(acc, made, bank, sums, first, M):
-    """Add sums of BLOCK numbers to those of BLOCK sums, and these to the last. `acc` begins anew."""
+    """Add sums of BLOCK elements to the sums of sums; after BLOCK of those, add them to the last level. Reset
+    `acc`."""
     for u in static_range(WIDE):
         store[M](scratch + u * VL * SIZE[M], acc[u])
         acc[u] = first
@@ -290,11 +294,12 @@ def bank_sums(acc, made, bank, sums, first, M):
 def reduce_kept(
     to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, inputs, front, operands, body,
 ):  # fmt: skip
-    """The contiguous dimension is kept: an item is WIDE vectors of outputs, of which `run` rows are combined,
-    `per` of them for each of `parts` outputs, and so along the other reduced dimensions r0 .. r2. T, R, out:
-    element types of what is reduced, of sums and of y; f16 and bf16 are added in f32, M. `long`: sums may be
-    of more than BLOCK numbers. `front` and `body`: what is reduced, of the `inputs`, and what is stored, of
-    what is made and the `operands`."""
+    """The contiguous dimension is kept: an item has WIDE vectors of outputs. It combines `run` rows, or `per`
+    of them for each of `parts` outputs, at all indices of the other reduced dimensions r0 .. r2.
+
+    T, R, out: element types of the input, of the reduction and of y. M: the accumulators' type, f32 for f16
+    and bf16. `long`: sums may have more than BLOCK terms. `front`: the prologue, of `inputs`. `body`: the
+    epilogue, of the result and `operands`."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     acc, at, p, q, v, g, w = registers()
@@ -349,14 +354,14 @@ def reduce_kept(
             place += VL * SIZE[M]
 
 
-#: The same of outputs whose elements are rows' results.
+#: `KEPT` without a contiguous dimension.
 ROWS = Raw("*y y_0 y_1 y_2 d1 d2")
 
 
 @inline
 def take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long):
-    """Combine a run with what is in s: the last numbers, sums of BLOCK vectors of them, sums of BLOCK of
-    these; vectors since the last sum, and how many sums there were."""
+    """Combine a run with the state s: the current sum, sums of BLOCK vectors, sums of BLOCK sums; elements
+    since the last reset of the current sum, and the number of sums."""
     whole = end - (end - begin) % VL
     block = BLOCK * VL
     for start in range(begin, whole, block) if long else (0,):
@@ -385,8 +390,8 @@ def reduce_rows(
     body,
 ):  # fmt: skip
     """The contiguous dimension is reduced: an item is one output, of `run` adjacent elements, or of `per` of
-    them where a row is `parted`. What rows that follow one another give is in scratch memory until it is WIDE
-    vectors: one after the other would wait for the body each time."""
+    them if rows are `parted`. Results of consecutive rows are collected in scratch memory up to WIDE vectors,
+    since the epilogue's latency would show for single results."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     at, p, q, v, g, w, s = registers()
@@ -438,8 +443,8 @@ def reduce_rows(
 
 
 def sum_type(name: str, dtype: str, out: str) -> str:
-    """The element type in which `dtype` is reduced to `out`: f32 for bytes to f32, a type that holds the sum
-    for means and roots, and `dtype` otherwise."""
+    """The type in which `dtype` is reduced to `out`: f32 for bytes to f32, a wider type for means and L2
+    norms of integers, else `dtype`."""
     if dtype in ("u8", "i8") and out == "f32":
         return "f32"
     if ELEMENT_TYPES[dtype].kind in "iu" and name in ("ReduceMean", "ReduceL2"):
@@ -449,7 +454,7 @@ def sum_type(name: str, dtype: str, out: str) -> str:
 
 @functools.cache
 def as_it_is(dtype: str, out: str) -> Body:
-    """The body that stores its input."""
+    """The epilogue that stores its input."""
     return Body([dtype], [out], [], ["x0"])
 
 
@@ -463,8 +468,8 @@ def _kernel(label: str, kind: str, **constants: Any) -> Kernel:
 
 
 class Walk(NamedTuple):
-    """What is reduced for a row of the output, or an element: see the kernel. Byte strides of a view are
-    those along the contiguous dimension (of inputs: the run), along the other reduced ones and along rows."""
+    """The loops of a reduction, see the kernels. Byte strides of a view: along the contiguous dimension (of
+    inputs: the run), along the other reduced dimensions, and along the outer kept ones."""
 
     kind: str
     n: int
@@ -472,11 +477,11 @@ class Walk(NamedTuple):
     red: Sequence[int]
     kept: Sequence[int]
     inputs: Sequence[tuple[int, Sequence[int], Sequence[int]]]
-    others: Sequence[tuple[int, Sequence[int], Sequence[int]]]  # y, and what the body reads
+    others: Sequence[tuple[int, Sequence[int], Sequence[int]]]  # y, and the epilogue's operands
 
 
 class Reduce(Lowering):
-    """One reduction over axes that are known."""
+    """A reduction over constant axes."""
 
     def set_up(self) -> None:
         group, node = self.group, self.node
@@ -498,7 +503,7 @@ class Reduce(Lowering):
         self.static = is_static(self.data.shape)
 
     def _lanes_lost(self) -> float:
-        """Lanes behind a row for each element of it, where it surely is what is adjacent, and short."""
+        """Unused lanes per element of a row, if the row is statically contiguous; else 0."""
         run = 1
         for axis in reversed(range(len(self.data.shape))):
             extent = self.data.shape[axis]
@@ -511,11 +516,11 @@ class Reduce(Lowering):
         return ceil_div(run, lanes) * lanes / run - 1 if run > 1 else 0.0
 
     def finalize(self, layouts: dict[Value, Layout]) -> None:
-        """Print the kernels, with a front for the layouts that were chosen."""
+        """Make the kernels, with the prologue for the chosen layouts."""
         shape = self.data.shape
-        #: The order of dimensions; None: that in which the input lies.
+        #: The order of dimensions; None: the input's memory order at planning.
         self.order: Sequence[int] | None = None
-        #: The ways the innermost dimension may lie -> how each input is read there.
+        #: Use of the innermost dimension ("keep", "reduce") -> the mode in which each input is read.
         self.modes = {"keep": "v", "reduce": "v"}
         if self.group.front:
             layout = layout_of_largest(self.sources, len(shape), layouts)
@@ -527,7 +532,7 @@ class Reduce(Lowering):
         self.kernels = self.by_strides = tuple(dict.fromkeys(self.by_role.values()))
 
     def _kernels(self) -> dict[tuple[str, str], Kernel]:
-        """(step, kind) -> kernel. A step is all, or the first or the last of two."""
+        """(step, kind) -> kernel. Step "all" is the only one; "first" and "last" are the steps of two."""
         how, sums, name = self.how, self.sums, self.node.op.name
         dtype, made, out = self.data.dtype, self.node.output.dtype, self.out.dtype
         count = product([self.data.shape[a] for a in self.axes]) if self.static else None
@@ -544,8 +549,7 @@ class Reduce(Lowering):
         first = how if plainly else how._replace(after="", empty="")
         kept = [d for a, d in enumerate(self.data.shape) if a not in self.axes]
         self.rows = product(kept) if is_static(kept) else PARTS
-        #: The kinds for which there are two steps. Of open shapes that may have many rows a step more would
-        #: mostly be for nothing.
+        #: The kinds with two steps. For dynamic shapes that may have many rows, a second step rarely helps.
         self.halves = frozenset(("keep", "reduce") if self.rows < PARTS else ("keep",))
         if self.static and product(self.data.shape) * SIZE[dtype] < 2 * PART_BYTES:
             self.halves = frozenset()
@@ -590,8 +594,8 @@ class Reduce(Lowering):
         views, more = self._views(planner), [planner.view(v).expand(shape) for v in self.operands]
         walk = self._walk(views, [v.strides for v in (y, *more)])
         if walk is None and not self.group.front:
-            # no dimension is contiguous, or there are too many: a copy may fit. So may a copy of data without
-            # gaps because an open dimension is 1, since merging does not rely on that
+            # no dimension is contiguous, or there are too many: a copy may fit. Also for data that is
+            # contiguous only because a dynamic dimension is 1: merging does not use that
             steps = row_major(views[0].shape, views[0].itemsize)
             if not all(map(statically_known_equal, views[0].strides, steps)):
                 views = [planner.copy(self.data, plain(len(steps)))]
@@ -608,7 +612,8 @@ class Reduce(Lowering):
             return
         total = product([views[0].shape[a] for a in self.axes])
         parts = self._parts(walk)
-        # plans of all shapes have both steps, though there may be one part: they are those of one trace
+        # with dynamic shapes there are always two steps, even for one part, so that one trace serves all
+        # shapes
         if parts is None or (self.static and parts == 1):
             self._step(planner, "all", walk, views, y, more, total)
             return
@@ -628,13 +633,13 @@ class Reduce(Lowering):
         self._step(planner, "last", last, [middle], y, more, total)
 
     def _walk(self, views: Sequence[View], others: Sequence[Sequence[int]]) -> Walk | None:
-        """None where the views do not lie so that a kernel can walk them. `others`: strides of the output,
-        and of what the body reads."""
+        """The loops for these views; None if no kernel supports their strides. `others`: strides of the
+        output and of the epilogue's operands."""
         shape, order = views[0].shape, self._order_of(views[0])
         keep = [a for a in order if a not in self.axes]
         ones = [is_number(v) for v in self.sources] if len(views) > 1 else [False]
         walked = [v for v, one in zip(views, ones, strict=True) if not one]
-        # the others with the reduced axes put back
+        # strides of `others` along the kept axes
         at = {axis: i for i, axis in enumerate(sorted(keep))}
         whole = self.node.attrs.get("keep_dims")
         behind = [[s[a if whole else at[a]] for a in keep] for s in others]
@@ -671,22 +676,22 @@ class Reduce(Lowering):
         )  # fmt: skip
 
     def _order_of(self, view: View) -> Sequence[int]:
-        """The axes, the innermost one last: by strides where the kernel was not made for an order."""
+        """The axes, innermost last: `self.order` if the kernel depends on it, else by strides."""
         if self.order is not None:
             return self.order
         every = range(len(view.shape))
-        if not view.count:  # strides of nothing tell nothing
+        if not view.count:  # strides of an empty view have no meaning
             return every
         return sorted(every, key=lambda a: (-abs(view.strides[a]), a))
 
     def _is_innermost(self, kind: str, walked: Sequence[View], strides: Sequence[Sequence[int]]) -> bool:
-        """Whether the last of each operand's `strides` is what the kernel of this kind reads along."""
+        """Whether each operand's innermost stride is the one that the kernel of this kind requires."""
         modes = self.modes.get(kind, "").replace("n", "")
         wanted = [v.itemsize if mode == "v" else 0 for v, mode in zip(walked, modes, strict=False)]
         return bool(modes) and all(s and s[-1] == w for s, w in zip(strides, wanted, strict=True))
 
     def _parts(self, walk: Walk) -> int | None:
-        """In how many parts rows are reduced, None where they can't be."""
+        """The number of parts; None if the reduction has a single step."""
         size = SIZE[self.data.dtype]
         if walk.kind not in self.halves:
             return None
@@ -709,7 +714,8 @@ class Reduce(Lowering):
         total: int,
         shares: tuple[int, int, int] | None = None,
     ) -> None:
-        """Add the step. `shares`: parts, how much of the run is one, and y's stride from one to the next."""
+        """Add the step. `shares`: (number of parts, elements of the run in a part, byte stride of y's
+        parts)."""
         extents, (y_inner, _, ky), *others = walk.kept, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
         n, lanes, kind = walk.n, WIDE * self.target.lanes, walk.kind
