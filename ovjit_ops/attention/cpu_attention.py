@@ -1,17 +1,17 @@
 """Native attention: tiles for q k^T and p v, with the softmax between them in blocks of columns.
 
-The whole matrix of scores is never in memory. A chunk takes some rows of one head, and for block after block
+The full matrix of scores is never stored. A chunk takes several rows of a head, and computes for each block
 of columns
 
     s = q k^T + mask               by tiles, from keys packed as panels
     m' = max(m, row maxima of s)   p = exp(s - m')     l' = l exp(m - m') + row sums of p
     o' = o exp(m - m') + p v       by tiles, from values packed as panels
 
-in its scratch memory; then out = o / l. One kind of tile does both products: it adds the mask, or o, at its
-end. Heads are reached by strides, so heads that share keys read the same panels. Packing does not pay for a
-few rows (as in generating text). They use dot products, with keys and values in place.
+in its scratch memory; then out = o / l. Both products use the same tile, whose epilogue adds the mask, or o.
+Heads are addressed by strides, so heads that share keys read the same panels. For few rows, as in text
+generation, packing does not pay: they use dot products, with keys and values in place.
 
-q, k and v are f32 or bf16; scores, softmax and sums are f32 in both (`cpu_attention_kernels`).
+q, k and v are f32 or bf16. Scores, softmax and sums are f32 (`cpu_attention_kernels`).
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from ovjit_ops.attention.cpu_attention_kernels import (
 )
 from ovjit_ops.matmul.cpu_products import pack_kernels, plan_panels
 
-#: Tiles of a chunk's rows.
+#: Tiles of rows in a chunk.
 TILES = 2
-#: Columns of a block: its scores take 86 KB with AVX-512. Each block costs passes over o and the maxima.
+#: Columns of a block. Its scores take 86 KB with AVX-512. Each block costs passes over o and the maxima.
 COLUMNS = 768
-#: With fewer rows than this, dot products are used.
+#: Fewer rows than this use dot products.
 FEW_ROWS = 6
-#: Likewise of an open number of rows with keys before theirs, so that a token has the same bits whether it
-#: comes alone or with a draft of those that follow.
+#: The same limit for a dynamic number of rows with earlier keys, so that a token has the same bits whether it
+#: is computed alone or in a draft of several tokens.
 DRAFT_ROWS = 9
-#: Multiplications of tiles that take as long as one of such dot products.
+#: Multiplications of tiles in the time of one multiplication of dot products.
 ONE_BY_ONE = 4
-#: What a row is without weights: where everything is masked, and where a score is NaN.
+#: Operation -> results of a row whose columns are all masked, and of a row with a NaN score.
 UNSEEN = {
     "ScaledDotProductAttention": (0, math.nan), "GuardedAttention": (0, 0),
     "SoftmaxAttention": (math.nan, math.nan), "CappedAttention": (math.nan, math.nan),
@@ -76,14 +76,14 @@ class Attention(Lowering):
         self.cap = self.node.attrs.get("cap")
         named = dict(zip(("q", "k", "v", "mask", "scale", "sink"), self.node.inputs, strict=False))
         if "mask" in named and _is_zero(named["mask"].constant):
-            del named["mask"]  # there because a scale follows it
+            del named["mask"]  # a zero that only precedes the input `scale`
         self.named = named
         elem, out, sink = named["q"].dtype, self.out.dtype, "sink" in named
         form = find_format(elem, elem, self.target)
         if form is None:
             raise NotNative
         self.form = form = matrix_format(form, self.target)
-        #: of k and v how they are stored, where they are made of rows of bytes
+        #: "k" or "v" -> the form of its rows of bytes, if it has one
         self.rows = {n: ByteRows(**v.node.attrs) for n, v in named.items() if n in "kv" and _is_of_bytes(v)}
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
         self.few = _rows_kernel(self.target, named, self.rows, ways)
@@ -101,7 +101,7 @@ class Attention(Lowering):
         kernels = [self.few] if low < FEW_ROWS else []
         least_many = 2 if any(len(named[n].node.inputs) > 1 for n in self.rows) else FEW_ROWS
         kernels += [self.many, *pack_kernels(self.target, form)] if high is None or high >= least_many else []
-        #: of k and v what makes them the tiles': of each of their types
+        #: type of k or v -> kernel that converts it to the tiles' type
         self.narrow: dict[ByteRows | str, Kernel] = {
             named[n].dtype: _convert_kernel(named[n].dtype, elem) for n in "kv" if named[n].dtype != elem
         }
@@ -130,7 +130,7 @@ class Attention(Lowering):
         q = self._words(planner, self.named["q"])
         rows, depth = q.shape[-2:]
         columns, wide = planner.shape(self.named["v"])[-2:]  # of bytes too, these are of what they stand for
-        if not columns:  # sums of nothing
+        if not columns:  # empty sums
             plan_fill(planner, y)
             return
         batch = y.shape[:-2]
@@ -165,7 +165,8 @@ class Attention(Lowering):
         )  # fmt: skip
 
     def _groups(self, planner: Planner, columns: int, depth: int, wide: int) -> dict[str, int]:
-        """What the kernel of few rows is told of keys and values as bytes, and where it adds rows up."""
+        """The arguments of the kernel of few rows: groups of keys and values, and its scratch offset of
+        sums."""
         k_size, v_size = (self.rows[n].group if n in self.rows else 0 for n in "kv")
         sums_at = ceil_div(columns * 4, ALIGNMENT) * ALIGNMENT + ALIGNMENT
         groups = depth // (k_size or depth) if "k" in self.rows else 0
@@ -173,14 +174,14 @@ class Attention(Lowering):
         return {"k_size": k_size or depth, "v_size": v_size or wide, "sums_at": sums_at}
 
     def _scratch(self, planner: Planner, rows: int, depth: int, wide: int) -> dict[str, Any]:
-        """How many rows an item of tiles has, and where what it makes lies in scratch memory."""
+        """The rows of an item, and the layout of its scratch memory."""
         tall, columns = self.tall, self.columns
         block = sym_min(TILES * tall, ceil_div(rows, tall) * tall)
         tables = 0 if self.form.on_unit else ceil_div(block, tall) * TABLE_BYTES
         at, values = tables, {"columns_per": columns}
         for name, n in (("q", depth), ("s", columns), ("o", wide)):
             row = ceil_div(n * 4, ALIGNMENT)
-            row = (row | 1 if name == "s" else row) * ALIGNMENT  # rows apart by a power of 2 share sets
+            row = (row | 1 if name == "s" else row) * ALIGNMENT  # strides of a power of 2 share cache sets
             values |= {f"{name}_at": at, f"{name}_row": row}
             at += block * row
         for name in ("m", "f", "l"):
@@ -199,7 +200,7 @@ class Attention(Lowering):
         return found
 
     def _mask(self, planner: Planner, shape: tuple[int, ...]) -> View:
-        """The mask broadcast to all scores, with adjacent columns; where there is none, a zero for all."""
+        """The mask, broadcast to all scores, with adjacent columns. Without a mask, zeros."""
         if self.causal or "mask" not in self.named:
             zeros = Buffer(COLUMNS * 4, planner.constants.base, self.zeros)
             return View(zeros, shape, [0] * len(shape), 4)
@@ -214,20 +215,20 @@ class Attention(Lowering):
         return view.expand(shape)
 
     def _as_it_lies(self, name: str) -> Value:
-        """k or v, as bytes where it is made of such."""
+        """The stored value of k or v: its rows of bytes, if it has such."""
         value = self.named[name]
         return value.node.inputs[0] if name in self.rows else value
 
     def _fresh(self, planner: Planner, rows: int) -> dict[str, Value]:
-        """Keys and values of several rows with nothing before them, as they were before they became bytes: as
-        in OpenVINO they are read so."""
+        """Keys and values before quantization to bytes, if there are several rows without earlier ones.
+        OpenVINO also reads these."""
         named = {n: self.named[n] for n in self.rows}
         fresh = {n: v.node.inputs[1] for n, v in named.items() if rows > 1 and len(v.node.inputs) > 1}
         all_new = all(planner.shape(v) == planner.shape(named[n]) for n, v in fresh.items())
         return fresh if all_new and len(fresh) == len(named) else {}
 
     def _narrowed(self, planner: Planner, name: str, view: View, dtype: str) -> View:
-        """k or v of another type in the tiles'."""
+        """k or v, converted to the tiles' type."""
         if dtype == self.form.a:
             return view
         n = planner.shape(self.named[name])[-1]
@@ -242,7 +243,8 @@ class Attention(Lowering):
         return target
 
     def _words(self, planner: Planner, value: Value, filled: bool = True) -> View:
-        """An input whose last dimension is adjacent, and in whole words where `filled`: 0 fills the last."""
+        """The view of an input with a contiguous last dimension. `filled`: padded with zeros to whole
+        words."""
         rank = len(value.shape)
         whole = filled and value.dtype == self.form.a and not self.form.on_unit  # which copies rows
         odd = -planner.shape(value)[-1] % self.form.group if whole else 0
@@ -252,8 +254,8 @@ class Attention(Lowering):
 def _rows_kernel(
     isa: Target, named: dict[str, Value], rows: dict[str, ByteRows], ways: dict[str, Any]
 ) -> Kernel:
-    """The kernel of a few rows. For values in groups, or in 4 bits, the number of vectors that are summed at
-    a time is limited to the existing ones."""
+    """The kernel of few rows. For values in groups, or with 4 bits, the vectors that are summed at a time are
+    limited to those of a group."""
     types = {n: f"u{rows[n].bits}" if n in rows else named[n].dtype for n in "kv"}
     values = rows.get("v")
     vectors = 4 if values is None or values.bits == 8 else 2
@@ -272,15 +274,15 @@ def _turned(view: View) -> View:
 
 
 def _is_of_bytes(value: Value) -> bool:
-    """Whether this is what rows of bytes stand for."""
+    """Whether the value is stored as rows of bytes."""
     return value.node.op.name == "DequantizeRows"
 
 
 def _is_zero(constant: np.ndarray | None) -> bool:
-    """Whether this is one number, 0, which does nothing where it is added."""
+    """Whether a constant is a single 0, whose addition has no effect."""
     return constant is not None and constant.size == 1 and not constant.any()
 
 
 def _convert_kernel(source: str, to: str) -> Kernel:
-    """Stores elements as another type."""
+    """The kernel that converts elements to another type."""
     return elementwise_kernel(f"convert_{to}", Body([source], [to], [], ["x0"]), "v", DIMS + 1)

@@ -1,10 +1,10 @@
-"""The kernels of attention: rows of a head by tiles, and a few rows by dot products.
+"""The kernels of attention: rows of a head by tiles, or few rows by dot products.
 
-Both take q, k and v of one element type, f32 or bf16; scores, softmax and sums are f32 in either. The source
-of a kernel has no shapes.
+Both take q, k and v of one element type, f32 or bf16. Scores, softmax and sums are f32. Kernels do not depend
+on shapes.
 
-In f32 q is copied and scaled once, and a tile adds the mask. In bf16 q is read in place, and a tile scales
-its sum and adds the mask. So only exp(s - m') is rounded; it is stored in bf16 over its scores.
+In f32, q is copied and scaled once, and tiles add the mask. In bf16, q is read in place, and tiles scale sums
+and add the mask. So only exp(s - m') is rounded; it overwrites its scores in bf16.
 """
 
 from __future__ import annotations
@@ -24,36 +24,36 @@ from ovjit.records import NamedTuple
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.sizes import TABLE
 
-#: Bytes of one tile's table: inputs, outputs, what is added.
+#: Bytes of a tile's table: addresses of inputs, outputs and addends.
 TABLE_BYTES = 3 * TABLE * 8
 
-#: What rows of bytes hold numbers of.
+#: Number types of rows of bytes.
 PACKED = ("u8", "u4")
 
-#: Maxima of a row that are taken beside one another.
+#: Independent chains of a row's maximum.
 CHAINS = 4
 
 tile = Word("tile")
 
 
-#: exp(x) for x <= 0, by the type that it is stored in, and tanh(x).
+#: exp(x) for x <= 0, for results stored in f32 and in bf16; tanh(x).
 EXP, EXP_BF16 = body_of(approx.exp_below_zero), body_of(approx.exp_below_zero_bf16)
 TANH = body_of(approx.tanh_f32)
 
 
 def adding() -> Epilogue:
-    """acc + what lies at the pixel's address."""
+    """The epilogue acc + x, with x at the pixel's address."""
     return Epilogue(body_of(lambda acc, there: acc + there, 2), ["pixel"])
 
 
 def _scaling() -> Epilogue:
-    """acc * a number + what lies at the pixel's address."""
+    """The epilogue acc * number + x, with x at the pixel's address."""
     return Epilogue(body_of(lambda acc, number, there: acc * number + there, 3), ["number", "pixel"])
 
 
 @inline
 def fill_tables(inputs, input_r, outputs, output_r, added, added_r, count, height):
-    """Addresses for the tiles of all rows of the chunk; a tile that has too few repeats the last one."""
+    """Write the address tables of all tiles of a chunk's rows. An incomplete tile repeats the last row."""
     for r in range(0, count, height):
         table = scratch + r // height * TABLE_BYTES
         for i in range(height):
@@ -73,8 +73,8 @@ def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled)
 
 @inline
 def multiply(weights, words, channel, valid, stored, zeros, factor, scaled, count, heights, lanes):
-    """One panel over the tiles of the chunk; `stored` tells how wide the panel is in memory; `factor`: what
-    sums are multiplied by where they are `scaled`."""
+    """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory. `factor`: address of
+    the factor of sums, if `scaled`."""
     for r in range(0, count, heights[0]):
         table = scratch + r // heights[0] * TABLE_BYTES
         left = count - r
@@ -92,7 +92,7 @@ def multiply(weights, words, channel, valid, stored, zeros, factor, scaled, coun
 
 @inline
 def bend(t, p, count, cap):
-    """Scores at t made cap tanh(score), and the mask at p added."""
+    """Replace the scores at t by cap tanh(score) + the mask at p."""
     most = splat[f32](cap)
     j = 0
     while j + VL <= count:
@@ -108,7 +108,7 @@ def bend(t, p, count, cap):
 
 @inline
 def largest(t, count):
-    """In each lane the largest of its scores; several chains, since a maximum waits for the one before."""
+    """The maximum of the scores in each lane. Several chains hide the latency of maxima."""
     tops = registers()
     for i in static_range(CHAINS):
         tops[i] = const[f32](-inf)
@@ -130,7 +130,7 @@ def largest(t, count):
 
 @inline
 def weigh(t, top, count, T):
-    """Scores at t made exp(score - top), of the type T, where they lie; in each lane the sum of its ones."""
+    """Replace the scores at t by exp(score - top), in type T. Returns the sum in each lane."""
     total = const[f32](0.0)
     j = 0
     while j + VL <= count:
@@ -149,7 +149,7 @@ def weigh(t, top, count, T):
 
 @inline
 def begin(o, peak, weights, wide, sink, sinks):
-    """A row of which no column has been seen: o is 0, and there is the score of `sink`, or none."""
+    """Initialise a row: o is 0, the maximum and the sum of weights are those of `sink`, or of no score."""
     zero = const[f32](0.0)
     for j in range(0, wide, VL):
         storem[f32](o + j * 4, zero, wide - j)
@@ -163,7 +163,7 @@ def begin(o, peak, weights, wide, sink, sinks):
 
 @inline
 def multiply_keys(k, k_p, depth, group, at, n, columns, width, zeros, scale, scaled, count, heights, lanes):
-    """The scores of n columns from `at` on, panel by panel of keys."""
+    """Compute the scores of n columns from `at` on, panel by panel of keys."""
     c = at // width
     while c * width < at + n:
         multiply(
@@ -175,8 +175,7 @@ def multiply_keys(k, k_p, depth, group, at, n, columns, width, zeros, scale, sca
 
 @inline
 def raise_peak(t, peak, count):
-    """The largest score, at `peak`, goes on by the scores at t. What the row's sums so far are to be
-    multiplied by."""
+    """Update the maximum at `peak` by the scores at t. Returns the factor for the row's previous sums."""
     top = largest(t, count)
     shrink = shrink_by(top, peak)
     return shrink
@@ -184,7 +183,7 @@ def raise_peak(t, peak, count):
 
 @inline
 def shrink_by(tops, peak):
-    """The same, of the largest scores in each lane."""
+    """`raise_peak` for the maxima of each lane."""
     old = splat[f32](peak)
     top = maximum(old, spread[f32](hmax[f32](tops)))
     storem[f32](peak, top, 1)
@@ -195,7 +194,7 @@ def shrink_by(tops, peak):
 
 @inline
 def add_weights(t, peak, shrink, weights, count, T):
-    """Scores at t made weights, of the type T; the sum of weights, at `weights`, goes on by them."""
+    """Replace the scores at t by weights of type T, and update the sum of weights at `weights`."""
     top = splat[f32](peak)
     top = select(top == const[f32](-inf), const[f32](0.0), top)
     total = weigh(t, top, count, T)
@@ -204,7 +203,7 @@ def add_weights(t, peak, shrink, weights, count, T):
 
 @inline
 def soften(t, peak, weights, count, T):
-    """Both for one row. What its sums so far are to be multiplied by."""
+    """`raise_peak` and `add_weights` for one row. Returns the factor for the row's previous sums."""
     shrink = raise_peak(t, peak, count)
     add_weights(t, peak, shrink, weights, count, T)
     return shrink
@@ -212,27 +211,28 @@ def soften(t, peak, weights, count, T):
 
 @inline
 def clear(t, first, stop, T):
-    """Zeros at t for elements from `first` on."""
+    """Store zeros to elements `first` to `stop` - 1 at t."""
     for j in range(max(first, 0), stop, VL):
         storem[T](t + j * SIZE[T], const[f32](0.0), stop - j)
 
 
 @inline
 def multiplied(p, t, count, factor):
-    """A row at p times a number, to t."""
+    """Store the row at p times `factor` to t."""
     for j in range(0, count, VL):
         storem[f32](t + j * 4, loadm[f32](p + j * 4, count - j) * factor, count - j)
 
 
 @inline
 def without_weights(total, unseen):
-    """What a row is whose sum of weights is not above 0. At `unseen`: where it is 0, and where it is NaN."""
+    """The result of a row whose sum of weights is not positive. `unseen`: address of the results for 0 and
+    for NaN."""
     return select(total == const[f32](0.0), splat[f32](unseen), splat[f32](unseen + 4))
 
 
 @inline
 def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
-    """y = o / the sum of weights; what `unseen` says where no column had a weight, or one was NaN."""
+    """y = o / the sum of weights; rows without weights, or with NaN, get the numbers at `unseen`."""
     for r in range(count):
         total = splat[f32](weights + r * 4)
         otherwise = without_weights(total, unseen)
@@ -244,7 +244,8 @@ def divided(o, o_row, weights, y, y_r, count, wide, unseen, out):
 
 
 class Numbers(NamedTuple):
-    """Where single numbers lie: the scale of scores, what rows without weights are, zeros, ones, the cap."""
+    """Addresses of numbers: the scale of scores, the results of rows without weights, zeros, ones, the
+    cap."""
 
     scale: Ptr
     unseen: Ptr
@@ -254,7 +255,7 @@ class Numbers(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Columns of a block, and where in scratch memory its parts lie and their rows are apart."""
+    """Columns of a block; offsets and row strides of its parts in scratch memory."""
 
     columns_per: int
     q_at: int
@@ -270,7 +271,7 @@ class Memory(NamedTuple):
 
 @inline
 def begin_rows(q, sink, pq, ps, count, wide, factor, memory, T, sinks):
-    """Rows of q in f32 times the scale; sums of 0 and what rows have weighed so far."""
+    """Scale rows of q in f32, and initialise the sums, maxima and weights of all rows."""
     for r in range(count):
         if T == "f32":
             multiplied(
@@ -284,8 +285,8 @@ def begin_rows(q, sink, pq, ps, count, wide, factor, memory, T, sinks):
 
 @inline
 def soften_rows(mask, pm, at, n, first, count, wide, cap, memory, T, group, causal, capped):
-    """Scores of n columns from `at` on become weights, and sums of earlier columns shrink. All rows' maxima
-    first, as sums over a row's lanes would wait for them."""
+    """Replace the scores of n columns from `at` on by weights, and rescale the sums of earlier columns. All
+    rows' maxima come first, to hide the latency of reductions over lanes."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
         live = n
@@ -311,7 +312,7 @@ def soften_rows(mask, pm, at, n, first, count, wide, cap, memory, T, group, caus
 
 @inline
 def add_values(pv, v_panel, at, n, count, wide, numbers, memory, T, group, heights, width, lanes):
-    """Add to the sums the values of n columns from `at` on, by weight."""
+    """Add the weighted values of n columns from `at` on to the sums."""
     o = scratch + memory.o_at
     fill_tables(scratch + memory.s_at, memory.s_row, o, memory.o_row, o, memory.o_row, count, heights[0])
     c = 0
@@ -334,12 +335,12 @@ def attention_tiles(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
     memory, *, T, out, group, heights, width, lanes, causal, sinks, capped,
 ):  # fmt: skip
-    """Rows of a head by tiles, `block` at a time. k and v are panels of words of `group` elements, `k_panel`
-    and `v_panel` bytes each; `out`: the element type of y; `sinks`: each row has a score more, of nothing;
-    `capped`: scores are cap tanh(...), bent and masked where they lie.
+    """Rows of a head by tiles, `block` at a time. k and v are panels of words of `group` elements, with
+    `k_panel` and `v_panel` bytes. `out`: the element type of y. `sinks`: each row has one more score, without
+    a value. `capped`: scores are cap tanh(...), computed in place.
 
-    In scratch memory: tables, rows of q that are scaled, of scores, of sums o; and of each row the largest
-    score m so far, the factor f that a new one means for earlier sums, and the sum l of weights.
+    In scratch memory: tables, scaled rows of q, scores, sums o; and for each row the maximum m, the factor f
+    of earlier sums, and the sum l of weights.
     """
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
         count = min(block, y.size.r - first)
@@ -402,7 +403,8 @@ def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
 
 @inline
 def add_products(acc, p, t, size, T, cached):
-    """To acc[0], and acc[1] of numbers of 4 bits, add products of a row of q and `size` elements of a key."""
+    """Add the products of a row of q and `size` elements of a key to acc[0]; for 4-bit numbers also to
+    acc[1]."""
     j = 0
     if cached == "u4":
         half = size // 2
@@ -427,8 +429,8 @@ def add_products(acc, p, t, size, T, cached):
 
 @inline
 def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, cut):
-    """The products of a row of q with keys, to scratch memory; of keys as bytes in groups of `size` numbers,
-    several where rows are `cut`."""
+    """Store the products of a row of q with all keys to scratch memory. Keys as bytes are in groups of `size`
+    numbers; `cut`: a row has several groups."""
     acc, part = registers()
     if cached in PACKED:
         for g in range(0, depth, size):
@@ -464,7 +466,8 @@ def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, cut):
 
 @inline
 def mask_scores(t, step, end, factor, most, capped):
-    """Scores in scratch memory scaled, capped, and the mask at t added, if it has a step. The largest."""
+    """Scale and cap the scores in scratch memory, and add the mask at t, if `step` is not 0. Returns the
+    maximum."""
     top = const[f32](-inf)
     for j in range(0, end, VL):
         score = loadm[f32](scratch + j * 4, end - j) * factor
@@ -480,7 +483,7 @@ def mask_scores(t, step, end, factor, most, capped):
 
 @inline
 def weigh_scores(top, end):
-    """Scores in scratch memory made exp(score - top). Their sum."""
+    """Replace the scores in scratch memory by exp(score - top). Returns their sum."""
     total = const[f32](0.0)
     for j in range(0, end, VL):
         score = loadm[f32](scratch + j * 4, end - j) - top
@@ -492,8 +495,9 @@ def weigh_scores(top, end):
 
 @inline
 def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, out, vectors):
-    """p = the values by weight / the sum of weights, what `unseen` says where that is 0 or NaN. Values as
-    bytes are in groups of `size` numbers; of 4 bits, the lower nibbles are the first part of a group."""
+    """p = the weighted sum of values / the sum of weights; if that sum is 0 or NaN, the numbers at `unseen`.
+    Values as bytes are in groups of `size` numbers; with 4 bits, the low nibbles have the first half of a
+    group."""
     acc = registers()
     otherwise = without_weights(total, unseen)
     seen = total > const[f32](0.0)
@@ -534,7 +538,7 @@ def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, out, vectors):
 
 
 class RowNumbers(NamedTuple):
-    """Where single numbers lie: the scale of scores, what rows without weights are, the cap."""
+    """Addresses of numbers: the scale of scores, the results of rows without weights, the cap."""
 
     scale: Ptr
     unseen: Ptr
@@ -549,14 +553,14 @@ def attention_rows(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, numbers, k_size, v_size, sums_at,
     *, T, keys, values, out, causal, sinks, capped, vectors, cut,
 ):  # fmt: skip
-    """Rows of a head one by one: dot products with every key, then the values summed by weight. `T`, `keys`,
-    `values`, `out`: element types of q, k, v and y; `sinks`: each row has a score more, of nothing; `capped`:
-    scores are cap tanh(...); `vectors` of values are summed at a time; `cut`: keys have several groups.
+    """Rows of a head one by one: dot products with all keys, then the weighted sum of values. `T`, `keys`,
+    `values`, `out`: element types of q, k, v and y. `sinks`: each row has one more score, without a value.
+    `capped`: scores are cap tanh(...). `vectors` of values are summed at a time. `cut`: keys have several
+    groups.
 
-    `keys` or `values` u8 or u4: rows of bytes (`byte_rows`), in groups of `k_size` and `v_size`
-    numbers. Sums are made of numbers as they are: q (scale number + zero) adds up to
-    scale (q number) + zero (sum of q), and w (scale number + zero) is (w scale) number, with w zero once
-    for a group.
+    `keys` or `values` u8 or u4: rows of bytes (`byte_rows`), in groups of `k_size` and `v_size` numbers. Sums
+    use the stored numbers: the sum of q (scale number + zero) is scale (sum of q number) + zero (sum of q),
+    and w (scale number + zero) is (w scale) number, with w zero added once per group.
     """
     factor = splat[f32](numbers.scale)
     if capped:

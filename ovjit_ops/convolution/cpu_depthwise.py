@@ -1,15 +1,15 @@
-"""Depthwise convolution: a filter for each channel, vectors of channels, a few pixels of a row in registers.
+"""Depthwise convolution: one filter per channel, vectors of channels, a few pixels of a row in registers.
 
     y[n, i, j, c] = epilogue(bias[c] + sum over (a, b) of x[n, i*sh + a*dh, j*sw + b*dw, c] * w[a, b, c])
 
-The kernel is printed for one window (kd, kh, kw, sw, dw), so an input column that several pixels of a row
+The kernel is specialised to a window (kd, kh, kw, sw, dw), so an input column that several pixels of a row
 read is loaded once. The slices of a volume are images, whose windows have `kd` times as many rows. The input
-has a zero halo. An item is some output rows of a cache line of channels, if the first-level cache then keeps
-the rows of the input until the next output row reads them. Otherwise it has all channels.
+has a zero halo. An item has several output rows of one cache line of channels, if the first-level cache then
+keeps the input rows until the next output row reads them. Otherwise it has all channels.
 
-Groups of 2, 4 or 8 inputs and as many outputs use the same kernel. A vector of inputs meets the filters of
-each lane's own input. Then its lanes are permuted within groups, and it meets those of the others. A tile
-would have one group in a vector. Phases of transposed convolutions do the same.
+Groups of 2, 4 or 8 inputs and as many outputs use the same kernel. A vector of inputs is multiplied by the
+filters of each lane's own input. Then its lanes are permuted within groups, and multiplied by the filters of
+the group's other inputs. A tile would have one group per vector. Phases of transposed convolutions are equal.
 
 For bytes, a column of up to four rows becomes a word for each channel. One instruction multiplies it by the
 filter's column of four i8: a quarter of the multiplications, or a third for 3x3.
@@ -41,26 +41,27 @@ from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import Tiled
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
-#: Bytes of the first-level cache that the rows of a cache line of channels may take.
+#: Maximum bytes in the first-level cache of the input rows of a cache line of channels.
 KEPT_BYTES = 28 * 1024
 
 
-#: Taps of a filter that are in the code: more would not be registers but code.
+#: Maximum taps of an unrolled filter.
 MOST_TAPS = 49
 
-#: Inputs of a group for which vectors have several groups, and how many taps times inputs are in the code.
+#: Inputs per group for which a vector has several groups, and the maximum of taps times inputs, unrolled.
 GROUPED, MOST_GROUPED = (2, 4, 8), 100
 
 
 def word_rows(kh: int, acc: str) -> list[range]:
-    """The filter's rows whose taps are in one word: one, or four bytes."""
+    """The rows of a filter that form each word: one row, or up to four for bytes."""
     each = 1 if acc == "f32" else 4
     return [range(a, min(a + each, kh)) for a in range(0, kh, each)]
 
 
 def passes(isa: Target, channels: int, part: int, *types: str) -> tuple[tuple[bool, tuple[int, ...]], ...]:
-    """All vectors of channels masked, or none where all are whole; where masks are slow, as on Arm and of
-    bytes without AVX-512, the last alone."""
+    """(masked, pixels computed at once) of each pass over the channels. All vectors are masked, or none if
+    the channels fill whole vectors. Where masks are slow (Arm; bytes without AVX-512), only the last vector
+    is."""
     counts = isa.shapes.parted if part else (isa.shapes.pixels, 1)
     if isa.is_arm and all(SIZE[one] >= 2 for one in types):
         full = False, counts if part else isa.shapes.whole_pixels
@@ -84,8 +85,8 @@ def added(v, weight, total, acc):
 
 
 class Taps(NamedTuple):
-    """The taps that the code has: rows of a window and of one of its slices, taps of a row, the steps from a
-    window to the next and from a tap to the next along a row."""
+    """The unrolled taps: rows of a window and of one of its slices, taps of a row, stride and dilation along
+    a row."""
 
     rows: int
     kh: int
@@ -94,21 +95,20 @@ class Taps(NamedTuple):
     dw: int
 
     def columns(self, pixels: int) -> list[tuple[int, list[tuple[int, int]]]]:
-        """The input's columns that neighbouring pixels read, with the (pixel, tap) that each is for."""
+        """The input columns that adjacent pixels read, each with its (pixel, tap) pairs."""
         reads = [(m * self.sw + t * self.dw, (m, t)) for m in range(pixels) for t in range(self.kw)]
         found = sorted({at for at, _ in reads})
         return [(column, [by for at, by in reads if at == column]) for column in found]
 
     def new_columns(self, pixels: int) -> list[int]:
-        """The columns that no window before these pixels has read, as far as taps read them: few of a long
-        stride."""
+        """The columns that these pixels read and that no earlier window has read."""
         steps = sorted({t * self.dw % self.sw for t in range(self.kw)})
         return [m * self.sw + step for m in range(pixels) for step in steps]
 
     def together(self, free: bool, acc: str, pixels: int) -> list[list[Any]]:
-        """Which of the columns are read row by row. LLVM steps from one to the next then; of bytes column by
-        column, whose rows make a word, it keeps an address in memory for each. The words have to fit
-        AVX-512's registers beside filter and sums, with 8 for all else."""
+        """Groups of columns that are read row by row. LLVM then increments one address. For bytes read column
+        by column, whose rows form a word, it would keep an address in memory for each. The words must fit
+        AVX-512's registers together with filter and sums, with 8 registers left."""
         read = self.columns(pixels)
         words = len(word_rows(self.rows, acc)) * self.kw
         if free and acc == "i32" and len(read) + words + pixels <= 24:
@@ -118,9 +118,9 @@ class Taps(NamedTuple):
 
 @inline
 def add_columns(total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, taps, free, part, swap, each):
-    """Add to the totals of `count` pixels, whose windows begin at p and behind, what their taps make of the
-    input's columns. `part`: the taps are read at `row` when the first pixel needs them. `swap`: the lanes
-    whose inputs are next, for each of a group's `each` inputs."""
+    """Add the products of taps and input columns to the totals of `count` pixels, whose windows begin at p.
+    `part`: taps are loaded from `row` when the first pixel needs them. `swap`: lane permutations for each of
+    a group's `each` inputs."""
     v = registers()
     for a, lines in enumerate(word_rows(taps.rows, acc)):
         for some in taps.together(free, acc, count):
@@ -149,9 +149,9 @@ def add_columns(total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, 
 
 @inline
 def prefetch_next(p, count, x_a, x_w, taps):
-    """What the pixels at p read of the next cache line of channels, of the rows that are new or may have left
-    the first-level cache. Along a row every line is as far away as a pixel is large, which the hardware does
-    not see coming; behind a convolution whose weights fill the second level it comes from the third."""
+    """Prefetch the next cache line of channels of the pixels at p, for rows that are new or may have left the
+    first-level cache. The lines of a row are a pixel apart, which hardware prefetchers do not predict. After
+    a convolution whose weights fill the second-level cache, they come from the third."""
     for a in static_range(taps.kh // 2, taps.kh):
         for m in taps.new_columns(count):
             prefetch(p + a * x_a + m * x_w + CACHE_LINE)
@@ -159,7 +159,7 @@ def prefetch_next(p, count, x_a, x_w, taps):
 
 @inline
 def load_operands(o, at, e, m, left, masked, operands):
-    """What the epilogue reads at pixel m from the places `at`."""
+    """Load the epilogue's operands of pixel m from the addresses `at`."""
     for n, operand in enumerate(operands, 1):
         if operand.kind == "pixel":
             place = at[n - 1, "j"] + m * e[n - 1, "w"]
@@ -170,7 +170,7 @@ def load_operands(o, at, e, m, left, masked, operands):
 
 @inline
 def store_pixels(q, result, count, y_w, left, masked, out):
-    """Whole vectors are stored as such."""
+    """Store `count` pixels: full vectors without a mask, else the first `left` lanes."""
     if not masked or left >= VL:
         for m in static_range(count):
             store[out](q + m * y_w, result[m])
@@ -181,7 +181,7 @@ def store_pixels(q, result, count, y_w, left, masked, out):
 
 @inline
 def find_row(at, e, img, i, operands):
-    """at: where the epilogue's operands have row i of an image."""
+    """Set at[n] to the address of row i of an image in the epilogue's operand n."""
     for n, operand in enumerate(operands):
         if not operand.shared:
             at[n] = e[n] + img * e[n, "n"] + i * e[n, "h"]
@@ -189,7 +189,7 @@ def find_row(at, e, img, i, operands):
 
 @inline
 def find_pixel(at, e, j, k, operands):
-    """at: where they have pixel j of the row, and its channel k."""
+    """Set at[n, "j"] to the address of pixel j of the row, and for pixel operands of its channel k."""
     for n, operand in enumerate(operands):
         if operand.kind == "pixel":
             at[n, "j"] = at[n] + j * e[n, "w"] + k * SIZE[operand.dtype]
@@ -205,7 +205,7 @@ def load_taps(tap, filters, lines, kw, each, acc):
 
 @inline
 def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, free, operands, body, out):
-    """Store what the epilogue makes of the totals of `count` pixels."""
+    """Apply the epilogue to the totals of `count` pixels, and store them."""
     for m in static_range(count):
         load_operands(o, at, e, m, left, masked, operands)
         result[m] = applied(body, total[m], *o)
@@ -216,8 +216,8 @@ def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, free, op
 
 
 class Slices(NamedTuple):
-    """A filter: slices, rows and columns of taps, steps of windows and taps along a row, and how many taps of
-    a row are in the code, 0 for all of all rows."""
+    """A filter: slices, rows and columns of taps, stride and dilation along a row, and the unrolled taps of a
+    row (0: all taps of all rows)."""
 
     kd: int
     kh: int
@@ -227,14 +227,14 @@ class Slices(NamedTuple):
     part: int
 
     def taps(self) -> Taps:
-        """Those that are in the code."""
+        """The unrolled taps."""
         rows = 1 if self.part else self.kd * self.kh
         return Taps(rows, self.kh, self.part or self.kw, self.sw, self.dw)
 
 
 @inline
 def add_window(total, tap, p, filters, count, left, masked, x, x_z, x_a, T, acc, of, free, swap, each):
-    """Add what all taps `of` a filter make of the input to the totals of `count` pixels."""
+    """Add the products of all taps `of` a filter to the totals of `count` pixels."""
     for z in range(of.kd) if of.part and of.kd > 1 else static_range(1):
         for a in range(of.kh) if of.part else static_range(1):
             for t in range(0, of.kw, of.part) if of.part < of.kw and of.part else static_range(1):
@@ -247,7 +247,7 @@ def add_window(total, tap, p, filters, count, left, masked, x, x_z, x_a, T, acc,
 
 @inline
 def load_channels(o, e, k, left, masked, operands):
-    """What the epilogue reads of channel k."""
+    """Load the epilogue's operands of channel k."""
     for n, operand in enumerate(operands, 1):
         if operand.kind == "channel":
             place = e[n - 1] + k * SIZE[operand.dtype]
@@ -255,7 +255,7 @@ def load_channels(o, e, k, left, masked, operands):
 
 
 class Moves(NamedTuple):
-    """Bytes from x to the first tap; how far taps and windows are apart in slices, and in rows."""
+    """Bytes from x to the first tap; dilation and stride along slices, and along rows."""
 
     origin: int
     deep: int
@@ -269,10 +269,9 @@ def depthwise(
     x: Tensor, w: Ptr, b: Ptr, swaps: Ptr, y: Tensor, moves, rows, wide, e=OPERANDS, *, T, acc, out,
     operands, body, kd, kh, kw, sw, dw, passes, free, part, each,
 ):  # fmt: skip
-    """T, acc, out: element types of x, of sums and of y. An item is `wide` channels of `rows` rows.
-    `passes`: whether vectors are masked, and the pixels that are computed together. `free`: masks cost
-    nothing, as AVX-512's; AVX2 stores under one in a dozen cycles. `part`: the taps of a row that are
-    in the code, where all would be too many; they divide it. 0: all are."""
+    """T, acc, out: element types of x, of sums and of y. An item has `wide` channels of `rows` rows.
+    `passes`: see `passes`. `free`: masks are free, as on AVX-512; a masked store of AVX2 takes a dozen
+    cycles. `part`: the number of unrolled taps of a row, a divisor of the row; 0: all taps of all rows."""
     o, at, tap, total, result, swap = registers()
     for i in static_range(1, each):
         swap[i] = load[i32](swaps + i * (VL * 4))
@@ -322,8 +321,8 @@ def depthwise(
 
 
 class Window(NamedTuple):
-    """The addresses of a window of taps (kd, kh, kw): steps from one output to the next along depth and
-    height, taps' distances, bytes from the input's first element, elements of a row."""
+    """A window of `taps` (kd, kh, kw): strides along depth and height, dilations, bytes from the input's
+    first element, elements of a row."""
 
     taps: tuple[int, ...]
     steps: tuple[int, ...]
@@ -333,8 +332,8 @@ class Window(NamedTuple):
 
 
 class ByChannels(Tiled):
-    """What a convolution and the phases of a transposed one share: one input and one output channel in each
-    group, or as many of both."""
+    """The common base of depthwise convolutions and of the phases of transposed ones: groups have one input
+    and one output channel, or equally many of both."""
 
     channel_axis = 1
     joins = False
@@ -360,7 +359,7 @@ class ByChannels(Tiled):
         )  # fmt: skip
 
     def place_filters(self, constants: Constants, given: np.ndarray, key: object) -> int:
-        """Where the filters [G, O, C, taps] lie as vectors of channels."""
+        """Pack the filters [G, O, C, taps] as vectors of channels. Returns their offset."""
         lanes, ins, channels = self.target.lanes, self.outs, self.groups * self.outs
         kw = given.shape[-1]
         rows = math.prod(given.shape[3:-1])
@@ -390,7 +389,7 @@ class ByChannels(Tiled):
         self, planner: Planner, kernel: Kernel, weights_at: int, x: View, y: View, window: Window,
         part: Callable[[View], View] = lambda view: view,
     ) -> None:  # fmt: skip
-        """The steps that compute y, of which `part` picks what belongs to it of operands."""
+        """Add the steps that compute y. `part` selects the corresponding part of an operand."""
         if not y.count:
             return
         missing = 5 - len(x.shape)  # dimensions, of three
@@ -400,15 +399,15 @@ class ByChannels(Tiled):
         taps, channels = kd * kh * kw * self.outs, self.groups * self.outs
         line = min(channels, max(self.target.lanes, CACHE_LINE // x.itemsize))
         read = kd * kh * window.across * CACHE_LINE
-        # 1 or 0: most of these rows are read again, and are there still
+        # 1 if most input rows are read again while they are still in the cache, else 0
         by_lines = sym_min(1, KEPT_BYTES // sym_max(1, read)) if kh > 2 * sh else 0
         wide = channels - by_lines * (channels - line)
         rows = sym_min(split(oh, ow * wide * taps), sym_max(2, ceil_div(oh, 4)))
-        rows = ceil_div(oh, ceil_div(oh, rows))  # blocks of much the same height
+        rows = ceil_div(oh, ceil_div(oh, rows))  # blocks of nearly equal height
         at = planner.constants.at
         places = {"w": at(weights_at), "b": at(self.bias_at), "swaps": at(self.swaps_at)}
         moves = Moves(window.origin, dd, dh, sd, sh)
-        # of volumes a step does one, whose slices are images
+        # one step per volume, whose slices are images
         volumes: Sequence[int | None] = (None,) if missing else range(y.shape[0])
         for volume in volumes:
 
@@ -425,7 +424,7 @@ class ByChannels(Tiled):
 
 
 def _with_rows(view: View) -> View:
-    """An image, of which a list of pixels is one row."""
+    """An image; a 1D tensor of pixels becomes an image of one row."""
     if len(view.shape) == 4:
         return view
     (n, c, w), (along, each, step), (*before, last) = view.shape, view.strides, view.halo
@@ -434,7 +433,7 @@ def _with_rows(view: View) -> View:
 
 
 class Depthwise(ByChannels, TiledConvolution):
-    """GroupConvolution with one input and one output channel in each group, or as many of both."""
+    """GroupConvolution whose groups have one input and one output channel, or equally many of both."""
 
     odd = 0  # words go along rows
 
@@ -459,8 +458,8 @@ class Depthwise(ByChannels, TiledConvolution):
 
 
 def is_depthwise(node: Node, target: Target) -> bool:
-    """True for constant [G, 1, 1, ...] filters; of bytes for few taps, over images; and for groups of few
-    channels, of reals, where the CPU permutes lanes."""
+    """True for constant [G, 1, 1, ...] filters: in bytes with few taps on images only. Also for real groups
+    of a few channels, if the target permutes lanes."""
     filters = node.inputs[1]
     if node.op.name != "GroupConvolution" or filters.stored is None or not is_static(filters.shape):
         return False
@@ -468,7 +467,7 @@ def is_depthwise(node: Node, target: Target) -> bool:
 
 
 def goes_by_channels(node: Node, kernel: Sequence[int], target: Target) -> bool:
-    """Whether the grouped filters' channels let `ByChannels` multiply by windows of so many taps."""
+    """Whether `ByChannels` supports the channels of grouped filters with this window `kernel`."""
     data, filters = node.inputs[:2]
     shape = filters.shape
     taps, real = math.prod(kernel), find_format(data.dtype, filters.dtype, target) is F32
@@ -477,5 +476,5 @@ def goes_by_channels(node: Node, kernel: Sequence[int], target: Target) -> bool:
         return real and several and 1 < taps and taps * shape[1] <= MOST_GROUPED
     if tuple(shape[1:3]) != (1, 1):
         return False
-    # the tiles that volumes have else are of one channel each
+    # the alternative for volumes are tiles of one channel each
     return real if len(shape) == 6 else (real or taps <= MOST_TAPS) and shape[0] > 1

@@ -2,23 +2,21 @@
 
     y = A' [ (G w G') * (B' x B) ] A      for tiles of m x m outputs, n = m + 2, * elementwise
 
-as three steps: input tiles into n*n planes [plane][tile][channel], one matrix product for each plane by the
-tile kernel, and planes back into m x m pixels with bias and epilogue. Large images go through the three in
-bands of rows, which take turns in the memory of the planes of one. The slices of a volume are images, where
-the window is one slice deep. F(4x4) needs a quarter of the
-multiplications of the direct way, F(2x2) four ninths; their weights are 4 and 1.8 times as large, so which
-way is fastest depends on the shape: `best_way` has the model.
+in three steps: input tiles into n*n planes [plane][tile][channel]; one matrix product for each plane by the
+tile kernel; planes back into m x m pixels with bias and epilogue. Large images are processed in bands of
+rows, which reuse the memory of one band's planes. The slices of a volume are images, if the window is one
+slice deep. F(4x4) needs a quarter of the direct algorithm's multiplications, F(2x2) four ninths. Their
+weights are 4 and 1.8 times as large, so the fastest algorithm depends on the shape: `best_way` has the model.
 
-Tensors of bf16 are read and written as such. F(2x2) then has its planes in bf16 too, where channels are
-even, and multiplies them by the dot instruction: sums of four elements lose a bit, which hardly shows in what
-networks answer (their errors are 0.8 - 1.2 times those of the direct way). F(4x4) would lose four bits: its
-planes are f32.
+Tensors of bf16 are read and written as bf16. If the number of channels is even, F(2x2) also has planes in
+bf16, for the dot instruction. Sums of four elements lose a bit: networks' errors are 0.8 - 1.2 times those of
+the direct algorithm. F(4x4) would lose four bits, so its planes are f32.
 
-Bytes that are multiplied without VNNI go by F(2x2) with planes of 16 bits: 2G has whole numbers, so that
-planes and sums are integers, four times what they stand for, and exact.
+Bytes that are multiplied without VNNI use F(2x2) with planes of 16 bits. The elements of 2G are integers, so
+planes and sums are exact integers, scaled by four.
 
-Accuracy in f32, against float64 on random data, as a part of the output's scale: direct 1e-6, F(2x2) 1e-6,
-F(4x4) 1e-5; the stated bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY keeps to the direct way.
+Accuracy in f32, against float64 on random data, relative to the output's scale: direct 1e-6, F(2x2) 1e-6,
+F(4x4) 1e-5; the documented bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY selects the direct algorithm.
 
 The matrices are those of Lavin and Gray (2015), for the points 0, 1, -1, (2, -2,) infinity.
 """
@@ -57,16 +55,16 @@ from ovjit.tiles.sizes import TABLE
 from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
-#: Bytes of planes that are made at once at most: what stays in a cache, and is not memory for each tensor.
+#: Maximum bytes of the planes of a band, which should stay in a cache.
 BAND = 4_000_000
-#: Channels whose sums of products fit 32 bits: bytes of 255 and -128, nine taps, four times what they are.
+#: Maximum channels for which sums of products fit 32 bits: bytes of 255 and -128, nine taps, scaled by four.
 MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
-#: Where a thread's scratch holds its tables, and the line of zeros (or the dump) behind them.
+#: Bytes of the tables in a thread's scratch. The line of zeros (or the dump) follows them.
 TABLE_BYTES = 2048
 
 
 def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list[Tracer]:
-    """Each row's combination of `values`."""
+    """rows @ values, in traced arithmetic."""
     out = []
     for row in rows:
         total: Any = None
@@ -98,8 +96,8 @@ def square_transform(m: int, name: str, given: str = "f32", to: str = "f32", shi
 
 @kernel(over="img th tw", x="img c:1 h w", v="p img th tw c:1")
 def into_planes(x: Tensor, v: Tensor, ph, pw, *, T, to, m, n, transform):
-    """n * n planes of the tiles of x, which begin `ph` rows and `pw` columns before it. Pixels outside of the
-    image are a line of zeros. T, to: the types of pixels and planes."""
+    """Transform the tiles of x to n * n planes. The first tile begins `ph` rows and `pw` columns before x.
+    Pixels outside of the image are read from a line of zeros. T, to: the types of pixels and planes."""
     pixel, made = registers()
     zeros = scratch + TABLE_BYTES
     for k in range(0, x.size.c, VL):
@@ -131,8 +129,8 @@ def into_planes(x: Tensor, v: Tensor, ph, pw, *, T, to, m, n, transform):
 def into_pixels(
     v: Tensor, b: Ptr, y: Tensor, e=OPERANDS, *, m, n, acc, transform, operands, body, out,
 ):  # fmt: skip
-    """m * m pixels of y for each tile of planes. Pixels outside of the image go to a dump. The table's row 1
-    has the addresses of pixels, the rows from 2 on those of operands."""
+    """Transform planes to m * m pixels of y for each tile. Pixels outside of the image are written to a dump.
+    Row 1 of the table has the addresses of pixels, the following rows those of operands."""
     total, made, o = registers()
     dump = scratch + TABLE_BYTES
     for img, row, column, planes in items(v):
@@ -192,42 +190,42 @@ def output_kernel(m: int, epilogue: Epilogue, names: str, acc: str) -> Kernel:
 
 
 def plane_form(m: int, form: Format, channels: int) -> Format:
-    """The format in which F(m x m) multiplies planes, where the direct way would be in `form`."""
+    """The format in which F(m x m) multiplies planes, if the direct algorithm uses `form`."""
     if _in_halves(form):
         return I16
     return form if m == 2 and form.products == 1 and channels % form.group == 0 else F32
 
 
 def _in_halves(form: Format) -> bool:
-    """Whether bytes are multiplied as i16, because that takes no longer."""
+    """Whether planes of bytes are multiplied as i16: without VNNI that takes no longer."""
     return form.acc == "i32" and form.products > 1
 
 
 def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
-    """The m of F(m x m) for which there are planes."""
+    """The supported m of F(m x m)."""
     if _in_halves(form):
         return (2,) if channels % I16.group == 0 and channels <= MOST_CHANNELS else ()
     return tuple(_TRANSFORMS) if form in (F32, BF16) or form.a == "f16" else ()
 
 
-#: Cycles for each pixel's word times a panel of two vectors, by the tile of a format; of bytes, for one of
-#: the times in `narrow.WAYS`.
+#: Cycles of a tile, by format, for a word of a pixel times a panel of two vectors. For bytes: per unit of the
+#: times in `narrow.WAYS`.
 _CYCLES = {"f32": 1 / 0.9, "bf16": 1.08 / 0.95, "f16": 2.1, "u8i8": 1.25, "i16": 1.4}
-#: Bytes of weights that come in a cycle: between what comes from a large cache and from memory.
+#: Bytes of weights per cycle: between the rates of a large cache and of memory.
 _BYTES = {"f32": 5.5, "bf16": 6.3, "f16": 6.3, "u8i8": 5.5}
-#: What a last panel of one vector costs, beside one of two.
+#: Cost of a last panel of one vector, relative to one of two.
 _NARROW = 0.55
-#: Cycles for each vector of a tile in the two transforms.
+#: m -> cycles of both transforms, for each vector of a tile.
 _TRANSFORMS = {2: 110.0, 4: 280.0}
-#: Bytes of planes that stay in a core's cache; bytes of the others that are moved in a cycle; the cycles of
-#: two more steps, and of their first touch of planes.
+#: Bytes of planes that stay in a core's cache; bytes per cycle of the other planes; cycles of two more steps,
+#: and of the first access to planes.
 _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 
 
 def best_way(
     images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32, word: float = 1.0
 ) -> int:
-    """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the least of the modelled times.
+    """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
     `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
 
     Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
@@ -319,7 +317,7 @@ class Winograd(TiledConvolution):
         x = planner.with_halo(self.data, self.halo((), ()))
         shape, out = x.shape, planner.shape(self.out)
         c, oh, ow = shape[1], *out[-2:]
-        # of volumes a step does one: its slices need not lie as far from each other as from the next one's
+        # a step per volume: the stride between slices may differ from that between volumes
         volumes = range(shape[0]) if len(shape) == 5 else (None,)
         n = shape[2] if len(shape) == 5 else shape[0]
         _, _, (*_, ph, pw), _ = self.window(shape[2:])
@@ -328,7 +326,7 @@ class Winograd(TiledConvolution):
         # an open number as the next power of two: with the bands, traces differ
         several = n if is_static(self.data.shape) else next(1 << i for i in itertools.count() if n <= 1 << i)
         band = self.band(th, several * tw * planes * (c * size + self.outs * 4))
-        # what is written over an operand must not be what later bands read
+        # y may not overwrite an operand that later bands read
         y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (band < th)))
         if not y.count:
             return
@@ -365,15 +363,14 @@ class Winograd(TiledConvolution):
             )  # fmt: skip
 
     def band(self, height: int, row: int) -> int:
-        """How many of `height` rows of tiles are made at once, where each has `row` bytes of planes.
-        Each band reads all weights, so that it is worth as many bytes of planes.
-        """
+        """The rows of tiles in a band, of `height` rows with `row` bytes of planes each. A band reads all
+        weights, so its planes should not have fewer bytes than these."""
         most_bytes = max(BAND, self.weights.sizes.group * self.weights.groups)
         bands = max(1, height * row // most_bytes)
         return ceil_div(height, bands)
 
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
-        """One matrix product for each plane: the planes are the groups of the tile driver."""
+        """Add the step of one matrix product per plane: planes are the groups of the tile driver."""
         y = products.reshape((tiles, planes * self.outs))
         taps = (1, 0, 1, 0, self.form.words(self.channels))
         self.emit(
@@ -383,8 +380,8 @@ class Winograd(TiledConvolution):
 
 
 def winograd_way(group: Group) -> int:
-    """Which way suits the group's convolution: 0 (direct), 2 or 4. Of an open number of images, that which
-    suits one: of several, weights come at less."""
+    """The algorithm for the group's convolution: 0 (direct), 2 or 4. For a dynamic number of images the
+    choice is that for one image."""
     node = group.node
     data, filters = node.inputs[0], node.inputs[1]
     target, options = group.context
@@ -393,7 +390,7 @@ def winograd_way(group: Group) -> int:
     if form is None or node.op.name != "Convolution" or not flat:
         return 0
     if matrix_format(form, target) is not form:
-        return 0  # products take less time there than the transforms
+        return 0  # on a matrix unit, products take less time than the transforms
     ways = possible_ways(form, filters.shape[1])
     if not ways or (options.exact and form in (F32, BF16)):
         return 0

@@ -1,4 +1,4 @@
-"""Matrix products of two tensors that are both computed: the right-hand side is packed while running.
+"""Matrix products of two non-constant tensors: the right-hand side is packed at run time.
 
     out[b, m, n] = sum over k of a[b, m, k] * b[b, k, n]
 
@@ -35,16 +35,15 @@ from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 
-#: How words are read, by the format: columns that are adjacent, or not; and what of two 16-bit floats or
-#: four bytes a K that is no multiple leaves.
+#: Type -> ways to read words: adjacent columns, strided columns; "last": a word that K fills only in part.
 WAYS = {"f32": ("near", "apart")} | dict.fromkeys(("bf16", "f16", "i8"), ("near", "apart", "last"))
-#: More than columns there are.
+#: Exceeds any number of columns.
 ALL = 1 << 30
 
 
 @inline
 def suits(way, x_n, size):
-    """True where words may be read that way."""
+    """True if words may be read in this way."""
     return x_n == size if way == "near" else x_n != size if way == "apart" else True
 
 
@@ -55,7 +54,7 @@ def pair(low, high):
 
 @inline
 def one_of(p, x_n, left, rest, way):
-    """A vector of bytes, zeros where not one of `rest` rows is left."""
+    """A vector of bytes of one row; zeros if `rest`, the number of remaining rows, is 0."""
     return cast[u32](
         loadm[u8](p, left) if way == "near" else gather[u8](p, x_n, min(left, max(rest, 0) * ALL))
     )
@@ -63,7 +62,7 @@ def one_of(p, x_n, left, rest, way):
 
 @inline
 def four(p, x_k, x_n, left, rest, way):
-    """Four bytes of each column, one for each of `rest` rows."""
+    """A word of each column: the bytes of four rows, of which `rest` exist."""
     return (
         one_of(p, x_n, left, rest, way)
         | (one_of(p + x_k, x_n, left, rest - 1, way) << const[u32](8))
@@ -74,7 +73,7 @@ def four(p, x_k, x_n, left, rest, way):
 
 @inline
 def words(p, x_k, x_n, left, rest, T, way):
-    """A vector of words from p on, of which `left` columns are there, and `rest` rows."""
+    """A vector of words at p, of which `left` columns and `rest` rows exist."""
     return (
         four(p, x_k, x_n, left, rest, way) if T == "i8" else
         (loadm[T](p, left) if way == "near" else gather[T](p, x_n, left)) if T == "f32"
