@@ -102,7 +102,7 @@ def with_value(
     elements; else a function of one element of each input, see `ovjit.graph.symbolic`.
     """
     if not is_static(out.shape) or any(is_traced(x.value) for x in inputs):
-        return out  # what is traced is worked out by `ovjit.graph.bodies`
+        return out  # `ovjit.graph.bodies` evaluates traced values
     if any(map(is_traced_number, out.shape)) or math.prod(out.shape) > LIMIT:
         return out
     if partially and any(x.partial is not None for x in inputs):
@@ -117,13 +117,13 @@ def with_value(
         with np.errstate(all="ignore"):
             value = np.asarray(ref(*(x.value for x in inputs), **attrs))
     except (ValueError, IndexError, ArithmeticError, ModelError):
-        return out  # what is wrong with it is told when it runs
+        return out  # the error is raised when the node runs
     return TensorType(out.dtype, out.shape, value) if value.shape == out.shape else out
 
 
 def with_partial(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, **attrs: Any) -> TensorType:
-    """`out` with a partial value: what `ref` makes of arrays of ints and Intervals; with a value where it
-    makes ints alone."""
+    """`out` with the partial value that `ref` computes from arrays of ints and Intervals. If all results are
+    ints, they become its value."""
     given = [x.value if x.partial is None else x.partial for x in inputs]
     if any(v is None or v.size > LIMIT or v.dtype.kind not in "iubO" for v in given):
         return out
@@ -143,14 +143,16 @@ def with_partial(out: TensorType, ref: Callable[..., Any], *inputs: TensorType, 
 
 
 def partial_dims(x: TensorType) -> list[Dim] | None:
-    """What is known of a list that is a shape: ints, open dimensions; None where nothing is."""
+    """The dimensions of a partially known list as ints and Intervals; None if it is fully known or
+    unknown."""
     if x.partial is None or x.value is not None:
         return None
     return [int(v) if isinstance(v, (int, np.integer)) else v for v in x.partial.reshape(-1)]
 
 
 def partial_sizes(x: TensorType) -> list[Dim] | None:
-    """`partial_dims` of what cannot be negative, as what is worked out of open dimensions may seem to be."""
+    """`partial_dims` of sizes, with lower bounds raised to 0. Raises ModelError if a size must be
+    negative."""
     dims = partial_dims(x)
     if dims is None:
         return None
@@ -159,17 +161,17 @@ def partial_sizes(x: TensorType) -> list[Dim] | None:
 
 
 def widened(x: np.ndarray) -> np.ndarray:
-    """f16, bf16 and f8 arrays as f32, in which they accumulate; others as they are."""
+    """Convert f16, bf16 and f8 arrays to f32, in which they accumulate. Other arrays are unchanged."""
     return x.astype(np.float32) if x.dtype.itemsize < 4 and x.dtype.kind not in "iub" else x
 
 
 def real(x: np.ndarray) -> np.ndarray:
-    """`x` in the type in which weighted sums of it are made."""
+    """`x` in the type of its weighted sums."""
     return x.astype(numpy_dtype(real_for(from_numpy(x.dtype)))) if x.dtype.kind in "iu" else widened(x)
 
 
 def narrowed(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Sums as elements of `dtype`: integers are rounded, and saturate."""
+    """Convert sums to `dtype`; integers are rounded and saturate."""
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         x = np.clip(np.rint(x), float(limits.min), float(limits.max))
@@ -187,7 +189,8 @@ def operands_as_first(w: Writer, node: Node) -> Replacement:
 
 
 def in_f32(ref: Callable[..., Any]) -> Callable[..., Any]:
-    """`ref` computing half-precision arrays in f32 and rounding once, at the end; it may return a tuple."""
+    """Wrap `ref` so that 16-bit floats are computed in f32 and rounded once, at the end. It may return a
+    tuple."""
 
     def wrapped(*xs: np.ndarray, **attrs: Any) -> Any:
         dtype = np.asarray(xs[0]).dtype

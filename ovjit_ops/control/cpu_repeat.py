@@ -1,8 +1,8 @@
 """Loop and TensorIterator as control steps of the runner.
 
-If the body has the same shapes in every iteration, its plan is made once and the runner repeats it. A sliced
-input is a view into the whole whose begin moves. So is a part of a concatenated output. A carried result is
-written to two places alternately, or straight into its slot of the concatenation.
+If the body has the same shapes in each iteration, it is planned once, and the runner repeats the plan. A
+sliced input is a view whose address advances. So is a part of a concatenated output. A carried result is
+written to two places alternately, or directly to its slot of the concatenation.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ovjit.records import NamedTuple
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 from ovjit_ops.control.ends import Ports, loop_trips
 
-#: Number of iterations beyond which a loop runs where Ctrl-C is checked.
+#: Loops with more iterations run on a worker, so that the main thread can receive Ctrl-C.
 MANY_TRIPS = 1 << 17
 
 
 class Role(NamedTuple):
-    """An output of the body's program: a result and its destination. `port`: the parts of that concatenation.
-    Otherwise two places alternately with `swap`, or one."""
+    """An output of the body's program: a result and its destination. `port`: the concatenation of which it is
+    a part. Otherwise it is written to two places alternately (`swap`), or to one."""
 
     result: int
     port: Port | None
@@ -52,7 +52,7 @@ class LoweredRepeat(LoweredControl):
         if special[0] != -1 and feeds[special[0]].dtype not in ("i32", "i64"):
             raise NotNative
         body = self.ends.body
-        #: The result that says whether to go on, -1 where it always does.
+        #: The result that is the condition; -1: always true.
         self.again = self.ends.condition
         constant = None if self.again == -1 else body.outputs[self.again].constant
         if constant is not None and constant.all():
@@ -61,15 +61,15 @@ class LoweredRepeat(LoweredControl):
         self.add_body(body, feeds, [body.outputs[role.result] for role in self.roles])
 
     def _settled(self, port: Port) -> Port:
-        """Values that are carried unchanged are the same in every iteration."""
+        """The port; a value that is carried unchanged becomes invariant."""
         body = self.ends.body
         if port.kind == MERGED and body.outputs[port.back] is body.inputs[port.inner]:
             return port._replace(kind=INVARIANT)
         return port
 
     def _roles(self, made: list[TensorType]) -> tuple[list[Role], dict[int, int]]:
-        """The outputs of the program, and for each result that is read after an iteration the index of its
-        output."""
+        """(the outputs of the body's program, result -> index of the output, for results that are read after
+        an iteration)."""
         ends = self.ends
         carried = {port.back for port in self.inputs if port.kind == MERGED}
         kept = {port.inner for port in ends.of(LAST)}
@@ -101,11 +101,11 @@ class LoweredRepeat(LoweredControl):
             raise NotNative
         trips = self.trips(given)
         if trips == 0 or (trips is None and ends.of(CONCAT) and not self.bounded):
-            raise NotNative  # without iterations there are no parts for the body
+            raise NotNative  # without iterations the body's parts do not exist
         views, strides = self._inputs(planner)
         part_strides = self._part_strides(planner, made)
         body = plan_body(self.programs[0], [t.shape for t in feeds], Strides(strides, part_strides))
-        outs = planner.row_major_outputs(node)  # from here on it is promised
+        outs = planner.row_major_outputs(node)  # NotNative may not be raised from here on
 
         def step(p: Port, part: View) -> int:
             return p.stride * part.strides[axis_of(p, part.shape)] if p.kind == SLICED else 0
@@ -138,8 +138,8 @@ class LoweredRepeat(LoweredControl):
         )  # fmt: skip
 
     def _inputs(self, planner: Planner) -> tuple[dict[int, View], dict[int, Any]]:
-        """What the body's inputs read, of a sliced one the first part; and the strides of those that have
-        others than a tensor of its own."""
+        """(views of the body's inputs, with the first part of sliced ones; strides of inputs that are not
+        contiguous)."""
         views: dict[int, View] = {}
         strides: dict[int, Any] = {}
         going_round = {port.inner for port in self.ends.of(MERGED)}
@@ -154,7 +154,7 @@ class LoweredRepeat(LoweredControl):
         return views, strides
 
     def _part_strides(self, planner: Planner, made: list[TensorType]) -> dict[int, Any]:
-        """The strides of those results that are parts of a concatenated output."""
+        """The strides of results that are parts of a concatenated output and not contiguous."""
         wholes = [_row_major(planner, value) for value in self.node.outputs]
         found = {}
         for k, role in enumerate(self.roles):
@@ -194,21 +194,19 @@ class LoweredRepeat(LoweredControl):
         return writing, writes
 
     def _may_be_endless(self, given: list[TensorType], trips: int | None) -> bool:
-        """Whether there may be so many iterations that a user wants to interrupt them."""
+        """Whether the number of iterations may exceed MANY_TRIPS."""
         if trips is None:
             count = given[0].value
             trips = -1 if count is None else int(count.reshape(-1)[0])
             if trips < 0 and self.bounded and self.ends.of(CONCAT):
-                return False  # there is not that much room
+                return False  # the capacity bounds it
         return not 0 <= trips <= MANY_TRIPS
 
     def _head(
         self, planner: Planner, given: list[TensorType], trips: int | None, rows: list[int]
     ) -> tuple[list[Any], list[View], list[View]]:
-        """The arguments from R_COUNT to R_ROWS, `rows` of each kind following; what they read and write.
-
-        A pointer is two words.
-        """
+        """(the arguments from R_COUNT to R_ROWS, the views that they read, the views that they write).
+        `rows`: the number of rows of each kind that follow. A pointer is two int64s."""
         ends = self.ends
         reads: list[View] = []
         writes: list[View] = []
@@ -237,13 +235,13 @@ class LoweredRepeat(LoweredControl):
 
 
 def _row_major(planner: Planner, value: Any) -> View:
-    """How an output will lie, in a buffer of no importance."""
+    """A row-major view with an output's shape, in a dummy buffer."""
     shape, size = planner.shape(value), element_size(value.dtype)
     return View(Buffer(0), shape, row_major(shape, size), size)
 
 
 def _leads(port: Port, type: TensorType) -> bool:
-    """Whether the parts of a concatenation lie one after the other in memory."""
+    """Whether the parts of a concatenation are contiguous in memory."""
     axis = axis_of(port, type.shape)
     return all(d == 1 for d in type.shape[:axis])
 

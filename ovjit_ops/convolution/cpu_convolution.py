@@ -1,5 +1,4 @@
-"""Convolutions by the tile kernel: pixels are read where they lie, in NHWC with a halo as wide as the
-padding."""
+"""Convolutions by the tile kernel: pixels are read in place, in NHWC with a halo as wide as the padding."""
 
 from __future__ import annotations
 
@@ -26,14 +25,15 @@ from ovjit_ops.convolution.cpu_direct import filter_matrix
 from ovjit_ops.matmul.cpu_products import WAYS, pack_kernels, plan_panels
 from ovjit_ops.movement.sink_shuffle import channel_shuffle
 
-#: Inputs of at most so many channels are read plane by plane, which saves turning them.
+#: Maximum channels of inputs that are read in NCHW, plane by plane, without a transpose.
 PLANAR_CHANNELS = 4
-#: A matrix unit multiplies each line of each plane: windows with more taps than this are turned for it. 7x7
-#: of three colours, 224 x 224: 0.61 of the time side by side, and 0.82 with the time to turn them.
+#: Maximum taps of such windows on a matrix unit, which multiplies each line of each plane separately. Inputs
+#: of larger windows are transposed to NHWC: 7x7 on three colours, 224 x 224, takes 0.61 of the time, and 0.82
+#: including the transpose.
 PLANAR_TAPS = 16
-#: What makes bytes of a model's input.
+#: Operations that convert a model's input to bytes.
 QUANTIZING = frozenset(("Convert", "MultiplyAdd", "Round", "Quantize"))
-#: Words times vectors of channels that a line of a window must save to be put together with others.
+#: Minimum of saved words times vectors of channels, per line of a window, for gathering windows.
 LINE_WORDS = 4
 
 
@@ -41,7 +41,8 @@ class TiledConvolution(Tiled):
     """Convolution of one to three spatial dimensions, GroupConvolution of one or two."""
 
     channel_axis = 1
-    #: Whether windows are read line by line, from pixels that should not share sets of the cache.
+    #: Whether windows are read line by line, so that rows of pixels should not share cache sets: see
+    #: `Layout`.
     apart = False
 
     def __init__(self, group: Group):
@@ -56,7 +57,8 @@ class TiledConvolution(Tiled):
         self.kernel_size = kernel
         self.attrs = anchor.attrs
         groups = 0 if self.constant is None else channel_shuffle(self.data)
-        #: 1x1 convolutions read shuffled channels where they lie: `shuffle` runs of equal length
+        #: 1x1 convolutions read shuffled channels in place, as `shuffle` runs of equal length; 0: not
+        #: shuffled
         self.shuffle = 0
         if groups and set(kernel) == {1} and self.channels % groups == 0:
             self.shuffle = groups
@@ -69,14 +71,15 @@ class TiledConvolution(Tiled):
         else:
             self.runs = self.shuffle or math.prod(kernel)
         super().__init__(group, "conv")
-        if not is_static(self.data.shape):  # what the last window reads depends on the extents
+        if not is_static(self.data.shape):  # the end of the last window depends on the extents
             self.pads = (self.data,)
 
     def _line(self) -> int:
-        """The bytes of a line of the window if windows are gathered for a tile, else 0.
+        """Bytes of a line of the window if windows are gathered for a tile, else 0.
 
-        Gathering pays if whole words of few channels would be many more: three colours 7x7 are 37 words and
-        not 49, which takes 0.87 of the time. Lines of planes are too many and too short."""
+        Gathering pays if padding of few channels to words would give many more words: 7x7 windows of three
+        colours are 37 words instead of 49, which takes 0.87 of the time. Lines of planes are too many and too
+        short."""
         form = self._format
         if self.constant is None or form is None or form.group != 4 or form.products > 1 or self.groups > 1:
             return 0
@@ -111,7 +114,8 @@ class TiledConvolution(Tiled):
 
     @property
     def planar(self) -> bool:
-        """True when the input is read as the user gives it, NCHW: few channels, not turned by anybody yet."""
+        """True if the input is read in NCHW: it has few channels, and no other operation has transposed
+        it."""
         return (
             self.constant is not None
             and self._is_given(self.data)
@@ -125,8 +129,8 @@ class TiledConvolution(Tiled):
 
     @staticmethod
     def _is_given(value: Value) -> bool:
-        """True for a model's input, and for one that is only converted; as bytes, also for one that is
-        quantized and has its zero point around it."""
+        """True for a model's input, possibly converted. For bytes also if it is quantized, and padded with
+        its zero point."""
         node = value.node
         if value.dtype == "u8" and node.op.name == "Pad":
             node = node.inputs[0].node
@@ -158,24 +162,24 @@ class TiledConvolution(Tiled):
 
     @property
     def odd(self) -> int:
-        """Channels of 0 that are missing to whole words."""
+        """The number of zero channels that pad the channels to whole words."""
         return 0 if self.planar or self.shuffle or self.gathered else -self.channels % self.form.group
 
     @made_once
     def leaves_out(self) -> bool:
-        """Whether plans may leave out taps that meet no data: infinities and NaN count in padding, too, and
-        panels have to be of one width."""
+        """Whether plans may skip taps that only read padding. Weights must be finite, as infinities and NaN
+        count in padding too, and panels must have one width."""
         if self.constant is None or self.planar or self.shuffle or self.gathered or self.form.listed:
             return False
         if self.form.words(self.channels) % self.form.step:
-            return False  # the unit reads whole lines of words
+            return False  # a matrix unit reads whole lines of words
         sizes = panel_sizes(1, self.outs, self.target)
         return sizes.last in (0, sizes.width) and bool(np.isfinite(self.constant).all())
 
     def taps_of(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
-        """The first and the last tap along each dimension of the window that are multiplied, for images of
-        these extents: others meet no data. Of known shapes `of_taps_that_meet_data` has left them out. A tile
-        reads weights one after the other: taps of a line can be left out where it is the only one."""
+        """(first, last) tap along each dimension that reads data, for images of these extents; others are
+        skipped. For static shapes `of_taps_that_meet_data` has removed them already. Tiles read weights
+        sequentially, so taps of a line can only be skipped if it is the only line."""
         taps = [(0, k - 1) for k in self.kernel_size]
         if not self.leaves_out or len(taps) == 3:
             return taps
@@ -192,11 +196,11 @@ class TiledConvolution(Tiled):
         return taps
 
     def halo(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
-        """The zero border of the input, as taps read it that are multiplied: what the last window really
-        reads may be less than the padding."""
+        """The zero halo of the input that the multiplied taps read. The last window may read less than the
+        padding."""
         strides, dilations, begin, end = self.window(extents)
         halo = [(sym_int(b), sym_int(e)) for b, e in zip(begin, end, strict=True)]
-        if is_static(outs):  # open ones are a model's: nothing is planned for them
+        if is_static(outs):  # dynamic extents are not planned
             taps = self.taps_of(extents, outs)
             steps = zip(extents, self.kernel_size, strides, dilations, begin, strict=True)
             for i, (extent, kernel, stride, dilation, pad) in enumerate(steps):
@@ -209,7 +213,7 @@ class TiledConvolution(Tiled):
                     halo[i] = sym_max(0, *(-x for x in first)), sym_max(0, *(x + 1 - extent for x in last))
         if self.planar:  # a kernel's row is read in whole words
             halo[-1] = halo[-1][0], halo[-1][1] + -self.kernel_size[-1] % self.form.group
-        if self.gathered:  # and a line of a window by two bytes for a lane
+        if self.gathered:  # a line of a window is read as two bytes per lane
             more = ceil_div(2 * self.target.lanes - self.gathered, self.channels)
             halo[-1] = halo[-1][0], halo[-1][1] + more
         return [(0, 0), (0, self.odd), *halo]
@@ -226,7 +230,7 @@ class TiledConvolution(Tiled):
         return channels_last(len(self.out.shape))
 
     def weights_of(self, planner: Planner) -> tuple[Weights, Sequence[View]]:
-        """The weights that the steps of this plan read, and the views in which they are, if not constants."""
+        """(the weights that this plan reads, the views with the weights if they are not constants)."""
         return self.weights, ()
 
     def plan(self, planner: Planner) -> None:
@@ -291,9 +295,9 @@ class TiledConvolution(Tiled):
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
         begin: Sequence[int], weights: Weights, more: Sequence[View],
     ) -> None:  # fmt: skip
-        """Three spatial dimensions, in one step for each picture, or for those slices of it whose windows
-        meet data with the same taps along the first dimension. There are often few of these. The tile has
-        loops for two dimensions of the window, and the third is part of the depth."""
+        """Three spatial dimensions: one step per volume, or per group of slices whose windows read data with
+        the same taps along the first dimension. There are often few such groups. The tile loops over two
+        dimensions of the window; the third is part of the depth."""
         channels = self.channels + self.odd
         if x.strides[4] != channels * x.itemsize:
             x = planner.copy(self.data, Layout((0, 2, 3, 4, 1), self.halo(x.shape[2:], y.shape[2:])))
@@ -318,8 +322,8 @@ class TiledConvolution(Tiled):
     def _slabs(
         self, extent: int, outs: Sequence[int], stride: int, dilation: int, pad: int
     ) -> list[tuple[int, int, tuple[int, int]]]:
-        """(first, count, taps) of the output's slices that are computed together: those whose windows meet
-        data with the same taps, if that leaves out more than partial tiles add."""
+        """(first, count, taps) of groups of output slices: slices whose windows read data with the same taps
+        form a group, if that saves more than the additional partial tiles cost."""
         out, kernel, rows = outs[0], self.kernel_size[0], self.target.shapes.tiles[0]
         if not self.leaves_out:
             return [(0, out, (0, kernel - 1))]
@@ -328,7 +332,7 @@ class TiledConvolution(Tiled):
             first, last = 0, kernel - 1
         together = [(0, out, (first, last))]
         if not is_static((*self.data.shape[2:], *self.out.shape[2:])):
-            return together  # what a trace has does not depend on shapes
+            return together  # the number of steps of a trace may not depend on shapes
         each = [taps_that_meet(extent, 1, kernel, stride, dilation, pad - d * stride) for d in range(out)]
         slabs, taps, sums = [], 0, math.prod(outs[1:])
         for (low, high), run in itertools.groupby(range(out), each.__getitem__):
@@ -339,13 +343,13 @@ class TiledConvolution(Tiled):
 
 
 def as_images(view: View, volume: int | None) -> View:
-    """The slices of one of the volumes as images, or the images that there are."""
+    """The slices of a volume as images. `volume` None: `view` has images already."""
     return view if volume is None else view.slice(0, volume, 1).permute((2, 1, 3, 4))
 
 
 class ComputedConvolution(TiledConvolution):
-    """A convolution whose filters are computed, too: they are packed while running, as the right-hand side of
-    a matrix product is."""
+    """A convolution with non-constant filters: they are packed at run time, like the right-hand side of a
+    matrix product."""
 
     def __init__(self, group: Group):
         filters = group.node.inputs[1].shape
@@ -363,7 +367,7 @@ class ComputedConvolution(TiledConvolution):
         return False
 
     def _take_bias(self) -> int:
-        self.bias = None  # stays an operand: tiles begin with a bias only where it is packed with the weights
+        self.bias = None  # stays an operand of the epilogue: only constant weights are packed with a bias
         return 0
 
     def pack(self, constants: Constants) -> None:

@@ -1,9 +1,9 @@
 """Elementwise arithmetic and mathematics, one row each; activations and logic have files of their own.
 
-`scalar` is the body for one element, in the vocabulary of `ovjit.codegen.trace`; it makes the fused
-kernels and the epilogues of tiles. `ref` is the same in NumPy: the specification. Binary operations
-broadcast as NumPy does (`auto_broadcast="numpy"`), the right one to the left one's first dimensions ("pdpd"),
-or not at all ("none").
+`scalar` is the body for one element, in the functions of `ovjit.codegen.trace`. Fused kernels and epilogues
+of tiles are made from it. `ref` is the same in NumPy: the specification. Binary operations broadcast by
+NumPy's rules (`auto_broadcast="numpy"`), the right operand to the left one's first dimensions ("pdpd"), or
+not at all ("none").
 
 Integers wrap around. Division by zero gives 0 for integers, and the smallest integer divided by -1 is
 itself: no data can stop a kernel.
@@ -46,9 +46,9 @@ def random_array(
 def cases(
     *rows: tuple, each: Sequence[dict[str, Any]] = ({},), domain: tuple[float, float] = (-8, 8)
 ) -> Callable:
-    """Samples: a row has the inputs, and behind them attributes if there are any, with which those of `each`
-    are tried. Of inputs, a tuple is the shape of an array of the type that is tried, uniform over `domain`;
-    a list or a number are integers."""
+    """Make a `samples` function. A row has the inputs, then optionally attributes, to which each dict in
+    `each` is added in turn. An input is a shape (a tuple), for an array of the tested type, uniform over
+    `domain`; or integers (a list or a number)."""
 
     def samples(rng: np.random.Generator, dtype: str = "f32"):
         for row in rows:
@@ -66,9 +66,9 @@ def cases(
 
 
 def samples_for(arity: int, domain: tuple[float, float], variants: tuple[dict, ...] = ({},)) -> Callable:
-    """Samples of every shape that matters: around the vector width, broadcast, scalar, empty.
+    """Make a `samples` function with shapes around the vector width, broadcast, scalar and empty ones.
 
-    `variants` are the attribute sets to try, each at two of the shapes, the first at all.
+    `variants`: sets of attributes. The first is used with all shapes, the others with two shapes.
     """
 
     def samples(rng: np.random.Generator, dtype: str = "f32"):
@@ -102,7 +102,7 @@ def _row(
     variants: tuple[dict, ...] = ({},),
     **options: Any,
 ) -> Op:
-    """Register an operation of one element of each operand. `domain`: where its samples are."""
+    """Register an elementwise operation. `domain`: the range of its samples."""
     return register(Op(name, opset, infer, ref, samples=samples_for(arity, domain, variants), **options))
 
 
@@ -117,8 +117,8 @@ def unary(
     ulp: float = 4,
     **options: Any,
 ) -> Op:
-    """Register y = f(x); `infer` names the attributes where there are some. `takes`: the element types of x
-    where they are more than those that kernels have."""
+    """Register y = f(x). `infer` declares attributes, if there are any. `types`: the element types of
+    kernels. `takes`: all element types of x, if there are more."""
 
     reference = in_f32(ref)
 
@@ -129,7 +129,7 @@ def unary(
 
 
 def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
-    """Register y = f(x), a function of reals, which integers become for it (`Op.in_real`)."""
+    """Register y = f(x), a function of reals. Integers are converted to reals (`Op.in_real`)."""
     return unary(name, ref, scalar, types=REALS, takes=NUMBERS, in_real=1, **options)
 
 
@@ -146,9 +146,8 @@ def binary(
     ulp: float = 2,
     **options: Any,
 ) -> Op:
-    """Register z = f(x, y) with broadcasting; `result` is the element type of z where not that of x. `takes`:
-    the element types of the operands where they are more than those that kernels have. `partially`: f of
-    whole numbers that are known in part."""
+    """Register z = f(x, y) with broadcasting. `result`: the element type of z, if not that of x. `takes`: all
+    element types of operands, if kernels do not support all. `partially`: f for symbolic integers."""
 
     def infer_broadcast(
         left_node: TensorType, right_node: TensorType, *, auto_broadcast: Word = "numpy"
@@ -171,7 +170,7 @@ def binary(
 
 
 def _check_type(x: TensorType, types: list[str], what: str) -> None:
-    """Raise ModelError, with what OpenVINO says, unless x is of one of `types`."""
+    """Raise ModelError, with OpenVINO's message, unless the type of x is in `types`."""
     if x.dtype in types or x.dtype == "dynamic":
         return
     if types == ["boolean"]:
@@ -214,8 +213,8 @@ def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
 
 
 def broadcast_along(x: TensorType, y: TensorType) -> Any:
-    """The shape of x, along whose first dimensions y is repeated. Raises ModelError when they do not fit, or
-    when a rank is not known."""
+    """The result shape for "pdpd": y broadcasts to the first dimensions of x. Raises ModelError if the shapes
+    do not fit, or a rank is unknown."""
     if x.shape is None or y.shape is None:
         raise ModelError("auto_broadcast is pdpd: the ranks of the operands are needed")
     pairs = zip(x.shape, y.shape, strict=False)
@@ -252,7 +251,7 @@ def floor_divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def divide(x: np.ndarray, y: np.ndarray, *, m_pythondiv: bool = True) -> np.ndarray:
-    """x / y; of integers the quotient rounded down, or towards zero, and 0 where y is 0."""
+    """x / y. For integers: rounded down, or towards zero without `m_pythondiv`; 0 if y is 0."""
     if x.dtype.kind == "f":
         return np.divide(x, y)
     q = floor_divide(x, y)
@@ -274,7 +273,7 @@ def _divide_body(x: Any, y: Any, *, m_pythondiv: bool = True) -> Any:
 
 
 def _floor_divide_body(x: Any, y: Any) -> Any:
-    """x // y for integers without the two cases that trap: y = 0, and the smallest integer / -1."""
+    """x // y for integers, avoiding the two cases that trap: y = 0, and the smallest integer / -1."""
     if t.dtype(x)[0] == "u":
         return t.where(y == 0, 0, x // t.where(y == 0, 1, y))
     q = x // t.where((y == 0) | (y == -1), 1, y)
@@ -293,8 +292,8 @@ def _mod(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, x - divide(x, y, m_pythondiv=False) * y).astype(x.dtype)
 
 
-#: Quotients of f32 up to here are truncated exactly in f64. Fractional quotients are 2**-24 or more away from
-#: whole numbers, and rounding errors are 2**-26 at most. Times the divisor they have 52 bits.
+#: Maximum quotient of f32 numbers that f64 truncates exactly. Fractional quotients differ from integers by at
+#: least 2**-24, and rounding errors are at most 2**-26. Products with the divisor have 52 bits.
 FMOD_QUOTIENT = 2.0**28
 
 
@@ -311,7 +310,7 @@ def _fmod_body(x: Any, y: Any) -> Any:
     sign = t.bits(x, "i32") & -(1 << 31)  # also of a zero
     rest = t.bits(t.bits(rest, "i32") | sign, "f32")
     size, of = t.absolute(x), t.absolute(y)
-    far = size > of * FMOD_QUOTIENT  # and not 0 by 0, which is what lanes behind the end hold
+    far = size > of * FMOD_QUOTIENT  # false for 0 by 0, which unused lanes have
     return t.seldom("fmod", far, x, y, t.where(size < of, x, rest))
 
 
@@ -340,7 +339,7 @@ def _power(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _power_body(x: Any, y: Any) -> Any:
-    """x ** y; integers by repeated squaring, one round for each bit of the exponent."""
+    """x ** y; integers by repeated squaring, one step for each bit of the exponent."""
     if t.is_float(x):
         return t.pow(x, y)
     signed = t.dtype(x)[0] == "i"
@@ -422,13 +421,13 @@ def _clamp_body(x: Any, *, min: float, max: float) -> Any:
 
 
 def _is_usual(limit: float) -> bool:
-    """True for what activations and bytes are limited to; sides of images may be powers of two, too."""
+    """True for common limits of activations and bytes. Other powers of two may be sizes of images."""
     size = abs(limit)
     return t.is_common(limit) and (size <= 8 or size in (127, 128, 255) or not math.isfinite(limit))
 
 
 def _expand_clamp(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """Clamp(x) -> Minimum(Maximum(x, min), max)     with limits of its own, which are operands then"""
+    """Clamp(x) -> Minimum(Maximum(x, min), max)     for uncommon limits, which become operands"""
     low, high = node.attrs["min"], node.attrs["max"]
     if ELEMENT_TYPES[node.output.dtype].kind != "f" or (_is_usual(low) and _is_usual(high)):
         return None
@@ -478,11 +477,11 @@ def _round_body(x: Any, *, mode: str = "half_to_even") -> Any:
 def _sign_body(x: Any) -> Any:
     if t.dtype(x)[0] == "u":
         return t.where(x > 0, 1, x)
-    return t.where(x > 0, 1, t.where(x < 0, -1, x))  # NaN and zeros stay what they are
+    return t.where(x > 0, 1, t.where(x < 0, -1, x))  # NaN and signed zeros are unchanged
 
 
 def _whole(f: Callable) -> Callable:
-    """`f` on reals; integers are whole already."""
+    """`f` for reals, the identity for integers."""
     return lambda x: f(x) if x.dtype.kind == "f" else x
 
 

@@ -1,9 +1,9 @@
-"""Native Gather and Scatter: rows copied from or to indexed places.
+"""Native Gather and Scatter: rows copied from or to indexed positions.
 
-An item reads the numbers of an index, which name a place in the data. It copies a row of elements from there
-to the output ("gather") or from the updates to there ("scatter"). If every element has an index of its own,
-an item is a run of them. Every index is checked before use. One out of range gives zeros if the operation
-defines that, else error code 1.
+An item reads the components of an index, which select a position in the data. It copies a row of elements
+from that position to the output ("gather"), or from the updates to it ("scatter"). If each element has its
+own index, an item is a run of elements. All indices are checked before use. An index out of range gives zeros
+if the operation defines that, else error code 1.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, product
 from ovjit.records import NamedTuple
 from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
-#: Indices that name one place.
+#: Maximum components of an index.
 _DEPTH = 6
 _PLACES = Table(2 * _DEPTH)
-#: Elements that one item takes, where there are many.
+#: Maximum elements of an item.
 RUN = 1024
 #: Element types of indices that the kernel reads.
 INDICES = frozenset("i8 i16 i32 i64 u8 u16 u32".split())
 
 
-#: In which a vector of indices is compared with an extent below 2**31.
+#: Index type -> type in which vectors of indices are compared with extents below 2**31.
 WIDE = dict.fromkeys(("i8", "i16", "i32", "u8", "u16"), "i32") | dict.fromkeys(("i64", "u32"), "i64")
 
 
 @inline
 def joined(old, v, combine):
-    """What is written where `old` was."""
+    """The new value of an element `old`."""
     return combine(old, v) if combine else v
 
 
 @inline
 def index_at(address, extent, index):
-    """An index, from the end where it is negative."""
+    """Load an index; a negative one counts from the end."""
     place = ld[index](address) + 0
     if place < 0:
         place += extent
@@ -59,8 +59,9 @@ def index_at(address, extent, index):
 
 @inline
 def take_elements(p, q, a, n, extent, stride, T, index, zeros):
-    """n elements that lie at p, `stride` times adjacent indices away, to q in vectors. How many are left when
-    there is an index of none, 0 in the end: where `zeros` are for those, it goes on."""
+    """Gather n elements at p + index * stride, by adjacent indices, and store them to q in vectors. Returns
+    the number of elements left at the first vector with an index out of range, or 0. With `zeros`, such
+    elements are 0, and it continues."""
     many = spread[WIDE[index]](extent)
     none = const[WIDE[index]](0)
     left = n
@@ -84,7 +85,7 @@ def take_elements(p, q, a, n, extent, stride, T, index, zeros):
 
 @inline
 def move_row(p, q, n, x_n, y_n, T, combine):
-    """n elements from p to q, or combined with the elements of q."""
+    """Copy n elements from p to q, or combine them with the elements of q."""
     i = 0
     if not combine and n == 1:  # a row of one element
         st[T](q, ld[T](p))
@@ -105,13 +106,13 @@ def move_row(p, q, n, x_n, y_n, T, combine):
 
 @inline
 def is_adjacent(at, extent, index):
-    """Whether there are indices of one number, one behind the other, and elements that they name."""
+    """Whether indices have one component, are contiguous, and the indexed extent is not 0."""
     return at.size.k == 1 and at.stride.lanes == SIZE[index] and extent > 0
 
 
 @inline
 def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine, zeros):
-    """n single elements, each with an index of its own. 1 where one of them names no place, else 0."""
+    """Move n elements, each with its own index. Returns 1 if an index is out of range, else 0."""
     extent = ld(places, 0)
     stride = ld(places, 1)
     from_ = p
@@ -162,8 +163,8 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine
 def indexed(
     x: Tensor, y: Tensor, at: Tensor, places=_PLACES, *, T, index, direction, combine, zeros, panels,
 ):  # fmt: skip
-    """An item is a row of elements, or so many elements with an index each. `places`: the extent and the
-    bytes of each of an index' numbers."""
+    """An item is a row of elements, or up to RUN elements with an index each. `places`: the extent and byte
+    stride of each component of an index."""
     for done, p, q, a in items(x, y, at):
         n = min(y.size.lanes - done, RUN)
         x_n = x.stride.lanes
@@ -212,9 +213,9 @@ def index_kernel(
 
 
 class Walk(NamedTuple):
-    """The dimensions that an index kernel walks: extents, and byte strides of source, target and indices for
-    each; and the extent and byte stride in the data for each of the `depth` indices of a place. `scatters`:
-    indices name places in the target; one may be named twice, and the last item has to win."""
+    """The loops of an index kernel: extents, and byte strides of source, target and indices. `places`: the
+    extent and byte stride in the data for each component of an index. `scatters`: indices select positions in
+    the target. A position may occur twice, and the last item must win."""
 
     extents: Sequence[int]
     source: Sequence[int]
@@ -231,7 +232,7 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
     if product(walk.extents) == 0:
         return
     size = target.itemsize
-    if any(extent == 0 for extent, _ in walk.places):  # no index names a place: no data is touched
+    if any(extent == 0 for extent, _ in walk.places):  # all indices are out of range: no data is accessed
         nowhere = (0,) * len(walk.extents)
         if walk.scatters:
             target, walk = planner.allocate((1,), size), walk._replace(target=nowhere)
@@ -250,12 +251,13 @@ def plan_indexed(planner: Planner, kernel: Kernel, source: View, target: View, a
     }
     places = [*walk.places, *walk.panels, *((0, 0),) * (_DEPTH - len(walk.places) - len(walk.panels))]
     ends = {f"places{2 * k + j}": v for k, place in enumerate(places) for j, v in enumerate(place)}
-    # where a scatter writes is in its indices
+    # the positions that a scatter writes depend on data
     launch(planner, kernel, tensors, ("y",), work=work, ordered="at" if walk.scatters else "", **ends)
 
 
 class Indexed(Lowering):
-    """A gather: `walk(planner, data, indices, output)` says how. The data is input 0, the indices input 1."""
+    """A gather. `walk(planner, data, indices, output)` gives its loops. Data is input 0, indices are input
+    1."""
 
     constant_inputs = 2
 
@@ -275,7 +277,7 @@ class Indexed(Lowering):
 
 
 def known_axis(value: Value, rank: int) -> int:
-    """The value of an axis input, counted from 0. Raises NotNative where data decides."""
+    """The value of an axis input, counted from 0. Raises NotNative if it depends on data."""
     known = value.type.value
     if known is None:
         raise NotNative
@@ -283,10 +285,10 @@ def known_axis(value: Value, rank: int) -> int:
 
 
 class Gather(Indexed):
-    """Gather along one axis; the first `batch` dimensions of data and indices go together.
+    """Gather along one axis. Data and indices share the first `batch` dimensions.
 
-    Rows of a table that a product has packed are taken from its panels, so that a table of words that makes a
-    decoder's logits, too, is in memory once.
+    If a product has packed the same table, rows are gathered from its panels. So a decoder's table of words
+    that also computes the logits is in memory once.
     """
 
     packs_late = True
@@ -324,7 +326,7 @@ class Gather(Indexed):
         table = View(Buffer(size, CONSTANTS, rows.offset), (size // rows.word,), (rows.word,), rows.word)
         whole = (*out.shape[:inside], rows.words), (*out.strides[:inside], rows.word)
         target = View(out.buffer, *whole, rows.word, out.offset)
-        step = (rows.width if full else rows.last) * rows.word  # bytes from word to word of a row
+        step = (rows.width if full else rows.last) * rows.word  # bytes between words of a row
         walk = Walk(
             target.shape, (*(0,) * inside, step), target.strides, (*indices.strides, 0),
             [(extent, rows.panel)],
@@ -353,7 +355,8 @@ class GatherElements(Indexed):
 
 
 class GatherND(Indexed):
-    """The last dimension of the indices names a place in the data, after the batch dimensions."""
+    """Gather by index tuples: the last dimension of the indices selects a position behind the batch
+    dimensions."""
 
     takes = (None, INDICES)
 
@@ -367,7 +370,7 @@ class GatherND(Indexed):
         batch, depth = self.node.attrs["batch_dims"], indices.shape[-1]
         many = len(indices.shape) - 1
         shape = (*indices.shape[:-1], *data.shape[batch + depth :])
-        target = out.as_shape(shape)  # batch dimensions that came out as one are split again
+        target = out.as_shape(shape)  # split merged batch dimensions again
         tail = len(data.shape) - batch - depth
         source = (*data.strides[:batch], *(0,) * (many - batch), *data.strides[batch + depth :])
         at = (*indices.strides[:-1], *(0,) * tail)
@@ -376,7 +379,7 @@ class GatherND(Indexed):
 
 
 class Scatter(Lowering):
-    """The data copied, then the updates written or joined to where the indices point."""
+    """A copy of the data, into which updates are then written, or combined, at the indexed positions."""
 
     takes = (None, INDICES, None)
     constant_inputs = 3
@@ -391,10 +394,10 @@ class Scatter(Lowering):
         self.kernel = index_kernel("scatter", self.indices.dtype, dtype, combine)
 
     def begin(self, planner: Planner, indices: View, out: View, walk: Walk) -> None:
-        """Steps before the updates, when the data has been copied."""
+        """Add the steps between the copy of the data and the updates."""
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
-        """None where the updates do not have the shape that indices and data ask for."""
+        """The loops of the updates. None if the updates' shape does not match indices and data."""
         raise NotImplementedError
 
     def plan(self, planner: Planner) -> None:
@@ -429,7 +432,7 @@ class ScatterUpdate(Scatter):
 
 
 class ScatterND(Scatter):
-    """Parts that the rows of the indices name."""
+    """Slices that index tuples select."""
 
     def walk(self, planner: Planner, updates: View, indices: View, out: View) -> Walk | None:
         depth = indices.shape[-1]
@@ -449,7 +452,7 @@ class ScatterElements(Scatter):
     def set_up(self) -> None:
         super().set_up()
         self.axis = known_axis(self.node.inputs[3], len(self.data.shape))
-        #: What named places hold before updates are joined; None: the data.
+        #: The initial value of indexed elements before updates are combined; None: the data.
         self.neutral: np.ndarray | None = None
         if self.reduction != "none" and not self.node.attrs["use_init_val"]:
             self.neutral = neutral_element(self.reduction, self.out.dtype)
@@ -478,7 +481,7 @@ class ScatterElements(Scatter):
 
 
 def lower_gather(group: Group) -> Lowering | None:
-    """A slice where the indices are evenly spaced constants, else a kernel."""
+    """A slice if the indices are evenly spaced constants, else an index kernel."""
     node = group.last
     data, indices, axes = node.inputs
     axis = known_axis(axes, len(data.shape))
@@ -499,7 +502,7 @@ COMBINE = {"none": "", "sum": "add", "sub": "sub", "prod": "mul", "min": "min_",
 
 
 def neutral_element(reduction: str, dtype: str) -> np.ndarray:
-    """What changes nothing when it is joined, as an array of one element."""
+    """The neutral element of a reduction, as an array of one element."""
     target = numpy_dtype(dtype)
     if reduction in ("sum", "prod"):
         return np.array([reduction == "prod"]).astype(target)

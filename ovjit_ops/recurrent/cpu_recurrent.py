@@ -1,19 +1,19 @@
-"""Native recurrent layers: one chunk makes all steps of some sequences in one direction.
+"""Native recurrent layers: one chunk computes all steps of a block of sequences in one direction.
 
 A step of a block of sequences is
 
-    hp = h R^T                     by tiles, panels of weights outside, rows of the block inside
+    hp = h R^T                     by tiles: outer loop over panels of weights, inner loop over rows
     h', C' = gates(xp + hp, h, C)  in vectors along the hidden dimension
 
-A GRU without `linear_before_reset` does both twice, as r h is needed before its product. Sums stay in the
-thread's scratch memory between the two, in the first-level cache. Panels are four vectors wide: with one or
-two sequences, the usual case, a tile of two vectors waits for its own additions. For many sequences, tiles of
-AVX-512 are two vectors wide, and their height divides a block best. Weights come from the second-level cache,
-and a tile of six rows needs them faster than that.
+A GRU without `linear_before_reset` does both twice, as r h is needed before its product. Between them, sums
+are in the thread's scratch memory, in the first-level cache. Panels are four vectors wide: with one or two
+sequences, the usual case, a tile of two vectors is bound by the latency of additions. For many sequences,
+tiles of AVX-512 are two vectors wide, with a height that divides the block well: weights come from the
+second-level cache, and a tile of six rows needs them faster than that.
 
-Every row of a tile has an address of its own, so sequences of different lengths, read from their ends in the
-reverse direction, run side by side. There, a length not from 0 to the number of steps is error 1. Forwards,
-such a sequence has all steps, or none, and its last states are 0.
+Each row of a tile has its own address, so sequences of different lengths, read from their ends in the reverse
+direction, are computed together. In that direction, a length outside of 0 to the number of steps is error 1.
+Forwards, such a sequence has all steps, or none, and its last states are 0.
 """
 
 from __future__ import annotations
@@ -41,27 +41,26 @@ from ovjit_ops.recurrent.step import KINDS, Step, directions, make_step
 
 #: Vectors of a panel, see `Shapes.recurrent`.
 VECTORS = 4
-#: Smallest number of many sequences in a block, largest number of rows of a tile for them, and its vectors,
-#: for AVX-512. With the registers of AVX2, tiles of 4 to 6 rows by two vectors took 0.96 to 1.06 of the time
-#: of 2 by four.
+#: Minimum sequences of a block for narrow tiles, and the maximum rows and the vectors of these, for AVX-512.
+#: On AVX2, tiles of 4 to 6 rows by two vectors took 0.96 to 1.06 of the time of 2 rows by four.
 MANY, HIGH, NARROW = 7, 14, 2
-#: Tiles of a block at most: their tables of addresses lie at the start of the scratch memory.
+#: Maximum tiles of a block. Their address tables are at the start of the scratch memory.
 MOST_TILES = 4
 _TABLES = MOST_TILES * 2 * TABLE * 8
 
 tile = Word("tile")
-#: Of each phase: panels, with the bytes to the next direction and to the next panel; a number.
+#: Arguments of each phase: address of panels, with byte strides of directions and panels; an integer.
 PANELS: Any = Each("phases", "d p")
 EACH: Any = Each("phases", pointers=False)
 
 
 class Phase(NamedTuple):
-    """One product and what follows: rows `first` to `stop` of the recurrent weights (in units of the hidden
-    size), and the gates as a traced body.
+    """One product and the gates behind it. `first`, `stop`: rows of the recurrent weights, in units of the
+    hidden size. `body`: the gates, traced.
 
-    `inputs` says what the body reads: "s", 2 the sum at hidden size x 2 of the row, "x", 2 the product there,
-    "h", "c" states, "a" attention. `outputs` where its results go: "h", "c", or "s", 1 to the sums; "m" the
-    row that the next product reads.
+    `inputs` of the body: ("s", 2) the sums at offset hidden size x 2 of the row, ("x", 2) the input products
+    there, "h" and "c" states, "a" attention. `outputs`: "h", "c", ("s", 1) the sums, "m" the row that the
+    next product reads.
     """
 
     first: int
@@ -74,7 +73,7 @@ class Phase(NamedTuple):
 def make_phase(
     first: int, stop: int, inputs: str, outputs: str, function: Callable[..., tuple[Tracer, ...]]
 ) -> Phase:
-    """`inputs`, `outputs`: names such as s2."""
+    """A phase. `inputs`, `outputs`: space-separated names such as s2."""
     read, written = (tuple((n[0], int(n[1:] or 0)) for n in names.split()) for names in (inputs, outputs))
     recorder = Recorder()
     made = function(*(recorder.input(f"x{i}", "f32") for i in range(len(read))))
@@ -121,8 +120,8 @@ class Tiles(NamedTuple):
 
 
 def blocks_of(batch: Any, turns: int, rows: int) -> tuple[Any, Any]:
-    """(sequences of a block, blocks). They share the weights they read; an even number of blocks suits two
-    threads."""
+    """(sequences of a block, number of blocks). The sequences of a block share reads of weights. The number
+    of blocks is even if possible, for two threads."""
     blocks = ceil_div(batch, MOST_TILES * rows)
     if turns * blocks % 2 and batch >= 2 * rows:
         blocks += 1
@@ -131,7 +130,7 @@ def blocks_of(batch: Any, turns: int, rows: int) -> tuple[Any, Any]:
 
 
 def tiles_for(batch: Any, turns: int, isa: Target) -> Tiles:
-    """Narrow ones where it is known that sequences of a block are many."""
+    """The tiles for a batch: narrow ones if blocks are known to have at least MANY sequences."""
     rows = isa.shapes.recurrent
     if isa.name == "avx512" and isinstance(batch, int) and batch >= MANY:
         block, _ = blocks_of(batch, turns, rows[0])
@@ -141,7 +140,7 @@ def tiles_for(batch: Any, turns: int, isa: Target) -> Tiles:
 
 
 def pack_recurrent(weights: np.ndarray, width: int) -> np.ndarray:
-    """[D, outs, H] -> [D][panel][H][width], the last panel filled up with zeros."""
+    """[D, outs, H] -> [D][panel][H][width], the last panel padded with zeros."""
     count, outs, depth = weights.shape
     panels = ceil_div(outs, width)
     memory = aligned_bytes(count * panels * depth * width * 4).view(np.float32)
@@ -154,7 +153,7 @@ def pack_recurrent(weights: np.ndarray, width: int) -> np.ndarray:
 
 @inline
 def keep(first, last, count, hidden):
-    """The last state of a sequence is its first, 0 where it has no steps."""
+    """Initialise the last state of a sequence with its first one, or with 0 if it has no steps."""
     for j in range(0, hidden, VL):
         old = loadm[f32](first + j * 4, hidden - j)
         if count == 0:
@@ -164,7 +163,7 @@ def keep(first, last, count, hidden):
 
 @inline
 def clear(y, y_t, count, steps, hidden):
-    """Zeros behind the end of a sequence."""
+    """Store zeros behind the end of a sequence."""
     for n in range(count, steps):
         for j in range(0, hidden, VL):
             storem[f32](y + n * y_t + j * 4, const[f32](0.0), hidden - j)
@@ -172,8 +171,8 @@ def clear(y, y_t, count, steps, hidden):
 
 @inline
 def fill_tables(source, step, sums, size, count, height):
-    """Where `count` rows are read and their sums are written, a table for each `height` rows; the last row
-    fills its table up."""
+    """Write the address tables of `count` rows and their sums, one table per `height` rows. The last row is
+    repeated to fill its table."""
     row = 0
     while row < count:
         table = scratch + row // height * (2 * TABLE * 8)
@@ -187,7 +186,7 @@ def fill_tables(source, step, sums, size, count, height):
 
 @inline
 def multiply(weights, bias, hidden, channel, outs, first, stop, heights):
-    """One panel over the tiles of the block's sequences."""
+    """Multiply the tiles of the block's sequences by one panel."""
     table = scratch
     for row in range(first, stop, heights[0]):
         left = min(heights[0], stop - row)
@@ -201,7 +200,8 @@ def multiply(weights, bias, hidden, channel, outs, first, stop, heights):
 
 @inline
 def apply_gates(phase, p, py, attention, hidden):
-    """What a phase makes of a sequence's numbers, whose places are p; a new state goes to py, too."""
+    """Apply a phase's gates to a sequence. `p`: addresses of its numbers. A new state is also stored to
+    py."""
     x, made = registers()
     for k, given in enumerate(phase.inputs):
         if given[0] == "a":
@@ -218,7 +218,7 @@ def apply_gates(phase, p, py, attention, hidden):
 
 
 class Memory(NamedTuple):
-    """Where in scratch memory sums begin, the bytes of a row of them, where what is between lies."""
+    """Layout of scratch memory: offset of sums, bytes of a row of them, offset of intermediate rows."""
 
     sums: int
     row: int
@@ -227,7 +227,7 @@ class Memory(NamedTuple):
 
 @inline
 def find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, has_c):
-    """p: where a sequence has its products of step t, sums, what is between, and its states."""
+    """Set p to a sequence's addresses: input products of step t, sums, intermediate row, states."""
     p["x"] = x.at(given, b=row, t=t)
     p["s"] = scratch + memory.sums + (row - first) * memory.row
     p["m"] = scratch + memory.middle + (row - first) * hidden * 4
@@ -238,7 +238,7 @@ def find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, ha
 
 @inline
 def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c):
-    """The states of sequences that are longer than the data stay as they are."""
+    """Set the last states of sequences that are longer than the data to 0."""
     for row in range(first, stop):
         if ld[i64](lengths.at(b=row)) > steps:
             keep(ho.at(state, b=row), ho.at(state, b=row), 0, hidden)
@@ -255,8 +255,8 @@ def all_steps(
     turned, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
     heights, width,
 ):  # fmt: skip
-    """All steps of a block of sequences in a direction, of which `turned` has a bit. Of each phase: weights,
-    bias, how many panels and how many sums it makes, and where these begin among all sums."""
+    """All steps of a block of sequences in one direction. `turned`: a bit per direction, 1 for reverse. For
+    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums."""
     p, weights_at, bias_at = registers()
     steps = x.size.t
     hidden = h0.size.k
@@ -286,7 +286,7 @@ def all_steps(
                 keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
         for n in range(longest):
             for i, phase in enumerate(phases):
-                # the sums: addresses of all rows into the tables, then panel after panel over the tiles
+                # the sums: fill the address tables of all rows, then multiply the tiles panel by panel
                 sums_of = scratch + memory.sums + first_sum[i]
                 if i and ("m", 0) in phases[i - 1].outputs:
                     between = scratch + memory.middle
@@ -298,7 +298,7 @@ def all_steps(
                     weights = weights_at[i] + panel * w[i, "p"]
                     bias = bias_at[i] + panel * b[i, "p"]
                     multiply(weights, bias, hidden, panel * width, outs[i], first, stop, heights)
-                # the gates, for every sequence that still goes on
+                # the gates, for each sequence that has this step
                 for row in range(first, stop):
                     count = steps
                     if ragged:
@@ -316,7 +316,7 @@ def all_steps(
 
 @functools.lru_cache(64)
 def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles) -> Kernel:
-    """The kernel of one kind of layer with its activations; sizes and directions are arguments."""
+    """The kernel of a kind of layer with its activations. Sizes and directions are arguments."""
     has_c, (vectors, heights) = KINDS[step.kind].states == 2, tiles
 
     def intrinsics(target: Target) -> dict[str, Any]:
