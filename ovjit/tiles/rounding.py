@@ -1,4 +1,4 @@
-"""Sums of integers that become bytes without a conversion, if constants prove that the result is equal.
+"""Integer sums that are narrowed to bytes without a conversion to f32, where constants prove equal results.
 
     byte = held(round(sum * factor + zero))         convert, multiply-add, clamp, round, clamp and narrow
 
@@ -6,12 +6,12 @@ A sum that begins with the bits of `FIRST`, 1.5 * 2**23, has the bits of FIRST +
 
     byte = held(round((FIRST + start + sum) * factor + offset))
 
-with numbers `start` and `offset`, for each channel, for which all possible sums give the same byte as above.
-The offset alone is far too coarse. `start`, one of millions, supplies the fraction by its product with the
+with numbers `start` and `offset` per channel, for which all possible sums give the same byte as above. The
+offset alone is far too coarse. `start`, chosen among millions, supplies the fraction by its product with the
 factor. The rounded number fits an i32, so narrowing instructions saturate it, and no clamp is needed.
 
-A multiply-add that also rounds to whole numbers, as it would beside 1.5 * 2**23, gives other bytes. A number
-that is rounded to f32 first is rounded twice, and every layer has such sums in some channel.
+A multiply-add that itself rounds to integers, as with an addend of 1.5 * 2**23, gives other bytes. Rounding
+to f32 first would round twice, and each layer has sums in some channel for which this differs.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from ovjit.records import NamedTuple
 FIRST = 3 << 22
 #: The bits of FIRST as an f32.
 FIRST_BITS = int(np.float32(FIRST).view(np.int32))
-#: Sums of so many products at most are looked at: what is done with deeper ones hardly counts.
+#: Maximum products of a sum. The epilogue of longer sums takes a negligible part of the time.
 MOST_DEPTH = 256
-#: Sums lie so far from 0 at most, and what is rounded to an i32.
+#: Maximum magnitudes of sums, and of numbers before rounding to an i32.
 FARTHEST_SUM, FARTHEST_ROUNDED = 1 << 22, 1 << 30
-#: A power of two of which all numbers before they are rounded, where bytes change, are a multiple.
+#: Exponent of the power of two of which all thresholds are multiples.
 FINEST = -26
-#: Quotients so near a whole number are divided exactly.
+#: Quotients that are nearer than this to an integer are divided exactly.
 _NEAR = 1e-6
-#: Channels whose thresholds are found together: what stays in the second-level cache.
+#: Channels whose thresholds are computed together, for the second-level cache.
 BLOCK = 64
 
 
 class Rounding(NamedTuple):
-    """By channel: what sums begin with (i32), and the other two operands of the multiply-add (f32)."""
+    """Per channel: the initial value of sums (i32), and the other two operands of the multiply-add (f32)."""
 
     first: np.ndarray
     factor: np.ndarray
@@ -67,8 +67,8 @@ _MAGNITUDE: dict[str, Callable[..., float]] = {
 
 
 def rounds_near(nodes: Sequence[Node], sums: Value, most: float) -> bool:
-    """True where the last of the nodes is a Quantize that saturates where its type does, and what it rounds
-    fits an i32. The nodes before it compute that from `sums`; `most` is a bound of |sums|."""
+    """True if the last node is a Quantize with its type's full range, and its rounded numbers fit an i32. The
+    preceding nodes compute its input from `sums`. `most`: a bound of |sums|."""
     last = nodes[-1]
     if last.op.name != "Quantize" or not holds_all(last):
         return False
@@ -88,7 +88,7 @@ def rounds_near(nodes: Sequence[Node], sums: Value, most: float) -> bool:
 
 
 def holds_all(node: Node) -> bool:
-    """True for a Quantize that holds bytes where their type does."""
+    """True for a Quantize whose limits are those of its type."""
     info = np.iinfo(numpy_dtype(node.attrs["element_type"]))
     return (node.attrs["low"], node.attrs["high"]) == (info.min, info.max)
 
@@ -96,8 +96,9 @@ def holds_all(node: Node) -> bool:
 def one_rounding(
     reach: np.ndarray, bias: np.ndarray, factor: np.ndarray, zero: np.ndarray, least: int
 ) -> Rounding | None:
-    """The constants for sums that begin with `bias` and may come to `reach`, from and to, by channel;
-    `factor` and `zero` are f32, `least` is the least byte. None where a channel has none."""
+    """The constants for sums that begin with `bias` and are within `reach`, [2, channels]: lower and upper
+    bound. `factor` and `zero` are f32; `least`: the smallest byte. None if a channel has no such
+    constants."""
     low, high = reach
     if np.any(low < -FARTHEST_SUM) or np.any(high >= FARTHEST_SUM):
         return None
@@ -106,7 +107,7 @@ def one_rounding(
     mantissa, exponent = np.frexp(factor)
     # what is added to FIRST + start + sum, times the factor, is a multiple of 2**ulp
     ulp = np.maximum(exponent, np.frexp(np.abs(zero))[1] - 23).astype(np.int64)
-    fine = np.maximum(24 - exponent, -FINEST).astype(np.int64)  # all is counted in units of 2**-fine
+    fine = np.maximum(24 - exponent, -FINEST).astype(np.int64)  # numbers below are in units of 2**-fine
     if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > 46):
         return None
     scale = np.ldexp(mantissa.astype(np.float64), exponent + fine).astype(np.int64)
@@ -136,7 +137,7 @@ def _between(
     least: int, factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, fine: np.ndarray,
     scale: np.ndarray,
 ) -> np.ndarray:  # fmt: skip
-    """[2, channels]: what the zero has to be above, and below, in units of 2**-fine."""
+    """[2, channels]: exclusive lower and upper bound of the zero, in units of 2**-fine."""
     bounds, steps = thresholds(factor, zero, low, high, least)
     bounds = np.ldexp(bounds, fine[:, None]).astype(np.int64)
     far = np.iinfo(np.int64).max

@@ -1,13 +1,13 @@
 """The kernels of paged attention: queries against blocks of keys, and the sums of blocks of values.
 
-An item (`cpu_paged_plan`) is some queries of a sequence and some blocks of its table. A chunk takes it for
-one head of keys, with the queries of all heads that share it: key and value are read once for all of them.
-Blocks are taken some at a time,
+An item (`cpu_paged_plan`) is a range of a sequence's queries and a range of blocks of its table. A chunk
+computes it for one head of keys, with the queries of all heads that share this head: keys and values are read
+once for all of them. For several blocks at a time it computes
 
     s = q k^T scale + bias          m' = max(m, row maxima of s)       p = exp(s - m')
     l' = l exp(m - m') + row sums   o' = o exp(m - m') + p v
 
-in scratch memory. A sequence of many blocks is cut into parts, and `paged_merge` adds these up.
+in scratch memory. A sequence with many blocks is split into parts, whose sums `paged_merge` combines.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from ovjit.graph.paged_caches import TOP
 from ovjit_ops.attention.cpu_attention_kernels import EXP, multiplied, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 
-#: What scores are multiplied by, the window, the slopes of ALiBi, sinks, the distances of keys.
+#: Addresses of the scale of scores, the window, the slopes of ALiBi, sinks, and relative positions of keys.
 SCORING = Raw("*scale *window *slopes *sinks *ramp")
-#: Keys that queries do not see: pairs of new tokens and the begin of each sequence's, kinds of tokens,
-#: the blocks that XAttention keeps, and the number of blocks along a side of its table.
+#: Masks of keys: pairs of new tokens with the begin of each sequence's pairs, kinds of tokens, the blocks
+#: that XAttention keeps, and the number of blocks along a side of its table.
 HIDDEN = Raw("*pairs *pairs_at *kinds *kept side")
-#: Where in the table the number of items is, and where they begin.
+#: Indices in the table of the number of items, and of the first item.
 ITEMS = Raw("number_at items_at")
-#: Heads of keys, heads of queries that share one, elements of a key and of a value, tokens of a block.
+#: Heads of keys, heads of queries per head of keys, elements of a key and of a value, tokens of a block.
 HEAD_SHAPE = Raw("heads group size wide block")
-#: Bytes from block to block, head to head and token to token of both caches; and values of a group.
+#: Byte strides of block, head and token in both caches; and elements of a value's group.
 STEPS = "k_block k_head k_row v_block v_head v_row"
 CACHE_STEPS = Raw(f"{STEPS} v_group")
-#: Where in scratch memory queries, scores, sums and unpacked blocks lie, and their rows are apart.
+#: Row strides and offsets in scratch memory of queries, scores, sums and unpacked blocks.
 ROW_MEMORY = Raw("q_step s_step o_step u_step s_at o_at m_at l_at u_at c_at less_at")
-#: The same of one query's scores.
+#: The same for one query's scores.
 SCORE_MEMORY = Raw("q_step u_step u_at s_at")
 
 
 @inline
 def scaled_rows(q, to, to_row, tall, rows, group, size, q_row, factor, T):
-    """Queries of the heads of a group, times a number, row after row in scratch memory, and zeros behind them
-    up to whole vectors and `tall` rows."""
+    """Store the queries of a group's heads, times `factor`, as rows in scratch memory, padded with zeros to
+    whole vectors and tiles of rows."""
     for m in range((rows * group + 3) // 4 * 4):
         p = q + m // group * q_row + m % group * size * SIZE[T]
         live = 0
@@ -54,7 +54,7 @@ def scaled_rows(q, to, to_row, tall, rows, group, size, q_row, factor, T):
 
 @inline
 def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind, tall, ahead):
-    """Products of `rows` rows of q with `count` keys, `tall` rows and `ahead` keys at a time."""
+    """Compute the products of `rows` rows of q with `count` keys, `tall` rows and `ahead` keys at a time."""
     acc, key = registers()
     for m in range(0, rows, tall):
         p = q + m * q_step
@@ -80,8 +80,8 @@ def dots(q, q_step, k, k_row, t, t_step, rows, count, size, kind, tall, ahead):
 
 @inline
 def by_channels(q, q_step, k, to, less, rows, size):
-    """Rows of q times the scales of a block's channels, at `to`; and at `less`, for each row, what the zeros
-    take from a product with numbers as they are: q (scale (n - zero)) = (q scale) n - (q scale) zero."""
+    """Store rows of q times the scales of a block's channels to `to`, and each row's correction for zeros to
+    `less`: q (scale (n - zero)) = (q scale) n - (q scale) zero."""
     for m in range(rows):
         acc = const[f32](0.0)
         for j in range(0, size, VL):
@@ -93,7 +93,7 @@ def by_channels(q, q_step, k, to, less, rows, size):
 
 @inline
 def take_less(t, t_step, less, rows, count):
-    """Scores of each row less a number."""
+    """Subtract a number per row, at `less`, from the scores."""
     for m in range(rows):
         number = splat[f32](less + m * 4)
         for j in range(0, count, VL):
@@ -103,7 +103,7 @@ def take_less(t, t_step, less, rows, count):
 
 @inline
 def add_bytes(w, w_step, v, v_row, o, o_step, rows, count, wide, tall, ahead):
-    """To `rows` sums at o, values of bytes by weight: w (scale (n - zero)) = (w scale) n - (w scale) zero."""
+    """Add weighted byte values to `rows` sums at o: w (scale (n - zero)) = (w scale) n - (w scale) zero."""
     acc, value, base = registers()
     for m in range(0, rows, tall):
         for j in range(0, wide, ahead * VL):
@@ -129,7 +129,7 @@ def add_bytes(w, w_step, v, v_row, o, o_step, rows, count, wide, tall, ahead):
 
 @inline
 def add_values(w, w_step, v, v_row, o, o_step, rows, count, wide, kind, tall, ahead):
-    """To `rows` sums at o, values by weight, `tall` rows and `ahead` vectors at a time."""
+    """Add weighted values to `rows` sums at o, `tall` rows and `ahead` vectors at a time."""
     acc, value = registers()
     for m in range(0, rows, tall):
         for j in range(0, wide, ahead * VL):
@@ -151,7 +151,8 @@ def add_values(w, w_step, v, v_row, o, o_step, rows, count, wide, kind, tall, ah
 
 @inline
 def incline(t, ramp, slope, distance, count):
-    """slope (kpos - qpos) added to scores of adjacent keys, of which the first is `distance` away."""
+    """Add slope (kpos - qpos) to the scores of adjacent keys. The first key is at `distance` from the
+    query."""
     behind = cast[f32](spread[i32](distance))
     for j in range(0, count, VL):
         away = loadm[f32](ramp + j * 4, count - j) + behind
@@ -160,8 +161,8 @@ def incline(t, ramp, slope, distance, count):
 
 @inline
 def find_sequence(it, tensors, scoring, row):
-    """it: what the table says of the sequence whose row is at `row`: tokens in the caches and new ones, the
-    first of these, the first of its blocks in the list; and the window."""
+    """Load a sequence from its row of the table into `it`: number of cached and of new tokens, index of the
+    first new token, index of its first block in the list; and the window."""
     it["past"] = ld[i64](row)
     it["new"] = ld[i64](row + 8)
     it["begin"] = ld[i64](row + 16)
@@ -171,9 +172,9 @@ def find_sequence(it, tensors, scoring, row):
 
 @inline
 def find_item(it, tensors, scoring, shape, place, typed):
-    """it: what the table says of the item at `place` and its sequence: the first query, queries, and these
-    with their heads; the first block, the one behind the last, the slot of the result; the first token; the
-    key behind the last that a row sees."""
+    """Load the item at `place` of the table, and its sequence, into `it`: the first query, the number of
+    queries, and that times the heads of a group; the range of blocks, the slot of the result; the first
+    token; the end of the keys that a row attends to."""
     at = place
     row = tensors.table + (8 + ld[i64](at) * 8) * 8
     it["row"] = row
@@ -193,9 +194,9 @@ def find_item(it, tensors, scoring, shape, place, typed):
 
 @inline
 def hide(line, base, columns, place, it, hidden, head, paired, typed, sparse):
-    """-inf for the keys from the position `base` on that a query at `place` does not see: those behind it,
-    but for tokens of one picture (`kinds` not 0); those before its window; those that `pairs` hides, and
-    blocks that XAttention does not keep."""
+    """Mask scores with -inf, for a query at position `place` and keys from position `base` on. Masked are
+    later keys, except tokens of the same image (`kinds` not 0); keys before the window; keys that `pairs`
+    masks; and blocks that XAttention does not keep."""
     past = it["past"]
     new = it["new"]
     begin = it["begin"]
@@ -239,7 +240,7 @@ def hide_absent(line, it, b, many, columns, tensors, shape):
 
 @inline
 def score_block(k, to, count, live, shape, caches, memory, kind, tall):
-    """Scores of `count` queries in scratch memory with the `live` first keys of a block."""
+    """Compute the scores of `count` queries in scratch memory with the first `live` keys of a block."""
     if kind == "u8":
         by_channels(
             scratch, memory.q_step, k, scratch + memory.c_at, scratch + memory.less_at, count,
@@ -266,7 +267,7 @@ def score_block(k, to, count, live, shape, caches, memory, kind, tall):
 
 @inline
 def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall):
-    """The first `live` values of a block, by the weights at w, to the sums of `count` queries."""
+    """Add the first `live` values of a block, weighted by w, to the sums of `count` queries."""
     sums_of = scratch + memory.o_at
     if vkind == "u8" and not grouped:
         add_bytes(
@@ -292,8 +293,8 @@ def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall):
 
 @inline
 def finish_row(tensors, steps, it, head, m, shape, memory, out, summed):
-    """y of row m of an item: its sums divided by the sum of weights. At `sums`, where these are wanted, the
-    largest score and what weights are multiplied by."""
+    """Store row m of an item to y: its sums divided by the sum of weights. If `summed`, also store the
+    maximum score and the reciprocal of the sum of weights to `sums`."""
     token = it["token"] + m // shape.group
     query = head * shape.group + m % shape.group
     total = splat[f32](scratch + memory.l_at + m * 4)
@@ -311,8 +312,8 @@ def finish_row(tensors, steps, it, head, m, shape, memory, out, summed):
 
 @inline
 def begin_row(m, sink, memory, sinking):
-    """The largest score of row m so far, -inf, and its sum of weights, 0. With `sinking` those of the sink at
-    the address `sink`, unless that is 0."""
+    """Initialise row m: maximum -inf and sum of weights 0; with `sinking`, those of the sink at the address
+    `sink`, unless that is 0."""
     storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
     storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
     if sinking:
@@ -325,8 +326,8 @@ def begin_row(m, sink, memory, sinking):
 def weigh_row(
     line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse, kind
 ):  # fmt: skip
-    """Scores of row m with the keys from block b on become weights of the type `kind`: ALiBi, masks, and the
-    softmax so far. Sums of earlier blocks shrink to the new maximum."""
+    """Replace the scores of row m, with keys from block b on, by weights of type `kind`: ALiBi, masks, and
+    the online softmax. The sums of earlier blocks are rescaled to the new maximum."""
     place = it["past"] + it["first"] + m // shape.group
     query = head * shape.group + m % shape.group
     if sloped:
@@ -342,8 +343,8 @@ def weigh_row(
 
 @inline
 def begin_rows(it, head, scoring, shape, memory, tall, sinking):
-    """Sums of 0, and of each row the largest score so far with its sum of weights. The sink of a sequence in
-    parts is counted in the first of them alone."""
+    """Initialise the sums, maxima and weights of all rows. If a sequence is split, only its first part counts
+    the sink."""
     for m in range((it["count"] + tall - 1) // tall * tall):
         o = scratch + memory.o_at + m * memory.o_step
         for j in range(0, memory.o_step, VL * 4):
@@ -356,7 +357,8 @@ def begin_rows(it, head, scoring, shape, memory, tall, sinking):
 
 @inline
 def score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, kind, tall):
-    """Scores of an item's queries with `many` blocks from block b on, to t; -inf where a block is absent."""
+    """Store the scores of an item's queries with `many` blocks from block b on to t; -inf for absent
+    blocks."""
     for i in range(many):
         index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
         live = min(shape.block, columns - i * shape.block)
@@ -371,7 +373,7 @@ def score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, 
 
 @inline
 def add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall):
-    """The values of these blocks, by the weights at t, to the sums."""
+    """Add the values of `many` blocks from block b on, weighted by t, to the sums."""
     for i in range(many):
         index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
         live = min(shape.block, columns - i * shape.block)
@@ -383,7 +385,7 @@ def add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vk
 
 @inline
 def keep_row(tensors, steps, it, head, m, shape, memory):
-    """Sums of row m so far, its largest score and sum of weights, to the item's slot."""
+    """Store the sums of row m, its maximum score and sum of weights to the item's slot."""
     o = scratch + memory.o_at + m * memory.o_step
     p = tensors.partial + (it["slot"] * shape.heads + head) * steps.slot_size + m * (memory.o_step + 8)
     for j in range(0, shape.wide, VL):
@@ -392,9 +394,9 @@ def keep_row(tensors, steps, it, head, m, shape, memory):
     storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
 
 
-#: Queries, results, both caches, the table of the plan, listed blocks, sums of parts and of queries.
+#: Queries, results, both caches, the plan's table, block indices, sums of parts and of queries.
 ROW_TENSORS = Raw("*q *y *keys *values *table *entries *partial *sums")
-#: Blocks that are taken at a time, bytes of a row of q and of y, and of a slot of sums for a head.
+#: Blocks that are processed at a time, bytes of a row of q and of y, and of a head's slot of sums.
 ROW_STEPS = Raw("part q_row y_row slot_size")
 
 
@@ -406,7 +408,8 @@ def paged_rows(
     tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
     paired, typed, summed, sparse, tall, grouped,
 ):  # fmt: skip
-    """Queries of an item with its blocks: y, or the sums so far, `slot_size` bytes a slot and head."""
+    """Attention of an item's queries to its blocks. Stores y, or for a part of a sequence its sums, with
+    `slot_size` bytes per slot and head."""
     it = registers()
     item = chunk // shape.heads
     head = chunk % shape.heads
@@ -437,17 +440,17 @@ def paged_rows(
             keep_row(tensors, steps, it, head, m, shape, memory)
 
 
-#: Heads of keys, heads of queries that share one, elements of a value.
+#: Heads of keys, heads of queries per head of keys, elements of a value.
 MERGED_SHAPE = Raw("heads group wide")
-#: Results, the table of the plan, sums of parts and of queries.
+#: Results, the plan's table, sums of parts and of queries.
 MERGED_TENSORS = Raw("*y *table *partial *sums")
-#: Bytes of a row of y, of a row of sums, and of a slot of them for a head.
+#: Bytes of a row of y, of a row of sums, and of a head's slot of sums.
 MERGED_STEPS = Raw("y_row o_step slot_size")
 
 
 @kernel(tensors=MERGED_TENSORS, shape=MERGED_SHAPE, steps=MERGED_STEPS)
 def paged_merge(tensors, shape, steps, *, out, summed):
-    """y of sequences whose blocks were cut into parts: o = sum of o_i exp(m_i - m), l the same."""
+    """y of sequences that are split into parts: o = sum of o_i exp(m_i - m), and l likewise."""
     row = tensors.table + (8 + chunk // shape.heads * 8) * 8
     head = chunk % shape.heads
     parts = ld[i64](row + 40)
@@ -489,7 +492,7 @@ def paged_merge(tensors, shape, steps, *, out, summed):
 
 @inline
 def add_shares(to, line, sums, count):
-    """Add to the numbers at `to` what scores at `line` are as weights: exp(score - largest) / sum."""
+    """Add the weights exp(score - maximum) / sum of the scores at `line` to the numbers at `to`."""
     for j in range(0, count, VL):
         less = loadm[f32](line + j * 4, count - j) - splat[f32](sums)
         weight = applied(EXP, less)
@@ -499,7 +502,7 @@ def add_shares(to, line, sums, count):
 
 @inline
 def sequence_of(entry, table, sequences):
-    """The sequence that an entry of the list of blocks belongs to, -1 for none."""
+    """The sequence that an entry of the list of blocks belongs to; -1 if none."""
     found = -1
     for i in range(sequences):
         begin = ld[i64](table + (8 + i * 8) * 8 + 24)
@@ -508,17 +511,17 @@ def sequence_of(entry, table, sequences):
     return found
 
 
-#: Queries, cached keys, the table of the plan, listed blocks, sums of queries, how many queries count,
-#: and the weights of keys with their number.
+#: Queries, cached keys, the plan's table, block indices, sums of queries, numbers of counted queries, the
+#: weights of keys, and their number.
 SCORE_TENSORS = Raw("*q *keys *table *entries *sums *recent *y *count")
-#: Sequences, entries of the lists of blocks, bytes of a row of q, how many numbers `recent` has (one is of
-#: all sequences), and the new tokens up to which a sequence is not multiplied by a matrix unit.
+#: Sequences, block indices, bytes of a row of q, elements of `recent` (one serves all sequences), and the
+#: maximum new tokens of a sequence that does not use the matrix unit.
 SCORE_COUNTS = Raw("sequences listed q_row told few")
 
 
 @inline
 def round_to_bf16(p, row, count, size):
-    """Rows of f32 at p rounded to bf16, in place."""
+    """Round rows of f32 at p to bf16 precision, in place."""
     for t in range(count):
         for j in range(0, size, VL):
             at = p + t * row + j * 4
@@ -534,11 +537,11 @@ def paged_scores(
     tensors, scoring, hidden, shape, caches, memory, counts, *, T, kind, sloped, paired, typed, sparse,
     rounded,
 ):  # fmt: skip
-    """The weights that the keys of a block have got of the last queries of its sequence, of all heads: of
-    `recent` queries, of all where that is negative, of one where nothing is said.
+    """The sum of a block's weights over all heads and the last queries of its sequence: `recent` queries, all
+    if that is negative, one if it is absent.
 
-    The sums of queries are those of the scores that `paged_rows` and the like compute. `rounded`: a matrix
-    unit does so for sequences of more than `few` new tokens, from queries and keys that are rounded to bf16.
+    The sums of queries belong to the scores that `paged_rows` and similar kernels compute. `rounded`: for
+    sequences of more than `few` new tokens a matrix unit computed these from q and k rounded to bf16.
     """
     it = registers()
     if chunk == 0:

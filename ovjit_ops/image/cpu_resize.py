@@ -1,13 +1,13 @@
 """Native resizing: one kernel resamples two axes at once, a row of the output at a time.
 
-    row[i]  = sum over t of wv[j, t] * x[vs[j] + t, i]         all of an input row, into scratch, in f32
+    row[i]  = sum over t of wv[j, t] * x[vs[j] + t, i]         a full input row, into scratch, in f32
     y[j, o] = sum over t of wh[o, t] * row[hs[o] + t * step]
 
-Vertical first: if the output is larger, rows of the input are shorter. If a row's elements are adjacent
-(planar data, or few adjacent channels, which are then part of the row), vectors go along the row. If the
-output is larger, the inputs of one vector of outputs lie within a vector (a permutation). Otherwise they are
-gathered. If many channels are adjacent, vectors go along the channels. Nearest needs no sums and moves
-elements of any type. More than two axes take further passes.
+The vertical pass comes first: for a larger output, rows of the input are shorter. If a row's elements are
+adjacent (planar data, or few adjacent channels, which are then part of the row), vectors span the row. For a
+larger output, the inputs of a vector of outputs are within one vector, which is permuted; otherwise they are
+gathered. If many channels are adjacent, vectors span channels. "nearest" needs no sums, and moves elements of
+any type. More than two axes take further passes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from ovjit.records import NamedTuple
 from ovjit_ops.image.cpu_resize_tables import HEAD, Tables, filter_table, nearest_table, spread_table
 from ovjit_ops.image.resampling import Resized, given, repeats, resized
 
-#: Ways through the horizontal pass: there is none; outputs, or the channels of one, are lanes.
+#: Horizontal passes: none; lanes are outputs; lanes are channels of an output.
 VERTICAL, LANES, CHANNELS = range(3)
-#: Whether the inputs of a vector of outputs lie within one.
+#: Whether the inputs of a vector of outputs are within one vector.
 GATHERED, PERMUTED = range(2)
 FLOATS = ("f32", "f16", "bf16")
 
 
 @inline
 def taken(p, T, left):
-    """Elements as f32."""
+    """Load elements as f32."""
     return loadm[T](p, left) if T in FLOATS else cast[f32](loadm[T](p, left))
 
 
@@ -59,8 +59,8 @@ def picked(p, places, way):
 
 @inline
 def weigh_pixels(q, p, w, taps, c, T):
-    """The c channels of a pixel, of those of `taps` pixels at p. Addresses go on: few numbers for few
-    registers."""
+    """Store the c channels of an output pixel: the weighted sum of `taps` pixels at p. Addresses are
+    incremented, which needs fewer registers."""
     w0 = splat[f32](w)
     w1 = splat[f32](w + min(taps - 1, 1) * 4)
     to = q
@@ -81,15 +81,14 @@ def weigh_pixels(q, p, w, taps, c, T):
         left -= VL
 
 
-#: Rows of x become rows of y, as tables say. Of either there are runs of adjacent elements: all of a row, or
-#: of a pixel's channels.
+#: Axes of x and y. `i` and `k` are runs of adjacent elements: a full row, or a pixel's channels.
 _LINES = {"x": "... in_row in_run i:1", "y": "... row run k:1"}
 _TABLES = dict.fromkeys(("vs", "vw", "hs", "hw", "rel"), "")
 
 
 class Across(NamedTuple):
-    """Along a row: what is computed, elements from one weighed to the next, elements of a row of weights,
-    channels of a pixel."""
+    """The horizontal pass: its kind, elements between weighted inputs, elements of a row of weights, channels
+    of a pixel."""
 
     way: int
     step: int
@@ -101,7 +100,7 @@ class Across(NamedTuple):
 def resize_nearest(
     x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T
 ):
-    """Elements moved as they are."""
+    """The kernel of "nearest": elements are copied."""
     near = ld[i32](hs + 4) + 0
     n = y.size.k
     for j, p, q in items(x, y):
@@ -132,7 +131,7 @@ def resize_nearest(
 
 @kernel(over="... row", **_LINES, **_TABLES, across=Across)
 def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor, rel: Tensor, across, *, T):
-    """Weighted sums in f32; integers are rounded."""
+    """The kernel of weighted sums in f32; integer results are rounded."""
     tv = ld[i32](vs) + 0
     th = ld[i32](hs) + 0
     near = ld[i32](hs + 4) + 0
@@ -181,20 +180,20 @@ def resize(x: Tensor, y: Tensor, vs: Tensor, vw: Tensor, hs: Tensor, hw: Tensor,
 
 
 class Axis(NamedTuple):
-    """An axis that is resampled."""
+    """A resampled axis."""
 
     axis: int
     resized: Resized
 
 
 def adjacent_axis(view: View) -> int:
-    """The dimension whose elements are adjacent; the last one where there is none (all are 1)."""
+    """The contiguous dimension; the last one if there is none."""
     found = [a for a, d in enumerate(view.shape) if view.strides[a] == view.itemsize and d > 1]
     return found[0] if found else len(view.shape) - 1
 
 
 def _lines(view: View, rest: Sequence[int], row: int | None, run: int | None, inner: int) -> View:
-    """The view with the dimensions `rest`, then a row, a run and its elements; None: one of it."""
+    """The view with the dimensions `rest`, `row`, `run` and `inner`. None: a dimension of 1."""
     axes = [*rest, row, run, inner]
     shape = [1 if a is None else view.shape[a] for a in axes]
     strides = [0 if a is None else view.strides[a] for a in axes]
@@ -208,7 +207,7 @@ def _joins(lines: View) -> bool:
 
 
 def _joined(lines: View) -> View:
-    """All runs as one, which joins."""
+    """The view with all runs merged into one; requires `_joins`."""
     *shape, runs, n = lines.shape
     steps = (*lines.strides[:-2], 0, lines.itemsize)
     return View(lines.buffer, (*shape, 1, runs * n), steps, lines.itemsize, lines.offset)
@@ -284,7 +283,7 @@ def plan_resample(
     left = [Axis(a, one) for a, one in resized.items()]
     if one_by_one:
         left.sort(key=lambda a: -a.axis)
-    elif len(left) > 2:  # what shrinks most goes first
+    elif len(left) > 2:  # the axis that shrinks most comes first
         left.sort(key=functools.cmp_to_key(functools.partial(_goes_behind, x)))
     while len(left) > (1 if one_by_one else 2):
         one = left[0] if one_by_one else next(a for a in left if a.axis != inner)
@@ -303,7 +302,8 @@ def plan_resample(
 
 
 def _goes_behind(x: View, a: Axis, b: Axis) -> int:
-    """Whether axis a shrinks less than b, or as much with smaller strides: 1; the other way round: -1."""
+    """Comparison for sorting: 1 if axis a shrinks less than b, or equally with smaller strides; -1 if
+    more."""
     less = a.resized.outputs * b.resized.extent - b.resized.outputs * a.resized.extent
     less = abs(x.strides[b.axis]) - abs(x.strides[a.axis]) if less == 0 else less
     return int(less > 0) - int(less < 0)
@@ -334,7 +334,7 @@ class Resize(AsInput):
             self.repeats = (self.out,)
 
     def _goal(self, planner: Planner) -> tuple[Any, Any, Any, dict[str, Any]] | None:
-        """Sizes or scales, the axes, and the attributes; None where a size is not known while planning."""
+        """(sizes, scales, axes, attributes); None if a size is unknown at planning."""
         attrs = self.node.attrs
         by_size = attrs["shape_calculation_mode"] == "sizes"
         inputs = self.node.inputs
@@ -377,8 +377,8 @@ class Resize(AsInput):
         plan_resample(planner, self.kernel, x, y, inner, found, tables, one_by_one)
 
     def _repeated(self, planner: Planner, times: Mapping[int, int]) -> View:
-        """Each element as often as `times` says along its axes: a copy of a view with strides of 0. It is
-        larger than what it is made of, so it is made as late as can be."""
+        """Repeat each element `times[axis]` times: a copy of a view with strides of 0. The result is larger
+        than the input, so it is made as late as possible."""
         x = planner.view(self.data)
         y = planner.channels_last_output(self.out, adjacent_axis(x))
         planner.copy_step(x.repeated(times), y.parted(times))
@@ -390,7 +390,7 @@ SUMMED = frozenset("f32 f16 bf16 u8 i8 u16 i16".split())
 
 
 def lower_interpolate(group: Group) -> Lowering | None:
-    """Native but for sums of f64 and of integers of 32 bits and more."""
+    """Native, except for weighted sums of f64 and of integers with 32 bits or more."""
     node = group.last
     if node.attrs["mode"] != "nearest" and node.inputs[0].dtype not in SUMMED:
         return None

@@ -2,13 +2,13 @@
 
     y[m, n] = sum over k of a[m, k] b[k, n]
 
-Both sides are first packed into panels, in which elements that are multiplied together are adjacent: `height`
-elements of k of as many rows, and `wide` vectors of columns. A block of both is in registers. The first-level
-cache keeps a part of a panel of columns, which goes through a range of rows before the next part does. Few
-rows are multiplied with b in place. A constant b is packed once, as floats if those represent its integers.
+Both sides are first packed into panels: for each k, `height` rows of a, and `wide` vectors of columns of b,
+are adjacent. A block of `height` rows times these columns is in registers. The first-level cache keeps a part
+of a panel of columns, which is multiplied by a range of rows before the next part. Few rows are multiplied
+with b in place. A constant b is packed once, as floats if these represent its integers.
 
-Products of i32 and i64 are exact in f32 if no sum can pass 2^24, by the largest elements of both sides and
-the depth. Then a multiplication and an addition are one instruction. Elements are checked before.
+Products of i32 and i64 are computed in f32 if that is exact: the largest elements of both sides and the depth
+bound all sums below 2^24. A multiply-add is then one instruction. A separate step finds the largest elements.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from ovjit.planning.views import CONSTANTS, Buffer, Layout, View, plain, product
 from ovjit.records import NamedTuple
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
-#: Few rows, and elements whose products take registers of their own.
+#: Rows of a block that is multiplied with b in place. By default up to two blocks are.
 FEW = 2
-#: Bytes of a panel of columns that the first-level cache keeps, and blocks of rows that it goes through then.
+#: Bytes of a part of a panel of columns, for the first-level cache, and the blocks of rows that it serves.
 KEPT_BYTES, TOGETHER = 24 * 1024, 16
-#: Types of whose elements a float may hold the sums, and what all whole numbers below are exact in it.
+#: Integer type -> float type in which sums may be exact; all integers below EXACT are exact in it.
 REAL = {"i32": "f32", "i64": "f32"}
 EXACT = 1 << 24
-#: Most parts in which elements are looked at.
+#: Maximum parts in which the largest elements are searched.
 PARTS = 32
 
 
@@ -49,13 +49,14 @@ def multiplied(e, w, total, T):
 
 @inline
 def stored_as(x, R, T):
-    """Integers that lie as floats, below `EXACT`, in their own type."""
+    """Convert integers below `EXACT`, stored as floats, back to their own type."""
     return x if R == T else cast[T](trunc_int[i32](x))
 
 
 @kernel(over="parts", x="count:1", y="parts:1")
 def magnitude(x: Tensor, y: Tensor, part, *, T):
-    """y[i]: the largest absolute value of the i-th `part` elements, an int64; the lowest int64 is its own."""
+    """y[i]: the largest absolute value of the i-th `part` elements, as int64. Negative numbers below -EXACT
+    count as -EXACT."""
     for first, target in items(y):
         low = const[T](0)
         high = const[T](0)
@@ -72,7 +73,7 @@ def magnitude(x: Tensor, y: Tensor, part, *, T):
 
 @inline
 def settle(way, bounds, k):
-    """way["exact"]: 1 where sums are exact in a float, by what `magnitude` has found of both sides."""
+    """Set way["exact"] to 1 if sums are exact in a float, by the results of `magnitude` for both sides."""
     way["exact"] = 0
     way["left"] = 0
     for i in range(bounds.lefts):
@@ -86,7 +87,7 @@ def settle(way, bounds, k):
 
 
 class Bounds(NamedTuple):
-    """The largest magnitude of each part of both operands, and how many parts there are."""
+    """Addresses of the largest magnitudes of both operands' parts, and the numbers of parts."""
 
     left_most: Ptr
     right_most: Ptr
@@ -96,9 +97,9 @@ class Bounds(NamedTuple):
 
 @kernel(over="... outer/block", x="... outer k", y="... k e", bounds=Bounds)
 def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, block):
-    """[..., outer, k] -> [..., block, k, elements of a block]: `height` rows, which take `parts` vectors, or
-    `wide` vectors of adjacent columns. Zeros stand for what is not there. Elements become `real` where sums
-    are exact in it."""
+    """Pack [..., outer, k] to [..., block, k, elements of a block]. A block has `height` rows, in `parts`
+    vectors, or `wide` vectors of adjacent columns, padded with zeros. Elements are converted to `real` if
+    sums are exact in it."""
     way = registers()
     way["exact"] = 0
     if real:
@@ -128,7 +129,7 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
 
 @inline
 def load_sums(c, y, py, i, j, height, wide, E, T):
-    """c[E, r, v]: what y has of the block of rows from i on, at py, and columns from j on."""
+    """Load the block of y with rows from i on, at py, and columns from j on into c[E, r, v]."""
     for r in static_range(height):
         if i + r < y.size.m:
             for v in static_range(wide):
@@ -150,9 +151,9 @@ def multiply_panels(c, w, e, pa, pb, height, wide, R, E):
 def panel_product(
     a: Tensor, b: Tensor, y: Tensor, bounds, depth, *, T, width, rows, height, wide, real, packed,
 ):  # fmt: skip
-    """Of panels that are put together. An item is `width` columns of `rows` rows. `packed`: the type of a
-    constant b's panels. Sums of more than `depth` rows of b wait in y for the next ones, which only those in
-    T do."""
+    """The product of packed panels. An item has `width` columns of `rows` rows. `packed`: the type of a
+    constant b's panels. Sums over more than `depth` rows of b are accumulated in y, which only sums of type T
+    need."""
     c, w, e, way = registers()
     if real:
         settle(way, bounds, a.size.k)
@@ -188,8 +189,8 @@ def panel_product(
 
 @inline
 def sum_products(c, w, x, a, b, columns, left, height, wide, R, T):
-    """c[r, v]: the sums over k of a's row at x[r] times `wide` vectors of b, which begin at `columns` and are
-    elements of type R. `left` columns are there."""
+    """Compute c[r, v]: the sums over k of a's row at x[r] times `wide` vectors of b, of type R, from
+    `columns` on. `left`: the number of existing columns."""
     for r, v in np.ndindex(height, wide):
         c[r, v] = const[T](0)
     h = 0
@@ -210,8 +211,8 @@ def sum_products(c, w, x, a, b, columns, left, height, wide, R, T):
 
 @kernel(over="... n/width m/height", a="... m k", b="... k e", y="... m n:1")
 def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, wide, packed):
-    """Of few rows, where both sides lie; blocks of b's columns are `panel` bytes apart. `packed`: b's type
-    where it lies in panels."""
+    """The product of few rows, with both sides in place. Blocks of b's columns are `panel` bytes apart.
+    `packed`: the type of b's panels, if it is packed."""
     x, c, w = registers()
     for j, i, pa, pb, py in items(a, b, y):
         pb += j // width * panel
@@ -228,7 +229,7 @@ def plain_product(a: Tensor, b: Tensor, y: Tensor, panel, *, T, width, height, w
 
 
 def blocks_of(m: int, most: int) -> int:
-    """Rows of a block, `most` or up to a third less, so that those of the last are few that are not there."""
+    """Rows of a block: `most`, or up to a third less, such that the last block has few missing rows."""
     return min(range(most, most - most // 3 - 1, -1), key=lambda rows: ceil_div(m, rows) * (rows + 1))
 
 
@@ -291,8 +292,8 @@ class PlainProduct(Lowering):
             self.packed = self.real or dtype
 
     def _choose_blocks(self, dtype: str, shape: Sequence[Any]) -> int:
-        """`height`: rows of a block; `in_place`: rows up to which b is multiplied where it lies. Returns the
-        rows of a block there."""
+        """Set `height`, the rows of a block of packed panels, and `in_place`, the maximum rows that are multiplied
+        with b in place. Returns the rows of a block for the latter."""
         target = self.target
         self.height = target.shapes.plain if dtype not in ("i64", "u64") or target.name == "avx512" else 4
         self.in_place = 2 * FEW
