@@ -292,8 +292,8 @@ class PlainProduct(Lowering):
             self.packed = self.real or dtype
 
     def _choose_blocks(self, dtype: str, shape: Sequence[Any]) -> int:
-        """Set `height`, the rows of a block of packed panels, and `in_place`, the maximum rows that are multiplied
-        with b in place. Returns the rows of a block for the latter."""
+        """Set `height`, the rows of a block of packed panels, and `in_place`, the maximum rows that are
+        multiplied with b in place. Returns the rows of a block for the latter."""
         target = self.target
         self.height = target.shapes.plain if dtype not in ("i64", "u64") or target.name == "avx512" else 4
         self.in_place = 2 * FEW
