@@ -37,27 +37,27 @@ from ovjit.tiles.rounding import reach_of
 from ovjit.tiles.sharing import Sharing, Weights
 from ovjit.tiles.sizes import BLOCK, JOINING, PAIRED_CHANNELS, PAIRED_WORDS, TABLE
 
-#: Weights up to which chunks go from pixels to pixels and not from panel to panel: a core keeps them all, and
-#: finds the pixels that it has written itself. ShuffleNet, whose groups are panels, took 1.2 times as long at
-#: 2 threads.
+#: Bytes of weights up to which consecutive chunks share pixels, rather than panels. A core's cache keeps all
+#: the weights, and the core reads pixels that it has written itself. With chunks by panel ShuffleNet, whose
+#: groups are panels, took 1.2 times as long at 2 threads.
 KEPT_WEIGHTS = 1 << 19
-#: Words above which a matrix product sums in blocks. Below, one chain is as good as what others do.
+#: Words of depth above which a matrix product sums in blocks, for accuracy.
 LONG_SUM = 4096
 
 
 class Tiled(Summed):
     """A group whose anchor is a sum over taps and depth with weights [G, runs, depth, O].
 
-    Subclasses set `data`, `groups`, `outs`, `channel_axis` and plan by `emit`. Nothing here belongs to a
-    shape.
+    Subclasses set `data`, `groups`, `outs` and `channel_axis`, and plan by `emit`. No attribute depends on
+    the input shapes.
     """
 
     data: Value
     #: The element type of the weights.
     weight_type: str
-    #: Indices that name the weights of each group, see `Picks`.
+    #: Indices that select the weights of each group, see `Picks`.
     picks: Value | None = None
-    #: Bytes of the lines of a pixel's window that are put together before they are multiplied; 0: none are.
+    #: Bytes of a line of a pixel's window, if lines are gathered before they are multiplied; else 0.
     gathered = 0
     #: Whether each chunk unpacks its panels.
     unpacks = False
@@ -73,7 +73,7 @@ class Tiled(Summed):
         names = "_".join(n.op.name.lower() for n in group.body[skip:][:4])
         self.kind = kind
         self.kernel = self.make_kernel(names)
-        #: The kernel for sums of more than `LONG_SUM` words, where there may be such.
+        #: The kernel for sums of more than `LONG_SUM` words, or None if no shape has such.
         self.blocked: Kernel | None = None
         long = self.sum_words is None or self.sum_words > LONG_SUM
         if long and self.form.acc == "f32" and self.form.step == 1:
@@ -82,11 +82,11 @@ class Tiled(Summed):
 
     @property
     def joins(self) -> bool:
-        """True where the tile makes bytes of several vectors of sums at once."""
+        """True if the tile narrows several vectors of sums to bytes at once."""
         return self.target.name in JOINING and (self.form.a, self.form.w) == ("u8", "i8")
 
     def reach(self) -> np.ndarray | None:
-        """[2, channels]: what sums may come to, from and to; None where weights are computed."""
+        """The smallest and largest possible sums, [2, channels]; None if the weights are computed."""
         arranged = self.arranged()
         if arranged is None or not isinstance(arranged[0], np.ndarray):
             return None
@@ -95,12 +95,12 @@ class Tiled(Summed):
 
     @property
     def sum_words(self) -> int | None:
-        """The words that a sum over one run of adjacent elements has; None where shapes tell. Windows are
+        """Words of the sum over one run of adjacent elements; None if it depends on shapes. Windows are
         short."""
         return 0
 
     def choose_form(self) -> Format:
-        """The format of the tiles: that of the operands' types."""
+        """The format of the tiles, by the element types of the operands."""
         form = find_format(self.data.dtype, self.weight_type, self.target)
         assert form is not None  # `tile_format` has been checked before
         if not self.suits_matrices(form):
@@ -111,8 +111,8 @@ class Tiled(Summed):
         return matrix_format(form, self.target)
 
     def _suits_pairs(self, form: Format) -> bool:
-        """Whether copies of pixels, two side by side, are worth it: for many channels, if weights are packed
-        at compilation. Words of a run are even in number."""
+        """Whether it pays to copy pixels in pairs: with many channels, and weights packed at compilation.
+        Requires an even number of words in a run."""
         if self.gathered or self.unpacks or self.picks is not None:
             return False  # weights that chunks unpack are not arranged before
         arranged = self.arranged()
@@ -125,17 +125,17 @@ class Tiled(Summed):
         return few and outs >= PAIRED_CHANNELS and words % 2 == 0
 
     def suits_matrices(self, form: Format) -> bool:
-        """Whether a matrix unit may multiply: of weights that are packed at compilation, of any depth."""
+        """Whether a matrix unit may multiply. Requires weights that are packed at compilation."""
         return self.arranged() is not None
 
     def takes_lists(self) -> bool:
-        """Whether words of bytes are put into an order, see `narrow`: of weights that can be looked at."""
+        """Whether words of bytes are sorted, see `narrow`. Requires constant weights."""
         arranged = self.arranged()
         return arranged is not None and isinstance(arranged[0], np.ndarray)
 
     @property
     def tile_pixels(self) -> int:
-        """The pixels of a full tile."""
+        """Pixels (rows) of a full tile."""
         if not self.form.on_unit:
             return self.target.shapes.tiles[0]
         from ovjit.tiles.matrix import PIXELS
@@ -157,16 +157,16 @@ class Tiled(Summed):
         )
 
     def arranged(self) -> tuple[np.ndarray | Converted, Sequence[int], Sequence[int]] | None:
-        """The model's constant that holds the weights, the dimensions to see it in, and their order in
-        `matrix`; None where the matrix is not a mere rearrangement."""
+        """The model's constant with the weights, the dimensions to view it in, and their order in `matrix`.
+        None if `matrix` is not a permuted view of a constant."""
         return None
 
-    #: How many runs of adjacent elements the depth of `matrix` has.
+    #: Number of runs of adjacent elements in the depth of `matrix`.
     runs = 1
 
     def matrix(self) -> np.ndarray:
-        """The weights as [G, runs..., depth of a run, O]: a view of the model's where that can be, not yet
-        converted."""
+        """The weights as [G, runs..., depth of a run, O], before conversion; a view of the model's constant
+        if possible."""
         arranged = self.arranged()
         if arranged is None:
             raise NotImplementedError
@@ -206,7 +206,7 @@ class Tiled(Summed):
         self.weights = Weights(self.groups, self.outs, sizes, at, *self.pack_bias(constants, first))
 
     def pack_lists(self, constants: Constants, matrix: np.ndarray) -> None:
-        """The weights in an order of their own, see `narrow`."""
+        """Pack weights whose words are sorted by way, see `narrow`."""
         listed = list_panels(matrix, self.target, self.form)
         if self.bias is not None:
             listed.bias.reshape(self.groups, -1)[:, : self.outs] += self.bias.reshape(self.groups, self.outs)
@@ -217,18 +217,19 @@ class Tiled(Summed):
         self.weights = Weights(self.groups, self.outs, listed.sizes, at, bias, step, (places, steps, runs))
 
     def pack_bias(self, constants: Constants, bias: np.ndarray | None) -> tuple[int, int]:
-        """The bias as panels (offset, bytes of one); without one, a panel of zeros that all panels share."""
+        """Pack the bias. Returns the offset and the bytes of a panel; without a bias, those of one panel of
+        zeros that all panels share (0 bytes)."""
         if bias is None:
             zeros = np.zeros(tile_width(self.target), numpy_dtype(self.form.acc))
             return constants.place(zeros, "zero panel").offset, 0
         panels = pack_bias(bias, self.groups, self.target)
         return constants.place(panels, (self, "bias")).offset, tile_width(self.target) * WORD
 
-    #: Bytes of the weights where they are not stored as tiles read them.
+    #: Bytes of the stored weights, if tiles unpack them.
     stored: int | None = None
 
     def unpacking(self, planner: Planner) -> dict[str, Any]:
-        """What the kernel is told of weights that it unpacks, see `ovjit.tiles.compressed`."""
+        """The kernel's arguments for weights that it unpacks, see `ovjit.tiles.compressed`."""
         return {}
 
     def emit(
@@ -299,7 +300,7 @@ class Tiled(Summed):
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
 
     def _shares(self, planner: Planner, weights: Weights, pixels: Any, words: Any) -> Any:
-        """How pixels and panels are shared out, see `Sharing.of`: once for equal layers."""
+        """The partition into chunks, see `Sharing.of`. Equal layers share the result."""
         numbers = identity((weights.groups, weights.outs, pixels, words, *weights.sizes))
         key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, numbers)
         sharing = Sharing(self.target, self.form, self.tile_pixels, self.unpacks)
@@ -308,8 +309,8 @@ class Tiled(Summed):
     def _beside_tables(
         self, planner: Planner, weights: Weights, plain: bool, pn_per: Any, words: Any, lines: tuple[int, int]
     ) -> dict[str, Any]:
-        """The arguments for what lies behind the tables of addresses in scratch memory: panels of unpacked
-        weights, places of words in lists, lines that are gathered. Asks for that memory."""
+        """Reserve scratch memory behind the address tables: unpacked panels, places of sorted words, gathered
+        lines. Returns the kernel's arguments for it."""
         rows = 2 if plain else self.epilogue.table_rows
         scratch = rows * TABLE * 8
         if self.form.on_unit:
@@ -342,7 +343,8 @@ def _named(names: str, given: Sequence[Any]) -> dict[str, Any]:
 def _written(
     y: View, values: dict[str, Any], images: Sequence[int], width: int
 ) -> Callable[[int], tuple[Places, Places]]:
-    """What each chunk of a step with these arguments writes of y, for the proof that chunks do not meet."""
+    """The bytes of y that each chunk of a step with these arguments writes, for the proof that chunks do not
+    overlap."""
     size = y.itemsize
 
     def touches(chunk: int) -> tuple[Places, Places]:
@@ -360,11 +362,11 @@ def _written(
 
 
 def _sums(matrix: np.ndarray, convert: Callable[[np.ndarray], np.ndarray] | None) -> np.ndarray:
-    """[G, O]: the sums of weights [G, runs..., k, O], in i32."""
+    """The sums of weights [G, runs..., k, O] over runs and depth, i32 [G, O]."""
     groups = (group if convert is None else convert(group) for group in matrix)
     return np.stack([group.sum(tuple(range(group.ndim - 1)), dtype=np.int32) for group in groups])
 
 
 def tile_format(data: Value, weights: Value, target: Target) -> Format | None:
-    """The format in which the target multiplies such values, None where it has none."""
+    """The format in which the target multiplies these element types; None if it has none."""
     return find_format(data.dtype, weights.dtype, target)

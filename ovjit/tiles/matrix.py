@@ -51,7 +51,7 @@ SUMS_BYTES = PIXELS * SUMS_ROW
 
 
 def scratch_bytes(rows: int, words: Any) -> Any:
-    """What the kernel needs of scratch memory, for a table of so many rows and sums of so many words."""
+    """Scratch memory of the kernel, for a table of so many rows and sums of so many words."""
     return 2 * (rows + 1) * TABLE_ROW + SUMS_BYTES + PIXELS * (ceil_div(words, LINE) + 1) * ROW_BYTES
 
 
@@ -242,8 +242,8 @@ def multiply(a, weights, bias, soon, soon_step, tall, wide):
 
 @inline
 def finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc):
-    """What the epilogue makes of sums, to the of["count"] pixels of of["table"]. Channels begin with
-    of["channel"], and of["valid"] are there; `whole`: all are."""
+    """Apply the epilogue to sums and store the results of of["count"] pixels of of["table"]. Channels begin at
+    of["channel"], of["valid"] of them exist; `whole`: all do."""
     x, shared = registers()
     for n, o in enumerate(operands):
         for v in static_range(wide):

@@ -1,20 +1,21 @@
 """Weights of 8 bits, ordered so that sums of their products fit 16 bits, for CPUs without VNNI.
 
-`vpmaddubsw` multiplies unsigned bytes by signed bytes and adds pairs of products, saturated at 16 bits. Sums
-fit for all data if a word of four bytes of depth is added in one of these ways:
+`vpmaddubsw` multiplies unsigned bytes by signed bytes and adds pairs of products with saturation to 16 bits.
+A word is four bytes of depth. The sums of its products do not saturate, for any data, in one of these ways:
 
-- unchanged: a sum of products with data of 0 to 255 fits if its positive weights add up to no more than
-  128, and its negative ones likewise;
+- unchanged: data of 0 to 255 are the unsigned bytes. A sum fits if its positive weights add up to at most
+  128, and the sizes of its negative ones likewise.
 - *turned*: |w| is the unsigned byte, and an exclusive or maps the data x to
 
       x - 128 where w >= 0,  127 - x where w < 0          (from -128 to 127)
 
-  so that |w| times them is w x, minus `128 w` or `127 w`, which starts the sum. One word fits with any
-  weights, two if |w| adds up to no more than 255.
+  The product is then w x - 128 w or w x - 127 w, and the accumulator starts with the difference. One word
+  fits with any weights, two words if their |w| add up to at most 255.
 
-Integers may be added in any order. So each vector of channels has its words in the order of `WAYS`, which are
-the tile's loops, and a list of their offsets in a pixel. Native code finds the order and writes the words
-(`ovjit.tiles.narrow_steps`): each word is added with the first one behind it that fits.
+The sum of integers does not depend on the order. So the words of each vector of channels are sorted by way,
+in the order of `WAYS`, and a tile has a loop for each way. A list has the words' offsets in a pixel. Native
+code chooses the ways and writes the words (`ovjit.tiles.narrow_steps`). Each word is paired with the first
+later word that fits.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
 
 class Way(NamedTuple):
-    """How words are added: `span` of them in 16 bits, before they are widened to 32. `time`: the time of a
-    word for one vector of channels, in units of half a multiply-add of f32."""
+    """A way to add words: the products of `span` words are added in 16 bits, then widened to 32. `time`: the
+    time of a word for one vector of channels, in units of half an f32 multiply-add."""
 
     span: int
     turned: bool
@@ -45,31 +46,31 @@ class Way(NamedTuple):
 
     @property
     def parts(self) -> int:
-        """Vectors that are read for `span` words: weights, and how data are flipped."""
+        """Vectors of weights, and of masks if turned, that a step of `span` words reads."""
         return self.span * (1 + self.turned)
 
 
-#: The loops of a tile, in order. (Loops alone, one thread, operands in the first-level cache: Zen 3. What is
-#: turned: a Xeon, between its proportions to what is not and to what is widened first.)
+#: The loops of a tile, in order. Times are of the loops alone on a Zen 3, with operands in the first-level
+#: cache; those of turned words are of a Xeon, scaled between the times of unturned and of widened words.
 WAYS = (Way(2, False, 1.7), Way(1, False, 2.0), Way(2, True, 2.2), Way(1, True, 2.7))
-#: The time of a word whose bytes are widened first, see `vector.dot_bytes`.
+#: The time of a word whose bytes are widened to 16 bits before the product, see `vector.dot_bytes`.
 WIDENED = 3.0
-#: Bits of a place that are a byte's number in a run.
+#: The low bits of a place, which are the byte offset in a run.
 RUN_BITS = 32
-#: Panels, and words of each, that tell the time of all.
+#: Size of the sample that `word_time` measures: panels, and words of each.
 SAMPLED, SAMPLED_WORDS = 3, 256
-#: The bytes that native code adds up at a time.
+#: Bytes of a vector of the native code.
 _BLOCK = 16
 
 
 class Listed(NamedTuple):
-    """Panels whose vectors have the order of `WAYS`.
+    """Panels whose vectors have their words sorted by way.
 
-    `memory`: for each vector, each way and each step of it, [span][lanes][4] weights, then how data are
-    flipped if they are; a panel begins `sizes.panel` bytes behind another. `places` [vectors, words]: the
-    number of each word's run, shifted by RUN_BITS, and its first byte in it; `steps` [vectors, WAYS]. `bias`
-    [vectors, lanes]: what turned words lack. All panels have as many vectors there, of which the last one may
-    not use all.
+    `memory`: for each vector, way and step, weights [span][lanes][4], and for turned words as many masks of
+    data. Panels are `sizes.panel` bytes apart. `places` [vectors, words]: index of a word's run, shifted by
+    RUN_BITS, plus its byte offset in the run. `steps` [vectors, WAYS]: steps of each loop. `bias` [vectors,
+    lanes]: start values of the accumulators. All panels have the same number of vectors; the last panel may
+    leave some unused.
     """
 
     memory: np.ndarray
@@ -80,7 +81,7 @@ class Listed(NamedTuple):
 
 
 def word_time(weights: np.ndarray, isa: Target, form: Format) -> float:
-    """The time of a word of weights [G, runs..., depth, O], as in `WAYS`."""
+    """Estimated time of a word of weights [G, runs..., depth, O], in the unit of `Way.time`."""
     width, (depth, outs) = tile_width(isa), weights.shape[-2:]
     panels = max(1, outs // width)
     chosen = np.unique(np.linspace(0, panels - 1, SAMPLED).astype(int))
@@ -93,7 +94,7 @@ def word_time(weights: np.ndarray, isa: Target, form: Format) -> float:
 
 
 def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
-    """The panels of weights [G, runs..., depth, O]."""
+    """Pack weights [G, runs..., depth, O]."""
     filling, sizes = pack_panels(weights, isa, form)
     packed = np.zeros(filling.nbytes, np.int8)
     filling.fill(packed)
@@ -129,9 +130,9 @@ def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
 def _vectors(
     packed: np.ndarray, sizes: PanelSizes, full: int, size: int, zeros: int
 ) -> Iterator[tuple[int, int]]:
-    """(address of its first word, bytes from word to word) of each vector of `size` bytes in packed panels
-    [G, bytes]. A last panel has as many vectors as a full one: those beyond its own are zeros at the
-    address `zeros`."""
+    """Yield (address of the first word, bytes between words) for each vector of `size` bytes of packed panels
+    [G, bytes]. A last panel yields as many vectors as a full one; the missing ones are zeros at the address
+    `zeros`."""
     for group in packed:
         address = group.ctypes.data
         for width in (sizes.width,) * full + (sizes.last,) * bool(sizes.last):
@@ -141,13 +142,13 @@ def _vectors(
             address += sizes.panel * width // sizes.width
 
 
-#: The native functions, as `ovjit.tiles.narrow_steps` has them.
+#: Names of the native functions in `ovjit.tiles.narrow_steps`.
 FUNCTIONS = ("order_words", "write_words")
 
 
 @functools.cache
 def kernel(function: str) -> Kernel:
-    """The kernel of one of them."""
+    """The kernel of a native function."""
     from ovjit.codegen.routines import routines
 
     def module() -> Any:

@@ -1,4 +1,4 @@
-"""The native functions behind `ovjit.tiles.narrow`: the order of a vector's words, and the words in it."""
+"""Native functions of `ovjit.tiles.narrow`: choose the ways of a vector's words, and write the words."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from ovjit.codegen.words import Word, i64, ld, st
 pair_sums, exceed = Word("pair_sums"), Word("exceed")
 copy_bytes, turn_signs = Word("copy_bytes"), Word("turn_signs")
 
-#: The numbers of `narrow.WAYS`: two words, one, two turned words, one.
+#: Indices into `narrow.WAYS`.
 TWO, ONE, TWO_TURNED, TURNED = range(4)
-#: The weights of one sign in a sum of 16 bits: 255 times as much fits.
+#: Largest sum of the weights of one sign: times 255 it fits 16 bits.
 MOST = 128
-#: The sizes of the weights in a sum of turned words: 128 times as much fits, and one is not told from 256.
+#: Largest sum of |w| of two turned words: times 128 it fits 16 bits. Sums of one word saturate at 255.
 MOST_TURNED = 255
-#: The words behind a word that may be added with it.
+#: Words that are paired are less than so many words apart.
 FAR = 24
 
 
 @inline
 def match(words, sums, record, at, length, most, least, greatest, way):
-    """Make each word without a partner, and the first one behind it with which it fits, partners by `way`.
+    """Pair each word with the first later word that fits; both get the way `way`.
 
-    They fit if no sum of `length` bytes at `at` of their records is above `most`, and if their ways add up to
-    `least` to `greatest`, as those of single words do.
+    Two unpaired words fit if each byte of their records, `length` bytes at `at`, adds up to at most `most`,
+    and if the sum of their ways is between `least` and `greatest`.
     """
     ways = sums + words * record
     partners = ways + words * 8
@@ -47,11 +47,11 @@ def match(words, sums, record, at, length, most, least, greatest, way):
 
 @routine
 def order_words(x, y, sizes, memory):
-    """Write the order of a vector's words and the number of steps of each way: y = order [words], steps [4].
+    """Choose the ways of a vector's words: y = i64 order [words], i64 steps of each way [4].
 
-    `x` is the first word, of i8 [lanes, 4]. `sizes`: words, bytes of one (16, 32 or 64), bytes from one to
-    the next, bytes of a record. `memory` has a record of zeros, a record of sums for each word, and for each
-    word its way and the number of its partner, which is its own without one.
+    `x`: the first word, i8 [lanes, 4]. `sizes`: i64 number of words, bytes of a word (16, 32 or 64), bytes
+    between words, bytes of a record. `memory`: a record of zeros, then work space: a record of sums for each
+    word, the way of each word, the index of its partner (its own index if unpaired).
     """
     words = ld(sizes, 0)
     size = ld(sizes, 1)
@@ -86,10 +86,10 @@ def order_words(x, y, sizes, memory):
 
 @routine
 def write_words(x, y, sizes, tables):
-    """Write a vector's words to y in their order; how many bytes that is.
+    """Write a vector's words to y, sorted by way. Returns the number of bytes.
 
-    `x` and `sizes` as those of `order_words`. `tables`: the addresses of what it wrote, and of i32 [lanes] to
-    which is added what turned words lack.
+    `x` and `sizes`: as for `order_words`. `tables`: addresses of the order that it wrote, and of the bias,
+    i32 [lanes], to which 128 w or 127 w of turned words is added.
     """
     words = ld(sizes, 0)
     size = ld(sizes, 1)

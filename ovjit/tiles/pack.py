@@ -25,7 +25,7 @@ from ovjit.planning.plan import Filling, aligned_bytes, ceil_div
 from ovjit.records import NamedTuple
 from ovjit.tiles import weave
 
-#: Bytes of panels that are written before they are looked at, while they are in the second-level cache.
+#: Bytes of panels that are written at a time, so that later passes find them in the second-level cache.
 _PACKED = 1 << 19
 
 
@@ -54,7 +54,7 @@ def panel_sizes(words: int, outs: int, isa: Target) -> PanelSizes:
 def pack_panels(
     weights: np.ndarray, isa: Target, form: Format, converted: Converted | None = None
 ) -> tuple[Filling, PanelSizes]:
-    """[G, runs..., k, O] -> (what writes the packed words, their sizes).
+    """Plan the packing of weights [G, runs..., k, O]. Returns the filling of the packed words, and their sizes.
 
     The weights are read when they are written, and not before: no copy is made of them where they are a view
     of the model's, in whatever order. `converted`: how some of them at a time become the format's type then.
@@ -79,7 +79,7 @@ def pack_panels(
 def fill_panels(
     memory: np.ndarray, source: np.ndarray, kind: str, width: int, last: int, group: int, paired: bool = False
 ) -> None:
-    """The panels of all groups, of type `kind`: source [G, runs..., k, O]."""
+    """Write the panels of all groups, of element type `kind`, from source [G, runs..., k, O]."""
     for target, weights in zip(memory.view(numpy_dtype(kind)).reshape(len(source), -1), source, strict=True):
         _fill_group(target, weights, width, last, group, paired=paired)
 
@@ -88,8 +88,8 @@ def _fill_group(
     target: np.ndarray, weights: np.ndarray, width: int, last: int, group: int,
     converted: Converted | None = None, paired: bool = False,
 ) -> None:  # fmt: skip
-    """The panels of one group: weights [runs..., k, O]; `group` of the depth make a word. `converted`: see
-    `pack_panels`; `paired`: see `Format`."""
+    """Write the panels of one group, from weights [runs..., k, O]. `group`: elements of depth per word.
+    `converted`: see `pack_panels`; `paired`: see `Format`."""
     *runs, depth, outs = weights.shape
     rows = _words_of(weights, target, width, group, converted)
     if depth % group:
@@ -132,7 +132,7 @@ def _fill_group(
 
 
 def _pair_words(panels: np.ndarray, width: int) -> None:
-    """Put two words of each of `width` channels side by side, where words were one after the other."""
+    """Reorder lines of words in place: [words, width] -> [words / 2, width, 2]."""
     lines = panels.reshape(-1).view(np.uint32).reshape(-1, 2, width)
     lines[...] = lines.swapaxes(1, 2).copy().reshape(lines.shape)
 
@@ -144,8 +144,8 @@ _ROUNDED = frozenset((np.dtype(np.float32), np.dtype(np.float16)))
 def _words_of(
     weights: np.ndarray, target: np.ndarray, width: int, group: int, converted: Converted | None
 ) -> np.ndarray | None:
-    """The rows [outs, depth] that the panels of [runs..., k, O] are woven of, in their own type. None where
-    there are few, or where a word's elements are not adjacent."""
+    """A view [outs, depth] of the weights [runs..., k, O] for native code, before conversion. None if they are
+    few, or if the elements of a word are not adjacent."""
     *runs, depth, outs = weights.shape
     plain = math.prod(runs) == 1 and group * target.itemsize == WORD and not depth % group
     if not plain or target.nbytes < weave.WORTH or not weave.weaves(WORD, width):
@@ -157,7 +157,7 @@ def _words_of(
 
 
 def _weave_reals(rows: np.ndarray, part: np.ndarray, width: int, converted: Converted | None) -> None:
-    """Panels of rows, which are `converted` first; subnormals are zeros."""
+    """Write panels from rows, after conversion by `converted`. Subnormals become zeros."""
     kind = from_numpy(part.dtype)
     change = {"f32": weave.FLUSH, "bf16": weave.FLUSH_HALVES}.get(kind, weave.AS_THEY_ARE)
     if converted is not None:
@@ -172,8 +172,8 @@ def _weave_reals(rows: np.ndarray, part: np.ndarray, width: int, converted: Conv
 
 
 class Woven(NamedTuple):
-    """How integers become panels: bytes of a word, bits of a stored element, the permutation of words
-    (`weave`), and the bits of each four bytes that are flipped."""
+    """How native code packs stored integers: bytes of a word, bits of a stored element, the change of words
+    (a constant of `weave`), and a mask that is xor-ed with each four bytes."""
 
     size: int
     bits: int
@@ -182,7 +182,7 @@ class Woven(NamedTuple):
 
 
 def flipped(integers: np.ndarray | Unmade, bits: int) -> int:
-    """The bits of `Woven.mask`: signed integers of 4 bits become those from 0 to 15 that are packed."""
+    """`Woven.mask` for integers: maps signed 4-bit integers to 0 to 15, as they are packed."""
     signed = isinstance(integers, Arranged) and integers.stored_type == "i4"
     return 0x88888888 * signed if bits == 4 else 0
 
@@ -223,8 +223,8 @@ def fill_later(
 
 
 def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:
-    """The rows of `length` bytes that whole panels of `width` columns are woven of, None where they are not
-    stored so, or native code does not weave such panels here."""
+    """The stored rows of `length` bytes, one per column of a panel. None if the integers are not stored so, or
+    native code cannot pack panels of this width."""
     if woven is None or not isinstance(integers, Arranged) or not weave.weaves(woven.size, width):
         return None
     found = integers.stored_rows()
@@ -234,15 +234,15 @@ def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) ->
 
 
 class Spread(NamedTuple):
-    """What writes the numbers of groups in panels, and the bytes of a panel."""
+    """The filling of per-group numbers in panels, and the bytes of a panel."""
 
     numbers: Filling
     panel: int
 
 
 def spread_out(values: np.ndarray | Converted, kind: type | np.dtype, width: int, added: int = 0) -> Spread:
-    """[groups, O] -> [panels, groups, width] of the type `kind`, with zeros behind the last; `added` to all
-    of them."""
+    """Rearrange values [groups, O] to [panels, groups, width] of the type `kind`, padded with zeros. `added` is
+    added to all values."""
     groups, outs = values.shape
     panels, (full, rest) = ceil_div(outs, width), divmod(outs, width)
 
@@ -261,7 +261,7 @@ def spread_out(values: np.ndarray | Converted, kind: type | np.dtype, width: int
 
 
 def pack_bias(bias: np.ndarray, groups: int, isa: Target) -> np.ndarray:
-    """[G * O] of the accumulators' type -> one padded row of panels for each group."""
+    """Pad a bias [G * O], of the accumulators' type, to whole panels for each group."""
     outs = bias.size // groups
     panels = ceil_div(outs, tile_width(isa))
     memory = aligned_bytes(groups * panels * tile_width(isa) * WORD).view(bias.dtype).reshape(groups, -1)

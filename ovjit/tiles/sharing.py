@@ -1,4 +1,4 @@
-"""Packed weights, and how chunks share the work of multiplying with them."""
+"""Packed weights, and the partition of products into chunks."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from ovjit.planning.views import Ptr
 from ovjit.records import NamedTuple
 from ovjit.tiles.pack import PanelSizes
 
-#: Weights that one chunk should touch, so that they stay in a core's second-level cache. A matrix unit reads
-#: them faster: there the weights that are fetched for the next chunk have to stay, too. A product of 64 rows
-#: by 50,257 columns took 0.68 of the time, one of 256 rows 0.96.
+#: Bytes of weights per chunk, such that they stay in a core's second-level cache. With a matrix unit the
+#: weights that are prefetched for the next chunk have to fit, too. A product of 64 rows by 50,257 columns
+#: then took 0.68 of the time, one of 256 rows 0.96.
 PANEL_BYTES, UNIT_PANEL_BYTES = 384 * 1024, 192 * 1024
-#: Floating-point operations of one chunk for each lane of a vector, some 4 us: see `Format.rate`. What a tile
-#: takes besides, its table and its epilogue, is worth so many of a lane.
+#: Floating-point operations of a chunk per lane of a vector, about 4 us (see `Format.rate`); and those that
+#: take as long as the address table and the epilogue of a tile.
 CHUNK_FLOPS, TILE_FLOPS = 62_500, 800
 MOST_CHUNKS = 32
-#: Pixels that a panel is unpacked for, at least, where there are so many: chunks have fewer panels instead.
-#: For 64 pixels in four ranges, unpacking took a third of the time of a product of depth 512 on AVX2.
+#: Minimum of pixels for which a chunk unpacks a panel; chunks have fewer panels instead. With 64 pixels in
+#: four ranges, unpacking took a third of the time of a product of depth 512 on AVX2.
 UNPACKED_FOR = 128
-#: Tiles of a matrix unit that a range of pixels has at least, rather than fewer panels. With 8 ResNet-50 in
-#: bytes took 1.03 times as long at two threads. With 2 BERT took 1.13 times as long, as all weights are read
-#: for each range.
+#: Minimum of a matrix unit's tiles in a range of pixels; chunks have fewer panels instead. With 8, ResNet-50
+#: in bytes took 1.03 times as long at two threads. With 2, BERT took 1.13 times as long, as each range reads
+#: all weights.
 FULL_TILES = 3
 #: Pixels up to which weights are not prefetched.
 FEW_PIXELS = 4
 
 
 class Weights(NamedTuple):
-    """Packed weights: `groups` matrices of `outs` channels, at `at` (an offset among the constants, or an
-    address); and the bias that starts the accumulators, `bias_step` bytes a panel (0: one for all)."""
+    """Packed weights: `groups` matrices of `outs` channels at `at`, an offset in the constants or an address.
+    `bias`: offset of the accumulators' start values, `bias_step` bytes per panel (0: all panels share one).
+    """
 
     groups: int
     outs: int
@@ -42,18 +43,18 @@ class Weights(NamedTuple):
     at: int | Ptr
     bias: int
     bias_step: int
-    lists: tuple[int, int, int] | None = None  # where the places and steps of `narrow.Listed` are; its runs
+    lists: tuple[int, int, int] | None = None  # offsets of `narrow.Listed.places` and `steps`; runs
     picks: Picks | None = None
 
     def after(self, words: int) -> Weights:
-        """Those behind the first `words` of each panel, where all are of one width."""
+        """The weights without the first `words` of each panel. Requires panels of one width."""
         nothing = not is_traced_number(words) and words == 0
         return self if nothing else self._replace(at=self.at + words * self.sizes.width * WORD)
 
 
 class Picks(NamedTuple):
-    """Which of `kinds` matrices a group is multiplied with: at `picks`, `picks_g` bytes from group to group,
-    and a panel of zeros for indices that name none."""
+    """Selects one of `kinds` matrices for each group, by indices at `picks`, `picks_g` bytes apart. `none`: a
+    panel of zeros for indices out of range."""
 
     picks: Ptr
     picks_g: int
@@ -62,7 +63,7 @@ class Picks(NamedTuple):
 
 
 class Sharing(NamedTuple):
-    """What multiplies: tiles of `rows` pixels of a format, whose panels each chunk may unpack."""
+    """The tiles of a product: `rows` pixels, a format, and whether each chunk unpacks its panels."""
 
     target: Target
     form: Format
@@ -70,8 +71,8 @@ class Sharing(NamedTuple):
     unpacks: bool
 
     def blocks(self, weights: Weights, pixels: int, panels: int, words: int) -> tuple[int, int, int, int]:
-        """How chunks share the work: pixels of one and how many ranges of pixels there are, panels of one and
-        how many ranges of panels."""
+        """The partition into chunks: pixels per chunk and number of pixel ranges, panels per chunk and number
+        of panel ranges."""
         rows = self.rows
         panel_bytes = weights.sizes.panel
         most = UNIT_PANEL_BYTES if self.form.on_unit else PANEL_BYTES
@@ -99,8 +100,8 @@ class Sharing(NamedTuple):
         return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
 
     def of(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
-        """The flops of a step, what `blocks` gives, the bytes that a word and a tile fetch ahead, and how
-        many chunks there are."""
+        """The flops of a step, the result of `blocks`, the bytes that a word and a tile prefetch, and the
+        number of chunks."""
         rows, width = self.rows, weights.sizes.width
         flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
         blocks = self.blocks(weights, pixels, ceil_div(weights.outs, width), words)
