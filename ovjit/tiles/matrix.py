@@ -242,8 +242,8 @@ def multiply(a, weights, bias, soon, soon_step, tall, wide):
 
 @inline
 def finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc):
-    """Apply the epilogue to sums and store the results of of["count"] pixels of of["table"]. Channels begin at
-    of["channel"], of["valid"] of them exist; `whole`: all do."""
+    """Apply the epilogue to sums and store the results of of["count"] pixels of of["table"]. Channels begin
+    at of["channel"], of["valid"] of them exist; `whole`: all do."""
     x, shared = registers()
     for n, o in enumerate(operands):
         for v in static_range(wide):

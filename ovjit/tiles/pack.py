@@ -54,7 +54,7 @@ def panel_sizes(words: int, outs: int, isa: Target) -> PanelSizes:
 def pack_panels(
     weights: np.ndarray, isa: Target, form: Format, converted: Converted | None = None
 ) -> tuple[Filling, PanelSizes]:
-    """Plan the packing of weights [G, runs..., k, O]. Returns the filling of the packed words, and their sizes.
+    """Plan the packing of weights [G, runs..., k, O]. Returns the filling of packed words, and their sizes.
 
     The weights are read when they are written, and not before: no copy is made of them where they are a view
     of the model's, in whatever order. `converted`: how some of them at a time become the format's type then.
@@ -144,8 +144,8 @@ _ROUNDED = frozenset((np.dtype(np.float32), np.dtype(np.float16)))
 def _words_of(
     weights: np.ndarray, target: np.ndarray, width: int, group: int, converted: Converted | None
 ) -> np.ndarray | None:
-    """A view [outs, depth] of the weights [runs..., k, O] for native code, before conversion. None if they are
-    few, or if the elements of a word are not adjacent."""
+    """A view [outs, depth] of the weights [runs..., k, O] for native code, before conversion. None if they
+    are few, or if the elements of a word are not adjacent."""
     *runs, depth, outs = weights.shape
     plain = math.prod(runs) == 1 and group * target.itemsize == WORD and not depth % group
     if not plain or target.nbytes < weave.WORTH or not weave.weaves(WORD, width):
@@ -223,8 +223,8 @@ def fill_later(
 
 
 def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:
-    """The stored rows of `length` bytes, one per column of a panel. None if the integers are not stored so, or
-    native code cannot pack panels of this width."""
+    """The stored rows of `length` bytes, one per column of a panel. None if the integers are not stored so,
+    or native code cannot pack panels of this width."""
     if woven is None or not isinstance(integers, Arranged) or not weave.weaves(woven.size, width):
         return None
     found = integers.stored_rows()
@@ -241,8 +241,8 @@ class Spread(NamedTuple):
 
 
 def spread_out(values: np.ndarray | Converted, kind: type | np.dtype, width: int, added: int = 0) -> Spread:
-    """Rearrange values [groups, O] to [panels, groups, width] of the type `kind`, padded with zeros. `added` is
-    added to all values."""
+    """Rearrange values [groups, O] to [panels, groups, width] of the type `kind`, padded with zeros. `added`
+    is added to all values."""
     groups, outs = values.shape
     panels, (full, rest) = ceil_div(outs, width), divmod(outs, width)
 
