@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ovjit.readers.tflite.registry import known_operators
 from tests.support import ROOT
 from tests.support.environments import install, new_environment
 from tests.support.run import command
-from tests.support.tflite.cases import all_cases, one, x
+from tests.support.tflite.cases import all_cases, i32, one, x
 from tests.support.tflite.files import G, Op, T, const, quantized, write
 from tests.support.tflite.nets import quantized_net
 
@@ -336,6 +337,29 @@ def test_damaged_files(change: Any, what: str) -> None:
     data = one("ABS", [x(2)], [((2,), "FLOAT32")])
     with pytest.raises(OvjitError, match=what):
         ov.Core().read_model(change(data))
+
+
+def described_by(length: int) -> list[bytes]:
+    """Models whose vectors of dimensions, or of slices, have that length."""
+    vectors = [x(length, dtype="INT32", name=name) for name in "abc"]
+    slices = {"BeginMask": 0, "EndMask": 0, "NewAxisMask": 0, "ShrinkAxisMask": 0, "EllipsisMask": 0}
+    return [
+        one("BROADCAST_ARGS", [vectors[0], i32(2, 3)], [((max(length, 2),), "INT32")]),
+        one("STRIDED_SLICE", [x(3), *vectors], [((3,), "FLOAT32")], "StridedSliceOptions", **slices),
+    ]
+
+
+def test_vectors_of_dimensions_that_are_too_long() -> None:
+    """They are refused before anything is made for each of their numbers, which would take gigabytes."""
+    for data in described_by(1):
+        ov.Core().read_model(data)
+    for data in described_by(1 << 28):
+        tracemalloc.start()
+        with pytest.raises(ModelError, match=r"a vector of at most 64 numbers, not of shape \(268435456,\)"):
+            ov.Core().read_model(data)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert most < 1 << 26
 
 
 def test_models_that_do_not_fit() -> None:

@@ -121,7 +121,7 @@ def select(n: LiteNode) -> Any:
 def broadcast_args(n: LiteNode) -> Any:
     """The shape to which two shapes broadcast: a dimension of 1 gives way to the other."""
     a, b = n[0], n[1]
-    lengths = [n.static_shape(v, "the number of dimensions")[0] for v in (a, b)]
+    lengths = [n.count_of_axes(v, "the number of dimensions") for v in (a, b)]
     ones = [n.like(v, [1] * (max(lengths) - k)) for v, k in zip((a, b), lengths, strict=True)]
     both = [n.concat([one, v], 0) for one, v in zip(ones, (a, b), strict=True)]
     one = n.like(a, 1)

@@ -17,6 +17,7 @@ from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.op import MOST_DIMENSIONS
 from ovjit.readers.build import Builder, NodeBuilder
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
 from ovjit.readers.tflite.stored import Stored, output_of
@@ -180,6 +181,13 @@ class LiteNode(NodeBuilder):
             return array if after is None else array.reshape(after)
 
         return output_of(self, constant, change, channels)
+
+    def count_of_axes(self, value: Output, what: str) -> int:
+        """The length of a vector that has a number for each dimension of a tensor."""
+        shape = self.static_shape(value, what)
+        if len(shape) != 1 or shape[0] > MOST_DIMENSIONS:
+            raise ModelError(f"{what}: a vector of at most {MOST_DIMENSIONS} numbers, not of shape {shape}")
+        return shape[0]
 
     def filter_shape(self, rank: int) -> tuple[int, ...]:
         shape = self.static_shape(self[1], "the filter's shape")

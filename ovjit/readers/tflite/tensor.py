@@ -107,7 +107,7 @@ def slice_(n: LiteNode) -> Any:
 @tflite_op("STRIDED_SLICE")
 def strided_slice(n: LiteNode) -> Any:
     """Python's slices: a bit of each mask for each entry of begin, end and strides."""
-    count = n.static_shape(n[1], "the number of slices")[0]
+    count = n.count_of_axes(n[1], "the number of slices")
 
     def mask(name: str) -> list[int]:
         bits = n.option(name, 0)
