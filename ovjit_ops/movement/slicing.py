@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 from ovjit.graph import shapes
-from ovjit.graph.op import Int, Ints, TensorType, op
+from ovjit.graph.op import MOST_DIMENSIONS, Int, Ints, TensorType, op
 from ovjit.graph.symbolic import UNKNOWN
 from ovjit.graph.traced import is_traced
 from ovjit_ops.common.checks import check_same_type
@@ -27,6 +27,11 @@ from ovjit_ops.common.values import (
 from ovjit_ops.elementwise.arithmetic import cases, random_array
 from ovjit_ops.movement.shape import MOVABLE
 
+#: Results of a split: a description is made of each as a model is read.
+MOST_PARTS = 1 << 20
+#: Entries of a StridedSlice: each dimension is read or made by one, and an ellipsis may be empty.
+MOST_SLICES = 2 * MOST_DIMENSIONS + 1
+
 
 def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
     value = shape_scalar(axis, "axis", "Element type of 'axis' input must be integer. Got: {type}", one)
@@ -40,7 +45,8 @@ class Split:
 
     def infer(data, axis, *, num_splits: Int):
         check(
-            1 <= num_splits <= 1 << 20, f"Attribute 'num_splits' must be greater than zero. Got: {num_splits}"
+            1 <= num_splits <= MOST_PARTS,
+            f"Attribute 'num_splits' must be greater than zero. Got: {num_splits}",
         )
         says = "'axis' input must be a scalar. Got: {shape}"
         place = _split_axis(data, axis, says)
@@ -106,6 +112,7 @@ class VariadicSplit:
         parts = length(split_lengths)
         if parts is None:
             return ()  # as OpenVINO has it: the node has outputs when it is known how many
+        check(parts <= MOST_PARTS, f"A split has at most {MOST_PARTS} parts, not {parts}")
         if place is None or lengths is None:
             shape = None if data.rank is None else (shapes.ANY,) * data.rank
             if place is not None:
@@ -350,9 +357,10 @@ class StridedSlice:
         check(len(counts) <= 1, "Begin and end need to have same number of values.")
         if data.shape is None:
             return TensorType(data.dtype, None)
+        count = next((n for x in given if (n := length(x)) is not None), None)
+        check((count or 0) <= MOST_SLICES, f"At most {MOST_SLICES} slices are possible, not {count}")
         if limits is None:
             limits = _with_open(given)
-        count = next((n for x in given if (n := length(x)) is not None), None)
         if limits is None and count is None:
             masked = any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask)))
             return TensorType(data.dtype, None if masked else _cut_somehow(data.shape, None))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -452,6 +453,23 @@ def test_tensors_have_64_dimensions_at_most() -> None:
         b.add("Unsqueeze", [x, b.constant(np.array([0]))], {})
     with pytest.raises(ModelError, match="64 dimensions"):
         _parameter(b, (1,) * 65)
+
+
+@pytest.mark.parametrize(("name", "count", "attrs", "what"), [
+    ("StridedSlice", 3, {"begin_mask": (), "end_mask": ()}, "129 slices are possible, not 268435456"),
+    ("VariadicSplit", 1, {}, "at most 1048576 parts, not 268435456"),
+])  # fmt: skip
+def test_vectors_without_values_are_bounded(name: str, count: int, attrs: dict, what: str) -> None:
+    """What a shape says of their length is no reason to make as many objects."""
+    b = Builder()
+    axis = [b.constant(np.array(0))] if name == "VariadicSplit" else []
+    given = [_parameter(b, (2, 3)), *axis, *(_parameter(b, (1 << 28,), "i64") for _ in range(count))]
+    tracemalloc.start()
+    with pytest.raises(ModelError, match=what):
+        b.add(name, given, attrs)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 24
 
 
 def test_samples_of_moved_bins_are_bounded() -> None:
