@@ -226,6 +226,8 @@ class Slice:
         )
         if data.shape is None:
             return TensorType(data.dtype, None)
+        counts = {length(x) for x in (start, stop, step)} - {None}
+        check(len(counts) <= 1, "Slice `start`, `stop`, `step` inputs must have compatible shapes.")
         if limits is None and (axes is None or places is not None):
             limits = _with_open((start, stop, step))
         if limits is None or (axes is not None and places is None):

@@ -472,6 +472,17 @@ def test_vectors_without_values_are_bounded(name: str, count: int, attrs: dict, 
     assert most < 1 << 24
 
 
+def test_a_slice_s_ends_are_counted_before_they_are_listed() -> None:
+    b = Builder()
+    start, step = b.constant(np.array([0, 0])), b.constant(np.array([1, 1]))
+    tracemalloc.start()
+    with pytest.raises(ModelError, match="compatible shapes"):
+        b.add("Slice", [_parameter(b, (2, 3)), start, _parameter(b, (1 << 20,), "i64"), step], {})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 20
+
+
 def test_samples_of_moved_bins_are_bounded() -> None:
     b = Builder()
     given = [_parameter(b, (1, 4, ANY, ANY)), _parameter(b, (4, 5)), _parameter(b, (4, 4, 1, 1))]
