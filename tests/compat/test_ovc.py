@@ -86,6 +86,23 @@ def test_one_model_is_converted(source, tmp_path, capsys):
     assert not (tmp_path / "out.xml").exists()
 
 
+def test_what_is_said_of_a_conversion(source, tmp_path, capsys):
+    assert ours(source, "--output_model", tmp_path / "out", "--verbose") == 0
+    said = capsys.readouterr().out
+    assert f"IR output name: \t{tmp_path / 'out.xml'}" in said
+    assert said.index("FP16") < said.index("SUCCESS")
+    assert ours(source, "--output_model", tmp_path / "out", "--compress_to_fp16=False") == 0
+    assert "FP16" not in capsys.readouterr().out
+
+
+def test_the_usage_is_as_in_openvino():
+    parsers = [importlib.import_module(f"{name}.tools.ovc.cli_parser") for name in ("ovjit", "openvino")]
+    said = [parser.get_all_cli_parser() for parser in parsers]
+    for parser in said:
+        parser.prog = "ovc"
+    assert said[0].format_usage().split() == said[1].format_usage().split()
+
+
 def test_it_runs_as_a_module_under_the_other_name(source, tmp_path):
     command = [sys.executable, "-m", "ovjit", "run", "-m", "openvino.tools.ovc"]
     args = [source, "--output_model", tmp_path / "x"]

@@ -275,7 +275,13 @@ def get_common_cli_parser(parser: argparse.ArgumentParser | None = None) -> argp
 
 def get_all_cli_parser() -> argparse.ArgumentParser:
     """The parser of the command."""
-    parser = argparse.ArgumentParser(prog="ovc", description="Convert a model to OpenVINO IR.")
+    parser = argparse.ArgumentParser(
+        prog="ovc",
+        usage="%(prog)s INPUT_MODEL... [-h] [--output_model OUTPUT_MODEL]\n"
+        "           [--compress_to_fp16 [True | False]] [--version] [--input INPUT]\n"
+        "           [--output OUTPUT] [--extension EXTENSION] [--verbose] [--dynamo]",
+        description="Convert a model to OpenVINO IR.",
+    )
     parser.add_argument("input_model", metavar="INPUT_MODEL", type=readable_file_or_dir_or_object,
                         help="the model's file; weights of an .xml are in the .bin beside it")  # fmt: skip
     return get_common_cli_parser(parser)

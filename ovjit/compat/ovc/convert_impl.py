@@ -23,12 +23,14 @@ from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 from ovjit.compat.ovc.cli_parser import (
     _InputCutInfo,
     depersonalize,
+    get_model_name_from_args,
     input_to_input_cut_info,
     pack_params_to_args_namespace,
     parse_inputs,
     parse_outputs,
 )
 from ovjit.compat.ovc.error import Error, Unrecognized
+from ovjit.compat.ovc.get_ov_update_message import get_compression_message
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ModelError, OvjitError, no_path
@@ -72,6 +74,8 @@ def _convert(
         print_argv(argv)
     model = _driver(argv, described, outputs, extensions)
     _note(model, argv)
+    if getattr(argv, "compress_to_fp16", False):  # the command's, which writes the model next
+        print(get_compression_message())
     if is_verbose(argv):
         print(f"[ SUCCESS ] Total execution time: {time.perf_counter() - started:.2f} seconds. ")
     return model, argv
@@ -94,8 +98,11 @@ def print_argv(argv: argparse.Namespace) -> None:
     """What is converted, and what of it."""
     inherited = "Not specified, inherited from the model"
     print("Model Conversion arguments:\nCommon parameters:")
-    for title, value in (("Input Model", argv.input_model), ("Input layers", argv.input or inherited),
-                         ("Output layers", argv.output or inherited)):  # fmt: skip
+    told = {"Input Model": argv.input_model}
+    if hasattr(argv, "output_model"):  # the command's, not a call's
+        told["IR output name"] = get_model_name_from_args(argv)
+    told |= {"Input layers": argv.input or inherited, "Output layers": argv.output or inherited}
+    for title, value in told.items():
         print(f"\t- {title}: \t{value}")
 
 
