@@ -92,7 +92,7 @@ PIPELINE: dict[str, Pass] = {
     "compress": _with("Convert Gather", "compression", "compress"),
     "embeddings": _with("Gather", "embeddings", "gather_compressed"),
     "fold": _rules(*DROPPING, fold_constants),
-    "align": _rules(simplify.align_operands),
+    "align": _rules(simplify.align_operands, simplify.widen_near_limits),
     "transposes": _rules(simplify.transpose_the_narrow),
     "batch_norm": _rules(simplify.expand_batch_norm),
     "ops": lambda graph, context: run_rules(graph, op_rules(graph), context),

@@ -216,3 +216,22 @@ def flush_factors(b: Builder, node: Node) -> Replacement:
             flushed = value.constant.copy()
             given[i] = b.constant(flushed) if flush_subnormals(flushed) else value
     return None if given == [*node.inputs] else b.instead(node, given)
+
+
+@rule(op.FakeQuantize(...))
+def widen_near_limits(w: Writer, node: Node) -> Replacement:
+    """FakeQuantize(x, low, high) -> FakeQuantize(x * k, low * k, high * k), k a power of 2, where a step is
+    so small that 1 / step is no f32: calibration gives such limits to tensors of zeros. No product is
+    rounded, and what overflows was outside of the limits."""
+    x, low, high = node.inputs[:3]
+    if x.dtype != "f32" or low.constant is None or high.constant is None:
+        return None
+    limits = [limit.constant.astype(np.float64) for limit in (low, high)]
+    size, most = np.abs(limits[1] - limits[0]), np.finfo(np.float32).max
+    near = (size > 0) & (size * most < node.attrs["levels"] - 1)
+    if not near.any():
+        return None
+    factor = np.where(near, 2.0**100, 1.0)
+    ends = [np.asarray(limit * factor, np.float32) for limit in limits]
+    scaled = w("Multiply", x, np.asarray(factor, np.float32))
+    return [w("FakeQuantize", scaled, *ends, *node.inputs[3:], **node.attrs)]

@@ -915,3 +915,21 @@ def test_colours_are_quantized_plane_by_plane(low: float, high: float) -> None:
         program = ov.compile_model(ov.Model([y], [x], "m"), "CPU", config)._executable.program
         (first,) = (way for way in program.lowerings if way.node.op.name == "Convolution")
         assert first.planar == (not first.form.on_unit) and first.data.dtype == "u8"
+
+
+@pytest.mark.parametrize("levels", [16, 256, 65536])
+@pytest.mark.parametrize("ends", [(-1.17549e-38, 1.17546e-38), (-1e-36, 1e-36), (0, 1e-37), (-1e-30, 1e-30)])
+def test_limits_that_are_next_to_each_other(levels, ends):
+    """A tensor of zeros has such limits by calibration. The inverse of a step may be no f32."""
+    ops, x = ov.opset13, ov.opset13.parameter([2, 6], np.float32)
+    low, high = (np.array([[v], [3 * k]], np.float32) for v, k in zip(ends, (-1, 1), strict=True))
+    made = ops.fake_quantize(x, *map(ops.constant, (low, high, low, high)), levels)
+    data = np.tile(np.array([0, 1, -1, 3e38, *ends], np.float32), (2, 1))
+    found = ov.compile_model(ov.Model([made], [x], "near"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(data)[
+        0
+    ]
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    step = (high - low) / (levels - 1)
+    held = np.clip(data.astype(np.float64), low, high)
+    error = np.abs(found - (np.rint((held - low) / step) * step + low))
+    assert np.all(error <= 0.01 * (high - low))
