@@ -226,7 +226,7 @@ def widen_near_limits(w: Writer, node: Node) -> Replacement:
     x, low, high = node.inputs[:3]
     if x.dtype != "f32" or low.constant is None or high.constant is None:
         return None
-    limits = [limit.constant.astype(np.float64) for limit in (low, high)]
+    limits = [np.asarray(limit.constant, np.float64) for limit in (low, high)]
     size, most = np.abs(limits[1] - limits[0]), np.finfo(np.float32).max
     near = (size > 0) & (size * most < node.attrs["levels"] - 1)
     if not near.any():
