@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Operations that compute each element alone: the second form goes through them backwards.
 _FOLLOWED = ("Convert", "FakeQuantize")
+#: Types whose numbers have two parts.
+COMPLEX = ("complex64", "complex128")
 #: Functions that options name to follow an operator, by ActivationFunctionType.
 ACTIVATIONS = {
     0: None, 1: ("Relu", {}), 2: ("Clamp", {"min": -1.0, "max": 1.0}), 3: ("Clamp", {"min": 0.0, "max": 6.0}),
@@ -84,6 +86,10 @@ class LiteNode(NodeBuilder):
         if index >= len(self.row.outputs) or self.row.outputs[index] < 0:
             raise ModelError(f"output {index} is missing")
         return self.scope.graph.tensors[self.row.outputs[index]]
+
+    def is_complex(self, index: int) -> bool:
+        """Whether the file says that an input is complex: pairs along a last axis more, as nodes see it."""
+        return self.has(index) and self.scope.graph.tensors[self.row.inputs[index]].dtype in COMPLEX
 
     # -- options ---------------------------------------------------------------------------------------------
 

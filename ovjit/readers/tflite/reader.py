@@ -32,6 +32,8 @@ MODEL_NAME = "TensorFlow_Lite_Frontend_IR"
 MAX_NESTING = 40
 #: The most operators of subgraphs that are read in place.
 MAX_OPERATORS = 300_000
+#: Operators that take complex numbers.
+OF_PAIRS = {"COMPLEX_ABS", "REAL", "IMAG", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 #: The range of the numbers that quantised tensors are stored in.
 RANGES = {"u8": (0, 255), "i8": (-128, 127), "i16": (-32768, 32767), "u16": (0, 65535), "i4": (-8, 7)}
 
@@ -206,6 +208,8 @@ class Reader(Draft):
             raise UnsupportedError(f"No translator found for {op.kind[:80]} node.")
         n = LiteNode(self, scope, op)
         try:
+            if own is None and op.kind not in OF_PAIRS and any(map(n.is_complex, range(len(n)))):
+                raise UnsupportedError("it does not take complex numbers here")
             found = rule(n)
             outputs = found if isinstance(found, list) else [found]
             if len(outputs) < sum(index >= 0 for index in op.outputs):

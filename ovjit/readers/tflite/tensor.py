@@ -26,22 +26,36 @@ def rank(n: LiteNode) -> Any:
 @tflite_op("RESHAPE")
 def reshape(n: LiteNode) -> Any:
     """The shape is an option, else an input, else that which the file gives the result."""
+    pair = [2] if n.is_complex(0) else []
     given = n.options("NewShape")
     if given is not None:
-        return n.reshape(n[0], given)
+        return n.reshape(n[0], given + pair)
     if n.has(1):
-        return n.reshape(n[0], n[1])
+        return n.reshape(n[0], n.concat([n[1], n.const(np.array(pair, np.int32))], 0) if pair else n[1])
     if not is_static(n.out().shape):
         raise ModelError(
             "Unexpected Reshape operation configuration. No new_shape attribute and no second input"
         )
-    return n.reshape(n[0], np.array(n.out().shape, np.int64))
+    return n.reshape(n[0], np.array([*n.out().shape, *pair], np.int64))
 
 
 @tflite_op("SQUEEZE")
 def squeeze(n: LiteNode) -> Any:
     axes = n.options("SqueezeDims")
+    if n.is_complex(0):
+        axes = _before_parts(axes or [i for i, d in enumerate((n.shape(n[0]) or ())[:-1]) if d == 1])
     return n("Squeeze", n[0], axes, opset=1) if axes else n("Squeeze", n[0], opset=1)
+
+
+@tflite_op("EXPAND_DIMS")
+def expand_dims(n: LiteNode) -> Any:
+    axes = n.const(_before_parts(n.known_ints(1, "the axis"))) if n.is_complex(0) else n[1]
+    return n("Unsqueeze", n[0], axes)
+
+
+def _before_parts(axes: list[int]) -> list[int]:
+    """Axes of complex numbers as those of their parts, which are along one axis more."""
+    return [axis - (axis < 0) for axis in axes]
 
 
 @tflite_op("TRANSPOSE")
@@ -193,7 +207,6 @@ def densify(n: LiteNode) -> Any:
 #: Operators that are one expression.
 tflite_ops({
     "SHAPE": lambda n: n("ShapeOf", n[0], output_type=typed(n.option("OutType", 2))),
-    "EXPAND_DIMS": lambda n: n("Unsqueeze", n[0], n[1]),
     "TILE": lambda n: n("Tile", n[0], n[1]),
     "BROADCAST_TO": lambda n: n("Broadcast", n[0], n[1], mode="numpy"),
     "SPLIT": lambda n: n.all("Split", n[1], n[0], num_splits=n.option("NumSplits")),
