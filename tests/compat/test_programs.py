@@ -308,6 +308,18 @@ def test_models_of_several_networks(python, tmp_path):
 
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
+def test_pipelines_of_diffusion(python, tmp_path):
+    # newer ones want another huggingface_hub than the transformers that optimum-intel exports
+    install(python, "torch", "optimum-intel", "nncf", "diffusers<0.40")
+    found = last_line(command(python, *OURS, PROGRAMS / "optimum_diffusion.py", tmp_path, seconds=3000))
+    assert len(found) == 8
+    for name, said in found.items():
+        assert "error" not in said, (name, said)
+        assert said["spread"] > 0.1 and said["apart"] < 1e-4, (name, said)
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
 def test_paged_decoders(python, tmp_path):
     """Twenty architectures. OpenVINO's transformation loses the slopes of MPT."""
     install(python, "torch", "optimum-intel", "nncf")
