@@ -19,6 +19,8 @@ from ovjit.rewrite.compression import INTEGERS, plain_constant, stored_integers
 
 #: Maximum distance of a zero point from an integer, in steps.
 NEARLY = 1e-2
+#: Above it 1 / step is an f32.
+SMALLEST_STEP = 2 / float(np.finfo(np.float32).max)
 #: (integers, scale): reals are integers * scale.
 Steps = tuple[np.ndarray, np.ndarray]
 
@@ -243,8 +245,10 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
 def whole_steps(
     low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, integer zero point) of a FakeQuantize's output. None if the zero point is not an integer."""
-    if not (np.all(high > low) and np.all(out_high > out_low)):
+    """(scale, integer zero point) of a FakeQuantize's output. None if the zero point is not an integer, or if a
+    step has no inverse in f32."""
+    least = (levels - 1) * SMALLEST_STEP
+    if not (np.all(high - low > least) and np.all(out_high - out_low > least)):
         return None
     scale = (out_high - out_low) / (levels - 1)
     zero = -out_low / scale

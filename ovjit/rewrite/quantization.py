@@ -57,8 +57,6 @@ _WINDOW_SUMS |= op.Convert(_WINDOW_SUMS)
 _SUM, _GROUPED = op.Add(anything, anything), op.GroupConvolution(...)
 #: Gives the range of a tensor and its number of levels.
 _RANGE = op.FakeQuantize(...)
-#: Above it 1 / step is an f32.
-SMALLEST_STEP = 2 / float(np.finfo(np.float32).max)
 #: Types to which a graph converts bytes before it sums them.
 WIDE = ("f32", "f64", "i32")
 
@@ -179,7 +177,7 @@ class _Quantizer:
             return None
         (scale, whole), step = map(_plain, found), _plain((high - low) / (levels - 1))
         shift = _plain(-low / step)
-        if np.any((whole < 0) | (whole > levels - 1)) or np.any(step < SMALLEST_STEP):
+        if np.any((whole < 0) | (whole > levels - 1)):
             return None
         made = Quantized(x, scale, whole.astype(np.int64))
         if not (made.uniform or _by_channel(node, readers)):

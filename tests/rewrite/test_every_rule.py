@@ -229,6 +229,12 @@ def quantized(net: Typed) -> list[Value]:
     ]  # fmt: skip
 
 
+def of_near_limits(net: Typed) -> list[Value]:
+    """The range that calibration gives to zeros."""
+    limits = [np.array(v, F32) for v in (-1e-38, 1e-38, -1, 1)]
+    return [net.FakeQuantize(image(net), *limits, levels=65536)]
+
+
 def requantized(net: Typed) -> list[Value]:
     x, filters = stepped(net, image(net)), stepped(net, net.weights(4, 4, 1, 1))
     sums = [net.Add(net.conv(x, filters), net.weights(1, 4, 1, 1)) for _ in range(3)]
@@ -283,7 +289,7 @@ def bags() -> Graph:
 NETS: list[Callable[[Typed], list[Value]]] = [
     spellings,
     no_ops, broadcasts, transposes, scales, windows, norms, attention, rotations, shuffles, weights, experts,
-    quantized, requantized, promoted,
+    quantized, of_near_limits, requantized, promoted,
 ]  # fmt: skip
 
 
