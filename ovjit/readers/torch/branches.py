@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.bodies import INVARIANT, LAST, Port
 from ovjit.graph.op import find_op
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.values import Complex, Number, Uninitialized
+from ovjit.readers.torch.containers import assign, copied, is_same, replace, stacked
+from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.fx import FxReader
@@ -31,7 +34,9 @@ class Inside:
         self.sources: list[Output] = []
         self.parameters: list[Any] = []
         self.written: list[str] = []  # names from around the body that it gives new values
-        self.grown: dict[str, Output] = {}  # what it appends to empty lists from around it
+        self.grown: dict[str, Output] = {}  # what it appends to lists from around it that it does not read
+        self.numbers: set[str] = set()  # those of these lists that hold numbers
+        self._containers: dict[int, tuple[Any, Any]] = {}  # lists and dicts, and what stands for them
         self._made: dict[tuple[Any, int], Output] = {}
 
     def tensor(self, value: Output) -> Output:
@@ -52,9 +57,35 @@ class Inside:
         """What stands for any value: numbers that are computed are inputs as well."""
         if isinstance(value, Number):
             return Number(self.tensor(self.call.tensor(value)), value.dim)
-        if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
+        if isinstance(value, (list, dict)):
+            return self._container(value)
+        if isinstance(value, tuple) and not isinstance(value, Complex):
             return [self.value(part) for part in value]
         return mapped(value, self.tensor)
+
+    def _container(self, value: Any) -> Any:
+        """What stands for a list or a dict, one for all its names."""
+        if id(value) not in self._containers:
+            made: Any = [] if isinstance(value, list) else _Inner(self, value)
+            self._containers[id(value)] = value, made
+            if isinstance(value, list):
+                made.extend(self.value(part) for part in value)
+            else:
+                made.update({key: self.value(part) for key, part in value.items()})
+        return self._containers[id(value)][1]
+
+
+class _Inner(dict):
+    """What stands for a dict from around a body, which may make a value when its key is first read."""
+
+    def __init__(self, inside: Inside, outer: dict[Any, Any]):
+        super().__init__()
+        self.inside, self.outer = inside, outer
+        self.read: dict[Any, Any] = {}  # what was made so
+
+    def __missing__(self, key: Any) -> Any:
+        made = self[key] = self.read[key] = self.inside.value(self.outer[key])
+        return made
 
 
 def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
@@ -63,6 +94,8 @@ def mapped(value: Any, function: Callable[[Output], Any]) -> Any:
         return function(value)
     if isinstance(value, Complex):
         return Complex(function(value.pair))
+    if isinstance(value, Stacked):
+        return Stacked(function(value.whole), value.numbers)
     if isinstance(value, (list, tuple)):
         return [mapped(v, function) for v in value]
     return value
@@ -73,10 +106,60 @@ def raises(block: Any) -> bool:
     return any(node.kind() == "prim::RaiseException" for node in block.nodes())
 
 
+class Writes(Exception):
+    """A body writes to tensors, lists or dicts from around it, by their names in a script."""
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__(f"a body writes to {names}")
+        self.names = names
+
+
 def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     """The outputs of a branch whose condition is known only when the model runs."""
     call = Call(reader, "prim::If", "", node.scopeName(), reader._inner)
-    return chosen(reader, call, condition, [partial(read_body, reader, call, b) for b in node.blocks()])
+    written: list[str] = []  # from around the branches
+    count = node.outputsSize()
+    while True:
+        ends: list[list[Any]] = []
+
+        try:
+            bodies = [partial(_branch, reader, call, block, written, ends) for block in node.blocks()]
+            made = chosen(reader, call, condition, bodies)
+            break
+        except Writes as found:
+            written += [name for name in found.names if name not in written]
+        except UnsupportedError:
+            if not _of_other_lengths(reader, call, written, ends):
+                raise
+    for name, value in zip(written, made[count:], strict=True):
+        assign(reader, node, name, value)
+    return made[:count]
+
+
+def _branch(
+    reader: ScriptReader, call: Call, block: Any, written: Sequence[str], ends: list[list[Any]]
+) -> tuple[Inside, list[Any]]:
+    """One branch, and what becomes of the values around it in `ends`."""
+    inside, values = read_body(reader, call, block, None, written)
+    ends.append(values[len(values) - len(written) :])
+    return inside, values
+
+
+def _of_other_lengths(reader: ScriptReader, call: Call, names: Sequence[str], ends: list[list[Any]]) -> bool:
+    """Make lists `Stacked` that two branches leave with different lengths. False if there are none."""
+    found = False
+    if len(ends) != 2:
+        return False
+    for name, first, second in zip(names, *ends, strict=True):
+        pair = [v for v in (first, second) if isinstance(v, (list, Stacked))]
+        lengths = [len(v) if isinstance(v, list) else None for v in pair]
+        old = reader.env[name]
+        if len(pair) == 2 and isinstance(old, list) and (lengths[0] != lengths[1] or lengths == [None, None]):
+            longer = max(pair, key=lambda v: math.inf if isinstance(v, Stacked) else len(v))
+            like = longer if isinstance(longer, Stacked) else longer[-1]
+            replace(reader, old, stacked(call, old, like))
+            found = True
+    return found
 
 
 def chosen(
@@ -89,8 +172,8 @@ def chosen(
     models, inputs, sources = [], [], [truth]
     forms = []
     read = [body() for body in bodies]
-    if any(inside.written or inside.grown for inside, _ in read):
-        raise UnsupportedError("a tensor or a list is written to that is made outside")
+    if written := [name for inside, _ in read for name in (*inside.written, *inside.grown)]:
+        raise Writes(list(dict.fromkeys(written)))
     given = [
         _initialized(call, values, other) for (_, values), (_, other) in zip(read, read[::-1], strict=True)
     ]
@@ -114,52 +197,109 @@ def chosen(
 def _initialized(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:
     """The values of one branch; those that it leaves without one are of the other branch's kinds."""
     pairs = zip(values, other, strict=True)
-    return [_blank(call, theirs) if isinstance(own, Uninitialized) else own for own, theirs in pairs]
+    return [blank(call, theirs) if isinstance(own, Uninitialized) else own for own, theirs in pairs]
 
 
-def _blank(call: Call, like: Any) -> Any:
+def blank(call: Call, like: Any) -> Any:
     """A value of the kind of another, whose numbers are not read."""
     if isinstance(like, Number):
         return Number(call.const(0, call.dtype(like.value)))
     if isinstance(like, Output):
         return call.const(np.zeros([1] * len(call.shape(like) or ())), call.dtype(like))
     if isinstance(like, Complex):
-        return Complex(_blank(call, like.pair))
+        return Complex(blank(call, like.pair))
+    if isinstance(like, Stacked):
+        return Stacked(blank(call, like.whole), like.numbers)
+    if isinstance(like, dict):
+        return {key: blank(call, part) for key, part in like.items()}
     if isinstance(like, (list, tuple)):
-        return [_blank(call, part) for part in like]
+        return [blank(call, part) for part in like]
     return None if isinstance(like, Uninitialized) else like
 
 
 def read_body(
     reader: ScriptReader, call: Call, block: Any, inputs: Mapping[str, Any] | None = None,
-    carried: Sequence[str] = (),
+    carried: Sequence[str] = (), left_out: Collection[int] = (),
 ) -> tuple[Inside, list[Any]]:  # fmt: skip
     """What a block gives, read as a graph of its own. `inputs` are the values of the block's inputs, and
-    of the names from around it that are `carried`: what these become is given, too."""
+    of the names from around it that are `carried`: what these become is given, too. Some of the block's own
+    outputs may be left out."""
     inside, env = Inside(call), reader.env
-    given = {name: inside.value(env[name]) for name in _names(block) if name in env}
+    own = [v.debugName() for i, v in enumerate(block.inputs()) if i in left_out]
+    given = {name: inside.value(env[name]) for name in (*_names(block), *carried, *own) if name in env}
     given.update(inputs or {})
-    reader.env = {**env, **given}
+    before = {name: copied(value) for name, value in given.items()}
+    reader.env, around = {**env, **given}, reader.around
+    reader.around = env
     outer = reader.start_body()
     try:
         reader._block(block)
-        values = [reader.env.get(v.debugName()) for v in block.outputs()]
+        outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
+        values = [reader.env.get(name) for name in outputs]
         values += [reader.env[name] for name in carried]
-        own = inputs or {}
-        inside.written = [k for k, v in given.items() if k not in own and reader.env[k] is not v]
-        lists = [k for k, v in given.items() if isinstance(v, list) and k not in own]
-        inside.grown = {k: _appended(call, env[k], given[k]) for k in lists if len(given[k]) != len(env[k])}
+        known = {*(inputs or ()), *carried}
+        _note_changes(inside, block, {k: v for k, v in given.items() if k not in known}, before, reader.env)
     finally:
-        reader.env = env
+        reader.env, reader.around = env, around
         reader.end_body(outer)
     return inside, values
 
 
-def _appended(call: Call, before: list[Any], after: list[Any]) -> Output:
-    """The one value that a body appends to an empty list."""
-    if before or len(after) != 1 or not isinstance(after[0], Output):
-        raise UnsupportedError("a body appends more than one tensor, or appends to a list that is not empty")
-    return call.unsqueeze(after[0], [0])
+def _note_changes(
+    inside: Inside, block: Any, given: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> None:
+    """What a body gives new values, and what it only appends to lists. `before` is what these held."""
+    for name, value in given.items():
+        first = {**before[name], **value.read} if isinstance(value, _Inner) else before[name]
+        if after[name] is value and is_same(value, first):
+            continue
+        added = value[len(first) :] if isinstance(value, list) and after[name] is value else []
+        if added and is_same(value[: len(first)], first) and _is_only_appended_to(block, name):
+            rows = [v for v in map(_row, repeat(inside.call), added) if v is not None]
+            if len(rows) == len(added) and (not first or _row(inside.call, first[0]) is not None):
+                inside.grown[name] = inside.call.concat(inside.call.same_kind(rows), 0)
+                if not isinstance(added[0], Output):
+                    inside.numbers.add(name)
+                continue
+        inside.written.append(name)
+
+
+def _row(call: Call, item: Any) -> Output | None:
+    """An item of a list with a first dimension of 1; None for what is no tensor or number."""
+    if isinstance(item, Output):
+        return call.unsqueeze(item, [0]) if call.shape(item) is not None else None
+    if isinstance(item, (bool, int, float, Number)):
+        value = call.const(item, "f64") if isinstance(item, float) else call.tensor(item)
+        return call.reshape(value, [1])
+    return None
+
+
+def _is_only_appended_to(block: Any, name: str) -> bool:
+    """Whether the nodes of a block, not those of inner blocks, add to a list and do not read it."""
+    for node in block.nodes():
+        places = [i for i, v in enumerate(node.inputs()) if v.debugName() == name]
+        if places and (places != [0] or not _adds_alone(block, node)):
+            return False
+        if any(name in _names(inner) for inner in node.blocks()):
+            return False
+    return all(v.debugName() != name for v in block.outputs())
+
+
+def _adds_alone(block: Any, node: Any) -> bool:
+    """Whether a node adds to a list, which is at most an output of the block behind that."""
+    if node.kind() not in ("aten::append", "aten::add_"):
+        return False
+    uses = [use.user.kind() for value in node.outputs() for use in value.uses()]
+    return not uses or uses == ["prim::Return"] and node.output() in list(block.outputs())
+
+
+def is_extended(block: Any, index: int) -> bool:
+    """Whether a loop's body only adds items to a list that it carries (`+=`). `index` is that of the block's
+    input and output."""
+    value, made = list(block.inputs())[index], list(block.outputs())[index]
+    if made.node().kind() != "aten::add_" or made.node().inputsAt(0).debugName() != value.debugName():
+        return False
+    return _is_only_appended_to(block, value.debugName())
 
 
 def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -> tuple[Inside, list[Any]]:
@@ -194,6 +334,11 @@ def form_of(call: Call, value: Any, leaves: list[Output]) -> Any:
         return None
     if isinstance(value, (list, tuple)) and not isinstance(value, Complex):
         return [form_of(call, v, leaves) for v in value]
+    if isinstance(value, dict):
+        return {"keys": list(value), "values": [form_of(call, v, leaves) for v in value.values()]}
+    if isinstance(value, Stacked):
+        leaves.append(value.whole)
+        return "Numbers" if value.numbers else "Stacked", call.dtype(value.whole)
     kind = "number" if isinstance(value, (Number, bool, int, float)) else type(value).__name__
     leaf = value.pair if isinstance(value, Complex) else call.tensor(value)
     leaves.append(leaf)
@@ -205,5 +350,9 @@ def built(form: Any, leaves: Iterator[Output]) -> Any:
         return None
     if isinstance(form, list):
         return [built(part, leaves) for part in form]
+    if isinstance(form, dict):
+        return dict(zip(form["keys"], (built(part, leaves) for part in form["values"]), strict=True))
     value = next(leaves)
+    if form[0] in ("Numbers", "Stacked"):
+        return Stacked(value, form[0] == "Numbers")
     return Number(value) if form[0] == "number" else Complex(value) if form[0] == "Complex" else value

@@ -47,6 +47,12 @@ class TorchDraft(Draft):
         """The tensor and axis whose dimension a number is."""
         return None if number.key is None else self.places.get(number.key)
 
+    def number_of(self, call: Dimensions, dim: Interval) -> Number | None:
+        """The number that an open dimension is, None where no tensor with it is known."""
+        number = Number(lambda: call.const(0, "i64"), dim)
+        place = self.place_of(number)
+        return None if place is None else call.size(*place)
+
     def shape_of(self, call: Builder, value: Output) -> Output:
         """The ShapeOf of a tensor, one for all its uses."""
         key = value._node, value._index

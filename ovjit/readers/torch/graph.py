@@ -21,7 +21,7 @@ from ovjit.readers.torch.nibbles import keep_packed
 from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.transposes import absorb_movements
-from ovjit.readers.torch.values import Complex, Number, constant_of, element_type, is_complex
+from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 
 
 class Refused(UnsupportedError):
@@ -120,6 +120,8 @@ class TorchReader(TorchDraft):
             value = value.pair
         if isinstance(value, Number):
             value = value.value
+        if isinstance(value, Stacked):
+            raise UnsupportedError("the module gives a list whose length depends on data")
         if not isinstance(value, Output):
             value = Call(self, "prim::Constant", "", "", self._inner).tensor(value)
         names, tensor = set(names), value._tensor
@@ -265,7 +267,11 @@ _KEEPING = {
     "Negative",
 }
 #: What a rule that does not expect such values says of them.
-_UNFIT = {Complex: "of complex tensors", Number: "by numbers that are not known when the model is read"}
+_UNFIT = {
+    Complex: "of complex tensors",
+    Stacked: "of a list whose length depends on data",
+    Number: "by numbers that are not known when the model is read",
+}
 
 
 def _holds(value: Any, kind: type) -> bool:

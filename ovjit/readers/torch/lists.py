@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.containers import item_of, stacked
 from ovjit.readers.torch.numbers import computed
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex
+from ovjit.readers.torch.values import Complex, Stacked
 
 
 @aten("__getitem__.t", "__getitem__")
 def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
     if isinstance(x, dict):
         return x[key]
+    if isinstance(x, Stacked):
+        return item_of(n, x, idx)
     return x[n.known_int(idx, "the index of a list")]
 
 
@@ -31,19 +36,16 @@ def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
     return same if "eq" in n.op else computed(n, "not_", same)
 
 
-@aten("format")
-def text(n: Call, x: str) -> str:
-    """What an exception says: its parts are not known."""
-    return x
-
-
 @aten("__is__")
 def same_object(n: Call, x: Any, obj: Any = None) -> bool:
     return (x is None) == (obj is None) if x is None or obj is None else x is obj
 
 
 @aten("slice.t")
-def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> list[Any]:
+def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> Any:
+    if isinstance(x, Stacked):
+        whole = n.cut(x.whole, 0, start or 0, LAST if end is None else end, n.known_int(step, "the step"))
+        return Stacked(whole, x.numbers)
     return list(x)[slice(n.known_number(start), n.known_number(end), n.known_number(step))]
 
 
@@ -56,15 +58,89 @@ def type_of(n: Call, x: Any) -> int:
     return number_of(n.dtype(x))
 
 
+@aten("add.t", "add.str")
+def joined(n: Call, x: Any, b: Any) -> Any:
+    if not isinstance(x, Stacked) and not isinstance(b, Stacked):
+        return x + b if isinstance(x, str) else [*x, *b]
+    whole = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
+    return Stacked(n.concat([v.whole for v in whole], 0), whole[0].numbers)
+
+
+@aten("list", "copy.t", "copy.Dict_str", "list.t")
+def another(n: Call, x: Any) -> Any:
+    """A list of its own with the same items, or a text's letters."""
+    return (
+        Stacked(x.whole, x.numbers) if isinstance(x, Stacked) else dict(x) if isinstance(x, dict) else list(x)
+    )
+
+
+@aten("index.list_int", "index.list_float", "index.list_bool", "index.list_str", "count.int",
+      "count.float", "count.bool", "count.str", "sorted.int", "sorted.float", "sorted.str", "sum.int",
+      "sum.float", "sum.bool", "all.int", "all.bool", "any.int", "any.bool")  # fmt: skip
+def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> Any:
+    """What is asked of a list's numbers or texts."""
+    name = n.op.removeprefix("aten::")
+    if name == "sum" and not isinstance(x, Stacked):
+        return reduce(lambda a, b: computed(n, "add", a, b), x, 0)
+    if isinstance(x, str):
+        return x.count(substr)
+    known = [] if isinstance(x, Stacked) else [v if isinstance(v, str) else n.known_number(v) for v in x]
+    if isinstance(x, Stacked) or None in known:
+        raise UnsupportedError("the list holds numbers that are not known when the model is read")
+    if name in ("index", "count"):
+        return getattr(known, name)(el if isinstance(el, str) else n.known_int(el, "the number"))
+    functions: dict[str, Callable[..., Any]] = {"sorted": sorted, "all": all, "any": any}
+    return functions[name](known)
+
+
+@aten("__range_length")
+def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
+    """How many numbers a range has."""
+    by = n.known_int(step, "the step of a range")
+    first, last = (n.known_number(v) for v in (x, hi))
+    if first is not None and last is not None:
+        return len(range(first, last, by))
+    gap = computed(n, "sub", hi, x) if by > 0 else computed(n, "sub", x, hi)
+    count = computed(n, "floordiv", computed(n, "add", gap, abs(by) - 1), abs(by))
+    return computed(n, "sym_max", count, 0)
+
+
+@aten("__derive_index")
+def range_item(n: Call, x: Any, start: Any, step: Any) -> Any:
+    return computed(n, "add", start, computed(n, "mul", x, step))
+
+
+#: Methods of texts.
+_OF_TEXTS = ("startswith", "endswith", "lower", "upper", "strip", "lstrip", "rstrip", "split.str", "replace",
+             "find", "capitalize", "isdigit", "isalpha")  # fmt: skip
+
+
+@aten(*_OF_TEXTS, "join")
+def of_text(n: Call, x: str, **given: Any) -> Any:
+    """A method of a text; arguments have the order of the operator's schema."""
+    name = n.op.removeprefix("aten::")
+    if not isinstance(x, str):
+        raise UnsupportedError("the method is read for texts alone")
+    arguments = [value for value in given.values() if value is not None]
+    if name in ("startswith", "endswith", "find"):  # PyTorch's end of the text is -1
+        arguments = arguments[:2] if arguments[2:] == [-1] else arguments
+    if name == "replace":
+        arguments = arguments[:3]
+    made = getattr(x, name)(*arguments)
+    return list(made) if name == "split" else made
+
+
 #: Operators that are one expression.
 aten_rows({
     "dict": lambda n, x=None: dict(x or ()),
     "keys": lambda n, x: list(x),
     "values": lambda n, x: list(x.values()),
     "items": lambda n, x: [list(item) for item in x.items()],
-    "list copy.t": lambda n, x: list(x),
-    "append": lambda n, x, el: [*x, el],
-    "add.t": lambda n, x, b: [*x, *b],
+    "prim::abs": lambda n, x: n.also("abs", x) if isinstance(x, Output) else computed(n, "abs", x),
+    "divmod.int": lambda n, x, y: [computed(n, "floordiv", x, y), computed(n, "mod", x, y)],
+    "__lshift__.int": lambda n, a, b: computed(n, "mul", a, computed(n, "pow", 2, b)),
+    "__rshift__.int": lambda n, a, b: computed(n, "floordiv", a, computed(n, "pow", 2, b)),
+    "get": lambda n, x, key, default_value=None: x.get(key, default_value),
     "mul.left_t": lambda n, x, r: list(x) * n.known_int(r, "the number of copies of a list"),
     "__isnot__": lambda n, x, obj=None: not same_object(n, x, obj),
     "__contains__": lambda n, x, item=None, key=None: (item if key is None else key) in x,

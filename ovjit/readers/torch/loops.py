@@ -12,9 +12,20 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.torch.branches import Inside, built, form_of, inner_graph, mapped, read_body
+from ovjit.readers.torch.branches import (
+    Inside,
+    Writes,
+    blank,
+    built,
+    form_of,
+    inner_graph,
+    is_extended,
+    mapped,
+    read_body,
+)
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.values import Complex, Number, Stacked
+from ovjit.readers.torch.containers import assign, copied, replace, stacked
+from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.fx import FxReader
@@ -51,17 +62,24 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     block = next(node.blocks())
     names = [value.debugName() for value in block.inputs()]
+    extended = [i for i, value in enumerate(carried) if isinstance(value, list) and is_extended(block, 1 + i)]
+    for i in extended[::-1]:  # what is only added to them is an output of the loop
+        reader.env[names.pop(1 + i)] = carried.pop(i)
     known = call.known_number(most)
     trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
     written: list[str] = []  # from around the loop
-    grown: list[str] = []
+    grown: list[tuple[str, bool]] = []
 
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
+        starts = copied(values[1:])
         inputs = dict(zip([*names, *written], values, strict=True))
-        inside, made = read_body(reader, call, block, inputs, written)
+        inside, made = read_body(reader, call, block, inputs, written, {1 + i for i in extended})
         if inside.written:
-            raise _Writes(inside.written)
-        grown[:] = list(inside.grown)
+            raise Writes(inside.written)
+        grown[:] = [(name, name in inside.numbers) for name in inside.grown]
+        outer = [*carried, *(reader.env[name] for name in written)]
+        if any(_fit(reader, call, carried, *each) for each in zip(outer, starts, made[1:], strict=True)):
+            raise Writes([])
         return inside, made
 
     while True:
@@ -69,21 +87,42 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
             state = [*carried, *(reader.env[name] for name in written)]
             made = looped(reader, call, trips, going, state, iterate)
             break
-        except _Writes as found:
+        except Writes as found:
             written += found.names
     count = len(carried)
     for name, value in zip(written, made[count:], strict=False):
-        reader.replace(node, name, value)
-    reader.env.update(zip(grown, made[count + len(written) :], strict=True))
-    return made[:count]
+        assign(reader, node, name, value)
+    for (name, of_numbers), value in zip(grown, made[count + len(written) :], strict=True):
+        _lengthen(reader, call, name, Stacked(value.whole, of_numbers))
+    made = made[:count]
+    for i in extended:
+        made.insert(i, reader.env[list(block.inputs())[1 + i].debugName()])
+    return made
 
 
-class _Writes(Exception):
-    """A body writes to tensors from around it, by their names in a script."""
+def _fit(reader: ScriptReader, call: Call, carried: list[Any], outer: Any, start: Any, after: Any) -> bool:
+    """Make the value that a loop begins with of the kind that an iteration gives, where it is carried and
+    around the loop. False where nothing has to be done."""
+    if isinstance(outer, Uninitialized) and not isinstance(after, Uninitialized):
+        new: Any = blank(call, after)
+    elif isinstance(outer, list) and isinstance(after, Stacked):
+        new = stacked(call, outer, after)
+    elif isinstance(outer, list) and isinstance(after, list) and len(after) != len(start):
+        new = stacked(call, outer, (after or start)[-1])
+    else:
+        return False
+    carried[:] = [new if value is outer else value for value in carried]
+    replace(reader, outer, new)
+    return True
 
-    def __init__(self, names: list[str]):
-        super().__init__(f"a body writes to {names}")
-        self.names = names
+
+def _lengthen(reader: ScriptReader, call: Call, name: str, more: Stacked) -> None:
+    """Put behind the items of a list what a loop has appended to it."""
+    old = reader.env[name]
+    if old:
+        first = stacked(call, old, more) if isinstance(old, list) else old
+        more = Stacked(call.concat(call.same_kind([first.whole, more.whole]), 0), more.numbers)
+    replace(reader, old, more)
 
 
 def read_while(

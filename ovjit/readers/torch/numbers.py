@@ -13,7 +13,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number
+from ovjit.readers.torch.values import Complex, Number, Stacked
 
 #: Python's operators and functions by the names of FX graphs and scripts: the function, and the operation.
 ARITHMETIC: dict[str, tuple[Callable[..., Any], str]] = {
@@ -32,10 +32,12 @@ _UNARY: dict[str, tuple[Callable[..., Any], str]] = {
     "sym_not": (operator.not_, "LogicalNot"), "not_": (operator.not_, "LogicalNot"),
     "sqrt": (math.sqrt, "Sqrt"), "_sym_sqrt": (math.sqrt, "Sqrt"), "log": (math.log, "Log"),
 }  # fmt: skip
+#: Connectives of integers work on their bits.
+_BITWISE = {"LogicalAnd": "BitwiseAnd", "LogicalOr": "BitwiseOr", "LogicalXor": "BitwiseXor"}
 #: The names that these have in scripts.
 _SCRIPTED = {
     "floordiv": "floordiv", "mod": "remainder", "truediv": "div", "and_": "__and__", "or_": "__or__",
-    "not_": "__not__",
+    "xor": "__xor__", "not_": "__not__",
 }  # fmt: skip
 
 
@@ -67,6 +69,8 @@ def computed(n: Call, name: str, *values: Any) -> Any:
         if n.is_real(a):
             return Number(n("Floor", n("Divide", a, b)))
         return Number(n("Divide", a, b, m_pythondiv=True))
+    if op in _BITWISE and n.dtype(a) != "boolean":
+        op = _BITWISE[op]
     return Number(n(op, a, b))
 
 
@@ -112,7 +116,8 @@ def _both(names: tuple[str, ...], python: str) -> None:
             aten(full)(lambda n, a, b=None, other=None: computed(n, python, a, b if other is None else other))
 
 
-for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", "floordiv", "mod", "truediv"):
+for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", "floordiv", "mod", "truediv",
+                "and_", "or_", "xor"):  # fmt: skip
     _both((_SCRIPTED.get(_python, _python),), _python)
 
 
@@ -163,6 +168,8 @@ def to_number(n: Call, x: Any) -> Any:
 def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
     if isinstance(x, (list, tuple)):
         x = _stacked(n, x)
+    elif isinstance(x, Stacked):
+        x = n.to_type(x.whole, "f32") if n.dtype(x.whole) == "f64" else x.whole
     elif isinstance(x, (int, float)) and not isinstance(x, bool):
         x = n.const(x, None if isinstance(x, int) else "f32")
     else:
@@ -207,6 +214,11 @@ def nothing(n: Call, x: Any) -> None:
     return None
 
 
+def _items(x: Any) -> Any:
+    """What has a list's items along its first dimension."""
+    return x.whole if isinstance(x, Stacked) else x
+
+
 #: Operators that are one expression.
 aten_rows({
     "floordiv": lambda n, a, b: computed(n, "floordiv", a, b),
@@ -215,7 +227,7 @@ aten_rows({
     "sqrt.int sqrt.float": lambda n, a: computed(n, "sqrt", a),
     "_shape_as_tensor": lambda n, x: n.shape_of(x),
     "numel sym_numel": lambda n, x: n.count(x),
-    "len": lambda n, x: len(x) if isinstance(x, (list, tuple)) else n.size(x, 0),
+    "len": lambda n, x: len(x) if isinstance(x, (list, tuple, dict, str)) else n.size(_items(x), 0),
     "is_floating_point": lambda n, x: not isinstance(x, Complex) and ELEMENT_TYPES[n.dtype(x)].is_real,
     "is_complex": lambda n, x: isinstance(x, Complex),
 })  # fmt: skip

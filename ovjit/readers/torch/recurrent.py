@@ -137,6 +137,25 @@ def _steps(
     return made
 
 
+@aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
+def cell(n: Call, x: Output, hx: Any, w_ih: Output, w_hh: Output, b_ih: Any = None, b_hh: Any = None) -> Any:
+    """One step of a layer: the next state, and of an LSTM the next cell."""
+    states = list(hx) if isinstance(hx, (list, tuple)) else [hx]
+    given, again = n.also("linear", x, w_ih, b_ih), n.also("linear", states[0], w_hh, b_hh)
+    axis = n.rank(x) - 1
+    if n.op in ("aten::rnn_tanh_cell", "aten::rnn_relu_cell"):
+        return n("Relu" if "relu" in n.op else "Tanh", n("Add", given, again))
+    if n.op == "aten::lstm_cell":
+        i, f, g, o = n.all("Split", n("Add", given, again), axis, num_splits=4)
+        kept, new = n("Multiply", n("Sigmoid", f), states[1]), n("Multiply", n("Sigmoid", i), n("Tanh", g))
+        after = n("Add", kept, new)
+        return [n("Multiply", n("Sigmoid", o), n("Tanh", after)), after]
+    (r, z, m), (r2, z2, m2) = (n.all("Split", v, axis, num_splits=3) for v in (given, again))
+    reset, update = n("Sigmoid", n("Add", r, r2)), n("Sigmoid", n("Add", z, z2))
+    new = n("Tanh", n("Add", m, n("Multiply", reset, m2)))
+    return n("Add", n("Multiply", n("Subtract", states[0], new), update), new)
+
+
 def _flat(n: Call, steps: Output) -> Output:
     dims: list[Any] = n.sizes(steps)
     return n.to_shape(steps, [*dims[:2], dims[2] * dims[3]])

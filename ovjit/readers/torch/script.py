@@ -9,13 +9,14 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, Wanted
+from ovjit.readers.torch.containers import change, copied, is_changed, item_of, restore
 from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.shared_memory import SharedMemory, written_by
 from ovjit.readers.torch.strides import in_memory
-from ovjit.readers.torch.values import Complex, Number, Uninitialized
+from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 from ovjit.readers.torch.views import View, view_of, written_back
 
 #: Nodes that give what they are given.
@@ -44,6 +45,7 @@ class ScriptReader(TorchReader):
         self.module = module
         self.prefix = prefix
         self.env: dict[str, Any] = {}
+        self.around: dict[str, Any] = {}  # what `env` was around the body that is read
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
         self._attributes: dict[str, Any] = {}
         self._shared = SharedMemory()
@@ -71,6 +73,14 @@ class ScriptReader(TorchReader):
         super().end_body(outer[:-1])
         self._attributes = outer[-1]
 
+    def number_of(self, call: Any, dim: Any) -> Number | None:
+        for name, value in self.env.items():
+            if isinstance(value, Output) and self.around.get(name) is not value:
+                for axis, own in enumerate(call.shape(value) or ()):
+                    if getattr(own, "key", None) == dim.key:
+                        return Number(call.index(call.size(value, axis)), dim)
+        return super().number_of(call, dim)
+
     def _value(self, value: Any) -> Any:
         return self.env[value.debugName()]
 
@@ -80,7 +90,7 @@ class ScriptReader(TorchReader):
 
     def _node(self, node: Any) -> None:
         kind = node.kind()
-        special = _SPECIAL.get(kind)
+        special = change if is_changed(node) else _SPECIAL.get(kind)
         if special is not None:
             special(self, node)
             return
@@ -264,6 +274,9 @@ class ScriptReader(TorchReader):
 
     def _unpack(self, node: Any) -> None:
         values = self._value(node.inputsAt(0))
+        if isinstance(values, Stacked):
+            call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
+            values = [item_of(call, values, i) for i in range(node.outputsSize())]
         for output, value in zip(node.outputs(), values, strict=False):
             self.env[output.debugName()] = value
             self._shared.join(output, node.inputsAt(0))
@@ -274,17 +287,6 @@ class ScriptReader(TorchReader):
 
     def _slice(self, node: Any) -> None:
         self._set(node, self._value(node.input())[node.i("beg") : node.i("end")])
-
-    def _append(self, node: Any) -> None:
-        values = self._value(node.inputsAt(0))
-        values.append(self._value(node.inputsAt(1)))
-        self._set(node, values)
-
-    def _set_item(self, node: Any) -> None:
-        values, index, item = (self._value(v) for v in node.inputs())
-        values[index] = item
-        if node.outputsSize():
-            self._set(node, values)
 
     def _if(self, node: Any) -> None:
         call = Call(self, "prim::If", "", "", self._inner)
@@ -306,9 +308,11 @@ class ScriptReader(TorchReader):
 
     def _loop(self, node: Any) -> None:
         before = dict(self.env)
+        contents = [(value, copied(value)) for value in before.values() if isinstance(value, (list, dict))]
         carried = unrolled(self, node)
         if carried is None:
             self.env = before
+            restore(contents)
             carried = self._depending(node, "loop", lambda: read_loop(self, node))
         for output, value in zip(node.outputs(), carried, strict=True):
             self.env[output.debugName()] = value
@@ -322,23 +326,33 @@ class ScriptReader(TorchReader):
         except (UnsupportedError, ModelError) as error:
             raise Refused(node.kind(), f"a {what} depends on data{_where(node)}: {error}") from error
 
-    def _none(self, node: Any) -> None:
-        for output in node.outputs():
-            self.env[output.debugName()] = None
 
-    def _uninitialized(self, node: Any) -> None:
-        self._set(node, Uninitialized())
+def _none(reader: ScriptReader, node: Any) -> None:
+    for output in node.outputs():
+        reader.env[output.debugName()] = None
 
-    def _extreme(self, node: Any) -> None:
-        call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
-        values = [self._value(v) for v in node.inputs()]
-        if len(values) == 1:
-            values = values[0]
-        op = "Maximum" if node.kind() == "prim::max" else "Minimum"
-        out = values[0]
-        for value in values[1:]:
-            out = call.compute(op, out, value)
-        self._set(node, out)
+
+def _text(reader: ScriptReader, node: Any) -> None:
+    """A text of parts, of which those are left out that are not known."""
+    pattern, *parts = (reader._value(v) for v in node.inputs())
+    is_known = all(isinstance(part, (str, int, float)) or part is None for part in parts)
+    reader._set(node, pattern.format(*parts) if is_known else pattern)
+
+
+def _uninitialized(reader: ScriptReader, node: Any) -> None:
+    reader._set(node, Uninitialized())
+
+
+def _extreme(reader: ScriptReader, node: Any) -> None:
+    call = Call(reader, node.kind(), "", label(node.scopeName(), node.kind()), reader._inner)
+    values = [reader._value(v) for v in node.inputs()]
+    if len(values) == 1:
+        values = values[0]
+    op = "Maximum" if node.kind() == "prim::max" else "Minimum"
+    out = values[0]
+    for value in values[1:]:
+        out = call.compute(op, out, value)
+    reader._set(node, out)
 
 
 _SPECIAL = {
@@ -354,18 +368,17 @@ _SPECIAL = {
     "prim::TupleUnpack": ScriptReader._unpack,
     "prim::TupleIndex": ScriptReader._index,
     "prim::TupleSlice": ScriptReader._slice,
-    "aten::append": ScriptReader._append,
-    "aten::_set_item": ScriptReader._set_item,
     "prim::If": ScriptReader._if,
     "prim::Loop": ScriptReader._loop,
-    "prim::RaiseException": ScriptReader._none,
-    "prim::Print": ScriptReader._none,
-    "aten::warn": ScriptReader._none,
-    "prim::device": ScriptReader._none,
-    "prim::layout": ScriptReader._none,
-    "prim::max": ScriptReader._extreme,
-    "prim::min": ScriptReader._extreme,
-    "prim::Uninitialized": ScriptReader._uninitialized,
+    "prim::RaiseException": _none,
+    "prim::Print": _none,
+    "aten::warn": _none,
+    "prim::device": _none,
+    "prim::layout": _none,
+    "prim::max": _extreme,
+    "prim::min": _extreme,
+    "aten::format": _text,
+    "prim::Uninitialized": _uninitialized,
 }
 
 
@@ -373,8 +386,8 @@ def _is_a(value: Any, kind: Any) -> bool:
     """Whether a value is of a script's type, as far as the kind of type tells."""
     rows = {
         "TensorType": (Output, Complex), "IntType": (int, Number), "FloatType": (float,), "BoolType": (bool,),
-        "StringType": (str,), "ListType": (list,), "AnyListType": (list,), "TupleType": (tuple, list),
-        "AnyTupleType": (tuple,), "DictType": (dict,), "NoneType": (type(None),),
+        "StringType": (str,), "ListType": (list, Stacked), "AnyListType": (list, Stacked),
+        "TupleType": (tuple, list), "AnyTupleType": (tuple,), "DictType": (dict,), "NoneType": (type(None),),
     }  # fmt: skip
     if kind.kind() == "IntType" and isinstance(value, bool):
         return False

@@ -291,8 +291,10 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     axis = n.axis(dim, rank)
     count = n.size(value, axis)
     if isinstance(count, Number):
+        if n.wanted.listed is None and not isinstance(x, Complex):
+            return Stacked(n.also("movedim", value, [axis], [0]))
         if n.wanted.listed is None:
-            raise UnsupportedError("a tensor cannot be taken apart along an open dimension")
+            raise UnsupportedError("a complex tensor cannot be taken apart along an open dimension")
         count = n.wanted.listed
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [n.squeeze(p, [axis]) for p in parts[:count]]

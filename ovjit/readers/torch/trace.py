@@ -158,7 +158,8 @@ def is_script(given: Any) -> bool:
 def arguments_of(script: Any) -> list[Any]:
     """The arguments of a script by their names and defaults; none where it does not tell."""
     schema = getattr(getattr(script, "forward", script), "schema", None)
-    return [] if schema is None else [a for a in schema.arguments if a.name != "self"]
+    own = 1 if hasattr(script, "forward") else 0  # the module
+    return [] if schema is None else list(schema.arguments)[own:]
 
 
 def weights_of(given: Any) -> list[Any]:

@@ -35,11 +35,15 @@ class Uninitialized:
     """What a script holds that nothing reads: a variable on a way that leaves before it is set."""
 
 
-class Stacked(NamedTuple):
-    """A list that a loop has appended a tensor to in each iteration: `whole` has these along its first
-    dimension."""
+class Stacked:
+    """A list whose length depends on data: `whole` has its items along its first dimension. They are tensors
+    of one shape, or `numbers`."""
 
-    whole: Output
+    __slots__ = ("numbers", "whole")
+
+    def __init__(self, whole: Output, numbers: bool = False):
+        self.whole = whole
+        self.numbers = numbers
 
 
 def dimension_of(value: Output) -> Dim | None:

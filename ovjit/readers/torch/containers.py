@@ -1,0 +1,250 @@
+"""What scripts do to lists and dicts: Python's, or `Stacked` where a list's length depends on data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import Interval
+from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.values import Number, Stacked
+
+if TYPE_CHECKING:
+    from ovjit.readers.torch.script import ScriptReader
+
+
+def is_changed(node: Any) -> bool:
+    """Whether a node is an operator that changes a list or a dict."""
+    if node.kind() not in _LISTS and node.kind() not in _DICTS:
+        return False
+    inputs = list(node.inputs())
+    return bool(inputs) and inputs[0].type().kind() in ("ListType", "DictType")
+
+
+def change(reader: ScriptReader, node: Any) -> None:
+    """Change the list or dict that a node is about: all its names see that."""
+    kind = node.kind()
+    values, *arguments = (reader._value(v) for v in node.inputs())
+    call = Call(reader, kind, "", node.scopeName(), reader._inner)
+    own = arguments[0] if kind in _OF_LISTS and arguments else None
+    if isinstance(own, Stacked) and isinstance(values, list):  # what is added has another length
+        replace(reader, values, values := stacked(call, values, own))
+    if isinstance(values, Stacked):
+        rule = _STACKS.get(kind)
+        if rule is None:
+            raise UnsupportedError(f"{kind} of a list whose length depends on data")
+        after, made = rule(call, values, *arguments)
+        replace(reader, values, after)
+        values = after
+    else:
+        made = (_DICTS if isinstance(values, dict) else _LISTS)[kind](call, values, *arguments)
+    for output in node.outputs():
+        same = str(output.type()) == str(node.inputsAt(0).type()) and made is None
+        reader.env[output.debugName()] = values if same else made
+
+
+def replace(reader: ScriptReader, old: Any, new: Any) -> None:
+    """Put another value in the place of a list, under all its names and in all lists with it."""
+    for name, value in reader.env.items():
+        reader.env[name] = _replaced(value, old, new)
+
+
+def _replaced(value: Any, old: Any, new: Any) -> Any:
+    if value is old:
+        return new
+    if isinstance(value, list):
+        value[:] = [_replaced(v, old, new) for v in value]
+    elif isinstance(value, dict):
+        value.update({k: _replaced(v, old, new) for k, v in value.items()})
+    return value
+
+
+def assign(reader: ScriptReader, node: Any, name: str, value: Any) -> None:
+    """Give a tensor, a list or a dict what a body has made of it."""
+    old = reader.env[name]
+    if isinstance(old, list) and isinstance(value, list):
+        old[:] = value
+    elif isinstance(old, dict) and isinstance(value, dict):
+        old.clear()
+        old.update(value)
+    elif isinstance(old, (list, Stacked)):
+        replace(reader, old, value)
+    else:
+        reader.replace(node, name, value)
+
+
+def copied(value: Any) -> Any:
+    """The lists and dicts of a value, with the same tensors in them."""
+    if isinstance(value, list):
+        return [copied(v) for v in value]
+    return {k: copied(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Whether lists and dicts hold the same objects."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(is_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return list(a) == list(b) and all(is_same(v, b[k]) for k, v in a.items())
+    return a is b
+
+
+def restore(contents: Sequence[tuple[Any, Any]]) -> None:
+    """Undo what was done to lists and dicts, given with what they held (`copied`)."""
+    for value, before in contents:
+        if isinstance(value, list):
+            value[:] = before
+        elif isinstance(value, dict):
+            value.clear()
+            value.update(before)
+
+
+# -- lists of a length that depends on data ------------------------------------------------------------------
+
+
+def stacked(call: Call, values: list[Any], like: Any) -> Stacked:
+    """A list of a known length as one tensor, by the kind of an item or of another list if it is empty."""
+    if isinstance(like, Stacked):
+        numbers, kind = like.numbers, call.type(like.whole)
+        shape = None if kind.shape is None else kind.shape[1:]
+    else:
+        numbers = not isinstance(like, Output)
+        kind = call.type(_item(call, like))
+        shape = kind.shape
+    if values:
+        rows = call.same_kind([_item(call, v) for v in values])
+        return Stacked(call.concat([call.unsqueeze(row, [0]) for row in rows], 0), numbers)
+    return Stacked(call.filled(0, [0, *_dims(call, TensorType(kind.dtype, shape))], kind.dtype), numbers)
+
+
+def _dims(call: Call, kind: TensorType) -> list[Any]:
+    """The dimensions of items of an empty list: open ones are those of tensors that are there already."""
+    made: list[Any] = []
+    for dim in kind.shape if kind.shape is not None else [None]:
+        number = None if isinstance(dim, Interval) else dim
+        if isinstance(dim, Interval) and dim.key is not None:
+            number = call.reader.number_of(call, dim)
+        if number is None:
+            raise UnsupportedError("a list begins empty whose items have lengths that depend on data")
+        made.append(number)
+    return made
+
+
+def _item(call: Call, value: Any) -> Output:
+    if isinstance(value, (list, dict, Stacked, str)) or value is None:
+        raise UnsupportedError("a list of others than tensors has a length that depends on data")
+    if isinstance(value, float):
+        return call.const(value, "f64")
+    return call.tensor(value)
+
+
+def item_of(call: Call, values: Stacked, index: Any) -> Any:
+    """One item of a list."""
+    made = call("Gather", values.whole, call.scalar(call.tensor(index)), 0)
+    return Number(made) if values.numbers else made
+
+
+def _row(call: Call, values: Stacked, item: Any) -> Output:
+    return call.unsqueeze(call.to_type(_item(call, item), call.dtype(values.whole)), [0])
+
+
+def _joined(call: Call, values: Stacked, *parts: Output) -> Stacked:
+    return Stacked(call.concat(list(parts), 0), values.numbers)
+
+
+def _whole(call: Call, values: Stacked, other: Any) -> list[Output]:
+    """A list as tensors to join with others."""
+    if isinstance(other, Stacked):
+        return [other.whole]
+    return [_row(call, values, item) for item in other]
+
+
+def _stack_insert(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
+    row, whole = _row(call, values, item), values.whole
+    if call.known_number(index) == 0:
+        return _joined(call, values, row, whole), None
+    before, after = call.cut(whole, 0, 0, index), call.cut(whole, 0, index, LAST)
+    return _joined(call, values, before, row, after), None
+
+
+def _stack_pop(call: Call, values: Stacked, index: Any = -1) -> tuple[Stacked, Any]:
+    at, whole = call.known_int(index, "the index of a list"), values.whole
+    rest = [call.cut(whole, 0, 0, at)] if at else []
+    rest += [call.cut(whole, 0, at + 1, LAST)] if at != -1 else []
+    return _joined(call, values, *rest), item_of(call, values, at)
+
+
+def _stack_set(call: Call, values: Stacked, index: Any, item: Any) -> tuple[Stacked, None]:
+    place = call.reshape(call.tensor(index), [1])
+    made = call("ScatterUpdate", values.whole, place, _row(call, values, item), 0)
+    return Stacked(made, values.numbers), None
+
+
+_STACKS: dict[str, Callable[..., tuple[Any, Any]]] = {
+    "aten::append": lambda n, x, item: (_joined(n, x, x.whole, _row(n, x, item)), None),
+    "aten::extend": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
+    "aten::add_": lambda n, x, other: (_joined(n, x, x.whole, *_whole(n, x, other)), None),
+    "aten::insert": _stack_insert,
+    "aten::pop": _stack_pop,
+    "aten::Delete": lambda n, x, index: (_stack_pop(n, x, index)[0], None),
+    "aten::reverse": lambda n, x: (Stacked(n.also("flip", x.whole, [0]), x.numbers), None),
+    "aten::clear": lambda n, x: ([], None),
+    "aten::_set_item": _stack_set,
+}
+
+# -- lists and dicts of a known length -----------------------------------------------------------------------
+
+
+def _at(n: Call, index: Any) -> int:
+    return n.known_int(index, "the index of a list")
+
+
+def _set(n: Call, x: list[Any], index: Any, item: Any) -> None:
+    x[_at(n, index)] = item
+
+
+def _delete(n: Call, x: list[Any], index: Any) -> None:
+    del x[_at(n, index)]
+
+
+def _sort(n: Call, x: list[Any], reverse: Any = False) -> None:
+    known = [n.known_number(v) if not isinstance(v, str) else v for v in x]
+    if any(v is None or isinstance(v, Output) for v in known):
+        raise UnsupportedError("a list of numbers that depend on data is sorted")
+    x[:] = sorted(known, reverse=bool(reverse))
+
+
+def _remove(n: Call, x: list[Any], item: Any) -> None:
+    known = [n.known_number(v) if isinstance(v, (Output, Number)) else v for v in (*x, item)]
+    if None in known:
+        raise UnsupportedError("an item that depends on data is removed from a list")
+    del x[known.index(known[-1])]
+
+
+_LISTS: dict[str, Callable[..., Any]] = {
+    "aten::append": lambda n, x, item: x.append(item),
+    "aten::extend": lambda n, x, other: x.extend(other),
+    "aten::add_": lambda n, x, other: x.extend(other),
+    "aten::insert": lambda n, x, index, item: x.insert(_at(n, index), item),
+    "aten::pop": lambda n, x, index=-1: x.pop(_at(n, index)),
+    "aten::Delete": _delete,
+    "aten::remove": _remove,
+    "aten::reverse": lambda n, x: x.reverse(),
+    "aten::clear": lambda n, x: x.clear(),
+    "aten::_set_item": _set,
+    "aten::sort": _sort,
+}
+#: Those whose argument is a list, too.
+_OF_LISTS = ("aten::extend", "aten::add_")
+_DICTS: dict[str, Callable[..., Any]] = {
+    "aten::_set_item": lambda n, x, key, item: x.__setitem__(key, item),
+    "aten::Delete": lambda n, x, key: x.__delitem__(key),
+    "aten::pop": lambda n, x, *rest: x.pop(*rest),
+    "aten::popitem": lambda n, x: list(x.popitem()),
+    "aten::setdefault": lambda n, x, key, item: x.setdefault(key, item),
+    "aten::update": lambda n, x, other: x.update(other),
+    "aten::clear": lambda n, x: x.clear(),
+}

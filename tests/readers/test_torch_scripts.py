@@ -1,0 +1,315 @@
+"""Scripts whose lists, dicts, loops and branches depend on data: beside what the script itself gives."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Tuple  # noqa: UP035 - by these names scripts know them
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.errors import UnsupportedError
+
+torch = pytest.importorskip("torch")
+Tensor = torch.Tensor
+SEED = 20261125
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def check(function, *examples):
+    """Convert with the first example, and run with all."""
+    from torch.utils._pytree import tree_leaves
+
+    script = torch.jit.script(function)
+    compiled = ov.compile_model(ov.convert_model(script, example_input=tuple(examples[0])), "CPU", EXACT)
+    for inputs in examples:
+        wanted = tree_leaves(script(*inputs))
+        leaves = [leaf.numpy() for leaf in tree_leaves(inputs)]
+        result = compiled(leaves)
+        assert len(result) == len(wanted)
+        for i, want in enumerate(wanted):
+            want = want.detach().numpy() if isinstance(want, Tensor) else np.array(want)
+            assert result[i].shape == want.shape, f"seed {SEED}, output {i}"
+            np.testing.assert_allclose(result[i], want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
+def rows(*counts, columns=4):
+    generator = torch.Generator().manual_seed(SEED)
+    return [[torch.randn(count, columns, generator=generator)] for count in counts]
+
+
+def signs():
+    generator = torch.Generator().manual_seed(SEED)
+    return [[torch.rand(3, 4, generator=generator)], [-torch.rand(3, 4, generator=generator)]]
+
+
+def items_in_a_branch(x: Tensor):
+    parts = [x, x + 1]
+    by_name = {"a": x, "b": x + 1}
+    if bool(x.sum() > 0):
+        parts[0] = x * 2
+        by_name["a"] = x * 3
+    else:
+        by_name["b"] = x * 5
+        by_name["b"] += 1
+    return parts[0] + parts[1], by_name["a"] + by_name["b"] * 10
+
+
+def new_key_in_a_branch(x: Tensor):
+    by_name: Dict[str, Tensor] = {}  # noqa: UP006
+    if bool(x.sum() > 0):
+        by_name["a"] = x * 2
+    else:
+        by_name["a"] = x * 5
+    return by_name["a"]
+
+
+def appended_in_a_branch(x: Tensor):
+    parts = [x]
+    none: List[Tensor] = []  # noqa: UP006
+    if bool(x.sum() > 0):
+        parts.append(x * 2)
+        none.append(x - 1)
+    else:
+        none.append(x - 2)
+        none.append(x - 3)
+    return torch.cat(parts), torch.stack(parts), len(parts), torch.cat(none)
+
+
+def written_in_a_branch(x: Tensor):
+    y = torch.ones(4)
+    if bool(x.sum() > 0):
+        y.add_(x[0])
+    else:
+        y.mul_(3.0)
+    return y
+
+
+@pytest.mark.parametrize(
+    "function", [items_in_a_branch, new_key_in_a_branch, appended_in_a_branch, written_in_a_branch]
+)
+def test_branches_change_lists_dicts_and_tensors(function) -> None:
+    check(function, *signs())
+
+
+def items_in_a_loop(x: Tensor):
+    parts = [torch.zeros(4), torch.ones(4)]
+    by_name = {"t": torch.zeros(4)}
+    for i in range(x.size(0)):
+        parts[0] = parts[0] + x[i]
+        parts[1] = parts[1] * 0.5 + parts[0]
+        by_name["t"] = by_name["t"] * 0.5 + x[i]
+    return parts[0], parts[1], by_name["t"]
+
+
+def length_of_a_growing_list(x: Tensor):
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        if len(made) > 0:
+            made.append(x[i] + made[-1])
+        else:
+            made.append(x[i])
+    return torch.stack(made), len(made)
+
+
+def inserted(x: Tensor):
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        made.insert(0, x[i] * i)
+    return torch.stack(made)
+
+
+def two_of_each(x: Tensor):
+    made: List[Tensor] = [x[0]]  # noqa: UP006
+    for i in range(x.size(0)):
+        made.append(x[i])
+        made.append(x[i] * 2)
+    return torch.stack(made), torch.cat(made[1:])
+
+
+def selected(x: Tensor):
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        if bool(x[i, 0] > 0):
+            made.append(x[i])
+    return torch.stack(made)
+
+
+def queue(x: Tensor):
+    waiting: List[Tensor] = [x[0], x[1]]  # noqa: UP006
+    total = torch.zeros(4)
+    for i in range(2, x.size(0)):
+        waiting.append(x[i])
+        total = total + waiting.pop(0) * i
+    return total, torch.stack(waiting)
+
+
+def added_until(x: Tensor):
+    """The length is known of the loop, but not where it ends: nothing that was tried of it is kept."""
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(5):
+        made.append(x[0] * i)
+        if bool(x.sum() > i):
+            break
+    return torch.stack(made)
+
+
+def numbers(x: Tensor):
+    made: List[float] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        made.append(float(x[i, 0]) * 2)
+    return torch.tensor(made), made[1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [items_in_a_loop, length_of_a_growing_list, inserted, two_of_each, selected, queue, added_until, numbers],
+)
+def test_loops_change_lists_and_dicts(function) -> None:
+    check(function, *rows(3, 6))
+
+
+def steps(x: Tensor):
+    total = torch.zeros(4)
+    for i in range(1, x.size(0), 2):
+        total = total * 0.5 + x[i]
+    for i in range(x.size(0) - 1, -1, -2):
+        total = total * 0.5 + x[i]
+    for _ in range(x.size(0), 3):
+        total = total + 1
+    return total
+
+
+def left_early(x: Tensor):
+    total = torch.zeros(1)
+    for i in range(x.size(0)):
+        if i % 2 == 1:
+            continue
+        if bool(x[i, 0] > 1.0):
+            break
+        total = total + x[i, 1]
+    return total
+
+
+def returned(x: Tensor):
+    for i in range(x.size(0)):
+        if bool(x[i].sum() > 0.5):
+            return x[i], i
+    return torch.zeros(4), -1
+
+
+def unbound(x: Tensor):
+    parts = x.unbind(0)
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(len(parts)):
+        made.append(parts[len(parts) - 1 - i].cumsum(0))
+    made.reverse()
+    total = torch.zeros(x.size(0))
+    columns = x.unbind(1)
+    for i, column in enumerate(columns):
+        total = total + column * (i + 1)
+    return torch.stack(made), total
+
+
+@pytest.mark.parametrize("function", [steps, left_early, returned, unbound])
+def test_loops_over_open_dimensions(function) -> None:
+    check(function, *rows(3, 6, 2))
+
+
+def methods(x: Tensor, name: str = "Layer.weight"):
+    parts = [x, x * 2, x * 3]
+    parts.extend([x * 4])
+    del parts[0]
+    order = [3, 1, 2]
+    order.sort()
+    parts.reverse()
+    by_name: Dict[str, Tensor] = {"a": x}  # noqa: UP006
+    by_name.update({"b": x * 2})
+    first = by_name.pop("a") + by_name.setdefault("c", x * 3) + by_name.get("d", x * 7)
+    del by_name["c"]
+    words = name.split(".")
+    if name.lower().startswith("layer") and words[1] == "weight":
+        first = first + len(f"{words[0]}_{x.dim()}")
+    return torch.cat(parts), first, order[0], len(by_name), order.index(3), sum(order)
+
+
+def arithmetic(x: Tensor):
+    n = x.size(0)
+    bits = (n & 3) + (n | 1) + (n ^ 2) + (n << 1) + (n >> 1)
+    return x * (bits + abs(3 - n) + divmod(n, 2)[0] + sum([n, 2]))
+
+
+@pytest.mark.parametrize("function", [methods, arithmetic])
+def test_methods_of_lists_dicts_and_texts(function) -> None:
+    check(function, *rows(3, 6))
+
+
+class Cells(torch.nn.Module):
+    """`self` has another name, the state is a tuple, and a list grows by `+=`."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTMCell(4, 5)
+        self.gru = torch.nn.GRUCell(5, 5)
+        self.rnn = torch.nn.RNNCell(5, 5)
+
+    def forward(own, x: Tensor, state: Tuple[Tensor, Tensor], more: Optional[Tensor] = None):  # noqa: UP006, UP045
+        made: List[Tensor] = []  # noqa: UP006
+        if more is None:
+            more = torch.zeros(x.size(1), 5)
+        parts = x.unbind(0)
+        for i in range(len(parts)):
+            state = own.lstm(parts[i], state)
+            more = own.rnn(own.gru(state[0], more))
+            made += [more]
+        return torch.stack(made), state
+
+
+def test_cells_step_by_step() -> None:
+    torch.manual_seed(SEED)
+    states = [(torch.randn(batch, 5), torch.randn(batch, 5)) for batch in (2, 3)]
+    check(Cells(), [torch.randn(3, 2, 4), states[0]], [torch.randn(6, 3, 4), states[1]])
+
+
+def nested(x: Tensor):
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        for j in range(i):
+            made.append(x[i] - x[j])
+        made += [x[i]]
+    return torch.stack(made)
+
+
+def test_a_list_grows_in_two_loops() -> None:
+    check(nested, *rows(3, 5))
+
+
+def by_keys(first: bool, given: Dict[str, Tensor]):  # noqa: UP006
+    if first:
+        return given["x"] * 2
+    return given["y"] + given["x"]
+
+
+def test_a_branch_reads_a_dict_of_inputs() -> None:
+    """Without an example, a key's input is made where the key is first read."""
+    model = ov.convert_model(torch.jit.script(by_keys))
+    x, y = np.ones((3, 2), np.float32), np.full((3, 2), 7, np.float32)
+    inputs = {port.any_name: port for port in model.inputs}
+    assert sorted(inputs) == ["first.1", "x", "y"]
+    model.reshape({port: [] if name == "first.1" else [3, 2] for name, port in inputs.items()})
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for first in (True, False):
+        got = compiled({"first.1": np.array(first), "x": x, "y": y})[0]
+        np.testing.assert_array_equal(got, x * 2 if first else y + x)
+
+
+def growing(x: Tensor):
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        made.append(x[i])
+    return made
+
+
+def test_a_list_of_unknown_length_is_no_output() -> None:
+    with pytest.raises(UnsupportedError, match="length depends on data"):
+        ov.convert_model(torch.jit.script(growing), example_input=(torch.zeros(3, 4),))
