@@ -26,6 +26,7 @@ tokenizers = pytest.importorskip("tokenizers")
 
 from bench.hybrids import WORDS  # noqa: E402
 from tests.readers.gguf_decoders import Sizes, tensors, write  # noqa: E402
+from tests.support import paged_models  # noqa: E402
 from tests.support.paged_hybrids import HYBRIDS  # noqa: E402
 
 SEED = 20261123
@@ -355,6 +356,15 @@ def test_drafts_across_a_turn_change_nothing(tmp_path: Path, way: str) -> None:
     prompt = np.random.default_rng(SEED).integers(2, s.words, 4).tolist()
     wanted = list(generate(decoder, prompt, Settings(16)))
     assert list(generate(decoder, prompt, Settings(16), Assistant(guide, 7))) == wanted, SEED
+
+
+@pytest.mark.parametrize("place", ["", "rope_scaling", "rope_parameters"])
+def test_a_turn_is_where_the_settings_of_a_folder_say(tmp_path: Path, place: str) -> None:
+    """transformers 5 has another name for what scales positions."""
+    ov.save_model(paged_models.decoder(ov), tmp_path / "openvino_model.xml")
+    said: dict[str, Any] = {"original_max_position_embeddings": 8}
+    (tmp_path / "config.json").write_text(json.dumps({place: said} if place else said))
+    assert Decoder.load(tmp_path).turn == 8
 
 
 @pytest.mark.parametrize("way", WAYS)
