@@ -71,7 +71,7 @@ def run(python: Path, what: str, *arguments: Any, chosen: bool = True) -> dict[s
         text=True, timeout=900, cwd="/",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    if chosen and what != "make":
+    if chosen and what not in ("make", "refused"):
         assert re.search(r"caches of \d+ blocks", done.stdout + done.stderr)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     return json.loads(lines[-1]) if lines else {}
@@ -122,24 +122,13 @@ def test_the_platform_is_out_of_the_way(python: Path) -> None:
         assert done.returncode == 0 and words in done.stdout, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        (["--additional-config", '{"weigths": 8}'], "'weigths'; ovjit knows weights"),
-        (["--block-size", "64"], "blocks of 32 tokens, not 64"),
-        (["--tensor-parallel-size", "2"], "does not have tensor, pipeline and context parallelism"),
-        (["--enable-lora"], "does not have LoRA adapters"),
-        (["--kv-offloading-size", "1"], "does not have offloading of caches"),
-    ],
-)
-def test_what_is_not_there_is_refused(python: Path, folder: Path, options: list[str], words: str) -> None:
-    done = subprocess.run(
-        [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *options],
-        env=os.environ | {"OVJIT_VLLM": "1"}, capture_output=True, text=True, timeout=300, cwd="/",
-    )  # fmt: skip
-    assert done.returncode != 0 and words in done.stdout + done.stderr, done.stderr[-2000:]
-
-
+REFUSED = [
+    (["--additional-config", '{"weigths": 8}'], "'weigths'; ovjit knows weights"),
+    (["--block-size", "64"], "blocks of 32 tokens, not 64"),
+    (["--tensor-parallel-size", "2"], "does not have tensor, pipeline and context parallelism"),
+    (["--enable-lora"], "does not have LoRA adapters"),
+    (["--kv-offloading-size", "1"], "does not have offloading of caches"),
+]
 RECURRENT = {
     "MambaForCausalLM": {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2},
     "JambaForCausalLM": {
@@ -149,19 +138,29 @@ RECURRENT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_recurrent_layers_are_refused_by_name(python: Path, tmp_path: Path, name: str) -> None:
-    said = {"architectures": [name], "vocab_size": 320, **RECURRENT[name]}
-    (tmp_path / "config.json").write_text(json.dumps(said))
+def test_what_is_not_there_is_refused(python: Path, folder: Path, tmp_path: Path) -> None:
+    """Options of the server, and recurrent layers by name."""
+    asked = [["--model", str(folder), *options] for options, _ in REFUSED]
+    words = [told for _, told in REFUSED]
+    for name, more in RECURRENT.items():
+        (tmp_path / name).mkdir()
+        said = {"architectures": [name], "vocab_size": 320, **more}
+        (tmp_path / name / "config.json").write_text(json.dumps(said))
+        asked.append(["--model", str(tmp_path / name), "--skip-tokenizer-init", "--max-model-len", "64"])
+        words.append(f"does not have recurrent layers ({name})")
+    found = run(python, "refused", folder, json.dumps(asked))["told"]
+    assert len(found) == len(words)
+    for told, wanted in zip(found, words, strict=True):
+        assert wanted in told, (wanted, told)
+
+
+def test_a_server_that_is_refused_ends(python: Path, folder: Path) -> None:
+    options, words = REFUSED[0]
     done = subprocess.run(
-        [
-            str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(tmp_path),
-            "--skip-tokenizer-init", "--max-model-len", "64",
-        ],
-        env=os.environ | {"OVJIT_VLLM": "1"}, capture_output=True, text=True, timeout=300, cwd="/",
+        [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), *options],
+        env=os.environ | {"OVJIT_VLLM": "1"}, capture_output=True, text=True, timeout=900, cwd="/",
     )  # fmt: skip
-    assert done.returncode != 0
-    assert f"does not have recurrent layers ({name})" in done.stdout + done.stderr, done.stderr[-3000:]
+    assert done.returncode != 0 and words in done.stdout + done.stderr, done.stderr[-2000:]
 
 
 class Server:

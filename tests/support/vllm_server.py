@@ -4,6 +4,7 @@
     python vllm_server.py make FOLDER          a model and its tokenizer, by transformers
     python vllm_server.py greedy FOLDER ...    tokens of vLLM and of transformers
     python vllm_server.py offline FOLDER       structured output, sampling, log probabilities
+    python vllm_server.py refused FOLDER ...   what lists of the server's options are told
 """
 
 from __future__ import annotations
@@ -134,6 +135,22 @@ def speculate(folder: Path) -> None:
     print(json.dumps({"tokens": _repetitive(llm)}), flush=True)
 
 
+def refused(asked: list[list[str]]) -> None:
+    """What each of these command lines of the server raises, or nothing."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser, told = AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()), []
+    for options in asked:
+        try:
+            given = parser.parse_args(options)
+            AsyncEngineArgs.from_cli_args(given).create_engine_config()
+            told.append("")
+        except ValueError as error:
+            told.append(str(error))
+    print(json.dumps({"told": told}), flush=True)
+
+
 def _repetitive(llm: Any) -> list[list[int]]:
     """Tokens behind prompts that repeat themselves."""
     from vllm import SamplingParams
@@ -151,5 +168,7 @@ if __name__ == "__main__":
         greedy(where, *map(json.loads, sys.argv[3:5]))
     elif what == "speculate":
         speculate(where)
+    elif what == "refused":
+        refused(json.loads(sys.argv[3]))
     else:
         offline(where)
