@@ -181,7 +181,7 @@ class Server:
             )  # fmt: skip
 
     def wait(self) -> None:
-        end = time.monotonic() + 300
+        end = time.monotonic() + 900  # a start takes minutes beside other jobs
         while time.monotonic() < end:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             with contextlib.suppress(OSError):
