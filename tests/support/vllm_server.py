@@ -127,12 +127,19 @@ def offline(folder: Path) -> None:
 
 
 def speculate(folder: Path) -> None:
-    """Tokens with prompt look-up."""
+    """Tokens with prompt look-up. The greatest of one in a batch without drafts, too, which vLLM's sampler of
+    drafts cannot."""
+    from vllm import SamplingParams
+
     llm = engine(
         folder,
         speculative_config={"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3},
     )
-    print(json.dumps({"tokens": _repetitive(llm)}), flush=True)
+    params = [
+        SamplingParams(max_tokens=8, ignore_eos=True, **one) for one in ({"top_k": 1}, {"temperature": 0})
+    ]
+    likely = [list(llm.generate(["abc"], one)[0].outputs[0].token_ids) for one in params]
+    print(json.dumps({"tokens": _repetitive(llm), "likely": likely}), flush=True)
 
 
 def refused(asked: list[list[str]]) -> None:
