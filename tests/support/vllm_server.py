@@ -127,8 +127,8 @@ def offline(folder: Path) -> None:
 
 
 def speculate(folder: Path) -> None:
-    """Tokens with prompt look-up. The greatest of one in a batch without drafts, too, which vLLM's sampler of
-    drafts cannot."""
+    """Tokens with prompt look-up: the greatest, and sampled ones that can only be the greatest. Those of a
+    batch without drafts, too, which vLLM's sampler of drafts cannot."""
     from vllm import SamplingParams
 
     llm = engine(
@@ -139,7 +139,9 @@ def speculate(folder: Path) -> None:
         SamplingParams(max_tokens=8, ignore_eos=True, **one) for one in ({"top_k": 1}, {"temperature": 0})
     ]
     likely = [list(llm.generate(["abc"], one)[0].outputs[0].token_ids) for one in params]
-    print(json.dumps({"tokens": _repetitive(llm), "likely": likely}), flush=True)
+    surely = ({"temperature": 0}, {"temperature": 1, "top_k": 1}, {"temperature": 1, "top_p": 1e-6})
+    tokens = [_repetitive(llm, **one) for one in surely]
+    print(json.dumps({"tokens": tokens, "likely": likely}), flush=True)
 
 
 def refused(asked: list[list[str]]) -> None:
@@ -158,11 +160,11 @@ def refused(asked: list[list[str]]) -> None:
     print(json.dumps({"told": told}), flush=True)
 
 
-def _repetitive(llm: Any) -> list[list[int]]:
+def _repetitive(llm: Any, **how: Any) -> list[list[int]]:
     """Tokens behind prompts that repeat themselves."""
     from vllm import SamplingParams
 
-    params = SamplingParams(temperature=0, max_tokens=24, ignore_eos=True)
+    params = SamplingParams(**{"temperature": 0, **how}, max_tokens=24, ignore_eos=True)
     given = [{"prompt_token_ids": [5, 6, 7, 8] * 6}, {"prompt_token_ids": [9, 10] * 9}]
     return [list(out.outputs[0].token_ids) for out in llm.generate(given, params)]
 

@@ -31,6 +31,20 @@ class OvjitPlatform(CpuPlatform):
         return "ovjit"
 
     @classmethod
+    def register_triton_kernel_overrides(cls) -> None:
+        """Register the CPU platform's kernels, and ours that repeats a request's numbers for its drafts.
+
+        That of vLLM 0.32 writes its result to a copy unless the numbers are i64. So temperature, top_k and
+        top_p of requests with drafts were not initialised.
+        """
+        super().register_triton_kernel_overrides()
+        from vllm.triton_utils import HAS_TRITON
+        from vllm.triton_utils.dispatcher import register_kernels
+
+        if not HAS_TRITON:
+            register_kernels({"vllm.v1.sample.rejection_sampler.expand_kernel": _expand})
+
+    @classmethod
     def check_and_update_config(cls, vllm_config: Any) -> None:
         """Set what ovjit's worker needs. ValueError names an option that it does not have."""
         parallel, cache = vllm_config.parallel_config, vllm_config.cache_config
@@ -55,6 +69,16 @@ class OvjitPlatform(CpuPlatform):
 
         vllm_config.compilation_config.mode = CompilationMode.NONE
         vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.NONE
+
+
+def _expand(
+    output: torch.Tensor, values: torch.Tensor, ends: torch.Tensor, replaced: float, by: float, *unused: Any,
+    **more: Any,
+) -> None:  # fmt: skip
+    """Write each of `values` [requests] to `output` [tokens] as often as its request has tokens, which end at
+    `ends` [requests]. `by` stands for `replaced`."""
+    counts = torch.diff(ends, prepend=ends.new_zeros(1))
+    output.copy_(values.masked_fill(values == replaced, by).repeat_interleave(counts))
 
 
 def _check(vllm_config: Any) -> None:
