@@ -69,7 +69,6 @@ class LoweredGraph:
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
         # smaller programs do without the kernels that transpose in blocks
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
-        deep |= {element_size(n.output.dtype) for n in self.graph.nodes if n.op.name == "Transpose"}
         deep |= {4} if deep and 4 in sizes else set()
         self.transposed = [size for size in ELEMENTS if size in deep]
         needed += map(transpose_kernel, self.transposed)

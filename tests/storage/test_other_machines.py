@@ -16,10 +16,12 @@ from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import blob, kept_models, origins
 from ovjit.storage.graph_format import parse
 
+#: An instruction set of x86-64 that this machine does not compile for, and a CPU that has it.
+OTHER_X86 = ("avx512", "skylake-avx512") if blob.machine()["isa"] == "avx2" else ("avx2", "haswell")
 #: What a file says of the machine that it is for, where that is the other one.
 OTHERS = {
     "aarch64": {"isa": "neon", "cpu": "", "features": "+lse,+dotprod", "platform": "Linux-aarch64"},
-    "x86_64": {"isa": "avx2", "cpu": "haswell", "features": "", "platform": "Linux-x86_64"},
+    "x86_64": {"isa": OTHER_X86[0], "cpu": OTHER_X86[1], "features": "", "platform": "Linux-x86_64"},
     "one instruction set": {"platform": "Linux-riscv64"},
 }
 X = np.random.default_rng(5).standard_normal((1, 64)).astype(np.float32)
