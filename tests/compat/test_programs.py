@@ -294,15 +294,21 @@ def test_what_exports_transformers(python, tmp_path, program):
     assert_alike(made["ours"], made["real"], program)
 
 
+def cases(python: Path, program: str, folder: Path, count: int, *way: Any) -> dict[str, Any]:
+    """The results of a program of OpenVINO's users by case, `count` of them, none an error."""
+    found: dict[str, Any] = last_line(command(python, *way, PROGRAMS / program, folder, seconds=3000))
+    assert len(found) == count
+    for name, said in found.items():
+        assert "error" not in said, (name, said)
+    return found
+
+
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
 def test_models_of_several_networks(python, tmp_path):
     """Beside PyTorch: OpenVINO fails at the shapes of GPT-2 as a decoder of pictures."""
     install(python, "torch", "optimum-intel", "nncf", "torchvision")
-    found = last_line(command(python, *OURS, PROGRAMS / "optimum_composed.py", tmp_path, seconds=3000))
-    assert len(found) == 11
-    for name, said in found.items():
-        assert "error" not in said, (name, said)
+    for name, said in cases(python, "optimum_composed.py", tmp_path, 11, *OURS).items():
         assert_alike(said["made"], said["torch"], name)
 
 
@@ -311,10 +317,7 @@ def test_models_of_several_networks(python, tmp_path):
 def test_pipelines_of_diffusion(python, tmp_path):
     # newer ones want another huggingface_hub than the transformers that optimum-intel exports
     install(python, "torch", "optimum-intel", "nncf", "diffusers<0.40")
-    found = last_line(command(python, *OURS, PROGRAMS / "optimum_diffusion.py", tmp_path, seconds=3000))
-    assert len(found) == 8
-    for name, said in found.items():
-        assert "error" not in said, (name, said)
+    for name, said in cases(python, "optimum_diffusion.py", tmp_path, 8, *OURS).items():
         assert said["spread"] > 0.1 and said["apart"] < 1e-4, (name, said)
 
 
@@ -323,10 +326,7 @@ def test_pipelines_of_diffusion(python, tmp_path):
 def test_paged_decoders(python, tmp_path):
     """Twenty architectures. OpenVINO's transformation loses the slopes of MPT."""
     install(python, "torch", "optimum-intel", "nncf")
-    found = last_line(command(python, PROGRAMS / "paged_decoders.py", tmp_path, seconds=3000))
-    assert len(found) == 20
-    for kind, said in found.items():
-        assert "error" not in said, (kind, said)
+    for kind, said in cases(python, "paged_decoders.py", tmp_path, 20).items():
         assert said["apart"]["ours"] < 1e-5, (kind, said)
         assert kind == "mpt" or not said["differ"], (kind, said)
 
