@@ -67,8 +67,9 @@ class LoweredGraph:
         by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
         surely = set(needed) - by_strides
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
-        # smaller programs do without the kernels that transpose in blocks
+        # programs of vectors, and of matrices that no node permutes, do without the kernels of blocks
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
+        deep |= {element_size(low.out.dtype) for low in self.lowerings if low.permutes}
         deep |= {4} if deep and 4 in sizes else set()
         self.transposed = [size for size in ELEMENTS if size in deep]
         needed += map(transpose_kernel, self.transposed)

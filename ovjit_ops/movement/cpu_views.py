@@ -38,7 +38,7 @@ class Reshaped(Lowering):
 class Transposed(Lowering):
     """Dimensions in another order."""
 
-    flexible = True
+    flexible = permutes = True
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
