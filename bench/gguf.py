@@ -31,28 +31,20 @@ WORDS = 4000
 
 
 class Ours:
-    """ovjit's decoder with state."""
+    """ovjit's decoder with state. Like llama.cpp's it computes the logits of the last tokens."""
 
     def __init__(self, path: Path, threads: int):
-        import ovjit
+        from ovjit.generation import Decoder
 
         config = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self.request = ovjit.Core().compile_model(path, "CPU", config).create_infer_request()
-        self.past = 0
+        self.decoder = Decoder.load(path, config=config)
 
     def begin(self) -> None:
-        self.request.reset_state()
-        self.past = 0
+        self.decoder.reset()
 
     def step(self, ids: np.ndarray) -> np.ndarray:
         """The logits behind these tokens."""
-        end = self.past + len(ids)
-        given = {
-            "input_ids": ids[None], "attention_mask": np.ones((1, end), np.int64),
-            "position_ids": np.arange(self.past, end)[None], "beam_idx": np.zeros(1, np.int32),
-        }  # fmt: skip
-        self.past = end
-        return self.request.infer(given, share_inputs=True, share_outputs=True)["logits"][0, -1].copy()
+        return self.decoder.feed(ids)[-1]
 
 
 def llama_cpp_model(path: Path, threads: int, logits_all: bool = False) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
+from ovjit.generation.head import keep_last
 from ovjit.generation.tokenizer import read_settings
 from ovjit.readers.gguf.header import is_later_part
 from ovjit.records import NamedTuple
@@ -54,6 +55,7 @@ class Decoder:
 
         file = model_file(path)
         model = Core().read_model(str(file))
+        keep_last(model, CHECKED)
         return cls(Core().compile_model(model, device, dict(config or {})), _turn(model, file))
 
     def reset(self) -> None:
@@ -62,7 +64,8 @@ class Decoder:
         self.length, self._mark = 0, None
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
-        """The logits [tokens, words] of these tokens, which follow those before."""
+        """The logits [rows, words] of the last `CHECKED` of these tokens, of all if they are fewer. The tokens
+        follow those before."""
         ids = np.asarray(tokens, np.int64)[None]
         if not ids.size:
             raise OvjitError("no tokens: a prompt has at least one")
@@ -77,7 +80,7 @@ class Decoder:
         self.length = end
         if self._mark is not None:
             self._mark.tokens.extend(tokens)
-        return np.asarray(found[0], np.float32)
+        return np.asarray(found[0, -CHECKED:], np.float32)
 
     def mark(self) -> None:
         """Remember the states that have no axis of tokens, as those of recurrent layers. `rewind` can go back

@@ -20,6 +20,7 @@ from ovjit.compat.passes.probe import Probe
 from ovjit.compat.passes.weight_compression import compress_weights
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.generation.decoder import FILES
+from ovjit.generation.head import last_product, logits_of
 from ovjit.integrations.vllm.options import Options
 from ovjit.integrations.vllm.tables import Tables, tables_of
 from ovjit.readers.gguf.header import is_later_part
@@ -28,8 +29,6 @@ DEFAULTS = Options()
 NONE: Mapping[str, Any] = {}
 #: Entries of config.json that only vLLM reads.
 _BESIDE = frozenset("architectures bos_token_id eos_token_id max_position_embeddings pad_token_id".split())
-#: Operations between the last product and the logits.
-_TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
 
 
 def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
@@ -67,13 +66,7 @@ def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
     """A paged decoder as two models: one gives what the last product reads, the other one the logits.
 
     UnsupportedError for a decoder whose logits do not come from a product with weights."""
-    result = next((r for r in model.get_results() if "logits" in r.output(0).get_names()), None)
-    result = result or model.get_results()[0]
-    source = result.input_value(0)
-    while source.get_node().get_type_name() in _TAIL:
-        changing = [v for v in source.get_node().input_values() if v.get_node().get_type_name() != "Constant"]
-        source = changing[0]
-    product = source.get_node()
+    product, _ = last_product(model)
     if product.get_type_name() != "MatMul":
         raise UnsupportedError(
             f"logits come from {product.get_type_name()} {product.get_friendly_name()!r}; "
@@ -84,7 +77,7 @@ def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
     begin = ops.parameter(hidden.get_partial_shape(), hidden.get_element_type(), name="hidden_states")
     begin.output(0).set_names({"hidden_states"})
     product.input(0).replace_source_output(begin.output(0))
-    head = ov.Model([result], [begin], "head")
+    head = ov.Model([logits_of(model)], [begin], "head")
     body = ov.Model([ops.result(hidden)], model.get_parameters(), "decoder")
     return body, head
 
