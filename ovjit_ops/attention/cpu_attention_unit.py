@@ -1,8 +1,8 @@
-"""Rows of a head by the matrix unit: the products of `attention_tiles` in blocks of 16 x 16 sums.
+"""Rows of a head on the matrix unit: the products of `attention_tiles` in blocks of 16 x 16 sums.
 
-The unit multiplies without an epilogue. So scores are scaled and masked in the pass that looks for a row's
-maximum. Rows of q are copied to scratch memory first, with zeros behind them: the unit reads 16 rows of whole
-lines of 64 bytes.
+The unit has no epilogue. So scores are scaled and masked in the pass that computes the maximum of a row. Rows
+of q are first copied to scratch memory and padded with zeros, because the unit reads 16 rows of whole lines
+of 64 bytes.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     shrink_by,
 )
 
-#: Elements of a line, and columns of scores between two passes over the sums: scores of 32 rows take 48 KB.
+#: Elements of a line. Columns of scores between two passes over the sums: scores of 32 rows take 48 KB.
 ELEMENTS, COLUMNS = ROW_BYTES // 2, 384
 
 
 @inline
 def lines_of(n):
-    """The lines that n elements of 2 bytes take."""
+    """The number of lines of n 2-byte elements."""
     return (n + ELEMENTS - 1) // ELEMENTS
 
 
 @inline
 def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide):
-    """`tall` times `wide` blocks of sums at `sums`: rows at p times `lines` lines of a panel, added to what
-    is there where it is `kept`."""
+    """Compute `tall` x `wide` blocks of sums: rows at p times `lines` lines of a panel. `kept`: add to the
+    previous sums."""
     for r in static_range(tall):
         for v in static_range(wide):
             if kept:
@@ -68,7 +68,7 @@ def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, w
 
 @inline
 def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, left, lanes):
-    """A panel over the chunk's `rows`, for as many columns as are `left`."""
+    """Multiply `rows` rows by a panel. `left`: the remaining columns."""
     for wide in (2, 1):
         if wide == 1 or left > lanes:
             for tall in (2, 1):
@@ -80,7 +80,7 @@ def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, lef
 
 @inline
 def copy_rows(q, pq, to, to_row, count, tall):
-    """Rows of q one below the other, with zeros behind each, and rows of zeros for those that are missing."""
+    """Copy rows of q, padded with zeros to whole lines. Missing rows are zeros."""
     depth = q.size.d
     for r in range(tall):
         target = to + r * to_row
@@ -93,7 +93,7 @@ def copy_rows(q, pq, to, to_row, count, tall):
 
 @inline
 def finished(total, added, factor, most, capped):
-    """A sum scaled, capped, and the mask added."""
+    """The score: a sum that is scaled, capped, and masked by addition."""
     if capped:
         whole = total * factor
         bent = applied(TANH, whole)
@@ -105,7 +105,7 @@ def finished(total, added, factor, most, capped):
 
 @inline
 def finish_scores(t, p, count, factor, most, capped):
-    """Sums at t made scores, with the mask at p. In each lane the largest."""
+    """Replace the sums at t by scores, with the mask at p. Returns the maximum in each lane."""
     tops = registers()
     for i in static_range(CHAINS):
         tops[i] = const[f32](-inf)
@@ -129,7 +129,7 @@ def finish_scores(t, p, count, factor, most, capped):
 
 @inline
 def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal, capped):
-    """Sums of n columns from `at` on become weights, and sums of earlier columns shrink: see
+    """Replace the sums of n columns from `at` on by weights, and rescale the sums of earlier columns. See
     `soften_rows`."""
     factor = splat[f32](numbers.scale)
     most = factor
@@ -166,8 +166,8 @@ def attention_blocks(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
     memory, *, T, out, width, lanes, causal, sinks, capped,
 ):  # fmt: skip
-    """Rows of a head, `block` at a time: 32, or 16 where there are no more. See `attention_tiles`. Panels
-    have whole lines of words."""
+    """Attention of a head's rows, `block` at a time: 32, or 16 if there are fewer. See `attention_tiles`.
+    Panels have whole lines of words."""
     tile_begin(ROWS)
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
         count = min(block, y.size.r - first)
@@ -211,7 +211,7 @@ def attention_blocks(
 
 @functools.cache
 def unit_attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
-    """The kernel of `attention_blocks` for a format of a matrix unit."""
+    """The kernel of `attention_blocks` for the format of a matrix unit."""
 
     def words(target: Target) -> dict[str, Any]:
         return intrinsics(form.name.removeprefix("amx_"))

@@ -1,8 +1,8 @@
 """Native paged attention: arguments of the kernels in `cpu_paged_kernels`, and the steps that run them.
 
-New keys and values of all sequences are written to their blocks first. Then items of tokens and of prompts
-are computed, and parts of long sequences added up. The number of chunks depends on shapes; the table says
-which ones have work.
+The steps write the new keys and values of all sequences to their blocks, compute the items of tokens and of
+prompts, and combine the parts of long sequences. The number of chunks depends on shapes. Chunks whose items
+are not in the table return at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_spar
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
 from ovjit_ops.attention.cpu_paged_writes import paged_guard, paged_rotate, paged_write
 
-#: Inputs that few models have, and what kernels call them.
+#: Optional input -> argument of the kernels.
 _OPTIONAL = {
     "alibi_slopes": "slopes", "sinks": "sinks", "qq_bias": "pairs", "qq_bias_begins": "pairs_at",
     "token_type_ids": "kinds",
@@ -36,7 +36,7 @@ ROTATION = ("rotated_block_indices", "rotation_deltas", "rotation_trig_lut")
 
 
 class PagedAttention(Lowering):
-    """Attention of f32 or bf16 queries over blocks of any kind of cache."""
+    """Attention of f32, bf16 or f16 queries over caches of any kind."""
 
     takes = (("f32", "bf16", "f16"), ("f32", "bf16", "f16"), ("f32", "bf16", "f16"), None)
     constant_inputs = None
@@ -57,7 +57,7 @@ class PagedAttention(Lowering):
         out, summed = self.node.outputs[0].dtype, bool(attrs["scores"])
         width = self.named["query"].shape[1]
         group = width // (self.keys.heads * self.keys.size) if isinstance(width, int) else 1
-        tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries that one key is read for
+        tall = next(n for n in (4, 2, 1) if group % n == 0 or n < group)  # queries per load of a key
         self.rows = paged_rows(
             T=dtype,
             out=out,
@@ -145,7 +145,7 @@ class PagedAttention(Lowering):
         self, shared: dict[str, Any], made: dict[str, Any], reads: list[View], caches: list[View], y: View,
         sequences: Any,
     ) -> None:  # fmt: skip
-        """The steps that compute, once keys and values are where they belong."""
+        """Add the steps that compute attention. They follow the writes of keys and values."""
         planner, attrs, group = self.planner, self.node.attrs, shared["group"]
         for name, at in _OPTIONAL.items():
             shared[at] = shared["scale"]
@@ -186,7 +186,7 @@ class PagedAttention(Lowering):
     def _score(
         self, kernel: Kernel, shared: dict[str, Any], reads: list[View], sequences: Any, entries: Any
     ) -> None:
-        """The weights that keys have got, in memory with room for those of all blocks that are listed."""
+        """Add the step that sums the weights of keys, in a buffer for the tokens of all listed blocks."""
         planner = self.planner
         scores, count = (planner.row_major_output(v) for v in self.node.outputs[1:3])
         recent, told = shared["scale"], 0
@@ -194,7 +194,7 @@ class PagedAttention(Lowering):
             view = planner.contiguous(self.named["score_aggregation_window"])
             reads.append(view)
             recent, told = view.ptr, view.shape[0] if view.shape else 1
-        line = 4 * shared["q_step"]  # behind a query and the zero rows that fill up a tile of them
+        line = 4 * shared["q_step"]  # behind a query and three rows of zeros, which complete its tile
         places = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(places["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
         given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "told": told}
@@ -205,7 +205,7 @@ class PagedAttention(Lowering):
         planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
 
     def _choose(self, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:
-        """The blocks that XAttention keeps."""
+        """Add the step that selects XAttention's blocks."""
         planner = self.planner
         shared |= {"kept": shared["scale"], "side": 0}
         if self.sparse is None:
@@ -227,7 +227,7 @@ class PagedAttention(Lowering):
         reads.append(kept)
 
     def _rotate(self, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
-        """Keys of the blocks that are named, turned where they lie."""
+        """Add the step that rotates cached keys in place."""
         planner = self.planner
         views = {n: planner.contiguous(self.named[n]) for n in ROTATION}
         blocks, deltas, angles = views.values()
@@ -238,7 +238,8 @@ class PagedAttention(Lowering):
         planner.step(kernel, shared | pointers, chunks, [*views.values()], [cache], cache.count)
 
     def _scratch(self, count: int, columns: int, tiles: bool = False) -> dict[str, int]:
-        """Where things lie in a chunk's scratch memory, for so many rows and keys at a time."""
+        """Row strides and offsets in a chunk's scratch memory, in bytes, for `count` rows and `columns`
+        keys."""
 
         def row(n: int, lanes: int) -> int:
             return ceil_div(n, lanes) * lanes * 4
@@ -261,7 +262,7 @@ class PagedAttention(Lowering):
             from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS
 
             def lines_of(n: int) -> int:
-                """Bytes of whole lines of bf16."""
+                """Bytes of n bf16 elements, padded to whole lines."""
                 return ceil_div(2 * n, ROW_BYTES) * ROW_BYTES
 
             rows = ceil_div(count, ROWS) * ROWS
@@ -282,12 +283,12 @@ class PagedAttention(Lowering):
         return steps | places
 
     def _rows(self, name: str) -> View:
-        """An input [tokens, ...] whose rows have adjacent elements."""
+        """The view [tokens, ...] of an input with contiguous rows."""
         return self.planner.with_layout(self.named[name], Layout(range(2)))
 
     def _cache(self, name: str) -> View:
-        """A cache where the caller has it. NotNative where it lies elsewhere: then nothing could be written
-        to it."""
+        """The view of the caller's cache. Raises NotNative if it is not contiguous: writes to a copy would be
+        lost."""
         view = self.planner.view(self.named[name])
         if not view.is_contiguous:
             raise NotNative
@@ -295,7 +296,7 @@ class PagedAttention(Lowering):
 
 
 class PagedGuard(Lowering):
-    """One step, of one chunk, that looks at what leads to memory beside the tables of blocks."""
+    """One step of one chunk. It validates the indices of rotated blocks, angles and pairs of queries."""
 
     def set_up(self) -> None:
         self.kernel = paged_guard()

@@ -1,8 +1,8 @@
-"""Tokens of a paged cache moved within their sequence, in place.
+"""PaKVReorder in place: moves tokens of a paged cache within their sequence.
 
-One step checks all numbers, one moves: a chunk takes a head, its moves in the given order. A token is copied
-with its scales. Keys with scales by channel are read as f32. Their new block gets wider scales if its own do
-not hold them.
+The first step validates all indices. The second has a chunk per head, which moves its tokens in the given
+order. A token is copied with its scales. Keys with scales by channel are dequantized, and the scales of their
+new block are widened if they do not cover them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
 from ovjit_ops.attention.cpu_paged_kernels import STEPS
 from ovjit_ops.attention.cpu_paged_numbers import keep_range, quantize_block, unpack_block, unpack_token
 
-#: Where the blocks of sequences are listed, the moves [source, target], and where those of a sequence
-#: begin.
+#: Block indices, where those of each sequence begin, the moves [source, target], and where those of each
+#: sequence begin.
 MOVE_TABLES = Raw("*entries *ends *moves *moves_at")
-#: Sequences, ranges of moves, entries of the lists of blocks, numbers of moves, blocks of the smallest
-#: cache, tokens of a block.
+#: Sequences, ranges of moves, block indices, elements of `moves`, blocks of the smallest cache, tokens of a
+#: block.
 MOVE_COUNTS = Raw("sequences ranges listed told held block")
 #: Sequences, elements of a key, tokens of a block.
 MOVED_SHAPE = Raw("sequences size block")
@@ -31,7 +31,8 @@ MOVED_SHAPE = Raw("sequences size block")
 
 @kernel(tables=MOVE_TABLES, counts=MOVE_COUNTS)
 def paged_moves_check(tables, done: Ptr, counts):
-    """Refuses moves of tokens that lie in no block of their sequence."""
+    """Validate the moves. Returns 7 or 12 if tables are inconsistent, or if a token is in no block of its
+    sequence."""
     if counts.sequences < 0:
         return 7
     if counts.ranges < counts.sequences:
@@ -61,14 +62,14 @@ def paged_moves_check(tables, done: Ptr, counts):
 
 @inline
 def copy_bytes(p, to, size):
-    """`size` bytes."""
+    """Copy `size` bytes from p to `to`."""
     for j in range(0, size, VL):
         storem[u8](to + j, loadm[u8](p + j, size - j), size - j)
 
 
 @kernel(tables=MOVE_TABLES, shape=MOVED_SHAPE, steps=Raw(STEPS))
 def paged_moves(keys: Ptr, values: Ptr, tables, shape, steps, u_step, *, kind):
-    """Tokens of one head to their new places."""
+    """Move the tokens of one head."""
     for s in range(shape.sequences):
         entry = ld[i32](tables.ends + s * 4) + 0
         for i in range(ld[i32](tables.moves_at + s * 4) + 0, ld[i32](tables.moves_at + s * 4 + 4) + 0):
@@ -103,7 +104,7 @@ def paged_moves(keys: Ptr, values: Ptr, tables, shape, steps, u_step, *, kind):
 
 
 class PagedMoves(Lowering):
-    """The two steps."""
+    """Two steps: the check, and the moves."""
 
     def set_up(self) -> None:
         self.keys, self.values = kinds_of(self.node.attrs)

@@ -1,6 +1,6 @@
-"""Tokens of a paged cache as f32, and back.
+"""Conversion of tokens of a paged cache to f32, and back.
 
-Numbers of 8 and 4 bits have scales and zeros in their block (`ovjit.graph.paged_caches`).
+Blocks of u8 and u4 elements contain scales and zeros (`ovjit.graph.paged_caches`).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from ovjit.graph.paged_caches import FLAT, LEAST, TOP
 
 @inline
 def fill(t, first, stop, value):
-    """`value` for elements from `first` to `stop`."""
+    """Store `value` to the f32 elements from `first` to `stop`."""
     for j in range(max(first, 0), stop, VL):
         storem[f32](t + j * 4, const[f32](value), stop - j)
 
 
 @inline
 def unpack_token(p, head, to, size, group, kind, by_channel):
-    """A token's numbers as f32, at `to`. `head`: the scales and zeros of channels."""
+    """Dequantize a token to f32 at `to`. `head`: address of the scales and zeros of channels."""
     if kind == "u8":
         if by_channel:
             for j in range(0, size, VL):
@@ -58,7 +58,7 @@ def unpack_token(p, head, to, size, group, kind, by_channel):
 
 @inline
 def unpack_block(p, row, to, to_row, first, count, size, group, kind, by_channel):
-    """Tokens from `first` on of a block at p as f32, at `to`."""
+    """Dequantize the tokens from `first` to `count` of the block at p to f32 at `to`."""
     start = p
     if by_channel:
         start = p + size * 8
@@ -68,21 +68,23 @@ def unpack_block(p, row, to, to_row, first, count, size, group, kind, by_channel
 
 @inline
 def copy_token(x, to, size, T, kind):
-    """A token of one element type in another."""
+    """Convert a token from type T to type `kind`."""
     for j in range(0, size, VL):
         storem[kind](to + j * SIZE[kind], loadm[T](x + j * SIZE[T], size - j), size - j)
 
 
 @inline
 def step_of(low, high, most):
-    """The scale of numbers from `low` to `high`; of equal ones so small that no other lies within."""
+    """The scale for values from `low` to `high`, quantized to 0 ... most. It has a positive minimum for equal
+    values."""
     flat = maximum(absolute(low) * const[f32](FLAT), const[f32](LEAST))
     return maximum((high - low) * const[f32](1.0 / most), flat)
 
 
 @inline
 def write_numbers(from_, p, size, kind):
-    """Whole numbers as f32 at `from_`, to u8, or two to a byte, at p."""
+    """Store integers, given as f32 at `from_`, as u8 or as u4 pairs at p. The even one of a pair is in the
+    high bits."""
     if kind == "u8":
         for j in range(0, size, VL):
             storem[u8](p + j, cast[u8](cast[i32](loadm[f32](from_ + j * 4, size - j))), size - j)
@@ -95,7 +97,7 @@ def write_numbers(from_, p, size, kind):
 
 @inline
 def quantize_token(from_, p, size, group, kind):
-    """A token of f32 at `from_` as numbers with scales of its groups, at p."""
+    """Quantize an f32 token at `from_` to p, with a scale and a zero for each group. Overwrites `from_`."""
     most = 255.0 if kind == "u8" else 15.0
     numbers = p + size // group * 8
     for g in range(0, size, group):
@@ -120,8 +122,8 @@ def quantize_token(from_, p, size, group, kind):
 
 @inline
 def keep_range(block_at, numbers, size, kind, old, room, room_row, count):
-    """Scales and zeros of the channels of a block, of which the first `old` tokens have numbers and all
-    `count` are at `room` as f32: as they are where new tokens lie within them."""
+    """Update the scales and zeros of a block's channels for its tokens from `old` to `count`, which are f32
+    at `room`. Channels that cover the new values, and have `old` tokens, are unchanged."""
     most = 255.0 if kind == "u8" else 15.0
     for j in range(0, size, VL):
         left = size - j
@@ -152,7 +154,8 @@ def keep_range(block_at, numbers, size, kind, old, room, room_row, count):
 
 @inline
 def quantize_block(block_at, row, size, kind, room, room_row, count):
-    """All `count` tokens of a block at `room` as numbers, by the scales and zeros that the block has."""
+    """Quantize all `count` tokens of a block, f32 at `room`, by the scales and zeros of the block. Overwrites
+    `room`."""
     most = 255.0 if kind == "u8" else 15.0
     for t in range(count):
         p = room + t * room_row
@@ -166,7 +169,7 @@ def quantize_block(block_at, row, size, kind, room, room_row, count):
 
 @inline
 def widen(p, row, to, to_row, count, size, group, kind, by_channel):
-    """The first `count` tokens of a block as f32, `size` numbers each."""
+    """Convert the first `count` tokens of a block to f32, `size` elements each."""
     if kind in TOP:
         unpack_block(p, row, to, to_row, 0, count, size, group, kind, by_channel)
     else:

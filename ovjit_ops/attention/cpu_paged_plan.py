@@ -1,16 +1,17 @@
 """The work of paged attention, listed once for all layers that read the same tables.
 
-Shapes give the numbers of sequences, tokens and blocks; numbers in the tables assign them. One chunk reads
-these numbers and refuses those that lead outside of a cache. It writes a table of i64 with the blocks that
-get new tokens, and the pairs of queries and blocks. The following steps have as many chunks as the shapes
-allow at most. Chunks behind the end of a list have no work. So a plan serves any mixture of prompts and
-tokens, and nothing is written before all numbers are checked.
+The numbers of sequences, tokens and blocks follow from shapes; their assignment is data. One chunk validates
+the tables and writes an int64 table of the blocks that get new tokens, and of the pairs of queries and
+blocks. The following steps have the maximum number of chunks for these shapes. Chunks behind the end of a
+list return at once. So a plan serves any mixture of prompts and tokens. Caches are written only after all
+checks.
 
-    words 0 ... 7            lengths of the lists below: writes, tokens, prompts
-    8 words a sequence       past, new tokens, first row, first block, slot, parts, begin of its scores
-    2 words a write          sequence, block of it
-    6 words of tokens        sequence, first row of it, rows, first block, blocks, slot of the result or -1
-    6 words of a prompt      the same; all blocks, so that no slot is needed
+    words 0 ... 7            numbers of writes, tokens, prompts and slots; tokens of all sequences
+    8 words per sequence     cached tokens, new tokens, first row, first block, slot or -1, parts, begin of
+                             its scores, blocks
+    2 words per write        sequence, index of its block
+    6 words per token item   sequence, its first row, rows, first block, blocks, slot of the result or -1
+    6 words per prompt item  the same. It has all blocks, so it needs no slot.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 
-#: What is counted at the table's begin: items of the three lists, and slots.
+#: Counters at the begin of the table: items of the three lists, and slots.
 LISTED = ("writes", "tokens", "prompts", "slots")
-#: Words of a sequence, a write, an item of attention; of what stands before all.
+#: Words of a sequence, of a write, of an item, and before all lists.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8
 
 
 def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows: int) -> dict[str, Any]:
-    """The most items of each list, and where lists begin."""
+    """The maximum number of items of each list, and where lists begin, in words."""
     writes = tokens // block + sequences * 2
     few = entries // part + sequences
     many = tokens // rows + sequences
@@ -44,18 +45,18 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
     }  # fmt: skip
 
 
-#: Sequences, new tokens, entries of the lists of blocks, blocks of the smallest cache.
+#: Sequences, new tokens, block indices, and blocks of the smallest cache.
 PLAN_COUNTS = Raw("sequences tokens listed held")
-#: Tokens of a block, blocks of a part, rows of a prompt's item, and the new tokens up to which a sequence
+#: Tokens of a block, blocks of a part, rows of a prompt's item, and the maximum new tokens of a sequence that
 #: is listed among the tokens.
 PLAN_PARTS = Raw("block part rows few")
-#: Where the lists begin, and the words of the table.
+#: Where the lists begin, and the size of the table, in words.
 PLAN_LISTS = Raw("writes_at few_at many_at words")
 
 
 @inline
 def list_writes(made, s, before, blocks, table, cut, lists):
-    """The blocks of a sequence that get new tokens."""
+    """List the blocks of a sequence that get new tokens."""
     for i in range(before // cut.block, blocks):
         to = table + (lists.writes_at + made["writes"] * 2) * 8
         st[i64](to, s)
@@ -65,7 +66,7 @@ def list_writes(made, s, before, blocks, table, cut, lists):
 
 @inline
 def list_tokens(made, s, at, new, start, blocks, table, cut, lists):
-    """A sequence of few new tokens, in parts of its blocks; `at`: its words."""
+    """List a sequence with few new tokens, in parts of its blocks. `at`: address of its row of the table."""
     parts = (blocks - start + cut.part - 1) // cut.part
     if parts > 1:
         st[i64](at + 32, made["slots"])
@@ -87,7 +88,7 @@ def list_tokens(made, s, at, new, start, blocks, table, cut, lists):
 
 @inline
 def list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed):
-    """A sequence of many new tokens, in rows of them."""
+    """List a sequence with many new tokens, in items of `cut.rows` rows."""
     for r in range(0, new, cut.rows):
         to = table + (lists.many_at + made["prompts"] * 6) * 8
         count = min(cut.rows, new - r)
@@ -108,7 +109,7 @@ def list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed):
 
 @inline
 def list_sequence(made, s, at, before, new, seen, blocks, table, cut, lists, typed):
-    """What a sequence with new tokens adds to the lists."""
+    """List the writes and items of a sequence with new tokens."""
     list_writes(made, s, before, blocks, table, cut, lists)
     start = 0
     if seen > 0 and not typed:
@@ -121,8 +122,8 @@ def list_sequence(made, s, at, before, new, seen, blocks, table, cut, lists, typ
 
 @inline
 def fault_of(entries, entry, stop, before, new, blocks, counts, cut, writing):
-    """0, or 9 where a block of the list is none of the caches, or one that new tokens are written to is
-    absent."""
+    """Validate the block indices of a sequence. Returns 9 if one is out of range, or if a block that gets new
+    tokens is absent (-1). Else 0."""
     code = 0
     for i in range(entry, stop):
         found = ld[i32](entries + i * 4) + 0
@@ -138,9 +139,9 @@ def paged_plan(
     past: Ptr, begins: Ptr, entries: Ptr, ends: Ptr, window: Ptr, table: Ptr, counts, cut, lists, *,
     writing, typed,
 ):  # fmt: skip
-    """The table."""
+    """Write the table. Returns an error code for invalid tables (`paged_reference.FAULTS`)."""
     seen = ld[i32](window) + 0
-    for i in range(0, lists.words, VL):  # what is behind the end of a list is zeros
+    for i in range(0, lists.words, VL):  # list entries without an item are 0
         storem[i64](table + i * 8, spread[i64](0), lists.words - i)
     made = registers()
     for name in LISTED:
@@ -188,7 +189,7 @@ def paged_plan(
 
 
 class PagedPlan(Lowering):
-    """One step, of one chunk."""
+    """One step of one chunk."""
 
     takes = (("i32",), ("i32",), ("i32",), ("i32",), ("i32",), None)
 

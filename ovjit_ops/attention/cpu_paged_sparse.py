@@ -1,9 +1,9 @@
-"""XAttention: the blocks of keys for each block of a prompt's queries.
+"""XAttention: selects the blocks of keys for each block of a prompt's queries.
 
-The attention is estimated from sums along antidiagonals. Queries and keys are taken `stride` at a time, each
-query with the key opposite to it. So a product of `stride` pairs represents stride * stride scores. For each
-block of queries, the largest blocks of keys are kept until they have a part `threshold` of the total. The
-first one and its own are always kept.
+The attention is estimated from sums along antidiagonals. Queries and keys are grouped by `stride`; in a pair
+of groups, the i-th query from the end meets the i-th key. So `stride` dot products stand for a tile of stride
+x stride scores. For each block of queries, the blocks of keys with the largest sums are kept until they reach
+the part `threshold` of the total. The first block and the diagonal one are always kept.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from ovjit.codegen.words import *
 from ovjit_ops.attention.cpu_attention_kernels import soften
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
-#: The smallest block, for which there is room.
+#: The smallest supported block of XAttention. It determines the size of the buffer of marks.
 LEAST_BLOCK = 16
-#: Bytes before the marks: how many tokens a block has, 0 where all is computed.
+#: Bytes before the marks. The first word is the number of tokens of a block, or 0 if all blocks are computed.
 HEADER = 64
 
 
 @inline
 def opposite(q, q_row, k, k_row, stride, size, T):
-    """The sum of products of `stride` queries with the keys opposite to them."""
+    """The sum of the dot products of `stride` queries, in reverse order, with `stride` keys."""
     acc = const[f32](0.0)
     for i in range(stride):
         for j in range(0, size, VL):
@@ -31,14 +31,14 @@ def opposite(q, q_row, k, k_row, stride, size, T):
     return spread[f32](hadd[f32](acc))
 
 
-#: Sequences and thresholds; blocks of a row of marks; heads of queries, and how many share a key.
-#: Elements of a key; bytes from token to token of queries and keys; where sums are in scratch memory.
+#: Sequences and thresholds; blocks of a row of marks; heads of queries, and heads of queries per head of
+#: keys. Elements of a key; byte strides of tokens of queries and keys; the offset of sums in scratch memory.
 SPARSE_SIZES = Raw("sequences thresholds side queries group size q_row x_row sums_at")
 
 
 @inline
 def keep_largest(marks, sums, block, target):
-    """Mark the first block, the own one, and the largest others, until their sums reach `target`."""
+    """Mark the first block, block `block`, and then the largest ones, until their sums reach `target`."""
     have = ld[f32](sums)
     st[u8](marks, 1)
     if block > 0:
@@ -60,7 +60,7 @@ def paged_sparse(
     q: Ptr, k: Ptr, table: Ptr, scale: Ptr, threshold: Ptr, block_size: Ptr, strides: Ptr, kept: Ptr,
     sizes, *, T,
 ):  # fmt: skip
-    """kept[head, block of queries, block of keys] = 1 where it is computed."""
+    """kept[head, block of queries, block of keys] = 1 for selected blocks, else 0."""
     head = chunk // sizes.side
     block = chunk % sizes.side
     each = ld[i32](block_size) + 0

@@ -1,8 +1,8 @@
-"""Prompts against blocks of keys and values, by tiles.
+"""Prompts by tiles: queries against blocks of keys and values.
 
-An item is a tile of queries of one sequence, of all heads that share a key. Some blocks at a time are packed
-into panels in scratch memory: keys transposed, values in order, numbers of 16, 8 and 4 bits as f32. One kind
-of tile does both products, as in `cpu_attention_kernels`, with the same softmax between them.
+An item is several queries of one sequence, for all heads that share a key. Several blocks at a time are
+packed into panels in scratch memory, as f32: keys transposed, values in order. Both products use the same
+tile, with the softmax between them, as in `cpu_attention_kernels`.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from ovjit_ops.attention.cpu_paged_kernels import (
 )  # fmt: skip
 from ovjit_ops.attention.cpu_paged_numbers import fill, widen
 
-#: Keys of which the scores are in scratch memory at a time.
+#: Keys whose scores are in scratch memory at a time.
 TILE_COLUMNS = 256
-#: More columns than a panel has.
+#: Exceeds the columns of any panel.
 WHOLE = 1 << 30
 
 
 @inline
 def pack_keys(p, row, panels, at, count, size, width):
-    """Tokens [count, size] of f32 at p, to the columns from `at` on of panels [size, width]."""
+    """Pack f32 tokens [count, size] at p into the columns from `at` on of panels [size, width]."""
     for t in range(0, count, VL):
         column = at + t
         to = panels + column // width * size * width * 4 + column % width * 4
@@ -53,7 +53,7 @@ def pack_keys(p, row, panels, at, count, size, width):
 
 @inline
 def pack_values(p, row, panels, panel, at, count, wide, width):
-    """Tokens [count, wide] of f32 at p, to the rows from `at` on of panels [tokens, width]."""
+    """Pack f32 tokens [count, wide] at p into the rows from `at` on of panels [tokens, width]."""
     for c in range(0, wide, width):
         for t in range(count):
             to = panels + c // width * panel + (at + t) * width * 4
@@ -63,7 +63,7 @@ def pack_values(p, row, panels, panel, at, count, wide, width):
 
 @inline
 def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
-    """The first `live` tokens of a block to the panels in scratch memory, from the token `at` on."""
+    """Pack the first `live` tokens of a block into the panels in scratch memory, from token `at` on."""
     x = k
     x_row = caches.k_row
     if kind != "f32":
@@ -82,7 +82,7 @@ def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
 
 @inline
 def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
-    """`many` blocks from block b on to the panels in scratch memory; values of absent ones are zeros."""
+    """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks are zeros."""
     for i in range(many):
         index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
         live = min(shape.block, columns - i * shape.block)
@@ -96,13 +96,13 @@ def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind
                 fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
 
 
-#: Where in scratch memory queries, scores, sums, unpacked blocks and panels of keys and values lie, and
-#: their rows and panels are apart.
+#: Offsets and row strides in scratch memory of queries, scores, sums, unpacked blocks, and panels of keys and
+#: values.
 TILE_MEMORY = Raw("q_at q_step s_step o_step u_step s_at o_at m_at l_at u_at kp_at vp_at vp_step")
-#: Queries, results, both caches, the table of the plan, listed blocks, sums of queries, and the zeros and
+#: Queries, results, both caches, the table of the plan, block indices, sums of queries, and the zeros and
 #: ones that tiles add and multiply by.
 TILE_TENSORS = Raw("*q *y *keys *values *table *entries *sums *zeros *ones")
-#: Blocks that are taken at a time, and bytes of a row of q and of y.
+#: Blocks that are processed at a time, and bytes of a row of q and of y.
 TILE_STEPS = Raw("some q_row y_row")
 
 
@@ -114,7 +114,7 @@ def paged_tiles(
     tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
     paired, typed, summed, sparse, heights, width, lanes,
 ):  # fmt: skip
-    """Queries of an item with its blocks, some at a time: y."""
+    """Attention of an item's queries to its blocks, several blocks at a time. Stores y."""
     it = registers()
     item = chunk // shape.heads
     head = chunk % shape.heads

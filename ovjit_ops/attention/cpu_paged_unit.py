@@ -1,7 +1,7 @@
-"""Prompts against blocks of keys and values, by a matrix unit: see `cpu_paged_tiles`.
+"""Prompts on a matrix unit: queries against blocks of keys and values, as in `cpu_paged_tiles`.
 
-Queries, keys and values are rounded to bf16, whatever they are stored as. Panels have whole lines of words,
-and all columns of a panel are multiplied.
+Queries, keys and values of any stored type are rounded to bf16. Panels consist of whole lines, and all
+columns of a panel are multiplied.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
 from ovjit_ops.attention.cpu_paged_tiles import TILE_STEPS, TILE_TENSORS, WHOLE, pack_keys
 from ovjit_ops.matmul.cpu_products import pair
 
-#: Rows that are multiplied at a time, and words of a line.
+#: Rows per multiplication, and 32-bit words of a line.
 TALL, LINE = 2 * ROWS, ROW_BYTES // WORD
 
 
 @inline
 def narrow(p, row, to, to_row, count, size, T):
-    """Rows as bf16, with zeros up to whole lines."""
+    """Store rows as bf16, padded with zeros to whole lines."""
     for t in range(count):
         for j in range(0, lines_of(size) * ELEMENTS, VL):
             store["bf16"](to + t * to_row + j * 2, loadm[T](p + t * row + j * SIZE[T], max(size - j, 0)))
@@ -51,7 +51,7 @@ def narrow(p, row, to, to_row, count, size, T):
 
 @inline
 def narrow_block(p, row, count, size, group, memory, kind, by_channel):
-    """A block's tokens as bf16, to scratch memory."""
+    """Store the tokens of a block as bf16 in scratch memory."""
     to = scratch + memory.n_at
     if kind in TOP:
         room = scratch + memory.u_at
@@ -63,7 +63,7 @@ def narrow_block(p, row, count, size, group, memory, kind, by_channel):
 
 @inline
 def pair_values(p, row, panels, panel, at, count, wide, width):
-    """Tokens [count, wide] of bf16 at p, to the rows from `at` on of panels [tokens / 2, width, 2]."""
+    """Pack bf16 tokens [count, wide] at p into the rows from `at` on of panels [tokens / 2, width, 2]."""
     for c in range(0, wide, width):
         for t in range(0, count, 2):
             to = panels + c // width * panel + (at + t) // 2 * width * 4
@@ -78,7 +78,7 @@ def pair_values(p, row, panels, panel, at, count, wide, width):
 
 @inline
 def clear_values(panels, panel, first, stop, wide, width):
-    """Zeros for pairs of tokens in all panels."""
+    """Clear the pairs of tokens from `first` to `stop` in all panels."""
     for c in range(0, wide, width):
         p = panels + c // width * panel
         fill(p, first * width, stop * width, 0.0)
@@ -86,8 +86,8 @@ def clear_values(panels, panel, first, stop, wide, width):
 
 @inline
 def pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
-    """`many` blocks from block b on to the panels in scratch memory; values of absent ones are zeros, and so
-    are those behind the last token."""
+    """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks, and values
+    behind the last token, are zeros."""
     for i in range(many):
         index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
         live = min(shape.block, columns - i * shape.block)
@@ -117,13 +117,13 @@ def pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind
 
 @inline
 def scale_scores(t, count, factor):
-    """Sums at t times a number."""
+    """Multiply the sums at t by a factor."""
     for j in range(0, count, VL):
         storem[f32](t + j * 4, loadm[f32](t + j * 4, count - j) * factor, count - j)
 
 
-#: Where in scratch memory queries, scores, sums, unpacked blocks as f32 and as bf16, and panels of keys and
-#: values lie, and their rows and panels are apart.
+#: Offsets and row strides in scratch memory of queries, scores, sums, blocks as f32 and as bf16, and panels
+#: of keys and values.
 UNIT_MEMORY = Raw("q_at q_step s_step o_step u_step n_step s_at o_at m_at l_at u_at n_at kp_at vp_at vp_step")
 
 
@@ -135,7 +135,7 @@ def paged_blocks(
     tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
     paired, typed, summed, sparse, width, lanes,
 ):  # fmt: skip
-    """Queries of an item with its blocks, some at a time: y."""
+    """Attention of an item's queries to its blocks, several blocks at a time. Stores y."""
     it = registers()
     item = chunk // shape.heads
     head = chunk % shape.heads
@@ -190,7 +190,7 @@ def paged_blocks(
 
 @functools.cache
 def unit_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
-    """The kernel of `paged_blocks` for a format of a matrix unit."""
+    """The kernel of `paged_blocks` for the format of a matrix unit."""
 
     def words(target: Target) -> dict[str, Any]:
         found = intrinsics(form.name.removeprefix("amx_"))

@@ -1,4 +1,4 @@
-"""The kernels that write to a paged cache: new keys and values, and cached keys that are rotated."""
+"""The kernels that write to a paged cache: new keys and values, and rotated keys."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ovjit_ops.attention.cpu_paged_numbers import (
     unpack_block,
 )
 
-#: New keys and values, both caches, the table of the plan, and listed blocks.
+#: New keys and values, both caches, the table of the plan, and block indices.
 WRITE_TENSORS = Raw("*k *v *keys *values *table *entries")
-#: Where in the table the writes begin; bytes of a row of k, of v and of an unpacked one.
+#: Where the writes begin in the table, in words; bytes of a row of k, of v and of an unpacked token.
 WRITE_STEPS = Raw("writes_at x_row w_row u_step")
 
 
 @kernel(tensors=WRITE_TENSORS, shape=HEAD_SHAPE, caches=CACHE_STEPS, steps=WRITE_STEPS)
 def paged_write(tensors, shape, caches, steps, *, T, kind, vkind):
-    """New keys and values to a block of a sequence, for one head."""
+    """Write the new keys and values of one head to one block of a sequence."""
     item = chunk // shape.heads
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table):
@@ -36,7 +36,7 @@ def paged_write(tensors, shape, caches, steps, *, T, kind, vkind):
     index = ld[i32](tensors.entries + (ld[i64](row + 24) + b) * 4) + 0
     first = max(past - b * shape.block, 0)
     count = min(behind - b * shape.block, shape.block)
-    token = ld[i64](row + 16) + b * shape.block - past  # of what would be the block's first
+    token = ld[i64](row + 16) + b * shape.block - past  # row of the block's first token
     x = tensors.k + token * steps.x_row + head * shape.size * SIZE[T]
     p = tensors.keys + index * caches.k_block + head * caches.k_head
     if kind in TOP:
@@ -58,17 +58,17 @@ def paged_write(tensors, shape, caches, steps, *, T, kind, vkind):
             copy_token(x + t * steps.w_row, p + t * caches.v_row, shape.wide, T, vkind)
 
 
-#: Cached keys, blocks that are turned, their deltas, and rows of angles.
+#: Cached keys, indices of rotated blocks, their deltas, and rows of angles.
 ROTATE_TENSORS = Raw("*keys *rotated *deltas *angles")
-#: Heads, elements of a key, tokens of a block; bytes from block to block, head to head and token to
-#: token; deltas of a block, and bytes of an unpacked row.
+#: Heads, elements of a key, tokens of a block; byte strides of block, head and token; deltas per block, and
+#: bytes of an unpacked row.
 ROTATE_SHAPE = Raw("heads size block k_block k_head k_row each u_step")
 
 
 @kernel(tensors=ROTATE_TENSORS, shape=ROTATE_SHAPE)
 def paged_rotate(tensors, shape, *, kind):
-    """Keys of a cached block rotated: parts x, y of a token become x cos - y sin, x sin + y cos, by the row
-    of `angles` (cosines, then sines) that `deltas` says of the block, or of each of its tokens."""
+    """Rotate the keys of a cached block in place: the halves x, y of a token become x cos - y sin, x sin + y
+    cos. `deltas` has the row of `angles` (cosines, then sines) of the block, or of each of its tokens."""
     head = chunk % shape.heads
     p = (
         tensors.keys
@@ -103,16 +103,17 @@ def paged_rotate(tensors, shape, *, kind):
         quantize_block(p, shape.k_row, shape.size, kind, room, shape.u_step, shape.block)
 
 
-#: Blocks whose keys are turned, and rows of angles for them.
+#: Indices of rotated blocks, and the rows of angles for them.
 ROTATION = Raw("*rotated *deltas")
-#: Sequences, blocks that are turned, blocks of the cache and their tokens, blocks that have deltas,
-#: deltas of one, elements of a key, angles, elements of a row of them, and pairs.
+#: Sequences, rotated blocks, blocks of the cache and their tokens, blocks with deltas, deltas per block,
+#: elements of a key, angles, elements of a row of angles, and pairs (-1: not checked).
 GUARD_SIZES = Raw("sequences turned held block moved each size angles row pairs")
 
 
 @kernel(rotation=ROTATION, sizes=GUARD_SIZES)
 def paged_guard(begins: Ptr, rotation, pairs_at: Ptr, done: Ptr, sizes):
-    """Refuses blocks, rows of angles and places among pairs that are not there."""
+    """Validate the indices of rotated blocks, the rows of angles, and the ranges of pairs. Returns an error
+    code of `paged_reference.FAULTS`, or 0."""
     if sizes.turned > 0:
         if sizes.moved < sizes.turned or (sizes.each != 1 and sizes.each != sizes.block):
             return 13

@@ -1,4 +1,4 @@
-"""Native rotation of half heads, with the elementwise operations of a rotary embedding behind it."""
+"""Native `Turned`, the rotation of a rotary embedding, with elementwise operations as its epilogue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ovjit.planning.row_kernels import RowLowering
 
 @rows("half")
 def turned_halves(x, y, half):
-    """y = [-second half of x, first half]; what is read of x is read before it may be written over"""
+    """y = [-second half of x, first half]. Both parts are loaded before either is stored, so y may overwrite
+    x."""
     for i in vectors(half):
         first = load(x, i)
         second = load(x, i + half)
@@ -24,7 +25,7 @@ def turned_halves(x, y, half):
 
 @rows("n")
 def turned(x, y, n):
-    """y = -x1, x0, -x3, x2, ..."""
+    """y = [-x1, x0, -x3, x2, ...]"""
     for i in vectors(n):
         finish(y, i, turned_pairs(load(x, i)))
 

@@ -1,8 +1,8 @@
-"""Paged attention: keys and values in blocks of a cache that the caller owns.
+"""Paged attention: keys and values in blocks of caches that the caller owns.
 
-Models have `PagedAttentionExtension`. A compiled model has one work list for all layers that read the same
-tables (`PagedPlan`). For each layer a `PagedAttention` writes new keys and values into the caller's cache and
-reads a whole sequence from there. The caches are inputs of the model, written in place.
+Models have `PagedAttentionExtension`. A compiled model has one table of work (`PagedPlan`) for all layers
+that read the same tables. The `PagedAttention` of a layer writes new keys and values into the caller's
+caches, and reads all tokens of a sequence from there. The caches are inputs of the model, written in place.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _features(x: TensorType) -> Any:
 
 
 def _check_rows(query: TensorType, *more: TensorType) -> None:
-    """Keys and values are of the tokens that queries are of."""
+    """Keys and values have as many tokens as queries."""
     for x in more:
         if query.shape is not None and x.shape is not None:
             (low, high), (least, most) = bounds(query.shape[0]), bounds(x.shape[0])
@@ -66,8 +66,8 @@ def _check_rows(query: TensorType, *more: TensorType) -> None:
 
 
 def _check_counts(inputs: Sequence[TensorType], heads: Any, filled: int) -> None:
-    """Optional inputs have a number for each head, token or sequence, one for all sequences, or none. Behind
-    numbers that may be missing there are `filled` times as many neutral ones."""
+    """Optional inputs have one element per head, token or sequence, one for all sequences, or none. Lowered
+    inputs may be followed by `filled` times as many neutral elements."""
     tokens, sequences = (x.shape[0] if x.shape else ANY for x in (inputs[0], inputs[5]))
     for number, name, count, one in (
         (11, "alibi_slopes", heads, False), (20, "sinks", heads, False),
@@ -84,7 +84,7 @@ def _check_counts(inputs: Sequence[TensorType], heads: Any, filled: int) -> None
 
 
 def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
-    """How many elements a row of the result has: heads of the query, each as wide as a value's."""
+    """Elements of a row of the result: heads of queries times elements of a value."""
     q, k, v = map(_features, (query, key, value))
     if all(isinstance(n, int) for n in (q, k, v)) and k:
         check(q * v % k == 0, f"queries of {q} elements do not fit keys of {k} and values of {v}")
@@ -93,7 +93,7 @@ def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
 
 
 def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
-    """Two sequences, one that begins and one that goes on, blocks in any order."""
+    """A new sequence, and one with cached tokens; blocks in any order."""
     kind, whole = numpy_dtype(dtype), np.int32
     caches = [rng.standard_normal((4, 2, 8, n)).astype(kind) for n in (6, 5)]
     rows = [rng.standard_normal((12, n)).astype(kind) for n in (4 * 6, 2 * 6, 2 * 5)]
@@ -110,16 +110,17 @@ def _inputs(rng: np.random.Generator, dtype: str) -> list[np.ndarray]:
     ]  # fmt: skip
 
 
-#: How work is cut in samples.
+#: Attributes of the table of work in samples.
 _CUT: dict[str, Any] = {"block": 8, "part": 1, "rows": 4, "few": 1, "writing": True}
 
 
 @op("PagedAttentionExtension", opset=1, plugin="extension", stateful=True, types=REALS, role="pages")
 class PagedAttentionExtension:
-    """softmax(scale q k^T + bias) v for sequences whose keys and values are in blocks of a cache.
+    """softmax(scale q k^T + bias) v for sequences with keys and values in blocks of caches.
 
     Outputs are the attention, the weights of keys, and the diversity of keys. `write_kv_cache`: new keys and
-    values are written to the cache first."""
+    values are written to the caches first.
+    """
 
     def infer(
         query, key, value, key_cache, value_cache, past_lens, subsequence_begins, block_indices,
@@ -158,8 +159,8 @@ class PagedAttentionExtension:
 
 @op("PagedPlan", internal=True, lower=".cpu_paged_plan:PagedPlan.of")
 class PagedPlan:
-    """The work of paged attention as a table, see `cpu_paged_plan`; checks all numbers that lead to blocks
-    of the `caches`."""
+    """The table of work of paged attention (`cpu_paged_plan`). Validates all block indices against
+    `caches`."""
 
     def infer(
         past_lens, subsequence_begins, block_indices, block_indices_begins, window, query, *caches,
@@ -202,8 +203,8 @@ def _lower(group):
 
 @op("PagedAttention", internal=True, lower=_lower, stateful=True, ulp=256)
 class PagedAttention:
-    """PagedAttentionExtension of caches whose kinds are known, with the table of its work. `precision`: what
-    products of prompts may be computed from."""
+    """PagedAttentionExtension for caches of known kinds, with its table of work. `precision`: the input type
+    of products of prompts."""
 
     def infer(
         *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int,
@@ -247,7 +248,7 @@ def _lower_guard(group):
 
 @op("PagedGuard", internal=True, lower=_lower_guard)
 class PagedGuard:
-    """Checks the blocks that are rotated, and where pairs of queries lie; gives nothing."""
+    """Checks rotated blocks and the ranges of pairs of queries. The output has no content."""
 
     def infer(
         subsequence_begins, rotated_block_indices, rotation_deltas, qq_bias_begins, rotation_trig_lut,
@@ -267,7 +268,7 @@ class PagedGuard:
 
 @op("PagedEvictable", internal=True)
 class PagedEvictable:
-    """Checks the blocks that `PagedDiversity` is to read; gives nothing."""
+    """Checks the blocks that `PagedDiversity` reads. The output has no content."""
 
     def infer(
         key_cache, past_lens, subsequence_begins, block_indices, block_indices_begins, start, sizes, sets,
@@ -287,8 +288,8 @@ class PagedEvictable:
 
 @op("PagedDiversity", internal=True)
 class PagedDiversity:
-    """How different keys are from one another, see `paged_reference.diversity`. How much there is to say
-    depends on data. The `result` of the attention that writes these keys comes first."""
+    """The dissimilarity of keys, see `paged_reference.diversity`. Its size depends on data. The first input,
+    the `result` of the attention that writes these keys, only orders the two."""
 
     def infer(
         result, key_cache, past_lens, subsequence_begins, block_indices, block_indices_begins, start, sizes,

@@ -1,4 +1,4 @@
-"""PaKVReorder: tokens of a paged cache moved within their sequence, as speculative decoding asks for."""
+"""PaKVReorder: moves tokens of a paged cache within their sequence, as speculative decoding does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def move_tokens(
     kinds: tuple[CacheKind, CacheKind], keys: Any, values: Any, entries: Any, ends: Any, moves: Any,
     moves_at: Any,
 ) -> np.ndarray:  # fmt: skip
-    """Move the tokens; all numbers are looked at before."""
+    """Move the tokens in place. Raises InferenceError before any is moved if an index is out of range."""
     block, found, held = kinds[0].tokens, [], min(len(keys), len(values))
     if not 0 < len(ends) <= len(moves_at):
         raise InferenceError(
@@ -54,7 +54,7 @@ def _sample(rng):
 
 @op("PaKVReorder", opset=1, plugin="extension", stateful=True, role="pages")
 class PaKVReorder:
-    """Tokens `block_update_indices` (from, to) of each sequence moved in its blocks; 0."""
+    """Move tokens `block_update_indices` (from, to) within the blocks of each sequence. Returns 0."""
 
     def infer(
         key_cache, value_cache, block_indices, block_indices_begins, block_update_indices,
@@ -76,7 +76,7 @@ class PaKVReorder:
 
 @op("PagedMoves", internal=True, lower=".cpu_paged_moves:PagedMoves.of", stateful=True)
 class PagedMoves:
-    """PaKVReorder of caches whose kinds are known."""
+    """PaKVReorder for caches of known kinds."""
 
     def infer(
         *inputs, keys: Str, values: Str, heads: Int, size: Int, wide: Int, block: Int, group: Int

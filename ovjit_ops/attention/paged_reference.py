@@ -1,6 +1,6 @@
-"""Paged attention in NumPy: what a block holds, and what attention over blocks is.
+"""Paged attention in NumPy: the contents of blocks, and attention over them.
 
-The caches are written in place, as the native kernels do.
+The caches are written in place, as by the native kernels.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ovjit.graph.dtypes import from_numpy
 from ovjit.graph.paged_caches import FLAT, HEAD, LEAST, TOP, CacheKind
 from ovjit_ops.attention.cpu_paged_plan import FIRST, ITEM, SEQUENCE, WRITE, sizes
 
-#: What is wrong with tables of paged attention, by the number that the native check returns.
+#: Error code of the native check -> message.
 FAULTS = {
     5: "subsequence_begins should rise from 0 to the number of rows of the query",
     6: "past_lens should not be negative",
@@ -37,7 +37,7 @@ def list_work(
     past_lens: Any, begins: Any, entries: Any, ends: Any, window: Any, query: Any, *caches: Any, block: int,
     part: int, rows: int, few: int, writing: bool, typed: bool = False,
 ) -> np.ndarray:  # fmt: skip
-    """The table that `cpu_paged_plan` describes."""
+    """The int64 table of work (`cpu_paged_plan`). Raises InferenceError for invalid tables."""
     sequences, tokens = len(past_lens), len(query)
     made = sizes(sequences, tokens, len(entries), block, part, rows)
     table = np.zeros(made["words"], np.int64)
@@ -87,7 +87,7 @@ def list_work(
 def kinds_of_arrays(
     key: Any, value: Any, keys: np.ndarray, values: np.ndarray
 ) -> tuple[CacheKind, CacheKind]:
-    """How caches of these arrays lie, where nothing else tells."""
+    """The kinds of caches without attributes, from the arrays' types and shapes."""
     kind, vkind = from_numpy(keys.dtype), from_numpy(values.dtype)
     heads = keys.shape[1]
     block = values.shape[2]
@@ -98,7 +98,7 @@ def kinds_of_arrays(
 
 
 def _bytes_of(cache: np.ndarray, kind: CacheKind) -> np.ndarray:
-    """A cache [blocks, heads, bytes of a block]."""
+    """A cache as u8 [blocks, heads, bytes of a block], without a copy."""
     return cache.reshape(len(cache), kind.heads, -1).view(np.uint8)
 
 
@@ -120,7 +120,7 @@ def _scales(low: np.ndarray, high: np.ndarray, kind: CacheKind) -> tuple[np.ndar
 
 
 def read_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, count: int) -> np.ndarray:
-    """The first tokens of a block as f32, [count, size]."""
+    """The first `count` tokens of a block as f32 [count, size]."""
     if not kind.packed:
         return cache[index, head, :count].astype(np.float32)
     data = _bytes_of(cache, kind)[index, head]
@@ -139,7 +139,8 @@ def read_block(cache: np.ndarray, index: int, head: int, kind: CacheKind, count:
 def write_block(
     cache: np.ndarray, index: int, head: int, kind: CacheKind, first: int, new: np.ndarray
 ) -> None:
-    """Tokens [n, size] to a block, behind the first ones."""
+    """Write tokens [n, size] to a block, from token `first` on. Scales of channels that do not cover them are
+    widened, and the earlier tokens quantized anew."""
     count = first + len(new)
     if not kind.packed:
         cache[index, head, first:count] = new.astype(cache.dtype)
@@ -174,7 +175,8 @@ def write_block(
 def write_token(
     cache: np.ndarray, index: int, head: int, kind: CacheKind, at: int, token: np.ndarray
 ) -> None:
-    """A token [size] in the midst of a block; scales of channels grow where they do not hold it."""
+    """Overwrite token `at` of a block by a token [size]. Scales of channels that do not cover it are
+    widened."""
     if not (kind.packed and kind.by_channel):
         write_block(cache, index, head, kind, at, token[None])
         return
@@ -199,7 +201,7 @@ def check_extras(
     begins: Any, rotated: Any, deltas: Any, pairs_at: Any, angles: Any, pairs: Any, held: int, block: int,
     size: int,
 ) -> None:  # fmt: skip
-    """InferenceError for blocks that are rotated, and pairs of queries, that are not there."""
+    """Raise InferenceError for rotated blocks, rows of angles or pairs of queries that are out of range."""
     if rotated.size:
         each = deltas.shape[1] if deltas.ndim > 1 else 1
         row = angles.shape[1] if angles.ndim > 1 else size
@@ -217,8 +219,8 @@ def evictable_blocks(
     block: int, held: int, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any, sizes_of: Any,
     sets: Any, set_begins: Any,
 ) -> list[np.ndarray]:  # fmt: skip
-    """Of each sequence with evictable tokens the blocks that they lie in. InferenceError where these are not
-    among the `held` blocks of a cache."""
+    """The blocks of evictable tokens, for each sequence that has such. Raises InferenceError if they are not
+    whole blocks among the `held` ones of a cache."""
     first, found, sequences = int(_number(start)), [], len(past_lens)
     if len(sizes_of) > sequences or (set_begins.size and len(set_begins) <= len(sizes_of)):
         raise InferenceError(
@@ -247,9 +249,12 @@ def evictable_blocks(
 
 
 def diversity(keys: CacheKind, cache: Any, *tables: Any) -> np.ndarray:
-    """Of each sequence [evictable tokens / block, evictable tokens]: minus the sums, over the tokens of a
-    block, of cosines with another token. Cosines below the mean of their row count 0; heads are averaged.
-    `tables`: see `evictable_blocks`."""
+    """Dissimilarity of keys, f32: [evictable tokens / block, evictable tokens] of each sequence, flattened.
+
+    An element is minus the sum, over the tokens of a block, of their cosines with a token. Cosines below the
+    mean of their row count as 0, as does that of a token with itself. Heads are averaged. `tables`: see
+    `evictable_blocks`.
+    """
     block, found = keys.tokens, []
     for blocks in evictable_blocks(block, len(cache), *tables):
         many = len(blocks) * block
@@ -267,7 +272,7 @@ def diversity(keys: CacheKind, cache: Any, *tables: Any) -> np.ndarray:
 def kept_blocks(
     q: np.ndarray, k: np.ndarray, scale: Any, threshold: Any, each: Any, stride: Any
 ) -> np.ndarray:
-    """Which keys XAttention computes for each query, [tokens, tokens]; see `cpu_paged_sparse`."""
+    """The mask [tokens, tokens] of the keys that XAttention computes for each query (`cpu_paged_sparse`)."""
     tokens, each, stride = len(q), int(each), int(stride)
     seen = np.ones((tokens, tokens), bool)
     if each < 16 or stride < 1 or each % stride:
@@ -295,7 +300,7 @@ def kept_blocks(
 
 
 def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any) -> None:
-    """Turn the keys of blocks where they lie."""
+    """Rotate the keys of blocks in place."""
     angles = angles.astype(np.float32).reshape(-1, keys.size)
     cosines, sines = np.split(angles, 2, 1)
     for i, block in enumerate(rotated.tolist()):
@@ -307,7 +312,7 @@ def _rotate(cache: Any, keys: CacheKind, rotated: Any, deltas: Any, angles: Any)
 
 
 def _write_tokens(cache: Any, kind: CacheKind, table: Any, head: int, past: int, fresh: Any) -> None:
-    """Write the tokens behind `past` into the blocks of a sequence."""
+    """Write the tokens from position `past` on into the blocks of a sequence."""
     block = kind.tokens
     for b in range(past // block, -(-(past + len(fresh)) // block)):
         low = max(past, b * block)
@@ -315,7 +320,8 @@ def _write_tokens(cache: Any, kind: CacheKind, table: Any, head: int, past: int,
 
 
 def _read_tokens(cache: Any, kind: CacheKind, table: Any, head: int, count: int) -> tuple[Any, Any]:
-    """The first `count` tokens of a sequence, and which of them are in a block: others are zeros."""
+    """(the first `count` tokens of a sequence [count, size], whether each has a block). Tokens without a
+    block are zeros."""
     block, found, there = kind.tokens, np.zeros((count, kind.size), np.float32), np.ones(count, bool)
     for b in range(-(-count // block)):
         at = slice(b * block, min((b + 1) * block, count))
@@ -327,16 +333,16 @@ def _read_tokens(cache: Any, kind: CacheKind, table: Any, head: int, count: int)
 
 
 def _counted(recent: Any, sequence: int, new: int) -> slice:
-    """The new tokens whose weights count as scores: the last `recent` ones of a sequence, all of a negative
-    number, one by default."""
+    """The new tokens whose weights are added to the scores: the last `recent` ones of a sequence. A negative
+    number means all, an empty `recent` one."""
     at = sequence if recent.size > 1 else 0
     last = int(recent[at]) if at < recent.size else 1
     return slice(max(new - (new if last < 0 else last), 0), new)
 
 
 def _visible(there: Any, past: int, new: int, window: int, types: Any) -> Any:
-    """Which tokens each new one attends to: those before it in the window, and all of its picture. `types`:
-    whether new tokens are of a picture."""
+    """The mask [new, past + new] of the keys that each new token attends to: earlier ones in the window, and
+    all of its image. `types`: whether each new token is part of an image."""
     place, columns = past + np.arange(new)[:, None], np.arange(past + new)
     visible = (columns <= place) & there
     if window > 0:
@@ -352,7 +358,7 @@ def _visible(there: Any, past: int, new: int, window: int, types: Any) -> Any:
 
 
 def _softmax(logits: Any, sink: Any) -> Any:
-    """The weights of keys; a sink takes a part. Zeros where no key is visible."""
+    """The weights of keys. A sink is one more logit in the denominator. Zeros if no key is visible."""
     top = np.maximum(logits.max(-1, keepdims=True, initial=-np.inf), sink)
     top = np.where(np.isfinite(top), top, 0)
     weights = np.exp(logits - top)
@@ -365,7 +371,8 @@ def paged_attention(
     entries: Any, ends: Any, scale: Any, window: Any, slopes: Any, *more: Any, writing: bool = True,
     kinds: tuple[CacheKind, CacheKind] | None = None, diverse: bool = True,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """The attention, the weights of keys, and their diversity."""
+    """(attention [tokens, features], summed weights of keys, diversity of keys). Writes new tokens if
+    `writing`."""
     keys, values = kinds or kinds_of_arrays(key, value, key_cache, value_cache)
     heads, size, wide = keys.heads, keys.size, values.size
     group = query.shape[1] // (heads * size)
