@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, and what models have around it.
+"""Scaled dot-product attention, and the variants that models write out.
 
 out = softmax(scale q k^T + mask) v        q [..., L, E], k [..., S, E], v [..., S, V]
 """
@@ -35,10 +35,12 @@ def attention(
     scale: np.ndarray | None = None, sink: np.ndarray | None = None, *, causal: bool = False,
     guarded: bool = False, plain: bool = False, cap: float = 0,
 ) -> np.ndarray:  # fmt: skip
-    """softmax(scale q k^T + mask) v; `causal` takes the place of the mask. A sink is one more logit in the
-    denominator of each row. A row of which everything is masked is 0, as in PyTorch, and NaN where the
-    softmax is `plain`; `guarded`: weights that are NaN are 0, whatever the reason. `cap`: the scores are
-    cap tanh(scale q k^T) + mask."""
+    """softmax(scale q k^T + mask) v. `causal` replaces the mask.
+
+    A sink is one more logit in the denominator of each row. `cap`: scores are cap tanh(scale q k^T) + mask. A
+    fully masked row is 0, as in PyTorch. With `plain` it is NaN, as from a softmax. `guarded`: all NaN
+    weights become 0.
+    """
     factor = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale.reshape(-1)[0])
     scores = np.matmul(q, k.swapaxes(-1, -2)) * factor
     if cap:
@@ -61,8 +63,8 @@ def attention(
 
 
 def _before_repetition(value: Value) -> Value | None:
-    """[B, heads, 1, S, E] where `value` is Reshape(Broadcast(that to [B, heads, groups, S, E])) to four
-    dimensions: what models with grouped queries do to keys and values."""
+    """[B, heads, 1, S, E] if `value` is its Broadcast to [B, heads, groups, S, E] and Reshape to four
+    dimensions, else None. Models with grouped queries repeat keys and values so."""
     flat, spread = value.node, value.node.inputs[0].node if value.node.inputs else None
     if flat.op.name != "Reshape" or spread is None or spread.op.name != "Broadcast":
         return None
@@ -82,8 +84,8 @@ def _before_repetition(value: Value) -> Value | None:
 
 
 def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] | None:
-    """SDPA(q: [B, H, L, E], k and v repeated for groups of heads) -> SDPA in five dimensions, k and v
-    unchanged: heads that share keys read them in the same place"""
+    """SDPA(q: [B, H, L, E], k and v repeated for groups of heads) -> SDPA in five dimensions, with k and v
+    before the repetition. Heads that share keys read them in place."""
     q, k, v, *more = inputs
     if q.shape is None or len(q.shape) != 4 or len(more) > 2 or not isinstance(q.shape[-1], int):
         return None
@@ -101,7 +103,7 @@ def _with_shared_heads(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequen
     if more and more[0].shape:
         more[0] = w("Unsqueeze", more[0], (1,))
     given = [grouped, keys, values, *more]
-    (made,) = w.b.instead(node, given)  # of five dimensions, which the node that it stands for does not have
+    (made,) = w.b.instead(node, given)  # five dimensions, unlike the replaced node
     return [w("Reshape", made, (0, q.shape[1], -1, width), special_zero=True)]
 
 
@@ -126,7 +128,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 def _infer(query, key, value, attention_mask, scale, sink, causal):
-    """The type of attention of these types."""
+    """The output type of attention. Raises ModelError if the inputs do not fit together."""
     dtype = query.dtype
     check_type(query, REALS)
     for name, x in (("key", key), ("value", value), ("scale", scale), ("sink", sink)):
@@ -172,9 +174,11 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
     rules_for=["Softmax"],
 )  # fmt: skip
 class ScaledDotProductAttention:
-    """softmax(scale query key^T + mask) value; the scale is 1 / sqrt(E) unless given. A fully masked row is
-    0, as in PyTorch. OpenVINO gives NaN there, which the next layer carries from the padding on the left of a
-    batch to all tokens."""
+    """softmax(scale query key^T + mask) value, with the scale 1 / sqrt(E) unless given.
+
+    A fully masked row is 0, as in PyTorch. OpenVINO gives NaN there, which the next layer spreads from the
+    padding on the left of a batch to all tokens.
+    """
 
     def infer(query, key, value, attention_mask=None, scale=None, sink=None, *, causal: Bool = False):
         return _infer(query, key, value, attention_mask, scale, sink, causal)
@@ -187,7 +191,8 @@ class ScaledDotProductAttention:
         return Attention.of(group)
 
     def expand(w, node, inputs):
-        """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); shared heads as they are"""
+        """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); else as
+        `_with_shared_heads`"""
         if inputs[0].dtype not in ("f32", "bf16"):
             return None
         more = list(inputs[3:])
@@ -205,8 +210,7 @@ class ScaledDotProductAttention:
 
 @op("GuardedAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
 class GuardedAttention:
-    """ScaledDotProductAttention with weights of 0 where the softmax is NaN: in rows that are masked
-    altogether."""
+    """ScaledDotProductAttention with 0 for NaN weights, such as those of fully masked rows."""
 
     ref = in_f32(partial(attention, guarded=True))
 
@@ -221,7 +225,7 @@ class GuardedAttention:
 
 @op("SoftmaxAttention", like=ScaledDotProductAttention, internal=True, builder={}, rules=[], rules_for=[])
 class SoftmaxAttention:
-    """ScaledDotProductAttention that is written out with Softmax: a fully masked row is NaN, as there."""
+    """ScaledDotProductAttention by a plain softmax: a fully masked row is NaN."""
 
     ref = in_f32(partial(attention, plain=True))
 

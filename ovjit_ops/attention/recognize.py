@@ -1,4 +1,4 @@
-"""Attention in the forms in which exporters write it, as one operation."""
+"""Rules that recognize attention in the forms of exporters, and replace it by one operation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from ovjit.rewrite.pattern import constant, number_of, op, value
 from ovjit.rewrite.rules import Uses, rule
 from ovjit.rewrite.writer import Writer
 
-#: Nothing is left of a weight whose score is this, where others of its row are scores.
+#: A Select of scores and a constant is a mask if the constant is at most this: its weights vanish next to
+#: those of unmasked scores.
 HIDDEN = -1e4
-#: Nothing is left of scores to which this is added: rows that see nothing see all alike. It is so of -1e9,
-#: too, where scores are below 32, and masks that are added to such numbers may make their own of them.
+#: Adding ABSORBING to a score gives ABSORBING. So a fully masked row has equal scores, as after a Select. In
+#: f32, LARGE absorbs scores below 32. If further masks are added, a Select's own number is kept, because the
+#: sum may depend on it. It must then be at most LARGE.
 ABSORBING, LARGE = -1e30, -1e9
 
 
@@ -31,13 +33,14 @@ def recognize_attention(
 ) -> Value | None:
     """MatMul(Softmax(scale * MatMul(q, k^T) + mask), v) -> SoftmaxAttention(q, k, v, mask, scale)
 
-    The scale may be factors and divisors, of the scores before the mask or of the key, and one for each head.
-    The key may be transposed by the product, or by a Transpose before it. Several masks, such as a bias of
-    relative positions, are added first. A mask may be a Select between the scores and a number so low that
-    their weights vanish. cap * tanh(scale * ...) in the place of the scaled product makes CappedAttention. If
-    a mask of open shape may be larger than the scores, q is broadcast to its rows, which is a view. Weights
-    may be guarded, as Select(IsNaN(weights), 0, weights): this makes GuardedAttention. Not matched: weights
-    with another reader, larger masks, and products with other transpositions.
+    The scale may be factors and divisors of the scores before the mask, or of the key. Factors of one element
+    per head are multiplied into q. The key may be transposed by the product, or by a Transpose before it.
+    Several masks, such as a bias of relative positions, are added first. A mask may be a Select between the
+    scores and a number so low that their weights vanish. cap * tanh(scale * ...) in the place of the scaled
+    product makes CappedAttention. If a mask of dynamic shape may be larger than the scores, q is broadcast to
+    its rows, as a view. Guarded weights, Select(IsNaN(weights), 0, weights), make GuardedAttention.
+
+    Not matched: weights with another consumer, larger masks, and products with other transpositions.
     """
     if not _weighs_rows(weights, scores, v) or not (zero is None or _guards(zero, weights, readers)):
         return None
@@ -73,7 +76,7 @@ def recognize_attention(
 
 
 def _weighs_rows(weights: Value, scores: Value, v: Value) -> bool:
-    """Whether these are weights along the rows of scores, and attention takes type and rank of `v`."""
+    """Whether the softmax is along the rows of scores, and attention supports the type and rank of `v`."""
     if v.dtype not in ("f32", "bf16") or scores.shape is None or v.shape is None:
         return False
     rank = len(scores.shape)
@@ -81,11 +84,11 @@ def _weighs_rows(weights: Value, scores: Value, v: Value) -> bool:
 
 
 def _query_and_key(w: Writer, found: Scores, scores: Value, v: Value) -> tuple[Value, Value, float] | None:
-    """q, k and the scale of scores; None where types, ranks or factors do not fit."""
+    """(q, k, scale) of scores; None if types, ranks or factors do not fit."""
     product, scale = found.product, found.scale
     q, k = product.node.inputs
     if not product.node.attrs["transpose_b"] and k.node.op.name in ("Multiply", "Divide"):
-        for at, each in _by_a_number(k):  # a scaled key may be transposed before it is scaled
+        for at, each in _by_a_number(k):  # the Transpose of a key may precede its scaling
             k, scale = k.node.inputs[at], scale * each
             break
     key = _key(w, product.node, k)
@@ -96,7 +99,7 @@ def _query_and_key(w: Writer, found: Scores, scores: Value, v: Value) -> tuple[V
 
 
 def _masks_fit(found: Any, shape: Any, dtype: str) -> bool:
-    """Whether all masks have the type that the attention reads and fit scores of this shape."""
+    """Whether all masks have types that attention reads, and fit scores of this shape."""
     for mask in found.masks:
         read, kind = (mask.seen, "boolean") if isinstance(mask, Chosen) else (mask, dtype)
         if isinstance(mask, Chosen) and len(found.masks) > 1 and mask.number > LARGE:
@@ -107,17 +110,17 @@ def _masks_fit(found: Any, shape: Any, dtype: str) -> bool:
 
 
 def _guards(zero: Value, weights: Value, readers: Uses) -> bool:
-    """Whether a Select puts this zero in the place of weights that are NaN, which it alone reads."""
+    """Whether a Select replaces NaN weights by 0, and the weights have no other consumer."""
     return number_of(zero) == 0 and len(zero.shape) <= len(weights.shape) and readers.times(weights) == 2
 
 
 def _alone(value: Value, readers: Uses, *names: str) -> bool:
-    """Whether `value` is made by an operation of these names for one reader."""
+    """Whether `value` is an output of an operation of these names, and has one consumer."""
     return value.node.op.name in names and readers.single(value)
 
 
 class Chosen(NamedTuple):
-    """A mask that takes the place of scores: `number` where `seen` is not `sees`."""
+    """A mask that replaces scores: by `number` where `seen` is not `sees`."""
 
     seen: Value
     sees: bool
@@ -125,10 +128,12 @@ class Chosen(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """cap tanh(scale factors q k^T) + masks, and without `cap` the term in brackets + masks.
+    """cap tanh(scale factors q k^T) + masks; without `cap`, scale factors q k^T + masks.
 
-    `product` is the MatMul of q and k. Masks are in the order of application. Those of `windows` are applied
-    to scores of this shape, whose second dimension is split from the first (Swin's windows of an image)."""
+    `product` is the MatMul of q and k. Masks are in the order of application. `windows`: the shape of the
+    scores to which masks are applied, with the first dimension split in two (images and windows of Swin).
+    None: that of `product`.
+    """
 
     product: Value
     scale: float
@@ -139,7 +144,7 @@ class Scores(NamedTuple):
 
 
 def _scores(value: Value, readers: Uses) -> Scores | None:
-    """What `value` is made of; None where it is no scores."""
+    """The parts of scores; None if `value` has another form."""
     found = _scaled_product(value, readers) or _capped(value, readers)
     if found is not None or not _alone(value, readers, "Add", "Select", "Reshape"):
         return found
@@ -159,7 +164,7 @@ def _with_mask(value: Value, readers: Uses) -> Scores | None:
 
 
 def _with_choice(value: Value, readers: Uses) -> Scores | None:
-    """Select(mask, scores, number), or the other way round"""
+    """Select(mask, scores, number), or Select(mask, number, scores)"""
     terms = value.node.inputs
     for at in (1, 2):
         least = number_of(terms[3 - at])
@@ -184,7 +189,7 @@ def _in_windows(value: Value, readers: Uses) -> Scores | None:
 
 
 def _capped(value: Value, readers: Uses) -> Scores | None:
-    """Where `value` is a tanh of scores times a number."""
+    """The parts of tanh(scores) times a number; None if `value` has another form."""
     if not _alone(value, readers, "Multiply", "Divide"):
         return None
     for at, cap in _by_a_number(value):
@@ -196,7 +201,8 @@ def _capped(value: Value, readers: Uses) -> Scores | None:
 
 
 def _scaled_product(value: Value, readers: Uses) -> Scores | None:
-    """Where `value` is a MatMul, times or divided by numbers, and times what is a number for each matrix."""
+    """The parts of a MatMul times or divided by numbers, and times factors of one element per matrix; None if
+    `value` has another form."""
     scale = 1.0
     factors: list[Value] = []
     while not _alone(value, readers, "MatMul"):
@@ -216,7 +222,7 @@ def _scaled_product(value: Value, readers: Uses) -> Scores | None:
 
 
 def _by_a_number(value: Value) -> Iterator[tuple[int, float]]:
-    """(which input, factor) where `value` is a product or quotient of that input and a number."""
+    """Yields (index of an input, factor) if `value` is a product or quotient of that input and a number."""
     inputs, divides = value.node.inputs, value.node.op.name == "Divide"
     for at in (0,) if divides else (0, 1):
         factor = inputs[1 - at]
@@ -226,7 +232,7 @@ def _by_a_number(value: Value) -> Iterator[tuple[int, float]]:
 
 
 def _key(w: Writer, product: Node, k: Value) -> Value | None:
-    """k of q k^T, None where the product is another one."""
+    """k of a product q k^T; None for another product."""
     if product.attrs["transpose_a"] or k.shape is None or len(k.shape) < 3:
         return None
     if product.attrs["transpose_b"]:
@@ -246,8 +252,8 @@ def _same_rank(*values: Value) -> bool:
 
 
 def _fits(mask: Value, scores: tuple[Dim, ...]) -> bool:
-    """Whether the mask surely has no dimension that the scores do not have. Along the columns it needs no
-    proof: weights of more columns do not fit the values."""
+    """Whether the mask provably has no dimension that the scores lack. Columns need no proof: weights of more
+    columns do not fit the values."""
     if mask.shape is None or len(mask.shape) > len(scores):
         return False
     lead = len(scores) - len(mask.shape)
@@ -256,19 +262,20 @@ def _fits(mask: Value, scores: tuple[Dim, ...]) -> bool:
 
 
 def _in_place(found: Scores, value: Value, mask: Value) -> bool:
-    """Whether a mask of `value` is one of the windows, where there are such."""
+    """Whether a mask of `value` also fits scores of the windows, if there are any."""
     if found.windows is None or value.shape is None or len(value.shape) == len(found.windows):
         return True
     return _is_for_all(mask, value.shape)
 
 
 def _is_for_all(mask: Value, scores: tuple[Dim, ...]) -> bool:
-    """Whether the mask is the same along the first dimension of the scores."""
+    """Whether the mask is broadcast along the first dimension of the scores."""
     return mask.shape is not None and (len(mask.shape) < len(scores) or mask.shape[0] == 1)
 
 
 def _may_fit(mask: Value, scores: tuple[Dim, ...]) -> bool:
-    """Whether the mask is not surely larger than the scores: then exporters have meant a mask."""
+    """Whether the mask is not provably larger than the scores. An addend of unknown size is taken for a
+    mask."""
     if mask.shape is None or len(mask.shape) > len(scores):
         return False
     whole = broadcast(mask.shape, scores)
@@ -281,7 +288,7 @@ def _may_fit(mask: Value, scores: tuple[Dim, ...]) -> bool:
 
 
 def _keeps(factor: Value, q: Value) -> bool:
-    """Whether `q` times `factor` surely has the shape of `q`."""
+    """Whether `q` times `factor` provably has the shape of `q`."""
     if factor.shape is None or q.shape is None or len(factor.shape) > len(q.shape):
         return False
     pairs = zip(reversed(factor.shape), reversed(q.shape), strict=False)
@@ -289,7 +296,7 @@ def _keeps(factor: Value, q: Value) -> bool:
 
 
 def _sum(w: Writer, masks: Sequence[Value | Chosen], dtype: str) -> Value:
-    """All masks as one. Layers that have the same share their sum."""
+    """The sum of all masks. Layers with the same masks share it."""
     total: Value | None = None
     for mask in masks:
         if isinstance(mask, Chosen):
@@ -305,16 +312,16 @@ def _sum(w: Writer, masks: Sequence[Value | Chosen], dtype: str) -> Value:
 
 
 def _once(w: Writer, name: str, inputs: Sequence[Value], joined: Callable[[Any], Any]) -> Value:
-    """The result of an operation; layers of which `joined` inputs are equal share it."""
+    """The result of an operation. Layers whose inputs have equal keys, combined by `joined`, share it."""
     return w.once((name, joined(map(_key_of, inputs))), lambda: w(name, *inputs))
 
 
 def _key_of(value: Value) -> Any:
-    """Equal for one value and for equal numbers."""
+    """A key that is the same for one value, and for equal constants."""
     return value if number_of(value) is None else (value.type.shape, value.dtype, number_of(value))
 
 
 def _with_rows_of(w: Writer, q: Value, mask: Value) -> Value:
-    """q broadcast with all dimensions of the mask but its columns."""
+    """q broadcast to all dimensions of the mask except for its columns."""
     rows = w("Slice", w("ShapeOf", mask, output_type="i64"), [0], [-1], [1])
     return w("Broadcast", q, w("Concat", rows, np.ones(1, np.int64), axis=0), mode="bidirectional")

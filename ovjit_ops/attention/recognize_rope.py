@@ -1,4 +1,4 @@
-"""What rotary position embeddings turn, in the forms in which exporters write it, as one operation."""
+"""Rules that recognize the rotation of rotary position embeddings in the forms of exporters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _PARTS = ("Slice", "StridedSlice", "Split", "VariadicSplit")
 
 @rule(op.Concat(value("negative"), value("first")))
 def recognize_turned(w: Writer, node: Node, negative: Value | None, first: Value) -> Value | None:
-    """Concat(-x[h:], x[:h]) -> Turned(x)     of the two parts of the last axis
+    """Concat(-x[h:], x[:h]) -> Turned(x)     for the halves of the last axis
 
-    Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> Turned(x as [..., h, 2])     of neighbours
-    Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     with a and b the two parts of x, or every other
-                                                            element, and each number twice in c' and s'
+    Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> Turned(x as [..., h, 2])     for adjacent pairs
+    Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     a and b: the halves of x, or its even and odd
+                                                            elements; c' and s' repeat each of c and s
     """
     if node.output.shape is None or node.attrs["axis"] not in (-1, len(node.output.shape) - 1):
         return None
@@ -65,14 +65,16 @@ def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Value | None:
 
 
 def _is_shared(factor: Value, part: Value) -> bool:
-    """Whether a factor is as wide as what it is multiplied with, and the same for several rows."""
+    """Whether a factor is as wide as the part that it multiplies, and is broadcast along another
+    dimension."""
     if not factor.shape or not part.shape or factor.shape[-1] != part.shape[-1]:
         return False
     return len(factor.shape) < len(part.shape) or 1 in factor.shape[:-1]
 
 
 def _twice(w: Writer, factor: Value, pairs: bool) -> Value:
-    """Each number of a factor twice, in both parts of a head or adjacent; made once for all readers."""
+    """A factor with each element twice: for both halves, or adjacent (`pairs`). Computed once for all
+    consumers."""
 
     def made() -> Value:
         one = w("Unsqueeze", factor, (-1 if pairs else -2,))
@@ -91,7 +93,7 @@ def _in_pairs(w: Writer, x: Value) -> Value:
 def _places(
     one: tuple[Value, list[int]] | None, other: tuple[Value, list[int]] | None, pairs: bool
 ) -> Value | None:
-    """x, of which these are the first and the second half, or the first and the second of all `pairs`."""
+    """x, if these are its first and second half, or its even and odd elements (`pairs`); else None."""
     if one is None or other is None or one[0] is not other[0]:
         return None
     count, places = one[0].shape[-1], [*one[1], *other[1]]
@@ -100,7 +102,7 @@ def _places(
 
 
 def _negated(value: Value) -> Value | None:
-    """x of -x and of x * -1; of such numbers, each in a row of its own, these as they are"""
+    """x of -x or x * -1; else None. Negated elements that are unsqueezed are returned as they are."""
     node = value.node
     if node.op.name == "Negative":
         return node.inputs[0]
@@ -111,7 +113,7 @@ def _negated(value: Value) -> Value | None:
 
 
 def _beside(value: Value) -> Value | None:
-    """x of what is x with each element in a row of its own"""
+    """x of Unsqueeze(x, -1); else None."""
     node = value.node
     axes = node.inputs[1].constant if node.op.name == "Unsqueeze" else None
     last = value.shape is not None and axes is not None and axes.tolist() in ([-1], [len(value.shape) - 1])
@@ -123,7 +125,7 @@ def _is_minus_one(factor: Value, x: Value) -> bool:
 
 
 def _part(value: Value) -> tuple[Value, list[int]] | None:
-    """(x, which elements of the last axis) where `value` is these for each row of x."""
+    """(x, indices along its last axis) if `value` selects these of each row of x; else None."""
     node = value.node
     x = node.inputs[0] if node.inputs else value
     if node.op.name == "Gather":
@@ -137,7 +139,8 @@ def _part(value: Value) -> tuple[Value, list[int]] | None:
     given = [v.constant for v in node.inputs[1:] if v.constant is not None]
     if value.shape[:-1] != x.shape[:-1] or len(given) < len(node.inputs) - 1:
         return None
-    # what it takes of elements that say where they are, in rows of which none may be missing or moved
+    # Evaluated on elements that encode their positions. The sample has several rows, so that a node that
+    # drops or moves rows is not matched.
     sample = np.arange(2 ** (len(x.shape) - 1) * x.shape[-1]).reshape(*(2,) * (len(x.shape) - 1), -1)
     try:
         taken = node.op.evaluate([sample, *given], node.attrs)[value.index]
@@ -163,7 +166,7 @@ def out_of_pairs(
 
 
 def _paired(value: Value) -> Value | None:
-    """x of Reshape(x) to [..., h, 2]"""
+    """x of Reshape(x) to [..., h, 2]; else None."""
     rows = value.node
     if rows.op.name != "Reshape" or not value.shape or value.shape[-1] != 2:
         return None
@@ -174,7 +177,7 @@ def _paired(value: Value) -> Value | None:
 
 
 def _is_to(pattern: Value, node: Node, shape: tuple[Dim, ...], x: Value) -> bool:
-    """Whether a Reshape by this pattern surely gives `shape`; it is given x's dimensions but the last."""
+    """Whether a Reshape to `pattern` provably gives `shape`, which has all dimensions of x but the last."""
     if pattern.node.op.role == "shape" and pattern.node.inputs[0] is x:
         return shape == x.shape
     made, sizes = node.output.shape, pattern.constant

@@ -1,10 +1,10 @@
 """RoPE: rotary position embedding, as OpenVINO's plugins write it to files.
 
-Of each head's first `rotary_ndims` elements, one half is turned against the other:
+The first `rotary_ndims` elements of each head are rotated:
 
     out = x cos + [-second half, first half] sin
 
-Exporters write the same as slices, a negation and a concatenation; others take the elements by pairs.
+Exporters write the same as slices, a negation and a concatenation. Some rotate adjacent pairs instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
-#: Forms for single models, which files of those models alone have.
+#: Attributes of model-specific variants, which are not implemented.
 OTHERS = (
     "output_trans0213", "is_interleaved", "is_chatglm", "support_2d_rope", "support_3d_rope", "is_qwen",
     "use_rope_cache", "is_ltx_video", "head_cnt", "head_size", "gather_position_arg_id", "order",
@@ -29,7 +29,7 @@ OTHERS = (
 
 @op("RoPE", opset=1, types=REALS, plugin=True, builder={"": "rope"}, attribute_prefix="config.", ulp=16)
 class RoPE:
-    """x turned by the angles of its positions, whose cosines and sines are given."""
+    """x rotated by the angles of its positions, given as cosines and sines."""
 
     def infer(
         data, cos, sin, *, rotary_ndims: Int, slice_start: Int = 0, slice_stop: Int = 0,
@@ -67,7 +67,7 @@ class RoPE:
             check(len(turned) == 4, f"{cos} and {sin} do not fit {data}")
             if width == rotary_ndims:
                 lead = turned[:3]
-            else:  # the rest is not repeated
+            else:  # the remaining elements are not broadcast
                 same = all(compatible(d, e) for d, e in zip(turned[:3], lead, strict=True))
                 check(same, f"{cos} and {sin} repeat {data}, which is not turned whole")
         elif width == rotary_ndims:
@@ -122,7 +122,7 @@ class RoPE:
     rules=[recognize_turned, out_of_pairs], rules_for=["Concat"],
 )  # fmt: skip
 class Turned:
-    """[-second half, first half] of the last axis, or of each two neighbours along it."""
+    """[-second half, first half] of the last axis. `pairs`: [-x1, x0] of each pair of neighbours along it."""
 
     def infer(data, *, pairs: Bool):
         width = data.shape[-1] if data.shape else 0

@@ -1,8 +1,8 @@
-"""Rules of the field `images` of operations' records: when images of a batch are computed apart.
+"""Rules of the records' field `images`: whether an operation computes the images of a batch independently.
 
-An image is a part of a tensor along axis 0. A rule is called with the types of the inputs, with whether each
-of them is a batch, and with the attributes. It tells of how many outputs, from the first on, each image
-follows from the same images of the batches; True: of all.
+An image is a slice of a tensor along axis 0. A rule takes the types of the inputs, whether each of them is a
+batch, and the attributes. It returns how many outputs, from the first on, are batches whose images depend
+only on the same images of the inputs; True: all.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Rule = Callable[..., "bool | int"]
 
 
 def images_of(*places: int, along: int | str | None = None) -> Rule:
-    """The rule that these inputs alone are batches, and all outputs with them. `along`: the attribute, or the
-    input, that has the axes along which the operation works: axis 0 may not be among them."""
+    """The rule that only these inputs are batches; then all outputs are. `along`: the attribute or the index
+    of the input with the operation's axes, which may not include axis 0."""
 
     def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
         given = [i for i, batch in enumerate(batched) if batch]
@@ -32,7 +32,7 @@ def images_of(*places: int, along: int | str | None = None) -> Rule:
 
 
 def all_images(along: str) -> Rule:
-    """The rule that all inputs are batches, for an operation that works along this attribute's axis."""
+    """The rule that all inputs are batches, for an operation along the axis in this attribute."""
 
     def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
         return all(batched) and apart(attrs[along], inputs[0].shape)
@@ -41,7 +41,7 @@ def all_images(along: str) -> Rule:
 
 
 def _first_alone(batched: Sequence[bool]) -> bool:
-    """Whether the first input is a batch, and no other."""
+    """Whether the first input is a batch, and no other is."""
     return batched[0] and not any(batched[1:])
 
 
@@ -52,7 +52,7 @@ def _axes(inputs: Sequence[TensorType], attrs: dict[str, Any], along: int | str)
 
 
 def apart(axes: Any, shape: Sequence[Any]) -> bool:
-    """Whether the axes are known, and axis 0 of this shape is none of them."""
+    """Whether the axes are known, and do not include axis 0 of this shape."""
     if axes is None:
         return False
     return all(int(axis) % len(shape) for axis in np.asarray(axes).reshape(-1))
@@ -61,7 +61,7 @@ def apart(axes: Any, shape: Sequence[Any]) -> bool:
 def matrix_images(
     inputs: Sequence[TensorType], batched: Sequence[bool], *, transpose_a: bool, **attrs: Any
 ) -> bool:
-    """The rule of MatMul: batches of matrices, or of rows of a matrix on the left."""
+    """The rule of MatMul: batches of matrices, or rows of a left matrix."""
     ranks = [len(x.shape) for x in inputs]
     rank = max(ranks)
     if rank > 2:
@@ -70,25 +70,27 @@ def matrix_images(
 
 
 def pad_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
-    """The rule of Pad: nothing is put before or behind the first image, or cut off."""
+    """The rule of Pad: axis 0 is neither padded nor cropped."""
     pads = [x.value for x in inputs[1:3]]
     known = all(p is not None for p in pads)
     return _first_alone(batched) and known and not any(np.asarray(p).reshape(-1)[0] for p in pads)
 
 
 def moved_images(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
-    """The rule of Transpose: axis 0 stays the first."""
+    """The rule of Transpose: axis 0 stays first."""
     order = inputs[1].value
     return _first_alone(batched) and order is not None and order.size > 0 and int(order.flat[0]) == 0
 
 
 def window_images(inputs: Sequence[TensorType], batched: Sequence[bool], axis: int = 1, **attrs: Any) -> int:
-    """The rule of MaxPool with indices: these count over the dimensions from `axis` on."""
+    """The rule of MaxPool with indices. Indices count over the dimensions from `axis` on. If these include
+    axis 0, only the first output is a batch."""
     return 2 if axis % len(inputs[0].shape) else 1
 
 
 def resized_images(along: int | str) -> Rule:
-    """The rule of an Interpolate with its axes in this input or attribute."""
+    """The rule of an Interpolate with its axes in this input or attribute: no padding, and axis 0 is not
+    resized."""
     alone = images_of(0, along=along)
 
     def rule(inputs: Sequence[TensorType], batched: Sequence[bool], **attrs: Any) -> bool:
@@ -103,7 +105,7 @@ def sliced_images(
     end_mask: Sequence[int], new_axis_mask: Sequence[int] = (), shrink_axis_mask: Sequence[int] = (),
     ellipsis_mask: Sequence[int] = (), **attrs: Any,
 ) -> bool:  # fmt: skip
-    """The rule of StridedSlice: all of axis 0, in order."""
+    """The rule of StridedSlice: axis 0 is complete and in order."""
     whole = bool(begin_mask and end_mask and begin_mask[0] and end_mask[0])
     moved = any(mask and mask[0] for mask in (new_axis_mask, shrink_axis_mask, ellipsis_mask))
     steps = inputs[3].value if len(inputs) > 3 else np.ones(1, np.int64)
@@ -114,5 +116,5 @@ def sliced_images(
 def chosen_images(
     inputs: Sequence[TensorType], batched: Sequence[bool], batch_dims: int = 0, **attrs: Any
 ) -> bool:
-    """The rule of Gather: the same indices for each image, along another axis."""
+    """The rule of Gather: all images use the same indices, along another axis."""
     return _first_alone(batched) and not batch_dims and apart(inputs[2].value, inputs[0].shape)
