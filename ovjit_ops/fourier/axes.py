@@ -1,4 +1,4 @@
-"""Which axes a transform goes along, how long the signal is there, and which frames it has."""
+"""Validated axes and lengths of Fourier transforms, and frames of STFT."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from ovjit.graph.shapes import Dim, normalize_axis
 
 
 def checked_axes(axes: Sequence[int], rank: int) -> list[int]:
-    """Axes counted from 0, in their order. Raises ModelError for one out of range or named twice."""
+    """Axes counted from 0, in the given order. Raises ModelError if one is out of range or repeated."""
     out = [normalize_axis(int(a), rank) for a in axes]
     check(len(set(out)) == len(out), f"axes {list(axes)} name a dimension twice")
     return out
 
 
 def checked_sizes(sizes: Sequence[int] | None, axes: Sequence[int], shape: Sequence[Dim]) -> list[Dim]:
-    """The length of the signal along each axis. Raises ModelError for sizes that are none."""
+    """The length of the signal along each axis. Raises ModelError for sizes that are neither -1 nor
+    positive."""
     if sizes is None:
         return [shape[a] for a in axes]
     check(len(sizes) == len(axes), "Sizes of inputs 'axes' and 'signal_size' must be equal.")
@@ -48,7 +49,8 @@ def transform_axes(
 
 
 def checked_frames(size: int | None, step: int | None, window: Dim | None, signal: Dim | None) -> None:
-    """Raises ModelError for a frame or a step that is none, or frames longer than the signal."""
+    """Raise ModelError if size or step is not positive, or if the window or the signal does not fit the
+    frames."""
     check(size is None or size > 0, f"frame_size {size} should be positive")
     check(step is None or step > 0, f"frame_step {step} should be positive")
     if size is not None and isinstance(window, int):

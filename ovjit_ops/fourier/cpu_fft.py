@@ -1,17 +1,16 @@
-"""Native Fourier transforms of any length, vectors across signals.
+"""Native Fourier transforms of any length. Each lane of a vector has its own signal.
 
-A chunk takes as many signals as a vector has lanes (or several times as many) and transforms each in its own
-lane. The method is Stockham's algorithm between two parts of the scratch memory, in stages of radix 4, 2, 3,
-5 and any other prime. With n elements left in each of s interleaved parts, a stage of radix r computes for a
-part
+A chunk transforms one or more vectors of signals. The method is Stockham's algorithm between two buffers in
+scratch memory, in stages of radix 4, 2, 3, 5 and of any other prime. With n elements left in each of s
+interleaved parts, a stage of radix r computes for a part
 
     a_j = x[p + j n/r]      b_k = (sum over j of a_j w_r^(j k)) w_n^(p k)       w_m = exp(-2 pi i / m)
 
-A single signal would leave the lanes empty. So a long one is a matrix [n1, n2]. Its columns are transformed
-and multiplied by w_n^(k1 j2), then its rows, which gives element k1 + n1 k2.
+A few signals would leave lanes unused. So a long signal is treated as a matrix [n1, n2]. Its columns are
+transformed and multiplied by w_n^(k1 j2), and then its rows, which gives element k1 + n1 k2.
 
-The inverse is the transform with real and imaginary parts exchanged, before and after. Real signals have no
-imaginary part to load. A real result has none to store, and is loaded from half of its transform.
+The inverse is the transform with real and imaginary parts exchanged, before and after. The imaginary parts of
+real signals are neither loaded nor stored. A real result is computed from half of its transform.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ from ovjit.planning.views import View, product
 from ovjit.records import NamedTuple
 from ovjit_ops.fourier.axes import checked_frames, transform_axes
 
-#: Stages of a transform at most: 2^40 elements.
+#: Maximum stages of a transform: 2^40 elements.
 STAGES = 40
 _STEPS = Table(2 * STAGES)
-#: A prime factor above this makes the transform one of the reference's, as its stage takes r^2 steps.
+#: A transform with a larger prime factor runs by the reference: a stage takes r^2 steps per part.
 LARGEST_PRIME = 1000
-#: A longer signal is the reference's too: it has a twiddle for every element.
+#: A longer signal runs by the reference, too: the table has a twiddle per element.
 LONGEST = 1 << 26
-#: Signals from this length on are split in two dimensions when there are too few to fill a vector's lanes.
+#: Signals of at least this length are split in two dimensions if there are fewer than half a vector of them.
 SPLIT_FROM = 64
-#: And from this one on in any case: the lanes' scratch memory would outgrow the caches.
+#: Longer signals are always split: the lanes' scratch memory would exceed the caches.
 SPLIT_ALWAYS = 4096
-#: How the elements are loaded: complex, real, or from the half that a real signal's transform needs.
+#: The form of the input: complex, real, or the half of a transform that determines a real signal.
 COMPLEX, REAL, HALF = "complex", "real", "half"
 
 
 @functools.cache
 def factors(n: int) -> tuple[int, ...]:
-    """The radices of the stages, 4 before 2, then primes as they rise."""
+    """The radices of the stages: 4 before 2, 3 and 5, then other primes in ascending order."""
     out = []
     for r in (4, 2, 3, 5):
         while n % r == 0:
@@ -70,10 +69,9 @@ def factors(n: int) -> tuple[int, ...]:
 
 @functools.lru_cache(256)
 def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
-    """(twiddles of all stages as [cos, sin] pairs, the begin of each stage in pairs).
+    """(twiddles of all stages as [cos, sin] pairs, index of the first pair of each stage).
 
-    A stage has w_n^(p k) for every p and k = 1 .. r - 1. A radix without code of its own has the roots w_r^j
-    before them.
+    A stage has w_n^(p k) for every p and k = 1 .. r - 1. For a radix above 5, the roots w_r^j precede them.
     """
     parts, starts, at, left = [], [], 0, n
     for r in factors(n):
@@ -92,7 +90,8 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
 
 @inline
 def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, windowed):
-    """Real parts, then imaginary ones, zeros behind the end of the signal."""
+    """Load a vector of signals to `a`: [n, real and imaginary part, lanes]. Elements behind the end of a
+    signal are zeros."""
     zero = const[T](0)
     for k in range(n):
         at = k
@@ -109,7 +108,7 @@ def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, win
                 re = gather[T](p + at * x_n, x_l, m)
                 if loading != REAL:
                     im = gather[T](p + at * x_n + x_im, x_l, m)
-        if loading == HALF:  # it is always an inverse
+        if loading == HALF:  # always an inverse
             if k > n // 2:
                 im = zero - im
             one = re
@@ -123,7 +122,7 @@ def load_signal(p, a, n, n_in, x_n, x_l, x_im, window, width, m, T, loading, win
 
 @inline
 def four(xr, xi, er, ei, fr, fi, br, bi):
-    """Radix 4: sums and differences alone."""
+    """The butterfly of radix 4: sums and differences only."""
     for g in static_range(2):
         er[g] = xr[g] + xr[g + 2]
         ei[g] = xi[g] + xi[g + 2]
@@ -161,7 +160,7 @@ def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
                 bi[1] = xi[0] - xi[1]
             elif radix == 4:
                 four(xr, xi, er, ei, fr, fi, br, bi)
-            else:  # roots are symmetrical: x_g + x_(r-g) meets cosines, x_g - x_(r-g) sines
+            else:  # roots are symmetric: cosines multiply x_g + x_(r-g), sines x_g - x_(r-g)
                 br[0] = xr[0]
                 bi[0] = xi[0]
                 for g in static_range(1, (radix + 1) // 2):
@@ -196,7 +195,7 @@ def butterflies(a, b, tw, each, parts, hop, out, width, radix, T):
 
 @inline
 def long_sums(a, b, tw, each, parts, hop, out, width, r, T):
-    """A stage of r sums of r products each, with the roots from the table."""
+    """A stage of another radix r: r sums of r products, with roots from the table."""
     zero = const[T](0)
     for k in range(each):
         for o in range(parts):
@@ -245,7 +244,7 @@ def store_signal(
             one = fma(re, cos, -(im * sin))
             im = fma(re, sin, im * cos)
             re = one
-        if real_out:  # real and imaginary parts were exchanged
+        if real_out:  # real and imaginary parts are exchanged
             re = im
         spaced(q + k * y_n, y_l, re, m, T)
         if not real_out:
@@ -253,7 +252,7 @@ def store_signal(
 
 
 class FftTables(NamedTuple):
-    """Roots of unity, the factor of results, a window, and what results are multiplied with."""
+    """Roots of unity, the factor of results, a window, and twiddles of a split transform."""
 
     table: Ptr
     scale: Ptr
@@ -265,8 +264,8 @@ class FftTables(NamedTuple):
 def fft(
     x: Tensor, y: Tensor, tables, n, stages, steps=_STEPS, *, T, loading, real_out, windowed, turned,
 ):  # fmt: skip
-    """Transforms of n elements, of which x has the first. x and y have real and imaginary parts, or real ones
-    only. `turned`: results are multiplied by a table [n, 2, lanes]."""
+    """Transforms of n elements, of which x has the first ones, zero-padded. x and y have real and imaginary
+    parts, or real parts only. `turned`: results are multiplied by the table [n, 2, lanes] at `turns`."""
     width = 2 * VL * SIZE[T]
     for _, j, p, q in items(x, y):
         m = x.size.lane - j
@@ -301,7 +300,7 @@ def fft(
 
 
 def split_length(n: int) -> tuple[int, int] | None:
-    """Two factors of n that are as equal as can be, None where there are none of 8 or more."""
+    """The two factors of n that are closest to each other; None if the smaller one is below 8."""
     for a in range(math.isqrt(n), 7, -1):
         if n % a == 0:
             return a, n // a
@@ -309,7 +308,7 @@ def split_length(n: int) -> tuple[int, int] | None:
 
 
 class Fourier(Lowering):
-    """DFT, IDFT, RDFT, IRDFT and STFT of f32 and f64."""
+    """DFT, IDFT, RDFT and IRDFT of f32 and f64."""
 
     constant_inputs = None
 
@@ -338,7 +337,7 @@ class Fourier(Lowering):
         lead = shape if self.kind == "RDFT" else shape[:-1]
         sizes = known[1].reshape(-1).tolist() if len(known) > 1 else None
         axes, signal, _ = transform_axes(self.kind, lead, known[0].reshape(-1).tolist(), sizes)
-        lengths = [int(n) for n in signal if isinstance(n, int)]  # which are pinned, as factors decide
+        lengths = [int(n) for n in signal if isinstance(n, int)]  # specialized: the radices depend on them
         if not product(planner.shape(self.out)) or not axes or not all(fits(n) for n in lengths):
             raise NotNative
         view = planner.view(self.node.inputs[0])
@@ -360,7 +359,7 @@ class Fourier(Lowering):
     def _transform(
         self, planner: Planner, view: View, axis: int, n: int, n_out: int, loading: str, real_out: bool
     ) -> View:
-        """One axis transformed: a view of new memory in which the other dimensions are adjacent."""
+        """Transform one axis. Returns a view of new memory."""
         inverse = self.kind[0] == "I"
         others = [a for a in range(len(view.shape) - (loading != REAL)) if a != axis]
         lanes = product([view.shape[a] for a in others])
@@ -373,7 +372,7 @@ class Fourier(Lowering):
             return made
         comps, parts = ((), 1) if loading == REAL else ((len(view.shape) - 1,), 2)
         if lanes >= self.target.lanes // 2 or not (split_length(n) and n >= SPLIT_FROM):
-            # the other dimensions adjacent, so that lanes are loaded in one piece
+            # the other dimensions are made contiguous, so that lanes are loaded as a vector
             first = self._arranged(planner, view, (axis, *comps, *others)).as_shape((1, n_in, parts, lanes))
         else:
             source = self._arranged(planner, view, (*others, axis, *comps))
@@ -391,9 +390,10 @@ class Fourier(Lowering):
         self, planner: Planner, view: View, axis: int, others: Sequence[int], n_out: int, loading: str,
         real_out: bool,
     ) -> tuple[View, View, View] | None:  # fmt: skip
-        """A pass that reads the view in place: dimensions behind the axis are lanes, those before it outer.
+        """The pass that reads the view in place: dimensions after the axis are lanes, those before it the
+        outer loop.
 
-        Returns (source, target, the target with its dimensions); None if strides do not allow it.
+        Returns (source, target, target in the order of dimensions); None if strides do not allow it.
         """
         behind = [a for a in others if a > axis]
         before = [a for a in others if a < axis]
@@ -411,7 +411,7 @@ class Fourier(Lowering):
         return View(view.buffer, shape, strides, size, view.offset), target, made
 
     def _arranged(self, planner: Planner, view: View, order: Sequence[int]) -> View:
-        """The view's elements row-major in this order of dimensions; itself where they lie so."""
+        """The view with its dimensions in this order, row-major. It is copied if it is not contiguous so."""
         shape = [view.shape[a] for a in order]
         permuted = view.permute(order)
         if permuted.is_contiguous:
@@ -424,8 +424,8 @@ class Fourier(Lowering):
         self, planner: Planner, view: View, before: Sequence[int], axis: int, behind: Sequence[int],
         n_out: int, real: bool,
     ) -> tuple[View, View]:  # fmt: skip
-        """New memory of the dimensions [before, n_out, 2, behind], without the 2 when real: as a view in the
-        order of the dimensions, and with those before as one, and those behind, which are lanes."""
+        """New memory [before, n_out, 2, behind], without the 2 if `real`. Returns it as a view in the order
+        of dimensions, and as [outer, n_out, 1 or 2, lanes]."""
         lying = [*before, axis, *([] if real else [len(view.shape)]), *behind]
         extents = {a: view.shape[a] for a in (*before, *behind)} | {axis: n_out, len(view.shape): 2}
         memory = planner.allocate([extents[a] for a in lying], self.size)
@@ -436,7 +436,8 @@ class Fourier(Lowering):
     def _split(
         self, planner: Planner, x: View, y: View, pair: tuple[int, int], scale: float, inverse: bool
     ) -> None:
-        """A transform of n1 n2 elements by its columns and then its rows, for every signal on its own."""
+        """Add the steps of transforms of n1 n2 elements: columns, then rows. The lanes are those of one
+        signal."""
         n1, n2 = pair
         between = planner.allocate((x.shape[3], n1, 2, n2), self.size)
         turns = np.exp(-2j * np.pi * np.outer(np.arange(n1), np.arange(n2)) / (n1 * n2))
@@ -451,14 +452,14 @@ class Fourier(Lowering):
         self, planner: Planner, x: View, y: View, n: int, scale: float, inverse: bool, loading: str,
         real_out: bool, turns: np.ndarray | None = None, window: View | None = None,
     ) -> None:  # fmt: skip
-        """The step that transforms x [outer, elements, real and imaginary part, lanes]."""
+        """Add the step that transforms x [outer, elements, real and imaginary part, lanes] into y."""
         kernel = fft(
             T=self.dtype, loading=loading, real_out=real_out, windowed=window is not None,
             turned=turns is not None,
         )  # fmt: skip
         table, starts = stage_tables(n, self.dtype)
         data, radices = planner.data, factors(n)
-        if inverse and loading == COMPLEX:  # both parts exchanged
+        if inverse and loading == COMPLEX:  # exchange both parts
             x = x.slice(2, 1, 2, -1)
         if inverse and not real_out:
             y = y.slice(2, 1, 2, -1)
@@ -480,7 +481,7 @@ class Fourier(Lowering):
 
 
 class Frames(Fourier):
-    """STFT: the frames are loaded where they lie in the signal, and multiplied by the window."""
+    """STFT: frames are loaded from the signal in place, and multiplied by the window."""
 
     def plan(self, planner: Planner) -> None:
         n, step = (int(planner.shape_value(v).reshape(-1)[0]) for v in self.node.inputs[2:])
@@ -488,7 +489,7 @@ class Frames(Fourier):
         window = planner.contiguous(self.node.inputs[1])
         length = signal.shape[-1]
         checked_frames(n, step, window.shape[0], length)
-        step = min(step, length)  # one frame, however far the next would be
+        step = min(step, length)  # a larger step also gives one frame
         if not product(planner.shape(self.out)) or not fits(n):
             raise NotNative
         if window.shape[0] < n:
@@ -514,25 +515,25 @@ class Frames(Fourier):
 
 
 def _columns(signals: View, n1: int, n2: int) -> View:
-    """Signals [1, n1 n2, 2, lanes] as matrices of n1 by n2: [lanes, n1, 2, n2]."""
+    """Signals [1, n1 n2, 2, lanes] as matrices [lanes, n1, 2, n2]."""
     _, each, part, lane = signals.strides
     shape = (signals.shape[3], n1, 2, n2)
     return View(signals.buffer, shape, (lane, each * n2, part, each), signals.itemsize, signals.offset)
 
 
 def _one_run(view: View, axes: Sequence[int]) -> bool:
-    """True when these dimensions lie behind each other like one."""
+    """Whether these dimensions can be merged into one."""
     pairs = zip(axes, axes[1:], strict=False)
     return all(view.strides[a] == view.strides[b] * view.shape[b] for a, b in pairs)
 
 
 def fits(n: int) -> bool:
-    """True for lengths that are not too long, with prime factors that are small enough."""
+    """Whether the length and its prime factors are within the limits."""
     return 0 < n <= LONGEST and max(factors(n), default=1) <= LARGEST_PRIME
 
 
 def lower_fourier(group: Group) -> Lowering | None:
-    """Native for f32 and f64; f16 and bf16 are upcast before."""
+    """The lowering of f32 and f64; None for other types. f16 and bf16 are converted to f32 before."""
     node = group.last
     if node.output.dtype not in ("f32", "f64") or node.inputs[0].shape is None:
         return None

@@ -1,7 +1,7 @@
 """Discrete Fourier transforms: complex (DFT, IDFT), of real signals (RDFT, IRDFT), of windows (STFT, ISTFT).
 
-A complex number is the last dimension, [real, imaginary]. Axes count the other dimensions; a signal is cut or
-filled with zeros to `signal_size` before it is transformed, -1 leaving it as it is.
+The last dimension of complex data is [real, imaginary]. Axes count the other dimensions. A signal is cropped
+or zero-padded to `signal_size` before the transform; -1 keeps its size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _lower(group: Any) -> Any:
 
 
 def to_complex(x: np.ndarray) -> np.ndarray:
-    """[..., 2] -> complex numbers of double precision."""
+    """[..., 2] -> complex numbers in double precision."""
     wide = x.astype(np.float64)
     return wide[..., 0] + 1j * wide[..., 1]
 
@@ -72,7 +72,7 @@ def _ref(kind: str):
     }
 
     def ref(data: np.ndarray, axes: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
-        # f32 is transformed in f32, as NumPy does and ONNX expects: sums that cancel leave the same rounding
+        # f32 is transformed in f32, as in NumPy and ONNX: sums that cancel leave the same rounding errors
         wide = data if data.dtype == np.float32 else data.astype(np.float64)
         z = wide if kind == "RDFT" else np.ascontiguousarray(wide).view(np.result_type(wide, 1j))[..., 0]
         wanted = None if sizes is None else sizes.reshape(-1).tolist()
@@ -102,7 +102,7 @@ def _samples(kind: str, rng: np.random.Generator, dtype: str = "f32"):
     for shape, axes, sizes in cases:
         full = shape if kind == "RDFT" else (*shape, 2)
         data = random_array(rng, full, dtype, (-1, 1))
-        if kind == "IRDFT":  # what has no real signal is cut away
+        if kind == "IRDFT":  # IRDFT ignores the part that belongs to no real signal
             data[..., 1] *= 0.5
         yield [data, ints(*axes), *([] if sizes is None else [ints(*sizes)])], {}
 
@@ -123,7 +123,7 @@ _register("IRDFT", 9, "The real signal whose transform is given, of its last axi
 
 
 def frame_window(window: np.ndarray, size: int) -> np.ndarray:
-    """The window in the middle of a frame of `size` elements, zeros around it."""
+    """The window centred in a frame of `size` elements, padded with zeros."""
     check(0 < window.size <= size, f"a window of {window.size} elements does not fit a frame of {size}")
     before = (size - window.size) // 2
     return np.pad(window.astype(np.float64), (before, size - window.size - before))
@@ -146,7 +146,8 @@ def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: 
 class STFT:
     """The transform of overlapping frames of a signal, each multiplied by the window.
 
-    [batch, frames, bins, 2], with `transpose_frames` [batch, bins, frames, 2]; a signal alone has no batch.
+    The shape is [batch, frames, bins, 2], with `transpose_frames` [batch, bins, frames, 2]. The result of a
+    1-D signal has no batch.
     """
 
     def infer(data, window, frame_size, frame_step, *, transpose_frames: Bool):
@@ -180,8 +181,8 @@ class STFT:
 
 @op("ISTFT", opset=16, types=REALS, native=FULL, ulp=64, builder={"": "istft"})
 class ISTFT:
-    """The signal of transformed frames [batch, bins, frames, 2]: frames multiplied by the window, added where
-    they overlap, divided by the sum of the squared windows."""
+    """The signal of transformed frames [batch, bins, frames, 2]: windowed frames are added where they
+    overlap, and divided by the sum of squared windows."""
 
     def infer(data, window, frame_size, frame_step, signal_length=None, *, center: Bool, normalized: Bool):
         size, step = _frame_inputs(data, window, frame_size, frame_step)
@@ -223,9 +224,9 @@ class ISTFT:
         return out.astype(data.dtype)
 
     def expand(w, node, inputs):
-        """ISTFT(x) -> the frames IRDFT(x) times the window, as Col2Im adds them up, by their sum of squares.
+        """ISTFT(x) -> Col2Im of windowed frames IRDFT(x), divided by the sum of squared windows
 
-        None where sizes are not known.
+        None if the sizes are not known.
         """
         data, window, *numbers = inputs
         known = [shape_scalar(v.type, "a number") for v in numbers]
@@ -236,7 +237,7 @@ class ISTFT:
         total = (frames - 1) * step + size
         lead = tuple(range(rank - 3))
         zero = np.zeros((), numpy_dtype(data.dtype))
-        if bounds(data.shape[-2])[0] < 1:  # Col2Im takes one window at least
+        if bounds(data.shape[-2])[0] < 1:  # Col2Im requires at least one window
             missing, none = not_negative(1 - frames), (0,) * rank
             data = w("Pad", data, none, (*none[:-2], missing, 0), zero, pad_mode="constant")
             frames = frames + missing

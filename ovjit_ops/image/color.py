@@ -4,9 +4,9 @@
     I420   Y [N, H, W, 1], U [N, H/2, W/2, 1], V of the same      or all in one [N, 3H/2, W, 1]
     ->     [N, H, W, 3]
 
-Colours are computed in f32 by the constants of BT.601, and held between 0 and 255; integers are rounded. The
-other way, RGB or BGR to NV12, the colours of two by two pixels are averaged. OpenVINO declares it without
-a way to run it on the CPU; the constants are those that the first way undoes.
+Colours are computed in f32 with the constants of BT.601, and clamped to 0 ... 255. Integers are rounded. The
+conversion from RGB or BGR to NV12 averages the colours of 2 x 2 pixels. OpenVINO declares it, but cannot run
+it on the CPU. Its constants are the inverse of those above.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) 
 
 
 def _held(w: Writer, colour: Value, dtype: str) -> Value:
-    """A colour between 0 and 255 as `dtype`."""
+    """A colour, clamped to 0 ... 255, as `dtype`."""
     colour = w("Clamp", colour, min=0.0, max=255.0)
     if dtype == "u8":
         colour = w("Round", colour, mode="half_to_even")
@@ -183,13 +183,14 @@ def _i420(name: str, blue_first: bool) -> None:
 
 
 def _forward(blue_first: bool) -> np.ndarray:
-    """[3, 3]: a pixel of three colours times this is (y, u, v) without the offsets."""
+    """The matrix [3, 3] from a pixel of three colours to (y, u, v) without offsets."""
     weights = np.array(FORWARD, np.float32).T
     return np.ascontiguousarray(weights[::-1]) if blue_first else weights
 
 
 def _averaged(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
-    """[N, H, W, C] -> [N, H/2, W/2, C]: means of two by two. Sums of slices take half the time of AvgPool."""
+    """[N, H, W, C] -> [N, H/2, W/2, C]: means of 2 x 2 pixels. Sums of slices take half the time of
+    AvgPool."""
     four = [w("Slice", picture, at, extents, (2, 2), (1, 2)) for at in np.ndindex(2, 2)]
     pairs = w("Add", four[0], four[1]), w("Add", four[2], four[3])
     return w("Multiply", w("Add", *pairs), 0.25)
@@ -198,7 +199,7 @@ def _averaged(w: Writer, picture: Value, extents: Sequence[Any]) -> Value:
 def _to_nv12(name: str, blue_first: bool) -> None:
     @op(name, opset=17, types=TYPES, ulp=64, builder={"": name.replace("to", "_to_").lower()})
     class ToNv12:
-        """A picture [N, H, W, 3] in NV12, in one plane or in two."""
+        """A picture [N, H, W, 3] as NV12, in one plane or in two."""
 
         def infer(arg, *, single_plane: Bool = True):
             n, height, width = _channels(arg, 3, "the picture")
@@ -223,7 +224,7 @@ def _to_nv12(name: str, blue_first: bool) -> None:
             return np.concatenate([planes[0], planes[1].reshape(n, height // 2, width, 1)], 1)
 
         def expand(w, node, inputs):
-            """A product with the weights, the colours averaged by sums of slices"""
+            """A product with the weights; means of colours by sums of slices"""
             picture = inputs[0]
             if picture.shape is None or 0 in picture.shape:
                 return None

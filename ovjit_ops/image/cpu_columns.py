@@ -1,4 +1,4 @@
-"""Native Col2Im: what windows hold is added up where they lay."""
+"""Native Col2Im: adds the columns of windows up to pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ovjit.records import NamedTuple
 
 
 def window_counts(size: Sequence[Any], kernel: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
-    """How many windows there are along each side of a picture."""
+    """The number of windows along each side of a picture. Raises ModelError if the window exceeds the padded
+    size."""
     out = []
     for i in range(2):
         window = (kernel[i] - 1) * attrs["dilations"][i] + 1
@@ -36,8 +37,8 @@ def full_settings(attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 class Steps(NamedTuple):
-    """How windows (down) and taps move on along rows of the image, and what stands above it; the same along
-    a row of what is `outer` and `inner`, and what stands before it."""
+    """Rows of the image per window (`down`) and per tap (`down_tap`), and the padding above (`up`). Elements
+    per step of the `outer` and `inner` loop along a row, and the padding before (`left`)."""
 
     down: int
     down_tap: int
@@ -49,9 +50,9 @@ class Steps(NamedTuple):
 
 @kernel(over="...", x="... tap window outer inner", y="... h w:1", steps=Steps)
 def add_columns(x: Tensor, y: Tensor, steps, *, T):
-    """An item is a plane [h, w], of which rows are added to: row window * down + tap * down_tap - up. Along a
-    row the same for what is `inner` and `outer`: windows and taps, or the other way round, whichever lie side
-    by side."""
+    """An item is a plane [h, w]. Its row window * down + tap * down_tap - up gets the elements of a window
+    and a tap. Along a row, `outer` and `inner` are windows and taps, or the reverse: the contiguous one is
+    `inner`."""
     width = y.size.w
     inner_step = steps.inner
     for p, plane in items(x, y):
@@ -91,7 +92,7 @@ def add_columns(x: Tensor, y: Tensor, steps, *, T):
 
 
 class Columns(Lowering):
-    """Col2Im for windows of known size."""
+    """Col2Im of windows of known size. Not for f16 and bf16."""
 
     takes = (NATIVE_TYPES - {"f16", "bf16"}, None)
     constant_inputs = 1
@@ -111,7 +112,7 @@ class Columns(Lowering):
             return
         s_r, s_c = x.strides[-2:]
         taps, windows = (kw, s_r), (columns, s_c)
-        # what lies side by side in both is walked in vectors
+        # dimensions that are contiguous in both are processed in vectors
         taps_inside = s_r == x.itemsize and dw == 1
         inner, outer = (taps, windows) if taps_inside else (windows, taps)
         shape = (*y.shape[:-2], kh, rows, outer[0], inner[0])

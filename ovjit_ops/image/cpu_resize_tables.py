@@ -1,10 +1,10 @@
-"""Tables of a resize: made while planning where sizes are known, by a step of their own where they are open.
+"""Tables of a resize: computed when planning if sizes are known, by a step if they are dynamic.
 
-    starts    i32: [0] how many taps there are, [1] whether the inputs of every vector of outputs lie within
-              one; from HEAD on the first element that each output reads
+    starts    i32: [0] the number of taps (nearest: 0), [1] whether the inputs of every vector of outputs
+              fit into a vector; from HEAD on, the first element that each output reads
     weights   f32
 
-What the steps' kernels compute is what `ovjit_ops.image.resampling` says.
+The kernels compute the same tables as `ovjit_ops.image.resampling`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
 HEAD = 16
 HALF_PIXEL, PYTORCH, ASYMMETRIC, TENSORFLOW, CORNERS, PILLOW = range(6)
 FLOOR_HALVES, CEIL_HALVES, DOWN, UP, SIMPLE = range(5)
-#: The f32 before 0.5: what is added for numbers to be cut off to the nearest.
+#: The largest f32 below 0.5. Adding it before truncation rounds to the nearest integer.
 BEFORE_HALF = float(np.nextafter(np.float32(0.5), np.float32(0)))
 
 
 @inline
 def note_coordinates(numbers, outputs, extent, coordinate):
-    """scratch[o] = the place of output o in the input, in f32."""
+    """scratch[o] = the input coordinate of output o, in f32. `numbers[0]`: the scale, 0 for outputs /
+    extent."""
     scale = splat[f32](numbers)
     if lane[f32](scale, 0) == 0.0:
         scale = cast[f32](spread[f64](outputs * 1.0)) / cast[f32](spread[f64](extent * 1.0))
@@ -58,7 +59,7 @@ def note_coordinates(numbers, outputs, extent, coordinate):
 
 
 class NearestSizes(NamedTuple):
-    """Outputs, the extent of the input, and how places are computed."""
+    """Outputs, the extent of the input, and the modes of coordinates and of rounding."""
 
     outputs: int
     extent: int
@@ -68,7 +69,7 @@ class NearestSizes(NamedTuple):
 
 @kernel(starts="", numbers="", sizes=NearestSizes)
 def nearest_table(starts: Tensor, numbers: Tensor, sizes):
-    """The element that each output is."""
+    """Store the input element of each output."""
     note_coordinates(numbers, sizes.outputs, sizes.extent, sizes.coordinate)
     st[i32](starts, 0)
     scale = splat[f32](numbers)
@@ -93,7 +94,7 @@ def nearest_table(starts: Tensor, numbers: Tensor, sizes):
 
 
 class FilterSizes(NamedTuple):
-    """Outputs, the extent of the input, and how places and weights are computed."""
+    """Outputs, the extent of the input, and the modes of coordinates and weights."""
 
     outputs: int
     extent: int
@@ -106,8 +107,8 @@ class FilterSizes(NamedTuple):
 
 @inline
 def weigh(sums, first, taps, at, low, behind, slope, reach, a, cube, extent):
-    """The weights of the places from `low` to `behind` around `at`, added up for `taps` elements from the
-    `first` on. Their sum."""
+    """Compute the weights of positions from `low` to `behind` around `at`, and add them up for `taps`
+    elements from `first` on: positions outside count for the edge. Returns the sum of weights."""
     for t in range(taps):
         st[f64](sums + t * 8, 0.0)
     total = 0.0
@@ -130,9 +131,9 @@ def weigh(sums, first, taps, at, low, behind, slope, reach, a, cube, extent):
 
 @kernel(starts="", weights="", numbers="", sizes=FilterSizes)
 def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
-    """weights[o, t]: those of elements around a place. Outside of the image nothing counts and the rest sums
-    up to 1, or (`edges`) the element at the edge does. `inside`: places are moved to the image first.
-    """
+    """weights[o, t] of the elements around the coordinate of o. With `edges`, positions outside count for the
+    element at the edge. Otherwise they are ignored, and the weights are normalized. `inside`: coordinates are
+    clamped first."""
     a = ld[f64](numbers + 8)
     step = sizes.extent * 1.0 / sizes.outputs
     reach = 1.0 + sizes.cube
@@ -188,9 +189,9 @@ def spread_table(
     starts: Tensor, weights: Tensor, across: Tensor, spread_weights: Tensor, within: Tensor, outputs, c,
     permutes,
 ):  # fmt: skip
-    """The table of `c` adjacent channels as of one row of n elements, by taps. Where the inputs of every
-    vector lie within one, starts are where that begins, and `within` has where they are from there.
-    `permutes`: whether vectors are permuted."""
+    """The table for c adjacent channels as lanes: one row of n elements, weights [taps, n]. If the inputs of
+    every vector fit into a vector, starts are the begin of that, and `within` has the offsets from it.
+    `permutes`: vectors can be permuted."""
     taps = ld[i32](starts) + 0
     n = within.size.n
     near = permutes
@@ -220,7 +221,7 @@ def spread_table(
 
 
 class Made(NamedTuple):
-    """The table of one axis: views of its starts and weights, and how many taps there are at most."""
+    """The table of one axis: views of starts and weights, and the maximum number of taps."""
 
     starts: View
     weights: View
@@ -228,8 +229,8 @@ class Made(NamedTuple):
 
 
 class Tables:
-    """The tables of one resize, each made once. `attrs`: the operation's; `open_axes`: those whose sizes are
-    not the same for all shapes. `nearest`: elements are moved, not weighed."""
+    """The tables of one resize, each made once. `attrs`: the operation's; `open_axes`: which axes have
+    dynamic sizes. `nearest`: elements are moved without weights."""
 
     def __init__(self, planner: Planner, attrs: dict[str, Any], open_axes: Sequence[bool]):
         self.planner = planner
@@ -240,7 +241,7 @@ class Tables:
         self._made: dict[int, Any] = {}
 
     def of(self, axis: int, one: Resized) -> Made:
-        """The table of an axis whose outputs are walked one by one."""
+        """The table of an axis whose outputs are processed one by one."""
         if axis not in self._made:
             if self.open[axis]:
                 self._made[axis] = self._step(one)
@@ -250,12 +251,12 @@ class Tables:
         return self._made[axis]
 
     def none(self) -> Made:
-        """The table of one output that is the first input."""
+        """The table of one output that equals the first input."""
         return self._placed(np.zeros(1, np.int64), np.ones((1, 1)), 1, False)
 
     def across(self, axis: int, one: Resized, c: int, size: int) -> tuple[Made, View, int]:
-        """The table of an axis whose elements, c channels of `size` bytes each, are vectors' lanes; where in
-        a vector they are; how long a row of weights is."""
+        """(table, offsets within vectors, length of a row of weights) of an axis whose elements, c channels
+        of `size` bytes each, are in lanes."""
         if axis not in self._made:
             self._made[axis] = self._across(axis, one, c, size)
         return self._made[axis]

@@ -1,9 +1,9 @@
-"""GridSample: the data read at the places that a grid names, between its elements.
+"""GridSample: samples the data at the points of a grid.
 
     data [N, C, H, W]  grid [N, OH, OW, 2] of x, y from -1 to 1  ->  [N, C, OH, OW]
 
-Every output is a sum of taps: elements around the place and their weights (1, 4 or 16 of them). What lies
-outside counts as zero, or is the nearest element inside, or its mirror image.
+Every output is a weighted sum of 1, 4 or 16 taps: the elements around the point. Elements outside are zeros,
+or those of the nearest border or of the reflection.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _A = -0.75
 
 
 def place(v: np.ndarray, extent: int, align: bool) -> np.ndarray:
-    """Where -1 ... 1 lies among `extent` elements."""
+    """The index of coordinates -1 ... 1 in `extent` elements, as a float."""
     if align:
         return (v + 1) * v.dtype.type((extent - 1) / 2)
     return ((v + 1) * v.dtype.type(extent) - 1) * v.dtype.type(0.5)
 
 
 def inside(index: np.ndarray, extent: int, align: bool, padding: str) -> tuple[np.ndarray, np.ndarray]:
-    """(indices that are in range, whether the element counts). `index` are whole floats; NaN gives 0."""
+    """(indices in range, whether the element counts). `index`: integers as floats; NaN gives 0."""
     counts = np.ones(index.shape, bool)
     if padding == "zeros":
         counts = (index >= 0) & (index <= extent - 1)
@@ -110,10 +110,10 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
     samples=_samples,
     lower=".cpu_grid_sample:GridSample.of",
     builder_dict="attributes",
-    ulp=64,  # of the places, which are f32, times the difference between neighbours
+    ulp=64,  # of the coordinates, which are f32, times the difference between neighbours
 )
 class GridSample:
-    """The data at the places of the grid."""
+    """The data at the points of the grid."""
 
     words = {
         "mode": f"op::v9::GridSample::InterpolationMode: {' '.join(MODES)}",

@@ -1,12 +1,12 @@
-"""Interpolate in its three versions: data resized along some of its axes.
+"""Interpolate in its three versions: resizes data along some of its axes.
 
     Interpolate-1   data, sizes                        axes and an older set of modes are attributes
-    Interpolate-4   data, sizes, scales[, axes]        `shape_calculation_mode` says which of the two counts
+    Interpolate-4   data, sizes, scales[, axes]        `shape_calculation_mode` selects one of the two
     Interpolate-11  data, sizes or scales[, axes]      and Pillow's filters
 
-Zeros are put around the data first (`pads_begin`, `pads_end`). Each axis is then resampled by its table
-(`ovjit_ops.image.resampling`). Sums are made in f32 (f64 for f64); integers are rounded, by Pillow's filters
-after each axis, the last axis first: as OpenVINO's CPU device and Pillow do.
+The data is first padded with zeros (`pads_begin`, `pads_end`). Each axis is then resampled by its table
+(`ovjit_ops.image.resampling`), the last axis first. Sums are f32 (f64 for f64). Integers are rounded at the
+end; by Pillow's filters after each axis, as in OpenVINO's CPU device and Pillow.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ovjit_ops.image.resampling import axis_table, given, resized, scaled
 
 
 def padding(pads: Sequence[int], rank: int, name: str) -> tuple[int, ...]:
-    """`pads` with one entry for each dimension: those that are missing are 0."""
+    """`pads` with one entry per dimension; missing ones are 0. Raises ModelError for invalid pads."""
     check(len(pads) <= rank, f"{name} {list(pads)} has more than {rank} entries, one per dimension")
     check(all(p >= 0 for p in pads), f"{name} {list(pads)} should not be negative")
     return (*pads, *(0,) * (rank - len(pads)))
@@ -110,10 +110,10 @@ def interpolate(
 
 
 def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes that Interpolate-4 has for an Interpolate-1.
+    """The attributes of Interpolate-4 for those of an Interpolate-1.
 
-    Raises ModelError for pads of what is not resized: they are in no shape that type inference gives. A model
-    may have them, as in OpenVINO, but nothing computes it.
+    Raises ModelError for pads of axes that are not resized: type inference ignores them. A model may have
+    them, as in OpenVINO, but it cannot be computed.
     """
     resized = {int(a) % max(rank, 1) for a in attrs["axes"]}
     for name in ("pads_begin", "pads_end"):
@@ -162,7 +162,7 @@ class Interpolate1:
         pads_begin: Ints = (),
         pads_end: Ints = (),
     ):
-        if data.shape is not None:  # what is padded is resized: it is not seen in the shape
+        if data.shape is not None:  # pads do not change the shape: padded axes are resized
             padding(pads_begin, len(data.shape), "pads_begin")
             padding(pads_end, len(data.shape), "pads_end")
         return _infer(data, sizes, None, axes, ((), ()))
@@ -194,7 +194,7 @@ class Interpolate1:
             yield [random_array(rng, shape, dtype), np.array(sizes, np.int64)], {"axes": axes, **attrs}
 
 
-#: (shape, axes, sizes, scales): growing and shrinking, whole and broken factors, around the vector width.
+#: (shape, axes, sizes, scales): up and down, integer and fractional scales, around the vector width.
 _CASES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[float, ...]]] = [
     ((1, 3, 4, 9), (2, 3), (8, 18), (2.0, 2.0)),
     ((2, 17, 5, 7), (2, 3), (3, 5), (0.6, 0.7)),
@@ -246,7 +246,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 
 
 def _part(attrs):
-    """Nearest elements are not computed."""
+    """The mode nearest moves elements without arithmetic."""
     return "carry" if attrs["mode"] == "nearest" else "keep"
 
 

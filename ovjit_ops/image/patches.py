@@ -19,7 +19,7 @@ from ovjit_ops.common.values import length, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, random_array
 from ovjit_ops.image.cpu_columns import full_settings, window_counts
 
-MOST_TAPS = 64  # of a patch that are written out as slices
+MOST_TAPS = 64  # taps of a patch that is written out as slices
 
 
 def _window(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class ExtractImagePatches:
         return np.concatenate(parts, 1)
 
     def expand(w, node, inputs):
-        """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each place in a patch"""
+        """ExtractImagePatches(x) -> Concat of slices of Pad(x), one for each tap of a patch"""
         (x,) = inputs
         window = _window(node.attrs)
         kernel, strides, rates = window["kernel"], window["strides"], window["dilations"]
@@ -103,7 +103,7 @@ class Col2Im:
         check_type(data, NUMBERS)
         attrs = full_settings(locals())
         size, kernel = (
-            None if values is None else [sym_int(v) for v in values]  # numbers that do not wrap
+            None if values is None else [sym_int(v) for v in values]  # numbers that do not overflow
             for values in (shape_value(output_size, "output_size"), shape_value(kernel_size, "kernel_size"))
         )
         for x, what in ((output_size, "output_size"), (kernel_size, "kernel_size")):
@@ -161,7 +161,7 @@ class Col2Im:
 
 @op("ReorgYolo", opset=2, types=NUMBERS, builder={"data": "input"})
 class ReorgYolo:
-    """Elements of the space made channels as Darknet has it: [N, C * s * s, H / s, W / s]."""
+    """Blocks of s x s pixels as channels, in Darknet's order: [N, C * s * s, H / s, W / s]."""
 
     def infer(data, *, stride: Ints):
         check(len(stride) in (1, 2) and len(set(stride)) == 1, f"stride {list(stride)} should be one number")

@@ -1,10 +1,10 @@
-"""Resampling along one axis as tables: which input elements make an output element, with which weights.
+"""Resampling along one axis by tables of input elements and weights.
 
-Every mode of Interpolate works on its axes one after the other, so one table for each axis says all:
+Every mode of Interpolate processes its axes separately, so a table for each axis is enough:
 
     y[..., o, ...] = sum over t of weight[o, t] * x[..., index[o, t], ...]
 
-Coordinates are computed in f32, as OpenVINO does: which element is nearest may turn on the last bit.
+Coordinates are computed in f32, as in OpenVINO: the last bit may decide which element is the nearest.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _F32 = np.float32
 
 
 class Resized(NamedTuple):
-    """How one axis is resized."""
+    """The resize of one axis."""
 
     outputs: int
     extent: int
-    given: float | None  # the scale that was asked for; of sizes it is their quotient
+    given: float | None  # the requested scale; None: resized to a size
     antialias: bool
 
     @property
     def scale(self) -> np.float32:
-        """outputs / extent, in f32."""
+        """outputs / extent, or the requested scale, in f32."""
         return _F32(self.outputs) / _F32(self.extent) if self.given is None else _F32(self.given)
 
     @property
@@ -47,7 +47,7 @@ class Resized(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Adjacent taps: outputs o reads elements start[o] ... start[o] + taps - 1."""
+    """Contiguous taps: output o reads elements start[o] ... start[o] + taps - 1."""
 
     start: np.ndarray  # [outputs] i64
     weight: np.ndarray  # [outputs, taps] f64
@@ -58,7 +58,7 @@ class Table(NamedTuple):
 
 
 def coordinates(mode: str, outputs: int, extent: int, scale: np.float32) -> np.ndarray:
-    """The place in the input of every output element, f32. `scale` is outputs / inputs."""
+    """The input coordinate of each output element, f32 [outputs]. `scale` is outputs / inputs."""
     o = np.arange(outputs, dtype=_F32)
     if scale == 1 or outputs == extent:
         return o
@@ -91,7 +91,7 @@ def _round(x: np.ndarray) -> np.ndarray:
 
 
 def cubic_weights(t: np.ndarray, a: float) -> list[np.ndarray]:
-    """The weights of four elements around a place, `t` behind the second."""
+    """The weights of the four elements around a coordinate, which is `t` beyond the second one."""
     r = 1 - t
     return [
         ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a,
@@ -102,8 +102,8 @@ def cubic_weights(t: np.ndarray, a: float) -> list[np.ndarray]:
 
 
 def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
-    """Pillow's filters: as wide as an output element where the picture becomes smaller. Bicubic has a = -0.5,
-    and a scale that was asked for decides about the size only."""
+    """Pillow's filters, as wide as an output element when downscaling. Bicubic has a = -0.5. A requested
+    scale determines only the output size."""
     step = extent / max(outputs, 1)
     wide = max(step, 1.0)
     support = (2.0 if cubic else 1.0) * wide
@@ -126,7 +126,8 @@ def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
 
 
 def _linear(at: np.ndarray, scale: np.float32, extent: int, antialias: bool) -> Table:
-    """A triangle as wide as one element of the coarser side, over what lies inside, summing up to 1."""
+    """A triangle filter, with `antialias` 2 / scale elements wide, else 2. The weights of elements inside sum
+    up to 1."""
     slope = float(scale) if antialias else 1.0
     reach = 2 if scale > 1 else int(np.ceil(_F32(2) / _F32(slope)))
     place = _round(at).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
@@ -137,8 +138,8 @@ def _linear(at: np.ndarray, scale: np.float32, extent: int, antialias: bool) -> 
 
 
 def adjacent(index: np.ndarray, weight: np.ndarray, extent: int) -> Table:
-    """The table of any `index` [outputs, taps]: those out of range are moved to the edge, and elements that
-    are named twice are added up. No more taps than are needed."""
+    """The table of any `index` [outputs, taps]. Indices out of range are clamped, and weights of equal
+    elements are added. The number of taps is minimal."""
     if not index.size:
         return Table(np.zeros(len(index), np.int64), np.zeros((len(index), 1)))
     index = np.clip(index, 0, extent - 1)
@@ -180,7 +181,7 @@ def axis_table(axis: Resized, attrs: dict[str, Any]) -> Table:
 
 
 def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
-    """The sum that the table says, along one axis of an array of floats."""
+    """Apply a table along one axis of an array of floats."""
     shape = [1] * x.ndim
     shape[axis] = len(table.start)
     out = np.zeros((*x.shape[:axis], len(table.start), *x.shape[axis + 1 :]), x.dtype)
@@ -191,16 +192,16 @@ def resample(x: np.ndarray, axis: int, table: Table) -> np.ndarray:
     return out
 
 
-#: What is added to a scale before a size is computed, so that 0.3 * 10 is 3.
+#: Added to a scale before a size is computed, so that 0.3 * 10 gives 3.
 _EPSILON = np.float32(1e-6)
 
 
 def given(attrs: dict[str, Any], sizes: Any, scales: Any) -> tuple[Any, Any]:
-    """(sizes, None) or (None, scales): the one of them that the resize goes by."""
+    """(sizes, None) or (None, scales), as `shape_calculation_mode` selects."""
     return (sizes, None) if attrs["shape_calculation_mode"] == "sizes" else (None, scales)
 
 
-#: Dimensions below this one are multiplied by whole scales without an error.
+#: Dimensions below this are multiplied by integer scales exactly.
 EXACT = 10_000
 
 
@@ -211,8 +212,8 @@ def repeats(
     axes: np.ndarray | Sequence[int] | None,
     attrs: dict[str, Any],
 ) -> dict[int, int] | None:
-    """axis -> how often each element is in the output, of a nearest resize that does just that by powers
-    of two (their quotients are exact in f32); None of any other. Axes that stay are left out."""
+    """axis -> repetitions of each element, for a nearest resize by powers of two, whose quotients are exact
+    in f32. Axes without repetition are omitted. None for any other resize."""
     rank = len(shape)
     places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales).tolist()
@@ -223,7 +224,7 @@ def repeats(
         return None
     if scales is None:
         for value, extent in zip(values, extents, strict=True):
-            if as_found_number(value) % as_found_number(extent) and value % extent:  # of all axes, ask one
+            if as_found_number(value) % as_found_number(extent) and value % extent:  # guard on one axis only
                 return None
         values = [as_found_number(v) // as_found_number(e) for v, e in zip(values, extents, strict=True)]
         triples = zip(np.ravel(sizes).tolist(), extents, values, strict=True)
@@ -260,8 +261,8 @@ def scaled(extent: Dim, scale: float) -> Dim:
 
 @functools.lru_cache(64)
 def _as_fraction(scale: float) -> tuple[int, int] | None:
-    """What a dimension below EXACT is multiplied by, and then divided by, for its size times `scale` as f32
-    have it; None where whole numbers do not give the same."""
+    """(factor, divisor) of the integer formula for `scaled` of dimensions below EXACT. None if it does not
+    equal the f32 result for all of them."""
     factor = np.float32(scale) + _EPSILON
     over, under = float(factor).as_integer_ratio()
     if max(over * EXACT, under) >= LARGEST:
@@ -271,7 +272,7 @@ def _as_fraction(scale: float) -> tuple[int, int] | None:
     return (over, under) if same else None
 
 
-#: Results of more elements are asked for room first.
+#: Results with more elements are first allocated as a test.
 LARGE = 2**30
 
 
@@ -282,8 +283,8 @@ def resized(
     axes: np.ndarray | Sequence[int] | None,
     attrs: dict[str, Any],
 ) -> dict[int, Resized]:
-    """How every axis that changes is resized; `extents` are those of the padded data. Raises InferenceError
-    for sizes and scales that make no sense."""
+    """axis -> resize of each axis that changes. `extents` are those of the padded data. Raises InferenceError
+    for invalid sizes and scales."""
     rank = len(extents)
     places = range(rank) if axes is None else [normalize_axis(int(a), rank, "axes") for a in np.ravel(axes)]
     values = np.ravel(sizes if scales is None else scales)  # type: ignore[arg-type]
@@ -303,7 +304,7 @@ def resized(
     made = math.prod(as_found_number(wanted[i].outputs if i in wanted else extent)
                      for i, extent in enumerate(extents))  # fmt: skip
     if made > LARGE:
-        try:  # before tables for it fill the memory
+        try:  # before the tables fill the memory
             np.empty(made, np.uint8)
         except (MemoryError, ValueError) as error:
             raise InferenceError(f"Interpolate makes {made} elements: no memory holds them") from error
