@@ -1,6 +1,6 @@
-"""Boxes: overlaps, and greedy suppression of those that overlap a better one.
+"""Boxes: overlaps, and greedy suppression of boxes that overlap a better one.
 
-Computed in f32, as OpenVINO does: whether two boxes overlap enough may turn on the last bit.
+All is computed in f32, as in OpenVINO: the last bit may decide whether two boxes overlap enough.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Overlaps = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def corners(boxes: np.ndarray, encoding: str) -> np.ndarray:
-    """Boxes [..., 4] as y1, x1, y2, x2 in order. Encodings: "corner" (any two opposite ones), "center"
-    (x, y, w, h)."""
+    """Boxes [..., 4] as sorted y1, x1, y2, x2. Encodings: "corner" (any two opposite corners), "center" (x,
+    y, w, h)."""
     if encoding == "center":
         x, y, w, h = np.moveaxis(boxes, -1, 0)
         half = boxes.dtype.type(0.5)
@@ -25,8 +25,8 @@ def corners(boxes: np.ndarray, encoding: str) -> np.ndarray:
 
 
 def overlaps(box: np.ndarray, others: np.ndarray, border: float = 0.0) -> np.ndarray:
-    """Intersection over union; 0 for boxes without an area. `border`: 1 where corners are whole pixels, which
-    belong to the box."""
+    """Intersection over union; 0 for boxes without an area. `border`: 1 if corners are pixels that belong to
+    the box, else 0."""
     one = box.dtype.type(border)
     area = (box[2] - box[0] + one) * (box[3] - box[1] + one)
     areas = (others[:, 2] - others[:, 0] + one) * (others[:, 3] - others[:, 1] + one)
@@ -39,7 +39,7 @@ def overlaps(box: np.ndarray, others: np.ndarray, border: float = 0.0) -> np.nda
 
 
 def descending(scores: np.ndarray) -> np.ndarray:
-    """The order of falling scores; equal ones keep theirs."""
+    """The order of descending scores. The sort is stable."""
     return np.argsort(-scores, kind="stable")
 
 
@@ -60,12 +60,15 @@ def suppress(
     measure: Overlaps = overlaps,
     eta: float = 1.0,
 ) -> list[int]:
-    """The boxes that are kept, in `order`, at most `most`: each overlaps all boxes kept before it less than
-    `threshold`. `touching`: an overlap equal to the threshold is suppressed. With eta < 1 the threshold falls
-    with every kept box, while it is above 0.5."""
+    """The kept boxes in `order`, at most `most`: each overlaps all boxes kept before it by less than
+    `threshold`.
+
+    `touching`: an overlap equal to the threshold suppresses. With eta < 1, each kept box multiplies the
+    threshold by eta while it is above 0.5.
+    """
     kept: list[int] = []
     limit = np.float32(threshold)
-    if eta < 1:  # the threshold of each candidate depends on how many were kept before it
+    if eta < 1:  # the threshold of a candidate depends on the number of boxes kept before it
         for candidate in order:
             if len(kept) == most:
                 break
@@ -87,7 +90,7 @@ def suppress(
 def random_boxes(
     rng: np.random.Generator, shape: tuple[int, ...], span: float, least: float, most: float
 ) -> np.ndarray:
-    """Boxes [*shape, 4] of x1, y1, x2, y2 for samples: they begin within `span` of the origin, and their
-    sides are `least` to `most` long."""
+    """Random boxes [*shape, 4] of x1, y1, x2, y2 for samples. They begin within `span` of the origin, with
+    sides from `least` to `most`."""
     first = rng.uniform(0, span, (*shape, 2))
     return np.concatenate([first, first + rng.uniform(least, most, first.shape)], -1)

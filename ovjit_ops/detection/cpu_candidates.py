@@ -1,7 +1,7 @@
-"""Parts of kernels that choose among boxes: sorted candidates, and how much a box shares with VL others.
+"""Parts of kernels that select boxes: sorted candidates, and the overlap of a box with VL others.
 
-Candidates are sorted by score with a radix sort (stable, so that equal scores keep their order). A NaN score
-is no candidate, a NaN box shares nothing.
+Candidates are sorted by score with a stable radix sort. A NaN score is not a candidate; a NaN box overlaps
+none.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from ovjit.codegen.function import inline
 from ovjit.codegen.words import *
 
-#: Bytes of the counts that `sorted_pairs` needs.
+#: Bytes of the counters of `sorted_pairs`.
 COUNTS = 256 * 8
 
 #: The tensors of kernels that select boxes of each class of each image.
@@ -23,7 +23,7 @@ SELECTING: Any = {
 
 @inline
 def key_of(p):
-    """An integer of 32 bits that rises when the f32 at p falls; both zeros are one."""
+    """A 32-bit integer that decreases as the f32 at p increases. Both zeros give the same."""
     key = ld[i32](p) & 4294967295
     if key == 2147483648:
         key = 0
@@ -34,11 +34,11 @@ def key_of(p):
 
 @inline
 def sorted_pairs(a, b, many, counts):
-    """Sort `many` pairs (key << 32 | number) at a by key, rising. b is as large, `counts` has COUNTS
+    """Sort `many` pairs (key << 32 | number) at a by ascending key. b has the same size, `counts` has COUNTS
     bytes."""
     source = a
     target = b
-    for shift in range(32, 64, 8):  # an even number of turns: what is sorted is at `a` again
+    for shift in range(32, 64, 8):  # an even number of passes: the result is at `a`
         for i in range(256):
             st[i64](counts + i * 8, 0)
         for i in range(many):
@@ -62,8 +62,8 @@ def sorted_pairs(a, b, many, counts):
 
 @inline
 def candidates(s, s_i, n, threshold, inclusive, a, b, counts):
-    """The pairs (key, number) of the n scores at s, s_i bytes apart, that pass the number at `threshold`:
-    sorted, at `a`. Returns how many."""
+    """Store the pairs (key, index) of those of the n scores at s, s_i bytes apart, that pass the threshold to
+    `a`, sorted. Returns how many."""
     bar = ld[f32](threshold)
     many = 0
     for k in range(0, n, VL):
@@ -83,13 +83,13 @@ def candidates(s, s_i, n, threshold, inclusive, a, b, counts):
 
 @inline
 def extent(low, high, border):
-    """A side of boxes; with a `border` corners are whole pixels, which belong to the box."""
+    """The side of boxes. `border`: corners are pixels that belong to the box."""
     return high - low + const[f32](1.0) if border else high - low
 
 
 @inline
 def remember(q, stride, y1, x1, y2, x2, area):
-    """Put the box that each lane holds behind those at q: five rows, `stride` bytes apart."""
+    """Append the box in lane 0 to those at q: five rows, `stride` bytes apart."""
     st[f32](q, lane[f32](y1, 0))
     st[f32](q + stride, lane[f32](x1, 0))
     st[f32](q + 2 * stride, lane[f32](y2, 0))
@@ -99,7 +99,7 @@ def remember(q, stride, y1, x1, y2, x2, area):
 
 @inline
 def common_area(q, stride, y1, x1, y2, x2, border):
-    """What a box has in common with VL boxes at q."""
+    """The common area of a box with VL boxes at q."""
     zero = const[f32](0.0)
     low_y = maximum(y1, load[f32](q))
     low_x = maximum(x1, load[f32](q + stride))
@@ -110,8 +110,7 @@ def common_area(q, stride, y1, x1, y2, x2, border):
 
 @inline
 def common_share(q, stride, common, area):
-    """Intersection over union of a box with VL boxes at q, of their `common_area`; 0 where one has no
-    area."""
+    """Intersection over union of a box with VL boxes at q, from `common_area`; 0 if one has no area."""
     zero = const[f32](0.0)
     areas = load[f32](q + 4 * stride)
     return select((area > zero) & (areas > zero), common / (area + areas - common), zero)
@@ -119,7 +118,7 @@ def common_share(q, stride, common, area):
 
 @inline
 def closed(chosen, values, counts, item, count, room):
-    """How many boxes were chosen, and zeros in the places behind them."""
+    """Store the number of selected boxes, and clear the slots behind them."""
     st[i64](counts + item * 8, count)
     for k in range(count, room, VL):
         slot = (item * room + k) * 4

@@ -1,7 +1,7 @@
 """Native DeformablePSROIPooling in f32: channels last, vectors of channels.
 
-A chunk is a range of (region, row of bins). Where a sample lies is computed in f64 and held inside of the
-map, whatever offsets say.
+A chunk is a range of (region, row of bins). Coordinates of samples are computed in f64 and clamped to the
+map, whatever the offsets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ovjit_ops.detection.cpu_roi_pooling import (
 
 @inline
 def held(place, extent):
-    """A place that is at most half an element outside, as the nearest one that is inside."""
+    """Clamp a coordinate, which is at most half an element outside, to the map."""
     value = place
     if value < 0.0:
         value = 0.0
@@ -37,13 +37,13 @@ def held(place, extent):
 
 @inline
 def several(p, step, count, adjacent):
-    """The channels of a bin at a place: every `step` bytes one."""
+    """Load `count` channels of a bin, `step` bytes apart."""
     return loadm[f32](p, count) if adjacent else gather[f32](p, step, count)
 
 
 class Parts(NamedTuple):
-    """Labels that offsets have, and channels of each; bytes between channels of a bin; offsets, and samples
-    of a bin, along y and x."""
+    """Classes of offsets, and channels of each; byte stride between channels of a bin; parts with offsets
+    along a side; samples of a bin along y and x."""
 
     classes: int
     each: int
@@ -59,7 +59,8 @@ class Parts(NamedTuple):
 def deformable_pooling(
     x: Tensor, rois: Tensor, offsets: Tensor, settings: Ptr, y: Tensor, of, *, moved, adjacent
 ):
-    """The mean of each bin's samples. `moved`: there are offsets; `adjacent`: a bin reads all channels."""
+    """The mean of each bin's samples. `moved`: with offsets; `adjacent`: the channels of a bin are
+    contiguous. Returns 1 for an image out of range."""
     scale = ld[f64](settings)
     reach = ld[f64](settings + 8)
     group = y.size.ph

@@ -1,4 +1,4 @@
-"""Native KeptBoxes and MatrixFalls: a class of an image is what a thread does at a time."""
+"""Native KeptBoxes and MatrixFalls: an item is one class of one image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def nms_falls(
     boxes: Tensor, scores: Tensor, threshold: Tensor, chosen: Tensor, values: Tensor,
     counts: Tensor, top, skip, *, border, gaussian,
 ):  # fmt: skip
-    """Sorted candidates of one class, and how far each falls; see the operation MatrixFalls."""
+    """Store the sorted candidates of one class, and the decay of each; see the operation MatrixFalls."""
     n = scores.size.i
     room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8

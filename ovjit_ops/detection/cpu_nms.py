@@ -1,7 +1,7 @@
-"""Native non-maximum suppression: one class of one image is a chunk, a second kernel puts them together.
+"""Native non-maximum suppression: an item is one class of one image. A second kernel joins the rows.
 
-Each candidate, best first, is compared with a vector of boxes that were kept before it. Whatever boxes and
-scores are, NaN included, only what the shapes say is read and written.
+Each candidate, best first, is compared with vectors of the boxes that were kept before it. All accesses stay
+within the shapes, whatever the values of boxes and scores, NaN included.
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ from ovjit_ops.detection.cpu_candidates import (
 )
 from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, nms_select_turned
 
-#: Encodings of turned boxes of five numbers.
+#: Encodings of rotated boxes, which have five numbers.
 TURNED = ("clockwise", "counterclockwise")
 
 
-#: By what a score falls.
+#: The decay of scores.
 FALL = body_of(t.exp)
 
 
 class Way(NamedTuple):
-    """How boxes are compared. `touching`: overlap equal to the limit is enough. `inclusive`: so is a score.
-    `border`: corners are whole pixels, which belong to the box. `falling`: the limit is multiplied by the
-    number behind it with each box that is kept, while it is above 0.5. `marked`: NaN is a mark not to keep a
-    box."""
+    """How boxes are compared. `corners`: the encoding; `limit`: the type of the maximum number of boxes.
+
+    `touching`: an overlap equal to the limit suppresses. `inclusive`: a score equal to the threshold passes.
+    `border`: corners are pixels that belong to the box, so sides are one longer. `falling`: each kept box
+    multiplies the limit by the number behind it, while the limit is above 0.5. `marked`: a box with a NaN is
+    not kept.
+    """
 
     corners: str
     limit: str
@@ -62,17 +65,17 @@ class Way(NamedTuple):
 
 @inline
 def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
-    """1 for a box that shares less than the limit with each of the `count` boxes that are kept, else 0."""
+    """1 if the box overlaps each of the `count` kept boxes by less than the limit, else 0."""
     zero = const[f32](0.0)
     free = 1
-    # the last kept first: scores of boxes that overlap are near each other
+    # latest first: boxes that overlap have similar scores
     k = (count + VL - 1) // VL * VL - VL
     any_share = lane[f32](limit, 0) < 1e-30
     bar = limit * const[f32](0.999)
     while k >= 0:
         q = kept + k * 4
         common = common_area(q, stride, y1, x1, y2, x2, way.border)
-        # a product says for most boxes that they are apart; a share needs a division
+        # this product rules out most boxes without the division of a share
         if any_share or hor[boolean](common >= (area + load[f32](q + 4 * stride) - common) * bar):
             part = common_share(q, stride, common, area)
             near = part >= limit if way.touching else part > limit
@@ -85,7 +88,7 @@ def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
 
 @inline
 def box_at(at, p, b_k, way):
-    """The corners of the box at p, each in all lanes of at["y1"] and so on."""
+    """Store the corners of the box at p to at["y1"] and so on, in all lanes."""
     if way.corners == "centre":
         half_w = ld[f32](p + 2 * b_k) * 0.5
         half_h = ld[f32](p + 3 * b_k) * 0.5
@@ -114,7 +117,7 @@ def nms_select(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, top, skip, *, way,
 ):  # fmt: skip
-    """The boxes of one class of one image that are kept: their numbers and scores, and how many."""
+    """Select the boxes of one class of one image. Stores their indices, scores and number."""
     n = scores.size.i
     room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8
@@ -159,8 +162,8 @@ def nms_select(
 
 @inline
 def collect(at, first, left, stride, b, s, boxes, scores, bar, way):
-    """Boxes of scores above the limit become candidates at `first`, their scores and numbers at `left`; how
-    many they are."""
+    """Store boxes with scores above the limit as candidates at `first`, their scores and indices at `left`.
+    Returns how many."""
     many = 0
     for i in range(scores.size.i):
         if ld[f32](scores.at(s, i=i)) > lane[f32](bar, 0):
@@ -178,9 +181,12 @@ def nms_select_soft(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, *, way,
 ):  # fmt: skip
-    """As `nms_select`, where boxes stay and their scores fall by exp(-share^2 / (2 sigma)) with each that is
-    kept; `iou` points to sigma. Candidates are seven rows: corners, areas, scores and numbers. A score of
-    -infinity is none."""
+    """`nms_select` with soft suppression: each kept box multiplies the other scores by exp(-share^2 / (2
+    sigma)).
+
+    `iou` is the address of sigma. Candidates are seven rows: corners, areas, scores and indices. The score of
+    a removed candidate is -infinity.
+    """
     n = scores.size.i
     room = chosen.size.room
     stride = (n + VL + 1) // 2 * 8
@@ -236,11 +242,12 @@ def select_step(
     planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], room: int, top: int = -1,
     skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
-    """Plan `nms_select`, or one with its arguments.
+    """Add the step of `nms_select`, or of a kernel with the same arguments.
 
-    inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores [B, C, N], and the limits. made: numbers and f32s of
-    the chosen boxes, `room` for each class, and counts. `top`: number of candidates, -1 for all. `skip`: a
-    class that is ignored. `each`: bytes of scratch for each kept box."""
+    inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores [B, C, N], and the limits. made: indices and f32s of
+    the selected boxes, `room` for each class, and counts. `top`: maximum number of candidates, -1 for all.
+    `skip`: a class that is ignored. `each`: bytes of scratch memory per kept box.
+    """
     boxes, scores, *limits = inputs
     images, classes, n = scores.shape
     each_class = (images, classes)
@@ -264,7 +271,7 @@ def select_step(
 def nms_join(
     chosen: Tensor, values: Tensor, counts: Tensor, rows: Tensor, scored: Tensor, valid: Tensor, *, T, ordered
 ):
-    """All rows together, by falling score or as they come; the rest is filled with -1."""
+    """Join the rows of all classes, by descending score if `ordered`. Missing rows are -1."""
     a = scratch + COUNTS
     many = 0
     classes = counts.size.c
@@ -297,7 +304,7 @@ def nms_join(
 
 
 class PaddedNms(Lowering):
-    """Two steps: the classes one by one, then all rows together."""
+    """Two steps: selection in each class, then the join of all rows."""
 
     takes = (("f32",), ("f32",), INDEX_TYPES, ("f32",))
     ranks = ((3,), (3,))

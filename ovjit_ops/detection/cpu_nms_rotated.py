@@ -1,7 +1,7 @@
-"""Native suppression of turned boxes: one class of one image is a chunk.
+"""Native suppression of rotated boxes: an item is one class of one image.
 
-Boxes whose circles do not meet are told apart a vector at a time; of the others the common polygon is cut out
-in f64, side by side. A box that is not finite, or has no area, shares nothing.
+Boxes whose circumscribed circles do not meet are ruled out a vector at a time. For the others, the common
+polygon is clipped in f64, one pair at a time. A box that is not finite, or has no area, overlaps no box.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
 from ovjit_ops.detection.cpu_candidates import COUNTS, SELECTING, candidates, closed
 
-#: Points that four cuts can make of four, whatever rounding does: each cut doubles them at most.
+#: Maximum points after four cuts of four points. A cut at most doubles them, whatever the rounding.
 MOST_POINTS = 64
 #: Bytes of four corners and an area.
 CORNERS = 9 * 8
-#: Bytes that are kept of a box: the middle and the reach in rows, the corners and the area.
+#: Bytes per kept box: center and radius in rows of f32, corners and area.
 BYTES_EACH = 3 * 4 + CORNERS
-#: How much too far circles may reach: what rounding in f32 loses.
+#: Factor of radii, which covers rounding in f32.
 SLACK = 1.00001
 
 
 @inline
 def common_polygon(a, b, points):
-    """The area that two convex polygons of four corners share: a is cut by every side of b. `points` has room
-    for two lists of MOST_POINTS."""
+    """The common area of two convex polygons of four corners: a is clipped at every side of b. `points`:
+    memory for two lists of MOST_POINTS."""
     source = a
     number = 4
     target = points
@@ -74,7 +74,7 @@ def common_polygon(a, b, points):
 
 @inline
 def put_corners(q, x, y, w, h, angle):
-    """The corners of a turned box at q, counter-clockwise."""
+    """Store the corners of a rotated box to q, counter-clockwise."""
     cos = lane[f64](libm_cos[f64](angle), 0) * 0.5
     sin = lane[f64](libm_sin[f64](angle), 0) * 0.5
     across_x = cos * w
@@ -93,8 +93,8 @@ def put_corners(q, x, y, w, h, angle):
 
 @inline
 def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar):
-    """1 for a box that shares less than `bar` with each of the `count` boxes that are kept, else 0; one that
-    is not `good` shares 0. Its corners are at `mine`, theirs at `corners`."""
+    """1 if the box overlaps each of the `count` kept boxes by less than `bar`, else 0. A box that is not
+    `good` overlaps none. Its corners are at `mine`, those of kept boxes at `corners`."""
     zero = const[f32](0.0)
     free = 1
     if count > 0 and bar <= 0.0:
@@ -127,7 +127,7 @@ def nms_select_turned(
     boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
     values: Tensor, counts: Tensor, top, skip, *, clockwise, limit,
 ):  # fmt: skip
-    """As `nms_select`, for boxes of (x, y, w, h, angle)."""
+    """`nms_select` for boxes of (x, y, w, h, angle)."""
     n = scores.size.i
     room = chosen.size.room
     stride = (room + VL + 1) // 2 * 8
@@ -156,7 +156,7 @@ def nms_select_turned(
             angle = ld[f32](p + 4 * boxes.stride.k) * (1.0 if clockwise else -1.0)
             area = w * h
             reach = lane[f64](sqrt(spread[f64](w * w + h * h)), 0) * (0.5 * SLACK)
-            # what is not finite is not equal to itself times 0 plus 0
+            # the sum times 0 is not 0 if a number is not finite
             good = w > 0.0 and h > 0.0 and (x + y + w + h + angle) * 0.0 == 0.0
             if good:
                 put_corners(mine, x, y, w, h, spread[f64](angle))

@@ -1,6 +1,6 @@
-"""Native parts of what proposes regions: grids of anchors, boxes moved by deltas, and tables of those kept.
+"""Native parts of region proposals: grids of anchors, boxes moved by deltas, and tables of kept boxes.
 
-Boxes are computed a vector of columns of a map at a time, in f32 as the references do.
+Boxes are computed for a vector of columns of a map at a time, in f32 as in the references.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovjit_ops.detection.cpu_candidates import COUNTS, candidates
 
 @kernel(over="i j", priors="a k", settings="", y="i j a k")
 def anchor_grid(priors: Tensor, settings: Tensor, y: Tensor, high, wide, *, swapped):
-    """y[i, j, a] = priors[a] moved to the place (i, j) of a map; see the operation AnchorGrid."""
+    """y[i, j, a] = priors[a] shifted to position (i, j) of a map; see the operation AnchorGrid."""
     middle = ld[f64](settings)
     step_x = ld[f64](settings + 8)
     step_y = ld[f64](settings + 16)
@@ -56,8 +56,8 @@ def moved_anchors(
     info: Tensor, anchors: Tensor, deltas: Tensor, scores: Tensor, settings: Tensor, boxes: Tensor,
     values: Tensor, last, *, swapped, scored, clipped, checked, marked,
 ):  # fmt: skip
-    """Boxes of all anchors of all images, and their scores; see the operation MovedAnchors. `last`: which
-    number of a picture is its last scale."""
+    """Boxes of all anchors of all images, and their scores; see the operation MovedAnchors. `last`: the index
+    of a picture's last scale."""
     zero = const[f32](0.0)
     half = const[f32](0.5)
     border = number(settings, 0)
@@ -86,7 +86,7 @@ def moved_anchors(
             d = deltas.at(n=n, a=a, h=i, w=j)
             for k in static_range(4):
                 at[k] = gather[f32](anchors.at(p, four=k), anchors.stride.w, left)
-                if swapped:  # anchors end where the picture does
+                if swapped:  # anchors are clamped to the picture
                     at[k] = minimum(maximum(at[k], zero), end[k % 2])
             for k in static_range(2):
                 side = at[k + 2] - at[k] + border
@@ -119,8 +119,8 @@ def proposal_table(
     boxes: Tensor, numbers: Tensor, values: Tensor, counts: Tensor, info: Tensor, regions: Tensor,
     best: Tensor, lead, *, swapped, clipped, normalized,
 ):  # fmt: skip
-    """What is kept of each image, in `rows` rows; see the operation ProposalTable. `lead`: 1 where rows begin
-    with the image's number."""
+    """Rows of each image's kept boxes; see the operation ProposalTable. `lead`: 1 if rows begin with the
+    image's index, else 0."""
     high = ld[f32](info) * 1.0
     wide = ld[f32](info.at(k=1)) * 1.0
     for k in range(2):
@@ -155,7 +155,7 @@ def proposal_table(
 
 @kernel(rois="n k", scores="n", threshold="", y="r four:1")
 def best_regions(rois: Tensor, scores: Tensor, threshold: Tensor, y: Tensor):
-    """The regions of the highest scores, zeros where there are fewer."""
+    """The regions of the highest scores. Missing rows are zeros."""
     a = scratch + COUNTS
     n = rois.size.n
     many = candidates(scores, scores.stride.n, n, threshold, True, a, a + n * 8, scratch)
@@ -166,7 +166,7 @@ def best_regions(rois: Tensor, scores: Tensor, threshold: Tensor, y: Tensor):
         storem[f32](y.at(r=r), v, 4)
 
 
-#: Element types of whatever these operations read.
+#: Element types of all inputs.
 TYPES = frozenset(("f32", "i32", "i64"))
 
 

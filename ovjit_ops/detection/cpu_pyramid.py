@@ -1,4 +1,5 @@
-"""Native PyramidAlign in f32: which map serves each region, and then ROIAlign on every map of its regions."""
+"""Native PyramidAlign in f32: selects the map of each region, then runs ROIAlign on every map for its
+regions."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from ovjit_ops.detection.sampling import OFFSETS
 
 @kernel(rois="r k", at="level r")
 def pyramid_levels(rois: Tensor, at: Tensor, *, many):
-    """at[level, r] = 0 where that map serves the region, else -1. 224 pixels square are level 2."""
+    """at[level, r] = 0 if the region belongs to this map, else -1. 224 x 224 pixels are level 2."""
     step = rois.stride.r
     for i in range(0, rois.size.r, VL):
         left = rois.size.r - i
@@ -30,7 +31,7 @@ def pyramid_levels(rois: Tensor, at: Tensor, *, many):
         h = gather[f32](rois.at(r=i, k=3), step, left) - y1
         area = w * h
         side = sqrt(maximum(area, const[f32](0.0))) / const[f32](224.0) + const[f32](1e-6)
-        # through f64, so that the logarithm is rounded once
+        # in f64, so that the logarithm is rounded once
         height = cast[f32](libm_log[f64](cast[f64](side)) * const[f64](1 / math.log(2.0)))
         level = floor(const[f32](2.0) + height)
         known = (area > const[f32](0.0)) & (level - level == const[f32](0.0))
@@ -42,7 +43,7 @@ def pyramid_levels(rois: Tensor, at: Tensor, *, many):
 
 
 class PyramidAlign(Lowering):
-    """A step that sorts out regions, and one for each map."""
+    """One step that assigns regions to maps, and one for each map."""
 
     takes = (("f32",),)
 

@@ -1,4 +1,4 @@
-"""Native RankedRows: what is kept of all classes of all images, sorted and put into rows."""
+"""Native RankedRows: sorts the kept boxes of all classes of all images into rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
 
 @inline
 def sorted_by_class(a, b, many, classes, room, counts):
-    """Sort the slots at `a`, `room` of each class, by class; equal ones stay in order."""
+    """Sort the slots at `a`, `room` per class, by class. The sort is stable."""
     for i in range(many):
         slot = ld[i64](a + i * 8) & 4294967295
         st[i64](a + i * 8, (slot // room % classes) << 32 | slot)
@@ -23,7 +23,7 @@ def sorted_by_class(a, b, many, classes, room, counts):
 
 @inline
 def sorted_by_score(a, b, many, values, counts):
-    """Sort the slots at `a` by the number that each has among the values; equal ones stay in order."""
+    """Sort the slots at `a` by descending value. The sort is stable."""
     for i in range(many):
         slot = ld[i64](a + i * 8) & 4294967295
         key = key_of(values + slot * 4)
@@ -33,8 +33,8 @@ def sorted_by_score(a, b, many, values, counts):
 
 @inline
 def list_slots(here, image, numbers, values, counts, classes, room, regions, bar, fallen):
-    """The places of what is kept of an image, at `here`; where scores have `fallen`, of what is above the
-    bar, with its number. How many they are."""
+    """Store the slots of an image's boxes to `here`. With `fallen`, only those with values above the bar,
+    with their position among the image's boxes as key. Returns how many."""
     many = 0
     for label in range(classes):
         item = image * classes + label
@@ -52,7 +52,7 @@ def list_slots(here, image, numbers, values, counts, classes, room, regions, bar
 
 @inline
 def fill_up(rows, places, scores, total, left, width, T):
-    """Zeros in the `left` rows behind those that there are."""
+    """Fill the `left` rows behind the last one with zeros."""
     for k in range(0, left * width, VL):
         storem[f32](rows + (total * width + k) * 4, const[f32](0.0), left * width - k)
     for k in range(0, left, VL):
@@ -69,7 +69,7 @@ def ranked_rows(
     places: Tensor, scores: Tensor, many_of: Tensor, number: Tensor, keep, *, T, lead, order, across, fallen,
     clipped, padded, labels,
 ):  # fmt: skip
-    """See the operation RankedRows; `lead`: the numbers of a row before those of the box."""
+    """See the operation RankedRows. `lead`: elements of a row before the box."""
     a = scratch + COUNTS
     classes = numbers.size.c
     room = numbers.size.room
@@ -81,7 +81,7 @@ def ranked_rows(
     for image in range(numbers.size.n):
         here = a + total * 8
         many = list_slots(here, image, numbers, values, counts, classes, room, regions, bar, fallen)
-        if fallen:  # in its class, too, each is in another place than it was in before
+        if fallen:  # decay changes the order within classes; equal scores are ordered by class and box
             sorted_pairs(here, b, many, scratch)
         if fallen or (classes > 1 and (order == "score" or many > keep)):
             sorted_by_score(here, b, many, values, scratch)

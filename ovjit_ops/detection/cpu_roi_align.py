@@ -1,7 +1,7 @@
 """Native ROIAlign and ROIAlignRotated in f32: channels last, vectors of channels.
 
-A chunk is a range of (region, row of bins). A bin's samples are added up in scratch, one sample at a time.
-Its place is computed in f64 and checked against the map, so no region reads outside of it.
+A chunk is a range of (region, row of bins). The samples of a bin are added up in scratch memory, one at a
+time. Coordinates are computed in f64 and compared with the map, so no region reads outside of it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BATCHES = frozenset("i32 i64 u8 i8 u32 i16 u16".split())
 
 @inline
 def held(x, least):
-    """x where it is at least that, else `least`, NaN included."""
+    """x, but at least `least`, also if x is NaN."""
     value = x
     if not value >= least:
         value = least
@@ -34,7 +34,7 @@ def weight(a, b):
 
 @inline
 def add_sample(x, source, py, px, mean):
-    """Add the bilinear sample at (py, px) of an image of x to the sums of its channels in scratch."""
+    """Add the bilinear sample at (py, px) of an image of x to the channels' sums, or update their maxima."""
     at_y = py
     at_x = px
     if at_y < 0.0:
@@ -82,8 +82,8 @@ def store_bin(y, target, samples, mean):
 
 @inline
 def find_turned(to, rois, roi, scale, clamp):
-    """to: a region's first corner and its extents before it is turned about its centre, and the steps along y
-    and x of one along its own."""
+    """Store the geometry of a rotated region to `to`: its first corner, its extents, and the steps in x and y
+    of one step along each of its own axes."""
     to["w"] = ld[f32](rois.at(roi, k=2)) * scale
     to["h"] = ld[f32](rois.at(roi, k=3)) * scale
     angle = spread[f64](ld[f32](rois.at(roi, k=4)) * 1.0)
@@ -103,7 +103,7 @@ def find_turned(to, rois, roi, scale, clamp):
 
 @inline
 def find_upright(to, rois, roi, scale, shift, after, clamp):
-    """The same of a region without an angle."""
+    """The same for a region without an angle."""
     to["x1"] = (ld[f32](roi) + shift) * scale + after
     to["y1"] = (ld[f32](rois.at(roi, k=1)) + shift) * scale + after
     to["w"] = (ld[f32](rois.at(roi, k=2)) + shift) * scale + after - to["x1"]
@@ -122,8 +122,11 @@ def roi_align(
     x: Tensor, rois: Tensor, at: Tensor, settings: Ptr, y: Tensor, ratio, clamp, *, mean, turned, index,
     partial,
 ):  # fmt: skip
-    """The mean or the maximum of the samples. `turned`: regions have an angle. `index`: type of images.
-    `partial`: regions of negative images are left out."""
+    """The mean or the maximum of the samples of each bin. `turned`: regions have an angle. `index`: type of
+    image indices. `partial`: regions with negative indices are skipped.
+
+    Returns 1 for an image out of range, 2 for a region with too many samples.
+    """
     to = registers()
     scale = ld[f64](settings)
     shift = ld[f64](settings + 8)

@@ -1,7 +1,7 @@
 """Native ROIPooling and PSROIPooling in f32: channels last, vectors of channels.
 
-A chunk is a range of (region, row of bins). Bounds of bins are computed in f64 and held inside of the map,
-places of bilinear samples are computed in f64 and compared with it.
+A chunk is a range of (region, row of bins). Bounds of bins are computed in f64 and clamped to the map.
+Coordinates of bilinear samples are computed in f64; samples outside of the map are 0.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ovjit.planning.views import Ptr as Place
 from ovjit.planning.views import View
 from ovjit.records import NamedTuple
 
-#: Where a corner that is not finite is held.
+#: Bound of rounded corners, which may be infinite.
 FAR = 1 << 30
 
 
 @inline
 def image_of(roi, images):
-    """The image of a region: -1 of one that is absent, `images` where there is no such image."""
+    """The image of a region: -1 for an ignored one, `images` if it is out of range."""
     number = ld[f32](roi) * 1.0
     image = -1
     if number >= 0.0:
@@ -38,7 +38,7 @@ def image_of(roi, images):
 
 @inline
 def interpolated(v00, v01, v10, v11, dx, dy):
-    """What lies dy of the way from the row v00, v01 to the next one, and dx of the way along them."""
+    """Bilinear interpolation: dy from the row v00, v01 to the row v10, v11, and dx along rows."""
     one = const[f32](1.0)
     upper = fma(v01, dx, v00 * (one - dx))
     lower = fma(v11, dx, v10 * (one - dx))
@@ -47,7 +47,7 @@ def interpolated(v00, v01, v10, v11, dx, dy):
 
 @inline
 def rounded(x):
-    """Rounded, ties away from zero; what is not finite is saturated."""
+    """x rounded, ties away from zero, and clamped to +-FAR."""
     if x >= 0.0:
         near = min(whole(x + 0.5), FAR)
     else:
@@ -57,7 +57,7 @@ def rounded(x):
 
 @inline
 def at_least(x, least):
-    """x, or `least` where it is smaller."""
+    """x, but at least `least`."""
     value = x
     if value < least:
         value = least
@@ -66,13 +66,14 @@ def at_least(x, least):
 
 @inline
 def bound(place, extent):
-    """A bin's first element on an axis."""
+    """The first element of a bin along an axis."""
     return min(max(whole(place // 1.0), 0), extent)
 
 
 @inline
 def take_channels(acc, p, step, left, mean, wide):
-    """Add `left` channels of an element, `step` bytes apart, to the sums, or take the larger ones."""
+    """Add `left` channels of an element, `step` bytes apart, to the sums (`mean`), or update the maxima by
+    them."""
     for v in static_range(wide):
         if mean:
             acc[v] = acc[v] + gather[f32](p + v * VL * step, step, left - v * VL)
@@ -82,8 +83,8 @@ def take_channels(acc, p, step, left, mean, wide):
 
 @kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw")
 def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean, wide):
-    """The mean or the maximum of each bin, of `wide` vectors of channels at a time. `step`: bytes from the
-    map of one channel of y to that of the next one."""
+    """The mean or the maximum of each bin, `wide` vectors of channels at a time. `step`: byte stride in x
+    between the channels of a bin."""
     acc = registers()
     scale = ld[f64](settings)
     before = ld[f64](settings + 8)
@@ -105,7 +106,7 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
             top = y1 * scale
             w_roi = at_least((x2 + 1) * scale - left, 0.1)
             h_roi = at_least((y2 + 1) * scale - top, 0.1)
-        else:  # of whole elements
+        else:  # in whole elements
             left = x1 * 1.0
             top = y1 * 1.0
             w_roi = max(x2 - x1 + 1, 1) * 1.0
@@ -144,17 +145,18 @@ def roi_pooling(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, step, *, mean
 
 @inline
 def place(first, last, i, many, extent):
-    """The i-th of `many` places from `first` to `last`, which are parts of the extent; the middle of one."""
+    """The i-th of `many` coordinates from `first` to `last`, given as fractions of the extent. A single one
+    is in the middle."""
     at = 0.5 * (first + last) * (extent - 1)
     if many > 1:
         at = i * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
-    if many > 1 and i == many - 1:  # rounding must not put it outside
+    if many > 1 and i == many - 1:  # rounding must not place it outside
         at = last * (extent - 1)
     return at
 
 
 class Bins(NamedTuple):
-    """Parts of a region along y and x."""
+    """The number of parts of a region along y and x."""
 
     y: int
     x: int
@@ -162,8 +164,8 @@ class Bins(NamedTuple):
 
 @kernel(over="r ph", x="n maps:1 h w", rois="r k", y="r c ph pw", bins=Bins)
 def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, parts):
-    """Bilinear samples; outside of the map they are 0. `parts`: the mean of those of bins.y by bins.x parts
-    of the region, each of which has channels of its own."""
+    """Bilinear samples, 0 outside of the map. `parts`: means over bins.y x bins.x parts of the region, each
+    of which has its own channels."""
     scale = ld[f64](settings)
     h = x.size.h
     w = x.size.w
@@ -185,7 +187,7 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
             for v in range(bins.y):
                 if parts:
                     py = place(y1 + v * (y2 - y1) / bins.y, y1 + (v + 1) * (y2 - y1) / bins.y, i, ph, h)
-                else:  # whose corners are not to be rounded
+                else:  # without the rounding of differences
                     py = place(y1, y2, i, ph, h)
                 for u in range(bins.x):
                     if parts:
@@ -217,19 +219,19 @@ def roi_samples(x: Tensor, rois: Tensor, settings: Ptr, y: Tensor, bins, *, part
 
 
 def numbers(planner: Planner, *settings: Any) -> Place:
-    """Where a kernel finds these numbers as f64."""
+    """The address of these numbers as f64."""
     return planner.data.view(np.array(settings, np.float64), "f64").ptr
 
 
 class Regions(ChannelsLast):
-    """One that makes small maps of regions."""
+    """A lowering that makes small maps of regions."""
 
     takes: Any = (("f32",),)
     ranks = ((4,),)
     rois: Value
 
     def views(self, planner: Planner) -> tuple[View, View, View]:
-        """The map, regions and output. NotNative for a map of nothing."""
+        """The map, the regions and the output. Raises NotNative for an empty map."""
         x = planner.with_halo(self.data, [(0, 0)] * 4)
         if not x.count:
             raise NotNative
@@ -254,17 +256,17 @@ class RoiPooling(Regions):
         more: dict[str, Any] = {}
         ph, pw = y.shape[2:]
         scale = float(np.float32(attrs["spatial_scale"]))
-        work: Any  # of an element
+        work: Any  # per element
         if self.way == "bilinear":
             bins = (attrs["spatial_bins_y"], attrs["spatial_bins_x"]) if self.sensitive else (1, 1)
-            settings = [scale if self.sensitive else 1.0]  # ROIPooling's corners are parts of the map
+            settings = [scale if self.sensitive else 1.0]  # corners of ROIPooling are fractions of the map
             more = {"bins": Bins(*bins)}
             work = 8 * bins[0] * bins[1]
             planner.need_scratch((y.shape[1] + 64) * 4)
         else:
             settings = [scale, 1.0 if self.sensitive else scale]
             more = {"step": ph * pw * 4 if self.sensitive else 4}
-            work = ceil_div(x.shape[2] * x.shape[3], ph * pw)  # of a bin, if a region is the map
+            work = ceil_div(x.shape[2] * x.shape[3], ph * pw)  # per bin, for a region of the size of the map
         launch(
             planner, self.kernel, {"x": x, "rois": rois, "y": y}, ("y",), work=pw * y.shape[1] * work,
             flops=y.count * work, settings=numbers(planner, *settings), **more,

@@ -4,8 +4,8 @@
     [aux_class_preds [N, P * 2]  aux_box_preds [N, P * 4 * L]]
     ->  [1, 1, rows, 7] of (image, class, score, x1, y1, x2, y2)
 
-for P priors, C classes, L = 1 (`share_location`) or C, priors of S = 4 numbers (`normalized`) or 5. Behind
-the last row comes one of image -1; the others are 0. Native (`kept_boxes.py`) but for auxiliary inputs and
+for P priors, C classes, L = 1 (`share_location`) or C, priors of S = 4 numbers (`normalized`) or 5. The row
+behind the last has image -1; further rows are 0. Native (`kept_boxes.py`), except for auxiliary inputs and
 `decrease_label_id`.
 """
 
@@ -75,7 +75,7 @@ def _decoded(
 
 
 def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(boxes [P, 4] in parts of the picture, variances [P, 4])"""
+    """(boxes [P, 4] as fractions of the picture, variances [P, 4])"""
     size = 4 if attrs["normalized"] else 5
     boxes = proposals[0].reshape(-1, size)[:, size - 4 :]
     if not attrs["normalized"]:
@@ -87,7 +87,7 @@ def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, n
 
 
 def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
-    """What Caffe keeps of one image, as (class, prior, score); scores [C, P], boxes [L, P, 4]."""
+    """(class, prior, score) of the boxes that Caffe keeps of one image. scores [C, P], boxes [L, P, 4]."""
     choice = kept(
         boxes[None], scores[None], 2**31 - 1, np.array([attrs["nms_threshold"]]),
         attrs["confidence_threshold"], top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
@@ -96,7 +96,7 @@ def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> t
 
 
 def _by_prior(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
-    """What MXNet keeps: every prior counts for its best class only."""
+    """The same as MXNet does: a prior counts only for its best class."""
     others = scores[1:]
     label = others.argmax(0) + 1
     best = others.max(0, initial=-np.inf)
@@ -113,7 +113,8 @@ def ssd_boxes(
     boxes: np.ndarray, classes: np.ndarray, proposals: np.ndarray, aux_classes: np.ndarray | None,
     aux_boxes: np.ndarray | None, attrs: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """(boxes [N, L, P, 4], scores [N, C, P]), decoded, in f32"""
+    """(boxes [N, L, P, 4], scores [N, C, P]), decoded, in f32. Raises InferenceError if the inputs do not
+    fit."""
     size = 4 if attrs["normalized"] else 5
     count = proposals.shape[2] // size
     many = classes.shape[1] // max(count, 1)
@@ -146,7 +147,7 @@ def ssd_boxes(
 def ssd_rows(
     boxes: np.ndarray, found: Sequence[tuple[np.ndarray, ...]], many: int, attrs: dict[str, Any]
 ) -> np.ndarray:
-    """The operation's output from what is found in each image: classes, priors and scores."""
+    """The operation's output from the (classes, priors, scores) of each image."""
     keep = attrs["keep_top_k"][0]
     images, sets, count = boxes.shape[:3]
     each = keep if keep > 0 else (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
@@ -173,8 +174,8 @@ def _detection_output(boxes, classes, proposals, aux_classes=None, aux_boxes=Non
 
 
 def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
-    """Decoded boxes [N, L, P, 4] and scores [N, C, P], by simpler operations, without auxiliary inputs.
-    Priors and classes must have known numbers. With a known number of images, those of each image."""
+    """Boxes [N, L, P, 4], decoded by simpler operations, and scores [N, C, P]. None with auxiliary inputs, or
+    if the number of priors or classes is unknown. Priors per image require a known number of images."""
     attrs = node.attrs
     if len(inputs) != 3 or any(v.shape is None for v in inputs) or not is_static(inputs[2].shape):
         return None
@@ -307,7 +308,7 @@ class DetectionOutput1:
 
 @op("DetectionOutput", opset=8, like=DetectionOutput1, without=("num_classes",), samples=partial(_samples, 8))
 class DetectionOutput8:
-    """DetectionOutput-1 that counts the classes itself."""
+    """DetectionOutput-1 with the number of classes from the shapes."""
 
     def infer(box_logits, class_preds, proposals, aux_class_preds=None, aux_box_preds=None, **attrs):
         return _infer(box_logits, class_preds, proposals, (aux_class_preds, aux_box_preds), attrs, None)

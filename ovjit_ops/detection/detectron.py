@@ -1,7 +1,7 @@
 """The layers of Detectron's networks (ExperimentalDetectron*).
 
-Boxes are x1, y1, x2, y2. Detectron's corners are whole pixels that belong to the box, so that its sides are
-one longer than the difference (`border`).
+Boxes are x1, y1, x2, y2. Detectron's corners are pixels that belong to the box, so that its sides are one
+longer than the difference of corners (`border`).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from ovjit_ops.detection.roi_align import roi_align
 from ovjit_ops.detection.sampling import check_ratio
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
-#: A ProposalTable of plain regions.
+#: Attributes of a ProposalTable of plain regions.
 _TABLE = {"numbered": False, "swapped": False, "clipped": False, "normalized": False}
 
 
 @op("ExperimentalDetectronGenerateProposalsSingleImage", opset=6, builder_since=99, native=FULL)
 class ExperimentalDetectronGenerateProposalsSingleImage:
-    """The best regions of one picture and their scores; zeros where there are fewer."""
+    """The best regions of one picture and their scores. Missing rows are zeros."""
 
     def infer(
         im_info,
@@ -107,7 +107,7 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
 
 @op("ExperimentalDetectronPriorGridGenerator", opset=6, types=["f32"], native=FULL, builder_since=99)
 class ExperimentalDetectronPriorGridGenerator:
-    """Priors moved to every place of a map."""
+    """Priors shifted to every position of a map."""
 
     def infer(
         priors,
@@ -156,7 +156,7 @@ class ExperimentalDetectronPriorGridGenerator:
     lower=".cpu_proposals:BestRegions.of"
 )  # fmt: skip
 class ExperimentalDetectronTopKROIs:
-    """The regions of the highest probabilities; zeros where there are fewer."""
+    """The regions of the highest probabilities. Missing rows are zeros."""
 
     def infer(input_rois, rois_probs, *, max_rois: Count):
         fitted(REALS, input_rois=(input_rois, "N4"), rois_probs=(rois_probs, "N"))
@@ -173,7 +173,7 @@ class ExperimentalDetectronTopKROIs:
 
 
 def levels(rois: np.ndarray, many: int) -> np.ndarray:
-    """Which map of a pyramid serves each region: by its size, 224 pixels square is level 2."""
+    """The pyramid level of each region by its size; 224 x 224 pixels are level 2."""
     area = (rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])
     with np.errstate(all="ignore"):
         level = np.floor(2 + np.log2(np.sqrt(np.maximum(area, 0)) / np.float32(224) + np.float32(1e-6)))
@@ -197,14 +197,14 @@ def _feature_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 def _regions(rois: TensorType, features: Sequence[TensorType], size: int) -> tuple[TensorType, TensorType]:
-    """What is made of the maps, which have the same channels; and the regions."""
+    """Types of the pooled maps and of the regions. All maps have the same channels."""
     dims = fitted(REALS, rois=(rois, "R4"), **{f"map {i}": (x, ".C..") for i, x in enumerate(features)})
     return TensorType(rois.dtype, (*dims.shape("RC"), size, size)), TensorType(rois.dtype, dims.shape("R4"))
 
 
 @op("PyramidAlign", internal=True, samples=_feature_samples, lower=".cpu_pyramid:PyramidAlign.of", ulp=64)
 class PyramidAlign:
-    """What an ExperimentalDetectronROIFeatureExtractor makes of its maps."""
+    """The pooled maps of an ExperimentalDetectronROIFeatureExtractor."""
 
     def infer(rois, *features, output_size: Int, sampling_ratio: Int, pyramid_scales: Ints, aligned: Bool):
         return _regions(rois, features, output_size)[0]
@@ -222,7 +222,7 @@ class PyramidAlign:
     ulp=64,
 )
 class ExperimentalDetectronROIFeatureExtractor:
-    """ROIAlign of every region on the map of a pyramid that fits its size; and the regions."""
+    """ROIAlign of every region on the pyramid level that fits its size; and the regions."""
 
     def infer(
         rois, *features, output_size: Positive, sampling_ratio: Int, pyramid_scales: Ints,
@@ -258,21 +258,21 @@ class ExperimentalDetectronROIFeatureExtractor:
 
 
 def _decoding(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What MovedAnchors does for an ExperimentalDetectronDetectionOutput."""
+    """The attributes of MovedAnchors in an ExperimentalDetectronDetectionOutput."""
     weights = tuple(attrs["deltas_weights"])
-    # boxes begin inside of the picture, but may end outside of it, as OpenVINO's do
+    # boxes are clamped at 0, but not at the end of the picture, as in OpenVINO
     return {**PLAIN, "inset": -np.inf, "most": attrs["max_delta_log_wh"], "weights": weights}
 
 
 def _ranking(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What RankedRows does for one."""
+    """The attributes of its RankedRows."""
     most = attrs["max_detections_per_image"]
     return RANKING | {"keep": most, "order": "kept", "padded": "zeros", "labels": True, "output_type": "i32"}
 
 
 @op("ExperimentalDetectronDetectionOutput", opset=6, native=FULL, builder_since=99)
 class ExperimentalDetectronDetectionOutput:
-    """Boxes, classes and scores of what is seen; zeros where there is less. Class 0 is the background."""
+    """Boxes, classes and scores of detected objects. Missing rows are zeros. Class 0 is the background."""
 
     shown_first = ("score_threshold", "nms_threshold", "max_delta_log_wh")
 
@@ -317,7 +317,7 @@ class ExperimentalDetectronDetectionOutput:
             np.array([attrs["nms_threshold"]]), attrs["score_threshold"], top=-1, skip=0, border=True,
         )  # fmt: skip
         found, labels, best, *_ = rows_of(boxes, *choice, **_ranking(attrs))
-        most = attrs["max_detections_per_image"]  # there may be none
+        most = attrs["max_detections_per_image"]  # may be 0
         return found.astype(dtype)[:most], labels.reshape(-1)[:most], best.astype(dtype)[:most]
 
     def expand(w, node, inputs):

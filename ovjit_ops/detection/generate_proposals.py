@@ -1,10 +1,10 @@
-"""GenerateProposals: regions that the first part of a network holds for objects.
+"""GenerateProposals: the regions that the first stage of a network proposes.
 
     im_info [N, 3 or 4]  anchors [H, W, A, 4]  deltas [N, 4 * A, H, W]  scores [N, A, H, W]
-    ->  regions [n, 4], their scores [n], and how many each picture has [N]
+    ->  regions [n, 4], their scores [n], and the number of each picture [N]
 
-The best `pre_nms_count` are taken, then those that are too small are dropped, as OpenVINO's CPU device does.
-Boxes are decoded, chosen and put into rows natively (`proposal_parts.py`, `kept_boxes.py`).
+The best `pre_nms_count` boxes are taken before small ones are dropped, as in OpenVINO's CPU device. Boxes are
+decoded, selected and put into rows natively (`proposal_parts.py`, `kept_boxes.py`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
-    """Regions, their scores and how many each picture has."""
+    """Types of the regions, their scores, and the number of each picture."""
     high = bounds(images)[1]
     rows = dim(0, None if high is None else high * attrs["post_nms_count"])
     many = TensorType(attrs["roi_num_type"], (images,))
@@ -58,7 +58,7 @@ def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ..
 
 @op("GenerateProposals", opset=9, samples=_proposal_samples)
 class GenerateProposals:
-    """The best regions of every picture, their scores, and how many each picture has."""
+    """The best regions of every picture, their scores, and the number of each picture."""
 
     shown_first = ("min_size", "nms_threshold", "post_nms_count")
 
@@ -96,8 +96,8 @@ class GenerateProposals:
         return boxes[image, 0, number].astype(im_info.dtype), score.astype(im_info.dtype), counts
 
     def expand(w, node, inputs):
-        """GenerateProposals(...) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores))) of what
-        MovedAnchors(...) gives"""
+        """GenerateProposals(...) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores))), with boxes and
+        scores of MovedAnchors(...)"""
         attrs = node.attrs
         if any(v.dtype != "f32" or v.shape is None for v in inputs):
             return None
@@ -111,14 +111,14 @@ class GenerateProposals:
 
 
 def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What MovedAnchors does: what is too small counts among the best, and is marked."""
+    """The attributes of MovedAnchors. Small boxes count among the best ones, and are marked."""
     border = 0.0 if attrs["normalized"] else 1.0
     ends = dict.fromkeys(("border", "outer", "inset"), border)
     return {**PLAIN, **ends, "min_size": attrs["min_size"], "marked": True}
 
 
 def _kept(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What KeptBoxes does."""
+    """The attributes of KeptBoxes."""
     return {
         "top": attrs["pre_nms_count"], "inclusive": True, "border": not attrs["normalized"], "marked": True
     }  # fmt: skip

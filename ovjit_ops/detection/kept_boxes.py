@@ -3,8 +3,8 @@
     boxes [B, N, 4] or [B, 1 or C, N, 4]  scores [B, C, N]
     ->  numbers [B, C, room] of i32, values [B, C, room] of f32, counts [B, C] of i64
 
-Numbers of boxes, best first, and the score of each, or the decayed score of MatrixNms. The first `counts` of
-a class are valid. RankedRows sorts them and joins the rows.
+Numbers are indices of boxes, best first. Values are their scores, or the decay of scores in MatrixNms. The
+first `counts` of a class are valid. RankedRows sorts them and joins the rows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
 
 
 def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: Any) -> tuple[np.ndarray, ...]:
-    """(numbers, values, counts) of one(boxes [N, 4], scores [N]) -> (numbers, values), class by class."""
+    """Apply one(boxes [N, 4], scores [N]) -> (numbers, values) to each class but `skip`. Returns (numbers,
+    values, counts), padded with zeros."""
     images, classes, many = scores.shape
     room = many if top < 0 else min(many, top)
     chosen, falls = (np.zeros((images, classes, room), kind) for kind in (np.int32, np.float32))
@@ -63,7 +64,7 @@ def kept(
     touching: bool = False, inclusive: bool = False, border: bool = False, falling: bool = False,
     marked: bool = False, corners: str = "plain",
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """KeptBoxes by the reference."""
+    """KeptBoxes in NumPy."""
     limits = [float(v) for v in np.reshape(iou, -1)]
 
     def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
@@ -83,7 +84,7 @@ def fallen(
     boxes: np.ndarray, scores: np.ndarray, threshold: Any, *, top: int, skip: int, border: bool,
     gaussian: bool,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """MatrixFalls by the reference."""
+    """MatrixFalls in NumPy."""
 
     def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
         order = best_first(s, float(threshold), top, False)
@@ -107,7 +108,7 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
     return image, label, chosen[image, label, row], values[image, label, row]
 
 
-#: What RankedRows does where nothing else is said.
+#: Default attributes of RankedRows.
 RANKING: dict[str, Any] = {
     "lead": 0, "keep": -1, "order": "score", "across": False, "fallen": False, "threshold": 0.0,
     "clipped": False, "padded": "", "labels": False, "room": -1, "output_type": "i64",
@@ -115,10 +116,12 @@ RANKING: dict[str, Any] = {
 
 
 def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> np.ndarray:
-    """The order of rows of these images, classes, boxes and scores: the best `keep` (-1: all) of each image.
+    """The order of rows with these images, classes, boxes and scores: the best `keep` (-1: all) of each
+    image.
 
-    Rows are sorted by `key` in each image, or `across` all. Keys are "class", "score", and "kept": by score
-    if there were more, else by class."""
+    Rows are sorted by `key` within each image, or `across` all. Keys are "class", "score", and "kept": by
+    score if rows were dropped, else by class.
+    """
     image, label, box, score = columns
     order = np.lexsort((box, label, -score, image))
     if keep >= 0:
@@ -132,7 +135,7 @@ def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> 
 
 
 def ranked_rows(w: Writer, boxes: Value, choice: Sequence[Value], **attrs: Any) -> tuple[Value, ...]:
-    """The outputs of a RankedRows: rows, places, scores, how many each image has, and how many there are."""
+    """Add a RankedRows. Returns rows, places, scores, the number of rows of each image, and the total."""
     return w.outputs("RankedRows", boxes, *choice, **(RANKING | attrs))
 
 
@@ -140,7 +143,8 @@ def kept_boxes(
     w: Writer, boxes: Value, scores: Value, iou: float, threshold: float, *, eta: float = 1.0,
     most: int = 2**31 - 1, **attrs: Any,
 ) -> tuple[Value, ...]:  # fmt: skip
-    """A KeptBoxes with these limits: its outputs. `eta`: what the limit falls by, 1 for nothing."""
+    """Add a KeptBoxes with these limits. Returns its outputs. `eta`: the factor of the limit per kept box; 1:
+    constant."""
     limit = np.array([iou, eta] if eta < 1 else [iou], np.float32)
     limits = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
     attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
@@ -168,8 +172,8 @@ def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
 
 @op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=".cpu_kept_boxes:lower_kept")
 class KeptBoxes:
-    """Greedy suppression. Attributes as in `cpu_nms.Way`; `top`: so many candidates of a class, `skip`: a
-    class that is none."""
+    """Greedy suppression. Attributes as in `cpu_nms.Way`. `top`: maximum candidates of a class; `skip`: a
+    class that is ignored."""
 
     def infer(
         boxes, scores, most, iou, threshold, *, top: Int, skip: Int, corners: Str, touching: Bool,
@@ -182,9 +186,11 @@ class KeptBoxes:
 
 @op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:lower_falls")
 class MatrixFalls:
-    """The decay of the scores of MatrixNms. With o[i, j] the overlap of a box and a better one, and w[j] the
-    largest o[j, .]: the least (1 - o[i, j]) / (1 - w[j]), at most 1. With `gaussian` the least w[j]^2 - o[i,
-    j]^2, at most 0."""
+    """The decay of scores in MatrixNms: min over better boxes j of (1 - o[i, j]) / (1 - w[j]), at most 1.
+
+    o[i, j] is the overlap of box i and a better box j, and w[j] the maximum of o[j, .]. With `gaussian`, the
+    exponent: the minimum of w[j]^2 - o[i, j]^2, at most 0.
+    """
 
     def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
         return _types(boxes, scores, top)
@@ -196,7 +202,7 @@ def rows_of(
     boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, *, lead: int, keep: int,
     order: str, fallen: bool, across: bool, room: int, output_type: str, **attrs: Any,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """RankedRows by the reference."""
+    """RankedRows in NumPy."""
     columns = gathered(numbers, values, counts)
     if fallen:
         above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
@@ -221,14 +227,14 @@ def rows_of(
 
 @op("RankedRows", internal=True, lower=".cpu_ranked_rows:RankedRows.of")
 class RankedRows:
-    """Rows of the boxes of KeptBoxes, or of MatrixFalls (`fallen`: those whose score, in `values`, is above
-    the threshold), sorted as `ranked` says.
+    """Rows of the boxes of KeptBoxes, or of MatrixFalls (`fallen`: rows with scores, in `values`, above the
+    threshold), sorted by `ranked`.
 
-    Outputs are the place of each row among all boxes, or its class (`labels`); its score; the number of rows
-    of each image; the total. The buffer has the maximum size, `room` (-1: all) of a class.
+    Outputs are the index of each row's box among all boxes, or its class (`labels`); its score; the number of
+    rows of each image; the total. The buffer has the maximum size, `room` (-1: all) per class.
 
     A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: rows behind
-    the last are "zeros", or zeros with a "mark", a -1 as the first of them.
+    the last one are "zeros", or zeros with a "mark", a -1 as the first of them.
     """
 
     def infer(
@@ -250,12 +256,12 @@ class RankedRows:
     ref = rows_of
 
     def samples(rng, dtype="f32"):
-        """As many rows as there is room for: what lies behind them is not defined."""
+        """As many rows as the buffer holds: rows behind them are undefined."""
         for i, (images, classes, many) in enumerate(((2, 3, 9), (1, 1, 17), (2, 4, 5), (3, 2, 8), (1, 5, 3))):
             sets = classes if i % 2 else 1
             boxes = random_boxes(rng, (images, sets, many), 1, 0.1, 0.6).astype(np.float32)
             scores = np.round(-np.sort(-rng.random((images, classes, many))), 1).astype(np.float32) + 0.1
-            if i == 3:  # MatrixNms's are not sorted
+            if i == 3:  # values of MatrixNms are not sorted
                 scores = rng.permuted(scores, axis=2)
             numbers = np.argsort(scores, 2).astype(np.int32)[..., ::-1] if i == 3 else np.tile(
                 np.arange(many, dtype=np.int32), (images, classes, 1)
@@ -271,6 +277,6 @@ class RankedRows:
 
 
 def _share(box: np.ndarray, others: np.ndarray, border: float) -> np.ndarray:
-    """`overlaps`, but 0 for boxes that only their borders join."""
+    """`overlaps`, but 0 for boxes that share only their borders."""
     apart = (others[:, :2] > box[2:]).any(1) | (others[:, 2:] < box[:2]).any(1)
     return np.where(apart, np.float32(0), overlaps(box, others, border))

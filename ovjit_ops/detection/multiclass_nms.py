@@ -1,11 +1,11 @@
 """MulticlassNms and MatrixNms: non-maximum suppression of all classes of an image together.
 
-    boxes [B, N, 4]  scores [B, C, N]  ->  selected [n, 6] of (class, score, x1, y1, x2, y2), their places
-    [n, 1] among all B * N boxes, and how many each image has [B]
+    boxes [B, N, 4]  scores [B, C, N]  ->  selected [n, 6] of (class, score, x1, y1, x2, y2), their indices
+    [n, 1] among all B * N boxes, and the number of each image [B]
 
 Version 9 of MulticlassNms also takes regions that are split among images: boxes [C, R, 4], scores [C, R], and
-how many regions each image has. Those run by the reference; otherwise the boxes of each class are chosen, and
-the rows put together, natively (`kept_boxes.py`).
+the number of regions of each image. Those run by the reference. Otherwise boxes are selected and rows joined
+natively (`kept_boxes.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from ovjit_ops.elementwise.arithmetic import REALS
 
 
 class Rows(NamedTuple):
-    """Selected boxes: image, class and number [n] of each, score [n], corners [n, 4], place [n]."""
+    """Selected boxes: image, class and index of each [n], score [n], corners [n, 4], index among all boxes
+    [n]."""
 
     image: np.ndarray
     label: np.ndarray
@@ -70,7 +71,7 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
 
 
 def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any], key: str, across: bool):
-    """The best of each image, sorted, as the operation's outputs."""
+    """The operation's outputs: the best of each image, sorted."""
     rows = rows.taken(ranked(rows[:4], attrs["keep_top_k"], key, across))
     kind = numpy_dtype(attrs["output_type"])
     selected = np.concatenate([rows.label[:, None], rows.score[:, None], rows.corners], 1).astype(np.float32)
@@ -79,7 +80,7 @@ def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any], ke
 
 
 def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
-    """What rows are sorted by, and whether across images."""
+    """(sort key of rows, whether they are sorted across images)."""
     key = "class" if attrs["sort_result_type"] == "classid" else "score"
     return key, attrs["sort_result_across_batch"] and attrs["sort_result_type"] != "none"
 
@@ -87,7 +88,7 @@ def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
 def _native_rows(
     w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across: bool, **ways: Any
 ) -> list[Value]:
-    """The outputs of a MulticlassNms or MatrixNms from what is chosen."""
+    """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
     names = {"room": "nms_top_k", "keep": "keep_top_k", "output_type": "output_type"}
     ways |= {name: node.attrs[attr] for name, attr in names.items()} | {"order": key, "across": across}
     rows, places, _, many, count = ranked_rows(w, boxes, choice, lead=2, **ways)
@@ -95,7 +96,7 @@ def _native_rows(
 
 
 def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
-    """Yields for every image its boxes [C or 1, n, 4], scores [C, n] and places of boxes [C or 1, n]."""
+    """Yields boxes [C or 1, n, 4], scores [C, n] and indices of boxes [C or 1, n] of each image."""
     if regions is None:
         many = boxes.shape[1]
         for i in range(len(boxes)):
@@ -113,7 +114,7 @@ def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
 
 
 def _multiclass_nms(boxes, scores, regions=None, **attrs):
-    """By the reference: images one by one."""
+    """MulticlassNms in NumPy, image by image."""
     limits = np.array([attrs["iou_threshold"], attrs["nms_eta"]])
     none = np.zeros(0, np.int64)
     found = [Rows(none, none, none, none.astype(np.float32), np.zeros((0, 4), np.float32), none)]
@@ -133,7 +134,8 @@ def _multiclass_nms(boxes, scores, regions=None, **attrs):
 
 
 def _matrix_nms(boxes, scores, **attrs):
-    """Scores fall by how much better boxes of the class overlap, themselves weighed by what overlaps them."""
+    """MatrixNms in NumPy: scores decay by the overlap with better boxes of the class, relative to their
+    own."""
     wide, values = boxes.astype(np.float32), scores.astype(np.float32)
     choice = fallen(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
     image, label, box, falls = gathered(*choice)
@@ -151,7 +153,7 @@ def _matrix_order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _falls(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of the MatrixFalls of a MatrixNms."""
+    """The attributes of MatrixFalls in a MatrixNms."""
     return {
         "top": attrs["nms_top_k"], "skip": attrs["background_class"], "border": not attrs["normalized"],
         "gaussian": attrs["decay_function"] == "gaussian",
@@ -228,7 +230,7 @@ class MulticlassNms8:
 
 @op("MulticlassNms", opset=9, like=MulticlassNms8, samples=partial(_samples, 9))
 class MulticlassNms9:
-    """MulticlassNms-8, and regions that are split among images."""
+    """MulticlassNms-8, also for regions that are split among images."""
 
     def infer(boxes, scores, roisnum=None, **attrs):
         return _infer(boxes, scores, attrs, roisnum)
@@ -242,7 +244,7 @@ def _matrix_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 @op("MatrixNms", opset=8, like=MulticlassNms8, without=("iou_threshold", "nms_eta"), samples=_matrix_samples)
 class MatrixNms:
-    """Suppression by falling scores, all boxes at once."""
+    """Suppression by decay of scores, of all boxes at once."""
 
     words = {**MulticlassNms8.words, "decay_function": "linear gaussian"}
 
@@ -255,8 +257,8 @@ class MatrixNms:
     ref = _matrix_nms
 
     def expand(w, node, inputs):
-        """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * falls, counts)) of what
-        MatrixFalls(boxes, scores) gives"""
+        """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * falls, counts)), with
+        numbers, falls and counts of MatrixFalls(boxes, scores)"""
         if not _simple(inputs):
             return None
         attrs = node.attrs

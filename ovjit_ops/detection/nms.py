@@ -2,9 +2,9 @@
 
     boxes [B, N, 4]  scores [B, C, N]  ->  selected rows (image, class, box) [n, 3], their scores, and n
 
-How many rows there are depends on the data: their first dimension is open, in all versions, as what
-OpenVINO's CPU device returns. The work is done natively by an internal operation with room for all rows, and
-what counts is cut off by another one, on the host.
+The number of rows depends on data. Their first dimension is dynamic in all versions, as in OpenVINO's CPU
+device. An internal operation writes the rows natively to a buffer of the maximum size, and another one takes
+the valid prefix, on the host.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ovjit_ops.elementwise.arithmetic import REALS
 
 
 def most_rows(boxes: TensorType, scores: TensorType, most: int | None) -> Dim:
-    """How many rows there can be."""
+    """The maximum number of rows."""
     if boxes.shape is None or scores.shape is None:
         return ANY
     each = bounds(boxes.shape[1])[1]
@@ -70,7 +70,7 @@ def number_of(x: np.ndarray | None, default: float) -> Any:
 def _soft(
     boxes: np.ndarray, scores: np.ndarray, most: int, threshold: float, sigma: float
 ) -> list[tuple[float, int]]:
-    """Soft suppression: scores fall by exp(-overlap^2 / (2 sigma)) instead."""
+    """Soft suppression: scores decay by exp(-overlap^2 / (2 sigma))."""
     left = {int(i): np.float32(scores[i]) for i in np.flatnonzero(scores > threshold)}
     kept: list[tuple[float, int]] = []
     factor = np.float32(-0.5 / sigma)
@@ -104,7 +104,8 @@ def non_max_suppression(
 def rows_of(
     boxes: np.ndarray, scores: np.ndarray, one: Callable[..., list[tuple[float, int]]], sort: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [n, 3] of i64, scores [n, 3] of f32) of what one(boxes, scores) keeps of each class."""
+    """(rows [n, 3] of i64, scores [n, 3] of f32) of the (score, box) that one(boxes, scores) keeps of each
+    class."""
     rows: list[tuple[int, int, int]] = []
     values: list[float] = []
     for image, label in np.ndindex(scores.shape[:2]):
@@ -126,7 +127,7 @@ def limit_of(x: np.ndarray | None) -> int:
 
 
 def evaluate(boxes, scores, limits: Sequence[np.ndarray | None], attrs: dict[str, Any]):
-    """(rows, scores, how many), by the reference. The last ones of four limits may be missing."""
+    """(rows, scores, number of rows) in NumPy. Trailing ones of the four limits may be missing."""
     most, *thresholds = [*limits, None, None, None, None][:4]
     iou, threshold, sigma = (float(number_of(x, 0)) for x in thresholds)
     how = attrs["box_encoding"], attrs["sort_result_descending"]
@@ -136,9 +137,9 @@ def evaluate(boxes, scores, limits: Sequence[np.ndarray | None], attrs: dict[str
 
 
 def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
-    """NonMaxSuppression(boxes, scores, ...) -> UsedPart(PaddedNMS(boxes, scores, ...)); None for types that
-    the kernel does not know."""
-    boxes, scores, *limits = inputs  # and sigma, where suppression is soft
+    """NonMaxSuppression(boxes, scores, ...) -> UsedPart(PaddedNMS(boxes, scores, ...)); None for types
+    without a kernel"""
+    boxes, scores, *limits = inputs  # and sigma for soft suppression
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
         return None
     defaults = (np.array(0, np.int64), np.array(0, np.float32), np.array(0, np.float32))
@@ -180,7 +181,7 @@ def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
             np.array(iou, np.float32), np.array(threshold, np.float32),
         ]  # fmt: skip
         if i == 9:
-            low = rng.integers(0, 9, (images, many, 2)) * 2  # shares are 0, the limit or 1
+            low = rng.integers(0, 9, (images, many, 2)) * 2  # overlaps are 0, the limit or 1
             size = np.stack([rng.integers(1, 3, (images, many)), np.full((images, many), 2)], 2)
             inputs[0] = np.concatenate([low, low + size], 2).astype(np.float32)
         attrs: dict[str, Any] = {"box_encoding": encoding, "sort_result_descending": sort}
@@ -202,7 +203,7 @@ def _infer(
 
 @op("NonMaxSuppression", opset=1, samples=partial(nms_samples, 1))
 class NonMaxSuppression1:
-    """The boxes that are selected, as rows (image, class, box)."""
+    """The selected boxes, as rows (image, class, box)."""
 
     words = {"box_encoding": "corner center"}
 
@@ -217,7 +218,7 @@ class NonMaxSuppression1:
         return evaluate(boxes, scores, limits, attrs)[0]
 
     def expand(w, node, inputs):
-        """By `padded`, unless it is not known whether suppression is soft."""
+        """As `padded`; None if sigma depends on data"""
         sigma = inputs[5].constant if len(inputs) > 5 else np.zeros(1)
         if sigma is None:
             return None
@@ -227,7 +228,7 @@ class NonMaxSuppression1:
 
 @op("NonMaxSuppression", opset=3, like=NonMaxSuppression1, samples=partial(nms_samples, 3))
 class NonMaxSuppression3:
-    """NonMaxSuppression-1 with a type of the rows."""
+    """NonMaxSuppression-1 with an attribute for the type of rows."""
 
     def infer(
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None, *,
@@ -244,7 +245,7 @@ class NonMaxSuppression4:
 
 @op("NonMaxSuppression", opset=5, like=NonMaxSuppression3, samples=partial(nms_samples, 5))
 class NonMaxSuppression5:
-    """With soft suppression, and the scores and number of the rows."""
+    """NonMaxSuppression-4 with soft suppression, and with the scores and number of rows."""
 
     def infer(
         boxes, scores, max_output_boxes_per_class=None, iou_threshold=None, score_threshold=None,

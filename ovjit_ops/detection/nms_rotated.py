@@ -1,7 +1,7 @@
-"""NMSRotated: non-maximum suppression of boxes that are turned.
+"""NMSRotated: non-maximum suppression of rotated boxes.
 
-boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C, N]
-->  rows (image, class, box) [n, 3], their scores, and n
+boxes [B, N, 5] of (centre x, y, width, height, angle in radians)  scores [B, C, N] ->  rows (image, class,
+box) [n, 3], their scores, and n
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovjit_ops.detection.cpu_nms import TURNED
 
 
 def polygon(box: np.ndarray) -> np.ndarray:
-    """The corners [4, 2] of a turned box, counter-clockwise."""
+    """The corners [4, 2] of a rotated box, counter-clockwise."""
     x, y, w, h, angle = (float(v) for v in box)
     cos, sin = np.cos(angle) / 2, np.sin(angle) / 2
     across, along = np.array([cos * w, sin * w]), np.array([-sin * h, cos * h])
@@ -30,7 +30,7 @@ def polygon(box: np.ndarray) -> np.ndarray:
 
 
 def common_area(a: np.ndarray, b: np.ndarray) -> float:
-    """The area that two convex polygons share: one is cut by every side of the other."""
+    """The common area of two convex polygons: one is clipped at every side of the other."""
     points = [tuple(p) for p in a]
     for i in range(len(b)):
         start, end = b[i], b[(i + 1) % len(b)]
@@ -52,7 +52,7 @@ def common_area(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def rotated_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of a turned box [5] with others [n, 5]; 0 where one has no area."""
+    """Intersection over union of a rotated box [5] with others [n, 5]; 0 if one has no area."""
     out = np.zeros(len(others), np.float32)
     area = float(box[2]) * float(box[3])
     reach = np.hypot(box[2], box[3]) / 2
@@ -88,7 +88,7 @@ def rotated_samples(rng: np.random.Generator, dtype: str = "f32"):
 def rotated_nms(
     boxes: np.ndarray, scores: np.ndarray, limits: Sequence[np.ndarray], attrs: dict[str, Any]
 ) -> tuple[np.ndarray, ...]:
-    """(rows, scores, how many), by the reference."""
+    """(rows, scores, number of rows) in NumPy."""
     dtype = boxes.dtype
     turn = 1 if attrs["box_encoding"] == "clockwise" else -1
     turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
@@ -105,7 +105,7 @@ def rotated_nms(
 
 @op("NMSRotated", opset=13, samples=rotated_samples)
 class NMSRotated:
-    """Boxes that do not overlap a better one too much."""
+    """The boxes that do not overlap a better one too much."""
 
     def infer(
         boxes,

@@ -18,9 +18,9 @@ from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
 
 @op("PaddedNMS", lower=".cpu_nms:PaddedNms.of", internal=True)
 class PaddedNMS:
-    """NonMaxSuppression with room for all rows that there can be; those that are missing are -1.
+    """NonMaxSuppression with a buffer for the maximum number of rows. Missing rows are -1.
 
-    `limit`: what is known of `most` beforehand, -1 for nothing.
+    `limit`: the value of `most` if it is constant, else -1.
     """
 
     def infer(
@@ -55,7 +55,7 @@ class PaddedNMS:
 
 
 def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
-    """How many rows a PaddedNMS has: as many as there can be, at most `limit` (-1: any) in a class."""
+    """Rows of the buffer: the maximum number, with at most `limit` (-1: any) per class."""
     if boxes.shape is None or scores.shape is None:
         return ANY
     each = boxes.shape[1]

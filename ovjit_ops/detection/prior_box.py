@@ -1,8 +1,9 @@
-"""PriorBox and PriorBoxClustered: the boxes that a detector's predictions refer to, at every place of a map.
+"""PriorBox and PriorBoxClustered: the reference boxes of a detector's predictions, at every position of a
+map.
 
-They depend on the shapes of map and picture only, so that they are folded or worked out while planning. Where
-several fixed_ratio, or max_size without scale_all_sizes, make more boxes than OpenVINO counts, it writes
-behind its output and crashes; here they count.
+They depend only on the shapes of map and picture, so they are constant-folded or computed when planning.
+Several fixed_ratio, or max_size without scale_all_sizes, make more boxes than OpenVINO's shape inference
+counts: it writes out of bounds and crashes. Here these boxes are counted.
 
     layer_shape [2], image_shape [2]  ->  [2, 4 * H * W * boxes]: corners, and their variances
 """
@@ -26,7 +27,7 @@ _SAME = 1e-6
 
 
 def aspect_ratios(attrs: dict[str, Any]) -> list[float]:
-    """1 and all different aspect ratios, with their inverses if `flip`."""
+    """1 and the distinct aspect ratios, each followed by its inverse if `flip`."""
     out = [1.0]
     for ratio in attrs["aspect_ratio"]:
         if all(abs(ratio - known_) >= _SAME for known_ in out):
@@ -37,7 +38,7 @@ def aspect_ratios(attrs: dict[str, Any]) -> list[float]:
 
 
 def number_of_priors(attrs: dict[str, Any]) -> int:
-    """How many boxes there are at a place."""
+    """The number of boxes at a position."""
     return sum(1 for _ in _fixed(attrs, 0, 0)) + sum(1 for _ in _sized(attrs, list(attrs["min_size"]), 0, 0))
 
 
@@ -99,7 +100,7 @@ def _variances(variance: tuple[float, ...], many: int) -> np.ndarray:
 def _prior_box(layer: np.ndarray, image: np.ndarray, **attrs: Any) -> np.ndarray:
     height, width, (image_h, image_w) = int(layer[0]), int(layer[1]), (float(v) for v in image)
     step, sizes = attrs["step"], list(attrs["min_size"])
-    if not attrs["scale_all_sizes"]:  # as mxnet has it: relative to the picture
+    if not attrs["scale_all_sizes"]:  # as in MXNet: relative to the height of the picture
         step = image_h / height if step == -1 else step * image_h
         sizes = [s * image_h for s in sizes]
     step_x, step_y = (image_w / max(width, 1), image_h / max(height, 1)) if step == 0 else (step, step)
@@ -161,7 +162,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "i64"):
     builder={"layer": "layer_shape", "image": "image_shape"},
 )  # fmt: skip
 class PriorBox1:
-    """Boxes by sizes, aspect ratios and densities, as SSD has them."""
+    """Boxes by sizes, aspect ratios and densities, as in SSD."""
 
     shown_first = (
         "min_size", "max_size", "aspect_ratio", "density", "fixed_ratio", "fixed_size", "clip", "flip",

@@ -1,10 +1,10 @@
-"""Proposal: regions that a Faster R-CNN's first part holds for objects.
+"""Proposal: the regions that the first stage of a Faster R-CNN proposes.
 
     scores [N, 2 * A, H, W]  deltas [N, 4 * A, H, W]  image_shape [3 or 4] of (height, width, scales)
     ->  regions [N * post_nms_topn, 5] of (image, x1, y1, x2, y2), and in version 4 their scores
 
-An image that has fewer regions ends with one of image -1, and zeros. With the framework "tensorflow" corners
-are y before x, and not whole pixels.
+The first missing row of an image has image -1; further ones are zeros. With the framework "tensorflow", y
+precedes x, and corners are not pixels that belong to the box.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def anchors(attrs: dict[str, Any]) -> np.ndarray:
 
 
 def _swapped(attrs: dict[str, Any]) -> bool:
-    """Whether corners are y before x, as TensorFlow has them."""
+    """Whether y precedes x in corners, as in TensorFlow."""
     return attrs["framework"].lower() == "tensorflow"
 
 
@@ -66,7 +66,7 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
 
 
 def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
-    """What MovedAnchors does for a Proposal."""
+    """The attributes of MovedAnchors in a Proposal."""
     border = 0.0 if _swapped(attrs) else 1.0
     return {
         **PLAIN, "border": border, "outer": 0.0, "inset": border, "most": np.inf,
@@ -89,7 +89,7 @@ def _table(attrs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _proposal(scores: np.ndarray, deltas: np.ndarray, image: np.ndarray, **attrs: Any) -> tuple:
-    """(regions, scores), by the references of the parts."""
+    """(regions, scores) in NumPy."""
     ways, info = _ways(attrs), np.reshape(image, (1, -1))
     grid = anchor_grid(anchors(attrs), scores.shape, (0, 0, 0, 0), **_grid(attrs))
     boxes, values = moved_anchors(info, grid, deltas, scores, ways)

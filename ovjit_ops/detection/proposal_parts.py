@@ -1,13 +1,13 @@
-"""Parts of the operations that propose regions: what their expansions are made of, and their references too.
+"""Parts of the operations that propose regions. Expansions and references consist of them.
 
-    AnchorGrid       priors at all places of a map
-    MovedAnchors     boxes that deltas make of anchors, and their scores
-    (KeptBoxes)      which of them are kept
-    ProposalTable    those of each image in so many rows
-    (RankedRows)     the best of those of all classes
+    AnchorGrid       priors at all positions of a map
+    MovedAnchors     boxes of anchors that deltas move, and their scores
+    (KeptBoxes)      suppression
+    ProposalTable    kept boxes of each image in a fixed number of rows
+    (RankedRows)     the best boxes of all classes
 
-Boxes are x1, y1, x2, y2 in f32, in OpenVINO's order: places row by row, at each all anchors. `swapped`: they
-are y1, x1, y2, x2, and end where the picture does before they are moved.
+Boxes are x1, y1, x2, y2 in f32, in OpenVINO's order: positions row by row, all anchors at each. `swapped`:
+boxes are y1, x1, y2, x2, and anchors are clamped to the picture before they are moved.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ovjit.graph.shapes import Dim, bounds, compatible, compatible_shapes
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection.boxes import random_boxes
 
-#: The largest growth of a side that a network may predict, as a logarithm.
+#: Maximum logarithm of the predicted growth of a side.
 MOST_LOG = float(np.log(1000.0 / 16.0))
-#: What MovedAnchors does where nothing else is said; see its words.
+#: Default attributes of MovedAnchors.
 PLAIN: dict[str, Any] = {
     "border": 1.0, "outer": 1.0, "inset": 1.0, "most": MOST_LOG, "size": 1.0, "weights": (1.0,) * 4,
     "min_size": 0.0, "swapped": False, "clipped": True, "checked": False, "second": False,
@@ -37,8 +37,8 @@ def refined(
     boxes: np.ndarray, deltas: np.ndarray, border: float, most: float = MOST_LOG, outer: float | None = None,
     size: float = 1.0,
 ) -> np.ndarray:  # fmt: skip
-    """Boxes [..., 4] moved and stretched by deltas [..., 4] of (x, y, log w, log h). `outer`: by how much
-    sides are longer than differences afterwards, None: `border`."""
+    """Boxes [..., 4] moved and stretched by deltas [..., 4] of (x, y, log w, log h). `border`: sides minus
+    differences of corners; `outer`: the same of the results, None: `border`."""
     one = np.float32(border)
     last = one if outer is None else np.float32(outer)
     w = boxes[..., 2] - boxes[..., 0] + one
@@ -52,7 +52,7 @@ def refined(
 
 
 def clipped(boxes: np.ndarray, height: float, width: float, border: float) -> np.ndarray:
-    """Boxes held inside of a picture."""
+    """Boxes [..., 4] with coordinates clamped to 0 ... size of the picture - `border`."""
     limits = np.array([width, height, width, height], np.float32) - np.float32(border)
     return np.maximum(np.minimum(boxes, limits), 0)
 
@@ -61,7 +61,7 @@ def anchor_grid(
     priors: np.ndarray, maps: tuple[int, ...], image: tuple[int, ...], *, middle: float, stride_x: float,
     stride_y: float, swapped: bool, h: int = 0, w: int = 0,
 ) -> np.ndarray:  # fmt: skip
-    """AnchorGrid by the reference, for the shapes of a map and a picture."""
+    """AnchorGrid in NumPy, for the shapes of a map and a picture."""
     rows, columns = h or maps[2], w or maps[3]
     x = (np.arange(columns) + middle) * (stride_x or image[3] / max(columns, 1))
     y = (np.arange(rows) + middle) * (stride_y or image[2] / max(rows, 1))
@@ -73,8 +73,7 @@ def anchor_grid(
 def fit_anchors(
     info: TensorType, anchors: TensorType, deltas: TensorType, scores: TensorType | None, second: bool = False
 ) -> tuple[Dim, Dim]:
-    """How many images there are, and boxes in each. Raises ModelError where inputs of MovedAnchors do not fit
-    together."""
+    """(images, boxes of each). Raises ModelError if the inputs of MovedAnchors do not fit together."""
     images, (height, width, many, numbers) = dims(deltas, 4)[0], dims(anchors, 4)
     rows, (_, most) = dims(info, 2)[0], bounds(dims(info, 2)[1])
     fits = compatible(numbers, 4) and (compatible(rows, 1) or compatible(rows, images))
@@ -90,7 +89,7 @@ def moved_anchors(
     info: np.ndarray, anchors: np.ndarray, deltas: np.ndarray, scores: np.ndarray | None,
     attrs: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """MovedAnchors by the reference: boxes [N, 1, M, 4] and scores [N, 1, M], zeros where there are none."""
+    """MovedAnchors in NumPy: boxes [N, 1, M, 4] and scores [N, 1, M], which are zeros if not given."""
     i, a, d = (TensorType("f32", x.shape) for x in (info, anchors, deltas))
     fit_anchors(i, a, d, None if scores is None else TensorType("f32", scores.shape), attrs["second"])
     images, channels, height, width = deltas.shape
@@ -130,7 +129,7 @@ def moved_anchors(
 def proposal_table(
     boxes: np.ndarray, choice: Sequence[np.ndarray], info: np.ndarray, attrs: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """ProposalTable by the reference. `choice`: numbers, values and counts of KeptBoxes."""
+    """ProposalTable in NumPy. `choice`: numbers, values and counts of KeptBoxes."""
     numbers, values, counts = choice
     rows, lead = attrs["rows"], int(attrs["numbered"])
     high, wide = (np.float32(v) for v in np.ravel(info)[:2])
@@ -162,7 +161,7 @@ def _grid_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 
 def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndarray]:
-    """Boxes of 9 regions, and 5 chosen numbers at most."""
+    """Boxes of 9 regions, and up to 5 selected indices."""
     boxes = rng.uniform(0, 90, (images, classes, 9, 4)).astype(np.float32)
     counts = rng.integers(0, 6, (images, classes))
     numbers = rng.integers(0, 9, (images, classes, 5)).astype(np.int32)
@@ -171,8 +170,8 @@ def _chosen(rng: np.random.Generator, images: int, classes: int) -> list[np.ndar
 
 @op("AnchorGrid", internal=True, samples=_grid_samples, lower=".cpu_proposals:AnchorGrid.of")
 class AnchorGrid:
-    """priors [A, 4] moved to all places of a map: [H, W, A, 4]. The map has the last two dimensions of
-    `maps`, or h and w. Places are (i + middle) * stride, a stride of 0 is that of the image on the map."""
+    """priors [A, 4] shifted to all positions of a map: [H, W, A, 4]. The map has the last two dimensions of
+    `maps`, or h and w. Positions are (i + middle) * stride; a stride of 0 means image size / map size."""
 
     def infer(
         priors, maps, image, *, h: Int, w: Int, stride_x: Float, stride_y: Float, middle: Float, swapped: Bool
@@ -187,14 +186,16 @@ class AnchorGrid:
 
 @op("MovedAnchors", internal=True, lower=".cpu_proposals:MovedAnchors.of")
 class MovedAnchors:
-    """Boxes of anchors [H, W, A, 4] and deltas [N, 4 A, H, W]: [N, 1, M, 4], and of scores [N, A, H, W] (or
-    the `second` part of their channels) the scores [N, 1, M]. Without scores, boxes [1, N, M, 4] alone.
+    """Boxes of anchors [H, W, A, 4] moved by deltas [N, 4 A, H, W], and their scores.
 
-    Differences of corners are `border` less than sides, and `outer` less afterwards. Deltas are divided by
-    `weights`. Logarithms are multiplied by `size` and are at most `most`. `clipped` boxes end `inset` before
-    the picture does. A box smaller than `min_size` times the picture's scale has the score 0, or, `marked`, a
-    NaN among its corners. `info` [N or 1, 2, 3 or 4] has height, width and scales; `checked` pictures have at
-    least one pixel.
+    With scores [N, A, H, W] (or the `second` half of their channels), outputs are boxes [N, 1, M, 4] and
+    scores [N, 1, M]; without, boxes [1, N, M, 4]. M is H * W * A.
+
+    Sides are `border` longer than differences of corners; those of results `outer`. Deltas are divided by
+    `weights`. Logarithms are multiplied by `size` and are at most `most`. `clipped`: coordinates are
+    clamped to 0 ... size of the picture - `inset`. A box smaller than `min_size` times the picture's scale
+    has the score 0, or with `marked` a NaN corner. `info` [N or 1, 2, 3 or 4] has height, width and scales.
+    `checked`: pictures have at least one pixel and positive scales, else InferenceError.
     """
 
     def infer(
@@ -226,9 +227,12 @@ class MovedAnchors:
 
 @op("ProposalTable", internal=True, lower=".cpu_proposals:ProposalTable.of")
 class ProposalTable:
-    """`rows` regions [N * rows, 4] and scores [N * rows] of what KeptBoxes chose of each image; zeros where
-    there are fewer. `numbered`: the image comes first, and -1 in the first row that is missing. `clipped`
-    regions end where the picture does, `normalized` ones are parts of it."""
+    """`rows` regions [N * rows, 4] and scores [N * rows] of the boxes that KeptBoxes selected of each image.
+    Missing rows are zeros.
+
+    `numbered`: the image's index comes first, and -1 in the first missing row. `clipped` regions are clamped
+    to the picture, `normalized` ones are fractions of it.
+    """
 
     def infer(
         boxes, numbers, values, counts, info, *, rows: Int, numbered: Bool, swapped: Bool, clipped: Bool,

@@ -1,4 +1,4 @@
-"""RegionYolo: the raw map of a YOLO network as places, confidences and classes."""
+"""RegionYolo: the raw map of a YOLO network as coordinates, confidences and classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _regions(attrs: dict[str, Any]) -> int:
 
 @op("RegionYolo", opset=1, types=REALS, builder={"data": "input"}, ulp=16)
 class RegionYolo:
-    """Sigmoid of the first two coordinates and of the confidence; classes by sigmoid, or softmax."""
+    """Sigmoid of the first two coordinates and of the confidence; classes by sigmoid or softmax."""
 
     shown_first = ("anchors", "axis", "coords", "classes", "end_axis")
 
@@ -37,7 +37,7 @@ class RegionYolo:
         n, c, h, w = dims(data, 4, "the data")
         channels = (coords + 1 + classes) * _regions(attrs)
         fits = compatible(c, channels)
-        if not do_softmax:  # what channels there are is seen when it runs, as in OpenVINO
+        if not do_softmax:  # the number of channels is checked at run time, as in OpenVINO
             return TensorType(data.dtype, (n, channels, h, w))
         check(fits, f"{_regions(attrs)} regions have {channels} channels: {data}")
         first, last = normalize_axis(axis, 4), normalize_axis(end_axis, 4)
@@ -78,7 +78,7 @@ class RegionYolo:
         if x.shape[1] != regions * (coords + 1 + classes):
             return None
         first, last = (normalize_axis(attrs[end], 4) for end in ("axis", "end_axis"))
-        flat = last - first if attrs["do_softmax"] else 0  # dimensions that become one with that before them
+        flat = last - first if attrs["do_softmax"] else 0  # dimensions that merge into the one before them
         split = w("Reshape", x, (0, regions, coords + 1 + classes, -1), special_zero=True)
 
         part = partial(w.part, split, axis=2)

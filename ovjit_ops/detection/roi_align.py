@@ -2,8 +2,8 @@
 
     data [N, C, H, W]  rois [R, 4 or 5]  batch_indices [R]  ->  [R, C, pooled_h, pooled_w]
 
-A region is cut into pooled_h x pooled_w bins and every bin into samples. The largest sample counts from zero
-on: what OpenVINO's CPU device gives for a bin of negative samples is 0.
+A region is divided into pooled_h x pooled_w bins, and each bin into samples. The maximum of a bin is at least
+0: OpenVINO's CPU device gives 0 for a bin of negative samples.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _samples(aligned: tuple[str, ...], rng: np.random.Generator, dtype: str = "f
     lower=".cpu_roi_align:RoiAlign.of", ulp=64
 )  # fmt: skip
 class ROIAlign3:
-    """Regions are at least one element wide."""
+    """Each bin has the mean or the maximum of its samples. Regions are at least one element wide."""
 
     words = {"mode": "avg max"}
 
@@ -100,7 +100,7 @@ class ROIAlign3:
 
 @op("ROIAlign", opset=9, like=ROIAlign3, samples=partial(_samples, tuple(sampling.OFFSETS)))
 class ROIAlign9:
-    """ROIAlign-3 with three ways to count pixels. Opset 14 has the same."""
+    """ROIAlign-3 with three conventions for pixel coordinates. Opset 14 has the same."""
 
     words = {**ROIAlign3.words, "aligned_mode": sampling.OFFSETS}
 
@@ -113,7 +113,7 @@ class ROIAlign9:
 
 @op("ROIAlignRotated", opset=15, types=REALS, native=FULL, lower=".cpu_roi_align:RoiAlign.of", ulp=64)
 class ROIAlignRotated:
-    """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
+    """Regions given by center, size and angle (radians). The mean of the samples of each bin."""
 
     def infer(
         data, rois, batch_indices, *, pooled_h: Positive, pooled_w: Positive, sampling_ratio: Int,

@@ -1,9 +1,10 @@
-"""Regions of feature maps in bins, by maxima, means or samples: ROIPooling and the position-sensitive ones.
+"""Pooling of regions of feature maps in bins, by maxima, means or samples: ROIPooling and the
+position-sensitive ones.
 
     data [N, C, H, W]  rois [R, 5] of (image, x1, y1, x2, y2)  ->  [R, channels, pooled, pooled]
 
-A region whose image is negative is absent, as in OpenVINO: its outputs are 0. Another image that there is not
-is refused.
+A region with a negative image index is ignored, as in OpenVINO: its outputs are 0. An index of N or more
+raises InferenceError.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.sampling import MOST_SAMPLES, bilinear_grid
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
-#: The value of an attribute that files need not have; it is not written.
+#: Default of an attribute that files may omit. It is not written.
 ABSENT: Any = None
-#: What the records have in common.
+#: Common fields of the records.
 _POOLED: dict[str, Any] = {"types": REALS, "native": FULL, "ulp": 16}
 
 
@@ -37,7 +38,8 @@ def check_regions(data: TensorType, rois: TensorType, types: Sequence[str] = REA
 
 
 def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float]]]:
-    """(number, image, corners) of every region that is there. Raises InferenceError for a wrong image."""
+    """(index, image, corners) of each region that is not ignored. Raises InferenceError for an image out of
+    range."""
     out = []
     for r, (image, *corners) in enumerate(widened(rois).astype(np.float64)):
         if not image >= 0:
@@ -49,7 +51,7 @@ def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float
 
 
 def _whole(x: float) -> int:
-    """Rounded, ties away from zero. Numbers that are not finite or too large are clamped."""
+    """x rounded, ties away from zero, and clamped to +-2^30; 0 for NaN."""
     if not np.isfinite(x):
         return 0 if np.isnan(x) else int(np.copysign(1 << 30, x))
     x = min(max(x, -(1 << 30)), 1 << 30)
@@ -57,7 +59,7 @@ def _whole(x: float) -> int:
 
 
 def _bins(start: float, size: float, bins: int, extent: int) -> list[tuple[int, int]]:
-    """First and last element (exclusive) of each bin, held inside."""
+    """(first element, last element + 1) of each bin, clamped to the extent."""
     out = []
     for i in range(bins):
         first, last = np.floor(i * size / bins + start), np.ceil((i + 1) * size / bins + start)
@@ -67,18 +69,20 @@ def _bins(start: float, size: float, bins: int, extent: int) -> list[tuple[int, 
 
 
 def crop(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """maps [C, H, W] at rows y and columns x between their elements -> [C, len(y), len(x)]; 0 outside."""
+    """Sample maps [C, H, W] at fractional rows y and columns x -> [C, len(y), len(x)]. Samples outside are
+    0."""
     inside = ((v >= 0) & (v <= extent - 1) for v, extent in zip((y, x), maps.shape[1:], strict=True))
     rows, columns = inside
     return np.where(rows[:, None] & columns, bilinear_grid(maps, y, x), maps.dtype.type(0))
 
 
 def _places(first: float, last: float, many: int, extent: int) -> np.ndarray:
-    """`many` places from `first` to `last`, which are parts of the extent; the middle if it is one."""
+    """`many` coordinates from `first` to `last`, given as fractions of the extent. A single one is in the
+    middle."""
     if many == 1:
         return np.array([0.5 * (first + last) * (extent - 1)])
     out = np.arange(many) * ((last - first) * (extent - 1) / (many - 1)) + first * (extent - 1)
-    out[-1] = last * (extent - 1)  # rounding must not put it outside
+    out[-1] = last * (extent - 1)  # rounding must not place it outside
     return out
 
 
@@ -92,7 +96,7 @@ def _rois(rng: np.random.Generator, images: int, many: int, side: float) -> np.n
     lower=".cpu_roi_pooling:RoiPooling.of", builder={"data": "input", "rois": "coords"}, **_POOLED
 )  # fmt: skip
 class ROIPooling:
-    """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files call it pooled_h
+    """The maximum of each bin, or one bilinear sample. `output_roi` is the size; older files have pooled_h
     and pooled_w."""
 
     shown_first = ("output_size", "output_roi", "pooled_h", "pooled_w")
@@ -158,7 +162,8 @@ def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
     lower=".cpu_roi_pooling:RoiPooling.of", builder={"data": "input", "rois": "coords"}, **_POOLED
 )  # fmt: skip
 class PSROIPooling:
-    """Every bin has channels of its own; means, or bilinear samples of every part of a region."""
+    """Position-sensitive pooling, in which each bin has its own channels: means, or bilinear samples of every
+    part of a region."""
 
     shown_first = ("output_dim", "group_size", "spatial_scale", "mode")
     words = {"mode": "average bilinear"}
@@ -176,7 +181,7 @@ class PSROIPooling:
     ):
         channels, regions = check_regions(data, rois)
         bins = group_size**2
-        if mode == "bilinear":  # means have no bins
+        if mode == "bilinear":  # means use no bins
             check(min(spatial_bins_x, spatial_bins_y) > 0, "sizes should be positive")
             bins = spatial_bins_x * spatial_bins_y
         check(
@@ -239,7 +244,7 @@ class PSROIPooling:
     builder={"data": "feature_maps", "rois": "coords"},
 )  # fmt: skip
 class DeformablePSROIPooling:
-    """PSROIPooling whose bins are moved by offsets."""
+    """PSROIPooling whose bins are shifted by offsets."""
 
     def infer(
         data,
@@ -328,7 +333,7 @@ class DeformablePSROIPooling:
 def _moved_bin(
     maps: np.ndarray, y: float, x: float, height: float, width: float, samples: Sequence[int]
 ) -> np.ndarray:
-    """The mean of the samples of a bin that lie inside of the maps [C, H, W]."""
+    """The mean of those samples of a bin that are inside of the maps [C, H, W]."""
     rows = y + np.arange(samples[0]) * (height / samples[0])
     columns = x + np.arange(samples[1]) * (width / samples[1])
     rows = rows[(rows >= -0.5) & (rows <= maps.shape[1] - 0.5)]

@@ -1,4 +1,4 @@
-"""Bilinear samples of feature maps, as ROIAlign and its relatives take them; coordinates are f64."""
+"""Bilinear samples of feature maps, as in ROIAlign and its relatives. Coordinates are f64."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from ovjit.errors import InferenceError, check
 
-#: A region is cut into at most so many samples.
+#: Maximum samples of a bin of a region.
 MOST_SAMPLES = 1 << 22
 
 
 def bilinear(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """maps [C, H, W] at the places y, x [S] -> [C, S]. More than an element outside, or NaN, counts as zero;
-    at the edge the outermost element stands for what is missing."""
+    """Sample maps [C, H, W] at coordinates y, x [S] -> [C, S]. Samples more than an element outside, and NaN
+    coordinates, give 0. Other coordinates are clamped to the edge."""
     height, width = maps.shape[1:]
     if not height or not width:
         return np.zeros((maps.shape[0], len(y)), maps.dtype)
@@ -39,7 +39,7 @@ def bilinear_grid(maps: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
-    """The image of each region. Raises InferenceError when there is no such image."""
+    """The image of each region. Raises InferenceError for an index out of range."""
     whole = batches.astype(np.int64)
     if whole.size and (whole.min() < 0 or whole.max() >= images):
         raise InferenceError(
@@ -49,7 +49,7 @@ def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
 
 
 def check_ratio(sampling_ratio: int) -> None:
-    """Raises ModelError where this is no number of samples along a side of a bin; 0: as many as fit."""
+    """Raise ModelError unless this is a valid number of samples along a side of a bin; 0: one per element."""
     check(
         0 <= sampling_ratio and sampling_ratio**2 <= MOST_SAMPLES,
         f"sampling_ratio should be 0 to {math.isqrt(MOST_SAMPLES)}, not {sampling_ratio}",
@@ -57,7 +57,7 @@ def check_ratio(sampling_ratio: int) -> None:
 
 
 def grid_size(length: float, bins: int, sampling_ratio: int) -> int:
-    """How many samples a bin takes along one side. Raises InferenceError when there are too many."""
+    """The number of samples of a bin along one side. Raises InferenceError for too many."""
     if sampling_ratio > 0:
         return sampling_ratio
     wanted = np.ceil(length / bins)
@@ -69,12 +69,12 @@ def grid_size(length: float, bins: int, sampling_ratio: int) -> int:
 
 
 def bin_samples(h: float, w: float, bins: tuple[int, int], sampling_ratio: int) -> tuple[int, int]:
-    """How many rows and columns of samples a bin of a region takes. Raises InferenceError for too many."""
+    """Rows and columns of samples of a region's bins. Raises InferenceError for too many."""
     rows, columns = grid_size(h, bins[0], sampling_ratio), grid_size(w, bins[1], sampling_ratio)
     if rows * columns > MOST_SAMPLES:
         raise InferenceError("a region is too large")
     return rows, columns
 
 
-#: aligned_mode -> (what is added to corners, what is added when they have been scaled)
+#: aligned_mode -> (addend of corners before scaling, addend after scaling)
 OFFSETS = {"asymmetric": (0.0, 0.0), "half_pixel_for_nn": (0.0, -0.5), "half_pixel": (0.5, -0.5)}
