@@ -1,1 +1,2 @@
-"""Elements chosen or replaced by indices, sums along an axis, the largest k."""
+"""Selection and replacement of elements by indices, searches, bags of embeddings, scans along an axis,
+TopK."""

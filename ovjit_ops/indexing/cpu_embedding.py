@@ -1,9 +1,8 @@
-"""Native bags of embeddings: rows of a table added up in registers.
+"""Native bags of embeddings: rows of a table are added up in registers.
 
-The bags of a kernel are ranges of the list of indices. They are given by offsets, by equal lengths, by runs
-of equal segment numbers, or by a start and an end for each bag. Every index, offset and segment is checked
-before use; an invalid one is error code 1. Starts and ends are clamped as those of a Slice, and invalid
-indices are rows of zeros there.
+A bag is a range of the list of indices, given by offsets, by equal lengths, by runs of equal segment ids, or
+by its start and end. Indices, offsets and segment ids are checked before use; an invalid one gives error code
+1. Starts and ends are clamped as in Slice, and their invalid indices are rows of zeros.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ WAYS = {
 }  # fmt: skip
 #: Vectors of a row that are added up at a time.
 VECTORS = 4
-#: The largest of no numbers, as ReduceMax has it.
+#: The maximum of no elements, as in ReduceMax.
 LOWEST = float(np.finfo(np.float32).min)
 
 
 @inline
 def first_of(bags, number, count, index):
-    """Where in the rising list of `count` numbers those from `number` on begin."""
+    """The position of the first of `count` ascending numbers that is not below `number`."""
     low = 0
     high = count
     while low < high:
@@ -46,7 +45,7 @@ def first_of(bags, number, count, index):
 
 @inline
 def bound_at(address, count, index):
-    """A bound of a Slice of `count` elements, from the end where it is negative."""
+    """A bound of a Slice of `count` elements, clamped. Negative bounds count from the end."""
     place = index_at(address, count, index)
     return min(max(place, 0), count)
 
@@ -65,7 +64,8 @@ def load_row(a, p, left, T):
 
 @inline
 def store_bag(a, target, j, width, scale, T, mean):
-    """A bag's elements from j on: the totals, times `scale` or divided by it where it is the `mean`."""
+    """Store elements of a bag from j on: the totals, for a `mean` multiplied by `scale` or, if integers,
+    divided by it."""
     for v in static_range(VECTORS):
         if mean:
             a[v] = a[v] * scale if T in FULL else a[v] / scale
@@ -74,7 +74,7 @@ def store_bag(a, target, j, width, scale, T, mean):
 
 @inline
 def taken(total, x, f, T, weighted, largest):
-    """The total with one more row, times f where that is `weighted`."""
+    """The total with one more row x, multiplied by f if `weighted`; or the maximum of both."""
     return (
         maximum(total, x) if largest
         else fma(x, f, total) if weighted and T in FULL
@@ -85,7 +85,7 @@ def taken(total, x, f, T, weighted, largest):
 
 @inline
 def rises(bags, count, many, index):
-    """1 where segment numbers do not fall and are below `many`, else 0."""
+    """1 if segment ids are not negative, do not decrease and are below `many`, else 0."""
     last = 0
     fine = 1
     for i in range(count):
@@ -98,7 +98,7 @@ def rises(bags, count, many, index):
 
 @inline
 def offset_behind(bags, bag, many, count, index):
-    """Where the indices of a bag end: at the next offset, or the list's end."""
+    """The end of a bag's indices: the next offset, or the end of the list."""
     end = count
     if bag + 1 < many:
         end = ld[index](bags + (bag + 1) * SIZE[index]) + 0
@@ -107,7 +107,7 @@ def offset_behind(bags, bag, many, count, index):
 
 @inline
 def find_bag(of, bags, bag, ends, count, each, way, index):
-    """of: the first index of a bag and the one behind its last, by `way`, but for offsets."""
+    """Store the first position and the end of a bag's indices to `of`. Not for offsets."""
     if way == "packed":
         of["first"] = bag * each
         of["end"] = of["first"] + each
@@ -121,7 +121,7 @@ def find_bag(of, bags, bag, ends, count, each, way, index):
 
 @inline
 def are_rows(at, first, end, rows, index):
-    """1 where the indices of a bag are rows of the table, else 0."""
+    """1 if the indices of a bag are rows of the table, else 0."""
     fine = 1
     for i in range(first, end):
         place = index_at(at + i * SIZE[index], rows, index)
@@ -132,7 +132,7 @@ def are_rows(at, first, end, rows, index):
 
 @inline
 def scale_of(first, end, T):
-    """What totals are multiplied by, or divided by of integers, to be the mean."""
+    """The factor of totals for the mean, or for integers the divisor."""
     scale = const[T](1)
     if end > first:
         scale = cast[T](spread[i64](end - first))
@@ -142,7 +142,7 @@ def scale_of(first, end, T):
 
 @inline
 def begin_bag(a, table, pick, first, end, j, T, largest):
-    """The totals before the bag's rows: those of no row, or row `pick`, which is below 0 for none."""
+    """Initialize the totals: to those of no rows, or to row `pick` unless it is negative."""
     fill(a, -inf if largest else 0, T)
     if largest and first >= end:
         fill(a, LOWEST, T)
@@ -153,14 +153,14 @@ def begin_bag(a, table, pick, first, end, j, T, largest):
 
 @inline
 def add_row(a, table, place, j, weights, i, T, ranges, weighted, largest):
-    """Add a row's elements from j on to the totals, by the weight of index i. In `ranges`, rows that the
-    table lacks are zeros."""
+    """Add elements of a row from j on to the totals, multiplied by the weight of index i. In `ranges`, rows
+    out of range are zeros."""
     if weighted:
         f = splat[T](weights + i * SIZE[T])
     p = table.at(row=place) + j * SIZE[T]
     there = table.size.w
     if ranges and (place < 0 or place >= table.size.row):
-        there = 0  # nothing is read
+        there = 0  # no access
     for v in static_range(VECTORS):
         x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
         a[v] = taken(a[v], x, f, T, weighted, largest)
@@ -171,13 +171,14 @@ def bag_rows(
     table: Tensor, at: Tensor, y: Tensor, bags: Tensor, weights: Tensor, other: Tensor, ends: Tensor, each, *,
     T, way, index, weighted, default, mean, largest,
 ):  # fmt: skip
-    """y[bag] = sum of table[index] * weight over the bag's indices, or the largest; chunks are ranges."""
+    """y[bag] = sum of table[index] * weight over the bag's indices, or the maximum. Chunks are ranges of
+    bags. Returns 1 for invalid indices, offsets or segments."""
     a, of = registers()
     rows = table.size.row
     width = y.size.w
     count = at.size.i
     many = y.size.bag
-    if way == "segments" and chunk == 0:  # for all chunks
+    if way == "segments" and chunk == 0:  # checked once
         fine = rises(bags, count, many, index)
         if fine == 0:
             return 1
@@ -213,7 +214,7 @@ def bag_rows(
 
 
 class Bags(Lowering):
-    """Sums, means or largest elements of rows of a table, by indices of one type."""
+    """Sums, means or maxima of rows of a table. All indices have one type."""
 
     constant_inputs = None
 

@@ -1,4 +1,4 @@
-"""Native GatherTree: a chunk is a range of beams, of which each is read back from its end."""
+"""Native GatherTree: a chunk is a range of beams. Each is traced back from its end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from ovjit.planning.plan import NotNative, Planner
     over="batch beam", ids="t batch beam", parents="t batch beam", lengths="batch", end="", y="t batch beam"
 )
 def gather_tree(ids: Tensor, parents: Tensor, lengths: Tensor, end: Tensor, y: Tensor, *, T):
-    """The ids of a beam by the parents of every step; behind the first end all are ends."""
+    """Store the ids of a beam, traced back by the parents of every step. Behind the first end token, all are
+    end tokens. Returns 1 for a NaN length, or a parent out of range."""
     stop = ld[T](end)
     steps = y.size.t
     for b, beam, length_at, path in items(lengths, y):

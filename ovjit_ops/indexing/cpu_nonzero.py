@@ -1,6 +1,7 @@
-"""Native NonZero: blocks of rows are counted, and then every block knows where its positions begin.
+"""Native NonZero: one kernel counts the elements of blocks of rows, so that in the second one each block
+knows where its positions begin.
 
-Positions of a block are first gathered along its row, without a branch, and then written a vector at a time.
+The positions of a block along its row are first compacted without branches, and then stored as vectors.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner, ceil_div, split
 from ovjit.planning.views import product
 
-#: Elements of a row that are looked at together.
+#: Elements of a row in a block.
 BLOCK = 4096
-#: Types that are read as others, in which the same elements are zero.
+#: Type -> type of the same size with the same zeros, as which it is read.
 SAME_BITS = {"boolean": "u8", "u64": "i64"}
-#: Dimensions that are told one by one.
+#: Maximum number of dimensions. All extents but the last are arguments.
 MOST_DIMS = 8
 EXTENTS = Table(MOST_DIMS - 1)
 
 
 @kernel(over=f"row n/{BLOCK}", x="row n:1", counts="")
 def nonzero_count(x: Tensor, counts: Tensor, *, T):
-    """counts[chunk] = how many elements of its blocks are not zero."""
+    """counts[chunk] = the number of nonzero elements in its blocks."""
     total = 0
     for _, first, p in items(x):
         many = min(x.size.n - first, BLOCK)
@@ -42,8 +43,8 @@ def nonzero_count(x: Tensor, counts: Tensor, *, T):
 def nonzero_list(
     x: Tensor, counts: Tensor, places: Tensor, number: Tensor, extents=EXTENTS, *, T, index, rank
 ):
-    """places[d, i] of the number of elements that were counted: where the i-th is along dimension d, of the
-    extent d."""
+    """places[d, i] = the index of the i-th nonzero element along dimension d, of extent `extents[d]`.
+    `number`: the total."""
     total = 0
     at = 0
     for i in range(counts.size.chunks):
@@ -73,7 +74,7 @@ def nonzero_list(
 
 
 class Positions(Lowering):
-    """Two steps: counts of all chunks, and the positions."""
+    """Two steps: counts of all chunks, then positions."""
 
     ranks = (range(1, MOST_DIMS + 1),)
 

@@ -1,4 +1,4 @@
-"""Native scans: a vector of neighbouring lines walks along the axis together.
+"""Native scans: vectors of neighbouring lines advance along the axis.
 
 y[k] = f(... f(f(first, x[0]), x[1]) ..., x[k])
 """
@@ -21,7 +21,7 @@ from ovjit_ops.indexing.cpu_gather import known_axis
 
 @kernel(over="... lanes/VL", x="... n", y="... n")
 def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
-    """y[k] combines x[0] ... x[k] of n steps along the axis, without x[k] when `exclusive`."""
+    """y[k] combines x[0] ... x[k] along the axis of n elements; without x[k] if `exclusive`."""
     for j, p, q in items(x, y):
         left = x.size.lanes - j
         total = const[T](first)
@@ -71,6 +71,6 @@ class Scan(AsInput):
 def lower_scan(
     combine: Callable[[Any, Any], Any], first: Callable[[str], float | int]
 ) -> Callable[[Group], Lowering | None]:
-    """A record's `lower`: `combine` of two traced numbers, `first` the value that an element type begins
-    with."""
+    """A record's `lower`. `combine` takes two traced numbers; `first` gives the initial value for an element
+    type."""
     return lambda group: Scan(group, combine, first(group.last.outputs[0].dtype))

@@ -1,7 +1,8 @@
-"""Native Bucketize and SearchSorted: a binary search for each value, or all numbers counted in vectors.
+"""Native Bucketize and SearchSorted: a binary search for each value, or comparisons with the full list in
+vectors.
 
-A search of a list of 100 takes 7 unpredictable branches, 40 ns. Comparing values with all 100, a vector of
-them at a time, takes 3 ns.
+A search in a list of 100 numbers takes 7 unpredictable branches, 40 ns. Comparing vectors of values with all
+100 numbers takes 3 ns per value.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 
-#: Longest list that is compared with number by number.
+#: Maximum length of a list whose numbers are all compared.
 COUNTED = 256
 TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 _SIGN = -(1 << 63)
@@ -20,15 +21,15 @@ _SIGN = -(1 << 63)
 
 @inline
 def number_at(p, T):
-    """The element at p, u64 as the int64 in its order."""
+    """The element at p; u64 as an int64 in the same order."""
     return ld[i64](p) ^ _SIGN if T == "u64" else ld[T](p)
 
 
 @kernel(over="... lanes/8", x="...", rows="... n:1", y="...")
 def search(x: Tensor, rows: Tensor, y: Tensor, *, T, index, right):
-    """y = how many of the row's n numbers are below x (not above it when `right`).
+    """y = the number of the row's n elements that are below x (`right`: not above x).
 
-    A number that is not one, NaN, stands above all others.
+    NaN is above all numbers.
     """
     for j, q, p, to in items(x, rows, y):
         for k in range(min(x.size.lanes - j, 8)):
@@ -48,7 +49,7 @@ def search(x: Tensor, rows: Tensor, y: Tensor, *, T, index, right):
 
 @kernel(over="... lanes/VL:1", x="...", numbers="n:1", y="...")
 def search_count(x: Tensor, numbers: Tensor, y: Tensor, *, T, index, right):
-    """The same for one list, by counting: the numbers are compared with vectors of values."""
+    """The same for one list, by counting: each number is compared with vectors of values."""
     zero = const[index](0)
     one = const[index](1)
     for j, p, q in items(x, y):
@@ -62,7 +63,7 @@ def search_count(x: Tensor, numbers: Tensor, y: Tensor, *, T, index, right):
 
 
 class Search(Lowering):
-    """Values looked up in one sorted list, or each row of them in a list of its own."""
+    """Search of values in one sorted list, or of each row of values in its own list."""
 
     takes = (TYPES,)
     constant_inputs = None

@@ -1,6 +1,7 @@
-"""Native SegmentMax: the rows of a segment are found by a binary search and compared in registers.
+"""Native SegmentMax: the rows of a segment are found by binary search, and their maximum is kept in
+registers.
 
-Segments are shared out. Numbers that fall, or are negative, are error code 1.
+Chunks are ranges of segments. Ids that decrease or are negative give error code 1.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ TYPES = frozenset((*FLOATS, "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64"
 
 @kernel(over="s", x="i w:1", ids="i:1", y="s w:1")
 def segment_max(x: Tensor, ids: Tensor, y: Tensor, *, T, index, lowest, empty):
-    """y[s] = the largest of the rows whose number is s, `empty` where there are none."""
-    if chunk == 0:  # the first chunk sees to it that numbers do not fall
+    """y[s] = the maximum of the rows with id s; `empty` if there are none."""
+    if chunk == 0:  # the first chunk checks all ids
         last = 0
         for i in range(x.size.i):
             number = ld[index](ids.at(i=i)) + 0
@@ -77,5 +78,5 @@ class Segments(Lowering):
         rows, many, width = ids.count, y.shape[0], product(y.shape[1:])
         tensors = {"x": x.as_shape((rows, width)), "ids": ids, "y": y.as_shape((many, width))}
         cost = width * max(1, rows // max(many, 1))
-        # without segments, too, the numbers are looked at
+        # ids are checked even if there are no segments
         launch(planner, self.kernel, tensors, ("y",), work=cost, flops=x.count, some=True)

@@ -1,8 +1,9 @@
-"""Native TopK: a heap of the k best so far walks along each row, and is then taken apart in order.
+"""Native TopK: a heap of the k best elements so far is updated along each row, and then emptied in order.
 
-Few along a dimension that is not the last are found for vectors of neighbours, and one alone in vectors
-of a row. Elements of a heap become 64-bit integers in the same order, so that one comparison serves all
-types: NaN is above all numbers, zeros are equal. Of equals the first comes first. Rows are shared out.
+Few results along a dimension that is not the last are found for vectors of neighbours, and a single result
+along a row in vectors of the row. Heap entries are 64-bit integers in the order of the elements, so that one
+comparison serves all types: NaN is above all numbers, zeros are equal. Of equal elements the first wins.
+Chunks are ranges of rows.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from ovjit.planning.views import View, plain
 ENTRY = 16
 INFINITY = {"f32": 0x7F800000, "f64": 0x7FF0000000000000, "f16": 0x7C00, "bf16": 0x7F80}
 MOST = (1 << 63) - 1
-#: By size of an element: an integer type, and all bits but the sign.
+#: Size of an element -> an integer type, and a mask of all bits but the sign.
 INTEGER = {size: f"i{8 * size}" for size in (1, 2, 4, 8)}
 LOW = {size: (1 << (8 * size - 1)) - 1 for size in (1, 2, 4, 8)}
 BUILD, SCAN, TAKE = range(3)
-#: Vectors of neighbours whose single best elements are found at a time, or whose few best are.
+#: Vectors of neighbours that `top_1` and `top_few` process at a time.
 VECTORS = 4
-#: Up to so many results are kept in order, and a new one moves all worse ones. Short rows always use this.
-#: The 50 best of 55 for 846 neighbours took eight times as long by heaps.
+#: Up to FEW results, or any number of rows of up to SHORT elements, are kept sorted: a new one moves all
+#: worse ones. The 50 best of 55 for 846 neighbours took eight times as long with heaps.
 FEW, SHORT = 32, 256
 
 
 @inline
 def key_of(p, T, largest):
-    """The element at p, as an integer that is larger the better it is."""
+    """The element at p as an integer. Better elements have larger integers."""
     if T in INFINITY:
         key = ld[INTEGER[SIZE[T]]](p) + 0
         magnitude = key & LOW[SIZE[T]]
@@ -55,7 +56,7 @@ def key_of(p, T, largest):
 
 @inline
 def sift(key, at, hole, size):
-    """Put (key, at) into the heap of `size` entries from the hole down; the worst is at the root."""
+    """Sift (key, at) down from `hole` in the heap of `size` entries. The worst entry is at the root."""
     here = hole
     while True:
         child = 2 * here + 1
@@ -81,8 +82,11 @@ def sift(key, at, hole, size):
 
 @kernel(over="...", x="... n", y="... best", z="... best")
 def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
-    """Each turn of the loop moves an entry to its place: BUILD makes a heap of the first elements, SCAN finds
-    the next one that is better than the worst kept one, TAKE writes the worst one out."""
+    """Store the `best` elements of each row, in order, and their positions.
+
+    Each iteration sifts one entry. BUILD makes a heap of the first elements. SCAN finds the next element that
+    is better than the worst entry. TAKE stores the worst entry.
+    """
     n = x.size.n
     best = y.size.best
     for source, values, places in items(x, y, z):
@@ -103,13 +107,13 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 hole = -1
                 while i < n and hole < 0:
                     key = key_of(p, T, largest)
-                    if key > worst:  # an equal comes later, and so is worse
+                    if key > worst:  # an equal element comes later, so it is worse
                         hole = 0
                         at = i
                     p += x.stride.n
                     i += 1
                 if hole < 0:
-                    if by_index:  # the entries as a heap in which a later index is worse
+                    if by_index:  # make a heap of the entries by index: later ones are worse
                         for j in range(best):
                             st[i64](scratch + j * ENTRY, -ld(scratch, 2 * j + 1))
                         start = best // 2
@@ -141,7 +145,7 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
 
 @inline
 def beats(one, other, T, largest):
-    """A NaN is above all numbers, and not below any."""
+    """Whether `one` is better than `other`. NaN is above all numbers."""
     return (
         ((one > other) if largest else (one < other)) if T not in INFINITY
         else ~(one <= other) & (other == other) if largest
@@ -151,7 +155,8 @@ def beats(one, other, T, largest):
 
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
-    """The best of n elements (32 bits count them), in the same order as `key_of` has."""
+    """The best of n elements for vectors of neighbours, in the order of `key_of`. Positions are counted in
+    i32."""
     best = registers()
     at = registers()
     for first, p, values, places in items(x, y, z):
@@ -174,8 +179,8 @@ def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
 
 @kernel(over="...", x="... n:1", y="... best", z="... best")
 def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
-    """The best of n adjacent elements (32 bits count them): of each lane first, and then of the lanes. The
-    last vector is one that ends where the row does."""
+    """The best of n contiguous elements: first of each lane, then of all lanes. The last vector ends with the
+    row, so it may overlap the one before. Positions are counted in i32."""
     for i in range(VL):
         st[i32](scratch + VL * 8 + i * 4, i)
     n = x.size.n
@@ -189,7 +194,7 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
             at = select(better, spread[i32](base), at)
             best = select(better, one, best)
         at = at + load[i32](scratch + VL * 8)
-        several = n < VL  # lanes of nothing, or of numbers that are none
+        several = n < VL  # unused lanes, or NaN
         if T in INFINITY:
             if hor[boolean](best != best):
                 several = 1
@@ -213,8 +218,8 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
 
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
-    """As `top_1` for the `best` ones, which scratch has in order: [best, VECTORS] vectors of elements, and as
-    many of where they were."""
+    """`top_1` for the `best` elements, which are kept sorted in scratch memory: [best, VECTORS] vectors of
+    elements, then as many of positions."""
     best = y.size.best
     step = VECTORS * VL * 8
     high = scratch + best * step
@@ -236,7 +241,7 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                     for _ in range(kept):
                         other = load[T](q)
                         place = load[i32](r)
-                        better = beats(one, other, T, largest)  # and than all behind it
+                        better = beats(one, other, T, largest)  # also than all behind it
                         store[T](q, select(better, moved, other))
                         store[i32](r, select(better, at, place))
                         moved = select(better, other, moved)
@@ -270,14 +275,14 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
 
 
 class TopK(Lowering):
-    """The k best of every row along one axis, and where they were."""
+    """The k best elements of every row along one axis, and their positions."""
 
     def set_up(self) -> None:
         attrs = self.node.attrs
         dtype, rank = self.node.inputs[0].dtype, len(self.node.inputs[0].shape)
         if not rank:
             raise NotNative
-        moved = "u8" if dtype == "boolean" else dtype  # a truth value is a byte of 0 or 1
+        moved = "u8" if dtype == "boolean" else dtype  # a boolean is a byte, 0 or 1
         kinds = {"T": moved, "index": self.node.outputs[1].dtype, "largest": attrs["mode"] == "max"}
         by_index = attrs["sort"] == "index"
         self.kernel = topk(**kinds, by_index=by_index)
@@ -296,7 +301,7 @@ class TopK(Lowering):
 
     def plan(self, planner: Planner) -> None:
         node = self.node
-        planner.shape_value(node.inputs[1])  # how many: the extent of the outputs
+        planner.shape_value(node.inputs[1])  # k: the extent of the outputs
         x = planner.view(node.inputs[0])
         rank = len(x.shape)
         y, z = (planner.output(v, plain(rank)) for v in node.outputs)
@@ -304,7 +309,7 @@ class TopK(Lowering):
             self._plan(planner, planner.contiguous(node.inputs[0]), planner.instead(y), planner.instead(z))
 
     def _plan(self, planner: Planner, x: View, y: View, z: View) -> bool:
-        """False when there are too many dimensions that do not merge."""
+        """Add a step. Returns False if too many dimensions do not merge."""
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
         n, best = x.shape[axis], y.shape[axis]
         counted = n < 1 << 31

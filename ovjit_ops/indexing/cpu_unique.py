@@ -1,8 +1,8 @@
-"""Native Unique: the order of single elements by a radix sort, of longer rows by merging, then one walk over
-those that are equal.
+"""Native Unique: single elements are sorted by a radix sort, longer rows by a merge sort. A pass over the
+sorted rows then groups equal ones.
 
-Elements become integers in the same order (`cpu_topk.key_of`): NaN are above all others, both zeros are one.
-Single NaN are equal, rows with NaN are not.
+Elements are compared as integers (`cpu_topk.key_of`): NaN is above all others, both zeros are equal. Single
+NaN are equal, rows with NaN are not.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit_ops.detection.cpu_candidates import COUNTS, sorted_pairs
 from ovjit_ops.indexing.cpu_topk import INFINITY, MOST, key_of
 
-#: Elements whose bits are those of another type.
+#: Type -> type with the same bits, as which it is processed.
 BITS = {"boolean": "u8"}
 
 
 @inline
 def sort_key(p, T, turn):
-    """32 bits of the element at p that rise with it; of 64 bits, the lower ones are sorted by first."""
+    """A 32-bit key of the element at p, in ascending order. Elements of 64 bits: of the lower half in pass 0,
+    of the upper half in pass 1."""
     key = key_of(p, T, True)
     if SIZE[T] == 8 and turn == 0:
         key = key & 4294967295
@@ -35,7 +36,8 @@ def sort_key(p, T, turn):
 
 @inline
 def order_of(p, q, n, T, apart):
-    """-1, 0 or 1: whether the n elements at p come before those at q; with NaN `apart`, two are not 0."""
+    """-1, 0 or 1: the order of the n elements at p and those at q. With `apart`, rows with NaN are never
+    equal."""
     answer = 0
     k = 0
     while answer == 0 and k < n:
@@ -54,8 +56,8 @@ def order_of(p, q, n, T, apart):
 
 @inline
 def merged_rows(x, a, b, n, width, T):
-    """Put the numbers of the n rows at x, which are at a, into the rows' order; they are then at a or at b,
-    which is returned."""
+    """Sort the indices of n rows of x, which are at a, in the order of the rows. b is a buffer of the same
+    size. Returns a or b, where the result is."""
     source = a
     target = b
     length = 1
@@ -87,14 +89,14 @@ def merged_rows(x, a, b, n, width, T):
 
 @inline
 def moved(q, p, n, T):
-    """n elements at p to q."""
+    """Copy n elements from p to q."""
     for k in range(n):
         st[MOVED[SIZE[T]]](q + k * SIZE[T], ld[MOVED[SIZE[T]]](p + k * SIZE[T]))
 
 
 @inline
 def sort_elements(x, pairs, spare, n, T):
-    """Pairs of keys and indices, sorted: keys of 64 bits by 32 of them at a time."""
+    """Sort pairs of keys and indices. Keys of 64 bits are sorted by 32 bits at a time."""
     for turn in static_range(2 if SIZE[T] == 8 else 1):
         for k in range(n):
             i = k
@@ -112,7 +114,8 @@ def unique(
     x: Tensor, values: Tensor, first: Tensor, inverse: Tensor, counts: Tensor, number: Tensor,
     pairs: Tensor, spare: Tensor, *, T, index, count, rising,
 ):  # fmt: skip
-    """The different rows of x, where each is first, which of them each row is, and how many there are."""
+    """Store the distinct rows of x, the first index of each, for each row the index of its distinct one, and
+    counts."""
     n = x.size.n
     width = x.size.width
     if width == 1:
@@ -155,7 +158,7 @@ def unique(
         made = 0
         for i in range(n):
             g = ld[index](inverse + i * SIZE[index]) + 0
-            if ld[i64](spare + g * 8) >= 0:  # the first of its kind
+            if ld[i64](spare + g * 8) >= 0:  # the first occurrence
                 st[index](first + made * SIZE[index], i)
                 moved(values + made * width * SIZE[T], x + i * width * SIZE[T], width, T)
                 st[count](counts + made * SIZE[count], ld[i64](pairs + g * 8))
@@ -175,7 +178,7 @@ class LoweredUnique(Lowering):
     def plan(self, planner: Planner) -> None:
         x = planner.contiguous(self.node.inputs[0])
         n = x.shape[0]
-        if n >= 1 << 32:  # numbers of elements are half of what is sorted
+        if n >= 1 << 32:  # an index is the lower half of a sorted pair
             raise NotNative
         made = planner.row_major_outputs(self.node)
         made += [planner.allocate((n + 1,), 8) for _ in range(2)]

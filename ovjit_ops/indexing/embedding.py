@@ -1,6 +1,7 @@
-"""Bags of embeddings: rows of a table summed, averaged or compared in segments.
+"""Bags of embeddings: sums, means or maxima of rows of a table, by segments.
 
-An index out of range is refused with InferenceError: memory outside of the table is never read.
+An index out of range raises InferenceError, or in EmbeddingBagRanges is a row of zeros. Memory outside of the
+table is never read.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ REDUCTIONS = ("sum", "mean")
 
 
 def check_indices(named: dict[str, TensorType | None]) -> None:
-    """Indices are i32 or i64, all of one type. Raises ModelError."""
+    """Raise ModelError unless indices are i32 or i64, all of one type."""
     kinds = {x.dtype for x in named.values() if x is not None} - {"dynamic"}
     for name, x in named.items():
         check_type(x, INDEX_TYPES, name)
@@ -56,8 +57,10 @@ def sum_rows(
     default: int | None,
     mean: bool = False,
 ) -> np.ndarray:
-    """out[bag[i]] += table[indices[i]] * weights[i]; an empty bag is the row `default`, or zeros. Means of
-    integers are rounded towards zero."""
+    """out[bag[i]] += table[indices[i]] * weights[i]. An empty bag is the row `default`, or zeros.
+
+    Means of integers are rounded towards zero. Raises InferenceError for an index out of range.
+    """
     rows = table[checked_indices(indices, table.shape[0])]
     if weights is not None:
         rows = rows * weights.reshape(-1, *(1,) * (table.ndim - 1)).astype(rows.dtype)
@@ -66,7 +69,7 @@ def sum_rows(
     count = np.bincount(bag, minlength=bags)
     if mean:
         divisor = np.maximum(count, 1).reshape(-1, *(1,) * (table.ndim - 1))
-        whole = rows.dtype.kind in "iu"  # a number that wraps, as in OpenVINO
+        whole = rows.dtype.kind in "iu"  # the divisor wraps in this type, as in OpenVINO
         out = divide(out, divisor.astype(rows.dtype) if whole else divisor, m_pythondiv=False)
         out = out.astype(rows.dtype)
     if default is not None and default >= 0 and (count == 0).any():
@@ -81,7 +84,8 @@ def _default(x: np.ndarray | None) -> int | None:
 
 
 def offset_bags(offsets: np.ndarray, count: int) -> np.ndarray:
-    """The bag of each of `count` indices. Raises InferenceError for offsets that fall or are out of range."""
+    """The bag of each of `count` indices. Raises InferenceError for offsets that decrease or are out of
+    range."""
     wide = offsets.astype(np.int64)
     if wide.size and (wide.min() < 0 or wide.max() > count or (np.diff(wide) < 0).any()):
         raise InferenceError(f"offsets should rise from 0 to {count}: {wide.tolist()[:8]} ...")
@@ -107,7 +111,7 @@ def _bags(table: TensorType, bags: Any) -> TensorType:
 
 @in_f32
 def _offsets(table, indices, offsets, default=None, weights=None, *, reduction="sum"):
-    if not len(offsets) * math.prod(table.shape[1:]):  # nothing is made: no index counts
+    if not len(offsets) * math.prod(table.shape[1:]):  # empty: indices are not checked
         return np.zeros((len(offsets), *table.shape[1:]), table.dtype)
     bag = offset_bags(offsets, len(indices))
     return sum_rows(table, indices, weights, bag, len(offsets), _default(default), reduction == "mean")
@@ -142,7 +146,7 @@ def _offset_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
     absent={"default_index": (1, -1)},
 )
 class EmbeddingBagOffsetsSum:
-    """Sums of rows of a table; bag i takes the indices from offsets[i] to the next offset."""
+    """Sums of rows of a table. Bag i has the indices from offsets[i] to the next offset."""
 
     def infer(emb_table, indices, offsets, default_index=None, per_sample_weights=None):
         return _infer_offsets(emb_table, indices, offsets, default_index, per_sample_weights, "sum")
@@ -153,7 +157,7 @@ class EmbeddingBagOffsetsSum:
 
 @op("EmbeddingBagOffsets", opset=15, like=EmbeddingBagOffsetsSum)
 class EmbeddingBagOffsets:
-    """EmbeddingBagOffsetsSum that may average."""
+    """EmbeddingBagOffsetsSum with a choice of sums or means."""
 
     words = {"reduction": "sum mean"}
 
@@ -191,8 +195,8 @@ def _range_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 @op("EmbeddingBagRanges", types=("f32",), internal=True, native=("f32",), lower=".cpu_embedding:Bags.of")
 class EmbeddingBagRanges:
-    """Sums, means or largest elements of rows of a table; bag i takes the indices from starts[i] to ends[i],
-    which count as those of a Slice do. An index out of range is a row of zeros."""
+    """Sums, means or maxima of rows of a table. Bag i has the indices from starts[i] to ends[i], which are
+    bounds as in Slice. An index out of range is a row of zeros."""
 
     words = {"reduction": "sum mean max"}
 
@@ -239,7 +243,7 @@ def _packed_samples(reductions: tuple[str, ...], rng: np.random.Generator, dtype
 
 @op("EmbeddingBagPackedSum", opset=3, types=NUMBERS, native=FULL, lower=".cpu_embedding:Bags.of")
 class EmbeddingBagPackedSum:
-    """Sums of rows of a table, as many in every bag."""
+    """Sums of rows of a table, with the same number of indices in every bag."""
 
     def infer(emb_table, indices, per_sample_weights=None):
         return _infer_packed(emb_table, indices, per_sample_weights, "sum")
@@ -250,7 +254,7 @@ class EmbeddingBagPackedSum:
 
 @op("EmbeddingBagPacked", opset=15, like=EmbeddingBagPackedSum)
 class EmbeddingBagPacked:
-    """EmbeddingBagPackedSum that may average."""
+    """EmbeddingBagPackedSum with a choice of sums or means."""
 
     words = {"reduction": "sum mean"}
 
@@ -261,7 +265,7 @@ class EmbeddingBagPacked:
 
 
 def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.ndarray, int]:
-    """Rising segment numbers and how many segments there are. Raises InferenceError for others."""
+    """(segment ids, number of segments). Raises InferenceError for ids that are negative or decrease."""
     wide = segment_ids.astype(np.int64).reshape(-1)
     if wide.size and (wide[0] < 0 or (np.diff(wide) < 0).any()):
         raise InferenceError("segment_ids should not be negative and not fall")
@@ -312,7 +316,7 @@ class EmbeddingSegmentsSum:
 
 @op("SegmentMax", opset=16, types=NUMBERS, lower=".cpu_segments:Segments.of")
 class SegmentMax:
-    """The largest of the rows of each segment; an empty one is 0 or the lowest number there is."""
+    """The maximum of the rows of each segment. An empty one is 0, or the lowest finite number of the type."""
 
     words = {"fill_mode": "ov::op::FillMode: zero lowest"}
 

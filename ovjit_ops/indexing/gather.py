@@ -1,7 +1,7 @@
-"""Gather, GatherElements, GatherND: elements where indices say.
+"""Gather, GatherElements, GatherND: elements at indexed positions.
 
-A negative index counts from the end. An index out of range gives zeros where an element is read
-(Gather) and is refused, with InferenceError, everywhere else: memory outside of a tensor is never touched.
+A negative index counts from the end. An index out of range gives zeros in Gather, and raises InferenceError
+in the other operations. Memory outside of a tensor is never accessed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from ovjit_ops.movement.shape import MOVABLE, ints
 
 
 def check_index_type(indices: TensorType, says: str = "") -> None:
-    """Raise ModelError, behind what OpenVINO `says`, for indices that are no integers."""
+    """Raise ModelError unless indices are integers. `says`: OpenVINO's message."""
     integral = indices.dtype in (*INTEGERS, "dynamic")
     check(integral, f"{says} indices should be integers, not {indices.dtype}".lstrip())
 
 
 def checked_indices(indices: np.ndarray, extent: int) -> np.ndarray:
-    """Indices from 0 on. Raises InferenceError when one is out of [-extent, extent)."""
+    """Indices counted from 0. Raises InferenceError if one is out of [-extent, extent)."""
     wide = indices.astype(np.int64)
     if wide.size and (wide.min() < -extent or wide.max() >= extent):
         raise InferenceError(f"an index is out of range for {extent} elements: {wide.min()} .. {wide.max()}")
@@ -121,7 +121,7 @@ def _gather_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
 
 @op("Gather", opset=1, types=MOVABLE, lower=".cpu_gather:lower_gather", images=chosen_images)
 class Gather1:
-    """The parts of the data that `indices` name along `axis`."""
+    """The slices `indices` of the data along `axis`."""
 
     def infer(data, indices, axis):
         return _infer_gather(data, indices, axis, 0)
@@ -135,7 +135,7 @@ class Gather1:
 
 @op("Gather", opset=7, like=Gather1)
 class Gather7:
-    """Gather in which the first `batch_dims` dimensions of data and indices go together."""
+    """Gather with the first `batch_dims` dimensions shared by data and indices."""
 
     def infer(data, indices, axis, *, batch_dims: Int = 0):
         return _infer_gather(data, indices, axis, batch_dims)
@@ -165,7 +165,7 @@ class GatherElements:
             check(data.shape, "indices rank must be >= 1.")
             place = normalize_axis(axis, len(data.shape))
             pairs = enumerate(zip(data.shape, indices.shape, strict=True))
-            # but along the axis, they are equal
+            # equal, except along the axis
             dims = [b if i == place else merge(a, b) for i, (a, b) in pairs]
             check(
                 None not in dims,
@@ -220,7 +220,7 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
 def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: bool) -> np.ndarray:
     batch, depth = data.shape[:batch_dims], indices.shape[-1]
     if not math.prod((*indices.shape[:-1], *data.shape[batch_dims + depth :])):
-        indices = np.zeros_like(indices)  # nothing is read: no index counts
+        indices = np.zeros_like(indices)  # empty: indices are not checked
         data = np.zeros([max(d, 1) if batch_dims <= a < batch_dims + depth else d
                          for a, d in enumerate(data.shape)], data.dtype)  # fmt: skip
     places = tuple(checked_indices(indices[..., k], data.shape[batch_dims + k]) for k in range(depth))
@@ -235,7 +235,7 @@ def _gather_nd(data: np.ndarray, indices: np.ndarray, batch_dims: int, flatten: 
 
 @op("GatherND", opset=5, types=MOVABLE, builder={"": "gather_nd"}, lower=".cpu_gather:GatherND.of")
 class GatherND5:
-    """The parts of the data that the rows of `indices` name; batch dimensions come out as one."""
+    """The slices of the data that index tuples select, with merged batch dimensions."""
 
     def infer(data, indices, *, batch_dims: Count = 0):
         return _infer_gather_nd(data, indices, batch_dims, True)
@@ -258,7 +258,7 @@ class GatherND5:
 
 @op("GatherND", opset=8, like=GatherND5)
 class GatherND8:
-    """The parts of the data that the rows of `indices` name."""
+    """The slices of the data that index tuples select."""
 
     def infer(data, indices, *, batch_dims: Count = 0):
         return _infer_gather_nd(data, indices, batch_dims, False)

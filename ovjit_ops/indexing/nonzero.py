@@ -1,7 +1,7 @@
-"""NonZero: where the elements are that are not zero.
+"""NonZero: the positions of elements that are not zero.
 
-How many there are depends on the data: an internal operation with room for all finds them natively, and
-the used part of that is what counts.
+Their number depends on data. An internal operation writes them natively to a buffer of the maximum size, and
+UsedPart takes the valid prefix.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ovjit_ops.movement.shape import MOVABLE
 
 @op("NonZero", opset=3, types=MOVABLE)
 class NonZero:
-    """The positions of all elements that are not zero, [rank, how many], in order. A scalar is taken as a
-    vector of one element."""
+    """The positions [rank, n] of all elements that are not zero, in order. A scalar is treated as a vector of
+    one element."""
 
     def infer(data, *, output_type: Index = "i64"):
         most = math.prod(data.shape) if is_static(data.shape) else None
-        if not data.rank:  # of unknown rank, or a scalar, of which OpenVINO does not tell the shape
+        if not data.rank:  # unknown rank, or a scalar, for which OpenVINO gives no shape
             return TensorType(output_type, (ANY, dim(0, most) if data.rank is None else ANY))
         return TensorType(output_type, (data.rank, dim(0, most)))
 
@@ -50,7 +50,7 @@ class NonZero:
 
 @op("PaddedNonZero", internal=True, types=MOVABLE, lower=".cpu_nonzero:Positions.of")
 class PaddedNonZero:
-    """The positions [rank, how many], one after the other in memory with room for all, and how many."""
+    """The positions [rank, n], contiguous in a buffer of the maximum size, and n."""
 
     def infer(data, *, output_type: DType):
         room: Dim = 1
@@ -66,6 +66,6 @@ class PaddedNonZero:
         return padded.reshape(data.ndim, data.size), np.array([places.shape[1]])
 
     def samples(rng, dtype="f32"):
-        """Nothing is zero: what lies behind the positions is not defined."""
+        """No element is zero: the buffer is undefined behind the positions."""
         for shape in ((7,), (2, 3, 5), (0, 3)):
             yield [np.ones(shape, random_array(rng, (1,), dtype).dtype)], {"output_type": "i64"}

@@ -1,4 +1,4 @@
-"""OneHot: a value where an index says so, and another everywhere else."""
+"""OneHot: one value at the indexed position, another one elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ovjit_ops.common.values import (
 )
 from ovjit_ops.indexing.gather import check_index_type
 
-#: The depth up to which one-hot codes are made by comparing with all positions.
+#: Maximum depth of the expansion, which compares indices with all positions.
 MOST_DEPTH = 1 << 20
 
 
@@ -54,8 +54,8 @@ def _one_hot_samples(variants, rng: np.random.Generator, dtype: str = "i64"):
 
 @op("OneHot", opset=1, types=["i32", "i64"])
 class OneHot1:
-    """on_value where the new dimension's position is the index, off_value elsewhere; indices out of range
-    (negative ones too) have no such position."""
+    """on_value at the position of the index along the new dimension, off_value elsewhere. Negative indices
+    and those out of range select no position."""
 
     def infer(indices, depth, on_value, off_value, *, axis: Int):
         return _infer_one_hot(indices, depth, on_value, off_value, axis)
@@ -76,7 +76,7 @@ class OneHot1:
     def expand(w, node, inputs):
         """OneHot(x, depth, on, off) -> Select(Unsqueeze(x) == [0, 1, ... depth - 1], on, off)
 
-        Where negative indices count from the end, depth is added to them first.
+        If negative indices count from the end, depth is added to them first.
         """
         indices, depth, on, off = inputs
         known = depth.type.value
@@ -87,7 +87,7 @@ class OneHot1:
         place = normalize_axis(node.attrs["axis"], rank)
         if node.attrs.get("negative_indices_mode") == "normalize":
             indices = w("Select", w("Less", indices, 0), w("Add", indices, count), indices)
-        if indices.dtype == "i64":  # as many in a vector as elements of f32; -1 and count are no positions
+        if indices.dtype == "i64":  # i32 has as many lanes as f32; -1 and count match no position
             indices = w("Convert", w("Clamp", indices, min=-1.0, max=float(count)), destination_type="i32")
         at = np.arange(count, dtype=np.int32)
         hit = w("Equal", w("Unsqueeze", indices, (place,)), at.reshape(-1, *(1,) * (rank - place - 1)))
@@ -98,7 +98,7 @@ class OneHot1:
 
 @op("OneHot", opset=16, like=OneHot1)
 class OneHot16:
-    """OneHot-1 in which negative indices may count from the end."""
+    """OneHot-1 with an option to count negative indices from the end."""
 
     words = {"negative_indices_mode": "ignore_negative normalize"}
 

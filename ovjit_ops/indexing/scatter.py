@@ -1,6 +1,6 @@
-"""Operations that write where indices point: the Scatter family.
+"""The Scatter family: writes updates to indexed positions.
 
-An index out of range is refused with InferenceError: memory outside of a tensor is never touched.
+An index out of range raises InferenceError. Memory outside of a tensor is never accessed.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ovjit_ops.movement.shape import MOVABLE
 
 
 def _copied(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
-    """The data, to be written into: traced numbers are objects."""
+    """A copy of the data to write into. It has objects if the updates are traced numbers."""
     return data.astype(object if updates.dtype.hasobject else data.dtype)
 
 
 def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
-    """Raise ModelError unless `updates` may have the shape that data and indices ask for."""
+    """Raise ModelError unless `updates` may have the shape `wanted`. `says`: the begin of the message."""
     fits = updates.shape is None or (
         len(updates.shape) == len(wanted)
         and all(compatible(a, b) for a, b in zip(updates.shape, wanted, strict=True))
@@ -42,7 +42,7 @@ def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
 def _infer_scatter(
     data: TensorType, indices: TensorType, updates: TensorType, integral: str, same: str
 ) -> TensorType:
-    """The data's type. `integral` and `same` are what OpenVINO says of the types of indices and updates."""
+    """The data's type. `integral` and `same`: OpenVINO's messages about the types of indices and updates."""
     check_index_type(indices, integral)
     check_same_type(updates, data, "updates", same)
     return TensorType(data.dtype, data.shape)
@@ -50,7 +50,7 @@ def _infer_scatter(
 
 @op("ScatterUpdate", opset=3, types=MOVABLE, lower=".cpu_gather:ScatterUpdate.of")
 class ScatterUpdate:
-    """The data with the slices that `indices` name along `axis` replaced by `updates`."""
+    """The data with its slices `indices` along `axis` replaced by `updates`."""
 
     def infer(data, indices, updates, axis):
         place = shape_scalar(axis, "axis", "Axis element type must be of an integral number type.")
@@ -154,7 +154,7 @@ def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: 
         for shape, many in (((9,), (3, 1)), ((8, 5), (3, 1)), ((9, 6), (4, 2))):
             first = rng.permutation(shape[0])[: many[0]]
             if reduction != "none":
-                first[0] = first[-1]  # one place twice
+                first[0] = first[-1]  # a repeated position
             index = np.stack([first, *(rng.integers(0, shape[k], many[0]) for k in range(1, many[1]))], -1)
             updates = random_array(rng, (many[0], *shape[many[1] :]), dtype)
             yield [random_array(rng, shape, dtype), index.astype(np.int64), updates], attrs
@@ -165,7 +165,7 @@ def _scatter_nd_samples(reductions: list[str], rng: np.random.Generator, dtype: 
     lower=".cpu_gather:ScatterND.of"
 )  # fmt: skip
 class ScatterNDUpdate4:
-    """The data with the parts that the rows of `indices` name replaced by `updates`, in their order."""
+    """The data with the slices that index tuples select replaced by `updates`, in order."""
 
     infer = _infer_scatter_nd
     ref = _scatter_nd
@@ -177,7 +177,7 @@ class ScatterNDUpdate4:
     lower=".cpu_gather:ScatterND.of"
 )  # fmt: skip
 class ScatterNDUpdate15:
-    """ScatterNDUpdate-4 that may add, subtract, multiply or compare instead of replacing."""
+    """ScatterNDUpdate-4 with a `reduction` of updates and data."""
 
     words = {"reduction": f"op::v15::ScatterNDUpdate::Reduction: {' '.join(ND_REDUCTIONS)}"}
 
@@ -195,7 +195,8 @@ def _scatter_elements(
     data: np.ndarray, indices: np.ndarray, updates: np.ndarray, axes: np.ndarray, *, reduction: str = "none",
     use_init_val: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """Each update put at (or joined to) the element of the data that its index names along an axis."""
+    """Write each update to the element that its index selects along an axis, or combine it with that
+    element."""
     axis = normalize_axis(int(axes.reshape(-1)[0]), data.ndim)
     out = _copied(data, updates)
     places = np.indices(indices.shape)
@@ -219,14 +220,14 @@ def _scatter_elements(
         count = np.zeros(data.shape, dtype=np.int64)
         np.add.at(count, where, 1)
         divisor = np.maximum(count + bool(use_init_val) * (count > 0), 1)
-        real = out.dtype.kind not in "iu"  # bf16 is of another kind than f
+        real = out.dtype.kind not in "iu"  # the kind of bf16 is not "f"
         quotient = out / divisor.astype(out.dtype) if real else np.floor_divide(out, divisor)
         out = quotient.astype(data.dtype)
     return out
 
 
 def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """A mean -> a sum over how many were added, counted by the sum of ones at the same places"""
+    """A mean -> the sum divided by the number of summands, which is a sum of ones at the same positions"""
     data, indices, updates, axis = inputs
     if node.attrs["reduction"] != "mean":
         return None
@@ -300,7 +301,7 @@ def _scatter_elements_samples(attrs: list[dict[str, Any]], rng: np.random.Genera
 
 @op("ScatterElementsUpdate", opset=3, types=MOVABLE, lower=".cpu_gather:ScatterElements.of")
 class ScatterElementsUpdate3:
-    """The data with the elements that `indices` name along `axis` replaced by `updates`."""
+    """The data with the elements that `indices` select along `axis` replaced by `updates`."""
 
     infer = _infer_scatter_elements
     ref = _scatter_elements
@@ -312,7 +313,7 @@ class ScatterElementsUpdate3:
     lower=".cpu_gather:ScatterElements.of", expand=expand_mean
 )  # fmt: skip
 class ScatterElementsUpdate12:
-    """ScatterElementsUpdate-3 that may sum, multiply, average or compare instead of replacing."""
+    """ScatterElementsUpdate-3 with a `reduction` of updates and data."""
 
     words = {"reduction": f"op::v12::ScatterElementsUpdate::Reduction: {' '.join(REDUCTIONS)}"}
 

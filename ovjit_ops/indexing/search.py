@@ -1,4 +1,4 @@
-"""Operations that look values up: Bucketize, SearchSorted, Unique, GatherTree."""
+"""Operations that search or trace values: Bucketize, SearchSorted, Unique, GatherTree."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
-#: Element types whose different elements are found natively.
+#: Element types with a native Unique.
 UNIQUE = frozenset((*NUMBERS, "boolean"))
 
 
 def sorted_places(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
-    """Where each value would be inserted into the sorted sequence: before equals, or behind them."""
+    """The insertion position of each value in the sorted sequence: before equal elements, or with `right`
+    after them."""
     return np.searchsorted(sequence, values, side="right" if right else "left")
 
 
 @op("Bucketize", opset=3, types=NUMBERS, native=FULL, lower=".cpu_search:Search.of")
 class Bucketize:
-    """The number of the bucket of each element; buckets are given by their bounds, in rising order."""
+    """The index of the bucket of each element. Buckets are given by their bounds, in ascending order."""
 
     def infer(data, buckets, *, output_type: Index = "i64", with_right_bound: Bool = True):
         for x in (data, buckets):
@@ -36,7 +37,7 @@ class Bucketize:
         return TensorType(output_type, data.shape)
 
     def expand(w, node, inputs):
-        """Bucketize(data: i32, buckets: f32) -> Bucketize of both in a type that holds them"""
+        """Bucketize(data: i32, buckets: f32) -> Bucketize of both in a common type"""
         kinds = [numpy_dtype(v.dtype) for v in inputs]
         if kinds[0] == kinds[1]:
             return None
@@ -64,7 +65,7 @@ class Bucketize:
 
 @op("SearchSorted", opset=15, types=NUMBERS, native=FULL, lower=".cpu_search:Search.of")
 class SearchSorted:
-    """Where each value would be inserted into the sorted sequence of its row."""
+    """The insertion position of each value in the sorted sequence of its row."""
 
     def infer(sorted_sequence, values, *, right_mode: Bool = False, output_type: Index = "i64"):
         check_same_type(sorted_sequence, values, "sorted_sequence")
@@ -106,8 +107,10 @@ class SearchSorted:
 
 @op("Unique", opset=10, types=[*NUMBERS, "boolean"])
 class Unique:
-    """The different elements (or slices along `axis`), where each was first, which of them each element is,
-    and how often there is each. In rising order, or as they come first."""
+    """The distinct elements (or slices along `axis`), in ascending order or by first occurrence.
+
+    Further outputs: the first index of each, for each element the index of its distinct one, and counts.
+    """
 
     def infer(
         data,
@@ -136,7 +139,7 @@ class Unique:
             return types(None if data.shape is None else (ANY,) * len(data.shape), ANY, ANY)
         place = normalize_axis(place, len(data.shape))
         part = _at_most(data.shape[place])
-        # OpenVINO bounds the lists by all elements, not by the slices there are; those of nothing are equal
+        # OpenVINO bounds the lists by the number of elements, not of slices. Empty slices are all equal.
         found = _at_most(math.prod(data.shape) or data.shape[place]) if is_static(data.shape) else ANY
         return types((*data.shape[:place], part, *data.shape[place + 1 :]), found, data.shape[place])
 
@@ -148,7 +151,7 @@ class Unique:
             data, place = data.reshape(-1), 0
         rows = np.moveaxis(data, place, 0)
         flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
-        if flat.dtype.kind == "O":  # texts: their places in order
+        if flat.dtype.kind == "O":  # strings: their ranks
             flat = np.unique(flat, return_inverse=True)[1].reshape(flat.shape)
         elif flat.dtype.kind not in "iufb":
             flat = flat.astype(np.float32)
@@ -167,8 +170,8 @@ class Unique:
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
 
     def expand(w, node, inputs):
-        """Unique(x) -> the used part of PaddedUnique(x as rows), to which all lists but that of elements are
-        cut"""
+        """Unique(x) -> UsedPart of the outputs of PaddedUnique(x as rows), except for the output of one index
+        per element"""
         data, axes = inputs[0], inputs[1:]
         if data.shape is None or data.dtype not in UNIQUE:
             return None
@@ -206,7 +209,7 @@ class Unique:
 
 @op("PaddedUnique", internal=True, types=NUMBERS, lower=".cpu_unique:LoweredUnique.of")
 class PaddedUnique:
-    """The results of Unique with room for as many as there are elements, and how many there are."""
+    """The outputs of Unique in buffers of the maximum size, and the number of distinct rows."""
 
     def infer(data, *, sorted: Bool, index_element_type: DType, count_element_type: DType):
         room: Dim = ANY if data.shape is None else data.shape[0]
@@ -221,7 +224,7 @@ class PaddedUnique:
         return (*cut, np.array([len(values)]))
 
     def samples(rng, dtype="f32"):
-        """Nothing is there twice: what lies behind what was found is not defined."""
+        """All rows are distinct: buffers are undefined behind the valid prefix."""
         for shape in ((1, 1), (7, 1), (51, 1), (3, 17), (17, 2)):
             data = rng.permutation(math.prod(shape)).reshape(shape).astype(numpy_dtype(dtype))
             for order in (True, False):
@@ -229,7 +232,7 @@ class PaddedUnique:
 
 
 def _at_most(d):
-    """One to d, as many as there are of something that is not empty."""
+    """The dimension of the distinct elements among d: 1 to d, or 0 if there are none."""
     low, high = bounds(d)
     if high == 0:
         return 0
@@ -241,7 +244,7 @@ def _at_most(d):
     lower=".cpu_gather_tree:GatherTree.of"
 )  # fmt: skip
 class GatherTree:
-    """The beams of a beam search, read back from their ends by the parents of every step."""
+    """The beams of a beam search, traced back from their ends by the parents of every step."""
 
     def infer(step_ids, parent_idx, max_seq_len, end_token):
         dims = fitted(
@@ -265,7 +268,7 @@ class GatherTree:
             for beam in range(width):
                 at = beam
                 for t in range(length - 1, -1, -1):
-                    if not -1 < at < width:  # NaN too
+                    if not -1 < at < width:  # also for NaN
                         raise InferenceError(f"parent {at} of step {t} is not from 0 to {width - 1}")
                     out[t, b, beam] = step_ids[t, b, int(at)]
                     at = parent_idx[t, b, int(at)]

@@ -15,8 +15,8 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 
 @op("SparseFillEmptyRows", opset=16, types=NUMBERS)
 class SparseFillEmptyRows:
-    """Indices and values of a sparse matrix, by rows, with the default value at the start of each empty row;
-    and which rows those are."""
+    """Indices and values of a sparse matrix, sorted by rows, with the default value at the start of each
+    empty row; and which rows were empty."""
 
     def infer(values, dense_shape, indices, default_value):
         for name, x in (("dense_shape", dense_shape), ("indices", indices)):

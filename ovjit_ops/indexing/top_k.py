@@ -1,4 +1,4 @@
-"""TopK: the largest or smallest elements along an axis, and where they are."""
+"""TopK: the largest or smallest elements along an axis, and their positions."""
 
 from __future__ import annotations
 
@@ -42,16 +42,19 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
 
 
 def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest (smallest) along `axis` and where they were. Of equals the first wins; NaN counts as
-    the largest number, as NumPy sorts it. `sort` none gives the order of values too."""
+    """The k largest (mode "max") or smallest elements along `axis`, and their positions.
+
+    Of equal elements the first wins. NaN is above all numbers, as in NumPy's sort. `sort` "none" also gives
+    the order of values.
+    """
     axis = normalize_axis(axis, data.ndim)
     if not 0 <= k <= data.shape[axis]:
         raise InferenceError(f"k {k} is not from 0 to {data.shape[axis]}")
-    keys = widened(data)  # NumPy does not know where NaN belongs among bf16
+    keys = widened(data)  # NumPy does not order NaN among bf16
     if mode == "min":
         order = np.argsort(keys, axis, kind="stable")
     else:
-        # from the back, so that the stable sort leaves equals in their order
+        # reversed, so that the stable sort keeps the order of equal elements
         order = data.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis, kind="stable"), axis)
     order = np.take(order, np.arange(k), axis)
     if sort == "index":
@@ -90,7 +93,7 @@ class TopK3:
 
 @op("TopK", opset=11, like=TopK3)
 class TopK11:
-    """TopK-3; ours is always stable."""
+    """TopK-3 with `stable`, which here is always so."""
 
     def infer(data, k, *, stable: Bool = False, **attrs):
         sort = attrs["sort"]
