@@ -7,7 +7,7 @@ list return at once. So a plan serves any mixture of prompts and tokens. Caches 
 checks.
 
     words 0 ... 7            numbers of writes, tokens, prompts and slots; tokens of all sequences
-    8 words per sequence     cached tokens, new tokens, first row, first block, slot or -1, parts, begin of
+    8 words per sequence     cached tokens, new tokens, first row, first block, slot or -1, parts, start of
                              its scores, blocks
     2 words per write        sequence, index of its block
     6 words per token item   sequence, its first row, rows, first block, blocks, slot of the result or -1
@@ -25,7 +25,7 @@ from ovjit.graph.symbolic import sym_min
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 
-#: Counters at the begin of the table: items of the three lists, and slots.
+#: Counters at the start of the table: items of the three lists, and slots.
 LISTED = ("writes", "tokens", "prompts", "slots")
 #: Words of a sequence, of a write, of an item, and before all lists.
 SEQUENCE, WRITE, ITEM, FIRST = 8, 2, 6, 8

@@ -14,7 +14,7 @@ from ovjit_ops.detection.cpu_candidates import COUNTS, SELECTING, candidates, cl
 MOST_POINTS = 64
 #: Bytes of four corners and an area.
 CORNERS = 9 * 8
-#: Bytes per kept box: center and radius in rows of f32, corners and area.
+#: Bytes per kept box: centre and radius in rows of f32, corners and area.
 BYTES_EACH = 3 * 4 + CORNERS
 #: Factor of radii, which covers rounding in f32.
 SLACK = 1.00001

@@ -113,7 +113,7 @@ class ROIAlign9:
 
 @op("ROIAlignRotated", opset=15, types=REALS, native=FULL, lower=".cpu_roi_align:RoiAlign.of", ulp=64)
 class ROIAlignRotated:
-    """Regions given by center, size and angle (radians). The mean of the samples of each bin."""
+    """Regions given by centre, size and angle (radians). The mean of the samples of each bin."""
 
     def infer(
         data, rois, batch_indices, *, pooled_h: Positive, pooled_w: Positive, sampling_ratio: Int,

@@ -6,7 +6,7 @@
 
 Colours are computed in f32 with the constants of BT.601, and clamped to 0 ... 255. Integers are rounded. The
 conversion from RGB or BGR to NV12 averages the colours of 2 x 2 pixels. OpenVINO declares it, but cannot run
-it on the CPU. Its constants are the inverse of those above.
+it on the CPU. Its constants are those that the conversion to RGB inverts.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _held(w: Writer, colour: Value, dtype: str) -> Value:
 
 def _expand(interleaved: bool, blue_first: bool):
     def expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-        """Slices and Interpolate of the planes, then arithmetic that fuses"""
+        """Slices and Interpolate of the planes, then elementwise arithmetic"""
         first = inputs[0]
         if any(v.shape is None or 0 in v.shape for v in inputs):
             return None

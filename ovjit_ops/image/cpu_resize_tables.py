@@ -190,7 +190,7 @@ def spread_table(
     permutes,
 ):  # fmt: skip
     """The table for c adjacent channels as lanes: one row of n elements, weights [taps, n]. If the inputs of
-    every vector fit into a vector, starts are the begin of that, and `within` has the offsets from it.
+    every vector fit into a vector, `across` has the start of that vector, and `within` the offsets in it.
     `permutes`: vectors can be permuted."""
     taps = ld[i32](starts) + 0
     n = within.size.n

@@ -272,7 +272,7 @@ def _as_fraction(scale: float) -> tuple[int, int] | None:
     return (over, under) if same else None
 
 
-#: Results with more elements are first allocated as a test.
+#: Results with more elements are allocated as a test before their tables are made.
 LARGE = 2**30
 
 

@@ -31,7 +31,7 @@ def _copied(data: np.ndarray, updates: np.ndarray) -> np.ndarray:
 
 
 def check_updates(updates: TensorType, *wanted: Dim, says: str = "") -> None:
-    """Raise ModelError unless `updates` may have the shape `wanted`. `says`: the begin of the message."""
+    """Raise ModelError unless `updates` may have the shape `wanted`. `says`: the start of the message."""
     fits = updates.shape is None or (
         len(updates.shape) == len(wanted)
         and all(compatible(a, b) for a, b in zip(updates.shape, wanted, strict=True))
