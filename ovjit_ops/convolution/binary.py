@@ -1,8 +1,8 @@
 """BinaryConvolution: a convolution of signs.
 
-The data counts as 1 where it is positive, else as -1; so does what lies outside, by the sign of `pad_value`.
-In filters, which are bits, 0 stands for -1. It becomes a Convolution of f32. OpenVINO 2026's CPU device has
-lost it: there is nothing to compare with but the specification.
+Positive data count as 1, others as -1. Padding counts as the sign of `pad_value`. Filters are bits, of which
+0 stands for -1. The operation is expanded to a Convolution of f32. OpenVINO's CPU plugin no longer supports
+it in 2026, so the specification is the only reference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _padding(shape: Sequence[int], kernel: Sequence[int], attrs: dict[str, Any])
 
 @op("BinaryConvolution", opset=1)
 class BinaryConvolution:
-    """The sum over a window of products of signs."""
+    """The sum over a window of products of signs, 1 or -1."""
 
     words = {"mode": "op::v1::BinaryConvolution::BinaryConvolutionMode: xnor-popcount"}
     shown = shown_window
@@ -70,7 +70,7 @@ class BinaryConvolution:
     def expand(w, node, inputs):
         """BinaryConvolution(x, bits) -> Convolution(Pad(Select(x > 0, 1, -1)), signs)"""
         data, filters = inputs
-        same = node.attrs["auto_pad"].startswith("same")  # pads that follow from the extents
+        same = node.attrs["auto_pad"].startswith("same")  # the padding depends on the extents
         if data.shape is None or filters.constant is None or (same and not is_static(data.shape[2:])):
             return None
         begin, end = _padding(data.shape, filters.shape[2:], node.attrs)

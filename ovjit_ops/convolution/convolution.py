@@ -5,7 +5,7 @@
     ConvolutionBackpropData        data [N, C, *in]  filters [C, O, *k]            -> [N, O, *out]
     GroupConvolutionBackpropData   data [N, G*C, *in]  filters [G, C, O, *k]       -> [N, G*O, *out]
 
-One to three spatial dimensions.
+They have one to three spatial dimensions.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 
 
 def spatial_rank(data: TensorType, filters: TensorType, extra: int) -> int | None:
-    """The number of spatial dimensions; None while neither rank is known. Raises ModelError on a mismatch.
+    """The number of spatial dimensions; None if both ranks are unknown. `extra`: the number of dimensions of
+    the filters that are not spatial.
 
-    `extra` is how many dimensions of the filters are not spatial.
+    Raises ModelError if the element types or ranks do not match.
     """
     check(
         data.dtype == filters.dtype or "dynamic" in (data.dtype, filters.dtype),
@@ -91,8 +92,8 @@ def _infer(data: TensorType, filters: TensorType, grouped: bool, attrs: dict[str
 
 
 def shown_window(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
-    """The lists that were left out, as inference fills them in: one entry per spatial dimension; and the
-    padding that `auto_pad` comes to."""
+    """The window attributes as OpenVINO reports them. Empty lists get one default per spatial dimension, and
+    `auto_pad` is resolved to padding."""
     data, filters = inputs[:2]
     if data.rank is None:
         return {}
@@ -112,7 +113,7 @@ def shown_window(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[st
 def _shown_cut(
     attrs: dict[str, Any], extents: Sequence[Dim], kernel: Sequence[Dim], inputs: Sequence[TensorType]
 ) -> dict[str, Any]:
-    """The padding of a transposed convolution, as OpenVINO tells it: 0 along what is not known."""
+    """The reported padding of a transposed convolution; 0 along dimensions that are unknown."""
     kind = attrs["auto_pad"].lower()
     if kind in ("explicit", "notset"):
         return {}
@@ -158,7 +159,8 @@ _WINDOWS = operation("Convolution GroupConvolution")(...)
 
 @rule(_WINDOWS)
 def _undilated(b: Builder, node: Node) -> Sequence[Value] | None:
-    """The dilation of a window with one tap -> 1: any other says nothing, and may be beyond 64 bits"""
+    """Convolution -> the same with dilation 1 along axes with one tap. An unused dilation may exceed 64
+    bits."""
     dilations, filters = node.attrs["dilations"], node.inputs[1].shape
     if node.lowered or filters is None:
         return None
@@ -171,9 +173,9 @@ def _undilated(b: Builder, node: Node) -> Sequence[Value] | None:
 
 @rule(_WINDOWS)
 def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
-    """The first and last taps of a window that no place puts on an element -> left out, with their padding
+    """Convolution -> the same without outer taps that read only padding; the padding is reduced accordingly
 
-    A window as deep as three images over one, or spread wider than a small image is, has many of them.
+    Windows that are larger than the image, by their size or dilation, have many such taps.
     """
     inputs = node.inputs
     if node.lowered or inputs[1].stored is None:
@@ -192,7 +194,7 @@ def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
     for extent, out, kernel, stride, dilation, pad in zip(*sizes, strict=True):
         before, last = windows.taps_that_meet(extent, out, kernel, stride, dilation, pad)
         reach = (out - 1) * stride
-        # A place more than there is would fit where the window became so short: it stays longer then.
+        # The window must not become so short that a further output would fit.
         last = min(kernel - 1, max(last, -(-(extent + pad - reach - stride) // dilation)))
         kept.append(slice(before, last + 1))
         begin.append(pad - before * dilation)
@@ -290,13 +292,12 @@ class Convolution:
         return lower_convolution(group)
 
     def expand(w, node, inputs):
-        """Convolution in three dimensions -> the sum of those of slices, one for each plane of the window.
-        One of few outputs -> the sum of the columns of one of more outputs.
-        One of several outputs of each channel -> a depthwise one of repeated channels.
+        """Convolution in three dimensions -> the sum of 2-D convolutions of slices, one per plane of the
+        window. Convolution with few outputs -> the sum of the columns of one with more outputs.
+        GroupConvolution with one input and several outputs per group -> a depthwise one of repeated channels.
 
-        This is for convolutions that the tile does not support: groups, and dilation along the last
-        dimension. It is also for outputs of several columns that fit the vector that those of one leave
-        empty.
+        The first is for 3-D convolutions that the tile does not support: groups, and dilation along the last
+        dimension. The second is for outputs that leave vector lanes empty, if those of several columns fit.
         """
         from ovjit_ops.convolution.cpu_depthwise import is_depthwise
 
@@ -316,10 +317,10 @@ class Convolution:
         window = windows.window_attributes(3, node.attrs)
         kernel, shape = filters.shape[extra:], node.output.shape
         types = None
-        if node.lowered and data.dtype == "u8":  # sums of bytes
+        if node.lowered and data.dtype == "u8":  # sums of bytes are i32
             types = [TensorType("i32", (data.shape[0] * shape[2], shape[1], *shape[3:]))]
         elif data.dtype not in ("f32", "f16", "bf16"):
-            return None  # those are computed directly, in any form
+            return None  # other types are computed directly, in any rank
         whole = is_depthwise(node, context.target) if grouped else window["dilations"][2] == 1
         if whole or 0 in (*data.shape, *shape, *filters.shape):
             return None
@@ -350,12 +351,12 @@ class Convolution:
 
 
 def _leaves_lanes(node: Node, context: Context) -> bool:
-    """Whether a convolution of reals has so few outputs that those of a window's columns need fewer vectors,
-    and sums long enough to be worth the sum of columns."""
+    """Whether an f32 convolution has so few outputs that computing all columns of its window as outputs takes
+    fewer vectors. The sums must be long enough to pay for adding the columns."""
     data, filters = node.inputs
     if node.op.name != "Convolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
         return False
-    if context.options.precision != "f32":  # what is added up would be rounded
+    if context.options.precision != "f32":  # bf16 would round the partial sums
         return False
     outs, channels, *kernel = filters.shape or (0, 0, 0)
     sizes, lanes = (outs, channels, *kernel, data.shape[-1], node.output.shape[-1]), context.target.lanes
@@ -368,15 +369,15 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
 
 
 def _repeats_channels(node: Node, target: Target) -> bool:
-    """Whether a convolution of reals makes several outputs from each single channel, but so few that a tile,
-    which does a group at a time, would leave most of a vector empty."""
+    """Whether an f32 convolution has several outputs for each group of one channel, but so few that most of a
+    vector would be empty: a tile computes one group at a time."""
     data, filters = node.inputs
     if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
         return False
     if not is_static(filters.shape):
         return False
     (groups, outs, channels), lanes = filters.shape[:3], target.lanes
-    # of four from every second pixel what is copied takes longer than what is left empty
+    # with a stride, the copy of repeated channels for lanes / 4 outputs takes longer than the empty lanes
     few = 1 < outs < lanes // 4 + (set(node.attrs["strides"]) <= {1})
     return channels == 1 and few and 2 * -(-groups * outs // lanes) <= groups
 
@@ -470,7 +471,7 @@ def _infer_transposed(
 def convolve_transposed(
     x: np.ndarray, w: np.ndarray, output_shape: np.ndarray | None, attrs: dict[str, Any]
 ) -> np.ndarray:
-    """Every input pixel spreads w[G, C, O, taps] over the output, which is then cut to size."""
+    """Each input pixel adds w[G, C, O, taps] to the output, which is then cropped to its size."""
     dtype = x.dtype
     x, w = widened(x), widened(w)
     groups, ins, outs, *kernel = w.shape
@@ -497,10 +498,10 @@ def convolve_transposed(
 
 @rule(operation("ConvolutionBackpropData GroupConvolutionBackpropData")(...))
 def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
-    """ConvolutionBackpropData(x, filters, strides=1) -> Convolution(x, filters turned around)
+    """ConvolutionBackpropData(x, filters, strides=1) -> Convolution(x, flipped filters)
 
-    It pads by what the transposed one reaches beyond, less what that cuts off. So goes the way of few
-    outputs, of few channels, or Winograd's.
+    The padding is (kernel - 1) * dilation, minus the cropped part. The result can use the lowerings for few
+    outputs, few channels, or Winograd.
     """
     inputs, filters = node.inputs, node.inputs[1].constant
     if node.lowered or inputs[0].shape is None:
@@ -537,7 +538,7 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
 def _transposed_of_points(w: Writer, node: Node, x: Value, filters: Value) -> Value | None:
     """ConvolutionBackpropData(x [N, C, 1, ...], filters) -> Reshape(MatMul(x, filters as [C, O * taps]))
 
-    As images are begun that are made of a list of numbers: each output is of one tap.
+    An input of one pixel contributes one tap to each output. Image generators start with such a layer.
     """
     if node.lowered or x.shape is None:
         return None
@@ -558,10 +559,10 @@ def _transposed_of_points(w: Writer, node: Node, x: Value, filters: Value) -> Va
 
 
 def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
-    """ConvolutionBackpropData(x, f) -> Col2Im(MatMul(f transposed, x)), cut to size
+    """ConvolutionBackpropData(x, f) -> Col2Im(MatMul(f transposed, x)), cropped
 
-    Where filters are computed, and of types that tiles do not multiply. Of volumes, rows and columns are
-    added up first, then slices.
+    For computed filters and types without tiles. Volumes take two steps of Col2Im: over rows and columns,
+    then over slices.
     """
     from ovjit_ops.convolution.cpu_transposed import has_tiles
 
@@ -581,7 +582,7 @@ def _as_columns(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     count, _, *extents = w.shape(x)
     zero = np.zeros((), numpy_dtype(x.dtype))
     missing = [0] * rank
-    if any(bounds(d)[0] < 1 for d in x.shape[2:]):  # Col2Im takes one place at least
+    if any(bounds(d)[0] < 1 for d in x.shape[2:]):  # Col2Im takes at least one position
         missing = [not_negative(1 - e) for e in extents]
         x = w("Pad", x, [0] * (rank + 2), [0, 0, *missing], zero, pad_mode="constant")
         extents = [e + m for e, m in zip(extents, missing, strict=True)]
@@ -616,7 +617,8 @@ def _summed_columns(
     w: Writer, columns: Value, count: Any, made: int, extents: Sequence[Any], full: Sequence[Any],
     kernel: Sequence[int], window: dict[str, Any],
 ) -> Value:  # fmt: skip
-    """Columns [batch, made x taps, places], added up where windows overlap. `full`: extents of the sums."""
+    """Sum columns [batch, made * taps, places] where windows overlap. `made`: the output channels of all
+    groups. `full`: the extents of the sums."""
     taps, rank = math.prod(kernel), len(kernel)
 
     def added(value: Value, first: int, last: int) -> Value:
@@ -670,10 +672,10 @@ class GroupConvolutionBackpropData:
     shown_first = ()
 
     def expand(w, node, inputs):
-        """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData of each group
+        """GroupConvolutionBackpropData in three dimensions -> a ConvolutionBackpropData for each group
 
-        Where windows are longer than a stride in all dimensions: the tile has loops for two, and of a group
-        what the third reads is not adjacent. Without tiles, columns.
+        For windows with more than one tap per phase in all dimensions. The tile loops over two of them and
+        needs adjacent elements along the third, which those of one group are not. Without tiles: columns.
         """
         from ovjit_ops.convolution.cpu_transposed import has_tiles, is_depthwise, tap_sets
 

@@ -1,4 +1,4 @@
-"""Which way a convolution goes: depthwise, by Winograd, as tiles, or directly."""
+"""Selects the lowering of a convolution: depthwise, Winograd, tiled, or direct."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovjit_ops.convolution.cpu_winograd import Winograd, winograd_way
 
 
 def computed(group: Group) -> Lowering | None:
-    """By computed filters: tiled where their shape is known."""
+    """The lowering for computed filters: tiled if their shape is static, else direct."""
     try:
         return ComputedConvolution(group)
     except NotNative:
@@ -21,14 +21,15 @@ def computed(group: Group) -> Lowering | None:
 
 
 def lower_convolution(group: Group) -> Lowering | None:
-    """Tiled if this CPU has a format for the types, else directly."""
+    """The lowering of Convolution and GroupConvolution. Direct if the target has no tile format for the
+    types."""
     anchor = group.node
     data, filters = anchor.inputs
     constant, target = filters.constant, group.context.target
     if 0 in filters.shape or len(data.shape) not in (3, 4, 5) or tile_format(data, filters, target) is None:
         return Direct.of(group)
     if len(data.shape) == 5:
-        # others have been expanded, where their shapes are known
+        # other 3-D convolutions of static shape have been expanded
         adjacent = anchor.op.name == "Convolution" and (anchor.attrs["dilations"] or (1,))[-1] == 1
         if not adjacent and not is_depthwise(anchor, target):
             return Direct.of(group)

@@ -1,7 +1,7 @@
-"""Native DeformedColumns: the moved taps of a deformable convolution, read between the data's elements.
+"""Native DeformedColumns: bilinear interpolation of the data at the moved taps of a deformable convolution.
 
-Channels last, vectors of channels. A place is checked against the map before it is read, so that no offset,
-NaN included, reads anything else.
+Vectors run along channels, which are last. Positions are compared with the map's extents before a read, so
+that no offset, NaN included, reads out of bounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ovjit.records import NamedTuple
 
 
 class Taps(NamedTuple):
-    """A window of two dimensions: columns of its taps, strides, dilations, what stands before the data."""
+    """A 2-D window: the columns of its taps, strides, dilations, and the padding before the data."""
 
     columns: int
     sh: int
@@ -30,7 +30,8 @@ class Taps(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """Channels that are moved alike: of a run, how many runs, of a deformable group, of a group."""
+    """Numbers of channels: of a run (channels with equal offsets and filters), runs, channels per deformable
+    group and per group of filters."""
 
     run: int
     runs: int
@@ -40,7 +41,8 @@ class Runs(NamedTuple):
 
 @inline
 def move_run(q, x, p, py, px, weight, run, pad):
-    """A run of channels between the four elements around the place, times `weight`."""
+    """Write `run` channels of the bilinear interpolation at (py, px), times `weight`, to q. `pad`: elements
+    outside are 0, else the border is repeated."""
     h = x.size.h
     w = x.size.w
     fy = py // 1.0
@@ -86,7 +88,8 @@ def move_run(q, x, p, py, px, weight, run, pad):
     window=Taps, of=Runs,
 )  # fmt: skip
 def deformed_columns(x: Tensor, offsets: Tensor, y: Tensor, mask: Tensor, window, of, taps, *, masked, pad):
-    """`pad`: zeros outside, between which one may read; else the last elements stand for them."""
+    """An item is an output row. `pad`: the map is surrounded by zeros, with which positions up to 1 outside
+    are interpolated. Otherwise the border elements are repeated."""
     h = x.size.h
     w = x.size.w
     run = of.run

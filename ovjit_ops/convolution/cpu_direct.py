@@ -1,9 +1,10 @@
-"""Convolution that no tile does: of f64 and integers, and of f32 by computed filters of open shape.
+"""Direct convolution, for types and shapes without tiles: f64, integers, and f32 with computed filters of
+dynamic shape.
 
     y[n, o, p] = sum over taps t, channels c of x[n, c, p * stride - pad + t * dilation] * w[t, c, o]
 
-Directly from the definition: vectors of output channels, elements of the data in all lanes, one to three
-spatial dimensions, any layout. Sums are made in the element type, so that integers wrap around.
+A vector has output channels; an element of the data is broadcast to all lanes. It supports one to three
+spatial dimensions and any layout. Sums are in the element type, so that integers wrap around.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ TYPES = frozenset("f32 f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
 
 
 class Moves(NamedTuple):
-    """How a window moves along one dimension: its taps, stride, padding before the data, dilation."""
+    """The window along one dimension: taps, stride, padding before the data, dilation."""
 
     taps: int = 1
     stride: int = 1
@@ -66,7 +67,8 @@ def direct_convolution(x: Tensor, w: Tensor, y: Tensor, depth, row, column, *, T
 
 
 def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool = False) -> View:
-    """Computed filters as [G, taps * C, O], copied where they do not lie so; `dense`: without gaps, too."""
+    """The view of computed filters as [G, taps * C, O], copied if their layout does not allow it. `dense`:
+    also without gaps."""
     rank = len(filters.shape)
     order = (*([0] if grouped else []), *range(2 + grouped, rank), 1 + grouped, int(grouped))
 
@@ -82,7 +84,7 @@ def filter_matrix(planner: Planner, filters: Value, grouped: bool, dense: bool =
 
 
 class Direct(Lowering):
-    """Convolution or GroupConvolution without what follows it: that becomes a group of its own."""
+    """Convolution or GroupConvolution without an epilogue; its consumers are groups of their own."""
 
     takes = (TYPES,)
     ranks = ((3, 4, 5),)
@@ -93,7 +95,7 @@ class Direct(Lowering):
         if self.group.body or not same:
             raise NotNative
         self.grouped = self.node.op.name == "GroupConvolution"
-        self.weights: np.ndarray | None = None  # G, taps, C, O
+        self.weights: np.ndarray | None = None  # [G, *taps, C, O]
         weights = filters.constant
         if weights is not None:
             if not weights.size:

@@ -1,9 +1,9 @@
-"""Transposed convolutions by the tile kernel, of small groups by vectors of channels: one step for each phase
-of the stride.
+"""Transposed convolutions by the tile kernel, with one step per phase of the stride. Small groups use the
+depthwise kernel.
 
-Output pixel o = i*stride - pad + k*dilation reads input pixel i for the taps k that make i an integer. With
-stride s there are s phases of o in each dimension. Within a phase the taps and the pixels they read are
-evenly spaced. So a phase is an ordinary convolution of stride 1 that writes every s-th pixel.
+Output pixel o = i*stride - pad + k*dilation reads input pixel i for the taps k for which i is an integer. A
+stride s has s phases of o per dimension. The taps of a phase, and the pixels they read, are evenly spaced. So
+a phase is an ordinary convolution of stride 1 that writes every s-th pixel.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ovjit.tiles.pack import pack_panels
 from ovjit.tiles.sharing import Weights
 from ovjit_ops.convolution.cpu_depthwise import ByChannels, Window, goes_by_channels
 
-#: A phase is a step of the plan; there are as many as the product of the strides.
+#: Maximum number of phases, the product of the strides. Each phase is a step of the plan.
 MOST_PHASES = 1 << 16
 
 
 class Phase(NamedTuple):
-    """Outputs first, first + stride, ... (`size` of them) of one dimension: output j reads the input pixels
-    start + j*step - t*back for its taps t (`taps` are their indices in the filter)."""
+    """The outputs first, first + stride, ... of a dimension, `size` of them. Output j reads the input pixels
+    start + j*step - t*back for t = 0, 1, ..., with the filter's tap taps[t]."""
 
     first: int
     size: int
@@ -47,7 +47,7 @@ class Phase(NamedTuple):
 
 
 def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> list[Phase]:
-    """The phases of one dimension with `extent` outputs. A phase may have no taps."""
+    """The phases of a dimension with `extent` outputs. A phase may have no taps."""
     out = []
     common = math.gcd(stride, dilation)
     for first in range(min(stride, extent)):
@@ -59,8 +59,8 @@ def phases(extent: int, kernel: int, stride: int, dilation: int, pad: int) -> li
 
 
 def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
-    """The sets of taps that the phases of one dimension may have. A stride may be any number: most of the
-    phases of a large one have no taps."""
+    """The distinct sets of taps of the phases of a dimension, () included if a phase has none. Computed from
+    the taps, since strides are unbounded and most phases of a large stride are empty."""
     by_phase: dict[int, list[int]] = {}
     for k in range(kernel):
         by_phase.setdefault(k * dilation % stride, []).append(k)
@@ -69,7 +69,7 @@ def tap_sets(kernel: int, stride: int, dilation: int) -> list[tuple[int, ...]]:
 
 
 def has_tiles(node: Node, target: Target) -> bool:
-    """Whether tiles multiply what the node is given: constant filters, of some types."""
+    """Whether the filters are constant and the target has tiles for the types."""
     data, filters = node.inputs[:2]
     return filters.constant is not None and tile_format(data, filters, target) is not None
 
@@ -99,7 +99,7 @@ class TransposedConvolution(Tiled):
             if self.groups > 1 or dilation // math.gcd(stride, dilation) > 1:
                 raise NotNative
         super().__init__(group, "conv")
-        if not is_static(self.data.shape):  # what the last window reads depends on the extents
+        if not is_static(self.data.shape):  # the reach of the last window depends on the extents
             self.pads = (self.data,)
 
     def suits_matrices(self, form: Format) -> bool:
@@ -116,7 +116,7 @@ class TransposedConvolution(Tiled):
         return [(self.data, channels_last(len(x), self.halo(x, self.grid(out, self._cut(x, out)))))]
 
     def _cut(self, shape: Sequence[int], out: Sequence[int]) -> tuple[int, ...]:
-        """The padding at the beginning, for these extents."""
+        """The padding at the beginning of each dimension, for inputs of `shape` and outputs of `out`."""
         wanted = list(out[2:]) if len(self.node.inputs) > 2 else None
         return tuple(transposed_pads(shape[2:], self.kernel_size, wanted, self.attrs)[0])
 
@@ -142,12 +142,12 @@ class TransposedConvolution(Tiled):
 
     @staticmethod
     def _joined(chosen: Sequence[tuple[int, ...]]) -> bool:
-        """True for a phase that has several taps in each of three dimensions. The tile has loops for two, so
-        those of the last are one run of adjacent elements, in memory order."""
+        """Whether a phase has several taps in each of three dimensions. The tile loops over two of them. The
+        taps of the last one are read as one run of adjacent elements, in memory order."""
         return len(chosen) == 3 and all(len(taps) > 1 for taps in chosen)
 
     def _taps(self, chosen: Sequence[tuple[int, ...]]) -> np.ndarray:
-        """The filters of one phase as [G, taps, C, O]."""
+        """The filters of a phase as [G, taps, C, O]."""
         picked = self.filters
         if self._joined(chosen):
             chosen = (*chosen[:2], chosen[2][::-1])
@@ -158,7 +158,7 @@ class TransposedConvolution(Tiled):
         return turned.reshape(self.groups, math.prod(turned.shape[1:-2]), self.channels, self.outs)
 
     def _tap_sets(self) -> list[list[tuple[int, ...]]]:
-        """The sets of taps that phases may have, by dimension: independent of padding and extents."""
+        """The distinct sets of taps per dimension. They do not depend on padding and extents."""
         strides, dilations = self.window()
         return [tap_sets(*row) for row in zip(self.kernel_size, strides, dilations, strict=True)]
 
@@ -173,7 +173,8 @@ class TransposedConvolution(Tiled):
             self.phases[chosen] = Weights(self.groups, self.outs, sizes, at, *bias)
 
     def of_phase(self, row: Sequence[Phase]) -> Callable[[View], View]:
-        """What picks of the output, and of what the epilogue reads, the pixels of one phase."""
+        """A function that returns the view of a phase's pixels, for the output and the operands of the
+        epilogue."""
         strides, _ = self.window()
 
         def part(view: View) -> View:
@@ -220,7 +221,7 @@ class TransposedConvolution(Tiled):
                     images[1:1], along[1:1], axes[1:1] = [1], [0], [None]
                 self.emit(planner, x, part(y), images, along, axes, taps, depth, weights, origin, part)
                 continue
-            for n in range(y.shape[0]):  # a tile has as many dimensions as one picture
+            for n in range(y.shape[0]):  # a tile has three dimensions of pixels, so each step has one image
 
                 def picture(view: View, n: int = n, part: Callable[[View], View] = part) -> View:
                     return part(view.slice(0, n, 1))
@@ -232,13 +233,13 @@ class TransposedConvolution(Tiled):
 
 
 class DepthwiseTransposed(ByChannels, TransposedConvolution):
-    """GroupConvolutionBackpropData with one input and one output channel in each group, or as many of both:
-    each phase of the stride is a depthwise convolution of its own taps."""
+    """GroupConvolutionBackpropData with small groups, such as one input and one output channel each. Each
+    phase of the stride is a depthwise convolution with its own taps."""
 
     def make_kernel(self, names: str) -> Kernel:
         strides, dilations = self.window()
         spread = dilations[-1] // math.gcd(dilations[-1], strides[-1])
-        #: By the lengths of a phase's rows of taps.
+        #: Lengths of the rows of taps of a phase -> kernel.
         self.by_taps: dict[tuple[int, ...], Kernel] = {}
         for chosen in itertools.product(*self._tap_sets()):
             size = tuple(map(len, chosen))
@@ -257,7 +258,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
         self.weights_of: dict[tuple, int] = {}
         for chosen in itertools.product(*self._tap_sets()):
             picked = self.filters.swapaxes(1, 2)
-            for axis, taps in enumerate(chosen, 3):  # from the one that reads furthest back
+            for axis, taps in enumerate(chosen, 3):  # reversed: the last tap reads the first pixel
                 picked = picked.take(taps[::-1], axis)
             key = self.of_node(self.form.acc, chosen)
             self.weights_of[chosen] = self.place_filters(constants, picked, key)
@@ -279,7 +280,7 @@ class DepthwiseTransposed(ByChannels, TransposedConvolution):
 
 
 def is_depthwise(node: Node, target: Target) -> bool:
-    """True for constant filters of reals of small groups, where each phase of the stride has taps."""
+    """Whether the filters are constant, of f32 and small groups, and each phase of the stride has taps."""
     data, filters = node.inputs[:2]
     if not node.op.name.startswith("Group") or filters.constant is None or not filters.constant.size:
         return False
@@ -293,6 +294,6 @@ def is_depthwise(node: Node, target: Target) -> bool:
 
 
 def lower_transposed(group: Group) -> Lowering | None:
-    """By vectors of channels where groups are small, else tiled."""
+    """The depthwise lowering for small groups, else the tiled one."""
     by_channels = is_depthwise(group.node, group.context.target)
     return (DepthwiseTransposed if by_channels else TransposedConvolution).of(group)

@@ -1,11 +1,11 @@
-"""DeformableConvolution: a convolution whose taps are moved by offsets, and weighed by a mask.
+"""DeformableConvolution: a convolution whose taps are moved by offsets and weighted by a mask.
 
     data [N, C, H, W]  offsets [N, 2 * D * kh * kw, OH, OW] of (y, x)  filters [O, C / G, kh, kw]
     [mask [N, D * kh * kw, OH, OW]]  ->  [N, O, OH, OW]
 
-The data's channels are in D deformable groups, which have offsets of their own, and G groups of filters. It
-is expanded into an internal operation, which reads the moved taps between the data's elements, and a 1x1
-convolution of what was read.
+The data's channels form D deformable groups, each with its own offsets, and G groups of filters. It expands
+to the internal operation DeformedColumns, which interpolates the data at the moved taps, and a 1x1
+convolution of the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, random_array
 
 
 def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, Any]) -> tuple[Dim, ...]:
-    """The extents of the output; raises ModelError for offsets that do not fit."""
+    """The spatial extents of the output. Raises ModelError for ranks, types or shapes that do not fit."""
     groups = attrs["deformable_group"]
     check(groups > 0 and attrs["group"] > 0, "group and deformable_group should be positive")
     for x, what in ((data, "data"), (offsets, "offsets"), (mask, "the mask")):
@@ -53,7 +53,7 @@ def check_inputs(data, offsets, mask, kernel: Sequence[Dim], attrs: dict[str, An
 def _columns(
     data: np.ndarray, offsets: np.ndarray, mask: np.ndarray | None = None, **attrs: Any
 ) -> np.ndarray:
-    """What the moved taps read: [N, G * kh * kw * C / G, OH, OW]."""
+    """The data at the moved taps, times the mask: [N, G * kh * kw * C / G, OH, OW]."""
     wide = widened(data)
     kernel = attrs["kernel"]
     window = window_attributes(2, attrs)
@@ -83,8 +83,8 @@ def _columns(
 
 
 def _read(maps: np.ndarray, image: np.ndarray, y: np.ndarray, x: np.ndarray, pad: bool) -> np.ndarray:
-    """maps [N, C, H, W] at places [N, OH, OW] -> [N, OH, OW, C]: 0 outside. With `pad`, elements outside are
-    zeros for interpolation, else the border elements are repeated."""
+    """Bilinear interpolation of maps [N, C, H, W] at positions [N, OH, OW] -> [N, OH, OW, C]; 0 outside.
+    `pad`: elements outside are zeros for interpolation, else the border elements are repeated."""
     height, width = maps.shape[2:]
     if pad:
         inside = (y > -1) & (y < height) & (x > -1) & (x < width)
@@ -175,7 +175,7 @@ def _samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
     builder={"offsets": "deformable_values"},
 )
 class DeformableConvolution1:
-    """Taps that offsets have moved."""
+    """A convolution whose taps are moved by offsets."""
 
     shown_first = ("strides", "dilations")
 
@@ -221,7 +221,7 @@ class DeformableConvolution1:
 
 @op("DeformableConvolution", opset=8, like=DeformableConvolution1, samples=partial(_samples, 8), builder={})
 class DeformableConvolution8:
-    """With weights for every tap, and another way at the border."""
+    """With a mask that weights each tap, and optional zero padding of the interpolation."""
 
     shown_first = ("bilinear_interpolation_pad", "strides", "dilations")
 
@@ -237,7 +237,8 @@ class DeformableConvolution8:
     lower=".cpu_deformable:DeformedColumns.of", internal=True,
 )  # fmt: skip
 class DeformedColumns:
-    """What the moved taps of a DeformableConvolution read, by group, tap and channel."""
+    """The data at the moved taps of a DeformableConvolution, as channels [group, tap, channel of the
+    group]."""
 
     def infer(data, offsets, mask=None, *, kernel: Ints, **attrs):
         out = check_inputs(data, offsets, mask, kernel, attrs)
