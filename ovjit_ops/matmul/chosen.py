@@ -1,9 +1,10 @@
-"""Matrices of a table that indices name are multiplied where they lie, as mixtures of experts do.
+"""Products with matrices that indices select from a constant table (gathered GEMM), as in mixtures of
+experts.
 
     MatMul(x, Gather(table [E, R, C], indices))  -> ChosenMatMul(x, table, indices)
     MatMul(Gather(table, indices), x)            -> Transpose(ChosenMatMul(Transpose(x), table, indices))
 
-The table is packed once, for all inferences; what Gather would copy is as large as all matrices named.
+The table is packed once at compilation. Gather would copy all selected matrices in each inference.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def choose_matrices(w: Writer, node: Node) -> Value | None:
         found = _named(w, inputs[side])
         if found is None or len(x.shape) < 2:
             continue
-        # of the left ones: x^T G^T, where each factor is turned by the other's word
+        # gathered matrices on the left: (G x)^T = x^T G^T, so the flags are swapped and negated
         turn = turned if side else [not turned[1], not turned[0]]
         made = w("ChosenMatMul", x, *found, transpose_a=turn[0], transpose_b=turn[1])
         if side == 0:
@@ -43,7 +44,7 @@ def choose_matrices(w: Writer, node: Node) -> Value | None:
 
 
 def _named(w: Writer, taken: Value) -> tuple[Value, Value] | None:
-    """(table, indices: i64) of the matrices that are taken of a constant."""
+    """(table, indices: i64) of gathered matrices; None if `taken` is not a Gather of a constant table."""
     found = _MATRICES.first(taken)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""CompressedMatMul: a matrix product whose right-hand side stays integers with scales in memory."""
+"""CompressedMatMul: a matrix product whose right-hand side is stored as integers with scales."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ovjit_ops.matmul.matmul import matrix_shapes
 
 
 def decoded(codes: np.ndarray, kind: str) -> np.ndarray:
-    """The numbers that codes of this type stand for."""
+    """The numbers of codes of this type; integers without a kind are unchanged."""
     levels = levels_of(kind)
     if levels is not None:
         return levels[codes]
@@ -23,7 +23,7 @@ def decoded(codes: np.ndarray, kind: str) -> np.ndarray:
 
 
 def quantized(x: np.ndarray, size: int) -> np.ndarray:
-    """x with each group of `size` elements of the last axis rounded to 127 steps up to its greatest."""
+    """x, fake-quantized to 8 bits in groups of `size` elements of the last axis; scale: max |x| / 127."""
     starts = np.arange(0, x.shape[-1], size)
     each = np.arange(x.shape[-1]) // size
     scale = (np.maximum.reduceat(np.abs(x), starts, axis=-1) / 127)[..., each]
@@ -37,13 +37,13 @@ def quantized(x: np.ndarray, size: int) -> np.ndarray:
 class CompressedMatMul:
     """out[..., n] = sum over k of x[..., k] * (integers[k, n] - zero[g, n]) * scale[g, n],  g = k // group
 
-    `integers` [K, N] are bytes. With fewer `bits` than 8 they are unsigned: 0 to 15 of 4 bits. `scale` and
-    `zero` are [groups, N].
-    `kind`: the type whose bits `integers` are instead (nf4, f4e2m1, f8e4m3, f8e5m2, f16), or the codebook in
-    which they name numbers; then no zero.
-    `dynamic`: x is quantized to 8 bits in groups of so many elements of K first; 0: it is not.
-    With `indices` [M] of rows x [M, K] there are `kinds` matrices side by side, and each row is multiplied
-    with the one that its index names, or 0.
+    `integers` [K, N] are bytes. With fewer than 8 `bits` they are unsigned, such as 0 to 15 for 4 bits.
+    `scale` and `zero` are [groups, N].
+    `kind`: instead of integers, the bits of numbers of this type (nf4, f4e2m1, f8e4m3, f8e5m2, f16), or
+    indices of this codebook. Then there is no zero.
+    `dynamic`: x is first quantized to 8 bits, in groups of this many elements of K; 0: not quantized.
+    With `indices` [M] for the rows of x [M, K], `integers` has `kinds` matrices side by side, [K, kinds * N].
+    Each row is multiplied by the matrix of its index; the result is 0 for indices out of range.
     """
 
     def infer(

@@ -1,5 +1,6 @@
-"""CompressedMatMul by the tile kernel: panels are unpacked chunk by chunk, see `ovjit.tiles.compressed`. A
-few rows are multiplied straight from memory, one row with integers of 4 bits by `ovjit.tiles.digits`."""
+"""CompressedMatMul by the tile kernel. Each chunk unpacks panels to scratch memory
+(`ovjit.tiles.compressed`). Few rows are multiplied without unpacking to memory; one row with 4-bit integers
+uses `ovjit.tiles.digits`."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 
 class CompressedProduct(StoredWeights):
-    """Rows are pixels; the weights that tiles read are in scratch."""
+    """CompressedMatMul by tiles: rows are pixels, and weights are unpacked to scratch memory."""
 
     unpacks = True
 
@@ -115,7 +116,7 @@ class CompressedProduct(StoredWeights):
             values |= {"x": given[0].ptr, "p": given[1].ptr}
         else:
             x = planner.contiguous(self.data)
-            # the last group may have fewer
+            # rounded up: the last group may be shorter
             parts = ceil_div(self.depth, self.size) * ceil_div(min(self.size, self.depth), PART)
             given = [x]
             values |= {
@@ -126,7 +127,7 @@ class CompressedProduct(StoredWeights):
                 values["lower"] = planner.constants.at(self.lower_at)
             planner.need_scratch(rows * (self.filled + parts) * 4)
         y = planner.output(self.out, plain(len(self.out.shape)))
-        if y.strides[-1] != y.itemsize:  # a concatenation has placed it
+        if y.strides[-1] != y.itemsize:  # a view of a concatenation's output
             y = planner.instead(y)
         panels = ceil_div(self.outs, self.weights.sizes.width)
         passes = ceil_div(rows, heights(self.target)[0])
@@ -145,7 +146,8 @@ class CompressedProduct(StoredWeights):
         planner.steps[-1].bytes += self.stored
 
     def digits(self, planner: Planner) -> list[View]:
-        """The row in digits, and scale and sums of each group: once for all products of that row."""
+        """The row as digits, and the scale and sums of each group. All products of the row share this
+        step."""
 
         def make() -> list[View]:
             x = planner.contiguous(self.data)
@@ -164,7 +166,8 @@ class CompressedProduct(StoredWeights):
 
 
 class ChosenProduct(CompressedProduct):
-    """Rows, each with the one of several matrices that its index names: they lie side by side."""
+    """Gathered CompressedMatMul: an index selects the matrix of each row. The matrices are stored side by
+    side."""
 
     def __init__(self, group: Group):
         StoredWeights.__init__(self, group)
@@ -172,7 +175,7 @@ class ChosenProduct(CompressedProduct):
 
     @property
     def sum_words(self) -> int:
-        return 0  # sums are those of groups
+        return 0  # the kernel sums per group
 
     def read_weights(self) -> None:
         super().read_weights()
@@ -188,7 +191,7 @@ class ChosenProduct(CompressedProduct):
         rows = y.shape[0]
         if not y.count:
             return
-        if y.strides[-1] != y.itemsize:  # a concatenation has placed it
+        if y.strides[-1] != y.itemsize:  # a view of a concatenation's output
             y = planner.instead(y)
         x = planner.contiguous(self.data).expand((rows, self.depth))
         picks = planner.view(self.node.inputs[4]).expand((rows,))
@@ -211,16 +214,16 @@ class ChosenProduct(CompressedProduct):
         planner.steps[-1].bytes += self.stored // self.kinds * rows
 
 
-#: Rows up to which the weights go straight to registers.
+#: Maximum rows for which weights are unpacked to registers.
 FEW_ROWS = 8
-#: Bytes of weights that a chunk of few rows reads, some 10 us of memory's bandwidth.
+#: Bytes of weights that a chunk of few rows reads: about 10 us of memory bandwidth.
 CHUNK_BYTES = 1 << 17
-#: Chunks that there should be at least before they are made greater for several panels at a time.
+#: Minimum number of chunks that must remain if chunks are enlarged to whole sets of parallel panels.
 LEAST_CHUNKS = 4
 
 
 def lower_compressed(group: Group) -> Lowering | None:
-    """Native where the weights are constant, and x has dimensions and a type that tiles multiply."""
+    """The lowering for constant weights, if x has dimensions and a type with tiles; else None."""
     anchor = group.node
     data = anchor.inputs[0]
     form = find_format(data.dtype, data.dtype, group.context.target)
@@ -230,7 +233,7 @@ def lower_compressed(group: Group) -> Lowering | None:
     assert integers is not None
     depth, size = integers.shape[0], int(anchor.attrs["group"])
     if not anchor.attrs["dynamic"] and data.dtype == "bf16" and size % 2 and size < depth:
-        return None  # two elements of depth are unpacked at a time, of one group
+        return None  # two elements of depth are unpacked at a time, and must be of one group
     if not data.shape or not integers.size:
         return None
     if len(anchor.inputs) > 4:

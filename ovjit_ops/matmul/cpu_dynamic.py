@@ -1,4 +1,4 @@
-"""CompressedMatMul of rows that are quantized in groups first: two steps, see `ovjit.tiles.dynamic`."""
+"""CompressedMatMul with dynamic quantization of the rows, in two steps: see `ovjit.tiles.dynamic`."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from ovjit.tiles.dynamic import (
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 
-#: Bytes of quantized rows that a chunk goes through for each panel.
+#: Maximum bytes of quantized rows in a chunk, which reads them once per panel.
 ROW_BYTES = 256 * 1024
-#: Dot products of four bytes that a chunk does, some 10 us.
+#: Four-byte dot products in a chunk: about 10 us.
 CHUNK_DOTS = 1_500_000
 
 
 class DynamicProduct(StoredWeights):
-    """Rows are made integers by a step of their own, which all products of the same rows share."""
+    """CompressedMatMul of quantized rows. A step of its own quantizes them; all products of these rows share
+    it."""
 
     @property
     def sum_words(self) -> int:
-        return 0  # sums are those of groups
+        return 0  # the kernel sums per group
 
     def read_weights(self) -> None:
         super().read_weights()
@@ -76,7 +77,7 @@ class DynamicProduct(StoredWeights):
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)
 
     def quantized(self, planner: Planner) -> tuple[View, View]:
-        """The rows in integers, and scale and sum of each group."""
+        """The quantized rows, and the scale and sum of each group."""
 
         def make() -> tuple[View, View]:
             x = planner.contiguous(self.data)
@@ -100,7 +101,7 @@ class DynamicProduct(StoredWeights):
             return
         q, p = self.quantized(planner)
         operands, reads = self.operand_rows(planner)
-        if not y.is_contiguous:  # a concatenation has placed it
+        if not y.is_contiguous:  # a view of a concatenation's output
             y = planner.instead(y)
         panels = ceil_div(self.outs, tile_width(self.target))
         wide = q.shape[1]

@@ -1,10 +1,10 @@
-"""Products of few rows with a computed matrix, which is read once, where it lies: to pack it for tiles would
-take longer than to multiply it.
+"""Products of few rows with a computed matrix, which is read once and in place. Packing it for tiles would
+take longer than the product.
 
     y[r, j] = sum over k of a[r, k] b[k, j]
 
-Where columns are adjacent, `DEEP` of k are multiplied at a time, for all columns of a block; where k is
-adjacent, `DEEP` columns.
+If columns are adjacent, `DEEP` steps of k are multiplied at a time, for all columns of a block. If k is
+adjacent, `DEEP` columns are.
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from ovjit.planning.views import DIMS, View, merge_dims, product
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row, row_step
 
-#: Rows up to which it pays.
+#: Maximum rows for which this is faster than tiles.
 FEW = 12
-#: The number of factors at a time, and the length of partial sums over k. Partial sums are added to one
-#: another, since the rounding error of a sum grows with the length of its chain.
+#: DEEP: factors multiplied at a time. LONG: length of a partial sum over k. The rounding error of a sum grows
+#: with its length, so partial sums are added to one another.
 DEEP, LONG = 8, 4096
-#: Columns of a block: several pages of a matrix are read side by side, some adjacent bytes of each.
+#: Columns of a block, for adjacent columns and for adjacent k. A block reads some adjacent bytes of several
+#: pages of a matrix.
 COLUMNS, TURNED = 512, 128
 SIZE_F32 = 4
 
 
 @inline
 def add_products(sums, p, b_k, w, deep, left, whole):
-    """A vector of columns at p. Products are summed before they meet the sum so far, which rounds less."""
+    """Add `deep` products to the sums of a vector of columns at p. They are summed first, which reduces
+    rounding. `whole`: the vector is full, else it has `left` columns."""
     total = w[0] * (load[f32](p) if whole else loadm[f32](p, left))
     for d in static_range(1, deep):
         total = fma(w[d], load[f32](p + d * b_k) if whole else loadm[f32](p + d * b_k, left), total)
@@ -39,7 +41,8 @@ def add_products(sums, p, b_k, w, deep, left, whole):
 
 @inline
 def begin_columns(at, c, pb, b_n, j, count, start):
-    """at: element `start` of DEEP columns from j on, the last of `count` again behind it; c: their sums."""
+    """`at`: the addresses of element `start` of DEEP columns from j on; c: their sums, set to 0. Columns
+    beyond `count` repeat the last one."""
     for d in static_range(DEEP):
         at[d] = pb + min(j + d, count - 1) * b_n + start * SIZE_F32
         c[d] = const[f32](0)
@@ -47,7 +50,7 @@ def begin_columns(at, c, pb, b_n, j, count, start):
 
 @inline
 def multiply_columns(at, c, x, left, whole):
-    """Add x times the next elements of the columns to their sums."""
+    """Add x times the next elements of DEEP columns to their sums."""
     for d in static_range(DEEP):
         c[d] = fma(x, load[f32](at[d]) if whole else loadm[f32](at[d], left), c[d])
         if whole:
@@ -56,8 +59,8 @@ def multiply_columns(at, c, x, left, whole):
 
 @inline
 def add_depths(into, pa, pb, a, b, w, first, stop, block, count):
-    """Add to the sums of a block what its columns make of the depths from `first` on: b's columns are
-    adjacent, and read from pb on."""
+    """Add the products of the depths from `first` to `stop` to a block's sums, for `count` adjacent columns
+    of b that begin at pb."""
     h = first
     row = pb
     for deep in (DEEP, 1):
@@ -81,7 +84,7 @@ def add_depths(into, pa, pb, a, b, w, first, stop, block, count):
 
 @inline
 def add_column_sums(c, at, p, left):
-    """Add to the sums of DEEP columns their products with `left` elements of a row, from p on."""
+    """Add the products of DEEP columns with `left` elements of a row at p to their sums."""
     q = p
     n = left
     while n >= VL:
@@ -96,7 +99,7 @@ def add_column_sums(c, at, p, left):
 
 @inline
 def put_sums(c, sums, left, later):
-    """Store the sums of DEEP columns, of which `left` exist, or add them to earlier ones."""
+    """Store the sums of DEEP columns, of which `left` exist. `later`: add them to the stored sums."""
     for d in static_range(DEEP):
         if d < left:
             if later:
@@ -109,8 +112,8 @@ def put_sums(c, sums, left, later):
 def few_rows(
     a: Tensor, b: Tensor, y: Tensor, y_w, block, e=ROW_OPERANDS, *, operands, body, out, vectors, lanes,
 ):  # fmt: skip
-    """An item is a block of columns of a matrix. The elements of a's rows are adjacent; rows of y are y_w
-    bytes apart, those of one matrix behind those of another."""
+    """An item is a block of columns of a matrix. The elements of a's rows are adjacent. Rows of y are y_w
+    bytes apart, and matrices follow one another."""
     made, w, at, c = registers()
     for i0, i1, i2, first, pa, pb in items(a, b):
         above = ((i0 * a.size.i1 + i1) * a.size.i2 + i2) * a.size.m
@@ -145,15 +148,15 @@ def few_rows(
 
 
 def few_rows_kernel(lowering: Tiled, names: str) -> Kernel:
-    """Its kernel for the epilogue of a product."""
+    """The kernel of few rows with the epilogue of a lowering."""
     name = f"matmul_few_{lowering.target.name}{'_' + names if names else ''}"
     target, constants = lowering.target, lowering.epilogue.constants("f32")
     return few_rows.kernel(name, vectors=target.tile_vectors, lanes=target.lanes, **constants)
 
 
 def plan_few(lowering: Tiled, kernel: Kernel, planner: Planner, a: View, b: View, y: View) -> bool:
-    """The product of [..., m, k] and [..., k, n], whose other dimensions are the same; the last dimension of
-    the output y has the n columns. False where the matrices do not lie as it takes."""
+    """Plan the product of a [..., m, k] and b [..., k, n] with equal batch dimensions into y [..., n].
+    Returns False, without a step, if the strides are not supported."""
     (m, k), n, size = a.shape[-2:], b.shape[-1], SIZE_F32
     b_k, b_n = b.strides[-2], size if n == 1 else b.strides[-1]
     y = y if y.shape else View(y.buffer, (1,), (y.itemsize,), y.itemsize, y.offset)

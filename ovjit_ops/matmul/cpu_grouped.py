@@ -1,7 +1,8 @@
-"""Native GroupedMatMul of rows: each group, which ends where data say, times a matrix of its own.
+"""Native GroupedMatMul of rows: each group of rows, whose end depends on data, is multiplied by its own
+matrix.
 
-A tile is some rows of one group by two vectors of columns. Which group a tile is in is counted from the ends,
-so there are as many tiles as groups of any lengths may need.
+A tile has several rows of one group and two vectors of columns. The kernel derives a tile's group from the
+ends. The plan has as many tiles as the worst group lengths need; surplus tiles have no rows.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from ovjit_ops.matmul.cpu_plain import FEW, place_panels, sum_products
 def grouped_product(
     a: Tensor, b: Tensor, y: Tensor, ends: Tensor, panel, tiles, *, T, index, width, tall, few, wide,
 ):  # fmt: skip
-    """y[i] = a[i] b[g] of the rows i of group g. Blocks of columns of b are `panel` bytes apart. An item is
-    one of the `tiles` that there are at most, of a block."""
+    """y[i] = a[i] b[g] for the rows i of group g. Blocks of columns of b are `panel` bytes apart. An item is
+    a tile of a block; `tiles` is their maximum number. Returns 1 if the ends decrease or differ from the
+    rows."""
     x, c, w = registers()
     for j, tile in items():
         first = 0
@@ -47,7 +49,7 @@ def grouped_product(
                 if rows > 0:
                     pb = b.at(g=group) + j // width * panel
                     for r in static_range(tall if way == "tall" else few):
-                        # rows that are not there repeat the last one, and are not stored
+                        # missing rows repeat the last one, and are not stored
                         x[r] = a.at(m=first + min(r, rows - 1))
                     sum_products(c, w, x, a, b, pb, left, tall if way == "tall" else few, wide, T, T)
                     for r in static_range(tall if way == "tall" else few):

@@ -1,4 +1,4 @@
-"""Native Inverse: Gauss and Jordan's elimination in f64, with the largest pivot of each column."""
+"""Native Inverse: Gauss-Jordan elimination in f64 with partial pivoting."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ovjit.planning.plan import Planner, ceil_div
 
 @kernel(over="...", x="... i j", y="... i j")
 def inverse(x: Tensor, y: Tensor, width, *, T):
-    """A chunk is a range of matrices of n x n. The matrix and the identity beside it are rows of `width`
-    bytes in scratch; where no pivot is left but 0, all elements are NaN."""
+    """A chunk is a range of n x n matrices. [matrix, identity] is in scratch memory, in rows of `width`
+    bytes. Singular matrices, which have a column whose pivots are all 0, give NaN."""
     n = y.size.i
     for p, q in items(x, y):
         for i in range(n):
@@ -45,7 +45,7 @@ def inverse(x: Tensor, y: Tensor, width, *, T):
                         store[f64](other + k, v)
                 pivot = ld[f64](own + c * 8) * 1.0
                 for r in range(n):
-                    # rows that are equal leave exactly 0 of each other
+                    # a quotient, not a reciprocal: equal rows then cancel to exactly 0
                     factor = ld[f64](scratch + r * width + c * 8) / pivot
                     if r != c and factor != 0.0:
                         row = scratch + r * width
@@ -63,7 +63,7 @@ def inverse(x: Tensor, y: Tensor, width, *, T):
 
 
 class Inverses(Lowering):
-    """The inverse of each matrix of the last two dimensions."""
+    """Inverses of the matrices of the last two dimensions."""
 
     takes = (FULL,)
 

@@ -1,4 +1,4 @@
-"""Matrix products with a constant right-hand side by the tile kernel: rows are pixels."""
+"""Matrix products with a constant right-hand side by the tile kernel; rows are its pixels."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from ovjit_ops.matmul.cpu_products import lower_product
 
 
 class Walk(NamedTuple):
-    """Neighbouring dimensions that are walked as one: the last of them, and the extent of all."""
+    """Neighbouring dimensions merged into one: the last of them, and the extent of all."""
 
     axis: int
     extent: int
 
 
-#: The dimensions that steps are repeated for, those that stand for pixels, and for groups.
+#: (dimensions over which steps are repeated, dimensions of pixels, dimensions of groups)
 Walks = tuple[list[Walk], list[Walk], list[Walk]]
-#: No dimension.
+#: A missing dimension.
 _NONE = Walk(-1, 1)
-#: Dimensions of rows that a step walks: N, OH and OW of a convolution.
+#: Dimensions of rows in a step: N, OH and OW of a convolution.
 _IMAGES = 3
 
 
 class TiledMatMul(Tiled):
-    """MatMul with constant right-hand matrices: a row of the left one is a pixel, a right one a group.
-    Of ChosenMatMul a group is an index, which names one of them."""
+    """MatMul with constant right-hand matrices. Rows of the left side are pixels, right-hand matrices are
+    groups. For ChosenMatMul, a group is an index, which selects a matrix."""
 
     channel_axis = -1
 
@@ -48,7 +48,7 @@ class TiledMatMul(Tiled):
         self.data = anchor.inputs[0]
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
         self.group, self.node = group, anchor
-        #: Dimensions of the right-hand side before those of its matrices.
+        #: Batch dimensions of the right-hand side; for ChosenMatMul, the shape of its indices.
         self.batch: tuple[Dim, ...] = ()
         self.read_weights()
         super().__init__(group, "matmul")
@@ -83,14 +83,14 @@ class TiledMatMul(Tiled):
     def _take_bias(self) -> int:
         if self.groups == 1 and self.picks is None:
             return super()._take_bias()
-        self.bias = None  # one for all matrices: an operand
+        self.bias = None  # a bias shared by several matrices is an operand
         return 0
 
     def reach(self) -> np.ndarray | None:
         return super().reach() if self.groups == 1 else None
 
     def rows(self) -> Layout:
-        """The left-hand side with adjacent elements along the depth, in whole words."""
+        """The layout of the left-hand side: adjacent elements along the depth, padded to whole words."""
         rank = len(self.data.shape)
         halo = [(0, 0)] * rank
         axis = rank - 2 if self.transposed else rank - 1
@@ -109,7 +109,7 @@ class TiledMatMul(Tiled):
         left = self._left(x, lead)
         outer, images, groups = self._walks(planner, lead, [left, *views])
         if outer and not x.is_contiguous:
-            strides = self.rows().allocate(x.shape, x.itemsize)[1]  # of a copy as `rows` has it
+            strides = self.rows().allocate(x.shape, x.itemsize)[1]  # of a copy with the layout `rows`
             flat = View(x.buffer, x.shape, strides, x.itemsize)
             if len(self._walks(planner, lead, [self._left(flat, lead), *views])[0]) < len(outer):
                 left = self._left(planner.copy(self.data, self.rows()), lead)
@@ -119,7 +119,8 @@ class TiledMatMul(Tiled):
         for index in np.ndindex(*(w.extent for w in outer)):
 
             def part(view: View, index: Sequence[int] = index) -> View:
-                """What this step sees of a view with the output's leading dimensions: [G, N, OH, OW, ...]"""
+                """The part of a view for this step: [G, N, OH, OW, ...]. The view has the output's leading
+                dimensions."""
                 offset = sum(i * view.strides[w.axis] for i, w in zip(index, outer, strict=True))
                 shape = (*(w.extent for w in seen), view.shape[-1])
                 strides = (*(0 if w is _NONE else view.strides[w.axis] for w in seen), view.strides[-1])
@@ -134,7 +135,7 @@ class TiledMatMul(Tiled):
             )  # fmt: skip
 
     def _of_groups(self, planner: Planner, right: View) -> Weights:
-        """The weights of a step's groups, for what it sees of `_matrices`."""
+        """The weights of a step's groups. `right`: its part of `_matrices`."""
         if self.picks is None:
             return self.weights._replace(groups=right.shape[0], at=right.ptr)
         none = planner.constants.at(self.nothing)
@@ -149,14 +150,14 @@ class TiledMatMul(Tiled):
             self.nothing = constants.place(zeros, ("zeros", zeros.size)).offset
 
     def _full(self, view: View) -> View:
-        """The output or an operand as [..., rows, columns]."""
+        """The view of the output or an operand as [..., rows, columns]."""
         if len(self.data.shape) > 1:
             return view
         shape, strides = [*view.shape[:-1], 1, view.shape[-1]], [*view.strides[:-1], 0, view.strides[-1]]
         return View(view.buffer, shape, strides, view.itemsize, view.offset)
 
     def _left(self, x: View, lead: Sequence[int]) -> View:
-        """The left-hand side as [*lead, depth], where it lies."""
+        """The view of the left-hand side as [*lead, depth], in place."""
         shape, strides = list(x.shape), list(x.strides)
         if len(shape) == 1:
             shape, strides = [1, *shape], [0, *strides]
@@ -170,11 +171,11 @@ class TiledMatMul(Tiled):
         return View(x.buffer, (*lead, shape[-1]), strides, x.itemsize, x.offset)
 
     def _batch(self, lead: Sequence[int]) -> tuple[Dim, ...]:
-        """The extents of the right-hand side along `lead` but for its last, the rows."""
+        """The batch dimensions of the right-hand side, padded with 1 to all of `lead` but the rows."""
         return (1,) * (len(lead) - 1 - len(self.batch)) + self.batch
 
     def _matrices(self, planner: Planner, lead: Sequence[int]) -> View:
-        """Where the panels of each matrix begin, or its index is, as a view of [*lead, 1]."""
+        """A view [*lead, 1] of the beginnings of the matrices' panels, or of their indices."""
         if self.picks is not None:
             named = planner.view(self.picks).expand(lead[:-1])
             return View(named.buffer, (*lead, 1), (*named.strides, 0, 0), named.itemsize, named.offset)
@@ -185,11 +186,11 @@ class TiledMatMul(Tiled):
         return View(at.buffer, (*lead, 1), (*strides, 0, 0), 1, at.offset)
 
     def _walks(self, planner: Planner, lead: Sequence[int], views: Sequence[View]) -> Walks:
-        """How the leading dimensions are walked.
-        Neighbours are merged where all views walk them as one, if else there were too many."""
+        """Split the leading dimensions into steps, pixels and groups. If they would need several steps,
+        neighbouring dimensions with compatible strides in all views are merged."""
         batch = (*self._batch(lead), 1)
         surely = self.out.shape[: len(lead)] if len(self.data.shape) > 1 else (*self.out.shape[:-1], 1)
-        kept = tuple([a for a in range(len(lead)) if surely[a] != 1])  # whatever a trace's numbers are
+        kept = tuple([a for a in range(len(lead)) if surely[a] != 1])  # constant in traces
         strides = [identity(v.strides) for v in views]
         key = ("walks", batch, kept, identity(lead), *strides)
         return planner.shared(key, lambda: _walks_of(batch, [Walk(a, lead[a]) for a in kept], views))
@@ -217,7 +218,7 @@ def _walks_of(batch: Sequence[Dim], kept: Sequence[Walk], views: Sequence[View])
 
 
 def lower_matmul(group: Group) -> Lowering | None:
-    """With panels of constant right-hand matrices, where they are such; else packed while running."""
+    """The tiled lowering for constant right-hand matrices; else the right-hand side is packed at run time."""
     anchor = group.node
     data, weights = anchor.inputs[:2]
     b, form = weights.stored, tile_format(data, weights, group.context.target)

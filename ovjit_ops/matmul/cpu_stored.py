@@ -1,5 +1,5 @@
-"""Products with weights that are kept as the model stores them: what those with and without quantized rows
-share."""
+"""Base class of the products whose weights stay in the model's stored format, with and without quantized
+rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ovjit_ops.matmul.cpu_matmul import TiledMatMul
 
 
 def _factor(value: Value) -> Any:
-    """Scales or zeros; with their factors if they have some, and not converted yet."""
+    """Scales or zeros: with their factors if they have some, unconverted if not converted yet."""
     return value.stored if isinstance(value.stored, Factored | Converted) else value.constant
 
 
 class StoredWeights(TiledMatMul):
-    """CompressedMatMul: integers or other codes [depth, outs], their scales, and perhaps zero points."""
+    """CompressedMatMul with integers or other codes [depth, outs], scales, and optional zero points."""
 
     def read_weights(self) -> None:
         whole = self.node.inputs[1].stored
@@ -39,8 +39,8 @@ class StoredWeights(TiledMatMul):
     def place(
         self, constants: Constants, arrays: Mapping[str, np.ndarray | Filling | None], *how: Any
     ) -> None:
-        """Place those that there are, which were packed `how`; `places` says where, by the names that kernels
-        have for them."""
+        """Place the arrays that are not None, packed according to `how`. `places` maps the kernel's argument
+        names to their offsets."""
         self.places = {
             name: constants.place(array, self.of_node(name, *how)).offset
             for name, array in arrays.items()
@@ -48,7 +48,8 @@ class StoredWeights(TiledMatMul):
         }
 
     def note_rows(self, constants: Constants, at: int, panel: int, word: int) -> None:
-        """Who takes rows of the model's table finds them in panels of so many bytes."""
+        """Record that the panels hold the rows of the model's table, so that gathers of rows can read them.
+        `panel`: bytes of a panel; `word`: bytes of a word."""
         whole, width = self.integers, tile_width(self.target)
         if isinstance(whole, Arranged) and whole.turned and len(whole.source) == self.outs:
             count, rest = divmod(self.depth * whole.dtype.itemsize, word)

@@ -1,4 +1,4 @@
-"""Einsum: products of tensors, summed over the dimensions that the result does not have."""
+"""Einsum: products of tensors, summed over the dimensions that are not in the result."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
-#: What an open dimension is taken for when the order of products is chosen.
+#: The assumed extent of dynamic dimensions when the order of products is chosen.
 UNKNOWN = 64
 _EQUATION = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
 
 
 class Open(Exception):
-    """Shapes have dimensions of which no product can be told from a copied one."""
+    """A merged dimension is 0; Einsum is then not expanded."""
 
 
 _COUNT = "Equation must contain a number of subscripts equal to a number of Einsum inputs."
 
 
 def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], list[str]] | None:
-    """(labels of each operand, labels of the result); None where an ellipsis leaves a rank open.
+    """(labels of each operand, labels of the result); None if an ellipsis has an unknown rank.
 
     A label is a letter, or "...0", "...1" for a dimension of the ellipsis, counted from its end. Raises
-    ModelError for an equation that is none or does not fit the ranks.
+    ModelError for an invalid equation, or one that does not fit the ranks.
     """
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
@@ -72,7 +72,7 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
 
 
 def label_sizes(operands: Sequence[Sequence[str]], shapes: Sequence[Sequence[Dim]]) -> dict[str, Dim]:
-    """label -> dimension. Raises ModelError where the dimensions of a label differ."""
+    """label -> dimension. Raises ModelError if dimensions of a label cannot be broadcast."""
     sizes: dict[str, Dim] = {}
     for labels, shape in zip(operands, shapes, strict=True):
         for label, d in zip(labels, shape, strict=True):
@@ -87,7 +87,7 @@ def label_sizes(operands: Sequence[Sequence[str]], shapes: Sequence[Sequence[Dim
 
 
 def _numpy_form(operands: Sequence[Sequence[str]], out: Sequence[str], arrays: Sequence[Any]) -> list[Any]:
-    """The arguments of np.einsum with numbers for labels."""
+    """The arguments of np.einsum, with integer labels."""
     numbers = {label: i for i, label in enumerate(dict.fromkeys(x for labels in operands for x in labels))}
     form: list[Any] = []
     for array, labels in zip(arrays, operands, strict=True):
@@ -97,7 +97,7 @@ def _numpy_form(operands: Sequence[Sequence[str]], out: Sequence[str], arrays: S
 
 @op("Einsum", opset=7, types=NUMBERS, builder={"xs": "inputs"}, ulp=32)
 class Einsum:
-    """The sum of products that an equation such as "bij,bjk->bik" says."""
+    """The sum of products for an equation such as "bij,bjk->bik"."""
 
     def infer(*xs, equation: Str):
         dtypes = {x.dtype for x in xs} - {"dynamic"}
@@ -158,7 +158,8 @@ class Einsum:
 
 
 def _diagonal(w: Writer, x: Value, labels: list[str]) -> tuple[Value, list[str]]:
-    """[..., n, n] whose last labels are equal -> [..., n * n] -> its elements n + 1 apart"""
+    """Take diagonals: [..., n, n], whose last two labels are equal, -> [..., n * n] -> every (n + 1)th
+    element."""
     for label in sorted(set(labels)):
         while labels.count(label) > 1:
             *_, i, j = (axis for axis, here in enumerate(labels) if here == label)
@@ -174,7 +175,7 @@ def _diagonal(w: Writer, x: Value, labels: list[str]) -> tuple[Value, list[str]]
 def _contract(
     w: Writer, terms: list[tuple[Value, list[str]]], out: list[str], sizes: dict[str, Dim]
 ) -> Value:
-    """All terms multiplied and summed, with the labels `out`."""
+    """The product of all terms, summed and transposed to the labels `out`."""
     while len(terms) > 1:
         left, right = _cheapest(terms, sizes)
         a, b = terms[left], terms[right]
@@ -187,7 +188,7 @@ def _contract(
 
 
 def _cheapest(terms: list[tuple[Value, list[str]]], sizes: dict[str, Dim]) -> tuple[int, int]:
-    """The pair whose product takes the fewest multiplications."""
+    """The indices of the pair whose product takes the fewest multiplications."""
     pairs = [(i, j) for j in range(len(terms)) for i in range(j)]
 
     def cost(pair: tuple[int, int]) -> int:
@@ -198,7 +199,7 @@ def _cheapest(terms: list[tuple[Value, list[str]]], sizes: dict[str, Dim]) -> tu
 
 
 def _count(extents: Iterable[Dim]) -> int:
-    """The product of dimensions, open ones taken for `UNKNOWN`."""
+    """The product of dimensions, with `UNKNOWN` for dynamic ones."""
     out = 1
     for d in extents:
         out *= d if isinstance(d, int) else UNKNOWN
@@ -206,8 +207,8 @@ def _count(extents: Iterable[Dim]) -> int:
 
 
 def _reshaped(w: Writer, value: Value, kept: int, groups: Sequence[Sequence[Any]]) -> Value:
-    """`value` with its first `kept` dimensions, and one for the product of each group of extents after them.
-    Raises Open where one is 0."""
+    """Reshape `value`: keep the first `kept` dimensions, followed by the product of each group of extents.
+    Raises Open if one of these is 0."""
     target = [*w.shape(value)[:kept], *map(math.prod, groups)]
     if 0 in target[kept:]:
         raise Open
@@ -215,7 +216,7 @@ def _reshaped(w: Writer, value: Value, kept: int, groups: Sequence[Sequence[Any]
 
 
 def _sum_out(w: Writer, value: Value, labels: list[str], needed: set[str]) -> tuple[Value, list[str]]:
-    """Without unused dimensions."""
+    """Sum over dimensions whose labels are not needed."""
     axes = [i for i, x in enumerate(labels) if x not in needed]
     if not axes:
         return value, labels
@@ -229,8 +230,8 @@ def _transposed(w: Writer, value: Value, labels: list[str], order: list[str]) ->
 
 
 def _widened(w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], labels: Sequence[str]) -> Value:
-    """`x` with the extents that `like` has at the labels, where its own are 1: a MatMul does not broadcast
-    what it sums over. It is a view, and where the extents are the same, `x` itself."""
+    """Broadcast `x` to the extents of `like` at these labels, where its own are 1: MatMul does not broadcast
+    the dimension that it sums over. The result is a view, or `x` itself if the extents are equal."""
     extents = dict(zip(yl, w.shape(like), strict=True))
     target = [extents[c] if c in labels else 1 for c in xl]
     return w("Broadcast", x, target, mode="bidirectional")
@@ -239,9 +240,9 @@ def _widened(w: Writer, x: Value, xl: list[str], like: Value, yl: list[str], lab
 def _product(
     w: Writer, a: tuple[Value, list[str]], b: tuple[Value, list[str]], needed: set[str]
 ) -> tuple[Value, list[str]]:
-    """One MatMul of matrices [shared and kept, own of a, summed] and [shared and kept, summed, own of b].
+    """A MatMul of [shared and kept, own of a, summed] and [shared and kept, summed, own of b].
 
-    Where nothing is summed it is a Multiply.
+    Without summed labels it is a Multiply.
     """
     (x, xl), (y, yl) = a, b
     extent = {label: d for v, labels in (b, a) for label, d in zip(labels, v.shape, strict=True)}

@@ -1,4 +1,4 @@
-"""Matrices: the inverse, the identity, and products of groups of rows with matrices of their own."""
+"""Inverse, Eye and GroupedMatMul."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
 
 @op("Inverse", opset=14, types=REALS, native=FULL, lower=".cpu_inverse:Inverses.of")
 class Inverse:
-    """The inverse of each square matrix, or of its transpose; NaN where there is none, as in OpenVINO."""
+    """The inverse of each square matrix, or of its transpose; NaN for singular ones, as in OpenVINO."""
 
     def infer(data, *, adjoint: Bool = False):
         check_type(data, REALS)
@@ -50,7 +50,7 @@ class Inverse:
 
 @op("Eye", opset=9, types=["i64"])
 class Eye:
-    """Matrices of zeros with ones on one diagonal; 0 is the main one, positive ones lie above."""
+    """Matrices of zeros with ones on one diagonal: 0 is the main one, positive ones are above it."""
 
     words = {"output_type": (*NUMBERS, "boolean")}
 
@@ -93,7 +93,7 @@ class Eye:
 
 
 def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
-    """Where each group of rows ends. Raises InferenceError for ends that fall or do not take in all rows."""
+    """The end row of each group. Raises InferenceError for ends that decrease or do not cover all rows."""
     ends = offsets.astype(np.int64).reshape(-1)
     if len(ends) != groups or (
         len(ends) and (ends.min() < 0 or (np.diff(ends) < 0).any() or ends[-1] != rows)
@@ -107,8 +107,8 @@ def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
     lower=".cpu_grouped:GroupedProduct.of",
 )  # fmt: skip
 class GroupedMatMul:
-    """mat_a [rows, K] x mat_b [groups, N, K], each group of rows, which ends at its offset, with its own
-    matrix transposed; or matrix by matrix, mat_a [groups, rows, K]."""
+    """Products of groups of rows: mat_a [rows, K] by mat_b [groups, N, K], transposed. Group g ends at row
+    offsets[g]. Without offsets, mat_a is [groups, rows, K]."""
 
     def infer(mat_a, mat_b, offsets=None):
         check_same_type(mat_a, mat_b, "mat_a")

@@ -19,8 +19,8 @@ from ovjit_ops.matmul.chosen import choose_matrices
 def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, transpose_b: bool):
     """(shape of a as [..., m, k], shape of b as [..., k, n], shape of the result).
 
-    A list `a` is a row, a list `b` a column, whose added dimension the result does not have; transposing
-    does nothing to them. Raises ModelError when the inner dimensions differ or the others do not broadcast.
+    A 1-D `a` is a row, a 1-D `b` a column; the added dimension is not in the result, and transposing has no
+    effect. Raises ModelError if the inner dimensions differ or the batch dimensions do not broadcast.
     """
     check(len(a) and len(b), "Scalars are not supported as MatMul inputs.")
     left = (1, *a) if len(a) == 1 else (*a[:-2], a[-1], a[-2]) if transpose_a else a
@@ -45,7 +45,7 @@ def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, tra
 
 
 def _turned(a: tuple[int, ...], b: tuple[int, ...], which: int) -> tuple[Any, ...]:
-    """A sample of operands, of which those that the bits of `which` name are given transposed."""
+    """A sample: shapes of the operands, transposed according to the bits of `which`, and the attributes."""
     ta, tb = bool(which & 1), bool(which & 2)
     a = (*a[:-2], a[-1], a[-2]) if ta and len(a) > 1 else a
     b = (*b[:-2], b[-1], b[-2]) if tb and len(b) > 1 else b
@@ -92,9 +92,11 @@ class MatMul:
         return np.asarray(np.matmul(widened(a), widened(b))).astype(data_a.dtype)
 
     def expand(w, node, inputs):
-        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0 MatMul(x: i8 or u8, y) ->
-        Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8): sums that wrap around do not depend on
-        the sign of bytes"""
+        """MatMul(x: boolean, y) -> MatMul(Convert(x, f32), Convert(y, f32)) != 0
+        MatMul(x: i8 or u8, y) -> Convert(MatMul(Convert(x, u8), Convert(y, i8)): i32, i8 or u8)
+
+        Sums of bytes that wrap around do not depend on the sign of the bytes.
+        """
         out = node.output
         in_bytes = out.dtype in ("i8", "u8") and out.shape is not None
         if in_bytes and find_format("u8", "i8", w.b.context.target):
@@ -120,7 +122,7 @@ class MatMul:
     lower=MatMul.lower,
 )  # fmt: skip
 class ChosenMatMul:
-    """out[..., i, j] = sum over k of x[..., i, k] * table[indices[...], k, j];  indices out of range: 0"""
+    """out[..., i, j] = sum over k of x[..., i, k] * table[indices[...], k, j]; 0 for indices out of range"""
 
     def infer(x, table, indices, *, transpose_a: Bool = False, transpose_b: Bool = False):
         check(table.shape is not None and len(table.shape) == 3, f"{table} should have 3 dimensions")
