@@ -1,7 +1,8 @@
-"""Operations that are a few strided copies: blocks between channels and space, batch and space, Tile, Roll.
+"""Operations that are a few strided copies: DepthToSpace, SpaceToDepth, SpaceToBatch, BatchToSpace, Tile,
+Roll.
 
-The shapes of source and target are split until strides alone map an element of one to the other. A split
-always has strides, so each of these reads and writes its data once, in any layout.
+The shapes of source and target are split until elements map by strides. Splitting a dimension always yields
+strides, so each operation reads and writes its data once, in any layout.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from ovjit.planning.plan import Planner, element_size
 from ovjit.planning.views import View
 from ovjit.rewrite.writer import Writer
 
-#: of attributes: (split shape of the source, the order in which its dimensions make the target)
+#: (attributes, source shape) -> (split source shape, permutation of its dimensions for the target)
 Shuffle = Callable[[Mapping[str, Any], Sequence[int]], tuple[Sequence[int], Sequence[int]]]
 
 
 class Rearranged(AsInput):
-    """Dimensions split, permuted and joined again: one copy. Columns of small blocks are woven together, or
-    apart, in registers. `back`: apart, as the source has columns of blocks for its last dimension."""
+    """Splits, permutes and merges dimensions in one copy. Columns of small blocks are interleaved or
+    deinterleaved in registers. `back`: deinterleave, as the source has the columns of blocks along its last
+    dimension."""
 
     flexible = True
 
@@ -52,7 +54,7 @@ class Rearranged(AsInput):
         turned = whole.permute(order)
         seen = target.as_shape(turned.shape)
         if self.weaves:
-            # the side whose last two dimensions are a row's blocks and their columns, and the other one
+            # `woven`: the interleaved side, whose last two dimensions are a row's blocks and their columns
             woven, apart = (whole, seen.permute(np.argsort(order).tolist())) if self.back else (seen, turned)
             across = (*range(len(parts) - 2), len(parts) - 1, len(parts) - 2)
             if plan_interleave(planner, apart.permute(across), woven, self.back):
@@ -81,7 +83,8 @@ def space_to_depth(attrs: Mapping[str, Any], shape: Sequence[int]) -> tuple[Sequ
 
 
 class Copies(AsInput):
-    """Copies that depend on inputs 1, 2 ...; the reference where these are not known with the shapes."""
+    """Base class of copies that depend on the values of inputs 1, 2 ... Values that are unknown when shapes
+    are known raise NotNative, and the reference runs."""
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -93,7 +96,8 @@ class Copies(AsInput):
 
 
 class Tiled(Copies):
-    """Tile: the target's dimensions split in [repeats, extent], the source repeated by strides of 0."""
+    """Tile: the target's dimensions are split into [repeats, extent]; the source is repeated by strides of
+    0."""
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         target = planner.output(node.output)
@@ -107,7 +111,7 @@ class Tiled(Copies):
 
 
 class Rolled(Copies):
-    """Roll: two pieces along every axis that moves."""
+    """Roll: two copies along each axis that is shifted."""
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         shifts, axes = values
@@ -123,7 +127,7 @@ class Rolled(Copies):
         for axis, shift in moves.items():
             n = source.shape[axis]
             by = shift % n
-            # (axis, from, to, how many)
+            # (axis, source index, target index, count)
             choices.append([p for p in ((axis, 0, by, n - by), (axis, n - by, 0, by)) if p[3]])
         for pieces in itertools.product(*choices):
             part, place = source, target
@@ -133,14 +137,14 @@ class Rolled(Copies):
 
 
 def space_to_batch(shape: Sequence[int], blocks: Sequence[int]) -> tuple[list[int], list[int]]:
-    """How [N, D...] splits in [N, D/b, b, ...] and becomes [b..., N, D/b...]."""
+    """(split shape [N, D/b, b, ...] of [N, D...], permutation to [b..., N, D/b...])."""
     k = len(blocks)
     parts = [shape[0], *(v for d, b in zip(shape[1:], blocks, strict=True) for v in (d // b, b))]
     return parts, [2 + 2 * i for i in range(k)] + [0] + [1 + 2 * i for i in range(k)]
 
 
 class SpaceToBatch(Copies):
-    """Data that needs no padding (see `expand_space_to_batch`)."""
+    """SpaceToBatch without padding; `expand_space_to_batch` moves padding to a Pad."""
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         target = planner.output(node.output)
@@ -151,7 +155,7 @@ class SpaceToBatch(Copies):
 
 
 class FromBatch(Copies):
-    """The inverse; what is cropped is a slice of the whole."""
+    """BatchToSpace. Cropping is a slice of the uncropped result."""
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         blocks, begin, end = values

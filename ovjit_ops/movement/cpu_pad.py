@@ -1,7 +1,7 @@
-"""Native Pad: its producer writes the data into the result, or it is copied. Then the borders are written,
+"""Native Pad: the producer writes the data into the result, or it is copied. Then the borders are written,
 one dimension after the other.
 
-A border may read existing elements: the edge (a stride of 0) or its mirror image (a negative stride).
+A border may be a view of existing elements: the edge (stride 0) or a mirror image (negative stride).
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ovjit.planning.lower import AsInput, plan_copy, plan_elementwise
 from ovjit.planning.plan import Constants, Planner
 from ovjit.planning.views import View
 
-#: What is padded with when no value is given: 0 in every element type.
+#: The default pad value, 0 in each element type.
 ZERO = np.zeros(1, np.int64)
 
 
 def spread_kernel(itemsize: int) -> Kernel:
-    """One element of 1, 2, 4 or 8 bytes, given by its address, written everywhere."""
+    """The kernel that fills a view with the element at an address; elements of 1, 2, 4 or 8 bytes."""
     dtype = MOVED[itemsize]
     return elementwise_kernel(f"spread_{dtype}", Body([dtype], [dtype], [], ["x0"]), "s", 4)
 
 
 class Padded(AsInput):
-    """One Pad of any mode; the reference where the pads are not known with the shapes."""
+    """Pad in any mode. With pads that are unknown when shapes are known, the reference runs."""
 
     flexible = True
 
@@ -47,8 +47,8 @@ class Padded(AsInput):
             constants.view(self.value.constant, self.value.dtype)
 
     def place_outputs(self, planner: Planner) -> None:
-        """The data has the layout of the result. If a reader needs it with a halo of zeros, it stays
-        separate."""
+        """Let the producer write the data into the result, in its layout. Data that a consumer reads with a
+        halo of zeros stay separate."""
         pads = [planner.types[v].value for v in self.node.inputs[1:3]]
         layout = planner.layouts.get(self.data)
         apart = layout is not None and any(map(any, layout.halo))
@@ -72,7 +72,7 @@ class Padded(AsInput):
             self._pad(planner, source, whole, begin)
             planner.views[out] = whole
             return
-        # what a negative pad cuts off may be mirrored first
+        # a border may mirror elements that a negative pad then removes
         grown = [d + max(b, 0) + max(e, 0) for d, b, e in zip(source.shape, begin, end, strict=True)]
         whole = planner.allocate(grown, source.itemsize)
         self._pad(planner, source, whole, [max(b, 0) for b in begin])
@@ -92,7 +92,7 @@ class Padded(AsInput):
                 plan_copy(planner, source, inside)
         constant = self._constant(planner, source.itemsize) if self.mode == "constant" else None
         for axis, n in enumerate(source.shape):
-            # dimensions before this one are whole, those after it have only their inside yet
+            # earlier dimensions are complete; later ones have no borders yet
             view = target
             for other in range(axis + 1, len(source.shape)):
                 view = view.slice(other, begin[other], source.shape[other])
@@ -110,7 +110,8 @@ class Padded(AsInput):
                     plan_copy(planner, what, place)
 
     def _mirrored(self, view: View, axis: int, edge: int, size: int, after: int) -> View:
-        """What belongs in a border of `size` elements beside the element `edge` along `axis`."""
+        """The view of elements for a border of `size` elements along `axis`, next to the element `edge`.
+        `after`: the border follows the data."""
         if self.mode == "edge":
             return view.slice(axis, edge, size, 0)
         skip = 1 if self.mode == "reflect" else 0

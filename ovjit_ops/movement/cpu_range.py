@@ -1,4 +1,4 @@
-"""Native Range of limits that are known when shapes are."""
+"""Native Range with limits that are known when shapes are known."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 
-#: Element types that a range is made in here. Others run by the reference.
+#: Element types with a kernel. Other types run by the reference.
 TYPES = ("i32", "i64", "f32", "f64")
-#: Whole numbers up to here are what they are in f64, too.
+#: f64 represents all integers up to this one.
 EXACT = 1 << 53
 
 
@@ -27,7 +27,8 @@ def numbers(y: Tensor, start, step, *, T):
 
 @kernel(over="i/VL", y="i:1", limits="")
 def reals(y: Tensor, limits: Tensor, *, T):
-    """The same for two f64 at `limits`, rounded twice before they become T."""
+    """y[i] = start + i * step, with start and step as f64 at `limits`. Product and sum are rounded in f64, as
+    in the reference, before the conversion to T."""
     for k in range(VL):
         st[i64](scratch + k * 8, k)
     lanes = load[i64](scratch)
@@ -39,7 +40,7 @@ def reals(y: Tensor, limits: Tensor, *, T):
 
 
 class Ranged(Lowering):
-    """Numbers one after the other."""
+    """Range: by integers if this is exact, else in f64."""
 
     def set_up(self) -> None:
         if self.out.dtype not in TYPES:
@@ -59,7 +60,7 @@ class Ranged(Lowering):
         out = planner.output(node.output)
         if n == 0:
             return
-        if not exact and n > 1 and out.strides[0] != out.itemsize:  # a part of something not adjacent
+        if not exact and n > 1 and out.strides[0] != out.itemsize:  # a strided view
             out = planner.instead(out)
         if not exact:
             limits = planner.data.view(np.array([start.item(), step.item()], np.float64), "f64")
@@ -71,7 +72,8 @@ class Ranged(Lowering):
         launch(planner, self.kernel, {"y": out}, ("y",), work=2, start=first, step=by)
 
     def _exact(self, start: np.ndarray, step: np.ndarray, n: int) -> bool:
-        """Whether all numbers are whole, and none is rounded in f64."""
+        """Whether all numbers are integers that f64 represents exactly. Raises NotNative for traced numbers
+        that may not be integers."""
         if is_traced(start) or is_traced(step):
             if all(is_traced(v) or v.dtype.kind in "iu" for v in (start, step)):
                 return True

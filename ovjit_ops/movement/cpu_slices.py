@@ -1,7 +1,7 @@
-"""Slices and repetitions as views: Slice, StridedSlice, Broadcast, evenly spaced Gather.
+"""Slices and repetitions as views: Slice, StridedSlice, Broadcast, Reverse, evenly spaced Gather.
 
-A negative step is a negative stride, a repeated dimension a stride of 0. What is not known with the shapes
-runs by the reference.
+A negative step is a negative stride, a repeated dimension a stride of 0. With inputs that are unknown when
+shapes are known, the reference runs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import View
 from ovjit_ops.common import slices
 
-#: known(i): the value of a node's input i; None where there is no such input. Raises NotNative.
+#: known(i): the value of input i; None if it does not exist. Raises NotNative if it is unknown.
 Known = Callable[[int], "np.ndarray | None"]
 
 
 class Viewed(AsInput):
-    """The output is a view of input 0, made by `view(node, source, known)`."""
+    """An operation whose output is a view of input 0, made by `view(node, source, known)`."""
 
     def __init__(self, group: Group, view: Callable[[Node, View, Known], View]):
         super().__init__(group)
@@ -41,17 +41,17 @@ class Viewed(AsInput):
 
 
 def cut(view: View, axis: int, named: range | slices.TracedRange) -> View:
-    """The elements at the indices `named` along `axis`."""
+    """The view of the elements at the indices `named` along `axis`."""
     count = slices.count_of(named)
     if named.step == 1 and not isinstance(named, range):
         return view.slice(axis, named.start, count)
-    if count < 2:  # the step may be larger than what an address holds
+    if count < 2:  # the step may exceed the range of addresses
         return view.slice(axis, named[0] if count else 0, count)
     return view.slice(axis, named[0], count, named.step)
 
 
 def slice_view(node: Node, source: View, known: Known) -> View:
-    """Slice along axes."""
+    """The view of Slice."""
     cuts = slices.axis_slices(len(source.shape), known(1), known(2), known(3), known(4))
     for axis, limits in cuts.items():
         source = cut(source, axis, slices.places(source.shape[axis], *limits))
@@ -59,7 +59,7 @@ def slice_view(node: Node, source: View, known: Known) -> View:
 
 
 class ScatteredSlice(Lowering):
-    """The data copied, then the updates copied over the slice of it."""
+    """SliceScatter: copy the data, then copy the updates into the slice."""
 
     def plan(self, planner: Planner) -> None:
         node = self.group.last
@@ -74,7 +74,7 @@ class ScatteredSlice(Lowering):
 
 
 def reverse_view(node: Node, source: View, known: Known) -> View:
-    """Axes turned round."""
+    """The view of Reverse: negative strides along the reversed axes."""
     axes = known(1)
     assert axes is not None
     for axis in slices.axes_to_reverse(axes, len(source.shape), node.attrs["mode"]):
@@ -84,7 +84,7 @@ def reverse_view(node: Node, source: View, known: Known) -> View:
 
 
 def strided_slice_view(node: Node, source: View, known: Known) -> View:
-    """StridedSlice, all masks."""
+    """The view of StridedSlice, with all masks."""
     names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
     masks = {k: node.attrs[k] for k in names}
     shape: list[int] = []
@@ -112,7 +112,7 @@ def strided_slice_view(node: Node, source: View, known: Known) -> View:
 
 
 def broadcast_view(node: Node, source: View, known: Known) -> View:
-    """Broadcast: strides of 0."""
+    """The view of Broadcast: strides of 0."""
     target = known(1)
     assert target is not None
     mode = slices.broadcast_mode(node.attrs["mode"])
@@ -122,14 +122,15 @@ def broadcast_view(node: Node, source: View, known: Known) -> View:
 
 
 def even_step(indices: np.ndarray) -> int | None:
-    """The difference between neighbours in `indices`, flat; None where it varies."""
+    """The difference between neighbours in the flattened `indices`; None if it varies."""
     flat = indices.reshape(-1).tolist()
     steps = {b - a for a, b in zip(flat, flat[1:], strict=False)}
     return None if len(steps) > 1 else steps.pop() if steps else 1
 
 
 def gather_view(node: Node, source: View, known: Known) -> View:
-    """Gather of evenly spaced indices, all in range: a slice, its dimension shaped as the indices are."""
+    """The view of Gather with evenly spaced indices in range: a slice, with the shape of the indices at
+    `axis`. Raises NotNative for other indices."""
     indices, axes = known(1), known(2)
     assert indices is not None and axes is not None
     axis = normalize_axis(int(axes.reshape(-1)[0]), len(source.shape))

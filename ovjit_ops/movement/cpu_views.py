@@ -1,6 +1,6 @@
-"""Operations that only say otherwise how memory is to be read: no kernel where strides can say it.
+"""Operations that are views: no kernel runs if strides can express the result.
 
-Reshape, Squeeze, Unsqueeze, Transpose, Split, VariadicSplit and Concat; slices are in `lower_slices`.
+Reshape, Squeeze, Unsqueeze, Transpose, Split, VariadicSplit and Concat; slices are in `cpu_slices`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ovjit.planning.views import Layout, View
 
 
 class Reshaped(Lowering):
-    """The same elements in row-major order under another shape."""
+    """The same elements in row-major order with another shape."""
 
     flexible = True
 
@@ -49,14 +49,14 @@ class Transposed(Lowering):
 
 
 class Sliced(Lowering):
-    """Parts of a tensor along axes. `parts(planner, node, view)` gives one view for each output."""
+    """Parts of a tensor along an axis. `parts(planner, group, view)` returns a view for each output."""
 
     def __init__(self, group: Group, parts: Callable[[Planner, Group, View], Sequence[View]]):
         super().__init__(group)
         self.parts = parts
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """All parts lie as the whole does, without its halo."""
+        """The parts have the layout of the input, without its halo."""
         layout = layouts.get(self.group.last.inputs[0])
         if layout is None:
             return None
@@ -71,7 +71,8 @@ class Sliced(Lowering):
 
 
 def split_parts(planner: Planner, group: Group, view: View) -> list[View]:
-    """Split and VariadicSplit: consecutive parts along one axis, sized as the outputs are."""
+    """The views of Split and VariadicSplit: consecutive parts along an axis, with the extents of the
+    outputs."""
     node = group.last
     axis = int(planner.types[node.inputs[1]].value.reshape(-1)[0]) % len(view.shape)
     start, out = 0, []
@@ -83,7 +84,7 @@ def split_parts(planner: Planner, group: Group, view: View) -> list[View]:
 
 
 class Concatenated(Lowering):
-    """Producers write their parts into the result; only what they can't is copied."""
+    """Concat: producers write their parts into the result. Parts that cannot be placed there are copied."""
 
     flexible = True
 
@@ -95,7 +96,7 @@ class Concatenated(Lowering):
         return Layout(orders[0]) if orders else None
 
     def propagate_layouts(self, layouts: dict[Value, Layout]) -> None:
-        """The parts lie in the whole's buffer: it has the widest halo that a part's consumers read."""
+        """Give parts and result, which share a buffer, the widest halo that consumers of a part read."""
         mine = layouts.get(self.node.output)
         if mine is None:
             return

@@ -1,4 +1,4 @@
-"""Blocks of elements moved between dimensions, and elements moved along one."""
+"""ShuffleChannels, DepthToSpace, SpaceToDepth, SpaceToBatch, BatchToSpace, Roll, Reverse, ReverseSequence."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ovjit_ops.movement.sink_shuffle import recognize_shuffle, sink_shuffle
     rules=[recognize_shuffle, sink_shuffle], rules_for=["ShuffleChannels", "Transpose"],
 )  # fmt: skip
 class ShuffleChannels:
-    """The dimension `axis` taken as [group, rest] and transposed."""
+    """The dimension `axis`, reshaped to [group, rest] and transposed."""
 
     def infer(data, *, axis: Int = 1, group: Positive = 1):
         if data.shape is not None:
@@ -41,7 +41,7 @@ class ShuffleChannels:
 
     def ref(data, *, axis=1, group=1):
         axis = normalize_axis(axis, data.ndim)
-        if not data.size:  # of nothing there may be more groups than NumPy can count
+        if not data.size:  # NumPy cannot count the groups of an empty tensor
             return data.copy()
         split = data.reshape(*data.shape[:axis], group, data.shape[axis] // group, *data.shape[axis + 1 :])
         return split.swapaxes(axis, axis + 1).reshape(data.shape)
@@ -54,7 +54,7 @@ class ShuffleChannels:
     )
 
 
-#: What DepthToSpace and SpaceToDepth have in common.
+#: Shared by DepthToSpace and SpaceToDepth.
 _BLOCKS: dict[str, Any] = {"types": MOVABLE, "words": {"mode": "blocks_first depth_first"}}
 
 
@@ -74,7 +74,7 @@ _BY_MODES = [{"block_size": 2, "mode": mode} for mode in ("blocks_first", "depth
     images=images_of(0), **_BLOCKS,
 )  # fmt: skip
 class DepthToSpace:
-    """Blocks of channels laid out as `block_size`-sized squares of pixels."""
+    """Rearranges blocks of channels to squares of `block_size` x `block_size` pixels."""
 
     def infer(data, *, block_size: Positive = 1, mode: Word):
         check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
@@ -96,7 +96,7 @@ class DepthToSpace:
 
 @op("SpaceToDepth", opset=1, lower=".cpu_blocks:lower_space_to_depth", images=images_of(0), **_BLOCKS)
 class SpaceToDepth:
-    """Squares of pixels of `block_size` laid out as blocks of channels."""
+    """Rearranges squares of `block_size` x `block_size` pixels to blocks of channels."""
 
     def infer(data, *, block_size: Positive = 1, mode: Word):
         check(data.rank is None or data.rank >= 3, f"the data {data} should have at least 3 dimensions")
@@ -154,7 +154,7 @@ def _infer_blocks(
     expand=cpu_blocks.expand_space_to_batch,
 )  # fmt: skip
 class SpaceToBatch:
-    """Every `block_shape`-th element of the padded data, each offset as a sample of its own."""
+    """Takes every `block_shape`-th element of the padded data; each offset becomes a sample of the batch."""
 
     def infer(data, block_shape, pads_begin, pads_end):
         return _infer_blocks(data, block_shape, pads_begin, pads_end, True)
@@ -173,7 +173,7 @@ class SpaceToBatch:
 
 @op("BatchToSpace", opset=2, types=MOVABLE, lower=".cpu_blocks:FromBatch")
 class BatchToSpace:
-    """The inverse of SpaceToBatch: samples interleaved into space, which is then cropped."""
+    """The inverse of SpaceToBatch: interleaves samples into space, then crops."""
 
     def infer(data, block_shape, crops_begin, crops_end):
         return _infer_blocks(data, block_shape, crops_begin, crops_end, False)
@@ -195,7 +195,7 @@ class BatchToSpace:
 
 @op("Roll", opset=7, types=MOVABLE, lower=".cpu_blocks:Rolled")
 class Roll:
-    """The elements moved by `shift` along `axes`, round the end."""
+    """Shifts the elements cyclically by `shift` along `axes`."""
 
     def infer(data, shift, axes):
         shape_value(shift, "shift")
@@ -229,7 +229,7 @@ class Roll:
 
 @op("Reverse", opset=1, types=MOVABLE, lower=".cpu_slices:lower_reverse", builder_since=99)
 class Reverse:
-    """The data with some axes turned round; they are named, or marked by a mask."""
+    """Reverses axes of the data, given by index or by a mask."""
 
     words = {"mode": "index mask"}
 
@@ -255,13 +255,13 @@ class Reverse:
             yield [random_array(rng, shape, dtype), mask], {"mode": "mask"}
 
 
-#: Indices of one place that GatherND's kernel reads.
+#: Maximum length of GatherND's index tuples here.
 MOST_PLACES = 6
 
 
 @op("ReverseSequence", opset=1, types=MOVABLE, builder={"data": "input"})
 class ReverseSequence:
-    """Of each sample, the first `seq_lengths` elements along `seq_axis` in reverse order."""
+    """Reverses the first `seq_lengths` elements of each sample along `seq_axis`."""
 
     def infer(data, seq_lengths, *, batch_axis: Int = 0, seq_axis: Int = 1):
         kind = seq_lengths.dtype
@@ -292,11 +292,10 @@ class ReverseSequence:
         return np.take_along_axis(data, source.reshape(shape), seq)
 
     def expand(w, node, inputs):
-        """ReverseSequence(x, n) -> GatherND(x, places) with t < n ? n - 1 - t : t as the place in time, or
-        GatherElements along time if no dimension is behind both
+        """ReverseSequence(x, n) -> GatherND(x, indices) with the time index t < n ? n - 1 - t : t, or
+        GatherElements along time if neither axis is followed by another dimension
 
-        A length below 0 or above the extent names a place that both refuse, unless there is nothing to
-        gather.
+        A length below 0 or above the extent yields an index that both reject, unless the data are empty.
         """
         data, lengths = inputs
         if data.shape is None or 0 in data.shape or lengths.shape is None:
@@ -305,7 +304,7 @@ class ReverseSequence:
         batch, seq = (normalize_axis(node.attrs[f"{k}_axis"], rank) for k in ("batch", "seq"))
         long = w("Convert", lengths, destination_type="i64")
         lead = rank if rank > MOST_PLACES or max(batch, seq) == rank - 1 else max(batch, seq) + 1
-        own = [extents[a] if a == batch else 1 for a in range(lead)]  # refuses another number of lengths
+        own = [extents[a] if a == batch else 1 for a in range(lead)]  # Reshape fails for other lengths
         per_sample = w("Reshape", long, own, special_zero=False)
         along = [[-1 if i == a else 1 for i in range(lead)] for a in range(lead)]
         grid = [w("Reshape", w.numbers(extents[a]), along[a], special_zero=False) for a in range(lead)]
@@ -329,6 +328,6 @@ class ReverseSequence:
 
 
 def _check_lengths(lengths: np.ndarray, shape: Sequence[int], seq: int) -> None:
-    """True if there are elements: an empty tensor has no first one."""
+    """Raise ModelError for lengths out of range, unless the data are empty."""
     ok = 0 in shape or (lengths.min() >= 0 and lengths.max() <= shape[seq])
     check(ok, f"seq_lengths should be from 0 to {shape[seq]}")

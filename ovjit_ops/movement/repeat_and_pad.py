@@ -1,4 +1,4 @@
-"""More of a tensor: Broadcast, Tile, Pad; and Range, which has no data at all."""
+"""Broadcast, Tile, Pad and Range."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _BROADCASTS: list[tuple[Any, ...]] = [
 
 @op("Broadcast", opset=1, types=MOVABLE, lower=".cpu_slices:lower_broadcast")
 class Broadcast1:
-    """The data repeated to `target_shape`, by NumPy's rule or along the named dimensions."""
+    """Repeats the data to `target_shape`, by NumPy's rule or along the dimensions `axes_mapping`."""
 
     words = {"mode": "ov::op::BroadcastType: NUMPY EXPLICIT NONE"}
 
@@ -95,7 +95,8 @@ class Broadcast1:
     like=Broadcast1,
 )  # fmt: skip
 class Broadcast3:
-    """Broadcast-1, or both the data and the target broadcast to each other (bidirectional)."""
+    """Broadcast-1 with the mode bidirectional, in which the data and the target shape are broadcast to each
+    other."""
 
     words = {"mode": "ov::op::BroadcastType: NUMPY EXPLICIT NONE BIDIRECTIONAL"}
     samples = cases(
@@ -111,14 +112,14 @@ def _tile(data: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     rank = max(len(times), data.ndim)
     shape = (1,) * (rank - data.ndim) + data.shape
     counts = [1] * (rank - len(times)) + times
-    if 0 in (*shape, *counts):  # NumPy repeats all other dimensions first
+    if 0 in (*shape, *counts):  # NumPy would repeat all other dimensions first
         return np.zeros([d * n for d, n in zip(shape, counts, strict=True)], data.dtype)
     return np.tile(data, counts)
 
 
 @op("Tile", opset=1, types=MOVABLE, lower=".cpu_blocks:Tiled")
 class Tile:
-    """The data repeated `repeats` times along each dimension, aligned from the last one."""
+    """Repeats the data `repeats` times along each dimension, aligned at the last one."""
 
     def infer(data, repeats):
         integral = "Tile repeats must have any integer element type, but has {type}"
@@ -147,7 +148,8 @@ class Tile:
 
 
 def pad_array(x: np.ndarray, begin: Sequence[int], end: Sequence[int], mode: str, value: Any) -> np.ndarray:
-    """`x` padded by `begin` and `end` per dimension (negative: cut off). ModelError if it cannot be."""
+    """`x` padded by `begin` and `end` elements per dimension; negative pads crop. Raises ModelError for
+    invalid pads."""
     for d, b, e in zip(x.shape, begin, end, strict=True):
         check_pad(d, int(b), int(e), mode)
     grown = [(max(0, int(b)), max(0, int(e))) for b, e in zip(begin, end, strict=True)]
@@ -160,7 +162,7 @@ def pad_array(x: np.ndarray, begin: Sequence[int], end: Sequence[int], mode: str
 
 
 def check_pad(extent: int, begin: int, end: int, mode: str) -> None:
-    """Raise ModelError when a dimension cannot be padded so."""
+    """Raise ModelError if a dimension cannot be padded in this mode."""
     most = {
         "constant": None,
         "edge": None if extent else 0,
@@ -241,7 +243,7 @@ def _pad_samples(*more: tuple):
 
 
 PAD_BUILDER = {"data": "arg", "pad_value": "arg_pad_value"}
-#: A pad value of 0 is what there is without one.
+#: Without the input, the pad value is 0.
 PAD_ABSENT = {"arg_pad_value": (0, 0)}
 
 
@@ -250,7 +252,7 @@ PAD_ABSENT = {"arg_pad_value": (0, 0)}
     lower=".cpu_pad:Padded", images=pad_images
 )  # fmt: skip
 class Pad1:
-    """The data with `pads_begin` before and `pads_end` after each dimension."""
+    """Pads each dimension with `pads_begin` elements before and `pads_end` after the data."""
 
     words = {"pad_mode": "ov::op::PadMode: CONSTANT EDGE REFLECT SYMMETRIC"}
 
@@ -267,7 +269,7 @@ class Pad1:
 
 @op("Pad", opset=12, like=Pad1)
 class Pad12:
-    """Pad-1 in which negative pads cut off."""
+    """Pad-1 in which negative pads crop."""
 
     def infer(data, pads_begin, pads_end, pad_value=None, *, pad_mode: Word):
         return _infer_pad(data, pads_begin, pads_end, pad_value, pad_mode, True)
@@ -276,7 +278,8 @@ class Pad12:
 
 
 def range_length(start: Any, stop: Any, step: Any) -> int:
-    """How many numbers from `start` by `step` come before `stop`. Raises InferenceError for step 0 or NaN."""
+    """The number of elements of start, start + step, ... before `stop`. Raises InferenceError for step 0, NaN
+    or infinity."""
     if not step or step != step or start != start or stop != stop or math.inf in (abs(start), abs(stop)):
         raise InferenceError(f"a range from {start} to {stop} by {step} has no end")
     if isinstance(step, float):
@@ -285,7 +288,7 @@ def range_length(start: Any, stop: Any, step: Any) -> int:
 
 
 def _open_range(start: TensorType, stop: TensorType, step: TensorType) -> Dim:
-    """How many numbers a range of limits has of which some are known in part."""
+    """The extent of a range with partially known limits."""
     limits: list[Dim] = []
     for x in (start, stop, step):
         value = x.value if x.partial is None else x.partial
@@ -325,7 +328,7 @@ def _range_limits(start: Any, stop: Any, step: Any, dtype: str) -> tuple[Any, An
         dtype[0] in "iu" or all(is_traced(v) or v.dtype.kind in "iu" for v in limits)
     ):
         return tuple(sym_int(v.item()) for v in limits)
-    # For integers the limits are truncated first: a range from 0 to 4.7 in i64 ends before 4.
+    # Limits of an integer range are truncated first: a range from 0 to 4.7 in i64 ends before 4.
     values = [v.astype(np.float64 if v.dtype.kind not in "iub" else None).item() for v in limits]
     if dtype[0] in "iu":
         return tuple(int(v) for v in values)  # type: ignore[return-value]

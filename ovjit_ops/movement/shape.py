@@ -1,4 +1,4 @@
-"""Operations that give the same elements another shape, order or neighbour; and ShapeOf."""
+"""Reshape, Transpose, Concat, Squeeze, Unsqueeze and ShapeOf."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def ints(*values: int) -> np.ndarray:
 
 
 def _at_least(whole: Dim, per: int) -> Dim:
-    """The multiples of `per` that `whole` may hold."""
+    """The bounds of the integer quotient whole / per."""
     lo, hi = bounds(whole)
     lo = -(-lo // per)
     return dim(lo, None if hi is None else max(lo, hi // per))
 
 
 def _copied_dims(shape: tuple[Dim, ...] | None, pattern: Sequence[int], special_zero: bool) -> list[Dim]:
-    """The pattern with dimensions of `shape` in the place of zeros, if these are special."""
+    """The pattern, with zeros replaced by dimensions of `shape` if `special_zero`."""
     low = next((i for i, p in enumerate(pattern) if p < -1), None)
     if low is not None:
         raise ModelError(f"Output pattern dim[{low}] has invalid bounds: {pattern[low]},{pattern[low]}")
@@ -61,7 +61,7 @@ def _copied_dims(shape: tuple[Dim, ...] | None, pattern: Sequence[int], special_
 
 
 def _what_is_left(before: Sequence[Dim], after: int, shape: tuple[Dim, ...], pattern: Sequence[int]) -> Dim:
-    """The dimension -1: the quotient of the product of the input's dimensions `before` and of `after`."""
+    """The dimension for -1: the product of the input's dimensions `before`, divided by `after`."""
     if not is_static(before):
         return _at_least(math.prod(before), after or 1)
     total = math.prod(before)
@@ -76,14 +76,15 @@ def _what_is_left(before: Sequence[Dim], after: int, shape: tuple[Dim, ...], pat
 def reshape_dims(
     shape: tuple[Dim, ...] | None, pattern: Sequence[int], special_zero: bool
 ) -> tuple[Dim, ...]:
-    """The shape that `pattern` stands for: -1 is what is left, 0 (if `special_zero`) the same as before.
+    """The output shape for `pattern`: -1 is the remaining extent, 0 (if `special_zero`) copies the dimension.
 
-    Raises ModelError when the elements do not come out even.
+    Raises ModelError if the numbers of elements differ.
     """
     out = _copied_dims(shape, pattern, special_zero)
     if shape is None:
         return tuple(ANY if d == -1 else d for d in out)
-    # dimensions that are copied stand on both sides and cancel, open ones and zeros too; so do zeros of both
+    # copied dimensions are on both sides and cancel, also dynamic ones and zeros; so do zeros at the same
+    # place
     copied = [i for i, p in enumerate(pattern) if p == 0 and (special_zero or shape[i : i + 1] == (0,))]
     before = [d for i, d in enumerate(shape) if i not in copied]
     product_after = math.prod(p for i, p in enumerate(pattern) if i not in copied and p != -1)
@@ -111,7 +112,7 @@ def reshape_dims(
     dims_input=1,
 )
 class Reshape:
-    """The same elements in another shape."""
+    """The same elements, in row-major order, in another shape."""
 
     def infer(data, pattern, *, special_zero: Bool = False):
         integral = "PartialShape pattern must be an integral number."
@@ -142,12 +143,12 @@ class Reshape:
 
 
 def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -> Shape:
-    """The shape by a pattern of which some dimensions are open."""
+    """The output shape for a pattern with dynamic dimensions."""
     out: list[Dim] = []
     for i, d in enumerate(dims):
         before = shape[i] if shape is not None and i < len(shape) else ANY
         if isinstance(d, Interval):
-            # a 0 may stand for what the data has there, a -1 for what is left
+            # 0 may copy the dimension of the data, -1 may be the remaining extent
             out.append(ANY if d.lo < 0 else hull(d, before) if d.lo == 0 and special_zero else d)
         elif d >= 0:
             out.append(before if d == 0 and special_zero else d)
@@ -157,7 +158,7 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
     if shape is not None and len(left) == 1 and dims[left[0]] == -1:
         rest = out[: left[0]] + out[left[0] + 1 :]
         (low, high), (least, most) = bounds(math.prod(shape)), bounds(math.prod(rest))
-        # what is copied may be 0 on both sides
+        # copied dimensions may be 0 on both sides
         low = 0 if most is None else -(-low // most) if most else 0
         out[left[0]] = dim(low, None if high is None or not least else max(low, high // least))
     return tuple(out)
@@ -165,7 +166,7 @@ def _reshaped_to(shape: Shape | None, dims: Sequence[Dim], special_zero: bool) -
 
 @op("Transpose", opset=1, types=MOVABLE, lower=".cpu_views:Transposed", images=moved_images)
 class Transpose:
-    """out[i...] = data[i permuted]; an empty order reverses the dimensions."""
+    """Permutes the dimensions: out[i...] = data[i permuted]. An empty order reverses them."""
 
     def infer(data, input_order):
         integral = "Input order must have an integral number element type."
@@ -202,7 +203,7 @@ class Transpose:
 
 
 def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...]:
-    """`order` as a tuple; the reverse if empty. Raises ModelError, with `shape` in it, unless it is a
+    """`order` as a tuple; the reverse order if empty. Raises ModelError, naming `shape`, for other than a
     permutation."""
     axes = tuple(int(a) for a in np.asarray(order).reshape(-1)) or tuple(reversed(range(rank)))
     check(
@@ -218,7 +219,7 @@ def permutation(order: np.ndarray, rank: int, shape: str = "") -> tuple[int, ...
     images=all_images("axis"),
 )  # fmt: skip
 class Concat:
-    """The inputs one after the other along `axis`."""
+    """Concatenates the inputs along `axis`."""
 
     def infer(*args, axis: Int):
         check(args, "takes at least one input")
@@ -242,7 +243,7 @@ class Concat:
             total = total + (ANY if x.shape is None else x.shape[place])
             for i, d in enumerate(x.shape or ()):
                 both = d if i == place else merge(out[i], d)
-                if both is None:  # the message takes as long as all of this does
+                if both is None:  # formatting the message takes as long as all of inference
                     check(
                         False,
                         "Argument shapes are inconsistent; they must have the same rank, and must have equal "
@@ -267,8 +268,9 @@ class Concat:
 
 
 def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) -> tuple[Dim, ...] | None:
-    """The shape without `axes` (None: without all ones); None where that depends on open dimensions."""
-    if not axes:  # an empty list means the same as none
+    """The shape without `axes` (None: without all dimensions of 1). None if that depends on dynamic
+    dimensions."""
+    if not axes:  # an empty list means the same as None
         return None if not is_static(shape) else tuple(d for d in shape if d != 1)
     normal = {normalize_axis(int(a), len(shape)) for a in axes}
     if not shape:
@@ -277,16 +279,16 @@ def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) ->
         if any(isinstance(shape[a], Interval) for a in normal):
             return None
         return tuple(d for i, d in enumerate(shape) if i not in normal or d != 1)
-    # as OpenVINO has it: what is known not to be 1 stays
+    # as in OpenVINO, dimensions that are known not to be 1 are kept
     return tuple(d for i, d in enumerate(shape) if i not in normal or not compatible(d, 1))
 
 
-#: What OpenVINO says of axes of Squeeze and Unsqueeze that are no list.
+#: OpenVINO's message for axes of Squeeze and Unsqueeze of rank 2 or higher.
 _NOT_HIGHER = "Second input (axes) should not be of rank higher than 1. Got: {rank}"
 
 
 def _infer_squeeze(data: TensorType, axes: TensorType | None, skip: bool) -> TensorType:
-    if axes is not None and axes.dtype in REALS:  # as OpenVINO takes them: Python's empty list is f64
+    if axes is not None and axes.dtype in REALS:  # OpenVINO accepts them: Python's empty list is f64
         value = None if axes.value is None else np.asarray(axes.value).astype(np.int64)
         axes = TensorType("i64", axes.shape, value)
     values = None if axes is None else shape_value(axes, "axes", flat=_NOT_HIGHER)
@@ -308,8 +310,7 @@ def _squeeze(
 
 @op("Squeeze", opset=1, types=MOVABLE, lower=".cpu_views:Reshaped", images=images_of(0))
 class Squeeze1:
-    """The data without the dimensions `axes`, which are 1; without every dimension of 1 when none is
-    given."""
+    """Removes the dimensions `axes`, which are 1. Without axes, removes all dimensions of 1."""
 
     def infer(data, axes=None):
         return _infer_squeeze(data, axes, False)
@@ -329,14 +330,15 @@ class Squeeze1:
 
 @op("Squeeze", opset=15, like=Squeeze1)
 class Squeeze15:
-    """Squeeze that may leave out, rather than refuse, axes that are not 1."""
+    """Squeeze-1 with `allow_axis_skip`: `axes` may have dimensions other than 1, which are kept. The rank is
+    unknown while they are dynamic."""
 
     def infer(data, axes=None, *, allow_axis_skip: Bool = False):
         return _infer_squeeze(data, axes, allow_axis_skip)
 
 
 def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
-    named = set(axes)  # an axis that is named twice is one new dimension, by the same number or by two
+    named = set(axes)  # duplicates, also as -1 and rank - 1, are one new dimension
     normal = {normalize_axis(a, len(shape) + len(named)) for a in named}
     rank = len(shape) + len(normal)
     check(max(normal) < rank, f"axes {sorted(named)} lie beyond the {rank} dimensions of the result")
@@ -346,7 +348,7 @@ def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
 
 @op("Unsqueeze", opset=1, types=MOVABLE, lower=".cpu_views:Reshaped", images=images_of(0))
 class Unsqueeze:
-    """The data with new dimensions of 1 at `axes` of the result."""
+    """Inserts dimensions of 1 at `axes` of the result."""
 
     def infer(data, axes):
         values = shape_value(axes, "axes", flat=_NOT_HIGHER)

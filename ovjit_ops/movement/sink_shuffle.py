@@ -1,8 +1,8 @@
 """ShuffleChannels without a pass over memory.
 
-Two steps remove it. Rewrite rules sink it below operations that treat channels one by one, by permuting their
-constants instead. A 1x1 convolution that reads it takes its depth in the shuffled order, by the tile's taps.
-Only other readers cause a copy.
+Two steps remove it. Rewrite rules sink it below channel-wise operations, whose constants are permuted
+instead. A 1x1 convolution that reads it adds its products in the shuffled order, by the taps of the tile.
+Only other consumers cause a copy.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ovjit.rewrite.writer import Writer
 
 
 class Shuffled(Lowering):
-    """The copy is made on the first request: see `Planner.defer`."""
+    """ShuffleChannels by a deferred copy (`Planner.defer`)."""
 
     def set_up(self) -> None:
         size, self.groups = element_size(self.group.last.output.dtype), self.group.last.attrs["group"]
-        #: a kernel for few groups, whose channels are woven together in registers
+        #: With few groups, a kernel interleaves their channels in registers.
         self.weaves = 1 < self.groups <= MOST_WOVEN and size in interleave_sizes(self.target)
         self.kernels = (interleave_kernel(size, self.groups),) if self.weaves else ()
 
@@ -54,8 +54,8 @@ class Shuffled(Lowering):
         planner.defer(out, copy, node.inputs[0])
 
     def _woven(self, planner: Planner, apart: View, target: View, axis: int) -> bool:
-        """Copy groups of adjacent channels to where their channels take turns; False where they do not lie
-        so."""
+        """Interleave groups of adjacent channels from `apart` to `target`. Returns False if their strides are
+        not supported."""
         parts = apart.shape
         shape = (*parts[:axis], parts[axis + 1], parts[axis], *parts[axis + 2 :])
         seen = target.reshape(shape)
@@ -70,7 +70,7 @@ class Shuffled(Lowering):
 
 
 def channel_shuffle(value: Value) -> int | None:
-    """The number of groups when `value` is a shuffle of dimension 1 with known channels; None otherwise."""
+    """The number of groups if `value` shuffles dimension 1 with a static extent, else None."""
     node = value.node
     if node.op.name != "ShuffleChannels" or value.shape is None or isinstance(value.shape[1], Interval):
         return None
@@ -83,8 +83,10 @@ _APART = op.Reshape(value("x"), ...).named("apart")
 @rule(op.Reshape(op.Transpose(_APART, constant("order")), ...))
 def recognize_shuffle(w: Writer, node: Node, x: Value, apart: Value, order: Value) -> Value | None:
     """Reshape(Transpose(Reshape(x, [N, groups, C / groups, ...]), [0, 2, 1, ...]), [N, C, ...]) ->
-    ShuffleChannels(x), as exporters write it. Only if bf16 is requested: a convolution that takes its depth
-    in the shuffled order adds in another order"""
+    ShuffleChannels(x)
+
+    Only in bf16: a convolution that reads the shuffled channels then adds in another order.
+    """
     if w.b.context.options.precision == "f32":
         return None
     shapes = [v.shape for v in (x, apart, node.output)]
@@ -99,7 +101,8 @@ def recognize_shuffle(w: Writer, node: Node, x: Value, apart: Value, order: Valu
 
 
 def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
-    """Constants of the shuffled channels along `axis`, in the order that the channels had before."""
+    """Reorder constants of the shuffled channels along `axis` to the order of the channels before the
+    shuffle."""
     shape = array.shape
     parts = (*shape[:axis], shape[axis] // groups, groups, *shape[axis + 1 :])
     return np.ascontiguousarray(array.reshape(parts).swapaxes(axis, axis + 1).reshape(shape))
@@ -107,7 +110,7 @@ def unshuffled(array: np.ndarray, axis: int, groups: int) -> np.ndarray:
 
 @rule(operation(lambda record: record.scalar is not None or record.name == "GroupConvolution")(...))
 def sink_shuffle(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | None:
-    """f(ShuffleChannels(x)) -> ShuffleChannels(f'(x))     for f that treats channels alike or one by one"""
+    """f(ShuffleChannels(x)) -> ShuffleChannels(f'(x)) for elementwise and depthwise f"""
     inputs = node.inputs
     at = next((i for i, v in enumerate(inputs) if channel_shuffle(v)), None)
     if at is None or len(node.outputs) != 1 or not readers.single(inputs[at]):

@@ -1,4 +1,4 @@
-"""Parts of a tensor: Split, VariadicSplit, Slice, SliceScatter, StridedSlice."""
+"""Split, VariadicSplit, Slice, SliceScatter and StridedSlice."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ovjit_ops.common.values import (
 from ovjit_ops.elementwise.arithmetic import cases, random_array
 from ovjit_ops.movement.shape import MOVABLE
 
-#: Results of a split: a description is made of each as a model is read.
+#: Maximum number of outputs of a split. Readers create a record for each.
 MOST_PARTS = 1 << 20
-#: Entries of a StridedSlice: each dimension is read or made by one, and an ellipsis may be empty.
+#: Maximum entries of a StridedSlice: each dimension is read or inserted by one, plus an empty ellipsis.
 MOST_SLICES = 2 * MOST_DIMENSIONS + 1
 
 
@@ -41,7 +41,7 @@ def _split_axis(data: TensorType, axis: TensorType, one: str) -> int | None:
 
 @op("Split", opset=1, types=MOVABLE, lower=".cpu_views:lower_split", images=images_of(0, along=1))
 class Split:
-    """The data cut along `axis` into `num_splits` equal parts."""
+    """Splits the data along `axis` into `num_splits` equal parts."""
 
     def infer(data, axis, *, num_splits: Int):
         check(
@@ -83,7 +83,8 @@ class Split:
 
 
 def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
-    """`lengths` with a -1 replaced by what is left. Raises ModelError when they do not add up."""
+    """`lengths` with -1 replaced by the remaining length. Raises ModelError if they do not add up to
+    `extent`."""
     lengths = [int(v) for v in lengths]
     low = min(lengths, default=0)
     check(low >= -1, f"Invalid value {low} in split lengths input. Should be >= -1.")
@@ -102,7 +103,7 @@ def split_lengths_of(extent: int, lengths: Sequence[int]) -> list[int]:
 
 @op("VariadicSplit", opset=1, types=MOVABLE, lower=".cpu_views:lower_split", images=images_of(0, along=1))
 class VariadicSplit:
-    """The data cut along `axis` into parts of the given lengths; one may be -1, what is left."""
+    """Splits the data along `axis` into parts of the given lengths. One may be -1, the remaining length."""
 
     def infer(data, axis, split_lengths):
         place = _split_axis(data, axis, "Axis should be a scalar or of shape [1]. Got {shape} instead.")
@@ -111,7 +112,7 @@ class VariadicSplit:
         check(split_lengths.rank != 0, "Split lengths should be a 1-D tensor. Got 0 instead.")
         parts = length(split_lengths)
         if parts is None:
-            return ()  # as OpenVINO has it: the node has outputs when it is known how many
+            return ()  # as in OpenVINO, the node has no outputs until their number is known
         check(parts <= MOST_PARTS, f"A split has at most {MOST_PARTS} parts, not {parts}")
         if place is None or lengths is None:
             shape = None if data.rank is None else (shapes.ANY,) * data.rank
@@ -147,7 +148,7 @@ class VariadicSplit:
     )
 
 
-#: What OpenVINO says of limits of StridedSlice, by their number.
+#: OpenVINO's names of the limits of StridedSlice, in the order of its inputs.
 _STRIDED = ("Begin", "End", "Strides")
 
 
@@ -166,8 +167,8 @@ def _slice_inputs(*inputs: TensorType | None, strided: bool = False) -> list[np.
 
 
 def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
-    """Limits of a slice, checked before, as far as they are known, the steps wholly; None where they are not
-    known to be so many."""
+    """Checked limits of a slice, with UNKNOWN for unknown numbers. None if their count or a step is unknown,
+    or if they are traced."""
     made = []
     for i, x in enumerate(limits):
         if x is None:
@@ -179,7 +180,7 @@ def _with_open(limits: Sequence[TensorType | None]) -> list[np.ndarray] | None:
     return made
 
 
-#: The data's shape, start, stop, step and axes of samples.
+#: Samples: (shape of the data, start, stop, step, axes).
 _CUTS: list[tuple[Any, ...]] = [
     ((10,), [1], [8], [1]),
     ((10,), [8], [1], [-3]),
@@ -191,7 +192,7 @@ _CUTS: list[tuple[Any, ...]] = [
 
 
 def _index(data: np.ndarray, start: Any, stop: Any, step: Any, axes: Any = None) -> tuple[slice, ...]:
-    """What NumPy takes for the slice."""
+    """The slice as an index for NumPy."""
     cuts = axis_slices(data.ndim, start, stop, step, axes)
     return tuple(
         as_slice(places(d, *cuts[i])) if i in cuts else slice(None) for i, d in enumerate(data.shape)
@@ -211,7 +212,7 @@ def _slice(data: np.ndarray, *limits: Any) -> np.ndarray:
     images=images_of(0, along=4),
 )
 class Slice:
-    """data[start:stop:step] along `axes` (all of the leading ones when not given), see `places`."""
+    """data[start:stop:step] along `axes`; without axes, along the leading dimensions. See `places`."""
 
     def infer(data, start, stop, step, axes=None):
         limits = _slice_inputs(start, stop, step)
@@ -247,13 +248,13 @@ class Slice:
 
 
 def _cut_somehow(shape: shapes.Shape, touched: Container[int] | None) -> shapes.Shape:
-    """The shape with dimensions of unknown taken lengths; None stands for all of them."""
+    """The shape after slices of unknown length along the dimensions `touched`; None: all of them."""
     return tuple(shapes.up_to(d) if touched is None or i in touched else d for i, d in enumerate(shape))
 
 
 @op("SliceScatter", opset=15, types=MOVABLE, lower=".cpu_slices:ScatteredSlice")
 class SliceScatter:
-    """The data with data[start:stop:step] along `axes` replaced by `updates`."""
+    """Replaces data[start:stop:step] along `axes` by `updates`."""
 
     def infer(data, updates, start, stop, step, axes=None):
         check_same_type(updates, data, "updates")
@@ -282,8 +283,8 @@ class SliceScatter:
 
 @op("UsedPart", internal=True, views=True)
 class UsedPart:
-    """What data decide that counts, of data in memory with room for more: the elements that lie one after the
-    other at its beginning, `count` along `axis`."""
+    """The valid prefix of a buffer of maximum size, as a view: the first contiguous elements, with `count`
+    along `axis`. The count depends on data."""
 
     def infer(data, count, *, axis: Int):
         if data.shape is None:
@@ -332,8 +333,8 @@ _NO_MASKS: dict[str, Any] = {"begin_mask": (0, 0), "end_mask": (0, 0)}
     lower=".cpu_slices:lower_strided_slice", bounds=(1, 2, 3), images=sliced_images
 )  # fmt: skip
 class StridedSlice:
-    """data[begin:end:strides] with masks that open a bound, add, drop or skip dimensions. A mask's entry
-    of 1 in begin_mask or end_mask means that the bound is ignored."""
+    """data[begin:end:strides], with masks. 1 in begin_mask or end_mask ignores this bound. The other masks
+    insert dimensions, remove them, or skip several."""
 
     def infer(
         data,
@@ -366,7 +367,7 @@ class StridedSlice:
         if limits is None and count is None:
             masked = any(map(any, (new_axis_mask, shrink_axis_mask, ellipsis_mask)))
             return TensorType(data.dtype, None if masked else _cut_somehow(data.shape, None))
-        somehow = limits is None  # unknown lengths, of a known number of dimensions
+        somehow = limits is None  # the rank is known, the lengths are not
         if limits is None:
             limits = [np.full(count or 0, UNKNOWN, object)] * 2
         plan = strided_plan(data.shape, limits[0], limits[1], limits[2] if len(limits) == 3 else None, masks)
