@@ -1,1 +1,1 @@
-"""Windows over space, reduced."""
+"""Pooling over spatial windows."""

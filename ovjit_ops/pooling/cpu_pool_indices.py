@@ -1,7 +1,7 @@
-"""Native MaxPool and AdaptiveMaxPool that also say where each maximum is, a vector of channels at a time.
+"""Native MaxPool and AdaptiveMaxPool with the indices of the maxima, for vectors of channels.
 
-The first of equals counts, and a NaN is the largest. A chunk is a range of output rows; windows are clipped
-to the input, over up to three spatial dimensions.
+Of equal elements the first one is the maximum; NaN is greater than all numbers. A chunk is a range of output
+rows. Windows are clipped to the input. There are up to three spatial dimensions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovjit_ops.pooling.cpu_windows import Window, first_tap, lowest, taps, windo
 
 
 class Steps(NamedTuple):
-    """What a step along each dimension adds to an index."""
+    """Index strides: the difference of flat indices of neighbours along each dimension."""
 
     image: int
     channel: int
@@ -30,14 +30,14 @@ class Steps(NamedTuple):
 
 @inline
 def start_of(o, window, adaptive):
-    """Where the window of output o begins."""
+    """The first input position of output o's window."""
     start = o * window.extent // window.outputs if adaptive else o * window.stride - window.before
     return start
 
 
 @inline
 def first_of(start, window, adaptive):
-    """The first tap of a window that is inside of the input."""
+    """The first tap of a window inside the input."""
     first = 0
     if not adaptive:
         first = first_tap(start, window.dilation)
@@ -46,7 +46,7 @@ def first_of(start, window, adaptive):
 
 @inline
 def end_of(o, start, window, adaptive):
-    """The tap behind the last one of a window that is inside of the input."""
+    """The end of the taps of a window inside the input."""
     if adaptive:
         end = ((o + 1) * window.extent + window.outputs - 1) // window.outputs - start
     else:
@@ -61,8 +61,8 @@ def end_of(o, start, window, adaptive):
 def max_pool_indices(
     x: Tensor, y: Tensor, where: Tensor, depth, row, column, by, *, T, index, adaptive, least
 ):
-    """The largest of each window and where it is, for each channel. Adaptive windows split the input into as
-    many parts as there are outputs."""
+    """The maximum of each window and its index, per channel. `adaptive`: windows split each dimension into as
+    many parts as there are outputs. `least`: the initial maximum."""
     for k in range(VL):
         st[i64](scratch + k * 8, k * by.channel)
     channels = load[i64](scratch)
@@ -115,7 +115,7 @@ def max_pool_indices(
 
 
 def as_volume(view: View) -> View:
-    """[N, C, W] and [N, C, H, W] as [N, C, D, H, W]."""
+    """The view of [N, C, W] or [N, C, H, W] as [N, C, D, H, W]."""
     missing = 5 - len(view.shape)
     shape = (*view.shape[:2], *[1] * missing, *view.shape[2:])
     strides = (*view.strides[:2], *[0] * missing, *view.strides[2:])
@@ -136,7 +136,7 @@ class PoolIndices(ChannelsLast):
         shape, out = planner.shape(self.data), planner.shape(self.out)
         rank = len(shape)
         x = planner.with_halo(self.data, [(0, 0)] * rank)
-        if self.adaptive and any(e == 0 for e in shape[2:]):  # windows of nothing are refused
+        if self.adaptive and any(e == 0 for e in shape[2:]):  # empty windows raise an error
             raise NotNative
         y, z = planner.channels_last_output(self.out), planner.channels_last_output(self.index)
         if not y.count:
@@ -146,7 +146,7 @@ class PoolIndices(ChannelsLast):
         else:
             windows = windows_of(self.node, shape[2:], out[2:])
         axis = 2 if self.adaptive else normalize_axis(self.node.attrs["axis"], rank)
-        steps = [0] * rank  # what a step along each dimension adds to an index over those from `axis` on
+        steps = [0] * rank  # index strides within the dimensions from `axis` on
         inside = 1
         for a in range(rank - 1, axis - 1, -1):
             steps[a] = inside

@@ -1,7 +1,7 @@
-"""Native MaxPool and AvgPool, as the data lies: a vector of channels at a time, or of columns.
+"""Native MaxPool and AvgPool in the layout of the data: vectors of channels, or of columns.
 
-A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. The kernels have
-two spatial dimensions, of which the first may be 1.
+A chunk is a range of output rows. Windows are clipped to the input, so no halo is needed. Kernels have two
+spatial dimensions, of which the first may be 1.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from ovjit_ops.pooling.cpu_windows import (
     within,
 )
 
-#: Output rows that are put together before the columns of the first are.
+#: Output rows whose input rows are combined before their columns are.
 LINES = 8
-#: Windows of at most so many taps are written out.
+#: Maximum taps of an unrolled window.
 LARGEST_UNROLLED = 9
 
 
 @inline
 def some(p, n, T, R, part):
-    """A vector, or a `part` of one: n elements of type T, as R."""
+    """A full vector at p, or n elements if `part`, of type T, converted to R."""
     v = loadm[T](p, n) if part else load[T](p)
     return v if T == R else cast[f32](v)
 
 
 @kernel(over="n oh", x="n c:1 h w", y="n c:1 oh ow", row=Window, column=Window)
 def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
-    """The largest of each window, or where `lowest` is None its mean; all taps of a small `window` that is
-    inside of the input are written out. T, R: element types of x and y; the mean of bytes is f32."""
+    """The maximum of each window, or its mean if `lowest` is None. Small windows (`window` is not empty) are
+    unrolled where they are inside the input. T, R: element types of x and y; the mean of bytes is f32."""
     c = x.size.c
     dh = row.dilation
     dw = column.dilation
@@ -72,7 +72,7 @@ def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
             source = x.at(n=img, h=top, w=left)
             target = y.at(line, ow=oj)
             k = 0
-            for part in static_range(2):  # whole vectors, then the rest
+            for part in static_range(2):  # full vectors, then the remainder
                 while k < c - (0 if part else VL - 1):
                     p = source + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
@@ -98,7 +98,7 @@ def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
 
 
 class Lines(NamedTuple):
-    """Columns of the input that windows touch, and whether padding is not counted."""
+    """Columns of the input that windows touch, and 1 if padding is not counted."""
 
     used: int
     exclude: int
@@ -111,12 +111,12 @@ def joined(total, v, lowest):
 
 @inline
 def join_rows(line, x, source, top, row, used, start, T, R, A, lowest, window):
-    """A line, of the columns that are `used`: the rows of the window whose first is `top`, put together."""
+    """Combine the rows of a window that begins at row `top` to a line of `used` columns."""
     dh = row.dilation
     i0 = first_tap(top, dh)
     i1 = taps(top, dh, row.kernel, x.size.h)
     k = 0
-    for part in static_range(2):  # whole vectors, then the rest
+    for part in static_range(2):  # full vectors, then the remainder
         while k < used - (0 if part else VL - 1):
             p = x.at(source, h=top + i0 * dh) + k * SIZE[T]
             if window and i0 == 0 and i1 == window[0]:
@@ -136,7 +136,7 @@ def join_rows(line, x, source, top, row, used, start, T, R, A, lowest, window):
 
 @inline
 def join_columns(p, column, left, start, A, lowest, window, step):
-    """A vector of windows: the columns of the line at p, put together."""
+    """A vector of outputs: combine the columns of the line at p."""
     sw = column.stride
     dw = column.dilation
     at = p
@@ -156,9 +156,8 @@ def join_columns(p, column, left, start, A, lowest, window, step):
 
 @kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window, lines=Lines)
 def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, window, step):
-    """`pool` where columns are adjacent: rows of a window are put together column by column, in a line that
-    has the padding on both sides, then the columns of that line are. `used`: columns of the input that
-    windows touch; `step`: the stride 1 or 2, 0 for any."""
+    """`pool` for adjacent columns. The rows of a window are combined to a line with padding on both sides,
+    then the columns of this line are combined. `step`: the column stride 1 or 2; 0: any stride."""
     start = 0.0 if lowest is None else lowest
     ow = y.size.ow
     kw = column.kernel
@@ -180,7 +179,7 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
             top = (oi + r) * row.stride - row.before
             line = scratch + (r * span + pw) * SIZE[A]
             join_rows(line, x, source, top, row, lines.used, start, T, R, A, lowest, window)
-        for r in range(many):  # what was just written, and lies otherwise, is slow to read
+        for r in range(many):  # separate loop: loads that overlap recent stores differently are slow
             line = scratch + r * span * SIZE[A]
             goal = y.at(target, oh=r)
             if lowest is None:
@@ -192,7 +191,7 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
                     p = line + k * sw * SIZE[A]
                     best = join_columns(p, column, ow - k, start, A, lowest, window, step)
                     if lowest is None:
-                        # what lies behind may be a denormal, by which a product takes a hundred cycles
+                        # elements beyond the end may be denormals, for which a product takes about 100 cycles
                         count = some(numbers + k * SIZE[A], ow - k, A, A, part)
                         count = count * spread[A](high)
                         best = best / maximum(count, const[A](1.0))
@@ -211,9 +210,9 @@ def column_of(p, stride, n, A, step):
 
 @functools.cache
 def pool_kernel(kind: str, dtype: str, out: str, window: tuple[int, int], step: int = -1) -> Kernel:
-    """kind: "max" or "avg"; dtype: any of FLOATS, integers for "max" and bytes where `out`, the type of the
-    result, is f32. (0, 0) stands for large windows. `step`: of `pool_planes`, -1 for channels that are
-    adjacent."""
+    """The pooling kernel. `kind`: "max" or "avg". `dtype`: one of FLOATS; integers for "max"; bytes if `out`,
+    the type of the result, is f32. `window`: (0, 0) for large windows. `step`: see `pool_planes`; -1 for
+    adjacent channels, which use `pool`."""
     name = f"{kind}_pool_{dtype}" + (f"_{window[0]}x{window[1]}" if window[0] else "")
     pad = lowest(dtype) if kind == "max" else None
     taps_of = window if window[0] else ()
@@ -225,15 +224,15 @@ def pool_kernel(kind: str, dtype: str, out: str, window: tuple[int, int], step: 
 
 
 def small_window(kernel: tuple[int, int]) -> tuple[int, int]:
-    """The window that a kernel is printed for: (0, 0) where it is too large to be written out."""
+    """The window to which a kernel is specialised; (0, 0) if it is too large to be unrolled."""
     return kernel if kernel[0] * kernel[1] <= LARGEST_UNROLLED else (0, 0)
 
 
 class Pooling(Lowering):
-    """One pooling window over one to three spatial dimensions, in planes or with adjacent channels.
+    """Pooling over one to three spatial dimensions, in planes or with adjacent channels.
 
-    Windows over three are done in two steps, over the last two dimensions and then over the first: the
-    largest of the largest, and the mean of means.
+    Three dimensions take two steps, over the last two dimensions and then over the first: the maximum of
+    maxima, or the mean of means.
     """
 
     def __init__(self, group: Group, kind: str):
@@ -243,7 +242,7 @@ class Pooling(Lowering):
         self.turned = False
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """As the data lies."""
+        """Channels last if the data are."""
         return channels_last(len(self.out.shape)) if self._adjacent(layouts) else None
 
     def _adjacent(self, layouts: dict[Value, Layout]) -> bool:
@@ -254,7 +253,7 @@ class Pooling(Lowering):
         self.turned = self._adjacent(layouts)
         window = pool_window(len(self.data.shape) - 2, self.node.attrs, torch=True)
         sizes, strides = window["kernel"], window["strides"]
-        flat = [((1, *sizes)[-2:], strides[-1])]  # what each step does: its window, and how columns move on
+        flat = [((1, *sizes)[-2:], strides[-1])]  # (window, column stride) of each step
         if len(sizes) == 3:
             flat.append(((sizes[0], 1), 1))
         self.kernels = [
@@ -281,7 +280,7 @@ class Pooling(Lowering):
         if rank < 5:
             self.pool(planner, self.kernels[0], x, y, *row_and_column(windows))
             return
-        # the first step does slices of the data as pictures; the second has slices as its rows
+        # the first step has slices of the data as images; in the second, slices are the rows
         depth, row, column = windows
         between = (*shape[:3], row.outputs, column.outputs)
         middle = planner.allocate(between, x.itemsize, order)
@@ -293,12 +292,12 @@ class Pooling(Lowering):
             self.pool(planner, self.kernels[1], _flat(middle, flat), _flat(y, flat), depth, line)
             return
         line = Window(column.outputs, column.outputs, 1)
-        for a, b in zip(_parts(middle, 3), _parts(y, 3), strict=True):  # the output has a border
+        for a, b in zip(_parts(middle, 3), _parts(y, 3), strict=True):  # the output's rows are not contiguous
             a, b = _flat(a, column.outputs), _flat(b, column.outputs)
             self.pool(planner, self.kernels[1], a, b, depth, line)
 
     def pool(self, planner: Planner, kernel: Kernel, x: View, y: View, row: Window, column: Window) -> None:
-        """Add the step that pools pictures [N, C, H, W] or [N, C, W]."""
+        """Add the step that pools images [N, C, H, W] or [N, C, W]."""
         c, taps = x.shape[1], row.kernel * column.kernel
         given: dict[str, Any] = {"row": row, "column": column}
         exclude = int(self.node.attrs.get("exclude_pad", False))
@@ -322,20 +321,21 @@ def _parts(view: View, axis: int) -> list[View]:
 
 
 def _slices(view: View) -> View:
-    """One volume [1, C, D, H, W] as pictures [D, C, H, W]."""
+    """The view of a volume [1, C, D, H, W] as images [D, C, H, W]."""
     _, c, d, *picture = view.shape
     _, c_step, d_step, *steps = view.strides
     return View(view.buffer, (d, c, *picture), (d_step, c_step, *steps), view.itemsize, view.offset)
 
 
 def _flat(view: View, many: int) -> View:
-    """[N, C, D, H, W] as pictures [N, C, D, many]."""
+    """The view of [N, C, D, H, W] as images [N, C, D, many]."""
     steps = (*view.strides[:3], view.strides[4])
     return View(view.buffer, (*view.shape[:3], many), steps, view.itemsize, view.offset)
 
 
 def lower_pooling(group: Group) -> Lowering | None:
-    """The mean is native for reals, and for bytes."""
+    """The lowering of MaxPool and AvgPool. The mean is native for floats, and for bytes if lowered to
+    integers."""
     anchor = group.node
     data = anchor.inputs[0]
     if 1 in group.used:
@@ -344,6 +344,6 @@ def lower_pooling(group: Group) -> Lowering | None:
         return PoolIndices(group)
     if anchor.op.name == "MaxPool":
         return Pooling(group, "max")
-    flat = anchor.lowered and len(data.shape) < 5  # what is between two steps is of the data's type
+    flat = anchor.lowered and len(data.shape) < 5  # between two steps the data have the input's type
     known = (*FLOATS, "u8", "i8") if flat else FLOATS
     return Pooling(group, "avg") if data.dtype in known else None

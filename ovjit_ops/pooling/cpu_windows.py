@@ -1,4 +1,5 @@
-"""How windows move over the input, for all kernels of pooling: over two dimensions, the first may be 1."""
+"""The geometry of pooling windows, shared by the kernels. They have two dimensions, of which the first may be
+1."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from ovjit.graph.windows import pool_window, resolve_pads
 from ovjit.planning.views import View
 from ovjit.records import NamedTuple
 
-#: Shorter strides are taken as they are, whatever the extents.
+#: Strides from this one on are clamped to the padded extent.
 LONG_STRIDE = 1 << 16
 
 
 @inline
 def first_tap(start, dilation):
-    """The first tap of a window from `start` on that is not before the input."""
+    """The first tap, of a window that begins at `start`, that is not before the input."""
     first = 0
     if start < 0:  # a division takes as long as a small window
         first = udiv(dilation - 1 - start, dilation)
@@ -30,7 +31,7 @@ def first_tap(start, dilation):
 
 @inline
 def taps(start, dilation, window, end):
-    """Taps of a window from `start` on that are before `end`."""
+    """The number of taps, of a window that begins at `start`, before `end`."""
     number = window
     if start + (window - 1) * dilation >= end:
         number = udiv(max(0, end - start + dilation - 1), dilation)
@@ -39,8 +40,8 @@ def taps(start, dilation, window, end):
 
 @inline
 def within(start, dilation, window, extent, after, exclude):
-    """Taps that count in a mean: those inside of the input, or also of its padding. Rounding up may put some
-    behind that."""
+    """The number of taps that a mean counts: those inside the input and, unless `exclude` is 1, in its
+    padding. Rounding up may place others beyond the padding."""
     number = taps(start, dilation, window, extent + after * (1 - exclude))
     if exclude == 1:
         first = first_tap(start, dilation)
@@ -49,12 +50,12 @@ def within(start, dilation, window, extent, after, exclude):
 
 
 def lowest(dtype: str) -> float | int:
-    """What pads a MaxPool: minus infinity, or the smallest integer."""
+    """The padding value of MaxPool: minus infinity, or the smallest integer."""
     return -np.inf if dtype in FLOATS else int(np.iinfo(numpy_dtype(dtype)).min)
 
 
 class Window(NamedTuple):
-    """One dimension of a pooling window: input and output extents, and how the window moves."""
+    """One dimension of a pooling window: extents of input and output, kernel, stride, dilation, padding."""
 
     extent: int
     outputs: int
@@ -66,7 +67,7 @@ class Window(NamedTuple):
 
 
 def windows_of(node: Node, extents: Sequence[int], outputs: Sequence[int]) -> list[Window]:
-    """One for each spatial dimension of a MaxPool or AvgPool."""
+    """A `Window` for each spatial dimension of a MaxPool or AvgPool."""
     window = pool_window(len(extents), node.attrs, torch=True)
     del window["rounding"]
     begin, end = resolve_pads(extents=extents, **window)
@@ -76,17 +77,17 @@ def windows_of(node: Node, extents: Sequence[int], outputs: Sequence[int]) -> li
 
 
 def _stride(stride: int, extent: int, begin: int, end: int) -> int:
-    """The stride, or as much as leads behind all else: what is read ahead goes by it."""
+    """The stride. Long ones are clamped to the padded extent, which limits how far the kernels read ahead."""
     return stride if stride < LONG_STRIDE else sym_min(stride, extent + begin + end)
 
 
 def row_and_column(windows: Sequence[Window]) -> tuple[Window, Window]:
-    """Those of two dimensions."""
+    """The windows of a row and a column; without rows, of a single row."""
     return (Window(1, 1, 1) if len(windows) == 1 else windows[0]), windows[-1]
 
 
 def as_picture(view: View) -> View:
-    """[N, C, W] as [N, C, 1, W]; pictures as they are."""
+    """The view of [N, C, W] as [N, C, 1, W]; [N, C, H, W] is unchanged."""
     if len(view.shape) > 3:
         return view
     shape, strides = (list(numbers) for numbers in (view.shape, view.strides))

@@ -1,4 +1,4 @@
-"""Pooling over windows [N, C, *spatial]: MaxPool, AvgPool, and the adaptive ones."""
+"""Pooling over windows of [N, C, *spatial]: MaxPool, AvgPool, AdaptiveAvgPool and AdaptiveMaxPool."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> Tens
 
 
 def _shown(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any]:
-    """The padding that `auto_pad` comes to, and the axis from 0 on."""
+    """The padding that results from `auto_pad`, and the axis as a non-negative number."""
     shape = inputs[0].shape
     if shape is None:
         return {}
@@ -47,7 +47,7 @@ def _shown(attrs: dict[str, Any], inputs: Sequence[TensorType]) -> dict[str, Any
 
 
 class _Windows:
-    """The windows over the spatial dimensions of an array."""
+    """The geometry of pooling windows over the spatial dimensions of an array."""
 
     def __init__(self, x: np.ndarray, attrs: dict[str, Any]):
         window = pool_window(x.ndim - 2, attrs, torch=True)
@@ -58,14 +58,15 @@ class _Windows:
         self.shape = (*x.shape[:2], *outputs)
 
     def taps(self, x: np.ndarray, outside: Any) -> Iterator[np.ndarray]:
-        """Of each tap what it reads of `x`, for all outputs; `outside` of it this number."""
+        """Yield for each tap the elements of `x` that all outputs read; `outside` where they are in the
+        padding."""
         kernel, outputs, *moves = self.grid
         padded = pad_spatial(x, outside, self.begin, outputs, kernel, *moves)
         return (padded[(...,) + slices] for _, slices in taps(*self.grid))
 
 
 def max_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
-    """NaN in a window is its maximum, as np.max has it; padding counts as minus infinity."""
+    """The maximum of each window. NaN propagates, as in np.max; padding is minus infinity."""
     windows = _Windows(x, attrs)
     out = np.full(windows.shape, lowest(from_numpy(x.dtype)), dtype=x.dtype)
     for part in windows.taps(x, lowest(from_numpy(x.dtype))):
@@ -74,7 +75,7 @@ def max_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
 
 
 def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
-    """Where each maximum is (the first of equals), counted over the dimensions from `axis` on."""
+    """The index of each maximum (the first of equal ones), over the dimensions from `axis` on."""
     windows = _Windows(x, attrs)
     position = np.arange(x.size, dtype=np.int64).reshape(x.shape)
     best = np.full(windows.shape, lowest(from_numpy(x.dtype)), dtype=x.dtype)
@@ -91,8 +92,8 @@ def max_pool_indices(x: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
 
 
 def avg_pool(x: np.ndarray, **attrs: Any) -> np.ndarray:
-    """The mean of each window. What lies behind the padding (rounding up) never counts, the padding
-    itself counts as zeros unless `exclude_pad`; a window in which nothing counts gives 0."""
+    """The mean of each window. Padding counts as zeros, unless `exclude_pad`. Positions beyond the padding,
+    which rounding up may add, never count. A window without counted elements gives 0."""
     dtype = x.dtype
     x = widened(x)
     windows = _Windows(x, attrs)
@@ -166,7 +167,7 @@ KERNEL = {"kernel": "kernel_shape"}
     images=window_images,
 )
 class MaxPool1:
-    """The largest element of each window."""
+    """The maximum of each window."""
 
     def infer(
         data,
@@ -196,7 +197,7 @@ _INDEX_VARIANTS = [{"index_element_type": "i64", "axis": 0}, {"index_element_typ
 
 @op("MaxPool", opset=8, like=MaxPool1)
 class MaxPool8:
-    """The largest element of each window, and its index over the dimensions from `axis` on."""
+    """The maximum of each window, and its index over the dimensions from `axis` on."""
 
     def infer(
         data, *, strides: Ints = (), dilations: Ints = (), auto_pad: Word = "explicit",
@@ -213,7 +214,7 @@ class MaxPool8:
 
 @op("MaxPool", opset=14, like=MaxPool8)
 class MaxPool14:
-    """MaxPool-8 with a third way of rounding, ceil_torch."""
+    """MaxPool-8 with the rounding type ceil_torch."""
 
     def infer(data, **attrs):
         return _infer_max(data, attrs, True)
@@ -227,7 +228,7 @@ _PAD_VARIANTS = [{"exclude_pad": True}, {"exclude_pad": False}, {"exclude_pad": 
 
 @op("AvgPool", opset=1, like=MaxPool1, builder=AVERAGE, in_real=1)
 class AvgPool1:
-    """The mean of each window (see `avg_pool` for what counts)."""
+    """The mean of each window (`avg_pool` defines how padding counts)."""
 
     shown_first = ("kernel", "strides", "pads_begin", "pads_end", "exclude_pad", "auto_pad", "rounding_type")
 
@@ -240,7 +241,7 @@ class AvgPool1:
 
 @op("AvgPool", opset=14, like=AvgPool1)
 class AvgPool14:
-    """AvgPool-1 with a third way of rounding, ceil_torch."""
+    """AvgPool-1 with the rounding type ceil_torch."""
 
     def infer(data, **attrs):
         return _infer(data, attrs, True)
@@ -259,8 +260,8 @@ class AvgPool16:
 
 
 def adaptive_bounds(extent: Any, outputs: int) -> list[tuple[Any, Any]]:
-    """Begin and end of each of `outputs` windows that together cover `extent`, an int or an Extent; they may
-    overlap by one."""
+    """(begin, end) of each of `outputs` windows that cover `extent`, an int or an Extent. Neighbours may
+    overlap by one element."""
     ends = [((i + 1) * extent + (outputs - 1)) // outputs for i in range(outputs)]
     return [(i * extent // outputs, end) for i, end in enumerate(ends)]
 
@@ -282,7 +283,7 @@ def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
 
 
 def _adaptive(x: np.ndarray, sizes: np.ndarray):
-    """Yields (output position, slices of the input) of every window."""
+    """Yield (output position, slices of the input) of each window."""
     ranges = [adaptive_bounds(e, int(o)) for e, o in zip(x.shape[2:], sizes.reshape(-1), strict=True)]
     for position in np.ndindex(*map(len, ranges)):
         yield position, tuple(slice(*r[p]) for r, p in zip(ranges, position, strict=True))
@@ -297,7 +298,7 @@ _ADAPTIVE: list[tuple[Any, ...]] = [
 ]
 
 
-MOST_WINDOWS = 64  # of one dimension that are written out as slices
+MOST_WINDOWS = 64  # of one dimension that are expanded to slices
 
 
 @op("AdaptiveAvgPool", opset=8, types=NUMBERS, native=FULL, in_real=1, images=images_of(0))
@@ -309,7 +310,8 @@ class AdaptiveAvgPool:
     def expand(w, node, inputs):
         """AdaptiveAvgPool(x) -> ReduceMean(x), AvgPool(x), or means of slices, one dimension after the other
 
-        The windows of one dimension are equally long in all others, so a mean of means is the mean.
+        A window along one dimension has the same length for all positions of the others, so a mean of means
+        is the mean.
         """
         x, sizes = inputs
         if x.shape is None or sizes.type.value is None or x.dtype not in REALS:
@@ -357,7 +359,7 @@ class AdaptiveMaxPool:
         return out, TensorType(index_element_type, out.shape)
 
     def expand(w, node, inputs):
-        """AdaptiveMaxPool(x) -> TopK(x, 1) of all of space, where one window is"""
+        """AdaptiveMaxPool(x) -> TopK(x, 1) over all spatial dimensions, if each has one output"""
         x, sizes = inputs
         extents = () if x.shape is None else x.shape[2:]
         if sizes.type.value is None or np.any(sizes.type.value != 1) or not is_static(extents):

@@ -1,7 +1,7 @@
-"""The kernels of states in blocks: a chunk takes one head, or some channels, of one sequence.
+"""The kernels of paged states: a chunk has one head, or some channels, of one sequence.
 
-Its state is copied to scratch memory as f32, goes from token to token there, and is copied to a block where
-it is to be kept. Sequences and heads depend on one another nowhere, so that chunks have no order.
+It copies the state to scratch memory as f32, updates it there token by token, and copies it to the blocks
+that keep states. Sequences and heads are independent, so that chunks have no order.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from ovjit.planning.plan import ALIGNMENT, NotNative, Planner, ceil_div
 from ovjit_ops.attention.cpu_paged_numbers import fill
 
 EXP = body_of(approx.exp_f32)
-#: Element types of tables.
+#: Element types of state tables.
 STORED = ("f32", "f16", "bf16")
-#: Channels of a window that a chunk takes.
+#: Channels of a convolution in a chunk.
 CHANNELS = 256
 
 
-#: Where tokens, blocks and pasts of sequences are listed, and how often a state is kept.
+#: i32 lists: begins of the sequences' tokens, block indices, begins of the sequences' blocks, past lengths,
+#: and intervals of kept states.
 LISTS = Raw("*begins *entries *ends *past *interval")
 
 
 @kernel(lists=LISTS)
 def states_guard(lists, done: Ptr, sequences, tokens, listed, held, *, all_kept):
-    """Refuses what leads outside of tokens or tables, and too few blocks: `all_kept`, for all states."""
+    """Check all indices of tokens and blocks, and the number of blocks of each sequence. Returns 14 or 15,
+    the keys of `FAULTS`, for invalid lists. `all_kept`: each state to keep needs a block. `held`: blocks of
+    the table."""
     if ld[i32](lists.begins) != 0 or ld[i32](lists.ends) != 0:
         return 14
     for s in range(sequences):
@@ -63,7 +66,8 @@ def states_guard(lists, done: Ptr, sequences, tokens, listed, held, *, all_kept)
 
 @inline
 def kept_in(lists, s, t, last):
-    """The block that gets the state behind token t, or -1."""
+    """The block that keeps the state after token t of sequence s, or -1. `last`: the position of the last
+    state's block if there is no interval; 0: it is not kept."""
     first = ld[i32](lists.begins + s * 4) + 0
     behind = ld[i32](lists.begins + s * 4 + 4) + 0
     at = ld[i32](lists.ends + s * 4) + 0
@@ -82,14 +86,15 @@ def kept_in(lists, s, t, last):
     return found
 
 
-#: Heads of values and how many share a key, elements of a value and of a key, bytes from row to row of a
-#: state in scratch memory.
+#: Value heads, value heads per key head, elements of a value, elements of a key, and the row stride in bytes
+#: of a state in scratch memory.
 STATE_SHAPE = Raw("heads group wide size row")
 
 
 @inline
 def unit_row(p, to, size, eps, factor, unit):
-    """A row times a number, zeros behind it; with `unit` of length 1 first."""
+    """Write `size` elements of a row times `factor` to `to`, padded with zeros to whole vectors. `unit`:
+    normalized to length 1 first."""
     scale = factor
     if unit:
         acc = const[f32](0.0)
@@ -103,7 +108,7 @@ def unit_row(p, to, size, eps, factor, unit):
 
 @inline
 def copy_state(p, p_row, to, to_row, wide, size, P, T):
-    """Rows of a state, from one element type to another."""
+    """Copy the `wide` rows of a state of element type P to element type T."""
     for r in range(wide):
         for j in range(0, size, VL):
             number = loadm[P](p + r * p_row + j * SIZE[P], size - j)
@@ -112,7 +117,8 @@ def copy_state(p, p_row, to, to_row, wide, size, P, T):
 
 @inline
 def next_token(state, key, query, v, y, kept, learn, shape, delta):
-    """A state with a token more, and what it gives."""
+    """Update a state with a token, and store its output at y. See `paged_states`; `kept` is the decay,
+    `learn` the factor of the change."""
     acc, change = registers()
     for r in range(0, shape.wide, 4):
         line = state + r * shape.row
@@ -142,15 +148,15 @@ def next_token(state, key, query, v, y, kept, learn, shape, delta):
                 storem[f32](y + (r + i) * 4, spread[f32](hadd[f32](acc[i])), 1)
 
 
-#: What a step of the recurrence reads and writes, and what lengths are at least.
+#: Addresses of tokens, gates, learning rates, state table, output, and epsilons of the norms of q and k.
 STATE_TENSORS = Raw("*q *k *v *gate *beta *table *y *eps")
 
 
 @kernel(tensors=STATE_TENSORS, lists=LISTS, shape=STATE_SHAPE)
 def paged_states(tensors, lists, shape, *, delta, unit, T):
-    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta`,
-    the change is beta (v - kept s k) and kept is exp(gate). Without it, the change is beta v and kept is
-    exp(gate beta). `T`: the table's element type."""
+    """A state [value, key] of one head: s = kept s + change k^T, y = s q. With `delta`, the change is beta (v
+    - kept s k) and kept is exp(gate). Without it, the change is beta v and kept is exp(gate beta). `T`: the
+    table's element type."""
     s = chunk // shape.heads
     h = chunk % shape.heads
     few = shape.heads // shape.group
@@ -191,16 +197,17 @@ def paged_states(tensors, lists, shape, *, delta, unit, T):
             )  # fmt: skip
 
 
-#: New tokens, the table of last ones, weights of taps, bias, results.
+#: Addresses of the tokens, the table of last tokens, the weights of taps, the bias, and the output.
 WINDOW_TENSORS = Raw("*x *table *weights *bias *y")
-#: Channels, taps, chunks of a sequence, elements of the bias, channels of a chunk, and of a row of
+#: Channels, taps, chunks per sequence, elements of the bias, channels per chunk, and lanes of a row in
 #: scratch memory.
 WINDOW_SHAPE = Raw("channels taps parts added each lanes")
 
 
 @kernel(tensors=WINDOW_TENSORS, lists=LISTS, shape=WINDOW_SHAPE)
 def paged_windows(tensors, lists, shape, *, T):
-    """The last `shape.taps` tokens of some channels, weighted. T: elements of the table."""
+    """The weighted sum of the last `shape.taps` tokens, for each channel of a chunk. `T`: the table's element
+    type."""
     s = chunk // shape.parts
     start = chunk % shape.parts * shape.each
     first = ld[i32](lists.begins + s * 4) + 0
@@ -237,14 +244,14 @@ def paged_windows(tensors, lists, shape, *, T):
 
 
 def _lists(planner: Planner, inputs: Any) -> tuple[dict[str, Any], list[Any]]:
-    """The pointers of `Lists`, and their views."""
+    """The arguments of `LISTS`, and their views."""
     views = [planner.contiguous(v) for v in inputs]
     names = ("begins", "entries", "ends", "past", "interval")
     return dict(zip(names, (v.ptr for v in views), strict=True)), views
 
 
 class PagedStatesGuard(Lowering):
-    """One step, of one chunk."""
+    """The check of all lists, in one step with one chunk."""
 
     takes = (("i32",), ("i32",), ("i32",), ("i32",), ("i32",), None)
 
@@ -264,11 +271,11 @@ class PagedStatesGuard(Lowering):
 
 
 class _States(Lowering):
-    """What both kinds of states have."""
+    """Base class of the lowerings of states."""
 
     takes: Sequence[Collection[str] | None] = (("f32",),)
     constant_inputs = None
-    #: The input that has the table.
+    #: The index of the input with the table.
     at = 0
 
     @property
@@ -277,7 +284,7 @@ class _States(Lowering):
         return self.node.inputs[self.at].dtype
 
     def _table(self, planner: Planner) -> Any:
-        """The table where the caller has it."""
+        """The caller's table, written in place. Raises NotNative if it is not contiguous."""
         view = planner.view(self.node.inputs[self.at])
         if not view.is_contiguous:
             raise NotNative
@@ -311,9 +318,9 @@ class Windows(_States):
 
 
 class _Matrices(_States):
-    """States [value, key]."""
+    """States [value, key] of each head."""
 
-    #: The inputs that are query, key, value, gate and learning rate; whether it is a delta rule.
+    #: The indices of the inputs query, key, value, gate and learning rate; whether it is a delta rule.
     order: Sequence[int]
     delta: bool
 

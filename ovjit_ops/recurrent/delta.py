@@ -1,4 +1,4 @@
-"""GatedDeltaNet: a state that forgets by a gate and learns what keys do not yet recall, token by token.
+"""GatedDeltaNet: linear attention with a gated delta rule, token by token.
 
 For each head, with g, beta, q, k and v of a token, and a state [key, value]:
 
@@ -6,7 +6,7 @@ For each head, with g, beta, q, k and v of a token, and a state [key, value]:
     state = state + k^T beta (v - k state)
     y     = q state / sqrt(size of a key)
 
-It is expanded to a TensorIterator over tokens. Heads of q and k may be fewer than those of v.
+It is expanded to a TensorIterator over tokens. q and k may have fewer heads than v.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS
 from ovjit_ops.recurrent.tokens import over_tokens, repeated
 
-#: The dimensions of the inputs: batch, tokens, heads of keys, size of a key, heads and size of a value.
+#: Dimensions of the inputs: B batch, T tokens, H key heads, K size of a key, G value heads, V size of a
+#: value.
 SHAPES = {
     "query": "BTHK", "key": "BTHK", "value": "BTGV", "recurrent_state": "BGKV", "gate": "BTG", "beta": "BTG",
 }  # fmt: skip
@@ -50,7 +51,7 @@ def _expand(w: Writer, node: Node, inputs: Sequence[Value]) -> Sequence[Value] |
 
 
 def _unit(w: Writer, x: Value, eps: float) -> Value:
-    """Rows of length 1."""
+    """Rows normalized to length 1."""
     squares = w("ReduceSum", w("Multiply", x, x), [-1], keep_dims=True)
     return w("Divide", x, w("Sqrt", w("Add", squares, eps)))
 
@@ -67,8 +68,8 @@ def _token(w: Writer, rows: Sequence[Value], state: Value) -> tuple[Value, Value
 
 @op("GatedDeltaNet", opset=1, plugin="extension", types=REALS, native=("f32",), ulp=64, expand=_expand)
 class GatedDeltaNet:
-    """What each token recalls, and the state behind the last one. `fuse_qk_l2norm`: queries and keys are made
-    rows of length 1 first, `..._eps` being added to the sums of squares."""
+    """The output of each token, and the state after the last one. `fuse_qk_l2norm`: queries and keys are
+    normalized to length 1 first; `..._eps` is added to the sums of squares."""
 
     def infer(
         query, key, value, recurrent_state, gate, beta, *, fuse_qk_l2norm: Bool = False,

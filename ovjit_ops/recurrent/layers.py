@@ -1,7 +1,7 @@
 """LSTM, GRU, AUGRU and RNN: cells (one step for a batch) and sequences, registered by one function.
 
-Letters of dimensions: B batch, T steps, I input size, H hidden size, D directions, G the gates' rows (gates x
-H), P the rows of the bias (one gate more for a GRU with `linear_before_reset`).
+Letters of dimensions: B batch, T steps, I input size, H hidden size, D directions, G gates x H, P rows of the
+bias (one more gate for a GRU with `linear_before_reset`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def layer(
 def infer_dims(
     kind: str, named: Mapping[str, TensorType | None], shapes: Mapping[str, str], attrs: Mapping[str, Any]
 ) -> Dims:
-    """The dimensions of a layer's inputs. Raises ModelError where attributes, types or shapes do not fit."""
+    """The dimensions of a layer's inputs. Raises ModelError if attributes, types or shapes do not fit."""
     size = attrs["hidden_size"]
     step = make_step(kind, attrs)
     if kind == "AUGRU":
@@ -148,7 +148,7 @@ def _run_sequence(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tu
     return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)
 
 
-#: attribute sets that the samples go through
+#: attribute sets of the samples
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "LSTM": [{}, {"clip": 0.7}, {"activations": ("tanh", "relu", "sigmoid")}],
     "GRU": [{}, {"linear_before_reset": True}, {"clip": 0.4}, {"activations": ("relu", "sigmoid")}],
@@ -160,7 +160,7 @@ SIZES = [(1, 1, 1, 1), (2, 5, 7, 17), (7, 3, 16, 8), (3, 4, 5, 33), (15, 2, 33, 
 
 
 def layer_samples(kind: str, sequence: bool) -> Callable:
-    """Samples of a cell or a sequence: every attribute set, each direction, ragged lengths."""
+    """Samples of a cell or a sequence: each attribute set, each direction, different lengths."""
     gates, states, _ = KINDS[kind]
 
     def samples(rng: np.random.Generator, dtype: str = "f32") -> Iterator[tuple[list[np.ndarray], dict]]:

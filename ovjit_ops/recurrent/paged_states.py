@@ -1,13 +1,13 @@
-"""States of recurrent layers in blocks of a table that the caller owns, for many sequences at once.
+"""States of recurrent layers in blocks of a table that the caller owns, for several sequences at once.
 
-The tokens of all sequences follow one another. A sequence begins with the state in the first of its blocks
-and leaves states in the following ones: block n has that behind n * `cache_interval` tokens, counted from the
-last multiple before the tokens that are past, and the last block that is reached has that behind its last
-token. An interval of 0 or less keeps the last state alone, in the second block; PagedSelectiveSSM none.
-States for which there is no block are not kept; PagedSelectiveSSM refuses such lists.
+The tokens of all sequences are concatenated. A sequence begins with the state in the first of its blocks, and
+stores states to the following ones. Block n keeps the state after n * `cache_interval` tokens, counted from
+the last multiple of the interval before the new tokens. The last used block keeps the state after the last
+token. With an interval of 0 or less, only the last state is kept, in the second block; PagedSelectiveSSM
+keeps none. States without a block are not kept; PagedSelectiveSSM rejects such lists.
 
-Models have PagedGatedDeltaNet, PagedSelectiveSSM and PagedCausalConv1D. A compiled model has one check of the
-numbers that lead to blocks (`PagedStatesGuard`), which precedes every write, and `PagedStates`.
+Models have PagedGatedDeltaNet, PagedSelectiveSSM and PagedCausalConv1D. A compiled model has one check of all
+indices (`PagedStatesGuard`), which precedes every write, and `PagedStates`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from ovjit.graph.shapes import bounds
 from ovjit_ops.common.dims import Dims, fitted
 from ovjit_ops.elementwise.arithmetic import REALS
 
-#: The inputs behind tokens and table, and their dimensions: sequences, and one more.
+#: The inputs after tokens and table, and their dimensions: S sequences, X = S + 1, E block indices.
 TABLES = {
     "subsequence_begins": "X", "block_indices": "E", "block_indices_begins": "X", "past_lens": "S",
     "cache_interval": "S",
 }  # fmt: skip
-#: What is wrong with them, by the number that the native check returns.
+#: Return code of the native check -> error.
 FAULTS = {
     14: "subsequence_begins and block_indices_begins should rise from 0 to the number of tokens and within "
     "block_indices",
@@ -42,8 +42,8 @@ def check_states(
     begins: Any, entries: Any, ends: Any, past: Any, interval: Any, tokens: Any, *tables: Any,
     all_kept: bool = False,
 ) -> None:  # fmt: skip
-    """InferenceError for numbers that lead outside of tokens or tables, and for fewer blocks than a sequence
-    begins with and ends with; `all_kept`: than it has states to keep."""
+    """Raise InferenceError for indices of tokens or blocks that are out of range, and for sequences with
+    fewer than two blocks. `all_kept`: also for fewer blocks than states to keep."""
     held = min(len(x) for x in tables)
     rising = begins[0] == 0 and ends[0] == 0 and (np.diff(begins) >= 0).all() and (np.diff(ends) >= 0).all()
     if not rising or begins[-1] != len(tokens) or ends[-1] > len(entries):
@@ -58,8 +58,8 @@ def check_states(
 def _sequences(
     last: bool, begins: Any, entries: Any, ends: Any, past: Any, interval: Any
 ) -> Iterator[tuple[int, int, dict[int, int]]]:
-    """Of each sequence with new tokens: the block it begins with, its first token, and for each token the
-    block that gets the state behind it, or -1. `last`: without an interval the last state is kept."""
+    """Yield for each sequence with new tokens: the block of its first state, its first token, and token ->
+    block that keeps the state after it, or -1. `last`: without an interval, the last state is kept."""
     for s in range(len(past)):
         first, behind, at = int(begins[s]), int(begins[s + 1]), int(ends[s])
         every, span, new = int(interval[s]), int(ends[s + 1]) - at, behind - first
@@ -78,7 +78,7 @@ def delta_states(
     q: Any, k: Any, v: Any, table: Any, gate: Any, beta: Any, *tables: Any, unit: bool,
     eps: tuple[float, float],
 ) -> np.ndarray:  # fmt: skip
-    """PagedGatedDeltaNet in f32."""
+    """PagedGatedDeltaNet in f32. Updates `table` in place."""
     q, k, v, gate, beta = (x.astype(np.float32) for x in (q, k, v, gate, beta))
     if unit:
         squares = ((x * x).sum(-1, keepdims=True) for x in (q, k))
@@ -100,7 +100,7 @@ def delta_states(
 def space_states(
     a: Any, dt: Any, b: Any, x: Any, c: Any, table: Any, *tables: Any
 ) -> np.ndarray:  # fmt: skip
-    """PagedSelectiveSSM in f32."""
+    """PagedSelectiveSSM in f32. Updates `table` in place."""
     a, dt, b, x, c = (n.astype(np.float32) for n in (a, dt, b, x, c))
     b, c = (np.repeat(n, x.shape[1] // n.shape[1], 1)[:, :, None] for n in (b, c))
     out = np.zeros_like(x)
@@ -115,7 +115,7 @@ def space_states(
 
 
 def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> np.ndarray:
-    """PagedCausalConv1D in f32."""
+    """PagedCausalConv1D in f32. Updates `table` in place."""
     x, weights = x.astype(np.float32), weights.astype(np.float32)[:, 0]
     out = np.zeros_like(x)
     for block, _, kept in _sequences(True, *tables):
@@ -129,7 +129,7 @@ def window_states(x: Any, table: Any, weights: Any, bias: Any, *tables: Any) -> 
 
 
 def _fit(given: dict[str, Any], **dimensions: str) -> Dims:
-    """The dimensions of an operation's inputs, given by name; ModelError where they do not fit."""
+    """The dimensions of an operation's inputs, given by name. Raises ModelError if they do not fit."""
     dims = fitted(REALS, **{name: (given[name], letters) for name, letters in dimensions.items()})
     for name, letters in TABLES.items():
         check(given[name].dtype in ("i32", "dynamic"), f"{name} should be i32, not {given[name]}")
@@ -146,7 +146,7 @@ def _check_groups(many: Any, few: Any) -> None:
 
 
 def _sample_tables() -> list[np.ndarray]:
-    """Two sequences: three tokens behind one, and two."""
+    """Two sequences: three tokens after one past token, and two tokens."""
     given = [0, 3, 5], [0, 1, 3, 2, 4], [0, 3, 5], [1, 0], [2, 0]
     return [np.array(x, np.int32) for x in given]
 
@@ -172,8 +172,8 @@ def _space_sample(rng: np.random.Generator) -> list[np.ndarray]:
 
 @op("PagedGatedDeltaNet", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
 class PagedGatedDeltaNet:
-    """GatedDeltaNet with states [heads, value, key] in blocks. `use_qk_l2norm`: queries and keys are made
-    rows of length 1 first."""
+    """GatedDeltaNet with states [heads, value, key] in blocks of a table. `use_qk_l2norm`: queries and keys
+    are normalized to length 1 first."""
 
     def infer(
         query, key, value, recurrent_state_table, gate, beta, subsequence_begins, block_indices,
@@ -197,7 +197,7 @@ class PagedGatedDeltaNet:
 
 @op("PagedSelectiveSSM", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
 class PagedSelectiveSSM:
-    """SelectiveSSM with states in blocks."""
+    """SelectiveSSM with states in blocks of a table."""
 
     def infer(
         A, dt, B, x, C, recurrent_state_table, subsequence_begins, block_indices, block_indices_begins,
@@ -217,7 +217,7 @@ class PagedSelectiveSSM:
 
 @op("PagedCausalConv1D", opset=1, plugin="extension", stateful=True, types=REALS, role="states")
 class PagedCausalConv1D:
-    """A convolution of each channel over the last tokens, which lie in blocks."""
+    """A convolution of each channel over its last tokens, which are stored in blocks of a table."""
 
     def infer(
         input_embeds, conv_state_table, conv_weight, conv_bias, subsequence_begins, block_indices,
@@ -245,7 +245,7 @@ def _lower_guard(group):
 
 @op("PagedStatesGuard", internal=True, lower=_lower_guard)
 class PagedStatesGuard:
-    """Checks all numbers that lead to tokens and to blocks of the tables; gives nothing."""
+    """Checks all indices of tokens and of blocks of the tables. Its output has no meaning."""
 
     def infer(begins, entries, ends, past, interval, tokens, *tables, all_kept: Bool = False):
         return TensorType("i64", (1,))
@@ -266,8 +266,8 @@ def _lower(group):
 
 @op("PagedStates", internal=True, lower=_lower, stateful=True, ulp=64)
 class PagedStates:
-    """One of the operations above, whose numbers the last input says to have been checked. `stored`: the
-    table's element type."""
+    """One of the operations above. The last input is the output of the guard, so that the check precedes it.
+    `stored`: the table's element type."""
 
     def infer(
         *inputs, what: Str, stored: Str = "f32", unit: Bool = False, q_eps: Float = 1e-6,

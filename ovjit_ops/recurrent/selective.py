@@ -1,11 +1,11 @@
-"""SelectiveSSM: the state space of Mamba 2, token by token.
+"""SelectiveSSM: the state-space model of Mamba 2, token by token.
 
 For each head, with dt, b, x and c of a token, a number a, and a state [size of x, states]:
 
     state = exp(dt a) state + dt x^T b
     y     = c state^T
 
-It is expanded to a TensorIterator over tokens. Heads share b and c in groups.
+It is expanded to a TensorIterator over tokens. Groups of heads share b and c.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ovjit_ops.common.values import in_f32
 from ovjit_ops.elementwise.arithmetic import REALS
 from ovjit_ops.recurrent.tokens import over_tokens, repeated
 
-#: The dimensions of the inputs: batch, tokens, heads and their size, groups of heads, states.
+#: Dimensions of the inputs: B batch, T tokens, H heads, P size of a head, G groups of heads, N states.
 SHAPES = {"A": "H", "dt": "BTH", "B": "BTGN", "x": "BTHP", "C": "BTGN", "recurrent_state": "BHPN"}
 
 
@@ -47,7 +47,7 @@ def _token(w: Writer, rows: Sequence[Value], state: Value) -> tuple[Value, Value
 
 @op("SelectiveSSM", opset=1, plugin="extension", types=REALS, native=("f32",), ulp=64, expand=_expand)
 class SelectiveSSM:
-    """What each token gives, and the state behind the last one."""
+    """The output of each token, and the state after the last one."""
 
     def infer(A, dt, B, x, C, recurrent_state):
         given = (A, dt, B, x, C, recurrent_state)

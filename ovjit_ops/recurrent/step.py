@@ -1,7 +1,7 @@
-"""One step of a recurrent layer, written once for arrays and for traced kernels, and the loop over steps.
+"""One step of a recurrent layer, defined once for arrays and for traced kernels, and the loop over steps.
 
-Gates are computed from sums that are already there: `xp` holds x W^T + B, `hp` holds h R^T (and for a GRU
-with `linear_before_reset` its own bias). With F, G, H the activations and clip applied to every sum:
+Gates are computed from given sums: `xp` is x W^T + B, `hp` is h R^T (for a GRU with `linear_before_reset`,
+with its own bias). F, G, H are the activations; each sum is clipped first.
 
     LSTM   f, i, o = F(sums of the gate)   c = G(...)   C' = f C + i c      h' = o H(C')
     GRU    z, r = F(...)   n = G(xn + (r h) R^T)   or, linear_before_reset, G(xn + r (h R^T + b))
@@ -20,7 +20,7 @@ from ovjit.codegen import trace as t
 from ovjit.errors import InferenceError, check
 from ovjit.records import NamedTuple
 
-#: name -> (f(x, alpha, beta), alpha and beta where the layer gives none). OpenVINO has the first four.
+#: name -> (f(x, alpha, beta), default alpha, default beta). OpenVINO supports the first four.
 ACTIVATIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] = {
     "sigmoid": (lambda x, a, b: t.over_logistic(1, x), 0, 0),
     "tanh": (lambda x, a, b: t.tanh(x), 0, 0),
@@ -37,7 +37,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] 
 
 
 class Kind(NamedTuple):
-    """What tells the kinds of layers apart: gates, states (h, then C), activations where none are given."""
+    """A kind of layer: number of gates, number of states (h, then C), default activations."""
 
     gates: int
     states: int
@@ -53,17 +53,18 @@ KINDS = {
 
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
-#: Orders of gates that LSTMCell-1 may have its weights in.
+#: Orders of the gates in the weights of LSTMCell-1.
 FORMATS = ("fico", "icof", "ifco", "ifoc", "iofc")
 
 
 def directions(direction: str) -> tuple[bool, ...]:
-    """For each direction whether it runs backwards."""
+    """For each direction, whether it is reverse."""
     return {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[direction]
 
 
 def gate_rows(weights: np.ndarray, order: str) -> np.ndarray:
-    """Weights or bias of an LSTM whose gates lie in `order` along the first axis, in the order f, i, c, o."""
+    """Weights or bias of an LSTM, with the gates along the first axis reordered from `order` to f, i, c,
+    o."""
     if order == "fico":
         return weights
     parts = np.split(weights, 4)
@@ -73,7 +74,8 @@ def gate_rows(weights: np.ndarray, order: str) -> np.ndarray:
 def split_bias(
     bias: np.ndarray, kind: str, linear_before_reset: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """The bias of the input product, and with `linear_before_reset` the one behind the reset gate."""
+    """(bias of the input product, with `linear_before_reset` the bias inside the reset gate's product, else
+    None)."""
     if not linear_before_reset:
         return bias, None
     size = bias.shape[-1] // (KINDS[kind].gates + 1)
@@ -81,7 +83,7 @@ def split_bias(
 
 
 class Step(NamedTuple):
-    """How one step is computed: the layer's attributes, resolved."""
+    """The attributes of a layer, resolved, and the computation of one step."""
 
     kind: str
     activations: tuple[str, ...]
@@ -92,7 +94,7 @@ class Step(NamedTuple):
     input_forget: bool
 
     def act(self, index: int, x: Any) -> Any:
-        """The activation number `index` of x."""
+        """Activation `index` of x."""
         function, alpha, beta = ACTIVATIONS[self.activations[index]]
         alpha = self.alpha[index] if index < len(self.alpha) else alpha
         beta = self.beta[index] if index < len(self.beta) else beta
@@ -102,17 +104,18 @@ class Step(NamedTuple):
         return t.minimum(t.maximum(x, -self.clip), self.clip) if self.clip > 0 else x
 
     def gate(self, index: int, x: Any) -> Any:
-        """The activation of a clipped sum."""
+        """Activation `index` of the clipped sum x."""
         return self.act(index, self.clipped(x))
 
     def gated(self, sums: Any, index: int, x: Any) -> Any:
-        """The first gate's activation times the activation number `index` of x."""
+        """The product of the first gate's activation and activation `index` of x."""
         if self.activations[0] == "sigmoid" and self.activations[index] == "tanh":
             return t.logistic_by_tanh(self.clipped(sums), x)
         return self.gate(0, sums) * self.act(index, x)
 
     def lstm(self, f: Any, i: Any, c: Any, o: Any, old: Any, peep: Sequence[Any] = ()) -> tuple[Any, Any]:
-        """Sums of the gates and the cell's state -> (h', C')."""
+        """(h', C') from the sums of the gates and the cell's state. `peep`: the peephole weights of f, i and
+        o."""
         if peep:
             f, i = f + peep[0] * old, i + peep[1] * old
         forget = self.gate(0, f)
@@ -123,14 +126,15 @@ class Step(NamedTuple):
         return self.gated(o, 2, new), new
 
     def mix(self, z: Any, n: Any, h: Any, a: Any = None) -> Any:
-        """A GRU's h' from its gates (activated), its old state, and AUGRU's attention."""
+        """The new state of a GRU from its activated gates z and n, its old state h, and the attention a of
+        AUGRU."""
         if a is not None:
             z = (1 - a) * z
         return (1 - z) * n + z * h
 
 
 def make_step(kind: str, attrs: Any) -> Step:
-    """The step that a layer's attributes describe. Raises ModelError for unknown activations."""
+    """The step for a layer's attributes. Raises ModelError for unknown activations or a negative clip."""
     names = tuple(str(n).strip().lower() for n in attrs["activations"]) or KINDS[kind].activations
     need = len(KINDS[kind].activations)
     check(len(names) >= need, f"{kind} needs {need} activations, not {len(names)}")
@@ -145,9 +149,9 @@ def make_step(kind: str, attrs: Any) -> Step:
 
 
 def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool]) -> np.ndarray:
-    """Lengths of sequences as i64, none below 0. `directions`: for each, whether it is the reverse one.
+    """Lengths of sequences as i64; negative ones become 0. `directions`: for each, whether it is reverse.
 
-    Backwards, one that is not from 0 to `steps` is an InferenceError, as in OpenVINO.
+    Raises InferenceError for reverse layers with lengths outside 0 ... `steps`, as in OpenVINO.
     """
     wide = np.asarray(lengths).reshape(-1).astype(np.int64)
     if any(directions) and wide.size and (wide.min() < 0 or wide.max() > steps):
@@ -159,7 +163,7 @@ def run_step(
     step: Step, xp: np.ndarray, h: np.ndarray, c: np.ndarray | None, r: np.ndarray,
     rb: np.ndarray | None = None, a: np.ndarray | None = None, peep: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
-    """One step for a batch: xp [B, gates H], states [B, H], r [gates H, H] -> the new states."""
+    """One step for a batch: xp [B, gates H], states [B, H], r [gates H, H] -> (new h, new C or None)."""
     if step.kind == "RNN":
         return step.gate(0, xp + h @ r.T), None
     if step.kind == "LSTM":
@@ -179,11 +183,10 @@ def run_steps(
     step: Step, xp: np.ndarray, h: np.ndarray, c: np.ndarray | None, lengths: np.ndarray, reverse: bool,
     r: np.ndarray, rb: np.ndarray | None = None, a: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:  # fmt: skip
-    """All steps in one direction: xp [B, T, gates H] -> (all h [B, T, H], last h, last C).
+    """All steps in one direction: xp [B, T, gates H] -> (all h [B, T, H], last h, last C or None).
 
-    Of each sequence `lengths` steps are made, from the last of them backwards when `reverse`. What lies
-    behind is 0, and so are the states of a sequence of no steps, as in OpenVINO. There, the last states of
-    one that is longer than what is given are 0, too.
+    Each sequence has `lengths` steps; `reverse` starts at the last of them. Outputs beyond the length are 0.
+    As in OpenVINO, the last states of a sequence are 0 if its length is 0 or exceeds T.
     """
     batch, steps = xp.shape[:2]
     y = np.zeros((batch, steps, h.shape[1]), xp.dtype)

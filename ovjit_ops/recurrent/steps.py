@@ -1,9 +1,9 @@
-"""RecurrentSteps: a recurrent layer whose input products are there already, and the expansion to it.
+"""RecurrentSteps: a recurrent layer with given input products, and the expansion to it.
 
     LSTMSequence(x, h, c, lengths, W, R, B) -> RecurrentSteps(x W^T + B, h, c, lengths, R)
 
-so that the products of all steps and directions are one matrix product, and what remains in steps is h R^T
-with the gates.
+The input products of all steps and directions are one matrix product. Each step only computes h R^T and the
+gates.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from ovjit_ops.recurrent.step import (
     run_steps,
 )
 
-#: The meaning of an input, by its letter in `roles`: x products of the inputs [batch, steps, directions x
-#: gates x hidden], h and c states, l lengths, r recurrent weights, b bias behind the reset gate, a attention.
+#: Letter of an input in `roles` -> its dimensions: x input products (Q = directions x gates x hidden), h and
+#: c states, l lengths, r recurrent weights, b bias inside the reset gate's product, a attention.
 SHAPES = {"x": "BTQ", "h": "BDH", "c": "BDH", "l": "B", "r": "DGH", "b": "DH", "a": "BT1"}
 
 
@@ -41,7 +41,7 @@ def _lower(group: Any) -> Any:
 
 @op("RecurrentSteps", opset=1, internal=True, native=("f32",), lower=_lower, ulp=64)
 class RecurrentSteps:
-    """All steps of a recurrent layer: every h, the last h, and the last C of an LSTM."""
+    """All steps of a recurrent layer: each h, the last h, and for LSTM the last C."""
 
     def infer(
         *xs, kind: Str, roles: Str, direction: Word, hidden_size: Int, activations: Strs,
@@ -105,10 +105,10 @@ class RecurrentSteps:
 
 
 def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
-    """The `expand` of a cell or sequence whose inputs have these names."""
+    """The `expand` function of a cell or sequence whose inputs have these names."""
 
     def in_order(w: Writer, x: Value, order: str) -> Value:
-        """`gate_rows` of a value."""
+        """`gate_rows` as nodes."""
         if order == "fico":
             return x
         parts = w.outputs("Split", x, np.array(0), num_splits=4)
@@ -138,7 +138,7 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
         products = w("Add", w("MatMul", named["X"], flat, transpose_b=True), bias)
 
         def steps_of(x: Value | None) -> Value | None:
-            """The input of a cell as that of a sequence of one step (or of one direction)."""
+            """The input of a cell as input of a sequence with one step (or one direction)."""
             return x if sequence or x is None else w("Unsqueeze", x, (1,))
 
         given = {"x": steps_of(products), "h": steps_of(named["initial_hidden_state"])}

@@ -1,4 +1,4 @@
-"""A state that goes from token to token, as a TensorIterator."""
+"""A recurrence over tokens, as a TensorIterator."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, Port
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.rewrite.writer import Writer
 
-#: (what writes, the rows of one token, the state) -> (what the token gives, the state behind it)
+#: (writer of the body, rows of one token, state) -> (output of the token, next state)
 Token = Callable[[Writer, Sequence[Value], Value], tuple[Value, Value]]
 
 
 def over_tokens(
     w: Writer, node: Node, rows: Sequence[Value], state: Value, token: Token
 ) -> tuple[Value, ...]:
-    """What all tokens give, and the last state. `rows` are [batch, tokens, ...], one of each for a token."""
+    """A TensorIterator over tokens: (outputs of all tokens, last state). `rows` are [batch, tokens, ...]."""
     places = range(len(rows))
     into = [*(Port(SLICED, i, i, axis=1) for i in places), Port(MERGED, len(rows), len(rows), 1)]
     out = [Port(CONCAT, 0, 0, axis=1), Port(LAST, 1, 1)]
@@ -40,7 +40,7 @@ def _body(context: Any, node: Node, rows: Sequence[Value], state: Value, token: 
 
 
 def repeated(w: Writer, x: Value, groups: int) -> Value:
-    """[batch, tokens, heads, ...] with each head several times, so that they are `groups`."""
+    """Repeat heads of [batch, tokens, heads, ...] so that there are `groups` of them."""
     heads = x.shape[2]
     each = np.repeat(np.arange(heads), groups // heads)
     return x if heads == groups else w("Gather", x, each, np.array(2), batch_dims=0)
