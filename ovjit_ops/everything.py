@@ -7,10 +7,10 @@ import pkgutil
 
 import ovjit_ops
 
-#: The families, in the order of `ls`.
+#: The packages of families, in alphabetical order.
 FAMILIES = tuple(m.name for m in pkgutil.iter_modules(ovjit_ops.__path__) if m.ispkg and m.name != "common")
 
-#: True when all are there: this module may be asked for while it is being imported.
+#: True after all imports. It may be read while this module is being imported.
 done = False
 
 for _family in FAMILIES:

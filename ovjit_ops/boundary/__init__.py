@@ -1,1 +1,1 @@
-"""Where a graph begins and ends: parameters, constants, results, variables."""
+"""Inputs and outputs of a graph: parameters, constants, results, variables."""

@@ -1,4 +1,4 @@
-"""The ends of a graph: Parameter, Constant, Result."""
+"""Parameter, Constant and Result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovjit.graph.shapes import is_static, text
 
 @op("Parameter", opset=1, role="parameter")
 class Parameter:
-    """A tensor that the caller gives; `shape` may have open dimensions."""
+    """An input of the model; `shape` may have dynamic dimensions."""
 
     def infer(*, shape: OpenShape, element_type: DType = "f32"):
         return TensorType(element_type, shape)
@@ -21,8 +21,8 @@ class Parameter:
 
 @op("Constant", opset=1, role="constant")
 class Constant:
-    """A tensor that is part of the model. `value` is a read-only array of the element type's NumPy dtype
-    (packed element types without one: the packed bytes, with `shape` giving the logical shape)."""
+    """A tensor that is part of the model. `value` is a read-only array with the NumPy dtype of the element
+    type. Element types without a NumPy dtype have the packed bytes; then `shape` is required."""
 
     def infer(*, value: Any_, element_type: DType, shape: OpenShape = None):
         kind = ELEMENT_TYPES[element_type]
@@ -44,7 +44,7 @@ class Constant:
                 shape is None or tuple(shape) == value.shape,
                 f"a constant of the shape {shape} is an array of {list(value.shape)}",
             )
-        known = None if isinstance(value, Unmade) else value  # types hold no copy of it
+        known = None if isinstance(value, Unmade) else value  # types do not keep a lazy array
         return TensorType(element_type, value.shape if shape is None else shape, known)
 
     def ref(*, value, element_type, shape=None):

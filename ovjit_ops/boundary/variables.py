@@ -1,8 +1,8 @@
-"""State: variables that a request keeps from one inference to the next.
+"""State: variables that a request keeps between inferences.
 
-ReadValue gives a variable's value as the inference before has left it, Assign says what it shall be for the
-next one. The compiler makes hidden inputs and outputs of both, see `ovjit.rewrite.model_variables`;
-the references are what they are in the first inference.
+ReadValue reads the value that the previous inference assigned; Assign sets it for the next one. The compiler
+turns them into hidden inputs and outputs (`ovjit.rewrite.model_variables`). The references are those of the
+first inference.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ovjit.graph.shapes import Interval, compatible_shapes, text
 
 @op("ReadValue", opset=3, stateful=True, role="read")
 class ReadValue3:
-    """The variable `variable_id`, which has the type and shape of `init_value`, its value after a reset."""
+    """The variable `variable_id`, with the type and shape of `init_value`, its value after a reset."""
 
     def infer(init_value, *, variable_id: Str):
         return TensorType(init_value.dtype, init_value.shape)
@@ -30,7 +30,8 @@ class ReadValue3:
 
 @op("ReadValue", opset=6, stateful=True, role="read")
 class ReadValue6:
-    """The variable `variable_id`; after a reset it is `init_value`, or zeros (open dimensions 0) without."""
+    """The variable `variable_id`. After a reset it is `init_value`, or without one, zeros (dynamic dimensions
+    are 0)."""
 
     def infer(
         init_value: Any = None,
@@ -46,7 +47,7 @@ class ReadValue6:
                 f"the variable {variable_id!r} is {dtype}, its initial value {init_value.dtype}",
             )
             check(
-                compatible_shapes(shape, init_value.shape),  # which one it is, a run tells
+                compatible_shapes(shape, init_value.shape),  # dynamic shapes may match
                 f"the variable {variable_id!r} has the shape {text(shape)}, its initial value "
                 f"{text(init_value.shape)}",
             )
@@ -63,7 +64,7 @@ class ReadValue6:
 
 
 class _Assign:
-    """What the variable `variable_id` shall be in the next inference; as an output, the new value."""
+    """Sets the variable `variable_id` for the next inference. The output is the new value."""
 
     def infer(new_value: Any, *, variable_id: Str):
         return TensorType(new_value.dtype, new_value.shape)

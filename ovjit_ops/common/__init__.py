@@ -1,1 +1,1 @@
-"""Arithmetic that families share. It registers nothing and imports no lowering."""
+"""Shared by the families of operations. It registers nothing and imports no lowering."""

@@ -1,7 +1,7 @@
-"""What inputs are asked for while types are inferred: each raises ModelError where it is not so.
+"""Checks of inputs for type inference. Each raises ModelError on a mismatch.
 
-An element type "dynamic", a rank that is not known and an open dimension are as good as any. `dims.py` says
-which dimensions of several inputs are equal by letters.
+The element type "dynamic", unknown ranks and dynamic dimensions match everything. `dims.py` checks equal
+dimensions of several inputs by letters.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from ovjit.graph.shapes import ANY, Dim
 
 
 def check_type(x: TensorType | None, kinds: Iterable[str], what: str = "") -> None:
-    """x, if it is given, has one of these element types. `what` names it, but for the first input."""
+    """Raise ModelError unless x, if given, has one of these element types. `what`: its name; empty for the
+    first input."""
     if x is None or x.dtype == "dynamic" or x.dtype in kinds:
         return
     names = " ".join(sorted(kinds))
@@ -22,7 +23,7 @@ def check_type(x: TensorType | None, kinds: Iterable[str], what: str = "") -> No
 
 
 def check_same_type(x: TensorType | None, other: TensorType, what: str, says: str = "") -> None:
-    """x, if it is given, has the element type of the other. `says`: OpenVINO's words where it has not."""
+    """Raise ModelError unless x, if given, has the element type of `other`. `says`: OpenVINO's message."""
     if x is not None and x.dtype != other.dtype and "dynamic" not in (x.dtype, other.dtype):
         raise ModelError(f"{says} {what} {x} differs in element type from {other}".lstrip())
 
@@ -33,6 +34,6 @@ def check_rank(x: TensorType | None, rank: int, what: str) -> None:
 
 
 def dims(x: TensorType, rank: int, what: str = "an input") -> tuple[Dim, ...]:
-    """The dimensions of x, which has so many."""
+    """The dimensions of x. Raises ModelError unless it has `rank` of them."""
     check_rank(x, rank, what)
     return (ANY,) * rank if x.shape is None else x.shape

@@ -1,4 +1,4 @@
-"""Dimensions by letter: `fitted(x=(x, "BTI"), h=(h, "BH"))` tells which ones of several inputs are equal."""
+"""Named dimensions: `fitted(x=(x, "BTI"), h=(h, "BH"))` checks that equal letters have equal extents."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ovjit_ops.common.checks import check_type
 
 
 class Dims:
-    """What is known of each letter. Letters may be given from the start: `Dims(H=128)`."""
+    """The known extent of each letter. Extents may be given: `Dims(H=128)`."""
 
     def __init__(self, **known: Dim):
         self.known = dict(known)
 
     def fit(self, what: str, x: TensorType | None, letters: str) -> None:
-        """Learn from the shape of x, one letter a dimension; "." is any, a digit is that number.
+        """Merge the shape of x, one letter per dimension. "." matches any dimension, a digit that extent.
 
-        Raises ModelError naming `what` where the rank or a dimension does not fit.
+        Raises ModelError, naming `what`, if the rank or a dimension does not match.
         """
         if x is None or x.shape is None:
             return
@@ -37,12 +37,13 @@ class Dims:
         return int(letter) if letter.isdigit() else self.known.get(letter, ANY)
 
     def shape(self, letters: str) -> tuple[Dim, ...]:
-        """The shape that these letters stand for."""
+        """The shape for these letters."""
         return tuple(self[letter] for letter in letters)
 
 
 def fitted(types: Iterable[str] | None = None, /, **inputs: tuple[TensorType | None, str]) -> Dims:
-    """What the shapes of several inputs, which may be absent, tell; they are of these element types."""
+    """The dimensions of several inputs, which may be None. Raises ModelError unless they match, and have one
+    of `types`."""
     dims = Dims()
     for what, (x, letters) in inputs.items():
         if types is not None:

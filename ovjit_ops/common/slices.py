@@ -1,4 +1,4 @@
-"""Slices by Python's rules with OpenVINO's exceptions, and what Broadcast does: of extents, not of data."""
+"""Shapes of slices, by Python's rules with OpenVINO's exceptions, and of Broadcast."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from ovjit.records import NamedTuple
 def places(
     extent: Any, start: Any, stop: Any, step: int, begin_open: bool = False, end_open: bool = False
 ) -> range | TracedRange:
-    """The indices that extent[start:stop:step] names; `*_open` leaves a bound out.
+    """The indices of extent[start:stop:step]. `begin_open`, `end_open`: without this bound.
 
-    Python's rules, but for a negative step that starts before the first element: it starts there, as in
-    OpenVINO and ONNX, where Python names nothing.
+    Python's rules, with one exception, as in OpenVINO and ONNX: a negative step that begins before the first
+    element begins at it.
     """
     if any(is_traced_number(x) for x in (extent, start, stop, step)):
         return _traced_places(extent, start, stop, sym_int(step), begin_open, end_open)
@@ -42,7 +42,7 @@ def places(
 
 
 class TracedRange(NamedTuple):
-    """What a `range` of traced numbers would be: `count` of them, without a length that is C's."""
+    """A `range` of traced numbers. Its count may be traced, which `len` does not allow."""
 
     start: Any
     step: int
@@ -56,7 +56,7 @@ class TracedRange(NamedTuple):
 def _traced_places(
     extent: Any, start: Any, stop: Any, step: int, begin_open: bool, end_open: bool
 ) -> TracedRange:
-    """`places` of traced numbers."""
+    """`places` for traced numbers."""
 
     def inside(at: Any, low: Any, high: Any) -> Any:
         return sym_min(sym_max(at + extent if at < 0 else at, low), high)
@@ -72,26 +72,26 @@ def _traced_places(
 
 
 def count_of(named: range | TracedRange) -> int:
-    """How many indices there are."""
+    """The number of indices."""
     return named.count if isinstance(named, TracedRange) else len(named)
 
 
 def as_slice(named: range | TracedRange) -> slice:
-    """What NumPy takes for these indices: to it -1 is the last element, not what is before the first."""
-    assert isinstance(named, range)  # arrays have dimensions that are ints
+    """These indices as a slice for NumPy, where a stop of -1 would be the last element."""
+    assert isinstance(named, range)  # extents of arrays are ints
     return slice(named.start, None if named.stop < 0 else named.stop, named.step) if named else slice(0, 0)
 
 
-#: What exporters write for "to the end".
+#: Exporters' value for "to the end".
 NO_END = 2**63 - 1
-#: So many elements are too many to be told.
+#: Larger counts are unbounded.
 COUNTLESS = 2**62
 
 
 def slice_extent(
     extent: Dim, start: Dim, stop: Dim, step: int, begin_open: bool = False, end_open: bool = False
 ) -> Dim:
-    """How many elements extent[start:stop:step] has, see `places`."""
+    """The number of elements of extent[start:stop:step], see `places`."""
     if not any(isinstance(d, Interval) for d in (extent, start, stop)):
         return count_of(places(extent, start, stop, step, begin_open, end_open))
     lo, hi = bounds(extent)
@@ -101,8 +101,8 @@ def slice_extent(
     start, stop = 0 if begin_open else start, 0 if end_open else stop
     if is_traced_number(start) or is_traced_number(stop) or (start == UNKNOWN and stop == UNKNOWN):
         return up_to(extent)
-    # Between the numbers that are tried the count rises or falls all the time: it bends where a limit meets
-    # 0 or an end of the extent.
+    # The count is monotonic between the numbers that are tried: it changes direction where a limit meets 0 or
+    # an end of the extent.
     ends = {0} | {abs(x) for d in (start, stop) for x in bounds(d) if x is not None}
     counts = [
         count_of(places(n, first, last, step, begin_open, end_open))
@@ -115,7 +115,7 @@ def slice_extent(
 
 
 def _tried(d: Dim, bends: set[int]) -> set[int]:
-    """The ends of `d`, and what of it lies around `bends`."""
+    """The bounds of `d`, and its numbers next to `bends`."""
     lo, hi = bounds(d)
     if lo == hi:
         return {lo}
@@ -124,13 +124,13 @@ def _tried(d: Dim, bends: set[int]) -> set[int]:
 
 
 def dims_of(array: Any) -> list[Dim]:
-    """The elements of an array of integers as ints; open ones and traced ones as they are."""
+    """An array of integers as a list of ints; Intervals and traced numbers are kept."""
     return [sym_int(x) for x in np.asarray(array).reshape(-1).tolist()]
 
 
 def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[int, tuple[Dim, Dim, int]]:
-    """axis -> (start, stop, step), of which the first two may be open. Raises ModelError when the lists do
-    not fit together or a step is 0."""
+    """axis -> (start, stop, step). start and stop may be dynamic. Raises ModelError if the lists do not match
+    or a step is 0."""
     start, stop, step = (dims_of(x) for x in (start, stop, step))
     places = list(range(len(start))) if axes is None else [int(v) for v in np.asarray(axes).reshape(-1)]
     check(
@@ -151,7 +151,7 @@ def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[
 def strided_plan(
     shape: Sequence[Dim], begin: Any, end: Any, strides: Any, masks: dict[str, Any]
 ) -> list[tuple]:
-    """What StridedSlice does, per dimension of the masked index: ("new",), ("all", axis),
+    """StridedSlice as a list of steps, one per dimension of the masked index: ("new",), ("all", axis),
     ("pick", axis, index) or ("cut", axis, start, stop, step, begin_open, end_open).
 
     Raises ModelError for a stride of 0, too many entries or an index out of range.
@@ -199,7 +199,7 @@ def strided_plan(
 
 
 def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.ndarray) -> tuple[int, ...]:
-    """The data's shape with ones where `axes` (axes_mapping) does not name a dimension of the target."""
+    """The data's shape in the target's rank: 1 for dimensions that `axes` (axes_mapping) does not have."""
     places = [int(a) for a in np.asarray(axes).reshape(-1)]
     check(
         len(places) == len(shape),
@@ -219,14 +219,14 @@ def _broadcast_axes(shape: tuple[int, ...], target: tuple[int, ...], axes: np.nd
 
 
 def broadcast_mode(mode: str) -> str:
-    """Broadcast's attribute as it is meant: the real OpenVINO writes "none" for Broadcast-1's "explicit"."""
+    """Broadcast's mode. OpenVINO writes "none" for the mode "explicit" of Broadcast-1."""
     return "explicit" if mode == "none" else mode
 
 
 def broadcast_plan(
     shape: tuple[int, ...], target: Sequence[int], axes: np.ndarray | None, mode: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(shape to view the data as, shape of the result)."""
+    """(shape to reshape the data to, shape of the result). Raises ModelError if the data do not broadcast."""
     wanted = tuple(sym_int(v) for v in target)
     check(all(v >= 0 for v in wanted), f"target_shape {list(wanted)} should not be negative")
     if mode == "explicit":
@@ -251,7 +251,7 @@ def broadcast_plan(
 
 
 def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:
-    """The axes that are turned round. Raises ModelError for ones that are none."""
+    """The axes to reverse. Raises ModelError for invalid axes or masks."""
     flat = np.asarray(axes).reshape(-1)
     if mode == "mask":
         check(flat.size == rank, f"the mask has {flat.size} entries for rank {rank}")

@@ -24,7 +24,7 @@ def lower_if(group: Any) -> Any:
 
 @rule(operation("If")(constant("chosen"), ...))
 def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
-    """If(constant, x; then, else) -> the nodes of the one branch, on x"""
+    """If(constant, x; then, else) -> the nodes of the selected branch, applied to x"""
     branch = conditions.BRANCHES[0 if chosen.constant.reshape(-1)[0] else 1]  # type: ignore[union-attr]
     body, rows = node.attrs[f"{branch}_body"], node.attrs[f"{branch}_inputs"]
     new = dict(zip(body.inputs, conditions.branch_inputs(body, rows, node.inputs[1:]), strict=True))
@@ -39,7 +39,7 @@ def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
 
 @op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch], rules_for=["If"])
 class If:
-    """The outputs of `then_body` where the condition, one element, is true, else those of `else_body`."""
+    """The outputs of `then_body` if the condition, one element, is true, else those of `else_body`."""
 
     def infer(
         condition,
@@ -55,8 +55,8 @@ class If:
         conditions.check_if(1 + len(inputs), *branches)
         check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
         check_one(condition, "the condition")
-        # A branch may not accept the shapes of this call, as if the two are networks for inputs of other
-        # sizes. This is an error only if it runs; the other branch is still valid.
+        # A branch may reject the shapes of this call, for example if the branches are networks for different
+        # input sizes. This is an error only if that branch runs.
         made = {}
         known = conditions.known_condition(condition)
         refused: ModelError | None = None

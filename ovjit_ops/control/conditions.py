@@ -1,4 +1,4 @@
-"""What goes in and out of the branches of If, and which of them is taken where that is known."""
+"""The inputs, outputs and condition of If."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from ovjit.graph.bodies import LAST, check_body, check_inputs, check_outputs, ch
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
 
-#: The two branches, by the names of their attributes.
+#: Prefixes of the branches' attributes.
 BRANCHES = ("then", "else")
 
 
 def branch_inputs(body: Any, rows: Any, inputs: Any) -> list[Any]:
-    """What the parameters of a branch get of the node's `inputs`, the condition not counted as one."""
+    """The values of a branch's parameters. `inputs`: the node's inputs without the condition."""
     source = {port.inner: port.outer for port in ports(rows)}
     return [inputs[source[i] - 1] for i in range(len(body.inputs))]
 
 
 def branch_results(rows: Any) -> list[int]:
-    """The result of the body for each output of the node."""
+    """For each output of the node, the index of the body's result."""
     return [port.inner for port in sorted(ports(rows), key=lambda port: port.outer)]
 
 
 def known_condition(condition: TensorType) -> bool | None:
-    """The condition's value where it is known before anything runs."""
+    """The condition's value if it is constant, else None."""
     value = condition.value
     return None if value is None or value.size != 1 else bool(value.reshape(()))
 
 
 def join_branches(a: TensorType, b: TensorType) -> TensorType:
-    """The type of what comes out of either branch: bounds around two fixed dimensions, else open ones."""
+    """The type that covers an output of both branches. Different static dimensions become bounds."""
     check(a.dtype == b.dtype, f"an output is {a.dtype} by the one branch and {b.dtype} by the other")
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype, None)
@@ -48,7 +48,7 @@ def join_branches(a: TensorType, b: TensorType) -> TensorType:
 
 
 def check_if(count: int, then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs) -> None:
-    """Raises ModelError where ports and bodies do not fit a node of `count` inputs."""
+    """Raise ModelError if ports and bodies do not fit a node with `count` inputs."""
     rows = ((then_body, then_inputs, then_outputs), (else_body, else_inputs, else_outputs))
     for branch, (body, inputs, outputs) in zip(BRANCHES, rows, strict=True):
         what = f"the {branch} branch"

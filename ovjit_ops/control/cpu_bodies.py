@@ -1,4 +1,4 @@
-"""What lowerings of control flow share: programs of bodies, and when a body can run without Python."""
+"""Shared by the lowerings of control flow: programs of bodies, and plans that run without Python."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ovjit.planning.views import View, row_major
 
 
 class LoweredControl(Lowering):
-    """A node with bodies: a control step where the bodies' plans are known, else a step of the host."""
+    """A node with bodies: a control step if the bodies can be planned natively, else a host step."""
 
     def set_up(self) -> None:
         self.programs: list[Any] = []
 
     def add_body(self, body: Graph, types: Sequence[TensorType], outputs: Sequence[Value]) -> None:
-        """Compile a body, once, for parameters of these types."""
+        """Compile a body for parameters of these types. Raises NotNative if it has state."""
         from ovjit.compiler.program import Program
 
         graph = retyped(body, types, outputs)
         if graph.has_state:
             raise NotNative
         self.programs.append(Program(graph, self.group.context))
-        self.programs[-1].traces = None  # their plans are parts of another, whose trace is for their shapes
+        self.programs[-1].traces = None  # their plans are parts of the outer plan, which has the trace
         self.kernels = tuple(dict.fromkeys((*self.kernels, *self.programs[-1].kernels)))
 
     def pack(self, constants: Any) -> None:
-        """The bodies' programs have constants of their own."""
+        """Places nothing: the bodies' programs have their own constants."""
 
     def given(self, planner: Planner) -> list[TensorType]:
         return [TensorType(v.dtype, *_known(planner.types[v])) for v in self.node.inputs]
@@ -42,7 +42,7 @@ def _known(type: Any) -> tuple[Any, Any]:
 
 
 def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:
-    """The plan of a body, for these shapes and no others. Raises NotNative where a part needs Python."""
+    """The plan of a body for these shapes only. Raises NotNative if a part needs Python."""
     inputs, outputs = map(_numbers, (strides.inputs, strides.outputs))
     plan = program.plan([tuple(map(int, s)) for s in shapes], Strides(inputs, outputs))
     if plan.cut is not None or plan.composite is not None or any(s.host is not None for s in plan.steps):
@@ -55,19 +55,20 @@ def _numbers(strides: Mapping[int, Sequence[int]]) -> dict[int, tuple[int, ...]]
 
 
 def strides_of(view: View) -> list[int] | None:
-    """The view's strides where they are not row-major."""
+    """The view's strides in bytes; None if they are row-major."""
     plain = row_major(view.shape, view.itemsize)
     same = all(d == 1 or a == b for d, a, b in zip(view.shape, view.strides, plain, strict=True))
     return None if same or not view.count else list(view.strides)
 
 
 def given_view(planner: Planner, value: Value) -> View:
-    """A value as a body may be given it: a body's input begins where its memory does."""
+    """The view of a value as input of a body. Negative strides are removed by a copy, since the address of a
+    body's input is the start of its memory."""
     view = planner.view(value)
     backwards = any(s < 0 and d > 1 for s, d in zip(view.strides, view.shape, strict=True))
     return planner.contiguous(value) if backwards else view
 
 
 def work_of(plan: Plan) -> float:
-    """Floating-point operations of a plan, for the profile."""
+    """The floating-point operations of a plan, for the profile."""
     return sum(step.flops for step in plan.steps)

@@ -1,4 +1,4 @@
-"""If as a control step: both branches are planned, the runner picks one."""
+"""If as a control step: both branches are planned, the runner selects one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs and outputs of a loop: ports, slices of inputs, joined outputs, the number of iterations."""
+"""Inputs and outputs of a loop: ports, slices of inputs, concatenated outputs, the number of iterations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ovjit_ops.common.values import check_one
 
 
 class Ports:
-    """The ports of a Loop or TensorIterator, checked. `iteration` and `condition`: the parameter that counts
-    iterations and the result that is the condition, -1 for none. `given`: inputs of the node."""
+    """The checked ports of a Loop or TensorIterator. `iteration`: the index of the parameter that counts
+    iterations. `condition`: the index of the result that is the condition. -1: none. `given`: the number of
+    the node's inputs."""
 
     def __init__(self, body: Any, inputs: Any, outputs: Any, given: int, iteration: int, condition: int):
         bodies.check_body(body, "the body")
@@ -46,9 +47,9 @@ class Ports:
         return [port for port in (*self.inputs, *self.outputs) if port.kind == kind]
 
     def feeds(self, given: Sequence[TensorType]) -> tuple[list[TensorType], list[TensorType]]:
-        """The types of the body's parameters and of its results; `given` are those of all inputs.
+        """The types of the body's parameters and of its results. `given`: the types of all inputs.
 
-        What goes round may change its shape: a dimension that does is open.
+        Values that are fed back may change their shape. Dimensions that change are dynamic.
         """
         feeds: list[TensorType] = [TensorType("dynamic", None)] * len(self.body.inputs)
         for port in self.inputs:
@@ -79,8 +80,8 @@ class Ports:
         return feeds, made
 
     def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
-        """The types of the outputs; `given` of all inputs; the number of iterations is None if
-        it is unknown."""
+        """The types of the outputs. `given`: the types of all inputs. `trips`: the number of iterations; None
+        if it is unknown."""
         feeds, made = self.feeds(given)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
@@ -95,8 +96,8 @@ class Ports:
         return out
 
     def always_again(self, *given: TensorType) -> bool:
-        """Whether the body's condition is surely true: a constant, converted or not, or the value of a first
-        input."""
+        """Whether the body's condition is statically true: a constant, perhaps converted, or an input with a
+        known value that is invariant or fed back."""
         again = self.body.outputs[self.condition]
         if again.node.op.role == "parameter":
             index = self.body.inputs.index(again)
@@ -111,9 +112,9 @@ class Ports:
         return again.constant is not None and bool(again.constant.all())
 
     def slice_trips(self, shapes: Sequence[Any]) -> int | None:
-        """How many parts the sliced inputs have; None if that is open or nothing is sliced.
+        """The number of parts of the sliced inputs. None if it is dynamic, or if no input is sliced.
 
-        Raises ModelError where two of them differ.
+        Raises ModelError if two inputs have different numbers.
         """
         counts = set()
         for port in self.of(bodies.SLICED):
@@ -127,7 +128,7 @@ class Ports:
         return counts.pop() if counts else None
 
     def run(self, given: Sequence[np.ndarray], trips: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
-        """The reference. The number of iterations is None to run until the condition ends it."""
+        """The reference. `trips`: the number of iterations; None: until the condition is false."""
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:
@@ -156,7 +157,7 @@ class Ports:
             if self.condition != -1:
                 go_on = bool(one_element(made[self.condition], "the condition of a loop's body"))
             done += 1
-        if made is None:  # a body that does not take its inputs is refused though it has not run
+        if made is None:  # the body's type errors are raised even if it has not run
             self._feeds_of(given)
         return tuple(self.results(given, made, kept, picked, done))
 
@@ -171,8 +172,9 @@ class Ports:
         picked: Mapping[int, np.ndarray],
         done: int,
     ) -> Iterator[np.ndarray]:
-        """The outputs after `done` iterations: `made` by the body in the last one, `kept` of every iteration
-        for a concatenated output, `picked` from the iteration that an output selects."""
+        """Yield the outputs after `done` iterations. `made`: the results of the last one. `kept`: the results
+        of all iterations, for concatenated outputs. `picked`: the results of the iterations that outputs
+        select."""
         initial = {port.back: given[port.outer] for port in self.of(bodies.MERGED)}
         for port in self.outputs:
             if port.kind == bodies.CONCAT and kept[port.outer]:
@@ -195,8 +197,8 @@ class Ports:
                 yield self.nothing(port, given)
 
     def nothing(self, port: bodies.Port, given: Sequence[np.ndarray]) -> np.ndarray:
-        """An output's value after no iteration: no parts, or zeros for a value that was not carried, of its
-        usual shape."""
+        """An output's value after no iteration: an empty concatenation, or zeros of the result's shape for a
+        value that is not fed back."""
         _, results = self._feeds_of(given)
         type = results[port.inner]
         shape = [0 if isinstance(d, Interval) else d for d in type.shape or ()]
@@ -226,7 +228,7 @@ def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
 
 
 def part(port: bodies.Port, whole: np.ndarray, trip: int) -> np.ndarray:
-    """The part of a sliced input for an iteration. Raises InferenceError behind the last part."""
+    """The part of a sliced input for an iteration. Raises InferenceError after the last part."""
     axis = bodies.axis_of(port, whole.shape)
     first, step, count = bodies.slice_bounds(port, whole.shape[axis])
     if trip >= count:
@@ -251,13 +253,13 @@ def one_element(array: np.ndarray, what: str) -> Any:
 
 
 def known(type: TensorType, what: str) -> Any:
-    """The one element of an input where it is known."""
+    """The single element of an input if its value is known, else None."""
     check_one(type, what)
     return None if type.value is None else type.value.reshape(()).item()
 
 
 def loop_trips(given: Sequence[TensorType], ends: Ports) -> int | None:
-    """The number of iterations of a Loop if it is known: no condition may end it early."""
+    """The number of iterations of a Loop; None if it is unknown or a condition may end the loop early."""
     trip_count, condition = given[:2]
     count, go_on = known(trip_count, "the trip count"), known(condition, "the condition")
     if go_on is not None and not go_on:

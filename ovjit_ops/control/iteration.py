@@ -1,4 +1,4 @@
-"""Loop and TensorIterator: a body that runs again and again, its results going round to its parameters."""
+"""Loop and TensorIterator: a body that runs repeatedly, with results fed back to its parameters."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def lower_repeated(group: Any) -> Any:
 
 @op("Loop", opset=5, runs_body=True, lower=lower_repeated, rules=[sum_ranges], rules_for=["Loop"])
 class Loop:
-    """Runs `body` at most `trip_count` times (for ever if negative), while `condition` and then the body's
-    result `condition_result` are true. `iteration_parameter` is the parameter that counts from 0."""
+    """Runs `body` at most `trip_count` times (unlimited if negative), while `condition` and then the body's
+    result `condition_result` are true. The parameter `iteration_parameter` is the iteration's index."""
 
     def infer(
         trip_count,
@@ -49,7 +49,7 @@ class Loop:
 
 @op("TensorIterator", opset=1, runs_body=True, lower=lower_repeated)
 class TensorIterator:
-    """Runs `body` once for each part of its sliced inputs; once where nothing is sliced."""
+    """Runs `body` once for each part of its sliced inputs; once without sliced inputs."""
 
     def infer(*inputs, body: Any_, input_ports: Any_ = (), output_ports: Any_ = ()):
         ends = Ports(body, input_ports, output_ports, len(inputs), -1, -1)

@@ -1,12 +1,11 @@
-"""Loops whose iterations reduce rows of a table, each by a part of a list of indices, are one operation.
+"""Fuses loops whose iterations reduce rows of a table that a slice of an index list selects.
 
     Loop(n; body i: ReduceSum(Gather(table, Slice(indices, starts[i], ends[i])) [* Slice(weights, ...)]))
     (ReduceMean, ReduceMax without weights)
     -> EmbeddingBagRanges(table, indices, starts[0..n], ends[0..n], [weights])
 
-Exporters to ONNX write bags of embeddings in this form. Iterations are independent. The number of rows
-depends on data, so each iteration would need its own plan, which takes a hundred times as long as its
-arithmetic.
+Exporters to ONNX write embedding bags in this form. Iterations are independent. The number of rows depends on
+data, so each iteration would need its own plan, which takes a hundred times as long as its arithmetic.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
 
 
 class _Part(NamedTuple):
-    """Slice(whole, starts[i], ends[i]) along the first of one dimension, values of the body."""
+    """Slice(whole, starts[i], ends[i]) of a 1-D value. Values are the body's."""
 
     whole: Value
     starts: Value
@@ -36,7 +35,7 @@ class _Part(NamedTuple):
 
 @rule(op.Loop(...))
 def sum_ranges(w: Writer, b: Builder, node: Node) -> Value | None:
-    """Such a Loop -> EmbeddingBagRanges"""
+    """Loop that reduces slices of rows -> EmbeddingBagRanges"""
     if len(node.outputs) != 1:
         return None
     loop = _Loop(node, node.inputs)
@@ -53,13 +52,13 @@ def sum_ranges(w: Writer, b: Builder, node: Node) -> Value | None:
     values = [loop.outside(b, v) for v in wanted]
     one = w("Reshape", count, [], special_zero=False) if count.shape else count
     trips = w("Range", 0, one, 1, output_type="i64")
-    for i in (2, 3):  # as the iterations read them: zeros behind the end
+    for i in (2, 3):  # as in the iterations: indices beyond the end give 0
         values[i] = w("Gather", values[i], trips, np.array(0), batch_dims=0)
     return w("EmbeddingBagRanges", *values, reduction=reduction)
 
 
 class _Loop:
-    """A Loop as the rule reads it. Values are the body's."""
+    """The parts of a Loop that the rule matches. Values are the body's."""
 
     def __init__(self, node: Node, inputs: Sequence[Value]):
         self.given = inputs
@@ -69,11 +68,11 @@ class _Loop:
         )  # fmt: skip
         parameters = self.ends.body.inputs
         self.counter = None if self.ends.iteration == -1 else parameters[self.ends.iteration]
-        #: The parameters that are the same in all iterations, and their inputs of the node.
+        #: Invariant parameters -> the node's input.
         self.shared = {parameters[p.inner]: p.outer for p in self.ends.of(INVARIANT)}
 
     def is_plain(self) -> bool:
-        """Whether it runs all its iterations, and its output is the concatenation of their results."""
+        """Whether all iterations run, and the output is the concatenation of their results."""
         port = self.ends.outputs[0]
         go_on = self.given[1].constant
         if port.kind != CONCAT or port.stride != 1 or port.axis != 0 or self.counter is None:
@@ -83,7 +82,8 @@ class _Loop:
         return self.ends.condition == -1 or self.ends.always_again(*(v.type for v in self.given))
 
     def found(self) -> tuple[str, Value, _Part, list[Value]] | None:
-        """What the result is made of: the reduction, the table, the indices, and weights if there are any."""
+        """(reduction, table, slice of the indices, [slice of the weights] or []); None if the body is
+        different."""
         node = self.ends.body.outputs[self.ends.outputs[0].inner].node
         single = node.op.name != "Unsqueeze"
         if not single:
@@ -122,7 +122,7 @@ class _Loop:
         return None if starts is None or ends is None else _Part(node.inputs[0], starts, ends)
 
     def _of_trip(self, value: Value) -> Value | None:
-        """The list of which each iteration takes one element."""
+        """The list of which iteration i reads element i, else None."""
         while value.node.op.name in ("Unsqueeze", "Reshape", "Squeeze") and value.shape in ((), (1,)):
             value = value.node.inputs[0]
         node = value.node
@@ -135,25 +135,25 @@ class _Loop:
         return numbers if good else None
 
     def is_shared(self, value: Value) -> bool:
-        """Whether the value is the same in all iterations, and is available without the body."""
+        """Whether the value is loop-invariant and computable outside the body."""
         if value.node.op.name == "Convert":
             value = value.node.inputs[0]
         return value in self.shared or value.node.op.role == "constant"
 
     def outside(self, b: Builder, value: Value) -> Value:
-        """A shared value as one of the graph around."""
+        """A loop-invariant value in the outer graph."""
         if value in self.shared:
             return self.given[self.shared[value]]
         return copy_node(b, value.node, [self.outside(b, v) for v in value.node.inputs]).output
 
 
 def _takes_rows(node: Node) -> bool:
-    """Whether this is a Gather along the first axis."""
+    """Whether the node is a Gather along the first axis."""
     return node.op.name == "Gather" and not node.attrs["batch_dims"] and _is_zero(node.inputs[2])
 
 
 def _is(value: Value, *numbers: int) -> bool:
-    """Whether this is a constant of one element, one of the numbers."""
+    """Whether the value is a constant with a single element, one of `numbers`."""
     array = value.constant
     return array is not None and array.size == 1 and int(array.reshape(-1)[0]) in numbers
 

@@ -1,1 +1,1 @@
-"""One element out for one element of each input."""
+"""Elementwise operations."""

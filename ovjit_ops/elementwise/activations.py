@@ -1,4 +1,4 @@
-"""Activation functions, one row each, in the manner of `ovjit_ops.elementwise.arithmetic`."""
+"""Activation functions, one call each, as in `ovjit_ops.elementwise.arithmetic`."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ unary(
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
-    """ln(1 + e^x), written so that it neither overflows nor loses small values."""
+    """ln(1 + e^x), without overflow and without loss of small values."""
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 def _mish_body(x: Any) -> Any:
-    # tanh(ln u) = (u^2 - 1) / (u^2 + 1) with u = 1 + e^x; above 20 it is 1 in every float type of ours
+    # tanh(ln u) = (u^2 - 1) / (u^2 + 1) with u = 1 + e^x; for x > 20 it is 1 in all float types
     w = t.exp(t.minimum(x, 20.0))
     n = w * (w + 2)
     return x * (n / (n + 2))
@@ -92,7 +92,7 @@ function(
 
 
 def _gelu(erf: Callable, tanh: Callable) -> Callable:
-    """Gelu of arrays or of what is traced, by functions of such."""
+    """Gelu of arrays or tracers, composed of the given functions."""
 
     def gelu(x: Any, *, approximation_mode: str = "ERF") -> Any:
         if approximation_mode.lower() == "tanh":
@@ -116,21 +116,21 @@ unary(
 
 
 def _real(*tensors: TensorType) -> TensorType:
-    """The type of the first, checked to be real and the same for all."""
+    """The type of the first tensor. Raises ModelError unless all have the same float type."""
     for other in tensors[1:]:
         check_same_type(other, tensors[0], "an input")
     return same_type(tensors[0], REALS)
 
 
 def _number(x: TensorType, what: str, data: TensorType) -> None:
-    """Raise ModelError unless x is one number and broadcasts to the data."""
+    """Raise ModelError unless x has a single element and broadcasts to the data."""
     check_one(x, what)
     most = 1 if data.rank is None else min(data.rank, 1)
     check(x.rank is None or x.rank <= most, f"{what} should be a scalar, not {x}")
 
 
 def _with_numbers(*numbers: float, shape: tuple[int, ...] = ()) -> Callable:
-    """Samples: data of several sizes beside fixed numbers as tensors of `shape`."""
+    """Samples: data of several sizes, with constant inputs of `shape`."""
 
     def samples(rng: np.random.Generator, dtype: str = "f32"):
         for n in (1, 7, 8, 15, 16, 17, 33, 1000):
@@ -203,14 +203,14 @@ class Swish:
 
 
 def align_slope(data: tuple, slope: tuple) -> tuple:
-    """The shape as which PRelu's slope broadcasts: a list as long as dimension 1 runs along it."""
+    """The shape of PRelu's slope for broadcasting: a 1-D slope with the extent of dimension 1 is along it."""
     if len(slope) == 1 and len(data) > 1 and slope[0] != 1 and slope[0] == data[1]:
         return (slope[0], *(1 for _ in data[2:]))
     return slope
 
 
 def aligned_slope(data: tuple | None, slope: tuple | None) -> tuple[tuple, tuple] | None:
-    """Both shapes, the slope's by `align_slope`; None where open dimensions decide."""
+    """Both shapes, the slope's by `align_slope`; None if that depends on dynamic dimensions."""
     if data is None or slope is None:
         return None
     if len(slope) == 1 < len(data) and slope[0] != 1:

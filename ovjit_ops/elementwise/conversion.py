@@ -1,8 +1,8 @@
-"""Element types: Convert, ConvertLike, and FakeQuantize.
+"""Element types: Convert, ConvertLike, ConvertPromoteTypes, FakeConvert, FakeQuantize.
 
-Reals become integers as the processor converts them: truncated towards zero. A number that does not fit, or
-NaN, becomes the smallest integer of 32 bits, or of 64 bits for i64, u64 and u32. Narrower types keep its low
-bits. Integers keep their low bits. Anything but zero, NaN included, is True. Reals of 8 and 4 bits are in
+Floats become integers as in the CPU's instructions: truncated towards zero. NaN and numbers out of range
+become the smallest integer of 32 bits, or of 64 bits for i64, u64 and u32. Narrower types keep its low bits.
+Integers keep their low bits. All values but zero, NaN included, become True. Floats of 8 and 4 bits are in
 `small_floats`.
 """
 
@@ -27,12 +27,12 @@ CONVERTIBLE = [*"f32 f64 f16 bf16 i8 i16 i32 i64 u8 u16 u32 u64 boolean".split()
 WIDE = frozenset(("i64", "u64", "u32"))
 
 
-#: Integers that traced numbers, which are not bounded, may be.
+#: Integer types of traced numbers, which have no bounds.
 TRACED = frozenset("i32 i64 u32 u64".split())
 
 
 def convert(x: np.ndarray, to: str) -> np.ndarray:
-    """`x` as an array of element type `to`, by the rules above."""
+    """`x` converted to element type `to`, by the rules of this module."""
     target = numpy_dtype(to)
     source = np.asarray(x)
     if source.dtype.hasobject and to in TRACED:
@@ -63,7 +63,7 @@ def _truncated(x: np.ndarray, to: Any) -> np.ndarray:
 
 
 def convert_body(x: Any, to: str) -> Any:
-    """The same as `convert` for one element."""
+    """`convert` for one element or tracer."""
     if not t.is_float(x) or ELEMENT_TYPES[to].kind not in "iu":
         return t.cast(x, to)
     bound = 2.0**63 if to in WIDE else 2.0**31
@@ -79,21 +79,21 @@ def convert_body(x: Any, to: str) -> Any:
 
 
 def _holds(dtype: str, numbers: np.ndarray) -> bool:
-    """Whether these whole numbers, known in part, are the same in this type."""
+    """Whether element type `dtype` represents these partially known integers exactly."""
     ends = [abs(end) for x in numbers.reshape(-1).tolist() for end in bounds(x) if end is not None]
     return dtype in ("i32", "i64") or (dtype in ("f32", "f64") and max(ends, default=0) <= 2**24)
 
 
 @op("Convert", opset=1, types=CONVERTIBLE)
 class Convert:
-    """data in another element type."""
+    """Converts the data to another element type."""
 
     def infer(data, *, destination_type: DType):
         check(data.dtype != "string" and destination_type != "string", "strings are not converted")
         if data.partial is not None and _holds(destination_type, data.partial):
             return TensorType(destination_type, data.shape, None, data.partial)
         out = TensorType(destination_type, data.shape)
-        if destination_type == "dynamic":  # a node may say so; what is compiled may not
+        if destination_type == "dynamic":  # nodes may have it, compiled graphs may not
             return out
         return with_value(out, convert, data, to=destination_type)
 
@@ -104,7 +104,7 @@ class Convert:
         return convert_body(x, destination_type)
 
     def expand(w, node, inputs):
-        """Convert(Convert(x) to f8) to a real -> HeldNumber(x)     nothing is stored in eight bits"""
+        """Convert(Convert(x) to f8) to a float -> HeldNumber(x), without a tensor of 8-bit floats"""
         (x,) = inputs
         if x.dtype not in _HELD or node.output.dtype not in REALS or x.node.op.name != "Convert":
             return None
@@ -116,7 +116,7 @@ class Convert:
 
     def samples(rng, dtype="f32"):
         for to in CONVERTIBLE:
-            # a negative real as unsigned is what the rules above say, but processors differ from each other
+            # CPUs differ for negative floats to unsigned integers
             domain = (0.0, 100.0) if to[0] == "u" and dtype in REALS else (-100.0, 100.0)
             for n in (1, 7, 16, 17, 33):
                 yield [random_array(rng, (n,), dtype, domain)], {"destination_type": to}
@@ -126,7 +126,7 @@ class Convert:
 
 @op("ConvertLike", opset=1, types=CONVERTIBLE)
 class ConvertLike:
-    """data in the element type of `like`."""
+    """Converts the data to the element type of `like`."""
 
     def infer(data, like):
         out = TensorType(like.dtype, data.shape)
@@ -165,7 +165,8 @@ unary(
 
 
 def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_target: str) -> str:
-    """The element type that two of them have in common. Raises ModelError where there is no safe one."""
+    """The common element type of two tensors. Raises ModelError if only an unsafe one exists and `unsafe` is
+    not set."""
     x, y = a.dtype, b.dtype
     if "dynamic" in (x, y):
         return "dynamic"
@@ -176,7 +177,7 @@ def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_targ
         check(row.kind in "fiub", f"{row.name} cannot be promoted")
     common = _common(rows[0], rows[1], unsafe, u64_target)
     if scalars and a.rank is not None and b.rank is not None and (a.rank == 0) != (b.rank == 0):
-        # the scalar follows the tensor, unless it is of a higher kind: boolean, integer, float
+        # the scalar takes the tensor's type, unless its kind is higher: boolean, integer, float
         level = ["b", "i", "f"]
         kinds = ["i" if row.kind == "u" else row.kind for row in rows]
         scalar, tensor = (0, 1) if a.rank == 0 else (1, 0)
@@ -187,7 +188,7 @@ def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_targ
         else:
             target = common if common else rows[scalar].name
         row, to = rows[scalar], rows[tensor]
-        # an unsigned scalar goes to the tensor's signed type of half its width too
+        # an unsigned scalar may also take a signed type of at least half its width
         follows = {row.name, to.name} == {"bf16", "f16"} or (
             row.kind + to.kind == "ui" and row.bits <= 2 * to.bits
         )
@@ -201,7 +202,7 @@ def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_targ
 
 
 def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
-    """None where only an unsafe type would do."""
+    """The common type of two element types; None if only an unsafe one exists."""
     if a.kind == "b":
         return str(b.name)
     if b.kind == "b":
@@ -226,7 +227,7 @@ def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
 
 @op("ConvertPromoteTypes", opset=14, types=CONVERTIBLE)
 class ConvertPromoteTypes:
-    """Two tensors in the element type that they have in common."""
+    """Converts two tensors to their common element type."""
 
     def infer(
         left_node, right_node, *, promote_unsafe: Bool = False, pytorch_scalar_promotion: Bool = False,
@@ -260,24 +261,24 @@ _PROMOTION = ("promote_unsafe", "pytorch_scalar_promotion", "u64_integer_promoti
 
 
 def _nearest(x: Any, bits: int, least: int) -> Any:
-    """`x`, which is finite or NaN, with so many bits behind the first, ties to even; below 2**least as many
-    steps apart as above."""
+    """`x`, finite or NaN, rounded to `bits` explicit mantissa bits, ties to even. Numbers below 2**least are
+    rounded to the steps of 2**least, as subnormals."""
     real = t.dtype(x)
     whole, sign, drop = ("i64", -(1 << 63), 52 - bits) if real == "f64" else ("i32", -(1 << 31), 23 - bits)
     held = t.bits(x, whole)
     normal = t.bits((held + ((1 << drop - 1) - 1) + ((held >> drop) & 1)) & -(1 << drop), real)
-    sum_of_steps = 1.5 * 2.0 ** (least + drop)  # what is added to it is left in such steps
+    sum_of_steps = 1.5 * 2.0 ** (least + drop)  # adding it rounds to these steps
     small = t.bits(t.bits((x + sum_of_steps) - sum_of_steps, whole) | (held & sign), real)
     return t.where(t.absolute(x) < 2.0**least, small, t.where(t.isnan(x), x, normal))
 
 
-#: Type -> its largest number, bits behind a number's first, exponent of its smallest normal number.
+#: Type -> (largest number, explicit mantissa bits, exponent of the smallest normal number).
 _HELD = {"f8e4m3": (448.0, 3, -6), "f8e5m2": (57344.0, 2, -14)}
 
 
 @op("HeldNumber", opset=1, types=("f32",), internal=True, ulp=0)
 class HeldNumber:
-    """Data rounded to an 8-bit float type by f16, as in `small_floats`; a NaN stays one."""
+    """Data rounded to an 8-bit float type through f16, as in `small_floats`. NaN is kept."""
 
     words = {"destination_type": _HELD}
 
@@ -305,7 +306,8 @@ class HeldNumber:
 
 @op("FakeConvert", opset=13, types=REALS, part="keep")
 class FakeConvert:
-    """Data as an 8-bit float type would hold it: scaled, shifted, saturated, rounded (by f16), and back."""
+    """Data as an 8-bit float type represents them: scaled, shifted, saturated, rounded (through f16), and
+    back."""
 
     words = {"destination_type": _HELD}
 
@@ -348,7 +350,7 @@ class FakeConvert:
     in_real=5, part="keep",
 )  # fmt: skip
 class FakeQuantize:
-    """data clipped to the input range, rounded to one of `levels` there, mapped to the output range."""
+    """Clips the data to the input range, rounds to one of `levels`, and maps to the output range."""
 
     words = {"auto_broadcast": "numpy none"}
 
@@ -374,8 +376,8 @@ class FakeQuantize:
 
     def scalar(x, input_low, input_high, output_low, output_high, *, levels, auto_broadcast="numpy"):
         steps = float(levels - 1)
-        # with steps that are powers of 2 nothing else is rounded: ties go to the even step, as in OpenVINO's
-        # kernels; `ref` follows its constant folding
+        # For steps that are powers of 2, only this rounds, with ties to even, as in OpenVINO's kernels. `ref`
+        # follows OpenVINO's constant folding.
         scaled = t.round_even((x - input_low) * (steps / (input_high - input_low)))
         inner = scaled * ((output_high - output_low) / steps) + output_low
         below = x <= t.minimum(input_low, input_high)
@@ -385,7 +387,7 @@ class FakeQuantize:
         for shape, limit in (((17,), ()), ((2, 5, 7, 8), (1, 5, 1, 1)), ((3, 33), (1,))):
             low, size = random_array(rng, limit, dtype, (-3, -1)), random_array(rng, limit, dtype, (2, 6))
             for levels in (2, 16, 256):
-                # off the grid's half-way points, where two roundings could differ
+                # avoid ties of the grid, where the two roundings could differ
                 yield (
                     [random_array(rng, shape, dtype), low, low + size, low * 2, low * 2 + size],
                     {"levels": levels},

@@ -11,7 +11,8 @@ import numpy as np
 from ovjit.codegen import trace as t
 from ovjit_ops.elementwise.arithmetic import REALS, unary
 
-#: erfinv(x) / x in powers of w - 2.5 (up to w = 5) and of sqrt(w) - 3 beyond, w = -ln(1 - x^2); Giles, 2010.
+#: Coefficients (Giles, 2010) of erfinv(x) / x with w = -ln(1 - x^2): NEAR in powers of w - 2.5 for w < 5, FAR
+#: in powers of sqrt(w) - 3 for others.
 NEAR = [2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087, -0.00125372503,
         -0.00417768164, 0.246640727, 1.50140941]  # fmt: skip
 FAR = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773, -0.0076224613,
@@ -19,7 +20,7 @@ FAR = [-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.0057395
 
 
 def _erfinv(x: np.ndarray) -> np.ndarray:
-    """By the quantiles of the normal distribution, then a step of Newton's, in double precision."""
+    """From quantiles of the normal distribution, with two Newton steps, in f64."""
 
     def one(y: float) -> float:
         if not -1 < y < 1:

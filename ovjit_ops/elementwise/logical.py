@@ -1,4 +1,5 @@
-"""Comparisons, logic, bits and choice, elementwise; one row each. Comparisons give boolean."""
+"""Elementwise comparisons, logical and bitwise operations, and Select; one call each. Comparisons give
+boolean."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ BOOLEAN = ["boolean"]
 BITS = [*INTS, "boolean"]
 
 SMALL = (-3.0, 3.0)
-#: Of each comparison, whether it holds between a number and itself.
+#: Comparison -> its result for equal numbers.
 REFLEXIVE = {
     "Equal": True, "LessEqual": True, "GreaterEqual": True,
     "NotEqual": False, "Less": False, "Greater": False,
@@ -43,8 +44,10 @@ REFLEXIVE = {
 
 @rule(operation(" ".join(REFLEXIVE))(value("x"), value("x")))
 def compare_with_itself(w: Writer, node: Node, x: Value) -> Value | None:
-    """n == n -> true, n < n -> false, ...     of integers: exporters compare two dimensions of a tensor to
-    decide between branches; the unused branch is then removed"""
+    """n == n -> true, n < n -> false, ... for integers
+
+    Exporters compare a dimension with itself to select a branch. The other branch is then removed.
+    """
     if x.dtype not in (*INTS, "boolean") or not is_static(x.shape):
         return None
     return w.b.constant(np.full(x.shape, REFLEXIVE[node.op.name]))
@@ -66,7 +69,7 @@ binary("GreaterEqual", np.greater_equal, lambda x, y: x >= y, **_COMPARISON)
 binary("LogicalAnd", np.logical_and, lambda x, y: x & y, types=BOOLEAN, result="boolean", commutative=True)
 binary("LogicalOr", np.logical_or, lambda x, y: x | y, types=BOOLEAN, result="boolean", commutative=True)
 binary(
-    "LogicalXor",  # OpenVINO has it in its first opset too, and calls it of the second
+    "LogicalXor",  # OpenVINO's opset 1 has it, too, with version opset2
     np.logical_xor,
     lambda x, y: x ^ y,
     opset=2,
@@ -82,7 +85,7 @@ binary("BitwiseXor", np.bitwise_xor, lambda x, y: x ^ y, opset=13, types=BITS, c
 
 
 unary(
-    "LogicalNot",  # of numbers, too: 1 for 0, 0 for others
+    "LogicalNot",  # of numbers: 1 for 0, 0 for others
     lambda x: np.logical_not(x).astype(x.dtype),
     lambda x: x ^ True if t.dtype(x) == "boolean" else t.cast(x == 0, t.dtype(x)),
     types=COMPARABLE,
@@ -91,7 +94,7 @@ unary("BitwiseNot", np.invert, lambda x: x ^ True if t.dtype(x) == "boolean" els
 
 
 def _shift_body(left: bool) -> Any:
-    """Shifts by less than 0 or by the width or more give what shifting one by one would: 0, or the sign."""
+    """The body of a shift. Shifts by negative amounts, or by the width or more, give 0 or the sign."""
 
     def body(x: Any, y: Any) -> Any:
         bits = int(t.dtype(x)[1:])

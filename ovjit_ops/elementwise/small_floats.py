@@ -1,11 +1,11 @@
-"""Numbers to floating-point types of 4 and 8 bits, to the bit as OpenVINO rounds them.
+"""Conversions to floats of 4 and 8 bits, with the same bits as OpenVINO.
 
-f4e2m1  to nearest even; beyond 6, infinite or NaN: 6 with the sign
-f8e4m3  to f16 first, then to nearest even; beyond 464, infinite or NaN: NaN with the sign
-f8e5m2  to f16 first, then to nearest even; of a NaN the upper byte, unchanged. (OpenVINO doubles numbers
-        below 2^-14 that are rounded up to a power of two on their way to f16; ovjit does not.)
-f8e8m0  the next power of two, ties to the even exponent; negative, negative NaN too: the smallest one;
-        infinite: the largest
+f4e2m1  to nearest even; above 6, infinity and NaN: 6 with the sign
+f8e4m3  through f16, to nearest even; above 464, infinity and NaN: NaN with the sign
+f8e5m2  through f16, to nearest even; NaN: the upper byte of the f16. (OpenVINO doubles numbers below
+        2^-14 that f16 rounds up to a power of two; ovjit does not.)
+f8e8m0  the nearest power of two, ties to the even exponent; numbers and NaN with a negative sign: the
+        smallest power; infinity: the largest
 nf4     the nearest of 16 levels, see `ovjit.graph.nf4`
 """
 
@@ -20,7 +20,7 @@ from ovjit.graph.nf4 import to_nf4
 
 
 def _f32(x: np.ndarray) -> np.ndarray:
-    """x as f32. A NaN of f16 becomes quiet, as processors convert it."""
+    """x as f32. NaN of f16 become quiet, as in the CPU's conversion."""
     wide = x.astype(np.float32)
     if x.dtype == np.float16:
         bits = wide.view(np.uint32)
@@ -51,7 +51,7 @@ def to_f8e8m0(x: np.ndarray) -> np.ndarray:
     exponent, rest, half = (bits >> 23) & 0xFF, bits & 0x7FFFFF, 0x400000
     up = (rest > half) | ((rest == half) & (exponent & 1 == 1))
     code = np.minimum(exponent + up, 254)
-    denormal = rest > 0x600000  # nearer to 2^-126, which is 1, than to 2^-127, which is 0
+    denormal = rest > 0x600000  # nearer to 2^-126 (code 1) than to 2^-127 (code 0)
     code = np.where(exponent == 0, denormal, np.where(np.isnan(wide), 255, code))
     return np.where(np.signbit(wide), 0, code).astype(np.uint8).view(numpy_dtype("f8e8m0"))
 
