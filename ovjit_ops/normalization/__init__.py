@@ -1,1 +1,1 @@
-"""Statistics of a row or channel, and the row divided by them."""
+"""Softmax and normalizations."""

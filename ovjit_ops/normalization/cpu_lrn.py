@@ -1,9 +1,9 @@
-"""Native LRN along one axis, with the data in place; over space it is an average pooling of squares.
+"""Native LRN along one axis, with the data in place. LRN over space expands to an average pooling of squares.
 
 If the axis is adjacent, a row is one pixel's channels. The window's sum for a vector of channels is a sum of
-shifted loads. They are masked at the row's end. At its begin they come from a small zero-bordered copy of the
-row's first vector. Otherwise vectors are along the dimensions behind the axis, and the window's planes are
-added up.
+shifted loads. They are masked at the row's end. At its beginning they read a copy of the row's first vector
+with a border of zeros. Otherwise vectors are along the dimensions after the axis, and the window's planes are
+added.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import Layout, plain, product
 from ovjit.rewrite.writer import Writer
 
-#: Columns of a plane that are made before those of the next.
+#: Columns of a block: all planes are computed for it before the next block.
 BLOCK = 256
 
 
 def divided(x: t.Tracer, base: t.Tracer, beta: float) -> t.Tracer:
-    """x / base ** beta; the powers that networks have cost one or two square roots."""
+    """x / base ** beta. Common powers take one or two square roots."""
     if beta == 0.75:
         root = t.sqrt(base)
         return x / (root * t.sqrt(root))
@@ -50,7 +50,7 @@ def lrn(x: Tensor, y: Tensor, *, half, body):
     store[f32](scratch, const[f32](0.0))
     n = x.size.n
     for p, q in items(x, y):
-        # channels from -VL to VL - 1; the window of the first vector reaches no further
+        # scratch has the channels -VL to VL - 1; the window of the first vector reaches no further
         store[f32](scratch + VL * 4, loadm[f32](p, n))
         for k in range(0, n, VL):
             v = loadm[f32](p + k * 4, n - k)
@@ -68,19 +68,19 @@ def lrn(x: Tensor, y: Tensor, *, half, body):
 
 @inline
 def some(p, n, part):
-    """A vector, or a `part` of one: n elements."""
+    """A full vector at p, or n elements if `part`."""
     return loadm[f32](p, n) if part else load[f32](p)
 
 
 @kernel(over=f"... lanes/{BLOCK}:1", x="... n", y="... n")
 def lrn_planes(x: Tensor, y: Tensor, *, half, body):
-    """The same where elements of each of the n planes are adjacent. An item is a block of them, so that the
-    blocks of a window's planes stay in the first-level cache."""
+    """`lrn` for adjacent elements in each of the n planes. An item is a block of them, so that the blocks of
+    a window's planes stay in the first-level cache."""
     for first, p, q in items(x, y):
         count = min(x.size.lanes - first, BLOCK)
         for k in range(x.size.n):
             i = 0
-            for part in static_range(2):  # whole vectors, then the rest
+            for part in static_range(2):  # full vectors, then the remainder
                 while i < count - (0 if part else VL - 1):
                     here = p + i * 4
                     v = some(here, count - i, part)
@@ -104,14 +104,14 @@ def lrn_planes(x: Tensor, y: Tensor, *, half, body):
 
 @functools.cache
 def lrn_kernel(half: int, scale: float, bias: float, beta: float, planes: bool) -> Kernel:
-    """y = x / (bias + scale * total) ^ beta, f32."""
+    """The kernel of y = x / (bias + scale * total) ^ beta in f32. `planes`: `lrn_planes`, else `lrn`."""
     body = body_of(lambda x, total: divided(x, total * scale + bias, beta), 2)
     way = lrn_planes if planes else lrn
     return way.kernel(f"{way.function.__name__}_{2 * half + 1}_f32", half=half, body=body)
 
 
 class LocalResponse(Lowering):
-    """LRN along one axis, with a window that a vector's neighbours cover."""
+    """LRN along one axis. Raises NotNative if half of the window exceeds a vector."""
 
     takes = (("f32",), None)
 
@@ -122,11 +122,11 @@ class LocalResponse(Lowering):
         if known is None or known.size != 1 or not rank or wide:
             raise NotNative
         self.axis = axis = int(known.reshape(-1)[0]) % rank
-        self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # in which the axis is adjacent
+        self.layout = Layout((*(a for a in range(rank) if a != axis), axis))  # the axis is adjacent
         self.turned = True
 
     def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
-        """As the data lies."""
+        """The layout with an adjacent axis if the data have it."""
         return self.layout if self._adjacent(layouts) else None
 
     def _adjacent(self, layouts: dict[Value, Layout]) -> bool:
@@ -157,7 +157,7 @@ class LocalResponse(Lowering):
 def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     """LRN(x) -> x / (bias + alpha / size^n * taps * AvgPool(x^2 with the n axes last))^beta
 
-    Along one axis only where the kernel is not for it.
+    LRN along one axis is only expanded if the kernel does not support it.
     """
     x, axes = inputs
     if x.shape is None or axes.type.value is None or not 0 < axes.type.value.size < 4:
@@ -168,7 +168,7 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
     if count == 1 and x.dtype == "f32" and half <= w.b.context.target.lanes:
         return None
     if is_static(x.shape):
-        half = min(half, max(*(x.shape[a] for a in along), 1))  # what is farther away is nothing
+        half = min(half, max(*(x.shape[a] for a in along), 1))  # the window ends at the border
     if 2 * half >= LARGEST:
         return None
     order = (*(a for a in range(rank) if a not in along), *along)
@@ -180,7 +180,7 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
         squares = w("Reshape", squares, (math.prod(dims[:-count]), 1, *dims[-count:]), special_zero=False)
     window, ones, pads = (2 * half + 1,) * count, (1,) * count, (half,) * count
     empty = any(bounds(d)[0] < 1 for d in squares.shape[2:])
-    if empty:  # AvgPool refuses a picture without pixels, LRN does not: it makes a row and a column too many
+    if empty:  # AvgPool rejects images without pixels, LRN does not: a row and a column are added
         zero = np.zeros((), numpy_dtype(x.dtype))
         before, behind = (0, 0, *pads), (0, 0, *(half + 1,) * count)
         squares, pads = w("Pad", squares, before, behind, zero, pad_mode="constant"), (0,) * count
@@ -194,7 +194,7 @@ def expand_lrn(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Val
         mean = w("Transpose", mean, tuple(order.index(a) for a in range(rank)))
     scale = attrs["alpha"] / attrs["size"] ** count * (2 * half + 1) ** count
     base = w("Add", w("Multiply", mean, scale), attrs["bias"])
-    root = w("Sqrt", base) if attrs["beta"] in (0.5, 0.75) else base  # as `divided` has it
+    root = w("Sqrt", base) if attrs["beta"] in (0.5, 0.75) else base  # as in `divided`
     if attrs["beta"] == 0.75:
         root = w("Multiply", root, w("Sqrt", root))
     elif root is base and attrs["beta"] != 1:

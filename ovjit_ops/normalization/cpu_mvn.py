@@ -1,6 +1,8 @@
-"""Native MVN and RMS over dimensions that lie together: one row after the other, while it is in the cache.
+"""Native MVN and RMS over adjacent dimensions: rows are normalized one after the other, while they are in the
+cache.
 
-What is normalized over space alone lies strided with channels last; `expand_norm` does it in reductions.
+With channels last, the elements of a normalization over space are not adjacent; `expand_norm` expands it to
+reductions.
 """
 
 from __future__ import annotations
@@ -69,7 +71,7 @@ def lower_group_mvn(group: Group) -> Lowering | None:
 
 
 def lower_rms(group: Group) -> Lowering | None:
-    """Along the last axis, for what is computed as it is stored."""
+    """RMS along the last axis, for f32 and f64."""
     anchor = group.node
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:

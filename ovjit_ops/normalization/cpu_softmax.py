@@ -1,7 +1,7 @@
 """Native Softmax and LogSoftmax: maximum, exponentials with their sum, scale.
 
-Few rows, and those that are adjacent and no shorter than two vectors, are taken one by one, others side by
-side, one in each lane.
+Few rows, and contiguous rows of at least two vectors, are computed one by one. Others are computed side by
+side, with one row per lane.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from ovjit.planning.views import Layout, View, merge_axes, product
 
 @rows("n")
 def softmax(x, y, n, *, keep, normal):
-    """y = exp(x - max(x)) / sum(exp(x - max(x))); `keep`: y holds the exponentials meanwhile.
+    """y = exp(x - max(x)) / sum(exp(x - max(x))). `keep`: y stores the exponentials in between.
 
-    What would be less than `normal`, the smallest normal number, is 0: CPUs take some 150 cycles for a vector
-    with such a result, and as many for each operation that reads it.
+    Results below `normal`, the smallest normal number, are flushed to 0. CPUs take about 150 cycles for a
+    vector with a subnormal result, and for each operation that reads it.
     """
     top = splat(-inf)
     for i in vectors(n):
@@ -66,13 +66,14 @@ def log_softmax(x, y, n):
         total = total + exp_below_zero(load(x, i) - top)
     size = log(splat(hadd(total)))
     for i in vectors(n):
-        # one after the other: the sum of a large maximum and a logarithm keeps nothing of the latter
+        # two subtractions: the sum of a large maximum and the logarithm would lose the logarithm
         finish(y, i, load(x, i) - top - size)
 
 
 @inline
 def side_by_side(p, step, left, way):
-    """One element of each of `left` rows, `step` bytes apart; all VL of them, where they are adjacent."""
+    """One element of each of `left` rows, `step` bytes apart. `way`: "near" for VL adjacent elements, "last"
+    for fewer, else a gather."""
     return (
         load[f32](p) if way == "near"
         else loadm[f32](p, left) if way == "last"
@@ -82,8 +83,8 @@ def side_by_side(p, step, left, way):
 
 @inline
 def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, logarithm, exp, log, normal):
-    """`softmax` and `log_softmax` of ABREAST vectors of rows, of which `left` are there. Scratch keeps the
-    exponentials."""
+    """`softmax` or `log_softmax` of ABREAST vectors of rows, of which `left` rows exist. Scratch memory keeps
+    the exponentials."""
     for v in static_range(ABREAST):
         top[v] = const[f32](-inf)
         total[v] = const[f32](0.0)
@@ -131,12 +132,12 @@ def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, loga
         e += ABREAST * VL * 4
 
 
-#: Vectors of rows that are taken at a time.
+#: Vectors of rows that are computed at once.
 ABREAST = 4
 
 
 def softmax_beside(x: Tensor, y: Tensor, *, near, logarithm, exp, log, normal):
-    """Of rows side by side, of n elements each."""
+    """`softmax` or `log_softmax` of rows of n elements, one row per lane."""
     top, total, size = registers()
     for first, p, q in items(x, y):
         left = x.size.lanes - first
@@ -149,14 +150,14 @@ def softmax_beside(x: Tensor, y: Tensor, *, near, logarithm, exp, log, normal):
                 break
 
 
-#: `near`: of adjacent rows
+#: near (rows are adjacent) -> kernel
 BESIDE = {
     near: kernel(over=f"... lanes/{ABREAST}VL{':1' * near}", x="... n", y="... n")(softmax_beside)
     for near in (True, False)
 }
-#: Vectors of elements below which a row is short: sums along its lanes take as long as all else.
+#: Rows with fewer vectors are short: horizontal sums would take as long as the rest.
 SHORT = 2
-#: Elements of a row of which scratch keeps the exponentials.
+#: Maximum elements of a row whose exponentials fit into scratch memory.
 MOST = 4096
 
 
@@ -168,7 +169,7 @@ class Softmax(RowLowering):
         data = group.node.inputs[0]
         self.beside: list[Kernel] = []
         plainly = data.dtype == self.out.dtype == "f32" and not (group.body or group.front)
-        # of open shapes how many rows there are decides nothing, as a trace may not know it
+        # a dynamic number of rows does not decide: it must be the same in traces
         others = [extent for a, extent in enumerate(data.shape) if a != axis]
         few = is_static(others) and product(others) < self.target.lanes
         if plainly and not few:
@@ -187,7 +188,7 @@ class Softmax(RowLowering):
             super().plan(planner)
 
     def _plan_beside(self, planner: Planner) -> bool:
-        """False where rows are better taken one by one."""
+        """Plan rows side by side. Returns False if they are faster one by one."""
         x, lanes = planner.view(self.data), self.target.lanes
         (axis,) = self.axes
         n, block = x.shape[axis], ABREAST * lanes
@@ -213,7 +214,7 @@ class Softmax(RowLowering):
 
 
 def lower_softmax(group: Group) -> Lowering | None:
-    """Native for f32 and f64; rank 0 has no axis."""
+    """The lowering for f32 and f64 with at least one dimension, else None."""
     anchor = group.node
     data = anchor.inputs[0]
     if data.dtype not in FULL or not data.shape:

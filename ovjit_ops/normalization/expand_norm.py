@@ -1,4 +1,4 @@
-"""The normalizations as means, norms and elementwise arithmetic."""
+"""Expansion of normalizations to means, norms and elementwise arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Inputs = tuple[Value, ...]
 
 
 def standardized(w: Writer, x: Value, axes: Sequence[int], variance: bool, eps: float, inside: bool) -> Value:
-    """(x - mean) over `axes`, divided by the standard deviation if `variance`."""
+    """(x - mean) over `axes`, divided by the standard deviation if `variance`. `inside`: eps is inside the
+    root."""
     centred = w("Subtract", x, w("ReduceMean", x, axes, keep_dims=True))
     if not variance:
         return centred
@@ -25,14 +26,14 @@ def standardized(w: Writer, x: Value, axes: Sequence[int], variance: bool, eps: 
 
 
 def known_axes(data: Value, axes: Value) -> tuple[int, ...] | None:
-    """The axes, counted from 0, where they and the data's rank are known."""
+    """The axes as non-negative numbers; None if they or the data's rank are unknown."""
     if data.shape is None or axes.type.value is None:
         return None
     return normalize_axes((int(a) for a in axes.type.value.reshape(-1)), len(data.shape))
 
 
 def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
-    """The normalized axes where a kernel does it: all but leading ones, and not space alone."""
+    """The axes if the kernel supports them, else None: all but leading ones, and not only space."""
     shape = inputs[0].shape
     if shape is None or inputs[0].dtype not in FULL:
         return None
@@ -45,12 +46,13 @@ def mvn_axes(node: Node, inputs: Sequence[Value]) -> tuple[int, ...] | None:
 
 
 def along_channels(w: Writer, x: Value, rank: int) -> Value:
-    """A list with an entry per channel, shaped to broadcast over [N, C, ...]."""
+    """One element per channel, reshaped to broadcast over [N, C, ...]."""
     return w("Reshape", x, (-1, *(1,) * (rank - 2)), special_zero=False)
 
 
 def expand_mvn2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
-    """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     over space (and channels if so asked)"""
+    """MVN-2(x) -> (x - mean) / sqrt(mean((x - mean)^2) + eps) over space, and over channels if
+    `across_channels`"""
     (x,) = inputs
     if x.shape is None or mvn_axes(node, inputs) is not None:
         return None
@@ -60,7 +62,7 @@ def expand_mvn2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None
 
 
 def expand_mvn6(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
-    """MVN-6(x, axes) -> (x - mean) / sqrt(mean((x - mean)^2) + eps)     or / (sqrt(mean(...)) + eps)"""
+    """MVN-6(x, axes) -> (x - mean) / sqrt(mean((x - mean)^2) + eps), or / (sqrt(mean(...)) + eps)"""
     axes = known_axes(*inputs)
     if axes is None or mvn_axes(node, inputs) is not None:
         return None
@@ -70,7 +72,7 @@ def expand_mvn6(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None
 
 
 def expand_normalize_l2(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] | None:
-    """NormalizeL2(x, axes) -> x / sqrt(L2(x)^2 + eps)     or x / max(L2(x), sqrt(eps))"""
+    """NormalizeL2(x, axes) -> x / sqrt(L2(x)^2 + eps), or x / max(L2(x), sqrt(eps))"""
     axes = known_axes(*inputs)
     if axes is None:
         return None
@@ -100,9 +102,9 @@ def expand_group_norm(w: Writer, node: Node, inputs: Inputs) -> Sequence[Value] 
 
 
 def with_channels(w: Writer, x: Value, lists: Sequence[Value]) -> Value | None:
-    """`x` with as many channels as there are elements in each of `lists`, or refused when it runs; None where
-    that can't be said. The arithmetic that stands for a normalization broadcasts: it would take any one. What
-    refuses is a split into a single part, which looks at the channels of tensors without elements too."""
+    """`x`, checked at run time to have as many channels as each of `lists` has elements. None if their number
+    is unknown or differs. Without the check, the expanded arithmetic would broadcast a single channel. The
+    check is a VariadicSplit with one part, which also checks empty tensors."""
     many = {None if v.shape is None else v.shape[0] for v in lists}
     count = next(iter(many))
     if len(many) != 1 or not isinstance(count, int):

@@ -1,4 +1,4 @@
-"""Softmax and the normalizations."""
+"""Softmax, LogSoftmax and normalizations."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _AXES: list[tuple[Any, ...]] = [
     in_real=1,
 )  # fmt: skip
 class Softmax1:
-    """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which counts from the front."""
+    """exp(x - max(x)) / sum(exp(x - max(x))) along `axis`, which is not negative"""
 
     def infer(data, *, axis: Int = 1):
         check(axis >= 0, f"axis {axis} should not be negative before opset8")
@@ -55,7 +55,7 @@ class Softmax1:
 
     @in_f32
     def ref(x, *, axis=1):
-        """Rows of only -inf, and rows with +inf or NaN, give NaN where NumPy's arithmetic has it."""
+        """Rows with only -inf, and rows with +inf or NaN, give NaN as in NumPy."""
         if x.size == 0:
             return x
         e = np.exp(x - np.max(x, axis=axis, keepdims=True))
@@ -87,7 +87,8 @@ class LogSoftmax:
 
 
 def _channels(data: TensorType, *others: TensorType) -> TensorType:
-    """The data with what the others, lists as long, say of dimension 1. ModelError if they do not fit."""
+    """The type of the data, with the channels that the per-channel lists `others` imply. Raises ModelError if
+    they do not match."""
     channels: Any = None
     if data.shape is not None:
         check(
@@ -202,7 +203,7 @@ class LRN:
         for axis in normal:
             total = np.zeros_like(squares)
             n = x.shape[axis]
-            reach = max(min(half, n - 1), 0)  # what is farther away is nothing
+            reach = max(min(half, n - 1), 0)  # the window ends at the border
             for shift in range(-reach, reach + 1):
                 here = [slice(None)] * x.ndim
                 there = [slice(None)] * x.ndim
@@ -225,7 +226,8 @@ class LRN:
 
 
 def standardize(x: np.ndarray, axes: tuple[int, ...], variance: bool, eps: float, inside: bool) -> np.ndarray:
-    """(x - mean) over `axes`, divided by the standard deviation if `variance`."""
+    """(x - mean) over `axes`, divided by the standard deviation if `variance`. `inside`: eps is inside the
+    root."""
     x = x - np.mean(x, axis=axes, keepdims=True)
     if not variance:
         return x
@@ -244,7 +246,7 @@ def in_groups(x: np.ndarray, groups: int, eps: float) -> np.ndarray:
     expand=expand_norm.expand_mvn2, native=FULL, epilogue=True, prologue=True, in_real=1,
 )  # fmt: skip
 class MVN2:
-    """Mean and, if asked for, variance normalized per sample, over all channels or each for itself."""
+    """Normalizes the mean and, optionally, the variance of each sample, over all channels or per channel."""
 
     shown_first = ("eps",)
 
@@ -274,7 +276,8 @@ class MVN2:
 
 @op("MVN", opset=6, like=MVN2, expand=expand_norm.expand_mvn6, images=images_of(0, along=1))
 class MVN6:
-    """Mean and, if asked for, variance normalized over `axes`; `eps` is added inside or outside the root."""
+    """Normalizes the mean and, optionally, the variance over `axes`; `eps` is added inside or outside the
+    root."""
 
     shown, shown_first = None, ()
     words = {"eps_mode": "op::MVNEpsMode: inside_sqrt outside_sqrt"}
@@ -308,7 +311,7 @@ class MVN6:
     in_real=1,
 )  # fmt: skip
 class NormalizeL2:
-    """data / sqrt(sum of squares over `axes` + eps), or with the larger of the two (eps_mode max)."""
+    """data / sqrt(sum of squares over `axes` + eps), or their maximum instead of the sum (eps_mode max)."""
 
     words = {"eps_mode": "add max"}
 
@@ -357,7 +360,7 @@ class GRN:
     in_real=3,
 )  # fmt: skip
 class GroupNormalization:
-    """Each of `num_groups` groups of channels normalized, then scaled and shifted per channel."""
+    """Normalizes each of `num_groups` groups of channels, then scales and shifts per channel."""
 
     def infer(data, scale, bias, *, num_groups: Int, epsilon: Float):
         says = "The number of groups needs to be a positive integer value"
@@ -398,7 +401,7 @@ class GroupNormalization:
     epilogue=True, prologue=True, in_real=1, rules=[group_mvn], rules_for=["MVN", "ReduceMean"],
 )  # fmt: skip
 class GroupMVN:
-    """Each of `groups` groups of channels normalized."""
+    """Normalizes each of `groups` groups of channels."""
 
     def infer(data, *, groups: Int, eps: Float):
         channels = data.shape[1] if data.shape is not None else 0

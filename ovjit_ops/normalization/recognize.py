@@ -1,4 +1,4 @@
-"""Normalizations in the forms in which exporters write them, as one operation each."""
+"""Rules that fuse normalizations, in the forms that exporters write, to one operation each."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def _is_last(node: Node, x: Value, axes: tuple[int, ...]) -> bool:
 
 
 def _same_rank(node: Node, x: Value) -> bool:
-    """Whether no constant of one element, of a rank of its own, has given the result more dimensions."""
+    """Whether the result has the rank of x. Single-element constants of a higher rank would add
+    dimensions."""
     shape = node.output.shape
     return x.shape is not None and shape is not None and len(x.shape) == len(shape)
 
@@ -73,7 +74,8 @@ _GROUPS = op.MVN(
 
 
 def _scaled_groups(behind: Value, readers: Readers) -> tuple[Found, Value, list[tuple[str, Value]]] | None:
-    """(what `_GROUPS` finds, its value, the operations by constants between it and this value)."""
+    """(match of `_GROUPS`, its value, [(operation, constant)] of the Multiply and Add nodes after it) or
+    None."""
     steps = []
     while found := _BEHIND.first(behind, readers):
         steps.append((behind.node.op.name, found["c"]))
@@ -84,7 +86,8 @@ def _scaled_groups(behind: Value, readers: Readers) -> tuple[Found, Value, list[
 
 @rule(op.Reshape(Derived(_scaled_groups, "found"), value("to")))
 def group_mvn(w: Writer, node: Node, found: Any, to: Value) -> Replacement:
-    """MVN(x as [N, groups, rest]) in x's shape -> GroupMVN(x)     with what scales and shifts groups"""
+    """Reshape(MVN(x as [N, groups, rest]), shape of x) -> GroupMVN(x), followed by the scales and offsets of
+    groups"""
     groups, normal, steps = found
     x, rows, shape = groups["x"], groups["rows"].node, normal.shape
     if x.shape is None or shape is None or min(len(x.shape), len(shape)) < 3 or not isinstance(shape[1], int):
@@ -96,7 +99,7 @@ def group_mvn(w: Writer, node: Node, found: Any, to: Value) -> Replacement:
     if not batch and (sizes is None or sizes[0] != 0 or not rows.attrs["special_zero"]):
         return None
     rest, channels = x.shape[1:], x.shape[1]
-    if not isinstance(channels, int) or channels % shape[1]:  # groups may have parts of channels
+    if not isinstance(channels, int) or channels % shape[1]:  # groups may split channels
         return None
     if not (to.node.op.role == "shape" and to.node.inputs[0] is x):
         if node.output.shape != x.shape or not is_static(rest) or 0 in rest:
@@ -111,8 +114,8 @@ def group_mvn(w: Writer, node: Node, found: Any, to: Value) -> Replacement:
 
 
 def _of_channels(value: Value, channels: int, shape: Sequence[Dim], rank: int) -> np.ndarray | None:
-    """A constant that broadcasts to groups of channels, of `shape`, as one that broadcasts to a tensor of so
-    many dimensions; None where it has more than an element for each channel."""
+    """A constant that broadcasts to groups of channels of `shape`, reshaped to [channels, 1, ...] for a
+    tensor of rank `rank`. None if it has more than one element per channel."""
     array, groups = value.constant, shape[1]
     if array is None or array.ndim > len(shape) or not isinstance(groups, int):
         return None

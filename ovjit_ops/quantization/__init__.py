@@ -1,1 +1,1 @@
-"""Reals as integers with a scale and a zero point."""
+"""Quantization: integers with a scale and a zero point."""

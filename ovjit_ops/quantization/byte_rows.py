@@ -1,4 +1,4 @@
-"""QuantizeRows and DequantizeRows: how caches of keys and values in bytes are written and read."""
+"""QuantizeRows and DequantizeRows: quantized caches of keys and values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _samples(rng: np.random.Generator, dtype: str = "f32"):
 
 @op("QuantizeRows", types=("f32",), internal=True, ulp=0, lower=".cpu_byte_rows:QuantizedRows.of")
 class QuantizeRows:
-    """Rows of f32 as bytes with scales and zeros of groups: `byte_rows`."""
+    """Rows of f32 as bytes, with a scale and a zero per group (`ovjit.graph.byte_rows`)."""
 
     def infer(x, *, bits: Int = 8, group: Int = 0):
         rows = ByteRows(bits, group)
@@ -40,8 +40,8 @@ class QuantizeRows:
 
 @op("DequantizeRows", types=("f32",), internal=True, ulp=1, lower=".cpu_byte_rows:QuantizedRows.of")
 class DequantizeRows:
-    """What rows of bytes stand for, in f32. `fresh`: the last of them before they were rounded, which are the
-    result where they are all there is, in a prompt."""
+    """The dequantized rows of bytes, in f32. `fresh`: the newest rows before quantization. They are the
+    result if there are no others, as in a prompt."""
 
     def infer(x, fresh=None, *, bits: Int = 8, group: Int = 0):
         rows = ByteRows(bits, group)

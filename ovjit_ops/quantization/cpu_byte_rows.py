@@ -1,4 +1,4 @@
-"""Native rows of bytes: they are written to where they belong, and made floats for those who read floats."""
+"""Native QuantizeRows, written in place, and DequantizeRows, only for consumers that read floats."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def quantize_rows(x: Tensor, y: Tensor, size, *, bits):
             for i in range(0, size * bits // 8, VL):
                 left = size * bits // 8 - i
                 v = rint((loadm[f32](p + i * 4, left) - low) * steps)
-                if bits == 4:  # 16 times what goes into the high bits
+                if bits == 4:  # the high bits, times 16
                     other = rint((loadm[f32](p + (size // 2 + i) * 4, left) - low) * steps)
                     v = fma(other, const[f32](16.0), v)
                 storem[_BYTE](q + i, cast[_BYTE](v), left)
@@ -48,7 +48,7 @@ def quantize_rows(x: Tensor, y: Tensor, size, *, bits):
 
 @kernel(over="...", x="... m:1", y="... n:1")
 def dequantize_rows(x: Tensor, y: Tensor, size, *, bits, T):
-    """y = scale * number + zero of each row of n numbers, in groups of `size`"""
+    """y = scale * number + zero for each row of n numbers, in groups of `size`"""
     for head, q in items(x, y):
         p = head + y.size.n // size * HEAD
         for _ in range(0, y.size.n, size):
@@ -71,13 +71,13 @@ def dequantize_rows(x: Tensor, y: Tensor, size, *, bits, T):
 
 @functools.cache
 def dequantize_kernel(rows: ByteRows, dtype: str = "f32") -> Kernel:
-    """Makes rows of `dtype` of bytes."""
+    """The kernel that converts rows of bytes to `dtype`."""
     return dequantize_rows(bits=rows.bits, T=dtype)
 
 
 def plan_rows(planner: Planner, made_by: Kernel, group: int, x: View, y: View) -> None:
-    """Add the step that makes the rows of `y` of those of `x`, in groups of `group` numbers, 0: of all.
-    Elements of either are adjacent."""
+    """Add the step that converts the rows of `x` to those of `y`, in groups of `group` numbers; 0: one group.
+    Elements of a row are adjacent in both."""
     if y.count:
         numbers = x if x.itemsize > 1 else y
         n, flops = numbers.shape[-1], 2.0 * numbers.count
@@ -85,8 +85,8 @@ def plan_rows(planner: Planner, made_by: Kernel, group: int, x: View, y: View) -
 
 
 class QuantizedRows(Lowering):
-    """Rows to bytes where a concatenation wants them; rows of floats only for those that ask for them:
-    attention reads bytes."""
+    """Quantization writes into a concatenation's output. Dequantization is deferred until a consumer reads
+    floats, as attention reads bytes."""
 
     def set_up(self) -> None:
         self.given = self.node.inputs[0]
@@ -97,7 +97,7 @@ class QuantizedRows(Lowering):
 
     def plan(self, planner: Planner) -> None:
         if self.reads:
-            for fresh in self.fresh:  # as it is, for who asks later
+            for fresh in self.fresh:  # keep it for the deferred step
                 planner.pinned.add(planner.view(fresh).buffer)
             planner.defer(self.out, lambda: self._made(planner), self.given)
         else:

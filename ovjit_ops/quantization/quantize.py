@@ -1,5 +1,5 @@
-"""Quantize: what the quantization pass makes of FakeQuantize where integers are what is read of it; and
-MultiplyAdd, in which scales and offsets before it meet."""
+"""Quantize, which replaces a FakeQuantize whose consumers read integers, and MultiplyAdd, the merged scales
+and offsets before it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ovjit_ops.elementwise.arithmetic import random_array
 
 @op("Quantize", opset=1, types=("f32",), internal=True, ulp=0, any_number=True)
 class Quantize:
-    """round(x * factor + zero), to the nearest even, held between `low` and `high`. NaN becomes `low`.
+    """round(x * factor + zero), to the nearest even, saturated to `low` and `high`. NaN becomes `low`.
 
-    `factor` is 1 / scale. All three have the type of x and are broadcast.
+    `factor` is 1 / scale. x, factor and zero have the same type and are broadcast.
     """
 
     def infer(x, factor, zero, *, low: Int, high: Int, element_type: DType):
@@ -29,7 +29,7 @@ class Quantize:
         return np.where(y > low, np.minimum(y, high), low).astype(numpy_dtype(element_type))
 
     def scalar(x, factor, zero, *, low, high, element_type):
-        # held first, as its bounds are whole: then one instruction rounds and converts
+        # Saturate first, which is exact as the bounds are integers. Then one instruction rounds and converts.
         y = x * factor if t.is_zero(zero) else t.fma(x, factor, zero)
         if t.is_near(y) and (low, high) in ((0, 255), (-128, 127)):
             return t.held(t.round_int(y, "i32"), element_type)
@@ -52,7 +52,7 @@ class Quantize:
 
 @op("MultiplyAdd", opset=1, types=("f32",), internal=True, ulp=1, any_number=True)
 class MultiplyAdd:
-    """y = x * factor + offset, rounded once where the machine can."""
+    """y = x * factor + offset, rounded once if the CPU has fused multiply-add."""
 
     def infer(x, factor, offset):
         check(x.dtype == factor.dtype == offset.dtype, f"{x}, {factor} and {offset} differ in element type")

@@ -1,6 +1,7 @@
-"""Native RandomUniform and Multinomial: what the streams beside this module give, in blocks.
+"""Native RandomUniform and Multinomial, with the streams of `generators`, in blocks.
 
-Of Philox every block follows from the seeds and where it is; the Mersenne Twister is one chunk.
+Each block of Philox follows from the seeds and its index. The Mersenne Twister is sequential and has one
+chunk.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit.planning.views import View
 
-#: Numbers of a stream that are drawn together, of Philox four by four.
+#: Numbers of a stream that are drawn at once; Philox yields four per counter.
 BLOCK = 256
-#: Numbers of the Mersenne Twister's state.
+#: Numbers of the state of the Mersenne Twister.
 STATE = 624
 #: bits of the mantissa
 MANTISSA = {"f32": 23, "f64": 52, "f16": 10, "bf16": 7}
 _MASK = 4294967295
-#: Those of a number's bits that count, for floats from 0 to 1.
+#: (element type, torch) -> mask of a number's bits that form a float from 0 to 1.
 _LOW = {(T, torch): (1 << n + torch) - 1 for T, n in MANTISSA.items() for torch in (False, True)}
 
 
 @kernel
 def seeds_of_now(seeds: Ptr, number):
-    """Two seeds that no other inference, and no other node, has."""
+    """Store two seeds that differ for each inference and node."""
     st[i64](seeds, now() ^ number << 40)
     st[i64](seeds + 8, seeds ^ number)
 
 
 @inline
 def philox(drawn, seed, counter, lanes, first):
-    """BLOCK numbers from the block `first` of four on."""
+    """Draw BLOCK numbers of Philox. `first`: the index of the first group of four numbers."""
     m = const[i64](_MASK)
     for k in range(0, BLOCK // 4, VL):
         at = lanes + spread[i64](first + k)
@@ -61,7 +62,7 @@ def philox(drawn, seed, counter, lanes, first):
 
 @inline
 def twisted(drawn, state, place, count):
-    """So many numbers of MT19937 from number `place` of its state on."""
+    """Draw `count` numbers of MT19937, from number `place` of its state on."""
     i = urem(place, STATE)
     for k in range(count):
         here = i
@@ -82,7 +83,7 @@ def twisted(drawn, state, place, count):
 
 @inline
 def rest_of(high, low, span):
-    """The rest of a number of 64 bits, without a sign: two of 32 bits."""
+    """The remainder of an unsigned number of 64 bits, given as two of 32 bits, by `span`."""
     rest = low
     if high == 0:
         rest = low % span
@@ -91,7 +92,7 @@ def rest_of(high, low, span):
     else:
         rest = high % span
         for k in range(32):
-            if rest >= span - rest:  # twice the rest may be too long for 64 bits
+            if rest >= span - rest:  # doubling may overflow
                 rest = rest - (span - rest)
             else:
                 rest = rest + rest
@@ -103,7 +104,7 @@ def rest_of(high, low, span):
 
 @inline
 def rounded(v, T):
-    """As T holds it."""
+    """v, rounded to T."""
     held = v
     if T in HALVES:
         store[T](scratch, v)
@@ -113,7 +114,7 @@ def rounded(v, T):
 
 @inline
 def put_reals(q, drawn, many, first, span, T, torch):
-    """So many drawn numbers as reals from `first` on."""
+    """Store `many` drawn numbers as floats in [first, first + span)."""
     for k in range(0, many, VL):
         if T == "f64":
             pair = load[i64](drawn + k * 8)
@@ -136,7 +137,7 @@ def put_reals(q, drawn, many, first, span, T, torch):
 
 @inline
 def put_numbers(q, drawn, many, least, length):
-    """So many drawn numbers as i32 from `least` on: the quotient is right in f64, whatever is rounded."""
+    """Store `many` drawn numbers as i32 in [least, least + length). The quotient of f64 is exact enough."""
     span = cast[f64](spread[i64](length))
     first = cast[f64](spread[i64](least))
     for k in range(0, many, VL):
@@ -148,8 +149,8 @@ def put_numbers(q, drawn, many, least, length):
 
 @inline
 def put_wide(q, drawn, many, wide, least, end, far, T, torch):
-    """So many drawn numbers, of `wide` words each, as integers from `least` to `end`. `far`: these are as
-    far apart as no number of 64 bits with a sign."""
+    """Store `many` drawn numbers, each of `wide` words of the stream, as integers in [least, end). `far`: 1
+    if end - least exceeds i64."""
     length = end - least
     length_low = length & _MASK
     borrow = 0
@@ -167,7 +168,7 @@ def put_wide(q, drawn, many, wide, least, end, far, T, torch):
         if far == 0:
             a = rest_of(b, a, length)
             st[T](q + k * SIZE[T], least + a)
-        else:  # the number and what it is added to, in 16 bits
+        else:  # the sum of 64 bits, in halves of 32 bits
             base = least
             if b > length_high or (b == length_high and a >= length_low):
                 base = least + least - end
@@ -178,8 +179,8 @@ def put_wide(q, drawn, many, wide, least, end, far, T, torch):
 
 @kernel(over="n/each", seeds="", low="", high="", y="n:1")
 def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, torch):
-    """Numbers from low to high, see `ovjit_ops.random.random.uniform`. An item is those of a block, or half
-    of them where a number may take two of the stream."""
+    """Numbers in [low, high), see `ovjit_ops.random.random.uniform`. An item has the numbers of a block, or
+    half of them if a number may take two of the stream. Returns 1 for an empty range of integers."""
     drawn = scratch + 256
     state = drawn + BLOCK * 4
     seed = ld[i64](seeds) + 0
@@ -193,7 +194,7 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
             if i > 0:
                 last = ((last ^ (last >> 30)) * 1812433253 + i) & _MASK
             st[u32](state + i * 4, last)
-    wide = 2 if T in ("f64", "i64") else 1  # numbers of the stream for each
+    wide = 2 if T in ("f64", "i64") else 1  # numbers of the stream per element
     if T in MANTISSA:
         first = splat[T](low)
         span = rounded(splat[T](high) - first, T)
@@ -204,7 +205,7 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
             return 1
         if T == "i64" and torch and max(least, end) <= _MASK:
             wide = 1
-        far = 0  # a range that is as long as no number of 64 bits with a sign
+        far = 0  # 1: end - least exceeds i64
         if least < 0 and end > 9223372036854775807 + least:
             far = 1
         length = end - least
@@ -227,7 +228,8 @@ def uniform(seeds: Tensor, low: Tensor, high: Tensor, y: Tensor, each, *, T, tor
 def chosen_classes(
     probs: Tensor, units: Tensor, left: Tensor, sums: Tensor, y: Tensor, *, T, index, replace, logs
 ):
-    """Classes by numbers from 0 to 1: each where the sum of probabilities up to it reaches the number."""
+    """Select classes by numbers from 0 to 1: the first class at which the cumulative probability reaches the
+    number."""
     classes = probs.size.c
     count = y.size.n
     for _, p, u, weights, cumulative, q in items(probs, units, left, sums, y):
@@ -261,12 +263,12 @@ def chosen_classes(
 
 
 def block_of(itemsize: int) -> int:
-    """How many elements of so many bytes are surely made of BLOCK numbers."""
+    """The number of elements of `itemsize` bytes for which BLOCK numbers suffice."""
     return BLOCK // 2 if itemsize == 8 else BLOCK
 
 
 class Drawn(Lowering):
-    """What begins with numbers by two seeds, or where none are given, by those of now."""
+    """Operations that draw uniform numbers from two seeds. Seeds of 0 are replaced at each inference."""
 
     def set_up(self) -> None:
         attrs = self.node.attrs
@@ -280,7 +282,7 @@ class Drawn(Lowering):
         return self.node.output.dtype
 
     def draw(self, planner: Planner, low: View, high: View, out: View) -> None:
-        """The step that fills `out`."""
+        """Add the step that fills `out` with numbers in [low, high)."""
         if self.seeds is None:
             seeds = planner.allocate((2,), 8)
             number = len(planner.steps)
@@ -319,7 +321,7 @@ class Classes(Drawn):
     def plan(self, planner: Planner) -> None:
         (batch, classes), count = planner.shape(self.node.inputs[0]), planner.shape(self.out)[1]
         if not classes or (not self.node.attrs["with_replacement"] and count > classes):
-            raise NotNative  # the reference says what is wrong
+            raise NotNative  # the reference raises the error
         probs = planner.contiguous(self.node.inputs[0])
         out = planner.row_major_output(self.out)
         units, left, sums = (planner.allocate(s, 8) for s in ((batch * count,), *[(batch, classes)] * 2))

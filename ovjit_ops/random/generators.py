@@ -9,8 +9,8 @@ _32 = np.uint64(32)
 
 
 def philox(key: int, counter: int, count: int, first: int = 0) -> np.ndarray:
-    """`count` numbers of the stream, u32: four for each value of n = first, first + 1, ... In every round n
-    and the counter are multiplied, and the key grows by Weyl's constants."""
+    """`count` numbers of the stream as u32: four for each n = first, first + 1, ... Each round multiplies n
+    and the counter, and adds Weyl constants to the key."""
     blocks = -(-count // 4)
     n = np.uint64(first) + np.arange(blocks, dtype=np.uint64)
     n_low, n_high = n & _LOW, n >> _32
@@ -28,6 +28,6 @@ def philox(key: int, counter: int, count: int, first: int = 0) -> np.ndarray:
 
 
 def mersenne_twister(seed: int, count: int) -> np.ndarray:
-    """`count` numbers of MT19937, u32, as PyTorch's generator gives them after manual_seed(seed)."""
+    """`count` numbers of MT19937 as u32, equal to PyTorch's generator after manual_seed(seed)."""
     state = np.random.RandomState(seed & 0xFFFFFFFF)
     return state.randint(0, 1 << 32, count, np.uint32)

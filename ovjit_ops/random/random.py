@@ -1,4 +1,4 @@
-"""RandomUniform and Multinomial, with the numbers that OpenVINO gives for the same seeds."""
+"""RandomUniform and Multinomial. Equal seeds give OpenVINO's numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ovjit_ops.random.cpu_uniform import MANTISSA
 from ovjit_ops.random.generators import mersenne_twister, philox
 
 OUTPUTS = ("f32", "f64", "f16", "bf16", "i32", "i64")
-#: Most elements that a wrong shape may ask for.
+#: Maximum number of elements of a result.
 MOST = 1 << 34
 
 
@@ -33,14 +33,14 @@ def _seeds(global_seed: int, op_seed: int) -> tuple[int, int]:
 
 
 def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
-    """Numbers from 0 to 1 by the low bits of the stream; of f64 each takes two."""
+    """Numbers from 0 to 1, from the low bits of the stream; f64 takes two numbers each."""
     bits = MANTISSA[dtype] + torch
     if dtype == "f64":
         pairs = stream.reshape(-1, 2).astype(np.uint64)
         whole = (pairs[:, 0] << np.uint64(32)) + pairs[:, 1]
     else:
         whole = stream.astype(np.uint64)
-    # k / 2^bits, which is what setting the mantissa of a number from 1 to 2 and taking 1 away gives
+    # k / 2^bits, equal to setting the mantissa of a number in [1, 2) and subtracting 1
     low = whole & np.uint64((1 << bits) - 1)
     return (low.astype(np.float64) / (1 << bits)).astype(numpy_dtype(dtype))
 
@@ -48,17 +48,17 @@ def unit_floats(stream: np.ndarray, dtype: str, torch: bool) -> np.ndarray:
 def uniform(
     count: int, dtype: str, low: np.ndarray, high: np.ndarray, seed: int, op_seed: int, torch: bool
 ) -> np.ndarray:
-    """`count` numbers from low to high, those before high.
+    """`count` numbers in [low, high).
 
-    An f64 takes two numbers of the stream; an i64 too, the second of them high, but for a range of 32 bits as
-    PyTorch draws it.
+    An f64 takes two numbers of the stream. So does an i64, unless PyTorch draws it from a range of 32 bits;
+    of OpenVINO's two numbers, the second has the high bits.
     """
     narrow = dtype != "i64" or (torch and max(int(low), int(high)) <= 0xFFFFFFFF)
     total = count * (1 if dtype != "f64" and narrow else 2)
     stream = mersenne_twister(seed, total) if torch else philox(seed, op_seed, total)
     if dtype[0] != "i":
         unit = unit_floats(stream, dtype, torch)
-        # OpenVINO's kernel for Philox rounds once; PyTorch computes f16 and bf16 in f32
+        # OpenVINO's Philox kernel rounds once; PyTorch computes f16 and bf16 in f32
         length = np.asarray(high - low)
         wide = numpy_dtype({("f32", False): "f64", ("f16", True): "f32"}.get((dtype, torch), dtype))
         return (unit.astype(wide) * length.astype(wide) + low.astype(wide)).astype(unit.dtype)
@@ -75,7 +75,7 @@ def uniform(
 
 @op("RandomUniform", opset=8, types=["i64"], stateful=True, lower=".cpu_uniform:Uniform.of")
 class RandomUniform:
-    """Numbers from min_val to max_val, as TensorFlow (Philox) or PyTorch (MT19937) draws them."""
+    """Uniform numbers in [min_val, max_val), drawn as in TensorFlow (Philox) or PyTorch (MT19937)."""
 
     shown_first = ("output_type", "op_seed")
     words = {"output_type": OUTPUTS, "alignment": "tensorflow pytorch"}
@@ -133,7 +133,7 @@ class RandomUniform:
 
 @op("Multinomial", opset=13, types=REALS, stateful=True, lower=".cpu_uniform:Classes.of")
 class Multinomial:
-    """Classes drawn by their probabilities, with or without putting them back."""
+    """Draws classes by their probabilities, with or without replacement."""
 
     def infer(
         probs,
@@ -178,7 +178,7 @@ class Multinomial:
             for replace in (True, False) if n <= c else (True,):
                 for logs in (False, True):
                     probs = random_array(rng, (b, c), dtype, (0.1, 2))
-                    if replace:  # one class that is always drawn
+                    if replace:  # one class has all the probability
                         probs[:] = -200 if logs else 0
                         probs[np.arange(b), rng.integers(0, c, b)] = 1
                     attrs = {

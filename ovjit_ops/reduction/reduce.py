@@ -1,7 +1,7 @@
-"""Reductions over the axes that the second input names.
+"""Reductions over axes that the second input gives.
 
-NaN propagates as in NumPy. Over no elements a sum, a norm and a mean are 0, a product is 1, a maximum is the
-lowest finite number of the type and a minimum the highest. Integers wrap around; the mean and the L2 norm of
+NaN propagates as in NumPy. Over no elements, a sum, a norm and a mean are 0, a product is 1, a maximum is the
+lowest finite number of the type, and a minimum the highest. Integers wrap around; the mean and the L2 norm of
 integers truncate.
 """
 
@@ -31,7 +31,8 @@ def reduced_shape(shape: tuple[Dim, ...], axes: tuple[int, ...], keep_dims: bool
 def infer_reduction(
     node: TensorType, reduction_axes: TensorType, keep_dims: bool, types: list[str]
 ) -> TensorType:
-    """The type of a reduction. Raises ModelError for axes out of range or named twice."""
+    """The type of a reduction. Raises ModelError for axes out of range and for element types that do not
+    fit."""
     says = "be boolean." if list(types) == ["boolean"] else f"be numeric. Got: {node.dtype}"
     check(node.dtype in (*types, "dynamic"), f"Element type of data input must {says}")
     axes = shape_value(
@@ -45,7 +46,7 @@ def infer_reduction(
     if axes is None:
         if keep_dims:
             return TensorType(node.dtype, (ANY,) * len(node.shape))
-        # several may be the same axis
+        # axes may repeat
         one = length(reduction_axes) == 1
         return TensorType(node.dtype, (ANY,) * (len(node.shape) - 1) if one else None)
     normal = _axes(axes, len(node.shape))
@@ -53,7 +54,7 @@ def infer_reduction(
 
 
 def _axes(axes: np.ndarray, rank: int) -> tuple[int, ...]:
-    """The axes from 0 on, sorted: one that is named twice is meant once."""
+    """The axes as non-negative numbers, sorted, without repetitions."""
     return tuple(sorted({normalize_axis(int(a), rank) for a in axes}))
 
 
@@ -67,8 +68,8 @@ def reduction(
     ulp: float = 16,
     part: str = "",
 ) -> Op:
-    """Register a reduction; `ref(x, axes, keep_dims)` works on arrays at their accumulation type.
-    `partially`: what becomes of two whole numbers that are known in part."""
+    """Register a reduction. `ref(x, axes, keep_dims)` computes it in the accumulation type. `partially`: the
+    reduction of two integers that may be Intervals."""
 
     def infer(node: TensorType, reduction_axes: TensorType, *, keep_dims: Bool = False) -> TensorType:
         out = infer_reduction(node, reduction_axes, keep_dims, types)
@@ -81,7 +82,7 @@ def reduction(
 
     def reference(node: np.ndarray, reduction_axes: np.ndarray, *, keep_dims: bool = False) -> np.ndarray:
         axes = _axes(reduction_axes.reshape(-1), node.ndim)
-        axes = axes if node.ndim else ()  # a scalar may be reduced along the axis that it has not
+        axes = axes if node.ndim else ()  # scalars accept the axes 0 and -1
         return np.asarray(ref(widened(node), axes, keep_dims)).astype(node.dtype)
 
     return register(
@@ -145,7 +146,7 @@ def _extreme(function: Callable, which: int) -> Callable:
 def _l2(x: np.ndarray, axes: tuple[int, ...], keep: bool) -> np.ndarray:
     if x.dtype.kind == "f":
         return np.sqrt(np.sum(x * x, axis=axes, keepdims=keep))
-    # what the type cannot hold is the most that it can, as where reals are converted
+    # saturate at the type's maximum
     return np.minimum(_l2(x.astype(np.float64), axes, keep), _limits(x.dtype)[1])
 
 

@@ -1,1 +1,1 @@
-"""Labels of sequences: CTC."""
+"""CTC decoders and loss."""

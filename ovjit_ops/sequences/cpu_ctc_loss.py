@@ -1,7 +1,8 @@
-"""Native CTCLoss of f32: the forward recursion along time in logarithms, vectors of places in the target.
+"""Native CTCLoss of f32: the forward recursion over time in log space. Vectors are along positions in the
+target.
 
-A chunk is a range of sequences. Sums are in f64. Lengths, labels and the blank are compared with the shapes
-before anything is read by them.
+A chunk is a range of sequences. Sums are in f64. Lengths, labels and the blank are checked against the shapes
+before they are used as indices.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 from ovjit_ops.common.values import INDEX_TYPES
 
-#: The logarithm of nothing: finite, so that differences of two are no NaN, and infinite in f32.
+#: The logarithm of 0: finite, so that differences are not NaN, but infinite as f32.
 NEVER = -1e300
-#: The exponential of anything below is no part of a sum whose largest term is 1.
+#: Exponents below are clamped: they do not change a sum whose largest term is 1.
 LEAST = -700.0
-#: Elements of a place in scratch beyond what a sequence needs: two before, and a vector behind.
+#: Elements of an array in scratch memory beyond the positions: two before, and a vector after them.
 MARGIN = 72
 
 
 @inline
 def log_sum(a, b, c, exp, log):
-    """Of the largest, the exponential is 1."""
+    """log(exp(a) + exp(b) + exp(c)), relative to the largest, whose exponential is 1."""
     high = maximum(a, b)
     m = maximum(high, c)
     least = const[f64](LEAST)
@@ -40,7 +41,8 @@ def log_sum(a, b, c, exp, log):
 
 @inline
 def log_norm(p, line, classes, exp, log):
-    """A row of scores into `line`, as wide as vectors are; the logarithm of the sum of their exponentials."""
+    """Copy a row of scores to `line`, padded with -inf to whole vectors. Returns the logarithm of the sum of
+    their exponentials."""
     tops = const[f32](-inf)
     for k in range(0, classes, VL):
         store[f32](line + k * 4, const[f32](-inf))
@@ -59,7 +61,8 @@ def log_norm(p, line, classes, exp, log):
 
 @inline
 def allow_ways(target, stay, skip, many, blank, merge):
-    """Where one may come from to the place of each label."""
+    """Set the transitions to the position of each label: `stay` from itself, `skip` from two positions
+    before."""
     never = const[f64](NEVER)
     before = blank
     for i in range(many):
@@ -77,10 +80,10 @@ def allow_ways(target, stay, skip, many, blank, merge):
 
 @inline
 def go_on(alpha, stay, skip, here, norm, n, exp, log):
-    """All places one step further in time."""
+    """Advance all positions by one step in time."""
     never = const[f64](NEVER)
     vectors = (n + VL - 1) // VL
-    for k in range(vectors):  # from the last one: each reads what is before it
+    for k in range(vectors):  # from the last one, as each reads positions before it
         s = (vectors - 1 - k) * VL * 8
         gone = load[f64](alpha + s) + load[f64](stay + s)
         leapt = load[f64](alpha + s - 16) + load[f64](skip + s)
@@ -90,7 +93,8 @@ def go_on(alpha, stay, skip, here, norm, n, exp, log):
 
 @inline
 def list_labels(target, given, count, classes, L, collapse, unique):
-    """The labels of a sequence that count, at `target`. How many they are, -1 where one is no class."""
+    """Write the labels of a sequence to `target`, without those that `collapse` or `unique` remove. Returns
+    their number, or -1 if a label is out of range."""
     many = 0
     last = -1
     for i in range(count):
@@ -117,12 +121,13 @@ def ctc_loss(
     x: Tensor, times: Tensor, labels: Tensor, counts: Tensor, blanks: Tensor, y: Tensor, room, *, E, L, N, B,
     merge, collapse, unique, exp, log,
 ):  # fmt: skip
-    """`alpha` has the logarithm of the probability of all alignments that have come to a place of the target
-    with blanks around its labels. E, L, N, B: types of lengths, labels, their numbers and the blank (None:
-    the last class). `room`: bytes of a place in scratch."""
+    """`alpha` has, for each position of the target with blanks around its labels, the log probability of all
+    alignments that end there. E, L, N, B: types of lengths, labels, their numbers and the blank (None: the
+    last class is the blank). `room`: bytes of an array in scratch memory. Returns 1 or 4 for invalid labels
+    or lengths."""
     alpha = scratch + 16
-    stay = alpha + room  # 0 where a place may go on, else NEVER
-    skip = stay + room  # the same for coming from two places before
+    stay = alpha + room  # 0 if a position may repeat, else NEVER
+    skip = stay + room  # the same for transitions from two positions before
     here = skip + room
     target = here + room
     line = target + room

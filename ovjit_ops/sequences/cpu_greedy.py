@@ -9,13 +9,13 @@ from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import NotNative, Planner
 
-#: Scores whose largest is found in vectors before it is looked for one by one.
+#: Scores whose maximum is computed by vectors before it is searched for.
 BLOCK = 256
 
 
 @inline
 def best_label(p, classes, T):
-    """The label of the largest score at p: the first of equals."""
+    """The label of the largest score at p; the first of equal ones."""
     best = ld[T](p) * 1.0
     label = 0
     for first in range(0, classes, BLOCK):
@@ -33,7 +33,7 @@ def best_label(p, classes, T):
             best = v
             label = first
     at = ld[T](p + label * SIZE[T]) * 1.0
-    while at != best and at == at and label + 1 < classes:  # the first of its block
+    while at != best and at == at and label + 1 < classes:  # search in its block
         label += 1
         at = ld[T](p + label * SIZE[T]) * 1.0
     return label
@@ -41,9 +41,10 @@ def best_label(p, classes, T):
 
 @kernel(over="b", x="b t c:1", ends="", blanks="", y="b t:1", counts="b")
 def ctc_greedy(x: Tensor, ends: Tensor, blanks: Tensor, y: Tensor, counts: Tensor, *, T, E, B, Y, N, merge):
-    """The labels of the largest score of each step, of the first of equals, filled up with -1. `ends` has the
-    lengths of sequences and `counts` those of labels, of the type N; or N is None, and `ends` a mask that is
-    0 where a sequence has ended. B: the type of the blank, None for the last class."""
+    """The label of the largest score of each step (the first of equal ones), padded with -1. `ends` has the
+    lengths of sequences, and `counts` gets the numbers of labels, of type N. If N is None, `ends` is a mask
+    that is 0 from the end of a sequence on. B: the type of the blank; None: the last class is the blank.
+    Returns 4 for invalid lengths."""
     steps = x.size.t
     classes = x.size.c
     for b, scores, labels in items(x, y):

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: decoding the best path, and the loss."""
+"""Connectionist temporal classification: greedy decoders and the loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _one(x: TensorType | None, what: str) -> None:
 
 
 def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
-    """Lengths as i64. Raises InferenceError for one that is not from 0 to `most`."""
+    """Lengths as i64. Raises InferenceError for lengths outside 0 ... `most`."""
     wide = lengths.astype(np.int64).reshape(-1)
     if wide.size and (wide.min() < 0 or wide.max() > most):
         raise InferenceError(f"{what} {wide.min()} .. {wide.max()} should be from 0 to {most}")
@@ -30,7 +30,7 @@ def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
 
 
 def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
-    """The labels of the largest score of each step [T, C], without blanks, and repeats once when `merge`."""
+    """The labels of the largest score of each step [T, C], without blanks. `merge`: without repetitions."""
     out, last = [], -1
     for label in scores.argmax(-1).tolist():
         if label != blank and not (merge and label == last):
@@ -48,8 +48,8 @@ def best_path(scores: np.ndarray, blank: int, merge: bool) -> list[int]:
     builder={"": "ctc_greedy_decoder", "ctc_merge_repeated": "merge_repeated"},
 )
 class CTCGreedyDecoder:
-    """The best path of each sequence, filled up with -1; the last class is the blank, a mask says where
-    sequences end."""
+    """The best path of each sequence, padded with -1. The last class is the blank; a mask gives the ends of
+    sequences."""
 
     def infer(data, sequence_mask, *, ctc_merge_repeated: Bool = True):
         check_type(data, NUMBERS)
@@ -85,7 +85,7 @@ class CTCGreedyDecoder:
     builder={"": "ctc_greedy_decoder_seq_len"},
 )
 class CTCGreedyDecoderSeqLen:
-    """The best path of each sequence, filled up with -1, and its length."""
+    """The best path of each sequence, padded with -1, and its length."""
 
     def infer(
         data,
@@ -132,7 +132,7 @@ def _log_sum(*xs: float) -> float:
 
 
 def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: bool) -> float:
-    """-log of the sum over all alignments of `target` of their probabilities; log_probs [T, C]."""
+    """-log of the probability of `target`, summed over all alignments; log_probs [T, C]."""
     extended = [blank]
     for label in target:
         extended += [label, blank]
@@ -149,9 +149,9 @@ def sequence_loss(log_probs: np.ndarray, target: list[int], blank: int, merge: b
                 continue
             ways = [alpha[s - 1]] if s else []
             if merge or label == blank:
-                ways.append(alpha[s])  # a label goes on
-            # over a blank: from a label to another, or to an equal one where repeats are not merged. A label
-            # that is the blank is left like a blank, but may be leapt to.
+                ways.append(alpha[s])  # a label repeats
+            # Skip a blank: from a label to a different one, or to an equal one if repetitions are not merged.
+            # A label that equals the blank cannot be skipped from, like a blank, but can be skipped to.
             if s > 1 and extended[s - 2] != blank and (label != extended[s - 2] or not merge):
                 ways.append(alpha[s - 2])
             new[s] = _log_sum(*ways) + row[label] if ways else -np.inf

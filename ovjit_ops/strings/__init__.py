@@ -1,1 +1,1 @@
-"""Strings."""
+"""Operations on tensors of strings."""

@@ -1,4 +1,4 @@
-"""Strings as begins, ends and characters, and back."""
+"""StringTensorUnpack and StringTensorPack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ovjit_ops.common.values import INDEX_TYPES
 
 @op("StringTensorUnpack", opset=15, types=["string"])
 class StringTensorUnpack:
-    """Where each string begins and ends among the UTF-8 bytes of all, and those bytes."""
+    """Unpacks strings to the begin and end offsets of each, and the UTF-8 bytes of all."""
 
     def infer(data):
         check(
@@ -40,7 +40,7 @@ class StringTensorUnpack:
 
 @op("StringTensorPack", opset=15, types=["i32", "i64"])
 class StringTensorPack:
-    """Strings from where each begins and ends among bytes of UTF-8."""
+    """Packs strings from the begin and end offsets of each, and UTF-8 bytes."""
 
     def infer(begins, ends, symbols):
         for name, x in (("begins", begins), ("ends", ends)):
