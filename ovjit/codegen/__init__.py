@@ -1,1 +1,1 @@
-"""From plans to machine code: loop emitters, the vector vocabulary, the JIT and its object files."""
+"""From plans to machine code: kernels as Python functions, intrinsics, the compiler and its object files."""

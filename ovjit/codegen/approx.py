@@ -1,9 +1,8 @@
-"""Transcendental functions of f32, two of f64 as well, as short polynomials over the trace vocabulary.
+"""Transcendental functions of f32, and exp and log of f64, as short polynomials in the functions of `tracer`.
 
-Each is within 2 ULP where the result is normal, or what it says, keeps NaN, and gives the exact infinities
-and zeros.
-Coefficients are Taylor's where the range is small enough, else a Chebyshev fit to the C library's function in
-double precision (error of the fit below 3e-9).
+Unless stated otherwise, each is within 2 ULP if the result is normal, keeps NaN, and gives exact infinities
+and zeros. Coefficients are Taylor's if the range is small enough, else a Chebyshev fit to the C library's
+function in f64 (error of the fit below 3e-9).
 """
 
 from __future__ import annotations
@@ -19,12 +18,13 @@ LN2_LO = 1.42860682030941723212e-6
 
 
 def exp_f32(x: t.Tracer) -> t.Tracer:
-    """2**n * exp(r) with n = round(x / ln 2), |r| <= ln(2)/2; the scale in two steps keeps denormals."""
+    """2**n * exp(r) with n = round(x / ln 2), |r| <= ln(2)/2. Scaling in two steps keeps subnormal
+    results."""
     return _scaled_exp(t.where(x > 89.0, t.constant(x, 89.0), t.where(x < -104.0, t.constant(x, -104.0), x)))
 
 
 def _half_exp(x: t.Tracer) -> t.Tracer:
-    """exp(x) / 2 for x >= 0: what is left of a hyperbolic function. It overflows where that does."""
+    """exp(x) / 2 for x >= 0, for hyperbolic functions. It overflows where they do."""
     return _scaled_exp(t.where(x > 90.0, t.constant(x, 90.0), x), -1)
 
 
@@ -41,17 +41,18 @@ def _scaled_exp(x: t.Tracer, scale: int = 0) -> t.Tracer:
 
 
 def exp_below_zero(x: t.Tracer) -> t.Tracer:
-    """exp(x) for x <= 0, within 3 ULP down to -20 and 4e-7 of it below; 0 below -87.7, denormals too."""
+    """exp(x) for x <= 0: within 3 ULP down to -20, within 4e-7 (relative) below. Below -87.7 it is 0, so that
+    there are no subnormal results."""
     return _exp_low(t.where(x < -88.0, t.constant(x, -88.0), x))
 
 
 def exp_below_zero_bf16(x: t.Tracer) -> t.Tracer:
-    """The same within 2**-13, for results that are rounded to the 8 bits of bf16."""
+    """exp(x) for x <= 0 within 2**-13, for results that are rounded to the 8 bits of bf16."""
     return _exp_low(t.where(x < -88.0, t.constant(x, -88.0), x), EXP_BF16)
 
 
 def exp_rough(x: t.Tracer) -> t.Tracer:
-    """The same for any x; infinity from 88.4 on."""
+    """`exp_below_zero` for all x; infinity from 88.4 on."""
     x = t.where(x > 88.8, t.constant(x, 88.8), x)
     return exp_below_zero(x)
 
@@ -60,14 +61,15 @@ def exp_rough(x: t.Tracer) -> t.Tracer:
 EXP = [0.9999997, 0.4999915, 0.16667639, 0.04189816, 0.008290272]
 #: The same within 1.02e-4.
 EXP_BF16 = [1.0001962, 0.5041345, 0.16517829]
-#: Added to a small number it leaves that, rounded to even and 127 more, in the lowest bits of the sum.
+#: Adding it to a small number leaves that number, rounded to even and plus 127, in the lowest bits of the
+#: sum.
 ROUNDING = 1.5 * 2.0**23 + 127
 
 
 def one_more_than_exp(x: t.Tracer) -> t.Tracer:
-    """1 + exp(x), within 3 ULP; infinity where exp(x) is. Beside 1, a small exp(x) need not be exact, which
-    takes half of `exp_f32`. A shift of the sum that rounds makes the exponent one too small. The remaining
-    multiplication by 2 is one instruction with the addition."""
+    """1 + exp(x), within 3 ULP; infinity where exp(x) is. Next to 1, a small exp(x) need not be exact, which
+    takes half of the instructions of `exp_f32`. The exponent, shifted from the rounded sum, is one too small;
+    the factor 2 is fused with the addition."""
     x = t.where(x < -87.0, t.constant(x, -87.0), t.where(x > 89.0, t.constant(x, 89.0), x))
     shifted = t.fma(x, LOG2E, t.constant(x, ROUNDING - 1))
     n = shifted - (ROUNDING - 1)
@@ -76,7 +78,7 @@ def one_more_than_exp(x: t.Tracer) -> t.Tracer:
 
 
 def _exp_low(x: t.Tracer, powers: Sequence[float] = EXP) -> t.Tracer:
-    """exp(x) with the exponent made by one shift of the sum that rounds, for -88 <= x < 88.8."""
+    """exp(x) for -88 <= x < 88.8. One shift of the rounded sum gives the exponent."""
     shifted = t.fma(x, LOG2E, t.constant(x, ROUNDING))
     r = t.fma(shifted - ROUNDING, -math.log(2), x)
     return _short_exp(r, powers) * t.bits(t.bits(shifted, "i32") << 23, "f32")
@@ -95,7 +97,7 @@ def _power_of_two(n: t.Tracer) -> t.Tracer:
 
 def log_f32(x: t.Tracer) -> t.Tracer:
     """n ln 2 + 2 atanh((m - 1) / (m + 1)) with x = m 2**n, m in [sqrt(1/2), sqrt(2))."""
-    tiny = x < 1.1754944e-38  # denormal: scale up
+    tiny = x < 1.1754944e-38  # subnormal: scale up
     scaled = t.where(tiny, x * 8388608.0, x)
     i = t.bits(scaled, "i32")
     n = (i - 0x3F3504F3) >> 23  # 0x3F3504F3 is sqrt(1/2)
@@ -116,14 +118,14 @@ def log_f32(x: t.Tracer) -> t.Tracer:
 
 
 def log1p_f32(x: t.Tracer) -> t.Tracer:
-    """ln u with u = 1 + x as it is rounded, and what rounding took of x, over u."""
+    """ln u with u = 1 + x rounded, plus the rounding error of u divided by u."""
     u = 1 + x
     y = log_f32(u)
     return t.where(t.absolute(y) < math.inf, y + (x - (u - 1)) / u, y)
 
 
 def _with_sign(y: t.Tracer, x: t.Tracer) -> t.Tracer:
-    """y, which has no sign, with that of x."""
+    """y, which is not negative, with the sign of x."""
     return t.bits(t.bits(y, "i32") | (t.bits(x, "i32") & -(1 << 31)), "f32")
 
 
@@ -137,8 +139,8 @@ def tanh_f32(x: t.Tracer) -> t.Tracer:
 
 
 def logistic_by_tanh(z: t.Tracer, x: t.Tracer) -> t.Tracer:
-    """tanh(x) / (1 + exp(-z)) by one division. Gates of an LSTM have three then and not five, which
-    take as long as all else. Within 5 ULP; 0 where it is below 3e-31."""
+    """tanh(x) / (1 + exp(-z)) with one division. The gates of an LSTM then take three divisions instead of
+    five, which would take as long as the rest. Within 5 ULP; 0 below 3e-31."""
     a = t.absolute(x)
     near, square = a < 0.55, x * x
     e = _exp_low(t.where(a > 9.1, t.constant(x, 18.2), a + a))
@@ -156,8 +158,8 @@ TANH = [
 
 
 def erf_f32(x: t.Tracer) -> t.Tracer:
-    """x P(x^2) / Q(x^2), the square up to 3.92^2; within 6 ULP. Never beyond 1: the rounded quotient may be,
-    and 1 - erf(x) would be negative."""
+    """x P(x^2) / Q(x^2), with x^2 limited to 3.92^2; within 6 ULP. The result is clamped to [-1, 1]: the
+    rounded quotient may exceed 1, and 1 - erf(x) would be negative."""
     square = x * x
     z = t.where(square > 15.3664, t.constant(x, 15.3664), square)
     p: t.Tracer = t.constant(x, ERF[-1])
@@ -171,10 +173,9 @@ def erf_f32(x: t.Tracer) -> t.Tracer:
     return t.where(y < -1.0, t.constant(x, -1.0), y)
 
 
-#: erf(x) / x on [0, 3.92] is a quotient of powers of x^2, fitted to the C library's function in double
-#: precision for
-#: the least relative error (2e-8). It takes a third of the instructions that exp(-x^2) takes: GELU behind
-#: every layer of a transformer was a third of its time.
+#: erf(x) / x on [0, 3.92] as a quotient of polynomials in x^2, fitted to the C library's function in f64 with
+#: minimum relative error (2e-8). It takes a third of the instructions of exp(-x^2): GELU after each layer
+#: took a third of a transformer's time.
 ERF = [1.128379146, 0.1903968644, 0.05274727535, 0.003765158506, 0.0002848648538, 2.050061868e-06]
 ERF_BELOW = [1.0, 0.5020675712, 0.1141049827, 0.01496830139, 0.00116241037, 3.809051633e-05]
 
@@ -187,7 +188,7 @@ def sin_f32(x: t.Tracer) -> t.Tracer:
 
 
 def cos_f32(x: t.Tracer) -> t.Tracer:
-    """The cosine, within 2 ULP: the sine of a quadrant further on."""
+    """The cosine, within 2 ULP: the sine, one quadrant further."""
     quadrant, sine, cosine, far = _turned(x)
     y = _of_quadrant(quadrant + 1, sine, cosine)
     return t.seldom("cos", far, x, y)
@@ -201,8 +202,8 @@ def tan_f32(x: t.Tracer) -> t.Tracer:
 
 
 def exp_f64(x: t.Tracer) -> t.Tracer:
-    """As `exp_f32`, within 1.2 ULP. n and the powers of two are in the lowest bits of sums: AVX2 makes no
-    integers of f64."""
+    """As `exp_f32`, within 1.2 ULP. n and the powers of two are read from the lowest bits of sums, since AVX2
+    cannot convert f64 to integers."""
     x = t.where(x > 710.0, t.constant(x, 710.0), t.where(x < -746.0, t.constant(x, -746.0), x))
     n = t.fma(x, LOG2E, t.constant(x, WHOLE)) - WHOLE
     r = t.fma(n, -LN2_LEAST, t.fma(n, -LN2_MOST, x))
@@ -217,9 +218,9 @@ def _wide_power_of_two(n: t.Tracer) -> t.Tracer:
 
 def log_f64(x: t.Tracer) -> t.Tracer:
     """As `log_f32`, within 1 ULP."""
-    tiny = x < 2.0**-1022  # denormal: scale up
+    tiny = x < 2.0**-1022  # subnormal: scale up
     i = t.bits(t.where(tiny, x * 2.0**54, x), "i64")
-    above = (i - (ROOT_HALF - (1023 << 52))) >> 52  # the exponent of what is above sqrt(1/2), and 1023
+    above = (i - (ROOT_HALF - (1023 << 52))) >> 52  # the exponent relative to sqrt(1/2), plus 1023
     m = t.bits(i - ((above - 1023) << 52), "f64")
     whole = t.bits(above + (0x433 << 52), "f64") - (2.0**52 + 1023)
     exponent = whole - t.where(tiny, t.constant(x, 54.0), t.constant(x, 0.0))
@@ -236,11 +237,12 @@ def log_f64(x: t.Tracer) -> t.Tracer:
 
 
 def _turned(x: t.Tracer) -> tuple[t.Tracer, t.Tracer, t.Tracer, t.Tracer]:
-    """x = n pi/2 + r: n in the lowest bits of an integer, the sine and the cosine of r, and where x is too
-    far away for this.
+    """Range reduction x = n pi/2 + r: (n in the lowest bits of an integer, sine of r, cosine of r, mask of
+    the x that are too large for it).
 
-    In f64, r has all its digits also where x is the f32 next to a multiple of pi/2. That needs no fused
-    multiply-add, which not every CPU has, and takes as long as the many short parts of pi/2 in f32 would.
+    In f64, r has all its digits even if x is the f32 nearest to a multiple of pi/2. This needs no fused
+    multiply-add, which some CPUs lack, and takes as long as a reduction by several short parts of pi/2 in
+    f32.
     """
     wide = t.cast(x, "f64")
     shifted = t.fma(wide, 2 / math.pi, WHOLE)
@@ -265,22 +267,23 @@ def _powers(coefficients: list[float], z: t.Tracer) -> t.Tracer:
     return p
 
 
-#: Added to a small f64 it leaves that, rounded to even, in the lowest bits of the sum.
+#: Adding it to a small f64 leaves that number, rounded to even, in the lowest bits of the sum.
 WHOLE = 1.5 * 2.0**52
-#: 32 bits of ln 2, so that n * LN2_MOST is exact, and the rest.
+#: 32 bits of ln 2, so that n * LN2_MOST is exact, and the remainder.
 LN2_MOST = 0.6931471803691238
 LN2_LEAST = 1.9082149292705877e-10
 #: exp(r) = 1 + r (1 + r (EXP_WIDE[0] + EXP_WIDE[1] r + ...)) for |r| <= ln(2)/2
 EXP_WIDE = [1 / math.factorial(k) for k in range(2, 14)]
 #: The bits of sqrt(1/2).
 ROOT_HALF = 0x3FE6A09E667F3BCD
-#: ln((1 + s) / (1 - s)) = 2 s + s z (LOG_WIDE[0] + LOG_WIDE[1] z + ...). Here z = s^2, up to (sqrt(2) - 1)^4.
-#: Fitted at Chebyshev's points, to 1.1e-18.
+#: ln((1 + s) / (1 - s)) = 2 s + s z (LOG_WIDE[0] + LOG_WIDE[1] z + ...) with z = s^2 up to (sqrt(2) - 1)^4,
+#: fitted at Chebyshev points to 1.1e-18.
 LOG_WIDE = [
     0.6666666666666666, 0.4000000000000088, 0.2857142857080315, 0.22222222391792662, 0.18181795631159273,
     0.15386240272217483, 0.13268755541930133, 0.13086833005966172,
 ]  # fmt: skip
-#: 27 bits of pi/2, so that n * QUARTER_HI is exact for n < 2**26; the rest has what math.pi lacks, too.
+#: 27 bits of pi/2, so that n * QUARTER_HI is exact for n < 2**26, and the remainder, with the digits that
+#: math.pi lacks.
 QUARTER_HI = math.floor(math.pi / 2 * 2.0**26) / 2.0**26
 QUARTER_LO = math.pi / 2 - QUARTER_HI + 6.123233995736766e-17
 FAR = 2.0**26
@@ -291,7 +294,7 @@ COS = [0.0416666457, -0.00138873156, 2.44330826e-05]
 
 
 def atan_f32(x: t.Tracer) -> t.Tracer:
-    """An odd polynomial up to 1, beyond it pi/2 - atan(1 / |x|) with the sign of x."""
+    """An odd polynomial for |x| <= 1, else pi/2 - atan(1 / |x|) with the sign of x."""
     a = t.absolute(x)
     beyond = a > 1.0
     one = t.constant(x, 1.0)
@@ -302,7 +305,7 @@ def atan_f32(x: t.Tracer) -> t.Tracer:
 
 
 def _from_right_angle(y: t.Tracer) -> t.Tracer:
-    """pi/2 - y with more digits of pi than f32 has."""
+    """pi/2 - y, with more digits of pi than f32 has."""
     return RIGHT_ANGLE - (y - RIGHT_ANGLE_REST)
 
 
@@ -315,13 +318,13 @@ ATAN = [
 
 
 def asin_f32(x: t.Tracer) -> t.Tracer:
-    """An odd polynomial up to 1/2, beyond it pi/2 - 2 asin(sqrt((1 - |x|) / 2)) with the sign of x."""
+    """An odd polynomial for |x| < 1/2, else pi/2 - 2 asin(sqrt((1 - |x|) / 2)) with the sign of x."""
     near, y = _near_asin(t.absolute(x))
     return _with_sign(t.where(near, y, _from_right_angle(y + y)), x)
 
 
 def acos_f32(x: t.Tracer) -> t.Tracer:
-    """pi/2 - asin(x) between -1/2 and 1/2, beyond it 2 asin(sqrt((1 - |x|) / 2)), or pi without that."""
+    """pi/2 - asin(x) for |x| < 1/2, else 2 asin(sqrt((1 - |x|) / 2)), or pi minus that for negative x."""
     near, y = _near_asin(t.absolute(x))
     twice = y + y
     beyond = t.where(x < 0.0, 2 * RIGHT_ANGLE - (twice - 2 * RIGHT_ANGLE_REST), twice)
@@ -329,7 +332,7 @@ def acos_f32(x: t.Tracer) -> t.Tracer:
 
 
 def _near_asin(a: t.Tracer) -> tuple[t.Tracer, t.Tracer]:
-    """Where a < 1/2, and the arcsine of a there, elsewhere of sqrt((1 - a) / 2)."""
+    """(whether a < 1/2, the arcsine of a if so, else of sqrt((1 - a) / 2))."""
     near = a < 0.5
     z = t.where(near, a * a, (1 - a) * 0.5)
     r = t.where(near, a, t.sqrt(z))
@@ -341,7 +344,7 @@ ASIN = [0.16666753, 0.07495289, 0.04547161, 0.02417295, 0.04217823]
 
 
 def sinh_f32(x: t.Tracer) -> t.Tracer:
-    """An odd polynomial up to 1, beyond it by exp(|x|) / 2, which overflows no earlier; within 3 ULP."""
+    """An odd polynomial for |x| < 1, else from exp(|x|) / 2, which overflows no earlier; within 3 ULP."""
     a = t.absolute(x)
     h = _half_exp(a)
     z = x * x
@@ -353,7 +356,7 @@ SINH = [1.66666665e-01, 8.33335006e-03, 1.98361588e-04, 2.81695737e-06]
 
 
 def cosh_f32(x: t.Tracer) -> t.Tracer:
-    """By exp(|x|) / 2, which overflows no earlier."""
+    """From exp(|x|) / 2, which overflows no earlier."""
     h = _half_exp(t.absolute(x))
     return h + 0.25 / h
 
@@ -373,7 +376,7 @@ def acosh_f32(x: t.Tracer) -> t.Tracer:
 
 
 def _log1p_or_twice(z: t.Tracer, a: t.Tracer) -> t.Tracer:
-    """ln(1 + z), for large `a` ln(2 a): there z is 2 a but for what f32 does not tell, and may overflow."""
+    """ln(1 + z), for large `a` as ln(2 a): there f32 does not distinguish z from 2 a, and z may overflow."""
     large = a > 8192.0
     u = t.where(large, a, 1 + z)
     return log_f32(u) + t.where(large, t.constant(u, math.log(2)), (z - (u - 1)) / u)

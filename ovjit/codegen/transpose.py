@@ -1,10 +1,10 @@
-"""Copies that transpose two dimensions: adjacent elements of the source are apart in the target, and back.
+"""Copies that transpose the dimension of adjacent elements with another one.
 
     y[i0, i1, i2, a, b] = x[i0, i1, i2, b, a]      a adjacent in x, b adjacent in y
 
 Blocks of lanes x lanes elements (half as many of 8 bytes) are loaded row by row, transposed in registers by
-log2(side) rounds of shuffles, and stored row by row. Chunks are ranges of cache lines along a (times the
-outer dimensions).
+log2(side) rounds of shuffles, and stored row by row. Chunks are ranges of cache lines along a, times the
+outer dimensions.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import VL, Tensor, Word, items
 
-#: What stands for an element of so many bytes.
+#: Bytes of an element -> the type that copies use for it.
 ELEMENTS = {8: "i64", 4: "i32", 2: "i16", 1: "u8"}
 
 
 def interleave_sizes(isa: Target) -> tuple[int, ...]:
-    """The bytes of elements that rows to be woven together may have: those for which there are masks."""
+    """The bytes of elements whose rows can be interleaved in registers: those with masked loads and
+    stores."""
     return (4, 2, 1) if isa.name == "avx512" else (4,)
 
 
 def block_side(lanes: int, elem: str) -> int:
-    """Rows and columns of a block in registers: 8 bytes are at most a vector's 8 lanes of 4."""
+    """Rows and columns of a block in registers. A vector has at most half as many elements of 8 bytes."""
     return lanes // 2 if elem == "i64" else lanes
 
 
 def transposed(b: Any, rows: list[Any]) -> list[Any]:
     """The transpose of a square block: lane j of row i becomes lane i of row j.
 
-    The shuffles exist on x86 since SSE, LLVM recognises them, and CPUs do each in a cycle. Elements are
-    interleaved within pieces of 16 bytes, then whole pieces change places.
+    x86 has these shuffles since SSE, LLVM recognises them, and CPUs execute each in a cycle. Elements are
+    interleaved within pieces of 16 bytes, then whole pieces are exchanged.
     """
     import llvmlite.ir as ir
 
@@ -66,7 +67,7 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
             square = [shuffled(x, y, lanes) for x, y in both_halves for lanes in interleaved]
         columns.append(square)
     out = []
-    for apart in zip(*columns, strict=True):  # which have their pieces of every `size`th column
+    for apart in zip(*columns, strict=True):  # each has pieces of every `size`th column
         found = list(apart)
         for _ in range(len(pieces).bit_length() - 1):
             pairs = list(zip(found[::2], found[1::2], strict=True))
@@ -76,7 +77,7 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
 
 
 def make_transpose(isa: Target, elem: str) -> Any:
-    """transpose(x, x_b, nb, y, y_a, na): one block of at most na rows and nb columns."""
+    """The intrinsic transpose(x, x_b, nb, y, y_a, na): a block of at most na rows and nb columns."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import types
@@ -88,7 +89,7 @@ def make_transpose(isa: Target, elem: str) -> Any:
     i64 = ir.IntType(64)
 
     def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
-        # What is shuffled stands there once for whole blocks and for parts of them: it takes LLVM longest.
+        # The shuffles are shared by full and partial blocks, as they take LLVM the most time.
         fewer = b.select(b.icmp_signed("<", na, nb), na, nb)
         is_whole = b.icmp_signed(">=", fewer, i64(lanes))
         ways = []
@@ -125,7 +126,7 @@ def make_transpose(isa: Target, elem: str) -> Any:
 
 
 def run_transpose(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
-    """The intrinsic `transpose` on `words`, an `ovjit.execution.numpy_words.Words`."""
+    """The intrinsic `transpose` in Python. `words`: an `ovjit.execution.numpy_words.Words`."""
     lanes = block_side(words.lanes, elem)
     na, nb = min(na, lanes), min(nb, lanes)
     rows = [words[f"loadm_{elem}"](x + min(i, nb - 1) * x_b, na) for i in range(words.lanes)]
@@ -138,9 +139,9 @@ transpose, interleave = Word("transpose"), Word("interleave")
 
 @kernel(over="i0 i1 i2 a/side", x="i0 i1 i2 b a:1", y="i0 i1 i2 a b:1")
 def transpose_blocks(x: Tensor, y: Tensor, side, *, size):
-    """An item is `side` elements along a; it goes along b, and is transposed in squares of that side: what a
-    line of the cache has is read, and written, together. Outer axes have names: addresses that go on from
-    item to item, as those along `...` do, LLVM keeps for each row of a square, which takes longer."""
+    """An item has `side` elements along a. It is transposed along b in squares of this side, so that a cache
+    line is read, and written, at once. Outer axes are named: with `...`, LLVM keeps an incremented address
+    for each row of a square, which is slower."""
     for _, _, _, first, p, q in items(x, y):
         left = y.size.a - first
         for k0 in range(0, y.size.b, side):
@@ -154,7 +155,7 @@ def transpose_blocks(x: Tensor, y: Tensor, side, *, size):
 
 @functools.cache
 def transpose_kernel(size: int) -> Kernel:
-    """The kernel over whole tensors of elements of `size` bytes."""
+    """The transposing kernel for elements of `size` bytes."""
     elem = ELEMENTS[size]
 
     def intrinsics(isa: Target) -> dict[str, Any]:
@@ -164,8 +165,8 @@ def transpose_kernel(size: int) -> Kernel:
 
 
 def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
-    """interleave(x, apart, y, left): y[j * rows + i] = x[i][j] for the first `left` j of a vector, with rows
-    of x `apart` bytes from each other; `back`: the other way, x[i][j] = y[j * rows + i]."""
+    """The intrinsic interleave(x, apart, y, left): y[j * rows + i] = x[i][j] for the first `left` j of a
+    vector, with rows of x `apart` bytes from each other. `back`: the inverse, x[i][j] = y[j * rows + i]."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import types
@@ -181,7 +182,7 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
         return b.shuffle_vector(one, other, places(*lanes))
 
     def joined(b: Any, vectors: list[Any]) -> Any:
-        """Side by side."""
+        """Concatenate vectors."""
         together = vectors[0]
         for i, vector in enumerate(vectors[1:], 1):
             wide = shuffled(b, vector, vector, [j % lanes for j in range(i * lanes)])
@@ -212,7 +213,7 @@ def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:
 
 
 def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
-    """The intrinsic `interleave` on `words`."""
+    """The intrinsic `interleave` in Python; `words` as in `run_transpose`."""
     lanes = words.lanes
     loaded = np.stack([words[f"loadm_{elem}"](x + i * apart, left) for i in range(rows)], axis=1).reshape(-1)
     size = loaded.itemsize
@@ -221,7 +222,7 @@ def run_interleave(elem: str, rows: int, words: Any, x: int, apart: int, y: int,
 
 
 def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, left: int) -> None:
-    """The intrinsic `interleave`, back, on `words`."""
+    """The intrinsic `interleave` with `back`, in Python."""
     lanes, size = words.lanes, {element: size for size, element in ELEMENTS.items()}[elem]
     firsts = range(0, rows * lanes, lanes)
     loaded = np.concatenate(
@@ -233,7 +234,7 @@ def run_unweave(elem: str, rows: int, words: Any, x: int, apart: int, y: int, le
 
 @kernel(over="...", x="... r n:1", y="... n r:1")
 def interleave_rows(x: Tensor, y: Tensor, *, size, rows):
-    """Items are pixels: `rows` rows of adjacent elements become pixels of `rows` elements, or back."""
+    """Items are pixels: interleave `rows` rows of adjacent elements to pixels of `rows` elements, or back."""
     for p, q in items(x, y):
         for j in range(0, x.size.n, VL):
             interleave(p + j * size, x.stride.r, q + j * size * rows, x.size.n - j)
@@ -241,7 +242,7 @@ def interleave_rows(x: Tensor, y: Tensor, *, size, rows):
 
 @functools.cache
 def interleave_kernel(size: int, rows: int, back: bool = False) -> Kernel:
-    """The kernel over elements of `size` bytes."""
+    """The interleaving kernel for elements of `size` bytes."""
     elem = ELEMENTS[size]
 
     def intrinsics(isa: Target) -> dict[str, Any]:

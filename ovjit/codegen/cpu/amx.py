@@ -1,21 +1,21 @@
-"""Words of the matrix unit AMX: eight tile registers of 16 rows of 64 bytes.
+"""Intrinsics of the matrix unit AMX: eight tile registers of 16 rows of 64 bytes.
 
-    tile_begin(words)                configure all tiles as 16 x 64 bytes, but `a` with rows of 1 to 16 words
-                                     and `b` with so many rows; they are zeros then
-    tile_end()                       give the registers up
-    tile_load_<t>(p, step)           row r of tile t from p + r * step
-    tile_store_<t>(p, step)          row r of tile t to p + r * step
+    tile_begin(words)                configure all tiles as 16 x 64 bytes, but rows of `a` with 1 to 16 words,
+                                     and `b` with as many rows; tiles are then 0
+    tile_end()                       release the registers
+    tile_load_<t>(p, step)           load row r of tile t from p + r * step
+    tile_store_<t>(p, step)          store row r of tile t to p + r * step
     tile_multiply_<c>_<a>_<b>()      c += a * b, by the instruction of a format
 
-`a` has a row of words of depth for each row of `c`. `b` has a row of 16 words, one for each column, for each
-word of depth. A word is two bf16 or four bytes.
+`a` has a row of words of depth for each row of `c`. `b` has a row for each word of depth, of 16 words, one
+per column. A word is two bf16 or four bytes.
 
 | format | instruction | arithmetic |
 |--------|-------------|------------|
 | bf16   | tdpbf16ps   | see `multiply_bf16` |
 | u8i8   | tdpbusd     | exact, modulo 2 ** 32 |
 
-A kernel configures the tiles itself and gives them up before it returns: other code leaves them alone.
+A kernel configures the tiles itself and releases them before it returns. Other code does not use them.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ import numpy as np
 
 #: Rows of a tile, and bytes of a row.
 ROWS, ROW_BYTES = 16, 64
-#: The tiles of four blocks of sums, of two blocks of rows and of two blocks of columns.
+#: The tiles of four blocks of sums, two blocks of rows, and two blocks of columns.
 SUMS, LEFT, RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)
 _TILES = 8
 
 
-#: Bytes of a word of depth. ldtilecfg reads the bytes of tile t's rows at `_WIDTHS` + 2 * t, and their
-#: number at `_HEIGHTS` + t.
+#: Bytes of a word of depth. ldtilecfg reads the bytes of a row of tile t at `_WIDTHS` + 2 * t, and the number
+#: of its rows at `_HEIGHTS` + t.
 _WORD, _WIDTHS, _HEIGHTS = 4, 16, 48
 
 
 def _configuration() -> list[int]:
-    """The 64 bytes that ldtilecfg reads, for words of 16: palette 1, whole tiles."""
+    """The 64 bytes for ldtilecfg: palette 1, all tiles with their full size."""
     config = [0] * 64
     config[0] = 1
     for tile in range(_TILES):
@@ -50,7 +50,7 @@ def _configuration() -> list[int]:
 
 
 def _odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x + y of f64, rounded to odd, so that a second rounding to f32 is right."""
+    """x + y of f64, rounded to odd, so that a second rounding to f32 is correct."""
     total = x + y
     part = total - x
     error = (x - (total - part)) + (y - part)
@@ -61,15 +61,16 @@ def _odd_sum(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _flushed(x: np.ndarray) -> np.ndarray:
-    """f32 with zeros of their sign for subnormals."""
+    """f32 with subnormals flushed to zeros of their sign."""
     return np.where(np.abs(x) < np.float32(2.0**-126), np.copysign(np.float32(0), x), x)
 
 
 def multiply_bf16(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """tdpbf16ps: f32 sums [rows, columns] plus bf16 [rows, words, 2] times [words, columns, 2].
 
-    Even and odd elements of the depth have a chain of multiply-adds each, which begins with zero. Both are
-    added, and then to the sum. All round to nearest even; subnormals are zeros, on input and as results.
+    Even and odd elements of depth each have a chain of multiply-adds, which begins with zero. The chains are
+    added to each other, then to the sum. All operations round to nearest even; subnormal inputs and results
+    are zeros.
     """
     a, b = (_flushed((x.astype(np.uint32) << 16).view(np.float32)).astype(np.float64) for x in (left, right))
     chains = np.zeros((*sums.shape, 2), np.float32)
@@ -87,7 +88,8 @@ def multiply_bytes(sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.
 
 
 def _python_begin(words: Any, depth: int) -> None:
-    """`tiles`: the registers of what runs in Python; `depth`: the words of a row of `a`."""
+    """Sets up the Python interpreter's registers. `tiles`: the registers; `depth`: the words of a row of
+    `a`."""
     words.__dict__.update(tiles=np.zeros((_TILES, ROWS, ROW_BYTES), np.uint8), depth=depth)
 
 
@@ -103,7 +105,7 @@ def _python_store(tile: int, words: Any, p: int, step: int) -> None:
 
 
 def multiply_tiles(name: str, sums: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The product of a format, of tiles as bytes [16, 64]."""
+    """The product of a format, on tiles as bytes [16, 64]."""
     if name == "bf16":
         a, b = (x.view(np.uint16).reshape(ROWS, ROWS, 2) for x in (left, right))
         made = multiply_bf16(sums.view(np.float32), a, b)
@@ -122,7 +124,7 @@ def _python_multiply(name: str, c: int, a: int, b: int, words: Any) -> None:
 
 
 def intrinsics(name: str) -> dict[str, Any]:
-    """The words, with the products of the format `name`."""
+    """The intrinsics, with the products of format `name`."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import types

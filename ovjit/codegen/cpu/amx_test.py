@@ -1,7 +1,7 @@
-"""The test of a machine's matrix unit: before it is used, its bits are compared with those of `amx`.
+"""The test of a machine's matrix unit: before its first use, its results are compared with `amx` bit by bit.
 
-An emulator or a hypervisor may round otherwise than the manual says. The verdict is kept with the kernels in
-the cache, by the CPU's name and by the code that was tested.
+An emulator or a hypervisor may round differently from the manual. The verdict is stored in the cache of
+kernels, per CPU name and tested code.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from ovjit.records import NamedTuple
 if TYPE_CHECKING:
     import numpy as np
 
-#: CPU feature -> the format whose products it has.
+#: CPU feature -> format of its products.
 FORMATS = {"amx-bf16": "bf16", "amx-int8": "u8i8"}
 _AGREES, _DIFFERS = b"the matrix unit agrees", b"the matrix unit differs"
-#: Products that are compared, and the bytes of a tile.
+#: The number of compared products, and the bytes of a tile.
 PRODUCTS, _TILE = 12, 1024
 #: a, b and c are arrays of tiles: c[i] += a[i] * b[i]
 SOURCE = """@njit(nogil=True)
@@ -45,7 +45,7 @@ def kernel(a, b, c, count):
 
 
 class Tested(NamedTuple):
-    """What is run for a feature, as a kernel's parts: its key and its format."""
+    """The parts of the test kernel of a feature: key and format."""
 
     key: str
     form: str
@@ -56,11 +56,11 @@ class Tested(NamedTuple):
         return intrinsics(self.form.removeprefix("amx_"))
 
     def name(self, target: Target) -> str:
-        """The name under which its code comes with ovjit."""
+        """The name of its code among shipped kernels."""
         return shipped.content_key(SOURCE, self.key, self.form, file_digest(self.words), target)
 
     def address(self, target: Target) -> int:
-        """Where its code is, which came with ovjit or is made now."""
+        """The address of its code, which is shipped or compiled now."""
         symbol = f"ovjit_{self.name(target)}"
         if objects.address_of(symbol) is None:
             code = shipped.find(self.name(target), target)
@@ -78,8 +78,7 @@ def tested(feature: str) -> Tested:
 
 
 def failing(features: Collection[str], target: Target, cpu: Any) -> frozenset[str]:
-    """Those of the features whose products do not have the bits that they should. `target` has them all;
-    `cpu` names this CPU."""
+    """The features whose products have wrong bits. `target` has all of them; `cpu` names this CPU."""
     return frozenset(feature for feature in features if not _agrees(feature, target, cpu))
 
 
@@ -96,7 +95,7 @@ def _agrees(feature: str, target: Target, cpu: Any) -> bool:
 
 
 def differences(feature: str, target: Target) -> int:
-    """How many sums have other bits than `amx` computes."""
+    """The number of sums whose bits differ from those that `amx` computes."""
     import numpy as np
 
     from ovjit.codegen.cpu import amx
@@ -116,8 +115,8 @@ def differences(feature: str, target: Target) -> int:
 
 
 def operands(feature: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tiles [PRODUCTS, 16, 64 bytes]: left, right, sums. Of bf16 exponents near each other, far apart and
-    where products and sums are subnormal."""
+    """Tiles [PRODUCTS, 16, 64 bytes]: left, right, sums. For bf16, exponents are close together, far apart,
+    or such that products and sums are subnormal."""
     import numpy as np
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What is done with the LLVM module of one kernel, with llvmlite alone."""
+"""Operations on the LLVM module of a kernel, by llvmlite alone."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from ovjit.codegen.cpu.targets import Target
 
 
 class Kind(enum.Enum):
-    """What a kernel does most."""
+    """The kind of instructions that dominate a kernel. It selects LLVM's passes."""
 
     VECTORS = enum.auto()
     SCALARS = enum.auto()
-    WAITING = enum.auto()  # for memory that threads share: its instructions are few beside that
+    WAITING = enum.auto()  # for memory that threads share; other instructions do not matter
 
 
 @functools.cache
 def initialize() -> None:
-    """Prepare LLVM for this machine. UnsupportedError for one that LLVM would end the process at."""
+    """Initialize LLVM for this machine. Raises UnsupportedError for machines on which LLVM would abort."""
     machine.check()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    llvm.initialize_native_asmparser()  # of inline assembly, which words of kernels have
+    llvm.initialize_native_asmparser()  # of inline assembly in intrinsics
 
 
 @functools.cache
 def initialize_all() -> None:
-    """Prepare LLVM for the machines that code is printed for on another one."""
+    """Initialize LLVM for cross-compilation to other machines."""
     initialize()
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
 
 
 def triple(isa: Target) -> str:
-    """LLVM's name of the machine and system that code for `isa` runs on: this one, or Linux on another."""
+    """LLVM's triple for code of `isa`: this process's, or Linux on another machine."""
     if isa.machine == machine.name():
         text: str = llvm.get_process_triple()
         return text
@@ -46,13 +46,13 @@ def triple(isa: Target) -> str:
 
 
 def target_machine(isa: Target, kind: Kind) -> llvm.TargetMachine:
-    """The target machine of object code: a CPU with every feature that code for `isa` may use."""
+    """The target machine of object code: a CPU with all features that code for `isa` may use."""
     return _machine(triple(isa), isa.cpu, isa.llvm_features, level_of(kind))
 
 
 def level_of(kind: Kind) -> int:
-    """The level of code generation: what waits for memory anyway is written down as it comes, in a fifth of
-    the time."""
+    """The level of code generation: 0 for kernels that wait for memory, which compiles in a fifth of the
+    time."""
     return 0 if kind is Kind.WAITING else 3
 
 
@@ -68,18 +68,18 @@ def _machine(triple: str, cpu: str, features: str, level: int = 3) -> llvm.Targe
 
 
 def parse(text: str, isa: Target) -> llvm.ModuleRef:
-    """The module of that text, for this instruction set."""
+    """The module of LLVM text, for this instruction set."""
     if isa.machine == machine.X86_64 and "fma" not in isa.features:
-        # Without the instruction LLVM would call libm's fmaf for every lane, some 40 times slower.
+        # Without the instruction, LLVM would call libm's fmaf for each lane, about 40 times slower.
         text = text.replace("llvm.fma.", "llvm.fmuladd.")
     return llvm.parse_assembly(text)
 
 
 def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: str) -> None:
-    """Make `functions` the only exported names of a module, with `shown` for the symbol in their names, and
-    its bytes the same in every process.
+    """Make `functions` the only exported names of a module, with `shown` instead of the symbol in their
+    names. All other names become independent of the process.
 
-    Numba's own names have a counter of the process, and would be in the object's symbol table.
+    Numba's own names contain a counter of the process, and would be in the object's symbol table.
     """
     module.name = shown
     for i, function in enumerate(module.functions):
@@ -95,14 +95,14 @@ def own(module: llvm.ModuleRef, symbol: str, functions: Container[str], shown: s
 
 
 def optimise(module: llvm.ModuleRef, isa: Target, inlined: bool, kind: Kind, whole: bool) -> None:
-    """LLVM's passes, which see the instruction set alone: the module is the same on every CPU that has it.
+    """Run LLVM's passes. They only depend on the instruction set, so the module is the same on every CPU that
+    has it.
 
-    What is printed is meant: vectors, how far loops are unrolled, and what stands before loops. So it is the
-    passes that simplify instructions and blocks that are left; of loops, conditions go to their ends, without
-    which transposes lose 15 %. LLVM's list of what simplifies functions takes three times as long. Threading
-    of jumps is worth 20 % to kernels without vectors (TopK) and costs others as much (pooling 10 %).
-    `inlined`: the module has tiles, whose functions are put in. `whole`: the module is Numba's, with
-    functions that may have to go, and loops as they were written.
+    Kernels state vectorisation, unrolling and hoisting explicitly, so only passes that simplify instructions
+    and blocks run, and loop rotation, without which transposes lose 15 %. LLVM's default list of function
+    passes takes three times as long. Jump threading gains 20 % for kernels without vectors (TopK) and costs
+    others as much (pooling 10 %). `inlined`: the module has tiles, whose functions are inlined. `whole`: the
+    module is Numba's, with functions that may have to be removed, and loops as in the source.
     """
     made_for = _machine(triple(isa), isa.cpu, "")
     module.triple = triple(isa)

@@ -1,4 +1,4 @@
-"""Print traced bodies: as lines of kernel source, and as LLVM for the epilogues of tiles."""
+"""Print traced bodies, as lines of kernel source and as LLVM code for the epilogues of tiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovjit.forks import made_once
 from ovjit.graph import dtypes
 from ovjit.records import NamedTuple
 
-#: What a body calls its inputs, constants and lines.
+#: Names of a body's inputs, constants and lines.
 _LOCAL = re.compile(r"\b[xkt]\d+\b")
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
 
@@ -20,8 +20,8 @@ _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_
 class Body:
     """Straight-line code from inputs `x0, x1, ...` to results.
 
-    `inputs` and `outputs` are element types in memory; `lines` the traced instructions; `results` what each
-    output is (a target's name, an input's name or a constant).
+    `inputs` and `outputs` are element types in memory. `lines` are the traced instructions. A result is the
+    name of a target or an input, or a constant.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Body:
         return self.text()
 
     def text(self) -> str:
-        """The body as readable source, also its identity."""
+        """The body as readable source, which also identifies it."""
         lines, constants = self.source("")
         returned = ", ".join(self._argument(r, constants) for r in self.results)
         head = ", ".join(f"x{i}: {d}" for i, d in enumerate(self.inputs))
@@ -47,7 +47,7 @@ class Body:
         )
 
     def source(self, indent: str) -> tuple[list[str], dict]:
-        """The lines, and the constants they use: key -> (name, expression), to be hoisted."""
+        """The lines, and the constants that they use, to be hoisted: key -> (name, expression)."""
         lines, constants = self._source
         return [indent + line for line in lines], dict(constants)
 
@@ -72,9 +72,9 @@ class Body:
         self, names: dict[str, str], numbers: dict[str, str], prefix: str, own: str,
         targets: Sequence[str] = (),
     ) -> tuple[list[str], list[str]]:  # fmt: skip
-        """The lines and the results, as they stand in a kernel. `names`: what its inputs are there;
-        `numbers`: text of a constant -> its name, which begins with `prefix`; `own` ends all other names.
-        Results that are lines of its own are assigned to `targets`."""
+        """(lines, results) for a kernel's source. `names`: input -> its name there. `numbers`: source of a
+        constant -> its name, which begins with `prefix`. All other names end in `own`. Results that are lines
+        of the body are assigned to `targets`."""
         lines, constants = self._source
         given = set(names.values())
         names = dict(names)
@@ -99,7 +99,7 @@ class Body:
         return constants[argument][0]
 
     def emit_ir(self, b: Any, inputs: Sequence[Any], lanes: int) -> list[Any]:
-        """The same code as LLVM vectors: one value per output, in register representation."""
+        """The body on LLVM vectors: one value per output, in its register type."""
         import llvmlite.ir as ir
 
         from ovjit.codegen.cpu import vector as simd
@@ -131,7 +131,7 @@ class Body:
 
 
 def body_of(function: Callable[..., Any], inputs: int = 1, dtype: str = "f32") -> Body:
-    """The body of a function of so many numbers of that type."""
+    """The body of a function of `inputs` numbers of type `dtype`."""
     recorder = Recorder()
     made = function(*(recorder.input(f"x{i}", dtype) for i in range(inputs)))
     return Body([dtype] * inputs, [dtype], recorder.lines, [made.name])
@@ -140,9 +140,9 @@ def body_of(function: Callable[..., Any], inputs: int = 1, dtype: str = "f32") -
 class Operand(NamedTuple):
     """An operand of an epilogue besides the accumulator.
 
-    kind: "pixel" (vector at a pixel's own address), "scalar" (one element at a pixel's own address),
-    "channel" (vector at an address shared by all pixels) or "number" (one element for all). where: row of the
-    address table, or index among the shared operands.
+    kind: "pixel" (a vector at the pixel's own address), "scalar" (one element at the pixel's own address),
+    "channel" (a vector at an address that all pixels share) or "number" (one element for all). where: row of
+    the address table, or index among the shared operands.
     """
 
     kind: str
@@ -151,12 +151,13 @@ class Operand(NamedTuple):
 
     @property
     def shared(self) -> bool:
-        """True when all pixels read it at one address."""
+        """Whether all pixels read it at the same address."""
         return self.kind in ("channel", "number")
 
 
 class Epilogue:
-    """What a tile does with its accumulators before it stores them: `body(x0 = accumulator, operands...)`."""
+    """The operations on a tile's accumulators before they are stored: `body(x0 = accumulator,
+    operands...)`."""
 
     def __init__(self, body: Body | None, kinds: Sequence[str] = (), out: str = "f32"):
         self.body = body
@@ -179,15 +180,15 @@ class Epilogue:
         return f"epilogue [{kinds}] -> {self.out}\n" + (self.body.text() if self.body else "return x0")
 
     def constants(self, acc: str) -> dict[str, Any]:
-        """What a kernel that applies it to values of the type `acc` is told: its operands, its body, and the
-        type of what comes out."""
+        """The constants of a kernel that applies the epilogue to values of type `acc`: operands, body, output
+        type."""
         body = self.body or Body([acc], [self.out], [], ["x0"])
         return {"operands": tuple(self.operands), "body": body, "out": self.out}
 
     @made_once
     def narrowed(self) -> tuple[Body, str] | None:
-        """The body up to the 32 bits that it makes bytes of in the end, and how it does that; None where it
-        does not end so."""
+        """For a body that ends with a conversion of 32 bits to bytes: (the body before it, the conversion).
+        Else None."""
         if self.body is None or self.out not in ("u8", "i8"):
             return None
         for target, operation, given, _ in self.body.lines:
@@ -201,10 +202,10 @@ class Epilogue:
 
 
 def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]:
-    """The lines that the results need, renumbered so that equal code has equal text; and the results.
+    """The lines that the results need, renumbered so that equal code has equal source; and the results.
 
-    A product that one sum alone reads is computed with it and rounded once: x * y + z -> fma(x, y, z). That
-    is decided here, since LLVM, if it might, would fuse what its passes happen to leave in one block.
+    A product with a single reader, a sum, is fused: x * y + z -> fma(x, y, z). It is decided here, since LLVM
+    would fuse whatever its passes leave in one block.
     """
     reads = Counter(r for r in results if isinstance(r, str))
     kept = []
@@ -240,7 +241,7 @@ def _live(lines: Sequence[tuple], results: Sequence[Any]) -> tuple[tuple, tuple]
 
 
 def literal(value: Any, dtype: str) -> str:
-    """`value` (floats as `float.hex` gives them) as it is written in kernels."""
+    """`value` (for floats, the result of `float.hex`) as source of kernels."""
     if isinstance(value, str):
         number = float.fromhex(value)
         if number != number:

@@ -1,12 +1,12 @@
-"""From the source of one kernel to its object code.
+"""From the source of a kernel to its object code.
 
 Only this module, `pipeline.py` and `by_numba.py` import Numba, and no other module imports these two.
 
 A kernel is a function `kernel(bases, args, chunk, scratch) -> int` of int64s (see `ovjit.execution.runner`),
-printed as Python and decorated with `@njit(nogil=True)`. It is a unit of its own: one C function under the
-kernel's symbol, optimised once for the wanted instruction set and emitted as an object. Numba compiles it by
-ovjit's pipeline (`pipeline.py`). Code outside of the language that this one supports, and all code with
-OVJIT_JIT=numba, uses its ordinary pipeline (`by_numba.py`).
+printed as Python and decorated with `@njit(nogil=True)`. It is a compilation unit: one C function with the
+kernel's symbol, optimised once for the target's instruction set and emitted as an object. Numba compiles it
+with ovjit's pipeline (`pipeline.py`). Code outside of its language, and all code with OVJIT_JIT=numba, uses
+Numba's ordinary pipeline (`by_numba.py`).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from ovjit.codegen.cpu.pipeline import lower_kernel
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.cpu.types import Intrinsic, Outside
 
-#: Arguments of a kernel.
+#: Number of a kernel's arguments.
 _ARITY = 4
 
-#: A vector type in LLVM text, and an instruction that swaps what memory has.
+#: A vector type in LLVM text; compare-and-swap.
 _VECTOR, _SWAP = re.compile(r"<\d+ x "), " cmpxchg "
 
-#: (symbol, reason) of what Numba's ordinary pipeline had to do in this process.
+#: (symbol, reason) of each kernel that Numba's ordinary pipeline compiled in this process.
 fallbacks: list[tuple[str, str]] = []
 
 
 def assembly(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
-    """The machine code of a kernel as text, for reading."""
+    """The assembly of a kernel, for reading."""
 
     def emit(module: llvm.ModuleRef, kind: Kind) -> str:
         text: str = target_machine(isa, kind).emit_assembly(module)
@@ -52,12 +52,12 @@ def assembly(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | N
 
 
 def optimised_text(source: str, symbol: str, isa: Target, extra: Mapping[str, Any] | None = None) -> str:
-    """The LLVM module of a kernel after LLVM's passes: the same on every CPU of the instruction set.
+    """The LLVM module of a kernel after LLVM's passes. It is the same on every CPU of the instruction set.
 
-    It has the external function `symbol`: int64 x 4 -> int64. `source` defines `kernel`, and perhaps more
-    functions, with symbols `entry(symbol, name)`; `extra` adds intrinsics to the names of
-    `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError for source that Numba can't type either,
-    naming the line.
+    It has the external function `symbol`: int64 x 4 -> int64. `source` defines `kernel`, and may define more
+    functions, with symbols `entry(symbol, name)`. `extra` adds intrinsics to those of
+    `ovjit.codegen.cpu.vector`. Raises numba.core.errors.NumbaError, with the line, for source that Numba
+    cannot type either.
     """
     return _compiled(lambda module, _: str(module), source, symbol, isa, extra or {})
 
@@ -69,9 +69,10 @@ def object_code(
     extra: Mapping[str, Any] | None = None,
     shown: str = "",
 ) -> bytes:
-    """The object code of what `optimised_text` gives.
+    """The object code of the module of `optimised_text`.
 
-    `shown` is what the symbol is called in it, in as many letters: LLVM lays an object out by its names.
+    `shown`: the symbol's name in the object, of equal length, since LLVM's layout of an object depends on
+    names.
     """
 
     def emit(module: llvm.ModuleRef, kind: Kind) -> bytes:
@@ -92,8 +93,8 @@ def _compiled(
     extra: Mapping[str, Any],
     shown: str = "",
 ) -> _T:
-    """What `emit` makes of the optimised module. All of it under one lock: neither `linecache` nor Numba's
-    compiler is for several threads at once, and a fork waits for it."""
+    """`emit` applied to the optimised module. One lock covers all of it: `linecache` and Numba's compiler are
+    not thread-safe, and a fork waits for it."""
     try:
         if debug.flag("OVJIT_JIT") != "numba":
             with compiling.lock:
@@ -132,14 +133,14 @@ def _optimised(
 
 
 def _kind(text: str) -> Kind:
-    """Of the kernel with this LLVM text."""
+    """The kind of a kernel, by its LLVM text."""
     if _SWAP in text:
         return Kind.WAITING
     return Kind.VECTORS if _VECTOR.search(text) else Kind.SCALARS
 
 
 def _printed(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The LLVM module of the functions in `source` as text, by our pipeline, and the functions by symbols."""
+    """(LLVM text of the module of the functions in `source`, functions by symbol), by ovjit's pipeline."""
     functions = _define(source, symbol, isa, extra)
     return str(lower_kernel(functions, _ARITY, isa)), functions
 
@@ -152,9 +153,9 @@ def _define(
     word: Callable[[Intrinsic], Any] = lambda one: one,
     njit: Callable[..., Any] = lambda **_: lambda function: function,
 ) -> dict[str, Any]:
-    """symbol -> Python function that is given to Numba, the source registered so that errors show the line;
-    `word` makes of intrinsics what the functions call, `njit` is their decorator: Numba's own, whose objects
-    take longer to make than the text to compile, only where it has to type them."""
+    """symbol -> Python function to compile. The source is registered so that errors show the line. `word`
+    converts intrinsics to callables. `njit` is the functions' decorator: Numba's own only if it types the
+    functions, since its objects take longer to create than the source takes to compile."""
     filename = f"<ovjit {symbol}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
     names: dict[str, Any] = {

@@ -1,7 +1,7 @@
-"""What generated kernels can do with vectors: the words of their text, as LLVM text.
+"""The intrinsics of generated kernels, as LLVM code.
 
-`ovjit.codegen.words` declares them; `BODIES` has the code of each. `namespace(lanes)` gives the names that
-generated source may use.
+`ovjit.codegen.words` declares them; `BODIES` generates the code of each. `namespace(lanes)` has the names
+that generated source may use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from ovjit.codegen.cpu.vector_types import (
 )
 from ovjit.codegen.words import Declared, find
 
-#: What tiles and epilogues are made of, too.
+#: Also used by tiles and epilogues.
 __all__ = [
     "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "hidden", "hold",
     "join_bytes", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat", "store_vector", "suffix",
@@ -64,7 +64,7 @@ _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
 
 
 def _or_neon(word: Callable[..., Any]) -> Callable[..., Any]:
-    """The word as it is printed for x86, and by NEON's instructions for a CPU that has them."""
+    """The intrinsic with NEON's code on CPUs that have it, if there is such, else with `word`."""
     own = neon.WORDS[word.__name__]
 
     @functools.wraps(word)
@@ -89,10 +89,11 @@ def _float_or_int(float_op: str, int_op: str) -> Any:
 
 
 def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
-    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN (neither may trap).
+    """Integers: truncating; x / 0 is 0 and INT_MIN / -1 is INT_MIN, as neither may trap.
 
-    A CPU divides vectors of floats only. Fractional quotients of 16 bits differ from whole numbers by a share
-    of 2**-16 or more, which f32 resolves. Those of 32 bits need f64."""
+    CPUs only divide vectors of floats. Quotients of 16-bit integers differ from the next integer by 2**-16
+    (relative) or more, which f32 resolves. Those of 32-bit integers need f64.
+    """
     if kind.is_float:
         return b.fdiv(x, y)
     zero, one = _splat_constant(kind, 0), _splat_constant(kind, 1)
@@ -112,7 +113,7 @@ def _divide(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
 
 @_or_neon
 def _reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
-    """About 1 / x: within 2**-14 of it by the instruction of AVX-512, elsewhere a division."""
+    """An approximation of 1 / x: AVX-512's instruction, within 2**-14; elsewhere a division."""
     if kind.lanes != 16 or str(kind.ir.element) != "float":
         return b.fdiv(_splat_constant(kind, 1.0), x)
     nothing, all_lanes = _splat_constant(kind, 0.0), ir.Constant(_I16, -1)
@@ -134,7 +135,8 @@ def _extreme(which: str) -> Any:
 
 
 def _fma(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value, z: ir.Value) -> ir.Value:
-    """x * y + z, rounded once where the machine can. Nothing else is: kernels say what is fused."""
+    """x * y + z, rounded once if the CPU has the instruction. LLVM fuses nothing else: kernels state each
+    fma."""
     return _float_intrinsic("fma")(b, kind, x, y, z) if kind.is_float else b.add(b.mul(x, y), z)
 
 
@@ -192,15 +194,15 @@ def convert(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
-    """Float to integer for values that the integer type holds."""
+    """Float to integer, for values that the integer type represents."""
     return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
 
 
 @_or_neon
 def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
-    """f32 to the nearest integer, ties to even, for values that the integer type holds; as u8, 0 or 255 where
-    it does not, and 0 for NaN. AVX-512 narrows so, and what does not fit 32 bits is a large number without a
-    sign."""
+    """f32 to the nearest integer, ties to even, for values that the integer type represents. u8 saturates,
+    and NaN gives 0. With AVX-512, values outside of i32 become large unsigned numbers before they
+    saturate."""
     if to.elem == "u8":
         bottom = ir.Constant(x.type, [0.0] * to.lanes)
         x = b.select(b.fcmp_ordered(">", x, bottom), x, bottom)
@@ -218,7 +220,7 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 
 def _to_nearest(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """16 or 8 f32 to the nearest i32, ties to even; -2**31 for what i32 does not hold, and for NaN."""
+    """16 or 8 f32 to the nearest i32, ties to even; -2**31 for NaN and values out of range."""
     wide = ir.VectorType(_I32, x.type.count)
     if wide.count == 8:
         return call_intrinsic(b, "llvm.x86.avx.cvt.ps2dq.256", wide, [x])
@@ -227,7 +229,7 @@ def _to_nearest(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
-    """Vectors of i32 as integers of 8 bits: the nearest that there are."""
+    """Saturate vectors of i32 to integers of 8 bits."""
     for sign, end in zip(("<", ">"), (-128, 127) if to.is_signed else (0, 255), strict=True):
         ends = ir.Constant(x.type, [end] * to.lanes)
         x = b.select(b.icmp_signed(sign, x, ends), ends, x)
@@ -236,16 +238,16 @@ def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
 
 @_or_neon
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
-    """What `round_int` or `held` makes of four vectors of 16 or 8 lanes: bytes, one vector after the other.
-    Narrowing one takes two instructions and more; four are joined in four, which saturate: i32 to i16 and
-    those to bytes."""
+    """`round_int` or `held` of four vectors of 16 or 8 lanes, as one vector of bytes. Narrowing a single
+    vector takes two instructions or more. Four vectors take four, which saturate: i32 to i16, then i16 to
+    bytes."""
     lanes = vectors[0].type.count
     wide, halves = (ir.VectorType(kind, n) for kind, n in ((_I32, lanes), (_I16, 2 * lanes)))
     bytes_, end = ir.VectorType(ir.IntType(8), 4 * lanes), "avx512.%s.512" if lanes == 16 else "avx2.%s"
     quarters = []
     for x in vectors:
         if how == "round_int":
-            if elem == "u8":  # NaN stays, for no i32 stands for it
+            if elem == "u8":  # NaN stays: as i32 it is negative, so it becomes 0
                 top = ir.Constant(x.type, [255.0] * lanes)
                 x = b.select(b.fcmp_ordered("<", top, x), top, x)
             x = _to_nearest(b, x)
@@ -254,7 +256,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
     first, second = (f"llvm.x86.{end % name}" for name in names)
     pairs = [call_intrinsic(b, first, halves, quarters[i : i + 2]) for i in (0, 2)]
     joined = b.bitcast(call_intrinsic(b, second, bytes_, pairs), wide)
-    parts = lanes // 4  # of 128 bits, within which instructions narrow
+    parts = lanes // 4  # of 128 bits: narrowing instructions do not cross them
     order = ir.Constant(wide, [4 * (i % parts) + i // parts for i in range(lanes)])
     turned = b.shuffle_vector(joined, ir.Constant(wide, ir.Undefined), order)
     return b.bitcast(turned, bytes_)
@@ -262,9 +264,9 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
 
 @_or_neon
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value:
-    """Float to integer: the nearest one there is, NaN gives 0.
+    """Float to integer: truncated and saturated; NaN gives 0.
 
-    LLVM's own fptosi.sat goes lane by lane on x86.
+    LLVM's fptosi.sat works lane by lane on x86.
     """
     bits = INTS[to.elem]
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if to.is_signed else (0, (1 << bits) - 1)
@@ -295,7 +297,7 @@ def _libm(name: str, elem: str) -> Any:
         fn = b.module.globals.get(symbol)
         if fn is None:
             fn = ir.Function(b.module, fnty, symbol)
-            # so unused lanes are not computed; llvmlite does not know the last one
+            # lets LLVM remove calls of unused lanes; llvmlite does not know the last one
             set.update(fn.attributes, ("nounwind", "readnone", "willreturn"))
         out = ir.Constant(kind.ir, ir.Undefined)
         for i in range(kind.lanes):
@@ -307,19 +309,19 @@ def _libm(name: str, elem: str) -> Any:
 
 
 def _arity(function: str) -> int:
-    """How many numbers a function of the C library takes."""
+    """The number of arguments of a C library function."""
     return 2 if function in ("pow", "fmod", "atan2") else 1
 
 
 def _seldom(name: str, elem: str) -> Any:
-    """The C library's function in the lanes of a mask, of which there seldom is one."""
+    """The C library's function in the lanes of a mask, which is rarely set, and y in others."""
     call = _libm(name, elem)
 
     def body(b: ir.IRBuilder, kind: Vec, mask: ir.Value, x: ir.Value, *more: ir.Value) -> ir.Value:
         *others, y = more
         lanes = ir.IntType(kind.lanes)
         some = b.icmp_unsigned("!=", b.bitcast(mask, lanes), lanes(0))
-        # not `likely=False`: that is metadata of a module, and parts of kernels are functions without one
+        # not `likely=False`, which is metadata of a module: parts of kernels are functions without one
         some = call_intrinsic(b, "llvm.expect.i1", some.type, [some, some.type(0)])
         before = b.block
         with b.if_then(some):
@@ -335,7 +337,8 @@ def _seldom(name: str, elem: str) -> Any:
 
 
 def _horizontal(combine: Any, kind: Vec) -> Any:
-    """Combine the lanes pairwise: the two half vectors first, so the order depends only on `lanes`."""
+    """Combine the lanes pairwise, beginning with the half vectors, so that the order depends only on
+    `lanes`."""
 
     def body(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
         n = kind.lanes
@@ -353,14 +356,13 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
 
 @_or_neon
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four u8 of `x` and four i8 of `w` in each lane of i32, exactly. One instruction
-    if the CPU has it (AVX512-VNNI, AVX-VNNI)."""
+    """acc + the four products of u8 of `x` and i8 of `w` in each lane of i32, exactly. One instruction if the
+    CPU has it (AVX512-VNNI, AVX-VNNI)."""
     if any(has_features(isa_of(b), (feature,)) for feature in ("avx512vnni", "avxvnni")):
         fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"
         return call_intrinsic(b, name, acc.type, [acc, b.bitcast(x, fours), b.bitcast(w, fours)])
-    # Bytes are widened to i16: `vpmaddubsw`, which takes them as they are, cuts sums of two products off at
-    # 32767.
+    # Bytes are widened to i16: `vpmaddubsw`, which takes bytes, saturates sums of two products at 32767.
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     eight, low = (ir.Constant(pairs, [_I16(n)] * pairs.count) for n in (8, 0xFF))
     x, w = b.bitcast(x, pairs), b.bitcast(w, pairs)
@@ -373,7 +375,7 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
 
 @_or_neon
 def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four i8 of `x` and four of `w` in each lane of i32, exactly."""
+    """acc + the four products of i8 of `x` and `w` in each lane of i32, exactly."""
     # x w = (x + 128) w - 128 w
     signs = _splat_constant(kind, 0x80808080)
     acc = dot_bytes(b, kind, acc, b.xor(x, signs), w)
@@ -382,7 +384,7 @@ def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
 
 @_or_neon
 def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of two i16 of `x` and `w` in each lane of i32."""
+    """acc + the two products of i16 of `x` and `w` in each lane of i32."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     if kind.lanes not in (8, 16):
         sixteen = _splat_constant(kind, 16)
@@ -394,7 +396,7 @@ def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
 
 
 def dot_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, w: ir.Value) -> ir.Value:
-    """Of each two u8 of `x` and two i8 of `w` the sum of their products in i16, where it fits."""
+    """The sums of two products of u8 of `x` and i8 of `w` as i16, two in a lane. They must fit."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     if kind.lanes in (8, 16):
         fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
@@ -408,21 +410,21 @@ def dot_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, w: ir.Value) -> ir.Value:
 
 
 def add_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The sums of i16, two in a lane."""
+    """x + y of i16, two in a lane."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     return b.bitcast(b.add(b.bitcast(x, pairs), b.bitcast(y, pairs)), kind.ir)
 
 
 @_or_neon
 def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Value:
-    """acc + the two i16 of each lane of `x`."""
+    """acc + the two i16 in each lane of `x`."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     return dot_halves(b, kind, acc, x, ir.Constant(pairs, [_I16(1)] * pairs.count))
 
 
 @_or_neon
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
-    """The bytes of each 16 of `table` that those of `codes`, 0 to 15, name."""
+    """table[code] of bytes, for codes 0 to 15, within each 16 bytes of `table` and `codes`."""
     total = 4 * kind.lanes
     fours = ir.VectorType(ir.IntType(8), total)
     table, bytes_ = b.bitcast(table, fours), b.bitcast(codes, fours)
@@ -437,13 +439,13 @@ def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.
 
 
 def shift_halves(b: ir.IRBuilder, kind: Vec, x: ir.Value, by: ir.Value) -> ir.Value:
-    """The i16, two in a lane, shifted to the right with their signs."""
+    """Arithmetic right shift of i16, two in a lane."""
     pairs = ir.VectorType(_I16, 2 * kind.lanes)
     return b.bitcast(b.ashr(b.bitcast(x, pairs), b.bitcast(by, pairs)), kind.ir)
 
 
 def _half_of_halves(b: ir.IRBuilder, x: ir.Value, part: int) -> ir.Value:
-    """The first or the second half of the f16 in a vector, in f32."""
+    """The first or second half (part 0 or 1) of the f16 in a vector, as f32."""
     count = x.type.count
     pairs = b.bitcast(x, ir.VectorType(ir.HalfType(), 2 * count))
     some = places(*range(part * count, (part + 1) * count))
@@ -451,7 +453,8 @@ def _half_of_halves(b: ir.IRBuilder, x: ir.Value, part: int) -> ir.Value:
 
 
 def _zip(size: int, last: bool) -> Any:
-    """Of each 16 bytes of two vectors, half of the items of `size` bytes in turns."""
+    """Interleave items of `size` bytes of two vectors, within each 16 bytes: the first halves, or the `last`
+    ones."""
 
     def body(b: ir.IRBuilder, kind: Vec, x: ir.Value, y: ir.Value) -> ir.Value:
         count, block = 4 * kind.lanes // size, 16 // size
@@ -474,7 +477,7 @@ def _turned_pairs(b: ir.IRBuilder, kind: Any, x: ir.Value) -> ir.Value:
     return b.shuffle_vector(_negate(b, kind, x), x, ir.Constant(ir.VectorType(_I32, kind.lanes), order))
 
 
-#: How many lanes -> the instruction that permutes 4-byte lanes by a vector.
+#: lanes -> the instruction that permutes 4-byte lanes by a vector.
 _PERMUTE = {16: "llvm.x86.avx512.permvar.sf.512", 8: "llvm.x86.avx2.permps"}
 
 
@@ -509,9 +512,9 @@ def _across(combine: str) -> Any:
     return lambda elem, lanes: _horizontal(BODIES[combine], vec(elem, lanes))
 
 
-#: Declared name -> its code. Of vectors of any element type: `body(b, kind, *values)`, with the last one's
-#: kind. Of conversions: `body(b, source, value, to)`. Of numbers: `body(b, *values)`. Of words of one element
-#: type: a function of the type and the number of lanes, which gives such a body.
+#: Intrinsic -> its code generator. For vectors of any element type: `body(b, kind, *values)`, with the kind
+#: of the last value. For conversions: `body(b, source, value, to)`. For numbers: `body(b, *values)`. For one
+#: element type: a function (element type, lanes) -> such a body.
 BODIES: dict[str, Any] = {
     "add": _float_or_int("fadd", "add"), "sub": _float_or_int("fsub", "sub"),
     "mul": _float_or_int("fmul", "mul"), "div": _divide, "neg": _negate,
@@ -569,7 +572,7 @@ BODIES: dict[str, Any] = {
 
 
 class Namespace(dict):
-    """The names of generated code for one vector width, made as they are asked for."""
+    """The intrinsics of generated code for one vector width, created on first use."""
 
     def __init__(self, lanes: int):
         super().__init__()
@@ -609,7 +612,7 @@ class Namespace(dict):
         return make(name, signature(*kinds), body(elem, self.lanes))
 
 
-#: Types of `ovjit.codegen.words` that are no vectors.
+#: Types of `ovjit.codegen.words` that are not vectors.
 _NUMBERS = {"": types.void, "i": types.int64, "p": types.int64, "n": types.int64, "d": types.float64}
 
 
@@ -619,7 +622,7 @@ def _scalar_type(elem: str) -> Any:
     return getattr(types, names.get(elem) or ("u" if elem[0] == "u" else "") + f"int{INTS.get(elem)}")
 
 
-#: Operators on vectors, and the words that they stand for.
+#: Operator on vectors -> intrinsic.
 OPERATORS = {
     operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div",
     operator.and_: "and_", operator.or_: "or_", operator.xor: "xor", operator.lshift: "shl",
@@ -630,5 +633,5 @@ OPERATORS = {
 
 @functools.cache
 def namespace(lanes: int) -> Namespace:
-    """The names that generated kernels may use, for vectors of `lanes` f32 lanes."""
+    """The intrinsics of generated kernels, for vectors of `lanes` f32 lanes."""
     return Namespace(lanes)

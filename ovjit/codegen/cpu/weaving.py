@@ -1,28 +1,30 @@
-"""Intrinsics that change packed weights: rows of whole vectors, in the first-level cache.
+"""Intrinsics that transform packed weights in rows of whole vectors, in the first-level cache.
 
     flip_bits(place, size, mask)      exclusive or of each 32-bit word with the low half of `mask`
-    spread_nibbles(place, size)       of each word the nibbles 0 1 2 3 4 5 6 7 become 0 4 1 5 2 6 3 7
-    flush_tiny(place, size)           subnormal f32 become zeros of their sign
+    spread_nibbles(place, size)       the nibbles 0 1 2 3 4 5 6 7 of each word become 0 4 1 5 2 6 3 7
+    flush_tiny(place, size)           subnormal f32 become zeros with their sign
     flush_halves(place, size)         likewise, of bf16
-    turn_bytes(place, size)           four words of four bytes become four of their first, second ... bytes
-    turn_pairs(place, size)           four words of two pairs become their first pairs and their second ones
-    round_f32(place, target, count)   bf16 of so many f32, to nearest even, without subnormals
+    turn_bytes(place, size)           transpose each four words of four bytes
+    turn_pairs(place, size)           four words of two pairs become their first pairs, then their second
+    round_f32(place, target, count)   f32 to bf16, to nearest even, with subnormals flushed
     round_f16(place, target, count)   likewise, of f16
-    pair_sums(place, target, size)    of each two adjacent i8 three sums, as u8 and at most 255: of the
-                                      positive ones, of the sizes of the negative ones, of both sizes. For
-                                      each 16 bytes 8 of the first, 8 of the second; the third begin at
-                                      target + size
-    exceed(x, y, size, most) -> 0/1   whether any sum of a u8 of x and of y is above `most`, as none of y is
+    pair_sums(place, target, size)    for each two adjacent i8, three sums as u8, at most 255: of positive
+                                      values, of magnitudes of negative values, of all magnitudes. Each 16
+                                      bytes give 8 of the first sums, then 8 of the second. The third sums
+                                      begin at target + size
+    exceed(x, y, size, most) -> 0/1   whether a sum of u8 of x and y exceeds `most`; no y exceeds it alone
     copy_bytes(place, target, size)
     turn_signs(place, sizes, masks, bias, size)
-                                      of i8 w the sizes |w| and the masks 0x80 (w >= 0) or 0x7F that data are
-                                      xor-ed with; adds 128 w or 127 w of each four to an i32 of `bias`
+                                      for i8 w, the magnitudes |w| and masks 0x80 (w >= 0) or 0x7F for an
+                                      exclusive or with data; adds 128 w or 127 w of each four to an i32 of
+                                      `bias`
     filter_planes(place, target, line, plane)
-                                      G w G' of 3 x 3 filters, a line of `line` bytes for each tap, into lines
-                                      of planes `plane` bytes apart: sums in f64, rounded once
+                                      G w G' of 3 x 3 filters: from lines of `line` bytes, one per tap, to
+                                      lines of planes that are `plane` bytes apart. Sums are in f64, rounded
+                                      once
 
-`size` is in bytes, a multiple of a vector's (of 16 where a comment above has i8 or u8, and for copies);
-`count` is one of a vector's lanes.
+`size` is in bytes and a multiple of a vector (of 16 bytes for i8, u8 and copies). `count` is in elements and
+a multiple of a vector's lanes.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
 def _walk(b: ir.IRBuilder, lanes: int, place: Any, size: Any, change: Callable[[Any], Any]) -> None:
-    """Load, change and store one vector after the other."""
+    """Load, transform and store vectors one after the other."""
     kind = ir.VectorType(_I32, lanes)
 
     def body(at: Any) -> None:
@@ -54,7 +56,7 @@ def _walk(b: ir.IRBuilder, lanes: int, place: Any, size: Any, change: Callable[[
 
 
 def _steps(b: ir.IRBuilder, stop: Any, step: int, body: Callable[[Any], None]) -> None:
-    """body(0), body(step) ... below `stop`."""
+    """Emit the loop body(0), body(step) ... below `stop`."""
     before, loop, after = b.block, b.append_basic_block("vectors"), b.append_basic_block("done")
     b.cbranch(b.icmp_signed(">", stop, _I64(0)), loop, after)
     b.position_at_end(loop)
@@ -72,14 +74,14 @@ def _all(lanes: int, value: int) -> ir.Constant:
 
 
 def _swapped(b: ir.IRBuilder, word: Any, lanes: int, mask: int, bits: int) -> Any:
-    """The bits of `mask` and those `bits` above them change places."""
+    """Exchange the bits of `mask` with the bits `bits` above them."""
     shift = _all(lanes, bits)
     moved = b.and_(b.xor(b.lshr(word, shift), word), _all(lanes, mask))
     return b.xor(word, b.xor(moved, b.shl(moved, shift)))
 
 
 def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
-    """Of each four words the items of `size` bytes by their place in the word."""
+    """Within each four words, order the items of `size` bytes by their place in the word."""
     order = [at + 4 * w + size * i + k for at in range(0, 4 * lanes, 16) for i in range(4 // size)
              for w in range(4) for k in range(size)]  # fmt: skip
     kind = ir.VectorType(_I8, 4 * lanes)
@@ -90,25 +92,25 @@ def _turned(b: ir.IRBuilder, word: Any, lanes: int, size: int) -> Any:
 
 
 def _without_tiny(b: ir.IRBuilder, word: Any, lanes: int, exponent: int, kept: int) -> Any:
-    """What of a word is left where all bits of `exponent` are 0: the bits `kept`."""
+    """Words whose `exponent` bits are all 0 keep only the bits `kept`."""
     tiny = b.icmp_unsigned("==", b.and_(word, _all(lanes, exponent)), _all(lanes, 0))
     return b.select(tiny, b.and_(word, _all(lanes, kept)), word)
 
 
 def _rounded(b: ir.IRBuilder, word: Any, lanes: int) -> Any:
-    """The bits of bf16 of an f32's, without subnormals."""
+    """The bits of f32 rounded to bf16, with subnormals flushed."""
     upper = b.lshr(word, _all(lanes, 16))
     even = b.add(b.and_(upper, _all(lanes, 1)), _all(lanes, 0x7FFF))
     near = b.lshr(b.add(word, even), _all(lanes, 16))
     size = b.and_(word, _all(lanes, 0x7FFFFFFF))
     no_number = b.icmp_unsigned(">", size, _all(lanes, 0x7F800000))
-    # as NumPy has it, a NaN is the quiet one of its sign
+    # as in NumPy, NaN becomes the quiet NaN with its sign
     quiet = b.or_(b.and_(upper, _all(lanes, 0x8000)), _all(lanes, 0x7FC0))
     return _without_tiny(b, b.select(no_number, quiet, near), lanes, 0x7F80, 0x8000)
 
 
 def _rounding(lanes: int, elem: str) -> Callable[..., None]:
-    """Writes bf16 of f32 or f16."""
+    """The intrinsic that converts f32 or f16 to bf16."""
     size = 4 if elem == "f32" else 2
 
     def emit(b: ir.IRBuilder, place: Any, target: Any, count: Any) -> None:
@@ -126,7 +128,7 @@ def _rounding(lanes: int, elem: str) -> Callable[..., None]:
 
 
 def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> Any:
-    """The sum of values times the factors of a row of a matrix."""
+    """The dot product of values and a row of a matrix."""
     total = None
     for factor, value in zip(row, values, strict=True):
         if not factor:
@@ -138,7 +140,7 @@ def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> A
 
 
 def filter_planes(isa: Target, matrix: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """What transforms filters by a matrix G."""
+    """The intrinsic that transforms 3 x 3 filters by a matrix G."""
     lanes, i = isa.lanes, types.int64
     given, wide, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
 
@@ -161,7 +163,7 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]]) -> dict[str, A
     return {"filter_planes": make("filter_planes", signature(types.void, i, i, i, i), emit)}
 
 
-#: i8 that the intrinsics of ordered words take at a time: four words.
+#: Bytes that intrinsics on i8 process at once: four words.
 _BLOCK = 16
 
 
@@ -242,7 +244,7 @@ def _turn_signs(b: ir.IRBuilder, place: Any, sizes: Any, masks: Any, bias: Any, 
 
 
 def ordering(isa: Target) -> dict[str, Any]:
-    """What orders words of i8 for `ovjit.tiles.narrow`, in vectors of 128 bits."""
+    """The intrinsics for i8 weights of `ovjit.tiles.narrow`, in vectors of 128 bits."""
     i = types.int64
     three = signature(types.void, i, i, i)
     return {
@@ -254,7 +256,7 @@ def ordering(isa: Target) -> dict[str, Any]:
 
 
 def intrinsics(isa: Target) -> dict[str, Any]:
-    """All of them, for vectors of an instruction set."""
+    """The other intrinsics, for vectors of an instruction set."""
     lanes, i = isa.lanes, types.int64
     kind = ir.VectorType(_I32, lanes)
 

@@ -1,4 +1,4 @@
-"""Words of kernels in NEON's instructions: functions of the same names and arguments as in `vector.py`."""
+"""Intrinsics in NEON instructions: functions with the names and arguments of those in `vector.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BYTES, _HALVES, _WORDS = (ir.VectorType(t, 128 // t.width) for t in (_I8, _I16,
 _FLOATS = ir.VectorType(ir.FloatType(), 4)
 _FOUR_HALVES, _EIGHT_BYTES = ir.VectorType(_I16, 4), ir.VectorType(_I8, 8)
 
-#: Data of bytes without a sign, flipped by this, are bytes with one, and 128 less.
+#: An exclusive or of u8 data with it gives i8 that are 128 less.
 FLIP = -128
 
 
@@ -34,21 +34,21 @@ def _dot(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) ->
 
 
 def dot_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four u8 of `x` and four i8 of `w`: usdot, or sudot by a lane of x (i8mm)."""
+    """acc + the four products of u8 of `x` and i8 of `w`: usdot, or sudot by a lane of x (i8mm)."""
     return _dot(b, "usdot", acc, x, w)
 
 
 def dot_lanes(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four i8 of `w` and four i8 of `x`: sdot, by a lane of x (dotprod)."""
+    """acc + the four products of i8 of `w` and `x`: sdot, by a lane of x (dotprod)."""
     return _dot(b, "sdot", acc, w, x)
 
 
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of four u8 of `x` and four i8 of `w`, exactly."""
+    """acc + the four products of u8 of `x` and i8 of `w`, exactly."""
     if _has(b, "i8mm"):
         return dot_unsigned(b, acc, x, w)
     if _has(b, "dotprod"):
-        # x w = (x - 128) w + 128 w, and 128 is no byte with a sign
+        # x w = (x - 128) w + 64 w + 64 w, as 128 is not an i8
         x = b.xor(b.bitcast(x, _BYTES), _same(_BYTES, FLIP))
         for data in (x, _same(_BYTES, 64), _same(_BYTES, 64)):
             acc = dot_lanes(b, acc, data, w)
@@ -57,12 +57,12 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
 
 
 def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value | None:
-    """acc + the products of four i8 of `x` and four of `w`, exactly."""
+    """acc + the four products of i8 of `x` and `w`, exactly; None without dotprod."""
     return dot_lanes(b, acc, w, x) if _has(b, "dotprod") else None
 
 
 def widened(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """The same where no instruction multiplies and adds bytes: products of 16 bits, added in pairs."""
+    """`dot_bytes` without an instruction that multiplies and adds bytes: 16-bit products, added in pairs."""
     x, w = b.bitcast(x, _BYTES), b.bitcast(w, _BYTES)
     halves = []
     for part in (0, 8):
@@ -74,7 +74,7 @@ def widened(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Valu
 
 
 def _pairs(b: ir.IRBuilder, x: ir.Value, w: ir.Value) -> ir.Value:
-    """[i32 x 4]: the sums of two products each of eight i16."""
+    """[i32 x 4]: the sums of two products of i16."""
     parts = []
     for part in (0, 4):
         some = places(*range(part, part + 4))
@@ -88,24 +88,24 @@ def _added_pairs(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
 
 
 def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of two i16 of `x` and `w` in each lane of i32."""
+    """acc + the two products of i16 of `x` and `w` in each lane of i32."""
     return b.add(acc, _pairs(b, b.bitcast(x, _HALVES), b.bitcast(w, _HALVES)))
 
 
 def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Value:
-    """acc + the two i16 of each lane of `x`."""
+    """acc + the two i16 in each lane of `x`."""
     added = call_intrinsic(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", _WORDS, [b.bitcast(x, _HALVES)])
     return b.add(acc, added)
 
 
 def dot_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of two bf16 of `x` and `w` in each lane of f32 (bf16)."""
+    """acc + the two products of bf16 of `x` and `w` in each lane of f32 (bf16)."""
     pairs = [b.bitcast(v, bf16_vector(8)) for v in (w, x)]
     return call_intrinsic(b, "llvm.aarch64.neon.bfdot.v4f32.v8bf16", _FLOATS, [acc, *pairs])
 
 
 def multiply_halves(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products, in f32, of the first four f16 of `w` and `x`; fmlal2: of the last (fp16fml)."""
+    """acc + the f32 products of the first four f16 of `w` and `x`; fmlal2: of the last four (fp16fml)."""
     eight = ir.VectorType(ir.HalfType(), 8)
     halves = [b.bitcast(v, eight) for v in (w, x)]
     return call_intrinsic(b, f"llvm.aarch64.neon.{name}.v4f32.v8f16", _FLOATS, [acc, *halves])
@@ -123,13 +123,13 @@ def matrix_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) ->
 
 
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
-    """The bytes of `table` that those of `codes`, 0 to 15, name."""
+    """table[code] of bytes, for codes 0 to 15."""
     found = [b.bitcast(table, _BYTES), b.bitcast(codes, _BYTES)]
     return b.bitcast(call_intrinsic(b, "llvm.aarch64.neon.tbl1.v16i8", _BYTES, found), codes.type)
 
 
 def permuted(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
-    """Lanes index % 4 of a vector of 4-byte lanes: their four bytes by a table."""
+    """The lanes index % 4 of a vector of 4-byte lanes, by a table look-up of their bytes."""
     lanes = b.and_(index, _same(_WORDS, 3))
     codes = b.add(b.mul(lanes, _same(_WORDS, 0x04040404)), _same(_WORDS, 0x03020100))
     moved = look_up(b, vec("i32", 4), v, codes)
@@ -137,7 +137,7 @@ def permuted(b: ir.IRBuilder, v: ir.Value, index: ir.Value) -> ir.Value:
 
 
 def reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value | None:
-    """About 1 / x: the CPU's estimate of 8 bits and one step of Newton's, within 2**-14 of it."""
+    """An approximation of 1 / x within 2**-14: the CPU's estimate of 8 bits and one Newton step."""
     if x.type != _FLOATS:
         return None
     name = "llvm.aarch64.neon.frec%s.v4f32"
@@ -146,7 +146,7 @@ def reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value | None:
 
 
 def extreme(b: ir.IRBuilder, which: str, x: ir.Value, y: ir.Value) -> ir.Value:
-    """fmax or fmin: NaN where one is; of zeros with different signs max_ gives +0 and min_ -0."""
+    """fmax or fmin; NaN propagates. For zeros with different signs, max_ gives +0 and min_ -0."""
     kind = {"float": "f32", "double": "f64"}[str(x.type.element)]
     name = {"max": "maximum", "min": "minimum"}[which]
     return call_intrinsic(b, f"llvm.{name}.v{x.type.count}{kind}", x.type, [x, y])
@@ -158,8 +158,8 @@ def _nearest(b: ir.IRBuilder, x: ir.Value, signed: bool) -> ir.Value:
 
 
 def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
-    """f32 to the nearest integer, ties to even, for values that the type holds; as u8, 0 or 255 where it does
-    not, and 0 for NaN."""
+    """f32 to the nearest integer, ties to even, for values that the type represents. u8 saturates, and NaN
+    gives 0. None for types that it does not support."""
     if x.type != _FLOATS or INTS[to.elem] > 32:
         return None
     whole = _nearest(b, x, to.is_signed)
@@ -170,8 +170,8 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
 
 
 def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value | None:
-    """Float to integer: the nearest one there is, NaN gives 0. fcvtzs saturates to 32 bits from f32, and to
-    64 from f64."""
+    """Float to integer: truncated and saturated; NaN gives 0. fcvtzs saturates f32 to 32 bits and f64 to 64
+    bits. None for types that it does not support."""
     bits = INTS[to.elem]
     if (source.elem, to.lanes) != ("f32", 4) or bits > 32:
         return None
@@ -188,10 +188,10 @@ def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value | N
 
 
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
-    """What `round_int` or `held` makes of four vectors: bytes, one vector after the other. i32 are narrowed
-    to 16 bits and those to bytes, both saturating."""
+    """`round_int` or `held` of four vectors, as one vector of bytes. i32 are narrowed to 16 bits, then to
+    bytes, both saturating."""
     whole = [_nearest(b, x, elem == "i8") if how == "round_int" else x for x in vectors]
-    # u32 of `round_int` have no sign, sums have one
+    # results of `round_int` to u8 are unsigned, sums are signed
     wide = "uqxtn" if how == "round_int" and elem == "u8" else "sqxtn"
     last = {"uqxtn": "uqxtn", "sqxtn": "sqxtun" if elem == "u8" else "sqxtn"}[wide]
     narrow = [call_intrinsic(b, f"llvm.aarch64.neon.{wide}.v4i16", _FOUR_HALVES, [x]) for x in whole]
@@ -202,7 +202,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
 
 
 def rounds_bf16(b: ir.IRBuilder) -> bool:
-    """Whether f32 are rounded to bf16 by an instruction."""
+    """Whether an instruction rounds f32 to bf16."""
     return _has(b, "bf16")
 
 
@@ -211,7 +211,7 @@ def to_bf16(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
     return b.bitcast(b.fptrunc(v, bf16_vector(v.type.count)), ir.VectorType(_I16, v.type.count))
 
 
-#: By the names of the functions in `vector.py`; None of what one gives means that NEON has nothing for it.
+#: Name of a function in `vector.py` -> NEON's function. A result of None: NEON has no code for the types.
 WORDS: dict[str, Callable[..., Any]] = {
     one.__name__: one
     for one in (dot_bytes, dot_signed, dot_halves, sum_pairs, look_up, round_to_int, saturate, join_bytes)
