@@ -1,9 +1,9 @@
 """Elementwise kernels: a traced body in a loop nest over strided operands.
 
-The innermost dimension runs in vectors. Every operand has a mode there, which the planner confirms: "v"
-(contiguous), "s" (one element for the whole row) or "n" (one element for all, without strides). If a shape at
-run time has another mode, `general` is set. Then the same body gathers its lanes, which is right for every
-stride. Chunks are ranges of rows.
+The innermost dimension is vectorised. Each operand has a mode along it, which the planner checks: "v"
+(contiguous), "s" (one element for the whole row) or "n" (one element for all rows, without strides). If a
+shape at run time has another mode, `general` is set, and the same body gathers its lanes, which supports all
+strides. Chunks are ranges of rows.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from ovjit.codegen.words import (
 )
 from ovjit.records import NamedTuple
 
-#: Element types that native kernels know.
+#: Element types that native kernels support.
 NATIVE_TYPES = frozenset(SIZE)
-#: What an elementwise kernel has at least: most tensors have four dimensions or fewer.
+#: Minimum dimensions of an elementwise kernel's rows: most tensors have four dimensions or fewer.
 FEWEST_DIMENSIONS = 3
 
 
@@ -50,12 +50,12 @@ class Operand(NamedTuple):
 
 
 def dimensions_of_rows(rank: int) -> int:
-    """How many dimensions the rows of a kernel for tensors of `rank` have. Kernels of neighbouring ranks are
-    one: further dimensions have an extent of 1, and cost a row nothing."""
+    """The dimensions of rows in a kernel for tensors of `rank`. Neighbouring ranks share a kernel: further
+    dimensions have an extent of 1, and cost nothing per row."""
     return (max(rank, FEWEST_DIMENSIONS + 1) + 1) // 2 * 2 - 1
 
 
-#: Addresses with byte strides: outer dimensions, then the innermost. Then the extents of the outer ones.
+#: Addresses with byte strides along the outer dimensions, then the innermost; then the outer extents.
 _INPUTS: Any = Each("inputs", unless="one", along="dims")
 _OUTPUTS: Any = Each("outputs", along="dims")
 _EXTENTS: Any = Each("outer", pointers=False)
@@ -63,8 +63,8 @@ _EXTENTS: Any = Each("outer", pointers=False)
 
 @inline
 def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
-    """A vector of each output, from element i of the rows on. Inputs that a row has one of are there, but
-    where lanes come from anywhere."""
+    """Compute a vector of each output from element i of the rows on. v already has the inputs of mode "s",
+    unless `way` is "strided"."""
     made = registers()
     for k, operand in enumerate(inputs):
         if way == "strided" and not operand.one:
@@ -85,8 +85,8 @@ def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
 
 @inline
 def apply_twice(v, p, q, i, inputs, outputs, body):
-    """Two vectors of each output, one after the other: alternating between the cache lines of several
-    outputs takes up to half as long again."""
+    """Compute two vectors of each output, and store those of an output together: alternating between the
+    cache lines of several outputs takes up to 50 % longer."""
     made, w = registers()
     for j in (0, 1):
         for k, operand in enumerate(inputs):
@@ -100,13 +100,13 @@ def apply_twice(v, p, q, i, inputs, outputs, body):
             store[dtype](q[k] + (i + j * VL) * SIZE[dtype], w[k, j])
 
 
-#: Elements of a row, how many rows there are, and how many of them a chunk takes.
+#: Elements of a row, number of rows, rows per chunk.
 ROW_SHARE = Raw("n rows per_chunk")
 
 
 @inline
 def move(p, q, x, y, a, by, inputs, outputs):
-    """The addresses of a row: so many indices of dimension `a` on."""
+    """Advance the addresses of a row by `by` indices along dimension `a`."""
     for k, operand in enumerate(inputs):
         if not operand.one:
             p[k] += by * x[k, a]
@@ -116,7 +116,7 @@ def move(p, q, x, y, a, by, inputs, outputs):
 
 @inline
 def find_row(at, row, d, outer):
-    """at: the row's index along each outer dimension, of the extents d."""
+    """`at`: the row's index along each outer dimension; d: their extents."""
     for a in outer:
         at[a] = 0
     if row > 0:
@@ -128,7 +128,8 @@ def find_row(at, row, d, outer):
 
 @inline
 def next_row(at, p, q, x, y, d, inputs, outputs, outer, inner):
-    """Step from a row to the one behind it: the last dimension first, and back to its begin at its end."""
+    """Advance to the next row: increment the last outer dimension; at its end reset it and increment the one
+    before."""
     for k in outer[::-1]:
         if k + 1 < inner:
             move(p, q, x, y, k + 1, -at[k + 1], inputs, outputs)
@@ -191,6 +192,7 @@ def _made(body: Body, modes: str, outer: int) -> Kernel:
 
 
 def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:
-    """The kernel of `body`; `modes` has one letter an input; `outer` dimensions enclose the innermost one."""
+    """The kernel of `body`. `modes`: one letter per input. `outer`: the number of dimensions outside the
+    innermost."""
     made = _made(body, modes, outer)
     return Kernel(name, made.source, made.frame)

@@ -1,4 +1,4 @@
-"""Expressions of kernels: folded to a constant, or printed as text with the precedence of its operator."""
+"""Expressions of kernels: folded to a constant, or printed as source with the precedence of its operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GIVEN = frozenset(("bases", "args", "chunk", "scratch", "VL"))
 _PRINTED = {"min": "imin", "max": "imax"}
 _CASTS = ("int", "float", "bool")
 NUMBERS = (bool, int, float)
-#: Operators as they are written, and how strongly they bind.
+#: Operator -> (its source, its precedence).
 OPERATORS: dict[type, tuple[str, int]] = {
     ast.Or: ("or", 1), ast.And: ("and", 2), ast.BitOr: ("|", 5), ast.BitXor: ("^", 6), ast.BitAnd: ("&", 7),
     ast.LShift: ("<<", 8), ast.RShift: (">>", 8), ast.Add: ("+", 9), ast.Sub: ("-", 9), ast.Mult: ("*", 10),
@@ -29,14 +29,14 @@ _COMPARE, ATOM = 4, 20
 
 
 class _RunTime:
-    """In place of a value that is known at run time only."""
+    """Marks a value that is only known at run time."""
 
 
 RUN_TIME = _RunTime()
 
 
 class Expressions:
-    """Prints expressions: `text` and `bound`, folded where they are constant."""
+    """Prints expressions by `text` and `bound`. Constant expressions are folded."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Expressions:
             self.names = {**self.names, **{name: cell.cell_contents for name, cell in cells}}
         self.known: dict[str, Any] = dict(constants)
         self.variables = _GIVEN | set(arguments) | source.stored
-        self.renamed: dict[str, tuple[str, int]] = {}  # of an inline function: what its names are here
+        self.renamed: dict[str, tuple[str, int]] = {}  # inlined name -> (source, precedence)
         self.fixed: dict[str, bool] = {}
 
     # --- constants
 
     def constant(self, e: ast.expr) -> Any:
-        """The value of an expression, RUN_TIME where it has none yet."""
+        """The value of an expression; RUN_TIME if it is not constant."""
         if isinstance(e, ast.Constant):
             return e.value
         if isinstance(e, ast.Name) and e.id in self.known:
@@ -75,7 +75,7 @@ class Expressions:
         return eval(code, self.names, self.known)
 
     def _is_fixed(self, name: str) -> bool:
-        """True for a name of the function's module, or Python's, that stands for no part of kernels."""
+        """Whether a name is a global or a builtin that is not an intrinsic or an inline function."""
         fixed = self.fixed.get(name)
         if fixed is None:
             found = None if name in self.variables else self.names.get(name, getattr(builtins, name, None))
@@ -83,7 +83,7 @@ class Expressions:
         return fixed
 
     def known_number(self, e: ast.expr) -> Any:
-        """The value of an expression that is a constant number, else RUN_TIME. TypeError for others."""
+        """The value of a constant number, else RUN_TIME. Raises TypeError for other constants."""
         value = self.constant(e)
         if value is not RUN_TIME and type(value) not in NUMBERS:
             raise self.unknown(e)
@@ -92,7 +92,7 @@ class Expressions:
     # --- parts
 
     def called(self, e: ast.expr) -> Any:
-        """What of the constants, the module's names, or Python's, an expression calls."""
+        """The constant, global or builtin that an expression calls; None for others."""
         if not isinstance(e, ast.Call) or not isinstance(e.func, ast.Name):
             return None
         name = e.func.id
@@ -105,7 +105,8 @@ class Expressions:
         return found if isinstance(found, Inline) else None
 
     def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
-        """Print the statements of an inline function; what it gives."""
+        """Print the statements of an inline function. Returns the source of its result, and its
+        precedence."""
         raise NotImplementedError
 
     # --- expressions
@@ -114,14 +115,14 @@ class Expressions:
         return self.expression(e)[0]
 
     def bound(self, e: ast.expr, strength: int) -> str:
-        """The text of an operand, in brackets where an operator of that strength would tear it apart."""
+        """The source of an operand, in parentheses if its precedence is below `strength`."""
         text, own = self.expression(e)
         return text if own >= strength else f"({text})"
 
     def test(self, e: ast.expr) -> Any:
-        """A condition: True, False, or (text, strength)."""
+        """A condition: True, False, or (source, precedence)."""
         if isinstance(e, ast.BoolOp):
-            ends = isinstance(e.op, ast.Or)  # what decides the whole
+            ends = isinstance(e.op, ast.Or)  # the value that decides the result
             word, strength = OPERATORS[type(e.op)]
             left = []
             for value in e.values:
@@ -138,7 +139,7 @@ class Expressions:
         return self.expression(e) if value is RUN_TIME else bool(value)
 
     def expression(self, e: ast.expr) -> tuple[str, int]:
-        """(text, how strongly its outermost operator binds)"""
+        """(source, precedence of its outermost operator)"""
         value = self.known_number(e)
         if value is not RUN_TIME:
             return literal(value)
@@ -203,7 +204,7 @@ class Expressions:
         part = self.part(e)
         if part is not None:
             if len(part.source.body) > 1:
-                raise self.unknown(e)  # statements stand where a value is assigned
+                raise self.unknown(e)  # only an assignment may call functions with statements
             text, strength = self.put(part, e)
             return text if strength == ATOM else f"({text})"
         arguments = ", ".join(text for a in e.args for text in self.argument(a))
@@ -221,7 +222,7 @@ class Expressions:
         raise self.unknown(e)
 
     def argument(self, e: ast.expr) -> Iterator[str]:
-        """The texts of an argument: several of `*(f(i) for i in constant)`."""
+        """The source of an argument; several for `*(f(i) for i in constant)`."""
         if not isinstance(e, ast.Starred):
             yield self.text(e)
             return
@@ -243,7 +244,7 @@ class Expressions:
 
 
 def bound_names(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:
-    """(name, value) of what a loop's target takes."""
+    """Yield (name, value) for a loop's target and one of its values."""
     if isinstance(target, ast.Name):
         yield target.id, value
     elif isinstance(target, ast.Tuple):

@@ -1,7 +1,7 @@
-"""Clears what lies around the rows of a tensor: its halo along all dimensions in one walk.
+"""Clears the halo of a tensor along all dimensions in one pass.
 
-Rows follow one another in memory. What is in front of the first, between two, and behind the last is a gap
-each, as long as the halos that meet there.
+Rows follow one another in memory. The memory before the first row, between two rows, and after the last one
+are gaps, each as long as the halos that meet there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ovjit.codegen.words import VL, Ptr, const, i32, placed, share, store, store
 
 @kernel(of=SHARE)
 def clear_gaps(whole: Ptr, y: Ptr, size, run, of):
-    """Zero the gap in front of each row of `run` bytes, and the one behind the last; `size` bytes in all."""
+    """Zero the gap before each row of `run` bytes, and the gap after the last one; `size` bytes in total."""
     for item in share(of.items, of.per_chunk):
         first = whole
         if item > 0:

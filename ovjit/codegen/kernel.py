@@ -1,7 +1,7 @@
-"""A kernel: readable source, the frame of its arguments, and its content address.
+"""A kernel: readable source, the argument block, and its content address.
 
-Kernels are values: equal source means the same kernel, for any model or layer. Its linker symbol derives from
-a hash of every input of its machine code, and from nothing else.
+Kernels are values: equal source is the same kernel, for any model or layer. The linker symbol derives from a
+hash of all inputs of its machine code, and of nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovjit.hashes import sha256
 
 
 class KernelArgs:
-    """Names the integers of an argument block, in order; a pointer takes two (base, byte offset)."""
+    """The names of the integers of an argument block, in order. A pointer takes two: base, byte offset."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class KernelArgs:
         tables: Mapping[str, tuple[str, bool]] | None = None,
     ) -> None:
         self.fields = list(fields)
-        self.tables = dict(tables or {})  # field -> its table, whether the table begins with it
+        self.tables = dict(tables or {})  # field -> (its table, whether it is the table's first)
         self._dimensions: int | None = None
 
     def pointers(self, *names: str) -> KernelArgs:
@@ -41,20 +41,20 @@ class KernelArgs:
         return self
 
     def table(self, name: str, size: int) -> KernelArgs:
-        """Integers name0, name1 ... that the source reads by their number: `ld(name, i)`."""
+        """Add integers name0, name1 ... that the source reads by index: `ld(name, i)`."""
         fields = [f"{name}{i}" for i in range(size)]
         self.tables |= {field: (name, i == 0) for i, field in enumerate(fields)}
         return self.integers(*fields)
 
     @property
     def dimensions(self) -> int:
-        """How many dimensions of rows an elementwise kernel has, once all fields are."""
+        """The number of dimensions of an elementwise kernel's rows, once it has all fields."""
         if self._dimensions is None:
             self._dimensions = sum(name.startswith("y0_") for name, _ in self.fields) - 1
         return self._dimensions
 
     def prologue(self) -> str:
-        """Source that reads all fields into variables of their names; of a table, where it is."""
+        """Source that reads all fields into variables of their names; a table's variable is its address."""
         lines, slot = [], 0
         for name, is_pointer in self.fields:
             table, begins = self.tables.get(name, ("", False))
@@ -70,17 +70,17 @@ class KernelArgs:
         return "\n".join(lines)
 
     def pack(self, values: Mapping[str, Any]) -> list[Any]:
-        """The block for `values`, in order. Raises KeyError for one that is missing."""
+        """The block for `values`, in order. Raises KeyError if one is missing."""
         return [values[name] for name, _ in self.fields]
 
 
 class Kernel:
     """One native function `(bases, args, chunk, scratch) -> error code`.
 
-    `name` is for people, and so is `form`, the tile format whose instruction does its arithmetic; `source`
-    defines `kernel`, and the runner's more functions; `intrinsics(isa)` gives further names for the source,
-    wholly determined by `key` (text) and the file that defines it. `signature`: the axes of its tensors, by
-    which it is launched. Compared by content.
+    `name` is for display, as is `form`, the tile format of its arithmetic. `source` defines `kernel`, and for
+    the runner more functions. `intrinsics(isa)` returns further names for the source; `key` (text) and the
+    file that defines it determine it completely. `signature`: the axes of its tensors, for its launch.
+    Kernels are compared by content.
     """
 
     __slots__ = ("_intrinsics", "_symbols", "form", "frame", "key", "name", "signature", "source")
@@ -125,11 +125,11 @@ class Kernel:
         return self._intrinsics(isa) if self._intrinsics else None
 
     def compile(self, isa: Target) -> bytes:
-        """The object code, as it came with ovjit or is made now."""
+        """The object code: shipped, or compiled now."""
         return self.shipped(isa) or self._named(self.content(isa), isa)
 
     def shipped(self, isa: Target) -> bytes | None:
-        """The object code, if it came with ovjit."""
+        """The object code if it is shipped, else None."""
         code = shipped.find(self.content_key(isa), isa)
         return None if code is None else self._named(code, isa)
 
@@ -137,17 +137,17 @@ class Kernel:
         return code.replace(shipped.SYMBOL.encode(), self.symbol(isa).encode())
 
     def content_key(self, isa: Target) -> str:
-        """The name under which it may come with ovjit."""
+        """The kernel's name among shipped kernels."""
         return shipped.content_key(self.source, self.key, self.form, file_digest(self._intrinsics), isa)
 
     def content(self, isa: Target) -> bytes:
-        """The object code, with the symbol of all shipped kernels."""
+        """The object code, compiled now, with the symbol of all shipped kernels."""
         least = shipped.needed_by(self.source, self.key, self.form, isa)
         more = self.intrinsics(least)
         return _compiler().object_code(self.source, self.symbol(isa), least, more, shipped.SYMBOL)
 
     def text(self, isa: Target) -> str:
-        """The LLVM module that code is generated from as text, with the symbol of all shipped kernels."""
+        """The optimised LLVM module as text, with the symbol of all shipped kernels."""
         symbol = self.symbol(isa)
         text = _compiler().optimised_text(self.source, symbol, isa, self.intrinsics(isa))
         return text.replace(symbol, shipped.SYMBOL)
@@ -158,7 +158,7 @@ class Kernel:
 
 
 def _compiler() -> Any:
-    """`codegen.cpu.jit`, imported by need."""
+    """`codegen.cpu.jit`, imported on demand."""
     from ovjit.codegen.cpu import jit
 
     return jit

@@ -1,6 +1,6 @@
-"""Kernels' addresses in this process: of code that is loaded, given, cached or shipped, or compiled now.
+"""Addresses of kernels in this process: of code that is loaded, provided, cached or shipped, or compiled now.
 
-What runs programs does not import this module: a program gives plans with the addresses of their kernels.
+The runner does not import this module: programs provide plans with the addresses of their kernels.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
 from ovjit.disk.kernel_cache import default_cache
 
-#: symbol -> object code of every kernel this process has loaded; what exports carry along.
+#: symbol -> object code of all kernels that this process has loaded; exports contain it.
 object_code: dict[str, bytes] = {}
 
 
-#: Of kernels that would have to be compiled, those that are not likely to be needed.
+#: Kernels that would have to be compiled -> those that are unlikely to be needed.
 Unlikely = Callable[[Collection[Kernel]], Collection[Kernel]]
 
 
@@ -34,10 +34,9 @@ def addresses(
     unlikely: Unlikely = _none,
     target: Target | None = None,
 ) -> dict[Kernel, int]:
-    """Load kernels, compiling those that neither `provided` (symbol -> code) nor the package nor the cache
-    has; but not those of them that are `unlikely`. `target`: what they are compiled for,
-    by default the host's. UnsupportedError for one whose code does not run here,
-    unless Python runs the kernels."""
+    """Load kernels. Compile those that are not in `provided` (symbol -> code), shipped or cached, except the
+    `unlikely` ones. `target`: by default the host. Raises UnsupportedError for a target whose code does not
+    run here, unless Python runs the kernels."""
     isa = target or host_target()
     if target is not None and debug.flag("OVJIT_INTERP") != "kernels":
         check_runs(target)
@@ -66,7 +65,7 @@ def addresses(
 
 
 class Loaded(dict[Any, int]):
-    """kernel -> address of those that are loaded; `need` loads more, as `addresses` does."""
+    """kernel -> address of loaded kernels. `need` loads more, as `addresses` does."""
 
     def __init__(
         self,
@@ -79,14 +78,14 @@ class Loaded(dict[Any, int]):
         self.need(kernels, unlikely)
 
     def need(self, kernels: Iterable[Kernel], unlikely: Unlikely = _none) -> None:
-        """Have the addresses of these kernels, compiling at once those that are nowhere; see `addresses`."""
+        """Ensure that these kernels are loaded; see `addresses`."""
         missing = dict.fromkeys(kernel for kernel in kernels if kernel not in self)
         if missing:
             self.update(addresses(missing, self.provided, unlikely, self.target))
 
 
 def _ready(kernel: Kernel, symbol: str, isa: Target) -> bytes | None:
-    """The code of a kernel that came with ovjit or is in the cache; None where it has to be compiled."""
+    """The shipped or cached code of a kernel; None if it has to be compiled."""
     code, where = kernel.shipped(isa), "shipped"
     if code is None:
         code, where = default_cache().get(symbol), "cached"
@@ -96,7 +95,7 @@ def _ready(kernel: Kernel, symbol: str, isa: Target) -> bytes | None:
 
 
 def _show(kernel: Kernel, isa: Target) -> None:
-    """OVJIT_DUMP=folder: the source of every kernel that is loaded. OVJIT_DEBUG=4: the same on stderr."""
+    """OVJIT_DUMP=folder: write the source of each loaded kernel. OVJIT_DEBUG=4: print it to stderr."""
     level = debug.level()
     if level >= debug.SOURCES:
         debug.show_kernel(kernel, isa, level)

@@ -1,7 +1,7 @@
-"""What the words of kernels mean, in NumPy: vectors are arrays of lanes. `words.py` names these functions.
+"""The semantics of intrinsics in NumPy: vectors are arrays of lanes. `words.py` names these functions.
 
-Words that have an element type, or take an address, are given the machine first: its number of lanes, and the
-memory that may be touched (`ovjit.execution.numpy_words`). Those of an element type are given that next.
+Intrinsics with an element type or an address get the machine as their first argument: the number of lanes,
+and the accessible memory (`ovjit.execution.numpy_words`). The element type follows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovjit.graph.dtypes import numpy_dtype
 
 
 class OutOfBounds(InferenceError):
-    """A kernel would touch memory that it has not been given."""
+    """A kernel accesses memory that it was not given."""
 
 
 class Memory(Protocol):
@@ -29,14 +29,14 @@ class Memory(Protocol):
 
 
 class Machine(Protocol):
-    """The machine of the interpreter: the lanes of a vector, and the memory that may be touched."""
+    """The interpreter's machine: the lanes of a vector, and the accessible memory."""
 
     lanes: int
     memory: Memory
 
 
 class F32(float):
-    """A single number of 32 bits: with its like it stays one, with others it is one of 64."""
+    """A scalar f32. Operations with another F32 give F32, with other numbers f64."""
 
     def __new__(cls, value: float) -> F32:
         return float.__new__(cls, np.float32(value))
@@ -59,12 +59,12 @@ class F32(float):
 
 
 def register_type(dtype: str) -> np.dtype:
-    """The NumPy type of one lane of a vector."""
+    """The NumPy type of a lane of a vector."""
     return numpy_dtype(WIDENED.get(dtype, dtype))
 
 
 def from_memory(data: np.ndarray, dtype: str) -> np.ndarray:
-    """Bytes as lanes of a vector."""
+    """Lanes of a vector from bytes."""
     if dtype == "boolean":
         return data != 0
     if dtype == "bf16":
@@ -73,16 +73,16 @@ def from_memory(data: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def to_memory(lanes: np.ndarray, dtype: str) -> np.ndarray:
-    """Lanes of a vector as bytes."""
+    """Bytes from lanes of a vector."""
     if dtype == "bf16":
-        import ml_dtypes  # compilations import this module, and none of them rounds here
+        import ml_dtypes  # compilations import this module, but do not call this
 
         lanes = lanes.astype(np.float32).astype(ml_dtypes.bfloat16)
     return np.ascontiguousarray(lanes.astype(numpy_dtype(dtype), copy=False)).view(np.uint8)
 
 
 def number(value: Any, dtype: str) -> Any:
-    """A number as one of this type: integers are cut."""
+    """A number converted to this type; integers wrap around."""
     kind = register_type(dtype)
     if kind.kind in "iu":
         whole = int(value) & ((1 << (8 * kind.itemsize)) - 1)
@@ -91,7 +91,7 @@ def number(value: Any, dtype: str) -> Any:
 
 
 def convert(x: np.ndarray, dtype: str) -> np.ndarray:
-    """C's conversion; a real becomes the nearest integer there is, NaN becomes 0."""
+    """Conversion as in C; floats to integers are truncated and saturate, and NaN becomes 0."""
     to = register_type(dtype)
     if x.dtype.kind != "f" or to.kind == "f":
         return x.astype(to)
@@ -105,7 +105,7 @@ def convert(x: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Integers are cut off; by zero 0."""
+    """Integers are truncated; x / 0 is 0."""
     if x.dtype.kind == "f":
         return x / y
     safe = np.where(y == 0, 1, y).astype(y.dtype)
@@ -165,13 +165,13 @@ def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def zip_items(dtype: str, last: bool, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of each 16 bytes of two vectors the first or last 8 in turns."""
+    """Interleave the first or last 8 bytes of each 16 bytes of two vectors, by items of `dtype`."""
     pairs = np.stack([v.view(dtype).reshape(x.nbytes // 16, 2, -1)[:, int(last)] for v in (x, y)], axis=-1)
     return pairs.reshape(-1).view(x.dtype)
 
 
 def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Rounded once: exact products of f32 fit f64."""
+    """Rounded once: products of f32 are exact in f64."""
     return (x.astype(np.float64) * y + z).astype(x.dtype) if x.dtype.kind == "f" else x * y + z
 
 
@@ -189,7 +189,7 @@ _LIBM = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "asinh": "arcsinh
 
 
 def libm(name: str, *xs: np.ndarray) -> np.ndarray:
-    """The C library's function of that name, lane by lane."""
+    """The C library's function `name`, lane by lane."""
     function = getattr(np, _LIBM.get(name, name), None)
     if function is None:
         function = np.vectorize(getattr(math, name), otypes=[np.float64])
@@ -197,7 +197,7 @@ def libm(name: str, *xs: np.ndarray) -> np.ndarray:
 
 
 def seldom(name: str, mask: np.ndarray, x: np.ndarray, *more: np.ndarray) -> np.ndarray:
-    """`libm` in the lanes of a mask, elsewhere the last argument."""
+    """`libm` in the lanes of a mask, the last argument in others."""
     *others, y = more
     return np.where(mask, libm(name, np.where(mask, x, 0).astype(x.dtype), *others), y) if mask.any() else y
 
@@ -209,7 +209,7 @@ def udiv(x: int, y: int) -> int:
 
 
 def whole(x: float) -> int:
-    """Cut off; what int64 does not hold is its nearest."""
+    """Truncated, saturated to int64; NaN gives 0."""
     if math.isnan(x):
         return 0
     lowest, highest = -(1 << 63), (1 << 63) - 1
@@ -247,7 +247,7 @@ def store_scalar(m: Machine, dtype: str, p: int, x: Any) -> None:
 
 
 def prefetch(m: Machine, p: int) -> None:
-    """It may be any address."""
+    """No effect; any address is allowed."""
 
 
 def load(m: Machine, dtype: str, p: int) -> np.ndarray:
@@ -319,7 +319,7 @@ def blend(m: Machine, dtype: str, n: int, x: np.ndarray, y: np.ndarray) -> np.nd
 
 
 def across(combine: Callable[..., np.ndarray]) -> Callable[..., Any]:
-    """Combine the lanes: first the two half vectors, as LLVM does."""
+    """Combine the lanes pairwise, beginning with the half vectors, as the LLVM code does."""
 
     def combined(m: Machine, dtype: str, v: np.ndarray) -> Any:
         while len(v) > 1:

@@ -1,6 +1,6 @@
-"""The sources that kernels are printed from: a function's syntax tree, `@inline` functions, `@routine`s.
+"""The parts that kernels are printed from: a function's syntax tree, `@inline` functions, `@routine`s.
 
-The printer is a module of its own (`ovjit.codegen.kernel_printing`), which a start with cached texts never
+The printer is a separate module (`ovjit.codegen.kernel_printing`), which a start with cached sources never
 imports.
 """
 
@@ -15,18 +15,18 @@ from ovjit.codegen.memory import DIMS
 from ovjit.codegen.source import definition, parameters
 from ovjit.forks import made_once
 
-#: What of a syntax tree may have names in it.
+#: Nodes of a syntax tree that may contain names.
 _WITH_NAMES = (ast.expr, ast.stmt, ast.comprehension, ast.keyword)
 _NO_NAMES: frozenset[str] = frozenset()
 
 
 class Source:
-    """A function as it is written: its statements, and which names each expression has."""
+    """The source of a function: its statements, and the names in each expression."""
 
     def __init__(self, function: Callable[..., Any]):
         self.body = [s for s in definition(function).body if not is_text(s)]
         self.names: dict[ast.AST, frozenset[str]] = {}
-        self.code: dict[ast.expr, CodeType] = {}  # of expressions that have been constant
+        self.code: dict[ast.expr, CodeType] = {}  # of expressions that were constant
         self.stored: set[str] = set()
         self.placed: list[str] = []  # tensors that have strides
         self.dims = 0
@@ -56,9 +56,9 @@ class Source:
 
 
 class Inline:
-    """Statements with parameters, put wherever they are called; a `return` at the end says what they give.
+    """Statements with parameters, inserted where they are called; a `return` at the end gives their value.
 
-    Parameters are not assigned to. Variables get the function's name before their own.
+    Parameters are not assigned to. Variables are prefixed with the function's name.
     """
 
     def __init__(self, function: Callable[..., Any]):
@@ -74,19 +74,19 @@ class Inline:
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """Decorator: a part of kernels."""
+    """Decorator: the function is inlined into kernels."""
     return Inline(function)
 
 
 class Routine:
-    """A native function with int64s of its own as arguments, see `ovjit.codegen.routines`."""
+    """A native function with its own int64 arguments, see `ovjit.codegen.routines`."""
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
 
 
 def routine(function: Callable[..., Any]) -> Routine:
-    """Decorator: the function is one of a kernel's."""
+    """Decorator: the function is a routine."""
     return Routine(function)
 
 

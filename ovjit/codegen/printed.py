@@ -1,8 +1,7 @@
 """Keys of printed sources in their cache (`ovjit.codegen.texts`).
 
-A key has the constants that a kernel's function was given, and the plain values that it reads from its
-module. A function with constants of other types, or defined outside of a module's file, has no key. It is
-printed each time.
+A key has the constants of a kernel's function, and the plain values that it reads from its module. Functions
+with constants of other types, or defined outside of a module's file, have no key. They are printed each time.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: Any) -> Place | None:
-    """The place where what is printed of a function is kept, `given` what else decides it; None where
-    it is not kept."""
+    """The place of a function's printed source in the cache; None if it is not cached. `given`: further
+    values that determine the source."""
     if function.__module__.partition(".")[0] not in PACKAGES or function.__closure__:
         return None
     if not _is_plain((*constants.values(), *given)):
@@ -35,8 +34,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, str, str]]:
-    """(function, name, value) of the plain values that a function, and the inline functions that it calls,
-    find in their modules. A program may have changed them."""
+    """Yield (function, name, value) for the plain values that a function, and the inline functions that it
+    calls, read from their modules. A program may have changed them."""
     if function in seen:
         return
     seen.add(function)

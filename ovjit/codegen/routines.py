@@ -1,12 +1,12 @@
-"""Routines: native functions with int64 arguments, several in one object file. The runner is made of them.
+"""Routines: native functions with int64 arguments, several in an object file. The runner consists of them.
 
     @routine
     def submit(pool, job, unused, unused2):
         st[i64](job + NEXT * 8, 0)
         ...
 
-They are written like kernels (`ovjit.codegen.function`). Every start needs some of them, so their printed
-text is cached. Their modules are imported only where it is not.
+They are written like kernels (`ovjit.codegen.function`). Each start needs some of them, so their printed
+source is cached. Their modules are only imported if it is not.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def routines(
     intrinsics: Callable[[Target], Mapping[str, Any]] | None = None,
     key: str = "",
 ) -> Kernel:
-    """A kernel that has these functions of a module, which is imported by need: the first as its `kernel`,
-    the others by their names. `key`: what `intrinsics` depends on besides the instruction set."""
+    """A kernel with these functions of a module, which is imported on demand. The first function is its
+    `kernel`. `key`: identifies what `intrinsics` depends on besides the instruction set."""
 
     def make() -> texts.Printed:
         from ovjit.codegen.kernel_printing import printed_routine
@@ -42,7 +42,7 @@ def routines(
 
 
 def load(kernel: Kernel, functions: Sequence[str]) -> dict[str, int]:
-    """function -> address, of a kernel that `routines` made of these functions."""
+    """function -> address, for a kernel of these functions from `routines`."""
     addresses((kernel,))
     symbol = kernel.symbol()
     return {name: entry_address(symbol, name if i else "kernel") for i, name in enumerate(functions)}

@@ -1,6 +1,6 @@
-"""Kernels over rows (`ovjit.codegen.template`): a function of one row inside its loop nest.
+"""Printer of kernels over rows (`ovjit.codegen.template`): a function of one row in its loop nest.
 
-This is the printer of all kernels (`ovjit.codegen.kernel_printing`), for statements about vectors of rows.
+It extends the printer of all kernels (`ovjit.codegen.kernel_printing`) by statements about vectors of a row.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _TRACED = ("exp", "exp_below_zero", "log", "tanh", "erf", "sigmoid", "not_below"
 _LANE_BY_LANE = {name: getattr(words, name) for name in ("maximum", "minimum", "fma", "sqrt", "turned_pairs")}
 _OPERATORS = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 _ACROSS = ("hadd", "hmul", "hmax", "hmin")
-#: Statements of a row.
+#: Statements that a row's function may have.
 _STATEMENTS = (ast.Assign, ast.Expr, ast.For, ast.If)
 
 
 @functools.cache
 def _traced(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
-    """f(x0, ...) of so many, or what follows them + that."""
+    """The body of f(x0, ...) with `count` arguments; `added`: plus a further input."""
     recorder = Recorder()
     inputs = [recorder.input(f"x{k}", dtype) for k in range(count + added)]
     result = getattr(trace, name)(*inputs[:count])
@@ -42,8 +42,8 @@ def _traced(name: str, dtype: str, count: int = 1, added: bool = False) -> Body:
 
 
 class RowPrinter(Printer):
-    """Prints what happens to a row. Expressions are vectors or numbers; loops over `vectors` end in a masked
-    iteration."""
+    """Prints the function of a row. Expressions are vectors or numbers. Loops over `vectors` end with a
+    masked iteration."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class RowPrinter(Printer):
         self.finish = finish
         self.start = start
         self.loops = 0
-        self.first_loop = 0  # that reads the first tensor
+        self.first_loop = 0  # the first loop that reads the first tensor
         self.dtype = WIDENED.get(types[0], types[0])  # of vectors in registers
         self.vectors = set(template.numbers)
-        self.rest = ""  # how many lanes there are, where not all
-        self.of_parts: dict[str, str] = {}  # what this loop reads one element of for each part, and its type
-        self.older: set[str] = set()  # what the loop under a mask must leave as it is
+        self.rest = ""  # number of active lanes, in a masked iteration
+        self.of_parts: dict[str, str] = {}  # operand with one element per part in this loop -> its type
+        self.older: set[str] = set()  # variables whose inactive lanes the masked iteration keeps
         self.count = 0
 
     def kernel(self, frame: KernelArgs) -> str:
-        """The text of the whole kernel."""
+        """The source of the kernel."""
         self.block(self.source.body)
         body, operands = self.lines, []
         starts = self.start.body.inputs if self.start.body is not None else ()
@@ -151,7 +151,7 @@ class RowPrinter(Printer):
         self.block(s.body)
         last = ["    " + line for line in self.lines]
         if self.of_parts:
-            # vectors are where they would be without parts: one over an end has elements of both sides
+            # vectors are placed as without parts: one that crosses an end has elements of both parts
             ones = [f"{name}_one = splat_{dtype}({name}_at)" for name, dtype in self.of_parts.items()]
             on = [f"{name}_at += {name}_part" for name in self.of_parts]
             both = [
@@ -173,7 +173,7 @@ class RowPrinter(Printer):
         self.lines, self.rest, self.older = [*outer, f"{i} = 0", *inner], "", set()
 
     def read(self, name: str, modes: str, types: Sequence[str], index: str) -> list[str]:
-        """The texts of these operands' elements."""
+        """The sources of these operands' elements."""
         self.of_parts |= {f"{name}{k}": types[k] for k, mode in enumerate(modes) if mode == "c"}
         return [
             f"{name}{k}_one" if mode != "v"
@@ -182,7 +182,7 @@ class RowPrinter(Printer):
         ]  # fmt: skip
 
     def started(self, index: ast.expr) -> str:
-        """An element of the first tensor, which the body in front makes; the text of it."""
+        """The source of an element of the first tensor, which the prologue's body computes."""
         body, kept = self.start.body, self.template.tensors[1]
         assert body is not None
         self.first_loop = self.first_loop or self.loops
@@ -197,7 +197,7 @@ class RowPrinter(Printer):
     # --- expressions
 
     def is_vector(self, e: ast.expr) -> bool:
-        """Whether this is a vector, and not a number or a place."""
+        """Whether an expression is a vector, and not a number or an index."""
         if isinstance(e, ast.UnaryOp):
             return self.is_vector(e.operand)
         if isinstance(e, ast.BinOp):
@@ -215,10 +215,10 @@ class RowPrinter(Printer):
         return super().as_UnaryOp(e)
 
     def as_BinOp(self, e: ast.BinOp) -> tuple[str, int]:
-        """Arithmetic of vectors, or the sum of two integers, which is a place."""
+        """Arithmetic of vectors, or an index: the sum of two integers."""
         f, adds = e.right, isinstance(e.op, ast.Add)
         if adds and isinstance(f, ast.Call) and isinstance(f.func, ast.Name) and f.func.id in _TRACED:
-            # one body, of which a last product is fused with the sum
+            # a single body, so that its last product is fused with the sum
             inputs = [self.vector(x) for x in (*f.args, e.left)]
             return self.inlined(_traced(f.func.id, self.dtype, len(f.args), True), inputs), ATOM
         if self.is_vector(e) and type(e.op) in _OPERATORS:
@@ -237,7 +237,7 @@ class RowPrinter(Printer):
         if name == "splat":
             known = self.known_number(args[0]) is not RUN_TIME
             return self.vector(args[0]) if known else f"spread_{self.dtype}({self.text(args[0])})"
-        if name == "count_of":  # an integer in all lanes
+        if name == "count_of":  # an integer, broadcast to all lanes
             return f"const_{self.dtype}({self.text(args[0])})"
         if name in _ACROSS:
             return f"{name}_{self.dtype}({self.text(args[0])})"
@@ -248,7 +248,7 @@ class RowPrinter(Printer):
         raise TypeError(f"{self.name}: a kernel has no word {name!r}")
 
     def vector(self, e: ast.expr) -> str:
-        """A vector; a number in all lanes, made once before the rows."""
+        """The source of a vector. A number is broadcast to all lanes, once before the rows."""
         text = self.text(e)
         if self.is_vector(e):
             return text
@@ -264,7 +264,7 @@ class RowPrinter(Printer):
         return f"{what}{'m' if self.rest else ''}_{dtype}({address}{', ' + value if value else ''}{rest})"
 
     def inlined(self, body: Body, inputs: Sequence[str]) -> str:
-        """A traced body as lines, its names made new; the text of its result."""
+        """Print a traced body's lines with new names. Returns the source of its result."""
         self.count += 1
         names = {}
         for k, text in enumerate(inputs):

@@ -1,8 +1,8 @@
-"""The cache of printed sources: function and constants -> the kernel's text.
+"""The cache of printed sources: function and constants -> the kernel's source.
 
-Printing a kernel takes longer than loading its object code, so texts are kept in the kernel cache; those of
-common kernels are shipped. A key covers the function, its constants, and the state of all sources of `ovjit`
-and `ovjit_ops` (as for the index of operations, `ovjit.graph.op_index`).
+Printing a kernel takes longer than loading its object code. So sources are kept in the kernel cache, and
+those of common kernels are shipped. A key covers the function, its constants, and the state of all files of
+`ovjit` and `ovjit_ops` (as for the index of operations, `ovjit.graph.op_index`).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from ovjit.source_files import package_state
 
 PACKAGES = ("ovjit", "ovjit_ops")
 
-#: text, (name, whether it is a pointer) of the arguments, name -> (table, whether it begins there)
+#: source, (name, whether it is a pointer) of the arguments, name -> (table, whether it is the table's first)
 Printed = tuple[str, list[tuple[str, bool]], dict[str, tuple[str, bool]]]
 
 
 class Place(NamedTuple):
-    """The keys of a printed source: `name` in the cache, for the present state of the files; `key` among the
-    shipped texts, whose file states the sources of all."""
+    """The keys of a printed source: `name` in the cache, for the present state of the files; `key` among
+    shipped sources, whose file has one digest of all files."""
 
     name: str
     key: str
 
 
-#: While `ovjit.tools.ship` collects what to ship: key -> content.
+#: key -> content, while `ovjit.tools.ship` collects sources to ship, else None.
 recorded: dict[str, bytes] | None = None
-#: (folder of the cache, name) -> what this process has read: equal layers ask for equal texts.
+#: (folder of the cache, name) -> source read by this process, as equal layers have equal sources.
 _read: dict[tuple[str | None, str], Printed] = {}
 _MOST_READ = 4096
 
 
 def place_of(*parts: Any) -> Place | None:
-    """The place of what these parts, and the sources, decide; None where their state is not known."""
+    """The place of a source that these parts and the files determine; None if the files' state is unknown."""
     state = package_state(*PACKAGES)
     if state is None:
         return None
@@ -49,8 +49,8 @@ def place_of(*parts: Any) -> Place | None:
 
 
 def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printed:
-    """A shipped text, else a cached one, else what `make` prints of `title`, which is then cached if it has a
-    place."""
+    """The shipped source, else the cached one, else the source that `make` prints, which is then cached if it
+    has a place. `title`: its name in the cache."""
     if place is None:
         return make()
     address = default_cache().path, place.name
@@ -73,5 +73,5 @@ def _found(place: Place, title: str, make: Callable[[], Printed]) -> Printed:
     if recorded is not None:
         recorded[place.key] = content
     text, fields, tables = json.loads(content)
-    pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON has lists alone
+    pairs = [(field, is_pointer) for field, is_pointer in fields]  # JSON only has lists
     return text, pairs, {field: (table, begins) for field, (table, begins) in tables.items()}

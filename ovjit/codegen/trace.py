@@ -1,4 +1,4 @@
-"""The vocabulary of scalar bodies: what the tracer knows, and the transcendental functions."""
+"""The functions that scalar bodies may call: those of the tracer, and transcendental functions."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ atanh = _function("atanh", np.arctanh, approx.atanh_f32)
 
 
 def not_below(x: Any, limit: Any) -> Any:
-    """x, and 0 where it is below the limit; NaN stays."""
+    """x, or 0 if it is below the limit; NaN is kept."""
     return where(x < limit, 0.0, x)  # noqa: F405
 
 
 def over_logistic(x: Any, z: Any) -> Any:
-    """x / (1 + e ** -z) for a traced x or 1."""
+    """x / (1 + e ** -z); x is traced or 1."""
     if isinstance(z, Tracer) and z.recorder.rough and z.dtype == "f32":
         shrink = rcp(1 + approx.exp_rough(-z))  # noqa: F405
         return x * shrink if isinstance(x, Tracer) else shrink

@@ -1,4 +1,4 @@
-"""What machine code depends on besides a kernel's text: versions, and the code generators themselves."""
+"""The inputs of machine code besides a kernel's source: versions, and the code generators."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def versions() -> tuple[str, str]:
 
 @functools.cache
 def installed(package: str) -> str:
-    """A package's version, by the name of its metadata's folder: importing importlib.metadata takes 15 ms."""
+    """A package's version, from the name of its metadata folder: importing importlib.metadata takes 15 ms."""
     spec = find_spec(package)
     if spec is not None and spec.origin is not None:
         site = os.path.dirname(os.path.dirname(spec.origin))
@@ -35,16 +35,16 @@ def installed(package: str) -> str:
 
     try:
         return version(package)
-    except PackageNotFoundError:  # a program made without metadata
+    except PackageNotFoundError:  # an executable built without metadata
         return importlib.import_module(package).__version__
 
 
 @functools.cache
 def code_digest() -> str:
-    """A hash of the code generators themselves: another ovjit makes other kernels from the same text.
+    """A hash of the code generators, as another version of ovjit generates other code from the same source.
 
-    Every module of `ovjit.codegen` and `ovjit.tiles` is in it, so that a new one cannot be forgotten. Each
-    package's is kept for the state of its files: to read and to hash them takes 3 ms.
+    It covers all modules of `ovjit.codegen` and `ovjit.tiles`, so that new ones cannot be forgotten. Each
+    package's hash is cached with the state of its files, since reading and hashing them takes 3 ms.
     """
     digest = sha256()
     for package in ("ovjit.codegen", "ovjit.tiles"):
@@ -53,9 +53,9 @@ def code_digest() -> str:
 
 
 def printing_digests() -> list[str] | None:
-    """Hashes of the packages that texts of kernels depend on: those that print, and have functions or the
-    values that such functions find. To read them all takes 20 ms, once for each state of their files. None
-    for an installation without sources, where it takes seconds."""
+    """Hashes of the packages that printed sources depend on: those with the printer, with kernels, or with
+    values that kernels read. Reading them takes 20 ms, once for each state of their files. None for an
+    installation without sources, where it would take seconds."""
     for package in _PRINTING:
         spec = find_spec(package)
         if spec is None or not (spec.origin or "").endswith(".py") or not os.path.isfile(spec.origin or ""):
@@ -72,13 +72,14 @@ def _kept_digest(package: str) -> str:
 
 
 _DIGEST = "digest_of_sources"
-#: Rooms of `ovjit` with kernels, or values that kernels find. Only their files are read, nothing is imported.
+#: Packages of `ovjit` with kernels, or with values that kernels read. Only their files are read; nothing is
+#: imported.
 _ROOMS = ("codegen", "tiles", "graph", "planning", "execution")
 _PRINTING = (*(f"ovjit.{room}" for room in _ROOMS), "ovjit_ops")
 
 
 def package_digest(package: str) -> str:
-    """A hash of the names and bytes of every module in a package and its packages."""
+    """A hash of the names and contents of all modules in a package and its subpackages."""
     digest = sha256()
     for name, content in sorted(_modules(package)):
         digest.update(name.encode() + b"\0" + content)
@@ -86,7 +87,8 @@ def package_digest(package: str) -> str:
 
 
 def _modules(package: str) -> Iterator[tuple[str, bytes]]:
-    """(file name, content) of every module in a package and its packages, however they are installed."""
+    """Yield (file name, content) of all modules in a package and its subpackages, however they are
+    installed."""
     spec = find_spec(package)
     assert spec is not None and spec.origin is not None
     if spec.origin.endswith(".py") and os.path.isfile(spec.origin):
@@ -96,7 +98,7 @@ def _modules(package: str) -> Iterator[tuple[str, bytes]]:
                     with open(os.path.join(here, name), "rb") as file:
                         yield name, file.read()
         return
-    import pkgutil  # for archives, and for bytecode alone
+    import pkgutil  # for archives, and for bytecode without sources
 
     yield "__init__.py", _content(package)
     for _, name, is_package in pkgutil.iter_modules(spec.submodule_search_locations):
@@ -107,7 +109,7 @@ def _modules(package: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _content(module: str) -> bytes:
-    """The module's text; its bytecode where there is no text of it."""
+    """The module's source, or its bytecode if there is no source."""
     from ovjit.codegen.module_texts import module_code, module_text
 
     text = module_text(module)
@@ -120,7 +122,7 @@ def _content(module: str) -> bytes:
 
 
 def file_digest(function: Callable | None) -> str:
-    """A hash of the file that makes a kernel's own intrinsics."""
+    """A hash of the file that defines a kernel's own intrinsics; "" without a function."""
     if function is None:
         return ""
     module = function.__globals__.get("__name__")
@@ -137,5 +139,5 @@ def _hash_file(path: str, module: str, own_file: bool) -> str:
             pass  # in an archive
     try:
         return sha256(_content(module)).hexdigest()
-    except (OvjitError, ImportError, ValueError):  # made in a notebook: the key has to tell
+    except (OvjitError, ImportError, ValueError):  # defined in a notebook: the kernel's key identifies it
         return path

@@ -1,13 +1,13 @@
-"""Intrinsics of the runner: atomics, indirect calls, the clock and sleeping on an address.
+"""Intrinsics of the runner: atomics, indirect calls, the clock, and waiting on an address.
 
-    aload(p) astore(p, x) cas(p, old, new) -> 1 when it swapped, aadd(p, x) -> the old value
+    aload(p) astore(p, x) cas(p, old, new) -> 1 if it swapped, aadd(p, x) -> the old value
     call4(f, a, b, c, d) -> int64       call the C function at address f
-    now() nanoseconds of the monotonic clock, pause(), give_way() to other threads
-    no_denormals() -> the thread's control word of before; from then on denormal numbers are zeros to it:
-    those that it reads and would write; float_control(word) puts that back
+    now() nanoseconds of the monotonic clock, pause(), give_way() yields to other threads
+    no_denormals() -> the thread's previous control word; subnormal inputs and results are then zeros in
+    this thread; float_control(word) restores it
     sleep_on(p, value, ns) until the low 32 bits at p change or ns have passed; wake(p, count)
 
-What an operating system does is in `ovjit.codegen.cpu.systems`.
+`ovjit.codegen.cpu.systems` has the functions of each operating system.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ovjit.codegen.cpu.vector_types import pointer
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
-system()  # an import while kernels are compiled, under the compiler's lock, may wait for a thread that forks
+system()  # imported now: under the compiler's lock, an import could wait for a thread that forks
 
 
 def _external(b: ir.IRBuilder, name: str, result: ir.Type, args: list) -> Any:
@@ -55,14 +55,14 @@ def _pause(b: ir.IRBuilder) -> None:
     if isa_of(b).machine == machine.X86_64:
         b.call(_external(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
     elif isa_of(b).is_arm:
-        # yield gives way to a core's other thread, and takes no time where there is none. isb takes about as
-        # long as x86-64's pause: waits are counted in these
+        # yield gives way to a core's other thread, and takes no time without one. isb takes about as long as
+        # x86-64's pause, in which waits are counted
         for name, number in (("hint", 1), ("isb", 15)):
             b.call(_external(b, f"llvm.aarch64.{name}", ir.VoidType(), [_I32]), [_I32(number)])
 
 
 def _control_word(b: ir.IRBuilder) -> Any:
-    """What says how this thread computes with denormal numbers; nothing but 0 where that is not known."""
+    """The thread's floating-point control word; 0 if the machine is unknown."""
     if isa_of(b).machine == machine.X86_64:
         with b.goto_entry_block():
             place = b.bitcast(b.alloca(_I32), ir.IntType(8).as_pointer())
@@ -85,14 +85,14 @@ def _float_control(b: ir.IRBuilder, word: Any) -> None:
 
 def _no_denormals(b: ir.IRBuilder) -> Any:
     before = _control_word(b)
-    # both of Arm's floating point unit (FZ); results (15) and operands (6) of SSE
+    # Arm: FZ, for inputs and results. SSE: FTZ (bit 15) for results, DAZ (bit 6) for inputs
     zeros = 1 << 24 if isa_of(b).is_arm else 1 << 15 | 1 << 6
     _float_control(b, b.or_(before, _I64(zeros)))
     return before
 
 
 def intrinsics() -> dict[str, Any]:
-    """name -> intrinsic, to be given to `jit.optimised_text` as extra names."""
+    """name -> intrinsic, for the argument `extra` of `jit.optimised_text`."""
     i, void = types.int64, types.void
 
     def load(b: ir.IRBuilder, p: Any) -> Any:

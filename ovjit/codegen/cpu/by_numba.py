@@ -1,7 +1,8 @@
-"""Kernels by Numba's ordinary pipeline: those outside of their language, with OVJIT_JIT=numba every one.
+"""Kernels by Numba's ordinary pipeline: those outside of ovjit's kernel language, and all with
+OVJIT_JIT=numba.
 
-What tests compare ours with is this: for Numba a kernel is what its text says, an `@njit` function, and its
-words are Numba's intrinsics.
+Tests compare ovjit's pipeline with this one. For Numba, a kernel is an `@njit` function, and its intrinsics
+are Numba's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ define i64 @"{symbol}"({types}) {{
 
 
 class NumbaVec(numba_types.Type):
-    """Vectors of kernels."""
+    """Numba's type of a vector."""
 
     def __init__(self, vec: Vec):
         self.vec = vec
@@ -54,28 +55,28 @@ class _Model(models.PrimitiveModel):
 
 @functools.cache
 def _theirs(kind: Type) -> Any:
-    """Numba's type for one of ours."""
+    """Numba's type for one of ovjit's."""
     return NumbaVec(kind) if isinstance(kind, Vec) else getattr(numba_types, kind.name)
 
 
-#: Numba's types of numbers -> ours: names differ, its boolean calls itself bool.
+#: Numba's types of numbers -> ovjit's. Names differ: Numba's boolean is named bool.
 _NUMBERS = {getattr(numba_types, name): kind for name, kind in types.NUMBERS.items()}
 
 
 def _ours(kind: Any) -> Type:
-    """Our type for one of Numba's; one that nothing takes where there is none."""
+    """ovjit's type for one of Numba's; for others, a type that no intrinsic takes."""
     if isinstance(kind, NumbaVec):
         return kind.vec
     return _NUMBERS.get(unliteral(kind)) or Type(str(kind))
 
 
-#: The instruction set of the modules that are being made.
+#: The instruction set of the module under construction, in a list.
 _printed_for: list[Target] = []
 
 
 @functools.cache
 def word(one: Intrinsic) -> Any:
-    """The intrinsic as one of Numba's."""
+    """The intrinsic as a Numba intrinsic."""
 
     def define(*kinds: Any) -> Any:
         found = one.resolve(*map(_ours, kinds))
@@ -98,7 +99,7 @@ def word(one: Intrinsic) -> Any:
 
 
 def _overload_operators() -> None:
-    """Operators on vectors are words for Numba, too."""
+    """Implement operators on vectors by intrinsics, for Numba."""
 
     def define(name: str, arity: int) -> Any:
         # without annotations, which Numba would compare with those of the lambdas
@@ -121,20 +122,20 @@ def _overload_operators() -> None:
 
 
 _overload_operators()
-# Numba imports what it types with by need. Now it is there: nothing is imported under the compiler's lock
+# Numba loads its typing rules on demand. After this, nothing is imported under the compiler's lock
 registry.cpu_target.typing_context.refresh()
 registry.cpu_target.target_context.refresh()
 
 
 def _defined(module: llvm.ModuleRef) -> set[str]:
-    """The functions that a module has the bodies of."""
+    """The functions that a module defines."""
     return {function.name for function in module.functions if not function.is_declaration}
 
 
 def module_of(functions: Mapping[str, Any], isa: Target, arity: int) -> llvm.ModuleRef:
-    """The module of Python functions by their symbols, with C functions around what Numba makes.
+    """The module of Python functions by their symbols, with C functions that wrap Numba's.
 
-    Raises numba.core.errors.NumbaError for source that does not type, naming the line.
+    Raises numba.core.errors.NumbaError, with the line, for source that does not type.
     """
     if isa.machine != machine.name():
         raise UnsupportedError(f"Numba compiles for this machine alone, not for {isa.machine}")

@@ -1,10 +1,10 @@
-"""Map the object code of kernels without llvmlite: ELF objects as LLVM makes them of ovjit's text, for
-x86-64 and AArch64 (`relocations.py`).
+"""Load the object code of kernels without llvmlite: ELF objects that LLVM emits for ovjit, on x86-64 and
+AArch64 (`relocations.py`).
 
-One mapping for each object: its sections, then a jump for each function of the C library that it calls.
-Memory is written first and executable afterwards, never both; then the instruction cache is told of it, where
-an architecture has that to be done. What is not known here raises `Refused`, and llvmlite loads it; importing
-it takes as long as all the rest of a small model's warm start.
+Each object gets a mapping: its sections, then a jump for each C library function that it calls. Memory is
+writable first and executable afterwards, never both. Then the instruction cache is flushed if the
+architecture requires it. Unknown content raises `Refused`, and llvmlite loads the object. Importing llvmlite
+takes as long as the rest of a small model's warm start.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RELOCATABLE = 1
 _PROGBITS, _SYMTAB, _RELA, _NOBITS, _REL = 1, 2, 4, 8, 9
 _ALLOC, _WRITE, _TLS = 2, 1, 0x400
 _GLOBAL = 1
-_JUMP_BYTES = 16  # an architecture's jump, with the address behind it
+_JUMP_BYTES = 16  # an architecture's jump, followed by the address
 _LARGEST = 1 << 28
 
 
@@ -61,7 +61,7 @@ _kept: list[mmap.mmap] = []  # code is never unmapped: a plan, or a late worker,
 
 
 def load_object(code: bytes) -> dict[str, int]:
-    """The addresses of the object's global functions. Raises Refused."""
+    """symbol -> address of the object's global functions. Raises Refused."""
     architecture = ARCHITECTURES.get(machine.name())
     if not (sys.platform == "linux" and architecture and sys.maxsize > 1 << 32):
         raise Refused("another system")
@@ -121,15 +121,15 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
 
 
 def protect(address: int, size: int, allowed: int) -> None:
-    """Allow no more than `allowed` (mmap.PROT_READ ...) on the pages of mapped memory. Raises OSError."""
+    """Restrict the pages of mapped memory to `allowed` (mmap.PROT_READ ...). Raises OSError."""
     if _libc().mprotect(address, (size + mmap.PAGESIZE - 1) & -mmap.PAGESIZE, allowed):
         raise OSError(0, "the system does not protect this memory")
 
 
 def flush(address: int, size: int) -> None:
-    """Tell the instruction cache of new code. Raises Refused where no library has the function for it.
+    """Flush the instruction cache for new code. Raises Refused if no library has a function for it.
 
-    Linux does the same as it makes pages executable that were not before; the architecture asks for it.
+    Linux flushes when it makes pages executable, but the architecture requires it of the program.
     """
     clear = _clear_cache()
     if clear is None:
@@ -139,7 +139,7 @@ def flush(address: int, size: int) -> None:
 
 @functools.cache
 def _clear_cache() -> Callable[[int, int], None] | None:
-    """The compiler's run-time function for that, of GCC or LLVM."""
+    """`__clear_cache` of the compiler's run-time library (GCC or LLVM); None without one."""
     for name in (None, "libgcc_s.so.1", "libclang_rt.builtins.so"):
         try:
             found = ctypes.CDLL(name).__clear_cache
@@ -162,11 +162,11 @@ def _sections(code: bytes, architecture: Architecture) -> list[_Section]:
 
 
 def _layout(sections: list[_Section]) -> tuple[dict[int, int], int]:
-    """section number -> where it goes, and the size of all."""
+    """(section number -> its offset in the mapping, size of the mapping)."""
     place: dict[int, int] = {}
     size = 0
     for number, section in enumerate(sections):
-        # tables for unwinding are of another kind: kernels throw nothing
+        # sections for unwinding have another kind: kernels throw nothing
         if section.flags & _ALLOC and section.size and section.kind in (_PROGBITS, _NOBITS):
             if section.flags & (_WRITE | _TLS) or section.alignment > mmap.PAGESIZE:
                 raise Refused("a section that is written to")
@@ -195,7 +195,7 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
     try:
         out.append(ctypes.CDLL("libm.so.6"))
     except OSError:
-        pass  # other C libraries have its functions themselves
+        pass  # other C libraries contain its functions
     return tuple(out)
 
 
@@ -207,7 +207,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def _external(name: str) -> int:
-    """The address of a function of the C library."""
+    """The address of a C library function. Raises Refused for unknown functions."""
     for library in _libraries():
         try:
             address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value

@@ -1,4 +1,4 @@
-"""Intrinsics of LLVM builders."""
+"""Constructors of intrinsics from functions that emit LLVM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make(name: str, sig: Signature, body: Any) -> Intrinsic:
 
 
 def generic(name: str, arity: int, result: Any, body: Any) -> Intrinsic:
-    """An intrinsic over vectors of any element type; `result(vec)` is its type."""
+    """An intrinsic on vectors of any element type; `result(vec)` is its result's type."""
 
     def resolve(*kinds: Type) -> Any:
         if not all(isinstance(kind, Vec) for kind in kinds):
@@ -29,7 +29,7 @@ def generic(name: str, arity: int, result: Any, body: Any) -> Intrinsic:
 
 
 def constant(name: str, kind: Vec, scalar: Type) -> Intrinsic:
-    """const_T(x): x is a number in the source, so LLVM sees a literal."""
+    """const_T(x): x is a literal in the source, so LLVM sees a constant."""
 
     def resolve(x: Type) -> Any:
         def emit(b: ir.IRBuilder, number: ir.Value) -> ir.Value:

@@ -1,7 +1,7 @@
-"""Intrinsics that call functions: LLVM text which the kernel's module gets besides the kernel itself.
+"""Intrinsics that call functions, whose LLVM text is added to the kernel's module.
 
 Printing text takes a tenth of the time that llvmlite's objects take for the same instructions. Parts are
-definitions and declarations by name, so that what several intrinsics share is there once.
+definitions and declarations by name, so that parts shared by several intrinsics are added once.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _I64 = ir.IntType(64)
 def inline_function(
     isa: Target, name: str, result: ir.Type, arguments: Sequence[ir.Type], body: Callable[..., Any]
 ) -> dict[str, str]:
-    """A function for `isa` that is inlined wherever it is called; `body(builder, *arguments)` emits what it
-    returns. With it come the declarations that it needs."""
+    """The parts of a function for `isa` that LLVM inlines at each call, with the declarations that it needs.
+    `body(builder, *arguments)` emits its result."""
     module = Module(isa, name)
     function = ir.Function(module, ir.FunctionType(result, arguments), name)
     function.linkage = "internal"
@@ -41,8 +41,8 @@ def inline_function(
 
 
 def calling(name: str, count: int, parts: Parts) -> Intrinsic:
-    """An intrinsic of `count` int64s that calls the function `name` among `parts`. There it is external (the
-    kernel's module makes it its own) and has the fast calling convention."""
+    """An intrinsic of `count` int64s that calls the function `name` of `parts`, with the fast calling
+    convention. The function is external until the kernel's module makes it internal."""
 
     def call(b: ir.IRBuilder, *values: ir.Value) -> None:
         function = b.module.globals.get(name)
@@ -58,7 +58,7 @@ def calling(name: str, count: int, parts: Parts) -> Intrinsic:
 
 
 def parts_of(intrinsics: Iterable[Any]) -> str:
-    """The text of all parts of these intrinsics, "" when they have none."""
+    """The LLVM text of all parts of these intrinsics; "" without parts."""
     texts: dict[str, str] = {}
     for one in intrinsics:
         texts.update(getattr(one, "parts", {}))

@@ -1,4 +1,4 @@
-"""Load object code into this process and hand out addresses: by ovjit's own loader, or llvmlite."""
+"""Load object code into this process, by ovjit's loader or llvmlite, and look up addresses."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ovjit.errors import UnsupportedError
 
 lock = locks.rlock("loader")
 _addresses: dict[str, int] = {}
-#: llvmlite's engines by the object that each has loaded.
+#: symbol -> the llvmlite engine that has loaded its object.
 _engines: dict[str, Any] = {}
 
 
 def entry(symbol: str, name: str) -> str:
-    """The symbol of the function `name` in the object of `symbol`; `kernel` has the object's own."""
+    """The symbol of the function `name` in the object of `symbol`. `kernel` has the object's own symbol."""
     return symbol if name == "kernel" else f"{symbol}_{name}"
 
 
 def address_of(symbol: str) -> int | None:
-    """The address of a loaded kernel, None when it is not loaded."""
+    """The address of a kernel; None if it is not loaded."""
     return _addresses.get(symbol)
 
 
 def loaded(symbol: str) -> int:
-    """The address of a kernel that is loaded. KeyError for another."""
+    """The address of a loaded kernel. Raises KeyError for others."""
     return _addresses[symbol]
 
 
@@ -39,9 +39,10 @@ def entry_address(symbol: str, name: str) -> int:
 
 
 def load(symbol: str, code: bytes) -> int:
-    """Load the object `code` and return the address of its function `symbol`. Loading twice is free.
+    """Load the object `code` and return the address of its function `symbol`. A loaded symbol is not loaded
+    again.
 
-    UnsupportedError for code of another machine, at which LLVM would end the process.
+    Raises UnsupportedError for code of another machine, at which LLVM would abort.
     """
     known = _addresses.get(symbol)
     if known is not None:
@@ -86,10 +87,10 @@ def function(address: int, arity: int, releases_gil: bool = True) -> Callable[..
 
 
 def _execution_engine(llvm: Any, initialize: Callable[[], None]) -> Any:
-    """An engine for one object. It flushes the instruction cache where an architecture needs that.
+    """An llvmlite engine for one object. It flushes the instruction cache if the architecture requires it.
 
-    A shared engine would allocate memory for its code and for its data at different times. Mappings in
-    between may be larger than the reach of code, and LLVM ends the process.
+    A shared engine would allocate memory for code and data at different times. If mappings in between exceed
+    the reach of code, LLVM aborts.
     """
     initialize()
     for name, library in system().SYMBOLS.items():

@@ -1,4 +1,4 @@
-"""Numba's pipeline for kernels: their source as blocks, then the language of kernels in one pass."""
+"""Numba's pipeline for kernels: read the source as blocks, then lower the kernel language in one pass."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ovjit.codegen.cpu.targets import Target
 
 @register_pass(mutates_CFG=False, analysis_only=True)
 class ReadSource(AnalysisPass):
-    """The blocks of the function, in place of Numba's IR of its bytecode."""
+    """Reads the function's source as blocks, instead of Numba's IR of its bytecode."""
 
     _name = "ovjit_read_source"
 
@@ -33,7 +33,7 @@ class ReadSource(AnalysisPass):
 
 @register_pass(mutates_CFG=False, analysis_only=True)
 class LowerKernel(LoweringPass):
-    """Types and LLVM of the kernels' language, into the LLVM function that is given as library."""
+    """Types the kernel language and emits LLVM, into the LLVM function that is passed as library."""
 
     _name = "ovjit_lower_kernel"
 
@@ -47,12 +47,12 @@ class LowerKernel(LoweringPass):
 
 
 class _Passes(PassManager):
-    #: Numba repairs liveness and control flow after each pass; ours change neither.
+    #: Numba repairs liveness and control flow after each pass. These passes change neither.
     _ENFORCING = False
 
 
 class KernelCompiler(compiler.CompilerBase):
-    """A `pipeline_class` of Numba's for what is in the language of kernels; raises Outside for the rest."""
+    """A Numba `pipeline_class` for the kernel language. Raises Outside for other code."""
 
     def compile_extra(self, func: Any) -> Any:
         """As in the base class, without its list of the bytecode's instructions."""
@@ -69,7 +69,7 @@ class KernelCompiler(compiler.CompilerBase):
 
 
 class _Unneeded:
-    """In place of Numba's contexts, which take 0.15 s to fill with what kernels do not use."""
+    """Replaces Numba's contexts, which take 0.15 s to initialize and are not used by kernels."""
 
     call_conv = None
 
@@ -83,7 +83,7 @@ class _Unneeded:
 def lower_kernel(functions: Mapping[str, Any], arity: int, isa: Target) -> Module:
     """The LLVM module of Python functions by their symbols, as C functions of `arity` int64s for `isa`.
 
-    Raises Outside when one is not in the language.
+    Raises Outside if a function is not in the kernel language.
     """
     module = Module(isa)
     module.triple = triple(isa)

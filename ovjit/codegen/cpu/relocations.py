@@ -1,9 +1,9 @@
-"""Relocations of ELF objects, and jumps to far functions, for each architecture.
+"""Relocations of ELF objects, and jumps to distant functions, for each architecture.
 
-`apply(kind, memory, at, place, target)` applies a relocation of that kind at the offset `at` of `memory`,
-whose address is `place`, for the address `target` (symbol and addend). The kinds are those that LLVM writes
-for kernels: position-independent code of the small code model. Numbers and equations are those of "ELF for
-the Arm 64-bit Architecture" and of the "System V ABI, AMD64 supplement".
+`apply(kind, memory, at, place, target)` applies a relocation at the offset `at` of `memory`, which has the
+address `place`, for the address `target` (symbol + addend). The kinds are those that LLVM emits for kernels:
+position-independent code of the small code model. Numbers and equations are from "ELF for the Arm 64-bit
+Architecture" and the "System V ABI, AMD64 supplement".
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Memory: TypeAlias = "mmap.mmap | bytearray"
 
 
 class Refused(Exception):
-    """The object has something that this loader does not know."""
+    """The object has content that this loader does not support."""
 
 
 class Foreign(Refused):
@@ -27,9 +27,9 @@ class Foreign(Refused):
 
 
 class Architecture(NamedTuple):
-    """`machine`: its number in ELF's header. `sizes`: relocation -> bytes that it writes. `jump`: the
-    instructions that go to the address in the 8 bytes behind them. `flushes`: an instruction cache has to be
-    told of new code."""
+    """`machine`: its number in ELF's header. `sizes`: relocation -> bytes that it writes. `jump`:
+    instructions that jump to the address in the 8 bytes after them. `flushes`: the instruction cache must be
+    flushed for new code."""
 
     machine: int
     sizes: dict[int, int]
@@ -53,7 +53,7 @@ _X86_ABSOLUTE_64, _X86_PC32, _X86_PLT32 = 1, 2, 4
     _LDST128_ABS_LO12_NC,
 ) = (257, 258, 260, 261, 274, 275, 277, 278, 282, 283, 284, 285, 286, 299)  # fmt: skip
 _ADR_REACH = 1 << 20
-#: Loads and stores count their offset in elements: relocation -> log2 of an element's bytes.
+#: Loads and stores have offsets in elements: relocation -> log2 of an element's bytes.
 _SCALES = {
     _ADD_ABS_LO12_NC: 0, _LDST8_ABS_LO12_NC: 0, _LDST16_ABS_LO12_NC: 1, _LDST32_ABS_LO12_NC: 2,
     _LDST64_ABS_LO12_NC: 3, _LDST128_ABS_LO12_NC: 4,
@@ -75,10 +75,10 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
         if offset & ((1 << scale) - 1):
             raise Refused(f"an address that is no multiple of {1 << scale}")
         _put(memory, at, offset >> scale << 10, 0xFFF << 10)
-    else:  # ADR and ADRP: two low bits in 29 and 30, the others from 5 on
+    else:  # ADR and ADRP: two low bits in 29 and 30, the others from bit 5
         page, is_page = target & -0x1000, kind == _ADR_PREL_PG_HI21
         if is_page and place & 0xFFF >= 0xFF8 and -_ADR_REACH <= page - place < _ADR_REACH:
-            # Behind an ADRP in a page's last two words some Cortex-A53 load from a wrong address (erratum
+            # After an ADRP in a page's last two words, some Cortex-A53 load from a wrong address (erratum
             # 843419). ADR gives the same address.
             _put(memory, at, 0, 1 << 31)
             value = _signed(page - place, 21, 0)
@@ -90,20 +90,20 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
 
 
 def _signed(value: int, bits: int, scale: int) -> int:
-    """`value` without its `scale` low bits, in so many bits."""
+    """`value` without its `scale` low bits, as a field of `bits` bits. Raises Refused if it does not fit."""
     if value & ((1 << scale) - 1) or not -(1 << bits - 1) <= value >> scale < 1 << bits - 1:
         raise Refused("a target that is too far away")
     return value >> scale & (1 << bits) - 1
 
 
 def _put(memory: Memory, at: int, field: int, mask: int) -> None:
-    """Write the bits of an instruction that `mask` has."""
+    """Replace the bits of an instruction that are set in `mask` by `field`."""
     (word,) = struct.unpack_from("<I", memory, at)
     struct.pack_into("<I", memory, at, word & ~mask | field)
 
 
 _WORDS = dict.fromkeys((_ABS32, _PREL32, _ADR_PREL_LO21, _ADR_PREL_PG_HI21, _CALL26, _JUMP26, *_SCALES), 4)
-#: By the names of `ovjit.codegen.cpu.machine`.
+#: Name in `ovjit.codegen.cpu.machine` -> architecture.
 ARCHITECTURES = {
     "x86_64": Architecture(
         62,

@@ -1,8 +1,8 @@
-"""Numbers in kernels: promotion of types, and their LLVM instructions.
+"""Numbers in kernels: type promotion, and their LLVM instructions.
 
-The rules are Numba's for int64s, bools and floats (`error_model="numpy"`), without its tables of overloads.
-Integers are promoted to 64 bits. A quotient or remainder by zero is 0. Of comparisons with NaN only `!=` is
-true. `Outside` is raised for code that needs Numba's ordinary pipeline.
+The rules are Numba's for int64, bool and float (`error_model="numpy"`), without its tables of overloads.
+Integers are promoted to 64 bits. A quotient or remainder by zero is 0. Of comparisons with NaN, only `!=` is
+true. Raises `Outside` for code that needs Numba's ordinary pipeline.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def is_whole(kind: Any) -> bool:
 
 
 def fits_int64(kind: Any) -> bool:
-    """True for types all of whose values int64 holds."""
+    """Whether int64 represents all values of the type."""
     return is_whole(kind) and kind is not types.uint64
 
 
 def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
-    """`value` as Numba converts it when it is handed to something of type `to`."""
+    """Convert `value` to type `to`, as Numba converts arguments and assigned values."""
     if source == to:
         return value
     if isinstance(source, Vec) or isinstance(to, Vec):
@@ -84,9 +84,9 @@ def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
 
 
 def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
-    """(x // y, x % y) rounded down. By zero, and where the quotient overflows, both are 0.
+    """(x // y, x % y), rounded down. Both are 0 for y = 0 and if the quotient overflows.
 
-    They are twenty instructions, and where a kernel asks for one, it mostly asks for the other.
+    Both are emitted once, as they take twenty instructions, and kernels that use one mostly use the other.
     """
     return once(b, ("divided", x, y, signed), lambda: _divide(b, x, y, signed))
 
@@ -113,18 +113,18 @@ def _divide(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir
 
 
 def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """(x // y, x % y) of floats as Python has them; by zero what IEEE 754 says."""
+    """(x // y, x % y) of floats as in Python; for y = 0 as in IEEE 754."""
     zero, one = ir.Constant(x.type, 0.0), ir.Constant(x.type, 1.0)
     rest = b.frem(x, y)
     quotient = b.fdiv(b.fsub(x, rest), y)
     negative = b.fcmp_ordered("<", y, zero)
     uneven = b.fcmp_unordered("!=", rest, zero)
-    # the remainder has the sign of the divisor, a zero too
+    # the remainder has the sign of the divisor, also if it is zero
     apart = b.and_(uneven, b.xor(negative, b.fcmp_ordered("<", rest, zero)))
     nothing = b.select(negative, ir.Constant(x.type, -0.0), zero)
     remainder = b.select(uneven, b.select(apart, b.fadd(rest, y), rest), nothing)
     quotient = b.select(apart, b.fsub(quotient, one), quotient)
-    # the quotient is nearly whole; zero has the sign of x / y
+    # the quotient is nearly an integer; zero has the sign of x / y
     floor = call_intrinsic(b, f"llvm.floor.{suffix(x.type)}", x.type, [quotient])
     half = b.fcmp_ordered(">", b.fsub(quotient, floor), ir.Constant(x.type, 0.5))
     whole = b.select(half, b.fadd(floor, one), floor)
@@ -136,7 +136,7 @@ def _float_divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> tuple[ir.Value,
 
 _NO_WRAP = ("nsw",)
 _WHOLE: dict[Any, Callable[[ir.IRBuilder, ir.Value, ir.Value, bool], ir.Value]] = {
-    # as Numba does: what overflows is undefined, which loops over addresses gain by
+    # as in Numba, overflow is undefined, which speeds up loops over addresses
     operator.add: lambda b, x, y, signed: b.add(x, y, flags=_NO_WRAP if signed else ()),
     operator.sub: lambda b, x, y, signed: b.sub(x, y, flags=_NO_WRAP if signed else ()),
     operator.mul: lambda b, x, y, signed: b.mul(x, y, flags=_NO_WRAP if signed else ()),
@@ -164,7 +164,7 @@ _BITS = (operator.and_, operator.or_, operator.xor)
 
 
 def _meet(left: Any, right: Any) -> Any:
-    """The type in which numbers of two types are computed with."""
+    """The common type of two operands. Raises Outside if the language has none."""
     if left is right and left in (types.int64, types.float32, types.float64):
         return left
     if not all(is_whole(t) or t in (types.float32, types.float64) for t in (left, right)):
@@ -185,7 +185,7 @@ def _meet(left: Any, right: Any) -> Any:
 def binary(
     b: ir.IRBuilder, f: Any, left: tuple[Any, ir.Value], right: tuple[Any, ir.Value]
 ) -> tuple[Any, ir.Value]:
-    """`left f right` as (type, value), each operand given as such."""
+    """`left f right` as (type, value). Operands are (type, value), too."""
     (lt, x), (rt, y) = left, right
     if lt is types.boolean and rt is types.boolean and f in _BITS:
         return lt, _WHOLE[f](b, x, y, False)

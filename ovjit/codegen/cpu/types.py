@@ -1,7 +1,7 @@
-"""Types of the language of kernels, and its intrinsics: words that are LLVM instructions.
+"""Types of the kernel language, and its intrinsics, which emit LLVM instructions.
 
-They are ours, so that the walk over a kernel needs no tables of overloads, and making a word costs nothing.
-`by_numba.py` says what they are for Numba's ordinary pipeline.
+They are not Numba's, so that lowering a kernel needs no tables of overloads, and creating an intrinsic is
+cheap. `by_numba.py` converts them for Numba's ordinary pipeline.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from ovjit.records import NamedTuple
 
 
 class Outside(Exception):
-    """The source is no error as such, but it is not in the language of kernels.
+    """The source may be valid, but it is not in the kernel language.
 
-    `context` says where: the part of the source, and its line.
+    `context`: the part of the source, and its line.
     """
 
     context = ""
@@ -25,7 +25,7 @@ class Outside(Exception):
 
 
 class Type:
-    """The type of a variable; there is one object for each."""
+    """The type of a variable. Each type is a single object."""
 
     __slots__ = ("name",)
 
@@ -58,7 +58,7 @@ float32, float64 = Float(32), Float(64)
 int8, int16, int32, int64 = (Integer(bits, True) for bits in (8, 16, 32, 64))
 uint8, uint16, uint32, uint64 = (Integer(bits, False) for bits in (8, 16, 32, 64))
 
-#: Types of numbers by their names.
+#: name -> type of numbers.
 NUMBERS: dict[str, Type] = {
     kind.name: kind
     for kind in (boolean, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64)
@@ -66,7 +66,7 @@ NUMBERS: dict[str, Type] = {
 
 
 class Signature(NamedTuple):
-    """What an intrinsic takes and gives."""
+    """The result type and argument types of an intrinsic."""
 
     return_type: Type
     args: tuple[Type, ...]
@@ -77,11 +77,11 @@ def signature(return_type: Type, *args: Type) -> Signature:
 
 
 class Intrinsic:
-    """A word of kernels, of `arity` arguments.
+    """An intrinsic of kernels, with `arity` arguments.
 
-    `resolve(*types)` gives its signature for arguments of these types and `emit(builder, *values)`, which
-    returns its LLVM value; None where it has no such arguments. `parts` are functions that it calls
-    (`parts.py`), `in_python` is what it does to `ovjit.execution.numpy_words.Words`.
+    `resolve(*types)` returns its signature for arguments of these types and `emit(builder, *values)`, which
+    returns its LLVM value. It returns None for types that it does not take. `parts`: the functions that it
+    calls (`llvm_parts.py`). `in_python`: its implementation on `ovjit.execution.numpy_words.Words`.
     """
 
     parts: Mapping[str, str] = {}

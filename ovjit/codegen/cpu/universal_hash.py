@@ -2,11 +2,11 @@
 
     hash_row(words, keys, to)   `to`: STREAMS int64s, the sums of one block of BLOCK_WORDS 64-bit words
 
-The n-th sum, modulo 2**64, is over all words w and their keys k, which are those from `keys[n]` on, of
+The n-th sum, modulo 2**64, is over all words w and their keys k, of which the first is `keys[n]`:
 
     (low half of w + low half of k mod 2**32) * (high half of w + high half of k mod 2**32)
 
-`SECURITY.md` has what that is good for.
+`SECURITY.md` describes its use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovjit.codegen.cpu.types import signature
 from ovjit.codegen.cpu.vector_types import call_intrinsic, pointer
 from ovjit.hashes import BLOCK_BYTES, SUM_BYTES
 
-#: 64-bit words of a block, and sums of each.
+#: 64-bit words of a block, and the number of its sums.
 BLOCK_WORDS, STREAMS = BLOCK_BYTES // 8, SUM_BYTES // 8
 _LANES = 8
 _I32, _I64 = ir.IntType(32), ir.IntType(64)

@@ -1,4 +1,4 @@
-"""Element types, the type of vectors, and what LLVM text is built of; for kernels and tiles."""
+"""Element types, the type of vectors, and helpers that emit LLVM, for kernels and tiles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Made = TypeVar("Made")
 
 
 class _BFloat(ir.Type):
-    """LLVM's bfloat, which llvmlite has no class for."""
+    """LLVM's bfloat, for which llvmlite has no class."""
 
     def _to_string(self) -> str:
         return "bfloat"
@@ -36,12 +36,12 @@ class _BFloat(ir.Type):
 
 @functools.cache
 def bf16_vector(lanes: int) -> ir.VectorType:
-    """What the bf16 instructions take and give; elsewhere a bf16 is 16 bits."""
+    """The type of operands and results of bf16 instructions. Elsewhere a bf16 is an i16."""
     return ir.VectorType(_BFloat(), lanes)
 
 
 def scalar_ir(elem: str) -> ir.Type:
-    """The LLVM type of one lane in a register."""
+    """The LLVM type of a lane in a register."""
     elem = REGISTER_TYPE.get(elem, elem)
     return FLOATS.get(elem) or (_I1 if elem == "boolean" else ir.IntType(INTS[elem]))
 
@@ -75,9 +75,10 @@ def vec(elem: str, lanes: int) -> Vec:
 
 
 def once(builder: ir.IRBuilder, key: tuple, make: Callable[[], Made]) -> Made:
-    """What `make` emits, or has emitted for this key (what it computes, and of which values) in this block.
+    """The value that `make` emits, or emitted before in this block for this key (operation and operands).
 
-    LLVM would find that it is the same; half of what words stand for is, and need not be printed and read.
+    LLVM would merge equal values, but half of the instructions of intrinsics are such, and then are neither
+    printed nor parsed.
     """
     known = builder.block.__dict__.setdefault("emitted_once", {})
     if key not in known:
@@ -94,14 +95,14 @@ def iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
 
 
 def _iota_mask(builder: ir.IRBuilder, n: ir.Value, lanes: int) -> ir.Value:
-    if n.type == _I64:  # a row may have more elements than 32 bits count
+    if n.type == _I64:  # a row may have more than 2**31 elements
         n = builder.trunc(builder.select(builder.icmp_signed("<", n, _I64(lanes)), n, _I64(lanes)), _I32)
     return builder.icmp_signed("<", places(*range(lanes)), broadcast(builder, n, lanes))
 
 
 @functools.lru_cache(1024)
 def places(*numbers: int) -> ir.Constant:
-    """<n x i32> of these numbers; llvmlite makes an object of each of them."""
+    """<n x i32> of these numbers, cached, as llvmlite creates an object for each."""
     return ir.Constant(ir.VectorType(_I32, len(numbers)), numbers)
 
 

@@ -1,20 +1,20 @@
-"""What the runner asks of an operating system: a module for each, with the same functions.
+"""The operating system's functions that the runner calls: a module per system, with the same functions.
 
-    now(b) -> nanoseconds of a clock that only goes on
-    give_way(b)                     to other threads
-    sleep_on(b, p, value, ns)       until the low 32 bits at p differ from value, or about ns have passed; it
-                                    may return early
-    wake(b, p, count)               so many of those that sleep on p, or more
-    SYMBOLS                         functions whose addresses the loader has to be told, and their libraries
+    now(b) -> nanoseconds of a monotonic clock
+    give_way(b)                     yields to other threads
+    sleep_on(b, p, value, ns)       waits until the low 32 bits at p differ from value, or about ns have
+                                    passed; it may return early
+    wake(b, p, count)               wakes at least `count` of the threads that sleep on p
+    SYMBOLS                         function that the loader cannot find itself -> its library
 
 | module  | systems | sleeps by |
 |---------|---------|-----------|
 | linux   | Linux   | futex |
-| darwin  | macOS   | __ulock_wait: not in a header, and what libc++ and libpthread wait by |
+| darwin  | macOS   | __ulock_wait, which libc++ and libpthread use; no header declares it |
 | windows | Windows | WaitOnAddress, since Windows 8 |
 | posix   | others  | slices of 50 microseconds |
 
-`linux` and `posix` have run. Of the others the text is what has been tried: `docs/platforms.md`.
+`linux` and `posix` have run. For the others, only the generated code was checked: `docs/platforms.md`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import importlib
 import sys
 from typing import Any
 
-#: The module in use; a test may set another one.
+#: The module in use. Tests may set another one.
 name = {"linux": "linux", "darwin": "darwin", "win32": "windows"}.get(sys.platform, "posix")
 
 
 def system() -> Any:
-    """The module of this system."""
+    """The module of the current system."""
     return importlib.import_module(f"ovjit.codegen.cpu.systems.{name}")

@@ -1,4 +1,4 @@
-"""Calls of C functions, as LLVM text."""
+"""Calls of C functions in LLVM."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ BILLION = I64(1_000_000_000)
 
 
 def call(b: ir.IRBuilder, name: str, result: ir.Type, *args: ir.Value, variadic: int = 0) -> Any:
-    """What the C function returns; `variadic`: it has so many named parameters, and any number of others."""
+    """Call a C function. `variadic`: the number of its named parameters, if it is variadic, else 0."""
     kinds = [a.type for a in args][: variadic or None]
     kind = ir.FunctionType(result, kinds, var_arg=bool(variadic))
     return b.call(b.module.globals.get(name) or ir.Function(b.module, kind, name), args)
 
 
 def memory(b: ir.IRBuilder, words: int) -> Any:
-    """The address of so many int64s of the function's own: inside of a loop each round would take more of
-    the stack."""
+    """The address of `words` int64s on the stack, in the entry block: inside a loop, each iteration would use
+    more stack."""
     with b.goto_entry_block():
         place = b.alloca(ir.ArrayType(I64, words))
     return b.ptrtoint(place, I64)
 
 
 def word(b: ir.IRBuilder, address: Any, i: int = 0) -> Any:
-    """A pointer to one of them."""
+    """A pointer to the i-th int64 at an address."""
     return pointer(b, b.add(address, I64(8 * i)), I64)
 
 

@@ -1,5 +1,5 @@
-"""macOS: its kernel compares and waits as a futex does. The functions are in libSystem since 10.12, and no
-header has them."""
+"""macOS: its kernel compares and waits like a futex. libSystem has the functions since 10.12; no header
+declares them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMPARE_AND_WAIT, _NO_ERRNO, _WAKE_ALL = 1, 0x01000000, 0x100
 
 
 def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
-    # in microseconds, of which 0 are for ever
+    # in microseconds; 0 would wait forever
     timeout = b.trunc(clipped(b, b.sdiv(ns, I64(1000)), 1, (1 << 32) - 1), I32)
     low = b.and_(value, I64((1 << 32) - 1))
     call(b, "__ulock_wait", I32, I32(_COMPARE_AND_WAIT | _NO_ERRNO), p, low, timeout)

@@ -1,4 +1,4 @@
-"""Linux: a futex, by its number, as the C library has no function for it."""
+"""Linux: the system call futex, for which the C library has no function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ovjit.codegen.cpu.systems.posix import SYMBOLS as SYMBOLS
 from ovjit.codegen.cpu.systems.posix import give_way as give_way
 from ovjit.codegen.cpu.systems.posix import now as now
 
-#: The number of the system call futex by architecture.
+#: Architecture -> number of the system call futex.
 _FUTEX = {machine.X86_64: 202, machine.AARCH64: 98}
 _WAIT_PRIVATE, _WAKE_PRIVATE = 128, 129
 

@@ -1,4 +1,4 @@
-"""Any system with POSIX's clock. Waits are sleeps of 50 microseconds: hand-over is slower, not different."""
+"""Other systems with POSIX's clock. Threads sleep for 50 microseconds: wake-up is slower, but equivalent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import llvmlite.ir as ir
 from ovjit.codegen.cpu.systems.calls import BILLION, I32, call, memory, word
 
 SYMBOLS: dict[str, str] = {}
-#: This system's number of the clock; Windows has another clock.
+#: The number of the clock on this system; Windows has another clock.
 _MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 1)
 
 
@@ -29,4 +29,4 @@ def sleep_on(b: ir.IRBuilder, p: Any, value: Any, ns: Any) -> None:
 
 
 def wake(b: ir.IRBuilder, p: Any, count: Any) -> None:
-    """They wake by themselves."""
+    """Nothing: sleepers wake by themselves."""

@@ -8,13 +8,13 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu.systems.calls import BILLION, I32, I64, call, clipped, memory, word
 
-#: Python's process has these libraries, and LLVM's loader looks for functions in none of them.
+#: Function -> library. Python's process has loaded them, but LLVM's loader does not search them.
 SYMBOLS = {
     "QueryPerformanceCounter": "kernel32", "QueryPerformanceFrequency": "kernel32",
     "SwitchToThread": "kernel32",
     "WaitOnAddress": "kernelbase", "WakeByAddressSingle": "kernelbase", "WakeByAddressAll": "kernelbase",
 }  # fmt: skip
-_LONGEST = (1 << 32) - 2  # one more is for ever
+_LONGEST = (1 << 32) - 2  # the next number waits forever
 
 
 def now(b: ir.IRBuilder) -> Any:
@@ -22,7 +22,7 @@ def now(b: ir.IRBuilder) -> Any:
     call(b, "QueryPerformanceCounter", I32, place)
     call(b, "QueryPerformanceFrequency", I32, b.add(place, I64(8)))
     count, each = b.load(word(b, place)), b.load(word(b, place, 1))
-    # seconds apart from the rest: the count times a billion is more than 64 bits within half an hour
+    # whole seconds are separate: the count times a billion overflows 64 bits within half an hour
     seconds, rest = b.mul(b.udiv(count, each), BILLION), b.mul(b.urem(count, each), BILLION)
     return b.add(seconds, b.udiv(rest, each))
 
