@@ -369,8 +369,8 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
 
 
 def _repeats_channels(node: Node, target: Target) -> bool:
-    """Whether an f32 convolution has several outputs for each group of one channel, but so few that most of a
-    vector would be empty: a tile computes one group at a time."""
+    """Whether an f32 convolution has several outputs for each group of one channel, but few. A tile computes
+    one group at a time, so most of its vectors would be empty."""
     data, filters = node.inputs
     if node.op.name != "GroupConvolution" or node.lowered or data.dtype != "f32" or filters.stored is None:
         return False

@@ -1,1 +1,1 @@
-"""The same elements in another place, order or number."""
+"""Data movement: reshape, transpose, slice, concatenate, repeat, pad."""

@@ -293,7 +293,7 @@ class ReverseSequence:
 
     def expand(w, node, inputs):
         """ReverseSequence(x, n) -> GatherND(x, indices) with the time index t < n ? n - 1 - t : t, or
-        GatherElements along time if neither axis is followed by another dimension
+        GatherElements along time if the later of both axes is the last dimension
 
         A length below 0 or above the extent yields an index that both reject, unless the data are empty.
         """

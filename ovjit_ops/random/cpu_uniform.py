@@ -268,7 +268,8 @@ def block_of(itemsize: int) -> int:
 
 
 class Drawn(Lowering):
-    """Operations that draw uniform numbers from two seeds. Seeds of 0 are replaced at each inference."""
+    """Operations that draw uniform numbers from two seeds. If both seeds are 0, each inference has new
+    ones."""
 
     def set_up(self) -> None:
         attrs = self.node.attrs

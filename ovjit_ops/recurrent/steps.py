@@ -28,8 +28,8 @@ from ovjit_ops.recurrent.step import (
     run_steps,
 )
 
-#: Letter of an input in `roles` -> its dimensions: x input products (Q = directions x gates x hidden), h and
-#: c states, l lengths, r recurrent weights, b bias inside the reset gate's product, a attention.
+#: Letter of an input in `roles` -> its dimensions. x: input products, Q = directions x gates x hidden; h, c:
+#: states; l: lengths; r: recurrent weights; b: bias inside the reset gate's product; a: attention.
 SHAPES = {"x": "BTQ", "h": "BDH", "c": "BDH", "l": "B", "r": "DGH", "b": "DH", "a": "BT1"}
 
 

@@ -1,1 +1,1 @@
-"""Many elements to one, over axes."""
+"""Reductions over axes."""

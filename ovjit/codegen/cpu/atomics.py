@@ -56,7 +56,7 @@ def _pause(b: ir.IRBuilder) -> None:
         b.call(_external(b, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
     elif isa_of(b).is_arm:
         # yield gives way to a core's other thread, and takes no time without one. isb takes about as long as
-        # x86-64's pause, in which waits are counted
+        # x86-64's pause. Waits are counted in these
         for name, number in (("hint", 1), ("isb", 15)):
             b.call(_external(b, f"llvm.aarch64.{name}", ir.VoidType(), [_I32]), [_I32(number)])
 

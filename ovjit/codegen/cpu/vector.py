@@ -64,7 +64,8 @@ _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
 
 
 def _or_neon(word: Callable[..., Any]) -> Callable[..., Any]:
-    """The intrinsic with NEON's code on CPUs that have it, if there is such, else with `word`."""
+    """An intrinsic that has NEON's code on CPUs with NEON, if that supports the types, else the code of
+    `word`."""
     own = neon.WORDS[word.__name__]
 
     @functools.wraps(word)

@@ -77,8 +77,8 @@ def vec(elem: str, lanes: int) -> Vec:
 def once(builder: ir.IRBuilder, key: tuple, make: Callable[[], Made]) -> Made:
     """The value that `make` emits, or emitted before in this block for this key (operation and operands).
 
-    LLVM would merge equal values, but half of the instructions of intrinsics are such, and then are neither
-    printed nor parsed.
+    LLVM would merge equal values. But half of the instructions of intrinsics repeat, and emitting them once
+    saves printing and parsing them.
     """
     known = builder.block.__dict__.setdefault("emitted_once", {})
     if key not in known:
