@@ -77,10 +77,10 @@ class KernelArgs:
 class Kernel:
     """One native function `(bases, args, chunk, scratch) -> error code`.
 
-    `name` is for display, as is `form`, the tile format of its arithmetic. `source` defines `kernel`, and for
-    the runner more functions. `intrinsics(isa)` returns further names for the source; `key` (text) and the
-    file that defines it determine it completely. `signature`: the axes of its tensors, for its launch.
-    Kernels are compared by content.
+    `name` is for display. `source` defines `kernel`, and for the runner more functions. `intrinsics(isa)`
+    returns further names for the source; `key` (text) and the file that defines it determine it completely.
+    `form`: the tile format of its arithmetic, which determines the CPU features that its code uses.
+    `signature`: the axes of its tensors, for its launch. Kernels are compared by content.
     """
 
     __slots__ = ("_intrinsics", "_symbols", "form", "frame", "key", "name", "signature", "source")
