@@ -64,8 +64,8 @@ class Decoder:
         self.length, self._mark = 0, None
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
-        """The logits [rows, words] of the last `CHECKED` of these tokens, of all if they are fewer. The tokens
-        follow those before."""
+        """The logits [rows, words] of the last `CHECKED` of these tokens, of all if they are fewer. The
+        tokens follow those before."""
         ids = np.asarray(tokens, np.int64)[None]
         if not ids.size:
             raise OvjitError("no tokens: a prompt has at least one")
