@@ -9,13 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen.cpu.ir import body_of
+from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import kernel, spaced
+from ovjit.codegen.transpose import make_transpose, transpose
 from ovjit.codegen.words import *
 from ovjit.planning.fuse import Group
-from ovjit.planning.launch import launch_or_copy
+from ovjit.planning.launch import launch_or_copy, try_launch
 from ovjit.planning.lower import AsInput, Lowering
 from ovjit.planning.plan import NotNative, Planner
-from ovjit.planning.views import View
+from ovjit.planning.views import View, product
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 
@@ -40,6 +42,27 @@ def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
             q += y.stride.n
 
 
+@kernel(over="... lanes/VL", x="... n:1", y="... n:1")
+def scan_rows(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
+    """`scan` of lines with adjacent elements of 4 bytes. Squares of VL lines and VL elements are transposed
+    to scratch memory and back: to gather and scatter them takes five cycles an element."""
+    for j, p, q in items(x, y):
+        left = x.size.lanes - j
+        total = const[T](first)
+        for k in range(0, x.size.n, VL):
+            count = min(x.size.n - k, VL)
+            transpose(p + k * SIZE[T], x.stride.lanes, left, scratch, VL * SIZE[T], count)
+            for i in range(count):
+                at = scratch + i * VL * SIZE[T]
+                after = applied(combine, total, load[T](at))
+                out = after
+                if exclusive == 1:
+                    out = total
+                store[T](at, out)
+                total = after
+            transpose(scratch, VL * SIZE[T], count, q + k * SIZE[T], y.stride.lanes, left)
+
+
 class Scan(AsInput):
     """Inputs: data, and the axis as a constant. Attributes: exclusive, reverse."""
 
@@ -54,18 +77,33 @@ class Scan(AsInput):
         dtype = self.out.dtype
         self.axis = known_axis(axis, len(self.data.shape))
         name = f"{self.node.op.name.lower()}_{dtype}"
-        self.kernel = scan.kernel(name, T=dtype, combine=body_of(self.combine, 2, dtype), first=self.first)
+        given = {"T": dtype, "combine": body_of(self.combine, 2, dtype), "first": self.first}
+        self.kernel, kernels = scan.kernel(name, **given), []
+        # an axis that is the last one has adjacent elements, unless the scan is reversed
+        if SIZE[dtype] == 4 and self.axis == len(self.data.shape) - 1 > 0 and not self.node.attrs["reverse"]:
+            kernels = [scan_rows.kernel(f"{name}_rows", _intrinsics, "transpose i32", **given)]
+        self.kernels = self.by_strides = (*kernels, self.kernel)
 
     def plan(self, planner: Planner) -> None:
         n, attrs = planner.shape(self.data)[self.axis], self.node.attrs
+        options = {"axes": {"n": self.axis}, "exclusive": int(attrs["exclusive"])}
+        lines = product(planner.shape(self.data)[: self.axis])
+        if len(self.kernels) > 1 and lines >= self.target.lanes:  # fewer lines are faster by gathers
+            views = {"x": planner.view(self.data), "y": planner.output(self.out)}
+            planner.need_scratch(self.target.lanes**2 * views["y"].itemsize)
+            if try_launch(planner, self.kernels[0], views, ("y",), work=n * 16, **options):
+                return
 
         def seen(view: View) -> View:
             return view.slice(self.axis, n - 1, n, -1) if attrs["reverse"] else view
 
         launch_or_copy(
-            planner, self.kernel, {"x": self.data}, {"y": self.out}, seen,
-            axes={"n": self.axis}, work=n * 64, exclusive=int(attrs["exclusive"]),
+            planner, self.kernel, {"x": self.data}, {"y": self.out}, seen, work=n * 64, **options
         )  # fmt: skip
+
+
+def _intrinsics(target: Target) -> dict[str, Any]:
+    return {"transpose": make_transpose(target, "i32")}
 
 
 def lower_scan(

@@ -57,6 +57,7 @@ def scan_op(
         ((3, 17), 1),
         ((16, 3), 0),
         ((2, 3, 5), -1),
+        ((3, 7, 37), 2),
         each=[{"exclusive": e, "reverse": r} for e in (False, True) for r in (False, True)],
     )
     lower = lower_scan(combine, first)
