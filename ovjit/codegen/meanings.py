@@ -17,7 +17,7 @@ import numpy as np
 from ovjit.codegen.memory import SIZE
 from ovjit.codegen.tracer import WIDENED
 from ovjit.errors import InferenceError
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import numpy_dtype, truncated
 
 
 class OutOfBounds(InferenceError):
@@ -338,6 +338,10 @@ def cast(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
 
 def trunc_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
     return v.astype(register_type(dtype))
+
+
+def trunc_or_min(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:
+    return truncated(v, register_type(dtype))
 
 
 def round_int(m: Machine, dtype: str, v: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ Instructions (dtype of the result):
     arithmetic    add sub mul div neg fma min max abs sqrt floor ceil trunc rint
     comparison    lt le gt ge eq ne (boolean)
     bits          and or xor not shl shr (operands' type)
-    other         select, cast, trunc_int, round_int (unchecked), rcp (about 1 / x), bits (reinterpret),
-                  held (i32 to 8 bits, saturating),
+    other         select, cast, trunc_int, round_int (unchecked), trunc_or_min, rcp (about 1 / x),
+                  bits (reinterpret), held (i32 to 8 bits, saturating),
                   libm_<name> (C library), seldom_<name> (C library in rare lanes, see `seldom`)
 """
 
@@ -31,7 +31,7 @@ __all__ = [
     "Recorder", "Tracer", "WIDENED", "absolute", "bits", "cast", "ceil", "constant", "dtype", "floor",
     "floor_divide", "fma", "held", "is_common", "is_float", "is_near", "is_zero", "isinf", "isnan",
     "maximum", "minimum", "number", "pow", "power", "rcp", "round_away", "round_even", "round_int",
-    "seldom", "sqrt", "to_int", "trace", "trunc", "where",
+    "seldom", "sqrt", "to_int", "trace", "trunc", "trunc_or_min", "where",
 ]  # fmt: skip
 
 #: Types that are computed in f32: loads widen them, stores round them to nearest even.
@@ -340,6 +340,13 @@ def cast(x: Any, to: str) -> Any:
 def to_int(x: Any, to: str) -> Any:
     """x truncated to the integer type `to`. The result is undefined for NaN, and if it does not fit."""
     return x.recorder.emit("trunc_int", (x.name,), to) if isinstance(x, Tracer) else cast(x, to)
+
+
+def trunc_or_min(x: Any, to: str) -> Any:
+    """x truncated to the signed integer type `to`; its minimum for NaN and for values that do not fit."""
+    if not isinstance(x, Tracer):
+        return dtypes.truncated(x, dtypes.numpy_dtype(to))
+    return x.recorder.emit("trunc_or_min", (x.name,), to)
 
 
 def round_int(x: Any, to: str) -> Any:

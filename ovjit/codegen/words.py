@@ -178,6 +178,8 @@ const = word("const_T(number) -> V", meanings.spread)
 # conversions: saturating; unchecked, truncated or rounded; i32 to 8 bits, saturating
 cast = word("cast_T(v) -> V", meanings.cast)
 trunc_int = word("trunc_int_T(v) -> V", meanings.trunc_int)
+# truncated; the integer type's minimum for NaN and for values that do not fit
+word("trunc_or_min_T(v) -> V", meanings.trunc_or_min)
 word("round_int_T(v) -> V", meanings.round_int)
 word("held_T(v) -> V", meanings.held)
 # bits reinterpreted; v as 2 VL f16, two per lane: their first or last half, as f32

@@ -163,6 +163,13 @@ def unpack_low_first(data: np.ndarray, bits: int, shape: tuple[int, ...], dtype:
     return raw.reshape(-1)[: math.prod(shape)].view(dtype).reshape(shape)
 
 
+def truncated(x: np.ndarray, to: np.dtype | type) -> np.ndarray:
+    """Reals truncated to a signed integer type; its minimum for NaN and for values that do not fit."""
+    info, whole = np.iinfo(to), np.trunc(x)
+    fits = (whole >= float(info.min)) & (whole < -float(info.min))
+    return np.where(fits, np.where(fits, whole, 0).astype(to), info.min).astype(to)
+
+
 def flush_subnormals(array: np.ndarray) -> bool:
     """Replace subnormal numbers of a row-major f32 or bf16 array by zeros of the same sign, in place. Returns
     whether there were any. Arrays of other types are unchanged."""

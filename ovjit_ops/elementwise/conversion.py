@@ -14,7 +14,7 @@ import numpy as np
 
 from ovjit.codegen import trace as t
 from ovjit.errors import check
-from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
+from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype, truncated
 from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import bounds, broadcast, compatible_shapes
@@ -45,21 +45,14 @@ def convert(x: np.ndarray, to: str) -> np.ndarray:
         wide = source.astype(np.float64)
         if to == "u64":
             high = (wide >= 2.0**63) & (wide < 2.0**64)
-            low = _truncated(np.where(high, wide - 2.0**63, wide), np.int64).astype(np.uint64)
+            low = truncated(np.where(high, wide - 2.0**63, wide), np.int64).astype(np.uint64)
             return np.where(high, low + np.uint64(2**63), low)
-        return _truncated(wide, np.int64 if to in WIDE else np.int32).astype(target)
+        return truncated(wide, np.int64 if to in WIDE else np.int32).astype(target)
     if to in SMALL_FLOATS:
         return source if source.dtype == target else SMALL_FLOATS[to](source)
     if ELEMENT_TYPES[to].bits < 8 and source.dtype.kind in "f":
-        return _truncated(source.astype(np.float64), np.int32).astype(np.int8).astype(target)
+        return truncated(source.astype(np.float64), np.int32).astype(np.int8).astype(target)
     return source.astype(target)
-
-
-def _truncated(x: np.ndarray, to: Any) -> np.ndarray:
-    info = np.iinfo(to)
-    x = np.trunc(x)
-    fits = (x >= float(info.min)) & (x < -float(info.min))
-    return np.where(fits, np.where(fits, x, 0).astype(to), info.min).astype(to)
 
 
 def convert_body(x: Any, to: str) -> Any:
@@ -73,9 +66,7 @@ def convert_body(x: Any, to: str) -> Any:
             t.cast(t.where((x >= -bound) & (x < bound), x, t.where(high, x - bound, -bound)), "i64"), "u64"
         )
         return t.where(high, low + 2**63, low)
-    whole = t.trunc(x)
-    inside = t.cast(t.where((whole >= -bound) & (whole < bound), x, -bound), "i64" if to in WIDE else "i32")
-    return t.cast(inside, to)
+    return t.cast(t.trunc_or_min(x, "i64" if to in WIDE else "i32"), to)
 
 
 def _holds(dtype: str, numbers: np.ndarray) -> bool:

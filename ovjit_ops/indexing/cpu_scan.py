@@ -86,7 +86,7 @@ class Scan(AsInput):
 
     def plan(self, planner: Planner) -> None:
         n, attrs = planner.shape(self.data)[self.axis], self.node.attrs
-        options = {"axes": {"n": self.axis}, "exclusive": int(attrs["exclusive"])}
+        options: dict[str, Any] = {"axes": {"n": self.axis}, "exclusive": int(attrs["exclusive"])}
         lines = product(planner.shape(self.data)[: self.axis])
         if len(self.kernels) > 1 and lines >= self.target.lanes:  # fewer lines are faster by gathers
             views = {"x": planner.view(self.data), "y": planner.output(self.out)}

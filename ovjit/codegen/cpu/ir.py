@@ -14,6 +14,8 @@ from ovjit.records import NamedTuple
 
 #: Names of a body's inputs, constants and lines.
 _LOCAL = re.compile(r"\b[xkt]\d+\b")
+#: Beginnings of operations whose words are named by the type of the result.
+_TYPED = ("cast", "bits", "trunc_int", "trunc_or_min", "round_int", "held", "libm_", "seldom_")
 _NAMES = {"max": "max_", "min": "min_", "abs": "abs_", "and": "and_", "or": "or_", "not": "not_"}
 
 
@@ -58,7 +60,7 @@ class Body:
         for target, operation, args, dtype in self.lines:
             texts = [self._argument(a, constants) for a in args]
             name = _NAMES.get(operation, operation)
-            if operation.startswith(("cast", "bits", "trunc_int", "round_int", "held", "libm_", "seldom_")):
+            if operation.startswith(_TYPED):
                 name = f"{operation}_{dtype}"
             out.append(f"{target} = {name}({', '.join(texts)})")
         for result in self.results:

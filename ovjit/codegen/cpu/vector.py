@@ -199,6 +199,22 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
 
 
+def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
+    """Float to a signed integer, truncated; the type's minimum for NaN and for values that do not fit. x86
+    has an instruction for f32 to i32."""
+    wide = ir.VectorType(_I32, to.lanes)
+    if str(x.type.element) == "float" and to.ir == wide and to.lanes in (8, 16):
+        if to.lanes == 8:
+            return call_intrinsic(b, "llvm.x86.avx.cvtt.ps2dq.256", wide, [x])
+        arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
+        return call_intrinsic(b, "llvm.x86.avx512.mask.cvttps2dq.512", wide, arguments)
+    bound = 2.0 ** (INTS[to.elem] - 1)
+    low, high = (ir.Constant(x.type, [end] * to.lanes) for end in (-bound, bound))
+    whole = call_intrinsic(b, f"llvm.trunc.{suffix(x.type)}", x.type, [x])
+    fits = b.and_(b.fcmp_ordered(">=", whole, low), b.fcmp_ordered("<", whole, high))
+    return truncate(b, b.select(fits, whole, low), to)
+
+
 @_or_neon
 def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     """f32 to the nearest integer, ties to even, for values that the integer type represents. u8 saturates,
@@ -536,6 +552,7 @@ BODIES: dict[str, Any] = {
     # conversions
     "cast_T": convert,
     "trunc_int_T": lambda b, source, x, to: truncate(b, x, to),
+    "trunc_or_min_T": lambda b, source, x, to: truncate_or_min(b, x, to),
     "round_int_T": lambda b, source, x, to: round_to_int(b, x, to),
     "held_T": lambda b, source, x, to: hold(b, x, to),
     "bits_T": lambda b, source, x, to: b.bitcast(x, to.ir),
