@@ -77,21 +77,21 @@ class Scan(AsInput):
         dtype = self.out.dtype
         self.axis = known_axis(axis, len(self.data.shape))
         name = f"{self.node.op.name.lower()}_{dtype}"
-        given = {"T": dtype, "combine": body_of(self.combine, 2, dtype), "first": self.first}
-        self.kernel, kernels = scan.kernel(name, **given), []
-        # an axis that is the last one has adjacent elements, unless the scan is reversed
+        given: dict[str, Any] = {"T": dtype, "combine": body_of(self.combine, 2, dtype), "first": self.first}
+        self.kernel, self.by_rows = scan.kernel(name, **given), None
+        # the last axis has adjacent elements, unless the scan is reversed
         if SIZE[dtype] == 4 and self.axis == len(self.data.shape) - 1 > 0 and not self.node.attrs["reverse"]:
-            kernels = [scan_rows.kernel(f"{name}_rows", _intrinsics, "transpose i32", **given)]
-        self.kernels = self.by_strides = (*kernels, self.kernel)
+            self.by_rows = scan_rows.kernel(f"{name}_rows", _intrinsics, "transpose i32", **given)
+            self.kernels = self.by_strides = (self.kernel, self.by_rows)
 
     def plan(self, planner: Planner) -> None:
         n, attrs = planner.shape(self.data)[self.axis], self.node.attrs
         options: dict[str, Any] = {"axes": {"n": self.axis}, "exclusive": int(attrs["exclusive"])}
         lines = product(planner.shape(self.data)[: self.axis])
-        if len(self.kernels) > 1 and lines >= self.target.lanes:  # fewer lines are faster by gathers
+        if self.by_rows is not None and lines >= self.target.lanes:  # fewer lines are faster by gathers
             views = {"x": planner.view(self.data), "y": planner.output(self.out)}
             planner.need_scratch(self.target.lanes**2 * views["y"].itemsize)
-            if try_launch(planner, self.kernels[0], views, ("y",), work=n * 16, **options):
+            if try_launch(planner, self.by_rows, views, ("y",), work=n * 16, **options):
                 return
 
         def seen(view: View) -> View:
