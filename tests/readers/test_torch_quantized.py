@@ -154,3 +154,45 @@ def test_ranges_of_data(name, kind):
     inputs = [torch.randn(3, 8) * 3, torch.rand(5, 8) + 1, -torch.rand(2, 8) - 1, torch.zeros(1, 8)]
     for got, want in results(Ranged(), inputs[0], *inputs):
         np.testing.assert_allclose(got, want, 1e-6, 1e-6, err_msg=f"seed {SEED}")
+
+
+class Coded(torch.nn.Module):
+    """Numbers between two steps of a grid as codes, which exported programs have for weights and inputs."""
+
+    def __init__(self):
+        super().__init__()
+        import torch.ao.quantization.fx._decomposed  # registers the operators
+
+        self.scales, self.zeros = torch.rand(6) * 0.1 + 0.01, torch.tensor([0, 3, -2, 0, 1, 7])
+
+    def forward(self, x):
+        library = torch.ops.quantized_decomposed
+        ends, scale = (-128, 127, torch.int8), self.scales[1]
+        made = [
+            library.quantize_per_channel(x, self.scales, self.zeros, 0, *ends),
+            library.quantize_per_tensor(x, 0.03, 3, *ends),
+            library.quantize_per_tensor.tensor(x, scale, self.zeros[1], *ends),
+        ]
+        return torch.stack([codes.float() for codes in made])
+
+
+def test_codes_between_two_steps():
+    """PyTorch multiplies by the reciprocal, which rounds otherwise than a quotient."""
+    torch.manual_seed(SEED)
+    module = Coded()
+    x = (torch.randint(-100, 100, (6, 500)) + 0.5) * module.scales[:, None]
+    exported = torch.export.export(module, (x,))
+    want = module(x).numpy()
+    quotients = torch.round(x / module.scales[:, None]) + module.zeros[:, None]
+    assert (want[0] != quotients.clamp(-128, 127).numpy()).any(), f"seed {SEED}"
+    compiled = ov.compile_model(ov.convert_model(exported), "CPU", EXACT)
+    np.testing.assert_array_equal(compiled(x.numpy())[0], want, err_msg=f"seed {SEED}")
+
+
+def test_modules_of_exported_programs():
+    """They have no modes of training and evaluation."""
+    torch.manual_seed(SEED)
+    x = torch.randn(5, 64)
+    module = torch.export.export(perceptron(), (x,)).module()
+    for got, want in results(module, x, x):
+        np.testing.assert_allclose(got, want, 1e-5, 1e-6, err_msg=f"seed {SEED}")

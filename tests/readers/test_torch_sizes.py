@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from typing import Dict  # noqa: UP035 - by this name scripts know it
 
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.readers.torch.claims import is_claim
 
 torch = pytest.importorskip("torch")
-from tests.support.torch_modules import Of  # noqa: E402 - it needs PyTorch
+from tests.support.torch_modules import Of, asserted, claims  # noqa: E402 - it needs PyTorch
 
 F = torch.nn.functional
 SEED = 20261124
@@ -202,6 +204,18 @@ def test_orders_of_sizes_in_modules_that_can_be_scripts(kind) -> None:
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
 
 
+def counted_traces(monkeypatch):
+    """A list that gets what each trace is made of."""
+    traced, trace = [], torch.jit.trace
+
+    def counted(*given, **named):
+        traced.append(given)
+        return trace(*given, **named)
+
+    monkeypatch.setattr(torch.jit, "trace", counted)
+    return traced
+
+
 class Layer(torch.nn.Module):
     """A function of sizes in a layer with weights, which is never taken as a script."""
 
@@ -225,13 +239,7 @@ def parted(x):
     (shifted, 2, [(2, 3, 6, 9), (1, 3, 12, 6)]), (parted, None, [(2, 3, 16, 8)]),
 ])  # fmt: skip
 def test_layers_with_weights_that_order_sizes_are_recorded_twice(function, most, others, monkeypatch) -> None:
-    traced, trace = [], torch.jit.trace
-
-    def counted(*given, **named):
-        traced.append(given)
-        return trace(*given, **named)
-
-    monkeypatch.setattr(torch.jit, "trace", counted)
+    traced = counted_traces(monkeypatch)
     module = Layer(function).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -241,6 +249,62 @@ def test_layers_with_weights_that_order_sizes_are_recorded_twice(function, most,
     for size in ((1, 3, 14, 24), *others):
         x = torch.rand(*size)
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def looped(x):
+    """As detectors: a loop over the samples, and sizes that Python computes."""
+    rows = []
+    for row in x:
+        rows.append(row.cumsum(-1) * math.floor(x.shape[-1] * 0.7))
+    return torch.stack(rows)
+
+
+def kept(x):
+    """As detectors: rows that are chosen by their scores, and sizes that Python computes."""
+    rows = x.flatten(1).sum(1)
+    places = torch.where(rows > rows.mean())[0]
+    return torch.cat([x[places] * round(x.shape[-1] / 3), x[:1] * float(x.shape[-2] / 2)])
+
+
+def experts(x):
+    """An answer that depends on whether any row is chosen, and sizes that Python computes."""
+    rows = x.flatten(1).sum(1)
+    places = torch.where(rows > rows.mean())[0]
+    made = x * 1.0
+    if places.numel() > 0:
+        made.index_add_(0, places, x[places])
+    return made
+
+
+@pytest.mark.parametrize(("function", "most"), [(asserted, 2), (looped, 2), (kept, 2), (experts, 2)])
+def test_modules_are_traced_once_more_for_all_sizes_at_once(function, most, monkeypatch) -> None:
+    """For loops over an open dimension, claims about sizes, and places that are selected."""
+    torch.manual_seed(SEED)
+    traced, module = counted_traces(monkeypatch), Layer(function).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(module, example_input=torch.rand(2, 3, 14, 24))
+    assert len(traced) == most
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((2, 3, 14, 24), (4, 3, 10, 18), (3, 2, 16, 13)):
+        x = torch.rand(*size)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_branches_that_raise() -> None:
+    """Which questions of Python's are claims: one answer to them ends in an exception."""
+    asked = []
+
+    class Truth:
+        def __init__(self, value):
+            self.value = value
+
+        def __bool__(self):
+            asked.append(is_claim(sys._getframe(1)))
+            return self.value
+
+    claims(Truth(True), Truth(False))
+    assert asked == [True, True, True, False, False, False, False]
 
 
 @pytest.mark.parametrize("example", [(1, 3, 30, 40), (1, 3, 40, 30)])

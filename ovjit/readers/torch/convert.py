@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from ovjit import logs
@@ -147,15 +147,18 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
 
 
 def _by_trace(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
-    plain, followed = _recorded(ready)
-    if followed is not None:
-        with contextlib.suppress(UnsupportedError, ModelError):
-            model = _read(ready, followed.script, converters)
-            kept += followed.warned
+    refused: Exception | None = None
+    with contextlib.closing(_recordings(ready)) as made:
+        for each in made:
+            try:
+                model = _read(ready, each.script, converters)
+            except (UnsupportedError, ModelError) as error:
+                refused = error
+                continue
+            kept += each.warned
             return model
-    model = _read(ready, plain.script, converters)
-    kept += plain.warned
-    return model
+    assert refused is not None
+    raise refused
 
 
 def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) -> Model:
@@ -190,80 +193,128 @@ class Recorded(NamedTuple):
     warned: list[Any]
 
 
-def _recorded(ready: Prepared) -> tuple[Recorded, Recorded | None]:
-    """The trace of a module: for any mask, where it selects places and the module allows that. The second one
-    is for other sizes than the example's, where Python computes with sizes."""
+class _Example:
+    """What a module gives of its example. It runs once, beside any trace."""
+
+    def __init__(self, ready: Prepared):
+        self._ready = ready
+        self._made: Any = None
+        self._assumes = False
+
+    def _run(self) -> None:
+        import torch
+
+        if self._made is None:
+            with quietly(), torch.no_grad(), for_any_mask(changes=False) as noted:
+                self._made = self._ready.module(*self._ready.leaves)
+            self._assumes = noted.any
+
+    def assumes(self) -> bool:
+        """Whether a trace for any mask may be another one than that of the example."""
+        self._run()
+        return self._assumes
+
+    def is_of(self, script: Any) -> bool:
+        """Whether a trace gives the same."""
+        import torch
+
+        self._run()
+        with quietly(), torch.no_grad():
+            return agrees(self._made, script(*self._ready.leaves))
+
+
+def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
+    """Traces of a module, each to be read where the one before it cannot be: for other sizes than the
+    example's, where Python computes with sizes, then the one that only has loops as such. Or for any mask,
+    where the module selects places and allows that."""
     warned: list[Any] = []
     noted, ordered = rolled.Found(), rolled.Found()
-    made = Recorded(_trace(ready, warned, noted, ordered), warned)
+    made = plain = Recorded(_trace(ready, warned, noted, ordered), warned)
+    example = _Example(ready)
+    masked = depends_on_mask(_inlined(plain.script), warned) and example.assumes()
+    asking = files_asking(warned)
+    followed = Followed(asking, ordered)
+    first = chosen = best = None
     with contextlib.ExitStack() as loops:
-        if noted.lines:
-            made = _with_loops(ready, loops, noted, made)
-        inlined, asking = _inlined(made.script), files_asking(made.warned)
-        if depends_on_mask(inlined, made.warned):
-            chosen = _for_any_mask(ready)
-            if chosen is not None:
-                return chosen, None
-        followed = None
-        if asking or writes_to_constants(inlined):
-            followed = _for_any_sizes(ready, asking, ordered)
-    return made, followed
+        has_loops = bool(noted.lines) and _enter_loops(loops, noted)
+        if has_loops and asking and not masked:  # both at once: each trace takes as long as the first one
+            first = _for_sizes(ready, followed, example)
+        if has_loops and first is None:
+            made = _with_loops(ready, loops, plain, example)
+            asking = files_asking(made.warned)
+        if masked and depends_on_mask(_inlined(made.script), made.warned):
+            chosen = _for_any_mask(ready, example)
+        if chosen is None and (asking or writes_to_constants(_inlined(made.script))):
+            best = _for_any_sizes(ready, followed, first, example)
+    if chosen is not None:
+        yield chosen
+        return
+    if best is not None:
+        yield best
+    if first is not None:
+        with contextlib.ExitStack() as loops:
+            _enter_loops(loops, noted)
+            made = _with_loops(ready, loops, plain, example)
+    yield made
 
 
-def _for_any_mask(ready: Prepared) -> Recorded | None:
+def _for_any_mask(ready: Prepared, example: _Example) -> Recorded | None:
     """The trace of what happens with any mask; None where the module does not allow that."""
-    import torch
-
     warned: list[Any] = []
     with contextlib.suppress(Exception):
         with for_any_mask() as assumed:
             script = _trace(ready, warned)
-        with quietly(), torch.no_grad():
-            if assumed.any and agrees(ready.module(*ready.leaves), script(*ready.leaves)):
-                return Recorded(script, warned)
+        if assumed.any and example.is_of(script):
+            return Recorded(script, warned)
     return None
 
 
-def _with_loops(
-    ready: Prepared, loops: contextlib.ExitStack, noted: rolled.Found, plain: Recorded
-) -> Recorded:
-    """The trace that has loops over open dimensions as such; the plain one where it gives something else than
-    the module for the example. `loops` is open as long as they are."""
-    import torch
+def _enter_loops(loops: contextlib.ExitStack, noted: rolled.Found) -> bool:
+    """Record loops over open dimensions as such as long as `loops` is open. False where there are none."""
+    with contextlib.suppress(Exception):
+        if loops.enter_context(rolled.recorded(noted)):
+            return True
+    loops.close()
+    return False
 
+
+def _with_loops(ready: Prepared, loops: contextlib.ExitStack, plain: Recorded, example: _Example) -> Recorded:
+    """The trace that has loops over open dimensions as such; the plain one where it gives something else than
+    the module for the example. Then `loops` are closed."""
     warned: list[Any] = []
     with contextlib.suppress(Exception):
-        count = loops.enter_context(rolled.recorded(noted))
-        if count:
-            script = _trace(ready, warned)
-            with quietly(), torch.no_grad():
-                if agrees(ready.module(*ready.leaves), script(*ready.leaves)):
-                    return Recorded(script, warned)
+        script = _trace(ready, warned)
+        if example.is_of(script):
+            return Recorded(script, warned)
     loops.close()
     return plain
 
 
-def _for_any_sizes(ready: Prepared, files: set[str], ordered: rolled.Found) -> Recorded | None:
-    """The trace in which numbers that are computed from sizes are followed; None where it gives something
-    else than the module for the example. `ordered` are lines of layers that order sizes."""
-    import torch
+def _for_sizes(ready: Prepared, followed: Followed, example: _Example) -> Recorded | None:
+    """One trace in which numbers that are computed from sizes are followed; None where it gives something
+    else than the module for the example."""
+    warned: list[Any] = []
+    with contextlib.suppress(Exception):
+        with followed.sizes(ready.module):
+            script = _trace(ready, warned)
+        if example.is_of(script):
+            return Recorded(script, warned)
+    return None
 
-    with quietly(), torch.no_grad():
-        wanted = ready.module(*ready.leaves)
-    followed = Followed(files, ordered)
-    best = None
-    for _ in range(MOST_ROUNDS):
-        warned: list[Any] = []
-        found = None
-        with contextlib.suppress(Exception):
-            with followed.sizes(ready.module):
-                script = _trace(ready, warned)
-            with quietly(), torch.no_grad():
-                if agrees(wanted, script(*ready.leaves)):
-                    best = found = Recorded(script, warned)
+
+def _for_any_sizes(
+    ready: Prepared, followed: Followed, first: Recorded | None, example: _Example
+) -> Recorded | None:
+    """The best trace of some in which numbers that are computed from sizes are followed, where `first` is the
+    first one if it has been made; None where all give something else than the module for the example."""
+    best = first
+    found = first if first is not None else _for_sizes(ready, followed, example)
+    for _ in range(MOST_ROUNDS - 1):
+        best = found or best
         if not followed.again(failed=found is None):
             break
-    return best
+        found = _for_sizes(ready, followed, example)
+    return found or best
 
 
 def _trace(

@@ -48,9 +48,11 @@ def quantize(
     n: Call, x: Output, scale: Any = None, scales: Any = None, zero_point: Any = 0, zero_points: Any = None,
     axis: Any = None, quant_min: int = -128, quant_max: int = 127, dtype: Any = None,
 ) -> Output:  # fmt: skip
-    """clamp(round(x / scale) + zero)"""
-    s, z = _parameters(n, x, scale, scales, zero_point, zero_points, axis)
-    whole = n("Add", n("Round", n("Divide", x, s), mode="half_to_even"), z)
+    """clamp(round(x * (1 / scale)) + zero), the reciprocal in the scale's own type: as PyTorch rounds"""
+    given = scale if scales is None else scales
+    inverse = _inverse(n, given, n.dtype(x))
+    s, z = _parameters(n, x, inverse, None, zero_point, zero_points, axis)
+    whole = n("Add", n("Round", n("Multiply", x, s), mode="half_to_even"), z)
     bounded = n("Maximum", n("Minimum", whole, n.like(x, quant_max)), n.like(x, quant_min))
     return n.convert(bounded, element_type(dtype))
 
@@ -89,10 +91,19 @@ def choose_qparams(
     return [n.reshape(n.convert(scale, "f64"), [1]), zero]
 
 
+def _inverse(n: Call, scale: Any, kind: str) -> Output:
+    """1 / scale as `kind`. A number of Python's is one of f64."""
+    known = n.known_number(scale) if not isinstance(scale, Output) else None
+    if known is not None:
+        return n.const(1.0 / float(known), kind)
+    scale = n.tensor(scale)
+    return n.convert(n("Divide", n.like(scale, 1.0), scale), kind)
+
+
 def _parameters(
     n: Call, x: Output, scale: Any, scales: Any, zero_point: Any, zero_points: Any, axis: Any
 ) -> tuple[Output, Output]:
-    s, z = (scale, zero_point) if scales is None else (scales, 0 if zero_points is None else zero_points)
+    s, z = scale if scales is None else scales, zero_point if zero_points is None else zero_points
     out = []
     for value in (s, z):
         made = n.tensor(value, n.dtype(x))

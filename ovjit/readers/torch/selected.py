@@ -27,18 +27,24 @@ _MASK, _LINE, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_line", "_ovjit_selected
 
 
 class Assumed:
-    """Whether anything was recorded otherwise than it ran."""
+    """Whether anything was recorded otherwise than it ran. Where nothing `changes`: whether it might be."""
 
     any = False
 
+    def __init__(self, changes: bool = True):
+        self.changes = changes
+
 
 @contextlib.contextmanager
-def for_any_mask(*, export: bool = False) -> Iterator[Assumed]:
-    """Record for any mask what runs here, by torch.jit.trace or by torch.export."""
+def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assumed]:
+    """Record for any mask what runs here, by torch.jit.trace or by torch.export.
+
+    Without `changes` all runs as it is, and what is given tells whether a record might be another one.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    noted = Assumed()
+    noted = Assumed(changes)
     rows = {**_rows(), **({} if export else _traced_rows())}
 
     class Mode(TorchFunctionMode):
@@ -56,6 +62,8 @@ def for_any_mask(*, export: bool = False) -> Iterator[Assumed]:
         if places is None:
             return iterate(self)
         noted.any = True
+        if not noted.changes:
+            return iterate(self)
         return iter([place[0] for place in places] if line is not None else places)
 
     with patched((torch.Tensor, "__iter__", each_place)), Mode():
@@ -157,8 +165,11 @@ def _numel(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[s
     import torch
 
     made = function(*args, **kwargs)
-    if isinstance(made, torch.Tensor) and hasattr(args[0], _SELECTED):
-        setattr(made, _COUNT, True)
+    if hasattr(args[0], _SELECTED):
+        if isinstance(made, torch.Tensor):
+            setattr(made, _COUNT, True)
+        elif not noted.changes:  # a number of Python's has no marks
+            noted.any = True
     return made
 
 
@@ -181,10 +192,13 @@ def _listed(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[
 
     tensor = args[0]
     places = _places(getattr(tensor, _LINE, None))
+    is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
+    if not noted.changes:
+        noted.any = noted.any or places is not None or is_list
+        return function(*args, **kwargs)
     if places is not None:
         noted.any = True
         return list(range(len(places)))
-    is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
     if not is_list or torch._C._get_tracing_state() is None:
         return function(*args, **kwargs)
     if torch._C._get_value_trace(tensor).node().kind() == "prim::Constant":

@@ -23,8 +23,9 @@ from typing import Any
 
 from ovjit.readers.torch import choices
 from ovjit.readers.torch.choices import Choices
+from ovjit.readers.torch.claims import is_claim
 from ovjit.readers.torch.loop_code import changed
-from ovjit.readers.torch.patches import patched
+from ovjit.readers.torch.patches import patched, untraced
 from ovjit.readers.torch.rolled import Found
 from ovjit.readers.torch.trace import quietly
 
@@ -122,6 +123,9 @@ class Followed:
         if node.kind() not in _GENERAL or not is_of_sizes(value):
             return None
         frame = sys._getframe(2)  # of the code that compares
+        if is_claim(frame):
+            with untraced():
+                return bool(value)
         place = frame.f_code, frame.f_lasti
         ordered = _is_order(node)
         if ordered or place in self.as_run:

@@ -52,7 +52,8 @@ def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
             example = tuple(arguments)
         given = given.module()
     elif isinstance(given, torch.nn.Module):
-        given.eval()
+        with contextlib.suppress(NotImplementedError):  # graphs of torch.export have no modes
+            given.eval()
     if example is None and not keywords:
         example = example_of(given, described)
         if example is None:
