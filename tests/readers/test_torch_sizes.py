@@ -88,7 +88,13 @@ def shifted(x):
     return x[..., :end] * more
 
 
-NUMBERS = [shorter, centre, places, scaled, repeated, rooted, checked, padded, shifted]
+def joined(x):
+    """As LLaVA joins the features of its images: all parts of a tensor, however many."""
+    images, columns = list(x), x.unbind(-1)
+    return torch.cat(images, 0)[0].sum() + torch.stack(columns, 1) * torch.cat(columns, -1).mean()
+
+
+NUMBERS = [joined, shorter, centre, places, scaled, repeated, rooted, checked, padded, shifted]
 
 
 @pytest.mark.parametrize("function", NUMBERS)

@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.nibbles import in_pairs
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, Stacked
+from ovjit.readers.torch.values import Complex, Number, Stacked, are_all_parts, parts_of
 
 
 @aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")
@@ -121,8 +121,14 @@ def repeat(n: Call, x: Output, repeats: Any = None, dims: Any = None) -> Output:
     return n("Tile", x, n.ints(times)) if times else x
 
 
+def _as_whole(n: Call, x: Any) -> Any:
+    """A list of all parts of a tensor as one tensor of any number of them."""
+    return Stacked(n.also("movedim", x[0].whole, [x[0].axis], [0])) if are_all_parts(x) else x
+
+
 @aten("cat", "concat", "concatenate")
 def cat(n: Call, x: Any, dim: int = 0) -> Any:
+    x = _as_whole(n, x)
     if isinstance(x, Stacked):
         axis = n.axis(dim, n.rank(x.whole) - 1)
         return n.also("flatten", n.also("movedim", x.whole, [0], [axis]), axis, axis + 1)
@@ -138,6 +144,7 @@ def cat(n: Call, x: Any, dim: int = 0) -> Any:
 
 @aten("stack")
 def stack(n: Call, x: Any, dim: int = 0) -> Any:
+    x = _as_whole(n, x)
     if isinstance(x, Stacked):
         return n.also("movedim", x.whole, [0], [dim])
     if any(isinstance(v, Complex) for v in x):
@@ -290,6 +297,7 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     rank = n.rank(value) - isinstance(x, Complex)
     axis = n.axis(dim, rank)
     count = n.size(value, axis)
+    is_open = isinstance(count, Number)
     if isinstance(count, Number):
         if n.wanted.listed is None and not isinstance(x, Complex):
             return Stacked(n.also("movedim", value, [axis], [0]))
@@ -298,7 +306,9 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
         count = n.wanted.listed
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [n.squeeze(p, [axis]) for p in parts[:count]]
-    return [Complex(p) for p in parts] if isinstance(x, Complex) else parts
+    if isinstance(x, Complex):
+        return [Complex(p) for p in parts]
+    return parts_of(value, axis, parts) if is_open else parts
 
 
 @aten("flip")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -44,6 +44,31 @@ class Stacked:
     def __init__(self, whole: Output, numbers: bool = False):
         self.whole = whole
         self.numbers = numbers
+
+
+class Part(Output):
+    """One of the parts of a tensor along an open dimension, of which the example has as many as `parts`."""
+
+    __slots__ = ("axis", "parts", "whole")
+    whole: Output
+    axis: int
+    parts: list[Part]
+
+
+def parts_of(whole: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
+    """All parts of a tensor along an open dimension, which know that they are all."""
+    made: list[Part] = [Part._of(part._node, part._index) for part in parts]
+    for part in made:
+        part.whole, part.axis, part.parts = whole, axis, made
+    return made
+
+
+def are_all_parts(values: Any) -> bool:
+    """Whether a list has all parts of a tensor in their order: they are as many as the tensor has then."""
+    if not isinstance(values, (list, tuple)) or not values or not isinstance(values[0], Part):
+        return False
+    parts = values[0].parts
+    return len(parts) == len(values) and all(a is b for a, b in zip(parts, values, strict=True))
 
 
 def dimension_of(value: Output) -> Dim | None:
