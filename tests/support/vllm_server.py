@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,10 @@ def offline(folder: Path) -> None:
 
 def speculate(folder: Path) -> None:
     """Tokens with prompt look-up: the greatest, and sampled ones that can only be the greatest. Those of a
-    batch without drafts, too, which vLLM's sampler of drafts cannot."""
+    batch without drafts, too, which vLLM's sampler of drafts cannot. The engine is in this process, which has
+    Numba already, as a second engine of a program finds it."""
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    import numba  # noqa: F401
     from vllm import SamplingParams
 
     llm = engine(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,13 +37,16 @@ class OvjitPlatform(CpuPlatform):
 
         That of vLLM 0.32 writes its result to a copy unless the numbers are i64. So temperature, top_k and
         top_p of requests with drafts were not initialised.
-        """
-        super().register_triton_kernel_overrides()
-        from vllm.triton_utils import HAS_TRITON
-        from vllm.triton_utils.dispatcher import register_kernels
 
+        vLLM looks at the attributes of all objects of all modules for copies of its kernels. It cannot if
+        Numba is there, as in a second engine of a process: llvmlite's library has attributes of any name.
+        """
+        from vllm.triton_utils import HAS_TRITON, dispatcher
+
+        dispatcher.vars = _attributes
+        super().register_triton_kernel_overrides()
         if not HAS_TRITON:
-            register_kernels({"vllm.v1.sample.rejection_sampler.expand_kernel": _expand})
+            dispatcher.register_kernels({"vllm.v1.sample.rejection_sampler.expand_kernel": _expand})
 
     @classmethod
     def check_and_update_config(cls, vllm_config: Any) -> None:
@@ -69,6 +73,12 @@ class OvjitPlatform(CpuPlatform):
 
         vllm_config.compilation_config.mode = CompilationMode.NONE
         vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.NONE
+
+
+def _attributes(value: Any) -> Mapping[str, Any]:
+    """`vars(value)`; nothing for an object whose `__dict__` is no dict."""
+    found = vars(value)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _expand(
