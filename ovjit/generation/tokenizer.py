@@ -47,6 +47,8 @@ class Tokenizer:
         """The tokenizer of a GGUF file, or of a folder with `tokenizer.json`, given by one of its files, too.
         `model`: the GGUF file's Model, if it has been read."""
         path = Path(path)
+        if not path.exists():
+            raise OvjitError(f"can't open the tokenizer {str(path)!r}: there is no such file or folder")
         if path.suffix == ".gguf" or (path.is_file() and _starts_with_gguf(path)):
             from ovjit.api.run.core import Core
 

@@ -540,6 +540,8 @@ def test_what_is_no_decoder(tmp_path: Path) -> None:
         model_file(tmp_path)
     with pytest.raises(OvjitError, match="has no tokenizer.json"):
         Tokenizer.of(tmp_path)
+    with pytest.raises(OvjitError, match=r"can't open the tokenizer '.*nothing': there is no such file"):
+        Tokenizer.of(tmp_path / "nothing")
 
 
 def command(*arguments: Any, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -52,7 +52,11 @@ def main(folder: str, port: int) -> None:
     import ray
     from ray import serve
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=200 << 20)
+    # Ray's workers would have the niceness 15: beside other jobs a start takes longer than the test may.
+    ray.init(
+        num_cpus=2, include_dashboard=False, object_store_memory=200 << 20,
+        _system_config={"worker_niceness": 0},
+    )  # fmt: skip
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     replicas = serve.deployment(Completions, num_replicas=2, ray_actor_options={"num_cpus": 1})
     serve.run(replicas.bind(folder))
