@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a test compares with NumPy it compares in f32, on CPUs that would compute in bf16 too. Low precision is
 # asked for by name; the default itself is in tests/compiler/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
+
+# Processes that tests start read bytecode, as those of an installation do. Where none is written, each of them
+# compiles ovjit's sources, which takes a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # OpenVINO's `convert_model` sends usage data from forked processes. Tests send none.
 with contextlib.suppress(ImportError):
