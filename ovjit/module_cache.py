@@ -106,7 +106,9 @@ def _write_if_many(place: str, finder: _Finder | None) -> None:
     parts: dict[tuple[str, str, bool], bytes | memoryview] = {}
     for name, module in list(sys.modules.items()):
         spec = module.__spec__ if name.partition(".")[0] in PACKAGES and name not in known else None
-        if spec is not None and type(spec.loader) is SourceFileLoader and spec.origin is not None:
+        if spec is None or spec.name != name:  # an alias' second name: as a module of its own it would be two
+            continue
+        if type(spec.loader) is SourceFileLoader and spec.origin is not None:
             code = _bytecode(spec.origin, spec.cached)
             if code is not None:
                 parts[name, spec.origin, spec.submodule_search_locations is not None] = code

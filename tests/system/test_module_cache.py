@@ -14,6 +14,7 @@ import pytest
 
 from ovjit import module_cache
 from tests.support import ROOT
+from tests.support.run import printed
 
 PROGRAM = """
 import inspect, json, sys
@@ -51,6 +52,24 @@ def test_the_next_process_imports_from_one_file(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     assert run(tmp_path) == []
     assert run(tmp_path) == cached
+
+
+TWO_NAMES = """
+import importlib, sys
+import ovjit
+from ovjit import module_cache
+ovjit.PartialShape  # from here on, modules are looked for in the file first
+for name in ("properties", "opset11", "utils.types"):
+    one, other = (importlib.import_module(f"ovjit.{room}{name}") for room in ("", "compat."))
+    assert one is other is sys.modules[f"ovjit.{name}"] and one.__spec__.name == f"ovjit.compat.{name}", name
+print(sum(isinstance(finder, module_cache._Finder) for finder in sys.meta_path))
+"""
+
+
+def test_a_module_with_two_names_is_one_in_the_next_process_too(tmp_path: Path) -> None:
+    env = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")}
+    found = [int(printed("-c", TWO_NAMES, folder=tmp_path, **env)) for _ in range(3)]
+    assert found[0] == 0 and found[-1] == 1, "the file has been read"
 
 
 def test_a_file_of_other_sources_or_a_damaged_one_is_not_read(
