@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # asked for by name; the default itself is in tests/compiler/test_default_precision.py.
 os.environ.setdefault("OVJIT_PRECISION", "f32")
 
-# Processes that tests start read bytecode, as those of an installation do. Where none is written, each of them
-# compiles ovjit's sources, which takes a second.
+# Processes that tests start read bytecode, as those of an installation do. Where none is written, each of
+# them compiles ovjit's sources, which takes a second.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -34,6 +35,16 @@ with contextlib.suppress(ImportError):
 # What tests write need not outlive a power cut, and to wait for a disk takes longer than many a test. Those
 # that are about it patch it themselves, and processes that are started have it.
 os.fsync = lambda descriptor: None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """While modules are read and tests are made, there is next to no garbage."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_finish() -> None:

@@ -44,9 +44,10 @@ def difference(number: tuple[int, int], folder: Path) -> str:
     """What is different, "" for nothing."""
     model, feeds = fuzz_bases.base(number), fuzz_bases.feeds(number)
     arrays = [feeds[p.get_friendly_name()] for p in model.get_parameters()]
-    ours = [o.tobytes() for o in results(ovjit, model, arrays)]
+    ours = results(ovjit, model, arrays)
     text, weights = to_bytes(model)
-    if [o.tobytes() for o in results(ovjit, ovjit.Core().read_model(text, weights), arrays)] != ours:
+    read = results(ovjit, ovjit.Core().read_model(text, weights), arrays)
+    if [o.tobytes() for o in read] != [o.tobytes() for o in ours]:
         return "ovjit reads something else than it wrote"
     try:
         theirs = openvino.Core().read_model(text, weights)
@@ -54,14 +55,14 @@ def difference(number: tuple[int, int], folder: Path) -> str:
         return "" if any(part in str(error) for part in NOT_READ) else f"OpenVINO does not read it: {error}"
     openvino.save_model(theirs, folder / "model.xml", compress_to_fp16=False)
     back = results(ovjit, ovjit.Core().read_model(folder / "model.xml"), arrays)
-    if not all(_same(a, b) for a, b in zip(results(ovjit, model, arrays), back, strict=True)):
+    if not all(_same(a, b) for a, b in zip(ours, back, strict=True)):
         return "what came back has other results"
     try:
         want = results(openvino, theirs, arrays)
     except RuntimeError:
         return ""  # read and written, but its CPU device does not run it
     name = fuzz_bases.samples()[number[0]][0].record.name
-    for i, (a, b) in enumerate(zip(results(ovjit, model, arrays), want, strict=True)):
+    for i, (a, b) in enumerate(zip(ours, want, strict=True)):
         if a.dtype != b.dtype or (a.shape != b.shape and name not in OTHER_SHAPES):
             return f"output {i} is {a.dtype}{list(a.shape)}, in OpenVINO {b.dtype}{list(b.shape)}"
     return ""

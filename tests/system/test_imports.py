@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import pathlib
 import subprocess
 import sys
@@ -30,6 +31,17 @@ def modules() -> dict[str, pathlib.Path]:
 @functools.cache
 def parsed(path: pathlib.Path) -> ast.Module:
     return ast.parse(path.read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_collections() -> Iterator[None]:
+    """Trees of all sources are a million objects: to look at them for garbage takes as long as to parse. They
+    end with these tests."""
+    gc.disable()
+    yield
+    parsed.cache_clear()
+    run_nodes.cache_clear()
+    gc.enable()
 
 
 def is_for_types(node: ast.AST) -> bool:

@@ -9,7 +9,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -41,16 +41,24 @@ def code(*folders: str) -> Iterator[tuple[str, str]]:
             yield str(path.relative_to(ROOT)), path.read_text()
 
 
-def definitions(kind: type[Any]) -> Iterator[tuple[Any, int]]:
-    """All definitions of a kind, and their lines of code."""
+def definitions() -> Iterator[tuple[Any, int]]:
+    """All functions and classes, and their lines of code."""
     for _, text in code("ovjit", "ovjit_ops"):
         lines = [0 if not line.strip() or line.strip().startswith("#") else 1 for line in text.splitlines()]
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, kind):
+        for node in statements(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 first = node.body[0]
                 said = ast.get_docstring(node, clean=False) is not None
                 notes = sum(lines[first.lineno - 1 : first.end_lineno]) if said else 0
                 yield node, sum(lines[node.lineno - 1 : node.end_lineno]) - notes
+
+
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements of a tree, with handlers and cases: definitions are nowhere else."""
+    for field in ("body", "orelse", "handlers", "cases", "finalbody"):
+        for node in getattr(tree, field, ()):
+            yield node
+            yield from statements(node)
 
 
 def branches(node: ast.AST) -> int:
@@ -63,11 +71,23 @@ def branches(node: ast.AST) -> int:
     return count
 
 
-def functions() -> Iterator[tuple[str, bool, int, int]]:
-    """(name, whether it is a kernel's source, lines, branches)"""
-    for node, lines in definitions(ast.FunctionDef):
+class Sizes(NamedTuple):
+    """`functions`: (name, whether it is a kernel's source, lines, branches); `classes`: (name, lines)."""
+
+    functions: list[tuple[str, bool, int, int]]
+    classes: list[tuple[str, int]]
+
+
+@pytest.fixture(scope="module")
+def sizes() -> Sizes:
+    found = Sizes([], [])
+    for node, lines in definitions():
+        if isinstance(node, ast.ClassDef):
+            found.classes.append((node.name, lines))
+            continue
         made = {getattr(getattr(d, "func", d), "id", "") for d in node.decorator_list}
-        yield node.name, bool(made & KERNEL_SOURCES), lines, branches(node)
+        found.functions.append((node.name, bool(made & KERNEL_SOURCES), lines, branches(node)))
+    return found
 
 
 @pytest.mark.parametrize("folder", NAME_TESTS)
@@ -89,23 +109,21 @@ def test_no_two_files_of_the_core_have_one_name() -> None:
     assert not [name for name, count in names.items() if count > 1]
 
 
-def test_no_class_has_become_large() -> None:
-    assert not [
-        (node.name, lines) for node, lines in definitions(ast.ClassDef) if lines > MOST_LINES_OF_A_CLASS
-    ]
+def test_no_class_has_become_large(sizes: Sizes) -> None:
+    assert not [row for row in sizes.classes if row[1] > MOST_LINES_OF_A_CLASS]
 
 
-def test_no_function_is_long_or_has_many_branches() -> None:
-    found = [row for row in functions() if not row[1]]
+def test_no_function_is_long_or_has_many_branches(sizes: Sizes) -> None:
+    found = [row for row in sizes.functions if not row[1]]
     assert not [row for row in found if row[2] > MOST_LINES]
     many = {name for name, _, _, count in found if count > MOST_BRANCHES}
     assert many == set(MORE_BRANCHES), many ^ set(MORE_BRANCHES)
 
 
-def test_no_kernel_has_become_large() -> None:
+def test_no_kernel_has_become_large(sizes: Sizes) -> None:
     large = sorted(
         (lines, count, name)
-        for name, is_kernel, lines, count in functions()
+        for name, is_kernel, lines, count in sizes.functions
         if is_kernel and (lines > MOST_LINES or count > MOST_BRANCHES)
     )
     assert len(large) <= LARGE_KERNELS, large
