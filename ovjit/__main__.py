@@ -78,7 +78,7 @@ def run(program: str, arguments: Sequence[str], module: bool = False) -> int:
         print(f"ovjit: {error}", file=sys.stderr)
         return 2
     if not module and not os.path.exists(program):
-        print(f"ovjit: can't open the program {program!r}: there is no such file", file=sys.stderr)
+        print(f"ovjit: can't open the program {program!r}: the file does not exist", file=sys.stderr)
         return 2
     sys.argv = [program, *arguments]
     if module:

@@ -62,7 +62,7 @@ class Alias:
         real = self.real(fullname)
         spec = _spec(real)
         if spec is None or spec.loader is None:
-            raise ImportError(f"there is no code of {fullname!r}", name=fullname)
+            raise ImportError(f"no source code is available for {fullname!r}", name=fullname)
         return spec.loader, real
 
     # what `python -m` and tracebacks ask a loader for

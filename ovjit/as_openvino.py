@@ -31,8 +31,9 @@ def _add_tools() -> None:
 _real = sys.modules.get("openvino")
 if _real is not None and _real is not ovjit:
     raise ImportError(
-        f"the real openvino is imported already, from {getattr(_real, '__file__', None) or 'somewhere'}: "
-        "import ovjit.as_openvino before it, or run the program with python -m ovjit run"
+        "the real openvino is already imported, from "
+        f"{getattr(_real, '__file__', None) or 'an unknown file'}: import ovjit.as_openvino before it, "
+        "or run the program with python -m ovjit run"
     )
 install("openvino", "ovjit")
 native_packages.install()

@@ -27,7 +27,7 @@ def prune(
     """
     age = max_age.total_seconds() if isinstance(max_age, timedelta) else max_age
     if (max_bytes is not None and max_bytes < 0) or (age is not None and age < 0):
-        raise ValueError("the bounds of a cache can't be negative")
+        raise ValueError("the bounds of a cache cannot be negative")
     if cache_dir is None:
         from ovjit.storage import kept_models
 

@@ -86,7 +86,7 @@ def level() -> int:
     """The level of OVJIT_DEBUG; 0 when unset. ValueError for what is no number."""
     text = flag("OVJIT_DEBUG")
     if text and not text.isdecimal():
-        raise ValueError(f"OVJIT_DEBUG={text}: it takes a number from 1 to 5")
+        raise ValueError(f"OVJIT_DEBUG={text} is not valid: give a number from 1 to 5")
     return int(text or 0)
 
 

@@ -55,7 +55,7 @@ def sizes_of_64_bits(node: str) -> Iterator[None]:
     try:
         yield
     except OverflowError as error:
-        raise ModelError(f"node {node!r}: sizes or steps are beyond 64 bits") from error
+        raise ModelError(f"node {node!r}: sizes or strides exceed 64 bits") from error
 
 
 def no_such_form(why: str) -> TypeError:
@@ -78,8 +78,8 @@ def no_path(value: object) -> OvjitError:
 
 #: What is said of endings of files that `read_model` does not take.
 _ELSEWHERE = {
-    ".meta": "Meta graphs of TensorFlow are not read: save a SavedModel.",
-    **dict.fromkeys((".pt", ".pt2", ".pth"), "Files of PyTorch are read by convert_model."),
+    ".meta": "Meta graphs of TensorFlow are not supported: save a SavedModel.",
+    **dict.fromkeys((".pt", ".pt2", ".pth"), "Use convert_model to read files of PyTorch."),
 }
 
 

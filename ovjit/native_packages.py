@@ -81,9 +81,9 @@ def refused(path: Any) -> UnsupportedError:
     if is_linked(place):
         package = os.path.basename(os.path.dirname(place).removesuffix(f"{os.sep}lib"))
         text = (
-            f"{place} is linked to OpenVINO's native library, which ovjit does not have: operations of "
-            f"{package} are not there, models with them are neither made nor read, and installing it again "
-            "changes nothing. They need the real openvino, in an environment of its own"
+            f"{place} is linked to OpenVINO's native library, which ovjit does not have: the operations "
+            f"of {package} are not available, and reinstalling it does not help. They need the real "
+            "openvino, in a separate environment"
         )
         warn_once(f"native {place}", text)
     return UnsupportedError(message)
@@ -92,8 +92,8 @@ def refused(path: Any) -> UnsupportedError:
 def _missing(module: str, path: str, error: ImportError) -> NativeLibraryMissing:
     package = module.partition(".")[0]
     return NativeLibraryMissing(
-        f"{module} is linked to OpenVINO's native library, and here openvino is ovjit, which has none: "
-        f"{package} works with the real openvino alone, in an environment of its own ({error})",
+        f"{module} is linked to OpenVINO's native library, but openvino is ovjit here, which has no "
+        f"native library: {package} needs the real openvino, in a separate environment ({error})",
         name=module,
         path=path,
     )

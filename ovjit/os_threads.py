@@ -58,4 +58,6 @@ def _original(name: str) -> Any:
         found = getattr(eventlet.original("_thread"), name)
     if isinstance(found, (BuiltinFunctionType, type)):
         return found
-    raise RuntimeError("threads of the operating system have been replaced by green ones")
+    raise RuntimeError(
+        "threads of the operating system have been replaced by green threads (gevent, eventlet)"
+    )

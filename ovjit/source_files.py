@@ -89,7 +89,7 @@ def package_data(name: str) -> bytes:
     there."""
     spec: Any = find_spec("ovjit.data")
     if spec is None or spec.origin is None or not hasattr(spec.loader, "get_data"):
-        raise ImportError("ovjit.data is not there")
+        raise ImportError("the package ovjit.data is missing from this installation")
     content: bytes = spec.loader.get_data(os.path.join(os.path.dirname(spec.origin), name))
     return content
 

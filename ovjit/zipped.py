@@ -70,15 +70,15 @@ def install(archive: str) -> None:
     if default_cache().path is None:
         warn_once(
             f"zipped {archive}",
-            f"ovjit is in the archive {archive}, and every start compiles its modules anew, as there is no "
-            "cache to keep them in: install it, or name a folder with OVJIT_CACHE",
+            f"ovjit runs from the archive {archive} without a cache, so every start compiles its "
+            "modules again: install it, or set OVJIT_CACHE to a folder",
         )
         return
     tops = tuple(os.path.join(archive, package) for package in _PACKAGES)
 
     def hook(path: str) -> KeptImporter:
         if not any(path == top or path.startswith(top + os.sep) for top in tops):
-            raise zipimport.ZipImportError(f"{path!r} is not ovjit's")
+            raise zipimport.ZipImportError(f"{path!r} is not an archive of ovjit")
         return KeptImporter(path)
 
     sys.path_hooks.insert(0, hook)

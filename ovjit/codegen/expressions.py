@@ -172,7 +172,7 @@ class Expressions:
     def as_IfExp(self, e: ast.IfExp) -> tuple[str, int]:
         test = self.test(e.test)
         if not isinstance(test, bool):
-            why = "its condition is known only when it runs: write an `if` statement, or `select` for vectors"
+            why = "its condition is known only at run time: write an `if` statement, or `select` for vectors"
             raise self.unknown(e, why)
         return self.expression(e.body if test else e.orelse)
 
@@ -240,7 +240,9 @@ class Expressions:
         self.known = outer
 
     def unknown(self, node: ast.AST, why: str = "") -> TypeError:
-        return TypeError(f"{self.name}: a kernel cannot say {ast.unparse(node)!r}{why and ': ' + why}")
+        return TypeError(
+            f"{self.name}: {ast.unparse(node)!r} is not part of the kernel language{why and ': ' + why}"
+        )
 
 
 def bound_names(target: ast.expr, value: Any) -> Iterator[tuple[str, Any]]:

@@ -161,7 +161,9 @@ class Printer(Expressions):
 
     def say_For(self, s: ast.For) -> None:
         if any(map(_continues, s.body)):  # the increment is at the end of the printed loop
-            raise self.unknown(s, "a `continue` would pass over the step: put what follows it under an `if`")
+            raise self.unknown(
+                s, "a `continue` would skip the loop's step: put the statements after it under an `if`"
+            )
         while isinstance(s.iter, ast.IfExp):
             test = self.test(s.iter.test)
             if not isinstance(test, bool):

@@ -144,7 +144,7 @@ def add_pairs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _halves(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if sums.min() < -(2**15) or sums.max() >= 2**15:
-        raise OutOfBounds(f"sums {sums.tolist()} of 16 bits")
+        raise OutOfBounds(f"the sums {sums.tolist()} do not fit 16 bits")
     return sums.astype(np.int16).view(dtype)
 
 
@@ -159,7 +159,7 @@ def shift_halves(x: np.ndarray, by: np.ndarray) -> np.ndarray:
 def look_up(table: np.ndarray, codes: np.ndarray) -> np.ndarray:
     places = codes.view(np.uint8).reshape(-1, 16)
     if places.max() > 15:
-        raise OutOfBounds(f"bytes {places.tolist()} of 16")
+        raise OutOfBounds(f"the byte indices {places.tolist()} are out of range for 16 bytes")
     found = np.take_along_axis(table.view(np.uint8).reshape(-1, 16), places.astype(np.int64), axis=1)
     return found.reshape(-1).view(codes.dtype)
 
@@ -306,7 +306,7 @@ def permute(m: Machine, dtype: str, v: np.ndarray, index: np.ndarray) -> np.ndar
 
 def lane(m: Machine, dtype: str, v: np.ndarray, i: int) -> Any:
     if not 0 <= i < m.lanes:
-        raise OutOfBounds(f"lane {i} of {m.lanes}")
+        raise OutOfBounds(f"lane index {i} is out of range for {m.lanes} lanes")
     return _scalar(v[i], dtype)
 
 

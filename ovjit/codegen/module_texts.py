@@ -166,14 +166,14 @@ def advice(function: Callable[..., Any]) -> str:
     """The error message: which file must be shipped to have the function's source."""
     names, path = function.__globals__, function.__code__.co_filename
     module, file = names.get("__name__", "?"), os.path.basename(path)
-    about = f"{function.__qualname__!r} of module {module!r} becomes machine code by its text"
+    about = f"{function.__qualname__!r} of module {module!r} is compiled from its source"
     if not has_own_file(names) and module.partition(".")[0] in ("ovjit", "ovjit_ops"):
         return (
-            f"{about}, which is neither there nor in ovjit/data/{FILE} as its bytecode has it: ship the .py "
-            "files of ovjit, or write that file anew (python -m ovjit.tools.ship --texts)"
+            f"{about}, which is missing, and ovjit/data/{FILE} has no source of this bytecode: ship the "
+            ".py files of ovjit, or write that file anew (python -m ovjit.tools.ship --texts)"
         )
     if path.startswith("<"):
-        return f"{about}, and what is typed in, or made by exec, has none: write the function into a file"
+        return f"{about}, and interactive code or exec has none: write the function into a file"
     if hasattr(sys, "_MEIPASS"):
         how = (
             f"give PyInstaller --add-data {file}:. if it is the program itself, else "

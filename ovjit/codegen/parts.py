@@ -70,7 +70,7 @@ class Inline:
         return Source(self.function)
 
     def __call__(self, *arguments: Any) -> Any:
-        raise TypeError("an inline function is part of kernels: it is printed, not called")
+        raise TypeError("an inline function is part of kernels: it is printed into them and cannot be called")
 
 
 def inline(function: Callable[..., Any]) -> Any:

@@ -245,7 +245,7 @@ class RowPrinter(Printer):
             return f"{_LANE_BY_LANE[name].printed}({', '.join(map(self.vector, args))})"
         if name in _TRACED:
             return self.inlined(_traced(name, self.dtype, len(args)), list(map(self.vector, args)))
-        raise TypeError(f"{self.name}: a kernel has no word {name!r}")
+        raise TypeError(f"{self.name}: {name!r} is not an intrinsic of kernels")
 
     def vector(self, e: ast.expr) -> str:
         """The source of a vector. A number is broadcast to all lanes, once before the rows."""

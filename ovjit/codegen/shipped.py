@@ -133,9 +133,9 @@ class Archive:
     def __init__(self, content: bytes | mmap.mmap, stamp: bytes):
         """Raises ValueError if the stamp differs, EOFError if the file is truncated."""
         if content[:STAMP] != stamp:
-            raise ValueError("of other code generators")
+            raise ValueError("the file was made by other code generators")
         if len(content) < STAMP + HEAD.size:
-            raise EOFError("the file ends within its head")
+            raise EOFError("the file ends within its header")
         self._content = content
         size, pieces, self._count, *python = HEAD.unpack_from(content, STAMP)
         if size != len(content):
@@ -179,7 +179,7 @@ class Archive:
         except (zlib.error, lzma.LZMAError, EOFError) as error:
             raise Damaged(str(error)) from None
         if len(body) != whole or zlib.crc32(body) != check:
-            raise Damaged("a piece has other bytes")
+            raise Damaged("a piece differs from its checksum")
         return body
 
     def find(self, key: str) -> bytes | None:

@@ -133,7 +133,7 @@ class Signature:
         self.over = tuple(self._over(name, over))
         for parameter, what in declared.items():
             if parameter not in parameters:
-                raise TypeError(f"{name}: {parameter!r} is declared and is no parameter")
+                raise TypeError(f"{name}: {parameter!r} is declared but is not a parameter")
             if isinstance(what, str):
                 self._tensor(name, parameter, what)
             else:
@@ -146,13 +146,13 @@ class Signature:
             or (REST in known) != (REST in self.over)
             or not self.counted.issubset(set(parameters) - {*declared})
         ):
-            raise TypeError(f"{name}: items cannot count through {over!r}")
+            raise TypeError(f"{name}: items cannot iterate over {over!r}")
 
     def _over(self, name: str, text: str) -> Iterator[str]:
         for word in text.split():
             found = _OVER.fullmatch(word)
             if found is None:
-                raise TypeError(f"{name}: items cannot count through {text!r}")
+                raise TypeError(f"{name}: items cannot iterate over {text!r}")
             if "/" in word:
                 size = found[4] or found[2] or "1"
                 self.splits[found[1]] = Split(
@@ -209,7 +209,7 @@ class Signature:
         loop |= {f"{tensor}_item" for tensor in self.axes}
         taken = {*self.fields(), *fields, *loop} & set(stored)
         if taken:
-            raise TypeError(f"{name}: {', '.join(sorted(taken))} is the name of an argument")
+            raise TypeError(f"{name}: {', '.join(sorted(taken))} is already the name of an argument")
 
 
 def attribute(printer: Expressions, e: ast.Attribute) -> str:
@@ -361,4 +361,4 @@ class Tensor(int):
     size: Any
 
     def at(self, address: Any = None, **indices: Any) -> Any:
-        raise TypeError("a tensor is a part of kernels: they are printed, not called")
+        raise TypeError("a tensor is part of kernels: they are printed and cannot be called")

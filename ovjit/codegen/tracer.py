@@ -311,7 +311,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     if not isinstance(condition, Tracer):
         return x if condition else y
     if not _traced(x, y):
-        raise ModelError("where needs a traced branch; write cast(value, dtype) of one")
+        raise ModelError("where needs a traced branch; use cast(value, dtype) for one of them")
     x, y = _pair(x, y)
     return condition.recorder.emit("select", (condition.name, x.name, y.name), x.dtype)
 

@@ -117,7 +117,10 @@ def _content(module: str) -> bytes:
         return text.encode()
     code = module_code(module)
     if code is None:
-        raise OvjitError(f"{module!r} cannot be read, and which kernels of the cache it made is unknown")
+        raise OvjitError(
+            f"the source of {module!r} cannot be read, so the kernels that it made in the "
+            "cache cannot be identified"
+        )
     return marshal.dumps(code)
 
 

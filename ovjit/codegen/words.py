@@ -57,7 +57,8 @@ class Word:
 
     def __call__(self, *arguments: Any) -> Any:
         raise TypeError(
-            f"{self.name}() is a word of kernels: the function that uses it is printed, not called"
+            f"{self.name}() is an intrinsic of kernels: the function that uses it is printed and cannot "
+            "be called"
         )
 
     def __getitem__(self, dtype: Any) -> Any:

@@ -26,7 +26,7 @@ def evaluate_both_bounds(output: Output) -> tuple[Tensor, Tensor]:
     """
     found = value_bounds(_output(output))
     if found is None:
-        raise ModelError(f"Tensor was not initialized: no bounds are known of {output!r}")
+        raise ModelError(f"Tensor was not initialized: the value bounds of {output!r} are unknown")
     lower, upper = found
     return Tensor(np.ascontiguousarray(lower)), Tensor(np.ascontiguousarray(upper))
 

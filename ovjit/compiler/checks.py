@@ -13,9 +13,15 @@ def check_graph(graph: Graph) -> None:
     check_types(graph)
     for value in graph.inputs:
         if value.dtype == "dynamic":
-            raise ModelError(f"input {value.node.name!r} has no element type; set one first")
+            raise ModelError(
+                f"input {value.node.name!r} has the element type dynamic: set a static "
+                "element type before compilation"
+            )
         if value.shape is None:
-            raise ModelError(f"input {value.node.name!r} has an unknown rank; reshape the model first")
+            raise ModelError(
+                "CPU plug-in doesn't support Parameter operation with dynamic rank. Operation name: "
+                f"{value.node.name}. Set the rank with model.reshape first"
+            )
 
 
 def check_types(graph: Graph) -> None:
@@ -23,10 +29,10 @@ def check_types(graph: Graph) -> None:
     for node in graph.nodes:
         if node.attrs.get("destination_type") == "dynamic":
             what = f"node {node.name!r} ({node.op.name})"
-            raise UnsupportedError(f"{what} converts to no element type (dynamic)")
+            raise UnsupportedError(f"{what} converts to the element type dynamic, which has no values")
         for value in node.outputs:
             if node.op.role != "constant" and value.dtype in WITHOUT_DTYPE:
-                what = f"node {node.name!r} ({node.op.name}) gives {value.dtype}"
-                raise UnsupportedError(f"{what}, of which there are only constants")
+                what = f"node {node.name!r} ({node.op.name}) has an output of type {value.dtype}"
+                raise UnsupportedError(f"{what}, which only constants can have")
         for body in bodies_of(node.attrs):
             check_types(body)

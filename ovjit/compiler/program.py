@@ -396,7 +396,7 @@ class Program(LoweredGraph):
                 if tape.left_reals:  # lowerings may need these reals as constants
                     self._leaves_reals = False
                     return self._traced(traces, shapes, room)
-                traces.refused = "steps of the host are not traced"
+                traces.refused = "host steps are not traced"
                 return None
             planner.write_outputs()
             return _parametric().Parametric(planner, tape, shapes, room)
@@ -407,7 +407,7 @@ class Program(LoweredGraph):
         except _LEAKS as error:
             # code that needs an int got a traced number: plans are made without traces, which takes longer
             traces.refused = f"{type(error).__name__}: {error}"
-            logs.debug("planning is not traced: %s", traces.refused, exc_info=True)
+            logs.debug("the planning trace is not recorded: %s", traces.refused, exc_info=True)
             if debug.is_on("OVJIT_CHECK"):
                 raise
             return None

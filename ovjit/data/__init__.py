@@ -44,7 +44,9 @@ def _unpacked() -> Path:
         try:
             contents[name] = pkgutil.get_data(__name__, name)
         except OSError as error:
-            raise FileNotFoundError(f"ovjit has been installed without {name} of ovjit.data") from error
+            raise FileNotFoundError(
+                f"the file {name} of ovjit.data is not part of this installation"
+            ) from error
     folder, owner = Path(tempfile.mkdtemp(prefix="ovjit-digits-")), os.getpid()
 
     def remove() -> None:

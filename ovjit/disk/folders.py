@@ -48,7 +48,7 @@ def user_folder(kind: str) -> str:
         root = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
         path = os.path.join(root if os.path.isabs(root) else _home(kind), "ovjit")
     if not os.path.isabs(path):
-        raise FileNotFoundError(f"this user has no home folder for the {kind}")
+        raise FileNotFoundError(f"no home folder for the {kind}: set HOME")
     return path
 
 
@@ -75,9 +75,11 @@ def check_owner(path: str, status: os.stat_result, forbidden: int = 0o022) -> No
     if not hasattr(os, "geteuid"):
         return  # Windows: profiles are private, and the mode bits mean nothing
     if status.st_uid != os.geteuid():
-        raise Untrusted(f"{path} belongs to user {status.st_uid}, this process is user {os.geteuid()}")
+        raise Untrusted(
+            f"{path} belongs to user {status.st_uid}, but this process runs as user {os.geteuid()}"
+        )
     if status.st_mode & forbidden:
-        raise Untrusted(f"{path} is open to other users (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise Untrusted(f"{path} is accessible to other users (mode {stat.S_IMODE(status.st_mode):04o})")
 
 
 def private_folder(path: str, ours: bool) -> None:
@@ -191,7 +193,7 @@ def _check_root_owns_above(path: str) -> None:
         except FileNotFoundError:
             owner = 0
         if owner != 0:
-            raise Untrusted(f"{parent} belongs to user {owner}, and root leaves no files there")
+            raise Untrusted(f"{parent} belongs to user {owner}: files of root are not written there")
         parent = os.path.dirname(parent)
 
 

@@ -222,7 +222,7 @@ def default_cache() -> KernelCache:
 
 def _check_address(key: str) -> None:
     if not re.fullmatch(_ADDRESS, key):
-        raise ValueError(f"{key!r} is no content address: 8 to 128 letters, digits and _")
+        raise ValueError(f"{key!r} is not a content address: 8 to 128 letters, digits and _")
 
 
 def _not_listed(folder: str, error: OSError) -> None:

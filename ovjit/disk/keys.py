@@ -85,9 +85,9 @@ def _parse(given: bytes | str) -> bytes:
         try:
             given = bytes.fromhex(given)
         except ValueError:
-            raise ValueError("a key's text must be hexadecimal digits") from None
+            raise ValueError("a key given as text must be hexadecimal digits") from None
     if len(given) < KEY_BYTES:
-        raise ValueError(f"a key has at least {KEY_BYTES} bytes, this one {len(given)}")
+        raise ValueError(f"a key needs at least {KEY_BYTES} bytes; the given key has {len(given)}")
     return bytes(given)
 
 
@@ -125,7 +125,7 @@ def _read(path: str) -> bytes:
             return key
         # Only without hard links can a key be seen before all of it is written.
         if len(key) > KEY_BYTES or time.monotonic() > deadline:
-            raise OSError(f"{path} is not a key of {KEY_BYTES} bytes; remove it to get a new one")
+            raise OSError(f"{path} is not a key of {KEY_BYTES} bytes; remove the file, and a new key is made")
         time.sleep(0.01)
 
 

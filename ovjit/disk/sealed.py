@@ -57,7 +57,7 @@ def unseal(kind: bytes, name: str, record: bytes, key: bytes) -> bytes:
     begin = _begin_of_content(kind, record)
     _, _, _, key_name, length = _HEAD.unpack_from(record)
     if length != len(record) - begin:
-        raise Damaged(f"it says {length} bytes of content and has {len(record) - begin}")
+        raise Damaged(f"its header states {length} bytes of content, but {len(record) - begin} follow")
     if key_name != name_of_key(key):
         raise Damaged("it was sealed with another key")
     view = memoryview(record)
@@ -73,17 +73,17 @@ def read_about(kind: bytes, record: bytes) -> str:
     try:
         return text.decode()
     except UnicodeDecodeError:
-        raise Damaged("its description is not text") from None
+        raise Damaged("its description is not valid text") from None
 
 
 def _begin_of_content(kind: bytes, record: bytes) -> int:
     if len(record) < HEAD_BYTES:
-        raise Damaged(f"it has {len(record)} bytes, fewer than a head")
+        raise Damaged(f"it has {len(record)} bytes, fewer than a header")
     found, version, about, _, _ = _HEAD.unpack_from(record)
     if found != kind:
         raise Damaged(f"it begins with {found!r}, not {kind!r}")
     if version != VERSION:
-        raise Damaged(f"it has format {version}, this ovjit reads {VERSION}")
+        raise Damaged(f"it has format {version}; this version of ovjit reads {VERSION}")
     if about > len(record) - HEAD_BYTES:
         raise Damaged("it ends within its description")
     return HEAD_BYTES + about

@@ -95,7 +95,7 @@ class Arena:
             else:
                 memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except (OSError, OverflowError, ValueError) as error:
-            raise MemoryError(f"an arena of {size} bytes: {error}") from error
+            raise MemoryError(f"cannot allocate an arena of {size} bytes: {error}") from error
         self.address = np.frombuffer(memory, np.uint8).ctypes.data
         self.memory, self.size, self.ready = memory, size, used
         large = not begin or size - begin >= WORTH_LARGE
@@ -131,7 +131,10 @@ def _check_limit(size: int, more: int) -> None:
             return
         if not last:
             release_arenas()
-    raise MemoryError(f"an arena of {size} bytes: the limit of this process's control group leaves {left}")
+    raise MemoryError(
+        f"cannot allocate an arena of {size} bytes: the memory limit of this process's "
+        f"control group leaves {left} bytes"
+    )
 
 
 def _advise(memory: mmap.mmap, *advice: int) -> None:

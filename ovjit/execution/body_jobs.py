@@ -124,4 +124,4 @@ class BodyJobs:
 
 def error_text(code: int) -> str | None:
     """The message for an error code of a control step; None for other codes."""
-    return "a trip goes beyond the last part of a sliced input" if code == PAST_END else None
+    return "an iteration exceeds the last part of a sliced input" if code == PAST_END else None

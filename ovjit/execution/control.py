@@ -221,7 +221,9 @@ class _If(_Control):
 
         attrs = self.node.attrs
         if arrays[0].size != 1:
-            raise InferenceError(f"the condition of an If is one element, not {list(arrays[0].shape)}")
+            raise InferenceError(
+                f"the condition of an If should have one element; its shape is {list(arrays[0].shape)}"
+            )
         branch = "then" if arrays[0].reshape(()) else "else"
         body = attrs[f"{branch}_body"]
         inner = self.job_of(body, branch_inputs(body, attrs[f"{branch}_inputs"], arrays[1:]))

@@ -84,8 +84,8 @@ class HostSteps(JobMemory):
             target = self._array(value, view)
             if target.shape != result.shape:
                 raise InferenceError(
-                    f"node {step.name!r} ({step.type}) made the shape {list(result.shape)}, "
-                    f"not {list(target.shape)}"
+                    f"node {step.name!r} ({step.type}) returned the shape {list(result.shape)}, "
+                    f"expected {list(target.shape)}"
                 )
             target[...] = result
         if self._perf is not None:

@@ -23,22 +23,23 @@ KERNEL_ERRORS = {
     1: "an index is out of range",
     2: "a region is too large",
     4: "a length is out of range",
-    3: "the picture should be at least one pixel large and its scales positive",
-    5: "paged attention: subsequence_begins should rise from 0 to the number of rows of the query",
+    3: "the image should have at least one pixel and positive scales",
+    5: "paged attention: subsequence_begins should increase from 0 to the number of rows of the query",
     6: "paged attention: past_lens should not be negative",
-    7: "paged attention: block_indices_begins should rise from 0 and stay within block_indices",
+    7: "paged attention: block_indices_begins should increase from 0 and stay within block_indices",
     8: "paged attention: a sequence has fewer blocks than its past and new tokens need",
-    9: "paged attention: block_indices leads outside of the cache, or a new token to a block of -1",
-    10: "paged attention: rotated_block_indices or rotation_deltas lead outside of the cache or of "
+    9: "paged attention: block_indices is outside of the cache, or a new token has block -1",
+    10: "paged attention: rotated_block_indices or rotation_deltas are outside of the cache or of "
     "rotation_trig_lut",
-    11: "paged attention: qq_bias_begins should say of each sequence where its new tokens squared lie within "
-    "qq_bias",
-    12: "PaKVReorder: block_update_indices should name tokens that lie in blocks of their sequence",
-    13: "paged attention: rotation_deltas should have a row for each of rotated_block_indices, of one number "
-    "or one for each token of a block, and rotation_trig_lut rows as long as a key",
-    14: "paged states: subsequence_begins and block_indices_begins should rise from 0 to the number of "
-    "tokens and within block_indices",
-    15: "paged states: block_indices leads outside of the table of states, a sequence with new tokens has "
+    11: "paged attention: qq_bias_begins should give each sequence the offset of its squared new "
+    "tokens in qq_bias",
+    12: "PaKVReorder: block_update_indices should refer to tokens in blocks of their sequence",
+    13: "paged attention: rotation_deltas should have one row per entry of rotated_block_indices, with "
+    "one number or one per token of a block; rows of rotation_trig_lut should have the length of a "
+    "key",
+    14: "paged states: subsequence_begins and block_indices_begins should increase from 0 to the "
+    "number of tokens and within block_indices",
+    15: "paged states: block_indices is outside of the table of states, a sequence with new tokens has "
     "too few blocks, or a past is negative",
 }
 
@@ -282,7 +283,8 @@ class Job(HostSteps):
         if not self._callback_running:
             self.words[ABORT] = 1
             self.error = InferenceError(
-                "the process was forked during this inference, which ends in the parent"
+                "the process was forked during this inference; the inference completes in the parent "
+                "process only"
             )
             self.call_back()
         self.words[runner.OWNER] = self.words[runner.LEADS] = 0

@@ -262,8 +262,8 @@ class JobMemory:
             return
         if self._targets[i] is not None:
             raise InferenceError(
-                f"output {i} has the shape {list(shape)} for these inputs; "
-                f"the tensor that was set for it has {list(self.outputs[i].shape)}"
+                f"output {i} has the shape {list(shape)} for these inputs, but the tensor set for it "
+                f"has the shape {list(self.outputs[i].shape)}: set a tensor of that shape"
             )
         self.outputs[i] = self._own[i] = self._memory_for(i, shape)
 

@@ -37,11 +37,11 @@ class Memory:
     def at(self, address: int, size: int, align: int = 1) -> np.ndarray:
         """`size` bytes from `address` on. Raises OutOfBounds unless they are aligned and in one piece."""
         if address % align:
-            raise OutOfBounds(f"{size} bytes at an address that is no multiple of {align}")
+            raise OutOfBounds(f"{size} bytes are accessed at an address that is not a multiple of {align}")
         for start, stop, piece in self.pieces:
             if start <= address and address + size <= stop:
                 return piece[address - start : address - start + size]
-        raise OutOfBounds(f"{size} bytes {self._where(address)}")
+        raise OutOfBounds(f"{size} bytes are accessed {self._where(address)}")
 
     def _where(self, address: int) -> str:
         def away(i: int) -> int:
@@ -49,7 +49,7 @@ class Memory:
             return max(start - address, address - stop, 0)
 
         if not self.pieces:
-            return "where there is no memory"
+            return "outside of all memory"
         nearest = min(range(len(self.pieces)), key=away)
         return f"from byte {address - self.pieces[nearest][0]} on of {self.names[nearest]}"
 

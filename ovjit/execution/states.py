@@ -68,8 +68,8 @@ class States:
         variable = self.variables[k]
         if not fits(value.shape, variable.shape):
             raise InferenceError(
-                f"the variable {variable.name!r} has the shape {shapes.text(variable.shape)}, "
-                f"the given tensor {list(value.shape)}"
+                f"Can not clone with new dims: the variable {variable.name!r} has the shape "
+                f"{shapes.text(variable.shape)}, the given tensor has {shapes.text(value.shape)}"
             )
         self.settle()
         self.values[k] = owned(as_stored(value, variable))

@@ -73,7 +73,7 @@ class Pool:
                         raise error.__context__ from None
                     if not self._short_of_threads:
                         self._short_of_threads = True
-                        logs.warning("inferences run on %d of %d threads: %s", i, count, error)
+                        logs.warning("inferences run on %d of %d requested threads: %s", i, count, error)
                     return
                 self.workers = [*self.workers, worker]
 

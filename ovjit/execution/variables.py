@@ -200,8 +200,9 @@ class StatefulProgram(StatesAhead):
         variable, value = self.variables[k], part.outputs[init.output]
         if value.dtype != dtypes.numpy_dtype(variable.dtype) or not fits(value.shape, variable.shape):
             raise InferenceError(
-                f"the variable {variable.name!r} of {variable.dtype} and the shape "
-                f"{shapes.text(variable.shape)} begins with {value.dtype}{list(value.shape)}"
+                f"the variable {variable.name!r} has the type {variable.dtype} and the shape "
+                f"{shapes.text(variable.shape)}, but its initial value is "
+                f"{value.dtype}{list(value.shape)}"
             )
         return owned(value)
 
@@ -295,8 +296,8 @@ class StatefulProgram(StatesAhead):
             kept = variable.kept.shape
             if not fits(new.shape, kept):
                 raise InferenceError(
-                    f"the variable {variable.name!r} of the shape {shapes.text(kept)} is assigned "
-                    f"a tensor of {list(new.shape)}"
+                    f"the variable {variable.name!r} has the shape {shapes.text(kept)}, but the "
+                    f"assigned tensor has {list(new.shape)}"
                 )
             spare = None if states.shown[k] else states.values[k]
             states.values[k] = inner.take_output(i, spare)

@@ -141,6 +141,6 @@ def stop_at_difference(value: Value, found: Difference) -> None:
     if found.error > found.limit:
         raise InferenceError(
             f"step {found.name!r} ({found.type}, {found.kernel}) differs from its reference by "
-            f"{found.error:.3g} of the largest value (limit {found.limit:g}): at {list(found.at)} it has "
-            f"{found.got}, not {found.want}"
+            f"{found.error:.3g} of the largest value (limit {found.limit:g}): at {list(found.at)} it is "
+            f"{found.got}, the reference is {found.want}"
         )

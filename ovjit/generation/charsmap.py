@@ -25,13 +25,13 @@ class Charsmap:
     def __init__(self, table: bytes):
         size = int.from_bytes(table[:4], "little")
         if size % 4 or not 4 <= size <= len(table) - 4:
-            raise _damaged(f"a trie of {size} bytes in {len(table)}")
+            raise _damaged(f"a trie of {size} bytes does not fit the table of {len(table)}")
         units = np.frombuffer(table, "<u4", size // 4, 4)
         self._texts = table[4 + size :]
         last = int((units[units > _VALUE] & _VALUE).max(initial=0))
         if not self._texts.endswith(b"\0") or last >= len(self._texts):
             # checked here: the package loses what a normalizer raises
-            raise _damaged(f"a text at {last} of {len(self._texts)} bytes")
+            raise _damaged(f"the text at offset {last} is beyond {len(self._texts)} bytes")
         self._units: list[int] = units.tolist()
         #: Characters that begin no key.
         self._kept: set[str] = set()

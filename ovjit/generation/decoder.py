@@ -36,11 +36,12 @@ class Decoder:
         unknown = sorted(set(self._names) - set(INPUTS))
         if "input_ids" not in self._names or unknown:
             raise OvjitError(
-                f"not a decoder with state: its inputs are {self._names}, where {list(INPUTS)} are expected; "
-                "export it with a cache (optimum-cli export openvino --task text-generation-with-past)"
+                f"the model is not a stateful decoder: its inputs are {self._names}, expected are "
+                f"{list(INPUTS)}; export it with a cache (optimum-cli export openvino --task "
+                "text-generation-with-past)"
             )
         if not any("logits" in port.get_names() for port in compiled.outputs):
-            raise OvjitError("not a decoder: it has no output named 'logits'")
+            raise OvjitError("the model is not a decoder: it has no output named 'logits'")
         self._request = compiled.create_infer_request()
         self.length = 0
         self._mark: _Mark | None = None
@@ -68,7 +69,7 @@ class Decoder:
         tokens follow those before."""
         ids = np.asarray(tokens, np.int64)[None]
         if not ids.size:
-            raise OvjitError("no tokens: a prompt has at least one")
+            raise OvjitError("the prompt has no tokens: at least one is needed")
         end = self.length + ids.shape[1]
         given = {
             "input_ids": ids,
@@ -98,15 +99,16 @@ class Decoder:
         if length == self.length:
             return
         if not 0 < length < self.length:
-            raise OvjitError(f"{self.length} tokens cannot be cut to {length}")
+            raise OvjitError(f"a sequence of {self.length} tokens cannot be truncated to {length}")
         states, mark = self._request.query_state(), self._mark
         axes, back = self._axes(states), length
         for state, axis in zip(states, axes, strict=True):
             cut = axis is not None and state._shape[axis] == self.length
             if not cut and (axis is not None or mark is None or mark.length > length):
                 raise OvjitError(
-                    f"the state {state.name!r} of shape {list(state._shape)} has no axis of {self.length} "
-                    "tokens, and none was remembered: this model cannot go back to fewer"
+                    f"the state {state.name!r} of shape {list(state._shape)} has no axis of "
+                    f"{self.length} tokens, and no earlier state was saved: this model cannot return to "
+                    "fewer tokens"
                 )
             back = back if cut or mark is None else mark.length
         for state, axis in zip(states, axes, strict=True):
@@ -179,7 +181,7 @@ def model_file(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_dir():
         if not path.exists():
-            raise OvjitError(f"can't open the model {str(path)!r}: there is no such file or folder")
+            raise OvjitError(f"the model {str(path)!r} does not exist: give a file or a folder")
         return path
     for name in FILES:
         if (path / name).is_file():
@@ -189,5 +191,5 @@ def model_file(path: str | Path) -> Path:
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         wanted = f"{' or '.join(FILES)}, an .xml or a .gguf"
-        raise OvjitError(f"{str(path)!r} should have one model: {wanted}; found: {names}")
+        raise OvjitError(f"{str(path)!r} should hold one model: {wanted}; found: {names}")
     return found[0]

@@ -35,13 +35,13 @@ class Settings(NamedTuple):
             ("most", self.most >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < float("inf"), "a number from 0 on"),
             ("top_k", self.top_k >= 0, "0 or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0, and 1 at most"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("min_p", 0 <= self.min_p <= 1, "from 0 to 1"),
             ("penalty", 0 < self.penalty < float("inf"), "a number above 0"),
             ("seed", self.seed is None or self.seed >= 0, "0 or more"),
         ):
             if not good:
-                raise OvjitError(f"{name} is {getattr(self, name)}, and should be {wanted}")
+                raise OvjitError(f"{name} is {getattr(self, name)}; it should be {wanted}")
 
 
 class Chooser:
@@ -63,7 +63,7 @@ class Chooser:
             logits[had] *= np.where(logits[had] < 0, s.penalty, 1 / s.penalty)
         best = int(logits.argmax())  # the first NaN, if there is one
         if not np.isfinite(logits[best]):
-            raise OvjitError(f"the model's greatest logit is {logits[best]}: no token can be chosen")
+            raise OvjitError(f"the model's largest logit is {logits[best]}: no token can be chosen")
         if s.temperature == 0:
             return best
         with np.errstate(over="ignore"):

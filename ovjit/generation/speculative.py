@@ -29,7 +29,7 @@ class Assistant:
 
     def __init__(self, decoder: Decoder, count: int = 5):
         if count < 1:
-            raise OvjitError(f"an assistant proposes at least one token at a time, not {count}")
+            raise OvjitError(f"an assistant should propose at least one token at a time, not {count}")
         self._decoder, self._count = decoder, count
         self._fed: list[int] = []
 
@@ -71,7 +71,10 @@ class Lookup:
 
     def __init__(self, count: int = 10, longest: int = 3):
         if count < 1 or longest < 1:
-            raise OvjitError(f"{count} tokens behind {longest}: both are at least 1")
+            raise OvjitError(
+                "the prompt lookup should use at least 1 token and an n-gram of at least "
+                f"1, not {count} and {longest}"
+            )
         self._count, self._longest = count, longest
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:

@@ -42,7 +42,7 @@ class Tables:
         if found is None or found in _NONE:
             return None
         if not 0 <= found < len(self.tokens):
-            raise _wrong(name, f"one of {len(self.tokens)} tokens", str(found))
+            raise _wrong(name, f"one of {len(self.tokens)} token indices", str(found))
         return found
 
     def said(self, name: str, default: bool = False) -> bool:
@@ -71,7 +71,7 @@ class Tables:
         found = self._whole("token_type")
         if found and len(found) != len(self.tokens):
             raise OvjitError(
-                f"tokenizer.ggml.token_type has {len(found)} numbers for {len(self.tokens)} tokens"
+                f"tokenizer.ggml.token_type has {len(found)} entries, but {len(self.tokens)} tokens exist"
             )
         return found
 

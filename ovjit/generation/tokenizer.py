@@ -71,7 +71,7 @@ class Tokenizer:
     def chat(self, text: str) -> list[int]:
         """The tokens of a user's message in the model's chat template. OvjitError where there is none."""
         if not self._template:
-            raise OvjitError("the model has no chat template: ask without it")
+            raise OvjitError("the model has no chat template: give the prompt as plain text, without chat")
         messages = [{"role": "user", "content": text}]
         made = _rendered(self._template, messages=messages, add_generation_prompt=True, **self._names)
         return self._ids(made, special=False)
@@ -123,7 +123,7 @@ def _rendered(template: str, **given: Any) -> str:
         raise OvjitError("chat templates need jinja2: pip install 'ovjit[generate]'") from error
 
     def refuse(message: str) -> None:
-        raise OvjitError(f"the chat template refuses the message: {message}")
+        raise OvjitError(f"the chat template rejects the messages: {message}")
 
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
@@ -134,7 +134,7 @@ def _rendered(template: str, **given: Any) -> str:
     try:
         return environment.from_string(scopes).render(tools=None, documents=None, **given)
     except (TemplateError, TypeError, ValueError) as error:
-        raise OvjitError(f"the chat template cannot be used: {error}") from error
+        raise OvjitError(f"the chat template is not valid: {error}") from error
 
 
 def _as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
@@ -171,7 +171,7 @@ def _package() -> Any:
     try:
         import tokenizers
     except ImportError as error:
-        raise OvjitError("text needs the package tokenizers: pip install 'ovjit[generate]'") from error
+        raise OvjitError("text prompts need the package tokenizers: pip install 'ovjit[generate]'") from error
     return tokenizers
 
 
@@ -184,7 +184,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise OvjitError(f"{path.name} is not valid JSON: {error}") from error
     if not isinstance(found, dict):
-        raise OvjitError(f"{path.name} should be an object of settings")
+        raise OvjitError(f"{path.name} should hold a JSON object")
     return found
 
 
@@ -193,7 +193,7 @@ def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:
     found = settings.get(name)
     numbers = found if isinstance(found, list) else [] if found is None else [found]
     if not all(isinstance(n, int) for n in numbers):
-        raise OvjitError(f"{file}: {name} should be a number or several, not {found!r}")
+        raise OvjitError(f"{file}: {name} should be a number or a list of numbers, not {found!r}")
     return numbers
 
 
@@ -201,12 +201,12 @@ def of_folder(folder: Path) -> Tokenizer:
     """From `tokenizer.json`, with the ends that the model's settings name and the chat template."""
     file = folder / "tokenizer.json"
     if not file.is_file():
-        raise OvjitError(f"{str(folder)!r} has no tokenizer.json, which says what the model's tokens are")
+        raise OvjitError(f"{str(folder)!r} has no tokenizer.json, which is needed to tokenize text")
     package = _package()
     try:
         inner = package.Tokenizer.from_file(str(file))
     except Exception as error:  # of this very class
-        raise OvjitError(f"{str(file)!r} is no tokenizer: {error}") from error
+        raise OvjitError(f"{str(file)!r} is not a valid tokenizer: {error}") from error
     inner.no_truncation()  # settings of its training, which transformers does not use for a prompt either
     inner.no_padding()
     settings, model = read_settings(folder / "tokenizer_config.json"), read_settings(folder / "config.json")
@@ -240,7 +240,8 @@ def of_tables(info: Any) -> Tokenizer:
     if kind not in makers:
         known = ", ".join(makers)
         raise UnsupportedError(
-            f"tokenizer.ggml.model is {kind!r}: there are {known}. Give a folder with tokenizer.json"
+            f"tokenizer.ggml.model {kind!r} is not supported; supported: {known}. Give a folder with "
+            "tokenizer.json"
         )
     tokenizers, tokens, types = _package(), tables.tokens, tables.types()
     try:
@@ -248,7 +249,7 @@ def of_tables(info: Any) -> Tokenizer:
     except OvjitError:
         raise
     except Exception as error:  # of this very class
-        raise OvjitError(f"the tables tokenizer.ggml.* are no tokenizer: {error}") from error
+        raise OvjitError(f"the metadata tokenizer.ggml.* is not a valid tokenizer: {error}") from error
     special = [i for i, t in enumerate(types) if t in (_CONTROL, _UNKNOWN)]
     own = [i for i, t in enumerate(types) if t == _OWN]
 
@@ -292,8 +293,8 @@ def _byte_pairs(tables: Tables, types: list[int]) -> Any:
     pre = tables.text("pre") or "default"
     if pre not in CUTS:
         raise UnsupportedError(
-            f"tokenizer.ggml.pre is {pre!r}: how it cuts words is not known here. "
-            "Give a folder with tokenizer.json"
+            f"the pre-tokenizer tokenizer.ggml.pre {pre!r} is not supported. Give a folder with "
+            "tokenizer.json"
         )
     cut = CUTS[pre]
     merges = [tuple(m.split(" ", 1)) for m in tables.texts("merges")]
@@ -315,7 +316,9 @@ def _scores(tables: Tables) -> list[float]:
     """A score for each token."""
     scores = tables.reals("scores")
     if len(scores) != len(tables.tokens):
-        raise OvjitError(f"tokenizer.ggml.scores has {len(scores)} numbers for {len(tables.tokens)} tokens")
+        raise OvjitError(
+            f"tokenizer.ggml.scores has {len(scores)} entries, but {len(tables.tokens)} tokens exist"
+        )
     return scores
 
 

@@ -70,7 +70,7 @@ class Attribute(NamedTuple):
             return
         if words.isupper():
             value = value.upper()
-        says = f"is not a member of enum {enumeration}" if enumeration else "is no such word"
+        says = f"is not a member of enum {enumeration}" if enumeration else "is not a valid value"
         names = ", ".join(members)
         raise ModelError(f'"{value}" {says}: {self.name} of {operation} should be one of {names}')
 

@@ -88,25 +88,31 @@ def check_inputs(
     inputs, or as one of the indices `others`."""
     fed: dict[int, str] = {}
     for index in others:
-        check(0 <= index < len(body.inputs), f"{what} has no parameter {index}: it has {len(body.inputs)}")
+        check(
+            0 <= index < len(body.inputs),
+            f"{what} has no parameter with index {index}: it has {len(body.inputs)} parameters",
+        )
         fed[index] = "by the node itself"
     for port in inputs:
-        check(0 <= port.outer < given, f"a port of {what} takes input {port.outer}, of {given}")
+        check(
+            0 <= port.outer < given,
+            f"a port of {what} takes input {port.outer}, but the operation has {given} inputs",
+        )
         check(
             0 <= port.inner < len(body.inputs),
-            f"a port feeds parameter {port.inner} of {what}, which has {len(body.inputs)}",
+            f"a port feeds parameter {port.inner} of {what}, which has {len(body.inputs)} parameters",
         )
         name = body.inputs[port.inner].node.name
         check(port.inner not in fed, f"parameter {name!r} of {what} is fed twice")
         fed[port.inner] = "by a port"
     missing = [v.node.name for i, v in enumerate(body.inputs) if i not in fed]
-    check(not missing, f"nothing feeds the parameter {missing[0] if missing else ''!r} of {what}")
+    check(not missing, f"the parameter {(missing[0] if missing else '')!r} of {what} has no input")
 
 
 def check_result(body: Graph, index: int, what: str = "the body") -> None:
     check(
         0 <= index < len(body.outputs),
-        f"a port takes result {index} of {what}, which has {len(body.outputs)}",
+        f"a port takes result {index} of {what}, which has {len(body.outputs)} results",
     )
 
 
@@ -114,7 +120,8 @@ def check_outputs(outputs: Sequence[Port]) -> None:
     """Raise ModelError unless the ports' outputs are 0, 1, ..., each exactly once."""
     check(
         sorted(port.outer for port in outputs) == list(range(len(outputs))),
-        f"the ports make outputs {[port.outer for port in outputs]}, not 0 to {len(outputs) - 1}",
+        f"the ports produce the outputs {[port.outer for port in outputs]}; expected are 0 to "
+        f"{len(outputs) - 1}",
     )
 
 
@@ -141,7 +148,7 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
     if session.depth == 0:
         session.memo, session.looked_at = {}, 0
     if session.depth >= DEEPEST:
-        raise ModelError(f"bodies are nested more than {DEEPEST} deep")
+        raise ModelError(f"bodies are nested more than {DEEPEST} levels deep")
     key = body, tuple(map(_key, inputs))
     known = session.memo.get(key)
     if known is not None:
@@ -153,7 +160,8 @@ def body_types(body: Graph, inputs: Sequence[TensorType]) -> list[TensorType]:
         for value, given in types.items():
             check(
                 value.dtype in (given.dtype, "dynamic") or given.dtype == "dynamic",
-                f"the parameter {value.node.name!r} is {value.dtype}, what it gets {given.dtype}",
+                f"the parameter {value.node.name!r} of the body has the type {value.dtype}, its input "
+                f"has {given.dtype}",
             )
         for node in body.nodes:
             if node.op.role == "constant":
@@ -299,7 +307,7 @@ def join(a: TensorType, b: TensorType) -> TensorType:
     Raises ModelError for different element types.
     """
     if a.dtype != b.dtype and "dynamic" not in (a.dtype, b.dtype):
-        raise ModelError(f"a value is {a.dtype} in one case and {b.dtype} in the other")
+        raise ModelError(f"an output has the type {a.dtype} in one branch and {b.dtype} in the other")
     dtype = b.dtype if a.dtype == "dynamic" else a.dtype
     return TensorType(dtype, join_shapes(a.shape, b.shape))
 
@@ -334,7 +342,8 @@ def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
     trips = 0 if length < port.part_size else (length - port.part_size) // step + 1
     check(
         port.part_size != step or length % step == 0,
-        f"an axis of {extent} cannot be cut from {port.start} to {port.end} into parts of {port.part_size}",
+        f"an axis of length {extent} cannot be sliced from {port.start} to {port.end} into parts of "
+        f"{port.part_size}",
     )
     return (high - port.part_size, -step, trips) if port.stride < 0 else (low, step, trips)
 

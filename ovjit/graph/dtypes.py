@@ -110,7 +110,7 @@ def numpy_dtype(name: str) -> np.dtype:
     """
     dtype = ELEMENT_TYPES[name].numpy
     if dtype is None:
-        raise TypeError(f"element type {name} has no NumPy dtype of its own")
+        raise TypeError(f"element type {name} has no NumPy dtype")
     return dtype
 
 

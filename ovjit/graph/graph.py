@@ -299,7 +299,7 @@ class Builder:
     def rename(self, node: Node, name: str) -> None:
         """Rename a node of this builder. Raises ModelError if it is in a graph already."""
         if self._finished or node not in self._own:
-            raise ModelError(f"internal error: {node.name!r} is in a graph already and cannot be renamed")
+            raise ModelError(f"internal error: {node.name!r} is already in a graph and cannot be renamed")
         node.name = self._unique(name)
 
     def finish(self, outputs: Iterable[Value], inputs: Iterable[Value] | None = None) -> Graph:
@@ -393,7 +393,9 @@ def _check_replaced(node: Node, outputs: Sequence[Value]) -> None:
         if a is None or b is None or a == b:
             continue
         if len(a) != len(b) or any(merge(x, y) is None for x, y in zip(a, b, strict=True)):
-            raise ModelError(f"node {node.name!r} ({node.op.name}): it makes {new.type}, not {old.type}")
+            raise ModelError(
+                f"node {node.name!r} ({node.op.name}): its output type is {new.type}, expected {old.type}"
+            )
 
 
 #: Types that a lowered node may have instead of f32.
@@ -470,18 +472,18 @@ def verify(graph: Graph) -> None:
     for node in graph.nodes:
         for value in node.inputs:
             if value not in seen:
-                raise ModelError(f"node {node.name!r} uses {value!r} before it is made")
+                raise ModelError(f"node {node.name!r} uses {value!r} before it is defined")
         if node.name in names:
-            raise ModelError(f"two nodes are named {node.name!r}")
+            raise ModelError(f"two nodes have the name {node.name!r}")
         names.add(node.name)
         seen.update(node.outputs)
     for node in graph.replaced:
         seen.update(node.outputs)
         if not all(v in seen or v.node.op.role == "constant" for v in node.inputs):
-            raise ModelError(f"the replaced node {node.name!r} asks about values that no node makes")
+            raise ModelError(f"the replaced node {node.name!r} reads values that no node produces")
     for value in (*graph.outputs, *graph.inputs):
         if value not in seen:
-            raise ModelError(f"the graph returns {value!r}, which no node makes")
+            raise ModelError(f"the graph returns {value!r}, which no node produces")
 
 
 def _show(value: Any) -> str:

@@ -272,7 +272,7 @@ class Op(Declared):
         unknown = sorted(fields.keys() - _FIELDS)
         if unknown:
             known = ", ".join(sorted(_FIELDS))
-            raise TypeError(f"{name} has {unknown[0]!r}, which is no field of an operation: {known}")
+            raise TypeError(f"{name} has {unknown[0]!r}, which is not a field of an operation: {known}")
         vars(self).update({k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
         self.name = name
         self.opset = opset
@@ -293,7 +293,7 @@ class Op(Declared):
             attributes = with_earlier(attributes, self.like.attributes, self.without)
         for key, words in self.words.items():
             if key not in attributes:
-                raise TypeError(f"{name} has words for {key!r}, which is no attribute of it")
+                raise TypeError(f"{name} has a message for {key!r}, which is not an attribute of it")
             text = words if isinstance(words, str) else " ".join(words)
             attributes[key] = attributes[key]._replace(words=text)
         self.attributes: dict[str, Attribute] = attributes
@@ -341,7 +341,7 @@ class Op(Declared):
         unknown = set(attrs) - set(self.attributes)
         if unknown:
             known = ", ".join(self.attributes) or "none"
-            raise ModelError(f"{self.name} has no attribute {min(unknown)!r} (it has: {known})")
+            raise ModelError(f"{self.name} has no attribute {min(unknown)!r}; its attributes are: {known}")
         return out
 
     def check_attribute(self, name: str, value: Any) -> Any:
@@ -398,7 +398,7 @@ class Op(Declared):
         constants and at run time. Raises ModelError or InferenceError.
         """
         if self.ref is None:
-            raise ModelError(f"{self.name} has no reference")
+            raise ModelError(f"{self.name} has no reference implementation")
         inputs = [np.asarray(x) for x in inputs]
         expected = self._check_values(inputs, attrs)
         promotion = self.promotion([_kind(x) for x in inputs], attrs) if expected else None
@@ -413,7 +413,7 @@ class Op(Declared):
             arrays = tuple(map(promotion.value_out, arrays))
         for array, kind in zip(arrays, expected, strict=False):
             if not shapes.fits(array.shape, kind.shape):
-                raise ModelError(f"{self.name} makes the shape {list(array.shape)}, not {kind}")
+                raise ModelError(f"{self.name} returned the shape {list(array.shape)}, expected {kind}")
         return arrays
 
     def fold(
@@ -441,7 +441,7 @@ class Op(Declared):
             repr(x) if isinstance(x, TensorType) else f"{x.dtype}{list(x.shape)}" for x in inputs
         )
         given = "".join(f", {k}={v!r}" for k, v in attrs.items() if not isinstance(v, np.ndarray))
-        return ModelError(f"{self.name} does not accept ({kinds}{given}): {type(error).__name__}: {error}")
+        return ModelError(f"{self.name} failed on ({kinds}{given}): {type(error).__name__}: {error}")
 
 
 def _kind(x: np.ndarray) -> TensorType:
@@ -465,7 +465,7 @@ def _check_size(kind: TensorType) -> None:
             raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
         size *= (low or 1) if type(low) is int else sym_max(low, 1)
     if size > MOST_ELEMENTS:
-        raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} is larger than any memory")
+        raise ModelError(f"a tensor of the shape {shapes.text(kind.shape)} exceeds the address space")
 
 
 #: Fields that later versions do not inherit.
@@ -552,7 +552,7 @@ def find_op(name: str, opset: int | None = None) -> Op:
 
         near = difflib.get_close_matches(name, list(_REGISTRY), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ModelError(f"Unrecognized operation type: {name}; ovjit has no such operation{hint}")
+        raise ModelError(f"Unrecognized operation type: {name}; ovjit does not implement it{hint}")
     if opset is None:
         return versions[max(versions)]
     fitting = [v for v in versions if v <= opset]

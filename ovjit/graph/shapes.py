@@ -91,7 +91,7 @@ def compatible_shapes(a: Sequence[Dim] | None, b: Sequence[Dim] | None) -> bool:
 
 
 def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
-    """The broadcast of two dimensions by NumPy's rules; None if they do not broadcast."""
+    "The broadcast of two dimensions by NumPy's rules; None if they cannot be broadcast."
     if (type(b) is int and b == 1) or (is_traced_number(a) and alike(a, b)):
         return a  # without comparing a to 1: a batch of 1 shares the plan of others
     if a == 1 or statically_known_equal(a, b):
@@ -128,7 +128,8 @@ def broadcast(*shapes: Shape | None) -> Shape | None:
             merged = broadcast_dims(out[i], d)
             if merged is None:
                 raise ModelError(
-                    f"Argument shapes are inconsistent. {', '.join(text(s) for s in shapes)} do not broadcast"
+                    f"Argument shapes are inconsistent. {', '.join(text(s) for s in shapes)} cannot be "
+                    "broadcast"
                 )
             out[i] = merged
     return tuple(out)
@@ -147,7 +148,7 @@ def normalize_axes(axes: Iterable[int], rank: int) -> tuple[int, ...]:
     """`axes`, counted from 0 and sorted. Raises ModelError for duplicates, and for axes out of range."""
     out = sorted(normalize_axis(int(a), rank) for a in axes)
     if len(set(out)) != len(out):
-        raise ModelError(f"axis {list(axes)} names a dimension twice")
+        raise ModelError(f"axis {list(axes)} contains a dimension twice")
     return tuple(out)
 
 
@@ -172,4 +173,4 @@ def check_shapes(inputs: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> No
             pairs = zip(shape, expected, strict=True)
             expected = [0 if isinstance(e, Interval) and e.lo > 0 and d == 0 else e for d, e in pairs]
         if not fits(shape, expected):
-            raise OvjitError(f"input {i} has the shape {text(value.shape)}; {list(shape)} is given")
+            raise OvjitError(f"input {i} has the shape {text(value.shape)}, but {list(shape)} is given")

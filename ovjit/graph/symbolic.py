@@ -312,7 +312,7 @@ def equal(x: Dim, y: Dim) -> bool:
     if x_low > y_high or y_low > x_high:
         return False
     if isinstance(x, Interval) or isinstance(y, Interval):
-        raise ModelError(f"{x} and {y} may be equal")
+        raise ModelError(f"{x} and {y} may be equal, which cannot be decided ahead of time")
     return True
 
 

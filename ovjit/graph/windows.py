@@ -243,7 +243,7 @@ def transposed_pads(
             if auto_pad.startswith("same"):
                 total = sym_max(0, full - size + extra[i])
                 begin = total - total // 2 if auto_pad == "same_upper" else total // 2
-        check(size >= 0, f"the padding leaves nothing of spatial dimension {i}")
+        check(size >= 0, f"the padding leaves no element of spatial dimension {i}")
         begins.append(begin)
         sizes.append(size)
     return tuple(begins), tuple(sizes)

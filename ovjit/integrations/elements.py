@@ -47,7 +47,7 @@ def array_of(
     if datatype not in _NUMPY:
         known = ", ".join(sorted(_NUMPY))
         raise InvalidRequest(
-            f"input {shown(name)}: there is no datatype {shown(datatype)}; datatypes are {known}"
+            f"input {shown(name)}: the datatype {shown(datatype)} is unknown; supported datatypes are {known}"
         )
     count = _count(name, shape, limits)
     dtype = np.dtype(_NUMPY[datatype])
@@ -69,7 +69,9 @@ def array_of(
             f"input {shown(name)}: shape {shown(shape)} has {count} elements, the data have {error}"
         ) from None
     except (ValueError, TypeError, OverflowError) as error:
-        raise InvalidRequest(f"input {shown(name)}: the data are no {datatype}: {str(error)[:200]}") from None
+        raise InvalidRequest(
+            f"input {shown(name)}: the data are not valid {datatype}: {str(error)[:200]}"
+        ) from None
     raise InvalidRequest(
         f"input {shown(name)}: shape {shown(shape)} has {count} elements, the data have {array.size}"
     )
@@ -83,16 +85,18 @@ def _count(name: str, shape: Sequence[Any], limits: Limits) -> int:
     """The elements of a shape. InvalidRequest for one that no data can have."""
     if len(shape) > limits.rank:
         raise InvalidRequest(
-            f"input {shown(name)}: shape has {len(shape)} dimensions, at most {limits.rank} are taken"
+            f"input {shown(name)}: shape has {len(shape)} dimensions; at most {limits.rank} are accepted"
         )
     if any(not isinstance(d, int) or isinstance(d, bool) or d < 0 for d in shape):
-        raise InvalidRequest(f"input {shown(name)}: shape {shown(shape)} should have whole numbers from 0 on")
+        raise InvalidRequest(
+            f"input {shown(name)}: shape {shown(shape)} should contain non-negative integers"
+        )
     count = 0 if 0 in shape else 1
     for d in shape:
         count *= d
         if max(count, d) >= 1 << 63:
             raise InvalidRequest(
-                f"input {shown(name)}: shape {shown(shape)} has more elements than any data have"
+                f"input {shown(name)}: shape {shown(shape)} has more elements than data can hold"
             )
     return count
 
@@ -139,20 +143,20 @@ def _rows(part: Sequence[Any], lengths: list[int], depth: int, rank: int) -> Ite
     """The innermost lists. ValueError where lists beside each other have other lengths or depths; `lengths`
     are those of the first ones."""
     if depth == rank:
-        raise ValueError(f"its lists are nested deeper than {rank}")
+        raise ValueError(f"lists are nested deeper than {rank}")
     parts: Sequence[Sequence[Any]] = part if isinstance(part, Long) else (part,)
     length = sum(map(len, parts))
     nested = length > 0 and isinstance(parts[0][0], (list, tuple))
     if depth == len(lengths):
         lengths.append(length if nested else ~length)
     if lengths[depth] != (length if nested else ~length):
-        raise ValueError("lists beside each other have different lengths")
+        raise ValueError("lists of one level have different lengths")
     if not nested:
         yield from parts
         return
     for inner in itertools.chain.from_iterable(parts):
         if not isinstance(inner, (list, tuple)):
-            raise ValueError("lists and values stand beside each other")
+            raise ValueError("lists and values are mixed at one level")
         yield from _rows(inner, lengths, depth + 1, rank)
 
 
@@ -168,11 +172,11 @@ def _converted(data: Any, dtype: np.dtype) -> np.ndarray:
     if array.size == 0 or array.dtype == dtype:
         return array.astype(dtype, copy=False)
     if array.dtype.kind not in ("biuf" if dtype.kind == "f" else "iu" if dtype.kind in "iu" else "b"):
-        raise ValueError(f"{array.dtype} in their place")
+        raise ValueError(f"the values are of type {array.dtype}")
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if int(array.min()) < limits.min or int(array.max()) > limits.max:
-            raise ValueError(f"{limits.min} to {limits.max} is what it holds")
+            raise ValueError(f"the values are outside of {limits.min} to {limits.max}")
     with np.errstate(over="ignore"):
         return array.astype(dtype)
 
@@ -205,9 +209,9 @@ def _each_string(part: Any, depth: int) -> Iterator[bytes]:
     elif isinstance(part, (bytes, bytearray)):
         yield bytes(part)
     elif not isinstance(part, (list, tuple, np.ndarray, Iterator)):
-        raise ValueError(f"{type(part).__name__} in the place of a string")
+        raise ValueError(f"a string is expected, not {type(part).__name__}")
     elif depth == DEFAULT.rank:
-        raise ValueError(f"its lists are nested deeper than {depth}")
+        raise ValueError(f"lists are nested deeper than {depth}")
     else:
         for inner in part:
             yield from _each_string(inner, depth + 1)
@@ -238,7 +242,7 @@ def unpacked(raw: memoryview) -> Iterator[bytes]:
     while at < len(raw):
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
         if at + 4 > len(raw) or end > len(raw):
-            raise ValueError("its bytes end within a string")
+            raise ValueError("the bytes end within a string")
         yield bytes(raw[at + 4 : end])
         at = end
 

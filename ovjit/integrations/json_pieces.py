@@ -47,14 +47,14 @@ def _patterns(digits: int) -> tuple[Any, Any, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise InvalidRequest(f"the request is no JSON: it has no {name}; null stands for it")
+    raise InvalidRequest(f"the request is not valid JSON: {name} is not part of JSON; use null")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise InvalidRequest(f"the request is no JSON: an object has {shown(twice)} twice")
+        raise InvalidRequest(f"the request is not valid JSON: an object has {shown(twice)} twice")
     return found
 
 
@@ -65,8 +65,8 @@ def loads(content: bytes, limits: Limits) -> Any:
     """The value that `content` is. InvalidRequest where it is no JSON or beyond the limits."""
     if len(content) > limits.json_bytes:
         raise TooLarge(
-            f"the request's JSON has {len(content)} bytes, this server takes {limits.json_bytes}: send "
-            "tensors as raw bytes, or fewer at a time"
+            f"the request's JSON has {len(content)} bytes, this server accepts at most "
+            f"{limits.json_bytes}: send tensors as raw bytes, or fewer at a time"
         )
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
@@ -77,9 +77,11 @@ def loads(content: bytes, limits: Limits) -> Any:
     except InvalidRequest:
         raise
     except RecursionError:
-        raise InvalidRequest("the request is no JSON: its lists and objects are nested too deep") from None
+        raise InvalidRequest(
+            "the request is not valid JSON: its lists and objects are nested too deep"
+        ) from None
     except ValueError as error:
-        raise InvalidRequest(f"the request is no JSON: {str(error)[:200]}") from None
+        raise InvalidRequest(f"the request is not valid JSON: {str(error)[:200]}") from None
 
 
 def _may_have_longer(content: bytes, digits: int) -> bool:
@@ -99,11 +101,11 @@ class _Reader:
     def whole(self) -> Any:
         value = self.value(0)
         if self.peek():
-            self.fail("something follows its end")
+            self.fail("data follow its end")
         return value
 
     def fail(self, why: str) -> NoReturn:
-        raise InvalidRequest(f"the request is no JSON: {why}, at byte {self.at}")
+        raise InvalidRequest(f"the request is not valid JSON: {why}, at byte {self.at}")
 
     def peek(self) -> bytes:
         """The next byte that is not blank, empty at the end."""

@@ -60,9 +60,9 @@ class Limits(NamedTuple):
         values that are no whole numbers from 1 on."""
         for name, value in (given or {}).items():
             if name not in cls._fields:
-                raise InvalidRequest(f"there is no limit {name!r}; limits are {', '.join(cls._fields)}")
+                raise InvalidRequest(f"unknown limit {name!r}; the limits are {', '.join(cls._fields)}")
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InvalidRequest(f"the limit {name} is a whole number from 1 on, not {shown(value)}")
+                raise InvalidRequest(f"the limit {name} should be a positive integer, not {shown(value)}")
         return cls(**(given or {}))
 
 

@@ -69,7 +69,10 @@ class OvjitRuntime(mlserver.MLModel):
         extra = dict((parameters.extra if parameters else None) or {})
         unknown = sorted(extra.keys() - {"config", "jobs", "limits"})
         if unknown:
-            text = f"model {self.name!r}: extra parameters are config, jobs and limits, not {unknown}"
+            text = (
+                f"model {self.name!r}: the supported extra parameters are config, jobs and limits, "
+                f"not {unknown}"
+            )
             raise MLServerError(text, 422)
         batches = self.settings.max_batch_size > 1 and self.settings.max_batch_time > 0
         try:
@@ -97,7 +100,7 @@ class OvjitRuntime(mlserver.MLModel):
         except OvjitError as error:
             raise InferenceError(f"model {self.name!r}: {error}") from error
         except MemoryError as error:
-            text = f"model {self.name!r}: there is not the memory for this request now: {error}"
+            text = f"model {self.name!r}: not enough memory for this request: retry later: {error}"
             raise MLServerError(text, Overloaded.status) from error
         self._observe(answer)
         if sum(array.size for array in answer.outputs.values()) > PIECE:

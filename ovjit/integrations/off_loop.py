@@ -34,7 +34,7 @@ async def off_loop(function: Callable[..., _T], *arguments: Any) -> _T:
         with _lock:
             if _pool is pool:  # what it holds would be run by the next thread that it gets
                 _pool = None
-        raise Overloaded(f"no thread can be had to read this request: {error}") from None
+        raise Overloaded(f"no thread can be started to read this request: {error}") from None
     return await future
 
 

@@ -48,8 +48,8 @@ def ports(found: Sequence[Any], what: str) -> list[Port]:
         names = frozenset(port.get_names()) or frozenset([node])
         if kind not in DATATYPES:
             raise UnsupportedError(
-                f"{what} {min(names)!r} is of type {kind}, which the protocol does not have: convert it in "
-                "the model, by PrePostProcessor"
+                f"{what} {min(names)!r} is of type {kind}, which the protocol does not support: convert "
+                "it in the model with PrePostProcessor"
             )
         partial = port.get_partial_shape()
         bounds = None if partial.rank.is_dynamic else tuple(
@@ -76,11 +76,12 @@ def check_inputs(given: Mapping[str, np.ndarray], wanted: Sequence[Port]) -> lis
             raise InvalidRequest(f"input {port.name!r} is given twice, as {shown(name)} too")
         if datatype != port.datatype:
             raise InvalidRequest(
-                f"input {shown(name)} is {datatype or array.dtype}, the model takes {port.datatype}"
+                f"input {shown(name)} has the datatype {datatype or array.dtype}, the model expects "
+                f"{port.datatype}"
             )
         if not _fits(array.shape, port.bounds):
             raise InvalidRequest(
-                f"input {shown(name)} has the shape {list(array.shape)}, the model takes {port.partial}"
+                f"input {shown(name)} has the shape {list(array.shape)}, the model expects {port.partial}"
             )
         out[i] = _bits(array) if port.kind == "bf16" else array
     for port, array in zip(wanted, out, strict=True):
@@ -149,15 +150,15 @@ def read_body(body: bytes, header_length: str | None = None, limits: Limits = DE
     Inference-Header-Content-Length of the protocol's binary extension)."""
     view = memoryview(body)
     if len(view) > limits.body_bytes:
-        raise TooLarge(f"the request has {len(view)} bytes, this server takes {limits.body_bytes}")
+        raise TooLarge(f"the request has {len(view)} bytes, this server accepts at most {limits.body_bytes}")
     split = len(view)
     if header_length is not None:
         known = header_length.isascii() and header_length.isdecimal() and len(header_length) < 20
         split = int(header_length) if known else -1
         if not 0 <= split <= len(view):
             raise InvalidRequest(
-                f"Inference-Header-Content-Length is {shown(header_length)}, and should be the length of the "
-                f"JSON at the beginning of the {len(view)} bytes"
+                f"Inference-Header-Content-Length is {shown(header_length)}; it should be the length of "
+                f"the JSON at the beginning of the {len(view)} bytes"
             )
     content = loads(body if split == len(view) else bytes(view[:split]), limits)
     try:
@@ -176,22 +177,24 @@ def _let_data_go(content: Any) -> None:
 def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = DEFAULT) -> Request:
     """A request of the protocol's JSON, parsed, and the raw tensors that follow it."""
     if not isinstance(content, Mapping) or not isinstance(content.get("inputs"), list):
-        raise InvalidRequest('a request is a JSON object with a list "inputs"')
+        raise InvalidRequest('a request should be a JSON object with a list "inputs"')
     asked = content.get("outputs")
     if asked is None:
         asked = []
     if not isinstance(asked, list) or not all(
         isinstance(tensor, Mapping) and isinstance(tensor.get("name"), str) for tensor in asked
     ):
-        raise InvalidRequest("the outputs are a list of objects with a name, which is a string")
+        raise InvalidRequest("the outputs should be a list of objects, each with a name, which is a string")
     for what, tensors in (("inputs", content["inputs"]), ("outputs", asked)):
         if len(tensors) > limits.tensors:
-            raise InvalidRequest(f"a request has {limits.tensors} {what} at most, this one {len(tensors)}")
+            raise InvalidRequest(
+                f"a request can have at most {limits.tensors} {what}; this one has {len(tensors)}"
+            )
     identity = content.get("id")
     if isinstance(identity, int) and not isinstance(identity, bool) and identity.bit_length() <= 64:
         identity = str(identity)
     if identity is not None and not isinstance(identity, str):
-        raise InvalidRequest(f"a request's id is a string, not {shown(identity)}")
+        raise InvalidRequest(f"a request's id should be a string, not {shown(identity)}")
     arrays: dict[str, np.ndarray] = {}
     rest = memoryview(raw)
     for tensor in content["inputs"]:
@@ -200,7 +203,7 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
             raise InvalidRequest(f"input {shown(name)} is given twice")
         arrays[name] = array
     if rest:
-        raise InvalidRequest(f"{len(rest)} bytes follow the JSON that belong to no input")
+        raise InvalidRequest(f"{len(rest)} bytes that follow the JSON belong to no input")
     chosen = {tensor["name"]: _parameter(tensor, "binary_data") for tensor in asked}
     return Request(
         arrays, [tensor["name"] for tensor in asked] or None, identity,
@@ -212,19 +215,19 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
 def _tensor(tensor: Any, raw: memoryview, limits: Limits) -> tuple[str, np.ndarray, memoryview]:
     """An input's name and array, and what it leaves of the raw bytes."""
     if not isinstance(tensor, Mapping) or any(f not in tensor for f in ("name", "datatype", "shape")):
-        raise InvalidRequest("each of the inputs is an object with name, datatype, shape and data")
+        raise InvalidRequest("each input should be an object with name, datatype, shape and data")
     name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
     if not isinstance(name, str) or not isinstance(datatype, str) or not isinstance(shape, list):
-        raise InvalidRequest("an input's name and datatype are strings, its shape a list")
+        raise InvalidRequest("an input's name and datatype should be strings, its shape a list")
     size = _parameter(tensor, "binary_data_size")
     if size is None:
         if "data" not in tensor:
-            raise InvalidRequest("each of the inputs is an object with name, datatype, shape and data")
+            raise InvalidRequest("each input should be an object with name, datatype, shape and data")
         return name, array_of(name, datatype, shape, tensor["data"], limits), raw
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw):
         raise InvalidRequest(
-            f"input {shown(name)}: binary_data_size is {shown(size)}, {len(raw)} bytes are left of those "
-            "that follow the JSON"
+            f"input {shown(name)}: binary_data_size is {shown(size)}, but {len(raw)} bytes remain after "
+            "the JSON"
         )
     data = unpacked(raw[:size]) if datatype == "BYTES" else raw[:size]
     return name, array_of(name, datatype, shape, data, limits), raw[size:]
@@ -275,5 +278,7 @@ def _data(key: str, array: np.ndarray) -> list[Any]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         data = [x if isfinite(x) else None for x in data]
     if array.dtype.kind in "OSU" and any(isinstance(x, bytes) for x in data):
-        raise InvalidRequest(f"output {key!r} has strings that are not UTF-8: JSON cannot carry them")
+        raise InvalidRequest(
+            f"output {key!r} has strings that are not UTF-8, which JSON cannot hold: request binary data"
+        )
     return data

@@ -100,7 +100,7 @@ class RestModel:
 
     async def _infer(self, body: bytes, header_length: str | None) -> tuple[Request, dict[str, Any]]:
         if self._inside >= self.limits.requests:
-            raise Overloaded(f"{self._inside} requests are in line, which is what this server takes")
+            raise Overloaded(f"{self._inside} requests are waiting, the maximum of this server: retry later")
         self._inside += 1
         try:
             if len(body) <= self.limits.inline_bytes:
@@ -121,7 +121,7 @@ class RestModel:
 
     def _wrong(self, error: Exception) -> tuple[int, dict[str, Any]]:
         if isinstance(error, MemoryError):
-            error = Overloaded(f"there is not the memory for this request now: {error}")
+            error = Overloaded(f"not enough memory for this request: retry later: {error}")
         status = getattr(error, "status", InvalidRequest.status)
         return status, {"error": f"model {self.name!r}: {error}"}
 
@@ -129,14 +129,14 @@ class RestModel:
         """What is known without an inference; None for one."""
         parts = [p for p in path.split("/") if p]
         if "v2" not in parts:
-            return 404, {"error": f"there is nothing at {path!r}; the model is at /v2/models/{self.name}"}
+            return 404, {"error": f"{path!r} does not exist; the model is at /v2/models/{self.name}"}
         parts = parts[parts.index("v2") + 1 :]
         if method == "GET" and parts in (["health", "live"], ["health", "ready"]):
             return 200, {}
         if method == "GET" and not parts:
             return 200, {"name": "ovjit", "version": __version__, "extensions": ["binary_tensor_data"]}
         if parts[:2] != ["models", self.name]:
-            return 404, {"error": f"there is nothing at {path!r}; the model is at /v2/models/{self.name}"}
+            return 404, {"error": f"{path!r} does not exist; the model is at /v2/models/{self.name}"}
         rest = parts[2:]
         if len(rest) >= 2 and rest[0] == "versions":
             if rest[1] != self.version:
@@ -147,7 +147,7 @@ class RestModel:
         if method == "GET" and rest == ["ready"]:
             return 200, {"name": self.name, "ready": True}
         if method != "POST" or rest != ["infer"]:
-            return 404, {"error": f"there is no {method} of {path!r}"}
+            return 404, {"error": f"{path!r} does not support the method {method}"}
         return None
 
     def metadata(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def find_model(place: str | Path, version: str | None = None) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise ModelError(f"there is no model at {str(path)!r}")
+        raise ModelError(f"the model {str(path)!r} does not exist")
     if version and (path / version).is_dir():
         path = path / version
     elif not _candidates(path):
@@ -59,8 +59,10 @@ def find_model(place: str | Path, version: str | None = None) -> Path:
         found = [p for p in found if p.stem == "model"]
         stems = {"model"}
     if len(stems) != 1:
-        names = ", ".join(sorted(p.name for p in found)) or "no file that ends in .blob, .xml or .onnx"
-        raise ModelError(f"one model is expected in {str(path)!r}, there is {names}: name the file")
+        names = ", ".join(sorted(p.name for p in found)) or "no .blob, .xml or .onnx file"
+        raise ModelError(
+            f"{str(path)!r} should hold one model, but it holds {names}: give the path of the file"
+        )
     return min(found, key=lambda p: SUFFIXES.index(p.suffix.lower()))
 
 
@@ -130,8 +132,8 @@ class ServedModel:
             self._thread.start()
         except RuntimeError as error:
             raise OvjitError(
-                f"no thread can be had to serve the model {self.path.name}: {error}; raise the limit of this "
-                "user's processes and threads (ulimit -u, pids.max)"
+                f"no thread can be started to serve the model {self.path.name}: {error}; raise the "
+                "limit of this user's processes and threads (ulimit -u, pids.max)"
             ) from error
 
     def submit(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Future[Answer]:
@@ -231,7 +233,7 @@ class ServedModel:
                 if before is not None:  # a job that is free and did not call back
                     self._fail(i, before, ends=True)
                     if not before.over:
-                        before.end(None, OvjitError("the inference ended without an answer"))
+                        before.end(None, OvjitError("the inference ended without a result"))
                 self._running[i] = item
                 item.started = time.perf_counter()
                 self._queue.start_async(item.arrays, item, share_inputs=True)
@@ -295,7 +297,9 @@ def _open_batch(ov: Any, model: Any) -> None:
         try:
             model.reshape(shapes)
         except RuntimeError as error:
-            raise ModelError(f"the model's first dimension cannot be opened for batches: {error}") from error
+            raise ModelError(
+                f"the model's first dimension cannot be made dynamic for batching: {error}"
+            ) from error
 
 
 def _check_batches(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
@@ -305,12 +309,12 @@ def _check_batches(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) 
         for port in found:
             if not port.shape or port.shape[0] != -1:
                 raise ModelError(
-                    f"batches are asked for, but the first dimension of {what} {port.name!r} of {path.name} "
-                    f"is not open ({port.partial}): give it a model whose first dimension is, or no batches"
+                    f"batching needs a dynamic first dimension, but {what} {port.name!r} of {path.name} "
+                    f"has the shape {port.partial}: reshape the model, or disable batching"
                 )
             if what == "input" and -1 in port.shape[1:]:
                 raise ModelError(
-                    f"batches are asked for, but requests to input {port.name!r} of {path.name} may "
-                    f"differ in more than the first dimension ({port.partial}): reshape the model, or ask "
-                    "for no batches"
+                    "batching needs requests that differ only in the first dimension, but input "
+                    f"{port.name!r} of {path.name} has the shape {port.partial}: reshape the model, or "
+                    "disable batching"
                 )

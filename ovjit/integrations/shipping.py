@@ -68,8 +68,9 @@ class _File:
     def __call__(self) -> str:
         if not os.path.exists(self.path):
             raise ModelError(
-                f"the compiled model's file {self.path!r} is not there: it lives as long as the handle in "
-                "the process that shipped it, on one machine; give ship() a folder that all workers see"
+                f"the compiled model's file {self.path!r} does not exist: it is deleted with the handle "
+                "in the process that shipped it, and is on that machine only; give ship() a folder "
+                "that all workers can read"
             )
         return self.path
 

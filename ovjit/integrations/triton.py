@@ -87,7 +87,7 @@ def answers(
 def _error(error: Exception) -> OvjitError:
     if isinstance(error, OvjitError):
         return error
-    return Overloaded(f"there is not the memory for this request now: {error}")
+    return Overloaded(f"not enough memory for this request: retry later: {error}")
 
 
 def config_text(name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> str:

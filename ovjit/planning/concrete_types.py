@@ -181,7 +181,9 @@ def _check_ranks(node: Node, found: Sequence[TensorType]) -> None:
     example is a Squeeze of a dynamic dimension that is not 1."""
     for value, type in zip(node.outputs, found, strict=True):
         if type.rank != value.type.rank and None not in (type.rank, value.type.rank):
-            raise ModelError(f"node {node.name!r} ({node.op.name}): it makes {type}, not {value.type}")
+            raise ModelError(
+                f"node {node.name!r} ({node.op.name}): its output type is {type}, expected {value.type}"
+            )
 
 
 def _with_nothing(type: TensorType) -> TensorType:

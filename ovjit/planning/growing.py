@@ -40,7 +40,7 @@ class CapacityExceeded(OvjitError):
     """Appended elements do not fit: capacity for `length` is needed."""
 
     def __init__(self, length: int):
-        super().__init__(f"internal error: there is no room for {length} elements")
+        super().__init__(f"internal error: {length} elements exceed the capacity")
         self.length = length
 
 

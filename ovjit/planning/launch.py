@@ -70,7 +70,7 @@ def launch(
     many = [] if last is None else [i for i, d in enumerate(last.others) if last.view.shape[d] != 1]
     if last is None or len(many) <= WALKED:
         shapes = ", ".join(f"{name} {list(view.shape)}" for name, view in tensors.items())
-        raise OvjitError(f"internal error: {kernel.name} cannot walk {shapes} as they lie")
+        raise OvjitError(f"internal error: {kernel.name} cannot iterate over {shapes} in place")
     steps = [abs(last.view.strides[d]) for d in last.others]
     slowest = many[0] if options.get("ordered") else max(many, key=steps.__getitem__)
     extent = last.view.shape[last.others[slowest]]
@@ -260,7 +260,7 @@ def _is_adjacent(signature: Signature, name: str, operand: _Operand) -> bool:
 
 def _misfit(name: str, view: View, why: str) -> OvjitError:
     return OvjitError(
-        f"internal error: tensor {name!r} of a kernel {why}, a view of {list(view.shape)} does not fit"
+        f"internal error: tensor {name!r} of a kernel {why}; a view of {list(view.shape)} does not fit"
     )
 
 

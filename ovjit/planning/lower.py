@@ -162,8 +162,8 @@ class ReferenceStep(Lowering):
         record = self.group.last.op
         if record.ref is None and not record.runs_body:
             raise ModelError(
-                f"node {self.group.last.name!r} cannot be run: {record.name} has no reference; one written "
-                "in Python needs `evaluate`"
+                f"Unsupported operation of type: {record.name} name: {self.group.last.name}. The operation "
+                "has no reference implementation; an operation written in Python needs `evaluate`"
             )
 
     def plan(self, planner: Planner) -> None:

@@ -109,7 +109,7 @@ class Memory:
         fit."""
         pairs = zip(buffers, self.room, strict=False)
         if len(buffers) != len(self.offsets) or any(buffer.size > room for buffer, room in pairs):
-            raise OvjitError("internal error: a plan's buffers are not those that it was traced with")
+            raise OvjitError("internal error: a plan's buffers differ from those of its trace")
         for buffer, offset in zip(buffers, self.offsets, strict=True):
             buffer.offset = offset
         return self.arena_size
@@ -208,7 +208,7 @@ class Parametric(TraceFacts):
         failed = evaluation()(rows, count, whole.ctypes.data, plan.arena.address)
         end, chunks = self._parts[3], plan.rows[: len(plan.steps), STEP_CHUNKS]
         if failed or plan.whole[:end].tobytes() != whole[:end].tobytes() or (chunks != plan.chunks).any():
-            raise OvjitError("internal error: a plan that was moved to other shapes is not theirs")
+            raise OvjitError("internal error: a plan that was replayed for other shapes does not match them")
 
     def _recipe(self, free: np.ndarray, memory: Memory) -> Recipe:
         """The update for the leaves that are marked by 1 in `free`."""
@@ -352,7 +352,7 @@ def check_plan(plan: Plan, anew: Plan) -> None:
     }
     wrong = [name for name, different in differ.items() if different]
     if wrong:
-        raise OvjitError(f"internal error: a traced plan has other {', '.join(wrong)} than one made anew")
+        raise OvjitError(f"internal error: a replayed plan differs from a new plan in {', '.join(wrong)}")
 
 
 class Traces:

@@ -206,10 +206,10 @@ def _check_read(planner: Planner, memory: _Memory, view: View, name: str) -> Non
     if wrong.any():
         at = np.argwhere(wrong)[0]
         step = int(memory.window(memory.step[base], view, True)[tuple(at)])
-        who = "no step has written" if step < 0 else f"{planner.steps[step].name!r} has written for another"
+        who = "no step wrote" if step < 0 else f"{planner.steps[step].name!r} wrote for another value"
         raise OvjitError(
-            f"internal error: {name} reads what {who}: element {at[:-1].tolist()}, with its halo, of a view "
-            f"of {list(view.shape)}"
+            f"internal error: {name} reads data that {who}: element {at[:-1].tolist()}, with its halo, of a "
+            f"view of {list(view.shape)}"
         )
 
 
@@ -219,7 +219,9 @@ def _check_beside(memory: _Memory, before: range, views: Sequence[View], halo: b
         if before and view.buffer.base in memory.step:
             last = int(memory.window(memory.step[view.buffer.base], view, halo).max(initial=-1))
             if last in before:
-                raise OvjitError(f"internal error: {name} begins before step {last}, which it needs, is over")
+                raise OvjitError(
+                    f"internal error: {name} begins before step {last}, on which it depends, is complete"
+                )
 
 
 def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first: int) -> None:
@@ -237,8 +239,8 @@ def _check_inputs(planner: Planner, memory: _Memory, group: Any, end: int, first
         late = int(memory.window(memory.step[view.buffer.base], view, False).max(initial=-1))
         if done <= first and late >= done:
             raise OvjitError(
-                f"internal error: step {late} ({planner.steps[late].name!r}) writes over {value!r}, which "
-                f"{group.name!r} still reads"
+                f"internal error: step {late} ({planner.steps[late].name!r}) overwrites {value!r}, "
+                f"which {group.name!r} still reads"
             )
 
 
@@ -253,10 +255,12 @@ def _check_chunks(
     for read, written in parts:
         for buffer, places in (*read, *written):
             if id(buffer) not in spans:
-                raise OvjitError(f"internal error: a chunk of {name} touches a tensor that it does not name")
+                raise OvjitError(
+                    f"internal error: a chunk of {name} accesses a tensor that it does not declare"
+                )
             if places.size:
                 if places.min() < 0:
-                    raise OvjitError(f"internal error: {name} touches bytes before its tensor")
+                    raise OvjitError(f"internal error: {name} accesses bytes before its tensor")
                 size[id(buffer)] = max(size[id(buffer)], int(places.max()) + 1)
     writer = {key: np.full(n, -1, np.int32) for key, n in size.items()}
     for part, does in ((1, "writes"), (0, "reads")):
@@ -278,7 +282,7 @@ def _check_chunks(
         beside = (writer[id(view.buffer)] >= 0) & ~meant[: size[id(view.buffer)]]
         if beside.any():
             at = int(beside.argmax())
-            raise OvjitError(f"internal error: {name} writes byte {at}, beside what it should")
+            raise OvjitError(f"internal error: {name} writes byte {at}, outside of its output")
     return {id(buffer) for read, _ in parts for buffer, _ in read}
 
 
@@ -288,4 +292,6 @@ def _check_in_place(reads: Sequence[View], writes: Sequence[View], name: str) ->
             if other.buffer is view.buffer and (other.offset, other.shape) != (view.offset, view.shape):
                 low, high = max(view.reach[0], other.reach[0]), min(view.reach[1], other.reach[1])
                 if low < high:
-                    raise OvjitError(f"internal error: chunks of {name} write over what others read")
+                    raise OvjitError(
+                        f"internal error: chunks of {name} overwrite bytes that other chunks read"
+                    )

@@ -155,8 +155,8 @@ class StepList:
         traced = is_traced_number(first) or is_traced_number(behind)
         if (traced or first != behind) and (first < 0 or behind > view.buffer.size):
             raise OvjitError(
-                f"internal error: a step of {self._group.name!r} would use the bytes {first} to {behind} of "
-                f"a buffer of {view.buffer.size}"
+                f"internal error: a step of {self._group.name!r} would access the bytes {first} to "
+                f"{behind} of a buffer of {view.buffer.size}"
             )
         # a dimension with stride 0 repeats the same bytes
         along = zip(view.shape, view.strides, strict=True)

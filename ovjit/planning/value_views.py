@@ -37,8 +37,8 @@ class Views(dict):
             view.itemsize != SIZE[value.dtype] or (is_static(shape) and view.shape != shape)
         ):
             raise OvjitError(
-                f"internal error: {value!r} of {value.dtype}{list(shape)} is planned as {list(view.shape)} "
-                f"of {view.itemsize} bytes each"
+                f"internal error: {value!r} of {value.dtype}{list(shape)} is planned as "
+                f"{list(view.shape)} of {view.itemsize} bytes per element"
             )
         super().__setitem__(value, view)
         self.in_buffer.setdefault(view.buffer, []).append(value)
@@ -174,8 +174,8 @@ class ValueViews(StepList):
     def copy_step(self, source: View, target: View) -> None:
         if source.shape != target.shape or source.itemsize != target.itemsize:
             raise OvjitError(
-                f"internal error: {list(source.shape)} of {source.itemsize} bytes is copied to "
-                f"{list(target.shape)} of {target.itemsize} bytes"
+                f"internal error: {list(source.shape)} of {source.itemsize} bytes per element is copied "
+                f"to {list(target.shape)} of {target.itemsize} bytes per element"
             )
         plan_copy(self, source, target)
 

@@ -118,7 +118,7 @@ class View:
         pairs = zip(self.shape, shape[lead:], strict=False)
         if lead < 0 or any(not alike(d, s) and d not in (1, s) for d, s in pairs):
             raise OvjitError(
-                f"internal error: a view of {list(self.shape)} does not broadcast to {list(shape)}"
+                f"internal error: a view of {list(self.shape)} cannot be broadcast to {list(shape)}"
             )
         strides = [0] * lead + [
             0 if not alike(d, s) and d == 1 and (is_traced_number(s) or s != 1) else st
@@ -331,7 +331,7 @@ def placed_values(extents: Sequence[int], dims: int = DIMS, /, **strides: Sequen
     leading dimensions become 1, with strides of 0. Raises ValueError for more than `dims` dimensions."""
     missing = dims - len(extents)
     if missing < 0:
-        raise ValueError(f"a kernel that finds rows along {dims} dimensions was given {len(extents)}")
+        raise ValueError(f"a kernel with rows along {dims} dimensions was given {len(extents)} extents")
     values = {f"d{d}": 1 if d < missing else extents[d - missing] for d in range(dims)}
     for name, steps in strides.items():
         values |= {f"{name}_{d}": 0 if d < missing else steps[d - missing] for d in range(dims)}

@@ -100,7 +100,9 @@ def recast(n: Builder, x: Output, kind: str) -> Output:
         return n.convert(x, kind)
     known = all(row.name in FORMATS if row.is_real else row.kind in "iu" for row in (old, new))
     if not known or old.bits != new.bits:
-        raise UnsupportedError(f"the bits of computed {old.name} as {kind}: no operation of OpenVINO says it")
+        raise UnsupportedError(
+            f"the bits of non-constant {old.name} as {kind}: no operation of OpenVINO expresses this"
+        )
     wide = bits_of(n, x) if old.is_real else n.convert(x, "i64")
     if new.is_real:
         return real_of(n, wide, kind)

@@ -93,7 +93,7 @@ class Builder:
         """The number of dimensions. Raises UnsupportedError where it is not known."""
         shape = value._tensor._type.shape
         if shape is None:
-            raise UnsupportedError(f"{what} is not known")
+            raise UnsupportedError(f"{what} is unknown")
         return len(shape)
 
     def static_shape(self, value: Output, what: str = "the input's shape") -> tuple[int, ...]:
@@ -107,7 +107,7 @@ class Builder:
         """The last dimension. Raises UnsupportedError where it is open."""
         shape = value._tensor._type.shape
         if not shape or not isinstance(shape[-1], int):
-            raise UnsupportedError("the last dimension of an input is open")
+            raise UnsupportedError("the last dimension of an input is dynamic")
         return shape[-1]
 
     def axis(self, axis: int, rank: int, what: str = "axis") -> int:
@@ -120,7 +120,7 @@ class Builder:
         """`axes` counted from 0, each once."""
         out = [self.axis(int(a), rank) for a in axes]
         if len(set(out)) != len(out):
-            raise ModelError(f"the axes {out} name a dimension twice")
+            raise ModelError(f"the axes {out} contain a dimension twice")
         return out
 
     def value(self, value: Output | None) -> np.ndarray | None:
@@ -148,7 +148,7 @@ class Builder:
         if array.dtype == object:
             array = encoded(array)
         elif dtype == "string" and array.dtype.kind not in "SU":
-            raise ModelError(f"{array.tolist()!r:.40} is no text, as the tensor has that it belongs to")
+            raise ModelError(f"{array.tolist()!r:.40} is not a string, but the tensor has the type string")
         if dtype is None:
             if array.size == 0 and array.dtype == np.float64:
                 array = array.astype(np.int64)
@@ -238,7 +238,7 @@ class Builder:
     def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
         """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
         if not 0 <= count <= most:
-            raise UnsupportedError(f"{what}: {count}, of which {most} are the most")
+            raise UnsupportedError(f"{what}: {count} exceeds the maximum of {most}")
         return int(count)
 
 

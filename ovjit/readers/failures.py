@@ -31,9 +31,9 @@ def told(where: str, *damage: type[Exception]) -> Iterator[None]:
     except OvjitError as error:
         raise ModelError(f"{where}: {error}") from error
     except RecursionError:
-        raise ModelError(f"{where}: the model nests too deep") from None
+        raise ModelError(f"{where}: the model is nested too deep") from None
     except MemoryError as error:
-        raise ModelError(f"{where}: reading the model needs more memory than there is") from error
+        raise ModelError(f"{where}: reading the model needs more memory than is available") from error
     except invalid as error:
         what = f"{type(error).__name__}: {error}"[:500]
         raise ModelError(f"{where}: the model is not valid ({what})") from error

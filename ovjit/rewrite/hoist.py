@@ -101,8 +101,9 @@ def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
             initial = inner.inputs[0].constant if inner.inputs else None
             if inner.inputs and initial is None:
                 raise ModelError(
-                    f"node {inner.name!r} in a body of {node.name!r} computes what the variable {key!r} "
-                    "begins with; give it a constant, or read the variable outside of the body"
+                    f"node {inner.name!r} in a body of {node.name!r} computes the initial value of the "
+                    f"variable {key!r}, which is not supported; use a constant, or read the variable "
+                    "outside of the body"
                 )
             out.setdefault(key, _Kept(inner.output.type, initial, False))
     for inner in body.nodes:
@@ -110,7 +111,8 @@ def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
             key = inner.attrs["variable_id"]
             if key not in out:
                 raise ModelError(
-                    f"node {inner.name!r} assigns the variable {key!r}, which no ReadValue of its body reads"
+                    f"node {inner.name!r} assigns the variable {key!r}, but its body has no ReadValue "
+                    "of that variable"
                 )
             out[key] = out[key]._replace(assigned=True)
     return out

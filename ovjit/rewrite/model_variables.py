@@ -326,14 +326,14 @@ def _order(graph: Graph, reads: list[Node], uses: Any) -> int:
 def _check_assigned(node: Node, read: Value) -> None:
     new = node.inputs[0]
     if read.dtype != new.dtype:
-        raise ModelError(f"node {node.name!r} assigns {new.dtype} to a variable of {read.dtype}")
+        raise ModelError(f"node {node.name!r} assigns {new.dtype} to a variable of type {read.dtype}")
     if read.shape is None or new.shape is None:
         return
     if len(read.shape) != len(new.shape) or any(
         shapes.merge(a, b) is None for a, b in zip(read.shape, new.shape, strict=True)
     ):
         raise ModelError(
-            f"node {node.name!r} assigns the shape {shapes.text(new.shape)} to a variable of "
+            f"node {node.name!r} assigns the shape {shapes.text(new.shape)} to a variable of shape "
             f"{shapes.text(read.shape)}"
         )
 

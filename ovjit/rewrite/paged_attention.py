@@ -51,7 +51,9 @@ def settle_pages(
         for value, kind in zip(node.inputs[3:5], _kinds(node, config, told.get(node.name, {})), strict=True):
             known = kinds.setdefault(value, kind)
             if known != kind:
-                raise ModelError(f"node {node.name!r} reads the cache {value!r} otherwise than another layer")
+                raise ModelError(
+                    f"node {node.name!r} reads the cache {value!r} with other parameters than another layer"
+                )
     moves = [node for node in graph.nodes if node.op.name == "PaKVReorder"]
     for node in moves:
         if not all(v in kinds for v in node.inputs[:2]):
@@ -109,14 +111,18 @@ def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tu
         by_token = config.get("given", config).get("KEY_CACHE_QUANT_MODE") == "BY_TOKEN"
         if is_key and kind in TOP and by_token:
             raise UnsupportedError(
-                f"node {node.name!r}: KEY_CACHE_QUANT_MODE BY_TOKEN; keys have scales by channel"
+                f"node {node.name!r}: KEY_CACHE_QUANT_MODE BY_TOKEN is not supported with scales of "
+                "keys by channel"
             )
         tokens = BLOCK
         if cache.shape and isinstance(cache.shape[2], int) and kind not in ("u8", "u4"):
             tokens = cache.shape[2]
         found.append(CacheKind(kind, heads, tokens, size, 0 if group == size else group, is_key))
     if found[0].tokens != found[1].tokens or found[0].heads != found[1].heads:
-        raise ModelError(f"node {node.name!r}: blocks of keys and of values differ in tokens or heads")
+        raise ModelError(
+            f"node {node.name!r}: the caches of keys and of values have different block "
+            "sizes or numbers of heads"
+        )
     return found[0], found[1]
 
 
@@ -126,13 +132,15 @@ def _heads(node: Node, is_key: bool, heads: Any, size: Any) -> tuple[int, int]:
     states, cache = node.inputs[1:4:2] if is_key else node.inputs[2:5:2]
     if not isinstance(heads, int) or not isinstance(size, int):
         raise ModelError(
-            f"node {node.name!r} does not tell how many heads its {what}s have: give the parameter "
-            f"{cache.node.name!r} the shape [?, heads, {BLOCK}, size], or the node's rt_info "
+            f"node {node.name!r}: the number of heads of its {what}s is unknown: give the parameter "
+            f"{cache.node.name!r} the shape [?, heads, {BLOCK}, size], or the node the rt_info "
             f"num_{what[0]}_heads and {what[0]}_head_size"
         )
     width = states.shape[1] if states.shape else None
     if isinstance(width, int) and heads * size != width:
-        raise ModelError(f"node {node.name!r} has {what}s of {width} elements, not {heads} heads of {size}")
+        raise ModelError(
+            f"node {node.name!r} has {what}s of {width} elements, which is not {heads} heads of {size}"
+        )
     return heads, size
 
 
@@ -145,7 +153,7 @@ def _stored_as(node: Node, cache: Value, want: Cache, size: int, is_key: bool) -
     """(element type of a cache, elements of a head that share a scale; 0: all)."""
     kind = _kind_of(cache, want)
     if kind not in KINDS:
-        raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not of {kind}")
+        raise ModelError(f"node {node.name!r} supports caches of {', '.join(KINDS)}, not {kind}")
     group = want.group if kind in ("u8", "u4") and not is_key else 0
     if group and size % group:
         raise ModelError(f"cache head_size {size} cannot be divided by group_size {group}")
@@ -417,6 +425,6 @@ class _Work:
             or any(_may_have(layer.inputs[i]) for i in (13, 17, 26))
         ):
             raise UnsupportedError(
-                f"node {layer.name!r}: attention by chunks with scores, diversity, xattention, pairs of "
-                "queries or a window"
+                f"node {layer.name!r}: chunked attention cannot be combined with scores, diversity, "
+                "xattention, pairs of queries or a window"
             )

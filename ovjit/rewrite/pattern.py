@@ -68,7 +68,7 @@ class Pattern:
 
     def make(self, write: Callable[..., Any], found: Found) -> Any:
         """Write the expression with bound names, by `write(operation, *inputs, **attributes)`."""
-        raise TypeError(f"{self!r} has alternatives: it says what to look for, not what to write")
+        raise TypeError(f"{self!r} has alternatives: it is a pattern to match and cannot be a replacement")
 
     def every(self, value: Any, readers: Readers | None = None) -> Iterator[Found]:
         """Yield the bindings of each way in which `value` matches."""
@@ -392,7 +392,7 @@ def _pattern(given: Any) -> Pattern:
         return given
     if isinstance(given, int | float):
         return Number(float(given))
-    raise TypeError(f"a pattern is made of patterns and numbers, not of {given!r}")
+    raise TypeError(f"a pattern is built of patterns and numbers, not of {given!r}")
 
 
 def _options(pattern: Pattern) -> Sequence[Pattern]:

@@ -100,7 +100,7 @@ class Rule:
                 holds = self.holds is None or self.holds(*[have[key] for key in self._asked])
                 given = [have[key] for key in self._wanted] if holds else []
             except KeyError as error:
-                raise KeyError(f"{self!r} asks for {error}, which its pattern does not find") from error
+                raise KeyError(f"{self!r} reads {error}, which its pattern does not bind") from error
             if not holds:
                 continue
             out = self.after(*given) if callable(self.after) else self.after.make(have["w"], found)
@@ -214,7 +214,7 @@ def unchanged(b: Builder, node: Node) -> Value:
 def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:
     for old, new in zip(node.outputs, outputs, strict=True):
         if old.dtype != new.dtype:
-            raise ModelError(f"node {node.name!r}: {rule!r} makes {new.type}, not {old.type}")
+            raise ModelError(f"node {node.name!r}: {rule!r} produces {new.type}, expected {old.type}")
 
 
 def _name(b: Builder, node: Node, outputs: Sequence[Value]) -> None:

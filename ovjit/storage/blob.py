@@ -244,12 +244,12 @@ def load_container(container: Container, merge: Merge, file: np.ndarray | None =
         config = merge({k: v for k, v in header["properties"].items() if k not in LOCAL})
         reason = container.why_foreign(key_of(config)) or _why_unfit(header, config)
         if not isinstance(name, str):
-            raise BlobError("the blob is not valid: its name is no string")
+            raise BlobError("the blob is not valid: its name is not a string")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BlobError(f"the blob's header is not valid: {type(error).__name__}: {error}") from error
     config["name"] = name
     if reason:
-        logs.warning("the blob's code is not used, its model is compiled: %s", reason)
+        logs.warning("the blob's object code is not used, its model is compiled again: %s", reason)
         return Imported(_compile(container, inputs, outputs, config), inputs, outputs, config, False)
     return Imported(_load(container, inputs, outputs, config, file), inputs, outputs, config, True)
 
@@ -265,7 +265,7 @@ def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
             return f"it was compiled for {what} {there.get(what)!r}, this is {text!r}"
     for what, value in compiling(config).items():
         if header["compiling"].get(what) != value:
-            return f"it was compiled with {what} {header['compiling'].get(what)}, now {value} is asked for"
+            return f"it was compiled with {what} {header['compiling'].get(what)}, but {value} is requested"
     return ""
 
 
@@ -295,7 +295,7 @@ def _load(
         from ovjit.storage.by_file import filled
 
         if file is None:
-            raise BlobError("the blob leaves its weights in a file")
+            raise BlobError("the blob keeps its weights in a separate file")
         memory: np.ndarray | None = filled(tables["memory"], container.copy("packed"), file)
     else:
         if "file" in tables:
@@ -315,10 +315,10 @@ def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:
     """The bytes of the file that a cached model's graph is in."""
     path, *state = row
     if not isinstance(path, str) or not all(type(n) is int for n in state):
-        raise BlobError("the blob is not valid: its file has no name")
+        raise BlobError("the blob is not valid: the path of its weights file is missing")
     found = bytes_of(Origin(path, tuple(state)), mapped)
     if found is None:
-        raise Moved(f"{path} is not the file any longer that the model was compiled of")
+        raise Moved(f"{path} has changed since the model was compiled")
     return found
 
 
@@ -351,7 +351,7 @@ def _compile(
         ("output", outputs, graph.public_outputs),
     ):
         if [(i.dtype, i.shape) for i in infos] != [(v.dtype, v.shape) for v in values]:
-            raise BlobError(f"the blob is not valid: its {what}s are not those of its graph")
+            raise BlobError(f"the blob is not valid: its {what}s differ from those of its graph")
     from ovjit.engine import compile_graph
 
     try:
@@ -365,8 +365,8 @@ def _compile(
 def _read_port(row: Any) -> PortInfo:
     node, names, dtype, shape, source, *written = row
     if not isinstance(node, str) or not isinstance(source, str) or dtype not in dtypes.ELEMENT_TYPES:
-        raise BlobError(f"the blob is not valid: {row!r} is no port")
+        raise BlobError(f"the blob is not valid: {row!r} is not a port")
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise BlobError(f"the blob is not valid: {names!r} are no names")
+        raise BlobError(f"the blob is not valid: {names!r} are not names")
     dims = None if shape is None else read_dims(shape)
     return PortInfo(node, tuple(names), dtype, dims, source, written == [True])

@@ -183,26 +183,28 @@ class Container:
         beginning = bytes(data[:_BODY])
         if beginning[:8] != MAGIC:
             raise BlobError(
-                "Cannot import compiled blob: this is no blob of ovjit, it does not begin with OVJITBLB"
+                "Cannot import compiled blob: the data are not a blob of ovjit, which begins with OVJITBLB"
             )
         if len(beginning) < _HEAD.size:
-            raise BlobError(f"the blob is cut off: it has {len(data)} bytes")
+            raise BlobError(f"the blob is truncated: it has {len(data)} bytes")
         _, self.version, count, total, key_name = _HEAD.unpack_from(beginning)
         row = _ENTRIES.get(self.version)
         if row is None:
             raise BlobError(
-                f"the blob has format {self.version}, this ovjit reads formats up to {VERSION}: export the "
-                "model again"
+                f"the blob has format {self.version}; this version of ovjit reads formats up to "
+                f"{VERSION}: export the model again"
             )
         body = _TABLE + row.size * len(SECTIONS) + _CHECKSUM
         if len(beginning) < body:
-            raise BlobError(f"the blob is cut off: it has {len(data)} bytes")
+            raise BlobError(f"the blob is truncated: it has {len(data)} bytes")
         if beginning[body - _CHECKSUM : body] != checksum(beginning[: body - _CHECKSUM]):
             raise BlobError("the blob is damaged: the checksum of its table is wrong")
         if count != len(SECTIONS):
-            raise BlobError(f"the blob is not valid: it has {count} sections, not {len(SECTIONS)}")
+            raise BlobError(f"the blob is not valid: it has {count} sections, expected {len(SECTIONS)}")
         if total != len(data):
-            raise BlobError(f"the blob is cut off or padded: it says {total} bytes and has {len(data)}")
+            raise BlobError(
+                f"the blob is truncated or padded: its header states {total} bytes, it has {len(data)}"
+            )
         self._read_sections(
             data, body, [row.unpack_from(beginning, _TABLE + i * row.size) for i in range(count)]
         )
@@ -215,14 +217,14 @@ class Container:
         places = []
         for kind, (name, offset, size, code, *tags) in zip(SECTIONS, rows, strict=True):
             if name.rstrip(b"\0") != kind.encode():
-                raise BlobError(f"the blob is not valid: the section {name!r} is where {kind!r} should be")
+                raise BlobError(f"the blob is not valid: the section {name!r} is in the place of {kind!r}")
             places.append((offset, size, kind))
             self._sums[kind] = code
             self._tags[kind] = tags[0] if tags else b""
         for offset, size, kind in sorted(places):
             if offset != end + -end % ALIGNMENT or size > len(data) - min(offset, len(data)):
                 raise BlobError(
-                    f"the blob is not valid: its section {kind!r} lies at {offset} with {size} bytes"
+                    f"the blob is not valid: its section {kind!r} has offset {offset} and size {size}"
                 )
             if any(data[end:offset]):  # bytes that no tag covers have one value
                 raise BlobError(f"the blob is damaged: the padding before its section {kind!r} is not zero")
@@ -257,7 +259,7 @@ class Container:
     def why_foreign(self, key: bytes) -> str:
         """Why this blob does not count as written by the holder of `key`; "" when it does."""
         if self.version != VERSION:
-            return f"it has format {self.version}, and code is used of format {VERSION}"
+            return f"it has format {self.version}; only object code of format {VERSION} is used"
         if self.key_name != name_of_key(key):
             return "it was written with another user's key"
         if not same_bytes(self.code, _authentication(key, self._head, self._table, self.sections)):

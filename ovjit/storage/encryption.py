@@ -27,7 +27,9 @@ def decrypted(data: memoryview, settings: Mapping[str, Any]) -> memoryview:
         return data
     callbacks = settings.get(PROPERTY)
     if not callbacks:
-        raise BlobError(f"the blob is encrypted: give {PROPERTY}, the functions that it was exported with")
+        raise BlobError(
+            f"the blob is encrypted: pass {PROPERTY} with the functions that it was exported with"
+        )
     return memoryview(_called(callbacks[1], bytes(data[len(MARK) :])))
 
 

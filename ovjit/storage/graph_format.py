@@ -119,7 +119,9 @@ def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
     """The tables of `graph`. Raises TypeError for an attribute or an operation that they cannot hold."""
     for node in graph.nodes:
         if not is_registered(node.op):
-            raise TypeError(f"a blob has no form for node {node.name!r}: {node.op.name} is written in Python")
+            raise TypeError(
+                f"node {node.name!r} cannot be stored in a blob: {node.op.name} is written in Python"
+            )
     index = {node: i for i, node in enumerate(graph.nodes)}
 
     def reference(value: Value) -> list[int]:
@@ -173,7 +175,7 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"m": [[encode(k, arrays), encode(v, arrays)] for k, v in value.items()]}
     if isinstance(value, Graph):
         return {"g": encode_graph(value, arrays)}
-    raise TypeError(f"a blob has no form for {type(value).__name__}")
+    raise TypeError(f"{type(value).__name__} cannot be stored in a blob")
 
 
 def _text(item: Any) -> str:
@@ -215,7 +217,7 @@ class Reader:
             names = None if origins is None else [_string(o) for o in origins]
             node = builder.add(find_op(op, opset), values, decoded, name=name, origins=names)
             if node.name != name:
-                raise BlobError(f"the blob's graph is not valid: two nodes are named {name!r}")
+                raise BlobError(f"the blob's graph is not valid: two nodes have the name {name!r}")
             made.append(node)
         parameters = [made[index(i, len(made), "node")].output for i in tables["inputs"]]
         if set(parameters) != set(builder.inputs) or len(parameters) != len(builder.inputs):
@@ -237,7 +239,7 @@ class Reader:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if depth > DEEPEST:
-            raise BlobError(f"the blob's graph is nested more than {DEEPEST} deep")
+            raise BlobError(f"the blob's graph is nested more than {DEEPEST} levels deep")
         if isinstance(value, list):
             return [self._value(v, depth + 1) for v in value]
         ((kind, content),) = value.items()
@@ -264,7 +266,7 @@ class Reader:
             raise BlobError(f"the blob has an array of the unknown type {element_type!r}")
         dtype = dtypes.numpy_dtype(element_type)
         if dtype.hasobject or not isinstance(place, str) or place not in self.places:
-            raise BlobError(f"the blob has an array of {element_type} in {place!r}, where none can be")
+            raise BlobError(f"the blob has an array of {element_type} in {place!r}, where it is not allowed")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
         count = math.prod(dims)
         size = count * dtype.itemsize if panels is None else panel_bytes(panels, dtype.itemsize, count)
@@ -276,7 +278,7 @@ class Reader:
             )
         raw = section[offset : offset + size]
         if element_type == "boolean" and size and int(raw.max()) > 1:
-            raise BlobError("the blob has an array of booleans that are neither 0 nor 1")
+            raise BlobError("the blob has an array of booleans with values other than 0 and 1")
         values = raw.view(dtype)
         array = (values if panels is None else unpack(values, panels)).reshape(dims)
         array.flags.writeable = False
@@ -285,7 +287,7 @@ class Reader:
     def _packed(self, element_type: Any, shape: Any, place: Any, offset: Any) -> Unpacked:
         row = dtypes.ELEMENT_TYPES.get(element_type) if isinstance(element_type, str) else None
         if row is None or not row.is_packed or row.numpy is None:
-            raise BlobError(f"the blob has packed numbers of the type {element_type!r}")
+            raise BlobError(f"the blob has packed numbers of the unknown type {element_type!r}")
         dims = [index(d, LARGEST_DIM, "dimension") for d in shape]
         size = -(-math.prod(dims) * row.bits // 8)
         return Unpacked(self._array("u8", [size], place, offset), dims, element_type)
@@ -303,14 +305,14 @@ def encode_dims(shape: Sequence[Any]) -> list[Any]:
     out: list[Any] = []
     for d in shape:
         if not isinstance(d, (int, np.integer, Interval)) or isinstance(d, bool):
-            raise TypeError(f"{d!r} is no dimension")
+            raise TypeError(f"{d!r} is not a dimension")
         out.append([d.lo, d.hi] if isinstance(d, Interval) else int(d))
     return out
 
 
 def read_dims(dims: Any) -> tuple[Any, ...]:
     if not isinstance(dims, list):
-        raise BlobError(f"the blob is not valid: {dims!r} is no shape")
+        raise BlobError(f"the blob is not valid: {dims!r} is not a shape")
     return tuple(_interval(d) if isinstance(d, list) else index(d, LARGEST_DIM, "dimension") for d in dims)
 
 
@@ -318,7 +320,7 @@ def _interval(pair: Any) -> Interval:
     low, high = pair
     index(low, LARGEST_DIM, "dimension")
     if high is not None and index(high, LARGEST_DIM, "dimension") <= low:
-        raise BlobError(f"the blob is not valid: {pair!r} is no open dimension")
+        raise BlobError(f"the blob is not valid: {pair!r} is not a dynamic dimension")
     return Interval(low, high)
 
 
@@ -338,7 +340,7 @@ def _strings(shape: Any, items: Any) -> np.ndarray:
 
 def _string(item: Any) -> str:
     if not isinstance(item, str):
-        raise BlobError(f"the blob is not valid: {item!r} is no string")
+        raise BlobError(f"the blob is not valid: {item!r} is not a string")
     return item
 
 

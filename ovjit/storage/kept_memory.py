@@ -78,7 +78,7 @@ class KeptMemory:
             self._buffer = np.empty(size, np.uint8)
         found = self._buffer[:size]
         if os.preadv(self._descriptor, [found.data], FIRST + offset) != size:
-            raise OSError("the file has been made shorter")
+            raise OSError("the file has been truncated")
         return found
 
     def keep(self, path: str, before: Sequence[Any], behind: Sequence[Any]) -> None:

@@ -97,7 +97,7 @@ def _pages(begin: int, end: int, places: Iterable[tuple[int, int]]) -> Iterator[
     first = behind = 0
     for offset, size in sorted(places):
         if not 0 <= offset <= offset + size <= end - begin:
-            raise ValueError(f"there are no {size} bytes at {offset} of {end - begin}")
+            raise ValueError(f"{size} bytes at {offset} are outside of {end - begin} bytes")
         if not size:
             continue
         low = (begin + offset) // mmap.PAGESIZE * mmap.PAGESIZE

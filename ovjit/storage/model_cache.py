@@ -110,7 +110,7 @@ def load_checked(
         check_owner(path, status)  # who may write to it could also truncate it while it is mapped
         container = Container(decrypted(read_file(path, use_mmap), settings or {}))
         if not is_its(container.sections["header"]):
-            raise BlobError("it is another model's")
+            raise BlobError("the file is the cached blob of another model")
         reason = container.why_foreign(key)
         if reason:
             raise BlobError(reason)

@@ -35,7 +35,7 @@ def panel_bytes(row: Any, itemsize: int, count: int) -> int:
         or math.prod(dims) != count
         or groups * depth * outs != count
     ):
-        raise BlobError("the blob is not valid: panels of weights that do not fit their shape")
+        raise BlobError("the blob is not valid: panels of weights do not match their shape")
     return groups * depth * (outs // width * width + last_width) * itemsize
 
 

@@ -136,7 +136,7 @@ def encode_program(
     symbols = Symbols(executable.program, *runners, *hashing)
     if loaded:
         if executable.static and plan is None:
-            raise TypeError("its plan has no form in a blob")
+            raise TypeError("its plan cannot be stored in a blob")
         used = list(filter(symbols.is_loaded, used))
     # a static model's kernels are loaded when a plan has steps of them
     symbols.load((*used, *runners, *hashing))
@@ -388,13 +388,13 @@ class StoredProgram:
 
     def _read_plans(self, table: Mapping[str, Any]) -> Plan:
         if self.memory is None:
-            raise ValueError("there is a plan, and not what it reads")
+            raise ValueError("a plan is stored without its inputs")
         words = iter(np.frombuffer(self.sections["words"], "<i8").tolist())
         plan = self._read_plan(table, words, Reader({"data": self.sections["data"]}))
         plan.data = np.frombuffer(self.sections["data"], np.uint8)[: table["data"]]
         plan.memory = self.memory
         if next(words, None) is not None:
-            raise ValueError("there are more words than its steps have")
+            raise ValueError("more int64 arguments are stored than its steps have")
         return plan
 
     def _read_body(self, table: Mapping[str, Any], words: Iterator[int], reader: Reader) -> Plan:
@@ -410,7 +410,7 @@ class StoredProgram:
         for kernel, chunks, count, name, kind, origins, flops, moved, host, control in table["steps"]:
             block = list(islice(words, count))
             if len(block) < count:
-                raise ValueError("there are fewer words than its steps have")
+                raise ValueError("fewer int64 arguments are stored than its steps have")
             call = None if host is None else _read_host(host, reader)
             inner = None
             if control is not None:
@@ -419,7 +419,7 @@ class StoredProgram:
                     str(control["function"]), bodies, int(control["room"]), bool(control["endless"])
                 )
             if sum(part is not None for part in (kernel, call, inner)) != 1:
-                raise ValueError(f"the step {name!r} is neither native nor the host's")
+                raise ValueError(f"the step {name!r} is neither a native step nor a host step")
             stored: Any = None if kernel is None else self.kernels[kernel]
             plan.steps.append(Step(stored, [], chunks, name, kind, origins, flops, moved, call, inner))
             plan.words.append(block)
@@ -613,10 +613,10 @@ def _read_starts(
                 value = Init(made, tuple(inputs), range(len(made.outputs))[output])
             found.append(value)
         if len(found) != count:
-            raise ValueError(f"there are {len(found)} for {count} variables")
+            raise ValueError(f"{len(found)} entries are stored for {count} variables")
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise BlobError(
-            f"what the blob's variables begin with is not valid: {type(error).__name__}: {error}"
+            f"the initial values of the blob's variables are not valid: {type(error).__name__}: {error}"
         ) from error
     return found
 

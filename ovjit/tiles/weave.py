@@ -50,11 +50,17 @@ def weave(
     isa = running_target()
     outs, length = rows.shape
     if rows.dtype != np.uint8 or rows.strides[1] != 1 or length % size or outs % width or width % isa.lanes:
-        raise OvjitError(f"internal error: no panels of {width} from {outs} rows of {length} bytes")
+        raise OvjitError(
+            f"internal error: {outs} rows of {length} bytes cannot be packed in panels of {width}"
+        )
     if not panels.flags.c_contiguous or not panels.flags.writeable or panels.nbytes != outs * length:
-        raise OvjitError(f"internal error: {panels.nbytes} bytes of panels for {outs} rows of {length}")
+        raise OvjitError(
+            f"internal error: {panels.nbytes} bytes of panels do not match {outs} rows of {length}"
+        )
     if (change or mask) and width * size % (4 * isa.lanes):
-        raise OvjitError(f"internal error: lines of {width * size} bytes are not whole vectors")
+        raise OvjitError(
+            f"internal error: lines of {width * size} bytes are not a multiple of the vector width"
+        )
     sizes = np.array((rows.strides[0], width, length // size, outs // width, size, isa.lanes, mask), np.int64)
     function(size)(rows.ctypes.data, panels.ctypes.data, sizes.ctypes.data, change)
 
@@ -62,9 +68,9 @@ def weave(
 def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
     """Write the bf16 of rows of f32 or f16 into `target`, of 16 bits; subnormals are zeros. Whole vectors."""
     if rows.shape != target.shape or rows.strides[1] != rows.itemsize or target.dtype.itemsize != 2:
-        raise OvjitError(f"internal error: no bf16 of {rows.shape} in {target.shape}")
+        raise OvjitError(f"internal error: bf16 of {rows.shape} cannot be packed in {target.shape}")
     if not target.flags.c_contiguous or rows.shape[1] % running_target().lanes or rows.dtype.kind != "f":
-        raise OvjitError(f"internal error: no bf16 of {rows.dtype} in rows of {rows.shape[1]}")
+        raise OvjitError(f"internal error: bf16 of {rows.dtype} cannot be packed in rows of {rows.shape[1]}")
     call = _rounding()
     count, length = rows.shape
     if rows.flags.c_contiguous:

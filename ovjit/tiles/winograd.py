@@ -100,7 +100,7 @@ def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> N
     the filters w [outputs, channels * 9]. Subnormals, and outputs that there are none of, are zeros."""
     count, channels = (m + 2) ** 2, filters.shape[1] // 9
     if planes.dtype != np.float32 or planes.shape != (count, channels * width) or planes.strides[1] != WORD:
-        raise OvjitError(f"internal error: no planes of {planes.shape} of filters of {filters.shape}")
+        raise OvjitError(f"internal error: planes of {planes.shape} do not match filters of {filters.shape}")
     rows = np.zeros((width, channels * 9), np.float32) if len(filters) < width else filters
     if rows is not filters:
         rows[: len(filters)] = filters

@@ -75,7 +75,7 @@ def _warm(options: argparse.Namespace) -> int:
     from ovjit import cache
 
     if cache.folder() is None and not options.cache_dir:
-        print("there is no kernel cache to fill", file=sys.stderr)
+        print("the kernel cache is disabled, so nothing can be compiled ahead", file=sys.stderr)
         return 1
     core = ovjit.Core()
     more = [{"CACHE_DIR": options.cache_dir}] if options.cache_dir else []
@@ -107,7 +107,7 @@ def _path(options: argparse.Namespace) -> int:
         from ovjit import cache
 
         if cache.folder() is None:
-            print("there is no kernel cache", file=sys.stderr)
+            print("the kernel cache is disabled", file=sys.stderr)
             return 1
     print(_where(options))
     return 0

@@ -55,7 +55,7 @@ def main(ov: Any = None) -> int:
 
     queued = print_latencies(ov, compiled, images)
     if not np.array_equal(queued, answers):
-        print("the queue's answers differ from those of the synchronous call")
+        print("the queue's results differ from those of the synchronous call")
         return 1
     profiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": True})
     print_layers(profiled, images)

@@ -16,8 +16,8 @@ def graph_file(path: str) -> str:
     """`path` if it may be of a model whose graph can be read. ValueError for a blob, which has none."""
     if Path(path).suffix.lower() == ".blob":
         raise ValueError(
-            f"{path!r} is a compiled blob, which has no graph to read: give the IR or ONNX file that it was "
-            "made of (`ovjit benchmark` takes blobs)"
+            f"{path!r} is a compiled blob, which has no graph to read: give the IR or ONNX file of the "
+            "model (`ovjit benchmark` takes blobs)"
         )
     return path
 

@@ -111,13 +111,13 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
 
     o = options
     if o.max_new_tokens < 1:
-        raise ValueError(f"--max_new_tokens is {o.max_new_tokens}, and should be 1 or more")
+        raise ValueError(f"--max_new_tokens is {o.max_new_tokens}; it should be at least 1")
     settings = Settings(
         o.max_new_tokens, o.temperature, o.top_k, o.top_p, o.seed, min_p=o.min_p, penalty=o.repetition_penalty
     )
     settings.check()
     if options.assistant and options.prompt_lookup:
-        raise ValueError("--assistant and --prompt_lookup both draft: choose one")
+        raise ValueError("--assistant and --prompt_lookup are alternatives: give one of them")
     config = _config(options.config)
     draft: Draft | None = Lookup(options.prompt_lookup) if options.prompt_lookup else None
     begun = time.perf_counter()
@@ -131,8 +131,8 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
     ends = frozenset() if options.ignore_eos else tokenizer.ends
     whole = len(tokens) + o.max_new_tokens
     if 0 < tokenizer.context < whole and not options.quiet:
-        print(f"ovjit: {len(tokens)} tokens and {o.max_new_tokens} new ones are more than the "
-              f"{tokenizer.context} that the model was made for", file=sys.stderr)  # fmt: skip
+        print(f"ovjit: {len(tokens)} tokens and {o.max_new_tokens} new tokens exceed the model's "
+              f"context of {tokenizer.context}", file=sys.stderr)  # fmt: skip
     made = _Timed(generate(decoder, tokens, settings._replace(ends=ends), draft))
     try:
         before = () if o.chat else tokens  # an answer begins a text of its own

@@ -168,7 +168,7 @@ def _check_targets(options: argparse.Namespace) -> None:
     cannot be drawn."""
     for path in (options.json, options.csv, options.html, options.dump_config, options.exec_graph_path):
         if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-            what = "is no folder that can be written to" if path.parent.exists() else "does not exist"
+            what = "is not a writable folder" if path.parent.exists() else "does not exist"
             raise ValueError(f"{str(path)!r} cannot be written: {str(path.parent)!r} {what}")
     if options.html:
         from ovjit.tools.report import needs_pictures

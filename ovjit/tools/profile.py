@@ -80,7 +80,7 @@ def profile(
     import ovjit as ov
 
     if runs < 1:
-        raise ValueError(f"{runs} runs: at least one is needed")
+        raise ValueError(f"the number of runs is {runs}; it should be at least 1")
     asked = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "PERF_COUNT": True, **config}
     compiled = ov.Core().compile_model(model, "CPU", asked)
     request = compiled.create_infer_request()
@@ -151,7 +151,7 @@ def random_inputs(
     for i, port in enumerate(ports):
         partial = port.get_partial_shape()
         if partial.rank.is_dynamic and shapes is None:
-            raise ValueError(f"input {i} has an unknown rank: give its shape")
+            raise ValueError(f"input {i} has a dynamic rank: give its shape")
         shape = tuple(shapes[i]) if shapes is not None else tuple(max(1, d.get_min_length()) for d in partial)
         dtype = port.get_element_type().to_dtype()
         if dtype.kind == "f":

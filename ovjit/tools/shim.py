@@ -83,11 +83,13 @@ def install() -> str:
     ShimError outside of a virtual environment and where another openvino is installed.
     """
     if sys.prefix == sys.base_prefix:
-        raise ShimError("this is no virtual environment: make one (python -m venv) and run its python")
+        raise ShimError(
+            "this Python is not in a virtual environment: make one (python -m venv) and run its python"
+        )
     _refuse_real()
     site, scripts = Path(sysconfig.get_path("purelib")), Path(sysconfig.get_path("scripts"))
     if not os.access(site, os.W_OK):
-        raise ShimError(f"{str(site)!r} cannot be written to")
+        raise ShimError(f"{str(site)!r} is not writable")
     _clear(site)
     folder = str(Path(__file__).resolve().parents[2])
     texts = {
@@ -115,7 +117,7 @@ def remove() -> str:
     """Take the distribution away; what was done, in words. ShimError if it is not there."""
     site = Path(sysconfig.get_path("purelib"))
     if not _clear(site):
-        raise ShimError(f"there is no shim in {str(site)!r}")
+        raise ShimError(f"{str(site)!r} contains no shim")
     return f"openvino is no longer ovjit in {sys.prefix}"
 
 
@@ -123,14 +125,13 @@ def _refuse_real() -> None:
     for distribution in importlib.metadata.distributions(name="openvino"):
         if (distribution.read_text("INSTALLER") or "").strip() != INSTALLER:
             raise ShimError(
-                f"openvino {distribution.version} is installed in this environment: two under one name "
-                f"would be "
-                "worse than none"
+                f"openvino {distribution.version} is installed in this environment: uninstall it first, "
+                "as both would have the name openvino"
             )
     spec = importlib.util.find_spec("openvino")
     origin = getattr(spec, "origin", None)
     if spec is not None and origin is not None and "shim install" not in Path(origin).read_text("utf-8"):
-        raise ShimError(f"there is an openvino already, at {origin!r}")
+        raise ShimError(f"a package openvino already exists in {origin!r}: uninstall it first")
 
 
 def _requirement() -> str:

@@ -183,7 +183,7 @@ def _printers() -> bytes:
 
     stamp = shipped.printers()
     if stamp is None:
-        raise SystemExit("texts of kernels are shipped from files of sources, and ovjit has none here")
+        raise SystemExit("the source files of ovjit are missing: they are needed to ship kernels")
     return stamp
 
 

@@ -159,7 +159,9 @@ def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
         sets.append(random_inputs(ports, shapes, options.seed + k))
     for i, file in enumerate(options.paths_to_input):
         if i >= len(ports):
-            raise ValueError(f"{len(options.paths_to_input)} input files for {len(ports)} inputs")
+            raise ValueError(
+                f"{len(options.paths_to_input)} input files are given, but the model has {len(ports)} inputs"
+            )
         for arrays in sets:
             arrays[i] = _input(Path(file), arrays[i])
     return sets
@@ -238,7 +240,7 @@ def _preprocess(ov: Any, model: Any, options: argparse.Namespace) -> Any:
 def _element_type(ov: Any, name: str) -> Any:
     found = getattr(ov.Type, name.lower().replace("fp", "f"), None)
     if not isinstance(found, ov.Type):
-        raise ValueError(f"there is no element type {name!r}: f32, f16, u8, i8, ...")
+        raise ValueError(f"unknown element type {name!r}: use f32, f16, u8, i8, ...")
     return found
 
 
@@ -252,19 +254,19 @@ def _dims(text: str, open_too: bool = False) -> list[Any]:
         try:
             out.append(int(part))
         except ValueError:
-            raise ValueError(f"shape [{text}]: dimensions are whole numbers") from None
+            raise ValueError(f"shape [{text}]: dimensions should be integers") from None
     return out
 
 
 def _input(file: Path, like: np.ndarray) -> np.ndarray:
     """The array of a file; raw bytes take the shape that the input has."""
     if not file.is_file():
-        raise ValueError(f"-i: there is no file {str(file)!r}")
+        raise ValueError(f"-i: the file {str(file)!r} does not exist")
     if file.suffix == ".npy":
         return np.load(file, allow_pickle=False).astype(like.dtype)
     raw = np.fromfile(file, like.dtype)
     if raw.size != like.size:
-        raise ValueError(f"{file} has {raw.size} elements of {like.dtype}, the input takes {like.size}")
+        raise ValueError(f"{file} has {raw.size} elements of {like.dtype}, the input needs {like.size}")
     return raw.reshape(like.shape)
 
 

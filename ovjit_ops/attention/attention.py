@@ -135,32 +135,44 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
         check_same_type(x, query, name)
     if attention_mask is not None:
         kinds = (dtype, "boolean", "dynamic")
-        check(attention_mask.dtype in kinds or dtype == "dynamic", f"the mask should be {dtype} or boolean")
+        check(
+            attention_mask.dtype in kinds or dtype == "dynamic",
+            f"the mask should have the type {dtype} or boolean, not {attention_mask.dtype}",
+        )
     if scale is not None:
         check_one(scale, "scale")
     if query.shape is None:
         return TensorType(dtype, None)
     rank = len(query.shape)
-    check(rank >= 3, f"query should have at least 3 dimensions, not {query}")
+    check(rank >= 3, f"query should have at least 3 dimensions; its shape is {query}")
     for name, x in (("key", key), ("value", value)):
-        check(x.shape is None or len(x.shape) == rank, f"{name} {x} differs in rank from {query}")
+        check(x.shape is None or len(x.shape) == rank, f"{name} {x} should have the rank of query {query}")
     batch = broadcast(*(x.shape[:-2] for x in (query, key, value) if x.shape is not None))
     assert batch is not None
     if key.shape is not None:
-        check(compatible(query.shape[-1], key.shape[-1]), f"{query} and {key} differ in the last")
+        check(
+            compatible(query.shape[-1], key.shape[-1]),
+            f"query {query} and key {key} should have equal last dimensions",
+        )
     if key.shape is not None and value.shape is not None:
-        check(compatible(key.shape[-2], value.shape[-2]), f"{key} and {value} differ in length")
+        check(
+            compatible(key.shape[-2], value.shape[-2]),
+            f"key {key} and value {value} should have equal sequence lengths",
+        )
         if attention_mask is not None and not causal:
             scores = (*batch, query.shape[-2], key.shape[-2])
             whole = broadcast(attention_mask.shape, scores)
-            check(whole is None or len(whole) == rank, f"the mask {attention_mask} has too many dimensions")
+            check(
+                whole is None or len(whole) == rank,
+                f"the mask {attention_mask} has more dimensions than the scores",
+            )
             fits = whole is None or all(compatible(a, b) for a, b in zip(whole, scores, strict=True))
-            check(fits, f"the mask {attention_mask} is larger than the scores")
+            check(fits, f"the mask {attention_mask} cannot be broadcast to the scores")
     if sink is not None and sink.shape is not None:
-        check(len(sink.shape) == rank, f"sink {sink} differs in rank from {query}")
+        check(len(sink.shape) == rank, f"sink {sink} should have the rank of query {query}")
         rows = (*batch, query.shape[-2], 1)
         fits = all(compatible(a, b) or a == 1 for a, b in zip(sink.shape, rows, strict=True))
-        check(fits, f"sink {sink} does not fit {query}")
+        check(fits, f"sink {sink} cannot be broadcast to query {query}")
     last = ANY if value.shape is None else value.shape[-1]
     if key.shape is None or value.shape is None:
         batch = (ANY,) * (rank - 2)

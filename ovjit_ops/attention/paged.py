@@ -62,7 +62,9 @@ def _check_rows(query: TensorType, *more: TensorType) -> None:
         if query.shape is not None and x.shape is not None:
             (low, high), (least, most) = bounds(query.shape[0]), bounds(x.shape[0])
             fits = (high is None or least <= high) and (most is None or low <= most)
-            check(fits, f"queries, keys and values should be of as many tokens, not {query} and {x}")
+            check(
+                fits, f"queries, keys and values should have the same number of tokens, not {query} and {x}"
+            )
 
 
 def _check_counts(inputs: Sequence[TensorType], heads: Any, filled: int) -> None:
@@ -80,14 +82,14 @@ def _check_counts(inputs: Sequence[TensorType], heads: Any, filled: int) -> None
         found = math.prod(shape)
         fits = found == 0 or found == count or (one and found == 1)
         fits = fits or (filled > 0 and not one and found == count * (1 + filled))
-        check(fits, f"{name} should have {count} numbers, or none")
+        check(fits, f"{name} should have {count} elements, or be empty")
 
 
 def _width(query: TensorType, key: TensorType, value: TensorType) -> Any:
     """Elements of a row of the result: heads of queries times elements of a value."""
     q, k, v = map(_features, (query, key, value))
     if all(isinstance(n, int) for n in (q, k, v)) and k:
-        check(q * v % k == 0, f"queries of {q} elements do not fit keys of {k} and values of {v}")
+        check(q * v % k == 0, f"queries of {q} elements do not match keys of {k} and values of {v} elements")
         return q * v // k
     return ANY
 
@@ -179,7 +181,7 @@ class PagedPlan:
             least, most = bounds(sequences)
             check(
                 (high is None or high > least) and (most is None or low <= most + 1),
-                f"{name} should have one number more than there are sequences, {sequences}",
+                f"{name} should have one element more than there are sequences ({sequences})",
             )
         try:
             words = sizes(sequences, tokens, entries, block, part, rows)["words"]

@@ -20,14 +20,16 @@ def move_tokens(
     block, found, held = kinds[0].tokens, [], min(len(keys), len(values))
     if not 0 < len(ends) <= len(moves_at):
         raise InferenceError(
-            "PaKVReorder: block_update_indices_begins should be as long as block_indices_begins"
+            "PaKVReorder: block_update_indices_begins should have the length of block_indices_begins"
         )
     for s in range(len(ends) - 1):
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         rows = moves[2 * int(moves_at[s]) : 2 * int(moves_at[s + 1])].reshape(-1, 2).tolist()
         for row in rows:
             if any(not 0 <= t < len(table) * block or not 0 <= table[t // block] < held for t in row):
-                raise InferenceError(f"PaKVReorder: the tokens {row} do not lie in blocks of sequence {s}")
+                raise InferenceError(
+                    f"PaKVReorder: the tokens {row} are outside of the blocks of sequence {s}"
+                )
             found.append([(table[t // block], t % block) for t in row])
     for (one, at), (other, to) in found:
         for cache, kind in zip((keys, values), kinds, strict=True):
@@ -42,7 +44,9 @@ def _infer(key_cache, value_cache, *tables):
         check(x.rank in (None, 4), f"{name} should have 4 dimensions, not {x}")
     names = ("block_indices", "block_indices_begins", "block_update_indices", "block_update_indices_begins")
     for name, x in zip(names, tables, strict=True):
-        check(x.rank in (None, 1) and x.dtype in ("i32", "dynamic"), f"{name} should be i32 of one dimension")
+        check(
+            x.rank in (None, 1) and x.dtype in ("i32", "dynamic"), f"{name} should be i32 with one dimension"
+        )
     return TensorType("u8", (1,))
 
 

@@ -16,15 +16,15 @@ from ovjit_ops.attention.cpu_paged_plan import FIRST, ITEM, SEQUENCE, WRITE, siz
 
 #: Error code of the native check -> message.
 FAULTS = {
-    5: "subsequence_begins should rise from 0 to the number of rows of the query",
+    5: "subsequence_begins should increase from 0 to the number of rows of the query",
     6: "past_lens should not be negative",
-    7: "block_indices_begins should rise from 0 and stay within block_indices",
+    7: "block_indices_begins should increase from 0 and stay within block_indices",
     8: "a sequence has fewer blocks than its past and new tokens need",
-    9: "block_indices leads outside of the cache, or a new token to a block of -1",
-    10: "rotated_block_indices or rotation_deltas lead outside of the cache or of rotation_trig_lut",
-    11: "qq_bias_begins should say of each sequence where its new tokens squared lie within qq_bias",
-    13: "rotation_deltas should have a row for each of rotated_block_indices, of one number or one for each "
-    "token of a block, and rotation_trig_lut rows as long as a key",
+    9: "block_indices is outside of the cache, or a new token has block -1",
+    10: "rotated_block_indices or rotation_deltas are outside of the cache or of rotation_trig_lut",
+    11: "qq_bias_begins should give each sequence the offset of its squared new tokens in qq_bias",
+    13: "rotation_deltas should have one row per entry of rotated_block_indices, with one number or "
+    "one per token of a block; rows of rotation_trig_lut should have the length of a key",
 }
 
 
@@ -224,8 +224,8 @@ def evictable_blocks(
     first, found, sequences = int(_number(start)), [], len(past_lens)
     if len(sizes_of) > sequences or (set_begins.size and len(set_begins) <= len(sizes_of)):
         raise InferenceError(
-            f"adaptive RKV: {len(sizes_of)} evictable sizes and {len(set_begins)} begins of sets of blocks "
-            f"are not those of {sequences} sequences"
+            f"adaptive RKV: {len(sizes_of)} evictable sizes and {len(set_begins)} begins of block sets "
+            f"do not match {sequences} sequences"
         )
     for s, many in enumerate(sizes_of.tolist()):
         if not many:
@@ -241,8 +241,8 @@ def evictable_blocks(
         blocks = listed[first // block : (first + many) // block]
         if wrong or (blocks < 0).any() or (blocks >= held).any():
             raise InferenceError(
-                f"adaptive RKV: sequence {s} has no {many} evictable tokens behind its first {first}, both "
-                f"multiples of {block}"
+                f"adaptive RKV: sequence {s} has no {many} evictable tokens after its first {first}; "
+                f"both should be multiples of {block}"
             )
         found.append(blocks)
     return found

@@ -41,35 +41,35 @@ class RoPE:
         attrs = locals()
         asked = [name for name in OTHERS if attrs[name]]
         if asked:
-            raise UnsupportedError(
-                f"RoPE with {', '.join(asked)} is not implemented; export the model without"
-            )
+            raise UnsupportedError(f"RoPE with {', '.join(asked)} is not supported")
         check_type(data, REALS)
         for name, x in (("cos", cos), ("sin", sin)):
             check_same_type(x, data, name)
         if data.shape is None:
             return TensorType(data.dtype, None)
-        check(len(data.shape) == 4, f"takes four dimensions, not {data}")
+        check(len(data.shape) == 4, f"data should have four dimensions, not {data}")
         width: Dim = data.shape[-1]
         if slice_stop:
             fits = 0 <= slice_start < slice_stop and (not isinstance(width, int) or slice_stop <= width)
-            check(fits, f"the slice {slice_start}:{slice_stop} does not lie in {data}")
+            check(fits, f"the slice {slice_start}:{slice_stop} is outside of {data}")
             width = slice_stop - slice_start
         check(rotary_ndims > 0 and rotary_ndims % 2 == 0, f"rotary_ndims {rotary_ndims} should be even")
         check(
             not isinstance(width, int) or rotary_ndims <= width,
-            f"rotary_ndims {rotary_ndims} is above {width}",
+            f"rotary_ndims {rotary_ndims} exceeds the width {width}",
         )
         a, b, c, _ = data.shape
         lead: tuple[Dim, ...] = (a, c, b) if input_trans0213 else (a, b, c)
         if cos.shape is not None and sin.shape is not None:
             turned = broadcast((*lead, rotary_ndims), cos.shape, sin.shape) or ()
-            check(len(turned) == 4, f"{cos} and {sin} do not fit {data}")
+            check(len(turned) == 4, f"{cos} and {sin} do not match {data}")
             if width == rotary_ndims:
                 lead = turned[:3]
             else:  # the remaining elements are not broadcast
                 same = all(compatible(d, e) for d, e in zip(turned[:3], lead, strict=True))
-                check(same, f"{cos} and {sin} repeat {data}, which is not turned whole")
+                check(
+                    same, f"{cos} and {sin} are broadcast, which needs a rotation of all elements of {data}"
+                )
         elif width == rotary_ndims:
             lead = (ANY, ANY, ANY)
         return TensorType(data.dtype, (*lead, width if width is not None else ANY))
@@ -126,7 +126,7 @@ class Turned:
 
     def infer(data, *, pairs: Bool):
         width = data.shape[-1] if data.shape else 0
-        check(not isinstance(width, int) or width % 2 == 0, f"the last of {data} should be even")
+        check(not isinstance(width, int) or width % 2 == 0, f"the last dimension of {data} should be even")
         return TensorType(data.dtype, data.shape)
 
     def ref(x, *, pairs):

@@ -26,11 +26,17 @@ class Constant:
 
     def infer(*, value: Any_, element_type: DType, shape: OpenShape = None):
         kind = ELEMENT_TYPES[element_type]
-        check(shape is None or is_static(shape), f"a constant's shape {text(shape)} is open")
+        check(shape is None or is_static(shape), f"a constant needs a static shape, not {text(shape)}")
         if element_type == "string":
-            check(value.dtype.kind in "OUS", f"a constant of strings is an array of {value.dtype}")
+            check(
+                value.dtype.kind in "OUS",
+                f"a constant of strings cannot be made from an array of {value.dtype}",
+            )
         elif kind.numpy is not None:
-            check(value.dtype == kind.numpy, f"a constant of {element_type} is an array of {value.dtype}")
+            check(
+                value.dtype == kind.numpy,
+                f"a constant of {element_type} cannot be made from an array of {value.dtype}",
+            )
         if kind.numpy is None:
             check(shape is not None, f"a constant of {element_type} needs a shape")
             count = math.prod(shape)
@@ -42,7 +48,7 @@ class Constant:
         else:
             check(
                 shape is None or tuple(shape) == value.shape,
-                f"a constant of the shape {shape} is an array of {list(value.shape)}",
+                f"a constant of shape {shape} cannot be made from an array of shape {list(value.shape)}",
             )
         known = None if isinstance(value, Unmade) else value  # types do not keep a lazy array
         return TensorType(element_type, value.shape if shape is None else shape, known)

@@ -44,11 +44,11 @@ class ReadValue6:
         if init_value is not None:
             check(
                 dtype in ("dynamic", init_value.dtype) or init_value.dtype == "dynamic",
-                f"the variable {variable_id!r} is {dtype}, its initial value {init_value.dtype}",
+                f"the variable {variable_id!r} has the type {dtype}, its initial value {init_value.dtype}",
             )
             check(
                 compatible_shapes(shape, init_value.shape),  # dynamic shapes may match
-                f"the variable {variable_id!r} has the shape {text(shape)}, its initial value "
+                f"the variable {variable_id!r} has the shape {text(shape)}, its initial value has "
                 f"{text(init_value.shape)}",
             )
             if dtype == "dynamic" and shape is None:

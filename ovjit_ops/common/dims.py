@@ -24,12 +24,15 @@ class Dims:
         if x is None or x.shape is None:
             return
         names = " ".join(letters) or "nothing"
-        check(len(x.shape) == len(letters), f"{what} should have the dimensions {names}, not {x}")
-        for letter, d in zip(letters, x.shape, strict=True):
+        check(len(x.shape) == len(letters), f"{what} should have the dimensions [{names}], not {x}")
+        for i, (letter, d) in enumerate(zip(letters, x.shape, strict=True)):
             have = self[letter]
             both = merge(have, d)
             if both is None:
-                raise ModelError(f"{what} {x} should have {have} for {letter} of the dimensions {names}")
+                label = "" if letter.isdigit() else f" ({letter})"
+                raise ModelError(
+                    f"{what} {x} should have {have} in dimension {i}{label}; its dimensions are [{names}]"
+                )
             if letter.isalpha():
                 self.known[letter] = both
 

@@ -144,7 +144,7 @@ def axis_slices(rank: int, start: Any, stop: Any, step: Any, axes: Any) -> dict[
     check(all(step), "Step must be non-zero")
     normal = [normalize_axis(a, rank) for a in places]
     check(len(set(normal)) == len(normal), f"Slice values in `axes` input must be unique. They are {places}")
-    check(len(normal) <= rank, f"{len(normal)} slices do not fit rank {rank}")
+    check(len(normal) <= rank, f"{len(normal)} slices exceed rank {rank}")
     return {a: (b, e, s) for a, b, e, s in zip(normal, start, stop, step, strict=True)}
 
 
@@ -159,19 +159,19 @@ def strided_plan(
     begin, end = (dims_of(x) for x in (begin, end))
     strides = [1] * len(begin) if strides is None else whole_numbers(strides)
     check(len(begin) == len(end), "Begin and end need to have same number of values.")
-    check(len(begin) == len(strides), "begin, end and strides differ in length")
+    check(len(begin) == len(strides), "begin, end and strides should have the same length")
     check(all(strides), "Stride must be non-zero")
 
     def on(mask: str, i: int) -> bool:
         return i < len(masks[mask]) and bool(masks[mask][i])
 
     n = len(begin)
-    check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "at most one ellipsis is possible")
+    check(sum(on("ellipsis_mask", i) for i in range(n)) <= 1, "ellipsis_mask can set at most one ellipsis")
     taken = sum(not on("new_axis_mask", i) and not on("ellipsis_mask", i) for i in range(n))
     check(
         taken <= len(shape),
-        "Input rank plus number of new axis has to be at least the size of Lower and Upper bounds vector. "
-        f"{taken} slices do not fit rank {len(shape)}",
+        "Input rank plus number of new axis has to be at least the size of Lower and Upper bounds "
+        f"vector. {taken} slices exceed rank {len(shape)}",
     )
     plan: list[tuple] = []
     axis = 0
@@ -187,7 +187,7 @@ def strided_plan(
             extent = shape[axis]
             check(
                 isinstance(extent, Interval) or isinstance(at, Interval) or -extent <= at < extent,
-                f"index {at} is out of range for {extent}",
+                f"index {at} is out of range for a dimension of {extent}",
             )
             plan.append(("pick", axis, at))
             axis += 1
@@ -246,7 +246,7 @@ def broadcast_plan(
                 says = f"Input shape dimension equal {d} cannot be broadcasted (numpy mode) to {t}."
                 check(alike(d, t) or d in (1, t), f"{says} Allowed input dimension value would be 1 or {t}")
     out = broadcast(view, wanted)
-    check(mode == "bidirectional" or out == wanted, f"{text(shape)} does not broadcast to {list(wanted)}")
+    check(mode == "bidirectional" or out == wanted, f"{text(shape)} cannot be broadcast to {list(wanted)}")
     return view, tuple(sym_int(d) for d in out or ())
 
 
@@ -254,6 +254,6 @@ def axes_to_reverse(axes: np.ndarray, rank: int, mode: str) -> tuple[int, ...]:
     """The axes to reverse. Raises ModelError for invalid axes or masks."""
     flat = np.asarray(axes).reshape(-1)
     if mode == "mask":
-        check(flat.size == rank, f"the mask has {flat.size} entries for rank {rank}")
+        check(flat.size == rank, f"the mask has {flat.size} entries; expected {rank}")
         return tuple(int(a) for a in np.flatnonzero(flat))
     return normalize_axes([int(a) for a in flat], rank)

@@ -53,7 +53,7 @@ class If:
     ):
         branches = then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs
         conditions.check_if(1 + len(inputs), *branches)
-        check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
+        check(condition.dtype == "boolean", f"the condition should be boolean, not {condition.dtype}")
         check_one(condition, "the condition")
         # A branch may reject the shapes of this call, for example if the branches are networks for different
         # input sizes. This is an error only if that branch runs.
@@ -80,7 +80,10 @@ class If:
 
     def ref(condition, *inputs, then_body, else_body, then_inputs=(), else_inputs=(), then_outputs=(),
             else_outputs=()):  # fmt: skip
-        check(condition.size == 1, f"the condition of an If is one element, not {list(condition.shape)}")
+        check(
+            condition.size == 1,
+            f"the condition of an If should have one element; its shape is {list(condition.shape)}",
+        )
         if condition.reshape(()):
             body, rows, results = then_body, then_inputs, then_outputs
         else:

@@ -32,7 +32,7 @@ def known_condition(condition: TensorType) -> bool | None:
 
 def join_branches(a: TensorType, b: TensorType) -> TensorType:
     """The type that covers an output of both branches. Different static dimensions become bounds."""
-    check(a.dtype == b.dtype, f"an output is {a.dtype} by the one branch and {b.dtype} by the other")
+    check(a.dtype == b.dtype, f"an output has the type {a.dtype} in one branch and {b.dtype} in the other")
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype, None)
 
@@ -57,10 +57,10 @@ def check_if(count: int, then_body, else_body, then_inputs, else_inputs, then_ou
         check(all(port.outer > 0 for port in ports(inputs)), f"{what} takes the condition as an input")
         made = ports(outputs)
         check_outputs(made)
-        check(all(port.kind == LAST for port in made), f"{what} has an output that is no plain result")
+        check(all(port.kind == LAST for port in made), f"{what} has an output that is not a plain result")
         for port in made:
             check_result(body, port.inner, what)
     check(
         len(then_outputs) == len(else_outputs),
-        f"the branches make {len(then_outputs)} and {len(else_outputs)} outputs",
+        f"the branches have {len(then_outputs)} and {len(else_outputs)} outputs; expected equal numbers",
     )

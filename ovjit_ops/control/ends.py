@@ -36,10 +36,13 @@ class Ports:
                 bodies.check_result(body, port.back)
         for port in self.outputs:
             known = port.kind in (bodies.LAST, bodies.CONCAT)
-            check(known, f"an output is {port.kind!r}, neither last nor concat")
+            check(known, f"an output has the kind {port.kind!r}; expected last or concat")
             bodies.check_result(body, port.inner)
         for port in self.inputs:
-            check(port.kind in (bodies.INVARIANT, bodies.MERGED, bodies.SLICED), f"an input is {port.kind!r}")
+            check(
+                port.kind in (bodies.INVARIANT, bodies.MERGED, bodies.SLICED),
+                f"an input has the unknown kind {port.kind!r}",
+            )
         if condition != -1:
             bodies.check_result(body, condition)
 
@@ -186,7 +189,8 @@ class Ports:
             elif port.iteration != -1:
                 if port.outer not in picked:
                     raise InferenceError(
-                        f"output {port.outer} is the result of trip {port.iteration}; there were {done}"
+                        f"output {port.outer} is the result of iteration {port.iteration}, but only "
+                        f"{done} iterations were run"
                     )
                 yield picked[port.outer]
             elif made is not None:
@@ -221,7 +225,7 @@ def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
     """The shape of a result's parts of all iterations, concatenated."""
     if shape is None:
         return None
-    check(len(shape) > 0, "the results that are concatenated are scalars; they need an axis")
+    check(len(shape) > 0, "the results that are concatenated are scalars; a scalar has no axis")
     axis = bodies.axis_of(port, shape)
     length = ANY if trips is None else 0 if trips == 0 else shape[axis] * trips
     return (*shape[:axis], length, *shape[axis + 1 :])
@@ -233,7 +237,8 @@ def part(port: bodies.Port, whole: np.ndarray, trip: int) -> np.ndarray:
     first, step, count = bodies.slice_bounds(port, whole.shape[axis])
     if trip >= count:
         raise InferenceError(
-            f"trip {trip} of a loop takes part {trip} of an input that has {count} along axis {axis}"
+            f"iteration {trip} of a loop needs part {trip} of an input that has {count} parts along "
+            f"axis {axis}"
         )
     begin = first + trip * step
     return whole[(slice(None),) * axis + (slice(begin, begin + port.part_size),)]
@@ -243,12 +248,12 @@ def join_parts(rows: Sequence[np.ndarray], axis: int) -> np.ndarray:
     try:
         return np.concatenate(rows, axis)
     except ValueError as error:
-        raise InferenceError(f"the results of a loop's trips do not fit together: {error}") from error
+        raise InferenceError(f"the results of a loop's iterations cannot be concatenated: {error}") from error
 
 
 def one_element(array: np.ndarray, what: str) -> Any:
     if array.size != 1:
-        raise InferenceError(f"{what} is one element, not {list(array.shape)}")
+        raise InferenceError(f"{what} should have one element; its shape is {list(array.shape)}")
     return array.reshape(()).item()
 
 

@@ -34,8 +34,10 @@ class Loop:
     ):
         given = (trip_count, condition, *inputs)
         ends = Ports(body, input_ports, output_ports, len(given), iteration_parameter, condition_result)
-        check(trip_count.dtype in ("i32", "i64"), f"the trip count is {trip_count.dtype}, not i32 or i64")
-        check(condition.dtype == "boolean", f"the condition is {condition.dtype}, not boolean")
+        check(
+            trip_count.dtype in ("i32", "i64"), f"the trip count should be i32 or i64, not {trip_count.dtype}"
+        )
+        check(condition.dtype == "boolean", f"the condition should be boolean, not {condition.dtype}")
         return tuple(ends.types(given, loop_trips(given, ends)))
 
     def ref(trip_count, condition, *inputs, body, input_ports=(), output_ports=(), iteration_parameter=-1,

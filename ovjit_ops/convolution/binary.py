@@ -48,7 +48,7 @@ class BinaryConvolution:
         check_type(data, NUMBERS)
         check_type(filters, ("u1", "boolean", *NUMBERS), "filters")
         (n, c, *extents), weights = dims(data, 4, "data"), dims(filters, 4, "filters")
-        check(0 not in weights[2:], f"the kernel of {filters} is empty")
+        check(0 not in weights[2:], f"the kernel of {filters} has a dimension of 0")
         check(
             compatible(c, weights[1]),
             f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]}).",
@@ -58,7 +58,7 @@ class BinaryConvolution:
 
     def ref(data, filters, **attrs):
         if filters.ndim != 4:
-            raise InferenceError("filters of packed bits should be constants, and the data's extents known")
+            raise InferenceError("filters of packed bits should be constant, and the data's shape static")
         begin, end = _padding(data.shape, filters.shape[2:], attrs)
         outside = 1 if attrs["pad_value"] > 0 else -1
         signs = np.where(data > 0, np.float32(1), np.float32(-1))

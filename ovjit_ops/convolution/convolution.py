@@ -462,7 +462,7 @@ def _infer_transposed(
             )
             check(
                 isinstance(full, Interval) or full >= cut,
-                f"the padding leaves nothing of spatial dimension {i}",
+                f"the padding leaves no element of spatial dimension {i}",
             )
             spatial.append(full - cut)
     return TensorType(dtype, (n, outputs, *spatial))
@@ -476,7 +476,7 @@ def convolve_transposed(
     x, w = widened(x), widened(w)
     groups, ins, outs, *kernel = w.shape
     if x.shape[1] != groups * ins:
-        raise ModelError(f"the data has {x.shape[1]} channels, the filters take {groups * ins}")
+        raise ModelError(f"the data has {x.shape[1]} channels, but the filters need {groups * ins}")
     extents = x.shape[2:]
     window = windows.window_attributes(len(kernel), attrs)
     strides, dilations = window["strides"], window["dilations"]

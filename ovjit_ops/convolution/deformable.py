@@ -126,7 +126,7 @@ def _infer(data, offsets, filters, mask, attrs: dict[str, Any]) -> TensorType:
     check(fits, f"Data batch channel count ({c}) does not match filter input channel count ({weights[1]})")
     outs = weights[0]
     whole = isinstance(outs, Interval) or outs % attrs["group"] == 0
-    check(whole, f"{outs} outputs do not divide into {attrs['group']} groups")
+    check(whole, f"{outs} output channels are not divisible by {attrs['group']} groups")
     return TensorType(data.dtype, (n, outs, *out))
 
 

@@ -38,18 +38,21 @@ def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int 
     )
     for x, what in zip(aux, ("aux_class_preds", "aux_box_preds"), strict=True):
         check_rank(x, 2, what)
-    check(attrs["code_type"].lower() in CODES, f"code_type {attrs['code_type']!r} is not known")
+    check(attrs["code_type"].lower() in CODES, f"code_type {attrs['code_type']!r} is unknown")
     check(len(attrs["keep_top_k"]) > 0, "keep_top_k should not be empty")
     images, length, width = known.shape("NSW")
     size = 4 if attrs["normalized"] else 5
-    check(isinstance(length, Interval) or length % size == 0, f"priors have {size} numbers: {priors}")
+    check(
+        isinstance(length, Interval) or length % size == 0,
+        f"the priors {priors} should have a multiple of {size} elements",
+    )
     count: Dim = length // size
     if not isinstance(count, Interval) and not isinstance(width, Interval):
-        check(count > 0 and width % count == 0, f"{count} priors do not fit {width} scores")
-        check(many in (None, width // count), f"{width} scores of {count} priors are not of {many} classes")
+        check(count > 0 and width % count == 0, f"{width} scores are not a multiple of {count} priors")
+        check(many in (None, width // count), f"{width} scores of {count} priors do not match {many} classes")
         many = width // count
         logits = count * 4 * (1 if attrs["share_location"] else many)
-        check(compatible(known["L"], logits), f"{count} priors need {logits} box logits: {boxes}")
+        check(compatible(known["L"], logits), f"{count} priors need {logits} box logits, not {boxes}")
     each: Dim
     if attrs["keep_top_k"][0] > 0:
         each = attrs["keep_top_k"][0]
@@ -121,7 +124,7 @@ def ssd_boxes(
     sets = 1 if attrs["share_location"] else many
     images = len(boxes)
     if not count or boxes.shape[1] != count * 4 * sets or len(proposals) not in (1, images):
-        raise InferenceError(f"box_logits {boxes.shape} do not fit {count} priors and {many} classes")
+        raise InferenceError(f"box_logits {boxes.shape} do not match {count} priors and {many} classes")
     places = np.empty((images, sets, count, 4), np.float32)
     for n in range(images):
         priors, variances = _priors(proposals[n % len(proposals)].astype(np.float32), attrs)

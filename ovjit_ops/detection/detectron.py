@@ -57,7 +57,9 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
         many, height, width = scores.shape
         if len(anchors) != many * height * width:
             places = f"each of {height} x {width} places"
-            raise InferenceError(f"{len(anchors)} anchors are not {many} at {places}")
+            raise InferenceError(
+                f"{len(anchors)} anchors are given; expected {many} per position at {places} positions"
+            )
         grid = anchors.reshape(height, width, many, 4)
         info = np.reshape(im_info, (1, -1))
         ways = {**PLAIN, "min_size": attrs["min_size"]}
@@ -228,8 +230,8 @@ class ExperimentalDetectronROIFeatureExtractor:
         rois, *features, output_size: Positive, sampling_ratio: Int, pyramid_scales: Ints,
         aligned: Bool = False,
     ):  # fmt: skip
-        check(features, "takes at least one feature map")
-        check(len(features) == len(pyramid_scales), "there should be a scale for every feature map")
+        check(features, "at least one feature map is needed")
+        check(len(features) == len(pyramid_scales), "each feature map needs a scale in pyramid_scales")
         check_ratio(sampling_ratio)
         check(all(s > 0 for s in pyramid_scales), f"pyramid_scales {list(pyramid_scales)} should be positive")
         return _regions(rois, features, output_size)
@@ -295,11 +297,15 @@ class ExperimentalDetectronDetectionOutput:
             REALS, rois=(rois, "R."), deltas=(deltas, "RD"), scores=(scores, "RC"), im_info=(im_info, "..")
         )
         check(
-            len(deltas_weights) == 4 and all(w != 0 for w in deltas_weights), "deltas_weights are 4 numbers"
+            len(deltas_weights) == 4 and all(w != 0 for w in deltas_weights),
+            "deltas_weights should be 4 nonzero numbers",
         )
         sets = 1 if class_agnostic_box_regression else num_classes
-        check(compatible(known["C"], num_classes), f"scores {scores} for {num_classes} classes")
-        check(any(compatible(known["D"], 4 * n) for n in {sets, num_classes}), f"deltas {deltas} do not fit")
+        check(compatible(known["C"], num_classes), f"scores {scores} do not match {num_classes} classes")
+        check(
+            any(compatible(known["D"], 4 * n) for n in {sets, num_classes}),
+            f"deltas {deltas} do not match the scores",
+        )
         most = max_detections_per_image
         kind = rois.dtype
         return TensorType(kind, (most, 4)), TensorType("i32", (most,)), TensorType(kind, (most,))
@@ -308,7 +314,7 @@ class ExperimentalDetectronDetectionOutput:
         dtype = rois.dtype
         info = np.ravel(im_info)
         if not len(rois) == len(deltas) == len(scores) or len(info) < 2:
-            raise InferenceError("there should be deltas and scores for every region, and a size")
+            raise InferenceError("each region needs deltas and scores, and each image a size")
         parts = deltas.reshape(len(rois), deltas.shape[1] // 4, 4).transpose(1, 2, 0)[:, :, None]
         boxes, _ = moved_anchors(info[None], rois[None, :, None], parts, None, _decoding(attrs))
         boxes = boxes.reshape(1, len(boxes), -1, 4)

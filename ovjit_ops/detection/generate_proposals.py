@@ -77,7 +77,7 @@ class GenerateProposals:
         roi_num_type: Index = "i64",
     ):
         attrs = locals()
-        check(nms_eta == 1, f"nms_eta should be 1, as in OpenVINO, not {nms_eta}")
+        check(nms_eta == 1, f"nms_eta {nms_eta} is not supported; it should be 1")
         images = fitted(
             REALS, im_info=(im_info, "N."), anchors=(anchors, "...."), deltas=(deltas, "N.HW"),
             scores=(scores, "N.HW"),

@@ -29,11 +29,13 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
     if scores.shape is None or boxes.shape is None:
         return TensorType("i32", (ANY,) * 3), TensorType("f32", (ANY,) * 3), TensorType("i64", (ANY,) * 2)
     images, classes, each = scores.shape
-    check(len(boxes.shape) in (3, 4), f"boxes have 3 or 4 dimensions, not {boxes}")
+    check(len(boxes.shape) in (3, 4), f"boxes should have 3 or 4 dimensions, not {boxes}")
     sets = boxes.shape[1] if len(boxes.shape) == 4 else 1
     fits = compatible(sets, classes) or compatible(sets, 1)
-    check(fits and compatible(boxes.shape[0], images), f"boxes {boxes} do not fit scores {scores}")
-    check(compatible(boxes.shape[-2], each), f"every box has a score: {boxes}, {scores}")
+    check(fits and compatible(boxes.shape[0], images), f"boxes {boxes} do not match scores {scores}")
+    check(
+        compatible(boxes.shape[-2], each), f"each box needs a score: boxes are {boxes}, scores are {scores}"
+    )
     room: Dim = each
     if top >= 0:
         low, high = bounds(each)
@@ -242,7 +244,7 @@ class RankedRows:
         threshold: Float, clipped: Bool, padded: Str, labels: Bool, room: Int, output_type: DType,
     ):  # fmt: skip
         fits = boxes.shape is None or compatible(boxes.shape[-1], 4)
-        check(fits, f"boxes {boxes} should have 4 for the last of their dimensions")
+        check(fits, f"boxes {boxes} should have 4 as the last dimension")
         images, classes = dims(counts, 2)
         each: Dim = keep
         if keep <= 0:

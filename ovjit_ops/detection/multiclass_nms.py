@@ -48,7 +48,7 @@ class Rows(NamedTuple):
 
 def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = None):
     for name in ("nms_top_k", "keep_top_k", "background_class"):
-        check(attrs[name] >= -1, f"{name} should not be below -1: {attrs[name]}")
+        check(attrs[name] >= -1, f"{name} should be at least -1, not {attrs[name]}")
     ends = ("NB4", "NCB") if regions is None else ("CB4", "CB")
     dims = fitted(REALS, boxes=(boxes, ends[0]), scores=(scores, ends[1]))
     check_type(regions, INTEGERS, "roisnum")
@@ -106,7 +106,7 @@ def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
     first = 0
     for count in regions.astype(np.int64):
         if count < 0 or first + count > many:
-            raise InferenceError(f"roisnum {regions.tolist()} names more regions than the {many} there are")
+            raise InferenceError(f"roisnum {regions.tolist()} exceeds the {many} regions")
         part = slice(first, first + int(count))
         places = np.arange(part.start, part.stop) * classes + np.arange(classes)[:, None]
         yield boxes[:, part], scores[:, part], places

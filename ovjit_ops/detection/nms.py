@@ -50,7 +50,7 @@ def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> Non
 
 def check_limits(most: TensorType | None, *thresholds: TensorType | None) -> int | None:
     for x in (most, *thresholds):
-        check(x is None or x.rank in (None, 0, 1), f"a limit should be one number, not {x}")
+        check(x is None or x.rank in (None, 0, 1), f"a limit should be a scalar, not {x}")
         if x is not None:
             check_one(x, "a limit")
     for x in thresholds:
@@ -122,7 +122,7 @@ def rows_of(
 def limit_of(x: np.ndarray | None) -> int:
     value = float(number_of(x, 0))
     if np.isnan(value):
-        raise InferenceError("max_output_boxes_per_class is not a number")
+        raise InferenceError("max_output_boxes_per_class is NaN")
     return int(min(max(value, 0), 2**31 - 1))
 
 

@@ -133,10 +133,10 @@ def _shape(layer: TensorType, image: TensorType, many: int) -> TensorType:
 def _boxes(layer: TensorType, image: TensorType, attrs: dict[str, Any]) -> TensorType:
     check(len(attrs["variance"]) in (0, 1, 4), "variance should have 0, 1 or 4 entries")
     check(all(v > 0 for v in attrs["variance"]), "variance should be positive")
-    check(all(0 < int(d) <= 256 for d in attrs["density"]), "density should be positive, and 256 at most")
+    check(all(0 < int(d) <= 256 for d in attrs["density"]), "density should be positive, and at most 256")
     check(
         len(attrs["density"]) <= len(attrs["fixed_size"]) or not attrs["density"],
-        "density needs a fixed_size each",
+        "each density needs a fixed_size",
     )
     return _shape(layer, image, number_of_priors(attrs))
 
@@ -199,7 +199,7 @@ class PriorBoxClustered:
         layer, image, *, width: Floats = (1.0,), height: Floats = (1.0,), clip: Bool = True,
         step_w: Float = 0.0, step_h: Float = 0.0, step: Float = 0.0, offset: Float, variance: Floats = (),
     ):  # fmt: skip
-        check(len(width) == len(height), "there should be as many widths as heights")
+        check(len(width) == len(height), "width and height should have the same length")
         check(len(variance) in (0, 1, 4), "variance should have 0, 1 or 4 entries")
         return _shape(layer, image, len(width))
 

@@ -58,9 +58,12 @@ def _infer(scores: TensorType, deltas: TensorType, image: TensorType, attrs: dic
     many = len(attrs["ratio"]) * len(attrs["scale"])
     check(many > 0, "ratio and scale should not be empty")
     check(all(r > 0 for r in attrs["ratio"]), f"ratio {list(attrs['ratio'])} should be positive")
-    check(min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0, "counts should be positive")
+    check(
+        min(attrs["post_nms_topn"], attrs["pre_nms_topn"]) > 0,
+        "pre_nms_topn and post_nms_topn should be positive",
+    )
     fits = isinstance(dims["S"], Interval) or dims["S"] in (3, 4)
-    check(fits, f"image_shape has 3 or 4 numbers, not {image}")
+    check(fits, f"image_shape should have 3 or 4 elements, not {image}")
     rows = dims["N"] * attrs["post_nms_topn"]
     return TensorType(scores.dtype, (rows, 5)), TensorType(scores.dtype, (rows,))
 

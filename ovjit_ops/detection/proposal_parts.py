@@ -81,7 +81,7 @@ def fit_anchors(
     for x, channels in ((deltas, 4 * many), (scores, many * (2 if second else 1))):
         fits = fits and (x is None or compatible_shapes(x.shape, (images, channels, height, width)))
     given = "" if scores is None else f", scores {scores}"
-    check(fits, f"deltas {deltas}{given}, anchors {anchors} and sizes {info} do not fit")
+    check(fits, f"deltas {deltas}{given}, anchors {anchors} and sizes {info} do not match")
     return images, height * width * many
 
 
@@ -100,8 +100,7 @@ def moved_anchors(
         high, wide, *scales = (float(v) for v in info[n % len(info)].astype(np.float32))
         if attrs["checked"] and not (high >= 1 and wide >= 1 and scales[0] > 0 and scales[-1] > 0):
             raise InferenceError(
-                "the picture should be at least one pixel large and its scales positive: "
-                f"{info[n % len(info)]}"
+                f"the image should have at least one pixel and positive scales, not {info[n % len(info)]}"
             )
         if attrs["swapped"]:
             high, wide = wide, high
@@ -176,7 +175,7 @@ class AnchorGrid:
     def infer(
         priors, maps, image, *, h: Int, w: Int, stride_x: Float, stride_y: Float, middle: Float, swapped: Bool
     ):
-        check(compatible(dims(priors, 2)[1], 4), f"priors have 4 numbers each: {priors}")
+        check(compatible(dims(priors, 2)[1], 4), f"priors should have 4 elements each, not {priors}")
         rows, columns = (given or d for given, d in zip((h, w), dims(maps, 4)[2:], strict=True))
         return TensorType(priors.dtype, (rows, columns, dims(priors, 2)[0], 4))
 

@@ -32,17 +32,20 @@ class RegionYolo:
     ):  # fmt: skip
         attrs = locals()
         check_type(data, NUMBERS)
-        check(coords >= 2 and classes >= 0 and num >= 0, "coords, classes and num do not fit a region")
-        check(_regions(attrs) > 0, "there is no region: num is 0, or mask empty")
+        check(
+            coords >= 2 and classes >= 0 and num >= 0,
+            "coords should be at least 2, classes and num should not be negative",
+        )
+        check(_regions(attrs) > 0, "the number of regions is 0: num is 0, or mask is empty")
         n, c, h, w = dims(data, 4, "the data")
         channels = (coords + 1 + classes) * _regions(attrs)
         fits = compatible(c, channels)
         if not do_softmax:  # the number of channels is checked at run time, as in OpenVINO
             return TensorType(data.dtype, (n, channels, h, w))
-        check(fits, f"{_regions(attrs)} regions have {channels} channels: {data}")
+        check(fits, f"{_regions(attrs)} regions need {channels} channels, not {data}")
         first, last = normalize_axis(axis, 4), normalize_axis(end_axis, 4)
         shape = (n, channels, h, w)
-        check(first <= last, f"axis {axis} is behind end_axis {end_axis}")
+        check(first <= last, f"axis {axis} should not be above end_axis {end_axis}")
         inside = shape[first : last + 1]
         flat = ANY if any(isinstance(d, Interval) for d in inside) else math.prod(inside)
         return TensorType(data.dtype, (*shape[:first], flat, *shape[last + 1 :]))
@@ -52,7 +55,7 @@ class RegionYolo:
         coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
         wanted = regions * (coords + 1 + classes)
         if data.shape[1] != wanted:
-            raise InferenceError(f"{regions} regions have {wanted} channels, not {data.shape[1]}")
+            raise InferenceError(f"{regions} regions need {wanted} channels, not {data.shape[1]}")
         x = widened(data).reshape(n, regions, coords + 1 + classes, height, width).copy()
         sure = slice(coords, coords + 1) if attrs["do_softmax"] else slice(coords, None)
         for part in (slice(0, 2), sure):

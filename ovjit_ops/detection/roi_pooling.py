@@ -45,7 +45,7 @@ def regions_of(rois: np.ndarray, images: int) -> list[tuple[int, int, list[float
         if not image >= 0:
             continue
         if image >= images:
-            raise InferenceError(f"region {r} is of image {image:g}, but there are {images} images")
+            raise InferenceError(f"region {r} refers to image {image:g}, but the batch has {images} images")
         out.append((r, int(image), [float(v) for v in corners]))
     return out
 
@@ -153,7 +153,9 @@ class ROIPooling:
 def _pooled(attrs: dict[str, Any]) -> tuple[int, ...]:
     older = (attrs["pooled_h"] or 0, attrs["pooled_w"] or 0)
     given = tuple(attrs["output_roi"]) or tuple(attrs["output_size"]) or older
-    check(len(given) == 2 and min(given) > 0, f"output_roi should be two positive numbers, not {list(given)}")
+    check(
+        len(given) == 2 and min(given) > 0, f"output_roi should have two positive numbers, not {list(given)}"
+    )
     return given
 
 
@@ -182,11 +184,14 @@ class PSROIPooling:
         channels, regions = check_regions(data, rois)
         bins = group_size**2
         if mode == "bilinear":  # means use no bins
-            check(min(spatial_bins_x, spatial_bins_y) > 0, "sizes should be positive")
+            check(
+                min(spatial_bins_x, spatial_bins_y) > 0,
+                "spatial_bins_x and spatial_bins_y should be positive",
+            )
             bins = spatial_bins_x * spatial_bins_y
         check(
             compatible(channels, output_dim * bins),
-            f"{output_dim} outputs of {bins} bins need as many channels: {data}",
+            f"{output_dim} outputs of {bins} bins need {output_dim * bins} channels, not {data}",
         )
         return TensorType(data.dtype, (regions, output_dim, group_size, group_size))
 
@@ -261,7 +266,10 @@ class DeformablePSROIPooling:
         part_size: Positive = 1,
     ):
         samples = spatial_bins_x * spatial_bins_y
-        check(samples <= MOST_SAMPLES, f"spatial_bins_x by spatial_bins_y is above {MOST_SAMPLES}: {samples}")
+        check(
+            samples <= MOST_SAMPLES,
+            f"spatial_bins_x times spatial_bins_y is {samples}; the maximum is {MOST_SAMPLES}",
+        )
         channels, regions = check_regions(data, rois, NUMBERS)
         wanted = output_dim * group_size**2
         check(compatible(channels, wanted), f"{wanted} channels are needed: {data}")
@@ -281,7 +289,9 @@ class DeformablePSROIPooling:
             or dim % classes
             or offsets.shape[1] < 2
         ):
-            raise InferenceError(f"offsets of {offsets.shape} do not fit {len(rois)} regions of {part} parts")
+            raise InferenceError(
+                f"offsets of {offsets.shape} do not match {len(rois)} regions of {part} parts"
+            )
         each = dim // classes
         for r, image, (x1, y1, x2, y2) in regions_of(rois, len(data)):
             by_bin = widened(data[image]).reshape(dim, group, group, height, width)

@@ -43,7 +43,7 @@ def checked_batches(batches: np.ndarray, images: int) -> np.ndarray:
     whole = batches.astype(np.int64)
     if whole.size and (whole.min() < 0 or whole.max() >= images):
         raise InferenceError(
-            f"a region is of image {whole.min()} .. {whole.max()}, but there are {images} images"
+            f"regions refer to images {whole.min()} .. {whole.max()}, but the batch has {images} images"
         )
     return whole
 

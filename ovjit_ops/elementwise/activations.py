@@ -233,10 +233,10 @@ class PRelu:
     """x if x >= 0 else slope * x; the slope broadcasts to the data (see `align_slope`)."""
 
     def infer(data, slope):
-        check(slope.dtype in (*NUMBERS, "dynamic"), f"the slope {slope} is of no numbers")
+        check(slope.dtype in (*NUMBERS, "dynamic"), f"the slope {slope} should have a numeric type")
         if is_static(data.shape) and is_static(slope.shape):
             out = broadcast(data.shape, align_slope(data.shape, slope.shape))
-            check(out == data.shape, f"the slope {slope} does not broadcast to {data}")
+            check(out == data.shape, f"the slope {slope} cannot be broadcast to {data}")
         return same_type(data, NUMBERS)
 
     @in_f32

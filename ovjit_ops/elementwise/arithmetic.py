@@ -183,7 +183,7 @@ def _check_type(x: TensorType, types: list[str], what: str) -> None:
         says = f"This operation does not support {what} with element type: {x.dtype}."
     else:
         says = "The element type of the input tensor must be a floating point number."
-    raise ModelError(f"{says} It takes {' '.join(types)}, not {x.dtype}")
+    raise ModelError(f"{says} Supported types are {' '.join(types)}, not {x.dtype}")
 
 
 def same_type(x: TensorType, types: list[str]) -> TensorType:
@@ -204,8 +204,8 @@ def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
     """The element type that `x` and `y` share. Raises ModelError when they differ."""
     check(
         x.dtype == y.dtype or "dynamic" in (x.dtype, y.dtype),
-        "Arguments do not have the same element type "
-        f"(arg0 element type: {x.dtype}, arg1 element type: {y.dtype}). Insert a Convert",
+        f"Arguments do not have the same element type (arg0 element type: {x.dtype}, arg1 element type: "
+        f"{y.dtype}). Insert a Convert",
     )
     for operand in (x, y):
         _check_type(operand, types, "inputs")
@@ -216,10 +216,10 @@ def broadcast_along(x: TensorType, y: TensorType) -> Any:
     """The result shape for "pdpd": y broadcasts to the first dimensions of x. Raises ModelError if the shapes
     do not fit, or a rank is unknown."""
     if x.shape is None or y.shape is None:
-        raise ModelError("auto_broadcast is pdpd: the ranks of the operands are needed")
+        raise ModelError("auto_broadcast pdpd needs operands of static rank")
     pairs = zip(x.shape, y.shape, strict=False)
     fits = len(y.shape) <= len(x.shape) and all(b == 1 or merge(a, b) is not None for a, b in pairs)
-    check(fits, f"Argument shapes are inconsistent. {x} and {y} do not fit where auto_broadcast is pdpd")
+    check(fits, f"Argument shapes are inconsistent. {x} and {y} cannot be broadcast with auto_broadcast pdpd")
     return broadcast(x.shape, (*y.shape, *[1] * (len(x.shape) - len(y.shape))))
 
 
@@ -228,7 +228,7 @@ def broadcast_types(x: TensorType, y: TensorType, rule: str) -> Any:
     rule = rule.lower()
     if rule not in ("none", "numpy"):
         raise ModelError(
-            f'"{rule.upper()}" is not a member of enum ov::op::AutoBroadcastType that is implemented: it is '
+            f'"{rule.upper()}" is not a member of enum ov::op::AutoBroadcastType that is supported: use '
             "numpy or none"
         )
     if rule == "numpy":

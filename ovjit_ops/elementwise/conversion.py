@@ -80,7 +80,7 @@ class Convert:
     """Converts the data to another element type."""
 
     def infer(data, *, destination_type: DType):
-        check(data.dtype != "string" and destination_type != "string", "strings are not converted")
+        check(data.dtype != "string" and destination_type != "string", "strings cannot be converted")
         if data.partial is not None and _holds(destination_type, data.partial):
             return TensorType(destination_type, data.shape, None, data.partial)
         out = TensorType(destination_type, data.shape)
@@ -308,7 +308,7 @@ class FakeConvert:
             check_same_type(x, data, name)
             if x is not None and None not in (data.shape, x.shape):
                 fits = compatible_shapes(broadcast(data.shape, x.shape), data.shape)
-                check(fits, f"{name} {x} does not broadcast to {data}")
+                check(fits, f"{name} {x} cannot be broadcast to {data}")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, scale, shift=None, *, destination_type="f8e4m3"):
@@ -352,7 +352,7 @@ class FakeQuantize:
         check_type(data, REALS)
         limits = (input_low, input_high, output_low, output_high)
         for limit in limits:
-            check(limit.dtype in (*CONVERTIBLE, "dynamic"), f"the limit {limit} is of no numbers")
+            check(limit.dtype in (*CONVERTIBLE, "dynamic"), f"the limit {limit} should have a numeric type")
         return TensorType(data.dtype, broadcast(data.shape, *(x.shape for x in limits)))
 
     @in_f32

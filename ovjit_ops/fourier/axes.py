@@ -11,7 +11,7 @@ from ovjit.graph.shapes import Dim, normalize_axis
 def checked_axes(axes: Sequence[int], rank: int) -> list[int]:
     """Axes counted from 0, in the given order. Raises ModelError if one is out of range or repeated."""
     out = [normalize_axis(int(a), rank) for a in axes]
-    check(len(set(out)) == len(out), f"axes {list(axes)} name a dimension twice")
+    check(len(set(out)) == len(out), f"axes {list(axes)} contain a dimension twice")
     return out
 
 
@@ -40,7 +40,7 @@ def transform_axes(
     for axis, n in zip(places, signal, strict=True):
         out[axis] = n
     if kind in ("RDFT", "IRDFT"):
-        check(places, "takes at least one axis")
+        check(places, "at least one axis is needed")
     if kind == "RDFT":
         out[places[-1]] = signal[-1] // 2 + 1
     if kind == "IRDFT" and (sizes is None or sizes[-1] == -1):
@@ -54,6 +54,6 @@ def checked_frames(size: int | None, step: int | None, window: Dim | None, signa
     check(size is None or size > 0, f"frame_size {size} should be positive")
     check(step is None or step > 0, f"frame_step {step} should be positive")
     if size is not None and isinstance(window, int):
-        check(0 < window <= size, f"a window of {window} elements does not fit a frame of {size}")
+        check(0 < window <= size, f"a window of {window} elements exceeds a frame of {size}")
     if size is not None and isinstance(signal, int):
         check(size <= signal, f"a frame of {size} elements is longer than the signal of {signal}")

@@ -51,7 +51,7 @@ def _infer(kind: str, data: TensorType, axes: TensorType, sizes: TensorType | No
         shape = shape[:-1]
     check(shape, f"{data} has no dimension to transform")
     count = length(axes)
-    check(count is None or count <= len(shape), f"{count} axes are too many for {data}")
+    check(count is None or count <= len(shape), f"{count} axes exceed the rank of {data}")
     tail: list[Dim] = [] if kind == "IRDFT" else [2]
     if named is None or (sizes is not None and wanted is None):
         free: list[Dim] = [ANY] * len(shape)
@@ -124,7 +124,7 @@ _register("IRDFT", 9, "The real signal whose transform is given, of its last axi
 
 def frame_window(window: np.ndarray, size: int) -> np.ndarray:
     """The window centred in a frame of `size` elements, padded with zeros."""
-    check(0 < window.size <= size, f"a window of {window.size} elements does not fit a frame of {size}")
+    check(0 < window.size <= size, f"a window of {window.size} elements exceeds a frame of {size}")
     before = (size - window.size) // 2
     return np.pad(window.astype(np.float64), (before, size - window.size - before))
 
@@ -189,11 +189,14 @@ class ISTFT:
         wanted = None if signal_length is None else shape_scalar(signal_length, "signal_length")
         if data.shape is None:
             return TensorType(data.dtype, None)
-        check(len(data.shape) in (3, 4), f"takes [batch, bins, frames, 2], not {data}")
+        check(len(data.shape) in (3, 4), f"the data should be [batch, bins, frames, 2], not {data}")
         check(compatible(data.shape[-1], 2), f"the last dimension of {data} should be 2")
         checked_frames(size, step, window.shape[0] if window.shape else None, None)
         if size is not None:
-            check(compatible(data.shape[-3], size // 2 + 1), f"{data} has not the bins of {size}")
+            check(
+                compatible(data.shape[-3], size // 2 + 1),
+                f"{data} does not have the {size // 2 + 1} bins of frames of {size}",
+            )
         n: Dim = ANY
         if wanted is not None:
             check(wanted >= 0, f"signal_length {wanted} should not be negative")
@@ -205,7 +208,7 @@ class ISTFT:
     def ref(data, window, frame_size, frame_step, signal_length=None, *, center, normalized):
         size, step = _one(frame_size, "frame_size"), _one(frame_step, "frame_step")
         checked_frames(size, step, window.size, None)
-        check(data.shape[-3] == size // 2 + 1, f"{data.shape[-3]} bins are not those of frames of {size}")
+        check(data.shape[-3] == size // 2 + 1, f"{data.shape[-3]} bins do not match frames of {size}")
         wave = frame_window(window, size)
         z = to_complex(data) * (np.sqrt(size) if normalized else 1)
         frames = np.fft.irfft(z.swapaxes(-1, -2), size, axis=-1) * wave

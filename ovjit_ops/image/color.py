@@ -51,14 +51,17 @@ def _infer(planes: Sequence[TensorType], interleaved: bool) -> TensorType:
     n, height, width = _channels(first, 1, "the picture" if len(planes) == 1 else "Y")
     _even(width, "width")
     if len(planes) == 1:
-        check(isinstance(height, Interval) or height % 3 == 0, f"the height {height} should divide by 3")
+        check(
+            isinstance(height, Interval) or height % 3 == 0,
+            f"Image height shall be divisible by 3. The height is {height}",
+        )
         height = height * 2 // 3
     _even(height, "height")
     for plane in planes[1:]:
-        check(plane.dtype == first.dtype, f"the planes {first} and {plane} differ in type")
+        check(plane.dtype == first.dtype, f"the planes {first} and {plane} should have the same type")
         m, h, w = _channels(plane, 2 if interleaved else 1, "a plane of colours")
         for mine, theirs, factor in ((n, m, 1), (height, h, 2), (width, w, 2)):
-            check(compatible(mine, theirs * factor), f"the planes {first} and {plane} do not fit together")
+            check(compatible(mine, theirs * factor), f"the planes {first} and {plane} do not match in size")
     return TensorType(first.dtype, (n, height, width, 3))
 
 
@@ -175,7 +178,7 @@ def _i420(name: str, blue_first: bool) -> None:
         """A picture in I420 as [N, H, W, 3]."""
 
         def infer(arg, arg_u=None, arg_v=None):
-            check((arg_u is None) == (arg_v is None), "takes one plane or three")
+            check((arg_u is None) == (arg_v is None), "one plane or three planes are needed")
             return _infer([arg] if arg_u is None else [arg, arg_u, arg_v], False)
 
         def ref(*planes):

@@ -106,7 +106,10 @@ class Columns(Lowering):
         y = planner.row_major_output(self.node.output)
         h, w = y.shape[-2:]
         rows, columns = window_counts((h, w), kernel_size, attrs)
-        check(x.shape[-2] == y.shape[-3] * (kh * kw), f"{x.shape} are no windows of {kh}x{kw} of {y.shape}")
+        check(
+            x.shape[-2] == y.shape[-3] * (kh * kw),
+            f"{x.shape} does not hold windows of {kh}x{kw} of {y.shape}",
+        )
         check(x.shape[-1] == rows * columns, f"{y.shape} has {rows}x{columns} windows, not {x.shape[-1]}")
         if not y.count:
             return

@@ -124,18 +124,18 @@ class GridSample:
         data, grid, *, align_corners: Bool = False, mode: Word = "bilinear", padding_mode: Word = "zeros"
     ):
         says = "The element type of the grid input tensor must be a floating point type."
-        check(grid.dtype in (*REALS, "dynamic"), f"{says} It is {grid.dtype}")
+        check(grid.dtype in (*REALS, "dynamic"), f"{says} The type is {grid.dtype}")
         for x, what in ((data, "data"), (grid, "grid")):
             says = f"The supported shape of the {'input data' if what == 'data' else what} tensor is 4D."
-            check(x.rank in (None, 4), f"{says} It is {x}")
+            check(x.rank in (None, 4), f"{says} The shape is {x}")
         many, channels = data.shape[:2] if data.shape is not None else (ANY, ANY)
         size = grid.shape[1:3] if grid.shape is not None else (ANY, ANY)
         if grid.shape is not None:
             says = "The last dimension of grid tensor's shape has to be equal to 2."
-            check(compatible(grid.shape[3], 2), f"{says} It is {grid}")
+            check(compatible(grid.shape[3], 2), f"{says} The shape is {grid}")
             both = merge(many, grid.shape[0])
             says = "The batch dimension in the input data tensor's shape doesn't match the batch dimension "
-            check(both is not None, f"{says}in the grid tensor's shape. They are {data} and {grid}")
+            check(both is not None, f"{says}in the grid tensor's shape. The shapes are {data} and {grid}")
             many = both
         return TensorType(data.dtype, (many, channels, *size))
 

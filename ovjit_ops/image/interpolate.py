@@ -67,7 +67,7 @@ def _infer(
     if given is None:
         return TensorType(data.dtype, (ANY,) * rank)
     places = [normalize_axis(int(a), rank, "axes") for a in given]
-    check(len(set(places)) == len(places), f"axes {list(given)} names a dimension twice")
+    check(len(set(places)) == len(places), f"axes {list(given)} contain a dimension twice")
     which = sizes if scales is None else scales
     assert which is not None
     many = length(which)
@@ -118,7 +118,7 @@ def _version_1(rank: int, attrs: Mapping[str, Any]) -> dict[str, Any]:
     resized = {int(a) % max(rank, 1) for a in attrs["axes"]}
     for name in ("pads_begin", "pads_end"):
         fine = all(i in resized for i, pad in enumerate(attrs[name]) if pad)
-        check(fine, f"{name} {list(attrs[name])} are of dimensions that are not among axes {attrs['axes']}")
+        check(fine, f"{name} {list(attrs[name])} pads dimensions that are not in axes {attrs['axes']}")
     mode = attrs["mode"]
     align = "align_corners" if attrs["align_corners"] else "asymmetric"
     if mode == "linear" and rank == 4:

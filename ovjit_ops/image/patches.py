@@ -27,7 +27,7 @@ def _window(attrs: dict[str, Any]) -> dict[str, Any]:
         check(len(attrs[name]) == 2, f"{name} {list(attrs[name])} should have 2 entries")
         check(min(attrs[name]) > 0, f"{name} {list(attrs[name])} should be positive")
     pad = check_auto_pad(attrs["auto_pad"])
-    check(pad in ("valid", "same_upper", "same_lower"), "auto_pad is valid, same_upper or same_lower")
+    check(pad in ("valid", "same_upper", "same_lower"), "auto_pad should be valid, same_upper or same_lower")
     return {
         "auto_pad": pad,
         "kernel": attrs["sizes"],
@@ -117,11 +117,11 @@ class Col2Im:
         rows = data.shape[-2]
         if kernel is not None and not isinstance(rows, Interval):
             taps_ = math.prod(kernel)
-            check(rows % taps_ == 0, f"{rows} rows are no multiple of the kernel's {taps_} elements")
+            check(rows % taps_ == 0, f"{rows} rows are not a multiple of the kernel's {taps_} elements")
             channels = rows // taps_
         if kernel is not None and size is not None:
             windows = math.prod(window_counts(size, kernel, attrs))
-            check(compatible(data.shape[-1], windows), f"{windows} windows need as many columns: {data}")
+            check(compatible(data.shape[-1], windows), f"{windows} windows need as many columns, not {data}")
         spatial = [ANY, ANY] if size is None else size
         return TensorType(data.dtype, (*data.shape[:-2], channels, *spatial))
 
@@ -129,7 +129,9 @@ class Col2Im:
         attrs = full_settings(attrs)
         size, kernel = [int(v) for v in output_size], [int(v) for v in kernel_size]
         if min(*size, *kernel) <= 0 or data.shape[-2] % math.prod(kernel):
-            raise InferenceError(f"a picture of {size} is not made of windows of {kernel} in {data.shape}")
+            raise InferenceError(
+                f"an image of {size} does not consist of windows of {kernel} in {data.shape}"
+            )
         columns = window_counts(size, kernel, attrs)
         if data.shape[-1] != math.prod(columns):
             raise InferenceError(f"{math.prod(columns)} windows need as many columns, not {data.shape[-1]}")
@@ -169,7 +171,7 @@ class ReorgYolo:
         check(s > 0, f"stride {s} should be positive")
         n, c, h, w = dims(data, 4, "the data")
         for d, by, what in ((c, s * s, "channels"), (h, s, "rows"), (w, s, "columns")):
-            check(isinstance(d, Interval) or d % by == 0, f"{d} {what} are no multiple of {by}")
+            check(isinstance(d, Interval) or d % by == 0, f"{d} {what} are not a multiple of {by}")
         return TensorType(data.dtype, (n, c * (s * s), h // s, w // s))
 
     def ref(data, *, stride):

@@ -307,9 +307,9 @@ def resized(
         try:  # before the tables fill the memory
             np.empty(made, np.uint8)
         except (MemoryError, ValueError) as error:
-            raise InferenceError(f"Interpolate makes {made} elements: no memory holds them") from error
+            raise InferenceError(f"Interpolate produces {made} elements, which exceeds memory") from error
     antialias = bool(attrs["antialias"]) and any(one.smaller for one in wanted.values())
     changed = {a: one._replace(antialias=antialias) for a, one in wanted.items() if one.outputs != one.extent}
     there = all(one.extent > 0 for one in changed.values())
-    check(there, "there is nothing to interpolate between: a dimension is 0")
+    check(there, "an input with a dimension of 0 cannot be interpolated")
     return changed

@@ -36,7 +36,7 @@ def check_indices(named: dict[str, TensorType | None]) -> None:
         one = named.get(name)
         if one is not None:
             check_one(one, name)
-    check(len(kinds) <= 1, f"{', '.join(named)} differ in element type")
+    check(len(kinds) <= 1, f"{', '.join(named)} should have the same element type")
 
 
 def check_weights(
@@ -44,7 +44,7 @@ def check_weights(
     weights: TensorType | None,
     reduction: str = "sum",
 ) -> None:
-    check(reduction == "sum" or weights is None, "per_sample_weights go with the reduction sum only")
+    check(reduction == "sum" or weights is None, "per_sample_weights are valid only with the reduction sum")
     check_same_type(weights, table, "per_sample_weights")
 
 
@@ -88,7 +88,7 @@ def offset_bags(offsets: np.ndarray, count: int) -> np.ndarray:
     range."""
     wide = offsets.astype(np.int64)
     if wide.size and (wide.min() < 0 or wide.max() > count or (np.diff(wide) < 0).any()):
-        raise InferenceError(f"offsets should rise from 0 to {count}: {wide.tolist()[:8]} ...")
+        raise InferenceError(f"offsets should increase from 0 to {count}, not {wide.tolist()[:8]} ...")
     if count and (not wide.size or wide[0] != 0):
         raise InferenceError("the first offset should be 0")
     return np.repeat(np.arange(len(wide)), np.diff(np.append(wide, count)))
@@ -268,7 +268,7 @@ def checked_segments(segment_ids: np.ndarray, segments: int | None) -> tuple[np.
     """(segment ids, number of segments). Raises InferenceError for ids that are negative or decrease."""
     wide = segment_ids.astype(np.int64).reshape(-1)
     if wide.size and (wide[0] < 0 or (np.diff(wide) < 0).any()):
-        raise InferenceError("segment_ids should not be negative and not fall")
+        raise InferenceError("segment_ids should not be negative and not decrease")
     count = (int(wide[-1]) + 1 if wide.size else 0) if segments is None else segments
     if count < 0:
         raise InferenceError(f"num_segments {count} should not be negative")
@@ -297,7 +297,7 @@ class EmbeddingSegmentsSum:
     def ref(table, indices, segment_ids, num_segments=None, default_index=None, weights=None):
         ids, count = checked_segments(segment_ids, _default(num_segments))
         if ids.size and ids[-1] >= count:
-            raise InferenceError(f"segment {ids[-1]} is not one of {count}")
+            raise InferenceError(f"segment {ids[-1]} is out of range for {count} segments")
         return sum_rows(table, indices, weights, ids, count, _default(default_index))
 
     def samples(rng, dtype="f32"):

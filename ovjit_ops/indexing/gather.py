@@ -35,7 +35,9 @@ def checked_indices(indices: np.ndarray, extent: int) -> np.ndarray:
     """Indices counted from 0. Raises InferenceError if one is out of [-extent, extent)."""
     wide = indices.astype(np.int64)
     if wide.size and (wide.min() < -extent or wide.max() >= extent):
-        raise InferenceError(f"an index is out of range for {extent} elements: {wide.min()} .. {wide.max()}")
+        raise InferenceError(
+            f"an index is out of range for {extent} elements: the indices are {wide.min()} .. {wide.max()}"
+        )
     return np.where(wide < 0, wide + extent, wide)
 
 
@@ -70,7 +72,7 @@ def _infer_gather(data: TensorType, indices: TensorType, axis: TensorType, batch
         return TensorType(data.dtype, None)
     batch = batch_dims + len(indices.shape) if batch_dims < 0 else batch_dims
     check(0 <= batch <= len(indices.shape), f"batch_dims {batch_dims} is out of range for {indices}")
-    check(data.shape, "a scalar has no axis to be gathered along")
+    check(data.shape, "the data of Gather should have at least one dimension; a scalar is given")
     rank = len(data.shape) + len(indices.shape) - 1 - batch
     if place is None:
         return TensorType(data.dtype, (ANY,) * rank)
@@ -209,8 +211,8 @@ def _infer_gather_nd(data: TensorType, indices: TensorType, batch_dims: int, fla
         return TensorType(data.dtype, None)
     check(
         1 <= depth <= len(data.shape) - batch_dims,
-        "Length of a tuple with indices must not exceed a rank of data tensor excluding batch dimensions. "
-        f"{indices} names {depth} of the dimensions of {data}",
+        "Length of a tuple with indices must not exceed a rank of data tensor excluding batch "
+        f"dimensions. {indices} selects {depth} of the dimensions of {data}",
     )
     if flatten and batch_dims > 1:
         batch = (math.prod(batch),)

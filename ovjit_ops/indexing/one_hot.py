@@ -33,7 +33,7 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
         check_scalar(x, f"{name} input must be scalar.")
     check(
         count is None or count >= 1,
-        f"OneHot depth value can't be negative. It is {count}, and should be positive",
+        f"OneHot depth value can't be negative. The depth is {count}; it should be positive",
     )
     if indices.shape is None:
         return TensorType(on_value.dtype, None)

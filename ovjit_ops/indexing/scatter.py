@@ -55,7 +55,7 @@ class ScatterUpdate:
     def infer(data, indices, updates, axis):
         place = shape_scalar(axis, "axis", "Axis element type must be of an integral number type.")
         if place is not None and data.shape is not None:
-            check(data.rank, "a scalar has no slices to be replaced")
+            check(data.rank, "the data should have at least one dimension; a scalar is given")
             place = normalize_axis(place, data.rank)
             if indices.shape is not None:
                 wanted = (*data.shape[:place], *indices.shape, *data.shape[place + 1 :])
@@ -126,8 +126,8 @@ def _infer_scatter_nd(data: TensorType, indices: TensorType, updates: TensorType
             depth = indices.shape[-1]
             check(
                 depth <= len(data.shape),
-                "Last dimension of indices can be at most the rank of inputs. "
-                f"{indices} names more dimensions than {data} has",
+                f"Last dimension of indices can be at most the rank of inputs. {indices} selects more "
+                f"dimensions than {data} has",
             )
             wanted = (*indices.shape[:-1], *data.shape[depth:])
             check(
@@ -260,7 +260,7 @@ def _infer_scatter_elements(
 ) -> TensorType:
     place = shape_scalar(axis, "axis", "Axis element type must be integral_number, but is: {type}")
     if place is not None and data.rank is not None:
-        check(data.rank, "a scalar has no elements to be named along an axis")
+        check(data.rank, "the data should have at least one dimension; a scalar is given")
         normalize_axis(place, data.rank)
     check(
         None in (data.rank, indices.rank) or data.rank == indices.rank,
@@ -276,7 +276,7 @@ def _infer_scatter_elements(
             most = bounds(there)[1]
             check(
                 a == place or most is None or bounds(many)[0] <= most,
-                f"{indices} has more along dimension {a} than {data}",
+                f"{indices} exceeds {data} along dimension {a}",
             )
     integral = f"Indices element type must be integral_number, but is: {indices.dtype}"
     same = f"Data type and updates type are required to be the same. Got: {data.dtype} and: {updates.dtype}"

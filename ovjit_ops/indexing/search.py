@@ -74,7 +74,8 @@ class SearchSorted:
         if len(sorted_sequence.shape) == 1:
             return TensorType(output_type, values.shape)
         check(
-            len(sorted_sequence.shape) == len(values.shape), f"{sorted_sequence} and {values} differ in rank"
+            len(sorted_sequence.shape) == len(values.shape),
+            f"{sorted_sequence} and {values} should have the same rank",
         )
         lead = "".join(chr(ord("a") + i) for i in range(len(values.shape) - 1))
         dims = fitted(sorted_sequence=(sorted_sequence, lead + "N"), values=(values, lead + "M"))
@@ -269,7 +270,7 @@ class GatherTree:
                 at = beam
                 for t in range(length - 1, -1, -1):
                     if not -1 < at < width:  # also for NaN
-                        raise InferenceError(f"parent {at} of step {t} is not from 0 to {width - 1}")
+                        raise InferenceError(f"parent {at} of step {t} is out of range [0, {width - 1}]")
                     out[t, b, beam] = step_ids[t, b, int(at)]
                     at = parent_idx[t, b, int(at)]
                 ended = np.flatnonzero(out[:, b, beam] == end_token)

@@ -25,7 +25,7 @@ class SparseFillEmptyRows:
         check_rank(default_value, 0, "default_value")
         fitted(values=(values, "N"), dense_shape=(dense_shape, "2"), indices=(indices, "N2"))
         shape = shape_value(dense_shape, "dense_shape")
-        check(shape is None or (len(shape) == 2 and min(shape) >= 0), f"{shape} is no shape of a matrix")
+        check(shape is None or (len(shape) == 2 and min(shape) >= 0), f"{shape} is not the shape of a matrix")
         rows: Dim = ANY if shape is None else int(shape[0])
         return (
             TensorType(indices.dtype, (ANY, 2)),
@@ -35,7 +35,7 @@ class SparseFillEmptyRows:
 
     def ref(values, dense_shape, indices, default_value):
         if dense_shape.size != 2 or dense_shape.min() < 0:
-            raise ModelError(f"{dense_shape.tolist()} is no shape of a matrix")
+            raise ModelError(f"{dense_shape.tolist()} is not the shape of a matrix")
         rows, columns = (int(d) for d in dense_shape)
         wide = indices.astype(np.int64)
         if wide.size and (wide.min() < 0 or (wide >= [rows, columns]).any()):

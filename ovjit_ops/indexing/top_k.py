@@ -35,7 +35,7 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
     if count is None:
         extent = up_to(extent)
     else:
-        check(most is None or count <= most, f"k {count} is more than the {extent} elements there are")
+        check(most is None or count <= most, f"k {count} exceeds the {extent} elements of the axis")
         extent = count
     shape = (*data.shape[:place], extent, *data.shape[place + 1 :])
     return TensorType(data.dtype, shape), TensorType(index, shape)
@@ -49,7 +49,7 @@ def top_k(data: np.ndarray, k: int, axis: int, mode: str, sort: str) -> tuple[np
     """
     axis = normalize_axis(axis, data.ndim)
     if not 0 <= k <= data.shape[axis]:
-        raise InferenceError(f"k {k} is not from 0 to {data.shape[axis]}")
+        raise InferenceError(f"k {k} is out of range [0, {data.shape[axis]}]")
     keys = widened(data)  # NumPy does not order NaN among bf16
     if mode == "min":
         order = np.argsort(keys, axis, kind="stable")

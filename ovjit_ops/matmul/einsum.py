@@ -38,11 +38,14 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     parts = left.split(",")
-    check(len(parts) == len(ranks), f"{_COUNT} {equation!r} is about {len(parts)} inputs, not {len(ranks)}")
+    check(
+        len(parts) == len(ranks),
+        f"{_COUNT} {equation!r} has {len(parts)} input subscripts, but {len(ranks)} inputs are given",
+    )
     for part in (*parts, right):
         says = f"{'Output' if part is right else 'Input'} subscript of Einsum equation must consist of "
         says += "either only alphabetic letters or alphabetic letters with one ellipsis."
-        check(_EQUATION.fullmatch(part), f"{says} {part[:40]!r} in {equation!r} is none")
+        check(_EQUATION.fullmatch(part), f"{says} {part[:40]!r} in {equation!r} is not valid")
     pairs = zip(parts, ranks, strict=True)
     ranks = [len(part) if rank is None and "..." not in part else rank for part, rank in pairs]
     if None in ranks:
@@ -53,8 +56,8 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
         rest = int(rank or 0) - len(letters)
         check(
             rest == 0 or (rest > 0 and "..." in part),
-            "Input rank must be greater or equal to a number of labels in the corresponding input subscript. "
-            f"{part!r} does not name {rank} dimensions",
+            "Input rank must be greater or equal to a number of labels in the corresponding input "
+            f"subscript. {part!r} does not match rank {rank}",
         )
         widest = max(widest, rest)
         before, _, after = part.partition("...")
@@ -63,10 +66,13 @@ def parse(equation: str, ranks: Sequence[int | None]) -> tuple[list[list[str]], 
     if not arrow:
         once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
         return operands, [*dots, *once]
-    check(len(set(right.replace("...", ""))) == len(right.replace("...", "")), f"{right!r} repeats a letter")
+    check(
+        len(set(right.replace("...", ""))) == len(right.replace("...", "")),
+        f"the output subscript {right!r} repeats a label",
+    )
     says = "Label in output subscript of Einsum equation must enter at least one input subscript."
-    check(set(right) <= set(left) | {"."}, f"{says} {right!r} has others")
-    check("..." in right or not dots, f"the result of {equation!r} leaves out the ellipsis")
+    check(set(right) <= set(left) | {"."}, f"{says} {right!r} has other labels")
+    check("..." in right or not dots, f"the output subscript of {equation!r} lacks the ellipsis")
     before, _, after = right.partition("...")
     return operands, [*before, *(dots if "..." in right else []), *after]
 
@@ -79,8 +85,8 @@ def label_sizes(operands: Sequence[Sequence[str]], shapes: Sequence[Sequence[Dim
             both = broadcast_dims(sizes.get(label, d), d)
             check(
                 both is not None,
-                "Different input dimensions indicated by the same labels for Einsum must be broadcastable. "
-                f"Those of {label!r} are {sizes.get(label)} and {d}",
+                "Different input dimensions indicated by the same labels for Einsum must be "
+                f"broadcastable. The dimensions of {label!r} are {sizes.get(label)} and {d}",
             )
             sizes[label] = both if both is not None else d
     return sizes
@@ -104,8 +110,8 @@ class Einsum:
         says = "Inputs to Einsum operation must have the same type."
         check(len(dtypes) <= 1, f"{says} They are {sorted(dtypes)}")
         dtype = min(dtypes, default="dynamic")
-        check(dtype in (*NUMBERS, "dynamic"), f"takes {' '.join(NUMBERS)}, not {dtype}")
-        check(xs, "takes at least one input")
+        check(dtype in (*NUMBERS, "dynamic"), f"supported types are {' '.join(NUMBERS)}, not {dtype}")
+        check(xs, "at least one input is needed")
         parsed = parse(equation, [x.rank for x in xs])
         if parsed is None:
             return TensorType(dtype, None)

@@ -22,9 +22,9 @@ class Inverse:
         check_type(data, REALS)
         if data.shape is None:
             return TensorType(data.dtype, None)
-        check(len(data.shape) >= 2, f"takes matrices, not {data}")
+        check(len(data.shape) >= 2, f"the data should be matrices, not {data}")
         side = merge(data.shape[-1], data.shape[-2])
-        check(side is not None, f"Input must contain square matrices of the same shape. {data} does not")
+        check(side is not None, f"Input must contain square matrices of the same shape. The shape is {data}")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, *, adjoint=False):
@@ -76,7 +76,10 @@ class Eye:
     def ref(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type):
         rows, columns, k = (int(x.reshape(-1)[0]) for x in (num_rows, num_columns, diagonal_index))
         batch = () if batch_shape is None else tuple(int(d) for d in batch_shape.reshape(-1))
-        check(min(rows, columns, *batch, 0) >= 0, f"{rows} x {columns} matrices {batch} cannot be made")
+        check(
+            min(rows, columns, *batch, 0) >= 0,
+            f"{rows} x {columns} matrices {batch} have a negative dimension",
+        )
         k = max(-rows, min(k, columns))
         one = np.eye(rows, columns, k, dtype=np.int8).astype(numpy_dtype(output_type))
         return np.ascontiguousarray(np.broadcast_to(one, (*batch, rows, columns)))
@@ -98,7 +101,7 @@ def checked_groups(offsets: np.ndarray, rows: int, groups: int) -> np.ndarray:
     if len(ends) != groups or (
         len(ends) and (ends.min() < 0 or (np.diff(ends) < 0).any() or ends[-1] != rows)
     ):
-        raise InferenceError(f"offsets {ends.tolist()[:8]} should rise to {rows} in {groups} steps")
+        raise InferenceError(f"offsets {ends.tolist()[:8]} should increase to {rows} in {groups} steps")
     return ends
 
 
@@ -118,7 +121,7 @@ class GroupedMatMul:
             return TensorType(mat_a.dtype, None)
         check(len(mat_a.shape) in (2, 3), f"mat_a should have two or three dimensions, not {mat_a}")
         if len(mat_a.shape) == 3:
-            check(offsets is None, "groups of rows have offsets, stacks of matrices have none")
+            check(offsets is None, "offsets are valid only with mat_a of two dimensions")
             dims.fit("mat_a", mat_a, "GTK")
             return TensorType(mat_a.dtype, dims.shape("GTN"))
         check(offsets is not None, "mat_a of two dimensions needs offsets")

@@ -35,7 +35,7 @@ class ShuffleChannels:
             check(
                 isinstance(extent, Interval) or extent % group == 0,
                 "The channel dimension size has to be a multiple of the groups parameter value. "
-                f"{extent} channels do not form {group} groups",
+                f"{extent} channels are not divisible by {group} groups",
             )
         return TensorType(data.dtype, data.shape)
 
@@ -128,7 +128,7 @@ def _infer_blocks(
     for each in (begin, end):
         if each is not None and len(each):
             check(min(each) >= 0, "padding and crops should not be negative")
-            check(each[0] == 0, "the batch is neither padded nor cropped")
+            check(each[0] == 0, "the batch dimension cannot be padded or cropped")
     if rank is None or blocks is None or begin is None or end is None:
         return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
     check(
@@ -143,7 +143,7 @@ def _infer_blocks(
         if to_batch:
             out.append(_divided(d + (low + high), b, "the padded extent"))
         else:
-            check(bounds(d)[1] is None or bounds(d)[1] * b >= low + high, "the crops leave nothing")
+            check(bounds(d)[1] is None or bounds(d)[1] * b >= low + high, "the crops exceed the dimension")
             out.append(d * b - (low + high))
     batch = data.shape[0] * total if to_batch else _divided(data.shape[0], total, "the batch")
     return TensorType(data.dtype, (batch, *out))
@@ -237,12 +237,12 @@ class Reverse:
         kinds = ("boolean",) if mode == "mask" else INTEGERS
         check(
             reversed_axes.dtype in (*kinds, "dynamic"),
-            f"the axes of mode {mode} should not be {reversed_axes}",
+            f"the axes of mode {mode} have the wrong type: {reversed_axes}",
         )
         check_rank(reversed_axes, 1, "the axes")
         if data.shape is not None and reversed_axes.value is not None:
             axes = axes_to_reverse(reversed_axes.value, len(data.shape), mode)
-            check(data.shape or not axes, "a scalar has no axes to be turned round")
+            check(data.shape or not axes, "a scalar has no axes to reverse")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, axes, *, mode):
@@ -274,7 +274,7 @@ class ReverseSequence:
             if seq_lengths.shape is not None:
                 check(
                     compatible(seq_lengths.shape[0], data.shape[batch]),
-                    "one length per sample is needed",
+                    "seq_lengths needs one length per sample",
                 )
             if seq_lengths.value is not None and is_static(data.shape):
                 _check_lengths(seq_lengths.value, data.shape, seq)

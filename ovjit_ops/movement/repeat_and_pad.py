@@ -169,13 +169,19 @@ def check_pad(extent: int, begin: int, end: int, mode: str) -> None:
         "reflect": max(0, extent - 1),
         "symmetric": extent,
     }[mode]
-    check(extent + begin + end >= 0, f"padding by {begin} and {end} cuts more than the {extent} there are")
+    check(
+        extent + begin + end >= 0,
+        f"padding by {begin} and {end} removes more than the {extent} elements of the axis",
+    )
     if mode == "edge":
         says = "EDGE padding mode requires an input of dimension of at least 1 at each spatial axis."
     else:
         says = f"{mode.upper()} padding mode requires that 'pads_begin[D]' and 'pads_end[D]' must be not "
         says += f"greater than 'data_shape[D]{' - 1' if mode == 'reflect' else ''}'."
-    check(most is None or max(begin, end) <= most, f"{says} {extent} elements take {most} more at most")
+    check(
+        most is None or max(begin, end) <= most,
+        f"{says} an axis of {extent} elements accepts at most {most} more",
+    )
 
 
 def _infer_pad(
@@ -281,7 +287,7 @@ def range_length(start: Any, stop: Any, step: Any) -> int:
     """The number of elements of start, start + step, ... before `stop`. Raises InferenceError for step 0, NaN
     or infinity."""
     if not step or step != step or start != start or stop != stop or math.inf in (abs(start), abs(stop)):
-        raise InferenceError(f"a range from {start} to {stop} by {step} has no end")
+        raise InferenceError(f"a range from {start} to {stop} by {step} is infinite")
     if isinstance(step, float):
         return max(0, math.ceil((stop - start) / step))
     return sym_max(0, -(-(stop - start) // step))
@@ -306,7 +312,10 @@ def _infer_range(start: TensorType, stop: TensorType, step: TensorType, dtype: s
     for name, x in (("start", start), ("stop", stop), ("step", step)):
         check_scalar(x, f"'{name}' input is not a scalar")
         ok = not is_static(x.shape) or math.prod(x.shape) == 1
-        check(ok and x.dtype in (*NUMBERS, "dynamic"), f"the limits of a range are single numbers, not {x}")
+        check(
+            ok and x.dtype in (*NUMBERS, "dynamic"),
+            f"the limits of a range should be scalar numbers, not {x}",
+        )
     if start.value is None or stop.value is None or step.value is None:
         return TensorType(dtype, (_open_range(start, stop, step),))
     check(step.value.item() != 0, "'step' cannot be zero, nan, or infinite.")

@@ -98,7 +98,10 @@ def reshape_dims(
             f"{text(shape)}: it has {total} elements, the pattern {wanted}",
         )
     elif is_static(before):
-        check(math.prod(before) == product_after, f"{text(shape)} does not fit the pattern {list(pattern)}")
+        check(
+            math.prod(before) == product_after,
+            f"{text(shape)} cannot be reshaped to the pattern {list(pattern)}",
+        )
     return tuple(out)
 
 
@@ -171,15 +174,15 @@ class Transpose:
     def infer(data, input_order):
         integral = "Input order must have an integral number element type."
         order = shape_value(input_order, "input_order", integral, "Input order must be a vector.")
-        check(input_order.rank != 0, f"Input order must be a vector. It is {input_order}")
+        check(input_order.rank != 0, f"Input order must be a vector. The input order is {input_order}")
         count = length(input_order)
         check(
             count in (None, 0) or data.rank in (None, count),
-            "Input order must have shape [n], where n is the rank of arg. It has "
-            f"{count} elements for {data}",
+            f"Input order must have shape [n], where n is the rank of arg. Input order has {count} "
+            f"elements for {data}",
         )
         if order is None and data.rank == 0:
-            check(count in (None, 0), f"a scalar has no dimensions: {input_order}")
+            check(count in (None, 0), f"a scalar has no dimensions to transpose: {input_order}")
         if data.shape is None or order is None:
             rank = data.rank if data.rank is not None else (given_rank(input_order) or None)
             return TensorType(data.dtype, None if rank is None else (ANY,) * rank)
@@ -222,7 +225,7 @@ class Concat:
     """Concatenates the inputs along `axis`."""
 
     def infer(*args, axis: Int):
-        check(args, "takes at least one input")
+        check(args, "at least one input is needed")
         dtypes = {x.dtype for x in args} - {"dynamic"}
         check(len(dtypes) <= 1, f"Argument element types are inconsistent. {', '.join(sorted(dtypes))}")
         dtype = dtypes.pop() if dtypes else "dynamic"
@@ -235,7 +238,7 @@ class Concat:
         if not ranks:
             return TensorType(dtype, None)
         rank = ranks.pop()
-        check(rank, "Accessing out-of-range dimension: scalars cannot be joined")
+        check(rank, "Accessing out-of-range dimension: scalars cannot be concatenated")
         place = normalize_axis(axis, rank)
         out: list[Dim] = [ANY] * rank
         total: Dim = 0
@@ -341,7 +344,7 @@ def _unsqueezed(shape: tuple[Dim, ...], axes: Sequence[int]) -> tuple[Dim, ...]:
     named = set(axes)  # duplicates, also as -1 and rank - 1, are one new dimension
     normal = {normalize_axis(a, len(shape) + len(named)) for a in named}
     rank = len(shape) + len(normal)
-    check(max(normal) < rank, f"axes {sorted(named)} lie beyond the {rank} dimensions of the result")
+    check(max(normal) < rank, f"axes {sorted(named)} are out of range for a result of rank {rank}")
     rest = iter(shape)
     return tuple(1 if i in normal else next(rest) for i in range(rank))
 

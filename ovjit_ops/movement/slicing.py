@@ -69,7 +69,8 @@ class Split:
     def ref(data, axis, *, num_splits):
         place = shapes.normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         check(
-            data.shape[place] % num_splits == 0, f"{data.shape[place]} does not split in {num_splits} parts"
+            data.shape[place] % num_splits == 0,
+            f"{data.shape[place]} elements are not divisible into {num_splits} parts",
         )
         return tuple(np.ascontiguousarray(part) for part in np.split(data, num_splits, place))
 
@@ -264,7 +265,7 @@ class SliceScatter:
             cuts = axis_slices(data.rank, limits[0], limits[1], limits[2], places)
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
             fits = shapes.compatible_shapes(updates.shape, shape)
-            check(fits, f"the updates {updates} do not have the shape of the slice")
+            check(fits, f"the updates {updates} should have the shape of the slice")
         return TensorType(data.dtype, data.shape)
 
     def ref(data, updates, start, stop, step, axes=None):

@@ -428,7 +428,7 @@ class RMS:
     def infer(data, gamma, *, epsilon: Float, output_type: DType = "dynamic"):
         check_type(data, REALS)
         check_same_type(gamma, data, "gamma")
-        check(data.rank is None or data.rank > 0, "takes at least one dimension")
+        check(data.rank is None or data.rank > 0, "the data should have at least one dimension")
         out = data.dtype if output_type == "dynamic" else output_type
         return TensorType(out, broadcast(data.shape, gamma.shape))
 
@@ -452,7 +452,7 @@ class RootMeanSquare:
     """x / sqrt(mean of x^2 along the last axis + epsilon)"""
 
     def infer(data, *, epsilon: Float):
-        check(data.rank is None or data.rank > 0, "takes at least one dimension")
+        check(data.rank is None or data.rank > 0, "the data should have at least one dimension")
         return same_type(data, REALS)
 
     @in_f32

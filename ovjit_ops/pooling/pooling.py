@@ -27,7 +27,7 @@ def _infer(data: TensorType, attrs: dict[str, Any], torch: bool = False) -> Tens
         data.rank is None or 3 <= data.rank <= 5,
         f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}",
     )
-    check(1 <= rank <= 3, f"a window has 1 to 3 spatial dimensions, not {rank}")
+    check(1 <= rank <= 3, f"a window should have 1 to 3 spatial dimensions, not {rank}")
     window = pool_window(rank, attrs, torch)
     check(
         data.rank in (None, rank + 2),
@@ -275,7 +275,7 @@ def _infer_adaptive(data: TensorType, output_shape: TensorType) -> TensorType:
     check(1 <= rank <= 3, f"Expected a 3D, 4D or 5D tensor for the input. Got: {text(data.shape)}")
     check(
         length(output_shape) in (None, rank),
-        f"Output shape for spatial dimension not compatible with data shape. It should have {rank} entries",
+        f"Output shape for spatial dimension not compatible with data shape. Expected {rank} entries",
     )
     check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
     lead = data.shape[:2] if data.shape is not None else (ANY, ANY)

@@ -27,7 +27,7 @@ class QuantizeRows:
 
     def infer(x, *, bits: Int = 8, group: Int = 0):
         rows = ByteRows(bits, group)
-        check(rows.may_have(x.shape), f"{x} has no rows that can be {rows.name}")
+        check(rows.may_have(x.shape), f"{x} has no rows that can be stored as {rows.name}")
         return rows.in_bytes(x)
 
     def ref(x, *, bits=8, group=0):
@@ -45,10 +45,10 @@ class DequantizeRows:
 
     def infer(x, fresh=None, *, bits: Int = 8, group: Int = 0):
         rows = ByteRows(bits, group)
-        check(x.dtype == "u8", f"rows of bytes, not {x}")
+        check(x.dtype == "u8", f"the data should be rows of bytes (u8), not {x}")
         made = rows.in_floats(x)
         whole = not x.shape or not is_static(x.shape[-1:]) or rows.in_bytes(made).shape == x.shape
-        check(whole and rows.may_have(made.shape), f"{x} has no rows of {rows.name}")
+        check(whole and rows.may_have(made.shape), f"{x} does not hold rows of {rows.name}")
         return made
 
     def ref(x, fresh=None, *, bits=8, group=0):

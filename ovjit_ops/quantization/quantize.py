@@ -21,7 +21,10 @@ class Quantize:
     """
 
     def infer(x, factor, zero, *, low: Int, high: Int, element_type: DType):
-        check(x.dtype == factor.dtype == zero.dtype, f"{x}, {factor} and {zero} differ in element type")
+        check(
+            x.dtype == factor.dtype == zero.dtype,
+            f"{x}, {factor} and {zero} should have the same element type",
+        )
         return TensorType(element_type, broadcast(x.shape, factor.shape, zero.shape))
 
     def ref(x, factor, zero, *, low, high, element_type):
@@ -55,7 +58,10 @@ class MultiplyAdd:
     """y = x * factor + offset, rounded once if the CPU has fused multiply-add."""
 
     def infer(x, factor, offset):
-        check(x.dtype == factor.dtype == offset.dtype, f"{x}, {factor} and {offset} differ in element type")
+        check(
+            x.dtype == factor.dtype == offset.dtype,
+            f"{x}, {factor} and {offset} should have the same element type",
+        )
         return TensorType(x.dtype, broadcast(x.shape, factor.shape, offset.shape))
 
     def ref(x, factor, offset):

@@ -64,7 +64,7 @@ def uniform(
         return (unit.astype(wide) * length.astype(wide) + low.astype(wide)).astype(unit.dtype)
     span = int(high) - int(low)
     if span <= 0:
-        raise InferenceError(f"the range from {low} to {high} has no integers")
+        raise InferenceError(f"the range from {low} to {high} contains no integer")
     whole = stream.astype(np.uint64)
     if not narrow:
         first, second = (whole[1::2], whole[::2]) if not torch else (whole[::2], whole[1::2])
@@ -104,7 +104,7 @@ class RandomUniform:
         shape = [int(d) for d in output_shape.reshape(-1)]
         count = int(np.prod(shape, dtype=object)) if shape else 1
         if min(shape, default=0) < 0 or count > MOST:
-            raise ModelError(f"the shape {shape} cannot be made")
+            raise ModelError(f"the shape {shape} is not valid")
         low, high = min_val.reshape(-1)[0], max_val.reshape(-1)[0]
         seeds = _seeds(global_seed, op_seed)
         return uniform(count, output_type, low, high, *seeds, alignment == "pytorch").reshape(shape)
@@ -157,7 +157,9 @@ class Multinomial:
         batch, classes = probs.shape
         count = int(num_samples.reshape(-1)[0])
         if count < 0 or (not with_replacement and count > classes) or (count and not classes):
-            raise InferenceError(f"{count} of {classes} classes cannot be drawn")
+            raise InferenceError(
+                f"{count} samples cannot be drawn from {classes} classes without replacement"
+            )
         seeds = _seeds(global_seed, op_seed)
         draws = unit_floats(philox(*seeds, 2 * batch * count), "f64", False).reshape(batch, count)
         weights = np.exp(probs.astype(np.float64)) if log_probs else probs.astype(np.float64)

@@ -79,8 +79,11 @@ class GatedDeltaNet:
         dims = fitted(**{n: (x, letters) for (n, letters), x in zip(SHAPES.items(), given, strict=True)})
         heads, groups = (dims.shape(letter)[0] for letter in "HG")
         if isinstance(heads, int) and isinstance(groups, int):
-            check(heads and groups % heads == 0, f"{groups} heads of values are no multiple of {heads}")
-        check(q_l2_norm_eps > 0 and k_l2_norm_eps > 0, "the attributes ..._l2_norm_eps should be positive")
+            check(heads and groups % heads == 0, f"{groups} heads of values are not a multiple of {heads}")
+        check(
+            q_l2_norm_eps > 0 and k_l2_norm_eps > 0,
+            "the attributes q_l2_norm_eps and k_l2_norm_eps should be positive",
+        )
         dtype = next((x.dtype for x in given if x.dtype != "dynamic"), "dynamic")
         return TensorType(dtype, dims.shape("BTGV")), TensorType(dtype, dims.shape("BGKV"))
 

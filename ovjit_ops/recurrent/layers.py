@@ -102,7 +102,9 @@ def infer_dims(
     size = attrs["hidden_size"]
     step = make_step(kind, attrs)
     if kind == "AUGRU":
-        check(not step.clip and not step.linear_before_reset, "takes neither clip nor linear_before_reset")
+        check(
+            not step.clip and not step.linear_before_reset, "clip and linear_before_reset are not supported"
+        )
     gates = KINDS[kind].gates
     dims = Dims(H=size, G=gates * size, P=(gates + step.linear_before_reset) * size)
     if "direction" in attrs:

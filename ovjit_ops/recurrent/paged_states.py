@@ -31,10 +31,10 @@ TABLES = {
 }  # fmt: skip
 #: Return code of the native check -> error.
 FAULTS = {
-    14: "subsequence_begins and block_indices_begins should rise from 0 to the number of tokens and within "
-    "block_indices",
-    15: "block_indices leads outside of the table of states, a sequence with new tokens has too few blocks, "
-    "or a past is negative",
+    14: "subsequence_begins and block_indices_begins should increase from 0 to the number of tokens "
+    "and within block_indices",
+    15: "block_indices is outside of the table of states, a sequence with new tokens has too few "
+    "blocks, or a past is negative",
 }
 
 
@@ -136,13 +136,13 @@ def _fit(given: dict[str, Any], **dimensions: str) -> Dims:
         dims.fit(name, given[name], letters)
     (low, high), (least, most) = bounds(dims["S"]), bounds(dims["X"])
     fits = (most is None or low < most) and (high is None or least <= high + 1)
-    check(fits, f"begins should have one number more than there are sequences, {dims['S']}")
+    check(fits, f"begins should have one element more than there are sequences ({dims['S']})")
     return dims
 
 
 def _check_groups(many: Any, few: Any) -> None:
     if isinstance(many, int) and isinstance(few, int):
-        check(few and many % few == 0, f"{many} heads are no multiple of {few}")
+        check(few and many % few == 0, f"{many} heads are not a multiple of {few}")
 
 
 def _sample_tables() -> list[np.ndarray]:
@@ -226,7 +226,7 @@ class PagedCausalConv1D:
         dims = _fit(locals(), input_embeds="TH", conv_state_table="BHK", conv_weight="H1K")
         count = conv_bias.shape[0] if conv_bias.shape else dims["H"]
         fits = not isinstance(count, int) or count in (0, dims["H"]) or not isinstance(dims["H"], int)
-        check(fits, f"conv_bias should have a number for each channel or none, not {conv_bias}")
+        check(fits, f"conv_bias should have one element per channel or none, not {conv_bias}")
         return TensorType(input_embeds.dtype, dims.shape("TH"))
 
     def ref(*inputs):

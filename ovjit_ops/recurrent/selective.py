@@ -54,7 +54,7 @@ class SelectiveSSM:
         dims = fitted(**{n: (v, letters) for (n, letters), v in zip(SHAPES.items(), given, strict=True)})
         heads, groups = dims["H"], dims["G"]
         if isinstance(heads, int) and isinstance(groups, int):
-            check(groups and heads % groups == 0, f"{heads} heads are no multiple of {groups} groups")
+            check(groups and heads % groups == 0, f"{heads} heads are not a multiple of {groups} groups")
         dtype = next((v.dtype for v in given if v.dtype != "dynamic"), "dynamic")
         return TensorType(dtype, dims.shape("BTHP")), TensorType(dtype, dims.shape("BHPN"))
 

@@ -139,7 +139,7 @@ def make_step(kind: str, attrs: Any) -> Step:
     need = len(KINDS[kind].activations)
     check(len(names) >= need, f"{kind} needs {need} activations, not {len(names)}")
     for name in names:
-        check(name in ACTIVATIONS, f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}")
+        check(name in ACTIVATIONS, f"unknown activation {name!r}; supported: {', '.join(ACTIVATIONS)}")
     clip = float(attrs["clip"])
     check(clip >= 0, f"clip {clip} should not be negative")
     return Step(
@@ -155,7 +155,7 @@ def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool])
     """
     wide = np.asarray(lengths).reshape(-1).astype(np.int64)
     if any(directions) and wide.size and (wide.min() < 0 or wide.max() > steps):
-        raise InferenceError(f"a sequence length is not from 0 to {steps}: {wide.min()} .. {wide.max()}")
+        raise InferenceError(f"sequence lengths should be in [0, {steps}], not {wide.min()} .. {wide.max()}")
     return np.maximum(wide, 0)
 
 

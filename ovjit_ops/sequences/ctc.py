@@ -25,7 +25,7 @@ def checked_lengths(lengths: np.ndarray, most: int, what: str) -> np.ndarray:
     """Lengths as i64. Raises InferenceError for lengths outside 0 ... `most`."""
     wide = lengths.astype(np.int64).reshape(-1)
     if wide.size and (wide.min() < 0 or wide.max() > most):
-        raise InferenceError(f"{what} {wide.min()} .. {wide.max()} should be from 0 to {most}")
+        raise InferenceError(f"{what} should be in [0, {most}], not {wide.min()} .. {wide.max()}")
     return wide
 
 
@@ -191,16 +191,16 @@ class CTCLoss:
         batch, steps, classes = logits.shape
         blank = classes - 1 if blank_index is None else int(blank_index.reshape(-1)[0])
         if not 0 <= blank < classes:
-            raise InferenceError(f"blank_index {blank} is not one of {classes} classes")
+            raise InferenceError(f"blank_index {blank} is out of range for {classes} classes")
         times = checked_lengths(logit_length, steps, "logit_length")
         counts = checked_lengths(label_length, labels.shape[1], "label_length")
         out = np.zeros(batch)
         for b in range(batch):
             if counts[b] > times[b]:
-                raise InferenceError(f"label_length {counts[b]} is above logit_length {times[b]}")
+                raise InferenceError(f"label_length {counts[b]} exceeds logit_length {times[b]}")
             target = labels[b, : counts[b]].astype(np.int64).tolist()
             if target and not 0 <= min(target) <= max(target) < classes:
-                raise InferenceError(f"a label is not one of {classes} classes")
+                raise InferenceError(f"a label is out of range for {classes} classes")
             if attrs["preprocess_collapse_repeated"]:
                 target = [x for i, x in enumerate(target) if i == 0 or x != target[i - 1]]
             if attrs["unique"]:

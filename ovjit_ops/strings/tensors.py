@@ -28,7 +28,7 @@ class StringTensorUnpack:
         parts = [x if isinstance(x, bytes) else str(x).encode() for x in data.reshape(-1)]
         ends = np.cumsum([len(p) for p in parts], dtype=np.int64)
         if len(ends) and ends[-1] >= 1 << 31:
-            raise InferenceError("the strings together have 2 GiB or more")
+            raise InferenceError("the strings have 2 GiB or more in total")
         begins = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
         symbols = np.frombuffer(b"".join(parts), np.uint8).copy()
         return begins.reshape(data.shape).astype(np.int32), ends.reshape(data.shape).astype(np.int32), symbols
@@ -50,14 +50,14 @@ class StringTensorPack:
         check_rank(symbols, 1, "symbols")
         if begins.shape is None or ends.shape is None:
             return TensorType("string", begins.shape or ends.shape)
-        check(len(begins.shape) == len(ends.shape), f"{begins} and {ends} differ in rank")
+        check(len(begins.shape) == len(ends.shape), f"{begins} and {ends} should have the same rank")
         letters = "".join(chr(ord("A") + i) for i in range(len(begins.shape)))
         return TensorType("string", fitted(begins=(begins, letters), ends=(ends, letters)).shape(letters))
 
     def ref(begins, ends, symbols):
         b, e = begins.astype(np.int64).reshape(-1), ends.astype(np.int64).reshape(-1)
         if b.size and (b.min() < 0 or (e < b).any() or e.max() > symbols.size):
-            raise InferenceError(f"a string does not lie within the {symbols.size} symbols")
+            raise InferenceError(f"a string is outside of the {symbols.size} symbols")
         whole = symbols.tobytes()
         out = np.empty(b.size, object)
         out[:] = [whole[i:j] for i, j in zip(b.tolist(), e.tolist(), strict=True)]

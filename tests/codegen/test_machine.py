@@ -83,7 +83,7 @@ def test_a_python_of_32_bits_is_refused(said: str, another) -> None:
     """Whatever the kernel below it is called."""
     call_it(another, said)
     another.setattr(machine, "sys", types.SimpleNamespace(platform="linux", maxsize=(1 << 31) - 1))
-    with pytest.raises(UnsupportedError, match=f"'{said}'.*32 bits"):
+    with pytest.raises(UnsupportedError, match=f"'{said}'.*32-bit"):
         host.host_target()
 
 

@@ -146,5 +146,5 @@ def test_features_of_others_are_no_features() -> None:
     assert not has_features(target_of("avx512"), ["avx512vnni"])
     assert target_of("avx2", ["avx512vnni"]).extras == ()
     assert not has_features(target_of("avx2", ["avx512vnni"]), ["avx512vnni"])
-    with pytest.raises(ValueError, match="amx-tile: text that depends on it"):
+    with pytest.raises(ValueError, match="amx-tile: source that depends on it"):
         has_features(target_of("avx512"), ["amx-tile"])

@@ -74,12 +74,12 @@ def test_run_a_program(tmp_path):
 def test_the_real_package_first_is_refused():
     run = python("-c", "import openvino\nimport ovjit\nprint(ovjit.__version__)\nimport ovjit.as_openvino")
     assert run.returncode == 1
-    assert "ImportError: the real openvino is imported already" in run.stderr
+    assert "ImportError: the real openvino is already imported" in run.stderr
     run = python(
         "-c", "import openvino, sys\nfrom ovjit.__main__ import main\nsys.exit(main(['run', 'x.py']))"
     )
     assert run.returncode == 2
-    assert run.stderr.startswith("ovjit: the real openvino is imported already")
+    assert run.stderr.startswith("ovjit: the real openvino is already imported")
 
 
 def test_the_command_line_explains_itself():

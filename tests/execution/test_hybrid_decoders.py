@@ -41,7 +41,9 @@ def test_tokens_give_what_prompts_give(tmp_path: Path, name: str) -> None:
 def test_recurrent_layers_are_not_rewritten_to_blocks() -> None:
     """Their states would be lost; the model stays as it is."""
     model = hybrids.build(ov, "jamba")
-    with pytest.raises(RuntimeError, match=r"'layers.0.conv', 'layers.0.ssm', .* are no caches of attention"):
+    with pytest.raises(
+        RuntimeError, match=r"'layers.0.conv', 'layers.0.ssm', .* are not caches of attention"
+    ):
         paged_attention_transformation(model)
     assert len(model.get_variables()) == 8 and len(model.get_parameters()) == 4
 

@@ -62,7 +62,10 @@ def test_slopes_of_a_table_are_kept() -> None:
 def test_chunks_that_do_not_begin_at_blocks_are_refused(chunk: int) -> None:
     """The row of one query is that of a window."""
     model = Chunked(ov, chunk).build()
-    with pytest.raises(UnsupportedError, match=f"chunks of {chunk} tokens, which do not begin at blocks"):
+    with pytest.raises(
+        UnsupportedError,
+        match=f"chunked attention of {chunk} tokens is not supported: chunks must begin at blocks",
+    ):
         paged_attention_transformation(model)
     assert len(model.get_sinks()) == 2 * SIZES.layers
 
@@ -71,7 +74,7 @@ def test_chunks_that_do_not_begin_at_blocks_are_refused(chunk: int) -> None:
     "name", ["use_score_outputs", "allow_xattention", "allow_adaptive_rkv", "allow_qq_bias"]
 )
 def test_chunks_with_a_number_for_each_sequence_are_refused(name: str) -> None:
-    with pytest.raises(UnsupportedError, match=f"chunks of keys, together with {name}"):
+    with pytest.raises(UnsupportedError, match=f"chunked attention cannot be combined with {name}"):
         paged_attention_transformation(Chunked(ov, 32).build(), **{name: True})
 
 
@@ -101,7 +104,7 @@ def test_wrong_sizes_of_chunks_are_refused(size: str) -> None:
     for node in model.get_ordered_ops():
         if node.get_type_name() == "PagedAttentionExtension":
             node.get_rt_info()["attention_chunks_0"] = {"size": size}
-    with pytest.raises(ModelError, match="no size of chunks"):
+    with pytest.raises(ModelError, match="no chunk size"):
         ov.Core().compile_model(model, "CPU", F32)
 
 
@@ -136,7 +139,7 @@ def test_what_is_added_for_a_key_is_an_element_of_it(kind: str) -> None:
 
 def test_what_is_added_by_keys_and_queries_is_refused() -> None:
     model = Biased(ov, odd=True).build()
-    with pytest.raises(UnsupportedError, match="paged attention cannot do without it"):
+    with pytest.raises(UnsupportedError, match="paged attention does not support it"):
         paged_attention_transformation(model)
     assert len(model.get_sinks()) == 2 * SIZES.layers
 

@@ -282,7 +282,7 @@ def test_what_stands_for_a_node_has_its_shape() -> None:
             return None
         return builder.add("Concat", [inputs[0]] * 2, {"axis": 0}).outputs
 
-    with pytest.raises(ModelError, match=r"makes .*4"):
+    with pytest.raises(ModelError, match=r"output type .*4"):
         rebuild(graph, longer)
 
 
@@ -544,7 +544,7 @@ def test_angles_may_repeat_what_is_turned_whole(opened: bool) -> None:
     job.run()
     for got in (job.outputs[0], evaluate(graph, [x, cos, sin])[0]):
         np.testing.assert_allclose(got, want, atol=1e-6)
-    with pytest.raises(ModelError, match="not turned whole"):
+    with pytest.raises(ModelError, match="needs a rotation of all elements"):
         angles = [_parameter(b, (n, 1, 5, 6)) for n in (1, 2)]
         b.add("RoPE", [inputs[0], *angles], {"rotary_ndims": 6, "input_trans0213": True})
 
@@ -581,7 +581,7 @@ def test_cells_may_have_inputs_of_nothing() -> None:
 def test_nothing_is_converted_to_no_type() -> None:
     node = op.convert(op.constant(np.ones(3, np.float32)), "dynamic")
     assert node.get_element_type() == ovjit.Type.dynamic
-    with pytest.raises(UnsupportedError, match="converts to no element type"):
+    with pytest.raises(UnsupportedError, match="converts to the element type dynamic"):
         ovjit.compile_model(ovjit.Model([node], []), "CPU")
 
 
@@ -598,9 +598,9 @@ def test_nothing_is_converted_to_no_type() -> None:
 def test_new_axes_count_once(shape: tuple[int, ...], axes: list[int], wanted: tuple[int, ...] | None) -> None:
     data, b = np.ones(shape, np.float32), Builder()
     if wanted is None:
-        with pytest.raises(ModelError, match=r"out of the tensor rank range|lie beyond"):
+        with pytest.raises(ModelError, match=r"out of the tensor rank range|out of range for a result"):
             b.add("Unsqueeze", [_parameter(b, shape), b.constant(np.array(axes))], {})
-        with pytest.raises(ModelError, match=r"out of the tensor rank range|lie beyond"):
+        with pytest.raises(ModelError, match=r"out of the tensor rank range|out of range for a result"):
             find_op("Unsqueeze").evaluate([data, np.array(axes)], {})
         return
     out = b.add("Unsqueeze", [_parameter(b, shape), b.constant(np.array(axes))], {}).output
@@ -617,7 +617,7 @@ def test_readers_of_a_squeezed_dimension_are_made_for_the_rank() -> None:
     job.run()
     assert job.outputs[0].shape == (3,)
     job.set_input(0, np.ones((2, 3), np.float32))
-    with pytest.raises(ModelError, match="it makes"):
+    with pytest.raises(ModelError, match="its output type is"):
         job.run()
 
 

@@ -159,7 +159,7 @@ def test_unigrams_have_the_greatest_sum(prefix: bool, fewer: bool) -> None:
 
 
 def test_scores_that_are_missing_are_an_error() -> None:
-    with pytest.raises(OvjitError, match="scores has 1 numbers for 13 tokens"):
+    with pytest.raises(OvjitError, match="scores has 1 entries, but 13 tokens exist"):
         unigrams(scores="[0]")
 
 

@@ -27,19 +27,19 @@ def made(**changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("changes, said", [
-    ({"eos_token_id": 6}, "eos_token_id should be one of 6 tokens, not 6"),
-    ({"bos_token_id": -7}, "bos_token_id should be one of 6 tokens, not -7"),
+    ({"eos_token_id": 6}, "eos_token_id should be one of 6 token indices, not 6"),
+    ({"bos_token_id": -7}, "bos_token_id should be one of 6 token indices, not -7"),
     ({"eot_token_id": "x"}, "eot_token_id should be a whole number, not x"),
     ({"tokens": [1, "a"]}, "tokens should be a list of texts, not 1"),
     ({"tokens": 7}, "tokens should be a list, not 7"),
     ({"tokens": "{}"}, "tokens should be a list"),
     ({"tokens": "[" * 100_000}, "tokens should be a list"),
     ({"scores": ["x"] * 6}, "scores should be a list of numbers, not 'x'"),
-    ({"token_type": [3] * 9}, "token_type has 9 numbers for 6 tokens"),
+    ({"token_type": [3] * 9}, "token_type has 9 entries, but 6 tokens exist"),
     ({"token_type": [1.5] * 6}, "token_type should be a list of whole numbers, not 1.5"),
     ({"precompiled_charsmap": 10**12}, "precompiled_charsmap should be a list"),
-    ({"model": "gpt2", "merges": ["q zz"]}, "are no tokenizer: .*q"),
-    ({"model": "gpt2", "merges": ["qzz"]}, "are no tokenizer: "),
+    ({"model": "gpt2", "merges": ["q zz"]}, "is not a valid tokenizer: .*q"),
+    ({"model": "gpt2", "merges": ["qzz"]}, "is not a valid tokenizer: "),
 ])  # fmt: skip
 def test_damaged_tables_are_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(OvjitError, match=said):

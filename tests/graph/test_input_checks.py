@@ -25,9 +25,9 @@ def test_letters_learn_from_every_input():
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
-        ({"a": (f32(2, 3), "NC"), "b": (f32(4), "C")}, r"b .*should have 3 for C"),
-        ({"rois": (f32(2, 5), "R4")}, r"rois .*should have 4"),
-        ({"a": (f32(2), "NC")}, r"a should have the dimensions N C"),
+        ({"a": (f32(2, 3), "NC"), "b": (f32(4), "C")}, r"b .*should have 3 in dimension 0 \(C\)"),
+        ({"rois": (f32(2, 5), "R4")}, r"rois .*should have 4 in dimension 1"),
+        ({"a": (f32(2), "NC")}, r"a should have the dimensions \[N C\]"),
         ({"a": (TensorType("i32", (2,)), "N")}, r"a should be one of f16 f32"),
     ],
 )

@@ -12,7 +12,7 @@ from ovjit_ops.elementwise.arithmetic import unary
 @pytest.mark.parametrize("options", [{"epilouge": True}, {"widen": True}, {"lowers": len}])
 def test_a_misspelt_field_is_an_error_at_registration(options):
     before = len(all_ops())
-    with pytest.raises(TypeError, match=f"Misspelt has {next(iter(options))!r}, which is no field"):
+    with pytest.raises(TypeError, match=f"Misspelt has {next(iter(options))!r}, which is not a field"):
 
         @op("Misspelt", **options)
         class Misspelt:
@@ -23,7 +23,7 @@ def test_a_misspelt_field_is_an_error_at_registration(options):
 
 
 def test_a_misspelt_member_is_an_error_at_registration():
-    with pytest.raises(TypeError, match="'refer', which is no field"):
+    with pytest.raises(TypeError, match="'refer', which is not a field"):
 
         @op("Misspelt")
         class Misspelt:
@@ -57,7 +57,7 @@ def test_what_an_attribute_may_be_is_declared_and_read_from_the_record():
         assert Limited.check_attributes(given) == {**given, "mode": "up"}
         for wrong, says in (
             ({"mode": "left"}, '"left" is not a member of enum ns::Mode: mode of Limited should be one of'),
-            ({"pad": "none"}, '"NONE" is no such word: pad of Limited should be one of edge, wrap'),
+            ({"pad": "none"}, '"NONE" is not a valid value: pad of Limited should be one of edge, wrap'),
             ({"size": 0}, "Size must be positive: size of Limited is 0"),
             ({"skip": -1}, "Skip must be no negative number"),
             ({"to": "f32"}, "To must be i32 or i64: to of Limited is f32"),
@@ -73,7 +73,7 @@ def test_what_an_attribute_may_be_is_declared_and_read_from_the_record():
 
 
 def test_words_of_an_attribute_that_there_is_not_are_an_error_at_registration():
-    with pytest.raises(TypeError, match="Misspelt has words for 'node', which is no attribute"):
+    with pytest.raises(TypeError, match="Misspelt has a message for 'node', which is not an attribute"):
 
         @op("Misspelt", words={"node": "a b"})
         class Misspelt:

@@ -137,7 +137,7 @@ def test_a_shipped_model_goes_with_its_handle(compiled) -> None:
     gc.collect()
     assert not path.exists()
     shipping._loaded.clear()
-    with pytest.raises(ModelError, match="is not there"):
+    with pytest.raises(ModelError, match="does not exist"):
         pickle.loads(form)()
 
 

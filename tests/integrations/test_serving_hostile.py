@@ -53,48 +53,48 @@ def good(count: int = 1) -> bytes:
 DEEP = 100_000
 LONG = "9" * 4000
 HOSTILE = {
-    "rank 65": (images_of(json.dumps([1] * 65), "[1]"), "65 dimensions, at most 64"),
+    "rank 65": (images_of(json.dumps([1] * 65), "[1]"), "65 dimensions; at most 64"),
     "rank 20000": (images_of(json.dumps([1] * 20000), "[1]"), "20000 dimensions"),
-    "2 ** 70": (images_of(f"[0, {2**70}]"), "more elements than any data have"),
-    "products": (images_of(f"[{2**62}, {2**62}]", "[1]"), "more elements than any data have"),
-    "products of 0": (images_of(f"[0, {2**62}, {2**62}]"), "the data are no FP32"),
+    "2 ** 70": (images_of(f"[0, {2**70}]"), "more elements than data can hold"),
+    "products": (images_of(f"[{2**62}, {2**62}]", "[1]"), "more elements than data can hold"),
+    "products of 0": (images_of(f"[0, {2**62}, {2**62}]"), "the data are not valid FP32"),
     "digits in a shape": (images_of(f"[{LONG}, {LONG}]"), "more than 400 characters"),
     "digits in 500 dimensions": (images_of(f"[{', '.join([LONG] * 500)}]"), "more than 400 characters"),
     "digits that Python refuses": (images_of("[1]", f"[{'9' * 5000}]"), "more than 400 characters"),
     "digits of a size": (images_of("[1]", parameters=f'{{"binary_data_size": {"9" * 399}}}'), "bits"),
-    "an id of digits": (b'{"id": %s, "inputs": []}' % (b"9" * 399), "id is a string"),
-    "an object as id": (b'{"id": {"a": [1]}, "inputs": []}', "id is a string"),
-    "NaN": (images_of("[1]", "[NaN]"), "no NaN"),
-    "Infinity": (images_of("[1]", "[-Infinity]"), "no -Infinity"),
-    "lists": (b"[" * DEEP, "no JSON"),
-    "lists that end": (b"[" * DEEP + b"]" * DEEP, "no JSON"),
-    "objects": (b'{"a":' * DEEP, "no JSON"),
+    "an id of digits": (b'{"id": %s, "inputs": []}' % (b"9" * 399), "id should be a string"),
+    "an object as id": (b'{"id": {"a": [1]}, "inputs": []}', "id should be a string"),
+    "NaN": (images_of("[1]", "[NaN]"), "NaN is not part of JSON"),
+    "Infinity": (images_of("[1]", "[-Infinity]"), "-Infinity is not part of JSON"),
+    "lists": (b"[" * DEEP, "not valid JSON"),
+    "lists that end": (b"[" * DEEP + b"]" * DEEP, "not valid JSON"),
+    "objects": (b'{"a":' * DEEP, "not valid JSON"),
     "deep data": (images_of("[1]", "[" * 500 + "1" + "]" * 500), "deeper than 64|nested too deep"),
     "members twice": (images_of("[1]", "[1]", name='"images", "name": "images"'), "'name' twice"),
     "a long name": (images_of("[1]", "[1]", name=f'"{"x" * 50_000}"'), "no input 'x+'...|length 50000"),
-    "a long datatype": (images_of("[1]", "[1]", datatype=f'"{"x" * 50_000}"'), "no datatype 'x+'..."),
-    "a datatype of lists": (images_of("[1]", "[1]", datatype="[[[]]]"), "are strings"),
-    "a string for data": (images_of("[1]", '"1"'), "no FP32"),
-    "a string beside null": (images_of("[2]", '[null, "1"]'), "no FP32"),
-    "an object for data": (images_of("[1]", '{"a": 1}'), "no FP32"),
+    "a long datatype": (images_of("[1]", "[1]", datatype=f'"{"x" * 50_000}"'), "the datatype 'x+'..."),
+    "a datatype of lists": (images_of("[1]", "[1]", datatype="[[[]]]"), "should be strings"),
+    "a string for data": (images_of("[1]", '"1"'), "not valid FP32"),
+    "a string beside null": (images_of("[2]", '[null, "1"]'), "not valid FP32"),
+    "an object for data": (images_of("[1]", '{"a": 1}'), "not valid FP32"),
     "null for data": (images_of("[1]", "null"), "images"),
     "ragged": (images_of("[3]", "[[1], [2, 3]]"), "different lengths"),
-    "lists beside values": (images_of("[3]", "[[1], 2]"), "beside each other"),
-    "values beside lists": (images_of("[3]", "[1, [2]]"), "no FP32"),
+    "lists beside values": (images_of("[3]", "[[1], 2]"), "are mixed at one level"),
+    "values beside lists": (images_of("[3]", "[1, [2]]"), "not valid FP32"),
     "too many": (images_of("[1]", json.dumps([1] * 20000)), "has 1 elements, the data have 20000"),
     "too many rows": (images_of("[1]", json.dumps([[1]] * 9000)), "data have at least 2"),
-    "no UTF-8": (b'{"inputs": "\xff"}', "no JSON"),
-    "UTF-16": ('{"inputs": []}'.encode("utf-16"), "no JSON"),
-    "half of a pair": (images_of("[1]", r'["\ud800"]', datatype='"BYTES"'), "no BYTES"),
+    "no UTF-8": (b'{"inputs": "\xff"}', "not valid JSON"),
+    "UTF-16": ('{"inputs": []}'.encode("utf-16"), "not valid JSON"),
+    "half of a pair": (images_of("[1]", r'["\ud800"]', datatype='"BYTES"'), "not valid BYTES"),
     "half of a pair as name": (images_of("[1]", "[1]", name=r'"\ud800"'), "no input"),
-    "control characters": (b'{"inputs": "\n"}', "no JSON"),
-    "numbers of other rules": (images_of("[1]", "[01]"), "no JSON"),
-    "nothing": (b"", "no JSON"),
-    "half": (good()[:300], "no JSON"),
-    "more than one": (good() + good(), "no JSON"),
-    "many inputs": (b'{"inputs": [%s]}' % b",".join([b"{}"] * 2000), "1024 inputs at most"),
+    "control characters": (b'{"inputs": "\n"}', "not valid JSON"),
+    "numbers of other rules": (images_of("[1]", "[01]"), "not valid JSON"),
+    "nothing": (b"", "not valid JSON"),
+    "half": (good()[:300], "not valid JSON"),
+    "more than one": (good() + good(), "not valid JSON"),
+    "many inputs": (b'{"inputs": [%s]}' % b",".join([b"{}"] * 2000), "at most 1024 inputs"),
     "many outputs": (b'{"inputs": [], "outputs": [%s]}' % b",".join([b'{"name":""}'] * 2000), "1024 outputs"),
-    "outputs of another kind": (b'{"inputs": [], "outputs": {"name": "a"}}', "outputs are a list"),
+    "outputs of another kind": (b'{"inputs": [], "outputs": {"name": "a"}}', "outputs should be a list"),
     "an output's name": (b'{"inputs": [], "outputs": [{"name": 3}]}', "which is a string"),
 }  # fmt: skip
 
@@ -121,16 +121,16 @@ def raw_body(size: object, data: bytes, kind: str = "FP32") -> tuple[bytes, str]
 @pytest.mark.parametrize(
     "size, data, kind, words",
     [
-        (256, b"x" * 255, "FP32", "255 bytes are left"),
-        (255, b"x" * 255, "FP32", "no FP32"),
+        (256, b"x" * 255, "FP32", "255 bytes remain"),
+        (255, b"x" * 255, "FP32", "not valid FP32"),
         (252, b"x" * 252, "FP32", "has 64 elements, the data have 63"),
         (-1, b"x" * 256, "FP32", "binary_data_size is -1"),
         (2**64, b"x" * 256, "FP32", "binary_data_size is 18446744073709551616"),
         (True, b"x" * 256, "FP32", "binary_data_size is True"),
         ("256", b"x" * 256, "FP32", "binary_data_size is '256'"),
-        (128, b"x" * 256, "FP16", "128 bytes follow"),
+        (128, b"x" * 256, "FP16", "128 bytes that follow"),
         (256, b"\xff" * 256, "BYTES", "end within a string"),
-        (256, b"\0" * 256, "BYTES", "takes FP32"),
+        (256, b"\0" * 256, "BYTES", "expects FP32"),
         (260, b"\0" * 260, "BYTES", "the data have at least 65"),
         (257, b"\0" * 257, "BYTES", "the data have at least 65|end within a string"),
     ],
@@ -152,10 +152,14 @@ def test_bodies_beyond_their_limits(rest) -> None:
     """413, and before anything is read; limits are settings."""
     small = RestModel(rest.served, "digits", limits=Limits.from_settings({"body_bytes": 300}))
     reply = asyncio.run(small.reply("POST", INFER, good()))
-    assert reply.status == 413 and b"this server takes 300" in reply.body
+    assert reply.status == 413 and b"this server accepts at most 300" in reply.body
     with pytest.raises(TooLarge, match="send tensors as raw bytes"):
         read_body(good(), None, Limits(json_bytes=300))
-    wrong = (({"bytes": 1}, "no limit 'bytes'"), ({"rank": 0}, "from 1 on"), ({"rank": "64"}, "'64'"))
+    wrong = (
+        ({"bytes": 1}, "unknown limit 'bytes'"),
+        ({"rank": 0}, "positive integer"),
+        ({"rank": "64"}, "'64'"),
+    )
     for given, words in wrong:
         with pytest.raises(InvalidRequest, match=words):
             Limits.from_settings(given)
@@ -163,7 +167,7 @@ def test_bodies_beyond_their_limits(rest) -> None:
         loads(json.dumps([[1]] * 60).encode(), PIECES._replace(nodes=50))
     with pytest.raises(InvalidRequest, match="does not end within 20 bytes"):
         loads(b'["%s"]' % (b"x" * 70_000), PIECES._replace(string_bytes=20))
-    with pytest.raises(InvalidRequest, match="3 dimensions, at most 2"):
+    with pytest.raises(InvalidRequest, match="3 dimensions; at most 2"):
         array_of("x", "FP32", [1, 1, 1], [[[1]]], Limits(rank=2))
 
 
@@ -218,7 +222,7 @@ def test_memory_and_threads_that_are_missing_are_a_503(rest, monkeypatch) -> Non
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", start)
         reply = asyncio.run(model.reply("POST", INFER, good()))
-    assert reply.status == 503 and b"no thread can be had" in reply.body
+    assert reply.status == 503 and b"no thread can be started" in reply.body
     assert asyncio.run(model.reply("POST", INFER, good())).status == 200
 
 

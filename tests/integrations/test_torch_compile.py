@@ -112,7 +112,7 @@ def test_an_operator_that_is_not_compiled_runs_in_eager_mode_and_is_told_once() 
 
     compiled = torch.compile(function, backend="openvino", options=CONFIG)
     x = torch.randn(4, 4)
-    with pytest.warns(UserWarning, match="aten::_linalg_eigh is not compiled: there is no rule for it"):
+    with pytest.warns(UserWarning, match="aten::_linalg_eigh is not compiled: no conversion rule exists"):
         close(compiled(x), function(x), 1e-4)
     close(compiled(x), function(x), 1e-4)
 
@@ -206,9 +206,9 @@ def test_inference_mode_and_autocast() -> None:
 
 @pytest.mark.parametrize(("options", "says"), [
     ({"device": "NPU7"}, "Specified device NPU7 is not in the list of OpenVINO Available Devices"),
-    ({"devices": "CPU"}, "this backend has no option 'devices'"),
-    ({"disabled_ops": "[aten::sine]"}, "disabled_ops names 'aten::sine', which is no operator"),
-    ({"disabled_ops": ["aten.sin.Tensor"]}, "disabled_ops names 'aten.sin.Tensor', which is no operator"),
+    ({"devices": "CPU"}, "the backend 'openvino' has no option 'devices'"),
+    ({"disabled_ops": "[aten::sine]"}, "disabled_ops contains 'aten::sine', which is not a PyTorch operator"),
+    ({"disabled_ops": ["aten.sin.Tensor"]}, "'aten.sin.Tensor', which is not a PyTorch operator"),
 ])  # fmt: skip
 def test_wrong_options_are_told(options, says) -> None:
     with pytest.raises(Exception, match=says):

@@ -124,8 +124,8 @@ def test_the_platform_is_out_of_the_way(python: Path) -> None:
 
 
 REFUSED = [
-    (["--additional-config", '{"weigths": 8}'], "'weigths'; ovjit knows weights"),
-    (["--block-size", "64"], "blocks of 32 tokens, not 64"),
+    (["--additional-config", '{"weigths": 8}'], "'weigths'; supported keys: weights"),
+    (["--block-size", "64"], "block_size 64 is not supported"),
     (["--tensor-parallel-size", "2"], "does not have tensor, pipeline and context parallelism"),
     (["--enable-lora"], "does not have LoRA adapters"),
     (["--kv-offloading-size", "1"], "does not have offloading of caches"),

@@ -61,7 +61,7 @@ def test_options() -> None:
 @pytest.mark.parametrize(
     ("given", "dtype", "words"),
     [
-        ({"wieghts": 8}, "auto", "'wieghts'; ovjit knows weights"),
+        ({"wieghts": 8}, "auto", "'wieghts'; supported keys: weights"),
         ({"weights": 5}, "auto", "not 5"),
         ({"weights": True}, "auto", "not True"),
         ({"group": 24}, "auto", "multiple of 16, not 24"),
@@ -94,9 +94,9 @@ def test_tables() -> None:
         expected = [int(b) for row, n in zip(blocks, needed, strict=False) for b in row[:n]]
         assert made.block_indices.tolist() == expected, f"seed {SEED}"
         assert made.max_context_len == lengths.max(initial=0)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="are inconsistent"):
         tables_of(np.array([0, 4]), np.array([33]), np.zeros((1, 1), np.int32), 32)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="are inconsistent"):
         tables_of(np.array([0, 4]), np.array([3]), np.zeros((1, 1), np.int32), 32)
 
 

@@ -121,7 +121,7 @@ def test_what_is_read_outside_is_an_error():
         for i in vectors(n):
             finish(y, i, load(x, i + 1))
 
-    with pytest.raises(TypeError, match="cannot say 'i \\+ 1'"):
+    with pytest.raises(TypeError, match="'i \\+ 1' is not part of the kernel language"):
         off_by_one.kernel(("f32", "f32"), Finish(None, ""))
 
 
@@ -137,13 +137,15 @@ def test_what_a_kernel_cannot_say_is_an_error(word, tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert isinstance(module.mine, Template)
-    with pytest.raises(TypeError, match="mine: a kernel"):
+    with pytest.raises(
+        TypeError, match="mine: .* is not (part of the kernel language|an intrinsic of kernels)"
+    ):
         module.mine.kernel(("f32", "f32"), Finish(None, ""))
 
 
 def test_words_are_not_called():
     for word in (load, splat, exp):
-        with pytest.raises(TypeError, match="is a word of kernels"):
+        with pytest.raises(TypeError, match="is an intrinsic of kernels"):
             word(1)
 
 

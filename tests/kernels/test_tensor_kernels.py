@@ -160,7 +160,7 @@ def test_views_of_too_few_dimensions_are_refused():
 def test_an_axis_that_is_to_be_adjacent_is():
     p = planner()
     x = view(p, (4, 3, 5), (0, 2, 1))
-    with pytest.raises(OvjitError, match="by_names_f32 cannot walk x"):
+    with pytest.raises(OvjitError, match="by_names_f32 cannot iterate over x"):
         launch(p, by_names(T="f32"), {"x": x, "y": view(p, (2, 3, 5))}, ("y",), work=1, factor=1)
     assert not p.steps
 

@@ -96,8 +96,8 @@ def test_subnormal_halves() -> None:
 @pytest.mark.parametrize(
     "rows, panels, width, message",
     [
-        ((WIDTH + 1, 8), (WIDTH + 1) * 8, WIDTH, "no panels"),
-        ((WIDTH, 6), WIDTH * 6, WIDTH, "no panels"),
+        ((WIDTH + 1, 8), (WIDTH + 1) * 8, WIDTH, "cannot be packed in panels"),
+        ((WIDTH, 6), WIDTH * 6, WIDTH, "cannot be packed in panels"),
         ((WIDTH, 8), WIDTH * 4, WIDTH, "bytes of panels"),
     ],
 )

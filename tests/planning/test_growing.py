@@ -143,7 +143,7 @@ def test_a_plan_that_is_moved_is_proved(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Parametric, "_recipe", forgets)
     answers(request, given(rng, 1, 4))
-    with pytest.raises(RuntimeError, match="was moved"):
+    with pytest.raises(RuntimeError, match="was replayed for other shapes"):
         for _ in range(6):
             answers(request, given(rng, 1, 1))
 

@@ -274,7 +274,7 @@ def test_correct_plans_pass() -> None:
 
 def test_overlapping_tensors_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "assign_offsets", lambda buffers, alignment: max(b.size for b in buffers))
-    refused(chain(), "has written for another|still reads")
+    refused(chain(), "wrote for another value|still reads")
 
 
 def test_a_tensor_that_ends_too_early_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -287,7 +287,7 @@ def test_a_tensor_that_ends_too_early_is_found(monkeypatch: pytest.MonkeyPatch) 
         return real(buffers, alignment)
 
     monkeypatch.setattr(plan, "assign_offsets", early)
-    refused(chain(), "has written for another|still reads")
+    refused(chain(), "wrote for another value|still reads")
 
 
 def test_writing_over_what_is_read_later_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_writing_over_what_is_read_later_is_found(monkeypatch: pytest.MonkeyPatc
 
 def test_an_uncleared_halo_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Planner, "halo_step", lambda self, view, layout: None)
-    refused(padded(), "no step has written")
+    refused(padded(), "no step wrote")
 
 
 def by_hand(step: Callable[[Planner, Any, Any], None]) -> None:
@@ -346,7 +346,7 @@ def test_chunks_that_meet_are_found() -> None:
         by_hand(row_step((32, 32), shift=32, in_place=True))
     with pytest.raises(OvjitError, match="before its tensor"):
         by_hand(row_step((32, 32), shift=-4))
-    with pytest.raises(OvjitError, match="beside what it should"):
+    with pytest.raises(OvjitError, match="outside of its output"):
         by_hand(row_step((32, 64)))
 
 
@@ -354,7 +354,7 @@ def test_steps_that_say_nothing_may_only_write_where_they_read() -> None:
     def step(planner: Any, x: Any, y: Any) -> None:
         planner.step(planner.kernel, planner.blank, 4, [x.slice(0, 1, 3)], [x.slice(0, 0, 3)])
 
-    with pytest.raises(OvjitError, match="write over what others read"):
+    with pytest.raises(OvjitError, match="overwrite bytes that other chunks read"):
         by_hand(step)
 
 
@@ -363,7 +363,7 @@ def test_a_step_that_begins_too_early_is_found(monkeypatch: pytest.MonkeyPatch) 
     by_hand(row_step((32, 32)))
     monkeypatch.setattr(plan_steps, "CLEAR_GAPS", "copy_i32")
     for touched in (row_step((32, 32)), row_step((32, 32), in_place=True)):
-        with pytest.raises(OvjitError, match="begins before step 0, which it needs, is over"):
+        with pytest.raises(OvjitError, match="begins before step 0, on which it depends, is complete"):
             by_hand(touched)
 
     def beside(planner: Any, x: Any, y: Any) -> None:

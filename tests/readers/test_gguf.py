@@ -371,14 +371,14 @@ def test_what_is_not_read_is_named(tmp_path: Path, kind: str, error: type, said:
 @pytest.mark.parametrize(
     ("name", "value", "error", "said"),
     [
-        ("logit_scale", 0.25, UnsupportedError, "'llama.logit_scale' is 0.25, which is not read"),
+        ("logit_scale", 0.25, UnsupportedError, "'llama.logit_scale' is 0.25, which is not supported"),
         ("attention.causal", False, UnsupportedError, "'llama.attention.causal' is False"),
         ("expert_gating_func", 2, UnsupportedError, "'llama.expert_gating_func' is 2"),
         ("router_logit_softcapping", 30.0, UnsupportedError, "'llama.router_logit_softcapping' is 30.0"),
         ("rope.freq_base_more", 0.0, None, ""), ("logit_scale", 1.0, None, ""),
         ("rope.scaling.type", "su", UnsupportedError, "rope.scaling.type 'su'"),
-        ("attention.layer_norm_rms_epsilon", -1.0, ModelError, "is -1.0, and should be 0.0 at least"),
-        ("rope.freq_base", 0.0, ModelError, "rope.freq_base' is 0.0, and should be 1.0 at least"),
+        ("attention.layer_norm_rms_epsilon", -1.0, ModelError, "is -1.0; it should be at least 0.0"),
+        ("rope.freq_base", 0.0, ModelError, "rope.freq_base' is 0.0; it should be at least 1.0"),
     ],
 )  # fmt: skip
 def test_settings_that_are_not_read_are_named(
@@ -438,7 +438,7 @@ def test_unknown_architectures_are_named(tmp_path: Path) -> None:
     made = tensors(s, "F32", np.random.default_rng(SEED))
     s.arch = "mamba"
     write(path, s, made)
-    with pytest.raises(UnsupportedError, match="the architecture 'mamba'; what is read: llama"):
+    with pytest.raises(UnsupportedError, match="the architecture 'mamba' is not supported; supported: llama"):
         ov.Core().read_model(path)
 
 

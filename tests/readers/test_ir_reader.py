@@ -180,7 +180,7 @@ def test_failed_save_leaves_the_old_files(tmp_path: Path) -> None:
     serialize(model, tmp_path / "m.xml")
     before = (tmp_path / "m.xml").read_bytes()
     model.get_ordered_ops()[1].friendly_name = "bell\a"
-    with pytest.raises(RuntimeError, match="xml cannot hold"):
+    with pytest.raises(RuntimeError, match="xml cannot represent"):
         serialize(model, tmp_path / "m.xml")
     assert (tmp_path / "m.xml").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["m.bin", "m.xml"]
@@ -251,15 +251,15 @@ BROKEN = {
     **{f"size {v}": (f'size="{v}"', 'size="12"', "size|bytes|outside") for v in
        (2**63, 2**64 - 1, -1, "", "1e9", "0xC", 13, 8, 0)},
     "const shape": ('shape="4294967296,4294967296"', 'shape="3"', "needs"),
-    "const open shape": ('shape="?"', 'shape="3"', "open"),
+    "const open shape": ('shape="?"', 'shape="3"', "shape is dynamic"),
     "const rank": (f'shape="{"1," * 70}3"', 'shape="3"', "dimensions"),
-    "const type": ('element_type="f33"', 'element_type="f32" shape="3"', "element type"),
+    "const type": ('element_type="f33"', 'element_type="f32" shape="3"', "not a member of enum element::Type_t"),
     "const other type": ('element_type="f64" shape="3"', 'element_type="f32" shape="3"', "needs 24"),
     "const dynamic": ('element_type="dynamic" shape="3"', 'element_type="f32" shape="3"', "dynamic"),
     # structure (B5)
     "duplicate id": ('<layer id="1"', '<layer id="0"', None),
-    "dangling source": ('from-layer="7"', 'from-layer="1"', "no layer with that id"),
-    "dangling target": ('to-layer="7"', 'to-layer="3"', "no layer with that id"),
+    "dangling source": ('from-layer="7"', 'from-layer="1"', "no layer has that id"),
+    "dangling target": ('to-layer="7"', 'to-layer="3"', "no layer has that id"),
     "missing output port": ('from-port="9"', 'from-port="2"', "output port 9 of layer 2 'sum'"),
     "missing input port": ('to-port="9"', 'to-port="1"', "input port 9 of layer 2 'sum'"),
     "self edge": ('from-layer="2" from-port="2" to-layer="2"', 'from-layer="1" from-port="0" to-layer="2"',
@@ -275,12 +275,12 @@ BROKEN = {
     "two ports": ('<port id="0"><dim>3</dim>', '<port id="1"><dim>3</dim>', "two ports"),
     # attributes (B7)
     "auto_broadcast": ('auto_broadcast="numpi"', 'auto_broadcast="numpy"', "sum"),
-    "parameter shape": ('shape="2,x"', 'shape="2,3"', "'x' is no dimension"),
-    "parameter negative": ('shape="2,-3"', 'shape="2,3"', "no dimension"),
-    "parameter digits": ('shape="2,٣"', 'shape="2,3"', "no dimension"),
-    "parameter range": ('shape="2,5..3"', 'shape="2,3"', "bounds fall"),
+    "parameter shape": ('shape="2,x"', 'shape="2,3"', 'Cannot parse dimension: "x"'),
+    "parameter negative": ('shape="2,-3"', 'shape="2,3"', "Cannot parse dimension"),
+    "parameter digits": ('shape="2,٣"', 'shape="2,3"', "Cannot parse dimension"),
+    "parameter range": ('shape="2,5..3"', 'shape="2,3"', "upper bound is below"),
     "parameter huge": (f'shape="2,{2**63}"', 'shape="2,3"', "64 bits"),
-    "parameter type": ('element_type="float"', 'element_type="f32"', "element type"),
+    "parameter type": ('element_type="float"', 'element_type="f32"', "not a member of enum element::Type_t"),
     "does not fit": ('shape="2,4"', 'shape="2,3"', "'sum'"),
     "version": ('version="9"', 'version="11"', "version 9"),
     "not a net": ("<nyet", "<net", "."),
@@ -413,7 +413,7 @@ def test_files_that_are_not_files(tmp_path: Path) -> None:
     for weights in (tmp_path / "none.bin", tmp_path, tmp_path / "fifo.xml", "/dev/zero"):
         with pytest.raises(RuntimeError):
             read_ir(tmp_path / "m.xml", weights)
-    with pytest.raises(RuntimeError, match="outside the weights"):
+    with pytest.raises(RuntimeError, match="outside of the weights"):
         read_ir(tmp_path / "m.xml")
     for wrong in (5, None, object()):
         with pytest.raises(TypeError):

@@ -145,7 +145,7 @@ def test_torch_modules_that_are_not_traced() -> None:
     """The others are in `programs/torch_modules.py`: PyTorch is not installed for these tests."""
     from ovjit.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with pytest.raises(RuntimeError, match="not graphs of TorchScript"):
+    with pytest.raises(RuntimeError, match="not a TorchScript graph"):
         TorchScriptPythonDecoder(object(), graph_element=object())
     with pytest.raises(RuntimeError, match=r"Unknown model type: <class 'object'>.*PyTorch modules"):
         ov.convert_model(object())
@@ -216,7 +216,7 @@ def test_packages_that_read_a_framework_are_named(tmp_path, name, framework, mon
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"\x08\x01")
     for read in (ov.Core().read_model, ov.convert_model):
-        with pytest.raises(RuntimeError, match=f"Unable to read.*Models of {framework} are read through"):
+        with pytest.raises(RuntimeError, match=f"Unable to read.*Models of {framework} need the packages"):
             read(path)
 
 

@@ -525,7 +525,7 @@ def test_tensors_of_one_open_length_are_collected_where_nothing_joins_them() -> 
 
 def test_what_a_loop_collects_is_not_changed() -> None:
     text = LOOP.replace("one = SequenceAt(b, k)", "c = SequenceErase(b) one = SequenceAt(c, k)")
-    with pytest.raises(RuntimeError, match="SequenceErase.*as many tensors as a loop had trips"):
+    with pytest.raises(RuntimeError, match="SequenceErase.*whose length is a loop's number of iterations"):
         ovjit.Core().read_model(onnx.parser.parse_model(text).SerializeToString())
 
 
@@ -688,7 +688,7 @@ def test_constants_of_types_that_openvino_does_not_have(kind: int, op: str) -> N
 @pytest.mark.parametrize("kind", STAND_INS)
 def test_who_asks_for_a_type_that_openvino_does_not_have_gets_an_error(kind: int) -> None:
     """A constant's wider type is not passed on to an output, a zero point or a sum."""
-    refused = "is not supported: OpenVINO's types do not have it"
+    refused = "is not supported by OpenVINO"
     quantize = helper.make_node("QuantizeLinear", ["x", "s", "c"], ["q"])
     for nodes in (
         [helper.make_node("Identity", ["c"], ["y"])],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,9 +66,7 @@ def test_doubling_functions_are_refused_unread(read) -> None:
     proto = model(doubling(30, [node("Relu", "a", "c")]))
     assert len(proto.SerializeToString()) < 2100
     # F30 is one node, F29 two calls and two of these: the first beyond the limit is F13, 3 * 2**17 - 2
-    assert "the function 'F13' has more than 300000 nodes, those that it calls inlined: 393214" in refused(
-        proto
-    )
+    assert "the function 'F13' has more than 300000 nodes after inlining: 393214" in refused(proto)
     assert read == []
 
 
@@ -76,7 +75,8 @@ def test_the_graph_s_own_calls_are_counted(read) -> None:
     del proto.graph.node[:]
     proto.graph.node.extend([node("F0", "x", "t", domain="my"), node("F0", "t", "y", domain="my")])
     said = refused(proto)
-    assert "the model has more than 300000 nodes, its functions inlined: 393214" in said and "'F0'" in said
+    assert "the model has more than 300000 nodes after inlining its functions: 393214" in said
+    assert "'F0'" in said
     assert read == []
 
 
@@ -169,7 +169,7 @@ def nested_loops(depth: int, trips: int) -> onnx.ModelProto:
 @pytest.mark.parametrize("depth", [2, 3, 20])
 def test_nested_loops_over_sequences_are_refused_in_the_first_iteration(depth: int, read) -> None:
     said = refused(nested_loops(depth, 1000))
-    assert "of a loop over sequences, unrolled, has more than 300000 nodes" in said and len(read) < 200
+    assert "of a loop over sequences has more than 300000 nodes after unrolling" in said and len(read) < 200
 
 
 def test_loops_over_sequences_are_unrolled() -> None:
@@ -186,7 +186,8 @@ def test_maps_within_maps_are_refused(read) -> None:
     around = [node("SplitToSequence", "x", "q", axis=0), node("SequenceMap", "q x", "z", body=outer)]
     joined = node("ConcatFromSequence", "z", "y", axis=0)
     proto = make([*around, joined], [("x", [2000])], ["y"], opset=18)
-    assert "the body 'inner' of a loop over sequences, unrolled" in refused(proto) and len(read) < 20
+    assert re.search("the body 'inner' of a loop over sequences .* after unrolling", refused(proto))
+    assert len(read) < 20
 
 
 def test_long_sequences_that_are_stacked_again_and_again() -> None:
@@ -196,7 +197,7 @@ def test_long_sequences_that_are_stacked_again_and_again() -> None:
     total = node("Sum", " ".join(f"a{i}" for i in range(count)), "y")
     proto = make([node("SplitToSequence", "x", "q", axis=0), *picks, total], [("x", [4096, 2])], ["y"])
     proto.graph.input.append(info("k", TensorProto.INT64, []))
-    assert "nodes would be made of the" in refused(proto)
+    assert "nodes would be created from the" in refused(proto)
 
 
 def test_bodies_that_are_read_again_and_again(read) -> None:

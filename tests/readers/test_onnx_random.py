@@ -14,8 +14,9 @@ from tests.support.onnx.retyped import retyped
 #: What is refused, with the words that say so: ranks, sizes or the like are not known when the model is read.
 REFUSED = ("not known when the model is read", "of open dimensions")
 #: ... in other types: text as numbers, and what only ONNX's evaluator computes.
-REFUSED_TYPES = (*REFUSED, "from or to strings", "only with fmod=1", "it has 2 inputs, 3 are right",
-                 "no operation of OpenVINO", "'cats_strings' is missing")  # fmt: skip
+REFUSED_TYPES = (*REFUSED, "from or to strings", "need fmod=1", "has 2 inputs; expected 3",
+                 "no operation of OpenVINO", "OpenVINO has no such operation",
+                 "'cats_strings' is missing")  # fmt: skip
 #: Where the evaluator is wrong of types that ONNX Runtime does not take: it rounds interpolated integers, and
 #: sorts slices by their positions.
 EVALUATOR_ERRS = ("Resize", "GridSample", "Unique")

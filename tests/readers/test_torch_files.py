@@ -92,5 +92,5 @@ def test_a_damaged_file_is_told(net, tmp_path) -> None:
 def test_read_model_points_to_convert_model(net, tmp_path) -> None:
     path = str(tmp_path / "a.pt")
     save("traced", *net, path)
-    with pytest.raises(RuntimeError, match="Unable to read the model.*are read by convert_model"):
+    with pytest.raises(RuntimeError, match="Unable to read the model.*Use convert_model to read"):
         ov.Core().read_model(path)

@@ -352,7 +352,7 @@ def exported(x):
 
 @pytest.mark.parametrize(
     ("function", "said"),
-    [(leaving, "range.x.shape"), (exported, "range.x.shape"), (split, "2 parts of an open dimension")],
+    [(leaving, "range.x.shape"), (exported, "range.x.shape"), (split, "a dynamic dimension into 2 parts")],
 )
 def test_loops_that_stay_those_of_the_example_are_told(function, said) -> None:
     with pytest.warns(torch.jit.TracerWarning, match=said):

@@ -134,7 +134,7 @@ def test_a_rule_asks_for_what_is_found_alone() -> None:
         return y
 
     net = Net((3,))
-    with pytest.raises(KeyError, match="wrong asks for 'y', which its pattern does not find"):
+    with pytest.raises(KeyError, match="wrong reads 'y', which its pattern does not bind"):
         run_rules(net.b.finish([net.Exp(net.inputs[0])]), [wrong])
 
 

@@ -317,7 +317,7 @@ def test_symlinked_folder_in_the_variable(home, warnings, tmp_path, monkeypatch,
 def test_folder_that_others_may_write_to(home, warnings, mode):
     (home / ".cache" / "ovjit").mkdir(parents=True)
     os.chmod(home / ".cache" / "ovjit", mode)
-    _assert_not_kept(warnings, "open to other users")
+    _assert_not_kept(warnings, "accessible to other users")
 
 
 def test_folder_of_somebody_else(home, warnings, monkeypatch, tmp_path):
@@ -338,7 +338,7 @@ def test_root_with_another_users_home(home, warnings, monkeypatch, missing):
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 0)
     before = _everything_in(home)
-    _assert_not_kept(warnings, "root leaves no files there")
+    _assert_not_kept(warnings, "files of root are not written there")
     assert not keys.find_key().lasting
     assert _everything_in(home) == before
 
@@ -837,7 +837,7 @@ def test_command_line_without_a_cache(home, monkeypatch, capsys):
     assert "0 kernels" in capsys.readouterr().out
     assert cli.main(["path"]) == 1
     assert cli.main(["warm", "model.xml"]) == 1
-    assert "no kernel cache" in capsys.readouterr().err
+    assert "the kernel cache is disabled" in capsys.readouterr().err
 
 
 class _Compiler:

@@ -66,7 +66,7 @@ def test_blobs(there: bool, machine: Machine, caplog: pytest.LogCaptureFixture) 
     machine.be(there)
     with caplog.at_level(logging.WARNING, "ovjit"):
         found = ov.Core().import_model(data, "CPU")
-    assert "the blob's code is not used, its model is compiled" in caplog.text
+    assert "the blob's object code is not used, its model is compiled again" in caplog.text
     assert not machine.loaded and not found.get_property("LOADED_FROM_CACHE")
     np.testing.assert_array_equal(found(X)[0], want)
     machine.be(not there)

@@ -169,12 +169,12 @@ def test_benchmark_draws_how_latencies_are_spread(capsys):
         (("-m", MODEL, "-iop", "x:f32"), "-iop 'x:f32'"),
         (("-m", "nowhere.xml"), "nowhere.xml"),
         (("-m", MODEL, "-shape", "images"), "write name"),
-        (("-m", MODEL, "-shape", "[1,x]"), "whole numbers"),
+        (("-m", MODEL, "-shape", "[1,x]"), "should be integers"),
         (("-m", MODEL, "-infer_precision", "i3"), "INFERENCE_PRECISION_HINT"),
         (("-m", MODEL, "-i", "a.npy", "b.npy"), "input files"),
-        (("-m", MODEL, "-i", "nowhere.npy"), "there is no file 'nowhere.npy'"),
+        (("-m", MODEL, "-i", "nowhere.npy"), "the file 'nowhere.npy' does not exist"),
         (("-m", MODEL, "--json", "nowhere/b.json"), "'nowhere' does not exist"),
-        (("-m", MODEL, "--html", "a.npy/b.html"), "'a.npy' is no folder"),
+        (("-m", MODEL, "--html", "a.npy/b.html"), "'a.npy' is not a writable folder"),
     ],
 )
 def test_benchmark_says_what_is_wrong(capsys, arguments, words, tmp_path, monkeypatch):

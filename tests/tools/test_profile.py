@@ -187,7 +187,7 @@ def test_what_does_not_fit_is_said() -> None:
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert profile.main(["no such file.xml"]) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err
     command = [
         sys.executable,
         "-m",

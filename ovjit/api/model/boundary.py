@@ -42,7 +42,7 @@ class Parameter(Node):
 
     def __init__(self, element_type: Type, shape: Shape | PartialShape):
         if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
-            raise no_such_constructor("Parameter takes a Type and a Shape or PartialShape")
+            raise no_such_constructor("Parameter takes an element type (Type) and a Shape or PartialShape")
         self._make(element_type._name, marked_dims_of(shape), None)
 
     @classmethod
@@ -275,7 +275,7 @@ class Constant(Node):
         element_type = self._attrs["element_type"]
         row, value = dtypes.ELEMENT_TYPES[element_type], self._elements().reshape(-1)
         if element_type in ("bf16", "i4") or (row.kind == "f" and row.bits < 16):
-            raise RuntimeError(f"get_vector knows no {element_type}; use get_data")
+            raise RuntimeError(f"get_vector does not support the element type {element_type}; use get_data")
         if row.kind == "b":
             return value.astype(np.int8)
         if row.is_packed:
@@ -299,7 +299,9 @@ class Constant(Node):
         """Bytes between neighbours of each axis. Raises RuntimeError below 8 bits."""
         element_type = self._attrs["element_type"]
         if dtypes.ELEMENT_TYPES[element_type].is_packed:
-            raise RuntimeError(f"a constant of {element_type} has no strides in bytes")
+            raise RuntimeError(
+                f"a constant of {element_type} has no strides in bytes: its elements are smaller than a byte"
+            )
         return Strides(list(self.value.strides))
 
     def get_tensor_view(self) -> Any:
@@ -339,8 +341,8 @@ def constant_node(
         if isinstance(value, np.ndarray):
             raise RuntimeError(f"Unsupported data type: {array.dtype}")
         raise TypeError(
-            "The necessary overload for constant was not found: "
-            f"none takes {type(value).__name__}, {value!r:.80}"
+            "The necessary overload for constant was not found: no overload takes "
+            f"{type(value).__name__}, {value!r:.80}"
         )
     dims = array.shape
     if element_type is None or (_natural(element_type) and array.dtype == dtypes.numpy_dtype(element_type)):

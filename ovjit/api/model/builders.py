@@ -397,7 +397,9 @@ constant_13.__name__ = constant_13.__qualname__ = "constant"
 def result(data: Any, name: str | None = None) -> Result:
     """An output of a model."""
     if isinstance(data, Node) and len(data.outputs()) != 1:
-        raise ModelError(f"{data!r} has {len(data.outputs())} outputs; give one of them")
+        raise ModelError(
+            f"{data!r} has {len(data.outputs())} outputs; pass one of them, such as node.output(0)"
+        )
     return Result._of(as_output(data), name)
 
 

@@ -150,7 +150,7 @@ def _like(text: Any, value: Any) -> Any:
     try:
         return type(value)(text) if isinstance(value, (int, float)) else text
     except ValueError as error:
-        raise ModelError(f"{text[:80]!r} is no {type(value).__name__}") from error
+        raise ModelError(f"{text[:80]!r} is not a valid {type(value).__name__}") from error
 
 
 class _PythonRecord(Record):
@@ -176,7 +176,8 @@ class _PythonRecord(Record):
         outputs = TensorVector(Tensor(TYPES[t.dtype], [bounds(d)[0] for d in t.shape or ()]) for t in types)
         if not node.evaluate(outputs, TensorVector(inputs)):
             raise ModelError(
-                f"evaluate of node {node.get_friendly_name()!r} ({self.name}) has returned False"
+                f"evaluation failed for core operation: {self.name}, node {node.get_friendly_name()!r}: "
+                "evaluate returned False"
             )
         return tuple(_values(tensor) for tensor in outputs)
 
@@ -301,7 +302,8 @@ class Op(Node):
         `validate_and_infer_types` runs, stand-ins take the place of inputs that are of other types now."""
         if len(types) != len(self._inputs):
             raise ModelError(
-                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs, not {len(types)}"
+                f"node {self.get_friendly_name()!r} has {len(self._inputs)} inputs, but {len(types)} "
+                "input types are given"
             )
         with GRAPH_LOCK:
             inputs, tensors = self._inputs, self._tensors
@@ -325,7 +327,7 @@ class Op(Node):
         if clone is not None:
             copy = clone(inputs)
             if not isinstance(copy, Op):
-                raise ModelError(f"clone_with_new_inputs of {self!r} has returned {copy!r}, which is no Op")
+                raise ModelError(f"clone_with_new_inputs of {self!r} returned {copy!r}, which is not an Op")
             return copy
         copy = type(self).__new__(type(self))
         copy._setup(_UNSET, (), {}, None)
@@ -365,7 +367,7 @@ class ConversionExtensionBase(Extension):
 
     def converted(self, node: Any) -> list[Output]:
         """The outputs for a node that is being read (see `ovjit.readers.onnx.node.OnnxNode`)."""
-        raise ModelError(f"{self!r} converts nothing")
+        raise ModelError(f"{self!r} converts no operation")
 
 
 class OpExtension(Extension):
@@ -410,7 +412,7 @@ def read_node(op_class: type, inputs: list[Output], attrs: dict[str, Any], name:
     try:
         node: Op = op_class()
     except TypeError as error:
-        raise ModelError(f"{op_class.__name__} cannot be made without arguments: {error}") from error
+        raise ModelError(f"{op_class.__name__} cannot be constructed without arguments: {error}") from error
     node.visit_attributes(AttributeVisitor(attrs))
     node.set_arguments(inputs)
     node._friendly_name = name or ""

@@ -25,7 +25,9 @@ class _Description:
             raise no_such_constructor(f"{type(self).__name__} takes {', '.join(names)}")
         missing = [n for n in names if n not in given and n not in self._defaults]
         if given and missing:
-            raise no_such_constructor(f"{type(self).__name__} takes {', '.join(names)}; no {missing[0]}")
+            raise no_such_constructor(
+                f"{type(self).__name__} takes {', '.join(names)}; {missing[0]} is missing"
+            )
         for name in names:
             value = given.get(name, self._defaults.get(name, 0))
             setattr(self, name, operator.index(value))

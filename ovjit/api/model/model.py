@@ -180,7 +180,9 @@ class Model(ModelEdits):
         for value, tensor in zip(graph.inputs, input_tensors, strict=True):
             name = tensor.element_type._name
             if value.dtype not in (name, "dynamic"):
-                raise ModelError(f"input {value.node.name!r} is {value.dtype}, the tensor {name}")
+                raise ModelError(
+                    f"input {value.node.name!r} has the element type {value.dtype}, the tensor has {name}"
+                )
             if is_static(value.shape) and value.shape != tuple(tensor.shape):
                 raise ModelError(
                     f"Cannot evaluate model! Tensor input shape and Parameter op with index {len(arrays)} "
@@ -205,9 +207,8 @@ class Model(ModelEdits):
         found, value = lookup(self._rt, rt_path(path))
         if not found:
             raise ModelError(
-                f"Cannot get runtime attribute. Path to runtime attribute is incorrect. It is {path!r}, "
-                f"and the "
-                f"model has {', '.join(sorted(self._rt)) or 'none'}"
+                "Cannot get runtime attribute. Path to runtime attribute is incorrect. The path is "
+                f"{path!r}; the model's keys are: {', '.join(sorted(self._rt)) or 'none'}"
             )
         return OVAny(value)
 

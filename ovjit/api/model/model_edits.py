@@ -133,7 +133,7 @@ class ModelEdits(ModelParts):
         expect(parameter, Parameter)
         number = operator.index(parameter_index)
         if number < 0:
-            raise no_such_form(f"parameters count from 0, not {number}")
+            raise no_such_form(f"parameter indices start at 0; {number} is given")
         if not 0 <= number < len(self._parameters):
             raise ModelError(
                 f"replace_parameter(): Tried to replace parameter at index {number} but the Model only has "
@@ -237,12 +237,15 @@ class ModelEdits(ModelParts):
             for parameter in self._parameters:
                 if parameter is key._node:
                     return parameter
-            raise ModelError(f"{key!r} is no input of this model")
+            raise ModelError(
+                f"PartialShape for port {key!r} is not used in ov::Model::reshape: "
+                "the port is not an input of this model"
+            )
         if isinstance(key, str):
             return self._parameters[self._port(key, self._parameters, "input")]
         if isinstance(key, (int, np.integer)):
             if key < 0:
-                raise ModelError(f"inputs count from 0, not {key}")
+                raise ModelError(f"input indices start at 0; {key} is given")
             return self._parameters[port_index(key, len(self._parameters), "input")]
         raise TypeError(
             f"Incorrect key type <class '{public_name(type(key))}'> to reshape a model, "

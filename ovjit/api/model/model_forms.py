@@ -73,7 +73,7 @@ def _begin_with_sinks(lists: list[list[Any]]) -> bool:
     if not second or (first and lists[0] and not lists[1]):
         return False
     if lists[0] and first:
-        raise no_such_constructor("Model's sinks are no Parameters")
+        raise no_such_constructor("Model's sinks cannot be Parameters")
     return True
 
 
@@ -115,7 +115,7 @@ def port_key(key: Any, named: dict[str, Any]) -> Any:
     if not named:
         return key
     if key is not ONLY or set(named) - {"index", "tensor_name"} or len(named) != 1:
-        raise no_such_form("a port is named by an index or by a tensor_name")
+        raise no_such_form("a port is selected by an index or by a tensor_name")
     return next(iter(named.values()))
 
 
@@ -123,11 +123,11 @@ def port_index(index: Any, count: int, what: str) -> int:
     try:
         number = operator.index(index)
     except TypeError:
-        raise no_such_form(f"an {what} is named by an int or a str, not {type(index).__name__}") from None
+        raise no_such_form(f"an {what} is selected by an int or a str, not {type(index).__name__}") from None
     if number < 0:
-        raise no_such_form(f"{what}s count from 0, not {number}")
+        raise no_such_form(f"{what} indices start at 0; {number} is given")
     if number >= count:
-        raise IndexError(f"there is no {what} {number}: the model has {count}")
+        raise IndexError(f"{what} index {number} is out of range: the model has {count} {what}s")
     return number
 
 

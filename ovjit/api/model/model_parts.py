@@ -50,8 +50,8 @@ class ModelParts:
             if len(nodes) != 1:
                 raise ModelError(
                     f"{what}() must be called on a Model with exactly one "
-                    f"{'parameter' if what == 'input' else 'result'}. It has {len(nodes)}: name the one or "
-                    "give its index"
+                    f"{'parameter' if what == 'input' else 'result'}. It has {len(nodes)}: pass an "
+                    "index or a tensor name"
                 )
             return 0
         if isinstance(key, str):
@@ -63,7 +63,8 @@ class ModelParts:
                     return i
             known = ", ".join(sorted(name for node in nodes for name in node._tensors[0]._names))
             raise ModelError(
-                f"{what.capitalize()} for tensor name {key!r} is not found. The names are: {known or 'none'}"
+                f"{what.capitalize()} for tensor name {key!r} is not found. Available names: "
+                f"{known or 'none'}"
             )
         return port_index(key, len(nodes), what)
 
@@ -76,7 +77,7 @@ class ModelParts:
     def get_result(self) -> Result:
         """The only result. Raises RuntimeError if there are several."""
         if len(self._results) != 1:
-            raise ModelError(f"the model has {len(self._results)} results, not one")
+            raise ModelError(f"the model has {len(self._results)} results; exactly one is expected")
         return self._results[0]
 
     def get_sinks(self) -> list[Node]:

@@ -84,7 +84,9 @@ class Node:
     #: Makes the Constant of a number or array; set where that class is defined.
 
     def __init__(self, *args: Any, **kwargs: Any):
-        raise TypeError("ovjit.Node cannot be made directly; use the builders of ovjit.opset13 and the like")
+        raise TypeError(
+            "ovjit.Node: No constructor defined! Use the builders of an opset, such as ovjit.opset13"
+        )
 
     @classmethod
     def _new(
@@ -186,7 +188,9 @@ class Node:
 
     def set_output_size(self, size: int) -> None:
         """For operations written in Python, see `Op`. RuntimeError for others: their inputs decide."""
-        raise ModelError(f"{self!r} has as many outputs as its inputs and attributes say")
+        raise ModelError(
+            f"{self!r} derives its number of outputs from its inputs and attributes; it cannot be set"
+        )
 
     def set_output_type(self, index: int, element_type: Any, shape: Any) -> None:
         """Give an output a type and shape; the next validation infers them anew."""
@@ -493,12 +497,12 @@ def _port_index(index: Any, count: int, what: str, node: Node) -> int:
     try:
         number = operator.index(index)
     except TypeError:
-        raise no_such_form(f"the index of an {what} is an int, not {type(index).__name__}") from None
+        raise no_such_form(f"an {what} index is an int, not {type(index).__name__}") from None
     if number < 0:
-        raise no_such_form(f"the index of an {what} counts from 0, not {number}")
+        raise no_such_form(f"{what} indices start at 0; {number} is given")
     if number >= count:
         raise ModelError(
-            f"{what} index '{number}' out of range: node {node.get_friendly_name()!r} has {count} of them "
-            f"(node index is out of range)"
+            f"{what} index '{number}' out of range: node {node.get_friendly_name()!r} has {count} "
+            f"{what}s (node index is out of range)"
         )
     return number

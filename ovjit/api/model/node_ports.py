@@ -85,7 +85,7 @@ class DescriptorTensor:
     def get_any_name(self) -> str:
         """One of the names, always the same. Raises RuntimeError if there is none."""
         if not self._names:
-            raise ModelError("Attempt to get a name for a Tensor without names; look it up by its index")
+            raise ModelError("Attempt to get a name for a Tensor without names; select it by its index")
         return min(self._names)
 
     def get_element_type(self) -> Any:
@@ -121,7 +121,7 @@ class DescriptorTensor:
 
     def _noted(self, which: str) -> Any:
         if self._bounds is None or which not in self._bounds:
-            raise ModelError(f"Tensor was not initialized: no {which} values are noted")
+            raise ModelError(f"Tensor was not initialized: no {which} values are recorded")
         return self._bounds[which]
 
     def get_value_symbol(self) -> list[Any]:
@@ -213,7 +213,7 @@ class _End:
 
     def __init__(self, *args: Any, **kwargs: Any):
         name = type(self).__name__
-        raise TypeError(f"ovjit.{name} cannot be made directly; see {self._made_by}")
+        raise TypeError(f"ovjit.{name}: No constructor defined! See {self._made_by}")
 
     @classmethod
     def _of(cls, node: Node, index: int) -> Any:

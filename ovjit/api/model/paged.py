@@ -62,5 +62,5 @@ def _chunk(node: Node, note: Any) -> int:
     """The tokens of a chunk. ModelError for a note that does not say it."""
     size = note.get("size") if isinstance(note, dict) else None
     if not isinstance(size, str) or not size.isdecimal() or not 0 < len(size) < 10 or not int(size):
-        raise ModelError(f"node {node.get_friendly_name()!r}: the note {CHUNKS!r} has no size of chunks")
+        raise ModelError(f"node {node.get_friendly_name()!r}: the rt_info entry {CHUNKS!r} has no chunk size")
     return int(size)

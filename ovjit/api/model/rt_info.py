@@ -54,7 +54,7 @@ class OVAny:
             return as_text(value)
         if kind is dict:
             if not isinstance(value, dict):
-                raise RuntimeError(f"{value!r} is no dict")
+                raise RuntimeError(f"{value!r} is not a dict")
             return _out(value)
         if kind not in (bool, int, float):
             raise RuntimeError(f"Unsupported data type : '{kind}' is passed as an argument.")
@@ -63,7 +63,7 @@ class OVAny:
             if isinstance(value, str):
                 found = _BOOLS.get(_first_word(value).lower())
             if found is None:
-                raise RuntimeError(f"Bad cast: {value!r} is no bool")
+                raise RuntimeError(f"Bad cast: {value!r} is not a bool")
             return found
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return kind(value)
@@ -84,7 +84,7 @@ class OVAny:
             return list(value)
         if dtype is None:
             return []
-        raise RuntimeError(f"Bad cast: {value!r} is no list")
+        raise RuntimeError(f"Bad cast: {value!r} is not a list")
 
     def __eq__(self, other: object) -> bool:
         return _equal(self._value, plain_value(other))

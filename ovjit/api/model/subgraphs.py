@@ -76,7 +76,10 @@ class SubGraphNode(Node):
     def _captured(self, index: int) -> Graph:
         model = self._models[index]
         if model is None:
-            raise ModelError(f"node {self.get_friendly_name()!r} ({self._op.name}) has no body yet")
+            raise ModelError(
+                f"node {self.get_friendly_name()!r} ({self._op.name}) has no body yet; "
+                "call set_function or set_body first"
+            )
         with inside_body():
             return model._graph()
 
@@ -161,7 +164,8 @@ class SubGraphNode(Node):
         index = model.get_parameter_index(parameter)
         if index < 0:
             raise IndexError(
-                f"{parameter!r} is no parameter of the body of {self.get_friendly_name()!r} ({self._op.name})"
+                f"{parameter!r} is not a parameter of the body of {self.get_friendly_name()!r} "
+                f"({self._op.name})"
             )
         return index
 
@@ -170,7 +174,7 @@ class SubGraphNode(Node):
         index = model.get_result_index(value if isinstance(value, Result) else _output(value, "a result"))
         if index < 0:
             raise self._no_result(
-                f"{value!r} is no result of the body of {self.get_friendly_name()!r} ({self._op.name})"
+                f"{value!r} is not a result of the body of {self.get_friendly_name()!r} ({self._op.name})"
             )
         return index
 
@@ -184,7 +188,9 @@ class SubGraphNode(Node):
         if not isinstance(body, Model):
             raise no_such_form(f"a body is a Model, not {type(body).__name__}")
         if not 0 <= index < len(self._models):
-            raise IndexError(f"{self._op.name} has {len(self._models)} bodies, there is no body {index}")
+            raise IndexError(
+                f"body index {index} is out of range: {self._op.name} has {len(self._models)} bodies"
+            )
         with GRAPH_LOCK:
             self._models[index] = body
 
@@ -200,7 +206,9 @@ class SubGraphNode(Node):
 
     def _index(self, index: int) -> int:
         if not 0 <= index < len(self._models):
-            raise IndexError(f"{self._op.name} has {len(self._models)} bodies, there is no body {index}")
+            raise IndexError(
+                f"body index {index} is out of range: {self._op.name} has {len(self._models)} bodies"
+            )
         return index
 
 
@@ -375,8 +383,8 @@ class loop(_Repeated):
     def set_special_body_ports(self, special_body_ports: list[int]) -> None:
         if not isinstance(special_body_ports, (list, tuple)) or len(special_body_ports) != 2:
             raise no_such_form(
-                "the special ports of a body are two: the index of the parameter that counts trips and that "
-                "of the result that says whether to go on"
+                "special body ports are two indices: the parameter that receives the iteration number, "
+                "and the result that holds the condition"
             )
         self._set_special((int(special_body_ports[0]), int(special_body_ports[1])))
 
@@ -532,7 +540,7 @@ def inside_body() -> Iterator[None]:
     """Around whatever goes into a body. Raises ModelError for bodies nested too deep, as those are that
     contain themselves."""
     if _depth.bodies >= DEEPEST:
-        raise ModelError(f"bodies are nested more than {DEEPEST} deep")
+        raise ModelError(f"bodies are nested more than {DEEPEST} levels deep")
     _depth.bodies += 1
     try:
         yield

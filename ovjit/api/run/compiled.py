@@ -71,7 +71,8 @@ class CompiledModel:
         for info in inputs:
             if info.shape is None:
                 raise UnsupportedError(
-                    f"{info.label!r} has no known rank: give it one by model.reshape (-1: open dimensions)"
+                    f"input {info.label!r} has a dynamic rank, which cannot be compiled: set its rank "
+                    "with model.reshape (-1 is a dynamic dimension)"
                 )
         self = object.__new__(cls)
         self._executable = executable
@@ -248,14 +249,18 @@ class CompiledModel:
 def _key(named: dict[str, Any]) -> list[Any]:
     """What `input(index=)` or `input(tensor_name=)` is given."""
     if set(named) - {"index", "tensor_name"}:
-        raise no_such_form(f"a port is named by index or tensor_name, not by {min(named)!r}")
+        raise no_such_form(f"a port is selected by index or tensor_name, not by {min(named)!r}")
     return list(named.values())
 
 
 def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> ConstOutput:
     if not key:
         if len(ports) != 1:
-            raise InferenceError(f"the model has {len(ports)} {what}s: say which one, by index or name")
+            kind = "parameter" if what == "input" else "result"
+            raise InferenceError(
+                f"CompiledModel::{what}() must be called on a compiled model with exactly one {kind}. "
+                f"The model has {len(ports)} {what}s: pass an index or a tensor name"
+            )
         return ports[0]
     if len(key) > 1:
         raise no_such_form(f"{what}() takes one index or name")
@@ -266,13 +271,13 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
                 return port
         known = ", ".join(repr(n) for port in ports for n in sorted(port.get_names()))
         raise InferenceError(
-            f"{what.capitalize()} for tensor name {name!r} is not found. There are: {known or 'none'}"
+            f"{what.capitalize()} for tensor name {name!r} is not found. Available names: {known or 'none'}"
         )
     if not isinstance(name, (int, np.integer)):
-        raise no_such_form(f"{what}s are named by index or name, not by {type(name).__name__}")
+        raise no_such_form(f"an {what} is selected by index or name, not by {type(name).__name__}")
     i = operator.index(name)
     if i < 0:
-        raise no_such_form(f"{what}s count from 0: there is none at {i}")
+        raise no_such_form(f"{what} indices start at 0; {i} is given")
     if i >= len(ports):
         raise InferenceError(f"Cannot get {what} for index: {i} {what}s size is {len(ports)}")
     return ports[i]

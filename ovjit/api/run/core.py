@@ -70,16 +70,19 @@ def parse_device(name: Any, config: Any = None) -> str:
     given = config.get("MULTI_DEVICE_PRIORITIES") if isinstance(config, Mapping) and head != "CPU" else None
     given = getattr(given, "value", given)
     if given and isinstance(given, str) and rest not in ("", given):
-        raise DeviceError(f"MULTI_DEVICE_PRIORITIES names {given!r}, the device is {name!r}")
+        raise DeviceError(f"MULTI_DEVICE_PRIORITIES is {given!r}, but the device name is {name!r}")
     chosen = [part for part in (given if isinstance(given, str) and not rest else rest).split(",") if part]
     for part in chosen:
         part = part.partition("(")[0]
         if part.lstrip("-") not in AVAILABLE and not part.startswith("-"):
             _refuse(name, part)
     if "-CPU" in chosen:
-        raise DeviceError(f"{name!r} leaves no device: the only one there is is CPU")
+        raise DeviceError(f"{name!r} excludes every device: CPU is the only available device")
     if head in ("MULTI", "HETERO", "BATCH") and not chosen:
-        raise DeviceError(f"{head} needs a list of devices: {head}:CPU")
+        raise DeviceError(
+            f"KEY_MULTI_DEVICE_PRIORITIES key is not set for {head}: "
+            f"give a list of devices, such as {head}:CPU"
+        )
     return head
 
 
@@ -88,9 +91,15 @@ def _refuse(name: str, part: str) -> None:
     devices = ", ".join(AVAILABLE)
     inside = f" in {name!r}" if part != name else ""
     if kind in ABSENT:
-        raise DeviceError(f"There is no {part} device{inside}: available devices are {devices}")
+        raise DeviceError(
+            f'Device with "{part}" name is not registered in the OpenVINO Runtime{inside}: available devices '
+            f"are {devices}"
+        )
     if kind == "CPU":
-        raise DeviceError(f"There is no device {part!r}{inside}: the CPU is one device, named CPU")
+        raise DeviceError(
+            f"CPU plugin supports only '' as device id, not {part!r}{inside}: "
+            "all cores of the CPU are one device"
+        )
     raise DeviceError(
         f'Device with "{part}" name is not registered in the OpenVINO Runtime{inside}: '
         f"available devices are {devices} (and AUTO, MULTI, HETERO, which choose among them)"
@@ -385,7 +394,10 @@ def _head(device: Any) -> str:
     if isinstance(device, str) and device.partition(".")[0] in DEVICES:
         return device.partition(".")[0]
     head = parse_device(device)
-    raise DeviceError(f"{device!r} has no properties: {head} has its own, the devices it stands over theirs")
+    raise DeviceError(
+        f"{device!r} has no property of that name: set properties of {head} itself, or of "
+        "its devices by DEVICE_PROPERTIES"
+    )
 
 
 def _is_readable(model: Any) -> bool:
@@ -413,7 +425,7 @@ def _read(
         if weights == "":
             weights = None  # the file beside the model
         if not path or not os.path.exists(path):
-            raise OvjitError(f'Could not open the file: "{path}": there is no such file')
+            raise OvjitError(f'Could not open the file: "{path}": the file does not exist')
         read = _read_by_ending(path, weights, use_mmap, converters)
         if read is not None:
             return read
@@ -429,7 +441,9 @@ def _read(
         raise no_path(weights)
     if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
         if bytes(memoryview(model)[:4]) == b"GGUF":
-            raise UnsupportedError("a GGUF file is read from its path, not from its contents")
+            raise UnsupportedError(
+                "a GGUF file is read from its path; its contents as bytes are not supported"
+            )
         if bytes(memoryview(model)[4:8]) == b"TFL3":
             return _read_tflite(model, use_mmap, converters)
         return _read_onnx(model, weights, use_mmap, converters)

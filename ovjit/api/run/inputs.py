@@ -54,15 +54,15 @@ def _pairs(request: InferRequest, inputs: Any) -> list[tuple[Any, InputSlot, Any
     if isinstance(inputs, (list, tuple)):
         if len(inputs) > len(slots):
             raise InferenceError(
-                f"{len(inputs)} inputs are given, the model has {len(slots)}: {_names(request)}"
+                f"{len(inputs)} inputs are given, but the model has {len(slots)}: {_names(request)}"
             )
         return [(i, slots[i], value) for i, value in enumerate(inputs)]
     if not _is_value(inputs):
         raise TypeError(f"Incompatible inputs of type: {type(inputs)}")
     if len(slots) != 1:
         raise InferenceError(
-            f"a single value is given, the model has {len(slots)} inputs: pass a list or a dict of "
-            f"{_names(request)}"
+            f"a single value is given, but the model has {len(slots)} inputs: pass a list, or a dict "
+            f"with the keys {_names(request)}"
         )
     return [(0, slots[0], inputs)]
 
@@ -73,10 +73,10 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
     slots = request._inputs
     if isinstance(key, int):
         if key < 0:
-            raise no_such_form(f"inputs count from 0: {key} is no input")
+            raise no_such_form(f"input indices start at 0; {key} is given")
         if key >= len(slots):
             raise InferenceError(
-                f"Input port for index {key} was not found! The model has only {len(slots)} inputs. They are "
+                f"Input port for index {key} was not found! The model has only {len(slots)} inputs: "
                 f"{_names(request)}"
             )
         return slots[key]
@@ -85,15 +85,15 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
             if key in slot.info.names:
                 return slot
         raise InferenceError(
-            f"Port for tensor name {key} was not found. Check the name: the model has {_names(request)}"
-            f"{_near(request, key)}"
+            f"Port for tensor name {key} was not found. The model's inputs are "
+            f"{_names(request)}{_near(request, key)}"
         )
     if isinstance(key, ConstOutput):
         i = port_index(request._compiled._input_ports, key)
         if i is None:
-            raise InferenceError(f"{key!r} is no input of this model, it has {_names(request)}")
+            raise InferenceError(f"{key!r} is not an input of this model; its inputs are {_names(request)}")
         return slots[i]
-    raise TypeError(f"Incompatible key type for input: {key!r}; an input is named by index, name or port")
+    raise TypeError(f"Incompatible key type for input: {key!r}; an input is selected by index, name or port")
 
 
 def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:

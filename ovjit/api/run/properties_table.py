@@ -76,7 +76,9 @@ def _key(value: Any) -> str:
     if text == "" or isinstance(text, str) and len(text) >= 64 and set(text) <= set("0123456789abcdefABCDEF"):
         if len(text) % 2 == 0:
             return text
-    raise PropertyError("Wrong value for the property OVJIT_KEY: expected 32 bytes or more, or hex digits")
+    raise PropertyError(
+        "Wrong value for the property OVJIT_KEY: expected 32 bytes or more, or their hex digits"
+    )
 
 
 def _callbacks(value: Any) -> tuple[Callable[[bytes], bytes], ...]:
@@ -89,15 +91,15 @@ def _callbacks(value: Any) -> tuple[Callable[[bytes], bytes], ...]:
 
 def _count(value: Any, most: int = (1 << 31) - 1) -> int:
     if isinstance(value, bool):
-        raise ValueError("a number")
+        raise ValueError("non negative integer numbers")
     try:
         count = int(value)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError("a number") from None
+        raise ValueError("non negative integer numbers") from None
     if count < 0:
-        raise ValueError("a number of 0 or more")
+        raise ValueError("non negative integer numbers")
     if count > most:
-        raise ValueError(f"a number of up to {most}")
+        raise ValueError(f"integer numbers up to {most}")
     return count
 
 
@@ -116,7 +118,7 @@ def _streams(value: Any) -> int:
     try:
         return _count(value)
     except ValueError:
-        raise ValueError("a number of 0 or more, AUTO or NUMA") from None
+        raise ValueError("non negative integer numbers, AUTO or NUMA") from None
 
 
 def _choice(kind: type[values._Choice], spelled: Mapping[str, str] | None = None) -> Callable[[Any], Any]:
@@ -196,7 +198,7 @@ def _policies(value: Any) -> set[values.ModelDistributionPolicy]:
 
 def _device_id(value: Any) -> str:
     if value != "":
-        raise ValueError("an empty string: there is one CPU device")
+        raise ValueError("an empty string: the CPU is one device")
     return ""
 
 
@@ -461,7 +463,7 @@ def compatibility(arguments: Any) -> values.CompatibilityCheck:
     PropertyError unless they are given as a str."""
     needed = arguments.get("RUNTIME_REQUIREMENTS") if isinstance(arguments, Mapping) else None
     if not isinstance(needed, str):
-        raise PropertyError("COMPATIBILITY_CHECK is asked with {'RUNTIME_REQUIREMENTS': a str}")
+        raise PropertyError("COMPATIBILITY_CHECK needs the options {'RUNTIME_REQUIREMENTS': str}")
     fits = needed == runtime_requirements()
     return values.CompatibilityCheck.SUPPORTED if fits else values.CompatibilityCheck.UNSUPPORTED
 

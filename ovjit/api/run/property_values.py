@@ -193,7 +193,7 @@ class Property(str):
         try:
             return str(self), OVAny(self._check(args[0]))
         except TypeError as error:
-            raise _misfit(self, str(error)) from None
+            raise _misfit(self, str(error).removeprefix("incompatible function arguments: ")) from None
 
 
 def _misfit(name: str, why: str) -> TypeError:

@@ -280,7 +280,10 @@ class _Pool:
             if len(held) < jobs:
                 return
             self.blocked.discard(me)
-        raise Busy(f"all {jobs} jobs of the queue are in callbacks that wait for one: none can come")
+        raise Busy(
+            f"all {jobs} requests of the queue are in callbacks that wait for an idle request, "
+            "so none becomes idle: use a queue with more jobs"
+        )
 
     def wait_all(self) -> None:
         """Wait for all jobs but those whose callbacks this thread is in."""
@@ -377,13 +380,13 @@ def _tell_later(over: threading.Event) -> None:
     if not over.wait(_PATIENCE):
         for pool in members(_pools):
             for line in _held_up_by(pool):
-                print(f"ovjit: the process has ended but for {line}", file=sys.stderr, flush=True)
+                print(f"ovjit: at exit, the process waits for {line}", file=sys.stderr, flush=True)
 
 
 def _held_up_by(pool: _Pool) -> list[str]:
     """What a wait for all jobs waits for: a line for each callback that runs, else one for inferences."""
     model = pool.requests[0]._compiled._executable.config.get("name", "")
-    queue = f"an AsyncInferQueue of {len(pool.requests)} jobs on the model {model!r}"
+    queue = f"the AsyncInferQueue of {len(pool.requests)} jobs on the model {model!r}"
     frames = sys._current_frames()
     lines = []
     for thread, jobs in list(pool.calling.items()):
@@ -420,9 +423,12 @@ class AsyncInferQueue:
     def __init__(self, model: CompiledModel, jobs: int = 0):
         if not isinstance(model, CompiledModel):
             raise no_such_constructor(f"AsyncInferQueue takes a CompiledModel, not {type(model).__name__}")
-        jobs = operator.index(jobs)
+        try:
+            jobs = operator.index(jobs)
+        except TypeError:
+            raise no_such_constructor(f"jobs is an int, not {type(jobs).__name__}") from None
         if jobs < 0:
-            raise no_such_constructor(f"a queue can't have {jobs} jobs")
+            raise no_such_constructor(f"jobs should not be negative, but is {jobs}")
         self._model = model
         count = jobs or model.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._pool = _Pool([model.create_infer_request() for _ in range(count)])
@@ -497,9 +503,9 @@ class AsyncInferQueue:
         """Job `i`. IndexError beyond the last, TypeError for a negative number."""
         number = operator.index(i)
         if number < 0:
-            raise no_such_form(f"jobs count from 0: there is none at {number}")
+            raise no_such_form(f"job indices start at 0; {number} is given")
         if number >= len(self._pool.requests):
-            raise IndexError(f"there is no job {number}: the queue has {len(self)}")
+            raise IndexError(f"job index {number} is out of range: the queue has {len(self)} jobs")
         return self._pool.requests[number]
 
     def __iter__(self) -> Iterator[InferRequest]:

@@ -10,7 +10,10 @@ from ovjit.errors import UnsupportedError
 
 
 def _refuse(what: str) -> NoReturn:
-    raise UnsupportedError(f"{what}: there is no device with memory of its own, available devices are CPU")
+    raise UnsupportedError(
+        f"{what} is not supported: it needs a device with its own memory, such as a GPU; "
+        "available devices are CPU"
+    )
 
 
 class RemoteContext:
@@ -67,7 +70,9 @@ class RemoteTensor:
         _refuse("copy_from")
 
     def _no_data(self) -> NoReturn:
-        raise UnsupportedError("the memory of a RemoteTensor cannot be seen: copy it to a Tensor")
+        raise UnsupportedError(
+            "the data of a RemoteTensor cannot be accessed directly: copy it to a Tensor with copy_to"
+        )
 
     data = property(_no_data)
     bytes_data = property(_no_data)
@@ -78,7 +83,7 @@ class VAContext(RemoteContext):
     """Memory shared with VA-API on a GPU."""
 
     def __init__(self, core: Any, display: Any, target_tile_id: int = -1) -> None:
-        _refuse("VAContext needs the device GPU")
+        _refuse("VAContext")
 
     def create_tensor(self, type: Any, shape: Any, surface: Any, plane: int = 0) -> Any:
         """A tensor over a surface."""
@@ -96,7 +101,7 @@ class VASurfaceTensor(RemoteTensor):
         raise TypeError("VASurfaceTensor: No constructor defined! See VAContext.create_tensor")
 
     def _refuse_id(self) -> int:
-        _refuse("a surface")
+        _refuse("VASurfaceTensor")
 
     surface_id = property(_refuse_id)
     plane_id = property(_refuse_id)

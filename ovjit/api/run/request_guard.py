@@ -24,7 +24,7 @@ from typing import Any
 
 from ovjit import locks
 from ovjit.api.run.slots import OutputSlot
-from ovjit.errors import Busy, Cancelled, InferenceError
+from ovjit.errors import Busy, Cancelled, InferenceError, no_such_form
 from ovjit.execution.streams import is_interrupt
 
 #: Current work: nothing asynchronous; an inference whose end is not reported; one with a callback.
@@ -179,7 +179,10 @@ class RequestGuard:
         """Wait at most `timeout` ms; whether inference and callback have ended. False before the first one.
 
         RuntimeError for a negative timeout, and as `wait`."""
-        timeout = operator.index(timeout)
+        try:
+            timeout = operator.index(timeout)
+        except TypeError:
+            raise no_such_form(f"timeout is an int in milliseconds, not {type(timeout).__name__}") from None
         if timeout < 0:
             raise InferenceError(f"Timeout can't be less than 0 for InferRequest::wait(). It is {timeout} ms")
         if not self._started and self._job.latency_ns == 0:

@@ -75,11 +75,10 @@ class RequestTensors(RequestGuard):
                 if port in slot.info.names:
                     return slot
             raise InferenceError(
-                f"Port for tensor name {port} was not found. Check the name: the model has "
-                f"{self._all_names()}"
+                f"Port for tensor name {port} was not found. The model has {self._all_names()}"
             )
         if not isinstance(port, _Port):
-            raise no_such_form(f"a tensor is named by str or port, not by {type(port).__name__}")
+            raise no_such_form(f"a tensor is selected by name (str) or port, not by {type(port).__name__}")
         i = port_index(self._compiled._output_ports, port)
         if i is not None and port in self._compiled._output_ports:
             return self._outputs[i]
@@ -88,7 +87,7 @@ class RequestTensors(RequestGuard):
             return self._inputs[j]
         if i is not None:
             return self._outputs[i]
-        raise InferenceError(f"{port!r} is no port of this model, it has {self._all_names()}")
+        raise InferenceError(f"{port!r} is not a port of this model; the model has {self._all_names()}")
 
     def _all_names(self) -> str:
         infos = (*self._compiled._input_infos, *self._compiled._output_infos)
@@ -117,7 +116,9 @@ class RequestTensors(RequestGuard):
             named = {"name" if key == "tensor_name" else key: value for key, value in named.items()}
             slot = self._slot(_either("set_tensors", inputs, named))
             if not isinstance(slot, InputSlot):
-                raise InferenceError("the tensors of a batch are those of an input")
+                raise InferenceError(
+                    "set_tensors and set_input_tensors set a batch for an input; an output is given"
+                )
             self._bind_batch(slot, tensors)
             return
         for key, tensor in _mapping(inputs).items():
@@ -126,29 +127,31 @@ class RequestTensors(RequestGuard):
             elif isinstance(key, (str, _Port)):
                 self.set_tensor(key, tensor)
             else:
-                raise InferenceError(f"a tensor is named by index, name or port, not by {type(key).__name__}")
+                raise InferenceError(
+                    f"a tensor is selected by index, name or port, not by {type(key).__name__}"
+                )
 
     def get_input_tensor(self, index: int = ONLY) -> Tensor:
         """The tensor of input `index`; without one, of the only input."""
         self._check_idle()
-        return self._input_tensor(_at_or_only(self._inputs, index, "Input"))
+        return self._input_tensor(_at_or_only(self._inputs, index, "Input", "get"))
 
     def get_output_tensor(self, index: int = ONLY) -> Tensor:
         """The tensor of output `index`; without one, of the only output."""
         self._check_idle()
-        return self._output_tensor(_at_or_only(self._outputs, index, "Output"))
+        return self._output_tensor(_at_or_only(self._outputs, index, "Output", "get"))
 
     def set_input_tensor(self, *args: Any, **named: Any) -> None:
         """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_input_tensor", args, named)
         self._check_idle()
-        self._bind_input(_at_or_only(self._inputs, index, "Input"), tensor)
+        self._bind_input(_at_or_only(self._inputs, index, "Input", "set"), tensor)
 
     def set_output_tensor(self, *args: Any, **named: Any) -> None:
         """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_output_tensor", args, named)
         self._check_idle()
-        self._bind_output(_at_or_only(self._outputs, index, "Output"), tensor)
+        self._bind_output(_at_or_only(self._outputs, index, "Output", "set"), tensor)
 
     def set_input_tensors(self, *args: Any, **named: Any) -> None:
         """Set several input tensors: a dict by index; or the Tensors of a batch, which are read at every
@@ -161,14 +164,15 @@ class RequestTensors(RequestGuard):
         if len(args) == 1 and isinstance(args[0], dict):
             for index, tensor in args[0].items():
                 if not isinstance(index, int):
-                    raise no_such_form(f"input tensors are given by index, not by {type(index).__name__}")
+                    raise no_such_form(f"input tensors are selected by index, not by {type(index).__name__}")
                 self._bind_input(_at(self._inputs, index, "Input"), tensor)
             return
         if len(args) != 1 or not isinstance(args[0], (list, tuple)):
             raise no_such_form("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
         if len(self._inputs) != 1:
             raise InferenceError(
-                f"a list of tensors is for a model of one input, this one has {len(self._inputs)}"
+                "set_input_tensors(tensors) must be used for single-input models only. Model has "
+                f"{len(self._inputs)} inputs: pass a dict from index to Tensor"
             )
         self._bind_batch(self._inputs[0], args[0])
 
@@ -177,7 +181,7 @@ class RequestTensors(RequestGuard):
         self._check_idle()
         for index, tensor in _mapping(outputs).items():
             if not isinstance(index, int):
-                raise no_such_form(f"output tensors are given by index, not by {type(index).__name__}")
+                raise no_such_form(f"output tensors are selected by index, not by {type(index).__name__}")
             self._bind_output(_at(self._outputs, index, "Output"), tensor)
 
     @property
@@ -213,7 +217,9 @@ def _joined(tensors: Any) -> Tensor:
     parts = [_tensor(tensor) for tensor in tensors]
     kinds = {(part.element_type._name, tuple(part.shape)) for part in parts}
     if len(kinds) != 1 or not parts[0].shape or parts[0].shape[0] != 1:
-        raise InferenceError("the tensors of a batch are of one type and shape, of 1 in the first dimension")
+        raise InferenceError(
+            "the tensors of a batch need the same element type and shape, with 1 in the batch dimension"
+        )
     array = np.concatenate([part.data for part in parts])
     return Tensor(array, [len(parts), *list(parts[0].shape)[1:]], parts[0].element_type)
 
@@ -227,7 +233,7 @@ def _mapping(tensors: Any) -> dict[Any, Any]:
 def _at(slots: Any, index: Any, what: str) -> Any:
     i = operator.index(index)
     if i < 0:
-        raise no_such_form(f"{what.lower()}s count from 0: there is none at {i}")
+        raise no_such_form(f"{what.lower()} indices start at 0; {i} is given")
     if i >= len(slots):
         raise InferenceError(
             f"{what} port for index {i} was not found! The model has only {len(slots)} {what.lower()}s."
@@ -235,14 +241,14 @@ def _at(slots: Any, index: Any, what: str) -> Any:
     return slots[i]
 
 
-def _at_or_only(slots: Any, index: Any, what: str) -> Any:
+def _at_or_only(slots: Any, index: Any, what: str, verb: str) -> Any:
     if index is not ONLY:
         return _at(slots, index, what)
     if len(slots) != 1:
         name = what.lower()
         raise InferenceError(
-            f"get_{name}_tensor() must be called on a function with exactly one parameter. The model has "
-            f"{len(slots)} {name}s: say which one, by index"
+            f"{verb}_{name}_tensor() must be called on a function with exactly one parameter. The model "
+            f"has {len(slots)} {name}s: pass an index"
         )
     return slots[0]
 

@@ -44,7 +44,7 @@ class OVDict(Mapping[ConstOutput, np.ndarray]):
                 if port is key or port == key:
                     return self._arrays[i]
             raise KeyError(key)
-        raise TypeError(f"Unknown key type: {type(key)}; a result is looked up by port, index or name")
+        raise TypeError(f"Unknown key type: {type(key)}; a result is selected by port, index or name")
 
     def __iter__(self) -> Iterator[ConstOutput]:
         return iter(self._ports)

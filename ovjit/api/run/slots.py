@@ -94,7 +94,7 @@ def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     if given and given[0] == 1 and fits(given[1:], expected):
         return "; drop the first axis: pass x[0]"
     if shapes.is_static(expected) and math.prod(given) == math.prod(expected):
-        return f"; it has as many elements: pass x.reshape({list(expected)})"
+        return f"; the number of elements matches: pass x.reshape({list(expected)})"
     if len(given) == len(expected):
         return "; for other sizes call model.reshape(...) before compiling"
     return ""
@@ -104,8 +104,9 @@ def _resized(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
     """What is wrong with a tensor that was set and has been given another shape since; OpenVINO's words."""
     assert info.shape is not None
     return (
-        f"The {kind} tensor size is not equal to the model {kind} type: got {shapes.text(tensor._shape)} "
-        f"expecting {shapes.text(info.shape)}. The tensor of {where} has got another shape since"
+        f"The {kind} tensor size is not equal to the model {kind} type: got "
+        f"{shapes.text(tensor._shape)} expecting {shapes.text(info.shape)}. The tensor of {where} was "
+        "reshaped after it was set"
     )
 
 
@@ -220,8 +221,8 @@ class InputSlot:
             array = array.view(self.dtype)
         if self.info.written and not array.flags.c_contiguous:
             raise InferenceError(
-                f"{self.describe()} is written where it lies: its tensor cannot be a window on another one, "
-                "or an array with gaps"
+                f"{self.describe()} is written in place: its tensor must be contiguous, and cannot be a "
+                "region of another tensor"
             )
         self.own = array
         # A window on another tensor has gaps: the job reads a copy, taken anew at every inference.
@@ -243,7 +244,9 @@ class InputSlot:
         size = whole.size // len(self.batch)
         for i, part in enumerate(self.batch):
             if part._array.size != size:
-                raise InferenceError(f"{self.describe()}: a tensor of its batch has another shape now")
+                raise InferenceError(
+                    f"{self.describe()}: the shape of a tensor in its batch has changed since it was set"
+                )
             whole[i * size : (i + 1) * size] = part._array.reshape(-1)
 
     def copy(self, job: Any, value: Array) -> None:
@@ -343,8 +346,8 @@ class OutputSlot:
         """Let results be written to the user's tensor. Raises InferenceError unless type and shape fit."""
         if tensor._type is not self.type:
             raise InferenceError(
-                f"Failed to set tensor for output with precision: {tensor._type._name}, if model output "
-                f"tensor precision is: {self.info.dtype}. It is {self.describe()}"
+                f"ParameterMismatch: Failed to set tensor for output with precision: {tensor._type._name}, "
+                f"if model output tensor precision is: {self.info.dtype}. It is {self.describe()}"
             )
         assert self.info.shape is not None
         if self.fixed and 0 in tensor._shape and tensor._shape != self.info.shape:

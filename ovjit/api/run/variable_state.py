@@ -55,8 +55,8 @@ class VariableState:
         if value.dtype != wanted:
             if tensor.element_type._name in ("f64", "string") or variable.dtype == "string":
                 raise InferenceError(
-                    f"the variable {variable.name!r} is {variable.dtype}, the given tensor "
-                    f"{tensor.element_type._name}"
+                    f"the variable {variable.name!r} has the element type {variable.dtype}, the given "
+                    f"tensor has {tensor.element_type._name}"
                 )
             with np.errstate(all="ignore"):
                 value = value.astype(wanted)

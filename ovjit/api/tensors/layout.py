@@ -100,7 +100,7 @@ def _split(text: str) -> list[str]:
     if text.startswith("[") and text.endswith("]"):
         fields = [field.strip() for field in text[1:-1].removesuffix(",").split(",")]
     elif not text:
-        raise RuntimeError("a layout of blanks has no axes: pass '' for one that says nothing")
+        raise RuntimeError("a layout of spaces is not valid: pass '' for an empty layout")
     else:
         fields = re.findall(r"\.\.\.|.", text)
     if fields.count("...") > 1:

@@ -32,8 +32,8 @@ def _name(type: Type) -> str:
     name = getattr(type, "_name", None)
     if name not in _WHOLE and name not in _SPLIT:
         raise AssertionError(
-            "Packing algorithm for the data types stored in 1, 2 or 4 bits, and in 3 and 6, which "
-            f"{type} is not"
+            "Packing algorithm for the data types stored in 1, 2 or 4 bits, and in 3 and 6 bits; "
+            f"{type} is not one of them"
         )
     return str(name)
 
@@ -94,7 +94,8 @@ def unpack_data(array: NDArray[Any], type: Type, shape: Shape | Sequence[int]) -
     count = math.prod(dims)
     if count > values.size:
         raise RuntimeError(
-            f"{packed.size} bytes hold {values.size} values of {name}, {list(dims)} has {count}"
+            f"{packed.size} bytes hold {values.size} values of {name}, but the shape {list(dims)} has "
+            f"{count} elements"
         )
     values = values[:count].reshape(dims)
     if name == "i4":

@@ -86,7 +86,7 @@ class PartialShape:
 
     def _known(self) -> tuple[Dim, ...]:
         if self._items is None:
-            raise RuntimeError("the rank of the shape [...] is unknown")
+            raise RuntimeError("the rank of the shape [...] is dynamic")
         return self._items
 
     @property
@@ -142,7 +142,7 @@ class PartialShape:
         """The dimension at an index from 0. TypeError for a negative one, RuntimeError past the end."""
         position = operator.index(index)
         if position < 0:
-            raise no_such_form("get_dimension takes no negative index")
+            raise no_such_form("get_dimension does not take a negative index")
         return self._dimension(position)
 
     def __setitem__(self, index: Any, value: Any) -> None:

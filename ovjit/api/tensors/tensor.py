@@ -144,8 +144,9 @@ class Tensor:
                 self._from_array(np.array(first), False)
             case _:
                 raise TypeError(
-                    "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] object, or "
-                    f"what Tensor's documentation says, not {_kinds(given, named)}"
+                    "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] "
+                    "object, or one of the other forms of Tensor's documentation, not "
+                    f"{_kinds(given, named)}"
                 )
 
     def _set(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type, kind: int) -> None:
@@ -179,7 +180,9 @@ class Tensor:
             check_native(array)
             type_ = held
         if type_ is STRING:
-            raise RuntimeError("strings can't be read from the memory of an array")
+            raise RuntimeError(
+                "string elements cannot share the memory of an array: copy the array with Tensor(array)"
+            )
         size = type_._bytes(math.prod(shape))
         if size > array.nbytes or any(dim >= 2**63 for dim in shape):
             raise shape_error(f"the array's {array.nbytes} bytes are too few", type_, shape)
@@ -197,11 +200,16 @@ class Tensor:
         type_: Type = port.get_element_type()
         held, count = check_lendable(array), math.prod(shape)
         if held is not type_:
-            text = f"The array holds {held._name}, the port {type_._name}: its memory is taken as it is."
+            text = (
+                f"The element type of the array is {held._name}, that of the port is {type_._name}: "
+                "the memory is reinterpreted."
+            )
             warnings.warn(text, RuntimeWarning, stacklevel=4)
         if count > array.size:
             raise shape_error(
-                f"Shape of the port exceeds shape of the array. It has {array.size} elements", type_, shape
+                f"Shape of the port exceeds shape of the array. The array has {array.size} elements",
+                type_,
+                shape,
             )
         if count < array.size and partial.is_static:
             text = "Shape of the port is smaller than shape of the array. Passed data will be cropped."
@@ -211,12 +219,15 @@ class Tensor:
     def _from_window(self, other: Tensor, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
         shape = other._shape
         if not len(begin) == len(end) == len(shape):
-            raise RuntimeError(f"a window on {other!r} takes {len(shape)} coordinates, not {begin} to {end}")
+            raise RuntimeError(
+                f"a region of {other!r} needs {len(shape)} coordinates; begin is {begin}, end is {end}"
+            )
         if not all(low <= high <= dim for low, high, dim in zip(begin, end, shape, strict=True)):
-            raise RuntimeError(f"the window {begin} to {end} does not lie in {other!r}")
+            raise RuntimeError(f"the region from {begin} to {end} is outside of {other!r}")
         if not other._type._itemsize:
             raise RuntimeError(
-                f"Could not get strides for types with bitwidths less then 8 bit: no window on {other!r}"
+                f"Could not get strides for types with bitwidths less then 8 bit: {other!r} cannot have "
+                "a region of interest"
             )
         view = other._array[_slices(begin, end)]
         self._set(view, view.shape, other._type, WINDOW)
@@ -239,7 +250,7 @@ class Tensor:
 
     def _strings(self) -> NDArray[Any]:
         if self._type is not STRING:
-            raise RuntimeError(f"Tensor's type must be a string! It is {self._type._name}.")
+            raise RuntimeError(f"Tensor's type must be a string! The type is {self._type._name}.")
         return self._array
 
     @property
@@ -268,10 +279,14 @@ class Tensor:
 
     def _fill(self, values: Any) -> None:
         if not isinstance(values, (list, _ndarray)):
-            raise RuntimeError(f"Invalid data to fill String Tensor! It is {type(values).__name__}")
+            raise RuntimeError(
+                f"Invalid data to fill String Tensor! The data is of type {type(values).__name__}"
+            )
         array = np.asarray(values)
         if array.dtype.kind not in "US":
-            raise RuntimeError(f"Unknown string kind passed to fill the Tensor's data! It is {array.dtype}")
+            raise RuntimeError(
+                f"Unknown string kind passed to fill the Tensor's data! The dtype is {array.dtype}"
+            )
         if array.size != math.prod(self._shape):
             raise RuntimeError("Passed array must have the same size (number of elements) as the Tensor!")
         np.copyto(self._strings(), encode_strings(array).reshape(self._shape))
@@ -324,7 +339,7 @@ class Tensor:
         if self._kind == WINDOW:
             limits = memory.shape
             if len(dims) != len(limits) or any(dim > limit for dim, limit in zip(dims, limits, strict=True)):
-                raise shape_error(f"a window of {list(limits)} can't take the shape", self._type, dims)
+                raise shape_error(f"a region of {list(limits)} cannot be set to the shape", self._type, dims)
             self._array = memory[_slices((0,) * len(dims), dims)]
             self._shape = dims
             return
@@ -365,7 +380,9 @@ class Tensor:
         source = source_tensor if source is None else source
         if not isinstance(source, Tensor):
             if not isinstance(source, (list, _ndarray)):
-                raise no_such_form(f"copy_from takes a Tensor, an array, a list, not {type(source).__name__}")
+                raise no_such_form(
+                    f"copy_from takes a Tensor, an array or a list, not {type(source).__name__}"
+                )
             array = np.asarray(source)
             held = type_of_dtype(array.dtype)
             source = lend_array(encode_strings(array) if held is STRING else array, held)

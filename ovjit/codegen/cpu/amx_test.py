@@ -90,7 +90,9 @@ def _agrees(feature: str, target: Target, cpu: Any) -> bool:
         verdict = _AGREES if differences(feature, target) == 0 else _DIFFERS
         default_cache().put(key, verdict, {"name": f"the test of {feature}"})
     if verdict == _DIFFERS:
-        logs.warning("%s is not used: its products have other bits here than they should", feature)
+        logs.warning(
+            "the CPU feature %s is not used: its products differ from the reference on this machine", feature
+        )
     return verdict == _AGREES
 
 

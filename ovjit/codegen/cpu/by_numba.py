@@ -138,7 +138,7 @@ def module_of(functions: Mapping[str, Any], isa: Target, arity: int) -> llvm.Mod
     Raises numba.core.errors.NumbaError, with the line, for source that does not type.
     """
     if isa.machine != machine.name():
-        raise UnsupportedError(f"Numba compiles for this machine alone, not for {isa.machine}")
+        raise UnsupportedError(f"Numba compiles only for this machine, not for {isa.machine}")
     _printed_for[:] = [isa]
     flags = compiler.Flags()
     flags.no_compile = True

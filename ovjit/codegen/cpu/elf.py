@@ -64,7 +64,7 @@ def load_object(code: bytes) -> dict[str, int]:
     """symbol -> address of the object's global functions. Raises Refused."""
     architecture = ARCHITECTURES.get(machine.name())
     if not (sys.platform == "linux" and architecture and sys.maxsize > 1 << 32):
-        raise Refused("another system")
+        raise Refused("objects of another operating system")
     try:
         return _load(bytes(code), architecture)
     except (struct.error, ArithmeticError, LookupError, ValueError, OSError) as error:
@@ -76,7 +76,7 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
     place, size = _layout(sections)
     table = next(s for s in (*sections, None) if s is None or s.kind == _SYMTAB)
     if table is None:
-        raise Refused("no symbols")
+        raise Refused("the object has no symbols")
     symbols = [_Symbol(*fields) for fields in _SYMBOL.iter_unpack(_content(code, table))]
     texts = _content(code, sections[table.link])
     outside = {s.name for s in symbols[1:] if s.section == 0}
@@ -104,7 +104,7 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
             for offset, info, addend in _RELOCATION.iter_unpack(_content(code, section)):
                 kind = info & 0xFFFFFFFF
                 if kind not in architecture.sizes:
-                    raise Refused(f"a relocation of kind {kind}")
+                    raise Refused(f"a relocation of the unknown kind {kind}")
                 if not 0 <= offset <= sections[section.info].size - architecture.sizes[kind]:
                     raise Refused("a relocation outside of its section")
                 at = place[section.info] + offset
@@ -123,7 +123,7 @@ def _load(code: bytes, architecture: Architecture) -> dict[str, int]:
 def protect(address: int, size: int, allowed: int) -> None:
     """Restrict the pages of mapped memory to `allowed` (mmap.PROT_READ ...). Raises OSError."""
     if _libc().mprotect(address, (size + mmap.PAGESIZE - 1) & -mmap.PAGESIZE, allowed):
-        raise OSError(0, "the system does not protect this memory")
+        raise OSError(0, "the system does not allow memory to be protected")
 
 
 def flush(address: int, size: int) -> None:
@@ -153,11 +153,11 @@ def _clear_cache() -> Callable[[int, int], None] | None:
 def _sections(code: bytes, architecture: Architecture) -> list[_Section]:
     ident, kind, number, _, _, _, start, _, _, _, _, each, count, _ = _HEADER.unpack_from(code)
     if ident[:6] != b"\x7fELF\x02\x01":
-        raise Refused("no ELF object of 64 bits")
+        raise Refused("the object is not a 64-bit ELF file")
     if number != architecture.machine:
         raise Foreign("the object is for another machine")
     if (kind, each) != (_RELOCATABLE, _SECTION.size):
-        raise Refused("no object of relocatable code")
+        raise Refused("the object is not relocatable code")
     return [_Section(*_SECTION.unpack_from(code, start + i * each)) for i in range(count)]
 
 
@@ -169,12 +169,12 @@ def _layout(sections: list[_Section]) -> tuple[dict[int, int], int]:
         # sections for unwinding have another kind: kernels throw nothing
         if section.flags & _ALLOC and section.size and section.kind in (_PROGBITS, _NOBITS):
             if section.flags & (_WRITE | _TLS) or section.alignment > mmap.PAGESIZE:
-                raise Refused("a section that is written to")
+                raise Refused("a writable section")
             align = max(section.alignment, 1)
             place[number] = (size + align - 1) // align * align
             size = place[number] + section.size
             if size > _LARGEST:
-                raise Refused("too large")
+                raise Refused("the object is too large")
     return place, (size + _JUMP_BYTES - 1) & -_JUMP_BYTES
 
 
@@ -215,4 +215,4 @@ def _external(name: str) -> int:
             continue
         if address:
             return address
-    raise Refused(f"the function {name} is in no library")
+    raise Refused(f"the function {name} is not in a loaded library")

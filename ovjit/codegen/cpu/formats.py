@@ -318,7 +318,7 @@ def how_stored(
     if zero is not None:
         whole = distinct(zero) + 128 * signed
         if not ((whole == np.rint(whole)) & (whole >= 0) & (whole <= 255)).all():
-            raise ValueError("zero points should be whole numbers of 8 bits")
+            raise ValueError("zero points should be 8-bit integers")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
         one = one if one in (0, 8, 128) else None  # each common zero needs a kernel of its own
     return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm)

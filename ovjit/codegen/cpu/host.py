@@ -144,5 +144,8 @@ def _hidden(names: str) -> frozenset[str]:
     hidden = frozenset(filter(None, names.split(",")))
     unknown = sorted(hidden - set(EXTRA))
     if unknown:
-        raise ValueError(f"OVJIT_HIDE={names}: {', '.join(unknown)} is none of {', '.join(EXTRA)}")
+        raise ValueError(
+            f"OVJIT_HIDE={names}: {', '.join(unknown)} is unknown; the features that can "
+            f"be hidden are {', '.join(EXTRA)}"
+        )
     return hidden

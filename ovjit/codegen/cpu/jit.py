@@ -101,7 +101,7 @@ def _compiled(
                 return emit(*_optimised(_printed, source, symbol, isa, extra, shown))
     except Outside as error:
         fallbacks.append((symbol, str(error)))
-        logs.debug("%s goes through Numba's ordinary pipeline: %s", symbol, error)
+        logs.debug("%s is compiled by Numba's standard pipeline: %s", symbol, error)
     from ovjit.codegen.cpu import by_numba
 
     def module(source: str, symbol: str, isa: Target, extra: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -129,7 +129,7 @@ class _Walk:
             self.items[last.loop], valid = self.next(self.ranges[last.loop])
             self.branch(valid, last.body, last.end)
         elif last.value is None:
-            raise Outside("a function that ends without a number")
+            raise Outside("a function that can end without returning a number")
         else:
             kind, value = self.operand(last.value)
             self.b.ret(cast(self.b, value, kind, types.int64))
@@ -144,7 +144,7 @@ class _Walk:
             return
         if not isinstance(result, tuple):
             if self.objects.setdefault(name, result) is not result:
-                raise Outside(f"{name} stands for two things that are no numbers")
+                raise Outside(f"{name} has two values that are not numbers")
             return
         kind, value = result
         if kind is types.void:
@@ -174,7 +174,7 @@ class _Walk:
             return
         for name in [n for n, kind in there.items() if mine[n] not in (kind, None)]:
             if at in self.done and _is_read(self.blocks, at, name):
-                raise Outside(f"{name} is {there[name]} and {mine[name]}")
+                raise Outside(f"{name} is {there[name]} on one path and {mine[name]} on another")
             del there[name]
 
     def allocate(self, kind: ir.Type, name: str) -> ir.Value:
@@ -189,7 +189,7 @@ class _Walk:
         """The type and value of a variable."""
         kind = self.types.get(name)
         if kind is None:
-            raise Outside(f"{name} has no value, or no one type")
+            raise Outside(f"{name} has no value, or more than one type")
         value = self.known.get(name) or self.values.get(name)
         if value is None:
             slot = self.slots.get((name, kind))
@@ -228,7 +228,7 @@ class _Walk:
         """A number or a vector."""
         found = self.expression(x)
         if not isinstance(found, tuple):
-            raise Outside(f"{found} is no number")
+            raise Outside(f"{found} is not a number")
         return found
 
     def truth(self, x: ast.expr) -> ir.Value:
@@ -302,7 +302,7 @@ class _Walk:
         kinds = {kind for kind, _ in found}
         kind = kinds.pop() if len(kinds) == 1 else types.int64
         if kinds and not all(fits_int64(one) for one, _ in found):
-            raise Outside(f"one of {found[0][0]} and {found[1][0]}")
+            raise Outside(f"either of {found[0][0]} and {found[1][0]}")
         values = []
         for end, (one, value) in zip(ends, found, strict=True):
             self.b.position_at_end(end)
@@ -348,7 +348,7 @@ class _Walk:
 
     def range(self, args: Sequence[tuple[Any, ir.Value]]) -> _Range:
         if not all(fits_int64(kind) for kind, _ in args) or not 1 <= len(args) <= 3:
-            raise Outside("range of what is no int64")
+            raise Outside("range of values that are not int64")
         whole = [cast(self.b, value, kind, types.int64) for kind, value in args]
         start, stop = (I64(0), whole[0]) if len(whole) == 1 else whole[:2]
         slot = self.allocate(I64, "next")

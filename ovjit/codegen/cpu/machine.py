@@ -60,11 +60,11 @@ def check() -> None:
     """Raise UnsupportedError if no code can be generated for this machine: LLVM would abort the process."""
     what = f"this machine is {name() or 'unknown'!r}, {sys.platform}"
     if name() not in (X86_64, AARCH64):
-        raise UnsupportedError(f"{what}: ovjit compiles for x86_64 and aarch64 alone (docs/platforms.md)")
+        raise UnsupportedError(f"{what}: ovjit supports only x86_64 and aarch64 (docs/platforms.md)")
     if sys.maxsize < 1 << 32:
-        raise UnsupportedError(f"{what}, and this Python has 32 bits: ovjit needs one of 64 bits")
+        raise UnsupportedError(f"{what}, and this Python is a 32-bit build: ovjit needs a 64-bit Python")
     if is_arm() and "asimd" not in arm_features():
-        raise UnsupportedError(f"{what}, without the vectors (asimd) that ovjit's code has to have")
+        raise UnsupportedError(f"{what} without the vector instructions (asimd) that ovjit needs")
 
 
 @functools.cache

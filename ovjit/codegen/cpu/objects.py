@@ -52,7 +52,7 @@ def load(symbol: str, code: bytes) -> int:
             found = {} if symbol in _addresses else elf.load_object(code)
             _addresses.update(found if symbol in found else {})
     except elf.Foreign:
-        raise UnsupportedError(f"the code of {symbol} is for another machine than this one") from None
+        raise UnsupportedError(f"the object code of {symbol} is for another machine") from None
     except elf.Refused as reason:
         logs.debug("llvmlite loads %s: %s", symbol, reason)
     return _addresses[symbol] if symbol in _addresses else _load_by_llvm(symbol, code)

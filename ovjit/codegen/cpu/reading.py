@@ -118,7 +118,7 @@ def read(function: Callable[..., Any]) -> Function:
         raise Outside(f"a function whose source cannot be read: {error}") from None
     code = function.__code__
     if code.co_freevars or code.co_cellvars or code.co_kwonlyargcount or code.co_flags & 0x0C:
-        raise Outside("a function with other than plain parameters and variables")
+        raise Outside("a function with parameters or variables that are not plain names")
     assigned = frozenset(code.co_varnames)
     reader = _Reader(assigned)
     for i, name in enumerate(code.co_varnames[: code.co_argcount]):

@@ -73,7 +73,7 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
     elif kind in _SCALES:
         offset, scale = target & 0xFFF, _SCALES[kind]
         if offset & ((1 << scale) - 1):
-            raise Refused(f"an address that is no multiple of {1 << scale}")
+            raise Refused(f"an address that is not a multiple of {1 << scale}")
         _put(memory, at, offset >> scale << 10, 0xFFF << 10)
     else:  # ADR and ADRP: two low bits in 29 and 30, the others from bit 5
         page, is_page = target & -0x1000, kind == _ADR_PREL_PG_HI21
@@ -92,7 +92,7 @@ def _aarch64(kind: int, memory: Memory, at: int, place: int, target: int) -> Non
 def _signed(value: int, bits: int, scale: int) -> int:
     """`value` without its `scale` low bits, as a field of `bits` bits. Raises Refused if it does not fit."""
     if value & ((1 << scale) - 1) or not -(1 << bits - 1) <= value >> scale < 1 << bits - 1:
-        raise Refused("a target that is too far away")
+        raise Refused("a target that is out of range")
     return value >> scale & (1 << bits) - 1
 
 

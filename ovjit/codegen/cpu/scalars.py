@@ -58,7 +58,7 @@ def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
     if source == to:
         return value
     if isinstance(source, Vec) or isinstance(to, Vec):
-        raise Outside(f"{source} where {to} is wanted")
+        raise Outside(f"{source} where {to} is needed")
     target = llvm_type(to)
     if is_whole(source) and to is types.boolean:
         return b.icmp_unsigned("!=", value, ir.Constant(value.type, 0))
@@ -80,7 +80,7 @@ def cast(b: ir.IRBuilder, value: ir.Value, source: Any, to: Any) -> ir.Value:
         return (b.sitofp if is_signed(source) else b.uitofp)(value, target)
     if isinstance(source, types.Float) and isinstance(to, types.Float):
         return (b.fptrunc if source.bitwidth > to.bitwidth else b.fpext)(value, target)
-    raise Outside(f"{source} where {to} is wanted")
+    raise Outside(f"{source} where {to} is needed")
 
 
 def _divided(b: ir.IRBuilder, x: ir.Value, y: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:

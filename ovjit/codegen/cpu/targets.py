@@ -125,5 +125,7 @@ def has_features(target: Target, features: Collection[str]) -> bool:
     """True if code for `target` may use these CPU features. Raises ValueError for an unknown one."""
     unknown = set(features) - {*EXTRA, *target.features}
     if unknown:
-        raise ValueError(f"{', '.join(unknown)}: text that depends on it has to be told apart, see EXTRA")
+        raise ValueError(
+            f"{', '.join(unknown)}: source that depends on it needs its own kernel key, see EXTRA"
+        )
     return {*target.features, *target.extras}.issuperset(features)

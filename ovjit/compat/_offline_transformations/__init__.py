@@ -60,7 +60,8 @@ def apply_make_stateful_transformation(
     pairs = param_res_names if pairs_to_replace is None else pairs_to_replace
     if not isinstance(pairs, (Mapping, list, tuple)):
         raise TypeError(
-            "apply_make_stateful_transformation takes a dict of names, or pairs of Parameter and Result"
+            "apply_make_stateful_transformation takes a dict of tensor names, or pairs of Parameter "
+            "and Result"
         )
     with GRAPH_LOCK:
         make_stateful(check_model(model), pairs)

@@ -21,4 +21,4 @@ class _ConstRTMapView(RTMap):
     """Runtime information that is only to be read."""
 
     def __setitem__(self, key: str, value: Any) -> None:
-        raise TypeError("this runtime information can only be read")
+        raise TypeError("this runtime information is read-only")

@@ -41,8 +41,8 @@ class ConversionExtension(ConversionExtensionBase):
         outputs = [o for port in found.values() for o in port] if isinstance(found, Mapping) else found
         if not isinstance(outputs, (list, tuple)) or not all(isinstance(o, Output) for o in outputs):
             raise ConverterError(
-                f"the converter of {self.op_type} returns no list of Outputs, such as `outputs()` of a node "
-                f"is, but {found!r}"
+                f"the converter of {self.op_type} must return a list of Outputs, such as "
+                f"node.outputs(); it returned {found!r}"
             )
         return list(outputs)
 
@@ -86,7 +86,9 @@ class OpExtension(ConversionExtensionBase):
     def _made(self, node: Any) -> list[Output]:
         named = re.fullmatch(r"(?:opset(\d+)(?:\.|::))?(\w+)", self.ov_type)
         if named is None:
-            raise ModelError(f"{self.ov_type!r} is no operation's name: it should be like opset8.Relu")
+            raise ModelError(
+                f"{self.ov_type!r} is not the name of an operation; give a name such as opset8.Relu"
+            )
         kind = named[2]
         record = find_op(kind, int(named[1]) if named[1] else None)
         attrs = {name: value for name, value in self.values.items() if name in record.attributes}
@@ -110,9 +112,9 @@ class NodeContext:
     def get_input(self, index: int | str, port: int = 0) -> Any:
         """An input, by index."""
         if isinstance(index, str):
-            raise TypeError("inputs are known by their index here")
+            raise TypeError("inputs of this node are selected by index")
         if index < 0:
-            raise IndexError(f"{self._type} has no input {index}")
+            raise IndexError(f"input index {index} is out of range for {self._type}")
         return self._inputs[index]
 
     def get_input_size(self, name: str = "") -> int:
@@ -183,7 +185,7 @@ class ProgressReporterExtension(WatchingExtension):
     def report_progress(self, progress: float, total_steps: int, completed_steps: int) -> None:
         """Tell it. GeneralFailure for more steps than there are."""
         if completed_steps > total_steps:
-            raise GeneralFailure(f"{completed_steps} steps are done of {total_steps}")
+            raise GeneralFailure(f"{completed_steps} completed steps exceed the {total_steps} total steps")
         if self._callback is not None:
             self._callback(progress, total_steps, completed_steps)
 

@@ -159,7 +159,9 @@ class Place:
         if self._kind == "input":
             return self._node.input_value(self._index)
         if self._kind == "operation" and len(self._node._tensors) != 1:
-            raise GeneralFailure(f"the operation {self.get_names()[0]!r} has several outputs: give one")
+            raise GeneralFailure(
+                f"the operation {self.get_names()[0]!r} has several outputs: give the output's index"
+            )
         return self._node.output(self._index)
 
     def _outputs(self, name: str | None, index: int | None) -> list[Output]:
@@ -345,8 +347,8 @@ class InputModel:
         needed = self._model.get_parameters()
         if {*needed} - {*chosen}:
             raise GeneralFailure(
-                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, and "
-                f"{len(given)} were given"
+                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
+                f"{len(given)} are given"
             )
         self._model._parameters[:] = [p for p in dict.fromkeys(chosen) if p in needed]
 
@@ -387,7 +389,7 @@ class InputModel:
     def _parameter(self, place: Place) -> Parameter:
         node = place._data()._node
         if not isinstance(node, Parameter):
-            raise GeneralFailure(f"the tensor {place.get_names()} is no input of the model")
+            raise GeneralFailure(f"the tensor {place.get_names()} is not an input of the model")
         return node
 
     def _replace(self, old: Output, node: Parameter | Constant) -> None:
@@ -430,7 +432,9 @@ class FrontEnd:
 
     def __init__(self, fe: FrontEnd | str):
         if not isinstance(fe, (FrontEnd, str)):
-            raise no_such_constructor(f"a FrontEnd is made of another, not of {type(fe).__name__}")
+            raise no_such_constructor(
+                f"FrontEnd is constructed from another FrontEnd, not from {type(fe).__name__}"
+            )
         self._name: str = fe if isinstance(fe, str) else fe._name
         self._core: Core = Core() if isinstance(fe, str) else fe._core
         self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
@@ -456,9 +460,9 @@ class FrontEnd:
         if isinstance(files[0], (str, os.PathLike)):
             kind = format_of(_existing(files[0], self._name))
             if self._name in _BY_CONTENTS and kind not in (None, self._name):
-                raise Unreadable(f"{self._name}: {files[0]!r} holds a model of another format, {kind}")
+                raise Unreadable(f"{self._name}: {files[0]!r} is a model of another format, {kind}")
         if self._name in OBJECTS and not self.supported(files[0]):
-            raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is no model of this framework")
+            raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is not a model of this framework")
 
         def read() -> Model:
             try:
@@ -513,7 +517,10 @@ class FrontEnd:
             elif isinstance(item, (Extension, type)):
                 self._core.add_extension(item)
             else:
-                raise ModelError(f"{item!r} is no extension: ovjit loads no native libraries")
+                raise ModelError(
+                    f"{item!r} is not an extension: ovjit loads no native libraries; give "
+                    "an Op class or an Extension object"
+                )
 
     def __repr__(self) -> str:
         return f"<FrontEnd {self._name!r}>"
@@ -532,7 +539,7 @@ class FrontEndManager:
             raise no_such_form(f"a framework's name is a str, not {framework!r}")
         if framework not in FORMATS:
             raise InitializationFailure(
-                f"FrontEnd for Framework {framework} is not found; there are: {', '.join(FORMATS)}"
+                f"FrontEnd for Framework {framework} is not found; available frameworks: {', '.join(FORMATS)}"
             )
         return FrontEnd(framework)
 
@@ -559,7 +566,7 @@ class FrontEndManager:
 
 def _existing(model: Any, name: str) -> Path:
     if not isinstance(model, (str, os.PathLike)):
-        raise TypeError(f"a file's path is expected, not {type(model).__name__}")
+        raise TypeError(f"a path of a file is expected, not {type(model).__name__}")
     path = Path(os.fspath(model))
     if not os.fspath(model) or not path.exists():
         raise GeneralFailure(f'{name}: Could not open the file: "{path}"')

@@ -43,7 +43,7 @@ class ArithmeticReduction(Node):
         """The axes, where they are constant. RuntimeError where they are not."""
         axes = self.input_value(1).get_node()
         if not isinstance(axes, Constant):
-            raise ModelError(f"the axes of {self!r} are computed")
+            raise ModelError(f"the axes of {self!r} are not constant")
         rank = self.input_value(0).get_partial_shape().rank.get_length()
         return AxisSet({int(axis) % rank for axis in axes.value.reshape(-1)})
 

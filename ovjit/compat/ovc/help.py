@@ -26,7 +26,7 @@ PARAMETERS: dict[str, dict[str, ParamDescription]] = {
                                    "The same, between commas."),
         "example_input": ParamDescription("What a PyTorch module is traced with."),
         "extension": ParamDescription("Extensions that add operations or conversions, or a list of these.",
-                                      "Paths of libraries with extensions; none is ever loaded."),
+                                      "Paths of libraries with extensions; they are not loaded."),
         "verbose": ParamDescription("Say what is converted and how long it took."),
         "share_weights": ParamDescription("Whether weights may stay where they are; they are never changed."),
         "dynamo": ParamDescription("Taken for a PyTorch module, which is traced either way."),

@@ -35,7 +35,7 @@ def bool_cast(x: Any) -> Any:
 def validate_batch_in_shape(shape: Any, layer_name: str) -> None:
     """Error where the first dimension of a shape is given, so that no batch can be put there."""
     if len(shape) == 0 or shape[0] not in (-1, 0, 1):
-        raise Error("the input {} of shape {} has no batch that can be set", layer_name, shape)
+        raise Error("the input {} of shape {} has no batch dimension that can be set", layer_name, shape)
 
 
 def get_ir_version() -> int:

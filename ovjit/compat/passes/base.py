@@ -34,7 +34,7 @@ class PassBase:
         self._name = name
 
     def _run(self, model: Model) -> bool:
-        raise ModelError(f"{self.get_name()} does nothing: derive from ModelPass or MatcherPass")
+        raise ModelError(f"{self.get_name()} has nothing to run: derive from ModelPass or MatcherPass")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -45,8 +45,8 @@ class ModelPass(PassBase):
 
     def run_on_model(self, model: Model) -> bool:
         """Edit the model; True if it was changed."""
-        raise ModelError(f'Tried to call pure virtual function "ov::pass::ModelPass::run_on_model": '
-                         f"{type(self).__name__} has none")  # fmt: skip
+        raise ModelError('Tried to call pure virtual function "ov::pass::ModelPass::run_on_model": '
+                         f"{type(self).__name__} does not override run_on_model")  # fmt: skip
 
     def _usual_name(self) -> str:
         return "PyModelPass"

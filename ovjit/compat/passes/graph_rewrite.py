@@ -48,7 +48,7 @@ class Matcher:
     def get_match_value(self) -> Output:
         """The output that matched the pattern's end. RuntimeError if nothing did."""
         if self._root is None:
-            raise ModelError(f"the pattern {self._name!r} has matched nothing")
+            raise ModelError(f"the pattern {self._name!r} has not matched a node")
         return self._root
 
     def get_match_root(self) -> Node | None:

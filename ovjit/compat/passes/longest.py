@@ -44,8 +44,8 @@ def choices(model: Model, lengths: Iterable[Output], computed: Container[Output]
         ends = [x for reader in readers for x in reader.outputs()]
         if not is_static(node._tensors[0]._type.shape) or not all(_is_by_sequence(x, probe) for x in ends):
             raise UnsupportedError(
-                f"{node.get_friendly_name()!r} chooses by the longest sequence of a call: paged attention "
-                "cannot do that for each sequence"
+                f"{node.get_friendly_name()!r} depends on the length of the longest sequence in the "
+                "batch: paged attention cannot evaluate that per sequence"
             )
     return [Choice(node, length, shared) for node, length in found]
 

@@ -115,8 +115,8 @@ class _Rows:
 
 def _other(source: Output, kind: type[UnsupportedError] = UnsupportedError) -> UnsupportedError:
     return kind(
-        f"the mask {source.get_node().get_friendly_name()!r} is neither causal, nor a sliding window, nor by "
-        "chunks of keys: paged attention cannot do without it"
+        f"the mask {source.get_node().get_friendly_name()!r} is neither causal, nor a sliding window, "
+        "nor a mask by chunks of keys: paged attention does not support it"
     )
 
 
@@ -128,8 +128,8 @@ def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray
         mask = probe.values([source], known)[0]
     except (OvjitError, *REFUSED) as error:
         raise UnsupportedError(
-            f"the mask of attention {source.get_node().get_friendly_name()!r} cannot be computed without the "
-            f"model's inputs: {error}"
+            f"the mask of attention {source.get_node().get_friendly_name()!r} depends on the model's "
+            f"inputs and cannot be evaluated: {error}"
         ) from error
     if mask.dtype == bool:
         mask = np.where(mask, np.float32(0), -np.inf)
@@ -155,5 +155,7 @@ def _slopes(row: np.ndarray, source: Output) -> np.ndarray | None:
         return None
     if np.abs(steps - steps[:, -1:]).max() > 1e-3 * np.abs(steps).max() + 1e-6:
         name = source.get_node().get_friendly_name()
-        raise UnsupportedError(f"what the mask {name!r} adds to scores is no multiple of the distance")
+        raise UnsupportedError(
+            f"the bias that the mask {name!r} adds to scores is not linear in the distance of query and key"
+        )
     return steps.mean(1, dtype=np.float64).astype(np.float32)

@@ -58,16 +58,16 @@ def make_paged(model: Model, options: Options) -> None:
     layers = [CachedLayer.of(node) for node in model.get_ordered_ops() if is_cached(node)]
     if not layers:
         raise ModelError(
-            "paged attention takes a decoder whose attention (ScaledDotProductAttention) reads its keys and "
-            "values from variables; this model has none"
+            "paged attention needs a decoder whose attention (ScaledDotProductAttention) reads keys "
+            "and values from variables; this model has no such attention"
         )
     other = _variables(model) - {name for layer in layers for name in layer.variables()}
     states = recurrent_layers(model, other) if other else []
     left = sorted(other - {layer.variable for layer in states})
     if left:
         raise UnsupportedError(
-            f"the variables {', '.join(map(repr, left[:4]))} are no caches of attention, and their layers "
-            "compute none of what has states in blocks: PagedCausalConv1D, PagedGatedDeltaNet, "
+            f"the variables {', '.join(map(repr, left[:4]))} are not caches of attention, and their "
+            "layers are not of a kind with paged states: PagedCausalConv1D, PagedGatedDeltaNet, "
             "PagedSelectiveSSM"
         )
     places, lengths = counted(model)
@@ -98,10 +98,11 @@ def _check_chunks(masks: Iterable[Mask], options: Options) -> None:
     for mask in masks:
         if mask.chunk and mask.chunk % BLOCK:
             raise UnsupportedError(
-                f"attention by chunks of {mask.chunk} tokens, which do not begin at blocks of {BLOCK} tokens"
+                f"chunked attention of {mask.chunk} tokens is not supported: chunks must begin at "
+                f"blocks of {BLOCK} tokens"
             )
         if mask.chunk and asked:
-            raise UnsupportedError(f"attention by chunks of keys, together with {' and '.join(asked)}")
+            raise UnsupportedError(f"chunked attention cannot be combined with {' and '.join(asked)}")
 
 
 def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
@@ -207,7 +208,9 @@ class _Rewriting:
                 p.output(0) for p in self.model.get_parameters() if "position_ids" in p._tensors[0]._names
             )
             if len(given._tensor._type.shape or ()) != 1 and places:
-                raise UnsupportedError("places of several kinds, and others that are counted from variables")
+                raise UnsupportedError(
+                    "several kinds of positions are used, some of which are counted from variables"
+                )
         else:
             given = self._input("position_ids", "i64", (ANY,))
             given._tensor._names = given._tensor._names | names_of(places)
@@ -319,7 +322,7 @@ class _Rewriting:
         shape = source._tensor._type.shape
         name = layer.node.get_friendly_name()
         if shape is None or len(shape) not in (3, 4):
-            raise UnsupportedError(f"the cache of {name!r} should have 4 dimensions, not {shape}")
+            raise UnsupportedError(f"the cache of {name!r} should have 4 dimensions; its shape is {shape}")
         if len(shape) == 3:  # one head for all, as in models with multi-query attention
             source = _op("Unsqueeze", source, _i64(layer.axis(index) + 1 if layer.axis(index) == 1 else 1))
         elif layer.axis(index) == 2:

@@ -100,5 +100,8 @@ def scale_of(layer: CachedLayer) -> Output:
     shape = node.input_value(0)._tensor._type.shape
     size = shape[-1] if shape else None
     if not isinstance(size, int):
-        raise UnsupportedError(f"{node.get_friendly_name()!r} has queries of unknown size, and no scale")
+        raise UnsupportedError(
+            f"{node.get_friendly_name()!r} has a dynamic head size and no scale: "
+            "give ScaledDotProductAttention its scale input"
+        )
     return constant_node(np.array(1 / math.sqrt(size), np.float32)).output(0)

@@ -84,7 +84,9 @@ class PatternSymbolValue:
 
     def _as(self, kind: Any) -> Any:
         if not isinstance(self._value, kind):
-            raise ModelError(f"the value of the symbol is {self._value!r}, not of the kind that is asked for")
+            raise ModelError(
+                f"the value of the symbol is {self._value!r}, which is not of the requested kind"
+            )
         return self._value
 
     def __eq__(self, other: object) -> bool:
@@ -101,7 +103,9 @@ class Predicate:
 
     def __init__(self, predicate: Callable[..., bool] | None = None):
         if predicate is not None and not callable(predicate):
-            raise no_such_constructor(f"a Predicate is made of a function, not of {type(predicate).__name__}")
+            raise no_such_constructor(
+                f"a Predicate is constructed from a function, not from {type(predicate).__name__}"
+            )
         self._function = predicate
         self._symbols = predicate is not None and _takes_two(predicate)
 
@@ -193,7 +197,7 @@ def _records(names: Any, what: str) -> list[Op]:
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, (list, tuple)) or not all(isinstance(name, str) for name in listed):
         raise no_such_constructor(
-            f"{what} takes a type's name such as 'opset13.Relu', or a list of them, not {names!r}"
+            f"{what} takes the name of a type such as 'opset13.Relu', or a list of them, not {names!r}"
         )
     records = []
     for name in listed:
@@ -202,7 +206,7 @@ def _records(names: Any, what: str) -> list[Op]:
         known = opset.startswith("opset") and number.isdecimal() and 1 <= int(number) <= 17
         if not dot or not known:
             raise ModelError(
-                f"Unsupported opset type: {opset or kind}; a type's name is like opset13.Relu, there is "
+                f"Unsupported opset type: {opset or kind}; a type name is like opset13.Relu, with "
                 "opset1 to opset17"
             )
         records.append(find_op(kind, int(number)))
@@ -403,7 +407,7 @@ def shape_matches(shape_notation: str) -> Predicate:
     text = shape_notation.strip().removeprefix("[").removesuffix("]")  # which OpenVINO does not ask for
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if sum(part.endswith("...") for part in parts) > 1:
-        raise ModelError(f"{shape_notation!r}: only one part can stand for several dimensions")
+        raise ModelError(f"{shape_notation!r}: only one item can match several dimensions")
 
     def holds(symbols: Symbols, output: Output) -> bool:
         shape = _shape(output)

@@ -149,8 +149,8 @@ def check_stateless(model: Model, replaced: Mapping[Output, list[Output]]) -> se
         if node._op.role == "read":
             name = reader[output].get_friendly_name()
             raise UnsupportedError(
-                f"{name!r} reads the variable {node._attrs['variable_id']!r}, otherwise than attention and "
-                "recurrent layers do: paged attention cannot do without it"
+                f"{name!r} reads the variable {node._attrs['variable_id']!r}, which is not supported "
+                "outside attention and recurrent layers: paged attention removes the variable"
             )
         for source in replaced.get(output, node._inputs):
             reader.setdefault(source, node)

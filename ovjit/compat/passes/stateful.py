@@ -21,7 +21,9 @@ def check_pairs(pairs: Any) -> None:
     kinds = (str, str) if isinstance(pairs, Mapping) else (Parameter, Result)
     for row in rows:
         if not isinstance(row, tuple) or len(row) != 2 or not all(map(isinstance, row, kinds)):
-            raise no_such_form(f"pairs of {kinds[0].__name__} and {kinds[1].__name__} are due, not {row!r}")
+            raise no_such_form(
+                f"pairs of {kinds[0].__name__} and {kinds[1].__name__} are expected, not {row!r}"
+            )
 
 
 def make_stateful(model: Model, pairs: Pairs) -> None:

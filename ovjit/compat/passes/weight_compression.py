@@ -29,9 +29,9 @@ def compress_weights(model: Model, bits: int, group: int = GROUP) -> int:
     of bits, and for groups that are no positive multiple of 16.
     """
     if bits not in (8, 4):
-        raise ValueError(f"weights have 8 or 4 bits, not {bits!r}")
+        raise ValueError(f"weights are compressed to 8 or 4 bits, not {bits!r}")
     if group < 16 or group % 16:
-        raise ValueError(f"groups of {group!r}: a multiple of 16 is needed")
+        raise ValueError(f"the group size should be a multiple of 16, not {group!r}")
     order = model.get_ordered_ops()
     products = [n for n in order if n._tensors and _PRODUCT.matches(SeenNode(n).output)]
     last = {id(_weight(n.input_value(1))) for n in products[-1:]}

@@ -44,14 +44,14 @@ def _as_layout(value: Any) -> Any:
 
 def _expect(value: Any, kind: type, what: str) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"incompatible function arguments: {what} is to be a {kind.__name__}, not {value!r}")
+        raise TypeError(f"incompatible function arguments: {what} should be a {kind.__name__}, not {value!r}")
     return value
 
 
 def _ints(values: Any, what: str) -> list[int]:
     if isinstance(values, (str, bytes)) or not np.iterable(values):
         raise TypeError(
-            f"incompatible function arguments: {what} is to be a sequence of ints, not {values!r}"
+            f"incompatible function arguments: {what} should be a sequence of ints, not {values!r}"
         )
     return [operator.index(v) for v in values]
 
@@ -62,7 +62,7 @@ def _floats(value: Any, what: str) -> list[float]:
             raise TypeError(value)
         return [float(v) for v in value] if np.iterable(value) else [float(value)]
     except (TypeError, ValueError):
-        raise TypeError(f"incompatible function arguments: {what} is to be numbers, not {value!r}") from None
+        raise TypeError(f"incompatible function arguments: {what} should be numbers, not {value!r}") from None
 
 
 class _Described(_Info):
@@ -195,7 +195,7 @@ class _Steps(_Info):
         """What a function makes of the Output so far; it returns an Output."""
         if not callable(operation):
             raise TypeError(
-                f"incompatible function arguments: operation is to be a function, not {operation!r}"
+                f"incompatible function arguments: operation should be a function, not {operation!r}"
             )
         return self._add(steps.custom(operation))
 
@@ -231,7 +231,10 @@ class PreProcessSteps(_Steps):
         """From `begin` to before `end` of every axis; negative numbers count from the end."""
         first, last = _ints(begin, "begin"), _ints(end, "end")
         if len(first) != len(last):
-            raise ModelError(f"crop: begin {first} and end {last} should have as many numbers")
+            raise ModelError(
+                f"Crop ({first}, {last}) begin/end coordinates must have the same size. "
+                f"Begin size={len(first)}, end size={len(last)}"
+            )
         return self._add(steps.crop(first, last))
 
     def pad(
@@ -256,10 +259,10 @@ class PostProcessSteps(_Steps):
 
 def _either(first: Any, second: Any, default: Any = None) -> Any:
     if first is not None and second is not None:
-        raise TypeError("incompatible function arguments: one of two forms, not both")
+        raise TypeError("only one of the two forms of arguments can be given")
     chosen = second if first is None else first
     if chosen is None and default is None:
-        raise TypeError("incompatible function arguments: a value is missing")
+        raise TypeError("an argument is missing")
     return default if chosen is None else chosen
 
 

@@ -31,7 +31,7 @@ def axes_of(layout: Layout, rank: int) -> list[str]:
     else:
         names = list(layout._left)
     if len(names) != rank:
-        raise ModelError(f"layout {layout.to_string()} is not compatible with {rank} dimensions")
+        raise ModelError(f"layout {layout.to_string()} is not compatible with rank {rank}")
     return names
 
 
@@ -53,7 +53,7 @@ def find_change(source: Layout, target: Layout, rank: int | None) -> Change | No
         if rank is None:
             raise ModelError(
                 f"the layout {source.to_string()} can be converted to {target.to_string()} only if the "
-                f"rank is known"
+                "rank is static"
             )
     have, want_rank = axes_of(source, rank), fixed_rank(target)
     want = axes_of(target, rank if want_rank is None else want_rank)

@@ -166,13 +166,13 @@ def _find(infos: list[Any], ports: list[Output], what: str, key: Any, named: dic
             if key in port._tensor._names:
                 return info
         known = ", ".join(sorted(name for port in ports for name in port._tensor._names))
-        raise ModelError(f"Model doesn't have {what} with name {key}; there are: {known or 'none'}")
+        raise ModelError(f"Model doesn't have {what} with name {key}; available names: {known or 'none'}")
     try:
         index = operator.index(key)
     except TypeError:
         raise TypeError(f"{what}() takes a str or an int, not {type(key).__name__}") from None
     if index < 0:
-        raise TypeError(f"{what}s count from 0, not {index}")
+        raise TypeError(f"{what} indices start at 0; {index} is given")
     if index >= len(infos):
         raise ModelError(
             f"{title}(size_t) - Model doesn't have {what} with index {index}. Total number of {what}s is "

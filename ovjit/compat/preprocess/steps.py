@@ -82,7 +82,7 @@ def one(nodes: list[Output], message: str) -> Output:
 def dims_of(node: Output) -> tuple[Dim, ...]:
     shape = node._tensor._type.shape
     if shape is None:
-        raise ModelError(f"the rank of {node!r} is not known: give the tensor a shape")
+        raise ModelError(f"the rank of {node!r} is dynamic: set the tensor's shape")
     return shape
 
 
@@ -224,12 +224,12 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
         node = one(nodes, f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
         dtype = _real_type(node, "Pad", "padding")
         if len(values) != 1:
-            raise ModelError(f"one value fills the padding, not {len(values)}")
+            raise ModelError(f"the pad value is one number; {len(values)} values are given")
         for axis, (length, before, after) in enumerate(zip(dims_of(node), begin, end, strict=False)):
             if isinstance(length, int) and length + before + after < 0:
                 raise ModelError(
-                    f"pad of {before} and {after} takes more than the {length} of axis {axis}: what is left "
-                    "is not aligned with original parameter's shape"
+                    f"pad of {before} and {after} removes more than the {length} elements of axis "
+                    f"{axis}: the result is not aligned with original parameter's shape"
                 )
         value = constant(values[0], dtype)
         how = mode.name.lower()

@@ -64,7 +64,9 @@ def _converted(model: Model, transform: Any, example: Any, name: str | None) -> 
     for one in _listed(transform):
         kind = type(one).__name__
         if kind not in _CONVERSIONS:
-            raise ValueError(f"{kind} is not supported; there are {', '.join(sorted(_CONVERSIONS))}")
+            raise ValueError(
+                f"{kind} is not supported; supported transforms are {', '.join(sorted(_CONVERSIONS))}"
+            )
         _CONVERSIONS[kind](one, image)
     parameter = model.get_parameters()[index]
     if parameter.get_layout().empty:
@@ -85,7 +87,7 @@ def _input_index(model: Model, name: str | None) -> int:
         if name == parameter.get_friendly_name() or name in parameter.output(0).get_names():
             return i
     known = ", ".join(p.get_friendly_name() for p in parameters)
-    raise ValueError(f"Input with name {name} is not found; there are {known}")
+    raise ValueError(f"Input with name {name} is not found; available inputs: {known}")
 
 
 def _listed(transform: Any) -> list[Any]:
@@ -181,14 +183,14 @@ def _normalize(transform: Any, image: _Image) -> None:
     if transform.inplace:
         raise ValueError("Inplace Normaliziation is not supported.")
     if not image.dtype_is_real:
-        raise ValueError(f"Normalize wants floating-point numbers, not {image.dtype}: put ToTensor before it")
+        raise ValueError(f"Normalize needs floating-point numbers, not {image.dtype}: put ToTensor before it")
     mean, deviation = ([float(v) for v in np.ravel(x)] for x in (transform.mean, transform.std))
     image.info.preprocess().mean(mean).scale(deviation)
 
 
 def _to_tensor(transform: Any, image: _Image) -> None:
     if image.is_tensor:
-        raise ValueError("ToTensor takes Pillow images and arrays, and the input is a tensor already")
+        raise ValueError("ToTensor takes Pillow images and arrays; the input is a tensor already")
     _chw(image)
     if image.dtype == "u8":
         image.cast("f32")
@@ -215,7 +217,9 @@ def _convert_image_dtype(transform: Any, image: _Image) -> None:
         image.step(lambda x: make("Divide", x, most))
     elif was_real:
         if target == "i64" or (target == "i32" and source != "f64"):
-            raise ValueError(f"ConvertImageDtype from {source} to {target} loses digits, as torchvision says")
+            raise ValueError(
+                f"ConvertImageDtype from {source} to {target} loses precision, and torchvision refuses it"
+            )
         factor = constant(np.iinfo(_numpy(target)).max + 1.0 - 1e-3, source)
         image.step(lambda x: make("Multiply", x, factor))
         image.cast(target)
@@ -234,7 +238,7 @@ def _convert_image_dtype(transform: Any, image: _Image) -> None:
 def _grayscale(transform: Any, image: _Image) -> None:
     channels = image.size["C"]
     if channels not in (1, 3):
-        raise ValueError(f"Grayscale wants one channel or three, not {channels}")
+        raise ValueError(f"Grayscale needs one channel or three, not {channels}")
     axis, dtype = constant([image.axis("C")]), image.dtype
     by_pillow = dtype == "u8" and not image.is_tensor
     shape = [3 if name == "C" else 1 for name in image.layout]
@@ -266,7 +270,9 @@ def _grayscale(transform: Any, image: _Image) -> None:
 def _pad(transform: Any, image: _Image) -> None:
     padding, fill, mode = transform.padding, transform.fill, transform.padding_mode
     if mode not in _PAD_MODES:
-        raise ValueError(f"padding_mode {mode!r} is not supported; there are {', '.join(_PAD_MODES)}")
+        raise ValueError(
+            f"padding_mode {mode!r} is not supported; supported modes are {', '.join(_PAD_MODES)}"
+        )
     if mode == "constant" and isinstance(fill, Sequence):
         if len(set(fill)) != 1:
             raise ValueError("Different fill values for R, G, B channels are not supported.")

@@ -29,8 +29,8 @@ def replace_node(
         if outputs_order is not None:
             if len(outputs_order) != len(outputs) or len(outputs) != target.get_output_size():
                 raise ModelError(
-                    f"cannot replace {target!r} by {replacement!r}: {len(outputs_order)} indices for "
-                    f"{target.get_output_size()} and {len(outputs)} outputs"
+                    f"cannot replace {target!r} by {replacement!r}: {len(outputs_order)} indices are "
+                    f"given for {target.get_output_size()} and {len(outputs)} outputs"
                 )
             outputs = [replacement.output(i) for i in outputs_order]
     else:
@@ -40,7 +40,7 @@ def replace_node(
     if isinstance(target, Result):
         raise ModelError("Result nodes cannot be replaced: set their input instead")
     if isinstance(target, Parameter):
-        raise ModelError("Parameter nodes cannot be replaced here: see Model.replace_parameter")
+        raise ModelError("Parameter nodes cannot be replaced by replace_node: use Model.replace_parameter")
     if len(outputs) != target.get_output_size():
         raise ModelError(
             f"cannot replace {target!r}, of {target.get_output_size()} outputs, by {len(outputs)} outputs"

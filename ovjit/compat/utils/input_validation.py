@@ -29,12 +29,13 @@ def _check_value(
 ) -> bool:
     if not np.issubdtype(type(value), val_type):
         raise UserInputError(
-            f'{op_name} operator attribute "{attr_key}" value must by of type {val_type}. It is {value!r}'
+            f'{op_name} operator attribute "{attr_key}" value must by of type {val_type}. The value is '
+            f"{value!r}"
         )
     if cond is not None and not cond(value):
         raise UserInputError(
-            f'{op_name} operator attribute "{attr_key}" value does not satisfy provided condition. '
-            f"It is {value!r}"
+            f'{op_name} operator attribute "{attr_key}" value does not satisfy provided condition. The '
+            f"value is {value!r}"
         )
     return True
 

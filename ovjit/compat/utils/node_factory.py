@@ -26,7 +26,8 @@ class NodeFactory:
         """`opset_version`: "opset1" to "opset17". RuntimeError for others."""
         if opset_version not in _OPSETS:
             raise ModelError(
-                f"Unsupported opset version requested. It is {opset_version!r}; there is opset1 to opset17"
+                f"Unsupported opset version requested: {opset_version!r}. Supported versions are opset1 "
+                "to opset17"
             )
         self._opset = _OPSETS[opset_version]
         self._added: dict[str, type] = {}
@@ -79,10 +80,13 @@ class NodeFactory:
         except ModelError as error:
             why = f"{name}: {error}"
             if refusals:  # packages catch what `add_extension` raised
-                why += f"; ovjit loads no native libraries, and so not what {', '.join(refusals)} may have"
+                why += (
+                    f"; ovjit loads no native libraries, so the operations of {', '.join(refusals)} "
+                    "are not available"
+                )
             raise ModelError(f"Couldn't create operation: {why}") from error
         if min(record.opset, record.builder_since) > self._opset:
-            raise ModelError(f"Couldn't create operation: {name}: opset{self._opset} does not have it yet")
+            raise ModelError(f"Couldn't create operation: {name} is not part of opset{self._opset}")
         return record
 
     def __repr__(self) -> str:

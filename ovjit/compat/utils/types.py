@@ -43,7 +43,7 @@ def get_element_type_str(data_type: NumericType) -> str:
     """The name of the Type of a NumPy or Python type; int is i32 and float f32. OVTypeError for others."""
     if isinstance(data_type, type) and data_type in _PYTHON:
         name = _PYTHON[data_type]
-        log.warning("%s says nothing of its width: it is taken as %s", data_type.__name__, name)
+        log.warning("%s does not state a width: %s is used", data_type.__name__, name)
         return name
     for name, kind in _NUMPY:
         if kind == data_type:

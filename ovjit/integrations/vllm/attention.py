@@ -41,7 +41,7 @@ class PagedBackend(AttentionBackend):
     @staticmethod
     def get_impl_cls() -> type[AttentionImplBase]:
         """None: a decoder computes all of its layers at once."""
-        raise NotImplementedError("ovjit's decoders compute attention themselves")
+        raise NotImplementedError("ovjit's decoders compute attention inside the model")
 
     @staticmethod
     def get_builder_cls() -> type[TablesBuilder]:

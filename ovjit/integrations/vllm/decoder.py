@@ -39,7 +39,7 @@ def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
     files = [folder / name for name in FILES if (folder / name).is_file()][:1]
     files = files or sorted(file for file in folder.glob("*.gguf") if not is_later_part(file))
     if len(files) > 1:
-        raise ModelError(f"{folder}: several GGUF files, {', '.join(f.name for f in files)}; one is needed")
+        raise ModelError(f"{folder} has several GGUF files: {', '.join(f.name for f in files)}; keep one")
     if not files:
         from ovjit.readers.checkpoint.reader import read_checkpoint
 
@@ -47,7 +47,8 @@ def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
     changing = sorted(set(overrides) - _BESIDE)
     if changing:
         raise UnsupportedError(
-            f"{files[0]} is computed as it is stored: hf_overrides of {', '.join(changing)}"
+            f"{files[0]} is computed as it is stored; these hf_overrides are not supported: "
+            f"{', '.join(changing)}"
         )
     return ov.Core().read_model(files[0])
 
@@ -69,8 +70,8 @@ def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
     product, _ = last_product(model)
     if product.get_type_name() != "MatMul":
         raise UnsupportedError(
-            f"logits come from {product.get_type_name()} {product.get_friendly_name()!r}; "
-            "a MatMul is expected"
+            f"logits are computed by {product.get_type_name()} {product.get_friendly_name()!r}; a "
+            "MatMul is expected"
         )
     hidden = product.input_value(0)
     ops = ov.opset13
@@ -93,8 +94,8 @@ class PagedDecoder:
         kinds = {node.get_type_name() for node in model.get_ops()}
         if "ReadValue" in kinds and "ScaledDotProductAttention" not in kinds:
             raise UnsupportedError(
-                "attention that is no ScaledDotProductAttention is not served, as that of Gemma 2 with "
-                "attn_logit_softcapping"
+                "attention without ScaledDotProductAttention is not supported, such as that of Gemma 2 "
+                "with attn_logit_softcapping"
             )
         if longest:
             settle(model, longest)
@@ -110,7 +111,7 @@ class PagedDecoder:
         unknown = self.inputs - {"input_ids", "position_ids", *Tables._fields}
         unknown -= {name for port in self._ports for name in port.get_names()}
         if unknown or not self._ports:
-            raise UnsupportedError(f"a decoder with the inputs {sorted(self.inputs)} is not served")
+            raise UnsupportedError(f"a decoder with the inputs {sorted(self.inputs)} is not supported")
         shapes = {p.get_any_name(): [*p.get_partial_shape()][1:] for p in self._ports}
         self.layers = [
             tuple([d.get_length() for d in shapes[f"{what}_cache.{i}"]] for what in ("key", "value"))

@@ -28,12 +28,15 @@ class Options(NamedTuple):
         unknown = sorted(set(given) - set(Options._fields))
         if unknown:
             raise ValueError(
-                f"additional_config has {', '.join(map(repr, unknown))}; "
-                f"ovjit knows {', '.join(Options._fields)}"
+                f"additional_config has unknown keys {', '.join(map(repr, unknown))}; supported keys: "
+                f"{', '.join(Options._fields)}"
             )
         weights = given.get("weights", 0)
         if weights not in (0, 4, 8) or isinstance(weights, bool):
-            raise ValueError(f"additional_config: weights is 8 or 4 bits, or 0: as stored; not {weights!r}")
+            raise ValueError(
+                "additional_config: weights should be 8 or 4 bits, or 0 to keep them as "
+                f"stored; not {weights!r}"
+            )
         group = given.get("group", 128)
         if type(group) is not int or group < 16 or group % 16:
             raise ValueError(f"additional_config: group should be a positive multiple of 16, not {group!r}")
@@ -41,12 +44,14 @@ class Options(NamedTuple):
         if kind not in CACHES:
             said = given.get("kv_cache") or kv_cache_dtype
             raise ValueError(
-                f"caches of {said!r}: additional_config's kv_cache is one of {', '.join(CACHES)}, "
-                f"vLLM's kv_cache_dtype one of {', '.join(_OF_VLLM)}"
+                f"caches of {said!r} are not supported: additional_config's kv_cache is one of "
+                f"{', '.join(CACHES)}, vLLM's kv_cache_dtype one of {', '.join(_OF_VLLM)}"
             )
         properties = given.get("properties", {})
         if not isinstance(properties, Mapping) or not all(isinstance(name, str) for name in properties):
-            raise ValueError(f"additional_config: properties is a dict by name, not {properties!r:.80}")
+            raise ValueError(
+                f"additional_config: properties should be a dict by name, not {properties!r:.80}"
+            )
         return Options(weights, group, kind, dict(properties))
 
     @property

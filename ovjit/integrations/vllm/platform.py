@@ -60,7 +60,10 @@ class OvjitPlatform(CpuPlatform):
         if parallel.worker_cls == "vllm.v1.worker.cpu_worker.CPUWorker":
             parallel.worker_cls = WORKER
         if cache.user_specified_block_size and cache.block_size != BLOCK:
-            raise ValueError(f"ovjit's caches have blocks of {BLOCK} tokens, not {cache.block_size}")
+            raise ValueError(
+                f"ovjit's caches have blocks of {BLOCK} tokens; block_size "
+                f"{cache.block_size} is not supported"
+            )
         cache.block_size = BLOCK
         model = vllm_config.model_config
         if model is not None:
@@ -100,23 +103,28 @@ def _check(vllm_config: Any) -> None:
         "transfer of caches between servers": vllm_config.kv_transfer_config is not None,
         # vLLM makes a transfer of it, after this check
         "offloading of caches": getattr(vllm_config.cache_config, "kv_offloading_size", None) is not None,
-        "a draft model (prompt look-up, method 'ngram', is there)": _drafts(vllm_config.speculative_config),
+        "a draft model (prompt look-up, method 'ngram', is supported)": _drafts(
+            vllm_config.speculative_config
+        ),
     }
     if model is not None:
         elsewhere = model.hf_config_path not in (None, model.model)
         refused |= {
-            "models of pictures, sound or video": model.is_multimodal_model,
+            "models of images, audio or video": model.is_multimodal_model,
             "pooling": model.runner_type != "generate",
             "models with an encoder": model.is_encoder_decoder,
             f"recurrent layers ({model.architecture})": model.is_hybrid or model.is_attention_free,
             "prompts as embeddings": model.enable_prompt_embeds,
-            "hf_overrides by a function (a dict is)": callable(model.hf_overrides),
+            "hf_overrides by a function (a dict is supported)": callable(model.hf_overrides),
             "a configuration of another folder (hf_config_path)": elsewhere,
-            "the quantization of vLLM (additional_config's weights: 8 or 4)": model.quantization is not None,
+            "vLLM's quantization (use additional_config's weights: 8 or 4)": model.quantization is not None,
         }
     asked = [what for what, is_asked in refused.items() if is_asked]
     if asked:
-        raise ValueError(f"ovjit's platform of vLLM does not have {', '.join(asked)}; unset OVJIT_VLLM")
+        raise ValueError(
+            f"ovjit's platform of vLLM does not support {', '.join(asked)}; unset "
+            "OVJIT_VLLM to run on another platform"
+        )
 
 
 def _drafts(speculative: Any) -> bool:

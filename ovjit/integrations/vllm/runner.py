@@ -29,7 +29,7 @@ class OvjitModel(torch.nn.Module):
         )
         if self.decoder.block != vllm_config.cache_config.block_size:
             raise ValueError(
-                f"the decoder's blocks have {self.decoder.block} tokens, vLLM's "
+                f"the decoder's blocks have {self.decoder.block} tokens, but vLLM's block_size is "
                 f"{vllm_config.cache_config.block_size}"
             )
         context = vllm_config.compilation_config.static_forward_context
@@ -40,7 +40,7 @@ class OvjitModel(torch.nn.Module):
 
     def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Not there: embedding is part of the decoder."""
-        raise NotImplementedError("ovjit's decoders take tokens")
+        raise NotImplementedError("ovjit's decoders take token ids, not embeddings")
 
     def forward(
         self, input_ids: torch.Tensor, positions: torch.Tensor, intermediate_tensors: Any = None,
@@ -87,7 +87,7 @@ class OvjitModelRunner(CPUModelRunner):
     def load_model(self, load_dummy_weights: bool = False) -> None:
         """Read and compile the decoder. ValueError for weights that are to be made up."""
         if load_dummy_weights or self.load_config.load_format == "dummy":
-            raise ValueError("ovjit reads a model's weights; load_format 'dummy' is not there")
+            raise ValueError("load_format 'dummy' is not supported: ovjit reads the model's weights")
         self.model = OvjitModel(vllm_config=self.vllm_config)
         self._setup_eagle3_aux_hidden_state_outputs()
 

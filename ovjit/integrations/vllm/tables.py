@@ -31,8 +31,8 @@ def tables_of(begins: np.ndarray, lengths: np.ndarray, blocks: np.ndarray, block
     needed = -(-lengths // block)
     if (past < 0).any() or needed.max(initial=0) > blocks.shape[1]:
         raise ValueError(
-            f"lengths {lengths.tolist()} do not fit new tokens that begin at {begins.tolist()} and tables of "
-            f"{blocks.shape[1]} blocks"
+            f"lengths {lengths.tolist()} are inconsistent with new tokens that begin at "
+            f"{begins.tolist()} and tables of {blocks.shape[1]} blocks"
         )
     used = np.arange(blocks.shape[1]) < needed[:, None]
     ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(needed, dtype=np.int32)])

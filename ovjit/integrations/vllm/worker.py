@@ -26,7 +26,7 @@ class OvjitWorker(CPUWorker):
     def init_device(self) -> None:
         """Make the runner. vLLM's second runner is not there for ovjit."""
         if self.use_v2_model_runner:
-            raise ValueError("ovjit runs with vLLM's first model runner: VLLM_USE_V2_MODEL_RUNNER=0")
+            raise ValueError("ovjit needs vLLM's first model runner: set VLLM_USE_V2_MODEL_RUNNER=0")
         self.device = torch.device("cpu")
         os.environ["VLLM_DIST_IDENT"] = self.distributed_init_method.split(":")[-1].replace("/", "_")
         init_worker_distributed_environment(
@@ -43,8 +43,8 @@ class OvjitWorker(CPUWorker):
         size = told if told is not None else self.requested_cpu_memory - psutil.Process().memory_info().rss
         if size <= 0 or size > free:
             raise ValueError(
-                f"{size} bytes for caches, and {free} are free: set kv_cache_memory_bytes, or another "
-                "gpu_memory_utilization (the part of the machine's memory that vLLM takes)"
+                f"caches need {size} bytes, but {free} are free: set kv_cache_memory_bytes, or another "
+                "gpu_memory_utilization (the fraction of the machine's memory that vLLM uses)"
             )
         return int(size)
 

@@ -32,7 +32,7 @@ def read_tensors(folder: Path) -> dict[str, Stored]:
     for name in _names(folder):
         found |= _tensors(folder / name)
     if not found:
-        raise ModelError(f"{folder}: there is no {WHOLE} and no {INDEX}")
+        raise ModelError(f"{folder} contains neither {WHOLE} nor {INDEX}")
     return found
 
 
@@ -42,11 +42,11 @@ def _names(folder: Path) -> list[str]:
         return [WHOLE] if (folder / WHOLE).is_file() else []
     table = read_json(index).get("weight_map")
     if not isinstance(table, dict) or not all(isinstance(name, str) for name in table.values()):
-        raise ModelError(f"{index}: 'weight_map' should be a table of tensors' names and files")
+        raise ModelError(f"{index}: 'weight_map' should map names of tensors to names of files")
     names = sorted(set(table.values()))
     for name in names:
         if Path(name).name != name or name in ("", ".", ".."):
-            raise ModelError(f"{index}: {name!r} is no name of a file in this folder")
+            raise ModelError(f"{index}: {name!r} is not the name of a file in this folder")
     return names
 
 
@@ -56,9 +56,9 @@ def read_json(path: Path) -> dict[str, Any]:
         with open_regular(str(path), "file") as file:
             value = json.loads(file.read())
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is no JSON: {error}") from None
+        raise ModelError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{path} should hold an object")
+        raise ModelError(f"{path} should hold a JSON object")
     return value
 
 
@@ -67,13 +67,13 @@ def _tensors(path: Path) -> dict[str, Stored]:
         data = np.memmap(file, mode="r") if file.seek(0, 2) else np.zeros(0, np.uint8)
     size = int.from_bytes(data[:8].tobytes(), "little") if data.size >= 8 else -1
     if not 2 <= size <= min(HEADER, data.size - 8):
-        raise ModelError(f"{path} is truncated or no safetensors file: its header has {size} bytes")
+        raise ModelError(f"{path} is truncated or not a safetensors file: its header has {size} bytes")
     try:
         header = json.loads(data[8 : 8 + size].tobytes())
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: the header is no JSON: {error}") from None
+        raise ModelError(f"{path}: the header is not valid JSON: {error}") from None
     if not isinstance(header, dict):
-        raise ModelError(f"{path}: the header should be an object")
+        raise ModelError(f"{path}: the header should be a JSON object")
     body = data[8 + size :]
     header.pop("__metadata__", None)
     return {name: _tensor(path, name, entry, body) for name, entry in header.items()}
@@ -87,9 +87,9 @@ def _tensor(path: Path, name: str, entry: Any, body: np.ndarray) -> Stored:
     except (TypeError, KeyError, ValueError):
         raise ModelError(f"{what} should have a dtype, a shape and two offsets") from None
     if not all(type(n) is int and 0 <= n <= body.size for n in numbers) or len(shape) > RANK:
-        raise ModelError(f"{what} has the shape {shape} and bytes {begin} to {end} of {body.size}")
+        raise ModelError(f"{what} has the shape {shape}, but bytes {begin} to {end} of {body.size}")
     if kind not in KINDS:
-        raise UnsupportedError(f"{what} is of the type {kind}; {', '.join(KINDS)} are read")
+        raise UnsupportedError(f"{what} has the unsupported type {kind}; supported types: {', '.join(KINDS)}")
     label, bytes_ = KINDS[kind]
     if end - begin != math.prod(shape) * bytes_:
         raise ModelError(f"{what} of the shape {shape} has {end - begin} bytes")

@@ -67,7 +67,7 @@ def renamed(given: Mapping[str, Stored], arch: str, tied: bool) -> dict[str, Sto
             found[target] = _as_gguf(target, tensor, arch)
     if left:
         raise UnsupportedError(
-            f"tensors that are not read for the architecture {arch!r}: {', '.join(map(repr, left[:10]))}"
+            f"the architecture {arch!r} does not use these tensors: {', '.join(map(repr, left[:10]))}"
         )
     return found | {name: _table(name, parts) for name, parts in experts.items()}
 
@@ -92,7 +92,7 @@ def _table(name: str, parts: Mapping[int, Stored]) -> Stored:
     """The matrices of all experts."""
     kinds = {(part.kind, part.shape) for part in parts.values()}
     if sorted(parts) != list(range(len(parts))) or len(kinds) != 1:
-        raise ModelError(f"the experts of {name!r} are not all there, or differ in type or shape")
+        raise ModelError(f"the experts of {name!r} are incomplete, or differ in type or shape")
     kind, shape = kinds.pop()
     table = np.stack([real(parts[i]) for i in range(len(parts))])
     return Stored(kind, (len(parts), *shape), table)

@@ -44,7 +44,7 @@ def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
         settings = Settings(found.metadata)
         kind = settings.kind
         if found.act != kind.act:
-            raise UnsupportedError(f"the activation of {config['model_type']} is not {kind.act}")
+            raise UnsupportedError(f"the activation of {config['model_type']} should be {kind.act}")
         settings.kind = kind._replace(paired=False)
         tied = bool(config.get("tie_word_embeddings", settings.arch in ("gpt2", "gemma2", "gemma3")))
         tensors = renamed(read_tensors(folder), settings.arch, tied)

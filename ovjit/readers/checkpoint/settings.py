@@ -72,14 +72,16 @@ class Config:
         value = self.any_of(*names, default=default)
         known = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not known or not -LARGEST < value < LARGEST:
-            raise ModelError(f"config.json: {names[0]!r} is {value!r:.80}, no number")
+            raise ModelError(f"config.json: {names[0]!r} is {value!r:.80}, which is not a number")
         return float(value) if isinstance(value, float) else int(value)
 
     def positive(self, *names: str, most: float = LARGEST, default: float | None = None) -> float:
         """A number above 0 and not above `most`: others would be divided by, or take all memory."""
         value = self.real(*names, default=default)
         if not 0 < value <= most:
-            raise ModelError(f"config.json: {names[0]!r} is {value!r}, not above 0 and at most {most:g}")
+            raise ModelError(
+                f"config.json: {names[0]!r} is {value!r}; it should be above 0 and at most {most:g}"
+            )
         return value
 
     def flag(self, name: str) -> bool:
@@ -103,8 +105,8 @@ def told(entries: dict[str, Any]) -> Told:
     kind = entries.get("model_type")
     if kind not in FAMILIES:
         raise UnsupportedError(
-            f"model_type {kind!r}; weights of {', '.join(FAMILIES)} are read. Others: export the model "
-            "(optimum-cli export openvino --task text-generation-with-past)"
+            f"model_type {kind!r} is not supported; supported: {', '.join(FAMILIES)}. Export other "
+            "models (optimum-cli export openvino --task text-generation-with-past)"
         )
     entries = USUAL.get(kind, {}) | entries
     arch, c = FAMILIES[kind], Config(entries)
@@ -137,21 +139,25 @@ def told(entries: dict[str, Any]) -> Told:
     all_made = {f"{arch}.{name}": value for name, value in (made | rope | experts | windows).items()}
     act = c.any_of("hidden_act", "hidden_activation", "activation_function", default="silu")
     if act not in ACTIVATIONS:
-        raise UnsupportedError(f"the activation {act!r}; {', '.join(ACTIVATIONS)} are read")
+        raise UnsupportedError(
+            f"the activation {act!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
+        )
     return Told({"general.architecture": arch, **all_made}, tensors, ACTIVATIONS[act])
 
 
 def _refuse(entries: dict[str, Any], **options: Any) -> None:
     for name, value in options.items():
         if entries.get(name) == value:
-            raise UnsupportedError(f"config.json: {name} = {value!r} is not read")
+            raise UnsupportedError(f"config.json: {name} = {value!r} is not supported")
 
 
 def _experts(c: Config, kind: str) -> dict[str, Any]:
     if "moe" not in kind and kind != "mixtral":
         return {}
     if c.entries.get("mlp_only_layers") or c.real("decoder_sparse_step", default=1) != 1:
-        raise UnsupportedError("config.json: layers without experts among those with experts are not read")
+        raise UnsupportedError(
+            "config.json: models that mix layers with experts and layers without experts are not supported"
+        )
     count = c.real("num_local_experts", "num_experts")
     normed = {"expert_weights_norm": c.flag("norm_topk_prob")} if "moe" in kind else {}
     return {"expert_count": count, "expert_used_count": c.real("num_experts_per_tok"), **normed}
@@ -171,7 +177,9 @@ def _windows(c: Config, kind: str, layers: int) -> dict[str, Any]:
     if kinds is not None:
         known = {"sliding_attention", "full_attention"}
         if not isinstance(kinds, list) or not known.issuperset(map(str, kinds)):
-            raise UnsupportedError(f"config.json: layer_types {kinds!r:.200}; {sorted(known)} are read")
+            raise UnsupportedError(
+                f"config.json: layer_types {kinds!r:.200} is not supported; supported: {sorted(known)}"
+            )
         found["attention.sliding_window_pattern"] = [x == "sliding_attention" for x in kinds]
     elif kind == "gemma3_text":
         found["attention.sliding_window_pattern"] = int(c.real("sliding_window_pattern", default=6))
@@ -182,7 +190,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
     """Metadata of rotary positions, and tables of factors."""
     scaling = c.entries.get("rope_parameters") or c.entries.get("rope_scaling") or {}
     if not isinstance(scaling, dict):
-        raise ModelError(f"config.json: the scaling of rotary positions is {scaling!r:.80}")
+        raise ModelError(f"config.json: rope_scaling is {scaling!r:.80}, which is not valid")
     found: dict[str, Any] = {}
     if "full_attention" in scaling:  # one for each kind of layer
         near = scaling.get("sliding_attention") or {}
@@ -191,19 +199,23 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
         if near.get("rope_type", "default") != "default" or (
             arch != "gemma3" and near.get("rope_theta") != scaling.get("rope_theta")
         ):
-            raise UnsupportedError("config.json: rotary positions of layers with a window that are scaled")
+            raise UnsupportedError(
+                "config.json: scaled rotary positions of sliding-window layers are not supported"
+            )
     elif arch == "gemma3":
         found["rope.freq_base_swa"] = c.real("rope_local_base_freq", default=10000.0)
     r = Config(scaling)
     found["rope.freq_base"] = base = r.positive("rope_theta", default=c.real("rope_theta", default=10000.0))
     part = r.real("partial_rotary_factor", default=c.real("partial_rotary_factor", default=1.0))
     if not 0 < part <= 1:
-        raise ModelError(f"config.json: 'partial_rotary_factor' is {part!r}")
+        raise ModelError(f"config.json: 'partial_rotary_factor' is {part!r}, which is not valid")
     found["rope.dimension_count"] = turned = int(size * part)
     kind = r.any_of("rope_type", "type", default="default")
     unread = sorted(set(scaling) - _ROPE)
     if unread:
-        raise UnsupportedError(f"config.json: the scaling of rotary positions has {', '.join(unread)}")
+        raise UnsupportedError(
+            f"config.json: these keys of rope_scaling are not supported: {', '.join(unread)}"
+        )
     if kind == "default":
         return found, {}
     if kind == "linear":
@@ -219,7 +231,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
         return found | _yarn(r), {}
     if kind != "longrope" or arch != "phi3":
         known = "linear, llama3, yarn and, of phi3, longrope"
-        raise UnsupportedError(f"rotary positions scaled by {kind!r}; {known} are read")
+        raise UnsupportedError(f"rotary positions scaled by {kind!r} are not supported; supported: {known}")
     factor = c.real("max_position_embeddings") / original
     longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
     found |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}

@@ -69,7 +69,7 @@ def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
         raise
     except Exception as error:
         what = f"{type(error).__name__}: {error}"[:600]
-        raise ModelError(unreadable(where, f"{row.packages[1]} cannot convert it ({what})")) from error
+        raise ModelError(unreadable(where, f"{row.packages[1]} cannot convert the model ({what})")) from error
     try:
         model = read_onnx(proto, converters=known_operators(framework))
     except UnsupportedError as error:
@@ -114,7 +114,7 @@ def missing_packages(framework: str) -> str:
     if not missing:
         return ""
     return (
-        f"Models of {row.title} are read through the packages {' and '.join(row.packages)}. Not installed: "
+        f"Models of {row.title} need the packages {' and '.join(row.packages)}. Not installed: "
         f"{', '.join(missing)} ({row.install}). Or export the model to ONNX."
     )
 

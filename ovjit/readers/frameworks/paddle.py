@@ -34,7 +34,7 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
         if not os.path.isfile(made):
             said = " ".join((done.stderr or done.stdout).split())[-600:]
             end = f"died of signal {-done.returncode}" if done.returncode < 0 else "ended"
-            why = f"paddle2onnx cannot convert it. Its process {end} and said: {said}"
+            why = f"paddle2onnx cannot convert the model. Its process {end} with the output: {said}"
             raise ModelError(unreadable(path, why))
         with open(made, "rb") as file:
             return file.read()

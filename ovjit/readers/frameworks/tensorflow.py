@@ -59,9 +59,7 @@ def _traced(model: Any, example: Any) -> tuple[Any, list[str] | None]:
         given = example if isinstance(example, (list, tuple)) else [example]
         return function.get_concrete_function(*tf.nest.map_structure(tf.convert_to_tensor, [*given])), None
     if getattr(function, "input_signature", None) is None:
-        raise UnsupportedError(
-            "a function of TensorFlow's whose inputs are not known is converted with an example_input"
-        )
+        raise UnsupportedError("a TensorFlow function with unknown inputs needs an example_input")
     return function.get_concrete_function(), None
 
 
@@ -69,7 +67,7 @@ def _signature_of(signatures: Any) -> Any:
     """The signature "serving_default", else the only one."""
     names = list(signatures)
     if "serving_default" not in names and len(names) != 1:
-        raise UnsupportedError(f"the SavedModel has the signatures {', '.join(names)}: give one of them")
+        raise UnsupportedError(f"the SavedModel has the signatures {', '.join(names)}: select one of them")
     return signatures["serving_default" if "serving_default" in names else names[0]]
 
 

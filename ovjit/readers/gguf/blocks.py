@@ -144,7 +144,9 @@ def form_of(kind: str) -> Form:
     """How blocks of this type are read. UnsupportedError, which names the type, for one that is not read."""
     form = FORMS.get(kind)
     if form is None:
-        raise UnsupportedError(f"tensors of type {kind}; what is read: {', '.join([*REALS, *FORMS])}")
+        raise UnsupportedError(
+            f"tensors of type {kind} are not supported; supported types: {', '.join([*REALS, *FORMS])}"
+        )
     return form
 
 

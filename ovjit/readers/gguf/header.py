@@ -55,8 +55,8 @@ class _Walk:
     def take(self, size: int, what: str) -> memoryview:
         if size > len(self.data) - self.at:
             raise ModelError(
-                f"the file is truncated or damaged: {what} at byte {self.at} has {size} bytes, "
-                f"and the file has {len(self.data)}"
+                f"the file is truncated or damaged: {what} at byte {self.at} needs {size} bytes, but "
+                f"the file has {len(self.data)}"
             )
         self.at += size
         return self.data[self.at - size : self.at]
@@ -67,7 +67,7 @@ class _Walk:
     def text(self, what: str, most: int | None = None) -> bytes:
         size = self.number("Q", f"the length of {what}")
         if most is not None and size > most:
-            raise ModelError(f"{what} has {size} bytes, {most} are the most")
+            raise ModelError(f"{what} has {size} bytes; the maximum is {most}")
         return bytes(self.take(size, what))
 
     def value(self, kind: int, what: str, inside: bool = False) -> None:
@@ -83,7 +83,7 @@ class _Walk:
                 self.take(_SIZES[kind] * count, what)
                 return
             if count > len(self.data) // 8:
-                raise ModelError(f"{what} has {count} values, more than the file has bytes for")
+                raise ModelError(f"{what} has {count} values, more than the file can hold")
             for _ in range(count):
                 self.value(kind, what, inside=True)
 
@@ -101,16 +101,19 @@ class _Walk:
         what = f"the tensor {name}"
         rank = self.number("I", what)
         if rank > RANK:
-            raise ModelError(f"{what} has {rank} dimensions, {RANK} are the most")
+            raise ModelError(f"{what} has {rank} dimensions; the maximum is {RANK}")
         dims = [self.number("Q", what) for _ in range(rank)]
         kind, offset = self.number("I", what), self.number("Q", what)
         if kind not in sizes:
-            raise UnsupportedError(f"{what} is of the unknown type {kind}")
+            raise UnsupportedError(f"{what} has the unknown type {kind}")
         label, block, size = sizes[kind]
         if not dims or min(dims) < 1:
-            raise ModelError(f"{what} has the shape {dims[::-1]}")
+            raise ModelError(f"{what} has the shape {dims[::-1]}, which is not valid")
         if dims[0] % block:
-            raise ModelError(f"{what} has rows of {dims[0]} elements, and {label} has blocks of {block}")
+            raise ModelError(
+                f"{what} has rows of {dims[0]} elements, which is not a multiple of the "
+                f"block size {block} of {label}"
+            )
         return name, offset, math.prod(dims) // block * size
 
 
@@ -126,27 +129,27 @@ def check_header(data: np.ndarray) -> None:
     sizes = {int(kind): (kind.name, *size) for kind, size in gguf.GGML_QUANT_SIZES.items()}
     walk = _Walk(data)
     if bytes(walk.take(4, "the magic number")) != MAGIC:
-        raise ModelError("it does not begin with GGUF")
+        raise ModelError("the file does not begin with GGUF")
     version = walk.number("I", "the version")
     if version and not version & 0xFFFF:
-        raise UnsupportedError("a GGUF file of big-endian numbers")
+        raise UnsupportedError("big-endian GGUF files are not supported")
     if version not in (2, 3):
-        raise UnsupportedError(f"GGUF version {version}; 2 and 3 are read")
+        raise UnsupportedError(f"GGUF version {version} is not supported; supported versions are 2 and 3")
     tensors, entries = walk.number("Q", "the counts"), walk.number("Q", "the counts")
     for count, what in ((tensors, "tensors"), (entries, "entries of metadata")):
         if count > MOST:
-            raise ModelError(f"the file speaks of {count} {what}, {MOST} are the most")
+            raise ModelError(f"the header states {count} {what}; the maximum is {MOST}")
     for _ in range(entries):
         walk.entry()
     found = [walk.tensor(sizes) for _ in range(tensors)]
     if walk.alignment < 1 or walk.alignment & (walk.alignment - 1):
-        raise ModelError(f"general.alignment is {walk.alignment}, no power of two")
+        raise ModelError(f"general.alignment is {walk.alignment}; it should be a power of two")
     start = -(-walk.at // walk.alignment) * walk.alignment
     for name, offset, size in found:
         if start + offset + size > data.size:
             raise ModelError(
-                f"the file is truncated or damaged: the tensor {name} has {size} bytes at "
-                f"{start + offset}, and the file has {data.size}"
+                f"the file is truncated or damaged: the tensor {name} needs {size} bytes at offset "
+                f"{start + offset}, but the file has {data.size}"
             )
 
 
@@ -179,7 +182,7 @@ def open_gguf(path: str) -> GgufFile:
     name = _PART.search(path)
     if name is None or int(name[2]) != count or _count(whole, "split.no", path) != 0 or int(name[1]) != 1:
         first = f"-00001-of-{count:05}.gguf"
-        raise ModelError(f"it is one of {count} parts of a model: give the first one, named *{first}")
+        raise ModelError(f"the file is one of {count} parts of a model: give the first part, named *{first}")
     tensors = dict(whole.tensors)
     for number in range(1, count):
         where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
@@ -188,21 +191,21 @@ def open_gguf(path: str) -> GgufFile:
         with told(where):
             part = _open(where)
         if (_count(part, "split.no", where), _count(part, "split.count", where)) != (number, count):
-            raise ModelError(f"{where!r} is not part {number + 1} of {count}, as its name says")
+            raise ModelError(f"{where!r} is not part {number + 1} of {count}, contrary to its name")
         twice = tensors.keys() & part.tensors
         if twice:
-            raise ModelError(f"the tensor {min(twice)!r} is in {where!r} and in a part before it")
+            raise ModelError(f"the tensor {min(twice)!r} is in {where!r} and in an earlier part")
         tensors |= part.tensors
     said = whole.metadata.get("split.tensors.count", len(tensors))
     if said != len(tensors):
-        raise ModelError(f"the parts have {len(tensors)} tensors, and the first says {said!r:.80}")
+        raise ModelError(f"the parts have {len(tensors)} tensors, but the first part states {said!r:.80}")
     return GgufFile(whole.metadata, tensors)
 
 
 def _count(file: GgufFile, name: str, path: str) -> int:
     found = file.metadata.get(name, 0)
     if not isinstance(found, int):
-        raise ModelError(f"the metadata {name!r} of {path!r} is {found!r:.80}, no number")
+        raise ModelError(f"the metadata {name!r} of {path!r} is {found!r:.80}, which is not a number")
     return found
 
 
@@ -211,12 +214,10 @@ def _open(path: str) -> GgufFile:
     try:
         import gguf
     except ImportError as error:
-        raise UnsupportedError(
-            "GGUF files are parsed by the package gguf, which is not there: pip install 'ovjit[gguf]'"
-        ) from error
+        raise UnsupportedError("GGUF files need the package gguf: pip install 'ovjit[gguf]'") from error
     with open_regular(path, "file") as file:
         if os.fstat(file.fileno()).st_size < len(MAGIC):
-            raise ModelError(unreadable(path, "it is no GGUF file"))
+            raise ModelError(unreadable(path, "the file is not a GGUF file"))
         check_header(np.memmap(file, mode="r"))
     reader = gguf.GGUFReader(path)
     metadata = {name: _plain(field) for name, field in reader.fields.items()}

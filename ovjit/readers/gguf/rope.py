@@ -87,7 +87,9 @@ class Turns:
         if kind == "linear":
             return speeds / factor, more
         if kind != "yarn":
-            raise UnsupportedError(f"rope.scaling.type {kind!r}; none, linear, yarn and longrope are read")
+            raise UnsupportedError(
+                f"rope.scaling.type {kind!r} is not supported; supported: none, linear, yarn, longrope"
+            )
         fast = settings.real("rope.scaling.yarn_beta_fast", FAST)
         slow = settings.real("rope.scaling.yarn_beta_slow", SLOW)
         context = settings.whole("rope.scaling.original_context_length", settings.whole("context_length"))

@@ -68,35 +68,42 @@ class Settings:
         if not isinstance(arch, str):
             raise ModelError("the metadata 'general.architecture' is missing")
         if arch not in KINDS:
-            raise UnsupportedError(f"the architecture {arch!r:.100}; what is read: {', '.join(KINDS)}")
+            raise UnsupportedError(
+                f"the architecture {arch!r:.100} is not supported; supported: {', '.join(KINDS)}"
+            )
         self.arch, self.kind = arch, KINDS[arch]
         for name, values in NEUTRAL.items():
             if metadata.get(self.key(name), values[0]) not in values:
                 raise UnsupportedError(
-                    f"the metadata {self.key(name)!r} is {metadata[self.key(name)]!r:.80}, which is not read"
+                    f"the metadata {self.key(name)!r} is {metadata[self.key(name)]!r:.80}, which is not "
+                    "supported"
                 )
         self.layers = self.whole("block_count", most=LAYERS)
         self.wide = self.whole("embedding_length")
         self.heads = self.whole("attention.head_count")
         self.shared = self.whole("attention.head_count_kv", self.heads)
         if self.heads % self.shared:
-            raise ModelError(f"{self.heads} heads of queries for {self.shared} of keys")
+            raise ModelError(
+                f"{self.heads} heads of queries are not a multiple of {self.shared} heads of keys"
+            )
         self.size = self.whole("attention.key_length", self.wide // self.heads or None)
         self.value_size = self.whole("attention.value_length", self.wide // self.heads or None)
         if self.heads * max(self.size, self.value_size) > LARGEST:
-            raise ModelError(f"{self.heads} heads of {self.size} elements; {LARGEST} in all are the most")
+            raise ModelError(
+                f"{self.heads} heads of {self.size} elements exceed the maximum of {LARGEST} elements"
+            )
         norm = "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
         self.eps = self.real(norm, least=0.0)
         self.turned = self.whole("rope.dimension_count", self.size)
         if self.turned > self.size or self.turned % 2:
-            raise ModelError(f"rope.dimension_count is {self.turned}, of heads of {self.size}")
+            raise ModelError(f"rope.dimension_count is {self.turned}, but heads have {self.size} elements")
         self.scale = self.real("attention.scale", 0.0) or 1 / math.sqrt(
             self.wide / self.heads if _WIDE_SCALE.get(arch) == self.layers else self.size
         )
         self.experts = self.whole("expert_count", 0, least=0)
         self.chosen = self.whole("expert_used_count") if self.experts else 0
         if self.chosen > self.experts:
-            raise ModelError(f"{self.chosen} of {self.experts} experts are used")
+            raise ModelError(f"{self.chosen} experts per token of {self.experts} experts is not valid")
         self.normed_experts = bool(metadata.get(self.key("expert_weights_norm"), self.kind.normed_experts))
         self.attention_cap = self.real("attn_logit_softcapping", 50.0 if arch == "gemma2" else 0.0)
         self.final_cap = self.real("final_logit_softcapping", 30.0 if arch == "gemma2" else 0.0)
@@ -110,30 +117,30 @@ class Settings:
         value = self.metadata.get(self.key(name), default)
         if isinstance(value, list) and value:
             if any(v != value[0] for v in value):
-                raise UnsupportedError(f"{self.key(name)!r} differs between layers")
+                raise UnsupportedError(f"{self.key(name)!r} differs between layers, which is not supported")
             value = value[0]
         if value is None:
             raise ModelError(f"the metadata {self.key(name)!r} is missing")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, no number")
+            raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, which is not a number")
         return value
 
     def whole(self, name: str, default: int | None = None, least: int = 1, most: int = LARGEST) -> int:
         value = self._number(name, default)
         if value != int(value) or not least <= value <= most:
-            raise ModelError(f"the metadata {self.key(name)!r} is {value}, not {least} to {most}")
+            raise ModelError(f"the metadata {self.key(name)!r} is {value}; it should be {least} to {most}")
         return int(value)
 
     def real(self, name: str, default: float | None = None, least: float = -math.inf) -> float:
         value = float(self._number(name, default))
         if value < least:
-            raise ModelError(f"the metadata {self.key(name)!r} is {value}, and should be {least} at least")
+            raise ModelError(f"the metadata {self.key(name)!r} is {value}; it should be at least {least}")
         return value
 
     def text(self, name: str, default: str) -> str:
         value = self.metadata.get(self.key(name), default)
         if not isinstance(value, str):
-            raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, no text")
+            raise ModelError(f"the metadata {self.key(name)!r} is {value!r:.80}, which is not a string")
         return value
 
     def _windows(self) -> list[int]:
@@ -142,7 +149,9 @@ class Settings:
         pattern = self.metadata.get(self.key("attention.sliding_window_pattern"), self.kind.every)
         if isinstance(pattern, list):
             if len(pattern) != self.layers:
-                raise ModelError(f"windows of {len(pattern)} layers, and there are {self.layers}")
+                raise ModelError(
+                    f"the sliding-window pattern has {len(pattern)} layers, but the model has {self.layers}"
+                )
             return [window if has else 0 for has in pattern]
         every = self.whole("attention.sliding_window_pattern", self.kind.every, least=0)
         if not every:

@@ -120,8 +120,8 @@ class Weights(Builder):
         )
         if not fits:
             raise ModelError(
-                f"the tensor {name!r} is {list(found.shape)}, and {['any' if n < 0 else n for n in shape]} "
-                "is what the metadata says"
+                f"the tensor {name!r} has the shape {list(found.shape)}; the metadata require "
+                f"{['any' if n < 0 else n for n in shape]}"
             )
 
     def _reals(self, found: Stored, name: str, order: np.ndarray | None) -> Output:

@@ -22,6 +22,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import PLUGIN_OPSET, Op, find_op
 from ovjit.graph.shapes import Dim
 from ovjit.readers.failures import listed
+from ovjit.readers.formats import looks_like_xml
 from ovjit.readers.ir.weights import constant_values, load_weights, open_regular
 from ovjit.readers.ir.xml import Layer, Net, nested_nets, ordered_layers, parse_net, read_int
 
@@ -57,6 +58,8 @@ def read_ir(
         where = os.fsdecode(xml)
         if os.path.isdir(where) and (why := no_front_end(where)):
             raise ModelError(unreadable(where, why))
+        if os.path.isdir(where):
+            raise ModelError(f'Could not open the file: "{where}": it is a folder without a saved_model.pb')
         with open_regular(where, "file") as file:
             content = file.read()
         beside = os.path.splitext(where)[0] + ".bin"
@@ -73,7 +76,8 @@ def read_ir(
         net = parse_net(content)
     except ModelError as error:
         path = where if isinstance(xml, (str, os.PathLike)) else None
-        why = no_front_end(path or "") or f"{where}: {error}"
+        why = no_front_end(path or "") or _unknown_format(path, content) or f"{where}: {error}"
+
         raise type(error)(unreadable(path, why)) from error
     try:
         model = _build(net, load_weights(weights, use_mmap), _find_ops(net, extensions))
@@ -82,6 +86,16 @@ def read_ir(
         raise type(error)(f"{where}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}: {error}") from error
+
+
+def _unknown_format(path: str | None, content: bytes) -> str:
+    """The advice for a file whose ending and contents name no format that is read, else ""."""
+    if path is None or path.lower().endswith(".xml") or looks_like_xml(content[:64]):
+        return ""
+    return (
+        "The format is unknown; supported formats are OpenVINO IR (.xml), ONNX (.onnx), TensorFlow Lite "
+        "(.tflite), GGUF (.gguf), TensorFlow (SavedModel, .pb) and Paddle (.pdmodel, .json)."
+    )
 
 
 def _with_ports_of_version_10(model: Model) -> Model:
@@ -115,7 +129,7 @@ def _build(net: Net, weights: np.ndarray, records: Mapping[tuple[str, str], Op |
             raise ModelError(f"{layer!r}: {error}") from error
         if len(node._tensors) < len(layer.outputs):
             raise ModelError(
-                f"{layer!r} declares {len(layer.outputs)} outputs, the operation has {len(node._tensors)}"
+                f"{layer!r} declares {len(layer.outputs)} outputs, but the operation has {len(node._tensors)}"
             )
         for tensor, port in zip(node._tensors, layer.outputs, strict=False):
             if port.names:
@@ -167,7 +181,11 @@ def _find_ops(net: Net, extensions: Mapping[tuple[str, str], type]) -> dict[tupl
             label = f"{type_name or '(no type)'} of {version or 'no opset'}"
             missing.setdefault(label[:80], []).append(name)
     if missing:
-        raise UnsupportedError(f"the model has operations that ovjit does not implement: {listed(missing)}")
+        kind, version = next((x.type, x.version) for x in layers if (x.type, x.version) not in records)
+        raise UnsupportedError(
+            f"Opset {version or '(none)'} doesn't contain the operation with type: {kind[:80]}. "
+            f"The operations of the model that ovjit does not implement are: {listed(missing)}"
+        )
     return records
 
 
@@ -229,8 +247,8 @@ def _known_attributes(layer: Layer, name: str, known: Collection[str], prefix: s
     for key in given:
         if key not in known and key not in empty:
             raise ModelError(
-                f"the attribute {key[:60]!r} is not known for {name} of {layer.version}; if it does nothing, "
-                "take it out of the file"
+                f"the attribute {key[:60]!r} is unknown for {name} of {layer.version}; remove it from "
+                "the file if it has no effect"
             )
     return {key: value for key, value in given.items() if key in known}
 
@@ -243,7 +261,7 @@ def _constant(layer: Layer, weights: np.ndarray, name: str | None) -> Constant:
         text = ",".join(layer.outputs[0].dims) if layer.outputs else ""
     shape = _shape(text)
     if shape is None or not all(isinstance(d, int) for d in shape):
-        raise ModelError(f"a constant's shape is open: {text[:80]!r}")
+        raise ModelError(f"a constant's shape is dynamic: {text[:80]!r}")
     static = tuple(d for d in shape if isinstance(d, int))
     offset = read_int(layer.attrs.get("offset"), "its offset")
     size = read_int(layer.attrs.get("size"), "its size")
@@ -259,7 +277,7 @@ def _element_type(layer: Layer) -> str:
     lowered = text.lower()
     name = PRECISIONS.get(lowered, lowered)
     if name not in ELEMENT_TYPES:
-        raise ModelError(f"{text[:40]!r} is no element type")
+        raise ModelError(f'"{text[:40]}" is not a member of enum element::Type_t')
     return name
 
 
@@ -271,12 +289,12 @@ def _shape(text: str) -> tuple[Dim, ...] | None:
         return ()
     for part in text.split(","):
         if not _DIM.fullmatch(part) or not part.isascii():
-            raise ModelError(f"{part[:40]!r} is no dimension")
+            raise ModelError(f'Cannot parse dimension: "{part[:40]}"')
         low, dots, high = part.strip().partition("..")
         if dots and low and high and int(low) > int(high):
-            raise ModelError(f"{part[:40]!r} is no dimension: its bounds fall")
+            raise ModelError(f"{part[:40]!r} is not a dimension: its upper bound is below its lower bound")
         if any(bound.isdecimal() and int(bound) >= 1 << 63 for bound in (low, high)):
-            raise ModelError(f"{part[:40]!r} is no dimension: it does not fit 64 bits")
+            raise ModelError(f"{part[:40]!r} is not a dimension: it does not fit 64 bits")
     return dims_of(text)
 
 

@@ -37,7 +37,7 @@ def subgraph_node(
     for tag in tags:
         net = layer.bodies.get(tag)
         if net is None:
-            raise ModelError(f"it has no <{tag}>")
+            raise ModelError(f"the element <{tag}> is missing")
         with inside_body():
             models.append(build(net))
         ends = _Ends(layer, net, tag.replace("body", "port_map"))
@@ -45,7 +45,7 @@ def subgraph_node(
         results.append(ends.outputs())
         special = ends.special
     for extra in set(layer.bodies) - set(tags):
-        raise ModelError(f"it has a <{extra}>, which a {record.name} has not")
+        raise ModelError(f"the element <{extra}> is not valid for {record.name}")
     return kind._of_parts(record, inputs, models, sources, results, layer.name or None, special)
 
 
@@ -61,7 +61,7 @@ class _Ends:
         for _, row in layer.port_maps.get("back_edges", []):
             target = self._inner(row, "to-layer", self.parameters, "Parameter")
             if target in self.back:
-                raise ModelError("two back edges lead to the same Parameter of its body")
+                raise ModelError("two back edges lead to the same Parameter of the body")
             self.back[target] = self._inner(row, "from-layer", self.results, "Result")
         self.special = -1, -1
         self.tag = tag
@@ -84,9 +84,7 @@ class _Ends:
                     made.append(Port(INVARIANT, outer, inner))
         merged = {port.inner for port in made if port.kind == MERGED}
         if set(self.back) - merged:
-            raise ModelError(
-                "a back edge leads to a Parameter of its body that has no value for the first trip"
-            )
+            raise ModelError("a back edge leads to a Parameter of the body that has no initial value")
         return made
 
     def outputs(self) -> list[Port]:
@@ -110,14 +108,14 @@ class _Ends:
     def _outer(self, row: Mapping[str, str], kind: str) -> int:
         number = read_signed(row, "external_port_id", -1)
         if number not in self.outer[kind]:
-            raise ModelError(f"its <{self.tag}> names the {kind} port {number}, which it has not")
+            raise ModelError(f"<{self.tag}> refers to the {kind} port {number}, which does not exist")
         return self.outer[kind][number]
 
     def _inner(self, row: Mapping[str, str], key: str, places: Mapping[int, int], kind: str) -> int:
         number = read_signed(row, key, -1)
         if number not in places:
             raise ModelError(
-                f"its port map or back edges name layer {number} of its body, which is no {kind}"
+                f"the port map or the back edges refer to layer {number} of the body, which is not a {kind}"
             )
         return places[number]
 
@@ -131,7 +129,7 @@ def read_signed(row: Mapping[str, str], key: str, default: int) -> int:
     if text is None:
         return default
     if not _SIGNED.fullmatch(text) or not text.isascii():
-        raise ModelError(f"{key} of its port map should be a number, not {text[:40]!r}")
+        raise ModelError(f"{key} of the port map should be a number, not {text[:40]!r}")
     return int(text)
 
 

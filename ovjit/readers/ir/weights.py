@@ -58,10 +58,12 @@ def open_regular(path: Any, what: str) -> BinaryIO:
         # a FIFO or device must not block
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
-        raise ModelError(f"Could not open the {what}: {shown!r} ({error})") from error
+        raise ModelError(
+            f"Could not open the {what}: {shown!r} ({getattr(error, 'strerror', None) or error})"
+        ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ModelError(f"the {what} {shown!r} is no regular file")
+        raise ModelError(f"Could not open the {what}: {shown!r} (it is not a regular file)")
     return os.fdopen(descriptor, "rb")
 
 
@@ -90,18 +92,26 @@ def constant_values(
     Raises ModelError unless the bytes are there and are as many as the type and shape need.
     """
     if offset + size > weights.size:
-        raise ModelError(f"its data, {size} bytes at {offset}, lie outside the weights' {weights.size} bytes")
+        what = (
+            "Incorrect weights in bin file!"
+            if weights.size
+            else "Empty weights data in bin file or bin file cannot be found!"
+        )
+        raise ModelError(
+            f"{what} The data, {size} bytes at offset {offset}, are outside of the weights' "
+            f"{weights.size} bytes: give the .bin file that was saved with this .xml"
+        )
     if len(shape) > MAX_RANK:
-        raise ModelError(f"its shape has {len(shape)} dimensions; {MAX_RANK} are the most")
+        raise ModelError(f"the shape has {len(shape)} dimensions; the maximum is {MAX_RANK}")
     count = math.prod(shape)
     data = weights[offset : offset + size]
     if element_type == "string":
         return _strings(data, count).reshape(shape)
     if element_type == "dynamic":
-        raise ModelError("its element type is dynamic")
+        raise ModelError("the element type is dynamic")
     needed = type_of(element_type)._bytes(count)
     if size != needed and count:
-        raise ModelError(f"its data has {size} bytes, but {element_type}{list(shape)} needs {needed}")
+        raise ModelError(f"the data have {size} bytes, but {element_type}{list(shape)} needs {needed}")
     row = ELEMENT_TYPES[element_type]
     if not count and row.numpy is not None:
         return np.zeros(shape, row.numpy)
@@ -122,17 +132,17 @@ def _strings(data: np.ndarray, count: int) -> np.ndarray:
     """A packed string tensor: i32 count, i32 begin of each string and end of the last, then UTF-8."""
     head = 4 * (count + 2)
     if data.size < head:
-        raise ModelError(f"its {count} strings do not fit {data.size} bytes")
+        raise ModelError(f"{count} strings do not fit {data.size} bytes")
     numbers = np.frombuffer(data[:head].tobytes(), "<i4").tolist()
     begins, body = numbers[1:], data[head:].tobytes()
     if numbers[0] != count or begins[0] != 0 or begins[-1] > len(body):
-        raise ModelError("its strings are damaged: count or offsets do not fit")
+        raise ModelError("the strings are damaged: their count or offsets do not fit")
     out = np.empty(count, object)
     for i, (begin, end) in enumerate(zip(begins, begins[1:], strict=False)):
         if not 0 <= begin <= end:
-            raise ModelError("its strings are damaged: offsets fall")
+            raise ModelError("the strings are damaged: their offsets decrease")
         try:
             out[i] = body[begin:end].decode()
         except UnicodeDecodeError as error:
-            raise ModelError(f"its string {i} is no UTF-8") from error
+            raise ModelError(f"string {i} is not valid UTF-8") from error
     return out

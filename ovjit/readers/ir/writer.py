@@ -87,7 +87,7 @@ def _write(
     model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11, made_by: dict | None = None
 ) -> None:
     if not isinstance(model, Model):
-        raise TypeError("Incompatible `model` argument. Please provide a valid Model instance.")
+        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
     for given in (xml_path, bin_path):
         if given is not None and not isinstance(given, (str, bytes, os.PathLike)):
             raise no_path(given)
@@ -95,9 +95,12 @@ def _write(
     if xml.suffix != ".xml":
         raise ModelError(f"Path for xml file doesn't contains file name with 'xml' extension: \"{xml}\"")
     weights = xml.with_suffix(".bin") if bin_path in (None, "") else Path(os.fsdecode(bin_path))
+    for folder in (xml.parent, weights.parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelError(f"Couldn't create directory [{str(folder)!r}], err={error.strerror}") from error
     try:
-        xml.parent.mkdir(parents=True, exist_ok=True)
-        weights.parent.mkdir(parents=True, exist_ok=True)
         with GRAPH_LOCK, replacing(weights) as data, replacing(xml) as text:
             writer = _Writer(data, compress and not is_quantized(model), version)
             text.write(writer.net(model, made_by).encode())
@@ -321,7 +324,7 @@ def _names(names: set[str]) -> str:
 
 def _quoted(text: str) -> str:
     if _CONTROL.search(text):
-        raise ModelError(f"the name or attribute {text[:80]!r} has characters that xml cannot hold")
+        raise ModelError(f"the name or attribute {text[:80]!r} has characters that xml cannot represent")
     return quoteattr(text, {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"})
 
 
@@ -416,5 +419,5 @@ def _string_bytes(value: np.ndarray) -> bytes:
     parts = [v if isinstance(v, bytes) else str(v).encode() for v in value.reshape(-1)]
     ends = np.cumsum([0, *map(len, parts)])
     if ends[-1] >= 1 << 31 or math.prod(value.shape) >= 1 << 31:
-        raise ModelError("a constant of strings is too long for xml: 2 GiB are the most")
+        raise ModelError("a constant of strings is too long for xml: the maximum is 2 GiB")
     return np.array([len(parts), *ends], "<i4").tobytes() + b"".join(parts)

@@ -90,7 +90,8 @@ def nested_nets(net: Net) -> Iterator[Net]:
 def read_int(text: str | None, what: str) -> int:
     """A non-negative decimal int below 10**19. Raises ModelError naming `what`."""
     if text is None or not _INT.fullmatch(text):
-        raise ModelError(f"{what} should be a number from 0, not {_short(text)}")
+        found = "is missing" if text is None else f"is {text[:40]!r}"
+        raise ModelError(f"{what} should be a non-negative number; it {found}")
     return int(text)
 
 
@@ -104,7 +105,7 @@ def parse_net(xml: bytes) -> Net:
     from defusedxml.common import DefusedXmlException
 
     if len(xml) > MAX_BYTES:
-        raise ModelError(f"the xml has {len(xml)} bytes; more than {MAX_BYTES} are not read")
+        raise ModelError(f"the xml has {len(xml)} bytes; the maximum is {MAX_BYTES}")
     parser = _defused_parser()
     target = _Target(parser)
     parser.StartElementHandler = target.start
@@ -113,7 +114,9 @@ def parse_net(xml: bytes) -> Net:
         # in one piece: expat rescans a long token with every further piece
         parser.Parse(xml, True)
     except DefusedXmlException as error:
-        raise ModelError(f"the xml has a document type or entities, which are refused: {error}") from error
+        raise ModelError(
+            f"the xml has a document type or entities, which are not accepted: {error}"
+        ) from error
     except expat.ExpatError as error:
         raise ModelError(f"the xml is malformed: {error}") from error
     except (ValueError, LookupError) as error:
@@ -121,7 +124,7 @@ def parse_net(xml: bytes) -> Net:
     finally:  # parser and target would keep one another
         parser.StartElementHandler = parser.EndElementHandler = parser.CharacterDataHandler = None
     if target.net is None:
-        raise ModelError("the xml holds no <net>; it is no OpenVINO IR")
+        raise ModelError("the xml has no <net> element; it is not an OpenVINO IR")
     for net in nested_nets(target.net):
         _connect(net)
     return target.net
@@ -188,7 +191,7 @@ class _Target:
             return
         frame = self.frames[-1]
         if len(path) - frame.base > MAX_DEPTH:
-            raise ModelError(f"the xml nests deeper than {MAX_DEPTH} levels")
+            raise ModelError(f"the xml is nested more than {MAX_DEPTH} levels deep")
         if self.info:
             self._info(tag, attrib)
         elif tag == "rt_info":
@@ -223,10 +226,15 @@ class _Target:
 
     def _net(self, tag: str, attrib: dict[str, str]) -> None:
         if tag != "net":
-            raise ModelError(f"the xml holds <{tag[:40]}>, not <net>; it is no OpenVINO IR")
+            raise ModelError(
+                f"the xml has the root element <{tag[:40]}>, not <net>; it is not an OpenVINO IR"
+            )
         version = read_int(attrib.get("version"), "the version of <net>")
         if version not in (10, 11):
-            raise ModelError(f"IR version {version} is not read; 10 and 11 are")
+            raise ModelError(
+                f"IR version {version} is not supported; supported versions are 10 and 11: "
+                "convert the model again"
+            )
         self.net = Net(attrib.get("name", ""), version)
         self.frames.append(_Frame(self.net, 0))
 
@@ -251,9 +259,9 @@ class _Target:
             frame.map = layer.port_maps.setdefault(tag, [])
         elif tag in BODIES:
             if tag in layer.bodies:
-                raise ModelError(f"{layer!r} has two <{tag}>")
+                raise ModelError(f"{layer!r} has two <{tag}> elements")
             if len(self.frames) > DEEPEST:
-                raise ModelError(f"{layer!r}: bodies are nested more than {DEEPEST} deep")
+                raise ModelError(f"{layer!r}: bodies are nested more than {DEEPEST} levels deep")
             body = layer.bodies[tag] = Net("", frame.net.version)
             self.frames.append(_Frame(body, len(self.path) - 1))
 
@@ -293,9 +301,9 @@ def _connect(net: Net) -> None:
         from_port = read_int(edge.get("from-port"), f"from-port of an edge of {source!r}")
         to_port = read_int(edge.get("to-port"), f"to-port of an edge of {target!r}")
         if from_port not in outputs[source]:
-            raise ModelError(f"an edge leaves output port {from_port} of {source!r}, which it has not")
+            raise ModelError(f"an edge leaves output port {from_port} of {source!r}, which does not exist")
         if to_port not in inputs[target]:
-            raise ModelError(f"an edge leads to input port {to_port} of {target!r}, which it has not")
+            raise ModelError(f"an edge leads to input port {to_port} of {target!r}, which does not exist")
         if source is target:
             raise ModelError(f"{source!r} feeds itself")
         place = inputs[target][to_port]
@@ -325,7 +333,7 @@ def _end(layers: dict[int, Layer], edge: dict[str, str], which: str) -> Layer:
     number = read_int(edge.get(which), f"{which} of an edge")
     layer = layers.get(number)
     if layer is None:
-        raise ModelError(f"an edge's {which} is {number}, but there is no layer with that id")
+        raise ModelError(f"an edge's {which} is {number}, but no layer has that id")
     return layer
 
 

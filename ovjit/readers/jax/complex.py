@@ -19,7 +19,7 @@ def _pair(n: JaxNode, index: int) -> tuple[Output, Output]:
     if not isinstance(value, Parts):
         return value, n.like(value, 0)
     if len(value.parts) != 2:
-        raise UnsupportedError("of keys it is not supported")
+        raise UnsupportedError("keys are not supported")
     return value.parts[0], value.parts[1]
 
 

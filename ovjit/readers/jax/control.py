@@ -36,7 +36,7 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
     """How many operands each of these parameters counts. ModelError if there are not so many."""
     counts = [int(n.params[name]) for name in names]
     if min(counts) < 0 or sum(counts) > len(n.inputs):
-        raise ModelError(f"{' and '.join(names)} are {counts}, of {len(n.inputs)} operands")
+        raise ModelError(f"{' and '.join(names)} are {counts}, but {len(n.inputs)} operands are given")
     return counts
 
 

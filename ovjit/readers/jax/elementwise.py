@@ -255,7 +255,7 @@ def platform_index(n: JaxNode) -> Any:
     for index, names in enumerate(platforms):
         if names is None or "cpu" in names:
             return n.const(index, n.out().dtype)
-    raise UnsupportedError(f"there is no function for the CPU, but for {platforms}")
+    raise UnsupportedError(f"the function is not available for the CPU, only for {platforms}")
 
 
 #: Operators that are one expression.

@@ -151,7 +151,7 @@ def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Se
     if body is None or body.jaxpr.outvars[0] is body.jaxpr.invars[1]:
         return given
     if not n.params["unique_indices"]:
-        raise UnsupportedError("a function of elements that may be there twice is not supported")
+        raise UnsupportedError("an update function with indices that may repeat is not supported")
     old = n("GatherND", n[0], _stacked(n, coordinates, shape), batch_dims=0)
     return by_elements(n, body, [old, given])[0]
 

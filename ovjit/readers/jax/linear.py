@@ -49,7 +49,7 @@ def ragged_dot_general(n: JaxNode) -> Any:
         tuple(numbers.lhs_ragged_dimensions),
     )
     if form != ((1,), (1,), (), (), (0,)) or tuple(numbers.rhs_group_dimensions) != (0,) or n.rank(n[2]) != 1:
-        raise UnsupportedError("other forms than rows [m, k] by matrices [groups, k, n] are not supported")
+        raise UnsupportedError("only rows [m, k] by matrices [groups, k, n] are supported")
     a, b = _wanted(n, n[0], n[1])
     each = n("MatMul", a, b, transpose_a=False, transpose_b=False)
     ends = n("CumSum", n.convert(n[2], "i64"), n.const(0), exclusive=False, reverse=False)
@@ -112,7 +112,7 @@ def triangular_solve(n: JaxNode) -> Any:
     """X of A X = B or X A = B, of A one triangle counts."""
     p, a = n.params, n[0]
     if p["conjugate_a"] and not n.is_real(a):
-        raise UnsupportedError("of complex numbers it is not supported")
+        raise UnsupportedError("complex numbers are not supported")
     rank, size = n.rank(a), n.dims(a)[-1]
     rows, columns = np.arange(size)[:, None], np.arange(size)
     kept = rows >= columns if p["lower"] else rows <= columns
@@ -144,7 +144,7 @@ def lu(n: JaxNode) -> Any:
 @primitive("qr")
 def qr(n: JaxNode) -> Any:
     if n.params.get("pivoting"):
-        raise UnsupportedError("with pivots it is not supported")
+        raise UnsupportedError("pivots are not supported")
     rows, columns = n.dims(n[0])[-2:]
     least = min(rows, columns)
     kept = rows if n.params["full_matrices"] else least

@@ -191,7 +191,7 @@ class JaxNode(Builder):
     def out_dims(self) -> tuple[int, ...]:
         shape = self.out(0).shape
         if shape is None or not all(isinstance(d, int) for d in shape):
-            raise UnsupportedError("a shape is symbolic")
+            raise UnsupportedError("symbolic shapes are not supported")
         return tuple(int(d) for d in shape)
 
     def is_real(self, value: Output) -> bool:
@@ -219,7 +219,7 @@ class JaxNode(Builder):
         """The jaxpr that a parameter is. UnsupportedError for one that lacks constants."""
         found = closed_of(self.params[name])
         if found is None:
-            raise UnsupportedError("a function that needs constants is not supported")
+            raise UnsupportedError("a function that captures constants is not supported")
         return found
 
 
@@ -304,7 +304,7 @@ class Reader(Draft):
         own = find_rule_of_parts(name)
         if own is None and name not in _OF_PARTS:
             kinds = {str(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if part_type(v.aval) is not None}
-            raise UnsupportedError(f"of {' and '.join(sorted(kinds))} it is not supported")
+            raise UnsupportedError(f"operands of type {' and '.join(sorted(kinds))} are not supported")
         return _listed((own or rule)(JaxNode(self, eqn, inputs, base)))
 
 
@@ -328,7 +328,7 @@ def _counted(params: Mapping[str, Any], counts: Sequence[int]) -> dict[str, Any]
         if name in params:
             number = int(params[name])
             if not 0 <= number <= len(counts) - at:
-                raise ModelError(f"{name} is {number}, of {len(counts) - at} operands")
+                raise ModelError(f"{name} is {number}, but {len(counts) - at} operands are given")
             out[name] = sum(counts[at : at + number])
             at += number
     return out

@@ -18,7 +18,7 @@ from ovjit.readers.onnx.standard import newest_opset
 def check_text(text: Any, what: str) -> None:
     """Raise ModelError for what is no UTF-8: protobuf gives such fields as bytes."""
     if not isinstance(text, str):
-        raise ModelError(f"{what}, {text[:40]!r}, is no UTF-8")
+        raise ModelError(f"{what}, {text[:40]!r}, is not valid UTF-8")
 
 
 def once(infos: Sequence[Any]) -> Sequence[Any]:
@@ -37,7 +37,7 @@ def functions_of(proto: Any) -> dict[tuple[str, str, str], Any]:
         domain = "" if function.domain in DEFAULT_DOMAINS else function.domain
         key = (domain, function.name, function.overload)
         if key in functions:
-            raise ModelError(f"the function {function.name[:200]!r} is given twice")
+            raise ModelError(f"the function {function.name[:200]!r} is defined twice")
         functions[key] = function
     return functions
 
@@ -67,21 +67,21 @@ def in_order(nodes: Sequence[Any]) -> Sequence[Any]:
 def check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
     if len(inputs) > schema.max_inputs or len(proto.input) < schema.min_inputs:  # "": left out
         wanted = _range(schema.min_inputs, schema.max_inputs)
-        raise ModelError(f"it has {len(inputs)} inputs, {wanted} are right")
+        raise ModelError(f"the node has {len(inputs)} inputs; expected {wanted}")
     outputs = len(proto.output)
     if not schema.min_outputs <= outputs <= schema.max_outputs:
         raise ModelError(
-            f"it has {outputs} outputs, {_range(schema.min_outputs, schema.max_outputs)} are right"
+            f"the node has {outputs} outputs; expected {_range(schema.min_outputs, schema.max_outputs)}"
         )
     for name, attribute in attributes.items():
         row = schema.attributes.get(name)
         if row is None:
             known = ", ".join(schema.attributes) or "none"
             raise ModelError(
-                f"it has the attribute {name[:80]!r}, which version {schema.since} has not ({known})"
+                f"the attribute {name[:80]!r} is not part of version {schema.since} of the operator ({known})"
             )
         if attribute.type != row[0]:
-            raise ModelError(f"the attribute {name!r} has the kind {attribute.type}, not {row[0]}")
+            raise ModelError(f"the attribute {name!r} has the kind {attribute.type}; expected {row[0]}")
     for name, (_, required, _default) in schema.attributes.items():
         if required and name not in attributes:
             raise ModelError(f"the attribute {name!r} is missing")

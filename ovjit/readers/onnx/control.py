@@ -35,7 +35,7 @@ def if_(n: OnnxNode) -> Any:
     known = n.value(condition)
     if known is not None:
         if known.size != 1:
-            raise ModelError(f"the condition should be one element, not {list(known.shape)}")
+            raise ModelError(f"the condition should have one element; its shape is {list(known.shape)}")
         branch = n.required("then_branch" if bool(known.reshape(())) else "else_branch")
         values, inner = n.reader.subgraph(branch, n.scope, {}, captures=False)
         names = [info.name for info in branch.output]
@@ -48,7 +48,7 @@ def if_(n: OnnxNode) -> Any:
     read = [n.reader.subgraph(branch, n.scope, {}, captures=True) for branch in branches]
     forms = [_form(values) for values, _ in read]
     if forms[0] != forms[1]:
-        raise UnsupportedError(f"the branches give different kinds of values: {forms[0]} and {forms[1]}")
+        raise UnsupportedError(f"the branches return different kinds of values: {forms[0]} and {forms[1]}")
     sources = [condition]
     inputs: list[list[Port]] = [[], []]
     for i, (_, inner) in enumerate(read):
@@ -80,7 +80,7 @@ def _flat(values: Sequence[Any]) -> list[Output]:
         elif isinstance(value, Output):
             out.append(value)
         else:
-            raise UnsupportedError(f"a body gives {value!r}")
+            raise UnsupportedError(f"a body returns {value!r}, which is not supported")
     return out
 
 
@@ -123,7 +123,9 @@ def _settled(
         joined = []
         for name, kind, value in zip(names, kinds, values, strict=False):
             if not isinstance(value, Output):
-                raise UnsupportedError(f"{name[:80]!r} goes round as {value!r}")
+                raise UnsupportedError(
+                    f"the loop-carried value {name[:80]!r} is {value!r}, which is not supported"
+                )
             joined.append(join(TensorType(kind.dtype, kind.shape), value._tensor._type))
         if joined == kinds:
             return parameters, values, inner
@@ -136,7 +138,7 @@ def loop(n: OnnxNode) -> Any:
     names = [info.name for info in graph.input]
     carried = n.inputs[2:]
     if len(names) != 2 + len(carried):
-        raise ModelError(f"the body has {len(names)} inputs for {len(carried)} values that go round")
+        raise ModelError(f"the body has {len(names)} inputs, but {len(carried)} loop-carried values")
     if any(not isinstance(v, Output) for v in carried):
         try:
             return _written_out(n, graph, names, carried)
@@ -162,7 +164,7 @@ def loop(n: OnnxNode) -> Any:
             graph, n.scope, {k: Output._of(p, 0) for k, p in given}, captures=True
         )
         if len(values) < 1 + len(carried):
-            raise ModelError(f"the body has {len(values)} outputs, fewer than go round")
+            raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
 
     parameters, values, inner = _settled(n, graph, names[2:], kinds, read)
@@ -270,7 +272,7 @@ def stepped(
 
 def _tensor(value: Any) -> Output:
     if not isinstance(value, Output):
-        raise UnsupportedError(f"a body collects {value!r}")
+        raise UnsupportedError(f"a scan output is {value!r}, which is not supported")
     return value
 
 
@@ -392,11 +394,11 @@ def _written_out(n: OnnxNode, graph: Any, names: Sequence[str], carried: Sequenc
     go_on = n.value(n.optional(1))
     if trips is None or (n.has(1) and go_on is None):
         raise UnsupportedError(
-            "a loop over sequences whose number of trips is not known when the model is read"
+            "a loop over sequences needs a number of iterations that is known when the model is read"
         )
     number = int(trips.reshape(())) if go_on is None or bool(go_on.reshape(())) else 0
     if number > MAX_TRIPS:
-        raise UnsupportedError(f"a loop over sequences with {number} trips; {MAX_TRIPS} are the most")
+        raise UnsupportedError(f"a loop over sequences has {number} iterations; the maximum is {MAX_TRIPS}")
     with n.reader.expansion.unrolled(number, graph):
         return _iterations(n, graph, names, carried, number)
 
@@ -419,7 +421,7 @@ def _iterations(
         again = n.value(_tensor(made[0]))
         if again is None:
             raise UnsupportedError(
-                "a loop over sequences whose condition is not known when the model is read"
+                "a loop over sequences needs a condition that is known when the model is read"
             )
         if not bool(again.reshape(())):
             break
@@ -436,10 +438,10 @@ def scan(n: OnnxNode) -> Any:
 def scan_8(n: OnnxNode) -> Any:
     """Version 8 runs for each item of a batch; batches of one are read."""
     if n.has(0):
-        raise UnsupportedError("sequence_lens of Scan-8")
+        raise UnsupportedError("sequence_lens of Scan-8 is not supported")
     values = [n[i] for i in range(1, len(n))]
     if any((n.shape(v) or (None,))[0] != 1 for v in values):
-        raise UnsupportedError("Scan-8 with a batch of more than 1")
+        raise UnsupportedError("Scan-8 with a batch of more than 1 is not supported")
     outputs = _scan(n, [n.squeeze(v, [0]) for v in values], None, n.attr("directions"), None, None)
     return [n.unsqueeze(v, [0]) for v in outputs]
 
@@ -458,14 +460,16 @@ def _scan(
     names = [info.name for info in graph.input]
     states = len(values) - count
     if states < 0 or len(names) != len(values) or len(graph.output) < states or not 0 < count:
-        raise ModelError(f"{len(values)} inputs do not fit the body's {len(names)} with {count} scanned ones")
+        raise ModelError(
+            f"{len(values)} inputs do not match the body's {len(names)} inputs with {count} scanned inputs"
+        )
     axes = list(input_axes or [0] * count)
     backwards = list(input_directions or [0] * count)
     collected = len(graph.output) - states
     out_axes = list(output_axes or [0] * collected)
     out_backwards = list(output_directions or [0] * collected)
     if (len(axes), len(backwards), len(out_axes), len(out_backwards)) != (count, count, collected, collected):
-        raise ModelError("there should be an axis and a direction for each scanned input and output")
+        raise ModelError("every scanned input and output needs an axis and a direction")
     slices = []
     for i in range(count):
         value = values[states + i]

@@ -47,7 +47,7 @@ class Expansion:
             self._size(key)
         total = own + sum(times * self._sizes[key] for key, times in calls.items())
         if total > self._most:
-            text = f"the model has more than {self._most} nodes, its functions inlined: {total}"
+            text = f"the model has more than {self._most} nodes after inlining its functions: {total}"
             if calls:
                 most = max(calls, key=lambda key: calls[key] * self._sizes[key])
                 times = f"{calls[most]} times {self._sizes[most]}"
@@ -95,8 +95,8 @@ class Expansion:
                 size = own + sum(times * self._sizes[callee] for callee, times in calls.items())
                 if size > self._most:
                     raise ModelError(
-                        f"the function {current[1][:200]!r} has more than {self._most} nodes, those that it "
-                        f"calls inlined: {size}"
+                        f"the function {current[1][:200]!r} has more than {self._most} nodes after "
+                        f"inlining: {size}"
                     )
                 self._sizes[current] = size
 
@@ -105,8 +105,8 @@ class Expansion:
         self.read += 1
         if self.read > self._most_read:
             raise ModelError(
-                f"more than {self._most_read} nodes are read of the {self.nodes} that the model has with its "
-                "functions inlined: bodies are nested so that they would be read again and again"
+                f"more than {self._most_read} nodes are read of a model of {self.nodes} nodes after "
+                "inlining: nested bodies would be read repeatedly"
             )
 
     def count_made(self) -> None:
@@ -114,7 +114,7 @@ class Expansion:
         self.made += 1
         if self.made > _MADE_OF_EACH * self.read + _MADE_ALWAYS:
             raise ModelError(
-                f"more than {self.made - 1} nodes would be made of the {self.read} that are read"
+                f"more than {self.made - 1} nodes would be created from the {self.read} nodes that are read"
             )
 
     @contextlib.contextmanager
@@ -124,8 +124,8 @@ class Expansion:
         nodes = trips * (self.of(graph) + 1)
         if nodes * self._repeats > self._most:
             raise UnsupportedError(
-                f"the body {graph.name[:200]!r} of a loop over sequences, unrolled, has more than "
-                f"{self._most} nodes: {nodes * self._repeats}"
+                f"the body {graph.name[:200]!r} of a loop over sequences has more than {self._most} "
+                f"nodes after unrolling: {nodes * self._repeats}"
             )
         self._most_read = min(self._most, self._most_read + nodes)
         before, self._repeats = self._repeats, self._repeats * max(1, trips)

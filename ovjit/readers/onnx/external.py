@@ -45,14 +45,16 @@ class ExternalData:
         location = entries.get("location", "")
         offset = _number(entries.get("offset", "0"), "offset")
         if "length" in entries and _number(entries["length"], "length") != size:
-            raise ModelError(f"a tensor's external data have {entries['length'][:20]} bytes, it needs {size}")
+            raise ModelError(
+                f"a tensor's external data have {entries['length'][:20]} bytes, but the tensor needs {size}"
+            )
         data = self._files.get(location)
         if data is None:
             data = self._files[location] = self._load(location)
         if offset + size > data.size:
             raise ModelError(
-                f"a tensor's external data, {size} bytes at {offset}, lie outside the {data.size} bytes of "
-                f"{location[:200]!r}"
+                f"a tensor's external data, {size} bytes at offset {offset}, are outside of the "
+                f"{data.size} bytes of {location[:200]!r}"
             )
         return data[offset : offset + size]
 
@@ -61,23 +63,26 @@ class ExternalData:
             return load_weights(self._contents[location])
         if self._model is None:
             raise ModelError(
-                f"a tensor's data lie in {location[:200]!r}, but the model was not given by its path: give "
-                "the path, or the contents as weights={location: bytes}"
+                f"a tensor's data are in {location[:200]!r}, but the model was given without a path: "
+                "give the path, or the contents as weights={location: bytes}"
             )
         path = self._find(location)
         try:
             flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
             descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
         except (OSError, ValueError) as error:
-            raise ModelError(f"the external data {location[:200]!r} cannot be opened: {error}") from error
+            raise ModelError(
+                f"invalid external data: {location[:200]!r} cannot be opened: {error}"
+            ) from error
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise ModelError(f"the external data {location[:200]!r} are no regular file")
+            raise ModelError(f"the external data {location[:200]!r} are not a regular file")
         with os.fdopen(descriptor, "rb") as file:
             if status.st_nlink > 1:
                 raise ModelError(
-                    f"the external data {location[:200]!r} are a hard link, which may lead anywhere"
+                    f"the external data {location[:200]!r} are a hard link, which is not accepted: copy "
+                    "the file"
                 )
             return mapped_or_read(file, path, self._use_mmap)
 
@@ -93,14 +98,17 @@ class ExternalData:
             or ".." in parts
             or re.match("[A-Za-z]:", location)
         ):
-            raise ModelError(f"the external data's location {location[:200]!r} is refused: it leads out")
+            raise ModelError(
+                f"the external data's location {location[:200]!r} is not accepted: it is "
+                "outside of the model's folder"
+            )
         folder = os.path.dirname(self._model)
         real = os.path.realpath(os.path.join(folder, location))
         homes = (os.path.realpath(folder), os.path.dirname(os.path.realpath(self._model)))
         if not any(real.startswith(home.rstrip(os.sep) + os.sep) for home in homes):
             raise ModelError(
-                f"the external data's location {location[:200]!r} is refused: it leads to {real[:200]!r}, "
-                f"outside of the model's folder {homes[0][:200]!r}"
+                f"the external data's location {location[:200]!r} is not accepted: it resolves to "
+                f"{real[:200]!r}, outside of the model's folder {homes[0][:200]!r}"
             )
         return real
 
@@ -119,5 +127,5 @@ def read_entries(tensor: Any) -> dict[str, str]:
 
 def _number(text: str, what: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise ModelError(f"the {what} of external data should be a number from 0, not {text[:40]!r}")
+        raise ModelError(f"the {what} of external data should be a non-negative number, not {text[:40]!r}")
     return int(text)

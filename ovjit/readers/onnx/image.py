@@ -29,7 +29,7 @@ def crop(n: OnnxNode) -> Any:
     (height, width) lies behind the first two."""
     x, border, size = n[0], n.required("border"), n.attr("scale")
     if len(border) != 4 or min(border) < 0 or (size and len(size) != 2):
-        raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop")
+        raise ModelError(f"the border {border[:8]} or the scale {(size or [])[:8]} of a crop is not valid")
     left, top, right, bottom = border
     ends = [top + size[0], left + size[1]] if size else [-bottom or _END, -right or _END]
     return n("Slice", x, [top, left], ends, [1, 1], [2, 3])
@@ -41,7 +41,7 @@ def grid_sample(n: OnnxNode) -> Any:
              "cubic": "bicubic"}  # fmt: skip
     mode, padding = n.attr("mode"), n.attr("padding_mode")
     if mode not in modes:
-        raise ModelError(f"the mode {mode[:20]!r} is not known")
+        raise ModelError(f"the mode {mode[:20]!r} is unknown")
     if n.rank(n[0]) != 4:
         return _grid_sample_volume(n, modes[mode], padding)
     return n(
@@ -77,7 +77,7 @@ def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
     shape = n.static_shape(x)
     dims = len(shape) - 2
     if mode == "bicubic":
-        raise UnsupportedError("cubic sampling of volumes")
+        raise UnsupportedError("cubic sampling of volumes is not supported")
     kind = n.dtype(x)
     corners = bool(n.attr("align_corners"))
     batch, channels, extents = shape[0], shape[1], shape[2:]
@@ -141,7 +141,7 @@ def _place(n: OnnxNode, at: Output, extent: int, corners: bool, padding: str) ->
 @onnx_op("RoiAlign", 10)
 def roi_align(n: OnnxNode) -> Any:
     if n.attr("mode") == "max":
-        raise UnsupportedError("mode='max', the largest weighted neighbour: OpenVINO's interpolates first")
+        raise UnsupportedError("mode='max' (the largest weighted neighbour) is not supported")
     half = n.version >= 16 and n.attr("coordinate_transformation_mode") == "half_pixel"
     return n(
         "ROIAlign",

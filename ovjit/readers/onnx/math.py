@@ -54,7 +54,7 @@ def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
     rank, axis = n.rank(a), n.axis(n.attr("axis"), n.rank(a))
     trailing = rank - axis - n.rank(b)
     if trailing < 0:
-        raise ModelError(f"an operand of rank {n.rank(b)} does not fit from axis {axis} of rank {rank} on")
+        raise ModelError(f"an operand of rank {n.rank(b)} does not fit rank {rank} from axis {axis} on")
     return a, n.unsqueeze(b, [n.rank(b) + i for i in range(trailing)])
 
 
@@ -82,7 +82,7 @@ def mod(n: OnnxNode) -> Any:
     """The sign is the divisor's, or with fmod=1 the dividend's."""
     real = ELEMENT_TYPES[n.dtype(n[0])].is_real
     if real and not n.attr("fmod") and n.version < 28:
-        raise ModelError("takes numbers of a floating-point type only with fmod=1")
+        raise ModelError("floating-point inputs need fmod=1")
     return n("Mod" if n.attr("fmod") else "FloorMod", n[0], n[1])
 
 

@@ -36,7 +36,7 @@ class Window:
         self.dilations = self._ints(n, "dilations", 1)
         mode = n.attr("auto_pad", "NOTSET")
         if mode not in _AUTO_PADS:
-            raise ModelError(f"auto_pad {mode[:20]!r} is not known")
+            raise ModelError(f"auto_pad {mode[:20]!r} is unknown")
         self.auto_pad = _AUTO_PADS[mode]
         pads = n.attr("pads")
         if pads is None or self.auto_pad != "explicit":
@@ -73,7 +73,7 @@ class Window:
 def spatial_rank(n: OnnxNode, x: Output, least: int = 1) -> int:
     rank = n.rank(x) - 2
     if rank < least:
-        raise ModelError(f"takes at least {least + 2} dimensions, not {rank + 2}")
+        raise ModelError(f"the input should have at least {least + 2} dimensions, not {rank + 2}")
     return rank
 
 
@@ -105,7 +105,7 @@ def _grouped(n: OnnxNode, w: Output, group: int, what: str) -> Output:
     """Filters with their first dimension divided into groups: [group, first // group, ...]."""
     first, *rest = n.shape(w) or ()
     if group < 1 or (isinstance(first, int) and first % group):
-        raise ModelError(f"{first} {what} do not divide into {group} groups")
+        raise ModelError(f"{first} {what} are not divisible by {group} groups")
     if is_static((first, *rest)):
         return n.reshape(w, [group, first // group, *rest])
     each = n("Divide", n.dim_of(w, 0), group)
@@ -336,13 +336,13 @@ def max_unpool(n: OnnxNode) -> Any:
 def batch_normalization(n: OnnxNode) -> Any:
     x, scale, bias, mean, var = (n[i] for i in range(5))
     if n.attr("spatial", 1) == 0:
-        raise UnsupportedError("spatial=0: statistics for each element, not each channel")
+        raise UnsupportedError("spatial=0 (statistics per element instead of per channel) is not supported")
     training = n.version >= 14 and n.attr("training_mode")
     epsilon = n.attr("epsilon")
     kind, statistics = n.dtype(x), n.dtype(mean)
     if not training:
         if any(n.wants(i) for i in range(1, 5)) and n.version < 14 and not n.attr("is_test", 0):
-            raise UnsupportedError("a BatchNormalization that is being trained")
+            raise UnsupportedError("BatchNormalization in training mode is not supported")
         scale, bias, mean, var = (n.convert(v, kind) for v in (scale, bias, mean, var))
         out = n("BatchNormInference", x, scale, bias, mean, var, epsilon=epsilon, opset=5)
         return [out, mean, var] if n.version >= 14 else [out]

@@ -199,7 +199,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise ModelError(f"the text {data[:40]!r} of an attribute is no UTF-8") from error
+        raise ModelError(f"the string {data[:40]!r} of an attribute is not valid UTF-8") from error
 
 
 def reads(node: Any) -> Iterator[str]:

@@ -72,7 +72,7 @@ class _Steps:
 
     def add(self, *to: int, only: str = "") -> int:
         if len(self.free) >= MOST_STEPS:
-            raise UnsupportedError(f"a pattern of more than {MOST_STEPS} steps")
+            raise UnsupportedError(f"a regular expression of more than {MOST_STEPS} steps is not supported")
         self.ranges.append([])
         self.free.append([(only, step) for step in to])
         return len(self.free) - 1
@@ -138,7 +138,7 @@ def _of_category(name: str) -> _Ranges:
     """The letters of a general category of Unicode, as L or Lu."""
     inside = [code for code in range(_LAST + 1) if unicodedata.category(chr(code)).startswith(name)]
     if not inside or not 1 <= len(name) <= 2:
-        raise UnsupportedError(f"letters of the class {name[:20]!r}")
+        raise UnsupportedError(f"characters of the class {name[:20]!r} are not supported")
     return _united((code, code) for code in inside)
 
 
@@ -189,7 +189,7 @@ class _Parser:
         return self._built(node, end)
 
     def _wrong(self, what: str) -> ModelError:
-        return ModelError(f"the pattern {self.text[:60]!r} is wrong at {self.at}: {what}")
+        return ModelError(f"the regular expression {self.text[:60]!r} is not valid at {self.at}: {what}")
 
     def _take(self, token: str) -> bool:
         if self.text.startswith(token, self.at):
@@ -292,7 +292,9 @@ class _Parser:
                     raise self._wrong("an unknown kind of group")
         self.depth += 1
         if self.depth > 200:
-            raise UnsupportedError("groups of a pattern that nest more than 200 deep")
+            raise UnsupportedError(
+                "groups of a regular expression that nest more than 200 deep are not supported"
+            )
         node, _ = self._either(inner)
         self.depth -= 1
         if not self._take(")"):
@@ -405,7 +407,7 @@ class _Parser:
         steps = self.steps
         self.built += 1
         if self.built > MOST_STEPS:
-            raise UnsupportedError(f"a pattern of more than {MOST_STEPS} parts")
+            raise UnsupportedError(f"a regular expression of more than {MOST_STEPS} parts is not supported")
         if node.kind == "letters":
             return steps.letters(node.what[0], end)
         if node.kind == "byte":
@@ -498,7 +500,10 @@ def _determined(steps: _Steps, start: int, end: int, anywhere: bool) -> Table:
             key = (frozenset(to_all), side if looks_round else EDGE) if to_all else nothing
             if key not in states:
                 if len(states) >= MOST_STATES:
-                    raise UnsupportedError(f"a pattern whose table has more than {MOST_STATES} states")
+                    raise UnsupportedError(
+                        "a regular expression whose table has more than "
+                        f"{MOST_STATES} states is not supported"
+                    )
                 states[key] = len(states)
                 rest.append(key)
             row.append(states[key])

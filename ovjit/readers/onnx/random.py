@@ -26,7 +26,7 @@ def _seed(n: OnnxNode) -> int:
 def _kind(n: OnnxNode, like: Output | None) -> str:
     kind = n.dtype(like) if like is not None and n.attr("dtype") is None else n.data_type("dtype")
     if kind != "dynamic" and not ELEMENT_TYPES[kind].is_real:
-        raise ModelError(f"random numbers are of a floating point type, not {kind}")
+        raise ModelError(f"random numbers should have a floating-point type, not {kind}")
     return kind
 
 

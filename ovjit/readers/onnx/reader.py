@@ -109,9 +109,9 @@ def _parse(content: Any, where: str, path: str | None) -> Any:
     try:
         proto = messages().ModelProto.FromString(content)
     except DecodeError as error:
-        raise ModelError(unreadable(path, f"{where} is no ONNX file, or a damaged one ({error})")) from None
+        raise ModelError(unreadable(path, f"{where} is not an ONNX file, or is damaged ({error})")) from None
     if not proto.HasField("graph"):
-        raise ModelError(unreadable(path, f"{where} is no ONNX file, or one without a graph"))
+        raise ModelError(unreadable(path, f"{where} is not an ONNX file, or has no graph"))
     return proto
 
 
@@ -190,12 +190,12 @@ class Reader(Draft):
     def _result(self, name: str, scope: Scope) -> Result:
         value = scope.find(name)
         if value is None:
-            raise ModelError(f"the output {name[:200]!r} is computed by no node")
+            raise ModelError(f"the output {name[:200]!r} is not computed by a node")
         if not isinstance(value, Output):
             what = "an empty optional" if value is EMPTY else "a sequence"
             raise UnsupportedError(
-                f"the output {name[:200]!r} is {what}: OpenVINO's models have no such values; add nodes that "
-                "turn it into tensors"
+                f"the output {name[:200]!r} is {what}: OpenVINO's models have no such values; add nodes "
+                "that convert it to tensors"
             )
         node = value._node
         refuse_stand_in(value, scope)
@@ -207,7 +207,7 @@ class Reader(Draft):
     def _define(self, scope: Scope, name: str, value: Any) -> None:
         check_text(name, "the name of a tensor")
         if name in scope.values:
-            raise ModelError(f"the name {name[:200]!r} is given twice")
+            raise ModelError(f"the name {name[:200]!r} is defined twice")
         scope.values[name] = value
 
     # -- constants -------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class Reader(Draft):
         """The scope of a graph inside of another's."""
         inner = Scope(scope.opsets, scope, captures, scope.bindings, scope.call)
         if inner.depth > MAX_NESTING:
-            raise ModelError(f"the graphs nest deeper than {MAX_NESTING} levels")
+            raise ModelError(f"the graphs are nested more than {MAX_NESTING} levels deep")
         return inner
 
     def subgraph(
@@ -271,7 +271,7 @@ class Reader(Draft):
         for info in graph.output:
             value = inner.find(info.name)
             if value is None:
-                raise ModelError(f"the output {info.name[:200]!r} of a body is computed by no node")
+                raise ModelError(f"the output {info.name[:200]!r} of a body is not computed by a node")
             values.append(value)
         return values, inner
 
@@ -282,7 +282,9 @@ class Reader(Draft):
         for name in proto.input:
             value = scope.find(name) if name else None
             if name and value is None:
-                raise ModelError(f"{label(proto)}: its input {name[:200]!r} is computed by no node")
+                raise ModelError(
+                    f"{label(proto)}: Input tensor isn't found for node {name[:200]!r}: no node computes it"
+                )
             inputs.append(None if value is MISSING else value)
         while inputs and inputs[-1] is None:
             inputs.pop()
@@ -374,7 +376,7 @@ class Reader(Draft):
         if len(inputs) > len(function.input):
             raise ModelError(f"{label(proto)}: {function.name!r} takes {len(function.input)} inputs")
         if len(set(function.input)) < len(function.input):
-            raise ModelError(f"the function {function.name[:200]!r} has two inputs of one name")
+            raise ModelError(f"the function {function.name[:200]!r} has two inputs with the same name")
         for i, name in enumerate(function.input):
             inner.values[name] = inputs[i] if i < len(inputs) and inputs[i] is not None else MISSING
         return Frame(iter(in_order(function.node)), inner, proto, function, scope)

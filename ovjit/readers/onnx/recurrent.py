@@ -48,10 +48,13 @@ class _Cell:
         n.limited(self.hidden * gates, "hidden elements", 1 << 20)
         weights = n.shape(n[1])
         if weights is not None and (len(weights) != 3 or weights[1] not in (gates * self.hidden, ANY)):
-            raise ModelError(f"the weights have the shape {list(weights)} for {gates} gates of {self.hidden}")
+            raise ModelError(
+                f"the weights have the shape {list(weights)}, which does not match {gates} "
+                f"gates of {self.hidden}"
+            )
         direction = n.attr("direction").lower()
         if direction not in _DIRECTIONS:
-            raise ModelError(f"the direction {direction[:20]!r} is not known")
+            raise ModelError(f"the direction {direction[:20]!r} is unknown")
         self.direction = direction
         self.count = _DIRECTIONS[direction]
         self.gates = gates
@@ -62,11 +65,11 @@ class _Cell:
         if "activations" not in n.attributes:  # the standard's default is for two directions
             self.functions = self.functions[: len(functions) * self.count]
         if len(self.functions) != len(functions) * self.count:
-            raise ModelError(f"{len(self.functions)} activations for {self.count} directions")
+            raise ModelError(f"{len(self.functions)} activations are given for {self.count} directions")
         for f in self.functions:
             if f not in _ACTIVATIONS:
                 known = ", ".join(sorted(_ACTIVATIONS))
-                raise ModelError(f"the activation {f[:20]!r} is not known; there are {known}")
+                raise ModelError(f"the activation {f[:20]!r} is unknown; supported: {known}")
         self.alpha = _parameters(self.functions, n.attr("activation_alpha") or (), _ALPHAS)
         self.beta = _parameters(self.functions, n.attr("activation_beta") or (), _BETAS)
         self.each = len(functions)

@@ -63,13 +63,13 @@ def interpolate(
     """The first input resized by `scales` or to `sizes`, along the attribute `axes`."""
     x = n[0]
     if mode not in _MODES or nearest not in _NEAREST:
-        raise ModelError(f"the mode {mode[:20]!r} or {nearest[:20]!r} is not known")
+        raise ModelError(f"the mode {mode[:20]!r} or {nearest[:20]!r} is unknown")
     axes = n.axes(n.attr("axes") or range(n.rank(x)), n.rank(x))
     targets = scales if scales is not None else sizes
     assert targets is not None
     value = n.value(targets)
     if value is not None and value.size != len(axes):
-        raise ModelError(f"{value.size} scales or sizes for {len(axes)} axes")
+        raise ModelError(f"{value.size} scales or sizes are given for {len(axes)} axes")
     policy = n.attr("keep_aspect_ratio_policy", "stretch")
     roi = n.optional(1) if n.version >= 11 else None
     how = Sampling(axes, mode, coordinates, nearest, targets, scales is not None, policy, roi)

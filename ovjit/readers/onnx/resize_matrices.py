@@ -59,7 +59,9 @@ class _Axis:
         if extent is None or length is None:
             return False
         if not 0 <= length * extent <= MAX_MATRIX or length > MAX_MATRIX or length and not extent:
-            raise UnsupportedError(f"resizing {extent:.0f} to {length:.0f} by a matrix")
+            raise UnsupportedError(
+                f"resizing {extent:.0f} to {length:.0f} elements by a matrix is not supported"
+            )
         return bool(extent == length and scale == 1)
 
     def places(self, coordinates: str, region: tuple[Output, Output] | None) -> Output:
@@ -90,7 +92,7 @@ class _Axis:
             step = r("Divide", r("Multiply", r("Subtract", end, begin), last), steps)
             along = r("Add", r("Multiply", begin, last), r("Multiply", x, step))
             return r("Select", r("Equal", length, 1.0), r("Add", x, single), along)
-        raise ModelError(f"coordinate_transformation_mode {coordinates[:40]!r} is not known or has no region")
+        raise ModelError(f"coordinate_transformation_mode {coordinates[:40]!r} is unknown or has no region")
 
     def inside(self, places: Output) -> Output:
         """The nearest elements of whole places, i64."""

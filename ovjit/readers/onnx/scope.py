@@ -121,8 +121,8 @@ def opsets_of(imports: Iterable[Any]) -> dict[str, int]:
     newest = newest_opset(opsets.get("", 0))
     if opsets.get("", 1) < 1 or opsets.get("", 1) > newest:
         raise ModelError(
-            f"the model needs opset {opsets['']} of ai.onnx; the installed package onnx knows those from 1 "
-            f"to {newest}"
+            f"the model needs opset {opsets['']} of ai.onnx, but the installed package onnx supports 1 "
+            f"to {newest}: update onnx"
         )
     return opsets
 
@@ -134,7 +134,7 @@ def version_of(domain: str, scope: Scope) -> int:
     if domain:
         return 1
     if scope.call is None and not scope.opsets:
-        raise ModelError("the model imports no opset of ai.onnx, so that its operators have no meaning")
+        raise ModelError("the model imports no opset of ai.onnx, so its operators are undefined")
     return newest_opset()
 
 

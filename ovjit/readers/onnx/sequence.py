@@ -15,7 +15,7 @@ from ovjit.readers.onnx.registry import onnx_op
 def _list(n: OnnxNode, index: int = 0) -> TensorList:
     value = n.inputs[index] if index < len(n.inputs) else None
     if isinstance(value, Rows):
-        raise UnsupportedError("a sequence that has as many tensors as a loop had trips")
+        raise UnsupportedError("a sequence whose length is a loop's number of iterations is not supported")
     if not isinstance(value, TensorList):
         raise ModelError(f"input {index} should be a sequence")
     return value
@@ -31,7 +31,7 @@ def _stacked(n: OnnxNode, value: TensorList | Rows) -> Output:
 def _place(n: OnnxNode, index: int, count: int) -> int:
     position = n.known_ints(index, "the position in a sequence")[0]
     if not -count <= position < count:
-        raise ModelError(f"the position {position} is outside a sequence of {count}")
+        raise ModelError(f"the position {position} is out of range for a sequence of length {count}")
     return position % count
 
 
@@ -59,7 +59,7 @@ def erase(n: OnnxNode) -> Any:
     values = _list(n)
     place = _place(n, 1, len(values)) if n.has(1) else len(values) - 1
     if not values:
-        raise ModelError("nothing can be erased of an empty sequence")
+        raise ModelError("an element of an empty sequence cannot be erased")
     return [TensorList([v for i, v in enumerate(values) if i != place], values.element_type)]
 
 
@@ -88,7 +88,7 @@ def concat(n: OnnxNode) -> Any:
         return _joined(n, n.inputs[0], axis)
     values = list(_list(n))
     if not values:
-        raise ModelError("an empty sequence cannot be joined")
+        raise ModelError("an empty sequence cannot be concatenated")
     if n.attr("new_axis", 0):
         values = [n.unsqueeze(v, [axis]) for v in values]
     return n("Concat", *values, axis=axis)
@@ -122,7 +122,9 @@ def split(n: OnnxNode) -> Any:
             return [TensorList(n.all("VariadicSplit", x, axis, n[1]) if count[0] else [], n.dtype(x))]
     if isinstance(whole, Interval):
         if n.has(1) and not _ones(n, n[1]):
-            raise UnsupportedError("an open dimension is split into parts that are not known to be equal")
+            raise UnsupportedError(
+                "a dynamic dimension is split into parts that may differ in size, which is not supported"
+            )
         keep = n.has(1) or n.attr("keepdims", 1)
         rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
         return [Rows(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
@@ -133,13 +135,13 @@ def split(n: OnnxNode) -> Any:
         if value.ndim == 0:
             each = int(value)
             if each < 1:
-                raise ModelError(f"parts of {each} elements")
+                raise ModelError(f"parts of {each} elements are not valid")
             n.limited(whole // each, "parts of a sequence", MOST_NODES)
             lengths = [min(each, whole - start) for start in range(0, whole, each)]
         else:
             lengths = [int(v) for v in value]
     if any(v < 0 for v in lengths) or sum(lengths) != whole:
-        raise ModelError(f"lengths {lengths[:8]} do not add up to {whole}")
+        raise ModelError(f"lengths {lengths[:8]} do not sum to {whole}")
     parts = n.split(x, axis, lengths) if lengths else []
     if not n.has(1) and not n.attr("keepdims", 1):
         parts = [n.squeeze(v, [axis]) for v in parts]

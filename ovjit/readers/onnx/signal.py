@@ -25,7 +25,7 @@ def _real(n: OnnxNode, x: Output) -> Output:
     """[..., 1] of real numbers without the last dimension. Raises ModelError for complex ones."""
     last = (n.shape(x) or (1,))[-1]
     if isinstance(last, int) and last != 1:
-        raise ModelError("onesided takes real numbers")
+        raise ModelError("onesided needs real numbers")
     return n("Gather", x, 0, -1, opset=8) if not isinstance(last, int) else n.squeeze(x, [-1])
 
 
@@ -37,7 +37,7 @@ def transform(
     rank = n.rank(x)
     if isinstance(axis, int):
         if n.axis(axis, rank) == rank - 1:
-            raise ModelError("the last dimension holds real and imaginary parts")
+            raise ModelError("the last dimension should hold real and imaginary parts")
         axis = n.const(np.array([n.axis(axis, rank)], np.int64))
     else:
         axis = n("FloorMod", axis, rank)
@@ -81,7 +81,7 @@ def stft(n: OnnxNode) -> Any:
     apart = n.scalar(n.convert(n[1], "i64"))
     step, length = (None if v is None else int(v) for v in (n.value(apart), n.value(extent)))
     if (step is not None and step < 1) or (length is not None and length < 1):
-        raise ModelError(f"frames of {length} elements, {step} apart")
+        raise ModelError(f"frames of {length} elements with step {step} are not valid")
     shape = n.shape(signal) or ()
     if len(shape) not in (2, 3):
         raise ModelError(f"the signal has {len(shape)} dimensions, not 3")

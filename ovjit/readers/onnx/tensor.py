@@ -26,7 +26,7 @@ _INT_MAX = (1 << 63) - 1
 def constant(n: OnnxNode) -> Any:
     given = list(n.attributes)
     if len(given) != 1:
-        raise ModelError(f"a Constant has one value, not {len(given)}")
+        raise ModelError(f"a Constant has one value; {len(given)} are given")
     name, value = given[0], n.attributes[given[0]]
     if name == "value":
         return n.reader.constant(value, scope=n.scope)
@@ -165,7 +165,7 @@ def _to_powers(n: OnnxNode, x: Output) -> Output:
         bounds = powers * np.float32(1.5)
         bounds[0] = np.nextafter(powers[0], np.float32(1))  # among subnormals a tie goes down
     else:
-        raise ModelError(f"the round_mode {how[:20]!r} is not known")
+        raise ModelError(f"the round_mode {how[:20]!r} is unknown")
     if n.attr("saturate", 1):
         bounds = bounds[: len(powers) - 1]
     table = np.append(powers, np.float32(np.nan))
@@ -268,12 +268,12 @@ def split(n: OnnxNode) -> Any:
             return n.all("VariadicSplit", x, axis, lengths if known_count else n.reshape(lengths, [count]))
         return n.split(x, axis, [int(v) for v in lengths])
     if n.attr("num_outputs") not in (None, count):
-        raise ModelError(f"num_outputs is {n.attr('num_outputs')}, but there are {count} outputs")
+        raise ModelError(f"num_outputs is {n.attr('num_outputs')}, but the node has {count} outputs")
     known = n.shape(x)
     whole = None if known is None else known[n.axis(axis, len(known))]
     if isinstance(whole, int) and whole % count:
         if n.version < 18:
-            raise ModelError(f"the dimension {whole} does not divide into {count} outputs")
+            raise ModelError(f"the dimension {whole} is not divisible into {count} outputs")
         each = -(-whole // count)
         lengths = [max(0, min(each, whole - i * each)) for i in range(count)]
         return n.split(x, axis, lengths)
@@ -330,7 +330,7 @@ def pad(n: OnnxNode) -> Any:
     if mode == "wrap" or far:
         return _pad_by_index(n, x, begin, end, mode)
     if mode not in ("constant", "reflect", "edge"):
-        raise UnsupportedError(f"the mode {mode[:20]!r} with computed pads")
+        raise UnsupportedError(f"the mode {mode[:20]!r} with non-constant pads is not supported")
     if mode != "constant":
         return n("Pad", x, begin, end, pad_mode=mode, opset=12)
     fill = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
@@ -362,7 +362,7 @@ def _known_pads(n: OnnxNode) -> list[int] | None:
 def _pads_by_axis(pads: Sequence[int], rank: int, axes: Sequence[int]) -> tuple[list[int], list[int]]:
     """What is added in front of each of `rank` axes, and behind."""
     if len(pads) != 2 * len(axes):
-        raise ModelError(f"there should be {2 * len(axes)} pads, not {len(pads)}")
+        raise ModelError(f"expected {2 * len(axes)} pads, not {len(pads)}")
     first, last = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         first[axis], last[axis] = pads[i], pads[len(axes) + i]
@@ -401,7 +401,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str)
         if all(v is not None and v == 0 for v in known):
             continue
         if extent == 0:
-            raise UnsupportedError(f"the mode {mode!r} along an empty dimension")
+            raise UnsupportedError(f"the mode {mode!r} along an empty dimension is not supported")
         if isinstance(extent, int) and all(v is not None for v in known):
             n.limited(extent + sum(map(int, known)), "elements with padding")  # type: ignore[arg-type]
         size = n.scalar(n.dim_of(x, axis))
@@ -461,7 +461,7 @@ _REDUCTIONS = {"none": "none", "add": "sum", "mul": "prod", "min": "min", "max":
 def _reduction(n: OnnxNode) -> str:
     name = n.attr("reduction", "none")
     if name not in _REDUCTIONS:
-        raise ModelError(f"the reduction {name[:20]!r} is not known")
+        raise ModelError(f"the reduction {name[:20]!r} is unknown")
     return _REDUCTIONS[name]
 
 
@@ -688,7 +688,7 @@ def _fold(
     given = n.shape(x) or (ANY, ANY)
     rows = given[1] if len(given) > 1 else ANY
     if not isinstance(rows, int) or rows % size:
-        raise UnsupportedError("Col2Im of an open number of channels, or one that blocks do not divide")
+        raise UnsupportedError("Col2Im needs a static number of channels that is divisible by the block size")
     batch = given[0] if isinstance(given[0], int) else -1
     images = n.reshape(x, [-1 if batch == -1 else batch * (rows // size), size, *places])
     filters = np.zeros((size, 1, *block), np.float32)

@@ -108,11 +108,9 @@ def element_type(number: int) -> str:
     """OpenVINO's name of an ONNX element type. Raises UnsupportedError where there is none."""
     row = TYPES.get(number)
     if row is None:
-        raise ModelError(f"{number} is no element type of ONNX")
+        raise ModelError(f"{number} is not an element type of ONNX")
     if not row.name:
-        raise UnsupportedError(
-            f"the element type {row.onnx} is not supported: OpenVINO's types do not have it"
-        )
+        raise UnsupportedError(f"the element type {row.onnx} is not supported by OpenVINO")
     return row.name
 
 
@@ -129,7 +127,7 @@ def tensor_type(info: Any) -> tuple[str, tuple[Dim, ...] | None]:
         return tensor_type(info.optional_type.elem_type)
     if kind not in ("tensor_type", "sparse_tensor_type"):
         what = (kind or "nothing").removesuffix("_type")
-        raise UnsupportedError(f"it should be a tensor, not {what}: OpenVINO's models have no such values")
+        raise UnsupportedError(f"a tensor is expected, not {what}: OpenVINO's models have no such values")
     tensor = getattr(info, kind)
     name = element_type(tensor.elem_type)
     if not tensor.HasField("shape"):
@@ -139,7 +137,7 @@ def tensor_type(info: Any) -> tuple[str, tuple[Dim, ...] | None]:
         static = dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0
         dims.append(int(dim.dim_value) if static else ANY)
     if len(dims) > MAX_RANK:
-        raise ModelError(f"its shape has {len(dims)} dimensions; {MAX_RANK} are the most")
+        raise ModelError(f"the shape has {len(dims)} dimensions; the maximum is {MAX_RANK}")
     return name, tuple(dims)
 
 
@@ -168,17 +166,17 @@ def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarra
     if shape and (min(shape) < 0 or len(shape) > MAX_RANK or not fits(shape)):
         raise ModelError(f"the dimensions {_short(shape)} of a tensor are not valid")
     if "segment" in given:
-        raise ModelError("tensors in segments are not read")
+        raise ModelError("tensors in segments are not supported")
     count = math.prod(shape)
     filled = [field for field in given if field in _FIELDS]
     if given.get("data_location") == 1:
         if filled:
-            raise ModelError(f"a tensor has data in another file, but also in {filled[0]}")
+            raise ModelError(f"a tensor has external data, but also data in {filled[0]}")
         filled = ["external"]
     if len(filled) > 1:
         raise ModelError(f"a tensor has data in several fields: {', '.join(filled)}")
     if not filled and count:
-        raise ModelError(f"a tensor of {_short(shape)} has no data")
+        raise ModelError(f"a tensor of shape {_short(shape)} has no data")
     if name == "string":
         return _strings(tensor, filled, shape, count), name, shape
     row = ELEMENT_TYPES[name]
@@ -188,7 +186,7 @@ def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarra
     if filled[0] == "external":
         if external is None:
             raise ModelError(
-                "a tensor's data lie in another file, but the model was not given by its path: give the "
+                "a tensor's data are in another file, but the model was given without a path: give the "
                 "path, or the contents as weights={location: bytes}"
             )
         data = external(tensor, size)
@@ -197,11 +195,13 @@ def _decode(tensor: Any, name: str, external: Outside | None) -> tuple[np.ndarra
         found = None if external is None else external.cut.get(raw)
         data = np.frombuffer(raw, np.uint8) if found is None else found
         if data.size != size:
-            raise ModelError(f"a tensor has {data.size} bytes of data, {name}{_short(shape)} needs {size}")
+            raise ModelError(
+                f"a tensor has {data.size} bytes of data, but {name}{_short(shape)} needs {size}"
+            )
     else:
         wanted = TYPES[tensor.data_type].field
         if filled[0] != wanted:
-            raise ModelError(f"a tensor of {name} has its data in {filled[0]}, not in {wanted}")
+            raise ModelError(f"a tensor of {name} has its data in {filled[0]}; expected {wanted}")
         data = _typed(given[wanted], name, row, count, size)
     return _values(data, row, shape), name, shape
 
@@ -210,7 +210,7 @@ def _typed(field: Any, name: str, row: Any, count: int, size: int) -> np.ndarray
     """The bytes of the elements in a typed field."""
     entries = size if row.is_packed else count
     if len(field) != entries:
-        raise ModelError(f"a tensor has {len(field)} entries of data, but should have {entries}")
+        raise ModelError(f"a tensor has {len(field)} entries of data; expected {entries}")
     if name in ("f32", "f64", "i64", "u64"):
         return np.array(field, row.numpy).view(np.uint8)
     wide = np.array(field, np.int64 if row.bits < 32 or name == "i32" else np.uint64)
@@ -232,13 +232,13 @@ def _strings(tensor: Any, filled: list[str], shape: tuple[int, ...], count: int)
     if filled and filled[0] != "string_data":
         raise ModelError(f"a tensor of strings has its data in {filled[0]}")
     if len(tensor.string_data) != count:
-        raise ModelError(f"a tensor has {len(tensor.string_data)} strings, but should have {count}")
+        raise ModelError(f"a tensor has {len(tensor.string_data)} strings; expected {count}")
     out = np.empty(count, object)
     for i, text in enumerate(tensor.string_data):
         try:
             out[i] = text.decode()
         except UnicodeDecodeError as error:
-            raise ModelError(f"string {i} of a tensor is no UTF-8") from error
+            raise ModelError(f"string {i} of a tensor is not valid UTF-8") from error
     return out.reshape(shape)
 
 
@@ -255,21 +255,24 @@ def dense(sparse: Any, external: Outside) -> tuple[np.ndarray, str]:
     if any(d < 0 for d in shape) or len(shape) > MAX_RANK or not fits(shape):
         raise ModelError(f"the dimensions {list(shape)[:8]} of a sparse tensor are not valid")
     if count * max(values.itemsize, 1) > FOLD_BUDGET:
-        raise ModelError(f"a sparse tensor of {list(shape)[:8]} is too large to be made dense")
+        raise ModelError(f"a sparse tensor of {list(shape)[:8]} is too large to be converted to dense")
     if indices.dtype.kind not in "iu" or indices.ndim > 2:
         raise ModelError("the indices of a sparse tensor should be integers in one or two dimensions")
     flat = indices.reshape(-1)
     if indices.ndim == 2:
         if indices.shape[1] != len(shape):
             wrong = indices.shape[1]
-            raise ModelError(f"a sparse tensor of {len(shape)} dimensions has indices of {wrong}")
+            raise ModelError(f"a sparse tensor of {len(shape)} dimensions has indices of shape {wrong}")
         if not ((indices >= 0) & (indices < np.array(shape, np.int64))).all():
-            raise ModelError("a sparse tensor has indices that lie outside")
+            raise ModelError("a sparse tensor has indices that are out of range")
         flat = np.zeros(len(indices), np.int64)
         if indices.size:
             flat = np.ravel_multi_index(tuple(indices.T), shape)
     if flat.size != values.size or (flat.size and (flat.min() < 0 or flat.max() >= count)):
-        raise ModelError("a sparse tensor has indices that lie outside, or not one for each value")
+        raise ModelError(
+            "a sparse tensor has indices that are out of range, or their number differs "
+            "from that of its values"
+        )
     filled = np.zeros(count, values.dtype)
     filled[flat.astype(np.int64)] = values.reshape(-1)
     return filled.reshape(shape), element_type

@@ -21,7 +21,7 @@ from ovjit.readers.onnx.registry import onnx_op
 
 def cast_text(n: OnnxNode, x: Output, kind: str) -> Output:
     """Numbers as text, or text as numbers."""
-    raise UnsupportedError("a conversion from or to strings: no operation of OpenVINO says it")
+    raise UnsupportedError("a conversion from or to strings is not supported: OpenVINO has no such operation")
 
 
 def _encoded(texts: Sequence[Any]) -> list[bytes]:
@@ -112,19 +112,19 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
     columns, weights = np.asarray(n.required("ngram_indexes"), np.int64), n.attr("weights")
     width = n.limited(int(columns.max(initial=-1)) + 1, "numbers of n-grams")
     if columns.min(initial=0) < 0 or len(set(columns.tolist())) != columns.size:
-        raise UnsupportedError("n-grams that share a number")
+        raise UnsupportedError("n-grams that share an output index are not supported")
     counts = _counts(n, x, pool)
     if sum(n.last_dim(v) for v in counts) != columns.size:
-        raise ModelError(f"{columns.size} numbers for the n-grams of {len(pool)} words")
+        raise ModelError(f"{columns.size} output indices are given for the n-grams of {len(pool)} words")
     out = n.convert(n("Concat", *counts, _none(n, x, 1), axis=1), "f32")
     mode = n.required("mode")
     if mode not in ("TF", "IDF", "TFIDF"):
-        raise ModelError(f"the mode {mode[:20]!r} is not known")
+        raise ModelError(f"the mode {mode[:20]!r} is unknown")
     if mode == "IDF":
         out = n("Minimum", out, 1.0)
     if mode != "TF" and weights:
         if len(weights) != columns.size:
-            raise ModelError(f"{len(weights)} weights for {columns.size} n-grams")
+            raise ModelError(f"{len(weights)} weights are given for {columns.size} n-grams")
         out = n("Multiply", out, np.asarray([*weights, 0], np.float32))
     which = np.full(width, columns.size, np.int64)
     which[columns] = np.arange(columns.size)
@@ -143,7 +143,7 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
     out = []
     for size, (start, end) in enumerate(zip(starts, starts[1:], strict=False), 1):
         if not 0 <= start <= end <= len(pool) or (end - start) % size:
-            raise ModelError(f"ngram_counts {starts[:8]} of {len(pool)} words")
+            raise ModelError(f"ngram_counts {starts[:8]} is not valid for {len(pool)} words")
         grams = np.asarray(pool[start:end], np.int64).reshape(-1, size)
         total = _none(n, x, len(grams))
         wanted = n.required("min_gram_length") <= size <= n.required("max_gram_length")
@@ -242,7 +242,7 @@ def string_normalizer(n: OnnxNode) -> Any:
     """Texts but those of a list, in another case; an empty text if none is left. Of [C] or [1, C]."""
     action, rank, stop = n.attr("case_change_action"), n.rank(n[0]), n.attr("stopwords") or []
     if action not in ("NONE", "LOWER", "UPPER") or rank not in (1, 2):
-        raise ModelError(f"case_change_action {action[:20]!r} of {rank} dimensions")
+        raise ModelError(f"case_change_action {action[:20]!r} of {rank} dimensions is not valid")
     x = n.reshape(n[0], [-1]) if rank == 2 else n[0]
     begins, ends, letters = n.all("StringTensorUnpack", x)
     if stop:

@@ -120,7 +120,7 @@ def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: flo
         places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
         ends = marks = n.convert(mask, "i64")
         if isinstance(count, int) and isinstance(batch, int) and count not in (1, batch, 2 * batch):
-            raise UnsupportedError(f"a mask of {count} numbers for a batch of {batch}")
+            raise UnsupportedError(f"a mask of {count} numbers is not supported for a batch of {batch}")
         begins: Output | None = None
         if count != batch and count != 1:  # all ends, then all begins, which may be left out
             size = n.dim_of(k, 0)
@@ -137,7 +137,7 @@ def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: flo
     elif rank == 3:
         keep = n.unsqueeze(keep, [1])
     elif rank != 4:
-        raise ModelError(f"the mask has {rank} dimensions")
+        raise ModelError(f"the mask has {rank} dimensions, which is not valid")
     return bias_of(n, keep, like, masked)
 
 
@@ -151,7 +151,7 @@ def repeat_heads(n: OnnxNode, x: Output, times: int) -> Output:
     spread = n("Broadcast", n.unsqueeze(x, [2]), shape, mode="numpy", opset=3)
     heads = (n.shape(x) or (None, None))[1]
     if not isinstance(heads, int):
-        raise UnsupportedError("an open number of heads")
+        raise UnsupportedError("a dynamic number of heads is not supported")
     size = n("Concat", n.dim_of(x, 0), [heads * times], n.dim_of(x, 2), n.dim_of(x, 3), axis=0)
     return n("Reshape", spread, size, special_zero=False)
 
@@ -247,7 +247,7 @@ def multi_head_attention(n: OnnxNode) -> Any:
         whole = n.last_dim(n[3])
         own = n.last_dim(q) * (heads if n.rank(q) == 4 else 1)
         if whole < 2 * own:
-            raise ModelError(f"a bias of {whole} elements for queries of {own}")
+            raise ModelError(f"a bias of {whole} elements does not match queries of {own}")
         parts = n.split(n[3], 0, [own, own, whole - 2 * own])
         q = n("Add", q, parts[0])
         if n.rank(k) == 3:
@@ -290,12 +290,12 @@ def projected_attention(
     """Attention of q, k and v side by side, [batch, length, 3 * heads * size]."""
     heads = n.required("num_heads")
     if n.attr("do_rotary", 0):
-        raise UnsupportedError("do_rotary")
+        raise UnsupportedError("do_rotary is not supported")
     widths = n.attr("qkv_hidden_sizes")
     if not widths:
         whole = (n.shape(joined) or (None,))[-1]
         if not isinstance(whole, int) or whole % 3:
-            raise ModelError("the channels are no three parts")
+            raise ModelError("the number of channels is not divisible by three")
         widths = [whole // 3] * 3
     q, k, v = (to_heads(n, part, heads) for part in n.split(joined, 2, list(widths)))
     done: Output | None = None

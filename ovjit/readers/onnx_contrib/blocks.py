@@ -28,7 +28,7 @@ def matmul_nbits(n: OnnxNode) -> Any:
     rows, depth, bits = n.required("N"), n.required("K"), n.attr("bits", 4)
     block = n.required("block_size")
     if bits not in (2, 4, 8) or block < 1 or rows < 1 or depth < 1:
-        raise UnsupportedError(f"weights of {bits} bits in blocks of {block}")
+        raise UnsupportedError(f"weights of {bits} bits in blocks of {block} are not supported")
     blocks = -(-depth // block)
     kind = {2: "u2", 4: "u4", 8: "u8"}[bits]
     values = unpacked(packed.reshape(rows, -1), bits, rows, blocks * block)
@@ -44,7 +44,9 @@ def matmul_nbits(n: OnnxNode) -> Any:
     if n.has(4):  # the block of each column
         columns = n.known(4, "g_idx").reshape(-1).astype(np.int64)[:depth]
         if columns.size != depth or columns.min() < 0 or columns.max() >= blocks:
-            raise ModelError(f"g_idx should name one of {blocks} blocks for each of {depth} columns")
+            raise ModelError(
+                f"g_idx should contain an index of one of {blocks} blocks for each of {depth} columns"
+            )
         wide = n.convert(n.const(np.ascontiguousarray(values[:, :depth]), kind), real)
         scale, zero = (
             n.squeeze(n("Gather", v, columns, 1, opset=8), [2]) if n.shape(v) != (1, 1, 1) else v
@@ -70,11 +72,13 @@ def matmul_bnb4(n: OnnxNode) -> Any:
     rows, depth, block = n.required("N"), n.required("K"), n.required("block_size")
     kind = n.required("quant_type")
     if kind not in (0, 1) or min(rows, depth, block) < 1 or not n.attr("transB", 1):
-        raise UnsupportedError(f"quant_type {kind}, blocks of {block}")
+        raise UnsupportedError(f"quant_type {kind} with blocks of {block} is not supported")
     count = n.limited(rows * depth, "weights", 1 << 30)
     raw = np.ascontiguousarray(packed).view(np.uint8)
     if 2 * raw.size < count or largest.size < -(-count // block):
-        raise ModelError(f"{2 * raw.size} packed values and {largest.size} blocks for {count} weights")
+        raise ModelError(
+            f"{2 * raw.size} packed values and {largest.size} blocks do not match {count} weights"
+        )
     table = _NF4 if kind else np.concatenate([_FP4, -_FP4])
     values = table[np.stack([raw >> 4, raw & 15], 1).reshape(-1)[:count]]
     values = values * np.repeat(largest.astype(np.float32), block)[:count]
@@ -90,10 +94,13 @@ def gather_block_quantized(n: OnnxNode) -> Any:
     gather = n.axis(n.attr("gather_axis", 0), rank, "gather_axis")
     axis = n.axis(n.attr("quantize_axis", 1), rank, "quantize_axis")
     if gather == axis or bits not in (4, 8) or block < 1:
-        raise ModelError(f"blocks of {block} values of {bits} bits along the axis {axis}, as the indices go")
+        raise ModelError(
+            f"blocks of {block} values of {bits} bits along the axis {axis} are not valid "
+            "with the axis of the indices"
+        )
     packed = n.dtype(data) == "u8"
     if packed and axis != rank - 1:
-        raise ModelError("packed values lie along the last dimension")
+        raise ModelError("packed values should be along the last dimension")
 
     def taken(value: Output) -> Output:
         out = n("Gather", value, indices, gather, opset=8)
@@ -137,5 +144,5 @@ def unpacked(data: np.ndarray, bits: int, rows: int, count: int) -> np.ndarray:
     values = (raw[:, :, None] >> (np.arange(per, dtype=np.uint8) * bits)) & ((1 << bits) - 1)
     values = values.reshape(rows, -1)
     if values.shape[1] < count:
-        raise ModelError(f"{values.shape[1]} packed values for {count}")
+        raise ModelError(f"{values.shape[1]} packed values do not match {count}")
     return np.ascontiguousarray(values[:, :count])

@@ -60,12 +60,12 @@ def group_query_attention(n: OnnxNode) -> Any:
     """
     heads, groups = n.required("num_heads"), n.required("kv_num_heads")
     if groups < 1 or heads % groups:
-        raise ModelError(f"{heads} heads do not divide into {groups} groups")
+        raise ModelError(f"{heads} heads are not divisible by {groups} groups")
     if n.attr("sliding_window_cache", 0):
-        raise UnsupportedError("a sliding cache")
+        raise UnsupportedError("a sliding-window cache is not supported")
     shown = n.attr("qk_output", 0)
     if shown not in (0, 1, 2):
-        raise ModelError(f"qk_output {shown}")
+        raise ModelError(f"qk_output {shown} is not valid")
     q, k, v = _projections(n, heads, groups)
     if n.has(14) or n.has(15):
         epsilon = n.attr("qk_norm_epsilon", 1e-6)
@@ -120,10 +120,10 @@ class _Cache:
         if kind == "NONE":
             return
         if kind not in ("PER_TENSOR", "PER_CHANNEL"):
-            raise ModelError(f"{which}_quant_type {kind[:20]!r}")
+            raise ModelError(f"{which}_quant_type {kind[:20]!r} is not valid")
         self.bits = n.attr("kv_cache_bit_width", 8) or 8
         if self.bits not in (4, 8) or size % 2 * (self.bits == 4):
-            raise ModelError(f"a cache of {self.bits} bits for {size} elements")
+            raise ModelError(f"a cache of {self.bits} bits for {size} elements is not valid")
         scale = n.convert(n[12 if which == "k" else 13], "f32")
         self.scale = n.reshape(scale, [1, groups, 1, size] if kind == "PER_CHANNEL" else [1])
 
@@ -163,7 +163,7 @@ def _projections(n: OnnxNode, heads: int, groups: int) -> list[Output]:
     else:
         width = n.last_dim(n[0])
         if width % (heads + 2 * groups):
-            raise ModelError("the channels are no queries, keys and values")
+            raise ModelError("the channels do not match queries, keys and values")
         size = width // (heads + 2 * groups)
         parts = n.split(n[0], 2, [heads * size, groups * size, groups * size])
     counts = (heads, groups, groups)
@@ -230,7 +230,7 @@ def multimodal_rotary_embedding(n: OnnxNode) -> Any:
     sections = [int(v) for v in n.required("mrope_section")]
     half = n.last_dim(cos)
     if len(sections) != 3 or sum(sections) != half:
-        raise ModelError(f"mrope_section {sections} are no three parts of {half}")
+        raise ModelError(f"mrope_section {sections} does not divide {half} into three sections")
     which = np.repeat(np.arange(3), sections)
     if n.attr("mrope_layout", 0):
         which = np.zeros(half, np.int64)

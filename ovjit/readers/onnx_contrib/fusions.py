@@ -68,7 +68,7 @@ def bias_softmax(n: OnnxNode) -> Any:
     x = n("Add", n[0], n[1])
     axis = n.axis(n.attr("axis", 1), n.rank(x))
     if axis != n.rank(x) - 1:
-        raise UnsupportedError("a softmax over several dimensions")
+        raise UnsupportedError("a softmax over several dimensions is not supported")
     return n("Softmax", x, axis=axis, opset=8)
 
 
@@ -93,7 +93,7 @@ def activated(n: OnnxNode, x: Output) -> Output:
         beta = params[1] if len(params) == 2 else n.attr("activation_beta")
         alpha, beta = 0.2 if alpha is None else alpha, 0.5 if beta is None else beta
         return n("HardSigmoid", x, n.like(x, alpha), n.like(x, beta))
-    raise UnsupportedError(f"the activation {name[:40]!r}")
+    raise UnsupportedError(f"the activation {name[:40]!r} is not supported")
 
 
 @ms("FusedMatMul")
@@ -316,7 +316,7 @@ def dynamic_quantize_lstm(n: OnnxNode) -> Any:
         return n.transpose(dequantize(n, value, scale, zero), [0, 2, 1])
 
     if len(n) < 12:
-        raise ModelError(f"{len(n)} inputs, 12 are needed")
+        raise ModelError(f"the node has {len(n)} inputs; 12 are needed")
     weights, recurrence = real(n[1], n[8], n[9]), real(n[2], n[10], n[11])
     n.inputs = [n[0], weights, recurrence, *n.inputs[3:8]]
     n.attributes = {"direction": "forward", "layout": 0, "clip": 0.0, "input_forget": 0, **n.attributes}

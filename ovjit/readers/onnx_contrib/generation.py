@@ -66,7 +66,7 @@ def _empty_past(n: OnnxNode, kind: str, shape: Any, rows: Output, rank: int) -> 
     but those of rows and places must be known."""
     fixed = None if shape is None or len(shape) != rank else (*shape[: rank - 4], shape[-3], shape[-1])
     if not is_static(fixed):
-        raise UnsupportedError(f"a decoder whose past has the shape {shape}")
+        raise UnsupportedError(f"a decoder whose past has the shape {shape} is not supported")
     *before, heads, size = (n.const(np.array([d])) for d in fixed)
     return filled(n, n.const(0, kind), *before, rows, heads, n.const(np.array([0])), size)
 
@@ -94,11 +94,14 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
     kinds = _types(n, decoder)
     if len(kinds) != len(decoder.output) + 2 or len(kinds) < 4:
         raise UnsupportedError(
-            f"a decoder with {len(kinds)} inputs and {len(decoder.output)} outputs; right are tokens, "
-            "positions, a mask and the past, and logits and the present"
+            f"a decoder with {len(kinds)} inputs and {len(decoder.output)} outputs is not supported; "
+            "expected inputs are tokens, positions, a mask and the past, expected outputs are logits "
+            "and the present"
         )
     if begin is not None and (len(begin.input), len(begin.output)) != (len(kinds), len(decoder.output)):
-        raise UnsupportedError("a decoder of the first step with other inputs or outputs than the other")
+        raise UnsupportedError(
+            "the decoder of the first step should have the same inputs and outputs as the decoder"
+        )
     real = n.convert(n("NotEqual", ids, n.like(ids, pad)), "i32")
     counted = n("CumSum", real, 1)
     state = {
@@ -148,9 +151,9 @@ def encoder_and_decoder(
     first += hidden
     if odd or layers < 1 or len(names) != first + 4 * layers:
         raise UnsupportedError(
-            f"a decoder with {len(names)} inputs and {len(decoder.output)} outputs; right are tokens, "
-            "what the encoder gives and four tensors of the past, and logits and two of the present, for each"
-            " layer"
+            f"a decoder with {len(names)} inputs and {len(decoder.output)} outputs is not supported; "
+            "expected inputs are tokens, the encoder's outputs and four past tensors per layer, "
+            "expected outputs are logits and two present tensors per layer"
         )
     given = [n[0]]
     if form == T5:
@@ -158,12 +161,12 @@ def encoder_and_decoder(
         given.append(mask)
     whole = len(encoder.input) == len(given) + 1
     if len(encoder.input) not in (len(given), len(given) + 1):
-        raise UnsupportedError(f"an encoder with {len(encoder.input)} inputs")
+        raise UnsupportedError(f"an encoder with {len(encoder.input)} inputs is not supported")
     outputs = _called(n, encoder, [*given, begun] if whole else given, n.scope)
     if len(outputs) != (2 + 4 * layers if whole else 2 * layers):
-        raise UnsupportedError(f"an encoder with {len(outputs)} outputs for {layers} layers")
+        raise UnsupportedError(f"an encoder with {len(outputs)} outputs for {layers} layers is not supported")
     if hidden and not whole:
-        raise UnsupportedError("a decoder of hidden states that the encoder does not give")
+        raise UnsupportedError("the decoder takes hidden states that the encoder does not return")
     outputs = [for_beams(n, value, beams) for value in outputs]
     cross = outputs[-2 * layers :]
     fixed = [] if mask is None or form != T5 else [for_beams(n, mask, beams)]

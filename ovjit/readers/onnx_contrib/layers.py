@@ -49,7 +49,7 @@ def unfold_tensor(n: OnnxNode) -> Any:
     rank = n.rank(x)
     axis = n.axis(n.attr("dim", -1), rank, "dim")
     if size < 1 or step < 1:
-        raise ModelError(f"windows of {size}, {step} apart")
+        raise ModelError(f"windows of {size} with step {step} are not valid")
     last = n("Subtract", n.squeeze(n.dim_of(x, axis), [0]), size - 1)
     begins = n("Range", 0, last, step, output_type="i64", opset=4)
     places = n("Add", n.unsqueeze(begins, [1]), np.arange(size)[None, :])
@@ -65,7 +65,7 @@ def crop_and_resize(n: OnnxNode) -> Any:
     height, width = n.known_ints(3, "crop_size")
     mode = n.attr("mode", "bilinear")
     if mode not in ("bilinear", "nearest") or height < 1 or width < 1:
-        raise ModelError(f"crops of {height} by {width} in the mode {mode[:20]!r}")
+        raise ModelError(f"crops of {height} by {width} in the mode {mode[:20]!r} are not valid")
     ends = n.shape_of(images)
     extents = [n("Gather", ends, i, 0, opset=8) for i in (2, 3)]
     sides = [
@@ -123,7 +123,7 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
     size], bias, the inputs before) -> (a causal convolution, the inputs for the next call)"""
     x, w, past = n[0], n[1], n.optional(3)
     if n.attr("ndim", 1) != 1 or n.attr("state_window", 0) not in (0, None):
-        raise UnsupportedError("more than one dimension, or a window of states")
+        raise UnsupportedError("more than one dimension, or a window of states, is not supported")
     last, rest = bool(n.attr("channels_last", 0)), None
     if last:
         rest = n.slice(n.shape_of(x), 0, 2)
@@ -162,7 +162,7 @@ def _gate(n: OnnxNode, name: str, x: Output) -> Output:
     if name == "gelu":
         return n("Gelu", x, approximation_mode="ERF", opset=7)
     if name not in plain:
-        raise UnsupportedError(f"the activation {name[:20]!r}")
+        raise UnsupportedError(f"the activation {name[:20]!r} is not supported")
     return n(plain[name], x)
 
 
@@ -215,7 +215,10 @@ def mixture_of_experts(n: OnnxNode) -> Any:
 def quantised_mixture_of_experts(n: OnnxNode) -> Any:
     """(x, scores, then weights, scales and bias of each of three layers, three zero points, shares)"""
     if n.attr("quant_type", "int") != "int" or n.attr("weights_prepacked", 0) == 1:
-        raise UnsupportedError("experts in floats of few bits, or in an order of ONNX Runtime's own")
+        raise UnsupportedError(
+            "experts with weights in floats of few bits, or in an order specific to "
+            "ONNX Runtime, are not supported"
+        )
     places = ((2, 3, 11), (5, 6, 12), (8, 9, 13))
     weights = [_expert_weights(n, i, *row) if n.has(row[0]) else None for i, row in enumerate(places, 1)]
     if not n.has(14):  # shares of the best alone
@@ -228,13 +231,13 @@ def _expert_weights(n: OnnxNode, layer: int, weights: int, scales: int, zeros: i
     bits = n.attr(f"fc{layer}_expert_weight_bits") or n.attr("expert_weight_bits", 4)
     packed, real = n.known(weights, "the packed weights"), n.dtype(n[0])
     if bits not in (2, 4, 8) or packed.ndim != 3:
-        raise UnsupportedError(f"experts of {bits} bits")
+        raise UnsupportedError(f"experts with weights of {bits} bits are not supported")
     count, rows, width = packed.shape
     depth, kind = width * 8 // bits, {2: "u2", 4: "u4", 8: "u8"}[bits]
     scale = n.static_shape(n[scales], "the shape of the scales")
     blocks = scale[2] if len(scale) == 3 else 1
     if blocks < 1 or depth % blocks:
-        raise ModelError(f"{depth} values in {blocks} blocks")
+        raise ModelError(f"{depth} values in {blocks} blocks are not valid")
     values = unpacked(packed.reshape(count * rows, width), bits, count * rows, depth)
     wide = n.convert(n.const(values.reshape(count, rows, blocks, depth // blocks), kind), real)
     if n.has(zeros):
@@ -257,7 +260,7 @@ def experts(
     `mixing` are the experts' shares where the scores only choose them.
     """
     if n.attr("use_sparse_mixer", 0) and n.attr("k", 1) != 2:  # ONNX Runtime does no more with it
-        raise ModelError("use_sparse_mixer of others than two experts")
+        raise ModelError("use_sparse_mixer needs exactly two experts per token")
     first, second, third = weights
     if first is None or second is None:
         raise ModelError("weights are missing")
@@ -304,7 +307,7 @@ def _swiglu(n: OnnxNode, x: Output, fusion: int) -> Output:
     elif fusion == 2:
         gate, linear = n.all("Split", x, axis, num_splits=2)
     else:
-        raise UnsupportedError("swiglu of weights that are not joined")
+        raise UnsupportedError("swiglu needs fused weights (swiglu_fusion)")
     limit = n.attr("swiglu_limit")
     if limit is not None and np.isfinite(limit):
         gate = n("Minimum", gate, n.like(gate, limit))
@@ -324,9 +327,9 @@ def max_pool_with_mask(n: OnnxNode) -> Any:
     if not isinstance(images, int) or not isinstance(channels, int):
         raise UnsupportedError("the number of masks is not known when the model is read")
     if images * channels != 1:
-        raise UnsupportedError("a mask for each image or channel")
+        raise UnsupportedError("a mask per image or channel is not supported")
     if window.auto_pad != "explicit":
-        raise UnsupportedError("auto_pad of a pool with a mask")
+        raise UnsupportedError("auto_pad of a pool with a mask is not supported")
     lowest, last = n.like(x, np.finfo(np.float32).min), rank - 1
     open_to = n("NotEqual", mask, n.like(mask, 0))
     if rank > 3:  # the very first place is not asked there

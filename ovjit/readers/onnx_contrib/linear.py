@@ -35,11 +35,11 @@ def linear_attention(n: OnnxNode) -> Any:
     heads, groups = n.required("q_num_heads"), n.required("kv_num_heads")
     rule = n.attr("update_rule", "gated_delta")
     if rule not in ("linear", "gated", "delta", "gated_delta"):
-        raise ModelError(f"the update_rule {rule[:20]!r}")
+        raise ModelError(f"the update_rule {rule[:20]!r} is unknown")
     if n.attr("state_window", 0):
-        raise UnsupportedError("a window of states")
+        raise UnsupportedError("a window of states is not supported")
     if groups < 1 or heads < 1 or max(heads, groups) % min(heads, groups):
-        raise ModelError(f"{heads} heads of queries and {groups} of keys")
+        raise ModelError(f"{heads} heads of queries are not a multiple of {groups} heads of keys")
     kind = n.dtype(n[0])
     q, k, v = (
         _by_token(n, n.convert(x, "f32"), count)
@@ -98,7 +98,7 @@ def _grouped(n: OnnxNode, x: Output, branches: int) -> Output:
     """[..., branches * width] -> [..., branches, width]"""
     width = n.last_dim(x)
     if branches < 1 or width % branches:
-        raise ModelError(f"{width} channels do not divide into {branches} branches")
+        raise ModelError(f"{width} channels are not divisible by {branches} branches")
     return n("Reshape", x, [*[0] * (n.rank(x) - 1), branches, width // branches], special_zero=True)
 
 
@@ -172,7 +172,7 @@ def sparse_attention(n: OnnxNode) -> Any:
     rows, columns = n.known(5, "block_row_indices"), n.known(6, "block_col_indices")
     layouts, blocks = rows.shape[0], rows.shape[1] - 1
     if block < 1 or blocks < 1 or heads % layouts or (np.diff(rows) < 0).any() or rows.min() < 0:
-        raise ModelError(f"{blocks} blocks of {block} in {layouts} layouts for {heads} heads")
+        raise ModelError(f"{blocks} blocks of {block} in {layouts} layouts do not match {heads} heads")
     n.limited(layouts * blocks * blocks, "blocks")
     seen = np.zeros((layouts, blocks, blocks), bool)
     for layout, (row, column) in enumerate(zip(rows, columns, strict=True)):

@@ -52,7 +52,7 @@ def normalizer(n: OnnxNode) -> Any:
     elif norm in ("L1", "L2"):
         size = n(f"Reduce{norm}", x, axis, keep_dims=True)
     else:
-        raise UnsupportedError(f"the norm {norm[:20]!r}")
+        raise UnsupportedError(f"the norm {norm[:20]!r} is unknown")
     zero = n("Equal", size, n.like(x, 0))
     return n("Divide", x, n("Select", zero, n.like(x, 1), size))
 
@@ -74,9 +74,9 @@ def label_encoder(n: OnnxNode) -> Any:
     x = n[0]
     keys, values = _column(n, "keys"), _column(n, "values")
     if keys.size != values.size or not keys.size:
-        raise ModelError(f"{keys.size} keys and {values.size} values")
+        raise ModelError(f"{keys.size} keys and {values.size} values are given; the numbers should be equal")
     if (keys.dtype.kind in "OUS") != (n.dtype(x) == "string"):
-        raise ModelError(f"keys of another type than the input, which is {n.dtype(x)}")
+        raise ModelError(f"the keys differ in type from the input, which is {n.dtype(x)}")
     if n.dtype(x) == "string":
         same = same_text(n, x, keys.tolist())
     else:
@@ -106,7 +106,9 @@ def category_mapper(n: OnnxNode) -> Any:
 def _mapped(n: OnnxNode, texts: list[str], numbers: np.ndarray) -> Output:
     """The number of a text, or the text of a number."""
     if len(texts) != numbers.size or not texts:
-        raise ModelError(f"{len(texts)} texts and {numbers.size} numbers")
+        raise ModelError(
+            f"{len(texts)} strings and {numbers.size} numbers are given; they should be equally many"
+        )
     if n.dtype(n[0]) == "string":
         found, place = place_of(n, same_text(n, n[0], texts))
         picked = n("Gather", n.const(numbers), place, 0, opset=8)

@@ -110,7 +110,7 @@ def reorder_output(n: OnnxNode) -> Any:
     x, channels = n[0], n.required("channels")
     there = (n.shape(x) or (None, None))[1]
     if channels < 1 or (isinstance(there, int) and channels > there):
-        raise ModelError(f"{channels} channels of {there}")
+        raise ModelError(f"{channels} channels are given, the input has {there}")
     out = n("Identity", x) if channels == there else n.slice(x, 1, 0, channels)
     return channels_last(n, out) if n.attr("channels_last", 0) else out
 
@@ -122,7 +122,7 @@ def plain_filters(filters: np.ndarray, block: int) -> np.ndarray:
     """
     out, depth, *kernel = filters.shape
     if out < 1 or out % block:
-        raise ModelError(f"{out} filters are no whole blocks of {block}")
+        raise ModelError(f"{out} filters are not a multiple of the block size {block}")
     k = len(kernel)
     if depth % block:
         blocked = filters.reshape(out // block, depth, *kernel, block)
@@ -138,7 +138,7 @@ def conv(n: OnnxNode) -> Any:
     """(x, filters, bias, what is added before the activation); x of few channels has no blocks"""
     filters = n.known(1, "the filters")
     if filters.ndim < 3:
-        raise ModelError(f"filters of {filters.ndim} dimensions")
+        raise ModelError(f"filters of {filters.ndim} dimensions are not valid")
     out: Output = convolve(n, n[0], n.like(n[0], plain_filters(filters, block_of(n))), n.optional(2))
     if n.has(3):
         out = n("Add", out, n[3])

@@ -121,7 +121,7 @@ def qlinear_average_pool(n: OnnxNode) -> Any:
 def qlinear_concat(n: OnnxNode) -> Any:
     """(y scale, y zero, then x, scale, zero of each part)"""
     if (len(n) - 2) % 3 or len(n) < 5:
-        raise ModelError(f"{len(n)} inputs are not two and three for each part")
+        raise ModelError(f"the node has {len(n)} inputs; expected are two, and three for each part")
     parts = [dequantize(n, n[i], n[i + 1], n.optional(i + 2)) for i in range(2, len(n), 3)]
     return quantize(n, n("Concat", *parts, axis=n.required("axis")), n[0], n.optional(1), n.dtype(n[2]))
 

@@ -98,7 +98,7 @@ def sampling(n: OnnxNode) -> Any:
     prompt, which tokens are penalised, seed): one of the likely tokens at each step, by the numbers of ONNX
     Runtime's generator for the seed"""
     if n.wants(1):
-        raise UnsupportedError("the filtered scores of the tokens")
+        raise UnsupportedError("the filtered scores of tokens as an output are not supported")
     known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
     if (temperature := n.attr("temperature", 1.0)) != 1:
         known = known._replace(temperature=n.const(float(temperature)))
@@ -106,7 +106,9 @@ def sampling(n: OnnxNode) -> Any:
         known = known._replace(penalised=n("Multiply", n.convert(n[7], "f32"), float(penalty)))
     seed = _number(n, 8, "i64")
     if seed is None:
-        raise UnsupportedError("sampling without a seed: no two runs of it are the same")
+        raise UnsupportedError(
+            "sampling without a seed is not supported: its results would not be reproducible"
+        )
     seed = n("FloorMod", seed, _MODULUS)
     batch = n.dim_of(known.begun, 0)
 
@@ -240,16 +242,18 @@ def beam_search(n: OnnxNode) -> Any:
     beams = n.known_ints(3, "the number of beams")[0]
     answers = n.known_ints(4, "the number of answers")[0]
     if not 0 < answers <= beams:
-        raise ModelError(f"{answers} answers of {beams} beams")
+        raise ModelError(f"{answers} returned sequences exceed {beams} beams")
     n.limited(beams, "beams", 1024)
     if n.wants(3) or n.wants(4):
-        raise UnsupportedError("products of queries and keys, or the probability of silence, as outputs")
+        raise UnsupportedError(
+            "products of queries and keys, or the no-speech probability, as outputs are not supported"
+        )
     known = _settings(n, beams, [1, 2, 6, 7, 8, 9], 2 if n.op_type == "WhisperBeamSearch" else 0)
     if n.has(14):
         known = known._replace(temperature=n.scalar(n.convert(n[14], "f32")))
     if n.has(11) and (processor := n.known_ints(11, "the logits processor")[0]):
         if processor != 1 or n.op_type != "WhisperBeamSearch":
-            raise UnsupportedError(f"the logits processor {processor} of {n.op_type}")
+            raise UnsupportedError(f"the logits processor {processor} of {n.op_type} is not supported")
         known = known._replace(timestamps=True)
     penalty = _number(n, 5, "f32")
     penalty = n.const(1.0) if penalty is None else n.scalar(penalty)
@@ -283,19 +287,19 @@ def _settings(n: OnnxNode, beams: int, places: list[int], default: int = GPT) ->
     allowed, those allowed first and the prompt's mask."""
     form = n.attr("model_type", default)
     if form not in ((GPT,) if n.op_type in _OF_ONE_WAY else (GPT, T5, WHISPER)):
-        raise UnsupportedError(f"{n.op_type} of models of the type {form}")
+        raise UnsupportedError(f"{n.op_type} of models of the type {form} is not supported")
     longest = _number(n, places[0], "i64")
     if longest is None:
-        raise ModelError("the most tokens are missing")
+        raise ModelError("the maximum length is missing")
     shortest, repetition = _number(n, places[1], "i64"), _number(n, places[2], "f32")
     masks = [n[i] if n.has(i) else None for i in places[3:]]
     pad = n.required("pad_token_id")
     begun = n.convert(n[0], "i32") if form == GPT else _begun(n, form)
     if n.rank(begun) != 2 or n.rank(n[0]) != (3 if form == WHISPER else 2):
-        raise ModelError(f"tokens of {n.rank(begun)} dimensions, input 0 of {n.rank(n[0])}")
+        raise ModelError(f"the tokens have {n.rank(begun)} dimensions, input 0 has {n.rank(n[0])}")
     length, most = (n.shape(begun) or (None, None))[1], n.value(longest)
     if most is not None and isinstance(length, int) and int(most.reshape(())) <= length:
-        raise ModelError(f"{length} tokens, and {int(most.reshape(()))} are the most")
+        raise ModelError(f"{length} tokens exceed the maximum of {int(most.reshape(()))}")
     if form == GPT:
         model = decoder_only(n, begun, masks[2], pad, beams)
     else:

@@ -40,7 +40,7 @@ def tokenizer(n: OnnxNode) -> Any:
     separators, shortest = n.attr("separators") or [], n.required("mincharnum")
     expression, fill = n.attr("tokenexp") or "", n.required("pad_value").encode()
     if shortest < 1 or not (separators or expression):
-        raise ModelError("it needs separators or a tokenexp, and a mincharnum from 1 on")
+        raise ModelError("separators or a tokenexp are needed, and a mincharnum of at least 1")
     begins, ends, letters = n.all("StringTensorUnpack", n.reshape(n[0], [-1]))
     begins, ends, letters = (n.convert(v, "i64") for v in (begins, ends, letters))
     count = n.squeeze(n.dim_of(begins, 0), [0])
@@ -48,7 +48,7 @@ def tokenizer(n: OnnxNode) -> Any:
     parts = _Parts(texts, begins, ends)
     if separators == [""]:  # each letter
         if shortest > 1:
-            raise ModelError(f"letters of {shortest} letters")
+            raise ModelError(f"words of {shortest} characters are not valid")
         parts = _cut(n, parts, letters, "(?s).", False, shortest)
     else:
         for pattern in separators or [expression]:

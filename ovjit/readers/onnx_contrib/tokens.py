@@ -61,7 +61,7 @@ def murmur_hash(n: OnnxNode) -> Any:
             state = _absorbed(n, state, n.convert(word, "u32"))
         size = _u32(n, 4 * len(words))
     else:
-        raise UnsupportedError(f"the hash of {kind}")
+        raise UnsupportedError(f"the hash of {kind} is not supported")
     state = n("BitwiseXor", state, size)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         state = n("BitwiseXor", state, n("BitwiseRightShift", state, _u32(n, shift)))
@@ -121,7 +121,7 @@ def ngram_hash_mapping(n: OnnxNode) -> Any:
     ids = n[0]
     most, heads = n.required("max_ngram_size"), n.required("n_head_per_ngram")
     if most < 2 or heads < 1:
-        raise ModelError(f"max_ngram_size {most} and n_head_per_ngram {heads}")
+        raise ModelError(f"max_ngram_size {most} and n_head_per_ngram {heads} are not valid")
     n.limited(most, "sizes of n-grams", MOST_SIZES)
     end = n.reshape(n[5], [1]) if n.has(5) else None
     nothing = n.like(ids, [n.required("pad_id")]) if end is None else end
@@ -258,7 +258,7 @@ def bifurcation_detector(n: OnnxNode) -> Any:
     source, tokens = n[0], n[1]
     least, most = n.attr("min_ngram_size", 1), n.attr("max_ngram_size", 3)
     if not 1 <= least <= most:
-        raise ModelError(f"n-grams of {least} to {most} tokens")
+        raise ModelError(f"n-grams of {least} to {most} tokens are not valid")
     n.limited(most, "sizes of n-grams", MOST_SIZES)
     if n.has(3):
         begin = n.reshape(n[2], [1])

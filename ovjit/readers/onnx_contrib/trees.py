@@ -45,7 +45,7 @@ class _Forest:
             level = np.unique(self.children[level].reshape(-1))
             depth += 1
             if depth > len(self.leaf):
-                raise ModelError("the nodes of a tree make a circle")
+                raise ModelError("the nodes of a tree form a cycle")
 
     def leaves(self, n: OnnxNode, x: Output) -> Output:
         """The number of the leaf that each row comes to in each tree: [rows, trees]"""
@@ -53,7 +53,7 @@ class _Forest:
         n.limited(depth, "levels of trees", MOST_NODES)
         kinds = sorted(set(self.modes) - {"LEAF"})
         if unknown := [k for k in kinds if k not in (*_COMPARISONS, _MEMBER)]:
-            raise UnsupportedError(f"the comparison {unknown[0][:20]!r}")
+            raise UnsupportedError(f"the comparison {unknown[0][:20]!r} is unknown")
         shape = n.concat([n.dim_of(x, 0), n.const(np.array([len(self.roots)]))], 0)
         at = n("Broadcast", n.const(self.roots), shape, mode="numpy", opset=3)
         features = n.const(np.where(self.leaf, 0, self.features))
@@ -100,7 +100,7 @@ class _ForestByIds(_Forest):
         sides = [column(f"nodes_{side}nodeids", np.int64) for side in ("false", "true")]
         for size in (len(self.modes), *(len(row) for row in (self.features, self.values, *sides))):
             if size != count:
-                raise ModelError(f"{size} numbers for {count} nodes of trees")
+                raise ModelError(f"{size} numbers are given for {count} tree nodes")
         self.leaf = np.array([m == "LEAF" for m in self.modes])
         own = np.arange(count)
         self.children = np.stack([own, own], 1)
@@ -109,7 +109,7 @@ class _ForestByIds(_Forest):
                 child = numbers.get((int(trees[k]), int(side[k])))
                 if child is None:
                     where = f"the node {int(ids[k])} of the tree {int(trees[k])}"
-                    raise ModelError(f"{where} has a child that is not there")
+                    raise ModelError(f"{where} has a child that does not exist")
                 self.children[k, s] = child
         missing = column("nodes_missing_value_tracks_true", np.int64)
         self.missing = missing.astype(bool) if len(missing) == count else np.zeros(count, bool)
@@ -129,7 +129,9 @@ class _ForestByIds(_Forest):
         for tree, node, target, value in zip(trees, ids, which, values, strict=True):
             place = self.number.get((tree, node))
             if place is None or not 0 <= target < targets:
-                raise ModelError(f"a weight of the node {node} of the tree {tree} for {target} leads nowhere")
+                raise ModelError(
+                    f"the weight of node {node} of tree {tree} for target {target} refers to no leaf"
+                )
             table[place, target] += value
         return table
 
@@ -146,7 +148,7 @@ class _ForestByPlaces(_Forest):
         kinds, self.values = _array(n, n.required("nodes_modes")), _array(n, n.required("nodes_splits"))
         names = [*_COMPARISONS, _MEMBER]
         if (kinds >= len(names)).any() or kinds.size != inner or self.targets.size != leaves:
-            raise ModelError("the nodes of trees are not as many as they should be, or compare otherwise")
+            raise ModelError("the attributes of tree nodes differ in length, or their modes are inconsistent")
         self.modes = [names[int(kind)] for kind in kinds] + ["LEAF"] * leaves
         self.features = np.concatenate([features, np.zeros(leaves, np.int64)])
         self.values = np.concatenate([self.values, np.zeros(leaves, self.values.dtype)])
@@ -157,16 +159,16 @@ class _ForestByPlaces(_Forest):
             place = np.asarray(n.required(f"nodes_{side}nodeids"), np.int64)
             is_leaf = np.asarray(n.required(f"nodes_{side}leafs"), np.int64) != 0
             if place.size != inner or is_leaf.size != inner or (place < 0).any():
-                raise ModelError(f"{place.size} children for {inner} nodes of trees")
+                raise ModelError(f"{place.size} children are given for {inner} tree nodes")
             if (place >= np.where(is_leaf, leaves, inner)).any():
-                raise ModelError("a node of a tree has a child that is not there")
+                raise ModelError("a tree node has a child that does not exist")
             self.children[:inner, s] = place + np.where(is_leaf, inner, 0)
         missing = n.attr("nodes_missing_value_tracks_true") or [0] * inner
         self.missing = np.zeros(inner + leaves, bool)
         self.missing[:inner] = missing
         self.roots = np.asarray(n.required("tree_roots"), np.int64)
         if not self.roots.size or ((self.roots < 0) | (self.roots >= inner)).any():
-            raise ModelError("a tree's root is not there")
+            raise ModelError("the root of a tree does not exist")
         if _MEMBER in self.modes:
             self._read_members(_array(n, n.required("membership_values")))
 
@@ -175,7 +177,7 @@ class _ForestByPlaces(_Forest):
         lists = np.split(values, np.flatnonzero(np.isnan(values)) + 1)
         nodes = [i for i, mode in enumerate(self.modes) if mode == _MEMBER]
         if len(lists) < len(nodes):
-            raise ModelError(f"{len(lists)} lists of members for {len(nodes)} nodes")
+            raise ModelError(f"{len(lists)} lists of members are given for {len(nodes)} nodes")
         most = max(1, *(len(row) for row in lists))
         self.members = np.full((len(self.modes), most), np.nan, values.dtype)
         for node, row in zip(nodes, lists, strict=False):
@@ -186,14 +188,14 @@ class _ForestByPlaces(_Forest):
 def tree_ensemble(n: OnnxNode) -> Any:
     forest, targets = _ForestByPlaces(n), n.limited(n.attr("n_targets") or 1, "targets", 1 << 16)
     if ((forest.targets < 0) | (forest.targets >= targets)).any():
-        raise ModelError("a leaf is for a target that is not there")
+        raise ModelError("a leaf refers to a target that does not exist")
     n.limited(len(forest.modes) * targets, "weights of leaves")
     table = np.zeros((len(forest.modes), targets), forest.weights.dtype)
     table[np.flatnonzero(forest.leaf), forest.targets] = forest.weights
     hows, ends = ("AVERAGE", "SUM", "MIN", "MAX"), ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
     how, end = n.attr("aggregate_function", 1), n.attr("post_transform", 0)
     if not 0 <= how < len(hows) or not 0 <= end < len(ends):
-        raise ModelError(f"the aggregate function {how} or the post_transform {end} is not known")
+        raise ModelError(f"the aggregate function {how} or the post_transform {end} is unknown")
     return _transformed(n, _summed(n, n[0], forest, table, hows[how]), ends[end])
 
 
@@ -212,10 +214,10 @@ def _summed(n: OnnxNode, x: Output, forest: _Forest, table: np.ndarray, how: str
     """[rows, targets]: what the leaves of all trees give together"""
     reached = n("Gather", n.like(x, table), forest.leaves(n, x), 0, opset=8)
     if how not in ("SUM", "AVERAGE", "MIN", "MAX"):
-        raise UnsupportedError(f"the aggregate function {how[:20]!r}")
+        raise UnsupportedError(f"the aggregate function {how[:20]!r} is not supported")
     if how in ("MIN", "MAX"):
         if table.shape[1] != 1:
-            raise UnsupportedError(f"the aggregate function {how} of several targets")
+            raise UnsupportedError(f"the aggregate function {how} of several targets is not supported")
         return n(f"Reduce{how.title()}", reached, [1], keep_dims=False)
     total = n("ReduceSum", reached, [1], keep_dims=False)
     return n("Divide", total, n.like(x, len(forest.roots))) if how == "AVERAGE" else total
@@ -307,14 +309,14 @@ def _transformed(n: OnnxNode, scores: Output, how: str | None = None) -> Output:
         zero = n("Equal", scores, n.like(scores, 0))
         weights = n("Select", zero, n.like(scores, -np.inf), scores)
         return n("Select", zero, n.like(scores, 0), n("Softmax", weights, axis=1, opset=8))
-    raise UnsupportedError(f"the post_transform {how[:20]!r}")
+    raise UnsupportedError(f"the post_transform {how[:20]!r} is not supported")
 
 
 def _linear(n: OnnxNode, count: int) -> Output:
     x = _features(n)
     weights = np.asarray(n.required("coefficients"), np.float32)
     if count < 1 or weights.size % count:
-        raise ModelError(f"{weights.size} coefficients for {count} rows")
+        raise ModelError(f"{weights.size} coefficients are given for {count} rows")
     out = n("MatMul", x, n.const(weights.reshape(count, -1)), transpose_b=True)
     offset = n.attr("intercepts")
     return n("Add", out, np.asarray(offset, np.float32)) if offset else out
@@ -368,11 +370,15 @@ def svm_regressor(n: OnnxNode) -> Any:
     weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
     count = n.attr("n_supports") or 0
     if not rho.size or not weights.size:
-        raise ModelError(f"{weights.size} coefficients and {rho.size} offsets; there should be some")
+        raise ModelError(
+            f"{weights.size} coefficients and {rho.size} offsets are given; at least one of each is needed"
+        )
     if count:
         vectors = np.asarray(n.required("support_vectors"), np.float32)
         if weights.size != count or not vectors.size or vectors.size % count:
-            raise ModelError(f"{weights.size} coefficients and {vectors.size} elements for {count} vectors")
+            raise ModelError(
+                f"{weights.size} coefficients and {vectors.size} elements do not match {count} vectors"
+            )
         kernels = _kernels(n, x, vectors.reshape(count, -1))
     else:
         kernels = x
@@ -403,11 +409,11 @@ def svm_classifier(n: OnnxNode) -> Any:
     fits = labels.size == classes > 1 and min(each) >= 0 < count <= vectors.size and vectors.size % count == 0
     if not fits or weights.size != (classes - 1) * count or rho.size != classes * (classes - 1) // 2:
         raise ModelError(
-            f"{vectors.size} elements of vectors, {weights.size} coefficients and {rho.size} offsets for "
-            f"{labels.size} labels and vectors by class {each[:8]}"
+            f"{vectors.size} elements of vectors, {weights.size} coefficients and {rho.size} offsets do "
+            f"not match {labels.size} labels with {each[:8]} vectors per class"
         )
     if rho.size * max(count, classes) > MOST_WEIGHTS:
-        raise UnsupportedError(f"{count} vectors between {rho.size} pairs of classes")
+        raise UnsupportedError(f"{count} vectors are not valid for {rho.size} pairs of classes")
     pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
     weights = weights.reshape(classes - 1, count)
     of_class = np.repeat(np.arange(classes), each)
@@ -438,7 +444,9 @@ def _linear_machine(n: OnnxNode, labels: np.ndarray) -> Any:
     The second of two classes is it for ONNX Runtime wherever any sum is above a limit."""
     weights, rho = (np.asarray(n.required(name), np.float32) for name in ("coefficients", "rho"))
     if not rho.size or n.attr("prob_a"):
-        raise UnsupportedError(f"{rho.size} offsets of a machine without vectors, or its probabilities")
+        raise UnsupportedError(
+            f"{rho.size} offsets of a machine without vectors, or its probabilities, are not supported"
+        )
     n.attributes = {**n.attributes, "intercepts": [float(rho[0])] * labels.size}
     scores = decided = _linear(n, labels.size)
     if labels.size == 2:
@@ -453,7 +461,9 @@ def _probabilities(n: OnnxNode, scores: Output, pairs: Sequence[tuple[int, int]]
     method updates one class after the other, with libsvm's number of rounds and tolerance."""
     slopes, offsets = (np.asarray(n.attr(f"prob_{which}") or [], np.float32) for which in "ab")
     if slopes.size != len(pairs) or offsets.size != len(pairs):
-        raise ModelError(f"{slopes.size} and {offsets.size} parameters for {len(pairs)} pairs of classes")
+        raise ModelError(
+            f"{slopes.size} and {offsets.size} parameters are given for {len(pairs)} pairs of classes"
+        )
     n.limited(classes, "classes whose probabilities are found by iteration", 64)
     of_two = n("Sigmoid", n("Negative", n("Add", n("Multiply", scores, slopes), offsets)))
     of_two = n("Clamp", of_two, min=1e-7, max=float(np.float32(1 - 1e-7)))
@@ -507,4 +517,4 @@ def _kernels(n: OnnxNode, x: Output, vectors: np.ndarray) -> Output:
         return n("Power", out, float(degree))
     if how == "SIGMOID":
         return n("Tanh", out)
-    raise UnsupportedError(f"the kernel {how[:20]!r}")
+    raise UnsupportedError(f"the kernel {how[:20]!r} is not supported")

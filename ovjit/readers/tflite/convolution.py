@@ -23,7 +23,7 @@ def padding(n: LiteNode) -> str:
 def _positive(n: LiteNode, *names: str) -> list[int]:
     found = [n.option(name) for name in names]
     if min(found) < 1:
-        raise ModelError(f"{', '.join(names)} are {found}: they should be positive")
+        raise ModelError(f"{', '.join(names)} are {found}; they should be positive")
     return found
 
 
@@ -65,7 +65,7 @@ def conv_2d(n: LiteNode) -> Any:
     if given == ins:
         return _finished(n, n("Convolution", x, n.weights(1, [0, 3, 1, 2], [outs, 1, 1, 1]), **rest), 2)
     if not ins or given % ins or outs % (given // ins):
-        raise ModelError(f"a filter of {outs}x{high}x{wide}x{ins} does not fit {given} channels")
+        raise ModelError(f"a filter of {outs}x{high}x{wide}x{ins} does not match {given} channels")
     groups = given // ins
     after = [groups, outs // groups, ins, high, wide]
     weights = n.weights(1, [0, 3, 1, 2], [groups, outs // groups, 1, 1, 1], after=after)
@@ -83,7 +83,7 @@ def depthwise_conv_2d(n: LiteNode) -> Any:
         multiplier = n.option("DepthMultiplier")
         given = outs // multiplier if multiplier else 0
     if not given or outs % given:
-        raise ModelError(f"a filter of {outs} channels does not fit {given} channels")
+        raise ModelError(f"a filter of {outs} channels does not match {given} channels")
     each = outs // given
     weights = n.weights(
         1, [2, 3, 0, 1], [given, each, 1, 1, 1], before=[high, wide, given, each],

@@ -100,8 +100,7 @@ def schema() -> Any:
         import tflite
     except ImportError as error:
         raise UnsupportedError(
-            "TensorFlow Lite files are parsed by the package tflite, which is not there: "
-            "pip install 'ovjit[tflite]'"
+            "TensorFlow Lite files need the package tflite: pip install 'ovjit[tflite]'"
         ) from error
     return tflite
 
@@ -118,11 +117,14 @@ def damaged() -> Iterator[None]:
         ) from error
 
 
+def has_magic(content: np.ndarray) -> bool:
+    """Whether a file begins with the identifier of TensorFlow Lite."""
+    return content.size >= 8 and bytes(content[4:8]) == MAGIC
+
+
 def open_file(content: np.ndarray) -> LiteFile:
     """The rows of a file's bytes. ModelError for one that is damaged."""
     tflite = schema()
-    if content.size < 8 or bytes(content[4:8]) != MAGIC:
-        raise ModelError("it is no TensorFlow Lite file: the identifier TFL3 is missing")
     with damaged():
         return _Parser(tflite, content).file()
 
@@ -152,7 +154,7 @@ class _Parser:
     def _rows(self, get: Callable[[int], Any], count: int) -> list[Any]:
         """The tables of a vector."""
         if not 0 <= count <= min(MOST, self.content.size // 4):
-            raise ModelError(f"the file speaks of {count} entries of a list, more than it has bytes for")
+            raise ModelError(f"the file states {count} entries of a list, more than it can hold")
         return [get(i) for i in range(count)]
 
     def _ints(self, table: Any, name: str) -> list[int]:
@@ -234,7 +236,7 @@ class _Parser:
         label = _text(name)
         kind = _names("TensorType").get(row.Type())
         if kind not in TYPES:
-            raise UnsupportedError(f"the tensor {label[:200]!r} is of the unknown type {row.Type()}")
+            raise UnsupportedError(f"the tensor {label[:200]!r} has the unknown type {row.Type()}")
         dims = self._ints(row, "Shape")
         data = self._data(row.Buffer(), label)
         signature = self._ints(row, "ShapeSignature") if data is None else []
@@ -260,7 +262,7 @@ class _Parser:
         if offset < 2 and not size:
             return None
         if offset + size > self.content.size:
-            raise ModelError(f"the data of {label[:200]!r} lie outside the file")
+            raise ModelError(f"the data of {label[:200]!r} are outside of the file")
         return self.content[offset : offset + size]
 
     def _quant(self, row: Any, label: str, rank: int) -> Quant | None:

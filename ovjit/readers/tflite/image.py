@@ -52,7 +52,7 @@ def batches(n: LiteNode) -> Any:
     ends = n.known(2, "pads and crops").reshape(-1, 2)
     behind = rank - 1 - len(sizes)
     if behind < 0 or len(ends) != len(sizes):
-        raise ModelError(f"blocks {sizes.tolist()} and {ends.tolist()} do not fit rank {rank}")
+        raise ModelError(f"blocks {sizes.tolist()} and {ends.tolist()} do not match rank {rank}")
 
     first = n.reader.layouts.find(x)
     order = list(range(rank)) if first is None else first_order(rank)
@@ -76,7 +76,7 @@ def rfft_2d(n: LiteNode) -> Any:
 def complex_part(n: LiteNode) -> Any:
     """Of pairs along the last axis."""
     if n.scope.graph.tensors[n.row.inputs[0]].dtype != "complex64":
-        raise UnsupportedError("it takes complex numbers of 64 bits")
+        raise UnsupportedError("complex64 input is needed")
     if n.op_type != "COMPLEX_ABS":
         return n("Gather", n[0], 0 if n.op_type == "REAL" else 1, -1)
     return n("ReduceL2", n[0], n.const([-1]), keep_dims=False)

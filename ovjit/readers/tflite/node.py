@@ -192,13 +192,15 @@ class LiteNode(NodeBuilder):
         """The length of a vector that has a number for each dimension of a tensor."""
         shape = self.static_shape(value, what)
         if len(shape) != 1 or shape[0] > MOST_DIMENSIONS:
-            raise ModelError(f"{what}: a vector of at most {MOST_DIMENSIONS} numbers, not of shape {shape}")
+            raise ModelError(
+                f"{what}: expected a vector of at most {MOST_DIMENSIONS} numbers, not the shape {shape}"
+            )
         return shape[0]
 
     def filter_shape(self, rank: int) -> tuple[int, ...]:
         shape = self.static_shape(self[1], "the filter's shape")
         if len(shape) != rank:
-            raise ModelError(f"the filter has {len(shape)} dimensions, {rank} are right")
+            raise ModelError(f"the filter has {len(shape)} dimensions; expected {rank}")
         return shape
 
 

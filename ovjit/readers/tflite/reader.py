@@ -15,13 +15,22 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.errors import ModelError, UnsupportedError
+from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.failures import told
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
-from ovjit.readers.tflite.file import GraphRow, LiteFile, OperatorRow, Quant, TensorRow, damaged, open_file
+from ovjit.readers.tflite.file import (
+    GraphRow,
+    LiteFile,
+    OperatorRow,
+    Quant,
+    TensorRow,
+    damaged,
+    has_magic,
+    open_file,
+)
 from ovjit.readers.tflite.node import Layouts, LiteNode
 from ovjit.readers.tflite.registry import find_rule
 from ovjit.readers.tflite.stored import Stored, is_quantized, output_of, stored
@@ -46,12 +55,16 @@ def read_tflite(model: Any, use_mmap: bool = True, converters: Mapping[str, Rule
     operators that cannot be read.
     """
     where = "the given model"
+    path = None
     if isinstance(model, (str, os.PathLike)):
-        where = os.fsdecode(model)
+        path = where = os.fsdecode(model)
         with open_regular(where, "file") as file:
             content = mapped_or_read(file, where, use_mmap)
     else:
         content = np.frombuffer(bytes(model), np.uint8)
+    if not has_magic(content):
+        why = "The file is not a TensorFlow Lite file: the identifier TFL3 is missing."
+        raise ModelError(unreadable(path, why))
     with told(where), damaged():
         return Reader(open_file(content), converters).read()
 
@@ -133,15 +146,15 @@ class Reader(Draft):
         if not 0 <= index < len(self.file.graphs):
             raise ModelError(f"There is no subgraph with idx {index}")
         if outer.depth >= MAX_NESTING:
-            raise ModelError(f"the subgraphs call each other more than {MAX_NESTING} deep")
+            raise ModelError(f"calls of subgraphs are nested more than {MAX_NESTING} deep")
         graph = self.file.graphs[index]
         if len(graph.inputs) != len(values):
             raise ModelError(
-                f"the subgraph {index} has {len(graph.inputs)} inputs, and {len(values)} are given"
+                f"the subgraph {index} has {len(graph.inputs)} inputs, but {len(values)} are given"
             )
         self.operators += len(graph.operators)
         if self.operators > MAX_OPERATORS:
-            raise UnsupportedError(f"the subgraphs come to more than {MAX_OPERATORS} operators")
+            raise UnsupportedError(f"the subgraphs have more than {MAX_OPERATORS} operators in total")
         scope = Scope(graph, prefix, outer.depth + 1)
         scope.values.update(zip(graph.inputs, values, strict=True))
         self._read(scope)
@@ -154,7 +167,7 @@ class Reader(Draft):
     def _input(self, scope: Scope, index: int) -> Parameter:
         row = scope.graph.tensors[index]
         if row.dtype not in ELEMENT_TYPES:
-            raise UnsupportedError(f"the input {row.name[:200]!r} is of the type {row.dtype}")
+            raise UnsupportedError(f"the input {row.name[:200]!r} has the unsupported type {row.dtype}")
         parameter = Parameter._of(row.dtype, row.shape, row.name)
         value = Output._of(parameter, 0)
         self._name(value, row)
@@ -209,11 +222,11 @@ class Reader(Draft):
         n = LiteNode(self, scope, op)
         try:
             if own is None and op.kind not in OF_PAIRS and any(map(n.is_complex, range(len(n)))):
-                raise UnsupportedError("it does not take complex numbers here")
+                raise UnsupportedError("complex numbers are not supported here")
             found = rule(n)
             outputs = found if isinstance(found, list) else [found]
             if len(outputs) < sum(index >= 0 for index in op.outputs):
-                raise ModelError(f"it has {len(op.outputs)} outputs, {len(outputs)} are right")
+                raise ModelError(f"the operator has {len(op.outputs)} outputs; expected {len(outputs)}")
             for index, value in zip(op.outputs, outputs, strict=False):
                 if index >= 0:
                     self._bind(scope, index, value, n)
@@ -221,7 +234,7 @@ class Reader(Draft):
             raise type(error)(f"{error}. Error is encountered while working with {label}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
             what = f"{type(error).__name__}: {error}"[:300]
-            raise ModelError(f"{label}: it is not valid ({what})") from error
+            raise ModelError(f"{label}: the operator is not valid ({what})") from error
 
     def _bind(self, scope: Scope, index: int, value: Output | Stored, n: LiteNode) -> None:
         """Give an operator's output its name, and what its quantisation rounds it to."""
@@ -270,7 +283,7 @@ class Reader(Draft):
         if missing:
             first = f"No translator found for {next(iter(missing))} node."
             listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(missing.items()))
-            raise UnsupportedError(f"{first} Operators that are not supported, and how many: {listed}")
+            raise UnsupportedError(f"{first} Unsupported operators and their numbers: {listed}")
 
 
 # -- quantised tensors ------------------------------------------------------------------------------------

@@ -34,7 +34,9 @@ def dense(data: np.ndarray, dtype: str, shape: tuple[int, ...], sparsity: Any) -
     if any(not 0 <= b < len(shape) for b in blocks):
         raise ModelError(f"the block map {blocks} does not fit rank {len(shape)}")
     if math.prod(shape) > MOST:
-        raise UnsupportedError(f"a sparse tensor of {math.prod(shape)} elements; {MOST} are the most")
+        raise UnsupportedError(
+            f"a sparse tensor of {math.prod(shape)} elements is not supported; the maximum is {MOST}"
+        )
     rows = [sparsity.DimMetadata(i) for i in range(count)]
     sizes, places = _coordinates(rows, data.size * 8)
     values = _values(data, dtype, len(places[0]) if places else 1)

@@ -51,7 +51,7 @@ def stored(row: TensorRow) -> Stored:
     """The constant of a tensor with data. ModelError where bytes are missing."""
     assert row.data is not None
     if not is_static(row.shape):
-        raise ModelError(f"the constant {row.name[:200]!r} has an open dimension")
+        raise ModelError(f"the constant {row.name[:200]!r} has a dynamic dimension")
     shape: tuple[int, ...] = row.shape
     try:
         if row.dtype == "string":
@@ -82,11 +82,11 @@ def _strings(data: np.ndarray, count: int) -> np.ndarray:
     """i32 count, i32 offset of each string from the buffer's start and of the end, then the bytes."""
     head = 4 * (count + 2)
     if data.size < head:
-        raise ModelError(f"its {count} strings do not fit {data.size} bytes")
+        raise ModelError(f"{count} strings do not fit {data.size} bytes")
     numbers = np.frombuffer(data[:head].tobytes(), "<i4").tolist()
     ends = numbers[1:]
     if numbers[0] != count or any(not head <= e <= data.size for e in ends) or sorted(ends) != ends:
-        raise ModelError("its strings are damaged: count or offsets do not fit")
+        raise ModelError("the strings are damaged: their count or offsets do not fit")
     raw = data.tobytes()
     out = np.empty(count, object)
     for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):

@@ -85,7 +85,7 @@ def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
     known = n.value(n[1])
     if known is not None:
         if known.ndim != 2 or known.shape[1] != 2:
-            raise ModelError(f"the pads are {list(known.shape)}, and [dimensions, 2] is right")
+            raise ModelError(f"the pads have the shape {list(known.shape)}; expected [dimensions, 2]")
         return n.const(known[:, 0].astype(np.int64)), n.const(known[:, 1].astype(np.int64)), known
     columns = [n("Gather", n[1], i, 1) for i in range(2)]
     return columns[0], columns[1], None
@@ -200,7 +200,7 @@ def densify(n: LiteNode) -> Any:
     """Sparse constants are dense already."""
     constant = n.stored(0)
     if constant is None:
-        raise UnsupportedError("it takes a sparse constant")
+        raise UnsupportedError("a sparse constant is not supported here")
     return constant
 
 

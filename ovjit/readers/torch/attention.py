@@ -61,7 +61,9 @@ def native_attention(
 ) -> list[Any]:  # fmt: skip
     """nn.MultiheadAttention as PyTorch fuses it, of [batch, length, size] and one matrix for Q, K and V."""
     if not x == key == value:
-        raise UnsupportedError("fused attention to other tokens than the queries")
+        raise UnsupportedError(
+            "fused attention with different numbers of query and key tokens is not supported"
+        )
     size = n.known_int(embed_dim, "the size of heads")
     batch, length, _ = n.sizes(x)
     q, k, v = (

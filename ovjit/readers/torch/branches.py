@@ -185,7 +185,7 @@ def chosen(
         inputs.append([Port(INVARIANT, len(sources) + i, i) for i in range(len(inside.sources))])
         sources += inside.sources
     if forms[0] != forms[1]:
-        raise UnsupportedError(f"the branches give different kinds of values: {forms[0]} and {forms[1]}")
+        raise UnsupportedError(f"the branches return different kinds of values: {forms[0]} and {forms[1]}")
     ends = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
     made = if_op._of_parts(find_op("If"), sources, models, inputs, ends, reader.name(call.base, "If"))
     outputs = [Output._of(made, i) for i in range(len(made._tensors))]

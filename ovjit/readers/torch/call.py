@@ -122,7 +122,7 @@ class Call(Dimensions):
         if isinstance(value, complex):
             raise UnsupportedError("complex numbers are not supported here")
         if value is None or isinstance(value, str):
-            raise UnsupportedError(f"{value!r} is no tensor")
+            raise UnsupportedError(f"{value!r} is not a tensor")
         if isinstance(value, bool) and kind is None:
             kind = "boolean"
         return self.const(value, kind)

@@ -35,7 +35,7 @@ def change(reader: ScriptReader, node: Any) -> None:
     if isinstance(values, Stacked):
         rule = _STACKS.get(kind)
         if rule is None:
-            raise UnsupportedError(f"{kind} of a list whose length depends on data")
+            raise UnsupportedError(f"{kind} of a list whose length depends on data is not supported")
         after, made = rule(call, values, *arguments)
         replace(reader, values, after)
         values = after
@@ -128,14 +128,16 @@ def _dims(call: Call, kind: TensorType) -> list[Any]:
         if isinstance(dim, Interval) and dim.key is not None:
             number = call.reader.number_of(call, dim)
         if number is None:
-            raise UnsupportedError("a list begins empty whose items have lengths that depend on data")
+            raise UnsupportedError(
+                "an initially empty list whose length depends on data is not supported for these items"
+            )
         made.append(number)
     return made
 
 
 def _item(call: Call, value: Any) -> Output:
     if isinstance(value, (list, dict, Stacked, str)) or value is None:
-        raise UnsupportedError("a list of others than tensors has a length that depends on data")
+        raise UnsupportedError("a list whose length depends on data can hold only tensors")
     if isinstance(value, float):
         return call.const(value, "f64")
     return call.tensor(value)
@@ -213,14 +215,14 @@ def _delete(n: Call, x: list[Any], index: Any) -> None:
 def _sort(n: Call, x: list[Any], reverse: Any = False) -> None:
     known = [n.known_number(v) if not isinstance(v, str) else v for v in x]
     if any(v is None or isinstance(v, Output) for v in known):
-        raise UnsupportedError("a list of numbers that depend on data is sorted")
+        raise UnsupportedError("sorting a list of numbers that depend on data is not supported")
     x[:] = sorted(known, reverse=bool(reverse))
 
 
 def _remove(n: Call, x: list[Any], item: Any) -> None:
     known = [n.known_number(v) if isinstance(v, (Output, Number)) else v for v in (*x, item)]
     if None in known:
-        raise UnsupportedError("an item that depends on data is removed from a list")
+        raise UnsupportedError("removing an item that depends on data from a list is not supported")
     del x[known.index(known[-1])]
 
 

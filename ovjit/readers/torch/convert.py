@@ -141,7 +141,7 @@ def _traced(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | No
             return _by_trace(ready._replace(fused=True), kept, converters)
         except Exception as error:  # padding may make nested tensors, which no rule reads
             logs.info(
-                "layers of attention are read as they are written, not as PyTorch fuses them: %s", error
+                "attention layers are read as they are written, without PyTorch's fused attention: %s", error
             )
     return _by_trace(ready, kept, converters)
 
@@ -167,7 +167,7 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     given = script is ready.given
     inlined = _inlined(script)
     if not given and writes_to_constants(inlined):
-        raise UnsupportedError("the module writes to tensors that a trace holds as constants")
+        raise UnsupportedError("the module writes to tensors that the trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
     # a script's inputs are called as in its graph, as by OpenVINO
@@ -334,7 +334,7 @@ def _trace(
             return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 
 
-_VMAP = UnsupportedError("torch.vmap is not traced")
+_VMAP = UnsupportedError("torch.vmap is not supported by tracing")
 
 
 def _of_other_classes(values: Sequence[Any]) -> bool:
@@ -447,7 +447,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"
         ) from error
-    logs.warning("a module is read through PyTorch's exporter to ONNX, as no other way reads it: %s", first)
+    logs.warning("a module is read through PyTorch's ONNX exporter, because the other ways failed: %s", first)
     exporter.name_nodes(model, made)
     exporter.promote_integers(model)
     for port, name in zip(model.outputs, made.outputs, strict=True):

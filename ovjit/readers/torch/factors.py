@@ -36,7 +36,7 @@ def _first(n: Call, value: Output, axis: int, count: Any) -> Output:
 @aten("linalg_lu_factor", "linalg_lu_factor_ex", "_lu_with_info", "linalg_lu")
 def lu(n: Call, x: Output, pivot: bool = True) -> list[Output]:
     if not pivot:
-        raise UnsupportedError("LU without pivoting")
+        raise UnsupportedError("LU without pivoting is not supported")
     found = eliminated(n, stacked(n, x))
     if n.op == "aten::linalg_lu":
         return _unpacked(n, x, found)
@@ -176,7 +176,7 @@ def lstsq(n: Call, x: Output, b: Output, rcond: Any = None, driver: Any = None) 
     sizes the rows are taken to be no fewer: R has no inverse otherwise.
     """
     if any(n.is_used(i) for i in (1, 2, 3)):
-        raise UnsupportedError("residuals, ranks and singular values of linalg.lstsq")
+        raise UnsupportedError("residuals, ranks and singular values of linalg.lstsq are not supported")
     vector = n.rank(b) == 1 or n.rank(b) < n.rank(x)
     right = n.unsqueeze(b, [n.rank(b)]) if vector else b
     rows, columns = n.size(x, -2), n.size(x, -1)

@@ -41,13 +41,13 @@ def load(path: str) -> Any:
         return None
     if kind == "pickle":
         raise ModelError(
-            f"{path} holds weights or a pickled module, no graph. Load it in Python and give the module to "
-            "convert_model, or save it with torch.jit.save or torch.export.save"
+            f"{path} holds weights or a pickled module, but no graph. Load it in Python and pass the "
+            "module to convert_model, or save it with torch.jit.save or torch.export.save"
         )
     try:
         import torch
     except ImportError as error:
-        raise ModelError(f"{path} is a file of PyTorch: install torch to read it") from error
+        raise ModelError(f"{path} is a PyTorch file: install torch to read it") from error
     try:
         with quietly():
             if kind == "program":

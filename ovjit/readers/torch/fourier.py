@@ -169,7 +169,7 @@ def istft(
 ) -> Output:  # fmt: skip
     """Of a spectrum of both sides PyTorch reads the lower one, too, where the signal is real."""
     if return_complex:
-        raise UnsupportedError("istft of a complex signal")
+        raise UnsupportedError("istft of a complex signal is not supported")
     pair = x.pair if isinstance(x, Complex) else x
     if not onesided:
         pair = n.cut(pair, n.rank(pair) - 3, 0, n_fft // 2 + 1)

@@ -71,7 +71,7 @@ class FxReader(TorchReader):
 
         told = node.meta.get("val")
         if isinstance(told, torch.Tensor) and isinstance(value, Output) and told.is_complex():
-            raise Refused(_base_name(node), f"{node.target} is not read for complex tensors{_where(node)}")
+            raise Refused(_base_name(node), f"{node.target} does not support complex tensors{_where(node)}")
         return value
 
     def _attribute(self, module: Any, target: str) -> Any:
@@ -229,13 +229,13 @@ def refusal(target: Any) -> str | None:
     if isinstance(target, torch._ops.OpOverload):
         schema = target._schema
         if find_rule(schema.name, schema.overload_name) is None:
-            return "there is no rule for it"
+            return "no conversion rule exists"
         return None
     if target is operator.getitem or python_number(getattr(target, "__name__", "")):
         return None
     if isinstance(target, torch._ops.HigherOrderOperator) and target.name() in _READ:
         return None
-    return "it is no operator of ATen"
+    return "it is not an ATen operator"
 
 
 def read_exported(

@@ -121,7 +121,9 @@ class TorchReader(TorchDraft):
         if isinstance(value, Number):
             value = value.value
         if isinstance(value, Stacked):
-            raise UnsupportedError("the module gives a list whose length depends on data")
+            raise UnsupportedError(
+                "the module returns a list whose length depends on data, which is not supported"
+            )
         if not isinstance(value, Output):
             value = Call(self, "prim::Constant", "", "", self._inner).tensor(value)
         names, tensor = set(names), value._tensor
@@ -171,7 +173,7 @@ class TorchReader(TorchDraft):
 
     def model(self, results: Sequence[Any], name: str) -> Model:
         if not results:
-            raise OvjitError("the module gives no tensors")
+            raise OvjitError("the module returns no tensors")
         made = Model._from_parts(list(results), list(self.parameters), (), name)
         made._rt = {}
         fold(made, keep_compressed=True)

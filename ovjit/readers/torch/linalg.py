@@ -67,7 +67,7 @@ def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepd
     if ord == "fro":
         return n("ReduceL2", x, [rows, columns], keep_dims=bool(keepdim))
     if ord not in (1, -1, np.inf, -np.inf):
-        raise UnsupportedError(f"the matrix norm {ord!r}")
+        raise UnsupportedError(f"the matrix norm {ord!r} is not supported")
     summed, kept = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = n("ReduceSum", n("Abs", x), [summed], keep_dims=True)
     out = n("ReduceMax" if ord > 0 else "ReduceMin", sums, [kept], keep_dims=True)

@@ -54,7 +54,7 @@ def type_of(n: Call, x: Any) -> int:
     from ovjit.readers.torch.values import number_of
 
     if isinstance(x, Complex):
-        raise UnsupportedError("the type of a complex tensor is not asked for")
+        raise UnsupportedError("the type of a complex tensor is not supported")
     return number_of(n.dtype(x))
 
 
@@ -120,7 +120,7 @@ def of_text(n: Call, x: str, **given: Any) -> Any:
     """A method of a text; arguments have the order of the operator's schema."""
     name = n.op.removeprefix("aten::")
     if not isinstance(x, str):
-        raise UnsupportedError("the method is read for texts alone")
+        raise UnsupportedError("the method is supported only for strings")
     arguments = [value for value in given.values() if value is not None]
     if name in ("startswith", "endswith", "find"):  # PyTorch's end of the text is -1
         arguments = arguments[:2] if arguments[2:] == [-1] else arguments

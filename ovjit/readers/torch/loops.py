@@ -220,7 +220,9 @@ def _iteration(
     made: list[Output] = []
     after = [form_of(call, value, made) for value in given]
     if after != form:
-        raise UnsupportedError(f"a loop begins with the kinds of values {form} and gives {after}")
+        raise UnsupportedError(
+            f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
+        )
     made.append(call.scalar(call.tensor(more, "boolean")))
     return parameters, inside, [call.same(v) if isinstance(v._node, Parameter) else v for v in made]
 

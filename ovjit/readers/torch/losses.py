@@ -120,7 +120,7 @@ def multi_margin_loss(
 def multilabel_margin_loss(n: Call, x: Output, target: Output, reduction: int = MEAN) -> Output:
     """max(0, 1 - x[i] + x[j]) / classes, summed: labels i before the first -1, classes j that are none"""
     if n.rank(x) == 0:
-        raise UnsupportedError("a tensor without dimensions")
+        raise UnsupportedError("a tensor without dimensions is not supported")
     rows, labels = (n.unsqueeze(v, [0]) if n.rank(v) == 1 else v for v in (x, n.convert(target, "i64")))
     valid = n("Equal", n("CumSum", n.convert(n("Less", labels, n.const(0)), "i64"), n.const(1)), n.const(0))
     safe = n("Select", valid, labels, n.const(0))

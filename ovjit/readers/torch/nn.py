@@ -44,7 +44,7 @@ def convolution(
     strides, spacing = spread(stride, dims), spread(dilation, dims)
     auto, pads = _padding(padding, dims)
     if auto == "same_upper" and any(s != 1 for s in strides):
-        raise UnsupportedError("padding='same' of a convolution with strides")
+        raise UnsupportedError("padding='same' of a convolution with strides is not supported")
     own: dict[str, Any] = {"strides": strides, "dilations": spacing, "pads_begin": pads, "pads_end": pads,
                            "auto_pad": auto}  # fmt: skip
     if transposed:
@@ -439,7 +439,7 @@ def grouped_mm(
 ) -> Output:
     """Rows in groups that end at `offs`, each group times its own matrix [groups, K, N]."""
     if n.rank(mat2) != 3 or (n.rank(x) == 3 and offs is not None):
-        raise UnsupportedError("groups of other than rows are not supported")
+        raise UnsupportedError("only groups of rows are supported")
     weights = n.transpose(mat2, [0, 2, 1])
     offsets = [] if offs is None else [n.convert(offs, "i32")]
     out = n("GroupedMatMul", x, weights, *offsets)

@@ -50,7 +50,10 @@ def _of_batch(
 ) -> list[Any]:
     """The batch's mean, 1 / sqrt(var + eps), and running numbers that are moved towards the batch's."""
     if n.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit") and running_mean is not None:
-        raise UnsupportedError("BatchNorm in training mode writes its running mean")
+        raise UnsupportedError(
+            "BatchNorm in training mode is not supported, because it writes its "
+            "running mean: call eval() first"
+        )
     spread, middle = n.also("var_mean", n.wide(x), axes, None, 0, False)
     made = [middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps)))]
     if n.op == "aten::_batch_norm_with_update":

@@ -191,7 +191,7 @@ def _stacked(n: Call, values: Any) -> Output:
 def to(n: Call, x: Any, dtype: Any = None, other: Any = None) -> Any:
     """A tensor in another type. `other` is one whose type is meant."""
     if n.op == "aten::view":
-        raise UnsupportedError("the bytes of a tensor as another type are not supported")
+        raise UnsupportedError("reinterpreting the bytes of a tensor as this type is not supported")
     if other is not None:
         if isinstance(other, Complex):
             return x if isinstance(x, Complex) else n.complex_of(n.tensor(x, n.dtype(other.pair)))

@@ -64,7 +64,7 @@ def kept_on_grid(n: Call, arguments: Mapping[str, Any], made: Any) -> Any:
         return made
     grid = first.grid
     if grid is None:
-        raise UnsupportedError("an operator on a tensor that is quantized by channels")
+        raise UnsupportedError("the operator is not supported for a tensor quantized per channel")
     if isinstance(made, Output) and n.op in TO_ONE:
         return _put(n, made, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
     if isinstance(made, Output) and any(name in n.op for name in ROUNDED):
@@ -89,7 +89,7 @@ def quantize_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, dtype: 
     kind = name_of(dtype)
     scale = n.known_number(scale)
     if kind not in ENDS or scale is None:
-        raise UnsupportedError(f"tensors quantized to {kind}, or by a scale that is computed")
+        raise UnsupportedError(f"tensors quantized to {kind}, or by a non-constant scale, are not supported")
     return _put(n, x, Grid(float(scale), n.known_int(zero_point, "the zero point"), *ENDS[kind]))
 
 
@@ -97,7 +97,7 @@ def quantize_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, dtype: 
 def quantize_per_channel(n: Call, x: Output, scales: Any, zero_points: Any, axis: int, dtype: Any) -> Output:
     kind = name_of(dtype)
     if kind not in ENDS:
-        raise UnsupportedError(f"tensors quantized to {kind}")
+        raise UnsupportedError(f"tensors quantized to {kind} are not supported")
     made = n.also("fake_quantize_per_channel_affine", x, scales, zero_points, axis, *ENDS[kind])
     return _on_grid(made, None)
 
@@ -106,7 +106,7 @@ def quantize_per_channel(n: Call, x: Output, scales: Any, zero_points: Any, axis
 def dequantize(n: Call, x: Output) -> Output:
     """The tensor itself, no longer on a grid."""
     if not isinstance(x, OnGrid):
-        raise UnsupportedError("dequantize of what is not quantized")
+        raise UnsupportedError("dequantize needs a quantized tensor")
     return Output._of(x._node, x._index)
 
 

@@ -40,7 +40,7 @@ def _layers(
     bidirectional: bool, batch_first: bool,
 ) -> list[Output]:  # fmt: skip
     if n.overload == "data":
-        raise UnsupportedError("packed sequences")
+        raise UnsupportedError("packed sequences are not supported")
     single = n.rank(x) == 2
     if single:
         x = n.unsqueeze(x, [0 if batch_first else 1])

@@ -51,7 +51,7 @@ def warn_of_index(frame: Any) -> None:
 
     frame = _outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
-    said = "An open dimension as Python's number might make the trace incorrect for other lengths"
+    said = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()
     warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
 
@@ -202,7 +202,7 @@ class Range:
         import torch
 
         if not isinstance(self.step, int) or not self.step:
-            raise UnsupportedError("the step of a loop's range is open")
+            raise UnsupportedError("a loop over a range needs a constant step")
         if isinstance(self.start, int) and (self.start, self.step) == (0, 1):
             return self.stop
         ends = (self.start, self.stop) if self.step > 0 else (self.stop, self.start)
@@ -313,7 +313,7 @@ class Recorded:
         self.given = {k: given[k] for k in names if k in given}
         self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
         if any(self.lists.values()):
-            raise UnsupportedError("a loop appends to a list that is not empty")
+            raise UnsupportedError("a loop that appends to a non-empty list is not supported")
         self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
         whole, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
         self._tensor = tensors
@@ -376,7 +376,7 @@ class Recorded:
         tensors = torch._C.TensorType.get()
         rest = self.given.keys() - self.lists.keys() - self.before.keys()
         if any(given[key] is not self.given[key] for key in rest):
-            raise UnsupportedError("the loop changes what is no tensor")
+            raise UnsupportedError("the loop changes a value that is not a tensor")
         after = {}
         for key, old in self.before.items():
             new = after[key] = given[key]
@@ -385,7 +385,7 @@ class Recorded:
         items = {}
         for key in self.lists:
             if not isinstance(given[key], list) or len(given[key]) != 1:
-                raise UnsupportedError(f"an iteration does not append one tensor to {key}")
+                raise UnsupportedError(f"an iteration should append exactly one tensor to {key}")
             items[key] = given[key][0]
             element = torch._C._get_value_trace(items[key])
             self._made("aten::append", [self._grown[key], element], torch._C.ListType(tensors))

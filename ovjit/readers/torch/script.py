@@ -58,7 +58,7 @@ class ScriptReader(TorchReader):
             self._paths[inputs[0].debugName()] = ""
             inputs = inputs[1:]
         if len(inputs) != len(values):
-            raise UnsupportedError(f"the script takes {len(inputs)} inputs, not {len(values)}")
+            raise UnsupportedError(f"the script takes {len(inputs)} inputs, but {len(values)} are given")
         for value, given in zip(inputs, values, strict=True):
             self.env[value.debugName()] = given
         self._block(graph)
@@ -233,7 +233,7 @@ class ScriptReader(TorchReader):
 
         owner = self._paths.get(node.input().debugName())
         if owner is None:
-            raise Refused(node.kind(), f"an attribute of an object is read{_where(node)}")
+            raise Refused(node.kind(), f"reading an attribute of an object is not supported{_where(node)}")
         path = f"{owner}.{node.s('name')}" if owner else node.s("name")
         name = node.output().debugName()
         self._paths[name] = path

@@ -46,7 +46,7 @@ def inputs_of(
     given = {name: made(value, own.get(name), kinds.get(name)) for name, value in ready.arguments.items()}
     missing = [a.name for a in schema if a.name not in given and not a.has_default_value()]
     if missing:
-        raise UnsupportedError(f"the example has no {missing[0]!r}, which the script takes")
+        raise UnsupportedError(f"the example has no {missing[0]!r}, which is an input of the script")
     return [given[a.name] if a.name in given else a.default_value for a in schema]
 
 
@@ -86,7 +86,11 @@ def _of_any_length(argument: Any) -> str:
     text = (
         f"The script's input {argument.name!r} is of the type {argument.type.annotation_str}, of any number"
     )
-    tells = "or 'input' with the list's length" if _listed_number(argument.type) else "which tells how many"
+    tells = (
+        "or 'input' with the list's length"
+        if _listed_number(argument.type)
+        else ("which determines their number")
+    )
     return f"{text} of items.\n{EXAMPLE}, {tells}."
 
 
@@ -118,7 +122,7 @@ def unknown_input(reader: ScriptReader, name: str, kind: Any, argument: Any = No
         if argument is not None:
             raise OvjitError(_of_any_length(argument))
         text = f"The script's input {name!r} is of the type {kind.annotation_str}, of any number of items."
-        raise OvjitError(f"{text}\n{EXAMPLE}, which tells how many.")
+        raise OvjitError(f"{text}\n{EXAMPLE}, which determines their number.")
     number = _NUMBERS.get(kind.kind())
     made = reader.unknown_parameter(name, number or "dynamic")
     return made if number is None else Number(made)

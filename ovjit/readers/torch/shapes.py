@@ -63,7 +63,7 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
         return Complex(n.squeeze(x.pair, [a for a in axes if n.shape(x.pair)[a] == 1]))  # type: ignore[index]
     shape = n.shape(x)
     if shape is None:
-        raise UnsupportedError("the input's rank is not known")
+        raise UnsupportedError("the input's rank is dynamic")
     if not shape:
         return x
     if dim is None and any(n.may_be_one(d) and d != 1 for d in shape):
@@ -232,9 +232,14 @@ def parts_of_open(n: Call, x: Output, axis: int, length: int) -> list[Output]:
     """As many parts as the graph takes of a dimension that is open."""
     count = n.wanted.listed
     if count is None:
-        raise UnsupportedError("the number of parts of an open dimension is not known when the model is read")
+        raise UnsupportedError(
+            "the number of parts of a dynamic dimension is not known when the model is read"
+        )
     if n.wanted.is_examples:
-        said = f"{n.base} makes {count} parts of an open dimension, which might be incorrect for others"
+        said = (
+            f"{n.base} splits a dynamic dimension into {count} parts, which might be incorrect for "
+            "other lengths"
+        )
         warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
     last = [n.cut(x, axis, i * length, (i + 1) * length if i + 1 < count else LAST) for i in range(count)]
     return last
@@ -279,7 +284,7 @@ def tensor_split(
 def _listed_places(n: Call, places: Output) -> list[Any] | int:
     """Places of cuts that are computed, or how many parts there are: as many as the graph takes."""
     if n.shape(places) is None or n.rank(places) > 1 or n.wanted.listed is None:
-        raise UnsupportedError("the places of the cuts are not known when the model is read")
+        raise UnsupportedError("the split positions are not known when the model is read")
     if n.rank(places) == 0:
         return n.wanted.listed
     return [Number(n("Gather", places, i, 0)) for i in range(n.wanted.listed - 1)]
@@ -302,7 +307,7 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
         if n.wanted.listed is None and not isinstance(x, Complex):
             return Stacked(n.also("movedim", value, [axis], [0]))
         if n.wanted.listed is None:
-            raise UnsupportedError("a complex tensor cannot be taken apart along an open dimension")
+            raise UnsupportedError("splitting a complex tensor along a dynamic dimension is not supported")
         count = n.wanted.listed
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [n.squeeze(p, [axis]) for p in parts[:count]]
@@ -395,7 +400,7 @@ def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any 
     kinds = {"constant": "constant", "reflection": "reflect", "reflect": "reflect", "replication": "edge",
              "replicate": "edge"}  # fmt: skip
     if mode not in kinds:
-        raise ModelError(f"padding of the mode {mode!r} is not known")
+        raise ModelError(f"the padding mode {mode!r} is unknown")
     filling = [n.tensor(0 if value is None else value, n.dtype(x))] if kinds[mode] == "constant" else []
     if n.dtype(x) == "boolean":
         made = n("Pad", n.convert(x, "u8"), n.ints(begin), n.ints(end),

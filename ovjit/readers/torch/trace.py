@@ -77,7 +77,7 @@ class TorchScriptPythonDecoder:
         trace_kwargs: Any = None,
     ):
         if graph_element is not None:
-            raise UnsupportedError("ovjit reads PyTorch modules, not graphs of TorchScript")
+            raise UnsupportedError("a PyTorch module is expected, not a TorchScript graph")
         self.pt_module = pt_module
         self.module_extensions = module_extensions
         self.example_input = example_input

@@ -14,9 +14,11 @@ class JaxprPythonDecoder(Decoder):
 
     def __init__(self, jaxpr: Any, name: str | None = None, literals: Any = None):
         if not is_jaxpr(jaxpr):
-            raise UnsupportedError(f"ovjit reads a ClosedJaxpr, not {type(jaxpr).__name__}")
+            raise UnsupportedError(f"a ClosedJaxpr is expected, not {type(jaxpr).__name__}")
         if literals is not None:
-            raise UnsupportedError("ovjit takes the constants of the ClosedJaxpr itself")
+            raise UnsupportedError(
+                "constants cannot be given separately: ovjit reads those of the ClosedJaxpr"
+            )
         self.jaxpr = jaxpr
         self.name = "jax_module" if name is None else name
 

@@ -77,7 +77,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
             gives.append(("tensor", len(results)))
         results.append(reader.result(value))
     if not results:
-        raise OvjitError("the part gives no tensors")
+        raise OvjitError("the subgraph returns no tensors")
     return Part(reader.model(results, "Model0"), takes, gives, laid)
 
 

@@ -34,7 +34,9 @@ def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
     given = dict(given or {})
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
-        raise OvjitError(f"this backend has no option {unknown[0]!r}: {sorted(KNOWN)} are known")
+        raise OvjitError(
+            f"the backend 'openvino' has no option {unknown[0]!r}; supported options are {sorted(KNOWN)}"
+        )
     device = str(given.get("device") or "CPU")
     if device.split(":")[0] not in {*devices, "AUTO", "HETERO", "MULTI", "BATCH"}:
         raise OvjitError(
@@ -66,5 +68,5 @@ def _operator(name: Any) -> str:
     space, operator, *overload = parts if len(parts) > 1 else ["aten", *parts]
     found = getattr(getattr(torch.ops, space), operator, None)
     if found is None or overload and overload[0] not in found.overloads():
-        raise OvjitError(f"the option disabled_ops names {str(name)!r}, which is no operator of PyTorch's")
+        raise OvjitError(f"the option disabled_ops contains {str(name)!r}, which is not a PyTorch operator")
     return ".".join((f"{space}::{operator}", *overload))

@@ -55,9 +55,9 @@ def _unfit_type(node: Any) -> str | None:
         if isinstance(value, torch.Tensor):
             name = name_of(value.dtype)
             if name not in ELEMENT_NAMES and name not in PARTS:
-                return f"it gives tensors of the type {name}"
+                return f"it returns tensors of the type {name}"
             if value.device.type not in ("cpu", "meta"):
-                return f"it gives tensors on the device {value.device}"
+                return f"it returns tensors on the device {value.device}"
     return None
 
 
