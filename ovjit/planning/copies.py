@@ -263,7 +263,9 @@ def fill_kernel(itemsize: int) -> Kernel:
 def plan_copy(planner: ValueViews, source: View, target: View) -> None:
     if _plan_transpose(planner, source, target):
         return
-    for part, place in _in_words(source, target):
+    # a plan that is replayed for other shapes would need a guard for each extent and stride
+    parts = [(source, target)] if planner.open else _in_words(source, target)
+    for part, place in parts:
         plan_elementwise(planner, copy_kernel(part.itemsize), "v", [part], [place], 1, "Reorder")
 
 
@@ -275,9 +277,9 @@ _LONG, _LONG_WITH_REST = 64, 256
 
 def _in_words(source: View, target: View) -> list[tuple[View, View]]:
     """The parts of a copy of elements of less than COPIED_BY bytes, if rows are contiguous in both views:
-    words, then the remaining elements of each row. Only for known shapes, as others would get guards."""
-    size, numbers = source.itemsize, (*source.shape, *source.strides, *target.strides)
-    if size >= COPIED_BY or any(map(is_traced_number, numbers)) or not target.count:
+    words, then the remaining elements of each row."""
+    size = source.itemsize
+    if size >= COPIED_BY or not target.count:
         return [(source, target)]
     extents, steps = merge_axes(walking_order(target), (source, target))
     if not extents or any(step[-1] != size for step in steps):
