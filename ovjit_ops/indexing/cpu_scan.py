@@ -27,19 +27,30 @@ def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
     for j, p, q in items(x, y):
         left = x.size.lanes - j
         total = const[T](first)
-        for _ in range(x.size.n):
-            if x.stride.lanes == SIZE[T]:
-                v = loadm[T](p, left)
-            else:
-                v = gather[T](p, x.stride.lanes, left)
-            after = applied(combine, total, v)
-            out = after
-            if exclusive == 1:
-                out = total
-            spaced(q, y.stride.lanes, out, left, T)
-            total = after
-            p += x.stride.n
-            q += y.stride.n
+        if left == 1:  # parts of vectors are stored in up to 12 cycles, a single lane in one
+            for _ in range(x.size.n):
+                after = applied(combine, total, splat[T](p))
+                out = after
+                if exclusive == 1:
+                    out = total
+                st[T](q, lane[T](out, 0))
+                total = after
+                p += x.stride.n
+                q += y.stride.n
+        else:
+            for _ in range(x.size.n):
+                if x.stride.lanes == SIZE[T]:
+                    v = loadm[T](p, left)
+                else:
+                    v = gather[T](p, x.stride.lanes, left)
+                after = applied(combine, total, v)
+                out = after
+                if exclusive == 1:
+                    out = total
+                spaced(q, y.stride.lanes, out, left, T)
+                total = after
+                p += x.stride.n
+                q += y.stride.n
 
 
 @kernel(over="... lanes/VL", x="... n:1", y="... n:1")
