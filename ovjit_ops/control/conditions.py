@@ -32,7 +32,8 @@ def known_condition(condition: TensorType) -> bool | None:
 
 def join_branches(a: TensorType, b: TensorType) -> TensorType:
     """The type that covers an output of both branches. Different static dimensions become bounds."""
-    check(a.dtype == b.dtype, f"an output has the type {a.dtype} in one branch and {b.dtype} in the other")
+    says = f"type of then_body output {a.dtype} is not equal type of else_body output {b.dtype}"
+    check(a.dtype == b.dtype, says)
     if a.shape is None or b.shape is None or len(a.shape) != len(b.shape):
         return TensorType(a.dtype, None)
 

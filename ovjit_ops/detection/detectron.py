@@ -56,9 +56,8 @@ class ExperimentalDetectronGenerateProposalsSingleImage:
     def ref(im_info, anchors, deltas, scores, **attrs):
         many, height, width = scores.shape
         if len(anchors) != many * height * width:
-            places = f"each of {height} x {width} places"
             raise InferenceError(
-                f"{len(anchors)} anchors are given; expected {many} per position at {places} positions"
+                f"{len(anchors)} anchors are given; expected {many} for each of {height} x {width} positions"
             )
         grid = anchors.reshape(height, width, many, 4)
         info = np.reshape(im_info, (1, -1))

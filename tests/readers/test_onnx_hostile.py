@@ -221,10 +221,10 @@ def test_two_inputs_of_one_name(where: str) -> None:
     ("words", "indices", "shape"),
     [("integers", np.array([0.5, np.nan]), [3, 4]), ("integers", np.array([True, False]), [3, 4]),
      ("integers", np.array(["0", "1"], object), [3, 4]), ("integers", np.zeros((2, 2, 1), np.int64), [3, 4]),
-     ("outside", np.array([0, 12]), [3, 4]), ("outside", np.array([-1, 0]), [3, 4]),
-     ("outside", np.array([(1 << 64) - 1, 0], np.uint64), [3, 4]),
-     ("indices of 0", np.zeros((2, 0), np.int64), [3, 4]),
-     ("indices of 3", np.zeros((2, 3), np.int64), [3, 4]),
+     ("out of range", np.array([0, 12]), [3, 4]), ("out of range", np.array([-1, 0]), [3, 4]),
+     ("out of range", np.array([(1 << 64) - 1, 0], np.uint64), [3, 4]),
+     ("indices of length 0", np.zeros((2, 0), np.int64), [3, 4]),
+     ("indices of length 3", np.zeros((2, 3), np.int64), [3, 4]),
      ("not valid", np.zeros(2, np.int64), [0, 1 << 62, 1 << 62]),
      ("not valid", np.zeros(2, np.int64), [-1, -12]),
      ("not valid", np.zeros(2, np.int64), [1] * 99)],
@@ -254,7 +254,7 @@ def test_attributes_whose_value_is_of_another_kind() -> None:
     attribute = model.graph.node[0].attribute[0]
     attribute.ClearField("ints")
     attribute.floats.extend([1.0, 0.0])
-    with pytest.raises(RuntimeError, match="'perm' has the kind 7, but its value is in 'floats'"):
+    with pytest.raises(RuntimeError, match="'perm' has the type INTS, but its value is in 'floats'"):
         ov.Core().read_model(model.SerializeToString())
 
 

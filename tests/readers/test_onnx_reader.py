@@ -319,12 +319,15 @@ def test_unsupported_operators_are_listed_at_once() -> None:
     ("words", "proto"),
     [
         ("no node computes it", make([node("Relu", "missing", "y")], [("x", [2])], ["y"])),
-        ("not computed by a node", make([node("Relu", "x", "a")], [("x", [2])], ["y"])),
+        ("is not produced by any operation", make([node("Relu", "x", "a")], [("x", [2])], ["y"])),
         ("defined twice", make([node("Relu", "x", "y"), node("Neg", "x", "y")], [("x", [2])], ["y"])),
         ("cycle", make([node("Add", "x b", "a"), node("Relu", "a", "b")], [("x", [2])], ["b"])),
         ("cycle", make([node("Add", "x a", "a")], [("x", [2])], ["a"])),
         ("is not part of", make([node("Relu", "x", "y", nonsense=1)], [("x", [2])], ["y"])),
-        ("the kind", make([node("Concat", "x x", "y", axis=0.5)], [("x", [2])], ["y"])),
+        (
+            "has the type FLOAT; expected INT",
+            make([node("Concat", "x x", "y", axis=0.5)], [("x", [2])], ["y"]),
+        ),
         ("'axis' is missing", make([node("Concat", "x x", "y")], [("x", [2])], ["y"])),
         ("inputs", make([node("Add", "x", "y")], [("x", [2])], ["y"])),
         ("outputs", make([node("Relu", "x", "y z")], [("x", [2])], ["y"])),

@@ -235,7 +235,7 @@ from ovjit.integrations.served import ServedModel
 try:
     ServedModel(DIGITS_XML)
 except OvjitError as error:
-    print("served", "no thread can be had" in str(error))
+    print("served", "no thread can be started" in str(error))
 """
     become = BECOME if os.geteuid() == 0 else ""
     env = {} if become else {"OVJIT_CACHE": "0"}

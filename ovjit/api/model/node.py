@@ -84,9 +84,7 @@ class Node:
     #: Makes the Constant of a number or array; set where that class is defined.
 
     def __init__(self, *args: Any, **kwargs: Any):
-        raise TypeError(
-            "ovjit.Node: No constructor defined! Use the builders of an opset, such as ovjit.opset13"
-        )
+        raise TypeError("ovjit.Node: No constructor defined! Use a builder, such as ovjit.opset13.relu")
 
     @classmethod
     def _new(
@@ -188,9 +186,7 @@ class Node:
 
     def set_output_size(self, size: int) -> None:
         """For operations written in Python, see `Op`. RuntimeError for others: their inputs decide."""
-        raise ModelError(
-            f"{self!r} derives its number of outputs from its inputs and attributes; it cannot be set"
-        )
+        raise ModelError(f"the number of outputs of {self!r} follows from its inputs and attributes")
 
     def set_output_type(self, index: int, element_type: Any, shape: Any) -> None:
         """Give an output a type and shape; the next validation infers them anew."""

@@ -144,9 +144,8 @@ class Tensor:
                 self._from_array(np.array(first), False)
             case _:
                 raise TypeError(
-                    "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] "
-                    "object, or one of the other forms of Tensor's documentation, not "
-                    f"{_kinds(given, named)}"
+                    "Input argument must be a PIL.Image.Image/numpy.array/list[int, float, str] object, or "
+                    f"another form of Tensor's documentation, not {_kinds(given, named)}"
                 )
 
     def _set(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type, kind: int) -> None:
@@ -180,9 +179,7 @@ class Tensor:
             check_native(array)
             type_ = held
         if type_ is STRING:
-            raise RuntimeError(
-                "string elements cannot share the memory of an array: copy the array with Tensor(array)"
-            )
+            raise RuntimeError("strings cannot share the memory of an array: use Tensor(array)")
         size = type_._bytes(math.prod(shape))
         if size > array.nbytes or any(dim >= 2**63 for dim in shape):
             raise shape_error(f"the array's {array.nbytes} bytes are too few", type_, shape)
@@ -207,9 +204,7 @@ class Tensor:
             warnings.warn(text, RuntimeWarning, stacklevel=4)
         if count > array.size:
             raise shape_error(
-                f"Shape of the port exceeds shape of the array. The array has {array.size} elements",
-                type_,
-                shape,
+                f"Shape of the port exceeds shape of the array, of {array.size} elements", type_, shape
             )
         if count < array.size and partial.is_static:
             text = "Shape of the port is smaller than shape of the array. Passed data will be cropped."
@@ -219,15 +214,12 @@ class Tensor:
     def _from_window(self, other: Tensor, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
         shape = other._shape
         if not len(begin) == len(end) == len(shape):
-            raise RuntimeError(
-                f"a region of {other!r} needs {len(shape)} coordinates; begin is {begin}, end is {end}"
-            )
+            raise RuntimeError(f"a region of {other!r} needs {len(shape)} coordinates, not {begin} to {end}")
         if not all(low <= high <= dim for low, high, dim in zip(begin, end, shape, strict=True)):
             raise RuntimeError(f"the region from {begin} to {end} is outside of {other!r}")
         if not other._type._itemsize:
             raise RuntimeError(
-                f"Could not get strides for types with bitwidths less then 8 bit: {other!r} cannot have "
-                "a region of interest"
+                f"Could not get strides for types with bitwidths less then 8 bit: no region of {other!r}"
             )
         view = other._array[_slices(begin, end)]
         self._set(view, view.shape, other._type, WINDOW)
@@ -279,13 +271,11 @@ class Tensor:
 
     def _fill(self, values: Any) -> None:
         if not isinstance(values, (list, _ndarray)):
-            raise RuntimeError(
-                f"Invalid data to fill String Tensor! The data is of type {type(values).__name__}"
-            )
+            raise RuntimeError(f"Invalid data to fill String Tensor! Its type is {type(values).__name__}")
         array = np.asarray(values)
         if array.dtype.kind not in "US":
             raise RuntimeError(
-                f"Unknown string kind passed to fill the Tensor's data! The dtype is {array.dtype}"
+                f"Unknown string kind passed to fill the Tensor's data! Its dtype is {array.dtype}"
             )
         if array.size != math.prod(self._shape):
             raise RuntimeError("Passed array must have the same size (number of elements) as the Tensor!")
@@ -380,9 +370,7 @@ class Tensor:
         source = source_tensor if source is None else source
         if not isinstance(source, Tensor):
             if not isinstance(source, (list, _ndarray)):
-                raise no_such_form(
-                    f"copy_from takes a Tensor, an array or a list, not {type(source).__name__}"
-                )
+                raise no_such_form(f"copy_from takes a Tensor, array or list, not {type(source).__name__}")
             array = np.asarray(source)
             held = type_of_dtype(array.dtype)
             source = lend_array(encode_strings(array) if held is STRING else array, held)

@@ -22,6 +22,7 @@ from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
 from ovjit.compat.ovc.cli_parser import (
     _InputCutInfo,
+    canonicalize_and_check_paths,
     depersonalize,
     get_model_name_from_args,
     input_to_input_cut_info,
@@ -179,6 +180,8 @@ def _read_given(core: Core, given: Any) -> Model:
     if isinstance(given, Model):
         return given
     if isinstance(given, (list, tuple)) and 1 <= len(given) <= 2 and not input_model_is_object(given):
+        paths = [path for path in given if isinstance(path, (str, os.PathLike))]
+        canonicalize_and_check_paths(paths, "input_model")
         return core.read_model(*given)
     if isinstance(given, str) and not given:
         raise Error("No input model is provided")

@@ -73,6 +73,7 @@ class Serialize(ModelPass):
         if not os.fsdecode(self._paths[0]).endswith(".xml"):
             raise ModelError(f"the path of an xml file must end with .xml: {self._paths[0]!r}")
         self._version = version.name if isinstance(version, Version) else version or "UNSPECIFIED"
+        writer.check_version(self._version)
 
     def run_on_model(self, model: Model) -> bool:
         writer.serialize(model, *self._paths, version=self._version)

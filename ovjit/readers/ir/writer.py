@@ -64,12 +64,17 @@ def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = 
     `version` is IR_V11, UNSPECIFIED, which is the same, or IR_V10, which keeps no names of results. Raises
     RuntimeError as `save_model`.
     """
+    check_version(version)
+    _write(model, xml_path, bin_path, False, VERSIONS[version])
+
+
+def check_version(version: Any) -> None:
+    """Raise UnsupportedError unless `version` is the name of a version of IR that can be written."""
     if version not in VERSIONS:
         raise UnsupportedError(
             f"Invoked with wrong version argument: {version!r}! The supported versions are: 'UNSPECIFIED'"
             "(default), 'IR_V10', 'IR_V11'."
         )
-    _write(model, xml_path, bin_path, False, VERSIONS[version])
 
 
 def to_bytes(model: Model) -> tuple[bytes, bytes]:

@@ -9,7 +9,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.graph import walk
 from ovjit.readers.failures import listed
 from ovjit.readers.onnx.labels import first, label, operator_name
-from ovjit.readers.onnx.node import reads
+from ovjit.readers.onnx.node import kind_name, reads
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS, Schema, converter_key, find_rule, find_schema
 from ovjit.readers.onnx.scope import opsets_of
 from ovjit.readers.onnx.standard import newest_opset
@@ -81,7 +81,10 @@ def check_schema(schema: Schema, proto: Any, inputs: Sequence[Any], attributes: 
                 f"the attribute {name[:80]!r} is not part of version {schema.since} of the operator ({known})"
             )
         if attribute.type != row[0]:
-            raise ModelError(f"the attribute {name!r} has the kind {attribute.type}; expected {row[0]}")
+            raise ModelError(
+                f"the attribute {name!r} has the type {kind_name(attribute.type)}; "
+                f"expected {kind_name(row[0])}"
+            )
     for name, (_, required, _default) in schema.attributes.items():
         if required and name not in attributes:
             raise ModelError(f"the attribute {name!r} is missing")

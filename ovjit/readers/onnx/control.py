@@ -461,7 +461,7 @@ def _scan(
     states = len(values) - count
     if states < 0 or len(names) != len(values) or len(graph.output) < states or not 0 < count:
         raise ModelError(
-            f"{len(values)} inputs do not match the body's {len(names)} inputs with {count} scanned inputs"
+            f"{len(values)} inputs do not match the body's {len(names)}, of which {count} are scanned"
         )
     axes = list(input_axes or [0] * count)
     backwards = list(input_directions or [0] * count)

@@ -151,10 +151,18 @@ class OnnxNode(NodeBuilder):
         return value
 
 
+#: Names of the kinds of attributes, as in ONNX's documentation.
+KINDS = ("UNDEFINED", "FLOAT", "INT", "STRING", "TENSOR", "GRAPH", "FLOATS", "INTS", "STRINGS", "TENSORS",
+         "GRAPHS", "SPARSE_TENSOR", "SPARSE_TENSORS", "TYPE_PROTO", "TYPE_PROTOS")  # fmt: skip
 #: The field that holds an attribute's value, by AttributeProto.AttributeType.
 _FIELDS = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints", 8: "strings", 9: "tensors",
            10: "graphs", 11: "sparse_tensor", 13: "tp"}  # fmt: skip
 _NO_VALUES = frozenset(("name", "type", "doc_string", "ref_attr_name"))
+
+
+def kind_name(kind: int) -> str:
+    """The name of a kind of attributes, or the number of an unknown one."""
+    return KINDS[kind] if 0 <= kind < len(KINDS) else str(kind)
 
 
 def read_attribute(attribute: Any) -> Any:
@@ -166,7 +174,8 @@ def read_attribute(attribute: Any) -> Any:
     given = [field.name for field, _ in attribute.ListFields() if field.name not in _NO_VALUES]
     if given and kind in _FIELDS and _FIELDS[kind] not in given:
         raise ModelError(
-            f"the attribute {attribute.name[:80]!r} has the kind {kind}, but its value is in {given[0]!r}"
+            f"the attribute {attribute.name[:80]!r} has the type {kind_name(kind)}, "
+            f"but its value is in {given[0]!r}"
         )
     if kind == 1:
         return attribute.f
@@ -192,7 +201,9 @@ def read_attribute(attribute: Any) -> Any:
         return attribute.sparse_tensor
     if kind == 13:
         return attribute.tp
-    raise ModelError(f"the attribute {attribute.name[:80]!r} has the kind {kind}, which cannot be read")
+    raise ModelError(
+        f"the attribute {attribute.name[:80]!r} has the type {kind_name(kind)}, which cannot be read"
+    )
 
 
 def _text(data: bytes) -> str:

@@ -190,7 +190,10 @@ class Reader(Draft):
     def _result(self, name: str, scope: Scope) -> Result:
         value = scope.find(name)
         if value is None:
-            raise ModelError(f"the output {name[:200]!r} is not computed by a node")
+            raise ModelError(
+                f'Output tensor "{name[:200]}" was declared as a graph output but is not produced by any '
+                "operation"
+            )
         if not isinstance(value, Output):
             what = "an empty optional" if value is EMPTY else "a sequence"
             raise UnsupportedError(

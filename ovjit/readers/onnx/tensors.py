@@ -262,7 +262,7 @@ def dense(sparse: Any, external: Outside) -> tuple[np.ndarray, str]:
     if indices.ndim == 2:
         if indices.shape[1] != len(shape):
             wrong = indices.shape[1]
-            raise ModelError(f"a sparse tensor of {len(shape)} dimensions has indices of shape {wrong}")
+            raise ModelError(f"a sparse tensor of {len(shape)} dimensions has indices of length {wrong}")
         if not ((indices >= 0) & (indices < np.array(shape, np.int64))).all():
             raise ModelError("a sparse tensor has indices that are out of range")
         flat = np.zeros(len(indices), np.int64)
