@@ -30,7 +30,7 @@ class Ports:
         bodies.check_inputs(body, self.inputs, given, [iteration] if iteration != -1 else [])
         bodies.check_outputs(self.outputs)
         if iteration != -1:
-            check_one(body.inputs[iteration].type, "the parameter that counts trips")
+            check_one(body.inputs[iteration].type, "the parameter of the iteration number")
         for port in (*self.inputs, *self.outputs):
             if port.kind == bodies.MERGED:
                 bodies.check_result(body, port.back)

@@ -178,7 +178,7 @@ def test_a_loop_s_counter_is_one_number(shape: Any) -> None:
     given = [b.constant(np.array(2)), b.constant(np.array(True)), _parameter(b, (1, 3))]
     attrs = {"body": body, "input_ports": [Port(MERGED, 2, 1, 1)], "output_ports": [Port(LAST, 0, 1)],
              "condition_result": 0, "iteration_parameter": 0}  # fmt: skip
-    with pytest.raises(ModelError, match="counts trips"):
+    with pytest.raises(ModelError, match="parameter of the iteration number"):
         b.add("Loop", given, attrs)
 
 

@@ -259,10 +259,10 @@ class PostProcessSteps(_Steps):
 
 def _either(first: Any, second: Any, default: Any = None) -> Any:
     if first is not None and second is not None:
-        raise TypeError("only one of the two forms of arguments can be given")
+        raise TypeError("incompatible function arguments: only one of the two forms can be given")
     chosen = second if first is None else first
     if chosen is None and default is None:
-        raise TypeError("an argument is missing")
+        raise TypeError("incompatible function arguments: an argument is missing")
     return default if chosen is None else chosen
 
 
