@@ -355,7 +355,11 @@ def changed(kind: str, made: dict[str, tuple[str, np.ndarray]]) -> None:
     [
         ("missing", ModelError, "'blk.0.ffn_down.weight' of the architecture 'llama' is missing"),
         ("more", UnsupportedError, "blk.0.attn_sinks.weight"),
-        ("shape", ModelError, r"attn_q.weight' is \[128, 256\], and \[256, 256\]"),
+        (
+            "shape",
+            ModelError,
+            r"attn_q.weight' has the shape \[128, 256\]; the metadata require \[256, 256\]",
+        ),
         ("type", UnsupportedError, "ffn_down.weight': tensors of type TQ2_0"),
     ],
 )

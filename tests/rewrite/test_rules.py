@@ -121,7 +121,7 @@ def test_a_rule_that_changes_the_element_type_is_refused() -> None:
         return w("Convert", x, destination_type="f16")
 
     net = Net((3,))
-    with pytest.raises(ModelError, match=r"node 'Exp': wrong makes f16\[3\], not f32\[3\]"):
+    with pytest.raises(ModelError, match=r"node 'Exp': wrong produces f16\[3\], expected f32\[3\]"):
         run_rules(net.b.finish([net.Exp(net.inputs[0])]), [wrong])
     changed = rewrite(op.Exp(x), op.ReduceSum(x, value("axis"), keep_dims=True))
     with pytest.raises(KeyError):
