@@ -25,7 +25,7 @@ def relu(ov: Any, inputs: int = 1, outputs: int = 1, shape: tuple[int, ...] = (1
     return ov.Model([o.result(o.relu(parameters[i % inputs])) for i in range(outputs)], parameters, "net")
 
 
-def compiled(ov: Any, **options: int) -> Any:
+def compiled(ov: Any, **options: Any) -> Any:
     return ov.Core().compile_model(relu(ov, **options), "CPU")
 
 
@@ -123,7 +123,7 @@ def node_without_input(ov: Any, folder: Path) -> None:
     ov.Core().read_model(folder / "a.onnx")
 
 
-def request(ov: Any, **options: int) -> Any:
+def request(ov: Any, **options: Any) -> Any:
     return compiled(ov, **options).create_infer_request()
 
 
