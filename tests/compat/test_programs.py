@@ -324,9 +324,9 @@ def test_pipelines_of_diffusion(python, tmp_path):
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
 def test_paged_decoders(python, tmp_path):
-    """Twenty architectures. OpenVINO's transformation loses the slopes of MPT."""
+    """OpenVINO's transformation loses the slopes of MPT, and the window of GPT-Neo's local layers."""
     install(python, "torch", "optimum-intel", "nncf")
-    for kind, said in cases(python, "paged_decoders.py", tmp_path, 20).items():
+    for kind, said in cases(python, "paged_decoders.py", tmp_path, 21).items():
         assert said["apart"]["ours"] < 1e-5, (kind, said)
         assert kind == "mpt" or not said["differ"], (kind, said)
 
