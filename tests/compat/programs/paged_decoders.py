@@ -52,7 +52,8 @@ CASES = {
     "stablelm": LM, "gptj": {**GPT, "rotary_dim": 8},
     "gpt_neo": {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "window_size": WINDOW,
                 "attention_types": [[["global", "local"], 1]], "vocab_size": 99,
-                "max_position_embeddings": 256, "intermediate_size": 96, "bos_token_id": 1, "eos_token_id": 2},
+                "max_position_embeddings": 256, "intermediate_size": 96, "bos_token_id": 1,
+                "eos_token_id": 2},
 }  # fmt: skip
 
 
