@@ -358,7 +358,9 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
         return False
     if context.options.precision != "f32":  # bf16 would round the partial sums
         return False
-    outs, channels, *kernel = filters.shape or (0, 0, 0)
+    if data.shape is None or filters.shape is None:
+        return False
+    outs, channels, *kernel = filters.shape
     sizes, lanes = (outs, channels, *kernel, data.shape[-1], node.output.shape[-1]), context.target.lanes
     if not is_static(sizes) or 0 in sizes or outs >= lanes or (node.attrs["strides"] or (1,))[-1] != 1:
         return False

@@ -361,8 +361,10 @@ class AdaptiveMaxPool:
     def expand(w, node, inputs):
         """AdaptiveMaxPool(x) -> TopK(x, 1) over all spatial dimensions, if each has one output"""
         x, sizes = inputs
-        extents = () if x.shape is None else x.shape[2:]
-        if sizes.type.value is None or np.any(sizes.type.value != 1) or not is_static(extents):
+        if x.shape is None or sizes.type.value is None or np.any(sizes.type.value != 1):
+            return None
+        extents = x.shape[2:]
+        if not is_static(extents):
             return None
         if not 0 < math.prod(extents) < 1 << 31:
             return None
