@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 #: Operations that may follow the last product. Each has one operand that is not constant.
 _TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
 #: Those that give each row of logits from the same row of the product.
@@ -41,7 +43,7 @@ def keep_last(model: Any, rows: int) -> bool:
     model of 1 billion parameters, and logits take 400 KB a token. Changes `model`; returns False, and leaves
     it as it is, if its logits do not come row by row from a MatMul of hidden states of rank 3.
     """
-    import ovjit as ov
+    from ovjit.api.model.builders import builders
 
     product, tail = last_product(model)
     if product.get_type_name() != "MatMul" or tail - _BY_ROW or product.get_attributes()["transpose_a"]:
@@ -49,9 +51,9 @@ def keep_last(model: Any, rows: int) -> bool:
     hidden = product.input_value(0)
     if hidden.get_partial_shape().rank != 3 or _is_constant(hidden.get_node()):
         return False
-    ops = ov.opset13
-    begin, end, step, axis = (ops.constant([n], ov.Type.i64) for n in (-rows, 2**31 - 1, 1, 1))
-    product.input(0).replace_source_output(ops.slice(hidden, begin, end, step, axis).output(0))
+    ops = builders(13)
+    bounds = (ops["constant"](np.array([n], np.int64)) for n in (-rows, 2**31 - 1, 1, 1))
+    product.input(0).replace_source_output(ops["slice"](hidden, *bounds).output(0))
     model.validate_nodes_and_infer_types()
     return True
 
