@@ -83,7 +83,7 @@ def test_a_library_of_operations(package: Path, caplog: pytest.LogCaptureFixture
         with pytest.raises(OvjitError, match="ovjit loads no native libraries"):
             ovjit.Core().add_extension("another.so")
     (said,) = caplog.messages  # once, as packages try again with each Core
-    assert str(library) in said and "operations of native_pack are not there" in said
+    assert str(library) in said and "operations of native_pack are not available" in said
     with pytest.raises(OvjitError, match="RegexSplitting.*libnative_pack.so"):
         NodeFactory("opset13").create("RegexSplitting", [])
     native_packages.refusals.clear()

@@ -133,7 +133,7 @@ def test_bodies_nested_deep():
 @pytest.mark.long
 def test_bodies_nested_too_deep():
     np.testing.assert_array_equal(results(ovjit, nest(60), [np.float32([-3])])[0], [0])
-    with pytest.raises(RuntimeError, match="nested more than 64 deep"):
+    with pytest.raises(RuntimeError, match="nested more than 64 levels deep"):
         nest(70)
 
 
@@ -471,7 +471,7 @@ def test_damaged_files_with_bodies():
 def test_files_nested_too_deep():
     head = b'<layer id="0" name="l" type="TensorIterator" version="opset1"><body><layers>'
     text = b'<net version="11"><layers>' + head * 80 + b"</layers></body></layer>" * 80 + b"</layers></net>"
-    with pytest.raises(RuntimeError, match="nested more than 64 deep"):
+    with pytest.raises(RuntimeError, match="nested more than 64 levels deep"):
         ovjit.Core().read_model(text, b"")
 
 

@@ -210,12 +210,14 @@ def test_folders(tmp_path: Path) -> None:
     paged.warm_up([1, 20], 4)
     assert paged.layers == [([2, 32, 16], [2, 32, 16])] * 2 and paged.block == 32 and paged.width == 64
     assert read_folder(tmp_path, {"architectures": ["A"], "eos_token_id": 7})
-    with pytest.raises(UnsupportedError, match="openvino_model.xml is computed.*of a, rope_parameters"):
+    with pytest.raises(
+        UnsupportedError, match="openvino_model.xml is computed.*not supported: a, rope_parameters"
+    ):
         read_folder(tmp_path, {"rope_parameters": {}, "a": 1})
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(b"GGUF")
     (tmp_path / "openvino_model.xml").unlink()
-    with pytest.raises(RuntimeError, match="several GGUF files, a.gguf, b.gguf"):
+    with pytest.raises(RuntimeError, match="several GGUF files: a.gguf, b.gguf"):
         read_folder(tmp_path)
 
 

@@ -181,7 +181,7 @@ def test_what_does_not_fit_is_said() -> None:
     xml = str(digits()[0])
     with pytest.raises(ValueError, match="1 inputs, but 2 shapes"):
         profile.profile(xml, shapes=[DIGITS, DIGITS])
-    with pytest.raises(ValueError, match="0 runs"):
+    with pytest.raises(ValueError, match="the number of runs is 0"):
         profile.profile(xml, runs=0)
 
 

@@ -76,8 +76,8 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
             raise no_such_form(f"input indices start at 0; {key} is given")
         if key >= len(slots):
             raise InferenceError(
-                f"Input port for index {key} was not found! The model has only {len(slots)} inputs: "
-                f"{_names(request)}"
+                f"Input port for index {key} was not found! The model has only {len(slots)} inputs. "
+                f"They are {_names(request)}"
             )
         return slots[key]
     if isinstance(key, str):
@@ -85,7 +85,7 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
             if key in slot.info.names:
                 return slot
         raise InferenceError(
-            f"Port for tensor name {key} was not found. The model's inputs are "
+            f"Port for tensor name {key} was not found. Check the name: the model's inputs are "
             f"{_names(request)}{_near(request, key)}"
         )
     if isinstance(key, ConstOutput):

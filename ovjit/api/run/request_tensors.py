@@ -75,7 +75,8 @@ class RequestTensors(RequestGuard):
                 if port in slot.info.names:
                     return slot
             raise InferenceError(
-                f"Port for tensor name {port} was not found. The model has {self._all_names()}"
+                f"Port for tensor name {port} was not found. Check the name: the model has "
+                f"{self._all_names()}"
             )
         if not isinstance(port, _Port):
             raise no_such_form(f"a tensor is selected by name (str) or port, not by {type(port).__name__}")

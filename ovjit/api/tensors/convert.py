@@ -58,7 +58,7 @@ def shape_of(shape: Sequence[Dim] | None) -> Shape:
     """Raises ModelError (a RuntimeError) if the shape is dynamic."""
     if not is_static(shape):
         shown = text(None if shape is None else tuple(shape))
-        raise ModelError(f"to_shape was called on a dynamic shape: {shown}. Use partial_shape instead")
+        raise ModelError(f"to_shape was called on a dynamic shape. It is {shown}: use partial_shape")
     assert shape is not None
     return _shape(d for d in shape if isinstance(d, int))
 

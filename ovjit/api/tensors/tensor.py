@@ -204,7 +204,7 @@ class Tensor:
             warnings.warn(text, RuntimeWarning, stacklevel=4)
         if count > array.size:
             raise shape_error(
-                f"Shape of the port exceeds shape of the array, of {array.size} elements", type_, shape
+                f"Shape of the port exceeds shape of the array. It has {array.size} elements", type_, shape
             )
         if count < array.size and partial.is_static:
             text = "Shape of the port is smaller than shape of the array. Passed data will be cropped."
