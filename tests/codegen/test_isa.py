@@ -136,7 +136,10 @@ def test_features_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OVJIT_HIDE", "avx512vnni,avx512bf16")
         assert cpu.host_target().extras == ()
         monkeypatch.setenv("OVJIT_HIDE", "avx512f")
-        with pytest.raises(ValueError, match="OVJIT_HIDE=avx512f: avx512f is unknown; .* are avx512bf16"):
+        with pytest.raises(
+            ValueError,
+            match="OVJIT_HIDE=avx512f: avx512f is unknown; the features that can be hidden are avx512bf16",
+        ):
             cpu.host_target()
     finally:
         for function in cached:

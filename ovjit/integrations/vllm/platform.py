@@ -38,8 +38,9 @@ class OvjitPlatform(CpuPlatform):
         That of vLLM 0.32 writes its result to a copy unless the numbers are i64. So temperature, top_k and
         top_p of requests with drafts were not initialised.
 
-        vLLM looks at the attributes of all objects of all modules for copies of its kernels. It cannot if
-        Numba is there, as in a second engine of a process: llvmlite's library has attributes of any name.
+        vLLM searches the `__dict__` of every object in every module for copies of its kernels. The search
+        fails if llvmlite is imported, as Numba does: its library object returns a function for any attribute
+        name, `__dict__` included. `_attributes` skips such objects.
         """
         from vllm.triton_utils import HAS_TRITON, dispatcher
 
@@ -79,7 +80,7 @@ class OvjitPlatform(CpuPlatform):
 
 
 def _attributes(value: Any) -> Mapping[str, Any]:
-    """`vars(value)`; nothing for an object whose `__dict__` is no dict."""
+    """`vars(value)`, or an empty mapping if its `__dict__` is not a mapping."""
     found = vars(value)
     return found if isinstance(found, Mapping) else {}
 

@@ -1,4 +1,4 @@
-"""Branches of Python code of which one way raises an exception."""
+"""Branches of Python code that raise an exception on one side, such as assertions."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-#: What a value passes through between the question for its truth and the jump by that.
+#: Instructions that may come between the test of a value and the jump that depends on it.
 _BETWEEN = ("TO_BOOL", "UNARY_NOT", "NOT_TAKEN", "COPY", "EXTENDED_ARG")
-#: What ends a way that is followed straight ahead.
+#: Beginnings of instructions that end the search for a raise along one side of a branch.
 _ENDS = ("RETURN", "YIELD", "FOR_ITER", "STORE", "DELETE")
-#: How many instructions a way is followed.
+#: Maximum number of instructions that are searched along one side.
 _MOST = 60
 
 
 def is_claim(frame: Any) -> bool:
-    """Whether a frame asks for the truth of a value, and raises an exception for one of the answers, as by
-    `assert a == b`, or `if a != b: raise ...`."""
+    """Whether the frame's current instruction tests a value, and one side of the branch raises an exception.
+
+    Examples are `assert a == b` and `if a != b: raise ...`.
+    """
     return _is_claim(frame.f_code, frame.f_lasti)
 
 
@@ -34,6 +36,7 @@ def _is_claim(code: CodeType, at: int) -> bool:
 
 
 def _raises(rows: list[dis.Instruction], start: int) -> bool:
+    """Whether the instructions from `start` on reach a raise without a jump or a store."""
     for row in rows[start : start + _MOST]:
         if row.opname == "RAISE_VARARGS":
             return True

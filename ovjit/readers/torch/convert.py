@@ -194,7 +194,7 @@ class Recorded(NamedTuple):
 
 
 class _Example:
-    """What a module gives of its example. It runs once, beside any trace."""
+    """The outputs of a module for its example. The module runs at most once for all comparisons."""
 
     def __init__(self, ready: Prepared):
         self._ready = ready
@@ -210,12 +210,12 @@ class _Example:
             self._assumes = noted.any
 
     def assumes(self) -> bool:
-        """Whether a trace for any mask may be another one than that of the example."""
+        """Whether a trace for any mask may differ from the trace of the example."""
         self._run()
         return self._assumes
 
     def is_of(self, script: Any) -> bool:
-        """Whether a trace gives the same."""
+        """Whether a trace has the module's outputs for the example."""
         import torch
 
         self._run()
@@ -224,9 +224,12 @@ class _Example:
 
 
 def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
-    """Traces of a module, each to be read where the one before it cannot be: for other sizes than the
-    example's, where Python computes with sizes, then the one that only has loops as such. Or for any mask,
-    where the module selects places and allows that."""
+    """Yield traces of a module, the most general first. The caller takes the first that can be read.
+
+    If the module selects elements by a mask, and a trace for any mask has the example's outputs, it is the
+    only one. Else the first trace is valid for other sizes than the example's, if Python computes with sizes.
+    The last one records loops over dynamic dimensions as loops, and takes sizes from the example.
+    """
     warned: list[Any] = []
     noted, ordered = rolled.Found(), rolled.Found()
     made = plain = Recorded(_trace(ready, warned, noted, ordered), warned)
@@ -259,7 +262,7 @@ def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
 
 
 def _for_any_mask(ready: Prepared, example: _Example) -> Recorded | None:
-    """The trace of what happens with any mask; None where the module does not allow that."""
+    """The trace for any mask; None if tracing fails, or if its outputs differ from the module's."""
     warned: list[Any] = []
     with contextlib.suppress(Exception):
         with for_any_mask() as assumed:

@@ -89,7 +89,7 @@ def _of_any_length(argument: Any) -> str:
     tells = (
         "or 'input' with the list's length"
         if _listed_number(argument.type)
-        else ("which determines their number")
+        else "which determines their number"
     )
     return f"{text} of items.\n{EXAMPLE}, {tells}."
 

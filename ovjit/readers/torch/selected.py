@@ -27,7 +27,10 @@ _MASK, _LINE, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_line", "_ovjit_selected
 
 
 class Assumed:
-    """Whether anything was recorded otherwise than it ran. Where nothing `changes`: whether it might be."""
+    """`any`: whether an operation was recorded differently from how it ran.
+
+    If `changes` is False, nothing is recorded differently, and `any` tells whether it could have been.
+    """
 
     any = False
 
@@ -37,9 +40,10 @@ class Assumed:
 
 @contextlib.contextmanager
 def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assumed]:
-    """Record for any mask what runs here, by torch.jit.trace or by torch.export.
+    """Record operations that select by a mask so that they hold for any mask, in traces or exports.
 
-    Without `changes` all runs as it is, and what is given tells whether a record might be another one.
+    If `changes` is False, operations run unchanged. The result then tells whether a trace for any mask could
+    differ from a plain one.
     """
     import torch
     from torch.overrides import TorchFunctionMode

@@ -122,7 +122,7 @@ def repeat(n: Call, x: Output, repeats: Any = None, dims: Any = None) -> Output:
 
 
 def _as_whole(n: Call, x: Any) -> Any:
-    """A list of all parts of a tensor as one tensor of any number of them."""
+    """The whole tensor if `x` lists all of its parts, which may be any number; else `x`."""
     return Stacked(n.also("movedim", x[0].whole, [x[0].axis], [0])) if are_all_parts(x) else x
 
 

@@ -47,7 +47,7 @@ class Stacked:
 
 
 class Part(Output):
-    """One of the parts of a tensor along an open dimension, of which the example has as many as `parts`."""
+    """A part of `whole` along the dynamic dimension `axis`. `parts`: all parts of the example's tensor."""
 
     __slots__ = ("axis", "parts", "whole")
     whole: Output
@@ -56,7 +56,7 @@ class Part(Output):
 
 
 def parts_of(whole: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
-    """All parts of a tensor along an open dimension, which know that they are all."""
+    """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
     made: list[Part] = [Part._of(part._node, part._index) for part in parts]
     for part in made:
         part.whole, part.axis, part.parts = whole, axis, made
@@ -64,7 +64,7 @@ def parts_of(whole: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
 
 
 def are_all_parts(values: Any) -> bool:
-    """Whether a list has all parts of a tensor in their order: they are as many as the tensor has then."""
+    """Whether a list has all parts of one tensor, in order. It then stands for any number of parts."""
     if not isinstance(values, (list, tuple)) or not values or not isinstance(values[0], Part):
         return False
     parts = values[0].parts
