@@ -8,10 +8,15 @@ import importlib
 import subprocess
 import sys
 
+import numpy as np
 import onnx
+import openvino
 import pytest
 from onnx import defs, helper
 
+import ovjit
+from ovjit.disk import notice
+from ovjit.errors import ModelError
 from ovjit.readers.onnx import registry, standard
 
 NAMES = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()})
@@ -36,6 +41,29 @@ def test_every_version_of_every_operator(domain: str) -> None:
 def test_the_newest_version() -> None:
     assert standard.newest_opset() == standard._table().newest[""]
     assert standard.newest_opset(1000) == defs.onnx_opset_version()
+
+
+@pytest.mark.parametrize("version", [defs.onnx_opset_version() + 1, 1000])
+def test_newer_opsets_are_read_as_the_newest(version: int, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(notice, "_said", {})
+    value = helper.make_tensor_value_info
+    nodes = [helper.make_node("Softmax", ["x"], ["h"], axis=1), helper.make_node("Neg", ["h"], ["y"])]
+    ends = [[value(name, onnx.TensorProto.FLOAT, [2, 3])] for name in "xy"]
+    graph = helper.make_graph(nodes, "g", *ends)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=10)
+    x = np.float32([[1, 2, 3], [-1, 0, 5]])
+    want = openvino.Core().compile_model(openvino.Core().read_model(model.SerializeToString()), "CPU")(x)[0]
+    got = ovjit.Core().compile_model(ovjit.Core().read_model(model.SerializeToString()), "CPU")(x)[0]
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    (said,) = caplog.messages
+    assert f"opset {version} of ai.onnx; it is read as opset {defs.onnx_opset_version()}" in said
+
+
+def test_an_opset_below_the_first() -> None:
+    graph = helper.make_graph([], "g", [], [])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 0)], ir_version=10)
+    with pytest.raises(ModelError, match="opset 0 of ai.onnx; the first opset is 1"):
+        ovjit.Core().read_model(model.SerializeToString())
 
 
 def test_each_family_has_the_operators_that_the_registry_names() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Output
+from ovjit.disk.notice import warn_once
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx import tensors
@@ -117,13 +118,20 @@ def refuse_stand_in(value: Any, scope: Scope) -> None:
 
 
 def opsets_of(imports: Iterable[Any]) -> dict[str, int]:
+    """Domain -> version. A version of ai.onnx that is newer than the known ones is read as the newest of
+    those, as OpenVINO does: most operators do not change."""
     opsets = {"" if row.domain in DEFAULT_DOMAINS else row.domain: int(row.version) for row in imports}
-    newest = newest_opset(opsets.get("", 0))
-    if opsets.get("", 1) < 1 or opsets.get("", 1) > newest:
-        raise ModelError(
-            f"the model needs opset {opsets['']} of ai.onnx, but the installed package onnx supports 1 "
-            f"to {newest}: update onnx"
+    version = opsets.get("", 1)
+    if version < 1:
+        raise ModelError(f"the model needs opset {version} of ai.onnx; the first opset is 1")
+    newest = newest_opset(version)
+    if version > newest:
+        warn_once(
+            f"opset {version}",
+            f"the model needs opset {version} of ai.onnx; it is read as opset {newest}, the newest that the "
+            "installed package onnx has. Update onnx if an operator differs",
         )
+        opsets[""] = newest
     return opsets
 
 
