@@ -17,6 +17,7 @@ import numpy as np
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import VL, Tensor, Word, items
 
 #: Bytes of an element -> the type that copies use for it.
@@ -29,9 +30,8 @@ def interleave_sizes(isa: Target) -> tuple[int, ...]:
     return (4, 2, 1) if isa.name == "avx512" else (4,)
 
 
-def block_side(lanes: int, elem: str) -> int:
-    """Rows and columns of a block in registers. A vector has at most half as many elements of 8 bytes."""
-    return lanes // 2 if elem == "i64" else lanes
+#: A block in registers has lanes / PARTS rows and columns: a vector has half as many elements of 8 bytes.
+PARTS = {"i64": 2, "i32": 1, "i16": 1, "u8": 1}
 
 
 def transposed(b: Any, rows: list[Any]) -> list[Any]:
@@ -85,7 +85,7 @@ def make_transpose(isa: Target, elem: str) -> Any:
     from ovjit.codegen.cpu.intrinsics import make
     from ovjit.codegen.cpu.types import signature
 
-    lanes = block_side(isa.lanes, elem)
+    lanes = isa.lanes // PARTS[elem]
     i64 = ir.IntType(64)
 
     def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
@@ -125,9 +125,14 @@ def make_transpose(isa: Target, elem: str) -> Any:
     return transpose
 
 
+def transpose_words(isa: Target, elem: str = "i32") -> dict[str, Any]:
+    """The word of kernels that transpose elements of this type."""
+    return {"transpose": make_transpose(isa, elem)}
+
+
 def run_transpose(elem: str, words: Any, x: int, x_b: int, nb: int, y: int, y_a: int, na: int) -> None:
     """The intrinsic `transpose` in Python. `words`: an `ovjit.execution.numpy_words.Words`."""
-    lanes = block_side(words.lanes, elem)
+    lanes = words.lanes // PARTS[elem]
     na, nb = min(na, lanes), min(nb, lanes)
     rows = [words[f"loadm_{elem}"](x + min(i, nb - 1) * x_b, na) for i in range(words.lanes)]
     for j in range(min(na, lanes)):
@@ -138,18 +143,18 @@ transpose, interleave = Word("transpose"), Word("interleave")
 
 
 @kernel(over="i0 i1 i2 a/side", x="i0 i1 i2 b a:1", y="i0 i1 i2 a b:1")
-def transpose_blocks(x: Tensor, y: Tensor, side, *, size):
+def transpose_blocks(x: Tensor, y: Tensor, side, *, elem):
     """An item has `side` elements along a. It is transposed along b in squares of this side, so that a cache
     line is read, and written, at once. Outer axes are named: with `...`, LLVM keeps an incremented address
     for each row of a square, which is slower."""
     for _, _, _, first, p, q in items(x, y):
         left = y.size.a - first
         for k0 in range(0, y.size.b, side):
-            for a in range(0, min(side, left), VL // 2 if size == 8 else VL):
-                for k in range(k0, min(k0 + side, y.size.b), VL // 2 if size == 8 else VL):
+            for a in range(0, min(side, left), VL // PARTS[elem]):
+                for k in range(k0, min(k0 + side, y.size.b), VL // PARTS[elem]):
                     transpose(
-                        x.at(p + a * size, b=k), x.stride.b, y.size.b - k, y.at(q + k * size, a=a),
-                        y.stride.a, left - a,
+                        x.at(p + a * SIZE[elem], b=k), x.stride.b, y.size.b - k,
+                        y.at(q + k * SIZE[elem], a=a), y.stride.a, left - a,
                     )  # fmt: skip
 
 
@@ -159,9 +164,9 @@ def transpose_kernel(size: int) -> Kernel:
     elem = ELEMENTS[size]
 
     def intrinsics(isa: Target) -> dict[str, Any]:
-        return {"transpose": make_transpose(isa, elem)}
+        return transpose_words(isa, elem)
 
-    return transpose_blocks.kernel(f"transpose_{elem}", intrinsics, f"transpose {elem}", size=size)
+    return transpose_blocks.kernel(f"transpose_{elem}", intrinsics, f"transpose {elem}", elem=elem)
 
 
 def make_interleave(isa: Target, elem: str, rows: int, back: bool) -> Any:

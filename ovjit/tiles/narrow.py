@@ -88,13 +88,25 @@ def word_time(weights: np.ndarray, isa: Target, form: Format) -> float:
     columns = (chosen[:, None] * width + np.arange(width)).reshape(-1)
     deep = weights[:1].reshape(1, -1, depth, outs)[:, : -(-SAMPLED_WORDS // form.words(depth))]
     sample = deep[:, :, : SAMPLED_WORDS * form.group].take(columns[columns < outs], -1)
-    listed = list_panels(sample, isa, form)
-    steps = listed.steps.sum(0) * [way.span for way in WAYS]
+    steps = _order(sample, isa, form).steps.sum(0) * [way.span for way in WAYS]
     return float(steps @ np.array([way.time for way in WAYS]) / max(1, steps.sum()))
 
 
-def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
-    """Pack weights [G, runs..., depth, O]."""
+class _Order(NamedTuple):
+    """The words of packed panels by way, before they are written. `vectors`: (address of the first word,
+    bytes between words) of each, in `memory`. `order` [vectors, words]: words sorted by way. `steps`: see
+    `Listed`. `numbers`: what the native functions read of all vectors, and of one the bytes between words."""
+
+    memory: tuple[np.ndarray, ...]
+    sizes: PanelSizes
+    vectors: list[tuple[int, int]]
+    order: np.ndarray
+    steps: np.ndarray
+    numbers: np.ndarray
+
+
+def _order(weights: np.ndarray, isa: Target, form: Format) -> _Order:
+    """Pack weights [G, runs..., depth, O], and choose the way of each word."""
     filling, sizes = pack_panels(weights, isa, form)
     packed = np.zeros(filling.nbytes, np.int8)
     filling.fill(packed)
@@ -104,25 +116,31 @@ def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
     zeros = np.zeros(size, np.int8)
     full = outs // sizes.width
     vectors = list(_vectors(packed.reshape(len(weights), -1), sizes, full, size, zeros.ctypes.data))
-    order_words, write_words = (_function(name) for name in FUNCTIONS)
+    order_words = _function("order_words")
     orders = np.zeros((len(vectors), words + len(WAYS)), np.int64)
     numbers = np.array((words, size, 0, size + max(_BLOCK, size // 2)))
     room = np.zeros((words + 1) * int(numbers[3]) + words * 2 * 8, np.uint8)
     shape, order, memory_at = (a.ctypes.data for a in (numbers, orders, room))
     for n, (first, numbers[2]) in enumerate(vectors):
         order_words(first, order + n * orders.strides[0], shape, memory_at)
-    places, steps = orders[:, :words], orders[:, words:]
-    parts = (steps @ [way.parts for way in WAYS]).reshape(-1, isa.tile_vectors) * size
+    return _Order((packed, zeros), sizes, vectors, orders[:, :words], orders[:, words:], numbers)
+
+
+def list_panels(weights: np.ndarray, isa: Target, form: Format) -> Listed:
+    """Pack weights [G, runs..., depth, O]."""
+    _panels, sizes, vectors, places, steps, numbers = _order(weights, isa, form)
+    parts = (steps @ [way.parts for way in WAYS]).reshape(-1, isa.tile_vectors) * isa.lanes * WORD
     memory = np.zeros((len(parts), int(parts.sum(1).max(initial=0))), np.int8)
     bias = np.zeros((len(vectors), isa.lanes), np.int32)
     tables = np.zeros(2, np.int64)
+    write_words = _function("write_words")
     targets = np.arange(len(parts))[:, None] * memory.shape[1] + np.cumsum(parts, 1) - parts
-    target, lacking, table = (a.ctypes.data for a in (memory, bias, tables))
+    shape, target, order, lacking, table = (a.ctypes.data for a in (numbers, memory, places, bias, tables))
     for n, ((first, numbers[2]), at) in enumerate(zip(vectors, targets.flat, strict=True)):
-        tables[:] = order + n * orders.strides[0], lacking + n * bias.strides[0]
+        tables[:] = order + n * places.strides[0], lacking + n * bias.strides[0]
         write_words(first, target + int(at), shape, table)
     sizes = sizes._replace(panel=memory.shape[1], group=len(parts) // len(weights) * memory.shape[1])
-    run, word = np.divmod(places, max(1, form.words(depth)))
+    run, word = np.divmod(places, max(1, form.words(weights.shape[-2])))
     places = (run << RUN_BITS) + word * WORD
     return Listed(memory.reshape(-1), sizes, places, np.ascontiguousarray(steps), bias)
 

@@ -95,9 +95,9 @@ def kernel(size: int) -> Kernel:
 
     def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
-        from ovjit.codegen.transpose import make_transpose
+        from ovjit.codegen.transpose import transpose_words
 
-        return weaving.intrinsics(isa) | {"transpose": make_transpose(isa, ELEMENTS[size])}
+        return weaving.intrinsics(isa) | transpose_words(isa, ELEMENTS[size])
 
     return routines(f"weave_{size}", ("weave",), steps, intrinsics, f"weave {size}")
 

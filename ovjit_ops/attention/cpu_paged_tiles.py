@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
-from ovjit.codegen.transpose import make_transpose, transpose
+from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
 from ovjit.tiles.pack import tile_width
 from ovjit.tiles.tile import make_tile
@@ -177,7 +177,7 @@ def tiles_kernel(isa: Target, **ways: Any) -> Kernel:
             for r in target.shapes.tiles
             for v in (target.tile_vectors, 1)
         }
-        return {**tiles, "transpose": make_transpose(target, "i32")}
+        return {**tiles, **transpose_words(target)}
 
     said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
     return paged_tiles.kernel(

@@ -15,7 +15,7 @@ from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.tensors import Raw
-from ovjit.codegen.transpose import make_transpose
+from ovjit.codegen.transpose import transpose_words
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.pack import tile_width
@@ -193,8 +193,7 @@ def unit_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
     """The kernel of `paged_blocks` for the format of a matrix unit."""
 
     def words(target: Target) -> dict[str, Any]:
-        found = intrinsics(form.name.removeprefix("amx_"))
-        return {**found, "transpose": make_transpose(target, "i32")}
+        return {**intrinsics(form.name.removeprefix("amx_")), **transpose_words(target)}
 
     said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
     return paged_blocks.kernel(

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.codegen.cpu.ir import body_of
-from ovjit.codegen.cpu.targets import Target
-from ovjit.codegen.function import kernel, spaced
-from ovjit.codegen.transpose import make_transpose, transpose
+from ovjit.codegen.function import inline, kernel, spaced
+from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch_or_copy, try_launch
@@ -21,36 +20,41 @@ from ovjit.planning.views import View, product
 from ovjit_ops.indexing.cpu_gather import known_axis
 
 
+@inline
+def scan_lines(x, y, p, q, left, exclusive, single, T, combine, first):
+    """Scan `left` neighbouring lines, or a `single` one."""
+    total = const[T](first)
+    source = p
+    target = q
+    for _ in range(x.size.n):
+        if single:
+            v = splat[T](source)
+        elif x.stride.lanes == SIZE[T]:
+            v = loadm[T](source, left)
+        else:
+            v = gather[T](source, x.stride.lanes, left)
+        after = applied(combine, total, v)
+        out = after
+        if exclusive == 1:
+            out = total
+        if single:
+            st[T](target, lane[T](out, 0))
+        else:
+            spaced(target, y.stride.lanes, out, left, T)
+        total = after
+        source += x.stride.n
+        target += y.stride.n
+
+
 @kernel(over="... lanes/VL", x="... n", y="... n")
 def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
     """y[k] combines x[0] ... x[k] along the axis of n elements; without x[k] if `exclusive`."""
     for j, p, q in items(x, y):
         left = x.size.lanes - j
-        total = const[T](first)
         if left == 1:  # parts of vectors are stored in up to 12 cycles, a single lane in one
-            for _ in range(x.size.n):
-                after = applied(combine, total, splat[T](p))
-                out = after
-                if exclusive == 1:
-                    out = total
-                st[T](q, lane[T](out, 0))
-                total = after
-                p += x.stride.n
-                q += y.stride.n
+            scan_lines(x, y, p, q, left, exclusive, True, T, combine, first)
         else:
-            for _ in range(x.size.n):
-                if x.stride.lanes == SIZE[T]:
-                    v = loadm[T](p, left)
-                else:
-                    v = gather[T](p, x.stride.lanes, left)
-                after = applied(combine, total, v)
-                out = after
-                if exclusive == 1:
-                    out = total
-                spaced(q, y.stride.lanes, out, left, T)
-                total = after
-                p += x.stride.n
-                q += y.stride.n
+            scan_lines(x, y, p, q, left, exclusive, False, T, combine, first)
 
 
 @kernel(over="... lanes/VL", x="... n:1", y="... n:1")
@@ -92,14 +96,13 @@ class Scan(AsInput):
         self.kernel, self.by_rows = scan.kernel(name, **given), None
         # the last axis has adjacent elements, unless the scan is reversed
         if SIZE[dtype] == 4 and self.axis == len(self.data.shape) - 1 > 0 and not self.node.attrs["reverse"]:
-            self.by_rows = scan_rows.kernel(f"{name}_rows", _intrinsics, "transpose i32", **given)
+            self.by_rows = scan_rows.kernel(f"{name}_rows", transpose_words, "transpose i32", **given)
             self.kernels = self.by_strides = (self.kernel, self.by_rows)
 
     def plan(self, planner: Planner) -> None:
         n, attrs = planner.shape(self.data)[self.axis], self.node.attrs
         options: dict[str, Any] = {"axes": {"n": self.axis}, "exclusive": int(attrs["exclusive"])}
-        lines = product(planner.shape(self.data)[: self.axis])
-        if self.by_rows is not None and lines >= self.target.lanes:  # fewer lines are faster by gathers
+        if self.by_rows is not None and self._many_lines(planner):
             views = {"x": planner.view(self.data), "y": planner.output(self.out)}
             planner.need_scratch(self.target.lanes**2 * views["y"].itemsize)
             if try_launch(planner, self.by_rows, views, ("y",), work=n * 16, **options):
@@ -112,9 +115,9 @@ class Scan(AsInput):
             planner, self.kernel, {"x": self.data}, {"y": self.out}, seen, work=n * 64, **options
         )  # fmt: skip
 
-
-def _intrinsics(target: Target) -> dict[str, Any]:
-    return {"transpose": make_transpose(target, "i32")}
+    def _many_lines(self, planner: Planner) -> bool:
+        """Whether there are as many lines as lanes: fewer are faster by gathers."""
+        return product(planner.shape(self.data)[: self.axis]) >= self.target.lanes
 
 
 def lower_scan(

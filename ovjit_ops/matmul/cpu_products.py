@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from ovjit.codegen.cpu.ir import Operand
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.transpose import make_transpose, transpose
+from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim, Interval, bounds
@@ -145,12 +144,8 @@ def transpose_panels(x: Tensor, y: Tensor, panel, depth, *, width, lanes):
 def transposed_panels_kernel(isa: Target) -> Kernel:
     """Its kernel for panels of this width."""
     width = tile_width(isa)
-
-    def intrinsics(target: Target) -> dict[str, Any]:
-        return {"transpose": make_transpose(target, "i32")}
-
     name = f"transpose_panels_{width}"
-    return transpose_panels.kernel(name, intrinsics, "transpose i32", width=width, lanes=isa.lanes)
+    return transpose_panels.kernel(name, transpose_words, "transpose i32", width=width, lanes=isa.lanes)
 
 
 def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, ...]:

@@ -204,10 +204,7 @@ def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     has an instruction for f32 to i32."""
     wide = ir.VectorType(_I32, to.lanes)
     if str(x.type.element) == "float" and to.ir == wide and to.lanes in (8, 16):
-        if to.lanes == 8:
-            return call_intrinsic(b, "llvm.x86.avx.cvtt.ps2dq.256", wide, [x])
-        arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
-        return call_intrinsic(b, "llvm.x86.avx512.mask.cvttps2dq.512", wide, arguments)
+        return _to_i32(b, x, "cvtt")
     bound = 2.0 ** (INTS[to.elem] - 1)
     low, high = (ir.Constant(x.type, [end] * to.lanes) for end in (-bound, bound))
     whole = call_intrinsic(b, f"llvm.trunc.{suffix(x.type)}", x.type, [x])
@@ -225,7 +222,7 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
         x = b.select(b.fcmp_ordered(">", x, bottom), x, bottom)
     if to.lanes == 16 and str(x.type.element) == "float" and INTS[to.elem] <= 32:
         wide = ir.VectorType(_I32, 16)
-        whole = _to_nearest(b, x)
+        whole = _to_i32(b, x, "cvt")
         if to.elem == "u8":
             top = ir.Constant(wide, [255] * 16)
             whole = b.select(b.icmp_unsigned("<", whole, top), whole, top)
@@ -236,13 +233,14 @@ def round_to_int(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     return truncate(b, call_intrinsic(b, f"llvm.rint.{suffix(x.type)}", x.type, [x]), to)
 
 
-def _to_nearest(b: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """16 or 8 f32 to the nearest i32, ties to even; -2**31 for NaN and values out of range."""
+def _to_i32(b: ir.IRBuilder, x: ir.Value, instruction: str) -> ir.Value:
+    """16 or 8 f32 to i32 by x86's `cvt`, to the nearest with ties to even, or `cvtt`, which truncates.
+    -2**31 for NaN and values out of range."""
     wide = ir.VectorType(_I32, x.type.count)
     if wide.count == 8:
-        return call_intrinsic(b, "llvm.x86.avx.cvt.ps2dq.256", wide, [x])
+        return call_intrinsic(b, f"llvm.x86.avx.{instruction}.ps2dq.256", wide, [x])
     arguments = [x, ir.Constant(wide, [0] * 16), ir.Constant(_I16, -1), _I32(4)]
-    return call_intrinsic(b, "llvm.x86.avx512.mask.cvtps2dq.512", wide, arguments)
+    return call_intrinsic(b, f"llvm.x86.avx512.mask.{instruction}ps2dq.512", wide, arguments)
 
 
 def hold(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
@@ -267,7 +265,7 @@ def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.V
             if elem == "u8":  # NaN stays: as i32 it is negative, so it becomes 0
                 top = ir.Constant(x.type, [255.0] * lanes)
                 x = b.select(b.fcmp_ordered("<", top, x), top, x)
-            x = _to_nearest(b, x)
+            x = _to_i32(b, x, "cvt")
         quarters.append(x)
     names = ("packssdw", "packuswb" if elem == "u8" else "packsswb")
     first, second = (f"llvm.x86.{end % name}" for name in names)

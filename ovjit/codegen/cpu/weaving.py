@@ -57,16 +57,32 @@ def _walk(b: ir.IRBuilder, lanes: int, place: Any, size: Any, change: Callable[[
 
 def _steps(b: ir.IRBuilder, stop: Any, step: int, body: Callable[[Any], None]) -> None:
     """Emit the loop body(0), body(step) ... below `stop`."""
+    with b.if_then(b.icmp_signed(">", stop, _I64(0))):
+        _accumulate(b, stop, step, lambda at, _: body(at))
+
+
+def _accumulate(
+    b: ir.IRBuilder, stop: Any, step: int, body: Callable[[Any, Any], Any], first: Any = None
+) -> Any:
+    """Emit the loop state = body(0, first), state = body(step, state) ... below `stop`, which is positive.
+    Returns the last state."""
     before, loop, after = b.block, b.append_basic_block("vectors"), b.append_basic_block("done")
-    b.cbranch(b.icmp_signed(">", stop, _I64(0)), loop, after)
+    b.branch(loop)
     b.position_at_end(loop)
     at = b.phi(_I64)
     at.add_incoming(_I64(0), before)
-    body(at)
+    state = None
+    if first is not None:
+        state = b.phi(first.type)
+        state.add_incoming(first, before)
+    result = body(at, state)
     following = b.add(at, _I64(step))
     at.add_incoming(following, b.block)
+    if state is not None:
+        state.add_incoming(result, b.block)
     b.cbranch(b.icmp_signed("<", following, stop), loop, after)
     b.position_at_end(after)
+    return result
 
 
 def _all(lanes: int, value: int) -> ir.Constant:
@@ -196,19 +212,12 @@ def _exceed(b: ir.IRBuilder, x: Any, y: Any, size: Any, most: Any) -> Any:
     limit = b.shuffle_vector(
         one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, _BLOCK), None)
     )
-    before, loop, after = b.block, b.append_basic_block("vectors"), b.append_basic_block("done")
-    b.branch(loop)
-    b.position_at_end(loop)
-    at, found = b.phi(_I64), b.phi(kind)
-    at.add_incoming(_I64(0), before)
-    found.add_incoming(ir.Constant(kind, None), before)
-    first, second = (b.load(pointer(b, b.add(p, at), kind), align=1) for p in (x, y))
-    over = b.or_(found, call_intrinsic(b, "llvm.usub.sat.v16i8", kind, [first, b.sub(limit, second)]))
-    following = b.add(at, _I64(_BLOCK))
-    at.add_incoming(following, loop)
-    found.add_incoming(over, loop)
-    b.cbranch(b.icmp_signed("<", following, size), loop, after)
-    b.position_at_end(after)
+
+    def body(at: Any, found: Any) -> Any:
+        first, second = (b.load(pointer(b, b.add(p, at), kind), align=1) for p in (x, y))
+        return b.or_(found, call_intrinsic(b, "llvm.usub.sat.v16i8", kind, [first, b.sub(limit, second)]))
+
+    over = _accumulate(b, size, _BLOCK, body, ir.Constant(kind, None))
     return b.zext(b.icmp_unsigned("!=", b.bitcast(over, whole), whole(0)), _I64)
 
 
