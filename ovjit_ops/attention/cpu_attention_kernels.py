@@ -30,6 +30,9 @@ TABLE_BYTES = 3 * TABLE * 8
 #: Number types of rows of bytes.
 PACKED = ("u8", "u4")
 
+#: Exceeds the columns of any panel.
+WHOLE = 1 << 30
+
 #: Independent chains of a row's maximum.
 CHAINS = 4
 
@@ -148,27 +151,33 @@ def weigh(t, top, count, T):
 
 
 @inline
-def begin(o, peak, weights, wide, sink, sinks):
-    """Initialise a row: o is 0, the maximum and the sum of weights are those of `sink`, or of no score."""
-    zero = const[f32](0.0)
-    for j in range(0, wide, VL):
-        storem[f32](o + j * 4, zero, wide - j)
+def finite(top):
+    """The maximum of scores; 0 if all of them are masked, so that exp(score - maximum) is 0."""
+    return select(top == const[f32](-inf), const[f32](0.0), top)
+
+
+@inline
+def begin_softmax(peak, weights, sink, sinks):
+    """Initialise a row's maximum and sum of weights: those of the score at `sink`, or of no score."""
     if sinks:
         storem[f32](peak, splat[f32](sink), 1)
         storem[f32](weights, const[f32](1.0), 1)
     else:
         storem[f32](peak, const[f32](-inf), 1)
-        storem[f32](weights, zero, 1)
+        storem[f32](weights, const[f32](0.0), 1)
 
 
 @inline
-def multiply_keys(k, k_p, depth, group, at, n, columns, width, zeros, scale, scaled, count, heights, lanes):
-    """Compute the scores of n columns from `at` on, panel by panel of keys."""
+def multiply_panels(
+    panels, panel, words, at, n, columns, whole, width, zeros, scale, scaled, count, heights, lanes
+):  # fmt: skip
+    """Compute n of `columns` columns, from column `at` on, by panels of `words` words. `whole`: the last
+    panel has all its columns in memory."""
     c = at // width
     while c * width < at + n:
         multiply(
-            k + c * k_p, (depth + group - 1) // group, c * width - at, at + n - c * width,
-            columns - c * width, zeros, scale, scaled, count, heights, lanes,
+            panels + c * panel, words, c * width - at, at + n - c * width,
+            WHOLE if whole else columns - c * width, zeros, scale, scaled, count, heights, lanes,
         )  # fmt: skip
         c += 1
 
@@ -187,7 +196,7 @@ def shrink_by(tops, peak):
     old = splat[f32](peak)
     top = maximum(old, spread[f32](hmax[f32](tops)))
     storem[f32](peak, top, 1)
-    score = old - select(top == const[f32](-inf), const[f32](0.0), top)
+    score = old - finite(top)
     shrink = applied(EXP, score)
     return shrink
 
@@ -196,8 +205,7 @@ def shrink_by(tops, peak):
 def add_weights(t, peak, shrink, weights, count, T):
     """Replace the scores at t by weights of type T, and update the sum of weights at `weights`."""
     top = splat[f32](peak)
-    top = select(top == const[f32](-inf), const[f32](0.0), top)
-    total = weigh(t, top, count, T)
+    total = weigh(t, finite(top), count, T)
     storem[f32](weights, fma(splat[f32](weights), shrink, spread[f32](hadd[f32](total))), 1)
 
 
@@ -270,17 +278,22 @@ class Memory(NamedTuple):
 
 
 @inline
-def begin_rows(q, sink, pq, ps, count, wide, factor, memory, T, sinks):
-    """Scale rows of q in f32, and initialise the sums, maxima and weights of all rows."""
+def begin_rows(sink, ps, count, wide, memory, sinks):
+    """Initialise the sums, maxima and weights of all rows."""
     for r in range(count):
-        if T == "f32":
-            multiplied(
-                pq + r * q.stride.r, scratch + memory.q_at + r * memory.q_row, q.size.d, factor
-            )  # fmt: skip
-        begin(
-            scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4,
-            scratch + memory.l_at + r * 4, wide, ps + r * sink.stride.r, sinks,
+        clear(scratch + memory.o_at + r * memory.o_row, 0, wide, "f32")
+        begin_softmax(
+            scratch + memory.m_at + r * 4, scratch + memory.l_at + r * 4, ps + r * sink.stride.r, sinks
         )  # fmt: skip
+
+
+@inline
+def unmasked(r, at, n, first, causal):
+    """How many of n columns from `at` on row r attends to."""
+    live = n
+    if causal:
+        live = min(n, first + r + 1 - at)
+    return live
 
 
 @inline
@@ -289,22 +302,25 @@ def soften_rows(mask, pm, at, n, first, count, wide, cap, memory, T, group, caus
     rows' maxima come first, to hide the latency of reductions over lanes."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
-        live = n
-        if causal:
-            live = min(n, first + r + 1 - at)
+        live = unmasked(r, at, n, first, causal)
         if capped:
             bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, cap)
         shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
+    weigh_rows(at, n, (n + group - 1) // group * group, first, count, wide, memory, T, causal)
+
+
+@inline
+def weigh_rows(at, n, padded, first, count, wide, memory, T, causal):
+    """Replace the scores of n columns from `at` on by weights, with zeros up to `padded` columns, and rescale
+    the sums of earlier columns."""
     for r in range(count):
         t = scratch + memory.s_at + r * memory.s_row
-        live = n
-        if causal:
-            live = min(n, first + r + 1 - at)
+        live = unmasked(r, at, n, first, causal)
         shrink = splat[f32](scratch + memory.f_at + r * 4)
         add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
         if causal or T != "f32":  # what is masked, and what fills the last word
-            clear(t, live, (n + group - 1) // group * group, T)
+            clear(t, live, padded, T)
         if at > 0:
             o = scratch + memory.o_at + r * memory.o_row
             multiplied(o, o, wide, shrink)
@@ -350,7 +366,9 @@ def attention_tiles(
             factor = splat[f32](numbers.scale)
             queries = scratch + memory.q_at
             query_r = memory.q_row
-        begin_rows(q, sink, pq, ps, count, y.size.w, factor, memory, T, sinks)
+            for r in range(count):
+                multiplied(pq + r * q.stride.r, queries + r * query_r, q.size.d, factor)
+        begin_rows(sink, ps, count, y.size.w, memory, sinks)
         end = mask.size.c
         if causal:
             end = min(mask.size.c, first + count)
@@ -362,9 +380,9 @@ def attention_tiles(
             else:
                 added = pm + at * mask.stride.c
                 fill_tables(queries, query_r, scores, memory.s_row, added, mask.stride.r, count, heights[0])
-            multiply_keys(
-                pk, k_panel, q.size.d, group, at, n, mask.size.c, width, numbers.zeros, numbers.scale, T
-                != "f32", count, heights, lanes,
+            multiply_panels(
+                pk, k_panel, (q.size.d + group - 1) // group, at, n, mask.size.c, False, width,
+                numbers.zeros, numbers.scale, T != "f32", count, heights, lanes,
             )  # fmt: skip
             soften_rows(
                 mask, pm, at, n, first, count, y.size.w, numbers.cap, memory, T, group, causal, capped
@@ -378,19 +396,24 @@ def attention_tiles(
         )  # fmt: skip
 
 
+def tile_words(target: Target, epilogue: Epilogue, form: Format) -> dict[str, Any]:
+    """The tiles that `multiply` calls."""
+    from ovjit.tiles.tile import make_tile  # where the kernel is compiled
+
+    return {
+        f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
+        for r in target.shapes.tiles
+        for v in (target.tile_vectors, 1)
+    }
+
+
 @functools.cache
 def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
     """The kernel of `attention_tiles` for a format and an instruction set."""
     epilogue = adding() if form is F32 else _scaling()
 
     def intrinsics(target: Target) -> dict[str, Any]:
-        from ovjit.tiles.tile import make_tile  # where the kernel is compiled
-
-        return {
-            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
-            for r in target.shapes.tiles
-            for v in (target.tile_vectors, 1)
-        }
+        return tile_words(target, epilogue, form)
 
     out = "" if ways["out"] == form.a else f"_{ways['out']}"
     said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
@@ -574,7 +597,7 @@ def attention_rows(
         if sinks:
             old = splat[f32](ps)
             top = maximum(top, old)
-        top = select(top == const[f32](-inf), const[f32](0.0), top)
+        top = finite(top)
         total = weigh_scores(top, end)
         if sinks:
             score = old - top

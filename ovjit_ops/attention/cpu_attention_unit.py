@@ -20,14 +20,14 @@ from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     CHAINS,
     TANH,
+    WHOLE,
     Memory,
     Numbers,
-    add_weights,
-    begin,
-    clear,
+    begin_rows,
     divided,
-    multiplied,
     shrink_by,
+    unmasked,
+    weigh_rows,
 )
 
 #: Elements of a line. Columns of scores between two passes over the sums: scores of 32 rows take 48 KB.
@@ -76,6 +76,21 @@ def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, lef
                     multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide)
                     break
             break
+
+
+@inline
+def multiply_panels_by_unit(
+    p, p_row, panels, panel, lines, sums, sums_row, zeros, kept, rows, at, n, columns, whole, width, lanes
+):  # fmt: skip
+    """Compute n of `columns` columns, from column `at` on, by panels of `lines` lines. `whole`: see
+    `multiply_panels`."""
+    c = at // width
+    while c * width < at + n:
+        multiply_tile(
+            p, p_row, panels + c * panel, lines, sums + (c * width - at) * 4, sums_row, zeros, kept, rows,
+            WHOLE if whole else columns - c * width, lanes,
+        )  # fmt: skip
+        c += 1
 
 
 @inline
@@ -136,26 +151,14 @@ def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal,
     if capped:
         most = splat[f32](numbers.cap)
     for r in range(count):
-        live = n
-        if causal:
-            live = min(n, first + r + 1 - at)
+        live = unmasked(r, at, n, first, causal)
         top = finish_scores(
             scratch + memory.s_at + r * memory.s_row, pm + r * mask.stride.r + at * mask.stride.c, live,
             factor, most, capped,
         )  # fmt: skip
         shrink = shrink_by(top, scratch + memory.m_at + r * 4)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
-    for r in range(count):
-        t = scratch + memory.s_at + r * memory.s_row
-        live = n
-        if causal:
-            live = min(n, first + r + 1 - at)
-        shrink = splat[f32](scratch + memory.f_at + r * 4)
-        add_weights(t, scratch + memory.m_at + r * 4, shrink, scratch + memory.l_at + r * 4, live, T)
-        clear(t, live, lines_of(n) * ELEMENTS, T)
-        if at > 0:
-            o = scratch + memory.o_at + r * memory.o_row
-            multiplied(o, o, wide, shrink)
+    weigh_rows(at, n, lines_of(n) * ELEMENTS, first, count, wide, memory, T, causal)
 
 
 @kernel(
@@ -172,24 +175,16 @@ def attention_blocks(
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
         count = min(block, y.size.r - first)
         copy_rows(q, pq, scratch + memory.q_at, memory.q_row, count, block)
-        for r in range(count):
-            begin(
-                scratch + memory.o_at + r * memory.o_row, scratch + memory.m_at + r * 4,
-                scratch + memory.l_at + r * 4, y.size.w, ps + r * sink.stride.r, sinks,
-            )  # fmt: skip
+        begin_rows(sink, ps, count, y.size.w, memory, sinks)
         end = mask.size.c
         if causal:
             end = min(mask.size.c, first + count)
         for at in range(0, end, memory.columns_per):
             n = min(memory.columns_per, end - at)
-            c = at // width
-            while c * width < at + n:
-                multiply_tile(
-                    scratch + memory.q_at, memory.q_row, pk + c * k_panel, lines_of(q.size.d),
-                    scratch + memory.s_at + (c * width - at) * 4, memory.s_row, numbers.zeros, False, count,
-                    mask.size.c - c * width, lanes,
-                )  # fmt: skip
-                c += 1
+            multiply_panels_by_unit(
+                scratch + memory.q_at, memory.q_row, pk, k_panel, lines_of(q.size.d), scratch + memory.s_at,
+                memory.s_row, numbers.zeros, False, count, at, n, mask.size.c, False, width, lanes,
+            )  # fmt: skip
             soften_sums(mask, pm, at, n, first, count, y.size.w, numbers, memory, T, causal, capped)
             c = 0
             while c * width < y.size.w:

@@ -119,7 +119,8 @@ class PagedAttention(Lowering):
         shared: dict[str, Any] = {
             "table": tables["table"].ptr, "entries": tables["block_indices"].ptr,
             "keys": caches["key_cache"].ptr, "values": caches["value_cache"].ptr,
-            "heads": self.keys.heads, "group": group, "size": self.keys.size, "wide": self.values.size,
+            "heads": self.keys.heads, "group": group, "key_size": self.keys.size,
+            "value_size": self.values.size,
             "block": self.keys.tokens, "k_row": self.keys.row, "v_row": self.values.row,
             "k_head": self.keys.bytes, "v_head": self.values.bytes,
             "k_block": self.keys.bytes * self.keys.heads, "v_block": self.values.bytes * self.values.heads,
@@ -156,7 +157,7 @@ class PagedAttention(Lowering):
         self._choose(shared, reads, sequences)
         sums = planner.allocate((y.shape[0] if self.scores is not None else 0, self.keys.heads * group, 2), 4)
         shared["sums"] = sums.ptr
-        flops = 2.0 * self.keys.tokens * group * self.keys.heads * (shared["size"] + shared["wide"])
+        flops = 2.0 * self.keys.tokens * group * self.keys.heads * (shared["key_size"] + shared["value_size"])
         flops *= planner.shape(self.named["block_indices"])[0]
         if self.tiles is not None:
             columns = max(1, TILE_COLUMNS // self.keys.tokens) * self.keys.tokens
@@ -189,18 +190,18 @@ class PagedAttention(Lowering):
         """Add the step that sums the weights of keys, in a buffer for the tokens of all listed blocks."""
         planner = self.planner
         scores, count = (planner.row_major_output(v) for v in self.node.outputs[1:3])
-        recent, told = shared["scale"], 0
+        recent, recents = shared["scale"], 0
         if self.has("score_aggregation_window"):
             view = planner.contiguous(self.named["score_aggregation_window"])
             reads.append(view)
-            recent, told = view.ptr, view.shape[0] if view.shape else 1
+            recent, recents = view.ptr, view.shape[0] if view.shape else 1
         line = 4 * shared["q_step"]  # behind a query and three rows of zeros, which complete its tile
         places = {"s_at": line, "u_at": line + self.keys.tokens * 4 + ALIGNMENT}
         planner.need_scratch(places["u_at"] + (self.keys.tokens + 1) * shared["u_step"] + ALIGNMENT)
-        given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "told": told}
+        given = {"y": scores.ptr, "count": count.ptr, "recent": recent, "recents": recents}
         given["few"] = self.node.attrs["few"]
         values = shared | places | given | {"sequences": sequences}
-        work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["size"]
+        work = 2.0 * entries * self.keys.tokens * shared["heads"] * shared["group"] * shared["key_size"]
         chunks = sym_max(entries, 1)
         planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
 
@@ -306,10 +307,11 @@ class PagedGuard(Lowering):
         angles, pairs, cache = (planner.shape(v) for v in self.node.inputs[4:7])
         done = planner.row_major_output(self.node.output)
         attrs = self.node.attrs
-        turned, size = rotated.shape[0] if attrs["rotating"] else 0, attrs["size"]
+        rotations, size = rotated.shape[0] if attrs["rotating"] else 0, attrs["size"]
         values = {
             "begins": begins.ptr, "rotated": rotated.ptr, "deltas": deltas.ptr, "pairs_at": pairs_at.ptr,
-            "done": done.ptr, "sequences": begins.shape[0] - 1, "turned": turned, "held": cache[0],
+            "done": done.ptr, "sequences": begins.shape[0] - 1, "rotations": rotations,
+            "cache_blocks": cache[0],
             "block": attrs["block"], "moved": deltas.shape[0], "size": size, "angles": product(angles),
             "each": deltas.shape[1] if len(deltas.shape) > 1 else 1,
             "row": angles[1] if len(angles) > 1 else size,

@@ -12,11 +12,14 @@ in scratch memory. A sequence with many blocks is split into parts, whose sums `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.tensors import Raw
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
-from ovjit_ops.attention.cpu_attention_kernels import EXP, multiplied, soften
+from ovjit_ops.attention.cpu_attention_kernels import EXP, begin_softmax, finite, multiplied, soften
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block, widen
 
 #: Addresses of the scale of scores, the window, the slopes of ALiBi, sinks, and relative positions of keys.
@@ -27,7 +30,7 @@ HIDDEN = Raw("*pairs *pairs_at *kinds *kept side")
 #: Indices in the table of the number of items, and of the first item.
 ITEMS = Raw("number_at items_at")
 #: Heads of keys, heads of queries per head of keys, elements of a key and of a value, tokens of a block.
-HEAD_SHAPE = Raw("heads group size wide block")
+HEAD_SHAPE = Raw("heads group key_size value_size block")
 #: Byte strides of block, head and token in both caches; and elements of a value's group.
 STEPS = "k_block k_head k_row v_block v_head v_row"
 CACHE_STEPS = Raw(f"{STEPS} v_group")
@@ -35,6 +38,11 @@ CACHE_STEPS = Raw(f"{STEPS} v_group")
 ROW_MEMORY = Raw("q_step s_step o_step u_step s_at o_at m_at l_at u_at c_at less_at")
 #: The same for one query's scores.
 SCORE_MEMORY = Raw("q_step u_step u_at s_at")
+
+
+def name_of(kernel: str, ways: Mapping[str, Any]) -> str:
+    """The name of a kernel with these constants: those that are True appear by their names."""
+    return kernel + "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
 
 
 @inline
@@ -102,51 +110,37 @@ def take_less(t, t_step, less, rows, count):
 
 
 @inline
-def add_bytes(w, w_step, v, v_row, o, o_step, rows, count, wide, tall, ahead):
-    """Add weighted byte values to `rows` sums at o: w (scale (n - zero)) = (w scale) n - (w scale) zero."""
+def add_values(w, w_step, v, v_row, o, o_step, rows, count, value_size, kind, tall, ahead):
+    """Add weighted values to `rows` sums at o, `tall` rows and `ahead` vectors at a time. A value of u8 has
+    a scale and a zero before its numbers: w (scale (n - zero)) = (w scale) n - (w scale) zero."""
     acc, value, base = registers()
     for m in range(0, rows, tall):
-        for j in range(0, wide, ahead * VL):
+        for j in range(0, value_size, ahead * VL):
             for i in static_range(tall):
-                base[i] = const[f32](0.0)
+                if kind == "u8":
+                    base[i] = const[f32](0.0)
                 for a in static_range(ahead):
                     acc[i, a] = load[f32](o + (m + i) * o_step + (j + a * VL) * 4)
             for s in range(count):
                 head = v + s * v_row
-                factor = splat[f32](head)
-                zero = splat[f32](head + 4)
+                if kind == "u8":
+                    factor = splat[f32](head)
+                    zero = splat[f32](head + 4)
                 for a in static_range(ahead):
-                    value[a] = cast[f32](loadm[u8](head + 8 + j + a * VL, wide - j - a * VL))
-                for i in static_range(tall):
-                    weight = splat[f32](w + (m + i) * w_step + s * 4) * factor
-                    base[i] = fma(weight, zero, base[i])
-                    for a in static_range(ahead):
-                        acc[i, a] = fma(weight, value[a], acc[i, a])
-            for i in static_range(tall):
-                for a in static_range(ahead):
-                    store[f32](o + (m + i) * o_step + (j + a * VL) * 4, acc[i, a] - base[i])
-
-
-@inline
-def add_values(w, w_step, v, v_row, o, o_step, rows, count, wide, kind, tall, ahead):
-    """Add weighted values to `rows` sums at o, `tall` rows and `ahead` vectors at a time."""
-    acc, value = registers()
-    for m in range(0, rows, tall):
-        for j in range(0, wide, ahead * VL):
-            for i in static_range(tall):
-                for a in static_range(ahead):
-                    acc[i, a] = load[f32](o + (m + i) * o_step + (j + a * VL) * 4)
-            for s in range(count):
-                for a in static_range(ahead):
-                    at = v + s * v_row + (j + a * VL) * SIZE[kind]
-                    value[a] = loadm[kind](at, wide - j - a * VL)
+                    at = head + (8 if kind == "u8" else 0) + (j + a * VL) * SIZE[kind]
+                    number = loadm[kind](at, value_size - j - a * VL)
+                    value[a] = cast[f32](number) if kind == "u8" else number
                 for i in static_range(tall):
                     weight = splat[f32](w + (m + i) * w_step + s * 4)
+                    if kind == "u8":
+                        weight = weight * factor
+                        base[i] = fma(weight, zero, base[i])
                     for a in static_range(ahead):
                         acc[i, a] = fma(weight, value[a], acc[i, a])
             for i in static_range(tall):
                 for a in static_range(ahead):
-                    store[f32](o + (m + i) * o_step + (j + a * VL) * 4, acc[i, a])
+                    total = acc[i, a] - base[i] if kind == "u8" else acc[i, a]
+                    store[f32](o + (m + i) * o_step + (j + a * VL) * 4, total)
 
 
 @inline
@@ -171,11 +165,11 @@ def find_sequence(it, tensors, scoring, row):
 
 
 @inline
-def find_item(it, tensors, scoring, shape, place, typed):
-    """Load the item at `place` of the table, and its sequence, into `it`: the first query, the number of
+def find_item(it, item, tensors, scoring, items, shape, typed):
+    """Load an item of the table, and its sequence, into `it`: the first query, the number of
     queries, and that times the heads of a group; the range of blocks, the slot of the result; the first
     token; the end of the keys that a row attends to."""
-    at = place
+    at = tensors.table + (items.items_at + item * 6) * 8
     row = tensors.table + (8 + ld[i64](at) * 8) * 8
     it["row"] = row
     it["sequence"] = ld[i64](at)
@@ -231,10 +225,38 @@ def hide(line, base, columns, place, it, hidden, head, paired, typed, sparse):
 
 
 @inline
+def bias_scores(line, b, columns, place, query, it, scoring, hidden, shape, sloped, paired, typed, sparse):
+    """Add ALiBi to the scores of a query at position `place` of head `query`, with keys from block b on, and
+    mask them."""
+    if sloped:
+        slope = splat[f32](scoring.slopes + query * 4)
+        incline(line, scoring.ramp, slope, b * shape.block - place, columns)
+    hide(line, b * shape.block, columns, place, it, hidden, query, paired, typed, sparse)
+
+
+@inline
+def block_of(it, b, tensors):
+    """The block of the caches that is block b of the item's sequence; negative if it is absent."""
+    return ld[i32](tensors.entries + (it["entry"] + b) * 4) + 0
+
+
+@inline
+def keys_of(index, head, tensors, caches):
+    """The address of a head's keys in a block."""
+    return tensors.keys + index * caches.k_block + head * caches.k_head
+
+
+@inline
+def values_of(index, head, tensors, caches):
+    """The address of a head's values in a block."""
+    return tensors.values + index * caches.v_block + head * caches.v_head
+
+
+@inline
 def hide_absent(line, it, b, many, columns, tensors, shape):
     """-inf for the keys of those of `many` blocks from block b on that are absent."""
     for i in range(many):
-        if ld[i32](tensors.entries + (it["entry"] + b + i) * 4) < 0:
+        if block_of(it, b + i, tensors) < 0:
             fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
 
 
@@ -244,23 +266,23 @@ def score_block(k, to, count, live, shape, caches, memory, kind, tall):
     if kind == "u8":
         by_channels(
             scratch, memory.q_step, k, scratch + memory.c_at, scratch + memory.less_at, count,
-            shape.size,
+            shape.key_size,
         )  # fmt: skip
         dots(
-            scratch + memory.c_at, memory.q_step, k + shape.size * 8, caches.k_row, to,
-            memory.s_step, count, live, shape.size, kind, tall, 4 // tall,
+            scratch + memory.c_at, memory.q_step, k + shape.key_size * 8, caches.k_row, to,
+            memory.s_step, count, live, shape.key_size, kind, tall, 4 // tall,
         )  # fmt: skip
         take_less(to, memory.s_step, scratch + memory.less_at, count, live)
     elif kind == "u4":
         room = scratch + memory.u_at
-        unpack_block(k, caches.k_row, room, memory.u_step, 0, live, shape.size, 0, kind, True)
+        unpack_block(k, caches.k_row, room, memory.u_step, 0, live, shape.key_size, 0, kind, True)
         dots(
             scratch, memory.q_step, room, memory.u_step, to, memory.s_step, count, live,
-            shape.size, "f32", tall, 4 // tall,
+            shape.key_size, "f32", tall, 4 // tall,
         )  # fmt: skip
     else:
         dots(
-            scratch, memory.q_step, k, caches.k_row, to, memory.s_step, count, live, shape.size,
+            scratch, memory.q_step, k, caches.k_row, to, memory.s_step, count, live, shape.key_size,
             kind, tall, 4 // tall,
         )  # fmt: skip
 
@@ -269,26 +291,35 @@ def score_block(k, to, count, live, shape, caches, memory, kind, tall):
 def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall):
     """Add the first `live` values of a block, weighted by w, to the sums of `count` queries."""
     sums_of = scratch + memory.o_at
-    if vkind == "u8" and not grouped:
-        add_bytes(
-            w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
-            tall, 4 // tall,
-        )  # fmt: skip
-    elif vkind in TOP:
+    if vkind in TOP and (grouped or vkind != "u8"):
         room = scratch + memory.u_at
         unpack_block(
-            v, caches.v_row, room, memory.u_step, 0, live, shape.wide, caches.v_group, vkind,
+            v, caches.v_row, room, memory.u_step, 0, live, shape.value_size, caches.v_group, vkind,
             False,
         )  # fmt: skip
         add_values(
             w, memory.s_step, room, memory.u_step, sums_of, memory.o_step, count, live,
-            shape.wide, "f32", tall, 4 // tall,
+            shape.value_size, "f32", tall, 4 // tall,
         )  # fmt: skip
     else:
         add_values(
-            w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.wide,
+            w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.value_size,
             vkind, tall, 4 // tall,
         )  # fmt: skip
+
+
+@inline
+def inverse(total):
+    """1 / a sum of weights, 0 for a row without weights."""
+    return select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+
+
+@inline
+def keep_sums(tensors, token, query, shape, top, scaled):
+    """Store a query's maximum score and the reciprocal of its sum of weights."""
+    to = tensors.sums + (token * shape.heads * shape.group + query) * 8
+    storem[f32](to, top, 1)
+    storem[f32](to + 4, scaled, 1)
 
 
 @inline
@@ -297,29 +328,24 @@ def finish_row(tensors, steps, it, head, m, shape, memory, out, summed):
     maximum score and the reciprocal of the sum of weights to `sums`."""
     token = it["token"] + m // shape.group
     query = head * shape.group + m % shape.group
-    total = splat[f32](scratch + memory.l_at + m * 4)
-    scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
-    result = tensors.y + token * steps.y_row + query * shape.wide * SIZE[out]
-    for j in range(0, shape.wide, VL):
-        made = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.wide - j) * scaled
-        storem[out](result + j * SIZE[out], made, shape.wide - j)
+    scaled = inverse(splat[f32](scratch + memory.l_at + m * 4))
+    result = tensors.y + token * steps.y_row + query * shape.value_size * SIZE[out]
+    for j in range(0, shape.value_size, VL):
+        made = loadm[f32](scratch + memory.o_at + m * memory.o_step + j * 4, shape.value_size - j) * scaled
+        storem[out](result + j * SIZE[out], made, shape.value_size - j)
     if summed:
-        kept_at = tensors.sums + (token * shape.heads * shape.group + query) * 8
         top = splat[f32](scratch + memory.m_at + m * 4)
-        storem[f32](kept_at, select(top == const[f32](-inf), const[f32](0.0), top), 1)
-        storem[f32](kept_at + 4, scaled, 1)
+        keep_sums(tensors, token, query, shape, finite(top), scaled)
 
 
 @inline
 def begin_row(m, sink, memory, sinking):
     """Initialise row m: maximum -inf and sum of weights 0; with `sinking`, those of the sink at the address
     `sink`, unless that is 0."""
-    storem[f32](scratch + memory.m_at + m * 4, const[f32](-inf), 1)
-    storem[f32](scratch + memory.l_at + m * 4, const[f32](0.0), 1)
+    begin_softmax(scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, 0, False)
     if sinking:
         if sink != 0:
-            storem[f32](scratch + memory.m_at + m * 4, splat[f32](sink), 1)
-            storem[f32](scratch + memory.l_at + m * 4, const[f32](1.0), 1)
+            begin_softmax(scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, sink, True)
 
 
 @inline
@@ -330,15 +356,11 @@ def weigh_row(
     the online softmax. The sums of earlier blocks are rescaled to the new maximum."""
     place = it["past"] + it["first"] + m // shape.group
     query = head * shape.group + m % shape.group
-    if sloped:
-        slope = splat[f32](scoring.slopes + query * 4)
-        incline(line, scoring.ramp, slope, b * shape.block - place, columns)
-    hide(line, b * shape.block, columns, place, it, hidden, query, paired, typed, sparse)
+    bias_scores(line, b, columns, place, query, it, scoring, hidden, shape, sloped, paired, typed, sparse)
     shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, kind)
     if b > it["start"]:
         o = scratch + memory.o_at + m * memory.o_step
-        for j in range(0, shape.wide, VL):
-            storem[f32](o + j * 4, loadm[f32](o + j * 4, shape.wide - j) * shrink, shape.wide - j)
+        multiplied(o, o, shape.value_size, shrink)
 
 
 @inline
@@ -360,13 +382,13 @@ def score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, 
     """Store the scores of an item's queries with `many` blocks from block b on to t; -inf for absent
     blocks."""
     for i in range(many):
-        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        index = block_of(it, b + i, tensors)
         live = min(shape.block, columns - i * shape.block)
         if index < 0:
             for m in range(it["count"]):
                 fill(t + m * memory.s_step, i * shape.block, i * shape.block + live, -inf)
         else:
-            k = tensors.keys + index * caches.k_block + head * caches.k_head
+            k = keys_of(index, head, tensors, caches)
             to = t + i * shape.block * 4
             score_block(k, to, it["count"], live, shape, caches, memory, kind, tall)
 
@@ -375,10 +397,10 @@ def score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, 
 def add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall):
     """Add the values of `many` blocks from block b on, weighted by t, to the sums."""
     for i in range(many):
-        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        index = block_of(it, b + i, tensors)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
-            v = tensors.values + index * caches.v_block + head * caches.v_head
+            v = values_of(index, head, tensors, caches)
             w = t + i * shape.block * 4
             add_block(w, v, it["count"], live, shape, caches, memory, vkind, grouped, tall)
 
@@ -388,8 +410,8 @@ def keep_row(tensors, steps, it, head, m, shape, memory):
     """Store the sums of row m, its maximum score and sum of weights to the item's slot."""
     o = scratch + memory.o_at + m * memory.o_step
     p = tensors.partial + (it["slot"] * shape.heads + head) * steps.slot_size + m * (memory.o_step + 8)
-    for j in range(0, shape.wide, VL):
-        storem[f32](p + j * 4, load[f32](o + j * 4), shape.wide - j)
+    for j in range(0, shape.value_size, VL):
+        storem[f32](p + j * 4, load[f32](o + j * 4), shape.value_size - j)
     storem[f32](p + memory.o_step, splat[f32](scratch + memory.m_at + m * 4), 1)
     storem[f32](p + memory.o_step + 4, splat[f32](scratch + memory.l_at + m * 4), 1)
 
@@ -415,11 +437,11 @@ def paged_rows(
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    find_item(it, tensors, scoring, shape, tensors.table + (items.items_at + item * 6) * 8, typed)
+    find_item(it, item, tensors, scoring, items, shape, typed)
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.size * SIZE[T], scratch,
-        memory.q_step, tall, it["rows"], shape.group, shape.size, steps.q_row, factor, T,
+        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T], scratch,
+        memory.q_step, tall, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
     )  # fmt: skip
     begin_rows(it, head, scoring, shape, memory, tall, sinking)
     for b in range(it["start"], it["stop"], steps.part):
@@ -441,7 +463,7 @@ def paged_rows(
 
 
 #: Heads of keys, heads of queries per head of keys, elements of a value.
-MERGED_SHAPE = Raw("heads group wide")
+MERGED_SHAPE = Raw("heads group value_size")
 #: Results, the plan's table, sums of parts and of queries.
 MERGED_TENSORS = Raw("*y *table *partial *sums")
 #: Bytes of a row of y, of a row of sums, and of a head's slot of sums.
@@ -463,31 +485,24 @@ def paged_merge(tensors, shape, steps, *, out, summed):
             top = const[f32](-inf)
             for i in range(parts):
                 top = maximum(top, splat[f32](p + i * step + steps.o_step))
-            top = select(top == const[f32](-inf), const[f32](0.0), top)
+            top = finite(top)
             total = const[f32](0.0)
             for i in range(parts):
                 less = splat[f32](p + i * step + steps.o_step) - top
                 weight = applied(EXP, less)
                 total = fma(weight, splat[f32](p + i * step + steps.o_step + 4), total)
-            scaled = select(total > const[f32](0.0), const[f32](1.0) / total, const[f32](0.0))
+            scaled = inverse(total)
+            query = head * shape.group + m % shape.group
             if summed:
-                to = (
-                    tensors.sums
-                    + (((token + m // shape.group) * shape.heads + head) * shape.group + m % shape.group) * 8
-                )
-                storem[f32](to, top, 1)
-                storem[f32](to + 4, scaled, 1)
-            to = (
-                tensors.y + (token + m // shape.group) * steps.y_row
-                + (head * shape.group + m % shape.group) * shape.wide * SIZE[out]
-            )  # fmt: skip
-            for j in range(0, shape.wide, VL):
+                keep_sums(tensors, token + m // shape.group, query, shape, top, scaled)
+            to = tensors.y + (token + m // shape.group) * steps.y_row + query * shape.value_size * SIZE[out]
+            for j in range(0, shape.value_size, VL):
                 acc = const[f32](0.0)
                 for i in range(parts):
                     less = splat[f32](p + i * step + steps.o_step) - top
                     weight = applied(EXP, less)
-                    acc = fma(weight, loadm[f32](p + i * step + j * 4, shape.wide - j), acc)
-                storem[out](to + j * SIZE[out], acc * scaled, shape.wide - j)
+                    acc = fma(weight, loadm[f32](p + i * step + j * 4, shape.value_size - j), acc)
+                storem[out](to + j * SIZE[out], acc * scaled, shape.value_size - j)
 
 
 @inline
@@ -516,7 +531,7 @@ def sequence_of(entry, table, sequences):
 SCORE_TENSORS = Raw("*q *keys *table *entries *sums *recent *y *count")
 #: Sequences, block indices, bytes of a row of q, elements of `recent` (one serves all sequences), and the
 #: maximum new tokens of a sequence that does not use the matrix unit.
-SCORE_COUNTS = Raw("sequences listed q_row told few")
+SCORE_COUNTS = Raw("sequences listed q_row recents few")
 
 
 @inline
@@ -559,51 +574,51 @@ def paged_scores(
     to = tensors.y + (ld[i64](row + 48) + b * shape.block) * 4
     fill(to, 0, live, 0.0)
     last = 1
-    if counts.told == 1:
+    if counts.recents == 1:
         last = ld[i32](tensors.recent) + 0
-    if counts.told > 1 and s < counts.told:
+    if counts.recents > 1 and s < counts.recents:
         last = ld[i32](tensors.recent + s * 4) + 0
     if last < 0:
         last = it["new"]
     first = max(it["new"] - last, 0)
-    index = ld[i32](tensors.entries + chunk * 4) + 0
+    index = block_of(it, b, tensors)
     factor = splat[f32](scoring.scale)
     if index < 0:
         return 0
     for head in range(shape.heads):
-        k = tensors.keys + index * caches.k_block + head * caches.k_head
+        k = keys_of(index, head, tensors, caches)
         if kind in TOP or rounded:
             room = scratch + memory.u_at
-            widen(k, caches.k_row, room, memory.u_step, live, shape.size, 0, kind, True)
+            widen(k, caches.k_row, room, memory.u_step, live, shape.key_size, 0, kind, True)
             if rounded:
                 if it["new"] > counts.few:
-                    round_to_bf16(room, memory.u_step, live, shape.size)
+                    round_to_bf16(room, memory.u_step, live, shape.key_size)
         for r in range(first, it["new"]):
             token = it["begin"] + r
             for g in range(shape.group):
                 line = scratch + memory.s_at
-                place = tensors.q + token * counts.q_row + (head * shape.group + g) * shape.size * SIZE[T]
+                query = head * shape.group + g
+                p = tensors.q + token * counts.q_row + query * shape.key_size * SIZE[T]
                 scaled_rows(
-                    place, scratch, memory.q_step, 1, 1, 1, shape.size, counts.q_row,
+                    p, scratch, memory.q_step, 1, 1, 1, shape.key_size, counts.q_row,
                     const[f32](1.0) if rounded else factor, T,
                 )  # fmt: skip
                 if rounded:
                     if it["new"] > counts.few:
-                        round_to_bf16(scratch, memory.q_step, 1, shape.size)
-                    multiplied(scratch, scratch, shape.size, factor)
+                        round_to_bf16(scratch, memory.q_step, 1, shape.key_size)
+                    multiplied(scratch, scratch, shape.key_size, factor)
                 if kind in TOP or rounded:
                     dots(
                         scratch, memory.q_step, scratch + memory.u_at, memory.u_step, line, 0, 1, live,
-                        shape.size, "f32", 1, 4,
+                        shape.key_size, "f32", 1, 4,
                     )  # fmt: skip
                 else:
-                    dots(scratch, memory.q_step, k, caches.k_row, line, 0, 1, live, shape.size, kind, 1, 4)
-                if sloped:
-                    slope = splat[f32](scoring.slopes + (head * shape.group + g) * 4)
-                    incline(line, scoring.ramp, slope, b * shape.block - it["past"] - r, live)
-                query = head * shape.group + g
-                hide(
-                    line, b * shape.block, live, it["past"] + r, it, hidden, query, paired, typed, sparse
+                    dots(
+                        scratch, memory.q_step, k, caches.k_row, line, 0, 1, live, shape.key_size, kind, 1, 4
+                    )
+                bias_scores(
+                    line, b, live, it["past"] + r, query, it, scoring, hidden, shape, sloped, paired, typed,
+                    sparse,
                 )  # fmt: skip
-                p = tensors.sums + ((token * shape.heads + head) * shape.group + g) * 8
+                p = tensors.sums + (token * shape.heads * shape.group + query) * 8
                 add_shares(to, line, p, live)

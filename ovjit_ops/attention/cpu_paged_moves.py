@@ -24,7 +24,7 @@ from ovjit_ops.attention.cpu_paged_numbers import keep_range, quantize_block, un
 MOVE_TABLES = Raw("*entries *ends *moves *moves_at")
 #: Sequences, ranges of moves, block indices, elements of `moves`, blocks of the smallest cache, tokens of a
 #: block.
-MOVE_COUNTS = Raw("sequences ranges listed told held block")
+MOVE_COUNTS = Raw("sequences ranges listed moved cache_blocks block")
 #: Sequences, elements of a key, tokens of a block.
 MOVED_SHAPE = Raw("sequences size block")
 
@@ -48,14 +48,14 @@ def paged_moves_check(tables, done: Ptr, counts):
         behind = ld[i32](tables.moves_at + s * 4 + 4) + 0
         if stop < entry or stop > counts.listed:
             return 7
-        if behind < first or behind * 2 > counts.told:
+        if behind < first or behind * 2 > counts.moved:
             return 12
         for i in range(first * 2, behind * 2):
             token = ld[i32](tables.moves + i * 4) + 0
             if token < 0 or token // counts.block >= stop - entry:
                 return 12
             index = ld[i32](tables.entries + (entry + token // counts.block) * 4) + 0
-            if index < 0 or index >= counts.held:
+            if index < 0 or index >= counts.cache_blocks:
                 return 12
     st[u8](done, 0)
 
@@ -123,8 +123,8 @@ class PagedMoves(Lowering):
         shared: dict[str, Any] = {
             "keys": keys.ptr, "values": values.ptr, "entries": entries.ptr, "ends": ends.ptr,
             "moves": moves.ptr, "moves_at": moves_at.ptr, "done": done.ptr, "sequences": ends.shape[0] - 1,
-            "ranges": moves_at.shape[0] - 1, "listed": entries.shape[0], "told": moves.shape[0],
-            "held": sym_min(keys.shape[0], values.shape[0]),
+            "ranges": moves_at.shape[0] - 1, "listed": entries.shape[0], "moved": moves.shape[0],
+            "cache_blocks": sym_min(keys.shape[0], values.shape[0]),
             "block": self.keys.tokens, "size": self.keys.size, "k_row": self.keys.row,
             "v_row": self.values.row, "k_head": self.keys.bytes, "v_head": self.values.bytes,
             "k_block": self.keys.bytes * self.keys.heads, "v_block": self.values.bytes * self.values.heads,

@@ -18,42 +18,41 @@ def fill(t, first, stop, value):
 
 
 @inline
+def dequantize(numbers, T, p, head, to, size, group, by_channel):
+    """Store (number - zero) * scale to `to` for `size` numbers of type T, u8 or f32. Scales and zeros of
+    channels are at `head`, those of groups at p."""
+    if by_channel:
+        for j in range(0, size, VL):
+            stored = loadm[T](numbers + j * SIZE[T], size - j)
+            number = cast[f32](stored) if T == "u8" else stored
+            centred = number - loadm[f32](head + (size + j) * 4, size - j)
+            storem[f32](to + j * 4, centred * loadm[f32](head + j * 4, size - j), size - j)
+    else:
+        for g in range(0, size, group):
+            factor = splat[f32](p + g // group * 8)
+            zero = splat[f32](p + g // group * 8 + 4)
+            for j in range(g, g + group, VL):
+                stored = loadm[T](numbers + j * SIZE[T], g + group - j)
+                number = cast[f32](stored) if T == "u8" else stored
+                storem[f32](to + j * 4, (number - zero) * factor, g + group - j)
+
+
+@inline
 def unpack_token(p, head, to, size, group, kind, by_channel):
     """Dequantize a token to f32 at `to`. `head`: address of the scales and zeros of channels."""
+    numbers = p
+    if not by_channel:
+        numbers = p + size // group * 8
     if kind == "u8":
-        if by_channel:
-            for j in range(0, size, VL):
-                number = cast[f32](loadm[u8](p + j, size - j)) - loadm[f32](head + (size + j) * 4, size - j)
-                storem[f32](to + j * 4, number * loadm[f32](head + j * 4, size - j), size - j)
-        else:
-            numbers = p + size // group * 8
-            for g in range(0, size, group):
-                factor = splat[f32](p + g // group * 8)
-                zero = splat[f32](p + g // group * 8 + 4)
-                for j in range(g, g + group, VL):
-                    number = cast[f32](loadm[u8](numbers + j, g + group - j)) - zero
-                    storem[f32](to + j * 4, number * factor, g + group - j)
+        dequantize(numbers, "u8", p, head, to, size, group, by_channel)
     else:
-        numbers = p
-        if not by_channel:
-            numbers = p + size // group * 8
         for j in range(0, size // 2, VL):
             both = cast[i32](loadm[u8](numbers + j, size // 2 - j))
             high = cast[f32](both >> const[i32](4))
             low = cast[f32](both & const[i32](15))
             scatter[f32](to + j * 8, 8, high, size // 2 - j)
             scatter[f32](to + j * 8 + 4, 8, low, size // 2 - j)
-        if by_channel:
-            for j in range(0, size, VL):
-                number = loadm[f32](to + j * 4, size - j) - loadm[f32](head + (size + j) * 4, size - j)
-                storem[f32](to + j * 4, number * loadm[f32](head + j * 4, size - j), size - j)
-        else:
-            for g in range(0, size, group):
-                factor = splat[f32](p + g // group * 8)
-                zero = splat[f32](p + g // group * 8 + 4)
-                for j in range(g, g + group, VL):
-                    number = loadm[f32](to + j * 4, g + group - j) - zero
-                    storem[f32](to + j * 4, number * factor, g + group - j)
+        dequantize(to, "f32", p, head, to, size, group, by_channel)
 
 
 @inline

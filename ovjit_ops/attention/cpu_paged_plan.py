@@ -46,7 +46,7 @@ def sizes(sequences: Any, tokens: Any, entries: Any, block: int, part: int, rows
 
 
 #: Sequences, new tokens, block indices, and blocks of the smallest cache.
-PLAN_COUNTS = Raw("sequences tokens listed held")
+PLAN_COUNTS = Raw("sequences tokens listed cache_blocks")
 #: Tokens of a block, blocks of a part, rows of a prompt's item, and the maximum new tokens of a sequence that
 #: is listed among the tokens.
 PLAN_PARTS = Raw("block part rows few")
@@ -127,7 +127,7 @@ def fault_of(entries, entry, stop, before, new, blocks, counts, cut, writing):
     code = 0
     for i in range(entry, stop):
         found = ld[i32](entries + i * 4) + 0
-        if found < -1 or found >= counts.held:
+        if found < -1 or found >= counts.cache_blocks:
             code = 9
         if writing and found < 0 and new > 0 and i - entry >= before // cut.block and i - entry < blocks:
             code = 9
@@ -208,7 +208,7 @@ class PagedPlan(Lowering):
         values: dict[str, Any] = {
             "past": past.ptr, "begins": begins.ptr, "entries": entries.ptr, "ends": ends.ptr,
             "window": window.ptr, "table": table.ptr, "sequences": sequences, "tokens": tokens,
-            "listed": listed, "held": sym_min(*caches) if len(caches) > 1 else caches[0],
+            "listed": listed, "cache_blocks": sym_min(*caches) if len(caches) > 1 else caches[0],
         }  # fmt: skip
         values |= {name: attrs[name] for name in ("block", "part", "rows", "few")}
         values |= {name: made[name] for name in ("writes_at", "few_at", "many_at", "words")}

@@ -33,7 +33,7 @@ def opposite(q, q_row, k, k_row, stride, size, T):
 
 #: Sequences and thresholds; blocks of a row of marks; heads of queries, and heads of queries per head of
 #: keys. Elements of a key; byte strides of tokens of queries and keys; the offset of sums in scratch memory.
-SPARSE_SIZES = Raw("sequences thresholds side queries group size q_row x_row sums_at")
+SPARSE_SIZES = Raw("sequences thresholds side queries group key_size q_row x_row sums_at")
 
 
 @inline
@@ -82,13 +82,13 @@ def paged_sparse(
     sums = scratch + sizes.sums_at
     fill(sums, 0, block + 1, 0.0)
     factor = splat[f32](scale) * (const[f32](1.0) / cast[f32](spread[i32](stride)))
-    p = q + head * sizes.size * SIZE[T]
-    t = k + head // sizes.group * sizes.size * SIZE[T]
+    p = q + head * sizes.key_size * SIZE[T]
+    t = k + head // sizes.group * sizes.key_size * SIZE[T]
     for i in range(block * per, min((block + 1) * per, new // stride)):
         for j in range(i + 1):
             product = opposite(
                 p + i * stride * sizes.q_row, sizes.q_row, t + j * stride * sizes.x_row, sizes.x_row, stride,
-                sizes.size, T,
+                sizes.key_size, T,
             )  # fmt: skip
             storem[f32](scratch + 64 + j * 4, product * factor, 1)
         storem[f32](scratch, const[f32](-inf), 1)

@@ -18,8 +18,7 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
 from ovjit.tiles.pack import tile_width
-from ovjit.tiles.tile import make_tile
-from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply
+from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply_panels, tile_words
 from ovjit_ops.attention.cpu_paged_kernels import (
     CACHE_STEPS,
     HEAD_SHAPE,
@@ -27,18 +26,20 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     ITEMS,
     SCORING,
     begin_row,
+    block_of,
     find_item,
     finish_row,
     hide_absent,
+    keys_of,
+    name_of,
     scaled_rows,
+    values_of,
     weigh_row,
-)  # fmt: skip
+)
 from ovjit_ops.attention.cpu_paged_numbers import fill, widen
 
 #: Keys whose scores are in scratch memory at a time.
 TILE_COLUMNS = 256
-#: Exceeds the columns of any panel.
-WHOLE = 1 << 30
 
 
 @inline
@@ -52,13 +53,13 @@ def pack_keys(p, row, panels, at, count, size, width):
 
 
 @inline
-def pack_values(p, row, panels, panel, at, count, wide, width):
-    """Pack f32 tokens [count, wide] at p into the rows from `at` on of panels [tokens, width]."""
-    for c in range(0, wide, width):
+def pack_values(p, row, panels, panel, at, count, size, width):
+    """Pack f32 tokens [count, size] at p into the rows from `at` on of panels [tokens, width]."""
+    for c in range(0, size, width):
         for t in range(count):
             to = panels + c // width * panel + (at + t) * width * 4
-            for j in range(0, min(width, wide - c), VL):
-                storem[f32](to + j * 4, loadm[f32](p + t * row + (c + j) * 4, wide - c - j), wide - c - j)
+            for j in range(0, min(width, size - c), VL):
+                storem[f32](to + j * 4, loadm[f32](p + t * row + (c + j) * 4, size - c - j), size - c - j)
 
 
 @inline
@@ -69,29 +70,29 @@ def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
     if kind != "f32":
         x = scratch + memory.u_at
         x_row = memory.u_step
-        widen(k, caches.k_row, x, x_row, live, shape.size, 0, kind, True)
-    pack_keys(x, x_row, scratch + memory.kp_at, at, live, shape.size, width)
+        widen(k, caches.k_row, x, x_row, live, shape.key_size, 0, kind, True)
+    pack_keys(x, x_row, scratch + memory.kp_at, at, live, shape.key_size, width)
     x = v
     x_row = caches.v_row
     if vkind != "f32":
         x = scratch + memory.u_at
         x_row = memory.u_step
-        widen(v, caches.v_row, x, x_row, live, shape.wide, caches.v_group, vkind, False)
-    pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.wide, width)
+        widen(v, caches.v_row, x, x_row, live, shape.value_size, caches.v_group, vkind, False)
+    pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.value_size, width)
 
 
 @inline
 def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
     """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks are zeros."""
     for i in range(many):
-        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        index = block_of(it, b + i, tensors)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
-            k = tensors.keys + index * caches.k_block + head * caches.k_head
-            v = tensors.values + index * caches.v_block + head * caches.v_head
+            k = keys_of(index, head, tensors, caches)
+            v = values_of(index, head, tensors, caches)
             pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width)
         else:
-            for c in range(0, shape.wide, width):
+            for c in range(0, shape.value_size, width):
                 panel = scratch + memory.vp_at + c // width * memory.vp_step
                 fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
 
@@ -120,14 +121,15 @@ def paged_tiles(
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    find_item(it, tensors, scoring, shape, tensors.table + (items.items_at + item * 6) * 8, typed)
+    find_item(it, item, tensors, scoring, items, shape, typed)
     factor = splat[f32](scoring.scale)
     scaled_rows(
-        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.size * SIZE[T],
-        scratch + memory.q_at, memory.q_step, 1, it["rows"], shape.group, shape.size, steps.q_row, factor, T,
+        tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T],
+        scratch + memory.q_at, memory.q_step, 1, it["rows"], shape.group, shape.key_size, steps.q_row, factor,
+        T,
     )  # fmt: skip
     for m in range(it["count"]):
-        fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
+        fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
     for b in range(it["start"], it["stop"], steps.some):
         many = min(steps.some, it["stop"] - b)
@@ -137,13 +139,10 @@ def paged_tiles(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
             it["count"], heights[0],
         )  # fmt: skip
-        c = 0
-        while c * width < columns:
-            multiply(
-                scratch + memory.kp_at + c * shape.size * width * 4, shape.size, c * width,
-                columns - c * width, WHOLE, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
-            )  # fmt: skip
-            c += 1
+        multiply_panels(
+            scratch + memory.kp_at, shape.key_size * width * 4, shape.key_size, 0, columns, columns, True,
+            width, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
+        )  # fmt: skip
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
             hide_absent(line, it, b, many, columns, tensors, shape)
@@ -155,13 +154,10 @@ def paged_tiles(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
             scratch + memory.o_at, memory.o_step, it["count"], heights[0],
         )  # fmt: skip
-        c = 0
-        while c * width < shape.wide:
-            multiply(
-                scratch + memory.vp_at + c * memory.vp_step, columns, c * width, shape.wide - c * width,
-                WHOLE, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
-            )  # fmt: skip
-            c += 1
+        multiply_panels(
+            scratch + memory.vp_at, memory.vp_step, columns, 0, shape.value_size, shape.value_size, True,
+            width, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
+        )  # fmt: skip
     for m in range(it["count"]):
         finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
 
@@ -172,15 +168,9 @@ def tiles_kernel(isa: Target, **ways: Any) -> Kernel:
     epilogue = adding()
 
     def intrinsics(target: Target) -> dict[str, Any]:
-        tiles = {
-            f"tile_{r}_{v}": make_tile(target, r, v, epilogue, F32)
-            for r in target.shapes.tiles
-            for v in (target.tile_vectors, 1)
-        }
-        return {**tiles, **transpose_words(target)}
+        return {**tile_words(target, epilogue, F32), **transpose_words(target)}
 
-    said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
     return paged_tiles.kernel(
-        f"paged_tiles_{isa.name}{said}", intrinsics, f"paged {epilogue.text()}", heights=isa.shapes.tiles,
-        width=tile_width(isa), lanes=isa.lanes, **ways,
+        name_of(f"paged_tiles_{isa.name}", ways), intrinsics, f"paged {epilogue.text()}",
+        heights=isa.shapes.tiles, width=tile_width(isa), lanes=isa.lanes, **ways,
     )  # fmt: skip

@@ -19,8 +19,8 @@ from ovjit.codegen.transpose import transpose_words
 from ovjit.codegen.words import *
 from ovjit.graph.paged_caches import TOP
 from ovjit.tiles.pack import tile_width
-from ovjit_ops.attention.cpu_attention_kernels import clear
-from ovjit_ops.attention.cpu_attention_unit import ELEMENTS, lines_of, multiply_tile
+from ovjit_ops.attention.cpu_attention_kernels import clear, multiplied
+from ovjit_ops.attention.cpu_attention_unit import ELEMENTS, lines_of, multiply_panels_by_unit
 from ovjit_ops.attention.cpu_paged_kernels import (
     CACHE_STEPS,
     HEAD_SHAPE,
@@ -28,13 +28,17 @@ from ovjit_ops.attention.cpu_paged_kernels import (
     ITEMS,
     SCORING,
     begin_row,
+    block_of,
     find_item,
     finish_row,
     hide_absent,
+    keys_of,
+    name_of,
+    values_of,
     weigh_row,
 )
 from ovjit_ops.attention.cpu_paged_numbers import fill, unpack_block
-from ovjit_ops.attention.cpu_paged_tiles import TILE_STEPS, TILE_TENSORS, WHOLE, pack_keys
+from ovjit_ops.attention.cpu_paged_tiles import TILE_STEPS, TILE_TENSORS, pack_keys
 from ovjit_ops.matmul.cpu_products import pair
 
 #: Rows per multiplication, and 32-bit words of a line.
@@ -62,14 +66,14 @@ def narrow_block(p, row, count, size, group, memory, kind, by_channel):
 
 
 @inline
-def pair_values(p, row, panels, panel, at, count, wide, width):
-    """Pack bf16 tokens [count, wide] at p into the rows from `at` on of panels [tokens / 2, width, 2]."""
-    for c in range(0, wide, width):
+def pair_values(p, row, panels, panel, at, count, size, width):
+    """Pack bf16 tokens [count, size] at p into the rows from `at` on of panels [tokens / 2, width, 2]."""
+    for c in range(0, size, width):
         for t in range(0, count, 2):
             to = panels + c // width * panel + (at + t) // 2 * width * 4
-            for j in range(0, min(width, wide - c), VL):
+            for j in range(0, min(width, size - c), VL):
                 source = p + t * row + (c + j) * 2
-                left = wide - c - j
+                left = size - c - j
                 there = left
                 if t + 1 >= count:
                     there = 0
@@ -77,9 +81,9 @@ def pair_values(p, row, panels, panel, at, count, wide, width):
 
 
 @inline
-def clear_values(panels, panel, first, stop, wide, width):
+def clear_values(panels, panel, first, stop, size, width):
     """Clear the pairs of tokens from `first` to `stop` in all panels."""
-    for c in range(0, wide, width):
+    for c in range(0, size, width):
         p = panels + c // width * panel
         fill(p, first * width, stop * width, 0.0)
 
@@ -89,37 +93,30 @@ def pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind
     """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks, and values
     behind the last token, are zeros."""
     for i in range(many):
-        index = ld[i32](tensors.entries + (it["entry"] + b + i) * 4) + 0
+        index = block_of(it, b + i, tensors)
         live = min(shape.block, columns - i * shape.block)
         at = i * shape.block
         if index >= 0:
-            k = tensors.keys + index * caches.k_block + head * caches.k_head
-            v = tensors.values + index * caches.v_block + head * caches.v_head
-            narrow_block(k, caches.k_row, live, shape.size, 0, memory, kind, True)
+            k = keys_of(index, head, tensors, caches)
+            v = values_of(index, head, tensors, caches)
+            narrow_block(k, caches.k_row, live, shape.key_size, 0, memory, kind, True)
             pack_keys(
                 scratch + memory.n_at, memory.n_step, scratch + memory.kp_at, at, live,
-                lines_of(shape.size) * LINE, width,
+                lines_of(shape.key_size) * LINE, width,
             )  # fmt: skip
-            narrow_block(v, caches.v_row, live, shape.wide, caches.v_group, memory, vkind, False)
+            narrow_block(v, caches.v_row, live, shape.value_size, caches.v_group, memory, vkind, False)
             pair_values(
                 scratch + memory.n_at, memory.n_step, scratch + memory.vp_at, memory.vp_step, at, live,
-                shape.wide, width,
+                shape.value_size, width,
             )  # fmt: skip
         else:
             clear_values(
-                scratch + memory.vp_at, memory.vp_step, at // 2, (at + live + 1) // 2, shape.wide, width
+                scratch + memory.vp_at, memory.vp_step, at // 2, (at + live + 1) // 2, shape.value_size, width
             )  # fmt: skip
     clear_values(
-        scratch + memory.vp_at, memory.vp_step, (columns + 1) // 2, lines_of(columns) * LINE, shape.wide,
-        width,
+        scratch + memory.vp_at, memory.vp_step, (columns + 1) // 2, lines_of(columns) * LINE,
+        shape.value_size, width,
     )  # fmt: skip
-
-
-@inline
-def scale_scores(t, count, factor):
-    """Multiply the sums at t by a factor."""
-    for j in range(0, count, VL):
-        storem[f32](t + j * 4, loadm[f32](t + j * 4, count - j) * factor, count - j)
 
 
 #: Offsets and row strides in scratch memory of queries, scores, sums, blocks as f32 and as bf16, and panels
@@ -141,13 +138,13 @@ def paged_blocks(
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    find_item(it, tensors, scoring, shape, tensors.table + (items.items_at + item * 6) * 8, typed)
+    find_item(it, item, tensors, scoring, items, shape, typed)
     factor = splat[f32](scoring.scale)
-    first = tensors.q + it["token"] * steps.q_row + head * shape.group * shape.size * SIZE[T]
+    first = tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T]
     for m in range(it["count"]):
-        p = first + m // shape.group * steps.q_row + m % shape.group * shape.size * SIZE[T]
-        narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.size, T)
-        fill(scratch + memory.o_at + m * memory.o_step, 0, shape.wide, 0.0)
+        p = first + m // shape.group * steps.q_row + m % shape.group * shape.key_size * SIZE[T]
+        narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.key_size, T)
+        fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
         begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
     tile_begin(ROWS)
     for b in range(it["start"], it["stop"], steps.some):
@@ -155,18 +152,15 @@ def paged_blocks(
         columns = min(many * shape.block, it["behind"] - b * shape.block)
         pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width)
         for r in range(0, it["count"], TALL):
-            c = 0
-            while c * width < columns:
-                multiply_tile(
-                    scratch + memory.q_at + r * memory.q_step, memory.q_step,
-                    scratch + memory.kp_at + c * lines_of(shape.size) * LINE * width * 4,
-                    lines_of(shape.size), scratch + memory.s_at + r * memory.s_step + c * width * 4,
-                    memory.s_step, tensors.zeros, False, it["count"] - r, WHOLE, lanes,
-                )  # fmt: skip
-                c += 1
+            multiply_panels_by_unit(
+                scratch + memory.q_at + r * memory.q_step, memory.q_step, scratch + memory.kp_at,
+                lines_of(shape.key_size) * LINE * width * 4, lines_of(shape.key_size),
+                scratch + memory.s_at + r * memory.s_step, memory.s_step, tensors.zeros, False,
+                it["count"] - r, 0, columns, columns, True, width, lanes,
+            )  # fmt: skip
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
-            scale_scores(line, columns, factor)
+            multiplied(line, line, columns, factor)
             hide_absent(line, it, b, many, columns, tensors, shape)
             weigh_row(
                 line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
@@ -174,15 +168,12 @@ def paged_blocks(
             )  # fmt: skip
             clear(line, columns, lines_of(columns) * ELEMENTS, "bf16")
         for r in range(0, it["count"], TALL):
-            c = 0
-            while c * width < shape.wide:
-                multiply_tile(
-                    scratch + memory.s_at + r * memory.s_step, memory.s_step,
-                    scratch + memory.vp_at + c * memory.vp_step, lines_of(columns),
-                    scratch + memory.o_at + r * memory.o_step + c * width * 4, memory.o_step, tensors.zeros,
-                    True, it["count"] - r, WHOLE, lanes,
-                )  # fmt: skip
-                c += 1
+            multiply_panels_by_unit(
+                scratch + memory.s_at + r * memory.s_step, memory.s_step, scratch + memory.vp_at,
+                memory.vp_step, lines_of(columns), scratch + memory.o_at + r * memory.o_step, memory.o_step,
+                tensors.zeros, True, it["count"] - r, 0, shape.value_size, shape.value_size, True, width,
+                lanes,
+            )  # fmt: skip
     tile_end()
     for m in range(it["count"]):
         finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
@@ -195,8 +186,7 @@ def unit_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
     def words(target: Target) -> dict[str, Any]:
         return {**intrinsics(form.name.removeprefix("amx_")), **transpose_words(target)}
 
-    said = "".join(f"_{k if v is True else v}" for k, v in ways.items() if v)
     return paged_blocks.kernel(
-        f"paged_{form.name}_{isa.name}{said}", words, form.name, form.name, width=tile_width(isa),
+        name_of(f"paged_{form.name}_{isa.name}", ways), words, form.name, form.name, width=tile_width(isa),
         lanes=isa.lanes, **ways,
     )  # fmt: skip

@@ -37,32 +37,32 @@ def paged_write(tensors, shape, caches, steps, *, T, kind, vkind):
     first = max(past - b * shape.block, 0)
     count = min(behind - b * shape.block, shape.block)
     token = ld[i64](row + 16) + b * shape.block - past  # row of the block's first token
-    x = tensors.k + token * steps.x_row + head * shape.size * SIZE[T]
+    x = tensors.k + token * steps.x_row + head * shape.key_size * SIZE[T]
     p = tensors.keys + index * caches.k_block + head * caches.k_head
     if kind in TOP:
-        unpack_block(p, caches.k_row, scratch, steps.u_step, 0, first, shape.size, 0, kind, True)
+        unpack_block(p, caches.k_row, scratch, steps.u_step, 0, first, shape.key_size, 0, kind, True)
         for t in range(first, count):
-            copy_token(x + t * steps.x_row, scratch + t * steps.u_step, shape.size, T, "f32")
-        keep_range(p, 0, shape.size, kind, first, scratch, steps.u_step, count)
-        quantize_block(p, caches.k_row, shape.size, kind, scratch, steps.u_step, count)
+            copy_token(x + t * steps.x_row, scratch + t * steps.u_step, shape.key_size, T, "f32")
+        keep_range(p, 0, shape.key_size, kind, first, scratch, steps.u_step, count)
+        quantize_block(p, caches.k_row, shape.key_size, kind, scratch, steps.u_step, count)
     else:
         for t in range(first, count):
-            copy_token(x + t * steps.x_row, p + t * caches.k_row, shape.size, T, kind)
-    x = tensors.v + token * steps.w_row + head * shape.wide * SIZE[T]
+            copy_token(x + t * steps.x_row, p + t * caches.k_row, shape.key_size, T, kind)
+    x = tensors.v + token * steps.w_row + head * shape.value_size * SIZE[T]
     p = tensors.values + index * caches.v_block + head * caches.v_head
     for t in range(first, count):
         if vkind in TOP:
-            copy_token(x + t * steps.w_row, scratch, shape.wide, T, "f32")
-            quantize_token(scratch, p + t * caches.v_row, shape.wide, caches.v_group, vkind)
+            copy_token(x + t * steps.w_row, scratch, shape.value_size, T, "f32")
+            quantize_token(scratch, p + t * caches.v_row, shape.value_size, caches.v_group, vkind)
         else:
-            copy_token(x + t * steps.w_row, p + t * caches.v_row, shape.wide, T, vkind)
+            copy_token(x + t * steps.w_row, p + t * caches.v_row, shape.value_size, T, vkind)
 
 
 #: Cached keys, indices of rotated blocks, their deltas, and rows of angles.
 ROTATE_TENSORS = Raw("*keys *rotated *deltas *angles")
 #: Heads, elements of a key, tokens of a block; byte strides of block, head and token; deltas per block, and
 #: bytes of an unpacked row.
-ROTATE_SHAPE = Raw("heads size block k_block k_head k_row each u_step")
+ROTATE_SHAPE = Raw("heads key_size block k_block k_head k_row each u_step")
 
 
 @kernel(tensors=ROTATE_TENSORS, shape=ROTATE_SHAPE)
@@ -75,10 +75,10 @@ def paged_rotate(tensors, shape, *, kind):
         + (ld[i32](tensors.rotated + chunk // shape.heads * 4) + 0) * shape.k_block
         + head * shape.k_head
     )
-    half = shape.size // 2
+    half = shape.key_size // 2
     room = scratch + shape.u_step
     if kind in TOP:
-        unpack_block(p, shape.k_row, room, shape.u_step, 0, shape.block, shape.size, 0, kind, True)
+        unpack_block(p, shape.k_row, room, shape.u_step, 0, shape.block, shape.key_size, 0, kind, True)
     for t in range(shape.block):
         delta = ld[i32](tensors.deltas + chunk // shape.heads * shape.each * 4) + 0
         if shape.each > 1:
@@ -87,41 +87,41 @@ def paged_rotate(tensors, shape, *, kind):
         if kind in TOP:
             x = room + t * shape.u_step
         else:
-            copy_token(x, scratch, shape.size, kind, "f32")
+            copy_token(x, scratch, shape.key_size, kind, "f32")
             x = scratch
         for j in range(0, half, VL):
             low = loadm[f32](x + j * 4, half - j)
             high = loadm[f32](x + (half + j) * 4, half - j)
-            cosine = loadm[f32](tensors.angles + (delta * shape.size + j) * 4, half - j)
-            sine = loadm[f32](tensors.angles + (delta * shape.size + half + j) * 4, half - j)
+            cosine = loadm[f32](tensors.angles + (delta * shape.key_size + j) * 4, half - j)
+            sine = loadm[f32](tensors.angles + (delta * shape.key_size + half + j) * 4, half - j)
             storem[f32](x + j * 4, low * cosine - high * sine, half - j)
             storem[f32](x + (half + j) * 4, low * sine + high * cosine, half - j)
         if kind not in TOP:
-            copy_token(scratch, p + t * shape.k_row, shape.size, "f32", kind)
+            copy_token(scratch, p + t * shape.k_row, shape.key_size, "f32", kind)
     if kind in TOP:
-        keep_range(p, 0, shape.size, kind, 0, room, shape.u_step, shape.block)
-        quantize_block(p, shape.k_row, shape.size, kind, room, shape.u_step, shape.block)
+        keep_range(p, 0, shape.key_size, kind, 0, room, shape.u_step, shape.block)
+        quantize_block(p, shape.k_row, shape.key_size, kind, room, shape.u_step, shape.block)
 
 
 #: Indices of rotated blocks, and the rows of angles for them.
 ROTATION = Raw("*rotated *deltas")
 #: Sequences, rotated blocks, blocks of the cache and their tokens, blocks with deltas, deltas per block,
 #: elements of a key, angles, elements of a row of angles, and pairs (-1: not checked).
-GUARD_SIZES = Raw("sequences turned held block moved each size angles row pairs")
+GUARD_SIZES = Raw("sequences rotations cache_blocks block moved each size angles row pairs")
 
 
 @kernel(rotation=ROTATION, sizes=GUARD_SIZES)
 def paged_guard(begins: Ptr, rotation, pairs_at: Ptr, done: Ptr, sizes):
     """Validate the indices of rotated blocks, the rows of angles, and the ranges of pairs. Returns an error
     code of `paged_reference.FAULTS`, or 0."""
-    if sizes.turned > 0:
-        if sizes.moved < sizes.turned or (sizes.each != 1 and sizes.each != sizes.block):
+    if sizes.rotations > 0:
+        if sizes.moved < sizes.rotations or (sizes.each != 1 and sizes.each != sizes.block):
             return 13
         if sizes.row != sizes.size or sizes.angles % sizes.size != 0:
             return 13
-    for i in range(sizes.turned):
+    for i in range(sizes.rotations):
         index = ld[i32](rotation.rotated + i * 4) + 0
-        if index < 0 or index >= sizes.held:
+        if index < 0 or index >= sizes.cache_blocks:
             return 10
         for t in range(sizes.each):
             turn = ld[i32](rotation.deltas + (i * sizes.each + t) * 4) + 0
