@@ -21,6 +21,7 @@ from ovjit.codegen.words import (
     Each,
     applied,
     chunk,
+    i32,
     load,
     loadm,
     registers,
@@ -29,6 +30,7 @@ from ovjit.codegen.words import (
     storem,
     strided,
     strided_store,
+    u8,
     udiv,
     urem,
 )
@@ -38,6 +40,10 @@ from ovjit.records import NamedTuple
 NATIVE_TYPES = frozenset(SIZE)
 #: Minimum dimensions of an elementwise kernel's rows: most tensors have four dimensions or fewer.
 FEWEST_DIMENSIONS = 3
+
+
+#: Types of elements that are copied as bytes. Their bits do not change in registers.
+SHORT = ("u8", "i8", "u16", "i16")
 
 
 class Operand(NamedTuple):
@@ -100,6 +106,26 @@ def apply_twice(v, p, q, i, inputs, outputs, body):
             store[dtype](q[k] + (i + j * VL) * SIZE[dtype], w[k, j])
 
 
+@inline
+def move_bytes(p, q, n, T):
+    """Copy a row of n elements of 1 or 2 bytes as bytes. The last vector is moved up to the row's end and
+    copies bytes again: to store some of its bytes would take as long as several whole vectors."""
+    count = n * SIZE[T]
+    i = 0
+    if count < VL:
+        storem[T](q, loadm[T](p, n), n)
+    elif count >= 4 * VL:
+        while i + 4 * VL < count:
+            store[i32](q + i, load[i32](p + i))
+            i += 4 * VL
+        store[i32](q + count - 4 * VL, load[i32](p + count - 4 * VL))
+    else:
+        while i + VL < count:
+            store[u8](q + i, load[u8](p + i))
+            i += VL
+        store[u8](q + count - VL, load[u8](p + count - VL))
+
+
 #: Elements of a row, number of rows, rows per chunk.
 ROW_SHARE = Raw("n rows per_chunk")
 
@@ -143,6 +169,7 @@ def next_row(at, p, q, x, y, d, inputs, outputs, outer, inner):
 @kernel(of=ROW_SHARE)
 def elementwise(
     general, of, x=_INPUTS, y=_OUTPUTS, d=_EXTENTS, *, inputs, outputs, outer, dims, inner, body, twice,
+    moved,
 ):  # fmt: skip
     at, p, q, v = registers()
     for k, operand in enumerate(inputs):
@@ -161,18 +188,21 @@ def elementwise(
     while row < stop:
         i = 0
         if general == 0:
-            for k, operand in enumerate(inputs):
-                if operand.mode == "s":
-                    v[k] = splat[operand.dtype](p[k])
-            if twice:
-                while i + 2 * VL <= of.n:
-                    apply_twice(v, p, q, i, inputs, outputs, body)
-                    i += 2 * VL
-            while i + VL <= of.n:
-                apply_body(v, p, q, x, y, i, of.n, "whole", inputs, outputs, inner, body)
-                i += VL
-            if i < of.n:
-                apply_body(v, p, q, x, y, i, of.n, "part", inputs, outputs, inner, body)
+            if moved:
+                move_bytes(p[0], q[0], of.n, outputs[0])
+            else:
+                for k, operand in enumerate(inputs):
+                    if operand.mode == "s":
+                        v[k] = splat[operand.dtype](p[k])
+                if twice:
+                    while i + 2 * VL <= of.n:
+                        apply_twice(v, p, q, i, inputs, outputs, body)
+                        i += 2 * VL
+                while i + VL <= of.n:
+                    apply_body(v, p, q, x, y, i, of.n, "whole", inputs, outputs, inner, body)
+                    i += VL
+                if i < of.n:
+                    apply_body(v, p, q, x, y, i, of.n, "part", inputs, outputs, inner, body)
         else:
             while i < of.n:
                 apply_body(v, p, q, x, y, i, of.n, "strided", inputs, outputs, inner, body)
@@ -187,8 +217,13 @@ def _made(body: Body, modes: str, outer: int) -> Kernel:
     dims = tuple(range(outer + 1))
     return elementwise.kernel(
         "", inputs=inputs, outputs=tuple(body.outputs), outer=dims[:-1], dims=dims, inner=outer, body=body,
-        twice=len(body.outputs) > 1,
+        twice=len(body.outputs) > 1, moved=_moved(body, modes),
     )  # fmt: skip
+
+
+def _moved(body: Body, modes: str) -> bool:
+    """Whether the body copies bytes or 16-bit words, of which a vector has only as many as of 32 bits."""
+    return modes == "v" and not body.lines and body.inputs == body.outputs and body.outputs[0] in SHORT
 
 
 def elementwise_kernel(name: str, body: Body, modes: str, outer: int) -> Kernel:

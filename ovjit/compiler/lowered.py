@@ -10,7 +10,7 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.transpose import ELEMENTS, transpose_kernel
 from ovjit.compiler.options import Context, Memory
 from ovjit.graph.graph import Graph, Value
-from ovjit.planning.copies import COPIED_BY, copy_kernel, halo_kernels
+from ovjit.planning.copies import copy_kernel, halo_kernels
 from ovjit.planning.fuse import fuse
 from ovjit.planning.growing import Place, growing
 from ovjit.planning.lower import Lowering, ReferenceStep, Shapes, lower_groups
@@ -63,8 +63,7 @@ class LoweredGraph:
         needed = [k for lowering in self.lowerings for k in lowering.kernels]
         used = _used(self.graph)
         sizes = sorted({element_size(v.dtype) for v in used})
-        copied = {COPIED_BY, *sizes} if sizes and sizes[0] < COPIED_BY else sizes
-        needed += map(copy_kernel, sorted(copied))
+        needed += map(copy_kernel, sizes)
         by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
         surely = set(needed) - by_strides
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]

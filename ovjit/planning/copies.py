@@ -263,40 +263,7 @@ def fill_kernel(itemsize: int) -> Kernel:
 def plan_copy(planner: ValueViews, source: View, target: View) -> None:
     if _plan_transpose(planner, source, target):
         return
-    # a plan that is replayed for other shapes would need a guard for each extent and stride
-    parts = [(source, target)] if planner.open else _in_words(source, target)
-    for part, place in parts:
-        plan_elementwise(planner, copy_kernel(part.itemsize), "v", [part], [place], 1, "Reorder")
-
-
-#: Bytes of the words that rows of smaller elements are copied by: a vector has as many elements of any size.
-COPIED_BY = 4
-#: Minimum bytes of such rows, and of those whose last elements need a step of their own.
-_LONG, _LONG_WITH_REST = 64, 256
-
-
-def _in_words(source: View, target: View) -> list[tuple[View, View]]:
-    """The parts of a copy of elements of less than COPIED_BY bytes, if rows are contiguous in both views:
-    words, then the remaining elements of each row."""
-    size = source.itemsize
-    if size >= COPIED_BY or not target.count:
-        return [(source, target)]
-    extents, steps = merge_axes(walking_order(target), (source, target))
-    if not extents or any(step[-1] != size for step in steps):
-        return [(source, target)]
-    whole, rest = divmod(extents[-1] * size, COPIED_BY)
-    if extents[-1] * size < (_LONG_WITH_REST if rest else _LONG):
-        return [(source, target)]
-
-    cuts = [(whole, COPIED_BY, 0), (rest // size, size, whole * COPIED_BY)][: 2 if rest else 1]
-    parts = []
-    for count, each, first in cuts:
-        source_part, target_part = (
-            View(view.buffer, [*extents[:-1], count], [*step[:-1], each], each, view.offset + first)
-            for view, step in zip((source, target), steps, strict=True)
-        )
-        parts.append((source_part, target_part))
-    return parts
+    plan_elementwise(planner, copy_kernel(source.itemsize), "v", [source], [target], 1, "Reorder")
 
 
 #: Maximum number of rows that are interleaved, or de-interleaved, in registers.
