@@ -6,9 +6,11 @@ ValueError; ovjit's own classes derive from those, so both kinds of `except` wor
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class OvjitError(RuntimeError):
@@ -66,6 +68,20 @@ def no_such_form(why: str) -> TypeError:
 def no_such_constructor(why: str) -> TypeError:
     """The same of a class that is made of what it does not take."""
     return TypeError(f"incompatible constructor arguments: {why}")
+
+
+def checked_index(value: Any, count: int, what: str, beyond: Callable[[int], Exception]) -> int:
+    """The index `value` of one of `count` items. TypeError unless it is an int from 0 on; `beyond` makes the
+    error of one that is too large."""
+    try:
+        index = operator.index(value)
+    except TypeError:
+        raise no_such_form(f"an {what} is selected by an int, not {type(value).__name__}") from None
+    if index < 0:
+        raise no_such_form(f"{what} indices start at 0; {index} is given")
+    if index >= count:
+        raise beyond(index)
+    return index
 
 
 def no_path(value: object) -> OvjitError:

@@ -121,6 +121,48 @@ class Tape:
         return outcome
 
 
+_COMPUTE: dict[int, Callable[[int, int], int]] = {
+    ADD: operator.add, MULTIPLY: operator.mul, DIVIDE: operator.floordiv, REMAINDER: operator.mod,
+    LEAST: min, MOST: max,
+}  # fmt: skip
+
+
+def _division(what: int) -> tuple[Callable[[Traced, Any], Any], Callable[[Traced, Any], Any]]:
+    """The operator DIVIDE or REMAINDER of a traced number, and the one with the operands exchanged."""
+    operation = _COMPUTE[what]
+
+    def divided(self: Traced, other: Any) -> Any:
+        kind = type(other)
+        if kind is int:
+            made = self.tape._applied.get((what, self.node, other))
+            if made is not None:
+                return made
+        elif kind is Traced:
+            if other.node == self.node and self > 0:
+                return operation(1, 1)
+            if other > 0:
+                return self.tape.compute(what, self.node, other.node, operation(self.value, other.value))
+            return operation(self.pin(), other.pin())
+        number = _number(other)
+        if number is None:
+            return _beside(operation, self, other)
+        if number == 1:
+            return self if what == DIVIDE else 0
+        return self.tape.apply(what, self, number) if number > 0 else operation(self.pin(), number)
+
+    def dividing(self: Traced, other: Any) -> Any:
+        number = _number(other)
+        if number is None:
+            return _beside(operation, other, self)
+        if self > 0:
+            return self.tape.compute(
+                what, self.tape.constant(number), self.node, operation(number, self.value)
+            )
+        return operation(number, self.pin())
+
+    return divided, dividing
+
+
 class Traced:
     """A number of a tape, used like an int."""
 
@@ -211,59 +253,8 @@ class Traced:
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, other: Any) -> Any:
-        kind = type(other)
-        if kind is int:
-            made = self.tape._applied.get((DIVIDE, self.node, other))
-            if made is not None:
-                return made
-        elif kind is Traced:
-            if other.node == self.node and self > 0:
-                return 1
-            if other > 0:
-                return self.tape.compute(DIVIDE, self.node, other.node, self.value // other.value)
-            return self.pin() // other.pin()
-        number = _number(other)
-        if number is None:
-            return _beside(operator.floordiv, self, other)
-        if number == 1:
-            return self
-        return self.tape.apply(DIVIDE, self, number) if number > 0 else self.pin() // number
-
-    def __rfloordiv__(self, other: Any) -> Any:
-        number = _number(other)
-        if number is None:
-            return _beside(operator.floordiv, other, self)
-        if self > 0:
-            return self.tape.compute(DIVIDE, self.tape.constant(number), self.node, number // self.value)
-        return number // self.pin()
-
-    def __mod__(self, other: Any) -> Any:
-        kind = type(other)
-        if kind is int:
-            made = self.tape._applied.get((REMAINDER, self.node, other))
-            if made is not None:
-                return made
-        elif kind is Traced:
-            if other.node == self.node and self > 0:
-                return 0
-            if other > 0:
-                return self.tape.compute(REMAINDER, self.node, other.node, self.value % other.value)
-            return self.pin() % other.pin()
-        number = _number(other)
-        if number is None:
-            return _beside(operator.mod, self, other)
-        if number == 1:
-            return 0
-        return self.tape.apply(REMAINDER, self, number) if number > 0 else self.pin() % number
-
-    def __rmod__(self, other: Any) -> Any:
-        number = _number(other)
-        if number is None:
-            return _beside(operator.mod, other, self)
-        if self > 0:
-            return self.tape.compute(REMAINDER, self.tape.constant(number), self.node, number % self.value)
-        return number % self.pin()
+    __floordiv__, __rfloordiv__ = _division(DIVIDE)
+    __mod__, __rmod__ = _division(REMAINDER)
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
@@ -366,12 +357,6 @@ class Traced:
 
     def bit_length(self) -> int:
         return self.pin().bit_length()
-
-
-_COMPUTE: dict[int, Callable[[int, int], int]] = {
-    ADD: operator.add, MULTIPLY: operator.mul, DIVIDE: operator.floordiv, REMAINDER: operator.mod,
-    LEAST: min, MOST: max,
-}  # fmt: skip
 
 
 def _number(other: Any) -> int | None:

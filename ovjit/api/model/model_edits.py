@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node
 from ovjit.api.model.variables import Variable
 from ovjit.api.tensors.convert import marked_dims_of
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.errors import ModelError, no_such_form
+from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim
 from ovjit.graph.symbolic import unmarked
@@ -131,14 +130,14 @@ class ModelEdits(ModelParts):
         Raises RuntimeError for an index past the end.
         """
         expect(parameter, Parameter)
-        number = operator.index(parameter_index)
-        if number < 0:
-            raise no_such_form(f"parameter indices start at 0; {number} is given")
-        if not 0 <= number < len(self._parameters):
-            raise ModelError(
+
+        def beyond(number: int) -> Exception:
+            return ModelError(
                 f"replace_parameter(): Tried to replace parameter at index {number} but the Model only has "
                 f"{len(self._parameters)} parameters."
             )
+
+        number = checked_index(parameter_index, len(self._parameters), "parameter", beyond)
         with GRAPH_LOCK:
             old = self._parameters[number]
             old.output(0).replace(parameter.output(0))

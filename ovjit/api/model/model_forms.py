@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import marked_dims_of
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.errors import no_such_constructor, no_such_form
+from ovjit.errors import checked_index, no_such_constructor, no_such_form
 from ovjit.graph.shapes import Dim
 
 
@@ -120,15 +119,10 @@ def port_key(key: Any, named: dict[str, Any]) -> Any:
 
 
 def port_index(index: Any, count: int, what: str) -> int:
-    try:
-        number = operator.index(index)
-    except TypeError:
-        raise no_such_form(f"an {what} is selected by an int or a str, not {type(index).__name__}") from None
-    if number < 0:
-        raise no_such_form(f"{what} indices start at 0; {number} is given")
-    if number >= count:
-        raise IndexError(f"{what} index {number} is out of range: the model has {count} {what}s")
-    return number
+    def beyond(number: int) -> Exception:
+        return IndexError(f"{what} index {number} is out of range: the model has {count} {what}s")
+
+    return checked_index(index, count, what, beyond)
 
 
 def expect(item: Any, kind: type) -> None:

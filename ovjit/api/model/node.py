@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -29,7 +28,7 @@ from ovjit.api.model.node_ports import (
 )
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import CPP_NAMES, dims_of, element_name
-from ovjit.errors import ModelError, no_such_form
+from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.graph import Builder, Value
 from ovjit.graph.op import Op, TensorType, find_op
@@ -490,15 +489,10 @@ def _outputs_of(source: Any) -> list[Output]:
 
 
 def _port_index(index: Any, count: int, what: str, node: Node) -> int:
-    try:
-        number = operator.index(index)
-    except TypeError:
-        raise no_such_form(f"an {what} index is an int, not {type(index).__name__}") from None
-    if number < 0:
-        raise no_such_form(f"{what} indices start at 0; {number} is given")
-    if number >= count:
-        raise ModelError(
+    def beyond(number: int) -> Exception:
+        return ModelError(
             f"{what} index '{number}' out of range: node {node.get_friendly_name()!r} has {count} "
             f"{what}s (node index is out of range)"
         )
-    return number
+
+    return checked_index(index, count, what, beyond)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.results import OVDict
-from ovjit.errors import InferenceError, UnsupportedError, no_such_form
+from ovjit.errors import InferenceError, UnsupportedError, checked_index, no_such_form
 from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
@@ -275,9 +274,8 @@ def _port(ports: tuple[ConstOutput, ...], key: tuple[Any, ...], what: str) -> Co
         )
     if not isinstance(name, (int, np.integer)):
         raise no_such_form(f"an {what} is selected by index or name, not by {type(name).__name__}")
-    i = operator.index(name)
-    if i < 0:
-        raise no_such_form(f"{what} indices start at 0; {i} is given")
-    if i >= len(ports):
-        raise InferenceError(f"Cannot get {what} for index: {i} {what}s size is {len(ports)}")
-    return ports[i]
+
+    def beyond(i: int) -> Exception:
+        return InferenceError(f"Cannot get {what} for index: {i} {what}s size is {len(ports)}")
+
+    return ports[checked_index(name, len(ports), what, beyond)]

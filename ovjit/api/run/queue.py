@@ -29,7 +29,7 @@ from ovjit import locks
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
-from ovjit.errors import Busy, no_such_constructor, no_such_form
+from ovjit.errors import Busy, checked_index, no_such_constructor, no_such_form
 from ovjit.execution.streams import CompletionQueue, is_interrupt
 from ovjit.forks import members
 
@@ -501,12 +501,11 @@ class AsyncInferQueue:
 
     def __getitem__(self, i: int) -> InferRequest:
         """Job `i`. IndexError beyond the last, TypeError for a negative number."""
-        number = operator.index(i)
-        if number < 0:
-            raise no_such_form(f"job indices start at 0; {number} is given")
-        if number >= len(self._pool.requests):
-            raise IndexError(f"job index {number} is out of range: the queue has {len(self)} jobs")
-        return self._pool.requests[number]
+
+        def beyond(number: int) -> Exception:
+            return IndexError(f"job index {number} is out of range: the queue has {len(self)} jobs")
+
+        return self._pool.requests[checked_index(i, len(self._pool.requests), "job", beyond)]
 
     def __iter__(self) -> Iterator[InferRequest]:
         return iter(list(self._pool.requests))

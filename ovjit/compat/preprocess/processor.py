@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import ovjit.compat.preprocess.steps as steps
@@ -15,7 +14,7 @@ from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, plane_shapes
 from ovjit.compat.preprocess.infos import InputInfo, OutputInfo
 from ovjit.compat.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted
 from ovjit.compat.preprocess.tidy import tidy
-from ovjit.errors import ModelError, OvjitError
+from ovjit.errors import ModelError, OvjitError, checked_index
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.records import NamedTuple
 
@@ -167,18 +166,14 @@ def _find(infos: list[Any], ports: list[Output], what: str, key: Any, named: dic
                 return info
         known = ", ".join(sorted(name for port in ports for name in port._tensor._names))
         raise ModelError(f"Model doesn't have {what} with name {key}; available names: {known or 'none'}")
-    try:
-        index = operator.index(key)
-    except TypeError:
-        raise TypeError(f"{what}() takes a str or an int, not {type(key).__name__}") from None
-    if index < 0:
-        raise TypeError(f"{what} indices start at 0; {index} is given")
-    if index >= len(infos):
-        raise ModelError(
+
+    def beyond(index: int) -> Exception:
+        return ModelError(
             f"{title}(size_t) - Model doesn't have {what} with index {index}. Total number of {what}s is "
             f"{len(infos)}"
         )
-    return infos[index]
+
+    return infos[checked_index(key, len(infos), what, beyond)]
 
 
 class _Undo:

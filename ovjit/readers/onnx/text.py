@@ -6,7 +6,7 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,33 @@ def same_text(n: OnnxNode, x: Output, texts: Sequence[Any]) -> Output:
     return n("LogicalAnd", found, all_equal)
 
 
+class TextRows:
+    """Texts as rows of letters, [texts, width]: one column more than the longest text has letters.
+
+    `begins`, `ends`: where they are in `letters`, [texts]. `kind`: the element type of letters.
+    """
+
+    def __init__(self, n: OnnxNode, begins: Output, ends: Output, letters: Output, kind: str = "i64"):
+        self.n = n
+        self.begins, stops = (n.reshape(n.convert(v, "i64"), [-1, 1]) for v in (begins, ends))
+        self.lengths = n("Subtract", stops, self.begins)  # [texts, 1]
+        some = n("Concat", self.lengths, np.zeros((1, 1), np.int64), axis=0)
+        self.width = n("Add", n("ReduceMax", some, [0, 1], keep_dims=False), 1)
+        padded = n("Concat", letters, np.zeros(1, np.uint8), axis=0)
+        self._letters = n.convert(padded, kind)
+        self._last = n("Subtract", n.dim_of(self._letters, 0), 1)
+
+    @cached_property
+    def places(self) -> Output:
+        """[1, width]: 0, 1 ..."""
+        return self.n("Unsqueeze", self.n("Range", 0, self.width, 1, output_type="i64", opset=4), [0])
+
+    def letters(self, places: Output) -> Output:
+        """The letters at these places of each text. Those behind its end are any."""
+        source = self.n("Minimum", self.n("Add", self.begins, places), self._last)
+        return self.n("Gather", self._letters, source, 0, opset=8)
+
+
 def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
     """(whether one of the last dimension is true, the place of the first that is), without that dimension"""
     found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
@@ -74,29 +101,21 @@ def regex_full_match(n: OnnxNode) -> Any:
     """Whether all of a text is matched: a table's state goes over its bytes, those of all texts at once."""
     table = table_of(n.required("pattern"))
     begins, ends, letters = n.all("StringTensorUnpack", n[0])
-    shape = n.shape_of(begins)
-    begins, ends = (n("Reshape", n.convert(v, "i64"), [1, -1], special_zero=False) for v in (begins, ends))
-    lengths = n("Subtract", ends, begins)  # [1, texts]
-    some = n("Concat", lengths, np.ones((1, 1), np.int64), axis=1)
-    width = n("ReduceMax", some, [0, 1], keep_dims=False)
-    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [1])
+    rows = TextRows(n, begins, ends, letters, "i32")
     kinds = table.following.shape[1]
-    letters = n("Gather", table.kind, n.convert(letters, "i32"), 0, opset=8)
-    letters = n("Concat", letters, np.zeros(1, np.int32), axis=0)
-    last = n("Subtract", n.dim_of(letters, 0), 1)
-    kind = n("Gather", letters, n("Minimum", n("Add", begins, places), last), 0, opset=8)
-    kind = n("Select", n("Less", places, lengths), kind, n.const(kinds, "i32"))  # [places, texts]
+    kind = n("Gather", table.kind, rows.letters(rows.places), 0, opset=8)
+    kind = n("Select", n("Less", rows.places, rows.lengths), kind, n.const(kinds, "i32"))
     count = len(table.following)
     # behind a text's end it stays
-    rows = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
+    next_of = np.concatenate([table.following, np.arange(count, dtype=np.int32)[:, None]], 1).reshape(-1)
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
         at = n("Add", n("Multiply", state, n.const(kinds + 1, "i32")), now["kind"])
-        return n("Gather", rows, at, 0, opset=8), n.const(0, "i32")
+        return n("Gather", next_of, at, 0, opset=8), n.const(0, "i32")
 
-    start = n("Broadcast", n.const(0, "i32"), n.dim_of(lengths, 1), mode="numpy", opset=3)
-    state, _ = stepped(n, once, start, {"kind": kind})
-    return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), shape)
+    start = n("Broadcast", n.const(0, "i32"), n.dim_of(rows.lengths, 0), mode="numpy", opset=3)
+    state, _ = stepped(n, once, start, {"kind": n.transpose(kind, [1, 0])})
+    return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), n.shape_of(begins))
 
 
 @onnx_op("TfIdfVectorizer", 9)
@@ -298,22 +317,16 @@ def string_split(n: OnnxNode) -> Any:
     mark = (n.attr("delimiter") or "").encode()
     most = n.attr("maxsplit")
     x = n.reshape(n[0], [-1])
-    begins, ends, letters = (n.convert(v, "i64") for v in n.all("StringTensorUnpack", x))
-    rows = n.unsqueeze(begins, [1])
-    lengths = n("Subtract", n.unsqueeze(ends, [1]), rows)  # [texts, 1]
-    some = n("Concat", lengths, np.zeros((1, 1), np.int64), axis=0)
-    width = n("Add", n("ReduceMax", some, [0, 1], keep_dims=False), 1)
-    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [0])
-    padded = n("Concat", letters, np.zeros(1, np.int64), axis=0)
-    last = n("Subtract", n.dim_of(padded, 0), 1)
+    begins, ends, letters = n.all("StringTensorUnpack", x)
+    rows = TextRows(n, begins, ends, letters)
+    lengths, width, places = rows.lengths, rows.width, rows.places
     beyond = n("Add", width, n.const(len(mark)))
 
     def letter(by: int) -> Output:
         """[texts, width] of the letter `by` places further, -1 outside of its text"""
         at = n("Add", places, by)
         within = n("LogicalAnd", n("GreaterEqual", at, 0), n("Less", at, lengths))
-        source = n("Minimum", n("Maximum", n("Add", rows, at), 0), last)
-        return n("Select", within, n("Gather", padded, source, 0, opset=8), -1)
+        return n("Select", within, rows.letters(n("Maximum", at, 0)), -1)
 
     def in_front(which: Output) -> Output:
         """The places where it is true, in order, and numbers beyond all texts behind them"""
@@ -339,13 +352,13 @@ def string_split(n: OnnxNode) -> Any:
         stops = n("Select", n("Equal", order, most), lengths, stops)
     there = n("Less", order, count)
     stops = n("Minimum", stops, lengths)
-    sides = [n("Select", there, n("Add", rows, side), 0) for side in (starts, stops)]
+    sides = [n("Select", there, n("Add", rows.begins, side), 0) for side in (starts, stops)]
     parts = n("ReduceMax", n("Concat", count, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
     shape = n.shape_of(n[0])
     whole = n("Concat", shape, n("Unsqueeze", parts, [0]), axis=0)
     sides = [n("Slice", side, [0], n("Unsqueeze", parts, [0]), [1], [1]) for side in sides]
     sides = [n.convert(n.reshape(side, whole), "i32") for side in sides]
-    return [n("StringTensorPack", *sides, n.convert(letters, "u8")), n.reshape(count, shape)]
+    return [n("StringTensorPack", *sides, letters), n.reshape(count, shape)]
 
 
 def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:

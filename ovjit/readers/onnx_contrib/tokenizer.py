@@ -17,6 +17,7 @@ from ovjit.errors import ModelError
 from ovjit.readers.onnx.control import circulated, stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
+from ovjit.readers.onnx.text import TextRows
 from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.records import NamedTuple
 
@@ -42,7 +43,7 @@ def tokenizer(n: OnnxNode) -> Any:
     if shortest < 1 or not (separators or expression):
         raise ModelError("separators or a tokenexp are needed, and a mincharnum of at least 1")
     begins, ends, letters = n.all("StringTensorUnpack", n.reshape(n[0], [-1]))
-    begins, ends, letters = (n.convert(v, "i64") for v in (begins, ends, letters))
+    begins, ends = (n.convert(v, "i64") for v in (begins, ends))
     count = n.squeeze(n.dim_of(begins, 0), [0])
     texts = n("Range", 0, count, 1, output_type="i64", opset=4)
     parts = _Parts(texts, begins, ends)
@@ -59,14 +60,9 @@ def tokenizer(n: OnnxNode) -> Any:
 def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: bool, shortest: int) -> _Parts:
     """What `pattern` matches in each part, or what is `between`, of at least `shortest` letters."""
     table = table_of(pattern, anywhere=True)
-    begins, ends = (n.unsqueeze(v, [1]) for v in (parts.begin, parts.end))
-    lengths = n("Subtract", ends, begins)  # [parts, 1]
-    some = n("Concat", lengths, np.zeros((1, 1), np.int64), axis=0)
-    width = n("Add", n("ReduceMax", some, [0, 1], keep_dims=False), 1)
-    places = n("Unsqueeze", n("Range", 0, width, 1, output_type="i64", opset=4), [0])  # the end is one, too
-    padded = n("Concat", letters, np.zeros(1, np.int64), axis=0)
-    last = n("Subtract", n.dim_of(padded, 0), 1)
-    byte = n("Gather", padded, n("Minimum", n("Add", begins, places), last), 0, opset=8)  # [parts, width]
+    rows = TextRows(n, parts.begin, parts.end, letters)
+    lengths, places = rows.lengths, rows.places  # the end is a place, too
+    byte = rows.letters(places)  # [parts, width]
     within = n("Less", places, lengths)
     kinds = table.following.shape[1]
     kind = n("Select", within, n("Gather", table.kind, byte, 0, opset=8), n.const(kinds, "i32"))
@@ -87,8 +83,8 @@ def _cut(n: OnnxNode, parts: _Parts, letters: Output, pattern: str, between: boo
     enough = n("GreaterEqual", n("Subtract", counted[1], counted[0]), shortest)
     keep = n("LogicalAnd", n("GreaterEqual", free, 0), enough)
     which = n.reshape(n("NonZero", n.reshape(keep, [-1]), output_type="i64"), [-1])
-    of = n("Divide", which, width)
-    sides = [n("Gather", n.reshape(n("Add", begins, v), [-1]), which, 0, opset=8) for v in (start, stop)]
+    of = n("Divide", which, rows.width)
+    sides = [n("Gather", n.reshape(n("Add", rows.begins, v), [-1]), which, 0, opset=8) for v in (start, stop)]
     return _Parts(n("Gather", parts.text, of, 0, opset=8), *sides)
 
 
@@ -170,5 +166,5 @@ def _filled_up(
     for given, more in ((parts.begin, others[:3]), (parts.end, others[1:])):
         table = n("Concat", given, n("Add", size, more), axis=0)
         sides.append(n.convert(n.reshape(n("Gather", table, which, 0, opset=8), shape), "i32"))
-    content = n("Concat", n.convert(letters, "u8"), np.frombuffer(fill + _MARKS, np.uint8), axis=0)
+    content = n("Concat", letters, np.frombuffer(fill + _MARKS, np.uint8), axis=0)
     return n("StringTensorPack", *sides, content)

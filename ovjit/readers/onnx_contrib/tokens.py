@@ -12,6 +12,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.bits import bits_of
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.onnx.text import TextRows
 from ovjit.readers.onnx_contrib.attention import ms, numbers
 
 #: The most sizes of n-grams that are written out.
@@ -73,21 +74,16 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
     """(the hash's state after all bytes of each text, their number)"""
     begins, ends, letters = n.all("StringTensorUnpack", x)
     shape = n.shape_of(begins)
-    begins, ends = (n("Reshape", n.convert(v, "i64"), [-1, 1], special_zero=False) for v in (begins, ends))
-    lengths = n("Subtract", ends, begins)  # [texts, 1]
-    some = n("Concat", lengths, np.zeros((1, 1), np.int64), axis=0)
-    longest = n("ReduceMax", some, [0, 1], keep_dims=False)
-    words = n("Add", n("Divide", longest, 4), 1)  # the last of which no text fills
-    letters = n("Concat", n.convert(letters, "u32"), np.zeros(1, np.uint32), axis=0)
-    last = n("Subtract", n.dim_of(letters, 0), 1)
+    rows = TextRows(n, begins, ends, letters, "u32")
+    lengths = rows.lengths
+    words = n("Divide", n("Add", rows.width, 3), 4)  # the last of which no text fills
 
     def word_at(place: Output) -> Output:
         """Four bytes of each text from a place on, 0 beyond its end."""
         out: Output | None = None
         for i in range(4):
             at = n("Add", place, i)
-            byte = n("Gather", letters, n("Minimum", n("Add", begins, at), last), 0, opset=8)
-            byte = n("Select", n("Less", at, lengths), byte, _u32(n, 0))
+            byte = n("Select", n("Less", at, lengths), rows.letters(at), _u32(n, 0))
             byte = n("BitwiseLeftShift", byte, _u32(n, 8 * i))
             out = byte if out is None else n("BitwiseOr", out, byte)
         assert out is not None
@@ -104,7 +100,7 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
         state = n("Select", now["there"], _absorbed(n, state, now["word"]), state)
         return state, n.const(0, "i32")
 
-    start = n("Broadcast", seed, n.dim_of(begins, 0), mode="numpy", opset=3)
+    start = n("Broadcast", seed, n.dim_of(lengths, 0), mode="numpy", opset=3)
     state, _ = stepped(n, once, start, pieces)
     state = n("BitwiseXor", state, _scrambled(n, n.squeeze(word_at(n("Multiply", whole, 4)), [1])))
     return n.reshape(state, shape), n.reshape(n.convert(lengths, "u32"), shape)
