@@ -76,6 +76,27 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
     return [out[j % size][j // size] for j in range(n)]
 
 
+def transpose_bytes(b: Any, x: Any, x_b: Any, y: Any, y_a: Any) -> None:
+    """Transpose a block of 4 x 4 bytes in one register of NEON, by a table look-up: 10 instructions. To
+    interleave rows of 4 bytes takes 24, as each is widened to 16 bits before."""
+    import llvmlite.ir as ir
+
+    from ovjit.codegen.cpu.vector_types import places, pointer
+
+    side, word = 4, ir.IntType(32)
+    words, block_of_bytes = ir.VectorType(word, side), ir.VectorType(ir.IntType(8), side**2)
+    block = ir.Constant(words, ir.Undefined)
+    for i in range(side):
+        row = b.load(pointer(b, b.add(x, b.mul(x_b, x_b.type(i))), word), align=1)
+        block = b.insert_element(block, row, word(i))
+    block = b.bitcast(block, block_of_bytes)
+    order = places(*(i * side + j for j in range(side) for i in range(side)))
+    block = b.bitcast(b.shuffle_vector(block, block, order), words)
+    for j in range(side):
+        target = pointer(b, b.add(y, b.mul(y_a, y_a.type(j))), word)
+        b.store(b.extract_element(block, word(j)), target, align=1)
+
+
 def make_transpose(isa: Target, elem: str) -> Any:
     """The intrinsic transpose(x, x_b, nb, y, y_a, na): a block of at most na rows and nb columns."""
     import llvmlite.ir as ir
@@ -89,6 +110,17 @@ def make_transpose(isa: Target, elem: str) -> Any:
     i64 = ir.IntType(64)
 
     def body(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
+        if isa.name != "neon" or elem != "u8":
+            by_rows(b, x, x_b, nb, y, y_a, na)
+            return
+        is_part = b.or_(*(b.icmp_signed("<", n, i64(lanes)) for n in (na, nb)))
+        with b.if_else(is_part) as (part, whole):
+            with part:
+                by_rows(b, x, x_b, nb, y, y_a, na)
+            with whole:
+                transpose_bytes(b, x, x_b, y, y_a)
+
+    def by_rows(b: Any, x: Any, x_b: Any, nb: Any, y: Any, y_a: Any, na: Any) -> None:
         # The shuffles are shared by full and partial blocks, as they take LLVM the most time.
         fewer = b.select(b.icmp_signed("<", na, nb), na, nb)
         is_whole = b.icmp_signed(">=", fewer, i64(lanes))

@@ -21,6 +21,7 @@ from ovjit.codegen.cpu.formats import (
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import Target, target_of
+from ovjit.codegen.transpose import transpose_kernel
 from ovjit.execution.runner import native_kernels
 from ovjit.tiles.driver import tile_heights, tile_kernel
 from ovjit.tiles.tile import make_tile
@@ -163,6 +164,12 @@ WORDS = {
     "f32 to bf16": (f"{V}; store_bf16(p, v)", ALL, {"bfcvtn": 1}),
     "f32 to bf16 by integers": (f"{V}; store_bf16(p, v)", FIRST, {"bfcvtn": 0}),
     "f32 to i32": (f"{V}; store_i32(p, cast_i32(v))", FIRST, {"fcvtzs": 1, "fcmgt": 0}),
+    "f32 to i32, or its minimum": (
+        f"{V}; store_i32(p, trunc_or_min_i32(v))", FIRST, {"fcvtzs": 1, "fcmgt": 1, "fcmge": 0, "frintz": 0},
+    ),
+    "f16 to i64, or its minimum": (
+        "v = load_f16(p); store_i64(p, trunc_or_min_i64(v))", ALL, {"fcvtl": 2, "fcvtl2": 1, "fcvtzs": 2},
+    ),
     "f32 to u8, rounded": (f"{V}; store_u8(p, round_int_u8(v))", FIRST, {"fcvtnu": 1, "frintx": 0}),
     "bytes by a table": (f"{X}; store_i32(p, look_up(x, x))", FIRST, {"tbl": 1}),
     "lanes by a vector": (f"{V}; {X}; store_f32(p, permute_f32(v, x))", FIRST, {"tbl": 1}),
@@ -182,6 +189,15 @@ def test_words_are_neons_instructions(what: str) -> None:
     found = instructions(text)
     assert {name: found[name] for name in wanted} == wanted, text
     assert "\tbl\t" not in text and "[sp" not in text, text
+
+
+def test_blocks_of_bytes_are_transposed_by_a_table() -> None:
+    """Four rows of four bytes share a register; of parts of blocks, rows are interleaved."""
+    text = transpose_kernel(1).assembly(FIRST)
+    (block,) = (block for block in re.split(r"^(?=\.LBB)", text, flags=re.M) if "\ttbl\t" in block)
+    found = instructions(block)
+    assert (found["tbl"], found["ld1"], found["ldr"] + found["str"] + found["st1"]) == (1, 3, 6), block
+    assert not {"zip1", "zip2", "uzp1", "ushll", "ldrb", "strb"} & set(found), block
 
 
 # --- what threads share

@@ -199,6 +199,7 @@ def truncate(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     return (b.fptosi if to.is_signed else b.fptoui)(x, to.ir)
 
 
+@_or_neon
 def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value:
     """Float to a signed integer, truncated; the type's minimum for NaN and for values that do not fit. x86
     has an instruction for f32 to i32."""

@@ -9,7 +9,7 @@ import llvmlite.ir as ir
 
 from ovjit.codegen.cpu.printing import isa_of
 from ovjit.codegen.cpu.targets import has_features
-from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, places, vec
+from ovjit.codegen.cpu.vector_types import INTS, Vec, bf16_vector, call_intrinsic, places, suffix, vec
 
 _I8, _I16, _I32 = (ir.IntType(n) for n in (8, 16, 32))
 _BYTES, _HALVES, _WORDS = (ir.VectorType(t, 128 // t.width) for t in (_I8, _I16, _I32))
@@ -187,6 +187,19 @@ def saturate(b: ir.IRBuilder, source: Vec, x: ir.Value, to: Vec) -> ir.Value | N
     return b.trunc(whole, to.ir)
 
 
+def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
+    """Float to a signed integer, truncated; the type's minimum for NaN and for values that do not fit. fcvtzs
+    gives the minimum below it, so only an upper bound is compared. None for f64 to 32 bits."""
+    bits = INTS[to.elem]
+    if bits == 64:
+        x = b.fpext(x, ir.VectorType(ir.DoubleType(), to.lanes)) if x.type == _FLOATS else x
+    elif x.type != _FLOATS:
+        return None
+    whole = call_intrinsic(b, f"llvm.fptosi.sat.v4i{bits}.{suffix(x.type)}", to.ir, [x])
+    fits = b.fcmp_ordered("<", x, ir.Constant(x.type, [2.0 ** (bits - 1)] * to.lanes))
+    return b.select(fits, whole, ir.Constant(to.ir, [-(2 ** (bits - 1))] * to.lanes))
+
+
 def join_bytes(b: ir.IRBuilder, how: str, elem: str, *vectors: ir.Value) -> ir.Value:
     """`round_int` or `held` of four vectors, as one vector of bytes. i32 are narrowed to 16 bits, then to
     bytes, both saturating."""
@@ -214,5 +227,15 @@ def to_bf16(b: ir.IRBuilder, v: ir.Value) -> ir.Value:
 #: Name of a function in `vector.py` -> NEON's function. A result of None: NEON has no code for the types.
 WORDS: dict[str, Callable[..., Any]] = {
     one.__name__: one
-    for one in (dot_bytes, dot_signed, dot_halves, sum_pairs, look_up, round_to_int, saturate, join_bytes)
+    for one in (
+        dot_bytes,
+        dot_signed,
+        dot_halves,
+        sum_pairs,
+        look_up,
+        round_to_int,
+        saturate,
+        truncate_or_min,
+        join_bytes,
+    )  # fmt: skip
 } | {"_reciprocal": reciprocal}
