@@ -1,6 +1,7 @@
 """The inner loops of AArch64's tiles by LLVM's models of cores: `python -m bench.aarch64_model [llvm-mca]`.
 
     python -m bench.aarch64_model llvm-mca --shapes 12x2 8x2 5x4        rows x vectors of other tiles
+    python -m bench.aarch64_model llvm-mca --loops                      transposes, conversions, running sums
 
 A model's figures, for want of hardware: `llvm-mca` schedules the instructions of the loop on its description
 of a core. It knows nothing of caches, and of branches only what they take. For each core and format: the
@@ -22,6 +23,7 @@ from ovjit.codegen.cpu.formats import Format, find_format, paired_format
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import EXTRA, Target, target_of
+from ovjit.codegen.transpose import make_transpose
 from ovjit.tiles.tile import make_tile
 
 #: Core -> the vector instructions of multiply-adds that it starts in a cycle by LLVM's description of it.
@@ -37,6 +39,24 @@ HAVE = {
 _TYPES = (("f32", "f32"), ("u8", "i8"), ("bf16", "bf16"), ("f16", "f16"))
 #: Instruction -> pairs of numbers that it multiplies.
 _PAIRS = {"fmla": 4, "fmlal": 4, "fmlal2": 4, "sdot": 16, "sudot": 16, "usmmla": 32, "bfdot": 8, "bfmmla": 16}
+#: Loop -> its elements in an iteration, the element type of `transpose`, and its lines. a: iterations; b, p:
+#: addresses of the source and the target; c: bytes between rows.
+_TRANSPOSED = "transpose(b + i * {side} * {size}, c, {side}, p + i * {side} * c, c, {side})"
+_ROW = "v = load_f32(b + i * 16); {}"
+LOOPS = {
+    **{
+        f"transpose {elem}": (side * side, elem, _TRANSPOSED.format(side=side, size=size))
+        for elem, side, size in (("u8", 4, 1), ("i16", 4, 2), ("i32", 4, 4), ("i64", 2, 8))
+    },
+    **{
+        f"convert f32 to {to}": (4, "", _ROW.format(f"store_{to}(p + i * {size * 4}, {value})"))
+        for to, size, value in (
+            ("u8", 1, "cast_u8(trunc_or_min_i32(v))"), ("i32", 4, "trunc_or_min_i32(v)"),
+            ("i64", 8, "trunc_or_min_i64(v)"),
+        )
+    },
+    "running sum f32": (4, "", _ROW.format("total = add(total, v); store_f32(p + i * 16, total)")),
+}  # fmt: skip
 _PRODUCTS = re.compile(r"\t(?:fmlal?2?|bfdot|[us]*dot|bfmmla|[us]*mmla)\t")
 
 
@@ -48,6 +68,29 @@ def inner_loop(isa: Target, form: Format, rows: int) -> str:
     text = jit.assembly(source, "ovjit_model", isa, {"tile_of": tile})
     blocks = re.split(r"^(?=\.LBB)", text, flags=re.M)
     return max(blocks, key=lambda block: len(_PRODUCTS.findall(block)))
+
+
+def other_loop(isa: Target, name: str) -> str:
+    """The block of one of LOOPS."""
+    _, elem, lines = LOOPS[name]
+    extra = {"transpose": make_transpose(isa, elem)} if elem else None
+    source = "@njit(nogil=True)\ndef kernel(a, b, c, p):\n    total = const_f32(0)\n    for i in range(a):\n"
+    source += "".join(f"        {line}\n" for line in lines.split("; ")) + "    return 0\n"
+    text = jit.assembly(source, "ovjit_model", isa, extra)
+    blocks = re.split(r"^(?=\.LBB)", text, flags=re.M)
+    return next(one for one in blocks if re.search(rf"\tb\..*\t{re.escape(one.partition(':')[0])}\n", one))
+
+
+def print_loops(program: str) -> None:
+    """A table: for each core the cycles of an iteration."""
+    print("| loop | elements | instructions |", " | ".join(CORES), "|")
+    print("|---" * (3 + len(CORES)), end="|\n")
+    isa = target_of("neon")
+    for name, (elements, *_) in LOOPS.items():
+        loop = other_loop(isa, name)
+        size = len(re.findall(r"^\t[a-z]", loop, re.M))
+        each = (cycles(program, core, loop, isa, DECODED.get(core, 0)) for core in CORES)
+        print("|", " | ".join([name, str(elements), str(size), *(f"{one:.1f}" for one in each)]), "|")
 
 
 def cycles(program: str, core: str, loop: str, isa: Target, decoded: int = 0) -> float:
@@ -86,10 +129,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser("aarch64_model", __doc__, json=False)
     parser.add_argument("program", nargs="?", default="llvm-mca")
     parser.add_argument("--shapes", nargs="+", default=[f"{shapes.TILES[0]}x2"], metavar="ROWSxVECTORS")
+    parser.add_argument("--loops", action="store_true", help="of other kernels than products")
     arguments = parser.parse_args(argv)
     program = arguments.program
     if shutil.which(program) is None:
         raise SystemExit(f"there is no {program}: it comes with LLVM (Debian's llvm)")
+    if arguments.loops:
+        print_loops(program)
+        return 0
     head = ("core", "format", "tile", "instruction", "of them", "of all", "cycles", "of the core's rate",
             "by its manual's decoder", "pairs a cycle", "spills")  # fmt: skip
     print("|", " | ".join(head), "|")
