@@ -77,8 +77,8 @@ def transposed(b: Any, rows: list[Any]) -> list[Any]:
 
 
 def transpose_bytes(b: Any, x: Any, x_b: Any, y: Any, y_a: Any) -> None:
-    """Transpose a block of 4 x 4 bytes. Rows interleave to one register of 128 bits, by 3 shuffles. NEON would
-    widen vectors of 4 bytes to 16 bits and narrow them again, in 16 instructions."""
+    """Transpose a block of 4 x 4 bytes. Rows interleave to one register of 128 bits, by 3 shuffles. NEON
+    widens vectors of 4 bytes to 16 bits and narrows them again, in 16 instructions."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu.vector_types import places, pointer
