@@ -292,6 +292,8 @@ SUITES = {
     "denormal numbers": ("tests/execution/test_denormals.py",),
     "guard pages": ("tests/fuzz/test_guard_pages.py",),
     "other systems": ("tests/system/test_platforms.py",),
+    "conversions": ("tests/ops/test_conversions.py",),
+    "transposes and packing": ("tests/kernels/test_transposed_blocks.py", "tests/kernels/test_weave.py"),
 }  # fmt: skip
 
 
