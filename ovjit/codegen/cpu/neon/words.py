@@ -195,7 +195,7 @@ def truncate_or_min(b: ir.IRBuilder, x: ir.Value, to: Vec) -> ir.Value | None:
         x = b.fpext(x, ir.VectorType(ir.DoubleType(), to.lanes)) if x.type == _FLOATS else x
     elif x.type != _FLOATS:
         return None
-    whole = call_intrinsic(b, f"llvm.fptosi.sat.v4i{bits}.{suffix(x.type)}", to.ir, [x])
+    whole = call_intrinsic(b, f"llvm.fptosi.sat.{suffix(to.ir)}.{suffix(x.type)}", to.ir, [x])
     fits = b.fcmp_ordered("<", x, ir.Constant(x.type, [2.0 ** (bits - 1)] * to.lanes))
     return b.select(fits, whole, ir.Constant(to.ir, [-(2 ** (bits - 1))] * to.lanes))
 
