@@ -137,6 +137,18 @@ class Unpacked(Unmade):
         return unpack_low_first(source, ELEMENT_TYPES[self.element_type].bits, shape, self.dtype)
 
 
+class Codes(Unpacked):
+    """Integers of 4 or 8 bits of a file's blocks, in memory of their own. Products with them may round rows
+    to 8 bits on CPUs where those with other integers do not."""
+
+    __slots__ = ()
+
+    def _unpacked(self, source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        if ELEMENT_TYPES[self.element_type].is_packed:
+            return super()._unpacked(source, shape)
+        return source.view(self.dtype)[: math.prod(shape)].reshape(shape)
+
+
 class InBlocks(Unmade):
     """The elements `read(rows)` of a file's blocks, `source` [rows, bytes], with rows permuted by `order`.
 

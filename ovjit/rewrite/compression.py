@@ -26,7 +26,7 @@ from ovjit.codegen.cpu.formats import (
     unit_format,
 )
 from ovjit.codegen.cpu.targets import Target
-from ovjit.graph.converted import Arranged, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
+from ovjit.graph.converted import Arranged, Codes, Converted, Factored, InBlocks, Unmade, Unpacked, is_worth
 from ovjit.graph.dtypes import ELEMENT_TYPES, HALVES, cast, from_numpy, numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import is_static
@@ -56,7 +56,8 @@ Factor = np.ndarray | InBlocks
 
 class Stored(NamedTuple):
     """Compressed weights. `integers` [K, N]: bytes (0 to 15 if `bits` is 4), or the bits of floats. `scale`
-    and `zero`: [groups, N]. `group`: elements along K. `dtype`: the storage type."""
+    and `zero`: [groups, N]. `group`: elements along K. `dtype`: the storage type. `shifted`: a zero is
+    subtracted. `in_blocks`: they are those of a file's blocks."""
 
     integers: Arranged
     scale: np.ndarray | Converted | Factored
@@ -65,6 +66,7 @@ class Stored(NamedTuple):
     group: int
     dtype: str
     shifted: bool
+    in_blocks: bool = False
 
     @property
     def kind(self) -> str:
@@ -77,6 +79,11 @@ class Stored(NamedTuple):
         attrs |= {"bits": self.bits, "group": self.group, "kind": self.kind}
         parts = w.b.constant(self.integers), w.b.constant(self.scale)
         return w("CompressedMatMul", x, *parts, *zeros, *indices, **attrs)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether groups have one scale each, and no minima."""
+        return not isinstance(self.scale, Factored) and not isinstance(self.zero, Factored)
 
     def _adds(self) -> bool:
         """Whether weights have no zeros, a common integer zero, or minima that are added."""
@@ -94,7 +101,7 @@ class Stored(NamedTuple):
         depth = self.integers.shape[0]
         if self.bits > 8:  # of floats
             return 0
-        if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or self.bits not in (4, 8):
+        if self.in_blocks and not (self.bits in (4, 8) and self.is_plain and quantizes_rows(target)):
             size = min(size, self.group)
             whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and depth % self.group == 0
             return size if whole and quantizes_blocks(target, self.bits) and self._adds() else 0
@@ -430,7 +437,7 @@ def _in_blocks(
     bits = array.bits if isinstance(array, InBlocks) else 4 if dtype == "u4" else 8
     whole = Arranged(array, (depth, outs), kind, integers, bits in (4, 8), True)
     zeros = None if zero is None else of_groups(zero)
-    return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None)
+    return Stored(whole, of_groups(scale), zeros, bits, depth // groups, dtype, zero is not None, True)
 
 
 def _few_bits(array: np.ndarray | Unmade) -> bool:
@@ -485,6 +492,7 @@ def _arranged(
         array.shape[along],
         dtype,
         given is not None,
+        isinstance(array, Codes),
     )
 
 

@@ -142,7 +142,7 @@ def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
 @inline
 def multiply_words(total, w, at, word, height, panels, vectors, stored):
     """Add the products of `stored.at_once` words, from word `word` of a step on."""
-    if stored.pairs:
+    if stored.pairs and not stored.less:
         for i, r in np.ndindex(stored.at_once // 2, height):
             one = splat[i32](at["x", r] + (word + 2 * i) * 4)
             other = splat[i32](at["x", r] + (word + 2 * i + 1) * 4)

@@ -264,15 +264,16 @@ def quantizes_rows(isa: Target) -> bool:
 
 
 def quantizes_blocks(isa: Target, bits: int) -> bool:
-    """The same for weights in a file's blocks, whose integers are unsigned with `bits` bits: for up to
-    PAIR_BITS, `vpmaddubsw` suffices."""
-    return quantizes_rows(isa) or (bits <= PAIR_BITS and isa.name in ("avx2", "avx512"))
+    """The same for weights in a file's blocks, whose integers have `bits` bits. `vpmaddubsw` suffices for
+    unsigned ones of up to PAIR_BITS, and with `vpsignb`, which AVX-512 lacks, for signed bytes."""
+    few = bits <= PAIR_BITS and isa.name in ("avx2", "avx512")
+    return quantizes_rows(isa) or few or (bits == 8 and isa.name == "avx2")
 
 
 class Stored(NamedTuple):
     """The storage of weights. `bits` of an integer. `zero`: the common zero point, None if groups have their
     own. `scale`: the type of scales. `signed`: bytes are stored as signed, 128 less, and multiplied as such
-    (NEON's sdot). `low`: the type of minima, which are added; "" without. `small`: bytes are below 128.
+    (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes are below 128.
     `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four of them."""
 
     bits: int
@@ -321,7 +322,9 @@ def how_stored(
             raise ValueError("zero points should be 8-bit integers")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
         one = one if one in (0, 8, 128) else None  # each common zero needs a kernel of its own
-    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm)
+    pairs = not quantizes_rows(isa)
+    kept_signed = isa.is_arm or (pairs and bits == 8)
+    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", kept_signed, pairs=pairs)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

@@ -370,11 +370,16 @@ def _horizontal(combine: Any, kind: Vec) -> Any:
     return body
 
 
+def _has_dots(b: ir.IRBuilder) -> bool:
+    """Whether one instruction adds four products of bytes."""
+    return any(has_features(isa_of(b), (feature,)) for feature in ("avx512vnni", "avxvnni"))
+
+
 @_or_neon
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the four products of u8 of `x` and i8 of `w` in each lane of i32, exactly. One instruction if the
     CPU has it (AVX512-VNNI, AVX-VNNI)."""
-    if any(has_features(isa_of(b), (feature,)) for feature in ("avx512vnni", "avxvnni")):
+    if _has_dots(b):
         fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
         name = f"llvm.x86.avx512.vpdpbusd.{32 * kind.lanes}"
         return call_intrinsic(b, name, acc.type, [acc, b.bitcast(x, fours), b.bitcast(w, fours)])
@@ -391,7 +396,16 @@ def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Valu
 
 @_or_neon
 def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the four products of i8 of `x` and `w` in each lane of i32, exactly."""
+    """acc + the four products of i8 of `x` and `w` in each lane of i32, exactly. `w` is at least -127."""
+    if kind.lanes == 8:
+        # x w = |x| (w with the sign of x); two products are at most 2 * 128 * 127, which fits 16 bits
+        fours = ir.VectorType(ir.IntType(8), 4 * kind.lanes)
+        x, w = b.bitcast(x, fours), b.bitcast(w, fours)
+        turned = call_intrinsic(b, "llvm.x86.avx2.psign.b", fours, [w, x])
+        size = call_intrinsic(b, "llvm.abs.v32i8", fours, [x, ir.IntType(1)(0)])
+        if _has_dots(b):
+            return dot_bytes(b, kind, acc, size, turned)
+        return sum_pairs(b, kind, acc, dot_pairs(b, kind, size, turned))
     # x w = (x + 128) w - 128 w
     signs = _splat_constant(kind, 0x80808080)
     acc = dot_bytes(b, kind, acc, b.xor(x, signs), w)

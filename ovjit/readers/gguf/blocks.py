@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ovjit.errors import UnsupportedError
-from ovjit.graph.converted import Factors, InBlocks, Unmade, Unpacked
+from ovjit.graph.converted import Codes, Factors, InBlocks, Unmade
 from ovjit.records import NamedTuple
 
 Read = Callable[[np.ndarray], np.ndarray]
@@ -211,9 +211,9 @@ def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.nda
     codes: np.ndarray | Unmade = blocks
     dtype = "u8"
     if form.bits == 8:  # what lies in memory of its own is woven by native code
-        codes, dtype = np.asarray(blocks), "i8"
+        codes, dtype = Codes(np.asarray(blocks).reshape(-1), blocks.shape, "i8"), "i8"
     elif form.bits == 4:
-        codes, dtype = Unpacked(_by_twos(blocks, rows, depth), blocks.shape, "u4"), "u4"
+        codes, dtype = Codes(_by_twos(blocks, rows, depth), blocks.shape, "u4"), "u4"
     each = (*lead, 1)
     scale = InBlocks(source, each, np.dtype(np.float32), read.scale, order, 0, read.scale_factors)
     zero: np.ndarray | Unmade | None = None
