@@ -97,7 +97,8 @@ class Stored(NamedTuple):
 
         As in OpenVINO it is `size` if groups of rows lie within groups of weights, and signed integers have
         no zero. It is 0 if a matrix unit multiplies the rows as bf16. Weights in a file's blocks, which
-        OpenVINO does not have, may have smaller groups; rows then have these."""
+        OpenVINO does not have, may have smaller groups; rows then have these. llama.cpp rounds rows on every
+        CPU, so these are also rounded on CPUs without dot products of bytes."""
         depth = self.integers.shape[0]
         if self.bits > 8:  # of floats
             return 0
@@ -111,6 +112,7 @@ class Stored(NamedTuple):
         plain = self.dtype in ("u8", "u4") or (self.dtype in INTEGERS and not self.shifted)
         if not (within and size % GROUP_STEP == 0 and plain and quantizes_rows(target)):
             return 0
+        assert not isinstance(self.zero, Factored)  # that is in blocks
         try:
             how_stored(self.integers, self.scale, self.zero, self.bits, target)
         except ValueError:

@@ -262,7 +262,7 @@ def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
     at, scale, zero, outer, w = registers()
     at["q", 0] = panel["w"]
     at["s", 0] = panel["s"]
-    if blocks.each_zero:
+    if blocks and blocks.each_zero:
         at["z", 0] = panel["z"]
     panel["w"] = scratch + results(vectors, lanes)
     panel["s"] = panel["w"] + sizes.groups * sizes.words * 4 * vectors * lanes
@@ -385,8 +385,14 @@ def product_kernel(
     """The product of quantized rows."""
     return dynamic_product.kernel(
         name, vectors=isa.tile_vectors, lanes=isa.lanes, stored=stored, blocks=blocks,
-        mixed=blocks is not None and blocks.mixed, **epilogue.constants("f32"),
+        mixed=unpacks(stored, blocks), **epilogue.constants("f32"),
     )  # fmt: skip
+
+
+def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
+    """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
+    products are summed in 16 bits, as tiles have fewer rows."""
+    return (blocks is not None and blocks.mixed) or (stored.pairs and stored.bits == 4)
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target) -> Stored:

@@ -22,6 +22,7 @@ from ovjit.tiles.dynamic import (
     quantize_kernel,
     scratch_bytes,
     stored_in_blocks,
+    unpacks,
 )
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
@@ -117,7 +118,7 @@ class DynamicProduct(StoredWeights):
             "per_chunk": per_chunk, **self.panels, **operands,
         }  # fmt: skip
         values |= self.placed(planner)
-        mixed = self.blocks is not None and self.blocks.mixed
+        mixed = unpacks(self.how, self.blocks)
         unpacked = (wide, ceil_div(self.groups_of_rows, self.ratio)) if mixed else (0, 0)
         planner.need_scratch(scratch_bytes(self.target, *unpacked, bool(self.how.low)))
         chunks = ceil_div(panels, per_chunk) * row_blocks

@@ -10,8 +10,10 @@ import pytest
 import ovjit as ov
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
-from ovjit.codegen.cpu.formats import quantizes_blocks, quantizes_rows
-from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.formats import quantizes_blocks
+from ovjit.codegen.cpu.host import host_target, target_of
+from ovjit.compiler.options import Context, Options
+from ovjit.compiler.program import run_passes
 from ovjit.readers.gguf.blocks import FORMS, groups_of
 from tests.ops.test_dynamic_quantization import F32, SIZE, check, rounded, steps
 from tests.readers.gguf_decoders import quantised
@@ -20,10 +22,14 @@ SEED = 20261120
 
 
 def of_blocks(kind: str, outs: int, depth: int, rng: np.random.Generator) -> tuple[ov.Model, np.ndarray]:
-    """x times a matrix of a file's blocks, and what these stand for in f64."""
+    """x times a random matrix of a file's blocks, and what these stand for."""
+    return of_data(kind, quantised(rng, kind, (outs, depth), 0.1), outs, depth)
+
+
+def of_data(kind: str, data: np.ndarray, outs: int, depth: int) -> tuple[ov.Model, np.ndarray]:
+    """The same for given blocks."""
     from gguf import GGMLQuantizationType, quants
 
-    data = quantised(rng, kind, (outs, depth), 0.1)
     groups = groups_of(kind, data, (outs, depth), None)
 
     def stored(values: Any, dtype: str) -> Any:
@@ -45,12 +51,9 @@ def of_blocks(kind: str, outs: int, depth: int, rng: np.random.Generator) -> tup
 
 
 def kinds() -> list[str]:
-    """The types whose rows this CPU quantises: those of one scale need dot products of four bytes."""
+    """The types whose rows this CPU quantises."""
     target = host_target()
-    plain = ("Q8_0", "Q4_0") if quantizes_rows(target) else ()
-    return [k for k, form in FORMS.items() if k in plain or (
-        k not in ("Q8_0", "Q4_0", "IQ4_NL") and quantizes_blocks(target, form.bits)
-    )]  # fmt: skip
+    return [k for k, form in FORMS.items() if k != "IQ4_NL" and quantizes_blocks(target, form.bits)]
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -81,3 +84,40 @@ def test_blocks_of_files_are_exact_without_quantized_rows() -> None:
         x = rng.standard_normal((9, 512)).astype(np.float32)
         got = ov.compile_model(model, "CPU", {**F32, **config})([x])[0]
         check(got, x.astype(np.float64) @ real.astype(np.float64).T, str(config))
+
+
+@pytest.mark.parametrize("kind, sizes", [("Q8_0", (32, 0)), ("Q4_0", (32, 32)), ("Q6_K", (16, 16))])
+def test_which_rows_are_quantized_without_dots_of_bytes(kind: str, sizes: tuple[int, int]) -> None:
+    """AVX2 takes signed bytes by their signs, which AVX-512 has no instruction for."""
+    graph = of_blocks(kind, 256, 512, np.random.default_rng([SEED, 402]))[0]._graph()
+    for isa, size in zip(("avx2", "avx512"), sizes, strict=True):
+        context = Context(target_of(isa, ()), Options(dynamic=32))
+        (product,) = (n for n in run_passes(graph, context).nodes if n.op.name == "CompressedMatMul")
+        assert product.attrs["dynamic"] == size, isa
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_other_integers_stay_as_exact_as_openvino_has_them(kind: str) -> None:
+    """The same integers from elsewhere are multiplied in f32 where OpenVINO does so."""
+    model, _ = of_blocks(kind, 256, 512, np.random.default_rng([SEED, 403]))
+    constant = next(n for n in model.get_ordered_ops() if n.friendly_name == kind)
+    codes = constant.output(0).get_element_type()
+    plain = ov.op.Constant(ov.Tensor(constant.get_data(), ov.Shape(list(constant.shape)), codes), True)
+    for target in constant.output(0).get_target_inputs():
+        target.replace_source_output(plain.output(0))
+    context = Context(target_of("avx2", ()), Options(dynamic=32))
+    (product,) = (n for n in run_passes(model._graph(), context).nodes if n.op.name == "CompressedMatMul")
+    assert product.attrs["dynamic"] == 0
+
+
+def test_signed_bytes_of_any_value() -> None:
+    """-128 as well, whose size is no signed byte, beside values of all signs."""
+    outs, depth = 32, 64
+    codes = np.tile(np.array([-128, -128, 127, 0, -128, -1, 1, -127], np.int8), outs * depth // 8)
+    blocks = np.zeros((outs, depth // 32, 34), np.uint8)
+    blocks[..., :2] = np.array([0.5], np.float16).view(np.uint8)
+    blocks[..., 2:] = codes.view(np.uint8).reshape(outs, depth // 32, 32)
+    model, real = of_data("Q8_0", np.tile(blocks, (8, 8, 1)).reshape(8 * outs, -1), 8 * outs, 8 * depth)
+    x = np.where(np.arange(7 * 8 * depth).reshape(7, -1) % 3, 127, -127).astype(np.float32)
+    got = ov.compile_model(model, "CPU", F32)([x])[0]
+    np.testing.assert_allclose(got, x.astype(np.float64) @ real.astype(np.float64).T, rtol=1e-6)

@@ -273,8 +273,8 @@ def quantizes_blocks(isa: Target, bits: int) -> bool:
 class Stored(NamedTuple):
     """The storage of weights. `bits` of an integer. `zero`: the common zero point, None if groups have their
     own. `scale`: the type of scales. `signed`: bytes are stored as signed, 128 less, and multiplied as such
-    (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes are below 128.
-    `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four of them."""
+    (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
+    are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four."""
 
     bits: int
     zero: int | None
