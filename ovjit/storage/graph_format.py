@@ -27,7 +27,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.graph import dtypes
-from ovjit.graph.converted import InBlocks, Unpacked
+from ovjit.graph.converted import Codes, InBlocks, Unpacked
 from ovjit.graph.graph import Builder, Graph, Node, Value
 from ovjit.graph.op import find_op, is_registered
 from ovjit.graph.shapes import Interval
@@ -163,9 +163,9 @@ def encode(value: Any, arrays: Arrays) -> Any:
         return {"t": [encode(v, arrays) for v in value]}
     if isinstance(value, Interval):
         return {"d": [value.lo, value.hi]}
-    if isinstance(value, Unpacked):
+    if isinstance(value, Unpacked) and dtypes.ELEMENT_TYPES[value.element_type].is_packed:
         return {"p": [value.element_type, list(value.shape), *arrays.add(value.source)]}
-    if isinstance(value, InBlocks):
+    if isinstance(value, (InBlocks, Codes)):
         value = value.array()
     if isinstance(value, np.ndarray):
         if value.dtype.kind in "OUS":

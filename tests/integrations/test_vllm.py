@@ -85,7 +85,7 @@ def test_greedy_tokens_are_those_of_transformers(python: Path, folder: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "extra", [{"weights": 8}, {"kv_cache": "u8"}, {"weights": 4, "group": 64, "kv_cache": "u8"}]
+    "extra", [{"weights": 8}, {"kv_cache": "u8"}, {"weights": 4, "group": 64, "kv_cache": "u4"}]
 )
 def test_small_weights_and_caches_are_near(python: Path, folder: Path, extra: dict[str, Any]) -> None:
     """First tokens are mostly those of reals: weights of 8 bits change few of them, 4 bits more."""

@@ -138,8 +138,8 @@ def served(
 
 @pytest.mark.parametrize(
     ("given", "bound"),
-    [({}, 1e-5), ({"kv_cache": "u8"}, 0.03), ({"weights": 8}, 0.03)],
-    ids=["f32", "u8", "w8"],
+    [({}, 1e-5), ({"kv_cache": "u8"}, 0.03), ({"kv_cache": "u4"}, 0.1), ({"weights": 8}, 0.03)],
+    ids=["f32", "u8", "u4", "w8"],
 )
 def test_the_decoder_gives_what_one_sequence_alone_gives(given: dict[str, Any], bound: float) -> None:
     rng = np.random.default_rng(SEED)
@@ -151,6 +151,23 @@ def test_the_decoder_gives_what_one_sequence_alone_gives(given: dict[str, Any], 
         expected = alone(stateful, tokens)[-len(got) :]
         assert len(got) == len(tokens) - (32 if i == 2 else 0)
         assert abs(got - expected).max() < bound * abs(expected).max(), f"seed {SEED}, {i}"
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "Q4_K"])
+def test_folders_of_packed_gguf_files(tmp_path: Path, kind: str) -> None:
+    """Weights are multiplied as they are packed, whatever the batch."""
+    pytest.importorskip("gguf")
+    from tests.readers.gguf_decoders import Sizes, tensors, write
+
+    s, rng = Sizes("llama", layers=1, words=SIZES.words), np.random.default_rng(SEED)
+    write(tmp_path / "a.gguf", s, tensors(s, kind, rng))
+    in_f32 = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    stateful = ov.Core().compile_model(tmp_path / "a.gguf", "CPU", EXACT | in_f32)
+    paged = PagedDecoder.load(tmp_path, Options.of({"properties": in_f32}))
+    sequences = [rng.integers(0, s.words, n) for n in (50, 5)]
+    for got, tokens in zip(served(Options(), sequences, rng, paged), sequences, strict=True):
+        expected = alone(stateful, tokens)
+        assert abs(got - expected).max() < 1e-5 * abs(expected).max(), f"seed {SEED}, {len(tokens)}"
 
 
 @pytest.mark.parametrize("longest", [8, 9])
