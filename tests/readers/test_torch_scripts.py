@@ -315,3 +315,33 @@ def growing(x: Tensor):
 def test_a_list_of_unknown_length_is_no_output() -> None:
     with pytest.raises(UnsupportedError, match="length depends on data"):
         ov.convert_model(torch.jit.script(growing), example_input=(torch.zeros(3, 4),))
+
+
+def refined(x: Tensor):
+    """As Deformable DETR adds places to boxes, in a loop of a known number of iterations."""
+    made: List[Tensor] = []  # noqa: UP006
+    for i in range(3):
+        boxes = x * (i + 2.0)
+        boxes[..., :2] += x[..., 2:]
+        made.append(boxes.sigmoid())
+    return torch.stack(made)
+
+
+class Counting(torch.nn.Module):
+    """A loop writes to an attribute, which its next iteration reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x: Tensor):
+        self.total.zero_()
+        for i in range(3):
+            self.total += x.sum(0) * float(i)
+            x = x + self.total
+        return x
+
+
+def test_iterations_write_to_views_and_attributes() -> None:
+    check(refined, *rows(3, 5))
+    check(Counting().eval(), *rows(3, 5))

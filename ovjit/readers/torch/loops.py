@@ -25,6 +25,7 @@ from ovjit.readers.torch.branches import (
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, replace, stacked
+from ovjit.readers.torch.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 if TYPE_CHECKING:
@@ -44,11 +45,15 @@ def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     most, going = call.known_number(most), call.known_number(going)
     body, i = next(node.blocks()), 0
+    # attributes are kept: what is written to them is read again
+    own = [v.debugName() for n in nodes_of(body) if n.kind() != "prim::GetAttr" for v in n.outputs()]
     while most is not None and going and i < most:
         if i >= MOST_ITERATIONS:
             return None
         for value, now in zip(body.inputs(), [i, *carried], strict=True):
             reader.env[value.debugName()] = now
+        for name in own:  # values of the iteration before are read no more
+            reader.env.pop(name, None)
         reader._block(body)
         more, *carried = (reader.env[v.debugName()] for v in body.outputs())
         going = call.known_number(more)
