@@ -322,7 +322,9 @@ def refined(x: Tensor):
     made: List[Tensor] = []  # noqa: UP006
     for i in range(3):
         boxes = x * (i + 2.0)
-        boxes[..., :2] += x[..., 2:]
+        places = boxes[..., :2]
+        places += x[..., 2:]
+        boxes[..., :2] = places
         made.append(boxes.sigmoid())
     return torch.stack(made)
 
