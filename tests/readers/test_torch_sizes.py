@@ -94,7 +94,13 @@ def joined(x):
     return torch.cat(images, 0)[0].sum() + torch.stack(columns, 1) * torch.cat(columns, -1).mean()
 
 
-NUMBERS = [joined, shorter, centre, places, scaled, repeated, rooted, checked, padded, shifted]
+def referenced(x):
+    """As Deformable DETR spreads points: one, in the middle, where a feature map has one row."""
+    points = torch.linspace(0.5, x.shape[1] - 0.5, x.shape[1], dtype=x.dtype)
+    return x * points[:, None, None] + torch.logspace(0.0, 1.0, x.shape[2] - 13, base=2.0).sum()
+
+
+NUMBERS = [joined, referenced, shorter, centre, places, scaled, repeated, rooted, checked, padded, shifted]
 
 
 @pytest.mark.parametrize("function", NUMBERS)
@@ -103,6 +109,7 @@ def test_numbers_of_python_are_followed(function) -> None:
     sizes = [(1, 3, 14, 24), (2, 3, 20, 26), (3, 3, 16, 12)]
     sizes = [(1, 3, 6, 8), *sizes] if function is places else sizes
     sizes = [(1, 3, 16, 2), *sizes] if function is padded else sizes
+    sizes = [*sizes, (2, 1, 15, 4)] if function is referenced else sizes
     examples = [torch.rand(*size) for size in sizes]
     module = Of(function).eval()
     with warnings.catch_warnings():

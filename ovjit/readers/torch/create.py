@@ -101,12 +101,11 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
 
 @aten("linspace", "logspace")
 def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: Any = None) -> Output:
-    """start + i * (end - start) / (steps - 1)"""
+    """start + i * (end - start) / (steps - 1); one step is the start, without a division by 0."""
     kind = _kind(n, dtype)
-    count = n.known_number(steps)
     a, b = n.tensor(x, "f64"), n.tensor(end, "f64")
     places = n.convert(n.arange(steps), "f64")
-    gaps = n.tensor(max(count - 1, 1) if count is not None else n.compute("Subtract", steps, 1), "f64")
+    gaps = n.tensor(n.compute("Maximum", n.compute("Subtract", steps, 1), 1), "f64")
     made = n("Add", a, n("Multiply", places, n("Divide", n("Subtract", b, a), gaps)))
     if n.op == "aten::logspace":
         made = n("Power", n.const(float(base), "f64"), made)
