@@ -22,6 +22,7 @@ from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.patches import patched, plain_modules
+from ovjit.readers.torch.plain import is_plain, written_views
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.script_inputs import (
     EXAMPLE,
@@ -406,11 +407,16 @@ def read_program(
     names: Sequence[str] | None = None,
     scopes: bool = False,
 ) -> Model:
-    """A program as it is after decomposition. Operators that their rules refuse are decomposed, too.
+    """A program as it is where that can be read, else as it is after decomposition. Operators that their
+    rules refuse are decomposed, too.
 
     Raises ModelError where PyTorch cannot decompose the program, as one of a damaged file.
     """
-    refused: frozenset[str] = frozenset()
+    if not converters and is_plain(program):
+        with contextlib.suppress(ModelError, UnsupportedError):
+            return read_exported(program, converters, names, scopes, writes=True)
+    refused = written_views(program)
+    most = len(refused) + MOST_REFUSED
     while True:
         try:
             ready = decomposed(program, converters, refused)
@@ -419,7 +425,7 @@ def read_program(
         try:
             return read_exported(ready, converters, names, scopes)
         except Refused as error:
-            if error.operator in refused or len(refused) >= MOST_REFUSED:
+            if error.operator in refused or len(refused) >= most:
                 raise
             refused |= {error.operator}
 

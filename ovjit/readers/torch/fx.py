@@ -14,15 +14,10 @@ from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.numbers import computed, python_number
+from ovjit.readers.torch.plain import INLINED, in_place
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.values import Number
-
-#: Higher-order operators that run a graph as it is: how many arguments stand before the graph.
-_INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wrapper": 0,
-            "tag_activation_checkpoint": 0, "wrap_activation_checkpoint": 0, "wrap": 0,
-            "invoke_subgraph": 0, "autograd_function_apply": 0}  # fmt: skip
-
 
 #: Higher-order operators that become If and Loop.
 _READ = ("cond", "while_loop", "map_impl", "scan")
@@ -34,11 +29,15 @@ def graph_name(name: str, overload: str) -> str:
 
 
 class FxReader(TorchReader):
-    """Reads one graph module. `scopes`: nodes are named after modules, else after the graph's nodes."""
+    """Reads one graph module. `scopes`: nodes are named after modules, else after the graph's nodes.
+    `writes`: what `is_plain` says of the graph is true, and operators in place are read."""
 
-    def __init__(self, converters: Mapping[str, Any] | None = None, scopes: bool = False):
+    def __init__(
+        self, converters: Mapping[str, Any] | None = None, scopes: bool = False, writes: bool = False
+    ):
         super().__init__(converters)
         self.scopes = scopes
+        self.writes = writes
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
         """By "aten::relu", or as the graph has it, "aten.relu.default"."""
@@ -108,7 +107,11 @@ class FxReader(TorchReader):
             given = bound(target._schema, arguments, named)
             if name in BY_STRIDES:
                 return self._by_strides(node, name, given)
-            return self.call(name, overload, given, self._base(node, target), _where(node), _wanted(node))
+            written = in_place(target) if self.writes else None
+            made = self.call(
+                written or name, overload, given, self._base(node, target), _where(node), _wanted(node)
+            )
+            return made if written is None else self._in_its_type(node, next(iter(given.values())), made)
         if isinstance(target, torch._ops.HigherOrderOperator):
             return self._higher(target, node, arguments, named)
         name = getattr(target, "__name__", str(target))
@@ -117,6 +120,14 @@ class FxReader(TorchReader):
             call = Call(self, f"python::{name}", "", self._base(node, name), self._inner)
             return computed(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+
+    def _in_its_type(self, node: Any, old: Any, made: Any) -> Any:
+        """What an operator in place gives: the tensor that it writes to keeps its type and its shape."""
+        if not isinstance(old, Output) or not isinstance(made, Output):
+            return made
+        call = Call(self, "copy", "", self._base(node, node.target), self._inner)
+        made = call.to_type(made, call.dtype(old))
+        return made if call.rank(made) == call.rank(old) else call.expand(made, call.shape_of(old))
 
     def _by_strides(self, node: Any, name: str, given: dict[str, Any]) -> Any:
         """An operator that finds elements by strides: its tensor has the order of memory meanwhile."""
@@ -171,7 +182,7 @@ class FxReader(TorchReader):
             return read_scan(self, call, arguments[0], [], *arguments[1:])
         if name == "scan":
             return read_scan(self, call, *arguments)
-        before = _INLINED.get(name)
+        before = INLINED.get(name)
         rest = arguments[before:] if before is not None else []
         if not rest or not isinstance(rest[0], torch.fx.GraphModule):
             raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
@@ -240,16 +251,17 @@ def refusal(target: Any) -> str | None:
 
 def read_exported(
     program: Any, converters: Mapping[str, Any] | None = None, names: Sequence[str] | None = None,
-    scopes: bool = False,
+    scopes: bool = False, writes: bool = False,
 ) -> Model:  # fmt: skip
-    """An ExportedProgram that has been decomposed -> Model. The dimensions of its inputs are open, but for
-    those that the program has found to have one length: a loop over them is as long as the example's.
+    """An ExportedProgram that has been decomposed -> Model; with `writes`, one that is plain. Dimensions of
+    its inputs are open, but for those that the program has found to have one length: a loop over them is as
+    long as the example's.
 
     `names` are those of the inputs, where they are not the program's own.
     """
     from torch.export.graph_signature import InputKind, OutputKind
 
-    reader = FxReader(converters, scopes)
+    reader = FxReader(converters, scopes, writes)
     module, signature = program.graph_module, program.graph_signature
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     own = iter(names or [])

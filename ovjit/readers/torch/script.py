@@ -14,7 +14,7 @@ from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.shared_memory import SharedMemory, written_by
+from ovjit.readers.torch.shared_memory import RESHAPES, SharedMemory, written_by
 from ovjit.readers.torch.strides import in_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 from ovjit.readers.torch.views import View, view_of, written_back
@@ -28,12 +28,6 @@ _SAME = frozenset(
         "prim::unchecked_unwrap_optional",
         "prim::tolist",
     )
-)
-
-
-#: Operators in place that leave the numbers as they are: the tensor gets another shape in the same memory.
-_RESHAPES = frozenset(
-    f"aten::{name}_" for name in ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
 )
 
 
@@ -123,7 +117,7 @@ class ScriptReader(TorchReader):
         base = label(node.scopeName(), kind)
         overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
         made = self.call(name, overload, arguments, base, _where(node), _wanted(outputs))
-        if kind in _RESHAPES:
+        if kind in RESHAPES:
             self.env[node.inputsAt(0).debugName()] = made
         elif written is not None:
             made = self._overwrite(node, written, made)

@@ -7,6 +7,10 @@ from typing import Any
 
 from ovjit.readers.torch.graph import parsed_schema
 
+#: Operators in place that leave the numbers as they are: the tensor gets another shape in the same memory.
+RESHAPES = frozenset(
+    f"aten::{name}_" for name in ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
+)
 #: What schemas call the memory of a list's items.
 _ITEMS = {"*"}
 

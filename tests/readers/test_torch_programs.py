@@ -1,0 +1,171 @@
+"""Programs of torch.export that are read as they are, beside eager mode: what operators write in place is
+seen under all of a tensor's names."""
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.readers.torch import convert
+from ovjit.readers.torch.plain import is_plain
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+SEED = 20261125
+
+
+class Of(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.weight = torch.nn.Parameter(torch.linspace(-1.0, 1.0, 4), requires_grad=False)
+        self.conv = torch.nn.Conv1d(3, 3, 1)
+        self.register_buffer("total", torch.zeros(4))
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def chained(m, x):
+    """Both names are those of one tensor, which is written to twice."""
+    y = x * 2
+    z = y.relu_()
+    z.add_(1)
+    return y + z * m.weight, z
+
+
+def beside(m, x):
+    """Two names of one tensor, each written to."""
+    y = x * 2
+    z = y.relu_()
+    y.add_(1)
+    return y * z
+
+
+def typed(m, x):
+    y, n = x * 2, (x * 4).to(torch.int32)
+    y.add_(x.double())
+    n.mul_(torch.tensor(3))
+    flags = x > 0
+    flags.logical_xor_(x)
+    return y, n, flags
+
+
+def spread(m, x):
+    y = torch.zeros_like(x)
+    y.copy_(x[0, 0])
+    y.mul_(m.weight)
+    y.masked_fill_(y > 0.3, -2.0)
+    return y, torch.empty_like(x).fill_(torch.tensor(2.5)).clamp_(max=2)
+
+
+def layers(m, x):
+    """As networks of pictures are written."""
+    y = F.relu(m.conv(x), inplace=True)
+    y = F.dropout(F.hardswish(F.conv1d(y, m.conv.weight), inplace=True), 0.5, False, True)
+    y += x
+    return F.silu(F.layer_norm(y, (4,)), inplace=True).mean(1)
+
+
+def read_before(m, x):
+    y = x * 2
+    part = y[:, 0] + 1
+    y.add_(1)
+    return y, part
+
+
+def read_after(m, x):
+    y = x * 2
+    part = y[:, 0]
+    y.add_(1)
+    return part * 3
+
+
+def written_part(m, x):
+    y = x * 2
+    y[:, 1].mul_(m.weight)
+    a, b = y.chunk(2, -1)
+    b.add_(a)
+    return y
+
+
+def input_written(m, x):
+    x.add_(1)
+    return x * 2
+
+
+def buffer_written(m, x):
+    m.total.add_(x[0, 0])
+    return x * m.total
+
+
+def passed(m, x):
+    """Composite operators that give what they are given, or a view of it, without saying so."""
+    y, z, v = x * 2, x * 3, x * 4
+    F.dropout(y, 0.5, False).add_(1)
+    torch.atleast_2d(z).mul_(5)
+    v.type_as(x).sub_(3)
+    return y, z, v
+
+
+def rows_of_einsum(m, x):
+    y = x * 2
+    torch.einsum("abc->cab", y).add_(1)
+    return y
+
+
+def turned(m, x):
+    y = x * 2
+    y.transpose_(1, 2)
+    y.squeeze_(0).add_(1)
+    return y
+
+
+PROGRAMS = [
+    (chained, True), (beside, True), (typed, True), (spread, True), (layers, True), (read_before, True),
+    (read_after, False), (written_part, False), (input_written, False), (buffer_written, False),
+    (passed, False), (rows_of_einsum, False), (turned, False),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "plain"), PROGRAMS, ids=lambda v: getattr(v, "__name__", None))
+def test_writes_in_programs(function, plain) -> None:
+    torch.manual_seed(SEED)
+    module, x = Of(function).eval(), torch.randn(1, 3, 4)
+    program = torch.export.export(module, (x.clone(),), strict=False)
+    assert is_plain(program) == plain
+    got = ov.compile_model(ov.convert_model(program), "CPU", EXACT)(x.numpy().copy())
+    with torch.no_grad():
+        wanted = module(x.clone())
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    for i, value in enumerate(wanted):
+        assert got[i].dtype == value.numpy().dtype and got[i].shape == value.shape
+        np.testing.assert_allclose(got[i], value, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_programs_are_not_decomposed(monkeypatch) -> None:
+    """Which takes most of the time of a conversion."""
+    made = []
+    monkeypatch.setattr(convert, "decomposed", lambda *given: made.append(given) or given[0])
+    x = torch.randn(2, 3, 4)
+    dims = ({0: torch.export.Dim("samples", max=64)},)
+    program = torch.export.export(Of(layers).eval(), (x,), dynamic_shapes=dims, strict=False)
+    model = ov.convert_model(program)
+    assert not made and model.input(0).partial_shape == ov.PartialShape([-1, 3, -1])
+
+
+def without_gradients(m, x):
+    with torch.no_grad():
+        y = x * m.weight
+    return y + x
+
+
+def test_graphs_inside_of_plain_programs() -> None:
+    x = torch.randn(1, 3, 4)
+    module = Of(without_gradients).eval()
+    with torch.enable_grad():
+        program = torch.export.export(module, (x,))
+    names = {getattr(node.target, "__name__", "") for node in program.graph.nodes}
+    assert any("set_grad_enabled" in name for name in names) and is_plain(program)
+    got = ov.compile_model(ov.convert_model(program), "CPU", EXACT)(x.numpy())[0]
+    np.testing.assert_allclose(got, module(x), rtol=1e-5, atol=1e-6)
