@@ -264,6 +264,29 @@ def test_layers_with_weights_that_order_sizes_are_recorded_twice(function, most,
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x).detach(), rtol=1e-5, atol=1e-5)
 
 
+def boxes_of_classes(x):
+    """As SSD finds boxes of each class: other numbers of rows for each."""
+    found = []
+    for label in range(x.shape[-1]):
+        score = x[0, :, label]
+        found.append(score[score > 0.5])
+    return torch.cat(found)
+
+
+def test_loops_that_fill_lists_with_unequal_tensors_are_not_recorded(monkeypatch) -> None:
+    """A recorded loop stacks them, which fails when it runs."""
+    traced = counted_traces(monkeypatch)
+    module = Layer(boxes_of_classes).eval()
+    torch.manual_seed(SEED)
+    with pytest.warns(torch.jit.TracerWarning, match="for other lengths"):
+        model = ov.convert_model(module, example_input=torch.rand(1, 30, 5))
+    assert len(traced) == 1
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for rows in (30, 41):
+        x = torch.rand(1, rows, 5)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x).detach(), rtol=1e-5)
+
+
 def looped(x):
     """As detectors: a loop over the samples, and sizes that Python computes."""
     rows = []

@@ -36,13 +36,24 @@ class Found:
     def __init__(self) -> None:
         self.lines: dict[Any, set[int]] = {}  # by function
         self._functions: dict[Any, list[Any]] = {}  # by code
+        self._unequal: dict[Any, int] = {}  # the last line that `leave` was told of, by code
 
     def add(self, frame: Any) -> None:
         """Note the line that a frame is at."""
+        if frame.f_lineno < self._unequal.get(frame.f_code, 0):
+            return
         if frame.f_code not in self._functions:
             self._functions[frame.f_code] = functions_of(frame)
         for function in self._functions[frame.f_code]:
             self.lines.setdefault(function, set()).add(frame.f_lineno)
+
+    def leave(self, frame: Any) -> None:
+        """Leave out what stands before the line of a frame, as it gives items of unequal shapes."""
+        last = self._unequal[frame.f_code] = max(frame.f_lineno, self._unequal.get(frame.f_code, 0))
+        for function in self._functions.get(frame.f_code, ()):
+            kept = {line for line in self.lines.pop(function, ()) if line >= last}
+            if kept:
+                self.lines[function] = kept
 
 
 def warn_of_index(frame: Any) -> None:
@@ -101,7 +112,11 @@ def exporting() -> Iterator[set[str]]:
 @contextlib.contextmanager
 def found(noted: Found | None) -> Iterator[None]:
     """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
-    a trace has as many iterations as the example."""
+    a trace has as many iterations as the example.
+
+    Those are left out that fill a list with tensors of unequal shapes, such as detections of each class: what
+    a recorded loop appends is stacked.
+    """
     import torch
 
     def index(self: Any) -> int:
@@ -120,11 +135,23 @@ def found(noted: Found | None) -> Iterator[None]:
 
         return called
 
-    tensor = torch.Tensor
+    def joined(tensors: Any, *rest: Any, **named: Any) -> Any:
+        frame = sys._getframe(1)
+        if noted is not None and isinstance(tensors, list) and _is_unequal(tensors):
+            if any(value is tensors for value in frame.f_locals.values()):  # no display such as [a, b]
+                noted.leave(frame)
+        return cat(tensors, *rest, **named)
+
+    tensor, cat = torch.Tensor, torch.cat
     rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
     noted_rows = ((owner, name, noting(getattr(owner, name))) for owner, name in rows)
-    with patched((tensor, "__index__", index), *noted_rows):
+    with patched((tensor, "__index__", index), (torch, "cat", joined), *noted_rows):
         yield
+
+
+def _is_unequal(tensors: Sequence[Any]) -> bool:
+    with untraced():
+        return len({tuple(t.shape) for t in tensors if hasattr(t, "shape")}) > 1
 
 
 @contextlib.contextmanager
