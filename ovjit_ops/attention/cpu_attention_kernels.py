@@ -30,9 +30,6 @@ TABLE_BYTES = 3 * TABLE * 8
 #: Number types of rows of bytes.
 PACKED = ("u8", "u4")
 
-#: Exceeds the columns of any panel.
-WHOLE = 1 << 30
-
 #: Independent chains of a row's maximum.
 CHAINS = 4
 
@@ -75,13 +72,13 @@ def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled)
 
 
 @inline
-def multiply(weights, words, channel, valid, stored, zeros, factor, scaled, count, heights, lanes):
-    """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory. `factor`: address of
-    the factor of sums, if `scaled`."""
+def multiply(weights, words, channel, valid, stored, whole, zeros, factor, scaled, count, heights, lanes):
+    """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory, which are all if
+    `whole`. `factor`: address of the factor of sums, if `scaled`."""
     for r in range(0, count, heights[0]):
         table = scratch + r // heights[0] * TABLE_BYTES
         left = count - r
-        if stored > lanes:
+        if whole or stored > lanes:
             for k, height in enumerate(heights):
                 if height == heights[-1] or left > heights[k + 1]:
                     one_tile(f"{height}_2", table, weights, words, channel, valid, zeros, factor, scaled)
@@ -176,8 +173,8 @@ def multiply_panels(
     c = at // width
     while c * width < at + n:
         multiply(
-            panels + c * panel, words, c * width - at, at + n - c * width,
-            WHOLE if whole else columns - c * width, zeros, scale, scaled, count, heights, lanes,
+            panels + c * panel, words, c * width - at, at + n - c * width, columns - c * width, whole, zeros,
+            scale, scaled, count, heights, lanes,
         )  # fmt: skip
         c += 1
 
@@ -205,7 +202,8 @@ def shrink_by(tops, peak):
 def add_weights(t, peak, shrink, weights, count, T):
     """Replace the scores at t by weights of type T, and update the sum of weights at `weights`."""
     top = splat[f32](peak)
-    total = weigh(t, finite(top), count, T)
+    top = finite(top)
+    total = weigh(t, top, count, T)
     storem[f32](weights, fma(splat[f32](weights), shrink, spread[f32](hadd[f32](total))), 1)
 
 
@@ -338,7 +336,7 @@ def add_values(pv, v_panel, at, n, count, wide, numbers, memory, T, group, heigh
             step = lanes * 4
         multiply(
             pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width, wide - c * width,
-            wide - c * width, numbers.zeros, numbers.ones, T != "f32", count, heights, lanes,
+            wide - c * width, False, numbers.zeros, numbers.ones, T != "f32", count, heights, lanes,
         )  # fmt: skip
         c += 1
 

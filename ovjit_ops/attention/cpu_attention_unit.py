@@ -20,7 +20,6 @@ from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     CHAINS,
     TANH,
-    WHOLE,
     Memory,
     Numbers,
     begin_rows,
@@ -67,10 +66,10 @@ def multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, w
 
 
 @inline
-def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, left, lanes):
-    """Multiply `rows` rows by a panel. `left`: the remaining columns."""
+def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, left, whole, lanes):
+    """Multiply `rows` rows by a panel. `left`: the remaining columns. `whole`: see `multiply_panels`."""
     for wide in (2, 1):
-        if wide == 1 or left > lanes:
+        if wide == 1 or whole or left > lanes:
             for tall in (2, 1):
                 if tall == 1 or rows > ROWS:
                     multiply_blocks(p, p_row, panel, lines, sums, sums_row, zeros, kept, tall, wide)
@@ -88,7 +87,7 @@ def multiply_panels_by_unit(
     while c * width < at + n:
         multiply_tile(
             p, p_row, panels + c * panel, lines, sums + (c * width - at) * 4, sums_row, zeros, kept, rows,
-            WHOLE if whole else columns - c * width, lanes,
+            columns - c * width, whole, lanes,
         )  # fmt: skip
         c += 1
 
@@ -194,7 +193,7 @@ def attention_blocks(
                 multiply_tile(
                     scratch + memory.s_at, memory.s_row, pv + c * v_panel + at // 2 * step, lines_of(n),
                     scratch + memory.o_at + c * width * 4, memory.o_row, numbers.zeros, True, count,
-                    y.size.w - c * width, lanes,
+                    y.size.w - c * width, False, lanes,
                 )  # fmt: skip
                 c += 1
         divided(
