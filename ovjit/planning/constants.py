@@ -44,7 +44,7 @@ class Panels(NamedTuple):
 class PackedRows(NamedTuple):
     """The layout of a packed table at byte `offset`: panels of `width` rows and `panel` bytes. A row is
     `words` words of `word` bytes. A panel has word 0 of all of its rows, then word 1, and so on. The last
-    panel has `last` rows."""
+    panel has `last` rows. The bits of `flip` are inverted in each word, as those of a signed type."""
 
     offset: int
     word: int
@@ -52,6 +52,7 @@ class PackedRows(NamedTuple):
     panel: int
     width: int
     last: int
+    flip: int = 0
 
 
 class Recipe(NamedTuple):

@@ -49,6 +49,12 @@ def joined(old, v, combine):
 
 
 @inline
+def flipped(v, T, flip):
+    """Invert the bits of `flip`."""
+    return v ^ const[T](flip) if flip else v
+
+
+@inline
 def index_at(address, extent, index):
     """Load an index; a negative one counts from the end."""
     place = ld[index](address) + 0
@@ -84,24 +90,24 @@ def take_elements(p, q, a, n, extent, stride, T, index, zeros):
 
 
 @inline
-def move_row(p, q, n, x_n, y_n, T, combine):
-    """Copy n elements from p to q, or combine them with the elements of q."""
+def move_row(p, q, n, x_n, y_n, T, combine, flip):
+    """Copy n elements from p to q with the bits of `flip` inverted, or combine them with those of q."""
     i = 0
-    if not combine and n == 1:  # a row of one element
+    if not combine and not flip and n == 1:  # a row of one element
         st[T](q, ld[T](p))
     elif x_n == SIZE[T] and y_n == SIZE[T]:
         while i + VL <= n:
             v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
-            store[T](q + i * SIZE[T], v)
+            store[T](q + i * SIZE[T], flipped(v, T, flip))
             i += VL
         if i < n:
             v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
-            storem[T](q + i * SIZE[T], v, n - i)
+            storem[T](q + i * SIZE[T], flipped(v, T, flip), n - i)
     else:
         for i in range(0, n, VL):
             left = n - i
             v = joined(gather[T](q + i * y_n, y_n, left), gather[T](p + i * x_n, x_n, left), combine)
-            scatter[T](q + i * y_n, y_n, v, left)
+            scatter[T](q + i * y_n, y_n, flipped(v, T, flip), left)
 
 
 @inline
@@ -161,7 +167,7 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine
 
 @kernel(over=f"... lanes/{RUN}", x="...", y="...", at="... k")
 def indexed(
-    x: Tensor, y: Tensor, at: Tensor, places=_PLACES, *, T, index, direction, combine, zeros, panels,
+    x: Tensor, y: Tensor, at: Tensor, places=_PLACES, *, T, index, direction, combine, zeros, panels, flip,
 ):  # fmt: skip
     """An item is a row of elements, or up to RUN elements with an index each. `places`: the extent and byte
     stride of each component of an index."""
@@ -191,7 +197,7 @@ def indexed(
                 else:
                     q += place * ld(places, 2 * k + 1)
             if valid == 1:
-                move_row(p, q, n, x_n, y_n, T, combine)
+                move_row(p, q, n, x_n, y_n, T, combine, flip)
             elif zeros:
                 for i in range(0, n, VL):
                     scatter[T](q + i * y_n, y_n, const[T](0), n - i)
@@ -201,15 +207,17 @@ def indexed(
 
 @functools.cache
 def index_kernel(
-    direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False, panels: bool = False
-) -> Kernel:
+    direction: str, index: str, dtype: str, combine: str = "", zeros: bool = False, panels: bool = False,
+    flip: int = 0,
+) -> Kernel:  # fmt: skip
     """`dtype` is moved unchanged, or combined with the existing value by the vector operation `combine`.
-    `panels`: rows have the layout of `PackedRows`."""
-    name = f"{direction}{'_' + combine if combine else ''}{'_panels' * panels}_{index}_{dtype}"
+    `panels`: rows have the layout of `PackedRows`, and the bits of `flip` are inverted."""
+    name = f"{direction}{'_' + combine if combine else ''}{'_panels' * panels}{'_flipped' * bool(flip)}"
     how = Word(combine) if combine else None
     return indexed.kernel(
-        name, T=dtype, index=index, direction=direction, combine=how, zeros=zeros, panels=panels
-    )
+        f"{name}_{index}_{dtype}", T=dtype, index=index, direction=direction, combine=how, zeros=zeros,
+        panels=panels, flip=flip,
+    )  # fmt: skip
 
 
 class Walk(NamedTuple):
@@ -308,7 +316,9 @@ class Gather(Indexed):
             return
         place_constants(constants, [self.indices])
         moved = MOVED[self.rows.word]
-        self.kernel = index_kernel("gather", self.indices.dtype, moved, zeros=True, panels=True)
+        self.kernel = index_kernel(
+            "gather", self.indices.dtype, moved, zeros=True, panels=True, flip=self.rows.flip
+        )
 
     def plan(self, planner: Planner) -> None:
         if self.rows is None:

@@ -29,6 +29,8 @@ from ovjit_ops.matmul.cpu_stored import StoredWeights
 
 #: Maximum bytes of quantized rows in a chunk, which reads them once per panel.
 ROW_BYTES = 256 * 1024
+#: The highest bits of four bytes, as an i32: i8 differ from u8 with another zero point by these.
+SIGNS = 0x80808080 - (1 << 32)
 #: Four-byte dot products in a chunk: about 10 us.
 CHUNK_DOTS = 1_500_000
 
@@ -71,8 +73,9 @@ class DynamicProduct(StoredWeights):
         )
         arrays: dict[str, Any] = {"w": packed.integers, "s": packed.scales, "z": packed.zeros}
         self.place(constants, arrays, self.how, self.size, self.blocks)
-        if self.how.bits == 8 and self.integers.dtype == (np.int8 if self.how.less else np.uint8):
-            self.note_rows(constants, self.places["w"], packed.w_panel, WORD)
+        if self.how.bits == 8:
+            turned = self.integers.dtype != (np.int8 if self.how.less else np.uint8)
+            self.note_rows(constants, self.places["w"], packed.w_panel, WORD, SIGNS * turned)
         self.panels = {"w_panel": packed.w_panel, "s_panel": packed.s_panel, "z_panel": packed.z_panel}
         self.bias_at = self.pack_bias(constants, self.bias)
         self.stored: int = sum(a.nbytes for a in arrays.values() if a is not None)

@@ -47,14 +47,14 @@ class StoredWeights(TiledMatMul):
             if array is not None
         }
 
-    def note_rows(self, constants: Constants, at: int, panel: int, word: int) -> None:
+    def note_rows(self, constants: Constants, at: int, panel: int, word: int, flip: int = 0) -> None:
         """Record that the panels hold the rows of the model's table, so that gathers of rows can read them.
-        `panel`: bytes of a panel; `word`: bytes of a word."""
+        `panel`: bytes of a panel; `word`: bytes of a word; `flip`: its bits that the panels have inverted."""
         whole, width = self.integers, tile_width(self.target)
         if isinstance(whole, Arranged) and whole.turned and len(whole.source) == self.outs:
             count, rest = divmod(self.depth * whole.dtype.itemsize, word)
             if not rest:
-                constants.note_rows(whole.source, PackedRows(at, word, count, panel, width, width))
+                constants.note_rows(whole.source, PackedRows(at, word, count, panel, width, width, flip))
 
     def placed(self, planner: Planner) -> dict[str, Any]:
         return {name: planner.constants.at(at) for name, at in self.places.items()}

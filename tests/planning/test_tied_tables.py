@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.codegen.cpu.targets import target_of
+from ovjit.compiler import compile as compile_program
+from ovjit.compiler.options import Options
 
 SEED = 20261122
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
@@ -66,6 +69,17 @@ def test_a_tied_table_is_packed_once(stored, group, placed):
         wide = want.astype(np.float64) @ table.T.astype(np.float64)
         room = 2e-2 if group else 1e-5
         np.testing.assert_allclose(logits, wide, atol=room * max(1.0, np.abs(wide).max()))
+
+
+def test_gathers_invert_the_signs_of_panels():
+    """On AArch64, whose instructions multiply data by bytes with a sign."""
+    target = target_of("neon", ("lse", "dotprod", "i8mm"))
+    value, table = made(ov.opset13, "u8", SHAPES["u8"], np.random.default_rng(SEED))
+    program = compile_program(decoder(value)._graph(), target, Options(dynamic=32))
+    names = {kernel.name for kernel in program.kernels}
+    assert any(name.startswith("matmul_i8_") for name in names), names
+    assert "gather_panels_flipped_i64_i32" in names, names
+    assert table.size <= program.constants.size < 1.5 * table.size
 
 
 def test_a_table_of_subnormal_numbers_is_taken_as_it_is():
