@@ -431,3 +431,18 @@ def test_strides_and_selected_rows_of_other_sizes(module, example, others) -> No
     for given in (example, *others):
         got = compiled([value.numpy() for value in given])[0]
         np.testing.assert_array_equal(got, module(*given).numpy())
+
+
+def test_a_module_may_give_another_order_while_it_is_traced() -> None:
+    """As torchvision's detectors do with equal scores: sizes are followed all the same."""
+
+    def halves(x):
+        rows = x.flip(0) if torch.jit.is_tracing() else x
+        return rows[..., : int(x.shape[-1] / 2)]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(Of(halves), example_input=torch.rand(2, 3, 8))
+    x = torch.rand(4, 3, 13)
+    got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+    np.testing.assert_allclose(got, x.flip(0)[..., :6], rtol=1e-6)
