@@ -391,8 +391,9 @@ def product_kernel(
 
 def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     """Whether panels are unpacked to bytes for more than FEW_ROWS rows. With 4 bits that is faster where
-    products are summed in 16 bits, as tiles have fewer rows."""
-    return (blocks is not None and blocks.mixed) or (stored.pairs and stored.bits == 4)
+    products are summed in 16 bits, as tiles have fewer rows. Zeros of groups are not unpacked."""
+    few = stored.pairs and stored.bits == 4 and stored.zero is not None
+    return few or (blocks is not None and blocks.mixed)
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target) -> Stored:

@@ -322,9 +322,10 @@ def how_stored(
             raise ValueError("zero points should be 8-bit integers")
         one = int(whole.flat[0]) if whole.size and (whole == whole.flat[0]).all() else None
         one = one if one in (0, 8, 128) else None  # each common zero needs a kernel of its own
-    pairs = not quantizes_rows(isa)
-    kept_signed = isa.is_arm or (pairs and bits == 8)
-    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", kept_signed, pairs=pairs)
+    by_signs = signed and bits == 8 and isa.name == "avx2"
+    in_pairs = quantizes_blocks(isa, bits) and not quantizes_rows(isa)
+    pairs = in_pairs and (by_signs or bits <= PAIR_BITS)  # sums of unsigned bytes do not fit 16 bits
+    return Stored(bits, one, "f16" if fit_f16(scale) else "f32", isa.is_arm or by_signs, pairs=pairs)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:
