@@ -81,6 +81,21 @@ def read_after(m, x):
     return part * 3
 
 
+def largest(m, x):
+    """As mixtures of experts scale what they have chosen: one of two outputs is written to."""
+    values, places = x.topk(2)
+    values /= values.sum(-1, keepdim=True)
+    return values, places.repeat_interleave(2, 1).mul_(3), places
+
+
+def halved(m, x):
+    """Parts that an operator gives as views of one tensor."""
+    y = x * 2
+    a, b = y.split(2, -1)
+    a.add_(b)
+    return y
+
+
 def written_part(m, x):
     y = x * 2
     y[:, 1].mul_(m.weight)
@@ -123,8 +138,9 @@ def turned(m, x):
 
 PROGRAMS = [
     (chained, True), (beside, True), (typed, True), (spread, True), (layers, True), (read_before, True),
-    (read_after, False), (written_part, False), (input_written, False), (buffer_written, False),
-    (passed, False), (rows_of_einsum, False), (turned, False),
+    (read_after, False), (largest, True), (halved, False), (written_part, False),
+    (input_written, False), (buffer_written, False), (passed, False), (rows_of_einsum, False),
+    (turned, False),
 ]  # fmt: skip
 
 

@@ -25,8 +25,9 @@ _MAKES_NEW = frozenset(
         "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "avg_pool1d", "batch_norm",
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
         "group_norm", "instance_norm", "layer_norm", "linear", "log_softmax", "matmul", "max_pool1d",
-        "max_pool2d", "max_pool3d", "pad", "relu6", "rms_norm", "scaled_dot_product_attention", "softmax",
-        "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest2d", "upsample_trilinear3d",
+        "max_pool2d", "max_pool3d", "pad", "relu6", "repeat_interleave", "rms_norm",
+        "scaled_dot_product_attention", "softmax", "upsample_bicubic2d", "upsample_bilinear2d",
+        "upsample_nearest2d", "upsample_trilinear3d",
     )
 )  # fmt: skip
 
@@ -138,6 +139,11 @@ def _sources(node: Any) -> Sequence[Any]:
     """The arguments that what a node gives may share memory with."""
     import torch
 
+    if node.target is operator.getitem and isinstance(node.args[0], torch.fx.Node):
+        whole, index = node.args
+        if isinstance(whole.target, torch._ops.OpOverload) and not _sources(whole):
+            # a new tensor, that of each other node that takes the same output
+            return [n for n in whole.users if n.target is operator.getitem and n.args[1] == index]
     if not isinstance(node.target, torch._ops.OpOverload):
         return list(node.all_input_nodes)
     schema = node.target._schema
