@@ -6,13 +6,14 @@ Bytes of strings are numbers in OpenVINO too: StringTensorUnpack gives them, Str
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.forks import made_once
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.patterns import EDGE, table_of
@@ -77,7 +78,7 @@ class TextRows:
         self._letters = n.convert(padded, kind)
         self._last = n("Subtract", n.dim_of(self._letters, 0), 1)
 
-    @cached_property
+    @made_once
     def places(self) -> Output:
         """[1, width]: 0, 1 ..."""
         return self.n("Unsqueeze", self.n("Range", 0, self.width, 1, output_type="i64", opset=4), [0])
