@@ -70,13 +70,15 @@ def no_such_constructor(why: str) -> TypeError:
     return TypeError(f"incompatible constructor arguments: {why}")
 
 
-def checked_index(value: Any, count: int, what: str, beyond: Callable[[int], Exception]) -> int:
+def checked_index(
+    value: Any, count: int, what: str, beyond: Callable[[int], Exception], taken: str = "an int"
+) -> int:
     """The index `value` of one of `count` items. TypeError unless it is an int from 0 on; `beyond` makes the
-    error of one that is too large."""
+    error of one that is too large. `taken`: all kinds of values that the caller accepts, for the error."""
     try:
         index = operator.index(value)
     except TypeError:
-        raise no_such_form(f"an {what} is selected by an int, not {type(value).__name__}") from None
+        raise no_such_form(f"the {what} is selected by {taken}, not {type(value).__name__}") from None
     if index < 0:
         raise no_such_form(f"{what} indices start at 0; {index} is given")
     if index >= count:

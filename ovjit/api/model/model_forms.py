@@ -122,7 +122,7 @@ def port_index(index: Any, count: int, what: str) -> int:
     def beyond(number: int) -> Exception:
         return IndexError(f"{what} index {number} is out of range: the model has {count} {what}s")
 
-    return checked_index(index, count, what, beyond)
+    return checked_index(index, count, what, beyond, "an int or a str")
 
 
 def expect(item: Any, kind: type) -> None:
