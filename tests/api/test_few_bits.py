@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ BYTES = {
 #: Lengths that a byte, a group and a vector may get wrong; the long test has all lengths from 0 to 33.
 LENGTHS = (0, 1, 3, 8, 9, 33)
 X = np.zeros(1, np.float32)
+F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def tensor(ov: Any, kind: str, shape: list[int]) -> Any:
@@ -44,49 +47,58 @@ def outcome(call: Any) -> Any:
         return "refused"
 
 
-def computed(ov: Any, node: Any, config: dict[str, Any]) -> Any:
-    """What a node gives, as an output of a model, with a result that depends on an input beside it."""
+def computed(ov: Any, nodes: list[Any]) -> list[Any]:
+    """What nodes give, as outputs of one model, with a result that depends on an input beside them."""
     ops = ov.opset13
     x = ops.parameter([1], np.float32)
-    request = ov.Core().compile_model(ov.Model([ops.result(node), ops.result(x)], [x], "m"), "CPU", config)
-    got = request([X])[0]
-    return str(got.dtype), got.shape, got.tobytes()
+    model = ov.Model([*map(ops.result, nodes), ops.result(x)], [x], "m")
+    request = ov.Core().compile_model(model, "CPU", F32)
+    answers = request([X])
+    got = [answers[i] for i in range(len(nodes))]
+    return [(str(one.dtype), one.shape, one.tobytes()) for one in got]
 
 
-def of_tensor(ov: Any, kind: str, shape: list[int]) -> list[Any]:
-    """What the tensor and the constant of it say; and what a conversion gives."""
-    t, ops, f32 = tensor(ov, kind, shape), ov.opset13, {"INFERENCE_PRECISION_HINT": "f32"}
+def of_tensor(ov: Any, t: Any, shape: list[int]) -> tuple[list[Any], list[Any]]:
+    """What the tensor and the constant of it say; and conversions of the constant, to be computed."""
+    ops = ov.opset13
     said = [t.data.view(np.uint8).tolist(), t.byte_size, t.size, list(t.shape)]
     constant = ops.constant(t)
     said += [
         outcome(lambda: constant.get_data(dtype=np.float32).tolist()),
         outcome(lambda: constant.tensor_view.data.view(np.uint8).tolist()),
-        computed(ov, ops.convert(constant, np.float32), f32),
     ]
+    nodes = [ops.convert(constant, np.float32)]
     count = int(np.prod(shape))
     if count:
         column = ops.constant(np.array([count, 1]))
-        said.append(computed(ov, ops.convert(ops.reshape(constant, column, False), np.float32), f32))
-    return said
+        nodes.append(ops.convert(ops.reshape(constant, column, False), np.float32))
+    return said, nodes
 
 
-def check(kind: str, n: int) -> None:
-    for shape in shapes(n):
-        real, ours = (of_tensor(ov, kind, shape) for ov in (openvino, ovjit))
-        assert ours == real, (kind, shape)
+def check(kind: str, lengths: Iterable[int]) -> None:
+    """All shapes of these lengths in one model."""
+    every = [shape for n in lengths for shape in shapes(n)]
+    answers = []
+    for ov in (openvino, ovjit):
+        tensors = [tensor(ov, kind, shape) for shape in every]
+        said, nodes = zip(*map(partial(of_tensor, ov), tensors, every), strict=True)
+        answers.append((said, computed(ov, [node for some in nodes for node in some])))
+    (real, real_values), (ours, our_values) = answers
+    for shape, one, other in zip(every, ours, real, strict=True):
+        assert one == other, (kind, shape)
+    for one, other in zip(our_values, real_values, strict=True):
+        assert one == other, kind
 
 
 @pytest.mark.parametrize("kind", BYTES)
 def test_constants_of_few_bits(kind: str) -> None:
-    for n in LENGTHS:
-        check(kind, n)
+    check(kind, LENGTHS)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", BYTES)
 def test_constants_of_few_bits_at_every_length(kind: str) -> None:
-    for n in range(34):
-        check(kind, n)
+    check(kind, range(34))
 
 
 def moved(ov: Any, kind: str, n: int, way: str) -> Any:
@@ -110,31 +122,30 @@ def moved(ov: Any, kind: str, n: int, way: str) -> Any:
 @pytest.mark.parametrize("kind", BYTES)
 def test_parts_of_constants(kind: str, way: str) -> None:
     """OpenVINO crashes on some of these: the whole constant, as OpenVINO converts it, says what they are."""
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    for n in (1, 9, 24):
-        whole = openvino.opset13.constant(tensor(openvino, kind, [n]))
-        values = computed(openvino, openvino.opset13.convert(whole, np.float32), exact)
+    lengths, ops = (1, 9, 24), openvino.opset13
+    tensors = [tensor(openvino, kind, [n]) for n in lengths]  # OpenVINO's constants share their memory
+    wholes = [ops.convert(ops.constant(one), np.float32) for one in tensors]
+    parts = computed(ovjit, [moved(ovjit, kind, n, way) for n in lengths])
+    for n, values, got in zip(lengths, computed(openvino, wholes), parts, strict=True):
         array = np.frombuffer(values[2], np.float32)
         wanted = {"slice": array[1::2], "gather": array[::-1], "concat": np.concatenate([array] * 2)}[way]
-        got = computed(ovjit, moved(ovjit, kind, n, way), exact)
         assert got == ("float32", wanted.shape, wanted.tobytes()), (kind, n)
 
 
 @pytest.mark.thread_unsafe(reason="all threads would write one file")
 @pytest.mark.parametrize("kind", BYTES)
 def test_files_with_constants_of_few_bits(kind: str, tmp_path: Any) -> None:
-    for n in (0, 1, 9, 24):
-        said = []
-        for ov in (openvino, ovjit):
-            ops, x = ov.opset13, ov.opset13.parameter([1], np.float32)
-            y = ops.convert(ops.constant(tensor(ov, kind, [n])), np.float32)
-            ov.save_model(ov.Model([ops.result(y), ops.result(x)], [x], "m"), tmp_path / "m.xml")
-            here = [(tmp_path / "m.bin").read_bytes()]
-            for reader in (openvino, ovjit):
-                got = reader.Core().compile_model(
-                    tmp_path / "m.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-                )
-                here.append(np.array(got([X])[0]).tobytes())
-            said.append(here)
-        assert said[0] == said[1], (kind, n)
-        assert said[0][1] == said[0][2], (kind, n)
+    said = []
+    for ov in (openvino, ovjit):
+        ops, x = ov.opset13, ov.opset13.parameter([1], np.float32)
+        tensors = [tensor(ov, kind, [n]) for n in (0, 1, 9, 24)]
+        parts = [ops.convert(ops.constant(one), np.float32) for one in tensors]
+        model = ov.Model([*map(ops.result, parts), ops.result(x)], [x], "m")
+        ov.save_model(model, tmp_path / "m.xml")
+        here = [(tmp_path / "m.bin").read_bytes()]
+        for reader in (openvino, ovjit):
+            answers = reader.Core().compile_model(tmp_path / "m.xml", "CPU", F32)([X])
+            here.append([np.array(answers[i]).tobytes() for i in range(len(parts))])
+        said.append(here)
+    assert said[0] == said[1], kind
+    assert said[0][1] == said[0][2], kind

@@ -26,14 +26,14 @@ def misuse(program: str, seconds: int, case: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "seconds", [5, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
+    "seconds", [2, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(600)])]
 )
 def test_misuse(seconds: int, tmp_path: Path) -> None:
     misuse("misuse", seconds, tmp_path / "case")
 
 
 @pytest.mark.parametrize(
-    "seconds", [4, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
+    "seconds", [2, pytest.param(300, marks=[pytest.mark.long, pytest.mark.timeout(900)])]
 )
 def test_misuse_by_threads(seconds: int, tmp_path: Path) -> None:
     misuse("misuse_threads", seconds, tmp_path / "case")

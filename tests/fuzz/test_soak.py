@@ -15,7 +15,7 @@ from tests.support import ROOT
 @pytest.mark.parametrize(
     "seconds",
     [
-        20,
+        8,
         pytest.param(180, marks=[pytest.mark.long, pytest.mark.timeout(600)]),
         pytest.param(1800, marks=[pytest.mark.long, pytest.mark.timeout(3000)]),
     ],
