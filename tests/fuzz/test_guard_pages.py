@@ -1,7 +1,7 @@
 """Every operation's samples with all memory ending at, or beginning behind, an inaccessible page.
 
 In child processes: a touch of such a page ends the process, and the last line says which case it was. Some
-thousands of the cases by default, all of them behind the marker `long`.
+hundreds of the cases by default, all of them behind the marker `long`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support import ROOT
 from tests.support.guard_pages import BEFORE, BEHIND
 
 #: Of all cases so many, with pages on either side.
-SOME = {BEHIND: 0.009, BEFORE: 0.009}
+SOME = {BEHIND: 0.003, BEFORE: 0.003}
 SEED = 20261209
 
 

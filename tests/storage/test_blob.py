@@ -829,7 +829,7 @@ def together(tmp_path: pathlib.Path, rounds: int, seed: int) -> None:
 
 
 def test_processes_share_a_cache_folder(tmp_path) -> None:
-    together(tmp_path, 5, 3)
+    together(tmp_path, 2, 3)
 
 
 @pytest.mark.long

@@ -71,8 +71,8 @@ def caches(tmp_path_factory) -> dict[str, Path]:
     return {cpu: tmp_path_factory.mktemp(cpu) for cpu in CPUS}
 
 
-def check_first_light(cpu: str, cache: Path) -> None:
-    assert run(cpu, cache, "-c", FIRST_LIGHT).split() == ["aarch64", "neon", *EXTRA[cpu], "359"]
+def check_first_light(cpu: str, said: str) -> None:
+    assert said.split() == ["aarch64", "neon", *EXTRA[cpu], "359"]
 
 
 #: In the default suite: every format of products, with what all of the CPU's features are for.
@@ -81,31 +81,46 @@ _IN_SHORT = pytest.mark.skipif(
 )
 
 
-@_IN_SHORT
-def test_the_network_of_digits(compiler, caches) -> None:
-    check_first_light("max", caches["max"])
+#: One process for both: its imports alone take seconds.
+BOTH = FIRST_LIGHT + """
+import runpy
+runpy.run_module("tests.support.aarch64_nets", run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="module")
+def in_short(compiler, caches, tmp_path_factory) -> tuple[str, Path]:
+    """What the program about digits prints, and what networks answer."""
+    out = tmp_path_factory.mktemp("nets") / "nets.npz"
+    return run("max", caches["max"], "-c", BOTH, str(out)), out
 
 
 @_IN_SHORT
-def test_networks_in_short(compiler, caches, tmp_path) -> None:
-    check_networks("max", caches["max"], tmp_path / "nets.npz")
+def test_the_network_of_digits(in_short) -> None:
+    check_first_light("max", in_short[0])
+
+
+@_IN_SHORT
+def test_networks_in_short(in_short) -> None:
+    check_networks("max", in_short[1])
 
 
 @pytest.mark.aarch64
 @pytest.mark.parametrize("cpu", CPUS)
 def test_the_network_of_digits_on_each_cpu(cpu: str, emulator, caches) -> None:
-    check_first_light(cpu, caches[cpu])
+    check_first_light(cpu, run(cpu, caches[cpu], "-c", FIRST_LIGHT))
 
 
 @pytest.mark.aarch64
 @pytest.mark.parametrize("cpu", CPUS)
 def test_networks_are_as_numpy_has_them(cpu: str, emulator, caches, tmp_path) -> None:
-    check_networks(cpu, caches[cpu], tmp_path / "nets.npz")
+    out = tmp_path / "nets.npz"
+    run(cpu, caches[cpu], "-m", "tests.support.aarch64_nets", str(out))
+    check_networks(cpu, out)
 
 
-def check_networks(cpu: str, cache: Path, out: Path) -> None:
+def check_networks(cpu: str, out: Path) -> None:
     """In the formats that the CPU has, as the kernels' names say."""
-    run(cpu, cache, "-m", "tests.support.aarch64_nets", str(out))
     with np.load(out) as arrays:
         found = dict(arrays)
     names = found.pop("kernels").tolist()
