@@ -56,14 +56,14 @@ def suppress(
     order: np.ndarray,
     most: int,
     threshold: float,
-    touching: bool = True,
+    suppress_equal: bool = True,
     measure: Overlaps = overlaps,
     eta: float = 1.0,
 ) -> list[int]:
     """The kept boxes in `order`, at most `most`: each overlaps all boxes kept before it by less than
     `threshold`.
 
-    `touching`: an overlap equal to the threshold suppresses. With eta < 1, each kept box multiplies the
+    `suppress_equal`: an overlap equal to the threshold suppresses. With eta < 1, each kept box multiplies the
     threshold by eta while it is above 0.5.
     """
     kept: list[int] = []
@@ -73,7 +73,7 @@ def suppress(
             if len(kept) == most:
                 break
             share = measure(boxes[candidate], boxes[kept]) if kept else np.zeros(0, np.float32)
-            if not ((share >= limit) if touching else (share > limit)).any():
+            if not ((share >= limit) if suppress_equal else (share > limit)).any():
                 kept.append(int(candidate))
                 if limit > 0.5:
                     limit = np.float32(limit * np.float32(eta))
@@ -83,7 +83,7 @@ def suppress(
         best, left = left[0], left[1:]
         kept.append(int(best))
         share = measure(boxes[best], boxes[left])
-        left = left[~((share >= limit) if touching else (share > limit))]
+        left = left[~((share >= limit) if suppress_equal else (share > limit))]
     return kept
 
 

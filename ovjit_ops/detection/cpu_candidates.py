@@ -16,8 +16,9 @@ COUNTS = 256 * 8
 
 #: The tensors of kernels that select boxes of each class of each image.
 SELECTING: Any = {
-    "over": "image label", "boxes": "image label i k", "scores": "image label i", "most": "", "iou": "",
-    "threshold": "", "chosen": "image label room:1", "values": "image label room:1", "counts": "image label",
+    "over": "image label", "boxes": "image label i k", "scores": "image label i", "max_boxes": "",
+    "iou_threshold": "", "score_threshold": "", "chosen": "image label capacity:1",
+    "values": "image label capacity:1", "counts": "image label",
 }  # fmt: skip
 
 
@@ -61,10 +62,10 @@ def sorted_pairs(a, b, many, counts):
 
 
 @inline
-def candidates(s, s_i, n, threshold, inclusive, a, b, counts):
+def candidates(s, s_i, n, score_threshold, inclusive, a, b, counts):
     """Store the pairs (key, index) of those of the n scores at s, s_i bytes apart, that pass the threshold to
     `a`, sorted. Returns how many."""
-    bar = ld[f32](threshold)
+    bar = ld[f32](score_threshold)
     many = 0
     for k in range(0, n, VL):
         v = gather[f32](s + k * s_i, s_i, n - k)
@@ -82,13 +83,13 @@ def candidates(s, s_i, n, threshold, inclusive, a, b, counts):
 
 
 @inline
-def extent(low, high, border):
+def side_length(low, height, border):
     """The side of boxes. `border`: corners are pixels that belong to the box."""
-    return high - low + const[f32](1.0) if border else high - low
+    return height - low + const[f32](1.0) if border else height - low
 
 
 @inline
-def remember(q, stride, y1, x1, y2, x2, area):
+def append_box(q, stride, y1, x1, y2, x2, area):
     """Append the box in lane 0 to those at q: five rows, `stride` bytes apart."""
     st[f32](q, lane[f32](y1, 0))
     st[f32](q + stride, lane[f32](x1, 0))
@@ -98,29 +99,29 @@ def remember(q, stride, y1, x1, y2, x2, area):
 
 
 @inline
-def common_area(q, stride, y1, x1, y2, x2, border):
+def intersection_area(q, stride, y1, x1, y2, x2, border):
     """The common area of a box with VL boxes at q."""
     zero = const[f32](0.0)
     low_y = maximum(y1, load[f32](q))
     low_x = maximum(x1, load[f32](q + stride))
-    high = maximum(extent(low_y, minimum(y2, load[f32](q + 2 * stride)), border), zero)
-    wide = maximum(extent(low_x, minimum(x2, load[f32](q + 3 * stride)), border), zero)
-    return high * wide
+    height = maximum(side_length(low_y, minimum(y2, load[f32](q + 2 * stride)), border), zero)
+    width = maximum(side_length(low_x, minimum(x2, load[f32](q + 3 * stride)), border), zero)
+    return height * width
 
 
 @inline
-def common_share(q, stride, common, area):
-    """Intersection over union of a box with VL boxes at q, from `common_area`; 0 if one has no area."""
+def box_iou(q, stride, intersection, area):
+    """Intersection over union of a box with VL boxes at q, from `intersection_area`; 0 if one has no area."""
     zero = const[f32](0.0)
     areas = load[f32](q + 4 * stride)
-    return select((area > zero) & (areas > zero), common / (area + areas - common), zero)
+    return select((area > zero) & (areas > zero), intersection / (area + areas - intersection), zero)
 
 
 @inline
-def closed(chosen, values, counts, item, count, room):
+def finish_class(chosen, values, counts, item, count, capacity):
     """Store the number of selected boxes, and clear the slots behind them."""
     st[i64](counts + item * 8, count)
-    for k in range(count, room, VL):
-        slot = (item * room + k) * 4
-        storem[i32](chosen + slot, const[i32](0), room - k)
-        storem[f32](values + slot, const[f32](0.0), room - k)
+    for k in range(count, capacity, VL):
+        slot = (item * capacity + k) * 4
+        storem[i32](chosen + slot, const[i32](0), capacity - k)
+        storem[f32](values + slot, const[f32](0.0), capacity - k)

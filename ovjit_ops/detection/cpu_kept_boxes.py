@@ -1,4 +1,4 @@
-"""Native KeptBoxes and MatrixFalls: an item is one class of one image."""
+"""Native KeptBoxes and MatrixDecay: an item is one class of one image."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
+    append_box,
+    box_iou,
     candidates,
-    closed,
-    common_area,
-    common_share,
-    extent,
-    remember,
+    finish_class,
+    intersection_area,
+    side_length,
 )
-from ovjit_ops.detection.cpu_nms import Way, nms_select, select_step
+from ovjit_ops.detection.cpu_nms import NmsOptions, nms_select, select_step
 
 
 @kernel(
-    over="image label", boxes="image label i k", scores="image label i", threshold="",
-    chosen="image label room:1", values="image label room:1", counts="image label",
+    over="image label", boxes="image label i k", scores="image label i", score_threshold="",
+    chosen="image label capacity:1", values="image label capacity:1", counts="image label",
 )  # fmt: skip
-def nms_falls(
-    boxes: Tensor, scores: Tensor, threshold: Tensor, chosen: Tensor, values: Tensor,
+def matrix_decay(
+    boxes: Tensor, scores: Tensor, score_threshold: Tensor, chosen: Tensor, values: Tensor,
     counts: Tensor, top, skip, *, border, gaussian,
 ):  # fmt: skip
-    """Store the sorted candidates of one class, and the decay of each; see the operation MatrixFalls."""
+    """Store the sorted candidates of one class, and the decay of each; see the operation MatrixDecay."""
     n = scores.size.i
-    room = chosen.size.room
-    stride = (room + VL + 1) // 2 * 8
+    capacity = chosen.size.capacity
+    stride = (capacity + VL + 1) // 2 * 8
     zero = const[f32](0.0)
     pixel = const[f32](1.0)
     kept = scratch + COUNTS
     for image, label, b, s in items(boxes, scores):
         a = kept + 6 * stride
         number = image * scores.size.label + label
-        many = candidates(s, scores.stride.i, n, threshold, False, a, a + n * 8, scratch)
-        many = min(min(many, top), room)
+        many = candidates(s, scores.stride.i, n, score_threshold, False, a, a + n * 8, scratch)
+        many = min(min(many, top), capacity)
         if label == skip:
             many = 0
         for c in range(many):
@@ -49,30 +49,32 @@ def nms_falls(
             x1 = splat[f32](p + boxes.stride.k)
             y2 = splat[f32](p + 2 * boxes.stride.k)
             x2 = splat[f32](p + 3 * boxes.stride.k)
-            area = extent(y1, y2, border) * extent(x1, x2, border)
+            area = side_length(y1, y2, border) * side_length(x1, x2, border)
             largest = zero
             least = zero if gaussian else pixel
             for k in range(0, c, VL):
                 q = kept + k * 4
-                common = common_area(q, stride, y1, x1, y2, x2, border)
-                part = common_share(q, stride, common, area)
+                intersection = intersection_area(q, stride, y1, x1, y2, x2, border)
+                overlap = box_iou(q, stride, intersection, area)
                 apart = (load[f32](q) > y2) | (load[f32](q + stride) > x2)
                 apart = apart | (y1 > load[f32](q + 2 * stride)) | (x1 > load[f32](q + 3 * stride))
-                part = select(apart, zero, part)
+                overlap = select(apart, zero, overlap)
                 theirs = load[f32](q + 5 * stride)
-                drop = theirs * theirs - part * part if gaussian else (pixel - part) / (pixel - theirs)
-                largest = blend[f32](c - k, maximum(largest, part), largest)
+                drop = (
+                    theirs * theirs - overlap * overlap if gaussian else (pixel - overlap) / (pixel - theirs)
+                )
+                largest = blend[f32](c - k, maximum(largest, overlap), largest)
                 least = blend[f32](c - k, minimum(least, drop), least)
-            remember(kept + c * 4, stride, y1, x1, y2, x2, area)
+            append_box(kept + c * 4, stride, y1, x1, y2, x2, area)
             st[f32](kept + c * 4 + 5 * stride, hmax[f32](largest))
-            slot = (number * room + c) * 4
+            slot = (number * capacity + c) * 4
             st[i32](chosen + slot, one)
             st[f32](values + slot, hmin[f32](least))
-        closed(chosen, values, counts, number, many, room)
+        finish_class(chosen, values, counts, number, many, capacity)
 
 
 class LoweredChoice(Lowering):
-    """One step for KeptBoxes or MatrixFalls."""
+    """One step for KeptBoxes or MatrixDecay."""
 
     def __init__(self, group: Group, kernel: Kernel):
         super().__init__(group)
@@ -95,11 +97,11 @@ def lower_kept(group: Group) -> Lowering | None:
     attrs, most = group.last.attrs, group.last.inputs[2]
     if not _plain(group) or most.dtype not in ("i32", "i64"):
         return None
-    words = (attrs[name] for name in ("touching", "inclusive", "border", "falling", "marked"))
-    return LoweredChoice(group, nms_select(way=Way(attrs["corners"], most.dtype, *words)))
+    words = (attrs[name] for name in ("suppress_equal", "inclusive", "border", "adaptive", "drop_nan"))
+    return LoweredChoice(group, nms_select(options=NmsOptions(attrs["corners"], most.dtype, *words)))
 
 
-def lower_falls(group: Group) -> Lowering | None:
+def lower_decay(group: Group) -> Lowering | None:
     attrs = group.last.attrs
-    falls = nms_falls(border=attrs["border"], gaussian=attrs["gaussian"])
-    return LoweredChoice(group, falls) if _plain(group) else None
+    decays = matrix_decay(border=attrs["border"], gaussian=attrs["gaussian"])
+    return LoweredChoice(group, decays) if _plain(group) else None

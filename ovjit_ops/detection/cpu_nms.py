@@ -22,49 +22,49 @@ from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     SELECTING,
+    append_box,
+    box_iou,
     candidates,
-    closed,
-    common_area,
-    common_share,
-    extent,
+    finish_class,
+    intersection_area,
     key_of,
-    remember,
+    side_length,
     sorted_pairs,
 )
-from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, nms_select_turned
+from ovjit_ops.detection.cpu_nms_rotated import BYTES_EACH, nms_select_rotated
 
 #: Encodings of rotated boxes, which have five numbers.
-TURNED = ("clockwise", "counterclockwise")
+ROTATED = ("clockwise", "counterclockwise")
 
 
 #: The decay of scores.
-FALL = body_of(t.exp)
+DECAY = body_of(t.exp)
 
 
-class Way(NamedTuple):
+class NmsOptions(NamedTuple):
     """How boxes are compared. `corners`: the encoding; `limit`: the type of the maximum number of boxes.
 
-    `touching`: an overlap equal to the limit suppresses. `inclusive`: a score equal to the threshold passes.
-    `border`: corners are pixels that belong to the box, so sides are one longer. `falling`: each kept box
-    multiplies the limit by the number behind it, while the limit is above 0.5. `marked`: a box with a NaN is
-    not kept.
+    `suppress_equal`: an overlap equal to the limit suppresses. `inclusive`: a score equal to the threshold
+    passes. `border`: corners are pixels that belong to the box, so sides are one longer. `adaptive`: each
+    kept box multiplies the limit by the number behind it, while the limit is above 0.5. `drop_nan`: a box
+    with a NaN is not kept.
     """
 
     corners: str
     limit: str
-    touching: bool = True
+    suppress_equal: bool = True
     inclusive: bool = False
     border: bool = False
-    falling: bool = False
-    marked: bool = False
+    adaptive: bool = False
+    drop_nan: bool = False
 
     def __str__(self) -> str:
-        words = [w for w in ("inclusive", "border", "falling", "marked") if getattr(self, w)]
-        return "_".join([self.corners, self.limit, *([] if self.touching else ["apart"]), *words])
+        words = [w for w in ("inclusive", "border", "adaptive", "drop_nan") if getattr(self, w)]
+        return "_".join([self.corners, self.limit, *([] if self.suppress_equal else ["apart"]), *words])
 
 
 @inline
-def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
+def is_kept(kept, stride, count, limit, y1, x1, y2, x2, area, options):
     """1 if the box overlaps each of the `count` kept boxes by less than the limit, else 0."""
     zero = const[f32](0.0)
     free = 1
@@ -74,11 +74,11 @@ def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
     bar = limit * const[f32](0.999)
     while k >= 0:
         q = kept + k * 4
-        common = common_area(q, stride, y1, x1, y2, x2, way.border)
+        intersection = intersection_area(q, stride, y1, x1, y2, x2, options.border)
         # this product rules out most boxes without the division of a share
-        if any_share or hor[boolean](common >= (area + load[f32](q + 4 * stride) - common) * bar):
-            part = common_share(q, stride, common, area)
-            near = part >= limit if way.touching else part > limit
+        if any_share or hor[boolean](intersection >= (area + load[f32](q + 4 * stride) - intersection) * bar):
+            overlap = box_iou(q, stride, intersection, area)
+            near = overlap >= limit if options.suppress_equal else overlap > limit
             if hor[boolean](blend[boolean](count - k, near, zero != zero)):
                 free = 0
                 k = 0
@@ -87,16 +87,16 @@ def is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way):
 
 
 @inline
-def box_at(at, p, b_k, way):
+def box_at(at, p, b_k, options):
     """Store the corners of the box at p to at["y1"] and so on, in all lanes."""
-    if way.corners == "centre":
+    if options.corners == "centre":
         half_w = ld[f32](p + 2 * b_k) * 0.5
         half_h = ld[f32](p + 3 * b_k) * 0.5
         at["y1"] = spread[f32](ld[f32](p + b_k) - half_h)
         at["x1"] = spread[f32](ld[f32](p) - half_w)
         at["y2"] = spread[f32](ld[f32](p + b_k) + half_h)
         at["x2"] = spread[f32](ld[f32](p) + half_w)
-    elif way.corners == "corner":
+    elif options.corners == "corner":
         ya = splat[f32](p)
         xa = splat[f32](p + b_k)
         yb = splat[f32](p + 2 * b_k)
@@ -114,21 +114,21 @@ def box_at(at, p, b_k, way):
 
 @kernel(**SELECTING)
 def nms_select(
-    boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
-    values: Tensor, counts: Tensor, top, skip, *, way,
+    boxes: Tensor, scores: Tensor, max_boxes: Tensor, iou_threshold: Tensor, score_threshold: Tensor,
+    chosen: Tensor, values: Tensor, counts: Tensor, top, skip, *, options,
 ):  # fmt: skip
     """Select the boxes of one class of one image. Stores their indices, scores and number."""
     n = scores.size.i
-    room = chosen.size.room
-    stride = (room + VL + 1) // 2 * 8
-    keep = max(min(ld[way.limit](most) + 0, room), 0)
+    capacity = chosen.size.capacity
+    stride = (capacity + VL + 1) // 2 * 8
+    keep = max(min(ld[options.limit](max_boxes) + 0, capacity), 0)
     kept = scratch + COUNTS
     at = registers()
     for image, label, b, s in items(boxes, scores):
-        limit = splat[f32](iou)
+        limit = splat[f32](iou_threshold)
         a = kept + 5 * stride
         number = image * scores.size.label + label
-        many = candidates(s, scores.stride.i, n, threshold, way.inclusive, a, a + n * 8, scratch)
+        many = candidates(s, scores.stride.i, n, score_threshold, options.inclusive, a, a + n * 8, scratch)
         many = min(many, top)
         if label == skip:
             many = 0
@@ -137,39 +137,39 @@ def nms_select(
         while c < many and count < keep:
             one = ld[i64](a + c * 8) & 4294967295
             p = boxes.at(b, i=one)
-            box_at(at, p, boxes.stride.k, way)
+            box_at(at, p, boxes.stride.k, options)
             y1 = at["y1"]
             x1 = at["x1"]
             y2 = at["y2"]
             x2 = at["x2"]
-            area = extent(y1, y2, way.border) * extent(x1, x2, way.border)
-            free = is_apart(kept, stride, count, limit, y1, x1, y2, x2, area, way)
-            if way.marked:
+            area = side_length(y1, y2, options.border) * side_length(x1, x2, options.border)
+            free = is_kept(kept, stride, count, limit, y1, x1, y2, x2, area, options)
+            if options.drop_nan:
                 if hor[boolean](area != area):
                     free = 0
             if free == 1:
-                remember(kept + count * 4, stride, y1, x1, y2, x2, area)
-                slot = (number * room + count) * 4
+                append_box(kept + count * 4, stride, y1, x1, y2, x2, area)
+                slot = (number * capacity + count) * 4
                 st[i32](chosen + slot, one)
                 st[f32](values + slot, ld[f32](scores.at(s, i=one)))
                 count += 1
-                if way.falling:
+                if options.adaptive:
                     if lane[f32](limit, 0) > 0.5:
-                        limit = limit * splat[f32](iou + 4)
+                        limit = limit * splat[f32](iou_threshold + 4)
             c += 1
-        closed(chosen, values, counts, number, count, room)
+        finish_class(chosen, values, counts, number, count, capacity)
 
 
 @inline
-def collect(at, first, left, stride, b, s, boxes, scores, bar, way):
+def collect(at, first, left, stride, b, s, boxes, scores, bar, options):
     """Store boxes with scores above the limit as candidates at `first`, their scores and indices at `left`.
     Returns how many."""
     many = 0
     for i in range(scores.size.i):
         if ld[f32](scores.at(s, i=i)) > lane[f32](bar, 0):
-            box_at(at, boxes.at(b, i=i), boxes.stride.k, way)
+            box_at(at, boxes.at(b, i=i), boxes.stride.k, options)
             area = (at["y2"] - at["y1"]) * (at["x2"] - at["x1"])
-            remember(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
+            append_box(first + many * 4, stride, at["y1"], at["x1"], at["y2"], at["x2"], area)
             st[f32](left + many * 4, ld[f32](scores.at(s, i=i)))
             st[i32](left + stride + many * 4, i)
             many += 1
@@ -178,31 +178,31 @@ def collect(at, first, left, stride, b, s, boxes, scores, bar, way):
 
 @kernel(**SELECTING)
 def nms_select_soft(
-    boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
-    values: Tensor, counts: Tensor, *, way,
+    boxes: Tensor, scores: Tensor, max_boxes: Tensor, iou_threshold: Tensor, score_threshold: Tensor,
+    chosen: Tensor, values: Tensor, counts: Tensor, *, options,
 ):  # fmt: skip
     """`nms_select` with soft suppression: each kept box multiplies the other scores by exp(-share^2 / (2
     sigma)).
 
-    `iou` is the address of sigma. Candidates are seven rows: corners, areas, scores and indices. The score of
-    a removed candidate is -infinity.
+    `iou_threshold` is the address of sigma. Candidates are seven rows: corners, areas, scores and indices.
+    The score of a removed candidate is -infinity.
     """
     n = scores.size.i
-    room = chosen.size.room
+    capacity = chosen.size.capacity
     stride = (n + VL + 1) // 2 * 8
     none = -inf
-    keep = max(min(ld[way.limit](most) + 0, room), 0)
+    keep = max(min(ld[options.limit](max_boxes) + 0, capacity), 0)
     first = scratch + VL * 4
     left = first + 5 * stride
     at = registers()
     for i in range(VL):
         st[i32](scratch + i * 4, i)
     lanes = load[i32](scratch)
-    bar = splat[f32](threshold)
-    factor = const[f32](-0.5) / splat[f32](iou)
+    bar = splat[f32](score_threshold)
+    factor = const[f32](-0.5) / splat[f32](iou_threshold)
     for image, label, b, s in items(boxes, scores):
         number = image * scores.size.label + label
-        many = collect(at, first, left, stride, b, s, boxes, scores, bar, way)
+        many = collect(at, first, left, stride, b, s, boxes, scores, bar, options)
         store[f32](left + many * 4, const[f32](none))
         count = 0
         while count < keep:
@@ -217,7 +217,7 @@ def nms_select_soft(
             if hor[boolean](top == const[f32](none)):
                 break
             c = hmin[i32](select(best == top, place, const[i32](2147483647))) * 4
-            slot = (number * room + count) * 4
+            slot = (number * capacity + count) * 4
             st[i32](chosen + slot, ld[i32](left + stride + c))
             st[f32](values + slot, lane[f32](top, 0))
             count += 1
@@ -229,36 +229,38 @@ def nms_select_soft(
             x2 = splat[f32](q + 3 * stride)
             area = splat[f32](q + 4 * stride)
             for k in range(0, many, VL):
-                common = common_area(first + k * 4, stride, y1, x1, y2, x2, False)
-                part = common_share(first + k * 4, stride, common, area)
-                power = factor * part * part
-                fall = applied(FALL, power)
-                score = load[f32](left + k * 4) * fall
-                store[f32](left + k * 4, select((score > bar) & (part == part), score, const[f32](none)))
-        closed(chosen, values, counts, number, count, room)
+                intersection = intersection_area(first + k * 4, stride, y1, x1, y2, x2, False)
+                overlap = box_iou(first + k * 4, stride, intersection, area)
+                power = factor * overlap * overlap
+                decay = applied(DECAY, power)
+                score = load[f32](left + k * 4) * decay
+                store[f32](
+                    left + k * 4, select((score > bar) & (overlap == overlap), score, const[f32](none))
+                )
+        finish_class(chosen, values, counts, number, count, capacity)
 
 
 def select_step(
-    planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], room: int, top: int = -1,
-    skip: int = -1, each: int = 24,
+    planner: Planner, kernel: Kernel, inputs: Sequence[View], made: Sequence[View], capacity: int,
+    top: int = -1, skip: int = -1, each: int = 24,
 ) -> None:  # fmt: skip
     """Add the step of `nms_select`, or of a kernel with the same arguments.
 
     inputs: boxes [B, N, 4] or [B, C or 1, N, 4], scores [B, C, N], and the limits. made: indices and f32s of
-    the selected boxes, `room` for each class, and counts. `top`: maximum number of candidates, -1 for all.
-    `skip`: a class that is ignored. `each`: bytes of scratch memory per kept box.
+    the selected boxes, `capacity` for each class, and counts. `top`: maximum number of candidates, -1 for
+    all. `skip`: a class that is ignored. `each`: bytes of scratch memory per kept box.
     """
     boxes, scores, *limits = inputs
     images, classes, n = scores.shape
     each_class = (images, classes)
     if len(boxes.shape) == 3:
         boxes = boxes.as_shape((images, 1, *boxes.shape[1:]))
-    shapes = ((*each_class, room), (*each_class, room), each_class)
+    shapes = ((*each_class, capacity), (*each_class, capacity), each_class)
     chosen, values, counts = (view.as_shape(shape) for view, shape in zip(made, shapes, strict=True))
     tensors = {"boxes": boxes.expand((*each_class, *boxes.shape[2:])), "scores": scores}
-    tensors |= zip(("most", "iou", "threshold")[-len(limits) :], limits, strict=True)
+    tensors |= zip(("max_boxes", "iou_threshold", "score_threshold")[-len(limits) :], limits, strict=True)
     tensors |= {"chosen": chosen, "values": values, "counts": counts}
-    planner.need_scratch(COUNTS + each * (room + 64) + 2 * n * 8)
+    planner.need_scratch(COUNTS + each * (capacity + 64) + 2 * n * 8)
     launch(
         planner, kernel, tensors, ("chosen", "values", "counts"), work=n * 40,
         flops=40.0 * images * classes * n, top=n if top < 0 else top, skip=skip,
@@ -266,7 +268,12 @@ def select_step(
 
 
 @kernel(
-    chosen="n c room:1", values="n c room:1", counts="n c:1", rows="r three:1", scored="r three:1", valid=""
+    chosen="n c capacity:1",
+    values="n c capacity:1",
+    counts="n c:1",
+    rows="r three:1",
+    scored="r three:1",
+    valid="",
 )
 def nms_join(
     chosen: Tensor, values: Tensor, counts: Tensor, rows: Tensor, scored: Tensor, valid: Tensor, *, T, ordered
@@ -275,12 +282,12 @@ def nms_join(
     a = scratch + COUNTS
     many = 0
     classes = counts.size.c
-    room = chosen.size.room
+    capacity = chosen.size.capacity
     size = rows.size.r
     for i in range(counts.size.n * classes):
         n = ld[i64](counts + i * 8) + 0
         for k in range(n):
-            slot = i * room + k
+            slot = i * capacity + k
             key = key_of(values + slot * 4)
             st[i64](a + many * 8, (key << 32) | slot)
             many += 1
@@ -288,7 +295,7 @@ def nms_join(
         sorted_pairs(a, a + size * 8, many, scratch)
     for i in range(many):
         slot = ld[i64](a + i * 8) & 4294967295
-        which = slot // room
+        which = slot // capacity
         p = rows + i * (3 * SIZE[T])
         st[T](p, which // classes)
         st[T](p + SIZE[T], which % classes)
@@ -312,30 +319,32 @@ class PaddedNms(Lowering):
     def set_up(self) -> None:
         attrs = self.node.attrs
         encoding, limit = attrs["box_encoding"], self.node.inputs[2].dtype
-        self.turned, self.soft = encoding in TURNED, len(self.node.inputs) > 5
-        if self.turned:
-            self.select = nms_select_turned(clockwise=encoding == "clockwise", limit=limit)
+        self.rotated, self.soft = encoding in ROTATED, len(self.node.inputs) > 5
+        if self.rotated:
+            self.select = nms_select_rotated(clockwise=encoding == "clockwise", limit=limit)
         else:
-            way = Way("centre" if encoding == "center" else "corner", limit)
-            self.select = (nms_select_soft if self.soft else nms_select)(way=way)
+            options = NmsOptions("centre" if encoding == "center" else "corner", limit)
+            self.select = (nms_select_soft if self.soft else nms_select)(options=options)
         self.join = nms_join(T=attrs["output_type"], ordered=attrs["sort_result_descending"])
         self.kernels = (self.select, self.join)
 
     def plan(self, planner: Planner) -> None:
-        boxes, scores, most, iou, threshold, *sigma = (planner.view(v) for v in self.node.inputs)
+        boxes, scores, max_boxes, iou_threshold, score_threshold, *sigma = (
+            planner.view(v) for v in self.node.inputs
+        )
         rows, scored, valid = planner.row_major_outputs(self.node)
         images, classes, _ = scores.shape
         total = images * classes
         size = rows.shape[0]
-        room = size // total if total else 0
+        capacity = size // total if total else 0
         chosen, values_of = (planner.allocate((size,), 4) for _ in range(2))
         counts = planner.allocate((total,), 8)
-        inputs = [boxes, scores, most, *(sigma or [iou]), threshold]
+        inputs = [boxes, scores, max_boxes, *(sigma or [iou_threshold]), score_threshold]
         if sigma:
             planner.need_scratch(28 * (scores.shape[2] + 64))
-        each = BYTES_EACH if self.turned else 24
-        select_step(planner, self.select, inputs, [chosen, values_of, counts], room, each=each)
-        kept = (images, classes, room)
+        each = BYTES_EACH if self.rotated else 24
+        select_step(planner, self.select, inputs, [chosen, values_of, counts], capacity, each=each)
+        kept = (images, classes, capacity)
         tensors = {
             "chosen": chosen.as_shape(kept), "values": values_of.as_shape(kept),
             "counts": counts.as_shape(kept[:2]), "rows": rows, "scored": scored, "valid": valid,

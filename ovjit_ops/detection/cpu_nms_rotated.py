@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.words import *
-from ovjit_ops.detection.cpu_candidates import COUNTS, SELECTING, candidates, closed
+from ovjit_ops.detection.cpu_candidates import COUNTS, SELECTING, candidates, finish_class
 
 #: Maximum points after four cuts of four points. A cut at most doubles them, whatever the rounding.
 MOST_POINTS = 64
@@ -21,7 +21,7 @@ SLACK = 1.00001
 
 
 @inline
-def common_polygon(a, b, points):
+def polygon_intersection(a, b, points):
     """The common area of two convex polygons of four corners: a is clipped at every side of b. `points`:
     memory for two lists of MOST_POINTS."""
     source = a
@@ -92,7 +92,7 @@ def put_corners(q, x, y, w, h, angle):
 
 
 @inline
-def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar):
+def is_kept(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar):
     """1 if the box overlaps each of the `count` kept boxes by less than `bar`, else 0. A box that is not
     `good` overlaps none. Its corners are at `mine`, those of kept boxes at `corners`."""
     zero = const[f32](0.0)
@@ -112,8 +112,8 @@ def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good
                 q = corners + i * CORNERS
                 other = ld[f64](q + 64)
                 if other > 0.0:
-                    common = common_polygon(q, mine, points)
-                    st[f32](points, common / (area + other - common))
+                    intersection = polygon_intersection(q, mine, points)
+                    st[f32](points, intersection / (area + other - intersection))
                     if ld[f32](points) >= bar:
                         free = 0
                         i = count
@@ -123,24 +123,24 @@ def is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good
 
 
 @kernel(**SELECTING)
-def nms_select_turned(
-    boxes: Tensor, scores: Tensor, most: Tensor, iou: Tensor, threshold: Tensor, chosen: Tensor,
-    values: Tensor, counts: Tensor, top, skip, *, clockwise, limit,
+def nms_select_rotated(
+    boxes: Tensor, scores: Tensor, max_boxes: Tensor, iou_threshold: Tensor, score_threshold: Tensor,
+    chosen: Tensor, values: Tensor, counts: Tensor, top, skip, *, clockwise, limit,
 ):  # fmt: skip
     """`nms_select` for boxes of (x, y, w, h, angle)."""
     n = scores.size.i
-    room = chosen.size.room
-    stride = (room + VL + 1) // 2 * 8
-    keep = max(min(ld[limit](most) + 0, room), 0)
+    capacity = chosen.size.capacity
+    stride = (capacity + VL + 1) // 2 * 8
+    keep = max(min(ld[limit](max_boxes) + 0, capacity), 0)
     kept = scratch + COUNTS
     corners = kept + 3 * stride
-    mine = corners + room * CORNERS
+    mine = corners + capacity * CORNERS
     points = mine + CORNERS
-    bar = ld[f32](iou)
+    bar = ld[f32](iou_threshold)
     for image, label, b, s in items(boxes, scores):
         a = points + 2 * MOST_POINTS * 16
         number = image * scores.size.label + label
-        many = candidates(s, scores.stride.i, n, threshold, False, a, a + n * 8, scratch)
+        many = candidates(s, scores.stride.i, n, score_threshold, False, a, a + n * 8, scratch)
         many = min(many, top)
         if label == skip:
             many = 0
@@ -160,7 +160,7 @@ def nms_select_turned(
             good = w > 0.0 and h > 0.0 and (x + y + w + h + angle) * 0.0 == 0.0
             if good:
                 put_corners(mine, x, y, w, h, spread[f64](angle))
-            free = is_apart(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar)
+            free = is_kept(kept, stride, count, corners, mine, points, x, y, reach, area, good, bar)
             if free == 1:
                 q = kept + count * 4
                 st[f32](q, x)
@@ -174,9 +174,9 @@ def nms_select_turned(
                 else:
                     st[f32](kept + count * 4 + 2 * stride, -inf)
                     st[f64](q + 64, 0.0)
-                slot = (number * room + count) * 4
+                slot = (number * capacity + count) * 4
                 st[i32](chosen + slot, one)
                 st[f32](values + slot, ld[f32](scores.at(s, i=one)))
                 count += 1
             c += 1
-        closed(chosen, values, counts, number, count, room)
+        finish_class(chosen, values, counts, number, count, capacity)

@@ -112,7 +112,7 @@ def moved_anchors(
 
 
 @kernel(
-    over="n", boxes="n i four:1", numbers="n room:1", values="n room:1", counts="n", info="m k",
+    over="n", boxes="n i four:1", numbers="n capacity:1", values="n capacity:1", counts="n", info="m k",
     regions="n r five:1", best="n r",
 )  # fmt: skip
 def proposal_table(

@@ -50,7 +50,7 @@ class PyramidAlign(Lowering):
     def set_up(self) -> None:
         self.rois, *self.maps = self.node.inputs
         self.levels = pyramid_levels(many=len(self.maps))
-        self.kernel = roi_align(mean=True, turned=False, index="i32", partial=True)
+        self.kernel = roi_align(mean=True, rotated=False, index="i32", partial=True)
         self.kernels = (self.levels, self.kernel)
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:

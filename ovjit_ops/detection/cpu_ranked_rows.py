@@ -13,11 +13,11 @@ from ovjit_ops.detection.cpu_candidates import COUNTS, key_of, sorted_pairs
 
 
 @inline
-def sorted_by_class(a, b, many, classes, room, counts):
-    """Sort the slots at `a`, `room` per class, by class. The sort is stable."""
+def sorted_by_class(a, b, many, classes, capacity, counts):
+    """Sort the slots at `a`, `capacity` per class, by class. The sort is stable."""
     for i in range(many):
         slot = ld[i64](a + i * 8) & 4294967295
-        st[i64](a + i * 8, (slot // room % classes) << 32 | slot)
+        st[i64](a + i * 8, (slot // capacity % classes) << 32 | slot)
     sorted_pairs(a, b, many, counts)
 
 
@@ -32,15 +32,15 @@ def sorted_by_score(a, b, many, values, counts):
 
 
 @inline
-def list_slots(here, image, numbers, values, counts, classes, room, regions, bar, fallen):
-    """Store the slots of an image's boxes to `here`. With `fallen`, only those with values above the bar,
+def list_slots(here, image, numbers, values, counts, classes, capacity, regions, bar, decayed):
+    """Store the slots of an image's boxes to `here`. With `decayed`, only those with values above the bar,
     with their position among the image's boxes as key. Returns how many."""
     many = 0
     for label in range(classes):
         item = image * classes + label
         for r in range(ld[i64](counts + item * 8) + 0):
-            slot = item * room + r
-            if not fallen:
+            slot = item * capacity + r
+            if not decayed:
                 st[i64](here + many * 8, slot)
                 many += 1
             elif ld[f32](values + slot * 4) > bar:
@@ -61,44 +61,44 @@ def fill_up(rows, places, scores, total, left, width, T):
 
 
 @kernel(
-    boxes="n c i k", numbers="n c room:1", values="n c room:1", counts="n c:1", threshold="",
+    boxes="n c i k", numbers="n c capacity:1", values="n c capacity:1", counts="n c:1", threshold="",
     rows="r width:1", places="", scores="", many_of="n", number="",
 )  # fmt: skip
 def ranked_rows(
     boxes: Tensor, numbers: Tensor, values: Tensor, counts: Tensor, threshold: Tensor, rows: Tensor,
-    places: Tensor, scores: Tensor, many_of: Tensor, number: Tensor, keep, *, T, lead, order, across, fallen,
+    places: Tensor, scores: Tensor, many_of: Tensor, number: Tensor, keep, *, T, lead, order, across, decayed,
     clipped, padded, labels,
 ):  # fmt: skip
     """See the operation RankedRows. `lead`: elements of a row before the box."""
     a = scratch + COUNTS
     classes = numbers.size.c
-    room = numbers.size.room
+    capacity = numbers.size.capacity
     regions = boxes.size.i
     size = rows.size.r
-    b = a + numbers.size.n * classes * room * 8
+    b = a + numbers.size.n * classes * capacity * 8
     bar = ld[f32](threshold) * 1.0
     total = 0
     for image in range(numbers.size.n):
         here = a + total * 8
-        many = list_slots(here, image, numbers, values, counts, classes, room, regions, bar, fallen)
-        if fallen:  # decay changes the order within classes; equal scores are ordered by class and box
+        many = list_slots(here, image, numbers, values, counts, classes, capacity, regions, bar, decayed)
+        if decayed:  # decay changes the order within classes; equal scores are ordered by class and box
             sorted_pairs(here, b, many, scratch)
-        if fallen or (classes > 1 and (order == "score" or many > keep)):
+        if decayed or (classes > 1 and (order == "score" or many > keep)):
             sorted_by_score(here, b, many, values, scratch)
             many = min(many, keep)
             if order == "class" and not across:
-                sorted_by_class(here, b, many, classes, room, scratch)
+                sorted_by_class(here, b, many, classes, capacity, scratch)
         many = min(many, keep)
         st[T](many_of + image * SIZE[T], many)
         total += many
     if across and order == "class":
-        sorted_by_class(a, b, total, classes, room, scratch)
+        sorted_by_class(a, b, total, classes, capacity, scratch)
     if across and order == "score":
         sorted_by_score(a, b, total, values, scratch)
     total = min(total, size)
     for i in range(total):
         slot = ld[i64](a + i * 8) & 4294967295
-        item = slot // room
+        item = slot // capacity
         image = item // classes
         label = item % classes
         box = ld[i32](numbers + slot * 4) + 0
@@ -126,15 +126,15 @@ class RankedRows(Lowering):
 
     def set_up(self) -> None:
         attrs = self.node.attrs
-        names = ("lead", "order", "across", "fallen", "clipped", "padded", "labels")
+        names = ("lead", "order", "across", "decayed", "clipped", "padded", "labels")
         self.kernel = ranked_rows(T=attrs["output_type"], **{name: attrs[name] for name in names})
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
         boxes = planner.view(self.node.inputs[0])
         numbers, values, counts = (planner.contiguous(v) for v in self.node.inputs[1:])
-        images, classes, room = numbers.shape
-        every = images * classes * room
+        images, classes, capacity = numbers.shape
+        every = images * classes * capacity
         if len(boxes.shape) == 3:
             boxes = boxes.as_shape((images, 1, *boxes.shape[1:]))
         threshold = planner.data.view(np.array([attrs["threshold"]], np.float32), "f32")

@@ -81,7 +81,7 @@ def store_bin(y, target, samples, mean):
 
 
 @inline
-def find_turned(to, rois, roi, scale, clamp):
+def find_rotated(to, rois, roi, scale, clamp):
     """Store the geometry of a rotated region to `to`: its first corner, its extents, and the steps in x and y
     of one step along each of its own axes."""
     to["w"] = ld[f32](rois.at(roi, k=2)) * scale
@@ -119,10 +119,10 @@ def find_upright(to, rois, roi, scale, shift, after, clamp):
 
 @kernel(over="r ph", x="n c:1 h w", rois="r k", at="r", y="r c ph pw")
 def roi_align(
-    x: Tensor, rois: Tensor, at: Tensor, settings: Ptr, y: Tensor, ratio, clamp, *, mean, turned, index,
+    x: Tensor, rois: Tensor, at: Tensor, settings: Ptr, y: Tensor, ratio, clamp, *, mean, rotated, index,
     partial,
 ):  # fmt: skip
-    """The mean or the maximum of the samples of each bin. `turned`: regions have an angle. `index`: type of
+    """The mean or the maximum of the samples of each bin. `rotated`: regions have an angle. `index`: type of
     image indices. `partial`: regions with negative indices are skipped.
 
     Returns 1 for an image out of range, 2 for a region with too many samples.
@@ -141,8 +141,8 @@ def roi_align(
                 bins = 0
             else:
                 return 1
-        if turned:
-            find_turned(to, rois, roi, scale, clamp)
+        if rotated:
+            find_rotated(to, rois, roi, scale, clamp)
         else:
             find_upright(to, rois, roi, scale, shift, after, clamp)
         n_y = ratio
@@ -181,9 +181,9 @@ class RoiAlign(Regions):
 
     def set_up(self) -> None:
         self.data, self.rois, self.batches = self.node.inputs
-        self.turned = self.node.op.name == "ROIAlignRotated"
-        mean = self.turned or self.node.attrs["mode"] == "avg"
-        self.kernel = roi_align(mean=mean, turned=self.turned, index=self.batches.dtype, partial=False)
+        self.rotated = self.node.op.name == "ROIAlignRotated"
+        mean = self.rotated or self.node.attrs["mode"] == "avg"
+        self.kernel = roi_align(mean=mean, rotated=self.rotated, index=self.batches.dtype, partial=False)
 
     def plan(self, planner: Planner) -> None:
         attrs = self.node.attrs
@@ -192,7 +192,7 @@ class RoiAlign(Regions):
         aligned = attrs.get("aligned_mode", "asymmetric")
         shift, after = OFFSETS[aligned]
         samples = max(attrs["sampling_ratio"], 1) ** 2
-        clamp = attrs["clockwise_mode"] if self.turned else aligned == "asymmetric"
+        clamp = attrs["clockwise_mode"] if self.rotated else aligned == "asymmetric"
         settings = numbers(planner, np.float32(attrs["spatial_scale"]), shift, after)
         planner.need_scratch((x.shape[1] + 64) * 4)
         if y.count:

@@ -237,7 +237,13 @@ def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
         w, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"], top=max(top, -1),
         skip=attrs["background_label_id"],
     )  # fmt: skip
-    ways = {"keep": keep, "order": "class", "clipped": attrs["clip_after_nms"], "padded": "mark", "room": top}
+    ways = {
+        "keep": keep,
+        "order": "class",
+        "clipped": attrs["clip_after_nms"],
+        "padded": "mark",
+        "capacity": top,
+    }
     rows = ranked_rows(w, boxes, choice, lead=3, **ways)[0]
     return [w("Unsqueeze", rows, (0, 1))]
 

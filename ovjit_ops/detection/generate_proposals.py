@@ -105,7 +105,7 @@ class GenerateProposals:
         boxes, scores = w.outputs("MovedAnchors", *inputs, **_ways(attrs))
         share = attrs["nms_threshold"]
         choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_kept(attrs))
-        ways = {"keep": most, "output_type": attrs["roi_num_type"], "room": attrs["pre_nms_count"]}
+        ways = {"keep": most, "output_type": attrs["roi_num_type"], "capacity": attrs["pre_nms_count"]}
         rows, _, best, many, count = ranked_rows(w, boxes, choice, **ways)
         return [*(w("UsedPart", x, count, axis=0) for x in (rows, best)), many]
 
@@ -120,5 +120,5 @@ def _ways(attrs: dict[str, Any]) -> dict[str, Any]:
 def _kept(attrs: dict[str, Any]) -> dict[str, Any]:
     """The attributes of KeptBoxes."""
     return {
-        "top": attrs["pre_nms_count"], "inclusive": True, "border": not attrs["normalized"], "marked": True
+        "top": attrs["pre_nms_count"], "inclusive": True, "border": not attrs["normalized"], "drop_nan": True
     }  # fmt: skip

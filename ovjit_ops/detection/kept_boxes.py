@@ -1,7 +1,7 @@
 """The boxes that suppression keeps of each class of each image, in buffers of the maximum size.
 
     boxes [B, N, 4] or [B, 1 or C, N, 4]  scores [B, C, N]
-    ->  numbers [B, C, room] of i32, values [B, C, room] of f32, counts [B, C] of i64
+    ->  numbers [B, C, capacity] of i32, values [B, C, capacity] of f32, counts [B, C] of i64
 
 Numbers are indices of boxes, best first. Values are their scores, or the decay of scores in MatrixNms. The
 first `counts` of a class are valid. RankedRows sorts them and joins the rows.
@@ -36,11 +36,11 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
     check(
         compatible(boxes.shape[-2], each), f"each box needs a score: boxes are {boxes}, scores are {scores}"
     )
-    room: Dim = each
+    capacity: Dim = each
     if top >= 0:
         low, high = bounds(each)
-        room = dim(min(low, top), top if high is None else min(high, top))
-    shape = (images, classes, room)
+        capacity = dim(min(low, top), top if high is None else min(high, top))
+    shape = (images, classes, capacity)
     return TensorType("i32", shape), TensorType("f32", shape), TensorType("i64", (images, classes))
 
 
@@ -48,8 +48,8 @@ def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: An
     """Apply one(boxes [N, 4], scores [N]) -> (numbers, values) to each class but `skip`. Returns (numbers,
     values, counts), padded with zeros."""
     images, classes, many = scores.shape
-    room = many if top < 0 else min(many, top)
-    chosen, falls = (np.zeros((images, classes, room), kind) for kind in (np.int32, np.float32))
+    capacity = many if top < 0 else min(many, top)
+    chosen, decays = (np.zeros((images, classes, capacity), kind) for kind in (np.int32, np.float32))
     counts = np.zeros((images, classes), np.int64)
     sets = boxes if boxes.ndim == 4 else boxes[:, None]
     for image, label in np.ndindex(images, classes):
@@ -57,49 +57,49 @@ def by_class(boxes: np.ndarray, scores: np.ndarray, top: int, skip: int, one: An
             numbers, values = one(sets[image, label % sets.shape[1]], scores[image, label])
             counts[image, label] = len(numbers)
             chosen[image, label, : len(numbers)] = numbers
-            falls[image, label, : len(numbers)] = values
-    return chosen, falls, counts
+            decays[image, label, : len(numbers)] = values
+    return chosen, decays, counts
 
 
 def kept(
     boxes: np.ndarray, scores: np.ndarray, most: Any, iou: np.ndarray, threshold: Any, *, top: int, skip: int,
-    touching: bool = False, inclusive: bool = False, border: bool = False, falling: bool = False,
-    marked: bool = False, corners: str = "plain",
+    suppress_equal: bool = False, inclusive: bool = False, border: bool = False, adaptive: bool = False,
+    drop_nan: bool = False, corners: str = "plain",
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """KeptBoxes in NumPy."""
     limits = [float(v) for v in np.reshape(iou, -1)]
 
     def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
         order = best_first(s, float(threshold), top, inclusive)
-        if marked:
+        if drop_nan:
             order = order[~np.isnan(mine[order]).any(1)]
         found = suppress(
-            mine, order, int(most), limits[0], touching,
-            lambda a, others: overlaps(a, others, float(border)), limits[1] if falling else 1.0,
+            mine, order, int(most), limits[0], suppress_equal,
+            lambda a, others: overlaps(a, others, float(border)), limits[1] if adaptive else 1.0,
         )  # fmt: skip
         return found, s[found]
 
     return by_class(boxes, scores, top, skip, one)
 
 
-def fallen(
+def decayed(
     boxes: np.ndarray, scores: np.ndarray, threshold: Any, *, top: int, skip: int, border: bool,
     gaussian: bool,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    """MatrixFalls in NumPy."""
+    """MatrixDecay in NumPy."""
 
     def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
         order = best_first(s, float(threshold), top, False)
-        worst, falls = (np.zeros(len(order), np.float32) for _ in range(2))
+        worst, decays = (np.zeros(len(order), np.float32) for _ in range(2))
         for i, box in enumerate(order):
             share = _share(mine[box], mine[order[:i]], float(border))
             worst[i] = share.max(initial=0)
             with np.errstate(all="ignore"):
                 if gaussian:
-                    falls[i] = (worst[:i] * worst[:i] - share * share).min(initial=0)
+                    decays[i] = (worst[:i] * worst[:i] - share * share).min(initial=0)
                 else:
-                    falls[i] = ((1 - share) / (1 - worst[:i])).min(initial=1)
-        return order, falls
+                    decays[i] = ((1 - share) / (1 - worst[:i])).min(initial=1)
+        return order, decays
 
     return by_class(boxes, scores, top, skip, one)
 
@@ -112,8 +112,8 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
 
 #: Default attributes of RankedRows.
 RANKING: dict[str, Any] = {
-    "lead": 0, "keep": -1, "order": "score", "across": False, "fallen": False, "threshold": 0.0,
-    "clipped": False, "padded": "", "labels": False, "room": -1, "output_type": "i64",
+    "lead": 0, "keep": -1, "order": "score", "across": False, "decayed": False, "threshold": 0.0,
+    "clipped": False, "padded": "", "labels": False, "capacity": -1, "output_type": "i64",
 }  # fmt: skip
 
 
@@ -149,8 +149,8 @@ def kept_boxes(
     constant."""
     limit = np.array([iou, eta] if eta < 1 else [iou], np.float32)
     limits = (np.array(most, np.int64), limit, np.array(threshold, np.float32))
-    attrs = {"corners": "plain", "touching": False, "inclusive": False, "border": False, "top": -1,
-             "skip": -1, "marked": False, **attrs, "falling": eta < 1}  # fmt: skip
+    attrs = {"corners": "plain", "suppress_equal": False, "inclusive": False, "border": False, "top": -1,
+             "skip": -1, "drop_nan": False, **attrs, "adaptive": eta < 1}  # fmt: skip
     return w.outputs("KeptBoxes", boxes, scores, *limits, **attrs)
 
 
@@ -167,7 +167,9 @@ def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
         if i == 2:
             boxes[:, ::3, 1] = np.nan
         limit = [0.6, 0.9] if i == 3 else [0.3]
-        attrs.update(corners="plain", touching=i == 2, inclusive=i == 1, falling=i == 3, marked=i == 2)
+        attrs.update(
+            corners="plain", suppress_equal=i == 2, inclusive=i == 1, adaptive=i == 3, drop_nan=i == 2
+        )
         limits = [np.array(50), np.array(limit, np.float32), np.array(0.2, np.float32)]
         yield [boxes, scores, *limits], attrs
 
@@ -178,16 +180,16 @@ class KeptBoxes:
     class that is ignored."""
 
     def infer(
-        boxes, scores, most, iou, threshold, *, top: Int, skip: Int, corners: Str, touching: Bool,
-        inclusive: Bool, border: Bool, falling: Bool, marked: Bool,
+        boxes, scores, most, iou, threshold, *, top: Int, skip: Int, corners: Str, suppress_equal: Bool,
+        inclusive: Bool, border: Bool, adaptive: Bool, drop_nan: Bool,
     ):  # fmt: skip
         return _types(boxes, scores, top)
 
     ref = kept
 
 
-@op("MatrixFalls", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:lower_falls")
-class MatrixFalls:
+@op("MatrixDecay", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:lower_decay")
+class MatrixDecay:
     """The decay of scores in MatrixNms: min over better boxes j of (1 - o[i, j]) / (1 - w[j]), at most 1.
 
     o[i, j] is the overlap of box i and a better box j, and w[j] the maximum of o[j, .]. With `gaussian`, the
@@ -197,16 +199,16 @@ class MatrixFalls:
     def infer(boxes, scores, threshold, *, top: Int, skip: Int, border: Bool, gaussian: Bool):
         return _types(boxes, scores, top)
 
-    ref = fallen
+    ref = decayed
 
 
 def rows_of(
     boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, *, lead: int, keep: int,
-    order: str, fallen: bool, across: bool, room: int, output_type: str, **attrs: Any,
+    order: str, decayed: bool, across: bool, capacity: int, output_type: str, **attrs: Any,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """RankedRows in NumPy."""
     columns = gathered(numbers, values, counts)
-    if fallen:
+    if decayed:
         above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
         columns = tuple(x[above] for x in columns)
     at = ranked(columns, keep, order, across)
@@ -215,7 +217,7 @@ def rows_of(
     found = sets[image, label % sets.shape[1], box]
     found = np.clip(found, 0, 1) if attrs["clipped"] else found
     first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - lead :]
-    many = keep if keep > 0 else (room if room > 0 else boxes.shape[-2]) * counts.shape[1]
+    many = keep if keep > 0 else (capacity if capacity > 0 else boxes.shape[-2]) * counts.shape[1]
     rows = np.zeros((len(boxes) * many, 4 + lead), np.float32)
     places, scores = np.zeros((len(rows), 1), numpy_dtype(output_type)), np.zeros(len(rows), np.float32)
     rows[: len(found)] = np.concatenate([first, found], 1)
@@ -229,26 +231,26 @@ def rows_of(
 
 @op("RankedRows", internal=True, lower=".cpu_ranked_rows:RankedRows.of")
 class RankedRows:
-    """Rows of the boxes of KeptBoxes, or of MatrixFalls (`fallen`: rows with scores, in `values`, above the
+    """Rows of the boxes of KeptBoxes, or of MatrixDecay (`decayed`: rows with scores, in `values`, above the
     threshold), sorted by `ranked`.
 
     Outputs are the index of each row's box among all boxes, or its class (`labels`); its score; the number of
-    rows of each image; the total. The buffer has the maximum size, `room` (-1: all) per class.
+    rows of each image; the total. The buffer has the maximum size, `capacity` (-1: all) per class.
 
     A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: rows behind
     the last one are "zeros", or zeros with a "mark", a -1 as the first of them.
     """
 
     def infer(
-        boxes, numbers, values, counts, *, lead: Int, keep: Int, order: Str, across: Bool, fallen: Bool,
-        threshold: Float, clipped: Bool, padded: Str, labels: Bool, room: Int, output_type: DType,
+        boxes, numbers, values, counts, *, lead: Int, keep: Int, order: Str, across: Bool, decayed: Bool,
+        threshold: Float, clipped: Bool, padded: Str, labels: Bool, capacity: Int, output_type: DType,
     ):  # fmt: skip
         fits = boxes.shape is None or compatible(boxes.shape[-1], 4)
         check(fits, f"boxes {boxes} should have 4 as the last dimension")
         images, classes = dims(counts, 2)
         each: Dim = keep
         if keep <= 0:
-            each = (room if room > 0 else ANY if boxes.shape is None else boxes.shape[-2]) * classes
+            each = (capacity if capacity > 0 else ANY if boxes.shape is None else boxes.shape[-2]) * classes
         rows = images * each
         return (
             TensorType("f32", (rows, 4 + lead)), TensorType(output_type, (rows, 1)),
@@ -269,10 +271,10 @@ class RankedRows:
                 np.arange(many, dtype=np.int32), (images, classes, 1)
             )  # fmt: skip
             order = ("score", "kept", "class", "class", "kept")[i]
-            ways = {"order": order, "across": i in (0, 2), "fallen": i == 3}
+            ways = {"order": order, "across": i in (0, 2), "decayed": i == 3}
             attrs = RANKING | {
                 "lead": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "clipped": i == 2,
-                "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "room": many,
+                "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "capacity": many,
                 "output_type": ("i64", "i32")[i % 2], **ways,
             }  # fmt: skip
             yield [boxes, numbers, scores, np.full((images, classes), many)], attrs

@@ -27,7 +27,7 @@ from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS
 from ovjit_ops.detection.boxes import random_boxes
-from ovjit_ops.detection.kept_boxes import fallen, gathered, kept, kept_boxes, ranked, ranked_rows
+from ovjit_ops.detection.kept_boxes import decayed, gathered, kept, kept_boxes, ranked, ranked_rows
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
@@ -89,7 +89,7 @@ def _native_rows(
     w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across: bool, **ways: Any
 ) -> list[Value]:
     """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
-    names = {"room": "nms_top_k", "keep": "keep_top_k", "output_type": "output_type"}
+    names = {"capacity": "nms_top_k", "keep": "keep_top_k", "output_type": "output_type"}
     ways |= {name: node.attrs[attr] for name, attr in names.items()} | {"order": key, "across": across}
     rows, places, _, many, count = ranked_rows(w, boxes, choice, lead=2, **ways)
     return [*(w("UsedPart", x, count, axis=0) for x in (rows, places)), many]
@@ -122,7 +122,7 @@ def _multiclass_nms(boxes, scores, regions=None, **attrs):
     for image, (mine, values, places) in enumerate(images):
         choice = kept(
             mine[None], values[None], 2**31 - 1, limits, attrs["score_threshold"], top=attrs["nms_top_k"],
-            skip=attrs["background_class"], inclusive=True, border=not attrs["normalized"], falling=True,
+            skip=attrs["background_class"], inclusive=True, border=not attrs["normalized"], adaptive=True,
         )  # fmt: skip
         _, label, box, score = gathered(*choice)
         which = label % len(mine)
@@ -137,11 +137,11 @@ def _matrix_nms(boxes, scores, **attrs):
     """MatrixNms in NumPy: scores decay by the overlap with better boxes of the class, relative to their
     own."""
     wide, values = boxes.astype(np.float32), scores.astype(np.float32)
-    choice = fallen(wide, values, np.float32(attrs["score_threshold"]), **_falls(attrs))
-    image, label, box, falls = gathered(*choice)
+    choice = decayed(wide, values, np.float32(attrs["score_threshold"]), **_decay_attributes(attrs))
+    image, label, box, decays = gathered(*choice)
     if attrs["decay_function"] == "gaussian":
-        falls = np.exp(falls * np.float32(attrs["gaussian_sigma"]))
-    score = falls * values[image, label, box]
+        decays = np.exp(decays * np.float32(attrs["gaussian_sigma"]))
+    score = decays * values[image, label, box]
     rows = Rows(image, label, box, score, wide[image, box], image * boxes.shape[1] + box)
     rows = rows.taken(np.flatnonzero(score > np.float32(attrs["post_threshold"])))
     return _outputs(rows, len(boxes), boxes.dtype, attrs, *_matrix_order(attrs))
@@ -152,8 +152,8 @@ def _matrix_order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
     return _order(attrs) if attrs["sort_result_across_batch"] else ("score", False)
 
 
-def _falls(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of MatrixFalls in a MatrixNms."""
+def _decay_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of MatrixDecay in a MatrixNms."""
     return {
         "top": attrs["nms_top_k"], "skip": attrs["background_class"], "border": not attrs["normalized"],
         "gaussian": attrs["decay_function"] == "gaussian",
@@ -257,15 +257,15 @@ class MatrixNms:
     ref = _matrix_nms
 
     def expand(w, node, inputs):
-        """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * falls, counts)), with
-        numbers, falls and counts of MatrixFalls(boxes, scores)"""
+        """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * decays, counts)), with
+        numbers, decays and counts of MatrixDecay(boxes, scores)"""
         if not _simple(inputs):
             return None
         attrs = node.attrs
         limit = np.array(attrs["score_threshold"], np.float32)
-        numbers, falls, counts = w.outputs("MatrixFalls", *inputs, limit, **_falls(attrs))
+        numbers, decays, counts = w.outputs("MatrixDecay", *inputs, limit, **_decay_attributes(attrs))
         if attrs["decay_function"] == "gaussian":
-            falls = w("Exp", w("Multiply", falls, np.float32(attrs["gaussian_sigma"])))
-        values = w("Multiply", falls, w("GatherElements", inputs[1], numbers, axis=2))
-        ways = {"fallen": True, "threshold": attrs["post_threshold"]}
+            decays = w("Exp", w("Multiply", decays, np.float32(attrs["gaussian_sigma"])))
+        values = w("Multiply", decays, w("GatherElements", inputs[1], numbers, axis=2))
+        ways = {"decayed": True, "threshold": attrs["post_threshold"]}
         return _native_rows(w, node, inputs[0], (numbers, values, counts), *_matrix_order(attrs), **ways)

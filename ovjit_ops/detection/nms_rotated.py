@@ -15,7 +15,7 @@ from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Index, TensorType, op
 from ovjit_ops.detection import nms
 from ovjit_ops.detection.boxes import best_first, suppress
-from ovjit_ops.detection.cpu_nms import TURNED
+from ovjit_ops.detection.cpu_nms import ROTATED
 
 
 def polygon(box: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ def polygon(box: np.ndarray) -> np.ndarray:
     )
 
 
-def common_area(a: np.ndarray, b: np.ndarray) -> float:
+def intersection_area(a: np.ndarray, b: np.ndarray) -> float:
     """The common area of two convex polygons: one is clipped at every side of the other."""
     points = [tuple(p) for p in a]
     for i in range(len(b)):
@@ -62,7 +62,7 @@ def rotated_overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
             continue
         if np.hypot(*(box[:2] - other[:2])) > reach + np.hypot(other[2], other[3]) / 2:
             continue
-        common = common_area(polygon(box), polygon(other))
+        common = intersection_area(polygon(box), polygon(other))
         out[i] = common / (area + float(other[2]) * float(other[3]) - common)
     return out
 
@@ -129,7 +129,7 @@ class NMSRotated:
         )
 
     def ref(boxes, scores, *limits, clockwise, **attrs):
-        return rotated_nms(boxes, scores, limits, {**attrs, "box_encoding": TURNED[not clockwise]})
+        return rotated_nms(boxes, scores, limits, {**attrs, "box_encoding": ROTATED[not clockwise]})
 
     def expand(w, node, inputs):
-        return nms.padded(w, node, inputs, TURNED[not node.attrs["clockwise"]])
+        return nms.padded(w, node, inputs, ROTATED[not node.attrs["clockwise"]])

@@ -2,7 +2,7 @@
 prefix.
 
     boxes [B, N, 4, or 5 of rotated ones]  scores [B, C, N]; with a sigma, scores decay and no box is dropped
-    ->  rows (image, class, box) [room, 3], their scores [room, 3], and the number of valid rows [1]
+    ->  rows (image, class, box) [capacity, 3], their scores [capacity, 3], and the number of valid rows [1]
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim, bounds, dim
-from ovjit_ops.detection.cpu_nms import TURNED
+from ovjit_ops.detection.cpu_nms import ROTATED
 from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_samples
 from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
 
@@ -28,15 +28,15 @@ class PaddedNMS:
         sort_result_descending: Bool, output_type: DType, limit: Int,
     ):  # fmt: skip
         check_limits(most, iou_threshold, score_threshold, soft_nms_sigma)
-        check_inputs(boxes, scores, 5 if box_encoding in TURNED else 4)
-        rows = room(boxes, scores, limit)
+        check_inputs(boxes, scores, 5 if box_encoding in ROTATED else 4)
+        rows = capacity(boxes, scores, limit)
         kind = output_type
         return TensorType(kind, (rows, 3)), TensorType("f32", (rows, 3)), TensorType(kind, (1,))
 
     def ref(boxes, scores, *limits, **attrs):
-        found = rotated_nms if attrs["box_encoding"] in TURNED else evaluate
+        found = rotated_nms if attrs["box_encoding"] in ROTATED else evaluate
         selected, scored, count = found(boxes, scores, limits, attrs)
-        rows = room(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
+        rows = capacity(TensorType("f32", boxes.shape), TensorType("f32", scores.shape), attrs["limit"])
         missing = ((0, int(rows) - len(selected)), (0, 0))  # type: ignore[arg-type]
         return (
             np.pad(selected, missing, constant_values=-1),
@@ -50,11 +50,11 @@ class PaddedNMS:
                 given = inputs if inputs[-1] > 0 or version == 3 else inputs[:5]
                 yield given, {**attrs, "limit": -1 if i % 3 == 2 else int(inputs[2])}
         for inputs, attrs in rotated_samples(rng, dtype):
-            encoding = TURNED[not attrs.pop("clockwise")]
+            encoding = ROTATED[not attrs.pop("clockwise")]
             yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
 
 
-def room(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
+def capacity(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
     """Rows of the buffer: the maximum number, with at most `limit` (-1: any) per class."""
     if boxes.shape is None or scores.shape is None:
         return ANY

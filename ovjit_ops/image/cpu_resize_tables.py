@@ -26,10 +26,10 @@ from ovjit_ops.image.resampling import COORDINATES, NEAREST, Resized, axis_table
 
 #: Elements before the starts.
 HEAD = 16
-HALF_PIXEL, PYTORCH, ASYMMETRIC, TENSORFLOW, CORNERS, PILLOW = range(6)
-FLOOR_HALVES, CEIL_HALVES, DOWN, UP, SIMPLE = range(5)
+HALF_PIXEL, PYTORCH_HALF_PIXEL, ASYMMETRIC, TF_HALF_PIXEL_FOR_NN, ALIGN_CORNERS, PILLOW = range(6)
+ROUND_PREFER_FLOOR, ROUND_PREFER_CEIL, FLOOR, CEIL, SIMPLE = range(5)
 #: The largest f32 below 0.5. Adding it before truncation rounds to the nearest integer.
-BEFORE_HALF = float(np.nextafter(np.float32(0.5), np.float32(0)))
+BELOW_HALF = float(np.nextafter(np.float32(0.5), np.float32(0)))
 
 
 @inline
@@ -39,19 +39,19 @@ def note_coordinates(numbers, outputs, extent, coordinate):
     scale = splat[f32](numbers)
     if lane[f32](scale, 0) == 0.0:
         scale = cast[f32](spread[f64](outputs * 1.0)) / cast[f32](spread[f64](extent * 1.0))
-    stays = lane[f32](scale, 0) == 1.0
+    unscaled = lane[f32](scale, 0) == 1.0
     last_in = cast[f32](spread[f64](extent - 1.0))
     last_out = cast[f32](spread[f64](outputs - 1.0))
     for o in range(0, outputs, VL):
         at = load[f32](numbers + 64) + cast[f32](spread[f64](o * 1.0))
-        if not stays:
-            if coordinate == HALF_PIXEL or (coordinate == PYTORCH and outputs > 1):
+        if not unscaled:
+            if coordinate == HALF_PIXEL or (coordinate == PYTORCH_HALF_PIXEL and outputs > 1):
                 at = (at + const[f32](0.5)) / scale - const[f32](0.5)
             elif coordinate == ASYMMETRIC:
                 at = at / scale
-            elif coordinate == TENSORFLOW:
+            elif coordinate == TF_HALF_PIXEL_FOR_NN:
                 at = (at + const[f32](0.5)) / scale
-            elif coordinate == CORNERS and outputs > 1:
+            elif coordinate == ALIGN_CORNERS and outputs > 1:
                 at = at * last_in / last_out
             else:
                 at = const[f32](0.0)
@@ -73,84 +73,87 @@ def nearest_table(starts: Tensor, numbers: Tensor, sizes):
     note_coordinates(numbers, sizes.outputs, sizes.extent, sizes.coordinate)
     st[i32](starts, 0)
     scale = splat[f32](numbers)
-    shrinks = lane[f32](scale, 0) < 1.0
+    downscales = lane[f32](scale, 0) < 1.0
     if lane[f32](scale, 0) == 0.0:
-        shrinks = sizes.outputs < sizes.extent
+        downscales = sizes.outputs < sizes.extent
     last = cast[f32](spread[f64](sizes.extent - 1.0))
     for o in range(0, sizes.outputs, VL):
         at = load[f32](scratch + o * 4)
-        before = const[f32](BEFORE_HALF)
-        near = trunc(at + select(at < const[f32](0.0), const[f32](0.0) - before, before))
-        if sizes.rounding == FLOOR_HALVES:
-            near = select(at == trunc(at) + const[f32](0.5), floor(at), near)
-        elif sizes.rounding == DOWN:
-            near = floor(at)
-        elif sizes.rounding == UP or (sizes.rounding == SIMPLE and shrinks):
-            near = ceil(at)
+        before = const[f32](BELOW_HALF)
+        nearest = trunc(at + select(at < const[f32](0.0), const[f32](0.0) - before, before))
+        if sizes.rounding == ROUND_PREFER_FLOOR:
+            nearest = select(at == trunc(at) + const[f32](0.5), floor(at), nearest)
+        elif sizes.rounding == FLOOR:
+            nearest = floor(at)
+        elif sizes.rounding == CEIL or (sizes.rounding == SIMPLE and downscales):
+            nearest = ceil(at)
         elif sizes.rounding == SIMPLE:
-            near = trunc(at)
-        near = minimum(maximum(near, const[f32](0.0)), last)
-        storem[i32](starts + (HEAD + o) * 4, trunc_int[i32](near), sizes.outputs - o)
+            nearest = trunc(at)
+        nearest = minimum(maximum(nearest, const[f32](0.0)), last)
+        storem[i32](starts + (HEAD + o) * 4, trunc_int[i32](nearest), sizes.outputs - o)
 
 
 class FilterSizes(NamedTuple):
-    """Outputs, the extent of the input, and the modes of coordinates and weights."""
+    """Outputs, the extent of the input, and the modes of coordinates and weights (see `filter_table`)."""
 
     outputs: int
     extent: int
     coordinate: int
-    cube: int
-    edges: int
-    inside: int
+    cubic: int
+    clamp_taps: int
+    clamp_coordinates: int
     antialias: int
 
 
 @inline
-def weigh(sums, first, taps, at, low, behind, slope, reach, a, cube, extent):
-    """Compute the weights of positions from `low` to `behind` around `at`, and add them up for `taps`
-    elements from `first` on: positions outside count for the edge. Returns the sum of weights."""
+def filter_weights(sums, first, taps, at, low, stop, inverse_width, support, cubic_coeff, cubic, extent):
+    """Compute the weights of positions from `low` to `stop` around `at`, and add them up for `taps` elements
+    from `first` on: positions outside count for the edge. Returns the sum of weights.
+
+    `support`: the radius of the filter in elements. `inverse_width`: 1 / the factor by which it is stretched.
+    """
     for t in range(taps):
         st[f64](sums + t * 8, 0.0)
     total = 0.0
-    for place in range(low, behind):
-        d = (at - place) * slope
+    for position in range(low, stop):
+        d = (at - position) * inverse_width
         if d < 0.0:
             d = 0.0 - d
         w = 1.0 - d
-        if cube != 0:
-            w = ((a + 2.0) * d - (a + 3.0)) * d * d + 1.0
+        if cubic != 0:
+            w = ((cubic_coeff + 2.0) * d - (cubic_coeff + 3.0)) * d * d + 1.0
             if d >= 1.0:
-                w = ((a * d - 5.0 * a) * d + 8.0 * a) * d - 4.0 * a
-        if d >= reach * slope:
+                w = ((cubic_coeff * d - 5.0 * cubic_coeff) * d + 8.0 * cubic_coeff) * d - 4.0 * cubic_coeff
+        if d >= support * inverse_width:
             w = 0.0
         total += w
-        q = sums + (min(max(place, 0), extent - 1) - first) * 8
+        q = sums + (min(max(position, 0), extent - 1) - first) * 8
         st[f64](q, ld[f64](q) + w)
     return total
 
 
 @kernel(starts="", weights="", numbers="", sizes=FilterSizes)
 def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
-    """weights[o, t] of the elements around the coordinate of o. With `edges`, positions outside count for the
-    element at the edge. Otherwise they are ignored, and the weights are normalized. `inside`: coordinates are
-    clamped first."""
-    a = ld[f64](numbers + 8)
+    """weights[o, t] of the elements around the coordinate of o. With `clamp_taps`, positions outside count
+    for the element at the edge. Otherwise they are ignored, and the weights are normalized.
+    `clamp_coordinates`: coordinates are clamped first."""
+    cubic_coeff = ld[f64](numbers + 8)
     step = sizes.extent * 1.0 / sizes.outputs
-    reach = 1.0 + sizes.cube
-    slope = 1.0
+    support = 1.0 + sizes.cubic
+    inverse_width = 1.0
     if sizes.coordinate == PILLOW:
         if step > 1.0:
-            slope = 1.0 / step
+            inverse_width = 1.0 / step
     else:
         note_coordinates(numbers, sizes.outputs, sizes.extent, sizes.coordinate)
         if sizes.antialias != 0:
-            slope = ld[f32](numbers) * 1.0
-            if slope == 0.0:
+            inverse_width = ld[f32](numbers) * 1.0
+            if inverse_width == 0.0:
                 scale = cast[f32](spread[f64](sizes.outputs * 1.0)) / cast[f32](
                     spread[f64](sizes.extent * 1.0)
                 )
-                slope = lane[f32](scale, 0) * 1.0
-    reach = reach / slope
+                inverse_width = lane[f32](scale, 0) * 1.0
+    support = support / inverse_width
     sums = scratch + (sizes.outputs + VL) // 2 * 2 * 4 + 64
     taps = 1
     for turn in range(2):
@@ -158,29 +161,32 @@ def filter_table(starts: Tensor, weights: Tensor, numbers: Tensor, sizes):
             at = (o + 0.5) * step - 0.5
             if sizes.coordinate != PILLOW:
                 at = ld[f32](scratch + o * 4) * 1.0
-            if sizes.inside != 0:
+            if sizes.clamp_coordinates != 0:
                 if at < 0.0:
                     at = 0.0
                 if at > sizes.extent - 1.0:
                     at = sizes.extent - 1.0
-            low = whole((at - reach) // 1.0) + 1
-            behind = 0 - whole((0.0 - at - reach) // 1.0)
-            if sizes.edges == 0:
+            low = whole((at - support) // 1.0) + 1
+            stop = 0 - whole((0.0 - at - support) // 1.0)
+            if sizes.clamp_taps == 0:
                 low = max(low, 0)
-                behind = min(behind, sizes.extent)
+                stop = min(stop, sizes.extent)
             first = min(max(low, 0), sizes.extent - 1)
-            last = min(max(behind - 1, 0), sizes.extent - 1)
+            last = min(max(stop - 1, 0), sizes.extent - 1)
             if turn == 0:
                 taps = max(taps, last - first + 1)
             else:
                 first = min(first, sizes.extent - taps)
-                total = weigh(sums, first, taps, at, low, behind, slope, reach, a, sizes.cube, sizes.extent)
-                if sizes.edges != 0 or total == 0.0:
+                total = filter_weights(
+                    sums, first, taps, at, low, stop, inverse_width, support, cubic_coeff, sizes.cubic,
+                    sizes.extent,
+                )  # fmt: skip
+                if sizes.clamp_taps != 0 or total == 0.0:
                     total = 1.0
                 st[i32](starts + (HEAD + o) * 4, first)
                 for t in range(taps):
-                    part = cast[f32](spread[f64](ld[f64](sums + t * 8) / total))
-                    st[f32](weights + (o * taps + t) * 4, lane[f32](part, 0))
+                    weight = cast[f32](spread[f64](ld[f64](sums + t * 8) / total))
+                    st[f32](weights + (o * taps + t) * 4, lane[f32](weight, 0))
     st[i32](starts, taps)
 
 
@@ -194,7 +200,7 @@ def spread_table(
     `permutes`: vectors can be permuted."""
     taps = ld[i32](starts) + 0
     n = within.size.n
-    near = permutes
+    fits_vector = permutes
     for t in range(taps):
         store[f32](spread_weights + (t * n + n - VL) * 4, const[f32](0.0))
     for o in range(outputs):
@@ -209,10 +215,10 @@ def spread_table(
     for k in range(0, n, VL):
         v = load[i32](across + (HEAD + k) * 4)
         if hmax[i32](v) - hmin[i32](v) >= VL:
-            near = 0
+            fits_vector = 0
     st[i32](across, taps)
-    st[i32](across + 4, near)
-    if near != 0:
+    st[i32](across + 4, fits_vector)
+    if fits_vector != 0:
         for k in range(0, n, VL):
             v = load[i32](across + (HEAD + k) * 4)
             low = spread[i32](hmin[i32](v))
@@ -220,7 +226,7 @@ def spread_table(
             store[i32](across + (HEAD + k) * 4, low)
 
 
-class Made(NamedTuple):
+class AxisTable(NamedTuple):
     """The table of one axis: views of starts and weights, and the maximum number of taps."""
 
     starts: View
@@ -238,30 +244,30 @@ class Tables:
         self.open = open_axes
         self.nearest = attrs["mode"] == "nearest"
         self.lanes = planner.target.lanes
-        self._made: dict[int, Any] = {}
+        self._tables: dict[int, Any] = {}
 
-    def of(self, axis: int, one: Resized) -> Made:
+    def of(self, axis: int, one: Resized) -> AxisTable:
         """The table of an axis whose outputs are processed one by one."""
-        if axis not in self._made:
+        if axis not in self._tables:
             if self.open[axis]:
-                self._made[axis] = self._step(one)
+                self._tables[axis] = self._table_step(one)
             else:
                 table = axis_table(one, self.attrs)
-                self._made[axis] = self._placed(table.start, table.weight, table.taps, False)
-        return self._made[axis]
+                self._tables[axis] = self._constant_table(table.start, table.weight, table.taps, False)
+        return self._tables[axis]
 
-    def none(self) -> Made:
+    def none(self) -> AxisTable:
         """The table of one output that equals the first input."""
-        return self._placed(np.zeros(1, np.int64), np.ones((1, 1)), 1, False)
+        return self._constant_table(np.zeros(1, np.int64), np.ones((1, 1)), 1, False)
 
-    def across(self, axis: int, one: Resized, c: int, size: int) -> tuple[Made, View, int]:
+    def across(self, axis: int, one: Resized, c: int, size: int) -> tuple[AxisTable, View, int]:
         """(table, offsets within vectors, length of a row of weights) of an axis whose elements, c channels
         of `size` bytes each, are in lanes."""
-        if axis not in self._made:
-            self._made[axis] = self._across(axis, one, c, size)
-        return self._made[axis]
+        if axis not in self._tables:
+            self._tables[axis] = self._across(axis, one, c, size)
+        return self._tables[axis]
 
-    def _across(self, axis: int, one: Resized, c: int, size: int) -> tuple[Made, View, int]:
+    def _across(self, axis: int, one: Resized, c: int, size: int) -> tuple[AxisTable, View, int]:
         n = ceil_div(one.outputs * c, self.lanes) * self.lanes
         permutes = not self.nearest or size == 4
         if not self.open[axis]:
@@ -270,12 +276,13 @@ class Tables:
             start = np.pad(every, (0, n - len(every)), mode="edge").reshape(-1, self.lanes)
             low = start.min(1, keepdims=True)
             within = start - low
-            near = permutes and bool((within < self.lanes).all())
+            fits_vector = permutes and bool((within < self.lanes).all())
             weight = np.zeros((table.taps, n))
             weight[:, : one.outputs * c] = np.repeat(table.weight, c, 0).T
-            made = self._placed(start - within if near else start, weight, table.taps, near)
-            return made, self.planner.data.view(within.reshape(-1).astype(np.int32), "i32"), n
-        planner, small = self.planner, self._step(one)
+            start = start - within if fits_vector else start
+            placed = self._constant_table(start, weight, table.taps, fits_vector)
+            return placed, self.planner.data.view(within.reshape(-1).astype(np.int32), "i32"), n
+        planner, small = self.planner, self._table_step(one)
         taps = 1 if self.nearest else small.taps
         starts, weights = planner.allocate((HEAD + n,), 4), planner.allocate((taps * n,), 4)
         within = planner.allocate((n,), 4)
@@ -285,19 +292,21 @@ class Tables:
             planner, spread_table(), tensors, ("across", "spread_weights", "within"), flops=n * taps,
             outputs=one.outputs, c=c, permutes=int(permutes),
         )  # fmt: skip
-        return Made(starts, weights, small.taps), within, n
+        return AxisTable(starts, weights, small.taps), within, n
 
-    def _placed(self, start: np.ndarray, weight: np.ndarray, taps: int, near: bool) -> Made:
+    def _constant_table(
+        self, start: np.ndarray, weight: np.ndarray, taps: int, fits_vector: bool
+    ) -> AxisTable:
         whole = np.zeros(HEAD + start.size, np.int32)
-        whole[:2] = 0 if self.nearest else taps, near
+        whole[:2] = 0 if self.nearest else taps, fits_vector
         whole[HEAD:] = start.reshape(-1)
         data = self.planner.data
-        return Made(data.view(whole, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
+        return AxisTable(data.view(whole, "i32"), data.view(weight.astype(np.float32), "f32"), taps)
 
-    def _step(self, one: Resized) -> Made:
+    def _table_step(self, one: Resized) -> AxisTable:
         planner, attrs, outputs, extent = self.planner, self.attrs, one.outputs, one.extent
-        pillow, cube = attrs["mode"].endswith("pillow"), attrs["mode"].endswith("cubic_pillow")
-        cubic = cube or attrs["mode"] == "cubic"
+        pillow, pillow_cubic = attrs["mode"].endswith("pillow"), attrs["mode"].endswith("cubic_pillow")
+        cubic = pillow_cubic or attrs["mode"] == "cubic"
         taps: Any = 4 if cubic else 2
         if pillow:
             taps = taps * sym_max(extent, outputs) // outputs + 2
@@ -314,7 +323,7 @@ class Tables:
         if self.nearest:
             sizes = NearestSizes(outputs, extent, coordinate, NEAREST.index(attrs["nearest_mode"]))
             launch(planner, nearest_table(), tensors, ("starts",), flops=10 * outputs, sizes=sizes)
-            return Made(tensors["starts"], tensors["starts"], 1)
+            return AxisTable(tensors["starts"], tensors["starts"], 1)
         tensors["weights"] = planner.allocate((outputs * taps,), 4)
         filtered = FilterSizes(
             outputs, extent, PILLOW if pillow else coordinate, int(cubic), int(attrs["mode"] == "cubic"),
@@ -322,4 +331,4 @@ class Tables:
         )  # fmt: skip
         flops = 20 * outputs * taps
         launch(planner, filter_table(), tensors, ("starts", "weights"), flops=flops, sizes=filtered)
-        return Made(tensors["starts"], tensors["weights"], taps)
+        return AxisTable(tensors["starts"], tensors["weights"], taps)

@@ -42,7 +42,7 @@ class Resized(NamedTuple):
         return _F32(self.outputs) / _F32(self.extent) if self.given is None else _F32(self.given)
 
     @property
-    def smaller(self) -> bool:
+    def downscales(self) -> bool:
         return self.outputs < self.extent if self.given is None else self.given < 1
 
 
@@ -128,10 +128,10 @@ def _pillow(outputs: int, extent: int, cubic: bool) -> Table:
 def _linear(at: np.ndarray, scale: np.float32, extent: int, antialias: bool) -> Table:
     """A triangle filter, with `antialias` 2 / scale elements wide, else 2. The weights of elements inside sum
     up to 1."""
-    slope = float(scale) if antialias else 1.0
-    reach = 2 if scale > 1 else int(np.ceil(_F32(2) / _F32(slope)))
-    place = _round(at).astype(np.int64)[:, None] + np.arange(-reach, reach + 1)
-    distance = np.abs(slope * (at[:, None].astype(np.float64) - place))
+    inverse_width = float(scale) if antialias else 1.0
+    support = 2 if scale > 1 else int(np.ceil(_F32(2) / _F32(inverse_width)))
+    place = _round(at).astype(np.int64)[:, None] + np.arange(-support, support + 1)
+    distance = np.abs(inverse_width * (at[:, None].astype(np.float64) - place))
     weight = np.where((place >= 0) & (place < extent), np.maximum(1 - distance, 0), 0)
     total = weight.sum(1, keepdims=True)
     return adjacent(place, np.divide(weight, total, out=np.zeros_like(weight), where=total != 0), extent)
@@ -308,7 +308,7 @@ def resized(
             np.empty(made, np.uint8)
         except (MemoryError, ValueError) as error:
             raise InferenceError(f"Interpolate produces {made} elements, which exceeds memory") from error
-    antialias = bool(attrs["antialias"]) and any(one.smaller for one in wanted.values())
+    antialias = bool(attrs["antialias"]) and any(one.downscales for one in wanted.values())
     changed = {a: one._replace(antialias=antialias) for a, one in wanted.items() if one.outputs != one.extent}
     there = all(one.extent > 0 for one in changed.values())
     check(there, "an input with a dimension of 0 cannot be interpolated")

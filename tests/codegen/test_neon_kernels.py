@@ -20,7 +20,7 @@ from tests.fuzz.guarded_ops import element_types, graph_of, records
 ALL = target_of("neon", ("lse", "dotprod", "i8mm", "bf16", "fp16fml"))
 #: Beginnings of names of kernels with such a loop. Each of its steps depends on the one before, but
 #: `inverse`'s, which makes f64 of the matrix that it then eliminates by vectors.
-IN_ORDER = ("ctc_greedy", "ctc_loss", "gather_tree", "inverse", "nms_select_turned", "nonzero_list")
+IN_ORDER = ("ctc_greedy", "ctc_loss", "gather_tree", "inverse", "nms_select_rotated", "nonzero_list")
 #: Of kernels without any vector: they search and sort, or write some numbers.
 PLAIN = ("evaluate", "gather_tree", "numbers", "search", "topk", "unique")
 #: Functions of the C library that kernels call, a lane at a time.
