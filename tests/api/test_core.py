@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -16,6 +13,7 @@ import ovjit
 from ovjit.data import digits
 from tests.support import api_cases as cases
 from tests.support.compiled import product_format
+from tests.support.run import printed, python
 
 X = np.arange(8, dtype=np.float32)
 
@@ -181,9 +179,8 @@ core.get_property("CPU", "FULL_DEVICE_NAME")
 heavy = {"numba", "llvmlite", "onnx", "openvino"} & set(sys.modules)
 assert not heavy, heavy
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    assert not re.search(r"\S", run.stdout + run.stderr)
+    done = python("-c", program)
+    assert (done.returncode, done.stdout.strip(), done.stderr.strip()) == (0, "", "")
 
 
 def test_the_runtime_model():
@@ -265,5 +262,4 @@ for _ in range(3):
     assert process.exitcode == 0
 print("fine")
 """
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
-    assert run.stdout == "fine\n", run.stderr
+    assert printed("-c", program) == "fine\n"

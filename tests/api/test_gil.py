@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import gc
 import io
-import os
-import subprocess
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -19,9 +16,9 @@ import numpy as np
 import pytest
 
 import ovjit
-from tests.support import ROOT
 from tests.support.heartbeat import ATTEMPTS, LONGEST, gives_way
 from tests.support.networks import build, network_input
+from tests.support.run import printed
 
 pytestmark = pytest.mark.thread_unsafe(reason="it measures how long one call holds the GIL: here eight would")
 
@@ -43,11 +40,7 @@ def compiled(core, model):
 
 def run_alone(program, cache):
     """What `program` prints in a process of its own, with `cache` for kernels."""
-    environment = {**os.environ, "OVJIT_CACHE": str(cache), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
-    assert run.returncode == 0, run.stderr[-3000:]
-    return run.stdout
+    return printed("-c", program, OVJIT_CACHE=str(cache))
 
 
 def test_the_heartbeat_notices_who_holds_the_gil():

@@ -390,7 +390,7 @@ def test_capture_beside_reshape_is_consistent() -> None:
     g.m.reshape({0: [2, 1], 1: [2, 1]})
     thread = threading.Thread(target=capture)
     thread.start()
-    for n in range(300):
+    for n in range(100):
         g.m.reshape({0: [2, n], 1: [2, n]})
     stop.set()
     thread.join()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import ovjit
 from bench import transformers
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.cpu.targets import MATRIX
+from tests.support.run import printed
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 BOTH = pytest.mark.parametrize("ov", [ovjit, openvino], ids=["ovjit", "openvino"])
@@ -275,10 +274,7 @@ def test_a_blob_carries_states(make, tmp_path):
         "request = model.create_infer_request()\n"
         "print([request.infer([numpy.load(sys.argv[2])])[0].tolist() for _ in range(3)])\n"
     )
-    command = [sys.executable, "-c", code, tmp_path / "blob", tmp_path / "x.npy"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() == str(expected)
+    assert printed("-c", code, tmp_path / "blob", tmp_path / "x.npy").strip() == str(expected)
 
 
 @pytest.mark.parametrize("make", [running_sum, growing, crossed, several])
@@ -303,11 +299,8 @@ def test_a_blob_carries_what_variables_begin_with(make, tmp_path):
     )
     # the test of a matrix unit at a first start is code that comes with ovjit
     shipped = "1" if MATRIX & set(host_target().extras) else "0"
-    environment = {**os.environ, "OVJIT_CACHE": str(tmp_path / "empty"), "OVJIT_SHIPPED": shipped}
-    command = [sys.executable, "-c", code, tmp_path / "blob"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip() == f"{make in (growing, several)} False"
+    said = printed("-c", code, tmp_path / "blob", OVJIT_CACHE=str(tmp_path / "empty"), OVJIT_SHIPPED=shipped)
+    assert said.strip() == f"{make in (growing, several)} False"
 
 
 def test_a_failed_run_leaves_the_states():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.errors import UnsupportedError
 from ovjit.execution.runner import native_kernels
 from tests.support import aarch64_compiler
+from tests.support.run import printed
 
 SOURCE = """@njit(nogil=True)
 def kernel(a, b, c, p):
@@ -212,7 +211,4 @@ def test_a_warm_start_imports_neither_numba_nor_llvmlite(tmp_path, monkeypatch: 
     monkeypatch.setenv("OVJIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OVJIT_SHIPPED", "0")
     monkeypatch.delenv(aarch64_compiler.VARIABLE, raising=False)  # the first process compiles for itself
-    outs = [
-        subprocess.run([sys.executable, "-c", WARM], capture_output=True, text=True, check=True) for _ in "ab"
-    ]
-    assert [out.stdout.strip() for out in outs] == ["['llvmlite', 'numba']", "[]"]
+    assert [printed("-c", WARM).strip() for _ in "ab"] == ["['llvmlite', 'numba']", "[]"]

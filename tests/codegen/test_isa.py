@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -17,9 +15,9 @@ from ovjit.codegen.cpu import host as cpu
 from ovjit.codegen.cpu.host import best_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS
 from ovjit.data import digits
-from tests.support import ROOT
 from tests.support.isa_answers import OPS
 from tests.support.networks import EXACT, NAMES, error, expected, real_core
+from tests.support.run import printed
 
 #: Of the output's largest value.
 LIMIT = 1e-4
@@ -29,10 +27,7 @@ LESSER = [n for n in ("avx2", "generic") if NAMES_OF_ISAS.index(n) >= NAMES_OF_I
 
 def answers(isa: str, folder: Path, *asked: str) -> dict[str, np.ndarray]:
     out = folder / f"{isa}.npz"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_ISA": isa}
-    command = [sys.executable, "-m", "tests.support.isa_answers", str(out), *asked]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    printed("-m", "tests.support.isa_answers", out, *asked, OVJIT_ISA=isa)
     with np.load(out) as arrays:
         found = dict(arrays)
     assert found.pop("isa") == isa
@@ -167,16 +162,11 @@ def test_without_the_instructions_of_low_precision(what: str, tmp_path: Path) ->
         "print(m.get_property('INFERENCE_PRECISION_HINT').get_type_name(),"
         " ov.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')); np.save(sys.argv[1], m(images)[0])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "out.npy")],
-        env={**os.environ, "OVJIT_ISA": isa, "OVJIT_HIDE": hide}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    told = done.stdout.split()[0]
-    assert told == ("bf16" if isa == "avx512" else "f32")
-    assert "BF16" not in done.stdout
+    said = printed("-c", program, tmp_path / "out.npy", OVJIT_ISA=isa, OVJIT_HIDE=hide)
+    assert said.split()[0] == ("bf16" if isa == "avx512" else "f32")
+    assert "BF16" not in said
     off = error(np.load(tmp_path / "out.npy"), exact)
-    assert off <= (0.05 if told == "bf16" else LIMIT)
+    assert off <= (0.05 if isa == "avx512" else LIMIT)
 
 
 def test_there_are_lesser_ones() -> None:

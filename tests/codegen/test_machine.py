@@ -6,7 +6,6 @@ import builtins
 import io
 import os
 import platform
-import subprocess
 import sys
 import sysconfig
 import types
@@ -20,7 +19,7 @@ from ovjit.codegen.cpu import emit, host, machine
 from ovjit.codegen.cpu.targets import target_of
 from ovjit.data import digits
 from ovjit.errors import OvjitError, UnsupportedError
-from tests.support import ROOT
+from tests.support.run import printed, python
 
 CACHED = (
     machine.name, machine.check, machine.arm_features, host._said, host._features, host.best_target,
@@ -147,10 +146,7 @@ print("told")
 def test_a_program_on_an_unknown_machine_is_told(said: str, tmp_path) -> None:
     blob = tmp_path / "x86.blob"
     blob.write_bytes(ov.compile_model(digits()[0], "CPU").export_model().getvalue())
-    done = subprocess.run(
-        [sys.executable, "-c", UNKNOWN, said, str(blob)], capture_output=True, text=True, check=False,
-        env={**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
-    )  # fmt: skip
+    done = python("-c", UNKNOWN, said, blob, folder=tmp_path, OVJIT_CACHE=str(tmp_path))
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.endswith("told\n")
     assert done.stderr.count(f"ovjit: this machine is {said!r}") == 2
@@ -273,12 +269,8 @@ for one in runner.native_kernels():
 
 def test_the_runner_in_arms_instructions(tmp_path) -> None:
     """Atomics have their order in the instruction; what waits yields, and sleeps by Arm's own system call."""
-    done = subprocess.run(
-        [sys.executable, "-c", PRINTED], capture_output=True, text=True, check=False,
-        env={**os.environ, "OVJIT_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT), "OVJIT_ISA": ""},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    words = set(done.stdout.split())
+    text = printed("-c", PRINTED, OVJIT_CACHE=str(tmp_path), OVJIT_ISA="")
+    words = set(text.split())
     assert words >= {"ldar", "stlr", "ldaxr", "stlxr", "yield", "mrs", "msr"} and "dmb" not in words
-    assert "#98" in done.stdout and "#202" not in done.stdout
-    assert "fpcr" in done.stdout.lower()
+    assert "#98" in text and "#202" not in text
+    assert "fpcr" in text.lower()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from ovjit.disk.kernel_cache import KernelCache
 from ovjit.graph import op, op_index
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.tools import ship, ship_files
+from tests.support.run import printed
 
 DATA = DIGITS_XML.parent
 AGAIN = "python -m ovjit.tools.ship"
@@ -231,12 +230,7 @@ print(np.array(ov.compile_model(xml)(images[:8])[0]).tobytes().hex(),
 
 
 def first_start(tmp_path: Path, **env: str) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST], capture_output=True, text=True, check=False,
-        env={**os.environ, "OVJIT_CACHE": str(tmp_path / "cache"), **env}, cwd=DATA.parents[1],
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.split()
+    return printed("-c", FIRST, OVJIT_CACHE=str(tmp_path / "cache"), **env).split()
 
 
 def test_a_first_start_compiles_little_and_answers_the_same(tmp_path: Path) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ from ovjit.codegen.loading import addresses
 from ovjit.compiler.options import Options
 from ovjit.errors import UnsupportedError
 from ovjit.graph.graph import Graph
-from tests.support import ROOT
+from tests.support.run import printed
 
 SEED = 20261123
 #: What CPUs have that OpenVINO is mostly run on.
@@ -76,13 +73,8 @@ print(json.dumps([host_target(), printed_for(host_target())]))
 
 
 def in_a_process_of_its_own(name: str) -> tuple[list, dict[str, list[str]]]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_ISA": name}
-    environment["OVJIT_HIDE"] = ",".join(f for f, of in EXTRA.items() if of == name and f not in EXTRAS[name])
-    done = subprocess.run(
-        [sys.executable, "-c", HERE], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    target, found = json.loads(done.stdout)
+    hidden = ",".join(f for f, of in EXTRA.items() if of == name and f not in EXTRAS[name])
+    target, found = json.loads(printed("-c", HERE, OVJIT_ISA=name, OVJIT_HIDE=hidden))
     return target, found
 
 

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
-
-
-def python(*args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, *args], capture_output=True, text=True, timeout=120, cwd=cwd, env={**os.environ,
-        "PYTHONPATH": path}
-    )  # fmt: skip
-
+from tests.support.run import python
 
 PROGRAM = textwrap.dedent("""
     import sys
@@ -63,11 +50,11 @@ def test_run_a_program(tmp_path):
     script = tmp_path / "program ä.py"
     script.write_text(PROGRAM + "import neighbour\nsys.exit(3)")
     (tmp_path / "neighbour.py").write_text("print('neighbour')")
-    run = python("-m", "ovjit", "run", str(script), "one", "--two", "-m", cwd=tmp_path.parent)
+    run = python("-m", "ovjit", "run", str(script), "one", "--two", "-m", folder=tmp_path.parent)
     assert run.stdout == "fine __main__ ['one', '--two', '-m']\nneighbour\n", run.stderr
     assert run.returncode == 3
     (tmp_path / "mod.py").write_text(PROGRAM)
-    run = python("-m", "ovjit", "run", "-m", "mod", "x", cwd=tmp_path)
+    run = python("-m", "ovjit", "run", "-m", "mod", "x", folder=tmp_path)
     assert run.stdout == "fine __main__ ['x']\n", run.stderr
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import pytest
 import ovjit
 from ovjit.api.model.builders import builders, make_builder
 from ovjit.graph.op import DType, Op, TensorType, all_ops
+from tests.support.run import python
 
 #: Where the real module has another signature, and why ours differs: (builder, opset) -> reason.
 KNOWN = {
@@ -258,7 +257,7 @@ def test_import_is_light_and_silent() -> None:
         "ovjit.opset8.relu(ovjit.opset8.parameter([1])); ovjit.Model\n"
         "print(sorted(heavy | ({'numba', 'llvmlite', 'onnx', 'openvino'} & set(sys.modules))))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = python("-c", code)
     assert (done.stdout.strip(), done.stderr) == ("['numpy']", "")
 
 

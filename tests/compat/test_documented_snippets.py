@@ -8,8 +8,6 @@ it has done.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -20,7 +18,7 @@ import openvino
 import pytest
 
 import ovjit
-from tests.support import ROOT
+from tests.support.run import printed
 
 
 class Snippet(NamedTuple):
@@ -461,15 +459,10 @@ def test_snippets_unmodified_through_as_openvino(tmp_path: Path) -> None:
         "    pages.execute(snippet)\n"
         "    print('ran', snippet.name)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", runner],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
-        timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    ran = [line[4:] for line in done.stdout.splitlines() if line.startswith("ran ")]
+    said = printed("-c", runner, folder=tmp_path)
+    ran = [line[4:] for line in said.splitlines() if line.startswith("ran ")]
     assert ran == [s.name for s in SNIPPETS]
-    assert done.stdout.count("Done! Result: [") == 4
+    assert said.count("Done! Result: [") == 4
 
 
 @pytest.mark.parametrize("package", [ovjit, openvino], ids=["ovjit", "openvino"])

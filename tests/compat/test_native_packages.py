@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from ovjit import native_packages
 from ovjit.compat.utils.node_factory import NodeFactory
 from ovjit.errors import OvjitError
 from tests.support import ROOT
+from tests.support.run import printed
 
 SUFFIX = EXTENSION_SUFFIXES[0]
 
@@ -57,13 +57,10 @@ print(caught)
 
 
 def test_a_module_that_is_linked_to_it(package: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(package.parent)])}
-    command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("native_pack.linked is linked to OpenVINO's native library")
-    assert "native_pack needs the real openvino" in done.stdout
-    assert "cannot open shared object file" in done.stdout  # what the system said
+    said = printed("-c", PROGRAM, PYTHONPATH=os.pathsep.join([str(ROOT), str(package.parent)]))
+    assert said.startswith("native_pack.linked is linked to OpenVINO's native library")
+    assert "native_pack needs the real openvino" in said
+    assert "cannot open shared object file" in said  # what the system said
 
 
 def test_without_the_name_openvino_nothing_changes() -> None:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.support import ROOT
+from tests.support.run import printed
 
 
 @pytest.mark.parametrize("unit", [(), ("amx-bf16", "amx-int8")], ids=["vectors", "matrix unit"])
 def test_bf16_and_bytes_of_avx512(unit: tuple[str, ...]) -> None:
-    environment = {k: v for k, v in os.environ.items() if k not in ("OVJIT_PRECISION", "OVJIT_ISA")}
-    environment["PYTHONPATH"] = str(ROOT)
-    command = [sys.executable, "-m", "tests.support.assumed_cpu", *unit]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split("|") for line in done.stdout.splitlines()]
-    assert len(rows) == 17, done.stdout
+    said = printed("-m", "tests.support.assumed_cpu", *unit, OVJIT_PRECISION=None, OVJIT_ISA=None)
+    rows = [line.split("|") for line in said.splitlines()]
+    assert len(rows) == 17, said
     for name, error, kernels in rows:
         if name == "quantized":
             assert ("conv_amx_u8i8" if unit else "conv_u8i8") in kernels, kernels

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 
 import ovjit
 from tests.support.compiled import float_types
+from tests.support.run import printed
 
 PROGRAM = """
 import json, sys
@@ -47,14 +45,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, np.ndarray]:
     return path, weights
 
 
-def outcome(package: str, path: str, **environment: str) -> Any:
+def outcome(package: str, path: str, **environment: str | None) -> Any:
     """What `PROGRAM` prints where the environment does not say f32, as the other tests' does."""
-    given = {k: v for k, v in os.environ.items() if k != "OVJIT_PRECISION"} | environment
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, package, path], capture_output=True, text=True, timeout=300, env=given
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout)
+    environment.setdefault("OVJIT_PRECISION", None)
+    return json.loads(printed("-c", PROGRAM, package, path, **environment))
 
 
 def test_the_default_is_openvinos(model: tuple[str, np.ndarray]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -16,6 +14,7 @@ from ovjit.codegen.cpu.host import host_target
 from ovjit.graph.interp import evaluate
 from ovjit.rewrite.quantization_steps import settled
 from tests.support.compiled import product_format
+from tests.support.run import printed
 
 SEED = 20261120
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -701,10 +700,13 @@ for name, *extra in (("avx512", "avx512vnni"), ("avx512",), ("avx2", "avxvnni"),
 
 
 def test_each_instruction_set_has_its_instruction():
-    ran = subprocess.run(
-        [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert ran.stdout.split() == ["vpdpbusd.512", "pmaddw.d.512", "vpdpbusd.256", "pmadd.wd", "none"]
+    assert printed("-c", INSTRUCTIONS).split() == [
+        "vpdpbusd.512",
+        "pmaddw.d.512",
+        "vpdpbusd.256",
+        "pmadd.wd",
+        "none",
+    ]
 
 
 STORES = """
@@ -727,11 +729,12 @@ for name, channels in (("avx512", 40), ("avx2", 44), ("avx2", 40)):
 
 
 def test_depthwise_convolutions_branch_over_masks_only_where_they_cost():
-    ran = subprocess.run(
-        [sys.executable, "-c", STORES], capture_output=True, text=True, check=True, timeout=120
-    )
     # pixels that are computed together, and the last ones: under a mask, and whole
-    assert [line.split() for line in ran.stdout.splitlines()] == [["7", "0"], ["5", "5"], ["0", "13"]]
+    assert [line.split() for line in printed("-c", STORES).splitlines()] == [
+        ["7", "0"],
+        ["5", "5"],
+        ["0", "13"],
+    ]
 
 
 @pytest.mark.parametrize("low, high", [(0.0, 1e-7), (-1e-7, 127 / 128 * 1e-7)])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pkgutil
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT, doc_pages
+from tests.support.run import printed
 
 
 @pytest.mark.parametrize("page", doc_pages.PAGES, ids=lambda p: p.name)
@@ -50,14 +48,10 @@ def is_there(name: str) -> bool:
 
 def test_the_tour(tmp_path: Path) -> None:
     """It prints a graph, groups, a kernel, a plan and a profile, and its answer is right."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "docs" / "tour.py"], cwd=tmp_path, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    said = printed(ROOT / "docs" / "tour.py", folder=tmp_path)
     for words in ("Convolution+Add+Sigmoid+Multiply", "def kernel(bases, args, chunk, scratch):", "arena:"):
-        assert words in done.stdout
-    found = re.search(r"largest difference: (\S+)", done.stdout)
+        assert words in said
+    found = re.search(r"largest difference: (\S+)", said)
     assert found and float(found[1]) < 1e-5
 
 

@@ -6,12 +6,12 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 from tests.support import ROOT
 from tests.support.doc_pages import module_of_docs
+from tests.support.run import printed
 
 site = module_of_docs("build")
 
@@ -58,11 +58,7 @@ def test_names_of_the_api_are_found(tmp_path) -> None:
         "build.describe(Path(sys.argv[1]) / 'api', build.MODULES)\n"
         "print(*(row['url'] for row in build.api_names()))"
     )
-    run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, tmp_path],
-        capture_output=True, text=True, check=True, cwd=ROOT,
-    )  # fmt: skip
-    urls = run.stdout.split()
+    urls = printed("-W", "ignore", "-c", code, tmp_path, folder=ROOT).split()
     assert {"api/ovjit/opset17.html#relu", "api/ovjit/preprocess.html#PrePostProcessor"} <= set(urls)
     assert "api/ovjit.html#InferRequest.get_tensor" in urls
     for page in {url.partition("#")[0] for url in urls}:

@@ -84,7 +84,7 @@ def of_tables(model: Any, sequences: list[np.ndarray], rng: np.random.Generator)
 
 @pytest.mark.parametrize("chunk", [64, 96, 8192])
 def test_each_token_sees_its_own_chunk(chunk: int, tmp_path: Path) -> None:
-    """Of a model, and of its file."""
+    """Of a model in any mixture, and of its file in one call."""
     rng = np.random.default_rng(SEED)
     model = Chunked(ov, chunk).build()
     paged_attention_transformation(model)
@@ -92,8 +92,12 @@ def test_each_token_sees_its_own_chunk(chunk: int, tmp_path: Path) -> None:
     plain = ov.Core().compile_model(Chunked(ov, chunk).build(), "CPU", F32)
     sequences = [rng.integers(0, SIZES.words, n) for n in (5, 33, 64, 96, 97, 200)]
     wanted = [alone(plain, tokens) for tokens in sequences]
-    for given in (model, ov.Core().read_model(tmp_path / "a.xml")):
-        for got, want in zip(of_tables(given, sequences, rng), wanted, strict=True):
+    of_file = ov.Core().compile_model(tmp_path / "a.xml", "CPU", F32)
+    cache = Cache(ov, of_file, rng)
+    logits = cache.request.infer(cache.inputs([(i, 0, tokens) for i, tokens in enumerate(sequences)]))[0]
+    at_once = np.split(np.array(logits)[:, 0], np.cumsum([len(tokens) for tokens in sequences])[:-1])
+    for found in (of_tables(model, sequences, rng), at_once):
+        for got, want in zip(found, wanted, strict=True):
             assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, chunk, len(want))
 
 

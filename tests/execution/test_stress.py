@@ -8,8 +8,6 @@ from __future__ import annotations
 import gc
 import os
 import statistics
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -19,8 +17,8 @@ import pytest
 
 import ovjit
 from ovjit.readers.ir.writer import to_bytes
-from tests.support import ROOT
 from tests.support import api_cases as cases
+from tests.support.run import printed
 
 X = np.linspace(-1, 1, 8, dtype=np.float32)
 
@@ -272,10 +270,7 @@ def test_inferences_leave_nothing(part):
         assert after[2] < before[2] + 50, (before, after)
         assert resident() < memory + 2e6, (memory, resident())
     """)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", program, str(100_000 // part)]
-    run = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert run.returncode == 0, run.stderr[-3000:]
+    printed("-c", program, 100_000 // part)
 
 
 def network():

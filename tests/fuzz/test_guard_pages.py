@@ -6,31 +6,21 @@ hundreds of the cases by default, all of them behind the marker `long`.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support import ROOT
 from tests.support.guard_pages import BEFORE, BEHIND
+from tests.support.run import python
 
 #: Of all cases so many, with pages on either side.
 SOME = {BEHIND: 0.003, BEFORE: 0.003}
 SEED = 20261209
 
 
-def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
-    )
-
-
 def _samples(side: str, fraction: float, *names: str) -> None:
-    done = _run("-m", "tests.fuzz.guarded_ops", side, fraction, SEED, *names)
+    done = python("-m", "tests.fuzz.guarded_ops", side, fraction, SEED, *names, seconds=1 << 20)
     lines = done.stdout.splitlines()
     wrong = [line for line in lines if line.startswith("WRONG")]
     last = [line for line in lines if line.startswith("case")][-1:]
@@ -90,7 +80,7 @@ def test_a_byte_too_far_ends_the_process(side: str, what: str, tmp_path: Path) -
     program = tmp_path / "touch.py"
     program.write_text(_TOUCH)
     for by, alive in ((0, True), (1, False)):
-        done = _run(program, side, what, by)
+        done = python(program, side, what, by)
         assert "touching" in done.stdout, done.stderr
         assert ("alive" in done.stdout) == alive, (side, what, by, done.stderr)
         assert (done.returncode == 0) == alive
@@ -135,7 +125,7 @@ def test_a_kernel_that_writes_too_far_ends_the_process(side: str, wrong: int, tm
     program = tmp_path / "kernel.py"
     program.write_text(_KERNEL)
     for by, alive in ((0, True), (wrong, False)):
-        done = _run(program, side, by)
+        done = python(program, side, by)
         assert "running" in done.stdout, done.stderr
         assert ("alive" in done.stdout) == alive, (side, by, done.stderr)
 

@@ -3,23 +3,16 @@ memory beside the inputs."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.support import ROOT
 from tests.support.guard_pages import BEFORE, BEHIND
+from tests.support.run import python
 
 SEED = 20261124
 
 
 def _attacked(side: str, cases: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.hostile_pages", side, str(SEED), str(cases)],
-        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+    done = python("-m", "tests.fuzz.hostile_pages", side, SEED, cases, seconds=1800)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, (done.returncode, lines[-1:], done.stderr[-2000:])
     taken, refused = map(int, lines[-1].split()[1:])

@@ -3,22 +3,18 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support.run import python
 
 
 def misuse(program: str, seconds: int, case: Path) -> None:
     seed = random.SystemRandom().randrange(1 << 30)
-    command = [sys.executable, "-W", "ignore", "-m", f"tests.fuzz.{program}", str(seconds), str(seed)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MISUSE_CASE": str(case), "MALLOC_CHECK_": "3"}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    words = ["-W", "ignore", "-m", f"tests.fuzz.{program}", seconds, seed]
+    run = python(*words, seconds=1000, MISUSE_CASE=str(case), MALLOC_CHECK_="3")
     last = case.read_text().split() if case.exists() else []
     again = f"python -m tests.fuzz.{program} 1 {' '.join(last)}"
     assert run.returncode == 0, f"status {run.returncode}: {again}\n{run.stdout[-500:]}\n{run.stderr[-4000:]}"

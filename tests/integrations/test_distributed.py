@@ -9,8 +9,6 @@ import multiprocessing
 import os
 import pathlib
 import pickle
-import subprocess
-import sys
 import time
 
 import cloudpickle
@@ -24,6 +22,7 @@ from ovjit.data import digits
 from ovjit.errors import ModelError
 from ovjit.integrations import shipping
 from tests.support import ROOT, doc_pages
+from tests.support.run import printed
 
 ONE_THREAD = {"INFERENCE_NUM_THREADS": 1}
 _, IMAGES, LABELS = digits()
@@ -172,8 +171,4 @@ def test_the_recipes_run(program: str, tmp_path) -> None:
     if "import ray" in program and importlib.util.find_spec("ray") is None:
         pytest.skip("needs ovjit[ray]")
     (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"359 of {len(LABELS)} right\n", done.stdout
+    assert printed("program.py", folder=tmp_path, seconds=100) == f"359 of {len(LABELS)} right\n"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from ovjit.integrations.vllm.options import Options
 from ovjit.integrations.vllm.tables import tables_of
 from tests.support import ROOT
 from tests.support.paged_models import SIZES, Cache, alone, decoder
+from tests.support.run import printed
 
 SEED = 20261123
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
@@ -43,8 +42,7 @@ def test_asking_costs_nothing() -> None:
         "import sys; from ovjit.integrations.vllm import platform; assert platform() is None; "
         "assert not {'numpy', 'numba', 'torch', 'vllm'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    printed("-c", code)
     entry = '[project.entry-points."vllm.platform_plugins"]\novjit = "ovjit.integrations.vllm:platform"\n'
     assert entry in (ROOT / "pyproject.toml").read_text()
 

@@ -6,9 +6,7 @@ import ast
 import importlib
 import inspect
 import logging
-import os
 import statistics
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -22,6 +20,7 @@ from ovjit.codegen.source import definition, parameters
 from ovjit.codegen.template import Template
 from ovjit.graph import op
 from tests.support import ROOT
+from tests.support.run import printed, python
 
 
 def plainly(function) -> ast.FunctionDef:
@@ -131,8 +130,8 @@ logs.warning("this is %s", "read")
 
 
 def test_logging_is_imported_when_there_is_something_to_say(caplog: pytest.LogCaptureFixture) -> None:
-    done = subprocess.run([sys.executable, "-c", LOGGED], capture_output=True, text=True, check=True)
-    assert done.stderr == "this is read\n"
+    done = python("-c", LOGGED)
+    assert (done.returncode, done.stderr) == (0, "this is read\n")
     with caplog.at_level(logging.DEBUG, "ovjit"):
         logs.debug("seen %d", 1)
         logs.info("seen %d", 2)
@@ -157,8 +156,5 @@ print(*(name for name in ("numba", "llvmlite", "logging", "pathlib", "xml") if n
 
 
 def test_a_warm_start_imports_no_compiler(tmp_path: Path) -> None:
-    env = {**os.environ, "OVJIT_CACHE": str(tmp_path)}
-    for _ in range(2):
-        command = [sys.executable, "-c", WARM]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
-    assert done.stdout.split() == []
+    said = [printed("-c", WARM, OVJIT_CACHE=str(tmp_path)) for _ in range(2)]
+    assert said[1].split() == []

@@ -1,9 +1,6 @@
 """The kernels that a model loads: of a static one those of its steps, of others those that a plan may
 need."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -11,6 +8,7 @@ import ovjit as ov
 from ovjit import opset13 as op
 from ovjit.codegen.cpu import objects
 from ovjit.execution import runner
+from tests.support.run import printed
 
 
 def addition(shape: list[int]) -> ov.CompiledModel:
@@ -62,8 +60,7 @@ print(*loaded())
 
 
 def test_queues_are_loaded_when_something_is_queued() -> None:
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["runner", "runner runner_queues"], done.stderr[-2000:]
+    assert printed("-c", ALONE).splitlines() == ["runner", "runner runner_queues"]
 
 
 @pytest.mark.parametrize("name", list(runner.ROUTINES))

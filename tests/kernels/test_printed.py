@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from ovjit_ops.pooling import cpu_pooling
 from ovjit_ops.recurrent import cpu_recurrent
 from ovjit_ops.recurrent.step import make_step
 from ovjit_ops.reduction import cpu_reduce
+from tests.support import run
 
 GRU = {"activations": (), "activations_alpha": (), "activations_beta": (), "clip": 0.0}
 CUT = GRU | {"clip": 2.0}
@@ -46,12 +44,7 @@ print(len(prints), *(k.symbol() for k in kernels), *(repr(k.frame.fields) for k 
 
 
 def start(folder: Path) -> list[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False,
-        env={**os.environ, "OVJIT_CACHE": str(folder), "OVJIT_SHIPPED": "0"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.split(" ", 1)
+    return run.printed("-c", PROGRAM, OVJIT_CACHE=str(folder), OVJIT_SHIPPED="0").split(" ", 1)
 
 
 def test_the_second_start_reads_no_function(tmp_path: Path) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -21,7 +18,7 @@ from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.narrow import WAYS
 from ovjit.tiles.winograd import fill_planes
 from ovjit_ops.convolution.cpu_winograd import MOST_CHANNELS, Winograd
-from tests.support import ROOT
+from tests.support.run import printed
 
 SEED = 20261121
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -263,11 +260,7 @@ tests.check_convolution("groups", "usual")
 @pytest.mark.skipif(not machine.is_x86(), reason="the runner is native")
 def test_avx512_without_vnni():
     """Its kernels are run by Python's interpreter."""
-    environment = {**os.environ, "OVJIT_INTERP": "kernels", "OVJIT_WINOGRAD": "2", "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(
-        [sys.executable, "-c", WITHOUT_VNNI], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert ran.returncode == 0, ran.stderr
+    printed("-c", WITHOUT_VNNI, seconds=300, OVJIT_INTERP="kernels", OVJIT_WINOGRAD="2")
 
 
 INSTRUCTIONS = """
@@ -288,9 +281,5 @@ for name in ("avx512", "avx2"):
 
 
 def test_both_instruction_sets_have_their_instructions():
-    ran = subprocess.run(
-        [sys.executable, "-c", INSTRUCTIONS], capture_output=True, text=True, check=True, timeout=120
-    )
-    assert ran.stdout.split() == [
-        "pmaddubs.w.512", "pmaddw.d.512", "pmadd.ub.sw", "avx2.pmadd.wd"
-    ]  # fmt: skip
+    words = ["pmaddubs.w.512", "pmaddw.d.512", "pmadd.ub.sw", "avx2.pmadd.wd"]
+    assert printed("-c", INSTRUCTIONS).split() == words

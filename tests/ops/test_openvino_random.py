@@ -11,9 +11,10 @@ import pytest
 from tests.support.opsets.beside_openvino import judge
 
 
+@pytest.mark.parametrize("seeds", [range(25), pytest.param(range(25, 300), marks=pytest.mark.long)], ids=len)
 @pytest.mark.parametrize("family", ["windows", "resizing", "norms", "products", "detection"])
-def test_by_the_references(family: str) -> None:
-    for seed in range(60):
+def test_by_the_references(family: str, seeds: range) -> None:
+    for seed in seeds:
         status, said = judge(family, seed)
         assert status in ("same", "skipped"), f"seed {seed} of {family}: {said}"
 

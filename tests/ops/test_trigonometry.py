@@ -8,8 +8,6 @@ python -m tests.ops.test_trigonometry OUT.npz
 from __future__ import annotations
 
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,8 +23,8 @@ from ovjit.codegen.tracer import Recorder
 from ovjit.execution.numpy_words import Memory, Words
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import all_ops
-from tests.support import ROOT
 from tests.support.op_samples import EPSILON, native_answers
+from tests.support.run import printed
 
 SEED = 20261122
 
@@ -163,14 +161,7 @@ def test_functions_mean_the_same_in_numpy(name: str) -> None:
 def test_functions_of_lesser_instruction_sets(isa: str, tmp_path: Path) -> None:
     """Without fused multiply-add, above all: what is exact must not hang on it."""
     out = tmp_path / "answers.npz"
-    done = subprocess.run(
-        [sys.executable, "-m", __name__, str(out)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_ISA": isa},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    printed("-m", __name__, out, OVJIT_ISA=isa)
     data = numbers()
     with np.load(out) as answers:
         assert str(answers["isa"]) == isa

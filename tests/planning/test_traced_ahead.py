@@ -4,9 +4,6 @@ traces: they give the bits that planning each shape anew gives, in other process
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +19,8 @@ from ovjit.planning.parametric import Traces
 from ovjit.storage.blob import key_of
 from ovjit.storage.container import SECTIONS, Container, write_container
 from ovjit.storage.graph_format import dump, parse
-from tests.support import ROOT
 from tests.support.decoders import decoder
+from tests.support.run import printed
 
 SEED = 20261122
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -175,11 +172,7 @@ def test_a_blob_of_open_shapes_needs_no_planner_in_another_process(
     (tmp_path / "blob").write_bytes(before)
     arrays: dict[str, Any] = {f"{i}_{k}": x for i, feed in enumerate(feeds) for k, x in enumerate(feed)}
     np.savez(tmp_path / "in.npz", **arrays)
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "blob"), str(tmp_path / "in.npz")]
-    said = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
-    )
-    *got, modules = said.stdout.splitlines()
+    *got, modules = printed("-c", CHILD, tmp_path / "blob", tmp_path / "in.npz").splitlines()
     assert got == want, f"seed {SEED + 9}"
     assert modules == "end", modules
     again = ov.Core().import_model(before, "CPU")

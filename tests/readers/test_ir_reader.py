@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.interp import evaluate
 from ovjit.readers.ir.reader import read_ir
 from ovjit.readers.ir.writer import save_model, serialize
+from tests.support.run import printed
 
 SMALL = b"""<?xml version="1.0"?>
 <net name="small" version="11">
@@ -431,10 +430,7 @@ def test_truncating_small_weights_is_harmless(tmp_path: Path) -> None:
         "model = read_ir(sys.argv[1]); os.truncate(sys.argv[1][:-3] + 'bin', 0)\n"
         "print(next(n for n in model.get_ops() if n.get_type_name() == 'Constant').data.tolist())"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "m.xml")], capture_output=True, text=True, timeout=300
-    )
-    assert done.stdout.strip() == "[0.0, 1.0, 2.0]", done.stderr
+    assert printed("-c", code, tmp_path / "m.xml").strip() == "[0.0, 1.0, 2.0]"
 
 
 def test_big_weights_are_mapped_unless_asked_not_to(tmp_path: Path) -> None:

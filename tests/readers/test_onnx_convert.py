@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import ovjit as ov
 from tests.support.onnx.cases import Case, as_arrays, input_names, load_cases, reasons
 from tests.support.onnx.files import boundary, make, node
 from tests.support.onnx.scoreboard import _array, _tensor, judge
+from tests.support.run import printed, python
 
 #: Computed differently by OpenVINO for every writer of the file: f64, beyond i32, saturation, rounding.
 OPENVINOS_OWN = (
@@ -251,11 +250,8 @@ def test_saved_models_in_both(compress: bool, tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     source, target = tmp_path / "m.onnx", tmp_path / "out" / "m.xml"
     source.write_bytes(MODEL.SerializeToString())
-    command = [sys.executable, "-m", "ovjit", "convert", str(source), "-o", str(target)]
-    done = subprocess.run([*command, "--input", "x[1,3,8,8]"], capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stderr
+    printed("-m", "ovjit", "convert", source, "-o", target, "--input", "x[1,3,8,8]")
     model = openvino.Core().read_model(target)
     assert str(model.input("x").get_partial_shape()) == "[1,3,8,8]"
-    missing = [*command[:4], str(tmp_path / "none.onnx")]
-    failed = subprocess.run(missing, capture_output=True, text=True, timeout=100)
+    failed = python("-m", "ovjit", "convert", tmp_path / "none.onnx")
     assert failed.returncode and "none.onnx" in failed.stderr

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 from tests.support import ROOT
+from tests.support.run import printed
 
 PLUGIN = """
 from ovjit.readers.onnx.registry import onnx_op, prepares
@@ -51,13 +50,5 @@ def test_a_package_adds_a_domain(tmp_path: Path) -> None:
     (info / "entry_points.txt").write_text("[ovjit.onnx]\nits = its_operators\n")
     (tmp_path / "its_operators.py").write_text(PLUGIN)
     places = os.pathsep.join([str(tmp_path), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env={**os.environ, "PYTHONPATH": places},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "[0.0, 0.0, 2.0]", "False False", "[-2.0, 0.0, 4.0]", "True True", "True",
-    ], done.stdout + done.stderr  # fmt: skip
+    said = printed("-c", PROGRAM, PYTHONPATH=places).splitlines()
+    assert said == ["[0.0, 0.0, 2.0]", "False False", "[-2.0, 0.0, 4.0]", "True True", "True"]

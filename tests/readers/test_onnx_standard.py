@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import collections
 import importlib
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -18,6 +16,7 @@ import ovjit
 from ovjit.disk import notice
 from ovjit.errors import ModelError
 from ovjit.readers.onnx import registry, standard
+from tests.support.run import printed
 
 NAMES = sorted({(s.domain, s.name) for s in defs.get_all_schemas_with_history()})
 
@@ -106,4 +105,4 @@ def test_a_file_is_read_without_the_package(tmp_path) -> None:
         "assert messages().ModelProto is onnx.ModelProto\n"
         "assert len(ovjit.Core().read_model(proto).get_ops()) == len(model.get_ops())\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    printed("-c", program)

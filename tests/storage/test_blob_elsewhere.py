@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,8 +16,8 @@ from ovjit.codegen.cpu.host import host_target, usable
 from ovjit.disk.keys import user_key
 from ovjit.storage.container import Container, write_container
 from ovjit.storage.graph_format import dump, parse
-from tests.support import ROOT
 from tests.support.blob_models import CASES, Case
+from tests.support.run import python
 
 IMPORT = """
 import sys, json, hashlib, pathlib, ovjit
@@ -55,13 +52,7 @@ def export(folder: pathlib.Path, cases: dict[str, Case]) -> dict[str, list[list[
 
 
 def import_elsewhere(folder: pathlib.Path, **variables: str) -> tuple[dict, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", IMPORT, str(folder)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = python("-c", IMPORT, folder, **variables)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr
 

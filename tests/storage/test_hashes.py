@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 
 from ovjit import hashes, source_files
 from ovjit.codegen import versions
-from tests.support import ROOT
+from tests.support.run import printed
 
 
 @pytest.mark.parametrize("loaded", [False, True])
@@ -55,13 +53,9 @@ def test_a_start_that_finds_its_model_does_without_openssl(tmp_path: Path) -> No
     x = opset8.parameter([8], np.float32, name="x")
     ovjit.save_model(ovjit.Model([opset8.add(x, x)], [x]), tmp_path / "m.xml", False)
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(tmp_path / "m.xml"), str(tmp_path / "models")],
-            capture_output=True, text=True, check=False, cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OVJIT_CACHE": str(tmp_path / "kernels")},
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["16.0", "False"]
+        given = tmp_path / "m.xml", tmp_path / "models"
+        said = printed("-c", PROGRAM, *given, OVJIT_CACHE=str(tmp_path / "kernels"))
+    assert said.split() == ["16.0", "False"]
 
 
 def test_the_digest_of_sources_is_kept_until_one_changes(

@@ -6,8 +6,6 @@ import mmap
 import os
 import pathlib
 import random
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -24,6 +22,7 @@ from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import by_file, container, file_models, kept_models, mapped, origins
 from ovjit.storage.model_cache import prune
 from tests.support import forged
+from tests.support.run import printed
 
 X = np.random.default_rng(5).normal(size=(1, 64)).astype(np.float32)
 
@@ -82,11 +81,9 @@ print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_o
 
 def test_a_start_needs_neither_planner_nor_generators(tmp_path) -> None:
     write(tmp_path / "m.xml")
-    env = {name: value for name, value in os.environ.items() if name not in kept_models._WATCHING}
-    env["OVJIT_CACHE"] = str(tmp_path / "cache")
-    command = [sys.executable, "-c", START, str(tmp_path / "m.xml")]
+    unset = dict.fromkeys(kept_models._WATCHING)
     first, again = (
-        set(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split())
+        set(printed("-c", START, tmp_path / "m.xml", **unset, OVJIT_CACHE=str(tmp_path / "cache")).split())
         for _ in "ab"
     )
     spared = {

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +16,7 @@ from ovjit.disk import kernel_cache as storage
 from ovjit.disk import notice
 from ovjit.readers.ir.writer import to_bytes
 from ovjit.storage import kept_models, origins, plans
+from tests.support.run import printed
 
 SEED = 11
 
@@ -225,11 +223,9 @@ print(*sorted(name for name in sys.modules if name.startswith(("ovjit", "ovjit_o
 
 def test_a_start_with_open_shapes_needs_no_planner(tmp_path) -> None:
     write(tmp_path / "m.xml")
-    env = {name: value for name, value in os.environ.items() if name not in kept_models._WATCHING}
-    env["OVJIT_CACHE"] = str(tmp_path / "cache")
-    command = [sys.executable, "-c", START, str(tmp_path / "m.xml")]
+    unset = dict.fromkeys(kept_models._WATCHING)
     first, again = (
-        set(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.split())
+        set(printed("-c", START, tmp_path / "m.xml", **unset, OVJIT_CACHE=str(tmp_path / "cache")).split())
         for _ in "ab"
     )
     spared = {"ovjit_ops", "ovjit.planning.plan", "ovjit.compiler.program", "ovjit.codegen.function"}

@@ -44,19 +44,20 @@ PATIENCE = float(os.environ.get("OVJIT_TEST_PATIENCE", "1"))
 
 
 def python(
-    *arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str
+    *arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str | None
 ) -> subprocess.CompletedProcess[str]:
     """This Python with these arguments, in `folder`, with more environment `variables`; it finds ovjit."""
     return command(sys.executable, *arguments, folder=folder, seconds=seconds, **variables)
 
 
 def command(
-    *words: object, folder: Path | None = None, seconds: float = 600, **variables: str
+    *words: object, folder: Path | None = None, seconds: float = 600, **variables: str | None
 ) -> subprocess.CompletedProcess[str]:
-    """Any command; a Python that it starts finds this folder's packages."""
+    """Any command; a Python that it starts finds this folder's packages. A variable that is None is unset."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     return subprocess.run(
         [str(word) for word in words],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
+        env={name: value for name, value in environment.items() if value is not None},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -66,7 +67,9 @@ def command(
     )
 
 
-def printed(*arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str) -> str:
+def printed(
+    *arguments: object, folder: Path | None = None, seconds: float = 600, **variables: str | None
+) -> str:
     """What this Python prints with these arguments. It must end well."""
     done = python(*arguments, folder=folder, seconds=seconds, **variables)
     assert done.returncode == 0, f"status {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"

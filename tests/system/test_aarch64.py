@@ -82,10 +82,7 @@ _IN_SHORT = pytest.mark.skipif(
 
 
 #: One process for both: its imports alone take seconds.
-BOTH = FIRST_LIGHT + """
-import runpy
-runpy.run_module("tests.support.aarch64_nets", run_name="__main__")
-"""
+BOTH = f"{FIRST_LIGHT}import runpy\nrunpy.run_module('tests.support.aarch64_nets', run_name='__main__')\n"
 
 
 @pytest.fixture(scope="module")

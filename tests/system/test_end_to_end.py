@@ -4,9 +4,6 @@ nothing done at import, and an operation that was not there before."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,17 +18,7 @@ from ovjit.codegen import compiling, trace
 from ovjit.data import digits
 from ovjit.graph import op as registry
 from ovjit_ops.elementwise.arithmetic import REALS, unary
-from tests.support import ROOT
-
-
-def run_python(program: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
-    """`program` in a new process, which must end well."""
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done
+from tests.support.run import printed, python
 
 
 def compile_digits(threads: int) -> ov.CompiledModel:
@@ -71,7 +58,7 @@ answer = core.compile_model(core.read_model(xml), "CPU")(images)[0]
 print(json.dumps({**compiling.counts, "answer": hashlib.sha256(answer.tobytes()).hexdigest()}))
 """
     cache = str(tmp_path / "cache")
-    first, second = (json.loads(run_python(program, tmp_path, OVJIT_CACHE=cache).stdout) for _ in range(2))
+    first, second = (json.loads(printed("-c", program, folder=tmp_path, OVJIT_CACHE=cache)) for _ in range(2))
     assert first["compiled"] + first["shipped"] > 5 and first["cached"] == 0
     assert second["compiled"] == 0
     assert second["cached"] == first["compiled"] and second["shipped"] == first["shipped"]
@@ -134,8 +121,8 @@ core = ovjit.Core()
 assert core.available_devices == ["CPU"]
 assert not events, events
 """
-    done = run_python(program, tmp_path, OVJIT_CACHE=str(tmp_path / "cache"))
-    assert (done.stdout, done.stderr) == ("", "")
+    done = python("-c", program, folder=tmp_path, OVJIT_CACHE=str(tmp_path / "cache"))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
 
 
@@ -166,8 +153,8 @@ assert not written, written
     home = tmp_path / "home"
     home.mkdir(0o700)
     folders = {"XDG_CACHE_HOME": str(home / "cache"), "XDG_CONFIG_HOME": str(home / "config")}
-    done = run_python(program, tmp_path, HOME=str(home), OVJIT_CACHE="", **folders)
-    assert (done.stdout, done.stderr) == ("", "")
+    done = python("-c", program, folder=tmp_path, HOME=str(home), OVJIT_CACHE="", **folders)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_demo(capsys: pytest.CaptureFixture[str]) -> None:

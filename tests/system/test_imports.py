@@ -10,13 +10,12 @@ import ast
 import functools
 import gc
 import pathlib
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.run import printed
 
 
 def modules() -> dict[str, pathlib.Path]:
@@ -400,8 +399,7 @@ print(sorted({"ovjit.rewrite.quantization", "ovjit.rewrite.compression",
 
 
 def test_a_network_of_floats_does_without_the_modules_of_others() -> None:
-    done = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed("-c", PLAIN).strip() == "[]"
 
 
 ONNX = """
@@ -424,8 +422,7 @@ def test_an_onnx_file_is_read_with_the_families_of_its_operators_alone(tmp_path)
     path = tmp_path / "m.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
     program = ONNX.format(path=str(path), families=sorted(FAMILIES))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['ovjit.readers.onnx.math']"
+    assert printed("-c", program).strip() == "['ovjit.readers.onnx.math']"
 
 
 def test_every_record_names_a_lowering_that_is_there() -> None:

@@ -6,14 +6,11 @@ import json
 import os
 import py_compile
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ovjit import module_cache
-from tests.support import ROOT
 from tests.support.run import printed
 
 PROGRAM = """
@@ -31,13 +28,8 @@ print(json.dumps([shape, sorted(m.__name__ for m in cached)]))
 
 def run(tmp_path: Path, **more: str) -> list[str]:
     """The modules that a process has imported from the file."""
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    env |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode"), **more}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=env, cwd=tmp_path, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    shape, cached = json.loads(done.stdout)
+    bytecode = {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode")}
+    shape, cached = json.loads(printed("-c", PROGRAM, folder=tmp_path, **(bytecode | more)))
     assert shape == "[1,?]"
     return cached
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import ROOT
+from tests.support.run import python
 
 #: What the programs share. `heavy` runs for several seconds, `small` for none.
 COMMON = """
@@ -558,11 +559,7 @@ def test_sigterm_ends_a_process_with_inferences_running(tmp_path, handler):
 
 def runs_quietly(program, folder):
     """A program whose modules may lie in this folder ends well, and says nothing of errors."""
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
-        capture_output=True, text=True, check=False, timeout=90,
-    )  # fmt: skip
+    done = python("-c", program, seconds=90, PYTHONPATH=f"{folder}{os.pathsep}{ROOT}")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -664,11 +661,8 @@ open("digits", "w").write(str(xml.parent))
 """
     program = f"import sys\n{program}"
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONPATH": str(archive), "OVJIT_CACHE": str(tmp_path / "cache")},
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        cache = str(tmp_path / "cache")
+        done = python("-c", program, folder=tmp_path, PYTHONPATH=str(archive), OVJIT_CACHE=cache)
         assert (done.returncode, done.stderr) == (0, "")
         assert not Path((tmp_path / "digits").read_text()).exists()
 

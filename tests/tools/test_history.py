@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from bench import containers, history, memory, report
+from tests.support.run import printed
 
 
 @pytest.mark.parametrize(
@@ -76,10 +75,7 @@ def test_a_group_limits_its_process() -> None:
         with containers.group(containers.Setting((0.5, None))) as (place,):
             enter = f"open('{place}/cgroup.procs', 'w').write('0')"
             code = f"{enter}\nimport ovjit.cores as c\nprint(c.usable_cores())"
-            said = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, check=True
-            ).stdout
-            assert said.startswith("(1, ")  # nested: the outer group's quota counts
+            assert printed("-c", code).startswith("(1, ")  # nested: the outer group's quota counts
     except containers.Refused as error:
         pytest.skip(str(error))
     assert not place.exists()

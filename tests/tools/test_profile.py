@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from ovjit.data import digits
 from ovjit.execution.table import Row
 from ovjit.tools import profile, roofline
 from tests.support.compiled import float_types
+from tests.support.run import printed
 
 DIGITS = (16, 1, 8, 8)
 
@@ -188,20 +187,8 @@ def test_what_does_not_fit_is_said() -> None:
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert profile.main(["no such file.xml"]) == 2
     assert "does not exist" in capsys.readouterr().err
-    command = [
-        sys.executable,
-        "-m",
-        "ovjit",
-        "profile",
-        str(digits()[0]),
-        "--runs",
-        "2",
-        "--shape",
-        "4,1,8,8",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    head, *rest = done.stdout.splitlines()
+    said = printed("-m", "ovjit", "profile", digits()[0], "--runs", 2, "--shape", "4,1,8,8")
+    head, *rest = said.splitlines()
     assert head.split() == ["node", "type", "kernel", "us", "share%", "GFLOP/s", "GB/s", "roofline%"]
     assert any("Softmax" in line for line in rest)
     assert rest[-1].startswith("roofline of 1 core")
