@@ -172,32 +172,37 @@ class ReferenceStep(Lowering):
         planner.host_step(node, inputs, [planner.output(v, None) for v in node.outputs])
 
 
-class MultiVersioned(Lowering):
+class Versions(Lowering):
+    """Several lowerings of a group or of its parts, from which each plan chooses: see `ways`."""
+
+    def __init__(self, group: Group, versions: Sequence[Lowering]):
+        super().__init__(group)
+        self.versions = tuple(versions)
+        self.pads = tuple(dict.fromkeys(value for version in versions for value in version.pads))
+
+    def pack(self, constants: Constants) -> None:
+        for version in self.versions:
+            version.pack(constants)
+
+    def finalize(self, layouts: dict[Value, Layout]) -> None:
+        for version in self.versions:
+            version.finalize(layouts)
+        self.kernels = tuple(kernel for version in self.versions for kernel in version.kernels)
+        self.by_strides = tuple(kernel for version in self.versions for kernel in version.by_strides)
+
+
+class MultiVersioned(Versions):
     """A fused lowering, and the lowerings of its group's parts as the fallback.
 
     A plan uses `fused` if the anchor's output and the group's output have equal shapes, and the kernel
     supports the strides of the prologue's inputs. Otherwise it uses `apart`: separate steps."""
 
     def __init__(self, fused: Lowering, apart: Sequence[Lowering]):
-        super().__init__(fused.group)
+        super().__init__(fused.group, (fused, *apart))
         self.fused = fused
         self.apart = tuple(apart)
         self.flexible = fused.flexible
         self.pads = fused.pads
-
-    @property
-    def _all(self) -> tuple[Lowering, ...]:
-        return (self.fused, *self.apart)
-
-    def pack(self, constants: Constants) -> None:
-        for way in self._all:
-            way.pack(constants)
-
-    def finalize(self, layouts: dict[Value, Layout]) -> None:
-        for way in self._all:
-            way.finalize(layouts)
-        self.kernels = tuple(kernel for way in self._all for kernel in way.kernels)
-        self.by_strides = tuple(kernel for way in self._all for kernel in way.by_strides)
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return self.fused.input_layouts(shape)
@@ -211,7 +216,7 @@ class MultiVersioned(Lowering):
     def ways(self, planner: Planner) -> Sequence[Lowering]:
         same = planner.shape(self.node.output) == planner.shape(self.group.last.output)
         if same and self.fused.fits(planner):
-            return (self.fused,)
+            return self.fused.ways(planner)
         return [way for part in self.apart for way in part.ways(planner)]
 
 

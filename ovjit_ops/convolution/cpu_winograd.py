@@ -26,7 +26,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,11 +40,14 @@ from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.shapes import Interval, is_static
+from ovjit.graph.graph import Value
+from ovjit.graph.shapes import Dim, Interval, is_static
+from ovjit.graph.symbolic import sym_min
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
+from ovjit.planning.lower import Lowering, Shapes, Versions
 from ovjit.planning.plan import Constants, Filling, Planner, ceil_div, element_size
-from ovjit.planning.views import View, row_major
+from ovjit.planning.views import Layout, View, row_major
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import tile_format
@@ -59,6 +62,9 @@ from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 BAND = 4_000_000
 #: Maximum channels for which sums of products fit 32 bits: bytes of 255 and -128, nine taps, scaled by four.
 MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
+#: For images of open size: maximum bytes of the planes of weights, which are in memory beside the weights of
+#: the direct algorithm, and the pixels of a side that is large in any case.
+MOST_PLANES, LARGE = 12_000_000, 64
 #: Bytes of the tables in a thread's scratch. The line of zeros (or the dump) follows them.
 TABLE_BYTES = 2048
 
@@ -323,11 +329,10 @@ class Winograd(TiledConvolution):
         _, _, (*_, ph, pw), _ = self.window(shape[2:])
         th, tw = ceil_div(oh, m), ceil_div(ow, m)
         size = element_size(self.form.a)
-        # an open number as the next power of two: with the bands, traces differ
-        several = n if is_static(self.data.shape) else next(1 << i for i in itertools.count() if n <= 1 << i)
-        band = self.band(th, several * tw * planes * (c * size + self.outs * 4))
+        bands = self.bands(n, th, tw, planes * (c * size + self.outs * 4))
+        band = ceil_div(th, bands)
         # y may not overwrite an operand that later bands read
-        y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (band < th)))
+        y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (bands > 1)))
         if not y.count:
             return
         space = planner.allocate((planes, n * band * tw, c), size)
@@ -336,8 +341,9 @@ class Winograd(TiledConvolution):
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
         axes = (0, 2, 3)
-        for volume, first in itertools.product(volumes, range(0, th, band)):
-            rows = min(band, th - first)
+        for volume, index in itertools.product(volumes, range(bands)):
+            first = th * index // bands
+            rows = th * (index + 1) // bands - first
             tiles = n * rows * tw
             v = View(space.buffer, (planes, tiles, c), row_major((planes, tiles, c), size), size)
             products = View(room.buffer, (tiles, planes, self.outs), room.strides, room.itemsize)
@@ -350,7 +356,7 @@ class Winograd(TiledConvolution):
 
             def part(
                 view: View, volume: int | None = volume, first: int = first * m,
-                count: int = min(rows * m, oh - first * m),
+                count: int = sym_min(rows * m, oh - first * m),
             ) -> View:  # fmt: skip
                 return as_images(view, volume).slice(2, first, count)
 
@@ -362,12 +368,17 @@ class Winograd(TiledConvolution):
                 b=planner.constants.at(self.bias_at), **operands,
             )  # fmt: skip
 
-    def band(self, height: int, row: int) -> int:
-        """The rows of tiles in a band, of `height` rows with `row` bytes of planes each. A band reads all
-        weights, so its planes should not have fewer bytes than these."""
+    def bands(self, images: int, height: int, width: int, tile: int) -> int:
+        """The number of bands of rows for images of `height` x `width` tiles with `tile` bytes of planes
+        each. A band reads all weights, so its planes should not have fewer bytes than these.
+
+        Traces differ with this number. So it is a power of two where the number of tiles is open."""
         most_bytes = max(BAND, self.weights.sizes.group * self.weights.groups)
-        bands = max(1, height * row // most_bytes)
-        return ceil_div(height, bands)
+        size = images * height * width * tile
+        if is_static(self.data.shape):
+            return ceil_div(height, ceil_div(height, max(1, size // most_bytes)))
+        bands = next(1 << i for i in itertools.count() if size <= most_bytes << i)
+        return bands if bands <= height else int(height)
 
     def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
         """Add the step of one matrix product per plane: planes are the groups of the tile driver."""
@@ -379,44 +390,103 @@ class Winograd(TiledConvolution):
         )  # fmt: skip
 
 
+class WinogradIfLarge(Versions):
+    """A convolution of images of open size: by F(m x m) from `least` pixels on, direct below."""
+
+    def __init__(self, group: Group, m: int, least: int):
+        super().__init__(group, (Winograd(group, m), TiledConvolution(group)))
+        self.m, self.least = m, least
+
+    def _version(self, pixels: Sequence[Dim]) -> Lowering:
+        """The version for an output of these extents, of which an open one is taken as small."""
+        oh, ow = (d.lo if isinstance(d, Interval) else d for d in pixels)
+        # tiles at the border compute pixels that are not there
+        large = oh > self.m and ow > self.m and oh * ow >= self.least
+        return self.versions[0 if large else 1]
+
+    def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
+        return self._version(shape(self.out)[2:]).input_layouts(shape)
+
+    def output_layout(self, layouts: dict[Value, Layout]) -> Layout | None:
+        return self.versions[0].output_layout(layouts)
+
+    def ways(self, planner: Planner) -> Sequence[Lowering]:
+        return (self._version(planner.shape(self.out)[2:]),)
+
+
 def winograd_way(group: Group) -> int:
     """The algorithm for the group's convolution: 0 (direct), 2 or 4. For a dynamic number of images the
     choice is that for one image."""
-    node = group.node
-    data, filters = node.inputs[0], node.inputs[1]
-    target, options = group.context
-    form = tile_format(data, filters, target)
-    flat = tuple(filters.shape[2:])[-2:] == (3, 3) and set(filters.shape[2:-2]) <= {1}
-    if form is None or node.op.name != "Convolution" or not flat:
-        return 0
-    if matrix_format(form, target) is not form:
-        return 0  # on a matrix unit, products take less time than the transforms
-    ways = possible_ways(form, filters.shape[1])
-    if not ways or (options.exact and form in (F32, BF16)):
-        return 0
-    shape, out = data.shape[1:], node.output.shape[1:]
-    if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1} or not is_static(shape):
-        return 0
-    if shape[1:-2] != out[1:-2]:  # slices of padding
+    data, out = group.node.inputs[0], group.node.output
+    form, ways = _possible(group)
+    if not ways or not is_static(data.shape[1:]):
         return 0
     forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
     if forced:
         return int(forced) if int(forced) in ways else 0
-    outs, channels = filters.shape[:2]
-    lanes = target.lanes
-    if channels < lanes or outs < lanes:
-        return 0
-    *slices, oh, ow = out[1:]
+    *slices, oh, ow = out.shape[2:]
     n = (1 if isinstance(data.shape[0], Interval) else data.shape[0]) * math.prod(slices)
-    choose = functools.partial(best_way, n, oh, ow, channels, outs, lanes, form)
-    if form.products == 1:
-        return choose()
-    if not isinstance(filters.constant, np.ndarray):
-        return choose(word=WIDENED)
-    times = [way.time for way in WAYS]
-    way = choose(word=max(times))
-    if way == choose(word=min(times)):
-        return way
-    matrix = filters.constant.reshape(outs, channels, 3, 3).transpose(2, 3, 1, 0)
-    matrix = matrix.reshape(1, 3, -1, outs)  # rows of a window are runs
-    return choose(word=word_time(matrix, target, form))
+    return _chooser(group, form)(n, oh, ow)
+
+
+def open_way(group: Group) -> tuple[int, int]:
+    """(the m of F(m x m), the least number of pixels) for a convolution of images of open size that should be
+    computed by it from that number on; (0, 0) for none."""
+    data, filters = group.node.inputs
+    form, ways = _possible(group)
+    if not ways or len(data.shape) != 4 or is_static(data.shape[2:]):
+        return 0, 0
+    m = max(ways)
+    if math.prod(filters.shape[:2]) * (m + 2) ** 2 * 4 > MOST_PLANES:
+        return 0, 0
+    choose = _chooser(group, form)
+    side = next((side for side in range(m + 1, LARGE) if choose(1, side, side) == m), 0)
+    return (m, side * side) if side else (0, 0)
+
+
+def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
+    """(the format of the direct algorithm, the m of F(m x m) that can compute the group's convolution)."""
+    node = group.node
+    data, filters = node.inputs[0], node.inputs[1]
+    target, options = group.context
+    form = tile_format(data, filters, target)
+    assert form is not None
+    none: tuple[Format, tuple[int, ...]] = form, ()
+    flat = tuple(filters.shape[2:])[-2:] == (3, 3) and set(filters.shape[2:-2]) <= {1}
+    if node.op.name != "Convolution" or not flat:
+        return none
+    if matrix_format(form, target) is not form:
+        return none  # on a matrix unit, products take less time than the transforms
+    if options.exact and form in (F32, BF16):
+        return none
+    if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1}:
+        return none
+    if data.shape[2:-2] != node.output.shape[2:-2]:  # slices of padding
+        return none
+    if min(filters.shape[:2]) < target.lanes:
+        return none
+    return form, possible_ways(form, filters.shape[1])
+
+
+def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:
+    """(images, height and width of the output) -> the algorithm."""
+    filters, target = group.node.inputs[1], group.context.target
+    outs, channels = filters.shape[:2]
+
+    @functools.cache
+    def time() -> float:
+        assert filters.constant is not None
+        matrix = filters.constant.reshape(outs, channels, 3, 3).transpose(2, 3, 1, 0)
+        return word_time(matrix.reshape(1, 3, -1, outs), target, form)  # rows of a window are runs
+
+    def choose(images: int, oh: int, ow: int) -> int:
+        best = functools.partial(best_way, images, oh, ow, channels, outs, target.lanes, form)
+        if form.products == 1:
+            return best()
+        if not isinstance(filters.constant, np.ndarray):
+            return best(word=WIDENED)
+        times = [way.time for way in WAYS]
+        way = best(word=max(times))
+        return way if way == best(word=min(times)) else best(word=time())
+
+    return choose

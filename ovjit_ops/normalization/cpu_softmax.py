@@ -82,29 +82,31 @@ def side_by_side(p, step, left, way):
 
 
 @inline
-def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, logarithm, exp, log, normal):
-    """`softmax` or `log_softmax` of ABREAST vectors of rows, of which `left` rows exist. Scratch memory keeps
-    the exponentials."""
-    for v in static_range(ABREAST):
+def softmax_block(
+    p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, abreast, logarithm, exp, log, normal
+):  # fmt: skip
+    """`softmax` or `log_softmax` of `abreast` vectors of rows, of which `left` rows exist. Scratch memory
+    keeps the exponentials."""
+    for v in static_range(abreast):
         top[v] = const[f32](-inf)
         total[v] = const[f32](0.0)
     at = p
     for _ in range(n):
-        for v in static_range(ABREAST):
+        for v in static_range(abreast):
             top[v] = maximum(top[v], side_by_side(at + v * VL * x_w, x_w, left - v * VL, way))
         at += x_n
     at = p
     e = scratch
     for _ in range(n):
-        for v in static_range(ABREAST):
+        for v in static_range(abreast):
             below = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v]
             made = applied(exp, below)
             total[v] = total[v] + made
             if not logarithm:
                 store[f32](e + v * VL * 4, made)
         at += x_n
-        e += ABREAST * VL * 4
-    for v in static_range(ABREAST):
+        e += abreast * VL * 4
+    for v in static_range(abreast):
         if logarithm:
             whole_ = total[v]
             size[v] = applied(log, whole_)
@@ -115,7 +117,7 @@ def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, loga
     e = scratch
     to = q
     for _ in range(n):
-        for v in static_range(ABREAST):
+        for v in static_range(abreast):
             if logarithm:
                 done = side_by_side(at + v * VL * x_w, x_w, left - v * VL, way) - top[v] - size[v]
             else:
@@ -129,7 +131,7 @@ def softmax_block(p, q, n, x_n, y_n, x_w, y_w, left, top, total, size, way, loga
                 scatter[f32](to + v * VL * y_w, y_w, done, left - v * VL)
         at += x_n
         to += y_n
-        e += ABREAST * VL * 4
+        e += abreast * VL * 4
 
 
 #: Vectors of rows that are computed at once.
@@ -141,13 +143,18 @@ def softmax_beside(x: Tensor, y: Tensor, *, near, logarithm, exp, log, normal):
     top, total, size = registers()
     for first, p, q in items(x, y):
         left = x.size.lanes - first
-        for way in ("near", "last") if near else ("apart",):
-            if way != "near" or left >= ABREAST * VL:
+        if left >= ABREAST * VL:
+            softmax_block(
+                p, q, x.size.n, x.stride.n, y.stride.n, x.stride.lanes, y.stride.lanes, left, top, total,
+                size, "near" if near else "apart", ABREAST, logarithm, exp, log, normal,
+            )  # fmt: skip
+        else:
+            for at in range(0, left, VL):
                 softmax_block(
-                    p, q, x.size.n, x.stride.n, y.stride.n, x.stride.lanes, y.stride.lanes, left, top, total,
-                    size, way, logarithm, exp, log, normal,
+                    p + at * x.stride.lanes, q + at * y.stride.lanes, x.size.n, x.stride.n, y.stride.n,
+                    x.stride.lanes, y.stride.lanes, left - at, top, total, size, "last" if near else "apart",
+                    1, logarithm, exp, log, normal,
                 )  # fmt: skip
-                break
 
 
 #: near (rows are adjacent) -> kernel

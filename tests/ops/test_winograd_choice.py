@@ -4,6 +4,8 @@ everything in the caches and with nothing there. And that large images go throug
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,12 +14,14 @@ from ovjit.codegen.cpu.targets import TARGETS
 from ovjit.compiler.options import Context
 from ovjit.engine import compile_graph
 from ovjit.execution.executable import Executable
-from ovjit.graph.graph import Builder
+from ovjit.graph.graph import Builder, Graph
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import TensorType
+from ovjit.graph.shapes import ANY
 from ovjit.planning.fuse import Group
+from ovjit.planning.lower import Versions
 from ovjit_ops.convolution import cpu_winograd
-from ovjit_ops.convolution.cpu_winograd import best_way
+from ovjit_ops.convolution.cpu_winograd import WinogradIfLarge, best_way
 
 SEED = 20261121
 LANES = 16
@@ -137,3 +141,65 @@ def test_bands_of_an_image_are_the_image(
     np.testing.assert_allclose(banded, evaluate(graph, [x])[0], rtol=1e-4, atol=1e-4, err_msg=f"seed {SEED}")
     before, after = (e.table((x.shape,)).plan for e in (one, several))
     assert len(after.steps) > len(before.steps) and after.arena_size < before.arena_size
+
+
+#: (images, height, width) of pictures in which each of the convolutions below goes either way.
+SIZES = [
+    (1, 1, 1), (1, 4, 90), (1, 90, 4), (1, 5, 5), (1, 12, 12), (1, 7, 40), (3, 13, 12), (1, 33, 57),
+    (1, 96, 41), (2, 31, 30), (1, 64, 64), (5, 6, 9),
+]  # fmt: skip
+
+
+def _open_network(rng: np.random.Generator, channels: tuple[int, ...]) -> Graph:
+    """Residual convolutions of images of open size."""
+    b = Builder()
+    shape = (ANY, channels[0], ANY, ANY)
+    y = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    windows = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
+    for before, after in itertools.pairwise(channels):
+        filters = rng.standard_normal((after, before, 3, 3), np.float32) / np.sqrt(9 * before)
+        made = b.add("Convolution", [y, b.constant(filters.astype(np.float32))], windows).output
+        bias = b.constant(rng.standard_normal((1, after, 1, 1), np.float32))
+        y = b.add("Relu", [b.add("Add", [made, y if before == after else bias]).output]).output
+    return b.finish([y])
+
+
+@pytest.mark.parametrize("band", [4_000_000, 30_000])
+def test_images_of_open_size_go_either_way(monkeypatch: pytest.MonkeyPatch, band: int) -> None:
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    monkeypatch.setattr(cpu_winograd, "BAND", band)
+    rng = np.random.default_rng([SEED, band])
+    graph = _open_network(rng, (16, 16, 32, 48))
+    executable = compile_graph(graph, {"threads": 2})
+    ways = [low for low in executable.program.lowerings if isinstance(low, Versions)]
+    assert any(isinstance(v, WinogradIfLarge) for low in ways for v in (low, *low.versions)), ways
+    steps = set()
+    for size in SIZES:
+        x = rng.standard_normal((size[0], 16, *size[1:]), np.float32)
+        job = executable.new_job()
+        job.set_input(0, x)
+        job.run()
+        names = [step.kernel.name for step in executable.table((x.shape,)).plan.steps]
+        steps.add(any(name.startswith("winograd") for name in names))
+        np.testing.assert_allclose(
+            job.outputs[0], evaluate(graph, [x])[0], rtol=1e-4, atol=1e-4, err_msg=f"{size}, seed {SEED}"
+        )
+    assert steps == {False, True}
+
+
+def test_few_traces_serve_images_of_any_size() -> None:
+    rng = np.random.default_rng(SEED)
+    executable = compile_graph(_open_network(rng, (16, 16, 32)), {"threads": 1})
+    for height, width in rng.integers(40, 200, (24, 2)):
+        executable.table(((1, 16, int(height), int(width)),))
+    traces = executable.program.traces
+    assert traces.made <= 8 and traces.hits >= 16, (traces.made, traces.hits, SEED)
+
+
+def test_large_filters_are_not_packed_twice() -> None:
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (1, 512, ANY, ANY), "element_type": "f32"}).output
+    filters = b.constant(np.ones((512, 512, 3, 3), np.float32))
+    windows = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
+    node = b.add("Convolution", [x, filters], windows)
+    assert cpu_winograd.open_way(Group(Context(TARGETS["avx2"]), node)) == (0, 0)
