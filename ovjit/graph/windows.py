@@ -260,6 +260,13 @@ def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def taps_at(extent: int, kernel: int, dilation: int, start: int) -> tuple[int, int]:
+    """(first, last) tap along one dimension that reads an element where the window starts at `start`. One
+    tap, which reads padding, where none does."""
+    first = min(kernel - 1, max(0, -(start // dilation)))
+    return first, max(first, min(kernel - 1, (extent - 1 - start) // dilation))
+
+
 def taps_that_meet(
     extent: int, outs: int, kernel: int, stride: int, dilation: int, pad: int
 ) -> tuple[int, int]:

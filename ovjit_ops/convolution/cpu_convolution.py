@@ -13,7 +13,7 @@ from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.symbolic import sym_int, sym_max
-from ovjit.graph.windows import resolve_pads, taps_that_meet
+from ovjit.graph.windows import resolve_pads, taps_at, taps_that_meet
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
@@ -33,6 +33,11 @@ PLANAR_CHANNELS = 4
 PLANAR_TAPS = 16
 #: Operations that convert a model's input to bytes.
 QUANTIZING = frozenset(("Convert", "MultiplyAdd", "Round", "Quantize"))
+#: The share of taps that must be saved for an image to be computed in slabs.
+SAVED = 0.2
+#: (first, count, taps) of a part of the output along a dimension: all of it reads data with the taps from the
+#: first to the last of `taps`.
+Slab = tuple[int, int, tuple[int, int]]
 #: Minimum of saved words times vectors of channels, per line of a window, for gathering windows.
 LINE_WORDS = 4
 
@@ -181,12 +186,14 @@ class TiledConvolution(Tiled):
         skipped. For static shapes `of_taps_that_meet_data` has removed them already. Tiles read weights
         sequentially, so taps of a line can only be skipped if it is the only line."""
         taps = [(0, k - 1) for k in self.kernel_size]
-        if not self.leaves_out or len(taps) == 3:
+        if not self.leaves_out:
             return taps
         strides, dilations, begin, _ = self.window(extents)
         for i, k in enumerate(self.kernel_size):
             if k == 1:
                 continue
+            if i > 0 and len(taps) == 3:
+                break  # a step of a volume goes over whole lines and planes
             first, last = taps_that_meet(extents[i], outs[i], k, strides[i], dilations[i], begin[i])
             if first == 0 and last == k - 1:
                 break
@@ -204,9 +211,7 @@ class TiledConvolution(Tiled):
             taps = self.taps_of(extents, outs)
             steps = zip(extents, self.kernel_size, strides, dilations, begin, strict=True)
             for i, (extent, kernel, stride, dilation, pad) in enumerate(steps):
-                parts = [(0, outs[i], taps[i])]
-                if len(extents) == 3 and i == 0:
-                    parts = self._slabs(extent, outs, stride, dilation, pad)
+                parts = (self._slabs(0, extents, outs) if i == 0 else []) or [(0, outs[i], taps[i])]
                 if parts != [(0, outs[i], (0, kernel - 1))]:
                     first = [at * stride + low * dilation - pad for at, _, (low, _) in parts]
                     last = [(at + n - 1) * stride + high * dilation - pad for at, n, (_, high) in parts]
@@ -259,37 +264,58 @@ class TiledConvolution(Tiled):
         if len(shape) == 5:
             self.plan_volume(planner, x, y, strides, dilations, begin, weights, more)
             return
-        ((top, bottom), (left, right)) = ((0, 0), *self.taps_of(shape[2:], out_shape[2:]))[-2:]
-        kh, kw = bottom - top + 1, right - left + 1
         if len(shape) == 3:  # one spatial dimension: a row
             x_h, x_w = 0, x.strides[2]
             sh, (sw,), dh, (dw,), ph, (pw,) = 1, strides, 1, dilations, 0, begin
             axes: tuple[int | None, ...] = (0, None, 2)
-            images: tuple[int, ...] = (out_shape[0], 1, out_shape[2])
         else:
             x_h, x_w = x.strides[2:]
             (sh, sw), (dh, dw), (ph, pw) = strides, dilations, begin
             axes = (0, 2, 3)
-            images = (out_shape[0], *out_shape[2:])
-        x_group = self.channels * size
         channels = self.channels + self.odd
-        if self.shuffle:
-            run = self.channels // self.shuffle
-            apart = x.shape[1] // self.shuffle * size
-            taps = (self.shuffle, apart, 1, 0, words(run))
-            x_group = run * size
-        elif self.gathered:
-            taps = (1, 0, 1, 0, words(kh * self.gathered))
-        elif dw == 1 and x_w == channels * size and self.groups == 1:
-            taps = (kh, dh * x_h, 1, 0, words(kw * channels))
-        else:
-            taps = (kh, dh * x_h, kw, dw * x_w, words(channels))
-        skipped = (top * self.kernel_size[-1] + left) * words(channels)
-        self.emit(
-            planner, x, y, images, (x.strides[0], sh * x_h, sw * x_w), axes, taps, x_group,
-            weights.after(skipped), (top * dh - ph) * x_h + (left * dw - pw) * x_w, more=more,
-            lines=(kh, dh * x_h),
-        )  # fmt: skip
+        x_group = self.channels * size
+        regions = self._regions(shape[2:], out_shape[2:])
+        for (first, height, (top, bottom)), (left_most, width, (left, right)) in regions:
+            kh, kw = bottom - top + 1, right - left + 1
+            if self.shuffle:
+                run = self.channels // self.shuffle
+                apart = x.shape[1] // self.shuffle * size
+                taps = (self.shuffle, apart, 1, 0, words(run))
+                x_group = run * size
+            elif self.gathered:
+                taps = (1, 0, 1, 0, words(kh * self.gathered))
+            elif dw == 1 and x_w == channels * size and self.groups == 1:
+                taps = (kh, dh * x_h, 1, 0, words(kw * channels))
+            else:
+                taps = (kh, dh * x_h, kw, dw * x_w, words(channels))
+            skipped = (top * self.kernel_size[-1] + left) * words(channels)
+            spans = ((first, height), (left_most, width))
+
+            def part(view: View, spans: Sequence[tuple[int, int]] = spans) -> View:
+                for axis, span in zip(axes[1:], spans, strict=True):
+                    view = view if axis is None or len(regions) == 1 else view.slice(axis, *span)
+                return view
+
+            self.emit(
+                planner, x, part(y), (out_shape[0], height, width), (x.strides[0], sh * x_h, sw * x_w), axes,
+                taps, x_group, weights.after(skipped),
+                (first * sh + top * dh - ph) * x_h + (left_most * sw + left * dw - pw) * x_w, part, more=more,
+                lines=(kh, dh * x_h),
+            )  # fmt: skip
+
+    def _regions(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[Slab, Slab]]:
+        """(rows, columns) of regions of an output of one or two dimensions whose windows read data with the
+        same taps. Tiles read weights sequentially, so columns differ only where one line of taps is read."""
+        taps = self.taps_of(extents, outs)
+        rows: list[Slab] = [(0, 1, (0, 0))]
+        if len(outs) == 2:
+            rows = self._slabs(0, extents, outs) or [(0, outs[0], taps[0])]
+        regions = []
+        for slab in rows:
+            _, count, (low, high) = slab
+            columns = self._slabs(-1, extents, (count, outs[-1])) if low == high else []
+            regions += [(slab, each) for each in columns or [(0, outs[-1], taps[-1])]]
+        return regions
 
     def plan_volume(
         self, planner: Planner, x: View, y: View, strides: Sequence[int], dilations: Sequence[int],
@@ -306,7 +332,8 @@ class TiledConvolution(Tiled):
         depth = self.form.words(kw * channels)
         origin = -begin[0] * x_d - begin[1] * x_h - begin[2] * x_w
         moves = (strides[0] * x_d, strides[1] * x_h, strides[2] * x_w)
-        slabs = self._slabs(x.shape[2], y.shape[2:], strides[0], dilations[0], begin[0])
+        extents, outs = x.shape[2:], y.shape[2:]
+        slabs = self._slabs(0, extents, outs) or [(0, outs[0], self.taps_of(extents, outs)[0])]
         for n, (first, count, (low, high)) in itertools.product(range(y.shape[0]), slabs):
 
             def part(view: View, n: int = n, first: int = first, count: int = count) -> View:
@@ -319,27 +346,25 @@ class TiledConvolution(Tiled):
                 origin + n * x_n + first * moves[0] + low * dilations[0] * x_d, part, more=more,
             )  # fmt: skip
 
-    def _slabs(
-        self, extent: int, outs: Sequence[int], stride: int, dilation: int, pad: int
-    ) -> list[tuple[int, int, tuple[int, int]]]:
-        """(first, count, taps) of groups of output slices: slices whose windows read data with the same taps
-        form a group, if that saves more than the additional partial tiles cost."""
-        out, kernel, rows = outs[0], self.kernel_size[0], self.target.shapes.tiles[0]
-        if not self.leaves_out:
-            return [(0, out, (0, kernel - 1))]
-        first, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
-        if first == 0 and last == kernel - 1:
-            first, last = 0, kernel - 1
-        together = [(0, out, (first, last))]
-        if not is_static((*self.data.shape[2:], *self.out.shape[2:])):
-            return together  # the number of steps of a trace may not depend on shapes
-        each = [taps_that_meet(extent, 1, kernel, stride, dilation, pad - d * stride) for d in range(out)]
-        slabs, taps, sums = [], 0, math.prod(outs[1:])
+    def _slabs(self, axis: int, extents: Sequence[int], outs: Sequence[int]) -> list[Slab]:
+        """The slabs along a dimension of the output in which windows read data with the same taps. Empty if
+        they save too little: partial tiles cost more, and each slab reads its taps' weights."""
+        if not self.leaves_out or not is_static((*self.data.shape[2:], *self.out.shape[2:])):
+            return []  # the number of steps of a trace may not depend on shapes
+        strides, dilations, begin, _ = self.window(extents)
+        extent, out, kernel = extents[axis], outs[axis], self.kernel_size[axis]
+        stride, dilation, pad = strides[axis], dilations[axis], begin[axis]
+        rows, others = self.target.shapes.tiles[0], math.prod(outs) // max(1, out)
+        each = [taps_at(extent, kernel, dilation, d * stride - pad) for d in range(out)]
+        slabs, taps = list[Slab](), 0
         for (low, high), run in itertools.groupby(range(out), each.__getitem__):
             found = list(run)
             slabs.append((found[0], len(found), (low, high)))
-            taps += ceil_div(len(found) * sums, rows) * (high - low + 1)
-        return slabs if taps < ceil_div(out * sums, rows) * (last - first + 1) else together
+            taps += ceil_div(len(found) * others, rows) * (high - low + 1)
+        first, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
+        together = ceil_div(out * others, rows) * (last - first + 1)
+        saved = 0 if len(self.kernel_size) == 3 else SAVED
+        return slabs if taps < together * (1 - saved) else []
 
 
 def as_images(view: View, volume: int | None) -> View:

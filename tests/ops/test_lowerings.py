@@ -597,11 +597,72 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
         np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"seed {SEED}")
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
     if not closed:
-        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 2, (0, 2))]  # as its trace has it
-    elif kernel == 3:
-        assert low._slabs(2, (2, 8, 8), 1, 1, 1) == [(0, 1, (1, 2)), (1, 1, (0, 1))]
-        assert low._slabs(5, (5, 8, 8), 1, 1, 1) == [(0, 1, (1, 2)), (1, 3, (0, 2)), (4, 1, (0, 1))]
-        assert low._slabs(2, (2, 1, 1), 1, 1, 1) == [(0, 2, (0, 2))]  # a tile for each would be more
+        assert low._slabs(0, (2, 8, 9), (2, 8, 9)) == []  # as its trace has it
+    elif (kernel, stride, dilation, pads) == (3, 1, 1, (1, 1)):
+        assert low._slabs(0, (2, 8, 8), (2, 8, 8)) == [(0, 1, (1, 2)), (1, 1, (0, 1))]
+        assert low._slabs(0, (5, 8, 8), (5, 8, 8)) == [(0, 1, (1, 2)), (1, 3, (0, 2)), (4, 1, (0, 1))]
+        assert low._slabs(0, (2, 1, 1), (2, 1, 1)) == []  # a tile for each would be more
+
+
+@pytest.mark.parametrize("types", ["f32", "u8"])
+@pytest.mark.parametrize("seed", range(12))
+def test_images_leave_out_taps_in_the_padding(seed: int, types: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regions of the output are steps of their own, which multiply the taps that read data there."""
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng = np.random.default_rng([SEED, seed])
+    rank = 1 + seed % 2
+    kernel = [int(k) for k in rng.choice([1, 2, 3, 5], rank)]
+    stride, dilation = rng.integers(1, 3, rank).tolist(), rng.integers(1, 9, rank).tolist()
+    before, after = (
+        [int(rng.integers(0, (k - 1) * d + 1)) for k, d in zip(kernel, dilation, strict=True)] for _ in "be"
+    )
+    extents = [
+        int(rng.integers(max(1, (k - 1) * d + 1 - p - q), 16))
+        if (k - 1) * d + 1 - p - q < 16 else (k - 1) * d + 1 - p - q
+        for k, d, p, q in zip(kernel, dilation, before, after, strict=True)
+    ]  # fmt: skip
+    shape = (2, 16, *extents)
+    data = (
+        rng.integers(0, 255, shape).astype(np.uint8)
+        if types == "u8"
+        else rng.standard_normal(shape, np.float32)
+    )
+    filters = rng.standard_normal((32, 16, *kernel), np.float32)
+    b = Builder()
+    x = parameter(b, data, shape)
+    real = add(b, "Convert", x, destination_type="f32") if types == "u8" else x
+    y = add(
+        b, "Convolution", real, filters, strides=stride, dilations=dilation, pads_begin=before,
+        pads_end=after, auto_pad="explicit",
+    )  # fmt: skip
+    more = rng.standard_normal((1, 32, *(1 for _ in extents)), np.float32)
+    graph = b.finish([b.add("HSwish", [add(b, "Add", y, more)]).output])
+    (got,) = run(compile_graph(graph, {"threads": 2}), [data])
+    (expected,) = evaluate(graph, [data])
+    scale = np.abs(expected).max(initial=1)
+    told = f"{kernel} {stride} {dilation} {before} {after} {extents} seed {seed}"
+    np.testing.assert_allclose(got, expected, atol=1e-5 * scale, err_msg=told)
+
+
+@pytest.mark.parametrize(
+    ("extents", "dilation", "steps"), [((14, 14), 12, 5), ((33, 33), 24, 5), ((14, 14), 1, 1), ((30,), 20, 3)]
+)
+def test_regions_of_dilated_windows(extents: tuple[int, ...], dilation: int, steps: int) -> None:
+    rng = np.random.default_rng(SEED)
+    b, rank = Builder(), len(extents)
+    data = rng.standard_normal((1, 64, *extents), np.float32)
+    x = parameter(b, data, data.shape)
+    filters = rng.standard_normal((64, 64, *(3,) * rank), np.float32) / 24
+    d = (dilation,) * rank
+    y = add(
+        b, "Convolution", x, filters, strides=(1,) * rank, dilations=d, pads_begin=d, pads_end=d,
+        auto_pad="explicit",
+    )  # fmt: skip
+    executable = compile_graph(graph := b.finish([y]), {"threads": 1, "EXECUTION_MODE_HINT": "ACCURACY"})
+    products = [s for s in executable.table((data.shape,)).plan.steps if s.kernel.name.startswith("conv_")]
+    assert len(products) == steps
+    (got,) = run(executable, [data])
+    np.testing.assert_allclose(got, evaluate(graph, [data])[0], atol=1e-4, err_msg=f"seed {SEED}")
 
 
 @pytest.mark.parametrize("each", [2, 4, 8])
