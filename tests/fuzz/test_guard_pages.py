@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from tests.support.guard_pages import BEFORE, BEHIND
-from tests.support.run import python
+from tests.support.run import PATIENCE, python
 
-#: Of all cases so many, with pages on either side.
-SOME = {BEHIND: 0.003, BEFORE: 0.003}
+#: Of all cases so many, with pages on either side; fewer on an emulated CPU.
+SOME = {BEHIND: 0.003 / PATIENCE, BEFORE: 0.003 / PATIENCE}
 SEED = 20261209
 
 
