@@ -8,11 +8,11 @@ the graph after each pass.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 from ovjit import debug, logs
@@ -25,7 +25,7 @@ from ovjit.forks import ForkLock, made_once
 from ovjit.graph.dtypes import HALVES, numpy_dtype
 from ovjit.graph.graph import Graph, Value, verify
 from ovjit.graph.op import TensorType, ops_with_rules
-from ovjit.graph.shapes import GUESS, check_shapes, guessed_input, is_static
+from ovjit.graph.shapes import GUESS, IMAGE_GUESSES, check_shapes, guessed_input, is_static
 from ovjit.graph.traced import Tape, as_found, as_found_number, is_traced, is_traced_number
 from ovjit.planning.concrete_types import NO_TWINS, concrete_types
 from ovjit.planning.growing import CapacityExceeded, Room, check_room, strides_of
@@ -258,10 +258,15 @@ class Program(LoweredGraph):
         return trace
 
     def trace_more_ahead(self) -> None:
-        """Trace a plan for larger batches, for blobs. Without it, an imported model would have to compile the
-        graph to plan such a batch."""
-        if self.traced_ahead:
-            self.trace_ahead([guessed_input(v.shape, GUESS) for v in self.graph.inputs])
+        """Trace plans for larger images and batches, for blobs. Without them, an imported model would have to
+        compile the graph to plan such a size."""
+        if not self.traced_ahead:
+            return
+        shapes = [v.shape for v in self.graph.inputs]
+        self.trace_ahead([guessed_input(shape, GUESS) for shape in shapes])
+        if any(len(shape) == 4 and not is_static(shape[2:]) for shape in shapes):
+            for image, batch in itertools.product(IMAGE_GUESSES, (1, GUESS)):
+                self.trace_ahead([guessed_input(shape, batch, image) for shape in shapes])
 
     def plan(
         self, shapes: Sequence[tuple[int, ...]], strides: Strides = NO_STRIDES, room: Room | None = None
@@ -329,7 +334,7 @@ class Program(LoweredGraph):
     def _plan_steps(self, planner: Planner) -> None:
         types = planner.types
         flags = [any(types[v].value is None for v in low.group.outputs) for low in self.lowerings]
-        active = list(compress(self.lowerings, flags))
+        active = list(itertools.compress(self.lowerings, flags))
         for lowering in reversed(active):
             with sizes_of_64_bits(lowering.group.last.name):
                 lowering.place_outputs(planner)

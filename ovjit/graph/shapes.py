@@ -29,6 +29,8 @@ def up_to(d: Dim) -> Dim:
 #: Guesses for dynamic dimensions: a small one that is no special case, and one that windows and strides do
 #: not reduce to 0.
 GUESS, LONG_GUESS = 3, 64
+#: The extents of larger images.
+IMAGE_GUESSES = 128, 256
 
 
 def guessed(d: Dim, guess: int = GUESS) -> int:
@@ -39,9 +41,11 @@ def guessed(d: Dim, guess: int = GUESS) -> int:
     return d.lo if d.lo >= guess else guess if d.hi is None else min(d.hi, guess)
 
 
-def guessed_input(shape: Sequence[Dim], batch: int = 1) -> tuple[int, ...]:
-    """A likely shape of an input with this batch size."""
-    return tuple([guessed(d, LONG_GUESS if axis else batch) for axis, d in enumerate(shape)])
+def guessed_input(shape: Sequence[Dim], batch: int = 1, image: int = LONG_GUESS) -> tuple[int, ...]:
+    """A likely shape of an input with this batch size, where the images of inputs of rank 4 have the extents
+    `image`."""
+    extents = (batch, LONG_GUESS, *(image if len(shape) == 4 else LONG_GUESS for _ in shape[2:]))
+    return tuple([guessed(d, extent) for d, extent in zip(shape, extents, strict=False)])
 
 
 def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
