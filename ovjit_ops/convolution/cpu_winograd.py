@@ -60,8 +60,8 @@ from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Maximum bytes of the planes of a band, which should stay in a cache.
 BAND = 4_000_000
-#: Bands of images of open size have so many times the bytes. Those of 34 MB take 1.00 of the time (ResNet-18 at
-#: 600 x 800, one thread of a Zen 3).
+#: Bands of images of open size have so many times the bytes. Those of 34 MB take 1.00 of the time: ResNet-18
+#: at 600 x 800, one thread of a Zen 3.
 OPEN_BANDS = 8
 #: Maximum channels for which sums of products fit 32 bits: bytes of 255 and -128, nine taps, scaled by four.
 MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
