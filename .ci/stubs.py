@@ -65,10 +65,29 @@ def stubs(root: pathlib.Path) -> dict[str, str]:
             module = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
             path = name.replace(".", "/") + file.as_posix().removeprefix(base.as_posix())
             text = f"from {module} import *\n"
-            if has_getattr(file):
+            if number := re.fullmatch(r"ovjit\.compat\.opset(\d+)", module):
+                text = builders(int(number[1]))
+            elif has_getattr(file):
                 text += f"from {module} import __getattr__ as __getattr__\n"
             found[f"{path.removeprefix('ovjit/')}i"] = text
     return found
+
+
+def builders(opset: int) -> str:
+    """The stub of an opset's module: its builders return nodes. Those of other classes are written out."""
+    lines = [
+        "from collections.abc import Callable",
+        "from ovjit.api.model import builders as _builders",
+        "from ovjit.api.model.node import Node as _Node",
+        f"constant = _builders.{'constant' if opset < 13 else 'constant_13'}",
+        "parameter = _builders.parameter",
+        "result = _builders.result",
+    ]
+    for since, name in ((1, "tensor_iterator"), (5, "loop"), (8, "if_op")):
+        if opset >= since:
+            lines.append(f"from ovjit.api.model.subgraphs import {name} as {name}")
+    lines.append("def __getattr__(name: str) -> Callable[..., _Node]: ...")
+    return "\n".join(lines) + "\n"
 
 
 def package(root: pathlib.Path) -> str:

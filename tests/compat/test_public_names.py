@@ -111,6 +111,14 @@ def test_type_checkers_find_every_module(monkeypatch: pytest.MonkeyPatch) -> Non
     assert said >= {name for name in dir(ovjit) if name[0] != "_"}, "type checkers take these for Any"
     found = {public(name).replace(".", "/").removeprefix("ovjit/") for name in {*MODULES, *LEFT_OUT}}
     assert {path.removesuffix(".pyi").removesuffix("/__init__") for path in made} == found
+    for opset in range(1, 18):  # whose stubs have a type for builders
+        module, text = importlib.import_module(f"ovjit.opset{opset}"), made.pop(f"opset{opset}.pyi")
+        assert text.endswith("def __getattr__(name: str) -> Callable[..., _Node]: ...\n")
+        for name in ("constant", "parameter", "result", "tensor_iterator", "loop", "if_op"):
+            written = any(
+                line.startswith(f"{name} = ") or line.endswith(f" as {name}") for line in text.split("\n")
+            )
+            assert written == hasattr(module, name), (opset, name)
     for text in made.values():
         if "__main__" not in text and text.split()[1] not in LEFT_OUT:
             module = importlib.import_module(text.split()[1])

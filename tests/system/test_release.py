@@ -22,6 +22,16 @@ from tests.support.run import command
 pytestmark = pytest.mark.pypi
 
 PROGRAM = Path(__file__).with_name("typed_program.py")
+#: Values of which none is a number to type checkers: methods, attributes, builders.
+WRONG = (
+    "ovjit.Core().get_available_devices()",
+    "ovjit.Core().available_devices",
+    "ovjit.Tensor([1.0]).shape",
+    "ovjit.Model([], [], '').inputs[0].element_type",
+    "ops.relu(ops.parameter([1]))",
+    "ops.constant(1).get_rt_info()",
+    "ovjit.Model([], [], '').get_rt_info()",
+)
 #: Runs from an unpacked sdist: something of each kind, in seconds.
 SOME_TESTS = (
     "tests/api/test_tensor.py",
@@ -158,9 +168,10 @@ def test_a_program_with_types(release: dict[str, Path], tmp_path: Path) -> None:
     words = ("--strict", "--config-file=", "--python-executable", python, "program.py")
     done = command(python, "-m", "mypy", *words, folder=tmp_path, PYTHONPATH="")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    (tmp_path / "wrong.py").write_text("import ovjit\nx: int = ovjit.Core().get_available_devices()\n")
+    lines = [f"x{i}: complex = {value}" for i, value in enumerate(WRONG)]
+    (tmp_path / "wrong.py").write_text("import ovjit\nimport ovjit.opset13 as ops\n" + "\n".join(lines))
     wrong = command(python, "-m", "mypy", *words[:-1], "wrong.py", folder=tmp_path, PYTHONPATH="")
-    assert "Incompatible types in assignment" in wrong.stdout, "types are not looked at"
+    assert wrong.stdout.count("Incompatible types in assignment") == len(WRONG), "types are not looked at"
 
 
 def test_the_program_with_types_runs() -> None:

@@ -12,7 +12,19 @@ import ovjit.properties.hint as hints
 from ovjit.preprocess import PrePostProcessor
 
 import ovjit as ov
-from ovjit import AsyncInferQueue, CompiledModel, InferRequest, Layout, Model, PartialShape, Tensor, Type
+from ovjit import (
+    AsyncInferQueue,
+    CompiledModel,
+    InferRequest,
+    Layout,
+    Model,
+    Node,
+    Output,
+    PartialShape,
+    Shape,
+    Tensor,
+    Type,
+)
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,6 +60,26 @@ def in_flight(compiled: CompiledModel, rows: npt.NDArray[np.uint8]) -> dict[int,
     return found
 
 
+def told(core: ov.Core, model: Model) -> list[str]:
+    return [*core.available_devices, model.friendly_name, *(node.name for node in model.get_ordered_ops())]
+
+
+def shape_of(port: Output) -> Shape:
+    return port.shape
+
+
+def kind_of(tensor: Tensor) -> Type:
+    return tensor.element_type
+
+
+def rectified(node: Node) -> Node:
+    return ops.relu(node)
+
+
+def exported(compiled: CompiledModel) -> bytes:
+    return compiled.export_model().getvalue()
+
+
 def main() -> int:
     core = ov.Core()
     compiled = core.compile_model(
@@ -58,7 +90,11 @@ def main() -> int:
     shape: list[int] = list(ov.Shape([2, 3]))
     known: bool = compiled.input(0).partial_shape.is_static
     right = classes(compiled, rows) == expected and in_flight(compiled, rows) == dict(enumerate(expected))
-    return 0 if right and shape == [2, 3] and not known else 1
+    x = ops.parameter([2, 3])
+    relu = rectified(x)
+    typed = kind_of(Tensor(rows)) == Type.u8 and shape_of(relu.output(0)) == Shape([2, 3])
+    said = "CPU" in told(core, Model([relu], [x], "rectified")) and exported(compiled) != b""
+    return 0 if right and typed and said and shape == [2, 3] and not known else 1
 
 
 if __name__ == "__main__":

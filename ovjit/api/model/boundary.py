@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.accessors import accessor
 from ovjit.api.model.node import (
     GRAPH_LOCK,
     ConstOutput,
@@ -93,9 +94,9 @@ class Parameter(Node):
         listed = [] if shape is None else [-1 if isinstance(d, Interval) else d for d in shape]
         return {"shape": listed, "element_type": self._attrs["element_type"]}
 
-    partial_shape = property(get_partial_shape, set_partial_shape)
-    element_type = property(get_element_type, set_element_type)
-    layout = property(get_layout, set_layout)
+    partial_shape = accessor(get_partial_shape, set_partial_shape)
+    element_type = accessor(get_element_type, set_element_type)
+    layout = accessor(get_layout, set_layout)
 
 
 class Result(Node):
@@ -145,7 +146,7 @@ class Result(Node):
         """Note which axis means what. Raises RuntimeError if the rank does not fit."""
         _set_layout(self, layout, self._tensors[0]._type.shape)
 
-    layout = property(get_layout, set_layout)
+    layout = accessor(get_layout, set_layout)
 
 
 class Constant(Node):
@@ -321,8 +322,8 @@ class Constant(Node):
     def __len__(self) -> int:
         return len(self.value)
 
-    strides = property(get_strides)
-    tensor_view = property(get_tensor_view)
+    strides = accessor(get_strides)
+    tensor_view = accessor(get_tensor_view)
 
 
 @makes_constants

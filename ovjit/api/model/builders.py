@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache, wraps
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -334,7 +334,10 @@ def _value(value: Any, kind: str) -> Any:
         raise ModelError(f'"{value}" is not a member of enum element::Type_t') from error
 
 
-def _named_by_keyword(function: Callable[..., Any]) -> Callable[..., Any]:
+Build = TypeVar("Build", bound=Callable[..., Any])
+
+
+def _named_by_keyword(function: Build) -> Build:
     """`function`, whose `name` counts only where it is given by keyword."""
     place = list(inspect.signature(function).parameters).index("name")
 
@@ -344,7 +347,7 @@ def _named_by_keyword(function: Callable[..., Any]) -> Callable[..., Any]:
             args = (*args[:place], None, *args[place + 1 :])
         return function(*args, **kwargs)
 
-    return build
+    return cast(Build, build)
 
 
 @_named_by_keyword

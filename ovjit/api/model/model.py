@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -197,7 +197,11 @@ class Model(ModelEdits):
 
     # -- runtime information -------------------------------------------------------------------------------
 
-    def get_rt_info(self, path: str | list[str] | None = None) -> Any:
+    @overload
+    def get_rt_info(self, path: None = None) -> RTMap: ...
+    @overload
+    def get_rt_info(self, path: str | list[str]) -> OVAny: ...
+    def get_rt_info(self, path: str | list[str] | None = None) -> RTMap | OVAny:
         """All runtime information as an RTMap, or the value at a path of keys as an OVAny.
 
         Raises RuntimeError if there is none at the path.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ovjit.api.accessors import accessor
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import ONLY, expect, index_of, port_index, port_key
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, Node, Output
@@ -12,6 +13,11 @@ from ovjit.api.model.variables import Variable, variable_of
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph.graph import walk
 from ovjit.graph.shapes import is_static
+
+if TYPE_CHECKING:
+    from ovjit.api.tensors.shapes import PartialShape
+    from ovjit.api.tensors.types import Type
+    from ovjit.api.tensors.vectors import Shape
 
 
 class ModelParts:
@@ -135,13 +141,13 @@ class ModelParts:
     def get_output_op(self, index: int) -> Result:
         return self._results[port_index(index, len(self._results), "output")]
 
-    def get_output_element_type(self, index: int) -> Any:
+    def get_output_element_type(self, index: int) -> Type:
         return self.get_output_op(index).get_output_element_type(0)
 
-    def get_output_shape(self, index: int) -> Any:
+    def get_output_shape(self, index: int) -> Shape:
         return self.get_output_op(index).get_output_shape(0)
 
-    def get_output_partial_shape(self, index: int) -> Any:
+    def get_output_partial_shape(self, index: int) -> PartialShape:
         return self.get_output_op(index).get_output_partial_shape(0)
 
     def get_name(self) -> str:
@@ -161,14 +167,14 @@ class ModelParts:
         with GRAPH_LOCK:
             return not all(is_static(t._type.shape) for node in self._walk() for t in node._tensors)
 
-    name = property(get_name)
-    friendly_name = property(get_friendly_name, set_friendly_name)
-    parameters = property(get_parameters)
-    results = property(get_results)
-    result = property(get_result)
-    sinks = property(get_sinks)
-    variables = property(get_variables)
-    dynamic = property(is_dynamic)
+    name = accessor(get_name)
+    friendly_name = accessor(get_friendly_name, set_friendly_name)
+    parameters = accessor(get_parameters)
+    results = accessor(get_results)
+    result = accessor(get_result)
+    sinks = accessor(get_sinks)
+    variables = accessor(get_variables)
+    dynamic = accessor(is_dynamic)
 
     # -- nodes ---------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from ovjit.api.accessors import accessor
 from ovjit.api.arguments import public_name
 from ovjit.api.model.node_ports import (
     GRAPH_LOCK,
@@ -32,6 +33,11 @@ from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.graph import Builder, Value
 from ovjit.graph.op import Op, TensorType, find_op
+
+if TYPE_CHECKING:
+    from ovjit.api.tensors.shapes import PartialShape
+    from ovjit.api.tensors.types import Type
+    from ovjit.api.tensors.vectors import Shape
 
 __all__ = [
     "GRAPH_LOCK",
@@ -262,34 +268,34 @@ class Node:
     def get_input_tensor(self, index: int) -> DescriptorTensor:
         return self.input_value(index)._tensor
 
-    def get_input_element_type(self, index: int) -> Any:
+    def get_input_element_type(self, index: int) -> Type:
         return self.input_value(index).get_element_type()
 
-    def get_input_partial_shape(self, index: int) -> Any:
+    def get_input_partial_shape(self, index: int) -> PartialShape:
         return self.input_value(index).get_partial_shape()
 
-    def get_input_shape(self, index: int) -> Any:
+    def get_input_shape(self, index: int) -> Shape:
         return self.input_value(index).get_shape()
 
     def get_output_tensor(self, index: int) -> DescriptorTensor:
         return self.output(index)._tensor
 
-    def get_output_element_type(self, index: int) -> Any:
+    def get_output_element_type(self, index: int) -> Type:
         return self.output(index).get_element_type()
 
-    def get_output_partial_shape(self, index: int) -> Any:
+    def get_output_partial_shape(self, index: int) -> PartialShape:
         return self.output(index).get_partial_shape()
 
-    def get_output_shape(self, index: int) -> Any:
+    def get_output_shape(self, index: int) -> Shape:
         """The shape of an output. Raises RuntimeError if it is dynamic."""
         return self.output(index).get_shape()
 
-    def get_element_type(self) -> Any:
+    def get_element_type(self) -> Type:
         """The element type of the only output. Raises RuntimeError if there are several."""
         return self._only_output("get_element_type").get_element_type()
 
     @property
-    def shape(self) -> Any:
+    def shape(self) -> Shape:
         """The shape of the only output. Raises RuntimeError if it is dynamic, or there are several."""
         return self._only_output("get_shape").get_shape()
 
@@ -376,10 +382,10 @@ class Node:
             self._input_rt = {}
         return self._input_rt.setdefault(index, RTMap())
 
-    name = property(get_name)
-    friendly_name = property(get_friendly_name, set_friendly_name)
-    type_info = property(get_type_info)
-    rt_info = property(get_rt_info)
+    name = accessor(get_name)
+    friendly_name = accessor(get_friendly_name, set_friendly_name)
+    type_info = accessor(get_type_info)
+    rt_info = accessor(get_rt_info)
 
     # -- values --------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Set
 from typing import TYPE_CHECKING, Any
 
 from ovjit import locks
+from ovjit.api.accessors import accessor
 from ovjit.api.model.rt_info import FixedRTMap, RTMap
 from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
 from ovjit.errors import ModelError, no_such_form
@@ -19,6 +20,9 @@ from ovjit.graph.op import TensorType
 
 if TYPE_CHECKING:
     from ovjit.api.model.node import Node
+    from ovjit.api.tensors.shapes import PartialShape
+    from ovjit.api.tensors.types import Type
+    from ovjit.api.tensors.vectors import Shape
 
 #: Held while an existing graph is edited, copied or captured for compilation. One for all graphs, because
 #: models may share nodes. Held over a fork as well, so that a child never gets a half-edited graph.
@@ -88,13 +92,13 @@ class DescriptorTensor:
             raise ModelError("Attempt to get a name for a Tensor without names; select it by its index")
         return min(self._names)
 
-    def get_element_type(self) -> Any:
+    def get_element_type(self) -> Type:
         return type_of(self._type.dtype)
 
-    def get_partial_shape(self) -> Any:
+    def get_partial_shape(self) -> PartialShape:
         return partial_shape_of(self._type.shape)
 
-    def get_shape(self) -> Any:
+    def get_shape(self) -> Shape:
         """The shape. Raises RuntimeError if it is dynamic."""
         return shape_of(self._type.shape)
 
@@ -140,12 +144,12 @@ class DescriptorTensor:
             count *= d
         return -(-count * self.get_element_type().bitwidth // 8)
 
-    names = property(get_names, set_names)
-    any_name = property(get_any_name)
-    element_type = property(get_element_type)
-    partial_shape = property(get_partial_shape)
-    shape = property(get_shape)
-    rt_info = property(get_rt_info)
+    names = accessor(get_names, set_names)
+    any_name = accessor(get_any_name)
+    element_type = accessor(get_element_type)
+    partial_shape = accessor(get_partial_shape)
+    shape = accessor(get_shape)
+    rt_info = accessor(get_rt_info)
 
     def __repr__(self) -> str:
         return f"<DescriptorTensor: {_tensor_text(self)}>"
@@ -235,13 +239,13 @@ class _End:
     def get_tensor(self) -> DescriptorTensor:
         return self._tensor
 
-    def get_element_type(self) -> Any:
+    def get_element_type(self) -> Type:
         return self._tensor.get_element_type()
 
-    def get_partial_shape(self) -> Any:
+    def get_partial_shape(self) -> PartialShape:
         return self._tensor.get_partial_shape()
 
-    def get_shape(self) -> Any:
+    def get_shape(self) -> Shape:
         """The shape. Raises RuntimeError if it is dynamic."""
         return self._tensor.get_shape()
 
@@ -278,15 +282,15 @@ class _Port(_End):
         """The inputs of nodes that take this output."""
         return set(target_inputs(self._node, self._index))
 
-    node = property(_End.get_node)
-    index = property(_End.get_index)
-    tensor = property(_End.get_tensor)
-    any_name = property(get_any_name)
-    element_type = property(_End.get_element_type)
-    partial_shape = property(_End.get_partial_shape)
-    shape = property(_End.get_shape)
-    rt_info = property(get_rt_info)
-    target_inputs = property(get_target_inputs)
+    node = accessor(_End.get_node)
+    index = accessor(_End.get_index)
+    tensor = accessor(_End.get_tensor)
+    any_name = accessor(get_any_name)
+    element_type = accessor(_End.get_element_type)
+    partial_shape = accessor(_End.get_partial_shape)
+    shape = accessor(_End.get_shape)
+    rt_info = accessor(get_rt_info)
+    target_inputs = accessor(get_target_inputs)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Port):
@@ -346,19 +350,19 @@ class Output(_Port):
                     target._node._connect(target._index, replacement)
             replacement._tensor._names = replacement._tensor._names | names
 
-    names = property(_Port.get_names, set_names)
+    names = accessor(_Port.get_names, set_names)
 
 
 class ConstOutput(_Port):
     """openvino.ConstOutput represents port/node output."""  # programs read these words
 
     __slots__ = ()
-    names = property(_Port.get_names)
+    names = accessor(_Port.get_names)
 
     def get_rt_info(self) -> RTMap:
         return FixedRTMap(super().get_rt_info()._items)
 
-    rt_info = property(get_rt_info)
+    rt_info = accessor(get_rt_info)
 
 
 class Input(_End):
@@ -387,7 +391,7 @@ class Input(_End):
         with GRAPH_LOCK:
             self._node._connect(self._index, new_source_output)
 
-    rt_info = property(get_rt_info)
+    rt_info = accessor(get_rt_info)
 
     def __copy__(self, memo: object = None) -> Any:
         raise TypeError("cannot pickle 'openvino._pyopenvino.Input' object")

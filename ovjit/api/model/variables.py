@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.accessors import accessor
 from ovjit.api.model.boundary import as_output
 from ovjit.api.model.node import Node
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
@@ -48,7 +49,7 @@ class Variable:
             setattr(copied, name, getattr(variable_info, name))
         self._info = copied
 
-    info = property(get_info)
+    info = accessor(get_info)
 
     def __repr__(self) -> str:
         return "<Variable>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from ovjit.execution.blocks import release_arenas
 from ovjit.graph.ports import PortInfo
 
 if TYPE_CHECKING:
+    from ovjit.api.model.model import Model
+    from ovjit.api.run.variable_state import VariableState
     from ovjit.execution.executable import Executable
 
 
@@ -147,7 +149,7 @@ class CompiledModel:
         """Run one inference on a request of its own; inputs are copied."""
         return self.create_infer_request().infer(inputs)
 
-    def query_state(self) -> list[Any]:
+    def query_state(self) -> list[VariableState]:
         """The variables of the request that calls use."""
         return self._kept_request().query_state()
 
@@ -203,12 +205,16 @@ class CompiledModel:
             "property to Core::compile_model during compilation"
         )
 
-    def get_runtime_model(self) -> Any:
+    def get_runtime_model(self) -> Model:
         """The model as it is executed, after all rewriting, with OpenVINO's notes on every node."""
         from ovjit.api.run.runtime_model import runtime_model
 
         return runtime_model(self)
 
+    @overload
+    def export_model(self) -> io.BytesIO: ...
+    @overload
+    def export_model(self, model_stream: io.BytesIO | None) -> io.BytesIO | None: ...
     def export_model(self, model_stream: Any = None) -> io.BytesIO | None:
         """The compiled model as a blob for `import_model`: a BytesIO at position 0, or written to the BytesIO
         that is given, which is then rewound."""
@@ -232,9 +238,7 @@ class CompiledModel:
     export = export_model  # its older name
 
     def __reduce__(self) -> Any:
-        stream = self.export_model()
-        assert stream is not None
-        return injected.compiled_of(), (stream.getvalue(), self._device)
+        return injected.compiled_of(), (self.export_model().getvalue(), self._device)
 
     def _ports_text(self) -> str:
         inputs = ",\n".join(map(repr, self._input_ports))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit import collector
+from ovjit.api.accessors import accessor
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_info
 from ovjit.api.run import properties_table as table
@@ -152,7 +153,7 @@ class Core:
         """Names of the devices there are."""
         return list(AVAILABLE)
 
-    available_devices = property(get_available_devices)
+    available_devices = accessor(get_available_devices)
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device; {} for a name that is none. RuntimeError for one that is not there."""

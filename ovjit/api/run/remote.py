@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from ovjit.api.accessors import accessor
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import UnsupportedError
 
@@ -74,9 +75,9 @@ class RemoteTensor:
             "the data of a RemoteTensor cannot be accessed directly: copy it to a Tensor with copy_to"
         )
 
-    data = property(_no_data)
-    bytes_data = property(_no_data)
-    str_data = property(_no_data)
+    data = accessor(_no_data)
+    bytes_data = accessor(_no_data)
+    str_data = accessor(_no_data)
 
 
 class VAContext(RemoteContext):
@@ -103,5 +104,5 @@ class VASurfaceTensor(RemoteTensor):
     def _refuse_id(self) -> int:
         _refuse("VASurfaceTensor")
 
-    surface_id = property(_refuse_id)
-    plane_id = property(_refuse_id)
+    surface_id = accessor(_refuse_id)
+    plane_id = accessor(_refuse_id)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ovjit.api.accessors import accessor
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.inputs import assign_inputs
 from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
@@ -280,7 +281,7 @@ class InferRequest(RequestTensors):
         self._check_idle()
         return profiling_infos(self._job.profile())
 
-    profiling_info = property(get_profiling_info)
+    profiling_info = accessor(get_profiling_info)
 
     def query_state(self) -> list[VariableState]:
         """The variables of the model's ReadValue and Assign operations, as this request has them."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ovjit.api.accessors import accessor
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
@@ -38,7 +39,7 @@ class ExecutionNode(Node):
     def get_type_info(self) -> DiscreteTypeInfo:
         return DiscreteTypeInfo("ExecutionNode", "extension")
 
-    type_info = property(get_type_info)
+    type_info = accessor(get_type_info)
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
         return tuple(tensor._type for tensor in self._tensors)

@@ -10,6 +10,7 @@ import operator
 import re
 from typing import Any
 
+from ovjit.api.accessors import accessor
 from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 from ovjit.graph.symbolic import Symbol, marked, symbol_of
@@ -137,8 +138,8 @@ class Dimension:
         high = limits(self._dim)[1]
         return -1 if high == UNBOUNDED else high
 
-    min_length = property(get_min_length)
-    max_length = property(get_max_length)
+    min_length = accessor(get_min_length)
+    max_length = accessor(get_max_length)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Dimension):

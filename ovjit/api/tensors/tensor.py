@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
+from ovjit.api.accessors import accessor
 from ovjit.api.tensors.memory import (
     STRING,
     address_of,
@@ -348,11 +349,11 @@ class Tensor:
             raise shape_error("Could not set new shape", type_, dims) from error
         self._shape = dims
 
-    shape = property(get_shape, set_shape)
-    element_type = property(get_element_type)
-    size = property(get_size)
-    byte_size = property(get_byte_size)
-    strides = property(get_strides)
+    shape = accessor(get_shape, set_shape)
+    element_type = accessor(get_element_type)
+    size = accessor(get_size)
+    byte_size = accessor(get_byte_size)
+    strides = accessor(get_strides)
 
     def copy_to(self, target_tensor: Tensor) -> None:
         """Copy to a tensor of the same element type (else RuntimeError), which takes this one's shape."""

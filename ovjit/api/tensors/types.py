@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ovjit.api.accessors import accessor
 from ovjit.errors import no_such_form
 from ovjit.graph.dtypes import ELEMENT_TYPES, ElementType
 
@@ -147,14 +148,14 @@ class Type:
             return self
         return other if self is Type.dynamic else None
 
-    type_name = property(get_type_name)
-    size = property(get_size)
-    bitwidth = property(get_bitwidth)
-    real = property(is_real)
-    integral = property(is_integral)
-    integral_number = property(is_integral_number)
-    signed = property(is_signed)
-    quantized = property(is_quantized)
+    type_name = accessor(get_type_name)
+    size = accessor(get_size)
+    bitwidth = accessor(get_bitwidth)
+    real = accessor(is_real)
+    integral = accessor(is_integral)
+    integral_number = accessor(is_integral_number)
+    signed = accessor(is_signed)
+    quantized = accessor(is_quantized)
 
     def _bytes(self, count: int) -> int:
         """Bytes that `count` elements take in memory."""

@@ -3,6 +3,7 @@
 The kinds are there to be named; as in OpenVINO's Python, the node that a builder returns is a plain Node.
 """
 
+from ovjit.api.accessors import accessor
 from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.descriptions import (
     BodyOutputDescription,
@@ -51,7 +52,7 @@ class ArithmeticReduction(Node):
         """Reduce over other axes; types are inferred at the next validation."""
         self.set_argument(1, constant_node(sorted(reduction_axes)).output(0))
 
-    reduction_axes = property(get_reduction_axes, set_reduction_axes)
+    reduction_axes = accessor(get_reduction_axes, set_reduction_axes)
 
 
 class IndexReduction(Node):
@@ -73,8 +74,8 @@ class IndexReduction(Node):
         """Give back indices of another type."""
         self.set_attribute("index_element_type", index_element_type)
 
-    reduction_axis = property(get_reduction_axis, set_reduction_axis)
-    index_element_type = property(get_index_element_type, set_index_element_type)
+    reduction_axis = accessor(get_reduction_axis, set_reduction_axis)
+    index_element_type = accessor(get_index_element_type, set_index_element_type)
 
 
 __all__ = [
