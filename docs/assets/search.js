@@ -9,9 +9,14 @@ function escaped(text) {
   return node.innerHTML;
 }
 
+// What is compared: without case, and "quantized" is "quantised". The length stays the same.
+function spelled(text) {
+  return text.toLowerCase().replace(/([iy])z(?=[eai])/g, "$1s");
+}
+
 // Points of a row: words in the title weigh most, then those in the heading, then those in the text.
 function points(row, words) {
-  const page = row.page.toLowerCase(), heading = row.heading.toLowerCase(), text = row.text.toLowerCase();
+  const page = spelled(row.page), heading = spelled(row.heading), text = spelled(row.text);
   let sum = 0;
   for (const word of words) {
     const found = (page.includes(word) ? (row.heading ? 4 : 12) : 0) + (heading.includes(word) ? 8 : 0)
@@ -24,15 +29,17 @@ function points(row, words) {
 }
 
 function excerpt(row, words) {
-  const at = Math.max(0, row.text.toLowerCase().indexOf(words[0]) - 50);
+  const at = Math.max(0, spelled(row.text).indexOf(words[0]) - 50);
   let part = escaped((at ? "… " : "") + row.text.slice(at, at + 150));
-  for (const word of words)
-    part = part.replace(new RegExp(escaped(word).replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "gi"), "<b>$&</b>");
+  for (const word of words) {
+    const pattern = escaped(word).replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/([iy])s(?=[eai])/g, "$1[sz]");
+    part = part.replace(new RegExp(pattern, "gi"), "<b>$&</b>");
+  }
   return part;
 }
 
 function search() {
-  const words = input.value.toLowerCase().split(/\s+/).filter((word) => word.length > 1);
+  const words = spelled(input.value).split(/\s+/).filter((word) => word.length > 1);
   box.hidden = !words.length;
   if (!words.length) return;
   const rows = PAGES.map((row) => [points(row, words), row]).filter(([sum]) => sum)

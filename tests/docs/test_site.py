@@ -64,7 +64,9 @@ def test_names_of_the_api_are_found(tmp_path) -> None:
     for page in {url.partition("#")[0] for url in urls}:
         text = (tmp_path / page).read_text()
         parts = {part for url in urls for name, _, part in [url.partition("#")] if name == page}
-        assert parts <= set(re.findall(r'id="([^"]+)"', text)), page
+        ids = set(re.findall(r'id="([^"]+)"', text))
+        assert parts <= ids, page
+        assert set(re.findall(r'href="#([^"]+)"', text)) <= ids, f"{page}: links within it"
 
 
 def test_members_of_bases_that_have_no_entry_are_described_with_the_class() -> None:
@@ -107,19 +109,22 @@ def test_the_index_has_all_pages(built) -> None:
     assert any(row["heading"] == "A queue" and row["url"] == "async.html#a-queue" for row in rows)
 
 
+QUANTISED = "precision.html#quantised-models"
+
+
 def test_the_search_finds(built, tmp_path) -> None:
     """`points` of search.js, by Node where it is installed."""
     node = shutil.which("node")
     if not node:
         pytest.skip("needs node")
     script = (built / "search.js").read_text()
-    points = script[script.index("function points") : script.index("function excerpt")]
+    points = script[script.index("function spelled") : script.index("function excerpt")]
     code = (
         (built / "index.js").read_text()
         + points
         + """
-    for (const words of [["asynchronous"], ["queue", "callback"], ["xyzzy"]])
-      console.log((PAGES.map((row) => [points(row, words), row.url]).filter(([sum]) => sum)
+    for (const said of ["asynchronous", "queue callback", "xyzzy", "Quantized models", "quantised models"])
+      console.log((PAGES.map((row) => [points(row, spelled(said).split(" ")), row.url]).filter(([sum]) => sum)
         .sort((one, other) => other[0] - one[0])[0] || ["", "nothing"])[1]);
     """
     )
@@ -127,7 +132,7 @@ def test_the_search_finds(built, tmp_path) -> None:
     done = subprocess.run(
         [node, tmp_path / "search.js"], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.split() == ["async.html", "async.html#a-queue", "nothing"]
+    assert done.stdout.split() == ["async.html", "async.html#a-queue", "nothing", *2 * [QUANTISED]]
 
 
 def test_names_of_the_api_are_in_the_index() -> None:

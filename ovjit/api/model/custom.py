@@ -201,8 +201,8 @@ def _values(tensor: Tensor) -> np.ndarray:
 class Op(Node):
     """Base of operations written in Python.
 
-    `super().__init__(self, inputs)` in the derived class's constructor; `inputs` is a list of Nodes and
-    Outputs, or a tuple of them or of such a list; None leaves them to `set_arguments`.
+    `super().__init__(self, inputs)` in the derived class's constructor takes a list of Nodes and Outputs, or
+    a tuple of them or of such a list. None leaves them to `set_arguments`.
     """
 
     __slots__ = ()
