@@ -267,6 +267,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (1)")
     parser.add_argument("--page", type=Path, default=None, help="write the page, and its picture beside it")
     given = parser.parse_args()
+    if given.page and (set(given.scenarios), set(given.engines)) != (set(COUNTS), set(ENGINES)):
+        parser.error("--page needs all scenarios and engines")
     rows = run(given.scenarios, given.engines, given.share, given.jobs)
     print(report.table(rows, COLUMNS))
     report.write(given.json, "memory", ("scenario", "engine"), rows)

@@ -49,6 +49,17 @@ def test_arguments_are_accepted(module: str, arguments: str, monkeypatch: pytest
         made.main()
 
 
+def test_a_page_of_memory_needs_all_measurements(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused before the measurements, not after them."""
+    words = ["--scenarios", "calls", "--share", "0.0001", "--page", str(tmp_path / "memory.md")]
+    monkeypatch.setattr("sys.argv", ["bench.memory", *words])
+    with pytest.raises(SystemExit, match="2"):
+        importlib.import_module("bench.memory").main()
+    assert "--page needs all scenarios and engines" in capsys.readouterr().err
+
+
 PAGES = [page for page in doc_pages.PAGES if page.parent.name == "docs" and _COMMAND.search(page.read_text())]
 
 
