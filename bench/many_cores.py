@@ -293,8 +293,8 @@ def measured() -> tuple[float, float]:
     """ns of an atomic addition alone, and of handing a line to another core: half of a round trip."""
     from ovjit.codegen.cpu import atomics
     from ovjit.codegen.cpu.objects import function
-    from ovjit.codegen.function import printed_routine
     from ovjit.codegen.kernel import Kernel, KernelArgs
+    from ovjit.codegen.kernel_printing import printed_routine
     from ovjit.codegen.loading import addresses
 
     def native(made: Any) -> Any:

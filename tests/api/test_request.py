@@ -491,6 +491,7 @@ def test_getting_tensors(method):
         ("set_tensor", ("a", "T")), ("set_tensor", ("zz", "T")), ("set_tensor", (0, "T")), ("set_tensor",
         ("a", "T7")),
         ("set_tensor", ("a", "T64")), ("set_tensor", ("a", "X")), ("set_tensor", ("sum", "T")),
+        ("set_tensor", ("zz", "X")), ("set_input_tensor", (9, "X")), ("set_output_tensor", (9, "X")),
         ("set_input_tensor", ("T",)), ("set_input_tensor", (1, "T")), ("set_input_tensor", (2, "T")),
         ("set_input_tensor", (-1, "T")), ("set_input_tensor", (0, "T7")), ("set_input_tensor", (0, "T64")),
         ("set_input_tensor", (0, "X")), ("set_input_tensor", ("a", "T")), ("set_input_tensor", ("T", 0)),

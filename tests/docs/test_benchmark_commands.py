@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import re
 import shlex
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.support import doc_pages
+from tests.support import ROOT, doc_pages
 
 _COMMAND = re.compile(r"python -m (bench\.\w+)([^`\n#]*)")
 #: (module, arguments) -> the page that shows it first.
@@ -69,6 +70,28 @@ def test_figures_have_a_commit_and_a_machine(page: Path) -> None:
     text = page.read_text()
     assert re.search(r"\b(?=[0-9a-f]*\d)[0-9a-f]{8,12}\b", text), "no commit"
     assert re.search(r"EPYC|Xeon|Zen \d|AVX", text), "no machine"
+
+
+def _exists(module: str, name: str) -> bool:
+    """Whether `from module import name` works, or lacks a package that is not ovjit's."""
+    try:
+        return hasattr(importlib.import_module(module), name) or bool(
+            importlib.import_module(f"{module}.{name}")
+        )
+    except ModuleNotFoundError as error:
+        return not (error.name or "").startswith(("ovjit", "bench"))
+
+
+def test_what_benchmarks_import_from_ovjit_exists() -> None:
+    """Also within functions, which no other test runs."""
+    missing = []
+    for path in (ROOT / "bench").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.split(".")[0] in ("ovjit", "ovjit_ops", "bench"):
+                names = [alias.name for alias in node.names if not _exists(module, alias.name)]
+                missing += [f"{path.name}: from {module} import {name}" for name in names]
+    assert not missing
 
 
 def test_pages_show_benchmarks() -> None:

@@ -103,7 +103,9 @@ class RequestTensors(RequestGuard):
     def set_tensor(self, name_or_port: Any = None, tensor: Any = None, **named: Any) -> None:
         """Use the caller's tensor for an input or output, by `name` or `port`."""
         self._check_idle()
-        slot = self._slot(_either("set_tensor", name_or_port, named))
+        port = _either("set_tensor", name_or_port, named)
+        tensor = _tensor(tensor)  # before the port: a call of another form is a TypeError, whatever it names
+        slot = self._slot(port)
         if isinstance(slot, InputSlot):
             self._bind_input(slot, tensor)
         else:
@@ -146,12 +148,14 @@ class RequestTensors(RequestGuard):
         """`set_input_tensor(tensor)` for the only input, or `set_input_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_input_tensor", args, named)
         self._check_idle()
+        tensor = _tensor(tensor)
         self._bind_input(_at_or_only(self._inputs, index, "Input", "set"), tensor)
 
     def set_output_tensor(self, *args: Any, **named: Any) -> None:
         """`set_output_tensor(tensor)` for the only output, or `set_output_tensor(index, tensor)`."""
         index, tensor = _index_and_tensor("set_output_tensor", args, named)
         self._check_idle()
+        tensor = _tensor(tensor)
         self._bind_output(_at_or_only(self._outputs, index, "Output", "set"), tensor)
 
     def set_input_tensors(self, *args: Any, **named: Any) -> None:
