@@ -20,7 +20,7 @@ from ovjit.planning.plan import ALIGNMENT, Constants, NotNative, Planner, ceil_d
 from ovjit.planning.views import Layout, View, product
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import TABLE_BYTES
-from ovjit_ops.attention.cpu_paged_kernels import paged_merge, paged_rows, paged_scores
+from ovjit_ops.attention.cpu_paged_kernels import AHEAD, paged_merge, paged_rows, paged_scores
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.cpu_paged_sparse import HEADER, LEAST_BLOCK, paged_sparse
 from ovjit_ops.attention.cpu_paged_tiles import TILE_COLUMNS, tiles_kernel
@@ -67,6 +67,7 @@ class PagedAttention(Lowering):
             summed=summed,
             tall=tall,
             grouped=self.values.group > 0,
+            ragged=self.keys.size % self.lanes > 0 or self.values.size % (self.lanes * AHEAD[tall]) > 0,
         )
         self.tiles = None
         unit = unit_format(attrs["precision"], self.target)

@@ -35,7 +35,7 @@ class Case:
         self.hint = str(rng.choice(["f32", "f32", "f32", "bf16"]))
         shared, group = int(rng.integers(1, 4)), int(rng.choice([1, 2, 3, 4, 5, 8]))
         block = int(rng.choice([32, 32, 16, 8, 48])) if self.kind[0] != "u" else 32
-        size, wide = (int(rng.choice([2, 8, 16, 20, 40, 64, 70])) for _ in range(2))
+        size, wide = (int(rng.choice([2, 8, 16, 20, 24, 40, 64, 70, 96])) for _ in range(2))
         self.sizes = Sizes(shared * group, shared, size, wide, block)
         self.outputs = int(rng.integers(1, 4))
         self.used = {g for g in GROUPS if rng.random() < 0.35}

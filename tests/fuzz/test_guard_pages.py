@@ -6,6 +6,7 @@ hundreds of the cases by default, all of them behind the marker `long`.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,10 @@ SEED = 20261209
 
 
 def _samples(side: str, fraction: float, *names: str) -> None:
-    done = python("-m", "tests.fuzz.guarded_ops", side, fraction, SEED, *names, seconds=1 << 20)
+    _all_right(python("-m", "tests.fuzz.guarded_ops", side, fraction, SEED, *names, seconds=1 << 20))
+
+
+def _all_right(done: subprocess.CompletedProcess[str]) -> None:
     lines = done.stdout.splitlines()
     wrong = [line for line in lines if line.startswith("WRONG")]
     last = [line for line in lines if line.startswith("case")][-1:]
@@ -33,6 +37,11 @@ def _samples(side: str, fraction: float, *names: str) -> None:
 @pytest.mark.timeout(900)
 def test_some_of_all_samples(side: str) -> None:
     _samples(side, SOME[side])
+
+
+@pytest.mark.parametrize("side", [BEHIND, BEFORE])
+def test_caches_of_paged_attention(side: str) -> None:
+    _all_right(python("-m", "tests.fuzz.guarded_caches", side))
 
 
 @pytest.mark.long
