@@ -133,6 +133,11 @@ def dot_signed(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
 
 
+def dot_halves(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    pairs = x.view(np.int16).astype(np.int32) * w.view(np.int16)
+    return acc + pairs.reshape(-1, 2).sum(axis=1, dtype=np.int32)
+
+
 def dot_pairs(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     products = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
     return _halves(products.reshape(-1, 2).sum(axis=1), x.dtype)

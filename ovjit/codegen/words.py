@@ -33,8 +33,9 @@ from ovjit.records import NamedTuple
 
 __all__ = [
     "SIZE", "VL", "Each", "Ptr", "Table", "Tensor", "Word", "absolute", "add_pairs", "applied", "bits",
-    "blend", "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_pairs", "dot_signed",
-    "erf", "evens", "exp", "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather", "hadd",
+    "blend", "boolean", "cast", "ceil", "chunk", "const", "count_of", "dot_bytes", "dot_halves", "dot_pairs",
+    "dot_signed", "erf", "evens", "exp", "exp_below_zero", "f32", "f64", "finish", "floor", "fma", "gather",
+    "hadd",
     "halves_high", "halves_low", "hand", "hmax", "hmin", "hmul", "hor", "i16", "i32", "i64", "inf",
     "items", "lane", "ld", "libm_cos", "libm_exp", "libm_log", "libm_sin", "load", "loadm", "log",
     "look_up", "maximum", "minimum", "not_below", "now", "permute", "placed", "prefetch", "prefetch_l2",
@@ -236,6 +237,8 @@ dot_bytes = word("dot_bytes(v, v, v) -> v", meanings.dot_bytes)
 dot_signed = word("dot_signed(v, v, v) -> v", meanings.dot_signed)
 # sums of two products of u8 and i8 as i16, two in a lane; they must fit
 dot_pairs = word("dot_pairs(v, v) -> v", meanings.dot_pairs)
+# acc + the two products of i16 in each lane
+dot_halves = word("dot_halves(v, v, v) -> v", meanings.dot_halves)
 # on pairs of i16: elementwise sum; v + the sum of each lane's pair in w; arithmetic shift right by w
 add_pairs = word("add_pairs(v, v) -> v", meanings.add_pairs)
 sum_pairs = word("sum_pairs(v, v) -> v", meanings.sum_pairs)

@@ -209,6 +209,12 @@ class Factored(Unmade):
     def make(self) -> np.ndarray:
         return np.ascontiguousarray(np.asarray(self.given).reshape(self.shape[::-1]).T.astype(np.float32))
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether groups have integers of their own, times a common factor."""
+        assert self.given.factors is not None
+        return self.given.factors(self.given.raw(0, 1)).inner is not None
+
     def factors(self) -> Factors:
         assert self.given.factors is not None
         return self.given.factors(self.given.raw(0, len(self.source)))

@@ -19,6 +19,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import (
     GROUP_STEP,
+    SUPER,
     distinct,
     how_stored,
     quantizes_blocks,
@@ -103,6 +104,9 @@ class Stored(NamedTuple):
         if self.bits > 8:  # of floats
             return 0
         if self.in_blocks and not (self.bits in (4, 8) and self.is_plain and quantizes_rows(target)):
+            nested = isinstance(self.scale, Factored) and self.scale.is_nested and size >= self.group
+            if nested and depth % SUPER == 0 and _multiplies_pairs(target, self.bits):
+                return SUPER
             size = min(size, self.group)
             whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and depth % self.group == 0
             return size if whole and quantizes_blocks(target, self.bits) and self._adds() else 0
@@ -118,6 +122,11 @@ class Stored(NamedTuple):
         except ValueError:
             return 0
         return size
+
+
+def _multiplies_pairs(target: Target, bits: int) -> bool:
+    """Whether products with blocks of a file are summed in 16 bits, and then times integer scales."""
+    return quantizes_blocks(target, bits) and not quantizes_rows(target)
 
 
 def _on_unit(precision: str, depth: int, target: Target) -> bool:

@@ -40,7 +40,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, distinct, fit_f16
+from ovjit.codegen.cpu.formats import SUPER, WORD, distinct, fit_f16
 from ovjit.codegen.cpu.ir import Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -65,8 +65,7 @@ SHIFTED = {"f8e4m3": (1, ~0x407F407F, 2.0**8), "f8e5m2": (0, ~0x00FF00FF, 1.0)}
 LOOKED_UP, SHORT = "levels", "short levels"
 #: Bits of a number -> elements of depth of an iteration: a word of 4-bit numbers, or two rows.
 STEP = {2: 16, 3: 16, 4: 8, 5: 16, 6: 16, 8: 2, 16: 2}
-#: Elements of depth of a super-block, and the type of its factor.
-SUPER = 256
+#: The type of a super-block's factor.
 _HALF = "f16"
 #: Independent accumulators of an output, over alternate elements of depth, to hide the latency of additions.
 #: Their number does not depend on the number of rows, so that neither do a row's bits.

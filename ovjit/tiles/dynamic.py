@@ -15,7 +15,8 @@ group G has one or more groups g, so a zero's correction is added once per group
 
 Blocks of a file have integers of 2 to 6 bits, scales with two factors, and minima, as in
 `ovjit.tiles.compressed` (4 bits as above). A minimum is added after scaling: it is multiplied with p and the
-sum of q. Panels of 2, 3, 5 and 6 bits are unpacked to bytes and f32 for more than `FEW_ROWS` rows:
+sum of q. If a scale is an integer times a factor, and no instruction sums four products, `ovjit.tiles.nested`
+multiplies them. Panels of 2, 3, 5 and 6 bits are unpacked to bytes and f32 for more than `FEW_ROWS` rows:
 
     bytes    [k / 4][width][4]
     factors  [group]([width] scales, perhaps [width] minima)
@@ -40,13 +41,20 @@ from ovjit.tiles.compressed import (
     Unpack,
     begin_super,
     fetch,
-    fetch_group,
     group_low,
     group_scale,
-    load_words,
     next_group,
 )
+from ovjit.tiles.dynamic_parts import (
+    begin_tile,
+    fetch_factors,
+    load_four,
+    quantized,
+    scale_of,
+    unpack_integers,
+)
 from ovjit.tiles.mixed import Factor, mixed_steps, nested_scales, one_factor
+from ovjit.tiles.nested import factor_words, multiply_nested, unpack_nested
 from ovjit.tiles.pack import Woven, fill_later, flipped, spread_out, tile_width
 from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
@@ -59,11 +67,8 @@ HEIGHTS = (6, 4, 1)
 IN_REGISTERS, FEW_ROWS = (4, 1), 8
 #: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
-_BYTE = "i8"
 #: Panels that one row is multiplied with at a time: two streams of memory. Four are slower for groups of 32.
 ABREAST = 2
-#: Groups with a smaller scale become zeros.
-LEAST = 2.0**-126
 
 
 @kernel(over="m", x="m k:1", q="m i:1", p="m g two:1")
@@ -72,17 +77,8 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
     for _, source, target, pair in items(x, q, p):
         for g in range(p.size.g):
             first = g * size
-            peak = const[f32](0.0)
-            for i in range(first, first + size, VL):
-                peak = maximum(peak, absolute(loadm[T](source + i * SIZE[T], x.size.k - i)))
-            scale = spread[f32](hmax[f32](peak)) / const[f32](127.0)
-            # below that its reciprocal is infinite
-            steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
-            total = const[f32](0.0)
-            for i in range(first, first + size, VL):
-                whole = rint(loadm[T](source + i * SIZE[T], x.size.k - i) * steps)
-                total = total + whole
-                storem[_BYTE](target + i, cast[_BYTE](whole), VL)
+            scale = scale_of(source, first, size, x.size.k, T)
+            total = quantized(source, target, first, size, x.size.k, scale, T)
             st[f32](p.at(pair, g=g), lane[f32](scale, 0))
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
 
@@ -122,24 +118,6 @@ def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, bloc
 
 
 @inline
-def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
-    """Load w[first :, n, v]: words of four bytes, from word `word` of a step on, as many as are stored
-    together."""
-    if blocks and blocks.mixed:
-        four = registers()
-        for v in static_range(vectors):
-            load_words(four, at["q", n], v, vectors * lanes, lanes, blocks)
-            for i in static_range(4):
-                w[i, n, v] = four[i]
-    else:
-        for v in static_range(vectors):
-            w[first, n, v] = load[i32](at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4)
-            if stored.bits == 4:
-                w[first + 1, n, v] = (w[first, n, v] >> const[i32](4)) & const[i32](252645135)
-                w[first, n, v] = w[first, n, v] & const[i32](252645135)
-
-
-@inline
 def multiply_words(total, w, at, word, height, panels, vectors, stored):
     """Add the products of `stored.at_once` words, from word `word` of a step on."""
     if stored.pairs and not stored.less:
@@ -157,29 +135,6 @@ def multiply_words(total, w, at, word, height, panels, vectors, stored):
                     total[r, n, v] = dot_signed(total[r, n, v], w[i, n, v], data)
                 else:
                     total[r, n, v] = dot_bytes(total[r, n, v], w[i, n, v], data)
-
-
-@inline
-def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks):
-    """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
-    for n in static_range(panels):
-        at["q", n] = panel["w"] + n * apart.w_panel
-        at["s", n] = panel["s"] + n * apart.s_panel
-        if stored.zero is None or (blocks and blocks.each_zero):
-            at["z", n] = panel["z"] + n * apart.z_panel
-    for r in static_range(height):
-        at["x", r] = x + min(row + r, last) * apart.x_w
-        at["p", r] = p + min(row + r, last) * apart.p_w
-
-
-@inline
-def fetch_factors(at, panels, width, stored, blocks):
-    """Prefetch the following scales and zeros of `width` columns of each panel."""
-    for n in static_range(panels):
-        if blocks:
-            fetch_group(at, n, width, blocks.scale_bytes, blocks.zero_bytes, panels)
-        else:
-            fetch_group(at, n, width, SIZE[stored.scale], stored.zero is None, panels)
 
 
 @inline
@@ -236,6 +191,18 @@ def multiply_tile(
 
 
 @inline
+def multiply_any(
+    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
+):  # fmt: skip
+    if stored.inner:
+        multiply_nested(
+            row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks
+        )  # fmt: skip
+    else:
+        multiply_tile(row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks)
+
+
+@inline
 def multiply_rows(
     row, stop, x, p, panel, apart, sizes, heights, vectors, lanes, stored, blocks,
 ):  # fmt: skip
@@ -248,7 +215,7 @@ def multiply_rows(
             or (height == 4 and left > 1)
             or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
         ):
-            multiply_tile(
+            multiply_any(
                 row, stop - 1, x, p, panel, apart, sizes, height, 1, vectors, lanes, stored, blocks
             )  # fmt: skip
             done = min(row + height, stop)
@@ -259,7 +226,7 @@ def multiply_rows(
 @inline
 def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
     """A panel of blocks as bytes, and its scales and minima as f32: to scratch, where `panel` says then."""
-    at, scale, zero, outer, w = registers()
+    at = registers()
     at["q", 0] = panel["w"]
     at["s", 0] = panel["s"]
     if blocks and blocks.each_zero:
@@ -268,6 +235,16 @@ def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
     panel["s"] = panel["w"] + sizes.groups * sizes.words * 4 * vectors * lanes
     at["to"] = panel["w"]
     at["factors"] = panel["s"]
+    if stored.inner:
+        unpack_nested(at, sizes, vectors, lanes, stored, blocks)
+    else:
+        unpack_groups(at, sizes, vectors, lanes, stored, blocks)
+
+
+@inline
+def unpack_groups(at, sizes, vectors, lanes, stored, blocks):
+    """Unpack a panel's scales and minima as f32 to at["factors"], and its integers to bytes at at["to"]."""
+    scale, zero, outer, w = registers()
     for g in range(0, sizes.groups, sizes.ratio):
         load_factors(at, scale, zero, outer, g * sizes.words * 4, 1, vectors, lanes, stored, blocks)
         for v in static_range(vectors):
@@ -275,13 +252,8 @@ def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
             if stored.low:
                 store[f32](at["factors"] + (vectors + v) * lanes * 4, zero[0, v])
         at["factors"] += vectors * lanes * (8 if stored.low else 4)
-        for _ in range(0, (min(g + sizes.ratio, sizes.groups) - g) * sizes.words, 4):
-            for word in static_range(0, 4, stored.together):
-                load_four(w, 0, at, 0, word, vectors, lanes, stored, blocks)
-                for half, v in np.ndindex(stored.together, vectors):
-                    store[i32](at["to"] + ((word + half) * vectors + v) * lanes * 4, w[half, 0, v])
-            at["q", 0] += stored.bits * 2 * vectors * lanes
-            at["to"] += 16 * vectors * lanes
+        words = (min(g + sizes.ratio, sizes.groups) - g) * sizes.words
+        unpack_integers(at, w, words, vectors, lanes, stored, blocks)
 
 
 @inline
@@ -350,7 +322,7 @@ def dynamic_product(
         while row < stop_row:
             done = row + 1
             if wide == ABREAST:
-                multiply_tile(
+                multiply_any(
                     row, row, x, p, panel, apart, sizes, 1, ABREAST, vectors, lanes, stored, blocks
                 )  # fmt: skip
             elif mixed and sizes.rows > FEW_ROWS:
@@ -373,10 +345,10 @@ def results(vectors: int, lanes: int) -> int:
     return max(ABREAST, HEIGHTS[0]) * vectors * lanes * WORD
 
 
-def scratch_bytes(isa: Target, rows: int, groups: int, low: bool) -> int:
+def scratch_bytes(isa: Target, rows: int, groups: int, stored: Stored) -> int:
     """The memory that a chunk needs; to unpack blocks, for so many elements of depth and groups."""
-    width = tile_width(isa)
-    return results(isa.tile_vectors, isa.lanes) + (rows + groups * WORD * (2 if low else 1)) * width
+    words = factor_words(stored) if stored.inner else 2 if stored.low else 1
+    return results(isa.tile_vectors, isa.lanes) + (rows + groups * WORD * words) * tile_width(isa)
 
 
 def product_kernel(
@@ -396,11 +368,12 @@ def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
     return few or (blocks is not None and blocks.mixed)
 
 
-def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target) -> Stored:
-    """How the panels of a file's blocks are multiplied."""
+def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: int = 0) -> Stored:
+    """How the panels of a file's blocks are multiplied. `inner`: elements of a group within rows' groups."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
     low = "f32" if unpack.has_low else ""
-    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, pairs=not quantizes_rows(isa))
+    pairs = not quantizes_rows(isa)
+    return Stored(unpack.bits, one, unpack.scale, isa.is_arm, low, pairs=pairs, inner=inner)
 
 
 class Packed(NamedTuple):

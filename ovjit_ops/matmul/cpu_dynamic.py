@@ -24,6 +24,7 @@ from ovjit.tiles.dynamic import (
     stored_in_blocks,
     unpacks,
 )
+from ovjit.tiles.nested import quantize_nested, sums_of
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.matmul.cpu_stored import StoredWeights
 
@@ -49,17 +50,19 @@ class DynamicProduct(StoredWeights):
         self.size = int(attrs["dynamic"])
         self.groups_of_rows = ceil_div(self.depth, self.size)
         self.ratio = ceil_div(int(attrs["group"]), self.size)
+        self.inner = int(attrs["group"]) if int(attrs["group"]) < self.size else 0
         whole, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
         self.blocks: Unpack | None = None
         if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):
             self.blocks = how_unpacked(*whole, bits, "")
-            self.how = stored_in_blocks(self.blocks, self.zero, self.target)
+            self.how = stored_in_blocks(self.blocks, self.zero, self.target, self.inner)
         else:
             self.how = how_stored(*whole, bits, self.target)
 
     def __init__(self, group: Group):
         super().__init__(group)
-        self.quantize = quantize_kernel(self.data.dtype)
+        made = quantize_nested if self.inner else quantize_kernel
+        self.quantize = made(self.data.dtype)
         self.kernels = (self.quantize, *self.kernels)
 
     def make_kernel(self, names: str) -> Kernel:
@@ -87,16 +90,17 @@ class DynamicProduct(StoredWeights):
             x = planner.contiguous(self.data)
             rows = product(x.shape[:-1])
             q = planner.allocate((rows, self.groups_of_rows * self.size), 1)
-            p = planner.allocate((rows, self.groups_of_rows * 2), 4)
-            pairs = p.as_shape((rows, self.groups_of_rows, 2))
+            words = 1 + sums_of(self.inner) if self.inner else 2
+            p = planner.allocate((rows, self.groups_of_rows * words), 4)
+            pairs = p.as_shape((rows, self.groups_of_rows, words))
             tensors = {"x": x.as_shape((rows, self.depth)), "q": q, "p": pairs}
+            sizes = {"inner": self.inner} if self.inner else {"size": self.size}
             launch(
-                planner, self.quantize, tensors, ("q", "p"), size=self.size, work=4 * self.depth,
-                flops=4.0 * x.count,
-            )  # fmt: skip
+                planner, self.quantize, tensors, ("q", "p"), **sizes, work=4 * self.depth, flops=4.0 * x.count
+            )
             return q, p
 
-        return planner.shared(("quantized", self.data, self.size), make)
+        return planner.shared(("quantized", self.data, self.size, self.inner), make)
 
     def plan(self, planner: Planner) -> None:
         rows = product(planner.shape(self.data)[:-1])
@@ -123,7 +127,7 @@ class DynamicProduct(StoredWeights):
         values |= self.placed(planner)
         mixed = unpacks(self.how, self.blocks)
         unpacked = (wide, ceil_div(self.groups_of_rows, self.ratio)) if mixed else (0, 0)
-        planner.need_scratch(scratch_bytes(self.target, *unpacked, bool(self.how.low)))
+        planner.need_scratch(scratch_bytes(self.target, *unpacked, self.how))
         chunks = ceil_div(panels, per_chunk) * row_blocks
         flops = 2.0 * rows * self.depth * self.outs
         planner.step(self.kernel, values, chunks, [q, p, *reads], [y], flops)

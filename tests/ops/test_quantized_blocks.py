@@ -10,7 +10,7 @@ import pytest
 import ovjit as ov
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
-from ovjit.codegen.cpu.formats import quantizes_blocks
+from ovjit.codegen.cpu.formats import quantizes_blocks, quantizes_rows
 from ovjit.codegen.cpu.host import host_target, target_of
 from ovjit.compiler.options import Context, Options
 from ovjit.compiler.program import run_passes
@@ -56,14 +56,21 @@ def kinds() -> list[str]:
     return [k for k, form in FORMS.items() if k != "IQ4_NL" and quantizes_blocks(target, form.bits)]
 
 
+def rows_of(kind: str) -> int:
+    """Elements of a group of rows by default."""
+    nested = kind.endswith("K") and not quantizes_rows(host_target())
+    return 256 if nested else min(32, FORMS[kind].group)
+
+
 @pytest.mark.parametrize("kind", kinds())
 def test_blocks_of_files_with_quantized_rows(kind: str) -> None:
-    """Rows have groups of 32, or as small ones as the blocks; what a row gives does not depend on others."""
+    """Rows have groups of 32, or as small ones as the blocks, or of 256 where scales are integers times a
+    factor; what a row gives does not depend on others."""
     outs, depth = 137, 512
     seed = [SEED, 400, *kind.encode()]
     rng = np.random.default_rng(seed)
     model, real = of_blocks(kind, outs, depth, rng)
-    size = min(32, FORMS[kind].group)
+    size = rows_of(kind)
     compiled = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
     x = (rng.standard_normal((70, depth)) * 10.0 ** rng.integers(-3, 3)).astype(np.float32)
     want = rounded(x, size) @ real.astype(np.float64).T
@@ -86,7 +93,7 @@ def test_blocks_of_files_are_exact_without_quantized_rows() -> None:
         check(got, x.astype(np.float64) @ real.astype(np.float64).T, str(config))
 
 
-@pytest.mark.parametrize("kind, sizes", [("Q8_0", (32, 0)), ("Q4_0", (32, 32)), ("Q6_K", (16, 16))])
+@pytest.mark.parametrize("kind, sizes", [("Q8_0", (32, 0)), ("Q4_0", (32, 32)), ("Q6_K", (256, 256))])
 def test_which_rows_are_quantized_without_dots_of_bytes(kind: str, sizes: tuple[int, int]) -> None:
     """AVX2 takes signed bytes by their signs, which AVX-512 has no instruction for."""
     graph = of_blocks(kind, 256, 512, np.random.default_rng([SEED, 402]))[0]._graph()

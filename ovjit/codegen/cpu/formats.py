@@ -252,6 +252,8 @@ def available_formats(isa: Target) -> tuple[Format, ...]:
 FEATURES = {"avx512": ("avx512vnni",), "neon": ("dotprod",)}
 #: Groups of activations have a multiple of this many elements.
 GROUP_STEP = 16
+#: Elements of a super-block of a file: groups of rows if their weights' scales are integers times a factor.
+SUPER = 256
 
 
 #: Maximum bits of integers for which the sum of four products with bytes fits 16 bits: 2 * 2 * 63 * 127.
@@ -274,7 +276,8 @@ class Stored(NamedTuple):
     """The storage of weights. `bits` of an integer. `zero`: the common zero point, None if groups have their
     own. `scale`: the type of scales. `signed`: bytes are stored as signed, 128 less, and multiplied as such
     (NEON's sdot, AVX2's vpsignb). `low`: the type of minima, which are added; "" without. `small`: bytes
-    are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four."""
+    are below 128. `pairs`: pairs of products are summed in 16 bits first, if no instruction sums four.
+    `inner`: elements of a group whose scale and minimum are multiplied as integers; 0 without."""
 
     bits: int
     zero: int | None
@@ -283,11 +286,13 @@ class Stored(NamedTuple):
     low: str = ""
     small: bool = False
     pairs: bool = False
+    inner: int = 0
 
     @property
     def name(self) -> str:
         zero = "z" if self.zero is None else str(self.zero) if self.zero else "m" if self.low else ""
-        return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}{'_p' if self.pairs else ''}"
+        pairs = f"_p{self.inner or ''}" if self.pairs else ""
+        return f"{'i' if self.less else 'u'}{self.bits}{zero}_{self.scale}{pairs}"
 
     @property
     def less(self) -> int:

@@ -558,7 +558,7 @@ BODIES: dict[str, Any] = {
     "lt": _compare("<"), "le": _compare("<="), "gt": _compare(">"), "ge": _compare(">="),
     "eq": _compare("=="), "ne": _compare("!="),
     "select": lambda b, k, c, x, y: b.select(c, x, y), "look_up": look_up,
-    "dot_pairs": dot_pairs, "add_pairs": add_pairs, "sum_pairs": sum_pairs,
+    "dot_halves": dot_halves, "dot_pairs": dot_pairs, "add_pairs": add_pairs, "sum_pairs": sum_pairs,
     "shr_halves": shift_halves, "turned_pairs": _turned_pairs,
     "zip_bytes_low": _zip(1, False), "zip_bytes_high": _zip(1, True),
     "zip_halves_low": _zip(2, False), "zip_halves_high": _zip(2, True),

@@ -1,0 +1,88 @@
+"""The parts of products of dynamically quantized rows that `dynamic` and `nested` share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.codegen.function import inline
+from ovjit.codegen.words import *
+from ovjit.tiles.compressed import fetch_group, load_words
+
+_BYTE = "i8"
+#: Groups with a smaller scale become zeros.
+LEAST = 2.0**-126
+
+
+@inline
+def scale_of(source, first, size, depth, T):
+    """The scale of `size` elements of a row, from element `first` on; elements behind `depth` are 0."""
+    peak = const[f32](0.0)
+    for i in range(first, first + size, VL):
+        peak = maximum(peak, absolute(loadm[T](source + i * SIZE[T], depth - i)))
+    return spread[f32](hmax[f32](peak)) / const[f32](127.0)
+
+
+@inline
+def quantized(source, target, first, size, depth, scale, T):
+    """Quantize these elements to bytes at target + first. Returns their sum in each lane."""
+    # below that its reciprocal is infinite
+    steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
+    total = const[f32](0.0)
+    for i in range(first, first + size, VL):
+        whole = rint(loadm[T](source + i * SIZE[T], depth - i) * steps)
+        total = total + whole
+        storem[_BYTE](target + i, cast[_BYTE](whole), VL)
+    return total
+
+
+@inline
+def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
+    """Load w[first :, n, v]: words of four bytes, from word `word` of a step on, as many as are stored
+    together."""
+    if blocks and blocks.mixed:
+        four = registers()
+        for v in static_range(vectors):
+            load_words(four, at["q", n], v, vectors * lanes, lanes, blocks)
+            for i in static_range(4):
+                w[i, n, v] = four[i]
+    else:
+        for v in static_range(vectors):
+            w[first, n, v] = load[i32](at["q", n] + (word * stored.bits // 8 * vectors + v) * lanes * 4)
+            if stored.bits == 4:
+                w[first + 1, n, v] = (w[first, n, v] >> const[i32](4)) & const[i32](252645135)
+                w[first, n, v] = w[first, n, v] & const[i32](252645135)
+
+
+@inline
+def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks):
+    """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
+    for n in static_range(panels):
+        at["q", n] = panel["w"] + n * apart.w_panel
+        at["s", n] = panel["s"] + n * apart.s_panel
+        if stored.zero is None or (blocks and blocks.each_zero):
+            at["z", n] = panel["z"] + n * apart.z_panel
+    for r in static_range(height):
+        at["x", r] = x + min(row + r, last) * apart.x_w
+        at["p", r] = p + min(row + r, last) * apart.p_w
+
+
+@inline
+def fetch_factors(at, panels, width, stored, blocks):
+    """Prefetch the following scales and zeros of `width` columns of each panel."""
+    for n in static_range(panels):
+        if blocks:
+            fetch_group(at, n, width, blocks.scale_bytes, blocks.zero_bytes, panels)
+        else:
+            fetch_group(at, n, width, SIZE[stored.scale], stored.zero is None, panels)
+
+
+@inline
+def unpack_integers(at, w, words, vectors, lanes, stored, blocks):
+    """Unpack `words` words of depth of a panel to bytes at at["to"]."""
+    for _ in range(0, words, 4):
+        for word in static_range(0, 4, stored.together):
+            load_four(w, 0, at, 0, word, vectors, lanes, stored, blocks)
+            for half, v in np.ndindex(stored.together, vectors):
+                store[i32](at["to"] + ((word + half) * vectors + v) * lanes * 4, w[half, 0, v])
+        at["q", 0] += stored.bits * 2 * vectors * lanes
+        at["to"] += 16 * vectors * lanes

@@ -1,0 +1,203 @@
+"""Products of quantized rows with blocks whose scales, and minima, are integers times a factor.
+
+    x[m, k] ~ q[m, k] * p[m, b]              q of 8 bits with a sign, p = max |x[m, k]| / 127,  b = k // 256
+    y[m, n] = sum over b of p[m, b] * (scale[b, n] * sum over g in b of inner[g, n] * dot[m, g, n]
+                                       + low[b, n] * sum over g in b of minimum[g, n] * total[m, g])
+    dot[m, g, n] = sum of k in g of q[m, k] * integers[k, n],   total[m, g] = sum of k in g of q[m, k]
+
+All but the factors of a super-block is integer arithmetic. `vpmaddubsw` sums pairs of products in 16 bits,
+and `vpmaddwd` multiplies these sums by the inner scale. A common zero point is a minimum of -zero * inner,
+with the same factor.
+
+Sums of q are pairs of i16 behind p, for two groups each. Panels unpacked for several rows have, for each
+super-block, factors and inner numbers as lanes of 32 bits:
+
+    scale, low of f32; then for two groups: inner of both groups, twice in a lane; minima of both in a lane
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.codegen.cpu.formats import SUPER, Stored
+from ovjit.codegen.function import inline, kernel
+from ovjit.codegen.kernel import Kernel
+from ovjit.codegen.tensors import Tensor
+from ovjit.codegen.words import *
+from ovjit.tiles.compressed import fetch
+from ovjit.tiles.dynamic_parts import (
+    begin_tile,
+    fetch_factors,
+    load_four,
+    quantized,
+    scale_of,
+    unpack_integers,
+)
+
+_HALF, _BYTE = "f16", "i8"
+
+
+@kernel(over="m", x="m k:1", q="m i:1", p="m g w:1")
+def _quantize(x: Tensor, q: Tensor, p: Tensor, inner, *, T):
+    """Quantize each row in super-blocks. Store each one's scale, and the sums of groups of `inner`
+    elements."""
+    for _, source, target, words in items(x, q, p):
+        for g in range(p.size.g):
+            first = g * SUPER
+            scale = scale_of(source, first, SUPER, x.size.k, T)
+            st[f32](p.at(words, g=g), lane[f32](scale, 0))
+            for i in range(0, SUPER, 2 * inner):
+                even = quantized(source, target, first + i, inner, x.size.k, scale, T)
+                odd = quantized(source, target, first + i + inner, inner, x.size.k, scale, T)
+                low = cast[i32](spread[f32](hadd[f32](even))) & const[i32](65535)
+                both = low | (cast[i32](spread[f32](hadd[f32](odd))) << const[i32](16))
+                storem[i32](p.at(words + 4 + udiv(i, inner) * 2, g=g), both, 1)
+
+
+def quantize_nested(dtype: str) -> Kernel:
+    """The kernel that quantizes rows of `dtype` in super-blocks."""
+    return _quantize.kernel(f"quantize_nested_{dtype}", T=dtype)
+
+
+def sums_of(inner: int) -> int:
+    """Words of 32 bits for the sums of a row's super-block."""
+    return SUPER // (2 * inner)
+
+
+def factor_words(stored: Stored) -> int:
+    """Words of a lane for the factors and inner numbers of a super-block."""
+    less = bool(stored.low or stored.zero)
+    return 1 + bool(stored.low) + sums_of(stored.inner) * (2 + less)
+
+
+@inline
+def load_outer(at, outer, panels, vectors, lanes, stored, blocks):
+    """Load the factors of a super-block."""
+    kind = _HALF if blocks else "f32"
+    for n, v in np.ndindex(panels, vectors):
+        outer[n, v] = load[kind](at["s", n] + v * lanes * SIZE[kind])
+        if stored.low:
+            outer[n, v, "low"] = load[kind](at["s", n] + (vectors + v) * lanes * SIZE[kind])
+    for n in static_range(panels):
+        at["s", n] += vectors * lanes * SIZE[kind] * (2 if stored.low else 1)
+
+
+@inline
+def load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks):
+    """Load the inner scales of group `h` of two, twice in a lane, and its minima in half `h` of a lane. Of
+    unpacked panels, load the minima of both with the second."""
+    for n, v in np.ndindex(panels, vectors):
+        if blocks:
+            inner = cast[i32](load[blocks.scale](at["s", n] + v * lanes))
+            scale[n, v] = inner << const[i32](16)
+            if blocks.scale == "u8":
+                scale[n, v] = scale[n, v] | inner
+            else:
+                scale[n, v] = scale[n, v] | (inner & const[i32](65535))
+            if stored.low:
+                least = cast[i32](load[u8](at["s", n] + (vectors + v) * lanes))
+            elif stored.zero:
+                least = inner * const[i32](-stored.zero)
+            if stored.low or stored.zero:
+                low[h, n, v] = least << const[i32](16) if h else least & const[i32](65535)
+        else:
+            scale[n, v] = load[i32](at["s", n] + v * lanes * 4)
+            if h and (stored.low or stored.zero):
+                low[h, n, v] = load[i32](at["s", n] + (vectors + v) * lanes * 4)
+    for n in static_range(panels):
+        if blocks:
+            at["s", n] += vectors * lanes * blocks.scale_bytes
+        else:
+            at["s", n] += vectors * lanes * (8 if h and (stored.low or stored.zero) else 4)
+
+
+@inline
+def add_minima(total, low, h, at, pair, height, panels, vectors):
+    """Add the minima of group `h` of two, times the sums of q."""
+    for r in static_range(height):
+        both = splat[i32](at["p", r] + 4 + pair * 4)
+        for n, v in np.ndindex(panels, vectors):
+            total[r, n, v] = dot_halves(total[r, n, v], low[h, n, v], both)
+
+
+@inline
+def multiply_four(total, w, scale, at, height, panels, vectors):
+    """Add the products of four words, times the inner scales."""
+    for i, r in np.ndindex(2, height):
+        one = splat[i32](at["x", r] + 8 * i)
+        other = splat[i32](at["x", r] + 8 * i + 4)
+        for n, v in np.ndindex(panels, vectors):
+            two = add_pairs(dot_pairs(w[2 * i, n, v], one), dot_pairs(w[2 * i + 1, n, v], other))
+            total[r, n, v] = dot_halves(total[r, n, v], two, scale[n, v])
+
+
+@inline
+def multiply_nested(
+    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
+):  # fmt: skip
+    """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
+    are written to scratch."""
+    at, made, scale, low, outer, total, lows, w = registers()
+    begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks)
+    for r, n, v in np.ndindex(height, panels, vectors):
+        made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
+    for _block in range(sizes.groups):
+        load_outer(at, outer, panels, vectors, lanes, stored, blocks)
+        for r, n, v in np.ndindex(height, panels, vectors):
+            total[r, n, v] = const[i32](0)
+            lows[r, n, v] = const[i32](0)
+        for pair in range(SUPER // stored.inner // 2):
+            if height == 1:
+                fetch_factors(at, panels, vectors * lanes, stored, blocks)
+            for h in static_range(2):
+                load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks)
+                for _ in static_range(0, stored.inner, 16):
+                    if height == 1:
+                        for n in static_range(panels):
+                            fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
+                    for word in static_range(0, 4, stored.together):
+                        for n in static_range(panels):
+                            load_four(w, word, at, n, word, vectors, lanes, stored, blocks)
+                    multiply_four(total, w, scale, at, height, panels, vectors)
+                    for n in static_range(panels):
+                        at["q", n] += stored.bits * 2 * vectors * lanes
+                    for r in static_range(height):
+                        at["x", r] += 16
+                if stored.low and (blocks or h):
+                    add_minima(lows, low, h, at, pair, height, panels, vectors)
+                elif stored.zero and (blocks or h):
+                    add_minima(total, low, h, at, pair, height, panels, vectors)
+        for r in static_range(height):
+            by = splat[f32](at["p", r])
+            for n, v in np.ndindex(panels, vectors):
+                made[r, n, v] = fma(cast[f32](total[r, n, v]), by * outer[n, v], made[r, n, v])
+                if stored.low:
+                    made[r, n, v] = fma(cast[f32](lows[r, n, v]), by * outer[n, v, "low"], made[r, n, v])
+            at["p", r] += 4 + SUPER // stored.inner * 2
+    place = scratch
+    for r, n, v in np.ndindex(height, panels, vectors):
+        store[f32](place + ((r * panels + n) * vectors + v) * lanes * 4, made[r, n, v])
+
+
+@inline
+def unpack_nested(at, sizes, vectors, lanes, stored, blocks):
+    """Unpack a panel's factors and inner numbers to at["factors"], and its integers to bytes at at["to"]."""
+    scale, low, outer, w = registers()
+    for _block in range(sizes.groups):
+        load_outer(at, outer, 1, vectors, lanes, stored, blocks)
+        for v in static_range(vectors):
+            store[f32](at["factors"] + v * lanes * 4, outer[0, v])
+            if stored.low:
+                store[f32](at["factors"] + (vectors + v) * lanes * 4, outer[0, v, "low"])
+        at["factors"] += vectors * lanes * (8 if stored.low else 4)
+        for _pair in range(SUPER // stored.inner // 2):
+            for h in static_range(2):
+                load_inner(at, scale, low, h, 1, vectors, lanes, stored, blocks)
+                for v in static_range(vectors):
+                    store[i32](at["factors"] + v * lanes * 4, scale[0, v])
+                at["factors"] += vectors * lanes * 4
+            if stored.low or stored.zero:
+                for v in static_range(vectors):
+                    store[i32](at["factors"] + v * lanes * 4, low[0, 0, v] | low[1, 0, v])
+                at["factors"] += vectors * lanes * 4
+        unpack_integers(at, w, SUPER // 4, vectors, lanes, stored, blocks)
