@@ -128,3 +128,45 @@ def test_signed_bytes_of_any_value() -> None:
     x = np.where(np.arange(7 * 8 * depth).reshape(7, -1) % 3, 127, -127).astype(np.float32)
     got = ov.compile_model(model, "CPU", F32)([x])[0]
     np.testing.assert_allclose(got, x.astype(np.float64) @ real.astype(np.float64).T, rtol=1e-6)
+
+
+#: K types: bytes of a block, where f16 factors begin, and where scales of a byte lie.
+FULL = {
+    "Q2_K": (84, (80, 82), None), "Q3_K": (110, (108,), None), "Q4_K": (144, (0, 2), None),
+    "Q5_K": (176, (0, 2), None), "Q6_K": (210, (208,), slice(192, 208)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FULL)
+@pytest.mark.parametrize("rows", [3, 20])
+def test_the_greatest_sums_fit(kind: str, rows: int) -> None:
+    """Codes, inner scales and rows that are all as large as they can be."""
+    outs, depth = 72, 1024
+    size, factors, scales = FULL[kind]
+    blocks = np.full((outs, depth // 256, size), 0xFF, np.uint8)
+    for at in factors:
+        blocks[..., at : at + 2] = np.array([2.0**-10], np.float16).view(np.uint8)
+    if scales is not None:
+        blocks[::2, :, scales], blocks[1::2, :, scales] = 0x80, 0x7F
+    model, real = of_data(kind, blocks.reshape(outs, -1), outs, depth)
+    x = np.ones((rows, depth), np.float32)
+    x[1::2] = -1
+    x[2, ::2] = -1
+    request = ov.compile_model(model, "CPU", {**F32, "PERF_COUNT": True}).create_infer_request()
+    got = request.infer([x])[0]
+    if quantizes_blocks(host_target(), FORMS[kind].bits):
+        assert [s.split("_")[0] for s in steps(request)] == ["quantize", "matmul"]
+    check(got, x.astype(np.float64) @ real.astype(np.float64).T, kind)
+
+
+def test_a_small_group_size_is_taken() -> None:
+    """Smaller groups of rows than those of integer scales, which are multiplied as f32 then."""
+    graph = of_blocks("Q4_K", 256, 512, np.random.default_rng([SEED, 404]))[0]._graph()
+    for given, size in ((16, 16), (32, 256), (128, 256)):
+        context = Context(target_of("avx2", ()), Options(dynamic=given))
+        (product,) = (n for n in run_passes(graph, context).nodes if n.op.name == "CompressedMatMul")
+        assert product.attrs["dynamic"] == size, given
+    model, real = of_blocks("Q4_K", 137, 512, np.random.default_rng([SEED, 405]))
+    x = np.random.default_rng([SEED, 406]).standard_normal((11, 512)).astype(np.float32)
+    got = ov.compile_model(model, "CPU", {**F32, SIZE: 16})([x])[0]
+    check(got, rounded(x, 16) @ real.astype(np.float64).T)
