@@ -93,23 +93,34 @@ class Stored(NamedTuple):
         few = distinct(self.zero)
         return bool(few.size and (few == np.clip(np.rint(few.flat[0]), 0, 127)).all())
 
+    @property
+    def _is_nested(self) -> bool:
+        """Whether scales, and minima if there are some, are integers times a common factor."""
+        both = [f for f in (self.scale, self.zero) if isinstance(f, Factored)]
+        return isinstance(self.scale, Factored) and all(f.is_nested for f in both)
+
+    def _dynamic_in_blocks(self, size: int, target: Target) -> int:
+        """`dynamic` for weights in a file's blocks. Groups of weights may be smaller than `size`; rows then
+        have these. llama.cpp rounds rows on every CPU, so these are also rounded on CPUs without dot products
+        of bytes. There, rows have groups of SUPER if the weights' scales are multiplied as integers."""
+        depth, least = self.integers.shape[0], min(size, self.group)
+        whole = least > 0 and least % GROUP_STEP == 0 == self.group % least and depth % self.group == 0
+        if not (whole and quantizes_blocks(target, self.bits) and self._adds()):
+            return 0
+        by_pairs = size >= self.group and depth % SUPER == 0 and not quantizes_rows(target)
+        return SUPER if by_pairs and self._is_nested else least
+
     def dynamic(self, size: int, precision: str, target: Target) -> int:
         """The group size with which rows of x are quantized before the product, or 0 for no quantization.
 
         As in OpenVINO it is `size` if groups of rows lie within groups of weights, and signed integers have
         no zero. It is 0 if a matrix unit multiplies the rows as bf16. Weights in a file's blocks, which
-        OpenVINO does not have, may have smaller groups; rows then have these. llama.cpp rounds rows on every
-        CPU, so these are also rounded on CPUs without dot products of bytes."""
+        OpenVINO does not have, may have other groups."""
         depth = self.integers.shape[0]
         if self.bits > 8:  # of floats
             return 0
         if self.in_blocks and not (self.bits in (4, 8) and self.is_plain and quantizes_rows(target)):
-            nested = isinstance(self.scale, Factored) and self.scale.is_nested and size >= self.group
-            if nested and depth % SUPER == 0 and _multiplies_pairs(target, self.bits):
-                return SUPER
-            size = min(size, self.group)
-            whole = size > 0 and size % GROUP_STEP == 0 == self.group % size and depth % self.group == 0
-            return size if whole and quantizes_blocks(target, self.bits) and self._adds() else 0
+            return self._dynamic_in_blocks(size, target)
         if _on_unit(precision, depth, target):
             return 0
         within = self.group >= depth or self.group % size == 0 == depth % size if size > 0 else False
@@ -122,11 +133,6 @@ class Stored(NamedTuple):
         except ValueError:
             return 0
         return size
-
-
-def _multiplies_pairs(target: Target, bits: int) -> bool:
-    """Whether products with blocks of a file are summed in 16 bits, and then times integer scales."""
-    return quantizes_blocks(target, bits) and not quantizes_rows(target)
 
 
 def _on_unit(precision: str, depth: int, target: Target) -> bool:

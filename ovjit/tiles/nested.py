@@ -132,41 +132,48 @@ def multiply_four(total, w, scale, at, height, panels, vectors):
 
 
 @inline
+def sum_super(at, total, lows, height, panels, vectors, lanes, stored, blocks):
+    """The integer sums of a super-block, and those of its minima."""
+    scale, low, w = registers()
+    for r, n, v in np.ndindex(height, panels, vectors):
+        total[r, n, v] = const[i32](0)
+        lows[r, n, v] = const[i32](0)
+    for pair in range(SUPER // stored.inner // 2):
+        if height == 1:
+            fetch_factors(at, panels, vectors * lanes, stored, blocks)
+        for h in static_range(2):
+            load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks)
+            for _ in static_range(0, stored.inner, 16):
+                if height == 1:
+                    for n in static_range(panels):
+                        fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
+                for word in static_range(0, 4, stored.together):
+                    for n in static_range(panels):
+                        load_four(w, word, at, n, word, vectors, lanes, stored, blocks)
+                multiply_four(total, w, scale, at, height, panels, vectors)
+                for n in static_range(panels):
+                    at["q", n] += stored.bits * 2 * vectors * lanes
+                for r in static_range(height):
+                    at["x", r] += 16
+            if stored.low and (blocks or h):
+                add_minima(lows, low, h, at, pair, height, panels, vectors)
+            elif stored.zero and (blocks or h):
+                add_minima(total, low, h, at, pair, height, panels, vectors)
+
+
+@inline
 def multiply_nested(
     row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
 ):  # fmt: skip
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
-    at, made, scale, low, outer, total, lows, w = registers()
+    at, made, outer, total, lows = registers()
     begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
     for _block in range(sizes.groups):
         load_outer(at, outer, panels, vectors, lanes, stored, blocks)
-        for r, n, v in np.ndindex(height, panels, vectors):
-            total[r, n, v] = const[i32](0)
-            lows[r, n, v] = const[i32](0)
-        for pair in range(SUPER // stored.inner // 2):
-            if height == 1:
-                fetch_factors(at, panels, vectors * lanes, stored, blocks)
-            for h in static_range(2):
-                load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks)
-                for _ in static_range(0, stored.inner, 16):
-                    if height == 1:
-                        for n in static_range(panels):
-                            fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
-                    for word in static_range(0, 4, stored.together):
-                        for n in static_range(panels):
-                            load_four(w, word, at, n, word, vectors, lanes, stored, blocks)
-                    multiply_four(total, w, scale, at, height, panels, vectors)
-                    for n in static_range(panels):
-                        at["q", n] += stored.bits * 2 * vectors * lanes
-                    for r in static_range(height):
-                        at["x", r] += 16
-                if stored.low and (blocks or h):
-                    add_minima(lows, low, h, at, pair, height, panels, vectors)
-                elif stored.zero and (blocks or h):
-                    add_minima(total, low, h, at, pair, height, panels, vectors)
+        sum_super(at, total, lows, height, panels, vectors, lanes, stored, blocks)
         for r in static_range(height):
             by = splat[f32](at["p", r])
             for n, v in np.ndindex(panels, vectors):
