@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ovjit.errors import ModelError, check
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, dim, merge
 from ovjit_ops.common.checks import check_type
 
 
@@ -42,6 +42,19 @@ class Dims:
     def shape(self, letters: str) -> tuple[Dim, ...]:
         """The shape for these letters."""
         return tuple(self[letter] for letter in letters)
+
+
+def divided(extent: Dim, by: int, what: str) -> Dim:
+    """extent / by, without a remainder: the lower bound is rounded up. Raises ModelError, naming `what`, if
+    no multiple of `by` is within the bounds."""
+    lo, hi = bounds(extent)
+    least = -(-lo // by)
+    check(
+        hi is None or least * by <= hi if isinstance(extent, Interval) else extent % by == 0,
+        f"Dimension value: [ {lo}, {hi}] must be a multiple of divisor: {by} ({what})",
+    )
+    out = extent // by
+    return dim(least, out.hi, out.base, out.offset) if isinstance(out, Interval) else out
 
 
 def fitted(types: Iterable[str] | None = None, /, **inputs: tuple[TensorType | None, str]) -> Dims:

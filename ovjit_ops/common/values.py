@@ -16,7 +16,7 @@ from ovjit.errors import ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype, real_for
 from ovjit.graph.graph import Node, Replacement
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import Dim, Interval, bounds, dim, is_static, text
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, dim, is_static, text
 from ovjit.graph.symbolic import sym_int
 from ovjit.graph.traced import is_traced, is_traced_number
 from ovjit.rewrite.pattern import operation
@@ -158,6 +158,28 @@ def partial_sizes(x: TensorType) -> list[Dim] | None:
         return None
     check(all(hi is None or hi >= 0 for _, hi in map(bounds, dims)), f"sizes {dims} should not be negative")
     return [dim(max(d.lo, 0), d.hi) if isinstance(d, Interval) and d.lo < 0 else d for d in dims]
+
+
+def extent_of(x: TensorType, what: str) -> Dim:
+    """The extent that an integer input of one element gives: a number, or its bounds. Raises ModelError if it
+    is negative."""
+    n = shape_scalar(x, what)
+    if n is None:
+        (size,) = partial_sizes(x) or (ANY,)
+        return size
+    check(n >= 0, f"{what} {n} should not be negative")
+    return n
+
+
+def extents_of(x: TensorType, what: str, integral: str = "") -> list[Dim] | None:
+    """The extents that an integer list gives: numbers, or their bounds; None if even their number is unknown.
+    Raises ModelError if one is negative. `integral`: see `shape_value`."""
+    sizes = shape_value(x, what, integral)
+    if sizes is None:
+        rank = given_rank(x)
+        return partial_sizes(x) or (None if rank is None else [ANY] * rank)
+    check(sizes.size == 0 or min(sizes) >= 0, f"{what} {sizes.tolist()} should not be negative")
+    return [sym_int(n) for n in sizes]
 
 
 def widened(x: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from ovjit.rewrite.pattern import constant, operation, value
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer, not_negative
 from ovjit_ops.common.images import images_of
-from ovjit_ops.common.values import given_rank, length, shape_value, widened
+from ovjit_ops.common.values import extents_of, given_rank, length, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 if TYPE_CHECKING:
@@ -445,13 +445,12 @@ def _infer_transposed(
     spatial: list[Dim] = []
     if output_shape is not None:
         says = "Element type for output shape should be of integer type (output_shape element type: {type})."
-        sizes = shape_value(output_shape, "output_shape", says)
+        sizes = extents_of(output_shape, "output_shape", says)
         check(
             length(output_shape) in (None, rank),
             f"Output shape should be defined for all and only spatial dimensions. There are {rank}",
         )
-        check(sizes is None or min(sizes) >= 0, f"output_shape {sizes} should not be negative")
-        spatial = [ANY] * rank if sizes is None else [int(v) for v in sizes]
+        spatial = [ANY] * rank if sizes is None else sizes
     else:
         explicit = window["auto_pad"] in ("explicit", "notset")
         for i in range(rank):

@@ -20,7 +20,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Float, Floats, TensorType, op
 from ovjit.graph.shapes import ANY
-from ovjit_ops.common.values import length, shape_value
+from ovjit_ops.common.values import extents_of, length, shape_value
 from ovjit_ops.elementwise.arithmetic import cases
 
 _SAME = 1e-6
@@ -120,14 +120,12 @@ def _prior_box(layer: np.ndarray, image: np.ndarray, **attrs: Any) -> np.ndarray
 
 
 def _shape(layer: TensorType, image: TensorType, many: int) -> TensorType:
-    value = shape_value(layer, "layer_shape")
+    sizes = extents_of(layer, "layer_shape")
     shape_value(image, "image_shape")
     for x, what in ((layer, "layer_shape"), (image, "image_shape")):
         check(length(x) in (None, 2), f"{what} should have 2 entries, not {x}")
-    if value is None:
-        return TensorType("f32", (2, ANY))
-    check(min(value) >= 0, f"layer_shape {value} should not be negative")
-    return TensorType("f32", (2, 4 * int(value[0]) * int(value[1]) * many))
+    boxes = ANY if sizes is None else sizes[0] * sizes[1] * many
+    return TensorType("f32", (2, boxes * 4))
 
 
 def _boxes(layer: TensorType, image: TensorType, attrs: dict[str, Any]) -> TensorType:

@@ -213,10 +213,10 @@ def common_dtype(x: TensorType, y: TensorType, types: list[str]) -> str:
 
 
 def broadcast_along(x: TensorType, y: TensorType) -> Any:
-    """The result shape for "pdpd": y broadcasts to the first dimensions of x. Raises ModelError if the shapes
-    do not fit, or a rank is unknown."""
+    """The result shape for "pdpd": y broadcasts to the first dimensions of x. None if a rank is unknown.
+    Raises ModelError if the shapes do not fit."""
     if x.shape is None or y.shape is None:
-        raise ModelError("auto_broadcast pdpd needs operands of static rank")
+        return None
     pairs = zip(x.shape, y.shape, strict=False)
     fits = len(y.shape) <= len(x.shape) and all(b == 1 or merge(a, b) is not None for a, b in pairs)
     check(fits, f"Argument shapes are inconsistent. {x} and {y} cannot be broadcast with auto_broadcast pdpd")

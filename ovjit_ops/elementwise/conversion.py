@@ -8,12 +8,13 @@ Integers keep their low bits. All values but zero, NaN included, become True. Fl
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from ovjit.codegen import trace as t
-from ovjit.errors import check
+from ovjit.errors import ModelError, UnsupportedError, check
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype, truncated
 from ovjit.graph.nf4 import NF4, from_nf4
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
@@ -156,8 +157,8 @@ unary(
 
 
 def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_target: str) -> str:
-    """The common element type of two tensors. Raises ModelError if only an unsafe one exists and `unsafe` is
-    not set."""
+    """The common element type of two tensors; "dynamic" if it depends on an unknown rank. Raises ModelError
+    if only an unsafe one exists and `unsafe` is not set."""
     x, y = a.dtype, b.dtype
     if "dynamic" in (x, y):
         return "dynamic"
@@ -167,6 +168,8 @@ def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_targ
     for row in rows:
         check(row.kind in "fiub", f"{row.name} cannot be promoted")
     common = _common(rows[0], rows[1], unsafe, u64_target)
+    if scalars and None in (a.rank, b.rank):
+        return _promoted_at_any_rank(a, b, unsafe, u64_target)
     if scalars and a.rank is not None and b.rank is not None and (a.rank == 0) != (b.rank == 0):
         # the scalar takes the tensor's type, unless its kind is higher: boolean, integer, float
         level = ["b", "i", "f"]
@@ -190,6 +193,22 @@ def promoted(a: TensorType, b: TensorType, unsafe: bool, scalars: bool, u64_targ
         return target
     check(common is not None, f"{x} and {y} have no safe common type; set promote_unsafe")
     return str(common)
+
+
+def _promoted_at_any_rank(a: TensorType, b: TensorType, unsafe: bool, u64_target: str) -> str:
+    """The type that scalars and tensors of unknown rank have in common, else "dynamic". Raises ModelError if
+    there is none for any rank."""
+    ways = [[TensorType(x.dtype, s) for s in ((), (1,)) if x.rank in (None, len(s))] or [x] for x in (a, b)]
+    found: set[str] = set()
+    refused: list[ModelError] = []
+    for x, y in itertools.product(*ways):
+        try:
+            found.add(promoted(x, y, unsafe, True, u64_target))
+        except ModelError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    return found.pop() if len(found) == 1 and not refused else "dynamic"
 
 
 def _common(a: Any, b: Any, unsafe: bool, u64_target: str) -> str | None:
@@ -236,6 +255,12 @@ class ConvertPromoteTypes:
 
     def expand(w, node, inputs):
         """ConvertPromoteTypes(x, y) -> Convert(x), Convert(y)"""
+        if node.output.dtype == "dynamic":
+            what = " and ".join(str(x.type) for x in inputs)
+            raise UnsupportedError(
+                f"node {node.name!r} ({node.op.name}): the common element type of {what} depends on their "
+                "ranks, of which one is unknown. Reshape that input to a known rank"
+            )
         attrs = {"destination_type": node.output.dtype}
         return [w.b.add("Convert", [x], attrs, origins=node.origins).output for x in inputs]
 

@@ -23,7 +23,7 @@ from ovjit.graph.shapes import ANY, Dim, normalize_axis
 from ovjit.graph.symbolic import sym_int
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.images import resized_images
-from ovjit_ops.common.values import length, narrowed, real, shape_value
+from ovjit_ops.common.values import length, narrowed, partial_sizes, real, shape_value
 from ovjit_ops.elementwise.arithmetic import NUMBERS, random_array
 from ovjit_ops.image import resampling
 from ovjit_ops.image.resampling import axis_table, given, resized, scaled
@@ -55,6 +55,7 @@ def _infer(
 ) -> TensorType:
     check_type(data, NUMBERS)
     wanted = None if sizes is None else shape_value(sizes, "sizes")
+    open_sizes = None if sizes is None else partial_sizes(sizes)
     factors = None if scales is None else _scales(scales)
     given = shape_value(axes, "axes") if isinstance(axes, TensorType) else axes
     if data.shape is None:
@@ -80,7 +81,7 @@ def _infer(
         elif factors is not None:
             shape[axis] = scaled(shape[axis], factors[i])
         else:
-            shape[axis] = ANY
+            shape[axis] = ANY if open_sizes is None else open_sizes[i]
     return TensorType(data.dtype, shape)
 
 

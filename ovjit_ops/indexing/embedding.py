@@ -18,7 +18,7 @@ from ovjit.graph.op import TensorType, Word, op
 from ovjit.graph.shapes import ANY, Dim
 from ovjit_ops.common.checks import check_rank, check_same_type, check_type
 from ovjit_ops.common.dims import Dims, fitted
-from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, in_f32, shape_scalar
+from ovjit_ops.common.values import INDEX_TYPES, check_one, check_scalar, extent_of, in_f32, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, divide, random_array
 from ovjit_ops.indexing.cpu_embedding import LOWEST
 from ovjit_ops.indexing.cpu_segments import lowest_of
@@ -289,9 +289,7 @@ class EmbeddingSegmentsSum:
             indices=(indices, "N"), segment_ids=(segment_ids, "N"),
             per_sample_weights=(per_sample_weights, "N"),
         )  # fmt: skip
-        count = None if num_segments is None else shape_scalar(num_segments, "num_segments")
-        check(count is None or count >= 0, f"num_segments {count} should not be negative")
-        return _bags(emb_table, ANY if count is None else count)
+        return _bags(emb_table, ANY if num_segments is None else extent_of(num_segments, "num_segments"))
 
     @in_f32
     def ref(table, indices, segment_ids, num_segments=None, default_index=None, weights=None):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import DType, Index, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, dim, is_static
+from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.elementwise.arithmetic import random_array
 from ovjit_ops.indexing.cpu_nonzero import MOST_DIMS
 from ovjit_ops.movement.shape import MOVABLE
@@ -24,7 +24,7 @@ class NonZero:
     one element."""
 
     def infer(data, *, output_type: Index = "i64"):
-        most = math.prod(data.shape) if is_static(data.shape) else None
+        most = None if data.shape is None else bounds(math.prod(data.shape))[1]
         if not data.rank:  # unknown rank, or a scalar, for which OpenVINO gives no shape
             return TensorType(output_type, (ANY, dim(0, most) if data.rank is None else ANY))
         return TensorType(output_type, (data.rank, dim(0, most)))

@@ -69,10 +69,10 @@ class SearchSorted:
 
     def infer(sorted_sequence, values, *, right_mode: Bool = False, output_type: Index = "i64"):
         check_same_type(sorted_sequence, values, "sorted_sequence")
-        if sorted_sequence.shape is None or values.shape is None:
+        if sorted_sequence.rank in (None, 1):
             return TensorType(output_type, values.shape)
-        if len(sorted_sequence.shape) == 1:
-            return TensorType(output_type, values.shape)
+        if values.shape is None:
+            return TensorType(output_type, (*sorted_sequence.shape[:-1], ANY))
         check(
             len(sorted_sequence.shape) == len(values.shape),
             f"{sorted_sequence} and {values} should have the same rank",

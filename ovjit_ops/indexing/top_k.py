@@ -7,11 +7,13 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import bounds, normalize_axis, up_to
+from ovjit.graph.shapes import ANY, bounds, normalize_axis
+from ovjit.graph.symbolic import sym_min
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import (
     INDEX_TYPES,
     check_scalar,
+    partial_sizes,
     shape_scalar,
     widened,
 )
@@ -33,7 +35,8 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
     extent = data.shape[place]
     most = bounds(extent)[1]
     if count is None:
-        extent = up_to(extent)
+        (named,) = partial_sizes(k) or (ANY,)
+        extent = sym_min(named, extent)
     else:
         check(most is None or count <= most, f"k {count} exceeds the {extent} elements of the axis")
         extent = count

@@ -7,10 +7,10 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import FULL, numpy_dtype
 from ovjit.graph.op import Bool, DType, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, merge
+from ovjit.graph.shapes import merge
 from ovjit_ops.common.checks import check_same_type, check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import INDEX_TYPES, given_rank, in_f32, shape_scalar, shape_value
+from ovjit_ops.common.values import INDEX_TYPES, extent_of, extents_of, in_f32, shape_scalar
 from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases, random_array
 
 
@@ -55,23 +55,12 @@ class Eye:
     words = {"output_type": (*NUMBERS, "boolean")}
 
     def infer(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type: DType):
-        rows, columns = shape_scalar(num_rows, "num_rows"), shape_scalar(num_columns, "num_columns")
+        rows, columns = extent_of(num_rows, "num_rows"), extent_of(num_columns, "num_columns")
         shape_scalar(diagonal_index, "diagonal_index")
-        for name, n in (("num_rows", rows), ("num_columns", columns)):
-            check(n is None or n >= 0, f"{name} {n} should not be negative")
-        batch: tuple[Dim, ...] | None = ()
-        if batch_shape is not None:
-            value, rank = shape_value(batch_shape, "batch_shape"), given_rank(batch_shape)
-            if value is not None:
-                check(all(d >= 0 for d in value), f"a dimension of {value.tolist()} is negative")
-                batch = tuple(int(d) for d in value)
-            else:
-                batch = None if rank is None else (ANY,) * rank
+        batch = [] if batch_shape is None else extents_of(batch_shape, "batch_shape")
         if batch is None:
             return TensorType(output_type, None)
-        return TensorType(
-            output_type, (*batch, ANY if rows is None else rows, ANY if columns is None else columns)
-        )
+        return TensorType(output_type, (*batch, rows, columns))
 
     def ref(num_rows, num_columns, diagonal_index, batch_shape=None, *, output_type):
         rows, columns, k = (int(x.reshape(-1)[0]) for x in (num_rows, num_columns, diagonal_index))

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import check
+from ovjit.errors import ModelError, check
 from ovjit.graph.op import Int, Positive, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, normalize_axis, text
+from ovjit.graph.shapes import ANY, Dim, Interval, bounds, is_static, merge, normalize_axis, text
 from ovjit_ops.common.checks import check_rank
+from ovjit_ops.common.dims import divided
 from ovjit_ops.common.images import images_of
 from ovjit_ops.common.slices import axes_to_reverse
 from ovjit_ops.common.values import INTEGERS, length, shape_value
@@ -58,14 +59,6 @@ class ShuffleChannels:
 _BLOCKS: dict[str, Any] = {"types": MOVABLE, "words": {"mode": "blocks_first depth_first"}}
 
 
-def _divided(extent: Dim, by: int, what: str) -> Dim:
-    check(
-        isinstance(extent, Interval) or extent % by == 0,
-        f"Dimension value: [ {extent}, {extent}] must be a multiple of divisor: {by} ({what})",
-    )
-    return extent // by
-
-
 _BY_MODES = [{"block_size": 2, "mode": mode} for mode in ("blocks_first", "depth_first")]
 
 
@@ -81,7 +74,7 @@ class DepthToSpace:
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
-        channels = _divided(c, block_size ** len(spatial), "the number of channels")
+        channels = divided(c, block_size ** len(spatial), "the number of channels")
         return TensorType(data.dtype, (n, channels, *(d * block_size for d in spatial)))
 
     def ref(data, **attrs):
@@ -103,7 +96,7 @@ class SpaceToDepth:
         if data.shape is None:
             return TensorType(data.dtype, None)
         n, c, *spatial = data.shape
-        rest = [_divided(d, block_size, "the extent") for d in spatial]
+        rest = [divided(d, block_size, "the extent") for d in spatial]
         return TensorType(data.dtype, (n, c * block_size ** len(spatial), *rest))
 
     def ref(data, **attrs):
@@ -141,11 +134,11 @@ def _infer_blocks(
         data.shape[1:], blocks[1:].tolist(), begin[1:].tolist(), end[1:].tolist(), strict=True
     ):
         if to_batch:
-            out.append(_divided(d + (low + high), b, "the padded extent"))
+            out.append(divided(d + (low + high), b, "the padded extent"))
         else:
             check(bounds(d)[1] is None or bounds(d)[1] * b >= low + high, "the crops exceed the dimension")
             out.append(d * b - (low + high))
-    batch = data.shape[0] * total if to_batch else _divided(data.shape[0], total, "the batch")
+    batch = data.shape[0] * total if to_batch else divided(data.shape[0], total, "the batch")
     return TensorType(data.dtype, (batch, *out))
 
 
@@ -271,14 +264,16 @@ class ReverseSequence:
         check(data.rank is None or data.rank >= 2, f"{says}{text(data.shape)}")
         if data.shape is not None:
             batch, seq = normalize_axis(batch_axis, data.rank), normalize_axis(seq_axis, data.rank)
+            shape = list(data.shape)
             if seq_lengths.shape is not None:
-                check(
-                    compatible(seq_lengths.shape[0], data.shape[batch]),
-                    "seq_lengths needs one length per sample",
-                )
+                samples = merge(shape[batch], seq_lengths.shape[0])
+                if samples is None:
+                    raise ModelError("seq_lengths needs one length per sample")
+                shape[batch] = samples
             if seq_lengths.value is not None and is_static(data.shape):
                 _check_lengths(seq_lengths.value, data.shape, seq)
-        return TensorType(data.dtype, data.shape)
+            return TensorType(data.dtype, shape)
+        return TensorType(data.dtype, None)
 
     def ref(data, seq_lengths, *, batch_axis=0, seq_axis=1):
         batch, seq = normalize_axis(batch_axis, data.ndim), normalize_axis(seq_axis, data.ndim)

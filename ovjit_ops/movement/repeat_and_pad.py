@@ -11,7 +11,7 @@ import numpy as np
 from ovjit.errors import InferenceError, ModelError, check
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.op import DType, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, Interval, bounds, broadcast, is_static
+from ovjit.graph.shapes import ANY, Dim, Interval, Shape, bounds, broadcast, is_static
 from ovjit.graph.symbolic import subtract, sym_int, sym_max
 from ovjit.graph.traced import is_traced, is_traced_number, whole_numbers
 from ovjit_ops.common.checks import check_same_type
@@ -22,6 +22,7 @@ from ovjit_ops.common.values import (
     check_scalar,
     given_rank,
     length,
+    partial_dims,
     partial_sizes,
     shape_value,
     with_value,
@@ -215,8 +216,12 @@ def _infer_pad(
             length(pads) in (None, rank),
             f"length of {name} mismatches with rank of input, expect {rank}, but got {length(pads)}",
         )
-    if begin is None or end is None or data.shape is None:
+    if data.shape is None:
         return TensorType(data.dtype, (ANY,) * rank)
+    if begin is None or end is None:
+        first = partial_dims(pads_begin) if begin is None else begin.tolist()
+        last = partial_dims(pads_end) if end is None else end.tolist()
+        return TensorType(data.dtype, _partly_padded(data.shape, first, last, negative))
     check(
         negative or (min(begin, default=0) >= 0 and min(end, default=0) >= 0),
         "the pads should not be negative",
@@ -229,6 +234,19 @@ def _infer_pad(
             check_pad(d, b, e, mode)
             out.append(d + b + e)
     return TensorType(data.dtype, out)
+
+
+def _partly_padded(
+    shape: Shape, begin: Sequence[Dim] | None, end: Sequence[Dim] | None, negative: bool
+) -> Shape:
+    """The output shape for pads of which at least bounds are known; None: not even these."""
+    if begin is None or end is None:
+        return (ANY,) * len(shape)
+    out: list[Dim] = []
+    for d, first, last in zip(shape, begin, end, strict=True):
+        pads = first + last if negative else sym_max(first, 0) + sym_max(last, 0)
+        out.append(sym_max(d + pads, 0))
+    return tuple(out)
 
 
 def _pad_samples(*more: tuple):

@@ -279,7 +279,7 @@ def _squeezed(shape: tuple[Dim, ...], axes: Sequence[int] | None, skip: bool) ->
     if not shape:
         return shape
     if skip:
-        if any(isinstance(shape[a], Interval) for a in normal):
+        if any(isinstance(shape[a], Interval) and compatible(shape[a], 1) for a in normal):
             return None
         return tuple(d for i, d in enumerate(shape) if i not in normal or d != 1)
     # as in OpenVINO, dimensions that are known not to be 1 are kept

@@ -266,6 +266,8 @@ class SliceScatter:
             shape = [slice_extent(d, *cuts[i]) if i in cuts else d for i, d in enumerate(data.shape)]
             fits = shapes.compatible_shapes(updates.shape, shape)
             check(fits, f"the updates {updates} should have the shape of the slice")
+        if data.shape is None and updates.rank is not None:
+            return TensorType(data.dtype, (shapes.ANY,) * updates.rank)
         return TensorType(data.dtype, data.shape)
 
     def ref(data, updates, start, stop, step, axes=None):
