@@ -203,7 +203,10 @@ class Swish:
 
 
 def align_slope(data: tuple, slope: tuple) -> tuple:
-    """The shape of PRelu's slope for broadcasting: a 1-D slope with the extent of dimension 1 is along it."""
+    """The shape of PRelu's slope for broadcasting: a 1-D slope with the extent of dimension 1 is along it.
+    Leading dimensions of 1 that the data does not have are dropped."""
+    while len(slope) > len(data) and isinstance(slope[0], int) and slope[0] == 1:
+        slope = slope[1:]
     if len(slope) == 1 and len(data) > 1 and slope[0] != 1 and slope[0] == data[1]:
         return (slope[0], *(1 for _ in data[2:]))
     return slope

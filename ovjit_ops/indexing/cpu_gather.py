@@ -27,6 +27,7 @@ from ovjit.planning.lower import Lowering, place_constants, plan_copy
 from ovjit.planning.plan import Constants, NotNative, Planner
 from ovjit.planning.views import CONSTANTS, Buffer, View, merge_dims, product
 from ovjit.records import NamedTuple
+from ovjit_ops.indexing.scatter import neutral_element
 from ovjit_ops.movement.cpu_slices import Viewed, even_step, gather_view
 
 #: Maximum components of an index.
@@ -396,7 +397,8 @@ class Scatter(Lowering):
 
     def set_up(self) -> None:
         self.reduction = self.node.attrs.get("reduction", "none")
-        combine = COMBINE.get(self.reduction)
+        boolean = self.node.inputs[0].dtype == "boolean"
+        combine = (COMBINE_TRUTH if boolean else COMBINE).get(self.reduction)
         if combine is None:
             raise NotNative
         self.data, self.indices, self.updates = self.node.inputs[:3]
@@ -465,7 +467,8 @@ class ScatterElements(Scatter):
         #: The initial value of indexed elements before updates are combined; None: the data.
         self.neutral: np.ndarray | None = None
         if self.reduction != "none" and not self.node.attrs["use_init_val"]:
-            self.neutral = neutral_element(self.reduction, self.out.dtype)
+            kind = numpy_dtype(self.out.dtype)
+            self.neutral = np.array([neutral_element(self.reduction, kind)]).astype(kind)
             self.put = index_kernel("scatter", self.indices.dtype, MOVED[SIZE[self.out.dtype]])
             self.kernels = (self.put, self.kernel)
 
@@ -509,14 +512,5 @@ def lower_gather(group: Group) -> Lowering | None:
 
 
 COMBINE = {"none": "", "sum": "add", "sub": "sub", "prod": "mul", "min": "min_", "max": "max_"}
-
-
-def neutral_element(reduction: str, dtype: str) -> np.ndarray:
-    """The neutral element of a reduction, as an array of one element."""
-    target = numpy_dtype(dtype)
-    if reduction in ("sum", "prod"):
-        return np.array([reduction == "prod"]).astype(target)
-    if target.kind in "iu":
-        limits = np.iinfo(target)
-        return np.array([limits.max if reduction == "min" else limits.min], target)
-    return np.array([np.inf if reduction == "min" else -np.inf]).astype(target)
+#: Of booleans, a sum is "or" and a difference "exclusive or": the sum of one bit would lose its carry.
+COMBINE_TRUTH = {**COMBINE, "sum": "max_", "prod": "min_"}

@@ -111,7 +111,9 @@ def _scatter_nd(
     if not updates.size:
         return out
     places = tuple(checked_indices(indices[..., k], data.shape[k]) for k in range(indices.shape[-1]))
-    function = ND_REDUCTIONS[reduction]
+    function: Any = ND_REDUCTIONS[reduction]
+    if function is np.subtract and data.dtype == bool:
+        function = np.logical_xor
     if function is None:
         out[places] = updates
     else:
@@ -188,6 +190,17 @@ class ScatterNDUpdate15:
     samples = partial(_scatter_nd_samples, list(ND_REDUCTIONS))
 
 
+def neutral_element(reduction: str, target: np.dtype) -> Any:
+    """The number that a reduction of elements of the type `target` starts from."""
+    if reduction in ("sum", "prod"):
+        return int(reduction == "prod")
+    if target.kind in "iu":
+        return np.iinfo(target).max if reduction == "min" else np.iinfo(target).min
+    if target.kind == "b":
+        return reduction == "min"
+    return np.inf if reduction == "min" else -np.inf
+
+
 REDUCTIONS = {**{k: v for k, v in ND_REDUCTIONS.items() if k != "sub"}, "mean": np.add}
 
 
@@ -208,13 +221,7 @@ def _scatter_elements(
         out[where] = updates.reshape(-1)
         return out
     if not use_init_val:
-        neutral = {"sum": 0, "mean": 0, "prod": 1}
-        if reduction in neutral:
-            out[where] = neutral[reduction]
-        else:
-            real = data.dtype.kind not in "iu"
-            limit = (-np.inf, np.inf) if real else (np.iinfo(data.dtype).min, np.iinfo(data.dtype).max)
-            out[where] = limit[reduction == "min"]
+        out[where] = neutral_element("sum" if reduction == "mean" else reduction, data.dtype)
     function.at(out, where, updates.reshape(-1))
     if reduction == "mean":
         count = np.zeros(data.shape, dtype=np.int64)
@@ -318,6 +325,10 @@ class ScatterElementsUpdate12:
     words = {"reduction": f"op::v12::ScatterElementsUpdate::Reduction: {' '.join(REDUCTIONS)}"}
 
     def infer(data, indices, updates, axis, *, reduction: Word = "none", use_init_val: Bool = True):
+        check(
+            reduction != "mean" or data.dtype != "boolean",
+            "The 'mean' reduction type is not supported for boolean tensors",
+        )
         return _infer_scatter_elements(data, indices, updates, axis)
 
     ref = _scatter_elements

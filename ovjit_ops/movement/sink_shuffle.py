@@ -72,7 +72,9 @@ class Shuffled(Lowering):
 def channel_shuffle(value: Value) -> int | None:
     """The number of groups if `value` shuffles dimension 1 with a static extent, else None."""
     node = value.node
-    if node.op.name != "ShuffleChannels" or value.shape is None or isinstance(value.shape[1], Interval):
+    if node.op.name != "ShuffleChannels" or value.shape is None or len(value.shape) < 2:
+        return None
+    if isinstance(value.shape[1], Interval):
         return None
     return node.attrs["group"] if normalize_axis(node.attrs["axis"], len(value.shape)) == 1 else None
 

@@ -81,3 +81,16 @@ def test_what_is_a_shuffle(inner, order, found):
     data = np.random.default_rng(SEED).standard_normal((2, 24, 5, 5)).astype(np.float32)
     want = data.reshape(2, *inner, 5, 5).transpose(order).reshape(2, 24, 5, 5)
     np.testing.assert_array_equal(answer(mixed, [x], [data]), want)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 6, 3)])
+def test_any_axis_before_an_elementwise_operation(shape: tuple[int, ...]) -> None:
+    o, x = ovjit.opset13, np.arange(np.prod(shape), dtype="f4").reshape(shape)
+    for axis in range(len(shape)):
+        groups = 2 if shape[axis] % 2 == 0 else 3
+        p = o.parameter(shape, np.float32)
+        shuffled = o.relu(o.shuffle_channels(o.tanh(p), axis, groups))
+        split = x.reshape(*shape[:axis], groups, shape[axis] // groups, *shape[axis + 1 :])
+        wanted = np.tanh(split.swapaxes(axis, axis + 1).reshape(shape))
+        found = ovjit.compile_model(ovjit.Model([shuffled], [p]), "CPU")([x])[0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
