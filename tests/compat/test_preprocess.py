@@ -64,6 +64,21 @@ CASES: dict[str, tuple[str, tuple[int, ...]]] = {
         "p.input().tensor().set_element_type(t.u8);p.input().preprocess().convert_element_type(t.f16).scale(2)",
         (1, 3),
     ),
+    "a shape, and axes by number": (
+        "p.input().tensor().set_shape([1, 8, 6, 3]);p.input().model().set_layout(L('NCHW'));"
+        "p.input().preprocess().convert_layout([0, 3, 1, 2])",
+        (1, 3, 8, 6),
+    ),
+    "a shape, and axes by number twice": (
+        "p.input().tensor().set_shape([-1, -1, -1, 3]);p.input().model().set_layout(L('NCHW'));"
+        "p.input().preprocess().convert_layout([0, 2, 3, 1]).convert_layout([0, 2, 3, 1])",
+        (1, 3, 8, 8),
+    ),
+    "a shape that the axes do not give": (
+        "p.input().tensor().set_shape([1, 3, 8, 6]);p.input().model().set_layout(L('NCHW'));"
+        "p.input().preprocess().convert_layout([0, 3, 1, 2])",
+        (1, 3, 8, 6),
+    ),
     "resize to the model": (
         "p.input().tensor().set_layout(L('NHWC')).set_spatial_static_shape(20, 30);"
         "p.input().model().set_layout(L('NCHW'));"

@@ -257,17 +257,20 @@ def _tensor_shape(
     given = None if tensor._layout is None or tensor._layout.empty else tensor._layout
     if given is None and FORMATS[tensor._color].layout:
         given = Layout(FORMATS[tensor._color].layout)
-    if tensor._shape_set:
+    if tensor._shape_set and (given is not None or tensor._shape is None):
         return tensor._shape, model_layout if given is None else given
     if given is not None and not model_layout.empty and model_layout != given:
         return _shape_in(given, model_layout, shape), given
+    if tensor._shape_set:
+        shape = tensor._shape
     if shape is None:
         return None, Layout() if given is None else given
     before = model_layout
     for step in reversed(info._steps._steps):
         if step.order is not None:
             check_order(step.order)
-            shape = unpermuted(shape, step.order, ANY)
+            if not tensor._shape_set:
+                shape = unpermuted(shape, step.order, ANY)
             back = [step.order.index(i) for i in range(len(step.order))]
             before = permuted_layout(before, back) if len(back) == len(shape) else before
     return shape, before if given is None else given
