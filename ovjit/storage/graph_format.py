@@ -9,7 +9,7 @@ Attribute values are null, booleans, numbers, strings and lists as they are, and
     {"d": [low, high or null]}                 an open dimension
     {"a": [element type, shape, place, offset]}  an array: bytes of the section `place` from `offset` on; with
                                                a fifth item panels of weights, see panels.py
-    {"s": [shape, [strings]]}                  an array of strings
+    {"s": [shape, [strings]]}                  an array of strings, as UTF-8 bytes in graphs
     {"m": [[key, value], ...]}                 a dict
     {"g": {...}}                               a subgraph
 
@@ -332,7 +332,7 @@ def _strings(shape: Any, items: Any) -> np.ndarray:
     if count != len(items):
         raise BlobError(f"the blob has {len(items)} strings for the shape {dims}")
     array: np.ndarray = np.empty(count, np.object_)
-    array[:] = [_string(item) for item in items]
+    array[:] = [_string(item).encode("utf-8", "surrogateescape") for item in items]
     array = array.reshape(dims)
     array.flags.writeable = False
     return array

@@ -32,8 +32,8 @@ def _infer_one_hot(indices, depth, on_value, off_value, axis):
     for name, x in (("depth", depth), ("on_value", on_value), ("off_value", off_value)):
         check_scalar(x, f"{name} input must be scalar.")
     check(
-        count is None or count >= 1,
-        f"OneHot depth value can't be negative. The depth is {count}; it should be positive",
+        count is None or count >= 0,
+        f"OneHot depth value can't be negative. The depth is {count}",
     )
     if indices.shape is None:
         return TensorType(on_value.dtype, None)

@@ -487,3 +487,31 @@ def test_sizes_that_are_known_in_part() -> None:
         return [str(node.output(0).partial_shape) for node in made]
 
     assert run(ovjit) == run(openvino)
+
+
+STRINGS = {
+    "text": np.array(["日本", "é", ""]),
+    "bytes": np.array([b"a", b"bc"]),
+    "no UTF-8": np.array([b"\xff\xfe", b"a"]),
+    "rows": np.array([["x", "y"], ["zz", "w"]]),
+}
+
+
+@pytest.mark.parametrize("name", STRINGS)
+def test_constants_of_strings_are_results(name: str, tmp_path: Path) -> None:
+    """Directly, behind a Gather, from a blob and from a file."""
+    texts = STRINGS[name]
+    constant = ovjit.op.Constant(ovjit.Tensor(texts))
+    want = [t.decode("utf-8", "replace") if isinstance(t, bytes) else t for t in texts.ravel().tolist()]
+    o, index = ovjit.opset13, ovjit.opset13.parameter([1], np.int64)
+    model = ovjit.Model([o.result(constant)], [], "strings")
+    compiled = ovjit.compile_model(model, "CPU")
+    found = [compiled({})[0], ovjit.Core().import_model(compiled.export_model(), "CPU")({})[0]]
+    if name != "no UTF-8":
+        ovjit.serialize(model, tmp_path / "s.xml", tmp_path / "s.bin")
+        found.append(ovjit.compile_model(tmp_path / "s.xml", "CPU")({})[0])
+    for array in found:
+        assert array.shape == texts.shape and array.ravel().tolist() == want
+    gathered = ovjit.Model([o.gather(constant, index, np.int64(0))], [index])
+    first = ovjit.compile_model(gathered, "CPU")([np.array([0])])[0]
+    assert first.ravel().tolist() == want[: first.size]

@@ -56,6 +56,10 @@ CASES = {
         "[3..5,2]",
         lambda o, x: o.eye(np.int64(2), np.int64(2), np.int64(0), "f32", o.shape_of(x)),
     ),
+    "no class at all": (
+        "[3..5,2]",
+        lambda o, x: o.one_hot(o.convert(x, "i64"), np.int64(0), np.float32(1), np.float32(0), 1),
+    ),
     "pads that are computed": ("[3..5,2]", lambda o, x: o.pad(x, _odd(o, x), _odd(o, x), "constant")),
     "k that is computed": ("[3..5,2..7]", lambda o, x: o.topk(x, _size(o, x, 0), 1, "max", "value")),
     "boxes": (

@@ -206,7 +206,10 @@ class Constant(Node):
         return self._op.infer_types((), self._attrs)
 
     def _graph_attrs(self) -> dict[str, Any]:
-        """Graphs have a byte for each value of 1, 3 or 6 bits: packed bytes are for tensors and files."""
+        """Graphs have a byte for each value of 1, 3 or 6 bits: packed bytes are for tensors and files.
+        Strings are bytes there, as in tensors."""
+        if self._attrs["element_type"] == "string":
+            return {**self._attrs, "value": encoded(self.value)}
         if self._attrs["element_type"] not in dtypes.WITHOUT_DTYPE:
             return self._attrs
         value = self._elements().view()
@@ -435,13 +438,30 @@ def from_storage(data: np.ndarray, element_type: str, shape: tuple[int, ...]) ->
     """The reverse: the array of values (packed bytes stay where NumPy has no such values)."""
     row = dtypes.ELEMENT_TYPES[element_type]
     if row.kind == "s":
-        texts = [v.decode() if isinstance(v, bytes) else v for v in data.reshape(-1)]
-        return np.array(texts, object).reshape(shape)
+        texts = np.empty(data.size, object)
+        texts[:] = [_text(v) for v in data.reshape(-1)]
+        return texts.reshape(shape)
     if row.numpy is None:
         return data.reshape(-1).view(np.uint8)
     if row.is_packed:
         return dtypes.unpack_low_first(data.reshape(-1).view(np.uint8), row.bits, shape, row.numpy)
     return data.reshape(shape) if data.dtype == row.numpy else data.view(row.numpy).reshape(shape)
+
+
+def _text(value: str | bytes) -> str | bytes:
+    """The str of UTF-8 bytes; other bytes as they are."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
+
+
+def encoded(texts: np.ndarray) -> np.ndarray:
+    """An array of str or bytes as a read-only object array of UTF-8 bytes."""
+    out = np.empty(texts.shape, object)
+    out.reshape(-1)[:] = [v.encode() if isinstance(v, str) else v for v in texts.reshape(-1)]
+    out.flags.writeable = False
+    return out
 
 
 def pack_low_first(value: np.ndarray, bits: int) -> np.ndarray:
