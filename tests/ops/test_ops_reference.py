@@ -508,7 +508,7 @@ WRONG = [
     ("Broadcast", [f32(5), i64(-5)], {"mode": "numpy"}),
     ("Gather", [f32(5), i64(0), number(1)], {}),
     ("Gather", [f32(5), f32(1), number(0)], {}),
-    ("OneHot", [i64(0), number(0), f32(), f32()], {"axis": 0}),
+    ("OneHot", [i64(0), number(-1), f32(), f32()], {"axis": 0}),
     ("TopK", [f32(5), number(6)], {"axis": 0, "mode": "max", "sort": "value"}),
     ("TopK", [f32(5), number(2)], {"axis": 0, "mode": "most", "sort": "value"}),
     ("MatMul", [f32(2, 3), f32(4, 2)], {}),
