@@ -155,6 +155,22 @@ def chosen(x, y):
         return z[z > 0], [y * 2, y + x.size(0)]
 
 
+@torch.jit.script_if_tracing
+def gathered(x):
+    made = torch.zeros(0, x.size(1))
+    for i in range(x.size(0)):
+        made = torch.cat((made, x[i : i + 1] * (i + int(max(x.size(1), 2)))))
+    return made
+
+
+def test_scripts_that_a_trace_compiles_have_the_functions_of_pytorch() -> None:
+    """The function is not compiled before the trace, which has other functions in the place of these."""
+    model = compare(lambda x: gathered(x) + torch.cat([x, x])[: x.shape[0]], torch.randn(3, 4))
+    x = torch.randn(5, 2)
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+    np.testing.assert_allclose(result, (gathered(x) + x).numpy(), 1e-5, 1e-6, err_msg=f"seed {SEED}")
+
+
 class Choosing(torch.nn.Module):
     def forward(self, x, y):
         found, (first, second) = chosen(x * 1, y)

@@ -21,7 +21,7 @@ from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
-from ovjit.readers.torch.patches import patched, plain_modules
+from ovjit.readers.torch.patches import patched, plain_modules, plain_scripts
 from ovjit.readers.torch.plain import is_plain, written_views
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.script_inputs import (
@@ -344,7 +344,7 @@ def _trace(
         # attention is not fused where tensors have functions of their own: a mode that follows is none
         (torch.overrides, "has_torch_function", _of_other_classes),
     )
-    with quietly(kept, ready.fused), torch.no_grad(), others:
+    with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others:
         with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():
             return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
 

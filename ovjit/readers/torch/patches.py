@@ -9,22 +9,62 @@ from typing import Any
 _ABSENT = object()
 
 
+#: What is patched now, in this order: (owner, name, what it had before, value).
+_patches: list[tuple[Any, str, Any, Any]] = []
+
+
 @contextlib.contextmanager
 def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
     """Give classes and modules other attributes, rows of (owner, name, value). They get back what they had,
     and lose what they did not have themselves."""
-    before = []
+    first = len(_patches)
     try:
         for owner, name, value in rows:
-            before.append((owner, name, vars(owner).get(name, _ABSENT)))
+            _patches.append((owner, name, vars(owner).get(name, _ABSENT), value))
             setattr(owner, name, value)
         yield
     finally:
-        for owner, name, value in reversed(before):
-            if value is _ABSENT:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, value)
+        for owner, name, value, _ in reversed(_patches[first:]):
+            _put_back(owner, name, value)
+        del _patches[first:]
+
+
+def _put_back(owner: Any, name: str, value: Any) -> None:
+    if value is _ABSENT:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def _unpatched() -> Iterator[None]:
+    """All that is patched has what it had before."""
+    rows = list(_patches)
+    for owner, name, value, _ in reversed(rows):
+        _put_back(owner, name, value)
+    try:
+        yield
+    finally:
+        for owner, name, _, value in rows:
+            setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def plain_scripts() -> Iterator[None]:
+    """Functions that a trace makes scripts of, as `torch.jit.script_if_tracing` does, are compiled with
+    PyTorch's own functions: its compiler knows them by identity, and takes others for the user's code."""
+    import torch
+
+    compiler, name = torch.jit._script, "_script_impl"
+    theirs = getattr(compiler, name, None)
+
+    def compiled(*given: Any, **named: Any) -> Any:
+        named["_frames_up"] = named.get("_frames_up", 0) + 1  # this function's
+        with _unpatched():
+            return theirs(*given, **named)
+
+    with patched(*([] if theirs is None else [(compiler, name, compiled)])):
+        yield
 
 
 @contextlib.contextmanager
