@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
@@ -165,15 +165,20 @@ def convert(n: JaxNode) -> Any:
 
 @of_parts("dot_general", "conv_general_dilated")
 def product(n: JaxNode) -> Any:
-    """By the products of the parts."""
-    (a, b), (c, d) = _pair(n, 0), _pair(n, 1)
+    """By the products of the parts; a real operand has one."""
+    given: list[Sequence[Any]] = [v.parts if isinstance(v, Parts) else (v, None) for v in n.inputs]
+    (a, b), (c, d) = given
     rule, params = find_rule(n.op_type), {**n.params, "preferred_element_type": None}
     assert rule is not None
 
     def real(x: Output, y: Output) -> Output:
-        made: Output = rule(JaxNode(n.reader, n.eqn, [x, y], n.base, params))
+        made: Output = rule(JaxNode(n.reader, n.eqn, [x, y], n.base, n.sizes, params))
         return made
 
+    if b is None:
+        return Parts((real(a, c), real(a, d)))
+    if d is None:
+        return Parts((real(a, c), real(b, c)))
     return Parts((n("Subtract", real(a, c), real(b, d)), n("Add", real(a, d), real(b, c))))
 
 

@@ -16,6 +16,7 @@ from ovjit.graph.op import TensorType, find_op
 from ovjit.readers.jax.parts import widths
 from ovjit.readers.jax.reader import JaxNode, type_of
 from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.symbolic import is_number, number_or_dim
 
 
 def _parameters(values: Sequence[Output], piece: bool = False) -> tuple[list[Parameter], list[Output]]:
@@ -95,11 +96,11 @@ def scan(n: JaxNode) -> Any:
 
     consts, count = _counts(n, "num_consts", "num_carry")
     fixed, carried, pieces = n.inputs[:consts], n.inputs[consts : consts + count], n.inputs[consts + count :]
-    length = int(n.params["length"])
-    if not length:
+    length = number_or_dim(n.params["length"])
+    if is_number(length) and not length:
         return [*carried, *_no_rows(n)]
-    if not pieces:
-        pieces = [n("Broadcast", n.const(0, "i32"), [length], mode="numpy")]  # a row counts each step
+    if not pieces:  # a row counts each step
+        pieces = [n("Broadcast", n.const(0, "i32"), n.lengths([length]), mode="numpy")]
     kept, values = _parameters(fixed)
     turning, state = _parameters(carried)
     cut, rows = _parameters(pieces, piece=True)

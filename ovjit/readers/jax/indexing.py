@@ -17,21 +17,22 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.jax.reader import JaxNode, closed_of
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import by_elements
+from ovjit.readers.jax.symbolic import is_number, plain_dims
 from ovjit.records import NamedTuple
 
 
 class Plan(NamedTuple):
     """How slices lie: dimensions of the operand by their part, and those of the result."""
 
-    operand: tuple[int, ...]
+    operand: tuple[Any, ...]
     indices: Output
-    sizes: list[int]  # of a slice
+    sizes: list[Any]  # of a slice
     starts: list[int]  # the operand's dimension of each entry of a row
     dropped: list[int]  # dimensions of the slice that are not in the result
     batches: list[int]  # dimensions that go along with one of the index tensor's
     index_batches: list[int]
     offsets: list[int]  # places of the slice's dimensions in the result
-    result: tuple[int, ...]
+    result: tuple[Any, ...]
 
 
 def _mode(n: JaxNode) -> str:
@@ -48,7 +49,7 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
     within the operand, None if all are known to be."""
     rank, spots = len(p.result), _batch_places(p)
     batch_shape = [p.result[i] for i in spots]
-    whole = [1] * rank
+    whole: list[Any] = [1] * rank
     for i in spots:
         whole[i] = p.result[i]
     indices, known = n.convert(p.indices, "i64"), n.value(p.indices)
@@ -58,24 +59,25 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
         parts: list[Output] = []
         if d in p.starts:
             entry = p.starts.index(d)
-            start = n.reshape(n("Gather", indices, entry, -1), np.array(batch_shape, np.int64))
+            start = n.shaped(n("Gather", indices, entry, -1), batch_shape)
             high = size - p.sizes[d]
             held = (
                 known is not None
+                and is_number(high)
                 and 0 <= known[..., entry].min(initial=0)
                 and known[..., entry].max(initial=0) <= high
             )
             if not held:
                 fits = n(
-                    "LogicalAnd", n("GreaterEqual", start, n.const(0)), n("LessEqual", start, n.const(high))
+                    "LogicalAnd", n("GreaterEqual", start, n.const(0)), n("LessEqual", start, n.length(high))
                 )
                 inside = fits if inside is None else n("LogicalAnd", inside, fits)
-                start = n("Minimum", n("Maximum", start, n.const(0)), n.const(high))
+                start = n("Minimum", n("Maximum", start, n.const(0)), n.length(high))
             parts.append(n.shaped(start, whole))
         if d in p.batches:
             spot = spots[p.index_batches[p.batches.index(d)]]
             parts.append(_line(n, p.result[spot], spot, rank))
-        if d in kept and p.sizes[d] > 1:
+        if d in kept and not (is_number(p.sizes[d]) and p.sizes[d] <= 1):
             spot = p.offsets[kept.index(d)]
             parts.append(_line(n, p.sizes[d], spot, rank))
         total = parts[0] if parts else n.const(np.zeros([1] * rank, np.int64))
@@ -85,13 +87,15 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
     return out, None if inside is None else n.shaped(inside, whole)
 
 
-def _line(n: JaxNode, size: int, place: int, rank: int) -> Output:
-    return n.const(np.arange(size).reshape([-1 if i == place else 1 for i in range(rank)]))
+def _line(n: JaxNode, size: Any, place: int, rank: int) -> Output:
+    shape = [-1 if i == place else 1 for i in range(rank)]
+    return n.const(np.arange(size).reshape(shape)) if is_number(size) else n.reshape(n.counted(size), shape)
 
 
-def _stacked(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[int]) -> Output:
+def _stacked(n: JaxNode, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
     """Indices of GatherND: [result..., dimensions of the operand]."""
-    n.limited(int(np.prod(shape)) * len(coordinates), "indices")
+    if all(map(is_number, shape)):
+        n.limited(int(np.prod(shape)) * len(coordinates), "indices")
     spread = [n.unsqueeze(n.spread(c, shape), [len(shape)]) for c in coordinates]
     return n.concat(spread, len(shape))
 
@@ -101,7 +105,7 @@ def gather(n: JaxNode) -> Any:
     """Slices beyond the operand are moved back, or are a fill value in the mode that says so."""
     numbers, operand = n.params["dimension_numbers"], n[0]
     p = Plan(
-        n.dims(operand), n[1], [int(s) for s in n.params["slice_sizes"]], list(numbers.start_index_map),
+        n.dims(operand), n[1], plain_dims(n.params["slice_sizes"]), list(numbers.start_index_map),
         list(numbers.collapsed_slice_dims), list(numbers.operand_batching_dims),
         list(numbers.start_indices_batching_dims), list(numbers.offset_dims), n.out_dims(),
     )  # fmt: skip
@@ -133,10 +137,8 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     if any(p.sizes[d] != p.operand[d] for d in range(len(p.operand)) if d != axis):
         return None
     index = n.convert(p.indices, "i64")
-    shape = n.dims(index)
-    index = n(
-        "Minimum", n("Maximum", n.reshape(index, list(shape[:-1])), n.const(0)), n.const(p.operand[axis] - 1)
-    )
+    index = n.shaped(index, n.dims(p.indices)[:-1])
+    index = n("Minimum", n("Maximum", index, n.const(0)), n.length(p.operand[axis] - 1))
     made = n("Gather", n[0], index, axis)
     # operand dims before the axis, the index tensor's, operand dims behind it
     before = [p.offsets[i] for i in range(axis)]
@@ -145,7 +147,7 @@ def _taken(n: JaxNode, p: Plan) -> Output | None:
     return n.transpose(made, [lies.index(i) for i in range(len(lies))])
 
 
-def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Sequence[int]) -> Output:
+def _updates(n: JaxNode, given: Output, coordinates: Sequence[Output], shape: Sequence[Any]) -> Output:
     """What elements become: what is given, or a function of them where `update_jaxpr` is one."""
     body = closed_of(n.params.get("update_jaxpr"))
     if body is None or body.jaxpr.outvars[0] is body.jaxpr.invars[1]:
@@ -183,7 +185,7 @@ def scatter(n: JaxNode) -> Any:
     dropped, result = list(numbers.inserted_window_dims), n.dims(updates)
     offsets = list(numbers.update_window_dims)
     kept = [d for d in range(len(shape)) if d not in dropped and d not in batches]
-    sizes = [1] * len(shape)
+    sizes: list[Any] = [1] * len(shape)
     for d, place in zip(kept, offsets, strict=True):
         sizes[d] = result[place]
     p = Plan(
@@ -207,7 +209,7 @@ def scatter(n: JaxNode) -> Any:
         )
     rest = [0] * (len(shape) - 1)
     wider = n("Pad", operand, [0, *rest], [1, *rest], n.like(operand, 0), pad_mode="constant")
-    coordinates[0] = n("Select", inside, coordinates[0], n.const(shape[0]))
+    coordinates[0] = n("Select", inside, coordinates[0], n.length(shape[0]))
     indices = _stacked(n, coordinates, result)
     made = n("ScatterNDUpdate", wider, indices, updates, reduction=reduction, opset=15)
-    return n.slice(made, 0, 0, shape[0])
+    return n.slice(made, 0, 0, -1)

@@ -83,9 +83,12 @@ def conv_general_dilated(n: JaxNode) -> Any:
     flat = not n.params["window_strides"]  # no dimensions but batches and channels
     if flat:
         x, w = (n.unsqueeze(v, [2]) for v in (x, w))
+    shape = [n.dims(n[0])[d] for d in numbers.lhs_spec]
     for axis, step in enumerate(n.params["lhs_dilation"]):
         if step > 1:
-            x = dilated(n, x, 2 + axis, int(step) - 1, n.like(x, 0))
+            known = shape if batches == 1 else None
+            x = dilated(n, x, 2 + axis, int(step) - 1, n.like(x, 0), known)
+            shape[2 + axis] = shape[2 + axis] * int(step) - int(step) + 1
     pads = [(int(a), int(b)) for a, b in n.params["padding"]] or [(0, 0)]
     if any(min(row) < 0 for row in pads):
         cut = [(0, 0), (0, 0), *((min(a, 0), min(b, 0)) for a, b in pads)]
@@ -99,8 +102,8 @@ def conv_general_dilated(n: JaxNode) -> Any:
     if groups == 1:
         made = n("Convolution", x, w, **rest)
     else:
-        shape = n.dims(w)
-        made = n("GroupConvolution", x, n.reshape(w, [groups, shape[0] // groups, *shape[1:]]), **rest)
+        filters, *others = n.static_shape(w)
+        made = n("GroupConvolution", x, n.reshape(w, [groups, filters // groups, *others]), **rest)
     made = n.squeeze(made, [2]) if flat else made
     back = list(numbers.out_spec)
     made = n.transpose(made, [back.index(i) for i in range(len(back))])

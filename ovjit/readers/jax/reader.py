@@ -28,6 +28,7 @@ from ovjit.readers.jax.parts import (
     widths,
 )
 from ovjit.readers.jax.registry import find_rule, find_rule_of_parts
+from ovjit.readers.jax.symbolic import Sizes, is_number, is_undecided, number_or_dim
 from ovjit.readers.rows import Rule
 from ovjit.records import NamedTuple
 
@@ -138,7 +139,7 @@ def inlined_of(eqn: Any) -> Any:
 
 def type_of(aval: Any) -> TensorType:
     """The element type and shape of an abstract value, of each of its parts; symbolic dimensions are open."""
-    dims: tuple[Dim, ...] = tuple(int(d) if isinstance(d, (int, np.integer)) else ANY for d in aval.shape)
+    dims: tuple[Dim, ...] = tuple(int(d) if is_number(d) else ANY for d in aval.shape)
     parts = part_type(aval)
     return TensorType(element_type(aval.dtype) if parts is None else parts[0], dims)
 
@@ -165,9 +166,11 @@ class JaxNode(Builder):
         eqn: Any,
         inputs: Sequence[Any],
         base: str,
+        sizes: Sizes,
         params: Mapping[str, Any] | None = None,
     ):
         self.reader = reader
+        self.sizes = sizes
         self.eqn = eqn
         self.op_type: str = eqn.primitive.name
         self.params: Mapping[str, Any] = eqn.params if params is None else params
@@ -185,14 +188,35 @@ class JaxNode(Builder):
         """The type of an output."""
         return type_of(self.eqn.outvars[index].aval)
 
-    def dims(self, value: Output) -> tuple[int, ...]:
-        return self.static_shape(value, "a shape")
+    def dims(self, value: Output) -> tuple[Any, ...]:
+        """The shape of an operand, in which dimensions may be symbolic, or of a tensor of known shape."""
+        known = self._known_dims(value)
+        return self.static_shape(value, "a shape") if known is None else known
 
-    def out_dims(self) -> tuple[int, ...]:
-        shape = self.out(0).shape
-        if shape is None or not all(isinstance(d, int) for d in shape):
-            raise UnsupportedError("symbolic shapes are not supported")
-        return tuple(int(d) for d in shape)
+    def _known_dims(self, value: Output) -> tuple[Any, ...] | None:
+        given = zip(self.inputs, self.eqn.invars, strict=False)
+        place = next((var for each, var in given if each is value), None)
+        if place is None or len(self.inputs) != len(self.eqn.invars):
+            return None
+        return tuple(number_or_dim(d) for d in place.aval.shape)
+
+    def out_dims(self) -> tuple[Any, ...]:
+        """The shape of the result, in which dimensions may be symbolic."""
+        return tuple(number_or_dim(d) for d in self.eqn.outvars[0].aval.shape)
+
+    def lengths(self, dims: Sequence[Any]) -> Any:
+        """Dimensions as a 1-D tensor."""
+        return self.sizes.tensor(self, dims)
+
+    def length(self, dim: Any) -> Output:
+        """A dimension as a tensor without dimensions."""
+        return self.const(int(dim)) if is_number(dim) else self.scalar(self.sizes.value(self, dim))
+
+    def counted(self, dim: Any) -> Output:
+        """The numbers from 0 to a dimension less 1."""
+        if is_number(dim):
+            return self.const(np.arange(dim))
+        return self("Range", self.const(0), self.length(dim), self.const(1), output_type="i64")
 
     def is_real(self, value: Output) -> bool:
         return ELEMENT_TYPES[self.dtype(value)].is_real
@@ -200,15 +224,25 @@ class JaxNode(Builder):
     def is_bool(self, value: Output) -> bool:
         return self.dtype(value) == "boolean"
 
-    def spread(self, value: Output, shape: Sequence[int]) -> Output:
-        """A tensor repeated to a shape, by broadcasting."""
-        if self.shape(value) == tuple(shape):
-            return value
-        return self("Broadcast", value, np.array(shape, np.int64), mode="numpy")
+    def _has_dims(self, value: Output, shape: Sequence[Any]) -> bool:
+        return tuple(shape) in (self.shape(value), self._known_dims(value))
 
-    def shaped(self, value: Output, shape: Sequence[int]) -> Output:
+    def spread(self, value: Output, shape: Sequence[Any]) -> Output:
+        """A tensor repeated to a shape, by broadcasting."""
+        if self._has_dims(value, shape):
+            return value
+        return self("Broadcast", value, self.lengths(shape), mode="numpy")
+
+    def shaped(self, value: Output, shape: Sequence[Any]) -> Output:
         """A tensor in another shape; itself if it has that one."""
-        return value if self.shape(value) == tuple(shape) else self.reshape(value, np.array(shape, np.int64))
+        if self._has_dims(value, shape):
+            return value
+        open_dims = [not is_number(d) for d in shape]
+        if sum(open_dims) == 1 and 0 not in shape:  # the others tell it
+            return self.reshape(
+                value, [-1 if is_open else d for is_open, d in zip(open_dims, shape, strict=True)]
+            )
+        return self.reshape(value, self.lengths(shape))
 
     def run(self, closed: Any, values: Sequence[Output]) -> list[Output]:
         """The outputs of a jaxpr for values of its inputs; parts are values of their own."""
@@ -234,8 +268,11 @@ class Reader(Draft):
     def rule(self, name: str) -> Rule | None:
         return self.converters.get(name) or find_rule(name)
 
-    def run(self, closed: Any, given: Sequence[Any], prefix: str) -> list[Any]:
+    def run(self, closed: Any, given: Sequence[Any], prefix: str, outer: Sizes | None = None) -> list[Any]:
+        """`outer`: dimensions that are known around a jaxpr that is read in the place of an equation."""
         jaxpr = closed.jaxpr
+        first = [v.parts[0] if isinstance(v, Parts) else v for v in given]
+        sizes = Sizes([(var.aval.shape, v) for var, v in zip(jaxpr.invars, first, strict=True)], outer)
         known: dict[Any, Any] = dict(zip(jaxpr.invars, given, strict=True))
         n = Builder()
         n.reader, n.base = self, prefix
@@ -246,7 +283,7 @@ class Reader(Draft):
                 known[var] = constant(n, value, var.aval)
         for i, eqn in needed(jaxpr):
             inputs = [self._value(n, var, known) for var in eqn.invars]
-            outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}")
+            outputs = self._equation(eqn, inputs, f"{prefix}{eqn.primitive.name}_{i}", sizes)
             for var, value in zip(eqn.outvars, outputs, strict=False):
                 known[var] = value
         return [self._value(n, var, known) for var in jaxpr.outvars]
@@ -265,47 +302,51 @@ class Reader(Draft):
             return n.const(np.asarray(var.val, var.aval.dtype), element_type(var.aval.dtype))
         return known[var]
 
-    def _equation(self, eqn: Any, inputs: Sequence[Any], base: str) -> list[Any]:
+    def _equation(self, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes) -> list[Any]:
         name = eqn.primitive.name
         inner = inlined_of(eqn)
         if inner is not None and name not in self.converters:
-            return self.run(inner, inputs, f"{base}/")
+            return self.run(inner, inputs, f"{base}/", sizes)
         rule = self.rule(name)
         if rule is None:
             raise UnsupportedError(f"No conversion rule found for operations: {name}")
         try:
             if any(isinstance(v, Parts) for v in inputs) or max(widths(eqn.outvars), default=1) > 1:
-                outputs = self._of_parts(rule, eqn, inputs, base)
+                outputs = self._of_parts(rule, eqn, inputs, base, sizes)
             else:
-                outputs = _listed(rule(JaxNode(self, eqn, inputs, base)))
+                outputs = _listed(rule(JaxNode(self, eqn, inputs, base, sizes)))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"While converting the primitive {name}: {error}") from error
         except _NOT_VALID as error:
             raise ModelError(f"The equation of the primitive {name} is not valid: {error!r}") from error
+        except Exception as error:
+            if not is_undecided(error):
+                raise
+            raise UnsupportedError(f"While converting the primitive {name}: {error}") from error
         for value in flat(outputs):
             if not isinstance(value._node, Parameter) and not value._node._friendly_name:
                 value._node._friendly_name = base
         return outputs
 
-    def _of_parts(self, rule: Rule, eqn: Any, inputs: Sequence[Any], base: str) -> list[Any]:
+    def _of_parts(self, rule: Rule, eqn: Any, inputs: Sequence[Any], base: str, sizes: Sizes) -> list[Any]:
         """The outputs of an equation of complex numbers or keys."""
         name = eqn.primitive.name
         if name in BY_OPERAND:
             counts = [len(v.parts) if isinstance(v, Parts) else 1 for v in inputs]
-            node = JaxNode(self, eqn, flat(inputs), base, _counted(eqn.params, counts))
+            node = JaxNode(self, eqn, flat(inputs), base, sizes, _counted(eqn.params, counts))
             return grouped(_listed(rule(node)), eqn.outvars)
         if name in BY_PART:
             count = max([*widths(eqn.invars), *widths(eqn.outvars)])
             each = []
             for i in range(count):
                 given = [v.parts[i] if isinstance(v, Parts) else v for v in inputs]
-                each.append(_listed(rule(JaxNode(self, eqn, given, base))))
+                each.append(_listed(rule(JaxNode(self, eqn, given, base, sizes))))
             return [Parts(values) for values in zip(*each, strict=True)]
         own = find_rule_of_parts(name)
         if own is None and name not in _OF_PARTS:
             kinds = {str(v.aval.dtype) for v in (*eqn.invars, *eqn.outvars) if part_type(v.aval) is not None}
             raise UnsupportedError(f"operands of type {' and '.join(sorted(kinds))} are not supported")
-        return _listed((own or rule)(JaxNode(self, eqn, inputs, base)))
+        return _listed((own or rule)(JaxNode(self, eqn, inputs, base, sizes)))
 
 
 #: Primitives whose only rule is about parts.

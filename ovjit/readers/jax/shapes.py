@@ -12,6 +12,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
 from ovjit.readers.jax.reader import JaxNode, element_type, equations
 from ovjit.readers.jax.registry import primitive, primitives
+from ovjit.readers.jax.symbolic import is_number, plain_dims
 
 REDUCTIONS = {
     "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
@@ -58,41 +59,51 @@ def slice_(n: JaxNode) -> Any:
     """Axes that are taken whole are left out."""
     rank = n.rank(n[0])
     steps = n.params["strides"] or (1,) * rank
-    rows = list(zip(range(rank), n.params["start_indices"], n.params["limit_indices"], steps, strict=True))
+    starts, limits = plain_dims(n.params["start_indices"]), plain_dims(n.params["limit_indices"])
+    rows = list(zip(range(rank), starts, limits, steps, strict=True))
     shape = n.dims(n[0])
     cut = [row for row in rows if (row[1], row[2], row[3]) != (0, shape[row[0]], 1)]
     if not cut:
         return n[0]
-    axes, begin, end, step = ([int(v) for v in column] for column in zip(*cut, strict=True))
-    return n("Slice", n[0], begin, end, step, axes)
+    axes, begin, end, step = (list(column) for column in zip(*cut, strict=True))
+    return n("Slice", n[0], n.lengths(begin), n.lengths(end), [int(s) for s in step], axes)
 
 
 @primitive("pad")
 def pad(n: JaxNode) -> Any:
     """Rows are (before, behind, between the elements); negative ones cut off."""
     x, fill = n[0], n[1]
-    rows = [tuple(int(v) for v in row) for row in n.params["padding_config"]]
+    rows, shape = [tuple(plain_dims(row)) for row in n.params["padding_config"]], list(n.dims(n[0]))
     for axis, (_, _, between) in enumerate(rows):
         if between:
-            x = dilated(n, x, axis, between, fill)
+            x = dilated(n, x, axis, int(between), fill, shape)
+            shape[axis] = _apart(shape[axis], between)
     low, high = [row[0] for row in rows], [row[1] for row in rows]
-    if not any(low) and not any(high):
+    if all(is_number(d) and not d for d in (*low, *high)):
         return x
-    return n("Pad", x, low, high, fill, pad_mode="constant")
+    return n("Pad", x, n.lengths(low), n.lengths(high), fill, pad_mode="constant")
 
 
-def dilated(n: JaxNode, x: Output, axis: int, between: int, fill: Output) -> Output:
-    """`between` elements of `fill` between those of an axis."""
-    shape = list(n.dims(x))
-    if shape[axis] < 2:
+def _apart(length: Any, between: int) -> Any:
+    """The length of an axis with elements between its own ones."""
+    return length if is_number(length) and length < 2 else length * (between + 1) - between
+
+
+def dilated(
+    n: JaxNode, x: Output, axis: int, between: int, fill: Output, known: Sequence[Any] | None = None
+) -> Output:
+    """`between` elements of `fill` between those of an axis. `known` is the shape of a tensor that is not
+    an operand."""
+    shape = list(n.dims(x) if known is None else known)
+    if not between or shape[axis] < 2:
         return x
     rank = len(shape)
-    apart = n.reshape(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
+    apart = n.shaped(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
     behind = [0] * (rank + 1)
     behind[axis + 1] = between
     filled = n("Pad", apart, [0] * (rank + 1), behind, fill, pad_mode="constant")
-    whole = n.reshape(filled, [*shape[:axis], shape[axis] * (between + 1), *shape[axis + 1 :]])
-    return n.slice(whole, axis, 0, shape[axis] * (between + 1) - between)
+    whole = n.shaped(filled, [*shape[:axis], shape[axis] * (between + 1), *shape[axis + 1 :]])
+    return n.slice(whole, axis, 0, -between)
 
 
 @primitive(*REDUCTIONS)
@@ -150,16 +161,16 @@ def sort(n: JaxNode) -> Any:
     """By the first operands; the others are brought into their order. The last key is sorted by first."""
     axis, values = int(n.params["dimension"]), list(n.inputs)
     for key in reversed(range(int(n.params["num_keys"]))):
-        made, order = _sorted(n, values[key], axis)
+        made, order = _sorted(n, values[key], axis, n.dims(n[key])[axis])
         values = [
             made if i == key else n("GatherElements", x, order, axis=axis) for i, x in enumerate(values)
         ]
     return values
 
 
-def _sorted(n: JaxNode, x: Output, axis: int) -> list[Output]:
+def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
     """The elements in their order, and their places before."""
-    count = n.dims(x)[axis]
+    count = length if is_number(length) else n.length(length)
     given = n.convert(x, "u8") if n.is_bool(x) else x
     made, order = n.all(
         "TopK", given, count, axis=axis, mode="min", sort="value", index_element_type="i64", stable=True
@@ -259,6 +270,9 @@ def cumsum(n: JaxNode) -> Any:
 @primitive("iota")
 def iota(n: JaxNode) -> Any:
     shape, axis = n.out_dims(), int(n.params["dimension"])
+    if not all(map(is_number, shape)):
+        counted = n.convert(n.counted(shape[axis]), n.out().dtype)
+        return n.spread(n.reshape(counted, [-1 if i == axis else 1 for i in range(len(shape))]), shape)
     n.limited(int(np.prod(shape)), "elements of iota")
     line = np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return n.const(np.ascontiguousarray(np.broadcast_to(line, shape)), n.out().dtype)
@@ -268,9 +282,10 @@ def iota(n: JaxNode) -> Any:
 def dynamic_slice(n: JaxNode) -> Any:
     """Begins that would go over the end are moved back, as JAX does."""
     x, shape = n[0], n.dims(n[0])
-    for axis, (start, size) in enumerate(zip(n.inputs[1:], n.params["slice_sizes"], strict=False)):
-        if int(size) != shape[axis]:
-            x = n("Gather", x, places(n, start, int(size), shape[axis]), axis)
+    sizes = plain_dims(n.params["slice_sizes"])
+    for axis, (start, size) in enumerate(zip(n.inputs[1:], sizes, strict=False)):
+        if size != shape[axis]:
+            x = n("Gather", x, places(n, start, size, shape[axis]), axis)
     return x
 
 
@@ -291,11 +306,13 @@ def _updated(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output
     return n("ScatterUpdate", x, index, part, axis)
 
 
-def places(n: JaxNode, start: Output, size: int, dim: int) -> Output:
+def places(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
     """`size` indices from `start` on, within a dimension; negative starts count from the front."""
     start = n.convert(start, "i64")
-    held = n("Minimum", n("Maximum", start, n.const(0)), n.const(dim - size))
-    return n("Add", n.shaped(held, [1]), n.const(np.arange(n.limited(size, "a slice"))))
+    held = n("Minimum", n("Maximum", start, n.const(0)), n.length(dim - size))
+    if is_number(size):
+        n.limited(size, "a slice")
+    return n("Add", n.shaped(held, [1]), n.counted(size))
 
 
 #: Operators that are one expression.
@@ -303,5 +320,6 @@ primitives({
     "transpose": lambda n: n.transpose(n[0], [int(p) for p in n.params["permutation"]]),
     "concatenate": lambda n: n.concat(n.inputs, int(n.params["dimension"])),
     "tile": lambda n: n("Tile", n[0], [int(r) for r in n.params["reps"]]),
-    "split": lambda n: n.split(n[0], int(n.params["axis"]), [int(s) for s in n.params["sizes"]]),
+    "split": lambda n: n.all("VariadicSplit", n[0], int(n.params["axis"]), n.lengths(n.params["sizes"])),
+    "dim_as_value": lambda n: n.convert(n.length(n.params["dim"]), n.out().dtype),
 })  # fmt: skip

@@ -102,6 +102,6 @@ def _by_places(
         begin = [k * int(d) for k, d in zip(place, p["window_dilation"], strict=True)]
         steps = [int(s) for s in p["window_strides"]]
         end = [b + (d - 1) * s + 1 for b, d, s in zip(begin, shape, steps, strict=True)]
-        parts = [n("Slice", x, begin, end, steps, list(range(len(shape)))) for x in padded]
+        parts = [n("Slice", x, begin, n.lengths(end), steps, list(range(len(shape)))) for x in padded]
         made = join(made, parts)
     return made

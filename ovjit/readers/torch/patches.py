@@ -56,7 +56,7 @@ def plain_scripts() -> Iterator[None]:
     import torch
 
     compiler, name = torch.jit._script, "_script_impl"
-    theirs = getattr(compiler, name, None)
+    theirs: Any = getattr(compiler, name, None)
 
     def compiled(*given: Any, **named: Any) -> Any:
         named["_frames_up"] = named.get("_frames_up", 0) + 1  # this function's

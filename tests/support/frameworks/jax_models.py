@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import export, lax
 
 import ovjit as ov
 from ovjit.compat.frontend.jax.jaxpr_decoder import JaxprPythonDecoder
@@ -423,7 +423,79 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (X,),
     ),
     "reshape that transposes": (lambda x: lax.reshape(x, (6, 2), (1, 0)), (X,)),
+    "products of complex and real numbers": (
+        lambda x, w: [v for z in ((x + 1j) @ w, x @ (w * 2j)) for v in (z.real, z.imag)],
+        (X, W),
+    ),
 }
+
+
+def attention_of_any_length(x: Any) -> Any:
+    q = (x @ W[:, :4]).reshape(*x.shape[:2], 2, 2)
+    scores = jnp.einsum("blhe,bmhe->bhlm", q, q)
+    scores = jnp.where(jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool)), scores, -1e9)
+    return jnp.einsum("bhlm,bmhe->blhe", jax.nn.softmax(scores), q).reshape(x.shape)
+
+
+#: Functions of one input whose shape is symbolic, and shapes that it has.
+OF_ANY_SIZE: dict[str, tuple[Callable[..., Any], str, list[tuple[int, ...]]]] = {
+    "attention": (attention_of_any_length, "b, l, 4", [(2, 3, 4), (1, 7, 4)]),
+    "sizes": (
+        lambda x: (
+            x.reshape(-1, 2).sum(1) + x.shape[0] % 3,
+            jnp.arange(x.shape[1] * 2 + 1),
+            jnp.zeros((x.shape[0], 2)),
+            jnp.eye(x.shape[1]),
+        ),
+        "2*b, c",
+        [(4, 5), (6, 3)],
+    ),
+    "slices": (
+        lambda x: (x[:, :-1], x[1:], x[::2], x[-1], x[: x.shape[0] // 2], jnp.concatenate([x, x])),
+        "b, c",
+        [(4, 5), (6, 3)],
+    ),
+    "order": (lambda x: (jnp.sort(x, 0), jnp.argsort(x, 1), jnp.cumsum(x, 0)), "b, c", [(4, 5), (6, 3)]),
+    "updates": (
+        lambda x: (
+            jnp.asarray(x).at[0].set(1),
+            jnp.asarray(x).at[:, 1].add(2),
+            jnp.take_along_axis(x, jnp.argmax(x, 1)[:, None], 1),
+            lax.dynamic_update_slice(x, x[:1, :1] * 0, (1, 1)),
+            jnp.roll(x, 1, 0),
+        ),
+        "b + 1, 5",
+        [(4, 5), (6, 5)],
+    ),
+    "images": (
+        lambda x: (conv(window_strides=(2, 1), padding="VALID")(x, K), lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")),
+        "b, h, w, 3",
+        [(2, 8, 8, 3), (3, 6, 9, 3)],
+    ),
+    "recurrence": (
+        lambda x: lax.scan(lambda c, a: (c * 0.5 + a, c.sum()), jnp.zeros(x.shape[1:]), x),
+        "l, b",
+        [(4, 5), (6, 3)],
+    ),
+    "branches": (
+        lambda x: lax.cond(x.sum() > 0, lambda v: v * 2 + v.shape[0], lambda v: v[::-1] + 0, x),
+        "b, 4",
+        [(4, 4), (6, 4)],
+    ),
+}  # fmt: skip
+
+
+def check_any_size(name: str) -> None:
+    function, dims, shapes = OF_ANY_SIZE[name]
+    given = jax.ShapeDtypeStruct(export.symbolic_shape(dims), np.float32)
+    compiled = ov.compile_model(ov.convert_model(jax.make_jaxpr(function)(given)), "CPU", F32)
+    for shape in shapes:
+        x = real(*shape)
+        result = compiled([x])
+        for i, want in enumerate(map(np.asarray, jax.tree_util.tree_leaves(function(x)))):
+            assert result[i].shape == want.shape and result[i].dtype == want.dtype, (name, shape, i)
+            np.testing.assert_allclose(result[i], want, 2e-5, 2e-5, err_msg=f"{name} {i}, seed {SEED}")
 
 
 def check(name: str) -> None:
@@ -486,9 +558,10 @@ def refuse_what_is_not_valid() -> None:
 
 def main() -> None:
     failed = {}
-    for name in FUNCTIONS:
+    every = [(check, name) for name in FUNCTIONS] + [(check_any_size, name) for name in OF_ANY_SIZE]
+    for test, name in every:
         try:
-            check(name)
+            test(name)
         except Exception as error:
             failed[name] = f"{type(error).__name__}: {error}"[:700]
     assert not failed, "\n".join(f"{name}: {what}" for name, what in failed.items())
