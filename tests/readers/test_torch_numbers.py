@@ -140,6 +140,14 @@ def test_the_median_of_numbers() -> None:
     compare(lambda x: (torch.nanmedian(x, 1)[0], torch.nanmedian(x)), x)
 
 
+def test_boxes_of_scores_that_are_not_positive() -> None:
+    nms = pytest.importorskip("torchvision").ops.nms
+    corners = torch.rand(20, 2) * 10
+    boxes = torch.cat([corners, corners + 4], 1)
+    compare(lambda b, s: nms(b, s, 0.5), boxes, torch.randn(20))
+    compare(lambda b, s: nms(b, s, 0.5), boxes, 3 - torch.arange(20.0))
+
+
 def test_combinations() -> None:
     compare(lambda x: (torch.combinations(x, 3), torch.combinations(x, 2, True)), torch.randn(5))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from ovjit.readers.torch.registry import aten
 
 @aten("torchvision::nms")
 def nms(n: Call, x: Output, scores: Output, iou_threshold: float) -> Output:
-    """Indices of the boxes that stay, best first."""
+    """Indices of the boxes that stay, best first. Scores may be 0 and negative, too."""
     boxes, ranks = n.unsqueeze(x, [0]), n.unsqueeze(scores, [0, 1])
     most = n.scalar(n.dim_of(scores, 0))
-    kept = n.all("NonMaxSuppression", boxes, ranks, most, n.const(float(iou_threshold), "f32"),
+    thresholds = n.const(float(iou_threshold), "f32"), n.const(-math.inf, "f32")
+    kept = n.all("NonMaxSuppression", boxes, ranks, most, *thresholds,
                  box_encoding="corner", sort_result_descending=False, output_type="i64")  # fmt: skip
     count = kept[2]
     rows = n("Slice", kept[0], n.const([0]), count, n.const([1]), n.const([0]))
