@@ -148,6 +148,19 @@ def test_boxes_of_scores_that_are_not_positive() -> None:
     compare(lambda b, s: nms(b, s, 0.5), boxes, 3 - torch.arange(20.0))
 
 
+def test_compiled_attention_with_fewer_heads_of_keys() -> None:
+    import ovjit.torch  # noqa: F401 - the backend
+
+    def grouped(q, k, v):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    compiled = torch.compile(grouped, backend="ovjit", dynamic=True, options={"config": EXACT})
+    for length in (5, 9):
+        given = torch.randn(2, 8, length, 16), torch.randn(2, 2, length, 16), torch.randn(2, 2, length, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(*given), grouped(*given), atol=1e-5, rtol=1e-5)
+
+
 def test_combinations() -> None:
     compare(lambda x: (torch.combinations(x, 3), torch.combinations(x, 2, True)), torch.randn(5))
 

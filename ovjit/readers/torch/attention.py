@@ -25,7 +25,7 @@ def attention(
     Where a row of a boolean mask is False everywhere, PyTorch's reference and its fused kernels differ.
     """
     mask = attn_bias if attn_mask is None else attn_mask
-    if enable_gqa:
+    if enable_gqa or n.op != "aten::scaled_dot_product_attention":  # fused operators do not tell it
         key, value = (_repeated_heads(n, v, x) for v in (key, value))
     inputs = [x, key, value]
     if mask is not None:
