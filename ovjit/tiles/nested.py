@@ -22,7 +22,6 @@ import numpy as np
 from ovjit.codegen.cpu.formats import SUPER, Stored
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
-from ovjit.codegen.tensors import Tensor
 from ovjit.codegen.words import *
 from ovjit.tiles.compressed import fetch
 from ovjit.tiles.dynamic_parts import (

@@ -246,15 +246,7 @@ class TiledConvolution(Tiled):
         words = self.form.words
         halo = self.halo(shape[2:], out_shape[2:])
         if self.planar:
-            x = planner.with_layout(self.data, Layout(range(4), halo))
-            y = planner.channels_last_output(self.out)
-            kh, kw = self.kernel_size
-            _, x_c, x_h, x_w = x.strides
-            self.emit(
-                planner, x, y, (out_shape[0], *out_shape[2:]),
-                (x.strides[0], strides[0] * x_h, strides[1] * x_w), (0, 2, 3),
-                (self.channels, x_c, kh, x_h, words(kw)), 0, weights, -begin[0] * x_h - begin[1] * x_w,
-            )  # fmt: skip
+            self._plan_planar(planner, Layout(range(4), halo), weights, begin, strides)
             return
         x = planner.with_halo(self.data, halo)
         if self.gathered and (x.strides[1], x.strides[3]) != (1, self.channels):
@@ -273,15 +265,12 @@ class TiledConvolution(Tiled):
             (sh, sw), (dh, dw), (ph, pw) = strides, dilations, begin
             axes = (0, 2, 3)
         channels = self.channels + self.odd
-        x_group = self.channels * size
+        run = self.channels // (self.shuffle or 1)
         regions = self._regions(shape[2:], out_shape[2:])
         for (first, height, (top, bottom)), (left_most, width, (left, right)) in regions:
             kh, kw = bottom - top + 1, right - left + 1
             if self.shuffle:
-                run = self.channels // self.shuffle
-                apart = x.shape[1] // self.shuffle * size
-                taps = (self.shuffle, apart, 1, 0, words(run))
-                x_group = run * size
+                taps = (self.shuffle, x.shape[1] // self.shuffle * size, 1, 0, words(run))
             elif self.gathered:
                 taps = (1, 0, 1, 0, words(kh * self.gathered))
             elif dw == 1 and x_w == channels * size and self.groups == 1:
@@ -298,10 +287,23 @@ class TiledConvolution(Tiled):
 
             self.emit(
                 planner, x, part(y), (out_shape[0], height, width), (x.strides[0], sh * x_h, sw * x_w), axes,
-                taps, x_group, weights.after(skipped),
+                taps, run * size, weights.after(skipped),
                 (first * sh + top * dh - ph) * x_h + (left_most * sw + left * dw - pw) * x_w, part, more=more,
                 lines=(kh, dh * x_h),
             )  # fmt: skip
+
+    def _plan_planar(
+        self, planner: Planner, layout: Layout, weights: Weights, begin: Sequence[int], strides: Sequence[int]
+    ) -> None:
+        """A step that reads the input plane by plane, with this halo."""
+        x = planner.with_layout(self.data, layout)
+        y = planner.channels_last_output(self.out)
+        kh, kw = self.kernel_size
+        x_n, x_c, x_h, x_w = x.strides
+        self.emit(
+            planner, x, y, (y.shape[0], *y.shape[2:]), (x_n, strides[0] * x_h, strides[1] * x_w), (0, 2, 3),
+            (self.channels, x_c, kh, x_h, self.form.words(kw)), 0, weights, -begin[0] * x_h - begin[1] * x_w,
+        )  # fmt: skip
 
     def _regions(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[Slab, Slab]]:
         """(rows, columns) of regions of an output of one or two dimensions whose windows read data with the
