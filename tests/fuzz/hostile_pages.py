@@ -35,7 +35,7 @@ def changed(rng: np.random.Generator, array: np.ndarray, way: str) -> np.ndarray
     elif way in ("shorter", "empty") and array.ndim:
         return array[: -1 if way == "shorter" else 0].copy()
     elif way == "longer" and array.ndim:
-        more = array[-1:] if len(array) else np.full((1,) * array.ndim, rng.choice(choice), array.dtype)
+        more = array[-1:] if len(array) else np.full((1, *array.shape[1:]), rng.choice(choice), array.dtype)
         return np.concatenate([array, more])
     elif way == "rank":
         return array[None] if array.ndim < 2 or rng.random() < 0.5 else array.reshape(-1)
