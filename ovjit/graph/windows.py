@@ -260,11 +260,30 @@ def window_attributes(rank: int, attrs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def taps_at(extent: int, kernel: int, dilation: int, start: int) -> tuple[int, int]:
-    """(first, last) tap along one dimension that reads an element where the window starts at `start`. One
-    tap, which reads padding, where none does."""
-    first = min(kernel - 1, max(0, -(start // dilation)))
-    return first, max(first, min(kernel - 1, (extent - 1 - start) // dilation))
+#: (first, count, taps) of a part of the output along a dimension: all of it reads data with the taps from the
+#: first to the last of `taps`.
+Slab = tuple[int, int, tuple[int, int]]
+
+
+def slabs_of_taps(extent: int, outs: int, kernel: int, stride: int, dilation: int, pad: int) -> list[Slab]:
+    """The parts of an output along one dimension whose windows read elements, not padding, with the same
+    taps. Windows that read padding alone have one tap. Traced numbers get guards on the order of the parts.
+    """
+    # where a tap begins to read elements, and where it no longer does
+    begins = [-((t * dilation - pad) // stride) for t in range(kernel)]
+    ends = [-((t * dilation - pad - extent) // stride) for t in range(kernel)]
+    starts: list[int] = [0]
+    for at in sorted(at for at in (*begins, *ends) if 0 < at and at < outs):
+        if at > starts[-1]:
+            starts.append(at)
+    slabs: list[Slab] = []
+    for at, end in zip(starts, [*starts[1:], outs], strict=True):
+        low = min(kernel - 1, sum(at < begin for begin in begins))
+        high = max(low, kernel - 1 - sum(end <= at for end in ends))
+        if slabs and slabs[-1][2] == (low, high):
+            at = slabs.pop()[0]
+        slabs.append((at, end - at, (low, high)))
+    return slabs
 
 
 def taps_that_meet(

@@ -5,6 +5,7 @@ needs no more of it.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +53,15 @@ def fill_planes(
     """The transformed filters G w G' as panels of `width` outputs, the last of `last`, a matrix of them for
     each plane.
 
-    Source [O, C, 3, 3]. Elements have the type `kind`, `group` of them in a word, with zeros for subnormal
-    ones. Integers are multiplied by four."""
+    Source [O, C, D, 3, 3] with D slices of each filter; a panel has the channels of slice 0 first. Elements
+    have the type `kind`, `group` of them in a word, with zeros for subnormal ones. Integers are multiplied by
+    four."""
     planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
-    outs, channels = source.shape[:2]
+    outs, channels = len(source), math.prod(source.shape[1:3])
     native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
     native = native and (kind, source.dtype) in _NATIVE
     for first in range(0, outs, width):
-        some = source[first : first + width]
+        some = source[first : first + width].swapaxes(1, 2).reshape(-1, channels, 3, 3)
         wide = width if len(some) == width else last
         part = planes[:, channels * first :][:, : channels * wide]
         if not native:

@@ -9,7 +9,7 @@ from ovjit.tiles.lowering import tile_format
 from ovjit_ops.convolution.cpu_convolution import ComputedConvolution, TiledConvolution
 from ovjit_ops.convolution.cpu_depthwise import Depthwise, is_depthwise
 from ovjit_ops.convolution.cpu_direct import Direct
-from ovjit_ops.convolution.cpu_winograd import Winograd, WinogradIfLarge, open_way, winograd_way
+from ovjit_ops.convolution.cpu_winograd import Winograd, WinogradIfLarge, winograd_way
 
 
 def computed(group: Group) -> Lowering | None:
@@ -37,7 +37,7 @@ def lower_convolution(group: Group) -> Lowering | None:
         return computed(group)
     if is_depthwise(anchor, target):
         return Depthwise(group)
-    way, (m, least) = winograd_way(group), open_way(group)
-    if m:
-        return WinogradIfLarge(group, m, least)
-    return Winograd(group, way) if way else TiledConvolution(group)
+    m, least = winograd_way(group)
+    if not m:
+        return TiledConvolution(group)
+    return WinogradIfLarge(group, m, least) if least else Winograd(group, m)

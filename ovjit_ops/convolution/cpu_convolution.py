@@ -13,7 +13,7 @@ from ovjit.forks import made_once
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.symbolic import sym_int, sym_max
-from ovjit.graph.windows import resolve_pads, taps_at, taps_that_meet
+from ovjit.graph.windows import Slab, resolve_pads, slabs_of_taps, taps_that_meet
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Shapes
 from ovjit.planning.plan import Constants, NotNative, Planner, ceil_div
@@ -33,11 +33,8 @@ PLANAR_CHANNELS = 4
 PLANAR_TAPS = 16
 #: Operations that convert a model's input to bytes.
 QUANTIZING = frozenset(("Convert", "MultiplyAdd", "Round", "Quantize"))
-#: The share of taps that must be saved for an image to be computed in slabs.
-SAVED = 0.2
-#: (first, count, taps) of a part of the output along a dimension: all of it reads data with the taps from the
-#: first to the last of `taps`.
-Slab = tuple[int, int, tuple[int, int]]
+#: The percentage of taps that must be saved for an image to be computed in slabs.
+SAVED = 20
 #: Minimum of saved words times vectors of channels, per line of a window, for gathering windows.
 LINE_WORDS = 4
 
@@ -351,22 +348,20 @@ class TiledConvolution(Tiled):
     def _slabs(self, axis: int, extents: Sequence[int], outs: Sequence[int]) -> list[Slab]:
         """The slabs along a dimension of the output in which windows read data with the same taps. Empty if
         they save too little: partial tiles cost more, and each slab reads its taps' weights."""
-        if not self.leaves_out or not is_static((*self.data.shape[2:], *self.out.shape[2:])):
-            return []  # the number of steps of a trace may not depend on shapes
         strides, dilations, begin, _ = self.window(extents)
         extent, out, kernel = extents[axis], outs[axis], self.kernel_size[axis]
         stride, dilation, pad = strides[axis], dilations[axis], begin[axis]
-        rows, others = self.target.shapes.tiles[0], math.prod(outs) // max(1, out)
-        each = [taps_at(extent, kernel, dilation, d * stride - pad) for d in range(out)]
-        slabs, taps = list[Slab](), 0
-        for (low, high), run in itertools.groupby(range(out), each.__getitem__):
-            found = list(run)
-            slabs.append((found[0], len(found), (low, high)))
-            taps += ceil_div(len(found) * others, rows) * (high - low + 1)
+        volume = len(self.kernel_size) == 3
+        fixed = is_static((*self.data.shape[2:], *self.out.shape[2:]))
+        if not self.leaves_out or not (volume or dilation > 1 or fixed):
+            return []  # slabs of open size depend on guards; where they save little, traces are few
+        rows = self.target.shapes.tiles[0]
+        others = math.prod(n for i, n in enumerate(outs) if i != axis % len(outs))
+        slabs = slabs_of_taps(extent, out, kernel, stride, dilation, pad)
+        taps = sum(ceil_div(n * others, rows) * (high - low + 1) for _, n, (low, high) in slabs)
         first, last = taps_that_meet(extent, out, kernel, stride, dilation, pad)
         together = ceil_div(out * others, rows) * (last - first + 1)
-        saved = 0 if len(self.kernel_size) == 3 else SAVED
-        return slabs if taps < together * (1 - saved) else []
+        return slabs if taps * 100 < together * (100 - (0 if volume else SAVED)) else []
 
 
 def as_images(view: View, volume: int | None) -> View:

@@ -67,7 +67,7 @@ OPEN_BANDS = 8
 MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
 #: For images of open size: maximum bytes of the planes of weights, which are in memory beside the weights of
 #: the direct algorithm, and the pixels of a side that is large in any case.
-MOST_PLANES, LARGE = 12_000_000, 64
+MOST_PLANES, LARGE = 20_000_000, 64
 #: Bytes of the tables in a thread's scratch. The line of zeros (or the dump) follows them.
 TABLE_BYTES = 2048
 
@@ -210,10 +210,10 @@ def _in_halves(form: Format) -> bool:
     return form.acc == "i32" and form.products > 1
 
 
-def possible_ways(form: Format, channels: int) -> tuple[int, ...]:
-    """The supported m of F(m x m)."""
+def possible_ways(form: Format, channels: int, slices: int = 1) -> tuple[int, ...]:
+    """The supported m of F(m x m), for filters of so many channels and slices."""
     if _in_halves(form):
-        return (2,) if channels % I16.group == 0 and channels <= MOST_CHANNELS else ()
+        return (2,) if channels % I16.group == 0 and channels * slices <= MOST_CHANNELS else ()
     return tuple(_TRANSFORMS) if form in (F32, BF16) or form.a == "f16" else ()
 
 
@@ -232,10 +232,12 @@ _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 
 
 def best_way(
-    images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32, word: float = 1.0
-) -> int:
+    images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32,
+    word: float = 1.0, slices: int = 1,
+) -> int:  # fmt: skip
     """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
     `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
+    `slices`: those of a filter, if the images are slices of volumes.
 
     Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
     1.85 dot products). A tile of few rows waits for its own results, 4 cycles a step. Weights mostly arrive
@@ -259,23 +261,22 @@ def best_way(
         return max(compute, weights) + 0.3 * min(compute, weights)
 
     rate = _BYTES[form.name]
-    times = {0: products(images * oh * ow, 9 * form.words(channels), 1, form, word)}
-    for m in possible_ways(form, channels):
+    times = {0: products(images * oh * ow, 9 * slices * form.words(channels), 1, form, word)}
+    for m in possible_ways(form, channels, slices):
         cycles = _TRANSFORMS[m]
         tiles = images * ceil_div(oh, m) * ceil_div(ow, m)
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
         planes = plane_form(m, form, channels)
         words = planes.words(channels)
         size = tiles * (m + 2) ** 2 * (words + outs) * WORD
-        times[m] = products(tiles, words, (m + 2) ** 2, planes) + tiles * vectors * cycles
+        times[m] = products(tiles, slices * words, (m + 2) ** 2, planes) + tiles * vectors * cycles
         times[m] += 2 * max(0.0, size - _KEPT) / _MOVED + _STEPS
     return min(times, key=lambda way: times[way])
 
 
 class Winograd(TiledConvolution):
-    """A 3x3 convolution by F(m x m), or one of volumes that is 3x3 in each slice."""
-
-    leaves_out = False
+    """A 3x3 convolution by F(m x m), or one of volumes that is 3x3 in each slice of the filters. Slices of
+    volumes are transformed as images; a product adds those under the slices of a filter."""
 
     def __init__(self, group: Group, m: int):
         self.m = m
@@ -303,14 +304,19 @@ class Winograd(TiledConvolution):
         pass
 
     def halo(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
-        return [(0, 0)] * len(self.data.shape)
+        """Zero slices of a volume. The transform itself supplies zeros around images."""
+        halo = [(0, 0)] * len(self.data.shape)
+        if len(halo) == 5:
+            halo[2] = super().halo(extents, outs)[2]
+        return halo
 
     def pack(self, constants: Constants) -> None:
         self.place_operands(constants)
         planes = (self.m + 2) ** 2
-        sizes = panel_sizes(self.form.words(self.channels), self.outs, self.target)
+        filters = self.filters.reshape(self.outs, self.channels, -1, 3, 3)
+        sizes = panel_sizes(filters.shape[2] * self.form.words(self.channels), self.outs, self.target)
         filling = Filling.by(
-            planes * sizes.group, self.filters.reshape(self.outs, -1, 3, 3), fill_planes, m=self.m,
+            planes * sizes.group, filters, fill_planes, m=self.m,
             kind=self.form.w, group=self.form.group, width=sizes.width, last=sizes.last,
         )  # fmt: skip
         at = constants.place(filling, self.of_node("weights", self.form.name, self.m)).offset
@@ -323,13 +329,14 @@ class Winograd(TiledConvolution):
 
     def plan(self, planner: Planner) -> None:
         m, planes = self.m, (self.m + 2) ** 2
-        x = planner.with_halo(self.data, self.halo((), ()))
-        shape, out = x.shape, planner.shape(self.out)
-        c, oh, ow = shape[1], *out[-2:]
+        shape, out = planner.shape(self.data), planner.shape(self.out)
+        halo = self.halo(shape[2:], out[2:])
+        x = planner.with_halo(self.data, halo)
         # a step per volume: the stride between slices may differ from that between volumes
         volumes = range(shape[0]) if len(shape) == 5 else (None,)
-        n = shape[2] if len(shape) == 5 else shape[0]
-        _, _, (*_, ph, pw), _ = self.window(shape[2:])
+        c, oh, ow = shape[1], *out[-2:]
+        before, n, made = self._slices(halo, shape, out)
+        *_, ph, pw = self.window(shape[2:])[2]
         th, tw = ceil_div(oh, m), ceil_div(ow, m)
         size = element_size(self.form.a)
         bands = self.bands(n, th, tw, planes * (c * size + self.outs * 4))
@@ -339,7 +346,7 @@ class Winograd(TiledConvolution):
         if not y.count:
             return
         space = planner.allocate((planes, n * band * tw, c), size)
-        room = planner.allocate((n * band * tw, planes, self.outs), 4)
+        room = planner.allocate((made * band * tw, planes, self.outs), 4)
         lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
@@ -347,15 +354,16 @@ class Winograd(TiledConvolution):
         for volume, index in itertools.product(volumes, range(bands)):
             first = th * index // bands
             rows = th * (index + 1) // bands - first
-            tiles = n * rows * tw
-            v = View(space.buffer, (planes, tiles, c), row_major((planes, tiles, c), size), size)
-            products = View(room.buffer, (tiles, planes, self.outs), room.strides, room.itemsize)
-            tensors = {"x": as_images(x, volume), "v": v.as_shape((planes, n, rows, tw, c))}
+            tiles = rows * tw
+            v = View(space.buffer, (planes, n * tiles, c), row_major((planes, n * tiles, c), size), size)
+            products = View(room.buffer, (made * tiles, planes, self.outs), room.strides, room.itemsize)
+            images = as_images(x, volume).slice(0, -before, n)
+            tensors = {"x": images, "v": v.as_shape((planes, n, rows, tw, c))}
             launch(
                 planner, self.input_kernel, tensors, ("v",), work=c * planes * 2, flops=8.0 * v.count,
                 ph=ph - first * m, pw=pw,
             )  # fmt: skip
-            self.multiply(planner, v, products, tiles, planes)
+            self.multiply(planner, v, products, tiles, shape[2:], out[2:], before)
 
             def part(
                 view: View, volume: int | None = volume, first: int = first * m,
@@ -364,12 +372,22 @@ class Winograd(TiledConvolution):
                 return as_images(view, volume).slice(2, first, count)
 
             operands, read = self.operand_values(planner, axes, part)
-            tensors = {"v": products.as_shape((n, rows, tw, planes, self.outs)), "y": part(y)}
+            tensors = {"v": products.as_shape((made, rows, tw, planes, self.outs)), "y": part(y)}
             launch(
                 planner, self.output_kernel, tensors, ("y",), reads=read, apart=False,
                 work=self.outs * planes * 2, flops=8.0 * products.count,
                 b=planner.constants.at(self.bias_at), **operands,
             )  # fmt: skip
+
+    def _slices(
+        self, halo: Sequence[tuple[int, int]], shape: Sequence[int], out: Sequence[int]
+    ) -> tuple[int, int, int]:
+        """(zero slices before a volume's own, slices with all zero ones, slices of the output). Images are
+        slices of one volume."""
+        if len(shape) == 4:
+            return 0, shape[0], out[0]
+        before, after = halo[2]
+        return before, before + shape[2] + after, out[2]
 
     def bands(self, images: int, height: int, width: int, tile: int) -> int:
         """The number of bands of rows for images of `height` x `width` tiles with `tile` bytes of planes
@@ -384,14 +402,39 @@ class Winograd(TiledConvolution):
         bands = next(1 << i for i in itertools.count() if size <= OPEN_BANDS * most_bytes << i)
         return bands if bands <= height else int(height)
 
-    def multiply(self, planner: Planner, v: Any, products: Any, tiles: int, planes: int) -> None:
-        """Add the step of one matrix product per plane: planes are the groups of the tile driver."""
-        y = products.reshape((tiles, planes * self.outs))
-        taps = (1, 0, 1, 0, self.form.words(self.channels))
-        self.emit(
-            planner, v, y, (1, 1, tiles), (0, 0, v.strides[1]), (None, None, 0), taps,
-            v.strides[0], self.weights, plain=True,
-        )  # fmt: skip
+    def multiply(
+        self, planner: Planner, v: View, products: View, tiles: int, extents: Sequence[int],
+        outs: Sequence[int], before: int,
+    ) -> None:  # fmt: skip
+        """Add the steps of one matrix product per plane: planes are the groups of the tile driver. Slices of
+        a volume that read data with the same slices of the filters share a step. `tiles`: those of a slice;
+        `before`: the zero slices before a volume's own."""
+        planes, made = v.shape[0], products.shape[0]
+        y = products.reshape((made, planes * self.outs))
+        assert y is not None
+        words, tile = self.form.words(self.channels), v.strides[1]
+        if len(extents) == 2:
+            taps = (1, 0, 1, 0, words)
+            self.emit(
+                planner, v, y, (1, 1, made), (0, 0, tile), (None, None, 0), taps, v.strides[0], self.weights,
+                plain=True,
+            )  # fmt: skip
+            return
+        strides, dilations, begin, _ = self.window(extents)
+        slice_bytes = tiles * tile
+        slabs = self._slabs(0, extents, outs) or [(0, outs[0], self.taps_of(extents, outs)[0])]
+        for first, count, (low, high) in slabs:
+            rows, axes = y.slice(0, first * tiles, count * tiles), (None, None, 0)
+            images = (1, 1, count * tiles)
+            if strides[0] > 1:  # slices that are multiplied do not follow each other
+                rows, axes = rows.as_shape((count, tiles, planes * self.outs)), (None, 0, 1)
+                images = (1, count, tiles)
+            taps = (high - low + 1, dilations[0] * slice_bytes, 1, 0, words)
+            origin = (first * strides[0] + low * dilations[0] - begin[0] + before) * slice_bytes
+            self.emit(
+                planner, v, rows, images, (0, strides[0] * slice_bytes, tile), axes, taps, v.strides[0],
+                self.weights.after(low * words), origin, plain=True,
+            )  # fmt: skip
 
 
 class WinogradIfLarge(Versions):
@@ -403,9 +446,9 @@ class WinogradIfLarge(Versions):
 
     def _version(self, pixels: Sequence[Dim]) -> Lowering:
         """The version for an output of these extents, of which an open one is taken as small."""
-        oh, ow = (d.lo if isinstance(d, Interval) else d for d in pixels)
+        sizes = [d.lo if isinstance(d, Interval) else d for d in pixels]
         # tiles at the border compute pixels that are not there
-        large = oh > self.m and ow > self.m and oh * ow >= self.least
+        large = all(size > self.m for size in sizes[-2:]) and math.prod(sizes) >= self.least
         return self.versions[0 if large else 1]
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
@@ -418,33 +461,31 @@ class WinogradIfLarge(Versions):
         return (self._version(planner.shape(self.out)[2:]),)
 
 
-def winograd_way(group: Group) -> int:
-    """The algorithm for the group's convolution: 0 (direct), 2 or 4. For a dynamic number of images the
-    choice is that for one image."""
+def winograd_way(group: Group) -> tuple[int, int]:
+    """(m, least) if F(m x m) should compute the group's convolution, from `least` pixels of an image on. (0,
+    0) for the direct algorithm. `least` is 0 if the size of images is known. For a dynamic number of images
+    the choice is that for one image."""
     data, out = group.node.inputs[0], group.node.output
     form, ways = _possible(group)
-    if not ways or not is_static(data.shape[1:]):
-        return 0
-    forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
-    if forced:
-        return int(forced) if int(forced) in ways else 0
-    *slices, oh, ow = out.shape[2:]
-    n = (1 if isinstance(data.shape[0], Interval) else data.shape[0]) * math.prod(slices)
-    return _chooser(group, form)(n, oh, ow)
-
-
-def open_way(group: Group) -> tuple[int, int]:
-    """(the m of F(m x m), the least number of pixels) for a convolution of images of open size that should be
-    computed by it from that number on; (0, 0) for none."""
-    data, filters = group.node.inputs
-    form, ways = _possible(group)
-    if not ways or len(data.shape) != 4 or is_static(data.shape[2:]):
-        return 0, 0
-    m = max(ways)
-    if math.prod(filters.shape[:2]) * (m + 2) ** 2 * 4 > MOST_PLANES:
+    if not ways:
         return 0, 0
     choose = _chooser(group, form)
-    side = next((side for side in range(m + 1, LARGE) if choose(1, side, side) == m), 0)
+    if not is_static(data.shape[2:]):
+        return _open_way(group, ways, choose)
+    forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
+    if forced:
+        return int(forced) if int(forced) in ways else 0, 0
+    *slices, oh, ow = out.shape[2:]
+    n = (1 if isinstance(data.shape[0], Interval) else data.shape[0]) * math.prod(slices)
+    return choose(n, oh, ow), 0
+
+
+def _open_way(group: Group, ways: Sequence[int], choose: Callable[[int, int, int], int]) -> tuple[int, int]:
+    """`winograd_way` for images of open size: the largest m whose planes may be in memory."""
+    filters = group.node.inputs[1]
+    words = math.prod(filters.shape[:-2])
+    m = max((m for m in ways if words * (m + 2) ** 2 * WORD <= MOST_PLANES), default=0)
+    side = next((side for side in range(m + 1, LARGE) if choose(1, side, side) >= m), 0) if m else 0
     return (m, side * side) if side else (0, 0)
 
 
@@ -456,35 +497,33 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
     form = tile_format(data, filters, target)
     assert form is not None
     none: tuple[Format, tuple[int, ...]] = form, ()
-    flat = tuple(filters.shape[2:])[-2:] == (3, 3) and set(filters.shape[2:-2]) <= {1}
-    if node.op.name != "Convolution" or not flat:
+    outs, channels, *kernel = filters.shape
+    if node.op.name != "Convolution" or len(kernel) < 2 or kernel[-2:] != [3, 3]:
+        return none
+    if set(node.attrs["strides"][-2:]) - {1} or set(node.attrs["dilations"][-2:]) - {1}:
+        return none
+    if min(outs, channels) < target.lanes or (options.exact and form in (F32, BF16)):
         return none
     if matrix_format(form, target) is not form:
         return none  # on a matrix unit, products take less time than the transforms
-    if options.exact and form in (F32, BF16):
-        return none
-    if set(node.attrs["strides"]) - {1} or set(node.attrs["dilations"]) - {1}:
-        return none
-    if data.shape[2:-2] != node.output.shape[2:-2]:  # slices of padding
-        return none
-    if min(filters.shape[:2]) < target.lanes:
-        return none
-    return form, possible_ways(form, filters.shape[1])
+    return form, possible_ways(form, channels, math.prod(kernel[:-2]))
 
 
 def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:
     """(images, height and width of the output) -> the algorithm."""
     filters, target = group.node.inputs[1], group.context.target
-    outs, channels = filters.shape[:2]
+    outs, channels, *kernel = filters.shape
+    slices = math.prod(kernel[:-2])
 
     @functools.cache
     def time() -> float:
         assert filters.constant is not None
-        matrix = filters.constant.reshape(outs, channels, 3, 3).transpose(2, 3, 1, 0)
-        return word_time(matrix.reshape(1, 3, -1, outs), target, form)  # rows of a window are runs
+        matrix = filters.constant.reshape(outs, channels, 3 * slices, 3).transpose(2, 3, 1, 0)
+        return word_time(matrix.reshape(1, len(matrix), -1, outs), target, form)  # rows of a window are runs
 
     def choose(images: int, oh: int, ow: int) -> int:
-        best = functools.partial(best_way, images, oh, ow, channels, outs, target.lanes, form)
+        lanes = target.lanes
+        best = functools.partial(best_way, images, oh, ow, channels, outs, lanes, form, slices=slices)
         if form.products == 1:
             return best()
         if not isinstance(filters.constant, np.ndarray):

@@ -93,7 +93,11 @@ def test_weights_decide_the_way_of_bytes(
         attrs = {"strides": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1), "dilations": (1, 1)}
         sums = [TensorType("i32", (1, outs, height, width))]
         node = b.add("Convolution", [x, b.constant(bytes)], attrs, types=sums)
-        assert cpu_winograd.winograd_way(Group(Context(TARGETS["avx2"]), node)) == way, (shape, most, SEED)
+        assert cpu_winograd.winograd_way(Group(Context(TARGETS["avx2"]), node)) == (way, 0), (
+            shape,
+            most,
+            SEED,
+        )
 
 
 @pytest.mark.parametrize("form", [F32, BF16, BYTES])
@@ -196,10 +200,58 @@ def test_few_traces_serve_images_of_any_size() -> None:
     assert traces.made <= 8 and traces.hits >= 16, (traces.made, traces.hits, SEED)
 
 
-def test_large_filters_are_not_packed_twice() -> None:
+@pytest.mark.parametrize(("channels", "m"), [(256, 4), (512, 2), (1024, 0)])
+def test_large_filters_have_fewer_planes_or_none(channels: int, m: int) -> None:
     b = Builder()
-    x = b.add("Parameter", (), {"shape": (1, 512, ANY, ANY), "element_type": "f32"}).output
-    filters = b.constant(np.ones((512, 512, 3, 3), np.float32))
+    x = b.add("Parameter", (), {"shape": (1, channels, ANY, ANY), "element_type": "f32"}).output
+    filters = b.constant(np.ones((channels, channels, 3, 3), np.float32))
     windows = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
     node = b.add("Convolution", [x, filters], windows)
-    assert cpu_winograd.open_way(Group(Context(TARGETS["avx2"]), node)) == (0, 0)
+    way, least = cpu_winograd.winograd_way(Group(Context(TARGETS["avx2"]), node))
+    assert way == m and (least > 0) == (m > 0)
+
+
+#: (slices of the data, of the filters, stride, dilation and pads along the slices, channels, outs).
+VOLUMES = [
+    (5, 3, 1, 1, (1, 1), 16, 32), (2, 3, 1, 1, (1, 1), 16, 16), (1, 3, 1, 1, (1, 1), 16, 16),
+    (7, 3, 2, 1, (1, 1), 24, 16), (6, 2, 1, 2, (0, 2), 16, 48), (9, 3, 2, 3, (2, 4), 16, 32),
+    (4, 1, 1, 1, (1, 2), 16, 16), (5, 3, 1, 1, (1, 1), 16, 24), (6, 3, 2, 2, (3, 1), 17, 21),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [2, 4])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_volumes_are_transformed_slice_by_slice(
+    monkeypatch: pytest.MonkeyPatch, way: int, fixed: bool
+) -> None:
+    """The slices of a filter are added by the product. Slices of padding are skipped or zeros."""
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(way))
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    monkeypatch.setattr(cpu_winograd, "BAND", 200_000)
+    for slices, kernel, stride, dilation, pads, channels, outs in VOLUMES if fixed else VOLUMES[::2]:
+        planes = channels * outs * kernel * (way + 2) ** 2 * 4
+        monkeypatch.setattr(cpu_winograd, "MOST_PLANES", planes)
+        rng = np.random.default_rng([SEED, way, slices, kernel, stride, outs])
+        b = Builder()
+        sizes = (slices, 21, 19)
+        shape = (2, channels, *sizes) if fixed else (ANY, channels, ANY, ANY, ANY)
+        data = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+        filters = b.constant(rng.standard_normal((outs, channels, kernel, 3, 3), np.float32) / 20)
+        windows = {
+            "strides": (stride, 1, 1), "dilations": (dilation, 1, 1),
+            "pads_begin": (pads[0], 1, 1), "pads_end": (pads[1], 1, 0),
+        }  # fmt: skip
+        made = b.add("Convolution", [b.add("Relu", [data]).output, filters], windows).output
+        bias = b.constant(rng.standard_normal((1, outs, 1, 1, 1), np.float32))
+        graph = b.finish([b.add("Relu", [b.add("Add", [made, bias]).output]).output])
+        executable = compile_graph(graph, {"threads": 2})
+        case = (slices, kernel, stride, dilation, pads, channels, outs, SEED)
+        for more in (0,) if fixed else (0, 3, 1, 0):
+            x = rng.standard_normal((2, channels, slices + more, 21, 19 + more), np.float32)
+            job = executable.new_job()
+            job.set_input(0, x)
+            job.run()
+            names = [step.kernel.name for step in executable.table((x.shape,)).plan.steps]
+            assert any(f"winograd_input_f32_f32_{way}x{way}" in name for name in names), (names, case)
+            expected = evaluate(graph, [x.astype(np.float32)])[0]
+            np.testing.assert_allclose(job.outputs[0], expected, rtol=1e-4, atol=1e-4, err_msg=f"{case}")
