@@ -165,6 +165,13 @@ class View:
         strides = reshape_strides(self.shape, self.strides, shape, self.itemsize)
         return None if strides is None else View(self.buffer, shape, strides, self.itemsize, self.offset)
 
+    def split(self, axis: int, outer: int, inner: int) -> View:
+        """The same memory with `axis`, of outer * inner elements, as two dimensions."""
+        shape, strides = list(self.shape), list(self.strides)
+        shape[axis : axis + 1] = outer, inner
+        strides[axis : axis + 1] = inner * strides[axis], strides[axis]
+        return View(self.buffer, shape, strides, self.itemsize, self.offset)
+
     def as_shape(self, shape: Sequence[int]) -> View:
         """`reshape` for shapes that strides always express: dimensions are split, or have no gaps."""
         seen = self.reshape(shape)

@@ -42,12 +42,14 @@ from ovjit.codegen.words import *
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Dim, Interval, is_static
-from ovjit.graph.symbolic import sym_min
+from ovjit.graph.symbolic import sym_max, sym_min
+from ovjit.graph.traced import is_traced_number
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering, Shapes, Versions
 from ovjit.planning.plan import Constants, Filling, Planner, ceil_div, element_size
 from ovjit.planning.views import Layout, View, row_major
+from ovjit.records import NamedTuple
 from ovjit.tiles.driver import tile_kernel
 from ovjit.tiles.epilogues import OPERANDS
 from ovjit.tiles.lowering import tile_format
@@ -65,9 +67,12 @@ BAND = 4_000_000
 OPEN_BANDS = 8
 #: Maximum channels for which sums of products fit 32 bits: bytes of 255 and -128, nine taps, scaled by four.
 MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
-#: For images of open size: maximum bytes of the planes of weights, which are in memory beside the weights of
-#: the direct algorithm, and the pixels of a side that is large in any case.
-MOST_PLANES, LARGE = 20_000_000, 64
+#: For images of open size: maximum bytes of the planes of weights by m, and the pixels of a side that is
+#: large in any case. Planes are in memory beside the weights of the direct algorithm. They have 1.8 (m = 2)
+#: or 4 times as many bytes.
+MOST_PLANES, LARGE = {2: 80_000_000, 4: 20_000_000}, 64
+#: Maximum images of interleaved pixels that a dilated convolution is computed in.
+MOST_PARTS = 16
 #: Bytes of the tables in a thread's scratch. The line of zeros (or the dump) follows them.
 TABLE_BYTES = 2048
 
@@ -233,11 +238,11 @@ _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 
 def best_way(
     images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32,
-    word: float = 1.0, slices: int = 1,
+    word: float = 1.0, slices: int = 1, dilations: Sequence[int] = (1, 1),
 ) -> int:  # fmt: skip
     """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
     `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
-    `slices`: those of a filter, if the images are slices of volumes.
+    `slices`: those of a filter, if the images are slices of volumes. `dilations`: those along the images.
 
     Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
     1.85 dot products). A tile of few rows waits for its own results, 4 cycles a step. Weights mostly arrive
@@ -264,14 +269,73 @@ def best_way(
     times = {0: products(images * oh * ow, 9 * slices * form.words(channels), 1, form, word)}
     for m in possible_ways(form, channels, slices):
         cycles = _TRANSFORMS[m]
-        tiles = images * ceil_div(oh, m) * ceil_div(ow, m)
+        tiles = images * math.prod(d * tiles_along(n, m, d) for n, d in zip((oh, ow), dilations, strict=True))
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
         planes = plane_form(m, form, channels)
         words = planes.words(channels)
         size = tiles * (m + 2) ** 2 * (words + outs) * WORD
         times[m] = products(tiles, slices * words, (m + 2) ** 2, planes) + tiles * vectors * cycles
-        times[m] += 2 * max(0.0, size - _KEPT) / _MOVED + _STEPS
+        times[m] += 2 * max(0.0, size - _KEPT) / _MOVED + _STEPS * math.prod(dilations)
     return min(times, key=lambda way: times[way])
+
+
+class Interleaved(NamedTuple):
+    """Along one axis, every `step`-th output from `first` on, and the inputs that they read."""
+
+    step: int
+    first: int
+    outs: int
+    start: int
+    extent: int
+    pad: int
+
+    @classmethod
+    def of(cls, extent: int, outs: int, dilation: int, pad: int, first: int) -> Interleaved:
+        if dilation == 1:
+            return cls(1, 0, outs, 0, extent, pad)
+        start = (first - pad) % dilation
+        count, read = ceil_div(outs - first, dilation), ceil_div(extent - start, dilation)
+        return cls(dilation, first, sym_max(0, count), start, sym_max(0, read), -((first - pad) // dilation))
+
+
+class _Part(NamedTuple):
+    """Tiles of a band: those of the images with these rows and columns of pixels, from the row `top` on.
+    `at`: the tiles of the band before them."""
+
+    row: Interleaved
+    column: Interleaved
+    top: int
+    height: int
+    rows: int
+    columns: int
+    at: int
+
+    @property
+    def pad_h(self) -> int:
+        return self.row.pad - self.top
+
+    @property
+    def pad_w(self) -> int:
+        return self.column.pad
+
+    def of_tiles(self, tiles: View, axis: int) -> View:
+        part = tiles.slice(axis, self.at, self.rows * self.columns)
+        return part.split(axis, self.rows, self.columns)
+
+    def of_input(self, images: View) -> View:
+        row, column = self.row, self.column
+        rows = images.slice(2, row.start, row.extent, row.step)
+        return rows.slice(3, column.start, column.extent, column.step)
+
+    def of_output(self, images: View) -> View:
+        row, column = self.row, self.column
+        rows = images.slice(2, row.first + self.top * row.step, self.height, row.step)
+        return rows.slice(3, column.first, column.outs, column.step)
+
+
+def tiles_along(outs: int, m: int, dilation: int) -> int:
+    """The maximum number of tiles of m outputs that are `dilation` apart, along one axis."""
+    return ceil_div(ceil_div(outs, dilation), m)
 
 
 class Winograd(TiledConvolution):
@@ -334,50 +398,75 @@ class Winograd(TiledConvolution):
         x = planner.with_halo(self.data, halo)
         # a step per volume: the stride between slices may differ from that between volumes
         volumes = range(shape[0]) if len(shape) == 5 else (None,)
-        c, oh, ow = shape[1], *out[-2:]
+        c, (spread_h, spread_w) = shape[1], self.window(shape[2:])[1][-2:]
         before, n, made = self._slices(halo, shape, out)
-        *_, ph, pw = self.window(shape[2:])[2]
-        th, tw = ceil_div(oh, m), ceil_div(ow, m)
+        th, tw = (tiles_along(size, m, d) for size, d in zip(out[-2:], (spread_h, spread_w), strict=True))
+        least = ceil_div(out[-2] // spread_h, m)  # tiles of a column of interleaved pixels
         size = element_size(self.form.a)
-        bands = self.bands(n, th, tw, planes * (c * size + self.outs * 4))
-        band = ceil_div(th, bands)
+        bands = self.bands(n, least, spread_h * spread_w * tw, planes * (c * size + self.outs * 4))
         # y may not overwrite an operand that later bands read
         y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (bands > 1)))
         if not y.count:
             return
-        space = planner.allocate((planes, n * band * tw, c), size)
-        room = planner.allocate((made * band * tw, planes, self.outs), 4)
+        most = spread_h * ceil_div(th, bands) * spread_w * tw
+        space = planner.allocate((planes, n, most, c), size)
+        room = planner.allocate((made, most, planes, self.outs), 4)
         lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
-        axes = (0, 2, 3)
         for volume, index in itertools.product(volumes, range(bands)):
-            first = th * index // bands
-            rows = th * (index + 1) // bands - first
-            tiles = rows * tw
-            v = View(space.buffer, (planes, n * tiles, c), row_major((planes, n * tiles, c), size), size)
-            products = View(room.buffer, (made * tiles, planes, self.outs), room.strides, room.itemsize)
+            parts = self._parts(shape[2:], out[2:], index, bands)
+            tiles = sum(part.rows * part.columns for part in parts)
+            dims = (planes, n, tiles, c)
+            v = View(space.buffer, dims, row_major(dims, size), size)
+            dims = (made, tiles, planes, self.outs)
+            products = View(room.buffer, dims, row_major(dims, 4), 4)
             images = as_images(x, volume).slice(0, -before, n)
-            tensors = {"x": images, "v": v.as_shape((planes, n, rows, tw, c))}
-            launch(
-                planner, self.input_kernel, tensors, ("v",), work=c * planes * 2, flops=8.0 * v.count,
-                ph=ph - first * m, pw=pw,
-            )  # fmt: skip
-            self.multiply(planner, v, products, tiles, shape[2:], out[2:], before)
+            for part in parts:
+                here = part.of_tiles(v, 2)
+                tensors = {"x": part.of_input(images), "v": here}
+                launch(
+                    planner, self.input_kernel, tensors, ("v",), work=c * planes * 2, flops=8.0 * here.count,
+                    ph=part.pad_h, pw=part.pad_w,
+                )  # fmt: skip
+            self.multiply(planner, v, products, shape[2:], out[2:], before)
+            for part in parts:
+                self._plan_output(planner, part, volume, products, y)
 
-            def part(
-                view: View, volume: int | None = volume, first: int = first * m,
-                count: int = sym_min(rows * m, oh - first * m),
-            ) -> View:  # fmt: skip
-                return as_images(view, volume).slice(2, first, count)
+    def _plan_output(
+        self, planner: Planner, part: _Part, volume: int | None, products: View, y: View
+    ) -> None:
+        """The step that transforms a part of the products and writes its pixels of y."""
 
-            operands, read = self.operand_values(planner, axes, part)
-            tensors = {"v": products.as_shape((made, rows, tw, planes, self.outs)), "y": part(y)}
-            launch(
-                planner, self.output_kernel, tensors, ("y",), reads=read, apart=False,
-                work=self.outs * planes * 2, flops=8.0 * products.count,
-                b=planner.constants.at(self.bias_at), **operands,
-            )  # fmt: skip
+        def pixels(view: View) -> View:
+            return part.of_output(as_images(view, volume))
+
+        here = part.of_tiles(products, 1)
+        planes, outs = here.shape[-2:]
+        operands, read = self.operand_values(planner, (0, 2, 3), pixels)
+        launch(
+            planner, self.output_kernel, {"v": here, "y": pixels(y)}, ("y",), reads=read, apart=False,
+            work=outs * planes * 2, flops=8.0 * here.count, b=planner.constants.at(self.bias_at), **operands,
+        )  # fmt: skip
+
+    def _parts(self, extents: Sequence[int], outs: Sequence[int], index: int, bands: int) -> list[_Part]:
+        """The parts of a band of tiles: one, or where windows are dilated one for each image of pixels that
+        are `dilation` apart. Among these, windows are not dilated."""
+        m, at, parts = self.m, 0, list[_Part]()
+        _, dilations, pads, _ = self.window(extents)
+        rows, columns = (
+            [Interleaved.of(extents[i], outs[i], dilations[i], pads[i], d) for d in range(dilations[i])]
+            for i in (-2, -1)
+        )
+        for row, column in itertools.product(rows, columns):
+            th, tw = ceil_div(row.outs, m), ceil_div(column.outs, m)
+            first = th * index // bands
+            count = th * (index + 1) // bands - first
+            if is_traced_number(count * tw) or count * tw:
+                height = sym_min(count * m, row.outs - first * m)
+                parts.append(_Part(row, column, first * m, height, count, tw, at))
+                at += count * tw
+        return parts
 
     def _slices(
         self, halo: Sequence[tuple[int, int]], shape: Sequence[int], out: Sequence[int]
@@ -398,36 +487,36 @@ class Winograd(TiledConvolution):
         most_bytes = max(BAND, self.weights.sizes.group * self.weights.groups)
         size = images * height * width * tile
         if is_static(self.data.shape):
+            height = max(1, height)
             return ceil_div(height, ceil_div(height, max(1, size // most_bytes)))
         bands = next(1 << i for i in itertools.count() if size <= OPEN_BANDS * most_bytes << i)
         return bands if bands <= height else int(height)
 
     def multiply(
-        self, planner: Planner, v: View, products: View, tiles: int, extents: Sequence[int],
-        outs: Sequence[int], before: int,
+        self, planner: Planner, v: View, products: View, extents: Sequence[int], sizes: Sequence[int],
+        before: int,
     ) -> None:  # fmt: skip
         """Add the steps of one matrix product per plane: planes are the groups of the tile driver. Slices of
-        a volume that read data with the same slices of the filters share a step. `tiles`: those of a slice;
-        `before`: the zero slices before a volume's own."""
-        planes, made = v.shape[0], products.shape[0]
-        y = products.reshape((made, planes * self.outs))
-        assert y is not None
-        words, tile = self.form.words(self.channels), v.strides[1]
+        a volume that read data with the same slices of the filters share a step. `before`: the zero slices
+        before a volume's own."""
+        made, tiles, planes, outs = products.shape
+        y = products.as_shape((made * tiles, planes * outs))
+        words, tile = self.form.words(self.channels), v.strides[2]
         if len(extents) == 2:
             taps = (1, 0, 1, 0, words)
             self.emit(
-                planner, v, y, (1, 1, made), (0, 0, tile), (None, None, 0), taps, v.strides[0], self.weights,
-                plain=True,
+                planner, v, y, (1, 1, made * tiles), (0, 0, tile), (None, None, 0), taps, v.strides[0],
+                self.weights, plain=True,
             )  # fmt: skip
             return
         strides, dilations, begin, _ = self.window(extents)
         slice_bytes = tiles * tile
-        slabs = self._slabs(0, extents, outs) or [(0, outs[0], self.taps_of(extents, outs)[0])]
+        slabs = self._slabs(0, extents, sizes) or [(0, sizes[0], self.taps_of(extents, sizes)[0])]
         for first, count, (low, high) in slabs:
             rows, axes = y.slice(0, first * tiles, count * tiles), (None, None, 0)
             images = (1, 1, count * tiles)
             if strides[0] > 1:  # slices that are multiplied do not follow each other
-                rows, axes = rows.as_shape((count, tiles, planes * self.outs)), (None, 0, 1)
+                rows, axes = rows.as_shape((count, tiles, planes * outs)), (None, 0, 1)
                 images = (1, count, tiles)
             taps = (high - low + 1, dilations[0] * slice_bytes, 1, 0, words)
             origin = (first * strides[0] + low * dilations[0] - begin[0] + before) * slice_bytes
@@ -447,8 +536,10 @@ class WinogradIfLarge(Versions):
     def _version(self, pixels: Sequence[Dim]) -> Lowering:
         """The version for an output of these extents, of which an open one is taken as small."""
         sizes = [d.lo if isinstance(d, Interval) else d for d in pixels]
+        dilations = self.node.attrs["dilations"][-2:] or (1, 1)
         # tiles at the border compute pixels that are not there
-        large = all(size > self.m for size in sizes[-2:]) and math.prod(sizes) >= self.least
+        tiled = all(size >= (self.m + 1) * d for size, d in zip(sizes[-2:], dilations, strict=True))
+        large = tiled and math.prod(sizes) >= self.least
         return self.versions[0 if large else 1]
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
@@ -484,7 +575,7 @@ def _open_way(group: Group, ways: Sequence[int], choose: Callable[[int, int, int
     """`winograd_way` for images of open size: the largest m whose planes may be in memory."""
     filters = group.node.inputs[1]
     words = math.prod(filters.shape[:-2])
-    m = max((m for m in ways if words * (m + 2) ** 2 * WORD <= MOST_PLANES), default=0)
+    m = max((m for m in ways if words * (m + 2) ** 2 * WORD <= MOST_PLANES[m]), default=0)
     side = next((side for side in range(m + 1, LARGE) if choose(1, side, side) >= m), 0) if m else 0
     return (m, side * side) if side else (0, 0)
 
@@ -500,7 +591,7 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
     outs, channels, *kernel = filters.shape
     if node.op.name != "Convolution" or len(kernel) < 2 or kernel[-2:] != [3, 3]:
         return none
-    if set(node.attrs["strides"][-2:]) - {1} or set(node.attrs["dilations"][-2:]) - {1}:
+    if set(node.attrs["strides"][-2:]) - {1} or math.prod(node.attrs["dilations"][-2:]) > MOST_PARTS:
         return none
     if min(outs, channels) < target.lanes or (options.exact and form in (F32, BF16)):
         return none
@@ -513,7 +604,7 @@ def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:
     """(images, height and width of the output) -> the algorithm."""
     filters, target = group.node.inputs[1], group.context.target
     outs, channels, *kernel = filters.shape
-    slices = math.prod(kernel[:-2])
+    slices, dilations = math.prod(kernel[:-2]), group.node.attrs["dilations"][-2:] or (1, 1)
 
     @functools.cache
     def time() -> float:
@@ -523,7 +614,9 @@ def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:
 
     def choose(images: int, oh: int, ow: int) -> int:
         lanes = target.lanes
-        best = functools.partial(best_way, images, oh, ow, channels, outs, lanes, form, slices=slices)
+        best = functools.partial(
+            best_way, images, oh, ow, channels, outs, lanes, form, slices=slices, dilations=dilations
+        )
         if form.products == 1:
             return best()
         if not isinstance(filters.constant, np.ndarray):

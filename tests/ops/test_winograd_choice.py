@@ -200,7 +200,7 @@ def test_few_traces_serve_images_of_any_size() -> None:
     assert traces.made <= 8 and traces.hits >= 16, (traces.made, traces.hits, SEED)
 
 
-@pytest.mark.parametrize(("channels", "m"), [(256, 4), (512, 2), (1024, 0)])
+@pytest.mark.parametrize(("channels", "m"), [(256, 4), (512, 2), (1536, 0)])
 def test_large_filters_have_fewer_planes_or_none(channels: int, m: int) -> None:
     b = Builder()
     x = b.add("Parameter", (), {"shape": (1, channels, ANY, ANY), "element_type": "f32"}).output
@@ -230,7 +230,7 @@ def test_volumes_are_transformed_slice_by_slice(
     monkeypatch.setattr(cpu_winograd, "BAND", 200_000)
     for slices, kernel, stride, dilation, pads, channels, outs in VOLUMES if fixed else VOLUMES[::2]:
         planes = channels * outs * kernel * (way + 2) ** 2 * 4
-        monkeypatch.setattr(cpu_winograd, "MOST_PLANES", planes)
+        monkeypatch.setattr(cpu_winograd, "MOST_PLANES", {2: planes, 4: planes if way == 4 else 0})
         rng = np.random.default_rng([SEED, way, slices, kernel, stride, outs])
         b = Builder()
         sizes = (slices, 21, 19)
@@ -255,3 +255,48 @@ def test_volumes_are_transformed_slice_by_slice(
             assert any(f"winograd_input_f32_f32_{way}x{way}" in name for name in names), (names, case)
             expected = evaluate(graph, [x.astype(np.float32)])[0]
             np.testing.assert_allclose(job.outputs[0], expected, rtol=1e-4, atol=1e-4, err_msg=f"{case}")
+
+
+#: (height, width, filters' pads, dilations) of dilated convolutions.
+DILATED = [
+    (21, 19, (2, 2), (2, 2)), (30, 17, (4, 4), (4, 4)), (13, 40, (1, 3), (1, 3)), (25, 24, (5, 0), (3, 2)),
+    (9, 9, (2, 2), (2, 2)), (33, 8, (0, 7), (2, 4)), (2, 20, (4, 4), (4, 4)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("way", [2, 4])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_dilated_windows_are_transformed_among_interleaved_pixels(
+    monkeypatch: pytest.MonkeyPatch, way: int, fixed: bool
+) -> None:
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(way))
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    monkeypatch.setattr(cpu_winograd, "BAND", 100_000)
+    monkeypatch.setattr(cpu_winograd, "MOST_PLANES", {2: 10**6, 4: 10**6 if way == 4 else 0})
+    monkeypatch.setattr(cpu_winograd, "_STEPS", 0.0)
+    for height, width, pads, dilations in DILATED:
+        rng = np.random.default_rng([SEED, way, height, width])
+        b = Builder()
+        shape = (2, 16, height, width) if fixed else (ANY, 16, ANY, ANY)
+        data = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+        y = b.add("Relu", [data]).output
+        filters = b.constant(rng.standard_normal((16, 16, 3, 3), np.float32) / 12)
+        windows = {"strides": (1, 1), "dilations": dilations, "pads_begin": pads, "pads_end": dilations}
+        made = b.add("Convolution", [y, filters], windows).output
+        added = b.constant(rng.standard_normal((1, 16, 1, 1), np.float32))
+        more = b.add("Multiply", [made, b.add("Sigmoid", [made]).output]).output
+        graph = b.finish([b.add("Relu", [b.add("Add", [more, added]).output]).output])
+        executable = compile_graph(graph, {"threads": 2})
+        seen = set()
+        for extra in (0,) if fixed else (0, 21, 0, 34):
+            x = rng.standard_normal((2, 16, height + extra, width + extra), np.float32)
+            job = executable.new_job()
+            job.set_input(0, x)
+            job.run()
+            names = [step.kernel.name for step in executable.table((x.shape,)).plan.steps]
+            seen.add(any(f"winograd_input_f32_f32_{way}x{way}" in name for name in names))
+            case = f"{height} x {width}, {pads}, {dilations}, {extra} more, seed {SEED}"
+            np.testing.assert_allclose(
+                job.outputs[0], evaluate(graph, [x])[0], rtol=1e-4, atol=1e-4, err_msg=case
+            )
+        assert True in seen or height == 2, (height, width, dilations)
