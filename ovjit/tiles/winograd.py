@@ -53,15 +53,16 @@ def fill_planes(
     """The transformed filters G w G' as panels of `width` outputs, the last of `last`, a matrix of them for
     each plane.
 
-    Source [O, C, D, 3, 3] with D slices of each filter; a panel has the channels of slice 0 first. Elements
-    have the type `kind`, `group` of them in a word, with zeros for subnormal ones. Integers are multiplied by
-    four."""
+    Source [O, C, 3, 3], or [O, C, D, 3, 3] with D slices of each filter, of which panels have the channels of
+    slice 0 first. Elements have the type `kind`, `group` of them in a word, with zeros for subnormal ones.
+    Integers are multiplied by four."""
     planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
-    outs, channels = len(source), math.prod(source.shape[1:3])
+    outs, channels = len(source), math.prod(source.shape[1:-2])
     native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
     native = native and (kind, source.dtype) in _NATIVE
     for first in range(0, outs, width):
-        some = source[first : first + width].swapaxes(1, 2).reshape(-1, channels, 3, 3)
+        some = source[first : first + width]
+        some = np.moveaxis(some, 1, -3).reshape(-1, channels, 3, 3)
         wide = width if len(some) == width else last
         part = planes[:, channels * first :][:, : channels * wide]
         if not native:

@@ -597,7 +597,17 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
         return none
     if matrix_format(form, target) is not form:
         return none  # on a matrix unit, products take less time than the transforms
+    if not _are_finite(filters.constant):
+        return none  # all pixels of a tile would become NaN
     return form, possible_ways(form, channels, math.prod(kernel[:-2]))
+
+
+def _are_finite(weights: Any) -> bool:
+    """Whether there is no infinity and no NaN. A sum takes less time than comparisons."""
+    if not isinstance(weights, np.ndarray):
+        return True  # integers of few bits
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(weights.sum(dtype=np.float32)) or np.isfinite(weights).all())
 
 
 def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:

@@ -596,9 +596,7 @@ def test_convolutions_of_volumes_leave_out_taps_in_the_padding(
         (expected,) = evaluate(graph, [given])
         np.testing.assert_allclose(got, expected, atol=2e-4, rtol=1e-4, err_msg=f"seed {SEED}")
     (low,) = (low for low in executable.program.lowerings if isinstance(low, TiledConvolution))
-    if not closed:
-        assert low._slabs(0, (2, 8, 9), (2, 8, 9)) == []  # as its trace has it
-    elif (kernel, stride, dilation, pads) == (3, 1, 1, (1, 1)):
+    if (kernel, stride, dilation, pads) == (3, 1, 1, (1, 1)):
         assert low._slabs(0, (2, 8, 8), (2, 8, 8)) == [(0, 1, (1, 2)), (1, 1, (0, 1))]
         assert low._slabs(0, (5, 8, 8), (5, 8, 8)) == [(0, 1, (1, 2)), (1, 3, (0, 2)), (4, 1, (0, 1))]
         assert low._slabs(0, (2, 1, 1), (2, 1, 1)) == []  # a tile for each would be more

@@ -300,3 +300,22 @@ def test_dilated_windows_are_transformed_among_interleaved_pixels(
                 job.outputs[0], evaluate(graph, [x])[0], rtol=1e-4, atol=1e-4, err_msg=case
             )
         assert True in seen or height == 2, (height, width, dilations)
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("shape", [(1, 32, 20, 20), (1, 32, ANY, ANY)])
+def test_infinite_weights_are_multiplied_directly(odd: float, shape: tuple) -> None:
+    """Only the outputs that read them become infinite or NaN."""
+    rng = np.random.default_rng(SEED)
+    weights = rng.standard_normal((32, 32, 3, 3)).astype(np.float32)
+    weights[5, 4, 1, 1] = odd
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": shape, "element_type": "f32"}).output
+    windows = {"strides": (1, 1), "dilations": (1, 1), "pads_begin": (1, 1), "pads_end": (1, 1)}
+    made = b.add("Convolution", [x, b.constant(weights)], windows)
+    assert cpu_winograd.winograd_way(Group(Context(TARGETS["avx2"]), made)) == (0, 0)
+    given = rng.standard_normal((1, 32, 20, 20)).astype(np.float32)
+    job = compile_graph(b.finish([made.output]), {"threads": 1}).new_job()
+    job.set_input(0, given)
+    job.run()
+    assert np.isfinite(np.delete(job.outputs[0], 5, 1)).all() and not np.isfinite(job.outputs[0][:, 5]).any()
