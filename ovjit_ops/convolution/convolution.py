@@ -361,8 +361,10 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
     if data.shape is None or filters.shape is None:
         return False
     outs, channels, *kernel = filters.shape
-    sizes, lanes = (outs, channels, *kernel, data.shape[-1], node.output.shape[-1]), context.target.lanes
-    if not is_static(sizes) or 0 in sizes or outs >= lanes or (node.attrs["strides"] or (1,))[-1] != 1:
+    sizes, lanes = (outs, channels, *kernel), context.target.lanes
+    if not is_static(sizes) or 0 in (*sizes, data.shape[-1], node.output.shape[-1]):
+        return False
+    if outs >= lanes or (node.attrs["strides"] or (1,))[-1] != 1:
         return False
     if node.attrs["auto_pad"].startswith("same") and not is_static(data.shape[2:]):
         return False
@@ -387,18 +389,20 @@ def _repeats_channels(node: Node, target: Target) -> bool:
 def _sum_of_columns(w: Any, node: Node, data: Value, filters: Value) -> Value:
     """out[n, o, p, x] = sum over j of made[n, j * outs + o, p, x + j * dilation]"""
     outs, channels, *kernel = filters.shape
-    rank, width, last = len(kernel), node.output.shape[-1], len(kernel) + 1
+    rank, last = len(kernel), len(kernel) + 1
     window = windows.window_attributes(rank, node.attrs)
-    begin, end = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+    if window["auto_pad"].startswith("same"):
+        begin, end = windows.resolve_pads(extents=data.shape[2:], kernel=kernel, **window)
+        window |= {"pads_begin": begin, "pads_end": end, "auto_pad": "explicit"}
     turned = w("Transpose", filters, (last, *range(last)))
     shape = (kernel[-1] * outs, channels, *kernel[:-1], 1)
     turned = w("Reshape", turned, shape, special_zero=False)
-    attrs = {**window, "pads_begin": begin, "pads_end": end, "auto_pad": "explicit"}
-    made = w("Convolution", data, turned, **attrs)
-    total: Value | None = None
+    made = w("Convolution", data, turned, **window)
+    reach, total = (kernel[-1] - 1) * window["dilations"][-1], None
     for j in range(kernel[-1]):
-        first = (j * outs, j * window["dilations"][-1])
-        part = w("Slice", made, first, (first[0] + outs, first[1] + width), (1, 1), (1, last))
+        first = j * window["dilations"][-1]
+        behind = first - reach or np.iinfo(np.int64).max
+        part = w("Slice", made, (j * outs, first), ((j + 1) * outs, behind), (1, 1), (1, last))
         total = part if total is None else w("Add", total, part)
     assert total is not None
     return total
