@@ -21,6 +21,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Versions
 from ovjit_ops.convolution import cpu_winograd
+from ovjit_ops.convolution.convolution import convolve
 from ovjit_ops.convolution.cpu_winograd import WinogradIfLarge, best_way
 
 SEED = 20261121
@@ -319,3 +320,30 @@ def test_infinite_weights_are_multiplied_directly(odd: float, shape: tuple) -> N
     job.set_input(0, given)
     job.run()
     assert np.isfinite(np.delete(job.outputs[0], 5, 1)).all() and not np.isfinite(job.outputs[0][:, 5]).any()
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+@pytest.mark.parametrize(("sizes", "slices"), [((5, 14, 15), (3,)), ((23, 18), ())])
+def test_bytes_of_volumes_and_of_dilated_windows_are_exact(
+    monkeypatch: pytest.MonkeyPatch, fixed: bool, sizes: tuple[int, ...], slices: tuple[int, ...]
+) -> None:
+    """Where bytes are multiplied as i16, by F(2x2) of integers; directly elsewhere."""
+    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+    monkeypatch.setenv("OVJIT_CHECK", "1")
+    rng, rank = np.random.default_rng([SEED, fixed, len(sizes)]), len(sizes)
+    weights = rng.integers(-128, 128, (32, 16, *slices, 3, 3)).astype(np.int8)
+    given = rng.integers(0, 256, (2, 16, *sizes)).astype(np.uint8)
+    pads = tuple(1 if slices else 2 for _ in sizes)
+    b = Builder()
+    shape = given.shape if fixed else (ANY, 16, *(ANY,) * rank)
+    x = b.add("Parameter", (), {"shape": shape, "element_type": "u8"}).output
+    dilations = (1,) * rank if slices else (2,) * rank
+    windows = {"strides": (1,) * rank, "dilations": dilations, "pads_begin": pads, "pads_end": pads}
+    out = TensorType("i32", (shape[0], 32, *shape[2:]))
+    made = b.add("Convolution", [x, b.constant(weights)], windows, types=[out], lowered=True).output
+    job = compile_graph(b.finish([made]), {"threads": 2}).new_job()
+    job.set_input(0, given)
+    job.run()
+    windows["auto_pad"] = "explicit"
+    want = convolve(given.astype(np.float64), weights[None].astype(np.float64), windows)
+    np.testing.assert_array_equal(job.outputs[0], want, err_msg=f"seed {SEED}")
