@@ -173,12 +173,13 @@ class ReferenceStep(Lowering):
 
 
 class Versions(Lowering):
-    """Several lowerings of a group or of its parts, from which each plan chooses: see `ways`."""
+    """Several lowerings of a group or of its parts, from which each plan chooses: see `ways`. The first one's
+    inputs get the borders."""
 
     def __init__(self, group: Group, versions: Sequence[Lowering]):
         super().__init__(group)
         self.versions = tuple(versions)
-        self.pads = tuple(dict.fromkeys(value for version in versions for value in version.pads))
+        self.pads = versions[0].pads
 
     def pack(self, constants: Constants) -> None:
         for version in self.versions:
@@ -202,7 +203,6 @@ class MultiVersioned(Versions):
         self.fused = fused
         self.apart = tuple(apart)
         self.flexible = fused.flexible
-        self.pads = fused.pads
 
     def input_layouts(self, shape: Shapes) -> list[tuple[Value, Layout]]:
         return self.fused.input_layouts(shape)

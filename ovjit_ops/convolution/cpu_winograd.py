@@ -513,16 +513,12 @@ class Winograd(TiledConvolution):
         slice_bytes = tiles * tile
         slabs = self._slabs(0, extents, sizes) or [(0, sizes[0], self.taps_of(extents, sizes)[0])]
         for first, count, (low, high) in slabs:
-            rows, axes = y.slice(0, first * tiles, count * tiles), (None, None, 0)
-            images = (1, 1, count * tiles)
-            if strides[0] > 1:  # slices that are multiplied do not follow each other
-                rows, axes = rows.as_shape((count, tiles, planes * outs)), (None, 0, 1)
-                images = (1, count, tiles)
+            rows = y.slice(0, first * tiles, count * tiles).split(0, count, tiles)
             taps = (high - low + 1, dilations[0] * slice_bytes, 1, 0, words)
             origin = (first * strides[0] + low * dilations[0] - begin[0] + before) * slice_bytes
             self.emit(
-                planner, v, rows, images, (0, strides[0] * slice_bytes, tile), axes, taps, v.strides[0],
-                self.weights.after(low * words), origin, plain=True,
+                planner, v, rows, (1, count, tiles), (0, strides[0] * slice_bytes, tile), (None, 0, 1), taps,
+                v.strides[0], self.weights.after(low * words), origin, plain=True,
             )  # fmt: skip
 
 
