@@ -19,17 +19,40 @@ def test_lowering_equals_reference(record: Op) -> None:
         check(record, inputs, attrs, dtype, f"{record!r} sample {i} {attrs} seed {SEED}")
 
 
-@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
-def test_other_types(record: Op) -> None:
-    """Every other element type on a few samples: of four or fewer, on the last."""
+def _others(record: Op) -> list[tuple[str, list[int]]]:
+    """Every other element type, and the numbers of a few samples: of four or fewer, of the last."""
+    found = []
     for dtype in record.types:
         if dtype in ("f32", "string") or dtypes.ELEMENT_TYPES[dtype].is_packed or dtype.startswith("f8"):
             continue
-        rng = np.random.default_rng(SEED)
-        every = list(record.samples(rng, dtype))
-        for i, (inputs, attrs) in enumerate(every):
-            if i in (4, 11) or i == len(every) - 1 < 4:
+        count = sum(1 for _ in record.samples(np.random.default_rng(SEED), dtype))
+        found.append((dtype, [i for i in range(count) if i in (4, 11) or i == count - 1 < 4]))
+    return found
+
+
+def _check_others(record: Op, chosen: list[tuple[str, list[int]]]) -> None:
+    for dtype, numbers in chosen:
+        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+            if i in numbers:
                 check(record, inputs, attrs, dtype, f"{record!r} {dtype} sample {i} {attrs} seed {SEED}")
+
+
+@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+def test_other_types(record: Op) -> None:
+    """Each of these types and each of these samples, which the types take in turn."""
+    others = _others(record)
+    chosen = []
+    for turn, (dtype, numbers) in enumerate(others):
+        turns = max(1, min(len(numbers), len(others)))
+        chosen.append((dtype, [n for at, n in enumerate(numbers) if at % turns == turn % turns]))
+    _check_others(record, chosen)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
+def test_other_types_on_each_sample(record: Op) -> None:
+    """Each of these types on each of these samples."""
+    _check_others(record, _others(record))
 
 
 @pytest.mark.parametrize(
