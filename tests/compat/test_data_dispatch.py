@@ -10,13 +10,18 @@ import numpy as np
 import pytest
 
 SETUP = """
+import functools
 import openvino.utils.data_helpers.data_dispatcher as dd
 from openvino.utils.data_helpers import _data_dispatch
 
-def request(shape, dtype=np.float32, inputs=1):
-    ps = [ov.opset13.parameter(shape, dtype, name=f"data{i}") for i in range(inputs)]
+@functools.cache
+def compiled(shape, dtype, inputs):
+    ps = [ov.opset13.parameter(list(shape), dtype, name=f"data{i}") for i in range(inputs)]
     model = ov.Model([ov.opset13.result(p) for p in ps], ps)
-    return ov.Core().compile_model(model, "CPU").create_infer_request()
+    return ov.Core().compile_model(model, "CPU")
+
+def request(shape, dtype=np.float32, inputs=1):
+    return compiled(tuple(shape), dtype, inputs).create_infer_request()
 
 def shown(value):
     if isinstance(value, dict):
