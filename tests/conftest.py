@@ -47,10 +47,16 @@ def pytest_collection() -> Iterator[Any]:
         gc.enable()
 
 
+#: Objects that are made between two collections of the young, and so on. Graphs are made of many, which other
+#: tests' models and answers are walked for each time. Processes that tests start have Python's own thresholds.
+SELDOM = (10_000, 20, 20)
+
+
 def pytest_collection_finish() -> None:
     """What modules and tests are made of stays: collections, which tests often ask for, pass it over."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*SELDOM)
 
 
 @pytest.fixture(autouse=True)
