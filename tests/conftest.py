@@ -11,6 +11,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+# NumPy's products take one thread, and so they do in processes that tests start. Threads of OpenBLAS wait for
+# each other in loops: beside another busy process a product takes up to twenty times as long. It is read when
+# NumPy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 
@@ -47,8 +52,8 @@ def pytest_collection() -> Iterator[Any]:
         gc.enable()
 
 
-#: Objects that are made between two collections of the young, and so on. Graphs are made of many, which other
-#: tests' models and answers are walked for each time. Processes that tests start have Python's own thresholds.
+#: Objects that are made between two collections of the young, and so on. Graphs are made of many, and each
+#: collection walks what other tests left, too. Processes that tests start have Python's own thresholds.
 SELDOM = (10_000, 20, 20)
 
 
