@@ -53,17 +53,25 @@ def faked_weights(ops, rng, shape, axes):
     return ops.fake_quantize(reals, *(ops.constant(v) for v in (-high, high, -high, high)), 255)
 
 
-def steps_of(model, *arrays, monkeypatch):
-    """(answers in integers, answers in f32, kernels of the former)"""
+def in_integers(model, *arrays):
+    """(answers in integers, their kernels)"""
     low = ov.Core().compile_model(model, "CPU", {**F32, "PERF_COUNT": True})
     request = low.create_infer_request()
     got = [request.infer(list(arrays))[i].copy() for i in range(len(model.outputs))]
-    kernels = [row.exec_type for row in request.get_profiling_info()]
+    return got, [row.exec_type for row in request.get_profiling_info()]
+
+
+def in_f32(model, *arrays, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setenv("OVJIT_SKIP", "quantize")
         full = ov.Core().compile_model(model, "CPU", {**F32, "EXECUTION_MODE_HINT": "ACCURACY"})
-        want = [full(list(arrays))[i].copy() for i in range(len(model.outputs))]
-    return got, want, kernels
+        return [full(list(arrays))[i].copy() for i in range(len(model.outputs))]
+
+
+def steps_of(model, *arrays, monkeypatch):
+    """(answers in integers, answers in f32, kernels of the former)"""
+    got, kernels = in_integers(model, *arrays)
+    return got, in_f32(model, *arrays, monkeypatch=monkeypatch), kernels
 
 
 def assert_equal(got, want):
@@ -155,7 +163,7 @@ def test_what_meets_a_residual_is_not_rounded(monkeypatch, kind, bytes_too):
             made[package, rounds] = package.Model([out.output(0)], [x], "m")
     data = rng.uniform(-2.5, 2.5, (1, 16, 9, 11)).astype(np.float32)
     (got,), (rounded,), _ = steps_of(made[ov, True], data, monkeypatch=monkeypatch)
-    (_,), (wanted,), _ = steps_of(made[ov, False], data, monkeypatch=monkeypatch)
+    (wanted,) = in_f32(made[ov, False], data, monkeypatch=monkeypatch)
     step = 12 / 256
     assert_close(got, wanted, step)
     assert np.mean(np.abs(got - rounded) > step / 2) > 0.03
@@ -222,7 +230,7 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (4, 5), (5, 2), (7, 7)])
 @pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("channels, rank", [(16, 2), (19, 2), (33, 1)])
-def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channels, rank):
+def test_depthwise_sums_are_exact(window, stride, dilation, channels, rank):
     """Words of up to four rows: every tap is multiplied once, whatever the window; NumPy's sums in int64."""
     rng = np.random.default_rng([SEED, *window, stride, dilation, channels])
     ops = ov.opset8
@@ -235,7 +243,7 @@ def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channel
     pads = [1] * rank
     y = ops.group_convolution(real, factors, [stride] * rank, pads, pads, [dilation] * rank)
     data = rng.integers(0, 256, (2, channels, *size)).astype(np.uint8)
-    got, _, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    got, kernels = in_integers(ov.Model([y], [x], "m"), data)
     assert any(k.startswith("depthwise_u8") for k in kernels), kernels
     inside = np.pad(data.astype(np.int64) - zero, [(0, 0), (0, 0), *[(1, 1)] * rank])
     counts = [(d + 2 - (k - 1) * dilation - 1) // stride + 1 for d, k in zip(size, window, strict=True)]
@@ -249,7 +257,7 @@ def test_depthwise_sums_are_exact(monkeypatch, window, stride, dilation, channel
 
 @pytest.mark.parametrize("groups, dilation", [(19, 1), (19, 2), (3, 1), (1, 2)])
 @pytest.mark.parametrize("batch", [2, -1])
-def test_volumes_by_planes(monkeypatch, groups, dilation, batch):
+def test_volumes_by_planes(groups, dilation, batch):
     """Groups, and windows spread along the last dimension; zero points; NumPy's sums in int64."""
     rng = np.random.default_rng([SEED, groups, dilation])
     ops = ov.opset8
@@ -263,7 +271,7 @@ def test_volumes_by_planes(monkeypatch, groups, dilation, batch):
     make = ops.group_convolution if groups > 1 else ops.convolution
     y = make(real, factors, [stride] * 3, [1, 0, 1], [0, 1, 1], [1, 1, dilation])
     data = rng.integers(0, 256, (2, channels, *size)).astype(np.uint8)
-    got, _, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
+    got, kernels = in_integers(ov.Model([y], [x], "m"), data)
     if batch > 0:
         assert any("u8" in k for k in kernels if k.startswith(("conv", "depthwise"))), kernels
     inside = np.pad(data.astype(np.int64) - 7, [(0, 0), (0, 0), (1, 0), (0, 1), (1, 1)])
