@@ -34,7 +34,7 @@ def bytecode_alone(folder: Path) -> Path:
 
 
 def zipped(folder: Path, archive: Path) -> Path:
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
         for path in sorted(folder.rglob("*")):
             file.write(path, path.relative_to(folder))
     return archive

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import marshal
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -90,8 +91,13 @@ print(len(found), versions.code_digest())
 
 
 @pytest.fixture(scope="module")
-def bytecode(tmp_path_factory) -> Path:
-    return packed.bytecode_alone(packed.copied(tmp_path_factory.mktemp("bytecode") / "site"))
+def site(tmp_path_factory) -> Path:
+    return packed.copied(tmp_path_factory.mktemp("sources") / "site")
+
+
+@pytest.fixture(scope="module")
+def bytecode(site: Path, tmp_path_factory) -> Path:
+    return packed.bytecode_alone(shutil.copytree(site, tmp_path_factory.mktemp("bytecode") / "site"))
 
 
 def printed(done) -> list[str]:
@@ -203,8 +209,8 @@ sys.addaudithook(seen)
 """
 
 
-def test_a_wheel_on_the_path_compiles_its_modules_once(tmp_path: Path) -> None:
-    wheel = packed.zipped(packed.copied(tmp_path / "site"), tmp_path / "ovjit.whl")
+def test_a_wheel_on_the_path_compiles_its_modules_once(site: Path, tmp_path: Path) -> None:
+    wheel = packed.zipped(site, tmp_path / "ovjit.whl")
     program = COUNTED + NETWORK + "print(len(set(compiled)))"
     file, first = printed(packed.start(wheel, program, tmp_path / "cache"))
     assert file == str(wheel / "ovjit" / "__init__.py") and int(first) > 200
