@@ -378,6 +378,8 @@ ODD = {
         [(torch.randn(3, dtype=torch.complex64), torch.randn(3, dtype=torch.complex64))],
     ),
     "nothing": (lambda x: (x + 1, x.sum(), x.reshape(-1)), [(torch.zeros(0, 4),)]),
+    "means of nothing": (lambda x: (x.mean(0), x.mean(1), x.mean()), [(torch.zeros(0, 4),)]),
+    "an operator with its noise": (torch.nn.functional.rrelu, [(torch.randn(3, 4),)]),
     "no tensors": (lambda: torch.arange(5).float() * 2, [()]),
     "dynamic numbers": (lambda x, n: x * n + n, [(torch.rand(3), n) for n in (2, 5, 0, 1)]),
     "dynamic sizes": (
@@ -407,7 +409,7 @@ def test_odd_uses(name) -> None:
         assert str(got[1]) == str(wanted[1])
         for a, b in zip(got[0], wanted[0], strict=True):
             if isinstance(b, torch.Tensor):
-                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+                torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5, equal_nan=True)
             else:
                 assert a == b
 

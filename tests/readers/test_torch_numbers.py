@@ -92,6 +92,55 @@ def test_losses_of_images_and_of_probabilities() -> None:
     compare(F.nll_loss, torch.randn(3), torch.tensor(1))
 
 
+def connectionist(reduction, blank=0, zero=False):
+    def function(x, targets, steps, lengths):
+        logs = x.log_softmax(-1)
+        return F.ctc_loss(logs, targets, steps, lengths, blank, reduction, zero)
+
+    return function
+
+
+PADDED = torch.tensor([[1, 1, 3, 2], [4, 2, -1, -1], [2, 2, 2, 2]])
+IN_A_ROW = torch.tensor([1, 1, 3, 2, 2, 3])
+
+
+@pytest.mark.parametrize(("loss", "given"), [
+    (connectionist("none"), (PADDED, [9, 7, 9], [4, 2, 0])),
+    (connectionist("mean"), (PADDED, [9, 8, 7], [3, 0, 4])),
+    (connectionist("sum", zero=True), (PADDED, [9, 7, 5], [4, 2, 4])),  # four equal labels need 7 steps
+    (connectionist("none", blank=4), (IN_A_ROW, [9, 0, 6], [3, 0, 3])),
+])  # fmt: skip
+def test_losses_of_sequences(loss, given) -> None:
+    targets, steps, lengths = given
+    x = torch.randn(9, 3, 5)
+    model = compare(loss, x, targets, torch.tensor(steps), torch.tensor(lengths))
+    assert [p.partial_shape.is_dynamic for p in model.inputs] == [True] * 4
+    x, steps = torch.randn(12, 3, 5), torch.tensor([12, 9, 10])
+    got = ov.compile_model(model, "CPU", EXACT)(
+        [v.numpy() for v in (x, targets, steps, torch.tensor(lengths))]
+    )
+    wanted = loss(x.double(), targets, steps, torch.tensor(lengths))
+    np.testing.assert_allclose(got[0], wanted.numpy(), 2e-5, 2e-5, err_msg=f"seed {SEED}")
+
+
+def test_the_loss_of_one_sequence() -> None:
+    def function(x, targets):
+        return F.ctc_loss(x.log_softmax(-1), targets, (9,), (3,), reduction="none")
+
+    compare(function, torch.randn(9, 5), torch.tensor([2, 2, 4]))
+
+
+def test_a_factor_has_the_type_of_the_sum() -> None:
+    """`alpha` times integers and booleans that are added to reals, or to integers."""
+    whole = torch.tensor([1, 3, 4, -2])
+
+    def function(x, y):
+        return torch.add(x, y, alpha=2.5), torch.sub(x, y, alpha=0.5), torch.add(y, y > 1, alpha=2)
+
+    compare(function, torch.randn(4), whole)
+    compare(lambda x, y: torch.rsub(y, x, alpha=1.5), torch.randn(4), whole)
+
+
 def symmetric(count):
     x = torch.randn(count, count)
     return x @ x.T + count * torch.eye(count)

@@ -446,3 +446,32 @@ def test_a_module_may_give_another_order_while_it_is_traced() -> None:
     x = torch.rand(4, 3, 13)
     got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
     np.testing.assert_allclose(got, x.flip(0)[..., :6], rtol=1e-6)
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"spacing": 2.0, "dim": 1, "edge_order": 2}, {"spacing": [2.0, 3.0], "dim": [0, -1]},
+])  # fmt: skip
+def test_gradients_of_any_size(more) -> None:
+    """torch.gradient itself takes the example's sizes for constants."""
+
+    def function(x):
+        return torch.gradient(x, **more)
+
+    compiled = ov.compile_model(ov.convert_model(Of(function), example_input=torch.rand(4, 5)), "CPU", EXACT)
+    for size in ((4, 5), (3, 8)):
+        x = torch.randn(size)
+        for i, wanted in enumerate(function(x)):
+            np.testing.assert_allclose(compiled([x.numpy()])[i], wanted.numpy(), 1e-5, 1e-5)
+
+
+@pytest.mark.parametrize("edge_order", [1, 2])
+def test_gradients_by_places(edge_order) -> None:
+    def function(x, places):
+        return torch.gradient(x, spacing=(places,), dim=0, edge_order=edge_order)[0]
+
+    given = torch.rand(4, 3), torch.rand(4).cumsum(0)
+    compiled = ov.compile_model(ov.convert_model(Of(function), example_input=given), "CPU", EXACT)
+    for length in (4, 7):
+        x, places = torch.randn(length, 3), (torch.rand(length) + 0.1).cumsum(0)
+        got = compiled([x.numpy(), places.numpy()])[0]
+        np.testing.assert_allclose(got, function(x, places).numpy(), 1e-4, 1e-4)

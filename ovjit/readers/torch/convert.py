@@ -17,6 +17,7 @@ from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.readers.torch import exporter, rolled, specialized, strides
 from ovjit.readers.torch.decompose import decomposed
+from ovjit.readers.torch.differences import gradient
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
@@ -343,6 +344,7 @@ def _trace(
         (vmap, "_vmap_decrement_nesting", lambda: None),
         # attention is not fused where tensors have functions of their own: a mode that follows is none
         (torch.overrides, "has_torch_function", _of_other_classes),
+        (torch, "gradient", gradient),
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others:
         with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():

@@ -94,9 +94,15 @@ def scaled(n: Call, other: Any, alpha: Any) -> Any:
     return mul(n, n.tensor(other), n.tensor(alpha, kind))
 
 
+def with_scaled(n: Call, x: Any, other: Any, alpha: Any) -> list[Output]:
+    """x and other * alpha: the product is one of the type that both are promoted to."""
+    a, b = n.same_kind([x, other])
+    return [a, scaled(n, b, alpha)]
+
+
 @aten("add")
 def add(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
-    a, b = n.same_kind([x, scaled(n, other, alpha)])
+    a, b = with_scaled(n, x, other, alpha)
     return n("LogicalOr" if n.dtype(a) == "boolean" else "Add", a, b)
 
 
@@ -480,8 +486,8 @@ def nextafter(n: Call, x: Output, other: Output) -> Output:
 
 #: Operators that are one expression.
 aten_rows({
-    "sub subtract": lambda n, x, other, alpha=1: n("Subtract", *n.same_kind([x, scaled(n, other, alpha)])),
-    "rsub": lambda n, x, other, alpha=1: n("Subtract", *n.same_kind([other, scaled(n, x, alpha)])),
+    "sub subtract": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, x, other, alpha)),
+    "rsub": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, other, x, alpha)),
     "frac": lambda n, x: n("Subtract", x, truncated(n, x)),
     "maximum max.other": lambda n, x, other: extreme(n, "Maximum", x, other),
     "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),

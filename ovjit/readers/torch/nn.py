@@ -276,11 +276,12 @@ def celu(n: Call, x: Output, alpha: Any = 1.0) -> Output:
 @aten("leaky_relu", "rrelu", "rrelu_with_noise", "rrelu_with_noise_functional")
 def leaky_relu(
     n: Call, x: Output, negative_slope: Any = 0.01, lower: Any = 0.125, upper: Any = 1 / 3,
-    training: bool = False,
-) -> Output:  # fmt: skip
+    training: bool = False, noise: Any = None,
+) -> Any:  # fmt: skip
     n.no(training, what="rrelu in training mode")
     slope = negative_slope if n.op == "aten::leaky_relu" else (lower + upper) / 2
-    return n("PRelu", x, n.like(x, slope))
+    made = n("PRelu", x, n.like(x, slope))
+    return [made, noise] if n.op == "aten::rrelu_with_noise_functional" else made
 
 
 @aten("prelu", "_prelu_kernel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,10 @@ def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = 
 def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if isinstance(x, Complex):
         return _complex_reduced(n, "ReduceMean", x, dim, keepdim)
-    return reduced(n, "ReduceMean", n.cast(x, dtype), dim, keepdim)
+    made = reduced(n, "ReduceMean", n.cast(x, dtype), dim, keepdim)
+    shape = n.shape(x) or ()
+    is_empty = any(shape[axis] == 0 for axis in n.all_axes(x, dim)) if shape else False
+    return n.alike(made, math.nan) if is_empty else made  # the mean of no elements
 
 
 @aten("nanmean")

@@ -10,7 +10,7 @@ from typing import Any
 
 #: The modules with the rows, one for each family of operators.
 FAMILIES = (
-    "attention", "complex", "create", "elementwise", "factors", "fourier", "gradients", "indexing",
+    "attention", "complex", "create", "ctc", "elementwise", "factors", "fourier", "gradients", "indexing",
     "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized",
     "random", "recurrent", "reduce", "resize", "scatter", "shapes", "sorting", "special", "vision",
 )  # fmt: skip
