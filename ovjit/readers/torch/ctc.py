@@ -76,8 +76,8 @@ def _shifted(n: Call, rows: Output, fill: float) -> list[Output]:
 
 
 def _log_likelihood(n: Call, x: Output, labels: Output, steps: Output, lengths: Output) -> Output:
-    """The sum over all paths forward: alpha(t, s) of the ends alpha(t - 1, s), s - 1, and s - 2 where the label
-    is another one. Before the first step all that is likely is to be at the first blank."""
+    """The sum over all paths forward: alpha(t, s) follows alpha(t - 1, s), that of s - 1, and that of s - 2
+    where the label is another one. Before the first step all that is likely is to be at the first blank."""
     count = n.size(labels, 1)
     places = n.unsqueeze(n.arange(count), [0])
     start = n("Select", n("Equal", places, n.const(0)), n.like(x, 0), n.like(x, -math.inf))
