@@ -190,9 +190,11 @@ def _read_given(core: Core, given: Any) -> Model:
     if hasattr(given, "SerializeToString") and hasattr(given, "graph"):
         return core.read_model(given.SerializeToString())
     kind = type(given)
+    of_jax = kind.__module__.partition(".")[0] in ("jax", "jaxlib")
+    way = "give jax.make_jaxpr(function)(*examples)" if of_jax else "export the model to ONNX first"
     raise Error(
-        f"Unknown model type: {kind}. convert_model reads files, PyTorch modules and Keras models, not "
-        f"{kind.__module__}.{kind.__qualname__}: export the model to ONNX first"
+        f"Unknown model type: {kind}. convert_model reads files, PyTorch modules, Keras models and jaxprs, not "
+        f"{kind.__module__}.{kind.__qualname__}: {way}"
     )
 
 

@@ -556,6 +556,20 @@ def refuse_what_is_not_valid() -> None:
             raise AssertionError(f"{primitive} of {params} was read")
 
 
+def name_the_way_of_other_objects() -> None:
+    """Functions that are exported or compiled have no jaxpr: the error says how to make one."""
+    from jax import export
+
+    compiled = jax.jit(lambda x: x + 1)
+    for given in (compiled, export.export(compiled)(X)):
+        try:
+            ov.convert_model(given)
+        except RuntimeError as error:
+            assert "give jax.make_jaxpr(function)(*examples)" in str(error), error
+        else:
+            raise AssertionError(f"{type(given)} was read")
+
+
 def main() -> None:
     failed = {}
     every = [(check, name) for name in FUNCTIONS] + [(check_any_size, name) for name in OF_ANY_SIZE]
@@ -572,6 +586,7 @@ def main() -> None:
     else:
         raise AssertionError("primitives that are not read were read")
     refuse_what_is_not_valid()
+    name_the_way_of_other_objects()
     count_bits_of_64()
     front = ov.frontend.FrontEndManager().load_by_framework("jax")
     decoder = JaxprPythonDecoder(jax.make_jaxpr(jnp.tanh)(X), "net")
