@@ -23,7 +23,7 @@ from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.patches import patched, plain_modules, plain_scripts
-from ovjit.readers.torch.plain import is_plain, written_views
+from ovjit.readers.torch.plain import is_plain, views_of, written_beside
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.script_inputs import (
     EXAMPLE,
@@ -425,10 +425,11 @@ def read_program(
 
     Raises ModelError where PyTorch cannot decompose the program, as one of a damaged file.
     """
-    if not converters and is_plain(program):
+    beside = written_beside(program.graph_module)
+    if not converters and is_plain(program.graph_module, beside):
         with contextlib.suppress(ModelError, UnsupportedError):
             return read_exported(program, converters, names, scopes, writes=True)
-    refused = written_views(program)
+    refused = views_of(beside)
     most = len(refused) + MOST_REFUSED
     while True:
         try:

@@ -53,26 +53,23 @@ def in_place(target: Any) -> str | None:
     return f"{library}::{name}" if same else ""
 
 
-def is_plain(program: Any) -> bool:
-    """Whether all operators have rules, and each write is seen in what the writing operator gives alone: the
-    tensor is none of the program's inputs and weights, and no later node reads its memory by another name.
-    Graphs of torch.export name what was written last.
+def is_plain(module: Any, beside: set[Any] | None = None) -> bool:
+    """Whether all operators of a graph module have rules, and each write is seen in what the writing operator
+    gives alone: the tensor is none of the program's inputs and weights, and no later node reads its memory by
+    another name. Graphs of torch.export name what was written last. `beside`: as `written_beside` gives it.
     """
-    return _is_plain(program.graph_module)
+    if not all(_has_rule(module, node) for node in _functions(module)):
+        return False
+    return not (written_beside(module) if beside is None else beside)
 
 
-def _is_plain(module: Any) -> bool:
-    return all(_has_rule(module, node) for node in _functions(module)) and not _written_beside(module)
-
-
-def written_views(program: Any) -> frozenset[str]:
-    """Composite operators that may have made a view of what is written to elsewhere. Their schemas do not say
-    so: PyTorch follows such writes only if the operators are decomposed."""
-    nodes = _written_beside(program.graph_module)
+def views_of(nodes: set[Any]) -> frozenset[str]:
+    """Composite operators among nodes: they may have made a view of what is written to elsewhere. Their
+    schemas do not say so, and PyTorch follows such writes only if the operators are decomposed."""
     return frozenset(node.target._schema.name for node in nodes if _may_be_view(node.target))
 
 
-def _written_beside(module: Any) -> set[Any]:
+def written_beside(module: Any) -> set[Any]:
     """Nodes whose tensors share memory with one that is written to, where a later node reads that memory by
     another name, or it is that of an input or a weight."""
     memory, found = _Memory(), set()
@@ -121,7 +118,7 @@ def _has_rule(module: Any, node: Any) -> bool:
             getattr(module, str(a.target), None) for a in node.args if getattr(a, "op", "") == "get_attr"
         ]
         graphs = [graph for graph in graphs if isinstance(graph, torch.fx.GraphModule)]
-        return target.name() in INLINED and all(map(_is_plain, graphs))
+        return target.name() in INLINED and all(map(is_plain, graphs))
     name = getattr(target, "__name__", str(target))
     return target is operator.getitem or name in ("int", "float") or bool(python_number(name))
 
