@@ -141,6 +141,34 @@ def test_a_factor_has_the_type_of_the_sum() -> None:
     compare(lambda x, y: torch.rsub(y, x, alpha=1.5), torch.randn(4), whole)
 
 
+def test_shifts_along_one_axis_add_up() -> None:
+    compare(lambda x: (torch.roll(x, (1, 2, -4), (0, 1, -2)), torch.roll(x, -3)), torch.randn(4, 5))
+    pairs = torch.randn(4, 5, 2)
+
+    def of_complex(x):
+        x = torch.view_as_complex(x)
+        return torch.view_as_real(torch.roll(x, (1, -2), (0, 1))), torch.view_as_real(torch.roll(x, 3))
+
+    compare(of_complex, pairs)
+
+
+def test_numbers_at_the_ends_of_bins() -> None:
+    """k / 49 * 49 is below k for some k; bins of numbers that are all the same are around them."""
+    x = torch.arange(0, 50, 0.25)
+    compare(lambda x: (torch.histc(x, 49, 0, 49), torch.histc(x, 98, 0, 49)), x)
+    compare(lambda x: (torch.histc(x, 3), torch.histc(x, 4, 2, 2)), torch.full((5,), 7.0))
+
+
+def test_running_sums_of_exponentials_far_below_the_largest() -> None:
+    x = torch.tensor([[-1000.0, 0, -2000, math.inf, 1], [-math.inf, -math.inf, 3, -800, -1500]])
+    compare(lambda x: (torch.logcumsumexp(x, 1), torch.logcumsumexp(x, 0)), x)
+    model = compare(lambda x: torch.logcumsumexp(x, 0), torch.randn(3, 2))
+    for length in (1, 2, 8, 9, 33):
+        x = 300 * torch.randn(length, 2)
+        got = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+        np.testing.assert_allclose(got, torch.logcumsumexp(x.double(), 0).numpy(), 1e-6, 1e-5)
+
+
 def symmetric(count):
     x = torch.randn(count, count)
     return x @ x.T + count * torch.eye(count)

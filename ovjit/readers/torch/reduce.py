@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.readers.counted import counted
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex, Number
@@ -200,13 +201,33 @@ def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
 
 @aten("logcumsumexp")
 def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
-    """log(cumsum(exp(x - max))) + max"""
+    """log(exp(a) + exp(b)) of parts that double: after k steps each place has the 2^k ones up to it. By the
+    largest element alone, what is far below it would count nothing where it is the largest so far."""
     if n.rank(x) == 0:
         return x
-    axis, wide = n.pick_axis(x, dim), n.convert(x, "f64")
-    top = n("ReduceMax", wide, [axis], keep_dims=True)
-    sums = n("CumSum", n("Exp", n("Subtract", wide, top)), n.const(axis))
-    return n.convert(n("Add", n("Log", sums), top), n.dtype(x))
+    axis, size = n.pick_axis(x, dim), n.size(x, dim)
+    shape = [1] * n.rank(x)
+    shape[axis] = -1
+
+    def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
+        total, places = state[0], others[0]
+        before = n("Subtract", places, n("Power", n.const(2), k))
+        other = n("Gather", total, n("Maximum", before, n.const(0)), axis)
+        is_one = n.reshape(n("GreaterEqual", before, n.const(0)), shape)
+        other = n("Select", is_one, other, n.like(total, -math.inf))
+        top = n("Maximum", total, other)
+        rest = n("Exp", n("Negative", n("Abs", n("Subtract", total, other))))
+        summed = n("Add", top, n("Log", n("Add", rest, n.like(total, 1))))
+        return [n("Select", n("IsInf", top), top, summed)]
+
+    if isinstance(size, int):
+        times: Any = max(size - 1, 0).bit_length()
+    else:
+        length = n.convert(n("Maximum", n.index(size), n.const(1)), "f64")
+        orders = n("Divide", n("Log", length), n.like(length, math.log(2)))
+        times = n("Add", n.convert(n("Floor", orders), "i64"), n.const(1))
+    made = counted(n, times, [n.convert(x, "f64")], step, [n.arange(size)])[0]
+    return n.convert(made, n.dtype(x))
 
 
 @aten("cumprod")

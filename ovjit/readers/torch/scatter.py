@@ -239,12 +239,13 @@ def bincount(n: Call, x: Output, weights: Any = None, minlength: Any = 0) -> Out
 def histc(n: Call, x: Output, bins: int = 100, min: Any = 0, max: Any = 0) -> Output:
     if min == max:
         low, high = (n(op, n.flat(x), [0], keep_dims=False) for op in ("ReduceMin", "ReduceMax"))
+        one = n.convert(n("Equal", low, high), n.dtype(x))  # numbers that are all the same are in the middle
+        low, high = n("Subtract", low, one), n("Add", high, one)
     else:
         low, high = n.like(x, min), n.like(x, max)
-    place = n(
-        "Floor",
-        n("Multiply", n("Divide", n("Subtract", n.flat(x), low), n("Subtract", high, low)), n.like(x, bins)),
-    )
+    # a product first: a share times the number of bins may be below a whole number
+    place = n("Multiply", n("Subtract", n.flat(x), low), n.like(x, bins))
+    place = n("Floor", n("Divide", place, n("Subtract", high, low)))
     inside = n("LogicalAnd", n("GreaterEqual", n.flat(x), low), n("LessEqual", n.flat(x), high))
     index = n.convert(n("Maximum", n("Minimum", place, n.like(x, bins - 1)), n.like(x, 0)), "i64")
     zeros = n.filled(0, [bins], n.dtype(x))

@@ -330,11 +330,21 @@ def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
 
 @aten("roll")
 def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
-    shifts = shifts if isinstance(shifts, (list, tuple)) else [shifts]
+    """Shifts along one axis add up; without axes the tensor is one row."""
+    whole = x.pair if isinstance(x, Complex) else x
+    rank = n.rank(whole) - isinstance(x, Complex)
+    shifts = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts]
+    dims = [dims] if isinstance(dims, int) else list(dims or ())
     if not dims:
-        return n.reshape(n("Roll", n.flat(x), n.ints(shifts), [0]), n.shape_of(x))
-    dims = dims if isinstance(dims, (list, tuple)) else [dims]
-    return n("Roll", x, n.ints(shifts), n.axes(dims, n.rank(x)))
+        row = n.reshape(whole, [-1, 2] if isinstance(x, Complex) else [-1])
+        made = n.reshape(n("Roll", row, n.ints(shifts), [0]), n.shape_of(whole))
+    else:
+        by_axis: dict[int, Any] = {}
+        for dim, shift in zip(dims, shifts, strict=True):
+            axis = n.axis(dim, rank)
+            by_axis[axis] = n.compute("Add", by_axis[axis], shift) if axis in by_axis else shift
+        made = n("Roll", whole, n.ints(list(by_axis.values())), list(by_axis))
+    return Complex(made) if isinstance(x, Complex) else made
 
 
 @aten("rot90")
