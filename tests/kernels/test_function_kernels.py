@@ -40,7 +40,6 @@ from ovjit.codegen.words import (
 )
 from ovjit.execution.numpy_words import Memory, Words, program
 from ovjit.planning.views import placed_values
-from tests.support.sources import without_collections
 
 TABLE = {"f32": 3, "i32": 5}
 SHIFTS = Table(3)
@@ -525,14 +524,13 @@ def test_files_of_kernels_take_the_words_as_they_are():
     public = {name for name, value in vars(words).items() if isinstance(value, meant) and name[0] != "_"}
     assert public | {"SIZE", "Each", "Ptr", "Table", "Tensor", "Word"} == set(words.__all__)
     files = 0
-    with without_collections():
-        for package in (ovjit_ops, tiles):
-            for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-                imports = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
-                whole = [n for n in imports if n.module == words.__name__ and n.names[0].name == "*"]
-                names = {a.asname or a.name for n in imports for a in n.names}
-                assert not whole or not names & set(words.__all__), file
-                files += bool(whole)
+    for package in (ovjit_ops, tiles):
+        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
+            imports = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+            whole = [n for n in imports if n.module == words.__name__ and n.names[0].name == "*"]
+            names = {a.asname or a.name for n in imports for a in n.names}
+            assert not whole or not names & set(words.__all__), file
+            files += bool(whole)
     assert files > 30
 
 

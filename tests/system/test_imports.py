@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import pathlib
 from collections.abc import Iterator
 
@@ -15,7 +16,6 @@ import pytest
 
 from tests.support import ROOT
 from tests.support.run import printed
-from tests.support.sources import children, without_collections
 
 
 def modules() -> dict[str, pathlib.Path]:
@@ -34,19 +34,17 @@ def parsed(path: pathlib.Path) -> ast.Module:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_collections() -> Iterator[None]:
-    """The trees end with these tests."""
-    with without_collections():
-        yield
-        parsed.cache_clear()
-        run_nodes.cache_clear()
+    """Trees of all sources are a million objects: to look at them for garbage takes as long as to parse. They
+    end with these tests."""
+    gc.disable()
+    yield
+    parsed.cache_clear()
+    run_nodes.cache_clear()
+    gc.enable()
 
 
 def is_for_types(node: ast.AST) -> bool:
-    if not isinstance(node, ast.If):
-        return False
-    test = node.test
-    inner = isinstance(test, ast.Attribute) and getattr(test.value, "id", "") == "typing"
-    return (test.attr if inner else getattr(test, "id", "")) == "TYPE_CHECKING"
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
 @functools.cache
@@ -54,9 +52,9 @@ def run_nodes(node: ast.AST) -> list[ast.AST]:
     """All nodes that may run, functions' bodies among them; not what is for type checkers alone."""
     left, found = [node], []
     while left:
-        inner = [child for child in children(left.pop()) if not is_for_types(child)]
-        found += inner
-        left += inner
+        children = [child for child in ast.iter_child_nodes(left.pop()) if not is_for_types(child)]
+        found += children
+        left += children
     return found
 
 
@@ -302,9 +300,7 @@ def _looked_up(name: str, node: ast.AST) -> Iterator[str]:
 
 def _is_table(node: ast.AST) -> bool:
     """True for `sys.modules`."""
-    return (
-        isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys"
-    )
+    return isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules"
 
 
 def _set_by(node: ast.AST) -> list[ast.expr]:

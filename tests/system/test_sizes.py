@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support import ROOT
-from tests.support.sources import children, without_collections
 
 #: What an operation is is said in its record; what is looked for in a graph, by a rule's pattern.
 NAME_TEST = re.compile(r"op\.name\)? *(==|!=|in\b|not in\b)")
@@ -65,7 +64,7 @@ def statements(tree: ast.AST) -> Iterator[ast.AST]:
 def branches(node: ast.AST) -> int:
     """Those of a function, without what it defines."""
     count = 0
-    for child in children(node):
+    for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
             count += isinstance(child, BRANCHES) + branches(child)
             count += len(child.values) - 1 if isinstance(child, ast.BoolOp) else 0
@@ -82,13 +81,12 @@ class Sizes(NamedTuple):
 @pytest.fixture(scope="module")
 def sizes() -> Sizes:
     found = Sizes([], [])
-    with without_collections():
-        for node, lines in definitions():
-            if isinstance(node, ast.ClassDef):
-                found.classes.append((node.name, lines))
-                continue
-            made = {getattr(getattr(d, "func", d), "id", "") for d in node.decorator_list}
-            found.functions.append((node.name, bool(made & KERNEL_SOURCES), lines, branches(node)))
+    for node, lines in definitions():
+        if isinstance(node, ast.ClassDef):
+            found.classes.append((node.name, lines))
+            continue
+        made = {getattr(getattr(d, "func", d), "id", "") for d in node.decorator_list}
+        found.functions.append((node.name, bool(made & KERNEL_SOURCES), lines, branches(node)))
     return found
 
 
