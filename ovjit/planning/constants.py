@@ -218,25 +218,40 @@ class Constants:
 _MANY, _PIECE = 1 << 23, 1 << 17
 
 
+_written: Callable[[int, int], object] | None = None
+
+
+def tell_written(callback: Callable[[int, int], object] | None) -> Callable[[int, int], object] | None:
+    """Call `callback(bytes written, bytes in all)` after each large constant that is written, from the thread
+    that wrote it. None: no callback. Returns the previous callback."""
+    global _written
+    before, _written = _written, callback
+    return before
+
+
 def in_threads(tasks: Sequence[tuple[int, Callable[[], None]]]) -> None:
     """Run all tasks (bytes that are written, function). Large tasks run on as many threads as there are
     cores. The first exception is raised when no task is running any more."""
     large = sorted((task for task in tasks if task[0] >= _PIECE), key=lambda task: -task[0])
-    left, errors = collections.deque(run for _, run in large), list[BaseException]()
+    left, errors = collections.deque(large), list[BaseException]()
+    whole, done = sum(size for size, _ in large), list[int]()
 
     def work() -> None:
         while not errors:
             try:
-                run = left.popleft()
+                size, run = left.popleft()
             except IndexError:
                 return
             try:
                 run()
+                done.append(size)
+                if _written is not None:
+                    _written(sum(done), whole)
             except BaseException as error:
                 errors.append(error)
 
     helpers = []
-    if sum(size for size, _ in large) >= _MANY:
+    if whole >= _MANY:
         with contextlib.suppress(RuntimeError):  # a thread cannot be started: fewer threads do the work
             for _ in range(min(cores.usable_cores()[0], len(large)) - 1):
                 helpers.append(os_threads.start(work, (), "ovjit-packing"))

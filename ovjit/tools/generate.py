@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+
+from ovjit.tools.terminal import stages
 
 _FAULTS = (RuntimeError, ValueError, OSError, TypeError, KeyError)
 
@@ -86,21 +87,20 @@ def _config(pairs: Sequence[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _waiting(about: str) -> Iterator[None]:
-    """A line that moves on standard error meanwhile, on a terminal where `rich` is installed."""
-    console: Any = None
-    if sys.stderr.isatty():
-        try:
-            from rich.console import Console
+def _loading() -> Iterator[Callable[[str], None]]:
+    """A bar of what loading a model does. The yielded function begins a stage. Packing weights and compiling
+    kernels are stages of their own."""
+    from ovjit.codegen import compiling
+    from ovjit.planning import constants
 
-            console = Console(stderr=True)
-        except ImportError:
-            pass
-    if console is None:
-        yield
-        return
-    with console.status(about):
-        yield
+    with stages() as tell:
+        kernels = compiling.progress(lambda p: tell("compiling kernels", p.done, p.total))
+        packed = constants.tell_written(lambda done, whole: tell("packing weights", done, whole))
+        try:
+            yield lambda what: tell(what, 0, 1)
+        finally:
+            compiling.progress(kernels)
+            constants.tell_written(packed)
 
 
 def _generate(options: argparse.Namespace, prompt: str) -> int:
@@ -121,11 +121,14 @@ def _generate(options: argparse.Namespace, prompt: str) -> int:
     config = _config(options.config)
     draft: Draft | None = Lookup(options.prompt_lookup) if options.prompt_lookup else None
     begun = time.perf_counter()
-    with _waiting(f"loading {options.model}"):
+    with _loading() as stage:
+        stage("reading the tokenizer")
         tokenizer = Tokenizer.of(options.tokenizer or model_file(options.model))
         tokens = tokenizer.chat(prompt) if options.chat else tokenizer.encode(prompt)
+        stage(f"loading {options.model}")
         decoder = Decoder.load(options.model, options.device, config)
         if options.assistant:
+            stage(f"loading {options.assistant}")
             draft = Assistant(Decoder.load(options.assistant, options.device, config), options.draft_tokens)
     loaded = time.perf_counter()
     ends = frozenset() if options.ignore_eos else tokenizer.ends

@@ -11,15 +11,16 @@ from typing import Any
 WIDTH = 50
 
 
-def _console() -> Any | None:
-    """A console of `rich`; None where output is not a terminal or the package is not there."""
-    if not sys.stdout.isatty():
+def _console(errors: bool = False) -> Any | None:
+    """A console of `rich` for standard output, or for `errors`; None where that is not a terminal or the
+    package is not there."""
+    if not (sys.stderr if errors else sys.stdout).isatty():
         return None
     try:
         from rich.console import Console
     except ImportError:
         return None
-    return Console()
+    return Console(stderr=errors)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
@@ -98,3 +99,19 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float, float], None]]:
+    """A bar on standard error for work of several stages. The yielded function takes a stage's name, what is
+    done of it, and how much it is in all. Any thread may call it. Without a terminal nothing is shown."""
+    console = _console(errors=True)
+    if console is None:
+        yield lambda what, done, total: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total)

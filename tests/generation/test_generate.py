@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -579,6 +580,28 @@ def test_the_command(model: Path, tmp_path: Path) -> None:
     again = command(model, "-p", "hi", "--chat", "-n", 3, "--temperature", 1, "--seed", 5)
     assert done.returncode == 0 and done.stdout == again.stdout
     assert tokenizer.chat("hi") == [0, *tokenizer.encode("[user] hi [me]")]
+
+
+def test_a_bar_while_a_model_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stages have names, and weights fill it. Who was told of weights before is told again."""
+    from ovjit.planning import constants
+    from ovjit.tools import generate as tool
+
+    shown, told = list[tuple[Any, ...]](), list[tuple[int, int]]()
+    monkeypatch.setattr(tool, "stages", lambda: contextlib.nullcontext(lambda *stage: shown.append(stage)))
+    inner = trained(PRE["gpt-2"]())
+    tables, words = byte_pairs(inner, "gpt-2"), inner.get_vocab_size()
+    file = file_with(tmp_path / "a.gguf", tables, words, wide=256, heads=8, inner=512)
+    before = constants.tell_written(lambda *written: told.append(written))
+    try:
+        assert tool.main([str(file), "-p", "Once", "-n", "2"]) == 0
+        assert not told
+        ov.compile_model(file, "CPU")
+    finally:
+        constants.tell_written(before)
+    assert [stage[0] for stage in shown[:2]] == ["reading the tokenizer", f"loading {file}"]
+    packed = [stage[1:] for stage in shown if stage[0] == "packing weights"]
+    assert packed == told == sorted(told) and told[-1][0] == told[-1][1] > 1 << 20
 
 
 def test_a_command_that_is_interrupted(model: Path) -> None:

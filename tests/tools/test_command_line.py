@@ -469,9 +469,23 @@ def test_names_are_no_markup(monkeypatch):
     """Brackets in names and shapes are shown as they are."""
     console = pytest.importorskip("rich.console", reason="needs ovjit[cli]")
     out = io.StringIO()
-    monkeypatch.setattr(terminal, "_console", lambda: console.Console(file=out, width=80))
+    monkeypatch.setattr(terminal, "_console", lambda errors=False: console.Console(file=out, width=80))
     terminal.show_table(("[bold]", "b"), [("[red]x", "[/a]"), ("f32[n,2]", "[?,1]")], "[b]")
     assert all(text in out.getvalue() for text in ("[bold]", "[red]x", "[/a]", "f32[n,2]", "[b]"))
+
+
+def test_a_bar_of_stages(monkeypatch):
+    console = pytest.importorskip("rich.console", reason="needs ovjit[cli]")
+    out = io.StringIO()
+    shown = console.Console(file=out, force_terminal=True, width=80)
+    monkeypatch.setattr(terminal, "_console", lambda errors=False: shown if errors else None)
+    with terminal.stages() as tell:
+        tell("reading [b]", 0, 1)
+        tell("packing [b]", 3, 4)
+    assert "packing [b]" in out.getvalue() and "75%" in out.getvalue()
+    monkeypatch.setattr(terminal, "_console", lambda errors=False: None)
+    with terminal.stages() as tell:
+        tell("unseen", 1, 1)
 
 
 def test_a_wide_table_stands_upright_in_a_narrow_terminal(monkeypatch):
@@ -479,7 +493,7 @@ def test_a_wide_table_stands_upright_in_a_narrow_terminal(monkeypatch):
     console = pytest.importorskip("rich.console", reason="needs ovjit[cli]")
     out = io.StringIO()
     narrow = console.Console(file=out, width=60)
-    monkeypatch.setattr(terminal, "_console", lambda: narrow)
+    monkeypatch.setattr(terminal, "_console", lambda errors=False: narrow)
     columns = [f"column_{i}" for i in range(12)]
     terminal.show_table(columns, [["first", *range(100000, 100011)], ["second", *range(200000, 200011)]])
     assert all(f"column_{i}" in out.getvalue() for i in range(12)) and "200010" in out.getvalue()
