@@ -30,7 +30,7 @@ from ovjit.rewrite.paged_states import States
 #: COLUMNS: keys of a chunk. ROWS: queries of a tile, counting all heads that share a key. FEW: maximum new
 #: tokens of a sequence that is not tiled; with f32 caches it is one more for each head that a group of heads
 #: with a common key has less than GROUPS.
-COLUMNS, ROWS, FEW, GROUPS = 512, 96, 4, 3
+COLUMNS, ROWS, FEW, GROUPS = 512, 144, 4, 3
 #: ROWS for bf16 products. A matrix unit computes an item faster than the item's blocks are packed, so items
 #: are larger.
 LOW_ROWS = 192

@@ -78,7 +78,8 @@ class PagedAttention(Lowering):
         if tiled:
             ways |= {"T": dtype, "out": out, "sinking": self.has("sinks"), "summed": summed, **kinds}
             if unit is None:
-                self.tiles = tiles_kernel(self.target, **ways)
+                ragged = self.values.size % self.width > 0
+                self.tiles = tiles_kernel(self.target, ragged=ragged, **ways)
             else:
                 from ovjit_ops.attention.cpu_paged_unit import unit_kernel  # few CPUs have a matrix unit
 
@@ -100,7 +101,6 @@ class PagedAttention(Lowering):
         ramp = np.arange(self.node.attrs["part"] * self.keys.tokens, dtype=np.float32)
         self.ramp = constants.place(ramp, "distances of keys").offset
         self.zeros = constants.place(np.zeros(TILE_COLUMNS * 2, np.float32), "attention zeros").offset
-        self.ones = constants.place(np.ones(1, np.float32), "attention ones").offset
 
     def plan(self, planner: Planner) -> None:
         y = planner.row_major_output(self.node.outputs[0])
@@ -165,7 +165,6 @@ class PagedAttention(Lowering):
             lain = self._scratch(attrs["rows"] * group, columns, tiles=True)
             values = shared | lain | {"number_at": 2, "items_at": made["many_at"]}
             values |= {"some": columns // self.keys.tokens, "zeros": planner.constants.at(self.zeros)}
-            values["ones"] = planner.constants.at(self.ones)
             chunks = made["many"] * self.keys.heads
             planner.step(self.tiles, values, chunks, [*reads, *caches], [y, sums], flops * attrs["rows"])
         rows = attrs["few"] if self.tiles is not None else max(attrs["rows"], attrs["few"])

@@ -55,15 +55,17 @@ AHEAD = {1: 4, 2: 4, 4: 2}
 def scaled_rows(q, to, to_row, tall, rows, group, size, q_row, factor, T):
     """Store the queries of a group's heads, times `factor`, as rows in scratch memory, padded with zeros to
     whole vectors and tiles of rows."""
-    for m in range((rows * group + 3) // 4 * 4):
+    for m in range(rows * group):
         p = q + m // group * q_row + m % group * size * SIZE[T]
-        live = 0
-        if m < rows * group:
-            live = size
+        j = 0
+        while j + VL <= size:
+            store[f32](to + m * to_row + j * 4, load[T](p + j * SIZE[T]) * factor)
+            j += VL
+        if j < size:
+            store[f32](to + m * to_row + j * 4, loadm[T](p + j * SIZE[T], size - j) * factor)
+    for m in range(rows * group, (rows * group + 3) // 4 * 4):
         for j in range(0, size, VL):
-            left = max(min(live - j, VL), 0)
-            v = loadm[T](p + j * SIZE[T], left)
-            store[f32](to + m * to_row + j * 4, v * factor)
+            store[f32](to + m * to_row + j * 4, const[f32](0.0))
 
 
 @inline

@@ -68,7 +68,11 @@ def unpack_block(p, row, to, to_row, first, count, size, group, kind, by_channel
 @inline
 def copy_token(x, to, size, T, kind):
     """Convert a token from type T to type `kind`."""
-    for j in range(0, size, VL):
+    j = 0
+    while j + VL <= size:
+        store[kind](to + j * SIZE[kind], load[T](x + j * SIZE[T]))
+        j += VL
+    if j < size:
         storem[kind](to + j * SIZE[kind], loadm[T](x + j * SIZE[T], size - j), size - j)
 
 

@@ -18,7 +18,13 @@ from ovjit.codegen.tensors import Raw
 from ovjit.codegen.transpose import transpose, transpose_words
 from ovjit.codegen.words import *
 from ovjit.tiles.pack import tile_width
-from ovjit_ops.attention.cpu_attention_kernels import adding, fill_tables, multiply_panels, tile_words
+from ovjit_ops.attention.cpu_attention_kernels import (
+    TABLE_BYTES,
+    adding,
+    fill_tables,
+    one_tile,
+    tile_words,
+)
 from ovjit_ops.attention.cpu_paged_kernels import (
     CACHE_STEPS,
     HEAD_SHAPE,
@@ -53,17 +59,24 @@ def pack_keys(p, row, panels, at, count, size, width):
 
 
 @inline
-def pack_values(p, row, panels, panel, at, count, size, width):
-    """Pack f32 tokens [count, size] at p into the rows from `at` on of panels [tokens, width]."""
-    for c in range(0, size, width):
-        for t in range(count):
-            to = panels + c // width * panel + (at + t) * width * 4
-            for j in range(0, min(width, size - c), VL):
-                storem[f32](to + j * 4, loadm[f32](p + t * row + (c + j) * 4, size - c - j), size - c - j)
+def pack_values(p, row, panels, panel, at, count, size, width, ragged):
+    """Pack f32 tokens [count, size] at p into the rows from `at` on of panels [tokens, width], one by one.
+    `ragged`: a panel has less than whole vectors."""
+    to = panels + at * width * 4
+    for t in range(count):
+        for c in range(0, size, width):
+            target = to + c // width * panel + t * width * 4
+            value = p + t * row + c * 4
+            if ragged:
+                for j in range(0, min(width, size - c), VL):
+                    storem[f32](target + j * 4, loadm[f32](value + j * 4, size - c - j), size - c - j)
+            else:
+                for j in range(0, width, VL):
+                    store[f32](target + j * 4, load[f32](value + j * 4))
 
 
 @inline
-def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
+def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width, ragged):
     """Pack the first `live` tokens of a block into the panels in scratch memory, from token `at` on."""
     x = k
     x_row = caches.k_row
@@ -78,11 +91,13 @@ def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width):
         x = scratch + memory.u_at
         x_row = memory.u_step
         widen(v, caches.v_row, x, x_row, live, shape.value_size, caches.v_group, vkind, False)
-    pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.value_size, width)
+    pack_values(
+        x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.value_size, width, ragged,
+    )  # fmt: skip
 
 
 @inline
-def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
+def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width, ragged):
     """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks are zeros."""
     for i in range(many):
         index = block_of(it, b + i, tensors)
@@ -90,19 +105,66 @@ def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind
         if index >= 0:
             k = keys_of(index, head, tensors, caches)
             v = values_of(index, head, tensors, caches)
-            pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width)
+            pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width, ragged)
         else:
             for c in range(0, shape.value_size, width):
                 panel = scratch + memory.vp_at + c // width * memory.vp_step
                 fill(panel + i * shape.block * width * 4, 0, live * width, 0.0)
 
 
+@inline
+def seen_by(it, r, b, columns, tall, shape, typed):
+    """How many of `columns` keys from block b on some of the `tall` rows from r on may attend to; 0 or less:
+    none. A row attends to no key behind its own, unless tokens are of images."""
+    seen = columns
+    if not typed:
+        last = min(r + tall, it["count"]) - 1
+        seen = min(columns, it["past"] + it["first"] + last // shape.group + 1 - b * shape.block)
+    return seen
+
+
+@inline
+def one_of(r, weights, words, channel, valid, zeros, count, heights):
+    """Multiply the tile of rows from r on by one panel."""
+    for k, height in enumerate(heights):
+        if height == heights[-1] or count - r > heights[k + 1]:
+            one_tile(
+                f"{height}_2", scratch + r // heights[0] * TABLE_BYTES, weights, words, channel, valid, zeros,
+                zeros, False,
+            )  # fmt: skip
+            break
+
+
+@inline
+def multiply_keys(it, b, columns, zeros, shape, memory, typed, heights, width):
+    """Compute the scores of `columns` keys from block b on. A tile leaves scores of a panel as they are if
+    all its keys are behind all its rows."""
+    for c in range(0, columns, width):
+        first = 0
+        if not typed:
+            first = max(b * shape.block + c - it["past"] - it["first"], 0) * shape.group
+        panel = scratch + memory.kp_at + c * shape.key_size * 4
+        for r in range(first // heights[0] * heights[0], it["count"], heights[0]):
+            one_of(r, panel, shape.key_size, c, columns - c, zeros, it["count"], heights)
+
+
+@inline
+def multiply_values(it, b, columns, zeros, shape, memory, typed, heights, width):
+    """Add the weighted values of the keys from block b on that the rows of a tile attend to."""
+    for c in range(0, shape.value_size, width):
+        panel = scratch + memory.vp_at + c // width * memory.vp_step
+        for r in range(0, it["count"], heights[0]):
+            seen = seen_by(it, r, b, columns, heights[0], shape, typed)
+            if seen > 0:
+                one_of(r, panel, seen, c, shape.value_size - c, zeros, it["count"], heights)
+
+
 #: Offsets and row strides in scratch memory of queries, scores, sums, unpacked blocks, and panels of keys and
 #: values.
 TILE_MEMORY = Raw("q_at q_step s_step o_step u_step s_at o_at m_at l_at u_at kp_at vp_at vp_step")
-#: Queries, results, both caches, the table of the plan, block indices, sums of queries, and the zeros and
-#: ones that tiles add and multiply by.
-TILE_TENSORS = Raw("*q *y *keys *values *table *entries *sums *zeros *ones")
+#: Queries, results, both caches, the table of the plan, block indices, sums of queries, and zeros that tiles
+#: add.
+TILE_TENSORS = Raw("*q *y *keys *values *table *entries *sums *zeros")
 #: Blocks that are processed at a time, and bytes of a row of q and of y.
 TILE_STEPS = Raw("some q_row y_row")
 
@@ -113,7 +175,7 @@ TILE_STEPS = Raw("some q_row y_row")
 )  # fmt: skip
 def paged_tiles(
     tensors, scoring, hidden, items, shape, caches, memory, steps, *, T, out, kind, vkind, sloped, sinking,
-    paired, typed, summed, sparse, heights, width, lanes,
+    paired, typed, summed, sparse, ragged, heights, width,
 ):  # fmt: skip
     """Attention of an item's queries to its blocks, several blocks at a time. Stores y."""
     it = registers()
@@ -134,30 +196,26 @@ def paged_tiles(
     for b in range(it["start"], it["stop"], steps.some):
         many = min(steps.some, it["stop"] - b)
         columns = min(many * shape.block, it["behind"] - b * shape.block)
-        pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width)
+        pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width, ragged)
         fill_tables(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
             it["count"], heights[0],
         )  # fmt: skip
-        multiply_panels(
-            scratch + memory.kp_at, shape.key_size * width * 4, shape.key_size, 0, columns, columns, True,
-            width, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
-        )  # fmt: skip
+        multiply_keys(it, b, columns, tensors.zeros, shape, memory, typed, heights, width)
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
-            hide_absent(line, it, b, many, columns, tensors, shape)
-            weigh_row(
-                line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
-                "f32",
-            )  # fmt: skip
+            seen = seen_by(it, m // heights[0] * heights[0], b, columns, heights[0], shape, typed)
+            if seen > 0:
+                hide_absent(line, it, b, many, seen, tensors, shape)
+                weigh_row(
+                    line, m, b, seen, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
+                    "f32",
+                )  # fmt: skip
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
             scratch + memory.o_at, memory.o_step, it["count"], heights[0],
         )  # fmt: skip
-        multiply_panels(
-            scratch + memory.vp_at, memory.vp_step, columns, 0, shape.value_size, shape.value_size, True,
-            width, tensors.zeros, tensors.ones, False, it["count"], heights, lanes,
-        )  # fmt: skip
+        multiply_values(it, b, columns, tensors.zeros, shape, memory, typed, heights, width)
     for m in range(it["count"]):
         finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
 
@@ -172,5 +230,5 @@ def tiles_kernel(isa: Target, **ways: Any) -> Kernel:
 
     return paged_tiles.kernel(
         name_of(f"paged_tiles_{isa.name}", ways), intrinsics, f"paged {epilogue.text()}",
-        heights=isa.shapes.tiles, width=tile_width(isa), lanes=isa.lanes, **ways,
+        heights=isa.shapes.tiles, width=tile_width(isa), **ways,
     )  # fmt: skip

@@ -10,7 +10,8 @@ import openvino
 import pytest
 
 import ovjit as ov
-from tests.support.paged_op import HEADS, KINDS, SHARED, SIZE, TABLES, Run, model, rows_of
+from tests.support.paged_expected import Call
+from tests.support.paged_op import HEADS, KINDS, PLAIN, SHARED, SIZE, TABLES, Run, Sizes, model, rows_of
 
 SEED = 20261122
 #: Sequences: an empty past, a long one, one that begins in the midst of a block.
@@ -198,6 +199,25 @@ def test_constants_of_f16(name: str, value: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(TABLES, name, ("f16", TABLES[name][1]))
     monkeypatch.setitem(KINDS, "f16", np.float16)
     np.testing.assert_array_equal(Run(ov, model(ov, **{name: value}))(FIRST, data)[0], want)
+
+
+@pytest.mark.parametrize("sizes", [PLAIN, Sizes(6, 2, 16, 32), Sizes(3, 3, 12, 16)], ids=str)
+def test_prompts_that_end_anywhere_in_a_tile(sizes: Sizes) -> None:
+    """Tiles compute no keys behind all their rows. With and without cached tokens, and a part of a vector."""
+    rng, run = np.random.default_rng(SEED), Run(ov, model(ov, sizes=sizes))
+    table = [5, 2, 7, 0]
+    for new in (7, 8, 9, 11, 12, 13, 17, 25, 48, 49, 65):
+        for past in (0, 33):
+            if past:
+                run([(0, past, table)], rows_of(rng, past, sizes))
+            data = rows_of(rng, new, sizes)
+            got = run([(past, new, table)], data)[0]
+            keys, values = (np.array(t.data, np.float64) for t in run.caches.values())
+            more = {"scale": np.float32(sizes.size**-0.5)}
+            want = Call(sizes, [(past, new, table)], data, more, keys, values).outputs()[0]
+            np.testing.assert_allclose(
+                got, want, rtol=0, atol=2e-6 * np.abs(want).max(), err_msg=f"{new} {past}"
+            )
 
 
 def test_a_query_that_sees_no_key_gives_zeros() -> None:
