@@ -126,9 +126,9 @@ def test_the_platform_is_out_of_the_way(python: Path) -> None:
 REFUSED = [
     (["--additional-config", '{"weigths": 8}'], "'weigths'; supported keys: weights"),
     (["--block-size", "64"], "block_size 64 is not supported"),
-    (["--tensor-parallel-size", "2"], "does not have tensor, pipeline and context parallelism"),
-    (["--enable-lora"], "does not have LoRA adapters"),
-    (["--kv-offloading-size", "1"], "does not have offloading of caches"),
+    (["--tensor-parallel-size", "2"], "does not support tensor, pipeline and context parallelism"),
+    (["--enable-lora"], "does not support LoRA adapters"),
+    (["--kv-offloading-size", "1"], "does not support offloading of caches"),
 ]
 RECURRENT = {
     "MambaForCausalLM": {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2},
@@ -148,7 +148,7 @@ def test_what_is_not_there_is_refused(python: Path, folder: Path, tmp_path: Path
         said = {"architectures": [name], "vocab_size": 320, **more}
         (tmp_path / name / "config.json").write_text(json.dumps(said))
         asked.append(["--model", str(tmp_path / name), "--skip-tokenizer-init", "--max-model-len", "64"])
-        words.append(f"does not have recurrent layers ({name})")
+        words.append(f"does not support recurrent layers ({name})")
     found = run(python, "refused", folder, json.dumps(asked))["told"]
     assert len(found) == len(words)
     for told, wanted in zip(found, words, strict=True):
