@@ -422,6 +422,20 @@ def test_constants_hold_the_same_bytes(value: Any, dtype: Any) -> None:
     assert ours.get_byte_size() == theirs.get_byte_size()
 
 
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "i8", "i64", "u16", "boolean"])
+@pytest.mark.parametrize("shape", [(), (0,), (2, 1)])
+def test_constants_are_arrays_to_numpy(dtype: str, shape: tuple[int, ...]) -> None:
+    made = []
+    for ov in BOTH:
+        kind = getattr(ov.Type, dtype)
+        node = ov.op.Constant(ov.Tensor(np.full(shape, 3, kind.to_dtype())))
+        assert node  # a node has a truth value, not a length
+        assert not hasattr(node, "__len__")
+        made.append([np.array(node), np.asarray(node, np.float64), np.array_equal(node, node)])
+    for ours, theirs in zip(*made, strict=True):
+        np.testing.assert_array_equal(ours, theirs, strict=True)
+
+
 def test_foreign_byte_order_keeps_the_values() -> None:
     """OpenVINO copies the stored bytes."""
     assert ovjit.opset13.constant(np.arange(3, dtype=">i4")).data.tolist() == [0, 1, 2]

@@ -322,8 +322,13 @@ class Constant(Node):
         shape = self._tensors[0]._type.shape
         return {"element_type": self._attrs["element_type"], "shape": list(shape)}
 
-    def __len__(self) -> int:
-        return len(self.value)
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The memory, with what OpenVINO's buffer calls it: f16 as uint16, boolean as int8."""
+        kind = {"f16": np.uint16, "boolean": np.int8}.get(self._attrs["element_type"])
+        data = self.data if kind is None else self.data.view(kind)
+        if copy is False and dtype is not None and data.dtype != dtype:
+            raise ValueError(f"{data.dtype} cannot be converted to {np.dtype(dtype)} without a copy")
+        return np.array(data, dtype=dtype, copy=True) if copy else data.astype(dtype or data.dtype, copy=False)
 
     strides = accessor(get_strides)
     tensor_view = accessor(get_tensor_view)
