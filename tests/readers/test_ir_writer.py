@@ -9,6 +9,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.graph import dtypes
 
 
 @pytest.mark.parametrize("exclude", [True, False])
@@ -175,3 +176,16 @@ def test_constants_lie_in_the_file_as_openvinos_do(kind, compress, tmp_path):
     again = ovjit.compile_model(constants(ovjit, kind))
     for one, other in zip(*(list(c([np.zeros(1, np.float32)]).values()) for c in (read, again)), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", sorted(dtypes.ELEMENT_TYPES))
+def test_types_have_openvinos_names(kind, tmp_path):
+    """Readers of the xml other than OpenVINO's know BIN and not U1."""
+    named = []
+    for ov in (ovjit, openvino):
+        x = ov.opset13.parameter([2], getattr(ov.Type, kind))
+        ov.save_model(ov.Model([ov.opset13.result(x)], [x], "net"), tmp_path / "net.xml")
+        named.append(re.findall(r'precision="(\w+)"', (tmp_path / "net.xml").read_text()))
+        again = ovjit.Core().read_model(tmp_path / "net.xml")
+        assert again.input().get_element_type().get_type_name() == kind
+    assert named[0] == named[1]

@@ -38,6 +38,7 @@ PRECISIONS = {
     "bool": "boolean",
     "bin": "u1",
     "undefined": "dynamic",
+    "unspecified": "dynamic",
 }
 _NONE: Mapping[tuple[str, str], type] = {}
 _DIM = re.compile(r"\s*(\?|-1|[0-9]{1,19}|[0-9]{0,19}\.\.[0-9]{0,19})\s*")

@@ -40,7 +40,7 @@ from ovjit.version import get_version
 
 F16_MAX = 65504.0
 _XML_TYPES = {name: xml for xml, name in TYPE_NAMES.items()}
-_XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml not in ("bin", "undefined")}
+_XML_PRECISIONS = {name: xml.upper() for xml, name in PRECISIONS.items() if xml != "undefined"}
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -312,7 +312,7 @@ def _described(tensor: DescriptorTensor) -> tuple[TensorType, set[str], str]:
 
 
 def _port(number: int, type: TensorType, names: set[str], notes: str = "") -> str:
-    precision = _XML_PRECISIONS.get(type.dtype, type.dtype.upper() if type.dtype != "dynamic" else "dynamic")
+    precision = _XML_PRECISIONS.get(type.dtype, type.dtype.upper())
     named = f" names={_quoted(_names(names))}" if names else ""
     head = f'\t\t\t\t<port id="{number}" precision="{precision}"{named}'
     if not type.shape and not notes:
