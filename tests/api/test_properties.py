@@ -484,3 +484,11 @@ def test_whether_what_a_model_requires_is_there():
     assert core.get_property("CPU", "SUPPORTED_PROPERTIES")[name] == "RO"
     with pytest.raises(RuntimeError, match="RUNTIME_REQUIREMENTS"):
         core.get_property("CPU", name)
+
+
+@pytest.mark.parametrize("name", ["CACHE_DIR", "DEVICE_ID", "WEIGHTS_PATH"])
+def test_none_is_the_empty_text(name: str) -> None:
+    for ov in (openvino, ovjit):
+        core = ov.Core()
+        core.set_property("CPU", {name: None})
+        assert core.get_property("CPU", name) == ""

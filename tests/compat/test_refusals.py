@@ -71,6 +71,11 @@ def steps(ov: Any, folder: Path, add: Callable[[Any, Any], Any]) -> None:
     processor.build()
 
 
+def makes(what: Any) -> Callable[[Any, Any], Any]:
+    """A custom step that returns `what`."""
+    return lambda given, package: given.preprocess().custom(lambda out: what)
+
+
 def nv12(given: Any, package: Any) -> None:
     colours = package.ColorFormat
     given.tensor().set_color_format(colours.NV12_SINGLE_PLANE)
@@ -215,6 +220,8 @@ CASES: dict[str, Callable[[Any, Path], Any]] = {
     "begin/end coordinates must have the same size. Begin size=2, end size=3": lambda ov, f: steps(
         ov, f, crop
     ),
+    "function arguments": lambda ov, f: steps(ov, f, makes(None)),
+    "Unable to cast Python instance of type <class 'int'>": lambda ov, f: steps(ov, f, makes(5)),
 }
 
 

@@ -328,7 +328,7 @@ class Constant(Node):
         data = self.data if kind is None else self.data.view(kind)
         if copy is False and dtype is not None and data.dtype != dtype:
             raise ValueError(f"{data.dtype} cannot be converted to {np.dtype(dtype)} without a copy")
-        return np.array(data, dtype=dtype, copy=True) if copy else data.astype(dtype or data.dtype, copy=False)
+        return data.astype(dtype or data.dtype, copy=bool(copy))
 
     strides = accessor(get_strides)
     tensor_view = accessor(get_tensor_view)

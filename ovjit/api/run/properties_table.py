@@ -135,6 +135,9 @@ def _choice(kind: type[values._Choice], spelled: Mapping[str, str] | None = None
 
 
 def _text(value: Any) -> str:
+    """None is the empty text, as in OpenVINO: a CACHE_DIR of None turns the cache off."""
+    if value is None:
+        return ""
     if isinstance(value, (str, os.PathLike)):
         return os.fsdecode(value)
     raise ValueError("a string")
@@ -197,7 +200,7 @@ def _policies(value: Any) -> set[values.ModelDistributionPolicy]:
 
 
 def _device_id(value: Any) -> str:
-    if value != "":
+    if value not in ("", None):
         raise ValueError("an empty string: the CPU is one device")
     return ""
 

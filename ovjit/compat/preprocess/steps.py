@@ -17,7 +17,7 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm
 from ovjit.compat.preprocess.layouts import check_order, find_change, permuted_layout
 from ovjit.compat.preprocess.tidy import mark
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.shapes import Dim, Interval
 from ovjit.records import NamedTuple
@@ -392,6 +392,8 @@ def custom(function: Callable[[Output], Output]) -> Step:
             nodes, f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
         )
         made = function(node)
+        if made is None:
+            raise no_such_form("a custom step returns an Output, not None")
         if not isinstance(made, Output):
             raise ModelError(
                 f"Unable to cast Python instance of type {type(made)}: a custom step returns an Output, as "
