@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import sys
 
 from ovjit.errors import UnsupportedError
@@ -36,7 +37,7 @@ _ARM = {
 def name() -> str:
     """The architecture of this process: "x86_64", "aarch64", or the system's name of another one."""
     if hasattr(os, "uname"):
-        said = os.uname().machine
+        said = platform.machine()
     else:
         # Windows: the architecture that this Python was built for. ARM64 also runs x86-64 processes, for
         # which `platform` reports either architecture, depending on Python's version
