@@ -51,6 +51,8 @@ REALS, INTEGERS = 64, 4096
 FURTHEST = 3
 #: Kinds of groups, the second that of lines without one: those that so many models need, and others.
 FREQUENT, CUTS, MANY = "frequent", "cuts", 6
+#: Types of 16 bits that models compute in.
+HALVES = ("bf16", "f16")
 #: Who reads a value, as `Graph.uses` has it.
 Uses = Mapping[Value, Sequence[tuple[Node | None, int]]]
 
@@ -64,7 +66,8 @@ class Cut(NamedTuple):
     kind: str = CUTS
 
     def kernels(self, target: Target) -> list[Kernel]:
-        """The kernels that it needs: none where the target does not compute in its precision."""
+        """The kernels that it needs: none where the target does not compute in its precision. A group in a
+        type of 16 bits is taken in the one that the target computes in by default."""
         from ovjit.codegen.cpu.formats import float_types
         from ovjit.compiler.lowered import LoweredGraph
         from ovjit.compiler.options import Context
@@ -72,10 +75,38 @@ class Cut(NamedTuple):
         if self.precision is None:
             programs = chain.from_iterable(programs_of(self.graph, target).values())
             return list(dict.fromkeys(kernel for program in programs for kernel in program.kernels))
-        if self.precision not in float_types(target):
+        half = default_half(target)
+        precision = half if self.precision in HALVES else self.precision
+        if precision not in float_types(target):
             return []
-        context = Context(target, options_of(self.precision, target))
-        return LoweredGraph(self.graph, context, interpreted=False).kernels
+        graph = self.graph if precision == self.precision else in_type(self.graph, self.precision, half)
+        context = Context(target, options_of(precision, target))
+        return LoweredGraph(graph, context, interpreted=False).kernels
+
+
+def default_half(target: Target) -> str:
+    """The type of 16 bits that models compute in by default where the CPU multiplies it."""
+    return "f16" if target.is_arm else "bf16"
+
+
+def in_type(graph: Graph, old: str, new: str) -> Graph:
+    """The graph with tensors and constants of type `new` in place of `old`."""
+    builder, made = Builder(), dict[Value, Value]()
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Unmade) and value.dtype == dtypes.numpy_dtype(old):
+            value = value.array()
+        if isinstance(value, np.ndarray) and value.dtype == dtypes.numpy_dtype(old):
+            return value.astype(np.float32).astype(dtypes.numpy_dtype(new))
+        return new if isinstance(value, str) and value == old else value
+
+    for node in graph.nodes:
+        types = [TensorType(changed(v.dtype), v.shape) for v in node.outputs] if node.lowered else None
+        attrs = {name: changed(value) for name, value in node.attrs.items()}
+        inputs = [made[value] for value in node.inputs]
+        copy = builder.add(node.op, inputs, attrs, types=types, lowered=node.lowered)
+        made.update(zip(node.outputs, copy.outputs, strict=True))
+    return builder.finish([made[value] for value in graph.outputs])
 
 
 def options_of(precision: str, target: Target) -> Options:
@@ -96,8 +127,7 @@ def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
     from ovjit.rewrite.model_variables import Start
 
     found: dict[str, list[Program]] = {}
-    half = "f16" if target.is_arm else "bf16"  # what models compute in by default
-    for precision in [kind for kind in ("f32", half) if kind in float_types(target)]:
+    for precision in [kind for kind in ("f32", default_half(target)) if kind in float_types(target)]:
         graphs, options = [graph], options_of(precision, target)
         if graph.has_state:
             lifted = lifted_for(graph, Context(target, options))

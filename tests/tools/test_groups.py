@@ -9,7 +9,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
-from ovjit.codegen.cpu.targets import TARGETS
+from ovjit.codegen.cpu.targets import TARGETS, target_of
 from ovjit.tools import groups
 
 o = ov.opset13
@@ -73,3 +73,16 @@ def test_groups_of_the_package(isa: str) -> None:
     for line in lines[::90]:
         cut = groups.decoded(json.loads(line))
         assert cut.kernels(TARGETS[isa]) or cut.precision == "bf16"
+
+
+def test_groups_of_16_bits_are_in_the_default_type_of_the_cpu() -> None:
+    """bf16 on x86-64, and f16 on AArch64, whose models would find no kernels else."""
+    arm = target_of("neon", ("lse", "dotprod", "i8mm", "bf16", "fp16fml"))
+    x86 = target_of("avx512", ("avx512bf16", "avx512vnni"))
+    lines = [line for line in groups.lines_of() if json.loads(line)["precision"] == "bf16"]
+    for line in lines[::90]:
+        cut = groups.decoded(json.loads(line))
+        for target, half, other in ((arm, "f16", "bf16"), (x86, "bf16", "f16")):
+            names = {part for kernel in cut.kernels(target) for part in kernel.name.split("_")}
+            assert half in names and other not in names, (target.name, names)
+        assert not cut.kernels(target_of("neon", ("lse", "dotprod")))
