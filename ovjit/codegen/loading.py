@@ -10,7 +10,7 @@ from typing import Any
 
 from ovjit import debug
 from ovjit.codegen import compiling
-from ovjit.codegen.cpu import objects
+from ovjit.codegen.cpu import machine, objects
 from ovjit.codegen.cpu.host import check_runs, host_target
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.kernel import Kernel
@@ -38,8 +38,10 @@ def addresses(
     `unlikely` ones. `target`: by default the host. Raises UnsupportedError for a target whose code does not
     run here, unless Python runs the kernels."""
     isa = target or host_target()
-    if target is not None and debug.flag("OVJIT_INTERP") != "kernels":
-        check_runs(target)
+    if debug.flag("OVJIT_INTERP") != "kernels":
+        machine.check_process()
+        if target is not None:
+            check_runs(target)
     symbols = {kernel: kernel.symbol(isa) for kernel in kernels}
     missing: dict[str, Kernel] = {}
 

@@ -154,6 +154,27 @@ def test_a_program_on_an_unknown_machine_is_told(said: str, by: str, tmp_path) -
     assert done.stderr.count(f"ovjit: this machine is {said!r}") == 2
 
 
+#: A process whose system reports the other architecture.
+MISREPORTED = """
+import platform, sys
+platform.machine = lambda: sys.argv[1]
+import ovjit as ov
+from ovjit.data import digits
+try:
+    ov.compile_model(digits()[0], "CPU")
+except ov.errors.OvjitError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(sys.implementation, "_multiarch"), reason="Python does not say it")
+def test_a_python_of_the_other_architecture_is_refused(tmp_path) -> None:
+    """LLVM ended the process with the status 1, and shipped code would end it by a signal."""
+    other, own = ("aarch64", "x86_64") if machine.is_x86() else ("x86_64", "aarch64")
+    said = printed("-c", MISREPORTED, other, folder=tmp_path, OVJIT_ISA="", OVJIT_HIDE="")
+    assert said.startswith(f"this machine is '{other}', linux, but this Python is built for {own}")
+
+
 def test_arm_is_asked_for_its_own_features(another) -> None:
     """And not for those of the list that an emulator shows, which are the host's."""
     call_it(another, "aarch64")

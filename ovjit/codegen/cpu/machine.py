@@ -69,6 +69,18 @@ def check() -> None:
 
 
 @functools.cache
+def check_process() -> None:
+    """Raise UnsupportedError if this Python is known to be built for another architecture than the system
+    reports: code for the reported one would end the process."""
+    built = getattr(sys.implementation, "_multiarch", "").partition("-")[0]
+    if built in (X86_64, AARCH64) and built != name():
+        raise UnsupportedError(
+            f"this machine is {name()!r}, {sys.platform}, but this Python is built for {built}: ovjit needs a "
+            f"Python built for {name()}"
+        )
+
+
+@functools.cache
 def arm_features() -> frozenset[str]:
     """The features of an AArch64 CPU that the system lets programs use, by Linux's names."""
     if sys.platform == "darwin":
