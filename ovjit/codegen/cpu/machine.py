@@ -75,8 +75,8 @@ def check_process() -> None:
     built = getattr(sys.implementation, "_multiarch", "").partition("-")[0]
     if built in (X86_64, AARCH64) and built != name():
         raise UnsupportedError(
-            f"this machine is {name()!r}, {sys.platform}, but this Python is built for {built}: ovjit needs a "
-            f"Python built for {name()}"
+            f"this machine is {name()!r}, {sys.platform}, but this Python is built for {built}: ovjit needs "
+            f"one that is built for {name()}"
         )
 
 
