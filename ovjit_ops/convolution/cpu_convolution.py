@@ -170,8 +170,11 @@ class TiledConvolution(Tiled):
     @made_once
     def leaves_out(self) -> bool:
         """Whether plans may skip taps that only read padding. Weights must be finite, as infinities and NaN
-        count in padding too, and panels must have one width."""
-        if self.constant is None or self.planar or self.shuffle or self.gathered or self.form.listed:
+        count in padding too, and panels must have one width. Pixels that are multiplied less 128 have 128
+        times the weights of all taps in their initial sums, so all taps must be multiplied."""
+        if self.constant is None or self.planar or self.shuffle or self.gathered:
+            return False
+        if self.form.listed or self.form.flips:
             return False
         if self.form.words(self.channels) % self.form.step:
             return False  # a matrix unit reads whole lines of words

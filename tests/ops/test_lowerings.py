@@ -19,12 +19,15 @@ import pytest
 import ovjit as ov
 import ovjit_ops
 from ovjit.codegen.cpu.host import host_target
+from ovjit.codegen.cpu.targets import target_of
+from ovjit.compiler import compile as compile_program
+from ovjit.compiler.options import Options
 from ovjit.engine import compile_graph
 from ovjit.errors import InferenceError, OvjitError
 from ovjit.graph import dtypes
 from ovjit.graph.graph import Builder, Graph, Value
 from ovjit.graph.interp import evaluate
-from ovjit.graph.op import Op
+from ovjit.graph.op import Op, TensorType
 from ovjit.graph.shapes import ANY
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
@@ -661,6 +664,21 @@ def test_regions_of_dilated_windows(extents: tuple[int, ...], dilation: int, ste
     assert len(products) == steps
     (got,) = run(executable, [data])
     np.testing.assert_allclose(got, evaluate(graph, [data])[0], atol=1e-4, err_msg=f"seed {SEED}")
+
+
+def test_all_taps_of_pixels_less_128_are_multiplied() -> None:
+    """Initial sums have 128 times the weights of all taps there: `sdot`, without i8mm."""
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": (1, 16, 14, 14), "element_type": "u8"}).output
+    filters = b.constant(np.random.default_rng(SEED).integers(-127, 128, (32, 16, 3, 3)).astype(np.int8))
+    attrs = {"strides": (1, 1), "dilations": (12, 12), "pads_begin": (12, 12), "pads_end": (12, 12)}
+    node = b.add("Convolution", [x, filters], attrs, types=[TensorType("i32", (1, 32, 14, 14))])
+    graph = b.finish([node.output])
+    for extras, regions in ((("dotprod",), 1), (("dotprod", "i8mm"), 5)):
+        program = compile_program(graph, target_of("neon", extras), Options())
+        (low,) = (low for low in program.lowerings if isinstance(low, TiledConvolution))
+        assert low.form.flips is (regions == 1)
+        assert len(low._regions((14, 14), (14, 14))) == regions
 
 
 @pytest.mark.parametrize("each", [2, 4, 8])

@@ -50,7 +50,7 @@ def reals(rng: np.random.Generator) -> Iterator[tuple[str, ov.Model, list[np.nda
 
 
 def quantized(
-    rng: np.random.Generator, shape: list[int], outs: int, k: int, stride: int, signed: bool
+    rng: np.random.Generator, shape: list[int], outs: int, k: int, stride: int, signed: bool, dilation: int = 1
 ) -> ov.Model:
     """Two convolutions of bytes, k x k and 1x1."""
     op = opset8
@@ -65,8 +65,8 @@ def quantized(
         integers = rng.integers(-128, 128, (count, y.shape[1], size, size)).astype(np.int8)
         scale = ((rng.random((count, 1, 1, 1)) + 0.5) / 64).astype(np.float32)
         w = op.multiply(op.convert(op.constant(integers), "f32"), op.constant(scale))
-        begin = [size // 2] * 2
-        y = op.convolution(y, w, [stride if size == k else 1] * 2, begin, begin, [1, 1])
+        begin = [size // 2 * dilation] * 2
+        y = op.convolution(y, w, [stride if size == k else 1] * 2, begin, begin, [dilation] * 2)
         if size == k:
             y = op.relu(op.add(y, op.constant(rng.standard_normal((1, count, 1, 1), np.float32))))
             y = op.fake_quantize(y, number(0), number(200), number(0), number(200), 256)
@@ -76,14 +76,16 @@ def quantized(
 def nets() -> Iterator[tuple[str, ov.Model, list[np.ndarray]]]:
     rng = np.random.default_rng(SEED)
     yield from reals(rng)
-    for shape, outs, k, stride, signed in (
+    for shape, outs, k, stride, signed, *dilation in (
         ([1, 5, 9, 9], 11, 3, 1, False),
         ([1, 16, 14, 14], 24, 1, 1, False),
         ([2, 3, 17, 15], 8, 3, 2, True),
         ([2, 24, 9, 7], 44, 3, 1, False),  # pixels are copied in pairs
+        ([1, 16, 8, 16], 8, 3, 1, False, 6),  # most taps read padding alone in some regions
     ):
-        model = quantized(rng, shape, outs, k, stride, signed)
-        yield f"bytes {shape} {k}", model, [(rng.standard_normal(shape) * 2).astype(np.float32)]
+        model = quantized(rng, shape, outs, k, stride, signed, *dilation)
+        name = f"bytes {shape} {k}" + " dilated" * len(dilation)
+        yield name, model, [(rng.standard_normal(shape) * 2).astype(np.float32)]
 
 
 def wanted() -> dict[str, np.ndarray]:
