@@ -50,8 +50,9 @@ def reals(rng: np.random.Generator) -> Iterator[tuple[str, ov.Model, list[np.nda
 
 
 def quantized(
-    rng: np.random.Generator, shape: list[int], outs: int, k: int, stride: int, signed: bool, dilation: int = 1
-) -> ov.Model:
+    rng: np.random.Generator, shape: list[int], outs: int, k: int, stride: int, signed: bool,
+    dilation: int = 1,
+) -> ov.Model:  # fmt: skip
     """Two convolutions of bytes, k x k and 1x1."""
     op = opset8
     x = op.parameter(shape, np.float32)
