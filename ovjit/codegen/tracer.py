@@ -72,6 +72,16 @@ class Recorder:
         return known
 
 
+def _operator(operation: str) -> tuple[Callable[[Any, Any], Tracer], Callable[[Any, Any], Tracer]]:
+    """The operator of an arithmetic instruction, and the one with the operands exchanged."""
+    return lambda x, y: _binary(operation, x, y), lambda x, y: _binary(operation, y, x)
+
+
+def _comparison(operation: str) -> Callable[[Any, Any], Tracer]:
+    """The operator of a comparison."""
+    return lambda x, y: _compare(operation, x, y)
+
+
 class Tracer:
     """A value inside a body that is being traced."""
 
@@ -87,29 +97,18 @@ class Tracer:
     def __bool__(self) -> bool:
         raise TypeError("a scalar body cannot branch on a traced value; use where(condition, a, b)")
 
-    def __add__(self, other: Any) -> Tracer:
-        return _binary("add", self, other)
-
-    def __radd__(self, other: Any) -> Tracer:
-        return _binary("add", other, self)
-
-    def __sub__(self, other: Any) -> Tracer:
-        return _binary("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Tracer:
-        return _binary("sub", other, self)
-
-    def __mul__(self, other: Any) -> Tracer:
-        return _binary("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Tracer:
-        return _binary("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Tracer:
-        return _binary("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Tracer:
-        return _binary("div", other, self)
+    __add__, __radd__ = _operator("add")
+    __sub__, __rsub__ = _operator("sub")
+    __mul__, __rmul__ = _operator("mul")
+    __truediv__, __rtruediv__ = _operator("div")
+    __and__, __rand__ = _operator("and")
+    __or__, __ror__ = _operator("or")
+    __xor__, __rxor__ = _operator("xor")
+    __lshift__, __rlshift__ = _operator("shl")
+    __rshift__, __rrshift__ = _operator("shr")
+    __lt__, __le__, __gt__, __ge__ = map(_comparison, ("lt", "le", "gt", "ge"))
+    __eq__, __ne__ = map(_comparison, ("eq", "ne"))  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
 
     def __floordiv__(self, other: Any) -> Tracer:
         return floor_divide(self, other)
@@ -123,49 +122,8 @@ class Tracer:
     def __neg__(self) -> Tracer:
         return self.recorder.emit("neg", (self.name,), self.dtype)
 
-    def __lt__(self, other: Any) -> Tracer:
-        return _compare("lt", self, other)
-
-    def __le__(self, other: Any) -> Tracer:
-        return _compare("le", self, other)
-
-    def __gt__(self, other: Any) -> Tracer:
-        return _compare("gt", self, other)
-
-    def __ge__(self, other: Any) -> Tracer:
-        return _compare("ge", self, other)
-
-    def __eq__(self, other: Any) -> Tracer:  # type: ignore[override]
-        return _compare("eq", self, other)
-
-    def __ne__(self, other: Any) -> Tracer:  # type: ignore[override]
-        return _compare("ne", self, other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __and__(self, other: Any) -> Tracer:
-        return _binary("and", self, other)
-
-    __rand__ = __and__
-
-    def __or__(self, other: Any) -> Tracer:
-        return _binary("or", self, other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other: Any) -> Tracer:
-        return _binary("xor", self, other)
-
-    __rxor__ = __xor__
-
     def __invert__(self) -> Tracer:
         return self.recorder.emit("not", (self.name,), self.dtype)
-
-    def __lshift__(self, other: Any) -> Tracer:
-        return _binary("shl", self, other)
-
-    def __rshift__(self, other: Any) -> Tracer:
-        return _binary("shr", self, other)
 
 
 def trace(body: Callable, arguments: list[Tracer], attrs: dict[str, Any]) -> Tracer:

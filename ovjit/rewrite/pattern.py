@@ -51,6 +51,11 @@ def number_of(value: Any) -> float | None:
     return float(array.reshape(())) if single else None
 
 
+def _operator(name: str) -> tuple[Callable[[Any, Any], Pattern], Callable[[Any, Any], Pattern]]:
+    """The operator of an arithmetic operation, and the one with the operands exchanged."""
+    return lambda x, y: op[name](x, y), lambda x, y: op[name](y, x)
+
+
 class Pattern:
     """A set of values, described by the subgraph that computes them."""
 
@@ -109,32 +114,11 @@ class Pattern:
     def __or__(self, other: Any) -> Pattern:
         return Either([*_options(self), *_options(_pattern(other))])
 
-    def __add__(self, other: Any) -> Pattern:
-        return op.Add(self, other)
-
-    def __radd__(self, other: Any) -> Pattern:
-        return op.Add(other, self)
-
-    def __sub__(self, other: Any) -> Pattern:
-        return op.Subtract(self, other)
-
-    def __rsub__(self, other: Any) -> Pattern:
-        return op.Subtract(other, self)
-
-    def __mul__(self, other: Any) -> Pattern:
-        return op.Multiply(self, other)
-
-    def __rmul__(self, other: Any) -> Pattern:
-        return op.Multiply(other, self)
-
-    def __truediv__(self, other: Any) -> Pattern:
-        return op.Divide(self, other)
-
-    def __rtruediv__(self, other: Any) -> Pattern:
-        return op.Divide(other, self)
-
-    def __pow__(self, other: Any) -> Pattern:
-        return op.Power(self, other)
+    __add__, __radd__ = _operator("Add")
+    __sub__, __rsub__ = _operator("Subtract")
+    __mul__, __rmul__ = _operator("Multiply")
+    __truediv__, __rtruediv__ = _operator("Divide")
+    __pow__, __rpow__ = _operator("Power")
 
     def __neg__(self) -> Pattern:
         return op.Negative(self)
@@ -399,17 +383,8 @@ def _options(pattern: Pattern) -> Sequence[Pattern]:
     return pattern.options if isinstance(pattern, Either) else [pattern]
 
 
-def value(key: str) -> Pattern:
-    return Any_(key)
-
-
 def values(keys: str) -> tuple[Pattern, ...]:
     return tuple(map(Any_, keys.split()))
 
 
-def constant(key: str) -> Pattern:
-    return Constant(key)
-
-
-def number(key: str) -> Pattern:
-    return Number(key)
+value, constant, number = Any_, Constant, Number

@@ -64,6 +64,11 @@ def makes_constants(function: Maker) -> Maker:
     return function
 
 
+def _operator(op_name: str) -> tuple[Callable[[Any, Any], Node], Callable[[Any, Any], Node]]:
+    """The operator of an arithmetic operation, and the one with the operands exchanged."""
+    return lambda x, y: _arithmetic(op_name, x, y), lambda x, y: _arithmetic(op_name, y, x)
+
+
 class Node:
     """One operation of an editable graph. Made by the builders of `ovjit.opset1` ... and by `ovjit.op`."""
 
@@ -409,29 +414,10 @@ class Node:
             _elements(tensor)[...] = result
         return True
 
-    def __add__(self, other: Any) -> Node:
-        return _arithmetic("Add", self, other)
-
-    def __radd__(self, other: Any) -> Node:
-        return _arithmetic("Add", other, self)
-
-    def __sub__(self, other: Any) -> Node:
-        return _arithmetic("Subtract", self, other)
-
-    def __rsub__(self, other: Any) -> Node:
-        return _arithmetic("Subtract", other, self)
-
-    def __mul__(self, other: Any) -> Node:
-        return _arithmetic("Multiply", self, other)
-
-    def __rmul__(self, other: Any) -> Node:
-        return _arithmetic("Multiply", other, self)
-
-    def __truediv__(self, other: Any) -> Node:
-        return _arithmetic("Divide", self, other)
-
-    def __rtruediv__(self, other: Any) -> Node:
-        return _arithmetic("Divide", other, self)
+    __add__, __radd__ = _operator("Add")
+    __sub__, __rsub__ = _operator("Subtract")
+    __mul__, __rmul__ = _operator("Multiply")
+    __truediv__, __rtruediv__ = _operator("Divide")
 
     def __copy__(self, memo: object = None) -> Node:
         raise TypeError(f"cannot pickle '{public_name(type(self))}' object")
