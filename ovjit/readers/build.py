@@ -221,6 +221,19 @@ class Builder:
     def split(self, value: Output, axis: int, lengths: Sequence[int]) -> list[Output]:
         return self.all("VariadicSplit", value, axis, list(lengths))
 
+    def top_k(
+        self, value: Output, count: Any, axis: int, mode: str = "max", index: str = "i64"
+    ) -> list[Output]:
+        """The largest, or with mode "min" the smallest, elements along an axis in their order, and their
+        places. Among equals the lower place comes first."""
+        how: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": index, "stable": True}
+        return self.all("TopK", value, count, axis=axis, **how, opset=11)
+
+    def standardized(self, value: Output, axes: Sequence[int], epsilon: float) -> Output:
+        """(value - mean) / sqrt(variance + epsilon) over the axes."""
+        how = {"normalize_variance": True, "eps_mode": "inside_sqrt"}
+        return self("MVN", value, list(axes), eps=epsilon, **how, opset=6)
+
     def shape_of(self, value: Output) -> Output:
         """The shape as i64; a constant where it is known."""
         shape = self.shape(value)

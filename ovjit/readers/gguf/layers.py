@@ -12,7 +12,7 @@ def norm(w: Weights, x: Output, name: str) -> Output:
     """The norm of the architecture, over the last axis."""
     if w.settings.arch != "gpt2":
         return rms_norm(w, x, name)
-    y = w("MVN", x, [-1], normalize_variance=True, eps=w.settings.eps, eps_mode="inside_sqrt", opset=6)
+    y = w.standardized(x, [-1], w.settings.eps)
     y = w("Multiply", y, w.array(f"{name}.weight", w.settings.wide))
     return w("Add", y, w.array(f"{name}.bias", w.settings.wide))
 

@@ -130,16 +130,13 @@ def arg_extreme(n: JaxNode) -> Any:
         x = n.convert(x, "u8")
     elif mode == "min" and n.is_real(x):  # NaN is found first, as behind all numbers
         x, mode = n("Negative", x), "max"
-    found = n.all("TopK", x, 1, axis=axis, mode=mode, sort="value", index_element_type=wide, stable=True)
-    return n.convert(n.squeeze(found[1], [axis]), kind)
+    return n.convert(n.squeeze(n.top_k(x, 1, axis, mode, wide)[1], [axis]), kind)
 
 
 @primitive("top_k")
 def top_k(n: JaxNode) -> Any:
     axis = int(n.params.get("axis", n.rank(n[0]) - 1))
-    kind, count = n.out(1).dtype, int(n.params["k"])
-    rest: dict[str, Any] = {"axis": axis, "sort": "value", "index_element_type": kind, "stable": True}
-    return n.all("TopK", n[0], count, mode="max", **rest)
+    return n.top_k(n[0], int(n.params["k"]), axis, index=n.out(1).dtype)
 
 
 @primitive("approx_top_k")
@@ -147,13 +144,7 @@ def approx_top_k(n: JaxNode) -> Any:
     """Exactly, as JAX computes it on a CPU."""
     axis = n.axis(int(n.params["reduction_dimension"]), n.rank(n[0]))
     mode = "max" if n.params["is_max_k"] else "min"
-    rest: dict[str, Any] = {
-        "axis": axis,
-        "sort": "value",
-        "index_element_type": n.out(1).dtype,
-        "stable": True,
-    }
-    return n.all("TopK", n[0], int(n.params["k"]), mode=mode, **rest)
+    return n.top_k(n[0], int(n.params["k"]), axis, mode, n.out(1).dtype)
 
 
 @primitive("sort")
@@ -172,9 +163,7 @@ def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
     """The elements in their order, and their places before."""
     count = length if is_number(length) else n.length(length)
     given = n.convert(x, "u8") if n.is_bool(x) else x
-    made, order = n.all(
-        "TopK", given, count, axis=axis, mode="min", sort="value", index_element_type="i64", stable=True
-    )
+    made, order = n.top_k(given, count, axis, "min")
     return [n.convert(made, n.dtype(x)), order]
 
 

@@ -374,15 +374,7 @@ def batch_normalization(n: OnnxNode) -> Any:
 def instance_normalization(n: OnnxNode) -> Any:
     x = n[0]
     rank = spatial_rank(n, x) + 2
-    out = n(
-        "MVN",
-        x,
-        list(range(2, rank)),
-        eps=n.attr("epsilon"),
-        normalize_variance=True,
-        eps_mode="inside_sqrt",
-        opset=6,
-    )
+    out = n.standardized(x, range(2, rank), n.attr("epsilon"))
     return n("Add", n("Multiply", out, per_channel(n, n[1], rank)), per_channel(n, n[2], rank))
 
 
@@ -392,9 +384,7 @@ def group_normalization_18(n: OnnxNode) -> Any:
     x, groups = n[0], n.required("num_groups")
     shape = n.shape_of(x)
     parts = n("Reshape", x, [0, groups, -1], special_zero=True)
-    out = n(
-        "MVN", parts, [2], eps=n.attr("epsilon"), normalize_variance=True, eps_mode="inside_sqrt", opset=6
-    )
+    out = n.standardized(parts, [2], n.attr("epsilon"))
     out = n("Add", n("Multiply", out, per_channel(n, n[1], 3)), per_channel(n, n[2], 3))
     return n("Reshape", out, shape, special_zero=False)
 
@@ -414,7 +404,7 @@ def layer_norm(
     rank = n.rank(x)
     axes = list(range(n.axis(axis, rank), rank))
     kind = n.dtype(x)
-    out = n("MVN", x, axes, eps=epsilon, normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    out = n.standardized(x, axes, epsilon)
     if scale is not None:
         out = n("Multiply", out, n.convert(scale, kind))
     if bias is not None:
@@ -495,9 +485,7 @@ def _rows(n: OnnxNode, function: Any) -> Output:
 
 def _hardmax(n: OnnxNode):
     def function(x: Output, axis: int) -> Output:
-        best = n.all(
-            "TopK", x, 1, axis=axis, mode="max", sort="value", index_element_type="i64", stable=True, opset=11
-        )[1]
+        best = n.top_k(x, 1, axis)[1]
         depth = n.squeeze(n.dim_of(x, axis), [0])
         return n("OneHot", n.squeeze(best, [axis]), depth, n.like(x, 1), n.like(x, 0), axis=axis)
 

@@ -535,9 +535,7 @@ def top_k(n: OnnxNode) -> Any:
     if n.has(1):
         value = n.value(n[1])
         k = n.scalar(n[1]) if value is None else int(np.asarray(value).reshape(-1)[0])
-    mode = "max" if n.attr("largest", 1) else "min"
-    attrs: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": "i64", "stable": True}
-    return n.all("TopK", n[0], k, axis=n.attr("axis"), **attrs, opset=11)
+    return n.top_k(n[0], k, n.attr("axis"), "max" if n.attr("largest", 1) else "min")
 
 
 def _arg(mode: str):
@@ -547,8 +545,7 @@ def _arg(mode: str):
         last = bool(n.attr("select_last_index", 0))
         if last:
             x = slice_around(n, x, axis)
-        attrs: dict[str, Any] = {"mode": mode, "sort": "value", "index_element_type": "i64", "stable": True}
-        out = n.all("TopK", x, 1, axis=axis, **attrs, opset=11)[1]
+        out = n.top_k(x, 1, axis, mode)[1]
         if last:
             out = n("Subtract", n("Subtract", n.dim_of(x, axis), 1), out)
         return out if n.attr("keepdims") else n.squeeze(out, [axis])

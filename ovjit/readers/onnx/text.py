@@ -92,8 +92,7 @@ class TextRows:
 def place_of(n: OnnxNode, same: Output) -> tuple[Output, Output]:
     """(whether one of the last dimension is true, the place of the first that is), without that dimension"""
     found = n("ReduceLogicalOr", same, [-1], keep_dims=False)
-    row: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
-    place = n.all("TopK", n.convert(same, "i32"), 1, axis=-1, **row, opset=11)[1]
+    place = n.top_k(n.convert(same, "i32"), 1, -1)[1]
     return found, n.squeeze(place, [n.rank(same) - 1])
 
 

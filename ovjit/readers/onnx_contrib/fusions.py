@@ -260,7 +260,7 @@ def _embedded(
 
 def layer_norm_only(n: OnnxNode, x: Output, scale: Output, bias: Output, epsilon: float) -> Output:
     """Layer normalisation over the last dimension, without statistics."""
-    out = n("MVN", x, [-1], eps=epsilon, normalize_variance=True, eps_mode="inside_sqrt", opset=6)
+    out = n.standardized(x, [-1], epsilon)
     return n("Add", n("Multiply", out, scale), bias)
 
 

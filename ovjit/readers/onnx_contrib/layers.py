@@ -268,8 +268,7 @@ def experts(
     width = n.last_dim(x)
     rows = n.reshape(x, [-1, width])
     scores = n.reshape(n[1], [-1, n.last_dim(n[1])])
-    order: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
-    chosen = n.all("TopK", scores, n.attr("k", 1), axis=-1, **order, opset=11)
+    chosen = n.top_k(scores, n.attr("k", 1), -1)
     shares = n("Softmax", scores, axis=-1, opset=8)
     if mixing is not None:
         shares = n.reshape(mixing, [-1, n.last_dim(mixing)])

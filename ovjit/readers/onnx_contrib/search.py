@@ -74,8 +74,7 @@ def greedy_search(n: OnnxNode) -> Any:
     known = _settings(n, 1, [1, 2, 3, 4, 5, 6])
 
     def choose(scores: Output, state: dict[str, Output], _scope: Scope) -> Any:
-        best = n.all("TopK", scores, 1, axis=1, mode="max", sort="value", index_element_type="i32",
-                     stable=True, opset=11)[1]  # fmt: skip
+        best = n.top_k(scores, 1, 1, index="i32")[1]
         return _said_until_the_end(n, known, best, state, {})
 
     batch = n.dim_of(known.begun, 0)
@@ -133,8 +132,7 @@ def _likely(n: OnnxNode, scores: Output) -> Output:
     """The scores [batch, vocabulary], those beyond `top_p` of the probability replaced by `filter_value`."""
     top, own = float(n.attr("top_p", 0.0)), bool(n.attr("custom", 0))
     count = n.dim_of(scores, 1)
-    ordered, at = n.all("TopK", scores, n.scalar(count), axis=1, mode="max" if own else "min", sort="value",
-                        index_element_type="i64", stable=True, opset=11)  # fmt: skip
+    ordered, at = n.top_k(scores, n.scalar(count), 1, "max" if own else "min")
     shares = n("CumSum", n("Softmax", ordered, axis=1, opset=8), 1)
     place = n.unsqueeze(numbers(n, count), [0])
     if own:  # what comes behind the place where the sum is enough
@@ -188,8 +186,7 @@ class _Beams(NamedTuple):
         n = self.n
         new = _fitted(n, said, longest, 2, self.known.pad)
         rated = n("Concat", state["kept_scores"], scores, axis=1)
-        best = n.all("TopK", rated, self.known.beams, axis=1, mode="max",
-                     sort="value", index_element_type="i32", stable=True, opset=11)  # fmt: skip
+        best = n.top_k(rated, self.known.beams, 1, index="i32")
         every = n("Concat", state["kept"], new, axis=1)
         return {"kept_scores": best[0], "kept": n("Gather", every, best[1], 1, batch_dims=1, opset=8)}
 
@@ -200,8 +197,7 @@ class _Beams(NamedTuple):
         sums = n("Add", scores, state["sums"])
         items = inside(n, self.batch, scope)
         flat = n.reshape(sums, n.concat([items, n("Multiply", count, n.const(np.array([beams])))], 0))
-        best, at = n.all("TopK", flat, 2 * beams, axis=1, mode="max", sort="value",
-                         index_element_type="i64", stable=True, opset=11)  # fmt: skip
+        best, at = n.top_k(flat, 2 * beams, 1)
         token, beam = n("FloorMod", at, count), n("Divide", at, count)
         row = n("Add", beam, n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams))  # [batch, 2 beams]
         ends = n("Equal", token, self.known.end if self.known.end >= 0 else -1)

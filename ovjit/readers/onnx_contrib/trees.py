@@ -291,9 +291,7 @@ def _named(n: OnnxNode, place: Output, labels: np.ndarray) -> Output:
 
 
 def _best(n: OnnxNode, scores: Output, labels: np.ndarray) -> Output:
-    row: dict[str, Any] = {"mode": "max", "sort": "value", "index_element_type": "i64", "stable": True}
-    place = n.all("TopK", scores, 1, axis=1, **row, opset=11)[1]
-    return _named(n, n.squeeze(place, [1]), labels)
+    return _named(n, n.squeeze(n.top_k(scores, 1, 1)[1], [1]), labels)
 
 
 def _transformed(n: OnnxNode, scores: Output, how: str | None = None) -> Output:

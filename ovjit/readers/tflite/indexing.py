@@ -39,8 +39,7 @@ def one_hot(n: LiteNode) -> Any:
 
 @tflite_op("TOPK_V2")
 def top_k(n: LiteNode) -> Any:
-    kind = n.out(1).dtype
-    return n.all("TopK", n[0], n[1], axis=-1, mode="max", sort="value", index_element_type=kind, stable=True)
+    return n.top_k(n[0], n[1], -1, index=n.out(1).dtype)
 
 
 @tflite_op("UNIQUE")
