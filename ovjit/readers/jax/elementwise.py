@@ -38,29 +38,12 @@ SAME = ("copy", "copy_p", "device_put", "name", "optimization_barrier", "pbroadc
         "sharding_constraint", "stop_gradient")  # fmt: skip
 
 
-def _unary(name: str, op: str) -> None:
-    primitive(name)(lambda n: n(op, n[0]))
-
-
-def _binary(name: str, op: str) -> None:
-    primitive(name)(lambda n: n(op, n[0], _like_first(n, n[1])))
-
-
-def _logical(name: str, ops: tuple[str, str]) -> None:
-    primitive(name)(lambda n: n(ops[n.is_bool(n[0])], *n.inputs))
-
-
-def _like_first(n: JaxNode, value: Any) -> Any:
-    """The second operand; an exponent may be of another type."""
-    return n.convert(value, n.dtype(n[0]))
-
-
-for _name, _op in UNARY.items():
-    _unary(_name, _op)
-for _name, _op in BINARY.items():
-    _binary(_name, _op)
-for _name, _ops in LOGICAL.items():
-    _logical(_name, _ops)
+primitives({name: lambda n, op=op: n(op, n[0]) for name, op in UNARY.items()})
+# an exponent may be of another type
+primitives({
+    name: lambda n, op=op: n(op, n[0], n.convert(n[1], n.dtype(n[0]))) for name, op in BINARY.items()
+})  # fmt: skip
+primitives({name: lambda n, ops=ops: n(ops[n.is_bool(n[0])], *n.inputs) for name, ops in LOGICAL.items()})
 
 
 @primitive(*SAME)

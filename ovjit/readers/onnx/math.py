@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,37 +14,18 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
-#: ONNX operator -> operation of OpenVINO with the same meaning and no attributes.
-SAME_UNARY = {
-    "Abs": "Abs", "Acos": "Acos", "Acosh": "Acosh", "Asin": "Asin", "Asinh": "Asinh", "Atan": "Atan",
-    "Atanh": "Atanh", "Ceil": "Ceiling", "Cos": "Cos", "Cosh": "Cosh", "Exp": "Exp",
-    "Floor": "Floor", "HardSwish": "HSwish", "Log": "Log", "Mish": "Mish", "Neg": "Negative",
-    "Not": "LogicalNot", "Relu": "Relu", "Sigmoid": "Sigmoid", "Sign": "Sign", "Sin": "Sin", "Sinh": "Sinh",
-    "Softplus": "SoftPlus", "Softsign": "SoftSign", "Sqrt": "Sqrt", "Tan": "Tan", "Tanh": "Tanh",
-    "BitwiseNot": "BitwiseNot", "IsNaN": "IsNaN",
-}  # fmt: skip
+#: Operators with the meaning of an operation of OpenVINO and no attributes: their names, or pairs of names
+#: where they differ.
+SAME_UNARY = (
+    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil:Ceiling Cos Cosh Exp Floor HardSwish:HSwish Log Mish "
+    "Neg:Negative Not:LogicalNot Relu Sigmoid Sign Sin Sinh Softplus:SoftPlus Softsign:SoftSign Sqrt Tan "
+    "Tanh BitwiseNot IsNaN"
+)
 #: ... of two operands that broadcast.
-SAME_BINARY = {
-    "Add": "Add", "Sub": "Subtract", "Mul": "Multiply", "Equal": "Equal", "Greater": "Greater",
-    "Less": "Less",
-    "GreaterOrEqual": "GreaterEqual", "LessOrEqual": "LessEqual", "And": "LogicalAnd", "Or": "LogicalOr",
-    "Xor": "LogicalXor", "BitwiseAnd": "BitwiseAnd", "BitwiseOr": "BitwiseOr", "BitwiseXor": "BitwiseXor",
-    "PRelu": "PRelu",
-}  # fmt: skip
-
-
-def _unary(name: str, op: str) -> None:
-    onnx_op(name)(lambda n: n(op, n[0]))
-
-
-def _binary(name: str, op: str) -> None:
-    onnx_op(name)(lambda n: n(op, *legacy_operands(n)))
-
-
-for _name, _op in SAME_UNARY.items():
-    _unary(_name, _op)
-for _name, _op in SAME_BINARY.items():
-    _binary(_name, _op)
+SAME_BINARY = (
+    "Add Sub:Subtract Mul:Multiply Equal Greater Less GreaterOrEqual:GreaterEqual LessOrEqual:LessEqual "
+    "And:LogicalAnd Or:LogicalOr Xor:LogicalXor BitwiseAnd BitwiseOr BitwiseXor PRelu"
+)
 
 
 def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
@@ -211,25 +193,20 @@ def bit_shift(n: OnnxNode) -> Any:
     return n("BitwiseLeftShift" if direction == "LEFT" else "BitwiseRightShift", n[0], n[1])
 
 
-#: NumPy's unsigned or other type of the same size, through which bits are seen, is found in the constant's
-#: bytes.
+def _scaled(op: str):
+    def rule(n: OnnxNode) -> Any:
+        """alpha * op(beta * x)"""
+        x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
+        return n("Multiply", n(op, x), n.like(x, n.attr("alpha", 1.0)))
+
+    return rule
+
+
 @onnx_op("Affine")
 def affine(n: OnnxNode) -> Any:
-    """Of the first version, as this and the next three; ONNX Runtime runs them still."""
+    """alpha * x + beta"""
     scaled = n("Multiply", n[0], n.like(n[0], n.attr("alpha", 1.0)))
     return n("Add", scaled, n.like(n[0], n.attr("beta", 0.0)))
-
-
-@onnx_op("ScaledTanh")
-def scaled_tanh(n: OnnxNode) -> Any:
-    x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
-    return n("Multiply", n("Tanh", x), n.like(x, n.attr("alpha", 1.0)))
-
-
-@onnx_op("ParametricSoftplus")
-def parametric_softplus(n: OnnxNode) -> Any:
-    x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
-    return n("Multiply", n("SoftPlus", x), n.like(x, n.attr("alpha", 1.0)))
 
 
 @onnx_op("BitCast")
@@ -269,7 +246,16 @@ def det(n: OnnxNode) -> Any:
     return determinant(n, n[0])
 
 
-#: Operators that are one expression.
+def _named(pairs: str) -> Iterator[tuple[str, str]]:
+    for pair in pairs.split():
+        name, _, op = pair.partition(":")
+        yield name, op or name
+
+
+onnx_ops({name: lambda n, op=op: n(op, n[0]) for name, op in _named(SAME_UNARY)})
+onnx_ops({name: lambda n, op=op: n(op, *legacy_operands(n)) for name, op in _named(SAME_BINARY)})
+#: Operators that are one expression. Affine, ScaledTanh, ParametricSoftplus and Scale are of the first opset;
+#: ONNX Runtime still runs them.
 onnx_ops({
     "Reciprocal": lambda n: n("Divide", n.like(n[0], 1), n[0]),
     "Round": lambda n: n("Round", n[0], mode="half_to_even"),
@@ -279,5 +265,7 @@ onnx_ops({
     "Where": lambda n: n("Select", n[0], n[1], n[2]),
     "Scale": lambda n: n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0))),
     "MatMul": lambda n: n("MatMul", n[0], n[1]),
+    "ScaledTanh": _scaled("Tanh"),
+    "ParametricSoftplus": _scaled("SoftPlus"),
     "Einsum-12": lambda n: n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", "")),
 })  # fmt: skip

@@ -241,17 +241,14 @@ def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[Output]) -> Ou
 def average_pool(n: OnnxNode) -> Any:
     x = n[0]
     window = Window(n, None, spatial_rank(n, x))
-    dilated = any(d != 1 for d in window.dilations)
-    ceil = bool(n.attr("ceil_mode"))
-    attrs: dict[str, Any] = {
-        **window.attributes(),
-        "kernel": window.kernel,
-        "exclude_pad": not n.attr("count_include_pad", 0),
-        "rounding_type": "ceil_torch" if ceil else "floor",
-    }
-    if dilated:
-        return n("AvgPool", x, **attrs, dilations=window.dilations, opset=16)
-    return n("AvgPool", x, **attrs, opset=14 if ceil else 1)
+    return _average(n, x, window, not n.attr("count_include_pad", 0), bool(n.attr("ceil_mode")))
+
+
+def _average(n: OnnxNode, x: Output, window: Window, exclude_pad: bool, ceil: bool = False) -> Output:
+    attrs: dict[str, Any] = {"dilations": window.dilations} if set(window.dilations) != {1} else {}
+    opset = 16 if attrs else 14 if ceil else 1
+    attrs |= {**window.attributes(), "kernel": window.kernel, "exclude_pad": exclude_pad}
+    return n("AvgPool", x, **attrs, rounding_type="ceil_torch" if ceil else "floor", opset=opset)
 
 
 def ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
@@ -281,11 +278,7 @@ def lp_pool(n: OnnxNode) -> Any:
     if n.attr("ceil_mode", 0) and window.auto_pad == "explicit":
         x = ceiled(n, x, window)
     powers = n("Power", n("Abs", x), n.like(x, p))
-    attrs = {**window.attributes(), "kernel": window.kernel, "exclude_pad": False}
-    if any(d != 1 for d in window.dilations):
-        mean = n("AvgPool", powers, **attrs, dilations=window.dilations, opset=16)
-    else:
-        mean = n("AvgPool", powers, **attrs, opset=1)
+    mean = _average(n, powers, window, exclude_pad=False)
     total = n("Multiply", mean, n.like(x, math.prod(window.kernel)))
     return n("Power", total, n.like(x, 1 / p))
 

@@ -177,33 +177,16 @@ def read_attribute(attribute: Any) -> Any:
             f"the attribute {attribute.name[:80]!r} has the type {kind_name(kind)}, "
             f"but its value is in {given[0]!r}"
         )
-    if kind == 1:
-        return attribute.f
-    if kind == 2:
-        return attribute.i
-    if kind == 3:
-        return _text(attribute.s)
-    if kind == 4:
-        return attribute.t
-    if kind == 5:
-        return attribute.g
-    if kind == 6:
-        return list(attribute.floats)
-    if kind == 7:
-        return list(attribute.ints)
-    if kind == 8:
-        return [_text(s) for s in attribute.strings]
-    if kind == 9:
-        return list(attribute.tensors)
-    if kind == 10:
-        return list(attribute.graphs)
-    if kind == 11:
-        return attribute.sparse_tensor
-    if kind == 13:
-        return attribute.tp
-    raise ModelError(
-        f"the attribute {attribute.name[:80]!r} has the type {kind_name(kind)}, which cannot be read"
-    )
+    if kind not in _FIELDS:
+        raise ModelError(
+            f"the attribute {attribute.name[:80]!r} has the type {kind_name(kind)}, which cannot be read"
+        )
+    value = getattr(attribute, _FIELDS[kind])
+    if isinstance(value, bytes):
+        return _text(value)
+    if KINDS[kind] == "STRINGS":
+        return [_text(s) for s in value]
+    return list(value) if KINDS[kind].endswith("S") else value
 
 
 def _text(data: bytes) -> str:

@@ -2,12 +2,12 @@
 exact.
 
 Sums of products of 8-bit integers are kept in f32 while they stay below 2^24, where f32 is exact, and in
-wider
-types beyond.
+wider types beyond.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.nn import convolve, per_channel
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
 from ovjit.readers.onnx.tensor import LARGEST, to_float8
 
 #: f32 holds every integer up to this one.
@@ -177,11 +177,6 @@ def integer_matmul(n: OnnxNode, a: Output, b: Output, a_zero: Output | None, b_z
     return n("MatMul", _shifted(n, a, a_zero, kind), _shifted(n, b, b_zero, kind))
 
 
-@onnx_op("MatMulInteger", 10)
-def matmul_integer(n: OnnxNode) -> Any:
-    return n.convert(integer_matmul(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
-
-
 def integer_convolution(
     n: OnnxNode, x: Output, w: Output, x_zero: Output | None, w_zero: Output | None
 ) -> Output:
@@ -193,9 +188,11 @@ def integer_convolution(
     return convolve(n, _shifted(n, x, x_zero, kind), _shifted(n, w, w_zero, kind), None)
 
 
-@onnx_op("ConvInteger", 10)
-def conv_integer(n: OnnxNode) -> Any:
-    return n.convert(integer_convolution(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
+def _integers(product: Callable[..., Output]) -> Rule:
+    return lambda n: n.convert(product(n, n[0], n[1], n.optional(2), n.optional(3)), "i32")
+
+
+onnx_ops({"MatMulInteger-10": _integers(integer_matmul), "ConvInteger-10": _integers(integer_convolution)})
 
 
 def requantize(

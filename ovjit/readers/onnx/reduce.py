@@ -82,16 +82,6 @@ def _nonempty(n: OnnxNode, x: Output) -> bool:
     return shape is not None and 0 not in shape
 
 
-_reduction("ReduceSum", lambda n, x, reduce: reduce("ReduceSum", x))
-_reduction("ReduceMean", lambda n, x, reduce: reduce("ReduceMean", x))
-_reduction("ReduceProd", lambda n, x, reduce: reduce("ReduceProd", x))
-_reduction("ReduceL1", lambda n, x, reduce: reduce("ReduceL1", x))
-_reduction("ReduceL2", lambda n, x, reduce: reduce("ReduceL2", x))
-_reduction("ReduceSumSquare", lambda n, x, reduce: reduce("ReduceSum", n("Multiply", x, x)))
-_reduction("ReduceLogSum", _log_sum)
-_reduction("ReduceLogSumExp", _log_sum_exp)
-
-
 def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Output]:
     def body(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
         if n.dtype(x) == "boolean":
@@ -105,5 +95,10 @@ def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Outp
     return body
 
 
+for _name in ("ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2"):
+    _reduction(_name, lambda n, x, reduce, name=_name: reduce(name, x))
+_reduction("ReduceSumSquare", lambda n, x, reduce: reduce("ReduceSum", n("Multiply", x, x)))
+_reduction("ReduceLogSum", _log_sum)
+_reduction("ReduceLogSumExp", _log_sum_exp)
 _reduction("ReduceMax", _extreme("ReduceMax", "ReduceLogicalOr"))
 _reduction("ReduceMin", _extreme("ReduceMin", "ReduceLogicalAnd"))

@@ -12,46 +12,24 @@ from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 
 #: Operator -> operation of OpenVINO of one operand with the same meaning.
-SAME_UNARY: dict[str, tuple[str, dict[str, Any]]] = {
-    "ABS": ("Abs", {}), "CEIL": ("Ceiling", {}), "COS": ("Cos", {}), "ELU": ("Elu", {"alpha": 1.0}),
-    "EXP": ("Exp", {}), "FLOOR": ("Floor", {}), "HARD_SWISH": ("HSwish", {}), "LOG": ("Log", {}),
-    "LOGICAL_NOT": ("LogicalNot", {}), "LOGISTIC": ("Sigmoid", {}), "NEG": ("Negative", {}),
-    "RELU": ("Relu", {}), "RELU6": ("Clamp", {"min": 0.0, "max": 6.0}),
-    "RELU_0_TO_1": ("Clamp", {"min": 0.0, "max": 1.0}), "RELU_N1_TO_1": ("Clamp", {"min": -1.0, "max": 1.0}),
-    "ROUND": ("Round", {"mode": "half_to_even"}), "SIGN": ("Sign", {}), "SIN": ("Sin", {}),
-    "TANH": ("Tanh", {}),
+SAME_UNARY = {
+    "ABS": "Abs", "CEIL": "Ceiling", "COS": "Cos", "EXP": "Exp", "FLOOR": "Floor", "HARD_SWISH": "HSwish",
+    "LOG": "Log", "LOGICAL_NOT": "LogicalNot", "LOGISTIC": "Sigmoid", "NEG": "Negative", "RELU": "Relu",
+    "SIGN": "Sign", "SIN": "Sin", "TANH": "Tanh",
 }  # fmt: skip
 #: ... of two operands that broadcast.
-SAME_BINARY: dict[str, tuple[str, dict[str, Any]]] = {
-    "ADD": ("Add", {}), "SUB": ("Subtract", {}), "MUL": ("Multiply", {}), "MAXIMUM": ("Maximum", {}),
-    "MINIMUM": ("Minimum", {}), "POW": ("Power", {}), "EQUAL": ("Equal", {}),
-    "NOT_EQUAL": ("NotEqual", {}), "LESS": ("Less", {}), "LESS_EQUAL": ("LessEqual", {}),
-    "GREATER": ("Greater", {}), "GREATER_EQUAL": ("GreaterEqual", {}), "LOGICAL_AND": ("LogicalAnd", {}),
-    "LOGICAL_OR": ("LogicalOr", {}), "FLOOR_MOD": ("FloorMod", {}),
-    "SQUARED_DIFFERENCE": ("SquaredDifference", {}), "BITWISE_XOR": ("BitwiseXor", {}),
+SAME_BINARY = {
+    "ADD": "Add", "SUB": "Subtract", "MUL": "Multiply", "MAXIMUM": "Maximum", "MINIMUM": "Minimum",
+    "POW": "Power", "EQUAL": "Equal", "NOT_EQUAL": "NotEqual", "LESS": "Less", "LESS_EQUAL": "LessEqual",
+    "GREATER": "Greater", "GREATER_EQUAL": "GreaterEqual", "LOGICAL_AND": "LogicalAnd",
+    "LOGICAL_OR": "LogicalOr", "FLOOR_MOD": "FloorMod", "SQUARED_DIFFERENCE": "SquaredDifference",
+    "BITWISE_XOR": "BitwiseXor",
 }  # fmt: skip
-#: Powers, which operations of their own are not made for.
-POWERS = {"SQRT": 0.5, "RSQRT": -0.5}
 
-
-def _unary(name: str, op: str, attrs: dict[str, Any]) -> None:
-    tflite_op(name)(lambda n: n.each(op, n[0], **attrs))
-
-
-def _binary(name: str, op: str, attrs: dict[str, Any]) -> None:
-    tflite_op(name)(lambda n: n.activated(n.each(op, n[0], n[1], **attrs)))
-
-
-def _power(name: str, exponent: float) -> None:
-    tflite_op(name)(lambda n: n.each("Power", n[0], n.like(n[0], exponent)))
-
-
-for _name, (_op, _attrs) in SAME_UNARY.items():
-    _unary(_name, _op, _attrs)
-for _name, (_op, _attrs) in SAME_BINARY.items():
-    _binary(_name, _op, _attrs)
-for _name, _exponent in POWERS.items():
-    _power(_name, _exponent)
+tflite_ops({name: lambda n, op=op: n.each(op, n[0]) for name, op in SAME_UNARY.items()})
+tflite_ops({
+    name: lambda n, op=op: n.activated(n.each(op, n[0], n[1])) for name, op in SAME_BINARY.items()
+})  # fmt: skip
 
 
 @tflite_op("DIV")
@@ -140,6 +118,13 @@ def typed(number: int) -> str:
 
 #: Operators that are one expression.
 tflite_ops({
+    "ELU": lambda n: n.each("Elu", n[0], alpha=1.0),
+    "RELU6": lambda n: n.each("Clamp", n[0], min=0.0, max=6.0),
+    "RELU_0_TO_1": lambda n: n.each("Clamp", n[0], min=0.0, max=1.0),
+    "RELU_N1_TO_1": lambda n: n.each("Clamp", n[0], min=-1.0, max=1.0),
+    "ROUND": lambda n: n.each("Round", n[0], mode="half_to_even"),
+    "SQRT": lambda n: n.each("Power", n[0], n.like(n[0], 0.5)),
+    "RSQRT": lambda n: n.each("Power", n[0], n.like(n[0], -0.5)),
     "SQUARE": lambda n: n.each("Multiply", n[0], n[0]),
     "LEAKY_RELU": lambda n: n.each("PRelu", n[0], n.like(n[0], n.option("Alpha"))),
     "ADD_N": lambda n: reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0]),
