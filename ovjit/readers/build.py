@@ -140,7 +140,7 @@ class Builder:
         record = find_op(op, opset)
         sources = [value if isinstance(value, Output) else self.const(value) for value in inputs]
         node = Node._new(record, sources, record.check_attributes(attrs), self.reader.name(self.base, op))
-        return [Output._of(node, i) for i in range(len(node._tensors))]
+        return node.outputs()
 
     def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
         """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""

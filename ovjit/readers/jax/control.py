@@ -11,8 +11,8 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
-from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.op import TensorType
+from ovjit.readers.bodies import chosen, iterated, repeated_while, slices
 from ovjit.readers.jax.parts import widths
 from ovjit.readers.jax.reader import JaxNode, type_of
 from ovjit.readers.jax.registry import primitive
@@ -27,10 +27,6 @@ def _parameters(values: Sequence[Output], piece: bool = False) -> tuple[list[Par
         shape = (1, *(known.shape or ())[1:]) if piece else known.shape
         nodes.append(Parameter._of(known.dtype, shape))
     return nodes, [Output._of(node, 0) for node in nodes]
-
-
-def _outputs(node: Any) -> list[Output]:
-    return [Output._of(node, i) for i in range(len(node._tensors))]
 
 
 def _counts(n: JaxNode, *names: str) -> list[int]:
@@ -56,8 +52,6 @@ def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
 @primitive("while")
 def while_(n: JaxNode) -> Any:
     """Operands: what the condition needs, what the body needs, what goes round."""
-    from ovjit.api.model.subgraphs import loop
-
     split, rest = _counts(n, "cond_nconsts", "body_nconsts")
     end = split + rest
     for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
@@ -73,12 +67,7 @@ def while_(n: JaxNode) -> Any:
     more = _any(n, n.run(cond, [*fixed[:split], *made])[0])
     made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
     model = Model._from_parts([Result._of(v) for v in (more, *made)], [*turning, *nodes], (), n.base)
-    count = len(carried)
-    rows = [Port(MERGED, 2 + i, i, 1 + i) for i in range(count)]
-    rows += [Port(INVARIANT, 2 + count + i, count + i) for i in range(end)]
-    ends = [Port(LAST, i, 1 + i) for i in range(count)]
-    sources = [n.const(-1, "i32"), first, *carried, *for_cond, *for_body]
-    return _outputs(loop._of_parts(find_op("Loop"), sources, [model], [rows], [ends], n.base, (-1, 0)))
+    return repeated_while(model, first, n.const(-1, "i32"), carried, [*for_cond, *for_body], n.base)
 
 
 def _no_rows(n: JaxNode) -> list[Output]:
@@ -92,8 +81,6 @@ def _no_rows(n: JaxNode) -> list[Output]:
 def scan(n: JaxNode) -> Any:
     """Operands: what the body needs, what goes round, what is taken row by row. Results: what goes round, and
     rows."""
-    from ovjit.api.model.subgraphs import tensor_iterator
-
     consts, count = _counts(n, "num_consts", "num_carry")
     fixed, carried, pieces = n.inputs[:consts], n.inputs[consts : consts + count], n.inputs[consts + count :]
     length = number_or_dim(n.params["length"])
@@ -110,17 +97,9 @@ def scan(n: JaxNode) -> Any:
     results = [*made[:count], *(n.unsqueeze(value, [0]) for value in made[count:])]
     results = [n.same(v) if isinstance(v._node, Parameter) else v for v in results]
     model = Model._from_parts([Result._of(v) for v in results], [*turning, *cut, *kept], (), n.base)
-    step, begin, end = (-1, -1, 0) if n.params["reverse"] else (1, 0, -1)
-    order = {"start": begin, "stride": step, "part_size": 1, "end": end, "axis": 0}
-    ports = [Port(MERGED, i, i, i) for i in range(count)]
-    ports += [Port(SLICED, count + i, count + i, **order) for i in range(len(pieces))]
-    ports += [Port(INVARIANT, count + len(pieces) + i, count + len(pieces) + i) for i in range(consts)]
-    ends = [Port(LAST, i, i) for i in range(count)]
-    ends += [Port(CONCAT, i, i, **order) for i in range(count, len(results))]
-    node = tensor_iterator._of_parts(
-        find_op("TensorIterator"), [*carried, *pieces, *fixed], [model], [ports], [ends], n.base
-    )
-    return _outputs(node)
+    order = [slices(backwards=n.params["reverse"])]
+    taken, joined = order * len(pieces), order * (len(results) - count)
+    return iterated(model, carried, pieces, fixed, n.base, taken, joined)
 
 
 @primitive("cond")
@@ -136,8 +115,6 @@ def cond(n: JaxNode) -> Any:
 def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[Any]) -> list[Output]:
     """The first function if the number is 0 or less, else the choice among the others by the number before
     it."""
-    from ovjit.api.model.subgraphs import if_op
-
     models = []
     for first in (False, True):
         nodes, (index, *values) = _parameters([which, *given])
@@ -147,11 +124,7 @@ def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[A
             made = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
         made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
         models.append(Model._from_parts([Result._of(v) for v in made], nodes, (), n.base))
-    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(1 + len(given))] for _ in models]
-    ends = [[Port(LAST, i, i) for i in range(len(model._results))] for model in models]
-    truth = n("Greater", which, n.like(which, 0))
-    node = if_op._of_parts(find_op("If"), [truth, which, *given], models, inputs, ends, n.base)
-    return _outputs(node)
+    return chosen(n("Greater", which, n.like(which, 0)), [which, *given], models, n.base)
 
 
 @primitive("custom_linear_solve")

@@ -12,9 +12,10 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port, join
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Interval
+from ovjit.readers.bodies import iterated, slices
 from ovjit.readers.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
@@ -64,7 +65,7 @@ def if_(n: OnnxNode) -> Any:
     ]
     outputs = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
     node = if_op._of_parts(find_op("If"), sources, models, inputs, outputs, n.reader.name(n.base, "If"))
-    return _unflat(read[0][0], [Output._of(node, i) for i in range(len(node._tensors))])
+    return _unflat(read[0][0], node.outputs())
 
 
 def _same(a: Output, b: Output) -> bool:
@@ -231,8 +232,7 @@ def _loop(
     outputs += [Port(CONCAT, i - 1, i, axis=0) for i in range(count + 1, len(results))]
     given = [*sources, *(source for _, source in inner.captured)]
     name = n.reader.name(n.base, "Loop")
-    node = loop_node._of_parts(find_op("Loop"), given, [model], [rows], [outputs], name, (0, count))
-    return [Output._of(node, i) for i in range(len(node._tensors))]
+    return loop_node._of_parts(find_op("Loop"), given, [model], [rows], [outputs], name, (0, count)).outputs()
 
 
 def stepped(
@@ -245,8 +245,6 @@ def stepped(
     """A loop that an operator needs over the first dimension of `pieces`: `once(state, one iteration's pieces
     and `fixed` values)` returns the next state and collected values. Returns the last state, and [iterations,
     ...]."""
-    from ovjit.api.model.subgraphs import tensor_iterator
-
     parameters = [_parameter("state", TensorType(n.dtype(state), n.shape(state)))]
     given = {}
     for name, piece in pieces.items():
@@ -261,13 +259,9 @@ def stepped(
     following, made = once(Output._of(parameters[0], 0), given)
     results = [Result._of(following), Result._of(n.unsqueeze(made, [0]))]
     model = Model._from_parts(results, parameters, (), n.base)
-    rows = [Port(MERGED, 0, 0, 0), *(Port(SLICED, 1 + i, 1 + i) for i in range(len(pieces)))]
-    rows += [Port(INVARIANT, len(rows) + i, len(rows) + i) for i in range(len(fixed))]
-    node = tensor_iterator._of_parts(
-        find_op("TensorIterator"), [state, *pieces.values(), *fixed.values()], [model], [rows],
-        [[Port(LAST, 0, 0), Port(CONCAT, 1, 1)]], n.reader.name(n.base, "TensorIterator"),
-    )  # fmt: skip
-    return Output._of(node, 0), Output._of(node, 1)
+    name, taken = n.reader.name(n.base, "TensorIterator"), [slices()] * len(pieces)
+    last, rows = iterated(model, [state], [*pieces.values()], [*fixed.values()], name, taken, [slices()])
+    return last, rows
 
 
 def _tensor(value: Any) -> Output:
@@ -454,8 +448,6 @@ def _scan(
     output_axes: Sequence[int] | None,
     output_directions: Sequence[int] | None,
 ) -> list[Output]:
-    from ovjit.api.model.subgraphs import tensor_iterator
-
     graph, count = n.required("body"), n.required("num_scan_inputs")
     names = [info.name for info in graph.input]
     states = len(values) - count
@@ -491,20 +483,8 @@ def _scan(
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)
         results.append(n.unsqueeze(_tensor(value), [out_axes[i]]))
     model = _body(results, inner, graph.name, [*parameters, *slices])
-    rows = [Port(MERGED, i, i, i) for i in range(states)]
-    for i in range(count):
-        start, stride, end = (-1, -1, 0) if backwards[i] else (0, 1, -1)
-        rows.append(Port(SLICED, states + i, states + i, start=start, stride=stride, end=end, axis=axes[i]))
-    rows += [Port(INVARIANT, len(values) + i, len(values) + i) for i in range(len(inner.captured))]
-    outputs = [Port(LAST, i, i) for i in range(states)]
-    for i in range(collected):
-        start, stride, end = (-1, -1, 0) if out_backwards[i] else (0, 1, -1)
-        outputs.append(
-            Port(CONCAT, states + i, states + i, start=start, stride=stride, end=end, axis=out_axes[i])
-        )
-    sources = [*values, *(source for _, source in inner.captured)]
-    record = find_op("TensorIterator")
-    node = tensor_iterator._of_parts(
-        record, sources, [model], [rows], [outputs], n.reader.name(n.base, "TensorIterator")
-    )
-    return [Output._of(node, i) for i in range(len(node._tensors))]
+    taken = [slices(axis, bool(back)) for axis, back in zip(axes, backwards, strict=True)]
+    joined = [slices(axis, bool(back)) for axis, back in zip(out_axes, out_backwards, strict=True)]
+    fixed = [source for _, source in inner.captured]
+    name = n.reader.name(n.base, "TensorIterator")
+    return iterated(model, values[:states], values[states:], fixed, name, taken, joined)

@@ -10,8 +10,9 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port, join
-from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.bodies import join
+from ovjit.graph.op import TensorType
+from ovjit.readers.bodies import chosen, repeated_while
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
 
@@ -31,8 +32,6 @@ def while_(n: LiteNode) -> Any:
 
     A value that comes with another shape has the dimensions that change open.
     """
-    from ovjit.api.model.subgraphs import loop
-
     cond, body = n.option("CondSubgraphIndex"), n.option("BodySubgraphIndex")
     given = n.inputs
     kinds = [_kind(value) for value in given]
@@ -51,11 +50,7 @@ def while_(n: LiteNode) -> Any:
             break
         kinds = joined
     model = Model._from_parts([Result._of(value) for value in (more, *made)], nodes, (), n.base)
-    rows = [Port(MERGED, 2 + i, i, 1 + i) for i in range(len(given))]
-    outputs = [Port(LAST, i, 1 + i) for i in range(len(given))]
-    sources = [n.const(-1, "i32"), go_on, *given]
-    node = loop._of_parts(find_op("Loop"), sources, [model], [rows], [outputs], n.base, (-1, 0))
-    return [Output._of(node, i) for i in range(len(given))]
+    return repeated_while(model, go_on, n.const(-1, "i32"), given, (), n.base)
 
 
 def _one(values: Sequence[Output]) -> Output:
@@ -70,8 +65,6 @@ def _one(values: Sequence[Output]) -> Output:
 @tflite_op("IF")
 def if_(n: LiteNode) -> Any:
     """One of two subgraphs of the same inputs. A condition that is known chooses while the model is read."""
-    from ovjit.api.model.subgraphs import if_op
-
     places = [n.option("ThenSubgraphIndex"), n.option("ElseSubgraphIndex")]
     condition, given = n[0], n.inputs[1:]
     known = n.value(condition)
@@ -85,10 +78,7 @@ def if_(n: LiteNode) -> Any:
     counts = [len(model.get_results()) for model in models]
     if counts[0] != counts[1]:
         raise ModelError(f"the subgraphs of a condition have {counts[0]} and {counts[1]} outputs")
-    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(len(given))] for _ in models]
-    outputs = [[Port(LAST, i, i) for i in range(counts[0])] for _ in models]
-    node = if_op._of_parts(find_op("If"), [condition, *given], models, inputs, outputs, n.base)
-    return [Output._of(node, i) for i in range(counts[0])]
+    return chosen(condition, given, models, n.base)
 
 
 @tflite_op("CALL")
