@@ -462,18 +462,18 @@ def _scan(
     out_backwards = list(output_directions or [0] * collected)
     if (len(axes), len(backwards), len(out_axes), len(out_backwards)) != (count, count, collected, collected):
         raise ModelError("every scanned input and output needs an axis and a direction")
-    slices = []
+    parts = []
     for i in range(count):
         value = values[states + i]
         axes[i] = n.axis(axes[i], n.rank(value))
         shape = list(n.shape(value) or ())
         shape[axes[i]] = 1
-        slices.append(_parameter(names[states + i], TensorType(n.dtype(value), shape)))
+        parts.append(_parameter(names[states + i], TensorType(n.dtype(value), shape)))
     kinds = [TensorType(n.dtype(v), n.shape(v)) for v in values[:states]]
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
         given = {k: Output._of(p, 0) for k, p in zip(names, parameters, strict=False)}
-        for i, part in enumerate(slices):
+        for i, part in enumerate(parts):
             given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, given, captures=True)
 
@@ -482,7 +482,7 @@ def _scan(
     for i, value in enumerate(made[states:]):
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)
         results.append(n.unsqueeze(_tensor(value), [out_axes[i]]))
-    model = _body(results, inner, graph.name, [*parameters, *slices])
+    model = _body(results, inner, graph.name, [*parameters, *parts])
     taken = [slices(axis, bool(back)) for axis, back in zip(axes, backwards, strict=True)]
     joined = [slices(axis, bool(back)) for axis, back in zip(out_axes, out_backwards, strict=True)]
     fixed = [source for _, source in inner.captured]
