@@ -127,6 +127,29 @@ _COMPUTE: dict[int, Callable[[int, int], int]] = {
 }  # fmt: skip
 
 
+def _commutative(what: int, neutral: int) -> Callable[[Traced, Any], Any]:
+    """The operator ADD or MULTIPLY of a traced number."""
+    operation = _COMPUTE[what]
+
+    def combined(self: Traced, other: Any) -> Any:
+        kind = type(other)
+        if kind is int:
+            made = self.tape._applied.get((what, self.node, other))
+            if made is not None:
+                return made
+        elif kind is Traced:
+            left, right = (self, other) if self.node <= other.node else (other, self)
+            return self.tape.compute(what, left.node, right.node, operation(self.value, other.value))
+        number = _number(other)
+        if number is None:
+            return _beside(operation, self, other)
+        if number == neutral:
+            return self
+        return self.tape.apply(what, self, number) if number else 0
+
+    return combined
+
+
 def _division(what: int) -> tuple[Callable[[Traced, Any], Any], Callable[[Traced, Any], Any]]:
     """The operator DIVIDE or REMAINDER of a traced number, and the one with the operands exchanged."""
     operation = _COMPUTE[what]
@@ -163,6 +186,19 @@ def _division(what: int) -> tuple[Callable[[Traced, Any], Any], Callable[[Traced
     return divided, dividing
 
 
+def _ordering(what: int, compare: Callable[[Any, Any], bool]) -> Callable[[Traced, Any], bool]:
+    """The operator LESS or _MORE of a traced number."""
+
+    def ordered(self: Traced, other: Any) -> bool:
+        if type(other) is int:
+            known = self.tape._asked.get((what, self.node, other))
+            return self._ask(what, other) if known is None else known
+        place = self._place(other)
+        return self._beyond(compare, other) if place is None else self._decide(what, place)
+
+    return ordered
+
+
 class Traced:
     """A number of a tape, used like an int."""
 
@@ -197,21 +233,8 @@ class Traced:
     def __format__(self, spec: str) -> str:
         return format(self.value, spec)
 
-    def __add__(self, other: Any) -> Any:
-        kind = type(other)
-        if kind is int:
-            made = self.tape._applied.get((ADD, self.node, other))
-            if made is not None:
-                return made
-        elif kind is Traced:
-            left, right = (self, other) if self.node <= other.node else (other, self)
-            return self.tape.compute(ADD, left.node, right.node, self.value + other.value)
-        number = _number(other)
-        if number is None:
-            return _beside(operator.add, self, other)
-        return self.tape.apply(ADD, self, number) if number else self
-
-    __radd__ = __add__
+    __add__ = __radd__ = _commutative(ADD, neutral=0)
+    __mul__ = __rmul__ = _commutative(MULTIPLY, neutral=1)
 
     def __neg__(self) -> Any:
         made = self.tape._applied.get((MULTIPLY, self.node, -1))
@@ -232,26 +255,6 @@ class Traced:
     def __rsub__(self, other: Any) -> Any:
         number = _number(other)
         return _beside(operator.sub, other, self) if number is None else self * -1 + number
-
-    def __mul__(self, other: Any) -> Any:
-        kind = type(other)
-        if kind is int:
-            if other == 1:
-                return self
-            made = self.tape._applied.get((MULTIPLY, self.node, other))
-            if made is not None:
-                return made
-        elif kind is Traced:
-            left, right = (self, other) if self.node <= other.node else (other, self)
-            return self.tape.compute(MULTIPLY, left.node, right.node, self.value * other.value)
-        number = _number(other)
-        if number is None:
-            return _beside(operator.mul, self, other)
-        if number == 1:
-            return self
-        return self.tape.apply(MULTIPLY, self, number) if number else 0
-
-    __rmul__ = __mul__
 
     __floordiv__, __rfloordiv__ = _division(DIVIDE)
     __mod__, __rmod__ = _division(REMAINDER)
@@ -288,31 +291,12 @@ class Traced:
             known = self.tape._asked.get((EQUAL, self.node, other))
             return self._ask(EQUAL, other) if known is None else known
         place = self._place(other)
-        if place is None:
-            return False  # not an integer
-        left, right = (self.node, place) if self.node <= place else (place, self.node)
-        return self.tape.decide(EQUAL, left, right, self.value == self.tape.values[place])
+        return place is not None and self._decide(EQUAL, place)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    def __lt__(self, other: Any) -> bool:
-        if type(other) is int:
-            known = self.tape._asked.get((LESS, self.node, other))
-            return self._ask(LESS, other) if known is None else known
-        place = self._place(other)
-        if place is None:
-            return self._beyond(operator.lt, other)
-        return self.tape.decide(LESS, self.node, place, self.value < self.tape.values[place])
-
-    def __gt__(self, other: Any) -> bool:
-        if type(other) is int:
-            known = self.tape._asked.get((_MORE, self.node, other))
-            return self._ask(_MORE, other) if known is None else known
-        place = self._place(other)
-        if place is None:
-            return self._beyond(operator.gt, other)
-        return self.tape.decide(LESS, place, self.node, self.tape.values[place] < self.value)
+    __lt__, __gt__ = _ordering(LESS, operator.lt), _ordering(_MORE, operator.gt)
 
     def __le__(self, other: Any) -> bool:
         return self._beyond(operator.le, other) if self._place(other) is None else not self > other
@@ -322,16 +306,19 @@ class Traced:
 
     def _ask(self, what: int, number: int) -> bool:
         """Compare with an int, and add the guard."""
-        tape, node = self.tape, self.node
-        place = tape.constant(number)
-        if what == EQUAL:
-            outcome = tape.decide(EQUAL, min(node, place), max(node, place), self.value == number)
-        elif what == LESS:
-            outcome = tape.decide(LESS, node, place, self.value < number)
-        else:
-            outcome = tape.decide(LESS, place, node, number < self.value)
-        tape._asked[what, node, number] = outcome
+        outcome = self._decide(what, self.tape.constant(number))
+        self.tape._asked[what, self.node, number] = outcome
         return outcome
+
+    def _decide(self, what: int, place: int) -> bool:
+        """Compare with one of the tape's values, and add the guard."""
+        left, right = self.node, place
+        if what == _MORE or (what == EQUAL and left > right):
+            left, right = right, left
+        one, other = self.tape.values[left], self.tape.values[right]
+        if what == EQUAL:
+            return self.tape.decide(EQUAL, left, right, one == other)
+        return self.tape.decide(LESS, left, right, one < other)
 
     def _beyond(self, compare: Callable[[Any, Any], bool], other: Any) -> bool:
         """Compare with a float that is not an integer. An infinity needs no guard."""
