@@ -160,14 +160,14 @@ def partial_sizes(x: TensorType) -> list[Dim] | None:
     return [dim(max(d.lo, 0), d.hi) if isinstance(d, Interval) and d.lo < 0 else d for d in dims]
 
 
-def extent_of(x: TensorType, what: str) -> Dim:
+def extent_of(x: TensorType, what: str, integral: str = "", negative: str = "") -> Dim:
     """The extent that an integer input of one element gives: a number, or its bounds. Raises ModelError if it
-    is negative."""
-    n = shape_scalar(x, what)
+    is negative, with the message `negative` ({number}). `integral`: see `shape_value`."""
+    n = shape_scalar(x, what, integral)
     if n is None:
         (size,) = partial_sizes(x) or (ANY,)
         return size
-    check(n >= 0, f"{what} {n} should not be negative")
+    check(n >= 0, (negative or what + " {number} should not be negative").format(number=n))
     return n
 
 

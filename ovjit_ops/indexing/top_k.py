@@ -7,16 +7,10 @@ import numpy as np
 from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, bounds, normalize_axis
+from ovjit.graph.shapes import Interval, bounds, normalize_axis
 from ovjit.graph.symbolic import sym_min
 from ovjit_ops.common.checks import check_type
-from ovjit_ops.common.values import (
-    INDEX_TYPES,
-    check_scalar,
-    partial_sizes,
-    shape_scalar,
-    widened,
-)
+from ovjit_ops.common.values import INDEX_TYPES, check_scalar, extent_of, widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases
 
 TOPK = (*NUMBERS, "boolean")
@@ -26,21 +20,19 @@ def _infer_topk(data: TensorType, k: TensorType, axis: int, index: str):
     check(index in INDEX_TYPES, f"Index element type attribute should be either 'i32' or 'i64'. Got: {index}")
     check_type(data, TOPK)
     says = "K input has to be an integer type, which does match the provided one:{type}"
-    count = shape_scalar(k, "k", says)
+    negative = "The value of 'K' must be greater or equal to zero. (got {number})."
+    count = extent_of(k, "k", says, negative)
     check_scalar(k, "The 'K' input must be a scalar.")
-    check(count is None or count >= 0, f"The value of 'K' must be greater or equal to zero. (got {count}).")
     if data.shape is None:
         return TensorType(data.dtype, None), TensorType(index, None)
     place = normalize_axis(axis, len(data.shape))
     extent = data.shape[place]
     most = bounds(extent)[1]
-    if count is None:
-        (named,) = partial_sizes(k) or (ANY,)
-        extent = sym_min(named, extent)
+    if isinstance(count, Interval):
+        count = sym_min(count, extent)
     else:
         check(most is None or count <= most, f"k {count} exceeds the {extent} elements of the axis")
-        extent = count
-    shape = (*data.shape[:place], extent, *data.shape[place + 1 :])
+    shape = (*data.shape[:place], count, *data.shape[place + 1 :])
     return TensorType(data.dtype, shape), TensorType(index, shape)
 
 
