@@ -208,7 +208,7 @@ def symbol_of(d: Dim) -> Symbol | None:
     return d.symbol if isinstance(d, Length) else None
 
 
-def marked(d: Dim, symbol: Symbol | None) -> Dim:
+def with_symbol(d: Dim, symbol: Symbol | None) -> Dim:
     """The dimension with this Symbol instead of its expression."""
     if isinstance(d, Interval):
         return Interval(d.lo, d.hi, symbol)
@@ -219,9 +219,9 @@ def marked(d: Dim, symbol: Symbol | None) -> Dim:
     return length
 
 
-def unmarked(shape: Sequence[Dim] | None) -> Shape | None:
+def without_symbols(shape: Sequence[Dim] | None) -> Shape | None:
     """`shape` without Symbols and other expressions."""
-    return None if shape is None else tuple(marked(d, None) for d in shape)
+    return None if shape is None else tuple(with_symbol(d, None) for d in shape)
 
 
 def statically_known_equal(a: Any, b: Any) -> bool:

@@ -66,10 +66,10 @@ def fill_up(rows, places, scores, total, left, width, T):
 )  # fmt: skip
 def ranked_rows(
     boxes: Tensor, numbers: Tensor, values: Tensor, counts: Tensor, threshold: Tensor, rows: Tensor,
-    places: Tensor, scores: Tensor, many_of: Tensor, number: Tensor, keep, *, T, lead, order, across, decayed,
-    clipped, padded, labels,
+    places: Tensor, scores: Tensor, many_of: Tensor, number: Tensor, keep, *, T, prefix, order, across_batch,
+    decayed, clipped, padded, labels,
 ):  # fmt: skip
-    """See the operation RankedRows. `lead`: elements of a row before the box."""
+    """See the operation RankedRows. `prefix`: elements of a row before the box."""
     a = scratch + COUNTS
     classes = numbers.size.c
     capacity = numbers.size.capacity
@@ -86,14 +86,14 @@ def ranked_rows(
         if decayed or (classes > 1 and (order == "score" or many > keep)):
             sorted_by_score(here, b, many, values, scratch)
             many = min(many, keep)
-            if order == "class" and not across:
+            if order == "class" and not across_batch:
                 sorted_by_class(here, b, many, classes, capacity, scratch)
         many = min(many, keep)
         st[T](many_of + image * SIZE[T], many)
         total += many
-    if across and order == "class":
+    if across_batch and order == "class":
         sorted_by_class(a, b, total, classes, capacity, scratch)
-    if across and order == "score":
+    if across_batch and order == "score":
         sorted_by_score(a, b, total, values, scratch)
     total = min(total, size)
     for i in range(total):
@@ -105,20 +105,20 @@ def ranked_rows(
         v = gather[f32](boxes.at(n=image, c=label, i=box), boxes.stride.k, 4)
         if clipped:
             v = maximum(minimum(v, const[f32](1.0)), const[f32](0.0))
-        q = rows + i * (4 + lead) * 4
-        if lead == 3:
+        q = rows + i * (4 + prefix) * 4
+        if prefix == 3:
             st[f32](q, image)
-        if lead > 0:
-            st[f32](q + (lead - 2) * 4, label)
-            st[f32](q + (lead - 1) * 4, ld[f32](values + slot * 4))
-        storem[f32](q + lead * 4, v, 4)
+        if prefix > 0:
+            st[f32](q + (prefix - 2) * 4, label)
+            st[f32](q + (prefix - 1) * 4, ld[f32](values + slot * 4))
+        storem[f32](q + prefix * 4, v, 4)
         st[T](places + i * SIZE[T], label if labels else image * regions + box)
         st[f32](scores + i * 4, ld[f32](values + slot * 4))
     st[i64](number, total)
     if padded:
-        fill_up(rows, places, scores, total, size - total, 4 + lead, T)
+        fill_up(rows, places, scores, total, size - total, 4 + prefix, T)
         if size > total and padded == "mark":
-            st[f32](rows + total * (4 + lead) * 4, -1.0)
+            st[f32](rows + total * (4 + prefix) * 4, -1.0)
 
 
 class RankedRows(Lowering):
@@ -126,7 +126,7 @@ class RankedRows(Lowering):
 
     def set_up(self) -> None:
         attrs = self.node.attrs
-        names = ("lead", "order", "across", "decayed", "clipped", "padded", "labels")
+        names = ("prefix", "order", "across_batch", "decayed", "clipped", "padded", "labels")
         self.kernel = ranked_rows(T=attrs["output_type"], **{name: attrs[name] for name in names})
 
     def plan(self, planner: Planner) -> None:

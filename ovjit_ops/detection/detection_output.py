@@ -244,7 +244,7 @@ def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
         "padded": "mark",
         "capacity": top,
     }
-    rows = ranked_rows(w, boxes, choice, lead=3, **ways)[0]
+    rows = ranked_rows(w, boxes, choice, prefix=3, **ways)[0]
     return [w("Unsqueeze", rows, (0, 1))]
 
 

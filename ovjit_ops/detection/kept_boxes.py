@@ -112,17 +112,17 @@ def gathered(chosen: np.ndarray, values: np.ndarray, counts: np.ndarray) -> tupl
 
 #: Default attributes of RankedRows.
 RANKING: dict[str, Any] = {
-    "lead": 0, "keep": -1, "order": "score", "across": False, "decayed": False, "threshold": 0.0,
+    "prefix": 0, "keep": -1, "order": "score", "across_batch": False, "decayed": False, "threshold": 0.0,
     "clipped": False, "padded": "", "labels": False, "capacity": -1, "output_type": "i64",
 }  # fmt: skip
 
 
-def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> np.ndarray:
+def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across_batch: bool) -> np.ndarray:
     """The order of rows with these images, classes, boxes and scores: the best `keep` (-1: all) of each
     image.
 
-    Rows are sorted by `key` within each image, or `across` all. Keys are "class", "score", and "kept": by
-    score if rows were dropped, else by class.
+    Rows are sorted by `key` within each image, or `across_batch` all. Keys are "class", "score", and "kept":
+    by score if rows were dropped, else by class.
     """
     image, label, box, score = columns
     order = np.lexsort((box, label, -score, image))
@@ -131,9 +131,9 @@ def ranked(columns: Sequence[np.ndarray], keep: int, key: str, across: bool) -> 
         order = order[np.arange(len(order)) - firsts[image[order]] < keep]
     image, label, box, score = (x[order] for x in (image, label, box, score))
     if key == "class" or (key == "kept" and len(order) == len(columns[0])):
-        outer = (image, label) if across else (label, image)
+        outer = (image, label) if across_batch else (label, image)
         return order[np.lexsort((box, -score, *outer))]
-    return order[np.lexsort((box, label, image, -score))] if across else order
+    return order[np.lexsort((box, label, image, -score))] if across_batch else order
 
 
 def ranked_rows(w: Writer, boxes: Value, choice: Sequence[Value], **attrs: Any) -> tuple[Value, ...]:
@@ -203,22 +203,22 @@ class MatrixDecay:
 
 
 def rows_of(
-    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, *, lead: int, keep: int,
-    order: str, decayed: bool, across: bool, capacity: int, output_type: str, **attrs: Any,
+    boxes: np.ndarray, numbers: np.ndarray, values: np.ndarray, counts: np.ndarray, *, prefix: int, keep: int,
+    order: str, decayed: bool, across_batch: bool, capacity: int, output_type: str, **attrs: Any,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """RankedRows in NumPy."""
     columns = gathered(numbers, values, counts)
     if decayed:
         above = np.flatnonzero(columns[3] > np.float32(attrs["threshold"]))
         columns = tuple(x[above] for x in columns)
-    at = ranked(columns, keep, order, across)
+    at = ranked(columns, keep, order, across_batch)
     image, label, box, score = (x[at] for x in columns)
     sets = boxes if boxes.ndim == 4 else boxes[:, None]
     found = sets[image, label % sets.shape[1], box]
     found = np.clip(found, 0, 1) if attrs["clipped"] else found
-    first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - lead :]
+    first = np.stack([image, label, score], 1).astype(np.float32)[:, 3 - prefix :]
     many = keep if keep > 0 else (capacity if capacity > 0 else boxes.shape[-2]) * counts.shape[1]
-    rows = np.zeros((len(boxes) * many, 4 + lead), np.float32)
+    rows = np.zeros((len(boxes) * many, 4 + prefix), np.float32)
     places, scores = np.zeros((len(rows), 1), numpy_dtype(output_type)), np.zeros(len(rows), np.float32)
     rows[: len(found)] = np.concatenate([first, found], 1)
     if len(found) < len(rows):
@@ -237,13 +237,14 @@ class RankedRows:
     Outputs are the index of each row's box among all boxes, or its class (`labels`); its score; the number of
     rows of each image; the total. The buffer has the maximum size, `capacity` (-1: all) per class.
 
-    A row is the last `lead` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: rows behind
-    the last one are "zeros", or zeros with a "mark", a -1 as the first of them.
+    A row is the last `prefix` of image, class and score, and a box, `clipped` to 0 ... 1. `padded`: rows
+    behind the last one are "zeros", or zeros with a "mark", a -1 as the first of them.
     """
 
     def infer(
-        boxes, numbers, values, counts, *, lead: Int, keep: Int, order: Str, across: Bool, decayed: Bool,
-        threshold: Float, clipped: Bool, padded: Str, labels: Bool, capacity: Int, output_type: DType,
+        boxes, numbers, values, counts, *, prefix: Int, keep: Int, order: Str, across_batch: Bool,
+        decayed: Bool, threshold: Float, clipped: Bool, padded: Str, labels: Bool, capacity: Int,
+        output_type: DType,
     ):  # fmt: skip
         fits = boxes.shape is None or compatible(boxes.shape[-1], 4)
         check(fits, f"boxes {boxes} should have 4 as the last dimension")
@@ -253,7 +254,7 @@ class RankedRows:
             each = (capacity if capacity > 0 else ANY if boxes.shape is None else boxes.shape[-2]) * classes
         rows = images * each
         return (
-            TensorType("f32", (rows, 4 + lead)), TensorType(output_type, (rows, 1)),
+            TensorType("f32", (rows, 4 + prefix)), TensorType(output_type, (rows, 1)),
             TensorType("f32", (rows,)), TensorType(output_type, (images,)), TensorType("i64", (1,)),
         )  # fmt: skip
 
@@ -271,9 +272,9 @@ class RankedRows:
                 np.arange(many, dtype=np.int32), (images, classes, 1)
             )  # fmt: skip
             order = ("score", "kept", "class", "class", "kept")[i]
-            ways = {"order": order, "across": i in (0, 2), "decayed": i == 3}
+            ways = {"order": order, "across_batch": i in (0, 2), "decayed": i == 3}
             attrs = RANKING | {
-                "lead": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "clipped": i == 2,
+                "prefix": (2, 0, 3, 2, 3)[i], "keep": (-1, -1, 6, 3, 4)[i], "clipped": i == 2,
                 "padded": ("", "zeros", "mark")[i % 3], "labels": i == 1, "capacity": many,
                 "output_type": ("i64", "i32")[i % 2], **ways,
             }  # fmt: skip

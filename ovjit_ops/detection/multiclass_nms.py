@@ -70,9 +70,9 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
     return TensorType(boxes.dtype, (rows, 6)), TensorType(kind, (rows, 1)), TensorType(kind, (images,))
 
 
-def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any], key: str, across: bool):
+def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any], key: str, across_batch: bool):
     """The operation's outputs: the best of each image, sorted."""
-    rows = rows.taken(ranked(rows[:4], attrs["keep_top_k"], key, across))
+    rows = rows.taken(ranked(rows[:4], attrs["keep_top_k"], key, across_batch))
     kind = numpy_dtype(attrs["output_type"])
     selected = np.concatenate([rows.label[:, None], rows.score[:, None], rows.corners], 1).astype(np.float32)
     counts = np.bincount(rows.image, minlength=images)[:images].astype(kind)
@@ -86,12 +86,15 @@ def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _native_rows(
-    w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across: bool, **ways: Any
+    w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across_batch: bool, **ways: Any
 ) -> list[Value]:
     """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
     names = {"capacity": "nms_top_k", "keep": "keep_top_k", "output_type": "output_type"}
-    ways |= {name: node.attrs[attr] for name, attr in names.items()} | {"order": key, "across": across}
-    rows, places, _, many, count = ranked_rows(w, boxes, choice, lead=2, **ways)
+    ways |= {name: node.attrs[attr] for name, attr in names.items()} | {
+        "order": key,
+        "across_batch": across_batch,
+    }
+    rows, places, _, many, count = ranked_rows(w, boxes, choice, prefix=2, **ways)
     return [*(w("UsedPart", x, count, axis=0) for x in (rows, places)), many]
 
 

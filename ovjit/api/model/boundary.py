@@ -19,7 +19,7 @@ from ovjit.api.model.node import (
     makes_constants,
 )
 from ovjit.api.model.node_ports import ResultTensor
-from ovjit.api.tensors.convert import element_name, marked_dims_of, partial_shape_of, shape_of, type_of
+from ovjit.api.tensors.convert import dims_with_symbols, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
@@ -30,7 +30,7 @@ from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
-from ovjit.graph.symbolic import unmarked
+from ovjit.graph.symbolic import without_symbols
 
 #: The note of a tensor that holds its layout.
 LAYOUT_NOTE = "layout_0"
@@ -44,7 +44,7 @@ class Parameter(Node):
     def __init__(self, element_type: Type, shape: Shape | PartialShape):
         if not isinstance(element_type, Type) or not isinstance(shape, (Shape, PartialShape)):
             raise no_such_constructor("Parameter takes an element type (Type) and a Shape or PartialShape")
-        self._make(element_type._name, marked_dims_of(shape), None)
+        self._make(element_type._name, dims_with_symbols(shape), None)
 
     @classmethod
     def _of(cls, element_type: str, shape: tuple[Dim, ...] | None, name: str | None = None) -> Parameter:
@@ -62,7 +62,7 @@ class Parameter(Node):
 
     def _graph_attrs(self) -> dict[str, Any]:
         """Without Symbols: what users say of dimensions is not relied upon by kernels."""
-        return {**self._attrs, "shape": unmarked(self._attrs["shape"])}
+        return {**self._attrs, "shape": without_symbols(self._attrs["shape"])}
 
     def get_partial_shape(self) -> PartialShape:
         return partial_shape_of(self._attrs["shape"])
@@ -72,7 +72,7 @@ class Parameter(Node):
         if not isinstance(partial_shape, PartialShape):
             raise no_such_form(f"expected a PartialShape, not {type(partial_shape).__name__}")
         with GRAPH_LOCK:
-            self._attrs = {**self._attrs, "shape": marked_dims_of(partial_shape)}
+            self._attrs = {**self._attrs, "shape": dims_with_symbols(partial_shape)}
 
     def get_element_type(self) -> Type:
         return type_of(self._attrs["element_type"])

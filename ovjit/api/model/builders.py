@@ -20,7 +20,7 @@ import numpy as np
 from ovjit.api.exceptions import UserInputError
 from ovjit.api.model.boundary import Constant, Parameter, Result, as_output, constant_node
 from ovjit.api.model.node import Node, Output
-from ovjit.api.tensors.convert import element_name, marked_dims_of
+from ovjit.api.tensors.convert import dims_with_symbols, element_name
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import op
 from ovjit.graph.attributes import REQUIRED
@@ -355,7 +355,7 @@ def parameter(shape: Any, dtype: Any = np.float32, name: str | None = None) -> P
     """An input of a model: `shape` as PartialShape takes it, `dtype` a Type, NumPy dtype or scalar class."""
     if dtype is None or dtype is object or isinstance(dtype, str):  # NumPy takes None for float64
         raise no_such_form(f"parameter() takes a Type or a NumPy dtype, not {dtype!r}")
-    return Parameter._of(element_name(dtype), marked_dims_of(shape), name)
+    return Parameter._of(element_name(dtype), dims_with_symbols(shape), name)
 
 
 @_named_by_keyword

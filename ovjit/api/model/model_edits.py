@@ -13,12 +13,12 @@ from ovjit.api.model.model_forms import ONLY, expect, name_tensor, port_index, s
 from ovjit.api.model.model_parts import ModelParts
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.model.variables import Variable
-from ovjit.api.tensors.convert import marked_dims_of
+from ovjit.api.tensors.convert import dims_with_symbols
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Dim
-from ovjit.graph.symbolic import unmarked
+from ovjit.graph.symbolic import without_symbols
 
 
 class ModelEdits(ModelParts):
@@ -190,7 +190,7 @@ class ModelEdits(ModelParts):
             shapes = {self._reshaped(key): shape_dims(shape) for key, shape in partial_shape.items()}
         elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
             only = self._parameters[self._port(ONLY, self._parameters, "input")]
-            shapes = {only: marked_dims_of(partial_shape)}
+            shapes = {only: dims_with_symbols(partial_shape)}
         else:
             raise no_such_form(
                 f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
@@ -226,7 +226,7 @@ class ModelEdits(ModelParts):
                 )
         reads = [node for node in self._walk() if node._op.role == "read"]
         return {
-            node: unmarked(shape_dims(shapes[node._attrs["variable_id"]]))
+            node: without_symbols(shape_dims(shapes[node._attrs["variable_id"]]))
             for node in reads
             if node._attrs["variable_id"] in shapes
         }

@@ -11,7 +11,7 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.model.rt_info import RTMap
-from ovjit.api.tensors.convert import marked_dims_of
+from ovjit.api.tensors.convert import dims_with_symbols
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import checked_index, no_such_constructor, no_such_form
 from ovjit.graph.shapes import Dim
@@ -141,7 +141,7 @@ def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
             f"Incorrect value type <class '{public_name(type(shape))}'> to reshape a model, "
             "expected values as openvino.PartialShape, str, list or tuple."
         )
-    return marked_dims_of(shape)
+    return dims_with_symbols(shape)
 
 
 def rt_path(path: str | list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from ovjit.api.tensors.vectors import shape_of as _shape
 from ovjit.errors import ModelError, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.shapes import Dim, is_static, text
-from ovjit.graph.symbolic import marked, symbol_of, unmarked
+from ovjit.graph.symbolic import symbol_of, with_symbol, without_symbols
 
 #: How a Parameter's repr writes its element type.
 CPP_NAMES = {name: name for name in dtypes.ELEMENT_TYPES}
@@ -51,7 +51,7 @@ def element_name(value: Any) -> str:
 
 def partial_shape_of(shape: Sequence[Dim] | None) -> PartialShape:
     """A shape as the API has it: of the expressions of dimensions, it has Symbols."""
-    return _partial(None if shape is None else tuple(marked(d, symbol_of(d)) for d in shape))
+    return _partial(None if shape is None else tuple(with_symbol(d, symbol_of(d)) for d in shape))
 
 
 def shape_of(shape: Sequence[Dim] | None) -> Shape:
@@ -68,9 +68,9 @@ def dims_of(shape: Any) -> tuple[Dim, ...] | None:
 
     Raises TypeError or RuntimeError as `PartialShape` does.
     """
-    return unmarked(marked_dims_of(shape))
+    return without_symbols(dims_with_symbols(shape))
 
 
-def marked_dims_of(shape: Any) -> tuple[Dim, ...] | None:
+def dims_with_symbols(shape: Any) -> tuple[Dim, ...] | None:
     """As `dims_of`, with Symbols."""
     return (shape if isinstance(shape, PartialShape) else PartialShape(shape))._items

@@ -13,7 +13,7 @@ from typing import Any
 from ovjit.api.accessors import accessor
 from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
-from ovjit.graph.symbolic import Symbol, marked, symbol_of
+from ovjit.graph.symbolic import Symbol, symbol_of, with_symbol
 
 #: The length that stands for "no upper bound".
 UNBOUNDED = 2**63 - 1
@@ -185,7 +185,7 @@ class Dimension:
     def set_symbol(self, symbol: Symbol | None) -> None:
         if symbol is not None and not isinstance(symbol, Symbol):
             raise no_such_form(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
-        self._dim = marked(self._dim, symbol)
+        self._dim = with_symbol(self._dim, symbol)
 
 
 def _checked(dim: Any) -> Dim:

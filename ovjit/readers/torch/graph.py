@@ -12,7 +12,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.shapes import ANY, is_static
-from ovjit.graph.symbolic import named, unmarked
+from ovjit.graph.symbolic import named, without_symbols
 from ovjit.readers.torch.activation_fusion import fuse_activations
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
@@ -205,7 +205,7 @@ def _shapes_of_inputs(model: Model) -> None:
         if shape is None:
             _as_convolved(parameter)
             continue
-        dims = list(unmarked(shape) or ())
+        dims = list(without_symbols(shape) or ())
         for target in parameter.output(0).get_target_inputs():
             node = target.get_node()
             kind = node.get_type_name()
