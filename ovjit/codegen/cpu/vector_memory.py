@@ -37,37 +37,38 @@ def memory_ir(elem: str) -> ir.Type:
     return scalar_ir(elem)
 
 
+def _of_lanes(lanes: int) -> tuple[Callable[[ir.Type], ir.Type], Callable[..., ir.Constant]]:
+    """(the type of a vector of so many lanes, a constant in each of them); 0: of a scalar."""
+
+    def typed(s: ir.Type) -> ir.Type:
+        return ir.VectorType(s, lanes) if lanes else s
+
+    def constant(x: Any, s: ir.Type = _I32) -> ir.Constant:
+        return ir.Constant(typed(s), [x] * lanes if lanes else x)
+
+    return typed, constant
+
+
 def from_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
     """Memory representation -> register representation, scalars and vectors."""
     lanes = v.type.count if isinstance(v.type, ir.VectorType) else 0
-
-    def t(s: ir.Type) -> ir.Type:
-        return ir.VectorType(s, lanes) if lanes else s
-
+    t, k = _of_lanes(lanes)
     if elem == "f16":
         if _has_halves(builder, lanes):
             return builder.fpext(v, t(ir.FloatType()))
         return _half_to_float(builder, v, lanes)
     if elem == "bf16":
         wide = builder.zext(v, t(_I32))
-        sixteen = ir.Constant(t(_I32), [16] * lanes if lanes else 16)
-        return builder.bitcast(builder.shl(wide, sixteen), t(ir.FloatType()))
+        return builder.bitcast(builder.shl(wide, k(16)), t(ir.FloatType()))
     if elem == "boolean":
-        zero = ir.Constant(t(_I8), [0] * lanes if lanes else 0)
-        return builder.icmp_unsigned("!=", v, zero)
+        return builder.icmp_unsigned("!=", v, k(0, _I8))
     return v
 
 
 def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
     """Register representation -> memory representation; bf16 rounds to nearest even, NaN stays NaN."""
     lanes = v.type.count if isinstance(v.type, ir.VectorType) else 0
-
-    def t(s: ir.Type) -> ir.Type:
-        return ir.VectorType(s, lanes) if lanes else s
-
-    def k(s: ir.Type, x: int) -> ir.Constant:
-        return ir.Constant(t(s), [x] * lanes if lanes else x)
-
+    t, k = _of_lanes(lanes)
     if elem == "f16":
         if _has_halves(builder, lanes):
             return builder.fptrunc(v, t(ir.HalfType()))
@@ -79,9 +80,9 @@ def to_memory(builder: ir.IRBuilder, v: ir.Value, elem: str) -> ir.Value:
         if lanes == 4 and isa_of(builder).name == "neon" and neon.rounds_bf16(builder):
             return neon.to_bf16(builder, v)
         i = builder.bitcast(v, t(_I32))
-        odd = builder.and_(builder.lshr(i, k(_I32, 16)), k(_I32, 1))
-        rounded = builder.lshr(builder.add(builder.add(i, k(_I32, 0x7FFF)), odd), k(_I32, 16))
-        quiet = builder.or_(builder.lshr(i, k(_I32, 16)), k(_I32, 0x40))
+        odd = builder.and_(builder.lshr(i, k(16)), k(1))
+        rounded = builder.lshr(builder.add(builder.add(i, k(0x7FFF)), odd), k(16))
+        quiet = builder.or_(builder.lshr(i, k(16)), k(0x40))
         nan = builder.fcmp_unordered("uno", v, v)
         return builder.trunc(builder.select(nan, quiet, rounded), t(_I16))
     if elem == "boolean":
@@ -105,13 +106,7 @@ _BF16_LANES = 16
 
 def _half_to_float(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
     """f16 -> f32 by integers: exact, NaN stays NaN."""
-
-    def t(s: ir.Type) -> ir.Type:
-        return ir.VectorType(s, lanes) if lanes else s
-
-    def k(x: Any, s: ir.Type = _I32) -> ir.Constant:
-        return ir.Constant(t(s), [x] * lanes if lanes else x)
-
+    t, k = _of_lanes(lanes)
     h = b.zext(b.bitcast(v, t(_I16)), t(_I32))
     size = b.and_(h, k(0x7FFF))
     wide = b.shl(size, k(13))
@@ -125,13 +120,7 @@ def _half_to_float(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
 
 def _float_to_half(b: ir.IRBuilder, v: ir.Value, lanes: int) -> ir.Value:
     """f32 -> f16 by integers: to the nearest, ties to even; NaN stays NaN."""
-
-    def t(s: ir.Type) -> ir.Type:
-        return ir.VectorType(s, lanes) if lanes else s
-
-    def k(x: Any, s: ir.Type = _I32) -> ir.Constant:
-        return ir.Constant(t(s), [x] * lanes if lanes else x)
-
+    t, k = _of_lanes(lanes)
     i = b.bitcast(v, t(_I32))
     size = b.and_(i, k(0x7FFFFFFF))
     moved = b.sub(size, k(112 << 23))
