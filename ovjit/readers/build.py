@@ -203,6 +203,15 @@ class Builder:
             return value
         return self("Transpose", value, list(order))
 
+    def channels_first(self, value: Output) -> Output:
+        """[batch, ..., channels] -> [batch, channels, ...]"""
+        rank = self.rank(value)
+        return self.transpose(value, [0, rank - 1, *range(1, rank - 1)])
+
+    def channels_last(self, value: Output) -> Output:
+        """[batch, channels, ...] -> [batch, ..., channels]"""
+        return self.transpose(value, [0, *range(2, self.rank(value)), 1])
+
     def squeeze(self, value: Output, axes: Sequence[int]) -> Output:
         return self("Squeeze", value, list(axes), opset=1) if axes else value
 

@@ -211,13 +211,13 @@ def qlinear_conv(n: OnnxNode) -> Any:
     last = bool(n.attr("channels_last", 0))
     rank = n.rank(w)
     if last:
-        x = n.transpose(x, [0, rank - 1, *range(1, rank - 1)])
+        x = n.channels_first(x)
     total = integer_convolution(n, x, w, x_zero, w_zero)
     if n.has(8):
         total = n("Add", total, per_channel(n, n.convert(n[8], n.dtype(total)), rank))
     factor = n("Multiply", x_scale, along(n, w_scale, total, 1))
     out = requantize(n, total, factor, y_scale, y_zero, n.dtype(y_zero))
-    return n.transpose(out, [0, *range(2, rank), 1]) if last else out
+    return n.channels_last(out) if last else out
 
 
 @onnx_op("QLinearMatMul", 10)

@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.shapes import ANY
+from ovjit.readers.onnx.activations import ALPHAS, BETAS, PLAIN, activation
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
@@ -21,15 +22,9 @@ _LSTM = (2, 0, 3, 1)  # i o f c -> f i c o
 _GRU = (0, 1, 2)  # z r h in both
 
 
-#: What takes an alpha or a beta, and their defaults; the attributes list values for these functions alone.
-_ALPHAS = {"affine": 1.0, "leakyrelu": 0.01, "thresholdedrelu": 1.0, "scaledtanh": 1.0, "hardsigmoid": 0.2,
-           "elu": 1.0}  # fmt: skip
-_BETAS = {"affine": 0.0, "scaledtanh": 1.0, "hardsigmoid": 0.5}
-_ACTIVATIONS = {"sigmoid", "tanh", "relu", "softsign", "softplus", *_ALPHAS}
-
-
 def _parameters(functions: Sequence[str], given: Sequence[float], defaults: dict[str, float]) -> list[float]:
-    """A parameter for each function: the next of those that are given, else the default."""
+    """A parameter for each function: the next of those that are given, else the default. Values are listed
+    for functions that take one alone."""
     rest = list(given)
     return [(rest.pop(0) if rest else defaults[f]) if f in defaults else 0.0 for f in functions]
 
@@ -67,11 +62,11 @@ class _Cell:
         if len(self.functions) != len(functions) * self.count:
             raise ModelError(f"{len(self.functions)} activations are given for {self.count} directions")
         for f in self.functions:
-            if f not in _ACTIVATIONS:
-                known = ", ".join(sorted(_ACTIVATIONS))
+            if f not in {*PLAIN, *ALPHAS}:
+                known = ", ".join(sorted({*PLAIN, *ALPHAS}))
                 raise ModelError(f"the activation {f[:20]!r} is unknown; supported: {known}")
-        self.alpha = _parameters(self.functions, n.attr("activation_alpha") or (), _ALPHAS)
-        self.beta = _parameters(self.functions, n.attr("activation_beta") or (), _BETAS)
+        self.alpha = _parameters(self.functions, n.attr("activation_alpha") or (), ALPHAS)
+        self.beta = _parameters(self.functions, n.attr("activation_beta") or (), BETAS)
         self.each = len(functions)
 
     def part(self, direction: int) -> slice:
@@ -101,29 +96,14 @@ class _Cell:
             "hidden_size": self.hidden,
             "direction": direction,
             "activations": functions,
-            "activations_alpha": self.alpha[where] if any(f in _ALPHAS for f in functions) else (),
-            "activations_beta": self.beta[where] if any(f in _BETAS for f in functions) else (),
+            "activations_alpha": self.alpha[where] if any(f in ALPHAS for f in functions) else (),
+            "activations_beta": self.beta[where] if any(f in BETAS for f in functions) else (),
             "clip": float(self.n.attr("clip") or 0.0),
         }
 
     def activation(self, index: int, x: Output) -> Output:
         """The activation number `index` of x."""
-        n, name, a, b = self.n, self.functions[index], self.alpha[index], self.beta[index]
-        plain = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softsign": "SoftSign",
-                 "softplus": "SoftPlus"}  # fmt: skip
-        if name in plain:
-            return n(plain[name], x)
-        if name == "hardsigmoid":
-            return n("HardSigmoid", x, n.like(x, a), n.like(x, b))
-        if name == "leakyrelu":
-            return n("PRelu", x, n.like(x, [a]))
-        if name == "elu":
-            return n("Elu", x, alpha=a)
-        if name == "thresholdedrelu":
-            return n("Select", n("Greater", x, n.like(x, a)), x, n.like(x, 0))
-        if name == "scaledtanh":
-            return n("Multiply", n("Tanh", n("Multiply", x, n.like(x, b))), n.like(x, a))
-        return n("Add", n("Multiply", x, n.like(x, a)), n.like(x, b))
+        return activation(self.n, self.functions[index], x, self.alpha[index], self.beta[index])
 
     def lengths(self) -> Output:
         n = self.n

@@ -8,17 +8,12 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.graph import nf4
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx_contrib.attention import ms
 
-#: What the sixteen values of bitsandbytes' formats stand for: 4-bit floats, and quantiles of a normal.
+#: The values of bitsandbytes' 4-bit floats.
 _FP4 = np.array([0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4], np.float32)
-_NF4 = np.array(
-    [-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
-     -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
-     0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023,
-     1.0], np.float32,
-)  # fmt: skip
 
 
 @ms("MatMulNBits")
@@ -79,7 +74,7 @@ def matmul_bnb4(n: OnnxNode) -> Any:
         raise ModelError(
             f"{2 * raw.size} packed values and {largest.size} blocks do not match {count} weights"
         )
-    table = _NF4 if kind else np.concatenate([_FP4, -_FP4])
+    table = nf4.LEVELS if kind else np.concatenate([_FP4, -_FP4])
     values = table[np.stack([raw >> 4, raw & 15], 1).reshape(-1)[:count]]
     values = values * np.repeat(largest.astype(np.float32), block)[:count]
     return n("MatMul", a, n.like(a, values.reshape(rows, depth)), transpose_b=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.nn import convolve, layer_norm, max_pool, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import dequantize, integer_matmul
@@ -17,8 +18,9 @@ from ovjit.readers.onnx_contrib.attention import MICROSOFT, ms, projected_attent
 SAME = {
     "GridSample": 16, "Trilu": 14, "GatherND": 13, "Range": 11, "DFT": 17, "Resize": 13, "Pad": 13,
 }  # fmt: skip
-_ACTIVATIONS = {"Relu": "Relu", "Sigmoid": "Sigmoid", "Tanh": "Tanh", "Gelu": "Gelu", "Softsign": "SoftSign",
-                "Softplus": "SoftPlus"}  # fmt: skip
+_ACTIVATIONS = (
+    "Relu", "Sigmoid", "Tanh", "Softsign", "Softplus", "LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoid",
+)  # fmt: skip
 
 
 def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
@@ -78,21 +80,14 @@ def activated(n: OnnxNode, x: Output) -> Output:
     if not name:
         return x
     params = list(n.attr("activation_params") or [])
-    if name in _ACTIVATIONS:
-        return n(_ACTIVATIONS[name], x)
-    alpha = params[0] if params else n.attr("activation_alpha")
-    if name == "LeakyRelu":
-        return n("PRelu", x, n.like(x, [0.01 if alpha is None else alpha]))
-    if name == "Elu":
-        return n("Elu", x, alpha=1.0 if alpha is None else alpha)
-    if name == "ThresholdedRelu":
-        return n("Select", n("Greater", x, n.like(x, 1.0 if alpha is None else alpha)), x, n.like(x, 0))
+    if name == "Gelu":
+        return n("Gelu", x)
     if name == "Clip" and len(params) == 2:
         return n("Clamp", x, min=params[0], max=params[1])
-    if name == "HardSigmoid":
+    if name in _ACTIVATIONS:
+        alpha = params[0] if params else n.attr("activation_alpha")
         beta = params[1] if len(params) == 2 else n.attr("activation_beta")
-        alpha, beta = 0.2 if alpha is None else alpha, 0.5 if beta is None else beta
-        return n("HardSigmoid", x, n.like(x, alpha), n.like(x, beta))
+        return activation(n, name.lower(), x, alpha, beta)
     raise UnsupportedError(f"the activation {name[:40]!r} is not supported")
 
 
@@ -130,40 +125,27 @@ def fused_gemm(n: OnnxNode) -> Any:
     return activated(n, out)
 
 
-@ms("FusedConv")
-def fused_conv(n: OnnxNode) -> Any:
-    """(x, w, bias, what is added before the activation)"""
-    out = convolve(n, n[0], n[1], n.optional(2))
-    if n.has(3):
-        out = n("Add", out, n[3])
-    return activated(n, out)
-
-
-def channels_first(n: OnnxNode, x: Output) -> Output:
-    rank = n.rank(x)
-    return n.transpose(x, [0, rank - 1, *range(1, rank - 1)])
-
-
-def channels_last(n: OnnxNode, x: Output) -> Output:
-    rank = n.rank(x)
-    return n.transpose(x, [0, *range(2, rank), 1])
+def convolved(n: OnnxNode, filters: Output) -> Output:
+    """(x, filters, bias, what is added before the activation)"""
+    out = convolve(n, n[0], filters, n.optional(2))
+    return activated(n, n("Add", out, n[3]) if n.has(3) else out)
 
 
 @ms("NhwcConv")
 @ms("NhwcFusedConv")
 def nhwc_conv(n: OnnxNode) -> Any:
     """Images with their channels last, filters [O, I, ...] as ever."""
-    out = convolve(n, channels_first(n, n[0]), n[1], n.optional(2))
+    out = convolve(n, n.channels_first(n[0]), n[1], n.optional(2))
     if n.has(3):
-        out = n("Add", out, channels_first(n, n[3]))
-    return channels_last(n, activated(n, out))
+        out = n("Add", out, n.channels_first(n[3]))
+    return n.channels_last(activated(n, out))
 
 
 @ms("NhwcMaxPool")
 def nhwc_max_pool(n: OnnxNode) -> Any:
-    n.inputs = [channels_first(n, n[0])]
+    n.inputs = [n.channels_first(n[0])]
     n.attributes = {"dilations": None, **n.attributes}
-    return channels_last(n, max_pool(n)[0])
+    return n.channels_last(max_pool(n)[0])
 
 
 # -- normalisation -------------------------------------------------------------------------------------------
@@ -280,12 +262,12 @@ def skip_group_norm(n: OnnxNode) -> Any:
 def _normalised_groups(n: OnnxNode, x: Output) -> Output:
     """Channels last unless channels_last=0; with activation=1 followed by x * sigmoid(x)."""
     last = bool(n.attr("channels_last", 1))
-    x = channels_first(n, x) if last else x
+    x = n.channels_first(x) if last else x
     out = n("GroupNormalization", x, n.convert(n[1], n.dtype(x)), n.convert(n[2], n.dtype(x)),
             num_groups=n.required("groups"), epsilon=n.attr("epsilon", 1e-5))  # fmt: skip
     if n.required("activation"):
         out = n("Swish", out)
-    return channels_last(n, out) if last else out
+    return n.channels_last(out) if last else out
 
 
 # -- quantised layers ----------------------------------------------------------------------------------------
@@ -336,6 +318,7 @@ onnx_ops({
     "QuickGelu": lambda n: n("Swish", n[0], n.like(n[0], n.attr("alpha", 1.702))),
     "GatedAdd": lambda n: n("Add", n[0], n("Multiply", n[1], n[2])),
     "BiasAdd": lambda n: n("Add", n("Add", n[0], n[1]), n[2]),
+    "FusedConv": lambda n: convolved(n, n[1]),
     "FusedMatMulActivation": lambda n: activated(n, fused_matmul(n)),
     "GroupNorm": lambda n: _normalised_groups(n, n[0]),
 }, MICROSOFT)  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.onnx.activations import activation
 from ovjit.readers.onnx.image import crop_and_resize_places
 from ovjit.readers.onnx.nn import Window, conv_transpose, rms_norm
 from ovjit.readers.onnx.node import OnnxNode
@@ -154,16 +155,15 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
 
 def _gate(n: OnnxNode, name: str, x: Output) -> Output:
     """The activation that an attribute names."""
-    plain = {"sigmoid": "Sigmoid", "relu": "Relu", "tanh": "Tanh"}
     if name in ("none", "identity", ""):
         return x
     if name in ("silu", "swish"):
         return n("Swish", x)
     if name == "gelu":
         return n("Gelu", x, approximation_mode="ERF", opset=7)
-    if name not in plain:
+    if name not in ("sigmoid", "relu", "tanh"):
         raise UnsupportedError(f"the activation {name[:20]!r} is not supported")
-    return n(plain[name], x)
+    return activation(n, name, x)
 
 
 @ms("GatedRMSNorm")

@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.nn import convolve
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, prepares
 from ovjit.readers.onnx.resize import interpolate
-from ovjit.readers.onnx_contrib.fusions import activated, as_standard, channels_first, channels_last
+from ovjit.readers.onnx_contrib.fusions import as_standard, convolved
 
 DOMAIN = "com.microsoft.nchwc"
 _op = functools.partial(onnx_op, domain=DOMAIN)
@@ -93,7 +91,7 @@ def reshape(n: OnnxNode) -> Any:
 
 @_op("ReorderInput")
 def reorder_input(n: OnnxNode) -> Any:
-    x = channels_first(n, n[0]) if n.attr("channels_last", 0) else n[0]
+    x = n.channels_first(n[0]) if n.attr("channels_last", 0) else n[0]
     rank = n.rank(x)
     channels, block = (n.shape(x) or ())[1], block_of(n)
     more: Any = [-channels % block] if isinstance(channels, int) else None
@@ -112,7 +110,7 @@ def reorder_output(n: OnnxNode) -> Any:
     if channels < 1 or (isinstance(there, int) and channels > there):
         raise ModelError(f"{channels} channels are given, the input has {there}")
     out = n("Identity", x) if channels == there else n.slice(x, 1, 0, channels)
-    return channels_last(n, out) if n.attr("channels_last", 0) else out
+    return n.channels_last(out) if n.attr("channels_last", 0) else out
 
 
 def plain_filters(filters: np.ndarray, block: int) -> np.ndarray:
@@ -139,10 +137,7 @@ def conv(n: OnnxNode) -> Any:
     filters = n.known(1, "the filters")
     if filters.ndim < 3:
         raise ModelError(f"filters of {filters.ndim} dimensions are not valid")
-    out: Output = convolve(n, n[0], n.like(n[0], plain_filters(filters, block_of(n))), n.optional(2))
-    if n.has(3):
-        out = n("Add", out, n[3])
-    return activated(n, out)
+    return convolved(n, n.like(n[0], plain_filters(filters, block_of(n))))
 
 
 @_op("Upsample")

@@ -27,19 +27,20 @@ ms("DequantizeLinear")(dequantize_linear)
 ms("QLinearConv")(qlinear_conv)
 
 
-def _through_f32(n: OnnxNode, function: Any, first: int = 0) -> Output:
-    """function(dequantised input), quantised again. Inputs from `first` on: x, scale, zero, y scale, zero."""
-    zero = n.optional(first + 2)
-    x = dequantize(n, n[first], n[first + 1], zero)
-    return quantize(n, function(x), n[first + 3], n.optional(first + 4), n.dtype(n[first]))
+def _real(n: OnnxNode, first: int) -> Output:
+    """The number of (x, scale, zero), inputs from `first` on."""
+    return dequantize(n, n[first], n[first + 1], n.optional(first + 2))
+
+
+def _through_f32(n: OnnxNode, function: Any) -> Output:
+    """(x, scale, zero, y scale, y zero): function(dequantised input), quantised again."""
+    return quantize(n, function(_real(n, 0)), n[3], n.optional(4), n.dtype(n[0]))
 
 
 def _two(op: str):
     def rule(n: OnnxNode) -> Any:
         """(a, scale, zero, b, scale, zero, y scale, y zero)"""
-        a = dequantize(n, n[0], n[1], n.optional(2))
-        b = dequantize(n, n[3], n[4], n.optional(5))
-        return quantize(n, n(op, a, b), n[6], n.optional(7), n.dtype(n[0]))
+        return quantize(n, n(op, _real(n, 0), _real(n, 3)), n[6], n.optional(7), n.dtype(n[0]))
 
     return rule
 
@@ -73,14 +74,10 @@ def qlinear_softmax(n: OnnxNode) -> Any:
     return _through_f32(n, lambda x: n("Softmax", x, axis=axis, opset=8))
 
 
-def _pool_axes(n: OnnxNode, last: bool) -> list[int]:
-    rank = n.rank(n[0])
-    return list(range(1, rank - 1)) if last else list(range(2, rank))
-
-
 @ms("QLinearGlobalAveragePool")
 def qlinear_global_average_pool(n: OnnxNode) -> Any:
-    axes = _pool_axes(n, bool(n.attr("channels_last", 0)))
+    last = bool(n.attr("channels_last", 0))
+    axes = list(range(2 - last, n.rank(n[0]) - last))
     return _through_f32(n, lambda x: n("ReduceMean", x, axes, keep_dims=True))
 
 
@@ -99,7 +96,7 @@ def qlinear_average_pool(n: OnnxNode) -> Any:
     ceil, counted = bool(n.attr("ceil_mode", 0)), bool(n.attr("count_include_pad", 0))
 
     def pool(x: Output) -> Output:
-        x = n.transpose(x, [0, rank - 1, *range(1, rank - 1)]) if last else x
+        x = n.channels_first(x) if last else x
         padded = ceil and counted and window.auto_pad == "explicit"
         x = ceiled(n, x, window) if padded else x
         rounding = "ceil_torch" if ceil and not padded else "floor"
@@ -112,7 +109,7 @@ def qlinear_average_pool(n: OnnxNode) -> Any:
             rounding_type=rounding,
             opset=1 if rounding == "floor" else 14,
         )
-        return n.transpose(out, [0, *range(2, rank), 1]) if last else out
+        return n.channels_last(out) if last else out
 
     return _through_f32(n, pool)
 
@@ -122,16 +119,15 @@ def qlinear_concat(n: OnnxNode) -> Any:
     """(y scale, y zero, then x, scale, zero of each part)"""
     if (len(n) - 2) % 3 or len(n) < 5:
         raise ModelError(f"the node has {len(n)} inputs; expected are two, and three for each part")
-    parts = [dequantize(n, n[i], n[i + 1], n.optional(i + 2)) for i in range(2, len(n), 3)]
+    parts = [_real(n, i) for i in range(2, len(n), 3)]
     return quantize(n, n("Concat", *parts, axis=n.required("axis")), n[0], n.optional(1), n.dtype(n[2]))
 
 
 @ms("QLinearWhere")
 def qlinear_where(n: OnnxNode) -> Any:
     """(condition, x, scale, zero, y, scale, zero, z scale, z zero)"""
-    x = dequantize(n, n[1], n[2], n.optional(3))
-    y = dequantize(n, n[4], n[5], n.optional(6))
-    return quantize(n, n("Select", n[0], x, y), n[7], n.optional(8), n.dtype(n[1]))
+    chosen = n("Select", n[0], _real(n, 1), _real(n, 4))
+    return quantize(n, chosen, n[7], n.optional(8), n.dtype(n[1]))
 
 
 @ms("QGemm")
