@@ -187,22 +187,26 @@ class SubGraphNode(Node):
     def _set_body(self, index: int, body: Any) -> None:
         if not isinstance(body, Model):
             raise no_such_form(f"a body is a Model, not {type(body).__name__}")
-        if not 0 <= index < len(self._models):
-            raise IndexError(
-                f"body index {index} is out of range: {self._op.name} has {len(self._models)} bodies"
-            )
         with GRAPH_LOCK:
-            self._models[index] = body
+            self._models[self._index(index)] = body
 
-    def _describe_inputs(self, index: int, inputs: Any) -> None:
-        rows = _described(inputs, InputDescription)
+    def _describe(self, ports: list[list[Port]], index: int, rows: Any, kind: type) -> None:
+        """Replace the ports of a body. TypeError unless `rows` are descriptions of this kind."""
+        described = _described(rows, kind)
         with GRAPH_LOCK:
-            self._input_ports[self._index(index)] = rows
+            ports[self._index(index)] = described
 
-    def _describe_outputs(self, index: int, outputs: Any) -> None:
-        rows = _described(outputs, OutputDescription)
-        with GRAPH_LOCK:
-            self._output_ports[self._index(index)] = rows
+    def _append_outputs(self, ports: Sequence[Port]) -> Output:
+        """The new output that has one of these ports in each body. Without it if the types do not fit."""
+        for rows, port in zip(self._output_ports, ports, strict=True):
+            rows.append(port)
+        try:
+            self._refresh()
+        except BaseException:
+            for rows in self._output_ports:
+                rows.pop()
+            raise
+        return self.output(ports[0].outer)
 
     def _index(self, index: int) -> int:
         if not 0 <= index < len(self._models):
@@ -332,14 +336,8 @@ class _Repeated(SubGraphNode):
 
     def _make(self, kind: str, value: Output, **more: int) -> Output:
         with GRAPH_LOCK:
-            rows = self._output_ports[0]
-            rows.append(Port(kind, len(rows), self._result(0, value), **more))
-            try:
-                self._refresh()
-            except BaseException:
-                rows.pop()
-                raise
-            return self.output(len(rows) - 1)
+            number = len(self._output_ports[0])
+            return self._append_outputs([Port(kind, number, self._result(0, value), **more)])
 
     def get_input_descriptions(self) -> list[Any]:
         return [description_of(port) for port in self._input_ports[0]]
@@ -348,10 +346,10 @@ class _Repeated(SubGraphNode):
         return [description_of(port) for port in self._output_ports[0]]
 
     def set_input_descriptions(self, inputs: list[Any]) -> None:
-        self._describe_inputs(0, inputs)
+        self._describe(self._input_ports, 0, inputs, InputDescription)
 
     def set_output_descriptions(self, outputs: list[Any]) -> None:
-        self._describe_outputs(0, outputs)
+        self._describe(self._output_ports, 0, outputs, OutputDescription)
 
     def get_num_iterations(self) -> int:
         """The number of iterations, -1 if unknown."""
@@ -501,15 +499,7 @@ class if_op(SubGraphNode):
         with GRAPH_LOCK:
             made = [self._result(i, r) for i, r in enumerate((then_result, else_result))]
             number = len(self._output_ports[0])
-            for rows, index in zip(self._output_ports, made, strict=True):
-                rows.append(Port(LAST, number, index))
-            try:
-                self._refresh()
-            except BaseException:
-                for rows in self._output_ports:
-                    rows.pop()
-                raise
-            return self.output(number)
+            return self._append_outputs([Port(LAST, number, index) for index in made])
 
     def get_input_descriptions(self, index: int) -> list[Any]:
         return [description_of(port) for port in self._input_ports[self._index(index)]]
@@ -518,10 +508,10 @@ class if_op(SubGraphNode):
         return [description_of(port) for port in self._output_ports[self._index(index)]]
 
     def set_input_descriptions(self, index: int, inputs: list[Any]) -> None:
-        self._describe_inputs(index, inputs)
+        self._describe(self._input_ports, index, inputs, InputDescription)
 
     def set_output_descriptions(self, index: int, outputs: list[Any]) -> None:
-        self._describe_outputs(index, outputs)
+        self._describe(self._output_ports, index, outputs, OutputDescription)
 
 
 #: The class of nodes of an operation with bodies, by the operation's name.

@@ -267,11 +267,7 @@ class Optional(Pattern):
             raise no_such_constructor("Optional takes a list of types' names, not one name")
         inputs, predicate = _sources(args, named, "Optional")
         _records(type_names, "Optional")
-        self._wrapped = (
-            WrapType(type_names, inputs, predicate=predicate)
-            if inputs
-            else WrapType(type_names, predicate=predicate)
-        )
+        self._wrapped = WrapType(type_names, *[inputs][: bool(inputs)], predicate=predicate)
         self._prepare(inputs or (), None)
 
     def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:

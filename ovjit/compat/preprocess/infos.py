@@ -12,7 +12,6 @@ import numpy as np
 import ovjit.compat.preprocess.steps as steps
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
-from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.types import Type
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm, plane_count
@@ -83,9 +82,7 @@ class OutputModelInfo(_Described):
     """What is to be known of a model's output."""
 
 
-class OutputTensorInfo(_Described):
-    """The tensor that a user gets. What is not set is the model's."""
-
+class _Typed(_Described):
     def _setup(self) -> None:
         super()._setup()
         self._type: str | None = None
@@ -96,12 +93,15 @@ class OutputTensorInfo(_Described):
         return self
 
 
-class InputTensorInfo(_Described):
+class OutputTensorInfo(_Typed):
+    """The tensor that a user gets. What is not set is the model's."""
+
+
+class InputTensorInfo(_Typed):
     """The tensor that a user passes. What is not set is the model's."""
 
     def _setup(self) -> None:
         super()._setup()
-        self._type: str | None = None
         self._shape: Any = None
         self._shape_set = False
         self._spatial: tuple[int, int] | None = None  # (-1, -1): open
@@ -109,35 +109,26 @@ class InputTensorInfo(_Described):
         self._sub_names: list[str] = []
         self._memory_type = ""
 
-    def set_element_type(self, type: Type) -> InputTensorInfo:
-        """The element type."""
-        self._type = _expect(type, Type, "type")._name
-        return self
-
     def set_shape(self, shape: Any) -> InputTensorInfo:
         """The shape, as PartialShape takes it. RuntimeError beside a spatial shape."""
-        if self._spatial is not None:
-            raise ModelError("'set_spatial_static_shape' and 'set_shape/set_from' shall not be used together")
-        self._shape, self._shape_set = (
-            dims_of(shape if isinstance(shape, PartialShape) else PartialShape(shape)),
-            True,
-        )
+        self._one_kind_of_shape(self._spatial is None)
+        self._shape, self._shape_set = dims_of(shape), True
         return self
 
     def set_spatial_static_shape(self, height: int, width: int) -> InputTensorInfo:
         """The lengths of the axes H and W. RuntimeError beside a shape."""
-        self._no_shape()
+        self._one_kind_of_shape(not self._shape_set)
         self._spatial = operator.index(height), operator.index(width)
         return self
 
     def set_spatial_dynamic_shape(self) -> InputTensorInfo:
         """The axes H and W may have any length. RuntimeError beside a shape."""
-        self._no_shape()
+        self._one_kind_of_shape(not self._shape_set)
         self._spatial = -1, -1
         return self
 
-    def _no_shape(self) -> None:
-        if self._shape_set:
+    def _one_kind_of_shape(self, holds: bool) -> None:
+        if not holds:
             raise ModelError("'set_spatial_static_shape' and 'set_shape/set_from' shall not be used together")
 
     def set_from(self, tensor: Any) -> InputTensorInfo:
