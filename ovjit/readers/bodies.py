@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
-from ovjit.graph.op import find_op
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
+from ovjit.graph.op import TensorType, find_op
+
+Made = TypeVar("Made")
 
 
 def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
     """The attributes of a port that takes one element along an axis in each iteration, or appends one."""
     start, stride, end = (-1, -1, 0) if backwards else (0, 1, -1)
     return {"start": start, "stride": stride, "end": end, "axis": axis}
+
+
+def settled(
+    kinds: list[TensorType], read: Callable[[list[TensorType]], tuple[Sequence[Output], Made]]
+) -> Made:
+    """What `read` makes of a loop's body when its state has types that hold in each iteration.
+
+    `read(types)` returns (the next state, what it made). Where that state has other shapes, the body is read
+    again with the dimensions that change open."""
+    while True:
+        state, made = read(kinds)
+        joined = [
+            join(TensorType(kind.dtype, kind.shape), value._tensor._type)
+            for kind, value in zip(kinds, state, strict=True)
+        ]
+        if joined == kinds:
+            return made
+        kinds = joined
 
 
 def iterated(

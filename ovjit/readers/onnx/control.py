@@ -12,10 +12,10 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port, join
+from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Interval
-from ovjit.readers.bodies import iterated, slices
+from ovjit.readers.bodies import iterated, settled, slices
 from ovjit.readers.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
@@ -110,27 +110,23 @@ def _parameter(name: str, kind: TensorType) -> Parameter:
     return parameter
 
 
-def _settled(
-    n: OnnxNode, graph: Any, names: Sequence[str], kinds: list[TensorType], read: Any
-) -> tuple[Any, ...]:
+def _settled(names: Sequence[str], kinds: list[TensorType], read: Any) -> tuple[Any, ...]:
     """(parameters, values, scope) of a body whose first results go round to the parameters of these kinds.
 
-    `read(parameters)` reads the body; the first `len(kinds)` of its values go round. Where one of them comes
-    with another shape, the body is read again with that dimension open.
+    `read(parameters)` reads the body; the first `len(kinds)` of its values go round.
     """
-    while True:
+
+    def once(kinds: list[TensorType]) -> tuple[Any, Any]:
         parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
         values, inner = read(parameters)
-        joined = []
-        for name, kind, value in zip(names, kinds, values, strict=False):
+        for name, value in zip(names, values, strict=False):
             if not isinstance(value, Output):
                 raise UnsupportedError(
                     f"the loop-carried value {name[:80]!r} is {value!r}, which is not supported"
                 )
-            joined.append(join(TensorType(kind.dtype, kind.shape), value._tensor._type))
-        if joined == kinds:
-            return parameters, values, inner
-        kinds = joined
+        return values[: len(kinds)], (parameters, values, inner)
+
+    return settled(kinds, once)
 
 
 @onnx_op("Loop")
@@ -168,7 +164,7 @@ def loop(n: OnnxNode) -> Any:
             raise ModelError(f"the body has {len(values)} outputs, fewer than loop-carried values")
         return [*values[1 : 1 + len(carried)], values[0], *values[1 + len(carried) :]], inner
 
-    parameters, values, inner = _settled(n, graph, names[2:], kinds, read)
+    parameters, values, inner = _settled(names[2:], kinds, read)
     count = len(carried)
     results = [*values[: count + 1], *(n.unsqueeze(_tensor(v), [0]) for v in values[count + 1 :])]
     given = [trips, go_on, *carried]
@@ -190,23 +186,20 @@ def circulated(
     as [iterations, ...].
     """
     names = list(state)
-    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in state.values()]
-    while True:
+
+    def read(kinds: list[TensorType]) -> tuple[Sequence[Output], Any]:
         scope = n.reader.inner_scope(n.scope, captures=True)
         trip = _parameter("trip", TensorType("i64", ()))
         again = _parameter("go", TensorType("boolean", ()))
         parameters = [_parameter(name, kind) for name, kind in zip(names, kinds, strict=True)]
         given = {name: Output._of(p, 0) for name, p in zip(names, parameters, strict=True)}
         made, more = once(given, Output._of(trip, 0), scope)
-        joined = [
-            join(TensorType(kind.dtype, kind.shape), n.type(made[name]))
-            for name, kind in zip(names, kinds, strict=True)
-        ]
-        if joined == kinds:
-            break
-        kinds = joined
+        return [made[name] for name in names], (scope, [trip, again, *parameters], made, more)
+
+    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in state.values()]
+    scope, parameters, made, more = settled(kinds, read)
     results = [*(made[name] for name in names), more, *(n.unsqueeze(made[name], [0]) for name in collected)]
-    outputs = _loop(n, results, scope, [trip, again, *parameters], [trips, go_on, *state.values()], n.base)
+    outputs = _loop(n, results, scope, parameters, [trips, go_on, *state.values()], n.base)
     del outputs[len(names) + len(collected) :]
     return dict(zip((*names, *collected), outputs, strict=True))
 
@@ -477,7 +470,7 @@ def _scan(
             given[names[states + i]] = n.squeeze(Output._of(part, 0), [axes[i]])
         return n.reader.subgraph(graph, n.scope, given, captures=True)
 
-    parameters, made, inner = _settled(n, graph, names[:states], kinds, read)
+    parameters, made, inner = _settled(names[:states], kinds, read)
     results = list(made[:states])
     for i, value in enumerate(made[states:]):
         out_axes[i] = n.axis(out_axes[i], n.rank(_tensor(value)) + 1)

@@ -10,9 +10,8 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.bodies import join
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import chosen, repeated_while
+from ovjit.readers.bodies import chosen, repeated_while, settled
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
 
@@ -34,9 +33,9 @@ def while_(n: LiteNode) -> Any:
     """
     cond, body = n.option("CondSubgraphIndex"), n.option("BodySubgraphIndex")
     given = n.inputs
-    kinds = [_kind(value) for value in given]
     go_on = _one(n.subgraph(cond, given))
-    while True:
+
+    def read(kinds: list[TensorType]) -> tuple[list[Output], Any]:
         nodes, values = _parameters(kinds)
         made = n.subgraph(body, values)
         if len(made) != len(given):
@@ -44,11 +43,9 @@ def while_(n: LiteNode) -> Any:
                 f"[TensorFlow Lite Frontend] Internal error or inconsistent model: body graphs must have the "
                 f"same number of Result nodes as a number of inputs to While: {len(made)} and {len(given)}"
             )
-        more = _one(n.subgraph(cond, made))
-        joined = [join(kind, _kind(value)) for kind, value in zip(kinds, made, strict=True)]
-        if joined == kinds:
-            break
-        kinds = joined
+        return made, (nodes, made, _one(n.subgraph(cond, made)))
+
+    nodes, made, more = settled([_kind(value) for value in given], read)
     model = Model._from_parts([Result._of(value) for value in (more, *made)], nodes, (), n.base)
     return repeated_while(model, go_on, n.const(-1, "i32"), given, (), n.base)
 
