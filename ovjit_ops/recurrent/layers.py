@@ -27,8 +27,8 @@ from ovjit_ops.recurrent.step import (
     directions,
     gate_rows,
     make_step,
+    run_directions,
     run_step,
-    run_steps,
     split_bias,
 )
 from ovjit_ops.recurrent.steps import expand_layer
@@ -141,13 +141,10 @@ def _run_sequence(kind: str, named: dict[str, Any], attrs: dict[str, Any]) -> tu
     x, h, c = named["X"], named["initial_hidden_state"], named.get("initial_cell_state")
     backwards = directions(attrs["direction"])
     lengths = checked_lengths(named["sequence_lengths"], x.shape[1], backwards)
-    made = []
-    for d, reverse in enumerate(backwards):
-        bias, rb = split_bias(named["B"][d], kind, step.linear_before_reset)
-        xp = x @ named["W"][d].T + bias
-        cell = None if c is None else c[:, d]
-        made.append(run_steps(step, xp, h[:, d], cell, lengths, reverse, named["R"][d], rb, named.get("A")))
-    return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)
+    biases = [split_bias(b, kind, step.linear_before_reset) for b in named["B"]]
+    xps = [x @ w.T + bias for w, (bias, _) in zip(named["W"], biases, strict=True)]
+    rbs = [rb for _, rb in biases]
+    return run_directions(step, xps, h, c, lengths, backwards, named["R"], rbs, named.get("A"))
 
 
 #: attribute sets of the samples

@@ -208,3 +208,15 @@ def run_steps(
     if c is not None:
         c[lengths > steps] = 0
     return y, h, c
+
+
+def run_directions(
+    step: Step, xps: Sequence[np.ndarray], h: np.ndarray, c: np.ndarray | None, lengths: np.ndarray,
+    backwards: Sequence[bool], r: np.ndarray, rbs: Sequence[np.ndarray | None], a: np.ndarray | None = None,
+) -> tuple[np.ndarray, ...]:  # fmt: skip
+    """`run_steps` of each direction: all h [B, D, T, H], last h and last C [B, D, H], if there are any."""
+    made = [
+        run_steps(step, xps[d], h[:, d], None if c is None else c[:, d], lengths, reverse, r[d], rbs[d], a)
+        for d, reverse in enumerate(backwards)
+    ]
+    return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)

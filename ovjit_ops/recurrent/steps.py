@@ -25,7 +25,7 @@ from ovjit_ops.recurrent.step import (
     checked_lengths,
     directions,
     make_step,
-    run_steps,
+    run_directions,
 )
 
 #: Letter of an input in `roles` -> its dimensions. x: input products, Q = directions x gates x hidden; h, c:
@@ -66,16 +66,9 @@ class RecurrentSteps:
         backwards = directions(direction)
         lengths = np.full(batch, steps) if lengths is None else checked_lengths(lengths, steps, backwards)
         each = np.split(named["x"], len(backwards), 2)
-        made = []
-        for d, reverse in enumerate(backwards):
-            c = named["c"][:, d] if "c" in named else None
-            rb = named["b"][d] if "b" in named else None
-            made.append(
-                run_steps(
-                    step, each[d], named["h"][:, d], c, lengths, reverse, named["r"][d], rb, named.get("a")
-                )
-            )
-        return tuple(np.stack(parts, 1) for parts in zip(*made, strict=True) if parts[0] is not None)
+        h, c, r, a = (named.get(role) for role in "hcra")
+        rbs = named.get("b", [None] * len(backwards))
+        return run_directions(step, each, h, c, lengths, backwards, r, rbs, a)
 
     def samples(rng, dtype="f32"):
         for i, (kind, roles) in enumerate(
