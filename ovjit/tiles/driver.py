@@ -163,15 +163,15 @@ def pair_pixels(to, height, sums):
 
 
 class Apart(NamedTuple):
-    """Strides: bytes between groups of y, channels between groups, bytes between panels of the bias."""
+    """Strides of groups and of panels. Kernels' texts have the names of these fields, as of those below."""
 
-    y_g: int
-    c_g: int
-    b_step: int
+    y_g: int  # bytes between groups of y
+    c_g: int  # output channels between groups
+    b_step: int  # bytes between panels of the bias
 
 
 class Pixels(NamedTuple):
-    """Byte strides of image, row and column of x and y; the numbers of rows, columns and pixels."""
+    """Byte strides of image, row and column of x and y, and the extents of the output."""
 
     x_n: int
     x_h: int
@@ -179,49 +179,49 @@ class Pixels(NamedTuple):
     y_n: int
     y_h: int
     y_w: int
-    oh: int
-    ow: int
+    oh: int  # output rows
+    ow: int  # output columns
     pixels: int
 
 
 class Sums(NamedTuple):
-    """The words of a sum: n1 times n2 runs of k words, s1 and s2 bytes apart."""
+    """The reduction: an outer and an inner loop over runs of words that are contiguous in x."""
 
-    n1: int
-    s1: int
-    n2: int
-    s2: int
-    k: int
+    n1: int  # outer iterations
+    s1: int  # bytes between them
+    n2: int  # inner iterations
+    s2: int  # bytes between them
+    k: int  # words of a run
 
 
 class Shares(NamedTuple):
-    """The division into chunks of pixels and panels, and the bytes that a word and a tile prefetch."""
+    """The division of the work into chunks, and prefetching."""
 
-    px_per: int
-    by_pixels: int
-    run: int
-    pn_per: int
-    pn_blocks: int
-    ahead_step: int
-    tile_ahead: int
+    px_per: int  # pixels of a chunk
+    by_pixels: int  # whether chunks of a run share their pixels, not their panels
+    run: int  # consecutive chunks that share them
+    pn_per: int  # weight panels of a chunk
+    pn_blocks: int  # chunks along the panels
+    ahead_step: int  # bytes of weights that a word prefetches
+    tile_ahead: int  # bytes of weights that a tile prefetches
 
 
 class ChosenWeights(NamedTuple):
-    """Indices of each group's weights, a panel of zeros, bytes between indices, the number of weights."""
+    """Weights that each group selects by an index."""
 
-    picks: Ptr
-    none: Ptr
-    picks_g: int
-    kinds: int
+    picks: Ptr  # the indices
+    none: Ptr  # a panel of zeros
+    picks_g: int  # bytes between indices
+    kinds: int  # the number of weights
 
 
 class Gathering(NamedTuple):
-    """Lines of a window, byte stride and bytes of a line, and bytes of a packed window."""
+    """Windows that are copied to contiguous memory."""
 
-    lines: int
-    line_step: int
-    line: int
-    packed: int
+    lines: int  # lines of a window
+    line_step: int  # bytes between lines
+    line: int  # bytes of a line
+    packed: int  # bytes of a window without gaps
 
 
 @inline

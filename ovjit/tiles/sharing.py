@@ -76,10 +76,10 @@ class Sharing(NamedTuple):
         rows = self.rows
         panel_bytes = weights.sizes.panel
         most = UNIT_PANEL_BYTES if self.form.on_unit else PANEL_BYTES
-        pn_per = sym_max(1, sym_min(panels, most // sym_max(panel_bytes, 1)))
+        panels_per_chunk = sym_max(1, sym_min(panels, most // sym_max(panel_bytes, 1)))
         if self.unpacks:
-            pn_per = sym_max(1, sym_min(pn_per, panels // MOST_CHUNKS))
-        pn_blocks = ceil_div(panels, pn_per)
+            panels_per_chunk = sym_max(1, sym_min(panels_per_chunk, panels // MOST_CHUNKS))
+        panel_chunks = ceil_div(panels, panels_per_chunk)
         # Equal shares of pixels for two and four threads gain, by count, 0.3 to 1.4 % of quantized networks
         # at two threads. They lose as much and more at eight and sixteen. The last panel may have one vector,
         # but then takes little less.
@@ -87,17 +87,19 @@ class Sharing(NamedTuple):
         tile_flops = 2.0 * rows * vectors * words * self.form.group + TILE_FLOPS * rate
         flops = ceil_div(pixels, rows) * panels * weights.groups * tile_flops
         wanted = sym_min(MOST_CHUNKS, sym_max(1, sym_int(flops // (CHUNK_FLOPS * rate))))
-        others = pn_blocks * sym_max(1, weights.groups)
+        others = panel_chunks * sym_max(1, weights.groups)
         if self.form.on_unit:  # the last tile of a range has fewer pixels: ranges of panels have no such
-            pn_blocks = sym_max(pn_blocks, sym_min(panels, ceil_div(wanted * FULL_TILES * rows, pixels)))
-            pn_per = ceil_div(panels, pn_blocks)
-            pn_blocks = ceil_div(panels, pn_per)
-            others = pn_blocks * sym_max(1, weights.groups)
-        px_blocks = sym_max(1, sym_min(ceil_div(pixels, rows), ceil_div(wanted, others)))
+            panel_chunks = sym_max(
+                panel_chunks, sym_min(panels, ceil_div(wanted * FULL_TILES * rows, pixels))
+            )
+            panels_per_chunk = ceil_div(panels, panel_chunks)
+            panel_chunks = ceil_div(panels, panels_per_chunk)
+            others = panel_chunks * sym_max(1, weights.groups)
+        pixel_chunks = sym_max(1, sym_min(ceil_div(pixels, rows), ceil_div(wanted, others)))
         if self.unpacks:
-            px_blocks = sym_min(px_blocks, ceil_div(pixels, UNPACKED_FOR))
-        px_per = sym_max(1, ceil_div(ceil_div(pixels, rows), px_blocks)) * rows
-        return px_per, ceil_div(pixels, px_per), pn_per, pn_blocks
+            pixel_chunks = sym_min(pixel_chunks, ceil_div(pixels, UNPACKED_FOR))
+        pixels_per_chunk = sym_max(1, ceil_div(ceil_div(pixels, rows), pixel_chunks)) * rows
+        return pixels_per_chunk, ceil_div(pixels, pixels_per_chunk), panels_per_chunk, panel_chunks
 
     def of(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
         """The flops of a step, the result of `blocks`, the bytes that a word and a tile prefetch, and the
