@@ -66,9 +66,8 @@ class RecurrentSteps:
         backwards = directions(direction)
         lengths = np.full(batch, steps) if lengths is None else checked_lengths(lengths, steps, backwards)
         each = np.split(named["x"], len(backwards), 2)
-        h, c, r, a = (named.get(role) for role in "hcra")
-        rbs = named.get("b", [None] * len(backwards))
-        return run_directions(step, each, h, c, lengths, backwards, r, rbs, a)
+        c, a, rbs = named.get("c"), named.get("a"), named.get("b", [None] * len(backwards))
+        return run_directions(step, each, named["h"], c, lengths, backwards, named["r"], rbs, a)
 
     def samples(rng, dtype="f32"):
         for i, (kind, roles) in enumerate(
