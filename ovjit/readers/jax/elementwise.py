@@ -15,6 +15,7 @@ from ovjit.readers import special
 from ovjit.readers.bits import FORMATS, bits_of, real_of, recast
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
+from ovjit.readers.rows import Rule
 
 #: Primitive -> operation of one operand with the same meaning.
 UNARY = {
@@ -38,12 +39,22 @@ SAME = ("copy", "copy_p", "device_put", "name", "optimization_barrier", "pbroadc
         "sharding_constraint", "stop_gradient")  # fmt: skip
 
 
-primitives({name: lambda n, op=op: n(op, n[0]) for name, op in UNARY.items()})
-# an exponent may be of another type
-primitives({
-    name: lambda n, op=op: n(op, n[0], n.convert(n[1], n.dtype(n[0]))) for name, op in BINARY.items()
-})  # fmt: skip
-primitives({name: lambda n, ops=ops: n(ops[n.is_bool(n[0])], *n.inputs) for name, ops in LOGICAL.items()})
+def _unary(op: str) -> Rule:
+    return lambda n: n(op, n[0])
+
+
+def _binary(op: str) -> Rule:
+    """An exponent may be of another type."""
+    return lambda n: n(op, n[0], n.convert(n[1], n.dtype(n[0])))
+
+
+def _logical(ops: tuple[str, str]) -> Rule:
+    return lambda n: n(ops[n.is_bool(n[0])], *n.inputs)
+
+
+primitives({name: _unary(op) for name, op in UNARY.items()})
+primitives({name: _binary(op) for name, op in BINARY.items()})
+primitives({name: _logical(ops) for name, ops in LOGICAL.items()})
 
 
 @primitive(*SAME)

@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx.registry import onnx_op, onnx_ops
+from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
 
 #: Operators with the meaning of an operation of OpenVINO and no attributes: their names, or pairs of names
 #: where they differ.
@@ -193,7 +193,7 @@ def bit_shift(n: OnnxNode) -> Any:
     return n("BitwiseLeftShift" if direction == "LEFT" else "BitwiseRightShift", n[0], n[1])
 
 
-def _scaled(op: str):
+def _scaled(op: str) -> Rule:
     def rule(n: OnnxNode) -> Any:
         """alpha * op(beta * x)"""
         x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
@@ -252,8 +252,16 @@ def _named(pairs: str) -> Iterator[tuple[str, str]]:
         yield name, op or name
 
 
-onnx_ops({name: lambda n, op=op: n(op, n[0]) for name, op in _named(SAME_UNARY)})
-onnx_ops({name: lambda n, op=op: n(op, *legacy_operands(n)) for name, op in _named(SAME_BINARY)})
+def _unary(op: str) -> Rule:
+    return lambda n: n(op, n[0])
+
+
+def _binary(op: str) -> Rule:
+    return lambda n: n(op, *legacy_operands(n))
+
+
+onnx_ops({name: _unary(op) for name, op in _named(SAME_UNARY)})
+onnx_ops({name: _binary(op) for name, op in _named(SAME_BINARY)})
 #: Operators that are one expression. Affine, ScaledTanh, ParametricSoftplus and Scale are of the first opset;
 #: ONNX Runtime still runs them.
 onnx_ops({

@@ -95,8 +95,12 @@ def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Outp
     return body
 
 
+def _same(op: str) -> Callable[[OnnxNode, Output, Reduce], Output]:
+    return lambda n, x, reduce: reduce(op, x)
+
+
 for _name in ("ReduceSum", "ReduceMean", "ReduceProd", "ReduceL1", "ReduceL2"):
-    _reduction(_name, lambda n, x, reduce, name=_name: reduce(name, x))
+    _reduction(_name, _same(_name))
 _reduction("ReduceSumSquare", lambda n, x, reduce: reduce("ReduceSum", n("Multiply", x, x)))
 _reduction("ReduceLogSum", _log_sum)
 _reduction("ReduceLogSumExp", _log_sum_exp)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.rows import Rule
 from ovjit.readers.tflite.file import TYPES
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op, tflite_ops
@@ -26,10 +27,17 @@ SAME_BINARY = {
     "BITWISE_XOR": "BitwiseXor",
 }  # fmt: skip
 
-tflite_ops({name: lambda n, op=op: n.each(op, n[0]) for name, op in SAME_UNARY.items()})
-tflite_ops({
-    name: lambda n, op=op: n.activated(n.each(op, n[0], n[1])) for name, op in SAME_BINARY.items()
-})  # fmt: skip
+
+def _unary(op: str) -> Rule:
+    return lambda n: n.each(op, n[0])
+
+
+def _binary(op: str) -> Rule:
+    return lambda n: n.activated(n.each(op, n[0], n[1]))
+
+
+tflite_ops({name: _unary(op) for name, op in SAME_UNARY.items()})
+tflite_ops({name: _binary(op) for name, op in SAME_BINARY.items()})
 
 
 @tflite_op("DIV")
