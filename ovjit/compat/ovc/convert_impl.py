@@ -193,8 +193,8 @@ def _read_given(core: Core, given: Any) -> Model:
     of_jax = kind.__module__.partition(".")[0] in ("jax", "jaxlib")
     way = "give jax.make_jaxpr(function)(*examples)" if of_jax else "export the model to ONNX first"
     raise Error(
-        f"Unknown model type: {kind}. convert_model reads files, PyTorch modules, Keras models and jaxprs, not "
-        f"{kind.__module__}.{kind.__qualname__}: {way}"
+        f"Unknown model type: {kind}. convert_model reads files, PyTorch modules, Keras models and jaxprs, "
+        f"not {kind.__module__}.{kind.__qualname__}: {way}"
     )
 
 
