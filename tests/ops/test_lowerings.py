@@ -729,7 +729,7 @@ def test_columns_of_few_outputs_share_a_vector(
     outs: int, kernel: tuple[int, ...], dilation: int, auto_pad: str, sizes: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """One convolution computes the outputs of all taps of a line; their sums are computed with what follows."""
+    """One convolution computes the outputs of all taps of a line; the sums follow in another kernel."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
     closed = sizes == "known"
     rng = np.random.default_rng([SEED, outs, *kernel])
