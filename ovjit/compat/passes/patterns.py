@@ -267,7 +267,8 @@ class Optional(Pattern):
             raise no_such_constructor("Optional takes a list of types' names, not one name")
         inputs, predicate = _sources(args, named, "Optional")
         _records(type_names, "Optional")
-        self._wrapped = WrapType(type_names, *[inputs][: bool(inputs)], predicate=predicate)
+        given = [inputs] if inputs else []
+        self._wrapped = WrapType(type_names, *given, predicate=predicate)
         self._prepare(inputs or (), None)
 
     def _alternatives(self, output: Output, found: Found) -> Iterator[Found]:
