@@ -52,8 +52,8 @@ def pytest_collection() -> Iterator[Any]:
         gc.enable()
 
 
-#: Objects that are made between two collections of the young, and so on. Graphs are made of many, and each
-#: collection walks what other tests left, too. Processes that tests start have Python's own thresholds.
+#: Thresholds of `gc.set_threshold`. Graphs have many objects, and each collection also visits what other
+#: tests have left. Processes that tests start have Python's own thresholds.
 SELDOM = (10_000, 20, 20)
 
 

@@ -31,8 +31,8 @@ _OF_PARAMETERS: dict[str, Callable[[OnnxNode, Output, float, float], Output]] = 
 def activation(
     n: OnnxNode, name: str, x: Output, alpha: float | None = None, beta: float | None = None
 ) -> Output:
-    """The activation `name`, in small letters, of x. None: the default parameter. KeyError
-    if it is unknown."""
+    """The activation `name`, in small letters, of x. None: the default parameter. KeyError if the name is
+    unknown."""
     if name in PLAIN:
         return n(PLAIN[name], x)
     alpha = ALPHAS.get(name, 0.0) if alpha is None else alpha

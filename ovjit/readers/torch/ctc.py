@@ -49,7 +49,7 @@ def _padded(n: Call, targets: Output, lengths: Output, blank: int) -> Output:
         longest = n("ReduceMax", n("Concat", lengths, n.const([0]), axis=0), [0], keep_dims=False)
         columns = n.unsqueeze(n("Range", n.const(0), longest, n.const(1), output_type="i64"), [0])
         places = n("Add", n.unsqueeze(n("Subtract", ends, lengths), [1]), columns)
-        # one blank more: no label is left out, and there is a place for what does not count
+        # a blank is appended: places behind the last label read it
         known = n("Concat", targets, n.const([blank]), axis=0)
         last = n("ShapeOf", targets, output_type="i64")
         targets = n("Gather", known, n("Minimum", places, last), 0)
@@ -77,7 +77,7 @@ def _shifted(n: Call, rows: Output, fill: float) -> list[Output]:
 
 def _log_likelihood(n: Call, x: Output, labels: Output, steps: Output, lengths: Output) -> Output:
     """The sum over all paths forward: alpha(t, s) follows alpha(t - 1, s), that of s - 1, and that of s - 2
-    where the label is another one. Before the first step all that is likely is to be at the first blank."""
+    where the labels differ. Before the first step, the first blank has probability 1 and all others 0."""
     count = n.size(labels, 1)
     places = n.unsqueeze(n.arange(count), [0])
     start = n("Select", n("Equal", places, n.const(0)), n.like(x, 0), n.like(x, -math.inf))

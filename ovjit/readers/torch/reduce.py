@@ -201,8 +201,8 @@ def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
 
 @aten("logcumsumexp")
 def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
-    """log(exp(a) + exp(b)) of parts that double: after k steps each place has the 2^k ones up to it. By the
-    largest element alone, what is far below it would count nothing where it is the largest so far."""
+    """log(exp(a) + exp(b)) in steps that double: after k steps each place has the result of the last 2^k
+    elements. Subtracting the maximum of the whole row would underflow for elements far below it."""
     if n.rank(x) == 0:
         return x
     axis, size = n.pick_axis(x, dim), n.size(x, dim)
