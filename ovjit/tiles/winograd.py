@@ -7,7 +7,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -39,8 +39,25 @@ MATRICES: dict[int, dict[str, list[list[float]]]] = {
     },
 }  # fmt: skip
 
-#: Planes of integers have two fractional bits: 2G is whole.
-WHOLE_BITS = 2
+
+class WholeMatrices(NamedTuple):
+    """G and A for planes of integers. The results are those of `MATRICES`, multiplied by `divisor`."""
+
+    G: list[list[int]]
+    A: list[list[int]]
+    divisor: int
+
+
+#: m -> matrices of integers. MATRICES has fractions in G. Here its rows are multiplied by the denominators,
+#: and columns of A by what makes all products equal. B is the same.
+WHOLE: dict[int, WholeMatrices] = {
+    2: WholeMatrices([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], [[1, 1, 1, 0], [0, 1, -1, -1]], 4),
+    4: WholeMatrices(
+        [[1, 0, 0], [1, 1, 1], [1, -1, 1], [1, 2, 4], [1, -2, 4], [0, 0, 1]],
+        [[6, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 0], [0, -4, 4, 8, -8, 24]],
+        576,
+    ),
+}
 #: The types of planes and of filters for which native code is used: such as it transforms exactly.
 _NATIVE = (("f32", np.dtype(np.float32)), ("i16", np.dtype(np.int8)))
 #: Channels of filters that NumPy transforms at once: what stays in the second-level cache.
@@ -55,7 +72,7 @@ def fill_planes(
 
     Source [O, C, 3, 3], or [O, C, D, 3, 3] with D slices of each filter, of which panels have the channels of
     slice 0 first. Elements have the type `kind`, `group` of them in a word, with zeros for subnormal ones.
-    Integers are multiplied by four."""
+    Those of integers are made by the G of `WHOLE`."""
     planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
     outs, channels = len(source), math.prod(source.shape[1:-2])
     native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
@@ -78,15 +95,15 @@ def fill_planes(
 def _transform_integers(filters: np.ndarray, planes: np.ndarray, width: int, m: int, group: int) -> None:
     """As `_transform`, for filters of 8 bits and planes of i16, which are exact in f32."""
     transformed = np.empty(planes.shape, np.float32)
-    _transform(filters.astype(np.float32), transformed, width, m)
+    _transform(filters.astype(np.float32), transformed, width, m, whole=True)
     words = transformed.reshape(len(planes), -1, group, width)
     for n, target in enumerate(np.moveaxis(planes.reshape(len(planes), -1, width, group), -1, 0)):
-        np.multiply(words[:, :, n], 1 << WHOLE_BITS, out=target, casting="unsafe")
+        np.copyto(target, words[:, :, n], casting="unsafe")
 
 
 def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, width: int) -> None:
     """One panel of each plane [(m + 2)^2, C * width], of any type."""
-    g = np.array(MATRICES[m]["G"]) * (2 if planes.dtype == np.int16 else 1)
+    g = np.array(_filter_matrix(m, planes.dtype == np.int16), np.float64)
     n = len(g)
     for c in range(0, filters.shape[1], _FILLED):
         part = filters[:, c : c + _FILLED]
@@ -98,7 +115,11 @@ def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, 
         planes[:, c * width : (c + depth) * width] = whole.swapaxes(-1, -2).reshape(n * n, -1)
 
 
-def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:
+def _filter_matrix(m: int, whole: bool) -> list[list[float]]:
+    return [list(row) for row in WHOLE[m].G] if whole else MATRICES[m]["G"]
+
+
+def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int, whole: bool = False) -> None:
     """Write the panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width]: G w G' in f32 of
     the filters w [outputs, channels * 9]. Subnormals, and outputs that there are none of, are zeros."""
     count, channels = (m + 2) ** 2, filters.shape[1] // 9
@@ -110,22 +131,24 @@ def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> N
     panel = np.empty(rows.size, np.float32)
     weave.weave(np.ascontiguousarray(rows).view(np.uint8), panel, width, WORD)
     sizes = np.array((channels, width, planes.strides[0]), np.int64)
-    _transforming(m)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
+    _transforming(m, whole)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
 
 
 @functools.cache
-def filter_kernel(m: int) -> Kernel:
-    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3)."""
+def filter_kernel(m: int, whole: bool = False) -> Kernel:
+    """The kernel that transforms filters for Winograd's F(m x m, 3 x 3). `whole`: for planes of integers."""
     from ovjit.codegen.routines import routines
 
     def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
 
-        return weaving.filter_planes(isa, MATRICES[m]["G"])
+        return weaving.filter_planes(isa, _filter_matrix(m, whole))
 
-    return routines(f"filters_{m}x{m}", ("transform_filters",), weave.steps, intrinsics, f"filters {m}")
+    name = f"filters_whole_{m}x{m}" if whole else f"filters_{m}x{m}"
+    key = f"filters whole {m}" if whole else f"filters {m}"
+    return routines(name, ("transform_filters",), weave.steps, intrinsics, key)
 
 
 @functools.cache
-def _transforming(m: int) -> Callable[[int, int, int, int], int]:
-    return weave.native(filter_kernel(m))
+def _transforming(m: int, whole: bool) -> Callable[[int, int, int, int], int]:
+    return weave.native(filter_kernel(m, whole))

@@ -112,7 +112,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield tags.kernel()
     yield evaluating_kernel()
     yield from weave.kernels(target)
-    yield from map(winograd.filter_kernel, winograd.MATRICES)
+    yield from (winograd.filter_kernel(m, whole) for m in winograd.MATRICES for whole in (False, True))
     yield from map(narrow.kernel, narrow.FUNCTIONS)
     for feature in sorted(MATRIX.intersection(target.extras)):
         key, form = amx_test.tested(feature)

@@ -12,8 +12,10 @@ Tensors of bf16 are read and written as bf16. If the number of channels is even,
 bf16, for the dot instruction. Sums of four elements lose a bit: networks' errors are 0.8 - 1.2 times those of
 the direct algorithm. F(4x4) would lose four bits, so its planes are f32.
 
-Bytes that are multiplied without VNNI use F(2x2) with planes of 16 bits. The elements of 2G are integers, so
-planes and sums are exact integers, scaled by four.
+Bytes that are multiplied without VNNI have planes of 16 bits and matrices of integers (`WHOLE`). Results are
+exact. Sums of F(4x4) may exceed 32 bits, which keep their residues modulo 2**32. The result is 576 = 9 * 64
+times the convolution. It is multiplied by the inverse of 9 modulo 2**32 and shifted right by 6 bits, which is
+exact if the convolution itself fits 26 bits. `possible_ways` decides that by the weights.
 
 Accuracy in f32, against float64 on random data, relative to the output's scale: direct 1e-6, F(2x2) 1e-6,
 F(4x4) 1e-5; the documented bound is 1e-4. EXECUTION_MODE_HINT=ACCURACY selects the direct algorithm.
@@ -57,7 +59,7 @@ from ovjit.tiles.narrow import WAYS, WIDENED, word_time
 from ovjit.tiles.pack import pack_bias, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
 from ovjit.tiles.sizes import TABLE
-from ovjit.tiles.winograd import MATRICES, WHOLE_BITS, fill_planes
+from ovjit.tiles.winograd import MATRICES, WHOLE, fill_planes
 from ovjit_ops.convolution.cpu_convolution import TiledConvolution, as_images
 
 #: Maximum bytes of the planes of a band, which should stay in a cache.
@@ -65,8 +67,8 @@ BAND = 4_000_000
 #: Bands of images of open size have so many times the bytes. Those of 34 MB take 1.00 of the time: ResNet-18
 #: at 600 x 800, one thread of a Zen 3.
 OPEN_BANDS = 8
-#: Maximum channels for which sums of products fit 32 bits: bytes of 255 and -128, nine taps, scaled by four.
-MOST_CHANNELS = (2**31 - 1) // (4 * 9 * 255 * 128)
+#: m -> the largest |sum of products| for which F(m x m) of integers is exact.
+MOST_SUMS = {m: (2**31 - 1) // (whole.divisor & -whole.divisor) for m, whole in WHOLE.items()}
 #: For images of open size: maximum bytes of the planes of weights by m, and the pixels of a side that is
 #: large in any case. Planes are in memory beside the weights of the direct algorithm. They have 1.8 (m = 2)
 #: or 4 times as many bytes.
@@ -96,16 +98,27 @@ def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list
 
 
 @functools.cache
-def square_transform(m: int, name: str, given: str = "f32", to: str = "f32", shift: int = 0) -> Body:
-    """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers, shifted right by `shift` bits: floats
-    in f32, integers in i32."""
-    matrix, n = MATRICES[m][name], m + 2
-    recorder, kind = Recorder(), "f32" if to == "f32" else "i32"
+def square_transform(m: int, name: str, given: str = "f32", to: str = "f32") -> Body:
+    """matrix @ grid @ matrix.T of a grid of (m + 2) x (m + 2) numbers: floats in f32, integers in i32 modulo
+    2**32. Results of the matrix A of integers are divided by their divisor."""
+    n, kind = m + 2, "f32" if to == "f32" else "i32"
+    recorder, divided = Recorder(), kind == "i32" and name == "A"
+    matrix = WHOLE[m].A if divided else MATRICES[m][name]
     grid = [[t.cast(recorder.input(f"x{i * n + j}", given), kind) for j in range(n)] for i in range(n)]
     columns = [transform(matrix, [row[j] for row in grid]) for j in range(n)]
     made = [v for i in range(len(matrix)) for v in transform(matrix, [column[i] for column in columns])]
-    made = [t.cast(v >> shift if shift else v, to) for v in made]
+    made = [t.cast(divide_exactly(v, WHOLE[m].divisor) if divided else v, to) for v in made]
     return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
+
+
+def divide_exactly(value: Tracer, divisor: int) -> Tracer:
+    """value / divisor of i32, which leaves no remainder, where `value` is known modulo 2**32."""
+    power = divisor & -divisor
+    odd = divisor // power
+    if odd > 1:
+        inverse = pow(odd, -1, 1 << 32)
+        value = value * (inverse - (inverse >> 31 << 32))
+    return value >> power.bit_length() - 1
 
 
 @kernel(over="img th tw", x="img c:1 h w", v="p img th tw c:1")
@@ -199,7 +212,7 @@ def input_kernel(m: int, elem: str, to: str) -> Kernel:
 def output_kernel(m: int, epilogue: Epilogue, names: str, acc: str) -> Kernel:
     name = f"winograd_output_{epilogue.out}_{m}x{m}" + (f"_{names}" if names else "")
     constants = epilogue.constants(acc)
-    back = square_transform(m, "A") if acc == "f32" else square_transform(m, "A", acc, acc, WHOLE_BITS)
+    back = square_transform(m, "A", acc, acc)
     return into_pixels.kernel(name, m=m, n=m + 2, acc=acc, transform=back, **constants)
 
 
@@ -215,10 +228,11 @@ def _in_halves(form: Format) -> bool:
     return form.acc == "i32" and form.products > 1
 
 
-def possible_ways(form: Format, channels: int, slices: int = 1) -> tuple[int, ...]:
-    """The supported m of F(m x m), for filters of so many channels and slices."""
+def possible_ways(form: Format, channels: int, sums: int) -> tuple[int, ...]:
+    """The supported m of F(m x m), for filters of so many channels. `sums`: of bytes, a bound
+    of |sum of products|."""
     if _in_halves(form):
-        return (2,) if channels % I16.group == 0 and channels * slices <= MOST_CHANNELS else ()
+        return tuple(m for m, most in MOST_SUMS.items() if channels % I16.group == 0 and sums <= most)
     return tuple(_TRANSFORMS) if form in (F32, BF16) or form.a == "f16" else ()
 
 
@@ -239,10 +253,12 @@ _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 def best_way(
     images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32,
     word: float = 1.0, slices: int = 1, dilations: Sequence[int] = (1, 1),
+    ways: Sequence[int] | None = None,
 ) -> int:  # fmt: skip
     """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
     `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
     `slices`: those of a filter, if the images are slices of volumes. `dilations`: those along the images.
+    `ways`: the m that are possible, if that depends on the weights.
 
     Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
     1.85 dot products). A tile of few rows waits for its own results, 4 cycles a step. Weights mostly arrive
@@ -267,7 +283,7 @@ def best_way(
 
     rate = _BYTES[form.name]
     times = {0: products(images * oh * ow, 9 * slices * form.words(channels), 1, form, word)}
-    for m in possible_ways(form, channels, slices):
+    for m in possible_ways(form, channels, 0) if ways is None else ways:
         cycles = _TRANSFORMS[m]
         tiles = images * math.prod(d * tiles_along(n, m, d) for n, d in zip((oh, ow), dilations, strict=True))
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
@@ -556,7 +572,7 @@ def winograd_way(group: Group) -> tuple[int, int]:
     form, ways = _possible(group)
     if not ways:
         return 0, 0
-    choose = _chooser(group, form)
+    choose = _chooser(group, form, ways)
     if not is_static(data.shape[2:]):
         return _open_way(group, ways, choose)
     forced = debug.flag("OVJIT_WINOGRAD")  # for measurements
@@ -595,18 +611,29 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
         return none  # on a matrix unit, products take less time than the transforms
     if not _are_finite(filters.constant):
         return none  # all pixels of a tile would become NaN
-    return form, possible_ways(form, channels, math.prod(kernel[:-2]))
+    return form, possible_ways(form, channels, _largest_sum(filters) if _in_halves(form) else 0)
+
+
+def _largest_sum(filters: Value) -> int:
+    """A bound of |sum of data times weights| for data of 0 to 255 and filters [O, ...] of i8."""
+    weights = filters.constant
+    if not isinstance(weights, np.ndarray):
+        return 255 * 128 * math.prod(filters.shape[1:])  # integers of few bits
+    rows = weights.reshape(len(weights), -1)
+    positive = np.maximum(rows, 0).sum(1, dtype=np.int64)
+    negative = positive - rows.sum(1, dtype=np.int64)
+    return 255 * int(np.maximum(positive, negative).max(initial=0))
 
 
 def _are_finite(weights: Any) -> bool:
     """Whether there is no infinity and no NaN. A sum takes less time than comparisons."""
-    if not isinstance(weights, np.ndarray):
-        return True  # integers of few bits
+    if not isinstance(weights, np.ndarray) or weights.dtype.kind in "iu":
+        return True  # integers, some of few bits
     with np.errstate(invalid="ignore", over="ignore"):
         return bool(np.isfinite(weights.sum(dtype=np.float32)) or np.isfinite(weights).all())
 
 
-def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:
+def _chooser(group: Group, form: Format, ways: Sequence[int]) -> Callable[[int, int, int], int]:
     """(images, height and width of the output) -> the algorithm."""
     filters, target = group.node.inputs[1], group.context.target
     outs, channels, *kernel = filters.shape
@@ -621,7 +648,17 @@ def _chooser(group: Group, form: Format) -> Callable[[int, int, int], int]:
     def choose(images: int, oh: int, ow: int) -> int:
         lanes = target.lanes
         best = functools.partial(
-            best_way, images, oh, ow, channels, outs, lanes, form, slices=slices, dilations=dilations
+            best_way,
+            images,
+            oh,
+            ow,
+            channels,
+            outs,
+            lanes,
+            form,
+            slices=slices,
+            dilations=dilations,
+            ways=ways,
         )
         if form.products == 1:
             return best()
