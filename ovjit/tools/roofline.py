@@ -89,12 +89,12 @@ def dot_kernel(form: Format) -> Kernel:
 
 def _spin(isa: Target, form: Format) -> Any:
     from ovjit.codegen.cpu import llvm_parts
-    from ovjit.tiles.micro import multiply_add, narrow_sums
+    from ovjit.tiles.micro import multiply_add, narrow_products, widen_sums
 
     word, madd = multiply_add(isa, form)
     span = 1  # words that one call multiplies
     if form.listed:
-        madd, span = narrow_sums(isa, form, WAYS[0], "madd"), WAYS[0].span
+        madd, span = narrow_products(isa, form, WAYS[0], "way") | widen_sums(isa, form), WAYS[0].span
     add = "add" if form.acc == "i32" else "fadd"
     lines = ["define fastcc void @spin(i64 %y, i64 %turns) noinline nounwind {", "entry:"]
     lines += ["%p = inttoptr i64 %y to ptr", f"%wp = getelementptr i8, ptr %p, i64 {WORD * isa.lanes}"]
@@ -118,8 +118,12 @@ def _spin(isa: Target, form: Format) -> Any:
             pairs = [(f"%a{row}.{n}", f"%w{v}.{n}") for n in words]
             if not v:
                 lines += [f"{a} = {_other(word, '%a')}" for a, _ in pairs]
-        given = "".join(f", {word} {value}" for values in zip(*pairs, strict=True) for value in values)
-        lines.append(f"%new{m} = call {word} @madd({word} %acc{m}{given})")
+        given = ", ".join(f"{word} {value}" for values in zip(*pairs, strict=True) for value in values)
+        if form.listed:
+            lines.append(f"%sums{m} = call {word} @way({given})")
+            lines.append(f"%new{m} = call {word} @widen({word} %acc{m}, {word} %sums{m})")
+        else:
+            lines.append(f"%new{m} = call {word} @madd({word} %acc{m}, {given})")
     lines += ["br label %head", "done:"]
     for m in range(1, ACCUMULATORS):
         lines.append(f"%sum{m} = {add} {word} {f'%sum{m - 1}' if m > 1 else '%acc0'}, %acc{m}")
