@@ -111,8 +111,8 @@ def square_transform(m: int, name: str, given: str = "f32", to: str = "f32") -> 
     return Body([given] * n * n, [to] * len(made), recorder.lines, [v.name for v in made])
 
 
-def divide_exactly(value: Tracer, divisor: int) -> Tracer:
-    """value / divisor of i32, which leaves no remainder, where `value` is known modulo 2**32."""
+def divide_exactly(value: Any, divisor: int) -> Any:
+    """value / divisor, which leaves no remainder, of numbers in i32 that are known modulo 2**32."""
     power = divisor & -divisor
     odd = divisor // power
     if odd > 1:

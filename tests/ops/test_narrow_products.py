@@ -16,8 +16,8 @@ from ovjit.readers.ir import weights as weights_files
 from ovjit.tiles import narrow
 from ovjit.tiles.lowering import Tiled
 from ovjit.tiles.narrow import WAYS
-from ovjit.tiles.winograd import fill_planes
-from ovjit_ops.convolution.cpu_winograd import MOST_CHANNELS, Winograd
+from ovjit.tiles.winograd import WHOLE, fill_planes
+from ovjit_ops.convolution.cpu_winograd import MOST_SUMS, Winograd, divide_exactly
 from tests.support.run import printed
 
 SEED = 20261121
@@ -133,23 +133,26 @@ PLANES = {
 @pytest.mark.parametrize("kind", ["largest", "wide", "usual"])
 @pytest.mark.parametrize("pad", [0, 1])
 @pytest.mark.parametrize("name", PLANES)
-def test_planes_are_exact(monkeypatch, name, pad, kind):
-    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+@pytest.mark.parametrize("m", MOST_SUMS)
+def test_planes_are_exact(monkeypatch, m, name, pad, kind):
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(m))
     compiled = check_products(name, *PLANES[name], (1, pad, 1), kind)
     assert any(isinstance(low, Winograd) for low in compiled._executable.program.lowerings)
 
 
 @without_vnni
-def test_planes_in_python(monkeypatch):
-    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+@pytest.mark.parametrize("m", MOST_SUMS)
+def test_planes_in_python(monkeypatch, m):
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(m))
     monkeypatch.setenv("OVJIT_INTERP", "kernels")
     compiled = check_products("planes", *PLANES["odd extents"], (1, 1, 1), "largest")
     assert any(isinstance(low, Winograd) for low in compiled._executable.program.lowerings)
 
 
 @without_vnni
-def test_planes_are_made_again_of_the_model_s_file(monkeypatch, tmp_path):
-    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
+@pytest.mark.parametrize("m", MOST_SUMS)
+def test_planes_are_made_again_of_the_model_s_file(monkeypatch, tmp_path, m):
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(m))
     monkeypatch.setattr(weights_files, "MAP_FROM", 0)
     rng, ops = np.random.default_rng(SEED), ov.opset8
     x = ops.parameter([1, 32, 8, 8], np.float32)
@@ -164,21 +167,36 @@ def test_planes_are_made_again_of_the_model_s_file(monkeypatch, tmp_path):
 
 
 @without_vnni
+@pytest.mark.parametrize("fit", [True, False])
 @pytest.mark.parametrize("value", [-128, 127])
-@pytest.mark.parametrize("channels", [MOST_CHANNELS - 1, MOST_CHANNELS + 1])
-def test_the_largest_sums_fit(monkeypatch, channels, value):
-    """All data are 255 and all weights alike; MOST_CHANNELS is odd."""
-    monkeypatch.setenv("OVJIT_WINOGRAD", "2")
-    ops = ov.opset8
-    x = ops.parameter([1, channels, 4, 4], np.float32)
+@pytest.mark.parametrize("m", MOST_SUMS)
+def test_the_largest_sums_fit(monkeypatch, m, value, fit):
+    """All data are 255 and all weights alike. One filter more of zeros changes nothing."""
+    monkeypatch.setenv("OVJIT_WINOGRAD", str(m))
+    most = MOST_SUMS[m] // (255 * 9 * abs(value))
+    channels, ops = most - most % 2 + (0 if fit else 2), ov.opset8
+    x = ops.parameter([1, channels, 6, 6], np.float32)
     ends = [ops.constant(np.float32(v)) for v in (0, 255)]
-    integers = ops.convert(ops.constant(np.full((8, channels, 3, 3), value, np.int8)), "f32")
+    weights = np.full((9, channels, 3, 3), value, np.int8)
+    weights[8] = 0
+    integers = ops.convert(ops.constant(weights), "f32")
     y = ops.convolution(ops.fake_quantize(x, *ends, *ends, 256), integers, [1, 1], [0, 0], [0, 0], [1, 1])
     compiled = ov.compile_model(ov.Model([y], [x], "m"), "CPU", F32)
     ways = [isinstance(low, Winograd) for low in compiled._executable.program.lowerings]
-    assert any(ways) == (channels < MOST_CHANNELS)
-    got = compiled([np.full((1, channels, 4, 4), 255, np.float32)])[0]
-    np.testing.assert_array_equal(got, np.full((1, 8, 2, 2), 255 * 9 * channels * value, np.float32))
+    assert any(ways) == fit
+    got = compiled([np.full((1, channels, 6, 6), 255, np.float32)])[0]
+    want = np.broadcast_to(255 * 9 * channels * (weights[:, :1, 0, 0] / 1.0)[None, :, :, None], got.shape)
+    np.testing.assert_array_equal(got, want.astype(np.float32))
+
+
+@pytest.mark.parametrize("m", MOST_SUMS)
+def test_divisions_of_residues_are_exact(m):
+    """The smallest and the largest sums, and random ones, of which 32 bits of the multiple are known."""
+    divisor, most = WHOLE[m].divisor, MOST_SUMS[m]
+    rng = np.random.default_rng([SEED, m])
+    sums = np.append(rng.integers(-most, most, 1000), (-most, -1, 0, 1, most))
+    residues = (sums * divisor).astype(np.uint32).view(np.int32)
+    np.testing.assert_array_equal(divide_exactly(residues, divisor), sums, err_msg=f"seed {SEED}")
 
 
 def check_convolution(name: str, kind: str) -> None:
@@ -249,10 +267,13 @@ def test_small_layers_are_shared_by_threads():
 
 
 WITHOUT_VNNI = """
+import os
 from ovjit.codegen.cpu import host
 host.assume("avx512", [])
 from tests.ops import test_narrow_products as tests
-tests.check_products("planes", *tests.PLANES["odd extents"], (1, 1, 1), "largest")
+for m in tests.MOST_SUMS:
+    os.environ["OVJIT_WINOGRAD"] = str(m)
+    tests.check_products("planes", *tests.PLANES["odd extents"], (1, 1, 1), "largest")
 tests.check_convolution("groups", "usual")
 """
 
@@ -260,7 +281,7 @@ tests.check_convolution("groups", "usual")
 @pytest.mark.skipif(not machine.is_x86(), reason="the runner is native")
 def test_avx512_without_vnni():
     """Its kernels are run by Python's interpreter."""
-    printed("-c", WITHOUT_VNNI, seconds=300, OVJIT_INTERP="kernels", OVJIT_WINOGRAD="2")
+    printed("-c", WITHOUT_VNNI, seconds=300, OVJIT_INTERP="kernels")
 
 
 INSTRUCTIONS = """
