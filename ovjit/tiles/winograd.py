@@ -48,16 +48,17 @@ class WholeMatrices(NamedTuple):
     divisor: int
 
 
-#: m -> matrices of integers. MATRICES has fractions in G. Here its rows are multiplied by the denominators,
-#: and columns of A by what makes all products equal. B is the same.
+#: m -> matrices of integers, with the same B. F(4x4) has 24G. Its last row is halved, so that planes fit 16
+#: bits.
 WHOLE: dict[int, WholeMatrices] = {
     2: WholeMatrices([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], [[1, 1, 1, 0], [0, 1, -1, -1]], 4),
     4: WholeMatrices(
-        [[1, 0, 0], [1, 1, 1], [1, -1, 1], [1, 2, 4], [1, -2, 4], [0, 0, 1]],
-        [[6, -4, -4, 1, 1, 0], [0, -4, 4, 2, -2, 0], [0, -4, -4, 4, 4, 0], [0, -4, 4, 8, -8, 24]],
+        [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 12]],
+        [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 2]],
         576,
     ),
 }
+
 #: The types of planes and of filters for which native code is used: such as it transforms exactly.
 _NATIVE = (("f32", np.dtype(np.float32)), ("i16", np.dtype(np.int8)))
 #: Channels of filters that NumPy transforms at once: what stays in the second-level cache.

@@ -37,6 +37,7 @@ from ovjit import debug
 from ovjit.codegen import trace as t
 from ovjit.codegen.cpu.formats import BF16, F32, I16, WORD, Format, matrix_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
+from ovjit.codegen.cpu.targets import CACHE_LINE
 from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
@@ -80,21 +81,46 @@ TABLE_BYTES = 2048
 
 
 def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list[Tracer]:
-    """rows @ values, in traced arithmetic."""
-    out = []
-    for row in rows:
-        total: Any = None
-        for factor, value in sorted(zip(row, values, strict=True), key=lambda p: abs(p[0]) != 1):
-            if factor == 0:
-                continue
-            if total is None:
-                total = value if factor == 1 else -value if factor == -1 else value * factor
-            elif abs(factor) == 1:
-                total = total + value if factor == 1 else total - value
-            else:
-                total = t.fma(value, factor, total)
-        out.append(total)
-    return out
+    """rows @ values, in traced arithmetic. What several rows need is computed once: sums and differences of
+    two values, and the parts of two rows that differ in signs."""
+    matrix, values = [list(row) for row in rows], list(values)
+    for i, j in itertools.combinations(range(len(values)), 2):
+        used = [row for row in matrix if row[i] or row[j]]
+        if len(used) > 2 and all(abs(row[i]) == abs(row[j]) for row in used):
+            values[i], values[j] = values[i] + values[j], values[i] - values[j]
+            for row in used:
+                row[i], row[j] = (row[i], 0) if row[i] == row[j] else (0, row[i])
+    made = dict[int, Tracer]()
+    for i, j in itertools.combinations(range(len(matrix)), 2):
+        pairs = list(zip(matrix[i], matrix[j], strict=True))
+        equal = [x if x == y else 0 for x, y in pairs]
+        opposite = [x if x == -y else 0 for x, y in pairs]
+        differs = any(abs(x) != abs(y) for x, y in pairs)
+        if differs or not (any(equal) and any(opposite)) or sum(map(bool, matrix[i])) < 3:
+            continue
+        scale = max(map(abs, opposite))
+        if {abs(x) for x in opposite} == {0, scale}:
+            opposite = [x / scale for x in opposite]
+        else:
+            scale = 1
+        same, other = combination(equal, values), combination(opposite, values)
+        made[i], made[j] = (combination([1, factor], [same, other]) for factor in (scale, -scale))
+    return [made[i] if i in made else combination(row, values) for i, row in enumerate(matrix)]
+
+
+def combination(factors: Sequence[float], values: Sequence[Tracer]) -> Tracer:
+    """The sum of products of factors, not all zero, and values."""
+    total: Any = None
+    for factor, value in sorted(zip(factors, values, strict=True), key=lambda p: (abs(p[0]) != 1, p[0] != 1)):
+        if factor == 0:
+            continue
+        if total is None:
+            total = value if factor == 1 else -value if factor == -1 else value * factor
+        elif abs(factor) == 1:
+            total = total + value if factor == 1 else total - value
+        else:
+            total = t.fma(value, factor, total)
+    return total
 
 
 @functools.cache
@@ -424,8 +450,10 @@ class Winograd(TiledConvolution):
         y = planner.channels_last_output(self.out, over=self.over(planner, *[x] * (bands > 1)))
         if not y.count:
             return
+        # where planes are an odd number of lines apart, a tile's elements do not share a set of the cache
         most = spread_h * ceil_div(th, bands) * spread_w * tw
-        space = planner.allocate((planes, n, most, c), size)
+        apart = CACHE_LINE * (2 * ceil_div(n * most * c * size, 2 * CACHE_LINE) + 1)
+        space = planner.allocate((planes, apart), 1)
         room = planner.allocate((made, most, planes, self.outs), 4)
         lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
@@ -434,7 +462,7 @@ class Winograd(TiledConvolution):
             parts = self._parts(shape[2:], out[2:], index, bands)
             tiles = sum(part.rows * part.columns for part in parts)
             dims = (planes, n, tiles, c)
-            v = View(space.buffer, dims, row_major(dims, size), size)
+            v = View(space.buffer, dims, (apart, *row_major(dims, size)[1:]), size)
             dims = (made, tiles, planes, self.outs)
             products = View(room.buffer, dims, row_major(dims, 4), 4)
             images = as_images(x, volume).slice(0, -before, n)
