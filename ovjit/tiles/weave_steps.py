@@ -70,17 +70,18 @@ def round_rows(x, y, count, size):
 
 @routine
 def transform_filters(x, y, sizes, unused):
-    """y[plane][channel][b] = the planes of G w G' of filters w = x[channel][tap][b] in f32.
+    """y[plane][word][b] = the planes of G w G' of filters w = x[channel][tap][b] in f32.
 
-    `sizes`: channels, outputs of a panel, bytes from plane to plane.
+    `sizes`: words, outputs of a panel, bytes from plane to plane, channels of a word.
     """
-    channels = ld(sizes, 0)
+    words = ld(sizes, 0)
     line = ld(sizes, 1) * 4
     plane = ld(sizes, 2)
     p = x
     q = y
-    for _channel in range(channels):
+    taps = 9 * ld(sizes, 3)
+    for _word in range(words):
         filter_planes(p, q, line, plane)
-        p += 9 * line
+        p += taps * line
         q += line
     return 0

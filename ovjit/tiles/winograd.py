@@ -85,21 +85,10 @@ def fill_planes(
         part = planes[:, channels * first :][:, : channels * wide]
         if not native:
             _fill_by_numpy(part, some, m, group, wide)
-        elif kind == "f32":
-            _transform(some.reshape(len(some), -1), part, wide, m)
         else:
-            _transform_integers(some.reshape(len(some), -1), part, wide, m, group)
+            _transform(some.reshape(len(some), -1), part, wide, m)
     if not native:
         flush_subnormals(planes)
-
-
-def _transform_integers(filters: np.ndarray, planes: np.ndarray, width: int, m: int, group: int) -> None:
-    """As `_transform`, for filters of 8 bits and planes of i16, which are exact in f32."""
-    transformed = np.empty(planes.shape, np.float32)
-    _transform(filters.astype(np.float32), transformed, width, m, whole=True)
-    words = transformed.reshape(len(planes), -1, group, width)
-    for n, target in enumerate(np.moveaxis(planes.reshape(len(planes), -1, width, group), -1, 0)):
-        np.copyto(target, words[:, :, n], casting="unsafe")
 
 
 def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, width: int) -> None:
@@ -120,19 +109,20 @@ def _filter_matrix(m: int, whole: bool) -> list[list[float]]:
     return [list(row) for row in WHOLE[m].G] if whole else MATRICES[m]["G"]
 
 
-def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int, whole: bool = False) -> None:
-    """Write the panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width]: G w G' in f32 of
-    the filters w [outputs, channels * 9]. Subnormals, and outputs that there are none of, are zeros."""
-    count, channels = (m + 2) ** 2, filters.shape[1] // 9
-    if planes.dtype != np.float32 or planes.shape != (count, channels * width) or planes.strides[1] != WORD:
+def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:
+    """Write the panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width]: G w G' of the
+    filters w [outputs, channels * 9]: f32, or i16 in words of two, by the G of `WHOLE`. Subnormals, and
+    outputs that there are none of, are zeros."""
+    count, channels, group = (m + 2) ** 2, filters.shape[1] // 9, WORD // planes.itemsize
+    if planes.shape != (count, channels * width) or planes.strides[1] != planes.itemsize or channels % group:
         raise OvjitError(f"internal error: planes of {planes.shape} do not match filters of {filters.shape}")
-    rows = np.zeros((width, channels * 9), np.float32) if len(filters) < width else filters
-    if rows is not filters:
-        rows[: len(filters)] = filters
+    rows = filters.astype(np.float32, copy=False)
+    if len(rows) < width:
+        rows = np.pad(rows, ((0, width - len(rows)), (0, 0)))
     panel = np.empty(rows.size, np.float32)
     weave.weave(np.ascontiguousarray(rows).view(np.uint8), panel, width, WORD)
-    sizes = np.array((channels, width, planes.strides[0]), np.int64)
-    _transforming(m, whole)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
+    sizes = np.array((channels // group, width, planes.strides[0], group), np.int64)
+    _transforming(m, group > 1)(panel.ctypes.data, planes.ctypes.data, sizes.ctypes.data, 0)
 
 
 @functools.cache
@@ -143,7 +133,7 @@ def filter_kernel(m: int, whole: bool = False) -> Kernel:
     def intrinsics(isa: Target) -> dict[str, Any]:
         from ovjit.codegen.cpu import weaving
 
-        return weaving.filter_planes(isa, _filter_matrix(m, whole))
+        return weaving.filter_planes(isa, _filter_matrix(m, whole), whole)
 
     name = f"filters_whole_{m}x{m}" if whole else f"filters_{m}x{m}"
     key = f"filters whole {m}" if whole else f"filters {m}"

@@ -29,6 +29,7 @@ a multiple of a vector's lanes.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -155,24 +156,37 @@ def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> A
     return total
 
 
-def filter_planes(isa: Target, matrix: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """The intrinsic that transforms 3 x 3 filters by a matrix G."""
+def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = False) -> dict[str, Any]:
+    """The intrinsic that transforms 3 x 3 filters in f32 by a matrix G: to f32, or with `pairs` those of two
+    channels, of integers, to words of two i16."""
     lanes, i = isa.lanes, types.int64
     given, wide, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
+    low, half = (ir.Constant(bits, [_I32(n)] * lanes) for n in (0xFFFF, 16))
 
     def emit(b: ir.IRBuilder, place: Any, target: Any, line: Any, plane: Any) -> None:
-        def body(at: Any) -> None:
-            source, taps, to = b.add(place, at), [], b.add(target, at)
+        def half_transformed(source: Any) -> list[list[Any]]:
+            """G times the filters from `source` on, by columns."""
+            taps = []
             for _ in range(9):
                 taps.append(b.fpext(b.load(pointer(b, source, given), align=4), wide))
                 source = b.add(source, line)
-            columns = [[_combined(b, row, taps[column::3]) for row in matrix] for column in range(3)]
-            for values in zip(*columns, strict=True):
-                for row in matrix:
-                    word = b.bitcast(b.fptrunc(_combined(b, row, values), given), bits)
-                    made = _without_tiny(b, word, lanes, 0x7F800000, 0x80000000)
-                    b.store(made, pointer(b, to, bits), align=4)
-                    to = b.add(to, plane)
+            return [[_combined(b, row, taps[column::3]) for row in matrix] for column in range(3)]
+
+        def body(at: Any) -> None:
+            source, to = b.add(place, at), b.add(target, at)
+            channels = [half_transformed(source)]
+            if pairs:
+                channels.append(half_transformed(b.add(source, b.mul(line, _I64(9)))))
+            for k, row in itertools.product(range(len(matrix)), matrix):
+                made = [_combined(b, row, [column[k] for column in columns]) for columns in channels]
+                if pairs:
+                    first, second = (b.fptosi(value, bits) for value in made)
+                    word = b.or_(b.and_(first, low), b.shl(second, half))
+                else:
+                    word = b.bitcast(b.fptrunc(made[0], given), bits)
+                    word = _without_tiny(b, word, lanes, 0x7F800000, 0x80000000)
+                b.store(word, pointer(b, to, bits), align=4)
+                to = b.add(to, plane)
 
         _steps(b, line, 4 * lanes, body)
 
