@@ -127,51 +127,57 @@ _COMPUTE: dict[int, Callable[[int, int], int]] = {
 }  # fmt: skip
 
 
-def _commutative(what: int, neutral: int) -> Callable[[Traced, Any], Any]:
-    """The operator ADD or MULTIPLY of a traced number."""
+def _arithmetic(
+    what: int, by_number: Callable[[Traced, int], Any], by_traced: Callable[[Traced, Traced], Any]
+) -> Callable[[Traced, Any], Any]:
+    """An operator of a traced number. Results of integers are kept on the tape, so they are computed once."""
     operation = _COMPUTE[what]
 
-    def combined(self: Traced, other: Any) -> Any:
+    def operate(self: Traced, other: Any) -> Any:
         kind = type(other)
         if kind is int:
             made = self.tape._applied.get((what, self.node, other))
             if made is not None:
                 return made
         elif kind is Traced:
-            left, right = (self, other) if self.node <= other.node else (other, self)
-            return self.tape.compute(what, left.node, right.node, operation(self.value, other.value))
+            return by_traced(self, other)
         number = _number(other)
-        if number is None:
-            return _beside(operation, self, other)
+        return _beside(operation, self, other) if number is None else by_number(self, number)
+
+    return operate
+
+
+def _commutative(what: int, neutral: int) -> Callable[[Traced, Any], Any]:
+    """The operator ADD or MULTIPLY of a traced number."""
+    operation = _COMPUTE[what]
+
+    def by_number(self: Traced, number: int) -> Any:
         if number == neutral:
             return self
         return self.tape.apply(what, self, number) if number else 0
 
-    return combined
+    def by_traced(self: Traced, other: Traced) -> Any:
+        left, right = (self, other) if self.node <= other.node else (other, self)
+        return self.tape.compute(what, left.node, right.node, operation(self.value, other.value))
+
+    return _arithmetic(what, by_number, by_traced)
 
 
 def _division(what: int) -> tuple[Callable[[Traced, Any], Any], Callable[[Traced, Any], Any]]:
     """The operator DIVIDE or REMAINDER of a traced number, and the one with the operands exchanged."""
     operation = _COMPUTE[what]
 
-    def divided(self: Traced, other: Any) -> Any:
-        kind = type(other)
-        if kind is int:
-            made = self.tape._applied.get((what, self.node, other))
-            if made is not None:
-                return made
-        elif kind is Traced:
-            if other.node == self.node and self > 0:
-                return operation(1, 1)
-            if other > 0:
-                return self.tape.compute(what, self.node, other.node, operation(self.value, other.value))
-            return operation(self.pin(), other.pin())
-        number = _number(other)
-        if number is None:
-            return _beside(operation, self, other)
+    def by_number(self: Traced, number: int) -> Any:
         if number == 1:
             return self if what == DIVIDE else 0
         return self.tape.apply(what, self, number) if number > 0 else operation(self.pin(), number)
+
+    def by_traced(self: Traced, other: Traced) -> Any:
+        if other.node == self.node and self > 0:
+            return operation(1, 1)
+        if other > 0:
+            return self.tape.compute(what, self.node, other.node, operation(self.value, other.value))
+        return operation(self.pin(), other.pin())
 
     def dividing(self: Traced, other: Any) -> Any:
         number = _number(other)
@@ -183,7 +189,7 @@ def _division(what: int) -> tuple[Callable[[Traced, Any], Any], Callable[[Traced
             )
         return operation(number, self.pin())
 
-    return divided, dividing
+    return _arithmetic(what, by_number, by_traced), dividing
 
 
 def _ordering(what: int, compare: Callable[[Any, Any], bool]) -> Callable[[Traced, Any], bool]:

@@ -89,11 +89,8 @@ def _native_rows(
     w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across_batch: bool, **ways: Any
 ) -> list[Value]:
     """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
-    names = {"capacity": "nms_top_k", "keep": "keep_top_k", "output_type": "output_type"}
-    ways |= {name: node.attrs[attr] for name, attr in names.items()} | {
-        "order": key,
-        "across_batch": across_batch,
-    }
+    ways |= {"order": key, "across_batch": across_batch, "capacity": node.attrs["nms_top_k"]}
+    ways |= {"keep": node.attrs["keep_top_k"], "output_type": node.attrs["output_type"]}
     rows, places, _, many, count = ranked_rows(w, boxes, choice, prefix=2, **ways)
     return [*(w("UsedPart", x, count, axis=0) for x in (rows, places)), many]
 
