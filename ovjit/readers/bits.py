@@ -89,6 +89,21 @@ def real_of(n: Builder, bits: Output, kind: str) -> Output:
     return n.convert(n("Select", negative, n("Negative", value), value), kind)
 
 
+def next_after(n: Builder, x: Output, y: Output) -> Output:
+    """The neighbour of x in the direction of y. The neighbour's bits, as a number, are one more or less."""
+    kind, zero = n.dtype(x), n.like(x, 0)
+    least = n.like(x, float(np.ldexp(1.0, 1 - FORMATS[kind].bias - FORMATS[kind].fraction)))
+    up = n("Greater", y, x)
+    away = n("Equal", up, n("Greater", x, zero))
+    size = real_of(n, n("Add", bits_of(n, n("Abs", x)), n("Select", away, n.const(1), n.const(-1))), kind)
+    size = n("Select", n("Less", x, zero), n("Negative", size), size)
+    from_zero = n("Select", up, least, n("Negative", least))
+    made = n("Select", n("Equal", x, zero), from_zero, size)
+    made = n("Select", n("Equal", x, y), y, made)
+    known = n("LogicalAnd", n("Equal", x, x), n("Equal", y, y))
+    return n("Select", known, made, n("Add", x, y))
+
+
 def recast(n: Builder, x: Output, kind: str) -> Output:
     """The same bits as another type of as many. UnsupportedError where no operations say it."""
     old, new, value = ELEMENT_TYPES[n.dtype(x)], ELEMENT_TYPES[kind], n.value(x)

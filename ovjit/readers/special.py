@@ -157,3 +157,11 @@ def log1p(n: Builder, x: Output) -> Output:
     ratio = n("Divide", x, n("Select", lost, one, gone))
     near = n("Select", lost, x, n("Multiply", n("Log", total), ratio))
     return n("Select", n("Less", n("Abs", x), one), near, n("Log", total))
+
+
+def log_add(n: Builder, a: Output, b: Output, unit: float = 1.0) -> Output:
+    """log(exp(a) + exp(b)), of two equal infinities that one; `unit`: log of another base, log(2) for 2."""
+    top, gap = n("Maximum", a, b), n("Abs", n("Subtract", a, b))
+    more = log1p(n, n("Exp", n("Multiply", gap, n.like(gap, -unit))))
+    same = n("LogicalAnd", n("IsInf", a), n("Equal", a, b))
+    return n("Select", same, a, n("Add", top, n("Divide", more, n.like(gap, unit))))

@@ -169,6 +169,20 @@ def test_running_sums_of_exponentials_far_below_the_largest() -> None:
         np.testing.assert_allclose(got, torch.logcumsumexp(x.double(), 0).numpy(), 1e-6, 1e-5)
 
 
+def test_running_products_and_extremes_of_any_length() -> None:
+    """NaN is the extreme from its place on, and each NaN is its own place."""
+
+    def function(x):
+        return (x.cumprod(1), *x.cummax(1), *x.cummin(1), torch.logaddexp(x, -x), torch.logaddexp2(x, x))
+
+    model = compare(function, torch.tensor([[1, 2, math.nan, 4, math.nan], [math.inf, -math.inf, 3, 2, 0]]))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for length in (1, 2, 16, 17, 33):
+        x = torch.randn(2, length)
+        for i, wanted in enumerate(function(x)):
+            np.testing.assert_allclose(compiled([x.numpy()])[i], wanted.numpy(), 1e-5, 1e-6)
+
+
 def symmetric(count):
     x = torch.randn(count, count)
     return x @ x.T + count * torch.eye(count)

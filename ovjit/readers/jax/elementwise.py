@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers import special
-from ovjit.readers.bits import FORMATS, bits_of, real_of, recast
+from ovjit.readers.bits import FORMATS, bits_of, next_after, real_of, recast
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
 from ovjit.readers.rows import Rule
@@ -172,25 +172,6 @@ def bitcast(n: JaxNode) -> Any:
     return recast(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
 
 
-@primitive("nextafter")
-def nextafter(n: JaxNode) -> Any:
-    """The neighbour of a number in the direction of another one: the number of its bits is the next one."""
-    x, y, kind = n[0], n[1], n.dtype(n[0])
-    zero, low = (
-        n("Equal", x, n.like(x, 0)),
-        n.like(x, float(np.ldexp(1.0, 1 - FORMATS[kind].bias - FORMATS[kind].fraction))),
-    )
-    up = n("Greater", y, x)
-    bits = bits_of(n, n("Abs", x))
-    away = n("LogicalNot", n("LogicalXor", up, n("Greater", x, n.like(x, 0))))
-    size = real_of(n, n("Add", bits, n("Select", away, n.const(1), n.const(-1))), kind)
-    size = n("Select", n("Less", x, n.like(x, 0)), n("Negative", size), size)
-    made = n("Select", zero, n("Select", up, low, n("Negative", low)), size)
-    made = n("Select", n("Equal", x, y), y, made)
-    known = n("LogicalAnd", n("Equal", x, x), n("Equal", y, y))
-    return n("Select", known, made, n("Add", x, y))
-
-
 @primitive("atan2")
 def atan2(n: JaxNode) -> Any:
     return n.convert(special.atan2(n, n.wide(n[0]), n.wide(n[1])), n.dtype(n[0]))
@@ -254,6 +235,7 @@ def platform_index(n: JaxNode) -> Any:
 
 #: Operators that are one expression.
 primitives({
+    "nextafter": lambda n: next_after(n, n[0], n[1]),
     "square": lambda n: n("Multiply", n[0], n[0]),
     "rsqrt": lambda n: n("Power", n[0], n.like(n[0], -0.5)),
     "exp2": lambda n: n("Power", n.like(n[0], 2), n[0]),

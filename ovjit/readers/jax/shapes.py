@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from ovjit.readers.jax.elementwise import BINARY, LOGICAL, SAME, UNARY
 from ovjit.readers.jax.reader import JaxNode, element_type, equations
 from ovjit.readers.jax.registry import primitive, primitives
 from ovjit.readers.jax.symbolic import is_number, plain_dims
+from ovjit.readers.running import running
+from ovjit.readers.special import log_add
 
 REDUCTIONS = {
     "reduce_sum": "ReduceSum", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
@@ -168,30 +171,15 @@ def _sorted(n: JaxNode, x: Output, axis: int, length: Any) -> list[Output]:
 
 
 #: Reductions of all elements up to each one: how two are joined.
-RUNNING = {"cumprod": "Multiply", "cummax": "Maximum", "cummin": "Minimum", "cumlogsumexp": ""}
+RUNNING = {"cumprod": "Multiply", "cummax": "Maximum", "cummin": "Minimum"}
 
 
-@primitive(*RUNNING)
-def running(n: JaxNode) -> Any:
-    """Each element is joined with those 1, 2, 4 ... places before it."""
+@primitive(*RUNNING, "cumlogsumexp")
+def running_reduction(n: JaxNode) -> Any:
     axis, back = int(n.params["axis"]), bool(n.params["reverse"])
-    x, length, step = n[0], n.dims(n[0])[axis], 1
-    while step < length:
-        ahead, behind = n.slice(x, axis, step), n.slice(x, axis, 0, length - step)
-        joined = _joined(n, RUNNING[n.op_type], ahead, behind)
-        edge = n.slice(x, axis, length - step) if back else n.slice(x, axis, 0, step)
-        x = n.concat([joined, edge] if back else [edge, joined], axis)
-        step *= 2
-    return x
-
-
-def _joined(n: JaxNode, op: str, a: Output, b: Output) -> Output:
-    if op:
-        return n(op, a, b)
-    top = n("Maximum", a, b)  # log(exp(a) + exp(b))
-    apart = n("Abs", n("Subtract", a, b))
-    more = n("Log", n("Add", n("Exp", n("Negative", apart)), n.like(top, 1)))
-    return n("Add", top, n("Select", n("IsFinite", apart), more, n.like(top, 0)))
+    if n.op_type == "cumlogsumexp":
+        return n.convert(running(n, n.wide(n[0]), axis, partial(log_add, n), back), n.dtype(n[0]))
+    return running(n, n[0], axis, partial(n, RUNNING[n.op_type]), back)
 
 
 @primitive("reduce", "reduce_xor")

@@ -11,6 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.node import MOST_NODES, OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
+from ovjit.readers.volumes import sampled
 
 _END = (1 << 63) - 1
 
@@ -42,8 +43,11 @@ def grid_sample(n: OnnxNode) -> Any:
     mode, padding = n.attr("mode"), n.attr("padding_mode")
     if mode not in modes:
         raise ModelError(f"the mode {mode[:20]!r} is unknown")
-    if n.rank(n[0]) != 4:
-        return _grid_sample_volume(n, modes[mode], padding)
+    if (rank := n.rank(n[0])) != 4:
+        if modes[mode] == "bicubic":
+            raise UnsupportedError("cubic sampling of volumes is not supported")
+        n.limited(1 << rank - 2, "samples of volumes", MOST_NODES)
+        return sampled(n, n[0], n[1], mode == "nearest", padding, bool(n.attr("align_corners")))
     return n(
         "GridSample",
         n[0],
@@ -52,90 +56,6 @@ def grid_sample(n: OnnxNode) -> Any:
         mode=modes[mode],
         padding_mode=padding,
     )
-
-
-def _neighbours(n: OnnxNode, place: Output, mode: str) -> list[tuple[Output, Output | None]]:
-    """The elements along an axis that a sample at `place` is made of, and their weights; None: 1."""
-    if mode == "nearest":
-        return [(n("Round", place, mode="half_to_even"), None)]
-    low = n("Floor", place)
-    upper = n("Subtract", place, low)
-    return [(low, n("Subtract", n.like(place, 1), upper)), (n("Add", low, n.like(place, 1)), upper)]
-
-
-def _picked(n: OnnxNode, flat: Output, rows: Output, batch: int) -> Output:
-    """values [batch, channels, elements], places [batch, places] -> [batch, channels, places]"""
-    if batch == 1:
-        return n.squeeze(n("Gather", flat, rows, 2, batch_dims=0, opset=8), [2])
-    images = [(n.slice(flat, 0, b, b + 1), n.slice(rows, 0, b, b + 1)) for b in range(batch)]
-    return n.concat([n("Gather", image, n.squeeze(at, [0]), 2, opset=8) for image, at in images], 0)
-
-
-def _grid_sample_volume(n: OnnxNode, mode: str, padding: str) -> Output:
-    """Images of any number of dimensions: neighbours gathered one by one, weighted and added up."""
-    x, grid = n[0], n[1]
-    shape = n.static_shape(x)
-    dims = len(shape) - 2
-    if mode == "bicubic":
-        raise UnsupportedError("cubic sampling of volumes is not supported")
-    kind = n.dtype(x)
-    corners = bool(n.attr("align_corners"))
-    batch, channels, extents = shape[0], shape[1], shape[2:]
-    n.limited(batch << len(extents), "samples of volumes", MOST_NODES)
-    flat = n.reshape(x, [batch, channels, math.prod(extents)])
-    # the grid's last coordinate is of the first dimension
-    places = [
-        _place(n, n("Gather", grid, dims - 1 - i, -1, opset=8), extent, corners, padding)
-        for i, extent in enumerate(extents)
-    ]
-    choices = [_neighbours(n, place, mode) for place in places]
-    total: Output | None = None
-    for which in np.ndindex(*(len(c) for c in choices)):
-        index: Output | None = None
-        weight: Output | None = None
-        inside: Output | None = None
-        for i, (choice, extent) in enumerate(zip(which, extents, strict=True)):
-            place, factor = choices[i][choice]
-            fits = n(
-                "LogicalAnd",
-                n("GreaterEqual", place, n.like(place, 0)),
-                n("Less", place, n.like(place, extent)),
-            )
-            inside = fits if inside is None else n("LogicalAnd", inside, fits)
-            whole = n.convert(n("Clamp", place, min=0.0, max=float(extent - 1)), "i64")
-            index = whole if index is None else n("Add", n("Multiply", index, extent), whole)
-            if factor is not None:
-                weight = factor if weight is None else n("Multiply", weight, factor)
-        assert index is not None and inside is not None
-        spread = n.shape_of(index)
-        values = _picked(n, flat, n.reshape(index, [batch, -1]), batch)
-        keep = n.convert(inside, kind)
-        weight = keep if weight is None else n("Multiply", n.convert(weight, kind), keep)
-        weighted = n("Multiply", values, n.unsqueeze(n.reshape(weight, [batch, -1]), [1]))
-        total = weighted if total is None else n("Add", total, weighted)
-    assert total is not None
-    ends = n.slice(spread, 0, 1)
-    return n("Reshape", total, n.concat([n.const(np.array([batch, channels])), ends], 0), special_zero=False)
-
-
-def _place(n: OnnxNode, at: Output, extent: int, corners: bool, padding: str) -> Output:
-    """Where a grid's coordinates, from -1 to 1, are along a dimension: in elements from the first one."""
-    if corners:
-        place = n("Multiply", n("Add", at, n.like(at, 1)), n.like(at, (extent - 1) / 2))
-    else:
-        scaled = n("Multiply", n("Add", at, n.like(at, 1)), n.like(at, extent / 2))
-        place = n("Subtract", scaled, n.like(at, 0.5))
-    if padding == "border":
-        return n("Clamp", place, min=0.0, max=float(extent - 1))
-    if padding != "reflection":
-        return place
-    low, high = (0.0, extent - 1.0) if corners else (-0.5, extent - 0.5)
-    span = high - low
-    if span == 0:
-        return n("Multiply", place, n.like(at, 0))
-    beyond = n("FloorMod", n("Subtract", place, n.like(at, low)), n.like(at, 2 * span))
-    folded = n("Minimum", beyond, n("Subtract", n.like(at, 2 * span), beyond))
-    return n("Clamp", n("Add", folded, n.like(at, low)), min=0.0, max=float(extent - 1))
 
 
 @onnx_op("RoiAlign", 10)

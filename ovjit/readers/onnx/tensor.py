@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import MOST_ELEMENTS
 from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
+from ovjit.readers.running import running
 
 _INT_MAX = (1 << 63) - 1
 
@@ -576,7 +578,6 @@ def cum_sum(n: OnnxNode) -> Any:
 
 @onnx_op("CumProd", 26)
 def cum_prod(n: OnnxNode) -> Any:
-    """By doubling: after the step for s an element is the product of up to 2s elements that end with it."""
     return by_axis(n, 1, n.rank(n[0]), lambda axis: _cum_prod(n, axis))
 
 
@@ -593,46 +594,13 @@ def by_axis(n: OnnxNode, index: int, rank: int, function: Callable[[int], Output
     return out
 
 
-def _one_after_another(n: OnnxNode, x: Output, axis: int) -> Output:
-    """Products along an axis of open length."""
-    from ovjit.readers.onnx.control import stepped
-
-    order = [axis, *(i for i in range(n.rank(x)) if i != axis)]
-
-    def once(product: Output, now: dict[str, Output]) -> tuple[Output, Output]:
-        product = n("Multiply", product, now["x"])
-        return product, n("Identity", product)
-
-    x = n.transpose(x, order)
-    sizes = n.slice(n.shape_of(x), 0, 1)
-    _, products = stepped(n, once, n("Broadcast", n.like(x, 1), sizes, mode="numpy", opset=3), {"x": x})
-    return n.transpose(products, [int(i) for i in np.argsort(order)])
-
-
 def _cum_prod(n: OnnxNode, axis: int) -> Output:
-    x = n[0]
-    rank = n.rank(x)
-    count = (n.shape(x) or ())[axis]
-    backwards = bool(n.attr("reverse"))
-    if backwards:
-        x = slice_around(n, x, axis)
-    one = n.like(x, 1)
-
-    def shifted(value: Output, by: int) -> Output:
-        begin = [by if i == axis else 0 for i in range(rank)]
-        return n("Pad", value, begin, [-v for v in begin], one, pad_mode="constant", opset=12)
-
-    if n.attr("exclusive") and count != 0:
-        x = shifted(x, 1)
-    if isinstance(count, Interval):
-        x = _one_after_another(n, x, axis)
-        return slice_around(n, x, axis) if backwards else x
-    step = 1
-    while step < count:
-        x = n("Multiply", x, shifted(x, step))
-        step *= 2
-    x = slice_around(n, x, axis) if backwards else x
-    return n("Identity", x)
+    x, backwards = n[0], bool(n.attr("reverse"))
+    if n.attr("exclusive") and (n.shape(x) or ())[axis] != 0:
+        moved = [(-1 if backwards else 1) if i == axis else 0 for i in range(n.rank(x))]
+        back = [-v for v in moved]
+        x = n("Pad", x, moved, back, n.like(x, 1), pad_mode="constant", opset=12)
+    return n("Identity", running(n, x, axis, partial(n, "Multiply"), backwards))
 
 
 @onnx_op("DepthToSpace")

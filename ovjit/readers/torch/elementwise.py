@@ -12,6 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers import special
+from ovjit.readers.bits import next_after
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
@@ -369,15 +370,9 @@ def copysign(n: Call, x: Any, other: Any) -> Output:
 
 @aten("logaddexp", "logaddexp2")
 def logaddexp(n: Call, x: Any, other: Any) -> Output:
-    """max + log(1 + exp(-|a-b|)); where both are the same infinity it is that"""
     a, b = n.same_kind([x, other])
-    top, gap = n("Maximum", a, b), n("Abs", n("Subtract", a, b))
-    if n.op.endswith("2"):
-        rest = n.also("log2", n("Add", n.also("exp2", n("Negative", gap)), n.like(a, 1)))
-    else:
-        rest = n.also("log1p", n("Exp", n("Negative", gap)))
-    same = n("LogicalAnd", n("IsInf", a), n("Equal", a, b))
-    return n("Select", same, a, n("Add", top, rest))
+    unit = math.log(2) if n.op.endswith("2") else 1.0
+    return n.convert(special.log_add(n, n.wide(a), n.wide(b), unit), n.dtype(a))
 
 
 @aten("xlogy", "special_xlogy", "special_xlog1py")
@@ -455,39 +450,11 @@ def _binary_order(n: Call, size: Output) -> Output:
     return n("Subtract", power, n.convert(n("Less", share, n.like(size, 1)), "f64"))
 
 
-#: Of each type of reals the bits behind the point and the order of the smallest normal number.
-_BITS = {"f16": (10, -14), "bf16": (7, -126), "f32": (23, -126), "f64": (52, -1022)}
-
-
-@aten("nextafter")
-def nextafter(n: Call, x: Output, other: Output) -> Output:
-    """x and the distance of its neighbour: a unit in the last place, below a power of 2 half of one."""
-    x, other = n.same_kind([x, other])
-    bits, least = _BITS[n.dtype(x)]
-    a, b = n.convert(x, "f64"), n.convert(other, "f64")
-    zero, two = n.like(a, 0), n.like(a, 2)
-    size = n("Abs", a)
-    plain = n("LogicalAnd", n("IsFinite", a), n("Greater", size, zero))
-    order = _binary_order(n, n("Select", plain, size, n.like(a, 1)))
-    order = n("Select", n("Equal", size, zero), n.like(a, least), order)
-    inwards = n("LogicalOr", n("LogicalAnd", n("Greater", a, zero), n("Less", b, a)),
-                n("LogicalAnd", n("Less", a, zero), n("Greater", b, a)))  # fmt: skip
-    round_one = n("LogicalAnd", n("Equal", size, n("Power", two, order)), inwards)
-    order = n("Subtract", order, n.convert(round_one, "f64"))
-    unit = n("Subtract", n("Maximum", order, n.like(a, least)), n.like(a, bits))
-    made = n("Add", a, n("Multiply", n("Sign", n("Subtract", b, a)), n("Power", two, unit)))
-    info = ml_dtypes.finfo(ELEMENT_TYPES[n.dtype(x)].numpy)
-    largest = n("Multiply", n("Sign", a), n.like(a, float(info.max)))
-    made = n("Select", n("IsInf", a), largest, made)
-    made = n("Select", n("Equal", a, b), b, made)
-    nothing = n("LogicalOr", n("IsNaN", a), n("IsNaN", b))
-    return n.convert(n("Select", nothing, n.like(a, math.nan), made), n.dtype(x))
-
-
 #: Operators that are one expression.
 aten_rows({
     "sub subtract": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, x, other, alpha)),
     "rsub": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, other, x, alpha)),
+    "nextafter": lambda n, x, other: next_after(n, *n.same_kind([x, other])),
     "frac": lambda n, x: n("Subtract", x, truncated(n, x)),
     "maximum max.other": lambda n, x, other: extreme(n, "Maximum", x, other),
     "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),

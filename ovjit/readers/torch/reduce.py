@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.counted import counted
+from ovjit.readers.running import running
+from ovjit.readers.special import log_add
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex, Number
@@ -28,15 +30,18 @@ def _complex_reduced(n: Call, op: str, x: Complex, dim: Any, keepdim: bool) -> C
     return Complex(n(op, x.pair, axes, keep_dims=bool(keepdim)))
 
 
+def _summed(n: Call, x: Output, dtype: Any) -> Output:
+    """What sums and products are made of: integers and booleans become i64 where no type is given."""
+    if dtype is not None:
+        return n.cast(x, dtype)
+    return x if n.is_real(x) else n.convert(x, "i64")
+
+
 @aten("sum", "nansum")
 def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
-    """Sums of integers and booleans are i64."""
     if isinstance(x, Complex):
         return _complex_reduced(n, "ReduceSum", x, dim, keepdim)
-    if dtype is not None:
-        x = n.cast(x, dtype)
-    elif not n.is_real(x):
-        x = n.convert(x, "i64")
+    x = _summed(n, x, dtype)
     if n.op == "aten::nansum" and n.is_real(x):
         x = n("Select", n("IsNaN", x), n.like(x, 0), x)
     return reduced(n, "ReduceSum", x, dim, keepdim)
@@ -63,11 +68,7 @@ def nanmean(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: A
 
 @aten("prod")
 def prod(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
-    if dtype is not None:
-        x = n.cast(x, dtype)
-    elif not n.is_real(x):
-        x = n.convert(x, "i64")
-    return reduced(n, "ReduceProd", x, dim, keepdim)
+    return reduced(n, "ReduceProd", _summed(n, x, dtype), dim, keepdim)
 
 
 @aten("amax", "amin", "max", "min")
@@ -195,80 +196,45 @@ def count_nonzero(n: Call, x: Output, dim: Any = None) -> Output:
 
 @aten("cumsum")
 def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
-    x = n.cast(x, dtype) if dtype is not None else x if n.is_real(x) else n.convert(x, "i64")
+    x = _summed(n, x, dtype)
     return n("CumSum", x, n.const(n.pick_axis(x, dim))) if n.rank(x) else x
 
 
 @aten("logcumsumexp")
 def logcumsumexp(n: Call, x: Output, dim: int) -> Output:
-    """log(exp(a) + exp(b)) in steps that double: after k steps each place has the result of the last 2^k
-    elements. Subtracting the maximum of the whole row would underflow for elements far below it."""
+    """In f64, by pairs: subtracting the maximum of the whole row would underflow for elements far below
+    it."""
     if n.rank(x) == 0:
         return x
-    axis, size = n.pick_axis(x, dim), n.size(x, dim)
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
-
-    def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
-        total, places = state[0], others[0]
-        before = n("Subtract", places, n("Power", n.const(2), k))
-        other = n("Gather", total, n("Maximum", before, n.const(0)), axis)
-        is_one = n.reshape(n("GreaterEqual", before, n.const(0)), shape)
-        other = n("Select", is_one, other, n.like(total, -math.inf))
-        top = n("Maximum", total, other)
-        rest = n("Exp", n("Negative", n("Abs", n("Subtract", total, other))))
-        summed = n("Add", top, n("Log", n("Add", rest, n.like(total, 1))))
-        return [n("Select", n("IsInf", top), top, summed)]
-
-    if isinstance(size, int):
-        times: Any = max(size - 1, 0).bit_length()
-    else:
-        length = n.convert(n("Maximum", n.index(size), n.const(1)), "f64")
-        orders = n("Divide", n("Log", length), n.like(length, math.log(2)))
-        times = n("Add", n.convert(n("Floor", orders), "i64"), n.const(1))
-    made = counted(n, times, [n.convert(x, "f64")], step, [n.arange(size)])[0]
+    made = running(n, n.convert(x, "f64"), n.pick_axis(x, dim), partial(log_add, n))
     return n.convert(made, n.dtype(x))
 
 
 @aten("cumprod")
 def cumprod(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
-    """Products of what stands up to each place: a triangle of ones beside the others."""
-    x = n.cast(x, dtype) if dtype is not None else x if n.is_real(x) else n.convert(x, "i64")
+    x = _summed(n, x, dtype)
     if n.rank(x) == 0:
         return x
-    return _running(n, x, dim, "ReduceProd", 1)
+    made = running(n, n.wide(x), n.pick_axis(x, dim), partial(n, "Multiply"))
+    return n.convert(made, n.dtype(x))
 
 
 @aten("cummax", "cummin")
 def cummax(n: Call, x: Output, dim: int) -> list[Output]:
     """Values and the last places where they stand so far."""
-    top = n.op == "aten::cummax"
     if n.rank(x) == 0:
         return [x, n.const(0)]
-    kind = n.dtype(x)
+    kind, axis = n.dtype(x), n.pick_axis(x, dim)
     given = n.convert(x, "i32") if kind == "boolean" else x
-    edge = n.lowest(n.dtype(given)) if top else n.highest(n.dtype(given))
-    values = _running(n, given, dim, "ReduceMax" if top else "ReduceMin", edge)
-    axis = n.pick_axis(x, dim)
-    here = n("Equal", given, values)
+    values = running(n, given, axis, partial(n, "Maximum" if n.op == "aten::cummax" else "Minimum"))
     shape = [1] * n.rank(x)
     shape[axis] = -1
     steps = n.reshape(n.arange(n.size(x, axis)), shape)
+    here = n("Equal", given, values)
+    if n.is_real(given):  # NaN equals nothing, and all that follows it is NaN
+        here = n("LogicalOr", here, n("IsNaN", given))
     marked = n("Select", here, steps, n.const(-1))
-    return [n.to_type(values, kind), _running(n, marked, dim, "ReduceMax", -1)]
-
-
-def _running(n: Call, x: Output, dim: int, op: str, neutral: Any) -> Output:
-    """`op` over all elements up to each one of an axis."""
-    axis, rank = n.pick_axis(x, dim), n.rank(x)
-    moved = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
-    places = n.arange(n.size(moved, -1))
-    kept = n("LessEqual", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
-    table = n("Select", kept, n.unsqueeze(moved, [rank - 1]), n.like(x, neutral))
-    made = n(op, table, [rank], keep_dims=False)
-    order = list(range(rank - 1))
-    order.insert(axis, rank - 1)
-    return n.transpose(made, order)
+    return [n.to_type(values, kind), running(n, marked, axis, partial(n, "Maximum"))]
 
 
 @aten("dist")

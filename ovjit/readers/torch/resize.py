@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
+from ovjit.readers.volumes import sampled
 
 _MODES = {
     "nearest": "nearest",
@@ -183,85 +183,16 @@ def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> 
     return n("Divide", made, n("ReduceSum", made, [1], keep_dims=True))
 
 
-@aten("grid_sampler", "grid_sampler_2d", "_grid_sampler_2d_cpu_fallback")
+@aten("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", "_grid_sampler_2d_cpu_fallback")
 def grid_sampler(
     n: Call, x: Output, grid: Output, interpolation_mode: int = 0, padding_mode: int = 0,
     align_corners: bool = False,
 ) -> Output:  # fmt: skip
+    mode = ("bilinear", "nearest", "bicubic")[interpolation_mode]
+    padding = ("zeros", "border", "reflection")[padding_mode]
     if n.rank(x) == 5:
-        return _in_volume(n, x, grid, interpolation_mode, padding_mode, bool(align_corners))
-    return n("GridSample", x, grid, mode=("bilinear", "nearest", "bicubic")[interpolation_mode],
-             padding_mode=("zeros", "border", "reflection")[padding_mode],
-             align_corners=bool(align_corners))  # fmt: skip
-
-
-@aten("grid_sampler_3d")
-def grid_sampler_3d(
-    n: Call, x: Output, grid: Output, interpolation_mode: int = 0, padding_mode: int = 0,
-    align_corners: bool = False,
-) -> Output:  # fmt: skip
-    return _in_volume(n, x, grid, interpolation_mode, padding_mode, bool(align_corners))
-
-
-def _in_volume(n: Call, x: Output, grid: Output, mode: int, padding: int, align_corners: bool) -> Output:
-    """Elements of [batch, channels, depth, height, width] at places [batch, ..., 3], x first: the nearest
-    one, or the mean of 8 corners by their distances."""
-    kind = n.dtype(x)
-    sizes = [n.size(x, 4 - i) for i in range(3)]
-    places = [
-        _unnormalized(n, n("Gather", grid, n.const(i), 4), sizes[i], padding, align_corners) for i in range(3)
-    ]
-    wide = n.transpose(x, [0, 2, 3, 4, 1])
-    if mode == 1:
-        return n.transpose(_corner(n, wide, [n("Round", p) for p in places], sizes, padding), [0, 4, 1, 2, 3])
-    lower = [n("Floor", p) for p in places]
-    parts = [n("Subtract", p, low) for p, low in zip(places, lower, strict=True)]
-    out = None
-    for corner in itertools.product((0, 1), repeat=3):
-        at = [n("Add", low, n.like(low, step)) for low, step in zip(lower, corner, strict=True)]
-        rest = [n("Subtract", n.like(p, 1), p) for p in parts]
-        shares = [p if step else q for p, q, step in zip(parts, rest, corner, strict=True)]
-        share = n("Multiply", n("Multiply", shares[0], shares[1]), shares[2])
-        made = n("Multiply", _corner(n, wide, at, sizes, padding), n.unsqueeze(n.convert(share, kind), [4]))
-        out = made if out is None else n("Add", out, made)
-    assert out is not None
-    return n.transpose(out, [0, 4, 1, 2, 3])
-
-
-def _unnormalized(n: Call, place: Output, size: Any, padding: int, align_corners: bool) -> Output:
-    """A place from -1 to 1 as one among `size` elements, inside for the paddings border and reflection."""
-    count = n.to_type(n.tensor(size), n.dtype(place))
-    one, half = n.like(place, 1), n.like(place, 0.5)
-    moved = n("Add", place, one)
-    last = n("Subtract", count, one)
-    if align_corners:
-        at = n("Multiply", n("Multiply", moved, half), last)
-    else:
-        at = n("Subtract", n("Multiply", n("Multiply", moved, count), half), half)
-    if padding == 2:  # there and back between the outer elements, or their outer edges
-        low = n.like(place, 0.0 if align_corners else -0.5)
-        span = n("Maximum", last, n.like(place, 1e-30)) if align_corners else count
-        turned = n("FloorMod", n("Abs", n("Subtract", at, low)), n("Multiply", span, n.like(place, 2)))
-        at = n("Add", n("Minimum", turned, n("Subtract", n("Multiply", span, n.like(place, 2)), turned)), low)
-    if padding:
-        at = n("Minimum", n("Maximum", at, n.like(place, 0)), last)
-    return at
-
-
-def _corner(n: Call, wide: Output, at: list[Output], sizes: list[Any], padding: int) -> Output:
-    """Elements of [batch, depth, height, width, channels] at whole places; outside there are zeros."""
-    inside, index = None, []
-    for place, size in zip(at, sizes, strict=True):
-        last = n("Subtract", n.to_type(n.tensor(size), n.dtype(place)), n.like(place, 1))
-        within = n("Minimum", n("Maximum", place, n.like(place, 0)), last)
-        hit = n("Equal", within, place)
-        inside = hit if inside is None else n("LogicalAnd", inside, hit)
-        index.append(n.unsqueeze(n.convert(within, "i64"), [4]))
-    found = n("GatherND", wide, n("Concat", *index[::-1], axis=4), batch_dims=1)
-    if padding:
-        return found
-    assert inside is not None
-    return n("Select", n.unsqueeze(inside, [4]), found, n.like(found, 0))
+        return sampled(n, x, grid, mode == "nearest", padding, bool(align_corners))
+    return n("GridSample", x, grid, mode=mode, padding_mode=padding, align_corners=bool(align_corners))
 
 
 @aten("affine_grid_generator")

@@ -1,0 +1,51 @@
+"""Reductions of all elements up to each place of an axis, by doubling.
+
+After step k, each place has the result of the 2^k elements that end with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ovjit.api.model.node import Output
+from ovjit.readers.build import Builder
+from ovjit.readers.counted import counted
+
+#: Joins two tensors element by element. It is associative, and makes its nodes from these two alone.
+Join = Callable[[Output, Output], Output]
+
+
+def running(n: Builder, x: Output, axis: int, join: Join, backwards: bool = False) -> Output:
+    """x[..., i, ...] joined with all elements before it along `axis`; `backwards`: with all behind it."""
+    length = (n.shape(x) or ())[axis]
+    if not isinstance(length, int):
+        return _of_open_length(n, x, axis, join, backwards)
+    step = 1
+    while step < length:
+        joined = join(n.slice(x, axis, step), n.slice(x, axis, 0, length - step))
+        edge = n.slice(x, axis, length - step) if backwards else n.slice(x, axis, 0, step)
+        x = n.concat([joined, edge] if backwards else [edge, joined], axis)
+        step *= 2
+    return x
+
+
+def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: bool) -> Output:
+    length = n.dim_of(x, axis)
+    shape = [1] * n.rank(x)
+    shape[axis] = -1
+
+    def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
+        total, (places, last) = state[0], others
+        far = n("Power", n.const(2), k)
+        other = n("Add" if backwards else "Subtract", places, far)
+        within = n("Minimum", n("Maximum", other, n.const(0)), last)
+        joined = join(total, n("Gather", total, within, axis, opset=8))
+        return [n("Select", n.reshape(n("Equal", within, other), shape), joined, total)]
+
+    size = n.convert(n.scalar(n("Maximum", length, n.const(1))), "f64")
+    steps = n("Floor", n("Divide", n("Log", size), n.const(math.log(2), "f64")))
+    places = n("Range", n.const(0), n.scalar(length), n.const(1), output_type="i64", opset=4)
+    times = n("Add", n.convert(steps, "i64"), n.const(1))
+    last = n("Subtract", length, n.const(1))
+    return counted(n, times, [x], step, [places, last])[0]
