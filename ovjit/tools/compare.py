@@ -18,6 +18,7 @@ from ovjit.execution.watch import Difference, WatchedJob, largest_error
 from ovjit.graph import interp
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.records import NamedTuple
+from ovjit.tools import terminal
 from ovjit.tools.files import graph_file
 
 
@@ -181,9 +182,9 @@ def _onnxruntime_values(
     return by_node, [found[name] for name in outputs]
 
 
+@terminal.reporting(*terminal.FAULTS, ImportError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit compare` with what follows these words. Returns the exit code: 1 where a limit is passed."""
-    from ovjit.tools import terminal
     from ovjit.tools.profile import random_inputs
 
     parser = argparse.ArgumentParser(
@@ -213,9 +214,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         package = {"onnxruntime": "onnxruntime onnx"}.get(options.engine, options.engine)
         print(f"ovjit: {error}; --engine {options.engine} needs: pip install {package}", file=sys.stderr)
-        return 2
-    except (RuntimeError, ValueError, OSError, ImportError) as error:
-        print(f"ovjit: {error}", file=sys.stderr)
         return 2
     columns = ("node", "type", "kernel", "shape", "difference", "of the largest")
     terminal.show_table(columns, found, f"beside {options.engine}, in f32")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ovjit.disk.folders import replacing
-
-_FAULTS = (RuntimeError, ValueError, OSError, TypeError)
+from ovjit.tools.terminal import FAULTS, reporting
 
 
 def graph_file(path: str) -> str:
@@ -22,6 +20,7 @@ def graph_file(path: str) -> str:
     return path
 
 
+@reporting(*FAULTS, TypeError)
 def convert_main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit convert`: an ONNX file (or IR) to IR. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit convert", description="A model file to OpenVINO IR.")
@@ -33,23 +32,19 @@ def convert_main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--input", help="shapes: name[1,3,224,224],other[1]")
     parser.add_argument("--list", action="store_true", help="name the inputs and outputs and write nothing")
     options = parser.parse_args(argv)
-    try:
-        import ovjit as ov
+    import ovjit as ov
 
-        model = ov.convert_model(graph_file(options.model))
-        if options.input:
-            model.reshape(_shapes(options.input))
-        if options.list:
-            for what, ports in (("input", model.inputs), ("output", model.outputs)):
-                for port in ports:
-                    print(what, ",".join(sorted(port.get_names())), port.get_element_type().get_type_name(),
-                          port.get_partial_shape())  # fmt: skip
-            return 0
-        target = options.output or Path(options.model).with_suffix(".xml")
-        ov.save_model(model, str(target), compress_to_fp16=options.compress_to_fp16 == "True")
-    except _FAULTS as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+    model = ov.convert_model(graph_file(options.model))
+    if options.input:
+        model.reshape(_shapes(options.input))
+    if options.list:
+        for what, ports in (("input", model.inputs), ("output", model.outputs)):
+            for port in ports:
+                print(what, ",".join(sorted(port.get_names())), port.get_element_type().get_type_name(),
+                      port.get_partial_shape())  # fmt: skip
+        return 0
+    target = options.output or Path(options.model).with_suffix(".xml")
+    ov.save_model(model, str(target), compress_to_fp16=options.compress_to_fp16 == "True")
     print(target)
     return 0
 
@@ -64,6 +59,7 @@ def _shapes(text: str) -> dict[str, list[int]]:
     return out
 
 
+@reporting(*FAULTS, TypeError)
 def compile_main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit compile`: a model file to a blob that `Core.import_model` loads. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit compile", description="A model file to a compiled blob.")
@@ -73,23 +69,19 @@ def compile_main(argv: Sequence[str] | None = None) -> int:
         "-c", "--config", action="append", default=[], metavar="NAME=VALUE", help="a property"
     )
     options = parser.parse_args(argv)
-    try:
-        import ovjit as ov
+    import ovjit as ov
 
-        config = {}
-        for text in options.config:
-            name, equal, value = text.partition("=")
-            if not equal:
-                raise ValueError(f"-c {text!r}: write NAME=VALUE")
-            config[name] = value
-        core = ov.Core()
-        compiled = core.compile_model(core.read_model(graph_file(options.model)), "CPU", config)
-        blob = compiled.export_model()
-        target = options.output or Path(options.model).with_suffix(".blob")
-        with replacing(target) as file:
-            file.write(blob.getbuffer())
-    except _FAULTS as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+    config = {}
+    for text in options.config:
+        name, equal, value = text.partition("=")
+        if not equal:
+            raise ValueError(f"-c {text!r}: write NAME=VALUE")
+        config[name] = value
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(graph_file(options.model)), "CPU", config)
+    blob = compiled.export_model()
+    target = options.output or Path(options.model).with_suffix(".blob")
+    with replacing(target) as file:
+        file.write(blob.getbuffer())
     print(target)
     return 0

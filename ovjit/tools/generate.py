@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 
-from ovjit.tools.terminal import stages
-
-_FAULTS = (RuntimeError, ValueError, OSError, TypeError, KeyError)
+from ovjit.tools.terminal import FAULTS, reporting, stages
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,18 +47,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+@reporting(*FAULTS, TypeError, KeyError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit generate`. Returns the exit code."""
     given = sys.argv[1:] if argv is None else argv
     options = _parser().parse_args([_underscored(word) for word in given])
-    try:
-        prompt = _prompt(options)
-        return _generate(options, prompt)
-    except BrokenPipeError:  # the reader is gone, as `python -m ovjit` knows
-        raise
-    except _FAULTS as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+    return _generate(options, _prompt(options))
 
 
 def _underscored(word: str) -> str:

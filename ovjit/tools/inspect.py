@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import html
 import json
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -158,6 +157,7 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
     return "\n".join([*out, "</svg>"])
 
 
+@terminal.reporting(*terminal.FAULTS)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit inspect` with what follows these words. Returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -169,18 +169,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--svg", type=Path, help="write a picture of the graph there")
     parser.add_argument("--json", type=Path, help="write what is found there")
     options = parser.parse_args(argv)
-    try:
-        found = inspect(graph_file(options.model), options.precision)
-        if options.svg:
-            import ovjit as ov
+    found = inspect(graph_file(options.model), options.precision)
+    if options.svg:
+        import ovjit as ov
 
-            host = {text.rpartition(" (")[0] for text in found.host}
-            options.svg.write_text(picture(ov.Core().read_model(options.model), host), "utf-8")
-        if options.json:
-            options.json.write_text(json.dumps(found._asdict(), indent=1))
-    except (RuntimeError, ValueError, OSError) as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+        host = {text.rpartition(" (")[0] for text in found.host}
+        options.svg.write_text(picture(ov.Core().read_model(options.model), host), "utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(found._asdict(), indent=1))
     for title, ports in (("inputs", found.inputs), ("outputs", found.outputs)):
         terminal.show_table(("name", "type", "shape"), ports, title)
     terminal.show_table(("operation", "nodes", "native"), found.operations, "operations")

@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,25 +88,22 @@ def ratios(results: Sequence[Result]) -> list[float | None]:
     ]  # fmt: skip
 
 
+@terminal.reporting(*terminal.FAULTS, ImportError, TypeError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `ovjit benchmark` with what follows these words. Returns the exit code."""
     options = parser().parse_args(argv)
-    try:
-        _check_targets(options)
-        chosen = subjects(options)
-        count = options.number_iterations or 0
-        seconds = options.time if options.time else SECONDS * len(chosen)
-        results = measure(chosen, seconds, count, options.rounds, not options.no_warmup)
-        rows = [r.summary(options.latency_percentile) for r in results]
-        for row, ratio in zip(rows, ratios(results), strict=True):
-            row["ratio"] = ratio
-        if options.pcseq:
-            for result, row in zip(results, rows, strict=True):
-                row["shapes"] = _by_shape(result, options.latency_percentile)
-        _write(options, results, rows)
-    except (RuntimeError, ValueError, OSError, ImportError, TypeError) as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+    _check_targets(options)
+    chosen = subjects(options)
+    count = options.number_iterations or 0
+    seconds = options.time if options.time else SECONDS * len(chosen)
+    results = measure(chosen, seconds, count, options.rounds, not options.no_warmup)
+    rows = [r.summary(options.latency_percentile) for r in results]
+    for row, ratio in zip(rows, ratios(results), strict=True):
+        row["ratio"] = ratio
+    if options.pcseq:
+        for result, row in zip(results, rows, strict=True):
+            row["shapes"] = _by_shape(result, options.latency_percentile)
+    _write(options, results, rows)
     percentile = f"p{options.latency_percentile}_ms"
     columns = ["name", "api", "requests", "count", "median_ms", "average_ms", "min_ms", "max_ms", percentile,
                "p90_ms", "p99_ms", "throughput_fps", "compile_ms", "first_ms"]  # fmt: skip

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from ovjit.records import NamedTuple
 from ovjit.tools.benchmark_options import positive
 from ovjit.tools.files import graph_file
 from ovjit.tools.roofline import Roofline, measure
+from ovjit.tools.terminal import FAULTS, reporting
 
 WARM_UP = 3
 RUNS = 20
@@ -236,6 +236,7 @@ def _end(text: str, width: int) -> str:
     return (text if len(text) <= width else "..." + text[3 - width :]).ljust(width)
 
 
+@reporting(*FAULTS)
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the profile of one model; `argv` is what follows the word `profile`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit profile", description="What each step of a model takes.")
@@ -250,17 +251,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--trace", type=Path, help="write one inference as a Chrome trace (chrome://tracing, Perfetto)"
     )
     options = parser.parse_args(argv)
-    try:
-        found = profile(graph_file(options.model), options.threads, options.runs, options.shape)
-        if options.html:
-            from ovjit.tools.report import profile_page
+    found = profile(graph_file(options.model), options.threads, options.runs, options.shape)
+    if options.html:
+        from ovjit.tools.report import profile_page
 
-            options.html.write_text(profile_page(Path(options.model).name, found), "utf-8")
-        if options.trace:
-            options.trace.write_text(json.dumps(chrome_trace(found, Path(options.model).name)))
-    except (RuntimeError, ValueError, OSError) as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+        options.html.write_text(profile_page(Path(options.model).name, found), "utf-8")
+    if options.trace:
+        options.trace.write_text(json.dumps(chrome_trace(found, Path(options.model).name)))
     print(table(found))
     return 0
 

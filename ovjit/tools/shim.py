@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ovjit.errors import OvjitError
+from ovjit.tools.terminal import reporting
 from ovjit.version import OPENVINO
 
 #: What `INSTALLER` says of the distribution.
@@ -64,16 +65,13 @@ class ShimError(OvjitError):
     """The shim cannot be put where it was asked for, or is not there."""
 
 
-def main(argv: Sequence[str]) -> int:
+@reporting(ShimError)
+def main(argv: Sequence[str] | None = None) -> int:
     """`install` or `remove`; the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit shim", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=("install", "remove"))
-    action = parser.parse_args(list(argv)).action
-    try:
-        print(install() if action == "install" else remove())
-    except ShimError as error:
-        print(f"ovjit: {error}", file=sys.stderr)
-        return 2
+    action = parser.parse_args(argv).action
+    print(install() if action == "install" else remove())
     return 0
 
 

@@ -1,7 +1,8 @@
-"""Tables and progress for people: by `rich` on a terminal where it is installed, as plain text elsewhere."""
+"""What commands show: tables and progress by `rich`, if it is installed, and plain text; faults in a line."""
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,29 @@ from typing import Any
 
 #: Columns of a histogram.
 WIDTH = 50
+#: What wrong models, files, options and values of a command raise.
+FAULTS = (RuntimeError, ValueError, OSError)
+#: A command, which takes the words behind its name and returns the exit code.
+Main = Callable[[Sequence[str] | None], int]
+
+
+def reporting(*faults: type[Exception]) -> Callable[[Main], Main]:
+    """Decorator of a command: `faults` become a line on standard error and the exit code 2."""
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(argv)
+            except BrokenPipeError:  # the reader is gone, as `python -m ovjit` knows
+                raise
+            except faults as error:
+                print(f"ovjit: {error}", file=sys.stderr)
+                return 2
+
+        return run
+
+    return decorate
 
 
 def _console(errors: bool = False) -> Any | None:
