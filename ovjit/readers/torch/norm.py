@@ -96,6 +96,15 @@ def instance_norm(
     return affine(n, n("MVN", x, list(range(2, rank)), eps=float(eps)), weight, bias, rank)
 
 
+def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: bool) -> list[Any]:
+    """The mean and 1 / sqrt(var + eps) of a normalisation; None where its outputs 1 and 2 are not read."""
+    if not n.is_used(1) and not n.is_used(2):
+        return [None, None]
+    wide = n.wide(x)
+    spread, middle = n.also("var_mean", wide, axes, None, 0, keepdim)
+    return [middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps)))]
+
+
 @aten("layer_norm", "native_layer_norm")
 def layer_norm(
     n: Call, x: Output, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
@@ -109,11 +118,7 @@ def layer_norm(
         out = n("Add", out, n.to_type(bias, kind))
     if n.op == "aten::layer_norm":
         return out
-    if n.is_used(1) or n.is_used(2):
-        wide = n.wide(x)
-        spread, middle = n.also("var_mean", wide, axes, None, 0, True)
-        return [out, middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps)))]
-    return [out, None, None]
+    return [out, *_read_statistics(n, x, axes, eps, keepdim=True)]
 
 
 @aten("group_norm", "native_group_norm")
@@ -129,11 +134,8 @@ def group_norm(
     out = n("GroupNormalization", x, scale, shift, num_groups=int(count), epsilon=float(eps))
     if n.op == "aten::group_norm":
         return out
-    if n.is_used(1) or n.is_used(2):
-        wide = n.wide(n.to_shape(x, [n.size(x, 0), count, -1]))
-        spread, middle = n.also("var_mean", wide, [2], None, 0, False)
-        return [out, middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps)))]
-    return [out, None, None]
+    rows = n.to_shape(x, [n.size(x, 0), count, -1])
+    return [out, *_read_statistics(n, rows, [2], eps, keepdim=False)]
 
 
 @aten("rms_norm", "_fused_rms_norm")

@@ -13,6 +13,7 @@ from ovjit.readers.running import running
 from ovjit.readers.special import log_add
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.sorting import ordered
 from ovjit.readers.torch.values import Complex, Number
 
 
@@ -102,12 +103,8 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
     """Values and indices of the largest or smallest along an axis, the first of equal ones."""
     if n.rank(x) == 0:
         return [x, n.const(0)]
-    axis, kind = n.pick_axis(x, dim), n.dtype(x)
-    given = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
-    values, places = n.all("TopK", given, n.const(1), axis=axis, mode=mode, sort="value", stable=True,
-                           index_element_type="i64")  # fmt: skip
-    values = n.to_type(values, kind)
-    return [values, places] if keepdim else [n.squeeze(values, [axis]), n.squeeze(places, [axis])]
+    made = ordered(n, x, 1, dim, mode == "max")
+    return made if keepdim else [n.squeeze(v, [n.pick_axis(x, dim)]) for v in made]
 
 
 @aten("any", "all")

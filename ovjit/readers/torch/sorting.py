@@ -20,24 +20,17 @@ def sort(n: Call, x: Output, dim: int = -1, descending: bool = False, stable: An
     if n.rank(x) == 0:
         made = [x, n.const(0)]
     else:
-        made = ordered(n, x, n.one(n.size(x, dim)), dim, descending)
+        made = ordered(n, x, n.size(x, dim), dim, descending)
     return made[1] if n.op == "aten::argsort" else made[0] if n.op == "aten::msort" else made
 
 
-def ordered(n: Call, x: Output, count: Output, dim: int, largest: bool) -> list[Output]:
+def ordered(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Output]:
+    """`count` elements along an axis in their order, the largest or the smallest first, and their places."""
     kind = n.dtype(x)
     given = n.convert(x, "i32") if kind in ("boolean", "u8", "i8", "i16") else x
-    made = n.all(
-        "TopK",
-        given,
-        n.scalar(count),
-        axis=n.axis(dim, n.rank(x)),
-        mode="max" if largest else "min",
-        sort="value",
-        stable=True,
-        index_element_type="i64",
-    )
-    return [n.to_type(made[0], kind), made[1]]
+    axis, mode = n.axis(dim, n.rank(x)), "max" if largest else "min"
+    values, places = n.top_k(given, n.index(count), axis, mode)
+    return [n.to_type(values, kind), places]
 
 
 @aten("topk")
@@ -46,7 +39,7 @@ def topk(
 ) -> list[Output]:
     if n.rank(x) == 0:
         return [x, n.const(0)]
-    return ordered(n, x, n.one(k), dim, largest)
+    return ordered(n, x, k, dim, largest)
 
 
 @aten("kthvalue")
@@ -55,7 +48,7 @@ def kthvalue(n: Call, x: Output, k: Any, dim: int = -1, keepdim: bool = False) -
         return [x, n.const(0)]
     axis = n.axis(dim, n.rank(x))
     last = n.index(n.compute("Subtract", k, 1))
-    return _picked(n, ordered(n, x, n.one(k), axis, False), last, axis, keepdim)
+    return _picked(n, ordered(n, x, k, axis, False), last, axis, keepdim)
 
 
 def _picked(n: Call, made: list[Output], place: Output, axis: int, keepdim: bool) -> list[Output]:
@@ -73,7 +66,7 @@ def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(whole, axis)
     middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
-    made = _picked(n, ordered(n, whole, n.one(size), axis, False), middle, axis, keepdim and dim is not None)
+    made = _picked(n, ordered(n, whole, size, axis, False), middle, axis, keepdim and dim is not None)
     return made[0] if dim is None else made
 
 
@@ -85,7 +78,7 @@ def _nanmedian(n: Call, x: Output, dim: Any, keepdim: bool) -> Any:
     last = n("Maximum", n("Subtract", count, n.const(1)), n.const(0))
     place = n("Divide", last, n.const(2), m_pythondiv=True)
     full = n("Select", numbers, whole, n.like(x, np.inf))  # sorted behind all others
-    values, places = ordered(n, full, n.one(n.size(whole, axis)), axis, False)
+    values, places = ordered(n, full, n.size(whole, axis), axis, False)
     found = n("GatherElements", values, place, axis=axis)
     found = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), found)
     made = [found, n("GatherElements", places, place, axis=axis)]
@@ -136,7 +129,7 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
         raise UnsupportedError("nanquantile is not supported")
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(whole, axis)
-    values = ordered(n, whole, n.one(size), axis, False)[0]
+    values = ordered(n, whole, size, axis, False)[0]
     last = n.tensor(n.index(n.compute("Subtract", size, 1)), n.dtype(x))
     at = n("Multiply", n.tensor(q, n.dtype(x)), last)
     low = n("Floor", at)
