@@ -85,6 +85,16 @@ class _Item:
         self.settle(answer, error)
 
 
+def _put(
+    answer: Future[Answer] | asyncio.Future[Answer], found: Answer | None, error: BaseException | None
+) -> None:
+    """End a future of either kind with its answer, or with the error."""
+    if error is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(cast(Answer, found))
+
+
 class ServedModel:
     """A compiled model with a queue of `jobs` requests (0: as many as the model finds best).
 
@@ -143,12 +153,8 @@ class ServedModel:
         answer: Future[Answer] = Future()
 
         def settle(found: Answer | None, error: BaseException | None) -> None:
-            if not answer.set_running_or_notify_cancel():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(cast(Answer, found))
+            if answer.set_running_or_notify_cancel():
+                _put(answer, found, error)
 
         self._enter(_Item(*self.check(arrays, wanted), settle))
         return answer
@@ -181,12 +187,8 @@ class ServedModel:
         answer: asyncio.Future[Answer] = loop.create_future()
 
         def deliver(found: Answer | None, error: BaseException | None) -> None:
-            if answer.done():  # cancelled
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(cast(Answer, found))
+            if not answer.done():  # it may be cancelled
+                _put(answer, found, error)
 
         def settle(found: Answer | None, error: BaseException | None) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits any more

@@ -126,13 +126,13 @@ def _is_one_value(values: list[Any], slot: InputSlot) -> bool:
     while isinstance(part, list):
         depth, part = depth + 1, part[0] if part else None  # type: ignore[assignment]
     expected = slot.info.shape
-    return (depth <= 2 or (expected is not None and depth == len(expected))) and _is_plain(values)
+    return (depth <= 2 or (expected is not None and depth == len(expected))) and is_plain(values)
 
 
-def _is_plain(values: list[Any]) -> bool:
+def is_plain(values: list[Any]) -> bool:
     """True for lists of plain values, and lists of such lists."""
     return all(
-        isinstance(v, (str, bytes, int, float)) or (isinstance(v, list) and _is_plain(v)) for v in values
+        isinstance(v, (str, bytes, int, float)) or (isinstance(v, list) and is_plain(v)) for v in values
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import ConstOutput
+from ovjit.api.run.inputs import is_plain
 from ovjit.api.run.remote import RemoteTensor
 from ovjit.api.run.results import OVDict
 from ovjit.api.tensors.tensor import Tensor
@@ -31,12 +32,7 @@ _SCALARS = (np.number, np.bool_, int, float, str, bytes)
 
 def is_list_simple_type(input_list: list[Any]) -> bool:
     """Whether a list holds only numbers, or lists of them."""
-    return all(
-        is_list_simple_type(item)
-        if isinstance(item, list)
-        else isinstance(item, (bool, int, float, str, bytes))
-        for item in input_list
-    )
+    return is_plain(input_list)
 
 
 def to_c_style(value: Any, is_shared: bool = False) -> Any:
