@@ -141,6 +141,20 @@ def test_products_along_an_axis_of_open_length(rng: np.random.Generator) -> None
     same(model, given)
 
 
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("mode", ["linear", "nearest"])
+@pytest.mark.parametrize("sizes", [(4, 5, 3), (6,)])
+def test_samples_of_volumes_of_open_size(
+    sizes: tuple[int, ...], mode: str, padding: str, rng: np.random.Generator
+) -> None:
+    """Beside the standard's evaluator."""
+    grid = 0.9 * rng.standard_normal((2, *range(2, 2 + len(sizes)), len(sizes)))
+    given = {"x": rng.standard_normal((2, 3, *sizes)).astype(np.float32), "grid": grid.astype(np.float32)}
+    shapes = {"x": [None] * (2 + len(sizes)), "grid": [*[None] * (1 + len(sizes)), len(sizes)]}
+    model = one_node("GridSample", given, shapes, opset=20, mode=mode, padding_mode=padding)
+    same(model, given, by_evaluator, rtol=1e-4)
+
+
 def test_products_of_integers_by_a_half(rng: np.random.Generator) -> None:
     """The factor is not cut off to 0."""
     given = {k: rng.integers(-9, 9, (3, 3)).astype(np.int32) for k in "abc"}

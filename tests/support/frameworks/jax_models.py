@@ -455,6 +455,11 @@ OF_ANY_SIZE: dict[str, tuple[Callable[..., Any], str, list[tuple[int, ...]]]] = 
         "b, c",
         [(4, 5), (6, 3)],
     ),
+    "running": (
+        lambda x: (lax.cumprod(x, 0), lax.cummax(x, 1), lax.cumlogsumexp(x, 0, reverse=True)),
+        "b, c",
+        [(4, 5), (1, 3), (17, 16)],
+    ),
     "order": (lambda x: (jnp.sort(x, 0), jnp.argsort(x, 1), jnp.cumsum(x, 0)), "b, c", [(4, 5), (6, 3)]),
     "updates": (
         lambda x: (
