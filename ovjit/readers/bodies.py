@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port, join
 from ovjit.graph.op import TensorType, find_op
+from ovjit.readers.build import Builder
 
 Made = TypeVar("Made")
+
+
+def parameters(kinds: Sequence[TensorType]) -> tuple[list[Parameter], list[Output]]:
+    """Parameters of these types, and their values."""
+    nodes = [Parameter._of(kind.dtype, kind.shape) for kind in kinds]
+    return nodes, [Output._of(node, 0) for node in nodes]
+
+
+def body_of(n: Builder, values: Sequence[Output], inputs: Sequence[Parameter], name: str = "") -> Model:
+    """The Model of a body. A result that is a parameter gets a node of its own."""
+    own = [n.same(v) if isinstance(v._node, Parameter) else v for v in values]
+    return Model._from_parts([Result._of(v) for v in own], inputs, (), name)
 
 
 def slices(axis: int = 0, backwards: bool = False) -> dict[str, int]:
@@ -37,7 +51,7 @@ def settled(
         kinds = joined
 
 
-def iterated(
+def iterator_of(
     body: Model,
     state: Sequence[Output],
     pieces: Sequence[Output],
@@ -63,26 +77,43 @@ def iterated(
     return tensor_iterator._of_parts(record, sources, [body], [inputs], [outputs], name).outputs()
 
 
-def repeated_while(
-    body: Model, go_on: Output, endless: Output, state: Sequence[Output], fixed: Sequence[Output], name: str
+def loop_of(
+    body: Model,
+    times: Output,
+    go_on: Output,
+    state: Sequence[Output],
+    fixed: Sequence[Output],
+    name: str,
+    own: int = 1,
 ) -> list[Output]:
-    """The Loop of a body with the parameters (state, fixed) and the results (whether to go on, state).
+    """The Loop of a body with the results (state, whether to go on, rows).
 
-    `endless` is the number of iterations -1. Returns the last state."""
+    The body's parameters are (state, fixed) behind `own` others: the iteration's number, and the condition.
+    `times` is -1 without a limit. Returns the last state and the joined rows."""
     from ovjit.api.model.subgraphs import loop
 
     count = len(state)
-    inputs = [Port(MERGED, 2 + i, i, 1 + i) for i in range(count)]
-    inputs += [Port(INVARIANT, 2 + i, i) for i in range(count, count + len(fixed))]
-    outputs = [Port(LAST, i, 1 + i) for i in range(count)]
-    sources = [endless, go_on, *state, *fixed]
-    return loop._of_parts(find_op("Loop"), sources, [body], [inputs], [outputs], name, (-1, 0)).outputs()
+    inputs = [Port(MERGED, 1, 1, count)] if own == 2 else []
+    inputs += [Port(MERGED, 2 + i, own + i, i) for i in range(count)]
+    inputs += [Port(INVARIANT, 2 + i, own + i) for i in range(count, count + len(fixed))]
+    outputs = [Port(LAST, i, i) for i in range(count)]
+    outputs += [Port(CONCAT, i - 1, i) for i in range(count + 1, len(body._results))]
+    special = (0 if own else -1, count)
+    sources = [times, go_on, *state, *fixed]
+    return loop._of_parts(find_op("Loop"), sources, [body], [inputs], [outputs], name, special).outputs()
 
 
-def chosen(condition: Output, given: Sequence[Output], branches: Sequence[Model], name: str) -> list[Output]:
-    """The If whose two branches both have all values that are given as parameters."""
+def if_of(
+    condition: Output, given: Sequence[Sequence[Output]], branches: Sequence[Model], name: str
+) -> list[Output]:
+    """The If of two branches. `given`: the values of each one's parameters; equal ones are one input."""
     from ovjit.api.model.subgraphs import if_op
 
-    inputs = [[Port(INVARIANT, 1 + i, i) for i in range(len(given))] for _ in branches]
+    sources = {(v._node, v._index): v for values in given for v in values}
+    places = {key: 1 + i for i, key in enumerate(sources)}
+    inputs = [
+        [Port(INVARIANT, places[v._node, v._index], i) for i, v in enumerate(values)] for values in given
+    ]
     outputs = [[Port(LAST, i, i) for i in range(len(branch._results))] for branch in branches]
-    return if_op._of_parts(find_op("If"), [condition, *given], branches, inputs, outputs, name).outputs()
+    every = [condition, *sources.values()]
+    return if_op._of_parts(find_op("If"), every, branches, inputs, outputs, name).outputs()

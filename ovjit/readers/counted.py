@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.graph.bodies import INVARIANT, LAST, MERGED, Port
-from ovjit.graph.op import find_op
+from ovjit.graph.op import TensorType
+from ovjit.readers.bodies import loop_of, parameters
 from ovjit.readers.build import Builder
 
 #: A step of a known number is written out up to this number.
@@ -31,24 +31,12 @@ def counted(
         for k in range(number):
             made = step(n.const(k), made, list(others))
         return made
-    from ovjit.api.model.subgraphs import loop
-
     given = [*state, *others]
-    index = Parameter._of("i64", (), None)
-    inner = [Parameter._of(n.dtype(v), n.shape(v), None) for v in given]
-    values = [Output._of(p, 0) for p in inner]
+    inner, values = parameters([TensorType("i64", ()), *map(n.type, given)])
     count = len(state)
-    made = step(Output._of(index, 0), values[:count], values[count:])
+    made = step(values[0], values[1 : count + 1], values[count + 1 :])
     results = made if ends else [*made, n.const(True, "boolean")]
-    body = Model._from_parts([Result._of(v) for v in results], [index, *inner])
-    kinds = [MERGED] * count + [INVARIANT] * len(others)
-    rows = [
-        Port(kind, 2 + i, 1 + i, i) if kind == MERGED else Port(kind, 2 + i, 1 + i)
-        for i, kind in enumerate(kinds)
-    ]
+    body = Model._from_parts([Result._of(v) for v in results], inner)
     most = n.const(number) if isinstance(number, int) else number
-    sources = [most, n.const(True, "boolean"), *given]
-    last = [Port(LAST, i, i) for i in range(count)]
     name = n.reader.name(n.base, "Loop")
-    whole = loop._of_parts(find_op("Loop"), sources, [body], [rows], [last], name, (0, count))
-    return [Output._of(whole, i) for i in range(count)]
+    return loop_of(body, most, n.const(True, "boolean"), state, others, name)

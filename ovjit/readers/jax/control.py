@@ -7,26 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import chosen, iterated, repeated_while, slices
+from ovjit.readers.bodies import body_of, if_of, iterator_of, loop_of, parameters, slices
 from ovjit.readers.jax.parts import widths
 from ovjit.readers.jax.reader import JaxNode, type_of
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.symbolic import is_number, number_or_dim
 
 
-def _parameters(values: Sequence[Output], piece: bool = False) -> tuple[list[Parameter], list[Output]]:
-    """Parameters like values; like one row of each if `piece`."""
-    nodes = []
-    for value in values:
-        known: TensorType = value._tensor._type
-        shape = (1, *(known.shape or ())[1:]) if piece else known.shape
-        nodes.append(Parameter._of(known.dtype, shape))
-    return nodes, [Output._of(node, 0) for node in nodes]
+def _kinds(values: Sequence[Output], piece: bool = False) -> list[TensorType]:
+    """The types of values; of one row of each if `piece`."""
+    known = [value._tensor._type for value in values]
+    return [TensorType(k.dtype, (1, *(k.shape or ())[1:]) if piece else k.shape) for k in known]
 
 
 def _counts(n: JaxNode, *names: str) -> list[int]:
@@ -57,17 +51,16 @@ def while_(n: JaxNode) -> Any:
     for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
     cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
     first = _any(n, n.run(cond, [*for_cond, *carried])[0])
-    nodes, (*fixed,) = _parameters([*for_cond, *for_body])
-    turning, values = _parameters(carried)
+    nodes, fixed = parameters(_kinds([*for_cond, *for_body]))
+    turning, values = parameters(_kinds(carried))
     made = n.run(body, [*fixed[split:], *values])
     going = cond.jaxpr.outvars[0].aval.shape
     if going:  # a loop for each row of a batch, of which some have ended
         on = n.run(cond, [*fixed[:split], *values])[0]
         made = [_kept(n, on, new, old) for new, old in zip(made, values, strict=True)]
     more = _any(n, n.run(cond, [*fixed[:split], *made])[0])
-    made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
-    model = Model._from_parts([Result._of(v) for v in (more, *made)], [*turning, *nodes], (), n.base)
-    return repeated_while(model, first, n.const(-1, "i32"), carried, [*for_cond, *for_body], n.base)
+    model = body_of(n, [*made, more], [*turning, *nodes], n.base)
+    return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, own=0)
 
 
 def _no_rows(n: JaxNode) -> list[Output]:
@@ -88,18 +81,17 @@ def scan(n: JaxNode) -> Any:
         return [*carried, *_no_rows(n)]
     if not pieces:  # a row counts each step
         pieces = [n("Broadcast", n.const(0, "i32"), n.lengths([length]), mode="numpy")]
-    kept, values = _parameters(fixed)
-    turning, state = _parameters(carried)
-    cut, rows = _parameters(pieces, piece=True)
+    kept, values = parameters(_kinds(fixed))
+    turning, state = parameters(_kinds(carried))
+    cut, rows = parameters(_kinds(pieces, piece=True))
     given = [n.squeeze(row, [0]) for row in rows]
     given = given[: len(n.inputs) - consts - count]
     made = n.run(n.params["jaxpr"], [*values, *state, *given])
     results = [*made[:count], *(n.unsqueeze(value, [0]) for value in made[count:])]
-    results = [n.same(v) if isinstance(v._node, Parameter) else v for v in results]
-    model = Model._from_parts([Result._of(v) for v in results], [*turning, *cut, *kept], (), n.base)
+    model = body_of(n, results, [*turning, *cut, *kept], n.base)
     order = [slices(backwards=n.params["reverse"])]
     taken, joined = order * len(pieces), order * (len(results) - count)
-    return iterated(model, carried, pieces, fixed, n.base, taken, joined)
+    return iterator_of(model, carried, pieces, fixed, n.base, taken, joined)
 
 
 @primitive("cond")
@@ -117,14 +109,13 @@ def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[A
     it."""
     models = []
     for first in (False, True):
-        nodes, (index, *values) = _parameters([which, *given])
+        nodes, (index, *values) = parameters(_kinds([which, *given]))
         if first or len(branches) == 2:
             made = n.run(branches[0 if first else 1], values)
         else:
             made = _chosen(n, n("Subtract", index, n.like(index, 1)), values, branches[1:])
-        made = [n.same(v) if isinstance(v._node, Parameter) else v for v in made]
-        models.append(Model._from_parts([Result._of(v) for v in made], nodes, (), n.base))
-    return chosen(n("Greater", which, n.like(which, 0)), [which, *given], models, n.base)
+        models.append(body_of(n, made, nodes, n.base))
+    return if_of(n("Greater", which, n.like(which, 0)), [[which, *given]] * 2, models, n.base)
 
 
 @primitive("custom_linear_solve")

@@ -12,10 +12,9 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port
-from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
-from ovjit.readers.bodies import iterated, settled, slices
+from ovjit.readers.bodies import if_of, iterator_of, loop_of, settled, slices
 from ovjit.readers.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
@@ -30,8 +29,6 @@ MAX_TRIPS = 1024
 @onnx_op("If")
 def if_(n: OnnxNode) -> Any:
     """A condition that follows from constants chooses its branch while the model is read."""
-    from ovjit.api.model.subgraphs import if_op
-
     condition = n[0]
     known = n.value(condition)
     if known is not None:
@@ -50,26 +47,12 @@ def if_(n: OnnxNode) -> Any:
     forms = [_form(values) for values, _ in read]
     if forms[0] != forms[1]:
         raise UnsupportedError(f"the branches return different kinds of values: {forms[0]} and {forms[1]}")
-    sources = [condition]
-    inputs: list[list[Port]] = [[], []]
-    for i, (_, inner) in enumerate(read):
-        for index, (_, source) in enumerate(inner.captured):
-            place = next((p for p, s in enumerate(sources) if p and _same(s, source)), None)
-            if place is None:
-                place = len(sources)
-                sources.append(source)
-            inputs[i].append(Port(INVARIANT, place, index))
     models = [
         _body(_flat(values), inner, branch.name)
         for (values, inner), branch in zip(read, branches, strict=True)
     ]
-    outputs = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
-    node = if_op._of_parts(find_op("If"), sources, models, inputs, outputs, n.reader.name(n.base, "If"))
-    return _unflat(read[0][0], node.outputs())
-
-
-def _same(a: Output, b: Output) -> bool:
-    return a._node is b._node and a._index == b._index
+    given = [[source for _, source in inner.captured] for _, inner in read]
+    return _unflat(read[0][0], if_of(condition, given, models, n.reader.name(n.base, "If")))
 
 
 def _flat(values: Sequence[Any]) -> list[Output]:
@@ -214,18 +197,10 @@ def _loop(
 ) -> list[Output]:
     """The Loop of a body with the parameters (iteration number, condition, state) and the results (state,
     condition, collected values). `sources` are (number of iterations, condition, state)."""
-    from ovjit.api.model.subgraphs import loop as loop_node
-
     model = _body(results, inner, name, parameters)
-    count = len(sources) - 2
-    rows = [Port(MERGED, 1, 1, count)]
-    rows += [Port(MERGED, 2 + i, 2 + i, i) for i in range(count)]
-    rows += [Port(INVARIANT, 2 + count + i, 2 + count + i) for i in range(len(inner.captured))]
-    outputs = [Port(LAST, i, i) for i in range(count)]
-    outputs += [Port(CONCAT, i - 1, i, axis=0) for i in range(count + 1, len(results))]
-    given = [*sources, *(source for _, source in inner.captured)]
-    name = n.reader.name(n.base, "Loop")
-    return loop_node._of_parts(find_op("Loop"), given, [model], [rows], [outputs], name, (0, count)).outputs()
+    captured = [source for _, source in inner.captured]
+    trips, go_on, *state = sources
+    return loop_of(model, trips, go_on, state, captured, n.reader.name(n.base, "Loop"), own=2)
 
 
 def stepped(
@@ -253,7 +228,7 @@ def stepped(
     results = [Result._of(following), Result._of(n.unsqueeze(made, [0]))]
     model = Model._from_parts(results, parameters, (), n.base)
     name, taken = n.reader.name(n.base, "TensorIterator"), [slices()] * len(pieces)
-    last, rows = iterated(model, [state], [*pieces.values()], [*fixed.values()], name, taken, [slices()])
+    last, rows = iterator_of(model, [state], [*pieces.values()], [*fixed.values()], name, taken, [slices()])
     return last, rows
 
 
@@ -480,4 +455,4 @@ def _scan(
     joined = [slices(axis, bool(back)) for axis, back in zip(out_axes, out_backwards, strict=True)]
     fixed = [source for _, source in inner.captured]
     name = n.reader.name(n.base, "TensorIterator")
-    return iterated(model, values[:states], values[states:], fixed, name, taken, joined)
+    return iterator_of(model, values[:states], values[states:], fixed, name, taken, joined)

@@ -6,23 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import chosen, repeated_while, settled
+from ovjit.readers.bodies import if_of, loop_of, parameters, settled
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
 
 
-def _kind(value: Output) -> TensorType:
-    return TensorType(value._tensor._type.dtype, value._tensor._type.shape)
-
-
-def _parameters(kinds: Sequence[TensorType]) -> tuple[list[Parameter], list[Output]]:
-    nodes = [Parameter._of(kind.dtype, kind.shape) for kind in kinds]
-    return nodes, [Output._of(node, 0) for node in nodes]
+def _kinds(values: Sequence[Output]) -> list[TensorType]:
+    return [TensorType(value._tensor._type.dtype, value._tensor._type.shape) for value in values]
 
 
 @tflite_op("WHILE")
@@ -36,7 +31,7 @@ def while_(n: LiteNode) -> Any:
     go_on = _one(n.subgraph(cond, given))
 
     def read(kinds: list[TensorType]) -> tuple[list[Output], Any]:
-        nodes, values = _parameters(kinds)
+        nodes, values = parameters(kinds)
         made = n.subgraph(body, values)
         if len(made) != len(given):
             raise ModelError(
@@ -45,9 +40,9 @@ def while_(n: LiteNode) -> Any:
             )
         return made, (nodes, made, _one(n.subgraph(cond, made)))
 
-    nodes, made, more = settled([_kind(value) for value in given], read)
-    model = Model._from_parts([Result._of(value) for value in (more, *made)], nodes, (), n.base)
-    return repeated_while(model, go_on, n.const(-1, "i32"), given, (), n.base)
+    nodes, made, more = settled(_kinds(given), read)
+    model = Model._from_parts([Result._of(value) for value in (*made, more)], nodes, (), n.base)
+    return loop_of(model, n.const(-1, "i32"), go_on, given, (), n.base, own=0)
 
 
 def _one(values: Sequence[Output]) -> Output:
@@ -69,13 +64,13 @@ def if_(n: LiteNode) -> Any:
         return n.subgraph(places[not bool(known.reshape(()))], given)
     models = []
     for place in places:
-        nodes, values = _parameters([_kind(value) for value in given])
+        nodes, values = parameters(_kinds(given))
         results = [Result._of(value) for value in n.subgraph(place, values)]
         models.append(Model._from_parts(results, nodes, (), n.base))
     counts = [len(model.get_results()) for model in models]
     if counts[0] != counts[1]:
         raise ModelError(f"the subgraphs of a condition have {counts[0]} and {counts[1]} outputs")
-    return chosen(condition, given, models, n.base)
+    return if_of(condition, [given] * 2, models, n.base)
 
 
 @tflite_op("CALL")

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant, Parameter, Result
-from ovjit.api.model.model import Model
+from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.bodies import INVARIANT, LAST, Port
-from ovjit.graph.op import find_op
+from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, is_same, replace, stacked
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
@@ -166,11 +164,8 @@ def chosen(
     reader: TorchReader, call: Call, condition: Any, bodies: Sequence[Callable[[], tuple[Inside, list[Any]]]]
 ) -> list[Any]:
     """What an If gives whose `bodies`, for true and for false, are read by calling them."""
-    from ovjit.api.model.subgraphs import if_op
-
     truth = call.scalar(call.tensor(condition, "boolean"))
-    models, inputs, sources = [], [], [truth]
-    forms = []
+    models, forms = [], []
     read = [body() for body in bodies]
     if written := [name for inside, _ in read for name in (*inside.written, *inside.grown)]:
         raise Writes(list(dict.fromkeys(written)))
@@ -180,15 +175,11 @@ def chosen(
     for (inside, _), values in zip(read, given, strict=True):
         leaves: list[Output] = []
         forms.append([form_of(call, v, leaves) for v in values])
-        own = [call.same(v) if isinstance(v._node, Parameter) else v for v in leaves]
-        models.append(Model._from_parts([Result._of(v) for v in own], inside.parameters))
-        inputs.append([Port(INVARIANT, len(sources) + i, i) for i in range(len(inside.sources))])
-        sources += inside.sources
+        models.append(body_of(call, leaves, inside.parameters))
     if forms[0] != forms[1]:
         raise UnsupportedError(f"the branches return different kinds of values: {forms[0]} and {forms[1]}")
-    ends = [[Port(LAST, i, i) for i in range(len(model.get_results()))] for model in models]
-    made = if_op._of_parts(find_op("If"), sources, models, inputs, ends, reader.name(call.base, "If"))
-    outputs = [Output._of(made, i) for i in range(len(made._tensors))]
+    sources = [inside.sources for inside, _ in read]
+    outputs = if_of(truth, sources, models, reader.name(call.base, "If"))
     reader.name_dimensions(outputs)
     rest = iter(outputs)
     return [built(form, rest) for form in forms[0]]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, Port
-from ovjit.graph.op import TensorType, find_op
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, Interval
+from ovjit.readers.bodies import body_of, loop_of, parameters
 from ovjit.readers.torch.branches import (
     Inside,
     Writes,
@@ -184,30 +182,18 @@ def looped(
 
     The body is read until its types fit: a dimension that an iteration changes is open in all of them.
     """
-    from ovjit.api.model.subgraphs import loop
-
     starts: list[Output] = []
     form = [form_of(call, value, starts) for value in carried]
     kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
     while True:
-        parameters, inside, made = _iteration(call, iterate, form, kinds)
+        nodes, inside, made = _iteration(call, iterate, form, kinds)
         joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, made[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):
             break
         kinds = joined
-    count = len(starts)
-    items = list(inside.grown.values())
-    results = [Result._of(v) for v in (*made, *items)]
-    model = Model._from_parts(results, [*parameters, *inside.parameters])
-    rows = [Port(MERGED, 2 + i, 1 + i, i) for i in range(count)]
-    rows += [Port(INVARIANT, 2 + count + i, 1 + count + i) for i in range(len(inside.sources))]
+    model = body_of(call, [*made, *inside.grown.values()], [*nodes, *inside.parameters])
     truth = call.scalar(call.tensor(going, "boolean"))
-    name = reader.name(call.base, "Loop")
-    ends = [Port(LAST, i, i) for i in range(count)]
-    ends += [Port(CONCAT, count + i, len(made) + i) for i in range(len(items))]
-    sources = [trips, truth, *starts, *inside.sources]
-    whole = loop._of_parts(find_op("Loop"), sources, [model], [rows], [ends], name, (0, count))
-    outputs = [Output._of(whole, i) for i in range(count + len(items))]
+    outputs = loop_of(model, trips, truth, starts, inside.sources, reader.name(call.base, "Loop"))
     reader.name_dimensions(outputs)
     rest = iter(outputs)
     return [*(built(part, rest) for part in form), *map(Stacked, rest)]
@@ -218,8 +204,7 @@ def _iteration(
 ) -> tuple[list[Any], Inside, list[Output]]:
     """One iteration: parameters for its number and the state, what else it reads, and what it gives: the next
     state, and whether to go on."""
-    parameters = [Parameter._of("i64", (), None), *(Parameter._of(k.dtype, k.shape, None) for k in kinds)]
-    first, *state = [Output._of(p, 0) for p in parameters]
+    nodes, (first, *state) = parameters([TensorType("i64", ()), *kinds])
     rest = iter(state)
     inside, (more, *given) = iterate([Number(first), *(built(part, rest) for part in form)])
     made: list[Output] = []
@@ -229,7 +214,7 @@ def _iteration(
             f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
         )
     made.append(call.scalar(call.tensor(more, "boolean")))
-    return parameters, inside, [call.same(v) if isinstance(v._node, Parameter) else v for v in made]
+    return nodes, inside, made
 
 
 def _joined(a: TensorType, b: TensorType) -> TensorType:

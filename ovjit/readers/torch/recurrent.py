@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
-from ovjit.graph.op import find_op
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY
+from ovjit.readers.bodies import body_of, iterator_of, parameters, slices
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 
@@ -111,30 +109,20 @@ def _steps(
 ) -> list[Output]:
     """[batch, length, size], the last output and the last cell: a TensorIterator over the steps, of what the
     inputs add to the gates i f g o."""
-    from ovjit.api.model.subgraphs import tensor_iterator
-
     batch = (n.shape(gates) or (ANY,))[0]
     kind, (size, width) = n.dtype(gates), (n.size(projection, 0), n.size(projection, 1))
-    shapes = ((batch, 1, 4 * width), (batch, size), (batch, width))
-    inner = [Parameter._of(kind, shape, None) for shape in shapes]
-    inner += [Parameter._of(kind, n.shape(v), None) for v in (again, projection)]
-    given, h, c, w, p = (Output._of(node, 0) for node in inner)
+    shapes = ((batch, size), (batch, width), (batch, 1, 4 * width), n.shape(again), n.shape(projection))
+    inner, (h, c, given, w, p) = parameters([TensorType(kind, shape) for shape in shapes])
     total = n("Add", n.squeeze(given, [1]), n("MatMul", h, w, transpose_a=False, transpose_b=True))
     i, f, g, o = n.all("Split", total, 1, num_splits=4)
     cell_after = n("Add", n("Multiply", n("Sigmoid", f), c), n("Multiply", n("Sigmoid", i), n("Tanh", g)))
     out = n("Multiply", n("Sigmoid", o), n("Tanh", cell_after))
     after = n("MatMul", out, p, transpose_a=False, transpose_b=True)
-    body = Model._from_parts([Result._of(v) for v in (n.unsqueeze(after, [1]), after, cell_after)], inner)
-    order = {"start": -1, "stride": -1, "end": 0} if backward else {}
-    rows = [Port(SLICED, 0, 0, axis=1, **order), Port(MERGED, 1, 1, 1), Port(MERGED, 2, 2, 2),
-            Port(INVARIANT, 3, 3), Port(INVARIANT, 4, 4)]  # fmt: skip
-    ends = [Port(CONCAT, 0, 0, axis=1, **order), Port(LAST, 1, 1), Port(LAST, 2, 2)]
-    name, sources = n.reader.name(n.base, "TensorIterator"), [gates, hidden, cell, again, projection]
-    record = find_op("TensorIterator")
-    whole = tensor_iterator._of_parts(record, sources, [body], [rows], [ends], name)
-    made = [Output._of(whole, k) for k in range(3)]
-    n.reader.name_dimensions(made)
-    return made
+    body = body_of(n, [after, cell_after, n.unsqueeze(after, [1])], inner)
+    order, name = [slices(1, backward)], n.reader.name(n.base, "TensorIterator")
+    hidden, cell, rows = iterator_of(body, [hidden, cell], [gates], [again, projection], name, order, order)
+    n.reader.name_dimensions([rows, hidden, cell])
+    return [rows, hidden, cell]
 
 
 @aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
