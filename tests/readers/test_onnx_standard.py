@@ -99,10 +99,34 @@ def test_a_file_is_read_without_the_package(tmp_path) -> None:
         "import sys, ovjit\n"
         f"model = ovjit.Core().read_model({str(path)!r})\n"
         "assert 'onnx' not in sys.modules\n"
+        "from google.protobuf.internal import api_implementation\n"
+        "native = api_implementation.Type() == 'upb'\n"
+        "assert 'google.protobuf.text_format' not in sys.modules or not native\n"
         "import onnx\n"
+        "assert onnx.TypeProto.Tensor.__qualname__ == 'TypeProto.Tensor'\n"
         "from ovjit.readers.onnx.standard import messages\n"
         f"proto = onnx.load({str(path)!r})\n"
         "assert messages().ModelProto is onnx.ModelProto\n"
         "assert len(ovjit.Core().read_model(proto).get_ops()) == len(model.get_ops())\n"
     )
     printed("-c", program)
+
+
+@pytest.mark.parametrize("implementation", ["upb", "python"])
+def test_messages_in_each_implementation_of_protobuf(tmp_path, implementation) -> None:
+    """The native one's are made without its modules in Python; the classes are the package's in both."""
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, 3]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Elu", ["x"], ["y"], alpha=2.0)], "g", [x], [y])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    program = (
+        "import ovjit\n"
+        f"model = ovjit.Core().read_model({str(path)!r})\n"
+        "assert model.get_ordered_ops()[1].get_attributes()['alpha'] == 2\n"
+        "from ovjit.readers.onnx.standard import messages\n"
+        "import onnx\n"
+        "for name in ('ModelProto', 'TypeProto', 'TensorProto', 'FunctionProto'):\n"
+        "    assert getattr(onnx, name) is getattr(messages(), name)\n"
+        "    assert getattr(onnx, name).__module__.endswith('onnx_ml_pb2')\n"
+    )
+    printed("-c", program, PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=implementation)
