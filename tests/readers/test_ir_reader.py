@@ -19,6 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.interp import evaluate
 from ovjit.readers.ir.reader import read_ir
 from ovjit.readers.ir.writer import save_model, serialize
+from ovjit.readers.ir.xml import _defused_parser, _Target
 from tests.support.run import printed
 
 SMALL = b"""<?xml version="1.0"?>
@@ -451,3 +452,24 @@ def test_big_weights_are_mapped_unless_asked_not_to(tmp_path: Path) -> None:
 
 def test_digits_file_is_where_the_package_says() -> None:
     assert read_ir(DIGITS_XML).input(0).names == {"images"}
+
+
+def test_a_constant_whose_shape_only_its_output_says() -> None:
+    stated = b'element_type="f32" shape="3" offset'
+    assert stated in SMALL
+    for kind in (b"Const", b"Constant"):
+        xml = SMALL.replace(stated, b'element_type="f32" offset').replace(b'"Const"', b'"%s"' % kind)
+        (constant,) = (n for n in read_ir(xml, WEIGHTS).get_ops() if n.get_type_name() == "Constant")
+        assert list(constant.get_output_shape(0)) == [3]
+
+
+def test_text_between_tags_reaches_no_handler() -> None:
+    """A builder of documents makes an object of each text. None of an IR's models has use for them."""
+    parser = _defused_parser()
+    assert parser.CharacterDataHandler is None
+    heard: list[str] = []
+    target = _Target(parser)
+    parser.StartElementHandler, parser.EndElementHandler = target.start, target.end
+    parser.DefaultHandler = heard.append
+    parser.Parse(b"<net version='11'>text<layers>text</layers></net>", True)
+    assert heard == ["text", "text"]

@@ -22,6 +22,8 @@ MAX_ATTRIBUTE = 1 << 20
 #: Where bodies stand, and what says how they are connected.
 BODIES = ("body", "then_body", "else_body")
 PORT_MAPS = ("port_map", "then_port_map", "else_port_map", "back_edges")
+#: The types of layers whose shape may be said by the dimensions of their output alone.
+_CONSTANTS = frozenset(("Const", "Constant"))
 _INT = re.compile(r"[0-9]{1,19}")
 
 
@@ -49,7 +51,7 @@ class Layer:
         self.type = attrib.get("type", "")
         self.version = attrib.get("version", "")
         self.output_names = attrib.get("output_names")
-        self.id = read_int(attrib.get("id"), f"the id of layer {self.name!r}")
+        self.id = _number(attrib.get("id"), "the id of layer {!r}", self.name)
         self.attrs: dict[str, str] = {}
         self.inputs: list[Port] = []
         self.outputs: list[Port] = []
@@ -89,9 +91,14 @@ def nested_nets(net: Net) -> Iterator[Net]:
 
 def read_int(text: str | None, what: str) -> int:
     """A non-negative decimal int below 10**19. Raises ModelError naming `what`."""
+    return _number(text, "{}", what)
+
+
+def _number(text: str | None, what: str, of: object) -> int:
+    """As `read_int`. `what.format(of)` names the number: texts of objects take longer than numbers."""
     if text is None or not _INT.fullmatch(text):
         found = "is missing" if text is None else f"is {text[:40]!r}"
-        raise ModelError(f"{what} should be a non-negative number; it {found}")
+        raise ModelError(f"{what.format(of)} should be a non-negative number; it {found}")
     return int(text)
 
 
@@ -134,6 +141,7 @@ def parse_net(xml: bytes) -> Net:
 _UNHEARD = (
     "ProcessingInstructionHandler", "CommentHandler", "XmlDeclHandler", "NotationDeclHandler",
     "ElementDeclHandler", "AttlistDeclHandler", "StartCdataSectionHandler", "EndCdataSectionHandler",
+    "CharacterDataHandler",
 )  # fmt: skip
 
 
@@ -155,20 +163,23 @@ def _defused_parser() -> Any:
 class _Frame:
     """A net that is open: where its tag stands, and what is open inside it."""
 
-    __slots__ = ("base", "layer", "map", "net", "ports")
+    __slots__ = ("base", "deepest", "layer", "map", "net", "ports")
 
     def __init__(self, net: Net, base: int):
         self.net = net
         self.base = base  # open tags around it
+        self.deepest = base + MAX_DEPTH
         self.layer: Layer | None = None
         self.ports: list[Port] | None = None
         self.map: list[tuple[str, dict[str, str]]] | None = None
 
 
 class _Target:
-    """Takes the parser's events. `path` holds the open tags, `frames` the open nets.
+    """Takes the parser's events. `path` holds the open tags, `frames` the open nets, of which `frame` is the
+    innermost.
 
-    It listens to text inside of dimensions only: there is some between all tags.
+    It listens to text inside of dimensions only, and of those that say something which no attribute says.
+    A layer has some ten tags: the most frequent ones are compared first.
     """
 
     def __init__(self, parser: Any) -> None:
@@ -176,6 +187,7 @@ class _Target:
         self.net: Net | None = None
         self.path: list[str] = []
         self.frames: list[_Frame] = []
+        self.frame: _Frame | None = None
         self.text: list[str] | None = None
         self.info: list[dict[str, Any]] = []  # the open maps of an rt_info
 
@@ -185,44 +197,62 @@ class _Target:
         for value in attrib.values():
             if len(value) > MAX_ATTRIBUTE:
                 raise ModelError(f"an attribute of <{tag}> has {len(value)} characters")
-        if not self.frames:
+        frame = self.frame
+        if frame is None:
             if self.net is None:
                 self._net(tag, attrib)
             return
-        frame = self.frames[-1]
-        if len(path) - frame.base > MAX_DEPTH:
+        if len(path) > frame.deepest:
             raise ModelError(f"the xml is nested more than {MAX_DEPTH} levels deep")
+        layer = frame.layer
         if self.info:
             self._info(tag, attrib)
-        elif tag == "rt_info":
-            self.info = [self._notes(frame)]
-        elif frame.layer is not None:
-            self._inside_layer(frame, frame.layer, tag, attrib)
+        elif layer is not None:
+            if tag == "dim":
+                if layer.type in _CONSTANTS and "shape" not in layer.attrs:
+                    self.text = []
+                    self.parser.CharacterDataHandler = self.text.append
+            elif tag == "port":
+                if frame.ports is not None:
+                    port = _number(attrib.get("id"), "a port id of {!r}", layer)
+                    frame.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), [], {}))
+            elif tag == "rt_info":
+                self.info = [self._notes(frame)]
+            else:
+                self._inside_layer(frame, layer, tag, attrib)
+        elif tag == "edge" and path[-2] == "edges":
+            frame.net.edges.append(attrib)
         elif tag == "layer" and path[-2] == "layers":
             frame.layer = Layer(attrib)
             frame.net.layers.append(frame.layer)
-        elif tag == "edge" and path[-2] == "edges":
-            frame.net.edges.append(attrib)
+        elif tag == "rt_info":
+            self.info = [self._notes(frame)]
 
     def end(self, tag: str) -> None:
         path = self.path
-        frame = self.frames[-1] if self.frames else None
-        depth = len(path) - (frame.base if frame else 0)
         path.pop()
+        frame = self.frame
         if frame is None:
             return
         if self.info:
             self.info.pop()
-        elif tag == "dim" and self.text is not None:
+            return
+        around = len(path) - frame.base
+        if self.text is not None and tag == "dim":
             if frame.ports:
                 frame.ports[-1].dims.append("".join(self.text))
             self.text = self.parser.CharacterDataHandler = None
-        elif depth == 1:
-            self.frames.pop()
-        elif depth == 3 and tag == "layer":
-            frame.layer = None
-        elif depth == 4:
+        elif around == 3:
             frame.ports = frame.map = None
+        elif around == 2 and tag == "layer":
+            frame.layer = None
+        elif around == 0:
+            self.frames.pop()
+            self.frame = self.frames[-1] if self.frames else None
+
+    def _open(self, net: Net, base: int) -> None:
+        self.frame = _Frame(net, base)
+        self.frames.append(self.frame)
 
     def _net(self, tag: str, attrib: dict[str, str]) -> None:
         if tag != "net":
@@ -236,17 +266,10 @@ class _Target:
                 "convert the model again"
             )
         self.net = Net(attrib.get("name", ""), version)
-        self.frames.append(_Frame(self.net, 0))
+        self._open(self.net, 0)
 
     def _inside_layer(self, frame: _Frame, layer: Layer, tag: str, attrib: dict[str, str]) -> None:
-        if tag == "dim":
-            self.text = []
-            self.parser.CharacterDataHandler = self.text.append
-        elif tag == "port":
-            if frame.ports is not None:
-                port = read_int(attrib.get("id"), f"a port id of {layer!r}")
-                frame.ports.append(Port(port, attrib.get("names"), attrib.get("precision"), [], {}))
-        elif frame.map is not None:
+        if frame.map is not None:
             frame.map.append((tag, attrib))
         elif tag == "input":
             frame.ports = layer.inputs
@@ -263,7 +286,7 @@ class _Target:
             if len(self.frames) > DEEPEST:
                 raise ModelError(f"{layer!r}: bodies are nested more than {DEEPEST} levels deep")
             body = layer.bodies[tag] = Net("", frame.net.version)
-            self.frames.append(_Frame(body, len(self.path) - 1))
+            self._open(body, len(self.path) - 1)
 
     def _notes(self, frame: _Frame) -> dict[str, Any]:
         """Of what the notes are that begin here: a port, a layer or the net."""
@@ -283,38 +306,64 @@ class _Target:
         self.info.append(inner)
 
 
+class _Numbers(dict[str | None, int]):
+    """Text -> number, as `read_int`, but -1 for no number. A file repeats few texts often."""
+
+    def __missing__(self, text: str | None) -> int:
+        number = self[text] = -1 if text is None or not _INT.fullmatch(text) else int(text)
+        return number
+
+
+class _Ends:
+    """Where edges of a layer may begin and end, by the ports' ids, and the sources that edges have named."""
+
+    __slots__ = ("inputs", "layer", "outputs", "sources")
+
+    def __init__(self, layer: Layer):
+        self.layer = layer
+        self.outputs = _port_index(layer, layer.outputs)
+        self.inputs = _port_index(layer, layer.inputs)
+        self.sources: list[tuple[Layer, int] | None] = [None] * len(layer.inputs)
+
+
 def _connect(net: Net) -> None:
     """Resolve the edges. Raises ModelError naming the layer for every reference that leads nowhere."""
-    layers: dict[int, Layer] = {}
+    ends: dict[int, _Ends] = {}
     for layer in net.layers:
-        if layer.id in layers:
+        if layer.id in ends:
             raise ModelError(
-                f"two layers have the id {layer.id}: {layers[layer.id].name!r} and {layer.name!r}"
+                f"two layers have the id {layer.id}: {ends[layer.id].layer.name!r} and {layer.name!r}"
             )
-        layers[layer.id] = layer
-    outputs = {layer: _port_index(layer, layer.outputs) for layer in net.layers}
-    inputs = {layer: _port_index(layer, layer.inputs) for layer in net.layers}
-    found: dict[Layer, dict[int, tuple[Layer, int]]] = {layer: {} for layer in net.layers}
+        ends[layer.id] = _Ends(layer)
+    numbers = _Numbers()
     for edge in net.edges:
-        source = _end(layers, edge, "from-layer")
-        target = _end(layers, edge, "to-layer")
-        from_port = read_int(edge.get("from-port"), f"from-port of an edge of {source!r}")
-        to_port = read_int(edge.get("to-port"), f"to-port of an edge of {target!r}")
-        if from_port not in outputs[source]:
-            raise ModelError(f"an edge leaves output port {from_port} of {source!r}, which does not exist")
-        if to_port not in inputs[target]:
-            raise ModelError(f"an edge leads to input port {to_port} of {target!r}, which does not exist")
+        get = edge.get
+        source, target = ends.get(numbers[get("from-layer")]), ends.get(numbers[get("to-layer")])
+        begin = None if source is None else source.outputs.get(numbers[get("from-port")])
+        end = None if target is None else target.inputs.get(numbers[get("to-port")])
+        if source is None or target is None or begin is None or end is None:
+            raise _lost_edge(edge, ends)
         if source is target:
-            raise ModelError(f"{source!r} feeds itself")
-        place = inputs[target][to_port]
-        if place in found[target]:
-            raise ModelError(f"two edges lead to input port {to_port} of {target!r}")
-        found[target][place] = source, outputs[source][from_port]
-    for layer in net.layers:
-        if len(found[layer]) < len(layer.inputs):
-            missing = next(i for i in range(len(layer.inputs)) if i not in found[layer])
-            raise ModelError(f"input port {layer.inputs[missing].id} of {layer!r} is not connected")
-        layer.sources = [found[layer][i] for i in range(len(layer.inputs))]
+            raise ModelError(f"{source.layer!r} feeds itself")
+        if target.sources[end] is not None:
+            raise ModelError(f"two edges lead to input port {target.layer.inputs[end].id} of {target.layer!r}")
+        target.sources[end] = source.layer, begin
+    for one in ends.values():
+        layer = one.layer
+        layer.sources = [source for source in one.sources if source is not None]
+        if len(layer.sources) < len(layer.inputs):
+            missing = layer.inputs[one.sources.index(None)].id
+            raise ModelError(f"input port {missing} of {layer!r} is not connected")
+
+
+def _lost_edge(edge: dict[str, str], ends: dict[int, _Ends]) -> ModelError:
+    """What is wrong with an edge that begins or ends nowhere."""
+    source, target = _end(ends, edge, "from-layer"), _end(ends, edge, "to-layer")
+    from_port = _number(edge.get("from-port"), "from-port of an edge of {!r}", source.layer)
+    to_port = _number(edge.get("to-port"), "to-port of an edge of {!r}", target.layer)
+    if from_port not in source.outputs:
+        return ModelError(f"an edge leaves output port {from_port} of {source.layer!r}, which does not exist")
+    return ModelError(f"an edge leads to input port {to_port} of {target.layer!r}, which does not exist")
 
 
 def ordered_layers(net: Net) -> Iterator[Layer]:
@@ -329,13 +378,9 @@ def _port_index(layer: Layer, ports: list[Port]) -> dict[int, int]:
     return index
 
 
-def _end(layers: dict[int, Layer], edge: dict[str, str], which: str) -> Layer:
-    number = read_int(edge.get(which), f"{which} of an edge")
-    layer = layers.get(number)
-    if layer is None:
+def _end(ends: dict[int, _Ends], edge: dict[str, str], which: str) -> _Ends:
+    number = _number(edge.get(which), "{} of an edge", which)
+    end = ends.get(number)
+    if end is None:
         raise ModelError(f"an edge's {which} is {number}, but no layer has that id")
-    return layer
-
-
-def _short(text: str | None) -> str:
-    return "missing" if text is None else repr(text[:40])
+    return end
