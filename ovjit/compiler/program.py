@@ -33,7 +33,6 @@ from ovjit.planning.lower import Lowering, ReferenceStep
 from ovjit.planning.partition import Cut, needs_cut
 from ovjit.planning.plan import NO_STRIDES, NotNative, Plan, Planner, Strides
 from ovjit.planning.races import Trace
-from ovjit.planning.repeated_layers import Layers, Lowered, Repeats, find_layers
 from ovjit.rewrite import canonical, simplify
 from ovjit.rewrite.batches import in_parts
 from ovjit.rewrite.conversions import converts
@@ -45,6 +44,7 @@ from ovjit.rewrite.rules import Rule, applied, run_rules
 
 if TYPE_CHECKING:
     from ovjit.planning.parametric import Parametric, Traces
+    from ovjit.planning.repeated_layers import Layers
 
 Pass = Callable[[Graph, Context], Graph]
 
@@ -55,7 +55,8 @@ def _with(operations: str, module: str, name: str, of: Collection[str] = ()) -> 
     names = frozenset(operations.split())
 
     def run(graph: Graph, context: Context) -> Graph:
-        if not any(n.op.name in names or converts(n, of) for n in graph.nodes):
+        absent = names.isdisjoint({n.op.name for n in graph.nodes})
+        if absent and not (of and any(converts(n, of) for n in graph.nodes)):
             return graph
         found = getattr(import_module(f"ovjit.rewrite.{module}"), name)
         return run_rules(graph, [found], context) if isinstance(found, Rule) else found(graph, context)
@@ -183,6 +184,8 @@ class Program(LoweredGraph):
             if "layers" not in self.__dict__:
                 found = None
                 if self.traces is not None and not debug.skips("layers"):
+                    from ovjit.planning.repeated_layers import Lowered, find_layers
+
                     outputs = frozenset(self.graph.outputs)
                     given = Lowered(self.lowerings, self._packed, outputs, self.layouts, self.readers)
                     found = find_layers(given)
@@ -342,6 +345,8 @@ class Program(LoweredGraph):
             planner.last_use = last_uses(active, self.graph.outputs)
         repeats, following = None, 0
         if self.layers is not None and planner.trace is None:  # the race check needs every step planned
+            from ovjit.planning.repeated_layers import Repeats
+
             repeats = Repeats(planner, self.layers, self.lowerings, flags)
         for index, lowering in enumerate(active):
             if repeats is not None and index >= following:

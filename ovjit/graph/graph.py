@@ -227,6 +227,12 @@ class Builder:
             raise ModelError(f"node {name!r} ({record.name}-{record.opset}): {error}") from error
         return self._append_own(Node(record, inputs, checked, name, types, origins, lowered))
 
+    def append(
+        self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], name: str, types: Iterable[TensorType]
+    ) -> Node:
+        """Append a node whose attributes are checked, and types inferred, already."""
+        return self._append_own(Node(op, inputs, attrs, self._unique(name), types))
+
     def instead(
         self, node: Node, inputs: Sequence[Value], attrs: Mapping[str, Any] | None = None,
         op: Op | str | None = None, **more: Any,
@@ -356,16 +362,20 @@ def rebuild(
     visit: Visit,
     returned: Callable[[Builder, list[Value]], Iterable[Value]] | None = None,
     context: Any = None,
+    passed: Collection[Op] = (),
 ) -> Graph:
     """`graph` with replacements by `visit`; `graph` itself if there is none. Nodes before the first
     replacement are shared with `graph`. Dead nodes are dropped. `returned(builder, new outputs)` gives the
-    final outputs. `context`: see `Builder`."""
+    final outputs. `context`: see `Builder`. Nodes with one of the operations `passed` are only visited if
+    their inputs are replaced."""
     builder = Builder(context, graph.nodes)
     new: dict[Value, Value] = {}  # replaced values only
     for at, node in enumerate(graph.nodes):
         inputs = node.inputs
         if new and not new.keys().isdisjoint(inputs):
             inputs = tuple([new.get(v, v) for v in inputs])
+        elif node.op in passed and (builder.follows or builder.keep(node)):
+            continue
         builder.before = at if builder.follows else len(builder._nodes)
         outputs = visit(builder, node, inputs)
         if outputs is None:
@@ -452,8 +462,13 @@ def walk(outputs: Iterable[Any], inputs_of: Callable[[Any], Iterable[Any]]) -> I
                 continue
             if node in path:
                 raise ModelError(f"the graph has a cycle through {getattr(node, 'name', node)!r}")
+            producers = list(inputs_of(node))
+            if done.issuperset(producers):
+                done.add(node)
+                yield node
+                continue
             path.add(node)
-            rest = iter(list(inputs_of(node)))
+            rest = iter(producers)
         for producer in rest:
             if producer not in done:
                 stack.append((node, rest))

@@ -21,7 +21,7 @@ from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.op import Promotion
 from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.pattern import operation
-from ovjit.rewrite.rules import rule, run_rules
+from ovjit.rewrite.rules import Rule, rule, run_rules
 from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ ROUNDS = 4
 def expand_graph(graph: Graph, context: Context) -> Graph:
     """The graph with all expansions done."""
     for _ in range(ROUNDS):
-        before, graph = graph, run_rules(graph, [*_PROMOTIONS, expand_operation], context)
+        before, graph = graph, run_rules(graph, [*_promotions(graph), expand_operation], context)
         if graph is before:
             break
     return graph
@@ -42,7 +42,7 @@ def expand_graph(graph: Graph, context: Context) -> Graph:
 
 def upcast_graph(graph: Graph, context: Context) -> Graph:
     """The graph with floats of 16 bits and less upcast for operations that do not compute in them."""
-    made = run_rules(graph, _PROMOTIONS, context)
+    made = run_rules(graph, _promotions(graph), context)
     return graph if made is graph else run_rules(made, [fold_constants])
 
 
@@ -72,7 +72,13 @@ def expand_operation(w: Writer, node: Node) -> Any:
     return made
 
 
-_PROMOTIONS = (compute_halves_in_f32, compute_in_promotion)
+def _promotions(graph: Graph) -> list[Rule]:
+    """Those of the two rules above that may apply to the graph: they are asked about all of its nodes."""
+    kinds = {v.dtype for n in graph.nodes for v in n.outputs}
+    found = [] if kinds.isdisjoint(HALVES) else [compute_halves_in_f32]
+    if not kinds.isdisjoint(SMALL) or any(op.in_real for op in {n.op for n in graph.nodes}):
+        found.append(compute_in_promotion)
+    return found
 
 
 def whole(w: Writer, x: Value, kind: str) -> Value:

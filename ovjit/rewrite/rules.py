@@ -192,7 +192,8 @@ def run_rules(graph: Graph, rules: Sequence[Any], context: Context | None = None
         readers.put(node, out)
         return out
 
-    return rebuild(graph, visit, context=context)
+    passed = frozenset(record for record, those in fitting.items() if not those)
+    return rebuild(graph, visit, context=context, passed=passed)
 
 
 class _On(Node):

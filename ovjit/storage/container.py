@@ -58,8 +58,10 @@ class BlobError(OvjitError):
 
 
 _ROW = 1024  # 64-bit words
+_WORD = np.dtype("<u8")
 _CACHED_ROWS = 128  # that stay in a core's cache while they are added up in both directions
-_PIECE = 1 << 18  # bytes, rows and blocks of tags, that stay there while both codes are computed
+#: Bytes, rows and blocks of tags, that are read at once. Half of it took a tenth longer, a quarter a fifth.
+_PIECE = 1 << 20
 
 #: Bytes of a section, so many from an offset on. They are valid until the next call.
 Read = Callable[[int, int], np.ndarray]
@@ -80,12 +82,13 @@ class Checksum:
 
     def add(self, piece: np.ndarray) -> None:
         rows = piece.size // (8 * _ROW)
-        words = piece[: rows * 8 * _ROW].view("<u8").reshape(rows, _ROW)
+        whole = rows * 8 * _ROW
+        words = piece[:whole].view(_WORD).reshape(rows, _ROW)
         for first in range(0, rows, _CACHED_ROWS):
             some = words[first : first + _CACHED_ROWS]
-            self._digest.update(np.add.reduce(some, axis=1).astype("<u8", copy=False).data)
+            self._digest.update(np.add.reduce(some, axis=1).astype(_WORD, copy=False).data)
             self._columns += np.add.reduce(some, axis=0)
-        self._rest = piece[rows * 8 * _ROW :].tobytes()
+        self._rest = piece[whole:].tobytes() if whole < piece.size else b""
 
     def code(self) -> bytes:
         self._digest.update(self._columns.astype("<u8", copy=False).data)

@@ -28,6 +28,7 @@ from ovjit.api.tensors.vectors import dims_of as static_dims
 from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade
+from ovjit.graph.graph import Value
 from ovjit.graph.op import TensorType, find_op
 from ovjit.graph.shapes import Dim, Interval
 from ovjit.graph.symbolic import without_symbols
@@ -56,6 +57,8 @@ class Parameter(Node):
         record = find_op("Parameter")
         self._setup(record, (), record.check_attributes({"element_type": element_type, "shape": shape}), name)
         self._set_types(self._infer())
+        if all(type(d) is int or (isinstance(d, Interval) and d.base is None) for d in shape or ()):
+            self._note_types()
 
     def _infer(self, inputs: Sequence[TensorType] | None = None) -> tuple[TensorType, ...]:
         return self._op.infer_types((), self._attrs)
@@ -149,6 +152,10 @@ class Result(Node):
     layout = accessor(get_layout, set_layout)
 
 
+#: Bytes of a constant that are compared before a graph takes over what was inferred of them.
+_SMALL = 1024
+
+
 class Constant(Node):
     """A tensor that is part of the model, read-only.
 
@@ -156,7 +163,7 @@ class Constant(Node):
     `Constant(type, shape, values)`, where one value fills the whole shape.
     """
 
-    __slots__ = ()
+    __slots__ = ("_content",)
 
     def __init__(self, *args: Any, **kwargs: Any):
         names: tuple[str, ...] = ("array", "shared_memory")
@@ -240,6 +247,24 @@ class Constant(Node):
         attrs = {"value": value, "element_type": element_type, "shape": shape}
         self._setup(find_op("Constant"), (), attrs, name)
         self._set_types((TensorType(element_type, value.shape if shape is None else shape, known),))
+        self._note_types()
+
+    def _note_types(self) -> None:
+        """Not of what graphs hold in another form, and not of many integers: what others infer of them may
+        be changed in shared memory."""
+        kind, value = self._attrs["element_type"], self._tensors[0]._type.value
+        small = value is None or value.nbytes <= _SMALL
+        if kind in dtypes.WITHOUT_DTYPE or kind == "string" or not (small or value.dtype.kind in "fV"):
+            return
+        self._content = value.tobytes() if small and value is not None else None
+        super()._note_types()
+
+    def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:
+        if self._noted is None:
+            return None
+        value, content = self._tensors[0]._type.value, self._content
+        same = content is None or (value is not None and value.tobytes() == content)
+        return super()._known_types(inputs) if same else None
 
     @property
     def value(self) -> np.ndarray:

@@ -144,8 +144,14 @@ class Model(ModelEdits):
                 inputs = [values[source._node, source._index] for source in node._inputs]
                 real = node._stands_for()
                 taken = real._graph_inputs(builder, inputs)
-                made = builder.add(real._op, taken, real._graph_attrs(), name=node.get_friendly_name())
-                values.update(((node, i), value) for i, value in enumerate(made.outputs))
+                name = node.get_friendly_name()
+                known = real._known_types(taken)
+                if known is None:
+                    made = builder.add(real._op, taken, real._graph_attrs(), name=name)
+                else:
+                    made = builder.append(real._op, taken, real._attrs, name, known)
+                for i, value in enumerate(made.outputs):
+                    values[node, i] = value
             results = [values[s._node, s._index] for s in (r.input_value(0) for r in self._results)]
             # what is assigned comes after what is returned; as a result, it is the value that is assigned
             results = [v.node.inputs[0] if v.node.op.role == "assign" else v for v in results]

@@ -51,6 +51,8 @@ __all__ = [
 ]
 
 _instance_ids = itertools.count()
+#: A node's users that are gone are forgotten when there are this many, twice as many, and so on.
+_FEW_USERS = 8
 
 
 #: What makes a Constant of a value: `boundary` has it, which knows nodes.
@@ -73,9 +75,8 @@ class Node:
     """One operation of an editable graph. Made by the builders of `ovjit.opset1` ... and by `ovjit.op`."""
 
     __slots__ = (
-        "__dict__", "__weakref__", "_attrs", "_friendly_name", "_id", "_inputs", "_input_rt", "_op",
-        "_rt_info",
-        "_tensors", "_users",
+        "__dict__", "__weakref__", "_attrs", "_friendly_name", "_id", "_noted", "_inputs", "_input_rt",
+        "_op", "_rt_info", "_tensors", "_user_refs",
     )  # fmt: skip
     #: What comes before this node though it takes nothing of it: the ReadValue of an Assign, where a file or
     #: a pass made the two. Walks that users see go there first, as OpenVINO's along control dependencies.
@@ -124,6 +125,10 @@ class Node:
     ) -> None:
         self._setup(record, inputs, attrs, name)
         self._set_types(self._infer() if types is None else types)
+        kind = type(self)
+        plain = kind._infer is Node._infer and kind._graph_attrs is Node._graph_attrs
+        if types is None and plain and not record.runs_body and not record.plugin:
+            self._note_types()
         for source in self._inputs:
             source._node._remember_user(self)
 
@@ -147,7 +152,9 @@ class Node:
         self._tensors = []
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None
-        self._users: weakref.WeakSet[Node] | None = None
+        self._user_refs: set[weakref.ref[Node]] | None = None
+        #: What types were last inferred of: the inputs' types, the attributes, and the outputs' types.
+        self._noted: tuple[list[TensorType], dict[str, Any], list[TensorType]] | None = None
 
     def _stands_for(self) -> Node:
         """The node that a graph or a file has in this one's place."""
@@ -187,6 +194,22 @@ class Node:
             else:
                 self._tensors.append(DescriptorTensor(inferred))
 
+    def _note_types(self) -> None:
+        """Note the types as what inference gives for the sources' types and the attributes."""
+        given = [source._tensor._type for source in self._inputs]
+        self._noted = given, dict(self._attrs), [tensor._type for tensor in self._tensors]
+
+    def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:
+        """The output types for the graph's `inputs`, if they and the attributes are what types have been
+        inferred of before; else None. A graph infers each type a second time otherwise."""
+        if self._noted is None:
+            return None
+        given, attrs, types = self._noted
+        mine = self._attrs
+        same = len(inputs) == len(given) and mine.keys() == attrs.keys()
+        same = same and all(value.type is kind for value, kind in zip(inputs, given, strict=True))
+        return types if same and all(mine[name] is value for name, value in attrs.items()) else None
+
     def validate_and_infer_types(self) -> None:
         """Infer the types of the outputs anew. Raises RuntimeError if the inputs do not fit."""
         with GRAPH_LOCK:
@@ -213,14 +236,24 @@ class Node:
             old._node._forget_user(self)
         source._node._remember_user(self)
 
+    @property
+    def _users(self) -> list[Node]:
+        """The living nodes that have taken an output of this one, in no order."""
+        found = [ref() for ref in tuple(self._user_refs or ())]
+        return [user for user in found if user is not None]
+
     def _remember_user(self, user: Node) -> None:
-        if self._users is None:
-            self._users = weakref.WeakSet()
-        self._users.add(user)
+        # a WeakSet takes five times as long, and most nodes' users are never asked for
+        refs = self._user_refs
+        if refs is None:
+            refs = self._user_refs = set()
+        elif len(refs) >= _FEW_USERS and not len(refs) & (len(refs) - 1):
+            refs -= {ref for ref in tuple(refs) if ref() is None}
+        refs.add(weakref.ref(user))
 
     def _forget_user(self, user: Node) -> None:
-        if self._users is not None:
-            self._users.discard(user)
+        if self._user_refs is not None:
+            self._user_refs.discard(weakref.ref(user))
 
     def set_argument(self, index: int, source: Output) -> None:
         """Let input `index` take `source`; one past the end adds an input."""
@@ -427,8 +460,7 @@ class Node:
     def __eq__(self, other: object) -> bool:
         return self is other
 
-    def __hash__(self) -> int:
-        return id(self)
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         outputs = ", ".join(shape_text(t._type.shape) for t in self._tensors)

@@ -288,7 +288,10 @@ def _shape(text: str) -> tuple[Dim, ...] | None:
         return None
     if not text.strip():
         return ()
-    for part in text.split(","):
+    parts = text.split(",")
+    if text.isascii() and all(part.isdecimal() and len(part) < 19 for part in parts):
+        return tuple(map(int, parts))
+    for part in parts:
         if not _DIM.fullmatch(part) or not part.isascii():
             raise ModelError(f'Cannot parse dimension: "{part[:40]}"')
         low, dots, high = part.strip().partition("..")
