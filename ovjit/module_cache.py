@@ -57,8 +57,12 @@ class _Finder:
             return None
         file, is_package, begin, end = place
         loader = CachedLoader(name, file, self.content[begin:end])
-        folders = [os.path.dirname(file)] if is_package else None
-        return spec_from_file_location(name, file, loader=loader, submodule_search_locations=folders)
+        folder, _, base = file.rpartition(os.sep)
+        folders = [folder] if is_package else None
+        spec = spec_from_file_location(name, file, loader=loader, submodule_search_locations=folders)
+        if spec is not None and sys.pycache_prefix is None:  # else importlib finds it, in a third of its time
+            spec.cached = os.sep.join((folder, "__pycache__", f"{base[:-2]}{_TAG}.pyc"))
+        return spec
 
 
 _is_installed = False

@@ -5,8 +5,12 @@ The built-in packages are not looked up, since ovjit may lie on the path without
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import stat
 import sys
+from collections.abc import Sequence
 
 
 def import_others(group: str, own: str) -> None:
@@ -23,23 +27,37 @@ def import_others(group: str, own: str) -> None:
 def announced(group: str, own: str) -> bool:
     """Whether the metadata of some distribution announces another package than `own` in `group`. True where
     the path has more than folders. It takes a tenth of the time that importlib.metadata takes."""
+    folders: list[tuple[str, int]] = []
     for folder in sys.path:
         try:
-            names = os.listdir(folder or ".")
-        except NotADirectoryError:
+            status = os.stat(folder or ".")
+        except (OSError, ValueError):
+            continue
+        if not stat.S_ISDIR(status.st_mode):
             return True
+        folders.append((os.path.abspath(folder), status.st_mtime_ns))
+    return any(_announces(text, group, own) for text in _about_ovjit(tuple(folders)))
+
+
+@functools.lru_cache(1)
+def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
+    """The texts of all `entry_points.txt` in these folders, with the times of their last changes, that name
+    groups of ovjit. An ONNX file asks for two groups."""
+    found = []
+    for folder, _ in folders:
+        try:
+            names = os.listdir(folder)
         except OSError:
             continue
         for name in names:
             if name.endswith((".dist-info", ".egg-info")):
-                try:
-                    with open(os.path.join(folder, name, "entry_points.txt"), encoding="utf-8") as file:
-                        text = file.read()
-                except (OSError, ValueError):
-                    continue
-                if group in text and _announces(text, group, own):
-                    return True
-    return False
+                path = os.path.join(folder, name, "entry_points.txt")
+                if os.access(path, os.R_OK):  # most have none: an exception would take as long as a file
+                    with contextlib.suppress(OSError, ValueError), open(path, "rb", buffering=0) as file:
+                        content = file.readall()
+                        if b"ovjit." in content:
+                            found.append(content.decode())
+    return found
 
 
 def _announces(text: str, group: str, own: str) -> bool:

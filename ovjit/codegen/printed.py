@@ -13,7 +13,10 @@ from typing import Any
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.texts import PACKAGES, Place, place_of
 
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = frozenset((bool, int, float, str, type(None), Body))
+#: function -> the names that its code, and that of functions within it, reads from other scopes. The names
+#: stay, their values may change.
+_names: dict[Callable[..., Any], tuple[str, ...]] = {}
 
 
 def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: Any) -> Place | None:
@@ -30,7 +33,7 @@ def place(function: Callable[..., Any], constants: Mapping[str, Any], *given: An
 
 
 def _is_plain(value: Any) -> bool:
-    return type(value) in (*_PLAIN, Body) or (isinstance(value, tuple) and all(map(_is_plain, value)))
+    return type(value) in _PLAIN or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
 def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, str, str]]:
@@ -39,14 +42,23 @@ def _found(function: Callable[..., Any], seen: set[Any]) -> Iterator[tuple[str, 
     if function in seen:
         return
     seen.add(function)
-    waiting = [function.__code__]
+    values = function.__globals__
+    for name in _names.get(function) or _names.setdefault(function, _names_in(function.__code__)):
+        value = values.get(name)
+        if value is None:
+            continue
+        if _is_plain(value):
+            yield function.__qualname__, name, repr(value)
+        inline = getattr(value, "inlined", None)
+        if inline is not None:
+            yield from _found(inline, seen)
+
+
+def _names_in(code: CodeType) -> tuple[str, ...]:
+    found: list[str] = []
+    waiting = [code]
     while waiting:
         code = waiting.pop()
         waiting += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
-        for name in code.co_names:
-            value = function.__globals__.get(name)
-            if value is not None and _is_plain(value):
-                yield function.__qualname__, name, repr(value)
-            inline = getattr(value, "inlined", None)
-            if inline is not None:
-                yield from _found(inline, seen)
+        found += code.co_names
+    return tuple(found)

@@ -44,8 +44,8 @@ def place_of(*parts: Any) -> Place | None:
     state = package_state(*PACKAGES)
     if state is None:
         return None
-    name, key = (sha256(repr(all_of).encode()).hexdigest()[:40] for all_of in ((state, *parts), parts))
-    return Place("printed_" + name, key)
+    key = sha256(repr(parts).encode()).hexdigest()[:40]
+    return Place("printed_" + sha256(f"{state} {key}".encode()).hexdigest()[:40], key)
 
 
 def kept(place: Place | None, title: str, make: Callable[[], Printed]) -> Printed:

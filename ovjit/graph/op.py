@@ -460,7 +460,7 @@ def _check_size(kind: TensorType) -> None:
     if len(shape) > MOST_DIMENSIONS:
         raise ModelError(f"a tensor has at most {MOST_DIMENSIONS} dimensions, not {len(shape)}")
     for d in shape:
-        low = d.lo if isinstance(d, shapes.Interval) else d
+        low = d.lo if type(d) is shapes.Interval else d
         if low < 0:
             raise ModelError(f"the shape {shapes.text(kind.shape)} has a negative dimension")
         size *= (low or 1) if type(low) is int else sym_max(low, 1)

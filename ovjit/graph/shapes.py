@@ -53,7 +53,7 @@ def is_static(shape: Sequence[Dim] | None) -> TypeGuard[tuple[int, ...]]:
     if shape is None:
         return False
     for d in shape:  # a plain loop is faster than all(): planning calls this ten thousand times
-        if isinstance(d, Interval):
+        if type(d) is Interval:  # isinstance asks a traced number for its class
             return False
     return True
 
@@ -102,7 +102,7 @@ def broadcast_dims(a: Dim, b: Dim) -> Dim | None:
         return b
     if b == 1:
         return a
-    a_int, b_int = not isinstance(a, Interval), not isinstance(b, Interval)
+    a_int, b_int = type(a) is not Interval, type(b) is not Interval
     if a_int and b_int:
         return a if a == b else None
     if a_int:

@@ -226,10 +226,13 @@ def without_symbols(shape: Sequence[Dim] | None) -> Shape | None:
 
 def statically_known_equal(a: Any, b: Any) -> bool:
     """True when two numbers are the same, whatever they will be. No guard is added."""
-    if isinstance(a, Interval) and isinstance(b, Interval):
+    kinds = type(a), type(b)
+    if kinds == (int, int):
+        return bool(a == b)
+    if kinds == (Interval, Interval):
         return a.base is not None and a.key == b.key
-    if type(a) is Traced or type(b) is Traced:
-        return type(a) is type(b) and a.node == b.node
+    if Traced in kinds:
+        return kinds[0] is kinds[1] and a.node == b.node
     return bool(a == b)
 
 
@@ -258,7 +261,7 @@ def _either(what: int, a: Any, b: Any) -> Any:
     if type(a) is Traced or type(b) is Traced:
         return extreme(what, a, b)
     choose = min if what == LEAST else max
-    if not isinstance(a, Interval) and not isinstance(b, Interval):
+    if type(a) is not Interval and type(b) is not Interval:
         return choose(a, b)
     (low, high), (least, most) = ends(a), ends(b)
     made = span(choose(low, least), choose(high, most))

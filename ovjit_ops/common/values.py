@@ -39,13 +39,12 @@ def shape_value(x: TensorType, what: str, integral: str = "", flat: str = "") ->
     Raises ModelError if its type is not integral or its rank is above 1. `integral` and `flat`: OpenVINO's
     messages for these errors, in which `{type}`, `{shape}` and `{rank}` are the input's.
     """
-    fits = x.dtype in INTEGERS or x.dtype == "dynamic"
-    check(fits, f"{_said(integral, x)}{what} should be integers, not {x.dtype}")
-    check(x.rank is None or x.rank <= 1, f"{_said(flat, x)}{what} should be a scalar or a list, not {x}")
-    if x.value is None and length(x) == 0:
-        return np.empty(0, np.int64)  # an empty list is always known
+    if x.dtype not in INTEGERS and x.dtype != "dynamic":
+        raise ModelError(f"{_said(integral, x)}{what} should be integers, not {x.dtype}")
+    if x.shape is not None and len(x.shape) > 1:
+        raise ModelError(f"{_said(flat, x)}{what} should be a scalar or a list, not {x}")
     if x.value is None:
-        return None
+        return np.empty(0, np.int64) if length(x) == 0 else None  # an empty list is always known
     value = np.asarray(x.value).reshape(-1)
     return value if is_traced(value) else value.astype(np.int64)
 
@@ -61,7 +60,8 @@ def shape_scalar(x: TensorType, what: str, integral: str = "", one: str = "") ->
 def check_one(x: TensorType, what: str, one: str = "") -> None:
     """Raise ModelError unless x has one element or its size is unknown. Kernels read one element
     unchecked."""
-    check(length(x) in (None, 1), f"{_said(one, x)}{what} should be one number, not {x}")
+    if length(x) not in (None, 1):
+        raise ModelError(f"{_said(one, x)}{what} should be one number, not {x}")
 
 
 def check_scalar(x: TensorType, says: str) -> None:
