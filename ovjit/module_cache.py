@@ -29,6 +29,11 @@ MANY = 16
 #: Bytes before the code in a .pyc file: magic number, flags, the time and the size of the source.
 _HEADER = 16
 
+#: The ending of a file with bytecode in the folder __pycache__; "" if it has another name or folder.
+_CACHED = f".{sys.implementation.cache_tag}.pyc"
+if sys.pycache_prefix is not None or sys.flags.optimize or sys.implementation.cache_tag is None:
+    _CACHED = ""
+
 #: name of a module -> its source, whether it is a package, where its code begins and ends.
 Places = dict[str, tuple[str, bool, int, int]]
 
@@ -60,8 +65,8 @@ class _Finder:
         folder, _, base = file.rpartition(os.sep)
         folders = [folder] if is_package else None
         spec = spec_from_file_location(name, file, loader=loader, submodule_search_locations=folders)
-        if spec is not None and sys.pycache_prefix is None:  # else importlib finds it, in a third of its time
-            spec.cached = os.sep.join((folder, "__pycache__", f"{base[:-2]}{_TAG}.pyc"))
+        if spec is not None and _CACHED:  # importlib takes a third of an import's own time to name it
+            spec.cached = os.sep.join((folder, "__pycache__", base[:-3] + _CACHED))
         return spec
 
 

@@ -228,7 +228,12 @@ class Builder:
         return self._append_own(Node(record, inputs, checked, name, types, origins, lowered))
 
     def append(
-        self, op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any], name: str, types: Iterable[TensorType]
+        self,
+        op: Op,
+        inputs: Sequence[Value],
+        attrs: Mapping[str, Any],
+        name: str,
+        types: Iterable[TensorType],
     ) -> Node:
         """Append a node whose attributes are checked, and types inferred, already."""
         return self._append_own(Node(op, inputs, attrs, self._unique(name), types))

@@ -102,3 +102,19 @@ def test_bytecode_of_other_sources_is_left_out(change: str, tmp_path: Path) -> N
     else:
         source = Path(shutil.copytree(tmp_path, tmp_path / "other")) / "one.py"
     assert module_cache._bytecode(str(source), str(cached)) is None
+
+
+NAMES = """
+import importlib.util
+from ovjit import module_cache
+places = {"a": ("/x/a/__init__.py", True, 0, 0), "a.b": ("/x/a/b.py", False, 0, 0)}
+finder = module_cache._Finder(memoryview(b""), places)
+for name, (file, *_) in places.items():
+    assert finder.find_spec(name).cached == importlib.util.cache_from_source(file), name
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("-O",)])
+@pytest.mark.parametrize("prefix", [None, "/y"])
+def test_bytecode_has_the_name_that_importlib_gives(options: tuple[str, ...], prefix: str | None) -> None:
+    printed(*options, "-c", NAMES, PYTHONPYCACHEPREFIX=prefix)

@@ -165,6 +165,8 @@ class Constant(Node):
 
     __slots__ = ("_content",)
 
+    _content: bytes | None
+
     def __init__(self, *args: Any, **kwargs: Any):
         names: tuple[str, ...] = ("array", "shared_memory")
         if args and isinstance(args[0], Type):
@@ -253,10 +255,13 @@ class Constant(Node):
         """Not of what graphs hold in another form, and not of many integers: what others infer of them may
         be changed in shared memory."""
         kind, value = self._attrs["element_type"], self._tensors[0]._type.value
-        small = value is None or value.nbytes <= _SMALL
-        if kind in dtypes.WITHOUT_DTYPE or kind == "string" or not (small or value.dtype.kind in "fV"):
+        if kind in dtypes.WITHOUT_DTYPE or kind == "string":
             return
-        self._content = value.tobytes() if small and value is not None else None
+        self._content = None
+        if value is not None and value.nbytes <= _SMALL:
+            self._content = value.tobytes()
+        elif value is not None and value.dtype.kind not in "fV":
+            return
         super()._note_types()
 
     def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:

@@ -346,7 +346,9 @@ def _connect(net: Net) -> None:
         if source is target:
             raise ModelError(f"{source.layer!r} feeds itself")
         if target.sources[end] is not None:
-            raise ModelError(f"two edges lead to input port {target.layer.inputs[end].id} of {target.layer!r}")
+            raise ModelError(
+                f"two edges lead to input port {target.layer.inputs[end].id} of {target.layer!r}"
+            )
         target.sources[end] = source.layer, begin
     for one in ends.values():
         layer = one.layer

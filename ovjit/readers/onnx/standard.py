@@ -63,12 +63,11 @@ def _of_descriptor(spec: Any) -> Any:
     The module itself imports protobuf's implementation in Python, which the native one does not use: half of
     the CPU time that protobuf takes here."""
     try:
-        from google.protobuf.internal import api_implementation
-        from google.protobuf.message import Message
-
-        if api_implementation.Type() != "upb":
+        implementation: Any = importlib.import_module("google.protobuf.internal.api_implementation")
+        message: Any = importlib.import_module("google.protobuf.message").Message
+        if implementation.Type() != "upb":
             return None
-        native: Any = api_implementation._c_module
+        native = implementation._c_module
         constants = spec.loader.get_code(spec.name).co_consts
         (serialized,) = (c for c in constants if isinstance(c, bytes) and b"ModelProto" in c)
         declared = native.default_pool.AddSerializedFile(serialized).message_types_by_name
@@ -82,7 +81,7 @@ def _of_descriptor(spec: Any) -> Any:
                 "__module__": f"onnx.{_MESSAGES}",
                 "__qualname__": name,
             }
-            return native.MessageMeta(descriptor.name, (Message,), members)
+            return native.MessageMeta(descriptor.name, (message,), members)
 
         return SimpleNamespace(**{name: class_of(found, "") for name, found in declared.items()})
     except (ImportError, AttributeError, TypeError, ValueError):
