@@ -18,6 +18,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.errors import ModelError
 from ovjit.graph.graph import verify
 from ovjit.graph.interp import evaluate
+from ovjit.graph.op import Op
 from ovjit.graph.shapes import Interval
 from tests.support.evaluated import outcome
 
@@ -529,3 +530,45 @@ def test_constants_of_strings_are_results(name: str, tmp_path: Path) -> None:
     gathered = ovjit.Model([o.gather(constant, index, np.int64(0))], [index])
     first = ovjit.compile_model(gathered, "CPU")([np.array([0])])[0]
     assert first.ravel().tolist() == want[: first.size]
+
+
+def static_model() -> tuple[ovjit.Model, Any, Any]:
+    """A model of static shapes, its parameter and its Concat along axis 0."""
+    ops = ovjit.opset13
+    x = ops.parameter([2, 3], np.float32)
+    joined = ops.concat([ops.relu(x), ops.reshape(x, ops.constant(np.array([2, 3])), False)], axis=0)
+    return ovjit.Model([joined], [x]), x, joined
+
+
+def test_a_graph_takes_over_the_types_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    infer = Op.infer_types
+    model, x, joined = static_model()
+    with monkeypatch.context() as patch:
+        patch.setattr(Op, "infer_types", lambda op, *given: asked.append(op.name) or infer(op, *given))
+        verified = model._graph()
+        assert asked == []
+        joined.set_attribute("axis", 1)
+        assert model._graph().outputs[0].shape == (2, 6) and asked == ["Concat"]
+        x.set_partial_shape(ovjit.PartialShape([2, ovjit.Dimension(3, 4)]))
+        assert model._graph().inputs[0].shape[1].hi == 4 and {"Parameter", "Relu"} < set(asked)
+    verify(verified)
+    assert verified.outputs[0].shape == (4, 3)
+
+
+def test_a_graph_sees_what_shared_memory_has_become() -> None:
+    ops = ovjit.opset13
+    x, shape = ops.parameter([6], np.float32), np.array([2, 3])
+    model = ovjit.Model([ops.reshape(x, ops.constant(shape, shared_memory=True), False)], [x])
+    assert model._graph().outputs[0].shape == (2, 3)
+    shape[:] = [3, 2]
+    assert model._graph().outputs[0].shape == (3, 2)
+
+
+def test_users_that_are_gone_are_forgotten() -> None:
+    x = ovjit.opset13.parameter([2], np.float32)
+    kept = [ovjit.opset13.relu(x) for _ in range(20)]
+    for _ in range(1000):
+        ovjit.opset13.relu(x)
+    assert {i.get_node().get_name() for i in x.output(0).get_target_inputs()} == {n.get_name() for n in kept}
+    assert len(x._user_refs) < 100

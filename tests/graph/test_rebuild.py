@@ -56,3 +56,19 @@ def test_a_node_that_becomes_its_input_leaves_its_consumers_on_that() -> None:
     verify(other)
     assert [node.name for node in other.nodes] == ["x", "second", "side"]
     assert other.outputs[0].node.inputs == (nodes["x"].output,) and other.nodes[2] is nodes["side"]
+
+
+def test_nodes_that_are_passed_are_visited_when_their_inputs_are_replaced() -> None:
+    graph, nodes = made()
+    visited: list[str] = []
+
+    def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> object:
+        visited.append(node.name)
+        return b.instead(node, inputs) if node.name == "first" else None
+
+    passed = {nodes["second"].op, nodes["side"].op, nodes["dead"].op}
+    other = rebuild(graph, visit, passed=passed)
+    verify(other)
+    assert visited == ["x", "first", "second"]
+    assert [node.name for node in other.nodes] == ["x", "first", "second", "side"]
+    assert [node is nodes[node.name] for node in other.nodes] == [True, False, False, True]
