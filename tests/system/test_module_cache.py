@@ -115,6 +115,9 @@ for name, (file, *_) in places.items():
 
 
 @pytest.mark.parametrize("options", [(), ("-O",)])
-@pytest.mark.parametrize("prefix", [None, "/y"])
-def test_bytecode_has_the_name_that_importlib_gives(options: tuple[str, ...], prefix: str | None) -> None:
-    printed(*options, "-c", NAMES, PYTHONPYCACHEPREFIX=prefix)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_bytecode_has_the_name_that_importlib_gives(
+    tmp_path: Path, options: tuple[str, ...], elsewhere: bool
+) -> None:
+    prefix = str(tmp_path) if elsewhere else None
+    printed(*options, "-c", NAMES, PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX=prefix)
