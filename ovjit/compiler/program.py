@@ -180,15 +180,16 @@ class Program(LoweredGraph):
     def layers(self) -> Layers | None:
         """Layers with equal plans, if plans are traced. The search precedes all planning, which may change
         attributes of lowerings. Concurrent planners wait for it."""
+        search = None
+        if self.traces is not None and not debug.skips("layers"):
+            search = import_module("ovjit.planning.repeated_layers")
         with self._lock.lock:
             if "layers" not in self.__dict__:
                 found = None
-                if self.traces is not None and not debug.skips("layers"):
-                    from ovjit.planning.repeated_layers import Lowered, find_layers
-
+                if search is not None:
                     outputs = frozenset(self.graph.outputs)
-                    given = Lowered(self.lowerings, self._packed, outputs, self.layouts, self.readers)
-                    found = find_layers(given)
+                    lowered = self.lowerings, self._packed, outputs, self.layouts, self.readers
+                    found = search.find_layers(search.Lowered(*lowered))
                 self.__dict__["layers"] = found
                 self._packed = []
             return self.__dict__["layers"]

@@ -12,7 +12,6 @@ import pytest
 import ovjit as ov
 from bench import transformers
 from ovjit import opset13 as ops
-from ovjit.compiler import program as program_module
 from ovjit.compiler.program import Program
 from ovjit.planning import repeated_layers
 from ovjit.planning.parametric import Traces
@@ -197,14 +196,14 @@ def test_layers_are_looked_for_once_and_before_the_first_trace(monkeypatch: pyte
     """Of threads that plan at once, one looks."""
     monkeypatch.setenv("OVJIT_SKIP", "trace_ahead")
     looked: list[Program] = []
-    find = program_module.find_layers
+    find = repeated_layers.find_layers
 
     def counting(*given: Any) -> Any:
         looked.append(given[0])
         time.sleep(0.05)  # long enough for all to ask
         return find(*given)
 
-    monkeypatch.setattr(program_module, "find_layers", counting)
+    monkeypatch.setattr(repeated_layers, "find_layers", counting)
     # a trace tells which of the kernels that no cache has are worth compiling
     monkeypatch.setattr(Program, "_unlikely", lambda program, missing: ())
     program = ov.Core().compile_model(stack(8), "CPU")._executable.program
