@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ from ovjit.errors import ModelError, checked_index, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.graph import Builder, Value
 from ovjit.graph.op import Op, TensorType, find_op
+from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.api.tensors.shapes import PartialShape
@@ -69,6 +70,21 @@ def makes_constants(function: Maker) -> Maker:
 def _operator(op_name: str) -> tuple[Callable[[Any, Any], Node], Callable[[Any, Any], Node]]:
     """The operator of an arithmetic operation, and the one with the operands exchanged."""
     return lambda x, y: _arithmetic(op_name, x, y), lambda x, y: _arithmetic(op_name, y, x)
+
+
+class _Inferred(NamedTuple):
+    """The outputs' types of a node, and what they were inferred of."""
+
+    inputs: list[TensorType]
+    attrs: dict[str, Any]
+    types: list[TensorType]
+
+    def types_for(self, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> list[TensorType] | None:
+        """The types if inputs and attributes are these same objects; else None. A graph infers each type a
+        second time otherwise."""
+        same = len(inputs) == len(self.inputs) and attrs.keys() == self.attrs.keys()
+        same = same and all(value.type is kind for value, kind in zip(inputs, self.inputs, strict=True))
+        return self.types if same and all(attrs[k] is value for k, value in self.attrs.items()) else None
 
 
 class Node:
@@ -153,8 +169,7 @@ class Node:
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None
         self._user_refs: set[weakref.ref[Node]] | None = None
-        #: What types were last inferred of: the inputs' types, the attributes, and the outputs' types.
-        self._noted: tuple[list[TensorType], dict[str, Any], list[TensorType]] | None = None
+        self._noted: _Inferred | None = None
 
     def _stands_for(self) -> Node:
         """The node that a graph or a file has in this one's place."""
@@ -197,18 +212,11 @@ class Node:
     def _note_types(self) -> None:
         """Note the types as what inference gives for the sources' types and the attributes."""
         given = [source._tensor._type for source in self._inputs]
-        self._noted = given, dict(self._attrs), [tensor._type for tensor in self._tensors]
+        self._noted = _Inferred(given, dict(self._attrs), [tensor._type for tensor in self._tensors])
 
     def _known_types(self, inputs: Sequence[Value]) -> Sequence[TensorType] | None:
-        """The output types for the graph's `inputs`, if they and the attributes are what types have been
-        inferred of before; else None. A graph infers each type a second time otherwise."""
-        if self._noted is None:
-            return None
-        given, attrs, types = self._noted
-        mine = self._attrs
-        same = len(inputs) == len(given) and mine.keys() == attrs.keys()
-        same = same and all(value.type is kind for value, kind in zip(inputs, given, strict=True))
-        return types if same and all(mine[name] is value for name, value in attrs.items()) else None
+        """The output types for the graph's `inputs` and the attributes, if they are known; else None."""
+        return None if self._noted is None else self._noted.types_for(inputs, self._attrs)
 
     def validate_and_infer_types(self) -> None:
         """Infer the types of the outputs anew. Raises RuntimeError if the inputs do not fit."""
