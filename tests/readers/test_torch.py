@@ -425,6 +425,20 @@ def test_names_and_shapes_are_those_of_openvino() -> None:
     compare(module, *given, more=[[rand(2, 3, 5, 6), rand(4)]], tolerance=1e-4)
 
 
+class OnlyExported(torch.nn.Module):
+    """An operator that only PyTorch's exporter to ONNX takes, between inputs that are not used."""
+
+    def forward(self, first, x, last):
+        return torch.conv_tbc(x, torch.ones(2, 3, 4), torch.ones(4))
+
+
+def test_unused_inputs_stay_where_the_exporter_reads_the_module() -> None:
+    module, given = OnlyExported(), (rand(3), rand(5, 1, 3), torch.ones(2, 2, dtype=torch.int64))
+    model = compare(module, *given, more=[[rand(4), rand(7, 2, 3), torch.ones(1, 3, dtype=torch.int64)]])
+    told = [(port.any_name, str(port.get_element_type().to_string())) for port in model.inputs]
+    assert told == [("first", "f32"), ("x", "f32"), ("last", "i64")]
+
+
 def test_weights_are_shared_with_the_module() -> None:
     module = torch.nn.Linear(64, 64)
     model = ov.convert_model(module, example_input=rand(1, 64))

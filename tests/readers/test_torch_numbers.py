@@ -570,3 +570,40 @@ def test_products_of_booleans_by_kronecker_at_other_sizes() -> None:
     other = torch.tensor([[True, False], [True, True]])
     result = ov.compile_model(model, "CPU", EXACT)([other.numpy()])[0]
     np.testing.assert_array_equal(result, pairs(other).numpy())
+
+
+HOLES = torch.tensor([
+    [1.0, math.nan, 3.0, 2.0], [math.nan, 1.0, math.nan, 0.0], [-math.inf, 3.0, math.inf, math.inf],
+    [2.0, 2.0, 1.0, 2.0],
+])  # fmt: skip
+WITH_HOLES = {
+    "cummax": lambda x: (*x.cummax(0), *x.cummax(1)),
+    "cummin": lambda x: (*x.cummin(0), *x.cummin(1)),
+    "min": lambda x: (*x.min(0), *x.min(1, True)),
+    "max": lambda x: (*x.max(0), *x.max(1, True)),
+    "argmin": lambda x: (x.argmin(), x.argmin(1), x.argmin(0, True)),
+    "median": lambda x: (x.median(), *x.median(0), *x.median(1, True)),
+}
+
+
+@pytest.mark.parametrize("name", WITH_HOLES)
+def test_nan_among_numbers(name) -> None:
+    compare(WITH_HOLES[name], HOLES)
+
+
+@pytest.mark.parametrize("median", [torch.median, torch.nanmedian])
+def test_the_median_of_no_numbers(median) -> None:
+    model = ov.convert_model(Of(median), example_input=torch.randn(2, 3))
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    assert np.isnan(compiled([np.zeros((2, 0), np.float32)])[0])
+
+
+def test_powers_of_integers_are_exact() -> None:
+    compare(torch.pow, torch.tensor([3, -3, 7, 10, 2, -2, 1]), torch.tensor([40, 35, 20, 18, 62, 63, 99]))
+    compare(torch.pow, torch.tensor([1, -1, -1, 5]), torch.tensor([-1, -2, -3, -2]))
+
+
+@pytest.mark.parametrize("name", ["sum", "nansum", "prod"])
+def test_sums_and_products_as_booleans(name) -> None:
+    function = getattr(torch, name)
+    compare(lambda x: function(x, 1, dtype=torch.bool), torch.tensor([[0.0, 0.3], [0.0, 0.0], [-2.0, 1.0]]))

@@ -465,7 +465,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     try:
         with tempfile.TemporaryDirectory() as folder:
             made = exporter.export(ready, folder, kept)
-            model = read_onnx(made.file)
+            model = exporter.with_all_inputs(read_onnx(made.file), ready)
     except Exception as error:
         raise UnsupportedError(
             f"{first}" if isinstance(first, OvjitError) else f"{NOT_TRACED}{first}"

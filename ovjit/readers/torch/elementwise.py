@@ -153,12 +153,10 @@ def power(n: Call, x: Any, exponent: Any) -> Any:
     a, b = n.same_kind([x, exponent])
     if n.op == "aten::float_power":
         a, b = n.convert(a, "f64"), n.convert(b, "f64")
-    if not n.is_real(a):  # a power of an integer is computed in f64, where it is exact as far as it goes
+    if not n.is_real(a):  # Power of integers is exact modulo 2^bits, as PyTorch's is
         times = n.known_number(exponent)
         if isinstance(times, int) and 0 < times <= MOST_FACTORS:
             return by_squaring(times, a, lambda p, q: n("Multiply", p, q))
-        kind = n.dtype(a)
-        return n.convert(n("Power", n.convert(a, "f64"), n.convert(b, "f64")), kind)
     return n("Power", a, b)
 
 

@@ -9,11 +9,15 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ovjit.api.model.boundary import Parameter
+from ovjit.api.model.model import Model
 from ovjit.api.model.node import make_node
 from ovjit.errors import UnsupportedError
+from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
 from ovjit.readers.torch.patches import patched
 from ovjit.readers.torch.trace import Prepared, is_script, quietly, weight_names, weights_of
+from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
 
 #: The newest opset that PyTorch's tracing exporter writes.
@@ -190,6 +194,18 @@ def _labelled(kinds: Mapping[str, str]) -> Iterator[tuple[set[str], dict[str, st
 
     with patched((torch._C, _NAMING, name_all)):
         yield labels, made_by
+
+
+def with_all_inputs(model: Model, ready: Prepared) -> Model:
+    """The model with one input for each of the module's, in their order: the exporter drops unused ones."""
+    found = {parameter.get_friendly_name(): parameter for parameter in model.get_parameters()}
+    if list(found) == ready.names:
+        return model
+    for name, leaf in zip(ready.names, ready.leaves, strict=True):
+        if name not in found:
+            found[name] = Parameter._of(element_type(leaf.dtype), (ANY,) * leaf.dim(), name)
+            found[name].output(0).get_tensor().set_names({name})
+    return Model(model.get_results(), [found[name] for name in ready.names], model.get_friendly_name())
 
 
 def name_nodes(model: Any, exported: Exported) -> None:

@@ -43,6 +43,8 @@ def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = 
     if isinstance(x, Complex):
         return _complex_reduced(n, "ReduceSum", x, dim, keepdim)
     x = _summed(n, x, dtype)
+    if n.dtype(x) == "boolean":
+        return reduced(n, "ReduceLogicalOr", x, dim, keepdim)
     if n.op == "aten::nansum" and n.is_real(x):
         x = n("Select", n("IsNaN", x), n.like(x, 0), x)
     return reduced(n, "ReduceSum", x, dim, keepdim)
@@ -69,7 +71,10 @@ def nanmean(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: A
 
 @aten("prod")
 def prod(n: Call, x: Output, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Output:
-    return reduced(n, "ReduceProd", _summed(n, x, dtype), dim, keepdim)
+    x = _summed(n, x, dtype)
+    if n.dtype(x) == "boolean":
+        return reduced(n, "ReduceLogicalAnd", x, dim, keepdim)
+    return reduced(n, "ReduceProd", x, dim, keepdim)
 
 
 @aten("amax", "amin", "max", "min")
@@ -103,7 +108,10 @@ def extreme_along(n: Call, mode: str, x: Output, dim: int, keepdim: bool) -> lis
     """Values and indices of the largest or smallest along an axis, the first of equal ones."""
     if n.rank(x) == 0:
         return [x, n.const(0)]
-    made = ordered(n, x, 1, dim, mode == "max")
+    # NaN is the largest of all to TopK, but the smallest, too, to PyTorch's min
+    turned = mode == "min" and n.is_real(x)
+    values, places = ordered(n, n("Negative", x) if turned else x, 1, dim, turned or mode == "max")
+    made = [n("Negative", values) if turned else values, places]
     return made if keepdim else [n.squeeze(v, [n.pick_axis(x, dim)]) for v in made]
 
 

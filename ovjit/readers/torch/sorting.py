@@ -58,32 +58,41 @@ def _picked(n: Call, made: list[Output], place: Output, axis: int, keepdim: bool
 
 @aten("median", "median.dim", "nanmedian", "nanmedian.dim")
 def median(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Any:
-    """The lower one of two in the middle. NaN, which stands behind all numbers, comes out of median."""
-    if n.op == "aten::nanmedian" and n.is_real(x) and n.rank(x):
-        return _nanmedian(n, x, dim, keepdim)
+    """The lower one of two in the middle. One NaN makes the median NaN; nanmedian ignores NaN."""
     if n.rank(x) == 0:
         return x if dim is None else [x, n.const(0)]
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(whole, axis)
-    middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
-    made = _picked(n, ordered(n, whole, size, axis, False), middle, axis, keepdim and dim is not None)
+    if n.is_real(x):
+        if dim is None:  # one NaN more, which is the median of no elements
+            whole = n("Concat", whole, n.reshape(n.like(x, np.nan), [1]), axis=0)
+        made = _real_median(n, whole, axis, size, n.op == "aten::nanmedian")
+        made = made if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in made]
+    else:
+        middle = n.index(n.compute("Divide", n.compute("Subtract", size, 1), 2))
+        made = _picked(n, ordered(n, whole, size, axis, False), middle, axis, keepdim and dim is not None)
     return made[0] if dim is None else made
 
 
-def _nanmedian(n: Call, x: Output, dim: Any, keepdim: bool) -> Any:
-    """The median of what is no NaN, which stands behind all numbers: its place differs from row to row."""
-    whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
-    numbers = n("LogicalNot", n("IsNaN", whole))
+def _real_median(n: Call, x: Output, axis: int, size: Any, ignores_nan: bool) -> list[Output]:
+    """Medians along an axis, which is kept, and their places. The place differs from row to row.
+
+    Numbers come first in the order. A row with NaN among its `size` elements has its first NaN as median,
+    if that is not ignored.
+    """
+    numbers = n("LogicalNot", n("IsNaN", x))
     count = n("ReduceSum", n.convert(numbers, "i64"), [axis], keep_dims=True)
     last = n("Maximum", n("Subtract", count, n.const(1)), n.const(0))
     place = n("Divide", last, n.const(2), m_pythondiv=True)
-    full = n("Select", numbers, whole, n.like(x, np.inf))  # sorted behind all others
-    values, places = ordered(n, full, n.size(whole, axis), axis, False)
+    if not ignores_nan:
+        place = n("Select", n("Less", count, n.tensor(size)), count, place)
+    # NaN is sorted behind all numbers
+    full = n("Select", numbers, x, n.like(x, np.inf)) if ignores_nan else x
+    values, places = ordered(n, full, n.size(x, axis), axis, False)
     found = n("GatherElements", values, place, axis=axis)
-    found = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), found)
-    made = [found, n("GatherElements", places, place, axis=axis)]
-    made = made if keepdim and dim is not None else [n.squeeze(v, [axis]) for v in made]
-    return made[0] if dim is None else made
+    if ignores_nan:
+        found = n("Select", n("Equal", count, n.const(0)), n.like(x, np.nan), found)
+    return [found, n("GatherElements", places, place, axis=axis)]
 
 
 @aten("combinations")
