@@ -171,7 +171,7 @@ def test_planes_are_made_again_of_the_model_s_file(monkeypatch, tmp_path, m):
 @pytest.mark.parametrize("value", [-128, 127])
 @pytest.mark.parametrize("m", MOST_SUMS)
 def test_the_largest_sums_fit(monkeypatch, m, value, fit):
-    """All data are 255 and all weights alike. One filter more of zeros changes nothing."""
+    """All data are 255. All weights are `value`, but those of the last filter, which are 0."""
     monkeypatch.setenv("OVJIT_WINOGRAD", str(m))
     most = MOST_SUMS[m] // (255 * 9 * abs(value))
     channels, ops = most - most % 2 + (0 if fit else 2), ov.opset8
@@ -185,13 +185,13 @@ def test_the_largest_sums_fit(monkeypatch, m, value, fit):
     ways = [isinstance(low, Winograd) for low in compiled._executable.program.lowerings]
     assert any(ways) == fit
     got = compiled([np.full((1, channels, 6, 6), 255, np.float32)])[0]
-    want = np.broadcast_to(255 * 9 * channels * (weights[:, :1, 0, 0] / 1.0)[None, :, :, None], got.shape)
-    np.testing.assert_array_equal(got, want.astype(np.float32))
+    want = 255.0 * 9 * channels * weights[None, :, :1, 0, 0, None]
+    np.testing.assert_array_equal(got, np.broadcast_to(want, got.shape).astype(np.float32))
 
 
 @pytest.mark.parametrize("m", MOST_SUMS)
 def test_divisions_of_residues_are_exact(m):
-    """The smallest and the largest sums, and random ones, of which 32 bits of the multiple are known."""
+    """Of the smallest and largest sums and of random ones, multiplied by the divisor modulo 2**32."""
     divisor, most = WHOLE[m].divisor, MOST_SUMS[m]
     rng = np.random.default_rng([SEED, m])
     sums = np.append(rng.integers(-most, most, 1000), (-most, -1, 0, 1, most))
