@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -191,6 +192,14 @@ def flush_subnormals(array: np.ndarray) -> bool:
             np.copyto(part, part & sign, where=tiny)
             found = True
     return found
+
+
+def all_finite(array: Any) -> bool:
+    """Whether a constant has no infinity and no NaN. A sum takes a tenth of the time of comparisons."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind in "biu":
+        return True  # integers, some of few bits
+    with np.errstate(invalid="ignore", over="ignore"):
+        return bool(np.isfinite(array.sum(dtype=np.float32)) or np.isfinite(array).all())
 
 
 def real_for(kind: str) -> str:

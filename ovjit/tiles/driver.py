@@ -166,7 +166,7 @@ class Apart(NamedTuple):
     """Strides of groups and of panels. Kernels' texts have the names of these fields, as of those below."""
 
     y_g: int  # bytes between groups of y
-    c_g: int  # output channels between groups
+    outs_g: int  # output channels between groups
     b_step: int  # bytes between panels of the bias
 
 
@@ -197,11 +197,11 @@ class Sums(NamedTuple):
 class Shares(NamedTuple):
     """The division of the work into chunks, and prefetching."""
 
-    px_per: int  # pixels of a chunk
+    pixels_per_chunk: int  # pixels of a chunk
     by_pixels: int  # whether chunks of a run share their pixels, not their panels
     run: int  # consecutive chunks that share them
-    pn_per: int  # weight panels of a chunk
-    pn_blocks: int  # chunks along the panels
+    panels_per_chunk: int  # weight panels of a chunk
+    panel_chunks: int  # chunks along the panels
     ahead_step: int  # bytes of weights that a word prefetches
     tile_ahead: int  # bytes of weights that a tile prefetches
 
@@ -231,17 +231,17 @@ def begin_chunk(
     """Compute the ranges of a chunk: at["part"], its group; panels from at["panel"] on, weights at at["w"],
     with at["w_panel"] bytes between panels; pixels from at["p"] to at["stop"], the first in row at["i"] and
     column at["j"] of image at["img"]. `first`: the tensors' addresses."""
-    px_block = urem(chunk, shares.run)
+    block = urem(chunk, shares.run)
     rest = udiv(chunk, shares.run)
     if shares.by_pixels:
-        px_block = rest
+        block = rest
         rest = urem(chunk, shares.run)
-    part = udiv(rest, shares.pn_blocks)
+    part = udiv(rest, shares.panel_chunks)
     at["part"] = part
-    at["panel"] = urem(rest, shares.pn_blocks) * shares.pn_per
-    at["stop_panel"] = min(at["panel"] + shares.pn_per, panels)
-    at["p"] = px_block * shares.px_per
-    at["stop"] = min(at["p"] + shares.px_per, grid.pixels)
+    at["panel"] = urem(rest, shares.panel_chunks) * shares.panels_per_chunk
+    at["stop_panel"] = min(at["panel"] + shares.panels_per_chunk, panels)
+    at["p"] = block * shares.pixels_per_chunk
+    at["stop"] = min(at["p"] + shares.pixels_per_chunk, grid.pixels)
     at["img"] = udiv(at["p"], grid.oh * grid.ow)
     rest = urem(at["p"], grid.oh * grid.ow)
     at["i"] = udiv(rest, grid.ow)
@@ -342,7 +342,7 @@ def tiles(
                     pair_pixels(scratch + rows * TABLE * 8, size, sums)
                     break
         # this tile's share of the weights that come next
-        ahead = w + shares.pn_per * w_panel + udiv(p, heights[0]) * shares.tile_ahead
+        ahead = w + shares.panels_per_chunk * w_panel + udiv(p, heights[0]) * shares.tile_ahead
         soon = ahead + first_panel * w_panel
         soon_step = shares.ahead_step
         if lanes == 16 and stop_panel - first_panel > 1 and grid.pixels * sums.k >= FAR_PIXELS // WORD:
@@ -361,7 +361,7 @@ def tiles(
                         if less == 0 or count > less:
                             tile[size, wide](
                                 scratch, w + c * w_panel, b + (part * panels + c) * apart.b_step, sums.n1,
-                                sums.s1, sums.n2, sums.s2, sums.k, part * apart.c_g + c * vectors * lanes,
+                                sums.s1, sums.n2, sums.s2, sums.k, part * apart.outs_g + c * vectors * lanes,
                                 valid, soon, soon_step, *(order[name] for name in lists),
                                 *(e[n] for n in shared),
                             )  # fmt: skip

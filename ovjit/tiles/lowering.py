@@ -34,7 +34,7 @@ from ovjit.tiles.epilogues import Summed
 from ovjit.tiles.narrow import list_panels
 from ovjit.tiles.pack import pack_bias, pack_panels, tile_width
 from ovjit.tiles.rounding import reach_of
-from ovjit.tiles.sharing import Sharing, Weights
+from ovjit.tiles.sharing import Division, Sharing, Weights
 from ovjit.tiles.sizes import BLOCK, JOINING, PAIRED_CHANNELS, PAIRED_WORDS, TABLE
 
 #: Bytes of weights up to which consecutive chunks share pixels, rather than panels. A core's cache keeps all
@@ -267,21 +267,21 @@ class Tiled(Summed):
             return  # a trace has the step, of no chunks where there are no rows
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
-        shares = self._shares(planner, weights, pixels, words)
-        flops, px_per, px_blocks, pn_per, pn_blocks, ahead_step, tile_ahead, chunks = shares
+        division = self._division(planner, weights, pixels, words)
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
         # computed weights lie in groups, and so does what they are multiplied with
         by_pixels = at is not weights.at and sizes.group * groups <= KEPT_WEIGHTS
-        run = pn_blocks * groups if by_pixels else px_blocks
+        shares = division._asdict()
+        pixel_chunks = shares.pop("pixel_chunks")
+        run = division.panel_chunks * groups if by_pixels else pixel_chunks
         values: dict[str, Any] = {
             "x": x.ptr + origin, "w": at,
             "b": planner.constants.at(weights.bias), "y": y.ptr, "oh": oh, "ow": ow, "pixels": pixels,
             "x_g": x_group, "w_g": sizes.group, "w_panel": sizes.panel,
-            "outs": outs, "panels": ceil_div(outs, width), "px_per": px_per, "by_pixels": int(by_pixels),
-            "run": run, "pn_per": pn_per, "pn_blocks": pn_blocks, "ahead_step": ahead_step,
-            "tile_ahead": tile_ahead, "b_step": weights.bias_step,
-            "c_g": outs if group_axis is None else 0,
+            "outs": outs, "panels": ceil_div(outs, width), "by_pixels": int(by_pixels), "run": run,
+            "b_step": weights.bias_step, "outs_g": outs if group_axis is None else 0,
+            **shares,
         }  # fmt: skip
         along = (*axes, group_axis)
         values |= _named("n1 s1 n2 s2 k", taps) | _named("x_n x_h x_w", strides)
@@ -289,28 +289,29 @@ class Tiled(Summed):
         values |= {} if weights.picks is None else weights.picks._asdict()
         operands, read = ({}, []) if plain else self.operand_values(planner, along, part)
         values |= operands
-        values |= self._beside_tables(planner, weights, plain, pn_per, words, lines)
+        values |= self._beside_tables(planner, weights, plain, division.panels_per_chunk, words, lines)
         kernel = self.kernel
         if self.blocked is not None and words > LONG_SUM and not plain:
             kernel = self.blocked
             values |= {"n2": ceil_div(words, BLOCK), "s2": BLOCK * WORD}
         reads = [x, *more, *read]
         touches = _written(y, values, (n, oh, ow), width)
-        planner.step(kernel, values, chunks, reads, [y], flops, touches=touches)
+        flops = 2.0 * pixels * words * self.form.group * outs * groups
+        planner.step(kernel, values, division.chunks(groups), reads, [y], flops, touches=touches)
         planner.steps[-1].bytes += sizes.group * groups if self.stored is None else self.stored
 
-    def _shares(self, planner: Planner, weights: Weights, pixels: Any, words: Any) -> Any:
-        """The partition into chunks, see `Sharing.of`. Equal layers share the result."""
+    def _division(self, planner: Planner, weights: Weights, pixels: Any, words: Any) -> Division:
+        """The partition into chunks. Equal layers share the result."""
         numbers = identity((weights.groups, weights.outs, pixels, words, *weights.sizes))
         key = ("tiles", self.target.name, self.form.group, self.form.rate, self.unpacks, numbers)
         sharing = Sharing(self.target, self.form, self.tile_pixels, self.unpacks)
-        return planner.shared(key, lambda: sharing.of(weights, pixels, words))
+        return planner.shared(key, lambda: sharing.division(weights, pixels, words))
 
     def _beside_tables(
-        self, planner: Planner, weights: Weights, plain: bool, pn_per: Any, words: Any, lines: tuple[int, int]
+        self, planner: Planner, weights: Weights, plain: bool, panels: Any, words: Any, lines: tuple[int, int]
     ) -> dict[str, Any]:
         """Reserve scratch memory behind the address tables: unpacked panels, places of sorted words, gathered
-        lines. Returns the kernel's arguments for it."""
+        lines. `panels`: those of a chunk. Returns the kernel's arguments for it."""
         rows = 2 if plain else self.epilogue.table_rows
         scratch = rows * TABLE * 8
         if self.form.on_unit:
@@ -319,12 +320,12 @@ class Tiled(Summed):
             scratch = scratch_bytes(rows, words)
         values = self.unpacking(planner)
         if values:
-            scratch += pn_per * weights.sizes.panel
+            scratch += panels * weights.sizes.panel
         if weights.lists is not None:
             places, steps, runs = weights.lists
             values |= {"places": planner.constants.at(places), "steps": planner.constants.at(steps)}
             values["runs"] = runs
-            scratch += (pn_per * self.target.tile_vectors * words + runs) * 8
+            scratch += (panels * self.target.tile_vectors * words + runs) * 8
         if self.gathered:
             stored = (lines[0] - 1) * self.gathered + 2 * self.target.lanes
             packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
@@ -349,12 +350,12 @@ def _written(
 
     def touches(chunk: int) -> tuple[Places, Places]:
         block, rest = divmod(chunk, values["run"])[:: 1 if values["by_pixels"] else -1]
-        panel, group = rest % values["pn_blocks"], rest // values["pn_blocks"]
-        px_per, pn_per = values["px_per"], values["pn_per"]
-        pixel = np.arange(block * px_per, min((block + 1) * px_per, values["pixels"]))
-        first, last = panel * pn_per * width, min((panel + 1) * pn_per * width, values["outs"])
+        panel, group = rest % values["panel_chunks"], rest // values["panel_chunks"]
+        each, outs = values["pixels_per_chunk"], values["panels_per_chunk"] * width
+        pixel = np.arange(block * each, min((block + 1) * each, values["pixels"]))
+        first, last = panel * outs, min((panel + 1) * outs, values["outs"])
         along_y = (*(values[f"y_{letter}"] for letter in "nhw"),)
-        at = y.ptr + group * (values["y_g"] + values["c_g"] * size) + first * size
+        at = y.ptr + group * (values["y_g"] + values["outs_g"] * size) + first * size
         piece = Piece(at, along_y, (last - first,), (size,), size)
         return [], [(y.buffer, piece.places(np.unravel_index(pixel, tuple(images))))]
 

@@ -322,7 +322,8 @@ def matrix_tiles(
             if at["p"] < at["stop"]:
                 live = 1
                 # this tile's share of the weights that come next
-                share = at["w"] + shares.pn_per * at["w_panel"] + udiv(at["p"], PIXELS) * shares.tile_ahead
+                share = at["w"] + udiv(at["p"], PIXELS) * shares.tile_ahead
+                share += shares.panels_per_chunk * at["w_panel"]
                 table = 2 * scratch + (rows + 1) * TABLE_ROW - table
                 list_pixels(at, first, table, rows, grid)
                 find_block(a, at, 0, 0, at["low"], together, window, table, rows, grid, sums)
@@ -354,7 +355,7 @@ def matrix_tiles(
             of["count"] = at["count"]
             of["table"] = table
             of["valid"] = valid
-            of["channel"] = at["part"] * apart.c_g + c * 2 * lanes
+            of["channel"] = at["part"] * apart.outs_g + c * 2 * lanes
             c += 1
     tile_end()
 

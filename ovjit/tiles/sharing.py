@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.codegen.cpu.formats import WORD, Format
 from ovjit.codegen.cpu.targets import Target
 from ovjit.graph.symbolic import sym_int, sym_max, sym_min
@@ -62,6 +60,21 @@ class Picks(NamedTuple):
     none: Ptr
 
 
+class Division(NamedTuple):
+    """The chunks of a step, and what tiles prefetch."""
+
+    pixels_per_chunk: int
+    pixel_chunks: int
+    panels_per_chunk: int
+    panel_chunks: int
+    #: Bytes of weights that a word and a tile prefetch.
+    ahead_step: int
+    tile_ahead: int
+
+    def chunks(self, groups: int) -> int:
+        return self.pixel_chunks * self.panel_chunks * groups
+
+
 class Sharing(NamedTuple):
     """The tiles of a product: `rows` pixels, a format, and whether each chunk unpacks its panels."""
 
@@ -101,14 +114,11 @@ class Sharing(NamedTuple):
         pixels_per_chunk = sym_max(1, ceil_div(ceil_div(pixels, rows), pixel_chunks)) * rows
         return pixels_per_chunk, ceil_div(pixels, pixels_per_chunk), panels_per_chunk, panel_chunks
 
-    def of(self, weights: Weights, pixels: int, words: int) -> tuple[Any, ...]:
-        """The flops of a step, the result of `blocks`, the bytes that a word and a tile prefetch, and the
-        number of chunks."""
+    def division(self, weights: Weights, pixels: int, words: int) -> Division:
         rows, width = self.rows, weights.sizes.width
-        flops = 2.0 * pixels * words * self.form.group * weights.outs * weights.groups
         blocks = self.blocks(weights, pixels, ceil_div(weights.outs, width), words)
         # All tiles together prefetch each panel of the next block once. Few rows read weights at the speed of
         # memory. Further requests then disturb the CPU's own prefetching (5 to 10 % at 1 row).
         ahead_step = ceil_div(width * WORD, sym_max(1, ceil_div(pixels, rows)))
         ahead_step = ahead_step * sym_min(1, pixels // (FEW_PIXELS + 1))
-        return flops, *blocks, ahead_step, ahead_step * words, blocks[1] * blocks[3] * weights.groups
+        return Division(*blocks, ahead_step, ahead_step * words)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -105,8 +105,8 @@ def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, 
         planes[:, c * width : (c + depth) * width] = whole.swapaxes(-1, -2).reshape(n * n, -1)
 
 
-def _filter_matrix(m: int, whole: bool) -> list[list[float]]:
-    return [list(row) for row in WHOLE[m].G] if whole else MATRICES[m]["G"]
+def _filter_matrix(m: int, whole: bool) -> Sequence[Sequence[float]]:
+    return WHOLE[m].G if whole else MATRICES[m]["G"]
 
 
 def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from ovjit.codegen.cpu.formats import float_types
 from ovjit.errors import ModelError, check
 from ovjit.graph import windows
-from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.dtypes import all_finite, numpy_dtype
 from ovjit.graph.graph import Builder, Node, Value
 from ovjit.graph.op import Ints, TensorType, Word, find_op, op
 from ovjit.graph.shapes import ANY, Dim, Interval, bounds, compatible, is_static, text
@@ -202,7 +202,7 @@ def of_taps_that_meet_data(b: Builder, node: Node) -> Sequence[Value] | None:
     if all(s == slice(0, k) for s, k in zip(kept, whole[extra:], strict=True)):
         return None
     filters = inputs[1].constant
-    if filters is None or not np.isfinite(filters).all():  # infinity times padding is NaN
+    if filters is None or not all_finite(filters):  # infinity times padding is NaN
         return None
     fewer = filters[(slice(None),) * extra + tuple(kept)]
     window |= {"pads_begin": tuple(begin), "pads_end": tuple(end), "auto_pad": "explicit"}
@@ -516,7 +516,7 @@ def _transposed_by_ones(b: Builder, node: Node) -> Sequence[Value] | None:
     extra = 3 if node.op.name.startswith("Group") else 2
     kernel, extents, outs = filters.shape[extra:], inputs[0].shape[2:], node.output.shape[2:]
     window = windows.window_attributes(len(kernel), node.attrs)
-    if set(window["strides"]) != {1} or not filters.size or not np.isfinite(filters).all():
+    if set(window["strides"]) != {1} or not filters.size or not all_finite(filters):
         return None  # infinity times padding is NaN
     reach = [(k - 1) * d for k, d in zip(kernel, window["dilations"], strict=True)]
     if is_static((*extents, *outs)):

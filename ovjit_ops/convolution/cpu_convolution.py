@@ -10,6 +10,7 @@ import numpy as np
 
 from ovjit.codegen.cpu.formats import Format, find_format, matrix_format
 from ovjit.forks import made_once
+from ovjit.graph.dtypes import all_finite
 from ovjit.graph.graph import Value
 from ovjit.graph.shapes import Interval, is_static
 from ovjit.graph.symbolic import sym_int, sym_max
@@ -179,7 +180,7 @@ class TiledConvolution(Tiled):
         if self.form.words(self.channels) % self.form.step:
             return False  # a matrix unit reads whole lines of words
         sizes = panel_sizes(1, self.outs, self.target)
-        return sizes.last in (0, sizes.width) and bool(np.isfinite(self.constant).all())
+        return sizes.last in (0, sizes.width) and all_finite(self.constant)
 
     def taps_of(self, extents: Sequence[int], outs: Sequence[int]) -> list[tuple[int, int]]:
         """(first, last) tap along each dimension that reads data, for images of these extents; others are

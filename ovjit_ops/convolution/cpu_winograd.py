@@ -42,8 +42,8 @@ from ovjit.codegen.function import kernel
 from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.trace import Recorder, Tracer
 from ovjit.codegen.words import *
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Value
+from ovjit.graph.dtypes import all_finite, numpy_dtype
+from ovjit.graph.graph import Node, Value
 from ovjit.graph.shapes import Dim, Interval, is_static
 from ovjit.graph.symbolic import sym_max, sym_min
 from ovjit.graph.traced import is_traced_number
@@ -81,8 +81,17 @@ TABLE_BYTES = 2048
 
 
 def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list[Tracer]:
-    """rows @ values, in traced arithmetic. What several rows need is computed once: sums and differences of
-    two values, and the parts of two rows that differ in signs."""
+    """rows @ values, in traced arithmetic. What several rows need is computed once."""
+    matrix, values = _with_sums(rows, values)
+    made = _pairs_of_rows(matrix, values)
+    return [made[i] if i in made else combination(row, values) for i, row in enumerate(matrix)]
+
+
+def _with_sums(
+    rows: Sequence[Sequence[float]], values: Sequence[Tracer]
+) -> tuple[list[list[float]], list[Tracer]]:
+    """A matrix and values with the same product. Two values become their sum and difference if all of three
+    or more rows use them by factors of one magnitude."""
     matrix, values = [list(row) for row in rows], list(values)
     for i, j in itertools.combinations(range(len(values)), 2):
         used = [row for row in matrix if row[i] or row[j]]
@@ -90,6 +99,12 @@ def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list
             values[i], values[j] = values[i] + values[j], values[i] - values[j]
             for row in used:
                 row[i], row[j] = (row[i], 0) if row[i] == row[j] else (0, row[i])
+    return matrix, values
+
+
+def _pairs_of_rows(matrix: Sequence[Sequence[float]], values: Sequence[Tracer]) -> dict[int, Tracer]:
+    """The products of pairs of rows whose factors differ in signs only: the sum and the difference of what
+    they share and of what is opposite."""
     made = dict[int, Tracer]()
     for i, j in itertools.combinations(range(len(matrix)), 2):
         pairs = list(zip(matrix[i], matrix[j], strict=True))
@@ -105,7 +120,7 @@ def transform(rows: Sequence[Sequence[float]], values: Sequence[Tracer]) -> list
             scale = 1
         same, other = combination(equal, values), combination(opposite, values)
         made[i], made[j] = (combination([1, factor], [same, other]) for factor in (scale, -scale))
-    return [made[i] if i in made else combination(row, values) for i, row in enumerate(matrix)]
+    return made
 
 
 def combination(factors: Sequence[float], values: Sequence[Tracer]) -> Tracer:
@@ -277,14 +292,13 @@ _KEPT, _MOVED, _STEPS = 1e6, 12.0, 10_000.0
 
 
 def best_way(
-    images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, form: Format = F32,
-    word: float = 1.0, slices: int = 1, dilations: Sequence[int] = (1, 1),
-    ways: Sequence[int] | None = None,
+    images: int, oh: int, ow: int, channels: int, outs: int, lanes: int, ways: Sequence[int],
+    form: Format = F32, word: float = 1.0, slices: int = 1, dilations: Sequence[int] = (1, 1),
 ) -> int:  # fmt: skip
     """0 for the direct algorithm in `form`, 2 or 4 for F(2x2) or F(4x4): the fastest one by the model.
+    `ways`: the m that are possible (`possible_ways`).
     `word`: the time of a word in the direct algorithm, if that depends on the weights (`narrow.word_time`).
     `slices`: those of a filter, if the images are slices of volumes. `dilations`: those along the images.
-    `ways`: the m that are possible, if that depends on the weights.
 
     Times are in cycles of one core. Products: two vector multiply-adds a cycle at 0.9 of that (bf16: 0.95 of
     1.85 dot products). A tile of few rows waits for its own results, 4 cycles a step. Weights mostly arrive
@@ -309,7 +323,7 @@ def best_way(
 
     rate = _BYTES[form.name]
     times = {0: products(images * oh * ow, 9 * slices * form.words(channels), 1, form, word)}
-    for m in possible_ways(form, channels, 0) if ways is None else ways:
+    for m in ways:
         cycles = _TRANSFORMS[m]
         tiles = images * math.prod(d * tiles_along(n, m, d) for n, d in zip((oh, ow), dilations, strict=True))
         vectors = ceil_div(channels, lanes) + ceil_div(outs, lanes)
@@ -458,8 +472,8 @@ class Winograd(TiledConvolution):
         lanes = self.target.lanes
         planner.need_scratch(TABLE_BYTES + ceil_div(max(c, self.outs), lanes) * lanes * 4)
         planner.need_scratch(self.epilogue.table_rows * TABLE * 8)
-        for volume, index in itertools.product(volumes, range(bands)):
-            parts = self._parts(shape[2:], out[2:], index, bands)
+        divided = [self._parts(shape[2:], out[2:], index, bands) for index in range(bands)]
+        for volume, parts in itertools.product(volumes, divided):
             tiles = sum(part.rows * part.columns for part in parts)
             dims = (planes, n, tiles, c)
             v = View(space.buffer, dims, (apart, *row_major(dims, size)[1:]), size)
@@ -576,7 +590,7 @@ class WinogradIfLarge(Versions):
     def _version(self, pixels: Sequence[Dim]) -> Lowering:
         """The version for an output of these extents, of which an open one is taken as small."""
         sizes = [d.lo if isinstance(d, Interval) else d for d in pixels]
-        dilations = self.node.attrs["dilations"][-2:] or (1, 1)
+        dilations = _dilations(self.node)
         # tiles at the border compute pixels that are not there
         tiled = all(size >= (self.m + 1) * d for size, d in zip(sizes[-2:], dilations, strict=True))
         large = tiled and math.prod(sizes) >= self.least
@@ -631,15 +645,20 @@ def _possible(group: Group) -> tuple[Format, tuple[int, ...]]:
     outs, channels, *kernel = filters.shape
     if node.op.name != "Convolution" or len(kernel) < 2 or kernel[-2:] != [3, 3]:
         return none
-    if set(node.attrs["strides"][-2:]) - {1} or math.prod(node.attrs["dilations"][-2:]) > MOST_PARTS:
+    if set(node.attrs["strides"][-2:]) - {1} or math.prod(_dilations(node)) > MOST_PARTS:
         return none
     if min(outs, channels) < target.lanes or (options.exact and form in (F32, BF16)):
         return none
     if matrix_format(form, target) is not form:
         return none  # on a matrix unit, products take less time than the transforms
-    if not _are_finite(filters.constant):
+    if not all_finite(filters.constant):
         return none  # all pixels of a tile would become NaN
     return form, possible_ways(form, channels, _largest_sum(filters) if _in_halves(form) else 0)
+
+
+def _dilations(node: Node) -> Sequence[int]:
+    """Those along the height and the width of images."""
+    return node.attrs["dilations"][-2:] or (1, 1)
 
 
 def _largest_sum(filters: Value) -> int:
@@ -653,19 +672,11 @@ def _largest_sum(filters: Value) -> int:
     return 255 * int(np.maximum(positive, negative).max(initial=0))
 
 
-def _are_finite(weights: Any) -> bool:
-    """Whether there is no infinity and no NaN. A sum takes less time than comparisons."""
-    if not isinstance(weights, np.ndarray) or weights.dtype.kind in "iu":
-        return True  # integers, some of few bits
-    with np.errstate(invalid="ignore", over="ignore"):
-        return bool(np.isfinite(weights.sum(dtype=np.float32)) or np.isfinite(weights).all())
-
-
 def _chooser(group: Group, form: Format, ways: Sequence[int]) -> Callable[[int, int, int], int]:
     """(images, height and width of the output) -> the algorithm."""
     filters, target = group.node.inputs[1], group.context.target
     outs, channels, *kernel = filters.shape
-    slices, dilations = math.prod(kernel[:-2]), group.node.attrs["dilations"][-2:] or (1, 1)
+    slices, dilations = math.prod(kernel[:-2]), _dilations(group.node)
 
     @functools.cache
     def time() -> float:
@@ -676,17 +687,7 @@ def _chooser(group: Group, form: Format, ways: Sequence[int]) -> Callable[[int, 
     def choose(images: int, oh: int, ow: int) -> int:
         lanes = target.lanes
         best = functools.partial(
-            best_way,
-            images,
-            oh,
-            ow,
-            channels,
-            outs,
-            lanes,
-            form,
-            slices=slices,
-            dilations=dilations,
-            ways=ways,
+            best_way, images, oh, ow, channels, outs, lanes, ways, form, slices=slices, dilations=dilations
         )
         if form.products == 1:
             return best()

@@ -22,7 +22,7 @@ from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Versions
 from ovjit_ops.convolution import cpu_winograd
 from ovjit_ops.convolution.convolution import convolve
-from ovjit_ops.convolution.cpu_winograd import WinogradIfLarge, best_way
+from ovjit_ops.convolution.cpu_winograd import WinogradIfLarge, best_way, possible_ways
 
 SEED = 20261121
 LANES = 16
@@ -47,7 +47,7 @@ CASES = [
 @pytest.mark.parametrize(("form", "shape", "ways"), CASES)
 def test_the_fastest_way_is_chosen(form: Format, shape: tuple[int, ...], ways: tuple[int, ...]) -> None:
     channels, height, width, outs = shape
-    assert best_way(1, height, width, channels, outs, LANES, form) in ways
+    assert best_way(1, height, width, channels, outs, LANES, possible_ways(form, channels, 0), form) in ways
 
 
 #: Without VNNI.
@@ -65,7 +65,9 @@ CASES_OF_BYTES = [
 @pytest.mark.parametrize(("shape", "way"), CASES_OF_BYTES)
 def test_the_fastest_way_of_bytes_is_chosen(shape: tuple[int, ...], way: int) -> None:
     channels, height, width, outs = shape
-    assert best_way(1, height, width, channels, outs, 8, BYTES, USUAL) == way
+    assert (
+        best_way(1, height, width, channels, outs, 8, possible_ways(BYTES, channels, 0), BYTES, USUAL) == way
+    )
 
 
 #: (channels, height, width, outs), and whether weights that go by slower loops make Winograd the faster way.
@@ -105,7 +107,8 @@ def test_weights_decide_the_way_of_bytes(
 def test_any_extents_have_a_way(form: Format) -> None:
     for size in (0, 1, 2, 1 << 20, 1 << 40):
         for channels, outs in ((16, 16), (17, 1 << 30), (1 << 30, 31)):
-            assert best_way(size, size, size, channels, outs, LANES, form) in (0, 2, 4)
+            ways = possible_ways(form, channels, 0)
+            assert best_way(size, size, size, channels, outs, LANES, ways, form) in (0, 2, 4)
 
 
 @pytest.mark.parametrize("way", [2, 4])

@@ -161,7 +161,7 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = 
     channels, of integers, to words of two i16."""
     lanes, i = isa.lanes, types.int64
     given, wide, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
-    low, half = (ir.Constant(bits, [_I32(n)] * lanes) for n in (0xFFFF, 16))
+    channels, word_of = (2, _pair_word) if pairs else (1, _real_word)
 
     def emit(b: ir.IRBuilder, place: Any, target: Any, line: Any, plane: Any) -> None:
         def half_transformed(source: Any) -> list[list[Any]]:
@@ -174,23 +174,27 @@ def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = 
 
         def body(at: Any) -> None:
             source, to = b.add(place, at), b.add(target, at)
-            channels = [half_transformed(source)]
-            if pairs:
-                channels.append(half_transformed(b.add(source, b.mul(line, _I64(9)))))
+            halves = [half_transformed(b.add(source, b.mul(line, _I64(9 * c)))) for c in range(channels)]
             for k, row in itertools.product(range(len(matrix)), matrix):
-                made = [_combined(b, row, [column[k] for column in columns]) for columns in channels]
-                if pairs:
-                    first, second = (b.fptosi(value, bits) for value in made)
-                    word = b.or_(b.and_(first, low), b.shl(second, half))
-                else:
-                    word = b.bitcast(b.fptrunc(made[0], given), bits)
-                    word = _without_tiny(b, word, lanes, 0x7F800000, 0x80000000)
-                b.store(word, pointer(b, to, bits), align=4)
+                made = [_combined(b, row, [column[k] for column in columns]) for columns in halves]
+                b.store(word_of(b, lanes, *made), pointer(b, to, bits), align=4)
                 to = b.add(to, plane)
 
         _steps(b, line, 4 * lanes, body)
 
     return {"filter_planes": make("filter_planes", signature(types.void, i, i, i, i), emit)}
+
+
+def _real_word(b: ir.IRBuilder, lanes: int, value: Any) -> Any:
+    """The bits of f64 rounded to f32, with subnormals flushed."""
+    word = b.bitcast(b.fptrunc(value, ir.VectorType(ir.FloatType(), lanes)), ir.VectorType(_I32, lanes))
+    return _without_tiny(b, word, lanes, 0x7F800000, 0x80000000)
+
+
+def _pair_word(b: ir.IRBuilder, lanes: int, low: Any, high: Any) -> Any:
+    """Two integers in f64 as two i16 of a word."""
+    first, second = (b.fptosi(value, ir.VectorType(_I32, lanes)) for value in (low, high))
+    return b.or_(b.and_(first, _all(lanes, 0xFFFF)), b.shl(second, _all(lanes, 16)))
 
 
 #: Bytes that intrinsics on i8 process at once: four words.
