@@ -221,7 +221,7 @@ class Factored(Unmade):
 
 
 class Converted(Unmade):
-    """`source`, converted through the element types `through` in turn; the last one is the result's.
+    """`source`, converted through the element types `through`, in this order; the last one is the result's.
 
     A consumer that reads it once, in another order, uses `source` and `convert`.
     """

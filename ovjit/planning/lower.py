@@ -76,7 +76,7 @@ class Lowering:
         return self.group.context.target
 
     def set_up(self) -> None:
-        """Prepare all that does not depend on shapes, such as kernels. Raises NotNative if the group must be
+        """Prepare what does not depend on shapes, such as kernels. Raises NotNative if the group must be
         computed by its NumPy reference."""
 
     @classmethod

@@ -81,7 +81,7 @@ Probe = tuple[int, Any, list[tuple[Value, View]]]
 
 
 class Plan:
-    """The result of `Planner.finish`: all that a job needs to run with these shapes. Sizes are in bytes."""
+    """The result of `Planner.finish`: what a job needs to run with these shapes. Sizes are in bytes."""
 
     __slots__ = (
         "address", "addresses", "arena", "arena_size", "block", "chunks", "composite", "cut", "data",

@@ -8,7 +8,7 @@ themselves are added, as they were read. A graph is a line of JSON in `groups.xz
 `storage/graph_format.py` has it. A group is one after all passes, in the precision that they compiled it for.
 Of a constant of many numbers the line has the range: kernels do not depend on more.
 
-Groups come first, as files of kernels have no room for all that follows.
+Groups come first: files of kernels have no room for all graphs.
 
 Models are the better way where they are small: the passes of each target make of them what it needs. The file
 has layers in all their variants, and small versions of common networks.
@@ -263,7 +263,7 @@ def _source(builder: Builder, value: Value) -> Value:
 
 
 class Found:
-    """Groups with kernels that nobody has, or all of them; models with such, where `kind` says what they
+    """Groups with kernels that are not shipped, or all of them; models with such, where `kind` says what they
     have."""
 
     def __init__(self, target: Target, kind: str = "", all_kernels: bool = False):

@@ -46,8 +46,8 @@ def random_array(
 def cases(
     *rows: tuple, each: Sequence[dict[str, Any]] = ({},), domain: tuple[float, float] = (-8, 8)
 ) -> Callable:
-    """Make a `samples` function. A row has the inputs, then optionally attributes, to which each dict in
-    `each` is added in turn. An input is a shape (a tuple), for an array of the tested type, uniform over
+    """Make a `samples` function. A row has the inputs, then optionally attributes. Each dict in
+    `each` makes a sample of it. An input is a shape (a tuple), for an array of the tested type, uniform over
     `domain`; or integers (a list or a number)."""
 
     def samples(rng: np.random.Generator, dtype: str = "f32"):

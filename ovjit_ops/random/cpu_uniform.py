@@ -168,7 +168,7 @@ def put_wide(q, drawn, many, wide, least, end, far, T, torch):
         if far == 0:
             a = rest_of(b, a, length)
             st[T](q + k * SIZE[T], least + a)
-        else:  # the sum of 64 bits, in halves of 32 bits
+        else:  # the sum of 64 bits, as two of 32 bits
             base = least
             if b > length_high or (b == length_high and a >= length_low):
                 base = least + least - end

@@ -1,7 +1,7 @@
 """Targets: one record for each instruction set that code can be generated for.
 
-A record has all that kernels, plans and packed weights depend on. Code for any target can be generated in any
-process: nothing here depends on this machine. `ovjit.codegen.cpu.host` has this machine's target.
+A record has everything that kernels, plans and packed weights depend on. Code for any target can be generated
+in any process: nothing here depends on this machine. `ovjit.codegen.cpu.host` has this machine's target.
 `ovjit.codegen.cpu.neon` has the instructions that only AArch64 has.
 """
 

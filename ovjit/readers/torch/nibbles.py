@@ -23,7 +23,7 @@ _SIGNS = 0x88
 
 
 def in_pairs(values: Sequence[Any]) -> Output | None:
-    """The constant of u4 [..., 2] of which these two tensors are halves: low and high bits of bytes."""
+    """The constant of u4 [..., 2] that two tensors, low and high bits of bytes, have the elements of."""
     if len(values) != 2 or not all(isinstance(value, Output) for value in values):
         return None
     low, high = (_of_bytes(value, *step) for value, step in zip(values, _STEPS, strict=True))

@@ -38,7 +38,7 @@ def _put_back(owner: Any, name: str, value: Any) -> None:
 
 @contextlib.contextmanager
 def _unpatched() -> Iterator[None]:
-    """All that is patched has what it had before."""
+    """A context without the patches."""
     rows = list(_patches)
     for owner, name, value, _ in reversed(rows):
         _put_back(owner, name, value)

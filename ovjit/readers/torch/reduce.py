@@ -236,7 +236,7 @@ def cummax(n: Call, x: Output, dim: int) -> list[Output]:
     shape[axis] = -1
     steps = n.reshape(n.arange(n.size(x, axis)), shape)
     here = n("Equal", given, values)
-    if n.is_real(given):  # NaN equals nothing, and all that follows it is NaN
+    if n.is_real(given):  # NaN equals nothing, and results after it are NaN
         here = n("LogicalOr", here, n("IsNaN", given))
     marked = n("Select", here, steps, n.const(-1))
     return [n.to_type(values, kind), running(n, marked, axis, partial(n, "Maximum"))]

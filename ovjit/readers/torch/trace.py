@@ -192,7 +192,7 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
 
 
 def _tells_of_all(given: Any, count: int, names: Sequence[str | None]) -> bool:
-    """Whether `count` inputs, or those of these names, are all that the call needs."""
+    """Whether the call needs no inputs but `count` of them, or those of these names."""
     try:
         signature = inspect.signature(getattr(given, "forward", given))
     except ValueError:  # what torch.jit.trace gives has no signature for Python
