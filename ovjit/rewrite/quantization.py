@@ -36,7 +36,8 @@ from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps
 from ovjit.rewrite.pattern import anything, constant, op, value
-from ovjit.rewrite.rules import Uses, rule, rules_of, run_rules, unchanged
+from ovjit.rewrite.residuals import unrounded
+from ovjit.rewrite.rules import Uses, original, rule, rules_of, run_rules, unchanged
 from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ _OF_WINDOWS = op["Convolution GroupConvolution"](...).where(lambda x: x.dtype ==
 #: Sums of a convolution of bytes, to which zero points may have been added.
 _WINDOW_SUMS = _OF_WINDOWS | op.Add(_OF_WINDOWS, anything).where(lambda x: x.dtype == "i32")
 _WINDOW_SUMS |= op.Convert(_WINDOW_SUMS)
-_SUM, _GROUPED = op.Add(anything, anything), op.GroupConvolution(...)
+_CUT, _GROUPED = op.Relu(value("x")), op.GroupConvolution(...)
 #: Gives the range of a tensor and its number of levels.
 _RANGE = op.FakeQuantize(...)
 #: Types to which a graph converts bytes before it sums them.
@@ -87,7 +88,7 @@ def quantize_graph(graph: Graph, context: Context) -> Graph:
     """FakeQuantize, products -> Quantize, products of integers"""
     if not any(map(_quantizes, graph.nodes)) or find_format("u8", "i8", context.target) is None:
         return graph
-    return run_rules(graph, rules_of(_Quantizer()))
+    return run_rules(graph, rules_of(_Quantizer(unrounded(graph))))
 
 
 def _quantizes(node: Node) -> bool:
@@ -96,9 +97,11 @@ def _quantizes(node: Node) -> bool:
 
 
 class _Quantizer:
-    """The rules, and the real tensors of which the quantized form is known (`known`)."""
+    """The rules, and the real tensors of which the quantized form is known (`known`). `unrounded`: see
+    `ovjit.rewrite.residuals`."""
 
-    def __init__(self) -> None:
+    def __init__(self, unrounded: frozenset[Node]) -> None:
+        self.unrounded = unrounded
         self.known: dict[Value, Quantized] = {}
         self.padded: dict[tuple, Value] = {}  # integers with a border, made once for all readers
 
@@ -183,7 +186,7 @@ class _Quantizer:
         if not (made.uniform or _by_channel(node, readers)):
             return None
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
-        if made.uniform and same and _meets_a_residual(node, x, readers):
+        if made.uniform and same and original(node) in self.unrounded and _sums_of_windows(x):
             return Writer(b, node)("Clamp", x, min=float(low), max=float(high))
         before = self.known.get(x)
         if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
@@ -423,20 +426,10 @@ def _rounded(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
     return b.constant(Converted(np.asarray(numbers), [numpy_dtype(dtype)]))
 
 
-def _meets_a_residual(node: Node, x: Value, readers: Uses) -> bool:
-    """True for FakeQuantize(a convolution of bytes + bias) that one Add reads, with a tensor of its
-    shape. No bytes are stored between the two: rounding would lose bits for nothing, and OpenVINO does
-    not round there either. The range is kept."""
-    users = readers.of(node.output)
-    user, at = users[0] if len(users) == 1 else (None, 0)
-    if user is None or not _SUM.fits(user.op):
-        return False
-    other = user.inputs[1 - at]
-    return other.constant is None and other.shape == node.output.shape and _sums_of_windows(x)
-
-
 def _sums_of_windows(x: Value) -> bool:
-    """True for what a convolution of bytes has summed up, with scale and bias."""
+    """True for what a convolution of bytes has summed up, with scale, bias and Relu."""
+    if (step := _CUT.first(x)) is not None:
+        x = step["x"]
     while (step := _BY_NUMBER.first(x)) is not None:
         x = step["x"]
     return _WINDOW_SUMS.matches(x)

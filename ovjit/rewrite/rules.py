@@ -207,9 +207,14 @@ class _On(Node):
         self.outputs = tuple([Value(self, v.index, v.type) for v in node.outputs])
 
 
+def original(node: Node) -> Node:
+    """The node of the old graph that a rule is applied to."""
+    return node.old if isinstance(node, _On) else node
+
+
 def unchanged(b: Builder, node: Node) -> Value:
     """Copy a node with its new inputs. Returns its first output."""
-    return copy_node(b, node.old if isinstance(node, _On) else node, node.inputs).output
+    return copy_node(b, original(node), node.inputs).output
 
 
 def _check(rule: Any, node: Node, outputs: Sequence[Value]) -> None:

@@ -1,0 +1,132 @@
+"""Which FakeQuantizes before the Add of a residual do not round.
+
+    Convolution -> FakeQuantize -> Add(residual) -> FakeQuantize
+
+OpenVINO adds the residual in the convolution's epilogue and stores the bytes of the second FakeQuantize. It
+applies the range of the first one there, and does not round. All other FakeQuantizes round. So this is what
+OpenVINO 2026.4 was observed to do on AVX2:
+
+- the Add is read once, by a FakeQuantize, perhaps through activations and numbers by channel;
+- one of the addends is the convolution's: it reads bytes, and only numbers by channel, or a bias and Relu,
+  come before the FakeQuantize. If both addends are such, it is the one without a FakeQuantize, else the
+  first;
+- the sums replace the other addend in memory. So the other readers of that one come before the convolution,
+  which does not read it itself.
+"""
+
+from __future__ import annotations
+
+from ovjit.graph.graph import Graph, Node, Value
+from ovjit.rewrite.compression import plain_constant
+from ovjit.rewrite.pattern import Pattern, anything, op, value
+
+_X = value("x")
+_NUMBER = anything.let(number=plain_constant)
+_SUM, _RANGE = op.Add(anything, anything), op.FakeQuantize(_X, ...)
+_CONVOLUTION = op["Convolution GroupConvolution"](...)
+#: What a convolution's epilogue computes before a FakeQuantize: numbers, or a bias and Relu.
+_CUT = op.Relu(_X)
+_BIASED = op.Add(_X, _NUMBER) | op.Identity(_X)
+_SCALED = op["Add Multiply"](_X, _NUMBER) | op.Identity(_X)
+#: What it computes after the residual has been added.
+_ACTIVATION = op["Relu Clamp Sigmoid Tanh Gelu Elu PRelu Swish HSwish HSigmoid Mish SoftPlus Abs Sqrt Round"](
+    _X, ...
+)
+_BY_CHANNEL = op["Add Subtract Multiply Divide"](_X, _NUMBER)
+#: What bytes stay bytes in.
+_KEEPS = op[
+    "MaxPool AvgPool Pad Interpolate Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice "
+    "StridedSlice ShuffleChannels DepthToSpace SpaceToDepth Concat"
+](_X, ...)
+_BYTES = op.Convert(_X).where(lambda x: x.dtype in ("u8", "i8"))
+_SHIFTED = op["Subtract Multiply Add"](_X, _NUMBER)
+
+
+def unrounded(graph: Graph) -> frozenset[Node]:
+    """The FakeQuantizes of the graph that give their range only."""
+    residuals = _Residuals(graph)
+    found = (residuals.of(node) for node in graph.nodes if _SUM.fits(node.op))
+    return frozenset(node for node in found if node is not None)
+
+
+class _Residuals:
+    """The readers of the graph's values, and the places of its nodes in their order."""
+
+    def __init__(self, graph: Graph):
+        self.uses = graph.uses_of_elements()
+        self.places = {node: i for i, node in enumerate(graph.nodes)}
+
+    def of(self, add: Node) -> Node | None:
+        """The FakeQuantize of a sum that does not round."""
+        one, other = add.inputs
+        if one is other or one.shape is None or one.shape != other.shape:
+            return None
+        if one.constant is not None or other.constant is not None or not self._is_quantized(add.output):
+            return None
+        pairs = ((one, other), (other, one))
+        sides = [side for side, residual in pairs if self._takes(add, side, residual)]
+        sides = [side for side in sides if not _RANGE.matches(side)] or sides
+        return sides[0].node if sides and _RANGE.matches(sides[0]) else None
+
+    def _is_quantized(self, sums: Value) -> bool:
+        """Whether the sums are stored as bytes alone."""
+        while (reader := self._reader(sums)) is not None:
+            if _RANGE.fits(reader.op):
+                return reader.inputs[0] is sums and all(v.constant is not None for v in reader.inputs[1:])
+            step = _ACTIVATION.first(reader.output) or _BY_CHANNEL.first(reader.output)
+            if step is None or step["x"] is not sums:
+                return False
+            if "number" in step and sum(d != 1 for d in step["number"].shape) > 1:
+                return False
+            sums = reader.output
+        return False
+
+    def _reader(self, x: Value) -> Node | None:
+        """The only reader of a value."""
+        readers = self.uses[x]
+        return readers[0][0] if len(readers) == 1 else None
+
+    def _takes(self, add: Node, side: Value, residual: Value) -> bool:
+        """Whether the convolution that makes `side` can replace `residual` by the sums of both."""
+        x: Value | None = side
+        if _RANGE.matches(side):
+            x = self._before(_RANGE, side)
+        if x is None:
+            return False
+        steps = _SCALED
+        if _CUT.matches(x):
+            x, steps = self._before(_CUT, x), _BIASED
+        while x is not None and steps.matches(x):
+            x = self._before(steps, x)
+        if x is None or self._reader(x) is None or not _CONVOLUTION.matches(x):
+            return False
+        readers = {node for node, _ in self.uses[residual] if node is not add}
+        return _is_of_bytes(x.node.inputs[0]) and self._all_before(readers, x.node)
+
+    def _before(self, step: Pattern, x: Value) -> Value | None:
+        """What a step that makes `x` reads; None if `x` has more than one reader."""
+        found = step.first(x)
+        return None if found is None or self._reader(x) is None else found["x"]
+
+    def _all_before(self, nodes: set[Node | None], node: Node) -> bool:
+        """Whether `node` depends on all of `nodes`; None stands for the end of an inference."""
+        if None in nodes:
+            return False
+        left = {each for each in nodes if each is not None}
+        first = min((self.places[each] for each in left), default=0)
+        stack, seen = [node], {node}
+        while left and stack:
+            for made in stack.pop().inputs:
+                maker = made.node
+                if maker not in seen and self.places[maker] >= first:
+                    seen.add(maker)
+                    left.discard(maker)
+                    stack.append(maker)
+        return not left
+
+
+def _is_of_bytes(x: Value) -> bool:
+    """Whether the numbers of `x` are bytes, times a scale."""
+    while (step := _KEEPS.first(x) or _SHIFTED.first(x)) is not None:
+        x = step["x"]
+    return _RANGE.matches(x) or _BYTES.matches(x)
