@@ -350,14 +350,14 @@ def test_results_have_names_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.thread_unsafe(reason="eight chains at once take minutes, as edits wait for one another")
 def test_long_chains_do_not_recurse() -> None:
     a = node = ovjit.opset8.parameter([1], name="a")
-    for _ in range(30_000):
+    for _ in range(20_000):
         node = ovjit.opset8.relu(node)
     model = ovjit.Model(node, [a])
     del node
-    assert len(model.get_ordered_ops()) == 30_002
+    assert len(model.get_ordered_ops()) == 20_002
     model.reshape([2])
     assert model.output(0).shape == [2]
-    assert len(model.clone()._graph().nodes) == 30_001
+    assert len(model.clone()._graph().nodes) == 20_001
     del model, a
 
 
@@ -391,7 +391,7 @@ def test_capture_beside_reshape_is_consistent() -> None:
     g.m.reshape({0: [2, 1], 1: [2, 1]})
     thread = threading.Thread(target=capture)
     thread.start()
-    for n in range(100):
+    for n in range(30):
         g.m.reshape({0: [2, n], 1: [2, n]})
     stop.set()
     thread.join()

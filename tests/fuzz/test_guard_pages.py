@@ -1,7 +1,7 @@
 """Every operation's samples with all memory ending at, or beginning behind, an inaccessible page.
 
 In child processes: a touch of such a page ends the process, and the last line says which case it was. Some
-hundreds of the cases by default, all of them behind the marker `long`.
+hundred of the cases by default, all of them behind the marker `long`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tests.support.guard_pages import BEFORE, BEHIND
 from tests.support.run import PATIENCE, python
 
 #: Of all cases so many, with pages on either side; fewer on an emulated CPU.
-SOME = {BEHIND: 0.003 / PATIENCE, BEFORE: 0.003 / PATIENCE}
+SOME = {BEHIND: 0.001 / PATIENCE, BEFORE: 0.001 / PATIENCE}
 SEED = 20261209
 
 
@@ -39,9 +39,10 @@ def test_some_of_all_samples(side: str) -> None:
     _samples(side, SOME[side])
 
 
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("side", [BEHIND, BEFORE])
-def test_caches_of_paged_attention(side: str) -> None:
-    _all_right(python("-m", "tests.fuzz.guarded_caches", side))
+def test_caches_of_paged_attention(side: str, step: int) -> None:
+    _all_right(python("-m", "tests.fuzz.guarded_caches", side, step))
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from tests.support.run import python
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 #: Of how many samples the default suite takes one.
-PART = 60
+PART = 150
 #: What OpenVINO's own reader refuses of what its documents allow: by the words of its message.
 NOT_READ = (
     "ie_internal_opset",  # operations of its plugins

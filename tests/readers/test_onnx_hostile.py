@@ -62,8 +62,8 @@ def fuzz(seed: int, rounds: int) -> dict[str, int]:
 
 
 def test_mutated_files() -> None:
-    counts = fuzz(20260901, 1200)
-    assert min(counts.values()) > 50, counts
+    counts = fuzz(20260901, 400)
+    assert min(counts.values()) > 15, counts
 
 
 @pytest.mark.long
@@ -294,8 +294,8 @@ def onnx_depth(data: bytes) -> None:
 
 
 def test_a_long_chain() -> None:
-    """100,000 nodes are read in time that grows with their number."""
-    count = 20_000
+    """Nodes are read in time that grows with their number."""
+    count = 10_000
     nodes = [node("Relu", f"t{i}", f"t{i + 1}") for i in range(count)]
     proto = make(nodes, [("t0", [2])], [f"t{count}"])
     data = proto.SerializeToString()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.onnx.beside_onnxruntime import FAMILIES, describe, judge
 from tests.support.onnx.retyped import retyped
+from tests.support.sweeps import parts
 
 #: What is refused, with the words that say so: ranks, sizes or the like are not known when the model is read.
 REFUSED = ("not known when the model is read", "of open dimensions")
@@ -22,9 +23,10 @@ REFUSED_TYPES = (*REFUSED, "from or to strings", "need fmod=1", "has 2 inputs; e
 EVALUATOR_ERRS = ("Resize", "GridSample", "Unique")
 
 
+@pytest.mark.parametrize("seeds", parts(range(40), 12), ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_by_the_references(family: str) -> None:
-    for seed in range(40):
+def test_by_the_references(family: str, seeds: range) -> None:
+    for seed in seeds:
         rng = np.random.default_rng((seed, *family.encode()))
         sample = FAMILIES[family](rng)
         verdict = judge(sample, rng)
@@ -34,9 +36,10 @@ def test_by_the_references(family: str) -> None:
         )
 
 
+@pytest.mark.parametrize("seeds", parts(range(8), 3), ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_in_other_types_and_versions(family: str) -> None:
-    for seed in range(8):
+def test_in_other_types_and_versions(family: str, seeds: range) -> None:
+    for seed in seeds:
         rng = np.random.default_rng((seed, *family.encode()))
         sample = retyped(FAMILIES[family](rng), rng)
         verdict = judge(sample, rng)
@@ -48,9 +51,10 @@ def test_in_other_types_and_versions(family: str) -> None:
         )
 
 
+@pytest.mark.parametrize("seeds", parts(range(1002, 999, -1), 2), ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_natively(family: str) -> None:
-    for seed in range(1000, 1003):
+def test_natively(family: str, seeds: range) -> None:
+    for seed in seeds:
         rng = np.random.default_rng((seed, *family.encode()))
         sample = FAMILIES[family](rng)
         sample = retyped(sample, rng) if seed == 1002 else sample

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import ovjit as ov
 from ovjit.errors import OvjitError
+from tests.support.sweeps import parts
 
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 MOST_POSITIONS = 32
@@ -270,10 +271,11 @@ def judge(search: str, seed: int) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5, err_msg=f"seed {seed}: {about}")
 
 
+@pytest.mark.parametrize("seeds", parts(range(4), 1), ids=len)
 @pytest.mark.parametrize("search", SEARCHES)
-def test_random_searches(search: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_searches(search: str, seeds: range, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVJIT_INTERP", "1")
-    for seed in range(4):
+    for seed in seeds:
         judge(search, seed)
 
 
