@@ -18,6 +18,7 @@ from ovjit.tiles.pack import panel_sizes
 from ovjit_ops.attention.cpu_attention import COLUMNS
 from ovjit_ops.matmul.cpu_products import transposed_panels_kernel
 from tests.support.compiled import float_types
+from tests.support.sweeps import some
 
 SEED = 7100
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -82,7 +83,7 @@ def attend(lib, inputs, mask, scale, causal, dynamic, config=CPU):
     return np.array(lib.Core().compile_model(model, "CPU", config)(given)[0])
 
 
-@pytest.mark.parametrize("case", range(30))
+@pytest.mark.parametrize("case", some(range(30), 10))
 def test_random_attention(case):
     rng = np.random.default_rng((SEED, case))
     inputs, mask, scale, causal = random_case(rng)
@@ -102,7 +103,7 @@ needs_bf16 = pytest.mark.skipif("bf16" not in float_types(), reason="this CPU ha
 
 
 @needs_bf16
-@pytest.mark.parametrize("case", range(40))
+@pytest.mark.parametrize("case", some(range(40), 10))
 def test_random_attention_in_bf16(case):
     """Of inputs that bf16 holds exactly: what is lost is the rounding of the weights and of the result."""
     rng = np.random.default_rng((SEED, 1, case))

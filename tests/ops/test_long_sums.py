@@ -15,6 +15,7 @@ from ovjit.graph.shapes import ANY
 from ovjit.tiles.lowering import LONG_SUM
 from tests.support.compiled import program_of
 from tests.support.run import run
+from tests.support.sweeps import some
 
 SEED = 20261202
 #: Shapes and the axes that are summed.
@@ -127,7 +128,7 @@ def test_rows_that_become_one_are_reduced_in_parts(
         assert results[0].tobytes() == results[1].tobytes(), f"{name} {shape}"
 
 
-@pytest.mark.parametrize("dtype", ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"])
+@pytest.mark.parametrize("dtype", some(["i8", "u16", "i32", "u64", "u8", "i16", "u32", "i64"], 4))
 def test_means_and_roots_of_integers_are_exact(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums are beyond the type; means are cut off towards 0, and roots too large are the largest number."""
     monkeypatch.setenv("OVJIT_CHECK", "1")

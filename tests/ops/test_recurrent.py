@@ -12,6 +12,7 @@ from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.graph import Builder
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from tests.support.sweeps import some
 
 SEED = 5200
 CPU = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
@@ -73,7 +74,7 @@ def layer(lib, name, rest, keywords, x, dynamic=False):
     return [np.array(results[i]) for i in range(len(node.outputs()))]
 
 
-@pytest.mark.parametrize("case", range(24))
+@pytest.mark.parametrize("case", some(range(24), 8))
 def test_random_sequence(case):
     name, rest, keywords, x = random_layer(np.random.default_rng((SEED, case)), cell=False)
     where = f"seed {(SEED, case)}: {name} {x.shape} {keywords}"
@@ -84,7 +85,7 @@ def test_random_sequence(case):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
 
 
-@pytest.mark.parametrize("case", range(12))
+@pytest.mark.parametrize("case", some(range(12), 4))
 def test_random_cell(case):
     name, rest, keywords, x = random_layer(np.random.default_rng((SEED, 100 + case)), cell=True)
     where = f"seed {(SEED, 100 + case)}: {name} {x.shape} {keywords}"
@@ -94,7 +95,7 @@ def test_random_cell(case):
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=where)
 
 
-@pytest.mark.parametrize("case", range(10))
+@pytest.mark.parametrize("case", some(range(10), 4))
 def test_weights_that_are_inputs(case, monkeypatch):
     """Natively, and as the reference has it, with other weights the second time."""
     monkeypatch.setenv("OVJIT_CHECK", "1")
