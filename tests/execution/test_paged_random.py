@@ -187,8 +187,8 @@ class Case:
             np.testing.assert_array_equal(got.numbers[~changed], had.numbers[~changed])
 
 
-#: Seeds of the default suite. They have every type, block, size, option and window that all seeds have.
-SOME = (0, 1, 4, 5, 10, 11, 12, 13, 14, 18, 23)
+#: Seeds of the default suite. They have every type, block, option and window that all seeds have.
+SOME = (4, 10, 11, 13, 14, 23)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,10 @@ STORED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("size", "key", "value"), STORED)
+@pytest.mark.parametrize(
+    ("size", "key", "value"),
+    [*STORED[::2], *(pytest.param(*stored, marks=pytest.mark.long) for stored in STORED[1::2])],
+)
 def test_rows_grow_and_are_ordered(size: int, key: str, value: str, monkeypatch: pytest.MonkeyPatch):
     """What grows in place is what is copied, bit by bit; rows have been rounded once, by their own scales."""
     monkeypatch.setenv("OVJIT_CHECK", "1")

@@ -165,11 +165,11 @@ def check_touches(graph: Graph, inputs: list[np.ndarray], planned: list[Planner]
 
 @pytest.mark.parametrize("record", native_ops(), ids=lambda r: f"{r.name}-{r.opset}")
 def test_samples(record: Op, planned: list[Planner]) -> None:
-    """By default the first samples run chunk by chunk; all are proved."""
+    """By default the first sample runs chunk by chunk; it and every third other one are proved."""
     for i, (graph, inputs) in enumerate(sample_graphs(record)):
-        if i < 3:
+        if i == 0:
             check_touches(graph, inputs, planned)
-        else:
+        elif i % 3 == 1:
             program_of(graph).plan([v.shape for v in graph.inputs])
 
 

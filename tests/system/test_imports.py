@@ -53,7 +53,7 @@ def run_nodes(node: ast.AST) -> list[ast.AST]:
     """All nodes that may run, functions' bodies among them; not what is for type checkers alone."""
     left, found = [node], []
     while left:
-        children = [child for child in ast.iter_child_nodes(left.pop()) if not is_for_types(child)]
+        children = [n for n in ast.iter_child_nodes(left.pop()) if n._fields and not is_for_types(n)]
         found += children
         left += children
     return found

@@ -33,11 +33,12 @@ OF_TIME = {"clock_gettime", "clock_gettime_ns", "CLOCK_MONOTONIC", "CLOCK_MONOTO
 
 
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
-    """What runs when a module is imported: not the bodies of functions."""
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield child
-            yield from at_import(child)
+    """The statements that run when a module is imported: not the bodies of functions."""
+    for field in ("body", "orelse", "handlers", "cases", "finalbody"):
+        for child in getattr(node, field, ()):
+            if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                yield child
+                yield from at_import(child)
 
 
 def imported(node: ast.AST) -> list[str]:

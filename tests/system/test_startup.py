@@ -7,9 +7,10 @@ import pytest
 from bench.run import Subject
 from bench.startup import ENGINES, KEYS, TIMES, measure
 from tests.support import networks  # noqa: F401, puts the folder of `bench` on the path
+from tests.support.sweeps import some
 
 
-@pytest.mark.parametrize("open_shapes", [False, True])
+@pytest.mark.parametrize("open_shapes", some([False, True], 1))
 def test_rows(open_shapes: bool, tmp_path) -> None:
     rows = measure(Subject("digits", tmp_path, None), 1, 1, tmp_path, open_shapes)
     assert [tuple(row[key] for key in KEYS) for row in rows] == [("digits", engine) for engine in ENGINES]
