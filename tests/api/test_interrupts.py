@@ -202,7 +202,7 @@ def test_new_shapes():
     assert interrupted_everywhere(scenario, check) > 20
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("callback", ["none", "quick", "on a worker"])
 def test_queues(compiled, jobs, callback, step):

@@ -285,7 +285,7 @@ def test_one_trace_serves_all_widths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_trace_serves_all_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVJIT_CHECK", "1")
     rng = np.random.default_rng(SEED)
-    shapes = [(1, 320), (2, 320), (6, 320), (3, 340), (7, 640), (2, 350), (1, 330)]
+    shapes = [(1, 320), (2, 320), (4, 320), (3, 340), (5, 400), (2, 350), (1, 330)]
     sets = [[rng.standard_normal((n, 3, 32, w)).astype(np.float32)] for n, w in shapes]
     executable = check(_recogniser(rng, ANY), sets, "recogniser")
     assert executable.program.traces.made == 1
@@ -391,7 +391,7 @@ def test_one_trace_serves_one_long_row_and_several(monkeypatch: pytest.MonkeyPat
         x, every = (b.add("Parameter", (), {"shape": s, "element_type": "f32"}).output for s in shapes)
         y = b.add("Tanh", [b.add("Add", [x, every]).output]).output
         sets = []
-        for n, length in ((1, 300), (2, 400), (5, 300), (1, 500), (3, 300)):
+        for n, length in ((1, 300), (2, 350), (1, 400), (3, 300)):
             dims = [d if d is not ANY else length for d in rest]
             sets.append([rng.standard_normal((first, *dims), np.float32) for first in (n, 1)])
         executable = check(b.finish([y]), sets, f"{rest}")

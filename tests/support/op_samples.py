@@ -20,14 +20,15 @@ def native_ops() -> list[Op]:
     return [o for o in all_ops() if o.samples is not None and (o.scalar or o.lower or o.expand)]
 
 
-#: Of an operation's samples so many at most, evenly; 0: all.
-MOST = int(os.environ.get("OVJIT_OP_SAMPLES") or 0)
+#: Of an operation's samples so many at most, evenly, whatever a test takes; 0: all.
+ASKED = os.environ.get("OVJIT_OP_SAMPLES")
 
 
-def samples(record: Op, dtype: str) -> Iterator[tuple[int, list[np.ndarray], dict]]:
-    """The samples of one type, numbered."""
+def samples(record: Op, dtype: str, most: int = 0) -> Iterator[tuple[int, list[np.ndarray], dict]]:
+    """The samples of one type, numbered: `most` of them, evenly, or fewer; 0: all."""
     every = list(record.samples(np.random.default_rng(SEED), dtype))
-    step = -(-len(every) // MOST) if MOST else 1
+    most = int(ASKED) if ASKED else most
+    step = -(-len(every) // most) if most else 1
     for i in range(0, len(every), step):
         yield i, *every[i]
 
