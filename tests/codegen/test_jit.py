@@ -118,14 +118,15 @@ APART = {
     "GRN": 0, "GRUCell": 1, "GroupConvolution": 8, "LogicalNot": 0, "NormalizeL2": 0, "ReduceL2": 8,
     "ReduceLogicalAnd": 0,
 }  # fmt: skip
-FEW = [record for record in NATIVE if record.name in {*OPS, *APART}]
+FEW = [record for record in NATIVE if record.name in {*sorted(OPS)[::2], *APART}]
 
 
 @pytest.mark.usefixtures("no_fallback")
 @pytest.mark.parametrize("record", FEW, ids=lambda r: f"{r.name}-{r.opset}")
 def test_same_bits(record: Op, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one sample: Numba's pipeline takes ten times as long."""
     first = APART.get(record.name, 0)
-    same_bits(record, monkeypatch, itertools.islice(sampled(record), first, None, 30))
+    same_bits(record, monkeypatch, itertools.islice(sampled(record), first, first + 1))
 
 
 @pytest.mark.long

@@ -112,18 +112,22 @@ def step_of(path: Path) -> float:
 
 #: Sums of products of u8 and s8 are cut off there without VNNI: weights have 7 bits then.
 CASES = [
-    (cnn, QDQ, U8, U8, False), (cnn, QDQ, U8, S8, "weights as reals"), (cnn, QDQ, U8, S8, True),
-    (transformer, QDQ, S8, S8, False),
-    (cnn, QOP, S8, S8, False), (cnn, QOP, U8, S8, True), (transformer, QOP, U8, U8, False),
-    (cnn, None, None, U8, False), (transformer, None, None, U8, False), (transformer, None, None, S8, True),
+    (cnn, QDQ, U8, S8, "weights as reals"), (cnn, QDQ, U8, S8, True), (transformer, QDQ, S8, S8, False),
+    (cnn, QOP, U8, S8, True), (transformer, QOP, U8, U8, False), (cnn, None, None, U8, False),
+    (transformer, None, None, U8, False),
 ]  # fmt: skip
+MORE = [(cnn, QDQ, U8, U8, False), (cnn, QOP, S8, S8, False), (transformer, None, None, S8, True)]
 
 
 def _label(value: Any) -> str:
     return getattr(value, "__name__", getattr(value, "name", str(value)))
 
 
-@pytest.mark.parametrize("net, form, data, weights, by_channel", CASES, ids=_label)
+@pytest.mark.parametrize(
+    "net, form, data, weights, by_channel",
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.long) for case in MORE)],
+    ids=_label,
+)
 def test_quantized_as_there(tmp_path, net, form, data, weights, by_channel):
     source, shape, computed = net(tmp_path / "source.onnx")
     path = tmp_path / "quantized.onnx"
