@@ -188,8 +188,9 @@ def test_operations_and_small_networks(isa: str, tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("isa", LESSER)
-def test_all_networks(isa: str, tmp_path: Path) -> None:
-    found = answers(isa, tmp_path, *NAMES)
+def test_all_samples_and_networks(isa: str, tmp_path: Path) -> None:
+    found = answers(isa, tmp_path, "--all-ops", *NAMES)
+    assert set(found.pop("ops")) == OPS and not found.pop("faults").tolist()
     assert set(found) == set(NAMES)
     for name, got in found.items():
         off = error(got, expected(name))

@@ -1,9 +1,10 @@
 """What ovjit answers with the instruction set of OVJIT_ISA; run by `test_isa.py` in a process of its own.
 
-    python -m tests.support.isa_answers OUT.npz [--ops] [network ...]
+    python -m tests.support.isa_answers OUT.npz [--ops | --all-ops] [network ...]
 
 OUT gets an array for each network, "digits" for the embedded one; with --ops the names of the operations that
-were checked, as "ops", and what was wrong with them, as "faults"; "isa" is what was compiled for.
+were checked, each on five samples (--all-ops: on all), as "ops", and what was wrong with them, as "faults";
+"isa" is what was compiled for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
 from ovjit.data import digits
 from tests.support import op_samples
-from tests.support.op_samples import SEED, check, native_ops
+from tests.support.op_samples import check, native_ops
 
 #: One of every kind of kernel.
 OPS = {
@@ -30,8 +31,8 @@ OPS = {
 LOOSER = 4
 
 
-def faults() -> tuple[list[str], list[str]]:
-    """The operations checked on their samples against their references; what was wrong."""
+def faults(most: int) -> tuple[list[str], list[str]]:
+    """The operations checked on so many samples (0: all) against their references; what was wrong."""
     strict = op_samples.tolerance
     op_samples.tolerance = lambda *args: LOOSER * strict(*args)
     seen, wrong = [], []
@@ -39,14 +40,14 @@ def faults() -> tuple[list[str], list[str]]:
         if record.name not in OPS or (record.name, record.opset) in NEWER:
             continue
         seen.append(record.name)
-        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), "f32")):
+        for i, inputs, attrs in op_samples.samples(record, "f32", most):
             try:
                 check(record, inputs, attrs, "f32", f"{record!r} sample {i} {attrs}")
             except AssertionError as error:
                 wrong.append(f"{error}"[:300])
     for dtype in ("f16", "bf16"):  # what narrow types go through on their way to registers
         record = next(r for r in native_ops() if r.name == "Exp")
-        for i, (inputs, attrs) in enumerate(record.samples(np.random.default_rng(SEED), dtype)):
+        for i, inputs, attrs in op_samples.samples(record, dtype, most):
             try:
                 check(record, inputs, attrs, dtype, f"{record!r} {dtype} sample {i}")
             except AssertionError as error:
@@ -72,9 +73,9 @@ def main() -> None:
     out, *names = sys.argv[1:]
     core = ov.Core()
     arrays: dict[str, np.ndarray] = {"isa": np.array(host_target().name)}
-    if "--ops" in names:
-        names.remove("--ops")
-        seen, wrong = faults()
+    for option in {"--ops", "--all-ops"}.intersection(names):
+        names.remove(option)
+        seen, wrong = faults(5 if option == "--ops" else 0)
         arrays |= {"ops": np.array(seen), "faults": np.array(wrong, str)}
     for name in names:
         if name == "digits":
