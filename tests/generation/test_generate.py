@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import subprocess
@@ -327,8 +328,13 @@ def by_digits(kind: str) -> bool:
     return kind == "Q4_0" and host_target().name == "avx2"
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["F32", "F16", "Q8_0", "Q4_0", "Q6_K"])
+#: Types of weights and ways of rounding; by default every second pair, which leaves out none of either.
+ROUNDED = list(itertools.product(["F32", "F16", "Q8_0", "Q4_0", "Q6_K"], WAYS))
+
+
+@pytest.mark.parametrize(
+    "kind, way", [*ROUNDED[::2], *(pytest.param(*case, marks=pytest.mark.long) for case in ROUNDED[1::2])]
+)
 def test_tokens_of_a_draft_have_the_bits_of_each_alone(tmp_path: Path, kind: str, way: str) -> None:
     """Whatever rounds: their keys and values in the cache, too, which later tokens read."""
     if by_digits(kind):

@@ -278,7 +278,7 @@ def test_dilated_windows_are_transformed_among_interleaved_pixels(
     monkeypatch.setattr(cpu_winograd, "BAND", 100_000)
     monkeypatch.setattr(cpu_winograd, "MOST_PLANES", {2: 10**6, 4: 10**6 if way == 4 else 0})
     monkeypatch.setattr(cpu_winograd, "_STEPS", 0.0)
-    for height, width, pads, dilations in DILATED:
+    for height, width, pads, dilations in DILATED if fixed else DILATED[::2]:
         rng = np.random.default_rng([SEED, way, height, width])
         b = Builder()
         shape = (2, 16, height, width) if fixed else (ANY, 16, ANY, ANY)
