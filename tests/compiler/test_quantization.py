@@ -228,8 +228,13 @@ def test_a_residual_in_bytes_is_added_in_the_epilogue(monkeypatch):
 
 
 @pytest.mark.parametrize("window", [(1, 1), (3, 3), (4, 5), (5, 2), (7, 7)])
-@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 3)])
-@pytest.mark.parametrize("channels, rank", [(16, 2), (19, 2), (33, 1)])
+@pytest.mark.parametrize(
+    "channels, rank, stride, dilation",
+    [
+        (16, 2, 1, 1), (19, 2, 2, 3), (33, 1, 1, 1),
+        *(pytest.param(*of, marks=pytest.mark.long) for of in ((16, 2, 2, 3), (19, 2, 1, 1), (33, 1, 2, 3))),
+    ],
+)  # fmt: skip
 def test_depthwise_sums_are_exact(window, stride, dilation, channels, rank):
     """Words of up to four rows: every tap is multiplied once, whatever the window; NumPy's sums in int64."""
     rng = np.random.default_rng([SEED, *window, stride, dilation, channels])
