@@ -386,8 +386,17 @@ def test_long_drafts_change_nothing(model: Path, way: str) -> None:
             assert list(generate(decoder, prompt, Settings(60), draft)) == wanted, (SEED, n, draft)
 
 
-@pytest.mark.parametrize("name", HYBRIDS)
-@pytest.mark.parametrize("temperature", [0.0, 1.3])
+#: (model, temperature): models take the temperatures in turn, and by default each takes one.
+DRAFTED = [(name, (0.0, 1.3)[(i + turn) % 2]) for turn in range(2) for i, name in enumerate(HYBRIDS)]
+
+
+@pytest.mark.parametrize(
+    "name, temperature",
+    [
+        *DRAFTED[: len(HYBRIDS)],
+        *(pytest.param(*case, marks=pytest.mark.long) for case in DRAFTED[len(HYBRIDS) :]),
+    ],
+)
 def test_drafts_of_recurrent_layers_change_nothing(name: str, temperature: float) -> None:
     """States that no axis of tokens has are remembered, and computed again from there."""
     decoder, guide = (Decoder(ov.compile_model(HYBRIDS[name](ov), "CPU", EXACT)) for _ in range(2))
