@@ -30,6 +30,7 @@ from bench.hybrids import WORDS  # noqa: E402
 from tests.readers.gguf_decoders import Sizes, tensors, write  # noqa: E402
 from tests.support import paged_models  # noqa: E402
 from tests.support.paged_hybrids import HYBRIDS  # noqa: E402
+from tests.support.sweeps import some  # noqa: E402
 
 SEED = 20261123
 EXACT = {
@@ -374,7 +375,7 @@ def test_a_turn_is_where_the_settings_of_a_folder_say(tmp_path: Path, place: str
     assert Decoder.load(tmp_path).turn == 8
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", some(["exact", "default", "bf16, u8 cache", "u8 cache", "bf16"], 3))
 def test_long_drafts_change_nothing(model: Path, way: str) -> None:
     """A draft of more tokens than one inference checks, of which most are right."""
     decoder, guide = (Decoder.load(model, config=WAYS[way]) for _ in range(2))
