@@ -404,7 +404,7 @@ def test_drafts_of_recurrent_layers_change_nothing(name: str, temperature: float
     rng = np.random.default_rng(SEED)
     for n in range(2):
         prompt = rng.integers(2, WORDS, 4 + 5 * n).tolist()
-        settings = Settings(40, temperature, seed=n, min_p=0.02, penalty=1.2)
+        settings = Settings(26, temperature, seed=n, min_p=0.02, penalty=1.2)
         wanted = list(generate(decoder, prompt, settings))
         for draft in (Assistant(guide, 4), Assistant(guide, 20), Lookup(6)):
             assert list(generate(decoder, prompt, settings, draft)) == wanted, (SEED, name, n, draft)
