@@ -186,7 +186,7 @@ class _Quantizer:
         if not (made.uniform or _by_channel(node, readers)):
             return None
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
-        if made.uniform and same and original(node) in self.unrounded and _sums_of_windows(x):
+        if made.uniform and same and self._is_unrounded(node, x):
             return Writer(b, node)("Clamp", x, min=float(low), max=float(high))
         before = self.known.get(x)
         if before is not None and before.alike(made) and np.array_equal(step, scale) and levels == 256:
@@ -211,6 +211,10 @@ class _Quantizer:
         if integers is None:
             integers = quantize(x, f"{node.name}/Quantize")
         return self._real(b, node, made._replace(integers=integers))
+
+    def _is_unrounded(self, node: Node, x: Value) -> bool:
+        """Whether a FakeQuantize of `x` gives its range only."""
+        return original(node) in self.unrounded and _sums_of_windows(x)
 
     def _before(
         self, b: Builder, node: Node, x: Value, quantize: Callable[[Value, str], Value], readers: Uses
