@@ -13,7 +13,17 @@ from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from ovjit.errors import ModelError, UnsupportedError
-from tests.support.paged_families import FAMILIES, LOST, PLACED, SIZES, WINDOW, Biased, Chunked, chosen
+from tests.support.paged_families import (
+    FAMILIES,
+    LOST,
+    PLACED,
+    SIZES,
+    WINDOW,
+    Biased,
+    Chunked,
+    Experts,
+    chosen,
+)
 from tests.support.paged_models import Cache, alone, both_transformed, decoded, told
 from tests.support.sweeps import some
 
@@ -167,6 +177,35 @@ def test_any_mixture_gives_what_one_sequence_gives(name: str) -> None:
     for got, tokens in zip(decoded(cache, sequences, rng), sequences, strict=True):
         want = alone(plain, tokens)
         assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, name, len(tokens))
+
+
+def with_choices(equal: bool, kind: str, sequences: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [tokens, words] of a call, and experts of all layers [tokens, layers, 2] in the order of their
+    numbers."""
+    model = Experts(ov, equal).build()
+    paged_attention_transformation(model)
+    model.add_outputs([node.output(1) for node in model.get_ordered_ops() if node.get_type_name() == "TopK"])
+    compiled = ov.Core().compile_model(model, "CPU", F32 | {"KV_CACHE_PRECISION": kind})
+    cache = Cache(ov, compiled, np.random.default_rng(SEED))
+    found = cache.request.infer(cache.inputs([(i, 0, tokens) for i, tokens in enumerate(sequences)]))
+    chosen_by = [np.array(found[1 + i]).reshape(-1, 2) for i in range(SIZES.layers)]
+    return np.array(found[0])[:, 0], np.sort(np.stack(chosen_by, 1), -1)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "u8"])
+def test_small_caches_change_experts_and_that_alone_moves_logits_far(kind: str) -> None:
+    """Where two experts are nearly as likely, rounded keys and values change the choice."""
+    rng = np.random.default_rng(1)
+    sequences = [rng.integers(0, SIZES.words, 64) for _ in range(12)]
+    for equal in (False, True):
+        want, wanted = with_choices(equal, "f32", sequences)
+        got, experts = with_choices(equal, kind, sequences)
+        changed = (experts != wanted).any((1, 2))
+        assert changed.any()
+        behind = np.logical_or.accumulate(changed.reshape(len(sequences), -1), 1).reshape(-1)
+        far = np.abs(got - want).max(1) / np.abs(want).max()
+        assert far[~behind].max() < 1e-2, (kind, equal)
+        assert far[behind].max() < 1e-2 if equal else far[changed].max() > 5e-2, (kind, equal)
 
 
 def test_each_sequence_has_what_its_own_length_chooses(tmp_path: Path) -> None:

@@ -276,7 +276,11 @@ class Sharing(Family):
 
 
 class Experts(Family):
-    """mixtral: each token's best two of several gated parts."""
+    """mixtral: each token's best two of several gated parts. `equal`: these have the same weights."""
+
+    def __init__(self, package: Any, equal: bool = False):
+        self.equal = equal
+        super().__init__(package, "experts")
 
     def fed(self, y: Any) -> Any:
         net, ops, s = self.net, self.net.ops, self.sizes
@@ -286,7 +290,9 @@ class Experts(Family):
         zeros = ops.multiply(chances, net.const(0.0))
         shares = ops.scatter_elements_update(zeros, best.output(1), weights, net.const(-1, np.int64))
         parts = ops.split(shares, net.const(-1, np.int64), EXPERTS)
-        made = [ops.multiply(super(Experts, self).fed(y), parts.output(e)) for e in range(EXPERTS)]
+        first = super().fed(y)
+        others = [first if self.equal else super(Experts, self).fed(y) for _ in range(1, EXPERTS)]
+        made = [ops.multiply(one, parts.output(e)) for e, one in enumerate([first, *others])]
         total = made[0]
         for one in made[1:]:
             total = ops.add(total, one)
@@ -302,7 +308,7 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
     "sinks": lambda package: Sinks(package, "sinks").build(),
     "window": lambda package: Windowed(package, "window").build(),
     "slopes": lambda package: Slopes(package, "slopes").build(),
-    "experts": lambda package: Experts(package, "experts").build(),
+    "experts": lambda package: Experts(package).build(),
     "sharing": lambda package: Sharing(package, "sharing").build(),
     "chunks": lambda package: Chunked(package, 32).build(),
     "growing": lambda package: Growing(package, "growing").build(),
