@@ -410,16 +410,27 @@ def test_settings_that_are_not_read_are_named(
 @pytest.mark.parametrize("arch, name", [
     ("gpt2", "blk.0.attn_output.bias"), ("gpt2", "blk.1.ffn_up.bias"), ("qwen2", "blk.1.attn_k.bias"),
     ("qwen2", "blk.0.attn_q.bias"), ("qwen3moe", "blk.0.ffn_gate_inp.weight"),
-    ("qwen3moe", "blk.1.ffn_down_exps.weight"),
+    ("qwen3moe", "blk.1.ffn_down_exps.weight"), ("qwen3moe", "blk.1.attn_q_norm.weight"),
+    ("qwen3", "blk.0.attn_k_norm.weight"), ("gemma3", "blk.0.attn_q_norm.weight"),
+    ("phi3", "blk.0.attn_qkv.weight"), ("qwen2moe", "blk.1.ffn_gate_inp_shexp.weight"),
 ])  # fmt: skip
 def test_missing_tensors_are_named(tmp_path: Path, arch: str, name: str) -> None:
     """A bias, too, if other layers have it, or the architecture does."""
     path = tmp_path / "a.gguf"
-    s = Sizes(arch, experts=2 if arch == "qwen3moe" else 0, words=40, shared=8)
+    s = Sizes(arch, experts=2 if arch.endswith("moe") else 0, words=40, shared=8)
     made = tensors(s, "F32", np.random.default_rng(SEED))
     del made[name]
     write(path, s, made)
     with pytest.raises(ModelError, match=f"'{name}' of the architecture '{arch}' is missing"):
+        ov.Core().read_model(path)
+
+
+def test_norms_of_heads_are_for_architectures_that_have_them(tmp_path: Path) -> None:
+    """llama.cpp computes nothing with them in others."""
+    path, s = tmp_path / "a.gguf", Sizes("llama", layers=1, words=40)
+    made = tensors(s, "F32", np.random.default_rng(SEED))
+    write(path, s, made | {"blk.0.attn_q_norm.weight": ("F32", np.ones(s.size, np.float32))})
+    with pytest.raises(UnsupportedError, match="not read for the architecture 'llama': 'blk.0.attn_q_norm"):
         ov.Core().read_model(path)
 
 

@@ -59,7 +59,7 @@ class Attention:
     def _projected(self, x: Output, name: str) -> list[Output]:
         w, s = self.w, self.w.settings
         sizes = [s.heads * s.size, s.shared * s.size, s.shared * s.value_size]
-        if w.has(f"{name}.attn_qkv.weight"):
+        if w.has(f"{name}.attn_qkv.weight") or (s.kind.joined and not w.has(f"{name}.attn_q.weight")):
             return w.split(w.linear(x, f"{name}.attn_qkv", sum(sizes)), 2, sizes)
         orders = [unpermuted(n, s.size, s.turned) if s.kind.paired else None for n in (s.heads, s.shared)]
         return [
@@ -73,7 +73,7 @@ class Attention:
         return w.transpose(w("Reshape", x, [0, 0, count, size], special_zero=True), [0, 2, 1, 3])
 
     def _normed(self, x: Output, name: str) -> Output:
-        return rms_norm(self.w, x, name) if self.w.has(f"{name}.weight") else x
+        return rms_norm(self.w, x, name) if self.w.settings.kind.head_norms else x
 
     def _cached(self, value: Output, layer: int, kind: str, size: int) -> Output:
         """The values so far, in the order of the beams, with the new ones behind them."""

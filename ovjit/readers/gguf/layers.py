@@ -65,7 +65,7 @@ def experts(w: Weights, x: Output, name: str) -> Output:
         best = w("Divide", best, w("ReduceSum", best, [1], keep_dims=True))
     names = [f"{name}.ffn_{part}_exps.weight" for part in ("gate", "up", "down")]
     made = (_by_row if all(map(w.chosen, names)) else _by_expert)(w, rows, best, picks, names)
-    if w.has(f"{name}.ffn_gate_inp_shexp.weight"):
+    if s.kind.shared_expert:
         gate = w.array(f"{name}.ffn_gate_inp_shexp.weight", s.wide).reshape(1, -1)
         shown = w("Sigmoid", w("MatMul", rows, gate, transpose_a=False, transpose_b=True))
         shared = w.reshape(_dense(w, x, name, "_shexp"), [-1, s.wide])

@@ -30,18 +30,24 @@ class Kind(NamedTuple):
     act: str = "silu"
     #: All products of layers have biases.
     biased: bool = False
+    #: Each head of queries and of keys has a norm.
+    head_norms: bool = False
+    #: Queries, keys and values are one product.
+    joined: bool = False
+    #: Beside the chosen experts there is one for all rows.
+    shared_expert: bool = False
 
 
 KINDS = {
     "llama": Kind(paired=True),
     "qwen2": Kind(),
-    "qwen2moe": Kind(normed_experts=False),
-    "qwen3": Kind(),
-    "qwen3moe": Kind(),
+    "qwen2moe": Kind(normed_experts=False, shared_expert=True),
+    "qwen3": Kind(head_norms=True),
+    "qwen3moe": Kind(head_norms=True),
     "gemma2": Kind(post_norms=True, root=True, every=2, window=4096, act="gelu"),
-    "gemma3": Kind(post_norms=True, root=True, every=6, act="gelu"),
-    "phi3": Kind(),
-    "gpt2": Kind(act="gelu", biased=True),
+    "gemma3": Kind(post_norms=True, root=True, every=6, act="gelu", head_norms=True),
+    "phi3": Kind(joined=True),
+    "gpt2": Kind(act="gelu", biased=True, joined=True),
 }
 #: Layers of the models whose queries are scaled by their width over their heads.
 _WIDE_SCALE = {"gemma2": 46, "gemma3": 62}
