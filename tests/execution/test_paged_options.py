@@ -3,6 +3,7 @@ cached keys, pairs of queries, diversity of keys."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import openvino
 import pytest
 
 import ovjit as ov
+from ovjit.errors import ModelError
 from tests.support.paged_expected import Call
 from tests.support.paged_op import HEADS, KINDS, PLAIN, SHARED, SIZE, TABLES, Run, Sizes, model, rows_of
 
@@ -243,3 +245,21 @@ def test_scales_of_keys_are_those_of_channels(kind: str) -> None:
         return
     with pytest.raises(RuntimeError, match="BY_TOKEN"):
         ov.compile_model(model(ov), "CPU", config)
+
+
+def test_a_file_says_how_many_heads_there_are(tmp_path: Path) -> None:
+    """Of caches whose shapes are open: rt_info that OpenVINO's own files lose."""
+    made, path = model(ov), tmp_path / "a.xml"
+    ov.save_model(made, path)
+    data = rows_of(np.random.default_rng(SEED), 40)
+    found = [Run(ov, m)([(0, 40, [5, 2])], data) for m in (made, ov.Core().read_model(path))]
+    assert np.array_equal(*(x[0] for x in found))
+
+
+@pytest.mark.parametrize("value", ["0", "-2", "x", "", "2.0", "9" * 40])
+def test_wrong_numbers_of_heads_are_refused(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xml"
+    ov.save_model(model(ov), path)
+    path.write_text(path.read_text().replace('num_k_heads="2"', f'num_k_heads="{value}"'))
+    with pytest.raises(ModelError, match="the rt_info entry 'num_k_heads' is .*; it should be 1 to"):
+        ov.compile_model(path, "CPU")

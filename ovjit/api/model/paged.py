@@ -12,6 +12,10 @@ from ovjit.graph.op import find_op
 NAME = "PagedAttentionExtension"
 #: What a node says of its heads.
 HEADS = ("num_k_heads", "k_head_size", "num_v_heads", "v_head_size")
+#: The note by which files keep these numbers.
+HEADS_NOTE = "paged_heads_0"
+#: The most heads, and elements of a head.
+_MOST = 1 << 24
 #: The note of attention by chunks, which files keep: {"size": "8192"}. The number is its version.
 CHUNKS = "attention_chunks_0"
 
@@ -52,9 +56,35 @@ def told_heads(model: Any) -> dict[str, dict[str, int]]:
             said = found[node.get_friendly_name()] = {}
             for name in HEADS:
                 if name in items:
-                    said[name] = int(getattr(items[name], "value", items[name]))
+                    said[name] = _number(node, name, getattr(items[name], "value", items[name]))
             if CHUNKS in items:
                 said["chunk"] = _chunk(node, items[CHUNKS])
+    return found
+
+
+def noted_heads(items: dict[str, Any]) -> dict[str, str]:
+    """Numbers of heads among a node's rt_info, as files have them."""
+    values = {name: getattr(items[name], "value", items[name]) for name in HEADS if name in items}
+    return {name: str(value) for name, value in values.items() if isinstance(value, int)}
+
+
+def heads_of(note: Any) -> dict[str, Any]:
+    """The rt_info of such a note in a file. Numbers are checked when the model is compiled."""
+    found = {name: note[name] for name in HEADS if name in note} if isinstance(note, dict) else {}
+    return {name: int(v) if v.isdecimal() and len(v) < 10 else v for name, v in found.items()}
+
+
+def _number(node: Node, name: str, value: Any) -> int:
+    """A number of heads, or the size of one. ModelError for what is none."""
+    try:
+        found = 0 if isinstance(value, float) else int(value)
+    except (TypeError, ValueError):
+        found = 0
+    if not 0 < found <= _MOST:
+        raise ModelError(
+            f"node {node.get_friendly_name()!r}: the rt_info entry {name!r} is {value!r:.80}; it should be "
+            f"1 to {_MOST}"
+        )
     return found
 
 

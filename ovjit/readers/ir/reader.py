@@ -13,6 +13,7 @@ from ovjit.api.model.boundary import LAYOUT_NOTE, Constant, Parameter, Result
 from ovjit.api.model.custom import read_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.api.model.paged import HEADS_NOTE, heads_of
 from ovjit.api.model.rt_info import RTMap
 from ovjit.api.tensors.convert import dims_of
 from ovjit.api.tensors.layout import Layout
@@ -308,6 +309,9 @@ def _notes(written: dict[str, Any]) -> dict[str, Any]:
     for key, value in written.items():
         if isinstance(value, dict) and "version" in value:
             key, value = f"{key}_{value['version']}", {k: v for k, v in value.items() if k != "version"}
+        if key == HEADS_NOTE:
+            notes |= heads_of(value)
+            continue
         if key == LAYOUT_NOTE:
             try:
                 value = Layout(value.get("layout", ""))

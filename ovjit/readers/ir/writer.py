@@ -23,6 +23,7 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
 from ovjit.api.model.on_models import SeenNode
+from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, noted_heads
 from ovjit.api.model.rt_info import as_text
 from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
@@ -183,14 +184,17 @@ class _Writer:
             more = f" output_names={_quoted(_names(node._tensors[0]._names))}"
         prefix = node._op.attribute_prefix
         attrs = {prefix + key: value for key, value in _attributes(node).items()}
-        info = _notes({} if node._rt_info is None else node._rt_info._items, 3)
+        notes = {} if node._rt_info is None else node._rt_info._items
+        if isinstance(node, PagedAttentionExtension) and (heads := noted_heads(notes)):
+            notes = {**notes, HEADS_NOTE: heads}
+        info = _notes(notes, 3)
         maps, inside = self.bodies(node) if isinstance(node, SubGraphNode) else ("", "")
         kind = node.get_type_info()
         op, version = kind.name, kind.version_id
         if self.executed:
-            notes = {key: str(note.value) for key, note in node.get_rt_info().items()}
-            op, version, more = notes.pop("layerType"), "", ""
-            attrs = {**attrs, **dict(sorted(notes.items()))}
+            said = {key: str(note.value) for key, note in node.get_rt_info().items()}
+            op, version, more = said.pop("layerType"), "", ""
+            attrs = {**attrs, **dict(sorted(said.items()))}
         layer, first = self.layer(op, version, name, attrs, inputs, outputs, more, maps + info, inside)
         self.numbers[node] = layer
         for i in range(len(outputs)):
