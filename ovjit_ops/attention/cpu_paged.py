@@ -105,10 +105,9 @@ class PagedAttention(Lowering):
     def plan(self, planner: Planner) -> None:
         y = planner.row_major_output(self.node.outputs[0])
         attrs = self.node.attrs
-        self.planner = planner
-        q, k, v = (self._rows(n) for n in ("query", "key", "value"))
+        q, k, v = (self._rows(planner, n) for n in ("query", "key", "value"))
         tables = {n: planner.contiguous(self.named[n]) for n in ("table", "block_indices", "scale", "window")}
-        caches = {n: self._cache(n) for n in ("key_cache", "value_cache")}
+        caches = {n: self._cache(planner, n) for n in ("key_cache", "value_cache")}
         for view in caches.values():
             planner.written_inputs.add(view.buffer)
         sequences, tokens = planner.shape(self.named["past_lens"])[0], q.shape[0]
@@ -134,42 +133,42 @@ class PagedAttention(Lowering):
         }  # fmt: skip
         reads = [*tables.values(), q]
         if self.rotate is not None:
-            self._rotate(self.rotate, shared, caches["key_cache"])
+            self._rotate(planner, self.rotate, shared, caches["key_cache"])
         if self.write is not None:
             planner.need_scratch((self.keys.tokens + 1) * shared["u_step"])
             planner.step(
                 self.write, shared, made["writes"] * self.keys.heads, [*tables.values(), k, v],
                 list(caches.values()), product(k.shape) + product(v.shape),
             )  # fmt: skip
-        self._attend(shared, made, reads, list(caches.values()), y, sequences)
+        self._attend(planner, shared, made, reads, list(caches.values()), y, sequences)
 
     def _attend(
-        self, shared: dict[str, Any], made: dict[str, Any], reads: list[View], caches: list[View], y: View,
-        sequences: Any,
+        self, planner: Planner, shared: dict[str, Any], made: dict[str, Any], reads: list[View],
+        caches: list[View], y: View, sequences: Any,
     ) -> None:  # fmt: skip
         """Add the steps that compute attention. They follow the writes of keys and values."""
-        planner, attrs, group = self.planner, self.node.attrs, shared["group"]
+        attrs, group = self.node.attrs, shared["group"]
         for name, at in _OPTIONAL.items():
             shared[at] = shared["scale"]
             if self.has(name):
                 view = planner.contiguous(self.named[name])
                 reads.append(view)
                 shared[at] = view.ptr
-        self._choose(shared, reads, sequences)
+        self._choose(planner, shared, reads, sequences)
         sums = planner.allocate((y.shape[0] if self.scores is not None else 0, self.keys.heads * group, 2), 4)
         shared["sums"] = sums.ptr
         flops = 2.0 * self.keys.tokens * group * self.keys.heads * (shared["key_size"] + shared["value_size"])
         flops *= planner.shape(self.named["block_indices"])[0]
         if self.tiles is not None:
             columns = max(1, TILE_COLUMNS // self.keys.tokens) * self.keys.tokens
-            lain = self._scratch(attrs["rows"] * group, columns, tiles=True)
+            lain = self._scratch(planner, attrs["rows"] * group, columns, tiles=True)
             values = shared | lain | {"number_at": 2, "items_at": made["many_at"]}
             values |= {"some": columns // self.keys.tokens, "zeros": planner.constants.at(self.zeros)}
             chunks = made["many"] * self.keys.heads
             planner.step(self.tiles, values, chunks, [*reads, *caches], [y, sums], flops * attrs["rows"])
         rows = attrs["few"] if self.tiles is not None else max(attrs["rows"], attrs["few"])
         count = ceil_div(rows * group, 4) * 4
-        shared |= self._scratch(count, attrs["part"] * self.keys.tokens)
+        shared |= self._scratch(planner, count, attrs["part"] * self.keys.tokens)
         slot = attrs["few"] * group * (shared["o_step"] + 8)
         partial = planner.allocate((made["few"], self.keys.heads, slot), 1)
         shared |= {"partial": partial.ptr, "slot_size": slot}
@@ -182,13 +181,13 @@ class PagedAttention(Lowering):
         planner.step(self.merge, shared, sequences * self.keys.heads, merging, [y, sums], y.count)
         if self.scores is not None:
             entries = planner.shape(self.named["block_indices"])[0]
-            self._score(self.scores, shared, [*reads, *caches, sums], sequences, entries)
+            self._score(planner, self.scores, shared, [*reads, *caches, sums], sequences, entries)
 
     def _score(
-        self, kernel: Kernel, shared: dict[str, Any], reads: list[View], sequences: Any, entries: Any
-    ) -> None:
+        self, planner: Planner, kernel: Kernel, shared: dict[str, Any], reads: list[View], sequences: Any,
+        entries: Any,
+    ) -> None:  # fmt: skip
         """Add the step that sums the weights of keys, in a buffer for the tokens of all listed blocks."""
-        planner = self.planner
         scores, count = (planner.row_major_output(v) for v in self.node.outputs[1:3])
         recent, recents = shared["scale"], 0
         if self.has("score_aggregation_window"):
@@ -205,9 +204,8 @@ class PagedAttention(Lowering):
         chunks = sym_max(entries, 1)
         planner.step(kernel, values | {"listed": entries}, chunks, reads, [scores, count], work)
 
-    def _choose(self, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:
+    def _choose(self, planner: Planner, shared: dict[str, Any], reads: list[View], sequences: Any) -> None:
         """Add the step that selects XAttention's blocks."""
-        planner = self.planner
         shared |= {"kept": shared["scale"], "side": 0}
         if self.sparse is None:
             return
@@ -222,14 +220,13 @@ class PagedAttention(Lowering):
         shared |= {"kept": kept.ptr, "side": side}
         given["thresholds"] = views[0].shape[0] if views[0].shape else 1
         values = shared | given | {"sequences": sequences, "queries": heads, "sums_at": sums_at}
-        keys = self._rows("key")
+        keys = self._rows(planner, "key")
         work = 1.0 * tokens * tokens * self.keys.size
         planner.step(self.sparse, values, side * heads, [*reads, *views, keys], [kept], work)
         reads.append(kept)
 
-    def _rotate(self, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
+    def _rotate(self, planner: Planner, kernel: Kernel, shared: dict[str, Any], cache: View) -> None:
         """Add the step that rotates cached keys in place."""
-        planner = self.planner
         views = {n: planner.contiguous(self.named[n]) for n in ROTATION}
         blocks, deltas, angles = views.values()
         each = deltas.shape[1] if len(deltas.shape) > 1 else 1
@@ -238,7 +235,7 @@ class PagedAttention(Lowering):
         chunks = blocks.shape[0] * self.keys.heads
         planner.step(kernel, shared | pointers, chunks, [*views.values()], [cache], cache.count)
 
-    def _scratch(self, count: int, columns: int, tiles: bool = False) -> dict[str, int]:
+    def _scratch(self, planner: Planner, count: int, columns: int, tiles: bool = False) -> dict[str, int]:
         """Row strides and offsets in a chunk's scratch memory, in bytes, for `count` rows and `columns`
         keys."""
 
@@ -280,17 +277,17 @@ class PagedAttention(Lowering):
             at = ceil_div(at, ALIGNMENT) * ALIGNMENT
             places[name] = at
             at += bytes_of
-        self.planner.need_scratch(at + 64)
+        planner.need_scratch(at + 64)
         return steps | places
 
-    def _rows(self, name: str) -> View:
+    def _rows(self, planner: Planner, name: str) -> View:
         """The view [tokens, ...] of an input with contiguous rows."""
-        return self.planner.with_layout(self.named[name], Layout(range(2)))
+        return planner.with_layout(self.named[name], Layout(range(2)))
 
-    def _cache(self, name: str) -> View:
+    def _cache(self, planner: Planner, name: str) -> View:
         """The view of the caller's cache. Raises NotNative if it is not contiguous: writes to a copy would be
         lost."""
-        view = self.planner.view(self.named[name])
+        view = planner.view(self.named[name])
         if not view.is_contiguous:
             raise NotNative
         return view

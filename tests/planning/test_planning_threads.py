@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import sys
+import textwrap
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+import ovjit as ov
+import ovjit_ops
 from ovjit.compiler import program
 from ovjit.engine import compile_graph
 from ovjit.graph.graph import Builder
 from ovjit.graph.shapes import ANY
+from ovjit.planning.lower import Lowering
+from tests.support import paged_op
 
 SEED = 20261125
 
@@ -53,6 +63,63 @@ def test_threads_plan_different_shapes_at_once() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
+
+
+def classes(base: type) -> Iterator[type]:
+    for one in base.__subclasses__():
+        yield one
+        yield from classes(one)
+
+
+def test_lowerings_do_not_change_while_they_plan() -> None:
+    """A lowering serves all threads: what it needs for one plan is an argument. `planner` is one of each
+    method that belongs to planning."""
+    for found in pkgutil.walk_packages(ovjit_ops.__path__, "ovjit_ops."):
+        importlib.import_module(found.name)
+    changed, seen = [], 0
+    for one in set(classes(Lowering)):
+        for name, method in vars(one).items():
+            if not inspect.isfunction(method) or "planner" not in inspect.signature(method).parameters:
+                continue
+            seen += 1
+            for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(method)))):
+                stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+                if stored and isinstance(node.value, ast.Name) and node.value.id == "self":
+                    changed.append(f"{one.__name__}.{name} sets {node.attr}")
+    assert seen > 100 and not changed, changed
+
+
+def test_threads_plan_paged_attention_at_once() -> None:
+    """Each thread has its own request and caches. Results are those of a call alone, to the bit."""
+    compiled = ov.Core().compile_model(paged_op.model(ov), "CPU", {"KV_CACHE_PRECISION": "f32"})
+    rng = np.random.default_rng(SEED)
+    calls = [[(0, int(n), list(range(4)))] for n in rng.integers(1, 100, 12)]
+    data = [paged_op.rows_of(rng, rows[0][1]) for rows in calls]
+    wrong: list[str] = []
+    made: list[list[np.ndarray]] = [[] for _ in range(4)]
+
+    def infer(number: int) -> None:
+        try:
+            run = paged_op.Run.of(ov, compiled)
+            made[number] = [run(rows, given)[0] for rows, given in zip(calls, data, strict=True)]
+        except Exception as error:
+            wrong.append(repr(error))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=infer, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong, (SEED, wrong)
+    alone = paged_op.Run.of(ov, compiled)
+    for i, (rows, given) in enumerate(zip(calls, data, strict=True)):
+        want = alone(rows, given)[0]
+        assert all(np.array_equal(found[i], want) for found in made), (SEED, i)
 
 
 @pytest.mark.parametrize("models", [1, 3], ids=["one model", "several"])

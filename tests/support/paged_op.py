@@ -80,7 +80,16 @@ class Run:
 
     def __init__(self, package: Any, made: Any, kind: str = "f32", blocks: int = 8, hint: str = "f32"):
         config = {"INFERENCE_PRECISION_HINT": hint, "KV_CACHE_PRECISION": kind}
-        compiled = package.Core().compile_model(made, "CPU", config)
+        self._take(package, package.Core().compile_model(made, "CPU", config), blocks)
+
+    @classmethod
+    def of(cls, package: Any, compiled: Any, blocks: int = 8) -> Run:
+        """A request of a compiled model."""
+        made = cls.__new__(cls)
+        made._take(package, compiled, blocks)
+        return made
+
+    def _take(self, package: Any, compiled: Any, blocks: int) -> None:
         self.request, self.caches = compiled.create_infer_request(), {}
         for port in compiled.inputs:
             if "_cache." in port.get_any_name():
