@@ -19,9 +19,8 @@ from collections.abc import Sequence
 
 from bench import command
 from ovjit.codegen.cpu import jit
-from ovjit.codegen.cpu.formats import Format, find_format, paired_format
+from ovjit.codegen.cpu.formats import Format, find_format, paired_format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue
-from ovjit.codegen.cpu.neon import shapes
 from ovjit.codegen.cpu.targets import EXTRA, Target, target_of
 from ovjit.codegen.transpose import make_transpose
 from ovjit.tiles.tile import make_tile
@@ -128,7 +127,7 @@ def line(program: str, core: str, isa: Target, form: Format, rows: int) -> tuple
 def main(argv: Sequence[str] | None = None) -> int:
     parser = command.parser("aarch64_model", __doc__, json=False)
     parser.add_argument("program", nargs="?", default="llvm-mca")
-    parser.add_argument("--shapes", nargs="+", default=[f"{shapes.TILES[0]}x2"], metavar="ROWSxVECTORS")
+    parser.add_argument("--shapes", nargs="+", metavar="ROWSxVECTORS")
     parser.add_argument("--loops", action="store_true", help="of other kernels than products")
     arguments = parser.parse_args(argv)
     program = arguments.program
@@ -145,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         isa = target_of("neon", [f for f in EXTRA if f in HAVE[core]])
         found = filter(None, (find_format(*pair, isa) for pair in _TYPES))
         for form in dict.fromkeys(each for one in found for each in (one, paired_format(one))):
-            for shape in arguments.shapes:
+            for shape in arguments.shapes or [f"{tile_heights(isa, form)[0]}x{isa.tile_vectors}"]:
                 rows, vectors = map(int, shape.split("x"))
                 if form.name == "f16" and vectors > 2:
                     continue  # tiles of f16 put one or two vectors' halves together

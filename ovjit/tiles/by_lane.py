@@ -9,23 +9,25 @@ beside 96 products: each pixel has an address that goes on. Words that are left 
 
 from __future__ import annotations
 
-from ovjit.codegen.cpu.formats import WORD
+from ovjit.codegen.cpu.formats import SIGNS, WORD
 from ovjit.tiles.micro import Tile
 
-#: Words of a pixel that are loaded at a time. With four, their weights would take 8 registers.
-LOADED_WORDS = 2
 #: Words of a step.
 STEP = 4
-#: Pixels that are loaded before they are multiplied, see `LaneTile.words`.
-LOADED = 3
+#: Words of a pixel that are loaded at a time where the registers do not suffice for a step's weights.
+LOADED_WORDS = 2
+#: Pixels that are loaded before they are multiplied, see `LaneTile.words`: of a step's words, and of fewer.
+LOADED_STEPS, LOADED = 2, 3
+REGISTERS = 32
 #: LLVM's names of floats that are two to a word.
 _HALVES = {"bf16": "bfloat", "f16": "half"}
-#: The sign of each byte of a word.
-_SIGNS = 0x80808080
 
 
 class LaneTile(Tile):
     """Prints one tile whose depth goes by `STEP` words, and the rest of it one by one."""
+
+    #: See above.
+    LOADED = LOADED
 
     def over_taps(self) -> None:
         self.say("%taps = mul i64 %n1, %n2", "%last = sub i64 %n2, 1", "%across = mul i64 %last, %s2")
@@ -69,10 +71,10 @@ class LaneTile(Tile):
         size = words * self.vectors * self.vector_bytes
         self.say(f"%{at}.new.w = getelementptr i8, ptr %{at}.w, i64 {size}")
         offset = f"%{at}.offset"
-        for done in range(0, words, LOADED_WORDS):
-            some = min(words, LOADED_WORDS)
-            offset = self.words(at, offset, done, some, done + LOADED_WORDS >= words)
-            last = done + LOADED_WORDS >= words
+        some = min(words, self.loaded_words)
+        for done in range(0, words, some):
+            last = done + some >= words
+            offset = self.words(at, offset, done, some, last)
             add = f"add i64 {offset}, {some * WORD}"
             if last:
                 self.say(f"%{at}.new.offset = {add}")
@@ -81,6 +83,12 @@ class LaneTile(Tile):
         self.say(f"br label %{head}")
         if at == "k":
             self.say("k.done:", "br label %r.loop")
+
+    @property
+    def loaded_words(self) -> int:
+        """Words of a pixel that are loaded at a time: a whole step, if registers suffice for its weights."""
+        needed = (self.rows + STEP) * self.vectors + LOADED_STEPS
+        return STEP if self.form.a == "f32" and needed <= REGISTERS else LOADED_WORDS
 
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
         """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, which are at `offset`
@@ -93,7 +101,8 @@ class LaneTile(Tile):
                 return f"%{at}.{m}.{v}"
             return f"%{at}.new.{m}.{v}" if last and i == count else f"%{at}.{done + i}.{m}.{v}"
 
-        groups = [range(m, min(m + LOADED, self.rows)) for m in range(0, self.rows, LOADED)]
+        some = LOADED_STEPS if count == STEP else self.LOADED
+        groups = [range(m, min(m + some, self.rows)) for m in range(0, self.rows, some)]
         behind = [name(m, v, 0) for m in groups[-1] for v in range(self.vectors)] if done else []
         for group in groups:
             offset = self.after(offset, behind)
@@ -136,7 +145,7 @@ class LaneTile(Tile):
         if not self.form.flips:
             return self.new(f"load {kind}, ptr {at}, align {align}")
         bits = 8 * WORD * count
-        signs = sum(_SIGNS << 8 * WORD * i for i in range(count))
+        signs = SIGNS if count == LOADED_WORDS else SIGNS >> 8 * WORD
         whole = self.new(f"load i{bits}, ptr {at}, align {align}")
         whole = self.new(f"xor i{bits} {whole}, {signs}")
         return self.new(f"bitcast i{bits} {whole} to {kind}")

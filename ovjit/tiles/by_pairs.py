@@ -12,6 +12,9 @@ In a `paired` format both are so in memory, and nothing but products takes these
 
 The driver copies the pixels of a tile, once for all panels. That takes as long as one or two panels. Both end
 with zeros where words are not whole steps of the loop.
+
+Bytes that `sdot` multiplies by lanes are copied likewise, less 128. So the loop flips no signs, which takes
+three instructions for two words of a pixel instead of half a load. Their panels are those of any other format.
 """
 
 from __future__ import annotations
@@ -84,8 +87,8 @@ class PairTile(LaneTile):
         return self.new(f"bitcast {both} {second} to {self.acc}")
 
 
-class PackedPairTile(PairTile):
-    """Prints one tile of a `paired` format: pixels and weights are read as they are multiplied."""
+class _Packed(LaneTile):
+    """Prints one tile of a `paired` format: pixels are read as they are multiplied."""
 
     def over_taps(self) -> None:
         """Sums over all words, `PAIRED_STEP` at a time; they are then %t.m.v."""
@@ -111,11 +114,27 @@ class PackedPairTile(PairTile):
             self.say(f"%t.new.{name} = getelementptr i8, ptr %t.{name}, i64 {size}")
         self.say("br label %t.head", "t.done:")
 
+    def pair(self, m: int, offset: str, count: int) -> str:
+        """Two words of the pixels m and m + 1."""
+        at = self.new(f"getelementptr i8, ptr %t.x, i64 {m // 2 * self.vector_bytes}")
+        at = self.new(f"getelementptr i8, ptr {at}, i64 {offset}")
+        return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")
+
+
+class PackedPairTile(_Packed, PairTile):
+    """Multiplies pairs of pixels by pairs of channels, which panels have side by side."""
+
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
         places = range(done * self.vectors, (done + count) * self.vectors)
         return [self.weights(f"%{at}.w", place) for place in places]
 
-    def pair(self, m: int, offset: str, count: int) -> str:
-        at = self.new(f"getelementptr i8, ptr %t.x, i64 {m // 2 * self.vector_bytes}")
-        at = self.new(f"getelementptr i8, ptr {at}, i64 {offset}")
-        return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")
+
+class PackedLaneTile(_Packed):
+    """Multiplies by a lane of two pixels, by panels as of any other format."""
+
+    LOADED = LOADED
+
+    def pixel(self, m: int, offset: str, count: int) -> str:
+        if m % 2 == 0:
+            self.both = self.pair(m, offset, count)
+        return self.shuffled(self.both, "poison", "23" if m % 2 else "01")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ovjit.codegen.cpu.formats import F32, WORD, Format
+from ovjit.codegen.cpu.formats import F32, SIGNS, WORD, Format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue, Operand
 from ovjit.codegen.cpu.targets import CACHE_LINE, SET_BYTES, Target
 from ovjit.codegen.function import inline, kernel
@@ -118,10 +118,10 @@ def gather_windows(to, pixels, gathering):
 
 
 @inline
-def pair_pixels(to, height, sums):
-    """Copy the windows of the table's pixels for a tile of `height` rows that multiplies two pixels at a
-    time: two words of each pixel, then the next two, padded with zeros to whole steps. The table's first
-    entry then has the address of the copy."""
+def pair_pixels(to, height, sums, flips):
+    """Copy the windows of the table's pixels for a tile of `height` rows that reads two pixels at a time: two
+    words of each pixel, then the next two, padded with zeros to whole steps. `flips`: the sign of each byte
+    changes. The table's first entry then has the address of the copy."""
     m = 0
     while m < height:
         place = to + m * 8
@@ -139,6 +139,11 @@ def pair_pixels(to, height, sums):
                     second = ld(p, 1)
                     third = ld(p + other, 0)
                     fourth = ld(p + other, 1)
+                    if flips:
+                        first = first ^ SIGNS
+                        second = second ^ SIGNS
+                        third = third ^ SIGNS
+                        fourth = fourth ^ SIGNS
                     st[i64](place, first)
                     st[i64](place + 8, third)
                     place += height * 8
@@ -148,8 +153,13 @@ def pair_pixels(to, height, sums):
                     p += 16
                     left -= 4
                 if left > 0:
-                    st[i64](place, ld(p, 0))
-                    st[i64](place + 8, ld(p + other, 0))
+                    first = ld(p, 0)
+                    third = ld(p + other, 0)
+                    if flips:
+                        first = first ^ SIGNS
+                        third = third ^ SIGNS
+                    st[i64](place, first)
+                    st[i64](place + 8, third)
                     place += height * 8
                 run += sums.s2
                 j += 1
@@ -274,7 +284,7 @@ def begin_chunk(
 def tiles(
     x: Ptr, w: Ptr, b: Ptr, y: Ptr, places: Ptr, steps: Ptr, runs, stored, apart, grid, x_g, w_g,
     w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
-    vectors, lanes, group, listed, ways, unpack, picked, gathered, paired,
+    vectors, lanes, group, listed, ways, unpack, picked, gathered, paired, flips,
 ):  # fmt: skip
     """One chunk. `run` consecutive chunks have the same panels, or with `by_pixels` the same pixels.
 
@@ -282,8 +292,8 @@ def tiles(
     `ways` ways, see `ovjit.tiles.narrow`. `unpack`: the storage of compressed weights, or None. `picked`:
     `picks` has the index of each group's weights, of `kinds`; negative ones count from the end; those out of
     range select `none`, a panel of zeros. `gathered`: a pixel's window has `lines` lines of `line` bytes,
-    which are copied to `packed` contiguous bytes first. `paired`: tiles multiply two pixels at a time, whose
-    windows are copied first."""
+    which are copied to `packed` contiguous bytes first. `paired`: windows are copied first, two
+    pixels side by side; `flips`: 128 less than their bytes."""
     first, at, order = registers()
     shared = _shared(operands)
     begin_chunk(
@@ -339,7 +349,7 @@ def tiles(
         if paired:
             for size, less in choices(heights):
                 if less == 0 or count > less:
-                    pair_pixels(scratch + rows * TABLE * 8, size, sums)
+                    pair_pixels(scratch + rows * TABLE * 8, size, sums, flips)
                     break
         # this tile's share of the weights that come next
         ahead = w + shares.panels_per_chunk * w_panel + udiv(p, heights[0]) * shares.tile_ahead
@@ -377,29 +387,26 @@ def _driver(
     operands: tuple[Operand, ...],
     rows: int,
     isa: Target,
+    heights: tuple[int, ...],
     group: int,
     listed: bool,
     unpack: Unpack | None,
     picked: bool,
     gathered: bool,
     paired: bool,
+    flips: bool,
 ) -> Kernel:
     """The driver's kernel, without the tile functions that it calls."""
     return tiles.kernel(
-        "", operands=operands, rows=rows, heights=tile_heights(isa, paired), vectors=isa.tile_vectors,
+        "", operands=operands, rows=rows, heights=heights, vectors=isa.tile_vectors,
         lanes=isa.lanes, group=group, listed=listed, ways=len(WAYS), unpack=unpack, picked=picked,
-        gathered=gathered, paired=paired,
+        gathered=gathered, paired=paired, flips=flips,
     )  # fmt: skip
 
 
 def choices(heights: tuple[int, ...]) -> list[tuple[int, int]]:
     """(height, number of rows up to which the next smaller height suffices) of each tile."""
     return list(zip(heights, (*heights[1:], 0), strict=True))
-
-
-def tile_heights(isa: Target, paired: bool) -> tuple[int, ...]:
-    """The heights of tiles, see `Shapes.tiles`. With pixels in pairs they are rounded up to even numbers."""
-    return tuple(height + height % 2 for height in isa.shapes.tiles) if paired else isa.shapes.tiles
 
 
 def tile_kernel(
@@ -417,11 +424,11 @@ def tile_kernel(
     `blocked`: sums in blocks, see `make_tile`. `unpack`: the storage of compressed weights. `picked`: indices
     select the weights of each group. `gathered`: windows are copied to contiguous memory before the products.
     """
+    heights = tile_heights(isa, form)
     made = _driver(
-        tuple(epilogue.operands), epilogue.table_rows, isa, form.group if unpack else 1, form.listed,
-        unpack, picked, gathered, form.paired,
+        tuple(epilogue.operands), epilogue.table_rows, isa, heights, form.group if unpack else 1, form.listed,
+        unpack, picked, gathered, form.paired, form.paired and form.flips,
     )  # fmt: skip
-    heights = tile_heights(isa, form.paired)
 
     def intrinsics(target: Target) -> dict[str, Any]:
         from ovjit.tiles.tile import make_tile  # where the kernel is compiled
@@ -433,5 +440,5 @@ def tile_kernel(
         }
 
     how = (" in blocks" if blocked else "") + (" in an order" if form.listed else "")
-    how += " flipped" if form.flips else " in pairs" if form.paired else ""
+    how += " flipped" * form.flips + " in pairs" * form.paired
     return Kernel(name, made.source, made.frame, intrinsics, f"{form.name}{how} {epilogue.text()}", form.name)

@@ -81,17 +81,23 @@ def _add_products(
             w = _elements(words, weights, depth * width, form.w, align).reshape(depth, width, form.group)
             for m, pixel in enumerate(pixels):
                 x = _elements(words, pixel + i * s1 + j * s2, depth, form.a, SIZE[form.a])
+                x = x - 128 if form.flips else x
                 acc[m] += np.einsum("kg,kng->n", x.reshape(depth, form.group), w)
             weights += depth * width * WORD
 
 
 def _add_pairs(acc: np.ndarray, form: Format, words: Any, pixels: int, weights: int, count: int) -> None:
-    """As `_add_products`, of `count` times two words, by pixel and by channel one behind the other."""
+    """As `_add_products`, of `count` times two words of each pixel side by side, and of each channel if the
+    format multiplies these by pairs, too."""
     rows, width = acc.shape
     align = words.lanes * WORD
-    x = _elements(words, pixels, 2 * count * rows, form.a, align).reshape(count, rows, -1)
-    w = _elements(words, weights, 2 * count * width, form.w, align).reshape(count, width, -1)
-    acc += np.einsum("smg,sng->mn", x, w)
+    x = _elements(words, pixels, 2 * count * rows, "i8" if form.flips else form.a, align)
+    w = _elements(words, weights, 2 * count * width, form.w, align)
+    if form.has_matrix:
+        w = w.reshape(count, width, 2, form.group)
+    else:
+        w = w.reshape(count, 2, width, form.group).swapaxes(1, 2)
+    acc += np.einsum("smpg,snpg->mn", x.reshape(count, rows, 2, form.group), w)
 
 
 def _add_listed(

@@ -16,6 +16,7 @@ from ovjit.codegen.cpu.formats import (
     find_format,
     matrix_format,
     paired_format,
+    tile_heights,
 )
 from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.codegen.kernel import Kernel
@@ -137,7 +138,7 @@ class Tiled(Summed):
     def tile_pixels(self) -> int:
         """Pixels (rows) of a full tile."""
         if not self.form.on_unit:
-            return self.target.shapes.tiles[0]
+            return tile_heights(self.target, self.form)[0]
         from ovjit.tiles.matrix import PIXELS
 
         return PIXELS
@@ -330,7 +331,7 @@ class Tiled(Summed):
             stored = (lines[0] - 1) * self.gathered + 2 * self.target.lanes
             packed = (ceil_div(stored, CACHE_LINE) + 1) * CACHE_LINE  # without the one between: 1.03 times
             values |= {"lines": lines[0], "line_step": lines[1], "line": self.gathered, "packed": packed}
-            scratch += self.target.shapes.tiles[0] * packed
+            scratch += self.tile_pixels * packed
         if self.form.paired:
             scratch += self.tile_pixels * self.form.whole(words) * WORD
         planner.need_scratch(scratch)

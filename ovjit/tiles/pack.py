@@ -64,7 +64,7 @@ def pack_panels(
     sizes = panel_sizes(words, outs, isa)
 
     order: dict[str, Any] = {"width": sizes.width, "last": sizes.last, "group": form.group}
-    if form.paired:
+    if form.paired and form.has_matrix:
         order["paired"] = True
     if converted is None or converted.through == (weights.dtype,):
         return Filling.by(groups * sizes.group, weights, fill_panels, kind=form.w, **order), sizes

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ovjit.codegen.cpu.formats import WORD, Format
+from ovjit.codegen.cpu.formats import WORD, Format, tile_heights
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import CACHE_LINE, Target
 from ovjit.tiles.sizes import JOINING, TABLE
@@ -88,7 +88,7 @@ class Stores:
         self.kinds = {o.dtype: str(simd.vec(o.dtype, isa.lanes).ir) for o in epilogue.operands}
         #: The vector type that `epilogue` returns.
         self.out = str(simd.vec(made_type(isa, epilogue), isa.lanes).ir)
-        whole = rows >= isa.shapes.tiles[0] and vectors == isa.tile_vectors
+        whole = rows >= tile_heights(isa, form)[0] and vectors == isa.tile_vectors
         found = epilogue_functions(isa, epilogue, form)
         inlined = "apart" not in found or (whole or rows == 1) and _length(found["apart"]) <= LONG
         #: The function that is called for each vector of sums.

@@ -46,12 +46,15 @@ def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
     """What prints tiles of so many rows for an instruction set."""
     if isa.name != "neon":
         return Tile
-    names = dict(form.more)
-    if "matrix" in names and rows % 2 == 0:
+    if form.has_matrix and rows % 2 == 0:
         from ovjit.tiles.by_pairs import PackedPairTile, PairTile
 
         return PackedPairTile if form.paired else PairTile
-    if "high" in names:
+    if form.paired:
+        from ovjit.tiles.by_pairs import PackedLaneTile
+
+        return PackedLaneTile
+    if "high" in dict(form.more):
         from ovjit.tiles.by_halves import HalfTile
 
         return HalfTile

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, find_format, matrix_format
+from ovjit.codegen.cpu.formats import WORD, find_format, matrix_format, tile_heights
 from ovjit.codegen.cpu.ir import Body
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.elementwise import elementwise_kernel
@@ -88,7 +88,7 @@ class Attention(Lowering):
         ways = {"out": out, "causal": self.causal, "sinks": sink, "capped": self.cap is not None}
         self.few = _rows_kernel(self.target, named, self.rows, ways)
         #: Rows of a tile, and columns of a block.
-        self.tall, self.columns = self.target.shapes.tiles[0], COLUMNS
+        self.tall, self.columns = tile_heights(self.target, form)[0], COLUMNS
         if form.on_unit:
             from ovjit_ops.attention import cpu_attention_unit as on_unit  # few CPUs have a matrix unit
 

@@ -13,7 +13,7 @@ import functools
 from typing import Any
 
 from ovjit.codegen import approx
-from ovjit.codegen.cpu.formats import F32, Format
+from ovjit.codegen.cpu.formats import F32, Format, tile_heights
 from ovjit.codegen.cpu.ir import Epilogue, body_of
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -400,7 +400,7 @@ def tile_words(target: Target, epilogue: Epilogue, form: Format) -> dict[str, An
 
     return {
         f"tile_{r}_{v}": make_tile(target, r, v, epilogue, form)
-        for r in target.shapes.tiles
+        for r in tile_heights(target, form)
         for v in (target.tile_vectors, 1)
     }
 
@@ -417,7 +417,7 @@ def attention_kernel(isa: Target, form: Format, **ways: Any) -> Kernel:
     said = "".join(f"_{name}" for name in ("causal", "sinks", "capped") if ways[name])
     name, key = f"attention_{form.name}{out}_{isa.name}{said}", f"{form.name} {epilogue.text()}"
     return attention_tiles.kernel(
-        name, intrinsics, key, form.name, T=form.a, group=form.group, heights=isa.shapes.tiles,
+        name, intrinsics, key, form.name, T=form.a, group=form.group, heights=tile_heights(isa, form),
         width=tile_width(isa), lanes=isa.lanes, **ways,
     )  # fmt: skip
 

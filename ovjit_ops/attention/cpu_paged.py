@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.codegen.cpu.formats import WORD, unit_format
+from ovjit.codegen.cpu.formats import F32, WORD, tile_heights, unit_format
 from ovjit.codegen.kernel import Kernel
 from ovjit.graph.paged_caches import INPUTS, kinds_of
 from ovjit.graph.symbolic import sym_max
@@ -255,7 +255,7 @@ class PagedAttention(Lowering):
             "c_at": count * steps["q_step"],
         }  # fmt: skip
         unit = tiles and self.on_unit
-        at = ceil_div(count, self.target.shapes.tiles[0]) * TABLE_BYTES if tiles and not unit else 0
+        at = ceil_div(count, tile_heights(self.target, F32)[0]) * TABLE_BYTES if tiles and not unit else 0
         if unit:
             from ovjit.codegen.cpu.amx import ROW_BYTES, ROWS
 

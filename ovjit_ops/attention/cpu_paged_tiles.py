@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from ovjit.codegen.cpu.formats import F32
+from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
 from ovjit.codegen.kernel import Kernel
@@ -230,5 +230,5 @@ def tiles_kernel(isa: Target, **ways: Any) -> Kernel:
 
     return paged_tiles.kernel(
         name_of(f"paged_tiles_{isa.name}", ways), intrinsics, f"paged {epilogue.text()}",
-        heights=isa.shapes.tiles, width=tile_width(isa), **ways,
+        heights=tile_heights(isa, F32), width=tile_width(isa), **ways,
     )  # fmt: skip

@@ -359,7 +359,7 @@ class TiledConvolution(Tiled):
         fixed = is_static((*self.data.shape[2:], *self.out.shape[2:]))
         if not self.leaves_out or not (volume or dilation > 1 or fixed):
             return []  # slabs of open size depend on guards; where they save little, traces are few
-        rows = self.target.shapes.tiles[0]
+        rows = self.tile_pixels
         others = math.prod(n for i, n in enumerate(outs) if i != axis % len(outs))
         slabs = slabs_of_taps(extent, out, kernel, stride, dilation, pad)
         taps = sum(ceil_div(n * others, rows) * (high - low + 1) for _, n, (low, high) in slabs)

@@ -411,7 +411,7 @@ class Winograd(TiledConvolution):
     def make_kernel(self, names: str) -> Kernel:
         self.input_kernel = input_kernel(self.m, self.data.dtype, self.form.a)
         self.output_kernel = output_kernel(self.m, self.epilogue, names, self.form.acc)
-        rows, width = self.target.shapes.tiles[0], tile_width(self.target)
+        rows, width = self.tile_pixels, tile_width(self.target)
         name = f"conv_{self.form.name}_{rows}x{width}_{self.target.name}"
         return tile_kernel(name, Epilogue(None, [], self.form.acc), self.target, self.form)
 

@@ -10,6 +10,7 @@ import pytest
 
 import ovjit as ov
 from ovjit import compiler
+from ovjit.codegen.cpu.formats import F32, tile_heights
 from ovjit.codegen.cpu.host import best_target, check_runs, host_target
 from ovjit.codegen.cpu.targets import EXTRA, TARGETS, Target, has_features, target_of
 from ovjit.codegen.kernel import Kernel
@@ -106,7 +107,7 @@ def test_every_target_is_printed_here(name: str) -> None:
     (tile,) = (k for k in kernels_for(target) if k.name.startswith("matmul_f32"))
     assert VECTORS[name] in tile.text(target)
     assert WORDS[name] in tile.assembly(target)
-    height = target.shapes.tiles[0]
+    height = tile_heights(target, F32)[0]
     assert f"_{height}x{target.tile_vectors * target.lanes}_{name}" in tile.name
 
 

@@ -42,6 +42,8 @@ from ovjit.records import NamedTuple
 
 #: Bytes of a word.
 WORD = 4
+#: The sign of each byte of two words, as an i64.
+SIGNS = -0x7F7F7F7F7F7F7F80
 #: Speed of a matrix unit relative to vector instructions, including the overhead around products. Its peak is
 #: 16. With chunks sized for that, small layers were a single chunk, and one of two threads was idle.
 _MATRIX_RATE = 8
@@ -57,8 +59,9 @@ class Format(NamedTuple):
     are permuted, see `ovjit.tiles.narrow`. `flips`: 128 is subtracted from bytes of pixels when they are
     loaded, and sums begin with 128 times the weights' sum. `more`: further functions like `madd`, by name:
     see `by_pairs` and `by_halves`. `step`: words of depth that are multiplied at once, if several, by a
-    matrix unit (`ovjit.tiles.matrix`) or in pairs; panels are padded with zeros to a multiple. `paired`: two
-    words of each channel are adjacent in panels, and the driver copies pixels likewise: see `by_pairs`.
+    matrix unit (`ovjit.tiles.matrix`) or in pairs; panels are padded with zeros to a multiple. `paired`: the
+    driver copies two pixels side by side, flipped where the format has it. Two words of each channel are
+    adjacent in panels, too, if the format `has_matrix`: see `by_pairs`.
     """
 
     name: str
@@ -79,6 +82,11 @@ class Format(NamedTuple):
     def whole(self, words: Any) -> Any:
         """`words`, rounded up to a multiple of `step`."""
         return -(-words // self.step) * self.step
+
+    @property
+    def has_matrix(self) -> bool:
+        """Whether an instruction multiplies two pixels by two channels."""
+        return "matrix" in dict(self.more)
 
     @property
     def on_unit(self) -> bool:
@@ -236,8 +244,15 @@ def unit_format(kind: str, isa: Target) -> Format | None:
 
 
 def paired_format(form: Format) -> Format:
-    """The format with words in pairs; `form` if no instruction multiplies pairs."""
-    return form._replace(paired=True, step=PAIRED_STEP) if "matrix" in dict(form.more) else form
+    """The format with pixels in pairs; `form` if pixels are best read where they are."""
+    return form._replace(paired=True, step=PAIRED_STEP) if form.has_matrix or form.flips else form
+
+
+def tile_heights(isa: Target, form: Format) -> tuple[int, ...]:
+    """The heights of tiles of a format, see `Shapes.tiles`. With pixels in pairs they are rounded up to even
+    numbers."""
+    heights = isa.shapes.reals if form.a == "f32" and isa.shapes.reals else isa.shapes.tiles
+    return tuple(height + height % 2 for height in heights) if form.paired else heights
 
 
 def available_formats(isa: Target) -> tuple[Format, ...]:

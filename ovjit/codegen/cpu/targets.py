@@ -42,6 +42,8 @@ class Shapes(NamedTuple):
     whole_pixels: tuple[int, ...]
     #: the same for code with a part of the taps, where a single pixel's sum is a long dependency chain
     parted: tuple[int, ...]
+    #: heights of tiles of products of f32, if others than `tiles`
+    reals: tuple[int, ...] = ()
 
 
 class Target(NamedTuple):
@@ -88,6 +90,7 @@ TARGETS = {
             "neon", AARCH64, 4, 2,
             Shapes(
                 neon.TILES, neon.RECURRENT, neon.PLAIN, neon.PIXELS, neon.WHOLE_PIXELS, neon.PARTED,
+                neon.REALS,
             ),
             "", ("neon",),
         ),

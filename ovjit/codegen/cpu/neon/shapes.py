@@ -15,6 +15,8 @@ from __future__ import annotations
 
 #: Heights of tiles of products, see `ovjit.tiles.driver`.
 TILES = (12, 8, 4, 1)
+#: The same for f32. A step's weights take 8 registers, 11 pixels 22, and what is loaded of pixels two.
+REALS = (11, 8, 4, 1)
 #: Heights of tiles of four vectors for recurrent layers.
 RECURRENT = (6, 3, 1)
 #: Rows of plain products, with up to two vectors of columns.
