@@ -13,8 +13,8 @@ In a `paired` format both are so in memory, and nothing but products takes these
 The driver copies the pixels of a tile, once for all panels. That takes as long as one or two panels. Both end
 with zeros where words are not whole steps of the loop.
 
-Bytes that `sdot` multiplies by lanes are copied likewise, less 128. So the loop flips no signs, which takes
-three instructions for two words of a pixel instead of half a load. Their panels are those of any other format.
+Bytes that `sdot` multiplies by lanes are copied likewise, less 128. So the loop flips no signs, and two words
+of a pixel take half a load instead of three instructions. Their panels are those of any other format.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ from __future__ import annotations
 from ovjit.codegen.cpu.formats import PAIRED_STEP, WORD
 from ovjit.tiles.by_lane import LaneTile
 
-#: Pixels that are loaded before they are multiplied.
-LOADED = 4
-
 
 class PairTile(LaneTile):
     """Prints one tile of an even number of pixels."""
+
+    loaded_pixels = 4
 
     def read_bias(self) -> None:
         """A vector's bias for two pixels: its first two channels, and the others."""
@@ -50,17 +49,18 @@ class PairTile(LaneTile):
         weights = self.pairs_of_weights(at, done, count)
         before = f"%{at}." if done == 0 else f"%{at}.{done}."
         behind = f"%{at}.new." if last else f"%{at}.{done + count}."
-        groups = [range(m, min(m + LOADED, self.rows)) for m in range(0, self.rows, LOADED)]
+        some = self.loaded_pixels
+        groups = [range(m, min(m + some, self.rows)) for m in range(0, self.rows, some)]
         waiting = [f"{before}{m}.{v}" for m in groups[-1] for v in range(self.vectors)] if done else []
-        for some in groups:
+        for group in groups:
             offset = self.after(offset, waiting)
-            for m in some[::2]:
+            for m in group[::2]:
                 pixels = self.pair(m, offset, count)
                 for v in range(self.vectors):
                     for part in (0, 1):
                         name = f"{m + part}.{v}"
                         self.call(behind + name, "matrix", before + name, pixels, weights[2 * v + part])
-            waiting = [f"{behind}{m}.{v}" for m in some for v in range(self.vectors)]
+            waiting = [f"{behind}{m}.{v}" for m in group for v in range(self.vectors)]
         return offset
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
@@ -132,7 +132,7 @@ class PackedPairTile(_Packed, PairTile):
 class PackedLaneTile(_Packed):
     """Multiplies by a lane of two pixels, by panels as of any other format."""
 
-    LOADED = LOADED
+    loaded_pixels = PairTile.loaded_pixels
 
     def pixel(self, m: int, offset: str, count: int) -> str:
         if m % 2 == 0:

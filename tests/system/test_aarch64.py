@@ -322,6 +322,28 @@ def test_the_default_suite_on_older_cpus(cpu: str, emulator, caches) -> None:
     suite(cpu, caches[cpu], *SUITES["the loader"], *SUITES["queues"])
 
 
+#: CPU -> the bytes of its pages, as Linux may be built for.
+PAGES = dict(zip(CPUS, (4096, 16384, 65536), strict=True))
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", CPUS)
+def test_files_threads_and_pages(cpu: str, emulator, caches, tmp_path) -> None:
+    """Two processes, one after the other: four streams, a blob, a cache, inaccessible pages."""
+    given = ("-m", "tests.support.aarch64_shared", str(tmp_path))
+    for found in (["cached False"], ["blob True", "cached True"]):
+        said = run(cpu, caches[cpu], *given, QEMU_PAGESIZE=str(PAGES[cpu]))
+        assert said.strip().split(", ") == [str(PAGES[cpu]), *found]
+
+
+@pytest.mark.aarch64
+@pytest.mark.parametrize("cpu", [cpu for cpu in CPUS if PAGES[cpu] > 4096])
+def test_guards_of_larger_pages(cpu: str, emulator, caches) -> None:
+    """A byte too far ends the process, by whatever a page is."""
+    chosen = ("-k", "too_far or arrays_between")
+    suite(cpu, caches[cpu], "tests/fuzz/test_guard_pages.py", *chosen, QEMU_PAGESIZE=str(PAGES[cpu]))
+
+
 @pytest.mark.aarch64
 @pytest.mark.parametrize(
     ("cpu", "copied"), [("neoverse-n1", {"u8i8": 35}), ("max", {"bf16": 34, "u8i8": 35})]
