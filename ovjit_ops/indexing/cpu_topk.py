@@ -80,6 +80,16 @@ def sift(key, at, hole, size):
     st[i64](scratch + here * ENTRY + 8, at)
 
 
+@inline
+def beats(one, other, T, largest):
+    """Whether `one` is better than `other`. NaN is above all numbers."""
+    return (
+        ((one > other) if largest else (one < other)) if T not in INFINITY
+        else ~(one <= other) & (other == other) if largest
+        else ~(one >= other) & (one == one)
+    )  # fmt: skip
+
+
 @kernel(over="...", x="... n", y="... best", z="... best")
 def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """Store the `best` elements of each row, in order, and their positions.
@@ -105,6 +115,13 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
             if state == SCAN:
                 worst = ld(scratch, 0)
                 hole = -1
+                if x.stride.n == SIZE[T] and i >= best * VL:  # most vectors have no better element
+                    least = splat[T](x.at(source, n=ld(scratch, 1)))
+                    while i + VL <= n:
+                        if hor[boolean](beats(load[T](p), least, T, largest)):
+                            break
+                        p += VL * SIZE[T]
+                        i += VL
                 while i < n and hole < 0:
                     key = key_of(p, T, largest)
                     if key > worst:  # an equal element comes later, so it is worse
@@ -141,16 +158,6 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 key = ld(scratch, 2 * start)
                 at = ld(scratch, 2 * start + 1)
             sift(key, at, hole, size)
-
-
-@inline
-def beats(one, other, T, largest):
-    """Whether `one` is better than `other`. NaN is above all numbers."""
-    return (
-        ((one > other) if largest else (one < other)) if T not in INFINITY
-        else ~(one <= other) & (other == other) if largest
-        else ~(one >= other) & (one == one)
-    )  # fmt: skip
 
 
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
