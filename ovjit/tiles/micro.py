@@ -10,7 +10,7 @@ counts the `vectors * lanes` channels of a weight panel. All loop bounds are run
 |---------|------------------------|--------------|
 | avx512  | 14 x 32                | 28 of 32 registers |
 | avx2    | 6 x 16                 | 12 of 16 |
-| neon    | 12 x 8 (`by_lane`, `by_pairs`, `by_halves`) | 24 of 32 |
+| neon    | 12 x 8 (`by_lane`, `by_pairs`, `by_halves`), 11 x 8 in f32 | 24 or 22 of 32 |
 | generic | 4 x 8                  | 8 of 16 |
 """
 

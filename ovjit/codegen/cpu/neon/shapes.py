@@ -1,21 +1,20 @@
 """Shapes of NEON's tiles.
 
-A core starts two to four multiply-adds of four lanes per cycle, and each takes four cycles, so that 8 to 16
-accumulators keep it busy. 24 accumulators leave 8 registers for weights and pixels. A tile of 12 pixels x 2
-vectors of channels has 16 loads per 48 multiply-adds: two vectors of weights for each of two words of depth,
-and two words of each pixel, which are lane operands.
+A core starts one to four multiply-adds of four lanes per cycle, and each takes four cycles, so that 8 to 16
+accumulators keep it busy. 24 accumulators leave 8 registers for weights and pixels: two vectors of weights
+for each of two words of depth, and two words of a pixel, which are lane operands. In f32 22 accumulators
+leave 10: the weights of four words, and two pixels, each of which is loaded four words at a time.
 
-All cores use one shape, so that panels of weights have one width. In f32, by LLVM's models of ten cores, no
-other shape is faster by more than 1 %, except 5 x 4 vectors on a neoverse-n1 if it decoded three instructions
-per cycle. For bytes with sdot, that shape would reach 1.00 of the peak of an apple-m1 instead of 0.91. See
-`python -m bench.aarch64_model --shapes`.
+All cores use the same shapes, so that panels of weights have one width. By LLVM's models of cortex-a72,
+neoverse-n1, neoverse-v1 and apple-m1 full tiles of f32 reach 0.98 or more of the core's rate, and those of
+bytes whose pixels are copied 1.00. See `python -m bench.aarch64_model --shapes`.
 """
 
 from __future__ import annotations
 
 #: Heights of tiles of products, see `ovjit.tiles.driver`.
 TILES = (12, 8, 4, 1)
-#: The same for f32. A step's weights take 8 registers, 11 pixels 22, and what is loaded of pixels two.
+#: The same for f32.
 REALS = (11, 8, 4, 1)
 #: Heights of tiles of four vectors for recurrent layers.
 RECURRENT = (6, 3, 1)
