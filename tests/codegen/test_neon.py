@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 
 import pytest
 
+from bench import aarch64_model
 from ovjit.codegen import shipped
 from ovjit.codegen.cpu import atomics, jit
 from ovjit.codegen.cpu.formats import (
@@ -143,6 +146,22 @@ def test_tiles_of_f16_add_in_f32_by_lanes(rows: int) -> None:
     # what puts a word's first elements into one vector, and the second into another
     assert all_["uzp1"] + all_["uzp2"] + 2 * all_["ld2"] == 2 * 4 and not all_["dup"], loop
     assert sum(all_.values()) - len(by_lane) <= 3 * rows + 24, loop
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("llvm-mca") is None, reason="there is no llvm-mca")
+def test_loops_reach_the_rate_of_cores_by_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """Reals and bytes whose pixels are copied. LLVM describes the newer two cores since release 17."""
+    said = subprocess.run(["llvm-mca", "--version"], capture_output=True, text=True, check=True).stdout
+    release = int(re.search(r"version (\d+)", said)[1])  # type: ignore[index]
+    aarch64_model.main([])
+    _, _, *rows = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    rates = {(core, form): float(rate) for core, form, *_, rate, _, _, _ in rows}
+    assert {core for core, form in rates if form == "f32"} == {*aarch64_model.CORES}
+    for (core, form), rate in rates.items():
+        if form == "f32" or (form == "u8i8 in pairs" and (release >= 17 or core != "neoverse-v1")):
+            assert rate >= (0.95 if form == "f32" else 0.9), (core, form)
+    assert all(row[-1] == "0" for row in rows), "a loop spills"
 
 
 def test_sums_in_blocks_spill_nothing_in_their_loop() -> None:
