@@ -90,6 +90,25 @@ def beats(one, other, T, largest):
     )  # fmt: skip
 
 
+@inline
+def behind_worse(row, first, n, T, largest):
+    """The index behind the vectors from `first` on whose elements are all worse than the worst entry."""
+    least = splat[T](row + ld(scratch, 1) * SIZE[T])
+    i = first
+    while i + VL <= n:
+        if hor[boolean](beats(load[T](row + i * SIZE[T]), least, T, largest)):
+            break
+        i += VL
+    return i
+
+
+@inline
+def key_by_index(best):
+    """Set the keys of the heap's entries by their indices: later ones are worse."""
+    for j in range(best):
+        st[i64](scratch + j * ENTRY, -ld(scratch, 2 * j + 1))
+
+
 @kernel(over="...", x="... n", y="... best", z="... best")
 def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """Store the `best` elements of each row, in order, and their positions.
@@ -116,12 +135,8 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 worst = ld(scratch, 0)
                 hole = -1
                 if x.stride.n == SIZE[T] and i >= best * VL:  # most vectors have no better element
-                    least = splat[T](x.at(source, n=ld(scratch, 1)))
-                    while i + VL <= n:
-                        if hor[boolean](beats(load[T](p), least, T, largest)):
-                            break
-                        p += VL * SIZE[T]
-                        i += VL
+                    i = behind_worse(source, i, n, T, largest)
+                    p = source + i * SIZE[T]
                 while i < n and hole < 0:
                     key = key_of(p, T, largest)
                     if key > worst:  # an equal element comes later, so it is worse
@@ -130,9 +145,8 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                     p += x.stride.n
                     i += 1
                 if hole < 0:
-                    if by_index:  # make a heap of the entries by index: later ones are worse
-                        for j in range(best):
-                            st[i64](scratch + j * ENTRY, -ld(scratch, 2 * j + 1))
+                    if by_index:  # make a heap of the entries by index
+                        key_by_index(best)
                         start = best // 2
                         after = BUILD
                     state = after
