@@ -91,6 +91,17 @@ def beats(one, other, T, largest):
 
 
 @inline
+def enter_first(row, best, step, T, largest):
+    """Make entries of the first elements of a row."""
+    p = row
+    for i in range(best):
+        key = key_of(p, T, largest)
+        st[i64](scratch + i * ENTRY, key)
+        st[i64](scratch + i * ENTRY + 8, i)
+        p += step
+
+
+@inline
 def behind_worse(row, first, n, T, largest):
     """The index behind the vectors from `first` on whose elements are all worse than the worst entry."""
     least = splat[T](row + ld(scratch, 1) * SIZE[T])
@@ -119,12 +130,8 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     n = x.size.n
     best = y.size.best
     for source, values, places in items(x, y, z):
-        p = source
-        for i in range(best):
-            key = key_of(p, T, largest)
-            st[i64](scratch + i * ENTRY, key)
-            st[i64](scratch + i * ENTRY + 8, i)
-            p += x.stride.n
+        enter_first(source, best, x.stride.n, T, largest)
+        p = source + best * x.stride.n
         start = best // 2
         size = best
         state = BUILD
