@@ -64,7 +64,8 @@ def log_gamma(n: Builder, wide: Output) -> Output:
     main = n("Subtract", n("Multiply", n("Subtract", w, n.like(w, 0.5)), n("Log", w)), w)
     right = n("Add", n("Add", main, n.like(w, math.log(2 * math.pi) / 2)), series)
     right = n("Subtract", right, n("Log", product))
-    part = n("Subtract", wide, n("Floor", wide))  # exactly 0 at the poles
+    # exactly 0 at the poles, and as near to them as the argument is
+    part = n("Abs", n("Subtract", wide, n("Round", wide)))
     sine = n("Sin", n("Multiply", part, n.like(part, math.pi)))
     mirrored = n("Subtract", n("Log", n("Divide", n.like(sine, math.pi), sine)), right)
     out = n("Select", left, mirrored, right)
@@ -81,7 +82,7 @@ def digamma(n: Builder, wide: Output) -> Output:
     out = n("Add", out, n("Multiply", square, polynomial(n, square, DERIVED)))
     for k in range(SHIFT):
         out = n("Subtract", out, n("Divide", n.like(z, 1), n("Add", z, n.like(z, k))))
-    part = n("Subtract", wide, n("Floor", wide))
+    part = n("Subtract", wide, n("Round", wide))
     pole = n("Equal", part, n.like(part, 0))
     turned = n("Divide", n.like(part, math.pi), n("Tan", n("Multiply", part, n.like(part, math.pi))))
     made = n("Select", left, n("Subtract", out, turned), out)

@@ -583,6 +583,10 @@ WITH_HOLES = {
     "max": lambda x: (*x.max(0), *x.max(1, True)),
     "argmin": lambda x: (x.argmin(), x.argmin(1), x.argmin(0, True)),
     "median": lambda x: (x.median(), *x.median(0), *x.median(1, True)),
+    "mode": lambda x: (*x.mode(0), *x.mode(1, True)),
+    "quantile": lambda x: (x.quantile(0.3), x.quantile(0.6, 0), x.nanquantile(0.3, 1)),
+    "sign": lambda x: (x.sign(), x.sgn(), torch.hypot(x, x.flip(1))),
+    "histc": lambda x: torch.histc(x, 3, 0.0, 3.0),
 }
 
 
@@ -607,3 +611,64 @@ def test_powers_of_integers_are_exact() -> None:
 def test_sums_and_products_as_booleans(name) -> None:
     function = getattr(torch, name)
     compare(lambda x: function(x, 1, dtype=torch.bool), torch.tensor([[0.0, 0.3], [0.0, 0.0], [-2.0, 1.0]]))
+
+
+DIVIDENDS = torch.tensor([0.9, -0.9, 7.5, -7.5, 1.0, -0.4, 0.0, math.inf, -math.inf, math.nan, 1e20])
+DIVISORS = torch.tensor([0.1, -0.1, 2.0, -2.0, 0.0, math.inf, -math.inf, 0.3, 3.0])
+
+
+def test_quotients_that_are_rounded_down() -> None:
+    """As Python's: an infinite one is no number, and 0.9 // 0.1 is 8."""
+    compare(torch.floor_divide, DIVIDENDS[:, None], DIVISORS)
+    compare(lambda x: (x // 2, 7 // x, torch.div(x, -0.25, rounding_mode="floor")), DIVIDENDS)
+
+
+def test_a_divisor_is_not_rounded_to_f16() -> None:
+    x = torch.tensor([1.0, -1.0, 0.5, 1.5, 7.0]).half()
+    model = ov.convert_model(Of(lambda x: x // 0.1), example_input=x)
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+    np.testing.assert_array_equal(result, (x // 0.1).numpy())
+
+
+def test_interpolation_from_the_nearer_end() -> None:
+    x, end = torch.tensor([math.inf, 1.0, 1e8, -math.inf]), torch.tensor([2.0, math.inf, 1.0, -math.inf])
+
+    def function(x, end):
+        weight = torch.tensor([[0.2], [0.5], [1.0]]).to(x)
+        return torch.lerp(x, end, 0.2), torch.lerp(x, end, 0.5), torch.lerp(x, end, weight)
+
+    compare(function, x, end)
+
+
+def test_the_mean_of_nothing_that_is_selected() -> None:
+    """OpenVINO's ReduceMean gives 0."""
+
+    def means(x):
+        rows = x[x[:, 0] > 0]
+        return x[x > 0].mean(), rows.mean(0), rows.mean(1), F.mse_loss(rows, rows)
+
+    module = Of(means)
+    compiled = ov.compile_model(ov.convert_model(module, example_input=torch.randn(4, 3)), "CPU", EXACT)
+    for x in (-torch.ones(4, 3), torch.randn(5, 3), torch.ones(2, 3)):
+        for got, want in zip(compiled([x.numpy()]).to_tuple(), means(x), strict=True):
+            np.testing.assert_allclose(got, want.numpy(), 1e-5, 1e-6)
+
+
+def test_the_mean_of_an_empty_example() -> None:
+    compare(lambda x: (x.mean(), x.mean(1), x.mean(0)), torch.zeros(2, 0))
+
+
+def test_gamma_functions_near_zero() -> None:
+    x = torch.tensor([-1e-20, -1e-12, 1e-20, -0.4999999, -1.0000001])
+    compare(lambda x: (torch.lgamma(x), torch.digamma(x)), x)
+
+
+def test_deviations_and_shares_of_f16_are_computed_in_f32() -> None:
+    x = torch.tensor([60000.0, -60000.0, 0.0, 1.0]).half()
+
+    def function(x):
+        return x.std(), torch.round(x, decimals=2), torch.addcmul(x, x, x * 0, value=2)
+
+    result = ov.compile_model(ov.convert_model(Of(function), example_input=x), "CPU", EXACT)([x.numpy()])
+    for got, want in zip(result.to_tuple(), function(x), strict=True):
+        np.testing.assert_allclose(got.astype(np.float32), want.float().numpy(), 1e-3, 1e-3)

@@ -15,6 +15,9 @@ from ovjit.graph.symbolic import named
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Number
 
+#: Operations whose results have as many elements as their data say: often none.
+COUNTING = ("NonZero", "Unique")
+
 
 class TorchDraft(Draft):
     """A model that is being read from PyTorch: what is known of its open dimensions.
@@ -32,6 +35,15 @@ class TorchDraft(Draft):
         self.gathered: dict[tuple, Output] = {}
         self._shapes: dict[tuple[Any, int], Output] = {}
         self._count = 0
+        #: The first names of dimensions that may well be 0: those of COUNTING operations, and those of
+        #: inputs that are 0 in the example.
+        self.often_none: set[tuple] = set()
+
+    def is_often_none(self, dim: Any) -> bool:
+        """Whether a dimension is the number of elements that a mask selects, or 0 in the example."""
+        key = getattr(dim, "key", None)
+        name = key[0] if key else None
+        return isinstance(name, tuple) and (name in self.often_none or name[:2] in self.often_none)
 
     def name_dimensions(self, made: Sequence[Output]) -> None:
         """Give each open dimension that has no name a new one."""
@@ -40,8 +52,18 @@ class TorchDraft(Draft):
             if known.shape is None or all(not isinstance(d, Interval) or d.key for d in known.shape):
                 continue
             self._count += 1
+            if self._may_be_none(value):
+                self.often_none.add(("made", self._count))
             dims = named(known.shape, "made", self._count)
             value._tensor._type = TensorType(known.dtype, dims, known.value, known.partial)
+
+    def _may_be_none(self, value: Output) -> bool:
+        """Whether new dimensions of a tensor are often 0, or come from such."""
+        node = value._node
+        if node.get_type_name() in COUNTING:
+            return True
+        given = (source._tensor._type.shape or () for source in node._inputs)
+        return any(self.is_often_none(d) for shape in given for d in shape)
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:
         """The tensor and axis whose dimension a number is."""

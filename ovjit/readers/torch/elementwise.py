@@ -118,13 +118,31 @@ def div(n: Call, x: Any, other: Any, rounding_mode: str | None = None) -> Any:
     """Quotients are real; rounded ones have the type of the operands."""
     mode = "floor" if n.op == "aten::floor_divide" else rounding_mode
     a, b = n.same_kind([x, other])
+    if mode == "floor" and n.is_real(a):
+        kind = n.dtype(a)  # a number is not rounded to f16
+        b = n.wide(b) if isinstance(other, Output) else n.tensor(other, n.dtype(n.wide(a)))
+        return n.convert(floored(n, n.wide(a), b), kind)
     if mode is None:
         if not n.is_real(a):
             a, b = n.convert(a, "f32"), n.convert(b, "f32")
         return n("Divide", a, b)
     if n.is_real(a):
-        return n("Floor", n("Divide", a, b)) if mode == "floor" else truncated(n, n("Divide", a, b))
+        return truncated(n, n("Divide", a, b))
     return n("Divide", a, b, m_pythondiv=mode == "floor")
+
+
+def floored(n: Call, a: Output, b: Output) -> Output:
+    """Python's a // b of reals. The quotient itself may be rounded up to a whole number: 0.9 // 0.1 is 8."""
+    zero = n.like(a, 0)
+    rest = n("Mod", a, b)
+    whole = n("Divide", n("Subtract", a, rest), b)
+    apart = n("LogicalXor", n("Less", rest, zero), n("Less", b, zero))
+    apart = n("LogicalAnd", apart, n("NotEqual", rest, zero))
+    whole = n("Subtract", whole, n.convert(apart, n.dtype(a)))  # nearly a whole number
+    below = n("Floor", whole)
+    rounded_up = n("Greater", n("Subtract", whole, below), n.like(a, 0.5))
+    made = n("Add", below, n.convert(rounded_up, n.dtype(a)))
+    return n("Select", n("Equal", b, zero), n("Divide", a, b), made)
 
 
 @aten("trunc", "fix")
@@ -141,9 +159,10 @@ def rounded(n: Call, x: Output, decimals: int = 0) -> Output:
         return x
     if not decimals:
         return n("Round", x, mode="half_to_even")
+    kind, x = n.dtype(x), n.wide(x)
     power = n.like(x, 10.0 ** abs(decimals))
     there, back = ("Multiply", "Divide") if decimals > 0 else ("Divide", "Multiply")
-    return n(back, n("Round", n(there, x, power), mode="half_to_even"), power)
+    return n.convert(n(back, n("Round", n(there, x, power), mode="half_to_even"), power), kind)
 
 
 @aten("pow", "float_power")
@@ -251,7 +270,9 @@ def sign(n: Call, x: Any) -> Any:
         size = n.unsqueeze(absolute(n, x), [-1])
         zero = n("Equal", size, n.like(size, 0))
         return Complex(n("Divide", x.pair, n("Select", zero, n.like(size, 1), size)))
-    return x if n.dtype(x) == "boolean" else n("Sign", x)
+    if n.dtype(x) == "boolean":
+        return x
+    return n("Select", n("IsNaN", x), n.like(x, 0), n("Sign", x)) if n.is_real(x) else n("Sign", x)
 
 
 @aten("signbit")
@@ -313,12 +334,26 @@ def masked_fill(n: Call, x: Output, mask: Output, value: Any) -> Output:
 def addcmul(n: Call, x: Any, tensor1: Any, tensor2: Any, value: Any = 1) -> Output:
     a, b, c = n.same_kind([x, tensor1, tensor2])
     op = "Multiply" if n.op == "aten::addcmul" else "Divide"
-    return n("Add", a, scaled(n, n(op, b, c), value))
+    if value == 1:
+        return n("Add", a, n(op, b, c))
+    kind = n.dtype(a)
+    a, b, c = (n.wide(v) for v in (a, b, c))
+    return n.convert(n("Add", a, n(op, scaled(n, b, value), c)), kind)
 
 
 @aten("lerp")
 def lerp(n: Call, x: Output, end: Output, weight: Any) -> Output:
-    return n("Add", x, n("Multiply", n.tensor(weight, n.dtype(x)), n("Subtract", end, x)))
+    """x + weight (end - x); from the nearer end, so that the ends are exact and may be infinite"""
+    known, kind = n.known_number(weight), n.dtype(x)
+    x, end = n.wide(x), n.wide(end)
+    weight, gap = n.tensor(weight, n.dtype(x)), n("Subtract", end, x)
+    near = n("Add", x, n("Multiply", weight, gap))
+    if known is not None and abs(known) < 0.5:
+        return n.convert(near, kind)
+    far = n("Subtract", end, n("Multiply", gap, n("Subtract", n.like(x, 1), weight)))
+    if known is None:
+        far = n("Select", n("Less", n("Abs", weight), n.like(x, 0.5)), near, far)
+    return n.convert(far, kind)
 
 
 @aten("log2", "log10", "log1p", "exp2", "expm1", "special_expm1", "special_log1p", "special_exp2")
@@ -352,11 +387,13 @@ def atan2(n: Call, x: Any, other: Any) -> Output:
 def hypot(n: Call, x: Any, other: Any) -> Output:
     """large * sqrt(1 + (small / large)^2), which squares nothing that is out of range then"""
     a, b = (n("Abs", v) for v in n.same_kind([x, other]))
+    endless = n("LogicalOr", n("IsInf", a), n("IsInf", b))  # even where the other one is no number
     large, small = n("Maximum", a, b), n("Minimum", a, b)
     plain = n("LogicalAnd", n("Greater", large, n.like(a, 0)), n("IsFinite", large))
     part = n("Divide", small, n("Select", plain, large, n.like(a, 1)))
     root = n("Sqrt", n("Add", n("Multiply", part, part), n.like(a, 1)))
-    return n("Select", plain, n("Multiply", large, root), large)
+    made = n("Select", plain, n("Multiply", large, root), large)
+    return n("Select", endless, n.like(a, math.inf), made)
 
 
 @aten("copysign")
@@ -391,10 +428,10 @@ def logit(n: Call, x: Any, eps: float | None = None) -> Output:
 
 @aten("sinc", "special_sinc")
 def sinc(n: Call, x: Any) -> Output:
-    x = n.real(x)
+    kind, x = n.dtype(n.real(x)), n.wide(n.real(x))
     zero = n("Equal", x, n.like(x, 0))
     angle = n("Multiply", n("Select", zero, n.like(x, 1), x), n.like(x, math.pi))
-    return n("Select", zero, n.like(x, 1), n("Divide", n("Sin", angle), angle))
+    return n.convert(n("Select", zero, n.like(x, 1), n("Divide", n("Sin", angle), angle)), kind)
 
 
 @aten("deg2rad", "rad2deg")

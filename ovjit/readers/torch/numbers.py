@@ -67,7 +67,7 @@ def computed(n: Call, name: str, *values: Any) -> Any:
         if op == "truediv":
             return Number(n("Divide", n.convert(a, "f64"), n.convert(b, "f64")))
         if n.is_real(a):
-            return Number(n("Floor", n("Divide", a, b)))
+            return Number(n.also("floor_divide", a, b))
         return Number(n("Divide", a, b, m_pythondiv=True))
     if op in _BITWISE and n.dtype(a) != "boolean":
         op = _BITWISE[op]

@@ -54,10 +54,15 @@ def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = 
 def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if isinstance(x, Complex):
         return _complex_reduced(n, "ReduceMean", x, dim, keepdim)
-    made = reduced(n, "ReduceMean", n.cast(x, dtype), dim, keepdim)
+    x = n.cast(x, dtype)
     shape = n.shape(x) or ()
-    is_empty = any(shape[axis] == 0 for axis in n.all_axes(x, dim)) if shape else False
-    return n.alike(made, math.nan) if is_empty else made  # the mean of no elements
+    axes = n.all_axes(x, dim) if shape else []
+    if any(n.reader.is_often_none(shape[axis]) for axis in axes):  # of no elements, ReduceMean gives 0
+        count = n.product([n.size(x, axis) for axis in axes])
+        return n("Divide", reduced(n, "ReduceSum", x, dim, keepdim), n.tensor(count, n.dtype(x)))
+    made = reduced(n, "ReduceMean", x, dim, keepdim)
+    is_empty = any(shape[axis] == 0 for axis in axes)
+    return n.alike(made, math.nan) if is_empty else made
 
 
 @aten("nanmean")
@@ -123,8 +128,10 @@ def anything(n: Call, x: Output, dim: Any = None, keepdim: bool = False) -> Outp
     return n.convert(made, "u8") if n.dtype(x) == "u8" else made
 
 
-def deviation(n: Call, x: Output, dim: Any, correction: Any, keepdim: Any) -> list[Output]:
-    """Variance and mean: sum((x - mean)^2) / (count - correction)"""
+def deviation(
+    n: Call, x: Output, dim: Any, correction: Any, keepdim: Any, root: bool = False
+) -> list[Output]:
+    """Variance, or its root, and mean: sum((x - mean)^2) / (count - correction)"""
     kind, wide = n.dtype(x), n.wide(n.real(x))
     axes = n.all_axes(wide, dim)
     center = n("ReduceMean", wide, axes, keep_dims=True) if n.rank(x) else wide
@@ -135,7 +142,8 @@ def deviation(n: Call, x: Output, dim: Any, correction: Any, keepdim: Any) -> li
     left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
     # a quotient, as the mean of nothing is no number in PyTorch
     middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)
-    return [n.convert(n("Divide", whole, left), kind), n.convert(middle, kind)]
+    spread = n("Divide", whole, left)
+    return [n.convert(n("Sqrt", spread) if root else spread, kind), n.convert(middle, kind)]
 
 
 @aten("var", "std", "var_mean", "std_mean")
@@ -143,9 +151,7 @@ def var(n: Call, x: Output, dim: Any = None, unbiased: Any = None, correction: A
         keepdim: bool = False) -> Any:  # fmt: skip
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
-    spread, middle = deviation(n, x, dim, correction, keepdim)
-    if "std" in n.op:
-        spread = n("Sqrt", spread)
+    spread, middle = deviation(n, x, dim, correction, keepdim, "std" in n.op)
     return [spread, middle] if n.op.endswith("mean") else spread
 
 

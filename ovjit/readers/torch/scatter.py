@@ -247,6 +247,7 @@ def histc(n: Call, x: Output, bins: int = 100, min: Any = 0, max: Any = 0) -> Ou
     place = n("Multiply", n("Subtract", n.flat(x), low), n.like(x, bins))
     place = n("Floor", n("Divide", place, n("Subtract", high, low)))
     inside = n("LogicalAnd", n("GreaterEqual", n.flat(x), low), n("LessEqual", n.flat(x), high))
+    place = n("Select", inside, place, n.like(x, 0))  # NaN has no place
     index = n.convert(n("Maximum", n("Minimum", place, n.like(x, bins - 1)), n.like(x, 0)), "i64")
     zeros = n.filled(0, [bins], n.dtype(x))
     return n(

@@ -18,6 +18,8 @@ EXAMPLE = "Please provide 'example_input'"
 
 
 def input_of(reader: ScriptReader, name: str, leaf: Any) -> Any:
+    place = len(reader.parameters)
+    reader.often_none |= {("input", place, axis) for axis, size in enumerate(leaf.shape) if size == 0}
     return reader.parameter(name, leaf.dtype, [None] * leaf.dim())
 
 

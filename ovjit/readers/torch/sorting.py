@@ -121,13 +121,18 @@ def mode(n: Call, x: Output, dim: int = -1, keepdim: bool = False) -> list[Outpu
     moved = n.transpose(x, [*(i for i in range(rank) if i != axis), axis])
     same = n("Equal", n.unsqueeze(moved, [rank]), n.unsqueeze(moved, [rank - 1]))
     counts = n("ReduceSum", n.convert(same, "i64"), [rank], keep_dims=False)
-    most = n("Equal", counts, n("ReduceMax", counts, [-1], keep_dims=True))
+    highest = n("ReduceMax", counts, [-1], keep_dims=True)
+    most = n("Equal", counts, highest)
     edge = n.highest(n.dtype(x))
     value = n("ReduceMin", n("Select", most, moved, n.like(x, edge)), [-1], keep_dims=True)
     here = n("Equal", moved, value)
     places = n("Select", here, n.arange(n.size(moved, -1)), n.const(-1))
-    place = n("ReduceMax", places, [-1], keep_dims=False)
-    out = [n.squeeze(value, [-1]), place]
+    place = n("ReduceMax", places, [-1], keep_dims=True)
+    if n.is_real(x):  # as the sort behind PyTorch's: a NaN at the front stays there, and equals nothing
+        first = n.cut(moved, rank - 1, 0, 1)
+        stays = n("LogicalAnd", n("IsNaN", first), n("LessEqual", highest, n.const(1)))
+        value, place = n("Select", stays, first, value), n("Select", stays, n.const(0), place)
+    out = [n.squeeze(v, [-1]) for v in (value, place)]
     return [n.unsqueeze(v, [axis]) for v in out] if keepdim else out
 
 
@@ -139,6 +144,9 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     size = n.size(whole, axis)
     values = ordered(n, whole, size, axis, False)[0]
+    # one NaN, which is the last in order, makes all quantiles NaN
+    greatest = n("Gather", values, n.const([-1]), axis)
+    values = n("Select", n("IsNaN", greatest), greatest, values)
     last = n.tensor(n.index(n.compute("Subtract", size, 1)), n.dtype(x))
     at = n("Multiply", n.tensor(q, n.dtype(x)), last)
     low = n("Floor", at)
@@ -161,7 +169,7 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
         shape = [1] * n.rank(values)
         shape[axis] = -1
         part = n.reshape(part, shape) if n.rank(part) else part
-    made = n("Add", below, n("Multiply", part, n("Subtract", above, below)))
+    made = n.also("lerp", below, above, part)
     return _quantile_out(n, x, made, q, axis, dim, keepdim)
 
 
