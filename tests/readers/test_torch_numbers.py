@@ -672,3 +672,11 @@ def test_deviations_and_shares_of_f16_are_computed_in_f32() -> None:
     result = ov.compile_model(ov.convert_model(Of(function), example_input=x), "CPU", EXACT)([x.numpy()])
     for got, want in zip(result.to_tuple(), function(x), strict=True):
         np.testing.assert_allclose(got.astype(np.float32), want.float().numpy(), 1e-3, 1e-3)
+
+
+def test_numbers_out_of_the_range_of_eight_bits() -> None:
+    """As this PyTorch has them: the largest number, or NaN in older ones."""
+    x = torch.tensor([447.0, 460.0, 480.0, -30000.0, math.inf, math.nan, 1e-8])
+    model = ov.convert_model(Of(lambda x: x.to(torch.float8_e4m3fn).float()), example_input=x)
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+    np.testing.assert_array_equal(result, x.to(torch.float8_e4m3fn).float().numpy())

@@ -130,6 +130,30 @@ def test_awq() -> None:
     compare(Net(Awq()), "uint4")
 
 
+@pytest.mark.parametrize("index", [None, torch.empty(0, dtype=torch.int32)])
+def test_gptq_without_an_index_of_groups(index) -> None:
+    """Kernels for groups in order drop it once they are prepared."""
+
+    class Ordered(Gptq):
+        def forward(self, x):
+            self.g_idx, kept = torch.arange(IN) // GROUP, self.g_idx
+            made = super().forward(x)
+            self.g_idx = kept
+            return made
+
+    layer = Ordered()
+    layer.g_idx = index
+    compare(Net(layer), "uint4")
+
+
+def test_a_forward_that_a_hook_has_set_stays() -> None:
+    module = Net(Gptq())
+    inner = module.layer.forward
+    module.layer.forward = hooked = lambda x: inner(x)
+    compare(module, "uint4")
+    assert module.layer.forward is hooked
+
+
 def test_the_module_is_as_before_and_the_weights_stay_packed(tmp_path) -> None:
     module = Net(Gptq())
     model = compare(module, "uint4")

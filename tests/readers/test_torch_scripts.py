@@ -347,3 +347,29 @@ class Counting(torch.nn.Module):
 def test_iterations_write_to_views_and_attributes() -> None:
     check(refined, *rows(3, 5))
     check(Counting().eval(), *rows(3, 5))
+
+
+def test_an_iteration_tells_the_type_of_an_input() -> None:
+    """Without an example the type of `x` is unknown before the first product."""
+
+    class Repeated(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 4)
+
+        def forward(self, x, times: int = 2):
+            for _ in range(times):
+                x = self.layer(x)
+            return x
+
+    script = torch.jit.script(Repeated().eval())
+    for model in (
+        ov.convert_model(script),
+        ov.convert_model(Repeated().eval(), input=[([3, 4], np.float32)]),
+    ):
+        assert model.outputs[0].element_type == ov.Type.f32
+    model = ov.convert_model(script, input=[([3, 4], np.float32), ([], np.int64)])
+    x = torch.randn(3, 4)
+    for times in (0, 1, 3):
+        result = ov.compile_model(model, "CPU", EXACT)([x.numpy(), np.int64(times)])[0]
+        np.testing.assert_allclose(result, script(x, times).detach().numpy(), 1e-5, 1e-5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from ovjit.records import NamedTuple
 
 #: The end of a slice that goes to the end.
 LAST = (1 << 63) - 1
+#: The largest number of f8e4m3.
+MOST_OF_F8 = 448.0
 #: What integers become where a function of reals is asked of them.
 DEFAULT_REAL = "f32"
 
@@ -109,6 +112,8 @@ class Call(Dimensions):
             return value
         if kind == "boolean":
             return self("NotEqual", value, self.like(value, 0))
+        if kind == "f8e4m3" and _saturates():
+            value = self("Clamp", self.real(value), min=-MOST_OF_F8, max=MOST_OF_F8)
         return self.convert(value, kind)
 
     def tensor(self, value: Any, kind: str | None = None) -> Output:
@@ -289,6 +294,15 @@ class Call(Dimensions):
 
     def highest(self, kind: str) -> Any:
         return np.inf if ELEMENT_TYPES[kind].is_real else _bounds(kind)[1]
+
+
+@cache
+def _saturates() -> bool:
+    """Whether this PyTorch takes numbers out of the range of f8e4m3 for the largest. Older ones and OpenVINO
+    take them for NaN."""
+    import torch
+
+    return bool(torch.tensor(1e9).to(torch.float8_e4m3fn).float().isfinite())
 
 
 def _bounds(kind: str) -> tuple[int, int]:

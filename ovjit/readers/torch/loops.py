@@ -186,7 +186,12 @@ def looped(
     form = [form_of(call, value, starts) for value in carried]
     kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
     while True:
-        nodes, inside, made = _iteration(call, iterate, form, kinds)
+        nodes, inside, made, after = _iteration(call, iterate, form, kinds)
+        if after != form:  # types that are unknown without an example are those after an iteration
+            form = after
+            starts = [call.to_type(v, call.dtype(m)) for v, m in zip(starts, made[:-1], strict=True)]
+            kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
+            continue
         joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, made[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):
             break
@@ -201,20 +206,31 @@ def looped(
 
 def _iteration(
     call: Call, iterate: Iterate, form: list[Any], kinds: list[TensorType]
-) -> tuple[list[Any], Inside, list[Output]]:
-    """One iteration: parameters for its number and the state, what else it reads, and what it gives: the next
-    state, and whether to go on."""
+) -> tuple[list[Any], Inside, list[Output], list[Any]]:
+    """One iteration: parameters for its number and the state, what else it reads, what it gives: the next
+    state, and whether to go on; and the form of that state."""
     nodes, (first, *state) = parameters([TensorType("i64", ()), *kinds])
     rest = iter(state)
     inside, (more, *given) = iterate([Number(first), *(built(part, rest) for part in form)])
     made: list[Output] = []
     after = [form_of(call, value, made) for value in given]
-    if after != form:
+    if not _continues(form, after):
         raise UnsupportedError(
             f"a loop-carried value changes its kind: initially {form}, after an iteration {after}"
         )
     made.append(call.scalar(call.tensor(more, "boolean")))
-    return nodes, inside, made
+    return nodes, inside, made, after
+
+
+def _continues(form: Any, after: Any) -> bool:
+    """Whether two forms are equal, but for element types that are unknown in the first."""
+    if isinstance(form, dict) and isinstance(after, dict):
+        return form["keys"] == after["keys"] and _continues(form["values"], after["values"])
+    if isinstance(form, list) and isinstance(after, list):
+        return len(form) == len(after) and all(map(_continues, form, after))
+    if isinstance(form, tuple) and isinstance(after, tuple):
+        return form[0] == after[0] and form[1] in ("dynamic", after[1])
+    return form == after
 
 
 def _joined(a: TensorType, b: TensorType) -> TensorType:

@@ -62,13 +62,13 @@ class Packed(NamedTuple):
 def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
     """While the context lasts, layers with packed weights call `OPERATOR`. Gives the converter for it."""
     layers: list[Packed] = []
-    replaced: list[Any] = []
+    replaced: list[tuple[Any, Any]] = []
     for module in root.modules() if hasattr(root, "modules") and not is_script(root) else ():
         found = _layer_of(module)
         if found is not None:
+            replaced.append((module, vars(module).get("forward")))  # as accelerate's hooks set it
             module.forward = _forward(len(layers), found.codes.shape[0])
             layers.append(found)
-            replaced.append(module)
 
     def convert(call: Call, arguments: Mapping[str, Any]) -> Any:
         x, number, _ = arguments.values()
@@ -77,8 +77,11 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
     try:
         yield {OPERATOR: convert} if layers else {}
     finally:
-        for module in replaced:
-            del module.forward
+        for module, own in replaced:
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
 
 
 def _forward(number: int, outputs: int) -> Callable[..., Any]:
@@ -190,15 +193,15 @@ def _bias(module: Any) -> np.ndarray | None:
 
 def _gptq(module: Any) -> list[Packed]:
     """GPTQ: words of codes along the inputs; stored zero points are one less, in the first format."""
-    if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales", "g_idx", "bits")):
+    if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales", "bits")):
         return []
     bits = int(module.bits)
-    if bits not in (4, 8):
+    if bits not in (4, 8) or module.qweight.shape[1] != module.scales.shape[1]:
         return []
     codes = _words(module.qweight, bits, 0)
     scales = _array(module.scales).T
     zeros = _words(module.qzeros, bits, 1)[:, : codes.shape[1]].T
-    groups = _array(module.g_idx).astype(np.int64)
+    groups = _groups(module, codes.shape[0], scales.shape[1])
     order = None
     if (np.diff(groups) < 0).any():  # inputs in an order of their own: codes are laid by their groups
         order = np.argsort(groups, kind="stable")
@@ -211,9 +214,17 @@ def _gptq(module: Any) -> list[Packed]:
     return [second, made] if getattr(module, "qzero_format", lambda: 1)() == 2 else [made, second]
 
 
+def _groups(module: Any, inputs: int, count: int) -> np.ndarray:
+    """The group of each input. Kernels that take groups in order drop `g_idx`."""
+    given = getattr(module, "g_idx", None)
+    if given is None or given.numel() == 0:
+        return np.arange(inputs) // (inputs // count)
+    return _array(given).astype(np.int64)
+
+
 def _awq(module: Any) -> list[Packed]:
     """AWQ: words of codes along the outputs, in an order of their own."""
-    if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales")) or hasattr(module, "g_idx"):
+    if not all(hasattr(module, name) for name in ("qweight", "qzeros", "scales")):
         return []
     bits = int(getattr(module, "w_bit", getattr(module, "bits", 0)))
     if bits != 4:
