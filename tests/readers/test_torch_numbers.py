@@ -680,3 +680,16 @@ def test_numbers_out_of_the_range_of_eight_bits() -> None:
     model = ov.convert_model(Of(lambda x: x.to(torch.float8_e4m3fn).float()), example_input=x)
     result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
     np.testing.assert_array_equal(result, x.to(torch.float8_e4m3fn).float().numpy())
+
+
+@pytest.mark.parametrize("name", ["erfc", "erfcx", "ndtr", "log_ndtr"])
+def test_tails_of_the_normal_distribution(name) -> None:
+    """Small numbers keep their digits, which 1 - erf(x) loses."""
+    function, x = getattr(torch.special, name), torch.linspace(-9, 9, 73)
+    x = torch.cat([x, torch.tensor([math.inf, -math.inf, math.nan])])
+    if name == "erfcx":
+        x = x[x > -8]
+    model = ov.convert_model(Of(function), example_input=x)
+    result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
+    wanted = torch.special.log_ndtr(x.double()).exp() if name == "ndtr" else function(x.double())
+    np.testing.assert_allclose(result, wanted.numpy(), 2e-6, 1e-37)

@@ -371,12 +371,6 @@ def other_bases(n: Call, x: Any) -> Output:
     return n.convert(out, kind)
 
 
-@aten("erfc", "special_erfc")
-def erfc(n: Call, x: Any) -> Output:
-    x = n.real(x)
-    return n("Subtract", n.like(x, 1), n("Erf", x))
-
-
 @aten("atan2", "arctan2")
 def atan2(n: Call, x: Any, other: Any) -> Output:
     y, x = (n.real(v) for v in n.same_kind([x, other]))

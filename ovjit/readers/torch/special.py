@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ovjit.api.model.node import Output
-from ovjit.readers.special import bessel_i, digamma, erf_inverse, log_gamma
+from ovjit.readers.build import Builder
+from ovjit.readers.special import bessel_i, digamma, erf_inverse, erfc, log1p, log_gamma, scaled_erfc
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 
@@ -18,10 +19,31 @@ def _in_f64(n: Call, x: Output, function: Callable[..., Output], *arguments: Any
     return n.convert(function(n, n.convert(x, "f64"), *arguments), n.dtype(x))
 
 
+def _normal(n: Builder, x: Output) -> Output:
+    """The share of a normal distribution below x: erfc(-x / sqrt(2)) / 2"""
+    turned = n("Multiply", x, n.like(x, -math.sqrt(0.5)))
+    return n("Multiply", erfc(n, turned), n.like(x, 0.5))
+
+
+def _log_normal(n: Builder, x: Output) -> Output:
+    """Its logarithm: log(erfcx(-x / sqrt(2)) / 2) - x^2 / 2 far below 0, log(1 - share above x) elsewhere."""
+    left = n("Less", x, n.like(x, -1))
+    below = n("Select", left, x, n.like(x, -1))
+    turned = n("Multiply", below, n.like(x, -math.sqrt(0.5)))
+    far = n("Log", n("Multiply", scaled_erfc(n, turned), n.like(x, 0.5)))
+    far = n("Subtract", far, n("Multiply", turned, turned))
+    near = log1p(n, n("Negative", _normal(n, n("Negative", x))))
+    return n("Select", left, far, near)
+
+
 aten_rows({
     "lgamma special_gammaln": lambda n, x: _in_f64(n, x, log_gamma),
     "digamma special_digamma special_psi": lambda n, x: _in_f64(n, x, digamma),
     "erfinv special_erfinv": lambda n, x: _in_f64(n, x, erf_inverse),
+    "erfc special_erfc": lambda n, x: _in_f64(n, x, erfc),
+    "special_erfcx": lambda n, x: _in_f64(n, x, scaled_erfc),
+    "special_ndtr": lambda n, x: _in_f64(n, x, _normal),
+    "special_log_ndtr": lambda n, x: _in_f64(n, x, _log_normal),
 })  # fmt: skip
 
 
