@@ -36,26 +36,20 @@ from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps
 from ovjit.rewrite.pattern import anything, constant, op, value
-from ovjit.rewrite.residuals import unrounded
+from ovjit.rewrite.residuals import BY_NUMBER, CUT, MOVES, unrounded
 from ovjit.rewrite.rules import Uses, original, rule, rules_of, run_rules, unchanged
 from ovjit.rewrite.writer import Writer
 
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: Operations that may read integers instead of reals, since they only move elements.
-MOVES = (
-    "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
-    "SpaceToDepth"
-)
 #: Operations with a single reader whose outputs are elements of their inputs.
 _JOINED = op["MaxPool Concat"](...).once
-_BY_NUMBER = op["Add Multiply"](value("x"), anything.let(number=plain_constant)) | op.Identity(value("x"))
 _OF_WINDOWS = op["Convolution GroupConvolution"](...).where(lambda x: x.dtype == "i32")
 #: Sums of a convolution of bytes, to which zero points may have been added.
 _WINDOW_SUMS = _OF_WINDOWS | op.Add(_OF_WINDOWS, anything).where(lambda x: x.dtype == "i32")
 _WINDOW_SUMS |= op.Convert(_WINDOW_SUMS)
-_CUT, _GROUPED = op.Relu(value("x")), op.GroupConvolution(...)
+_GROUPED = op.GroupConvolution(...)
 #: Gives the range of a tensor and its number of levels.
 _RANGE = op.FakeQuantize(...)
 #: Types to which a graph converts bytes before it sums them.
@@ -432,9 +426,9 @@ def _rounded(b: Builder, numbers: np.ndarray, dtype: str = "f32") -> Value:
 
 def _sums_of_windows(x: Value) -> bool:
     """True for what a convolution of bytes has summed up, with scale, bias and Relu."""
-    if (step := _CUT.first(x)) is not None:
+    if (step := CUT.first(x)) is not None:
         x = step["x"]
-    while (step := _BY_NUMBER.first(x)) is not None:
+    while (step := BY_NUMBER.first(x)) is not None:
         x = step["x"]
     return _WINDOW_SUMS.matches(x)
 

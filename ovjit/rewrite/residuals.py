@@ -23,21 +23,23 @@ from ovjit.rewrite.pattern import Pattern, anything, op, value
 _X = value("x")
 _NUMBER = anything.let(number=plain_constant)
 _SUM, _RANGE = op.Add(anything, anything), op.FakeQuantize(_X, ...)
+#: Operations that may read integers instead of reals, since they only move elements.
+MOVES = (
+    "Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice StridedSlice ShuffleChannels DepthToSpace "
+    "SpaceToDepth"
+)
 _CONVOLUTION = op["Convolution GroupConvolution"](...)
 #: What a convolution's epilogue computes before a FakeQuantize: numbers, or a bias and Relu.
-_CUT = op.Relu(_X)
+CUT = op.Relu(_X)
 _BIASED = op.Add(_X, _NUMBER) | op.Identity(_X)
-_SCALED = op["Add Multiply"](_X, _NUMBER) | op.Identity(_X)
+BY_NUMBER = op["Add Multiply"](_X, _NUMBER) | op.Identity(_X)
 #: What it computes after the residual has been added.
 _ACTIVATION = op["Relu Clamp Sigmoid Tanh Gelu Elu PRelu Swish HSwish HSigmoid Mish SoftPlus Abs Sqrt Round"](
     _X, ...
 )
 _BY_CHANNEL = op["Add Subtract Multiply Divide"](_X, _NUMBER)
 #: What bytes stay bytes in.
-_KEEPS = op[
-    "MaxPool AvgPool Pad Interpolate Reshape Squeeze Unsqueeze Transpose Split VariadicSplit Slice "
-    "StridedSlice ShuffleChannels DepthToSpace SpaceToDepth Concat"
-](_X, ...)
+_KEEPS = op[f"MaxPool AvgPool Pad Interpolate Concat {MOVES}"](_X, ...)
 _BYTES = op.Convert(_X).where(lambda x: x.dtype in ("u8", "i8"))
 _SHIFTED = op["Subtract Multiply Add"](_X, _NUMBER)
 
@@ -93,9 +95,9 @@ class _Residuals:
             x = self._before(_RANGE, side)
         if x is None:
             return False
-        steps = _SCALED
-        if _CUT.matches(x):
-            x, steps = self._before(_CUT, x), _BIASED
+        steps = BY_NUMBER
+        if CUT.matches(x):
+            x, steps = self._before(CUT, x), _BIASED
         while x is not None and steps.matches(x):
             x = self._before(steps, x)
         if x is None or self._reader(x) is None or not _CONVOLUTION.matches(x):
