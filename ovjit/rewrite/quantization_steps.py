@@ -35,21 +35,16 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
     f, o = (a[channels, None] for a in flat)
     at, sums, steps = _near_borders(f, o, np.arange(low, high) + 0.5)
     best = [a.astype(np.float32) for a in flat]
-    fewest = np.zeros(flat[0].size, np.int64)
-    for i, tried in enumerate(TRIED):
-        start = [a[channels].astype(np.float32) for a in flat]
+    for several in (TRIED[:1], TRIED):  # most channels need the first only
+        start = [a[channels, None].astype(np.float32) for a in flat]
         units = [np.spacing(start[0]), np.maximum(np.spacing(np.abs(start[1])), np.float32(NEAR))]
-        numbers = [a + (k * n) * u for a, u, k, n in zip(start, units, moves, tried, strict=True)]
-        wide = [a.astype(np.float64)[at] for a in numbers]
-        rounded = np.rint((sums * wide[0] + wide[1]).astype(np.float32))
-        wrong = np.bincount(at[rounded != steps], minlength=channels.size)
-        better = wrong < fewest[channels] if i else np.ones(channels.size, bool)
-        fewest[channels[better]] = wrong[better]
+        tried = np.array(several, np.float32).T[:, None] * np.array(moves, np.float32)[:, None, None]
+        numbers = [a + n * u for a, u, n in zip(start, units, tried, strict=True)]
+        wrong = _count_wrong(numbers, at, sums, steps)
+        chosen = wrong.argmin(1)
         for known, new in zip(best, numbers, strict=True):
-            known[channels[better]] = new[better]
-        left = fewest[channels] > 0
-        if not left.any():
-            break
+            known[channels] = new[np.arange(len(chosen)), chosen]
+        left = wrong[:, 0] > 0
         kept = left[at]
         at, sums, steps = (np.cumsum(left) - 1)[at[kept]], sums[kept], steps[kept]
         channels = channels[left]
@@ -58,20 +53,35 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
     return scale, shift
 
 
+def _count_wrong(
+    numbers: list[np.ndarray], at: np.ndarray, sums: np.ndarray, steps: np.ndarray
+) -> np.ndarray:
+    """[channels, tries]: how many sums are rounded to another step by factor and offset, [channels, tries]
+    each. `at`: the channels of sums, ascending."""
+    factor, offset = (a.astype(np.float64)[at] for a in numbers)
+    wrong = np.rint((sums[:, None] * factor + offset).astype(np.float32)) != steps[:, None]
+    until = np.concatenate([np.zeros((1, wrong.shape[1]), np.int64), wrong.cumsum(0)])
+    ends = np.searchsorted(at, np.arange(len(numbers[0]) + 1))
+    return np.asarray(until[ends[1:]] - until[ends[:-1]])
+
+
 def _near_borders(f: np.ndarray, o: np.ndarray, borders: np.ndarray) -> tuple[np.ndarray, ...]:
     """The sums that are near to a border between two steps: (their channels, the sums, their steps)"""
+    # few are as near as the farthest border allows: the others need not be compared with their own
+    nearest = NEAR * (np.abs(borders).max() + np.abs(o)) / f * (1 + NEAR)
     some = max(1, BLOCK // len(borders))
     found = [np.zeros((3, 0))]
     for first in range(0, len(f), some):
-        factors, offsets = f[first : first + some], o[first : first + some]
-        places = (borders - offsets) / factors
+        block = slice(first, first + some)
+        places = borders - o[block]
+        places /= f[block]
         sums = np.rint(places)
         beyond = np.subtract(sums, places, out=places)
-        beyond *= factors
-        # halfway: even in any case
-        near = np.flatnonzero((np.abs(beyond) < NEAR * (borders + np.abs(offsets))) & (beyond != 0))
-        channel, border = np.divmod(near, len(borders))
-        steps = borders[border] + np.copysign(0.5, beyond.ravel()[near])
-        found.append(np.stack([first + channel, sums.ravel()[near], steps]))
-    channels, all_sums, all_steps = np.concatenate(found, 1)
-    return channels.astype(np.int64), all_sums, all_steps
+        near = np.flatnonzero(np.abs(beyond) < nearest[block])
+        found.append(np.stack([near + first * len(borders), sums.take(near), beyond.take(near)]))
+    index, sums, beyond = np.concatenate(found, 1)
+    channel, border = np.divmod(index.astype(np.int64), len(borders))
+    share = beyond * f[channel, 0]
+    # halfway: even in any case
+    near = np.flatnonzero((np.abs(share) < NEAR * (borders[border] + np.abs(o[channel, 0]))) & (share != 0))
+    return channel[near], sums[near], borders[border[near]] + np.copysign(0.5, share[near])

@@ -16,8 +16,10 @@ to f32 first would round twice, and each layer has sums in some channel for whic
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +27,9 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.records import NamedTuple
+
+if TYPE_CHECKING:
+    from ovjit.codegen.kernel import Kernel
 
 FIRST = 3 << 22
 #: The bits of FIRST as an f32.
@@ -35,10 +40,10 @@ MOST_DEPTH = 256
 FARTHEST_SUM, FARTHEST_ROUNDED = 1 << 22, 1 << 30
 #: Exponent of the power of two of which all thresholds are multiples.
 FINEST = -26
-#: Quotients that are nearer than this to an integer are divided exactly.
-_NEAR = 1e-6
-#: Channels whose thresholds are computed together, for the second-level cache.
-BLOCK = 64
+#: Bits of what native code multiplies by a sum, and the largest zero in its units: products fit 64 bits.
+MOST_BITS, FARTHEST = 38, 1 << 61
+#: Numbers of its memory: thresholds, and three for each step of Euclid's algorithm.
+WORK_SPACE = 255 + 3 * 64
 
 
 class Rounding(NamedTuple):
@@ -108,91 +113,55 @@ def one_rounding(
     # what is added to FIRST + start + sum, times the factor, is a multiple of 2**ulp
     ulp = np.maximum(exponent, np.frexp(np.abs(zero))[1] - 23).astype(np.int64)
     fine = np.maximum(24 - exponent, -FINEST).astype(np.int64)  # numbers below are in units of 2**-fine
-    if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > 46):
+    if np.any(fine > 46) or np.any(ulp + fine < 1) or np.any(ulp + fine > MOST_BITS):
         return None
-    scale = np.ldexp(mantissa.astype(np.float64), exponent + fine).astype(np.int64)
-    # with a zero of more than `above` and less than `below` all bytes are the same
-    above, below = np.concatenate([
-        _between(least, *(a[at : at + BLOCK] for a in (factor, zero, low, high, fine, scale)))
-        for at in range(0, len(factor), BLOCK)
-    ], 1)  # fmt: skip
-    found = []
-    for a, b, s, n, lowest, highest in np.stack([above, below, scale, fine + ulp, low, high], 1).tolist():
-        begin, one = FIRST - FARTHEST_SUM - lowest, 1 << n
-        if b - a < 2:
-            return None
-        # the first `start` for which begin + start, times the factor, less what f32 has, is between them
-        start = first_within(s % one, one, (a + 1 - begin * s) % one, min(b - a - 2, one - 1))
-        if start is None or begin + start >= FIRST + FARTHEST_SUM - highest:
-            return None
-        found.append((begin + start - FIRST, -(((begin + start) * s - a - 1) >> n)))
-    starts, offsets = np.array(found, np.int64).T
+    scale = np.ldexp(mantissa.astype(np.float64), exponent + fine)
+    wide = np.ldexp(zero.astype(np.float64), fine)
+    if np.any(np.abs(wide) >= FARTHEST):
+        return None
+    of_channels = np.stack([scale, np.floor(wide), np.ceil(wide), low, high, fine, ulp], 1).astype(np.int64)
+    found = np.zeros((len(factor), 2), np.int64)
+    memory = np.zeros(WORK_SPACE, np.int64)
+    memory[:255] = np.ldexp(borders(least), -FINEST)
+    sizes = np.array((len(factor), least))
+    given = (a.ctypes.data for a in (of_channels, found, sizes, memory))
+    if _choose_starts()(*given) < len(factor):
+        return None
+    starts, offsets = found.T
     if np.any(np.abs(offsets) > 1 << 24):
         return None
     offset = np.ldexp(offsets.astype(np.float64), ulp).astype(np.float32)
     return Rounding((bias + starts + FIRST_BITS).astype(np.int32), factor, offset)
 
 
-def _between(
-    least: int, factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, fine: np.ndarray,
-    scale: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """[2, channels]: exclusive lower and upper bound of the zero, in units of 2**-fine."""
-    bounds, steps = thresholds(factor, zero, low, high, least)
-    bounds = np.ldexp(bounds, fine[:, None]).astype(np.int64)
-    far = np.iinfo(np.int64).max
-    bounds -= steps * scale[:, None]
-    above = np.where(steps <= high[:, None], bounds, -far // 2).max(1)
-    bounds += scale[:, None]
-    below = np.where(steps > low[:, None], bounds, far // 2).min(1)
-    return np.stack([above, below])
-
-
-def thresholds(
-    factor: np.ndarray, zero: np.ndarray, low: np.ndarray, high: np.ndarray, least: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers between the bytes `least`, `least` + 1, ..., [255]; and [channels, 255] the least sums that
-    are beyond them; `high` + 1 where none is, `low` where all are. Numbers are rounded to f32 first, and then
-    to bytes."""
+def borders(least: int) -> np.ndarray:
+    """The numbers between the bytes `least`, `least` + 1, ..., [255]. Numbers are rounded to f32 first, and
+    then to bytes. Native code takes the byte whose number is even at these."""
     number = np.arange(1, 256) + least
     half = (number - 0.5).astype(np.float32)
-    even = number % 2 == 0
     # what is rounded to the half itself becomes the even number
-    nearby = np.nextafter(half, np.where(even, -np.inf, np.inf).astype(np.float32))
-    bound = (half.astype(np.float64) + nearby) / 2
-    scale, zeros = factor.astype(np.float64)[:, None], zero.astype(np.float64)[:, None]
-    quotient = (bound - zeros) / scale
-    found = np.clip(np.ceil(quotient), low[:, None], high[:, None] + 1.0)
-    within = (quotient > low[:, None] - 2.0) & (quotient < high[:, None] + 2.0)
-    from fractions import Fraction  # milliseconds that others do not pay
-
-    for c, t in np.argwhere((np.abs(quotient - np.rint(quotient)) < _NEAR) & within).tolist():
-        exact = (Fraction(bound[t]) - Fraction(float(zero[c]))) / Fraction(float(factor[c]))
-        found[c, t] = -(-exact // 1) if even[t] else exact // 1 + 1
-    return bound, np.clip(found.astype(np.int64), low[:, None], high[:, None] + 1)
+    nearby = np.nextafter(half, np.where(number % 2 == 0, -np.inf, np.inf).astype(np.float32))
+    return np.asarray((half.astype(np.float64) + nearby) / 2)
 
 
-def first_within(step: int, modulus: int, low: int, width: int) -> int | None:
-    """The least x >= 0 with low <= step * x mod modulus <= low + width; None if there is none. The end of the
-    range may exceed the modulus and then wraps around. The method is Euclid's algorithm."""
-    if low + width >= modulus:
-        return 0
-    stack: list[tuple[int, int, int]] = []
-    high = low + width
-    while True:
-        if low == 0:
-            x = 0
-            break
-        if step == 0:
-            return None
-        x = -(-low // step)
-        if x * step <= high:
-            break
-        stack.append((step, modulus, low))
-        step, modulus, low, high = modulus % step, step, -high % step, -low % step
-    for step, modulus, low in reversed(stack):
-        x = -(-(low + modulus * x) // step)
-    return x
+@functools.cache
+def kernel() -> Kernel:
+    """The kernel that chooses the numbers."""
+    from ovjit.codegen.routines import routines
+
+    def module() -> Any:
+        from ovjit.tiles import rounding_steps
+
+        return rounding_steps
+
+    return routines("choose_starts", ("choose_starts",), module, key="choose starts")
+
+
+@functools.cache
+def _choose_starts() -> Callable[[int, int, int, int], int]:
+    from ovjit.tiles import weave
+
+    return weave.native(kernel())
 
 
 def reach_of(matrix: np.ndarray) -> np.ndarray:

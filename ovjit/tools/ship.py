@@ -106,7 +106,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     from ovjit.execution.runner import native_kernels
     from ovjit.planning.parametric import evaluating_kernel
     from ovjit.storage import tags
-    from ovjit.tiles import narrow, weave, winograd
+    from ovjit.tiles import narrow, rounding, weave, winograd
 
     yield from native_kernels()
     yield tags.kernel()
@@ -114,6 +114,7 @@ def _always(target: Target) -> Iterator[Kernel]:
     yield from weave.kernels(target)
     yield from (winograd.filter_kernel(m, whole) for m in winograd.MATRICES for whole in (False, True))
     yield from map(narrow.kernel, narrow.FUNCTIONS)
+    yield rounding.kernel()
     for feature in sorted(MATRIX.intersection(target.extras)):
         key, form = amx_test.tested(feature)
         yield Kernel(key, amx_test.SOURCE, KernelArgs(), amx_test.tested(feature).words, key, form)

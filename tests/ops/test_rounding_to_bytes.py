@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
 from ovjit.tiles import epilogues
 from ovjit.tiles.lowering import Tiled
-from ovjit.tiles.rounding import first_within, one_rounding, reach_of
+from ovjit.tiles.rounding import FARTHEST_SUM, FINEST, FIRST, FIRST_BITS, one_rounding, reach_of
 from ovjit.tiles.sizes import JOINING
 from tests.support.compiled import product_format
 from tests.support.sweeps import some
@@ -66,15 +68,54 @@ def test_what_cannot_be_proved_is_converted(changed: str) -> None:
     assert one_rounding(reach, bias, factor, zero, 0) is None
 
 
-def test_the_first_multiple_within_bounds() -> None:
-    rng = np.random.default_rng(SEED)
-    for _ in range(300):
-        modulus = int(rng.integers(1, 200))
-        step, low, width = (int(n) for n in rng.integers(0, modulus, 3))
-        places = np.arange(2 * modulus) * step
-        found = np.flatnonzero((places - low) % modulus <= width)
-        want = int(found[0]) if len(found) else None
-        assert first_within(step, modulus, low, width) == want, (step, modulus, low, width)
+def borders_of(factor: np.float32, zero: np.float32, reach: np.ndarray, least: int) -> list[tuple[float, int]]:
+    """By rational numbers: (the number between two bytes, the first sum within reach that has the larger)."""
+    found = []
+    for number in range(least + 1, least + 256):
+        half, even = np.float32(number - 0.5), number % 2 == 0
+        border = (float(half) + float(np.nextafter(half, np.float32(-np.inf if even else np.inf)))) / 2
+        exact = (Fraction(border) - Fraction(float(zero))) / Fraction(float(factor))
+        first = math.ceil(exact) if even else math.floor(exact) + 1
+        found.append((border, min(max(first, int(reach[0])), int(reach[1]) + 1)))
+    return found
+
+
+def first_start(factor: np.float32, zero: np.float32, reach: np.ndarray, least: int) -> int | None:
+    """The first number that sums may begin with, by trying one after the other."""
+    exponent, zeros = int(np.frexp(factor)[1]), int(np.frexp(abs(zero))[1])
+    fine = max(24 - exponent, -FINEST)
+    one = 1 << (max(exponent, zeros - 23) + fine)
+    scale = int(np.ldexp(float(factor), fine))
+    borders = borders_of(factor, zero, reach, least)
+    aboves = [int(np.ldexp(b, fine)) - n * scale for b, n in borders if n <= reach[1]]
+    belows = [int(np.ldexp(b, fine)) - (n - 1) * scale for b, n in borders if n > reach[0]]
+    above = max(aboves, default=min(belows, default=0) - one - 2)
+    below = min(belows, default=above + one + 2)
+    begin, last = FIRST - FARTHEST_SUM - int(reach[0]), FIRST + FARTHEST_SUM - int(reach[1])
+    for start in range(0, last - begin, 1 << 16):
+        tried = np.arange(start, min(start + (1 << 16), last - begin))
+        good = np.flatnonzero(((begin + tried) * scale - above - 1) % one <= below - above - 2)
+        if below - above >= 2 and good.size:
+            return begin + int(tried[good[0]])
+    return None
+
+
+@pytest.mark.parametrize("kind", LEAST)
+def test_the_first_number_is_found_where_there_is_one(kind: str) -> None:
+    rng = np.random.default_rng([SEED, LEAST[kind] + 128])
+    several = 0
+    for depth in (9, 64, 200):
+        reach, bias, factor, zero = numbers(rng, depth, 8, kind)
+        factor[5:] *= np.float32([4.0, 0.001, 300.0])  # what is hardly rounded, and what is cut off
+        for c in range(8):
+            of_channel = slice(c, c + 1)
+            given = (reach[:, of_channel], bias[of_channel], factor[of_channel], zero[of_channel])
+            made = one_rounding(*given, LEAST[kind])
+            want = first_start(factor[c], zero[c], reach[:, c], LEAST[kind])
+            got = None if made is None else int(made.first[0]) - int(bias[c]) - FIRST_BITS + FIRST
+            assert got == want, (SEED, kind, depth, c)
+            several += want is not None
+    assert several > 12, "hardly a test"
 
 
 def model_of(rng: np.random.Generator, kind: str, residual: bool, groups: int, scale: float) -> ov.Model:
