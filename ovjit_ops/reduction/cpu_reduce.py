@@ -2,6 +2,7 @@
 
     "keep"    the contiguous dimension is kept: a few vectors of outputs, summed over all reduced positions
     "reduce"  the contiguous dimension is reduced: one output, lanes summed in a fixed order at the end
+    "short"   it is reduced and shorter than a vector: a few vectors of outputs, whose elements are strided
 
 Outer kept and reduced dimensions (up to three of each, after merging) are walked by strides. The elementwise
 prologue is computed on the way, and the epilogue is applied to the result.
@@ -79,8 +80,9 @@ def reductions(name: str, dtype: str) -> Reduction | None:
 #: with the length of its chain.
 BLOCK = 256
 
-#: Vectors of a kept contiguous dimension that are reduced together.
-WIDE = 4
+#: Vectors of a kept contiguous dimension that are reduced together: of dimensions that may be short, and of
+#: others. Rows are far apart, so each of them should be read in long pieces.
+NARROW, WIDE = 4, 8
 
 #: Maximum parts into which the elements of one output are split, and minimum bytes of a part.
 PARTS, PART_BYTES = 8, 32768
@@ -138,8 +140,9 @@ def across(v, how, T):
     )  # fmt: skip
 
 
-#: Byte strides of inputs: along the run, the other reduced dimensions, and the outer kept ones.
-_INPUTS: Any = Each("inputs", "run r0 r1 r2 0 1 2", unless="one")
+#: Byte strides of inputs: along the outputs of a vector ("short" only), the run, the other reduced
+#: dimensions, and the outer kept ones.
+_INPUTS: Any = Each("inputs", "along run r0 r1 r2 0 1 2", unless="one")
 #: Byte strides of the epilogue's operands: along a kept contiguous dimension, and the outer kept ones.
 _OPERANDS: Any = Each("operands", "inner 0 1 2", unless="one")
 
@@ -153,11 +156,13 @@ def ones(v, p, items, mode, skip):
 
 
 @inline
-def element(v, q, at, left, whole, inputs, front, T, R):
+def element(v, q, x, at, left, whole, inputs, front, T, R):
     """A vector of the elements to reduce, from element `at` on, after the prologue. `whole`: all lanes; else
     the first `left` lanes."""
     for k, operand in enumerate(inputs):
-        if operand.mode == "v" and whole:
+        if operand.mode == "strided":
+            v[k] = strided[operand.dtype](q[k] + at * x[k, "along"], x[k, "along"], left)
+        elif operand.mode == "v" and whole:
             v[k] = load[operand.dtype](q[k] + at * SIZE[operand.dtype])
         elif operand.mode == "v":
             v[k] = loadm[operand.dtype](q[k] + at * SIZE[operand.dtype], left)
@@ -172,6 +177,18 @@ def find_row(at, row, d1, d2):
     at[2] = urem(row, d2)
     at[0] = udiv(at[1], d1)
     at[1] = urem(at[1], d1)
+
+
+@inline
+def next_row(at, d1, d2):
+    """Advance at[0..2] to the next row."""
+    at[2] += 1
+    if at[2] == d2:
+        at[2] = 0
+        at[1] += 1
+        if at[1] == d1:
+            at[1] = 0
+            at[0] += 1
 
 
 @inline
@@ -191,6 +208,8 @@ def step_in(q, p, x, b0, b1, b2, start, i, inputs):
             q[k] = p[k] + b0 * x[k, "r0"] + b1 * x[k, "r1"] + b2 * x[k, "r2"] + start * x[k, "run"]
             if operand.mode == "v":
                 q[k] += i * SIZE[operand.dtype]
+            elif operand.mode == "strided":
+                q[k] += i * x[k, "along"]
 
 
 @inline
@@ -202,21 +221,24 @@ def step_on(q, x, inputs):
 
 
 @inline
-def fetch(q, x, inputs, front):
-    """Prefetch rows of the run, if the prologue is too long for the CPU to reach them out of order. Rows are
-    pages apart, which hardware prefetchers do not predict."""
+def fetch(q, x, inputs, front, vectors):
+    """Prefetch rows of the run, if the prologue is too long for the CPU to reach them out of order; else what
+    the next item reads of this row. Rows are pages apart, which hardware prefetchers do not predict."""
     for k, operand in enumerate(inputs):
         if operand.mode == "v" and len(front.lines) >= SLOW:
-            for u in static_range(WIDE):
+            for u in static_range(vectors):
                 prefetch(q[k] + AHEAD * x[k, "run"] + u * VL * SIZE[operand.dtype])
+        elif operand.mode == "v":
+            for u in static_range(0, vectors, 2):
+                prefetch(q[k] + (vectors + u) * VL * SIZE[operand.dtype])
 
 
 @inline
-def row_combined(acc, v, q, start, stop, inputs, front, T, R, how):
+def row_combined(acc, v, q, x, start, stop, inputs, front, T, R, how):
     """acc combined with the adjacent elements at q from `start` to `stop`, in whole vectors."""
     total = acc
     for j in range(start, stop, VL):
-        some = element(v, q, j, 0, True, inputs, front, T, R)
+        some = element(v, q, x, j, 0, True, inputs, front, T, R)
         total = taken(total, some, how)
     return total
 
@@ -264,22 +286,22 @@ KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 
 
 @inline
-def take_next(acc, v, q, x, i, n, inputs, front, T, R, how):
-    """Combine `acc` with WIDE vectors at q, which begin at element i of n."""
+def take_next(acc, v, q, x, i, n, inputs, front, T, R, how, vectors):
+    """Combine `acc` with so many vectors at q, which begin at element i of n."""
     ones(v, q, inputs, "s", 0)
-    fetch(q, x, inputs, front)
-    for u in static_range(WIDE):
-        if (not front.lines and SIZE[T] > 2) or i + u * VL < n:
-            some = element(v, q, u * VL, n - i - u * VL, False, inputs, front, T, R)
+    fetch(q, x, inputs, front, vectors)
+    for u in static_range(vectors):
+        if (not front.lines and SIZE[T] > 2 and inputs[0].mode == "v") or i + u * VL < n:
+            some = element(v, q, x, u * VL, n - i - u * VL, False, inputs, front, T, R)
             acc[u] = taken(acc[u], some, how)
     step_on(q, x, inputs)
 
 
 @inline
-def bank_sums(acc, made, bank, sums, first, M):
+def bank_sums(acc, made, bank, sums, first, M, vectors):
     """Add sums of BLOCK elements to the sums of sums; after BLOCK of those, add them to the last level. Reset
     `acc`."""
-    for u in static_range(WIDE):
+    for u in static_range(vectors):
         store[M](scratch + u * VL * SIZE[M], acc[u])
         acc[u] = first
     for place in range(scratch, made, VL * SIZE[M]):
@@ -292,9 +314,10 @@ def bank_sums(acc, made, bank, sums, first, M):
 
 @kernel(to=KEPT, reduced=REDUCED, of=SHARE)
 def reduce_kept(
-    to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, inputs, front, operands, body,
+    to, reduced, of, x=_INPUTS, e=_OPERANDS, *, T, R, M, out, how, long, vectors, inputs, front, operands,
+    body,
 ):  # fmt: skip
-    """The contiguous dimension is kept: an item has WIDE vectors of outputs. It combines `run` rows, or `per`
+    """The contiguous dimension is kept: an item has `vectors` of outputs. It combines `run` rows, or `per`
     of them for each of `parts` outputs, at all indices of the other reduced dimensions r0 .. r2.
 
     T, R, out: element types of the input, of the reduction and of y. M: the accumulators' type, f32 for f16
@@ -305,22 +328,25 @@ def reduce_kept(
     acc, at, p, q, v, g, w = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    blocks = (to.n + WIDE * VL - 1) // (WIDE * VL)
+    blocks = (to.n + vectors * VL - 1) // (vectors * VL)
     # in scratch memory: what is combined, sums of BLOCK numbers, sums of BLOCK of these
-    bank = WIDE * VL * SIZE[M]
+    bank = vectors * VL * SIZE[M]
     made = scratch + bank
+    i = to.n
     for item in share(of.items, of.per_chunk):
-        i = urem(item, blocks) * (WIDE * VL)
-        row = udiv(item, blocks)
-        part = urem(row, reduced.parts)
-        row = udiv(row, reduced.parts)
-        find_row(at, row, to.d1, to.d2)
-        find(p, at, x, inputs)
-        find(g, at, e, operands)
-        target = to.y + at[0] * to.y_0 + at[1] * to.y_1 + at[2] * to.y_2 + part * reduced.y_part
-        begin = part * reduced.per
-        end = min(begin + reduced.per, reduced.run)
-        for u in static_range(WIDE):
+        i += vectors * VL
+        if i >= to.n:  # the next row; to divide takes as long as to combine some rows
+            i = urem(item, blocks) * (vectors * VL)
+            row = udiv(item, blocks)
+            part = urem(row, reduced.parts)
+            row = udiv(row, reduced.parts)
+            find_row(at, row, to.d1, to.d2)
+            find(p, at, x, inputs)
+            find(g, at, e, operands)
+            target = to.y + at[0] * to.y_0 + at[1] * to.y_1 + at[2] * to.y_2 + part * reduced.y_part
+            begin = part * reduced.per
+            end = min(begin + reduced.per, reduced.run)
+        for u in static_range(vectors):
             acc[u] = first
         if long:
             for place in range(scratch, made, VL * SIZE[M]):
@@ -335,17 +361,17 @@ def reduce_kept(
                     for start in range(begin, end, BLOCK) if long else (0,):
                         stop = min(start + BLOCK, end) if long else end
                         for _ in range(start if long else begin, stop):
-                            take_next(acc, v, q, x, i, to.n, inputs, front, T, R, how)
+                            take_next(acc, v, q, x, i, to.n, inputs, front, T, R, how, vectors)
                         if long:
                             added += stop - start
                             if added >= BLOCK:
                                 added = 0
                                 sums += 1
-                                bank_sums(acc, made, bank, sums, first, M)
-        for u in static_range(WIDE):
+                                bank_sums(acc, made, bank, sums, first, M, vectors)
+        for u in static_range(vectors):
             store[M](scratch + u * VL * SIZE[M], acc[u])
         place = scratch
-        for j in range(i, min(i + WIDE * VL, to.n), VL):
+        for j in range(i, min(i + vectors * VL, to.n), VL):
             whole = load[M](place)
             if long and sums > 0:
                 whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
@@ -359,7 +385,7 @@ ROWS = Raw("*y y_0 y_1 y_2 d1 d2")
 
 
 @inline
-def take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long):
+def take_run(s, v, q, x, begin, end, first, inputs, front, T, R, how, long):
     """Combine a run with the state s: the current sum, sums of BLOCK vectors, sums of BLOCK sums; elements
     since the last reset of the current sum, and the number of sums."""
     whole = end - (end - begin) % VL
@@ -367,7 +393,7 @@ def take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long):
     for start in range(begin, whole, block) if long else (0,):
         stop = min(start + block, whole) if long else whole
         at_first = start if long else begin
-        s["acc"] = row_combined(s["acc"], v, q, at_first, stop, inputs, front, T, R, how)
+        s["acc"] = row_combined(s["acc"], v, q, x, at_first, stop, inputs, front, T, R, how)
         if long:
             s["added"] += stop - start
             if s["added"] >= block:
@@ -379,7 +405,7 @@ def take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long):
                     s["many"] = s["many"] + s["some"]
                     s["some"] = first
     if whole < end:  # lanes behind the row keep their value
-        rest = element(v, q, whole, end - whole, False, inputs, front, T, R)
+        rest = element(v, q, x, whole, end - whole, False, inputs, front, T, R)
         rest = taken(s["acc"], rest, how)
         s["acc"] = blend[R](end - whole, rest, s["acc"])
 
@@ -390,14 +416,14 @@ def reduce_rows(
     body,
 ):  # fmt: skip
     """The contiguous dimension is reduced: an item is one output, of `run` adjacent elements, or of `per` of
-    them if rows are `parted`. Results of consecutive rows are collected in scratch memory up to WIDE vectors,
+    them if rows are `parted`. Results of consecutive rows are collected in scratch memory up to NARROW vectors,
     since the epilogue's latency would show for single results."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     at, p, q, v, g, w, s = registers()
     ones(v, x, inputs, "n", 0)
     ones(w, e, operands, "n", 1)
-    find_row(at, 0, to.d1, to.d2)
+    find_row(at, 0 if parted else chunk * of.per_chunk, to.d1, to.d2)
     find(g, at, e, operands)
     begin = 0
     end = reduced.run
@@ -405,13 +431,11 @@ def reduce_rows(
     home = to.y
     last = min(chunk * of.per_chunk + of.per_chunk, of.items) - 1
     for item in share(of.items, of.per_chunk):
-        row = item
         if parted:
             part = urem(item, reduced.parts)
-            row = udiv(item, reduced.parts)
             begin = part * reduced.per
             end = min(begin + reduced.per, reduced.run)
-        find_row(at, row, to.d1, to.d2)
+            find_row(at, udiv(item, reduced.parts), to.d1, to.d2)
         find(p, at, x, inputs)
         if count == 0:
             home = to.y + at[0] * to.y_0 + at[1] * to.y_1 + at[2] * to.y_2
@@ -427,19 +451,21 @@ def reduce_rows(
                 for b2 in range(reduced.r2):
                     step_in(q, p, x, b0, b1, b2, 0, 0, inputs)
                     ones(v, q, inputs, "s", 0)
-                    take_run(s, v, q, begin, end, first, inputs, front, T, R, how, long)
+                    take_run(s, v, q, x, begin, end, first, inputs, front, T, R, how, long)
         acc = s["acc"]
         if long and s["sums"] > 0:
             acc = s["many"] + (s["some"] + acc)
         acc = across(acc, how.combine, R)
         storem[M](scratch + count * SIZE[M], acc, 1)
         count += 1
-        if parted or count == WIDE * VL or at[2] == to.d2 - 1 or item == last:
+        if parted or count == NARROW * VL or at[2] == to.d2 - 1 or item == last:
             for i in range(0, count, VL):
                 held = loadm[M](scratch + i * SIZE[M], count - i)
                 held = finished(held, reduced.total, number, R, body.inputs[0], how)
                 put(home, to.y_2, held, i, count, w, g, e, operands, body, out, 2)
             count = 0
+        if not parted:
+            next_row(at, to.d1, to.d2)
 
 
 def sum_type(name: str, dtype: str, out: str) -> str:
@@ -459,12 +485,12 @@ def as_it_is(dtype: str, out: str) -> Body:
 
 
 @functools.cache
-def _kernel(label: str, kind: str, **constants: Any) -> Kernel:
+def _kernel(label: str, kind: str, vectors: int, **constants: Any) -> Kernel:
     constants["M"] = WIDENED.get(constants["R"], constants["R"])
     if kind == "reduce":
         return reduce_rows.kernel(label, **constants)
     del constants["parted"]
-    return reduce_kept.kernel(label, **constants)
+    return reduce_kept.kernel(label, vectors=vectors, **constants)
 
 
 class Walk(NamedTuple):
@@ -478,6 +504,7 @@ class Walk(NamedTuple):
     kept: Sequence[int]
     inputs: Sequence[tuple[int, Sequence[int], Sequence[int]]]
     others: Sequence[tuple[int, Sequence[int], Sequence[int]]]  # y, and the epilogue's operands
+    along: int = 0  # of kind "short": bytes between the elements of a vector
 
 
 class Reduce(Lowering):
@@ -521,15 +548,31 @@ class Reduce(Lowering):
         #: The order of dimensions; None: the input's memory order at planning.
         self.order: Sequence[int] | None = None
         #: Use of the innermost dimension ("keep", "reduce") -> the mode in which each input is read.
-        self.modes = {"keep": "v", "reduce": "v"}
+        self.modes: dict[str, Sequence[str]] = {"keep": "v", "reduce": "v"}
+        if self.static and product([shape[a] for a in self.axes]) < self.target.lanes <= self.out_count():
+            self.modes["short"] = ("strided",)
         if self.group.front:
             layout = layout_of_largest(self.sources, len(shape), layouts)
             self.order = layout.order if layout else range(len(shape))
             axis = innermost_axis(shape, self.order)
             kind = "reduce" if axis is None or axis in self.axes else "keep"
             self.modes = {kind: "".join(operand_mode(v, shape, self.order) for v in self.sources)}
+        self.vectors = self._vectors()
         self.by_role = self._kernels()
         self.kernels = self.by_strides = tuple(dict.fromkeys(self.by_role.values()))
+
+    def out_count(self) -> int:
+        return product([d for a, d in enumerate(self.data.shape) if a not in self.axes])
+
+    def _vectors(self) -> int:
+        """How many vectors of a kept contiguous dimension are reduced together."""
+        n = 1
+        for axis in reversed(self.order or range(len(self.data.shape))):
+            extent = self.data.shape[axis]
+            if axis in self.axes or not isinstance(extent, int):
+                break
+            n *= extent
+        return WIDE if n > NARROW * self.target.lanes else NARROW
 
     def _kernels(self) -> dict[tuple[str, str], Kernel]:
         """(step, kind) -> kernel. Step "all" is the only one; "first" and "last" are the steps of two."""
@@ -565,7 +608,7 @@ class Reduce(Lowering):
             words += [read if read == out else f"{read}_{out}", "short" if adds and not long else ""]
             words += ["part" if parted else "", after if step != "first" else ""]
             found[step, kind] = _kernel(
-                "_".join(filter(None, words)), kind, T=read, R=inside, out=out, how=how, long=long,
+                "_".join(filter(None, words)), kind, self.vectors, T=read, R=inside, out=out, how=how, long=long,
                 parted=parted, front=front, inputs=tuple(map(Operand, front.inputs, modes)),
                 body=body, operands=tuple(map(Operand, body.inputs[1:], behind)),
             )  # fmt: skip
@@ -650,11 +693,13 @@ class Reduce(Lowering):
         red, rx = merge_dims([shape[a] for a in over], [[v.strides[a] for a in over] for v in walked])
         reduces = self._is_innermost("reduce", walked, rx)
         keeps = self._is_innermost("keep", walked, kx) and not reduces
-        n, run, step, inner = 1, 1, [0] * len(walked), [0] * len(ko)
+        n, run, step, inner, along = 1, 1, [0] * len(walked), [0] * len(ko), 0
         if kept and keeps:
             kind, n, inner = "keep", kept.pop(), [s.pop() for s in ko]
             for s in kx:
                 s.pop()
+        elif len(red) == 1 and reduces and "short" in self.modes and kept[-1] >= self.target.lanes:
+            kind, n, inner, along = "short", kept.pop(), [s.pop() for s in ko], kx[0].pop()
         elif red and reduces:
             kind, n = "reduce", red.pop()
             run = n
@@ -666,13 +711,13 @@ class Reduce(Lowering):
             kind = "keep"
         else:
             return None
-        if kind == "keep" and red:
+        if kind != "reduce" and red:
             run, step = red.pop(), [s.pop() for s in rx]
         if len(kept) > DIMS or len(red) > DIMS:
             return None
         return Walk(
             kind, n, run, red, kept, list(zip(step, rx, kx, strict=True)),
-            [(i, (), s) for i, s in zip(inner, ko, strict=True)],
+            [(i, (), s) for i, s in zip(inner, ko, strict=True)], along,
         )  # fmt: skip
 
     def _order_of(self, view: View) -> Sequence[int]:
@@ -718,7 +763,7 @@ class Reduce(Lowering):
         parts)."""
         extents, (y_inner, _, ky), *others = walk.kept, *walk.others
         parts, per, y_part = shares or (1, walk.run, 0)
-        n, lanes, kind = walk.n, WIDE * self.target.lanes, walk.kind
+        n, lanes, kind = walk.n, self.vectors * self.target.lanes, walk.kind
         planner.need_scratch(3 * lanes * 8)
         kernel = self.by_role[step, kind]
         values = {"y": y.ptr, "n": n, "y_inner": y_inner, "total": total, "run": walk.run}
@@ -730,7 +775,7 @@ class Reduce(Lowering):
             values[f"x{k}"] = view.ptr
             if not one:
                 along, rx, kx = next(steps)
-                values |= {f"x{k}_run": along, **placed_values(extents, **{f"x{k}": kx})}
+                values |= {f"x{k}_run": along, f"x{k}_along": walk.along, **placed_values(extents, **{f"x{k}": kx})}
                 values |= {f"x{k}_r{d}": s for d, s in enumerate([*[0] * (DIMS - len(rx)), *rx])}
         for k, (view, (along, _, ke)) in enumerate(zip(more, others, strict=True)):
             values |= {f"e{k}": view.ptr, f"e{k}_inner": along, **placed_values(extents, **{f"e{k}": ke})}

@@ -72,7 +72,7 @@ def reduced(name: str) -> Kernel:
     body = cpu_reduce.as_it_is("f32", "f32")
     return cpu_reduce.reduce_kept.kernel(
         name, T="f32", R="f32", M="f32", out="f32", long=False, front=body, body=body,
-        how=cpu_reduce.reductions(name, "f32"), inputs=(Operand("f32", "v"),), operands=(),
+        how=cpu_reduce.reductions(name, "f32"), vectors=cpu_reduce.NARROW, inputs=(Operand("f32", "v"),), operands=(),
     )  # fmt: skip
 
 

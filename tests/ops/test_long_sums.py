@@ -182,3 +182,40 @@ def test_several_vectors_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -
             (want,) = record.evaluate([wide, np.array(axes)], {"keep_dims": False})
             where = f"{shape} along {axes}, opened: {opened}"
             np.testing.assert_allclose(job.outputs[0], want, rtol=2e-5, atol=2e-5, err_msg=where)
+
+
+#: How a reduction is computed in float64.
+IN_NUMPY = {
+    "ReduceSum": np.sum, "ReduceMean": np.mean, "ReduceMax": np.max, "ReduceProd": np.prod,
+    "ReduceL2": lambda x, *rest, **more: np.sqrt(np.square(x).sum(*rest, **more)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i32", "f16", "u8"])
+def test_reductions_of_short_rows_and_of_long_lines(dtype: str) -> None:
+    """Rows shorter than a vector, lines of several vectors and less, in any order of the memory."""
+    for case in range(24 if dtype == "f32" else 8):
+        rng = np.random.default_rng([SEED, case])
+        shape = [int(rng.choice([2, 3, 5, 7, 17, 40, 129])) for _ in range(int(rng.integers(2, 5)))]
+        if math.prod(shape) > 60_000:
+            continue
+        axes = [-1] if case % 2 else sorted({int(a) for a in rng.integers(0, len(shape), 2)})
+        order = rng.permutation(len(shape)).tolist() if case % 3 == 0 else list(range(len(shape)))
+        data = rng.random(shape) * 0.5 + 0.75 if dtype[0] == "f" else rng.integers(0, 4, shape)
+        data = data.astype(numpy_dtype(dtype))
+        build = Builder()
+        x = build.add("Parameter", (), {"shape": tuple(shape), "element_type": dtype}).output
+        turned = build.add("Transpose", [x, build.constant(np.array(order))]).output
+        name = list(IN_NUMPY)[case % len(IN_NUMPY)]
+        if name == "ReduceL2" and dtype in ("i32", "u8"):
+            name = "ReduceMax"
+        outs = build.add(name, [turned, build.constant(np.array(axes))], {"keep_dims": False}).output
+        compiled = compile_graph(build.finish([build.add("Abs", [outs]).output]), {})
+        (got,) = run(compiled, [data])
+        want = np.abs(IN_NUMPY[name](data.transpose(order).astype(np.float64), axis=tuple(axes)))
+        if dtype in ("i32", "u8"):
+            want = np.trunc(want) if dtype == "i32" else np.trunc(want) % 256
+        tolerance = {"f32": 2e-6, "f16": 2e-3}.get(dtype, 0)
+        np.testing.assert_allclose(
+            got.astype(np.float64), want, rtol=tolerance, err_msg=f"{SEED} {case} {shape} {axes} {order}"
+        )
