@@ -124,6 +124,11 @@ def log1p_f32(x: t.Tracer) -> t.Tracer:
     return t.where(t.absolute(y) < math.inf, y + (x - (u - 1)) / u, y)
 
 
+def log1p_up_to_one(x: t.Tracer) -> t.Tracer:
+    """ln(1 + x) for 0 <= x <= 1, without the two divisions of `log1p_f32`."""
+    return x * _powers(LOG1P, x)
+
+
 def _with_sign(y: t.Tracer, x: t.Tracer) -> t.Tracer:
     """y, which is not negative, with the sign of x."""
     return t.bits(t.bits(y, "i32") | (t.bits(x, "i32") & -(1 << 31)), "f32")
@@ -149,6 +154,13 @@ def logistic_by_tanh(z: t.Tracer, x: t.Tracer) -> t.Tracer:
     below = t.where(near, one, e + 1) * one_more_than_exp(-z)
     return _with_sign(top / below, x)
 
+
+#: ln(1 + x) = x (LOG1P[0] + LOG1P[1] x + ...) for 0 <= x <= 1, within 1e-9: fitted to the relative error.
+LOG1P = [
+    1.0, -0.4999998211860657, 0.33332559466362, -0.24987269937992096, 0.19890744984149933,
+    -0.16105680167675018, 0.12418410927057266, -0.08244139701128006, 0.04147792235016823,
+    -0.013407386839389801, 0.002030212664976716,
+]  # fmt: skip
 
 #: tanh(x) = x + x^3 (TANH[0] + TANH[1] x^2 + ...)
 TANH = [

@@ -32,7 +32,7 @@ exp_below_zero = _function(
     "exp", np.exp, approx.exp_below_zero, "e ** x for x <= 0; denormals are 0 in f32.", approx.exp_f64
 )
 log = _function("log", np.log, approx.log_f32, "The natural logarithm.", approx.log_f64)
-log1p = _function("log1p", np.log1p, approx.log1p_f32, "ln(1 + x), exact where x is small.")
+log1p_up_to_one = _function("log1p", np.log1p, approx.log1p_up_to_one, "ln(1 + x) for x from 0 to 1.")
 tanh = _function("tanh", np.tanh, approx.tanh_f32)
 sin = _function("sin", np.sin, approx.sin_f32)
 cos = _function("cos", np.cos, approx.cos_f32)

@@ -69,7 +69,7 @@ def _mish_body(x: Any) -> Any:
 unary(
     "SoftPlus",
     _softplus,
-    lambda x: t.maximum(x, 0) + t.log1p(t.exp(-t.absolute(x))),
+    lambda x: t.maximum(x, 0) + t.log1p_up_to_one(t.exp(-t.absolute(x))),
     opset=4,
     types=REALS,
     builder={**DATA, "": "softplus"},

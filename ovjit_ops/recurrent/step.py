@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Any, float, float], Any], float, float]] 
     "scaledtanh": (lambda x, a, b: t.tanh(x * b) * a, 1, 1),
     "elu": (lambda x, a, b: t.where(x < 0, (t.exp(t.minimum(x, 0)) - 1) * a, x), 1, 0),
     "softsign": (lambda x, a, b: x / (1 + t.absolute(x)), 0, 0),
-    "softplus": (lambda x, a, b: t.maximum(x, 0) + t.log1p(t.exp(-t.absolute(x))), 0, 0),
+    "softplus": (lambda x, a, b: t.maximum(x, 0) + t.log1p_up_to_one(t.exp(-t.absolute(x))), 0, 0),
 }
 
 
