@@ -140,16 +140,20 @@ class Planner(ValueViews):
         """The memory of a model output as a row-major view."""
         return self._end(value, self.output_buffers[self._output_of[value]])
 
-    def offer_output(self, value: Value, source: Value) -> None:
+    def offer_output(self, value: Value, source: Value, reshaped: bool = False) -> None:
         """Let the producer of `source` write to the memory of `value`, whose group may overwrite `source`.
-        Has no effect unless `value` is a model output, its group is the only reader of `source`, and both
-        have the same shape and element size."""
-        given = value in self.placed or self._output_of.get(value, -1) in self._output_strides
-        if value not in self._output_of or given or self.readers.get(source) != 1 or self.is_fixed(source):
+        Has no effect unless `value` is a model output or written to the memory of one, its group is the only
+        reader of `source`, and both have the same element size and shape. `reshaped`: `value` is a view of
+        `source` with another shape, and other groups may read `source`, too."""
+        at = self._output_of.get(value)
+        there = self.offered.get(value) if at is None else self._output_view(value)
+        if there is None or value in self.placed or at in self._output_strides:
+            return
+        if self.is_fixed(source) or not (reshaped or self.readers.get(source) == 1):
             return
         sizes = element_size(source.dtype), element_size(value.dtype)
-        if sizes[0] == sizes[1] and self.shape(source) == self.shape(value):
-            self.offered[source] = self._output_view(value)
+        if sizes[0] == sizes[1] and (reshaped or self.shape(source) == self.shape(value)):
+            self.offered[source] = self._end(source, there.buffer)
 
     def _may_overwrite(self, view: View, shape: Sequence[int], itemsize: int, wanted: Layout) -> bool:
         size, strides, offset = wanted.allocate(shape, itemsize)

@@ -20,6 +20,9 @@ class Reshaped(Lowering):
 
     flexible = True
 
+    def place_outputs(self, planner: Planner) -> None:
+        planner.offer_output(self.group.last.output, self.group.last.inputs[0], reshaped=True)
+
     def plan(self, planner: Planner) -> None:
         value, out = self.group.last.inputs[0], self.group.last.output
         source, shape = planner.view(value), planner.shape(out)
