@@ -273,16 +273,14 @@ class Tiled(Summed):
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
         # computed weights lie in groups, and so does what they are multiplied with
         by_pixels = at is not weights.at and sizes.group * groups <= KEPT_WEIGHTS
-        shares = division._asdict()
-        pixel_chunks = shares.pop("pixel_chunks")
-        run = division.panel_chunks * groups if by_pixels else pixel_chunks
+        run = division.panel_chunks * groups if by_pixels else division.pixel_chunks
         values: dict[str, Any] = {
             "x": x.ptr + origin, "w": at,
             "b": planner.constants.at(weights.bias), "y": y.ptr, "oh": oh, "ow": ow, "pixels": pixels,
             "x_g": x_group, "w_g": sizes.group, "w_panel": sizes.panel,
             "outs": outs, "panels": ceil_div(outs, width), "by_pixels": int(by_pixels), "run": run,
             "b_step": weights.bias_step, "outs_g": outs if group_axis is None else 0,
-            **shares,
+            **division._asdict(),
         }  # fmt: skip
         along = (*axes, group_axis)
         values |= _named("n1 s1 n2 s2 k", taps) | _named("x_n x_h x_w", strides)
