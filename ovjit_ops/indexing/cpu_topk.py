@@ -31,6 +31,8 @@ VECTORS = 4
 #: Up to FEW results, or any number of rows of up to SHORT elements, are kept sorted: a new one moves all
 #: worse ones. The 50 best of 55 for 846 neighbours took eight times as long with heaps.
 FEW, SHORT = 32, 256
+#: Up to so many results are kept in registers, for so many vectors of neighbours at a time.
+IN_REGISTERS, PAIR = 4, 2
 
 
 @inline
@@ -244,6 +246,65 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
         st[index](places, found)
 
 
+@inline
+def enter(best, at, first, count, one, here, T, largest):
+    """Insert a vector of elements, at position `here`, into the `count` sorted ones from `first` on. The
+    worst of each lane is `left`."""
+    best["left"] = one
+    at["left"] = spread[i32](here)
+    for j in static_range(count):
+        better = beats(one, best[first + j], T, largest)  # also than all behind it
+        moved = select(better, best[first + j], best["left"])
+        place = select(better, at[first + j], at["left"])
+        best[first + j] = select(better, best["left"], best[first + j])
+        at[first + j] = select(better, at["left"], at[first + j])
+        best["left"] = moved
+        at["left"] = place
+
+
+@inline
+def sort_by_index(best, at, first, count):
+    """Sort `count` elements from `first` on by their positions."""
+    for i in static_range(1, count):
+        for j in static_range(count - i):
+            turned = at[first + j + 1] < at[first + j]
+            moved = select(turned, best[first + j], best[first + j + 1])
+            place = select(turned, at[first + j], at[first + j + 1])
+            best[first + j] = select(turned, best[first + j + 1], best[first + j])
+            at[first + j] = select(turned, at[first + j + 1], at[first + j])
+            best[first + j + 1] = moved
+            at[first + j + 1] = place
+
+
+@kernel(over=f"... lanes/{PAIR}VL:1", x="... n", y="... best", z="... best")
+def top_in_registers(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index, count):
+    """`top_few` for `count` elements, which are kept in registers."""
+    best = registers()
+    at = registers()
+    for first, p, values, places in items(x, y, z):
+        rest = x.size.lanes - first
+        for i in static_range(count):
+            for v in static_range(PAIR):
+                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                enter(best, at, v * count, i, one, i, T, largest)
+                best[v * count + i] = best["left"]
+                at[v * count + i] = at["left"]
+            p += x.stride.n
+        for i in range(count, x.size.n):
+            for v in static_range(PAIR):
+                one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
+                enter(best, at, v * count, count, one, i, T, largest)
+            p += x.stride.n
+        for v in static_range(PAIR):
+            left = rest - v * VL
+            if by_index:
+                sort_by_index(best, at, v * count, count)
+            for j in static_range(count):
+                storem[T](y.at(values, best=j) + v * VL * SIZE[T], best[v * count + j], left)
+                found = cast[index](at[v * count + j])
+                storem[index](z.at(places, best=j) + v * VL * SIZE[index], found, left)
+
+
 @kernel(over=f"... lanes/{VECTORS}VL:1", x="... n", y="... best", z="... best")
 def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     """`top_1` for the `best` elements, which are kept sorted in scratch memory: [best, VECTORS] vectors of
@@ -323,7 +384,10 @@ class TopK(Lowering):
         if many in (None, 1):
             self.kernels.append(self.one)
         n = self.node.inputs[0].shape[axis]
-        if self.beside and (many is None or 1 < many <= FEW or (many > 1 and bounds(n)[0] <= SHORT)):
+        if self.beside and many is not None and 1 < many <= IN_REGISTERS:
+            self.few = top_in_registers(**kinds, by_index=by_index, count=many)
+            self.kernels.append(self.few)
+        elif self.beside and (many is None or 1 < many <= FEW or (many > 1 and bounds(n)[0] <= SHORT)):
             self.few = top_few(**kinds, by_index=by_index)
             self.kernels.append(self.few)
 

@@ -158,9 +158,9 @@ def ones(v, p, items, mode, skip):
 @inline
 def element(v, q, x, at, left, whole, inputs, front, T, R):
     """A vector of the elements to reduce, from element `at` on, after the prologue. `whole`: all lanes; else
-    the first `left` lanes."""
+    the first `left` lanes. Operands of mode "w" are strided."""
     for k, operand in enumerate(inputs):
-        if operand.mode == "strided":
+        if operand.mode == "w":
             v[k] = strided[operand.dtype](q[k] + at * x[k, "along"], x[k, "along"], left)
         elif operand.mode == "v" and whole:
             v[k] = load[operand.dtype](q[k] + at * SIZE[operand.dtype])
@@ -208,7 +208,7 @@ def step_in(q, p, x, b0, b1, b2, start, i, inputs):
             q[k] = p[k] + b0 * x[k, "r0"] + b1 * x[k, "r1"] + b2 * x[k, "r2"] + start * x[k, "run"]
             if operand.mode == "v":
                 q[k] += i * SIZE[operand.dtype]
-            elif operand.mode == "strided":
+            elif operand.mode == "w":
                 q[k] += i * x[k, "along"]
 
 
@@ -416,8 +416,8 @@ def reduce_rows(
     body,
 ):  # fmt: skip
     """The contiguous dimension is reduced: an item is one output, of `run` adjacent elements, or of `per` of
-    them if rows are `parted`. Results of consecutive rows are collected in scratch memory up to NARROW vectors,
-    since the epilogue's latency would show for single results."""
+    them if rows are `parted`. Results of consecutive rows are collected in scratch memory, up to NARROW
+    vectors, since the epilogue's latency would show for single results."""
     number = const[R](max(reduced.total, 1))
     first = const[R](how.first)
     at, p, q, v, g, w, s = registers()
@@ -548,9 +548,9 @@ class Reduce(Lowering):
         #: The order of dimensions; None: the input's memory order at planning.
         self.order: Sequence[int] | None = None
         #: Use of the innermost dimension ("keep", "reduce") -> the mode in which each input is read.
-        self.modes: dict[str, Sequence[str]] = {"keep": "v", "reduce": "v"}
-        if self.static and product([shape[a] for a in self.axes]) < self.target.lanes <= self.out_count():
-            self.modes["short"] = ("strided",)
+        self.modes = {"keep": "v", "reduce": "v"}
+        if self.static and product([shape[a] for a in self.axes]) < self.target.lanes <= self._out_count():
+            self.modes["short"] = "w"
         if self.group.front:
             layout = layout_of_largest(self.sources, len(shape), layouts)
             self.order = layout.order if layout else range(len(shape))
@@ -561,7 +561,7 @@ class Reduce(Lowering):
         self.by_role = self._kernels()
         self.kernels = self.by_strides = tuple(dict.fromkeys(self.by_role.values()))
 
-    def out_count(self) -> int:
+    def _out_count(self) -> int:
         return product([d for a, d in enumerate(self.data.shape) if a not in self.axes])
 
     def _vectors(self) -> int:
@@ -608,8 +608,8 @@ class Reduce(Lowering):
             words += [read if read == out else f"{read}_{out}", "short" if adds and not long else ""]
             words += ["part" if parted else "", after if step != "first" else ""]
             found[step, kind] = _kernel(
-                "_".join(filter(None, words)), kind, self.vectors, T=read, R=inside, out=out, how=how, long=long,
-                parted=parted, front=front, inputs=tuple(map(Operand, front.inputs, modes)),
+                "_".join(filter(None, words)), kind, self.vectors, T=read, R=inside, out=out, how=how,
+                long=long, parted=parted, front=front, inputs=tuple(map(Operand, front.inputs, modes)),
                 body=body, operands=tuple(map(Operand, body.inputs[1:], behind)),
             )  # fmt: skip
 
@@ -693,32 +693,38 @@ class Reduce(Lowering):
         red, rx = merge_dims([shape[a] for a in over], [[v.strides[a] for a in over] for v in walked])
         reduces = self._is_innermost("reduce", walked, rx)
         keeps = self._is_innermost("keep", walked, kx) and not reduces
+        kind = self._kind(kept, red, keeps, reduces)
+        if not kind:
+            return None
         n, run, step, inner, along = 1, 1, [0] * len(walked), [0] * len(ko), 0
-        if kept and keeps:
-            kind, n, inner = "keep", kept.pop(), [s.pop() for s in ko]
-            for s in kx:
-                s.pop()
-        elif len(red) == 1 and reduces and "short" in self.modes and kept[-1] >= self.target.lanes:
-            kind, n, inner, along = "short", kept.pop(), [s.pop() for s in ko], kx[0].pop()
-        elif red and reduces:
-            kind, n = "reduce", red.pop()
-            run = n
+        if kind == "reduce" and red:
+            n = run = red.pop()
             for s in rx:
                 s.pop()
-        elif not red and ("reduce" in self.modes and (self.order is not None or not kept)):
-            kind = "reduce"
-        elif not kept and "reduce" not in self.modes:
-            kind = "keep"
-        else:
-            return None
-        if kind != "reduce" and red:
-            run, step = red.pop(), [s.pop() for s in rx]
+        elif kind != "reduce":
+            if kept:
+                n, inner, steps = kept.pop(), [s.pop() for s in ko], [s.pop() for s in kx]
+                along = steps[0] if kind == "short" else 0
+            if red:
+                run, step = red.pop(), [s.pop() for s in rx]
         if len(kept) > DIMS or len(red) > DIMS:
             return None
         return Walk(
             kind, n, run, red, kept, list(zip(step, rx, kx, strict=True)),
             [(i, (), s) for i, s in zip(inner, ko, strict=True)], along,
         )  # fmt: skip
+
+    def _kind(self, kept: Sequence[int], red: Sequence[int], keeps: bool, reduces: bool) -> str:
+        """The kind of kernel for merged dimensions, kept and reduced ones; "" if there is none. `keeps`,
+        `reduces`: whether the innermost of them is contiguous."""
+        if kept and keeps:
+            return "keep"
+        if red and reduces:
+            short = "short" in self.modes and len(red) == 1 and kept and kept[-1] >= self.target.lanes
+            return "short" if short else "reduce"
+        if "reduce" not in self.modes:
+            return "" if kept else "keep"
+        return "reduce" if not red and (self.order is not None or not kept) else ""
 
     def _order_of(self, view: View) -> Sequence[int]:
         """The axes, innermost last: `self.order` if the kernel depends on it, else by strides."""
@@ -775,7 +781,8 @@ class Reduce(Lowering):
             values[f"x{k}"] = view.ptr
             if not one:
                 along, rx, kx = next(steps)
-                values |= {f"x{k}_run": along, f"x{k}_along": walk.along, **placed_values(extents, **{f"x{k}": kx})}
+                values |= {f"x{k}_along": walk.along, f"x{k}_run": along}
+                values |= placed_values(extents, **{f"x{k}": kx})
                 values |= {f"x{k}_r{d}": s for d, s in enumerate([*[0] * (DIMS - len(rx)), *rx])}
         for k, (view, (along, _, ke)) in enumerate(zip(more, others, strict=True)):
             values |= {f"e{k}": view.ptr, f"e{k}_inner": along, **placed_values(extents, **{f"e{k}": ke})}

@@ -71,8 +71,8 @@ def reduced(name: str) -> Kernel:
     """A reduction of f32 along rows."""
     body = cpu_reduce.as_it_is("f32", "f32")
     return cpu_reduce.reduce_kept.kernel(
-        name, T="f32", R="f32", M="f32", out="f32", long=False, front=body, body=body,
-        how=cpu_reduce.reductions(name, "f32"), vectors=cpu_reduce.NARROW, inputs=(Operand("f32", "v"),), operands=(),
+        name, T="f32", R="f32", M="f32", out="f32", long=False, vectors=cpu_reduce.NARROW, front=body,
+        how=cpu_reduce.reductions(name, "f32"), inputs=(Operand("f32", "v"),), operands=(), body=body,
     )  # fmt: skip
 
 

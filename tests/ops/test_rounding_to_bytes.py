@@ -68,7 +68,9 @@ def test_what_cannot_be_proved_is_converted(changed: str) -> None:
     assert one_rounding(reach, bias, factor, zero, 0) is None
 
 
-def borders_of(factor: np.float32, zero: np.float32, reach: np.ndarray, least: int) -> list[tuple[float, int]]:
+def borders_of(
+    factor: np.float32, zero: np.float32, reach: np.ndarray, least: int
+) -> list[tuple[float, int]]:
     """By rational numbers: (the number between two bytes, the first sum within reach that has the larger)."""
     found = []
     for number in range(least + 1, least + 256):

@@ -40,7 +40,9 @@ def test_one_beside_neighbours(kind: type, mode: str) -> None:
 def test_few_beside_neighbours_and_one_along_a_row(kind: type) -> None:
     rng = np.random.default_rng(SEED)
     for shape, axis, many, name in (
-        ((9, 40), 0, 3, "top_few_"), ((2, 35, 33), 1, 32, "top_few_"), ((3, 5, 4, 70), 1, 5, "top_few_"),
+        ((9, 40), 0, 3, "top_in_registers_"), ((2, 4, 35), 1, 4, "top_in_registers_"),
+        ((2, 3, 18), 1, 2, "top_in_registers_"), ((9, 40), 0, 6, "top_few_"),
+        ((2, 35, 33), 1, 32, "top_few_"), ((3, 5, 4, 70), 1, 5, "top_few_"),
         ((35, 7), 0, 33, "top_few_"), ((257, 7), 0, 33, "topk_"), ((7, 3), 1, 1, "top_1_along_"),
         ((5, 16), 1, 1, "top_1_along_"), ((2, 3, 100), 2, 1, "top_1_along_"),
         ((300, 17), -1, 1, "top_1_along_"), ((3, 1000), 1, 3, "topk_"), ((2, 2, 701), 2, 20, "topk_"),

@@ -47,7 +47,9 @@ def test_outputs_are_those_of_the_reference(returned: str, monkeypatch: pytest.M
     rng = np.random.default_rng(SEED)
     for rows in (7, ANY):
         graph = _graph(returned, rows)
-        sets = [[rng.standard_normal((n, 24)).astype(np.float32)] for n in ((7,) if rows == 7 else (7, 1, 40))]
+        sets = [
+            [rng.standard_normal((n, 24)).astype(np.float32)] for n in ((7,) if rows == 7 else (7, 1, 40))
+        ]
         executable = check(graph, sets, returned)
         for arrays in sets:
             for got, want in zip(run(executable, arrays), evaluate(graph, arrays), strict=True):
