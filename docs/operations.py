@@ -109,6 +109,7 @@ DIFFERENCES = [
         "Interpolate, bicubic_pillow",
         "as Pillow and the CPU device: always a = -0.5; `Model.evaluate` uses `cube_coeff`",
     ),
+    ("LRN", "the bias is a real number; the CPU device takes its whole part, so 0 for 0.5"),
     (
         "NonMaxSuppression 1 to 4",
         "the number of rows is open; OpenVINO says a fixed shape and returns fewer rows",
@@ -149,6 +150,10 @@ DIFFERENCES = [
     ),
     ("Unique, axis", "equal slices are merged along any axis; OpenVINO does so along the first axis only"),
     ("SearchSorted", "0 for an empty list; OpenVINO's answer is undefined"),
+    (
+        "SegmentMax, fill_mode=LOWEST",
+        "the lowest finite number of the type; OpenVINO gives minus infinity for bf16",
+    ),
     ("EmbeddingBagOffsets", "a last bag that is empty is zeros; OpenVINO reads behind the indices"),
     (
         "RDFT, IRDFT",

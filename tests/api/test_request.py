@@ -210,6 +210,16 @@ def test_wide_integers_are_not_cut_off():
     np.testing.assert_array_equal(cases.unary(ovjit, (3,), np.int64, "absolute")(wide)[0], abs(wide))
 
 
+@pytest.mark.parametrize("key", [-1, None, 0.0, (0,)], ids=repr)
+@pytest.mark.parametrize("value", [X, ovjit.Tensor(X)], ids=["array", "tensor"])
+def test_a_key_that_selects_nothing(key, value):
+    """OpenVINO raises RuntimeError for some of the tensors, where the cast of the key fails."""
+    compiled = cases.unary(ovjit, (8,), np.float32, "relu")
+    for infer in (compiled, compiled.create_infer_request().infer):
+        with pytest.raises(TypeError, match="ncompatible"):
+            infer({key: value})
+
+
 def test_error_messages_are_one_sentence():
     image = cases.unary(ovjit, (1, 3, 8, 8))
     for bad, parts in (

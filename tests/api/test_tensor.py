@@ -560,6 +560,15 @@ def test_a_refused_shape_leaves_the_tensor_as_it_was():
             np.testing.assert_array_equal(tensor.data, A)
 
 
+@pytest.mark.parametrize("shape", [[6, 4], [24], [3, 2], [40, 40], [0]], ids=str)
+def test_a_window_keeps_its_elements_when_its_parent_gets_another_shape(shape):
+    """OpenVINO applies the parent's new strides, and reads freed memory if it has grown."""
+    parent = Tensor(A)
+    window = Tensor(parent, [1, 2], [3, 5])
+    parent.shape = shape
+    np.testing.assert_array_equal(window.data, A[1:3, 2:5])
+
+
 def test_read_only_memory_stays_read_only():
     tensor = Tensor(READ_ONLY, [4], Type.f64)  # OpenVINO lets `data` write to it
     with pytest.raises(ValueError):

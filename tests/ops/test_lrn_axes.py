@@ -40,3 +40,18 @@ def test_any_axes(kind: str, cases: range) -> None:
         want = record.evaluate([data.astype(np.float64), axes], checked)[0]
         limit = {"f32": 3e-6, "f64": 1e-13, "f16": 2e-3}[kind]
         np.testing.assert_allclose(job.outputs[0].astype(np.float64), want, rtol=limit, err_msg=where)
+
+
+@pytest.mark.parametrize("bias", [0.5, 1.9])
+def test_the_bias_is_a_real_number(bias: float) -> None:
+    """OpenVINO's CPU device takes its whole part: docs/operations.md."""
+    data = np.random.default_rng(SEED).standard_normal((2, 5, 4)).astype(np.float32)
+    b = Builder()
+    x = b.add("Parameter", (), {"shape": data.shape, "element_type": "f32"}).output
+    attrs = {"alpha": 1.0, "beta": 0.75, "bias": bias, "size": 1}
+    graph = b.finish(b.add("LRN", [x, b.constant(np.array([1]))], attrs).outputs)
+    job = compile_graph(graph, {"threads": 1}).new_job()
+    job.set_input(0, data)
+    job.run()
+    want = data.astype(np.float64)
+    np.testing.assert_allclose(job.outputs[0], want / (bias + want**2) ** 0.75, rtol=3e-6)

@@ -12,6 +12,7 @@ import contextlib
 import fnmatch
 import importlib
 import inspect
+import pkgutil
 import re
 import sys
 import types
@@ -22,9 +23,6 @@ import openvino
 
 from tests.support import ROOT
 
-#: Modules that `import openvino` does not load, and that are walked too.
-EXTRA = ("_offline_transformations", "exceptions", "frontend.onnx", "op.util", "passes", "utils.broadcasting",
-         "utils.reduction")  # fmt: skip
 #: Modules that are not walked, and why.
 LEFT_OUT = {
     "frontend.jax": "`convert_model` and the front end read jaxprs; the decoder holds the one that it is "
@@ -35,6 +33,8 @@ LEFT_OUT = {
     "([pytorch.md](pytorch.md))",
     "frontend.tensorflow": "TensorFlow is read through tf2onnx ([model_files.md](model_files.md)); the "
     "extensions' names are there",
+    "preprocess.torchvision.torchvision_preprocessing": "importing it needs torchvision, for steps inside of "
+    "`PreprocessConverter`",
     "tools.benchmark": "served by the real package's files where they are on the path",
     "tools.ovc": "`convert_model` and `ovc` are there, and below them what reads their arguments; the rest "
     "serves frameworks that are not read",
@@ -94,12 +94,28 @@ class Gap(NamedTuple):
 
 
 def modules() -> list[str]:
-    """The modules that are walked, without the leading "openvino."; "" is the package itself."""
-    for name in EXTRA:
-        importlib.import_module(f"openvino.{name}")
+    """The modules that are walked, without the leading "openvino."; "" is the package itself.
+
+    All of them are imported: which are there does not depend on what the process did before.
+    """
     found = {name[9:] for name in list(sys.modules) if name == "openvino" or name.startswith("openvino.")}
-    left = tuple(LEFT_OUT)
-    return sorted(n for n in found if not any(n == x or n.startswith(x + ".") for x in left))
+    found |= set(_below(openvino))
+    return sorted(name for name in found if not _left_out(name))
+
+
+def _below(package: types.ModuleType) -> Iterator[str]:
+    """The modules in a package's folder, and what is below those. They are imported."""
+    for info in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        name = info.name.removeprefix("openvino.")
+        if not _left_out(name):
+            module = importlib.import_module(info.name)
+            yield name
+            if info.ispkg:
+                yield from _below(module)
+
+
+def _left_out(name: str) -> bool:
+    return any(name == left or name.startswith(f"{left}.") for left in LEFT_OUT)
 
 
 def gaps() -> tuple[list[Gap], dict[str, int]]:
@@ -142,9 +158,7 @@ def public(module: types.ModuleType, name: str) -> Iterator[str]:
             continue
         if owner is None and not isinstance(value, (str, int, float, dict, list, types.BuiltinFunctionType)):
             continue  # what typing makes
-        if isinstance(value, types.ModuleType) and any(
-            owner == f"openvino.{x}" or owner.startswith(f"openvino.{x}.") for x in LEFT_OUT
-        ):
+        if isinstance(value, types.ModuleType) and _left_out(str(owner).removeprefix("openvino.")):
             continue
         if type(value).__name__ == "Logger" or isinstance(value, types.GenericAlias):
             continue
@@ -248,7 +262,12 @@ def table() -> str:
     lines += ["", "## Answers", "", "| what | where | why |", "|---|---|---|"]
     lines += [
         "| NaN, infinities, overflow, division by 0 | [special_values.md](special_values.md), by operation "
-        "| IEEE 754 and NumPy, where OpenVINO has what the CPU's instructions give |"
+        "| IEEE 754 and NumPy, where OpenVINO has what the CPU's instructions give |",
+        "| a region whose parent gets another shape | `Tensor(parent, begin, end)`, then `parent.shape =` "
+        "| the region keeps its elements; OpenVINO applies the parent's new strides, and reads memory that "
+        "is freed if the parent has grown |",
+        "| a key that is no index from 0, no name and no port | `infer({-1: tensor})`, `infer({None: tensor})` "
+        "| TypeError, as for arrays; OpenVINO may raise RuntimeError if the value is a Tensor |",
     ]
     lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
     lines += [f"| `openvino.{name}` | {why} |" for name, why in LEFT_OUT.items()]
