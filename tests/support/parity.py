@@ -266,7 +266,7 @@ def table() -> str:
         "| a region whose parent gets another shape | `Tensor(parent, begin, end)`, then `parent.shape =` "
         "| the region keeps its elements; OpenVINO applies the parent's new strides, and reads memory that "
         "is freed if the parent has grown |",
-        "| a key that is no index from 0, no name and no port | `infer({-1: tensor})`, `infer({None: tensor})`"
+        "| a key that is no index, no name and no port | `infer({-1: tensor})`, `infer({None: tensor})`"
         " | TypeError, as for arrays; OpenVINO may raise RuntimeError if the value is a Tensor |",
     ]
     lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
