@@ -257,6 +257,9 @@ PARTIAL_SHAPE_CASES = [
         ov.PartialShape([1, 2, 3])["0"]
         ov.PartialShape([1, 2, 3])[1.0]
         ov.PartialShape([1, 2, 3])[np.int64(1)]
+        [d for d in ov.PartialShape.dynamic()]
+        3 in ov.PartialShape.dynamic()
+        list(ov.PartialShape.dynamic())
         ov.PartialShape.dynamic()[0]
         ov.PartialShape.dynamic()[0:1]
         ov.PartialShape([1, 2]).get_dimension(1)

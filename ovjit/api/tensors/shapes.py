@@ -156,7 +156,8 @@ class PartialShape:
         self._items = tuple(items)
 
     def __iter__(self) -> Iterator[Dimension]:
-        return iter([self._dimension(position) for position in range(len(self._known()))])
+        """An unknown rank has no dimensions to go through; its length raises RuntimeError."""
+        return iter([dimension_of(item) for item in self._items or ()])
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, PartialShape):
