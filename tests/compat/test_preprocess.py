@@ -358,6 +358,40 @@ def test_wrong_kinds_of_arguments():
             wrong()
 
 
+#: What is called with which arguments, of a PrePostProcessor `p`.
+ARGUMENTS = {
+    "p.input().tensor().set_spatial_static_shape({})":
+        ["-3, 100", "3, -1", "2**63, 4", "2**64, 4", "4, 4", "np.int64(4), np.int32(4)"],
+    "p.input().tensor().set_shape({})":
+        ["np.array([1, 3, 4, 4])", "np.array([1, -1])", "np.array([1.5])", "np.array([[1]])", "[1, 3]"],
+    "p.input().preprocess().resize(r, {})": ["-3, 100", "3, -1", "2**64, 4", "4, 4", "4.0, 4"],
+    "p.input().preprocess().convert_layout({})":
+        ["", "None", "[0, 2, 3, -1]", "[0, 2, 3, 2**64]", "[0, 2, 3, 1]", "ov.Layout()"],
+    "p.output().postprocess().convert_layout({})": ["", "None", "[0, -1]", "[1, 0]"],
+    "p.input().preprocess().mean({})": ["['1']", "10**400", "[10**400]", "[]", "np.float32(1)"],
+    "p.input().preprocess().scale({})": ["['1']", "10**400", "[10**400]", "(1, 2, 3)"],
+    "p.input().preprocess().crop({})": ["[2**31], [1]", "[-(2**63)], [1]", "[0], [2**31 - 1]"],
+    "p.input().preprocess().pad({}, 0, constant)": ["[2**31], [0]", "[-(2**31) - 1], [0]", "[0], [1]"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", ARGUMENTS)
+def test_ranges_of_arguments(call: str) -> None:
+    """Negative sizes were taken as sizes."""
+
+    def said(ov: Any, arguments: str) -> str:
+        resize, pad = ov.preprocess.ResizeAlgorithm.RESIZE_LINEAR, ov.preprocess.PaddingMode.CONSTANT
+        p = ov.preprocess.PrePostProcessor(model(ov))
+        try:
+            eval(call.format(arguments), {"p": p, "np": np, "ov": ov, "r": resize, "constant": pad})
+        except (TypeError, RuntimeError) as error:
+            return "TypeError" if isinstance(error, TypeError) else "RuntimeError"
+        return "taken"
+
+    for arguments in ARGUMENTS[call]:
+        assert said(ovjit, arguments) == said(openvino, arguments), arguments
+
+
 def test_what_was_built_is_still_described():
     shown = []
     for ov in BOTH:

@@ -47,20 +47,35 @@ def _expect(value: Any, kind: type, what: str) -> Any:
     return value
 
 
-def _ints(values: Any, what: str) -> list[int]:
+#: What sizes, coordinates and pads may be: the ranges of C++'s size_t, int64_t and int32_t.
+_SIZE, _LONG, _INT = (0, 2**64 - 1), (-(2**63), 2**63 - 1), (-(2**31), 2**31 - 1)
+
+
+def _int(value: Any, what: str, within: tuple[int, int]) -> int:
+    """An integer of a range; TypeError for another one, as for what is no integer."""
+    number, (low, high) = operator.index(value), within
+    if not low <= number <= high:
+        raise TypeError(
+            f"incompatible function arguments: {what} should be from {low} to {high}, not {value!r}"
+        )
+    return number
+
+
+def _ints(values: Any, what: str, within: tuple[int, int]) -> list[int]:
     if isinstance(values, (str, bytes)) or not np.iterable(values):
         raise TypeError(
             f"incompatible function arguments: {what} should be a sequence of ints, not {values!r}"
         )
-    return [operator.index(v) for v in values]
+    return [_int(v, what, within) for v in values]
 
 
 def _floats(value: Any, what: str) -> list[float]:
     try:
-        if isinstance(value, str):
+        listed = value if np.iterable(value) else [value]
+        if isinstance(value, str) or any(isinstance(v, str) for v in listed):
             raise TypeError(value)
-        return [float(v) for v in value] if np.iterable(value) else [float(value)]
-    except (TypeError, ValueError):
+        return [float(v) for v in listed]
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"incompatible function arguments: {what} should be numbers, not {value!r}") from None
 
 
@@ -110,15 +125,16 @@ class InputTensorInfo(_Typed):
         self._memory_type = ""
 
     def set_shape(self, shape: Any) -> InputTensorInfo:
-        """The shape, as PartialShape takes it. RuntimeError beside a spatial shape."""
+        """The shape: what PartialShape takes, or an array of ints. RuntimeError beside a spatial shape."""
         self._one_kind_of_shape(self._spatial is None)
-        self._shape, self._shape_set = dims_of(shape), True
+        given = _ints(shape, "shape", _LONG) if isinstance(shape, np.ndarray) else shape
+        self._shape, self._shape_set = dims_of(given), True
         return self
 
     def set_spatial_static_shape(self, height: int, width: int) -> InputTensorInfo:
         """The lengths of the axes H and W. RuntimeError beside a shape."""
         self._one_kind_of_shape(not self._shape_set)
-        self._spatial = operator.index(height), operator.index(width)
+        self._spatial = _int(height, "height", _SIZE), _int(width, "width", _SIZE)
         return self
 
     def set_spatial_dynamic_shape(self) -> InputTensorInfo:
@@ -177,10 +193,10 @@ class _Steps(_Info):
         self, dst_layout: Layout | str | Sequence[int] | None = None, dims: Any = None
     ) -> Self:
         """Axes in another order: by a Layout, or by the numbers of the axes now."""
-        given = _as_layout(_either(dst_layout, dims, Layout()))
+        given = _as_layout(_either(dst_layout, dims))
         if isinstance(given, Layout):
             return self._add(steps.convert_layout(given))
-        return self._add(steps.permute(_ints(given, "dims")))
+        return self._add(steps.permute(_ints(given, "dims", _SIZE)))
 
     def custom(self, operation: Callable[..., Any]) -> Self:
         """What a function makes of the Output so far; it returns an Output."""
@@ -215,12 +231,14 @@ class PreProcessSteps(_Steps):
             raise TypeError(
                 "incompatible function arguments: resize takes both, dst_height and dst_width, or none"
             )
-        size = None if dst_height is None else (operator.index(dst_height), operator.index(dst_width))  # type: ignore[arg-type]
+        size = None
+        if dst_height is not None:
+            size = _int(dst_height, "dst_height", _SIZE), _int(dst_width, "dst_width", _SIZE)
         return self._add(steps.resize(alg, size))
 
     def crop(self, begin: Sequence[int], end: Sequence[int]) -> PreProcessSteps:
         """From `begin` to before `end` of every axis; negative numbers count from the end."""
-        first, last = _ints(begin, "begin"), _ints(end, "end")
+        first, last = _ints(begin, "begin", _INT), _ints(end, "end", _INT)
         if len(first) != len(last):
             raise ModelError(
                 f"Crop ({first}, {last}) begin/end coordinates must have the same size. "
@@ -235,7 +253,10 @@ class PreProcessSteps(_Steps):
         _expect(mode, PaddingMode, "mode")
         return self._add(
             steps.pad(
-                _ints(pads_begin, "pads_begin"), _ints(pads_end, "pads_end"), _floats(value, "value"), mode
+                _ints(pads_begin, "pads_begin", _INT),
+                _ints(pads_end, "pads_end", _INT),
+                _floats(value, "value"),
+                mode,
             )
         )
 
@@ -248,13 +269,13 @@ class PostProcessSteps(_Steps):
     """Steps from the model's output to the user's tensor, in the order in which they are added."""
 
 
-def _either(first: Any, second: Any, default: Any = None) -> Any:
+def _either(first: Any, second: Any) -> Any:
     if first is not None and second is not None:
         raise TypeError("incompatible function arguments: only one of the two forms can be given")
     chosen = second if first is None else first
-    if chosen is None and default is None:
+    if chosen is None:
         raise TypeError("incompatible function arguments: an argument is missing")
-    return default if chosen is None else chosen
+    return chosen
 
 
 class InputInfo(_Info):
