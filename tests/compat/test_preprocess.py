@@ -343,6 +343,23 @@ def test_what_fails_changes_nothing():
     assert made.get_parameters()[0].layout.to_string() == "[N,C,H,W]"
 
 
+@pytest.mark.parametrize("ov", BOTH, ids=["openvino", "ovjit"])
+def test_unknown_element_types(ov):
+    """They were taken, and the built model had an input without a type, or the model's own output."""
+    for ask in (
+        lambda p: p.input().tensor().set_element_type(ov.Type.dynamic),
+        lambda p: (
+            p.input().preprocess().convert_element_type(ov.Type.f32).custom(lambda n: n)
+            and p.input().tensor().set_element_type(ov.Type.dynamic)
+        ),
+        lambda p: p.output().tensor().set_element_type(ov.Type.dynamic),
+    ):
+        p = ov.preprocess.PrePostProcessor(model(ov))
+        ask(p)
+        with pytest.raises(RuntimeError, match="dynamic"):
+            p.build()
+
+
 def test_wrong_kinds_of_arguments():
     p = ovjit.preprocess.PrePostProcessor(model(ovjit))
     for wrong in (

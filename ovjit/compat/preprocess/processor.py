@@ -333,15 +333,17 @@ def _changes(info: InputInfo, front: _Front, old: Parameter, layouts: bool = Tru
 
 
 def _input_context(info: InputInfo, front: _Front, old: Parameter) -> steps.Context:
+    dtype = old._attrs["element_type"]
+    wanted_type = "" if dtype == "dynamic" else dtype
     return steps.Context(
-        front.layout, info._tensor._color, old._attrs["element_type"], front.model_layout, old._attrs["shape"]
+        front.layout, info._tensor._color, wanted_type, front.model_layout, old._attrs["shape"]
     )
 
 
 def _implicit(nodes: list[Output], context: steps.Context) -> list[steps.Step]:
     """What is missing to the type and layout that are wanted, where any are."""
     missing = []
-    if context.wanted_type not in ("dynamic", nodes[0]._tensor._type.dtype):
+    if context.wanted_type not in ("", nodes[0]._tensor._type.dtype):
         missing.append(steps.convert_type(context.wanted_type))
     if not context.wanted_layout.empty and context.layout != context.wanted_layout:
         missing.append(steps.convert_layout(context.wanted_layout))
@@ -415,7 +417,7 @@ def _show_steps(
 
 
 def _output_context(info: OutputInfo, layout: Layout, source: Output) -> steps.Context:
-    wanted_type = "dynamic" if info._tensor._type is None else info._tensor._type
+    wanted_type = info._tensor._type or ""
     wanted = Layout() if info._tensor._layout is None else info._tensor._layout
     return steps.Context(layout, ColorFormat.UNDEFINED, wanted_type, wanted, None)
 

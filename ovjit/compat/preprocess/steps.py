@@ -50,7 +50,7 @@ class Context:
     ):
         self.layout = layout
         self.color = color
-        self.wanted_type = wanted_type  # "dynamic": any
+        self.wanted_type = wanted_type  # "": any
         self.wanted_layout = wanted_layout
         self.model_shape: tuple[Dim, ...] | None = shape
 
@@ -106,11 +106,13 @@ def convert_type(dtype: str) -> Step:
 
     def apply(nodes: list[Output], context: Context) -> list[Output]:
         target = context.wanted_type if dtype == "dynamic" else dtype
-        if target == "dynamic":
+        if target in ("", "dynamic"):
             raise ModelError(
                 "Can't convert to dynamic/unknown element type, consider using of "
                 "InputTensorInfo::set_element_type"
             )
+        if any(n._tensor._type.dtype == "dynamic" for n in nodes):
+            raise ModelError("Can't insert 'convert_element_type' for dynamic source tensor type.")
         return [
             n if n._tensor._type.dtype == target else make("Convert", n, destination_type=target)
             for n in nodes
