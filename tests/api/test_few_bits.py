@@ -149,3 +149,19 @@ def test_files_with_constants_of_few_bits(kind: str, tmp_path: Any) -> None:
         said.append(here)
     assert said[0] == said[1], kind
     assert said[0][1] == said[0][2], kind
+
+
+@pytest.mark.parametrize("kind", BYTES)
+def test_constants_of_one_value_and_of_listed_ones(kind: str) -> None:
+    """One value for the whole shape was repeated as a byte, and listed ones were cut off at so many bytes."""
+
+    def said(ov: Any, n: int, values: list[int]) -> Any:
+        made = outcome(lambda: ov.op.Constant(getattr(ov.Type, kind), ov.Shape([n]), values))
+        if made == "refused":
+            return made
+        vector = outcome(lambda: made.get_vector().tolist())
+        return made.data.tolist(), made.get_byte_size(), list(made.shape), vector
+
+    for n in LENGTHS:
+        for values in ([1], [0], [k % 2 for k in range(n)]):
+            assert said(ovjit, n, values) == said(openvino, n, values), (n, values)

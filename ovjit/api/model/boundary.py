@@ -199,10 +199,12 @@ class Constant(Node):
                 "While validating node Constant: Did not get the expected number of literals for a constant "
                 f"of shape [{','.join(map(str, dims))}] (got {flat.size}, expected 1 or {count})."
             )
+        packed = not _natural(element_type._name)
+        if packed and flat.size != count:  # of packed bytes none is a value
+            flat = np.repeat(flat, count)
         value, name = converted(flat, element_type._name)
-        if value.size != count:
-            value = np.repeat(value, count) if flat.size == 1 else value[:count]
-        packed = not _natural(name)
+        if not packed and flat.size != count:
+            value = np.repeat(value, count)
         self._make(value if packed else value.reshape(dims), name, dims if packed else None, None)
 
     def _from_tensor(self, tensor: Any, shared: bool) -> None:
