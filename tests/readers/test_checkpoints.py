@@ -166,6 +166,29 @@ def is_matrix(node: Any) -> bool:
         ({"hidden_size": 1, "head_dim": None}, ModelError, "'head_dim' is 0"),
         ({"rope_scaling": {"type": "yarn", "factor": 2, "partial_rotary_factor": -1}}, ModelError, "is -1"),
         ({"num_hidden_layers": 1}, UnsupportedError, "blk.1."),
+        ({"model_type": []}, UnsupportedError, r"model_type \[\]"),
+        ({"hidden_act": ["silu"]}, UnsupportedError, r"the activation \['silu'\]"),
+        ({"sliding_window": "3", "use_sliding_window": True}, ModelError, "'sliding_window' is '3'"),
+        ({"rope_parameters": [1]}, ModelError, r"'rope_parameters' is \[1\]"),
+        ({"rope_parameters": {"full_attention": 3}}, ModelError, "'full_attention' is 3"),
+        (
+            {"rope_parameters": {"full_attention": {"rope_theta": 5}, "sliding_attention": [1]}},
+            ModelError,
+            r"'sliding_attention' is \[1\]",
+        ),
+        (
+            {
+                "rope_scaling": {
+                    "rope_type": "llama3",
+                    "factor": 8,
+                    "low_freq_factor": 1,
+                    "high_freq_factor": 1,
+                    "original_max_position_embeddings": 8,
+                }
+            },
+            ModelError,
+            "are both 1",
+        ),
     ],
 )
 def test_configurations_that_are_refused(tmp_path: Path, change: Any, kind: Any, words: str) -> None:

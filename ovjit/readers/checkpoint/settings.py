@@ -69,10 +69,12 @@ class Config:
         return default
 
     def real(self, *names: str, default: float | None = None) -> float:
-        value = self.any_of(*names, default=default)
+        return self._magnitude(names[0], self.any_of(*names, default=default))
+
+    def _magnitude(self, name: str, value: Any) -> float:
         known = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not known or not -LARGEST < value < LARGEST:
-            raise ModelError(f"config.json: {names[0]!r} is {value!r:.80}, which is not a number")
+            raise ModelError(f"config.json: {name!r} is {value!r:.80}, which is not a number")
         return float(value) if isinstance(value, float) else int(value)
 
     def positive(self, *names: str, most: float = LARGEST, default: float | None = None) -> float:
@@ -83,6 +85,20 @@ class Config:
                 f"config.json: {names[0]!r} is {value!r}; it should be above 0 and at most {most:g}"
             )
         return value
+
+    def reals(self, name: str) -> np.ndarray:
+        """A list of numbers."""
+        values = self.any_of(name)
+        if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
+            raise ModelError(f"config.json: {name!r} is {values!r:.80}, which is not a list of numbers")
+        return np.asarray([self._magnitude(name, value) for value in values], np.float32)
+
+    def part(self, name: str) -> dict[str, Any]:
+        """The entries of an object in this one, none where it is missing."""
+        found = self.entries.get(name) or {}
+        if not isinstance(found, dict):
+            raise ModelError(f"config.json: {name!r} is {found!r:.80}, which is not valid")
+        return found
 
     def flag(self, name: str) -> bool:
         return bool(self.entries.get(name))
@@ -103,7 +119,7 @@ def overridden(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]
 def told(entries: dict[str, Any]) -> Told:
     """What config.json says. UnsupportedError names a kind of model, or an option, that is not read."""
     kind = entries.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UnsupportedError(
             f"model_type {kind!r} is not supported; supported: {', '.join(FAMILIES)}. Export other "
             "models (optimum-cli export openvino --task text-generation-with-past)"
@@ -132,13 +148,13 @@ def told(entries: dict[str, Any]) -> Told:
     if arch.startswith("gemma"):
         made["attention.scale"] = c.positive("query_pre_attn_scalar", default=size) ** -0.5
         for name in ("attn_logit_softcapping", "final_logit_softcapping"):
-            made[name] = entries.get(name) or 0.0
+            made[name] = c.real(name, default=0.0)
         _refuse(entries, use_bidirectional_attention=True)
     experts = _experts(c, kind)
     windows = _windows(c, kind, int(made["block_count"]))
     all_made = {f"{arch}.{name}": value for name, value in (made | rope | experts | windows).items()}
     act = c.any_of("hidden_act", "hidden_activation", "activation_function", default="silu")
-    if act not in ACTIVATIONS:
+    if not isinstance(act, str) or act not in ACTIVATIONS:
         raise UnsupportedError(
             f"the activation {act!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
@@ -173,7 +189,7 @@ def _windows(c: Config, kind: str, layers: int) -> dict[str, Any]:
     if kinds is None and has_switch:
         first = c.real("max_window_layers", default=layers)
         kinds = ["sliding_attention" if i >= first else "full_attention" for i in range(layers)]
-    found: dict[str, Any] = {"attention.sliding_window": window}
+    found: dict[str, Any] = {"attention.sliding_window": c.real("sliding_window")}
     if kinds is not None:
         known = {"sliding_attention", "full_attention"}
         if not isinstance(kinds, list) or not known.issuperset(map(str, kinds)):
@@ -188,14 +204,11 @@ def _windows(c: Config, kind: str, layers: int) -> dict[str, Any]:
 
 def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Metadata of rotary positions, and tables of factors."""
-    scaling = c.entries.get("rope_parameters") or c.entries.get("rope_scaling") or {}
-    if not isinstance(scaling, dict):
-        raise ModelError(f"config.json: rope_scaling is {scaling!r:.80}, which is not valid")
+    scaling = c.part("rope_parameters") or c.part("rope_scaling")
     found: dict[str, Any] = {}
     if "full_attention" in scaling:  # one for each kind of layer
-        near = scaling.get("sliding_attention") or {}
-        scaling = scaling["full_attention"]
-        found["rope.freq_base_swa"] = near.get("rope_theta", 10000.0)
+        near, scaling = (Config(scaling).part(f"{layers}_attention") for layers in ("sliding", "full"))
+        found["rope.freq_base_swa"] = Config(near).positive("rope_theta", default=10000.0)
         if near.get("rope_type", "default") != "default" or (
             arch != "gemma3" and near.get("rope_theta") != scaling.get("rope_theta")
         ):
@@ -236,7 +249,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
     longer = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
     found |= {"rope.scaling.type": "longrope", "rope.scaling.factor": factor}
     found["rope.scaling.attn_factor"] = r.real("attention_factor", default=longer)
-    tables = {name: np.asarray(r.any_of(f"{name}_factor"), np.float32) for name in ("long", "short")}
+    tables = {name: r.reals(f"{name}_factor") for name in ("long", "short")}
     return found, {f"rope_factors_{name}.weight": table for name, table in tables.items()}
 
 
@@ -255,6 +268,8 @@ def _llama3(r: Config, base: float, turned: int) -> np.ndarray:
     """By how much each speed is divided: 1 for short waves, `factor` for long ones, between them in part."""
     factor, low, high = (r.positive(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
     original = r.positive("original_max_position_embeddings")
+    if low == high:
+        raise ModelError(f"config.json: 'low_freq_factor' and 'high_freq_factor' are both {low!r}")
     turns = original * base ** (-np.arange(0, turned, 2) / turned) / (2 * math.pi)
     near = np.clip((turns - low) / (high - low), 0, 1)
     return (1 / ((1 - near) / factor + near)).astype(np.float32)
