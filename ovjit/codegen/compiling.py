@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ovjit import locks, logs
+from ovjit.codegen.cpu import machine
 from ovjit.disk.kernel_cache import default_cache
 from ovjit.forks import ForkLock
 from ovjit.records import NamedTuple
@@ -132,6 +133,9 @@ def compile_all(missing: Mapping[str, Kernel], isa: Target) -> Iterator[tuple[st
 
 def _compile(kernel: Kernel, isa: Target) -> bytes:
     began = time.perf_counter()
+    with machine.needing("what compiles kernels"):
+        import llvmlite.binding  # noqa: F401
+        import numba  # noqa: F401
     code = kernel.compile(isa)
     count("compiled")
     logs.debug("compiled %s in %.0f ms", kernel.name, 1e3 * (time.perf_counter() - began))

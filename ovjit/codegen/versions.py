@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
+from ovjit.codegen.cpu import machine
 from ovjit.codegen.module_texts import has_own_file
 from ovjit.errors import OvjitError
 from ovjit.hashes import sha256
@@ -36,7 +37,8 @@ def installed(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:  # an executable built without metadata
-        return importlib.import_module(package).__version__
+        with machine.needing(package):
+            return importlib.import_module(package).__version__
 
 
 @functools.cache

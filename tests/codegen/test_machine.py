@@ -297,3 +297,52 @@ def test_the_runner_in_arms_instructions(tmp_path) -> None:
     assert words >= {"ldar", "stlr", "ldaxr", "stlxr", "yield", "mrs", "msr"} and "dmb" not in words
     assert "#98" in text and "#202" not in text
     assert "fpcr" in text.lower()
+
+
+#: A process in which llvmlite or Numba are missing, or do not load. `gone`: their metadata, too.
+LACKING = """
+import importlib.metadata, importlib.util, sys
+name, gone, error = sys.argv[1], sys.argv[2] == "gone", eval(sys.argv[3])
+find, version = importlib.util.find_spec, importlib.metadata.version
+
+class Missing:
+    def find_spec(self, asked, path=None, target=None):
+        if asked.partition(".")[0] == name:
+            raise error
+
+def asked_version(package):
+    if package == name:
+        raise importlib.metadata.PackageNotFoundError(package)
+    return version(package)
+
+def asked_spec(asked, package=None):
+    return None if asked == name else find(asked, package)
+
+if gone:
+    importlib.util.find_spec, importlib.metadata.version = asked_spec, asked_version
+import numpy as np, ovjit as ov
+from ovjit import opset13
+x = opset13.parameter([3, 7], np.float32)
+model = ov.Model([opset13.relu(x)], [x], "m")
+from ovjit.codegen import versions
+if not gone:
+    versions.versions()
+sys.meta_path.insert(0, Missing())
+try:
+    ov.compile_model(model, "CPU")
+except ov.errors.OvjitError as raised:
+    print(raised)
+"""
+
+
+@pytest.mark.parametrize("package", ["numba", "llvmlite"])
+@pytest.mark.parametrize(
+    ("gone", "error"),
+    [("gone", "ImportError('none here')"), ("there", "OSError('a library of another system')")],
+)
+def test_a_machine_without_a_compiler_is_told(package: str, gone: str, error: str, tmp_path) -> None:
+    """As where no wheel of llvmlite fits. It was the error of the import."""
+    given = {"OVJIT_CACHE": "0", "OVJIT_SHIPPED": "0"}
+    said = printed("-c", LACKING, package, gone, error, folder=tmp_path, **given)
+    assert said.startswith(f"this machine is {machine.name()!r}, {sys.platform}, and ")
+    assert eval(error).args[0] in said and "ovjit supports x86_64 and aarch64" in said

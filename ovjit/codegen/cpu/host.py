@@ -68,7 +68,8 @@ def _listed_features(named: Collection[str]) -> frozenset[str]:
     """The features of `named` that an x86-64 CPU has, including those that need permission."""
     said = _said()
     if said is None:
-        import llvmlite.binding as llvm
+        with machine.needing("llvmlite"):
+            import llvmlite.binding as llvm
 
         found = llvm.get_host_cpu_features()
         return frozenset(f for f in named if found.get(f))

@@ -6,10 +6,12 @@ auxiliary vector.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import sys
+from collections.abc import Iterator
 
 from ovjit.errors import UnsupportedError
 
@@ -78,6 +80,19 @@ def check_process() -> None:
             f"this machine is {name()!r}, {sys.platform}, but this Python is built for {built}: ovjit needs "
             f"one that is built for {name()}"
         )
+
+
+@contextlib.contextmanager
+def needing(package: str) -> Iterator[None]:
+    """Raise UnsupportedError with the machine and the reason if `package`, which makes code, cannot be
+    imported: it is missing, or its library is for another system."""
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        raise UnsupportedError(
+            f"this machine is {name()!r}, {sys.platform}, and {package} cannot be imported: {error}. ovjit "
+            "supports x86_64 and aarch64 where Numba and llvmlite can be installed (docs/platforms.md)"
+        ) from error
 
 
 @functools.cache
