@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -125,10 +126,8 @@ def test_nothing_of_linux_alone_is_called(tmp_path) -> None:
     assert said.strip() == "ran"
 
 
-#: Everything that hands work over, compiled without the futex.
-PORTABLE = """
-from ovjit.codegen.cpu import systems
-systems.name = "posix"  # what is made from here on sleeps in slices
+#: Everything that hands work over.
+HANDED_OVER = """
 import threading
 import numpy as np
 import ovjit as ov
@@ -167,6 +166,13 @@ for streams in (1, 2):
     [t.start() for t in threads]; [t.join() for t in threads]
     assert len(done) == 150
 text = runner.native_kernel("runner_queues").assembly(host_target())
+"""
+
+#: Compiled without the futex: what is made from here on sleeps in slices.
+PORTABLE = f"""
+from ovjit.codegen.cpu import systems
+systems.name = "posix"
+{HANDED_OVER}
 print("usleep" in text, "syscall" in text)
 """
 
@@ -174,6 +180,159 @@ print("usleep" in text, "syscall" in text)
 def test_work_is_handed_over_without_a_futex(tmp_path) -> None:
     said = printed("-c", PORTABLE, folder=tmp_path, OVJIT_CACHE="0", OVJIT_SHIPPED="0")
     assert said.split() == ["True", "False"]
+
+
+#: What macOS and Windows have, by what Linux has, with a number of calls each. A wrong operation or size is
+#: refused, as there. The counter runs at 10 MHz, as most of Windows' do.
+STAND_INS = """
+declare i64 @syscall(i64, ...)
+declare i32 @clock_gettime(i32, i64*)
+declare i32 @sched_yield()
+@calls = global [8 x i64] zeroinitializer
+define void @count(i64 %i) {
+  %p = getelementptr [8 x i64], [8 x i64]* @calls, i64 0, i64 %i
+  %old = atomicrmw add i64* %p, i64 1 seq_cst
+  ret void
+}
+define i32 @wait(i64 %p, i32 %value, i64 %ns) {
+  %spec = alloca [2 x i64]
+  %first = getelementptr [2 x i64], [2 x i64]* %spec, i64 0, i64 0
+  %second = getelementptr [2 x i64], [2 x i64]* %spec, i64 0, i64 1
+  %s = udiv i64 %ns, 1000000000
+  %rest = urem i64 %ns, 1000000000
+  store i64 %s, i64* %first
+  store i64 %rest, i64* %second
+  %r = call i64 (i64, ...) @syscall(i64 FUTEX, i64 %p, i64 128, i32 %value, i64* %first, i64 0, i64 0)
+  %short = trunc i64 %r to i32
+  ret i32 %short
+}
+define i32 @stir(i64 %p, i64 %count) {
+  %r = call i64 (i64, ...) @syscall(i64 FUTEX, i64 %p, i64 129, i64 %count, i64 0, i64 0, i64 0)
+  %short = trunc i64 %r to i32
+  ret i32 %short
+}
+define i32 @__ulock_wait(i32 %operation, i64 %p, i64 %value, i32 %us) {
+  %right = icmp eq i32 %operation, 16777217
+  br i1 %right, label %go, label %no
+go:
+  call void @count(i64 0)
+  %low = trunc i64 %value to i32
+  %wide = zext i32 %us to i64
+  %ns = mul i64 %wide, 1000
+  %r = call i32 @wait(i64 %p, i32 %low, i64 %ns)
+  ret i32 %r
+no:
+  call void @count(i64 7)
+  ret i32 -22
+}
+define i32 @__ulock_wake(i32 %operation, i64 %p, i64 %value) {
+  %kind = and i32 %operation, -257
+  %right = icmp eq i32 %kind, 16777217
+  br i1 %right, label %go, label %no
+go:
+  call void @count(i64 1)
+  %flag = and i32 %operation, 256
+  %all = icmp ne i32 %flag, 0
+  %n = select i1 %all, i64 2147483647, i64 1
+  %r = call i32 @stir(i64 %p, i64 %n)
+  ret i32 %r
+no:
+  call void @count(i64 7)
+  ret i32 -22
+}
+define i32 @WaitOnAddress(i64 %p, i64 %compared, i64 %bytes, i32 %ms) {
+  %right = icmp eq i64 %bytes, 4
+  br i1 %right, label %go, label %no
+go:
+  call void @count(i64 0)
+  %at = inttoptr i64 %compared to i32*
+  %value = load i32, i32* %at
+  %wide = zext i32 %ms to i64
+  %ns = mul i64 %wide, 1000000
+  %r = call i32 @wait(i64 %p, i32 %value, i64 %ns)
+  ret i32 1
+no:
+  call void @count(i64 7)
+  ret i32 0
+}
+define void @WakeByAddressSingle(i64 %p) {
+  call void @count(i64 1)
+  %r = call i32 @stir(i64 %p, i64 1)
+  ret void
+}
+define void @WakeByAddressAll(i64 %p) {
+  call void @count(i64 1)
+  %r = call i32 @stir(i64 %p, i64 2147483647)
+  ret void
+}
+define i32 @QueryPerformanceCounter(i64 %p) {
+  call void @count(i64 2)
+  %spec = alloca [2 x i64]
+  %first = getelementptr [2 x i64], [2 x i64]* %spec, i64 0, i64 0
+  %second = getelementptr [2 x i64], [2 x i64]* %spec, i64 0, i64 1
+  %r = call i32 @clock_gettime(i32 1, i64* %first)
+  %s = load i64, i64* %first
+  %ns = load i64, i64* %second
+  %whole = mul i64 %s, 10000000
+  %part = udiv i64 %ns, 100
+  %ticks = add i64 %whole, %part
+  %at = inttoptr i64 %p to i64*
+  store i64 %ticks, i64* %at
+  ret i32 1
+}
+define i32 @QueryPerformanceFrequency(i64 %p) {
+  %at = inttoptr i64 %p to i64*
+  store i64 10000000, i64* %at
+  ret i32 1
+}
+define i32 @SwitchToThread() {
+  %r = call i32 @sched_yield()
+  ret i32 1
+}
+"""
+
+#: The runner of another system, with what it calls.
+ELSEWHERE = (
+    """
+import ctypes, sys, time, types
+name, names, text = sys.argv[1], sys.argv[2].split(), sys.argv[3]
+from ovjit.codegen.cpu import elf, emit, machine, objects, systems
+import llvmlite.binding as llvm
+emit.initialize()
+made_for = llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="small")
+futex = "202" if machine.is_x86() else "98"
+engine = llvm.create_mcjit_compiler(llvm.parse_assembly(text.replace("FUTEX", futex)), made_for)
+engine.finalize_object()
+found = {name: engine.get_function_address(name) for name in names}
+for function, address in found.items():
+    llvm.add_symbol(function, address)
+libraries = types.SimpleNamespace(**{n: ctypes.CFUNCTYPE(ctypes.c_int)(a) for n, a in found.items()})
+objects.ctypes = types.SimpleNamespace(**{**vars(ctypes), "CDLL": lambda library: libraries})
+systems.name = name
+elf.sys = types.SimpleNamespace(platform=name)  # llvmlite loads the code
+"""
+    + HANDED_OVER
+    + """
+assert "syscall" not in text
+began, by_python = runner.clock(), time.monotonic_ns()
+time.sleep(0.05)
+assert abs((runner.clock() - began) - (time.monotonic_ns() - by_python)) < 40_000_000
+calls = (ctypes.c_int64 * 8).from_address(engine.get_global_value_address("calls"))
+print(*(n > 0 for n in calls))
+"""
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux's functions stand in for others")
+@pytest.mark.parametrize("system", ["darwin", "windows"])
+def test_work_is_handed_over_by_what_other_systems_have(system: str, tmp_path) -> None:
+    """Their modules run here, with functions of their names that wait by a futex."""
+    names = sorted(CALLS[system] - {"clock_gettime", "sched_yield"})
+    given = {"OVJIT_CACHE": "0", "OVJIT_SHIPPED": "0"}
+    said = printed("-c", ELSEWHERE, system, " ".join(names), STAND_INS, folder=tmp_path, **given)
+    waits, wakes, asks_for_the_time, *_, refused = said.split()
+    assert (waits, wakes, refused) == ("True", "True", "False")
+    assert asks_for_the_time == str(system == "windows")
 
 
 def test_the_wheel_is_pure_python(tmp_path) -> None:
