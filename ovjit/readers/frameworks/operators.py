@@ -107,7 +107,7 @@ def _cross(n: OnnxNode) -> Output:
 
 
 _TENSORFLOW: dict[str, Rule] = {
-    "Erfc": lambda n: n("Subtract", n.like(n[0], 1), n("Erf", n[0])),
+    "Erfc": _wide(special.erfc),
     "Lgamma": _wide(special.log_gamma),
     "Digamma": _wide(special.digamma),
     "Erfinv": _wide(special.erf_inverse),

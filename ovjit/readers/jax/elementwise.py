@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers import special
@@ -26,7 +27,7 @@ UNARY = {
 }  # fmt: skip
 #: ... of two operands.
 BINARY = {
-    "add": "Add", "add_any": "Add", "sub": "Subtract", "mul": "Multiply",
+    "add": "Add", "add_any": "Add", "sub": "Subtract",
     "pow": "Power", "rem": "Mod", "eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual",
     "gt": "Greater", "ge": "GreaterEqual",
 }  # fmt: skip
@@ -66,6 +67,40 @@ def same(n: JaxNode) -> Any:
 def div(n: JaxNode) -> Any:
     """Quotients of integers are cut off towards zero."""
     return n("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0]))
+
+
+@primitive("erfc")
+def erfc(n: JaxNode) -> Any:
+    """In f32, or in f64. The argument is remembered, as Gelu is written with this function."""
+    made = n.convert(special.erfc(n, n.wide(n[0])), n.dtype(n[0]))
+    n.reader.of_erfc[made._node] = n[0]
+    return made
+
+
+@primitive("mul")
+def mul(n: JaxNode) -> Any:
+    """x / 2 * erfc(-x / sqrt(2)) is Gelu(x)."""
+    for half, other in ((n[0], n[1]), (n[1], n[0])):
+        argument = n.reader.of_erfc.get(other._node)
+        x = None if argument is None else _scaled_by(n, half, 0.5)
+        turned = None if argument is None or x is None else _scaled_by(n, argument, math.sqrt(0.5))
+        if x is not None and turned is not None and turned._node._op.name == "Negative":
+            source = turned._node._inputs[0]
+            if (source._node, source._index) == (x._node, x._index):
+                return n("Gelu", x, approximation_mode="ERF", opset=7)
+    return n("Multiply", n[0], n[1])
+
+
+def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
+    """The x of x * factor, within the digits of 16-bit numbers; None for other values."""
+    if value._node._op.name != "Multiply":
+        return None
+    pair = [Output._of(one._node, one._index) for one in value._node._inputs]
+    for x, other in (pair, pair[::-1]):
+        known = n.value(other)
+        if known is not None and known.size == 1 and math.isclose(float(known.reshape(())), factor, rel_tol=4e-3):
+            return x
+    return None
 
 
 @primitive("cbrt")
@@ -241,6 +276,5 @@ primitives({
     "exp2": lambda n: n("Power", n.like(n[0], 2), n[0]),
     "log1p": lambda n: n.convert(special.log1p(n, n.wide(n[0])), n.dtype(n[0])),
     "expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
-    "erfc": lambda n: n("Subtract", n.like(n[0], 1), n("Erf", n[0])),
     "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
 })  # fmt: skip

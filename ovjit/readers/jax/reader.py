@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
+from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
@@ -264,6 +264,8 @@ class Reader(Draft):
         super().__init__()
         self.converters = dict(converters or {})
         self.constants: dict[int, tuple[Any, np.ndarray]] = {}
+        #: The arguments of erfc by the nodes of its results.
+        self.of_erfc: dict[Node, Output] = {}
 
     def rule(self, name: str) -> Rule | None:
         return self.converters.get(name) or find_rule(name)

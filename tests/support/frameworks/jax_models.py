@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -532,6 +533,27 @@ def count_bits_of_64() -> None:
             np.testing.assert_array_equal(result[i], want)
 
 
+def keep_the_digits_of_erfc() -> None:
+    """Small numbers are as near to f64 as JAX's own; Gelu, which is written with erfc, is one node."""
+    x = np.linspace(-4, 9, 53).astype(np.float32)
+    result = ov.compile_model(ov.convert_model(jax.make_jaxpr(lax.erfc)(x)), "CPU", F32)(x)[0]
+    np.testing.assert_allclose(result, [math.erfc(float(number)) for number in x], 1e-5)
+    for function in (
+        lambda x: jax.nn.gelu(x, approximate=False),
+        lambda x: lax.erfc(-x * math.sqrt(0.5)) * (0.5 * x),
+    ):
+        model = ov.convert_model(jax.make_jaxpr(function)(x))
+        assert [op.get_type_name() for op in model.get_ordered_ops()] == ["Parameter", "Gelu", "Result"]
+    for function in (
+        lambda x, y: 0.5 * y * lax.erfc(-x * math.sqrt(0.5)),
+        lambda x, y: 0.5 * x * lax.erfc(x * math.sqrt(0.5)) + y,
+        lambda x, y: x * lax.erfc(-x * math.sqrt(0.5)) + y,
+    ):  # not Gelu
+        model = ov.convert_model(jax.make_jaxpr(function)(x, x + 1))
+        result = ov.compile_model(model, "CPU", F32)([x, x + 1])[0]
+        np.testing.assert_allclose(result, function(x, x + 1), 2e-5, 2e-6)
+
+
 def changed(function: Callable[..., Any], given: tuple[Any, ...], primitive: str, **params: Any) -> Any:
     """The jaxpr with other parameters of one primitive."""
     closed = jax.make_jaxpr(function)(*given)
@@ -593,6 +615,7 @@ def main() -> None:
     refuse_what_is_not_valid()
     name_the_way_of_other_objects()
     count_bits_of_64()
+    keep_the_digits_of_erfc()
     front = ov.frontend.FrontEndManager().load_by_framework("jax")
     decoder = JaxprPythonDecoder(jax.make_jaxpr(jnp.tanh)(X), "net")
     assert front.supported(decoder)
