@@ -99,6 +99,10 @@ class OpExtension(ConversionExtensionBase):
         return make_node(kind, [v for v in node.inputs if v is not None], attrs, opset=record.opset).outputs()
 
 
+#: An attribute whose value has no type here: it is there, but cannot be read.
+UNREADABLE = object()
+
+
 class NodeContext:
     """What a converter sees of the operation: its inputs and attributes."""
 
@@ -126,12 +130,14 @@ class NodeContext:
         return name in self._attributes
 
     def get_attribute(self, name: str, default_value: Any = None, dtype: Any = None) -> Any:
-        """An attribute, or the default. GeneralFailure if there is neither."""
-        if name in self._attributes:
-            return _cast(self._attributes[name], dtype)
-        if default_value is None:
+        """An attribute, or the default. GeneralFailure if there is neither, or if it has an unknown type."""
+        found = self._attributes.get(name)
+        if name in self._attributes and found is not UNREADABLE:
+            return _cast(found, dtype)
+        if default_value is None or found is UNREADABLE:
+            why = "has an unknown type" if found is UNREADABLE else "does not exist"
             raise GeneralFailure(
-                f"Attribute {name} can't be converted to defined types: {self._type} has no such attribute"
+                f"Attribute {name} can't be converted to defined types: that of {self._type} {why}"
             )
         return default_value
 

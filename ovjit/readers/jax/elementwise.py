@@ -98,7 +98,11 @@ def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
     pair = [Output._of(one._node, one._index) for one in value._node._inputs]
     for x, other in (pair, pair[::-1]):
         known = n.value(other)
-        if known is not None and known.size == 1 and math.isclose(float(known.reshape(())), factor, rel_tol=4e-3):
+        if (
+            known is not None
+            and known.size == 1
+            and math.isclose(float(known.reshape(())), factor, rel_tol=4e-3)
+        ):
             return x
     return None
 

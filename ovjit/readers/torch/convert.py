@@ -20,6 +20,7 @@ from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.differences import gradient
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.graph_modules import is_graph, read_graph_module
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.patches import patched, plain_modules, plain_scripts
@@ -71,6 +72,11 @@ def convert(
         modules = modules or _by_module(given.module_extensions)
         given = given.pt_module
     if isinstance(given, TorchFXPythonDecoder):
+        if is_graph(given.pt_module):
+            with quietly():
+                return read_graph_module(
+                    given.pt_module, converters, given._input_signature, given.dynamic_shapes
+                )
         given = given.pt_module
     if isinstance(given, torch.export.ExportedProgram):
         return _program(given, example, read_onnx, converters)

@@ -47,6 +47,16 @@ def more_decompositions(refused: frozenset[str] = frozenset()) -> dict[Any, Any]
     }
 
 
+def kept_whole() -> list[Any]:
+    """Operators with a rule that PyTorch can decompose, also beyond the core set."""
+    import torch
+    from torch._decomp import decomposition_table
+    from torch.export import default_decompositions
+
+    known = dict.fromkeys([*default_decompositions().keys(), *decomposition_table])
+    return [target for target in known if isinstance(target, torch._ops.OpOverload) and has_rule(target)]
+
+
 def _may_decompose(target: Any, refused: frozenset[str]) -> bool:
     """Whether an operator that has a rule is one to decompose."""
     return target._schema.name in refused and target._schema.name not in _UNFAITHFUL

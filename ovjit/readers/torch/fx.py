@@ -60,7 +60,7 @@ class FxReader(TorchReader):
                 except Refused as error:
                     error.node = error.node or node.name
                     raise
-            else:
+            elif node.users or node.op != "call_module":  # modules without results check the inputs
                 raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
         return None
 

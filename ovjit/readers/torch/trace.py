@@ -84,15 +84,23 @@ class TorchScriptPythonDecoder:
 
 
 class TorchFXPythonDecoder:
-    """An ExportedProgram, or a graph module with what its placeholders tell of the inputs."""
+    """An ExportedProgram, or a graph module with what its placeholders tell of the inputs.
 
-    def __init__(self, pt_module: Any, *_: Any, **__: Any):
+    `dynamic_shapes`: dimensions of a graph module's inputs are open, also those that are not symbolic.
+    """
+
+    def __init__(self, pt_module: Any, *_: Any, dynamic_shapes: bool = False, **__: Any):
         self.pt_module = pt_module
+        self.dynamic_shapes = dynamic_shapes
+        #: Names of the inputs; exporters set them. The placeholders' own where there are none.
+        self._input_signature: list[str] = []
 
     @classmethod
-    def from_exported_program(cls, exported_program: Any, *_: Any, **__: Any) -> TorchFXPythonDecoder:
+    def from_exported_program(
+        cls, exported_program: Any, dynamic_shapes: bool = True, **__: Any
+    ) -> TorchFXPythonDecoder:
         """The decoder of what torch.export gives."""
-        return cls(exported_program)
+        return cls(exported_program, dynamic_shapes=dynamic_shapes)
 
 
 def is_torch(given: Any) -> bool:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 
 import ovjit.compat.frontend.extensions as extensions
+from ovjit.api.model.custom import Op
 from ovjit.api.model.node import Output
-from ovjit.compat.frontend.extensions import ConversionExtension, OpExtension
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.compat.frontend.extensions import UNREADABLE, ConversionExtension, OpExtension
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
+from ovjit.readers.torch.values import ELEMENT_NAMES, name_of
 from ovjit.records import NamedTuple
 
 
@@ -39,10 +43,32 @@ def for_torch(given: Sequence[Any]) -> tuple[dict[str, Callable[..., Any]], dict
 def _converter(item: Any) -> Callable[..., Any]:
     def convert(call: Any, arguments: Mapping[str, Any]) -> Any:
         inputs = [_as_input(call, value) for value in arguments.values()]
-        made = item.converted(_Operator(call.op, inputs, dict(arguments)))
+        if not isinstance(item, OpExtension):
+            inputs = [PtFrameworkNode().output(0) if value is None else value for value in inputs]
+        attributes = {name: _attribute(v) for name, v in arguments.items() if v is not None}
+        made = item.converted(_Operator(call.op, inputs, attributes))
         return made[0] if len(made) == 1 else made
 
     return convert
+
+
+class PtFrameworkNode(Op):
+    """Stands for an argument that is None, as in OpenVINO: converters look at the type's name."""
+
+    def __init__(self) -> None:
+        super().__init__(self, [])
+
+    def validate_and_infer_types(self) -> None:
+        self.set_output_type(0, Type.dynamic, PartialShape.dynamic())
+
+
+def _attribute(value: Any) -> Any:
+    """A torch.dtype is a Type, and a complex one has none."""
+    kind = type(value)
+    if kind.__name__ != "dtype" or kind.__module__ != "torch":
+        return value
+    found = ELEMENT_NAMES.get(name_of(value))
+    return UNREADABLE if found is None else TYPES[found]
 
 
 def _as_input(call: Any, value: Any) -> Any:

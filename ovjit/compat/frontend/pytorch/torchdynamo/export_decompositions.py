@@ -1,0 +1,17 @@
+"""Which operators exporters are to decompose before they hand a graph to `convert_model`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.readers.torch.decompose import kept_whole, more_decompositions
+
+
+def get_export_decomposition_list() -> list[Any]:
+    """The operators that PyTorch can decompose and `convert_model` does not read."""
+    return list(more_decompositions())
+
+
+def ops_to_not_decompose() -> list[Any]:
+    """The operators that PyTorch can decompose and `convert_model` reads as they are."""
+    return kept_whole()

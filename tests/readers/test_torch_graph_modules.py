@@ -1,0 +1,94 @@
+"""Graph modules of ATen operators, which exporters hand over in a TorchFXPythonDecoder with converters."""
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+from ovjit.compat.frontend.pytorch import ConversionExtension
+from ovjit.compat.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+from ovjit.compat.frontend.pytorch.torchdynamo import export_decompositions
+
+torch = pytest.importorskip("torch")
+ops = ov.opset15
+
+
+class Of(torch.nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.weight = torch.nn.Parameter(torch.arange(4.0), requires_grad=False)
+
+    def forward(self, *given):
+        return self.function(*given, self.weight)
+
+
+def _graph(function, *example, **more):
+    """A graph module as exporters hand it over: of an exported program that they have decomposed."""
+    whole = export_decompositions.ops_to_not_decompose()
+    assert torch.ops.aten.silu.default in whole
+    assert not set(whole) & set(export_decompositions.get_export_decomposition_list())
+    table = torch.export.default_decompositions()
+    for op in whole:
+        table.pop(op, None)
+    return torch.export.export(Of(function), example, **more).run_decompositions(table).module()
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_graph_modules_of_decoders(is_open):
+    """Their inputs have the names that the exporter sets, and are open where it says so."""
+    size = torch.export.Dim("size", min=1, max=9)
+    shapes = {"given": ({0: size}, {0: size})}
+    x, y = torch.randn(3, 4), torch.randn(3, 4)
+    graph = _graph(lambda x, y, w: (torch.nn.functional.silu(x) * w, y.sum(0)), x, y, dynamic_shapes=shapes)
+    decoder = TorchFXPythonDecoder(graph, dynamic_shapes=is_open)
+    decoder._input_signature = ["first", "second"]
+    model = ov.convert_model(decoder)
+    assert [port.get_any_name() for port in model.inputs] == ["first", "second"]
+    assert {str(port.get_partial_shape()) for port in model.inputs} == {"[?,?]" if is_open else "[?,4]"}
+    compiled = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for rows in (1, 5):
+        x, y = torch.randn(rows, 4), torch.randn(rows, 4)
+        result = compiled({"first": x.numpy(), "second": y.numpy()})
+        wanted = torch.nn.functional.silu(x) * torch.arange(4.0), y.sum(0)
+        for i, want in enumerate(wanted):
+            np.testing.assert_allclose(result[i], want.numpy(), 1e-5, 1e-5)
+
+
+def test_converters_of_graph_modules_see_types_and_arguments_left_out():
+    seen = {}
+
+    def copied(context):
+        seen["dtype"] = context.get_attribute("dtype")
+        assert not context.has_attribute("layout")
+        return [ops.convert(context.get_input(0), context.get_attribute("dtype")).output(0)]
+
+    def attention(context):
+        seen["mask"] = context.get_input(3).get_node().get_type_name()
+        assert isinstance(context.get_values_from_const_input(5), (bool, np.bool_, np.ndarray))
+        given = [context.get_input(i) for i in range(3)]
+        return [ops.scaled_dot_product_attention(*given).output(0)]
+
+    x = torch.randn(1, 2, 3, 4)
+    graph = _graph(
+        lambda x, w: torch.nn.functional.scaled_dot_product_attention(x, x, x * w).to(torch.int32), x
+    )
+    extensions = [
+        ConversionExtension("aten._to_copy.default", copied),
+        ConversionExtension("aten.scaled_dot_product_attention.default", attention),
+    ]
+    model = ov.convert_model(TorchFXPythonDecoder(graph), extension=extensions)
+    assert seen == {"dtype": ov.Type.i32, "mask": "PtFrameworkNode"}
+    assert model.output(0).get_element_type() == ov.Type.i32
+    assert model.input(0).shape == ov.Shape([1, 2, 3, 4])
+
+
+def test_converters_are_told_of_types_that_are_not_known():
+    def copied(context):
+        assert context.has_attribute("dtype")
+        return [ops.convert(context.get_input(0), context.get_attribute("dtype")).output(0)]
+
+    x = torch.randn(3, 4)
+    graph = _graph(lambda x, w: torch.ops.aten._to_copy(x * w, dtype=torch.complex64).real, x)
+    extension = ConversionExtension("aten._to_copy.default", copied)
+    with pytest.raises(RuntimeError, match="Attribute dtype can't be converted to defined types"):
+        ov.convert_model(TorchFXPythonDecoder(graph), extension=[extension])
