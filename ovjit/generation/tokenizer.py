@@ -84,24 +84,37 @@ class Tokenizer:
     def stream(self, tokens: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
         """The texts of tokens as they come. What may begin a character waits for its end. `before`: tokens of
         the text that they continue, on which the first blank depends."""
-        held = list(before[-_PENDING:])
-        read, told = len(held), 0  # tokens before `read` are told, and characters of those behind
+        inside = self._letter()
+        known = inside if self._behind(inside, before) else ()
+        held: list[int] = []  # tokens whose text is not complete, and how many of its characters are told
+        told = 0
         for token in tokens:
             held.append(token)
-            new = self._behind(held, read)
+            new = self._behind(known, held)
             whole = new.rstrip("\ufffd")
-            if whole == new or len(held) - read >= _PENDING:
+            if whole == new or len(held) >= _PENDING:
                 yield new[told:]
-                held, read, told = held[read:], len(held) - read, 0
+                if not known and self._behind(inside, held):
+                    known = inside or tuple(held)
+                held, told = [], 0
                 continue
             ready = max(len(whole), len(new) - _PARTS)
             yield new[told:ready]
             told = max(told, ready)
-        yield self._behind(held, read)[told:]
+        yield self._behind(known, held)[told:]
 
-    def _behind(self, tokens: Sequence[int], read: int) -> str:
-        """The text of the tokens from the one at `read` on."""
-        return self.decode(tokens)[len(self.decode(tokens[:read])) :]
+    def _letter(self) -> tuple[int, ...]:
+        """A token of letters: what follows it is inside of a text. Tokens of bytes cannot stand for it, as
+        decoders join bytes with those that follow. Empty where the model has no such token."""
+        for number in range(self._inner.get_vocab_size()):
+            name = self._inner.id_to_token(number)
+            if name and name.isascii() and name.isalpha() and self.decode([number]) == name:
+                return (number,)
+        return ()
+
+    def _behind(self, known: Sequence[int], tokens: Sequence[int]) -> str:
+        """The text of tokens that follow `known`."""
+        return self.decode([*known, *tokens])[len(self.decode(known)) :]
 
 
 def _checked(text: str) -> str:

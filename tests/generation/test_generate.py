@@ -192,6 +192,10 @@ def test_sentence_pieces_of_a_file(tmp_path: Path) -> None:
         assert made.encode(text) == [1, *by_score(text)], (SEED, text)
         assert made.decode(made.encode(text)) == text, (SEED, text)
     assert "".join(made.stream(iter(made.encode("a🙂b ä")[1:]))) == "a🙂b ä"
+    for _ in range(40):  # characters of bytes behind one another, and tokens that are no text between
+        text = "".join(rng.choice([*"ab ä🙂日", "</s>"], 16))
+        tokens = made.encode(text)
+        assert "".join(made.stream(iter(tokens))) == made.decode(tokens), (SEED, text)
 
 
 @pytest.mark.parametrize("template, text", [

@@ -346,11 +346,13 @@ def test_replicas_behind_ray_serve(python: Path, folder: Path) -> None:
     if command(python, "-c", "import ray.serve").returncode:
         install(python, "ray[serve]")
     program = PROGRAM.with_name("vllm_replicas.py")
+    patient = {"RAY_raylet_start_wait_time_s": "300"}  # beside other jobs; Ray's default is 30
     done = subprocess.run(
-        [str(python), str(program), str(folder), str(free_port())], env=environment(),
+        [str(python), str(program), str(folder), str(free_port())], env=environment() | patient,
         capture_output=True, text=True, timeout=1200, cwd=program.parent,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
+    assert found["workers"] == ["ovjit.integrations.vllm.worker.OvjitWorker"]
     assert found["before"] == found["after"] == 2 and not found["killed_answers"]
     assert found["wrong"] == 0 and found["failed"] <= 8

@@ -41,7 +41,8 @@ class Completions:
         async for answer in self.engine.generate(prompt, params, uuid.uuid4().hex):
             found = answer
         assert found is not None
-        return {"tokens": list(found.outputs[0].token_ids), "process": os.getpid()}
+        worker = self.engine.vllm_config.parallel_config.worker_cls  # the class that the engine runs
+        return {"tokens": list(found.outputs[0].token_ids), "process": os.getpid(), "worker": worker}
 
     async def check_health(self) -> None:
         await self.engine.check_health()
@@ -88,7 +89,7 @@ def main(folder: str, port: int) -> None:
     wrong = [a for a, b in pairs if "failed" not in a and a["tokens"] != b["tokens"]]
     found = {
         "before": len(set(before)), "failed": len(failed), "wrong": len(wrong), "after": len(after),
-        "killed_answers": before[0] in after,
+        "killed_answers": before[0] in after, "workers": sorted({a["worker"] for a in expected}),
     }  # fmt: skip
     serve.shutdown()
     ray.shutdown()
