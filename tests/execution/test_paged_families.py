@@ -17,6 +17,7 @@ from tests.support.paged_families import (
     FAMILIES,
     LOST,
     PLACED,
+    ROUNDED,
     SIZES,
     WINDOW,
     Biased,
@@ -150,6 +151,26 @@ def test_what_is_added_for_a_key_is_an_element_of_it(kind: str) -> None:
     got, want = decoded(Cache(ov, compiled, rng), [tokens], rng)[0], alone(plain, tokens)
     near = {"f32": 1e-5, "u8": 2e-2, "u4": 0.3}[kind]
     assert np.abs(got - want).max() <= near * np.abs(want).max(), SEED
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_what_is_added_by_the_places_of_keys(name: str) -> None:
+    """Slopes have their linear part; each head of queries reads its own element of a key."""
+    model = ROUNDED[name](ov)
+    paged_attention_transformation(model)
+    shared, heads = (4, 4) if "of" not in name else (int(name[9]), int(name[-1]))
+    for slopes in given(ov, model, PLACES["alibi_slopes"]):
+        assert slopes.size == heads and (slopes > 0).all()
+    more = heads // shared + heads // shared % 2
+    rng = np.random.default_rng(SEED)
+    sequences = [rng.integers(0, SIZES.words, n) for n in (290, 33, 5)]
+    plain = ov.Core().compile_model(ROUNDED[name](ov), "CPU", F32)
+    wanted = [alone(plain, tokens) for tokens in sequences]
+    for kind, near in (("f32", 1e-5), ("u8", 3e-2)):
+        compiled = ov.Core().compile_model(model, "CPU", F32 | {"KV_CACHE_PRECISION": kind})
+        assert list(compiled.input("key_cache.0").get_partial_shape())[3].get_length() == SIZES.size + more
+        for got, want in zip(decoded(Cache(ov, compiled, rng), sequences, rng), wanted, strict=True):
+            assert np.abs(got - want).max() <= near * np.abs(want).max(), (SEED, name, kind, len(want))
 
 
 def test_what_is_added_by_keys_and_queries_is_refused() -> None:

@@ -20,8 +20,8 @@ LONGEST = 128
 class Family(Decoder):
     """Layers of attention and a gated part; `attended` and `fed` are what families replace."""
 
-    def __init__(self, package: Any, name: str):
-        super().__init__(Net(package, name), SIZES)
+    def __init__(self, package: Any, name: str, sizes: Sizes = SIZES):
+        super().__init__(Net(package, name), sizes)
         self.name = name
 
     def build(self) -> Any:
@@ -29,7 +29,8 @@ class Family(Decoder):
         mask = self.mask()
         for i in range(s.layers):
             y = net.rms_norm(x, s.wide)
-            q, k, v = (net.heads(net.linear(y, s.wide, s.wide, False), s.heads, s.size) for _ in range(3))
+            counts = s.heads, s.shared, s.shared
+            q, k, v = (net.heads(net.linear(y, s.wide, n * s.size, False), n, s.size) for n in counts)
             k = self.cached(k, f"past_key_values.{i}.key")
             v = self.cached(v, f"past_key_values.{i}.value")
             z = self.attended(q, k, v, mask, i)
@@ -128,6 +129,51 @@ class Slopes(Exported):
         whole = ops.gather(ops.shape_of(self.given, "i64"), net.ints(1), self.zero)
         shape = ops.concat([self.batch, net.ints(-1, 1), whole], 0)
         return ops.select(hidden, net.const(np.finfo(np.float32).min), ops.reshape(alibi, shape, False))
+
+
+class Rounded(Exported):
+    """falcon: products of slopes and places are rounded to bf16, so that steps from key to key differ."""
+
+    def mask(self) -> Any:
+        net, ops, heads = self.net, self.net.ops, self.sizes.heads
+        hidden = ops.convert(super().mask(), "boolean")
+        places = ops.cum_sum(self.given, net.const(-1, np.int64))
+        places = ops.multiply(ops.add(places, net.const([[-1]], np.int64)), self.given)
+        places = ops.convert(ops.unsqueeze(places, net.const(1, np.int64)), "bf16")
+        slopes = net.const(self.slopes(heads).reshape(1, -1, 1), np.float32)
+        alibi = ops.convert(ops.multiply(ops.convert(slopes, "bf16"), places), "f32")
+        shape = ops.shape_of(self.given, "i64")
+        first, whole = (ops.gather(shape, net.ints(i), self.zero) for i in (0, 1))
+        alibi = ops.reshape(alibi, ops.concat([first, net.ints(heads, 1), whole], 0), False)
+        alibi = ops.divide(alibi, net.const(float(np.sqrt(self.sizes.size))))
+        return ops.select(hidden, net.const(np.finfo(np.float32).min), alibi)
+
+    @staticmethod
+    def slopes(heads: int) -> np.ndarray:
+        return 0.9 ** np.arange(1, heads + 1)
+
+    def attended(self, q: Any, k: Any, v: Any, mask: Any, layer: int) -> Any:
+        return super().attended(q, self.repeated(k), self.repeated(v), mask, layer)
+
+    def repeated(self, x: Any) -> Any:
+        """[B, shared, L, size] -> [B, heads, L, size]"""
+        net, ops, s = self.net, self.net.ops, self.sizes
+        if s.heads == s.shared:
+            return x
+        length = ops.gather(ops.shape_of(x, "i64"), net.ints(2), self.zero)
+        target = ops.concat(
+            [self.batch, net.ints(s.shared, s.heads // s.shared), length, net.ints(s.size)], 0
+        )
+        wider = ops.broadcast(ops.unsqueeze(x, net.ints(2)), target)
+        return ops.reshape(wider, net.ints(0, s.heads, -1, s.size), True)
+
+
+class FarRounded(Rounded):
+    """Slopes whose products are exact for small places: 257 has no bf16."""
+
+    @staticmethod
+    def slopes(heads: int) -> np.ndarray:
+        return 0.5 ** np.arange(1, heads + 1)
 
 
 class Table(Exported):
@@ -316,6 +362,20 @@ FAMILIES: dict[str, Callable[[Any], Any]] = {
 #: Families whose slopes, or other numbers of keys, OpenVINO's transformation loses.
 LOST: dict[str, Callable[[Any], Any]] = {"table": lambda package: Table(package, "table").build()}
 LOST["bias"] = lambda package: Biased(package).build()
+
+
+def rounded(package: Any, heads: int, shared: int) -> Any:
+    sizes = SIZES._replace(wide=16 * heads, heads=heads, shared=shared)
+    return Rounded(package, "rounded", sizes).build()
+
+
+#: Those whose keys have more elements in the cache: for each head that shares one, and an even number.
+ROUNDED: dict[str, Callable[[Any], Any]] = {
+    "rounded, 4 of 4": lambda package: rounded(package, 4, 4),
+    "rounded, 2 of 6": lambda package: rounded(package, 6, 2),
+    "rounded, 1 of 4": lambda package: rounded(package, 4, 1),
+}
+ROUNDED["rounded, far"] = lambda package: FarRounded(package, "far").build()
 #: Families whose places OpenVINO's transformation loses.
 PLACED: dict[str, Callable[[Any], Any]] = {
     "counting": lambda package: Counting(package, "counting").build(),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.compat.passes.place_bias import place_bias
 from ovjit.compat.passes.probe import Probe
 from ovjit.compat.passes.score_bias import adds_bias
 from ovjit.errors import OvjitError, UnsupportedError
@@ -20,6 +21,8 @@ from ovjit.records import NamedTuple
 HIDDEN = -1e4
 #: The past that is tried; longer where the mask has a constant that may be a window.
 PAST = 61
+#: A longer past, for what is added for each step: products of few bits are exact for small places.
+FAR = 2045
 #: Windows are not looked for beyond.
 FARTHEST = 1 << 21
 
@@ -31,12 +34,14 @@ class _Uneven(UnsupportedError):
 class Mask(NamedTuple):
     """How many keys a query sees, itself among them, 0: all; what is added for each step towards it, a number
     for each head, or None. `chunk`: a query sees keys of its own chunk of so many, 0: there are none.
-    `bias`: what is added for each key, see `score_bias`."""
+    `bias`: what is added for each key, see `score_bias`. `placed`: what is added by a key's place, see
+    `place_bias`; the slopes are its linear part."""
 
     window: int = 0
     slopes: np.ndarray | None = None
     chunk: int = 0
     bias: Output | None = None
+    placed: Output | None = None
 
 
 def read_mask(source: Output, bias: Output | None = None) -> Mask:
@@ -44,7 +49,8 @@ def read_mask(source: Output, bias: Output | None = None) -> Mask:
     none of these, or does something else with the bias."""
     rows, probe = _Rows(source, bias), Probe(PAST)
     row = rows.of(PAST, probe)
-    (window, chunk), slopes = rows.window(row, PAST), _slopes(row, source)
+    window, chunk = rows.window(row, PAST)
+    slopes, placed = _slopes(rows, row)
     limited = window or chunk
     candidates = [] if limited else sorted({abs(n) for n in probe.numbers if PAST < abs(n) < FARTHEST})
     for number in candidates:
@@ -60,7 +66,7 @@ def read_mask(source: Output, bias: Output | None = None) -> Mask:
         if window or chunk:
             break
     rows.check_bias(PAST)
-    return Mask(window, slopes, chunk, bias)
+    return Mask(window, slopes, chunk, bias, placed)
 
 
 class _Rows:
@@ -148,14 +154,31 @@ def _seen(row: np.ndarray, source: Output) -> int:
     return 0 if count == row.shape[1] else count
 
 
-def _slopes(row: np.ndarray, source: Output) -> np.ndarray | None:
-    """What is added from one key to the next, where that is the same for all."""
+def _slopes(rows: _Rows, row: np.ndarray) -> tuple[np.ndarray | None, Output | None]:
+    """What is added from one key to the next; what is added to each by its place, where steps differ."""
     steps = np.diff(row[:, np.isfinite(row[0])], axis=1)
     if not steps.size or not steps.any():
-        return None
-    if np.abs(steps - steps[:, -1:]).max() > 1e-3 * np.abs(steps).max() + 1e-6:
-        name = source.get_node().get_friendly_name()
+        return None, None
+    slopes = steps.mean(1, dtype=np.float64).astype(np.float32)
+    whole, known = bool(np.isfinite(row).all()), {PAST: row}
+    if whole:
+        try:
+            known[FAR] = rows.of(FAR)
+        except (MemoryError, UnsupportedError):
+            pass  # a table that is not as long
+    if whole and not all(_is_linear(found, slopes) for found in known.values()):
+        placed = place_bias(rows.source, known)
+        if placed is not None:
+            return slopes, placed
+    if not _is_linear(row, slopes):
+        name = rows.source.get_node().get_friendly_name()
         raise UnsupportedError(
             f"the bias that the mask {name!r} adds to scores is not linear in the distance of query and key"
         )
-    return steps.mean(1, dtype=np.float64).astype(np.float32)
+    return slopes, None
+
+
+def _is_linear(row: np.ndarray, slopes: np.ndarray) -> bool:
+    """Whether each step of the keys that are seen is the slope of its head."""
+    steps = np.diff(row[:, np.isfinite(row[0])], axis=1)
+    return bool(np.abs(steps - slopes[:, None]).max() <= 1e-3 * np.abs(steps).max() + 1e-6)

@@ -22,8 +22,10 @@ from ovjit.api.model.paged import CHUNKS, PagedAttentionExtension
 from ovjit.compat.passes.longest import Choice, choices, choose_by_token
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.compat.passes.padding import padding_products
+from ovjit.compat.passes.paged_inputs import Inputs
 from ovjit.compat.passes.paged_layers import CachedLayer, is_cached, scale_of
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
+from ovjit.compat.passes.place_bias import columns, with_columns, with_factors
 from ovjit.compat.passes.positions import check_stateless, counted, names_of, row_ends
 from ovjit.compat.passes.probe import is_a
 from ovjit.compat.passes.score_bias import bias_of, score_bias, with_bias, with_factor
@@ -125,14 +127,15 @@ def _i64(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
-class _Rewriting:
+class _Rewriting(Inputs):
     """One model's rewriting: the inputs that all layers share, and those made so far."""
 
     def __init__(self, model: Model, options: Options):
-        self.model, self.options = model, options
-        self.made: list[Parameter] = []
-        self.shared: dict[str, Parameter] = {}
+        super().__init__(model)
+        self.options = options
         self.results: list[Result] = []
+        #: What keys get by their places, by what masks add.
+        self.columns: dict[Output, Output] = {}
 
     def run(
         self, layers: list[CachedLayer], masks: list[Mask], states: list[Layer], places: list[Output],
@@ -144,9 +147,9 @@ class _Rewriting:
         if has_places:
             self._flatten(("position_ids",), -1)
         for name in ("max_context_len", "past_lens", "subsequence_begins", "block_indices_begins"):
-            self._input(name, "i32", () if name == "max_context_len" else (ANY,))
+            self.input(name, "i32", () if name == "max_context_len" else (ANY,))
         if not self.options.use_block_indices_inputs:
-            self._input("block_indices", "i32", (ANY,))
+            self.input("block_indices", "i32", (ANY,))
         self._count_outside(places, has_places)
         owners: dict[tuple[int, ...], int] = {}
         for number, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
@@ -158,27 +161,18 @@ class _Rewriting:
                 model.remove_sink(assign)
                 assign.input_value(0)._node._forget_user(assign)
         if chosen:
-            own = self._own_lengths()
+            own = self.own_lengths()
         for choice in chosen:
             last = _op("Subtract", own, _i64(1))
             choose_by_token(model, choice, own if choice.length in lengths else last)
         for length in lengths:
-            length.replace(self._longest(length))
+            length.replace(self.longest(length))
         model.add_results(self.results)
         for product, index in products:
             product.output(0).replace(product.input_value(index))
         self._drop_old_inputs()
         model.add_parameters(self.made)
         model.validate_nodes_and_infer_types()
-
-    def _input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
-        """An input of the model, made when it is first asked for."""
-        known = self.shared.get(name)
-        if known is None:
-            known = self.shared[name] = Parameter._of(dtype, shape, name)
-            known._tensors[0]._names = {name}
-            self.made.append(known)
-        return known.output(0)
 
     def _flatten(self, names: tuple[str, ...], axis: int) -> None:
         """An input without its batch: each token is a sequence of one."""
@@ -212,7 +206,7 @@ class _Rewriting:
                     "several kinds of positions are used, some of which are counted from variables"
                 )
         else:
-            given = self._input("position_ids", "i64", (ANY,))
+            given = self.input("position_ids", "i64", (ANY,))
             given._tensor._names = given._tensor._names | names_of(places)
         for place in places:
             kind = place._tensor._type
@@ -231,33 +225,6 @@ class _Rewriting:
                     row = _op("Broadcast", row, shape, mode="bidirectional")
             place.replace(row)
 
-    def _longest(self, length: Output) -> Output:
-        """The length of the longest sequence, in place of one that is counted."""
-        kind = length._tensor._type
-        longest = _op("Convert", self._input("max_context_len", "i32", ()), destination_type=kind.dtype)
-        return _op("Unsqueeze", longest, _i64(0)) if kind.shape else longest
-
-    def _own_lengths(self) -> Output:
-        """For each token the length of its sequence: [tokens]."""
-        ends = self._input("subsequence_begins", "i32", (ANY,))
-        last, one = _i64(np.iinfo(np.int64).max), _i64(1)
-        starts, ends = _op("Slice", ends, _i64(0), _i64(-1), one), _op("Slice", ends, one, last, one)
-        new = _op("Subtract", ends, starts)
-        lengths = _op(
-            "Convert", _op("Add", self._input("past_lens", "i32", (ANY,)), new), destination_type="i64"
-        )
-        tokens = _op("Gather", _op("ShapeOf", self._tokens(), output_type="i64"), np.array(0), np.array(0))
-        row = _op("Range", np.array(0, np.int64), tokens, np.array(1, np.int64), output_type="i64")
-        sequence = _op("Bucketize", row, ends, output_type="i64", with_right_bound=False)
-        return _op("Gather", lengths, sequence, np.array(0))
-
-    def _tokens(self) -> Output:
-        """The input of new tokens."""
-        return next(
-            p.output(0) for p in self.model.get_parameters()
-            if p._tensors[0]._names & {"input_ids", "inputs_embeds"}
-        )  # fmt: skip
-
     def _place(self, parameter: Parameter, index: int) -> None:
         """Put an input where another one was."""
         behind = self.model.get_parameters()[index:]
@@ -275,6 +242,8 @@ class _Rewriting:
             key = with_bias(
                 key, _op("Transpose", bias_of(mask.bias, layer.joined(2), layer.value), _i64(0, 2, 1, 3))
             )
+        if mask.placed is not None:
+            query, key = self._with_places(layer, mask, query, key)
         rows = [_rows(x) for x in (query, key, value)]
         heads = [x.get_node().input_value(0)._tensor._type.shape for x in rows]
         paged = PagedAttentionExtension([*rows, *self._tables(number, owner, layer, mask)])
@@ -293,15 +262,29 @@ class _Rewriting:
         node.output(0).replace(out.output(0))
         self._outputs(number, paged)
 
+    def _with_places(
+        self, layer: CachedLayer, mask: Mask, query: Output, key: Output
+    ) -> tuple[Output, Output]:
+        """Queries and keys with what the mask adds by the places of keys."""
+        assert mask.placed is not None and mask.slopes is not None
+        column = self.columns.get(mask.placed)
+        if column is None:
+            given = next(p for p in self.model.get_parameters() if "attention_mask" in p._tensors[0]._names)
+            ones = self.ones(given, _i64(1))
+            column = columns(mask.placed, ones, self.own_places(), mask.slopes)
+            self.columns[mask.placed] = column
+        heads = len(mask.slopes), key._tensor._type.shape[-2]
+        return with_factors(query, scale_of(layer), *heads), with_columns(key, column, *heads)
+
     def _replace_state(self, layer: Layer) -> None:
         """One recurrent layer, with a table of states."""
         tables = [name for name in self.shared if name.startswith(f"{TABLES[layer.operation]}.")]
         lists = ["subsequence_begins", *(f"la.{name}" for name in LISTS)]
-        ends = [self._input(name, "i32", (ANY,)) for name in lists]
+        ends = [self.input(name, "i32", (ANY,)) for name in lists]
         shape = layer.state
         if layer.operation == "PagedGatedDeltaNet":
             shape = (shape[0], shape[2], shape[1])
-        table = self._input(f"{TABLES[layer.operation]}.{len(tables)}", "dynamic", (ANY, *shape))
+        table = self.input(f"{TABLES[layer.operation]}.{len(tables)}", "dynamic", (ANY, *shape))
         inputs = [_by_token(x) if isinstance(x, Input) else x for x in layer.inputs]
         if layer.operation == "PagedCausalConv1D":
             inputs[1] = _op("Reshape", inputs[1], _i64(shape[0], 1, shape[1]), special_zero=False)
@@ -336,28 +319,28 @@ class _Rewriting:
             return constant_node(np.zeros(shape or (0,), dtype)).output(0)
 
         def each(name: str, dtype: str, rank: int = 1) -> Output:
-            return self._input(f"{name}.{number}", dtype, (ANY,) * rank)
+            return self.input(f"{name}.{number}", dtype, (ANY,) * rank)
 
         node, opts = layer.node, self.options
         names = f"key_cache.{owner}", f"value_cache.{owner}"
-        caches = [self._input(name, "dynamic", (ANY,) * 4) for name in names]
+        caches = [self.input(name, "dynamic", (ANY,) * 4) for name in names]
         own = opts.use_block_indices_inputs
-        blocks = each("block_indices", "i32") if own else self._input("block_indices", "i32", (ANY,))
-        shared = [self._input(name, "i32", (ANY,)) for name in ("past_lens", "subsequence_begins")]
-        ends = self._input("block_indices_begins", "i32", (ANY,))
+        blocks = each("block_indices", "i32") if own else self.input("block_indices", "i32", (ANY,))
+        shared = [self.input(name, "i32", (ANY,)) for name in ("past_lens", "subsequence_begins")]
+        ends = self.input("block_indices_begins", "i32", (ANY,))
         slopes = empty(np.float32) if mask.slopes is None else constant_node(mask.slopes).output(0)
         window = constant_node(np.array(mask.window, np.int32)).output(0)
         aggregation = empty(np.int32)
         if opts.allow_score_aggregation:
-            aggregation = self._input("score_aggregation_window", "i32", (ANY,))
+            aggregation = self.input("score_aggregation_window", "i32", (ANY,))
         rotation = [empty(np.int32), empty(np.int32), empty(np.float32)]
         if opts.allow_cache_rotation:
-            table = self._input("model_rotation_trig_lut", "f32", (ANY, ANY))
+            table = self.input("model_rotation_trig_lut", "f32", (ANY, ANY))
             rotation = [each("rotated_block_indices", "i32"), each("rotation_deltas", "i32", 2), table]
         zero = np.zeros((), np.int32)
         sparse = [empty(np.float32), constant_node(zero).output(0), constant_node(zero).output(0)]
         if opts.allow_xattention:
-            sizes = [self._input(f"xattention_{name}", "i32", ()) for name in ("block_size", "stride")]
+            sizes = [self.input(f"xattention_{name}", "i32", ()) for name in ("block_size", "stride")]
             sparse = [each("xattention_threshold", "f32"), *sizes]
         sinks = empty(np.float32, 0, 0, 0, 0)
         if len(node._inputs) > 5:
@@ -365,8 +348,8 @@ class _Rewriting:
         diversity = [constant_node(zero).output(0), *(empty(np.int32) for _ in range(3))]
         if opts.allow_adaptive_rkv:
             both = [
-                self._input("adaptive_rkv_start_size", "i32", ()),
-                self._input("adaptive_rkv_evictable_sizes", "i32", (ANY,)),
+                self.input("adaptive_rkv_start_size", "i32", ()),
+                self.input("adaptive_rkv_evictable_sizes", "i32", (ANY,)),
             ]
             sets = "adaptive_rkv_diversity_block_set_indices"
             diversity = [*both, each(sets, "i32"), each(f"{sets}_begins", "i32")]
@@ -378,10 +361,10 @@ class _Rewriting:
                 kinds = _op("Convert", kinds, destination_type="i32")
         bias = [empty(np.uint8), empty(np.int32)]
         if opts.allow_qq_bias:
-            bias = [self._input("qq_bias", "u8", (ANY,)), self._input("qq_bias_begins", "i32", (ANY,))]
+            bias = [self.input("qq_bias", "u8", (ANY,)), self.input("qq_bias_begins", "i32", (ANY,))]
         return [
             *caches, *shared, blocks, ends, scale_of(layer), window, slopes,
-            self._input("max_context_len", "i32", ()), aggregation, *rotation, *sparse, sinks, *diversity,
+            self.input("max_context_len", "i32", ()), aggregation, *rotation, *sparse, sinks, *diversity,
             kinds, *bias,
         ]  # fmt: skip
 
@@ -409,7 +392,7 @@ class _Rewriting:
 
     def _stand_in(self, parameter: Parameter, names: Iterable[str]) -> None:
         """What still reads a mask, or the order of beams, gets that of sequences of one token: of ones."""
-        count = _op("Gather", _op("ShapeOf", self._tokens(), output_type="i64"), _i64(0), np.array(0))
+        count = _op("Gather", _op("ShapeOf", self.tokens(), output_type="i64"), _i64(0), np.array(0))
         dtype = parameter._attrs["element_type"]
         if "beam_idx" in names:
             one = np.array(1, np.int64)
@@ -418,12 +401,7 @@ class _Rewriting:
             )
             parameter.output(0).replace(_op("Convert", numbers, destination_type=dtype))
             return
-        longest = _op("Convert", self._input("max_context_len", "i32", ()), destination_type="i64")
-        length = _op("Unsqueeze", longest, _i64(0))
-        ones = _op(
-            "Broadcast", constant_node(np.array(1), dtype).output(0), _op("Concat", count, length, axis=0)
-        )
-        parameter.output(0).replace(ones)
+        parameter.output(0).replace(self.ones(parameter, count))
 
 
 def _stand_up(end: Output) -> None:

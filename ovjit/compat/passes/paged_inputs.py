@@ -1,0 +1,82 @@
+"""The inputs of a paged decoder that its layers share, and what is computed of them for each new token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.boundary import Parameter, constant_node
+from ovjit.api.model.boundary import new_output as _op
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.graph.shapes import ANY
+
+
+class Inputs:
+    """One model's new inputs, which are made when they are first asked for."""
+
+    def __init__(self, model: Model):
+        self.model = model
+        self.made: list[Parameter] = []
+        self.shared: dict[str, Parameter] = {}
+
+    def input(self, name: str, dtype: str, shape: tuple[Any, ...]) -> Output:
+        """An input of the model, made when it is first asked for."""
+        known = self.shared.get(name)
+        if known is None:
+            known = self.shared[name] = Parameter._of(dtype, shape, name)
+            known._tensors[0]._names = {name}
+            self.made.append(known)
+        return known.output(0)
+
+    def longest(self, length: Output) -> Output:
+        """The length of the longest sequence, in place of one that is counted."""
+        kind = length._tensor._type
+        longest = _op("Convert", self.input("max_context_len", "i32", ()), destination_type=kind.dtype)
+        return _op("Unsqueeze", longest, _i64(0)) if kind.shape else longest
+
+    def own_lengths(self) -> Output:
+        """For each token the length of its sequence: [tokens]."""
+        ends = self.input("subsequence_begins", "i32", (ANY,))
+        last, one = _i64(np.iinfo(np.int64).max), _i64(1)
+        starts, ends = _op("Slice", ends, _i64(0), _i64(-1), one), _op("Slice", ends, one, last, one)
+        new = _op("Subtract", ends, starts)
+        lengths = _op(
+            "Convert", _op("Add", self.input("past_lens", "i32", (ANY,)), new), destination_type="i64"
+        )
+        return _op("Gather", lengths, self._sequences()[1], np.array(0))
+
+    def own_places(self) -> Output:
+        """For each token its place in its sequence: [tokens]."""
+        row, sequence = self._sequences()
+        starts = _op("Slice", self.input("subsequence_begins", "i32", (ANY,)), _i64(0), _i64(-1), _i64(1))
+        moved = _op("Subtract", self.input("past_lens", "i32", (ANY,)), starts)
+        moved = _op("Convert", moved, destination_type="i64")
+        return _op("Add", row, _op("Gather", moved, sequence, np.array(0)))
+
+    def _sequences(self) -> tuple[Output, Output]:
+        """The numbers of all tokens, and of the sequence of each: [tokens]."""
+        last, one = _i64(np.iinfo(np.int64).max), _i64(1)
+        ends = _op("Slice", self.input("subsequence_begins", "i32", (ANY,)), one, last, one)
+        tokens = _op("Gather", _op("ShapeOf", self.tokens(), output_type="i64"), np.array(0), np.array(0))
+        row = _op("Range", np.array(0, np.int64), tokens, np.array(1, np.int64), output_type="i64")
+        return row, _op("Bucketize", row, ends, output_type="i64", with_right_bound=False)
+
+    def tokens(self) -> Output:
+        """The input of new tokens."""
+        return next(
+            p.output(0) for p in self.model.get_parameters()
+            if p._tensors[0]._names & {"input_ids", "inputs_embeds"}
+        )  # fmt: skip
+
+    def ones(self, mask: Parameter, count: Any) -> Output:
+        """A mask of ones for so many sequences that are as long as the longest."""
+        longest = _op("Convert", self.input("max_context_len", "i32", ()), destination_type="i64")
+        shape = _op("Concat", count, _op("Unsqueeze", longest, _i64(0)), axis=0)
+        one = constant_node(np.array(1), mask._attrs["element_type"]).output(0)
+        return _op("Broadcast", one, shape)
+
+
+def _i64(*numbers: int) -> np.ndarray:
+    return np.array(numbers, np.int64)
