@@ -84,19 +84,21 @@ def mul(n: JaxNode) -> Any:
         argument = n.reader.of_erfc.get(other._node)
         x = None if argument is None else _scaled_by(n, half, 0.5)
         turned = None if argument is None or x is None else _scaled_by(n, argument, math.sqrt(0.5))
-        if x is not None and turned is not None and turned._node._op.name == "Negative":
-            source = turned._node._inputs[0]
-            if (source._node, source._index) == (x._node, x._index):
-                return n("Gelu", x, approximation_mode="ERF", opset=7)
+        if x is not None and turned is not None and _operands(turned, "Negative") == [x]:
+            return n("Gelu", x, approximation_mode="ERF", opset=7)
     return n("Multiply", n[0], n[1])
+
+
+def _operands(value: Output, name: str) -> list[Output]:
+    """The operands of the operation `name` that made a value; none if another one did."""
+    node = value._node
+    return [Output._of(x._node, x._index) for x in node._inputs] if node._op.name == name else []
 
 
 def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
     """The x of x * factor, within the digits of 16-bit numbers; None for other values."""
-    if value._node._op.name != "Multiply":
-        return None
-    pair = [Output._of(one._node, one._index) for one in value._node._inputs]
-    for x, other in (pair, pair[::-1]):
+    pair = _operands(value, "Multiply")
+    for x, other in (pair, pair[::-1]) if pair else ():
         known = n.value(other)
         if (
             known is not None
