@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.support.guard_pages import BEFORE, BEHIND
-from tests.support.run import PATIENCE, python
+from tests.support.run import LONGEST, PATIENCE, python
 
 #: Of all cases so many, with pages on either side; fewer on an emulated CPU.
 SOME = {BEHIND: 0.001 / PATIENCE, BEFORE: 0.001 / PATIENCE}
@@ -21,7 +21,7 @@ SEED = 20261209
 
 
 def _samples(side: str, fraction: float, *names: str) -> None:
-    _all_right(python("-m", "tests.fuzz.guarded_ops", side, fraction, SEED, *names, seconds=1 << 20))
+    _all_right(python("-m", "tests.fuzz.guarded_ops", side, fraction, SEED, *names, seconds=LONGEST))
 
 
 def _all_right(done: subprocess.CompletedProcess[str]) -> None:

@@ -41,6 +41,8 @@ def run(
 
 #: So many times as long may processes take: more where a CPU is emulated.
 PATIENCE = float(os.environ.get("OVJIT_TEST_PATIENCE", "1"))
+#: Seconds, the most that a process can be waited for: Python's selectors count milliseconds in 31 bits.
+LONGEST = 1 << 20
 
 
 def python(
@@ -62,7 +64,7 @@ def command(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=seconds * PATIENCE,
+        timeout=min(seconds * PATIENCE, LONGEST),
         check=False,
     )
 
