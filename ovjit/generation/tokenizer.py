@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.forks import made_once
 from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
 from ovjit.generation.tables import Tables
@@ -84,7 +85,7 @@ class Tokenizer:
     def stream(self, tokens: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
         """The texts of tokens as they come. What may begin a character waits for its end. `before`: tokens of
         the text that they continue, on which the first blank depends."""
-        inside = self._letter()
+        inside = self._letter
         known = inside if self._behind(inside, before) else ()
         held: list[int] = []  # tokens whose text is not complete, and how many of its characters are told
         told = 0
@@ -103,6 +104,7 @@ class Tokenizer:
             told = max(told, ready)
         yield self._behind(known, held)[told:]
 
+    @made_once
     def _letter(self) -> tuple[int, ...]:
         """A token of letters: what follows it is inside of a text. Tokens of bytes cannot stand for it, as
         decoders join bytes with those that follow. Empty where the model has no such token."""

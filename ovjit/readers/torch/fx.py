@@ -287,17 +287,23 @@ def read_exported(
     return reader.model(results, "Model0")
 
 
-def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Mapping[Any, Any]) -> Any:
+def input_of(reader: TorchReader, node: Any, name: str, length: Callable[[Any], int | None]) -> Any:
+    """A parameter for a placeholder's tensor or symbolic number; of other arguments, the value that the graph
+    has. `length`: that of a tensor's dimension, None if it is open."""
     import torch
 
     value = node.meta.get("val")
     if isinstance(value, torch.Tensor):
-        return reader.parameter(name, value.dtype, [_only_length(n, ranges) for n in value.shape])
-    if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
-        kinds = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32, torch.SymBool: torch.bool}
-        made = reader.parameter(name, kinds[type(value)], [])
-        return Number(made)
-    return getattr(spec.arg, "value", value)
+        return reader.parameter(name, value.dtype, [length(n) for n in value.shape])
+    kinds = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32, torch.SymBool: torch.bool}
+    if type(value) in kinds:
+        return Number(reader.parameter(name, kinds[type(value)], []))
+    return value
+
+
+def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Mapping[Any, Any]) -> Any:
+    made = input_of(reader, node, name, lambda n: _only_length(n, ranges))
+    return getattr(spec.arg, "value", made)  # only arguments that are constants have one
 
 
 def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:

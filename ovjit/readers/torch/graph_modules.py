@@ -7,8 +7,8 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.fx import FxReader
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.fx import FxReader, input_of
+from ovjit.readers.torch.graph import leaves_of
 
 
 def is_graph(given: Any) -> bool:
@@ -29,14 +29,16 @@ def read_graph_module(
     reader = FxReader(converters)
     given = list(_placeholders(module))
     own = [*names, *(node.name for node in given[len(names) :])]
-    made = reader.run(
-        module, [_input(reader, node, name, is_open) for node, name in zip(given, own, strict=False)]
-    )
-    nodes = next(node for node in module.graph.nodes if node.op == "output").args[0]
-    pairs = list(zip(_leaves(made), _leaves(nodes), strict=True))
+
+    def length(dim: Any) -> int | None:
+        return dim if isinstance(dim, int) and not is_open else None
+
+    values = [input_of(reader, node, name, length) for node, name in zip(given, own, strict=False)]
+    made = leaves_of(reader.run(module, values))
+    nodes = leaves_of(next(node for node in module.graph.nodes if node.op == "output").args[0])
     results = [
         reader.result(value, [f"{node.name}:0"] if hasattr(node, "name") else [])
-        for value, node in pairs
+        for (_, value), (_, node) in zip(made, nodes, strict=True)
         if value is not None
     ]
     if not results:
@@ -46,25 +48,3 @@ def read_graph_module(
 
 def _placeholders(module: Any) -> list[Any]:
     return [node for node in module.graph.nodes if node.op == "placeholder"]
-
-
-def _input(reader: FxReader, node: Any, name: str, is_open: bool) -> Any:
-    """A parameter for a tensor or a symbolic number; other arguments are the values that the graph has."""
-    import torch
-
-    value = node.meta.get("val")
-    if isinstance(value, torch.Tensor):
-        shape = [None if is_open or not isinstance(d, int) else d for d in value.shape]
-        return reader.parameter(name, value.dtype, shape)
-    kinds = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32, torch.SymBool: torch.bool}
-    if type(value) in kinds:
-        return Number(reader.parameter(name, kinds[type(value)], []))
-    return value
-
-
-def _leaves(given: Any) -> list[Any]:
-    if isinstance(given, (list, tuple)):
-        return [leaf for item in given for leaf in _leaves(item)]
-    if isinstance(given, dict):
-        return [leaf for item in given.values() for leaf in _leaves(item)]
-    return [given]
