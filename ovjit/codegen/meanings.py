@@ -297,6 +297,10 @@ def evens(m: Machine, dtype: str, p: int) -> np.ndarray:
     return from_memory(m.memory.at(p, 2 * m.lanes * SIZE[dtype]), dtype)[::2]
 
 
+def thirds(m: Machine, dtype: str, p: int) -> np.ndarray:
+    return from_memory(m.memory.at(p, 3 * m.lanes * SIZE[dtype]), dtype)[::3]
+
+
 def take(m: Machine, dtype: str, p: int, index: np.ndarray) -> np.ndarray:
     size = SIZE[dtype]
     return from_memory(np.concatenate([m.memory.at(p + i * size, size) for i in index.tolist()]), dtype)

@@ -40,7 +40,7 @@ __all__ = [
     "look_up", "maximum", "minimum", "not_below", "now", "permute", "placed", "prefetch", "prefetch_l2",
     "registers", "rint", "scatter", "scratch", "select", "share", "shr_halves", "sigmoid", "splat",
     "spread", "sqrt", "st", "static_range", "store", "storem", "strided", "strided_store", "sum_pairs",
-    "take", "tanh", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
+    "take", "tanh", "thirds", "tile_begin", "tile_end", "tile_load", "tile_multiply", "tile_store", "trunc",
     "trunc_int", "turned_pairs", "u16", "u32", "u8", "udiv", "urem", "vectors",
     "whole", "zip_bytes_high", "zip_bytes_low", "zip_halves_high", "zip_halves_low",
 ]  # fmt: skip
@@ -161,8 +161,9 @@ strided = word("strided_T(p, i, n) -> V", meanings.gather)
 strided_store = word("strided_store_T(p, i, V, n)", meanings.scatter)
 # elements p[i] for an i32 vector of indices, all of which must be valid
 take = word("take_T(p, I) -> V", meanings.take)
-# elements 0, 2, 4, ... of the 2 VL elements at p
+# elements 0, 2, 4, ... of the 2 VL elements at p; elements 0, 3, 6, ... of the 3 VL
 evens = word("evens_T(p) -> V", meanings.evens)
+thirds = word("thirds_T(p) -> V", meanings.thirds)
 # entry i of a table of int64s; one element
 ld = word("ld(p, i) -> i", meanings.ld)
 word("ld_T(p) -> x", meanings.load_scalar)

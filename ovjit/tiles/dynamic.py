@@ -49,8 +49,11 @@ from ovjit.tiles.dynamic_parts import (
     begin_tile,
     fetch_factors,
     load_four,
+    peak_of,
     quantized,
+    quantized_whole,
     scale_of,
+    steps_of,
     unpack_integers,
 )
 from ovjit.tiles.mixed import Factor, mixed_steps, nested_scales, one_factor
@@ -67,6 +70,8 @@ HEIGHTS = (6, 4, 1)
 IN_REGISTERS, FEW_ROWS = (4, 1), 8
 #: Numbers of remaining rows for which two tiles of 4 are faster than 6 and the remainder.
 TWICE = (7, 8)
+#: Maximum number of vectors of a group for which the code that quantizes one is repeated.
+IN_A_GROUP = 8
 #: Panels that one row is multiplied with at a time: two streams of memory. Four are slower for groups of 32.
 ABREAST = 2
 
@@ -83,9 +88,37 @@ def _quantize(x: Tensor, q: Tensor, p: Tensor, size, *, T):
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
 
 
-def quantize_kernel(dtype: str) -> Kernel:
-    """The kernel that quantizes rows of `dtype`, with a scale and sum per group."""
+@kernel(over="m", x="m k:1", q="m i:1", p="m g two:1")
+def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, T):
+    """`_quantize` for groups of `vectors` vectors that divide rows. Scales of a vector of groups are computed
+    at once: a division's latency is as long as the rest of a group."""
+    for _, source, target, pair in items(x, q, p):
+        for g in range(p.size.g):
+            peak = peak_of(source + g * size * SIZE[T], vectors, T)
+            st[i32](p.at(pair, g=g), hmax[i32](peak))
+        for g in range(0, p.size.g, VL):
+            left = p.size.g - g
+            scale = gather[f32](p.at(pair, g=g), p.stride.g, left) / const[f32](127.0)
+            scatter[f32](p.at(pair, g=g), p.stride.g, scale, left)
+            scatter[f32](p.at(pair + 4, g=g), p.stride.g, steps_of(scale), left)
+        for g in range(p.size.g):
+            steps = splat[f32](p.at(pair + 4, g=g))
+            total = quantized_whole(source + g * size * SIZE[T], target + g * size, steps, vectors, T)
+            st[f32](p.at(pair + 4, g=g), hadd[f32](total))
+
+
+def quantize_kernel(dtype: str, vectors: int = 0) -> Kernel:
+    """The kernel that quantizes rows of `dtype`, with a scale and sum per group. `vectors`: those of a group,
+    if groups divide rows."""
+    if vectors:
+        return _quantize_whole.kernel(f"quantize_groups_{dtype}_of_{vectors}", vectors=vectors, T=dtype)
     return _quantize.kernel(f"quantize_groups_{dtype}", T=dtype)
+
+
+def vectors_of_group(depth: int, size: int, isa: Target) -> int:
+    """Vectors of a group of `size` elements, for a kernel that repeats its code for each; 0: none."""
+    vectors, left = divmod(size, isa.lanes)
+    return vectors if not left and not depth % size and vectors <= IN_A_GROUP else 0
 
 
 @inline

@@ -23,15 +23,41 @@ def scale_of(source, first, size, depth, T):
 
 
 @inline
+def steps_of(scale):
+    """The reciprocal of `scale`; 0 for a scale whose reciprocal would be infinite."""
+    return select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
+
+
+@inline
+def peak_of(source, vectors, T):
+    """The bits of the largest absolute number in each lane of `vectors` vectors. As integers, a NaN's are
+    largest."""
+    peak = bits[i32](absolute(load[T](source)))
+    for v in static_range(1, vectors):
+        peak = maximum(peak, bits[i32](absolute(load[T](source + v * VL * SIZE[T]))))
+    return peak
+
+
+@inline
+def quantized_whole(source, target, steps, vectors, T):
+    """Quantize `vectors` vectors to bytes at `target`. Returns their sum in each lane."""
+    total = const[f32](0.0)
+    for v in static_range(vectors):
+        whole = rint(load[T](source + v * VL * SIZE[T]) * steps)
+        store[_BYTE](target + v * VL, cast[_BYTE](whole))
+        total = total + whole
+    return total
+
+
+@inline
 def quantized(source, target, first, size, depth, scale, T):
     """Quantize these elements to bytes at target + first. Returns their sum in each lane."""
-    # below that its reciprocal is infinite
-    steps = select(scale > const[f32](LEAST), const[f32](1.0) / scale, const[f32](0.0))
+    steps = steps_of(scale)
     total = const[f32](0.0)
     for i in range(first, first + size, VL):
         whole = rint(loadm[T](source + i * SIZE[T], depth - i) * steps)
         total = total + whole
-        storem[_BYTE](target + i, cast[_BYTE](whole), VL)
+        store[_BYTE](target + i, cast[_BYTE](whole))
     return total
 
 

@@ -23,6 +23,7 @@ from ovjit.tiles.dynamic import (
     scratch_bytes,
     stored_in_blocks,
     unpacks,
+    vectors_of_group,
 )
 from ovjit.tiles.nested import quantize_nested, sums_of
 from ovjit.tiles.pack import tile_width
@@ -61,8 +62,11 @@ class DynamicProduct(StoredWeights):
 
     def __init__(self, group: Group):
         super().__init__(group)
-        made = quantize_nested if self.inner else quantize_kernel
-        self.quantize = made(self.data.dtype)
+        if self.inner:
+            self.quantize = quantize_nested(self.data.dtype)
+        else:
+            vectors = vectors_of_group(self.depth, self.size, self.target)
+            self.quantize = quantize_kernel(self.data.dtype, vectors)
         self.kernels = (self.quantize, *self.kernels)
 
     def make_kernel(self, names: str) -> Kernel:

@@ -37,6 +37,8 @@ from ovjit_ops.pooling.cpu_windows import (
 
 #: Output rows whose input rows are combined before their columns are.
 LINES = 8
+#: Maximum stride of columns for which vectors are shuffled. Larger ones gather elements.
+LARGEST_STEP = 3
 #: Maximum taps of an unrolled window.
 LARGEST_UNROLLED = 9
 
@@ -157,7 +159,7 @@ def join_columns(p, column, left, start, A, lowest, window, step):
 @kernel(over=f"n c oh/{LINES}", x="n c h w:1", y="n c oh ow:1", row=Window, column=Window, lines=Lines)
 def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, window, step):
     """`pool` for adjacent columns. The rows of a window are combined to a line with padding on both sides,
-    then the columns of this line are combined. `step`: the column stride 1 or 2; 0: any stride."""
+    then the columns of this line are combined. `step`: the column stride 1, 2 or 3; 0: any stride."""
     start = 0.0 if lowest is None else lowest
     ow = y.size.ow
     kw = column.kernel
@@ -205,7 +207,11 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
 @inline
 def column_of(p, stride, n, A, step):
     """A vector of a line's columns, `stride` apart."""
-    return load[A](p) if step == 1 else evens[A](p) if step == 2 else gather[A](p, stride * SIZE[A], n)
+    if step == 0:
+        v = gather[A](p, stride * SIZE[A], n)
+    else:
+        v = load[A](p) if step == 1 else evens[A](p) if step == 2 else thirds[A](p)
+    return v
 
 
 @functools.cache
@@ -262,7 +268,7 @@ class Pooling(Lowering):
                 self.data.dtype,
                 self.out.dtype,
                 small_window(size),
-                -1 if self.turned else step if step < 3 else 0,
+                -1 if self.turned else step if step <= LARGEST_STEP else 0,
             )  # fmt: skip
             for size, step in flat
         ]

@@ -335,6 +335,20 @@ def evens(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
     return from_memory(b, b.shuffle_vector(*parts, chosen), elem)
 
 
+def thirds(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
+    """Elements 0, 3, 6, ... of three vectors: two shuffles of two vectors each."""
+    t = ir.VectorType(memory_ir(elem), lanes)
+    low = pointer(b, p, t)
+    first, second, third = (
+        b.load(at, align=SIZE[elem]) for at in (low, *(b.gep(low, [_I32(n)], source_etype=t) for n in (1, 2)))
+    )
+    before = len(range(0, 2 * lanes, 3))  # elements of the first two vectors
+    joined = b.shuffle_vector(first, second, places(*range(0, 2 * lanes, 3), *range(lanes - before)))
+    rest = range(3 * before - lanes, 2 * lanes, 3)  # of `joined` and the third vector
+    return from_memory(b, b.shuffle_vector(joined, third, places(*range(before), *rest)), elem)
+
+
+
 def strided_store(elem: str, lanes: int) -> Any:
     scattered = scatter(elem, lanes)
 
