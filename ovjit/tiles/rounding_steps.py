@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st
+from ovjit.tiles.rounding import FARTHEST_SUM, FINEST, FIRST
 
-#: As in `rounding`: bits of a f32's integer, the largest magnitude of sums, units of thresholds.
-FIRST, FARTHEST_SUM, FINEST = 3 << 22, 1 << 22, -26
 #: Larger than any difference of a threshold, and than what is added to FIRST.
 FAR, MOST = 1 << 60, 1 << 25
 

@@ -95,9 +95,18 @@ class Copies(AsInput):
         raise NotImplementedError
 
 
+#: `Tiled`: maximum bytes of a short row, and minimum bytes of a target, for which steps are worth it.
+SHORT_ROW, WORTH_STEPS = 256, 1 << 15
+
+
 class Tiled(Copies):
     """Tile: the target's dimensions are split into [repeats, extent]; the source is repeated by strides of
-    0."""
+    0.
+
+    Where rows are short, the target is written in steps. First the innermost repeated dimension is written,
+    in the first block of each dimension outside of it. Then blocks, which are longer, are repeated along one
+    dimension after the other.
+    """
 
     def copy(self, planner: Planner, node: Node, source: View, values: list[list[int]]) -> None:
         target = planner.output(node.output)
@@ -107,7 +116,31 @@ class Tiled(Copies):
         shape = (1,) * (rank - len(source.shape)) + source.shape
         apart = [v for d, whole in zip(shape, target.shape, strict=True) for v in (whole // d, d)]
         seen = source.as_shape([v for d in shape for v in (1, d)])
-        plan_copy(planner, seen.expand(apart), target.as_shape(apart))
+        target = target.as_shape(apart)
+        inner, *outer = steps_of(apart, target.itemsize) or [0]
+        first = block_of(target, inner)
+        plan_copy(planner, seen.expand(first.shape), first)
+        for axis in outer:
+            block = block_of(target, axis)
+            rest = block.slice(axis, 1, apart[axis] - 1)
+            plan_copy(planner, block.slice(axis, 0, 1).expand(rest.shape), rest)
+
+
+def block_of(target: View, axis: int) -> View:
+    """The first block of each dimension of `target` [repeats, extent, ...] before `axis`."""
+    for outer in range(0, axis, 2):
+        target = target.slice(outer, 0, 1)
+    return target
+
+
+def steps_of(apart: Sequence[int], itemsize: int) -> list[int]:
+    """The repeated dimensions of a Tile to [repeats, extent, ...] that is planned in steps, innermost first.
+    None are if sizes are unknown, or rows long."""
+    if not all(isinstance(d, int) for d in apart) or math.prod(apart) * itemsize < WORTH_STEPS:
+        return []
+    repeated = [axis for axis in range(len(apart) - 2, -1, -2) if apart[axis] > 1]
+    short = len(repeated) > 1 and math.prod(apart[repeated[0] + 1 :]) * itemsize <= SHORT_ROW
+    return repeated if short else []
 
 
 class Rolled(Copies):

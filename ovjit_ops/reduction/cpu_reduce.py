@@ -604,8 +604,9 @@ class Reduce(Lowering):
             body = self.body if step != "first" else as_it_is(inside, out)
             parted = kind == "reduce" and kind in self.halves and (step == "first" or plainly)
             long = adds and not short and (step != "last" or plainly)
+            few = "short" if adds and not long and kind != "short" else ""
             words = [before if step != "last" else "", name.lower(), kind]
-            words += [read if read == out else f"{read}_{out}", "short" if adds and not long else ""]
+            words += [read if read == out else f"{read}_{out}", few]
             words += ["part" if parted else "", after if step != "first" else ""]
             found[step, kind] = _kernel(
                 "_".join(filter(None, words)), kind, self.vectors, T=read, R=inside, out=out, how=how,
