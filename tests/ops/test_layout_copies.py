@@ -57,6 +57,28 @@ def test_blocks_of_columns_are_woven(mode: str, dtype: str) -> None:
         np.testing.assert_array_equal(got, want, err_msg=f"output {i}, seed {SEED}")
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", ["f32", "i64", "u8"])
+def test_short_rows_are_tiled_in_steps(dtype: str, threads: int) -> None:
+    """Targets on both sides of the sizes from which steps are planned; rows of up to 256 bytes and longer."""
+    rng = np.random.default_rng(SEED)
+    cases = [
+        ((35, 9, 4), (3, 3, 3)), ((15, 54, 1, 5), (2, 2, 2, 1)), ((68, 8, 32, 2), (2, 3, 1, 1)),
+        ((40, 3), (9, 8, 7)), ((3, 5), (2, 2)), ((60, 70), (3, 2)), ((1, 1, 7), (64, 64, 1)), ((0, 3), (4, 5)),
+    ]  # fmt: skip
+    b, arrays, outputs = Builder(), [], []
+    for shape, repeats in cases:
+        arrays.append(rng.integers(0, 100, shape).astype(numpy_dtype(dtype)))
+        x = b.add("Parameter", (), {"shape": shape, "element_type": dtype}).output
+        outputs.append(b.add("Tile", [x, b.constant(np.array(repeats, np.int64))]).output)
+    job = compile_graph(b.finish(outputs), {"threads": threads}).new_job()
+    for i, array in enumerate(arrays):
+        job.set_input(i, array)
+    job.run()
+    for got, array, (shape, repeats) in zip(job.outputs, arrays, cases, strict=True):
+        np.testing.assert_array_equal(got, np.tile(array, repeats), err_msg=f"{shape} {repeats}, seed {SEED}")
+
+
 @pytest.mark.parametrize("checked", [False, True], ids=["native", "in Python"])
 @pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
 @pytest.mark.parametrize("dtype", ["u8", "f16"])
