@@ -216,6 +216,9 @@ class Declared:
     carried: int = 0
     #: number of first inputs that are multiplied, in types that the target multiplies
     multiplied: int = 0
+    #: attributes -> index of an input with which the operation multiplies what it computes. In bf16, a
+    #: constant there is stored as bf16 if an instruction of the target multiplies pairs of bf16
+    factor: Callable | None = None
     #: number of first inputs that may be integers: they are converted to reals, and outputs back
     #: (`Promotion`)
     in_real: int = 0

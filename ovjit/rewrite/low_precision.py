@@ -97,6 +97,9 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
         ]
         if wanted == "f32":
+            if node.op.factor is not None and low in (node.op.native_types(context.target) or ()):
+                at = node.op.factor(node.attrs)
+                given[at] = _cast(b, given[at], low, casts) if given[at].stored is not None else given[at]
             return copy_node(b, node, given).outputs
         return b.instead(node, given, types=types, lowered=True)
 

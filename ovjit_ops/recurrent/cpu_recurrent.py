@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import BF16, F32, WORD, Format, find_format
 from ovjit.codegen.cpu.ir import Body, Epilogue
 from ovjit.codegen.cpu.targets import Target
 from ovjit.codegen.function import inline, kernel
@@ -139,14 +140,14 @@ def tiles_for(batch: Any, turns: int, isa: Target) -> Tiles:
     return Tiles(VECTORS, rows)
 
 
-def pack_recurrent(weights: np.ndarray, width: int) -> np.ndarray:
-    """[D, outs, H] -> [D][panel][H][width], the last panel padded with zeros."""
+def pack_recurrent(weights: np.ndarray, width: int, form: Format) -> np.ndarray:
+    """[D, outs, H] -> [D][panel][word][width][elements of a word], padded with zeros."""
     count, outs, depth = weights.shape
-    panels = ceil_div(outs, width)
-    memory = aligned_bytes(count * panels * depth * width * 4).view(np.float32)
-    target = memory.reshape(count, panels, depth, width)
-    padded = np.pad(weights, ((0, 0), (0, panels * width - outs), (0, 0)))
-    target[...] = padded.reshape(count, panels, width, depth).swapaxes(-1, -2)
+    panels, words, group = ceil_div(outs, width), form.words(depth), form.group
+    memory = aligned_bytes(count * panels * words * width * WORD).view(form.weight_dtype)
+    target = memory.reshape(count, panels, words, width, group)
+    padded = np.pad(weights, ((0, 0), (0, panels * width - outs), (0, words * group - depth)))
+    target[...] = padded.reshape(count, panels, width, words, group).swapaxes(-2, -3)
     flush_subnormals(memory)
     return memory
 
@@ -185,23 +186,31 @@ def fill_tables(source, step, sums, size, count, height):
 
 
 @inline
-def multiply(weights, bias, hidden, channel, outs, first, stop, heights):
-    """Multiply the tiles of the block's sequences by one panel."""
+def multiply(weights, bias, words, channel, outs, first, stop, heights):
+    """Multiply the tiles of the block's sequences by one panel of so many words of depth."""
     table = scratch
     for row in range(first, stop, heights[0]):
         left = min(heights[0], stop - row)
         valid = outs - channel
         for k, height in enumerate(heights):
             if height == heights[-1] or left > heights[k + 1]:
-                tile[height](table, weights, bias, 1, 0, 1, 0, hidden, channel, valid, weights, 0)
+                tile[height](table, weights, bias, 1, 0, 1, 0, words, channel, valid, weights, 0)
                 break
         table += 2 * TABLE * 8
 
 
 @inline
-def apply_gates(phase, p, py, attention, hidden):
+def first_factor(state, rounded, hidden, A):
+    """Round a sequence's first state to the row `rounded`, with a zero behind it that fills up a word."""
+    st[A](rounded + (hidden - 1) // 2 * 4 + 2, 0.0)
+    for j in range(0, hidden, VL):
+        storem[A](rounded + j * SIZE[A], loadm[f32](state + j * 4, hidden - j), hidden - j)
+
+
+@inline
+def apply_gates(phase, p, py, attention, hidden, A):
     """Apply a phase's gates to a sequence. `p`: addresses of its numbers. A new state is also stored to
-    py."""
+    py, and to p["m"] as what is multiplied, if that has another type than f32."""
     x, made = registers()
     for k, given in enumerate(phase.inputs):
         if given[0] == "a":
@@ -212,17 +221,22 @@ def apply_gates(phase, p, py, attention, hidden):
                 x[k] = loadm[f32](p[name] + hidden * (4 * at) + j * 4, hidden - j)
         made = applied(phase.body, *x)
         for k, (name, at) in enumerate(phase.outputs):
-            storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
+            if name == "m" or (name == "h" and A != "f32"):
+                storem[A](p["m"] + j * SIZE[A], made[k], hidden - j)
+            if name != "m":
+                storem[f32](p[name] + hidden * (4 * at) + j * 4, made[k], hidden - j)
             if name == "h":
                 storem[f32](py + j * 4, made[k], hidden - j)
 
 
 class Memory(NamedTuple):
-    """Layout of scratch memory: offset of sums, bytes of a row of them, offset of intermediate rows."""
+    """Layout of scratch memory: offset of sums, bytes of a row of them, offset of intermediate rows, bytes of
+    a row of them, which are multiplied."""
 
     sums: int
     row: int
     middle: int
+    factors: int
 
 
 @inline
@@ -230,7 +244,7 @@ def find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, ha
     """Set p to a sequence's addresses: input products of step t, sums, intermediate row, states."""
     p["x"] = x.at(given, b=row, t=t)
     p["s"] = scratch + memory.sums + (row - first) * memory.row
-    p["m"] = scratch + memory.middle + (row - first) * hidden * 4
+    p["m"] = scratch + memory.middle + (row - first) * memory.factors
     p["h"] = ho.at(state, b=row)
     if has_c:
         p["c"] = co.at(cell, b=row)
@@ -253,10 +267,11 @@ def refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
 def all_steps(
     x: Tensor, h0: Tensor, y: Tensor, ho: Tensor, c0: Tensor, co: Tensor, att: Tensor, lengths: Tensor, block,
     turned, memory, w=PANELS, b=PANELS, panels=EACH, outs=EACH, first_sum=EACH, *, phases, has_c, ragged,
-    heights, width,
+    heights, width, A,
 ):  # fmt: skip
     """All steps of a block of sequences in one direction. `turned`: a bit per direction, 1 for reverse. For
-    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums."""
+    each phase: weights, bias, the numbers of panels and of sums, and the offset of its sums. `A`: the type in
+    which states are multiplied."""
     p, weights_at, bias_at = registers()
     steps = x.size.t
     hidden = h0.size.k
@@ -284,20 +299,24 @@ def all_steps(
             keep(h0.at(b=row, d=d), ho.at(state, b=row), count, hidden)
             if has_c:
                 keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
+            if A != "f32":
+                rounded = scratch + memory.middle + (row - first) * memory.factors
+                first_factor(ho.at(state, b=row), rounded, hidden, A)
         for n in range(longest):
             for i, phase in enumerate(phases):
                 # the sums: fill the address tables of all rows, then multiply the tiles panel by panel
                 sums_of = scratch + memory.sums + first_sum[i]
-                if i and ("m", 0) in phases[i - 1].outputs:
+                if A != "f32" or (i and ("m", 0) in phases[i - 1].outputs):
                     between = scratch + memory.middle
-                    fill_tables(between, hidden * 4, sums_of, memory.row, stop - first, heights[0])
+                    fill_tables(between, memory.factors, sums_of, memory.row, stop - first, heights[0])
                 else:
                     states = ho.at(state, b=first)
                     fill_tables(states, ho.stride.b, sums_of, memory.row, stop - first, heights[0])
                 for panel in range(panels[i]):
                     weights = weights_at[i] + panel * w[i, "p"]
                     bias = bias_at[i] + panel * b[i, "p"]
-                    multiply(weights, bias, hidden, panel * width, outs[i], first, stop, heights)
+                    words = memory.factors // 4
+                    multiply(weights, bias, words, panel * width, outs[i], first, stop, heights)
                 # the gates, for each sequence that has this step
                 for row in range(first, stop):
                     count = steps
@@ -309,25 +328,27 @@ def all_steps(
                             t = count - 1 - n
                         find_row(p, x, ho, co, memory, given, state, cell, row, t, first, hidden, has_c)
                         py = y.at(made, b=row, t=t)
-                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden)
+                        apply_gates(phase, p, py, att.at(b=row, t=t), hidden, A)
         if ragged:
             refuse_long(lengths, steps, ho, co, state, cell, first, stop, hidden, has_c)
 
 
 @functools.lru_cache(64)
-def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles) -> Kernel:
-    """The kernel of a kind of layer with its activations. Sizes and directions are arguments."""
+def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles, form: Format) -> Kernel:
+    """The kernel of a kind of layer with its activations. Sizes and directions are arguments. `form`: of the
+    products."""
     has_c, (vectors, heights) = KINDS[step.kind].states == 2, tiles
 
     def intrinsics(target: Target) -> dict[str, Any]:
         from ovjit.tiles.tile import make_tile  # where the kernel is compiled
 
-        return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None)) for r in heights}
+        return {f"tile_{r}": make_tile(target, r, vectors, Epilogue(None), form) for r in heights}
 
+    low = "" if form is F32 else f"_{form.name}"
     return all_steps.kernel(
-        f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}", intrinsics,
-        f"tiles {heights} x {vectors}", phases=phases_of(step), has_c=has_c, ragged=ragged,
-        heights=heights, width=vectors * isa.lanes,
+        f"{step.kind.lower()}_steps_{isa.name}{'_ragged' if ragged else ''}{low}", intrinsics,
+        f"tiles {heights} x {vectors}{low}", phases=phases_of(step), has_c=has_c, ragged=ragged,
+        heights=heights, width=vectors * isa.lanes, A=form.a,
     )  # fmt: skip
 
 
@@ -343,11 +364,20 @@ class RecurrentSteps(Lowering):
         self.phases = phases_of(self.step)
         lengths = self.named.get("l")
         fits = lengths is None or lengths.dtype == "i64"
-        if self.named["x"].dtype != "f32" or not fits:
+        recurrent = self.named["r"]
+        form = find_format(recurrent.dtype, recurrent.dtype, self.target)
+        constant = recurrent.constant is not None
+        if (
+            self.named["x"].dtype != "f32"
+            or not fits
+            or form not in (F32, BF16)
+            or not (form is F32 or constant)
+        ):
             raise NotNative
+        self.form: Format = form
         self.tiles = tiles_for(self.named["x"].shape[0], len(self.turns), self.target)
         self.width = self.tiles.vectors * self.target.lanes
-        self.kernel = steps_kernel(self.step, lengths is not None, self.target, self.tiles)
+        self.kernel = steps_kernel(self.step, lengths is not None, self.target, self.tiles, form)
 
     def pack(self, constants: Constants) -> None:
         for role, value in self.named.items():
@@ -361,7 +391,7 @@ class RecurrentSteps(Lowering):
             outs, weights, sums = (phase.stop - phase.first) * self.hidden, None, None
             if recurrent is not None:
                 part = recurrent[:, phase.first * self.hidden : phase.stop * self.hidden]
-                weights = constants.place(pack_recurrent(part, width), (self, "weights", i)).offset
+                weights = constants.place(pack_recurrent(part, width, self.form), (self, "weights", i)).offset
             if "b" not in self.named or behind is not None:
                 bias = np.zeros((turns, ceil_div(outs, width) * width), np.float32)
                 if behind is not None:
@@ -413,8 +443,9 @@ class RecurrentSteps(Lowering):
         turns, gates, width = len(self.turns), KINDS[self.step.kind].gates, self.width
         block, _ = blocks_of(batch, turns, self.target.shapes.recurrent[0])
         sums = ceil_div(gates * hidden * 4, 64) * 64
-        memory = Memory(_TABLES, sums, _TABLES + block * sums)
-        planner.need_scratch(memory.middle + block * hidden * 4)
+        words = self.form.words(hidden)
+        memory = Memory(_TABLES, sums, _TABLES + block * sums, words * WORD)
+        planner.need_scratch(memory.middle + block * memory.factors)
         apart = (*x.strides[:2], gates * hidden * 4, 4)
         x = View(x.buffer, (batch, steps, turns, gates * hidden), apart, 4, x.offset)
         named = {"h": "h0", "c": "c0", "a": "att", "l": "lengths"}
@@ -431,8 +462,8 @@ class RecurrentSteps(Lowering):
             ]
             values |= {
                 f"w{i}": at[0], f"b{i}": at[1],
-                f"w{i}_d": panels * hidden * width * 4, f"w{i}_p": hidden * width * 4, f"panels{i}": panels,
-                f"outs{i}": count, f"b{i}_d": panels * width * 4, f"b{i}_p": width * 4,
+                f"w{i}_d": panels * words * width * WORD, f"w{i}_p": words * width * WORD,
+                f"panels{i}": panels, f"outs{i}": count, f"b{i}_d": panels * width * 4, f"b{i}_p": width * 4,
                 f"first_sum{i}": phase.first * hidden * 4,
             }  # fmt: skip
         flops = 2.0 * batch * steps * turns * gates * hidden * hidden

@@ -159,23 +159,28 @@ def checked_lengths(lengths: np.ndarray, steps: int, directions: Iterable[bool])
     return np.maximum(wide, 0)
 
 
+def _product(h: np.ndarray, r: np.ndarray) -> np.ndarray:
+    """h R^T; h is rounded to the type of R if that has 16 bits."""
+    return (h.astype(r.dtype).astype(h.dtype) if r.itemsize == 2 else h) @ r.astype(h.dtype).T
+
+
 def run_step(
     step: Step, xp: np.ndarray, h: np.ndarray, c: np.ndarray | None, r: np.ndarray,
     rb: np.ndarray | None = None, a: np.ndarray | None = None, peep: Sequence[np.ndarray] = (),
 ) -> tuple[np.ndarray, np.ndarray | None]:  # fmt: skip
     """One step for a batch: xp [B, gates H], states [B, H], r [gates H, H] -> (new h, new C or None)."""
     if step.kind == "RNN":
-        return step.gate(0, xp + h @ r.T), None
+        return step.gate(0, xp + _product(h, r)), None
     if step.kind == "LSTM":
-        f, i, n, o = np.split(xp + h @ r.T, 4, 1)
+        f, i, n, o = np.split(xp + _product(h, r), 4, 1)
         return step.lstm(f, i, n, o, c, peep)
     size = h.shape[1]
-    z, reset = (step.gate(0, s) for s in np.split(xp[:, : 2 * size] + h @ r[: 2 * size].T, 2, 1))
+    z, reset = (step.gate(0, s) for s in np.split(xp[:, : 2 * size] + _product(h, r[: 2 * size]), 2, 1))
     if step.linear_before_reset:
-        past = h @ r[2 * size :].T + (0 if rb is None else rb)
+        past = _product(h, r[2 * size :]) + (0 if rb is None else rb)
         n = step.gate(1, xp[:, 2 * size :] + reset * past)
     else:
-        n = step.gate(1, xp[:, 2 * size :] + (reset * h) @ r[2 * size :].T)
+        n = step.gate(1, xp[:, 2 * size :] + _product(reset * h, r[2 * size :]))
     return step.mix(z, n, h, a), None
 
 

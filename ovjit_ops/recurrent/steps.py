@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.codegen.cpu.formats import BF16, find_format
+from ovjit.codegen.cpu.targets import Target
 from ovjit.errors import check
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Float, Floats, Int, Str, Strs, TensorType, Word, op
@@ -39,9 +41,18 @@ def _lower(group: Any) -> Any:
     return RecurrentSteps.of(group)
 
 
-@op("RecurrentSteps", opset=1, internal=True, native=("f32",), lower=_lower, ulp=64)
+def _types(target: Target) -> tuple[str, ...]:
+    """The types of recurrent weights that are multiplied; all else is f32."""
+    return ("f32", "bf16") if find_format("bf16", "bf16", target) is BF16 else ("f32",)
+
+
+@op(
+    "RecurrentSteps", opset=1, internal=True, native=_types, lower=_lower, ulp=64,
+    factor=lambda attrs: attrs["roles"].index("r"),
+)  # fmt: skip
 class RecurrentSteps:
-    """All steps of a recurrent layer: each h, the last h, and for LSTM the last C."""
+    """All steps of a recurrent layer: each h, the last h, and for LSTM the last C. With recurrent weights of
+    bf16, what they are multiplied with is rounded to bf16."""
 
     def infer(
         *xs, kind: Str, roles: Str, direction: Word, hidden_size: Int, activations: Strs,

@@ -7,6 +7,7 @@ import openvino
 import pytest
 
 import ovjit
+from ovjit.codegen.cpu.host import host_target
 from ovjit.engine import compile_graph
 from ovjit.graph.dtypes import from_numpy, numpy_dtype
 from ovjit.graph.graph import Builder
@@ -54,7 +55,7 @@ def random_layer(rng: np.random.Generator, cell: bool):
     return f"{kind}_{'cell' if cell else 'sequence'}", rest, keywords, x
 
 
-def layer(lib, name, rest, keywords, x, dynamic=False):
+def layer(lib, name, rest, keywords, x, dynamic=False, hint="f32"):
     ops = lib.opset5
     shape = (
         lib.PartialShape([-1] * (x.ndim - 1) + [x.shape[-1]]) if dynamic else lib.PartialShape(list(x.shape))
@@ -69,7 +70,9 @@ def layer(lib, name, rest, keywords, x, dynamic=False):
         else:
             inputs.append(ops.constant(value))
     node = getattr(ops, name)(parameter, *inputs, **keywords)
-    compiled = lib.Core().compile_model(lib.Model(list(node.outputs()), parameters), "CPU", CPU)
+    compiled = lib.Core().compile_model(
+        lib.Model(list(node.outputs()), parameters), "CPU", CPU | {"INFERENCE_PRECISION_HINT": hint}
+    )
     results = compiled(given)
     return [np.array(results[i]) for i in range(len(node.outputs()))]
 
@@ -121,6 +124,50 @@ def test_weights_that_are_inputs(case, monkeypatch):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=2e-4, err_msg=f"case {case}: {name}")
         arrays = [a if a.dtype == np.int64 else a * np.float32(0.7) for a in arrays]
     assert not any(step.host for step in executable.program.plan([a.shape for a in arrays]).steps)
+
+
+@pytest.mark.skipif(
+    "bf16" not in find_op("RecurrentSteps").native_types(host_target()), reason="no AVX512-BF16"
+)
+@pytest.mark.parametrize("case", some(range(16), 6))
+def test_states_are_multiplied_in_bf16(case):
+    """Beside the reference, which rounds states and weights to bf16, and beside OpenVINO in f32."""
+    name, rest, keywords, x = random_layer(np.random.default_rng((SEED, 300 + case)), cell=case % 4 == 0)
+    where = f"seed {(SEED, 300 + case)}: {name} {x.shape} {keywords}"
+    low = layer(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1, hint="bf16")
+    want = layer(openvino, name, rest, keywords, x)
+    for mine, exact in zip(low, want, strict=True):
+        spread = max(1.0, float(np.abs(exact).max(initial=0)))
+        assert np.abs(mine - exact).max(initial=0) < 0.06 * spread, where
+
+
+def test_products_of_states_in_bf16_are_those_of_the_reference():
+    """Few sums are so near to the middle of two bf16 that the order of additions decides."""
+    record = find_op("RecurrentSteps")
+    if "bf16" not in record.native_types(host_target()):
+        pytest.skip("no AVX512-BF16")
+    for number, (arrays, attrs) in enumerate(record.samples(np.random.default_rng(SEED))):
+        at = attrs["roles"].index("r")
+        attrs, arrays = record.check_attributes(attrs), [np.asarray(a) for a in arrays]
+        arrays[at] = arrays[at].astype(numpy_dtype("bf16"))
+        b = Builder()
+        values = [
+            b.constant(a, "bf16") if i == at else b.add(
+                "Parameter", (), {"shape": a.shape, "element_type": from_numpy(a.dtype)}
+            ).output
+            for i, a in enumerate(arrays)
+        ]  # fmt: skip
+        executable = compile_graph(b.finish(b.add(record, values, attrs).outputs), {})
+        job = executable.new_job()
+        given = [a for i, a in enumerate(arrays) if i != at]
+        for i, a in enumerate(given):
+            job.set_input(i, a)
+        job.run()
+        assert not any(step.host for step in executable.program.plan([a.shape for a in given]).steps)
+        for mine, want in zip(job.outputs, record.evaluate(arrays, attrs), strict=True):
+            far = np.abs(mine - want)
+            where = f"sample {number}, seed {SEED}: {attrs}"
+            assert np.median(far) < 1e-6 and far.max(initial=0) < 0.02, where
 
 
 @pytest.mark.parametrize("bad", [-1, 9, 2**40])

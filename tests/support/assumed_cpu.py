@@ -89,6 +89,18 @@ class Nets:
         y = op.matmul(x, op.convert(self.weights(33, 17), "bf16"), False, False)
         return ov.Model([op.convert(y, "f32")], [x], "bf16")
 
+    def recurrent(self, kind: str, hidden: int, **more: Any) -> Any:
+        """A layer in both directions, of three sequences with lengths of their own."""
+        x, rows = op.parameter([3, 4, 6], np.float32), {"lstm": 4, "gru": 3}[kind] * hidden
+        state = np.zeros((3, 2, hidden), np.float32)
+        states = [op.constant(state) for _ in range(2 if kind == "lstm" else 1)]
+        lengths = op.constant(np.array([4, 1, 3], np.int64))
+        weights = self.weights(2, rows, 6), self.weights(2, rows, hidden)
+        bias = self.weights(2, rows + hidden * bool(more))
+        make = op.lstm_sequence if kind == "lstm" else op.gru_sequence
+        y = make(x, *states, lengths, *weights, bias, hidden, "bidirectional", **more)
+        return ov.Model([y.output(0)], [x], kind)
+
     def quantized(self) -> Any:
         def steps(value: Any, high: float) -> Any:
             ends = [op.constant(np.float32(v)) for v in (0, high)]
@@ -122,6 +134,9 @@ class Nets:
             "cached in bytes": self.cached(1),
             "volume": self.volume(),
             "computed": self.computed(),
+            "LSTM": self.recurrent("lstm", 17),
+            "GRU": self.recurrent("gru", 9),
+            "GRU, reset after": self.recurrent("gru", 8, linear_before_reset=True),
         }
 
     def cached(self, rows: int = 3) -> Any:

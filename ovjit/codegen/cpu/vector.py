@@ -125,8 +125,8 @@ def _reciprocal(b: ir.IRBuilder, kind: Vec, x: ir.Value) -> ir.Value:
 def _beyond(b: ir.IRBuilder, which: str, x: ir.Value, y: ir.Value) -> ir.Value:
     """The larger or smaller of x and y; y if one is a NaN, or if both are zeros. One x86 instruction.
 
-    LLVM has a comparison and a `select` for it. But LLVM joins these with a `select` of the result. Then three
-    instructions and a blend depend on one another: 10 cycles of a loop, where this has 2 to 4.
+    LLVM has a comparison and a `select` for it. But LLVM joins these with a `select` of the result: three
+    instructions and a blend then depend on one another, 10 cycles of a loop. This has 2 to 4.
     """
     (count, element), width = (x.type.count, str(x.type.element)), isa_of(b).lanes * 32
     bits = count * {"float": 32, "double": 64}[element]

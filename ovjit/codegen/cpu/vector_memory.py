@@ -348,7 +348,6 @@ def thirds(b: ir.IRBuilder, p: ir.Value, elem: str, lanes: int) -> ir.Value:
     return from_memory(b, b.shuffle_vector(joined, third, places(*range(before), *rest)), elem)
 
 
-
 def strided_store(elem: str, lanes: int) -> Any:
     scattered = scatter(elem, lanes)
 
