@@ -350,6 +350,10 @@ class Convolution:
     samples = cases(*_CASES, domain=(-2, 2))
 
 
+#: Products of a column from which on two thirds of the vectors are few enough to pay for adding the columns.
+_DEEP = 24
+
+
 def _leaves_lanes(node: Node, context: Context) -> bool:
     """Whether an f32 convolution has so few outputs that computing all columns of its window as outputs takes
     fewer vectors. The sums must be long enough to pay for adding the columns."""
@@ -368,8 +372,10 @@ def _leaves_lanes(node: Node, context: Context) -> bool:
         return False
     if node.attrs["auto_pad"].startswith("same") and not is_static(data.shape[2:]):
         return False
-    deep = channels * math.prod(kernel[:-1]) >= lanes // 2
-    return deep and 2 * -(-outs * kernel[-1] // lanes) <= kernel[-1]
+    deep, vectors, across = channels * math.prod(kernel[:-1]), -(-outs * kernel[-1] // lanes), kernel[-1]
+    if deep >= _DEEP:
+        return 3 * vectors <= 2 * across
+    return deep >= lanes // 2 and 2 * vectors <= across
 
 
 def _repeats_channels(node: Node, target: Target) -> bool:
