@@ -83,6 +83,8 @@ BLOCK = 256
 #: Vectors of a kept contiguous dimension that are reduced together: of dimensions that may be short, and of
 #: others. Rows are far apart, so each of them should be read in long pieces.
 NARROW, WIDE = 4, 8
+#: Bytes of a cache line.
+LINE = 64
 
 #: Maximum parts into which the elements of one output are split, and minimum bytes of a part.
 PARTS, PART_BYTES = 8, 32768
@@ -229,15 +231,30 @@ def fetch(q, x, inputs, front, vectors):
             for u in static_range(vectors):
                 prefetch(q[k] + AHEAD * x[k, "run"] + u * VL * SIZE[operand.dtype])
         elif operand.mode == "v":
-            for u in static_range(0, vectors, 2):
-                prefetch(q[k] + (vectors + u) * VL * SIZE[operand.dtype])
+            for at in range(vectors * VL * SIZE[operand.dtype], 2 * vectors * VL * SIZE[operand.dtype], LINE):
+                prefetch(q[k] + at)
+
+
+#: Combinations in which an element may be taken twice.
+IDEMPOTENT = ("max", "min", "and", "or")
 
 
 @inline
 def row_combined(acc, v, q, x, start, stop, inputs, front, T, R, how):
-    """acc combined with the adjacent elements at q from `start` to `stop`, in whole vectors."""
+    """acc combined with the adjacent elements at q from `start` to `stop`, in whole vectors. Where the bits
+    do not depend on it, two vectors at a time, as each combination waits for the one before."""
     total = acc
-    for j in range(start, stop, VL):
+    behind = start
+    if how.combine in IDEMPOTENT and not front.lines:
+        other = acc
+        behind = stop - (stop - start) % (2 * VL)
+        for j in range(start, behind, 2 * VL):
+            some = element(v, q, x, j, 0, True, inputs, front, T, R)
+            total = taken(total, some, how)
+            some = element(v, q, x, j + VL, 0, True, inputs, front, T, R)
+            other = taken(other, some, how)
+        total = combined(total, other, how.combine)
+    for j in range(behind, stop, VL):
         some = element(v, q, x, j, 0, True, inputs, front, T, R)
         total = taken(total, some, how)
     return total
