@@ -69,7 +69,7 @@ class LoweredGraph:
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
         # programs of vectors, and of matrices that no node permutes, do without the kernels of blocks
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
-        deep |= {element_size(low.out.dtype) for low in self.lowerings if low.permutes}
+        deep |= {element_size(low.node.inputs[0].dtype) for low in self.lowerings if low.permutes}
         deep |= {4} if deep and 4 in sizes else set()
         self.transposed = [size for size in ELEMENTS if size in deep]
         needed += map(transpose_kernel, self.transposed)

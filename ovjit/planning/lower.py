@@ -59,7 +59,7 @@ class Lowering:
     pads: Sequence[Value] = ()
     #: True if the output can be written in any layout at the same cost.
     flexible = False
-    #: True if the output may be a view of the input with its axes permuted, which plans may have to copy.
+    #: True if plans may have to copy the first input with its axes permuted.
     permutes = False
     #: Results that plans may leave unexpanded, before their elements are repeated: see `Planner.repeat`.
     repeats: Collection[Value] = ()

@@ -47,6 +47,7 @@ class TiledMatMul(Tiled):
         anchor = group.node
         self.data = anchor.inputs[0]
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
+        self.permutes = self.transposed
         self.group, self.node = group, anchor
         #: Batch dimensions of the right-hand side; for ChosenMatMul, the shape of its indices.
         self.batch: tuple[Dim, ...] = ()

@@ -266,6 +266,7 @@ class PlainProduct(Lowering):
         if self.group.body or a.dtype != b.dtype or not a.shape or not b.shape:
             raise NotNative
         dtype, target = self.out.dtype, self.target
+        self.permutes = bool(self.node.attrs["transpose_a"])
         self.wide = 1 if SIZE[dtype] == 8 else 2  # 8 bytes take two registers
         self._choose_types(dtype, b.constant)
         few = self._choose_blocks(dtype, a.shape)

@@ -205,7 +205,8 @@ class Product(Tiled):
         #: What multiplies few rows.
         self.few: Kernel | None = None
         shape = self.data.shape
-        rows = shape[-1 if anchor.attrs["transpose_a"] else -2] if len(shape) > 1 else 1
+        self.permutes = bool(anchor.attrs["transpose_a"]) and len(shape) > 1
+        rows = shape[-1 if self.permutes else -2] if len(shape) > 1 else 1
         if self.listed or (self.form is F32 and bounds(rows)[0] <= FEW):
             self.few = few_rows_kernel(self, "_".join(n.op.name.lower() for n in group.body[:4]))
             self.kernels = (*self.kernels, self.few)
@@ -213,8 +214,7 @@ class Product(Tiled):
     @property
     def depth(self) -> Dim:
         shape = self.data.shape
-        turned = self.node.attrs["transpose_a"] and len(shape) > 1
-        return shape[-2 if turned else -1]
+        return shape[-2 if self.permutes else -1]
 
     @property
     def sum_words(self) -> int | None:
