@@ -8,6 +8,7 @@ lowers elementwise groups. A node without a native lowering becomes a host step.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
@@ -24,7 +25,7 @@ from ovjit.planning.copies import plan_copy as plan_copy
 from ovjit.planning.copies import plan_elementwise as plan_elementwise
 from ovjit.planning.fuse import Group, is_number, is_undecided
 from ovjit.planning.plan import Constants, NotNative, Planner, in_place_candidates
-from ovjit.planning.views import Layout, View, channels_last
+from ovjit.planning.views import Layout, View, channels_last, product
 
 #: value -> its shape, which may have dynamic dimensions
 Shapes = Callable[[Value], Sequence[Any]]
@@ -260,7 +261,7 @@ class Elementwise(Lowering):
         outs = self._outputs(planner, in_place_candidates(read))
         if self.rank and (len(outs) > 1 or self._copies_pay(planner, outs[0])):
             read, outs = self._all_adjacent(planner, read, outs)
-        views = self._long_rows(planner, [view.expand(shape) for view in read], outs[0])
+        views, outs = self._long_rows(planner, [view.expand(shape) for view in read], list(outs))
         self._add_step(planner, views, outs)
 
     def _add_step(self, planner: Planner, views: Sequence[View], outs: Sequence[View]) -> None:
@@ -318,28 +319,54 @@ class Elementwise(Lowering):
         self._add_step(planner, views, [out.parted(times) for out in outs])
         return True
 
-    def _long_rows(self, planner: Planner, views: list[View], out: View) -> list[View]:
-        """The views, with constants of a few channels expanded to a row of pixels if the loop's rows then get
-        longer. An example is the mean per colour of a channels-last image. Only for static shapes: a trace
-        cannot record the expanded constant as a function of shapes."""
+    def _long_rows(
+        self, planner: Planner, views: list[View], outs: list[View]
+    ) -> tuple[list[View], list[View]]:
+        """The views, with operands whose rows are a few elements expanded if the loop's rows then get longer.
+
+        Examples are the mean per colour of a channels-last image, and a mask of the pixels of several images.
+        Constants are expanded to a row of pixels, others by a copy that is read several times. Only for
+        static shapes: a trace cannot record what is expanded as a function of shapes.
+        """
         if not is_static(self.out.shape):
-            return views
-        axes = sorted((a for a in range(self.rank) if out.shape[a] != 1), key=lambda a: out.strides[a])
+            return views, outs
+        axes = _fastest_first(outs[0])
         if len(axes) < 2:
-            return views
+            return views, outs
+        few, many = (outs[0].shape[a] for a in axes[:2])
+        if few >= FEW_CHANNELS or outs[0].strides[axes[1]] != few * outs[0].strides[axes[0]]:
+            return views, outs
+        cut = outs[0].count < OFTEN * few * many
+        if cut:
+            part = next((n for n in range(SHORT_PART // few, 0, -1) if many % n == 0), 1)
+            if few * part < SHORTEST_PART or many // part < OFTEN:
+                return views, outs
+            split = [_cut(view, axes[1], part) for view in (*views, *outs)]
+            found = self._expanded(planner, split[: len(views)], split[len(views)])
+            return (found, split[len(views) :]) if found is not None else (views, outs)
+        found = self._expanded(planner, views, outs[0])
+        return (views if found is None else found), outs
+
+    def _expanded(self, planner: Planner, views: list[View], out: View) -> list[View] | None:
+        """The views, expanded where the two fastest dimensions of `out` are not one in them. None if there
+        are no such views, or if one cannot be expanded."""
+        axes = _fastest_first(out)
         short, long = axes[:2]
         few, many = out.shape[short], out.shape[long]
-        if few >= FEW_CHANNELS or out.strides[long] != few * out.strides[short] or out.count < 4 * few * many:
-            return views
-        found = []
+        ways: list[Callable[[], View] | None] = []
         for value, view in zip(self.inputs, views, strict=True):
+            ways.append(None)
             if view.strides[long] != few * view.strides[short] and not is_number(value):
-                known = planner.types[value].value
-                if view.strides[long] or known is None or known.size * many > LONGEST_CONSTANT:
-                    return views
-                view = _written_out(planner, known, value.dtype, out.shape, long, short)
-            found.append(view)
-        return found
+                known = planner.types[value].value if len(out.shape) == self.rank else None
+                if not view.strides[long] and known is not None and known.size * many <= LONGEST_CONSTANT:
+                    ways[-1] = partial(_written_out, planner, known, value.dtype, out.shape, long, short)
+                elif inner := _read_again(view, out, axes):
+                    ways[-1] = partial(_copied_out, planner, view, out, inner)
+                else:
+                    return None
+        if not any(ways):
+            return None
+        return [view if way is None else way() for view, way in zip(views, ways, strict=True)]
 
     def operands(self, planner: Planner) -> list[View]:
         """The views of `inputs`, which broadcast to the output's shape by NumPy's rules."""
@@ -352,6 +379,45 @@ MOST_REPEATED = 2
 FEW_CHANNELS = 16
 #: Maximum elements of an expanded constant.
 LONGEST_CONSTANT = 8192
+
+
+#: How often an expanded operand is read at least.
+OFTEN = 4
+#: Elements of a row that a longer dimension of short rows is cut into: at most, and at least.
+SHORT_PART, SHORTEST_PART = 1024, 128
+
+
+def _fastest_first(view: View) -> list[int]:
+    """The axes of `view` that are not 1, from the fastest on."""
+    return sorted((a for a, d in enumerate(view.shape) if d != 1), key=lambda a: view.strides[a])
+
+
+def _cut(view: View, axis: int, part: int) -> View:
+    """The view with `axis` as two: parts, and the elements of one."""
+    shape, strides = list(view.shape), list(view.strides)
+    shape[axis : axis + 1] = [shape[axis] // part, part]
+    strides[axis : axis + 1] = [strides[axis] * part, strides[axis]]
+    return View(view.buffer, shape, strides, view.itemsize, view.offset)
+
+
+def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
+    """The first of `axes`, those of `out` from the fastest on: the ones along which `view` changes, at least
+    two. None of them if the others do not read it again often enough."""
+    many = max((i + 1 for i, axis in enumerate(axes) if view.strides[axis]), default=2)
+    inner = axes[: max(many, 2)]
+    return inner if product([out.shape[a] for a in inner]) * OFTEN <= out.count else ()
+
+
+def _copied_out(planner: Planner, view: View, out: View, inner: Sequence[int]) -> View:
+    """A view of a copy of `view`, expanded along the axes `inner` (the fastest first), in their order."""
+    slow = list(reversed(inner))
+    made = planner.allocate([out.shape[a] for a in slow], view.itemsize)
+    planner.copy_step(
+        View(view.buffer, made.shape, [view.strides[a] for a in slow], view.itemsize, view.offset), made
+    )
+    steps = dict(zip(slow, made.strides, strict=True))
+    strides = [steps.get(a, 0) for a in range(len(out.shape))]
+    return View(made.buffer, out.shape, strides, view.itemsize, made.offset)
 
 
 def layout_of_largest(values: Iterable[Value], rank: int, layouts: Mapping[Value, Layout]) -> Layout | None:

@@ -97,13 +97,21 @@ def lower_precision(graph: Graph, context: Context) -> Graph:
             for i, (old, new) in enumerate(zip(node.inputs, inputs, strict=True))
         ]
         if wanted == "f32":
-            if node.op.factor is not None and low in (node.op.native_types(context.target) or ()):
-                at = node.op.factor(node.attrs)
-                given[at] = _cast(b, given[at], low, casts) if given[at].stored is not None else given[at]
+            at = _low_factor(node, low, context)
+            if at is not None:
+                given[at] = _cast(b, given[at], low, casts)
             return copy_node(b, node, given).outputs
         return b.instead(node, given, types=types, lowered=True)
 
     return rebuild(graph, visit, lambda b, outputs: _restored(b, graph.outputs, outputs))
+
+
+def _low_factor(node: Node, low: str, context: Context) -> int | None:
+    """The index of the constant that the operation multiplies in the type `low`, None if it does not."""
+    if node.op.factor is None or low not in (node.op.native_types(context.target) or ()):
+        return None
+    at: int = node.op.factor(node.attrs)
+    return at if node.inputs[at].stored is not None else None
 
 
 def _converted_inputs(node: Node, caches: set[Value]) -> int:
