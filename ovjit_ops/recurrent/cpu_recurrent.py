@@ -200,11 +200,14 @@ def multiply(weights, bias, words, channel, outs, first, stop, heights):
 
 
 @inline
-def first_factor(state, rounded, hidden, A):
-    """Round a sequence's first state to the row `rounded`, with a zero behind it that fills up a word."""
-    st[A](rounded + (hidden - 1) // 2 * 4 + 2, 0.0)
-    for j in range(0, hidden, VL):
-        storem[A](rounded + j * SIZE[A], loadm[f32](state + j * 4, hidden - j), hidden - j)
+def begin_state(first, last, rounded, count, hidden, A):
+    """`keep` of a state that is multiplied. If that is done in another type than f32, round it to the row
+    `rounded`, with a zero behind it that fills up a word."""
+    keep(first, last, count, hidden)
+    if A != "f32":
+        st[A](rounded + (hidden - 1) // 2 * 4 + 2, 0.0)
+        for j in range(0, hidden, VL):
+            storem[A](rounded + j * SIZE[A], loadm[f32](last + j * 4, hidden - j), hidden - j)
 
 
 @inline
@@ -296,12 +299,10 @@ def all_steps(
                 count = max(count, 0)
             longest = max(longest, min(count, steps))
             clear(y.at(made, b=row), y.stride.t, count, steps, hidden)
-            keep(h0.at(b=row, d=d), ho.at(state, b=row), count, hidden)
             if has_c:
                 keep(c0.at(b=row, d=d), co.at(cell, b=row), count, hidden)
-            if A != "f32":
-                rounded = scratch + memory.middle + (row - first) * memory.factors
-                first_factor(ho.at(state, b=row), rounded, hidden, A)
+            rounded = scratch + memory.middle + (row - first) * memory.factors
+            begin_state(h0.at(b=row, d=d), ho.at(state, b=row), rounded, count, hidden, A)
         for n in range(longest):
             for i, phase in enumerate(phases):
                 # the sums: fill the address tables of all rows, then multiply the tiles panel by panel
