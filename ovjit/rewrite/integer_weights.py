@@ -245,10 +245,11 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
 def whole_steps(
     low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, integer zero point) of a FakeQuantize's output. None if the zero point is not an integer, or if
-    a step has no inverse in f32."""
+    """(scale, integer zero point) of a FakeQuantize's output. None if the zero point is not an integer, if a
+    range is endless, or if a step has no inverse in f32."""
     least = (levels - 1) * SMALLEST_STEP
-    if not (np.all(high - low > least) and np.all(out_high - out_low > least)):
+    spans = high - low, out_high - out_low
+    if not all(np.all((span > least) & (span < np.inf)) for span in spans):
         return None
     scale = (out_high - out_low) / (levels - 1)
     zero = -out_low / scale

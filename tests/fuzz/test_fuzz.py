@@ -14,6 +14,7 @@ import pytest
 from tests.fuzz import (
     fuzz_attributes,
     fuzz_blobs,
+    fuzz_gguf,
     fuzz_graphs,
     fuzz_indices,
     fuzz_ir,
@@ -29,8 +30,10 @@ from tests.fuzz import (
 
 FUZZERS = [
     fuzz_graphs, fuzz_indices, fuzz_misfits, fuzz_ir, fuzz_blobs, fuzz_onnx, fuzz_quantized, fuzz_sealed,
-    fuzz_tflite, fuzz_types, fuzz_attributes,
+    fuzz_tflite, fuzz_gguf, fuzz_types, fuzz_attributes,
 ]  # fmt: skip
+#: Packages that fuzzers need besides ovjit's own.
+NEEDS = {fuzz_tflite: "tflite", fuzz_gguf: "gguf"}
 #: Where the default runs begin; those marked `long` go on from another place every day.
 SEED = 20261210
 
@@ -42,8 +45,8 @@ def name_of(module: ModuleType) -> str:
 @pytest.mark.parametrize("module", FUZZERS, ids=name_of)
 @pytest.mark.timeout(0)
 def test_fuzz(module: ModuleType) -> None:
-    if module is fuzz_tflite:
-        pytest.importorskip("tflite")
+    if module in NEEDS:
+        pytest.importorskip(NEEDS[module])
     report = fuzzing.fuzz(module, fuzzing.seconds(), SEED)
     assert not report.findings, report.text()
 
@@ -52,8 +55,8 @@ def test_fuzz(module: ModuleType) -> None:
 @pytest.mark.parametrize("module", FUZZERS, ids=name_of)
 @pytest.mark.timeout(0)
 def test_fuzz_for_long(module: ModuleType) -> None:
-    if module is fuzz_tflite:
-        pytest.importorskip("tflite")
+    if module in NEEDS:
+        pytest.importorskip(NEEDS[module])
     seconds = float(os.environ.get("OVJIT_FUZZ_SECONDS", 600))
     report = fuzzing.fuzz(module, seconds, int(time.time()) // 86400 * 10_000_000)
     print(report.text())

@@ -19,6 +19,7 @@ from ovjit.graph.graph import Builder, rebuild
 from ovjit.graph.interp import evaluate
 from ovjit.graph.op import find_op
 from ovjit.graph.shapes import ANY
+from ovjit.rewrite.integer_weights import whole_steps
 from ovjit_ops.convolution.cpu_transposed import phases, tap_sets
 
 X = np.array([[-1, 2, -3]], np.float32)
@@ -767,3 +768,13 @@ def test_a_transposed_convolution_with_huge_strides() -> None:
     wanted[:3], wanted[stride:] = (2, 4, 6), (5, 10, 15)
     np.testing.assert_array_equal(got, wanted)
     assert spent < 4, f"{spent:.1f} s"
+
+
+@pytest.mark.parametrize("end", [np.inf, np.nan])
+@pytest.mark.parametrize("which", range(4))
+def test_quantisation_with_an_endless_range_has_no_steps(end: float, which: int) -> None:
+    """From a file of TensorFlow Lite whose scale was infinite: the zero point was NaN, which became -2**63."""
+    ends = [np.float32(v) for v in (-1, 1, -1, 1)]
+    assert whole_steps(*map(np.asarray, (0, 255, 0, 255)), 256) is not None
+    ends[which] = np.float32(end if which % 2 else -end)
+    assert whole_steps(*map(np.asarray, ends), 256) is None
