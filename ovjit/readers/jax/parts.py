@@ -94,6 +94,6 @@ def constant(n: Builder, array: Any, aval: Any) -> Parts:
         import jax
 
         words = np.asarray(jax.random.key_data(array)).reshape(*aval.shape, kind[1])
-        return Parts(tuple(n.const(np.ascontiguousarray(words[..., i]), "u32") for i in range(kind[1])))
+        return Parts(tuple(n.const(np.array(words[..., i]), "u32") for i in range(kind[1])))
     numbers = np.asarray(array, aval.dtype)
     return Parts((n.const(numbers.real, kind[0]), n.const(numbers.imag, kind[0])))

@@ -225,7 +225,7 @@ def folded(
 
 
 #: Primitives that compute each element alone, or that are about none.
-_ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "select_n", "convert_element_type", "clamp",
+_ELEMENTWISE = {*UNARY, *BINARY, *LOGICAL, *SAME, "div", "mul", "select_n", "convert_element_type", "clamp",
                 "square", "integer_pow", "exp2", "log1p", "expm1", "rsqrt", "cbrt", "round"}  # fmt: skip
 
 
