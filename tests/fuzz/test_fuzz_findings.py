@@ -773,7 +773,7 @@ def test_a_transposed_convolution_with_huge_strides() -> None:
 @pytest.mark.parametrize("end", [np.inf, np.nan])
 @pytest.mark.parametrize("which", range(4))
 def test_quantisation_with_an_endless_range_has_no_steps(end: float, which: int) -> None:
-    """From a file of TensorFlow Lite whose scale was infinite: the zero point was NaN, which became -2**63."""
+    """A TensorFlow Lite file had an infinite scale: the zero point was NaN, which became -2**63."""
     ends = [np.float32(v) for v in (-1, 1, -1, 1)]
     assert whole_steps(*map(np.asarray, (0, 255, 0, 255)), 256) is not None
     ends[which] = np.float32(end if which % 2 else -end)

@@ -18,12 +18,15 @@ pytestmark = [pytest.mark.pypi, pytest.mark.timeout(3600)]
 PROGRAMS = ROOT / "tests" / "support" / "frameworks"
 
 
-def run(folder: Path, name: str, *packages: str, alone: tuple[str, ...] = ()) -> None:
+def run(
+    folder: Path, name: str, *packages: str, alone: tuple[str, ...] = (), given: tuple[str, ...] = ()
+) -> None:
+    """The program `name`, whose arguments are `given`, else a folder."""
     python = new_environment(folder / "env")
     install(python, *packages)
     if alone:
         install(python, *alone, alone=True)
-    done = command(python, PROGRAMS / f"{name}.py", folder, folder=ROOT, seconds=3000)
+    done = command(python, PROGRAMS / f"{name}.py", *(given or (folder,)), folder=ROOT, seconds=3000)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
@@ -37,6 +40,10 @@ def test_tensorflow_lite(tmp_path: Path) -> None:
 
 def test_jax(tmp_path: Path) -> None:
     run(tmp_path, "jax_models", "jax")
+
+
+def test_random_functions_of_jax(tmp_path: Path) -> None:
+    run(tmp_path, "jax_random", "jax", given=("200", "1000"))
 
 
 def test_paddle(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
-from ovjit.readers import special
+from ovjit.readers import incomplete, special
 from ovjit.readers.bits import FORMATS, bits_of, next_after, real_of, recast
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive, primitives
@@ -218,8 +218,9 @@ def atan2(n: JaxNode) -> Any:
     return n.convert(special.atan2(n, n.wide(n[0]), n.wide(n[1])), n.dtype(n[0]))
 
 
-def _special(name: str, function: Callable[[Any, Any], Any]) -> None:
-    primitive(name)(lambda n: n.convert(function(n, n.convert(n[0], "f64")), n.dtype(n[0])))
+def _special(name: str, function: Callable[..., Any]) -> None:
+    """A function of one operand or several, in f64."""
+    primitive(name)(lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0])))
 
 
 _special("lgamma", special.log_gamma)
@@ -227,6 +228,11 @@ _special("digamma", special.digamma)
 _special("erf_inv", special.erf_inverse)
 _special("bessel_i0e", lambda n, x: special.bessel_i(n, x, 0, True))
 _special("bessel_i1e", lambda n, x: special.bessel_i(n, x, 1, True))
+_special("zeta", incomplete.zeta)
+_special("polygamma", incomplete.polygamma)
+_special("igamma", lambda n, a, x: incomplete.gamma_parts(n, a, x)[0])
+_special("igammac", lambda n, a, x: incomplete.gamma_parts(n, a, x)[1])
+_special("regularized_incomplete_beta", incomplete.beta_part)
 
 
 @primitive("lt_to", "le_to")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers import factorization
+from ovjit.readers import factorization, rotations
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
@@ -157,3 +157,31 @@ def qr(n: JaxNode) -> Any:
     one = n.spread(n.like(packed, np.eye(rows, kept)), [n.dims(packed)[0], rows, kept])
     q = factorization.multiplied(n, packed, factors, one, n.const(least), False)
     return [factorization.unstacked(n, value, n[0], 2) for value in (q, upper)]
+
+
+def _whole(n: JaxNode) -> Output:
+    """The matrices in f64, stacked. UnsupportedError where only some of their values are asked for."""
+    if n.params.get("subset_by_index") is not None:
+        raise UnsupportedError("a part of the values is not supported")
+    return n.convert(factorization.stacked(n, n[0]), "f64")
+
+
+@primitive("svd")
+def svd(n: JaxNode) -> Any:
+    rows, columns = n.static_shape(n[0])[-2:]
+    u, s, v = rotations.singular(n, _whole(n), rows, columns, bool(n.params["full_matrices"]))
+    made = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
+    made = made if n.params["compute_uv"] else made[:1]
+    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]
+
+
+@primitive("eigh")
+def eigh(n: JaxNode) -> Any:
+    """Eigenvectors and eigenvalues, by the triangle that counts."""
+    x, size = _whole(n), n.static_shape(n[0])[-1]
+    lower = np.tril(np.ones((size, size), bool))
+    turned = n.transpose(x, [0, 2, 1])
+    x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, turned)
+    values, vectors = rotations.symmetric(n, x, size)
+    made = [(vectors, 2), (values, 1)]
+    return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]

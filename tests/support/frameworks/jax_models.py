@@ -49,6 +49,8 @@ def norm(x: Any) -> Any:
 
 
 KEY = jax.random.PRNGKey(3)
+TYPED = jax.random.key(4)
+MANY = jax.random.split(jax.random.key(5), 2)
 
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "layer": (lambda x, w: jax.nn.softmax(jax.nn.gelu(x @ w)), (X, W)),
@@ -312,6 +314,52 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             jax.scipy.linalg.expm(x / 8),
         ),
         (np.stack([m @ m.T + 2 * np.eye(4, dtype=np.float32) for m in real(2, 4, 4)]),),
+    ),
+    "incomplete functions": (
+        lambda a, x: (
+            lax.igamma(a, x),
+            lax.igammac(a, x),
+            lax.zeta(a + 1, x),
+            lax.polygamma(jnp.floor(a), x + 0.5),
+            lax.betainc(a, x, jnp.tanh(x)),
+            jax.scipy.stats.gamma.cdf(x, 2.0),
+            lax.igamma(jnp.float32([0, 1, 2, 1, -1]), jnp.float32([2, 0, jnp.inf, -1, 2])),
+        ),
+        (np.abs(real(20)) * 3 + 0.1, np.abs(real(20)) * 3 + 0.1),
+    ),
+    "values of matrices": (
+        lambda x, s: (
+            jnp.linalg.svd(x, compute_uv=False),
+            jnp.abs(jnp.linalg.svd(x, full_matrices=True)[0][..., :3]),
+            jnp.abs(jnp.linalg.svd(x, full_matrices=False)[2]),
+            jnp.linalg.pinv(x),
+            jnp.linalg.matrix_rank(x),
+            jnp.linalg.lstsq(x[0], x[0, :, :1] + 1)[0],
+            jax.scipy.linalg.polar(x[0])[0],
+            *(lambda found: (found[0], jnp.abs(found[1])))(jnp.linalg.eigh(s)),
+            jnp.linalg.eigvalsh(s, UPLO="U"),
+        ),
+        (real(2, 5, 3), (lambda m: m + m.swapaxes(1, 2))(real(3, 4, 4))),
+    ),
+    "random numbers of captured keys": (
+        lambda x: (
+            jax.random.uniform(TYPED, x.shape) + x,
+            jax.random.normal(jax.random.split(TYPED)[1], (3,)),
+            jax.random.bernoulli(jax.random.fold_in(TYPED, 2), 0.3, (5,)),
+            [jax.random.bits(key, (2,)) for key in MANY],
+        ),
+        (X,),
+    ),
+    "casts of bf16": (
+        lambda x: (
+            x.astype(jnp.bfloat16).astype(jnp.float32),
+            x.astype(jnp.float16).astype(jnp.bfloat16).astype(jnp.float32),
+            jnp.dot(x.astype(jnp.bfloat16), x.T.astype(jnp.bfloat16), preferred_element_type=jnp.float32),
+            (x * 20).astype(jnp.bfloat16).astype(jnp.int32),
+            lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16),
+            jnp.argsort(x.astype(jnp.bfloat16)),
+        ),
+        (X,),
     ),
     "random numbers": (
         lambda x: (
@@ -607,9 +655,11 @@ def main() -> None:
             failed[name] = f"{type(error).__name__}: {error}"[:700]
     assert not failed, "\n".join(f"{name}: {what}" for name, what in failed.items())
     try:
-        ov.convert_model(jax.make_jaxpr(lambda x: (lax.igamma(x, x), jnp.linalg.eigh(x @ x.T)))(X))
+        ov.convert_model(
+            jax.make_jaxpr(lambda x: (jax.random.gamma(KEY, x), jnp.linalg.eig(x @ x.T)[0].real))(X)
+        )
     except RuntimeError as error:
-        assert "No conversion rule found for operations: eigh, igamma" in str(error), error
+        assert "No conversion rule found for operations: eig, random_gamma" in str(error), error
     else:
         raise AssertionError("primitives that are not read were read")
     refuse_what_is_not_valid()
