@@ -94,11 +94,17 @@ def test_incomplete_beta_functions_of_whole_numbers_are_binomial_sums() -> None:
 def matrices() -> dict[str, np.ndarray]:
     thin = RNG.normal(size=(1, 6, 2)) @ RNG.normal(size=(1, 2, 5))
     return {
-        "tall": RNG.normal(size=(2, 7, 4)), "wide": RNG.normal(size=(3, 3, 6)), "odd": RNG.normal(size=(1, 5, 5)),
-        "of rank 2": thin, "zeros": np.zeros((1, 3, 3)), "a column": RNG.normal(size=(2, 4, 1)),
-        "a number": np.array([[[-2.0]]]), "large": RNG.normal(size=(1, 20, 17)) * 1e6,
-        "far apart": RNG.normal(size=(1, 4, 4)) @ np.diag([1e4, 1, 1e-2, 1e-4]), "ones": np.ones((1, 4, 4)),
-    }  # fmt: skip
+        "tall": RNG.normal(size=(2, 7, 4)),
+        "wide": RNG.normal(size=(3, 3, 6)),
+        "odd": RNG.normal(size=(1, 5, 5)),
+        "of rank 2": thin,
+        "zeros": np.zeros((1, 3, 3)),
+        "a column": RNG.normal(size=(2, 4, 1)),
+        "a number": np.array([[[-2.0]]]),
+        "large": RNG.normal(size=(1, 20, 17)) * 1e6,
+        "far apart": RNG.normal(size=(1, 4, 4)) @ np.diag([1e4, 1, 1e-2, 1e-4]),
+        "ones": np.ones((1, 4, 4)),
+    }
 
 
 @pytest.mark.parametrize("full", [False, True])

@@ -67,17 +67,21 @@ def transpose(n: LiteNode) -> Any:
     return n("Transpose", n[0], n[1])
 
 
+def _folded(n: LiteNode, value: Output) -> Output:
+    """A constant in place of the nodes that compute one."""
+    known = n.value(value)
+    return value if known is None else n.const(known, n.dtype(value))
+
+
 @tflite_op("FILL")
 def fill(n: LiteNode) -> Any:
-    return n("Broadcast", n[1], n[0], mode="numpy")
+    return _folded(n, n("Broadcast", n[1], n[0], mode="numpy"))
 
 
 @tflite_op("RANGE")
 def range_(n: LiteNode) -> Any:
     ends = [n[i] if n.shape(n[i]) == () else n.scalar(n[i]) for i in range(3)]
-    made = n("Range", *ends, output_type=n.dtype(n[0]))
-    known = n.value(made)
-    return made if known is None else n.const(known)
+    return _folded(n, n("Range", *ends, output_type=n.dtype(n[0])))
 
 
 def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:

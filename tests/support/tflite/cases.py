@@ -341,6 +341,9 @@ def shapes() -> Iterator[tuple[str, bytes]]:
     yield "BROADCAST_TO", one("BROADCAST_TO", [x(3), i32(2, 3)], [((2, 3), F)])
     yield "BROADCAST_ARGS", one("BROADCAST_ARGS", [x(2, dtype=WHOLE), i32(4, 2, 3)], [((3,), WHOLE)])
     yield "FILL", one("FILL", [i32(2, 3), x(dtype=F)], [((2, 3), F)], "FillOptions")
+    for value, kind in ((np.float32(1.5), F), (np.int32(-7), WHOLE), (np.bool_(True), B)):
+        given = [i32(2, 3), np.asarray(value)]
+        yield f"FILL constants {kind}", one("FILL", given, [((2, 3), kind)], "FillOptions")
     yield "RANGE", one("RANGE", [i32(1).reshape(()), i32(7).reshape(()), i32(2).reshape(())], [((3,), WHOLE)])
     yield "PAD", one("PAD", [x(2, 3), i32([1, 0], [0, 2])], [((3, 5), F)], "PadOptions")
     yield "PADV2", one("PADV2", [x(2, 3), i32([1, 0], [0, 2]), np.float32(3)], [((3, 5), F)], "PadV2Options")
