@@ -406,6 +406,29 @@ def test_vectors_of_dimensions_that_are_too_long() -> None:
         assert most < 1 << 26
 
 
+@pytest.mark.parametrize("kind", ["MAX_POOL_2D", "AVERAGE_POOL_2D"])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_windows_that_are_larger_than_the_image(kind: str, step: int, tmp_path: Path) -> None:
+    """Beyond twice the image all are the same one; a hostile file had one of 2**24 columns."""
+    for width in (9, 10, 11, 23):
+        rest = {"Padding": 0, "StrideW": step, "StrideH": 1, "FilterHeight": 2, "FilterWidth": width}
+        shape = 1, 4, -(-5 // step), 3
+        data = one(kind, [x(1, 4, 5, 3)], [(shape, "FLOAT32")], "Pool2DOptions", **rest)
+        ours, real = read_both(tmp_path, data)
+        assert (
+            max(next(n for n in ours.get_ops() if "Pool" in n.get_type_name()).get_attributes()["kernel"])
+            < 11
+        )
+        inputs = fed(data, width)
+        for got, want in zip(evaluated(ours, inputs), real_answers(real, inputs), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"{width}, seed {SEED}")
+    rest["FilterWidth"] = 1 << 24
+    huge = ov.compile_model(
+        one(kind, [x(1, 4, 5, 3)], [(shape, "FLOAT32")], "Pool2DOptions", **rest), "CPU", F32
+    )
+    np.testing.assert_allclose(huge(inputs)[0], want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
 def test_models_that_do_not_fit() -> None:
     with pytest.raises(ModelError, match="smaller than required by its shape and type"):
         tensors = [T("x", (4,)), T("w", (4,), data=b"1234"), T("y", (4,))]

@@ -37,6 +37,18 @@ def _strides(n: LiteNode, x: Output, *names: str) -> list[int]:
     ]
 
 
+def _windows(n: LiteNode, x: Output) -> list[int]:
+    """Sizes of windows over an image with channels first. With padding to the same size, all windows of twice
+    the image's size and more hold all of it, so larger ones are as good as that."""
+    found, shape = _positive(n, "FilterHeight", "FilterWidth"), n.shape(x) or ()
+    if padding(n) == "valid":
+        return found
+    return [
+        min(window, 2 * max(size, 1)) if isinstance(size, int) else window
+        for window, size in zip(found, shape[2:], strict=True)
+    ]
+
+
 def _geometry(n: LiteNode, x: Output, axes: str) -> dict[str, Any]:
     """Strides, dilations and padding; `axes` are letters of the options' names."""
     strides = _strides(n, x, *(f"Stride{a}" for a in axes))
@@ -122,7 +134,7 @@ def pool_2d(n: LiteNode) -> Any:
     x = n.first(n[0])
     rest: dict[str, Any] = {
         "strides": _strides(n, x, "StrideH", "StrideW"),
-        "kernel": _positive(n, "FilterHeight", "FilterWidth"),
+        "kernel": _windows(n, x),
         "pads_begin": [0, 0], "pads_end": [0, 0], "rounding_type": "floor", "auto_pad": padding(n),
     }  # fmt: skip
     if n.op_type == "MAX_POOL_2D":

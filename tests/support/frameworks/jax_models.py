@@ -346,7 +346,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
             jax.random.uniform(TYPED, x.shape) + x,
             jax.random.normal(jax.random.split(TYPED)[1], (3,)),
             jax.random.bernoulli(jax.random.fold_in(TYPED, 2), 0.3, (5,)),
-            [jax.random.bits(key, (2,)) for key in MANY],
+            jax.vmap(lambda key: jax.random.bits(key, (2,)))(MANY),
         ),
         (X,),
     ),
