@@ -441,6 +441,11 @@ def test_models_that_do_not_fit() -> None:
         ov.Core().read_model(
             one("CONV_2D", [x(1, 4, 4, 2), np.ones((1, 1, 1, 2))], [((1, 4, 4, 1), "FLOAT32")])
         )
+    with pytest.raises(ModelError, match="REVERSE_SEQUENCE"):
+        given, made = [x(2, 3), i32(1, 2)], [((2, 3), "FLOAT32")]
+        ov.Core().read_model(
+            one("REVERSE_SEQUENCE", given, made, "ReverseSequenceOptions", BatchDim=0, SeqDim=0)
+        )
 
 
 # -- files of TensorFlow's converter, and packages that are missing ----------------------------------------

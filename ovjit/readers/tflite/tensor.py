@@ -186,7 +186,8 @@ def reverse(n: LiteNode) -> Any:
 
 @tflite_op("REVERSE_SEQUENCE")
 def reverse_sequence(n: LiteNode) -> Any:
-    return n("ReverseSequence", n[0], n[1], batch_axis=n.option("BatchDim", 0), seq_axis=n.option("SeqDim"))
+    batch, seq = n.axes([n.option("BatchDim", 0), n.option("SeqDim")], n.rank(n[0]))  # LiteRT wants two axes
+    return n("ReverseSequence", n[0], n[1], batch_axis=batch, seq_axis=seq)
 
 
 @tflite_op("MATRIX_DIAG")
