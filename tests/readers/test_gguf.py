@@ -252,6 +252,18 @@ def test_the_front_end_is_found(tmp_path: Path) -> None:
     assert front.convert(front.load(tmp_path / "a.gguf")).inputs[0].get_any_name() == "cache_k_l0"
 
 
+def test_the_front_end_knows_its_files_as_openvinos(tmp_path: Path) -> None:
+    real: Any = pytest.importorskip("openvino")
+    made_file(tmp_path / "a.gguf", Sizes("llama", layers=1))
+    (tmp_path / "b.gguf").write_bytes(b"GGUX")
+    asked = [*(str(tmp_path / n) for n in ("a.gguf", "b.gguf", "c.gguf", "c.onnx", "")), 3, None, b"GGUF"]
+    found = []
+    for package in (real, ov):
+        front = package.frontend.FrontEndManager().load_by_framework("gguf")
+        found.append([front.supported(path) for path in asked])
+    assert found[1] == found[0] and found[0].count(True) == 1
+
+
 def _ports(model: Any) -> tuple[list[Any], list[Any]]:
     """Names, types and shapes of inputs; of outputs the names of their nodes, too."""
 

@@ -446,9 +446,11 @@ class FrontEnd:
 
     def supported(self, model: Any) -> bool:
         """Whether a file is of this format, by its ending and its first byte, or an object of this framework.
-        GeneralFailure if there is no such file."""
+        GeneralFailure if there is no such file; GGUF's front end says no, as OpenVINO's."""
         if self._name in OBJECTS or not isinstance(model, (str, os.PathLike)):
             return self._name in OBJECTS and framework_of_object(model) == self._name
+        if self._name == "gguf" and not os.path.exists(model):
+            return False
         return _fits(_existing(model, self._name), self._name)
 
     def load(self, path: Any, enable_mmap: bool = True) -> InputModel:
