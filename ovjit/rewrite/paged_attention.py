@@ -292,16 +292,16 @@ class _Work:
         seen: Any = window if window.constant is None else int(window.constant.reshape(-1)[0])
         return (*node.inputs[5:9], seen, by_chunk and self.chunks[node], tuple(attrs.items()))
 
-    def _tables(self, node: Node) -> list[Value]:
+    def _tables(self, node: Node, first: Node) -> list[Value]:
         """The tables of a layer: past_lens, subsequence_begins, block_indices, block_indices_begins. With
-        attention by chunks, the tables of chunks."""
+        attention by chunks, the tables of chunks, for the rows of `first`'s queries."""
         tables, chunk = [self.new[v] for v in node.inputs[5:9]], self.chunks[node]
         if not chunk:
             return tables
         block = self.kinds[node.inputs[3]].tokens
         key = (*tables, chunk, block)
         if key not in self._cut:
-            query = self.new[node.inputs[0]]
+            query = self.new[first.inputs[0]]
             self._cut[key] = chunk_tables(self.builder, tables, query, chunk, block, node.name)
         return self._cut[key]
 
@@ -319,7 +319,7 @@ class _Work:
         attrs |= {"scores": node.outputs[1] in self.read, "precision": self.precision}
         b, name, origins = self.builder, node.name, node.origins
         inputs = [self._filled(node, i) for i in range(len(node.inputs))]
-        inputs[5:9] = self._tables(node)
+        inputs[5:9] = self._tables(node, node)
         inputs += [self._made[key], *self._guards]
         made = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
         self.new[node.outputs[0]] = made.output
@@ -403,7 +403,7 @@ class _Work:
                 self._guards.append(self._made[whole])
         key = self._key(layer)
         if key not in self._made:
-            self._add_list(key, self._tables(layer), layer, first)
+            self._add_list(key, self._tables(layer, first), layer, first)
 
     def _add_list(self, key: tuple[Any, ...], tables: Sequence[Value], layer: Node, first: Node) -> None:
         alike = [n for n in self._ordered if self._key(n) == self._key(layer)]

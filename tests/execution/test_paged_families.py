@@ -82,9 +82,9 @@ def test_chunks_that_do_not_begin_at_blocks_are_refused(chunk: int) -> None:
     assert len(model.get_sinks()) == 2 * SIZES.layers
 
 
-@pytest.mark.parametrize(
-    "name", ["use_score_outputs", "allow_xattention", "allow_adaptive_rkv", "allow_qq_bias"]
-)
+@pytest.mark.parametrize("name", [
+    "use_score_outputs", "allow_score_aggregation", "allow_xattention", "allow_adaptive_rkv", "allow_qq_bias",
+])  # fmt: skip
 def test_chunks_with_a_number_for_each_sequence_are_refused(name: str) -> None:
     with pytest.raises(UnsupportedError, match=f"chunked attention cannot be combined with {name}"):
         paged_attention_transformation(Chunked(ov, 32).build(), **{name: True})
@@ -111,6 +111,17 @@ def test_each_token_sees_its_own_chunk(chunk: int, tmp_path: Path) -> None:
     for found in (of_tables(model, sequences, rng), at_once):
         for got, want in zip(found, wanted, strict=True):
             assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, chunk, len(want))
+
+
+def test_chunks_of_layers_that_have_tables_of_their_own() -> None:
+    rng = np.random.default_rng(SEED)
+    model = Chunked(ov, 32).build()
+    paged_attention_transformation(model, use_block_indices_inputs=True)
+    plain = ov.Core().compile_model(Chunked(ov, 32).build(), "CPU", F32)
+    sequences = [rng.integers(0, SIZES.words, n) for n in (5, 33, 97)]
+    for got, tokens in zip(of_tables(model, sequences, rng), sequences, strict=True):
+        want = alone(plain, tokens)
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), (SEED, len(tokens))
 
 
 @pytest.mark.parametrize("size", ["", "0", "x", "-32", "9" * 30])

@@ -58,7 +58,8 @@ class Cache:
             "block_indices_begins": np.cumsum([0, *map(len, tables)]).astype(np.int32),
             "max_context_len": np.array(max(lengths), np.int32),
         }
-        return {name: array for name, array in given.items() if name in self.names}
+        own = {name: given["block_indices"] for name in self.names if name.startswith("block_indices.")}
+        return {name: array for name, array in (given | own).items() if name in self.names}
 
 
 def alone(compiled: Any, tokens: np.ndarray) -> np.ndarray:

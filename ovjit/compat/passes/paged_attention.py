@@ -95,7 +95,10 @@ def _variables(model: Model) -> set[str]:
 
 def _check_chunks(masks: Iterable[Mask], options: Options) -> None:
     """UnsupportedError for options that have a number for each sequence, where sequences are cut."""
-    names = ("use_score_outputs", "allow_xattention", "allow_adaptive_rkv", "allow_qq_bias")
+    names = (
+        "use_score_outputs", "allow_score_aggregation", "allow_xattention", "allow_adaptive_rkv",
+        "allow_qq_bias",
+    )  # fmt: skip
     asked = [name for name in names if getattr(options, name)]
     for mask in masks:
         if mask.chunk and mask.chunk % BLOCK:
