@@ -33,7 +33,8 @@ class TorchDraft(Draft):
         self.lists: dict[tuple, Output] = {}
         #: Dimensions of a tensor by its node, its index there and the axes.
         self.gathered: dict[tuple, Output] = {}
-        self._shapes: dict[tuple[Any, int], Output] = {}
+        #: What is made once for all its uses in a body, by what it is of.
+        self._single: dict[tuple[Any, ...], Output] = {}
         self._count = 0
         #: The first names of dimensions that may well be 0: those of COUNTING operations, and those of
         #: inputs that are 0 in the example.
@@ -77,10 +78,14 @@ class TorchDraft(Draft):
 
     def shape_of(self, call: Builder, value: Output) -> Output:
         """The ShapeOf of a tensor, one for all its uses."""
-        key = value._node, value._index
-        made = self._shapes.get(key)
+        return self.once(("shape",), value, lambda: call("ShapeOf", value, output_type="i64"))
+
+    def once(self, what: tuple[Any, ...], value: Output, make: Callable[[], Output]) -> Output:
+        """What `make` gives of a tensor, made once for all its uses in a body."""
+        key = (*what, value._node, value._index)
+        made = self._single.get(key)
         if made is None:
-            made = self._shapes[key] = call("ShapeOf", value, output_type="i64")
+            made = self._single[key] = make()
         return made
 
 

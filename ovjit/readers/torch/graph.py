@@ -70,12 +70,12 @@ class TorchReader(TorchDraft):
     def start_body(self) -> tuple:
         """Nodes from here on are those of a body, which shares none with the graph around it. Returns what
         `end_body` takes."""
-        outer = self.places, self.lists, self.gathered, self._shapes, self._constants
-        self.places, self.lists, self.gathered, self._shapes, self._constants = {}, {}, {}, {}, {}
+        outer = self.places, self.lists, self.gathered, self._single, self._constants
+        self.places, self.lists, self.gathered, self._single, self._constants = {}, {}, {}, {}, {}
         return outer
 
     def end_body(self, outer: tuple) -> None:
-        self.places, self.lists, self.gathered, self._shapes, self._constants = outer
+        self.places, self.lists, self.gathered, self._single, self._constants = outer
 
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str, where: str = "",

@@ -200,10 +200,15 @@ def solve_triangular(
     """A^-1 B or B A^-1, of A one triangle counts, with ones on the diagonal where it is unitriangular."""
     old = n.op == "aten::triangular_solve"
     a, b = (A, x) if old else (x, B)
-    part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
-    if unitriangular:
-        part = n("Add", part, _identity(n, a))
-    inverse = n("Inverse", part, adjoint=False)
+
+    def inverted() -> Output:
+        part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
+        if unitriangular:
+            part = n("Add", part, _identity(n, a))
+        return n("Inverse", part, adjoint=False)
+
+    # delta rules solve for two right-hand sides
+    inverse = n.reader.once(("triangle", upper, unitriangular), a, inverted)
     if old:
         return [n("MatMul", inverse, b, transpose_a=transpose, transpose_b=False), a]
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
