@@ -446,6 +446,40 @@ def test_gradients_within_a_function() -> None:
         close(a, b)
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_outputs_that_are_views_of_one_tensor_within_the_graph(dynamic) -> None:
+    """They share its memory, as in eager mode."""
+
+    def function(x):
+        y = (x * 2).t()
+        return y.unsqueeze(0), x.relu(), y.flatten(0)[:0].numel(), y[None, 1:]
+
+    compiled = torch.compile(function, backend="openvino", dynamic=dynamic, options=CONFIG)
+    for length in (3, 5):
+        x = torch.randn(2, length)
+        got, wanted = compiled(x), function(x)
+        for made in (got, wanted):
+            made[0].zero_()
+        for a, b in zip(got, wanted, strict=True):
+            if isinstance(b, torch.Tensor):
+                close(a, b)
+                assert a.stride() == b.stride()
+
+
+def test_parts_of_an_open_length() -> None:
+    """And the operator of an optimizer that multiplies and adds at once."""
+
+    def function(x):
+        parts = x.split((x.shape[0] + 1) // 2)
+        return parts[0].sin(), parts[1].cos(), torch.ops.prims.fma(x, x, x + 1)
+
+    compiled = torch.compile(function, backend="openvino", dynamic=True, options=CONFIG)
+    for length in (6, 9):
+        x = torch.randn(length, 3)
+        for got, wanted in zip(compiled(x), function(x), strict=True):
+            close(got, wanted)
+
+
 class Residual(torch.nn.Module):
     """Convolutions of all kinds, with norms and branches between them."""
 

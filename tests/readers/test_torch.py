@@ -1455,6 +1455,16 @@ def test_padding_that_pytorch_nests_is_read_by_plain_operations(caplog) -> None:
     np.testing.assert_allclose(made[1, :3], encoder(x[1:, :3])[0].numpy(), rtol=1e-5, atol=1e-5)
 
 
+def test_attention_of_one_sample_without_heads() -> None:
+    """Tensors of two dimensions, by PyTorch's operator and by what an exported program has of it."""
+    function = F.scaled_dot_product_attention
+    q, mask = torch.randn(5, 4), torch.randn(5, 5)
+    more = [(torch.randn(3, 4), torch.randn(3, 3))]
+    compare(of(lambda q, m: function(q, q, q, m)), q, mask, more=more)
+    module = of(lambda q: function(q, q, q, is_causal=True))
+    compare(module, q, model=ov.convert_model(torch.export.export(module, (q,))))
+
+
 def test_numbers_of_open_dimensions_are_not_reshaped_between_operations() -> None:
     def function(x):
         made = x.new_zeros(x.shape[1])

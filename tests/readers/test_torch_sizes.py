@@ -475,3 +475,51 @@ def test_gradients_by_places(edge_order) -> None:
         x, places = torch.randn(length, 3), (torch.rand(length) + 0.1).cumsum(0)
         got = compiled([x.numpy(), places.numpy()])[0]
         np.testing.assert_allclose(got, function(x, places).numpy(), 1e-4, 1e-4)
+
+
+class Writing(torch.nn.Module):
+    """Writes to its input and to buffers, one in place and one by a new tensor, and asks Python of a size."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.tensor([0.5, -1.0, 2.0]))
+        self.register_buffer("mean", torch.ones(3))
+
+    def forward(self, x):
+        rows = int(x.shape[0] / 2)
+        self.calls.add_(0.5)
+        self.mean = 0.5 * self.mean + x.mean(0)
+        x.mul_(2).unsqueeze_(0)
+        return x[:, :rows] * self.calls + self.mean
+
+
+def test_what_a_module_writes_to_is_as_before_and_is_read_as_it_was() -> None:
+    """A conversion runs a module several times."""
+    module, x = Writing(), torch.randn(4, 3)
+    before = x.clone(), {name: value.clone() for name, value in module.named_buffers()}
+    model = ov.convert_model(module, example_input=x)
+    assert x.equal(before[0]) and all(v.equal(before[1][name]) for name, v in module.named_buffers())
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for rows in (4, 6, 3):
+        x = torch.randn(rows, 3)
+        got = compiled(x.numpy())[0]
+        np.testing.assert_allclose(got, Writing()(x).numpy(), 1e-5, 1e-5, err_msg=f"seed {SEED}, {rows}")
+
+
+def halves(x):
+    return x.split(x.shape[1] // 2, 1)[1] + 1
+
+
+def pairs_of_rows(x):
+    parts = x.split(2, 1)
+    return parts[1] - parts[0]
+
+
+@pytest.mark.parametrize("function", [halves, pairs_of_rows])
+def test_scripts_that_read_some_parts_of_an_open_dimension(function) -> None:
+    """Parts behind those that are read do not count, nor does an open length of them matter."""
+    script = torch.jit.script(function)
+    compiled = ov.compile_model(ov.convert_model(script, example_input=torch.randn(2, 4)), "CPU", EXACT)
+    for length in (4, 6, 9):
+        x = torch.randn(3, length)
+        np.testing.assert_allclose(compiled(x.numpy())[0], function(x).numpy(), 1e-6, 1e-6)

@@ -25,6 +25,9 @@ def attention(
     Where a row of a boolean mask is False everywhere, PyTorch's reference and its fused kernels differ.
     """
     mask = attn_bias if attn_mask is None else attn_mask
+    is_alone = len(n.shape(x) or ()) == 2  # the operation has a dimension of samples at least
+    if is_alone:
+        x, key, value = (n.unsqueeze(v, [0]) for v in (x, key, value))
     if enable_gqa or n.op != "aten::scaled_dot_product_attention":  # fused operators do not tell it
         key, value = (_repeated_heads(n, v, x) for v in (key, value))
     inputs = [x, key, value]
@@ -35,6 +38,7 @@ def attention(
             inputs.append(n.like(x, 0))
         inputs.append(n.tensor(scale, n.dtype(x)))
     out = n("ScaledDotProductAttention", *inputs, causal=bool(is_causal))
+    out = n.squeeze(out, [0]) if is_alone else out
     if n.op == "aten::scaled_dot_product_attention":
         return out
     return [out, *[None] * 8]

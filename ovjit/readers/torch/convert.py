@@ -36,6 +36,7 @@ from ovjit.readers.torch.script_inputs import (
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
 from ovjit.readers.torch.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
+from ovjit.readers.torch.state import called, traced
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
@@ -215,12 +216,15 @@ class _Example:
         self._traced: Any = None
         self._assumes = False
 
+    def _called(self, function: Any) -> Any:
+        return called(function, self._ready.module, self._ready.leaves)
+
     def _run(self) -> None:
         import torch
 
         if self._made is None:
             with quietly(), torch.no_grad(), for_any_mask(changes=False) as noted:
-                self._made = self._ready.module(*self._ready.leaves)
+                self._made = self._called(self._ready.module)
             self._assumes = noted.any
 
     def assumes(self) -> bool:
@@ -234,11 +238,11 @@ class _Example:
 
         self._run()
         with quietly(), torch.no_grad():
-            made = script(*self._ready.leaves)
+            made = self._called(script)
             if agrees(self._made, made):
                 return True
             if self._traced is None:
-                self._traced = self._plain(*self._ready.leaves)
+                self._traced = self._called(self._plain)
             return agrees(self._traced, made)
 
 
@@ -354,7 +358,7 @@ def _trace(
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others:
         with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():
-            return torch.jit.trace(ready.module, tuple(ready.leaves), strict=False, check_trace=False)
+            return traced(ready.module, ready.leaves)
 
 
 _VMAP = UnsupportedError("torch.vmap is not supported by tracing")
@@ -459,7 +463,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     kept: list[Any] = []
     try:
         with quietly(), torch.no_grad():
-            ready.module(*ready.leaves)
+            called(ready.module, ready.module, ready.leaves)
     except Exception as error:
         raise OvjitError(
             f"{NOT_TRACED}{error}\nPlease check correctness of provided 'example_input'."

@@ -484,6 +484,7 @@ aten_rows({
     "sub subtract": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, x, other, alpha)),
     "rsub": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, other, x, alpha)),
     "nextafter": lambda n, x, other: next_after(n, *n.same_kind([x, other])),
+    "prims::fma": lambda n, x, b, c: n.also("addcmul", c, x, b),
     "frac": lambda n, x: n("Subtract", x, truncated(n, x)),
     "maximum max.other": lambda n, x, other: extreme(n, "Maximum", x, other),
     "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),

@@ -16,6 +16,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
 from ovjit.readers.torch.patches import patched
+from ovjit.readers.torch.state import traced
 from ovjit.readers.torch.trace import Prepared, is_script, quietly, weight_names, weights_of
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
@@ -129,7 +130,7 @@ def _script(given: Any, module: Any, leaves: Sequence[Any]) -> Any:
 
     if not is_script(given):
         with quietly(), torch.no_grad():
-            return torch.jit.trace(module, tuple(leaves), strict=False, check_trace=False)
+            return traced(module, leaves)
     # types are copied too, so that the graph of the script that was given stays as it is
     clone = torch._C._hack_do_not_use_clone_module_with_class(given._c, [], [])
     return torch.jit._recursive.wrap_cpp_module(clone)

@@ -428,7 +428,17 @@ def _wanted(outputs: Sequence[Any]) -> Wanted:
     if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
         return Wanted(users[0].outputsSize(), is_examples=True)
     made = outputs[0].type()
+    if made.kind() == "ListType":
+        return Wanted(first=_first_read(users))
     return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
+
+
+def _first_read(users: Sequence[Any]) -> int | None:
+    """How many items from the first on are read of a list, None where its length is."""
+    indices = [user.inputsAt(1).toIValue() for user in users if user.kind() == "aten::__getitem__"]
+    if not indices or len(indices) < len(users) or not all(isinstance(i, int) and i >= 0 for i in indices):
+        return None
+    return max(indices) + 1
 
 
 def _where(node: Any) -> str:

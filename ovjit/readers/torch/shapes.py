@@ -218,19 +218,18 @@ def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim:
     size = split_size if split_sizes is None else split_sizes
     if isinstance(size, (list, tuple)):
         return n.all("VariadicSplit", x, axis, n.ints(list(size))) if len(size) > 1 else [x]
-    length = n.known_int(size, "the length of the parts")
-    total = n.size(x, axis)
-    if isinstance(total, Number):
-        return parts_of_open(n, x, axis, length)
+    length, total = n.known_number(size), n.size(x, axis)
+    if length is None or isinstance(total, Number):
+        return parts_of_open(n, x, axis, size)
     if total == 0:
         return [x]
     lengths = [min(length, total - at) for at in range(0, total, length)]
     return n.split(x, axis, lengths) if len(lengths) > 1 else [x]
 
 
-def parts_of_open(n: Call, x: Output, axis: int, length: int) -> list[Output]:
-    """As many parts as the graph takes of a dimension that is open."""
-    count = n.wanted.listed
+def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> list[Output]:
+    """As many parts as the graph takes of a dimension that is open, or whose parts have an open length."""
+    count = n.wanted.first if n.wanted.listed is None else n.wanted.listed
     if count is None:
         raise UnsupportedError(
             "the number of parts of a dynamic dimension is not known when the model is read"
@@ -241,8 +240,10 @@ def parts_of_open(n: Call, x: Output, axis: int, length: int) -> list[Output]:
             "other lengths"
         )
         warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
-    last = [n.cut(x, axis, i * length, (i + 1) * length if i + 1 < count else LAST) for i in range(count)]
-    return last
+    bounds = [n.compute("Multiply", length, i) for i in range(count + 1)]
+    if n.wanted.listed is not None:
+        bounds[-1] = LAST
+    return [n.cut(x, axis, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
 
 
 @aten("chunk", "unsafe_chunk")

@@ -17,6 +17,7 @@ from typing import Any
 from ovjit.readers.torch.rolled import exporting
 from ovjit.readers.torch.selected import agrees, for_any_mask
 from ovjit.readers.torch.sizes import shadowed
+from ovjit.readers.torch.state import called
 from ovjit.readers.torch.trace import Prepared
 
 
@@ -107,9 +108,9 @@ def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
     """Whether a program gives what the module gives of the example; what it asserts is left out."""
     import torch
 
-    called = program.module(check_guards=False)  # a graph of its own
+    graph = program.module(check_guards=False)  # of its own
     asserts = torch.ops.aten._assert_scalar.default
-    for node in called.graph.find_nodes(op="call_function", target=asserts):
-        called.graph.erase_node(node)
-    called.recompile()
-    return agrees(module(*leaves), called(*leaves))
+    for node in graph.graph.find_nodes(op="call_function", target=asserts):
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return agrees(called(module, module, leaves), called(graph, module, leaves))

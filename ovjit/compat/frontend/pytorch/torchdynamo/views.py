@@ -1,4 +1,5 @@
-"""Outputs of a graph that are views of its inputs or of its other outputs, or views with gaps.
+"""Outputs of a graph that share memory: views of its inputs, of its other outputs or of one tensor within it,
+and views with gaps.
 
 aot_autograd makes the views that a caller gets anew, by the strides and the offset of what the backend
 returns. So PyTorch makes these outputs here, and a compiled part the rest. A compiled part gives the whole
@@ -7,6 +8,7 @@ tensor that a view with gaps is of, which eager mode keeps in memory, too.
 
 from __future__ import annotations
 
+import collections
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +22,9 @@ Compiled = Callable[[Any], Any]
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
     """The graph's outputs: views by PyTorch, others by what `compiled` makes of the graph without them."""
     outputs = list(_output(module.graph).args[0])
-    places = {i: root for i, node in enumerate(outputs) if (root := _root(node, outputs)) is not None}
+    viewed = collections.Counter(_viewed(node) for node in dict.fromkeys(outputs))
+    beside = {*outputs, *(node for node, count in viewed.items() if count > 1)}
+    places = {i: root for i, node in enumerate(outputs) if (root := _root(node, beside)) is not None}
     if not places:
         return compiled(module)
     rest = [i for i in range(len(outputs)) if i not in places]
@@ -48,15 +52,21 @@ def _output(graph: Any) -> Any:
     return next(node for node in graph.nodes if node.op == "output")
 
 
-def _root(node: Any, outputs: list[Any]) -> Any:
-    """What a view is of, if that is an input or another output, or if it has gaps; else None."""
+def _root(node: Any, beside: set[Any]) -> Any:
+    """What a view is of, if that is an input or one of `beside`, or if the view has gaps; else None."""
+    root = _viewed(node)
+    if root is None or root.op == "placeholder" or root in beside:
+        return root
+    return root if root.op == "call_function" and _has_gaps(node) else None
+
+
+def _viewed(node: Any) -> Any:
+    """What a view is of in the end, None for what is no view."""
     if not _is_view(node):
         return None
-    root = node
-    while _is_view(root):
-        root = root.args[0]
-    is_beside = root.op == "placeholder" or root in outputs
-    return root if is_beside or root.op == "call_function" and _has_gaps(node) else None
+    while _is_view(node):
+        node = node.args[0]
+    return node
 
 
 def _has_gaps(node: Any) -> bool:
