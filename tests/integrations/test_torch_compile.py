@@ -466,6 +466,18 @@ def test_outputs_that_are_views_of_one_tensor_within_the_graph(dynamic) -> None:
                 assert a.stride() == b.stride()
 
 
+def test_the_nearest_elements_of_open_sizes() -> None:
+    """PyTorch computes places by numbers of f64."""
+
+    def function(x):
+        return torch.nn.functional.interpolate(x, scale_factor=1.7, mode="nearest-exact")
+
+    compiled = torch.compile(function, backend="openvino", dynamic=True, options=CONFIG)
+    for shape in ((2, 3, 5, 6), (1, 3, 6, 4)):
+        x = torch.randn(shape)
+        close(compiled(x), function(x))
+
+
 def test_parts_of_an_open_length() -> None:
     """And the operator of an optimizer that multiplies and adds at once."""
 

@@ -707,3 +707,17 @@ def test_tails_of_the_normal_distribution(name) -> None:
     result = ov.compile_model(model, "CPU", EXACT)([x.numpy()])[0]
     wanted = torch.special.log_ndtr(x.double()).exp() if name == "ndtr" else function(x.double())
     np.testing.assert_allclose(result, wanted.numpy(), 2e-6, 1e-37)
+
+
+def test_numbers_of_f64_have_all_their_digits() -> None:
+    """Tensors that are made of Python's numbers are not rounded to f32 first."""
+
+    def function(x):
+        made = torch.scalar_tensor(1.7, dtype=torch.float64), torch.tensor(1 / 3, dtype=torch.float64)
+        return x * made[0], x + made[1], x + torch.tensor(2.0**24 + 1, dtype=torch.int64)
+
+    module, x = Of(function), torch.rand(3, dtype=torch.float64)
+    for given in (module, torch.export.export(module, (x,))):
+        compiled = ov.compile_model(ov.convert_model(given, example_input=x), "CPU")
+        for got, wanted in zip(compiled(x.numpy()).values(), function(x), strict=True):
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-15)

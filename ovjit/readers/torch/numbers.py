@@ -171,7 +171,7 @@ def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
     elif isinstance(x, Stacked):
         x = n.to_type(x.whole, "f32") if n.dtype(x.whole) == "f64" else x.whole
     elif isinstance(x, (int, float)) and not isinstance(x, bool):
-        x = n.const(x, None if isinstance(x, int) else "f32")
+        x = n.const(x, None if isinstance(x, int) else "f32" if dtype is None else "f64")
     else:
         x = n.tensor(x)
     return n.cast(x, dtype)
