@@ -48,7 +48,10 @@ ORDER = {
 LABELS = {"docs/index.md": "Home", "README.md": "Readme"}
 #: What pdoc describes: what users import.
 MODULES = [
-    "ovjit", "ovjit.preprocess", "ovjit.properties", "ovjit.passes", "ovjit.frontend", "ovjit.errors",
+    "ovjit", "ovjit.preprocess", "ovjit.properties", "ovjit.properties.device", "ovjit.properties.hint",
+    "ovjit.properties.intel_auto", "ovjit.properties.intel_cpu", "ovjit.properties.intel_gpu",
+    "ovjit.properties.intel_gpu.hint", "ovjit.properties.intel_npu", "ovjit.properties.log",
+    "ovjit.properties.streams", "ovjit.passes", "ovjit.frontend", "ovjit.errors",
     "ovjit.cache", "ovjit.experimental", "ovjit.opset13", "ovjit.opset17", "ovjit.integrations.served",
     "ovjit.integrations.rest", "ovjit.integrations.protocol", "ovjit.integrations.shipping",
     "ovjit.integrations.triton",
@@ -163,7 +166,8 @@ def rendered(page: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{name} - ovjit</title>'
-        '<link rel="stylesheet" href="site.css"><script defer src="index.js"></script>'
+        '<link rel="icon" href="data:,"><link rel="stylesheet" href="site.css">'
+        '<script defer src="index.js"></script>'
         '<script defer src="search.js"></script></head>\n<body>'
         '<header><a class="home" href="index.html">ovjit</a>'
         '<div class="search"><input type="search" placeholder="Search ( / )" aria-label="Search">'
@@ -180,11 +184,18 @@ def sections(page: str) -> list[dict[str, str]]:
     parts = re.split(r'<h[123] id="([^"]+)">(.*?)</h[123]>', body, flags=re.S)
     out = []
     for i in range(1, len(parts), 3):
-        at, heading, text = (html.unescape(re.sub("<[^>]+>", " ", part)).strip() for part in parts[i : i + 3])
+        at, heading, text = (plain(part) for part in parts[i : i + 3])
         url = target(page) if i == 1 else f"{target(page)}#{at}"
-        text = re.sub(r"\s+", " ", text)[:_INDEXED]
-        out.append({"page": title(page), "heading": "" if i == 1 else heading, "url": url, "text": text})
+        out.append(
+            {"page": title(page), "heading": "" if i == 1 else heading, "url": url, "text": text[:_INDEXED]}
+        )
     return out
+
+
+def plain(part: str) -> str:
+    """The text of some HTML in one line. Tags within a line leave no blank."""
+    inline = re.sub(r"</?(?:a|b|code|em|i|span|strong)\b[^>]*>", "", part)
+    return re.sub(r"\s+", " ", html.unescape(re.sub("<[^>]+>", " ", inline))).strip()
 
 
 def api_names() -> list[dict[str, str]]:

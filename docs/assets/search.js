@@ -89,3 +89,7 @@ menu.addEventListener("click", () => {
   const open = document.querySelector("nav").classList.toggle("open");
   menu.setAttribute("aria-expanded", open);
 });
+
+// The menu is longer than most windows: show the part that has this page.
+const here = document.querySelector("nav [aria-current]");
+if (here) here.parentElement.scrollTop = here.offsetTop - here.parentElement.clientHeight / 2;

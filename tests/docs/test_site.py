@@ -109,6 +109,18 @@ def test_the_index_has_all_pages(built) -> None:
     assert any(row["heading"] == "A queue" and row["url"] == "async.html#a-queue" for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("<p>by <code>call</code>: a<b>b</b> &lt;x&gt;</p><p>next</p>", "by call: ab <x> next"),
+        ('<pre><code><span class="n">a</span><span class="o">.</span><span>f</span>()\n</code></pre>', "a.f()"),
+        ("<td>1</td><td>2</td><br>3", "1 2 3"),
+    ],
+)
+def test_excerpts_read_as_the_page_does(part: str, text: str) -> None:
+    assert site.plain(part) == text
+
+
 QUANTISED = "precision.html#quantised-models"
 
 
