@@ -187,6 +187,8 @@ def test_dimension_beside_openvino(source):
 
 
 SAMPLES = ["()", "(0)", "(1)", "(5)", "(2, 8)", "(0, 5)", "(5, 9)", "(6, -1)", "(3, -1)"]
+#: No length fits these.
+SAMPLES += ["(4, 1)", "(2**63 - 1)"]
 
 
 @pytest.mark.parametrize("a", SAMPLES)
@@ -199,13 +201,18 @@ def test_dimension_arithmetic_beside_openvino(a):
         same(f"ov.Dimension{a} == ov.Dimension{b}")
         for relation in ("compatible", "refines", "relaxes", "same_scheme"):
             same(f"ov.Dimension{a}.{relation}(ov.Dimension{b})")
+            shapes = (f"ov.PartialShape([ov.Dimension{d}, 3])" for d in (a, b))
+            same(f"{next(shapes)}.{relation}({next(shapes)})")
+    for read in ("get_min_shape()", "get_max_shape()", "is_static", "to_string()"):
+        same(f"ov.PartialShape([3, ov.Dimension{a}]).{read}")
 
 
 # ---- PartialShape
 
 SHAPE_TEXTS = """
 1,2|[1,2]|(1,2)|{1,2}|[1,2|1,2]|| |[]|[ ]|?|[?]|...|[...]|[ ... ]|[1,...]|[..., 1]|[1, ?, 2..8, ..5, 3..]
-|[-1,2]|-1|5| [ 1 , 2 ] |[1,,2]|[1,2,]|[1 2]|[a]|[1.5]|1..5|[1.. ,2]|[-5]""".replace("\n", "").split("|")
+|[-1,2]|-1|5| [ 1 , 2 ] |[1,,2]|[1, ,2]|3, ,5|[ ,]|[1, ]|[ ,1]
+|a,,1|[1,2,]|[1 2]|[a]|[1.5]|1..5|[1.. ,2]|[-5]""".replace("\n", "").split("|")
 
 PARTIAL_SHAPE_CASES = [
     *(f"ov.PartialShape({text!r})" for text in SHAPE_TEXTS),
@@ -471,6 +478,8 @@ def test_numpy_takes_a_vector_as_a_shape(vector):
         ov.Shape("")
         ov.Shape("[]")
         ov.Shape("1,,2")
+        ov.Shape("1, ,2")
+        ov.Shape("[1, ]")
         ov.Shape([1, 2]).to_string()
         list(ov.CoordinateDiff([-1, 5]))
         v = ov.CoordinateDiff([1]);; v[0] = -2;; list(v)

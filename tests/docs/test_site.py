@@ -113,7 +113,7 @@ def test_the_index_has_all_pages(built) -> None:
     ("part", "text"),
     [
         ("<p>by <code>call</code>: a<b>b</b> &lt;x&gt;</p><p>next</p>", "by call: ab <x> next"),
-        ('<pre><code><span class="n">a</span><span class="o">.</span><span>f</span>()\n</code></pre>', "a.f()"),
+        ('<pre><code><span class="n">a</span>.<span>f</span>()\n</code></pre>', "a.f()"),
         ("<td>1</td><td>2</td><br>3", "1 2 3"),
     ],
 )

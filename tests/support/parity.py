@@ -268,6 +268,10 @@ def table() -> str:
         "is freed if the parent has grown |",
         "| a key that is no index, no name and no port | `infer({-1: tensor})`, `infer({None: tensor})`"
         " | TypeError, as for arrays; OpenVINO may raise RuntimeError if the value is a Tensor |",
+        '| a text of lengths that are no numbers | `Shape("[2,?]")`, `Shape("[a]")` | RuntimeError; OpenVINO '
+        "takes the digits at the start of each, and 0 if there are none |",
+        "| a parameter with a dimension that no length fits | `parameter([Dimension(4, 1)])` | ModelError; "
+        "OpenVINO refuses every tensor that it is given |",
     ]
     lines += ["", "## Modules that are not walked", "", "| module | why |", "|---|---|"]
     lines += [f"| `openvino.{name}` | {why} |" for name, why in LEFT_OUT.items()]

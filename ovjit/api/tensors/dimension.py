@@ -17,6 +17,8 @@ from ovjit.graph.symbolic import Symbol, symbol_of, with_symbol
 
 #: The length that stands for "no upper bound".
 UNBOUNDED = 2**63 - 1
+#: The dimension of an empty interval, which prints as an unknown one.
+NOTHING = dim(UNBOUNDED, None)
 
 
 def limits(d: Dim) -> tuple[int, int]:
@@ -26,13 +28,12 @@ def limits(d: Dim) -> tuple[int, int]:
 
 
 def dim_between(low: int, high: int) -> Dim:
-    """The dimension with these limits. Lengths below 0 count as 0; an empty interval means anything."""
+    """The dimension with these limits. Lengths below 0 count as 0. No length fits an empty interval: it
+    starts at `UNBOUNDED`."""
     if high < low:
-        return ANY
+        return NOTHING
     low, high = max(low, 0), min(max(high, 0), UNBOUNDED)
-    if high == UNBOUNDED:
-        return ANY if low == UNBOUNDED else dim(low, None)
-    return dim(low, high)
+    return dim(low, None) if high == UNBOUNDED else dim(low, high)
 
 
 def contains(outer: Dim, inner: Dim) -> bool:
@@ -131,12 +132,12 @@ class Dimension:
     __len__ = get_length
 
     def get_min_length(self) -> int:
-        return limits(self._dim)[0]
+        """The shortest length, -1 if none fits."""
+        return _told(limits(self._dim)[0])
 
     def get_max_length(self) -> int:
         """The longest length, -1 when there is no upper bound."""
-        high = limits(self._dim)[1]
-        return -1 if high == UNBOUNDED else high
+        return _told(limits(self._dim)[1])
 
     min_length = accessor(get_min_length)
     max_length = accessor(get_max_length)
@@ -148,18 +149,17 @@ class Dimension:
             return self._dim == dim_of_int(length_of(other))
         return NotImplemented
 
-    def __str__(self) -> str:
-        return str(self._dim)
-
     def to_string(self) -> str:
-        return str(self._dim)
+        return text_of(self._dim)
+
+    __str__ = to_string
 
     def __repr__(self) -> str:
         return f"<Dimension: {self}>"
 
     def compatible(self, dim: Dimension) -> bool:
         """True when some length fits both."""
-        return compatible(self._dim, _checked(dim))
+        return NOTHING not in (self._dim, _checked(dim)) and compatible(self._dim, dim._dim)
 
     def refines(self, dim: Dimension) -> bool:
         """True when every length that fits this fits `dim`."""
@@ -172,7 +172,7 @@ class Dimension:
     def same_scheme(self, dim: Dimension) -> bool:
         """True for two equal lengths, and for two unknown ones whatever their bounds."""
         other = _checked(dim)
-        if self.is_static or dim.is_static:
+        if self.is_static or dim.is_static or NOTHING in (self._dim, other):
             return self._dim == other
         return True
 
@@ -186,6 +186,15 @@ class Dimension:
         if symbol is not None and not isinstance(symbol, Symbol):
             raise no_such_form(f"an ovjit.Symbol is expected, not {type(symbol).__name__}")
         self._dim = with_symbol(self._dim, symbol)
+
+
+def text_of(d: Dim) -> str:
+    """ "5", "?", "2..8", "..8" or "2.." """
+    return str(ANY if d == NOTHING else d)
+
+
+def _told(limit: int) -> int:
+    return -1 if limit == UNBOUNDED else limit
 
 
 def _checked(dim: Any) -> Dim:

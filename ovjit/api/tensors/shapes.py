@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ovjit.api.tensors.dimension import (
+    NOTHING,
     Dimension,
     contains,
     dim_between,
@@ -16,10 +17,11 @@ from ovjit.api.tensors.dimension import (
     dimension_of,
     length_of,
     limits,
+    text_of,
 )
-from ovjit.api.tensors.vectors import Shape, shape_of
+from ovjit.api.tensors.vectors import Shape, fields_of, shape_of
 from ovjit.errors import no_such_constructor, no_such_form
-from ovjit.graph.shapes import ANY, Dim, is_static, merge, text
+from ovjit.graph.shapes import ANY, Dim, is_static, merge
 
 
 def _element(value: Any) -> Dim:
@@ -171,7 +173,7 @@ class PartialShape:
         return NotImplemented
 
     def to_string(self) -> str:
-        return text(self._items)
+        return "[...]" if self._items is None else f"[{','.join(map(text_of, self._items))}]"
 
     __str__ = to_string
 
@@ -189,7 +191,7 @@ class PartialShape:
         ours, theirs = self._items, _checked_shape(shape)
         if ours is None or theirs is None:
             return _partial(theirs if ours is None else ours)
-        if len(ours) != len(theirs):
+        if len(ours) != len(theirs) or NOTHING in (*ours, *theirs):
             return None
         merged = [merge(a, b) for a, b in zip(ours, theirs, strict=True)]
         return None if None in merged else _partial(tuple(merged))  # type: ignore[arg-type]
@@ -242,7 +244,4 @@ def _parsed(shape: str) -> tuple[Dim, ...] | None:
         return None
     if not body:
         return ()
-    fields = [field.strip() for field in body.split(",")]
-    if not all(fields):
-        raise RuntimeError(f'Cannot get vector of dimensions! "{shape}" is incorrect')
-    return tuple(map(dim_of_text, fields))
+    return tuple(dim_of_text(field) for field in fields_of(body, shape))

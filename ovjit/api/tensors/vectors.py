@@ -123,13 +123,23 @@ class Shape(_ByValue):
 def _parsed(text: str) -> list[int]:
     body = text.strip()
     if body.startswith("[") and body.endswith("]"):
-        body = body[1:-1]
-    if not body.strip():
-        return []
-    fields = [field.strip() for field in body.split(",")]
-    if not all(field.isascii() and field.isdigit() for field in fields):
+        body = body[1:-1].strip()
+    return [_length(field.strip() or "0", text) for field in fields_of(body, text)] if body else []
+
+
+def fields_of(body: str, text: str) -> Iterator[str]:
+    """The dimensions in the body of a shape's text. A blank one between others is 0. RuntimeError for an empty
+    one."""
+    for field in body.split(","):
+        if not field:
+            raise RuntimeError(f'Cannot get vector of dimensions! "{text}" is incorrect')
+        yield field
+
+
+def _length(field: str, text: str) -> int:
+    if not (field.isascii() and field.isdigit() and int(field) <= _UNSIGNED[1]):
         raise RuntimeError(f'Cannot get vector of dimensions! "{text}" is incorrect')
-    return [int(field) for field in fields]
+    return int(field)
 
 
 def shape_of(dims: Iterable[int]) -> Shape:
