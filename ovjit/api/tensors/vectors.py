@@ -128,8 +128,8 @@ def _parsed(text: str) -> list[int]:
 
 
 def fields_of(body: str, text: str) -> Iterator[str]:
-    """The dimensions in the body of a shape's text. A blank one between others is 0. RuntimeError for an empty
-    one."""
+    """The dimensions in the body of a shape's text. A blank one between others is 0; RuntimeError for an
+    empty one."""
     for field in body.split(","):
         if not field:
             raise RuntimeError(f'Cannot get vector of dimensions! "{text}" is incorrect')
