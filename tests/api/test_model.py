@@ -572,3 +572,80 @@ def test_users_that_are_gone_are_forgotten() -> None:
         ovjit.opset13.relu(x)
     assert {i.get_node().get_name() for i in x.output(0).get_target_inputs()} == {n.get_name() for n in kept}
     assert len(x._user_refs) < 100
+
+
+_ADDED = {
+    "a node": "m = ov.Model(n, [a])",
+    "nodes": "m = ov.Model([n, n], [a])",
+    "an output": "m = ov.Model([n.output(0)], [a])",
+    "a parameter": "a.output(0).set_names({'x'}); m = ov.Model([a], [a]); n = a",
+    "a constant": "n = o.constant(np.ones(2, 'f4')); n.output(0).set_names({'x'}); m = ov.Model([n], [])",
+    "a result": "m = ov.Model([o.result(n)], [a])",
+    "both": "m = ov.Model([n], [a]); m.add_results([o.result(n)])",
+    "added": "m = ov.Model([o.abs(n)], [a]); m.add_outputs(n.output(0))",
+    "added by name": "m = ov.Model([o.abs(n)], [a]); m.add_outputs('x')",
+    "two models": "m, m2 = (ov.Model([n], [a]) for _ in 'ab'); m2.output(0).set_names({'other'})",
+}
+_RENAMED = {
+    "set": "n.output(0).set_names({'s'})",
+    "added": "n.output(0).add_names({'s'})",
+    "none": "n.output(0).set_names(set())",
+    "of the model": "m.outputs[-1].set_names({'s'})",
+    "both": "m.outputs[-1].set_names({'o'}); n.output(0).set_names({'s'})",
+    "in turn": "n.output(0).set_names({'s'}); m.outputs[-1].set_names({'o'})",
+    "cloned": "n.output(0).set_names({'s'}); m = m.clone()",
+}
+
+
+@pytest.mark.parametrize("renamed", _RENAMED)
+@pytest.mark.parametrize("added", _ADDED)
+def test_a_result_that_a_model_makes_keeps_the_names_that_its_value_had(added: str, renamed: str) -> None:
+    def run(ov: Any) -> Any:
+        o = ov.opset13
+        a = o.parameter([2], np.float32, name="a")
+        n = o.relu(a)
+        n.output(0).set_names({"x"})
+        names = {"ov": ov, "o": o, "np": np, "a": a, "n": n}
+        exec(f"{_ADDED[added]}; {_RENAMED[renamed]}", names)
+        ports = [*names["m"].outputs, *names["m"].inputs, names["n"].output(0)]
+        return [sorted(name for name in port.names if not name.startswith("Result_")) for port in ports]
+
+    assert run(ovjit) == run(openvino)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "m.add_parameters([a])",
+        "m.add_parameters([o.parameter([1]), b])",
+        "p = o.parameter([1]); m.add_parameters([p, p])",
+        "m.add_parameters([])",
+        "m.add_parameters([o.parameter([1])])",
+        "m.reshape({'zz': (2.0, 3)})",
+        "m.reshape({'zz': None, 'a': [2, 3]})",
+        "m.reshape({'zz': 'bad'})",
+        "m.reshape({'zz': [2, 3], 'a': None})",
+        "m.reshape({9: [2, 3]})",
+        "m.reshape({9: None})",
+        "m.reshape({None: [2.0]})",
+        "m.reshape({n.output(0): [2.0]})",
+        "m.reshape({-1: [2.0]})",
+        "m.reshape([2.0])",
+        "m.reshape({'a': [9]}, {'v': 3})",
+        "m.reshape({'a': [9]}, {'v': [2.0]})",
+        "m.reshape({'a': [4, 3], 'b': [4, 3]}, {'v': [2]})",
+    ],
+)
+def test_edits_that_are_refused_are_those_of_openvino(edit: str) -> None:
+    def run(ov: Any) -> Any:
+        o = ov.opset13
+        a, b = (o.parameter([2, 3], np.float32, name=name) for name in "ab")
+        n = o.add(a, b)
+        m = ov.Model([n], [a, b], "m")
+        try:
+            exec(edit, {"m": m, "o": o, "a": a, "b": b, "n": n})
+        except Exception as error:
+            return next(k for k in type(error).__mro__ if k.__module__ == "builtins"), len(m.inputs)
+        return [str(port.partial_shape) for port in m.inputs]
+
+    assert run(ovjit) == run(openvino)

@@ -9,7 +9,14 @@ import numpy as np
 
 from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model_forms import ONLY, expect, name_tensor, port_index, shape_dims
+from ovjit.api.model.model_forms import (
+    ONLY,
+    expect,
+    made_result,
+    name_tensor,
+    port_index,
+    shape_dims,
+)
 from ovjit.api.model.model_parts import ModelParts
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, DescriptorTensor, Node, Output
 from ovjit.api.model.variables import Variable
@@ -45,7 +52,7 @@ class ModelEdits(ModelParts):
                 takers = (port.get_node() for port in source.get_target_inputs())
                 result = next((node for node in takers if isinstance(node, Result)), None)
                 if result is None:
-                    result = Result._of(source)
+                    result = made_result(source)
                     name_tensor(result)
                     self._results.append(result)
                 added.append(result.output(0))
@@ -89,6 +96,14 @@ class ModelEdits(ModelParts):
         self._remove(self._results, result, Result)
 
     def add_parameters(self, parameters: Sequence[Parameter]) -> None:
+        """Declare further inputs. RuntimeError if the model has one of them already."""
+        known = {parameter: i for i, parameter in enumerate(self._parameters)}
+        for i, parameter in enumerate(parameters if isinstance(parameters, Sequence) else ()):
+            if isinstance(parameter, Parameter) and parameter in known:
+                raise ModelError(
+                    f"add_parameters(): Tried to add parameter (index in array {i}) but Model already have "
+                    f"the same parameter with index {known[parameter]}"
+                )
         self._edit(self._parameters, parameters, Parameter)
 
     def remove_parameter(self, parameter: Parameter) -> None:
@@ -187,10 +202,12 @@ class ModelEdits(ModelParts):
         partial_shape = partial_shapes if partial_shape is None else partial_shape
         shapes: dict[Parameter, tuple[Dim, ...] | None]
         if isinstance(partial_shape, dict):
-            shapes = {self._reshaped(key): shape_dims(shape) for key, shape in partial_shape.items()}
+            # A wrong shape is reported before a wrong key.
+            read = ((shape_dims(shape), key) for key, shape in partial_shape.items())
+            shapes = {self._reshaped(key): dims for dims, key in read}
         elif isinstance(partial_shape, (PartialShape, list, tuple, str)):
-            only = self._parameters[self._port(ONLY, self._parameters, "input")]
-            shapes = {only: dims_with_symbols(partial_shape)}
+            dims = dims_with_symbols(partial_shape)
+            shapes = {self._parameters[self._port(ONLY, self._parameters, "input")]: dims}
         else:
             raise no_such_form(
                 f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
@@ -218,6 +235,7 @@ class ModelEdits(ModelParts):
         """ReadValue node -> the new shape of its variable. A variable that is not there is passed over."""
         if not shapes:
             return {}
+        dims = {key: without_symbols(shape_dims(shape)) for key, shape in shapes.items()}
         for key in shapes:
             if not isinstance(key, str):
                 raise TypeError(
@@ -226,9 +244,7 @@ class ModelEdits(ModelParts):
                 )
         reads = [node for node in self._walk() if node._op.role == "read"]
         return {
-            node: without_symbols(shape_dims(shapes[node._attrs["variable_id"]]))
-            for node in reads
-            if node._attrs["variable_id"] in shapes
+            node: dims[node._attrs["variable_id"]] for node in reads if node._attrs["variable_id"] in dims
         }
 
     def _reshaped(self, key: Any) -> Parameter:

@@ -187,6 +187,10 @@ class ResultTensor(DescriptorTensor):
         """That of a Result of the same names which takes `source`."""
         return ResultTensor(source, self._own)
 
+    def keep(self) -> None:
+        """Have the value's names as its own, whatever names the value gets."""
+        self._own = set(self._source._names)
+
     def name(self, names: set[str]) -> None:
         """Let these be the names of the Result, which the value has as well."""
         source, old = self._source, self._own
