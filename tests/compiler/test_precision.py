@@ -435,6 +435,8 @@ def test_samples_of_what_multiplies_are_right_in_bf16(record):
         job.run()
         wanted = record.evaluate(rounded, record.check_attributes(attrs))
         for i, (got, want) in enumerate(zip(job.outputs, wanted, strict=True)):
-            room = 2**-6 * max(np.abs(want).max(initial=0), 2**-6)
+            # states are rounded and multiplied again at each step: test_recurrent compares with OpenVINO
+            grown = 2 if record.name.startswith(RECURRENT) else 1
+            room = grown * 2**-6 * max(np.abs(want).max(initial=0), 2**-6)
             off = np.abs(got.astype(np.float64) - want).max(initial=0)
             assert off <= room, f"output {i} of sample {at} is {off} off (room {room}), seed {SEED}"

@@ -64,7 +64,8 @@ def test_short_rows_are_tiled_in_steps(dtype: str, threads: int) -> None:
     rng = np.random.default_rng(SEED)
     cases = [
         ((35, 9, 4), (3, 3, 3)), ((15, 54, 1, 5), (2, 2, 2, 1)), ((68, 8, 32, 2), (2, 3, 1, 1)),
-        ((40, 3), (9, 8, 7)), ((3, 5), (2, 2)), ((60, 70), (3, 2)), ((1, 1, 7), (64, 64, 1)), ((0, 3), (4, 5)),
+        ((40, 3), (9, 8, 7)), ((3, 5), (2, 2)), ((60, 70), (3, 2)), ((1, 1, 7), (64, 64, 1)),
+        ((0, 3), (4, 5)),
     ]  # fmt: skip
     b, arrays, outputs = Builder(), [], []
     for shape, repeats in cases:

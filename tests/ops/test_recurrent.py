@@ -141,6 +141,28 @@ def test_states_are_multiplied_in_bf16(case):
         assert np.abs(mine - exact).max(initial=0) < 0.06 * spread, where
 
 
+@pytest.mark.parametrize("name", ["RNNSequence", "GRUSequence", "LSTMSequence"])
+def test_errors_in_bf16_are_no_larger_than_openvinos(name):
+    """Of the operation's samples, beside exact arithmetic: the geometric mean of the largest errors."""
+    record, errors = find_op(name), []
+    if "bf16" not in find_op("RecurrentSteps").native_types(host_target()):
+        pytest.skip("no AVX512-BF16: OpenVINO computes in f32 there, or emulates")
+    taken = "hidden_size direction activations activations_alpha activations_beta clip linear_before_reset"
+    for (x, *rest), attrs in record.samples(np.random.default_rng(SEED)):
+        attrs = record.check_attributes(attrs)
+        arrays = [x.astype(numpy_dtype("bf16")).astype(np.float32), *rest]
+        wide = [a.astype(np.float64) if a.dtype == np.float32 else a for a in arrays]
+        exact = record.evaluate(wide, attrs)
+        keywords = {k: list(v) if isinstance(v, tuple) else v for k, v in attrs.items() if k in taken.split()}
+        made = name.replace("Sequence", "_sequence").lower()
+        for package in (ovjit, openvino):
+            got = layer(package, made, rest, keywords, arrays[0], hint="bf16")
+            far = [np.abs(g - e).max(initial=0) for g, e in zip(got, exact, strict=True)]
+            errors.append(max(float(max(far)), 1e-6))
+    ours, theirs = (np.exp(np.mean(np.log(errors[i::2]))) for i in (0, 1))
+    assert ours <= theirs, f"{ours} {theirs}, seed {SEED}"
+
+
 def test_products_of_states_in_bf16_are_those_of_the_reference():
     """Few sums are so near to the middle of two bf16 that the order of additions decides."""
     record = find_op("RecurrentSteps")

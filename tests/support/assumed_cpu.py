@@ -91,12 +91,13 @@ class Nets:
 
     def recurrent(self, kind: str, hidden: int, **more: Any) -> Any:
         """A layer in both directions, of three sequences with lengths of their own."""
+        own = Nets()  # the numbers of other models stay what they are
         x, rows = op.parameter([3, 4, 6], np.float32), {"lstm": 4, "gru": 3}[kind] * hidden
         state = np.zeros((3, 2, hidden), np.float32)
         states = [op.constant(state) for _ in range(2 if kind == "lstm" else 1)]
         lengths = op.constant(np.array([4, 1, 3], np.int64))
-        weights = self.weights(2, rows, 6), self.weights(2, rows, hidden)
-        bias = self.weights(2, rows + hidden * bool(more))
+        weights = own.weights(2, rows, 6), own.weights(2, rows, hidden)
+        bias = own.weights(2, rows + hidden * bool(more))
         make = op.lstm_sequence if kind == "lstm" else op.gru_sequence
         y = make(x, *states, lengths, *weights, bias, hidden, "bidirectional", **more)
         return ov.Model([y.output(0)], [x], kind)
