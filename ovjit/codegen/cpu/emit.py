@@ -63,8 +63,17 @@ def _machine(triple: str, cpu: str, features: str, level: int = 3) -> llvm.Targe
     else:
         initialize_all()
     return llvm.Target.from_triple(triple).create_target_machine(
-        cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small"
+        cpu=cpu, features=features, opt=level, reloc="pic", codemodel=code_model(triple)
     )
+
+
+def code_model(triple: str) -> str:
+    """LLVM's code model: the distance of addresses from the code that uses them.
+
+    LLVM's loader has no stubs for distant functions in macOS's object files. The C library is more than a
+    branch's reach away there (128 MiB on Arm, 2 GiB on x86-64). Code of the large model calls by address.
+    """
+    return "large" if "-apple-" in triple else "small"
 
 
 def parse(text: str, isa: Target) -> llvm.ModuleRef:
