@@ -28,8 +28,9 @@ from ovjit.codegen.kernel import Kernel, KernelArgs
 
 VARIABLE = "OVJIT_AARCH64_COMPILER"
 _LENGTH = struct.Struct("<Q")
-#: (content key, operating system) -> object code: most kernels are the same for all CPUs.
-_made: dict[tuple[str, str], bytes] = {}
+#: (content key, operating system, triple of another object format) -> object code: most kernels are the same
+#: for all CPUs.
+_made: dict[tuple[str, str, str], bytes] = {}
 _compiling = threading.Lock()
 
 
@@ -37,9 +38,10 @@ def ask(kernel: Kernel, isa: Target) -> bytes | None:
     """The content of a kernel; None where it cannot be sent or is not compiled there either."""
     import cloudpickle
 
+    other = sys.modules.get("tests.support.mach_o")
     try:
         sent = cloudpickle.dumps((
-            (kernel.content_key(isa), systems.name), isa,
+            (kernel.content_key(isa), systems.name, other.TRIPLE if other else ""), isa,
             (kernel.name, kernel.source, KernelArgs(), kernel._intrinsics, kernel.key, kernel.form),
         ))  # fmt: skip
     except (pickle.PicklingError, TypeError):
@@ -51,16 +53,27 @@ def ask(kernel: Kernel, isa: Target) -> bytes | None:
             return stream.read(*_LENGTH.unpack(stream.read(_LENGTH.size))) or None
 
 
+def _compile(key: tuple[str, str, str], isa: Target, parts: tuple) -> bytes:
+    """The content of a kernel, for the system and the object format of the process that asked."""
+    from ovjit.codegen.cpu import emit
+
+    before = emit.triple
+    _, systems.name, named = key
+    try:
+        emit.triple = (lambda isa: named) if named else before
+        return Kernel(*parts).content(isa)
+    except Exception:  # it is for the process that asked to find out
+        return b""
+    finally:
+        emit.triple = before
+
+
 class _Answer(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         key, isa, parts = pickle.loads(self.rfile.read(*_LENGTH.unpack(self.rfile.read(_LENGTH.size))))
         with _compiling:
             if key not in _made:
-                systems.name = key[1]  # a process may compile for another system than its own
-                try:
-                    _made[key] = Kernel(*parts).content(isa)
-                except Exception:  # it is for the process that asked to find out
-                    _made[key] = b""
+                _made[key] = _compile(key, isa, parts)
         self.wfile.write(_LENGTH.pack(len(_made[key])) + _made[key])
 
 
