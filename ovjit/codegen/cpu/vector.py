@@ -148,9 +148,7 @@ def _extreme(which: str) -> Any:
         if kind.is_float and isa_of(b).name == "neon":
             return neon.extreme(b, which, x, y)
         if kind.is_float:
-            kept = _beyond(b, which, y, x)  # x, if that is a NaN
-            if isinstance(y, ir.Constant):
-                return kept
+            kept = _beyond(b, which, y, x)  # x, if that is a NaN; a constant y folds the test below
             return b.select(b.fcmp_unordered("uno", y, y), y, kept)
         compare = b.icmp_signed if kind.is_signed else b.icmp_unsigned
         return b.select(compare(">" if which == "max" else "<", x, y), x, y)
