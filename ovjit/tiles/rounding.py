@@ -27,19 +27,17 @@ from ovjit.codegen.cpu.ir import Body
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.records import NamedTuple
+from ovjit.tiles.sizes import FARTHEST_SUM, FINEST, FIRST
 
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
-FIRST = 3 << 22
 #: The bits of FIRST as an f32.
 FIRST_BITS = int(np.float32(FIRST).view(np.int32))
 #: Maximum products of a sum. The epilogue of longer sums takes a negligible part of the time.
 MOST_DEPTH = 256
-#: Maximum magnitudes of sums, and of numbers before rounding to an i32.
-FARTHEST_SUM, FARTHEST_ROUNDED = 1 << 22, 1 << 30
-#: Exponent of the power of two of which all thresholds are multiples.
-FINEST = -26
+#: Maximum magnitude of numbers before rounding to an i32.
+FARTHEST_ROUNDED = 1 << 30
 #: Bits of what native code multiplies by a sum, and the largest zero in its units: products fit 64 bits.
 MOST_BITS, FARTHEST = 38, 1 << 61
 #: Numbers of its memory: thresholds, and three for each step of Euclid's algorithm.

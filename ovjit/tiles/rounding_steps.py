@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st
-from ovjit.tiles.rounding import FARTHEST_SUM, FINEST, FIRST
+from ovjit.tiles.sizes import FARTHEST_SUM, FINEST, FIRST
 
 #: Larger than any difference of a threshold, and than what is added to FIRST.
 FAR, MOST = 1 << 60, 1 << 25

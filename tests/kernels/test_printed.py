@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ovjit.codegen import printed
+from ovjit.codegen.cpu.formats import F32
 from ovjit.codegen.cpu.host import host_target
 from ovjit.codegen.elementwise import Operand
 from ovjit.codegen.function import kernel
@@ -77,14 +78,14 @@ def reduced(name: str) -> Kernel:
 
 
 def test_a_kernel_that_is_found_is_the_one_that_was_printed(kept: KernelCache) -> None:
-    tiles = cpu_recurrent.tiles_for(1, 1, host_target())
+    how = (host_target(), cpu_recurrent.tiles_for(1, 1, host_target()), F32)
     for make in (
         lambda: cpu_range.numbers.kernel("range_i64", T="i64"),
         lambda: reduced("ReduceMax"),
         lambda: reduced("ReduceMin"),
         lambda: cpu_softmax.softmax.kernel(("f32", "f32"), Finish(None, ""), keep=True, normal=1e-38),
-        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", GRU), False, host_target(), tiles),
-        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", CUT), False, host_target(), tiles),
+        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", GRU), False, *how),
+        lambda: cpu_recurrent.steps_kernel.__wrapped__(make_step("GRU", CUT), False, *how),
     ):
         before = len(names(kept))
         one = make()

@@ -13,8 +13,8 @@ import ovjit as ov
 from ovjit.codegen.cpu.host import host_target
 from ovjit.tiles import epilogues
 from ovjit.tiles.lowering import Tiled
-from ovjit.tiles.rounding import FARTHEST_SUM, FINEST, FIRST, FIRST_BITS, one_rounding, reach_of
-from ovjit.tiles.sizes import JOINING
+from ovjit.tiles.rounding import FIRST_BITS, one_rounding, reach_of
+from ovjit.tiles.sizes import FARTHEST_SUM, FINEST, FIRST, JOINING
 from tests.support.compiled import product_format
 from tests.support.sweeps import some
 
