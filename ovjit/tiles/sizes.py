@@ -12,6 +12,6 @@ JOINING = ("avx512", "avx2", "neon")
 PAIRED_CHANNELS = 32
 #: Words of a sum up to which they are: copies of a tile's pixels should stay in the second-level cache.
 PAIRED_WORDS = 4096
-#: Rounding to bytes, see `rounding`: the number whose bits as an f32 sums begin with, the maximum magnitude of
-#: sums, and the exponent of the power of two of which all thresholds are multiples.
+#: Rounding to bytes, see `rounding`: the number whose bits as an f32 sums begin with, the maximum magnitude
+#: of sums, and the exponent of the power of two of which all thresholds are multiples.
 FIRST, FARTHEST_SUM, FINEST = 3 << 22, 1 << 22, -26
