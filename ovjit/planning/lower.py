@@ -333,23 +333,27 @@ class Elementwise(Lowering):
         axes = _fastest_first(outs[0])
         if len(axes) < 2:
             return views, outs
-        few, many = (outs[0].shape[a] for a in axes[:2])
-        if few >= FEW_CHANNELS or outs[0].strides[axes[1]] != few * outs[0].strides[axes[0]]:
+        short, long = axes[:2]
+        few, many = outs[0].shape[short], outs[0].shape[long]
+        if few >= FEW_CHANNELS or outs[0].strides[long] != few * outs[0].strides[short]:
+            return views, outs
+        each = zip(self.inputs, views, strict=True)
+        if all(view.strides[long] == few * view.strides[short] or is_number(value) for value, view in each):
             return views, outs
         cut = outs[0].count < OFTEN * few * many
         if cut:
             part = next((n for n in range(SHORT_PART // few, 0, -1) if many % n == 0), 1)
             if few * part < SHORTEST_PART or many // part < OFTEN:
                 return views, outs
-            split = [_cut(view, axes[1], part) for view in (*views, *outs)]
+            split = [_cut(view, long, part) for view in (*views, *outs)]
             found = self._expanded(planner, split[: len(views)], split[len(views)])
             return (found, split[len(views) :]) if found is not None else (views, outs)
         found = self._expanded(planner, views, outs[0])
         return (views if found is None else found), outs
 
     def _expanded(self, planner: Planner, views: list[View], out: View) -> list[View] | None:
-        """The views, expanded where the two fastest dimensions of `out` are not one in them. None if there
-        are no such views, or if one cannot be expanded."""
+        """The views, expanded where the two fastest dimensions of `out` are not one in them. None if one
+        cannot be expanded."""
         axes = _fastest_first(out)
         short, long = axes[:2]
         few, many = out.shape[short], out.shape[long]
@@ -364,8 +368,6 @@ class Elementwise(Lowering):
                     ways[-1] = partial(_copied_out, planner, view, out, inner)
                 else:
                     return None
-        if not any(ways):
-            return None
         return [view if way is None else way() for view, way in zip(views, ways, strict=True)]
 
     def operands(self, planner: Planner) -> list[View]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.codegen.transpose import interleave_kernel, interleave_sizes
 from ovjit.graph.graph import Node, Value
-from ovjit.graph.shapes import normalize_axis
+from ovjit.graph.shapes import is_static, normalize_axis
 from ovjit.planning.copies import MOST_WOVEN, plan_interleave
 from ovjit.planning.fuse import Group
 from ovjit.planning.lower import AsInput, Lowering, plan_copy
@@ -117,7 +117,8 @@ class Tiled(Copies):
         apart = [v for d, whole in zip(shape, target.shape, strict=True) for v in (whole // d, d)]
         seen = source.as_shape([v for d in shape for v in (1, d)])
         target = target.as_shape(apart)
-        inner, *outer = steps_of(apart, target.itemsize) or [0]
+        stepwise = is_static(node.output.shape) and steps_of(apart, target.itemsize)
+        inner, *outer = stepwise or [0]
         first = block_of(target, inner)
         plan_copy(planner, seen.expand(first.shape), first)
         for axis in outer:
@@ -135,8 +136,8 @@ def block_of(target: View, axis: int) -> View:
 
 def steps_of(apart: Sequence[int], itemsize: int) -> list[int]:
     """The repeated dimensions of a Tile to [repeats, extent, ...] that is planned in steps, innermost first.
-    None are if sizes are unknown, or rows long."""
-    if not all(isinstance(d, int) for d in apart) or math.prod(apart) * itemsize < WORTH_STEPS:
+    None are if the target is small, or rows long."""
+    if math.prod(apart) * itemsize < WORTH_STEPS:
         return []
     repeated = [axis for axis in range(len(apart) - 2, -1, -2) if apart[axis] > 1]
     short = len(repeated) > 1 and math.prod(apart[repeated[0] + 1 :]) * itemsize <= SHORT_ROW
