@@ -133,6 +133,10 @@ def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
     return unary(name, ref, scalar, types=REALS, takes=NUMBERS, in_real=1, **options)
 
 
+#: Words of `auto_broadcast`, behind OpenVINO's name of their enumeration.
+BROADCASTS = "ov::op::AutoBroadcastType: none explicit numpy pdpd"
+
+
 def binary(
     name: str,
     ref: Callable,
@@ -166,7 +170,10 @@ def binary(
         return scalar(x, y, **attrs)
 
     wide = in_f32(ref)
-    return _row(name, 2, infer or infer_broadcast, reference, scalar=body, ulp=ulp, types=types, **options)
+    return _row(
+        name, 2, infer or infer_broadcast, reference, scalar=body, ulp=ulp, types=types,
+        words={"auto_broadcast": BROADCASTS}, **options,
+    )  # fmt: skip
 
 
 def _check_type(x: TensorType, types: list[str], what: str) -> None:

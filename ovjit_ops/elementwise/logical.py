@@ -20,6 +20,7 @@ from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.values import with_value
 from ovjit_ops.elementwise.arithmetic import (
+    BROADCASTS,
     INTS,
     NUMBERS,
     REALS,
@@ -171,6 +172,8 @@ unary(
 @op("Select", opset=1, types=COMPARABLE, any_number=True)
 class Select:
     """then_node where cond holds, else else_node; all three broadcast."""
+
+    words = {"auto_broadcast": BROADCASTS}
 
     def infer(cond, then_node, else_node, *, auto_broadcast: Word = "numpy"):
         check(

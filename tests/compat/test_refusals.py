@@ -46,6 +46,11 @@ def edited(ov: Any, folder: Path, old: str, new: str) -> None:
     ov.Core().read_model(path)
 
 
+def broadcast_by(ov: Any, rule: str) -> None:
+    x = ov.opset13.parameter([2, 3], F32)
+    ov.opset13.select(ov.opset13.less(x, x), x, x).set_attribute("auto_broadcast", rule)
+
+
 def weights_of(ov: Any, folder: Path, content: bytes | None) -> None:
     """Reads an IR with other weights, or with none."""
     path = saved(ov, folder)
@@ -177,6 +182,7 @@ CASES: dict[str, Callable[[Any, Path], Any]] = {
     '"f99" is not a member of enum element::Type_t': lambda ov, f: edited(
         ov, f, 'shape="1,3" element_type="f32"', 'shape="1,3" element_type="f99"'
     ),
+    '"zz" is not a member of enum ov::op::AutoBroadcastType': lambda ov, f: broadcast_by(ov, "zz"),
     'model format: ".foo" is supported and the model is correct': lambda ov, f: file_of(ov, f, "a.foo"),
     'model format: ".tflite" is supported and the model is correct': lambda ov, f: file_of(ov, f, "a.tflite"),
     "Input tensor isn't found for node": node_without_input,
