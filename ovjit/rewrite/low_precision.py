@@ -14,8 +14,9 @@ belongs to one of five kinds (`part_of`):
 Arithmetic and accumulators are f32; bf16 or f16 is the storage type of tensors. Inputs and outputs of a model
 keep their types. A tensor that is concatenated to an input has the input's type. An example is a cache of
 keys that the caller passes, which attention reads in place. A cache in a variable is an input of the lower
-type, see `model_variables.keep_low`. Integers do not change. An elementwise kernel accepts inputs of mixed
-types, so no conversion is needed there.
+type, see `model_variables.keep_low`. A constant that an operation of the kind keep multiplies, such as
+recurrent weights, has the lower type if the record names it (`Op.factor`). Integers do not change. An
+elementwise kernel accepts inputs of mixed types, so no conversion is needed there.
 
 The pass is not written as rules: a value's type depends on all its readers, and on theirs. All types are
 chosen before any node is rewritten. `read_halves` concerns a single node, and is a rule.

@@ -131,7 +131,7 @@ def test_weights_that_are_inputs(case, monkeypatch):
 )
 @pytest.mark.parametrize("case", some(range(16), 6))
 def test_states_are_multiplied_in_bf16(case):
-    """Beside the reference, which rounds states and weights to bf16, and beside OpenVINO in f32."""
+    """Random layers, also of open shapes, beside OpenVINO in f32: what is lost is the rounding to bf16."""
     name, rest, keywords, x = random_layer(np.random.default_rng((SEED, 300 + case)), cell=case % 4 == 0)
     where = f"seed {(SEED, 300 + case)}: {name} {x.shape} {keywords}"
     low = layer(ovjit, name, rest, keywords, x, dynamic=case % 2 == 1, hint="bf16")
