@@ -340,16 +340,17 @@ class Elementwise(Lowering):
         each = zip(self.inputs, views, strict=True)
         if all(view.strides[long] == few * view.strides[short] or is_number(value) for value, view in each):
             return views, outs
-        cut = outs[0].count < OFTEN * few * many
-        if cut:
-            part = next((n for n in range(SHORT_PART // few, 0, -1) if many % n == 0), 1)
-            if few * part < SHORTEST_PART or many // part < OFTEN:
-                return views, outs
-            split = [_cut(view, long, part) for view in (*views, *outs)]
-            found = self._expanded(planner, split[: len(views)], split[len(views)])
-            return (found, split[len(views) :]) if found is not None else (views, outs)
-        found = self._expanded(planner, views, outs[0])
-        return (views if found is None else found), outs
+        if outs[0].count >= OFTEN * few * many:
+            found = self._expanded(planner, views, outs[0])
+            if found is not None:
+                return found, outs
+        most = min(SHORT_PART // few, many // OFTEN)
+        part = next((n for n in range(most, 0, -1) if many % n == 0), 1)
+        if few * part < SHORTEST_PART:
+            return views, outs
+        split = [_cut(view, long, part) for view in (*views, *outs)]
+        found = self._expanded(planner, split[: len(views)], split[len(views)])
+        return (found, split[len(views) :]) if found is not None else (views, outs)
 
     def _expanded(self, planner: Planner, views: list[View], out: View) -> list[View] | None:
         """The views, expanded where the two fastest dimensions of `out` are not one in them. None if one
@@ -386,7 +387,7 @@ LONGEST_CONSTANT = 8192
 #: How often an expanded operand is read at least.
 OFTEN = 4
 #: Elements of a row that a longer dimension of short rows is cut into: at most, and at least.
-SHORT_PART, SHORTEST_PART = 1024, 128
+SHORT_PART, SHORTEST_PART = 1024, 32
 
 
 def _fastest_first(view: View) -> list[int]:
@@ -403,10 +404,9 @@ def _cut(view: View, axis: int, part: int) -> View:
 
 
 def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
-    """The first of `axes`, those of `out` from the fastest on: the ones along which `view` changes, at least
-    two. None of them if the others do not read it again often enough."""
-    many = max((i + 1 for i, axis in enumerate(axes) if view.strides[axis]), default=2)
-    inner = axes[: max(many, 2)]
+    """The two fastest of `axes`, those of `out` from the fastest on, and those along which `view` changes. None
+    of them if the others do not read it again often enough."""
+    inner = [*axes[:2], *(axis for axis in axes[2:] if view.strides[axis])]
     return inner if product([out.shape[a] for a in inner]) * OFTEN <= out.count else ()
 
 

@@ -60,6 +60,7 @@ def test_operands_of_short_rows(case: int) -> None:
         (((20000, 3), (3,)), 1),  # the row is cut, and the operand repeated to a part of it
         (((28, 30, 40, 3), (1, 30, 40, 1)), 1),  # a mask of pixels, for several images
         (((1, 64, 64, 3), (1, 1, 1, 3)), 1),
+        (((100, 1, 4), (1, 80, 4)), 1),  # pairs of boxes: the first ones, repeated to 20 of the second
         (((20000, 3), (20000, 1)), 0),  # read once only
         (((20000, 3), (20000, 3)), 0),  # nothing is to be expanded
         (((64, 8, 32), (1, 8, 1)), 0),  # rows are long
