@@ -47,8 +47,9 @@ class Attribute(NamedTuple):
     limit: str = ""
     words: str = ""
 
-    def read(self, value: Any, operation: str) -> Any:
-        """`value`, coerced to the attribute's type. Raises ModelError if it is not allowed."""
+    def read(self, value: Any, operation: str, *, alone: bool = False) -> Any:
+        """`value`, coerced to the attribute's type. Raises ModelError if it is not allowed. `alone`: no other
+        attribute is set with it, so that the error shows a word as it was given."""
         try:
             made = _COERCE[self.type](value)
         except (ValueError, TypeError, OverflowError) as error:
@@ -59,27 +60,28 @@ class Attribute(NamedTuple):
             _, fits, says = LIMITS[self.limit]
             spoken = self.name.replace("_", " ").capitalize()  # OpenVINO's wording
             check(fits(made), f"{spoken} must be {says}: {self.name} of {operation} is {made}")
-        if self.words:
-            self._check_word(made, operation)
-        return made
+        return self._member(value, operation, alone) if self.words else made
 
-    def _check_word(self, value: str, operation: str) -> None:
-        """Raise ModelError, with OpenVINO's wording, unless `value` is a member of the enumeration."""
+    def _member(self, value: Any, operation: str, alone: bool) -> str:
+        """The member of the enumeration that `value` names. Raises ModelError, with OpenVINO's wording, if
+        there is none."""
         enumeration, words, members = _members(self.words)
-        if value.lower() in members:
-            return
-        if words.isupper():
-            value = value.upper()
+        given = str(value)
+        if (found := members.get(given.lower())) is not None:
+            return found
+        if words.isupper() and not alone:
+            given = given.upper()
         says = f"is not a member of enum {enumeration}" if enumeration else "is not a valid value"
         names = ", ".join(members)
-        raise ModelError(f'"{value}" {says}: {self.name} of {operation} should be one of {names}')
+        raise ModelError(f'"{given}" {says}: {self.name} of {operation} should be one of {names}')
 
 
 @functools.cache
-def _members(declared: str) -> tuple[str, str, tuple[str, ...]]:
-    """(name of an enumeration, its words as one text, its words in lower case)."""
+def _members(declared: str) -> tuple[str, str, dict[str, str]]:
+    """(name of an enumeration, its words as one text, word in lower case -> the member that it names)."""
     enumeration, _, words = declared.rpartition(": ")
-    return enumeration, words, tuple(words.lower().split())
+    pairs = (word.partition("=") for word in words.lower().split())
+    return enumeration, words, {word: _enumerated(member or word) for word, _, member in pairs}
 
 
 #: Restricted attribute type -> (base type, test of a value, description).

@@ -225,7 +225,8 @@ class Declared:
     #: (rng, dtype) -> (inputs, attributes) pairs for tests
     samples: Callable | None = None
     #: attribute -> its allowed words, as a list or a text. A text may begin with OpenVINO's name of the
-    #: enumeration and a colon. If the words are in capitals, errors show the given word in capitals
+    #: enumeration and a colon; `a=b` is a second word for b. If the words are in capitals, builders' errors
+    #: show the given word in capitals
     words: Mapping[str, str | Iterable[str]] = MappingProxyType({})
     #: (attributes, input types) -> attributes as `get_attributes` returns them
     shown: Callable | None = None
@@ -350,7 +351,11 @@ class Op(Declared):
     def check_attribute(self, name: str, value: Any) -> Any:
         """An attribute's value, coerced to its type. Raises ModelError if that is not possible."""
         attribute = self.attributes[name]
-        return None if value is None and attribute.default is None else attribute.read(value, self.name)
+        return (
+            None
+            if value is None and attribute.default is None
+            else attribute.read(value, self.name, alone=True)
+        )
 
     def infer_types(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of all outputs. Raises ModelError if inputs or attributes are not accepted."""

@@ -404,8 +404,8 @@ def _cut(view: View, axis: int, part: int) -> View:
 
 
 def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
-    """The two fastest of `axes`, those of `out` from the fastest on, and those along which `view` changes. None
-    of them if the others do not read it again often enough."""
+    """The two fastest of `axes`, those of `out` from the fastest on, and those along which `view` changes.
+    None of them if the others do not read it again often enough."""
     inner = [*axes[:2], *(axis for axis in axes[2:] if view.strides[axis])]
     return inner if product([out.shape[a] for a in inner]) * OFTEN <= out.count else ()
 

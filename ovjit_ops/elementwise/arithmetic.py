@@ -134,7 +134,7 @@ def function(name: str, ref: Callable, scalar: Callable, **options: Any) -> Op:
 
 
 #: Words of `auto_broadcast`, behind OpenVINO's name of their enumeration.
-BROADCASTS = "ov::op::AutoBroadcastType: none explicit numpy pdpd"
+BROADCASTS = "ov::op::AutoBroadcastType: NONE EXPLICIT=NONE NUMPY PDPD"
 
 
 def binary(

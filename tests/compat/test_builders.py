@@ -87,6 +87,7 @@ def test_modules_list_and_hand_out_their_builders() -> None:
 CALLS = """
 o8.add(a, 1) | o8.add(a, np.float32(1)) | o8.add(a, [1.0]) | o8.add(1.0, 2.0)
 o8.add(a.output(0), b.output(0)) | o8.add(a, 'x') | o8.add(a) | o8.add(a, b, 'none')
+o8.add(a, b, 'Explicit').get_attributes() | o8.add(a, b).set_attribute('auto_broadcast', 'Bad')
 o8.add(a, b, auto_broadcast='bad') | o8.relu(a, name='rn') | o8.relu(None) | o8.relu(a, foo=1)
 o8.broadcast(a, [2, 3], 'BIDIRECTIONAL') | o8.broadcast(a, [4, 2, 3], [1, 2]).get_input_size()
 o8.broadcast(a, [2, 3, 4], [0, 1], 'EXPLICIT').get_input_size() | o8.constant(None)

@@ -40,7 +40,7 @@ def test_rows_take_declared_fields_only():
 
 
 def test_what_an_attribute_may_be_is_declared_and_read_from_the_record():
-    @op("Limited", internal=True, words={"mode": "ns::Mode: up down", "pad": ("EDGE", "WRAP")})
+    @op("Limited", internal=True, words={"mode": "ns::Mode: up down", "pad": ("EDGE", "WRAP", "TURN=WRAP")})
     class Limited:
         def infer(
             data, *, mode: Word, pad: Word = "edge", size: Positive = 1, skip: Count = 0, to: Index = "i64"
@@ -55,9 +55,10 @@ def test_what_an_attribute_may_be_is_declared_and_read_from_the_record():
     try:
         given = {"mode": "UP", "pad": "wrap", "size": 3, "skip": 0, "to": "i32"}
         assert Limited.check_attributes(given) == {**given, "mode": "up"}
+        assert Limited.check_attribute("pad", "turn") == "wrap"
         for wrong, says in (
             ({"mode": "left"}, '"left" is not a member of enum ns::Mode: mode of Limited should be one of'),
-            ({"pad": "none"}, '"NONE" is not a valid value: pad of Limited should be one of edge, wrap'),
+            ({"pad": "none"}, '"NONE" is not a valid value: pad of Limited should be one of edge, wrap, turn'),
             ({"size": 0}, "Size must be positive: size of Limited is 0"),
             ({"skip": -1}, "Skip must be no negative number"),
             ({"to": "f32"}, "To must be i32 or i64: to of Limited is f32"),
@@ -65,6 +66,8 @@ def test_what_an_attribute_may_be_is_declared_and_read_from_the_record():
             with pytest.raises(ModelError, match=re.escape(says)):
                 Limited.check_attributes(given | wrong)
         assert Wider.check_attribute("mode", "Left") == "left"
+        with pytest.raises(ModelError, match='"Flat" is not a valid value'):
+            Limited.check_attribute("pad", "Flat")
         with pytest.raises(ModelError, match="size of Limited is -1"):
             Wider.check_attribute("size", -1)
     finally:

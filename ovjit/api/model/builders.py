@@ -143,20 +143,6 @@ def builder_name(record: Op) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", record.name).lower()
 
 
-#: Attributes whose words OpenVINO's builders write in capitals. Errors show them so.
-CAPITALS = ("auto_broadcast",)
-
-
-def _checked(record: Op, attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes as the record has them. Raises ModelError with OpenVINO's wording for builders."""
-    try:
-        return record.check_attributes(attrs)
-    except ModelError as error:
-        for word in (attrs[name] for name in CAPITALS if isinstance(attrs.get(name), str)):
-            raise ModelError(str(error).replace(f'"{word.lower()}"', f'"{word.upper()}"')) from None
-        raise
-
-
 @cache
 def make_builder(record: Op) -> Callable[..., Node]:
     """The function that makes nodes of `record`. It raises TypeError for wrong arguments, RuntimeError for
@@ -185,7 +171,7 @@ def make_builder(record: Op) -> Callable[..., Node]:
         sources = _sources(record, name, inputs, given, attrs, node_name)
         if record.builder_dict:
             attrs = _attributes_of(given.get(record.builder_dict), record, name)
-        return Node._new(record, sources, _checked(record, attrs), node_name)
+        return Node._new(record, sources, record.check_attributes(attrs), node_name)
 
     build.__name__ = build.__qualname__ = name
     build.__module__ = f"ovjit.opset{record.opset}"
