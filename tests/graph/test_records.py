@@ -58,7 +58,10 @@ def test_what_an_attribute_may_be_is_declared_and_read_from_the_record():
         assert Limited.check_attribute("pad", "turn") == "wrap"
         for wrong, says in (
             ({"mode": "left"}, '"left" is not a member of enum ns::Mode: mode of Limited should be one of'),
-            ({"pad": "none"}, '"NONE" is not a valid value: pad of Limited should be one of edge, wrap, turn'),
+            (
+                {"pad": "none"},
+                '"NONE" is not a valid value: pad of Limited should be one of edge, wrap, turn',
+            ),
             ({"size": 0}, "Size must be positive: size of Limited is 0"),
             ({"skip": -1}, "Skip must be no negative number"),
             ({"to": "f32"}, "To must be i32 or i64: to of Limited is f32"),
