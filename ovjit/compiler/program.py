@@ -40,6 +40,7 @@ from ovjit.rewrite.expand import expand_graph, upcast_graph
 from ovjit.rewrite.f16_models import widen_halves
 from ovjit.rewrite.folding import fold_constants
 from ovjit.rewrite.low_precision import lower_precision, read_halves, store_caches
+from ovjit.rewrite.merging import merge_equal
 from ovjit.rewrite.rules import Rule, applied, run_rules
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ PIPELINE: dict[str, Pass] = {
     "clean": _rules(*DROPPING, fold_constants, simplify.flush_factors),
     "requantize": _with("", "requantization", "requantize_graph", of=("i32",)),
     "canonical": _rules(*canonical.RULES),
+    "merge": lambda graph, _: merge_equal(graph),
     "precision": lower_precision,
     "upcast": upcast_graph,
     "caches": _store_caches,
