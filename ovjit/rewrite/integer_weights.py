@@ -245,8 +245,16 @@ def _from_fake_quantize(maker: Node) -> Steps | None:
 def whole_steps(
     low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """(scale, integer zero point) of a FakeQuantize's output. None if the zero point is not an integer, if a
-    range is endless, or if a step has no inverse in f32."""
+    """`range_steps` with an integer zero point. None for others, too."""
+    found = range_steps(low, high, out_low, out_high, levels)
+    return None if found is None or np.any(found[1] != np.rint(found[1])) else found
+
+
+def range_steps(
+    low: np.ndarray, high: np.ndarray, out_low: np.ndarray, out_high: np.ndarray, levels: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """(scale, zero point) of a FakeQuantize's output. Zero points that are nearly integers are rounded. None
+    if a range is endless, or if a step has no inverse in f32."""
     least = (levels - 1) * SMALLEST_STEP
     spans = high - low, out_high - out_low
     if not all(np.all((span > least) & (span < np.inf)) for span in spans):
@@ -254,7 +262,7 @@ def whole_steps(
     scale = (out_high - out_low) / (levels - 1)
     zero = -out_low / scale
     whole = np.rint(zero)
-    return None if np.any(np.abs(zero - whole) > NEARLY) else (scale, whole)
+    return scale, np.where(np.abs(zero - whole) > NEARLY, zero, whole)
 
 
 def _from_integers(maker: Node) -> Steps | None:

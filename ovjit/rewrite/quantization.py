@@ -13,8 +13,9 @@ graph's only by the rounding of scales: occasionally by one quantization step.
 Weights whose zero point does not fit 8 signed bits are shifted by an offset. A product with ones gives the
 sums of data that the offset multiplies. A zero point known only at run time is subtracted in the same way.
 
-Ranges per channel are supported if no sum mixes channels (depthwise convolutions). Operations without an
-exact form are unchanged: other ranges per channel, more than 256 levels, fractional zero points, weights that
+Ranges per channel are supported if no sum mixes channels (depthwise convolutions). A zero point with a
+fraction gives products an offset in f32; without an integer there is no byte for the zeros around an image.
+Operations without an exact form are unchanged: other ranges per channel, more than 256 levels, weights that
 do not fit 8 bits. On a target without 8-bit dot products nothing changes.
 """
 
@@ -34,7 +35,7 @@ from ovjit.graph.shapes import is_static
 from ovjit.records import NamedTuple
 from ovjit.rewrite.compression import plain_constant
 from ovjit.rewrite.conversions import converts
-from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, whole_steps
+from ovjit.rewrite.integer_weights import PRODUCTS, quantized_weights, range_steps
 from ovjit.rewrite.pattern import anything, constant, op, value
 from ovjit.rewrite.residuals import BY_NUMBER, CUT, MOVES, unrounded
 from ovjit.rewrite.rules import Uses, original, rule, rules_of, run_rules, unchanged
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
 #: Operations with a single reader whose outputs are elements of their inputs.
 _JOINED = op["MaxPool Concat"](...).once
-_OF_WINDOWS = op["Convolution GroupConvolution"](...).where(lambda x: x.dtype == "i32")
+_WINDOWS = op["Convolution GroupConvolution"](...)
+_OF_WINDOWS = _WINDOWS.where(lambda x: x.dtype == "i32")
 #: Sums of a convolution of bytes, to which zero points may have been added.
 _WINDOW_SUMS = _OF_WINDOWS | op.Add(_OF_WINDOWS, anything).where(lambda x: x.dtype == "i32")
 _WINDOW_SUMS |= op.Convert(_WINDOW_SUMS)
@@ -58,8 +60,8 @@ WIDE = ("f32", "f64", "i32")
 
 class Quantized(NamedTuple):
     """A tensor as (integers - zero) * scale. `zero` and `scale` are scalars, or have the tensor's rank and an
-    element for each index of one axis. `given`: a zero point that is known at run time only, a byte, which is
-    subtracted as well; or None."""
+    element for each index of one axis. A scalar `zero` may have a fraction. `given`: a zero point that is
+    known at run time only, a byte, which is subtracted as well; or None."""
 
     integers: Value
     scale: np.ndarray
@@ -141,7 +143,7 @@ class _Quantizer:
         whole = np.rint(steps)
         if not np.all(steps == whole):  # NaN and infinity too
             return None
-        return self._is(b, node, before._replace(zero=_plain(before.zero + whole.astype(np.int64))))
+        return self._is(b, node, before._replace(zero=_plain(before.zero + whole)))
 
     def _number(self, node: Node, x: Value, number: Value) -> np.ndarray | None:
         """A constant operand, if it is a scalar or varies along a single axis."""
@@ -162,22 +164,14 @@ class _Quantizer:
     @rule(op.FakeQuantize(value("x"), ...))
     def fake_quantize(self, b: Builder, node: Node, x: Value, readers: Uses) -> Value | None:
         """FakeQuantize(x) -> (Quantize(x) - zero) * scale"""
-        inputs, levels = node.inputs, node.attrs["levels"]
-        if x.constant is not None or x.dtype != "f32" or x.shape is None or not 2 <= levels <= 256:
+        levels, limits = node.attrs["levels"], self._limits(node, x)
+        found = None if limits is None else range_steps(*limits, levels)
+        if limits is None or found is None:
             return None
-        limits = [None if v.constant is None else _of_an_axis(v.constant, len(x.shape)) for v in inputs[1:]]
-        if any(a is None for a in limits):
-            return None
-        low, high, out_low, out_high = (a for a in limits if a is not None)
-        found = whole_steps(low, high, out_low, out_high, levels)
-        if found is None:
-            return None
-        (scale, whole), step = map(_plain, found), _plain((high - low) / (levels - 1))
-        shift = _plain(-low / step)
-        if np.any((whole < 0) | (whole > levels - 1)):
-            return None
-        made = Quantized(x, scale, whole.astype(np.int64))
-        if not (made.uniform or _by_channel(node, readers)):
+        low, high, out_low, out_high = limits
+        (scale, zero), step = map(_plain, found), _plain((high - low) / (levels - 1))
+        shift, made = _plain(-low / step), Quantized(x, scale, zero)
+        if np.any((zero < 0) | (zero > levels - 1)) or not _helps(node, made, readers):
             return None
         same = np.array_equal(low, out_low) and np.array_equal(high, out_high)
         if made.uniform and same and self._is_unrounded(node, x):
@@ -205,6 +199,22 @@ class _Quantizer:
         if integers is None:
             integers = quantize(x, f"{node.name}/Quantize")
         return self._real(b, node, made._replace(integers=integers))
+
+    def _limits(self, node: Node, x: Value) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+        """The limits of a FakeQuantize of `x`. None unless they are known and its steps are bytes of f32."""
+        if (
+            x.constant is not None
+            or x.dtype != "f32"
+            or x.shape is None
+            or not 2 <= node.attrs["levels"] <= 256
+        ):
+            return None
+        known = [v.constant for v in node.inputs[1:]]
+        limits = [None if a is None else _of_an_axis(a, len(x.shape)) for a in known]
+        low, high, out_low, out_high = limits
+        if low is None or high is None or out_low is None or out_high is None:
+            return None
+        return low, high, out_low, out_high
 
     def _is_unrounded(self, node: Node, x: Value) -> bool:
         """Whether a FakeQuantize of `x` gives its range only."""
@@ -331,7 +341,7 @@ class _Quantizer:
             return None
         q, attrs = data.integers, dict(node.attrs)
         if (data.zero.any() or data.given is not None) and any(map(any, pads)):
-            if data.zero.size > 1 or not 0 <= data.zero <= 255:
+            if data.zero.size > 1 or not 0 <= data.zero <= 255 or data.zero != np.rint(data.zero):
                 return None  # no byte represents 0
             key = (q, int(data.zero), data.given, *map(tuple, pads))
             if key not in self.padded:
@@ -346,7 +356,8 @@ class _Quantizer:
             ).output
 
         acc, scale = product(weights.integers, out.shape, f"{node.name}/i32"), weights.scale * each[0]
-        more = self._beside_products(b, node, data, each[1], sums)
+        zero = np.rint(each[1])
+        more = self._beside_products(b, node, data, zero, sums)
         if weights.offset is not None:
             counting, form = kind.ones(node, weights.integers, out.shape)
             if counting is None:
@@ -356,7 +367,7 @@ class _Quantizer:
             more = part if more is None else w("Add", part, more)
         if more is not None:
             acc = b.add("Add", [acc, more], name=f"{node.name}/zero", origins=node.origins).output
-        return _scaled_sums(b, node, acc, scale)
+        return _scaled_sums(b, node, acc, scale, (zero - each[1]) * sums.reshape(-1))
 
     def _beside_products(
         self, b: Builder, node: Node, data: Quantized, zero: np.ndarray, sums: np.ndarray
@@ -384,25 +395,38 @@ def _outputs_alone(node: Node) -> tuple[int, ...]:
     return tuple(-1 if a == axis else 1 for a in range(rank))
 
 
-def _scaled_sums(b: Builder, node: Node, acc: Value, scale: np.ndarray) -> Value | None:
-    """acc * scale in the type of the product, under its name."""
-    out, origins, plain = node.output, node.origins, bool(np.all(scale == 1))
-    real = acc
-    if out.dtype != "i32":
-        convert = {"destination_type": out.dtype}
-        label = node.name if plain else f"{node.name}/{out.dtype}"
-        real = b.add("Convert", [acc], convert, name=label, origins=origins).output
-    if plain:
-        return real
+def _scaled_sums(b: Builder, node: Node, acc: Value, scale: np.ndarray, more: np.ndarray) -> Value | None:
+    """(acc + more) * scale in the type of the product, under its name. `more`: for each output channel, 0 or
+    fractions."""
+    out, origins, plain, shifted = node.output, node.origins, bool(np.all(scale == 1)), bool(more.any())
     if out.dtype == "i32":
-        return None
-    scales = _rounded(b, scale.reshape(() if scale.size == 1 else _outputs_alone(node)), out.dtype)
-    return b.add("Multiply", [real, scales], name=node.name, origins=origins).output
+        return acc if plain and not shifted else None
+    steps: list[tuple[str, np.ndarray | None]] = [("Convert", None)]
+    if not plain:
+        steps.append(("Multiply", scale.reshape(() if scale.size == 1 else _outputs_alone(node))))
+    if shifted:
+        steps.append(("Add", (more * scale.reshape(-1)).reshape(_outputs_alone(node))))
+    real = acc
+    for at, (name, number) in enumerate(steps, 1):
+        label = node.name if at == len(steps) else f"{node.name}/{out.dtype if number is None else name}"
+        given = [real] if number is None else [real, _rounded(b, number, out.dtype)]
+        attrs = {"destination_type": out.dtype} if number is None else {}
+        real = b.add(name, given, attrs, name=label, origins=origins).output
+    return real
 
 
-def _by_channel(node: Node, readers: Uses) -> bool:
-    """True if a tensor whose channels have different scales has a reader of integers."""
-    return any(user is not None and _GROUPED.fits(user.op) for user, _ in readers.of(node.output))
+def _helps(node: Node, data: Quantized, readers: Uses) -> bool:
+    """False if no reader of a FakeQuantize can take integers. For scales per channel it is a convolution of
+    groups; for a zero point with a fraction not a convolution with zeros around its images."""
+    users = [user for user, _ in readers.of(node.output)]
+    if not np.array_equal(data.zero, np.rint(data.zero)):
+        bordered = [u is not None and _WINDOWS.fits(u.op) and any(map(any, _pads(u))) for u in users]
+        return data.uniform and not all(bordered)
+    return data.uniform or any(user is not None and _GROUPED.fits(user.op) for user in users)
+
+
+def _pads(product: Node) -> tuple[Sequence[int], Sequence[int]]:
+    return PRODUCTS[product.op.name].pads(product) or ((), ())
 
 
 def _of_an_axis(number: np.ndarray, rank: int) -> np.ndarray | None:

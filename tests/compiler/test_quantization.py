@@ -549,7 +549,7 @@ def test_quantize_and_dequantize_as_onnx_has_them(monkeypatch, kind):
     [
         ("ranges by channel", np.float32([[[[-1]], [[-2]]]]), np.float32([[[[1]], [[2]]]]), 256),
         ("too many levels", -1.0, 1.0, 65536),
-        ("no whole zero point", -1.0, 2.2, 16),
+        ("no whole zero point, and a border", -1.0, 2.2, 16),
     ],
 )
 def test_near_misses_stay_in_f32(monkeypatch, why, low, high, levels):
@@ -558,7 +558,8 @@ def test_near_misses_stay_in_f32(monkeypatch, why, low, high, levels):
     x = ops.parameter([1, 2, 6, 6], np.float32)
     limits = [ops.constant(np.asarray(v, np.float32)) for v in (low, high, low, high)]
     q = ops.fake_quantize(x, *limits, levels)
-    y = ops.convolution(q, stored_weights(ops, rng, (4, 2, 3, 3), (0,)), [1, 1], [0, 0], [0, 0], [1, 1])
+    pads = [1, 1] if "border" in why else [0, 0]
+    y = ops.convolution(q, stored_weights(ops, rng, (4, 2, 3, 3), (0,)), [1, 1], pads, pads, [1, 1])
     data = rng.uniform(-2, 2, (1, 2, 6, 6)).astype(np.float32)
     got, want, kernels = steps_of(ov.Model([y], [x], "m"), data, monkeypatch=monkeypatch)
     assert not any("u8i8" in k for k in kernels), (why, kernels)

@@ -165,13 +165,13 @@ class Net:
         """The step that stands for 0: in the middle, at an end, anywhere, beyond, between two."""
         kind = rng.random()
         size = each if rng.random() < 0.5 else ()
-        if kind < 0.35:
+        if kind < 0.3:
             return np.float64(levels // 2)
-        if kind < 0.6:
+        if kind < 0.5:
             return np.float64(0)
-        if kind < 0.9:
+        if kind < 0.8:
             return np.float64(rng.integers(0, levels, size))
-        if kind < 0.95:
+        if kind < 0.85:
             return np.float64(rng.integers(-20, levels + 20, size))
         return np.float64(rng.integers(0, 4 * levels, size) / 4)
 
