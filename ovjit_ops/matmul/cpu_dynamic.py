@@ -50,8 +50,9 @@ class DynamicProduct(StoredWeights):
         attrs = self.node.attrs
         self.size = int(attrs["dynamic"])
         self.groups_of_rows = ceil_div(self.depth, self.size)
-        self.ratio = ceil_div(int(attrs["group"]), self.size)
-        self.inner = int(attrs["group"]) if int(attrs["group"]) < self.size else 0
+        group = int(attrs["group"])
+        self.ratio = ceil_div(group, self.size)
+        self.inner = group if group < min(self.size, self.depth) else 0
         whole, bits = (self.integers, self.scale, self.zero), int(attrs["bits"])
         self.blocks: Unpack | None = None
         if isinstance(self.scale, Factored) or isinstance(self.zero, Factored) or bits not in (4, 8):

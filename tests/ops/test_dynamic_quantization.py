@@ -131,6 +131,21 @@ def test_random_weights_groups_and_rows():
         check(got, rounded(x, size) @ weights.real.T, message)
 
 
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("depth", [16, 17, 24, 31])
+def test_a_depth_below_a_group_of_rows(kind, depth):
+    """One group of fewer elements than the size that is asked for, 32."""
+    rng = np.random.default_rng([SEED, 150, depth])
+    weights = Weights(rng, kind, depth, 4500, depth, kind in ("u8", "u4"))
+    compiled = ov.compile_model(weights.model(ov, [-1, depth]), "CPU", {**F32, "PERF_COUNT": True})
+    for rows in (1, 3, 40):
+        x = rng.standard_normal((rows, depth)).astype(np.float32)
+        request = compiled.create_infer_request()
+        got = request.infer([x])[0]
+        assert [s.split("_")[0] for s in steps(request)] == ["quantize", "matmul"]
+        check(got, rounded(x, 32) @ weights.real.T, f"{rows} rows, seed {[SEED, 150, depth]}")
+
+
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_as_the_real_package(case):
     real: Any = pytest.importorskip("openvino")
