@@ -383,7 +383,7 @@ FEW_CHANNELS = 16
 LONGEST_CONSTANT = 8192
 
 
-#: How often an expanded operand is read at least.
+#: Minimum number of times that an expanded operand is read.
 OFTEN = 4
 #: Elements of a row that a longer dimension of short rows is cut into: at most, and at least.
 SHORT_PART, SHORTEST_PART = 1024, 128
@@ -403,8 +403,11 @@ def _cut(view: View, axis: int, part: int) -> View:
 
 
 def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
-    """The first of `axes`, those of `out` from the fastest on: the ones along which `view` changes, at least
-    two. None of them if the others do not read it again often enough."""
+    """The fast axes along which `view` is copied so that the copy is read repeatedly along all others.
+
+    `axes`: those of `out`, the fastest first. The result is its shortest beginning, of at least two axes,
+    that has all axes along which `view` varies. It is empty if the copy would be read fewer than OFTEN
+    times."""
     many = max((i + 1 for i, axis in enumerate(axes) if view.strides[axis]), default=2)
     inner = axes[: max(many, 2)]
     return inner if product([out.shape[a] for a in inner]) * OFTEN <= out.count else ()
