@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     if given.page:
         about = report.machine()
         machine = f"{about['cpu']}, {about['cores']} cores, Python {about['python']}, {about['date'][:10]}"
-        outcome = "What pytest said of each room:\n\n" + "\n".join(said)
+        outcome = "Pytest's results by folder:\n\n" + "\n".join(said)
         commit, names = about["commit"], " ".join(chosen)
         words = {"rooms": names, "commit": commit, "about": machine, "table": text, "outcome": outcome}
         given.page.write_text(PAGE.format(share=f"{len(chosen)} of {len(rooms())}", **words))

@@ -1,8 +1,8 @@
 """Compiles kernels that are in no cache, reports progress, and shares the work between processes.
 
-Processes that start together on an empty cache share the work: each claims a kernel before it compiles it,
-and loads kernels of other processes from the cache. A claim ends with its process. A claimed kernel is waited
-for at most PATIENCE seconds.
+Processes that start together on an empty cache share the work. Each claims a kernel before it compiles it,
+and loads other processes' kernels from the cache. A claim ends with its process. A process waits for a
+claimed kernel at most PATIENCE seconds.
 """
 
 from __future__ import annotations

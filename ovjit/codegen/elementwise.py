@@ -56,7 +56,7 @@ class Operand(NamedTuple):
 
 
 def dimensions_of_rows(rank: int) -> int:
-    """The dimensions of rows in a kernel for tensors of `rank`. Neighbouring ranks share a kernel: further
+    """The dimensions of rows in a kernel for tensors of `rank`. Neighbouring ranks share a kernel. Its unused
     dimensions have an extent of 1, and cost nothing per row."""
     return (max(rank, FEWEST_DIMENSIONS + 1) + 1) // 2 * 2 - 1
 

@@ -1,4 +1,4 @@
-"""Kernels as functions: the text of a kernel is the source of a Python function with its constants folded.
+"""Kernels as functions: a kernel's source is that of a Python function with its constants folded.
 
     @kernel
     def scaled(x: Ptr, y: Ptr, n, rows, per_chunk, *, T):
@@ -7,26 +7,28 @@
             for i in range(0, n, VL):
                 storem[T](...)
 
-Positional parameters are the kernel's arguments, in order; `Ptr` marks addresses, the default `Table(n)` a
-table of int64s name0, name1 ... that `ld(name, i)` reads, all others are int64s; the default `Each("items")`
-arguments name[i] for each item of a constant.
-Keyword-only parameters are its constants (Triton's `constexpr`). `scaled(T="f32")` is a kernel, named
-scaled_f32: constants are folded, `if`s and conditional expressions over them are decided, and the remaining
-source is printed. Arguments that it does not read are dropped. The printer supports:
+Positional parameters are the kernel's arguments, in order. They are int64s. `Ptr` marks addresses. The
+default `Table(n)` is a table of int64s name0, name1 ..., which `ld(name, i)` reads. The default
+`Each("items")` is an argument name[i] for each item of a constant.
+
+Keyword-only parameters are the kernel's constants (Triton's `constexpr`). `scaled(T="f32")` is a kernel,
+named scaled_f32. Its constants are folded, `if`s and conditional expressions over them are decided, and the
+remaining source is printed. Arguments that it does not read are dropped. The printer supports:
 
     word[T](...)                 the word `word_<T>` of `ovjit.codegen.cpu.vector`, T an element type
     min(i, j) max(i, j)          of int64s
     for i in range(...)          a loop at run time; over `static_range(...)` or a constant, it is unrolled;
-                                 there `break` may end an `if` at the loop's end: the rest is its `else`
+                                 there the body may end with an `if` that breaks: the following iterations
+                                 are its `else`
     for i in share(n, per_chunk) the items of this chunk, of n items with per_chunk in each chunk
     p, q = placed(row, x, y)     the addresses of a row of tensors x and y: see DIMS
-    w = registers()              w[1], w[1, 2] are variables from now on: constant indices only
+    w = registers()              w[1], w[1, 2] are variables; indices are constants
     y = applied(body, a, *w)     the result of an elementwise body, a constant of the kernel, on vectors, here
                                  a, w[1] and so on; if y are registers, its results are y[0], y[1] ...
     f(a, *(w[i] for i in tuple)) as many arguments as the constant `tuple` has items
-    f(...)                       of `@inline def f(...)` the statements, or the expression that it returns;
-                                 arguments may be `registers()`, which it reads and assigns to;
-                                 `spaced` stores lanes that are apart
+    f(...)                       the statements of `@inline def f(...)`, and the expression that it returns;
+                                 arguments may be `registers()`, which it reads and assigns to
+    spaced(p, step, v, n, T)     stores the first n lanes of v, `step` bytes apart
 
 Expressions of constants and of names in the function's module are evaluated when the kernel is printed.
 `ovjit.codegen.template` is for kernels over rows of adjacent elements: it adds the loop nest and the masks.

@@ -77,8 +77,9 @@ class KernelArgs:
 class Kernel:
     """One native function `(bases, args, chunk, scratch) -> error code`.
 
-    `name` is for display. `source` defines `kernel`, and for the runner more functions. `intrinsics(isa)`
-    returns further names for the source; `key` (text) and the file that defines it determine it completely.
+    `name` is for display. `source` defines `kernel`; the runner's sources define more functions.
+    `intrinsics(isa)` returns further names for the source. `key` (a text) and the file that defines
+    `intrinsics` determine them completely.
     `form`: the tile format of its arithmetic, which determines the CPU features that its code uses.
     `signature`: the axes of its tensors, for its launch. Kernels are compared by content.
     """

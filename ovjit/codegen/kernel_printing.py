@@ -204,7 +204,8 @@ class Printer(Expressions):
         return f"stop_{i}"
 
     def repeated(self, s: ast.For, values: Iterable[Any]) -> None:
-        """`for` over constants. Where an `if` with `break` is last, what follows is its `else`."""
+        """Print an unrolled `for` over constants. If the body ends with an `if` that breaks, the following
+        iterations are printed into its `else`."""
         body, last, outer = s.body, s.body[-1], self.indent
         leaves = isinstance(last, ast.If) and isinstance(last.body[-1], ast.Break)
         names: dict[str, Any] = {}
@@ -232,12 +233,12 @@ class Printer(Expressions):
             self.known.pop(name, None)
 
     def say_placed(self, target: ast.expr, call: ast.Call) -> None:
-        """`p, q = placed(row, x, y)`: the row's place along DIMS dimensions, its address in each tensor."""
+        """Print `p, q = placed(row, x, y)`: the row's index along DIMS dimensions, and its addresses."""
         self.say_place(self.text(call.args[0]), "a", DIMS)
         self.say_addresses(target, call.args[1:], "a", DIMS)
 
     def say_place(self, item: str, name: str, dims: int) -> None:
-        """Where an item is along each dimension: `name`0, `name`1 ..."""
+        """Print the index of an item along each dimension: `name`0, `name`1 ..."""
         self.say(f"{name}0 = {item}")
         for d in reversed(range(1, dims)):
             self.say(f"{name}{d} = urem({name}0, d{d})")
@@ -251,8 +252,8 @@ class Printer(Expressions):
             self.say(f"{self.text(one)} = {name}{places}")
 
     def say_body(self, call: ast.Call, target: str, several: bool) -> list[tuple[str, str]]:
-        """The lines of a traced body, their names made new. (variable, value) of results that are none of its
-        lines: inputs, constants, what another result is as well."""
+        """Print the lines of a traced body, with new names. Returns (variable, value) for results without a
+        line of their own: inputs, constants, and values that are also another result."""
         body = self.constant(call.args[0])
         self.bodies[0] += 1
         own = f"_{self.bodies[0]}"
@@ -277,7 +278,7 @@ class Printer(Expressions):
     # --- parts
 
     def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
-        """Print the statements of an inline function; what it gives."""
+        """Print the statements of an inline function. Returns its result's source and precedence."""
         source = part.source
         inner = Printer(part.function, source, {}, part.parameters, self.signature)
         for name, argument in zip(part.parameters, call.args, strict=True):
@@ -300,7 +301,7 @@ class Printer(Expressions):
 
 
 def _continues(statement: ast.stmt) -> bool:
-    """Whether a `continue` in it goes on with the loop around it."""
+    """Whether the statement has a `continue` of the loop around it."""
     if isinstance(statement, (ast.For, ast.While)):
         return any(map(_continues, statement.orelse))
     return isinstance(statement, ast.Continue) or any(

@@ -15,9 +15,12 @@ A file has these parts, integers little-endian:
 - for each piece the index of its dictionary, its offset, its sizes, compressed and not, and the CRC-32 of its
   contents: `PIECE`;
 - the keys in order, 20 bytes each; then for each key its piece, its offset in the piece, and its size:
-`PLACE`; - the pieces. A dictionary is a piece in zlib's format, and its own dictionary. It has contents that
-each model needs, or that many others resemble. A further piece is an LZMA2 stream that continues a stream
-with the dictionary's bytes. So a piece with few contents compresses as well as a piece with many, and a start
+  `PLACE`;
+- the pieces.
+
+Pieces are compressed relative to a dictionary, which is another piece, in zlib's format. A dictionary has
+contents that every model needs, or that resemble many others. The other pieces are LZMA2 streams that
+continue a stream with the dictionary's bytes. So small pieces compress as well as large ones, and a start
 unpacks little that it does not need.
 
 The symbol of a kernel is `SYMBOL` in its object code.

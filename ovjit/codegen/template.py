@@ -1,4 +1,4 @@
-"""Kernels as functions: the text of a kernel is the source of a Python function, wrapped in its loop nest.
+"""Kernels over rows: a Python function computes one row, and the printer adds the loop nest over all rows.
 
     @rows("n")
     def softmax(x, y, n):
@@ -7,17 +7,17 @@
             top = maximum(top, load(x, i))
         ...
 
-A function says what happens to one row of `n` adjacent elements of its tensors. Its words:
+A function computes one row of `n` adjacent elements of its tensors. It may use these words:
 
     load(t, i)  store(t, i, v)  finish(t, i, v)     a vector of tensor t from element i on; `finish`
                                                     applies the elementwise epilogue to v and stores the
                                                     result (i may be i + n, n an integer argument)
     for i in vectors(n):                            whole vectors, then the remainder under a mask: lanes past
                                                     the end do not change variables defined before the loop
-    splat(number)  count_of(n)                      a number, an integer in all lanes
+    splat(number)  count_of(n)                      a number, or an integer, in all lanes
     hadd(v) hmul(v) hmax(v) hmin(v)                 the lanes combined to a number
     turned_pairs(v)                                 -v1, v0, -v3, v2, ...
-    + - * /  maximum minimum fma sqrt               on vectors, numbers are spread
+    + - * /  maximum minimum fma sqrt               on vectors; numbers are broadcast
     exp log tanh not_below ...                      functions of `ovjit.codegen.trace`, inlined
     if constant:                                    on a keyword-only argument, decided when the kernel
                                                     is made

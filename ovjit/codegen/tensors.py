@@ -12,11 +12,11 @@ marks an axis whose elements are adjacent. `...` stands for all other axes, whic
 most WALKED. Tensors that have it share these axes. An empty declaration is memory of any shape. A class with
 `_fields` declares a structure of integers.
 
-`over` lists the axes of the item space, the last one fastest. An axis may be split: with `c/VL` an item has a
-vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements, with `c/block` as many as
-the argument or constant `block`. `... lanes/VL` splits the fastest of the other axes, which is then called
-`lanes`. `lanes/VL:1` requires adjacent elements along it. A name that is not an axis is an argument: the
-extent of a further axis of the item space.
+`over` lists the axes of the item space, the last one fastest. An axis may be split. With `c/VL` an item has a
+vector of elements along c, with `c/4VL` four vectors, with `c/8` eight elements. With `c/block` it has as
+many as the argument or constant `block` says. `... lanes/VL` splits the fastest of the other axes, which is
+then called `lanes`. `lanes/VL:1` requires adjacent elements along it. A name that is not an axis is an
+argument: the extent of a further axis of the item space.
 
     x                    the address of the first element
     x.stride.h           the bytes from one element to the next along h

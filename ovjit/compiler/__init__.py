@@ -1,5 +1,5 @@
-"""From a graph to a program. `compile` is the front door: which rewrites in which order, fusion, layouts, and
-the kernels of a target. Nothing here asks what machine this is, or runs anything."""
+"""From a graph to a program: rewrites, fusion, layouts, and the kernels of a target. `compile` is the entry
+point. The result does not depend on this machine, and nothing is run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 def compile(
     graph: Graph, target: Target, options: Options, *, watched: bool = False, memory: Memory | None = None
 ) -> Program:
-    """The program of a graph without state, for any target: its kernels' sources, its packed constants, and
-    what plans it for shapes. `Program.load` compiles the sources, where the target is one of this machine.
+    """Compile a graph without state for any target.
 
-    `watched`: plans say after which step each value is complete. `memory`: gives the bytes that constants are
-    to lie in.
+    The program has the sources of its kernels and the packed constants, and plans steps for given shapes.
+    `Program.load` compiles the sources, which requires a target that this machine runs.
 
-    ModelError for an input of unknown rank or element type. UnsupportedError for values of a type that no
-    array has.
+    `watched`: plans list the step after which each value is complete. `memory`: allocates the bytes of
+    constants.
+
+    Raises ModelError for an input of unknown rank or element type, UnsupportedError for values of an element
+    type without arrays.
     """
     from ovjit.compiler.checks import check_graph
     from ovjit.compiler.options import Context

@@ -1,4 +1,4 @@
-"""Graphs that no program can be made of."""
+"""Checks of graphs before compilation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ovjit.graph.graph import Graph
 
 
 def check_graph(graph: Graph) -> None:
-    """Raise ModelError for an input of unknown rank or element type, and what `check_types` raises."""
+    """Raise ModelError for an input of unknown rank or element type. See also `check_types`."""
     check_types(graph)
     for value in graph.inputs:
         if value.dtype == "dynamic":
@@ -25,7 +25,8 @@ def check_graph(graph: Graph) -> None:
 
 
 def check_types(graph: Graph) -> None:
-    """Raise UnsupportedError for values of an element type that no array has, or that no run will tell."""
+    """Raise UnsupportedError for computed values of an element type without arrays, and for conversions to
+    dynamic."""
     for node in graph.nodes:
         if node.attrs.get("destination_type") == "dynamic":
             what = f"node {node.name!r} ({node.op.name})"

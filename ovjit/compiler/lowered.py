@@ -1,4 +1,4 @@
-"""A graph made ready for planning: groups and their lowerings, layouts, kernels, packed constants."""
+"""The input of planning: a graph's groups and their lowerings, layouts, kernels, packed constants."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ovjit.planning.views import Layout
 
 
 class LoweredGraph:
-    """A graph after all passes, for a target. `interpreted`: each node is a step of the host."""
+    """A graph after all passes, lowered for a target. `interpreted`: each node is a host step."""
 
     def __init__(self, graph: Graph, context: Context, interpreted: bool, memory: Memory | None = None):
-        """`memory`: gives the bytes that constants are to lie in."""
+        """`memory`: allocates the bytes of constants."""
         self.context = context
         self.graph = graph
         groups = fuse(self.graph, context, alone=interpreted or debug.skips("fuse"))
@@ -34,14 +34,14 @@ class LoweredGraph:
         for lowering in self.lowerings:
             lowering.finalize(self.layouts)
         self.constants = Constants()
-        #: Where each lowering has placed its constants, until layers have been looked for.
+        #: The offsets of each lowering's constants. Dropped when repeated layers have been searched.
         self._packed = self._pack()
-        #: Bytes of the elements that plans may transpose in blocks.
+        #: Sizes of the elements that plans may transpose in blocks.
         self.transposed: list[int] = []
-        #: Of the kernels, which it takes is a matter of how memory lies.
+        #: The kernels among which a plan chooses by strides.
         self._by_strides: set[Kernel] = set()
         self.kernels = self._needed()
-        #: How many groups read a value.
+        #: value -> number of groups that read it; a model output counts as one.
         self.readers = Counter(v for low in self.lowerings for v in low.group.inputs)
         self.readers.update(self.graph.outputs)
         for value in self.graph.outputs:
@@ -50,7 +50,7 @@ class LoweredGraph:
         self.memory = self.constants.materialize(memory and memory(self.constants.size))
 
     def _pack(self) -> list[Sequence[int]]:
-        """Place all lowerings' constants: where those of each are."""
+        """Place the constants of all lowerings. Returns the offsets of each lowering's."""
         packed: list[Sequence[int]] = [()] * len(self.lowerings)
         for index, lowering in sorted(enumerate(self.lowerings), key=lambda each: each[1].packs_late):
             before = len(self.constants.asked)
@@ -67,7 +67,7 @@ class LoweredGraph:
         by_strides = {kernel for lowering in self.lowerings for kernel in lowering.by_strides}
         surely = set(needed) - by_strides
         needed += [kernel for size in self._halo_sizes() for kernel in halo_kernels(size)]
-        # programs of vectors, and of matrices that no node permutes, do without the kernels of blocks
+        # values of rank 2 and less need the blocked kernels only if a node permutes them
         deep = {element_size(v.dtype) for v in used if len(v.shape or ()) > 2}
         deep |= {element_size(low.node.inputs[0].dtype) for low in self.lowerings if low.permutes}
         deep |= {4} if deep and 4 in sizes else set()
@@ -77,7 +77,7 @@ class LoweredGraph:
         return list(dict.fromkeys(needed))
 
     def _halo_sizes(self) -> list[int]:
-        """Element sizes of the values that may have a halo; that of f32 in any case."""
+        """Element sizes of the values that may have a halo, and that of f32."""
         asked = [one for lowering in self.lowerings for one in lowering.input_layouts(lambda v: v.shape)]
         haloed = [v for v, layout in (*self.layouts.items(), *asked) if any(map(any, layout.halo))]
         haloed += [value for lowering in self.lowerings for value in lowering.pads]
@@ -100,10 +100,10 @@ def _used(graph: Graph) -> list[Value]:
 
 
 def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, Layout]:
-    """How each value should lie: as its producer writes it naturally, with the halos its consumers read.
-    Open dimensions say something about halos, and nothing else.
+    """The preferred layout of each value: the one that its producer writes most cheaply, with the halos that
+    its consumers read. `shape` gives shapes that may have dynamic dimensions; halos may depend on them.
 
-    What is asked for is no promise: the planner copies where a view does not fit.
+    A layout is a preference. The planner copies where a view does not fit.
     """
     layouts: dict[Value, Layout] = {}
     for lowering in lowerings:
@@ -119,7 +119,7 @@ def choose_layouts(lowerings: Sequence[Lowering], shape: Shapes) -> dict[Value, 
                 continue
             if have is None:
                 group = flexible.get(value)
-                if group is not None:  # what one loop writes lies in one order
+                if group is not None:  # the outputs of one loop have the same order
                     layouts.update(dict.fromkeys(group.outputs if group.more else (), Layout(want.order)))
                     layouts[value] = want
             elif have.order == want.order:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any
 
-#: For files that are to be read: no symbolic link is followed, and a planted FIFO does not block.
+#: Flags for reading: symbolic links are not followed, and a planted FIFO does not block.
 READ = os.O_RDONLY
 for _flag in ("O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"):
     READ |= getattr(os, _flag, 0)
@@ -36,8 +36,8 @@ class Untrusted(PermissionError):
 def user_folder(kind: str) -> str:
     """The path of ovjit's folder of a `kind`, "cache" or "config", for this user; it need not exist.
 
-    As platformdirs says, whose import takes longer than loading a small model, so that on Linux the rule
-    is spelled out here. Raises FileNotFoundError for a user without a home.
+    The path is that of platformdirs. Its import takes longer than loading a small model, so the rule for
+    Linux is implemented here. Raises FileNotFoundError for a user without a home.
     """
     if not sys.platform.startswith("linux"):
         import platformdirs
@@ -53,7 +53,8 @@ def user_folder(kind: str) -> str:
 
 
 def _home(kind: str) -> str:
-    """A home is never made: where there is none, not even root leaves files."""
+    """The user's folder of a `kind`; "" without a home. A missing home is never created, not even for
+    root."""
     home = os.environ.get("HOME")
     if home is None:
         home = os.path.expanduser("~")
@@ -61,7 +62,7 @@ def _home(kind: str) -> str:
 
 
 def check_private(path: str) -> None:
-    """Raise Untrusted unless `path` is a folder that only this user may write to, OSError when it is none."""
+    """Raise Untrusted unless only this user may write to the folder `path`, OSError if it is not a folder."""
     status = os.lstat(path)
     if stat.S_ISLNK(status.st_mode):
         raise Untrusted(f"{path} is a symbolic link")
@@ -73,7 +74,7 @@ def check_private(path: str) -> None:
 def check_owner(path: str, status: os.stat_result, forbidden: int = 0o022) -> None:
     """Raise Untrusted unless `path` is this user's and has none of the `forbidden` permission bits."""
     if not hasattr(os, "geteuid"):
-        return  # Windows: profiles are private, and the mode bits mean nothing
+        return  # Windows: profiles are private, and mode bits have no meaning
     if status.st_uid != os.geteuid():
         raise Untrusted(
             f"{path} belongs to user {status.st_uid}, but this process runs as user {os.geteuid()}"
@@ -83,10 +84,10 @@ def check_owner(path: str, status: os.stat_result, forbidden: int = 0o022) -> No
 
 
 def private_folder(path: str, ours: bool) -> None:
-    """Make the folder `path` (mode 0700, as what is missing above it), or check the one that exists.
+    """Create the folder `path` and missing parents (mode 0700), or check the existing folder.
 
-    With `ours` the path is ovjit's own choice, and root refuses one inside another user's home, where
-    `sudo` with a kept HOME would leave files that the user cannot remove. Raises OSError, Untrusted among it.
+    `ours`: ovjit has chosen the path. Then root refuses a path inside another user's home, where `sudo` with
+    an unchanged HOME would leave files that the user cannot remove. Raises OSError; Untrusted is one.
     """
     if ours and hasattr(os, "geteuid") and os.geteuid() == 0:
         _check_root_owns_above(path)
@@ -98,17 +99,17 @@ def private_folder(path: str, ours: bool) -> None:
 
 
 def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
-    """Write a file of these parts, bytes-like, that only this user can read. At return it is on the disk or
-    gone. Without `lasting` there is no flush: readers check whether it is whole.
+    """Write a new file of these bytes-like parts, which only this user can read. It is flushed to the disk
+    before the return. Without `lasting` it is not flushed: its readers check whether it is whole.
 
-    Raises FileExistsError for an existing path, OSError when it can't be written in full.
+    Raises FileExistsError for an existing path, and OSError, without leaving a file, if a write fails.
     """
     descriptor = os.open(path, _CREATE, 0o600)
     try:
         try:
             write_parts(descriptor, *parts)
             if lasting:
-                os.fsync(descriptor)  # else a power cut may leave the name and not the content
+                os.fsync(descriptor)  # otherwise a power cut may leave the name without the content
         finally:
             os.close(descriptor)
     except BaseException:
@@ -117,7 +118,7 @@ def write_new(path: str, *parts: Any, lasting: bool = True) -> None:
 
 
 def write_parts(descriptor: int, *parts: Any) -> None:
-    """Write all of these parts, bytes-like, from where the file stands on."""
+    """Write all of these bytes-like parts at the current position of the file."""
     for part in parts:
         rest = memoryview(part)
         while rest:
@@ -125,13 +126,12 @@ def write_parts(descriptor: int, *parts: Any) -> None:
 
 
 def draft_in(folder: str) -> str:
-    """The path of a file to be, which gets its name when it is whole."""
+    """A temporary path for a file, which is renamed when it is whole."""
     return os.path.join(folder, f".ovjit-{os.urandom(8).hex()}.tmp")
 
 
 def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
-    """Put a file of these parts at `path`, as `write_new` does, and replace an existing one: whole or not at
-    all. Raises OSError."""
+    """Write or replace the file at `path` atomically, as `write_new` does. Raises OSError."""
     draft = draft_in(os.path.dirname(path))
     write_new(draft, *parts, lasting=lasting)
     try:
@@ -144,9 +144,9 @@ def write_whole(path: str, *parts: Any, lasting: bool = True) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file that a user asked for: it takes the place of `path` when the block ends well and all of it is on
-    the disk. Else what was at `path` is still there, and nothing beside it. What is no file, a pipe say, is
-    written as it is. Raises OSError."""
+    """Context: a file that replaces `path` when the block ends without an exception and the content is on the
+    disk. Otherwise `path` is unchanged, and no other file remains. A path that is not a file, such as a pipe,
+    is written directly. Raises OSError."""
     import tempfile
 
     if os.path.exists(path) and not os.path.isfile(path):
@@ -173,7 +173,7 @@ def _make(path: str) -> None:
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        pass  # another process was quicker
+        pass  # another process has created it
     except FileNotFoundError:
         parent = os.path.dirname(path)
         if parent == path:
@@ -197,11 +197,11 @@ def _check_root_owns_above(path: str) -> None:
         parent = os.path.dirname(parent)
 
 
-_CLOCK_SECONDS = 24 * 3600  # by which machines that share a folder may differ
+_CLOCK_SECONDS = 24 * 3600  # maximum difference of the clocks of machines that share a folder
 
 
 def unused_for(status: os.stat_result) -> float:
-    """Seconds since a file of a cache was used. Infinite if its time is a day or more in the future: the
-    clock was ahead then, and the file has not been used since it was set back."""
+    """Seconds since a file of a cache was used. Infinite if its time is a day or more in the future: then the
+    clock was ahead, and the file has not been used since the clock was set back."""
     age = time.time() - status.st_mtime
     return age if age > -_CLOCK_SECONDS else math.inf

@@ -17,11 +17,11 @@ from ovjit.forks import ForkLock
 from ovjit.records import NamedTuple
 
 KEY_BYTES = 32
-_PATIENCE_SECONDS = 1.0  # with a key that another process is writing
+_PATIENCE_SECONDS = 1.0  # maximum wait for a key that another process is writing
 
 
 class UserKey(NamedTuple):
-    """The key's bytes, and whether other processes of this user will find the same."""
+    """The key's bytes, and whether other processes of this user find the same key."""
 
     value: bytes
     lasting: bool
@@ -32,14 +32,14 @@ _known: dict[str, UserKey] = {}  # folder -> what was found there; "" -> this pr
 
 
 def user_key(given: bytes | str | None = None) -> bytes:
-    """This user's key, or `given` (bytes, or hexadecimal digits) when that is a key. See `find_key`."""
+    """`given` (bytes, or hexadecimal digits), else this user's key. See `find_key`."""
     return find_key(given).value
 
 
 def find_key(given: bytes | str | None = None) -> UserKey:
-    """The key given, else OVJIT_KEY, else the user's file, else one of this process, with one warning.
+    """The given key, else OVJIT_KEY, else the user's file, else one of this process, with one warning.
 
-    Raises ValueError only for a `given` key that is none: less than 32 bytes, or not hexadecimal.
+    Raises ValueError only for an invalid `given` key: less than 32 bytes, or not hexadecimal.
     """
     if given is not None:
         return UserKey(_parse(given), True)
@@ -48,7 +48,7 @@ def find_key(given: bytes | str | None = None) -> UserKey:
         try:
             return UserKey(_parse(variable), True)
         except ValueError as error:
-            # Another key in its place would be a surprise for those who share this one.
+            # The user's own key would not be the one that other machines share.
             warn_once("OVJIT_KEY", f"OVJIT_KEY is ignored: {error}. {_CONSEQUENCE}")
             return _passing_key()
     try:
@@ -67,7 +67,7 @@ def find_key(given: bytes | str | None = None) -> UserKey:
                 known = UserKey(_kept(folder, writing), True)
             except FileNotFoundError:
                 if not writing:
-                    return _passing_key()  # as asked for, so nothing to warn of
+                    return _passing_key()  # OVJIT_CACHE=0 requests it, so there is no warning
                 warn_once("key", f"no key for compiled code: {folder} cannot be made. {_CONSEQUENCE}")
                 known = _passing_key()
             except OSError as error:

@@ -1,12 +1,12 @@
-"""What ovjit keeps on disk: one table of namespaces, one way to read and write, one listing, one eviction.
+"""The store of ovjit's files: one table of namespaces, one way to read and write, one listing, one eviction.
 
     the kernel cache's folder     *.kernel, and in models/ *.blob *.plans
     a folder named by CACHE_DIR   *.blob *.plans *.file *.source
 
-All but blobs are sealed records (`sealed.py`), each under the name that its reader expects. Blobs have a form
-of their own (`ovjit.storage.container`) under the same key. A file appears whole, written beside and renamed,
-and only ever changes into another whole one: readers need no lock, and none is held here. A file of another
-version is not authentic under the name that this version asks for, and is evicted in time.
+All but blobs are sealed records (`sealed.py`), each under the name that its reader expects. Blobs have
+another form (`ovjit.storage.container`), under the same key. A file is written under a temporary name and
+renamed. It is only replaced by another whole file, so readers need no lock. A file of another version is not
+authentic under the name that this version expects, and is evicted later.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _HOUR, _DAY = 3600, 24 * 3600
 
 
 class Namespace(NamedTuple):
-    """One kind of content: the ending of its files, and what they begin with.
+    """One kind of content. `suffix` of its files; `kind`: the 8 bytes with which they begin.
 
-    `largest`: the most bytes of a record. `used`: times of last use are kept to so many seconds, so that
-    reading seldom writes. `names`: a pattern. `lasting`: written through to the disk. `owned`: files that
-    others may write to are refused, though they are authenticated.
+    `largest`: maximum bytes of a record. `used`: resolution of the time of last use in seconds, so that reads
+    seldom write. `names`: a pattern. `lasting`: flushed to the disk. `owned`: files that other users may
+    write to are refused, although they are authenticated.
     """
 
     suffix: str
@@ -42,27 +42,27 @@ class Namespace(NamedTuple):
     owned: bool = False
 
 
-#: Object code, printed sources, and the index of operations where it has no other place. Not flushed: a file
-#: that a power cut damaged is not authentic, and is made again.
+#: Object code, printed sources, and the index of operations if it cannot be beside the bytecode. Not flushed:
+#: a file that a power cut damaged is not authentic, and is made again.
 KERNELS = Namespace(".kernel", b"OVJITKRN", 256 << 20, _DAY, ".*", lasting=False)
 #: Compiled models.
 BLOBS = Namespace(".blob", b"OVJITBLB", 0, owned=True)
-#: Plans for open shapes, beside the blob of their model.
+#: Plans for dynamic shapes, beside the blob of their model.
 PLANS = Namespace(".plans", b"OVJITPLN", 8 << 20, lasting=False, owned=True)
-#: Which blob a model file was compiled to.
+#: The name of the blob to which a model file was compiled.
 FILES = Namespace(".file", b"OVJITFIL", 4096)
 #: The digest of a model that was read from files.
 SOURCES = Namespace(".source", b"OVJITSRC", 4096)
-#: What is in a folder of compiled models.
+#: The content of a folder of compiled models.
 MODELS = (BLOBS, PLANS, FILES, SOURCES)
 
 
 class Entry(NamedTuple):
-    """One kernel or model that is kept. `about` was not authenticated: text for people."""
+    """A stored kernel or model. `about` is text for display, and not authenticated."""
 
     key: str
     bytes: int
-    last_used: float  # seconds since the epoch, as exactly as its namespace keeps it
+    last_used: float  # seconds since the epoch, in the resolution of the namespace
     about: Mapping[str, str]
 
 
@@ -73,7 +73,7 @@ def path_of(folder: str, space: Namespace, name: str) -> str:
 def read(path: str, space: Namespace, label: str, key: bytes) -> bytes:
     """The content of the sealed record at `path`, which was written under `label`.
 
-    Raises FileNotFoundError, another OSError, or `sealed.Damaged` for what is not authentic.
+    Raises FileNotFoundError, another OSError, or `sealed.Damaged` for content that is not authentic.
     """
     descriptor = os.open(path, READ)
     try:
@@ -92,26 +92,27 @@ def read(path: str, space: Namespace, label: str, key: bytes) -> bytes:
 
 
 def write(path: str, space: Namespace, label: str, content: bytes, key: bytes, about: str = "") -> int:
-    """Put a sealed record at `path`, whole or not at all; gives its bytes. Raises OSError."""
+    """Write a sealed record to `path` atomically. Returns its bytes. Raises OSError."""
     record = sealed.seal(space.kind, label, content, key, about)
     write_whole(path, record, lasting=space.lasting)
     return len(record)
 
 
 def touch(file: Any, status: os.stat_result, space: Namespace) -> None:
-    """Note that a file, a path or a descriptor, has been used now."""
+    """Record that a file (a path or a descriptor) has been used now."""
     if unused_for(status) > space.used:
-        with contextlib.suppress(OSError):  # a read-only folder serves as well
+        with contextlib.suppress(OSError):  # the folder may be read-only
             os.utime(file)
 
 
-#: Files that are being written.
-_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"  # compiled where they are needed: a warm start has no need
-_DRAFT_SECONDS = 3600  # an older draft was left behind by a process that was killed
+#: Pattern of temporary names. It is compiled at use, since a warm start does not need it.
+_DRAFT = r"\.ovjit-[0-9a-f]+\.tmp"
+_DRAFT_SECONDS = 3600  # older temporary files are from killed processes
 
 
 def _files(folder: str | os.PathLike[str], *spaces: Namespace) -> Iterator[tuple[str, os.stat_result]]:
-    """The files of these namespaces, and drafts; nothing else in a folder is ours to count or to remove."""
+    """The files of these namespaces, and temporary files. Other files in a folder are neither counted nor
+    removed."""
     names = "|".join(f"{space.names}{re.escape(space.suffix)}" for space in spaces)
     with os.scandir(folder) as items:
         for item in items:
@@ -124,8 +125,8 @@ def _files(folder: str | os.PathLike[str], *spaces: Namespace) -> Iterator[tuple
 def entries(
     folder: str | os.PathLike[str], space: Namespace, about: Callable[[str], Mapping[str, str] | None]
 ) -> list[Entry]:
-    """The files of a namespace, the most recently used first. `about` tells of the file at a path, None for
-    one that is not what its name says. Raises OSError where the folder cannot be listed."""
+    """The files of a namespace, the most recently used first. `about(path)` describes a file; None excludes
+    it. Raises OSError if the folder cannot be listed."""
     found = []
     for path, status in _files(folder, space):
         text = about(path) if path.endswith(space.suffix) else None

@@ -15,12 +15,12 @@ import numpy as np
 from ovjit.errors import OvjitError
 
 _LEAF, _VALUE, _LABEL = 1 << 8, (1 << 31) - 1, (1 << 31) | 0xFF
-#: Characters of a key at most. A damaged trie may have circles.
+#: Maximum characters of a key: a damaged trie may have cycles.
 _LONGEST = 64
 
 
 class Charsmap:
-    """Replaces parts of texts by `table`. OvjitError for a table that is damaged."""
+    """Replaces parts of texts by `table`. Raises OvjitError for a damaged table."""
 
     def __init__(self, table: bytes):
         size = int.from_bytes(table[:4], "little")
@@ -30,7 +30,7 @@ class Charsmap:
         self._texts = table[4 + size :]
         last = int((units[units > _VALUE] & _VALUE).max(initial=0))
         if not self._texts.endswith(b"\0") or last >= len(self._texts):
-            # checked here: the package loses what a normalizer raises
+            # checked here, since the package drops exceptions of normalizers
             raise _damaged(f"the text at offset {last} is beyond {len(self._texts)} bytes")
         self._units: list[int] = units.tolist()
         #: Characters that begin no key.
@@ -59,7 +59,7 @@ class Charsmap:
             text.append(after)
 
     def _longest(self, text: str, at: int) -> tuple[int, str]:
-        """Characters of the longest key at `at`, and what replaces them; (0, "") where there is none."""
+        """(characters of the longest key at `at`, their replacement); (0, "") without a key."""
         place, found = _child(self._unit(0), 0), (0, 0)
         for end in range(at, min(len(text), at + _LONGEST)):
             for byte in text[end].encode("utf-8", "surrogatepass"):
@@ -76,7 +76,7 @@ class Charsmap:
         return found[0], self._text(found[1]) if found[0] else ""
 
     def _unit(self, place: int) -> int:
-        """The unit. Where a trie leads out of its array, one with a label that UTF-8 does not have."""
+        """The unit at an index. Outside of the array, a unit with a label that is not in UTF-8."""
         return self._units[place] if place < len(self._units) else 0xFF
 
     def _text(self, offset: int) -> str:
@@ -84,7 +84,7 @@ class Charsmap:
 
 
 def _child(unit: int, place: int) -> int:
-    """Where the children of a unit are, before the label of one is added."""
+    """The index of a unit's children, to which a child's label is added."""
     return place ^ unit >> 10 << ((unit & 1 << 9) >> 6)
 
 

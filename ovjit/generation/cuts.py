@@ -1,7 +1,8 @@
-"""How texts are cut into words before byte pairs are merged, by the names that GGUF files have for it.
+"""Pre-tokenizers: how texts are split into words before byte pairs are merged. The names are those of GGUF
+files.
 
-A cut is a list of regular expressions. What one matches is a piece of its own, and so is what lies between.
-The next one cuts these pieces.
+A `Cut` has a list of regular expressions. Each match is a piece, and so is the text between two matches. The
+next expression splits these pieces.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ _LARGE, _SMALL = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]
 
 
 def _words(digits: str, blanks: str = _BLANKS, marks: str = _MARKS, short: str = f"(?i:{_SHORT})|") -> str:
-    """Words with a mark or blank in front, numbers of so many digits, marks with the ends of lines."""
+    """Words with a leading mark or blank, numbers by `digits`, marks with following line ends."""
     return f"{short}{_LETTERS}|{digits}|{marks}|{blanks}"
 
 
 def _cased(digits: str, short: str) -> str:
-    """The same, where a large letter behind a small one begins a word."""
+    """The same, but an upper-case letter after a lower-case one begins a word."""
     lead = r"[^\r\n\p{L}\p{N}]?"
     return (
         f"{lead}{_LARGE}*{_SMALL}+{short}|{lead}{_LARGE}+{_SMALL}*{short}|{digits}"
@@ -33,7 +34,7 @@ def _cased(digits: str, short: str) -> str:
     )
 
 
-#: The same with accents as parts of words; with words of one letter, and blanks between, in one piece.
+#: As `_words`: with accents as parts of words; with words and the single blanks between them in one piece.
 _MARKED = (
     rf"(?i:{_SHORT})|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}"
     rf"| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{_BLANKS}"
@@ -42,7 +43,7 @@ _SPACED = (
     rf"(?i:{_SHORT})|[^\r\n\p{{L}}\p{{N}}]?(?:\p{{L}}\p{{M}}*(?: \p{{L}}\p{{M}}*)*)+|\p{{N}}"
     rf"| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]?|\s*[\r\n]|{_EACH}"
 )
-#: Chinese and Japanese; what DeepSeek's first models take for letters and marks.
+#: Chinese and Japanese; letters and marks of DeepSeek's first models.
 _HAN, _EAST = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 _CASED = (
     "[[\\p{Lu}\\p{Ll}\\p{Lt}]&&[^\u0560-\u0588\u10c7\u10cd\u10d0-\u10ff\u1c80-\u1c8a\u2d00-\u2d2d\ua790-\ua7ff"
@@ -63,9 +64,9 @@ _JAIS_BLANKS = "|".join(rf"\s{{{n}}}(?!\S)" for n in (512, 256, 128, 64, 32, 16,
 
 
 class Cut(NamedTuple):
-    """What a file's `tokenizer.ggml.pre` means. `words`: expressions, one after the other; `whole`: a word
-    that is a token itself is not merged of others; `begins`: texts begin with a token of their own where the
-    file does not say it; `composed`: letters and their accents become one character."""
+    """The meaning of a value of `tokenizer.ggml.pre`. `words`: expressions, in order. `whole`: a word that is
+    a token is used without merges. `begins`: texts begin with a special token, unless the file says
+    otherwise. `composed`: letters and their accents become one character."""
 
     words: tuple[str, ...] = (_GPT2,)
     whole: bool = False

@@ -1,4 +1,4 @@
-"""One sequence through a decoder with state, token by token, and back."""
+"""Runs one sequence through a decoder with state, and rewinds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ovjit.records import NamedTuple
 
 #: The inputs of decoders as optimum-intel exports them. Only the first is required.
 INPUTS = ("input_ids", "attention_mask", "position_ids", "beam_idx")
-#: Tokens that one inference checks. Products and attention of more rows are summed in another order.
+#: Maximum tokens that one inference checks. With more rows, products and attention sum in another order.
 CHECKED = 8
 #: Names of a model's file in a folder.
 FILES = ("openvino_model.xml", "model.xml", "openvino_language_model.xml")
@@ -24,8 +24,9 @@ FILES = ("openvino_model.xml", "model.xml", "openvino_language_model.xml")
 
 class Decoder:
     """A sequence in a compiled decoder with state: `input_ids` [1, tokens] (and the other `INPUTS`) to
-    `logits` [1, tokens, words]. `length` counts the tokens whose keys and values are in its state. From the
-    position `turn` on the model may turn all its tokens by another table, as Phi 3 does; 0: nowhere.
+    `logits` [1, tokens, words]. `length` counts the tokens whose keys and values are in its state. From
+    position `turn` on, the model may rotate all of its tokens by another table, as Phi 3 does. 0: it has one
+    table.
 
     Raises OvjitError for a model with other inputs, or without logits.
     """
@@ -45,7 +46,7 @@ class Decoder:
         self._request = compiled.create_infer_request()
         self.length = 0
         self._mark: _Mark | None = None
-        #: Of each state the axes that may be that of tokens, and whether that is known.
+        #: For each state, the axes that may be the axis of tokens; and whether they are final.
         self._candidates: list[list[int]] = []
         self._settled = False
 
@@ -65,8 +66,7 @@ class Decoder:
         self.length, self._mark = 0, None
 
     def feed(self, tokens: Sequence[int]) -> np.ndarray:
-        """The logits [rows, words] of the last `CHECKED` of these tokens, of all if they are fewer. The
-        tokens follow those before."""
+        """Append these tokens. Returns the logits [rows, words] of at most the last `CHECKED` of them."""
         ids = np.asarray(tokens, np.int64)[None]
         if not ids.size:
             raise OvjitError("the prompt has no tokens: at least one is needed")
@@ -84,8 +84,8 @@ class Decoder:
         return np.asarray(found[0, -CHECKED:], np.float32)
 
     def mark(self) -> None:
-        """Remember the states that have no axis of tokens, as those of recurrent layers. `rewind` can go back
-        to this length, and to greater ones."""
+        """Save the states without an axis of tokens, such as those of recurrent layers. `rewind` can then
+        return to this length, and to larger ones."""
         if self._settled and all(self._candidates):
             return
         states = self._request.query_state()
@@ -94,8 +94,9 @@ class Decoder:
         self._mark = _Mark(self.length, kept, []) if kept else None
 
     def rewind(self, length: int) -> None:
-        """Forget all tokens from `length` on. A model with states that have no axis of tokens goes back to
-        the last `mark`, and tokens behind it are computed again. OvjitError where that is not before."""
+        """Drop all tokens from `length` on. If a state has no axis of tokens, the states of the last `mark`
+        are restored, and the tokens after it are computed again. Raises OvjitError without an earlier
+        mark."""
         if length == self.length:
             return
         if not 0 < length < self.length:
@@ -119,7 +120,7 @@ class Decoder:
             self._compute_again(mark, length)
 
     def _compute_again(self, mark: _Mark, length: int) -> None:
-        """The states at the mark, and behind them tokens up to `length`."""
+        """Restore the states at the mark, and compute the tokens after it up to `length`."""
         from ovjit.api.tensors.tensor import Tensor
 
         for state, value in mark.states:
@@ -130,8 +131,8 @@ class Decoder:
             self.feed(again[first : first + CHECKED])
 
     def _axes(self, states: Sequence[Any]) -> list[int | None]:
-        """The axis of tokens of each state, None where there is none. It is an open dimension of the variable
-        that has as many elements as there are tokens, whenever that is asked."""
+        """The axis of tokens of each state; None without one. It is a dynamic dimension whose extent has
+        equalled the number of tokens at every call."""
         if not self._settled:
             now = [
                 [
@@ -146,7 +147,7 @@ class Decoder:
                 [a for a in one if a in other] for one, other in zip(now, before, strict=True)
             ]
             self._settled = all(len(axes) < 2 for axes in self._candidates)
-        # of a head as long as the sequence, the axis of tokens is the one before the last
+        # if the head's size equals the length too, the axis of tokens is the second last one
         places = zip(states, self._candidates, strict=True)
         return [
             None if not axes else middle if (middle := len(state._shape) - 2) in axes else axes[0]
@@ -163,7 +164,7 @@ class _Mark(NamedTuple):
 
 
 def _turn(model: Any, file: Path) -> int:
-    """The context that a model was made for at first, by its metadata or the config.json beside it; or 0."""
+    """The model's original context length, by its metadata or the config.json beside it; else 0."""
     key = "rope.scaling.original_context_length"
     if model.has_rt_info(["gguf", "general.architecture"]):
         name = ["gguf", f"{model.get_rt_info(['gguf', 'general.architecture']).value}.{key}"]

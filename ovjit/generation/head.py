@@ -8,14 +8,14 @@ import numpy as np
 
 #: Operations that may follow the last product. Each has one operand that is not constant.
 _TAIL = frozenset("Add Convert Divide Multiply Reshape Subtract Tanh".split())
-#: Those that give each row of logits from the same row of the product.
+#: Those that compute each row of logits from the same row of the product.
 _BY_ROW = _TAIL - {"Reshape"}
-#: Operations between a constant and its use, at most: conversion, zero point, scale, shape.
+#: Maximum operations between a constant and its use: conversion, zero point, scale, shape.
 _DEPTH = 6
 
 
 def logits_of(model: Any) -> Any:
-    """The Result of the output that is named `logits`, else of the first output."""
+    """The Result of the output named `logits`, else of the first output."""
     results = model.get_results()
     return next((r for r in results if "logits" in r.output(0).get_names()), results[0])
 
@@ -37,11 +37,11 @@ def last_product(model: Any) -> tuple[Any, frozenset[str]]:
 
 
 def keep_last(model: Any, rows: int) -> bool:
-    """Compute the logits [batch, tokens, words] of the last `rows` tokens only, of all if they are fewer.
+    """Change `model` to compute the logits [batch, tokens, words] of at most the last `rows` tokens.
 
-    A prompt needs those of its last token. With 100,000 words, the last product is a fifth of the work of a
-    model of 1 billion parameters, and logits take 400 KB a token. Changes `model`; returns False, and leaves
-    it as it is, if its logits do not come row by row from a MatMul of hidden states of rank 3.
+    A prompt only needs those of its last token. With 100,000 words, the last product is a fifth of the work
+    of a model of 1 billion parameters, and logits take 400 KB per token. Returns False, without a change,
+    unless the logits are computed row by row from a MatMul of hidden states of rank 3.
     """
     from ovjit.api.model.builders import builders
 
@@ -59,7 +59,7 @@ def keep_last(model: Any, rows: int) -> bool:
 
 
 def _is_constant(node: Any, depth: int = _DEPTH) -> bool:
-    """Whether the value follows from constants, as that of a decompressed one does."""
+    """Whether the value depends on constants only, such as decompressed weights."""
     if node.get_type_name() == "Constant" or not depth:
         return node.get_type_name() == "Constant"
     inputs = node.input_values()

@@ -1,4 +1,4 @@
-"""The next token from logits: the greatest, or a random one."""
+"""Chooses the next token by its logits: the likeliest one, or a random one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ovjit.records import NamedTuple
 class Settings(NamedTuple):
     """How tokens are chosen and when to stop.
 
-    `most`: new tokens at most. `temperature`: 0 for the greatest logit, else logits are divided by it.
-    `top_k`: only the k greatest, 0 for all. `top_p`: only the fewest whose probabilities reach p. `seed` of
-    the random numbers, None for others each time. `ends`: tokens after which nothing follows. `min_p`: only
-    tokens whose probability is that part of the greatest. `penalty`: logits of tokens that the sequence has
-    are divided by it, negative ones multiplied.
+    `most`: maximum number of new tokens. `temperature`: 0 for the largest logit, else logits are divided by
+    it. `top_k`: only the k largest; 0: all. `top_p`: only the smallest set whose probabilities reach p.
+    `seed`: of the random numbers; None: a new one each time. `ends`: tokens that end the text. `min_p`: only
+    tokens whose probability is at least this part of the largest. `penalty`: divides the positive logits, and
+    multiplies the negative ones, of tokens that the sequence already has.
     """
 
     most: int = 128
@@ -30,7 +30,7 @@ class Settings(NamedTuple):
     penalty: float = 1.0
 
     def check(self) -> None:
-        """OvjitError for a value out of range."""
+        """Raise OvjitError for a value out of range."""
         for name, good, wanted in (
             ("most", self.most >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < float("inf"), "a number from 0 on"),
@@ -45,8 +45,8 @@ class Settings(NamedTuple):
 
 
 class Chooser:
-    """Chooses one token after the other. Each takes one random number, so that the same logits give the same
-    tokens however many are computed at a time."""
+    """Chooses tokens in order. Each takes one random number. So the same logits give the same tokens, whether
+    or not several are computed at a time."""
 
     def __init__(self, settings: Settings):
         settings.check()
@@ -54,7 +54,8 @@ class Chooser:
         self._random = np.random.default_rng(settings.seed)
 
     def __call__(self, logits: np.ndarray, before: Sequence[int] = ()) -> int:
-        """The token for `logits` [words], behind the tokens `before`. OvjitError where none is a number."""
+        """The token for `logits` [words], which follows the tokens `before`. Raises OvjitError if all logits
+        are NaN."""
         s = self._settings
         if s.penalty != 1 and len(before):
             had = np.unique(np.asarray(before))

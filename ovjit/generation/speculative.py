@@ -1,8 +1,8 @@
-"""Generation, and drafts that let the model check several tokens in one inference.
+"""Generation, with drafts that let the model check several tokens in one inference.
 
-A draft changes how fast tokens come and not which: the model's own logits choose each of them. Up to
-`CHECKED` tokens behind others have the logits that each has alone, bit by bit. The exception is
-plain 4-bit weights on AVX2.
+A draft changes the speed and not the tokens: the model's own logits choose each of them. Up to `CHECKED`
+tokens of one inference have the same bits of logits as one by one. The exception is plain 4-bit weights on
+AVX2.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ovjit.generation.sampling import Chooser, Settings
 
 
 class Draft(Protocol):
-    """Guesses what follows."""
+    """Proposes the following tokens."""
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:
-        """At most so many tokens that may follow all `tokens` of the sequence."""
+        """At most `most` tokens that may follow all `tokens` of the sequence."""
 
 
 class Assistant:
@@ -39,7 +39,7 @@ class Assistant:
             if ours != theirs:
                 break
             known += 1
-        known = min(known, len(tokens) - 1)  # the last one's logits are asked for
+        known = min(known, len(tokens) - 1)  # the last token is fed again, for its logits
         if self._fed:
             known = self._back_to(known)
         self._fed = list(tokens)
@@ -54,7 +54,7 @@ class Assistant:
         return found
 
     def _back_to(self, length: int) -> int:
-        """Go back to so many tokens, or to none where the model cannot; how many are left."""
+        """Rewind to `length` tokens, or to none if the model cannot. Returns the number of tokens left."""
         try:
             if length:
                 self._decoder.rewind(length)
@@ -66,8 +66,8 @@ class Assistant:
 
 
 class Lookup:
-    """What followed the last tokens where they stood before: `count` tokens behind the longest match of up to
-    `longest` tokens."""
+    """Proposes the `count` tokens that followed an earlier occurrence of the last tokens: the one with the
+    longest match, of up to `longest` tokens."""
 
     def __init__(self, count: int = 10, longest: int = 3):
         if count < 1 or longest < 1:
@@ -91,10 +91,10 @@ class Lookup:
 def generate(
     decoder: Decoder, prompt: Sequence[int], settings: Settings | None = None, draft: Draft | None = None
 ) -> Iterator[int]:
-    """The tokens that follow `prompt`, one by one as they are chosen, up to and with one of `settings.ends`.
+    """Yield the tokens that follow `prompt`, up to and including one of `settings.ends`.
 
-    The decoder begins a new sequence. With a draft each inference computes its proposals, too, up to
-    `CHECKED` tokens. Those behind the first wrong one are forgotten again.
+    The decoder begins a new sequence. With a draft, each inference also computes the proposals, up to
+    `CHECKED` tokens in all. Those after the first wrong one are dropped.
     """
     settings = settings or Settings()
     choose = Chooser(settings)
@@ -120,7 +120,7 @@ def generate(
 
 
 def _checked(decoder: Decoder, tokens: Sequence[int]) -> Iterator[np.ndarray]:
-    """The logits of each of these tokens, of which no more are computed than are asked for."""
+    """Yield the logits of each of these tokens. They are computed on demand."""
     begin, first = decoder.length, 0
     while first < len(tokens):
         end = first + CHECKED

@@ -7,20 +7,20 @@ from typing import Any
 
 from ovjit.errors import OvjitError
 
-#: Tokens that a file does not have may be written as -1 of any width.
+#: Files may write a missing token as -1 of any width.
 _NONE = frozenset((-1, (1 << 32) - 1, (1 << 64) - 1))
 
 
 class Tables:
-    """Metadata by name, of a mapping or a Model's `rt_info["gguf"]`; lists are JSON. OvjitError names an
-    entry that is not of the expected kind."""
+    """Metadata by name, from a mapping or a Model's `rt_info["gguf"]`, where lists are JSON. An entry of
+    another kind than expected raises OvjitError with its name."""
 
     def __init__(self, info: Any):
         self._info = info
         self.tokens = self.texts("tokens")
 
     def text(self, name: str) -> str:
-        """An entry as text, "" where there is none. A name without a dot is below `tokenizer.ggml`."""
+        """An entry as text; "" without one. A name without a dot has the prefix `tokenizer.ggml`."""
         try:
             found = self._info[_key(name)]
         except (KeyError, RuntimeError, TypeError):
@@ -29,7 +29,7 @@ class Tables:
         return "" if found is None else str(found)
 
     def number(self, name: str) -> int | None:
-        """A whole number, None where there is none."""
+        """An integer; None without one."""
         text = self.text(name)
         try:
             return int(text) if text else None
@@ -37,7 +37,7 @@ class Tables:
             raise _wrong(name, "a whole number", text) from None
 
     def token(self, name: str) -> int | None:
-        """The number of a token, None where there is none."""
+        """The number of a token; None without one."""
         found = self.number(name)
         if found is None or found in _NONE:
             return None
@@ -46,12 +46,12 @@ class Tables:
         return found
 
     def said(self, name: str, default: bool = False) -> bool:
-        """Whether a switch is on."""
+        """The value of a boolean entry."""
         text = self.text(name).lower()
         return text in ("true", "1") if not default else text not in ("false", "0")
 
     def texts(self, name: str) -> list[str]:
-        """A list of texts in valid Unicode; [] where there is none."""
+        """A list of texts in valid Unicode; [] without one."""
         found = self._list(name)
         for value in found:
             if not isinstance(value, str):
@@ -67,7 +67,7 @@ class Tables:
         return found
 
     def types(self) -> list[int]:
-        """The type of each token, [] where the file does not say it."""
+        """The type of each token; [] if the file does not have them."""
         found = self._whole("token_type")
         if found and len(found) != len(self.tokens):
             raise OvjitError(
@@ -76,7 +76,7 @@ class Tables:
         return found
 
     def bytes(self, name: str) -> bytes:
-        """A list of bytes, which some writers take for signed ones."""
+        """A list of bytes, which some writers store as signed ones."""
         found = self._whole(name)
         if not all(-128 <= x < 256 for x in found):
             raise _wrong(name, "a list of bytes", str(found))

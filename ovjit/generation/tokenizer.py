@@ -15,26 +15,26 @@ from ovjit.generation.charsmap import Charsmap
 from ovjit.generation.cuts import CUTS
 from ovjit.generation.tables import Tables
 
-#: `tokenizer.ggml.token_type`: those that stand for themselves in a text, and those of one byte.
+#: `tokenizer.ggml.token_type`: of special tokens, which are matched literally; and of single bytes.
 _UNKNOWN, _CONTROL, _OWN, _BYTE = 2, 3, 4, 6
 _SPACE = "\u2581"
-#: Tokens that end an answer, in models whose files name another one only.
+#: Tokens that end an answer, for models whose files name only another one.
 _ENDS = frozenset(
     "<|eot_id|> <|eom_id|> <|im_end|> <|end|> <|endoftext|> <|end_of_text|> <end_of_turn> <EOT> <|return|> "
     "<|call|> <end_of_utterance>".split()
 )
 
 
-#: Marks of a template around what the model answers; a block of its own names.
+#: The tag of a chat template around the model's answer. Such a block has its own scope of names.
 _GENERATION = re.compile(r"\{%([-+]?\s*)(end)?generation(\s*[-+]?)%\}")
-#: Marks that a character without its end may be shown as, one for each byte; tokens that wait for one, as
-#: those before may be no text at all.
+#: Maximum replacement characters of an incomplete character, one per byte. Maximum tokens that wait for its
+#: end.
 _PARTS, _PENDING = 3, 32
 
 
 class Tokenizer:
-    """`encode` and `decode` of a model's tokens; `ends` are those that end an answer. `context`: how many
-    tokens the model was made for, 0 where its files do not say."""
+    """`encode` and `decode` of a model's tokens. `ends`: tokens that end an answer. `context`: the model's
+    context length; 0 if its files do not state it."""
 
     def __init__(
         self, inner: Any, ends: frozenset[int], template: str = "", names: Mapping[str, str] | None = None,
@@ -45,7 +45,7 @@ class Tokenizer:
 
     @classmethod
     def of(cls, path: str | Path, model: Any = None) -> Tokenizer:
-        """The tokenizer of a GGUF file, or of a folder with `tokenizer.json`, given by one of its files, too.
+        """The tokenizer of a GGUF file, or of a folder with `tokenizer.json`, or of the folder of a file.
         `model`: the GGUF file's Model, if it has been read."""
         path = Path(path)
         if not path.exists():
@@ -57,8 +57,8 @@ class Tokenizer:
         return of_folder(path if path.is_dir() else path.parent)
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a text, with those that begin every text of the model. OvjitError for what is no
-        text, as bytes of a command line that are not UTF-8, and for what the model has no token for."""
+        """The tokens of a text, with those that begin every text of the model. Raises OvjitError for invalid
+        text, such as bytes of a command line that are not UTF-8, and for text without a token."""
         return [*self._first, *self._ids(text)]
 
     def _ids(self, text: str, special: bool = True) -> list[int]:
@@ -70,7 +70,8 @@ class Tokenizer:
             raise OvjitError(f"the tokenizer cannot encode the text: {error}") from error
 
     def chat(self, text: str) -> list[int]:
-        """The tokens of a user's message in the model's chat template. OvjitError where there is none."""
+        """The tokens of a user's message in the model's chat template. Raises OvjitError without a
+        template."""
         if not self._template:
             raise OvjitError("the model has no chat template: give the prompt as plain text, without chat")
         messages = [{"role": "user", "content": text}]
@@ -78,13 +79,13 @@ class Tokenizer:
         return self._ids(made, special=False)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without those that are no text."""
+        """The text of tokens, without special ones."""
         text: str = self._inner.decode(list(tokens), skip_special_tokens=True)
         return text
 
     def stream(self, tokens: Iterator[int], before: Sequence[int] = ()) -> Iterator[str]:
-        """The texts of tokens as they come. What may begin a character waits for its end. `before`: tokens of
-        the text that they continue, on which the first blank depends."""
+        """Yield the text of tokens as they arrive. An incomplete character waits for its end. `before`:
+        preceding tokens, which decide whether the first blank is kept."""
         inside = self._letter
         known = inside if self._behind(inside, before) else ()
         held: list[int] = []  # tokens whose text is not complete, and how many of its characters are told
@@ -106,8 +107,8 @@ class Tokenizer:
 
     @made_once
     def _letter(self) -> tuple[int, ...]:
-        """A token of letters: what follows it is inside of a text. Tokens of bytes cannot stand for it, as
-        decoders join bytes with those that follow. Empty where the model has no such token."""
+        """A token of letters, after which the following tokens are decoded as the inside of a text. It is not
+        a token of bytes, which decoders join with following bytes. Empty if the model has none."""
         for number in range(self._inner.get_vocab_size()):
             name = self._inner.id_to_token(number)
             if name and name.isascii() and name.isalpha() and self.decode([number]) == name:
@@ -115,12 +116,12 @@ class Tokenizer:
         return ()
 
     def _behind(self, known: Sequence[int], tokens: Sequence[int]) -> str:
-        """The text of tokens that follow `known`."""
+        """The text of tokens that follow `known`, with the right leading blank."""
         return self.decode([*known, *tokens])[len(self.decode(known)) :]
 
 
 def _checked(text: str) -> str:
-    """The text. OvjitError where it has no bytes."""
+    """The text. Raises OvjitError if it cannot be encoded."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -129,8 +130,8 @@ def _checked(text: str) -> str:
 
 
 def _rendered(template: str, **given: Any) -> str:
-    """The text of a chat template, by the words that transformers gives templates. OvjitError where it cannot
-    be used, or refuses the messages."""
+    """The rendered text of a chat template, with the names that transformers gives templates. Raises
+    OvjitError if the template is invalid, or refuses the messages."""
     try:
         from jinja2.exceptions import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -153,12 +154,12 @@ def _rendered(template: str, **given: Any) -> str:
 
 
 def _as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
-    """Jinja's own makes entities of HTML."""
+    """`tojson` of templates. Jinja's own escapes HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
 
 
 def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
-    """The texts before the first of `stops` in them. What may be its beginning waits."""
+    """Yield the texts before the first of `stops`. Text that may begin a stop is held back."""
     held = ""
     for text in texts:
         held += text
@@ -191,7 +192,7 @@ def _package() -> Any:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The object in a file, {} where there is none. OvjitError for what is no object."""
+    """The object in a JSON file; {} without a file. Raises OvjitError for other content."""
     if not path.is_file():
         return {}
     try:
@@ -204,7 +205,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _numbers(settings: Mapping[str, Any], name: str, file: str) -> list[int]:
-    """One number, or several; none where there is no such setting."""
+    """The numbers of a setting that has one or several; none without the setting."""
     found = settings.get(name)
     numbers = found if isinstance(found, list) else [] if found is None else [found]
     if not all(isinstance(n, int) for n in numbers):
@@ -222,7 +223,7 @@ def of_folder(folder: Path) -> Tokenizer:
         inner = package.Tokenizer.from_file(str(file))
     except Exception as error:  # of this very class
         raise OvjitError(f"{str(file)!r} is not a valid tokenizer: {error}") from error
-    inner.no_truncation()  # settings of its training, which transformers does not use for a prompt either
+    inner.no_truncation()  # settings of the training, which transformers does not apply to prompts either
     inner.no_padding()
     settings, model = read_settings(folder / "tokenizer_config.json"), read_settings(folder / "config.json")
     ends = set(
@@ -298,7 +299,7 @@ def of_tables(info: Any) -> Tokenizer:
 
 
 def _takes_blanks(tables: Tables, token: str) -> bool:
-    """Whether blanks behind a special token go with it. Files do not say it: those of Phi 3 do."""
+    """Whether special tokens swallow following blanks. Files do not say it; those of Phi 3 do swallow."""
     name = tables.text("general.name").lower()
     return ("phi-3" in name or "phi3" in name) and token not in ("<unk>", "<s>", "<|endoftext|>")
 
@@ -338,7 +339,7 @@ def _scores(tables: Tables) -> list[float]:
 
 
 def _unigrams(tables: Tables, types: list[int]) -> Any:
-    """SentencePiece's unigrams: the pieces of a text that have the greatest sum of scores."""
+    """SentencePiece's unigrams: a text is split into the pieces with the largest sum of scores."""
     tokenizers, tokens = _package(), tables.tokens
     pieces = list(zip(tokens, _scores(tables), strict=True))
     unknown = tables.token("unknown_token_id")
@@ -362,14 +363,15 @@ def _unigrams(tables: Tables, types: list[int]) -> Any:
 
 
 def _pieces_decoder(prefix: bool) -> Any:
-    """Pieces joined, with blanks for their marks, less the one that was put in front."""
+    """Joins pieces, replaces their marks by blanks, and removes the blank that was prepended."""
     parts = _package().decoders
     ends = [parts.Strip(" ", 1, 0)] if prefix else []
     return parts.Sequence([parts.Replace(_SPACE, " "), parts.ByteFallback(), parts.Fuse(), *ends])
 
 
 def _sentence_pieces(tables: Tables, types: list[int]) -> Any:
-    """SentencePiece's byte pairs: of two neighbours those merge first whose whole has the greatest score."""
+    """SentencePiece's byte pairs: the neighbours whose merged piece has the largest score are merged
+    first."""
     tokenizers, tokens = _package(), tables.tokens
     scores = _scores(tables)
     vocabulary = {t: i for i, t in enumerate(tokens)}

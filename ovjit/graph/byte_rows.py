@@ -109,7 +109,7 @@ class ByteRows(NamedTuple):
         return np.concatenate(whole, -1)
 
     def to_floats(self, rows: np.ndarray) -> np.ndarray:
-        """What rows of bytes stand for."""
+        """The f32 values of rows of bytes."""
         lead, n = rows.shape[:-1], self.count(rows.shape[-1])
         groups, at = self.groups(n), self.head(n)
         head = np.ascontiguousarray(rows[..., :at]).view(np.float32).reshape(*lead, groups, 2)

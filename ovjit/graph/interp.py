@@ -1,4 +1,4 @@
-"""Run a graph in NumPy, node by node, by the references: the living definition of every operation."""
+"""Runs a graph in NumPy, node by node, by the operations' references, which define their semantics."""
 
 from __future__ import annotations
 

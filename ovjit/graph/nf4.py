@@ -1,6 +1,6 @@
-"""nf4, numbers of 4 bits that stand for quantiles of the normal distribution, as NumPy arrays.
+"""nf4 as NumPy arrays: 4-bit codes of 16 levels, which are quantiles of the normal distribution.
 
-An array of nf4 has one number's code in each byte, under a dtype of its own, so that it is told from u8.
+An array of nf4 has one code per byte. Its dtype distinguishes it from u8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LEVELS = np.array(
     ],
     np.float32,
 )  # fmt: skip
-#: The greatest number that has a code, but for the last. They are half-way between two levels, or next to it.
+#: The largest number that gets each code but the last: the midpoint of two levels, or the f32 next to it.
 _LAST = np.array(
     [
         -0.8480964303016663, -0.6106328964233398, -0.4599952697753906, -0.33967941999435425,
@@ -32,7 +32,7 @@ _LAST = np.array(
 
 
 def to_nf4(x: np.ndarray) -> np.ndarray:
-    """The nearest level of each number; what is beyond has the first or last one, NaN the first."""
+    """The code of the nearest level of each number. NaN gets the first code."""
     real = np.asarray(x).astype(np.float32)
     codes = np.searchsorted(_LAST, np.where(np.isnan(real), -1, real), side="left")
     return codes.astype(np.uint8).reshape(real.shape).view(NF4)

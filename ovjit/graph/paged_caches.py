@@ -1,13 +1,13 @@
-"""How blocks of keys and values lie in the caches of paged attention.
+"""The memory layout of the caches of paged attention.
 
-A cache is [blocks, heads, tokens of a block, elements of a token]. Numbers of 8 and 4 bits have a scale and a
-zero, x ~ scale * (number - zero), both f32 and in the block itself:
+A cache is [blocks, heads, tokens of a block, elements of a token]. Numbers of 8 and 4 bits are quantised:
+x ~ scale * (number - zero). Scales and zeros are f32, in the block itself:
 
     keys     for each channel:  scales [size], zeros [size], then a row of numbers for each token
     values   for each token:    scale and zero of each group, then the numbers
 
-so that the port of u8 keys has `HEAD` more rows, and that of u8 values `HEAD` more elements for each group.
-Of numbers of 4 bits a byte has the even one in its high bits.
+So the port of u8 keys has `HEAD` more rows, and that of u8 values has `HEAD` more elements for each group.
+A byte of two 4-bit numbers has the even one in its high bits.
 """
 
 from __future__ import annotations
@@ -19,17 +19,18 @@ from ovjit.records import NamedTuple
 
 #: Bytes of a scale and a zero.
 HEAD = 8
-#: Tokens of a block, where the model leaves it open.
+#: Tokens of a block, if the model does not fix them.
 BLOCK = 32
-#: The least scale, of the numbers it is for, and at all.
+#: Smallest scale: relative to the magnitude of the numbers, and absolute.
 FLAT, LEAST = 2.0**-20, 1e-30
 #: The largest numbers.
 TOP = {"u8": 255, "u4": 15}
 
 
 class CacheKind(NamedTuple):
-    """One cache. `kind`: the element type; `tokens` of a block; `size`: numbers of a token; `group`: how many
-    of them have a scale of their own, 0: all; `by_channel`: scales are those of channels, over a block."""
+    """One cache. `kind`: the element type. `tokens`: those of a block. `size`: numbers of a token. `group`:
+    numbers that share a scale, 0 for all of a token. `by_channel`: a scale is shared by a channel's numbers
+    in a block instead."""
 
     kind: str
     heads: int
@@ -50,7 +51,7 @@ class CacheKind(NamedTuple):
 
     @property
     def groups(self) -> int:
-        """How many scales a token has, where they are a token's."""
+        """Scales of a token, unless they are those of channels."""
         return self.size // self.group if self.group else 1
 
     @property
@@ -77,8 +78,8 @@ class CacheKind(NamedTuple):
 
     @property
     def stored(self) -> tuple[str, tuple[int, int]]:
-        """Element type and last two dimensions of the arrays that kernels take: bytes where numbers have
-        4 bits."""
+        """Element type and last two dimensions of the arrays that kernels take. 4-bit numbers are passed as
+        bytes."""
         rows, size = self.port
         return ("u8", (rows, size * self.bits // 8)) if self.kind == "u4" else (self.kind, (rows, size))
 
@@ -95,7 +96,7 @@ INPUTS = (
 
 
 def kinds_of(attrs: Mapping[str, Any]) -> tuple[CacheKind, CacheKind]:
-    """How the caches of keys and of values lie."""
+    """The layouts of the caches of keys and of values."""
     heads, block = attrs["heads"], attrs["block"]
     keys = CacheKind(attrs["keys"], heads, block, attrs["size"], 0, True)
     return keys, CacheKind(attrs["values"], heads, block, attrs["wide"], attrs["group"])

@@ -1,6 +1,7 @@
-"""Numbers of few bits as weights and tables are stored: how many bits they have, and what codes stand for.
+"""Storage types of weights and tables with few bits: bits per number, and the values of codes.
 
-A kind is the name of an element type, or a codebook: the numbers that codes of 4 or 8 bits name, as text.
+A *kind* is the name of an element type, or a codebook. A codebook is the table of values of 4-bit or 8-bit
+codes, encoded as text.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import numpy as np
 
 from ovjit.graph import nf4
 
-#: Element types of 4 bits -> what their codes stand for.
+#: Element type of 4 bits -> the values of its codes.
 _LEVELS: dict[str, np.ndarray] = {
     "nf4": nf4.LEVELS,
     "f4e2m1": np.array([sign * x for sign in (1.0, -1.0) for x in (0, 0.5, 1, 1.5, 2, 3, 4, 6)], np.float32),
@@ -20,14 +21,14 @@ _BOOK = "codebook "
 
 
 def codebook(levels: np.ndarray, bits: int) -> str:
-    """The kind of codes that name these numbers; others stand for 0."""
+    """The kind whose codes have these values. Further codes have the value 0."""
     table = np.zeros(1 << bits, "<f4")
     table[: len(levels)] = levels
     return _BOOK + table.tobytes().hex()
 
 
 def levels_of(kind: str) -> np.ndarray | None:
-    """What the codes of a kind stand for, in f32, where they are looked up."""
+    """The values of a kind's codes in f32; None for kinds without a table."""
     if kind.startswith(_BOOK):
         return np.frombuffer(bytes.fromhex(kind[len(_BOOK) :]), "<f4").astype(np.float32)
     return _LEVELS.get(kind)

@@ -1,2 +1,3 @@
-"""ovjit in servers and clusters that others built. Each module needs its package installed; see
-docs/serving.md and docs/distributed.md."""
+"""ovjit in other projects' servers and clusters. Each module needs its package installed; see docs/serving.md
+and docs/distributed.md.
+"""

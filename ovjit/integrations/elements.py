@@ -1,7 +1,7 @@
-"""The elements of a tensor as clients send them: lists, strings and raw bytes become arrays, and back.
+"""The elements of a tensor in a request: lists, strings and raw bytes are converted to arrays, and back.
 
-No length is trusted. A shape is checked before it is multiplied. Data are counted before they are converted.
-Long lists are converted in pieces, so that other threads go on.
+No length from a client is trusted. A shape is checked before its product is computed. Data are counted before
+they are converted. Long lists are converted in pieces, so that other threads can take the GIL.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NUMPY = dict(DATATYPES.values())
 #: datatype -> the array type of its elements, little endian as raw bytes have them; and back.
 _ELEMENTS = {name: np.dtype(kind).newbyteorder("<") for name, kind in _NUMPY.items()}
 _NAMES = {np.dtype(kind): name for name, kind in _NUMPY.items()}
-#: What JSON has in the place of a number.
+#: Strings in JSON that stand for numbers.
 _PLAIN = {int, float, bool, type(None)}
 
 
@@ -43,7 +43,7 @@ def array_of(
     name: str, datatype: str, shape: Sequence[int], data: Any, limits: Limits = DEFAULT
 ) -> np.ndarray:
     """The array of a request's tensor. `data`: nested or flat numbers, strings or bytes; or raw bytes, little
-    endian. InvalidRequest where these do not agree."""
+    endian. Raises InvalidRequest if shape, type and data do not fit together."""
     if datatype not in _NUMPY:
         known = ", ".join(sorted(_NUMPY))
         raise InvalidRequest(
@@ -78,11 +78,11 @@ def array_of(
 
 
 class _MoreThanThat(Exception):
-    """The data have more elements than the shape, so many at least."""
+    """The data have more elements than the shape. The argument is their number, or a lower bound of it."""
 
 
 def _count(name: str, shape: Sequence[Any], limits: Limits) -> int:
-    """The elements of a shape. InvalidRequest for one that no data can have."""
+    """The number of elements of a shape. Raises InvalidRequest for a shape that no tensor can have."""
     if len(shape) > limits.rank:
         raise InvalidRequest(
             f"input {shown(name)}: shape has {len(shape)} dimensions; at most {limits.rank} are accepted"
@@ -103,9 +103,9 @@ def _count(name: str, shape: Sequence[Any], limits: Limits) -> int:
 
 def _raw(data: Any, datatype: str, dtype: np.dtype) -> np.ndarray:
     array = np.frombuffer(data, _ELEMENTS[datatype]).astype(dtype, copy=False)
-    if datatype == "BOOL":  # any byte but 0 is true, and kernels count on 0 and 1
+    if datatype == "BOOL":  # any byte but 0 is true, but kernels require 0 or 1
         return array.view(np.uint8) != 0
-    # where they lie in a body is the client's to choose
+    # clients may send unaligned data
     return array if array.flags.aligned else array.copy()
 
 
@@ -113,7 +113,7 @@ def _joined(pieces: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
     if len(pieces) == 1:
         return pieces[0]
     out, at = np.empty(sum(piece.size for piece in pieces), dtype), 0
-    for piece in pieces:  # other threads get their turn, unlike within `np.concatenate`
+    for piece in pieces:  # other threads can run between pieces; `np.concatenate` would block them
         out[at : at + piece.size] = piece
         at += piece.size
     return out
@@ -140,8 +140,8 @@ def _numbers(data: Sequence[Any], dtype: np.dtype, count: int, limits: Limits) -
 
 
 def _rows(part: Sequence[Any], lengths: list[int], depth: int, rank: int) -> Iterator[Sequence[Any]]:
-    """The innermost lists. ValueError where lists beside each other have other lengths or depths; `lengths`
-    are those of the first ones."""
+    """Yield the innermost lists. Raises ValueError if lists of one level differ in length or depth.
+    `lengths`: those of the first list of each level."""
     if depth == rank:
         raise ValueError(f"lists are nested deeper than {rank}")
     parts: Sequence[Sequence[Any]] = part if isinstance(part, Long) else (part,)
@@ -161,11 +161,11 @@ def _rows(part: Sequence[Any], lengths: list[int], depth: int, rank: int) -> Ite
 
 
 def _converted(data: Any, dtype: np.dtype) -> np.ndarray:
-    """Numbers as an array; those that the type cannot hold are errors and not cut."""
+    """Numbers as an array. Raises an error for numbers out of the type's range, which NumPy might wrap."""
     array = np.asarray(data)
     if array.dtype == object and dtype.kind == "f" and _PLAIN.issuperset(map(type, array.reshape(-1))):
-        array = array.astype(np.float64)  # JSON's null is what became of NaN
-    if array.dtype == np.float64 and dtype == np.uint64:  # that is what NumPy makes of 0 and 2 ** 63 together
+        array = array.astype(np.float64)  # null in JSON stands for NaN
+    if array.dtype == np.float64 and dtype == np.uint64:  # NumPy's type for a list with 0 and 2 ** 63
         exact = np.asarray(data, object)
         if all(type(x) is int for x in exact.reshape(-1)):
             return exact.astype(dtype)
@@ -218,8 +218,8 @@ def _each_string(part: Any, depth: int) -> Iterator[bytes]:
 
 
 def plain(array: np.ndarray) -> list[Any]:
-    """The elements, row by row, as JSON and Python have them; strings as text, or as bytes if they are
-    none."""
+    """The elements, row by row, for JSON and Python. Strings are text, or bytes if they are not valid
+    UTF-8."""
     flat = array.reshape(-1)
     out: list[Any] = []
     for i in range(0, flat.size, PIECE):
@@ -237,7 +237,7 @@ def _text(value: Any) -> Any:
 
 
 def unpacked(raw: memoryview) -> Iterator[bytes]:
-    """Strings, each behind its length in four bytes."""
+    """The strings of raw bytes, in which a length of four bytes precedes each."""
     at = 0
     while at < len(raw):
         end = at + 4 + int.from_bytes(raw[at : at + 4], "little")
@@ -248,7 +248,7 @@ def unpacked(raw: memoryview) -> Iterator[bytes]:
 
 
 def raw_bytes(array: np.ndarray) -> bytes:
-    """The elements as the binary extension has them: little endian, strings behind their lengths."""
+    """The elements in the form of the binary extension: little endian, each string preceded by its length."""
     if array.dtype.kind in "OSU":
         strings = [x.encode() if isinstance(x, str) else bytes(x) for x in array.reshape(-1).tolist()]
         return b"".join(len(x).to_bytes(4, "little") + x for x in strings)

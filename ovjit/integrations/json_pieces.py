@@ -1,9 +1,10 @@
-"""JSON in pieces: what `json` reads or writes in one call, and then holds the GIL for, is done in many.
+"""JSON in pieces. `json` holds the GIL for a whole call; here, each call is short.
 
-In: the bytes of a request. Out: what `json.loads` makes of them, but that lists in lists may be tuples, and
-very long ones `Long`; or an `InvalidRequest`. A thread that reads 20 MB by `json.loads` stops all others for
-half a second. Here no call of C takes more than some milliseconds.
-Stricter than `json`: UTF-8 only, no NaN and no Infinity, no name twice in an object.
+In: the bytes of a request. Out: the result of `json.loads`, except that nested lists may be tuples, and very
+long ones `Long`. Errors are `InvalidRequest`. A thread that reads 20 MB with `json.loads` stops all others
+for half a second. Here no C call takes more than a few milliseconds.
+
+Stricter than `json`: UTF-8 only, no NaN, no Infinity, no duplicate names in an object.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ PIECE = 8192
 _BLANK = rb"[ \t\n\r]*"
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _find_blank = re.compile(_BLANK).match
-#: As much of a string as there is, without its end. It always matches, so that it never goes back.
+#: A string up to its closing quote or the end of the window. It always matches, so it never backtracks.
 _find_in_string = re.compile(rb'(?:[^"\\]+|\\.)*', re.DOTALL).match
-#: Lists in lists; the request around a tensor's data has four.
+#: Levels of nesting that are allowed beyond a tensor's rank. A request has four around the data of a tensor.
 _AROUND = 8
-#: Elements of a list from which on it goes on in another one.
+#: Maximum elements of a part of a `Long` list.
 _PART = 64 << 10
 
 
 class Long(list[Any]):
-    """A list of many elements in parts: lists whose elements follow each other. One list of millions is moved
-    each time that it grows."""
+    """A list of many elements, in parts: the parts are lists whose elements follow one another. A single list
+    of millions would be copied each time that it grows."""
 
 
 @functools.lru_cache(8)
 def _patterns(digits: int) -> tuple[Any, Any, Any]:
-    """For numbers of at most so many characters: one of them; elements of a list, each with the comma behind
-    it; and half of a longer one."""
+    """Regular expressions, for numbers of at most `digits` characters: a number; a run of list elements, each
+    with its comma; more than half of the characters of a longer number."""
     number = rb"[-+.0-9A-Za-z]{1,%d}" % digits
     run = rb"(?:%b(?:%b|%b)%b,)+" % (_BLANK, number, _STRING, _BLANK)
     half = rb"[-+.0-9A-Za-z]{%d}" % (digits // 2 + 1)
@@ -62,7 +63,7 @@ _decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constan
 
 
 def loads(content: bytes, limits: Limits) -> Any:
-    """The value that `content` is. InvalidRequest where it is no JSON or beyond the limits."""
+    """The value of `content`. Raises InvalidRequest if it is not JSON or exceeds the limits."""
     if len(content) > limits.json_bytes:
         raise TooLarge(
             f"the request's JSON has {len(content)} bytes, this server accepts at most "
@@ -85,14 +86,14 @@ def loads(content: bytes, limits: Limits) -> Any:
 
 
 def _may_have_longer(content: bytes, digits: int) -> bool:
-    """Whether there may be a longer number, or text that looks like one: half of it begins at one of these
-    places."""
+    """Whether there may be a longer number, or text that looks like one. More than half of its characters
+    would follow one of the positions that are tried."""
     half = _patterns(digits)[2]
     return any(half(content, at) for at in range(0, len(content), max(1, digits // 2)))
 
 
 class _Reader:
-    """A parser of JSON that leaves long runs of plain elements to `json`, a window at a time."""
+    """A JSON parser that passes long runs of plain elements to `json`, one window at a time."""
 
     def __init__(self, content: bytes, limits: Limits):
         self.content, self.limits, self.at, self.nodes = content, limits, 0, 0
@@ -108,7 +109,7 @@ class _Reader:
         raise InvalidRequest(f"the request is not valid JSON: {why}, at byte {self.at}")
 
     def peek(self) -> bytes:
-        """The next byte that is not blank, empty at the end."""
+        """Skip blanks. Returns the next byte, empty at the end."""
         while True:
             self.at = _find_blank(self.content, self.at, self.at + _WINDOW).end()  # type: ignore[union-attr]
             found = self.content[self.at : self.at + 1]
@@ -131,7 +132,7 @@ class _Reader:
         return self.decoded(found.end())
 
     def decoded(self, end: int, text: str = "%s") -> Any:
-        """The value of what stands from here to `end`, as a part of `text`; goes there."""
+        """The value of the text from here to `end`, inserted into `text`. Advances to `end`."""
         try:
             value = _decode(text % self.content[self.at : end].rstrip(b",").decode())
         except json.JSONDecodeError as error:
@@ -173,7 +174,7 @@ class _Reader:
             else:
                 value = self.value(depth)
                 if type(value) is list and value and not isinstance(value[0], (list, tuple, dict)):
-                    value = tuple(value)  # which the garbage collector forgets: it has nothing to visit
+                    value = tuple(value)  # a tuple of numbers is not traversed by the garbage collector
                 out.append(value)
                 if self.ends(b"]"):
                     return Long([*parts, out]) if parts else out
@@ -199,7 +200,7 @@ class _Reader:
                 return out
 
     def ends(self, close: bytes) -> bool:
-        """Go past a comma or the end of a list or an object: whether it is the end."""
+        """Skip a comma, or the end of a list or an object. Returns True at the end."""
         found = self.peek()
         if found not in (b",", close):
             self.fail(f"a comma or {close.decode()} is expected" if found else "it ends in the middle")
@@ -225,6 +226,6 @@ def dumps_list(values: Sequence[Any]) -> str:
 
 
 def let_go(values: list[Any]) -> None:
-    """Empty a list. Millions of elements freed at once stop other threads, too."""
+    """Empty a list in pieces. Freeing millions of elements at once would stop other threads."""
     while values:
         del values[-(1 if isinstance(values, Long) else PIECE) :]

@@ -1,7 +1,7 @@
-"""What a request may be at most, and the errors of one that is more, or that makes no sense.
+"""The limits of requests, and the errors of requests that are too large or invalid.
 
-A server's clients are strangers. What they send is bounded before it costs anything: first lengths, then
-structure, then values. Each bound is a field of `Limits`, and so a setting.
+Clients are not trusted. Requests are checked before they use memory or time: first lengths, then structure,
+then values. Each limit is a field of `Limits`, and a setting of the server.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from ovjit.records import NamedTuple
 
 
 class InvalidRequest(OvjitError, ValueError):
-    """A request that does not fit the model: what is wrong, and what the model takes."""
+    """A request that does not fit the model. The message says what is wrong and what the model takes."""
 
     status = 400
 
 
 class TooLarge(InvalidRequest):
-    """A request of more bytes than the server takes."""
+    """A request with more bytes than the server accepts."""
 
     status = 413
 
 
 class Overloaded(OvjitError):
-    """No room for the request now; the same request may be answered later."""
+    """The server has no capacity for the request now. The client may retry."""
 
     status = 503
 
 
 class Limits(NamedTuple):
-    """The bounds of requests. `from_settings` makes them of a configuration's dict."""
+    """The limits of requests. `from_settings` reads them from a configuration."""
 
-    #: Bytes of a body, and of its JSON: Python's objects take up to sixteen times as much.
+    #: Bytes of a body, and of its JSON. Python objects take up to sixteen times the bytes of JSON.
     body_bytes: int = 256 << 20
     json_bytes: int = 64 << 20
     #: Bytes of a string in JSON that is too long for one piece. Raw tensors may have longer ones.
@@ -43,7 +43,7 @@ class Limits(NamedTuple):
     strings: int = 1 << 18
     #: Dimensions of a tensor; NumPy has no more than 64.
     rank: int = 64
-    #: Characters of a number in JSON. The longest numbers of 64 bits that mean something have 309 digits.
+    #: Characters of a number in JSON. The longest f64 has 309 digits before the point.
     digits: int = 400
     #: Inputs of a request, and outputs.
     tensors: int = 1024
@@ -51,13 +51,13 @@ class Limits(NamedTuple):
     nodes: int = 1 << 18
     #: Longer bodies are read in a thread, in pieces, so that the event loop goes on.
     inline_bytes: int = 64 << 10
-    #: Requests of one model that are read, in line or running.
+    #: Requests of one model that are being read, waiting or running.
     requests: int = 4096
 
     @classmethod
     def from_settings(cls, given: Mapping[str, Any] | None) -> Limits:
-        """The default limits with those in `given` in their place. InvalidRequest for other names, and for
-        values that are no whole numbers from 1 on."""
+        """The default limits, replaced by those in `given`. Raises InvalidRequest for unknown names, and for
+        values other than positive integers."""
         for name, value in (given or {}).items():
             if name not in cls._fields:
                 raise InvalidRequest(f"unknown limit {name!r}; the limits are {', '.join(cls._fields)}")
@@ -67,11 +67,11 @@ class Limits(NamedTuple):
 
 
 DEFAULT = Limits()
-_SHOWN = 100  # characters of what a client wrote, in an error
+_SHOWN = 100  # maximum characters of a client's value in an error message
 
 
 def shown(value: Any) -> str:
-    """A client's value in an error: short, whatever it is."""
+    """A client's value for an error message, shortened."""
     if isinstance(value, (list, tuple)):
         parts = ["[...]" if isinstance(x, (list, tuple)) else shown(x) for x in value[:8]]
         return f"[{', '.join(parts)}{', ...' if len(value) > 8 else ''}]"

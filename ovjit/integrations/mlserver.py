@@ -35,7 +35,7 @@ from ovjit.integrations.served import Answer, ServedModel
 
 
 class OvjitRuntime(mlserver.MLModel):
-    """One model. Requests run in an `AsyncInferQueue`, so that the event loop is free meanwhile."""
+    """One model. Requests run in an `AsyncInferQueue`, so the event loop is not blocked."""
 
     #: The module with OpenVINO's API that runs the model.
     engine: Any = None
@@ -44,8 +44,8 @@ class OvjitRuntime(mlserver.MLModel):
     def __init__(self, settings: Any):
         super().__init__(settings)
         self._rest: RestModel | None = None
-        # MLServer's own routes hold tensors as lists and cannot read raw ones. These can, at addresses of
-        # their own, which MLServer asks for before it loads the model.
+        # MLServer's own routes convert tensors to lists and do not support raw ones. These routes do.
+        # MLServer asks for their addresses before it loads the model.
         ends = [("GET", ""), ("GET", "/ready"), ("POST", "/infer")]
         for version in ["", f"/versions/{self.version}"][: 2 if self.version else 1]:
             for method, end in ends:
@@ -63,7 +63,7 @@ class OvjitRuntime(mlserver.MLModel):
         setattr(self, handler.__name__, handler)
 
     async def load(self) -> bool:
-        """Read and compile the model. MLServerError (422) says why it cannot be had."""
+        """Read and compile the model. Raises MLServerError (422) with the reason if that fails."""
         uri = await get_model_uri(self.settings)
         parameters = self.settings.parameters
         extra = dict((parameters.extra if parameters else None) or {})
@@ -92,8 +92,8 @@ class OvjitRuntime(mlserver.MLModel):
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """The outputs that the request names, all without. Errors of the client and of the inference have the
-        status 400, as the protocol's server answers them."""
+        """The outputs that the request names; all if it names none. Errors of the client and of the inference
+        have status 400, as in the protocol's server."""
         try:
             wanted = [output.name for output in payload.outputs] if payload.outputs else None
             answer = await self._served.infer(await self._arrays(payload), wanted)
@@ -112,7 +112,7 @@ class OvjitRuntime(mlserver.MLModel):
         )
 
     async def _arrays(self, payload: InferenceRequest) -> dict[str, np.ndarray]:
-        # a nested list's length says little: any list within it may be long
+        # the length of a nested list does not bound the number of elements
         small = all(
             len(data) <= PIECE and not isinstance(data[0] if len(data) else 0, list)
             for data in map(_data, payload.inputs)
@@ -127,8 +127,8 @@ class OvjitRuntime(mlserver.MLModel):
         INFERENCE.labels(*labels).observe(answer.ran)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # MLServer's adaptive batching takes the place of `predict` and fails all requests of a batch for one
-        # that is wrong: each is checked before it comes there
+        # MLServer's adaptive batching replaces `predict`, and fails all requests of a batch if one is
+        # invalid. So each request is checked before.
         if name == "predict":
             value = self._checked(value)
         super().__setattr__(name, value)
@@ -145,7 +145,7 @@ class OvjitRuntime(mlserver.MLModel):
         return checked
 
     async def unload(self) -> bool:
-        """Finish what runs."""
+        """Finish pending requests, and close the model."""
         served = getattr(self, "_served", None)
         if served is not None:
             await asyncio.to_thread(served.close)
@@ -173,7 +173,7 @@ def _data(tensor: Any) -> Any:
     data = getattr(tensor.data, "root", tensor.data)
     if _datatype(tensor) == "BYTES" or isinstance(data, (bytes, bytearray)):
         return data
-    # batches that MLServer puts together of tensors of raw bytes are a list of these
+    # MLServer batches tensors of raw bytes as a list of them
     if isinstance(data, list) and data and isinstance(data[0], (bytes, bytearray)):
         return b"".join(data)
     return data

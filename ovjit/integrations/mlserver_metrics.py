@@ -1,5 +1,6 @@
-"""What the runtime for MLServer measures, for its metrics endpoint. A module of its own: MLServer loads
-that of the runtime anew for every model, and a metric can be made only once."""
+"""Metrics of the runtime for MLServer. They have their own module: MLServer imports the runtime's module
+again for each model, but a metric can be registered only once.
+"""
 
 from __future__ import annotations
 

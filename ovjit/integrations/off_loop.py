@@ -1,6 +1,7 @@
-"""Work that would hold an event loop, in two threads of this process for all models.
+"""Work that would block an event loop runs in two threads, shared by all models of this process.
 
-Two, since reading requests computes: more of them would only take the GIL from the loop more often.
+There are only two since reading requests is computation in Python: more threads would take the GIL from the
+event loop more often.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _pool: ThreadPoolExecutor | None = None
 
 
 async def off_loop(function: Callable[..., _T], *arguments: Any) -> _T:
-    """What `function` returns, or raises, in one of the threads. Overloaded where there can be none."""
+    """Run `function` in one of the threads, and return its result or raise its exception. Raises Overloaded
+    if no thread can be started."""
     global _pool
     with _lock:
         if _pool is None:
@@ -32,7 +34,7 @@ async def off_loop(function: Callable[..., _T], *arguments: Any) -> _T:
         future = asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
     except RuntimeError as error:
         with _lock:
-            if _pool is pool:  # what it holds would be run by the next thread that it gets
+            if _pool is pool:  # its queue would still be run if a later submission could start a thread
                 _pool = None
         raise Overloaded(f"no thread can be started to read this request: {error}") from None
     return await future
@@ -40,7 +42,7 @@ async def off_loop(function: Callable[..., _T], *arguments: Any) -> _T:
 
 def _after_fork() -> None:
     global _lock, _pool
-    _lock, _pool = locks.lock("parsers"), None  # the parent's threads are not here
+    _lock, _pool = locks.lock("parsers"), None  # the child has none of the parent's threads
 
 
 if hasattr(os, "register_at_fork"):

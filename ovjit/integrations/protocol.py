@@ -1,9 +1,9 @@
-"""Requests and responses of the Open Inference Protocol (KServe v2), without any server: names, datatypes,
-shapes, JSON, and the raw bytes of the protocol's binary extension.
+"""Requests and responses of the Open Inference Protocol (KServe v2), independent of a server: names,
+datatypes, shapes, JSON, and the raw bytes of the protocol's binary extension.
 
-In: what a request says of its tensors (name, datatype, shape, data). Out: an array of exactly that type and
-shape for each; and the other way round. What a client did wrong is an `InvalidRequest` whose text is meant
-for the client. The bounds of requests are in `limits.py`, the elements are in `elements.py`.
+In: a request's description of its tensors (name, datatype, shape, data). Out: an array of that type and shape
+for each. Responses are the reverse. Errors of the client are `InvalidRequest`, with a message for the client.
+Limits of requests are in `limits.py`, elements in `elements.py`.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Port(NamedTuple):
     names: frozenset[str]
     partial: Any  # the PartialShape, whose dimensions may have bounds
     kind: str  # OpenVINO's name of the element type
-    #: The least and the greatest length of each dimension, a greatest below 0 for none; None: any rank.
+    #: Minimum and maximum of each dimension; a negative maximum means none. None: any rank.
     bounds: tuple[tuple[int, int], ...] | None
 
     def metadata(self) -> dict[str, Any]:
-        """As the protocol's metadata say it."""
+        """The port in the form of the protocol's metadata."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
 def ports(found: Sequence[Any], what: str) -> list[Port]:
-    """The ports of a compiled model; UnsupportedError for types that the protocol does not have."""
+    """The ports of a compiled model. Raises UnsupportedError for types that the protocol does not have."""
     out: list[Port] = []
     for i, port in enumerate(found):
         kind = port.get_element_type().get_type_name()
@@ -64,8 +64,8 @@ def ports(found: Sequence[Any], what: str) -> list[Port]:
 
 
 def check_inputs(given: Mapping[str, np.ndarray], wanted: Sequence[Port]) -> list[np.ndarray]:
-    """The arrays in the order of the model's inputs, in the model's own element types. InvalidRequest for
-    names that are missing or unknown, and for other types and shapes."""
+    """The arrays in the order of the model's inputs, in the model's element types. Raises InvalidRequest for
+    missing or unknown names, and for types and shapes that do not fit."""
     out: list[Any] = [None] * len(wanted)
     for name, array in given.items():
         i = next((i for i, port in enumerate(wanted) if name in port.names), None)
@@ -102,7 +102,7 @@ def _fits(shape: Sequence[int], bounds: tuple[tuple[int, int], ...] | None) -> b
 
 
 def output_indices(asked: Sequence[str] | None, offered: Sequence[Port]) -> list[int]:
-    """Which outputs a request wants, by name; all of them for None or nothing."""
+    """The indices of the outputs that a request names; all if it names none."""
     if not asked:
         return list(range(len(offered)))
     out = []
@@ -115,7 +115,7 @@ def output_indices(asked: Sequence[str] | None, offered: Sequence[Port]) -> list
 
 
 def offered(array: np.ndarray, port: Port) -> np.ndarray:
-    """An output's array in the type that the protocol has for it."""
+    """An output's array in the protocol's type."""
     if port.kind != "bf16":
         return array
     from ml_dtypes import bfloat16
@@ -124,7 +124,7 @@ def offered(array: np.ndarray, port: Port) -> np.ndarray:
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    """f32 as what OpenVINO takes for bf16: their bits as NumPy's f16."""
+    """f32 rounded to bf16, as an array of NumPy's f16 with these bits, which OpenVINO expects."""
     from ml_dtypes import bfloat16
 
     return array.astype(bfloat16).view(np.float16)
@@ -132,7 +132,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 class Request(NamedTuple):
     """Inputs by name; the requested outputs, None for all; the request's id; and which outputs are sent as
-    raw bytes, by name, or all unnamed ones (`raw_unless_named`)."""
+    raw bytes: those named in `raw`, or all others too (`raw_unless_named`)."""
 
     arrays: dict[str, np.ndarray]
     wanted: list[str] | None
@@ -141,12 +141,12 @@ class Request(NamedTuple):
     raw_unless_named: bool
 
     def is_raw(self, name: str) -> bool:
-        """Whether that output is sent as bytes behind the JSON."""
+        """Whether this output is sent as bytes after the JSON."""
         return self.raw.get(name, self.raw_unless_named)
 
 
 def read_body(body: bytes, header_length: str | None = None, limits: Limits = DEFAULT) -> Request:
-    """A request of the protocol: JSON, of `header_length` bytes where raw tensors follow it (the header
+    """Parse the body of a request. If raw tensors follow the JSON, it has `header_length` bytes (the header
     Inference-Header-Content-Length of the protocol's binary extension)."""
     view = memoryview(body)
     if len(view) > limits.body_bytes:
@@ -175,7 +175,7 @@ def _let_data_go(content: Any) -> None:
 
 
 def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = DEFAULT) -> Request:
-    """A request of the protocol's JSON, parsed, and the raw tensors that follow it."""
+    """The request of parsed JSON and of the raw tensors that follow it."""
     if not isinstance(content, Mapping) or not isinstance(content.get("inputs"), list):
         raise InvalidRequest('a request should be a JSON object with a list "inputs"')
     asked = content.get("outputs")
@@ -213,7 +213,7 @@ def read_request(content: Any, raw: bytes | memoryview = b"", limits: Limits = D
 
 
 def _tensor(tensor: Any, raw: memoryview, limits: Limits) -> tuple[str, np.ndarray, memoryview]:
-    """An input's name and array, and what it leaves of the raw bytes."""
+    """An input's name and array, and the remaining raw bytes."""
     if not isinstance(tensor, Mapping) or any(f not in tensor for f in ("name", "datatype", "shape")):
         raise InvalidRequest("each input should be an object with name, datatype, shape and data")
     name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
@@ -241,7 +241,7 @@ def _parameter(content: Any, name: str) -> Any:
 def response(
     name: str, version: str | None, identity: str | None, outputs: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """A response as the protocol's JSON has it, NaN and infinities as null."""
+    """A response in the protocol's JSON. NaN and infinities are null."""
     tensors = [{**_about(key, array), "data": _data(key, array)} for key, array in outputs.items()]
     return {**_head(name, version, identity), "outputs": tensors}
 
@@ -249,7 +249,8 @@ def response(
 def response_body(
     name: str, version: str | None, request: Request, outputs: Mapping[str, np.ndarray]
 ) -> tuple[bytes, int | None]:
-    """A response's body, and the length of its JSON where raw tensors follow it, else None."""
+    """The body of a response. The second result is the length of its JSON if raw tensors follow it, else
+    None."""
     tensors: list[str] = []
     raw: list[bytes] = []
     for key, array in outputs.items():

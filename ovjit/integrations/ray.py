@@ -1,7 +1,7 @@
-"""Ray: a deployment for Ray Serve, and compiled models that reach each worker of a cluster once.
+"""Ray: a deployment for Ray Serve, and compiled models that are sent to each worker of a cluster once.
 
-`ModelDeployment` speaks the Open Inference Protocol's REST (GET: metadata and readiness, POST: inference),
-and is called by other deployments with arrays. `ship(compiled)` puts a compiled model into Ray's object
+`ModelDeployment` implements the REST API of the Open Inference Protocol (GET: metadata and readiness, POST:
+inference). Other deployments call it with arrays. `ship(compiled)` puts a compiled model into Ray's object
 store.
 """
 
@@ -42,12 +42,12 @@ class ModelDeployment:
     async def infer(
         self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str] | None = None
     ) -> dict[str, np.ndarray]:
-        """Outputs by name, for handles: `await handle.infer.remote({"images": x})`. InvalidRequest for what
-        does not fit the model."""
+        """Outputs by name, for handles: `await handle.infer.remote({"images": x})`. Raises InvalidRequest if
+        the inputs do not fit the model."""
         return (await self._served.infer(inputs, outputs)).outputs
 
     async def __call__(self, request: Any) -> Any:
-        """One HTTP request, of Starlette."""
+        """Answer an HTTP request of Starlette."""
         from starlette.responses import Response
 
         status, content, headers = await self._rest.reply_to(request)
@@ -55,7 +55,7 @@ class ModelDeployment:
 
 
 class _Stored:
-    """A blob in the object store: every process of a machine sees the same memory."""
+    """A blob in the object store: all processes of a machine share its memory."""
 
     def __init__(self, blob: bytes):
         self.reference = ray.put(np.frombuffer(blob, np.uint8))
@@ -65,6 +65,6 @@ class _Stored:
 
 
 def ship(compiled: Any) -> shipping.Shipped:
-    """A compiled model as an argument of tasks and actors: call it there, `model()(inputs)`. Each worker
-    loads it once; its weights stay in the object store, which all workers of a machine share."""
+    """A compiled model as an argument of tasks and actors, which call it: `model()(inputs)`. Each worker
+    loads it once. Its weights stay in the object store, which all workers of a machine share."""
     return shipping.Shipped.of(compiled, _Stored)

@@ -1,6 +1,7 @@
-"""The Open Inference Protocol's REST for one model, without a server.
+"""The REST API of the Open Inference Protocol for one model, independent of a server.
 
-A request's method, path, body and headers become a status, a body and headers, or the JSON of an answer."""
+A request's method, path, body and headers give a status, a body and headers; or the JSON of a response.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +19,15 @@ from ovjit.integrations.served import Answer, ServedModel
 from ovjit.records import NamedTuple
 from ovjit.version import __version__
 
-#: Says of a body how much of it is JSON, where raw tensors follow: the protocol's binary extension.
+#: The header with the length of the JSON, if raw tensors follow it: the protocol's binary extension.
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
-#: Bytes of raw tensors that the event loop copies itself, which takes less than asking a thread to.
+#: Maximum bytes of raw tensors that the event loop copies itself. For these, a thread would take longer.
 _COPIED = 1 << 20
 
 
 class Reply(NamedTuple):
-    """An answer as it goes over the wire."""
+    """A response: status, body and headers."""
 
     status: int
     body: bytes
@@ -34,8 +35,8 @@ class Reply(NamedTuple):
 
 
 class RestModel:
-    """`served` under a name and a version (None: it has none). Its address is /v2/models/<name>. `observe` is
-    called with each answer of the model. `limits` bounds requests."""
+    """The API of `served` under a name and a version (None: no version), at the address /v2/models/<name>.
+    `observe` is called with each answer of the model. `limits`: those of requests."""
 
     def __init__(
         self,
@@ -47,7 +48,7 @@ class RestModel:
     ):
         self.served, self.name, self.version, self._observe = served, name, version, observe
         self.limits = limits
-        self._inside = 0  # requests that are read, in line or running
+        self._inside = 0  # requests that are being read, waiting or running
 
     async def answer(self, method: str, path: str, body: bytes = b"") -> tuple[int, dict[str, Any]]:
         """Status and JSON. 400 for a request that does not fit the model, 404 for an unknown path, 413 for
@@ -65,8 +66,8 @@ class RestModel:
     async def reply(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """As `answer`, ready to be sent, with tensors as raw bytes behind the JSON where the request has or
-        wants them so. `headers` are the request's; their names may be in any case."""
+        """As `answer`, but ready to be sent. Tensors follow the JSON as raw bytes if the request asks for
+        that. `headers`: the request's, with names in any case."""
         found = self._look_up(method, path)
         if found is None:
             try:
@@ -77,7 +78,7 @@ class RestModel:
         return Reply(found[0], json.dumps(found[1]).encode(), {"Content-Type": "application/json", **again})
 
     async def reply_to(self, request: Any) -> Reply:
-        """The same for a request of Starlette, whose body is read no further than it may be long."""
+        """The reply to a request of Starlette. Its body is read only up to the limit."""
         body = bytearray()
         async for part in request.stream():
             body += part
@@ -92,7 +93,7 @@ class RestModel:
         args = (self.name, self.version, request, outputs)
         if all(request.is_raw(name) and array.nbytes <= _COPIED for name, array in outputs.items()):
             content, length = response_body(*args)
-        else:  # numbers become text slowly
+        else:  # converting numbers to text takes long
             content, length = await off_loop(response_body, *args)
         if length is None:
             return Reply(200, content, {"Content-Type": "application/json"})
@@ -126,7 +127,7 @@ class RestModel:
         return status, {"error": f"model {self.name!r}: {error}"}
 
     def _look_up(self, method: str, path: str) -> tuple[int, dict[str, Any]] | None:
-        """What is known without an inference; None for one."""
+        """The answer if it needs no inference, else None."""
         parts = [p for p in path.split("/") if p]
         if "v2" not in parts:
             return 404, {"error": f"{path!r} does not exist; the model is at /v2/models/{self.name}"}

@@ -1,8 +1,9 @@
-"""A model in a server: a folder or file becomes inputs and outputs by name, and requests run in a queue.
+"""A model in a server: a folder or file is loaded, with inputs and outputs by name, and requests run in a
+queue.
 
-In: arrays by name, from any number of threads or from an event loop. Out: a future each, with the outputs by
-name. Requests go through one `AsyncInferQueue`. If no job is free they wait in line without blocking a
-thread. Every future ends: with the outputs, with an `InvalidRequest`, or with the error of the inference.
+In: arrays by name, from any number of threads or from an event loop. Out: a future of the outputs by name for
+each request. All requests use one `AsyncInferQueue`. If no job is free, they wait in a list without blocking
+a thread. Every future is completed: with outputs, an `InvalidRequest`, or the error of the inference.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from ovjit.errors import ModelError, OvjitError
 from ovjit.integrations.protocol import Port, check_inputs, offered, output_indices, ports
 from ovjit.records import NamedTuple
 
-#: Files that may be a model, the one to take first if there are several of a name.
+#: Suffixes of models. If there are several files of a name, the first suffix is used.
 SUFFIXES = (".blob", ".xml", ".onnx")
 _Settle = Callable[[Any, "BaseException | None"], None]
-#: Seconds between looks for inferences that have failed: a queue's callback is not called for these.
+#: Seconds between checks for failed inferences, for which a queue does not call its callback.
 _LOOK = 0.02
 
 
@@ -40,8 +41,8 @@ class Answer(NamedTuple):
 
 
 def find_model(place: str | Path, version: str | None = None) -> Path:
-    """The model file at `place`: that file, or the one in that folder, or in its folder `version` (without
-    one the highest number). ModelError lists the folder's content."""
+    """The model file at `place`: this file, or the one in this folder or in its folder `version` (by default
+    the highest number). Raises ModelError, with the folder's content, if there is not exactly one."""
     path = Path(place)
     if path.is_file():
         return path
@@ -71,7 +72,8 @@ def _candidates(folder: Path) -> list[Path]:
 
 
 class _Item:
-    """A request: its inputs, the outputs that are wanted, and who gets them or an error, in any thread."""
+    """A request: its inputs, the outputs that are wanted, and the function that receives them or an error,
+    from any thread."""
 
     __slots__ = ("arrays", "begun", "chosen", "over", "settle", "started")
 
@@ -88,7 +90,7 @@ class _Item:
 def _put(
     answer: Future[Answer] | asyncio.Future[Answer], found: Answer | None, error: BaseException | None
 ) -> None:
-    """End a future of either kind with its answer, or with the error."""
+    """Complete a future of either kind with its answer or the error."""
     if error is not None:
         answer.set_exception(error)
     else:
@@ -96,10 +98,10 @@ def _put(
 
 
 class ServedModel:
-    """A compiled model with a queue of `jobs` requests (0: as many as the model finds best).
+    """A compiled model with a queue of `jobs` requests (0: the model's optimal number).
 
-    `batches`: a server puts requests together along the first dimension; where that is 1, it is opened.
-    `ov` is the module with OpenVINO's API, ovjit without it. Thread-safe. It lives until `close`.
+    `batches`: the server concatenates requests along the first dimension, so a first dimension of 1 is made
+    dynamic. `ov`: the module with OpenVINO's API, by default ovjit. Thread-safe. It must be closed (`close`).
     """
 
     def __init__(
@@ -147,9 +149,9 @@ class ServedModel:
             ) from error
 
     def submit(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Future[Answer]:
-        """Run the model on inputs by name; a future of the outputs that are `wanted`, all without.
-        InvalidRequest here if these do not fit the model. The arrays are not copied: leave them alone until
-        it is done."""
+        """Run the model on inputs by name. Returns a future of the outputs in `wanted`; all if it is empty.
+        Raises InvalidRequest at once if the inputs do not fit. The arrays are not copied, so they must not be
+        changed until the future is done."""
         answer: Future[Answer] = Future()
 
         def settle(found: Answer | None, error: BaseException | None) -> None:
@@ -160,7 +162,7 @@ class ServedModel:
         return answer
 
     def _enter(self, item: _Item) -> None:
-        """Start it where a job is free, else put it in line."""
+        """Start the request if a job is free, else let it wait."""
         if self._closed:
             raise OvjitError(f"the model {self.path.name} has been unloaded")
         if not self._waiting and self._turn.acquire(blocking=False):
@@ -178,20 +180,21 @@ class ServedModel:
     def check(
         self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None
     ) -> tuple[list[np.ndarray], list[int]]:
-        """Inputs in their order, and which outputs are wanted. InvalidRequest where `submit` raises it."""
+        """The inputs in the model's order, and the indices of the wanted outputs. Raises InvalidRequest as
+        `submit` does."""
         return check_inputs(arrays, self.inputs), output_indices(wanted, self.outputs)
 
     async def infer(self, arrays: Mapping[str, np.ndarray], wanted: Sequence[str] | None = None) -> Answer:
-        """As `submit`, for an event loop."""
+        """`submit` for an event loop."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Answer] = loop.create_future()
 
         def deliver(found: Answer | None, error: BaseException | None) -> None:
-            if not answer.done():  # it may be cancelled
+            if not answer.done():  # it may have been cancelled
                 _put(answer, found, error)
 
         def settle(found: Answer | None, error: BaseException | None) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so no caller is waiting
                 loop.call_soon_threadsafe(deliver, found, error)
 
         self._enter(_Item(*self.check(arrays, wanted), settle))
@@ -204,12 +207,12 @@ class ServedModel:
         return self.submit(arrays, wanted).result().outputs
 
     def close(self) -> None:
-        """Finish what has been submitted, and end. Submitting then raises OvjitError."""
+        """Finish the submitted requests, then end. Later submissions raise OvjitError."""
         self._closed = True
         self._wake.set()
         self._thread.join()
 
-    # -- the thread that feeds the queue, and looks after inferences that fail
+    # -- the thread that starts requests, and finds inferences that failed
 
     def _feed(self) -> None:
         while True:
@@ -227,12 +230,12 @@ class ServedModel:
                 self._find_failed()
 
     def _start(self, item: _Item) -> None:
-        """Start it on the job that is free next. With `_turn`."""
+        """Start a request on the next free job. The caller has the lock `_turn`."""
         while True:
             try:
                 i = self._queue.get_idle_request_id()
                 before = self._running[i]
-                if before is not None:  # a job that is free and did not call back
+                if before is not None:  # the job is free, but its callback was not called
                     self._fail(i, before, ends=True)
                     if not before.over:
                         before.end(None, OvjitError("the inference ended without a result"))
@@ -241,7 +244,7 @@ class ServedModel:
                 self._queue.start_async(item.arrays, item, share_inputs=True)
                 return
             except Exception as error:
-                # a queue raises at the next start what went wrong in an earlier inference
+                # a queue raises the error of an earlier inference at the next start
                 for i, other in enumerate(self._running):
                     if other is item:
                         self._running[i] = None
@@ -274,8 +277,8 @@ class ServedModel:
                 self._fail(i, item)
 
     def _fail(self, i: int, item: _Item, ends: bool = False) -> None:
-        """Give the item its error if its inference has failed. `ends`: the job is free, so it is over
-        at once, which its request may not say yet."""
+        """Give the item its error if its inference has failed. `ends`: the job is free, so the inference is
+        over, even if its request does not report that yet."""
         try:
             if ends or self._queue[i].wait_for(0):
                 self._queue[i].wait()
@@ -287,7 +290,7 @@ class ServedModel:
 
 
 def _open_batch(ov: Any, model: Any) -> None:
-    """Let the first dimension of inputs be anything where it is 1."""
+    """Make the first dimension of inputs dynamic if it is 1."""
     shapes = {}
     for port in model.inputs:
         partial = port.get_partial_shape()
@@ -305,8 +308,8 @@ def _open_batch(ov: Any, model: Any) -> None:
 
 
 def _check_batches(path: Path, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-    """Requests can be put together along the first dimension, and their answers taken apart. ModelError if
-    not."""
+    """Raise ModelError unless requests can be concatenated along the first dimension, and outputs split along
+    it."""
     for what, found in (("input", inputs), ("output", outputs)):
         for port in found:
             if not port.shape or port.shape[0] != -1:

@@ -1,8 +1,9 @@
-"""Compiled models for workers in other processes: each process loads one once, however many tasks bring it.
+"""Compiled models for workers in other processes. Each process loads a model once, regardless of how many
+tasks use it.
 
-In: a compiled model. Out: a handle of some hundred bytes that pickles; called in any process it gives the
-compiled model there. What the handle refers to (a file, an object in a cluster's store) is what ships the
-blob.
+In: a compiled model. Out: a handle of a few hundred bytes that can be pickled. Called in any process, it
+returns the compiled model there. The handle refers to a file, or an object in a cluster's store, which has
+the blob.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from ovjit.disk.folders import replacing
 from ovjit.errors import ModelError
 from ovjit.forks import ForkLock
 
-#: What this process has loaded: digest -> compiled model.
+#: The models that this process has loaded: digest -> compiled model.
 _loaded: dict[tuple[str, str], Any] = {}
 _lock = ForkLock("handles")
 
 
 class Shipped:
-    """`source()` gives the blob: bytes, a memoryview or a path. `digest` is of the blob's bytes."""
+    """`source()` returns the blob: bytes, a memoryview or a path. `digest`: that of the blob's bytes."""
 
     def __init__(self, source: Callable[[], Any], digest: str, device: str = "CPU"):
         self.source, self.digest, self.device = source, digest, device
 
     @classmethod
     def of(cls, compiled: Any, store: Callable[[bytes], Callable[[], Any]]) -> Shipped:
-        """A handle on what `store` keeps of the model's blob; the model itself is what this process uses."""
+        """A handle for the model's blob in `store`. This process uses the model itself."""
         blob = compiled.export_model().getvalue()
         shipped = cls(store(blob), hashlib.sha256(blob).hexdigest())
         with _lock.lock:
@@ -43,7 +44,7 @@ class Shipped:
         return self.digest, self.device
 
     def __call__(self) -> Any:
-        """The compiled model in this process. ModelError where the blob is gone."""
+        """The compiled model in this process. Raises ModelError if the blob no longer exists."""
         found = _loaded.get(self._key())
         if found is None:
             with _lock.lock:
@@ -79,11 +80,11 @@ class _File:
 
 
 def ship(compiled: Any, folder: str | os.PathLike[str] | None = None) -> Shipped:
-    """A compiled model as an argument of tasks: pools, joblib, Dask. Call it in the worker,
+    """A compiled model as an argument of tasks (process pools, joblib, Dask), which call it:
     `model()(inputs)`.
 
-    The blob is written once, into `folder` or the machine's folder for temporary files, from where every
-    worker maps it: weights are in memory once. A file outside of `folder` goes when the handle does.
+    The blob is written once, to `folder` or the machine's folder for temporary files. Every worker maps this
+    file, so weights are in memory once. A file outside of `folder` is deleted with the handle.
     """
 
     def store(blob: bytes) -> _File:
@@ -111,7 +112,7 @@ def ship(compiled: Any, folder: str | os.PathLike[str] | None = None) -> Shipped
 
 
 def _remove(path: str, owner: int) -> None:
-    if os.getpid() == owner:  # not in a child that forked
+    if os.getpid() == owner:  # not in a forked child
         try:
             os.remove(path)
         except OSError:

@@ -24,13 +24,13 @@ from ovjit.integrations.limits import Overloaded
 from ovjit.integrations.protocol import Port
 from ovjit.integrations.served import ServedModel, find_model
 
-#: What stands in a version's `model.py`.
+#: The text of a version's `model.py`.
 MODEL_PY = "from ovjit.integrations.triton import TritonPythonModel  # noqa: F401\n"
 
 
 class TritonPythonModel:
-    """What Triton's Python backend makes of `model.py`. In `config.pbtxt`, parameters may have `config`
-    (JSON of properties for compiling) and `jobs` (requests of the queue)."""
+    """The class that Triton's Python backend creates from `model.py`. In `config.pbtxt`, parameters may have
+    `config` (JSON of properties for compiling) and `jobs` (requests of the queue)."""
 
     _served: ServedModel
 
@@ -44,7 +44,7 @@ class TritonPythonModel:
         )  # fmt: skip
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """A response to each of the requests, in their order; all run at once."""
+        """Responses to all requests, in their order. All run at the same time."""
         import triton_python_backend_utils as triton
 
         asked = [
@@ -61,14 +61,14 @@ class TritonPythonModel:
         return responses
 
     def finalize(self) -> None:
-        """Finish what runs."""
+        """Finish pending requests, and close the model."""
         self._served.close()
 
 
 def answers(
     served: ServedModel, asked: Sequence[tuple[Mapping[str, np.ndarray], Sequence[str]]]
 ) -> list[dict[str, np.ndarray] | OvjitError]:
-    """The outputs of each of the requests (inputs by name, names of outputs), or what is wrong with it."""
+    """For each request (inputs by name, names of outputs): its outputs or its error."""
     started: list[Any] = []
     for arrays, wanted in asked:
         try:
@@ -110,7 +110,7 @@ def _type(port: Port) -> str:
 
 
 def write_repository(model: Path, repository: Path, name: str, version: str = "1") -> Path:
-    """Write the folder of a model; returns it. OvjitError where the model cannot be served."""
+    """Write and return the folder of a model. Raises OvjitError if the model cannot be served."""
     model = find_model(model)
     served = ServedModel(model)
     try:
@@ -129,7 +129,7 @@ def write_repository(model: Path, repository: Path, name: str, version: str = "1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with what follows its name. Returns the exit code."""
+    """Run the command with these arguments. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m ovjit.integrations.triton", description="A model's folder in a Triton repository."
     )

@@ -384,9 +384,9 @@ FEW_CHANNELS = 16
 LONGEST_CONSTANT = 8192
 
 
-#: How often an expanded operand is read at least.
+#: Minimum number of times that an expanded operand is read.
 OFTEN = 4
-#: Elements of a row that a longer dimension of short rows is cut into: at most, and at least.
+#: Maximum and minimum elements of a row that a longer dimension of short rows is cut into.
 SHORT_PART, SHORTEST_PART = 1024, 32
 
 
@@ -404,8 +404,10 @@ def _cut(view: View, axis: int, part: int) -> View:
 
 
 def _read_again(view: View, out: View, axes: Sequence[int]) -> Sequence[int]:
-    """The two fastest of `axes`, those of `out` from the fastest on, and those along which `view` changes.
-    None of them if the others do not read it again often enough."""
+    """The axes along which `view` is copied so that the copy is read repeatedly along all others.
+
+    `axes`: those of `out`, the fastest first. The result has the first two and those along which `view`
+    varies. It is empty if the copy would be read fewer than OFTEN times."""
     inner = [*axes[:2], *(axis for axis in axes[2:] if view.strides[axis])]
     return inner if product([out.shape[a] for a in inner]) * OFTEN <= out.count else ()
 

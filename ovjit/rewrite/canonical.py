@@ -1,4 +1,5 @@
-"""One way to write what has several, so that graphs need fewer kernels. Results keep their bits."""
+"""Canonical forms: equivalent nodes are written in one way, so that graphs need fewer kernels. Results keep
+their bits."""
 
 from __future__ import annotations
 
@@ -27,20 +28,20 @@ def multiply_by_reciprocal(b: Builder, node: Node, x: Value, c: Value) -> Replac
 
 @rule(op.Subtract(x, constant("c")))
 def add_negative(b: Builder, node: Node, x: Value, c: Value) -> Replacement:
-    """x - c -> x + -c     of a constant"""
+    """x - c -> x + -c     for a constant"""
     same = x.dtype == c.dtype == node.output.dtype
     if c.constant is None or not same or c.dtype not in ("f32", "i32", "i64"):
         return None
     return _instead(b, node, "Add", [x, b.constant(-c.constant)])
 
 
-#: Not Maximum and Minimum: of two zeros these take the one that stands second.
+#: Commutative operations. Maximum and Minimum are not among them: of two zeros they return the second.
 _EITHER = op["Add Multiply Equal NotEqual LogicalAnd LogicalOr"]
 
 
 @rule(_EITHER(constant("c"), y))
 def constant_last(b: Builder, node: Node, c: Value, y: Value) -> Replacement:
-    """Add(c, y) -> Add(y, c)     of operations whose inputs may be exchanged"""
+    """Add(c, y) -> Add(y, c)     for commutative operations"""
     return b.instead(node, [y, c]) if node.inputs[0] is c and y.constant is None else None
 
 

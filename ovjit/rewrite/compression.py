@@ -227,13 +227,13 @@ def _stacked(w: Writer, node: Node) -> Value | None:
 
 
 def fits_rows(table: Value) -> bool:
-    """Whether rows that name matrices of this table [E, N, K] are multiplied with them as they are stored."""
+    """Whether a gathered product can multiply the matrices of this table [E, N, K] in their stored form."""
     kinds, outs, depth = table.shape
     return not outs % WIDEST and _table(table, (kinds * outs, depth)) is not None
 
 
 def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
-    """A table of matrices that are stored as integers, as one matrix of all their rows."""
+    """A table of matrices of integers as one matrix of all their rows; None for other tables."""
     for array, dtype, zero, scale in scaled_integers(table):
         if isinstance(array, InBlocks) or isinstance(scale, InBlocks):
             array, zero, scale = (_rows_of(v, flat[0]) for v in (array, zero, scale))
@@ -252,8 +252,8 @@ def _table(table: Value, flat: tuple[int, int]) -> Stored | None:
 
 
 def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | None:
-    """What a product's right-hand side is stored as: the depth is its last axis but one, `transposed` its
-    last. None where it is nothing of the kind."""
+    """The stored form of a product's right-hand side. The depth is its second last axis, or its last one if
+    `transposed`. None if the weights are not compressed."""
     value, transposed = before_transposes(value, transposed)
     if value.shape is None or len(value.shape) != 2 or not all(isinstance(d, int) for d in value.shape):
         return None
@@ -272,7 +272,8 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
 
 
 def before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
-    """Matrices as they are before Transposes of each of them, and whether they are then to be transposed."""
+    """The source of Transposes of the last two axes, and whether it is transposed, compared with
+    `transposed`."""
     while (turned := _TURNED.first(value)) is not None and len(value.shape or ()) in (2, 3):
         order, rank = turned["order"].constant, len(value.shape)
         swapped = [*range(rank - 2), rank - 1, rank - 2]
@@ -300,7 +301,7 @@ def scaled_integers(
 
 
 def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Stored | None:
-    """A matrix of f16, with scales of 1; None where products are in bf16, whose weights take no more room."""
+    """A matrix of f16, with scales of 1. None if products are in bf16, whose weights are as small."""
     if array is None or precision != "f32":
         return None
     depth, outs = array.shape[::-1] if transposed else array.shape
@@ -317,25 +318,25 @@ _RESHAPED_REALS = op["Convert Reshape"](value("x"), ...)
 _TURNED = op.Transpose(value("x"), constant("order"))
 _SCALED = op.Multiply(value("real"), value("factor"))
 _SHIFTED = op.Subtract(value("x"), value("zero"))
-#: Numbers by their places in a table.
+#: A codebook: numbers that indices select from a table.
 _BOOK = op.Gather(value("table"), value("indices"), ..., batch_dims=lambda n: not n)
 _REALS = HALVES | {"f32"}
 
 
 def _factor(value: Value) -> Factor | None:
-    """As `exact_constant`; what has factors of its own stays as it is."""
+    """As `exact_constant`, but blocks with two factors are returned unchanged."""
     stored = value.stored
     return stored if isinstance(stored, InBlocks) and stored.factors else exact_constant(value)
 
 
 def plain_constant(value: Value) -> np.ndarray | None:
-    """A constant or a converted or reshaped one, as float64: as it was before it was rounded."""
+    """A constant, possibly converted or reshaped, as float64, before conversions rounded it."""
     array = exact_constant(value)
     return None if array is None else cast(array, np.dtype(np.float64))
 
 
 def exact_constant(value: Value) -> np.ndarray | None:
-    """As `plain_constant`. Numbers of 16 and 32 bits keep their type, so that no copy of many is made."""
+    """As `plain_constant`, but floats of 16 and 32 bits keep their type, to avoid large copies."""
     if (reshaped := _RESHAPED.first(value)) is not None:
         inner = exact_constant(reshaped["x"])
         return None if inner is None or not is_static(value.shape) else inner.reshape(value.shape)
@@ -363,11 +364,11 @@ def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
 def stored_integers(
     value: Value, rounded: bool = False
 ) -> tuple[np.ndarray | Unmade, str, Factor | None] | None:
-    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero); the codes of
-    floats and codebooks. None for another value, and for integers of more than 8 bits.
+    """(integers, their type, zero) of Convert(integers) or Subtract(Convert(integers), zero). Floats of few
+    bits and codebooks give their codes. None for other values, and for integers of more than 8 bits.
 
-    nf4 levels that are converted to f16 or bf16 first are `rounded` to it where OpenVINO does so: not in
-    products.
+    `rounded`: nf4 levels that are converted to f16 or bf16 first are rounded to it. OpenVINO does that,
+    except in products.
     """
     zero, book = None, _named(value)
     if book is not None:
@@ -400,14 +401,14 @@ def stored_integers(
 
 
 def _level_kind(dtype: str, levels: np.ndarray, node: Node, rounded: bool) -> str:
-    """The kind of codes of 4 bits that `node` converts."""
+    """The kind of the 4-bit codes that `node` converts."""
     if not rounded:
         return dtype
     return codebook(levels.astype(numpy_dtype(node.output.dtype)).astype(np.float32), 4)
 
 
 def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
-    """(codes, their kind, no zero) of Gather(a few numbers, constant integers)."""
+    """(codes, their kind, None) of Gather(a few numbers, constant integers)."""
     book = _BOOK.first(value)
     if book is None:
         return None
@@ -416,7 +417,7 @@ def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
     levels = plain_constant(table) if few and table.dtype in ("f32", "f16", "bf16") else None
     array = indices.constant if levels is not None and ELEMENT_TYPES[indices.dtype].kind in "iu" else None
     if levels is None or array is None or array.size < SMALLEST or not np.isfinite(levels).all():
-        return None  # what fills a panel up names a level, too, which 0 is multiplied with
+        return None  # padding of panels also selects a level, which is multiplied by 0: it must be finite
     if indices.dtype == "u4":
         array = array.astype(np.uint8)
     low, high = int(array.min()), int(array.max())
@@ -427,7 +428,8 @@ def _named(value: Value) -> tuple[np.ndarray, str, None] | None:
 
 
 def _rows_of(value: Any, rows: int) -> Any:
-    """The values [..., groups, elements] as [rows, groups, elements]; one number, and None, as they are."""
+    """The values [..., groups, elements] as [rows, groups, elements]. A single number, and None, are
+    unchanged."""
     if value is None or value.size == 1:
         return value
     shape = (rows, *value.shape[-2:])
@@ -463,7 +465,7 @@ def _in_blocks(
 
 
 def _few_bits(array: np.ndarray | Unmade) -> bool:
-    """True where 3 bits hold all elements: u2, and u3, of which graphs have bytes."""
+    """True if 3 bits hold all elements. u2 and u3 are bytes in graphs."""
     if array.dtype != np.uint8:
         return True
     whole = np.asarray(array)
@@ -479,7 +481,7 @@ def _arranged(
     final: tuple[int, ...],
     transposed: bool,
 ) -> Stored | None:
-    """As [K, N], with a scale and zero for each group of K and each of N."""
+    """The weights as [K, N], with a scale and zero for each group along K and each column."""
     given, kind = zero, np.dtype(np.int8 if dtype == "i8" else np.uint8)
     if dtype in ("u8", "u2") and _few_bits(array):
         dtype = "u2"
@@ -496,13 +498,13 @@ def _arranged(
         return None
 
     def integers(source: np.ndarray) -> np.ndarray:
-        """[K, N], or of some rows so many columns"""
+        """[K, N]; for some rows of the source, the corresponding columns"""
         whole = source.astype(np.int8) + np.int8(8) if dtype == "i4" else source
         matrix = whole.reshape(-1, depth).T if transposed else whole.reshape(depth, outs)
         return np.ascontiguousarray(matrix.astype(kind, copy=False))
 
     def of_groups(values: np.ndarray) -> np.ndarray | Converted:
-        """[groups, N] of what is the same within a group."""
+        """[groups, N] of values that are constant within a group."""
         return _of_groups(values[(slice(None),) * along + (0,)], outs, transposed)
 
     as_they_are = transposed and array.dtype == kind
@@ -519,7 +521,7 @@ def _arranged(
 
 
 def _axis_of_groups(array: np.ndarray | Unmade, outs: int, transposed: bool) -> int | None:
-    """The axis along which elements share a scale; None where a reshape mixes columns, or cuts groups.
+    """The axis along which elements share a scale; None if a reshape mixes columns or splits groups.
 
     A matrix may have a row for each group."""
     held = array.shape[0] if transposed else array.shape[-1]
@@ -529,7 +531,7 @@ def _axis_of_groups(array: np.ndarray | Unmade, outs: int, transposed: bool) -> 
 
 
 def _broadcast(values: np.ndarray, shape: tuple[int, ...], along: int | None) -> np.ndarray | None:
-    """A number for each element of `shape`; None where that does not fit, or differs within a group."""
+    """`values`, broadcast to `shape`; None if that fails, or if they differ within a group."""
     try:
         each = np.broadcast_to(values, shape)
     except ValueError:
@@ -538,7 +540,7 @@ def _broadcast(values: np.ndarray, shape: tuple[int, ...], along: int | None) ->
 
 
 def _of_groups(firsts: np.ndarray, outs: int, transposed: bool) -> np.ndarray | Converted:
-    """[groups, N] in f32 of the first number of each group."""
+    """The first number of each group, as f32 [groups, N]."""
     if not any(firsts.strides):  # one number for all
         one = firsts.reshape(-1)[:1].astype(np.float32)
         return np.broadcast_to(one, (firsts.size // outs, outs))

@@ -1,4 +1,4 @@
-"""Conversions between element types, as rewrites ask for them."""
+"""Queries about Convert nodes, for rewrites."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _CONVERT = op.Convert(...)
 
 
 def converts(node: Node, of: Collection[str] | None = None, to: Collection[str] | None = None) -> bool:
-    """Whether this converts: values of these element types, to these; None: any."""
+    """Whether the node is a Convert from one of the types `of` to one of the types `to`. None: any type."""
     if not _CONVERT.fits(node.op):
         return False
     return (of is None or node.inputs[0].dtype in of) and (to is None or node.output.dtype in to)
 
 
 def unconverted(value: Value) -> Value:
-    """What is converted to the value, or the value itself."""
+    """The input of the Convert that computes the value, or the value itself."""
     return value.node.inputs[0] if converts(value.node) else value

@@ -3,9 +3,9 @@
     Convert([Reshape] Multiply([Subtract(] Convert(integers, f16), zero: f16)], scale: f16), f32)
     -> [Reshape] Multiply([Subtract(] Convert(integers, f32), zero: f32)], scale: f32)
 
-The same holds for numbers that small integers pick from a table, Gather(table: f16, integers), and for scales
-that are products themselves, which become constants. Conversions of numbers and of scales to f16 do round.
-Taken literally the product would be rounded to f16, too: 5e-4 of each weight.
+The same applies to codebooks, Gather(table: f16, integers), and to scales that are products, which become
+constants. Conversions of stored numbers and of scales to f16 are kept, with their rounding. The product is
+not rounded to f16, although the graph says so: the relative error of a weight would be 5e-4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOVES = op["Reshape Transpose Squeeze Unsqueeze"](...)
 
 
 def _stored(value: Value) -> bool | None:
-    """Whether a chain has such numbers at its beginning; None where it is no such chain."""
+    """Whether a chain begins with stored numbers of few bits; None if it is not a decompression chain."""
     node = value.node
     if node.op.role == "constant":
         return False
@@ -48,7 +48,7 @@ def _stored(value: Value) -> bool | None:
 
 
 def _indices(value: Value) -> Value | None:
-    """The constant of integers of 8 bits at most that indices are, perhaps converted."""
+    """The constant of unsigned integers of at most 8 bits that the indices are, possibly converted."""
     source = unconverted(value)
     stored = ELEMENT_TYPES[source.dtype]
     return source if source.stored is not None and stored.kind == "u" and stored.bits <= 8 else None
@@ -56,7 +56,7 @@ def _indices(value: Value) -> Value | None:
 
 @rule(op.Convert(value("half"), destination_type="f32"))
 def decompress(b: Builder, node: Node, half: Value) -> Value | None:
-    """The end of such a chain -> the chain in f32"""
+    """Convert(chain: f16, f32) -> the chain in f32"""
     return _wide(b, half, node) if half.dtype in HALVES and _stored(half) else None
 
 
@@ -75,13 +75,13 @@ def _wide(b: Builder, value: Value, end: Node) -> Value:
         return _wide(b, first, end) if known is None else b.constant(known)
     else:
         wide, attrs = [b.constant(first.stored, first.dtype)], {"destination_type": "f32"}
-        if first.dtype == "nf4" and value.dtype in HALVES:  # of what is stored, this alone has no exact half
+        if first.dtype == "nf4" and value.dtype in HALVES:  # the only stored type that f16 rounds
             wide = [b.add("Convert", wide, node.attrs, origins=end.origins).output]
     return b.add(node.op, wide, attrs, name=f"{end.name}/{node.op.name}", origins=end.origins).output
 
 
 def _given(b: Builder, value: Value, end: Node) -> Value:
-    """A constant, or one that is converted, as it is."""
+    """A copy of a constant, or of a converted constant, in its own type."""
     first = unconverted(value)
     given = b.constant(first.stored, first.dtype)
     if first is value:
@@ -90,13 +90,14 @@ def _given(b: Builder, value: Value, end: Node) -> Value:
 
 
 def _sides(node: Node) -> list[tuple[Value, np.ndarray | None]]:
-    """The operands of a product or difference; smaller ones that are computed themselves, worked out."""
+    """The operands of a product or difference. Operands that are smaller than the result and computed are
+    returned with their elements."""
     small = (v.shape != node.output.shape and unconverted(v).stored is None for v in node.inputs)
     return [(v, _known(v) if some else None) for v, some in zip(node.inputs, small, strict=True)]
 
 
 def _known(value: Value) -> np.ndarray | None:
-    """A product or difference of constants in f32, all perhaps converted."""
+    """The elements in f32 of a product or difference of constants, possibly converted; else None."""
     node, known = value.node, value.constant
     if _ARITHMETIC.fits(node.op):
         one, other = map(_known, node.inputs)

@@ -4,8 +4,8 @@
 keep it. f16 and bf16 tensors of operations that do not compute in these types (`Op.native_types`) are upcast
 to f32 first. Other types are promoted to the operation's compute type (`Op.promotion`).
 
-Each is a rule. That of `expand` has the operation alone as its pattern. It is asked again of what it made,
-and the replaced node is kept for the check of open shapes, which other rules do not need.
+Each of these is a rule. The pattern of the rule for `expand` is any operation that has it. The rule is
+applied again to its results. The replaced node is kept, to check shapes when dynamic dimensions are known.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ovjit.rewrite.writer import Writer
 if TYPE_CHECKING:
     from ovjit.compiler.options import Context
 
-#: How often what has been expanded is looked at again.
+#: Maximum number of passes over the results of expansions.
 ROUNDS = 4
 
 
@@ -73,7 +73,7 @@ def expand_operation(w: Writer, node: Node) -> Any:
 
 
 def _promotions(graph: Graph) -> list[Rule]:
-    """Those of the two rules above that may apply to the graph: they are asked about all of its nodes."""
+    """The rules of the two above that may apply to the graph. Their patterns match every node."""
     kinds = {v.dtype for n in graph.nodes for v in n.outputs}
     found = [] if kinds.isdisjoint(HALVES) else [compute_halves_in_f32]
     if not kinds.isdisjoint(SMALL) or any(op.in_real for op in {n.op for n in graph.nodes}):
@@ -82,7 +82,7 @@ def _promotions(graph: Graph) -> list[Rule]:
 
 
 def whole(w: Writer, x: Value, kind: str) -> Value:
-    """Reals as integers of this type (`ovjit.graph.dtypes.whole`)."""
+    """Reals rounded to integers of the type `kind`: see `ovjit.graph.dtypes.whole`."""
     x = w("Convert", w("Round", x), destination_type=whole_between(kind))
     if kind in ("i8", "u8"):
         limits = np.iinfo(numpy_dtype(kind))
@@ -91,19 +91,20 @@ def whole(w: Writer, x: Value, kind: str) -> Value:
 
 
 def _promotion(node: Node) -> Promotion | None:
-    """What the node's operation computes in for elements of another type; None where it is asked for that
-    itself, as it is for means of bytes in f32."""
+    """The operation's compute type, if the node's outputs must be converted back from it. None if the outputs
+    have the compute type already, such as means of bytes in f32."""
     found = node.op.promotion([v.type for v in node.inputs], node.attrs)
     return found if found and any(v.dtype == found.kind for v in node.outputs) else None
 
 
 def _halves_of(node: Node) -> set[str]:
-    """The types of 16 bits that the node has."""
+    """The 16-bit float types among the node's inputs and outputs."""
     return {v.dtype for v in (*node.outputs, *node.inputs)} & HALVES
 
 
 def _computed(w: Writer, node: Node, real: str, concerns: Callable[[int, str], bool]) -> Sequence[Value]:
-    """The node's operation in the floats `real`, where it concerns an input's place and type."""
+    """The node's operation in the type `real`. `concerns(i, type)`: whether input i of this type, or an
+    output for i = 0, is converted."""
     given = [_converted(w, x, real) if concerns(i, x.dtype) else x for i, x in enumerate(node.inputs)]
     made = w.b.add(node.op, given, node.attrs, name=f"{node.name}/{real}", origins=node.origins).outputs
     return [
@@ -118,7 +119,7 @@ def _back(w: Writer, x: Value, kind: str) -> Value:
 
 
 def _converted(w: Writer, x: Value, kind: str) -> Value:
-    """`x` in the floats `kind`, constants at once: expansions that need their values come before folding."""
+    """`x` in the type `kind`. Constants are converted now, since expansions may need them before folding."""
     dtype = numpy_dtype(kind)
     if isinstance(x.stored, Converted):
         return w.b.constant(Converted(x.stored, [dtype]))

@@ -91,7 +91,7 @@ def _fits(whole: Value, made: Value, share: Value, router: _Router) -> bool:
 
 
 def _router(share: Value) -> _Router | None:
-    """The chosen experts and their weights that [E, T, 1] is made of."""
+    """The chosen experts and their weights from which the shares [E, T, 1] are computed."""
     found = _SHARE.first(_behind(share, _MOVED))
     if found is None or np.ravel(found["order"].constant).tolist() != [1, 0]:
         return None
@@ -109,14 +109,14 @@ def _router(share: Value) -> _Router | None:
 
 
 def _behind(source: Value, pattern: Pattern) -> Value:
-    """What is before operations that match."""
+    """The source of a chain of operations that match the pattern."""
     while (found := pattern.first(source)) is not None:
         source = found["x"]
     return source
 
 
 def _is_fixed(source: Value, deep: int = DEEP) -> bool:
-    """Whether constants alone make this."""
+    """Whether the value depends on constants only."""
     if source.constant is not None:
         return True
     inputs = source.node.inputs
@@ -124,7 +124,8 @@ def _is_fixed(source: Value, deep: int = DEEP) -> bool:
 
 
 class _Rows:
-    """What experts make, [E, T, N], as [T * K, 1, N]: a row for each expert that a row chose."""
+    """Rewrites values of all experts [E, T, N] as [T * K, 1, N]: a row for each pair of a row and an expert
+    that it chose."""
 
     def __init__(self, w: Writer, router: _Router):
         self.w, self.router = w, router
@@ -133,14 +134,15 @@ class _Rows:
         self.names = flat if flat.dtype == "i64" else w("Convert", flat, destination_type="i64")
 
     def made(self, source: Value) -> Value:
-        """The rows that stand for `source`."""
+        """The rows that replace `source`."""
         found = self.known.get(id(source))
         if found is None:
             found = self.known[id(source)] = self._repeated(source) or self._made_by(source)
         return found
 
     def _repeated(self, source: Value) -> Value | None:
-        """Of a value that all experts have alike: its row for each expert that it chose."""
+        """The rows of a value that is the same for all experts: each row is repeated K times. None for
+        others."""
         shape, tiled = source.shape, _TILED.first(_behind(source, _MOVED))
         if shape is None or len(shape) != 3 or not isinstance(shape[2], int):
             return None
@@ -193,7 +195,7 @@ class _Rows:
         return self.w("Gather", table, self.names, np.array(0), batch_dims=0)
 
     def _product(self, x: Value, weights: Value, turned: bool) -> Value:
-        """Rows times the matrices of their experts."""
+        """The product of each row with the matrix of its expert."""
         if not _is_fixed(weights) or weights.shape is None:
             raise _Refused
         table, turned = before_transposes(weights, turned)

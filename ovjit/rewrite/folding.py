@@ -1,4 +1,4 @@
-"""Constant folding: nodes whose values are computed before anything runs."""
+"""Constant folding: replaces nodes whose inputs are constants by their values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ovjit.rewrite.conversions import converts
 from ovjit.rewrite.pattern import operation
 from ovjit.rewrite.rules import Uses, rule
 
-#: A folded constant may have at most this many bytes more than what it is made from.
+#: A folded constant may have at most this many bytes more than the constants from which it is computed.
 FOLD_BUDGET = 64 * 1024 * 1024
 
 
@@ -26,10 +26,10 @@ def _may_be_known(node: Node, inputs: Sequence[Value]) -> bool:
 
 @rule(operation(lambda record: record.may_fold)(...), quick=_may_be_known)
 def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | None:
-    """op(constants) -> constant     when the result is not a bomb"""
+    """op(constants) -> constant     unless the result is much larger than the inputs"""
     inputs = node.inputs
     if node.lowered and node.op.multiplied:
-        return None  # a reference multiplies numbers of one type
+        return None  # references multiply inputs of one type only
     stored = [v.type.value if v.stored is None else v.stored for v in inputs]
     known = [v.type.value for v in node.outputs]
     if all(k is not None for k in known) and all(v.stored is None for v in inputs):
@@ -49,7 +49,7 @@ def fold_constants(b: Builder, node: Node, readers: Uses) -> Sequence[Value] | N
 
 
 def _is_widened_weight(node: Node, readers: Uses) -> bool:
-    """Whether f16 or bf16 become f32 for matrix products alone, which pack them as their right-hand side."""
+    """Whether a Convert from f16 or bf16 to f32 is only read by matrix products, which pack it themselves."""
     if not converts(node, of=HALVES, to=("f32",)):
         return False
     return all(

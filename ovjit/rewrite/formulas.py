@@ -1,4 +1,4 @@
-"""Parts of formulas that the rules of several places look for."""
+"""Patterns of subexpressions that several rules share: means, squares and square roots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ovjit.rewrite.pattern import Pattern, anything, op
 
 
 def _axes(mean: Any) -> tuple[int, ...] | None:
-    """The axes of a ReduceMean, where they are known."""
+    """The axes of a ReduceMean; None if they are not constant, or if the rank is unknown."""
     data, axes = mean.node.inputs
     if data.shape is None or axes.constant is None:
         return None
@@ -17,7 +17,7 @@ def _axes(mean: Any) -> tuple[int, ...] | None:
 
 
 def mean(of: Pattern) -> Pattern:
-    """Its mean over `axes`, which keeps the dimensions."""
+    """The mean of `of` over `axes`, with kept dimensions. Binds `axes`."""
     return op.ReduceMean(of, anything, keep_dims=True).let(axes=_axes)
 
 

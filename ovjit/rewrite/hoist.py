@@ -1,10 +1,10 @@
-"""Variables of bodies become variables of the model: in the body, a value is a parameter and a result.
+"""Moves variables of bodies to the model. In the body, the value becomes a parameter and a result.
 
 Loop(x; body: ReadValue(v), Assign(v))  ->  Loop(x, ReadValue(v); body: parameter, result), Assign(v)
 
-In an If, the branch that does not know the variable hands it through.
+A branch of an If that does not use the variable returns it unchanged.
 
-It is no rule: it changes bodies, and adds outputs to the graph.
+The pass is not a rule: it changes bodies, and adds outputs to the graph.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ovjit.records import NamedTuple
 
 
 class _Kept(NamedTuple):
-    """A variable of a body: its first ReadValue's type, what it begins with, whether it is assigned."""
+    """A variable of a body: its first ReadValue's type, its initial value, and whether it is assigned."""
 
     type: Any
     initial: np.ndarray | None
@@ -29,8 +29,8 @@ class _Kept(NamedTuple):
 
 
 def hoist(graph: Graph) -> Graph:
-    """The graph with the variables of its nodes' bodies as its own. Raises ModelError for one whose initial
-    value is computed inside its body."""
+    """The graph, with the variables of bodies moved to it. Raises ModelError if the initial value of one is
+    computed inside its body."""
     if not any(body.has_state for node in graph.nodes for body in bodies_of(node.attrs)):
         return graph
     assigned: list[Value] = []
@@ -119,7 +119,7 @@ def _variables(node: Node, body: Graph) -> dict[str, _Kept]:
 
 
 def _without(body: Graph, variables: Mapping[str, _Kept], results: Sequence[Value]) -> Graph:
-    """The body with a parameter more for each variable and a result more for each that is assigned."""
+    """The body with a further parameter for each variable, and a further result for each assigned one."""
     builder = Builder()
     new: dict[Value, Value] = {}
     for value in body.inputs:

@@ -1,7 +1,7 @@
 """Factors and offsets that map sums of integers to steps of a quantization.
 
-A sum is an integer. So only the sum next to each border between two steps may be rounded to the wrong one.
-There are few such sums. Some f32 number beside the nearest one mostly rounds all of them as exact
+Sums are integers. So only the sums next to a border between two steps may be rounded to the wrong step. There
+are few such sums. Usually some f32 factor and offset near the exact ones round all of them as exact
 arithmetic does.
 """
 
@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import numpy as np
 
-#: How near to a border, as a share of what is added up, sums are looked at.
+#: Maximum distance from a border, relative to the magnitude of the addends, of sums that are checked.
 NEAR = 2.0**-22
-#: Factors above this are looked at: with more sums to a step f32 has too few numbers to be right for all.
+#: Minimum factor for the search. With smaller ones a step has more sums, and no f32 is right for all of them.
 FINEST = 0.0014
-#: Of more numbers, as where a table is added to sums, that would take too long.
+#: Maximum factors for the search. More of them, as if a table is added to sums, would take too long.
 MOST_NUMBERS = 1 << 14
-#: Numbers that are looked at together: what stays in the second-level cache.
+#: Numbers that are processed at once, so that they stay in the second-level cache.
 BLOCK = 1 << 14
-#: Factors and offsets beyond this cut all off.
+#: Factors and offsets beyond this saturate all sums.
 MOST = 2.0**20
-#: What is tried one after the other: units in the last place of the factor, small steps of the offset.
+#: Candidates in order: (units in the last place of the factor, small steps of the offset).
 TRIED = [(0, o) for o in (0, 2, -2, 8, -8, 20, -20)]
 TRIED += [(1, 0), (-1, 0), (1, -20), (-1, 20), (1, 8), (-1, -8)]
 
 
 def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of f32 (as f64, of the same shapes) for round(sum * factor + offset), clamped to `low` and
-    `high`. They differ for the fewest sums from the result of the given f64. Offsets of 0 stay."""
+    """The f32 factor and offset (as f64, of the same shapes) for round(sum * factor + offset), clamped to
+    `low` and `high`. They are the candidates with the fewest sums whose step differs from that of the given
+    f64 numbers. Offsets of 0 are not changed."""
     flat = [a.reshape(-1) for a in np.broadcast_arrays(factor, offset)]
     moves = [a.size == flat[0].size for a in (factor, offset)]
     moves[1] &= bool(offset.any())
@@ -56,8 +57,8 @@ def settled(factor: np.ndarray, offset: np.ndarray, low: int, high: int) -> tupl
 def _count_wrong(
     numbers: list[np.ndarray], at: np.ndarray, sums: np.ndarray, steps: np.ndarray
 ) -> np.ndarray:
-    """[channels, tries]: how many sums are rounded to another step by factor and offset, [channels, tries]
-    each. `at`: the channels of sums, ascending."""
+    """The number of sums that are rounded to a wrong step, [channels, tries], by `numbers`: factors and
+    offsets [channels, tries]. `at`: the channel of each sum, ascending."""
     factor, offset = (a.astype(np.float64)[at] for a in numbers)
     wrong = np.rint((sums[:, None] * factor + offset).astype(np.float32)) != steps[:, None]
     until = np.concatenate([np.zeros((1, wrong.shape[1]), np.int64), wrong.cumsum(0)])
@@ -66,8 +67,8 @@ def _count_wrong(
 
 
 def _near_borders(f: np.ndarray, o: np.ndarray, borders: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The sums that are near to a border between two steps: (their channels, the sums, their steps)"""
-    # few are as near as the farthest border allows: the others need not be compared with their own
+    """The sums near a border between two steps: (their channels, the sums, their steps)"""
+    # a cheap test first, with the largest tolerance of all borders: few sums pass it
     nearest = NEAR * (np.abs(borders).max() + np.abs(o)) / f * (1 + NEAR)
     some = max(1, BLOCK // len(borders))
     found = [np.zeros((3, 0))]
@@ -82,6 +83,6 @@ def _near_borders(f: np.ndarray, o: np.ndarray, borders: np.ndarray) -> tuple[np
     index, sums, beyond = np.concatenate(found, 1)
     channel, border = np.divmod(index.astype(np.int64), len(borders))
     share = beyond * f[channel, 0]
-    # halfway: even in any case
+    # a share of 0 is a tie, which any factor rounds to even
     near = np.flatnonzero((np.abs(share) < NEAR * (borders[border] + np.abs(o[channel, 0]))) & (share != 0))
     return channel[near], sums[near], borders[border[near]] + np.copysign(0.5, share[near])

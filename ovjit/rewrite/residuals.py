@@ -1,17 +1,18 @@
-"""Which FakeQuantizes before the Add of a residual do not round.
+"""Finds the FakeQuantizes before the Add of a residual that do not round in OpenVINO.
 
     Convolution -> FakeQuantize -> Add(residual) -> FakeQuantize
 
 OpenVINO adds the residual in the convolution's epilogue and stores the bytes of the second FakeQuantize. It
-applies the range of the first one there, and does not round. All other FakeQuantizes round. So this is what
-OpenVINO 2026.4 was observed to do on AVX2:
+clamps to the range of the first one there, and does not round. All other FakeQuantizes round. These
+conditions were observed with OpenVINO 2026.4 on AVX2:
 
-- the Add is read once, by a FakeQuantize, perhaps through activations and numbers by channel;
-- one of the addends is the convolution's: it reads bytes, and only numbers by channel, or a bias and Relu,
-  come before the FakeQuantize. If both addends are such, it is the one without a FakeQuantize, else the
-  first;
-- the sums replace the other addend in memory. So the other readers of that one come before the convolution,
-  which does not read it itself.
+- The Add has one reader, a FakeQuantize, possibly behind activations and operations with constants per
+  channel.
+- One of the addends is computed by a convolution of bytes. Only operations with constants per channel, or a
+  bias and Relu, are between it and its FakeQuantize. If both addends are of this kind, it is the one without
+  a FakeQuantize, else the first.
+- The sums overwrite the other addend in memory. So all other readers of that addend precede the convolution,
+  and the convolution does not read it.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ MOVES = (
     "SpaceToDepth"
 )
 _CONVOLUTION = op["Convolution GroupConvolution"](...)
-#: What a convolution's epilogue computes before a FakeQuantize: numbers, or a bias and Relu.
+#: The steps of a convolution's epilogue before a FakeQuantize: constants per channel, or a bias and Relu.
 CUT = op.Relu(_X)
 _BIASED = op.Add(_X, _NUMBER) | op.Identity(_X)
 BY_NUMBER = op["Add Multiply"](_X, _NUMBER) | op.Identity(_X)
-#: What it computes after the residual has been added.
+#: The steps of the epilogue after the addition of the residual.
 _ACTIVATION = op["Relu Clamp Sigmoid Tanh Gelu Elu PRelu Swish HSwish HSigmoid Mish SoftPlus Abs Sqrt Round"](
     _X, ...
 )
 _BY_CHANNEL = op["Add Subtract Multiply Divide"](_X, _NUMBER)
-#: What bytes stay bytes in.
+#: Operations whose outputs are bytes if their inputs are.
 _KEEPS = op[f"MaxPool AvgPool Pad Interpolate Concat {MOVES}"](_X, ...)
 _BYTES = op.Convert(_X).where(lambda x: x.dtype in ("u8", "i8"))
 _SHIFTED = op["Subtract Multiply Add"](_X, _NUMBER)
 
 
 def unrounded(graph: Graph) -> frozenset[Node]:
-    """The FakeQuantizes of the graph that give their range only."""
+    """The FakeQuantizes of the graph that clamp to their range, and do not round."""
     residuals = _Residuals(graph)
     found = (residuals.of(node) for node in graph.nodes if _SUM.fits(node.op))
     return frozenset(node for node in found if node is not None)
@@ -71,7 +72,7 @@ class _Residuals:
         return sides[0].node if sides and _RANGE.matches(sides[0]) else None
 
     def _is_quantized(self, sums: Value) -> bool:
-        """Whether the sums are stored as bytes alone."""
+        """Whether the sums are only stored as bytes."""
         while (reader := self._reader(sums)) is not None:
             if _RANGE.fits(reader.op):
                 return reader.inputs[0] is sums and all(v.constant is not None for v in reader.inputs[1:])
@@ -89,7 +90,7 @@ class _Residuals:
         return readers[0][0] if len(readers) == 1 else None
 
     def _takes(self, add: Node, side: Value, residual: Value) -> bool:
-        """Whether the convolution that makes `side` can replace `residual` by the sums of both."""
+        """Whether a convolution computes `side`, and can overwrite `residual` with the sums of both."""
         x: Value | None = side
         if _RANGE.matches(side):
             x = self._before(_RANGE, side)
@@ -106,12 +107,13 @@ class _Residuals:
         return _is_of_bytes(x.node.inputs[0]) and self._all_before(readers, x.node)
 
     def _before(self, step: Pattern, x: Value) -> Value | None:
-        """What a step that makes `x` reads; None if `x` has more than one reader."""
+        """The input of the step that computes `x`; None if `x` has more than one reader."""
         found = step.first(x)
         return None if found is None or self._reader(x) is None else found["x"]
 
     def _all_before(self, nodes: set[Node | None], node: Node) -> bool:
-        """Whether `node` depends on all of `nodes`; None stands for the end of an inference."""
+        """Whether `node` depends on all of `nodes`. The entry None is a model output, which has no
+        successor."""
         if None in nodes:
             return False
         left = {each for each in nodes if each is not None}
@@ -128,7 +130,7 @@ class _Residuals:
 
 
 def _is_of_bytes(x: Value) -> bool:
-    """Whether the numbers of `x` are bytes, times a scale."""
+    """Whether the elements of `x` are bytes, times a scale."""
     while (step := _KEEPS.first(x) or _SHIFTED.first(x)) is not None:
         x = step["x"]
     return _RANGE.matches(x) or _BYTES.matches(x)

@@ -1,4 +1,5 @@
-"""Rewrites that make the graph smaller: no-ops dropped, batch normalisation, scales and offsets absorbed."""
+"""Rewrites that make the graph smaller: they drop no-ops, and fold batch normalisation and scales into
+weights."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def _keeps_order(x, order) -> bool:
     return x.shape is not None and axes != [] and axes == [*range(len(axes))]
 
 
-#: What gives back an input as it is. These are applied to models that users edit, too.
+#: Nodes that return an input unchanged. These rules are also applied to models that users edit.
 DROP_NOOPS = [
     rewrite(op.Identity(x), x),
     rewrite(op.Convert(x), x, lambda node, x: x.dtype == node.output.dtype != "dynamic"),
@@ -31,7 +32,7 @@ DROP_NOOPS = [
         lambda node, x: is_static(x.shape) and x.shape == node.output.shape,
     ),
 ]
-#: What is so in graphs alone.
+#: Further such nodes, for the compiler's graphs only.
 DROP_MORE = [
     rewrite(op["Floor Ceiling Round"](x), x, lambda x: ELEMENT_TYPES[x.dtype].kind in "iu"),
     rewrite(op.Swish(x, constant("y")), op.Swish(x), lambda y: np.all(y.constant == 1.0)),
@@ -89,7 +90,7 @@ def _item_size(value: Value) -> int:
 
 
 def _broadcasts_to(node: Node, index: int, rank: int) -> bool:
-    """Whether input `index` decides about the rank of what an elementwise operation computes."""
+    """Whether an elementwise result has the rank of input `index`, by NumPy's broadcasting."""
     shape = node.inputs[index].shape
     others = [v.shape for i, v in enumerate(node.inputs) if i != index]
     numpy_like = node.attrs.get("auto_broadcast", "numpy") == "numpy"
@@ -113,7 +114,7 @@ def expand_batch_norm(w: Writer, node: Node) -> Replacement:
     if any(v.constant is None for v in named.values()) or x.shape is None:
         return None
     if len({x.shape[1], *(v.shape[0] for v in named.values())}) != 1:
-        return None  # the operation's own expansion sees to a number of channels that is open
+        return None  # the operation's own expansion supports a dynamic number of channels
     c = {k: v.constant.astype(np.float64) for k, v in named.items()}  # type: ignore[union-attr]
     scale = c["gamma"] / np.sqrt(c["variance"] + node.attrs["epsilon"])
     shift = c["beta"] - c["mean"] * scale
@@ -142,7 +143,7 @@ def scale_into_weights_and_offset(
     return b.add("Add", [*scaled, both], name=node.name, origins=origins).outputs
 
 
-#: Numbers from which on an offset may be there to round: what is added is lost below its last bit.
+#: Offsets from this size on may be a rounding trick (x + c - c), which a joined offset would undo.
 _ROUNDING = 2.0**16
 
 
@@ -168,19 +169,19 @@ def join_scales(b: Builder, node: Node, x: Value, inner: Value, one: Value, othe
         return None
     first, second = _factor(inner.node, one), _factor(node, other)
     if np.broadcast(first, second).size > max(first.size, second.size):
-        return None  # a table in the place of a row and a column
+        return None  # the joined factor would be a matrix instead of a row and a column
     with np.errstate(all="ignore"):
         joined = (first * second).astype(np.float32)
     parts = (first, second, joined)
     least, most = np.finfo(np.float32).tiny, np.finfo(np.float32).max
     if not all(((np.abs(part) >= least) & (np.abs(part) <= most)).all() for part in parts):
-        return None  # zeros make NaN of infinities, and infinities of what would be none
+        return None  # a factor of 0 or infinity changes results: NaN, or other infinities
     origins = (*inner.node.origins, *node.origins)
     return b.add("Multiply", [x, b.constant(joined)], name=node.name, origins=origins).outputs
 
 
 def _factor(node: Node, number: Value) -> np.ndarray:
-    """What a product with a constant, or a quotient by it, multiplies by, in f64."""
+    """The factor of a product with a constant, or of a quotient by one, in f64."""
     wide = number.constant.astype(np.float64)  # type: ignore[union-attr]
     with np.errstate(all="ignore"):
         return wide if node.op.name == "Multiply" else 1 / wide
@@ -210,8 +211,8 @@ def _scaled(b: Builder, conv: Node, factor: np.ndarray | None) -> Replacement:
 
 @rule(op.MatMul(...))
 def flush_factors(b: Builder, node: Node) -> Replacement:
-    """MatMul(c, x) -> MatMul(zeros for the subnormal numbers of c, x), MatMul(x, list c) likewise. All other
-    constants that are multiplied with what is computed are packed, and flushed then."""
+    """MatMul(c, x) -> MatMul(c with zeros for subnormal numbers, x)     and MatMul(x, c) for a vector c. All
+    other constant factors are packed, which flushes them."""
     given = list(node.inputs)
     for i, value in enumerate(node.inputs):
         if (i == 0 or value.type.rank in (0, 1)) and value.constant is not None:

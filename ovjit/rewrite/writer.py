@@ -1,4 +1,4 @@
-"""How rewrites write nodes: a `Writer` adds nodes that stand for one, with open dimensions as numbers."""
+"""The `Writer` of rewrites: adds the nodes that replace a node, with dynamic dimensions as numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ovjit.graph.shapes import is_static
 
 
 class Writer:
-    """Adds nodes that stand for `node`: `w("Add", x, 1.0)`. `w.b.context` is what they are compiled for.
+    """Adds nodes that replace `node`: `w("Add", x, 1.0)`. `w.b.context` has the target and options.
 
-    Numbers become constants of the first value's type, arrays and lists (axes, patterns) their own. Lists may
-    have `Extent`s.
+    Numbers become constants of the first value's type. Arrays keep their type, and lists (axes, shapes)
+    become i64. Lists may have `Extent`s.
     """
 
     def __init__(self, b: Builder, node: Node):
@@ -35,14 +35,14 @@ class Writer:
         return self.b.add(op, values, attrs, name=name, origins=self.node.origins).outputs
 
     def once(self, key: Any, make: Callable[[], Value]) -> Value:
-        """The value of `make`, which runs once in a graph for each key."""
+        """The result of `make`, which is called once per graph and key."""
         found = self.b.shared.get(key)
         if found is None:
             found = self.b.shared[key] = make()
         return found
 
     def shape(self, x: Value) -> list[Any]:
-        """The dimensions, those that are open as `Extent`s."""
+        """The dimensions: ints, and `Extent`s for dynamic ones."""
         if is_static(x.shape):
             return list(x.shape)
         dims = self("ShapeOf", x, output_type="i64")
@@ -77,8 +77,8 @@ class Writer:
 
 
 class Extent:
-    """An open dimension, or what follows from some: i64 [1], which is worked out when shapes are known. It is
-    added and multiplied as an int is."""
+    """A dynamic dimension, or a number computed from such: an i64 value [1] of the graph. Supports the
+    arithmetic of an int."""
 
     def __init__(self, w: Writer, value: Value):
         self.w = w
@@ -110,5 +110,5 @@ class Extent:
 
 
 def not_negative(extent: Any) -> Any:
-    """An int or an Extent, or 0 where that is less."""
+    """max(extent, 0), for an int or an Extent."""
     return max(extent, 0) if isinstance(extent, int) else extent.not_negative()

@@ -1,7 +1,7 @@
 """Compiled models as blobs: what `export_model` writes and `import_model` reads. See docs/blob_format.md.
 
-A blob is data first: the graph is enough to compile the model anew on any machine. Object code and the plan
-that calls it are used only when this user's key authenticates them, and where versions and CPU are the same.
+The graph in a blob suffices to compile the model again on any machine. Object code and the plan that calls it
+are used only if this user's key authenticates them, and if versions and CPU are the same.
 """
 
 from __future__ import annotations
@@ -41,27 +41,27 @@ from ovjit.version import __version__
 if TYPE_CHECKING:
     from ovjit.execution.executable import Executable
 
-#: Properties that code depends on: with others than at the export, the graph is compiled anew.
+#: Properties that code depends on. If they differ from those at the export, the graph is compiled again.
 COMPILING = (
     "EXECUTION_MODE_HINT", "INFERENCE_PRECISION_HINT", "DYNAMIC_QUANTIZATION_GROUP_SIZE", "caches",
     "OVJIT_MATRIX_UNIT",
 )  # fmt: skip
-#: Properties of the process rather than of the model, which stay behind.
+#: Properties of the process rather than of the model. They are not exported.
 LOCAL = frozenset(
     ("CACHE_DIR", "CACHE_ENCRYPTION_CALLBACKS", "CACHE_MODE", "DEVICE_PROPERTIES", "ENABLE_MMAP",
      "LOG_LEVEL", "MODEL_DISTRIBUTION_POLICY", "OVJIT_KEY", "WEIGHTS_PATH")
 )  # fmt: skip
 
 
-#: What stands in the header of a model that `kept_models` keeps before the name of its file's record.
+#: In the header of a kept model (`kept_models`), the prefix of the name of its file's record.
 KEPT = "file:"
 
-#: All properties, of those that a blob has: over them come those that are given now.
+#: The properties in a blob -> all properties, with the ones that are given now in their place.
 Merge = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class Imported(NamedTuple):
-    """What a blob gives back. `used`: whether its code is used; else its graph was compiled."""
+    """A model read from a blob. `used`: whether the blob's code is used; else its graph was compiled."""
 
     executable: Executable
     inputs: tuple[PortInfo, ...]
@@ -78,12 +78,12 @@ def save_blob(
 ) -> bytes:
     """A compiled model as a blob: the same bytes for the same model, versions, CPU, properties and key.
 
-    `config`: all properties. Raises BlobError for a model with something that a blob has no form for.
+    `config`: all properties. Raises BlobError for a model with content that blobs cannot store.
     """
     stored = getattr(executable.program, "sections", None)
     if stored is not None:
         source = parse(stored["header"], "header")["source"]
-        # it has what a start needs, and not what every other may
+        # it only has the code that one start needs
         if is_kept(source) or "file" in parse(stored["program"], "program"):
             from ovjit.engine import compile_graph
 
@@ -98,8 +98,8 @@ def save_blob(
 
 
 def sections_of(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, Any]:
-    """All sections but the header. `elsewhere`: says which weights of the graph stay in their file. BlobError
-    for a model with something that a blob has no form for."""
+    """All sections but the header. `elsewhere`: returns the place in a file of weights that stay there.
+    Raises BlobError for a model with content that blobs cannot store."""
     try:
         return _encode(executable, elsewhere)
     except TypeError as error:
@@ -107,7 +107,7 @@ def sections_of(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str
 
 
 def is_kept(source: str) -> bool:
-    """True for what stands in the header of a kept model for the digest of the graph."""
+    """True if `source` in a header is that of a kept model, and not the digest of a graph."""
     return source.startswith(KEPT)
 
 
@@ -122,7 +122,7 @@ def _encode(executable: Any, elsewhere: Elsewhere | None = None) -> dict[str, An
     packed = memoryview(program.memory).cast("B")
 
     def among_packed(array: np.ndarray) -> Sequence[Any] | None:
-        """Weights that the kernels read are stored once, as these want them."""
+        """The place of weights that are stored once, in the form that kernels read."""
         there = None if elsewhere is None else elsewhere(array)
         if there is not None:
             return there
@@ -171,12 +171,13 @@ def header_for(
 
 
 def key_of(settings: Mapping[str, Any]) -> bytes:
-    """The key that the property OVJIT_KEY gives, else this user's."""
+    """The key in the property OVJIT_KEY, else this user's."""
     return user_key(settings.get("OVJIT_KEY") or None)
 
 
 def machine() -> dict[str, str]:
-    """What object code depends on: versions, code generators, the CPU, and switches that change code."""
+    """The facts that object code depends on: versions, code generators, the CPU, switches that change
+    code."""
     from ovjit.codegen.cpu.host import host_target
     from ovjit.codegen.versions import code_digest, versions
 
@@ -200,7 +201,7 @@ def compiling(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties that the user has set, as JSON holds them, without those that mean this process only."""
+    """The properties that the user has set, as JSON values, without those of the process."""
     return {
         name: _plain(value)
         for name, value in config.get("given", {}).items()
@@ -209,7 +210,7 @@ def portable(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A property's value as JSON holds it: enumerators and element types by their names."""
+    """A property's value for JSON: enumerators and element types become their names."""
     if isinstance(value, enum.Enum):
         return value.name
     name = getattr(value, "_name", None)
@@ -225,17 +226,16 @@ def _encode_port(info: PortInfo) -> list[Any]:
 
 
 def load_blob(data: memoryview, merge: Merge) -> Imported:
-    """What is in a blob.
+    """Read a blob. If its code cannot be used here, its graph is compiled, and the log says why.
 
-    BlobError, a RuntimeError, for a blob that is damaged or not valid. One whose code cannot be used here is
-    compiled from its graph, and the log says why.
+    Raises BlobError, a RuntimeError, for a blob that is damaged or not valid.
     """
     return load_container(Container(data), merge)
 
 
 def load_container(container: Container, merge: Merge, file: np.ndarray | None = None) -> Imported:
-    """As `load_blob`, for a blob that has been taken apart. `file`: the bytes of the weights' file, of a blob
-    that leaves them there, see `kept_models`."""
+    """As `load_blob`, for a parsed blob. `file`: the bytes of the weights' file, for a blob without weights,
+    see `kept_models`."""
     header = parse(container.sections["header"], "header")
     try:
         name = header["name"]
@@ -255,7 +255,7 @@ def load_container(container: Container, merge: Merge, file: np.ndarray | None =
 
 
 def _why_unfit(header: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Why the object code cannot run here; "" when it can."""
+    """The reason why the object code cannot run here; "" if it can."""
     here = machine()
     there = header["machine"]
     for what, text in here.items():
@@ -308,11 +308,11 @@ def _load(
 
 
 class Moved(BlobError):
-    """The file that a blob leaves its weights in has changed, or is gone."""
+    """The file with the weights of a blob has changed, or was removed."""
 
 
 def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:
-    """The bytes of the file that a cached model's graph is in."""
+    """The bytes of the file with the weights of a cached model's graph."""
     path, *state = row
     if not isinstance(path, str) or not all(type(n) is int for n in state):
         raise BlobError("the blob is not valid: the path of its weights file is missing")
@@ -323,7 +323,8 @@ def _weights_file(row: Sequence[Any], mapped: bool) -> np.ndarray:
 
 
 def _memory(container: Container, tables: Mapping[str, Any]) -> np.ndarray:
-    """The packed constants, of which those that lead kernels stay what they are."""
+    """The packed constants. Tables that kernels use unchecked are protected from later changes of the
+    file."""
     try:
         places = [(int(offset), int(size)) for offset, size in tables["steering"]]
         return container.memory("packed", places)
@@ -337,7 +338,7 @@ def _compile(
     outputs: Sequence[PortInfo],
     config: Mapping[str, Any],
 ) -> Any:
-    """An executable of the graph alone, which is checked as a model of a stranger is."""
+    """Compile the graph of a blob, which is checked as an untrusted model."""
     sections = {}
     for place in ("weights", "packed"):
         section = container.sections[place]
@@ -358,7 +359,7 @@ def _compile(
         return compile_graph(graph, config)
     except OvjitError:
         raise
-    except Exception as error:  # whatever a stranger's model brings about
+    except Exception as error:  # an untrusted model may cause any exception
         raise BlobError(f"the blob's model cannot be compiled: {type(error).__name__}: {error}") from error
 
 

@@ -1,6 +1,6 @@
-"""Programs whose weights stay in the model's file: what a blob says of constant memory in their place.
+"""Programs whose weights stay in the model's file: the table of constant memory in their blobs.
 
-    {"size": bytes, or null for open shapes, for which the compiler makes it anew,
+    {"size": bytes, or null for dynamic shapes, for which the compiler fills it again,
      "literal": [[offset, bytes, offset in `packed`], ...],
      "filled": [[offset, bytes, [function, arguments], [offset in the file, type, shape, strides]], ...]}
 
@@ -32,9 +32,9 @@ _NAMES = {function: name for name, function in _FUNCTIONS.items()}
 
 
 def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, Any]:
-    """The sections of a blob, except its header, for content of this process. Bytes of the file `origin` are
-    left out: the graph's, and unless `whole` the packed ones. TypeError for a model with content that has no
-    form here."""
+    """The sections of a blob, except its header, with code that this process has loaded. Bytes of the file
+    `origin` are left out: the graph's, and, unless `whole`, the packed ones. Raises TypeError for content
+    that cannot be stored."""
     state = getattr(executable.program, "variables", None)
     inner = executable.main
     program = inner.program
@@ -43,12 +43,12 @@ def sections(executable: Any, origin: Origin | None, whole: bool) -> dict[str, A
     packed = Arrays("packed")
     made = {offset: found for offset, _, *found in program.constants.of_files}
     steering = {offset for offset, _ in program.constants.steering}
-    # for open shapes the compiler makes it again, with the plans
+    # for dynamic shapes the compiler fills it again, with the plans
     sizes = sorted(program.constants.sizes.items()) if inner.static and not whole else []
     for offset, size in sizes:
         array, recipe = made.get(offset, (None, None))
         at = None if array is None or origin is None else place_in(array, origin)
-        # what leads kernels is in the blob, where it is authenticated
+        # tables that kernels use unchecked are in the blob, where they are authenticated
         if at is None or recipe.function not in _NAMES or offset in steering:
             literal.append([offset, size, packed.add(program.memory[offset : offset + size])[1]])
             continue
@@ -78,8 +78,8 @@ def _is_hashed(*sizes: int) -> bool:
 
 
 def filled(tables: Mapping[str, Any], packed: Any, file: np.ndarray) -> np.ndarray | None:
-    """Constant memory, made of authenticated tables; None where the compiler makes it. BlobError where they
-    are not what they should be."""
+    """Fill constant memory by authenticated tables. None if the compiler must fill it. Raises BlobError for
+    invalid tables."""
     try:
         if tables["size"] is None:
             return None

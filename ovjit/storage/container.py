@@ -11,10 +11,10 @@
                    its tag (16), zeros for `AUTHENTICATED` ones
                16  checksum of everything before
 
-Sections follow in any order, that of `SECTIONS` where nothing speaks for another, each at the next multiple
-of 64, zeros between them. Checksums are against accidents, and need no key. The authentication code covers
-the tags of the sections that it does not cover itself, and these tags authenticate them (`tags`).
-Authenticated sections are copied before they are checked, so that a later change of the file has no effect.
+Sections follow in any order, by default that of `SECTIONS`. Each is at the next multiple of 64, with zeros
+between them. Checksums detect accidents, and need no key. The authentication code covers all `AUTHENTICATED`
+sections, and the tags of the others. A tag authenticates its section (`tags`). Authenticated sections are
+copied before they are checked, so that a later change of the file has no effect.
 """
 
 from __future__ import annotations
@@ -35,44 +35,45 @@ from ovjit.storage.tags import TAG_BYTES, Tag, tag
 
 MAGIC = BLOBS.kind
 VERSION = 2
-#: Kinds, in the order in which they lie. `weights` belong to the graph, `packed` to the program.
+#: Kinds in their default order. `weights` belong to the graph, `packed` to the program.
 SECTIONS = ("header", "program", "words", "data", "code", "graph", "packed", "weights")
-#: What decides about running code, and how. Of the others the authentication code covers the tag.
+#: The sections that decide which code runs, and how. The authentication code covers them directly.
 AUTHENTICATED = ("header", "program", "words", "data", "code", "graph")
 _HEAD = struct.Struct("<8sIIQ8s")
 _CODE = 32
 _ENTRY = struct.Struct("<8sQQ16s16s")
-#: Formats that are read -> their rows of the table. Of the first, which has no tags, the graph is used.
+#: Supported format -> a row of its table. Format 1 has no tags, so only its graph is used.
 _ENTRIES = {1: struct.Struct("<8sQQ16s"), VERSION: _ENTRY}
 _CHECKSUM = 16
 _TABLE = _HEAD.size + _CODE
 _BODY = _TABLE + _ENTRY.size * len(SECTIONS) + _CHECKSUM
-#: Where the first section lies, whatever is in it and in the others.
+#: Offset of the first section.
 FIRST = _BODY + -_BODY % ALIGNMENT
 _PURPOSE = b"ovjit: blob"
-_WRITTEN_AT_ONCE = 1 << 22  # bytes: some milliseconds
+_WRITTEN_AT_ONCE = 1 << 22  # bytes; a copy takes some milliseconds
 
 
 class BlobError(OvjitError):
-    """A blob that is damaged, or not one of this version: what is wrong with it."""
+    """A blob is damaged, or has an unsupported version. The message says what is wrong."""
 
 
 _ROW = 1024  # 64-bit words
 _WORD = np.dtype("<u8")
-_CACHED_ROWS = 128  # that stay in a core's cache while they are added up in both directions
-#: Bytes, rows and blocks of tags, that are read at once. Half of it took a tenth longer, a quarter a fifth.
+_CACHED_ROWS = 128  # rows that stay in a core's cache while their rows and columns are summed
+#: Bytes that are read at once: whole rows, and whole blocks of tags. Half of it took a tenth longer, a
+#: quarter a fifth.
 _PIECE = 1 << 20
 
-#: Bytes of a section, so many from an offset on. They are valid until the next call.
+#: (offset, size) -> these bytes of a section. They are valid until the next call.
 Read = Callable[[int, int], np.ndarray]
 
 
 class Checksum:
     """16 bytes of SHA-256 over the sums of rows and columns of `size` bytes as a matrix of 64-bit words.
 
-    Row sums see every change of one word and every exchange of rows, column sums every exchange within a row.
-    Adding up runs at the speed of memory (15 GB/s on one core, where SHA-256 does 2 and crc32 1 to 7). The
-    bytes are added in pieces, of which all but the last have whole rows.
+    Row sums detect every change of one word and every exchange of rows, column sums every exchange within a
+    row. Summation runs at memory speed (15 GB/s on one core; SHA-256 runs at 2 GB/s, crc32 at 1 to 7). Bytes
+    are added in pieces. All pieces but the last have whole rows.
     """
 
     def __init__(self, size: int):
@@ -115,9 +116,8 @@ def write_container(sections: Mapping[str, Any], key: bytes) -> bytes:
 def container_parts(
     sections: Mapping[str, Any], key: bytes, first: str = SECTIONS[0], read: Read | None = None
 ) -> list[Any]:
-    """What one after the other is the blob of `write_container`, without a copy of large sections: the head,
-    its checksum, and before each section a gap. `first`: the section that lies before all others, for which
-    there may be a `read`."""
+    """The parts of a blob in order, without copies of large sections: the head, its checksum, then for each
+    section a gap and the content. `first`: the section that precedes all others. `read`: reads its bytes."""
     offset = _BODY
     rows: dict[str, bytes] = {}
     parts: list[Any] = []
@@ -136,7 +136,7 @@ def container_parts(
 
 
 def _codes(key: bytes, kind: str, content: Any, read: Read | None) -> tuple[bytes, bytes]:
-    """The checksum and the tag of a section, of which each piece is read once. `AUTHENTICATED` ones have no
+    """The checksum and the tag of a section, in one pass over its pieces. `AUTHENTICATED` sections have no
     tag."""
     whole = np.frombuffer(content, np.uint8)
     summed = Checksum(whole.size)
@@ -152,12 +152,12 @@ def _codes(key: bytes, kind: str, content: Any, read: Read | None) -> tuple[byte
 
 
 def code_in(blob: Any) -> bytes:
-    """The authentication code of a blob of which at least the head is given."""
+    """The authentication code in the head of a blob."""
     return bytes(memoryview(blob)[_HEAD.size : _TABLE])
 
 
 def write_in_pieces(stream: io.BytesIO, content: Any) -> None:
-    """Write `content` (bytes-like) so that other threads get their turn: a single copy would hold the GIL."""
+    """Write `content` (bytes-like) in pieces: a single copy would hold the GIL for long."""
     view = memoryview(content)
     for first in range(0, len(view), _WRITTEN_AT_ONCE):
         stream.write(view[first : first + _WRITTEN_AT_ONCE])
@@ -168,7 +168,7 @@ def _authentication(key: bytes, head: bytes, table: bytes, sections: Mapping[str
 
 
 class Container:
-    """A blob taken apart. `sections`: kind -> content; the `AUTHENTICATED` ones are copies of its own."""
+    """The parsed form of a blob. `sections`: kind -> content; `AUTHENTICATED` ones are private copies."""
 
     def __init__(self, data: memoryview):
         """Raises BlobError unless head, table and the `AUTHENTICATED` sections are whole."""
@@ -212,7 +212,7 @@ class Container:
             data, body, [row.unpack_from(beginning, _TABLE + i * row.size) for i in range(count)]
         )
         self.key_name = key_name
-        #: The authentication code, which no other blob of a key has.
+        #: The authentication code, which identifies a blob among those of a key.
         self.code = beginning[_HEAD.size : _TABLE]
         return beginning[: _HEAD.size], beginning[_TABLE : body - _CHECKSUM]
 
@@ -229,7 +229,7 @@ class Container:
                 raise BlobError(
                     f"the blob is not valid: its section {kind!r} has offset {offset} and size {size}"
                 )
-            if any(data[end:offset]):  # bytes that no tag covers have one value
+            if any(data[end:offset]):  # no tag covers these bytes, so they must be zeros
                 raise BlobError(f"the blob is damaged: the padding before its section {kind!r} is not zero")
             end = offset + size
             self.sections[kind] = data[offset:end]
@@ -237,8 +237,8 @@ class Container:
             raise BlobError(f"the blob is not valid: its sections end at {end}, the blob at {len(data)}")
 
     def verify(self, kind: str, content: Any = None) -> None:
-        """Raise BlobError unless the section's content has its tag, or its checksum where no key has
-        authenticated the blob. `content`: the section's bytes where they have been copied."""
+        """Raise BlobError unless the section's content has its tag; or its checksum, if no key has
+        authenticated the blob. `content`: a copy of the section's bytes, if there is one."""
         content = self.sections[kind] if content is None else content
         if self._key is not None and kind not in AUTHENTICATED:
             if not same_bytes(tag(self._key, kind, content), self._tags[kind]):
@@ -247,8 +247,8 @@ class Container:
             raise BlobError(f"the blob is damaged: the checksum of its section {kind!r} is wrong")
 
     def memory(self, kind: str, places: Iterable[tuple[int, int]]) -> np.ndarray:
-        """The verified content of a section as memory for kernels. What lies at `places` (offset, size) stays
-        what was verified, whatever becomes of a mapped file."""
+        """The verified content of a section as memory for kernels. Later changes of a mapped file do not
+        affect the bytes at `places` (offset, size)."""
         found = pin(aligned(self.sections[kind]), places)
         self.verify(kind, found.data)
         return found
@@ -260,7 +260,7 @@ class Container:
         return found
 
     def why_foreign(self, key: bytes) -> str:
-        """Why this blob does not count as written by the holder of `key`; "" when it does."""
+        """The reason why `key` does not authenticate the blob; "" if it does."""
         if self.version != VERSION:
             return f"it has format {self.version}; only object code of format {VERSION} is used"
         if self.key_name != name_of_key(key):

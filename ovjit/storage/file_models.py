@@ -1,11 +1,10 @@
-"""A record of the cached model that a model file was compiled to, so that the file need not be read to find
-it.
+"""Records of model file -> cached model, so that the file need not be read to find the model.
 
-The model cache finds a blob by the content of the graph. For that the file has to be read, which is more than
-half of a warm start. A sealed record names the blob of a file. The record's name derives from the file's
+The model cache finds a blob by the content of the graph. For that the file must be read, which takes more
+than half of a warm start. A sealed record names the blob of a file. The record's name derives from the file's
 bytes, those of its weights, all properties, the machine, and the files of ovjit itself. Large files are
 identified by their state, as in `origins`. A file without a record is read and looked up as before. ONNX
-files with data in further files never get a record.
+files with external data never get a record.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from ovjit.storage.origins import WORTH_BYTES, Origin, file_state, read_record, 
 
 
 class Source(NamedTuple):
-    """What a file is: the name of its record, the large files that are told by their state alone, and which
-    of them has the weights."""
+    """The identity of a file: the name of its record, the large files that are identified by their state
+    only, and the one of them that has the weights."""
 
     label: str
     origins: tuple[Origin, ...]

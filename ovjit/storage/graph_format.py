@@ -1,4 +1,4 @@
-"""A graph as flat tables that JSON can hold, and its arrays beside them; nothing in them is code.
+"""The stored form of a graph: flat tables in JSON, and separate arrays. Nothing in it is code.
 
     {"nodes": [[op, opset, name, origins or null, [[node, output], ...], {attribute: value}], ...],
      "inputs": [node, ...], "outputs": [[node, output], ...]}
@@ -6,14 +6,14 @@
 Attribute values are null, booleans, numbers, strings and lists as they are, and objects with one key:
 
     {"t": [...]}                               a tuple
-    {"d": [low, high or null]}                 an open dimension
+    {"d": [low, high or null]}                 a dynamic dimension
     {"a": [element type, shape, place, offset]}  an array: bytes of the section `place` from `offset` on; with
                                                a fifth item panels of weights, see panels.py
     {"s": [shape, [strings]]}                  an array of strings, as UTF-8 bytes in graphs
     {"m": [[key, value], ...]}                 a dict
     {"g": {...}}                               a subgraph
 
-What is read is checked as an untrusted model is: every number before use, the graph by inferring all types.
+Tables are untrusted: every number is checked before use, and all types of the graph are inferred again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ovjit.hashes import sha256_for
 from ovjit.storage.container import ALIGNMENT, BlobError, write_in_pieces
 from ovjit.storage.panels import panel_bytes, unpack
 
-#: Subgraphs within subgraphs, and tuples within tuples.
+#: Maximum nesting of subgraphs, and of tuples.
 DEEPEST = 64
 LARGEST_DIM = 2**63 - 1
 
@@ -48,7 +48,7 @@ def dump(tables: Any) -> bytes:
 
 
 def parse(content: bytes | memoryview, what: str) -> Any:
-    """The tables in `content`. Raises BlobError for what is not JSON."""
+    """The tables in `content`. Raises BlobError unless it is JSON."""
     import json
 
     try:
@@ -63,7 +63,7 @@ class Arrays:
     def __init__(
         self, place: str = "weights", elsewhere: Callable[[np.ndarray], Sequence[Any] | None] | None = None
     ):
-        """`elsewhere(array)` says where its bytes are already: (place, offset[, panels])."""
+        """`elsewhere(array)` returns the existing place of its bytes, (place, offset[, panels]), or None."""
         self.place = place
         self.parts: list[np.ndarray] = []
         self.size = 0
@@ -72,7 +72,7 @@ class Arrays:
         self._alive: list[np.ndarray] = []  # an id is only good while its object lives
 
     def add(self, array: np.ndarray) -> list[Any]:
-        """Where the bytes of `array` will be: [place, offset], or what `elsewhere` says."""
+        """Add `array`, and return the place of its bytes: [place, offset], or the result of `elsewhere`."""
         known = self._known.get(id(array))
         if known is None:
             found = self._elsewhere(array) if self._elsewhere is not None and array.nbytes else None
@@ -116,7 +116,7 @@ def digest_of(tables: bytes, arrays: Arrays) -> str:
 
 
 def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
-    """The tables of `graph`. Raises TypeError for an attribute or an operation that they cannot hold."""
+    """The tables of `graph`. Raises TypeError for an attribute or an operation that cannot be stored."""
     for node in graph.nodes:
         if not is_registered(node.op):
             raise TypeError(
@@ -146,7 +146,7 @@ def encode_graph(graph: Graph, arrays: Arrays) -> dict[str, Any]:
 
 
 def encode(value: Any, arrays: Arrays) -> Any:
-    """A value of an attribute as JSON. Raises TypeError for one that has no form here."""
+    """An attribute's value as JSON. Raises TypeError for a value that cannot be stored."""
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
@@ -187,18 +187,19 @@ def _text(item: Any) -> str:
 
 
 class Reader:
-    """Makes values and graphs of tables. `places`: name of a section -> its bytes."""
+    """Reads values and graphs from tables. `places`: name of a section -> its bytes."""
 
     def __init__(self, places: Mapping[str, Any]):
         self.places = {name: np.frombuffer(content, np.uint8) for name, content in places.items()}
 
     def graph(self, tables: Any) -> Graph:
-        """The graph, all types inferred anew. Raises BlobError or ModelError, RuntimeErrors both."""
+        """The graph, with all types inferred again. Raises BlobError or ModelError; both are
+        RuntimeErrors."""
         try:
             return self._graph(tables, 0)
         except OvjitError:
             raise
-        except Exception as error:  # whatever tables of a stranger bring about
+        except Exception as error:  # untrusted tables may cause any exception
             raise BlobError(f"the blob's graph is not valid: {type(error).__name__}: {error}") from error
 
     def _graph(self, tables: Any, depth: int) -> Graph:
@@ -225,7 +226,7 @@ class Reader:
         return builder.finish([_output(made, pair) for pair in tables["outputs"]], parameters)
 
     def value(self, value: Any) -> Any:
-        """An attribute's value. Raises BlobError for what `encode` does not write."""
+        """An attribute's value. Raises BlobError for a form that `encode` does not write."""
         try:
             return self._value(value, 0)
         except OvjitError:
@@ -301,7 +302,8 @@ def index(value: Any, limit: int, what: str) -> int:
 
 
 def encode_dims(shape: Sequence[Any]) -> list[Any]:
-    """Dimensions: ints, open ones as [low, high or null]. Raises TypeError for anything else."""
+    """Dimensions as JSON: ints, and [low, high or null] for dynamic ones. Raises TypeError for anything
+    else."""
     out: list[Any] = []
     for d in shape:
         if not isinstance(d, (int, np.integer, Interval)) or isinstance(d, bool):

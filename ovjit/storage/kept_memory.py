@@ -24,18 +24,18 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 
 def large_pages(mapped: mmap.mmap) -> None:
-    """Ask the system for large pages of a file. Two threads that write to a new one took a page fault for
-    each 4 KiB, 100,000 for BERT, which was a third of the CPU time of its compilation. All pages at once
+    """Request large pages for a file. Without them, two threads that write to a new file took a page fault
+    for each 4 KiB: 100,000 for BERT, a third of the CPU time of its compilation. Populating all pages at once
     (MADV_POPULATE_WRITE) took longer than these faults."""
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a system without them
+        with contextlib.suppress(OSError):  # the system has no large pages
             mapped.madvise(mmap.MADV_HUGEPAGE)
 
 
 class KeptMemory:
-    """The memory of one program's constants in a file in `folder`. `has_room` tells whether so many bytes
-    fit. The file is kept under a name, or removed when this object is dropped. The memory lives until its
-    last reference."""
+    """The memory of one program's constants, in a file in `folder`. `has_room(size)` says whether it fits.
+    The file is kept under a name, or removed when this object is dropped. The memory lives until its last
+    reference."""
 
     def __init__(self, folder: str, has_room: Callable[[int], bool], ours: bool):
         """`ours`: see `private_folder`."""
@@ -46,8 +46,8 @@ class KeptMemory:
         self._buffer = np.empty(0, np.uint8)
 
     def give(self, size: int) -> np.ndarray | None:
-        """Zeros, `size` bytes at a multiple of 64, once; None where they cannot be had or are too few for a
-        mapping."""
+        """Allocate `size` zero bytes at a multiple of 64. Works once. None if they cannot be allocated, or
+        are too few for a mapping."""
         if self.memory is not None or size < SMALLEST_MAPPED or not hasattr(os, "posix_fallocate"):
             return None
         if not self._has_room(size):
@@ -57,7 +57,7 @@ class KeptMemory:
             draft = draft_in(self.folder)
             self._descriptor = os.open(draft, _CREATE, 0o600)
             self._draft = draft
-            # every byte has its place on the disk from now on: a write to a mapped hole may find it full
+            # allocate the disk's blocks now: a write to a mapped hole would fail on a full disk
             os.posix_fallocate(self._descriptor, 0, FIRST + size)
             mapped = mmap.mmap(self._descriptor, FIRST + size)
             large_pages(mapped)
@@ -68,12 +68,12 @@ class KeptMemory:
         return self.memory
 
     def is_memory(self, memory: np.ndarray) -> bool:
-        """Whether `memory` is the one that was given, and can be kept."""
+        """Whether `memory` is the one from `give`, and can be kept."""
         return self._draft is not None and memory is self.memory
 
     def read(self, offset: int, size: int) -> np.ndarray:
-        """So many bytes of the memory, valid until the next call. No more of its pages are in this process
-        afterwards: of a table few rows may ever be read. Raises OSError."""
+        """`size` bytes of the memory, valid until the next call. The read does not map further pages of the
+        file into this process, since few rows of a table may ever be used. Raises OSError."""
         if self._buffer.size < size:
             self._buffer = np.empty(size, np.uint8)
         found = self._buffer[:size]
@@ -82,8 +82,8 @@ class KeptMemory:
         return found
 
     def keep(self, path: str, before: Sequence[Any], behind: Sequence[Any]) -> None:
-        """Put a file at `path` of the parts `before`, the memory and the parts `behind` it. The memory is
-        read-only after that. Raises OSError."""
+        """Write the parts `before` the memory and those `behind` it, and give the file its name. The memory
+        is read-only afterwards. Raises OSError."""
         memory, draft = self.memory, self._draft
         assert memory is not None and draft is not None
         if sum(map(len, before)) != FIRST:
@@ -97,7 +97,7 @@ class KeptMemory:
         self._draft = None
 
     def drop(self) -> None:
-        """Leave no file behind that has not been kept."""
+        """Remove the file unless it has been kept."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -33,21 +33,21 @@ if TYPE_CHECKING:
     from ovjit.storage.file_models import Source
     from ovjit.storage.kept_memory import KeptMemory
 
-#: All kept models together: the least recently used are removed beyond it.
+#: Maximum bytes of all kept models. Beyond it the least recently used are removed.
 MAX_BYTES = 2 << 30
-#: Larger blobs are not kept.
+#: Maximum bytes of a blob without packed weights.
 LARGEST = 32 << 20
-#: Unless packed weights make them so, which are then not packed again at every start.
+#: Maximum bytes of packed weights in a blob. Stored weights need not be packed at each start.
 LARGEST_PACKED = 512 << 20
-#: Where the disk has at least so many times as much free.
+#: Packed weights are stored if the disk has this many times as many bytes free.
 _FREE = 16
 _FOLDER = "models"
 _WATCHING = ("OVJIT_DEBUG", "OVJIT_DUMP", "OVJIT_CHECK", "OVJIT_COMPARE", "OVJIT_INTERP")
 
 
 def folder() -> str | None:
-    """Where models are kept; None where none are: with the kernel cache off, and for who wants to see models
-    compiled."""
+    """The folder of kept models. None if none are kept: without a kernel cache, or with a variable of
+    `_WATCHING`, which observes compilations."""
     kernels = default_cache().path
     if kernels is None or any(map(debug.flag, _WATCHING)):
         return None
@@ -55,7 +55,7 @@ def folder() -> str | None:
 
 
 def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported | None:
-    """The model that was compiled of this file with these properties; None when none is kept."""
+    """The kept model of this file with these properties; None if there is none."""
     from ovjit.storage.blob import KEPT
     from ovjit.storage.graph_format import parse
     from ovjit.storage.model_cache import load_checked
@@ -73,15 +73,15 @@ def find(source: Source, settings: Mapping[str, Any], merge: Merge) -> Imported 
     mapped = bool(settings["ENABLE_MMAP"])
     weights = source.weights
     file = np.zeros(0, np.uint8) if weights is None else bytes_of(weights) if mapped else None
-    if file is None:  # it is another one by now, or nothing may be mapped
+    if file is None:  # the file has changed, or may not be mapped
         return None
     return load_checked(path, is_its, key.value, merge, mapped, None, file)
 
 
 @contextlib.contextmanager
 def compiling(source: Source | None, settings: Mapping[str, Any]) -> Iterator[KeptMemory | None]:
-    """Gives the memory for the packed weights of a compilation of the file: that of the future kept model,
-    for the compiler and `keep`. None if nothing will be kept."""
+    """Yields the memory for the packed weights of a compilation of the file. It is in the file of the future
+    kept model, and is passed to the compiler and to `keep`. None if nothing will be kept."""
     where = folder()
     settled = source is not None and all(origin.is_settled() for origin in source.origins)
     if where is None or not settled or not find_key(settings.get("OVJIT_KEY") or None).lasting:
@@ -129,14 +129,15 @@ def keep(
 
             plans.keep_traced(path, code_in(blob[0]), key.value, made.executable)
         model_cache.prune(where, MAX_BYTES)
-    except (BlobError, TypeError, MemoryError):  # what a blob has no form for
+    except (BlobError, TypeError, MemoryError):  # the model has content that blobs cannot store
         pass
     except OSError as error:
         warn_once(f"write {where}", f"compiled models are not kept in {where}: {error}")
 
 
 def _write(path: str, blob: Sequence[Any], room: KeptMemory | None) -> None:
-    """The parts of a blob into a file: that of `room`, which has the packed weights already, or a new one."""
+    """Write the parts of a blob to a file: to that of `room`, which has the packed weights, or to a new
+    one."""
     if room is not None:
         head, summed, gap, _, *behind = blob
         room.keep(path, (head, summed, gap), behind)
@@ -146,7 +147,7 @@ def _write(path: str, blob: Sequence[Any], room: KeptMemory | None) -> None:
 
 
 def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
-    """As `model_cache.prune`, of the kept models."""
+    """As `model_cache.prune`, for the kept models."""
     from ovjit.storage import model_cache
 
     kernels = default_cache().path
@@ -159,19 +160,19 @@ def prune(max_bytes: int | None = None, max_age: float | None = None) -> int:
 
 
 def _is_whole(executable: Any) -> bool:
-    """Whether a blob would save much: models that are cut are put together of several programs when they
-    run."""
+    """Whether the model is a single program. With graph breaks it is assembled from several at run time, and
+    a blob would save little."""
     return getattr(executable.program, "constants", None) is not None and not executable.is_cut
 
 
 def _is_small(executable: Any) -> bool:
-    """Whether the blob may be: of its constants not too much is in no file."""
+    """Whether the constants that are in no model file are small enough to be stored."""
     constants = executable.program.constants
     return constants.size - sum(size for _, size, *_ in constants.of_files) <= LARGEST
 
 
 def _has_room(where: str, size: int) -> bool:
-    """Whether so many bytes of packed weights may be on the disk too."""
+    """Whether `size` bytes of packed weights may be stored."""
     if not hasattr(os, "statvfs"):
         return False
     if size > LARGEST_PACKED:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-#: Smaller files are read, so that nothing happens to who has truncated a file that is in use.
+#: Smaller files are read: truncating a mapped file would kill the processes that use it.
 SMALLEST_MAPPED = 1 << 20
 ALIGNMENT = 64
 
@@ -30,7 +30,7 @@ class MappedFile(mmap.mmap):
 def read_file(path: str, use_mmap: bool) -> memoryview:
     """The file's bytes: mapped, and so shared with other processes, when it is large and `use_mmap`.
 
-    Raises OSError; who truncates a mapped file kills the processes that use it.
+    Raises OSError. Truncating a mapped file kills the processes that use it.
     """
     descriptor = os.open(
         path,
@@ -63,8 +63,8 @@ def own_copy(section: memoryview) -> np.ndarray:
 
 
 def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
-    """`memory` whose bytes at `places` (offset, size) no later change of a file reaches: those of a mapped
-    file get pages of their own. Where the system does not allow that, all of it is copied."""
+    """`memory`, protected from later changes of its file at `places` (offset, size): these pages of a mapped
+    file become private. If the system does not allow that, all of the memory is copied."""
     from ovjit.planning.constants import mapping_of
 
     home = mapping_of(memory)
@@ -83,7 +83,7 @@ def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
                 # from the page's address: the array is read-only, whatever the page allows
                 there: Any = (ctypes.c_uint8 * (behind - first)).from_address(first)
                 pages = np.frombuffer(there, np.uint8)
-                pages[:: mmap.PAGESIZE] = pages[:: mmap.PAGESIZE].copy()  # a write makes a page our own
+                pages[:: mmap.PAGESIZE] = pages[:: mmap.PAGESIZE].copy()  # a write makes a page private
             finally:
                 protect(first, behind - first, mmap.PROT_READ)
     except OSError:
@@ -92,8 +92,8 @@ def pin(memory: np.ndarray, places: Iterable[tuple[int, int]]) -> np.ndarray:
 
 
 def _pages(begin: int, end: int, places: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """(first address, address behind) of the pages of places in memory from `begin` to `end`, those that are
-    adjacent together. ValueError for a place that is not there."""
+    """Yield (first address, end address) of the pages of `places` in the memory from `begin` to `end`.
+    Adjacent pages are joined. Raises ValueError for a place outside of the memory."""
     first = behind = 0
     for offset, size in sorted(places):
         if not 0 <= offset <= offset + size <= end - begin:

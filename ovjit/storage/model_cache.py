@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ovjit.compiler.options import Memory
 
 MAX_BYTES = 16 << 30
-#: Bytes of a blob beside packed weights, at most, as a guess.
+#: Estimated maximum bytes of a blob besides packed weights.
 _BESIDE = 32 << 20
 
 
@@ -48,9 +48,11 @@ def cached_model(
     make: Callable[[Memory | None], Any],
     noted: Callable[[str], None] | None = None,
 ) -> Imported:
-    """What `folder` has for this graph and all properties in `settings`, else what `make` makes, which is
-    then kept. Packed weights are made in the file: `make` is given what gives the memory. `merge`: as for
-    `load_blob`. `noted` is given the name of the blob that is there then."""
+    """The model in `folder` for this graph and all properties in `settings`, else the result of `make`, which
+    is then stored.
+
+    Packed weights are written to the file directly: the argument of `make` allocates their memory. `merge`:
+    as for `load_blob`. `noted` is called with the name of the blob, if one is stored."""
     key = find_key(settings.get("OVJIT_KEY") or None)
     ends = tuple(inputs), tuple(outputs)
     try:
@@ -61,7 +63,7 @@ def cached_model(
     except (OSError, TypeError, ValueError) as error:
         warn_once(f"models {folder}", f"compiled models are not kept in {folder}: {error}")
         return Imported(make(None), *ends, settings, False)
-    # encrypted models have names of their own: they do not stand in the way of those that everybody can read
+    # encrypted models have other names, so that they do not replace plain ones
     name = name_of(header + MARK if settings.get(PROPERTY) else header)
     path = store.path_of(folder, store.BLOBS, name)
     mapped = bool(settings["ENABLE_MMAP"])
@@ -82,12 +84,12 @@ def cached_model(
 
 
 def name_of(header: bytes) -> str:
-    """The name under which the cache keeps the blob with this header."""
+    """The name in the cache of the blob with this header."""
     return sha256(header).hexdigest()[:40]
 
 
 def load_named(folder: str, name: str, key: bytes, merge: Merge, use_mmap: bool) -> Imported | None:
-    """The cached model of this name, None when it is not there or not what its name says."""
+    """The cached model of this name. None if it does not exist, or if its header has another name."""
     path = store.path_of(folder, store.BLOBS, name)
     return load_checked(path, lambda there: name_of(there) == name, key, merge, use_mmap)
 
@@ -101,13 +103,13 @@ def load_checked(
     settings: Mapping[str, Any] | None = None,
     file: np.ndarray | None = None,
 ) -> Imported | None:
-    """The cached model at `path`, None when it is not there, not this user's, or has a header that is not the
-    one looked for, as `is_its(header)` says. `file`: as for `load_container`."""
+    """The cached model at `path`. None if it does not exist, if this user's key does not authenticate it, or
+    if `is_its(header)` is false. `file`: as for `load_container`."""
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode):
             raise Untrusted("it is not a regular file")
-        check_owner(path, status)  # who may write to it could also truncate it while it is mapped
+        check_owner(path, status)  # other writers could truncate it while it is mapped
         container = Container(decrypted(read_file(path, use_mmap), settings or {}))
         if not is_its(container.sections["header"]):
             raise BlobError("the file is the cached blob of another model")
@@ -130,8 +132,8 @@ def load_checked(
 
 
 def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> bool:
-    """Put the compiled model at `path`; whether that was possible. `source`: the digest of its graph; `room`:
-    gave the memory of its packed weights, perhaps."""
+    """Write the compiled model to `path`. Returns whether that was possible. `source`: the digest of its
+    graph. `room`: may have the memory of its packed weights."""
     folder = os.path.dirname(path)
     try:
         if made.config.get(PROPERTY):
@@ -147,7 +149,7 @@ def _keep(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) 
 
 
 def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMemory) -> None:
-    """Write the blob in parts, without a copy. Weights of the graph that lie in a file stay there."""
+    """Write the blob in parts, without a copy. The graph's weights in a mapped file stay there."""
     mapped = Elsewhere() if made.config["ENABLE_MMAP"] else None
     sections = sections_of(made.executable, mapped)
     sections["header"] = header_for(source, made.inputs, made.outputs, made.config)
@@ -158,7 +160,7 @@ def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMe
         head, summed, gap, _, *behind = parts
         room.keep(path, (head, summed, gap), behind)
     else:
-        write_whole(path, *parts, lasting=False)  # what a power cut leaves of it is not authentic
+        write_whole(path, *parts, lasting=False)  # a file that a power cut damaged is not authentic
     if not main.static:
         from ovjit.storage import plans
 
@@ -166,7 +168,7 @@ def write_plain(path: str, made: Imported, source: str, key: bytes, room: KeptMe
 
 
 def _has_room(folder: str, size: int) -> bool:
-    """Whether the disk takes so many bytes, and what comes beside them."""
+    """Whether the disk has room for `size` bytes and the rest of a blob."""
     try:
         disk = os.statvfs(folder)
     except (OSError, AttributeError):
@@ -192,7 +194,7 @@ def entries(folder: str | os.PathLike[str]) -> list[store.Entry]:
 
 
 def _about(path: str) -> dict[str, str] | None:
-    """What the header of a blob says of it; None for what is no whole blob."""
+    """Facts from the header of a blob; None for a file that is not a whole blob."""
     with contextlib.suppress(OSError, BlobError, LookupError, TypeError, AttributeError):
         header = parse(Container(read_file(path, True)).sections["header"], "header")
         about = {name: str(header["machine"][name]) for name in ("ovjit", "numba", "isa")}

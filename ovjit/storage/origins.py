@@ -4,10 +4,10 @@ A model read from a file is hashed to look it up among cached models. While a fi
 times are unchanged, its bytes are, too. A sealed record in the cache folder then replaces the hash. Its name
 derives from all these properties; its content is the digest.
 
-A store through a shared mapping changes a file's times when it touches a page for the first time since the
-file was mapped; in memory (tmpfs) never. So a record is made only on file systems with known behaviour, and
-only while the file is not open for writing: then the system grants a lease. It does so to the file's owner;
-weights of others are hashed each time.
+A store through a shared mapping changes a file's times only at the first write to a page since the file was
+mapped; on tmpfs it never does. So a record is made only on file systems with known behaviour, and only while
+the file is not open for writing. The system proves that by granting a lease. It grants leases to the file's
+owner only, so other users' weights are hashed each time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ovjit.hashes import sha256_for
 from ovjit.records import NamedTuple
 from ovjit.storage.graph_format import Arrays, digest_of, dump, encode_graph, raw_bytes
 
-#: Fewer bytes are hashed faster than a record is read.
+#: Minimum bytes for a record. Fewer are hashed faster than a record is read.
 WORTH_BYTES = 1 << 20
 #: A file changed so recently may change again within the same tick of its clock.
 SETTLED_SECONDS = 2.0
@@ -39,7 +39,8 @@ _TELLING = frozenset(("btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "xfs")
 
 
 class Origin(NamedTuple):
-    """A file that an array's bytes are those of, as it was when it was opened; `path` is no symbolic link."""
+    """The file that an array was read from, and its state when it was opened. `path` is not a symbolic
+    link."""
 
     path: str
     state: tuple[int, ...]
@@ -77,7 +78,7 @@ class Origin(NamedTuple):
 
 
 def _file_system(device: int) -> str:
-    """The type of the file system with this device number; "" when it is not known."""
+    """The type of the file system with this device number; "" if it is unknown."""
     if not hasattr(os, "major"):  # Windows
         return ""
     wanted = f"{os.major(device)}:{os.minor(device)}"
@@ -93,9 +94,10 @@ def _file_system(device: int) -> str:
 
 
 def file_state(status: os.stat_result) -> tuple[int, ...]:
-    """Device, inode, size, time of the last change of content and of anything, in ns.
+    """Device, inode, size, and the times of the last change of the content (mtime) and of anything (ctime),
+    in ns.
 
-    The last cannot be set back by programs, as the time of content can.
+    Programs can set mtime back, but not ctime.
     """
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -113,7 +115,7 @@ def remember_origin(array: np.ndarray, path: Any, status: os.stat_result) -> Non
 
 
 def origin_of(array: np.ndarray) -> tuple[Origin, int] | None:
-    """The file that the array's bytes lie in and their offset; None for bytes in memory of their own."""
+    """The file that has the array's bytes, and their offset; None for other memory."""
     base = array.base
     known = _origins.get(id(base))
     if known is None or known[0]() is not base or not array.flags.c_contiguous:
@@ -123,8 +125,8 @@ def origin_of(array: np.ndarray) -> tuple[Origin, int] | None:
 
 
 def place_in(array: np.ndarray, origin: Origin) -> int | None:
-    """Where in the file the first element of an array lies that is a view of it, in whatever order; None for
-    memory of its own, and for another file's."""
+    """The offset in the file `origin` of the first element of an array, a view of the file in any order. None
+    for other memory."""
     known = _origins.get(id(array.base))
     if known is None or known[0]() is not array.base or known[1] != origin:
         return None
@@ -132,13 +134,13 @@ def place_in(array: np.ndarray, origin: Origin) -> int | None:
     return array.ctypes.data - array.base.ctypes.data
 
 
-#: Smaller arrays of a graph lie in the blob, whatever file they came from.
+#: Smaller arrays of a graph are stored in the blob, even if they are in a file.
 SMALLEST = 4096
 
 
 class Elsewhere:
-    """Where a graph's arrays are already, for `graph_format.Arrays`: in the one file that most are read from,
-    if that is as it was and nothing writes to it."""
+    """The places of a graph's arrays that are in a file, for `graph_format.Arrays`. It is the file of the
+    first such array, if it is unchanged and has no writer."""
 
     def __init__(self) -> None:
         self.origin: Origin | None = None
@@ -156,7 +158,7 @@ class Elsewhere:
 
 
 def bytes_of(origin: Origin, mapped: bool = True) -> np.ndarray | None:
-    """The bytes of a file, `mapped` or read; None if it is not any longer what it was."""
+    """The bytes of a file, `mapped` or read; None if it has changed."""
     try:
         descriptor = os.open(origin.path, READ)
         try:
@@ -177,9 +179,9 @@ def bytes_of(origin: Origin, mapped: bool = True) -> np.ndarray | None:
 
 
 def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
-    """`source_digest(graph)`, from a record in `folder` where files are as they were when it was made.
+    """`source_digest(graph)`, from a record in `folder` if there is one for the files' state.
 
-    Makes the record when it is missing and the key is `lasting`. TypeError as `encode_graph`.
+    Writes a missing record if the key is `lasting`. Raises TypeError as `encode_graph` does.
     """
     arrays = Arrays()
     tables = dump(encode_graph(graph, arrays))
@@ -205,7 +207,7 @@ def known_digest(graph: Graph, folder: str, key: bytes, lasting: bool) -> str:
 
 
 def read_record(folder: str, space: store.Namespace, label: str, key: bytes) -> str | None:
-    """The text of the sealed record `label`; None when there is none that is authentic."""
+    """The text of the sealed record `label`; None without an authentic one."""
     path = store.path_of(folder, space, label)
     try:
         return store.read(path, space, label, key).decode()
@@ -217,7 +219,7 @@ def read_record(folder: str, space: store.Namespace, label: str, key: bytes) -> 
 
 
 def write_record(folder: str, space: store.Namespace, label: str, text: str, key: bytes) -> None:
-    """Keep a text as the record `label`; one warning when it can't be kept."""
+    """Write a text as the sealed record `label`. A failure is one warning."""
     try:
         store.write(store.path_of(folder, space, label), space, label, text.encode(), key)
     except OSError as error:

@@ -1,12 +1,13 @@
-"""Plans for open shapes, kept beside the blob of their model, so that a later start need not make them again.
+"""Plans for dynamic shapes, kept beside the blob of their model, so that a later start need not make them
+again.
 
 A blob is written at compilation, and actual dimensions are known when inputs arrive. So a process stores its
-traces (`planning/parametric.py`) in a file of their own. It names the blob by its authentication code, and is
+traces (`planning/parametric.py`) in a separate file. It names the blob by its authentication code, and is
 sealed under the same key: traces are valid for that blob's code and constants only. A missing or wrong file
 means planning as before.
 
     {"programs": [{"kernels": [[symbol, name], ...],
-                   "traces": [what `program.encode_trace` makes, ...]}, ...]}
+                   "traces": [result of `stored_program.encode_trace`, ...]}, ...]}
 
 Its length precedes it (little-endian, 8 bytes); the traces' arrays follow.
 """
@@ -26,7 +27,7 @@ from ovjit.storage.container import BlobError
 from ovjit.storage.graph_format import Arrays, Reader, dump, encode, parse
 from ovjit.storage.stored_program import StoredProgram, Symbols, encode_trace, read_trace
 
-#: So many are kept, those that served last.
+#: Maximum traces of a file, the most recently used ones.
 MOST = 8
 _LENGTH = struct.Struct("<Q")
 
@@ -36,15 +37,16 @@ def path_for(blob: str) -> str:
 
 
 def _programs(executable: Any) -> list[Any]:
-    """What of an executable makes plans: its program, and of variables what computes what they begin with."""
+    """The programs of an executable that make plans: its own, and those that compute variables' initial
+    values."""
     inits: list[Any] = getattr(executable.program, "inits", list)()
     starts = {init.executable: None for init in inits if hasattr(init, "executable")}
     return [one.program for one in (executable.main, *starts)]
 
 
 def keep_traced(blob: str, code: bytes, key: bytes, executable: Any) -> None:
-    """From now on keep the plans for open shapes that `executable` makes beside the blob at this path, which
-    was made of it, or it of the blob. `code`: the blob's authentication code."""
+    """From now on, store the plans for dynamic shapes that `executable` makes. The file is beside the blob of
+    `executable` at this path. `code`: the blob's authentication code."""
     programs = _programs(executable)
     those = [weakref.ref(program) for program in programs]
 
@@ -59,15 +61,14 @@ def keep_traced(blob: str, code: bytes, key: bytes, executable: Any) -> None:
 
 
 def _traces_of(program: Any) -> list[Parametric]:
-    """The traces that a program has made, and those that were offered to it."""
+    """The traces that a program has made, and those that were read for it."""
     if not isinstance(program, StoredProgram):
         return list(getattr(program, "traces", None) or ())
     return [*program.new_traces(), *program.traces]
 
 
 def find(blob: str, code: bytes, key: bytes, executable: Any) -> None:
-    """Give an executable that was made of this blob the plans that are kept beside it, and have it keep
-    more."""
+    """Give the executable of a blob the plans that are stored beside it, and let it store further ones."""
     programs = _programs(executable)
     if not all(isinstance(program, StoredProgram) and program.memory is not None for program in programs):
         return
@@ -96,7 +97,7 @@ def _write(blob: str, code: bytes, key: bytes, programs: list[Any]) -> None:
 
 
 def _table(program: Any, arrays: Arrays) -> dict[str, Any]:
-    """What is kept of one program's traces."""
+    """The table of one program's traces."""
     symbols = Symbols(program)
     number: dict[tuple[str, str], int] = {}
 

@@ -1,25 +1,24 @@
-"""A compiled program as tables, words and object code, and the program that is made of them again.
+"""Stores a compiled program as tables, int64 arguments and object code, and restores it.
 
 For static shapes the plan is stored ready to run: an import needs neither compiler nor operations. Plans for
-open shapes come from traces that the compiler made ahead of time, or that another process has left
-(`plans.py`). Otherwise the compiler makes them from the graph when they are first needed. Their kernels' code
-is stored.
+dynamic shapes come from traces that the compiler made ahead of time, or that another process has stored
+(`plans.py`). For other shapes, the compiler plans from the graph. The code of all kernels is stored.
 
     {"variables": [[name, type, dimensions, whether assigned, order, stored type], ...] (only with state),
      "starts": {"values": for each variable null, an array, or [program, numbers of its inputs, output],
                 "programs": [{"inputs", "outputs": [(type, dimensions)], "sections": {name: bytes}}, ...]},
      "kernels": [[symbol, name, form, offset, size], ...], "runner": [kernel, ...],
-     "hashing": [the kernel that checks large sections, where there are any],
-     "steering": [[offset, size], ...] (what of `packed` kernels may follow without a look),
-     "traces": [kernel, [what `encode_trace` makes, ...]] (only for open shapes), "plan": null or
+     "hashing": [the kernel that checks large sections, if there are any],
+     "steering": [[offset, size], ...] (parts of `packed` that kernels use without a check),
+     "traces": [kernel, [result of `encode_trace`, ...]] (only for dynamic shapes), "plan": null or
      {"shapes", "outputs": [dimensions], "arena", "scratch_offset", "scratch": bytes, "parallel": bool,
       "steps": [[kernel or null, chunks, words, name, type, [origin], flops, bytes, null or host call,
                  null or {"function", "room", "endless",
                           "bodies": [plan with "data_at", "memory_at", "memory"]}], ...]}}
 
-`words` are the steps' argument blocks, one after the other, those of bodies behind the step that runs them;
-`data` the constants of the plan, and of the bodies'. All of it
-decides where native code reads and writes, so that it is only ever used when it is authenticated.
+`words` has the steps' argument blocks in order; those of bodies follow the step that runs them. `data` has
+the constants of the plan and of the bodies' plans. All of this decides where native code reads and writes. So
+it is used only if it is authenticated.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 
 
 class StoredKernel(NamedTuple):
-    """A kernel of which there is only the object code, under `symbol`."""
+    """A kernel that is only known by its object code, under `symbol`."""
 
     symbol: str
     name: str
@@ -66,8 +65,8 @@ class StoredKernel(NamedTuple):
 
 
 class Symbols(dict[Any, str]):
-    """kernel -> its symbol in a program's blob: for the program's target, but for kernels of the process,
-    which the dictionary has. Those run every program."""
+    """kernel -> its symbol in a program's blob, for the program's target. The dictionary has the exceptions:
+    kernels of this process that run any program, which are compiled for this machine."""
 
     def __init__(self, program: Any, *of_process: Kernel):
         from ovjit.planning.parametric import evaluating_kernel
@@ -79,7 +78,7 @@ class Symbols(dict[Any, str]):
     def __missing__(self, kernel: Any) -> str:
         if isinstance(kernel, StoredKernel):
             return kernel.symbol
-        found = self._found.get(kernel)  # each step of a plan asks, and the environment is read for an answer
+        found = self._found.get(kernel)  # cached: `symbol` reads the environment, and each step asks
         if found is None:
             found = self._found[kernel] = kernel.symbol(self.target)
         return found
@@ -88,7 +87,7 @@ class Symbols(dict[Any, str]):
         return objects.address_of(self[kernel]) is not None
 
     def load(self, kernels: Iterable[Any]) -> None:
-        """Load kernels, compiling those that are nowhere."""
+        """Load kernels. Those that are neither cached nor shipped are compiled."""
         mine = {kernel: kernel not in self for kernel in kernels if isinstance(kernel, Kernel)}
         loading.addresses((kernel for kernel, its in mine.items() if its), target=self.target)
         loading.addresses(kernel for kernel, its in mine.items() if not its)
@@ -123,10 +122,12 @@ def encode_program(
     origin: Origin | None = None,
 ) -> dict[str, bytes]:
     """The sections `program`, `words`, `data` and `code` of a compiled executable, whose last inputs and
-    outputs are `variables`. `loaded`: with no more code than this process has loaded; TypeError where that
-    is not enough to run it. `memory`: what is said of the packed constants, see `by_file`. `starts`: what the
-    variables begin with. `hashed`: with the code that checks large sections, see `tags`. `origin`: the file
-    that the graph's weights stay in."""
+    outputs are `variables`.
+
+    `loaded`: include only code that this process has loaded; raises TypeError if that is not enough to run
+    it. `memory`: the table of the packed constants, see `by_file`. `starts`: the variables' initial values.
+    `hashed`: include the code that checks large sections, see `tags`. `origin`: the file that has the graph's
+    weights."""
     plan, data, hosts = _storable_plan(executable)
     used = executable.program.kernels
     if plan is not None:
@@ -140,7 +141,7 @@ def encode_program(
         used = list(filter(symbols.is_loaded, used))
     # a static model's kernels are loaded when a plan has steps of them
     symbols.load((*used, *runners, *hashing))
-    # without its constants a program gets them, and its traces, from the compiler
+    # a program that is stored without constants gets them from the compiler, and its traces, too
     traces = [t for t in executable.program.traced_ahead if memory is None and t.facts() is not None]
     if traces:
         from ovjit.planning.parametric import evaluating_kernel
@@ -179,8 +180,8 @@ def _encode_variable(v: Variable) -> list[Any]:
 
 
 def _storable_plan(executable: Any) -> tuple[Plan | None, Arrays, dict[Step, Any]]:
-    """The plan for static shapes, if there is one that can be stored, its constants, and what is said of each
-    step's host call. Without one the compiler plans again."""
+    """The plan for static shapes, its constants, and the encoded host call of each step. The plan is None if
+    it cannot be stored: then an importer plans again."""
     data = Arrays("data")
     if not executable.static:
         return None, data, {}
@@ -191,12 +192,12 @@ def _storable_plan(executable: Any) -> tuple[Plan | None, Arrays, dict[Step, Any
     try:
         return plan, data, {step: _encode_host(step, data) for step in _all_steps(plan)}
     except (TypeError, ValueError):
-        return None, Arrays("data"), {}  # something that has no form here
+        return None, Arrays("data"), {}  # an attribute that cannot be stored
 
 
 class _Code:
-    """The object code of kernels: `parts` one after the other, and a row for each kernel. Equal kernels may
-    have several names, as what a profile shows, and then one code."""
+    """The object code of kernels: `parts` in order, and a row for each kernel. Equal kernels may have several
+    names, for profiles. They share the code."""
 
     def __init__(self, used: Iterable[Any], symbols: Symbols):
         self.symbols = symbols
@@ -218,8 +219,8 @@ class _Code:
 
 
 class _Plans:
-    """Plans as tables; the argument blocks of their steps are `words`, those of bodies behind the step that
-    runs them. `hosts`: what is said of the steps' host calls."""
+    """Encodes plans as tables. `words`: the argument blocks of their steps; those of bodies follow the step
+    that runs them. `hosts`: the encoded host calls."""
 
     def __init__(self, code: _Code, data: Arrays, hosts: Mapping[Step, Any]):
         self.code, self.data, self.hosts = code, data, hosts
@@ -255,8 +256,8 @@ class _Plans:
 
 
 def encode_starts(program: Any, sections: Callable[[Any], Mapping[str, Any]]) -> dict[str, Any]:
-    """What the variables of a `StatefulProgram` begin with, for `encode_program`: arrays, or outputs of
-    programs, of which `sections` makes what a blob has of a model."""
+    """The initial values of a `StatefulProgram`'s variables, for `encode_program`: arrays, or outputs of
+    programs. `sections` returns the sections of such a program."""
     inits = program.inits()
     programs = list({init.executable: None for init in inits if hasattr(init, "executable")})
     return {
@@ -287,7 +288,7 @@ def encode_trace(trace: Parametric, number_of: Callable[[Any], int]) -> dict[str
 
 
 def read_trace(row: Mapping[str, Any], kernels: Sequence[StoredKernel]) -> Parametric:
-    """The trace of what `encode_trace` has made, and of the kernels with these numbers."""
+    """The inverse of `encode_trace`. `kernels`: those that the row's numbers refer to."""
     from ovjit.planning.parametric import Parametric
 
     steps = [
@@ -335,7 +336,7 @@ def _encode_view(value: Any, view: View) -> list[Any]:
 
 
 def hashing_code(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, bytes]:
-    """symbol -> authenticated code of what checks large sections. BlobError for tables that are not valid."""
+    """symbol -> the authenticated code that checks large sections. Raises BlobError for invalid tables."""
     try:
         rows = [tables["kernels"][number] for number in tables["hashing"]]
         return {str(row[0]): sections["code"][row[3] : row[3] + row[4]] for row in rows}
@@ -344,8 +345,8 @@ def hashing_code(tables: Mapping[str, Any], sections: Mapping[str, Any]) -> dict
 
 
 class Stored(NamedTuple):
-    """What a program is read from. `memory`: the packed constants; None where the compiler makes them anew.
-    `read_graph` gives the graph as it was compiled, when it is needed."""
+    """The stored form of a program. `memory`: the packed constants; None if the compiler must make them.
+    `read_graph` returns the graph before all passes."""
 
     tables: Mapping[str, Any]
     sections: Mapping[str, Any]
@@ -357,10 +358,10 @@ class Stored(NamedTuple):
 
 
 class StoredProgram:
-    """What `Program` is to an executable, made of authenticated sections."""
+    """A program with the interface of `Program`, read from authenticated sections."""
 
     def __init__(self, stored: Stored):
-        """Raises BlobError when the tables do not hold what they should."""
+        """Raises BlobError for invalid tables."""
         tables, self.sections, self.memory, self.inputs, self.outputs, self._read_graph, self._config = stored
         self._graph: Graph | None = None
         self._compiled: Any = None
@@ -376,14 +377,14 @@ class StoredProgram:
             evaluating = self.kernels[number] if traces else None
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BlobError(f"the blob's program is not valid: {type(error).__name__}: {error}") from error
-        #: Of the kernels that are loaded.
+        #: Addresses of the loaded kernels.
         self.addresses: dict[Any, int] = {}
         self._loaded: set[int] = set()
-        #: Plans for open shapes that came with the program.
+        #: Traces for dynamic shapes that were stored with the program.
         self.traces: Traces | tuple[()] = ()
         if evaluating is not None:
             self.offer(traces, evaluating)
-        #: Called when the compiler has traced another, see `ovjit.storage.plans`.
+        #: Called when the compiler has added a trace, see `ovjit.storage.plans`.
         self.traced: Callable[[Traces], None] | None = None
 
     def _read_plans(self, table: Mapping[str, Any]) -> Plan:
@@ -433,7 +434,7 @@ class StoredProgram:
 
     @property
     def context(self) -> Context:
-        """What its plans are for."""
+        """The target and options of its plans."""
         return context_of(self._config)
 
     def load(self) -> None:
@@ -452,8 +453,8 @@ class StoredProgram:
             self.addresses[kernel] = address
 
     def kernels_named(self, names: Sequence[tuple[str, str]]) -> list[StoredKernel]:
-        """The kernels with these symbols and names. KeyError for a symbol that is not there: of kernels with
-        the same code, a blob has one, and the plans that come later may know it by another's name."""
+        """The kernels with these symbols and names. A blob has one of several kernels with the same code;
+        plans that were stored later may use another name of it. Raises KeyError for an unknown symbol."""
         known = {(kernel.symbol, kernel.name): kernel for kernel in self.kernels}
         places = {kernel.symbol: i for i, kernel in enumerate(self.kernels)}
         for symbol, name in names:
@@ -465,9 +466,8 @@ class StoredProgram:
         return [known[name] for name in names]
 
     def offer(self, traces: Sequence[Parametric], evaluating: StoredKernel) -> None:
-        """Serve these plans for open shapes, which are authenticated as the program is, before any others.
-        They read `memory`, which has to be there.
-        `evaluating`: the kernel that tells whether one serves."""
+        """Use these traces for dynamic shapes, before any others. They must be authenticated as the program
+        is. They read `memory`, which must exist. `evaluating`: the kernel that evaluates traces."""
         from ovjit.planning.parametric import Traces
 
         offered = Traces()
@@ -478,9 +478,9 @@ class StoredProgram:
         self.traces = offered
 
     def _offered(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
-        """The plan for these shapes that one of the offered traces makes."""
+        """The plan for these shapes by one of the offered traces; None if none serves them."""
         if not self.traces or self.memory is None or debug.is_on("OVJIT_CHECK"):
-            return None  # plans are made again, of the graph
+            return None  # plan again, from the graph
         plan = self.traces.find(shapes, room)
         if plan is None:
             return None
@@ -493,7 +493,7 @@ class StoredProgram:
         return plan
 
     def new_traces(self) -> Iterable[Parametric]:
-        """What the compiler has traced of plans that read `memory`."""
+        """The traces that the compiler has added, for plans that read `memory`."""
         made = None if self._compiled is None else self._compiled.traces
         return () if made is None or made.added is None else made
 
@@ -502,15 +502,15 @@ class StoredProgram:
         return self.sections["code"][offset : offset + size]
 
     def growing(self, pairs: Sequence[tuple[int, int]]) -> tuple[Place, ...]:
-        """See `Program.growing`. A stored plan is for variables that do not grow, and plans that are offered
-        tell which do."""
+        """See `Program.growing`. No variable grows with a stored plan. Offered traces list the growing
+        ones."""
         if self._plan is not None:
             return ()
         known = next((trace.places for trace in self.traces if trace.places is not None), None)
         return self.compiled().growing(pairs) if known is None else known
 
     def plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
-        """The stored plan when it is for these input shapes, else one that the compiler makes."""
+        """The stored plan if it is for these input shapes, else one from the compiler."""
         return self._known(shapes, room) or self.compiled().plan(shapes, room=room)  # which checks them
 
     def loaded_plan(self, shapes: Sequence[tuple[int, ...]], room: Room | None = None) -> Plan:
@@ -522,13 +522,13 @@ class StoredProgram:
         return plan
 
     def _known(self, shapes: Sequence[tuple[int, ...]], room: Room | None) -> Plan | None:
-        """The plan for these input shapes that is stored, or that an offered trace makes."""
+        """The stored plan if it is for these input shapes, or a plan by an offered trace; else None."""
         if self._plan is not None and self._plan.input_shapes == tuple(shapes):
             return self._plan
         return self._offered(shapes, room)
 
     def given(self) -> Graph:
-        """The graph as it was given to the compiler."""
+        """The graph before all passes."""
         with self._lock.lock:
             if self._graph is None:
                 self._graph = self._read_graph()
@@ -541,7 +541,7 @@ class StoredProgram:
 
     @property
     def layouts(self) -> Mapping[Any, Any]:
-        """How the values of `graph` lie in memory, where not in their own order."""
+        """The layouts of the values of `graph` that are not row-major."""
         return self.compiled().layouts
 
     def host_nodes(self) -> list[str]:
@@ -549,18 +549,19 @@ class StoredProgram:
         return self.compiled().host_nodes()
 
     def compiled(self) -> Any:
-        """The compiler's program, made of the graph at the first call; its kernels' code is in the blob."""
+        """The compiler's program, compiled from the graph at the first call, with the kernels' code of the
+        blob."""
         with self._lock.lock:
             if self._compiled is None:
                 program = make_program(self.given(), self._config)
                 codes = {kernel.symbol: self._code(i) for i, kernel in enumerate(self.kernels)}
                 program.load(codes)
-                if self._plan is None:  # it will be cut, and its parts find loaded what the blob has
+                if self._plan is None:  # for a graph break: load the blob's kernels, which the segments use
                     target = program.context.target
                     program.addresses.need(k for k in program.kernels if k.symbol(target) in codes)
                 if self.memory is not None and np.array_equal(program.memory, self.memory):
-                    program.memory = self.memory  # one copy is enough, and this one other processes share
-                    if program.traces is not None:  # plans that are kept read what is in the blob
+                    program.memory = self.memory  # keep the copy that other processes share
+                    if program.traces is not None:  # stored traces read the blob's memory
                         program.traces.added = self.traced
                 self._compiled = program
             return self._compiled
@@ -597,7 +598,8 @@ def stored_with_variables(stored: Stored) -> Any:
 def _read_starts(
     tables: Mapping[str, Any], sections: Mapping[str, Any], main: Any, count: int, config: Mapping[str, Any]
 ) -> list[Any]:
-    """What each of `count` variables begins with: an array, what computes it, or None for zeros."""
+    """The initial value of each of `count` variables: an array, an `Init` that computes it, or None for
+    zeros."""
     from ovjit.execution.states_ahead import Init
 
     table = Reader({"data": sections["data"]}).value(tables.get("starts"))
@@ -622,7 +624,7 @@ def _read_starts(
 
 
 def _read_start(row: Mapping[str, Any], config: Mapping[str, Any]) -> Any:
-    """The executable of a program within the blob."""
+    """The executable of a program that is stored inside of another one."""
     sections = {kind: array.data.toreadonly() for kind, array in row["sections"].items()}
     memory = aligned(sections["packed"])
     inputs, outputs = ([TensorType(dtype, dims) for dtype, dims in row[end]] for end in ("inputs", "outputs"))
@@ -634,8 +636,8 @@ def stored_executable(
     inputs: Sequence[TensorType], outputs: Sequence[TensorType], config: Mapping[str, Any],
     places: Mapping[str, Any] | None = None, check: Callable[[], object] = bool,
 ) -> Any:  # fmt: skip
-    """The executable of a stored program, with its variables where it has some. The graph's arrays lie in
-    `places` besides its sections; `check` is called before they are read."""
+    """The executable of a stored program, with variables if it has some. `places`: further places of the
+    graph's arrays, besides the sections. `check` is called before they are read."""
     found = {"weights": sections["weights"], **(places or {})}
     if memory is not None:
         sections["packed"] = found["packed"] = memory.data.toreadonly()

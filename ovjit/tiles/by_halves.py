@@ -1,10 +1,10 @@
 """Tiles for CPUs that multiply f16 and add in f32 (NEON's fmlal and fmlal2), by a lane of each pixel.
 
-    acc[m, v] += w[k, v] * a[m][k]      fmlal acc, w, a.h[lane]    of the first half of w's lanes, or the last
+    acc[m, v] += w[k, v] * a[m][k]      fmlal acc, w, a.h[lane]    lower half of w's lanes; fmlal2: upper
 
-Products of f16 are exact in f32, so that sums are as those of f32. A word of weights has two elements of each
-channel side by side. Of two vectors, or one twice, the first elements are put into one and the others into
-another: two instructions for twelve pixels.
+Products of f16 are exact in f32, so sums are those of f32. A word of weights has two adjacent elements of
+depth of each channel. Two vectors of weights are de-interleaved: one gets the first elements, one the second.
+That takes two instructions for twelve pixels. A single vector is de-interleaved with itself.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ class HalfTile(LaneTile):
     """Prints one tile."""
 
     def words_of_weights(self, at: str, done: int, count: int) -> list[list[str]]:
-        """Of each word, the first elements of two vectors of channels and the second ones."""
+        """[word][part]: element `part` of depth, for the channels of both vectors."""
         return [
             [self.halves(word[0], word[-1], part) for part in (0, 1)]
             for word in super().words_of_weights(at, done, count)
         ]
 
     def halves(self, x: str, y: str, first: int) -> str:
-        """Every other f16 of two vectors."""
+        """Every other f16 of two vectors, from the element `first` on."""
         given = [self.new(f"bitcast {self.acc} {v} to <8 x half>") for v in (x, y)]
         order = ", ".join(f"i32 {lane}" for lane in range(first, 16, 2))
         both = self.new(f"shufflevector <8 x half> {given[0]}, <8 x half> {given[1]}, <8 x i32> <{order}>")
@@ -40,7 +40,7 @@ class HalfTile(LaneTile):
                     self.call(names[v][i + 1] + ("" if last else ".a"), add, before, one, vector)
 
     def element(self, pixel: str, i: int, count: int) -> str:
-        """The element i of a pixel's f16, in all lanes."""
+        """Broadcast element i of a pixel's `count` f16."""
         lanes = ", ".join([f"i32 {i}"] * 8)
         one = self.new(
             f"shufflevector <{count} x half> {pixel}, <{count} x half> poison, <8 x i32> <{lanes}>"

@@ -2,13 +2,14 @@
 
     acc[m, v] += w[k, v] * a[m][k]      fmla acc, w, a[lane]; sudot, sdot, bfdot likewise
 
-A word in all lanes takes an instruction of the multiply-adds' own ports on many cores, a lane of what is
-loaded takes none. A step of the loop are four words of depth, so that what it counts with is little beside 88
-or 96 products: each pixel has an address that goes on. Words that are left over are steps of their own.
+To broadcast a word to all lanes takes an instruction, on many cores on the same ports as a multiply-add. To
+multiply by a lane of a loaded vector takes none. An iteration has four words of depth. Its counters and
+addresses are few instructions beside its 88 or 96 products. Remaining words have an iteration each.
 
-In f32 the weights of a step stay in 8 registers while pixels stream, four words in a load: with 11 pixels the
-32 registers are full. LLVM's Neoverse N1 dispatches three micro-operations in a cycle, and a load of a vector
-takes two of them. There 12 pixels in loads of two words reach 0.79 of its rate, 11 pixels 0.98.
+In f32 the weights of an iteration stay in 8 registers, and pixels are loaded four words at a time. With 11
+pixels the 32 registers are full. LLVM's model of the Neoverse N1 dispatches three micro-operations per cycle,
+of which a vector load takes two. There 12 pixels, in loads of two words, reach 0.79 of the peak rate, and 11
+pixels 0.98.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from __future__ import annotations
 from ovjit.codegen.cpu.formats import SIGNS, WORD
 from ovjit.tiles.micro import Tile
 
-#: Words of a step.
+#: Words of depth of an iteration, called a step.
 STEP = 4
-#: Words of a pixel that are loaded at a time where the registers do not suffice for a step's weights.
+#: Words per load of a pixel, if the registers do not suffice for a step's weights.
 LOADED_WORDS = 2
-#: Pixels that are loaded before they are multiplied if they are loaded by steps, see `LaneTile.words`.
+#: Pixels that are loaded before they are multiplied, if a load has a whole step (`LaneTile.loaded_words`).
 LOADED_STEPS = 2
 REGISTERS = 32
-#: LLVM's names of floats that are two to a word.
+#: LLVM's names of the 16-bit floats, of which a word has two.
 _HALVES = {"bf16": "bfloat", "f16": "half"}
 
 
 class LaneTile(Tile):
-    """Prints one tile whose depth goes by `STEP` words, and the rest of it one by one."""
+    """Prints one tile. Its loop takes `STEP` words of depth at a time, and the remainder one by one."""
 
-    #: Pixels that are loaded before they are multiplied if fewer words are loaded.
+    #: Pixels that are loaded before they are multiplied, if a load has `LOADED_WORDS` words.
     loaded_pixels = 3
 
     def over_taps(self) -> None:
@@ -54,8 +55,10 @@ class LaneTile(Tile):
         self.say("br label %t.head", "t.done:")
 
     def depth_loop(self, at: str, count: str, before: str, state: str, first: str, words: int) -> None:
-        """The loop `at` of `count` steps of so many words, entered from the block `before` with what is
-        called `state` there, or sums that are `first`."""
+        """Print the loop `at` of `count` iterations, each of `words` words of depth.
+
+        It is entered from block `before`. There, values have the names of the loop `state`. `first`: the
+        initial value of the sums; if it is empty, they are those of `state`."""
         body = f"{at}.body"
         self.say(f"{at}.loop:" if at == "r" else f"{at}.head:")
         head = "r.loop" if at == "r" else f"{at}.head"
@@ -90,17 +93,19 @@ class LaneTile(Tile):
 
     @property
     def loaded_words(self) -> int:
-        """Words of a pixel that are loaded at a time: a whole step, if registers suffice for its weights."""
+        """Words per load of a pixel: a whole step, if registers suffice for its weights."""
         needed = (self.rows + STEP) * self.vectors + LOADED_STEPS
         return STEP if self.form.a == "f32" and needed <= REGISTERS else LOADED_WORDS
 
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
-        """acc[m][v] += a[m] * w[v] for so many words behind the first `done` of a step, which are at `offset`
-        in each pixel. Gives another name of this offset."""
+        """Print acc[m][v] += a[m] * w[v] for `count` words of a step, from word `done` on.
+
+        They are at byte `offset` of each pixel. `last`: they end the step. Returns another name of the
+        offset."""
         weights = self.words_of_weights(at, done, count)
 
         def name(m: int, v: int, i: int) -> str:
-            """What it is before the word i of these."""
+            """The name of the sum m, v before word i of these is added."""
             if done + i == 0:
                 return f"%{at}.{m}.{v}"
             return f"%{at}.new.{m}.{v}" if last and i == count else f"%{at}.{done + i}.{m}.{v}"
@@ -117,33 +122,33 @@ class LaneTile(Tile):
         return offset
 
     def multiply(self, names: list[list[str]], pixel: str, weights: list[list[str]]) -> None:
-        """A pixel's sums, which have these `names` by vector and words that have been added."""
+        """Print the products of one pixel. names[v][i]: the sum of vector v after i words."""
         for i, word in enumerate(weights):
             one = self.lane(pixel, i, len(weights))
             for v, vector in enumerate(word):
                 self.call(names[v][i + 1], "madd", names[v][i], one, vector)
 
     def words_of_weights(self, at: str, done: int, count: int) -> list[list[str]]:
-        """The vectors of so many words behind the first `done`."""
+        """[word][vector]: the weights of `count` words, from word `done` of the step on."""
         return [
             [self.weights(f"%{at}.w", (done + i) * self.vectors + v) for v in range(self.vectors)]
             for i in range(count)
         ]
 
     def shuffled(self, x: str, y: str, order: str) -> str:
-        """Lanes of two vectors by their numbers."""
+        """A vector of the lanes `order`, digits that index the lanes of x and then those of y."""
         lanes = ", ".join(f"i32 {lane}" for lane in order)
         return self.new(f"shufflevector {self.acc} {x}, {self.acc} {y}, <{len(order)} x i32> <{lanes}>")
 
     def after(self, offset: str, sums: list[str]) -> str:
-        """The offset, which is not known before these sums. No instruction comes of it. Without, LLVM loads
-        most pixels before it multiplies, and spills."""
+        """The offset, behind an optimisation barrier that depends on these sums. It generates no instruction.
+        Without it LLVM loads most pixels before it multiplies, and spills."""
         given = "".join(f", {self.acc} {value}" for value in sums)
         return self.new(f'call i64 asm "", "=r,0{",w" * len(sums)}"(i64 {offset}{given})')
 
     def pixel(self, m: int, offset: str, count: int) -> str:
-        """So many words of pixel m at an offset, flipped where the format has it: in registers of integers,
-        whose instructions take no port of the products."""
+        """Load `count` words of pixel m at a byte offset. If the format flips signs, this is done in integer
+        registers, whose instructions do not use the ports of the products."""
         at = self.new(f"getelementptr i8, ptr %t.p{m}, i64 {offset}")
         kind, align = self.loaded(count), self.size[self.form.a]
         if not self.form.flips:
@@ -155,7 +160,7 @@ class LaneTile(Tile):
         return self.new(f"bitcast i{bits} {whole} to {kind}")
 
     def lane(self, pixel: str, i: int, count: int) -> str:
-        """The word `i` of what `pixel` gives, in all lanes."""
+        """Broadcast word `i` of the `count` words that `pixel` returns."""
         each, kind = self.each, self.loaded(count)
         lanes = ", ".join(f"i32 {i * each + part}" for _ in range(self.lanes) for part in range(each))
         size = self.lanes * each
@@ -164,9 +169,9 @@ class LaneTile(Tile):
 
     @property
     def each(self) -> int:
-        """The elements of a word as LLVM knows lanes of it: those of bfdot by pairs of bf16 alone."""
+        """LLVM's elements of a word: two 16-bit floats, else one."""
         return 2 if self.form.a in _HALVES else 1
 
     def loaded(self, count: int) -> str:
-        """The type of so many words."""
+        """LLVM's type of a vector of `count` words."""
         return f"<{count * self.each} x {_HALVES.get(self.form.a, self.word)}>"

@@ -2,19 +2,20 @@
 
     acc[2 pixels, 2 channels] += a[2 pixels, 2 words] * w[2 channels, 2 words]
 
-This takes half as many products as by lanes. In exchange two pixels are put side by side, and so are two
-words of each channel: ten instructions of the products' ports for 24 of them. A sum that is called m, v has
-the pixels m and m ^ 1, and of the vector v the first two channels for even m, the others for odd m.
+This takes half as many multiply instructions as `by_lane`. But two pixels must be adjacent in a vector, and
+so must two words of each channel. To arrange them takes ten instructions for 24 multiplications, on the same
+ports. The sum named m, v holds the pixels m and m ^ 1. It holds the first two channels of vector v if m is
+even, and the last two if m is odd.
 
-In a `paired` format both are so in memory, and nothing but products takes these ports:
+In a `paired` format, both are arranged in memory, and only multiplications use these ports:
 
     panels [panel][two words][width][2]     pixels [two words][pixels][2]
 
-The driver copies the pixels of a tile, once for all panels. That takes as long as one or two panels. Both end
-with zeros where words are not whole steps of the loop.
+The driver copies the pixels of a tile, once for all panels. That takes as long as the products of one or two
+panels. Both are padded with zeros to a multiple of the loop's step.
 
-Bytes that `sdot` multiplies by lanes are copied likewise, less 128. So the loop flips no signs, and two words
-of a pixel take half a load instead of three instructions. Their panels are those of any other format.
+Bytes that `sdot` multiplies by lanes are copied in the same way, with 128 subtracted. So the loop flips no
+signs, and two words of a pixel take half a load instead of three instructions. Their panels are not paired.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class PairTile(LaneTile):
     loaded_pixels = 4
 
     def read_bias(self) -> None:
-        """A vector's bias for two pixels: its first two channels, and the others."""
+        """Load the bias. Each vector is arranged for two pixels: its first two channels, and its last two."""
         super().read_bias()
         self.biases = [
             [self.shuffled(f"%bias{v}", "poison", order) for order in ("0101", "2323")]
@@ -44,8 +45,7 @@ class PairTile(LaneTile):
         return self.shuffled(one, other, "2367" if m & 1 else "0145")
 
     def words(self, at: str, offset: str, done: int, count: int, last: bool) -> str:
-        """acc[m][v] += a[m] * w[v] for one or two words behind the first `done` of a step, which are at
-        `offset` in each pixel. Gives another name of this offset."""
+        """Print acc[m][v] += a[m] * w[v] for one or two words of a step: see `LaneTile.words`."""
         weights = self.pairs_of_weights(at, done, count)
         before = f"%{at}." if done == 0 else f"%{at}.{done}."
         behind = f"%{at}.new." if last else f"%{at}.{done + count}."
@@ -64,7 +64,7 @@ class PairTile(LaneTile):
         return offset
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
-        """For each two channels their two words; where there is one, zeros behind it."""
+        """The two words of each two channels. A single word is followed by zeros."""
         words = self.words_of_weights(at, done, count)
         others = words[1] if count == 2 else ["zeroinitializer"] * self.vectors
         return [
@@ -74,7 +74,7 @@ class PairTile(LaneTile):
         ]
 
     def pair(self, m: int, offset: str, count: int) -> str:
-        """So many words of two pixels side by side, zeros behind one."""
+        """Load one or two words of pixels m and m + 1 to one vector. A single word is followed by zeros."""
         bits, align = 8 * WORD * count, self.size[self.form.a]
         kind, both = f"i{bits}", "<2 x i64>"
         pixels = []
@@ -88,10 +88,10 @@ class PairTile(LaneTile):
 
 
 class _Packed(LaneTile):
-    """Prints one tile of a `paired` format: pixels are read as they are multiplied."""
+    """Prints one tile of a `paired` format, whose pixels the driver has arranged."""
 
     def over_taps(self) -> None:
-        """Sums over all words, `PAIRED_STEP` at a time; they are then %t.m.v."""
+        """Print the loop over all words, `PAIRED_STEP` at a time. The sums are then %t.m.v."""
         self.say("%taps = mul i64 %n1, %n2", "%words = mul i64 %taps, %k")
         self.say(f"%t.up = add i64 %words, {PAIRED_STEP - 1}", f"%t.count = udiv i64 %t.up, {PAIRED_STEP}")
         self.say(f"%t.step = mul i64 %ahead_step, {PAIRED_STEP}", "br label %t.head", "t.head:")
@@ -115,14 +115,14 @@ class _Packed(LaneTile):
         self.say("br label %t.head", "t.done:")
 
     def pair(self, m: int, offset: str, count: int) -> str:
-        """Two words of the pixels m and m + 1."""
+        """Load two words of pixels m and m + 1."""
         at = self.new(f"getelementptr i8, ptr %t.x, i64 {m // 2 * self.vector_bytes}")
         at = self.new(f"getelementptr i8, ptr {at}, i64 {offset}")
         return self.new(f"load {self.acc}, ptr {at}, align {self.vector_bytes}")
 
 
 class PackedPairTile(_Packed, PairTile):
-    """Multiplies pairs of pixels by pairs of channels, which panels have side by side."""
+    """Multiplies pairs of pixels by pairs of channels, which are adjacent in the panels."""
 
     def pairs_of_weights(self, at: str, done: int, count: int) -> list[str]:
         places = range(done * self.vectors, (done + count) * self.vectors)
@@ -130,7 +130,7 @@ class PackedPairTile(_Packed, PairTile):
 
 
 class PackedLaneTile(_Packed):
-    """Multiplies by a lane of two pixels, by panels as of any other format."""
+    """Multiplies panels that are not paired by a lane of a pixel. A load has two pixels."""
 
     loaded_pixels = PairTile.loaded_pixels
 

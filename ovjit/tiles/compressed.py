@@ -672,7 +672,8 @@ def multiply_rows(
 
 
 class StoredWeights(NamedTuple):
-    """Packed integers, scales, zeros and levels; bytes of a panel of each; elements of a group and in all."""
+    """Packed integers, scales, zeros and levels; bytes of a panel of the first three; elements of depth of a
+    group, and in total."""
 
     q: Ptr
     s: Ptr
@@ -686,7 +687,7 @@ class StoredWeights(NamedTuple):
 
 
 class RowBytes(NamedTuple):
-    """Bytes from row to row of x and y, and from panel to panel of the bias."""
+    """Bytes between rows of x and of y, and between panels of the bias."""
 
     x_w: int
     y_w: int
@@ -694,7 +695,7 @@ class RowBytes(NamedTuple):
 
 
 class RowSizes(NamedTuple):
-    """Rows, outputs, panels, panels of a chunk; elements with what fills groups up; parts of a row."""
+    """Rows, outputs, panels, panels of a chunk; padded elements of depth; partial sums of a row."""
 
     rows: int
     outs: int
@@ -769,7 +770,7 @@ def compressed_rows(
 
 
 class ChosenSizes(NamedTuple):
-    """Outputs, panels, panels of a chunk, chunks of a row; elements with what fills groups up."""
+    """Outputs, panels, panels of a chunk, chunks of a row; padded elements of depth."""
 
     outs: int
     panels: int
@@ -779,7 +780,7 @@ class ChosenSizes(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The index of the matrix of each row, bytes from one to the next, and how many matrices there are."""
+    """The index of each row's matrix, bytes between indices, and the number of matrices."""
 
     picks: Ptr
     picks_w: int
@@ -819,7 +820,7 @@ def chosen_rows(
 def row_kernel(
     name: str, epilogue: Epilogue, isa: Target, dtype: str, unpack: Unpack, chosen: bool = False
 ) -> Kernel:
-    """The product of a few rows of `dtype`; or of any, each with a matrix of its own."""
+    """The kernel for a few rows of `dtype`. `chosen`: for any number of rows, each times its own matrix."""
     given: dict[str, Any] = {"T": dtype, "vectors": isa.tile_vectors, "lanes": isa.lanes, "unpack": unpack}
     given |= epilogue.constants("f32")
     if chosen:
@@ -828,8 +829,7 @@ def row_kernel(
 
 
 class Compressed(NamedTuple):
-    """Packed integers, scales and zeros, the bytes of a panel of each, and elements of depth with those that
-    groups are filled up with."""
+    """Packed integers, scales and zeros, the bytes of a panel of each, and the padded elements of depth."""
 
     integers: Filling
     scales: Filling | np.ndarray
@@ -843,7 +843,7 @@ class Compressed(NamedTuple):
 def how_unpacked(
     integers: np.ndarray | Unmade, scale: Factor, zero: Factor | None, bits: int, kind: str
 ) -> Unpack:
-    """How weights are packed."""
+    """The storage of weights in panels."""
     stored, scale_type = "", ""
     if isinstance(scale, Factored):
         inner = scale.factors().inner
@@ -864,7 +864,7 @@ def how_unpacked(
 
 
 def _woven(unpack: Unpack, integers: np.ndarray | Unmade, filled: int, isa: Target) -> Woven | None:
-    """How native code packs such weights; None where groups are filled up, or bits lie apart."""
+    """How native code packs such weights; None if groups are padded, or integers are split over words."""
     if filled != integers.shape[0] or unpack.mixed:
         return None
     if unpack.by_bytes(isa.lanes):
@@ -931,8 +931,9 @@ def pack_compressed(
 
 
 def lowering_factors(isa: Target, unpack: Unpack) -> np.ndarray:
-    """1 / 16**i for the i-th number of a word of 4 bits (`row_kernel`), for all words of a vector of rows;
-    1 / 256**i for a byte."""
+    """The factors for data whose integers are not shifted (`Unpack.shifts_data`), for a vector of data.
+
+    1 / 16**i for number i of a word of 4-bit integers, 1 for the last; 1 / 256**i for byte i of a word."""
     place = np.arange(max(8, isa.lanes)) % 8
     if unpack.mixed:
         return (1 / 256.0 ** (place % 4)).astype(np.float32)

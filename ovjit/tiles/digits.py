@@ -1,11 +1,11 @@
-"""One row times integers of 4 bits, by bytes: the row is written in three digits of 8 bits.
+"""One row times integers of 4 bits, in byte arithmetic: elements of the row are split into three digits.
 
     x[k] ~ p[g] * (65536 * high[k] + 256 * middle[k] + low[k]),  p[g] = max |x[k]| / LARGEST,  g = k // group
 
-This is as exact as f32 relative to the greatest element of a group. `vpmaddubsw` multiplies four elements of
-depth at once by the masked integers 0 to 15 in memory. The products of `DEEP` words fit 16 bits. This takes
-two thirds of the instructions of a conversion of each integer to f32. Sums of a group are exact until they
-are joined:
+The error is that of f32, relative to the largest element of a group. `vpmaddubsw` multiplies four elements of
+depth at once by the integers, 0 to 15, masked out of their words. The sums of `DEEP` words fit 16 bits. This
+takes two thirds of the instructions of a conversion of each integer to f32. Sums of a group are exact
+integers until the digits are combined:
 
     y[n] = bias[n] + sum over g of p[g] * scale[g, n] * sum over the digits d of
            256**d * (sum of d[k] * integers[k, n] - zero[g, n] * sum of d[k])
@@ -32,19 +32,19 @@ from ovjit.tiles.rows import ROW_OPERANDS, finish_row
 
 #: Digits of an element.
 DIGITS = 3
-#: The greatest whole number that is written in digits: none of them is beyond 127.
+#: The largest integer that is split into digits: its digits do not exceed 127.
 LARGEST = 127 * 65536.0
-#: Groups with a smaller scale are zeros.
+#: Groups with a smaller scale become zeros.
 LEAST = 2.0**-126
 #: Words of eight integers whose products are added in 16 bits: 2 * 15 * 128 for each half of a byte.
 DEEP = 4
 _BYTE = "i8"
-#: The element of depth that each digit of a word is of.
+#: The element of depth of each digit in a word: even ones first.
 TURNED = np.array([0, 2, 4, 6, 1, 3, 5, 7], np.int32)
 
 
 def takes_digits(unpack: Unpack, isa: Target) -> bool:
-    """Whether one row goes by digits: vectors are of eight lanes, as many as a word has integers."""
+    """Whether one row is multiplied by digits. Requires vectors of eight lanes, one per integer of a word."""
     plain = unpack.bits == 4 and unpack.shifts_data and not (unpack.nested or unpack.has_low)
     return plain and isa.name == "avx2"
 

@@ -24,8 +24,8 @@ from ovjit.tiles.sizes import TABLE
 
 #: Minimum bytes of pixels for prefetches of the next tile's pixels, which may not be in the second-level
 #: cache. Convolutions on batches of six text lines, with layers of 2 MB and more, take about 5 % less time.
-#: From 64 KB on, bytes of depth 64 would gain 3 % with cold caches, and layers of 7x7 pixels lose 20 %: their
-#: weights are late.
+#: With a minimum of 64 KB, products of bytes of depth 64 would gain 3 % with cold caches. Layers of 7x7
+#: pixels would lose 20 %, as the requests delay their weights.
 FAR_PIXELS = 384 * 1024
 
 tile = Word("tile")
@@ -173,7 +173,7 @@ def pair_pixels(to, height, sums, flips):
 
 
 class Apart(NamedTuple):
-    """Strides of groups and of panels. Kernels' texts have the names of these fields, as of those below."""
+    """Strides of groups and of panels. Kernels name these fields, and those below, in their source."""
 
     y_g: int  # bytes between groups of y
     outs_g: int  # output channels between groups

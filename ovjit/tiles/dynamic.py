@@ -303,7 +303,7 @@ def finish_tile(first, done, c, wide, e, y, y_w, outs, vectors, lanes, operands,
 
 
 class Apart(NamedTuple):
-    """Bytes from row to row of x, its scales and y; of a panel of weights, scales, zeros and bias."""
+    """Bytes between rows of x, of its scales and of y; bytes of a panel of weights, scales, zeros, bias."""
 
     x_w: int
     p_w: int
@@ -315,7 +315,7 @@ class Apart(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Words of a group, groups, groups of a scale; rows and how they are shared out; outputs and panels."""
+    """Words of a group, groups, groups of a scale; rows and their partition; outputs and panels."""
 
     words: int
     groups: int
@@ -379,7 +379,7 @@ def results(vectors: int, lanes: int) -> int:
 
 
 def scratch_bytes(isa: Target, rows: int, groups: int, stored: Stored) -> int:
-    """The memory that a chunk needs; to unpack blocks, for so many elements of depth and groups."""
+    """Scratch memory of a chunk. To unpack blocks, it depends on the elements of depth and the groups."""
     words = factor_words(stored) if stored.inner else 2 if stored.low else 1
     return results(isa.tile_vectors, isa.lanes) + (rows + groups * WORD * words) * tile_width(isa)
 
@@ -402,7 +402,7 @@ def unpacks(stored: Stored, blocks: Unpack | None) -> bool:
 
 
 def stored_in_blocks(unpack: Unpack, zero: Factor | None, isa: Target, inner: int = 0) -> Stored:
-    """How the panels of a file's blocks are multiplied. `inner`: elements of a group within rows' groups."""
+    """The storage of panels from a file's blocks. `inner`: elements of a weight group in a row's group."""
     one = int(np.asarray(zero).flat[0]) if unpack.zero == "one" else 0
     low = "f32" if unpack.has_low else ""
     pairs = not quantizes_rows(isa)
@@ -425,7 +425,7 @@ def pack_dynamic(
     integers: np.ndarray | Unmade, scale: Factor, zero: Factor | None, stored: Stored, size: int,
     isa: Target, blocks: Unpack | None = None,
 ) -> Packed:  # fmt: skip
-    """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels; K is filled up to groups of
+    """integers [K, N] (8 bits, or 0 to 15), scale and zero [groups, N] -> panels. K is padded to groups of
     `size`."""
     depth = integers.shape[0]
     width = tile_width(isa)

@@ -20,26 +20,26 @@ from ovjit.planning.views import Layout, View
 from ovjit.tiles.rounding import Rounding, holds_all, one_rounding, rounded_body, rounds_near
 from ovjit.tiles.rows import row_step
 
-#: A kernel's parameter for the epilogue's operands: addresses, and the bytes from image to image, row to row
-#: and column to column, as `Tiled.operand_values` gives them.
+#: A kernel's parameter for the epilogue's operands: addresses and the byte strides of image, row and column.
+#: `Summed.operand_values` returns them.
 OPERANDS: Any = Each("operands", "n h w", unless="shared")
 
 
 class Summed(Lowering):
-    """A group whose anchor adds up by channel, in `form.acc`, and whose body is the epilogue of the sums.
+    """A group whose anchor computes sums per channel, in `form.acc`. Its body is the epilogue of the sums.
 
     Subclasses set `channel_axis` and `form`; those with constant weights also `groups` and `outs`.
     """
 
     groups = 1
-    outs = 0  # where weights are computed
+    outs = 0  # if weights are computed
     channel_axis: int
     form: Format
-    #: By channel, what sums begin with; None: 0.
+    #: The initial value of the sums of each channel; None: 0.
     bias: np.ndarray | None = None
 
     def make_epilogue(self) -> int:
-        """Set the bias, the epilogue and its operands. Returns how many nodes the bias has taken."""
+        """Set the bias, the epilogue and its operands. Returns the number of nodes that became the bias."""
         skip = self._take_bias()
         nodes, sums = self.group.body[skip:], self.group.nodes[skip].outputs[0]
         reach = self.reach() if nodes and self.joins else None
@@ -61,9 +61,10 @@ class Summed(Lowering):
         return skip
 
     def _scale_by_channel(self, body: Body) -> Collection[int]:
-        """Write out the numbers by which sums of integers are multiplied first, and what is added then: a
-        model whose weights have one scale has the kernels of those with a scale for each channel. Which
-        operands these are."""
+        """Broadcast the operands of the first multiply-add of integer sums from one number to all channels.
+
+        So models with one scale of weights use the same kernels as those with a scale per channel. Returns
+        the indices of these operands."""
         axes, channels = self.out.shape, self.groups * self.outs
         if not axes or axes[self.channel_axis] != channels:
             return ()
@@ -83,15 +84,15 @@ class Summed(Lowering):
 
     @property
     def joins(self) -> bool:
-        """True where the tile makes bytes of several vectors of sums at once."""
+        """True if the tile narrows several vectors of sums to bytes at once."""
         return False
 
     def reach(self) -> np.ndarray | None:
-        """[2, channels]: what sums may come to, from and to; None where weights are computed."""
+        """The smallest and largest possible sums, [2, channels]; None if the weights are computed."""
         return None
 
     def _one_rounding(self, nodes: Sequence[Node], sums: Value, reach: np.ndarray) -> Rounding | None:
-        """The constants by which one multiply-add rounds, see `ovjit.tiles.rounding`."""
+        """The constants with which one multiply-add scales and rounds, see `ovjit.tiles.rounding`."""
         if [node.op.name for node in nodes] != ["Convert", "Quantize"] or nodes[0].inputs[0] is not sums:
             return None
         if not holds_all(nodes[1]):
@@ -112,8 +113,8 @@ class Summed(Lowering):
         return [0 if a is None else view.strides[a] for a in axes]
 
     def _take_bias(self) -> int:
-        """A constant added first, one per channel, starts the accumulators, where nothing else reads the sums
-        without it. Returns how many nodes."""
+        """If the body begins by adding a constant per channel, make it the accumulators' initial value.
+        Requires that the Add is the only reader of the sums. Returns the number of nodes taken, 0 or 1."""
         self.bias = None
         value = self.node.outputs[0]
         if not self.group.body or self.group.body[0].op.name != "Add":
@@ -134,7 +135,7 @@ class Summed(Lowering):
         return 1
 
     def _of_channels(self, array: np.ndarray) -> bool:
-        """True for a constant that differs along the channels alone."""
+        """True for a constant that varies only along the channels."""
         rank = len(self.node.outputs[0].shape)
         shape = (1,) * (rank - array.ndim) + array.shape
         return all(d == 1 for a, d in enumerate(shape) if a != self.channel_axis % max(rank, 1))
@@ -159,7 +160,7 @@ class Summed(Lowering):
                 constants.view(value.constant, value.dtype)
 
     def operand_view(self, planner: Planner, value: Value, kind: str) -> View:
-        """The operand broadcast to the output's shape; channels adjacent where the kernel loads vectors."""
+        """The operand, broadcast to the output's shape. Channels are adjacent if the kernel loads vectors."""
         own = None if value in planner.types else value.constant  # made by `_one_rounding`
         view = planner.view(value) if own is None else planner.constants.view(own, value.dtype)
         if kind == "number":
@@ -169,7 +170,7 @@ class Summed(Lowering):
         shape = planner.shape(self.out)
         if kind != "scalar" and axis >= 0 and shape and shape[self.channel_axis] > 1:
             order = [a for a in range(len(view.shape)) if a != axis] + [axis]
-            if view.shape[axis] == 1:  # an open dimension: what was to be a vector is one element
+            if view.shape[axis] == 1:  # a dynamic dimension: the kernel loads vectors, here it is one element
                 view = planner.copy(value, Layout(order), axis, shape[self.channel_axis])
             elif view.strides[axis] != view.itemsize:
                 view = planner.copy(value, Layout(order))
@@ -178,8 +179,10 @@ class Summed(Lowering):
     def operand_values(
         self, planner: Planner, axes: Sequence[int | None], part: Callable[[View], View] = lambda view: view
     ) -> tuple[dict[str, Any], list[View]]:
-        """Addresses and strides of the epilogue's operands along `axes` (N, OH, OW and perhaps the group), by
-        the names that kernels have for them; and the views that are read."""
+        """The kernel's arguments for the epilogue's operands, and the views that are read.
+
+        Arguments are addresses, and strides along `axes` (N, OH, OW and perhaps the group). `part` selects
+        the part of a view that the step reads."""
 
         def along(view: View) -> tuple[View, dict[str, int]]:
             view = part(view)
@@ -188,7 +191,7 @@ class Summed(Lowering):
         return self._operand_values(planner, along)
 
     def operand_rows(self, planner: Planner) -> tuple[dict[str, Any], list[View]]:
-        """Addresses of the epilogue's operands, and the bytes from row to row of those that have rows."""
+        """The same for kernels that iterate over rows: addresses, and the bytes between rows."""
 
         def along(view: View) -> tuple[View, dict[str, int]]:
             step = row_step(view)
@@ -203,7 +206,7 @@ class Summed(Lowering):
     def _operand_values(
         self, planner: Planner, along: Callable[[View], tuple[View, dict[str, int]]]
     ) -> tuple[dict[str, Any], list[View]]:
-        """`along`: what is read of an operand that has pixels, and its strides by their letters."""
+        """`along`: for an operand with pixels, the view that is read and its strides, letter -> bytes."""
         values: dict[str, Any] = {}
         reads = []
         for i, (value, operand) in enumerate(zip(self.operands, self.epilogue.operands, strict=True)):
@@ -216,7 +219,8 @@ class Summed(Lowering):
         return values, reads
 
     def over(self, planner: Planner, *read: View) -> list[View]:
-        """Operands that the output may be written over: read where it writes, and not among `read`."""
+        """Operands that the output may overwrite: each element is read where its result is written, and
+        `read` does not include them."""
         views = [
             planner.view(v)
             for v, o in zip(self.operands, self.epilogue.operands, strict=True)

@@ -59,7 +59,7 @@ def run_tile(
 
 
 def _elements(words: Any, address: int, count: int, dtype: str, align: int) -> np.ndarray:
-    """The elements of so many words, in f64."""
+    """The elements of `count` words, in f64."""
     data = words.memory.at(address, count * WORD, align)
     if dtype == "bf16":
         return (data.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
@@ -87,8 +87,8 @@ def _add_products(
 
 
 def _add_pairs(acc: np.ndarray, form: Format, words: Any, pixels: int, weights: int, count: int) -> None:
-    """As `_add_products`, of `count` times two words of each pixel side by side, and of each channel if the
-    format multiplies these by pairs, too."""
+    """As `_add_products`, for `count` pairs of words. The two words of a pixel are adjacent. So are those of
+    a channel if the format multiplies pairs of channels."""
     rows, width = acc.shape
     align = words.lanes * WORD
     x = _elements(words, pixels, 2 * count * rows, "i8" if form.flips else form.a, align)
@@ -103,7 +103,7 @@ def _add_pairs(acc: np.ndarray, form: Format, words: Any, pixels: int, weights: 
 def _add_listed(
     acc: np.ndarray, form: Format, words: Any, pixels: list[int], weights: int, places: int, steps: int
 ) -> None:
-    """As `_add_products`, of words in an order of their own (`narrow`)."""
+    """As `_add_products`, for words that are sorted by way (`ovjit.tiles.narrow`)."""
     lanes = words.lanes
     counts = words.memory.at(steps, 8 * len(WAYS) * (acc.shape[1] // lanes), 8).view(np.int64).tolist()
     for number, count in enumerate(counts):

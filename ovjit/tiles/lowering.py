@@ -176,7 +176,7 @@ class Tiled(Summed):
         seen = given.reshape(dims).transpose(order)
         whole = seen.ndim > 2 and (seen.shape[0], seen.shape[-1]) == (self.groups, self.outs)
         if self.form.group == 1 and whole:
-            return seen  # words are elements: where runs begin does not matter
+            return seen  # words are elements, so runs may begin anywhere
         return seen.reshape(self.groups, self.runs, -1, self.outs)
 
     def pack(self, constants: Constants) -> None:
@@ -265,13 +265,13 @@ class Tiled(Summed):
         groups, outs, sizes = weights.groups, weights.outs, weights.sizes
         rows = pixels * groups
         if outs == 0 or (not is_traced_number(rows) and rows == 0):
-            return  # a trace has the step, of no chunks where there are no rows
+            return  # a traced plan has the step, with 0 chunks for 0 rows
         width = sizes.width
         words = taps[0] * taps[2] * taps[4]
         division = self._division(planner, weights, pixels, words)
 
         at = weights.at if isinstance(weights.at, Ptr) else planner.constants.at(weights.at)
-        # computed weights lie in groups, and so does what they are multiplied with
+        # computed weights have a dimension of groups, and so have the data that they are multiplied with
         by_pixels = at is not weights.at and sizes.group * groups <= KEPT_WEIGHTS
         run = division.panel_chunks * groups if by_pixels else division.pixel_chunks
         values: dict[str, Any] = {

@@ -2,18 +2,18 @@
 at once.
 
     for each tile of pixels
-        put its windows together, unless the unit reads them in place
+        copy its windows, unless the unit reads them in place
         for each weight panel
             sums = bias + windows * panel        four blocks of 16 x 16 in tile registers
             out = epilogue(sums, operands...)    row by row, from scratch memory
 
-The epilogue of a tile comes behind the products of the next one, whose instructions wait in the unit
-meanwhile.
+The epilogue of a tile runs after the products of the next tile are issued. So the unit has work meanwhile.
 
-Arguments, panels and epilogues are those of `ovjit.tiles.driver`. The unit loads 16 rows of at most 64 bytes,
-which are equally far apart. So it reads pixels in place if a run of adjacent elements is whole lines of equal
-length: a block has pixels of several lines of an image, and those between, whose sums are left. Else each
-window is put together, densely and with zeros at its end.
+Arguments, panels and epilogues are those of `ovjit.tiles.driver`. A *line* is what the unit loads for one
+pixel: at most 64 bytes of its window. It loads the lines of 16 pixels, at a constant distance. It reads
+windows in place if each run of adjacent elements divides into lines of equal length. A block then covers
+pixels of several image rows, and the input pixels between them, whose sums are discarded. Otherwise windows
+are copied to contiguous memory, with zeros at the end.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from ovjit.tiles.driver import (
 
 #: Pixels of a tile, and words of a line.
 PIXELS, LINE = 2 * ROWS, ROW_BYTES // WORD
-#: Lines that the unit multiplies for a panel in the time that it takes to copy one.
+#: Lines that the unit multiplies by a panel in the time that one line is copied.
 IN_PLACE = 4
-#: Bytes of a row of the address table, of a row of sums and of all of them.
+#: Bytes of a row of the address table, of a row of sums, and of all sums.
 TABLE_ROW, SUMS_ROW = PIXELS * 8, 2 * ROW_BYTES
 SUMS_BYTES = PIXELS * SUMS_ROW
 
 
 def scratch_bytes(rows: int, words: Any) -> Any:
-    """Scratch memory of the kernel, for a table of so many rows and sums of so many words."""
+    """Scratch memory of the kernel: `rows` of the address table, `words` of a window."""
     return 2 * (rows + 1) * TABLE_ROW + SUMS_BYTES + PIXELS * (ceil_div(words, LINE) + 1) * ROW_BYTES
 
 

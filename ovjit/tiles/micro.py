@@ -59,8 +59,8 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
 
 
 def narrow_products(isa: Target, form: Format, way: Way, name: str) -> dict[str, str]:
-    """The function `name(a..., w...) -> sums` of words that are added in 16 bits; `way.parts` of `w`, the
-    last of which say how data are flipped if they are."""
+    """The function `name(a..., w...) -> sums`, which adds the products of words in 16 bits. It takes
+    `way.parts` vectors of `w`. If `way.turned`, the last ones are the masks of the data."""
     import llvmlite.ir as ir
 
     from ovjit.codegen.cpu import vector as simd
@@ -114,18 +114,20 @@ def _reads(isa: Target, epilogue: Epilogue) -> dict[str, str]:
 def functions(isa: Target, epilogue: Epilogue, form: Format) -> dict[str, str]:
     """The functions that tiles of all sizes share:
 
-        madd(acc, a, w) -> acc        a: one word, in all lanes
-        matrix, high(acc, a, w) -> acc      where the format has them: see `by_pairs` and `by_halves`
-        way<n>(a..., w...) -> sums        of words that go by that of `WAYS`, added in 16 bits
-        widen(acc, sums) -> acc        which adds them in 32 bits
+        madd(acc, a, w) -> acc              a: one word, in all lanes
+        matrix, high(acc, a, w) -> acc      if the format has them: see `by_pairs` and `by_halves`
+        way<n>(a..., w...) -> sums          products of words of WAYS[n], added in 16 bits
+        widen(acc, sums) -> acc             adds these sums in 32 bits
         load_<type>(address) -> vector, load_<type>_m(address, n), splat_<type>(address)
         epilogue, apart(acc, operands...) -> vector, see `epilogue_functions`
         store(address, vector), store_m(address, vector, n)
-        join(vectors...) -> bytes, store<v>(address, bytes of v vectors), store_m<v>(.., n) of joined ones
+        join(vectors...) -> bytes           narrows several vectors
+        store<v>(address, bytes of v vectors), store_m<v>(address, bytes, n)
 
-        hide(n) -> n        of which the optimiser knows nothing
+        hide(n) -> n                        an optimisation barrier
 
-    `_m`: of the first n lanes alone, which for `store_m` are hidden, and not all where that is told apart.
+    `_m`: only the first n lanes. For `store_m`, n has passed `hide`. It is less than all lanes if `finish`
+    has a version of its own for full vectors.
     """
     import llvmlite.ir as ir
 

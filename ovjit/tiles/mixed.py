@@ -1,4 +1,4 @@
-"""Weights of 2, 3, 5 and 6 bits, and scales with two factors, in the order of `ovjit.tiles.compressed`."""
+"""Packs weights of 2, 3, 5 and 6 bits, and scales with two factors, for `ovjit.tiles.compressed`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mixed_steps(codes: np.ndarray, bits: int, lanes: int) -> np.ndarray:
     by_lane = codes.transpose(0, 1, 2, 4, 3).astype(np.uint8)  # [..., m, width, j]
 
     def joined(parts: np.ndarray, each: int) -> np.ndarray:
-        """Parts along the third axis, the first in the lowest bits."""
+        """Combine the parts along the third axis into one integer, the first in the lowest bits."""
         shifts = (np.arange(parts.shape[2]) * each).astype(np.uint8)[:, None, None]
         return np.bitwise_or.reduce(parts << shifts, axis=2)
 

@@ -95,7 +95,7 @@ def word_time(weights: np.ndarray, isa: Target, form: Format) -> float:
 class _Order(NamedTuple):
     """The words of packed panels by way, before they are written. `vectors`: (address of the first word,
     bytes between words) of each, in `memory`. `order` [vectors, words]: words sorted by way. `steps`: see
-    `Listed`. `numbers`: what the native functions read of all vectors, and of one the bytes between words."""
+    `Listed`. `numbers`: the argument `sizes` of the native functions, which is updated for each vector."""
 
     memory: tuple[np.ndarray, ...]
     sizes: PanelSizes

@@ -1,11 +1,11 @@
 """Weights and biases in the order in which tiles read them.
 
-    weights [panel][run][word][width][group]     width = 2 vectors; the last panel has 1 when that is enough
-            [panel][run][two words][width][2][group]        of `paired` formats
+    weights [panel][run][word][width][group]     width: 2 vectors; 1 in the last panel if that suffices
+            [panel][run][two words][width][2][group]        for `paired` formats
 
-so that a tile reads one stream. A run is what lies adjacent in a pixel (all channels of a tap, say); where
-its depth is no multiple of the format's group, zeros fill the last word. Subnormal weights are zeros, too: a
-multiplication by one of them takes a hundred times as long.
+A tile reads them as one stream. A run is a range of adjacent elements of a pixel, for example all channels of
+a tap. If its depth is not a multiple of the format's group, the last word is padded with zeros. Subnormal
+weights become zeros: a multiplication by a subnormal takes a hundred times as long.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def tile_width(isa: Target) -> int:
 
 
 class PanelSizes(NamedTuple):
-    """Channels of a full panel and of the last one, bytes of a full panel and of a whole group of panels."""
+    """Channels of a full panel and of the last one; bytes of a full panel and of all panels of a group."""
 
     width: int
     last: int
@@ -56,8 +56,8 @@ def pack_panels(
 ) -> tuple[Filling, PanelSizes]:
     """Plan the packing of weights [G, runs..., k, O]. Returns the filling of packed words, and their sizes.
 
-    The weights are read when they are written, and not before: no copy is made of them where they are a view
-    of the model's, in whatever order. `converted`: how some of them at a time become the format's type then.
+    The weights are read when the panels are written. So a view of the model's weights, in any order, is not
+    copied before. `converted`: the conversion to the format's type, which is applied part by part.
     """
     groups, *runs, depth, outs = weights.shape
     words = form.whole(math.prod(runs) * form.words(depth))
@@ -194,9 +194,10 @@ def fill_later(
     arrange: Callable[[np.ndarray], np.ndarray],
     woven: Woven | None = None,
 ) -> Filling:
-    """The panels that `arrange(columns)` makes from the columns of integers [K, N], `width` of them in each
-    of `panel` bytes. They are made when memory for them exists, some at a time. `woven`: how native code
-    makes the same whole panels if each column is stored in one piece."""
+    """The filling of panels that `arrange(columns)` makes from columns of integers [K, N].
+
+    A panel has `width` columns and `panel` bytes. Panels are made when their memory is filled, some at a
+    time. `woven`: how native code makes the same full panels, if each column is stored contiguously."""
     depth, outs = integers.shape
     some = max(1, _PACKED // max(1, depth * width)) * width
 
@@ -223,8 +224,8 @@ def fill_later(
 
 
 def _stored_rows(integers: Any, width: int, length: int, woven: Woven | None) -> np.ndarray | None:
-    """The stored rows of `length` bytes, one per column of a panel. None if the integers are not stored so,
-    or native code cannot pack panels of this width."""
+    """The stored rows of `length` bytes, one per column of a panel. None if the integers are stored
+    otherwise, or if native code cannot pack panels of this width."""
     if woven is None or not isinstance(integers, Arranged) or not weave.weaves(woven.size, width):
         return None
     found = integers.stored_rows()

@@ -1,14 +1,16 @@
 """Integer sums that are narrowed to bytes without a conversion to f32, where constants prove equal results.
 
-    byte = held(round(sum * factor + zero))         convert, multiply-add, clamp, round, clamp and narrow
+    byte = saturate(round(sum * factor + zero))     convert, multiply-add, clamp, round, clamp and narrow
 
-A sum that begins with the bits of `FIRST`, 1.5 * 2**23, has the bits of FIRST + sum, an f32. So
+An integer sum whose initial value is the bits of `FIRST`, 1.5 * 2**23, has the bits of the f32 FIRST + sum.
+So no conversion is needed:
 
-    byte = held(round((FIRST + start + sum) * factor + offset))
+    byte = saturate(round((FIRST + start + sum) * factor + offset))
 
-with numbers `start` and `offset` per channel, for which all possible sums give the same byte as above. The
-offset alone is far too coarse. `start`, chosen among millions, supplies the fraction by its product with the
-factor. The rounded number fits an i32, so narrowing instructions saturate it, and no clamp is needed.
+`start` and `offset` are numbers per channel for which all possible sums give the same byte as above. The
+offset alone is far too coarse, since it is added to a large number. The product of `start` and the factor
+supplies the fraction; `start` is chosen among millions of integers. The rounded number fits an i32. Narrowing
+instructions saturate it, so no clamp is needed.
 
 A multiply-add that itself rounds to integers, as with an addend of 1.5 * 2**23, gives other bytes. Rounding
 to f32 first would round twice, and each layer has sums in some channel for which this differs.
@@ -38,9 +40,9 @@ FIRST_BITS = int(np.float32(FIRST).view(np.int32))
 MOST_DEPTH = 256
 #: Maximum magnitude of numbers before rounding to an i32.
 FARTHEST_ROUNDED = 1 << 30
-#: Bits of what native code multiplies by a sum, and the largest zero in its units: products fit 64 bits.
+#: Bits of a factor in the native code's fixed-point units, and the largest zero. Products fit 64 bits.
 MOST_BITS, FARTHEST = 38, 1 << 61
-#: Numbers of its memory: thresholds, and three for each step of Euclid's algorithm.
+#: int64s of the native code's memory: thresholds, and three for each step of Euclid's algorithm.
 WORK_SPACE = 255 + 3 * 64
 
 
@@ -133,11 +135,11 @@ def one_rounding(
 
 
 def borders(least: int) -> np.ndarray:
-    """The numbers between the bytes `least`, `least` + 1, ..., [255]. Numbers are rounded to f32 first, and
-    then to bytes. Native code takes the byte whose number is even at these."""
+    """The 255 thresholds between the bytes `least`, `least` + 1, ... Numbers are rounded to f32 first, and
+    then to bytes. Native code rounds a number at a threshold to the even byte."""
     number = np.arange(1, 256) + least
     half = (number - 0.5).astype(np.float32)
-    # what is rounded to the half itself becomes the even number
+    # an f32 of exactly n + 1/2 is rounded to the even byte
     nearby = np.nextafter(half, np.where(number % 2 == 0, -np.inf, np.inf).astype(np.float32))
     return np.asarray((half.astype(np.float64) + nearby) / 2)
 
@@ -163,8 +165,8 @@ def _choose_starts() -> Callable[[int, int, int, int], int]:
 
 
 def reach_of(matrix: np.ndarray) -> np.ndarray:
-    """[2, G * O]: the smallest and largest products of data of 0 to 255 and the weights [G, runs..., depth,
-    O]. For deep sums, whose weights are not inspected, the widest possible range."""
+    """The smallest and largest possible sums, [2, G * O], of data of 0 to 255 times the weights [G, runs...,
+    depth, O]. Weights of deep sums are not inspected: the widest possible range is returned."""
     groups, *deep, outs = matrix.shape
     if math.prod(deep) > MOST_DEPTH:
         return np.full((2, groups * outs), 255 * 128 * math.prod(deep)) * [[-1], [1]]

@@ -1,4 +1,4 @@
-"""Epilogues in kernels that go through rows of results by themselves, and not by tiles."""
+"""Epilogues in kernels that iterate over rows of results, without tiles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ovjit.codegen.memory import SIZE
 from ovjit.codegen.words import Each, applied, loadm, registers, splat, static_range, storem
 from ovjit.planning.views import View
 
-#: A kernel's parameter for the operands: addresses, and the bytes from row to row of those that have rows.
+#: A kernel's parameter for the operands: addresses, and the bytes between rows of those that have rows.
 ROW_OPERANDS: Any = Each("operands", "w", unless="shared")
 
 
@@ -32,9 +32,9 @@ def finish_row(sums, r, e, y, y_w, row, c, outs, vectors, lanes, operands, body,
 
 
 def row_step(view: View) -> int | None:
-    """The bytes from a row of the last dimension to the next, None where they are not the same everywhere."""
+    """The bytes between rows along the last dimension; None if this distance is not constant."""
     step: int | None = None
-    whole = 0  # the bytes that all dimensions so far go over
+    whole = 0  # bytes that the dimensions so far span
     for extent, stride in zip(reversed(view.shape[:-1]), reversed(view.strides[:-1]), strict=True):
         if extent == 1:
             continue

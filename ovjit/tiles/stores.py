@@ -79,8 +79,8 @@ class Stores:
 
         self.lanes, self.rows, self.vectors, self.epilogue = isa.lanes, rows, vectors, epilogue
         self.isa, self.form, self.size, self.blocked = isa, form, simd.SIZE, blocked
-        #: Number of pixels that may be stored before others are read: a repeated pixel of an incomplete tile
-        #: may overlap its own operand.
+        #: Number of pixels that may be stored before the operands of others are read. In an incomplete tile
+        #: the last pixel is repeated, and its result may be written over its own operand.
         self.alone = rows if all(o.shared for o in epilogue.operands) else fewest - 1
         self.vector_bytes = isa.lanes * WORD
         self.word = str(simd.scalar_ir(form.acc))

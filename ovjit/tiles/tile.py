@@ -1,4 +1,4 @@
-"""Tiles as intrinsics of kernels: of each target those that its instructions multiply best by."""
+"""Tiles as intrinsics of kernels. Each target has the tiles that suit its multiply instructions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def make_tile(
 
 
 def _printer(isa: Target, form: Format, rows: int) -> type[Tile]:
-    """What prints tiles of so many rows for an instruction set."""
+    """The class that prints tiles of `rows` rows for an instruction set."""
     if isa.name != "neon":
         return Tile
     if form.has_matrix and rows % 2 == 0:

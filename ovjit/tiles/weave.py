@@ -2,8 +2,8 @@
 
     panels [panel][word][width]  of  rows [panel * width][word]
 
-A word is what a tile reads for one output at a time: an f32, two bf16, four or eight integers, one f16 or a
-byte. NumPy transposes at 0.1 to 0.3 GB/s on one core, these functions at 6 to 9 in the third-level cache.
+A word is the unit that a tile reads for one output: an f32, two bf16, four or eight integers, one f16 or a
+byte. On one core NumPy transposes at 0.1 to 0.3 GB/s, these functions at 6 to 9 in the third-level cache.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from ovjit.errors import OvjitError
 if TYPE_CHECKING:
     from ovjit.codegen.kernel import Kernel
 
-#: As in `weave_steps`, which is only imported where its kernels are printed.
+#: Changes of words. Equal to the constants of `weave_steps`, which is only imported to print its kernels.
 AS_THEY_ARE, SPREAD, FLUSH, FLUSH_HALVES, BYTES, PAIRS = range(6)
-#: Bytes of panels below which native code is not asked for.
+#: Minimum bytes of panels for native code.
 WORTH = 1 << 18
 
 
-#: The bytes of words that are woven.
+#: Sizes of words, in bytes, that native code writes.
 WORD_SIZES = (4, 2, 1)
 
 
 def weaves(size: int, width: int) -> bool:
-    """Whether this process weaves panels of `width` words of `size` bytes, whatever they are packed for."""
+    """Whether this machine's native code writes panels of `width` words of `size` bytes, for any target."""
     isa = running_target()
     return size in WORD_SIZES and not width % isa.lanes
 
 
 def rounds(depth: int) -> bool:
-    """Whether this process rounds rows of so many elements."""
+    """Whether this machine's native code rounds rows of `depth` elements."""
     return not depth % running_target().lanes
 
 
 def weave(
     rows: np.ndarray, panels: np.ndarray, width: int, size: int, change: int = AS_THEY_ARE, mask: int = 0
 ) -> None:
-    """Write `panels`, all of `width` outputs, of rows [n * width, bytes] that have words of `size` bytes.
-    `change`: what is done to words; `mask`: the bits of each four bytes that are flipped before."""
+    """Write `panels`, each of `width` outputs, from rows [n * width, bytes] with words of `size` bytes.
+    `change`: the change of words, such as FLUSH; `mask`: bits of each four bytes that are flipped before."""
     isa = running_target()
     outs, length = rows.shape
     if rows.dtype != np.uint8 or rows.strides[1] != 1 or length % size or outs % width or width % isa.lanes:
@@ -66,7 +66,8 @@ def weave(
 
 
 def round_rows(rows: np.ndarray, target: np.ndarray) -> None:
-    """Write the bf16 of rows of f32 or f16 into `target`, of 16 bits; subnormals are zeros. Whole vectors."""
+    """Round rows of f32 or f16 to bf16, into the 16-bit array `target`. Subnormals become zeros. Rows have a
+    multiple of the vector width."""
     if rows.shape != target.shape or rows.strides[1] != rows.itemsize or target.dtype.itemsize != 2:
         raise OvjitError(f"internal error: bf16 of {rows.shape} cannot be packed in {target.shape}")
     if not target.flags.c_contiguous or rows.shape[1] % running_target().lanes or rows.dtype.kind != "f":

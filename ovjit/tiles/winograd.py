@@ -1,5 +1,6 @@
-"""The matrices of Winograd convolution F(m, r), and filters transformed by them. A start with a cached plan
-needs no more of it.
+"""The matrices of Winograd convolution F(m, r), and filters transformed by them.
+
+A start with a cached plan needs only this module, and not `ovjit_ops.convolution.cpu_winograd`.
 """
 
 from __future__ import annotations
@@ -59,21 +60,20 @@ WHOLE: dict[int, WholeMatrices] = {
     ),
 }
 
-#: The types of planes and of filters for which native code is used: such as it transforms exactly.
+#: (type of planes, type of filters) for which native code is used. Its f32 arithmetic is exact for int8.
 _NATIVE = (("f32", np.dtype(np.float32)), ("i16", np.dtype(np.int8)))
-#: Channels of filters that NumPy transforms at once: what stays in the second-level cache.
+#: Channels of filters that NumPy transforms at once, so that they stay in the second-level cache.
 _FILLED = 32
 
 
 def fill_planes(
     memory: np.ndarray, source: np.ndarray, m: int, kind: str, group: int, width: int, last: int
 ) -> None:
-    """The transformed filters G w G' as panels of `width` outputs, the last of `last`, a matrix of them for
-    each plane.
+    """Write the transformed filters G w G' of each plane as panels of `width` outputs, the last of `last`.
 
-    Source [O, C, 3, 3], or [O, C, D, 3, 3] with D slices of each filter, of which panels have the channels of
-    slice 0 first. Elements have the type `kind`, `group` of them in a word, with zeros for subnormal ones.
-    Those of integers are made by the G of `WHOLE`."""
+    Source [O, C, 3, 3], or [O, C, D, 3, 3] with D slices of each filter; panels have the channels of slice 0
+    first. Elements have the type `kind`, `group` of them in a word. Subnormals become zeros. Integers use
+    the G of `WHOLE`."""
     planes = memory.view(numpy_dtype(kind)).reshape((m + 2) ** 2, -1)
     outs, channels = len(source), math.prod(source.shape[1:-2])
     native = source.nbytes >= weave.WORTH and weave.weaves(WORD, width) and weave.weaves(WORD, last)
@@ -92,7 +92,7 @@ def fill_planes(
 
 
 def _fill_by_numpy(planes: np.ndarray, filters: np.ndarray, m: int, group: int, width: int) -> None:
-    """One panel of each plane [(m + 2)^2, C * width], of any type."""
+    """Write one panel of each plane [(m + 2)^2, C * width], of any type."""
     g = np.array(_filter_matrix(m, planes.dtype == np.int16), np.float64)
     n = len(g)
     for c in range(0, filters.shape[1], _FILLED):
@@ -110,9 +110,10 @@ def _filter_matrix(m: int, whole: bool) -> Sequence[Sequence[float]]:
 
 
 def _transform(filters: np.ndarray, planes: np.ndarray, width: int, m: int) -> None:
-    """Write the panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width]: G w G' of the
-    filters w [outputs, channels * 9]: f32, or i16 in words of two, by the G of `WHOLE`. Subnormals, and
-    outputs that there are none of, are zeros."""
+    """Write one panel of `width` outputs in each of `planes` [(m + 2)^2, channels * width] by native code.
+
+    It is G w G' of the filters w [outputs, channels * 9]: in f32, or in i16 in words of two, by the G of
+    `WHOLE`. Subnormals and missing outputs are zeros."""
     count, channels, group = (m + 2) ** 2, filters.shape[1] // 9, WORD // planes.itemsize
     if planes.shape != (count, channels * width) or planes.strides[1] != planes.itemsize or channels % group:
         raise OvjitError(f"internal error: planes of {planes.shape} do not match filters of {filters.shape}")

@@ -1,4 +1,4 @@
-"""`ovjit.compare`: a model run once, step by step beside the NumPy references, as a table."""
+"""`ovjit.compare`: runs a model once and compares each step with its NumPy reference, in a table."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def compare(
     config: Mapping[str, Any] | None = None,
     show: Callable[[str], None] | None = print,
 ) -> list[Difference]:
-    """Run `model` (a Model or a file) once on `inputs`, step by step beside the NumPy references. Inputs are
-    as for `InferRequest.infer`. Prints a table by `show` (None: nothing) and returns its rows.
+    """Run `model` (a Model or a file) once on `inputs`, and compare each step with its NumPy reference.
+    Inputs are as for `InferRequest.infer`. Prints a table with `show` (None: nothing) and returns its rows.
 
     A row's `error` is that of its own step, `total` the accumulated one. The last rows compare the model's
     outputs with the references of the original model, before any rewriting.
@@ -60,7 +60,8 @@ def compare(
 def _watched(
     model: Model, config: Mapping[str, Any], inputs: Any
 ) -> tuple[CompiledModel, WatchedJob, list[tuple[Value, Difference]]]:
-    """A model compiled and run once: its job with all values, and each value beside its step's reference."""
+    """Compile and run a model. Returns its job with all values, and pairs of each value and its step's
+    reference."""
     found: list[tuple[Value, Difference]] = []
     watch = {"watch": lambda value, difference: found.append((value, difference))}
     compiled = _compile(model, "CPU", {**config, **watch})
@@ -72,7 +73,7 @@ def _watched(
 
 
 def table(rows: Sequence[Difference]) -> str:
-    """The rows as text; `!` marks those beyond their limit."""
+    """The rows as text; `!` marks errors above the limit."""
     head = f"  {'step':>8s} {'total':>8s}  {'type':18s} {'kernel':34s} {'element type and shape':24s} name"
     lines = ["error against the NumPy reference, in parts of the output's largest value", head]
     for row in rows:
@@ -85,8 +86,9 @@ def table(rows: Sequence[Difference]) -> str:
 
 
 class Beside(NamedTuple):
-    """A value of ovjit's beside another engine's of the same name: the largest difference, and the same as
-    a part of the other's largest value. `type` is "output" for the model's outputs."""
+    """The comparison of a value with another engine's value of the same name: the largest difference,
+    absolute and relative to the largest value of the other engine. `type` is "output" for the model's
+    outputs."""
 
     name: str
     type: str
@@ -101,8 +103,8 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
 
 
 def beside(path: str, engine: str, arrays: Sequence[np.ndarray]) -> list[Beside]:
-    """What every step of a model file makes beside what another installed engine, openvino or onnxruntime,
-    has under that name, then the outputs. Where the engines' graphs differ, a name may be missing there."""
+    """Compare each step of a model file, and its outputs, with another installed engine: openvino or
+    onnxruntime. Values are matched by name. Steps without a value of the same name and shape are left out."""
     core = Core()
     model = core.read_model(path)
     compiled, job, found = _watched(model, core._config_for("CPU", EXACT), list(arrays))
@@ -133,7 +135,7 @@ def _beside(name: str, kind: str, kernel: str, got: np.ndarray, want: np.ndarray
 def _openvino_values(
     path: str, model: Model, arrays: Sequence[np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """What OpenVINO has for each node, by name, and for the outputs."""
+    """OpenVINO's value of each node, by name, and of the outputs."""
     import openvino
 
     read = openvino.Core().read_model(path)
@@ -159,7 +161,7 @@ def _openvino_values(
 def _onnxruntime_values(
     path: str, model: Model, arrays: Sequence[np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """What ONNX Runtime has for each tensor that a node of `model` is named for, and for the outputs."""
+    """ONNX Runtime's value of each tensor that names a node of `model`, and of the outputs."""
     import onnx
     import onnxruntime
 
@@ -184,7 +186,7 @@ def _onnxruntime_values(
 
 @terminal.reporting(*terminal.FAULTS, ImportError)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `ovjit compare` with what follows these words. Returns the exit code: 1 where a limit is passed."""
+    """Run `ovjit compare` with these arguments. Returns the exit code: 1 if an error exceeds its limit."""
     from ovjit.tools.profile import random_inputs
 
     parser = argparse.ArgumentParser(

@@ -2,16 +2,16 @@
 
     python -m ovjit.tools.groups MODEL ... [--anew | --kind KIND] [--into FILE]
 
-adds groups of these models that need kernels which the package does not have, those first that most models
-need. With `--anew` all groups are those of these models, whatever the package has. With `--kind` the models
-themselves are added, as they were read. A graph is a line of JSON in `groups.xz`, as
-`storage/graph_format.py` has it. A group is one after all passes, in the precision that they compiled it for.
-Of a constant of many numbers the line has the range: kernels do not depend on more.
+adds the groups of these models whose kernels the package lacks. Groups that most models need come first. With
+`--anew`, all groups are replaced by those of these models, whatever the package has. With `--kind` the models
+themselves are added, as they were read.
 
-Groups come first: files of kernels have no room for all graphs.
+A graph is a line of JSON in `groups.xz`, in the form of `storage/graph_format.py`. A group is stored after
+all passes, for the precision of that compilation. A large constant is stored as its range, since kernels
+depend on nothing else. Groups precede models: the files of kernels have no room for all graphs.
 
-Models are the better way where they are small: the passes of each target make of them what it needs. The file
-has layers in all their variants, and small versions of common networks.
+Small models are better than groups: they go through the passes of each target. The file has all variants of
+common layers, and small versions of common networks.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ if TYPE_CHECKING:
     from ovjit.planning.fuse import Group
 
 FILE = Path(__file__).with_name("groups.xz")
-#: Numbers of a constant that is kept, at most: one of reals, and one of integers, which may be indices.
+#: Maximum elements of a constant that is stored completely: of reals, and of integers, which may be indices.
 REALS, INTEGERS = 64, 4096
-#: How many groups before one are taken with it, at most: one reading the other, or in their order.
+#: Maximum preceding groups that are stored with a group: groups that it reads, or the previous ones in order.
 FURTHEST = 3
-#: Kinds of groups, the second that of lines without one: those that so many models need, and others.
+#: Kinds of groups: those that MANY models need, and others (the default of lines without a kind).
 FREQUENT, CUTS, MANY = "frequent", "cuts", 6
-#: Types of 16 bits that models compute in.
+#: The 16-bit types in which models compute.
 HALVES = ("bf16", "f16")
-#: Who reads a value, as `Graph.uses` has it.
+#: value -> its readers, as in `Graph.uses`.
 Uses = Mapping[Value, Sequence[tuple[Node | None, int]]]
 
 
 class Cut(NamedTuple):
-    """Nodes of a graph after all passes, which has been compiled in a precision. Without a precision: a model
-    before all passes. `kind`: what a model has, FREQUENT or CUTS for groups."""
+    """A stored graph. With a precision: a group of nodes after all passes. Without: a model before all
+    passes. `kind`: FREQUENT or CUTS for groups, else the kind of the model."""
 
     graph: Graph
     precision: str | None
     kind: str = CUTS
 
     def kernels(self, target: Target) -> list[Kernel]:
-        """The kernels that it needs: none where the target does not compute in its precision. A group in a
-        type of 16 bits is taken in the one that the target computes in by default."""
+        """The kernels that it needs. None if the target does not compute in its precision. A group in a
+        16-bit type is compiled in the target's default 16-bit type."""
         from ovjit.codegen.cpu.formats import float_types
         from ovjit.compiler.lowered import LoweredGraph
         from ovjit.compiler.options import Context
@@ -85,7 +85,7 @@ class Cut(NamedTuple):
 
 
 def default_half(target: Target) -> str:
-    """The type of 16 bits that models compute in by default where the CPU multiplies it."""
+    """The 16-bit type in which models compute by default, if the CPU multiplies it."""
     return "f16" if target.is_arm else "bf16"
 
 
@@ -118,8 +118,8 @@ def options_of(precision: str, target: Target) -> Options:
 
 
 def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
-    """precision -> the programs of a model that computes in it, for a target: with state, of what computes
-    its variables' first values, too."""
+    """precision -> the programs of a model that computes in it, for a target. A model with state also has the
+    programs that compute initial values."""
     from ovjit.codegen.cpu.formats import float_types
     from ovjit.compiler import compile as compile_program
     from ovjit.compiler.options import Context
@@ -137,7 +137,7 @@ def programs_of(graph: Graph, target: Target) -> dict[str, list[Program]]:
 
 
 def cuts(path: Path = FILE) -> Iterator[Cut]:
-    """The graphs of a file, those that most models need first."""
+    """The graphs of a file, in its order: graphs that most models need come first."""
     for line in lines_of(path):
         yield decoded(json.loads(line))
 
@@ -151,7 +151,7 @@ def write_lines(lines: Iterable[str], path: Path = FILE) -> None:
 
 
 def decoded(tables: Any) -> Cut:
-    """The graph of a line. A node that is not lowered has the types that its operation infers."""
+    """The graph of a line. Types of nodes that are not lowered are inferred."""
     places = {"kept": zlib.decompress(base64.b64decode(tables["kept"]))}
     places |= {place: _any(*place.split(), nbytes=nbytes) for place, nbytes in tables["any"].items()}
     reader, builder, made = graph_format.Reader(places), Builder(), list[Node]()
@@ -166,8 +166,8 @@ def decoded(tables: Any) -> Cut:
 
 
 def _any(kind: str, low: str = "", high: str = "", *, nbytes: int) -> bytes:
-    """So many bytes of numbers of a type in a range: without one, such as no kernel is chosen by, not 0 and
-    not subnormal."""
+    """`size` bytes of numbers of a type in a range. Without a range: numbers that select no special kernel,
+    neither 0 nor subnormal."""
     rng, dtype = np.random.default_rng(0), dtypes.numpy_dtype(kind)
     count, real = -(-nbytes // dtype.itemsize), dtypes.ELEMENT_TYPES[kind].is_real
     if low and real:
@@ -191,7 +191,7 @@ def _range(array: np.ndarray) -> str:
 
 
 def encoded(cut: Cut) -> dict[str, Any]:
-    """The line of a group. TypeError for what has no form."""
+    """The line of a group. Raises TypeError for content that cannot be stored."""
     most: dict[str, int] = {}
 
     def elsewhere(array: np.ndarray) -> tuple[str, int] | None:
@@ -232,8 +232,8 @@ def _dumped(tables: Mapping[str, Any]) -> str:
 
 
 def cut_out(groups: Sequence[Group], precision: str, uses: Uses) -> Cut:
-    """The nodes of groups, which are in order, of a graph with these uses: what others make is an input, and
-    what others read is an output."""
+    """The graph of the nodes of `groups`, which are in order. Values from other nodes become inputs, and
+    values with other readers become outputs."""
     builder, found = Builder(), dict[Value, Value]()
     nodes = [node for group in groups for node in _nodes(group)]
     taken = set(nodes)
@@ -263,8 +263,8 @@ def _source(builder: Builder, value: Value) -> Value:
 
 
 class Found:
-    """Groups with kernels that are not shipped, or all of them; models with such, where `kind` says what they
-    have."""
+    """Collects groups with kernels that are not shipped, or all groups; with `kind`, models instead of
+    groups."""
 
     def __init__(self, target: Target, kind: str = "", all_kernels: bool = False):
         self.target, self.kind, self.all_kernels = target, kind, all_kernels
@@ -276,7 +276,7 @@ class Found:
         self.left: Counter[str] = Counter()
 
     def add_model(self, graph: Graph) -> None:
-        """What a model has that needs kernels which neither the package nor earlier ones have."""
+        """Add the groups of a model that need kernels which neither the package nor earlier models have."""
         if self.kind:
             whole = Cut(graph, None, self.kind)
             keys = [kernel.content_key(self.target) for kernel in whole.kernels(self.target)]
@@ -294,7 +294,7 @@ class Found:
         return self.all_kernels or shipped.find(key, self.target) is None
 
     def add(self, program: Program, precision: str) -> None:
-        """The groups of a program that need kernels which neither the package nor earlier ones have."""
+        """Add the groups of a program that need kernels which neither the package nor earlier models have."""
         self.groups = [low.group for low in program.lowerings]
         self.makers = {v: i for i, group in enumerate(self.groups) for v in group.outputs}
         self.uses = program.graph.uses()
@@ -310,8 +310,8 @@ class Found:
                     self._take(number, key, kernel.name, precision)
 
     def _take(self, number: int, key: str, name: str, precision: str) -> None:
-        """The group of this number, with others where it has other kernels alone: their layouts decide, and
-        what they leave to it."""
+        """Add a group, with other groups if its kernels depend on them: on their layouts, or on the nodes
+        that they do not absorb."""
         for taken in self._windows(number):
             try:
                 line = _line(cut_out([self.groups[i] for i in taken], precision, self.uses))
@@ -326,7 +326,8 @@ class Found:
         self.left[f"{name}: {why}"[:150]] += 1
 
     def _windows(self, number: int) -> Iterator[Sequence[int]]:
-        """The group alone, with those that it reads, and those that they read; then with those before it."""
+        """Yield candidates: the group alone, with the groups that it reads, with those that these read, and
+        then with the preceding groups."""
         taken = {number}
         for _ in range(FURTHEST + 1):
             yield sorted(taken)
@@ -339,7 +340,7 @@ class Found:
         return {self.makers[v] for v in read if v in self.makers}
 
     def sorted(self) -> list[str]:
-        """The lines, of groups those first that most models need."""
+        """The lines. Groups that most models need come first."""
         keys = sorted(self.lines, key=lambda key: -self.models[key])
         frequent = {} if self.kind else {"kind": FREQUENT}
         need = {self.lines[key]: self.models[key] for key in reversed(keys)}

@@ -1,6 +1,6 @@
-"""`ovjit inspect`: what is in a model, and how it would run.
+"""`ovjit inspect`: the contents of a model, and how ovjit would run it.
 
-In: a model file. Out: inputs and outputs, operations by kind with how many of each run natively, sizes,
+In: a model file. Out: inputs and outputs, operations by type with the number of native ones, sizes,
 arithmetic; with --svg a picture of the graph.
 """
 
@@ -20,8 +20,8 @@ from ovjit.tools.files import graph_file
 
 
 class Inspection(NamedTuple):
-    """`operations`: (type, how many, natively run, elements of constants). `flops` and `arena` are None while
-    shapes are open: of one inference, and bytes of working memory."""
+    """`operations`: (type, number, number of native ones, elements of constants). `flops`: those of one
+    inference. `arena`: bytes of working memory. Both are None for dynamic shapes."""
 
     name: str
     inputs: list[tuple[str, str, str]]
@@ -41,7 +41,7 @@ class Inspection(NamedTuple):
 
 
 def inspect(path: str, precision: str | None = None) -> Inspection:
-    """Look into a model file (IR or ONNX). RuntimeError where it cannot be read or compiled."""
+    """Inspect a model file (IR or ONNX). Raises RuntimeError if it cannot be read or compiled."""
     import ovjit as ov
 
     model = ov.Core().read_model(path)
@@ -92,8 +92,8 @@ def _port(port: Any) -> tuple[str, str, str]:
 
 
 def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dict[str, float]]:
-    """Arithmetic, working memory and steps of the plan, where shapes are static and there is one plan; the
-    arithmetic of each step by the first node that it stands for."""
+    """Arithmetic, working memory and steps of the plan, if shapes are static and there is a single plan. The
+    arithmetic of a step is listed under the first node that it computes."""
     shapes = [v.shape for v in executable.graph.inputs]
     if any(s is None or not all(isinstance(d, int) for d in s) for s in shapes):
         return None, None, None, {}
@@ -109,8 +109,8 @@ def _planned(executable: Any) -> tuple[float | None, int | None, int | None, dic
 
 
 def picture(model: Any, host: Collection[str] = ()) -> str:
-    """The graph without its constants as SVG: nodes in rows by their distance from the inputs. Those that
-    `host` names are run by NumPy and marked."""
+    """The graph without constants, as SVG. The row of a node is its distance from the inputs. Nodes in `host`
+    run in NumPy and are marked."""
     nodes = [n for n in model.get_ordered_ops() if n.get_type_name() != "Constant"]
     depth: dict[Any, int] = {}
     rows: defaultdict[int, list[Any]] = defaultdict(list)
@@ -136,7 +136,7 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
                 a, b = place[value.get_node()]
                 skipped = depth[node] - depth[value.get_node()] - 1
                 line = f"M{a} {b + high}L{x} {y}"
-                if skipped:  # beside the nodes that it passes, not behind them
+                if skipped:  # around the nodes between, not behind them
                     side, out_by = wide // 2, 20 + 8 * min(skipped, 10)
                     a, b, c, d = a + side, b + high // 2, x + side, y + high // 2
                     line = f"M{a} {b}C{a + out_by} {b} {c + out_by} {d} {c} {d}"
@@ -159,7 +159,7 @@ def picture(model: Any, host: Collection[str] = ()) -> str:
 
 @terminal.reporting(*terminal.FAULTS)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `ovjit inspect` with what follows these words. Returns the exit code."""
+    """Run `ovjit inspect` with these arguments. Returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="ovjit inspect", description="What is in a model, and how it would run."
     )

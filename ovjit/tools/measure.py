@@ -26,7 +26,8 @@ from ovjit.tools.subjects import Subject, Timed, counters, subjects
 
 
 class Result(NamedTuple):
-    """What was measured: each inference, and of each round inferences and seconds."""
+    """The measurements of a subject: each inference; for each round, the number of inferences and the
+    seconds."""
 
     subject: Subject
     timed: list[Timed]
@@ -34,16 +35,16 @@ class Result(NamedTuple):
 
     @property
     def latencies(self) -> list[float]:
-        """The milliseconds of each inference."""
+        """The latencies of all inferences in milliseconds."""
         return [t.ms for t in self.timed]
 
     @property
     def throughput(self) -> float:
-        """Images (or whatever the batch counts) in a second."""
+        """Images (or other samples of the batch) per second."""
         return self.subject.batch * sum(r[0] for r in self.rounds) / sum(r[1] for r in self.rounds)
 
     def summary(self, percentile: int = 50) -> dict[str, Any]:
-        """The row of tables and files."""
+        """The subject's row in tables and files."""
         ms = np.array(self.latencies)
         quantiles = {f"p{q}_ms": float(np.percentile(ms, q)) for q in dict.fromkeys((percentile, 90, 95, 99))}
         return {
@@ -59,8 +60,8 @@ class Result(NamedTuple):
 def measure(
     chosen: Sequence[Subject], seconds: float, count: int, rounds: int, warm_up: bool = True
 ) -> list[Result]:
-    """All subjects, interleaved, `rounds` times; `seconds` for all together, or `count` inferences of
-    each."""
+    """Measure all subjects, interleaved, in `rounds` rounds. `seconds`: the time for all subjects together.
+    `count`: the inferences of each subject, instead of a time; 0: the time counts."""
     results = [Result(subject, [], []) for subject in chosen]
     each = seconds / (rounds * len(chosen))
     for subject in chosen if warm_up else ():
@@ -79,7 +80,7 @@ def measure(
 
 
 def ratios(results: Sequence[Result]) -> list[float | None]:
-    """The latency of each to that of the first: medians of the ratios round by round."""
+    """The latency of each subject relative to the first: the median of the ratios of the rounds."""
     first = results[0].rounds
     return [
         None if result is results[0]
@@ -90,7 +91,7 @@ def ratios(results: Sequence[Result]) -> list[float | None]:
 
 @terminal.reporting(*terminal.FAULTS, ImportError, TypeError)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `ovjit benchmark` with what follows these words. Returns the exit code."""
+    """Run `ovjit benchmark` with these arguments. Returns the exit code."""
     options = parser().parse_args(argv)
     _check_targets(options)
     chosen = subjects(options)
@@ -121,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _by_shape(result: Result, percentile: int) -> list[dict[str, Any]]:
-    """-pcseq: latencies for each set of data that was reached, named by its shapes."""
+    """-pcseq: the latencies for each set of data that was measured, named by its shapes."""
     ports = result.subject.compiled.inputs
     rows = []
     for which, arrays in enumerate(result.subject.data):
@@ -144,7 +145,7 @@ STEPS = ("node", "status", "type", "kernel", "ms", "cpu_ms")
 
 
 def _steps(subject: Subject, order: str = "no_sort") -> list[tuple[Any, ...]]:
-    """The steps of one inference, as -pcsort wants them."""
+    """The steps of one inference, in the order that -pcsort selects."""
     request = subject.compiled.create_infer_request()
     request.infer(subject.data[0])
     rows = [
@@ -160,8 +161,8 @@ def _steps(subject: Subject, order: str = "no_sort") -> list[tuple[Any, ...]]:
 
 
 def _check_targets(options: argparse.Namespace) -> None:
-    """What would otherwise be found out after the measurement: files that cannot be written, and pages that
-    cannot be drawn."""
+    """Raise errors before the measurement that would otherwise follow it: files that cannot be written, and
+    pages that cannot be drawn."""
     for path in (options.json, options.csv, options.html, options.dump_config, options.exec_graph_path):
         if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
             what = "is not a writable folder" if path.parent.exists() else "does not exist"
@@ -198,7 +199,7 @@ def _write(options: argparse.Namespace, results: Sequence[Result], rows: Sequenc
 
 
 def _report(options: argparse.Namespace, results: Sequence[Result], rows: Sequence[dict[str, Any]]) -> None:
-    """-report_type: the files that benchmark_app writes, by its names."""
+    """-report_type: the files of benchmark_app, with its names."""
     tables = [("benchmark_report", _flat(rows))]
     if options.pcseq:
         shapes = [{"name": row["name"], **line} for row in rows for line in row["shapes"]]
@@ -218,7 +219,7 @@ def _report(options: argparse.Namespace, results: Sequence[Result], rows: Sequen
 
 
 def _flat(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without tables of their own."""
+    """The rows without nested tables."""
     return [{name: value for name, value in row.items() if name != "shapes"} for row in rows]
 
 
@@ -232,7 +233,7 @@ def _write_csv(path: Any, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A property as JSON holds it, and as it may be given again."""
+    """A property as a value for JSON, in a form that the options accept again."""
     if hasattr(value, "get_type_name"):
         return value.get_type_name()
     return value if isinstance(value, (bool, int, float, str)) else getattr(value, "name", str(value))

@@ -33,7 +33,8 @@ NO_CONFIG: Mapping[str, Any] = MappingProxyType({})
 
 
 class Line(NamedTuple):
-    """One step, or all of a kernel: `us` microseconds, `share` of the sum, `roofline` the share of that."""
+    """A step, or all steps of a kernel: `us` microseconds, their `share` of the sum, and the share of the
+    `roofline` that they reach."""
 
     name: str
     type: str
@@ -46,7 +47,8 @@ class Line(NamedTuple):
 
 
 class Profile(NamedTuple):
-    """`steps` in order, `kernels` with totals of their steps (name: how many), the slowest first."""
+    """`steps` in the order of execution, and `kernels` with totals of their steps (name: how many), slowest
+    first."""
 
     steps: list[Line]
     kernels: list[Line]
@@ -54,12 +56,12 @@ class Profile(NamedTuple):
     latency_us: float
     gflops: float
     roofline: Roofline
-    #: What each thread did in the run whose latency is nearest to the median, as `Job.by_threads` gives it.
+    #: The work of each thread, as in `Job.by_threads`, in the run whose latency is nearest to the median.
     threads: np.ndarray | None = None
 
     @property
     def least_us(self) -> float:
-        """Microseconds that all steps would take on the roofline."""
+        """The microseconds of all steps if each reached the roofline."""
         return sum(line.us * line.roofline for line in self.steps)
 
 
@@ -74,8 +76,9 @@ def profile(
 ) -> Profile:
     """Profile a model (a path or an `ovjit.Model`) on `inputs`, by default random ones.
 
-    `shapes`: of random inputs, one for each, in order; without them open dimensions are as small as they may
-    be, at least 1. ValueError for others. `config`: further properties for the compilation.
+    `shapes`: those of random inputs, one for each input, in order. By default dynamic dimensions have their
+    minimum, but at least 1. Raises ValueError for shapes that do not fit. `config`: further properties for
+    the compilation.
     """
     import ovjit as ov
 
@@ -109,7 +112,7 @@ def profile(
 
 
 def summarise(rows: Sequence[Row], spent: Sequence[float], latency_us: float, roofline: Roofline) -> Profile:
-    """The profile of these rows; `spent` has the nanoseconds of each."""
+    """The profile of these rows. `spent`: the nanoseconds of each row."""
     rows = [
         row._replace(flops=0) if row.node_type == "Reorder" else row for row in rows
     ]  # copies compute nothing
@@ -143,7 +146,8 @@ def _line(
 def random_inputs(
     ports: Sequence[Any], shapes: Sequence[Sequence[int]] | None, seed: int = SEED
 ) -> list[np.ndarray]:
-    """Normally distributed floats for the model's inputs; zeros for all other types, which may be indices."""
+    """Inputs for the model: normally distributed floats, and zeros for all other types, which may be
+    indices."""
     if shapes is not None and len(shapes) != len(ports):
         raise ValueError(f"the model has {len(ports)} inputs, but {len(shapes)} shapes are given")
     rng = np.random.default_rng(seed)
@@ -232,13 +236,14 @@ def chrome_trace(found: Profile, title: str) -> dict[str, Any]:
 
 
 def _end(text: str, width: int) -> str:
-    """The end of `text`, padded: names of layers differ at their end."""
+    """The end of `text`, padded. Names of layers differ at their end."""
     return (text if len(text) <= width else "..." + text[3 - width :]).ljust(width)
 
 
 @reporting(*FAULTS)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the profile of one model; `argv` is what follows the word `profile`. Returns the exit code."""
+    """Print the profile of one model. `argv`: the arguments after the word `profile`. Returns the exit
+    code."""
     parser = argparse.ArgumentParser(prog="ovjit profile", description="What each step of a model takes.")
     parser.add_argument("model", help="a model file")
     parser.add_argument("--threads", type=positive, default=1, help="default: 1")

@@ -1,4 +1,4 @@
-"""One self-contained HTML page for what the tools measured: tables, and pictures as SVG by matplotlib."""
+"""A self-contained HTML page of a tool's measurements: tables, and pictures as SVG by matplotlib."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], bar: str | None = None) -> str:
-    """An HTML table; the column `bar` has shares of 1 and is drawn."""
+    """An HTML table. The column `bar` has numbers from 0 to 1, which are drawn as bars."""
     texts = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     digits = [_decimals([row[i] for row in rows]) for i in range(len(columns))]
     head = "".join(
@@ -70,7 +70,7 @@ def _decimals(cells: Sequence[Any]) -> int:
 
 
 def needs_pictures() -> None:
-    """ImportError that names the extra where matplotlib is missing."""
+    """Raise ImportError, with the name of the extra to install, if matplotlib is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -78,7 +78,8 @@ def needs_pictures() -> None:
 
 
 def picture(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2) -> str:
-    """What `draw` puts on the axes, as SVG. ImportError that names the extra where matplotlib is missing."""
+    """The drawing of `draw` as SVG. Raises ImportError, with the name of the extra to install, if matplotlib
+    is missing."""
     needs_pictures()
     import matplotlib
 
@@ -93,7 +94,8 @@ def picture(draw: Callable[[Any], None], width: float = 9.0, height: float = 3.2
 
 
 def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> str:
-    """The page of `ovjit benchmark`: the table, a histogram of all latencies, throughput, rounds."""
+    """The page of `ovjit benchmark`: the table, a histogram of all latencies, the throughput, and the
+    rounds."""
     import numpy as np
 
     columns = [
@@ -151,7 +153,7 @@ def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> st
 
 
 def profile_page(title: str, found: Any) -> str:
-    """The page of `ovjit profile`: kernels and steps with their share of the time and of the roofline."""
+    """The page of `ovjit profile`: kernels and steps, with their shares of the time and of the roofline."""
     columns = ("node", "type", "kernel", "us", "share %", "time", "GFLOP/s", "GB/s", "roofline %")
 
     def cells(line: Any) -> tuple[Any, ...]:

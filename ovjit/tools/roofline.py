@@ -1,8 +1,9 @@
-"""This machine's roofline: what one core can compute and move at most, measured by generated kernels.
+"""The roofline of this machine: the peak arithmetic and bandwidth of its cores, measured with generated
+kernels.
 
-Compute: independent fused multiply-adds on the vector type that kernels use, nothing loaded or stored.
-Bandwidth: a sum over an array, for one in the L2 cache, in the last-level cache if there is one, and
-in memory. Measured on first demand, within a second or two, and kept for the process.
+Compute: independent fused multiply-adds of the vector type that kernels use, without loads and stores.
+Bandwidth: a sum over an array in the L2 cache, one in the last-level cache if there is one, and one in
+memory. The first use measures them, in a second or two; the process keeps the results.
 """
 
 from __future__ import annotations
@@ -28,21 +29,22 @@ from ovjit.tiles.narrow import WAYS
 
 #: Independent accumulators: more than latency times throughput of any core, and few enough for 16 registers.
 ACCUMULATORS = 12
-#: Vectors that one turn of the stream kernel reads.
+#: Vectors that one iteration of the stream kernel reads.
 STREAMS = 8
-#: Seconds of one sample, and how many are taken; the fastest counts. Of samples that take long, as those of
-#: much memory, only so many as fit into ENOUGH seconds, and FEWEST at least.
+#: Seconds of a sample, and the number of samples, of which the fastest counts. Long samples, such as those of
+#: memory, are only repeated for ENOUGH seconds, but at least FEWEST times.
 SAMPLE, SAMPLES = 2e-3, 15
 ENOUGH, FEWEST = 0.2, 3
-#: Cache sizes where the system does not tell.
+#: Cache sizes if the system does not report them.
 L2_BYTES = 1 << 20
-#: Bytes that no cache holds; more if the last-level cache is larger than a quarter of it, up to MOST_BYTES. A
-#: server's cache of hundreds of megabytes is shared, and memory may be limited.
+#: Bytes of the array in memory, which should exceed all caches. It is four times the last-level cache if that
+#: is more, up to MOST_BYTES: a server's cache of hundreds of megabytes is shared, and memory may be limited.
 MEMORY_BYTES, MOST_BYTES = 128 << 20, 512 << 20
 
 
 class Level(NamedTuple):
-    """A place where data lies: `size` bytes of it (inf: memory), read at `bandwidth` bytes a second."""
+    """A level of the memory hierarchy: `size` in bytes (inf: memory), and the `bandwidth` of reads in bytes
+    per second."""
 
     name: str
     size: float
@@ -50,8 +52,8 @@ class Level(NamedTuple):
 
 
 class Roofline(NamedTuple):
-    """What `threads` cores do together: `flops` a second in f32, and the levels, smallest first. `peaks`: the
-    operations a second in other formats, by their names."""
+    """The peaks of `threads` cores together: `flops` per second in f32, and the levels, smallest first.
+    `peaks`: the operations per second in other formats, by name."""
 
     isa: str
     threads: int
@@ -60,13 +62,16 @@ class Roofline(NamedTuple):
     peaks: Mapping[str, float] = {}
 
     def bandwidth(self, moved: float) -> float:
-        """Bytes a second for a step that moves `moved` bytes: of the smallest level that holds them."""
+        """Bytes per second for a step that moves `moved` bytes: the bandwidth of the smallest level that
+        holds them."""
         return next(level.bandwidth for level in self.levels if moved <= level.size)
 
     def share(self, flops: float, moved: float, seconds: float, form: str = "f32") -> float:
-        """The larger of the shares of compute, in that format, and of bandwidth that a step has reached.
+        """The share of the roofline that a step has reached: the larger one of its shares of compute, in that
+        format, and of bandwidth.
 
-        0 for no time."""
+        0 if the time is 0.
+        """
         if seconds <= 0:
             return 0.0
         return max(flops / self.peaks.get(form, self.flops), moved / self.bandwidth(moved)) / seconds
@@ -92,7 +97,7 @@ def _spin(isa: Target, form: Format) -> Any:
     from ovjit.tiles.micro import multiply_add, narrow_products, widen_sums
 
     word, madd = multiply_add(isa, form)
-    span = 1  # words that one call multiplies
+    span = 1  # words that a call multiplies
     if form.listed:
         madd, span = narrow_products(isa, form, WAYS[0], "way") | widen_sums(isa, form), WAYS[0].span
     add = "add" if form.acc == "i32" else "fadd"
@@ -132,7 +137,7 @@ def _spin(isa: Target, form: Format) -> Any:
 
 
 def _other(word: Any, name: str) -> str:
-    """LLVM text: the same value, which the optimiser does not know to be the same."""
+    """LLVM text for the same value, hidden from the optimiser."""
     return f'call {word} asm sideeffect "", "=x,0"({word} {name})'
 
 
@@ -158,8 +163,8 @@ def stream_kernel() -> Kernel:
 
 @functools.cache
 def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline:
-    """The roofline of `threads` cores for the instruction set that is compiled for, with the peaks of these
-    formats besides f32; measured once."""
+    """The roofline of `threads` cores for the current instruction set, with the peaks of f32 and of these
+    formats. It is measured once."""
     isa = host_target()
     (address,) = loading.addresses((stream_kernel(),)).values()
     stream = objects.function(address, 4)
@@ -167,7 +172,7 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline
     sizes = [("L2", l2)] + ([("L3", last)] if last > 2 * l2 else [])
     levels = []
     for name, size in sizes:
-        # Half of it: the rest is for whatever else the core touches. A shared cache is shared out.
+        # Half of the cache, as the core also accesses other data. Of a shared cache, each thread has a part.
         span = size // 2 if name == "L2" else size // 2 // threads
         levels.append(
             Level(name, size * (threads if name == "L2" else 1), _stream(stream, isa, span, threads))
@@ -180,10 +185,10 @@ def measure(threads: int = 1, formats: frozenset[str] = frozenset()) -> Roofline
 
 
 def dot_peak(form: Format, threads: int = 1) -> float:
-    """Operations a second of `threads` cores by the format's instruction, by a new measurement: clocks
+    """Operations per second of `threads` cores with the format's instruction. Each call measures, as clocks
     change."""
     isa = host_target()
-    if form.products > 1:  # what the best weights allow, see `ovjit.tiles.narrow`
+    if form.products > 1:  # the rate for the most favourable weights, see `ovjit.tiles.narrow`
         form = form._replace(listed=True)
     (address,) = loading.addresses((dot_kernel(form),)).values()
     call = objects.function(address, 4)
@@ -196,7 +201,8 @@ def dot_peak(form: Format, threads: int = 1) -> float:
 
 
 def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tuple[int, int]:
-    """(bytes of the second-level cache, of the largest above it or 0), as Linux tells, else (L2_BYTES, 0)."""
+    """(bytes of the second-level cache, bytes of the largest one above it or 0), as Linux reports them; else
+    (L2_BYTES, 0)."""
     found: dict[int, int] = {}
     try:
         for entry in root.glob("index*"):
@@ -209,7 +215,7 @@ def cache_sizes(root: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> tupl
 
 
 def memory_reader() -> Callable[[], float]:
-    """A function that reads more than caches hold, once, and returns the bytes in a second of CPU time."""
+    """A function that reads more bytes than caches hold. It returns the bytes per second of CPU time."""
     (address,) = loading.addresses((stream_kernel(),)).values()
     call, isa = objects.function(address, 4), host_target()
     block = STREAMS * isa.lanes * 4
@@ -244,18 +250,18 @@ def _stream(call: Callable[..., int], isa: Target, span: int, threads: int) -> f
 
 
 def _bound(call: Callable[..., int], arrays: list[np.ndarray], words: list[int]) -> Callable[[], int]:
-    """The native call with this argument block; its memory lives as long as the callable."""
+    """A callable that runs native code with this argument block, and keeps the block's memory alive."""
     bases = np.array([a.ctypes.data for a in arrays], np.int64)
     args = np.array(words, np.int64)
     return lambda keep=arrays: call(bases.ctypes.data, args.ctypes.data, 0, 0)  # type: ignore[misc]
 
 
 def _rate(start: Callable[[int], Callable[[], int]], threads: int) -> float:
-    """Turns a second that `threads` threads do together. `start(turns)` makes the call of one of them."""
+    """Turns per second of `threads` threads together. `start(turns)` makes the call for one thread."""
     turns, seconds = 1, 0.0
     while seconds < SAMPLE:
         call = start(turns)
-        seconds = min(_seconds(call), _seconds(call))  # one may have been put off by the system
+        seconds = min(_seconds(call), _seconds(call))  # the system may have interrupted one
         if seconds < SAMPLE:
             turns = turns * max(2, math.ceil(1.2 * SAMPLE / max(seconds, SAMPLE / 1000)))
     samples = min(SAMPLES, max(FEWEST, int(ENOUGH / seconds)))

@@ -1,8 +1,8 @@
-"""`python -m ovjit shim install`: a small distribution named openvino in this virtual environment.
+"""`python -m ovjit shim install`: installs a small distribution named openvino in this virtual environment.
 
-Programs that are started by others then get ovjit when they say `import openvino`, without an import of their
-own before it; `importlib.metadata` and `pip` see an installed openvino of the release whose API this is.
-`shim remove` takes it away, and so does `pip uninstall openvino`.
+In programs that other programs start, `import openvino` then imports ovjit, without an import of ovjit
+before. `importlib.metadata` and `pip` report an installed openvino, of the release whose API ovjit has. `shim
+remove` or `pip uninstall openvino` remove it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ovjit.errors import OvjitError
 from ovjit.tools.terminal import reporting
 from ovjit.version import OPENVINO
 
-#: What `INSTALLER` says of the distribution.
+#: The content of the distribution's file `INSTALLER`.
 INSTALLER = "ovjit-shim"
 _DIST_INFO = f"openvino-{OPENVINO}.dist-info"
 
@@ -62,12 +62,12 @@ sys.exit(main())
 
 
 class ShimError(OvjitError):
-    """The shim cannot be put where it was asked for, or is not there."""
+    """The shim cannot be installed here, or is not installed."""
 
 
 @reporting(ShimError)
 def main(argv: Sequence[str] | None = None) -> int:
-    """`install` or `remove`; the exit code."""
+    """Run `install` or `remove`. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit shim", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=("install", "remove"))
     action = parser.parse_args(argv).action
@@ -76,9 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def install() -> str:
-    """Put the distribution into the current virtual environment; what was done, in words.
+    """Install the distribution into the current virtual environment. Returns a message that says so.
 
-    ShimError outside of a virtual environment and where another openvino is installed.
+    Raises ShimError outside of a virtual environment, and if another openvino is installed.
     """
     if sys.prefix == sys.base_prefix:
         raise ShimError(
@@ -112,7 +112,7 @@ def install() -> str:
 
 
 def remove() -> str:
-    """Take the distribution away; what was done, in words. ShimError if it is not there."""
+    """Remove the distribution. Returns a message that says so. Raises ShimError if it is not installed."""
     site = Path(sysconfig.get_path("purelib"))
     if not _clear(site):
         raise ShimError(f"{str(site)!r} contains no shim")
@@ -133,8 +133,7 @@ def _refuse_real() -> None:
 
 
 def _requirement() -> str:
-    """The shim depends on ovjit where ovjit is installed; where it only lies on the path there is nothing to
-    say."""
+    """The shim requires ovjit if ovjit is installed. If it is only on the path, there is no requirement."""
     try:
         return f"Requires-Dist: ovjit>={importlib.metadata.version('ovjit')}\n"
     except importlib.metadata.PackageNotFoundError:
@@ -148,7 +147,7 @@ def _record(path: Path, site: Path) -> str:
 
 
 def _clear(site: Path) -> bool:
-    """Take away a shim's files, of any release; whether there were any."""
+    """Delete the files of a shim of any release. Returns whether there were any."""
     found = False
     for info in site.glob("openvino-*.dist-info"):
         installer = info / "INSTALLER"

@@ -1,14 +1,18 @@
-"""`python -m ovjit.tools.ship`: common kernels into the package (`codegen/shipped.py`), what they are printed
-as, and texts of modules.
+"""`python -m ovjit.tools.ship`: writes common kernels into the package (`codegen/shipped.py`), and sources of
+modules.
 
-Common are the kernels of the layers that most networks are made of and of groups of nodes of many models
-(`ovjit.tools.groups`), and of the embedded model. What is
-written is object code, and depends on the sources alone: not on this CPU, and not on the order of things. To
-be run when the code generators have changed; files that are no longer theirs are not used.
+Common kernels are those of the graphs in `ovjit.tools.groups` (common layers, and groups of nodes of many
+models) and of the embedded model. Their object code and printed sources are written. These depend on the
+sources only, and not on this CPU or on the order of compilation. Run it after a change of the code
+generators; outdated files are ignored.
 
-The texts are for installations without sources (`codegen/module_texts.py`), and to be written anew when a
-module with kernels has changed; the index of operations (`graph/op_index.py`), when a module of `ovjit_ops`
-has; ONNX's operators (`readers/onnx/standard.py`), when the package onnx has. `--texts` writes only these.
+Other files are written, too; `--texts` writes only these:
+
+| file | run after a change of |
+|---|---|
+| module sources, for installations without them (`codegen/module_texts.py`) | a module with kernels |
+| the index of operations (`graph/op_index.py`) | a module of `ovjit_ops` |
+| ONNX's table of operators (`readers/onnx/standard.py`) | the package onnx |
 """
 
 from __future__ import annotations
@@ -33,21 +37,21 @@ if TYPE_CHECKING:
     from ovjit.codegen.cpu.targets import Target
     from ovjit.codegen.kernel import Kernel
 
-#: The features of CPUs with a matrix unit; of their kernels those are added that use it.
+#: The features of CPUs with a matrix unit. Only kernels that use it are added for them.
 _AMX = ("avx512bf16", "avx512vnni", "amx-bf16", "amx-int8")
-#: Instruction sets and what CPUs have besides, as `targets.EXTRA` names it: server CPUs of ten years.
+#: Instruction set -> sets of further features (`targets.EXTRA`): those of server CPUs of the last ten years.
 VARIANTS = {
     "avx512": ((), ("avx512vnni",), ("avx512bf16", "avx512vnni"), _AMX),
     "avx2": ((),),
     "neon": ((), ("lse", "dotprod", "i8mm", "bf16", "fp16fml")),
     "generic": ((),),
 }  # fmt: skip
-#: Those of which no more is shipped than what every model needs, the runner among it. A kernel is for all
-#: CPUs that have what it uses, so that they share those of f32.
+#: Variants for which only the kernels that every model needs are shipped, such as the runner. Kernels of f32
+#: use none of the features, so all variants share them.
 FEW = {("neon", ())}
-#: Bytes of the object code of an instruction set, at most.
+#: Maximum bytes of the object code of an instruction set.
 MOST = 4_000_000
-#: Kinds of models that are not compiled for some CPUs: files have no room for what comes so late.
+#: Variant -> kinds of models that are not compiled for it. They come so late that the file has no room.
 LEFT_OUT = {
     ("neon", VARIANTS["neon"][1]): ("further", "combinations", "linear_quantised"),
     ("avx512", ()): ("linear_quantised",),
@@ -55,9 +59,9 @@ LEFT_OUT = {
 }
 
 
-#: Bytes of printed texts that are unpacked together: texts have few bytes once they are compressed.
+#: Bytes of printed sources that are unpacked together. Compressed sources are small.
 TEXTS = 1 << 15
-#: For tests that print some: beginnings of kernels' names, "" for all, and how many groups, None for all.
+#: For tests that write a part: prefixes of kernels' names ("": all), and the number of groups (None: all).
 PICK = ""
 GROUPS: int | None = None
 
@@ -68,14 +72,15 @@ def kernels(target: Target) -> list[Kernel]:
 
 
 class Group(NamedTuple):
-    """What is likely to be needed together: kernels, and the texts that were printed for them."""
+    """Kernels that are likely to be needed together, and their printed sources."""
 
     kernels: list[Kernel]
     texts: dict[str, bytes]
 
 
 def groups(target: Target) -> Iterator[Group]:
-    """The common kernels for a target by kinds of models, each kernel once. First what every model needs."""
+    """The common kernels for a target by kind of model, each kernel once. Kernels that every model needs come
+    first."""
     import ovjit as ov
     from ovjit.codegen import texts
     from ovjit.data import DIGITS_XML
@@ -99,7 +104,7 @@ def groups(target: Target) -> Iterator[Group]:
 
 
 def _always(target: Target) -> Iterator[Kernel]:
-    """Kernels that are no layer's."""
+    """Kernels that belong to no layer."""
     from ovjit.codegen.cpu import amx_test
     from ovjit.codegen.cpu.targets import MATRIX
     from ovjit.codegen.kernel import Kernel, KernelArgs
@@ -142,16 +147,17 @@ def show_missing(paths: Sequence[str]) -> None:
 
 
 class Contents(NamedTuple):
-    """What is shipped for an instruction set: object code and printed texts by their keys, in groups."""
+    """The shipped content for an instruction set: object code and printed sources by their keys, in
+    groups."""
 
     kernels: list[dict[str, bytes]]
     printed: list[dict[str, bytes]]
 
 
 def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Contents:
-    """What is shipped for an instruction set and what a CPU has besides, but for the keys `known`.
+    """The content to ship for an instruction set with the features `extra`, without the keys `known`.
 
-    Once in a process, as texts are printed once in one."""
+    Works once per process, since a process prints each source once."""
     from ovjit.codegen.cpu.host import assume, host_target
 
     assume(name, extra)
@@ -168,9 +174,9 @@ def contents(name: str, extra: Sequence[str], known: Collection[str] = ()) -> Co
 
 
 def written(found: Contents, isa: str) -> Iterator[tuple[str, bytes]]:
-    """The kind and the content of each file: without the last kernels where the object code would have more
-    than MOST bytes. Kinds come the commonest first, each for all CPUs, and CPUs so that what a later one
-    shares with an earlier one is the earlier one's."""
+    """Yield the kind and the content of each file. The last kernels are left out if the object code would
+    exceed MOST bytes. Common kinds come first, each for all variants. A kernel that variants share is stored
+    for the first of them."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
     from ovjit.tools import ship_files
@@ -189,7 +195,7 @@ def _printers() -> bytes:
 
 
 def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], program: Sequence[str]) -> Contents:
-    """`contents`, by a process that takes itself for another CPU."""
+    """`contents`, in a process that assumes another CPU."""
     done = subprocess.run(
         [sys.executable, *program, "--print", isa, *extra], input=" ".join(known).encode(),
         stdout=subprocess.PIPE, check=True,
@@ -198,12 +204,13 @@ def made_by_process(isa: str, extra: Sequence[str], known: Iterable[str], progra
 
 
 def _in_turn(variants: Sequence[Sequence[dict[str, bytes]]]) -> list[dict[str, bytes]]:
-    """The first groups of all CPUs, then the second: what comes last is left out where files are full."""
+    """The first groups of all variants, then the second ones, and so on. The last ones are left out if a file
+    is full."""
     return [group for some in itertools.zip_longest(*variants, fillvalue={}) for group in some]
 
 
 def write(folder: Path, isa: str) -> list[Path]:
-    """Write the files of one instruction set; each of its variants is printed by a process of its own."""
+    """Write the files of one instruction set. A separate process compiles each variant."""
     from ovjit.codegen import shipped
     from ovjit.codegen.cpu.targets import TARGETS
 
@@ -224,7 +231,7 @@ _DECORATED = re.compile(r"^\s*@(kernel|inline|routine|rows)\b", re.MULTILINE)
 
 
 def texts() -> dict[str, str]:
-    """module -> text, of all modules that have kernels or make machine code."""
+    """module -> source, for all modules that have kernels or generate machine code."""
     from ovjit.codegen.module_texts import GENERATORS
 
     top = Path(__file__).parents[2]
@@ -238,7 +245,7 @@ def texts() -> dict[str, str]:
 
 
 def write_texts(folder: Path) -> Path:
-    """Write the texts of the sources as they are; the file changes where one of them has changed."""
+    """Write the current sources of modules. The file only changes if one of them has changed."""
     from ovjit.codegen import module_texts
 
     path = folder / module_texts.FILE
@@ -247,7 +254,7 @@ def write_texts(folder: Path) -> Path:
 
 
 def write_index(folder: Path) -> Path:
-    """Write which modules have which operations."""
+    """Write the index of operations and their modules."""
     from ovjit.graph import op, op_index
 
     path = folder / op_index.FILE
@@ -256,7 +263,7 @@ def write_index(folder: Path) -> Path:
 
 
 def write_schemas(folder: Path) -> Path:
-    """Write what the package onnx knows of operators."""
+    """Write the table of operators from the package onnx."""
     from onnx import defs
 
     from ovjit.readers.onnx import standard

@@ -1,7 +1,6 @@
-"""Files of shipped contents: what `codegen/shipped.py` reads.
+"""Writes files of shipped contents, which `codegen/shipped.py` reads.
 
-Python's module lzma cannot begin a stream with a dictionary, but the library that it is made of can; it is
-called as it is.
+Python's module lzma cannot begin a stream with a dictionary. So the underlying C library is called directly.
 """
 
 from __future__ import annotations
@@ -22,19 +21,20 @@ from ovjit.records import NamedTuple
 
 #: Bytes of contents of the first group, which every model needs, that are unpacked together.
 FIRST = 1 << 17
-#: How many dictionaries the others have, and the bytes of each, at least. More of them compress better, and a
-#: start unpacks more.
+#: The number of dictionaries for the other groups, and the minimum bytes of each. More bytes compress better,
+#: but a start unpacks more.
 DICTIONARIES, DICTIONARY = 24, 1 << 16
-#: How often contents are shared out among dictionaries and these made anew.
+#: How often contents are assigned to dictionaries, and dictionaries made again (as in k-means).
 _ROUNDS = 2
-#: Bytes of the sequences by which contents are compared, bits of their hashes, and what any content costs.
+#: Bytes of the sequences by which contents are compared, bits of their hashes, and the fixed cost of a
+#: content.
 _GRAM, _HASH, _COST = 8, 22, 200
-#: Bytes of the contents of a piece, at least, if there are as many: one is enough where contents are large.
+#: Minimum bytes of the contents of a piece. 1: each content is a piece.
 TOGETHER = 1
 
 
 class _Options(ctypes.Structure):
-    """lzma_options_lzma, with room for what later versions add."""
+    """lzma_options_lzma, with reserved space for fields of later versions."""
 
     _fields_ = [
         ("dict_size", ctypes.c_uint32),
@@ -49,14 +49,16 @@ class _Filter(ctypes.Structure):
     _fields_ = [("id", ctypes.c_uint64), ("options", ctypes.c_void_p)]
 
 
-#: How far matches are looked for: chains of hashes take an index of the dictionary that is made quickly.
+#: The match finder: hash chains, whose index of the dictionary is built quickly; depth and length of the
+#: search.
 _CHAINS, _DEPTH, _LONGEST = 0x04, 512, 273
 _EXTREME = 1 << 31
 _END = (1 << 64) - 1
 
 
 def compressed(body: bytes, dictionary: bytes) -> bytes:
-    """The LZMA2 stream of a body that continues one of the dictionary's bytes (`shipped.plain`)."""
+    """The LZMA2 stream of `body`, as the continuation of a stream with the dictionary's bytes
+    (`shipped.plain`)."""
     import _lzma
 
     library = ctypes.CDLL(_lzma.__file__)
@@ -101,8 +103,8 @@ def _grams(content: bytes) -> Any:
 def _covering(
     contents: Sequence[bytes], grams: Sequence[Any], enough: Callable[[list[int]], bool]
 ) -> list[int]:
-    """Numbers of contents: each is the one that has most sequences, for its size, that many others have and
-    those before it have not."""
+    """The order of contents for a dictionary. The next one has, relative to its size, the most sequences that
+    many others have and the previous ones lack."""
     worth = np.zeros(1 << _HASH, np.float32)
     for some in grams:
         worth[some] += 1
@@ -126,7 +128,7 @@ def _covering(
 
 
 def _shared_out(grams: Sequence[Any], dictionaries: Sequence[Sequence[Any]]) -> Any:
-    """For the sequences of each content, which dictionary has most of them."""
+    """For each content, the dictionary that has most of its sequences."""
     known = np.zeros((len(dictionaries), len(grams)), np.int64)
     for number, dictionary in enumerate(dictionaries):
         has = np.zeros(1 << _HASH, bool)
@@ -137,8 +139,7 @@ def _shared_out(grams: Sequence[Any], dictionaries: Sequence[Sequence[Any]]) -> 
 
 
 def dictionaries(contents: Sequence[bytes]) -> tuple[list[list[bytes]], list[int]]:
-    """The contents of each dictionary, and which of them each of `contents` continues; made as clusters
-    are."""
+    """(the contents of each dictionary, the dictionary of each of `contents`), by clustering."""
     if not contents:
         return [], []
     grams = [_grams(content) for content in contents]
@@ -162,8 +163,8 @@ def _dictionary(contents: Sequence[bytes], grams: Sequence[Any], members: Sequen
 
 
 def pieces(contents: Iterable[tuple[bytes, int]], together: int) -> list[_Piece]:
-    """Contents in their order, with their dictionaries: as many in each piece as it takes to have `together`
-    bytes."""
+    """Pieces of consecutive contents with the same dictionary, each of at least `together` bytes if
+    possible."""
     found: list[_Piece] = []
     open_: dict[int, tuple[_Piece, int]] = {}
     for content, base in contents:
@@ -188,9 +189,9 @@ def _first(groups: Sequence[Mapping[str, bytes]]) -> list[bytes]:
 def pack(
     groups: Sequence[Mapping[str, bytes]], stamp: bytes, most: int | None = None, together: int = TOGETHER
 ) -> bytes:
-    """The file with these contents by their keys, 40 hexadecimal digits each; equal ones are there once.
-    `stamp`: what made them, `shipped.generators()` or `shipped.printers()`. The last contents are left out
-    where the file would have more than `most` bytes; what dictionaries have is not."""
+    """The file with these contents by their keys of 40 hexadecimal digits. Equal contents are stored once.
+    `stamp` identifies the generator: `shipped.generators()` or `shipped.printers()`. The last contents are
+    left out if the file would exceed `most` bytes, but not those of dictionaries."""
     keyed = {key: content for group in reversed(groups) for key, content in group.items()}
     unique = list(dict.fromkeys(content for group in groups for content in group.values()))
     first = _first(groups)

@@ -1,6 +1,6 @@
-"""What `ovjit benchmark` measures: models, compiled under each combination of the options, with their data.
+"""The subjects of `ovjit benchmark`: models, compiled under each combination of the options, with their data.
 
-In: parsed options. Out: subjects that are ready to run, synchronously or through a queue.
+In: parsed options. Out: subjects that are ready to run, synchronously or in a queue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ovjit.tools.benchmark_options import HINTS
 
 
 class Timed(NamedTuple):
-    """An inference: which set of data it was given, and how long it took."""
+    """An inference: the index of its set of data, and its time."""
 
     data: int
     ms: float
@@ -33,7 +33,7 @@ Run = Callable[[float, int], tuple[list[Timed], float]]
 
 
 class Subject(NamedTuple):
-    """A model under one configuration. `batch` is the images of an inference."""
+    """A model under one configuration. `batch`: the number of images of an inference."""
 
     name: str
     model: str
@@ -49,12 +49,13 @@ class Subject(NamedTuple):
 
 
 def counters(options: argparse.Namespace) -> bool:
-    """Whether a report has the times of steps."""
+    """Whether a report contains the times of steps."""
     return options.report_type in ("average_counters", "detailed_counters")
 
 
 def subjects(options: argparse.Namespace) -> list[Subject]:
-    """One for each combination of what the options list. RuntimeError for models that do not compile."""
+    """One subject for each combination of the options' lists. Raises RuntimeError for models that do not
+    compile."""
     given: dict[str, Any] = {}
     if options.load_config:
         given = json.loads(options.load_config.read_text()).get(options.target_device, {})
@@ -129,7 +130,7 @@ def _open(name: str, path: str, api: str, config: dict[str, Any], options: argpa
 
 
 def _operations(ov: Any, file: str) -> list[Any]:
-    """The operations that a Python file defines. Of other files `add_extension` is to judge."""
+    """The operations that a Python file defines. Other files are left to `add_extension`."""
     if Path(file).suffix != ".py":
         return [file]
     found = runpy.run_path(file)
@@ -141,7 +142,7 @@ def _operations(ov: Any, file: str) -> list[Any]:
 
 
 def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
-    """Sets of arrays for the inputs: one, or as many as -data_shape has shapes for an input."""
+    """Sets of arrays for the inputs: one, or as many as -data_shape gives shapes for an input."""
     from ovjit.tools.profile import random_inputs
 
     ports = compiled.inputs
@@ -168,7 +169,8 @@ def _data(compiled: Any, options: argparse.Namespace) -> list[list[np.ndarray]]:
 
 
 def _by_port(ports: Sequence[Any], text: str, option: str) -> dict[int, list[str]]:
-    """`"x[1,2][1,4],y[3]"` or `"[1,2]"` for all: what stands in brackets, by the input's number."""
+    """Parse `"x[1,2][1,4],y[3]"`, or `"[1,2]"` for all inputs: the texts in brackets, by the input's
+    number."""
     given: dict[int, list[str]] = {}
     text = text.replace(" ", "")
     if not re.fullmatch(r"[^\[\],]*(\[[^\[\]]*\])+(,[^\[\],]+(\[[^\[\]]*\])+)*", text):
@@ -204,7 +206,7 @@ def _reshape(ov: Any, model: Any, options: argparse.Namespace) -> None:
 
 
 def _preprocess(ov: Any, model: Any, options: argparse.Namespace) -> Any:
-    """The model with the element types, means and scales that are asked for."""
+    """The model with the requested element types, means and scales."""
     types: dict[tuple[str, int], str] = {}
     for i in range(len(model.inputs)):
         if options.input_precision:
@@ -245,7 +247,7 @@ def _element_type(ov: Any, name: str) -> Any:
 
 
 def _dims(text: str, open_too: bool = False) -> list[Any]:
-    """Numbers; with `open_too` also `?`, -1 and ranges like 1..8, as text."""
+    """Numbers; with `open_too` also `?`, -1, and ranges such as 1..8, as text."""
     out: list[Any] = []
     for part in filter(None, text.split(",")):
         if open_too and (part == "?" or ".." in part):
@@ -259,7 +261,7 @@ def _dims(text: str, open_too: bool = False) -> list[Any]:
 
 
 def _input(file: Path, like: np.ndarray) -> np.ndarray:
-    """The array of a file; raw bytes take the shape that the input has."""
+    """The array of a file. Raw bytes get the shape of the input."""
     if not file.is_file():
         raise ValueError(f"-i: the file {str(file)!r} does not exist")
     if file.suffix == ".npy":
@@ -271,7 +273,8 @@ def _input(file: Path, like: np.ndarray) -> np.ndarray:
 
 
 def _pace(rate: float) -> Callable[[float, int], None]:
-    """Wait until the inference of that number may start, `rate` in a second from `began` on; 0: at once."""
+    """A function that waits until the start of an inference: number `number` of `rate` per second, counted
+    from `began`. For a rate of 0 it does not wait."""
 
     def wait(began: float, number: int) -> None:
         left = began + number / rate - time.perf_counter()
@@ -283,7 +286,7 @@ def _pace(rate: float) -> Callable[[float, int], None]:
 
 def _sync(request: Any, given: Iterator[Any], pace: Callable[[float, int], None]) -> Run:
     def run(seconds: float, count: int) -> tuple[list[Timed], float]:
-        """Inferences one after the other, and the seconds of all."""
+        """Run inferences one after the other. Returns them and the total seconds."""
         times: list[Timed] = []
         began = now = time.perf_counter()
         while (now - began < seconds) if not count else len(times) < count:

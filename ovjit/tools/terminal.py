@@ -1,4 +1,6 @@
-"""What commands show: tables and progress by `rich`, if it is installed, and plain text; faults in a line."""
+"""The output of commands: tables and progress by `rich`, if it is installed, else plain text; errors in one
+line.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +12,22 @@ from typing import Any
 
 #: Columns of a histogram.
 WIDTH = 50
-#: What wrong models, files, options and values of a command raise.
+#: The exceptions for invalid models, files, options and values of a command.
 FAULTS = (RuntimeError, ValueError, OSError)
-#: A command, which takes the words behind its name and returns the exit code.
+#: A command: a function of the arguments after its name, which returns the exit code.
 Main = Callable[[Sequence[str] | None], int]
 
 
 def reporting(*faults: type[Exception]) -> Callable[[Main], Main]:
-    """Decorator of a command: `faults` become a line on standard error and the exit code 2."""
+    """A decorator of commands: errors in `faults` are printed to standard error in one line, and the exit
+    code is 2."""
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             try:
                 return main(argv)
-            except BrokenPipeError:  # the reader is gone, as `python -m ovjit` knows
+            except BrokenPipeError:  # the reader of the output has closed it; `python -m ovjit` handles this
                 raise
             except faults as error:
                 print(f"ovjit: {error}", file=sys.stderr)
@@ -36,8 +39,8 @@ def reporting(*faults: type[Exception]) -> Callable[[Main], Main]:
 
 
 def _console(errors: bool = False) -> Any | None:
-    """A console of `rich` for standard output, or for `errors`; None where that is not a terminal or the
-    package is not there."""
+    """A console of `rich` for standard output, or for `errors`. None if that is not a terminal, or `rich` is
+    not installed."""
     if not (sys.stderr if errors else sys.stdout).isatty():
         return None
     try:
@@ -48,7 +51,7 @@ def _console(errors: bool = False) -> Any | None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """Print rows of texts and numbers; numbers stand to the right."""
+    """Print rows of texts and numbers. Numbers are right-aligned."""
     texts = [[_text(cell) for cell in row] for row in rows]
     right = [
         all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(columns))
@@ -59,7 +62,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
         from rich.text import Text
 
         wide = sum(3 + max(len(name), *(len(row[i]) for row in texts), 0) for i, name in enumerate(columns))
-        if texts and wide >= console.width and len(texts) < len(columns):  # long rows stand better upright
+        # a table that is too wide is transposed if it has few rows
+        if texts and wide >= console.width and len(texts) < len(columns):
             texts = [[name, *(row[i] for row in texts)] for i, name in enumerate(columns)]
             columns, right = texts.pop(0), [False, *[True] * (len(texts[0]) - 1)]
         table = Table(title=Text(title) if title else None, title_justify="left")
@@ -78,8 +82,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
 
 
 def show_histogram(series: Sequence[tuple[str, Sequence[float]]], title: str) -> None:
-    """Print how values are spread: a line of blocks for each series, all on one axis that ends at the 99th
-    percentile of all."""
+    """Print histograms: a line of blocks for each series. All have one axis, which ends at the 99th
+    percentile of all values."""
     import numpy as np
 
     everything = np.concatenate([np.asarray(values) for _, values in series])
@@ -110,7 +114,7 @@ def _text(cell: Any) -> str:
 
 @contextmanager
 def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """A bar that the yielded function moves to what is done of `total`; without a terminal nothing is
+    """A progress bar. The yielded function sets how much of `total` is done. Without a terminal nothing is
     shown."""
     console = _console()
     if console is None:
@@ -127,8 +131,9 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def stages() -> Iterator[Callable[[str, float, float], None]]:
-    """A bar on standard error for work of several stages. The yielded function takes a stage's name, what is
-    done of it, and how much it is in all. Any thread may call it. Without a terminal nothing is shown."""
+    """A progress bar on standard error for work of several stages. The yielded function takes a stage's name,
+    the amount done, and the total amount. It may be called from any thread. Without a terminal nothing is
+    shown."""
     console = _console(errors=True)
     if console is None:
         yield lambda what, done, total: None

@@ -89,7 +89,7 @@ class TiledConvolution(Tiled):
         if len(self.kernel_size) != 2 or self.planar or self.shuffle:
             return 0
         if self._may_use_unit:
-            return 0  # a matrix unit reads lines of any length where they lie
+            return 0  # a matrix unit reads lines of any length in place
         lines, taps = self.kernel_size
         line = taps * self.channels
         lanes = self.target.lanes
@@ -358,7 +358,7 @@ class TiledConvolution(Tiled):
         volume = len(self.kernel_size) == 3
         fixed = is_static((*self.data.shape[2:], *self.out.shape[2:]))
         if not self.leaves_out or not (volume or dilation > 1 or fixed):
-            return []  # slabs of open size depend on guards; where they save little, traces are few
+            return []  # slabs of dynamic images would specialise each plan to its size, and save little
         rows = self.tile_pixels
         others = math.prod(n for i, n in enumerate(outs) if i != axis % len(outs))
         slabs = slabs_of_taps(extent, out, kernel, stride, dilation, pad)

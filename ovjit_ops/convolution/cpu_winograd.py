@@ -103,8 +103,8 @@ def _with_sums(
 
 
 def _pairs_of_rows(matrix: Sequence[Sequence[float]], values: Sequence[Tracer]) -> dict[int, Tracer]:
-    """The products of pairs of rows whose factors differ in signs only: the sum and the difference of what
-    they share and of what is opposite."""
+    """The products of pairs of rows whose factors differ only in signs. With p for the terms of equal sign
+    and q for those of opposite sign, the two products are p + q and p - q."""
     made = dict[int, Tracer]()
     for i, j in itertools.combinations(range(len(matrix)), 2):
         pairs = list(zip(matrix[i], matrix[j], strict=True))
@@ -270,8 +270,8 @@ def _in_halves(form: Format) -> bool:
 
 
 def possible_ways(form: Format, channels: int, sums: int) -> tuple[int, ...]:
-    """The supported m of F(m x m), for filters of so many channels. `sums`: of bytes, a bound
-    of |sum of products|."""
+    """The supported m of F(m x m), for filters of so many channels. `sums`: a bound of |sum of products| for
+    bytes."""
     if _in_halves(form):
         return tuple(m for m, most in MOST_SUMS.items() if channels % I16.group == 0 and sums <= most)
     return tuple(_TRANSFORMS) if form in (F32, BF16) or form.a == "f16" else ()
@@ -336,7 +336,7 @@ def best_way(
 
 
 class Interleaved(NamedTuple):
-    """Along one axis, every `step`-th output from `first` on, and the inputs that they read."""
+    """Every `step`-th output of one axis, from `first` on, and the inputs that these read."""
 
     step: int
     first: int
@@ -355,8 +355,8 @@ class Interleaved(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """Tiles of a band: those of the images with these rows and columns of pixels, from the row `top` on.
-    `at`: the tiles of the band before them."""
+    """Tiles of a band: those of images with these rows and columns of pixels, from the row `top` on. `at`:
+    the number of tiles that precede them in the band."""
 
     row: Interleaved
     column: Interleaved
@@ -508,8 +508,8 @@ class Winograd(TiledConvolution):
         )  # fmt: skip
 
     def _parts(self, extents: Sequence[int], outs: Sequence[int], index: int, bands: int) -> list[_Part]:
-        """The parts of a band of tiles: one, or where windows are dilated one for each image of pixels that
-        are `dilation` apart. Among these, windows are not dilated."""
+        """The parts of a band of tiles. A dilated convolution has one for each image of pixels that are
+        `dilation` apart, as windows of such an image are not dilated. Others have a single part."""
         m, at, parts = self.m, 0, list[_Part]()
         _, dilations, pads, _ = self.window(extents)
         rows, columns = (
@@ -540,8 +540,8 @@ class Winograd(TiledConvolution):
         """The number of bands of rows for images of `height` x `width` tiles with `tile` bytes of planes
         each. A band reads all weights, so its planes should not have fewer bytes than these.
 
-        Traces differ with this number. So it is a power of two where the number of tiles is open, and one for
-        most images."""
+        The steps depend on this number, so a plan serves only one. For a dynamic number of tiles it is
+        therefore a power of two, and 1 for most images."""
         most_bytes = max(BAND, self.weights.sizes.group * self.weights.groups)
         size = images * height * width * tile
         if is_static(self.data.shape):
@@ -588,10 +588,10 @@ class WinogradIfLarge(Versions):
         self.m, self.least = m, least
 
     def _version(self, pixels: Sequence[Dim]) -> Lowering:
-        """The version for an output of these extents, of which an open one is taken as small."""
+        """The version for an output of these extents. A dynamic one counts as its minimum."""
         sizes = [d.lo if isinstance(d, Interval) else d for d in pixels]
         dilations = _dilations(self.node)
-        # tiles at the border compute pixels that are not there
+        # tiles at the border compute pixels outside of the image
         tiled = all(size >= (self.m + 1) * d for size, d in zip(sizes[-2:], dilations, strict=True))
         large = tiled and math.prod(sizes) >= self.least
         return self.versions[0 if large else 1]

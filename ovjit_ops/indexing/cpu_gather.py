@@ -296,8 +296,8 @@ def known_axis(value: Value, rank: int) -> int:
 class Gather(Indexed):
     """Gather along one axis. Data and indices share the first `batch` dimensions.
 
-    If a product has packed the same table, rows are gathered from its panels. So a decoder's table of words
-    that also computes the logits is in memory once.
+    If a product has packed the same table, rows are gathered from its panels. So tied embeddings, whose table
+    also computes a decoder's logits, are in memory once.
     """
 
     packs_late = True

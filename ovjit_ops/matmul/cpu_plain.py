@@ -31,7 +31,8 @@ from ovjit.planning.views import CONSTANTS, Buffer, Layout, View, plain, product
 from ovjit.records import NamedTuple
 
 TYPES = frozenset("f64 i8 i16 i32 i64 u8 u16 u32 u64".split())
-#: Rows of a block that is multiplied with b in place. By default up to two blocks are.
+#: Rows of a block that is multiplied with b in place. Up to two such blocks are, unless `_choose_blocks`
+#: allows more.
 FEW = 2
 #: Bytes of a part of a panel of columns, for the first-level cache, and the blocks of rows that it serves.
 KEPT_BYTES, TOGETHER = 24 * 1024, 16
@@ -234,14 +235,14 @@ def blocks_of(m: int, most: int) -> int:
 
 
 def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, width: int) -> View:
-    """Matrices [..., k, n] in panels of `width` columns, as constants of type `kind`: a view as matrices that
-    begin where the first panel does."""
+    """Matrices [..., k, n] in panels of `width` columns, as constants of type `kind`. Returns a view
+    [..., k, columns] that begins at the first panel; only its first `width` columns have their real place."""
     *batch, k, n = right.shape
     dtype = numpy_dtype(kind)
     whole = (*batch, ceil_div(n, width), k, width)
 
     def fill(memory: np.ndarray) -> None:
-        """Panels, zeros behind the last column."""
+        """Write all panels. Zeros fill up the last one."""
         panels = memory.view(dtype).reshape(whole)
         for j in range(whole[-3]):
             part = right[..., j * width : (j + 1) * width]
@@ -256,7 +257,7 @@ def place_panels(constants: Constants, key: Any, right: np.ndarray, kind: str, w
 
 
 class PlainProduct(Lowering):
-    """MatMul of f64 or integers with any number of batch dimensions; what follows it is a step of its own."""
+    """MatMul of f64 or integers with any number of batch dimensions. Nothing is fused into it."""
 
     takes = (TYPES,)
     constant_inputs = None
@@ -356,7 +357,7 @@ class PlainProduct(Lowering):
     def _panels(
         self, planner: Planner, x: View, kernel: Kernel, size: int, bounds: Bounds, read: Sequence[View]
     ) -> View:
-        """[..., outer, k] in panels of `size`, as `place_panels` places them."""
+        """Add a step that packs [..., outer, k] into panels of `size`, in the layout of `place_panels`."""
         *batch, outer, k = x.shape
         y = planner.allocate((*batch, k, ceil_div(outer, size) * size), x.itemsize)
         launch(
@@ -366,8 +367,8 @@ class PlainProduct(Lowering):
         return y
 
     def _magnitudes(self, planner: Planner) -> list[View]:
-        """The largest absolute values of both sides, in parts; none where a float is no help, or an operand
-        has gaps."""
+        """Add steps that find the largest absolute values of parts of both sides. Returns none if the type
+        has no float to multiply in, or an operand's memory has gaps."""
         views = [planner.view(v) for v in self.node.inputs[: 1 if self.packed else 2]]
         if not self.real or not all(v.is_contiguous for v in views):
             return []
@@ -382,7 +383,7 @@ class PlainProduct(Lowering):
         return [*found, self.right_most] if self.packed else found
 
     def _right(self, planner: Planner, value: Value, rank: int) -> View:
-        """The right-hand side as [..., k, n] with adjacent columns."""
+        """The right-hand side as [..., k, n] with adjacent columns, by a copy if necessary."""
         view = planner.view(value)
         if rank == 1:
             return View(

@@ -34,7 +34,8 @@ from ovjit.tiles.pack import PanelSizes, panel_sizes, tile_width
 from ovjit.tiles.sharing import Weights
 from ovjit_ops.matmul.cpu_few import FEW, few_rows_kernel, plan_few
 
-#: Type -> ways to read words: adjacent columns, strided columns; "last": a word that K fills only in part.
+#: Type -> ways to read words of 4 bytes: "near", columns are adjacent; "apart", they are strided; "last", K
+#: ends within the word.
 WAYS = {"f32": ("near", "apart")} | dict.fromkeys(("bf16", "f16", "i8"), ("near", "apart", "last"))
 #: Exceeds any number of columns.
 ALL = 1 << 30
@@ -112,7 +113,7 @@ def pack_panels(x: Tensor, y: Tensor, panel, *, T, group, width, lanes):
 
 @functools.cache
 def pack_kernel(isa: Target, form: Format) -> Kernel:
-    """Its kernel for panels of a format."""
+    """The kernel of `pack_panels` for panels of a format."""
     width = tile_width(isa)
     name = f"pack_panels_{form.name}_{width}"
     return pack_panels.kernel(name, T=form.w, group=form.group, width=width, lanes=isa.lanes)
@@ -142,32 +143,32 @@ def transpose_panels(x: Tensor, y: Tensor, panel, depth, *, width, lanes):
 
 @functools.cache
 def transposed_panels_kernel(isa: Target) -> Kernel:
-    """Its kernel for panels of this width."""
+    """The kernel of `transpose_panels` for the CPU's width of panels."""
     width = tile_width(isa)
     name = f"transpose_panels_{width}"
     return transpose_panels.kernel(name, transpose_words, "transpose i32", width=width, lanes=isa.lanes)
 
 
 def pack_kernels(isa: Target, form: Format) -> tuple[Kernel, ...]:
-    """What `plan_panels` uses."""
+    """The kernels that `plan_panels` may launch."""
     fills = (fill_kernel(WORD),) if form.on_unit else ()
     return pack_kernel(isa, form), transposed_panels_kernel(isa), *fills
 
 
 def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = None) -> tuple[View, PanelSizes]:
-    """Add the steps that pack matrices [..., K, N]: a view with a stride for each, their sizes. `depth`: the
-    model's K, if it may be open."""
+    """Add the steps that pack matrices [..., K, N]. Returns a view of the packed matrices, and the sizes of
+    their panels. `depth`: the model's K, if it may be a dynamic dimension."""
     *batch, k, n = x.shape
     words = form.words(k)
     sizes = panel_sizes(form.whole(words), n, planner.target)
     sizes = sizes._replace(group=ceil_div(sizes.group, ALIGNMENT) * ALIGNMENT)
     packed = planner.allocate((*batch, sizes.group // WORD), WORD)
     if isinstance(depth, Interval) and form.on_unit:
-        plan_fill(planner, packed)  # where its last words are would be a guard
+        plan_fill(planner, packed)  # to fill only the last words would specialise the plan to K
     elif (whole := form.whole(words)) != words:
         for ends in [packed] if planner.open else _ends(packed, words, whole, n, sizes):
             plan_fill(planner, ends)
-    if n == 1:  # a column is read as adjacent ones are
+    if n == 1:  # the stride of a single column is arbitrary: that of adjacent columns has a faster kernel
         x = View(x.buffer, x.shape, (*x.strides[:-1], x.itemsize), x.itemsize, x.offset)
     packer, turner, *_ = pack_kernels(planner.target, form)
     turned = x.strides[-2] == x.itemsize != x.strides[-1] and (form.group == 1 or k % form.group == 0)
@@ -179,8 +180,8 @@ def plan_panels(planner: Planner, x: View, form: Format, depth: Dim | None = Non
 
 
 def _ends(packed: View, words: int, whole: int, outs: int, sizes: PanelSizes) -> Iterator[View]:
-    """What fills panels of so many words of depth up to whole steps of a matrix unit, to be zeros: of the
-    full panels and of the last one."""
+    """The padding between `words` of depth and `whole`, which is whole steps of a matrix unit: a view for the
+    full panels, and one for a narrower last panel. The caller fills it with zeros."""
     batch, full = packed.shape[:-1], outs // sizes.width
     for panels, width, at in ((full, sizes.width, 0), (1 if outs % sizes.width else 0, sizes.last, full)):
         if panels:
@@ -202,7 +203,7 @@ class Product(Tiled):
         super().__init__(group, "matmul")
         self.kernels = (*self.kernels, *pack_kernels(self.target, self.form))
         self.pads = (self.data, right) if self.form.group > 1 else ()
-        #: What multiplies few rows.
+        #: The kernel for few rows of the left-hand side.
         self.few: Kernel | None = None
         shape = self.data.shape
         self.permutes = bool(anchor.attrs["transpose_a"]) and len(shape) > 1
@@ -221,7 +222,7 @@ class Product(Tiled):
         return None if isinstance(self.depth, Interval) else self.form.words(self.depth)
 
     def suits_matrices(self, form: Format) -> bool:
-        """Open depths may be long, and such sums are made in blocks by vectors."""
+        """False for a dynamic depth: it may be long, and long sums are made in blocks, with vectors."""
         return not isinstance(self.depth, Interval)
 
     def _take_bias(self) -> int:
@@ -230,12 +231,13 @@ class Product(Tiled):
 
     @property
     def listed(self) -> bool:
-        """True where a matrix meets a list, which is then one row, and the matrix is what it is multiplied
-        with."""
+        """True for matrices times a one-dimensional tensor. The latter is then the only row of the product,
+        and the matrices are its right-hand side."""
         return self.form is F32 and len(self.node.inputs[1].shape) == 1 < len(self.data.shape)
 
     def _kind(self, value: Value) -> str:
-        """Where the right-hand side is a list, the output's last dimension is the rows, not the columns."""
+        """With a one-dimensional right-hand side, the output's last dimension is the rows, not the
+        columns."""
         row = len(self.node.inputs[1].shape) == 1 and not is_number(value) and not self.listed
         return "scalar" if row else super()._kind(value)
 
@@ -285,7 +287,7 @@ class Product(Tiled):
         for index in _indices(lead[: len(lead) - grouped]):
 
             def pick(view: View, index: Sequence[int] = index) -> View:
-                """The matrices of this round as [groups, rows, columns]."""
+                """The matrices at this index of the outer dimensions, as [groups, rows, columns]."""
                 offset = view.offset + sum(i * s for i, s in zip(index, view.strides, strict=False))
                 inner = view.shape[len(index) : -2]
                 groups = product(inner)
@@ -306,7 +308,7 @@ class Product(Tiled):
             )  # fmt: skip
 
     def _plan_listed(self, planner: Planner, row: View, matrix: View, y: View) -> None:
-        """The product of a list [..., k, 1] and a matrix [..., m, k]."""
+        """The product of a one-dimensional tensor, given as [..., k, 1], and matrices [..., m, k]."""
         assert self.few is not None
         turn = (*range(len(row.shape) - 2), len(row.shape) - 1, len(row.shape) - 2)
         if plan_few(self, self.few, planner, row.permute(turn), matrix.permute(turn), y):
@@ -318,10 +320,10 @@ class Product(Tiled):
         assert done  # nothing has gaps
 
     def _walk(self, batch: Sequence[int], strides: list[Sequence[int]]) -> tuple[list[int], int]:
-        """(order of the batch dimensions, how many of the last ones all operands walk as one).
+        """(order of the batch dimensions, how many of the last ones can be merged in all operands).
 
-        There is a step for each index of the others. Open dimensions come last where no more steps are made
-        then: their number depends on none of them, or on fewer.
+        There is a step for each index of the other dimensions. Dynamic dimensions come last if that adds no
+        steps. The number of steps then depends on fewer of them, or on none.
         """
         plain = [*range(len(batch))]
         grouped = _last_group(batch, strides)
@@ -341,7 +343,8 @@ class Product(Tiled):
         return [(v, o) for v, o in zip(self.operands, self.epilogue.operands, strict=True) if not o.shared]
 
     def _matrix(self, planner: Planner, which: int, transpose: bool, vector_axis: int) -> View:
-        """An input as [..., rows, columns], lists as a row (0) or column (-1); its depth adjacent if left."""
+        """An input as [..., rows, columns]. `vector_axis`: a one-dimensional one is a row (0) or a column
+        (-1). The left-hand side is copied if its depth is not adjacent."""
         value = self.node.inputs[which]
         rank = len(value.shape)
         if rank == 1:
@@ -360,12 +363,12 @@ class Product(Tiled):
         return view.permute((*range(rank - 2), rank - 1, rank - 2)) if transpose else view
 
     def _odd(self, depth: int) -> int:
-        """The elements of 0 that are missing to whole words."""
+        """The number of zeros that fill the depth up to whole words."""
         return -depth % self.form.group
 
 
 def _last_group(batch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
-    """How many of the last batch dimensions all operands walk as one."""
+    """How many of the last batch dimensions have strides that allow to merge them, in all operands."""
     count = min(1, len(batch))
     while count < len(batch):
         outer, inner = len(batch) - count - 1, len(batch) - count
@@ -380,7 +383,7 @@ def _indices(extents: Sequence[int]) -> Iterator[tuple[int, ...]]:
 
 
 def lower_product(group: Group) -> Lowering | None:
-    """Native where this CPU has a format for the types."""
+    """The tiled product if this CPU has a format of tiles for the types, else `PlainProduct`."""
     anchor = group.node
     a, b = anchor.inputs
     if not a.shape or not b.shape or tile_format(a, b, group.context.target) is None:

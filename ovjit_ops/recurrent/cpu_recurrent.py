@@ -50,13 +50,14 @@ MOST_TILES = 4
 _TABLES = MOST_TILES * 2 * TABLE * 8
 
 tile = Word("tile")
-#: Arguments of each phase: address of panels, with byte strides of directions and panels; an integer.
+#: Types of arguments that each phase has: PANELS, an address with byte strides of directions and panels;
+#: EACH, an integer.
 PANELS: Any = Each("phases", "d p")
 EACH: Any = Each("phases", pointers=False)
 
 
 class Phase(NamedTuple):
-    """One product and the gates behind it. `first`, `stop`: rows of the recurrent weights, in units of the
+    """One product and the gates that read it. `first`, `stop`: rows of the recurrent weights, in units of the
     hidden size. `body`: the gates, traced.
 
     `inputs` of the body: ("s", 2) the sums at offset hidden size x 2 of the row, ("x", 2) the input products
@@ -83,7 +84,7 @@ def make_phase(
 
 
 def phases_of(step: Step) -> tuple[Phase, ...]:
-    """The products of a step and the gates behind each."""
+    """The products of a step, each with the gates that read it."""
     if step.kind == "RNN":
         return (make_phase(0, 1, "s0 x0", "h", lambda s, x: (step.gate(0, s + x),)),)
     if step.kind == "LSTM":
@@ -121,8 +122,8 @@ class Tiles(NamedTuple):
 
 
 def blocks_of(batch: Any, turns: int, rows: int) -> tuple[Any, Any]:
-    """(sequences of a block, number of blocks). The sequences of a block share reads of weights. The number
-    of blocks is even if possible, for two threads."""
+    """(sequences of a block, number of blocks). The sequences of a block share reads of weights. `turns`: the
+    number of directions. Blocks times directions is even if possible, for two threads."""
     blocks = ceil_div(batch, MOST_TILES * rows)
     if turns * blocks % 2 and batch >= 2 * rows:
         blocks += 1
@@ -354,7 +355,7 @@ def steps_kernel(step: Step, ragged: bool, isa: Target, tiles: Tiles, form: Form
 
 
 class RecurrentSteps(Lowering):
-    """All steps of a layer. Recurrent weights that are computed are packed before them."""
+    """All steps of a layer. Recurrent weights that are no constants are packed by steps before it."""
 
     def set_up(self) -> None:
         attrs = self.node.attrs
@@ -386,7 +387,8 @@ class RecurrentSteps(Lowering):
                 constants.view(value.constant, value.dtype)
         recurrent, behind = (self.named[n].constant if n in self.named else None for n in "rb")
         width, turns = self.width, len(self.turns)
-        #: Of each phase: where weights and bias lie, None for what is computed.
+        #: Of each phase: offsets of weights and bias among the constants; None if they are computed at run
+        #: time.
         self.places: list[tuple[int | None, int | None]] = []
         for i, phase in enumerate(self.phases):
             outs, weights, sums = (phase.stop - phase.first) * self.hidden, None, None
@@ -401,7 +403,7 @@ class RecurrentSteps(Lowering):
             self.places.append((weights, sums))
 
     def _pack_weights(self, planner: Planner, phase: Phase) -> View:
-        """`pack_recurrent` of a phase's weights, as steps."""
+        """Add steps that pack a phase's weights at run time, as `pack_recurrent` packs constants."""
         rows, width, turns = planner.view(self.named["r"]), self.width, len(self.turns)
         first, outs = phase.first * self.hidden, (phase.stop - phase.first) * self.hidden
         whole, last = outs // width, outs % width
@@ -417,7 +419,7 @@ class RecurrentSteps(Lowering):
         return packed
 
     def _place_bias(self, planner: Planner, phase: Phase) -> View:
-        """The bias behind the reset gate among zeros."""
+        """Add steps that store a phase's bias: zeros, then the bias inside the reset gate's product."""
         outs = (phase.stop - phase.first) * self.hidden
         bias = planner.allocate((len(self.turns), ceil_div(outs, self.width) * self.width), 4)
         self._clear(planner, bias)
@@ -438,7 +440,7 @@ class RecurrentSteps(Lowering):
                 planner.alias_or_copy(value, made)
 
     def _plan_steps(self, planner: Planner, view: dict[str, View], outs: list[View]) -> None:
-        """The step of sequences that there are."""
+        """Add the step of a batch that is not empty."""
         x, hidden = view["x"], self.hidden
         batch, steps, _ = x.shape
         turns, gates, width = len(self.turns), KINDS[self.step.kind].gates, self.width
@@ -472,13 +474,13 @@ class RecurrentSteps(Lowering):
         launch(planner, self.kernel, tensors, writes, work=inf, flops=flops, **values)  # a chunk for each
 
     def _output(self, planner: Planner, index: int) -> View:
-        """Memory of its own for an output: rows of adjacent elements."""
+        """New memory for an output, with adjacent elements."""
         value = self.node.outputs[index]
         shape = planner.shape(value)
         return planner.allocate(shape, 4, plain(len(shape)))
 
     def _rows(self, planner: Planner, value: Any) -> View:
-        """A view whose last dimension is adjacent."""
+        """A view of `value` whose last dimension is adjacent, by a copy if necessary."""
         view = planner.view(value)
         adjacent = view.shape[-1] <= 1 or view.strides[-1] == view.itemsize
         return view if adjacent else planner.contiguous(value)

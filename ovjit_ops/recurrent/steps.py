@@ -42,7 +42,7 @@ def _lower(group: Any) -> Any:
 
 
 def _types(target: Target) -> tuple[str, ...]:
-    """The types of recurrent weights that are multiplied; all else is f32."""
+    """The types of recurrent weights with a native kernel; all other inputs are f32."""
     return ("f32", "bf16") if find_format("bf16", "bf16", target) is BF16 else ("f32",)
 
 
@@ -52,7 +52,7 @@ def _types(target: Target) -> tuple[str, ...]:
 )  # fmt: skip
 class RecurrentSteps:
     """All steps of a recurrent layer: each h, the last h, and for LSTM the last C. With recurrent weights of
-    bf16, what they are multiplied with is rounded to bf16."""
+    bf16, the states are rounded to bf16 before they are multiplied."""
 
     def infer(
         *xs, kind: Str, roles: Str, direction: Word, hidden_size: Int, activations: Strs,
@@ -111,7 +111,7 @@ def expand_layer(kind: str, names: Sequence[str], sequence: bool) -> Any:
     """The `expand` function of a cell or sequence whose inputs have these names."""
 
     def in_order(w: Writer, x: Value, order: str) -> Value:
-        """`gate_rows` as nodes."""
+        """The rows of gates in the order "fico", by nodes."""
         if order == "fico":
             return x
         parts = w.outputs("Split", x, np.array(0), num_splits=4)

@@ -91,14 +91,15 @@ PARTS, PART_BYTES = 8, 32768
 #: Minimum adjacent elements of a part.
 SHORTEST_PART = 1024
 
-#: Maximum instructions per element that unused lanes behind short rows may cost. If a prologue costs more, it
-#: is computed by a loop of its own over contiguous rows.
+#: Maximum instructions per element that the unused lanes of short rows may cost in a prologue. A prologue
+#: that costs more is not fused.
 MOST_LOST = 8
-#: Minimum instructions of a prologue that fills the CPU's out-of-order window; rows are then prefetched AHEAD
-#: rows before.
+#: Minimum instructions of a prologue that fills the CPU's out-of-order window. With such prologues, rows are
+#: prefetched AHEAD rows before they are read.
 SLOW, AHEAD = 8, 4
 
-#: Maximum dimensions of a reduction with prologue or epilogue: a copy of so many can always be walked.
+#: Maximum dimensions of a reduction with prologue or epilogue. The kernels' loops can always walk a
+#: contiguous copy of so many.
 MOST_FUSED = 7
 
 
@@ -552,7 +553,7 @@ class Reduce(Lowering):
         for axis in reversed(range(len(self.data.shape))):
             extent = self.data.shape[axis]
             if not isinstance(extent, int):
-                return 0.0  # rows that may be long
+                return 0.0  # a dynamic extent: rows may be long
             if axis not in self.axes and extent != 1:
                 break
             run *= extent

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ovjit.graph.op import Declared
 from tests.support import ROOT, doc_pages
 from tests.support.run import printed
 
@@ -44,6 +45,19 @@ def is_there(name: str) -> bool:
         file = ROOT / f"{module.replace('.', '/')}.py"
         return file.exists() and re.search(rf"^(def|class) {last}\b", file.read_text(), re.M) is not None
     return True
+
+
+def test_every_field_of_a_record_is_explained() -> None:
+    """The table of docs/adding_an_op.md, or the text before it, has each field that `@op` takes."""
+    fields = set(Declared.__annotations__)
+    text = (ROOT / "docs" / "adding_an_op.md").read_text()
+    named = set(re.findall(r"`(\w+)`", text.partition("Any other name in the class")[0]))
+    assert not fields - named
+    rows = re.findall(
+        r"^\| ((?:`\w+`(?:, )?)+) \|", text.partition("| field |")[2].partition("\n\n")[0], re.M
+    )
+    table = {name for row in rows for name in re.findall(r"\w+", row)}
+    assert len(table) > 30 and not table - fields
 
 
 def test_the_tour(tmp_path: Path) -> None:

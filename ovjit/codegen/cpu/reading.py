@@ -134,8 +134,8 @@ def read(function: Callable[..., Any]) -> Function:
 
 
 class _Reader:
-    """Variables that are assigned outside of loops and branches are new ones each time: what comes later sees
-    no other value, and they may be of other types."""
+    """Reads statements to blocks. Each assignment outside of loops and branches begins a new version of its
+    variable, which may have another type. Later statements read the latest version."""
 
     def __init__(self, assigned: frozenset[str]):
         self.assigned = assigned

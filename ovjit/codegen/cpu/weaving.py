@@ -157,8 +157,8 @@ def _combined(b: ir.IRBuilder, row: Sequence[float], values: Sequence[Any]) -> A
 
 
 def filter_planes(isa: Target, matrix: Sequence[Sequence[float]], pairs: bool = False) -> dict[str, Any]:
-    """The intrinsic that transforms 3 x 3 filters in f32 by a matrix G: to f32, or with `pairs` those of two
-    channels, of integers, to words of two i16."""
+    """The intrinsic that transforms 3 x 3 filters in f32 by a matrix G. The result is f32. With `pairs`, the
+    filters are integers, and a word of the result has two channels in i16."""
     lanes, i = isa.lanes, types.int64
     given, wide, bits = (ir.VectorType(kind, lanes) for kind in (ir.FloatType(), ir.DoubleType(), _I32))
     channels, word_of = (2, _pair_word) if pairs else (1, _real_word)

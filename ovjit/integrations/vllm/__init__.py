@@ -1,8 +1,8 @@
-"""A platform of vLLM: its scheduler, sampling and server over decoders that ovjit computes.
+"""A platform of vLLM: vLLM's scheduler, sampling and server, with decoders that ovjit computes.
 
-vLLM finds `platform` by the entry point group `vllm.platform_plugins`, and asks it in every process. It
-answers nothing unless the environment variable OVJIT_VLLM is set, so that an installed ovjit changes no vLLM.
-See docs/serving.md.
+vLLM finds `platform` by the entry point group `vllm.platform_plugins`, and calls it in every process. Without
+the environment variable OVJIT_VLLM it returns None, so an installed ovjit does not change vLLM. See
+docs/serving.md.
 """
 
 from __future__ import annotations

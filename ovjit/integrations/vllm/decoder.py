@@ -1,8 +1,9 @@
-"""A decoder over blocks of a cache: loaded, compressed, rewritten, compiled, and run for batches.
+"""A decoder with a paged cache of keys and values: loaded, compressed, rewritten, compiled, and run for
+batches.
 
-In: a folder (an IR as optimum-intel exports it, one GGUF file, or config.json and safetensors). Out: hidden
-states of new tokens, and logits of those that are wanted. The last product is a model of its own, so that it
-is not computed for the other tokens of a prompt.
+In: a folder (an IR exported by optimum-intel, one GGUF file, or config.json and safetensors). Out: hidden
+states of new tokens, and logits of the selected ones. The last product is a separate model, so it is not
+computed for the other tokens of a prompt.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ _BESIDE = frozenset("architectures bos_token_id eos_token_id max_position_embedd
 
 
 def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
-    """The decoder with state of a folder. ModelError where there is none, or more than one GGUF file.
+    """The decoder with state of a folder. Raises ModelError if there is none, or more than one GGUF file.
 
-    `overrides`: entries in place of config.json's. UnsupportedError where they would change what an IR or a
-    GGUF file computes."""
+    `overrides`: entries that replace those of config.json. Raises UnsupportedError if they would change the
+    arithmetic of an IR or a GGUF file.
+    """
     files = [folder / name for name in FILES if (folder / name).is_file()][:1]
     files = files or sorted(file for file in folder.glob("*.gguf") if not is_later_part(file))
     if len(files) > 1:
@@ -54,19 +56,22 @@ def read_folder(folder: Path, overrides: Mapping[str, Any] = NONE) -> ov.Model:
 
 
 def settle(model: ov.Model, longest: int) -> None:
-    """Decide what depends on the greatest position of a call, as for the last of `longest` tokens.
+    """Replace values that depend on a call's largest position by constants, for sequences of `longest`
+    tokens.
 
-    Beyond its original context Phi 3 turns all tokens of a call by other factors. A batch has sequences of
-    any length, in any chunks, so that one table holds for all, as in vLLM's own model."""
+    Beyond its original context, Phi 3 rotates all tokens of a call by other factors. A batch has sequences of
+    different lengths, in arbitrary chunks, so one table must be used for all, as in vLLM's own model.
+    """
     probe = Probe(longest - 1)
     for node, _ in compared(model):
         node.output(0).replace(ov.opset13.constant(probe.value(node.output(0))).output(0))
 
 
 def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
-    """A paged decoder as two models: one gives what the last product reads, the other one the logits.
+    """A paged decoder as two models: one computes the input of the last product, the other one the logits.
 
-    UnsupportedError for a decoder whose logits do not come from a product with weights."""
+    Raises UnsupportedError for a decoder whose logits are not the product with a matrix of weights.
+    """
     product, _ = last_product(model)
     if product.get_type_name() != "MatMul":
         raise UnsupportedError(
@@ -84,10 +89,10 @@ def split_head(model: ov.Model) -> tuple[ov.Model, ov.Model]:
 
 
 class PagedDecoder:
-    """A decoder compiled for batches of sequences whose keys and values lie in blocks of `block` tokens.
+    """A decoder compiled for batches of sequences, with keys and values in blocks of `block` tokens.
 
     `layers`: for each layer the shapes of a block of keys and of values, and their element type. `longest`:
-    the most tokens of a sequence, see `settle`; 0: that is left as it is.
+    the maximum number of tokens of a sequence, for `settle`; 0: `settle` is not called.
     """
 
     def __init__(self, model: ov.Model, options: Options = DEFAULTS, longest: int = 0):

@@ -22,8 +22,8 @@ class OvjitPlatform(CpuPlatform):
     """The platform that `OVJIT_VLLM=1` chooses. Options come by vLLM's `additional_config`, see `Options`."""
 
     device_name = "ovjit"
-    #: Of small functions, as that of log probabilities. The CPU platform's would run a C++ compiler for a
-    #: minute, at the first request that asks for them.
+    #: The compiler of small functions, such as log probabilities. The CPU platform's would run a C++ compiler
+    #: for a minute at the first request that needs them.
     simple_compile_backend = "eager"
 
     @classmethod
@@ -56,7 +56,8 @@ class OvjitPlatform(CpuPlatform):
         executor = parallel.distributed_executor_backend
         super().check_and_update_config(vllm_config)
         _check(vllm_config)
-        # The CPU platform wants a process for each worker, to bind threads of OpenMP. ovjit has its own.
+        # The CPU platform uses a process for each worker, to bind OpenMP's threads. ovjit has its own
+        # threads.
         parallel.distributed_executor_backend = executor
         if parallel.worker_cls == "vllm.v1.worker.cpu_worker.CPUWorker":
             parallel.worker_cls = WORKER

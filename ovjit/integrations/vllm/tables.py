@@ -1,4 +1,4 @@
-"""A batch as vLLM describes it -> the inputs of a paged decoder."""
+"""Converts vLLM's description of a batch to the inputs of a paged decoder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from ovjit.records import NamedTuple
 class Tables(NamedTuple):
     """The inputs that all layers share, all i32.
 
-    In order: tokens of each sequence in the cache; begins of its new tokens, [sequences + 1]; the blocks of
-    all sequences, concatenated; the begins of each one's blocks; the length of the longest sequence."""
+    In order: tokens of each sequence in the cache; the start of each one's new tokens, [sequences + 1]; the
+    blocks of all sequences, concatenated; the start of each one's blocks; the length of the longest sequence.
+    """
 
     past_lens: np.ndarray
     subsequence_begins: np.ndarray
@@ -21,11 +22,13 @@ class Tables(NamedTuple):
 
 
 def tables_of(begins: np.ndarray, lengths: np.ndarray, blocks: np.ndarray, block: int) -> Tables:
-    """From begins of new tokens [sequences + 1], lengths with the new tokens [sequences], and a table of
-    blocks [sequences, most]. Only the blocks that a sequence needs are read. `block`: tokens of a block.
+    """The tables for starts of new tokens [sequences + 1], lengths including the new tokens [sequences], and
+    a table of blocks [sequences, maximum]. Only blocks that a sequence needs are read. `block`: tokens of a
+    block.
 
-    ValueError if a table has fewer columns than a sequence needs, or a length is less than its number of new
-    tokens."""
+    Raises ValueError if the table has fewer columns than a sequence needs, or a length is less than its
+    number of new tokens.
+    """
     begins, lengths = begins.astype(np.int32), lengths.astype(np.int32)
     past = lengths - np.diff(begins)
     needed = -(-lengths // block)

@@ -24,7 +24,7 @@ class OvjitWorker(CPUWorker):
     """The worker of vLLM's CPU backend with ovjit's model runner, and without OpenMP's threads bound."""
 
     def init_device(self) -> None:
-        """Make the runner. vLLM's second runner is not there for ovjit."""
+        """Make the runner. vLLM's second version of it is not supported."""
         if self.use_v2_model_runner:
             raise ValueError("ovjit needs vLLM's first model runner: set VLLM_USE_V2_MODEL_RUNNER=0")
         self.device = torch.device("cpu")
@@ -37,8 +37,8 @@ class OvjitWorker(CPUWorker):
         self.model_runner: Any = OvjitModelRunner(self.vllm_config, self.device)
 
     def determine_available_memory(self) -> int:
-        """Bytes for caches: `kv_cache_memory_bytes`, or what is left of `gpu_memory_utilization` of the
-        machine's memory after the model is loaded. ValueError if nothing is left."""
+        """Bytes for caches: `kv_cache_memory_bytes`; or `gpu_memory_utilization` of the machine's memory,
+        minus the memory in use once the model is loaded. Raises ValueError if nothing remains."""
         told, free = self.cache_config.kv_cache_memory_bytes, psutil.virtual_memory().available
         size = told if told is not None else self.requested_cpu_memory - psutil.Process().memory_info().rss
         if size <= 0 or size > free:
@@ -49,7 +49,7 @@ class OvjitWorker(CPUWorker):
         return int(size)
 
     def compile_or_warm_up_model(self) -> CompilationTimes:
-        """Compile for prompts and tokens, in block 0, which belongs to no sequence."""
+        """Compile for prompts and tokens. This uses block 0, which belongs to no sequence."""
         most = min(self.scheduler_config.max_num_batched_tokens, self.model_config.max_model_len)
         counts = sorted({min(n, most) for n in (*_PROMPTS, most)})
         self.model_runner.model.decoder.warm_up(counts, self.scheduler_config.max_num_seqs)

@@ -1,13 +1,13 @@
 """Shapes of NEON's tiles.
 
-A core starts one to four multiply-adds of four lanes per cycle, and each takes four cycles, so that 8 to 16
+A core starts one to four multiply-adds of four lanes per cycle, and each takes four cycles. So 8 to 16
 accumulators keep it busy. 24 accumulators leave 8 registers for weights and pixels: two vectors of weights
 for each of two words of depth, and two words of a pixel, which are lane operands. In f32 22 accumulators
 leave 10: the weights of four words, and two pixels, each of which is loaded four words at a time.
 
-All cores use the same shapes, so that panels of weights have one width. By LLVM's models of cortex-a72,
-neoverse-n1, neoverse-v1 and apple-m1 full tiles of f32 reach 0.98 or more of the core's rate, and those of
-bytes whose pixels are copied 1.00. See `python -m bench.aarch64_model --shapes`.
+All cores use the same shapes, so that panels of weights have one width. These rates are from LLVM's models of
+cortex-a72, neoverse-n1, neoverse-v1 and apple-m1. Full tiles of f32 reach 0.98 or more of the core's rate.
+Tiles of bytes whose pixels are copied reach 1.00. See `python -m bench.aarch64_model --shapes`.
 """
 
 from __future__ import annotations
