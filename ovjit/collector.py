@@ -1,9 +1,9 @@
-"""Runs Python's collector of cyclic garbage less often while models are read and compiled.
+"""Runs Python's cyclic garbage collector less often while models are read and compiled.
 
-A collection walks all objects that there are. Imports and graphs make tens of thousands that stay, and a
-graph of thousands of layers hundreds of thousands. Collections come less often meanwhile, by the thresholds
-`SELDOM`. At other times they have those of the program. What imports make stays for as long as the process
-does: where modules were imported meanwhile, the new objects become old without being walked.
+A collection traverses all objects. Imports and graphs make tens of thousands of permanent objects, and a
+graph of thousands of layers hundreds of thousands. Meanwhile the thresholds are `SELDOM`; at other times they
+are those of the program. Objects that imports make live as long as the process. So if modules were imported,
+the new objects are moved to the oldest generation without a traversal.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _modules = 0  # that there were before
 
 @contextlib.contextmanager
 def seldom() -> Iterator[None]:
-    """While a model is read or compiled, or modules are imported. Thresholds that the program sets meanwhile
-    stay, and a collector that is off stays off."""
+    """A context in which collections are rare: a model is read or compiled, or modules are imported.
+    Thresholds that the program sets meanwhile are kept, and a disabled collector stays disabled."""
     global _compilations, _before, _modules
     with _lock.lock:
         _compilations += 1
@@ -53,16 +53,16 @@ def _restore() -> None:
 
 
 def _make_old() -> None:
-    """Put all objects with the oldest, which only a full collection walks: the next one of the young would
-    take a tenth of the time of a first compilation, and find next to nothing. Where modules were imported,
-    and not every time: garbage of compilations would be found late."""
+    """Move all objects to the oldest generation, which only a full collection traverses. The next young
+    collection would take a tenth of the time of a first compilation and free almost nothing. This is only
+    done after imports, since otherwise garbage of compilations would be freed late."""
     if not gc.get_freeze_count():  # else `unfreeze` would let go of what the program has frozen
         gc.freeze()
         gc.unfreeze()
 
 
 def _in_child() -> None:
-    """The threads that compile are the parent's."""
+    """The parent's threads, which compile, do not exist in a child."""
     global _compilations
     if _compilations:
         _compilations = 0

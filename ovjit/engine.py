@@ -1,7 +1,7 @@
-"""From a graph to an executable: where the compiler and what runs its programs meet.
+"""From a graph to an executable. This module connects the compiler and the execution of programs.
 
-The compiler is asked for programs here, and for those of segments, bodies and initial values too: what runs
-a graph is handed `build`, and knows no compiler. Programs are compiled for this process's CPU.
+It calls the compiler for programs of graphs, segments, bodies and initial values. Executables get the
+function `build`, and do not know the compiler. Programs are compiled for this process's CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def context_of(config: Mapping[str, Any]) -> Context:
-    """What a compilation with these properties is for, in this process."""
+    """The context of a compilation with these properties in this process."""
     target = host_target()
     if config.get("OVJIT_MATRIX_UNIT") is False:
         target = without_matrix_unit(target)
@@ -37,9 +37,9 @@ def context_of(config: Mapping[str, Any]) -> Context:
 def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None) -> Executable:
     """Compile `graph` for this machine. `config`: streams, threads (per stream), PERF_COUNT ...
 
-    `memory` gives the bytes that its constants are to lie in.
+    `memory` provides the bytes for its constants.
 
-    ModelError and UnsupportedError as `ovjit.compiler.compile` raises them.
+    Raises ModelError and UnsupportedError as `ovjit.compiler.compile` does.
     """
     with collector.seldom():
         executable = build(graph, config, memory)
@@ -51,7 +51,7 @@ def compile_graph(graph: Graph, config: Mapping[str, Any], memory: Memory | None
 
 
 def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None) -> Executable:
-    """An executable of `graph`, of which nothing is traced or prepared."""
+    """An executable of `graph`, without traces or prepared plans."""
     began = time.perf_counter()
     watch = config.get("watch")
     if watch is None and debug.is_on("OVJIT_COMPARE"):
@@ -63,7 +63,7 @@ def build(graph: Graph, config: Mapping[str, Any], memory: Memory | None = None)
 
 
 def executable_of(program: Any, config: Mapping[str, Any]) -> Executable:
-    """An executable of a program that was not made here, see `ovjit.storage.stored_program`."""
+    """An executable of a loaded program, see `ovjit.storage.stored_program`."""
     return _executable(program, config, None, config.get("watch"), time.perf_counter())
 
 
@@ -92,8 +92,8 @@ def _executable(
 def make_program(
     graph: Graph, config: Mapping[str, Any], watched: bool = False, memory: Memory | None = None
 ) -> Any:
-    """The compiler's program of `graph`, or for one with state what runs that; what `config` says of
-    algorithms is heeded."""
+    """The compiler's program of `graph`; for a graph with state, its `StatefulProgram`. Properties in
+    `config` that select algorithms are applied."""
     context = context_of(config)
     if graph.has_state:
         return _stateful(graph, context, config, memory)
@@ -101,8 +101,8 @@ def make_program(
 
 
 def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory: Memory | None) -> Any:
-    """What runs a graph with state operations: programs of the graph without them, and of what computes what
-    variables begin with."""
+    """The program of a graph with state operations: programs of the graph without them, and of the graphs
+    that compute initial values of variables."""
     from ovjit.compiler.checks import check_graph
     from ovjit.execution.states_ahead import Init
     from ovjit.execution.variables import StatefulProgram, inner_config
@@ -122,7 +122,7 @@ def _stateful(graph: Graph, context: Context, config: Mapping[str, Any], memory:
 
 
 def lifted_for(graph: Graph, context: Context) -> Lifted:
-    """`graph` without state operations, its caches stored as the options have it."""
+    """`graph` without state operations. Its caches are stored as the options say."""
     from ovjit.codegen.cpu.formats import float_types
     from ovjit.rewrite.model_variables import keep_low, lift
 
@@ -131,14 +131,14 @@ def lifted_for(graph: Graph, context: Context) -> Lifted:
 
 
 def _bodies(config: Mapping[str, Any]) -> Any:
-    """What evaluates nodes on the host, and makes executables of their bodies."""
+    """The evaluator of nodes on the host, which also makes executables of their bodies."""
     from ovjit.execution.control import Bodies
 
     return Bodies(config, build)
 
 
 def _segments(cut: Any, config: Mapping[str, Any]) -> Any:
-    """What runs a graph that has to be cut in this way."""
+    """The executable of a graph that is split into segments."""
     from ovjit.execution.segments import Chain
 
     return Chain(cut, config, build)

@@ -1,7 +1,7 @@
-"""Exceptions of ovjit, each also the class that OpenVINO raises in its place.
+"""Exceptions of ovjit. Each derives from the class that OpenVINO raises instead.
 
-Programs written for OpenVINO catch RuntimeError (nearly always), TypeError, IndexError or
-ValueError; ovjit's own classes derive from those, so both kinds of `except` work.
+Programs written for OpenVINO catch RuntimeError (nearly always), TypeError, IndexError or ValueError. ovjit's
+classes derive from these, so both kinds of `except` work.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Any
 
 
 class OvjitError(RuntimeError):
-    """Root of ovjit's own errors."""
+    """The base class of ovjit's errors."""
 
 
 class ModelError(OvjitError):
-    """A model file or a graph is not valid: what, in which node, what to do next."""
+    """A model file or a graph is not valid. The message says what is wrong, in which node, and what to do."""
 
 
 class ConverterError(ModelError):
-    """A converter that the caller gave for an operator failed. The model is read in no other way then."""
+    """The caller's converter of an operator failed. The model is then not read by other means."""
 
 
 class UnsupportedError(OvjitError):
-    """The model is valid but uses something that ovjit does not implement."""
+    """The model is valid but uses a feature that ovjit does not support."""
 
 
 class NoSource(OvjitError):
-    """A function is to become machine code, and its text is nowhere: what to ship is in the message."""
+    """A function must be compiled, but its source is not available. The message says what to ship."""
 
 
 class InferenceError(OvjitError):
-    """A running inference met data that its operation refuses (an index out of range ...)."""
+    """An inference got data that an operation does not accept, such as an index out of range."""
 
 
 class Cancelled(OvjitError):
@@ -53,7 +53,7 @@ def check(condition: object, message: str) -> None:
 
 @contextmanager
 def sizes_of_64_bits(node: str) -> Iterator[None]:
-    """Kernels have no other numbers: raises ModelError where a number of a node's plan is beyond."""
+    """Raise ModelError if a number of a node's plan does not fit 64 bits, as numbers of kernels do."""
     try:
         yield
     except OverflowError as error:
@@ -61,20 +61,21 @@ def sizes_of_64_bits(node: str) -> Iterator[None]:
 
 
 def no_such_form(why: str) -> TypeError:
-    """The error of a function that is called with what it does not take."""
+    """The error of a function that is called with arguments of no supported form."""
     return TypeError(f"incompatible function arguments: {why}")
 
 
 def no_such_constructor(why: str) -> TypeError:
-    """The same of a class that is made of what it does not take."""
+    """The error of a class that is called with arguments of no supported form."""
     return TypeError(f"incompatible constructor arguments: {why}")
 
 
 def checked_index(
     value: Any, count: int, what: str, beyond: Callable[[int], Exception], taken: str = "an int"
 ) -> int:
-    """The index `value` of one of `count` items. TypeError unless it is an int from 0 on; `beyond` makes the
-    error of one that is too large. `taken`: all kinds of values that the caller accepts, for the error."""
+    """The index `value` of one of `count` items. Raises TypeError unless it is a non-negative int. `beyond`
+    makes the error for an index that is too large. `taken`: all types that the caller accepts, for the
+    message."""
     try:
         index = operator.index(value)
     except TypeError:
@@ -87,7 +88,7 @@ def checked_index(
 
 
 def no_path(value: object) -> OvjitError:
-    """The error of a path that is neither text nor a PathLike, or that nothing is at."""
+    """The error for a path that is neither a string nor a PathLike, or that does not exist."""
     return OvjitError(
         f"Path: '{value}' does not exist. Please provide valid model's path either as a string, bytes or "
         "pathlib.Path"
@@ -102,12 +103,12 @@ _ELSEWHERE = {
 
 
 def no_front_end(path: str) -> str:
-    """What is said of a file of a framework that is not read; "" of others."""
+    """A message about a file of a framework that ovjit does not read; "" for other files."""
     return _ELSEWHERE.get(os.path.splitext(path)[1].lower(), "")
 
 
 def unreadable(path: str | None, why: str) -> str:
-    """What is said of a model's file, or of contents without one (None), that is none, and why."""
+    """A message that says why a file, or contents without a file (None), are not a readable model."""
     if path is None:
         what = "Unable to read the model. Please check if the model format is supported and model is correct."
         return f"{what} {why}"

@@ -1,17 +1,19 @@
-"""What a fork must not catch half done: locks, and imports.
+"""Locks and imports that a fork must not interrupt.
 
-A thread of the parent may hold a lock at the moment of a fork, and the child does not have that thread. Locks
-of single objects are too many to be waited for: the child gets them anew. What such a lock guards must be
-made first and then stored in one stroke: the child then has all of it or nothing. The few locks whose work
-cannot be had anew (`locks.ORDER` says which) are held over a fork, and so are those of Numba and llvmlite.
+At a fork, another thread of the parent may hold a lock, and the child does not have that thread. Locks of
+single objects are too many to wait for: the child gets new ones. So the data under such a lock must be
+complete before they are stored by one assignment; the child then has either all of them or none. A few locks
+guard work that cannot be replaced (`locks.ORDER` marks them). They are held during a fork, as are those of
+Numba and llvmlite.
 
-One handler takes them all, in their one order, whatever order modules are imported in. A module that another
-thread is importing would for ever be half there in the child. A fork waits for imports of ours, holding
-nothing; it looks again once it has the locks, and begins anew where another import has begun.
+One handler takes all of these locks in one order, independent of the order of imports. A module that another
+thread is importing would stay incomplete in the child. So a fork waits for imports of ovjit, without holding
+a lock. It checks again once it has the locks, and starts over if another import has begun.
 
-Other packages hold locks over a fork, too. Handlers run last registered, first called: those of modules that
-were imported after ovjit have taken theirs by now. What we wait for may want `logging`'s. It is let go of
-until all of ours are taken, so that it comes after ours in every thread.
+Other packages hold locks during a fork, too. Handlers are called in the reverse order of registration, so
+those of modules that were imported after ovjit have taken their locks by now. The threads that this handler
+waits for may need `logging`'s lock. It is released until all of ovjit's locks are taken, so that it comes
+after them in every thread.
 """
 
 from __future__ import annotations
@@ -55,9 +57,9 @@ class ForkLock:
 
 
 class made_once:
-    """A property that is computed when it is first asked for: `functools.cached_property` without the lock
-    that it has up to Python 3.11, one for all objects, which a forked child may find taken for ever.
-    Two threads that ask at once may both compute it; both get the value that was there first."""
+    """A property that is computed at its first use. It is `functools.cached_property` without the lock that
+    Python up to 3.11 has for all objects, which a forked child may find locked for ever. Two threads may both
+    compute it; both get the value that was stored first."""
 
     def __init__(self, make: Callable[[Any], Any]):
         self._make = make
@@ -72,7 +74,8 @@ class made_once:
 
 
 def members(found: Any) -> list[Any]:
-    """What a WeakSet has. Other threads may add to it meanwhile, at which an iteration over it fails."""
+    """The members of a WeakSet. Other threads may add to it at the same time, which would break an iteration
+    over it."""
     return [member for reference in found.data.copy() if (member := reference()) is not None]
 
 
@@ -140,7 +143,7 @@ def _before_fork() -> None:
 
 
 def _lend(lock: Any) -> int:
-    """Let go of an RLock that this thread may own. How often it was taken."""
+    """Release an RLock that this thread may own. Returns how often it was acquired."""
     count = 0
     while lock is not None and lock._is_owned():
         lock.release()
@@ -149,7 +152,7 @@ def _lend(lock: Any) -> int:
 
 
 def _take(taken: list[Any]) -> None:
-    """Take what is held over a fork, but what this thread holds anyway."""
+    """Take all locks that are held during a fork, except those that this thread holds already."""
     # a module that this thread is importing itself has made no locks yet
     in_order = getattr(sys.modules.get("ovjit.locks"), "in_order", tuple)
     for lock in [*in_order(), *filter(None, map(_found, _FOREIGN))]:
@@ -187,7 +190,7 @@ def _after_fork_in_child() -> None:
 
 
 def _is_taken(name: str) -> bool:
-    """Whether the lock of a module in _HOLDING is taken: by its handler, if that was called."""
+    """Whether the lock of a module in _HOLDING is taken, which means that its handler was called."""
     lock = getattr(sys.modules.get(name), _HOLDING[name], None)
     if lock is None:
         return False
@@ -225,7 +228,7 @@ def _wait_for(names: list[str]) -> None:
 
 
 def _mine() -> set[str]:
-    """The modules that this very thread is importing."""
+    """The modules that this thread is importing."""
     names = set()
     frame = sys._getframe()
     while frame is not None:
@@ -236,9 +239,9 @@ def _mine() -> set[str]:
 
 
 def _forget_imports() -> None:
-    """In a child: modules that a thread of the parent was importing are imported anew by who asks for them.
-    Their own locks, which that thread holds for ever, are CPython's: where these look different, nothing is
-    done."""
+    """In a child: forget modules that a thread of the parent was importing, so that they are imported again.
+    Their own locks, which that thread holds for ever, are CPython's. If these do not look as expected,
+    nothing is done."""
     import _thread
     from importlib import _bootstrap
 

@@ -1,13 +1,13 @@
 """All locks of ovjit, and the order in which a thread may take them.
 
-`ORDER` declares every lock. A thread that holds one takes only locks that stand further down. Forks take
-those marked `forks`, in this order, so that no child finds them held by a thread that it does not have. Then
-come the locks of other packages that `forks.py` names.
+`ORDER` declares every lock. A thread that holds one may only take locks that stand further down. A fork takes
+those marked `forks`, in this order, so that no lock is held in the child by a thread that it does not have.
+The locks of other packages that `forks.py` names come last.
 
-With OVJIT_CHECK=1 when a lock is made, taking it out of order raises LockOrder. So does an import under a
-lock marked `alone`: modules have locks, too, and their holders may be forking.
+If OVJIT_CHECK=1 when a lock is made, taking it out of order raises LockOrder. So does an import under a lock
+marked `alone`: modules have locks, too, whose holders may be waiting for a fork.
 
-`import ovjit` imports this module: `threading` comes with the first lock.
+`import ovjit` imports this module, so `threading` is imported with the first lock.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from ovjit.records import NamedTuple
 
 
 class LockOrder(OvjitError):
-    """Two threads that do as this one did may wait for each other for ever. Raised under OVJIT_CHECK=1."""
+    """A lock was taken out of order, so two threads may wait for each other for ever. Raised with
+    OVJIT_CHECK=1."""
 
 
 class Rank(NamedTuple):
-    """A kind of lock: its name and what it guards; `forks`: held over a fork; `alone`: nothing is imported
-    under it; `nests`: an object's may be taken under that of the object that owns it; `handed`: taken by
-    one thread and let go of by another, which has no order."""
+    """A kind of lock: its name and what it guards. `forks`: held during a fork. `alone`: no import under it.
+    `nests`: an object's lock may be taken under that of the object that owns it. `handed`: one thread takes
+    it and another releases it, so it has no order."""
 
     name: str
     guards: str
@@ -100,7 +101,7 @@ def _made(name: str, plain: Any) -> Any:
 
 
 class Checked:
-    """A lock that knows its place. Ctrl-C between its functions may leave it taken: it is for tests."""
+    """A lock that checks the order. It is for tests: Ctrl-C between its functions may leave it locked."""
 
     __slots__ = ("__weakref__", "_plain", "place", "rank")
 
@@ -160,7 +161,7 @@ def _held() -> list[Checked]:
 
 
 def _watch_imports() -> None:
-    """Once: look at the imports of modules that are not there yet. Python takes no audit hook back."""
+    """Once: watch imports of modules that are not loaded yet. An audit hook cannot be removed."""
     if "local" not in _kept:
         import threading
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 
 def import_others(group: str, own: str) -> None:
-    """Import every package that an installed distribution announces in `group`, except the package `own`."""
+    """Import every package that an installed distribution registers for `group`, except the package `own`."""
     if not announced(group, own):
         return
     from importlib.metadata import entry_points
@@ -25,8 +25,8 @@ def import_others(group: str, own: str) -> None:
 
 
 def announced(group: str, own: str) -> bool:
-    """Whether the metadata of some distribution announces another package than `own` in `group`. True where
-    the path has more than folders. It takes a tenth of the time that importlib.metadata takes."""
+    """Whether the metadata of a distribution registers another package than `own` for `group`. True if the
+    path has entries other than folders. It takes a tenth of the time of importlib.metadata."""
     folders: list[tuple[str, int]] = []
     for folder in sys.path:
         try:
@@ -41,8 +41,8 @@ def announced(group: str, own: str) -> bool:
 
 @functools.lru_cache(1)
 def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
-    """The texts of all `entry_points.txt` in these folders, with the times of their last changes, that name
-    groups of ovjit. An ONNX file asks for two groups."""
+    """The texts of all `entry_points.txt` in these folders that name groups of ovjit, cached by the folders'
+    modification times. An ONNX file needs two groups."""
     found = []
     for folder, _ in folders:
         try:
@@ -61,7 +61,7 @@ def _about_ovjit(folders: Sequence[tuple[str, int]]) -> list[str]:
 
 
 def _announces(text: str, group: str, own: str) -> bool:
-    """Whether an `entry_points.txt` has another package than `own` in `group`."""
+    """Whether an `entry_points.txt` registers another package than `own` for `group`."""
     section = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):

@@ -315,7 +315,7 @@ def load_words(word, address, v, width, lanes, unpack):
 
 @inline
 def shifted(word, down):
-    """A word shifted down, or up."""
+    """A word shifted down by `down` bits, or up if `down` is negative."""
     return word >> const[i32](down) if down > 0 else word << const[i32](-down) if down else word
 
 
@@ -478,7 +478,7 @@ def unpack_group(at, stop, scale, shift, levels, lv, count, width, lanes, group,
 def unpack_panels(
     unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes
 ):  # fmt: skip
-    """The chunk's panels as tiles of words of `group` elements read them."""
+    """Unpack the chunk's panels to the order of tiles, with words of `group` elements."""
     at, levels, scale, shift, outer = registers()
     load_levels(levels, stored.lv, unpack, lanes)
     if unpack.zero == "one":
@@ -540,7 +540,7 @@ def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T):
 
 @inline
 def in_place(word, i, levels, lv, lanes, unpack):
-    """The i-th number of a word of 4 bits as f32, of integers 16**i times that."""
+    """The i-th number of a word of 4-bit numbers as f32. Integers are not shifted: 16**i times the number."""
     return (
         decoded(word >> const[i32](4 * i) if i else word, levels, lv, unpack, lanes)
         if not unpack.shifts_data
@@ -602,7 +602,7 @@ def load_integers(word, at, panels, vectors, lanes):
 
 @inline
 def next_step(at, height, panels, width, unpack):
-    """at: data and weights of the next step of depth."""
+    """Advance the addresses of data and weights to the next step of depth."""
     for r in static_range(height):
         at["x", r] += unpack.step * 4
     for n in static_range(panels):
@@ -611,7 +611,7 @@ def next_step(at, height, panels, width, unpack):
 
 @inline
 def begin_rows(at, data, data_w, sums, parts, height, unpack):
-    """at: where each row's data begin, and the sums of its parts."""
+    """Set the addresses of each row's data, and of the sums of its parts."""
     for r in static_range(height):
         at["x", r] = data + r * data_w
     if unpack.zero:
@@ -624,7 +624,7 @@ def multiply_rows(
     at, made, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels,
     vectors, lanes, unpack,
 ):  # fmt: skip
-    """made[row, vector] of one panel, or made[panel, vector] of one row."""
+    """Add the products to made[row, vector] for one panel, or to made[panel, vector] for one row."""
     total, group, outer = registers()
     begin_rows(at, data, data_w, sums, parts, height, unpack)
     for r, n, v in np.ndindex(height, panels, vectors):
@@ -710,17 +710,17 @@ def compressed_rows(
     x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, e=ROW_OPERANDS, *, T, operands, body, out,
     vectors, lanes, unpack, abreast, heights,
 ):  # fmt: skip
-    """A few rows times compressed weights, which go from memory to registers, once for `heights` of rows.
+    """A few rows times compressed weights, which are read from memory once for `heights` rows.
 
-    A chunk is a range of panels. It first writes the rows to scratch, in f32 and with zeros where groups are
-    filled up, and the sum of each part of a group, which all panels need; not where rows will do as they are.
+    A chunk is a range of panels. It first writes the rows to scratch, in f32 and padded to whole groups, and
+    the sum of each part of a group, which all panels need. This is skipped if rows are multiplied in place.
     Sums of products of a group are scaled once:
 
         y[n] = bias[n] + sum over groups g of scale[g, n] * sum over the parts of g of
                (sum of x[k] * integers[k, n] - zero[g, n] * sum of x[k])
 
-    Where 4 bits are taken from a word they stay in their place, if they are integers: the i-th is 16**i times
-    what it should be, and scratch has x / 16**i. The highest are shifted down, as they hold the word's sign.
+    4-bit integers are masked out of their word without a shift. So the i-th is too large by 16**i, and
+    scratch has x / 16**i. The highest one is shifted down, since it has the word's sign bit.
     """
     at, levels, made = registers()
     load_levels(levels, stored.lv, unpack, lanes)
@@ -792,8 +792,9 @@ def chosen_rows(
     x: Ptr, b: Ptr, y: Ptr, stored, lower: Ptr, apart, sizes, chosen, e=ROW_OPERANDS, *, T, operands,
     body, out, vectors, lanes, unpack,
 ):  # fmt: skip
-    """Rows times compressed weights, each with the matrix of `kinds` that its index at `picks` names, from
-    the end where it is negative, and 0 out of range. A chunk is a range of panels for one row."""
+    """Each row times its own matrix of compressed weights: one of `kinds`, by the index at `picks`. Negative
+    indices count from the end; the result is 0 for indices out of range. A chunk is a range of panels for one
+    row."""
     at, levels, made = registers()
     load_levels(levels, stored.lv, unpack, lanes)
     if unpack.zero == "one":

@@ -107,10 +107,10 @@ def digits_kernel(dtype: str) -> Kernel:
 
 @inline
 def multiply_words(at, total, count, vectors, lanes):
-    """Add so many words of depth, whose products are added in 16 bits."""
+    """Add the products of `count` words of depth, which are summed in 16 bits first."""
     w, some = registers()
     fetch(at["q", 0], count * vectors * lanes * 4, 1)
-    # All words of one vector before the next need no register more than there are, and are no faster.
+    # Computing all words of one vector before the next also fits the registers, and is not faster.
     for word in static_range(count):
         for v in static_range(vectors):
             both = load[i32](at["q", 0] + (word * vectors + v) * lanes * 4)

@@ -239,7 +239,8 @@ def multiply_any(
 def multiply_rows(
     row, stop, x, p, panel, apart, sizes, heights, vectors, lanes, stored, blocks,
 ):  # fmt: skip
-    """A tile of one panel and as many rows from `row` on as suit those that are left; where it ends."""
+    """Multiply one panel by a tile of rows from `row` on, whose height suits the remaining rows. Returns the
+    row after the tile."""
     left = stop - row
     done = row
     for height in heights:
@@ -258,7 +259,8 @@ def multiply_rows(
 
 @inline
 def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
-    """A panel of blocks as bytes, and its scales and minima as f32: to scratch, where `panel` says then."""
+    """Unpack a panel of blocks to scratch: bytes, and scales and minima as f32. Sets the addresses in
+    `panel`."""
     at = registers()
     at["q", 0] = panel["w"]
     at["s", 0] = panel["s"]

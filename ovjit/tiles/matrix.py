@@ -57,12 +57,11 @@ def scratch_bytes(rows: int, words: Any) -> Any:
 
 @inline
 def set_line(a, at, sums, panels):
-    """at["line"]: how many words of a run the unit multiplies at once if it reads pixels in place, 0 if
-    windows are put together. What is behind a run may not be read, so a run is whole lines of at most 16
-    words. Short lines take the unit as long as full ones, but where few panels read a window, putting it
-    together takes longer.
-    a["line"] is the length of lines for either, a["lines"] their number in each of a["n1"] times a["n2"]
-    runs."""
+    """Set at["line"]: the words of a line if pixels are read in place, 0 if windows are copied.
+
+    Bytes behind a run must not be read, so a run must divide into lines of at most 16 words. Short lines take
+    the unit as long as full ones. But if few panels read a window, copying it takes longer. a["line"] is the
+    length of lines in both cases, and a["lines"] their number in each of a["n1"] times a["n2"] runs."""
     runs = sums.n1 * sums.n2
     a["n1"] = 1
     a["n2"] = 1
@@ -85,11 +84,11 @@ def set_line(a, at, sums, panels):
 
 @inline
 def set_pitch(at, grid, sums):
-    """at["pitch"]: pixels from line to line of the input, if lines have at most a quarter more than are
-    computed and images follow one another likewise; else 0. Pixels between lines are multiplied, too, and
-    their sums left: that takes less time than to put windows together. at["joined"]: whether images have no
-    gap between them. at["steady"]: whether windows may be read in place at all, where pixels that are not
-    equally far apart are further apart."""
+    """Set at["pitch"]: pixels between image rows of the input, if these have at most a quarter more pixels
+    than are computed; else 0. The pixels in between are multiplied, too, and their sums dropped, which takes
+    less time than copying windows. at["joined"]: whether images follow one another without a gap.
+    at["steady"]: whether windows may be read in place: distances between pixels are never less than the pitch
+    implies."""
     at["pitch"] = 0
     at["joined"] = 0
     at["steady"] = 0
@@ -109,9 +108,9 @@ def set_pitch(at, grid, sums):
 
 @inline
 def list_pixels(at, first, table, rows, grid):
-    """The pixels of the next tile into a table: their addresses, and where their rows of sums begin.
-    at["count"]: how many; at["low"]: those of the first block. at["room"]: pixels that may be read in place
-    from the first one on, whether their sums are wanted or not."""
+    """List the pixels of the next tile in a table: their addresses, and the offsets of their rows of sums.
+    at["count"]: their number; at["low"]: the number in the first block. at["room"]: pixels that may be read
+    in place from the first one on, including those whose sums are dropped."""
     at["room"] = (grid.oh - 1 - at["i"]) * at["pitch"] + grid.ow - at["j"]
     if at["joined"]:
         at["room"] = grid.pixels - at["p"]
@@ -148,9 +147,9 @@ def list_pixels(at, first, table, rows, grid):
 
 @inline
 def find_block(a, at, r, begin, stop, to, row, table, rows, grid, sums):
-    """Where the unit reads the block `r`, which has the table's pixels from `begin` to `stop`: from
-    a[r, "first"] on, a[r, "row"] bytes from pixel to pixel. What is added behind a run is a[r, "j"], and
-    behind n2 of them a[r, "i"]. Windows that are put together take `row` bytes."""
+    """Set the addresses of block `r`, which has the table's pixels from `begin` to `stop`: the first at a[r,
+    "first"], a[r, "row"] bytes between pixels. After a run, a[r, "j"] is added to the address, and after n2
+    runs a[r, "i"]. If the block cannot be read in place, its windows are copied; each takes `row` bytes."""
     a[r, "row"] = 0
     if begin < stop and at["steady"] and at["room"] >= ROWS * (r + 1):
         place = table + rows * TABLE_ROW
@@ -176,8 +175,8 @@ def find_block(a, at, r, begin, stop, to, row, table, rows, grid, sums):
 
 @inline
 def copy_window(to, window, sums, rest):
-    """A window's runs one behind the other, and zeros. `rest`: words of a run behind its whole vectors.
-    Stores are whole, also of those: what is behind a run is written by the next one."""
+    """Copy a window's runs to contiguous memory, with zeros at the end. `rest`: words of a run after its full
+    vectors. All stores are of full vectors: the next run overwrites the excess."""
     target = to
     outer = window
     i = 0
@@ -203,9 +202,9 @@ def copy_window(to, window, sums, rest):
 
 @inline
 def multiply(a, weights, bias, soon, soon_step, tall, wide):
-    """Blocks of 16 x 16 sums, `tall` times `wide` of them, in tile registers: a["n1"] times a["n2"] runs of
-    a["lines"] lines of the windows that `find_block` has found. Meanwhile what is from `soon` on is fetched,
-    `soon_step` bytes for a line."""
+    """Compute `tall` times `wide` blocks of 16 x 16 sums in tile registers: a["n1"] times a["n2"] runs of
+    a["lines"] lines, at the addresses from `find_block`. Prefetches `soon_step` bytes per line, from `soon`
+    on."""
     p = registers()
     for r in static_range(tall):
         p[r] = a[r, "first"]
@@ -242,8 +241,8 @@ def multiply(a, weights, bias, soon, soon_step, tall, wide):
 
 @inline
 def finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc):
-    """Apply the epilogue to sums and store the results of of["count"] pixels of of["table"]. Channels begin
-    at of["channel"], of["valid"] of them exist; `whole`: all do."""
+    """Apply the epilogue to sums, and store the results of of["count"] pixels of of["table"]. Channels begin
+    at of["channel"], and of["valid"] of them exist. `whole`: all channels of the panel exist."""
     x, shared = registers()
     for n, o in enumerate(operands):
         for v in static_range(wide):
