@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ovjit.errors import ModelError, check
 from ovjit.graph import interp
@@ -14,12 +13,6 @@ from ovjit.rewrite.pattern import constant, operation
 from ovjit.rewrite.rules import rule
 from ovjit_ops.common.values import check_one
 from ovjit_ops.control import conditions
-
-
-def lower_if(group: Any) -> Any:
-    from ovjit_ops.control.cpu_branch import LoweredIf
-
-    return LoweredIf.of(group)
 
 
 @rule(operation("If")(constant("chosen"), ...))
@@ -37,7 +30,7 @@ def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
     return [new[body.outputs[i]] for i in conditions.branch_results(node.attrs[f"{branch}_outputs"])]
 
 
-@op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch], rules_for=["If"])
+@op("If", opset=8, runs_body=True, lower=".cpu_branch:LoweredIf.of", rules=[inline_branch], rules_for=["If"])
 class If:
     """The outputs of `then_body` if the condition, one element, is true, else those of `else_body`."""
 

@@ -23,11 +23,7 @@ from ovjit_ops.elementwise.arithmetic import REALS, random_array
 from ovjit_ops.fourier.axes import checked_axes, checked_frames, transform_axes
 from ovjit_ops.movement.shape import ints
 
-
-def _lower(group: Any) -> Any:
-    from ovjit_ops.fourier.cpu_fft import lower_fourier
-
-    return lower_fourier(group)
+_LOWER = ".cpu_fft:lower_fourier"
 
 
 def to_complex(x: np.ndarray) -> np.ndarray:
@@ -112,7 +108,7 @@ def _register(kind: str, opset: int, doc: str) -> None:
         return _infer(kind, data, axes, signal_size)
 
     members = {"__doc__": doc, "infer": infer, "ref": _ref(kind), "samples": partial(_samples, kind)}
-    row = op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": kind.lower()})
+    row = op(kind, opset=opset, types=REALS, native=FULL, ulp=64, lower=_LOWER, builder={"": kind.lower()})
     row(type(kind, (), members))
 
 
@@ -142,7 +138,7 @@ def _frame_inputs(data: TensorType, window: TensorType, size: TensorType, step: 
     return shape_scalar(size, "frame_size"), shape_scalar(step, "frame_step")
 
 
-@op("STFT", opset=15, types=REALS, native=FULL, ulp=64, lower=_lower, builder={"": "stft"})
+@op("STFT", opset=15, types=REALS, native=FULL, ulp=64, lower=_LOWER, builder={"": "stft"})
 class STFT:
     """The transform of overlapping frames of a signal, each multiplied by the window.
 
