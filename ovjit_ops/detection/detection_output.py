@@ -66,24 +66,26 @@ def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int 
 def _decoded(
     priors: np.ndarray, variances: np.ndarray, logits: np.ndarray, attrs: dict[str, Any]
 ) -> np.ndarray:
-    """Boxes [P, 4] of priors [P, 4], their variances and logits of the same shape."""
+    """Boxes [P, 4] as fractions of the picture, of priors [P, 4], their variances and logits of the same
+    shape."""
+    if not attrs["normalized"]:
+        priors = priors / np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
     moved = logits * variances
     if attrs["code_type"].lower() == CODES[0]:
-        return priors + moved
-    half = np.float32(0.5)
-    size = priors[:, 2:] - priors[:, :2]
-    middle = (priors[:, :2] + priors[:, 2:]) * half + moved[:, :2] * size
-    size = np.exp(moved[:, 2:]) * size
-    return np.concatenate([middle - size * half, middle + size * half], 1)
+        boxes = priors + moved
+    else:
+        half = np.float32(0.5)
+        size = priors[:, 2:] - priors[:, :2]
+        middle = (priors[:, :2] + priors[:, 2:]) * half + moved[:, :2] * size
+        size = np.exp(moved[:, 2:]) * size
+        boxes = np.concatenate([middle - size * half, middle + size * half], 1)
+    return np.clip(boxes, 0, 1) if attrs["clip_before_nms"] else boxes
 
 
 def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(boxes [P, 4] as fractions of the picture, variances [P, 4])"""
+    """(boxes [P, 4], variances [P, 4])"""
     size = 4 if attrs["normalized"] else 5
     boxes = proposals[0].reshape(-1, size)[:, size - 4 :]
-    if not attrs["normalized"]:
-        whole = (attrs["input_width"], attrs["input_height"]) * 2
-        boxes = boxes / np.array(whole, np.float32)
     if attrs["variance_encoded_in_target"]:
         return boxes, np.ones((len(boxes), 4), np.float32)
     return boxes, proposals[1].reshape(-1)[: 4 * len(boxes)].reshape(-1, 4)
@@ -113,7 +115,10 @@ def ssd_boxes(
     aux_boxes: np.ndarray | None, attrs: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(boxes [N, L, P, 4], scores [N, C, P]), decoded, in f32. Raises InferenceError if the inputs do not
-    fit."""
+    fit.
+
+    Auxiliary boxes are decoded by `_decoded` too, and take the place of priors. So they are clipped, and
+    divided by the size of the picture once more, as in OpenVINO."""
     size = 4 if attrs["normalized"] else 5
     count = proposals.shape[2] // size
     many = classes.shape[1] // max(count, 1)
@@ -131,8 +136,6 @@ def ssd_boxes(
                 first = aux_boxes[n].astype(np.float32).reshape(count, -1, 4)
                 base = _decoded(priors, variances, first[:, i % first.shape[1]], attrs)
             places[n, i] = _decoded(base, variances, logits[:, i], attrs)
-    if attrs["clip_before_nms"]:
-        places = np.clip(places, 0, 1)
     scores = np.ascontiguousarray(classes.astype(np.float32).reshape(images, count, many).swapaxes(1, 2))
     if aux_classes is not None:
         weak = aux_classes.astype(np.float32).reshape(images, count, 2)[..., 1] < attrs["objectness_score"]
