@@ -278,6 +278,15 @@ def test_auxiliary_boxes_take_the_place_of_priors(code):
         assert_same(model_of(node, parameters), given, f"{code} {normalized} {encoded} {share} {clipped}")
 
 
+@pytest.mark.parametrize("axis, end", [(-1, 2), (3, 1), (2, 2), (0, 3), (1, 3), (-3, -2)])
+def test_region_yolo_merges_what_is_between_its_axes(axis, end):
+    data = np.random.default_rng(SEED).uniform(-3, 3, (2, 12, 3, 7)).astype(np.float32)
+    parameter = real9.parameter(list(data.shape), np.float32)
+    node = real9.region_yolo(parameter, 2, 1, 3, True, [0, 1, 2], axis, end, [1.0, 2.0])
+    kinds = assert_same(model_of(node, [parameter]), [data], f"{axis} {end}")
+    assert "ref_numpy" not in kinds
+
+
 def arguments_of(function):
     return [p.name for p in inspect.signature(function).parameters.values()]
 
