@@ -182,8 +182,7 @@ def _infer(query, key, value, attention_mask, scale, sink, causal):
 @op(
     "ScaledDotProductAttention", opset=13, types=REALS, native=float_types, multiplied=3, ulp=16,
     builder={"": "scaled_dot_product_attention"}, absent={"attention_mask": (0, 0)},
-    rules=[recognize_attention],
-    rules_for=["Softmax"],
+    rules=[recognize_attention], rules_for=["Softmax"], lower=".cpu_attention:Attention.of",
 )  # fmt: skip
 class ScaledDotProductAttention:
     """softmax(scale query key^T + mask) value, with the scale 1 / sqrt(E) unless given.
@@ -196,11 +195,6 @@ class ScaledDotProductAttention:
         return _infer(query, key, value, attention_mask, scale, sink, causal)
 
     ref = in_f32(attention)
-
-    def lower(group):
-        from ovjit_ops.attention.cpu_attention import Attention
-
-        return Attention.of(group)
 
     def expand(w, node, inputs):
         """SDPA(q, k, v, mask: boolean) -> SDPA(q, k, v, Select(mask, 0, -inf)); else as

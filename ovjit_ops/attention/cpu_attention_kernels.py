@@ -72,22 +72,27 @@ def one_tile(size, table, weights, words, channel, valid, zeros, factor, scaled)
 
 
 @inline
+def tile_of_rows(wide, table, left, weights, words, channel, valid, zeros, factor, scaled, heights):
+    """Multiply the tile of rows with this table by `wide` vectors of a panel. `left`: the remaining rows."""
+    for k, height in enumerate(heights):
+        if height == heights[-1] or left > heights[k + 1]:
+            one_tile(f"{height}_{wide}", table, weights, words, channel, valid, zeros, factor, scaled)
+            break
+
+
+@inline
 def multiply(weights, words, channel, valid, stored, whole, zeros, factor, scaled, count, heights, lanes):
     """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory, which are all if
     `whole`. `factor`: address of the factor of sums, if `scaled`."""
     for r in range(0, count, heights[0]):
         table = scratch + r // heights[0] * TABLE_BYTES
         left = count - r
-        if whole or stored > lanes:
-            for k, height in enumerate(heights):
-                if height == heights[-1] or left > heights[k + 1]:
-                    one_tile(f"{height}_2", table, weights, words, channel, valid, zeros, factor, scaled)
-                    break
-        else:
-            for k, height in enumerate(heights):
-                if height == heights[-1] or left > heights[k + 1]:
-                    one_tile(f"{height}_1", table, weights, words, channel, valid, zeros, factor, scaled)
-                    break
+        for wide in (2, 1):
+            if wide == 1 or whole or stored > lanes:
+                tile_of_rows(
+                    wide, table, left, weights, words, channel, valid, zeros, factor, scaled, heights
+                )
+                break
 
 
 @inline
@@ -341,10 +346,14 @@ def add_values(pv, v_panel, at, n, count, wide, numbers, memory, T, group, heigh
         c += 1
 
 
-@kernel(
-    over="... r/block", q="... r d", k="... words", v="... words_v", y="... r w", mask="... r c",
-    sink="... r one", numbers=Numbers, memory=Memory,
-)  # fmt: skip
+#: The tensors of kernels for many rows, with keys and values in panels.
+IN_PANELS: Any = {
+    "over": "... r/block", "q": "... r d", "k": "... words", "v": "... words_v", "y": "... r w",
+    "mask": "... r c", "sink": "... r one", "numbers": Numbers, "memory": Memory,
+}  # fmt: skip
+
+
+@kernel(**IN_PANELS)
 def attention_tiles(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
     memory, *, T, out, group, heights, width, lanes, causal, sinks, capped,

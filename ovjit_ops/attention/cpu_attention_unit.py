@@ -19,9 +19,8 @@ from ovjit.codegen.words import *
 from ovjit.tiles.pack import tile_width
 from ovjit_ops.attention.cpu_attention_kernels import (
     CHAINS,
+    IN_PANELS,
     TANH,
-    Memory,
-    Numbers,
     begin_rows,
     divided,
     shrink_by,
@@ -160,10 +159,7 @@ def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal,
     weigh_rows(at, n, lines_of(n) * ELEMENTS, first, count, wide, memory, T, causal)
 
 
-@kernel(
-    over="... r/block", q="... r d", k="... words", v="... words_v", y="... r w", mask="... r c",
-    sink="... r one", numbers=Numbers, memory=Memory,
-)  # fmt: skip
+@kernel(**IN_PANELS)
 def attention_blocks(
     q: Tensor, k: Tensor, v: Tensor, y: Tensor, mask: Tensor, sink: Tensor, k_panel, v_panel, block, numbers,
     memory, *, T, out, width, lanes, causal, sinks, capped,

@@ -52,7 +52,7 @@ AHEAD = {1: 4, 2: 4, 4: 2}
 
 
 @inline
-def scaled_rows(q, to, to_row, tall, rows, group, size, q_row, factor, T):
+def scaled_rows(q, to, to_row, rows, group, size, q_row, factor, T):
     """Store the queries of a group's heads, times `factor`, as rows in scratch memory, padded with zeros to
     whole vectors and tiles of rows."""
     for m in range(rows * group):
@@ -185,7 +185,7 @@ def incline(t, ramp, slope, distance, count):
 
 
 @inline
-def find_sequence(it, tensors, scoring, row):
+def find_sequence(it, scoring, row):
     """Load a sequence from its row of the table into `it`: number of cached and of new tokens, index of the
     first new token, index of its first block in the list; and the window."""
     it["past"] = ld[i64](row)
@@ -204,7 +204,7 @@ def find_item(it, item, tensors, scoring, items, shape, typed):
     row = tensors.table + (8 + ld[i64](at) * 8) * 8
     it["row"] = row
     it["sequence"] = ld[i64](at)
-    find_sequence(it, tensors, scoring, row)
+    find_sequence(it, scoring, row)
     it["first"] = ld[i64](at + 8)
     it["rows"] = ld[i64](at + 16)
     it["start"] = ld[i64](at + 24)
@@ -294,49 +294,43 @@ def hide_absent(line, it, b, many, columns, tensors, shape):
 @inline
 def score_block(k, to, count, live, shape, caches, memory, kind, tall, ragged, coming, coming_size):
     """Compute the scores of `count` queries in scratch memory with the first `live` keys of a block."""
+    queries = scratch
+    keys = k
+    row = caches.k_row
     if kind == "u8":
-        by_channels(
-            scratch, memory.q_step, k, scratch + memory.c_at, scratch + memory.less_at, count,
-            shape.key_size,
-        )  # fmt: skip
-        dots(
-            scratch + memory.c_at, memory.q_step, k + shape.key_size * 8, caches.k_row, to,
-            memory.s_step, count, live, shape.key_size, kind, tall, AHEAD[tall], ragged, coming, coming_size,
-        )  # fmt: skip
+        queries = scratch + memory.c_at
+        by_channels(scratch, memory.q_step, k, queries, scratch + memory.less_at, count, shape.key_size)
+        keys = k + shape.key_size * 8
+    if kind == "u4":
+        keys = scratch + memory.u_at
+        row = memory.u_step
+        unpack_block(k, caches.k_row, keys, row, 0, live, shape.key_size, 0, kind, True)
+    dots(
+        queries, memory.q_step, keys, row, to, memory.s_step, count, live, shape.key_size,
+        "f32" if kind == "u4" else kind, tall, AHEAD[tall], ragged, coming, coming_size,
+    )  # fmt: skip
+    if kind == "u8":
         take_less(to, memory.s_step, scratch + memory.less_at, count, live)
-    elif kind == "u4":
-        room = scratch + memory.u_at
-        unpack_block(k, caches.k_row, room, memory.u_step, 0, live, shape.key_size, 0, kind, True)
-        dots(
-            scratch, memory.q_step, room, memory.u_step, to, memory.s_step, count, live,
-            shape.key_size, "f32", tall, AHEAD[tall], ragged, coming, coming_size,
-        )  # fmt: skip
-    else:
-        dots(
-            scratch, memory.q_step, k, caches.k_row, to, memory.s_step, count, live, shape.key_size,
-            kind, tall, AHEAD[tall], ragged, coming, coming_size,
-        )  # fmt: skip
+
+
+def added_type(vkind: str, grouped: bool) -> str:
+    """The element type in which values are added: f32 for those that are unpacked first."""
+    return "f32" if vkind in TOP and (grouped or vkind != "u8") else vkind
 
 
 @inline
 def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall, ragged, coming, coming_size):
     """Add the first `live` values of a block, weighted by w, to the sums of `count` queries."""
-    sums_of = scratch + memory.o_at
-    if vkind in TOP and (grouped or vkind != "u8"):
-        room = scratch + memory.u_at
-        unpack_block(
-            v, caches.v_row, room, memory.u_step, 0, live, shape.value_size, caches.v_group, vkind,
-            False,
-        )  # fmt: skip
-        add_values(
-            w, memory.s_step, room, memory.u_step, sums_of, memory.o_step, count, live,
-            shape.value_size, "f32", tall, AHEAD[tall], ragged, coming, coming_size,
-        )  # fmt: skip
-    else:
-        add_values(
-            w, memory.s_step, v, caches.v_row, sums_of, memory.o_step, count, live, shape.value_size,
-            vkind, tall, AHEAD[tall], ragged, coming, coming_size,
-        )  # fmt: skip
+    values = v
+    row = caches.v_row
+    if added_type(vkind, grouped) != vkind:
+        values = scratch + memory.u_at
+        row = memory.u_step
+        unpack_block(v, caches.v_row, values, row, 0, live, shape.value_size, caches.v_group, vkind, False)
+    add_values(
+        w, memory.s_step, values, row, scratch + memory.o_at, memory.o_step, count, live, shape.value_size,
+        added_type(vkind, grouped), tall, AHEAD[tall], ragged, coming, coming_size,
+    )  # fmt: skip
 
 
 @inline
@@ -515,7 +509,7 @@ def paged_rows(
     factor = splat[f32](scoring.scale)
     scaled_rows(
         tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T], scratch,
-        memory.q_step, tall, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
+        memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
     )  # fmt: skip
     begin_rows(it, head, scoring, shape, memory, tall, sinking)
     for b in range(it["start"], it["stop"], steps.part):
@@ -644,7 +638,7 @@ def paged_scores(
         return 0
     row = tensors.table + (8 + s * 8) * 8
     it["sequence"] = s
-    find_sequence(it, tensors, scoring, row)
+    find_sequence(it, scoring, row)
     b = chunk - it["entry"]
     live = min(shape.block, it["past"] + it["new"] - b * shape.block)
     to = tensors.y + (ld[i64](row + 48) + b * shape.block) * 4
@@ -663,12 +657,15 @@ def paged_scores(
         return 0
     for head in range(shape.heads):
         k = keys_of(index, head, tensors, caches)
+        lines = k
+        row_of = caches.k_row
         if kind in TOP or rounded:
-            room = scratch + memory.u_at
-            widen(k, caches.k_row, room, memory.u_step, live, shape.key_size, 0, kind, True)
+            lines = scratch + memory.u_at
+            row_of = memory.u_step
+            widen(k, caches.k_row, lines, row_of, live, shape.key_size, 0, kind, True)
             if rounded:
                 if it["new"] > counts.few:
-                    round_to_bf16(room, memory.u_step, live, shape.key_size)
+                    round_to_bf16(lines, row_of, live, shape.key_size)
         for r in range(first, it["new"]):
             token = it["begin"] + r
             for g in range(shape.group):
@@ -676,36 +673,17 @@ def paged_scores(
                 query = head * shape.group + g
                 p = tensors.q + token * counts.q_row + query * shape.key_size * SIZE[T]
                 scaled_rows(
-                    p, scratch, memory.q_step, 1, 1, 1, shape.key_size, counts.q_row,
+                    p, scratch, memory.q_step, 1, 1, shape.key_size, counts.q_row,
                     const[f32](1.0) if rounded else factor, T,
                 )  # fmt: skip
                 if rounded:
                     if it["new"] > counts.few:
                         round_to_bf16(scratch, memory.q_step, 1, shape.key_size)
                     multiplied(scratch, scratch, shape.key_size, factor)
-                if kind in TOP or rounded:
-                    dots(
-                        scratch, memory.q_step, scratch + memory.u_at, memory.u_step, line, 0, 1, live,
-                        shape.key_size, "f32", 1, 4, True, k, 0,
-                    )  # fmt: skip
-                else:
-                    dots(
-                        scratch,
-                        memory.q_step,
-                        k,
-                        caches.k_row,
-                        line,
-                        0,
-                        1,
-                        live,
-                        shape.key_size,
-                        kind,
-                        1,
-                        4,
-                        True,
-                        k,
-                        0,
-                    )
+                dots(
+                    scratch, memory.q_step, lines, row_of, line, 0, 1, live, shape.key_size,
+                    "f32" if kind in TOP or rounded else kind, 1, 4, True, k, 0,
+                )  # fmt: skip
                 bias_scores(
                     line, b, live, it["past"] + r, query, it, scoring, hidden, shape, sloped, paired, typed,
                     sparse,

@@ -91,7 +91,7 @@ def paged_moves(keys: Ptr, values: Ptr, tables, shape, steps, u_step, *, kind):
                     True,
                 )  # fmt: skip
                 unpack_block(to, steps.k_row, scratch, u_step, 0, shape.block, shape.size, 0, kind, True)
-                keep_range(to, 0, shape.size, kind, shape.block, scratch, u_step, shape.block + 1)
+                keep_range(to, shape.size, kind, shape.block, scratch, u_step, shape.block + 1)
                 for j in range(0, shape.size, VL):
                     at = scratch + target % shape.block * u_step + j * 4
                     storem[f32](at, loadm[f32](room + j * 4, shape.size - j), shape.size - j)

@@ -124,7 +124,7 @@ def quantize_token(from_, p, size, group, kind):
 
 
 @inline
-def keep_range(block_at, numbers, size, kind, old, room, room_row, count):
+def keep_range(block_at, size, kind, old, room, room_row, count):
     """Update the scales and zeros of a block's channels for its tokens from `old` to `count`, which are f32
     at `room`. Channels that cover the new values, and have `old` tokens, are unchanged."""
     most = 255.0 if kind == "u8" else 15.0

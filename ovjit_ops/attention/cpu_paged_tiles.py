@@ -22,7 +22,7 @@ from ovjit_ops.attention.cpu_attention_kernels import (
     TABLE_BYTES,
     adding,
     fill_tables,
-    one_tile,
+    tile_of_rows,
     tile_words,
 )
 from ovjit_ops.attention.cpu_paged_kernels import (
@@ -124,18 +124,6 @@ def seen_by(it, r, b, columns, tall, shape, typed):
 
 
 @inline
-def one_of(r, weights, words, channel, valid, zeros, count, heights):
-    """Multiply the tile of rows from r on by one panel."""
-    for k, height in enumerate(heights):
-        if height == heights[-1] or count - r > heights[k + 1]:
-            one_tile(
-                f"{height}_2", scratch + r // heights[0] * TABLE_BYTES, weights, words, channel, valid, zeros,
-                zeros, False,
-            )  # fmt: skip
-            break
-
-
-@inline
 def multiply_keys(it, b, columns, zeros, shape, memory, typed, heights, width):
     """Compute the scores of `columns` keys from block b on. A tile leaves scores of a panel as they are if
     all its keys are behind all its rows."""
@@ -145,7 +133,10 @@ def multiply_keys(it, b, columns, zeros, shape, memory, typed, heights, width):
             first = max(b * shape.block + c - it["past"] - it["first"], 0) * shape.group
         panel = scratch + memory.kp_at + c * shape.key_size * 4
         for r in range(first // heights[0] * heights[0], it["count"], heights[0]):
-            one_of(r, panel, shape.key_size, c, columns - c, zeros, it["count"], heights)
+            tile_of_rows(
+                2, scratch + r // heights[0] * TABLE_BYTES, it["count"] - r, panel, shape.key_size, c,
+                columns - c, zeros, zeros, False, heights,
+            )  # fmt: skip
 
 
 @inline
@@ -156,7 +147,10 @@ def multiply_values(it, b, columns, zeros, shape, memory, typed, heights, width)
         for r in range(0, it["count"], heights[0]):
             seen = seen_by(it, r, b, columns, heights[0], shape, typed)
             if seen > 0:
-                one_of(r, panel, seen, c, shape.value_size - c, zeros, it["count"], heights)
+                tile_of_rows(
+                    2, scratch + r // heights[0] * TABLE_BYTES, it["count"] - r, panel, seen, c,
+                    shape.value_size - c, zeros, zeros, False, heights,
+                )  # fmt: skip
 
 
 #: Offsets and row strides in scratch memory of queries, scores, sums, unpacked blocks, and panels of keys and
@@ -187,8 +181,7 @@ def paged_tiles(
     factor = splat[f32](scoring.scale)
     scaled_rows(
         tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T],
-        scratch + memory.q_at, memory.q_step, 1, it["rows"], shape.group, shape.key_size, steps.q_row, factor,
-        T,
+        scratch + memory.q_at, memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
     )  # fmt: skip
     for m in range(it["count"]):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)

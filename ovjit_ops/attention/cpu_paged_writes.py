@@ -43,7 +43,7 @@ def paged_write(tensors, shape, caches, steps, *, T, kind, vkind):
         unpack_block(p, caches.k_row, scratch, steps.u_step, 0, first, shape.key_size, 0, kind, True)
         for t in range(first, count):
             copy_token(x + t * steps.x_row, scratch + t * steps.u_step, shape.key_size, T, "f32")
-        keep_range(p, 0, shape.key_size, kind, first, scratch, steps.u_step, count)
+        keep_range(p, shape.key_size, kind, first, scratch, steps.u_step, count)
         quantize_block(p, caches.k_row, shape.key_size, kind, scratch, steps.u_step, count)
     else:
         for t in range(first, count):
@@ -99,7 +99,7 @@ def paged_rotate(tensors, shape, *, kind):
         if kind not in TOP:
             copy_token(scratch, p + t * shape.k_row, shape.key_size, "f32", kind)
     if kind in TOP:
-        keep_range(p, 0, shape.key_size, kind, 0, room, shape.u_step, shape.block)
+        keep_range(p, shape.key_size, kind, 0, room, shape.u_step, shape.block)
         quantize_block(p, shape.k_row, shape.key_size, kind, room, shape.u_step, shape.block)
 
 

@@ -17,7 +17,7 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Int, Str, TensorType, op
 from ovjit.graph.paged_caches import CacheKind, kinds_of
-from ovjit.graph.shapes import ANY, bounds, is_static
+from ovjit.graph.shapes import ANY, compatible, is_static
 from ovjit_ops.attention.cpu_paged_plan import sizes
 from ovjit_ops.attention.paged_reference import (
     check_extras,
@@ -60,10 +60,9 @@ def _check_rows(query: TensorType, *more: TensorType) -> None:
     """Keys and values have as many tokens as queries."""
     for x in more:
         if query.shape is not None and x.shape is not None:
-            (low, high), (least, most) = bounds(query.shape[0]), bounds(x.shape[0])
-            fits = (high is None or least <= high) and (most is None or low <= most)
             check(
-                fits, f"queries, keys and values should have the same number of tokens, not {query} and {x}"
+                compatible(query.shape[0], x.shape[0]),
+                f"queries, keys and values should have the same number of tokens, not {query} and {x}",
             )
 
 
@@ -169,18 +168,15 @@ class PagedPlan:
         block: Int, part: Int, rows: Int, few: Int, writing: Bool, typed: Bool = False,
     ):  # fmt: skip
         shapes = [x.shape for x in (past_lens, query, block_indices)]
-        if not all(shape is not None and is_static(shape) for shape in shapes):
-            if any(shape is None for shape in shapes):
-                return TensorType("i64", (ANY,))
+        if any(shape is None for shape in shapes):
+            return TensorType("i64", (ANY,))
         sequences, tokens, entries = (shape[0] for shape in shapes)
         for name, x in (
             ("subsequence_begins", subsequence_begins),
             ("block_indices_begins", block_indices_begins),
         ):
-            low, high = bounds(x.shape[0] if x.shape else ANY)
-            least, most = bounds(sequences)
             check(
-                (high is None or high > least) and (most is None or low <= most + 1),
+                compatible(x.shape[0] if x.shape else ANY, sequences + 1),
                 f"{name} should have one element more than there are sequences ({sequences})",
             )
         try:
@@ -197,13 +193,7 @@ class PagedPlan:
         yield [*given[5:9], np.array(0, np.int32), given[0], *given[3:5]], _CUT
 
 
-def _lower(group):
-    from ovjit_ops.attention.cpu_paged import PagedAttention
-
-    return PagedAttention.of(group)
-
-
-@op("PagedAttention", internal=True, lower=_lower, stateful=True, ulp=256)
+@op("PagedAttention", internal=True, lower=".cpu_paged:PagedAttention.of", stateful=True, ulp=256)
 class PagedAttention:
     """PagedAttentionExtension for caches of known kinds, with its table of work. `precision`: the input type
     of products of prompts."""
@@ -242,13 +232,7 @@ class PagedAttention:
         yield [*given, table], {**_CUT, **kinds, "scores": True}
 
 
-def _lower_guard(group):
-    from ovjit_ops.attention.cpu_paged import PagedGuard
-
-    return PagedGuard.of(group)
-
-
-@op("PagedGuard", internal=True, lower=_lower_guard)
+@op("PagedGuard", internal=True, lower=".cpu_paged:PagedGuard.of")
 class PagedGuard:
     """Checks rotated blocks and the ranges of pairs of queries. The output has no content."""
 

@@ -105,7 +105,9 @@ def _bytes_of(cache: np.ndarray, kind: CacheKind) -> np.ndarray:
 def _numbers(data: np.ndarray, kind: CacheKind) -> np.ndarray:
     if kind.kind == "u8":
         return data.astype(np.float32)
-    return np.stack([data >> 4, data & 15], -1).reshape(*data.shape[:-1], -1).astype(np.float32)
+    return (
+        np.stack([data >> 4, data & 15], -1).reshape(*data.shape[:-1], 2 * data.shape[-1]).astype(np.float32)
+    )
 
 
 def _packed(numbers: np.ndarray, kind: CacheKind) -> np.ndarray:
@@ -155,21 +157,9 @@ def write_block(
             (groups / factor[..., None] + zero[..., None]).reshape(len(new), -1), kind
         )
         return
-    whole = np.concatenate([read_block(cache, index, head, kind, first), new.astype(np.float32)])
-    head_of = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
-    low, high = new.min(0).astype(np.float32), new.max(0).astype(np.float32)
-    within = np.zeros(kind.size, bool)
-    if first:
-        factor, zero = head_of.copy()
-        had = -zero * factor, (TOP[kind.kind] - zero) * factor
-        within = (low >= had[0]) & (high <= had[1])
-        low, high = np.minimum(low, had[0]), np.maximum(high, had[1])
-    made = _scales(low, high, kind)
-    for i in range(2):
-        head_of[i] = np.where(within, (factor, zero)[i], made[i]) if first else made[i]
-    data[HEAD * kind.size :].reshape(kind.tokens, kind.row)[:count] = _packed(
-        whole / head_of[0] + head_of[1], kind
-    )
+    new = new.astype(np.float32)
+    whole = np.concatenate([read_block(cache, index, head, kind, first), new])
+    _quantize_anew(data, kind, whole, new, first > 0)
 
 
 def write_token(
@@ -180,17 +170,25 @@ def write_token(
     if not (kind.packed and kind.by_channel):
         write_block(cache, index, head, kind, at, token[None])
         return
-    data = _bytes_of(cache, kind)[index, head]
     whole = read_block(cache, index, head, kind, kind.tokens)
-    scales = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
-    factor, zero = scales.copy()
-    low, high = -zero * factor, (TOP[kind.kind] - zero) * factor
-    within = (token >= low) & (token <= high)
-    made = _scales(np.minimum(low, token), np.maximum(high, token), kind)
-    scales[...] = np.where(within, (factor, zero), made)
     whole[at] = token
+    _quantize_anew(_bytes_of(cache, kind)[index, head], kind, whole, token[None], True)
+
+
+def _quantize_anew(data: np.ndarray, kind: CacheKind, whole: np.ndarray, new: np.ndarray, had: bool) -> None:
+    """Write the tokens `whole` [n, size] to a block with scales of channels. If it `had` tokens, scales that
+    do not cover the `new` ones are widened, and others stay; else they are those of `new`."""
+    scales = data[: HEAD * kind.size].view(np.float32).reshape(2, kind.size)
+    low, high = new.min(0), new.max(0)
+    if had:
+        factor, zero = scales.copy()
+        least, most = -zero * factor, (TOP[kind.kind] - zero) * factor
+        made = _scales(np.minimum(low, least), np.maximum(high, most), kind)
+        scales[...] = np.where((low >= least) & (high <= most), (factor, zero), made)
+    else:
+        scales[...] = _scales(low, high, kind)
     numbers = data[HEAD * kind.size :].reshape(kind.tokens, kind.row)
-    numbers[...] = _packed(whole / scales[0] + scales[1], kind)
+    numbers[: len(whole)] = _packed(whole / scales[0] + scales[1], kind)
 
 
 def _number(x: np.ndarray) -> Any:

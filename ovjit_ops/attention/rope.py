@@ -119,7 +119,7 @@ class RoPE:
 
 @op(
     "Turned", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
-    rules=[recognize_turned, out_of_pairs], rules_for=["Concat"],
+    rules=[recognize_turned, out_of_pairs], rules_for=["Concat"], lower=".cpu_turned:lower_turned",
 )  # fmt: skip
 class Turned:
     """[-second half, first half] of the last axis. `pairs`: [-x1, x0] of each pair of neighbours along it."""
@@ -134,11 +134,6 @@ class Turned:
         parts = x.reshape(*x.shape[:-1], *((last, 2) if pairs else (2, last)))
         first, second = (np.take(parts, i, -1 if pairs else -2) for i in (0, 1))
         return np.stack([-second, first], -1 if pairs else -2).reshape(x.shape)
-
-    def lower(group):
-        from ovjit_ops.attention.cpu_turned import lower_turned
-
-        return lower_turned(group)
 
     def samples(rng, dtype="f32"):
         for shape in ((2,), (3, 8), (2, 3, 5, 10), (1, 4, 7, 34), (2, 5, 64), (3, 128)):

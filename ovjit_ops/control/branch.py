@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ovjit.errors import ModelError, check
 from ovjit.graph import interp
@@ -16,17 +15,11 @@ from ovjit_ops.common.values import check_one
 from ovjit_ops.control import conditions
 
 
-def lower_if(group: Any) -> Any:
-    from ovjit_ops.control.cpu_branch import LoweredIf
-
-    return LoweredIf.of(group)
-
-
 @rule(operation("If")(constant("chosen"), ...))
 def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
     """If(constant, x; then, else) -> the nodes of the selected branch, applied to x"""
-    branch = conditions.BRANCHES[0 if chosen.constant.reshape(-1)[0] else 1]  # type: ignore[union-attr]
-    body, rows = node.attrs[f"{branch}_body"], node.attrs[f"{branch}_inputs"]
+    known = chosen.constant.reshape(-1)[0]  # type: ignore[union-attr]
+    body, rows, results = conditions.branch_of(node.attrs, known)
     new = dict(zip(body.inputs, conditions.branch_inputs(body, rows, node.inputs[1:]), strict=True))
     for inner in body.nodes:
         if inner.op.role != "parameter":
@@ -34,10 +27,10 @@ def inline_branch(b: Builder, node: Node, chosen: Value) -> Sequence[Value]:
                 inner.op, [new[v] for v in inner.inputs], inner.attrs, name=f"{node.name}/{inner.name}"
             )
             new.update(zip(inner.outputs, made.outputs, strict=True))
-    return [new[body.outputs[i]] for i in conditions.branch_results(node.attrs[f"{branch}_outputs"])]
+    return [new[body.outputs[i]] for i in results]
 
 
-@op("If", opset=8, runs_body=True, lower=lower_if, rules=[inline_branch], rules_for=["If"])
+@op("If", opset=8, runs_body=True, lower=".cpu_branch:LoweredIf.of", rules=[inline_branch], rules_for=["If"])
 class If:
     """The outputs of `then_body` if the condition, one element, is true, else those of `else_body`."""
 
@@ -51,8 +44,8 @@ class If:
         then_outputs: Any_ = (),
         else_outputs: Any_ = (),
     ):
-        branches = then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs
-        conditions.check_if(1 + len(inputs), *branches)
+        attrs = locals()
+        conditions.check_if(1 + len(inputs), attrs)
         check(condition.dtype == "boolean", f"the condition should be boolean, not {condition.dtype}")
         check_one(condition, "the condition")
         # A branch may reject the shapes of this call, for example if the branches are networks for different
@@ -60,17 +53,15 @@ class If:
         made = {}
         known = conditions.known_condition(condition)
         refused: ModelError | None = None
-        for branch, body, rows, results in (
-            (True, then_body, then_inputs, then_outputs),
-            (False, else_body, else_inputs, else_outputs),
-        ):
+        for branch in (True, False):
             if known in (None, branch):
+                body, rows, results = conditions.branch_of(attrs, branch)
                 try:
                     types = body_types(body, conditions.branch_inputs(body, rows, inputs))
                 except ModelError as error:
                     refused = error
                     continue
-                made[branch] = [types[i] for i in conditions.branch_results(results)]
+                made[branch] = [types[i] for i in results]
         if not made:
             assert refused is not None
             raise refused
@@ -78,15 +69,11 @@ class If:
             return tuple(next(iter(made.values())))
         return tuple(conditions.join_branches(a, b) for a, b in zip(made[True], made[False], strict=True))
 
-    def ref(condition, *inputs, then_body, else_body, then_inputs=(), else_inputs=(), then_outputs=(),
-            else_outputs=()):  # fmt: skip
+    def ref(condition, *inputs, **attrs):
         check(
             condition.size == 1,
             f"the condition of an If should have one element; its shape is {list(condition.shape)}",
         )
-        if condition.reshape(()):
-            body, rows, results = then_body, then_inputs, then_outputs
-        else:
-            body, rows, results = else_body, else_inputs, else_outputs
+        body, rows, results = conditions.branch_of(attrs, condition.reshape(()))
         made = interp.evaluate(body, conditions.branch_inputs(body, rows, inputs))
-        return tuple(made[i] for i in conditions.branch_results(results))
+        return tuple(made[i] for i in results)

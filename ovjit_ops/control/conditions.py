@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ovjit.errors import check
@@ -22,6 +23,13 @@ def branch_inputs(body: Any, rows: Any, inputs: Any) -> list[Any]:
 def branch_results(rows: Any) -> list[int]:
     """For each output of the node, the index of the body's result."""
     return [port.inner for port in sorted(ports(rows), key=lambda port: port.outer)]
+
+
+def branch_of(attrs: Mapping[str, Any], chosen: Any) -> tuple[Any, Any, list[int]]:
+    """(body, ports of its parameters, `branch_results`) of the branch that a condition selects."""
+    name = BRANCHES[0 if chosen else 1]
+    body, inputs, outputs = (attrs.get(f"{name}_{part}", ()) for part in ("body", "inputs", "outputs"))
+    return body, inputs, branch_results(outputs)
 
 
 def known_condition(condition: TensorType) -> bool | None:
@@ -48,11 +56,11 @@ def join_branches(a: TensorType, b: TensorType) -> TensorType:
     return TensorType(a.dtype, [join(x, y) for x, y in zip(a.shape, b.shape, strict=True)])
 
 
-def check_if(count: int, then_body, else_body, then_inputs, else_inputs, then_outputs, else_outputs) -> None:
+def check_if(count: int, attrs: Mapping[str, Any]) -> None:
     """Raise ModelError if ports and bodies do not fit a node with `count` inputs."""
-    rows = ((then_body, then_inputs, then_outputs), (else_body, else_inputs, else_outputs))
-    for branch, (body, inputs, outputs) in zip(BRANCHES, rows, strict=True):
+    for branch in BRANCHES:
         what = f"the {branch} branch"
+        body, inputs, outputs = (attrs[f"{branch}_{part}"] for part in ("body", "inputs", "outputs"))
         check_body(body, what)
         check_inputs(body, ports(inputs), count, (), what)
         check(all(port.outer > 0 for port in ports(inputs)), f"{what} takes the condition as an input")
@@ -61,7 +69,5 @@ def check_if(count: int, then_body, else_body, then_inputs, else_inputs, then_ou
         check(all(port.kind == LAST for port in made), f"{what} has an output that is not a plain result")
         for port in made:
             check_result(body, port.inner, what)
-    check(
-        len(then_outputs) == len(else_outputs),
-        f"the branches have {len(then_outputs)} and {len(else_outputs)} outputs; expected equal numbers",
-    )
+    one, other = (len(attrs[f"{branch}_outputs"]) for branch in BRANCHES)
+    check(one == other, f"the branches have {one} and {other} outputs; expected equal numbers")

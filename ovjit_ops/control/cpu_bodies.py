@@ -34,11 +34,9 @@ class LoweredControl(Lowering):
         """Places nothing: the bodies' programs have their own constants."""
 
     def given(self, planner: Planner) -> list[TensorType]:
-        return [TensorType(v.dtype, *_known(planner.types[v])) for v in self.node.inputs]
-
-
-def _known(type: Any) -> tuple[Any, Any]:
-    return type.shape, type.value
+        """The types of the inputs for this plan."""
+        known = ((v.dtype, planner.types[v]) for v in self.node.inputs)
+        return [TensorType(dtype, type.shape, type.value) for dtype, type in known]
 
 
 def plan_body(program: Any, shapes: Sequence[Any], strides: Strides = NO_STRIDES) -> Plan:

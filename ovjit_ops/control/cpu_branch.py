@@ -9,7 +9,7 @@ from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import is_static
 from ovjit.planning.plan import NotNative, Planner, Strides
 from ovjit.planning.views import FIRST_IO, View, plain
-from ovjit_ops.control.conditions import BRANCHES, branch_inputs, branch_results, known_condition
+from ovjit_ops.control.conditions import branch_inputs, branch_of, known_condition
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
 
 
@@ -17,13 +17,9 @@ class LoweredIf(LoweredControl):
     def set_up(self) -> None:
         super().set_up()
         types = [TensorType(v.dtype, v.shape) for v in self.node.inputs[1:]]
-        self.sides = []
-        for branch in BRANCHES:
-            attrs = self.node.attrs
-            body, rows = attrs[f"{branch}_body"], attrs[f"{branch}_inputs"]
-            results = branch_results(attrs[f"{branch}_outputs"])
+        self.sides = [branch_of(self.node.attrs, chosen) for chosen in (True, False)]
+        for body, rows, results in self.sides:
             self.add_body(body, branch_inputs(body, rows, types), [body.outputs[i] for i in results])
-            self.sides.append((body, rows, results))
 
     def plan(self, planner: Planner) -> None:
         given = self.given(planner)

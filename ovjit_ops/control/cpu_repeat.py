@@ -16,7 +16,7 @@ from ovjit.planning.plan import NotNative, Planner, Strides, element_size
 from ovjit.planning.views import FIRST_IO, Buffer, View, row_major
 from ovjit.records import NamedTuple
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
-from ovjit_ops.control.ends import Ports, loop_trips
+from ovjit_ops.control.ends import loop_trips, ports_of
 
 #: Loops with more iterations run on a worker, so that the main thread can receive Ctrl-C.
 MANY_TRIPS = 1 << 17
@@ -35,21 +35,17 @@ class LoweredRepeat(LoweredControl):
     def set_up(self) -> None:
         super().set_up()
         node = self.node
-        attrs = node.attrs
         self.bounded = node.op.name == "BoundedLoop"
         self.is_loop = self.bounded or node.op.name == "Loop"
         self.given_values = node.inputs[:-1] if self.bounded else node.inputs
-        special = (attrs["iteration_parameter"], attrs["condition_result"]) if self.is_loop else (-1, -1)
-        self.ends = Ports(
-            attrs["body"], attrs["input_ports"], attrs["output_ports"], len(self.given_values), *special
-        )
+        self.ends = ports_of(node.attrs, len(self.given_values))
         self.inputs = [self._settled(port) for port in self.ends.inputs]
         if any(port.kind == LAST and port.iteration != -1 for port in self.ends.outputs):
             raise NotNative
         feeds, made = self.ends.feeds([TensorType(v.dtype, v.shape) for v in self.given_values])
         if any(t.shape is None for t in (*feeds, *made)):
             raise NotNative
-        if special[0] != -1 and feeds[special[0]].dtype not in ("i32", "i64"):
+        if self.ends.iteration != -1 and feeds[self.ends.iteration].dtype not in ("i32", "i64"):
             raise NotNative
         body = self.ends.body
         #: The result that is the condition; -1: always true.

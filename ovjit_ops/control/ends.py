@@ -211,6 +211,13 @@ class Ports:
         return np.zeros(shape, numpy_dtype(type.dtype))
 
 
+def ports_of(attrs: Mapping[str, Any], given: int) -> Ports:
+    """The ports of a node with these attributes and as many inputs. A TensorIterator counts no iterations
+    and has no condition."""
+    special = (attrs.get(name, -1) for name in ("iteration_parameter", "condition_result"))
+    return Ports(attrs["body"], attrs.get("input_ports", ()), attrs.get("output_ports", ()), given, *special)
+
+
 def slice_shape(port: bodies.Port, shape: Any) -> Any:
     """The shape of one part of a sliced input."""
     if shape is None:

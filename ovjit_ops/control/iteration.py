@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.errors import check
 from ovjit.graph.bodies import SLICED
 from ovjit.graph.op import Any_, Int, Op, TensorType, op
-from ovjit_ops.control.ends import Ports, loop_trips, one_element
+from ovjit_ops.control.ends import loop_trips, one_element, ports_of
 from ovjit_ops.control.ranges import sum_ranges
 
 
@@ -33,20 +33,17 @@ class Loop:
         condition_result: Int = -1,
     ):
         given = (trip_count, condition, *inputs)
-        ends = Ports(body, input_ports, output_ports, len(given), iteration_parameter, condition_result)
+        ends = ports_of(locals(), len(given))
         check(
             trip_count.dtype in ("i32", "i64"), f"the trip count should be i32 or i64, not {trip_count.dtype}"
         )
         check(condition.dtype == "boolean", f"the condition should be boolean, not {condition.dtype}")
         return tuple(ends.types(given, loop_trips(given, ends)))
 
-    def ref(trip_count, condition, *inputs, body, input_ports=(), output_ports=(), iteration_parameter=-1,
-            condition_result=-1):  # fmt: skip
-        given = (trip_count, condition, *inputs)
-        ends = Ports(body, input_ports, output_ports, len(given), iteration_parameter, condition_result)
-        count = int(one_element(trip_count, "the trip count"))
-        go_on = bool(one_element(condition, "the condition"))
-        return ends.run(given, None if count < 0 else count, go_on)
+    def ref(*given, **attrs):
+        count = int(one_element(given[0], "the trip count"))
+        go_on = bool(one_element(given[1], "the condition"))
+        return ports_of(attrs, len(given)).run(given, None if count < 0 else count, go_on)
 
 
 @op("TensorIterator", opset=1, runs_body=True, lower=lower_repeated)
@@ -54,20 +51,20 @@ class TensorIterator:
     """Runs `body` once for each part of its sliced inputs; once without sliced inputs."""
 
     def infer(*inputs, body: Any_, input_ports: Any_ = (), output_ports: Any_ = ()):
-        ends = Ports(body, input_ports, output_ports, len(inputs), -1, -1)
+        ends = ports_of(locals(), len(inputs))
         trips = ends.slice_trips([t.shape for t in inputs])
         return tuple(ends.types(inputs, trips if ends.of(SLICED) else 1))
 
-    def ref(*inputs, body, input_ports=(), output_ports=()):
-        ends = Ports(body, input_ports, output_ports, len(inputs), -1, -1)
+    def ref(*inputs, **attrs):
+        ends = ports_of(attrs, len(inputs))
         trips = ends.slice_trips([a.shape for a in inputs])
         return ends.run(inputs, 1 if trips is None else trips, True)
 
 
 def _bounded_types(*inputs: Any, body: Any_, input_ports: Any_, output_ports: Any_, iteration_parameter: Int,
                    condition_result: Int):  # fmt: skip
+    ends = ports_of(locals(), len(inputs) - 1)
     *given, room = inputs
-    ends = Ports(body, input_ports, output_ports, len(given), iteration_parameter, condition_result)
     extent = room.shape[0]
     made = ends.types(given, extent if isinstance(extent, int) else None)
     return (*made, TensorType("i64", ()))

@@ -20,7 +20,7 @@ from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import op
 from ovjit.rewrite.rules import rule
 from ovjit.rewrite.writer import Writer
-from ovjit_ops.control.ends import Ports
+from ovjit_ops.control.ends import ports_of
 
 REDUCTIONS = {"ReduceSum": "sum", "ReduceMean": "mean", "ReduceMax": "max"}
 
@@ -62,10 +62,7 @@ class _Loop:
 
     def __init__(self, node: Node, inputs: Sequence[Value]):
         self.given = inputs
-        self.ends = Ports(
-            node.attrs["body"], node.attrs["input_ports"], node.attrs["output_ports"], len(node.inputs),
-            node.attrs["iteration_parameter"], node.attrs["condition_result"],
-        )  # fmt: skip
+        self.ends = ports_of(node.attrs, len(node.inputs))
         parameters = self.ends.body.inputs
         self.counter = None if self.ends.iteration == -1 else parameters[self.ends.iteration]
         #: Invariant parameters -> the node's input.

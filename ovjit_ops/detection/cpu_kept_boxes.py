@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from ovjit.codegen.function import kernel
-from ovjit.codegen.kernel import Kernel
 from ovjit.codegen.words import *
-from ovjit.planning.fuse import Group
 from ovjit.planning.lower import Lowering
 from ovjit.planning.plan import Planner
+from ovjit_ops.common.values import INDEX_TYPES
 from ovjit_ops.detection.cpu_candidates import (
     COUNTS,
     append_box,
@@ -73,12 +72,10 @@ def matrix_decay(
         finish_class(chosen, values, counts, number, many, capacity)
 
 
-class LoweredChoice(Lowering):
+class Choice(Lowering):
     """One step for KeptBoxes or MatrixDecay."""
 
-    def __init__(self, group: Group, kernel: Kernel):
-        super().__init__(group)
-        self.kernel = kernel
+    ranks = ((3, 4), (3,))
 
     def plan(self, planner: Planner) -> None:
         inputs = [planner.view(v) for v in self.node.inputs]
@@ -87,21 +84,18 @@ class LoweredChoice(Lowering):
         select_step(planner, self.kernel, inputs, made, made[0].shape[2], attrs["top"], attrs["skip"])
 
 
-def _plain(group: Group) -> bool:
-    boxes, scores, *limits = group.last.inputs
-    floats = [boxes, scores, limits[-1]]
-    return all(v.dtype == "f32" for v in floats) and len(boxes.shape) in (3, 4) and len(scores.shape) == 3
+class KeptBoxes(Choice):
+    takes = (("f32",), ("f32",), INDEX_TYPES, ("f32",))
+
+    def set_up(self) -> None:
+        attrs = self.node.attrs
+        names = ("suppress_equal", "inclusive", "border", "adaptive", "drop_nan")
+        options = NmsOptions(attrs["corners"], self.node.inputs[2].dtype, *(attrs[name] for name in names))
+        self.kernel = nms_select(options=options)
 
 
-def lower_kept(group: Group) -> Lowering | None:
-    attrs, most = group.last.attrs, group.last.inputs[2]
-    if not _plain(group) or most.dtype not in ("i32", "i64"):
-        return None
-    words = (attrs[name] for name in ("suppress_equal", "inclusive", "border", "adaptive", "drop_nan"))
-    return LoweredChoice(group, nms_select(options=NmsOptions(attrs["corners"], most.dtype, *words)))
+class MatrixDecay(Choice):
+    takes = (("f32",),) * 3
 
-
-def lower_decay(group: Group) -> Lowering | None:
-    attrs = group.last.attrs
-    decays = matrix_decay(border=attrs["border"], gaussian=attrs["gaussian"])
-    return LoweredChoice(group, decays) if _plain(group) else None
+    def set_up(self) -> None:
+        self.kernel = matrix_decay(border=self.node.attrs["border"], gaussian=self.node.attrs["gaussian"])

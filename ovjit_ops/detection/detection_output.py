@@ -24,8 +24,8 @@ from ovjit.graph.shapes import ANY, Dim, Interval, compatible, is_static
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_rank
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
-from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked, ranked_rows
+from ovjit_ops.detection.boxes import best_first, random_boxes
+from ovjit_ops.detection.kept_boxes import RANKING, kept, kept_boxes, ranked_rows, rows_of
 from ovjit_ops.elementwise.arithmetic import REALS
 
 CODES = ("caffe.priorboxparameter.corner", "caffe.priorboxparameter.center_size")
@@ -66,50 +66,48 @@ def _infer(boxes, classes, priors, aux: tuple, attrs: dict[str, Any], many: int 
 def _decoded(
     priors: np.ndarray, variances: np.ndarray, logits: np.ndarray, attrs: dict[str, Any]
 ) -> np.ndarray:
-    """Boxes [P, 4] of priors [P, 4], their variances and logits of the same shape."""
+    """Boxes [P, 4] as fractions of the picture, of priors [P, 4], their variances and logits of the same
+    shape."""
+    if not attrs["normalized"]:
+        priors = priors / np.array((attrs["input_width"], attrs["input_height"]) * 2, np.float32)
     moved = logits * variances
     if attrs["code_type"].lower() == CODES[0]:
-        return priors + moved
-    half = np.float32(0.5)
-    size = priors[:, 2:] - priors[:, :2]
-    middle = (priors[:, :2] + priors[:, 2:]) * half + moved[:, :2] * size
-    size = np.exp(moved[:, 2:]) * size
-    return np.concatenate([middle - size * half, middle + size * half], 1)
+        boxes = priors + moved
+    else:
+        half = np.float32(0.5)
+        size = priors[:, 2:] - priors[:, :2]
+        middle = (priors[:, :2] + priors[:, 2:]) * half + moved[:, :2] * size
+        size = np.exp(moved[:, 2:]) * size
+        boxes = np.concatenate([middle - size * half, middle + size * half], 1)
+    return np.clip(boxes, 0, 1) if attrs["clip_before_nms"] else boxes
 
 
 def _priors(proposals: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """(boxes [P, 4] as fractions of the picture, variances [P, 4])"""
+    """(boxes [P, 4], variances [P, 4])"""
     size = 4 if attrs["normalized"] else 5
     boxes = proposals[0].reshape(-1, size)[:, size - 4 :]
-    if not attrs["normalized"]:
-        whole = (attrs["input_width"], attrs["input_height"]) * 2
-        boxes = boxes / np.array(whole, np.float32)
     if attrs["variance_encoded_in_target"]:
         return boxes, np.ones((len(boxes), 4), np.float32)
     return boxes, proposals[1].reshape(-1)[: 4 * len(boxes)].reshape(-1, 4)
 
 
-def _by_class(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
-    """(class, prior, score) of the boxes that Caffe keeps of one image. scores [C, P], boxes [L, P, 4]."""
-    choice = kept(
-        boxes[None], scores[None], 2**31 - 1, np.array([attrs["nms_threshold"]]),
-        attrs["confidence_threshold"], top=max(attrs["top_k"], -1), skip=attrs["background_label_id"],
-    )  # fmt: skip
-    return gathered(*choice)[1:]
+def _of_best_class(scores: np.ndarray, attrs: dict[str, Any]) -> np.ndarray:
+    """Scores [N, C, P] as MXNet reads them: a prior counts only for its best class, and only the best priors
+    of an image count. All other scores are NaN."""
+    found = np.full(scores.shape, np.nan, np.float32)
+    for mine, s in zip(found, scores, strict=True):
+        label, best = s[1:].argmax(0) + 1, s[1:].max(0, initial=-np.inf)
+        order = best_first(best, attrs["confidence_threshold"], max(attrs["top_k"], -1), True)
+        mine[label[order], order] = best[order]
+    return found
 
 
-def _by_prior(scores: np.ndarray, boxes: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
-    """The same as MXNet does: a prior counts only for its best class."""
-    others = scores[1:]
-    label = others.argmax(0) + 1
-    best = others.max(0, initial=-np.inf)
-    order = best_first(best, attrs["confidence_threshold"], max(attrs["top_k"], -1), True)
-    chosen: list[int] = []
-    for one in range(1, len(scores)):
-        mine = order[label[order] == one]
-        chosen += suppress(boxes[one % len(boxes)], mine, len(mine), attrs["nms_threshold"], False, overlaps)
-    numbers = np.array(chosen, np.int64)
-    return label[numbers], numbers, best[numbers]
+def _ranking(attrs: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of RankedRows in a DetectionOutput."""
+    return RANKING | {
+        "prefix": 3, "keep": attrs["keep_top_k"][0], "order": "class", "clipped": attrs["clip_after_nms"],
+        "padded": "mark", "capacity": attrs["top_k"],
+    }  # fmt: skip
 
 
 def ssd_boxes(
@@ -117,7 +115,10 @@ def ssd_boxes(
     aux_boxes: np.ndarray | None, attrs: dict[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """(boxes [N, L, P, 4], scores [N, C, P]), decoded, in f32. Raises InferenceError if the inputs do not
-    fit."""
+    fit.
+
+    Auxiliary boxes are decoded by `_decoded` too, and take the place of priors. So they are clipped, and
+    divided by the size of the picture once more, as in OpenVINO."""
     size = 4 if attrs["normalized"] else 5
     count = proposals.shape[2] // size
     many = classes.shape[1] // max(count, 1)
@@ -135,8 +136,6 @@ def ssd_boxes(
                 first = aux_boxes[n].astype(np.float32).reshape(count, -1, 4)
                 base = _decoded(priors, variances, first[:, i % first.shape[1]], attrs)
             places[n, i] = _decoded(base, variances, logits[:, i], attrs)
-    if attrs["clip_before_nms"]:
-        places = np.clip(places, 0, 1)
     scores = np.ascontiguousarray(classes.astype(np.float32).reshape(images, count, many).swapaxes(1, 2))
     if aux_classes is not None:
         weak = aux_classes.astype(np.float32).reshape(images, count, 2)[..., 1] < attrs["objectness_score"]
@@ -147,33 +146,17 @@ def ssd_boxes(
     return places, scores
 
 
-def ssd_rows(
-    boxes: np.ndarray, found: Sequence[tuple[np.ndarray, ...]], many: int, attrs: dict[str, Any]
-) -> np.ndarray:
-    """The operation's output from the (classes, priors, scores) of each image."""
-    keep = attrs["keep_top_k"][0]
-    images, sets, count = boxes.shape[:3]
-    each = keep if keep > 0 else (attrs["top_k"] if attrs["top_k"] > 0 else count) * many
-    out = np.zeros((images * each, 7), np.float32)
-    image = np.repeat(np.arange(images), [len(label) for label, *_ in found])
-    columns = (image, *(np.concatenate(x) for x in zip(*found, strict=True))) if found else (image,) * 4
-    at = ranked(columns, keep, "class", False)
-    image, label, prior, score = (x[at] for x in columns)
-    box = boxes[image, label % sets, prior]
-    if attrs["clip_after_nms"]:
-        box = np.clip(box, 0, 1)
-    which = label - bool(attrs["decrease_label_id"])
-    out[: len(at)] = np.concatenate([np.stack([image, which, score], 1), box], 1)
-    if len(at) < len(out):
-        out[len(at), 0] = -1
-    return out.reshape(1, 1, -1, 7)
-
-
 def _detection_output(boxes, classes, proposals, aux_classes=None, aux_boxes=None, **attrs) -> np.ndarray:
     places, scores = ssd_boxes(boxes, classes, proposals, aux_classes, aux_boxes, attrs)
-    way = _by_prior if attrs["decrease_label_id"] else _by_class
-    found = [way(s, p, attrs) for s, p in zip(scores, places, strict=True)]
-    return ssd_rows(places, found, scores.shape[1], attrs).astype(boxes.dtype)
+    decreased = bool(attrs["decrease_label_id"])
+    ways = {"top": max(attrs["top_k"], -1), "skip": attrs["background_label_id"]}
+    if decreased:
+        scores, ways = _of_best_class(scores, attrs), {"top": -1, "skip": -1, "inclusive": True}
+    limit = np.array([attrs["nms_threshold"]])
+    choice = kept(places, scores, 2**31 - 1, limit, attrs["confidence_threshold"], **ways)
+    rows, *_, total = rows_of(places, *choice, **_ranking(attrs))
+    rows[: int(total[0]), 1] -= decreased
+    return rows.astype(boxes.dtype)[None, None]
 
 
 def _native_boxes(w: Writer, node: Node, inputs: tuple[Value, ...]) -> tuple[Value, Value] | None:
@@ -232,19 +215,11 @@ def _expand(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]
     if decoded is None:
         return None
     boxes, scores = decoded
-    top, keep = attrs["top_k"], attrs["keep_top_k"][0]
     choice = kept_boxes(
-        w, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"], top=max(top, -1),
+        w, boxes, scores, attrs["nms_threshold"], attrs["confidence_threshold"], top=max(attrs["top_k"], -1),
         skip=attrs["background_label_id"],
     )  # fmt: skip
-    ways = {
-        "keep": keep,
-        "order": "class",
-        "clipped": attrs["clip_after_nms"],
-        "padded": "mark",
-        "capacity": top,
-    }
-    rows = ranked_rows(w, boxes, choice, prefix=3, **ways)[0]
+    rows = ranked_rows(w, boxes, choice, **_ranking(attrs))[0]
     return [w("Unsqueeze", rows, (0, 1))]
 
 

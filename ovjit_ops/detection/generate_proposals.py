@@ -16,7 +16,7 @@ import numpy as np
 from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.op import Bool, Count, Float, Index, TensorType, op
-from ovjit.graph.shapes import Dim, bounds, dim
+from ovjit.graph.shapes import Dim, up_to
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.detection.boxes import random_boxes
 from ovjit_ops.detection.kept_boxes import gathered, kept, kept_boxes, ranked_rows
@@ -50,8 +50,7 @@ def _proposal_samples(rng: np.random.Generator, dtype: str = "f32"):
 
 def _rows(kind: str, images: Dim, attrs: dict[str, Any]) -> tuple[TensorType, ...]:
     """Types of the regions, their scores, and the number of each picture."""
-    high = bounds(images)[1]
-    rows = dim(0, None if high is None else high * attrs["post_nms_count"])
+    rows = up_to(images * attrs["post_nms_count"])
     many = TensorType(attrs["roi_num_type"], (images,))
     return TensorType(kind, (rows, 4)), TensorType(kind, (rows,)), many
 

@@ -19,7 +19,8 @@ from ovjit.errors import check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, DType, Float, Int, Str, TensorType, op
-from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
+from ovjit.graph.shapes import ANY, Dim, compatible
+from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import dims
 from ovjit_ops.detection.boxes import best_first, overlaps, random_boxes, suppress
@@ -36,11 +37,7 @@ def _types(boxes: TensorType, scores: TensorType, top: int) -> tuple[TensorType,
     check(
         compatible(boxes.shape[-2], each), f"each box needs a score: boxes are {boxes}, scores are {scores}"
     )
-    capacity: Dim = each
-    if top >= 0:
-        low, high = bounds(each)
-        capacity = dim(min(low, top), top if high is None else min(high, top))
-    shape = (images, classes, capacity)
+    shape = (images, classes, each if top < 0 else sym_min(each, top))
     return TensorType("i32", shape), TensorType("f32", shape), TensorType("i64", (images, classes))
 
 
@@ -174,7 +171,7 @@ def _samples(matrix: bool, rng: np.random.Generator, dtype: str = "f32"):
         yield [boxes, scores, *limits], attrs
 
 
-@op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=".cpu_kept_boxes:lower_kept")
+@op("KeptBoxes", internal=True, samples=partial(_samples, False), lower=".cpu_kept_boxes:KeptBoxes.of")
 class KeptBoxes:
     """Greedy suppression. Attributes as in `cpu_nms.Way`. `top`: maximum candidates of a class; `skip`: a
     class that is ignored."""
@@ -188,7 +185,7 @@ class KeptBoxes:
     ref = kept
 
 
-@op("MatrixDecay", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:lower_decay")
+@op("MatrixDecay", internal=True, samples=partial(_samples, True), lower=".cpu_kept_boxes:MatrixDecay.of")
 class MatrixDecay:
     """The decay of scores in MatrixNms: min over better boxes j of (1 - o[i, j]) / (1 - w[j]), at most 1.
 

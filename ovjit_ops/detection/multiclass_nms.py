@@ -17,33 +17,17 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import InferenceError, check
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.graph import Node, Value
+from ovjit.graph.graph import Value
 from ovjit.graph.op import Bool, Float, Index, Int, TensorType, Word, op
-from ovjit.graph.shapes import bounds, dim
-from ovjit.records import NamedTuple
+from ovjit.graph.shapes import up_to
+from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INTEGERS
 from ovjit_ops.detection.boxes import random_boxes
-from ovjit_ops.detection.kept_boxes import decayed, gathered, kept, kept_boxes, ranked, ranked_rows
+from ovjit_ops.detection.kept_boxes import RANKING, decayed, kept, kept_boxes, ranked_rows, rows_of
 from ovjit_ops.elementwise.arithmetic import REALS
-
-
-class Rows(NamedTuple):
-    """Selected boxes: image, class and index of each [n], score [n], corners [n, 4], index among all boxes
-    [n]."""
-
-    image: np.ndarray
-    label: np.ndarray
-    box: np.ndarray
-    score: np.ndarray
-    corners: np.ndarray
-    place: np.ndarray
-
-    def taken(self, order: np.ndarray) -> Rows:
-        return Rows(*(column[order] for column in self))
 
 
 def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = None):
@@ -54,29 +38,14 @@ def _infer(boxes, scores, attrs: dict[str, Any], regions: TensorType | None = No
     check_type(regions, INTEGERS, "roisnum")
     dims.fit("roisnum", regions, "N")
     images, each, classes = dims.shape("NBC")
-    most = bounds(each)[1]
-    if most is not None and attrs["nms_top_k"] > -1:
-        most = min(most, attrs["nms_top_k"])
-    high = bounds(classes)[1]
-    if most is not None and high is not None:
-        most *= high
-        if attrs["keep_top_k"] > -1:
-            most = min(most, attrs["keep_top_k"])
-    else:
-        most = attrs["keep_top_k"] if attrs["keep_top_k"] > -1 else None
-    many = bounds(images)[1]
-    rows = dim(0, None if most is None or many is None else most * many)
+    if attrs["nms_top_k"] > -1:
+        each = sym_min(each, attrs["nms_top_k"])
+    most = each * classes
+    if attrs["keep_top_k"] > -1:
+        most = sym_min(most, attrs["keep_top_k"])
+    rows = up_to(images * most)
     kind = attrs["output_type"]
     return TensorType(boxes.dtype, (rows, 6)), TensorType(kind, (rows, 1)), TensorType(kind, (images,))
-
-
-def _outputs(rows: Rows, images: int, dtype: np.dtype, attrs: dict[str, Any], key: str, across_batch: bool):
-    """The operation's outputs: the best of each image, sorted."""
-    rows = rows.taken(ranked(rows[:4], attrs["keep_top_k"], key, across_batch))
-    kind = numpy_dtype(attrs["output_type"])
-    selected = np.concatenate([rows.label[:, None], rows.score[:, None], rows.corners], 1).astype(np.float32)
-    counts = np.bincount(rows.image, minlength=images)[:images].astype(kind)
-    return selected.astype(dtype), rows.place.astype(kind).reshape(-1, 1), counts
 
 
 def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
@@ -85,71 +54,72 @@ def _order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
     return key, attrs["sort_result_across_batch"] and attrs["sort_result_type"] != "none"
 
 
-def _native_rows(
-    w: Writer, node: Node, boxes: Value, choice: Sequence[Value], key: str, across_batch: bool, **ways: Any
-) -> list[Value]:
+def _ranking(attrs: Mapping[str, Any], key: str, across_batch: bool, **ways: Any) -> dict[str, Any]:
+    """The attributes of RankedRows in a MulticlassNms or MatrixNms."""
+    given = {"keep": attrs["keep_top_k"], "capacity": attrs["nms_top_k"], "output_type": attrs["output_type"]}
+    return RANKING | {"prefix": 2, "order": key, "across_batch": across_batch, **given, **ways}
+
+
+def _native_rows(w: Writer, boxes: Value, choice: Sequence[Value], ways: dict[str, Any]) -> list[Value]:
     """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
-    ways |= {"order": key, "across_batch": across_batch, "capacity": node.attrs["nms_top_k"]}
-    ways |= {"keep": node.attrs["keep_top_k"], "output_type": node.attrs["output_type"]}
-    rows, places, _, many, count = ranked_rows(w, boxes, choice, prefix=2, **ways)
+    rows, places, _, many, count = ranked_rows(w, boxes, choice, **ways)
     return [*(w("UsedPart", x, count, axis=0) for x in (rows, places)), many]
 
 
-def _images(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray | None):
-    """Yields boxes [C or 1, n, 4], scores [C, n] and indices of boxes [C or 1, n] of each image."""
-    if regions is None:
-        many = boxes.shape[1]
-        for i in range(len(boxes)):
-            yield boxes[i : i + 1], scores[i], (i * many + np.arange(many))[None]
-        return
-    many, classes = scores.shape[1], scores.shape[0]
-    first = 0
-    for count in regions.astype(np.int64):
-        if count < 0 or first + count > many:
-            raise InferenceError(f"roisnum {regions.tolist()} exceeds the {many} regions")
-        part = slice(first, first + int(count))
-        places = np.arange(part.start, part.stop) * classes + np.arange(classes)[:, None]
-        yield boxes[:, part], scores[:, part], places
-        first += int(count)
+def _rows(boxes: np.ndarray, choice: Sequence[np.ndarray], ways: dict[str, Any], dtype: np.dtype):
+    """`_native_rows` in NumPy."""
+    rows, places, _, many, count = rows_of(boxes, *choice, **ways)
+    return rows[: int(count[0])].astype(dtype), places[: int(count[0])], many
+
+
+def _split(boxes: np.ndarray, scores: np.ndarray, regions: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(boxes [N, C, M, 4], scores [N, C, M], index of each among all boxes) of regions that are split among
+    images. Images with fewer regions than M have scores of NaN, which are no candidates."""
+    many, counts = scores.shape[1], regions.astype(np.int64)
+    firsts = np.cumsum(counts) - counts
+    if (counts < 0).any() or counts.sum() > many:
+        raise InferenceError(f"roisnum {regions.tolist()} exceeds the {many} regions")
+    there = np.arange(counts.max(initial=0)) < counts[:, None]
+    at = np.where(there, firsts[:, None] + np.arange(there.shape[1]), 0)
+    classes = np.arange(len(scores))[:, None]
+    values = np.where(there[:, None], scores[:, at].swapaxes(0, 1), np.float32(np.nan))
+    return boxes[:, at].swapaxes(0, 1), values, at[:, None] * len(scores) + classes
 
 
 def _multiclass_nms(boxes, scores, regions=None, **attrs):
-    """MulticlassNms in NumPy, image by image."""
-    limits = np.array([attrs["iou_threshold"], attrs["nms_eta"]])
-    none = np.zeros(0, np.int64)
-    found = [Rows(none, none, none, none.astype(np.float32), np.zeros((0, 4), np.float32), none)]
-    images = _images(boxes.astype(np.float32), scores.astype(np.float32), regions)
-    for image, (mine, values, places) in enumerate(images):
-        choice = kept(
-            mine[None], values[None], 2**31 - 1, limits, attrs["score_threshold"], top=attrs["nms_top_k"],
-            skip=attrs["background_class"], inclusive=True, border=not attrs["normalized"], adaptive=True,
-        )  # fmt: skip
-        _, label, box, score = gathered(*choice)
-        which = label % len(mine)
-        row = Rows(np.full(len(box), image), label, box, score, mine[which, box], places[which, box])
-        found.append(row)
-    rows = Rows(*map(np.concatenate, zip(*found, strict=True)))
-    many = len(boxes) if regions is None else len(regions)
-    return _outputs(rows, many, boxes.dtype, attrs, *_order(attrs))
+    """MulticlassNms in NumPy."""
+    wide, values = boxes.astype(np.float32), scores.astype(np.float32)
+    if regions is not None:
+        wide, values, numbers = _split(wide, values, regions)
+    choice = kept(
+        wide, values, 2**31 - 1, np.array([attrs["iou_threshold"], attrs["nms_eta"]]),
+        attrs["score_threshold"], top=attrs["nms_top_k"], skip=attrs["background_class"], inclusive=True,
+        border=not attrs["normalized"], adaptive=True,
+    )  # fmt: skip
+    rows, places, many = _rows(wide, choice, _ranking(attrs, *_order(attrs)), np.dtype(np.float32))
+    if regions is not None:
+        image, box = np.divmod(places, wide.shape[2])
+        places = numbers[image, rows[:, :1].astype(np.int64), box].astype(places.dtype)
+    return rows.astype(boxes.dtype), places, many
 
 
 def _matrix_nms(boxes, scores, **attrs):
     """MatrixNms in NumPy: scores decay by the overlap with better boxes of the class, relative to their
     own."""
     wide, values = boxes.astype(np.float32), scores.astype(np.float32)
-    choice = decayed(wide, values, np.float32(attrs["score_threshold"]), **_decay_attributes(attrs))
-    image, label, box, decays = gathered(*choice)
+    numbers, decays, counts = decayed(
+        wide, values, np.float32(attrs["score_threshold"]), **_decay_attributes(attrs)
+    )
     if attrs["decay_function"] == "gaussian":
         decays = np.exp(decays * np.float32(attrs["gaussian_sigma"]))
-    score = decays * values[image, label, box]
-    rows = Rows(image, label, box, score, wide[image, box], image * boxes.shape[1] + box)
-    rows = rows.taken(np.flatnonzero(score > np.float32(attrs["post_threshold"])))
-    return _outputs(rows, len(boxes), boxes.dtype, attrs, *_matrix_order(attrs))
+    choice = numbers, decays * np.take_along_axis(values, numbers, 2), counts
+    return _rows(wide, choice, _matrix_ranking(attrs), boxes.dtype)
 
 
-def _matrix_order(attrs: Mapping[str, Any]) -> tuple[str, bool]:
-    """OpenVINO sorts by class only across images."""
-    return _order(attrs) if attrs["sort_result_across_batch"] else ("score", False)
+def _matrix_ranking(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of RankedRows in a MatrixNms. OpenVINO sorts by class only across images."""
+    order = _order(attrs) if attrs["sort_result_across_batch"] else ("score", False)
+    return _ranking(attrs, *order, decayed=True, threshold=attrs["post_threshold"])
 
 
 def _decay_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,7 +195,7 @@ class MulticlassNms8:
             inclusive=True, border=not attrs["normalized"], top=attrs["nms_top_k"],
             skip=attrs["background_class"],
         )  # fmt: skip
-        return _native_rows(w, node, boxes, choice, *_order(attrs))
+        return _native_rows(w, boxes, choice, _ranking(attrs, *_order(attrs)))
 
 
 @op("MulticlassNms", opset=9, like=MulticlassNms8, samples=partial(_samples, 9))
@@ -267,5 +237,4 @@ class MatrixNms:
         if attrs["decay_function"] == "gaussian":
             decays = w("Exp", w("Multiply", decays, np.float32(attrs["gaussian_sigma"])))
         values = w("Multiply", decays, w("GatherElements", inputs[1], numbers, axis=2))
-        ways = {"decayed": True, "threshold": attrs["post_threshold"]}
-        return _native_rows(w, node, inputs[0], (numbers, values, counts), *_matrix_order(attrs), **ways)
+        return _native_rows(w, inputs[0], (numbers, values, counts), _matrix_ranking(attrs))

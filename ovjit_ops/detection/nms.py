@@ -19,29 +19,24 @@ from ovjit.errors import InferenceError, check
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.graph import Node, Value
 from ovjit.graph.op import Bool, Index, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim
+from ovjit.graph.shapes import ANY, Dim, up_to
+from ovjit.graph.symbolic import sym_min
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
 from ovjit_ops.common.values import INDEX_TYPES, INTEGERS, check_one, shape_scalar
 from ovjit_ops.detection.boxes import best_first, corners, descending, overlaps, suppress
+from ovjit_ops.detection.kept_boxes import by_class, gathered
 from ovjit_ops.elementwise.arithmetic import REALS
 
 
-def most_rows(boxes: TensorType, scores: TensorType, most: int | None) -> Dim:
-    """The maximum number of rows."""
+def capacity(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
+    """The maximum number of rows, with at most `limit` (-1: any) per class."""
     if boxes.shape is None or scores.shape is None:
         return ANY
-    each = bounds(boxes.shape[1])[1]
-    if most is not None:
-        each = max(most, 0) if each is None else min(each, max(most, 0))
-    if each is None:
-        return ANY
-    total: int | None = each
-    for d in scores.shape[:2]:
-        high = bounds(d)[1]
-        total = None if high is None or total is None else total * high
-    return dim(0, total)
+    each = boxes.shape[1] if limit < 0 else sym_min(boxes.shape[1], limit)
+    images, classes = scores.shape[:2]
+    return each * images * classes
 
 
 def check_inputs(boxes: TensorType, scores: TensorType, numbers: int = 4) -> None:
@@ -69,54 +64,38 @@ def number_of(x: np.ndarray | None, default: float) -> Any:
 
 def _soft(
     boxes: np.ndarray, scores: np.ndarray, most: int, threshold: float, sigma: float
-) -> list[tuple[float, int]]:
-    """Soft suppression: scores decay by exp(-overlap^2 / (2 sigma))."""
+) -> tuple[list[int], list[float]]:
+    """Soft suppression: scores decay by exp(-overlap^2 / (2 sigma)). Returns kept boxes and their scores."""
     left = {int(i): np.float32(scores[i]) for i in np.flatnonzero(scores > threshold)}
-    kept: list[tuple[float, int]] = []
+    kept: list[int] = []
+    values: list[float] = []
     factor = np.float32(-0.5 / sigma)
     while left and len(kept) < most:
         best = min(left, key=lambda i: (-left[i], i))
-        kept.append((float(left.pop(best)), best))
+        values.append(float(left.pop(best)))
+        kept.append(best)
         rest = np.array(list(left), np.int64)
         if len(rest):
             share = overlaps(boxes[best], boxes[rest])
             for i, fall in zip(rest, np.exp(factor * share * share), strict=True):
                 left[int(i)] = np.float32(left[int(i)] * fall)
             left = {i: s for i, s in left.items() if s > threshold}
-    return kept
-
-
-def non_max_suppression(
-    boxes: np.ndarray, scores: np.ndarray, most: int, iou: float, threshold: float, sigma: float,
-    encoding: str, sort: bool,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    boxes = corners(boxes.astype(np.float32), encoding)
-
-    def one(mine: np.ndarray, s: np.ndarray) -> list[tuple[float, int]]:
-        if sigma > 0:
-            return _soft(mine, s, most, threshold, sigma)
-        order = best_first(s, threshold, -1, False)
-        return [(float(s[i]), i) for i in suppress(mine, order, most, iou)]
-
-    return rows_of(boxes, scores, one, sort)
+    return kept, values
 
 
 def rows_of(
-    boxes: np.ndarray, scores: np.ndarray, one: Callable[..., list[tuple[float, int]]], sort: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [n, 3] of i64, scores [n, 3] of f32) of the (score, box) that one(boxes, scores) keeps of each
-    class."""
-    rows: list[tuple[int, int, int]] = []
-    values: list[float] = []
-    for image, label in np.ndindex(scores.shape[:2]):
-        found = one(boxes[image], scores[image, label].astype(np.float32))
-        rows += [(image, label, i) for _, i in found]
-        values += [value for value, _ in found]
-    selected, best = np.array(rows, np.int64).reshape(-1, 3), np.array(values, np.float32)
-    if sort:
-        order = descending(best)
-        selected, best = selected[order], best[order]
-    return selected, np.concatenate([selected[:, :2].astype(np.float32), best[:, None]], 1)
+    boxes: np.ndarray, scores: np.ndarray, one: Callable[..., tuple[Any, Any]], attrs: dict[str, Any]
+) -> tuple[np.ndarray, ...]:
+    """(rows (image, class, box), scores, number of rows) of the boxes that one(boxes, scores) -> (numbers,
+    scores) keeps of each class."""
+    image, label, box, score = gathered(*by_class(boxes, scores.astype(np.float32), -1, -1, one))
+    rows = np.stack([image, label, box], 1)
+    scored = np.stack([image, label, score], 1).astype(np.float32)
+    if attrs["sort_result_descending"]:
+        order = descending(score)
+        rows, scored = rows[order], scored[order]
+    kind = numpy_dtype(attrs.get("output_type", "i64"))
+    return rows.astype(kind), scored.astype(boxes.dtype), np.array([len(rows)], kind)
 
 
 def limit_of(x: np.ndarray | None) -> int:
@@ -129,11 +108,16 @@ def limit_of(x: np.ndarray | None) -> int:
 def evaluate(boxes, scores, limits: Sequence[np.ndarray | None], attrs: dict[str, Any]):
     """(rows, scores, number of rows) in NumPy. Trailing ones of the four limits may be missing."""
     most, *thresholds = [*limits, None, None, None, None][:4]
-    iou, threshold, sigma = (float(number_of(x, 0)) for x in thresholds)
-    how = attrs["box_encoding"], attrs["sort_result_descending"]
-    selected, scored = non_max_suppression(boxes, scores, limit_of(most), iou, threshold, sigma, *how)
-    kind = numpy_dtype(attrs.get("output_type", "i64"))
-    return selected.astype(kind), scored.astype(boxes.dtype), np.array([len(selected)], kind)
+    keep, (iou, threshold, sigma) = limit_of(most), (float(number_of(x, 0)) for x in thresholds)
+
+    def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
+        mine = corners(mine.astype(np.float32), attrs["box_encoding"])
+        if sigma > 0:
+            return _soft(mine, s, keep, threshold, sigma)
+        found = suppress(mine, best_first(s, threshold, -1, False), keep, iou)
+        return found, s[found]
+
+    return rows_of(boxes, scores, one, attrs)
 
 
 def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
@@ -192,12 +176,15 @@ def nms_samples(version: int, rng: np.random.Generator, dtype: str = "f32"):
         yield inputs, attrs
 
 
-def _infer(
-    boxes: TensorType, scores: TensorType, limits: Sequence[TensorType | None], attrs: dict[str, Any]
-) -> tuple[TensorType, ...]:
+def infer_rows(
+    boxes: TensorType, scores: TensorType, limits: Sequence[TensorType | None], attrs: dict[str, Any],
+    numbers: int = 4,
+) -> tuple[TensorType, ...]:  # fmt: skip
+    """The types of `rows_of`, for boxes of as many `numbers`."""
     kind = attrs.get("output_type", "i64")
-    check_inputs(boxes, scores)
-    rows = most_rows(boxes, scores, check_limits(*limits))
+    check_inputs(boxes, scores, numbers)
+    most = check_limits(*limits)
+    rows = up_to(capacity(boxes, scores, -1 if most is None else max(most, 0)))
     return TensorType(kind, (rows, 3)), TensorType(boxes.dtype, (rows, 3)), TensorType(kind, (1,))
 
 
@@ -212,7 +199,7 @@ class NonMaxSuppression1:
         box_encoding: Word = "corner", sort_result_descending: Bool = True,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
-        return _infer(boxes, scores, limits, locals())[0]
+        return infer_rows(boxes, scores, limits, locals())[0]
 
     def ref(boxes, scores, *limits, **attrs):
         return evaluate(boxes, scores, limits, attrs)[0]
@@ -235,7 +222,7 @@ class NonMaxSuppression3:
         output_type: Index = "i64", **attrs,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
-        return _infer(boxes, scores, limits, {**attrs, "output_type": output_type})[0]
+        return infer_rows(boxes, scores, limits, {**attrs, "output_type": output_type})[0]
 
 
 @op("NonMaxSuppression", opset=4, like=NonMaxSuppression3)
@@ -252,7 +239,7 @@ class NonMaxSuppression5:
         soft_nms_sigma=None, **attrs,
     ):  # fmt: skip
         limits = (max_output_boxes_per_class, iou_threshold, score_threshold, soft_nms_sigma)
-        return _infer(boxes, scores, limits, attrs)
+        return infer_rows(boxes, scores, limits, attrs)
 
     def ref(boxes, scores, *limits, **attrs):
         return evaluate(boxes, scores, limits, attrs)

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import Bool, Index, TensorType, op
+from ovjit.graph.op import Bool, Index, op
 from ovjit_ops.detection import nms
 from ovjit_ops.detection.boxes import best_first, suppress
 from ovjit_ops.detection.cpu_nms import ROTATED
@@ -89,18 +88,15 @@ def rotated_nms(
     boxes: np.ndarray, scores: np.ndarray, limits: Sequence[np.ndarray], attrs: dict[str, Any]
 ) -> tuple[np.ndarray, ...]:
     """(rows, scores, number of rows) in NumPy."""
-    dtype = boxes.dtype
-    turn = 1 if attrs["box_encoding"] == "clockwise" else -1
-    turned = np.asarray(boxes, np.float32) * np.array([1, 1, 1, 1, turn], np.float32)
-    limit_each, iou, limit = nms.limit_of(limits[0]), float(limits[1].item()), limits[2].item()
+    turn = np.array([1, 1, 1, 1, 1 if attrs["box_encoding"] == "clockwise" else -1], np.float32)
+    keep, iou, threshold = nms.limit_of(limits[0]), float(limits[1].item()), limits[2].item()
 
-    def one(mine: np.ndarray, s: np.ndarray) -> list[tuple[float, int]]:
-        order = best_first(s, limit, -1, False)
-        return [(float(s[i]), i) for i in suppress(mine, order, limit_each, iou, True, rotated_overlaps)]
+    def one(mine: np.ndarray, s: np.ndarray) -> tuple[Any, Any]:
+        order = best_first(s, threshold, -1, False)
+        found = suppress(mine.astype(np.float32) * turn, order, keep, iou, True, rotated_overlaps)
+        return found, s[found]
 
-    selected, scored = nms.rows_of(turned, scores, one, attrs["sort_result_descending"])
-    kind = numpy_dtype(attrs["output_type"])
-    return selected.astype(kind), scored.astype(dtype), np.array([len(selected)], kind)
+    return nms.rows_of(boxes, scores, one, attrs)
 
 
 @op("NMSRotated", opset=13, samples=rotated_samples)
@@ -118,15 +114,8 @@ class NMSRotated:
         output_type: Index = "i64",
         clockwise: Bool = True,
     ):
-        nms.check_inputs(boxes, scores, 5)
-        rows = nms.most_rows(
-            boxes, scores, nms.check_limits(max_output_boxes_per_class, iou_threshold, score_threshold)
-        )
-        return (
-            TensorType(output_type, (rows, 3)),
-            TensorType(boxes.dtype, (rows, 3)),
-            TensorType(output_type, (1,)),
-        )
+        limits = (max_output_boxes_per_class, iou_threshold, score_threshold)
+        return nms.infer_rows(boxes, scores, limits, locals(), 5)
 
     def ref(boxes, scores, *limits, clockwise, **attrs):
         return rotated_nms(boxes, scores, limits, {**attrs, "box_encoding": ROTATED[not clockwise]})

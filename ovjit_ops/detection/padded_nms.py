@@ -10,9 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.graph.op import Bool, DType, Int, TensorType, Word, op
-from ovjit.graph.shapes import ANY, Dim, bounds, dim
 from ovjit_ops.detection.cpu_nms import ROTATED
-from ovjit_ops.detection.nms import check_inputs, check_limits, evaluate, nms_samples
+from ovjit_ops.detection.nms import capacity, check_inputs, check_limits, evaluate, nms_samples
 from ovjit_ops.detection.nms_rotated import rotated_nms, rotated_samples
 
 
@@ -52,17 +51,3 @@ class PaddedNMS:
         for inputs, attrs in rotated_samples(rng, dtype):
             encoding = ROTATED[not attrs.pop("clockwise")]
             yield inputs, {**attrs, "box_encoding": encoding, "limit": int(inputs[2])}
-
-
-def capacity(boxes: TensorType, scores: TensorType, limit: int) -> Dim:
-    """Rows of the buffer: the maximum number, with at most `limit` (-1: any) per class."""
-    if boxes.shape is None or scores.shape is None:
-        return ANY
-    each = boxes.shape[1]
-    if limit >= 0:
-        low, high = bounds(each)
-        each = dim(min(low, limit), limit if high is None else min(high, limit))
-    rows: Dim = each
-    for d in scores.shape[:2]:
-        rows = rows * d
-    return rows

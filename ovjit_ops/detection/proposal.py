@@ -29,14 +29,11 @@ def anchors(attrs: dict[str, Any]) -> np.ndarray:
     tensorflow = _swapped(attrs)
     half, one = np.float32(0.5), np.float32(0 if tensorflow else 1)
     middle = half * (base - one)
+    whole = np.float32 if tensorflow else _round
     rows = []
     for ratio in attrs["ratio"]:
-        if tensorflow:
-            w0 = np.sqrt(base * base / np.float32(ratio))
-            h0 = w0 * np.float32(ratio)
-        else:
-            w0 = _round(np.sqrt(base * base / np.float32(ratio)))
-            h0 = _round(w0 * np.float32(ratio))
+        w0 = whole(np.sqrt(base * base / np.float32(ratio)))
+        h0 = whole(w0 * np.float32(ratio))
         for scale in attrs["scale"]:
             w, h = half * (w0 * np.float32(scale) - one), half * (h0 * np.float32(scale) - one)
             rows.append((middle - w, middle - h, middle + w, middle + h))

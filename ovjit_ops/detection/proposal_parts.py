@@ -102,10 +102,9 @@ def moved_anchors(
             raise InferenceError(
                 f"the image should have at least one pixel and positive scales, not {info[n % len(info)]}"
             )
-        if attrs["swapped"]:
-            high, wide = wide, high
         base = anchors.astype(np.float32)
         if attrs["swapped"]:
+            high, wide = wide, high
             base = clipped(base, high, wide, 0.0)
         moved = deltas[n].astype(np.float32).reshape(many, 4, height, width).transpose(2, 3, 0, 1)
         moved = moved / np.array(attrs["weights"], np.float32)

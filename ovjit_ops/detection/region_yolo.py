@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,19 @@ from ovjit_ops.elementwise.arithmetic import NUMBERS, REALS, cases
 
 def _regions(attrs: dict[str, Any]) -> int:
     return attrs["num"] if attrs["do_softmax"] else len(attrs["mask"])
+
+
+def _flattened(shape: Sequence[Any], attrs: dict[str, Any]) -> list[Any]:
+    """The dimensions of the result, given those of the data. With a softmax, those from `axis` to `end_axis`
+    are merged; none if `end_axis` precedes `axis`, as in OpenVINO."""
+    if not attrs["do_softmax"]:
+        return list(shape)
+    first, last = (normalize_axis(attrs[end], 4) for end in ("axis", "end_axis"))
+    inside = shape[first : last + 1]
+    if len(inside) < 2:
+        return list(shape)
+    flat = ANY if any(isinstance(d, Interval) for d in inside) else math.prod(inside)
+    return [*shape[:first], flat, *shape[last + 1 :]]
 
 
 @op("RegionYolo", opset=1, types=REALS, builder={"data": "input"}, ulp=16)
@@ -39,16 +53,9 @@ class RegionYolo:
         check(_regions(attrs) > 0, "the number of regions is 0: num is 0, or mask is empty")
         n, c, h, w = dims(data, 4, "the data")
         channels = (coords + 1 + classes) * _regions(attrs)
-        fits = compatible(c, channels)
-        if not do_softmax:  # the number of channels is checked at run time, as in OpenVINO
-            return TensorType(data.dtype, (n, channels, h, w))
-        check(fits, f"{_regions(attrs)} regions need {channels} channels, not {data}")
-        first, last = normalize_axis(axis, 4), normalize_axis(end_axis, 4)
-        shape = (n, channels, h, w)
-        check(first <= last, f"axis {axis} should not be above end_axis {end_axis}")
-        inside = shape[first : last + 1]
-        flat = ANY if any(isinstance(d, Interval) for d in inside) else math.prod(inside)
-        return TensorType(data.dtype, (*shape[:first], flat, *shape[last + 1 :]))
+        if do_softmax:  # else the number of channels is checked at run time, as in OpenVINO
+            check(compatible(c, channels), f"{_regions(attrs)} regions need {channels} channels, not {data}")
+        return TensorType(data.dtype, _flattened((n, channels, h, w), attrs))
 
     def ref(data, **attrs):
         n, _, height, width = data.shape
@@ -64,12 +71,7 @@ class RegionYolo:
             e = x[:, :, coords + 1 :]
             e = np.exp(e - e.max(2, keepdims=True, initial=-np.inf))
             x[:, :, coords + 1 :] = e / e.sum(2, keepdims=True)
-        x = x.astype(data.dtype)
-        if not attrs["do_softmax"]:
-            return x.reshape(n, -1, height, width)
-        first, last = normalize_axis(attrs["axis"], 4), normalize_axis(attrs["end_axis"], 4)
-        shape = (n, regions * (coords + 1 + classes), height, width)
-        return x.reshape(*shape[:first], math.prod(shape[first : last + 1]), *shape[last + 1 :])
+        return x.astype(data.dtype).reshape(_flattened((n, wanted, height, width), attrs))
 
     def expand(w, node, inputs):
         """RegionYolo(x) -> Concat of Sigmoid and Softmax of slices"""
@@ -80,8 +82,6 @@ class RegionYolo:
         coords, classes, regions = attrs["coords"], attrs["classes"], _regions(attrs)
         if x.shape[1] != regions * (coords + 1 + classes):
             return None
-        first, last = (normalize_axis(attrs[end], 4) for end in ("axis", "end_axis"))
-        flat = last - first if attrs["do_softmax"] else 0  # dimensions that merge into the one before them
         split = w("Reshape", x, (0, regions, coords + 1 + classes, -1), special_zero=True)
 
         part = partial(w.part, split, axis=2)
@@ -93,9 +93,7 @@ class RegionYolo:
             parts.append(w("Softmax", part(coords + 1, coords + 1 + classes), axis=2))
         else:
             parts.append(w("Sigmoid", part(coords, coords + 1 + classes)))
-        shape = w.shape(x)
-        if flat:
-            shape[first : last + 1] = [math.prod(shape[first : last + 1])]
+        shape = _flattened(w.shape(x), attrs)
         return [w("Reshape", w("Concat", *parts, axis=2), shape, special_zero=False)]
 
     samples = cases(

@@ -25,6 +25,7 @@ import numpy as np
 
 from ovjit.codegen.function import inline, kernel, spaced
 from ovjit.codegen.words import *
+from ovjit.graph.dtypes import numpy_dtype
 from ovjit.planning.fuse import Group
 from ovjit.planning.launch import launch
 from ovjit.planning.lower import Lowering
@@ -85,7 +86,7 @@ def stage_tables(n: int, dtype: str) -> tuple[np.ndarray, tuple[int, ...]]:
         at += len(pairs)
         left //= r
     table = np.concatenate(parts) if parts else np.zeros((1, 2))
-    return np.ascontiguousarray(table, np.float32 if dtype == "f32" else np.float64), tuple(starts)
+    return np.ascontiguousarray(table, numpy_dtype(dtype)), tuple(starts)
 
 
 @inline
@@ -441,9 +442,7 @@ class Fourier(Lowering):
         n1, n2 = pair
         between = planner.allocate((x.shape[3], n1, 2, n2), self.size)
         turns = np.exp(-2j * np.pi * np.outer(np.arange(n1), np.arange(n2)) / (n1 * n2))
-        table = np.stack([turns.real, turns.imag], 1).astype(
-            np.float32 if self.dtype == "f32" else np.float64
-        )
+        table = np.stack([turns.real, turns.imag], 1).astype(numpy_dtype(self.dtype))
         self._pass(planner, _columns(x, n1, n2), between, n1, 1.0, inverse, COMPLEX, False, table)
         rows, target = between.permute((0, 3, 2, 1)), _columns(y, n2, n1)
         self._pass(planner, rows, target, n2, scale, inverse, COMPLEX, False)
@@ -493,9 +492,7 @@ class Frames(Fourier):
         if not product(planner.shape(self.out)) or not fits(n):
             raise NotNative
         if window.shape[0] < n:
-            padded = planner.data.view(
-                np.zeros(n, np.float32 if self.dtype == "f32" else np.float64), self.dtype
-            )
+            padded = planner.data.view(np.zeros(n, numpy_dtype(self.dtype)), self.dtype)
             whole = planner.allocate((n,), self.size)
             planner.copy_step(padded, whole)
             planner.copy_step(window, whole.slice(0, (n - window.shape[0]) // 2, window.shape[0]))

@@ -25,7 +25,7 @@ from ovjit.graph.shapes import Dim, Interval, compatible
 from ovjit.rewrite.writer import Writer
 from ovjit_ops.common.checks import check_type
 from ovjit_ops.common.dims import fitted
-from ovjit_ops.common.values import widened
+from ovjit_ops.common.values import narrowed, real
 from ovjit_ops.elementwise.arithmetic import REALS, random_array
 
 TYPES = ["u8", *REALS]
@@ -82,15 +82,12 @@ def _split(planes: Sequence[np.ndarray], interleaved: bool) -> tuple[np.ndarray,
 
 def _convert(planes: Sequence[np.ndarray], interleaved: bool, blue_first: bool) -> np.ndarray:
     dtype = planes[0].dtype
-    y, u, v = (
-        widened(p.astype(np.float32) if p.dtype == np.uint8 else p) for p in _split(planes, interleaved)
-    )
+    y, u, v = map(real, _split(planes, interleaved))
     u, v = (c.repeat(2, 1).repeat(2, 2) - 128 for c in (u, v))
     y = y - 16
     rows = WEIGHTS[::-1] if blue_first else WEIGHTS
     out = np.stack([y * y.dtype.type(a) + u * y.dtype.type(b) + v * y.dtype.type(c) for a, b, c in rows], 3)
-    out = np.clip(out, 0, 255)
-    return (np.rint(out) if dtype == np.uint8 else out).astype(dtype)
+    return narrowed(np.clip(out, 0, 255), dtype)
 
 
 def _held(w: Writer, colour: Value, dtype: str) -> Value:
@@ -154,35 +151,30 @@ def _samples(interleaved: bool, rng: np.random.Generator, dtype: str = "u8"):
             yield [random_array(rng, s, dtype, (0, 255)) for s in shapes], {}
 
 
-def _nv12(name: str, blue_first: bool) -> None:
-    @op(
-        name, opset=8, types=TYPES, samples=partial(_samples, True), expand=_expand(True, blue_first), ulp=64,
-        builder={"": name.replace("to", "_to_").lower()},
-    )  # fmt: skip
-    class Nv12:
-        """A picture in NV12 as [N, H, W, 3]."""
+def _infer_nv12(arg, arg_uv=None):
+    return _infer([arg] if arg_uv is None else [arg, arg_uv], True)
 
-        def infer(arg, arg_uv=None):
-            return _infer([arg] if arg_uv is None else [arg, arg_uv], True)
+
+def _infer_i420(arg, arg_u=None, arg_v=None):
+    check((arg_u is None) == (arg_v is None), "one plane or three planes are needed")
+    return _infer([arg] if arg_u is None else [arg, arg_u, arg_v], False)
+
+
+def _from_planes(kind: str, colours: str, blue_first: bool) -> None:
+    interleaved = kind == "NV12"
+
+    @op(
+        f"{kind}to{colours}", opset=8, types=TYPES, samples=partial(_samples, interleaved), ulp=64,
+        expand=_expand(interleaved, blue_first), all_or_first=not interleaved,
+        builder={"": f"{kind}_to_{colours}".lower()},
+    )  # fmt: skip
+    class Picture:
+        __doc__ = f"A picture in {kind} as [N, H, W, 3]."
+
+        infer = _infer_nv12 if interleaved else _infer_i420
 
         def ref(*planes):
-            return _convert(planes, True, blue_first)
-
-
-def _i420(name: str, blue_first: bool) -> None:
-    @op(
-        name, opset=8, types=TYPES, samples=partial(_samples, False), expand=_expand(False, blue_first),
-        ulp=64, all_or_first=True, builder={"": name.replace("to", "_to_").lower()},
-    )  # fmt: skip
-    class I420:
-        """A picture in I420 as [N, H, W, 3]."""
-
-        def infer(arg, arg_u=None, arg_v=None):
-            check((arg_u is None) == (arg_v is None), "one plane or three planes are needed")
-            return _infer([arg] if arg_u is None else [arg, arg_u, arg_v], False)
-
-        def ref(*planes):
-            return _convert(planes, False, blue_first)
+            return _convert(planes, interleaved, blue_first)
 
 
 def _forward(blue_first: bool) -> np.ndarray:
@@ -215,13 +207,10 @@ def _to_nv12(name: str, blue_first: bool) -> None:
 
         def ref(arg, *, single_plane=True):
             n, height, width, _ = arg.shape
-            wide = widened(arg.astype(np.float32) if arg.dtype == np.uint8 else arg)
+            wide = real(arg)
             yuv = wide @ _forward(blue_first).astype(wide.dtype) + np.array(OFFSETS, wide.dtype)
             small = yuv[..., 1:].reshape(n, height // 2, 2, width // 2, 2, 2).mean((2, 4), dtype=wide.dtype)
-            planes = []
-            for plane in (yuv[..., :1], small):
-                held = np.clip(plane, 0, 255)
-                planes.append((np.rint(held) if arg.dtype == np.uint8 else held).astype(arg.dtype))
+            planes = [narrowed(np.clip(plane, 0, 255), arg.dtype) for plane in (yuv[..., :1], small)]
             if not single_plane:
                 return tuple(planes)
             return np.concatenate([planes[0], planes[1].reshape(n, height // 2, width, 1)], 1)
@@ -251,6 +240,6 @@ def _to_nv12(name: str, blue_first: bool) -> None:
 
 
 for _name, _blue_first in (("RGB", False), ("BGR", True)):
-    _nv12(f"NV12to{_name}", _blue_first)
-    _i420(f"I420to{_name}", _blue_first)
+    _from_planes("NV12", _name, _blue_first)
+    _from_planes("I420", _name, _blue_first)
     _to_nv12(f"{_name}toNV12", _blue_first)

@@ -15,6 +15,8 @@ from ovjit._offline_transformations import paged_attention_transformation
 
 import ovjit as ov
 from bench import transformers
+from ovjit.graph.paged_caches import TOP, CacheKind
+from ovjit_ops.attention.paged_reference import read_block, write_block
 from tests.support.paged_models import Cache, alone, decoded, decoder, told
 
 SEED = 20261122
@@ -215,3 +217,23 @@ def test_tokens_of_a_draft_have_the_bits_of_each_alone(shared: int, rows: int) -
         ]
         found.append(np.concatenate(parts))
     np.testing.assert_array_equal(found[0], found[1], err_msg=f"{SEED}")
+
+
+@pytest.mark.parametrize("kind", ["u8", "u4"])
+@pytest.mark.parametrize("by_channel", [True, False])
+def test_references_write_blocks_from_their_beginning(kind: str, by_channel: bool) -> None:
+    """Numbers are read back within half a step, whether the block was empty or had tokens."""
+    rng = np.random.default_rng(5)
+    cache_kind = CacheKind(kind, 2, 8, 6, 0 if by_channel else 3, by_channel)
+    cache = np.zeros((3, 2, cache_kind.bytes), np.uint8)
+    tokens = rng.standard_normal((8, 6)).astype(np.float32)
+    for first, stop in ((0, 3), (3, 8)):
+        write_block(cache, 1, 1, cache_kind, first, tokens[first:stop])
+    read = read_block(cache, 1, 1, cache_kind, 8)
+    groups = tokens if by_channel else tokens.reshape(8, 2, 3)
+    axis = 0 if by_channel else 2
+    step = (groups.max(axis, keepdims=True) - groups.min(axis, keepdims=True)) / TOP[kind]
+    # tokens of a block whose scales are widened are rounded twice
+    far = np.abs(read.reshape(groups.shape) - groups) / step
+    assert far.max() <= (1.01 if by_channel else 0.501)
+    assert not cache[[0, 2]].any() and not cache[1, 0].any()

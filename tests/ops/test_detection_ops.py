@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from importlib import import_module
 
 import numpy as np
@@ -235,6 +236,55 @@ def test_pooling_of_hostile_regions():
         boxes[7, 0] = 2
         with pytest.raises(RuntimeError):
             compiled([np.ones((2, 8, 4, 4), np.float32), boxes])
+
+
+@pytest.mark.parametrize("code", ["CORNER", "CENTER_SIZE"])
+def test_auxiliary_boxes_take_the_place_of_priors(code):
+    """They are decoded as priors are: clipped, and divided by the picture's size once more."""
+    rng = np.random.default_rng(SEED)
+    for normalized, encoded, share, clipped in itertools.product([True, False], repeat=4):
+        count, classes = 7, 3
+        size, sets = (4 if normalized else 5), (1 if share else classes)
+        first = rng.uniform(0, 0.6, (count, 2))
+        priors = np.concatenate([first, first + rng.uniform(0.1, 0.4, (count, 2))], 1)
+        if not normalized:
+            priors = np.concatenate([np.zeros((count, 1)), priors * [40, 30, 40, 30]], 1)
+        rows = np.concatenate([priors.reshape(-1), np.full(0 if encoded else count * size, 0.4)])
+        inputs = [
+            rng.uniform(-0.5, 0.5, (2, count * 4 * sets)),
+            rng.random((2, count * classes)),
+            rows.reshape(1, -1, count * size),
+            rng.random((2, count * 2)),
+            rng.uniform(-0.5, 0.5, (2, count * 4 * sets)),
+        ]
+        given = [x.astype(np.float32) for x in inputs]
+        attrs = {
+            "background_label_id": 0,
+            "top_k": 20,
+            "variance_encoded_in_target": encoded,
+            "keep_top_k": [20],
+            "code_type": f"caffe.PriorBoxParameter.{code}",
+            "share_location": share,
+            "nms_threshold": 0.45,
+            "confidence_threshold": 0.1,
+            "clip_before_nms": clipped,
+            "normalized": normalized,
+            "input_height": 1 if normalized else 30,
+            "input_width": 1 if normalized else 40,
+            "objectness_score": 0.3,
+        }
+        parameters = [real9.parameter(list(x.shape), np.float32) for x in given]
+        node = real9.detection_output(*parameters[:3], attrs, *parameters[3:])
+        assert_same(model_of(node, parameters), given, f"{code} {normalized} {encoded} {share} {clipped}")
+
+
+@pytest.mark.parametrize("axis, end", [(-1, 2), (3, 1), (2, 2), (0, 3), (1, 3), (-3, -2)])
+def test_region_yolo_merges_what_is_between_its_axes(axis, end):
+    data = np.random.default_rng(SEED).uniform(-3, 3, (2, 12, 3, 7)).astype(np.float32)
+    parameter = real9.parameter(list(data.shape), np.float32)
+    node = real9.region_yolo(parameter, 2, 1, 3, True, [0, 1, 2], axis, end, [1.0, 2.0])
+    kinds = assert_same(model_of(node, [parameter]), [data], f"{axis} {end}")
+    assert "ref_numpy" not in kinds
 
 
 def arguments_of(function):

@@ -276,11 +276,9 @@ class _Repeated(SubGraphNode):
 
     def _ends(self, given: Sequence[TensorType]) -> Any:
         """The ports with the body as it is now, see `ovjit_ops.control.ends`."""
-        from ovjit_ops.control.ends import Ports
+        from ovjit_ops.control.ends import ports_of
 
-        attrs = self._graph_attrs()
-        special = attrs.get("iteration_parameter", -1), attrs.get("condition_result", -1)
-        return Ports(attrs["body"], attrs["input_ports"], attrs["output_ports"], len(given), *special)
+        return ports_of(self._graph_attrs(), len(given))
 
     def get_function(self) -> Model:
         """The body. Raises TypeError while there is none."""
