@@ -116,10 +116,10 @@ class LoopProgress:
     """State of a loop with the ports `ends`: the body's next inputs, its last results, and the parts of the
     outputs that each iteration adds."""
 
-    def __init__(self, ends: Any, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool):
+    def __init__(self, ends: Any, arrays: Sequence[np.ndarray], iterations: int | None, go_on: bool):
         """The state before the first iteration. `arrays`: inputs of the loop."""
         self.ends = ends
-        self.trips = trips  # None: no end
+        self.iterations = iterations  # None: no end
         self.go_on = go_on
         self.done = 0
         self.made: list[Any] | None = None
@@ -150,7 +150,7 @@ class LoopProgress:
 
     @property
     def goes_on(self) -> bool:
-        return self.go_on and (self.trips is None or self.done < self.trips)
+        return self.go_on and (self.iterations is None or self.done < self.iterations)
 
     def begin(self, arrays: Sequence[np.ndarray]) -> None:
         """Set the next iteration's slices and counter."""
@@ -240,20 +240,20 @@ class _Loop(_Control):
         from ovjit_ops.control.ends import one_element
 
         if not self.is_loop:
-            trips = self.ends.slice_trips([a.shape for a in arrays])
-            return self._step_by_step(arrays, 1 if trips is None else trips, True)
+            iterations = self.ends.slice_iterations([a.shape for a in arrays])
+            return self._step_by_step(arrays, 1 if iterations is None else iterations, True)
         count = int(one_element(arrays[0], "the trip count"))
         go_on = bool(one_element(arrays[1], "the condition"))
-        trips = None if count < 0 else count
-        if go_on and trips != 0:
+        iterations = None if count < 0 else count
+        if go_on and iterations != 0:
             whole = self.bodies.bounded(self.node, arrays)
-            made = None if whole is None else self._in_one_run(whole, arrays, trips)
+            made = None if whole is None else self._in_one_run(whole, arrays, iterations)
             if made is not None:
                 return made
-        return self._step_by_step(arrays, trips, go_on)
+        return self._step_by_step(arrays, iterations, go_on)
 
     def _in_one_run(
-        self, whole: Executable, arrays: Sequence[np.ndarray], trips: int | None
+        self, whole: Executable, arrays: Sequence[np.ndarray], iterations: int | None
     ) -> list[np.ndarray] | None:
         """The outputs, by one native run. None if concatenated outputs would exceed MOST_ROOM."""
         job = self.job
@@ -261,7 +261,7 @@ class _Loop(_Control):
         for i, array in enumerate(arrays):
             inner.set_input(i, np.ascontiguousarray(array).reshape(array.shape))
         parts = [port for port in self.ends.outputs if port.kind == CONCAT]
-        most = FIRST_ROOM if trips is None else min(trips, 16 * FIRST_ROOM)
+        most = FIRST_ROOM if iterations is None else min(iterations, 16 * FIRST_ROOM)
         room = 1 << max(most - 1, 0).bit_length()
         while True:
             job.stop_if_cancelled()
@@ -273,7 +273,7 @@ class _Loop(_Control):
                 own = f"node {whole.graph.nodes[-1].name!r} (BoundedLoop): "
                 raise type(error)(str(error).removeprefix(own)) from error
             done = int(inner.outputs[-1].reshape(()))
-            if not parts or done < room or done == trips:
+            if not parts or done < room or done == iterations:
                 break
             room *= 4
             if sum(inner.outputs[p.outer].nbytes for p in parts) * 4 > MOST_ROOM:
@@ -287,9 +287,9 @@ class _Loop(_Control):
         return out
 
     def _step_by_step(
-        self, arrays: Sequence[np.ndarray], trips: int | None, go_on: bool
+        self, arrays: Sequence[np.ndarray], iterations: int | None, go_on: bool
     ) -> Sequence[np.ndarray]:
-        loop = LoopProgress(self.ends, arrays, trips, go_on)
+        loop = LoopProgress(self.ends, arrays, iterations, go_on)
         while loop.goes_on:
             before = loop.done
             self._in_native_iterations(arrays, loop)

@@ -32,14 +32,14 @@ SLOT_WORDS, MOST_RANK = 10, 8
 #: leaves (dimensions of inputs), now and at planning, with their bounds; its traces, and the index of the
 #: plan's trace (0: none).
 (
-    P_JOB, P_BASES, P_TOLD, P_TOLD_AT, P_INPUTS, P_INPUTS_AT, P_LEAVES, P_NOW, P_BEFORE, P_LOW, P_HIGH,
+    P_JOB, P_BASES, P_EXTENTS, P_EXTENTS_AT, P_INPUTS, P_INPUTS_AT, P_LEAVES, P_NOW, P_BEFORE, P_LOW, P_HIGH,
     P_TRACES, P_TRACES_AT, P_TRACE, P_OUTPUTS, P_OUTPUTS_AT,
 ) = range(16)  # fmt: skip
 PART_WORDS = 16
 #: Rows: extents (slot of the numbers, offset and size in bytes, slot that gets them; for a valid prefix, the
 #: slot of its buffer, else -1, and the dimension's position), inputs (slot, base, first leaf), outputs (slot,
 #: base, two places, their bytes, bytes of an element).
-TOLD_ROW, INPUT_ROW, OUTPUT_ROW, PATCH_ROW = 6, 3, 6, 3
+EXTENT_ROW, INPUT_ROW, OUTPUT_ROW, PATCH_ROW = 6, 3, 6, 3
 #: A trace in one memory: what `evaluate` takes, the table that it fills, and where it finds chunks and
 #: results. Rows 0: a plan for the leaves at `whole` alone. Patches: numbers among the constants (address,
 #: bytes, which value). Shapes: which of the results each output's dimensions begin with.
@@ -54,10 +54,10 @@ CARRIED_ROW, SLICED_ROW, KEPT_ROW, K_DIMS = 2, 2, 14, 6
 
 
 @inline
-def tell_numbers(part, slots):
+def write_extents(part, slots):
     """Write run-time extents to the dimensions of the part's empty inputs."""
-    row = ld(part, P_TOLD_AT)
-    end = row + ld(part, P_TOLD) * TOLD_ROW * 8
+    row = ld(part, P_EXTENTS_AT)
+    end = row + ld(part, P_EXTENTS) * EXTENT_ROW * 8
     while row < end:
         at = ld(slots + ld(row, 0) * SLOT_WORDS * 8, 0) + ld(row, 1)
         number = 0
@@ -73,7 +73,7 @@ def tell_numbers(part, slots):
         else:
             copy_slot(slot, slots + ld(row, 4) * SLOT_WORDS * 8)
             st[i64](slot + ld(row, 5), number)
-        row += TOLD_ROW * 8
+        row += EXTENT_ROW * 8
 
 
 @inline
@@ -232,19 +232,19 @@ def keep(first, end, slots):
 
 
 @inline
-def carry(told, slots):
+def carry(state, slots):
     """Set the next iteration's inputs: carried results, and the next slices."""
-    carried = ld(told, T_CARRIED_AT)
-    spare = ld(told, T_SPARE)
-    n = ld(told, T_CARRIED)
+    carried = ld(state, T_CARRIED_AT)
+    spare = ld(state, T_SPARE)
+    n = ld(state, T_CARRIED)
     for k in range(n):
         source = slots + ld(carried, k * CARRIED_ROW + 1) * SLOT_WORDS * 8
         copy_slot(spare + k * SLOT_WORDS * 8, source)
     for k in range(n):
         to = slots + ld(carried, k * CARRIED_ROW) * SLOT_WORDS * 8
         copy_slot(to, spare + k * SLOT_WORDS * 8)
-    row = ld(told, T_SLICED_AT)
-    end = row + ld(told, T_SLICED) * SLICED_ROW * 8
+    row = ld(state, T_SLICED_AT)
+    end = row + ld(state, T_SLICED) * SLICED_ROW * 8
     while row < end:
         slot = slots + ld(row, 0) * SLOT_WORDS * 8
         st[i64](slot, ld(slot, 0) + ld(row, 1))
@@ -252,45 +252,45 @@ def carry(told, slots):
 
 
 @routine
-def trips(told, pool, arena, deadline):
+def iterate(state, pool, arena, deadline):
     """Run iterations, with the arguments from T_PARTS on. Returns OVER or a following status."""
-    slots = ld(told, T_SLOTS)
-    count = ld(told, T_COUNT)
-    done = ld(told, T_DONE)
-    turn = ld(told, T_TURN)
-    counter = ld(told, T_COUNTER)
-    kept = ld(told, T_KEPT_AT)
-    end_kept = kept + ld(told, T_KEPT) * KEPT_ROW * 8
-    go_slot = slots + ld(told, T_GO) * SLOT_WORDS * 8
-    go = ld(told, T_GOES_ON)
+    slots = ld(state, T_SLOTS)
+    count = ld(state, T_COUNT)
+    done = ld(state, T_DONE)
+    turn = ld(state, T_TURN)
+    counter = ld(state, T_COUNTER)
+    kept = ld(state, T_KEPT_AT)
+    end_kept = kept + ld(state, T_KEPT) * KEPT_ROW * 8
+    go_slot = slots + ld(state, T_GO) * SLOT_WORDS * 8
+    go = ld(state, T_GOES_ON)
     while go != 0 and (count < 0 or done < count):
-        if aload(ld(told, T_ROOT) + ABORT * 8) != 0:
+        if aload(ld(state, T_ROOT) + ABORT * 8) != 0:
             return CANCELLED
         if now() > deadline:
             return TIME_UP
         if counter != 0:
-            if ld(told, T_COUNTER_SIZE) == 4:
+            if ld(state, T_COUNTER_SIZE) == 4:
                 st[i32](counter, done)
             else:
                 st[i64](counter, done)
-        part = ld(told, T_PARTS_AT)
-        last = part + ld(told, T_PARTS) * PART_WORDS * 8
+        part = ld(state, T_PARTS_AT)
+        last = part + ld(state, T_PARTS) * PART_WORDS * 8
         while part < last:
             job = ld(part, P_JOB)
             bases = ld(part, P_BASES)
             leaves = ld(part, P_NOW)
             n = ld(part, P_LEAVES)
-            tell_numbers(part, slots)
+            write_extents(part, slots)
             take_inputs(part, slots, bases, leaves)
             trace = same_plan(part, leaves, n)
             if trace < 0:
                 return PYTHON_NEXT
             if trace == 0:
                 st[i64](part + P_TRACE * 8, 0)
-                trace = traced_plan(part, leaves, n, ld(told, T_EVALUATE))
+                trace = traced_plan(part, leaves, n, ld(state, T_EVALUATE))
                 if trace == 0:
                     return PYTHON_NEXT
-                good = fits(part, trace, slots, ld(told, T_WORK), ld(told, T_ARENA))
+                good = fits(part, trace, slots, ld(state, T_WORK), ld(state, T_ARENA))
                 if good == 0:
                     return PYTHON_NEXT
                 take_plan(part, trace, job, bases, leaves, n)
@@ -301,7 +301,7 @@ def trips(told, pool, arena, deadline):
             if aload(job + ABORT * 8) != 0:
                 return PYTHON_NEXT
             part += PART_WORDS * 8
-        if ld(told, T_GO) >= 0:
+        if ld(state, T_GO) >= 0:
             for i in range(ld(go_slot, 1)):
                 if ld(go_slot, 2 + i) != 1:
                     return PYTHON_NEXT
@@ -309,12 +309,12 @@ def trips(told, pool, arena, deadline):
         if found != OVER:
             return found
         keep(kept, end_kept, slots)
-        if ld(told, T_GO) >= 0:
+        if ld(state, T_GO) >= 0:
             go = int(ld[u8](ld(go_slot, 0)))
-        carry(told, slots)
+        carry(state, slots)
         done += 1
         turn = 1 - turn
-        st[i64](told + T_DONE * 8, done)
-        st[i64](told + T_TURN * 8, turn)
-        st[i64](told + T_GOES_ON * 8, go)
+        st[i64](state + T_DONE * 8, done)
+        st[i64](state + T_TURN * 8, turn)
+        st[i64](state + T_GOES_ON * 8, go)
     return OVER

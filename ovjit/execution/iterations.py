@@ -54,24 +54,29 @@ class Iterations(LoopArguments):
         except Unfit:
             return False
         held: list[np.ndarray] = []
-        told = self._told
+        state = self._state
         limit = self._fill_inputs(arrays, loop, held)
         before = loop.done
         counter = self.ends.iteration
         if counter != -1:
             self._fill(self.feeds[counter], loop.feeds[counter], held)
-            told[ts.T_COUNTER] = held[-1].ctypes.data
-            told[ts.T_COUNTER_SIZE] = held[-1].itemsize
-        told[ts.T_COUNT], told[ts.T_DONE], told[ts.T_GOES_ON], told[ts.T_ROOT] = limit, before, 1, job.address
+            state[ts.T_COUNTER] = held[-1].ctypes.data
+            state[ts.T_COUNTER_SIZE] = held[-1].itemsize
+        state[ts.T_COUNT], state[ts.T_DONE], state[ts.T_GOES_ON], state[ts.T_ROOT] = (
+            limit,
+            before,
+            1,
+            job.address,
+        )
         self._forget_plans()
-        native = runner.native("runner", "runner_trips")
+        native = runner.native("runner", "runner_iterate")
         arena = blocks.taken_arena()
         arena.reserve(max(part.job.words[runner.ARENA_SIZE] for part in self._parts))
-        told[ts.T_ARENA] = arena.size
+        state[ts.T_ARENA] = arena.size
         pool = self.executable.pool.address
         while True:
             self._make_room()
-            status = native.trips(told.ctypes.data, pool, arena.address, runner.clock() + _SLICE)
+            status = native.iterate(state.ctypes.data, pool, arena.address, runner.clock() + _SLICE)
             self._collect(loop)
             if status == ts.CANCELLED:
                 job.stop_if_cancelled()
@@ -80,7 +85,7 @@ class Iterations(LoopArguments):
             if status not in (ts.FULL, ts.UNEVEN, ts.TIME_UP):
                 break
         blocks.free_arenas.append(arena)
-        loop.done, loop.go_on = int(told[ts.T_DONE]), bool(told[ts.T_GOES_ON])
+        loop.done, loop.go_on = int(state[ts.T_DONE]), bool(state[ts.T_GOES_ON])
         self.poor = self.poor + 1 if status == ts.PYTHON_NEXT and loop.done - before < _FEW else 0
         if loop.done == before:
             return True
@@ -91,7 +96,7 @@ class Iterations(LoopArguments):
         """Write the inputs' addresses and shapes; `held` keeps the arrays alive. Returns the maximum number
         of iterations, or -1."""
         sliced = 0
-        limit = -1 if loop.trips is None else loop.trips
+        limit = -1 if loop.iterations is None else loop.iterations
         for port in self.ends.inputs:
             slot, array = self.feeds[port.inner], arrays[port.outer]
             if port.kind != SLICED:
@@ -158,13 +163,13 @@ class Iterations(LoopArguments):
 
     def _make_room(self) -> None:
         """Write the buffers of concatenated outputs to the arguments."""
-        told, rows = self._told, self._kept_rows
+        state, rows = self._state, self._kept_rows
         for row, (port, slot) in zip(rows, self._concatenated(), strict=True):
             place = self._kept.get(port.outer)
             if place is None:
                 place = self._kept[port.outer] = aligned_bytes(_FIRST_KEPT)
             row[:6] = slot.number, place.ctypes.data, place.nbytes, 0, -1, slot.dtype.itemsize
-        told[ts.T_KEPT], told[ts.T_KEPT_AT] = len(rows), rows.ctypes.data
+        state[ts.T_KEPT], state[ts.T_KEPT_AT] = len(rows), rows.ctypes.data
 
     def _collect(self, loop: LoopProgress) -> None:
         """Append copies of the concatenated outputs to `loop`."""

@@ -54,7 +54,7 @@ class LoopArguments(LoopParts):
             slots[slot.number, 1] = slot.rank
         somewhere = aligned_bytes(64)
         for part in self._parts:
-            for one in part.told:
+            for one in part.extents:
                 slots[one.slot.number, 0] = somewhere.ctypes.data
         for number, array in self._fixed.items():
             slots[number, 0] = array.ctypes.data
@@ -62,19 +62,19 @@ class LoopArguments(LoopParts):
         self._words = slots
         self._keep.append((slots, somewhere))
         carried = [(self.feeds[p.inner].number, self.results[p.back].number) for p in self.ends.of(MERGED)]
-        self._told = told = self._array([0] * 32)
+        self._state = state = self._array([0] * 32)
         self._part_rows = self._array(rows)
-        told[ts.T_PARTS], told[ts.T_PARTS_AT] = len(rows), self._part_rows.ctypes.data
-        told[ts.T_CARRIED], told[ts.T_CARRIED_AT] = len(carried), self._at(carried)
-        told[ts.T_SPARE] = self._at([0] * (ts.SLOT_WORDS * len(carried)))
-        told[ts.T_SLOTS], told[ts.T_EVALUATE] = slots.ctypes.data, evaluate_address()
+        state[ts.T_PARTS], state[ts.T_PARTS_AT] = len(rows), self._part_rows.ctypes.data
+        state[ts.T_CARRIED], state[ts.T_CARRIED_AT] = len(carried), self._at(carried)
+        state[ts.T_SPARE] = self._at([0] * (ts.SLOT_WORDS * len(carried)))
+        state[ts.T_SLOTS], state[ts.T_EVALUATE] = slots.ctypes.data, evaluate_address()
         sliced = [(self.feeds[port.inner].number, 0) for port in self.ends.of(SLICED)]
         self._sliced = self._array(sliced)
-        told[ts.T_SLICED], told[ts.T_SLICED_AT] = len(sliced), self._sliced.ctypes.data
+        state[ts.T_SLICED], state[ts.T_SLICED_AT] = len(sliced), self._sliced.ctypes.data
         self._kept_rows = np.zeros((len(self.ends.of(CONCAT)), ts.KEPT_ROW), np.int64)
         condition = self.ends.condition
-        told[ts.T_GO] = -1 if condition == -1 else self.results[condition].number
-        told[ts.T_WORK] = PARALLEL_WORK if self.executable.threads > 1 else _FAR
+        state[ts.T_GO] = -1 if condition == -1 else self.results[condition].number
+        state[ts.T_WORK] = PARALLEL_WORK if self.executable.threads > 1 else _FAR
         self._traces = traces
 
     def _found_room(self, part: Part) -> bool:
@@ -128,13 +128,13 @@ class LoopArguments(LoopParts):
             first, second = self._places[slot.number]
             out_rows.append((slot.number, FIRST_IO + len(inputs) + i, first.ctypes.data, second.ctypes.data,
                              first.nbytes, slot.dtype.itemsize))  # fmt: skip
-        told = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number,
+        extents = [(slot.number, element * slot.dtype.itemsize, slot.dtype.itemsize, to.number,
                  -1 if whole is None else whole.number, (2 + axis) * 8)
-                for slot, element, to, whole, axis in part.told]  # fmt: skip
+                for slot, element, to, whole, axis in part.extents]  # fmt: skip
         none = [-1] * leaves
         rows = [self._trace_words(part, one) for one in found]
         return [
-            address, bases.ctypes.data, len(told), self._at(told), len(in_rows), self._at(in_rows), leaves,
+            address, bases.ctypes.data, len(extents), self._at(extents), len(in_rows), self._at(in_rows), leaves,
             self._at(none), self._at(none), self._at(low), self._at(high), len(rows), self._at(rows), 0,
             len(out_rows), self._at(out_rows),
         ]  # fmt: skip

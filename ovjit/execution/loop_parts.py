@@ -21,7 +21,7 @@ class Slot(NamedTuple):
     dtype: np.dtype
 
 
-class Told(NamedTuple):
+class Extent(NamedTuple):
     """A run-time extent of a part: the slot with the number, the index of the element, and the slot whose
     dimension gets the number. For a valid prefix of `whole`: the axis of that dimension."""
 
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     job: Job
     inputs: list[Slot]
     outputs: list[Slot]
-    told: list[Told]
+    extents: list[Extent]
 
 
 class Unfit(Exception):
@@ -66,9 +66,9 @@ class LoopParts:
         self.poor = 0
         self._check_ends()
         self.feeds = [self._slot(a.ndim, a.dtype) for a in inner.inputs if a is not None]
-        self._telling: list[Told] = []  # before the part that is found next
+        self._extents: list[Extent] = []  # before the part that is found next
         self.results = self._find_parts(executable, inner, self.feeds)
-        if self._telling:
+        if self._extents:
             raise Unfit
         self._traces: Any = None
         self._check_carried()
@@ -133,13 +133,13 @@ class LoopParts:
             if part is not None:
                 before = [have[v] for v in cut.before.inputs]
                 have.update(zip(cut.kept, self._find_parts(part, job.parts[part], before), strict=True))
-            for value in (*cut.graph.outputs, *cut.told, *cut.passed):
+            for value in (*cut.graph.outputs, *cut.extents, *cut.passed):
                 if value not in have and value.constant is not None:
                     have[value] = self._constant(value.constant)
             for node in cut.hosts:
                 whole, number = (have[v] for v in node.inputs)
                 have[node.output] = slot = self._slot(whole.rank, whole.dtype)
-                self._telling.append(Told(number, 0, slot, whole, node.attrs["axis"]))
+                self._extents.append(Extent(number, 0, slot, whole, node.attrs["axis"]))
             here, places = cut.places(places)
             for value, i in here:
                 results[i] = have[value]
@@ -147,10 +147,10 @@ class LoopParts:
                 return results
             ins = [have[v] for v in cut.passed]
             rest = rest.following([slot.rank for slot in ins])
-            for value in cut.told:
-                for element in range(math.prod(cut._told_shapes[value])):
-                    self._telling.append(Told(have[value], element, self._slot(3, np.uint8)))
-                    ins.append(self._telling[-1].slot)
+            for value in cut.extents:
+                for element in range(math.prod(cut.extents_of[value])):
+                    self._extents.append(Extent(have[value], element, self._slot(3, np.uint8)))
+                    ins.append(self._extents[-1].slot)
 
     def _constant(self, array: np.ndarray) -> Slot:
         slot = self._slot(array.ndim, array.dtype)
@@ -165,8 +165,8 @@ class LoopParts:
             raise Unfit
         shapes = table.plan.output_shapes
         outputs = [self._slot(len(shape), a.dtype) for shape, a in zip(shapes, job.outputs, strict=True)]
-        self._parts.append(Part(executable, job, inputs, outputs, self._telling))
-        self._telling = []
+        self._parts.append(Part(executable, job, inputs, outputs, self._extents))
+        self._extents = []
         self._blocks.append(streams.take_block())
         return outputs
 

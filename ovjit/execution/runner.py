@@ -41,7 +41,7 @@ ROUTINES = {
         "work", "submit", "wait", "finish", "wake", "publish", "release", "pop", "wake_all", "steal",
     ),
     "runner_control": ("repeat", "branch"),
-    "runner_trips": ("trips",),
+    "runner_iterate": ("iterate",),
 }  # fmt: skip
 _HOME = {function: kernel for kernel, functions in ROUTINES.items() for function in functions}
 
@@ -86,7 +86,7 @@ class Native:
     pop: Callable[[int, int, int, int], int]
     wake_all: Callable[[int, int, int, int], int]
     steal: Callable[[int, int, int, int], int]
-    trips: Callable[[int, int, int, int], int]
+    iterate: Callable[[int, int, int, int], int]
 
     def __getattr__(self, name: str) -> Callable[[int, int, int, int], int]:
         if name not in _HOME:
@@ -99,7 +99,7 @@ _native = Native()
 #: name -> address of the runner's functions that are loaded
 _addresses: dict[str, int] = {}
 #: Functions that may take long, and release the GIL. The others take less time than releasing it.
-_LONG = ("walk", "lead", "work", "wait", "pop", "trips")
+_LONG = ("walk", "lead", "work", "wait", "pop", "iterate")
 
 
 def native(*needed: str) -> Native:

@@ -9,7 +9,7 @@ from ovjit.codegen.parts import inline, routine
 from ovjit.codegen.words import i64, ld, st, udiv, urem
 from ovjit.execution.control_steps import branch as branch
 from ovjit.execution.control_steps import repeat as repeat
-from ovjit.execution.iteration_steps import trips as trips
+from ovjit.execution.iteration_steps import iterate as iterate
 from ovjit.execution.layout import *
 from ovjit.execution.runner_parts import add_time, call_worker, lock, popped, tell_over
 from ovjit.execution.runner_words import *

@@ -20,7 +20,7 @@ from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import guessed
 from ovjit.planning.concrete_types import concrete_types
-from ovjit.planning.partition import Cut, needs_cut, told_shapes
+from ovjit.planning.partition import Cut, needs_cut, extent_shapes
 from ovjit.planning.plan import Plan
 from ovjit.records import NamedTuple
 
@@ -43,9 +43,9 @@ class Remainder:
     another shape depends on data becomes a chain itself.
     """
 
-    def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build, may_tell: bool = True):
+    def __init__(self, graph: Graph, config: Mapping[str, Any], build: Build, with_extents: bool = True):
         self.graph = graph
-        self._may_tell = may_tell
+        self._with_extents = with_extents
         self._silent: Remainder | None = None  # the same without run-time extents
         self._config = config
         self._build = build
@@ -65,7 +65,7 @@ class Remainder:
                 return
             if cut is None:
                 types = concrete_types(self.graph, shapes)
-                cut = Cut(self.graph, types, self._may_tell) if needs_cut(types) else None
+                cut = Cut(self.graph, types, self._with_extents) if needs_cut(types) else None
             graph = self.graph if cut is None else cut.before
             self.part = None if graph is None else self._build(graph, self._config)
             self.cut = cut
@@ -93,7 +93,7 @@ class Remainder:
     def in_use(self) -> Remainder:
         """This remainder, or a variant without run-time extents if traces do not serve the following parts:
         then each value of an extent would need a plan of its own."""
-        if self.cut is None or not self.cut.told:
+        if self.cut is None or not self.cut.extents:
             return self
         parts = [rest.part for rest in tuple(self._following.values())]
         traces = [getattr(part.program, "traces", None) for part in parts if part is not None]
@@ -101,7 +101,7 @@ class Remainder:
             return self
         with self._lock.lock:
             if self._silent is None:
-                self._silent = Remainder(self.graph, self._config, self._build, may_tell=False)
+                self._silent = Remainder(self.graph, self._config, self._build, with_extents=False)
             return self._silent
 
 
@@ -177,8 +177,8 @@ class Chain:
                 return
             arrays = [_contiguous(have[v]) for v in cut.passed]
             rest = rest.following([a.ndim for a in arrays])
-            told = (shape for v in cut.told for shape in told_shapes(_value(v, have)))
-            arrays += [np.empty(shape, np.uint8) for shape in told]
+            shapes = (shape for v in cut.extents for shape in extent_shapes(_value(v, have)))
+            arrays += [np.empty(shape, np.uint8) for shape in shapes]
 
     def rows(self, job: Job) -> list[Row]:
         """One row for each step of the parts that have run, in order."""

@@ -27,7 +27,7 @@ from ovjit.graph.shapes import ANY, is_static
 LATER, BEFORE, HOST, KNOWN = range(4)
 
 #: Maximum elements of a value that is passed as run-time extents.
-MOST_TOLD = 8
+MOST_EXTENTS = 8
 #: Run-time extents are clamped to +-FARTHEST: no index exceeds it, and traced arithmetic does not overflow.
 FARTHEST = 1 << 55
 
@@ -41,14 +41,14 @@ class Cut:
     """A graph in three parts: the graph `before`, the nodes `hosts`, and the graph `after`.
 
     `before` is None if nothing has to run before the hosts. `kept`: values that `before` returns. `passed`:
-    values that `after` takes as inputs. `results`: values that `after` returns. `told`: values that `after`
-    takes as run-time extents, in the dimensions of further inputs (`told_shapes`). All are values of the
-    original graph. `may_tell` False: no run-time extents.
+    values that `after` takes as inputs. `results`: values that `after` returns. `extents`: values that `after`
+    takes as run-time extents, in the dimensions of further inputs (`extent_shapes`). All are values of the
+    original graph. `with_extents` False: no run-time extents.
     """
 
-    def __init__(self, graph: Graph, types: Mapping[Value, Any], may_tell: bool = True):
+    def __init__(self, graph: Graph, types: Mapping[Value, Any], with_extents: bool = True):
         self.graph = graph
-        fate = _fates(graph, types, may_tell)
+        fate = _fates(graph, types, with_extents)
         self.hosts = [n for n in graph.nodes if fate[n] == HOST]
         self._later = [n for n in graph.nodes if fate[n] == LATER]
         #: (later node, input index) -> a bound that is computed before the later nodes run
@@ -56,15 +56,15 @@ class Cut:
             (n, i): v
             for n in self._later
             for i, v in _bounds(n)
-            if may_tell and fate[v.node] in (BEFORE, HOST) and _may_be_told(v, types)
+            if with_extents and fate[v.node] in (BEFORE, HOST) and _fits_extents(v, types)
         }
         late = _replaced_later(graph, fate)
         self._replaced = with_sources(late, graph.replaced, set(late))
-        self.told = list(dict.fromkeys(self._bounds.values()))
-        self._told_shapes = {v: types[v].shape for v in self.told}
+        self.extents = list(dict.fromkeys(self._bounds.values()))
+        self.extents_of = {v: types[v].shape for v in self.extents}
         self._repeated, self.passed = self._needs(fate)
         self.results = [v for v in dict.fromkeys(graph.outputs) if fate[v.node] == LATER]
-        read = [*(v for n in self.hosts for v in n.inputs), *self.told, *self.passed, *graph.outputs]
+        read = [*(v for n in self.hosts for v in n.inputs), *self.extents, *self.passed, *graph.outputs]
         made = (v for v in dict.fromkeys(read) if v.node.op.role != "parameter")
         self.kept = [v for v in made if fate[v.node] in (BEFORE, KNOWN) and v.constant is None]
         asked = [n for n in graph.replaced if n not in late]
@@ -87,7 +87,7 @@ class Cut:
         """(KNOWN nodes that the later nodes depend on, which `after` has again; values that `after`
         takes)."""
         wanted = {v for n in self._later for i, v in enumerate(n.inputs) if (n, i) not in self._bounds}
-        wanted.update(v for n in self._replaced for v in n.inputs if v not in self._told_shapes)
+        wanted.update(v for n in self._replaced for v in n.inputs if v not in self.extents_of)
         repeated: list[Node] = []
         for node in reversed(self.graph.nodes):
             if fate[node] == KNOWN and any(v in wanted for v in node.outputs):
@@ -110,34 +110,34 @@ class Cut:
             shape = (ANY,) * rank if value.shape is None else value.shape
             attrs = {"shape": shape, "element_type": value.dtype}
             new[value] = builder.add("Parameter", (), attrs, name=value.node.name).output
-        told = {value: _told(builder, value, shape) for value, shape in self._told_shapes.items()}
+        extents = {value: _from_extents(builder, value, shape) for value, shape in self.extents_of.items()}
         place = {n: i for i, n in enumerate(self.graph.nodes)}
         for node in sorted((*self._repeated, *self._later), key=place.__getitem__):
             inputs = [
-                told[self._bounds[node, i]] if (node, i) in self._bounds else new[v]
+                extents[self._bounds[node, i]] if (node, i) in self._bounds else new[v]
                 for i, v in enumerate(node.inputs)
             ]
             copied = copy_node(builder, node, inputs)
             new.update(zip(node.outputs, copied.outputs, strict=True))
-        copy_replaced(new | told, builder, self._replaced)
+        copy_replaced(new | extents, builder, self._replaced)
         return builder.finish(new[v] for v in self.results)
 
 
-def told_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
+def extent_shapes(array: np.ndarray) -> list[tuple[int, int, int]]:
     """Encode each integer n of `array` as the shape (0, max(n, 0), max(-n, 0)) of an empty input."""
     numbers = (max(-FARTHEST, min(FARTHEST, n)) for n in array.reshape(-1).tolist())
     return [(0, max(n, 0), max(-n, 0)) for n in numbers]
 
 
-def _told(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
+def _from_extents(builder: Builder, value: Value, shape: Sequence[int]) -> Value:
     """Add the empty inputs that encode `value`, and the nodes that compute `value` from their dimensions."""
     from ovjit.rewrite.writer import Writer  # imported late: programs from files need no rewrites
 
     w, attrs = Writer(builder, value.node), {"shape": (0, ANY, ANY), "element_type": "u8"}
     parts: list[Value] = []
     for _ in range(math.prod(shape)):
-        told = builder.add("Parameter", (), attrs, name=f"{value.node.name}/told").output
-        _, above, below = w.shape(told)
+        empty = builder.add("Parameter", (), attrs, name=f"{value.node.name}/extent").output
+        _, above, below = w.shape(empty)
         parts.append(w("Subtract", above.value, below.value))
     whole = parts[0] if len(parts) == 1 else w("Concat", *parts, axis=0)
     if len(shape) != 1:
@@ -150,13 +150,13 @@ def _bounds(node: Node) -> list[tuple[int, Value]]:
     return [(i, node.inputs[i]) for i in node.op.bounds if i < len(node.inputs)]
 
 
-def _may_be_told(value: Value, types: Mapping[Value, Any]) -> bool:
+def _fits_extents(value: Value, types: Mapping[Value, Any]) -> bool:
     """Whether `value` has few enough integers to be passed as run-time extents."""
     shape = types[value].shape
-    return value.dtype in ("i32", "i64") and is_static(shape) and 0 < math.prod(shape) <= MOST_TOLD
+    return value.dtype in ("i32", "i64") and is_static(shape) and 0 < math.prod(shape) <= MOST_EXTENTS
 
 
-def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Node, int]:
+def _fates(graph: Graph, types: Mapping[Value, Any], with_extents: bool) -> dict[Node, int]:
     """Where each node runs: LATER, BEFORE, HOST or KNOWN."""
     fate: dict[Node, int] = {}
     for node in graph.nodes:
@@ -172,8 +172,8 @@ def _fates(graph: Graph, types: Mapping[Value, Any], may_tell: bool) -> dict[Nod
             fate[node] = KNOWN
         elif texts or not all(is_static(types[v].shape) for v in node.outputs):
             unknown = [v for _, v in _bounds(node) if fate[v.node] != KNOWN]
-            told = may_tell and not texts and unknown and all(_may_be_told(v, types) for v in unknown)
-            fate[node] = LATER if told else HOST
+            takes = with_extents and not texts and unknown and all(_fits_extents(v, types) for v in unknown)
+            fate[node] = LATER if takes else HOST
         else:
             fate[node] = BEFORE
     return fate

@@ -114,7 +114,7 @@ class Ports:
             again = again.node.inputs[0]
         return again.constant is not None and bool(again.constant.all())
 
-    def slice_trips(self, shapes: Sequence[Any]) -> int | None:
+    def slice_iterations(self, shapes: Sequence[Any]) -> int | None:
         """The number of parts of the sliced inputs. None if it is dynamic, or if no input is sliced.
 
         Raises ModelError if two inputs have different numbers.

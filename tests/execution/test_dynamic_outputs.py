@@ -203,7 +203,7 @@ def test_slices_by_computed_bounds_run_in_kernels(monkeypatch: pytest.MonkeyPatc
     assert not [row.node_name for row in rows if row.exec_type == "ref_numpy"]
     first = compiled._executable._chain.first
     (following,) = first._following.values()
-    assert first.cut.told and following.cut is None
+    assert first.cut.extents and following.cut is None
     assert not following.part.program.traces.refused
 
 

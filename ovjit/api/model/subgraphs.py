@@ -435,7 +435,7 @@ class tensor_iterator(_Repeated):
 
     def _trips(self, types: list[TensorType]) -> int | None:
         ends = self._ends(types)
-        return ends.slice_trips([t.shape for t in types]) if ends.of(SLICED) else 1
+        return ends.slice_iterations([t.shape for t in types]) if ends.of(SLICED) else 1
 
 
 class if_op(SubGraphNode):
