@@ -279,6 +279,16 @@ def test_matrices_without_elements_have_no_rank() -> None:
     compare(lambda x: (torch.linalg.matrix_rank(x), torch.linalg.pinv(x)), torch.ones(0, 3))
 
 
+def test_powers_out_of_the_range_of_f16_have_a_norm() -> None:
+    x = torch.tensor([[8.5, -7.25, 0.5], [30.0, 1.0, -2.0]], dtype=torch.float16)
+    module = Of(lambda x: (torch.linalg.vector_norm(x, 6), torch.linalg.vector_norm(x, 3.5, dim=1)))
+    model = ov.convert_model(module, example_input=(x,))
+    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())
+    for i, want in enumerate(module(x)):
+        assert result[i].dtype == np.float16
+        np.testing.assert_allclose(result[i], want.numpy(), 2e-3, err_msg=f"output {i}")
+
+
 def test_sums_over_no_elements_of_hurwitz() -> None:
     compare(torch.special.zeta, torch.ones(0, 1, 3), torch.ones(0, 4, 3))
 
