@@ -289,6 +289,22 @@ def test_powers_out_of_the_range_of_f16_have_a_norm() -> None:
         np.testing.assert_allclose(result[i], want.numpy(), 2e-3, err_msg=f"output {i}")
 
 
+def test_singular_matrices_are_told() -> None:
+    x = torch.tensor([[[2.0, 1], [4, 2]], [[1, 0], [0, 4]], [[0, 0], [0, 0]]])
+    infos = Of(lambda x, b: (torch.linalg.inv_ex(x)[1], torch.linalg.solve_ex(x, b)[1]))
+    b = torch.ones(3, 2, 1)
+    for model in (
+        ov.convert_model(infos, example_input=(x, b)),
+        ov.convert_model(torch.export.export(infos, (x, b))),
+    ):
+        result = ov.compile_model(model, "CPU", EXACT)([x.numpy(), b.numpy()])
+        for i, want in enumerate(infos(x, b)):
+            assert result[i].dtype == np.int32
+            np.testing.assert_array_equal(result[i], want.numpy())
+    plain = ov.convert_model(Of(lambda x: torch.linalg.inv_ex(x)[0]), example_input=(x,))
+    assert "Loop" not in [node.get_type_name() for node in plain.get_ops()]
+
+
 def test_sums_over_no_elements_of_hurwitz() -> None:
     compare(torch.special.zeta, torch.ones(0, 1, 3), torch.ones(0, 4, 3))
 

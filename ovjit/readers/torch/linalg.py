@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.factorization import determinant
+from ovjit.readers.factorization import determinant, eliminated, stacked, unstacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import by_squaring
 from ovjit.readers.torch.registry import aten
@@ -22,7 +22,14 @@ def inverse(n: Call, x: Output) -> Output:
 
 @aten("linalg_inv_ex")
 def inverse_with_info(n: Call, x: Output) -> list[Any]:
-    return [n("Inverse", x, adjoint=False), n.filled(0, n.sizes(x)[:-2], "i32")]
+    return [n("Inverse", x, adjoint=False), _info(n, x, 1)]
+
+
+def _info(n: Call, x: Output, index: int) -> Output | None:
+    """The output `index`: the first step of the elimination without a pivot, counted from 1, 0 for none."""
+    if not n.is_used(index):
+        return None
+    return unstacked(n, n.convert(eliminated(n, stacked(n, x)).failed, "i32"), x, 0)
 
 
 @aten("det", "linalg_det", "_linalg_det")
@@ -41,8 +48,9 @@ def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
     out = n.squeeze(out, [-1]) if vector else out
     if n.op == "aten::linalg_solve":
         return out
-    info = n.filled(0, n.sizes(x)[:-2], "i32")
-    return [out, info] if n.op == "aten::linalg_solve_ex" else [out, None, None, info]
+    if n.op == "aten::linalg_solve_ex":
+        return [out, _info(n, x, 1)]
+    return [out, None, None, _info(n, x, 3)]
 
 
 @aten("linalg_cross", "cross")
