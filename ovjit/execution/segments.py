@@ -20,7 +20,7 @@ from ovjit.forks import ForkLock
 from ovjit.graph.graph import Graph, Node, Value
 from ovjit.graph.shapes import guessed
 from ovjit.planning.concrete_types import concrete_types
-from ovjit.planning.partition import Cut, needs_cut, extent_shapes
+from ovjit.planning.partition import Cut, extent_shapes, needs_cut
 from ovjit.planning.plan import Plan
 from ovjit.records import NamedTuple
 

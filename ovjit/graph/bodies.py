@@ -339,13 +339,13 @@ def slice_bounds(port: Port, extent: int) -> tuple[int, int, int]:
     if port.stride > 0 and port.part_size == step and high < extent and (high - low) % step == step - 1 > 0:
         high += 1
     length = high - low
-    trips = 0 if length < port.part_size else (length - port.part_size) // step + 1
+    iterations = 0 if length < port.part_size else (length - port.part_size) // step + 1
     check(
         port.part_size != step or length % step == 0,
         f"an axis of length {extent} cannot be sliced from {port.start} to {port.end} into parts of "
         f"{port.part_size}",
     )
-    return (high - port.part_size, -step, trips) if port.stride < 0 else (low, step, trips)
+    return (high - port.part_size, -step, iterations) if port.stride < 0 else (low, step, iterations)
 
 
 def axis_of(port: Port, shape: Sequence[Dim]) -> int:

@@ -41,9 +41,9 @@ class Cut:
     """A graph in three parts: the graph `before`, the nodes `hosts`, and the graph `after`.
 
     `before` is None if nothing has to run before the hosts. `kept`: values that `before` returns. `passed`:
-    values that `after` takes as inputs. `results`: values that `after` returns. `extents`: values that `after`
-    takes as run-time extents, in the dimensions of further inputs (`extent_shapes`). All are values of the
-    original graph. `with_extents` False: no run-time extents.
+    values that `after` takes as inputs. `results`: values that `after` returns. `extents`: values that
+    `after` takes as run-time extents, in the dimensions of further inputs (`extent_shapes`). All are values
+    of the original graph. `with_extents` False: no run-time extents.
     """
 
     def __init__(self, graph: Graph, types: Mapping[Value, Any], with_extents: bool = True):

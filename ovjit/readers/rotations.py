@@ -1,69 +1,150 @@
 """Singular values and eigenvalues of matrices, for which OpenVINO has no operations: by Jacobi's rotations.
 
-The functions take matrices [count, rows, columns] of f64, see `factorization`.
+The functions take matrices [count, rows, columns] of f64, see `factorization`. Sizes are numbers where they
+are known, else i64 tensors without dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 
 from ovjit.api.model.node import Output
 from ovjit.readers.build import Builder
 from ovjit.readers.counted import counted
-from ovjit.readers.factorization import NO_ROW, multiplied, reflected
+from ovjit.readers.factorization import multiplied, reflected
+
+#: A number of rows or columns.
+Size = int | Output
 
 #: Sweeps over all pairs of columns at most, the cosine between columns that counts as 0, and the product of
 #: lengths, relative to the square of all columns' length, below which columns are 0 but for rounding.
 SWEEPS, RIGHT, NOTHING = 30, 1e-12, 1e-18
 
 
-def turned_columns(n: Builder, x: Output, size: int) -> tuple[Output, Output]:
+def size_of(n: Builder, x: Output, axis: int) -> Size:
+    """A dimension of a tensor."""
+    dim = (n.shape(x) or ())[axis]
+    return dim if isinstance(dim, int) else n.reshape(n.dim_of(x, axis), [])
+
+
+_ARITHMETIC: dict[str, Callable[[int, int], int]] = {
+    "Add": operator.add, "Subtract": operator.sub, "Multiply": operator.mul, "Divide": operator.floordiv,
+    "FloorMod": operator.mod, "Maximum": max, "Minimum": min,
+}  # fmt: skip
+
+
+def _of(n: Builder, op: str, a: Size, b: Size) -> Size:
+    """The sum, quotient and so on of two sizes."""
+    if isinstance(a, int) and isinstance(b, int):
+        return _ARITHMETIC[op](a, b)
+    return n(op, *(v if isinstance(v, Output) else n.const(v) for v in (a, b)))
+
+
+def _list(n: Builder, *sizes: Size) -> list[int] | Output:
+    """Sizes as one dimension."""
+    if all(isinstance(v, int) for v in sizes):
+        return list(sizes)  # type: ignore[arg-type]
+    return n.concat([n.unsqueeze(v, [0]) if isinstance(v, Output) else n.const([v]) for v in sizes], 0)
+
+
+def _shape(n: Builder, head: Output, *sizes: Size) -> Output:
+    """Dimensions that stand before matrices, and the sizes behind them."""
+    listed = _list(n, *sizes)
+    return n.concat([head, listed if isinstance(listed, Output) else n.const(listed)], 0)
+
+
+def _cut(n: Builder, x: Output, axis: int, start: Size, stop: Size) -> Output:
+    """x[..., start:stop, ...] along one axis."""
+    return n("Slice", x, _list(n, start), _list(n, stop), [1], [axis])
+
+
+def _padded(n: Builder, x: Output, rows: Size, columns: Size, value: float = 0) -> Output:
+    """Matrices with as many rows and columns more."""
+    if rows == 0 and columns == 0:
+        return x
+    none = [0] * (n.rank(x) - 2)
+    return n("Pad", x, [0] * n.rank(x), _list(n, *none, rows, columns), n.like(x, value), pad_mode="constant")
+
+
+def _eye(n: Builder, rows: Size, columns: Size) -> Output:
+    """Ones on the diagonal, f64 [rows, columns]."""
+    if isinstance(rows, int) and isinstance(columns, int):
+        return n.const([[float(i == j) for j in range(columns)] for i in range(rows)] or [[]], "f64",
+                       (rows, columns))  # fmt: skip
+    return n.convert(n("Equal", n.unsqueeze(_steps(n, rows), [1]), _steps(n, columns)), "f64")
+
+
+def _steps(n: Builder, size: Size) -> Output:
+    """0, 1, 2, ..., i64 [size]"""
+    last = size if isinstance(size, Output) else n.const(size)
+    return n("Range", n.const(0), last, n.const(1), output_type="i64")
+
+
+def _ring(n: Builder, even: Size, half: Size) -> Output:
+    """Which column comes to each place after a step, i64 [even].
+
+    All columns but the first go on by one place in a ring: 1, 2, ..., half - 1, then backwards even - 1, ...,
+    half. So each meets each other one in a sweep.
+    """
+    if isinstance(even, int) and isinstance(half, int):
+        first, second = range(1, half - 1), range(half + 1, even)
+        return n.const([0, half, *first, *second, half - 1][:even])
+    place = _steps(n, even)
+    half, last = (v if isinstance(v, Output) else n.const(v) for v in (half, _of(n, "Subtract", even, 1)))
+    one = n.const(1)
+    on = n("Select", n("Less", place, half), n("Subtract", place, one), n("Add", place, one))
+    on = n("Select", n("Equal", place, last), n("Subtract", half, one), on)
+    on = n("Select", n("Equal", place, one), half, on)
+    return n("Select", n("Equal", place, n.const(0)), n.const(0), on)
+
+
+def turned_columns(n: Builder, x: Output, size: Size) -> tuple[Output, Output]:
     """A V with columns at right angles, and V, a product of rotations: by Jacobi's method, of A's columns.
 
-    x is f64 [count, rows, size]. A step turns as many pairs as half of the columns. Then all columns but the
-    first go on by one place in a ring, so that each meets each other one in a sweep.
+    x is f64 [count, rows, size]. A step turns as many pairs as half of the columns.
     """
-    even = max(size + size % 2, 2)
-    if even > size:
-        x = n("Pad", x, [0, 0, 0], [0, 0, even - size], n.like(x, 0), pad_mode="constant")
-    half = even // 2
-    ring = [*range(1, half), *range(even - 1, half - 1, -1)]  # the second half is read backwards
-    after = dict(zip(ring, [ring[-1], *ring[:-1]], strict=True))
-    order = [after.get(place, 0) for place in range(even)]
+    even = _of(n, "Maximum", _of(n, "Add", size, _of(n, "FloorMod", size, 2)), 2)
+    x = _padded(n, x, 0, _of(n, "Subtract", even, size))
+    rows, half = size_of(n, x, 1), _of(n, "Divide", even, 2)
     head = n.slice(n.shape_of(x), 0, 0, 1)
-    one = n("Broadcast", n.const(_eye(even), "f64"), n.concat([head, n.const([even, even])], 0))
+    one = n("Broadcast", _eye(n, even, even), _shape(n, head, even, even))
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         both, worst = state
-        rows = others[0]
-        x = n("Slice", both, [0], n.unsqueeze(rows, [0]), [1], [1])
-        cosine, sine, near = _angles(n, x, half)
-        p, q = (n.slice(both, 2, i * half, (i + 1) * half) for i in range(2))
+        order, ends, *given = others
+        sizes = iter(given)
+        rows_, half_ = (v if isinstance(v, int) else next(sizes) for v in (rows, half))
+        x = _cut(n, both, 1, 0, rows_)
+        cosine, sine, near = _angles(n, x, half_)
+        p, q = _halves(n, both, half_)
         first = n("Subtract", n("Multiply", cosine, p), n("Multiply", sine, q))
         second = n("Add", n("Multiply", sine, p), n("Multiply", cosine, q))
-        both = n("Gather", n.concat([first, second], 2), n.const(order), 2)
-        end = n("Equal", n("FloorMod", k, n.const(even - 1)), n.const(even - 2))
+        both = n("Gather", n.concat([first, second], 2), order, 2)
+        last = n("Equal", n("FloorMod", k, ends), n("Subtract", ends, n.const(1)))
         worst = n("Maximum", worst, near)
         far = n("Greater", worst, n.like(worst, RIGHT))
-        worst = n("Select", end, n.like(worst, 0), worst)
-        return [both, worst, n("LogicalOr", n("LogicalNot", end), far)]
+        worst = n("Select", last, n.like(worst, 0), worst)
+        return [both, worst, n("LogicalOr", n("LogicalNot", last), far)]
 
-    rows = n.reshape(n.dim_of(x, 1), [])
+    sweep = _of(n, "Subtract", even, 1)
     state = [n.concat([x, one], 1), n.const(0.0, "f64")]
-    both = counted(n, SWEEPS * (even - 1), state, step, [rows], ends=True)[0]
-    kept = n.slice(both, 2, 0, size)
-    turned = n("Slice", kept, [0], n.unsqueeze(rows, [0]), [1], [1])
-    return turned, n.slice(n("Slice", kept, n.unsqueeze(rows, [0]), [NO_ROW], [1], [1]), 1, 0, size)
+    others = [_ring(n, even, half), sweep if isinstance(sweep, Output) else n.const(sweep)]
+    others += [v for v in (rows, half) if isinstance(v, Output)]
+    both = counted(n, _of(n, "Multiply", sweep, SWEEPS), state, step, others, ends=True)[0]
+    kept = _cut(n, both, 2, 0, size)
+    return _cut(n, kept, 1, 0, rows), _cut(n, kept, 1, rows, _of(n, "Add", rows, size))
 
 
-def _eye(size: int) -> list[list[float]]:
-    return [[float(i == j) for j in range(size)] for i in range(size)]
+def _halves(n: Builder, x: Output, half: Size) -> list[Output]:
+    """The first and the second half of the columns."""
+    return [_cut(n, x, 2, a, b) for a, b in ((0, half), (half, _of(n, "Add", half, half)))]
 
 
-def _angles(n: Builder, x: Output, half: int) -> tuple[Output, Output, Output]:
+def _angles(n: Builder, x: Output, half: Size) -> tuple[Output, Output, Output]:
     """The cosines and sines [count, 1, half] that bring each column of the first half and its partner in the
     second to right angles, and the largest cosine between two of them."""
-    p, q = (n.slice(x, 2, i * half, (i + 1) * half) for i in range(2))
+    p, q = _halves(n, x, half)
     a, b, c = (n("ReduceSum", n("Multiply", *pair), [1], keep_dims=True) for pair in ((p, p), (q, q), (p, q)))
     zero, one = n.like(a, 0), n.like(a, 1)
     none = n("Equal", c, zero)
@@ -81,45 +162,73 @@ def _angles(n: Builder, x: Output, half: int) -> tuple[Output, Output, Output]:
     return cosine, n("Multiply", cosine, tangent), near
 
 
-def _ordered(n: Builder, keys: Output, columns: Sequence[Output], size: int, largest: bool) -> list[Output]:
+def _ordered(n: Builder, keys: Output, columns: Sequence[Output], size: Size, largest: bool) -> list[Output]:
     """Keys [count, size] in order, and the columns of matrices in the same one."""
     mode = "max" if largest else "min"
-    values, places = n.all("TopK", keys, size, axis=1, mode=mode, sort="value", index_element_type="i64")
-    return [values, *(n("Gather", x, places, 2, batch_dims=1) for x in columns)]
+    values, order = n.all("TopK", keys, size, axis=1, mode=mode, sort="value", index_element_type="i64")
+    return [values, *(n("Gather", x, order, 2, batch_dims=1) for x in columns)]
 
 
-def singular(n: Builder, x: Output, rows: int, columns: int, full: bool) -> tuple[Output, Output, Output]:
+def singular(n: Builder, x: Output, full: bool) -> tuple[Output, Output, Output]:
     """A = U diag(s) V^T, the largest s first: U, s and V of f64 [count, rows, columns]. `full`: U and V are
     square, else they have as many columns as there are singular values."""
+    rows, columns = size_of(n, x, 1), size_of(n, x, 2)
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        return _of_open_sizes(n, x, rows, columns, full)
     if rows < columns:
-        v, s, u = singular(n, n.transpose(x, [0, 2, 1]), columns, rows, full)
+        v, s, u = _of_tall(n, n.transpose(x, [0, 2, 1]), columns, rows, full)
         return u, s, v
+    return _of_tall(n, x, rows, columns, full)
+
+
+def _of_open_sizes(
+    n: Builder, x: Output, rows: Size, columns: Size, full: bool
+) -> tuple[Output, Output, Output]:
+    """Those of A, or of its transpose where the model finds more columns than rows."""
+    most, least = (_of(n, op, rows, columns) for op in ("Maximum", "Minimum"))
+    wide = n("Less", *(v if isinstance(v, Output) else n.const(v) for v in (rows, columns)))
+    down, right = n.unsqueeze(_steps(n, most), [1]), _steps(n, least)
+    across = columns if isinstance(columns, Output) else n.const(columns)
+    own = n("Add", n("Multiply", down, across), right)
+    turned = n("Add", n("Multiply", right, across), down)
+    flat = n("Reshape", x, [0, -1], special_zero=True)
+    tall = n("Gather", flat, n("Select", wide, turned, own), 1)
+    u, s, v = _of_tall(n, tall, most, least, full)
+    v = _padded(n, v, _of(n, "Subtract", most, least), _of(n, "Subtract", most, least) if full else 0)
+    first, second = n("Select", wide, v, u), n("Select", wide, u, v)
+    first, second = _cut(n, first, 1, 0, rows), _cut(n, second, 1, 0, columns)
+    if full:
+        first, second = _cut(n, first, 2, 0, rows), _cut(n, second, 2, 0, columns)
+    return first, s, second
+
+
+def _of_tall(n: Builder, x: Output, rows: Size, columns: Size, full: bool) -> tuple[Output, Output, Output]:
+    """Those of matrices that have no fewer rows than columns."""
     turned, v = turned_columns(n, x, columns)
     size = n("ReduceL2", turned, [1], keep_dims=False)
     _, turned, v = _ordered(n, size, [turned, v], columns, largest=True)
     packed, factors = reflected(n, turned)
     kept = rows if full else columns
     head = n.slice(n.shape_of(x), 0, 0, 1)
-    eye = n.const([row[:kept] for row in _eye(rows)], "f64")
-    start = n("Broadcast", eye, n.concat([head, n.const([rows, kept])], 0))
-    u = multiplied(n, packed, factors, start, n.const(columns), False)
-    ends = n("ReduceSum", n("Multiply", n.slice(packed, 1, 0, columns), n.const(_eye(columns), "f64")), [1],
-             keep_dims=False)  # fmt: skip
+    start = n("Broadcast", _eye(n, rows, kept), _shape(n, head, rows, kept))
+    count = columns if isinstance(columns, Output) else n.const(columns)
+    u = multiplied(n, packed, factors, start, count, False)
+    diagonal = n("Multiply", _cut(n, packed, 1, 0, columns), _eye(n, columns, columns))
+    ends = n("ReduceSum", diagonal, [1], keep_dims=False)
     sign = n("Select", n("Less", ends, n.like(ends, 0)), n.like(ends, -1), n.like(ends, 1))
-    wide = n.unsqueeze(sign, [1])
-    if kept > columns:
-        wide = n("Pad", wide, [0, 0, 0], [0, 0, kept - columns], n.like(wide, 1), pad_mode="constant")
+    wide = _padded(n, n.unsqueeze(sign, [1]), 0, _of(n, "Subtract", kept, columns), 1)
     return n("Multiply", u, wide), n("Abs", ends), v
 
 
-def symmetric(n: Builder, x: Output, size: int) -> tuple[Output, Output]:
+def symmetric(n: Builder, x: Output) -> tuple[Output, Output]:
     """Eigenvalues [count, size] of symmetric matrices of f64, the least first, and eigenvectors as columns.
 
     A + c 1, where c is as large as any of them, has the same vectors, and its columns times V are V's
     columns times its eigenvalues.
     """
+    size = size_of(n, x, 2)
     c = n("ReduceL2", x, [1, 2], keep_dims=True)
-    moved = n("Add", x, n("Multiply", n.const(_eye(size), "f64"), c))
+    moved = n("Add", x, n("Multiply", _eye(n, size, size), c))
     turned, v = turned_columns(n, moved, size)
     values = n("ReduceSum", n("Multiply", turned, v), [1], keep_dims=False)
     values = n("Subtract", values, n.squeeze(c, [2]))

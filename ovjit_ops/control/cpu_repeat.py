@@ -16,10 +16,10 @@ from ovjit.planning.plan import NotNative, Planner, Strides, element_size
 from ovjit.planning.views import FIRST_IO, Buffer, View, row_major
 from ovjit.records import NamedTuple
 from ovjit_ops.control.cpu_bodies import LoweredControl, given_view, plan_body, strides_of, work_of
-from ovjit_ops.control.ends import loop_trips, ports_of
+from ovjit_ops.control.ends import loop_iterations, ports_of
 
 #: Loops with more iterations run on a worker, so that the main thread can receive Ctrl-C.
-MANY_TRIPS = 1 << 17
+MANY_ITERATIONS = 1 << 17
 
 
 class Role(NamedTuple):
@@ -83,10 +83,10 @@ class LoweredRepeat(LoweredControl):
             roles += [Role(r, port, False) for port in parts if port is not whole]
         return roles, primary
 
-    def trips(self, given: list[TensorType]) -> int | None:
+    def iterations(self, given: list[TensorType]) -> int | None:
         if self.is_loop:
-            return loop_trips(given, self.ends)
-        parts = self.ends.slice_trips([t.shape for t in given])
+            return loop_iterations(given, self.ends)
+        parts = self.ends.slice_iterations([t.shape for t in given])
         return parts if self.ends.of(SLICED) else 1
 
     def plan(self, planner: Planner) -> None:
@@ -95,8 +95,8 @@ class LoweredRepeat(LoweredControl):
         feeds, made = ends.feeds(given)
         if not all(is_static(t.shape) for t in (*feeds, *made)):
             raise NotNative
-        trips = self.trips(given)
-        if trips == 0 or (trips is None and ends.of(CONCAT) and not self.bounded):
+        iterations = self.iterations(given)
+        if iterations == 0 or (iterations is None and ends.of(CONCAT) and not self.bounded):
             raise NotNative  # without iterations the body's parts do not exist
         views, strides = self._inputs(planner)
         part_strides = self._part_strides(planner, made)
@@ -116,7 +116,7 @@ class LoweredRepeat(LoweredControl):
             for p in self.inputs
             if p.kind == MERGED
         ]
-        writing, writes = self._writing(planner, outs, made, trips)
+        writing, writes = self._writing(planner, outs, made, iterations)
         lasts: list[Any] = []
         initial = {p.back: views[p.inner] for p in ends.of(MERGED)}
         for port in ends.of(LAST):
@@ -124,13 +124,13 @@ class LoweredRepeat(LoweredControl):
             start = [-1, 0] if before is None else [before.ptr]
             lasts.append([self.primary[port.inner], *start, to.ptr, to.count * to.itemsize])
         numbers = [len(rows), len(carried), len(writing), len(lasts)]
-        head, head_reads, head_writes = self._head(planner, given, trips, numbers)
+        head, head_reads, head_writes = self._head(planner, given, iterations, numbers)
         args = [*head, *(word for row in (*rows, *carried, *writing, *lasts) for word in row)]
-        flops = work_of(body) * (trips or 1)
+        flops = work_of(body) * (iterations or 1)
         reads, touched = [*views.values(), *head_reads], [*writes, *head_writes, *outs]
         planner.control_step(
             "repeat", args, [body], reads, touched, len(self.roles), flops,
-            endless=self._may_be_endless(given, trips),
+            endless=self._may_be_endless(given, iterations),
         )  # fmt: skip
 
     def _inputs(self, planner: Planner) -> tuple[dict[int, View], dict[int, Any]]:
@@ -161,7 +161,7 @@ class LoweredRepeat(LoweredControl):
         return found
 
     def _writing(
-        self, planner: Planner, outs: list[View], made: list[TensorType], trips: int | None
+        self, planner: Planner, outs: list[View], made: list[TensorType], iterations: int | None
     ) -> tuple[list[Any], list[View]]:
         """The destination of each result of the body, and its memory: a moving part of an output, one place,
         or two alternately."""
@@ -171,7 +171,7 @@ class LoweredRepeat(LoweredControl):
         for place, role in enumerate(self.roles, FIRST_IO + len(self.ends.body.inputs)):
             type = made[role.result]
             if role.port is not None:
-                view = _slot(role.port, outs[role.port.outer], type, trips or 0)
+                view = _slot(role.port, outs[role.port.outer], type, iterations or 0)
                 axis = axis_of(role.port, view.shape)
                 step = view.strides[axis] * view.shape[axis]
                 writing.append([place, view.ptr, -step if role.port.stride < 0 else step, -1, 0])
@@ -184,35 +184,35 @@ class LoweredRepeat(LoweredControl):
                 continue
             there = planner.allocate(type.shape, size)
             writes.append(there)
-            if trips is not None and trips % 2 == 0:
+            if iterations is not None and iterations % 2 == 0:
                 here, there = there, here  # the last iteration writes to the output
             writing.append([place, here.ptr, 0, there.ptr])
         return writing, writes
 
-    def _may_be_endless(self, given: list[TensorType], trips: int | None) -> bool:
-        """Whether the number of iterations may exceed MANY_TRIPS."""
-        if trips is None:
+    def _may_be_endless(self, given: list[TensorType], iterations: int | None) -> bool:
+        """Whether the number of iterations may exceed MANY_ITERATIONS."""
+        if iterations is None:
             count = given[0].value
-            trips = -1 if count is None else int(count.reshape(-1)[0])
-            if trips < 0 and self.bounded and self.ends.of(CONCAT):
+            iterations = -1 if count is None else int(count.reshape(-1)[0])
+            if iterations < 0 and self.bounded and self.ends.of(CONCAT):
                 return False  # the capacity bounds it
-        return not 0 <= trips <= MANY_TRIPS
+        return not 0 <= iterations <= MANY_ITERATIONS
 
     def _head(
-        self, planner: Planner, given: list[TensorType], trips: int | None, rows: list[int]
+        self, planner: Planner, given: list[TensorType], iterations: int | None, rows: list[int]
     ) -> tuple[list[Any], list[View], list[View]]:
         """(the arguments from R_COUNT to R_ROWS, the views that they read, the views that they write).
         `rows`: the number of rows of each kind that follow. A pointer is two int64s."""
         ends = self.ends
         reads: list[View] = []
         writes: list[View] = []
-        count: list[Any] = [0, -1 if trips is None else trips, 0]
+        count: list[Any] = [0, -1 if iterations is None else iterations, 0]
         go: list[Any] = [-1, 0]
-        if self.is_loop and trips is None:
+        if self.is_loop and iterations is None:
             number, condition = (planner.view(v) for v in self.node.inputs[:2])
             count, go = [number.ptr, number.itemsize], [condition.ptr]
             reads += [number, condition]
-        parts = ends.slice_trips([t.shape for t in given])
+        parts = ends.slice_iterations([t.shape for t in given])
         limit, strict = (-1 if parts is None else parts), 1
         done: list[Any] = [-1, 0]
         if self.bounded:
@@ -249,9 +249,9 @@ def _part(port: Port, whole: View) -> View:
     return whole.slice(axis, first if count else 0, port.part_size)
 
 
-def _slot(port: Port, whole: View, part: TensorType, trips: int) -> View:
+def _slot(port: Port, whole: View, part: TensorType, iterations: int) -> View:
     """The place of the first iteration's part of a concatenated output."""
     axis = axis_of(port, whole.shape)
     size = part.shape[axis]
-    first = (trips - 1) * size if port.stride < 0 and trips else 0
+    first = (iterations - 1) * size if port.stride < 0 and iterations else 0
     return whole.slice(axis, first, size)

@@ -82,9 +82,9 @@ class Ports:
             check_one(made[self.condition], "the condition of a loop's body")
         return feeds, made
 
-    def types(self, given: Sequence[TensorType], trips: int | None) -> list[TensorType]:
-        """The types of the outputs. `given`: the types of all inputs. `trips`: the number of iterations; None
-        if it is unknown."""
+    def types(self, given: Sequence[TensorType], iterations: int | None) -> list[TensorType]:
+        """The types of the outputs. `given`: the types of all inputs. `iterations`: their number; None if it is
+        unknown."""
         feeds, made = self.feeds(given)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}
@@ -92,8 +92,8 @@ class Ports:
             result = made[port.inner]
             shape = result.shape
             if port.kind == bodies.CONCAT:
-                shape = concat_shape(port, shape, trips)
-            elif trips in (None, 0) and port.inner in carried:
+                shape = concat_shape(port, shape, iterations)
+            elif iterations in (None, 0) and port.inner in carried:
                 shape = carried[port.inner].shape
             out.append(TensorType(result.dtype, shape))
         return out
@@ -130,8 +130,8 @@ class Ports:
         check(len(counts) <= 1, f"the sliced inputs have different numbers of parts: {sorted(counts)}")
         return counts.pop() if counts else None
 
-    def run(self, given: Sequence[np.ndarray], trips: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
-        """The reference. `trips`: the number of iterations; None: until the condition is false."""
+    def run(self, given: Sequence[np.ndarray], iterations: int | None, go_on: bool) -> tuple[np.ndarray, ...]:
+        """The reference. `iterations`: their number; None: until the condition is false."""
         body = self.body
         feeds: list[Any] = [None] * len(body.inputs)
         for port in self.inputs:
@@ -141,7 +141,7 @@ class Ports:
         picked: dict[int, np.ndarray] = {}
         made: list[np.ndarray] | None = None
         done = 0
-        while go_on and (trips is None or done < trips):
+        while go_on and (iterations is None or done < iterations):
             bodies.checkpoint()
             for port in self.of(bodies.SLICED):
                 feeds[port.inner] = part(port, given[port.outer], done)
@@ -228,26 +228,26 @@ def slice_shape(port: bodies.Port, shape: Any) -> Any:
     return (*shape[:axis], port.part_size, *shape[axis + 1 :])
 
 
-def concat_shape(port: bodies.Port, shape: Any, trips: int | None) -> Any:
+def concat_shape(port: bodies.Port, shape: Any, iterations: int | None) -> Any:
     """The shape of a result's parts of all iterations, concatenated."""
     if shape is None:
         return None
     check(len(shape) > 0, "the results that are concatenated are scalars; a scalar has no axis")
     axis = bodies.axis_of(port, shape)
-    length = ANY if trips is None else 0 if trips == 0 else shape[axis] * trips
+    length = ANY if iterations is None else 0 if iterations == 0 else shape[axis] * iterations
     return (*shape[:axis], length, *shape[axis + 1 :])
 
 
-def part(port: bodies.Port, whole: np.ndarray, trip: int) -> np.ndarray:
+def part(port: bodies.Port, whole: np.ndarray, iteration: int) -> np.ndarray:
     """The part of a sliced input for an iteration. Raises InferenceError after the last part."""
     axis = bodies.axis_of(port, whole.shape)
     first, step, count = bodies.slice_bounds(port, whole.shape[axis])
-    if trip >= count:
+    if iteration >= count:
         raise InferenceError(
-            f"iteration {trip} of a loop needs part {trip} of an input that has {count} parts along "
-            f"axis {axis}"
+            f"iteration {iteration} of a loop needs part {iteration} of an input that has {count} parts "
+            f"along axis {axis}"
         )
-    begin = first + trip * step
+    begin = first + iteration * step
     return whole[(slice(None),) * axis + (slice(begin, begin + port.part_size),)]
 
 
@@ -270,7 +270,7 @@ def known(type: TensorType, what: str) -> Any:
     return None if type.value is None else type.value.reshape(()).item()
 
 
-def loop_trips(given: Sequence[TensorType], ends: Ports) -> int | None:
+def loop_iterations(given: Sequence[TensorType], ends: Ports) -> int | None:
     """The number of iterations of a Loop; None if it is unknown or a condition may end the loop early."""
     trip_count, condition = given[:2]
     count, go_on = known(trip_count, "the trip count"), known(condition, "the condition")

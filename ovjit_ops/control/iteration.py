@@ -7,7 +7,7 @@ from typing import Any
 from ovjit.errors import check
 from ovjit.graph.bodies import SLICED
 from ovjit.graph.op import Any_, Int, Op, TensorType, op
-from ovjit_ops.control.ends import loop_trips, one_element, ports_of
+from ovjit_ops.control.ends import loop_iterations, one_element, ports_of
 from ovjit_ops.control.ranges import sum_ranges
 
 
@@ -38,7 +38,7 @@ class Loop:
             trip_count.dtype in ("i32", "i64"), f"the trip count should be i32 or i64, not {trip_count.dtype}"
         )
         check(condition.dtype == "boolean", f"the condition should be boolean, not {condition.dtype}")
-        return tuple(ends.types(given, loop_trips(given, ends)))
+        return tuple(ends.types(given, loop_iterations(given, ends)))
 
     def ref(*given, **attrs):
         count = int(one_element(given[0], "the trip count"))
@@ -52,13 +52,13 @@ class TensorIterator:
 
     def infer(*inputs, body: Any_, input_ports: Any_ = (), output_ports: Any_ = ()):
         ends = ports_of(locals(), len(inputs))
-        trips = ends.slice_trips([t.shape for t in inputs])
-        return tuple(ends.types(inputs, trips if ends.of(SLICED) else 1))
+        iterations = ends.slice_iterations([t.shape for t in inputs])
+        return tuple(ends.types(inputs, iterations if ends.of(SLICED) else 1))
 
     def ref(*inputs, **attrs):
         ends = ports_of(attrs, len(inputs))
-        trips = ends.slice_trips([a.shape for a in inputs])
-        return ends.run(inputs, 1 if trips is None else trips, True)
+        iterations = ends.slice_iterations([a.shape for a in inputs])
+        return ends.run(inputs, 1 if iterations is None else iterations, True)
 
 
 def _bounded_types(*inputs: Any, body: Any_, input_ports: Any_, output_ports: Any_, iteration_parameter: Int,

@@ -51,9 +51,9 @@ def sum_ranges(w: Writer, b: Builder, node: Node) -> Value | None:
         return None
     values = [loop.outside(b, v) for v in wanted]
     one = w("Reshape", count, [], special_zero=False) if count.shape else count
-    trips = w("Range", 0, one, 1, output_type="i64")
+    iterations = w("Range", 0, one, 1, output_type="i64")
     for i in (2, 3):  # as in the iterations: indices beyond the end give 0
-        values[i] = w("Gather", values[i], trips, np.array(0), batch_dims=0)
+        values[i] = w("Gather", values[i], iterations, np.array(0), batch_dims=0)
     return w("EmbeddingBagRanges", *values, reduction=reduction)
 
 

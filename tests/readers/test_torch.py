@@ -248,6 +248,45 @@ OPERATORS = {
         [[rand(3, 2, 5), rand(5, 1, 3)]],
     ),
     "cov": (lambda x: (torch.cov(x), torch.corrcoef(x), torch.cov(x[0])), [rand(3, 6)], [[rand(2, 4)]]),
+    "cov_of_one_row": (lambda x: torch.cov(x), [rand(1, 6)], [[rand(1, 4)]]),
+    "vecdot": (lambda x, y: torch.linalg.vecdot(x, y, dim=1), [rand(2, 3, 4)] * 2, [[rand(5, 0, 1)] * 2]),
+    "histogram": (
+        lambda x, w: (
+            *torch.histogram(x, 4, weight=w),
+            *torch.histogram(x, 3, range=(-1.0, 1.0), density=True),
+        ),
+        [rand(3, 4), rand(3, 4).abs()],
+        [[rand(7, 2), rand(7, 2)], [torch.ones(2, 2), rand(2, 2)]],
+    ),
+    "histogram_by_edges": (
+        lambda x, e: torch.histogram(x, e)[0],
+        [torch.tensor([-3.0, -1.0, 0.2, 0.5, 2.0, 2.1]), torch.tensor([-1.0, 0.0, 0.5, 2.0])],
+        [[rand(9), torch.tensor([-1.0, 1.0])]],
+    ),
+    "segment_reduce": (
+        lambda x, n: tuple(
+            torch.segment_reduce(x, how, lengths=n, initial=start)
+            for how in ("sum", "mean", "max", "min", "prod")
+            for start in (None, 0.5)
+        ),
+        [rand(6, 2), torch.tensor([2, 0, 4])],
+        [[rand(5, 3), torch.tensor([1, 4])]],
+    ),
+    "segment_reduce_of_rows": (
+        lambda x, n: torch.segment_reduce(x, "max", lengths=n, axis=1),
+        [rand(2, 4, 3), torch.tensor([[1, 3], [4, 0]])],
+        [[rand(1, 5, 2), torch.tensor([[2, 2, 1]])]],
+    ),
+    "segment_reduce_by_offsets": (
+        lambda x, o: torch.segment_reduce(x, "mean", offsets=o),
+        [rand(6), torch.tensor([0, 2, 2, 6])],
+        [[rand(5), torch.tensor([0, 5])]],
+    ),
+    "norm_of_no_columns": (
+        lambda x: (torch.linalg.norm(x, 1), torch.linalg.norm(x, torch.inf, keepdim=True)),
+        [rand(0, 0)],
+        [[rand(2, 3)]],
+    ),
     "nonzero_of_numbers": (
         lambda x: (torch.nonzero(x.sum() > 0), torch.masked_select(x.sum(), x.sum() > 0), torch.isreal(x)),
         [torch.ones(3)],
@@ -704,9 +743,9 @@ def test_lists_of_numbers_of_unknown_lengths_are_told(given) -> None:
 
 
 def test_an_operator_that_is_not_read_is_named_with_its_place(capfd) -> None:
-    module = torch.nn.Sequential(of(lambda x: torch.linalg.svdvals(x)))
+    module = torch.nn.Sequential(of(lambda x: torch.linalg.eigvals(x)))
     with pytest.raises(
-        RuntimeError, match=r"No conversion rule found for operations: aten::\w*svd.*test_torch.py"
+        RuntimeError, match=r"No conversion rule found for operations: aten::\w*eig.*test_torch.py"
     ):
         ov.convert_model(module, example_input=rand(3, 3))
     assert capfd.readouterr().out == ""

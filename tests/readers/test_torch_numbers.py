@@ -22,18 +22,20 @@ def wide(value):
     return value.double() if value.is_floating_point() else value
 
 
-def compare(function, *inputs, tolerance=2e-5):
-    """What ovjit computes in f32, beside PyTorch in f64."""
+def compare(function, *inputs, tolerance=2e-5, more=()):
+    """What ovjit computes in f32, beside PyTorch in f64; also of the lists of inputs in `more`."""
     module = Of(function)
     model = ov.convert_model(module, example_input=tuple(inputs))
-    result = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in inputs])
-    with torch.no_grad():
-        wanted = function(*map(wide, inputs))
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    assert len(result) == len(wanted)
-    for i, want in enumerate(wanted):
-        assert result[i].shape == tuple(want.shape), f"seed {SEED}, output {i}"
-        np.testing.assert_allclose(result[i], want.numpy(), tolerance, tolerance, err_msg=f"seed {SEED}")
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for given in (inputs, *more):
+        result = compiled([x.numpy() for x in given])
+        with torch.no_grad():
+            wanted = function(*map(wide, given))
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        assert len(result) == len(wanted)
+        for i, want in enumerate(wanted):
+            assert result[i].shape == tuple(want.shape), f"seed {SEED}, output {i}"
+            np.testing.assert_allclose(result[i], want.numpy(), tolerance, tolerance, err_msg=f"seed {SEED}")
     return model
 
 
@@ -215,6 +217,123 @@ ALGEBRA = {
         (torch.randn(3, 4), torch.rand(4)),
     ),
 }
+
+
+#: Functions of matrices that singular values or eigenvalues define.
+SPECTRA = {
+    "svdvals": torch.linalg.svdvals,
+    "norms": lambda x: tuple(torch.linalg.matrix_norm(x, k) for k in (2, "nuc")),
+    "norms by axes": lambda x: torch.linalg.matrix_norm(x, 2, dim=(0, -1), keepdim=True),
+    "svd": lambda x: rebuilt(*torch.linalg.svd(x, full_matrices=False)),
+    "pinv": lambda x: (torch.linalg.pinv(x), torch.linalg.pinv(x, rtol=0.5), torch.pinverse(x)),
+    "pinv by tensors": lambda x: torch.linalg.pinv(x, atol=torch.tensor(1.1)),
+    "rank": lambda x: (
+        torch.linalg.matrix_rank(x), torch.linalg.matrix_rank(x, tol=1.1), torch.linalg.matrix_rank(x * 0),
+    ),
+}  # fmt: skip
+#: The same of symmetric matrices.
+SYMMETRIC = {
+    "eigvalsh": lambda x: (torch.linalg.eigvalsh(x), torch.linalg.eigvalsh(x, UPLO="U")),
+    "eigh": lambda x: rebuilt(*torch.linalg.eigh(x)[::-1], torch.linalg.eigh(x)[1].mT),
+    "pinv": lambda x: torch.linalg.pinv(x - 4, hermitian=True),
+    "rank": lambda x: torch.linalg.matrix_rank(x, hermitian=True),
+    "cond": lambda x: tuple(torch.linalg.cond(x, p) for p in (None, -2, "fro", 1, "nuc")),
+    "sqrth": getattr(torch.linalg, "matrix_sqrth", None),
+    "polar": getattr(torch.linalg, "polar", None),
+}  # fmt: skip
+
+
+def rebuilt(left, values, right):
+    """The matrix of factors whose signs are free, and what is 1 where they have length 1 and right angles."""
+    return (left * values.unsqueeze(-2)) @ right, left.mT @ left, right @ right.mT
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_functions_of_singular_values_at_any_sizes(name) -> None:
+    compare(SPECTRA[name], torch.randn(2, 4, 3), tolerance=1e-4, more=[
+        [torch.randn(3, 2, 5)], [torch.randn(1, 6, 6)], [torch.randn(2, 1, 4)],
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name, function in SYMMETRIC.items() if function])
+def test_functions_of_eigenvalues_at_any_sizes(name) -> None:
+    compare(SYMMETRIC[name], symmetric(4), tolerance=1e-4, more=[[symmetric(7)], [symmetric(1)]])
+
+
+def test_complete_bases_of_singular_vectors() -> None:
+    """Vectors beyond the rank are not defined but for right angles."""
+
+    def bases(x):
+        u, s, v = torch.linalg.svd(x)
+        return s, u.mT @ u, v @ v.mT
+
+    compare(bases, torch.randn(5, 3), tolerance=1e-4, more=[[torch.randn(2, 4)], [torch.zeros(3, 3)]])
+    model = ov.convert_model(torch.export.export(Of(bases), (torch.randn(3, 5),)))
+    x = torch.randn(3, 5)
+    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())
+    for i, want in enumerate(bases(x)):
+        np.testing.assert_allclose(result[i], want.numpy(), 1e-4, 1e-5, err_msg=f"seed {SEED}, output {i}")
+
+
+def test_matrices_without_elements_have_no_rank() -> None:
+    compare(lambda x: (torch.linalg.matrix_rank(x), torch.linalg.pinv(x)), torch.ones(0, 3))
+
+
+def test_powers_out_of_the_range_of_f16_have_a_norm() -> None:
+    x = torch.tensor([[8.5, -7.25, 0.5], [30.0, 1.0, -2.0]], dtype=torch.float16)
+    module = Of(lambda x: (torch.linalg.vector_norm(x, 6), torch.linalg.vector_norm(x, 3.5, dim=1)))
+    model = ov.convert_model(module, example_input=(x,))
+    result = ov.compile_model(model, "CPU", EXACT)(x.numpy())
+    for i, want in enumerate(module(x)):
+        assert result[i].dtype == np.float16
+        np.testing.assert_allclose(result[i], want.numpy(), 2e-3, err_msg=f"output {i}")
+
+
+def test_singular_matrices_are_told() -> None:
+    x = torch.tensor([[[2.0, 1], [4, 2]], [[1, 0], [0, 4]], [[0, 0], [0, 0]]])
+    infos = Of(lambda x, b: (torch.linalg.inv_ex(x)[1], torch.linalg.solve_ex(x, b)[1]))
+    b = torch.ones(3, 2, 1)
+    for model in (
+        ov.convert_model(infos, example_input=(x, b)),
+        ov.convert_model(torch.export.export(infos, (x, b))),
+    ):
+        result = ov.compile_model(model, "CPU", EXACT)([x.numpy(), b.numpy()])
+        for i, want in enumerate(infos(x, b)):
+            assert result[i].dtype == np.int32
+            np.testing.assert_array_equal(result[i], want.numpy())
+    plain = ov.convert_model(Of(lambda x: torch.linalg.inv_ex(x)[0]), example_input=(x,))
+    assert "Loop" not in [node.get_type_name() for node in plain.get_ops()]
+
+
+def test_sums_over_no_elements_of_hurwitz() -> None:
+    compare(torch.special.zeta, torch.ones(0, 1, 3), torch.ones(0, 4, 3))
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32])
+def test_types_of_statistics_are_those_of_weights(kind) -> None:
+    x, w = torch.randn(2, 6, 3).to(kind), torch.ones(6, dtype=kind)
+
+    def norms(x, w):
+        return (
+            *torch.native_group_norm(x, w, w, 2, 6, 3, 2, 1e-5)[1:],
+            *torch.native_group_norm(x, w.float(), w.float(), 2, 6, 3, 2, 1e-5)[1:],
+            *torch.native_layer_norm(x, [3], None, None, 1e-5)[1:],
+            *torch.native_batch_norm(x, w, w, None, None, True, 0.1, 1e-5)[1:],
+            torch.cov(x[0], aweights=torch.ones(3)),
+        )
+
+    model = ov.convert_model(Of(norms), example_input=(x, w))
+    names = {torch.bfloat16: "bf16", torch.float16: "f16", torch.float32: "f32"}
+    wanted = norms(x, w)
+    assert [port.get_element_type().get_type_name() for port in model.outputs] == [
+        names[v.dtype] for v in wanted
+    ]
+    if kind != torch.bfloat16:
+        result = ov.compile_model(model, "CPU", EXACT)([x.numpy(), w.numpy()])
+        for i, want in enumerate(wanted):
+            np.testing.assert_allclose(
+                result[i], want.numpy(), 2e-3, 2e-3, err_msg=f"seed {SEED}, output {i}"
+            )
 
 
 @pytest.mark.parametrize("name", ALGEBRA)

@@ -373,3 +373,121 @@ def test_an_iteration_tells_the_type_of_an_input() -> None:
     for times in (0, 1, 3):
         result = ov.compile_model(model, "CPU", EXACT)([x.numpy(), np.int64(times)])[0]
         np.testing.assert_allclose(result, script(x, times).detach().numpy(), 1e-5, 1e-5)
+
+
+def by_views(x: Tensor):
+    y = x.clone()
+    rows = y.view(-1, 2, 2)
+    rows[:, 0].zero_()
+    rows.transpose(1, 2)[:, 1] = 9.0
+    return y, rows.sum(1)
+
+
+def by_turned_views(x: Tensor):
+    y = x.clone()
+    y.t()[1].add_(2.0)
+    y.permute(1, 0)[0].mul_(3.0)
+    y.mT[2].sub_(1.0)
+    y.unsqueeze(0).neg_()
+    y.unsqueeze(1).squeeze(1)[0] = 4.0
+    return y
+
+
+def by_parts_of_views(x: Tensor):
+    y = x.clone()
+    y.diagonal().fill_(0.0)
+    y.diagonal(1).add_(7.0)
+    y.narrow(1, 1, 2).add_(1.0)
+    y.narrow(1, -2, 2).mul_(2.0)
+    y.view_as(x)[1] = 4.0
+    return y
+
+
+def by_items(x: Tensor):
+    y = x.clone()
+    first, second = y.chunk(2, 1)
+    first.mul_(2.0)
+    second.add_(first)
+    y.split(3, 1)[1].add_(1.0)
+    y.split([1, 3], 1)[-1].neg_()
+    return y
+
+
+def by_items_of_copied_lists(x: Tensor):
+    y = x.clone()
+    parts = list(y.chunk(2, 1))
+    parts[1].mul_(2.0)
+    both = [y, x]
+    y.add_(1.0)
+    return both[0], both[1], y
+
+
+def items_of_lists(x: Tensor):
+    parts = [x.clone(), x + 1]
+    by_name = {"a": x.clone(), "b": x}
+    parts[0].mul_(2.0)
+    by_name["a"].add_(1.0)
+    for i in range(3):
+        parts.append(x * i)
+    for part in parts:
+        part.add_(1.0)
+    last = parts.pop()
+    last.sub_(5.0)
+    return parts[0] + parts[1], parts[3], last, by_name["a"], by_name["b"]
+
+
+def items_written_in_a_branch(x: Tensor):
+    parts = [x.clone(), x.clone()]
+    if bool(x.sum() > 0):
+        parts[0].mul_(2.0)
+    else:
+        parts[1].add_(3.0)
+    return parts[0], parts[1]
+
+
+WRITTEN = [by_views, by_turned_views, by_parts_of_views, by_items, by_items_of_copied_lists, items_of_lists]
+
+
+@pytest.mark.parametrize("function", WRITTEN)
+def test_writes_to_views_and_to_items_of_lists(function) -> None:
+    check(function, *rows(3, 5))
+
+
+def test_writes_to_items_in_a_branch() -> None:
+    check(items_written_in_a_branch, *signs())
+
+
+def rows_of_open_length(x: Tensor):
+    y = x.clone()
+    for row in y.unbind(0):
+        row.mul_(2.0)
+    return y
+
+
+def views_in_a_list(x: Tensor):
+    y = x.clone()
+    views = [y[0], y[1]]
+    y.mul_(2.0)
+    return views[0]
+
+
+def read_behind(x: Tensor):
+    y = x.clone()
+    part = y[1:]
+    y.mul_(2.0)
+    return part
+
+
+def parts_of_what_is_written(x: Tensor):
+    y = x.clone()
+    parts = list(y.chunk(2, 1))
+    y.mul_(2.0)
+    return parts[0]
+
+
+@pytest.mark.parametrize(
+    "function", [rows_of_open_length, views_in_a_list, read_behind, parts_of_what_is_written]
+)
+def test_views_that_would_need_their_new_values_are_refused(function) -> None:
+    with pytest.raises(RuntimeError, match="writes to a view"):
+        ov.convert_model(torch.jit.script(function), example_input=(torch.ones(3, 4),))

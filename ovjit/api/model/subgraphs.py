@@ -354,10 +354,10 @@ class _Repeated(SubGraphNode):
         if not self._whole():
             return -1
         with GRAPH_LOCK:
-            trips = self._trips([source._tensor._type for source in self._inputs])
-        return -1 if trips is None else trips
+            iterations = self._iterations([source._tensor._type for source in self._inputs])
+        return -1 if iterations is None else iterations
 
-    def _trips(self, types: list[TensorType]) -> int | None:
+    def _iterations(self, types: list[TensorType]) -> int | None:
         raise NotImplementedError
 
 
@@ -408,10 +408,10 @@ class loop(_Repeated):
             **super()._graph_attrs(), "iteration_parameter": self._counter(), "condition_result": again,
         }  # fmt: skip
 
-    def _trips(self, types: list[TensorType]) -> int | None:
-        from ovjit_ops.control.ends import loop_trips
+    def _iterations(self, types: list[TensorType]) -> int | None:
+        from ovjit_ops.control.ends import loop_iterations
 
-        return loop_trips(self._begun(types), self._ends(types))
+        return loop_iterations(self._begun(types), self._ends(types))
 
     def _copied_from(self, other: Node) -> None:
         super()._copied_from(other)
@@ -433,7 +433,7 @@ class tensor_iterator(_Repeated):
     def set_body(self, body: Model) -> None:
         self._set_body(0, body)
 
-    def _trips(self, types: list[TensorType]) -> int | None:
+    def _iterations(self, types: list[TensorType]) -> int | None:
         ends = self._ends(types)
         return ends.slice_iterations([t.shape for t in types]) if ends.of(SLICED) else 1
 

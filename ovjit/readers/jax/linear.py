@@ -168,8 +168,7 @@ def _whole(n: JaxNode) -> Output:
 
 @primitive("svd")
 def svd(n: JaxNode) -> Any:
-    rows, columns = n.static_shape(n[0])[-2:]
-    u, s, v = rotations.singular(n, _whole(n), rows, columns, bool(n.params["full_matrices"]))
+    u, s, v = rotations.singular(n, _whole(n), bool(n.params["full_matrices"]))
     made = [(s, 1), (u, 2), (n.transpose(v, [0, 2, 1]), 2)]
     made = made if n.params["compute_uv"] else made[:1]
     return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]
@@ -182,6 +181,6 @@ def eigh(n: JaxNode) -> Any:
     lower = np.tril(np.ones((size, size), bool))
     turned = n.transpose(x, [0, 2, 1])
     x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, turned)
-    values, vectors = rotations.symmetric(n, x, size)
+    values, vectors = rotations.symmetric(n, x)
     made = [(vectors, 2), (values, 1)]
     return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]

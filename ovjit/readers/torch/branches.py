@@ -36,9 +36,20 @@ class Inside:
         self.numbers: set[str] = set()  # those of these lists that hold numbers
         self._containers: dict[int, tuple[Any, Any]] = {}  # lists and dicts, and what stands for them
         self._made: dict[tuple[Any, int], Output] = {}
+        self._objects: dict[
+            int, tuple[Output, Output]
+        ] = {}  # tensors around the body, and what stands for them
 
     def tensor(self, value: Output) -> Output:
-        """What stands for a tensor; small ones whose values are known are constants here, too."""
+        """What stands for a tensor: one object for each object around the body, as objects are memory."""
+        if id(value) not in self._objects:
+            made = self._parameter(value)
+            made = Output._of(made._node, made._index)
+            self._objects[id(value)] = value, made
+        return self._objects[id(value)][1]
+
+    def _parameter(self, value: Output) -> Output:
+        """The parameter for a tensor; small ones whose values are known are constants here, too."""
         key = value._node, value._index
         if key not in self._made:
             known, own = self.call.value(value), value._tensor._type

@@ -195,6 +195,11 @@ class Call(Dimensions):
         low, high = bounds(dim)
         return low <= 1 and (high is None or high >= 1)
 
+    def may_be_empty(self, value: Output, axes: Sequence[int]) -> bool:
+        """Whether one of these dimensions is 0, or was so in the example."""
+        shape = self.shape(value) or ()
+        return any(shape[a] == 0 or self.reader.is_often_none(shape[a]) for a in axes)
+
     def pick_axis(self, value: Output, axis: int) -> int:
         """An axis counted from 0; tensors without dimensions have one, as PyTorch lets them."""
         return self.axis(axis, max(self.rank(value), 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
@@ -14,6 +14,10 @@ from ovjit.readers.torch.values import Number, Stacked
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.script import ScriptReader
+
+
+#: Types of values that may hold others.
+_CONTAINERS = frozenset((list, dict))
 
 
 def is_changed(node: Any) -> bool:
@@ -50,6 +54,30 @@ def replace(reader: ScriptReader, old: Any, new: Any) -> None:
     """Put another value in the place of a list, under all its names and in all lists with it."""
     for name, value in reader.env.items():
         reader.env[name] = _replaced(value, old, new)
+
+
+def are_held(value: Any, tensors: Set[int]) -> bool:
+    """Whether a list or a dict, or one in it, may hold one of these objects, given by their identities."""
+    held = value.values() if isinstance(value, dict) else value
+    return not tensors.isdisjoint(map(id, held)) or not _CONTAINERS.isdisjoint(map(type, held))
+
+
+def overwrite_items(containers: Iterable[Any], pairs: Sequence[tuple[Any, Any]]) -> None:
+    """Lists and dicts hold the new values of tensors that are written in place: pairs of old and new ones."""
+    tensors = {id(old) for old, _ in pairs}
+    for value in containers:
+        if are_held(value, tensors):
+            for old, new in pairs:
+                _replaced(value, old, new)
+
+
+def items_of(value: Any) -> Iterator[Any]:
+    """What a list or a dict holds, and the lists and dicts in it."""
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, (list, dict)):
+            yield from items_of(item)
+        else:
+            yield item
 
 
 def _replaced(value: Any, old: Any, new: Any) -> Any:

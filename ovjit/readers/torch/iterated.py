@@ -124,7 +124,8 @@ def zeta(n: Call, x: Any, other: Any) -> Output:
 
 def _hurwitz(n: Call, s: Output, q: Output) -> Output:
     one, falling = n.like(s, 1), n("Negative", s)
-    smallest = n("ReduceMin", n("Minimum", n.reshape(q, [-1]), n.like(q, 0)), [0], keep_dims=False)
+    every = n.concat([n.reshape(q, [-1]), n.like(q, [0])], 0)  # of no elements, the least is 0
+    smallest = n("ReduceMin", every, [0], keep_dims=False)
     missing = n("Minimum", n("Subtract", n.like(q, FAR + 1), n("Floor", smallest)), n.like(q, MOST_SHIFTS))
 
     def step(_: Output, state: list[Output], others: list[Output]) -> list[Output]:

@@ -8,10 +8,11 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.factorization import determinant
+from ovjit.readers.factorization import determinant, eliminated, stacked, unstacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import by_squaring
 from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.spectra import by_singular_values
 
 
 @aten("inverse", "linalg_inv")
@@ -21,7 +22,14 @@ def inverse(n: Call, x: Output) -> Output:
 
 @aten("linalg_inv_ex")
 def inverse_with_info(n: Call, x: Output) -> list[Any]:
-    return [n("Inverse", x, adjoint=False), n.filled(0, n.sizes(x)[:-2], "i32")]
+    return [n("Inverse", x, adjoint=False), _info(n, x, 1)]
+
+
+def _info(n: Call, x: Output, index: int) -> Output | None:
+    """The output `index`: the first step of the elimination without a pivot, counted from 1, 0 for none."""
+    if not n.is_used(index):
+        return None
+    return unstacked(n, n.convert(eliminated(n, stacked(n, x)).failed, "i32"), x, 0)
 
 
 @aten("det", "linalg_det", "_linalg_det")
@@ -40,8 +48,9 @@ def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
     out = n.squeeze(out, [-1]) if vector else out
     if n.op == "aten::linalg_solve":
         return out
-    info = n.filled(0, n.sizes(x)[:-2], "i32")
-    return [out, info] if n.op == "aten::linalg_solve_ex" else [out, None, None, info]
+    if n.op == "aten::linalg_solve_ex":
+        return [out, _info(n, x, 1)]
+    return [out, None, None, _info(n, x, 3)]
 
 
 @aten("linalg_cross", "cross")
@@ -50,7 +59,9 @@ def cross(n: Call, x: Output, other: Output, dim: Any = -1) -> Output:
     a, b = n.same_kind([x, other])
     if dim is None:
         shape = n.shape(a) or ()
-        dim = next(i for i, d in enumerate(shape) if d == 3)
+        dim = next((i for i, d in enumerate(shape) if d == 3), None)
+        if dim is None:
+            raise UnsupportedError("no dimension is known to be 3, and no axis of the cross product is given")
     axis = n.axis(dim, max(n.rank(a), n.rank(b)))
 
     def moved(v: Output, order: list[int]) -> Output:
@@ -66,12 +77,24 @@ def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepd
     rows, columns = n.axes(dim, rank)
     if ord == "fro":
         return n("ReduceL2", x, [rows, columns], keep_dims=bool(keepdim))
+    if ord in ("nuc", 2, -2):
+        order = [*(i for i in range(rank) if i not in (rows, columns)), rows, columns]
+        out = by_singular_values(n, n.transpose(x, order), ord)
+        return n.unsqueeze(out, sorted([rows, columns])) if keepdim else out
     if ord not in (1, -1, np.inf, -np.inf):
         raise UnsupportedError(f"the matrix norm {ord!r} is not supported")
     summed, kept = (rows, columns) if abs(ord) == 1 else (columns, rows)
     sums = n("ReduceSum", n("Abs", x), [summed], keep_dims=True)
     out = n("ReduceMax" if ord > 0 else "ReduceMin", sums, [kept], keep_dims=True)
+    if n.may_be_empty(x, [kept]):  # of no sums, the largest is 0
+        out = n("Maximum", out, n.like(out, 0))
     return out if keepdim else n.squeeze(out, [rows, columns])
+
+
+@aten("linalg_vecdot")
+def vector_product(n: Call, x: Any, y: Any, dim: int = -1) -> Any:
+    """The sum of conj(x) y along an axis."""
+    return n.also("sum", n.also("mul", n.also("conj", x), y), [dim])
 
 
 @aten("trace")
@@ -119,8 +142,9 @@ def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights:
     """(x - mean) w (x - mean)^T / (count - correction), rows are variables; corrcoef divides by roots."""
     alone = n.rank(x) < 2
     rows = n.real(n.reshape(x, [1, -1]) if alone else x)
-    kind = n.dtype(rows)
+    kind = n.common([rows, *(v for v in (fweights, aweights) if v is not None)])
     given = [n.to_type(v, kind) for v in (fweights, aweights) if v is not None]
+    rows = n.to_type(rows, kind)
     count = n.to_type(n.tensor(n.size(rows, 1)), kind)
     left = n("Subtract", count, n.like(rows, correction))
     if given:
@@ -143,7 +167,7 @@ def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights:
         made = n("Minimum", n("Maximum", made, n.like(made, -1)), n.like(made, 1))
     else:
         made = n("Divide", made, n("Maximum", left, n.like(left, 0)))
-    return n.scalar(made) if alone else made
+    return n.scalar(made) if alone or n.wanted.rank == 0 else made
 
 
 @aten("logdet", "linalg_slogdet", "slogdet", "_linalg_slogdet")

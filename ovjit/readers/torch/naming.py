@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 #: The child of what is traced that is the module itself: weights are self.layer.weight then, as in OpenVINO.
 TRACED = "self"
 
@@ -24,3 +26,12 @@ def known_label(name: str, labels: frozenset[str]) -> str | None:
         cut = max(name.rfind("/"), name.rfind("_"))
         name = name[:cut] if cut > 0 else ""
     return name or None
+
+
+def where(node: Any) -> str:
+    """The line that called the operator."""
+    source = node.sourceRange().strip().splitlines()
+    place = next((line.strip() for line in source if ".py" in line or "File" in line), "")
+    scope = node.scopeName().rsplit("/", 1)[-1]
+    said = [text for text in (f"module {scope}" if scope else "", place.strip("# ")) if text]
+    return f" ({', '.join(said)})" if said else ""

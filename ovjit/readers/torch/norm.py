@@ -32,7 +32,9 @@ def batch_norm(
     if training or running_mean is None:
         axes = [i for i in range(n.rank(x)) if i != 1]
         out = affine(n, n("MVN", x, axes, eps=float(eps)), weight, bias, n.rank(x))
-        return out if plain else [out, *_of_batch(n, x, axes, running_mean, running_var, eps, momentum)]
+        return (
+            out if plain else [out, *_of_batch(n, x, axes, weight, running_mean, running_var, eps, momentum)]
+        )
     kind, wide = n.dtype(x), x
     if n.dtype(running_mean) != kind:
         wide = n.convert(x, n.dtype(running_mean))
@@ -46,8 +48,9 @@ def batch_norm(
 
 
 def _of_batch(
-    n: Call, x: Output, axes: list[int], running_mean: Any, running_var: Any, eps: float, momentum: float
-) -> list[Any]:
+    n: Call, x: Output, axes: list[int], weight: Any, running_mean: Any, running_var: Any, eps: float,
+    momentum: float,
+) -> list[Any]:  # fmt: skip
     """The batch's mean, 1 / sqrt(var + eps), and running numbers that are moved towards the batch's."""
     if n.op in ("aten::native_batch_norm", "aten::_native_batch_norm_legit") and running_mean is not None:
         raise UnsupportedError(
@@ -55,7 +58,8 @@ def _of_batch(
             "running mean: call eval() first"
         )
     spread, middle = n.also("var_mean", n.wide(x), axes, None, 0, False)
-    made = [middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps)))]
+    kind = _kind_of_statistics(n, x, weight, running_mean)
+    made = [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(spread, eps))))]
     if n.op == "aten::_batch_norm_with_update":
         made.append(n.const([], "u8"))
     if running_mean is not None:
@@ -96,13 +100,18 @@ def instance_norm(
     return affine(n, n("MVN", x, list(range(2, rank)), eps=float(eps)), weight, bias, rank)
 
 
-def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: bool) -> list[Any]:
+def _kind_of_statistics(n: Call, x: Output, *others: Any) -> str:
+    """The element type of a mean and a deviation: that of the weights, without these that of the data."""
+    return n.dtype(next((v for v in others if v is not None), x))
+
+
+def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: bool, kind: str) -> list[Any]:
     """The mean and 1 / sqrt(var + eps) of a normalisation; None where its outputs 1 and 2 are not read."""
     if not n.is_used(1) and not n.is_used(2):
         return [None, None]
     wide = n.wide(x)
     spread, middle = n.also("var_mean", wide, axes, None, 0, keepdim)
-    return [middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps)))]
+    return [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps))))]
 
 
 @aten("layer_norm", "native_layer_norm")
@@ -118,7 +127,7 @@ def layer_norm(
         out = n("Add", out, n.to_type(bias, kind))
     if n.op == "aten::layer_norm":
         return out
-    return [out, *_read_statistics(n, x, axes, eps, keepdim=True)]
+    return [out, *_read_statistics(n, x, axes, eps, True, _kind_of_statistics(n, x, weight, bias))]
 
 
 @aten("group_norm", "native_group_norm")
@@ -135,7 +144,7 @@ def group_norm(
     if n.op == "aten::group_norm":
         return out
     rows = n.to_shape(x, [n.size(x, 0), count, -1])
-    return [out, *_read_statistics(n, rows, [2], eps, keepdim=False)]
+    return [out, *_read_statistics(n, rows, [2], eps, False, _kind_of_statistics(n, x, weight, bias))]
 
 
 @aten("rms_norm", "_fused_rms_norm")

@@ -196,8 +196,9 @@ def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim:
     if p == 0:
         found = n.convert(n("NotEqual", x, n.like(x, 0)), n.dtype(x))
         return reduced(n, "ReduceSum", found, dim, keepdim)
-    powers = reduced(n, "ReduceSum", n("Power", size, n.like(x, p)), dim, keepdim)
-    return n("Power", powers, n.like(x, 1.0 / p))
+    wide = n.wide(size)  # powers may be out of the range of f16
+    powers = reduced(n, "ReduceSum", n("Power", wide, n.like(wide, p)), dim, keepdim)
+    return n.convert(n("Power", powers, n.like(wide, 1.0 / p)), n.dtype(x))
 
 
 @aten("count_nonzero")

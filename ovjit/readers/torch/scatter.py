@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.indexing import places, positive
 from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import torch_types
 
 #: OpenVINO's names of what PyTorch reduces by; `include_self` is use_init_val.
 REDUCTIONS = {"sum": "sum", "add": "sum", "prod": "prod", "multiply": "prod", "mean": "mean", "amax": "max",
@@ -233,6 +236,66 @@ def bincount(n: Call, x: Output, weights: Any = None, minlength: Any = 0) -> Out
         n("Broadcast", n.const(1, kind), n.shape_of(index)) if weights is None else n.convert(weights, kind)
     )
     return n("ScatterElementsUpdate", zeros, index, ones, n.const(0), reduction="sum")
+
+
+#: What the elements of a segment are joined to, and how.
+SEGMENTS = {"sum": (0, "sum"), "mean": (0, "sum"), "prod": (1, "prod"), "max": (-np.inf, "max"),
+            "min": (np.inf, "min")}  # fmt: skip
+
+
+@aten("segment_reduce")
+def segment_reduce(n: Call, x: Output, reduce: str, lengths: Any = None, offsets: Any = None, axis: int = 0,
+                   initial: Any = None) -> Output:  # fmt: skip
+    """Sums and the like of parts that follow one another along an axis, the last one of the lengths."""
+    axis = n.axis(axis, n.rank(x))
+    if lengths is None:
+        lengths = n("Subtract", n.cut(offsets, axis, 1, LAST), n.cut(offsets, axis, 0, -1))
+    neutral, how = SEGMENTS[reduce]
+    rest = n.sizes(x)[axis + 1 :]
+    dims = [*n.sizes(lengths), *rest]
+    x, lengths = n.to_shape(x, [n.product(n.sizes(x)[: axis + 1]), *rest]), n.flat(lengths)
+    start = n.filled(neutral if initial is None else initial, [n.size(lengths, 0), *rest], n.dtype(x))
+    column = n.unsqueeze(n.also("repeat_interleave", lengths), list(range(1, n.rank(x))))
+    made = n("ScatterElementsUpdate", start, n.expand(column, n.shape_of(x)), x, n.const(0), reduction=how)
+    return n.to_shape(_averaged(n, made, lengths, initial is not None) if reduce == "mean" else made, dims)
+
+
+def _averaged(n: Call, sums: Output, lengths: Output, has_start: bool) -> Output:
+    """Sums of segments by their lengths. Of no elements, the mean is the number that it starts from."""
+    count = n.unsqueeze(n.to_type(lengths, n.dtype(sums)), list(range(1, n.rank(sums))))
+    return n("Divide", sums, n("Maximum", count, n.like(sums, 1)) if has_start else count)
+
+
+@aten("histogram")
+def histogram(n: Call, x: Output, bins: Any = 100, range: Any = None, weight: Any = None,
+              density: bool = False) -> list[Output]:  # fmt: skip
+    """How many elements, or how much of the weights, lie between one edge and the next; and the edges."""
+    flat = n.flat(x)
+    edges = bins if isinstance(bins, Output) else _edges(n, flat, bins, range)
+    count = n.compute("Subtract", n.size(edges, 0), 1)
+    place = n("Subtract", n("SearchSorted", edges, flat, right_mode=True, output_type="i64"), n.const(1))
+    low, high = n.cut(edges, 0, 0, 1), n.cut(edges, 0, -1, LAST)
+    inside = n("LogicalAnd", n("GreaterEqual", flat, low), n("LessEqual", flat, high))
+    last = n("Maximum", n("Minimum", place, n.index(n.compute("Subtract", count, 1))), n.const(0))
+    ones = n.alike(flat, 1) if weight is None else n.flat(weight)
+    ones = n("Select", inside, ones, n.like(x, 0))
+    zeros = n.filled(0, [count], n.dtype(x))
+    found = n("ScatterElementsUpdate", zeros, last, ones, n.const(0), reduction="sum")
+    if density:
+        widths = n("Subtract", n.cut(edges, 0, 1, LAST), n.cut(edges, 0, 0, -1))
+        found = n("Divide", n("Divide", found, n("ReduceSum", found, [0], keep_dims=True)), widths)
+    return [found, edges]
+
+
+def _edges(n: Call, flat: Output, bins: Any, range: Any) -> Output:
+    """Edges of bins of one length, from the least element to the largest where no range is given."""
+    if range is None:
+        low, high = (n(op, flat, [0], keep_dims=False) for op in ("ReduceMin", "ReduceMax"))
+    else:
+        low, high = (n.like(flat, v) for v in range)
+    middle = n("Select", n("Equal", low, high), n.like(flat, 0.5), n.like(flat, 0))
+    low, high = n("Subtract", low, middle), n("Add", high, middle)
+    return n.also("linspace", low, high, bins + 1, dtype=torch_types()[n.dtype(flat)])
 
 
 @aten("histc")

@@ -9,15 +9,21 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, Wanted
-from ovjit.readers.torch.containers import change, copied, is_changed, item_of, restore
-from ovjit.readers.torch.graph import Refused, TorchReader, bound, parsed_schema
+from ovjit.readers.torch.containers import (
+    change,
+    copied,
+    is_changed,
+    item_of,
+    restore,
+)
+from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
-from ovjit.readers.torch.naming import label
+from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.shared_memory import RESHAPES, SharedMemory, written_by
+from ovjit.readers.torch.shared_memory import RESHAPES, written_by
 from ovjit.readers.torch.strides import in_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
-from ovjit.readers.torch.views import View, view_of, written_back
+from ovjit.readers.torch.written import WritingReader, own_memory
 
 #: Nodes that give what they are given.
 _SAME = frozenset(
@@ -31,19 +37,16 @@ _SAME = frozenset(
 )
 
 
-class ScriptReader(TorchReader):
+class ScriptReader(WritingReader):
     """Reads one script. `module` is the object that attributes are read from, None for a function."""
 
     def __init__(self, module: Any, converters: Mapping[str, Any] | None = None, prefix: str = "self."):
         super().__init__(converters)
         self.module = module
         self.prefix = prefix
-        self.env: dict[str, Any] = {}
         self.around: dict[str, Any] = {}  # what `env` was around the body that is read
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
         self._attributes: dict[str, Any] = {}
-        self._shared = SharedMemory()
-        self.views: dict[str, View] = {}  # by the names of values
 
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
         """What the graph returns for its inputs, without `self`."""
@@ -75,9 +78,6 @@ class ScriptReader(TorchReader):
                         return Number(call.index(call.size(value, axis)), dim)
         return super().number_of(call, dim)
 
-    def _value(self, value: Any) -> Any:
-        return self.env[value.debugName()]
-
     def _block(self, block: Any) -> None:
         for node in block.nodes():
             self._node(node)
@@ -87,6 +87,8 @@ class ScriptReader(TorchReader):
         special = change if is_changed(node) else _SPECIAL.get(kind)
         if special is not None:
             special(self, node)
+            for output in node.outputs():
+                self._hold(output)
             return
         inputs = [self._value(v) for v in node.inputs()]
         if kind in _SAME:
@@ -98,7 +100,7 @@ class ScriptReader(TorchReader):
             return
         schema = None if node.schema() == "(no schema)" else parsed_schema(node.schema())
         if schema is None:
-            raise Refused(kind, f"No conversion rule found for operations: {kind}{_where(node)}")
+            raise Refused(kind, f"No conversion rule found for operations: {kind}{where(node)}")
         self._operator(node, kind, schema, inputs)
 
     def _operator(self, node: Any, kind: str, schema: Any, inputs: list[Any]) -> None:
@@ -116,7 +118,8 @@ class ScriptReader(TorchReader):
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
         overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
-        made = self.call(name, overload, arguments, base, _where(node), _wanted(outputs))
+        made = self.call(name, overload, arguments, base, where(node), _wanted(outputs))
+        made = own_memory(schema, made, written is not None)
         if kind in RESHAPES:
             self.env[node.inputsAt(0).debugName()] = made
         elif written is not None:
@@ -125,8 +128,7 @@ class ScriptReader(TorchReader):
             made = made[0] if _takes_one(schema, made) else made
             self._set(node, made)
             self.name_variable(made, outputs[0].debugName())
-            if (view := view_of(node, kind, schema.overload_name, arguments)) is not None:
-                self.views[outputs[0].debugName()] = view
+            self._note_parts(node, kind, schema.overload_name, arguments, made)
         else:
             for output, value in zip(outputs, made, strict=False):
                 self.env[output.debugName()] = value
@@ -141,7 +143,7 @@ class ScriptReader(TorchReader):
             return value
         order = in_memory(sizes, strides)
         if order is None:
-            raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{_where(node)}")
+            raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{where(node)}")
         call = Call(self, "permute", "", label(node.scopeName(), node.kind()), self._inner)
         return value if order == sorted(order) else call.transpose(value, order)
 
@@ -152,7 +154,7 @@ class ScriptReader(TorchReader):
             self._subgraph(node, inputs)
             return
         arguments = {f"input{i}": value for i, value in enumerate(inputs)}
-        made = self.call(name, overload, arguments, label(node.scopeName(), name), _where(node))
+        made = self.call(name, overload, arguments, label(node.scopeName(), name), where(node))
         made = made if isinstance(made, list) else [made]
         for output, value in zip(node.outputs(), made, strict=False):
             self.env[output.debugName()] = value
@@ -164,7 +166,7 @@ class ScriptReader(TorchReader):
         if given and not any(list(v.uses()) for v in given):
             # what stands for a module records the example's results
             name = node.pyname()
-            raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+            raise Refused(name, f"No conversion rule found for operations: {name}{where(node)}")
         self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
         try:
             self._block(graph)
@@ -191,22 +193,6 @@ class ScriptReader(TorchReader):
         self.replace(node, name, made)
         return made
 
-    def _copying(self, node: Any) -> Call:
-        return Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
-
-    def replace(self, node: Any, name: str, made: Any) -> None:
-        """A node gives the tensor of this name a new value, and what it is a part of."""
-        old, self.env[name] = self.env[name], made
-        call = self._copying(node)
-        pairs = [(old, made), *written_back(self, call, name, made)]
-        for other in self._shared.names_beside(name) & self.env.keys():
-            value = self.env[other]
-            new = next((new for before, new in pairs if value is before), None)
-            if new is not None and not isinstance(value, (list, dict)):
-                self.env[other] = new
-            elif all(value is not new for _, new in pairs) and self._shared.is_read_behind(node, other):
-                raise Refused(node.kind(), f"{node.kind()} writes to a view{_where(node)}")
-
     def _set(self, node: Any, value: Any) -> None:
         self.env[node.output().debugName()] = value
 
@@ -227,7 +213,7 @@ class ScriptReader(TorchReader):
 
         owner = self._paths.get(node.input().debugName())
         if owner is None:
-            raise Refused(node.kind(), f"reading an attribute of an object is not supported{_where(node)}")
+            raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
         path = f"{owner}.{node.s('name')}" if owner else node.s("name")
         name = node.output().debugName()
         self._paths[name] = path
@@ -274,6 +260,8 @@ class ScriptReader(TorchReader):
         for output, value in zip(node.outputs(), values, strict=False):
             self.env[output.debugName()] = value
             self._shared.join(output, node.inputsAt(0))
+            if isinstance(value, Output):
+                self._note_item(output, node.inputsAt(0))
 
     def _index(self, node: Any) -> None:
         values = self._value(node.inputsAt(0))
@@ -318,7 +306,7 @@ class ScriptReader(TorchReader):
         except (Refused, ConverterError):
             raise
         except (UnsupportedError, ModelError) as error:
-            raise Refused(node.kind(), f"a {what} depends on data{_where(node)}: {error}") from error
+            raise Refused(node.kind(), f"a {what} depends on data{where(node)}: {error}") from error
 
 
 def _none(reader: ScriptReader, node: Any) -> None:
@@ -439,12 +427,3 @@ def _first_read(users: Sequence[Any]) -> int | None:
     if not indices or len(indices) < len(users) or not all(isinstance(i, int) and i >= 0 for i in indices):
         return None
     return max(indices) + 1
-
-
-def _where(node: Any) -> str:
-    """The line that called the operator."""
-    source = node.sourceRange().strip().splitlines()
-    place = next((line.strip() for line in source if ".py" in line or "File" in line), "")
-    scope = node.scopeName().rsplit("/", 1)[-1]
-    said = [text for text in (f"module {scope}" if scope else "", place.strip("# ")) if text]
-    return f" ({', '.join(said)})" if said else ""

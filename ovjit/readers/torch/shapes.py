@@ -72,7 +72,18 @@ def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
     axes = [n.axis(d, len(shape)) for d in wanted]
     if dim is not None and n.wanted.rank == len(shape):
         return x
-    return n.squeeze(x, [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))])
+    gone = [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))]
+    if dim is not None and n.wanted.rank is not None and len(shape) - len(gone) < n.wanted.rank:
+        return _squeezed_to(n, x, gone, n.wanted.rank)
+    return n.squeeze(x, gone)
+
+
+def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
+    """A tensor with fewer dimensions: those of the axes that are 1 when the model runs go."""
+    shape, own = n.shape_of(x), n.const([a in axes for a in range(n.rank(x))])
+    kept = n("LogicalNot", n("LogicalAnd", own, n("Equal", shape, n.const(1))))
+    places = n.reshape(n("NonZero", kept, output_type="i64"), [rank])
+    return n.reshape(x, n("Gather", shape, places, 0))
 
 
 @aten("permute", "permute_copy")

@@ -22,6 +22,7 @@ class SharedMemory:
         self._group: dict[str, str] = {}  # values of one set have one name here
         self._members: dict[str, set[str]] = {}
         self._values: dict[str, Any] = {}
+        self._count = 0
 
     def names_beside(self, name: str) -> set[str]:
         """All values that may share memory with this one, itself included."""
@@ -29,13 +30,27 @@ class SharedMemory:
 
     def join(self, a: Any, b: Any) -> None:
         """The two values, and the values that share memory with either, may share memory."""
-        names = [a.debugName(), b.debugName()]
-        self._values.update(zip(names, (a, b), strict=True))
+        self._values[b.debugName()] = b
+        self.join_named(a, b.debugName())
+
+    def join_named(self, a: Any, name: str) -> None:
+        """The same, where only the name of the other value is known."""
+        names = [a.debugName(), name]
+        self._values[names[0]] = a
         members = self.names_beside(names[0]) | self.names_beside(names[1])
         group = self._group.get(names[1], names[1])
         for name in members:
             self._group[name] = group
         self._members[group] = members
+
+    def leave(self, name: str) -> None:
+        """The value of this name is another one than before: an iteration of a loop has given it."""
+        if (group := self._group.get(name)) is None:
+            return
+        self._members[group] = self._members[group] - {name}
+        self._count += 1
+        self._group[name] = f"{name} {self._count}"
+        self._members[self._group[name]] = {name}
 
     def join_aliases(self, node: Any, schema: Any) -> None:
         """Join outputs with the inputs that the schema says them to share memory with, as themselves or as
@@ -53,6 +68,10 @@ class SharedMemory:
         """`name` is another name of the memory of `first`, an attribute that was read before."""
         self._members.setdefault(self._group.get(first, first), {first}).add(name)
         self._group[name] = self._group.setdefault(first, first)
+
+    def note(self, value: Any) -> None:
+        """A value that is alone, so far."""
+        self._values[value.debugName()] = value
 
     def is_read_behind(self, node: Any, name: str) -> bool:
         """Whether the value has a reader behind the node, or before it in the next iteration of a loop."""

@@ -1,0 +1,167 @@
+"""Singular values and eigenvalues of matrices, and what is defined by them. All is computed in f64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.factorization import stacked, unstacked
+from ovjit.readers.rotations import singular, symmetric
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.registry import aten
+
+
+def _wide(n: Call, x: Output) -> Output:
+    """Matrices as f64 [count, rows, columns]."""
+    return n.convert(stacked(n, x), "f64")
+
+
+def _given_back(n: Call, like: Output, *parts: tuple[Output, int]) -> list[Output]:
+    """Results in the type of the matrices, and how many dimensions of each are those of one matrix."""
+    return [n.convert(unstacked(n, value, like, own), n.dtype(like)) for value, own in parts]
+
+
+def _turned(n: Call, x: Output) -> Output:
+    return n.transpose(x, [0, 2, 1])
+
+
+@aten("linalg_svd", "_linalg_svd", "svd")
+def svd(n: Call, x: Output, full_matrices: bool = True, some: bool = True) -> list[Output]:
+    """svd gives V where the others give its transpose."""
+    old = n.op == "aten::svd"
+    u, s, v = singular(n, _wide(n, x), not some if old else bool(full_matrices))
+    return _given_back(n, x, (u, 2), (s, 1), (v if old else _turned(n, v), 2))
+
+
+@aten("linalg_svdvals")
+def svdvals(n: Call, x: Output) -> Output:
+    return _given_back(n, x, (singular(n, _wide(n, x), False)[1], 1))[0]
+
+
+def _eigen(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
+    """Eigenvalues and vectors by the triangle that counts."""
+    wide = _wide(n, x)
+    lower = UPLO.upper() == "L"
+    part = n.also("tril" if lower else "triu", wide)
+    other = n.also("tril" if lower else "triu", wide, -1 if lower else 1)
+    return symmetric(n, n("Add", part, _turned(n, other)))
+
+
+@aten("linalg_eigh", "_linalg_eigh")
+def eigh(n: Call, x: Output, UPLO: str = "L") -> list[Output]:
+    values, vectors = _eigen(n, x, UPLO)
+    return _given_back(n, x, (values, 1), (vectors, 2))
+
+
+@aten("linalg_eigvalsh")
+def eigvalsh(n: Call, x: Output, UPLO: str = "L") -> Output:
+    return _given_back(n, x, (_eigen(n, x, UPLO)[0], 1))[0]
+
+
+def _scaled_product(n: Call, left: Output, scales: Output, right: Output) -> Output:
+    """left diag(scales) right^T"""
+    return n("MatMul", n("Multiply", left, n.unsqueeze(scales, [1])), right, transpose_a=False,
+             transpose_b=True)  # fmt: skip
+
+
+@aten("linalg_matrix_sqrth")
+def square_root(n: Call, x: Output) -> Output:
+    """V diag(sqrt(w)) V^T, where a w below 0 counts as 0."""
+    values, vectors = _eigen(n, x)
+    values = n("Maximum", values, n.like(values, 0))
+    return _given_back(n, x, (_scaled_product(n, vectors, n("Sqrt", values), vectors), 2))[0]
+
+
+@aten("linalg_polar")
+def polar(n: Call, x: Output) -> list[Output]:
+    """U V^T and V diag(s) V^T"""
+    u, s, v = singular(n, _wide(n, x), False)
+    turning = n("MatMul", u, v, transpose_a=False, transpose_b=True)
+    return _given_back(n, x, (turning, 2), (_scaled_product(n, v, s, v), 2))
+
+
+def _sizes(n: Call, x: Output, hermitian: bool) -> tuple[Output, Output, Output]:
+    """Left vectors, right vectors and values of which the size counts: singular values, or eigenvalues."""
+    if hermitian:
+        values, vectors = _eigen(n, x)
+        return vectors, vectors, values
+    u, s, v = singular(n, _wide(n, x), False)
+    return u, v, s
+
+
+def _limits(n: Call, x: Output, sizes: Output, atol: Any, rtol: Any) -> Output:
+    """Below what sizes [count, least] count as 0: the larger one of atol and rtol times the largest."""
+    precision = float(np.finfo(ELEMENT_TYPES[n.dtype(x)].numpy).eps)
+    longer = n.tensor(n.compute("Maximum", n.size(x, -2), n.size(x, -1)), "f64")
+    usual = n("Multiply", longer, n.const(precision, "f64"))
+    zero = n.const(0, "f64")
+    absolute = zero if atol is None else _for_each(n, x, atol)
+    if rtol is None:
+        relative = usual if atol is None else n("Select", n("Greater", absolute, zero), zero, usual)
+    else:
+        relative = _for_each(n, x, rtol)
+    largest = n("ReduceMax", _with_zero(n, sizes), [1], keep_dims=True)
+    return n("Maximum", absolute, n("Multiply", relative, largest))
+
+
+def _with_zero(n: Call, sizes: Output) -> Output:
+    """A 0 behind each row: of no sizes the largest is 0."""
+    return n("Pad", sizes, [0, 0], [0, 1], n.like(sizes, 0), pad_mode="constant")
+
+
+def _for_each(n: Call, x: Output, limit: Any) -> Output:
+    """A number, or one for each matrix, as f64 without dimensions or [count, 1]."""
+    value = n.tensor(limit, "f64")
+    if n.rank(value) == 0:
+        return value
+    spread = n.expand(value, n.ints(n.sizes(x)[:-2]))
+    return n.reshape(spread, [-1, 1])
+
+
+@aten("linalg_pinv", "pinverse")
+def pinv(n: Call, x: Output, rcond: Any = None, hermitian: bool = False, atol: Any = None,
+         rtol: Any = None) -> Output:  # fmt: skip
+    """V diag(1 / s) U^T, without the s that count as 0."""
+    if n.op == "aten::pinverse" and rcond is None:
+        rcond = 1e-15
+    left, right, values = _sizes(n, x, bool(hermitian))
+    size = n("Abs", values)
+    counts = n("Greater", size, _limits(n, x, size, atol, rcond if rtol is None else rtol))
+    one = n.like(values, 1)
+    inverse = n("Select", counts, n("Divide", one, n("Select", counts, values, one)), n.like(values, 0))
+    return _given_back(n, x, (_scaled_product(n, right, inverse, left), 2))[0]
+
+
+@aten("linalg_matrix_rank")
+def matrix_rank(n: Call, x: Output, tol: Any = None, hermitian: bool = False, atol: Any = None,
+                rtol: Any = None) -> Output:  # fmt: skip
+    """How many sizes do not count as 0."""
+    size = n("Abs", _sizes(n, x, bool(hermitian))[2])
+    limits = _limits(n, x, size, tol, 0.0) if tol is not None else _limits(n, x, size, atol, rtol)
+    counts = n.convert(n("Greater", size, limits), "i64")
+    return unstacked(n, n("ReduceSum", counts, [1], keep_dims=False), x, 0)
+
+
+def by_singular_values(n: Call, x: Output, ord: Any) -> Output:
+    """The norms "nuc", 2 and -2 of matrices: the sum, the largest and the smallest of the singular values."""
+    s = singular(n, _wide(n, x), False)[1]
+    if ord == "nuc":
+        made = n("ReduceSum", s, [1], keep_dims=False)
+    else:
+        made = n("ReduceMax", _with_zero(n, s), [1], keep_dims=False)
+        made = made if ord > 0 else n("ReduceMin", s, [1], keep_dims=False)
+    return _given_back(n, x, (made, 0))[0]
+
+
+@aten("linalg_cond")
+def cond(n: Call, x: Output, p: Any = None) -> Output:
+    """The norm of a matrix times that of its inverse; by singular values the largest over the smallest."""
+    if p in (None, 2, -2):
+        s = singular(n, _wide(n, x), False)[1]
+        ends = [n(op, s, [1], keep_dims=False) for op in ("ReduceMax", "ReduceMin")]
+        return _given_back(n, x, (n("Divide", *(ends if p != -2 else ends[::-1])), 0))[0]
+    norms = [n.also("linalg_matrix_norm", v, p, [-2, -1], False) for v in (x, n.also("linalg_inv", x))]
+    return n("Multiply", *norms)
