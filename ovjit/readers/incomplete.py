@@ -14,19 +14,20 @@ from ovjit.readers.special import digamma, log_gamma
 
 #: Terms of zeta that are added up before its expansion, and the expansion's numbers of Bernoulli from B2 on.
 SUMMED = 12
-#: Below this, too little is left of a number that the terms are added to.
-LEAST = -4
+#: Below this, too little is left of a number that the terms are added to. A loop adds up terms until all
+#: arguments are above it, but no more than so many.
+LEAST, MOST_LIFTED = -4, 10_000
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 #: The most steps of a sum or fraction, the change by which it ends, and what stands for 0 in a fraction.
 MOST, NEAR, TINY = 5000, 1e-15, 1e-300
 
 
 def zeta(n: Builder, s: Output, q: Output) -> Output:
-    """The sum of (q + k)^-s over all k from 0 on, by the formula of Euler and Maclaurin, where s > 1 and
-    q > LEAST. It is infinite at s = 1 and where q is a whole number that is not positive."""
-    power = n("Negative", s)
-    out = n("Power", q, power)
-    for k in range(1, SUMMED):
+    """The sum of (q + k)^-s over all k from 0 on, by the formula of Euler and Maclaurin, where s > 1. It is
+    infinite at s = 1 and where q is a whole number that is not positive."""
+    power, given = n("Negative", s), q
+    out, q = _lifted(n, power, q)
+    for k in range(SUMMED):
         out = n("Add", out, n("Power", n("Add", q, n.like(q, k)), power))
     w, one = n("Add", q, n.like(q, SUMMED)), n.like(q, 1)
     last = n("Power", w, power)
@@ -37,10 +38,23 @@ def zeta(n: Builder, s: Output, q: Output) -> Output:
         out = n("Add", out, n("Multiply", term, n.like(q, number / math.factorial(2 * j))))
         for more in (2 * j - 1, 2 * j):
             term = n("Multiply", term, n("Divide", n("Add", s, n.like(s, more)), w))
-    pole = n("LogicalAnd", n("LessEqual", q, n.like(q, 0)), n("Equal", q, n("Floor", q)))
-    outside = n("LogicalOr", n("LessEqual", q, n.like(q, LEAST)), n("Less", s, one))
+    pole = n("LogicalAnd", n("LessEqual", given, n.like(q, 0)), n("Equal", given, n("Floor", given)))
+    outside = n("LogicalOr", n("Less", q, n.like(q, LEAST)), n("Less", s, one))
     out = n("Select", outside, n.like(q, math.nan), out)
     return n("Select", n("LogicalOr", pole, n("Equal", s, one)), n.like(q, math.inf), out)
+
+
+def _lifted(n: Builder, power: Output, q: Output) -> list[Output]:
+    """The sum of the first terms (q + k)^power, and the q + k behind them, which is at least LEAST."""
+
+    def step(_: Output, state: list[Output], others: list[Output]) -> list[Output]:
+        total, at = state
+        return [n("Add", total, n("Power", at, others[0])), n("Add", at, n.like(at, 1))]
+
+    least = n.like(q, LEAST)
+    low = n("ReduceMin", n.reshape(n("Select", n("Less", q, least), q, least), [-1]), [0], keep_dims=False)
+    missing = n("Minimum", n("Subtract", least, n("Floor", low)), n.like(q, MOST_LIFTED))
+    return counted(n, n.convert(missing, "i64"), [n("Subtract", q, q), q], step, [power])
 
 
 def polygamma(n: Builder, order: Output, x: Output) -> Output:
