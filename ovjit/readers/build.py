@@ -123,6 +123,9 @@ class Builder:
             raise ModelError(f"the axes {out} contain a dimension twice")
         return out
 
+    def is_real(self, value: Output) -> bool:
+        return ELEMENT_TYPES[self.dtype(value)].is_real
+
     def value(self, value: Output | None) -> np.ndarray | None:
         """What a tensor holds, if that follows from constants alone; None otherwise."""
         return None if value is None else self.reader.value_of(value)
@@ -165,6 +168,11 @@ class Builder:
             array = np.ascontiguousarray(array).reshape(array.shape)
         return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
 
+    def folded(self, value: Output) -> Output:
+        """A constant in place of the nodes that compute one."""
+        known = self.value(value)
+        return value if known is None else self.const(known, self.dtype(value))
+
     def wide(self, value: Output) -> Output:
         """f16 and bf16 as f32, in which frameworks compute them."""
         return self.convert(value, "f32") if self.dtype(value) in ("f16", "bf16") else value
@@ -196,12 +204,25 @@ class Builder:
 
     def scalar(self, value: Output) -> Output:
         """The one element of a tensor, as one without dimensions."""
-        return self.reshape(value, np.zeros(0, np.int64))
+        return value if self.shape(value) == () else self.reshape(value, np.zeros(0, np.int64))
+
+    def along(self, value: Output, axis: int, rank: int) -> Output:
+        """A vector as a tensor of this rank, all of whose other dimensions are 1."""
+        return self.reshape(value, [-1 if i == axis else 1 for i in range(rank)])
+
+    def per_channel(self, value: Output, rank: int) -> Output:
+        """A number for each channel as [1, channels, 1, ...]."""
+        return self.along(value, 1, rank)
 
     def transpose(self, value: Output, order: Sequence[int]) -> Output:
         if list(order) == list(range(len(order))):
             return value
         return self("Transpose", value, list(order))
+
+    def transposed(self, value: Output) -> Output:
+        """Matrices with their rows and columns exchanged."""
+        *others, rows, columns = range(self.rank(value))
+        return self.transpose(value, [*others, columns, rows])
 
     def channels_first(self, value: Output) -> Output:
         """[batch, ..., channels] -> [batch, channels, ...]"""
@@ -223,6 +244,10 @@ class Builder:
         if stop is None:
             stop = _INT_MAX if step > 0 else -_INT_MAX
         return self("Slice", value, [start], [stop], [step], [axis])
+
+    def backwards(self, value: Output, axis: int) -> Output:
+        """The last element along an axis first."""
+        return self.slice(value, axis, -1, None, -1)
 
     def concat(self, values: Sequence[Output], axis: int) -> Output:
         return values[0] if len(values) == 1 else self("Concat", *values, axis=axis)
@@ -257,11 +282,34 @@ class Builder:
             return self.const(np.array([shape[axis]], np.int64))
         return self("Gather", self.shape_of(value), [axis], 0)
 
+    def upto(self, end: Output) -> Output:
+        """0, 1, ... below a number of one element, as i64."""
+        return self("Range", 0, self.scalar(end), 1, output_type="i64")
+
+    def broadcast(self, value: Any, shape: Any) -> Output:
+        """A tensor, or a number, repeated to a shape."""
+        return self("Broadcast", value, shape, mode="numpy")
+
+    def any_of(self, truth: Output) -> Output:
+        """Whether any element holds; `truth` itself if it is a scalar."""
+        axes = list(range(self.rank(truth)))
+        return self("ReduceLogicalOr", truth, axes, keep_dims=False) if axes else truth
+
     def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
         """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
         if not 0 <= count <= most:
             raise UnsupportedError(f"{what}: {count} exceeds the maximum of {most}")
         return int(count)
+
+
+def value_range(kind: str) -> tuple[float, float]:
+    """The least and the greatest number of an element type: infinities of a real one."""
+    row = ELEMENT_TYPES[kind]
+    if row.is_real:
+        return -np.inf, np.inf
+    if row.kind == "i":
+        return -(1 << (row.bits - 1)), (1 << (row.bits - 1)) - 1
+    return 0, 1 if row.kind == "b" else (1 << row.bits) - 1
 
 
 def encoded(texts: np.ndarray) -> np.ndarray:

@@ -95,11 +95,6 @@ def _ends(n: Builder, x: Output, wrong: Output, full: Output, empty: Output) -> 
     return n("Select", wrong, n.like(x, math.nan), x)
 
 
-def _any(n: Builder, truth: Output) -> Output:
-    """Whether any element holds."""
-    return n("ReduceLogicalOr", n.reshape(truth, [-1]), [0], keep_dims=False)
-
-
 def _series(n: Builder, a: Output, x: Output) -> Output:
     """1 + x / (a + 1) + x^2 / ((a + 1) (a + 2)) + ..."""
 
@@ -108,7 +103,7 @@ def _series(n: Builder, a: Output, x: Output) -> Output:
         place = n("Add", a, n("Add", n.convert(k, "f64"), n.like(a, 1)))
         term = n("Divide", n("Multiply", term, x), place)
         total = n("Add", total, term)
-        return [total, term, _any(n, n("Greater", term, n("Multiply", total, n.like(total, NEAR))))]
+        return [total, term, n.any_of(n("Greater", term, n("Multiply", total, n.like(total, NEAR))))]
 
     one = n("Add", n("Multiply", a, n.like(a, 0)), n.like(a, 1))
     return counted(n, MOST, [one, one], step, [a, x], ends=True)[0]
@@ -132,7 +127,7 @@ def _fraction_step(
 def _changes(n: Builder, change: Output) -> Output:
     """Whether any value has changed by more than its last bits."""
     gap = n("Abs", n("Subtract", change, n.like(change, 1)))
-    return _any(n, n("Greater", gap, n.like(gap, NEAR)))
+    return n.any_of(n("Greater", gap, n.like(gap, NEAR)))
 
 
 def _fraction_of_gamma(n: Builder, a: Output, x: Output) -> Output:

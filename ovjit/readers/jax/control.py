@@ -31,12 +31,6 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
     return counts
 
 
-def _any(n: JaxNode, truth: Output) -> Output:
-    """Whether any of a batch of conditions holds."""
-    rank = n.rank(truth)
-    return n("ReduceLogicalOr", truth, list(range(rank)), keep_dims=False) if rank else truth
-
-
 def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
     """`new` in the rows where a condition holds, whose dimensions are the first ones."""
     shape = n.dims(truth)
@@ -50,7 +44,7 @@ def while_(n: JaxNode) -> Any:
     end = split + rest
     for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
     cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
-    first = _any(n, n.run(cond, [*for_cond, *carried])[0])
+    first = n.any_of(n.run(cond, [*for_cond, *carried])[0])
     nodes, fixed = parameters(_kinds([*for_cond, *for_body]))
     turning, values = parameters(_kinds(carried))
     made = n.run(body, [*fixed[split:], *values])
@@ -58,7 +52,7 @@ def while_(n: JaxNode) -> Any:
     if going:  # a loop for each row of a batch, of which some have ended
         on = n.run(cond, [*fixed[:split], *values])[0]
         made = [_kept(n, on, new, old) for new, old in zip(made, values, strict=True)]
-    more = _any(n, n.run(cond, [*fixed[:split], *made])[0])
+    more = n.any_of(n.run(cond, [*fixed[:split], *made])[0])
     model = body_of(n, [*made, more], [*turning, *nodes], n.base)
     return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, own=0)
 
@@ -80,7 +74,7 @@ def scan(n: JaxNode) -> Any:
     if is_number(length) and not length:
         return [*carried, *_no_rows(n)]
     if not pieces:  # a row counts each step
-        pieces = [n("Broadcast", n.const(0, "i32"), n.lengths([length]), mode="numpy")]
+        pieces = [n.broadcast(n.const(0, "i32"), n.lengths([length]))]
     kept, values = parameters(_kinds(fixed))
     turning, state = parameters(_kinds(carried))
     cut, rows = parameters(_kinds(pieces, piece=True))

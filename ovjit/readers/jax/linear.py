@@ -13,6 +13,7 @@ from ovjit.readers import factorization, rotations
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
+from ovjit.readers.matrices import inverse_of_triangle, lower_factor
 
 
 @primitive("dot_general")
@@ -116,23 +117,13 @@ def triangular_solve(n: JaxNode) -> Any:
     p, a = n.params, n[0]
     if p["conjugate_a"] and not n.is_real(a):
         raise UnsupportedError("complex numbers are not supported")
-    rank, size = n.rank(a), n.dims(a)[-1]
-    rows, columns = np.arange(size)[:, None], np.arange(size)
-    kept = rows >= columns if p["lower"] else rows <= columns
-    if p["unit_diagonal"]:
-        kept = kept & (rows != columns)
-    part = n("Select", n.const(kept), a, n.like(a, 0))
-    if p["unit_diagonal"]:
-        part = n("Add", part, n.like(a, np.eye(size)))
-    inverse = n("Inverse", part, adjoint=False)
-    if p["transpose_a"]:
-        inverse = n.transpose(inverse, [*range(rank - 2), rank - 1, rank - 2])
+    inverse = inverse_of_triangle(n, a, p["lower"], p["unit_diagonal"], p["transpose_a"])
     return n("MatMul", inverse, n[1]) if p["left_side"] else n("MatMul", n[1], inverse)
 
 
 @primitive("cholesky")
 def cholesky(n: JaxNode) -> Any:
-    return factorization.unstacked(n, factorization.cholesky(n, factorization.stacked(n, n[0]))[0], n[0], 2)
+    return lower_factor(n, n[0])
 
 
 @primitive("lu")

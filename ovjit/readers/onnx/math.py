@@ -54,7 +54,7 @@ def power(n: OnnxNode) -> Any:
     if n.dtype(exponent) == kind:
         return n("Power", base, exponent)
     common = "f32" if kind in ("f16", "bf16") else kind
-    if ELEMENT_TYPES[n.dtype(exponent)].is_real and not ELEMENT_TYPES[kind].is_real:
+    if n.is_real(exponent) and not ELEMENT_TYPES[kind].is_real:
         common = "f64" if ELEMENT_TYPES[kind].bits > 16 else "f32"
     return n.convert(n("Power", n.convert(base, common), n.convert(exponent, common)), kind)
 
@@ -62,7 +62,7 @@ def power(n: OnnxNode) -> Any:
 @onnx_op("Mod")
 def mod(n: OnnxNode) -> Any:
     """The sign is the divisor's, or with fmod=1 the dividend's."""
-    real = ELEMENT_TYPES[n.dtype(n[0])].is_real
+    real = n.is_real(n[0])
     if real and not n.attr("fmod") and n.version < 28:
         raise ModelError("floating-point inputs need fmod=1")
     return n("Mod" if n.attr("fmod") else "FloorMod", n[0], n[1])
@@ -116,13 +116,8 @@ def clip_11(n: OnnxNode) -> Any:
             if lowest <= highest and math.isfinite(lowest) and math.isfinite(highest):
                 return n("Clamp", x, min=lowest, max=highest)
     if low is not None:
-        x = n("Maximum", x, _scalar(n, low))
-    return x if high is None else n("Minimum", x, _scalar(n, high))
-
-
-def _scalar(n: OnnxNode, value: Output) -> Output:
-    """A bound that is written as a tensor of one element, as a scalar."""
-    return value if n.shape(value) == () else n.scalar(value)
+        x = n("Maximum", x, n.scalar(low))
+    return x if high is None else n("Minimum", x, n.scalar(high))
 
 
 @onnx_op("Erf")

@@ -15,6 +15,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
+from ovjit.readers.build import value_range
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
 
@@ -39,11 +40,6 @@ class _Reals:
 
     def element(self, values: Output, i: int) -> Output:
         return self.n.convert(self.n("Gather", values, i, 0, opset=8), self.kind)
-
-    def folded(self, value: Output) -> Output:
-        """A constant where that is known."""
-        known = self.n.value(value)
-        return value if known is None else self.n.const(known)
 
 
 class _Axis:
@@ -107,7 +103,7 @@ class _Axis:
             "floor": lambda: r("Floor", places),
             "ceil": lambda: r("Ceiling", places),
         }[how]()
-        return r("Gather", x, r.folded(self.inside(rounded)), axis, opset=8)
+        return r("Gather", x, r.n.folded(self.inside(rounded)), axis, opset=8)
 
     def weighted(self, x: Output, places: Output, mode: str, axis: int) -> Output:
         """Sums of the elements around each place; the input goes on at its edges with the values there."""
@@ -238,8 +234,7 @@ def _filled(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
 
 def to_integers(n: OnnxNode, x: Output, kind: str) -> Output:
     """Real numbers as integers of a type, those beyond its ends as the ends: cubic sums overshoot."""
-    bits, low = ELEMENT_TYPES[kind].bits, 0.0
-    high = 2.0**bits - 1
-    if ELEMENT_TYPES[kind].kind == "i":
-        low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
-    return n.convert(n("Clamp", x, min=low, max=high) if bits < 32 else x, kind)
+    if ELEMENT_TYPES[kind].bits < 32:
+        low, high = value_range(kind)
+        x = n("Clamp", x, min=float(low), max=float(high))
+    return n.convert(x, kind)

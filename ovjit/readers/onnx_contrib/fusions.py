@@ -236,7 +236,7 @@ def _embedded(
     if mask is not None:
         lengths = n("ReduceSum", n.convert(mask, "i32"), [1], keep_dims=False)
     elif n.wants(1):
-        lengths = n("Broadcast", n.const(0, "i32"), n.dim_of(ids, 0), mode="numpy", opset=3)
+        lengths = n.broadcast(n.const(0, "i32"), n.dim_of(ids, 0))
     return [layer_norm_only(n, total, gamma, beta, n.attr("epsilon", 1e-12)), lengths, total]
 
 

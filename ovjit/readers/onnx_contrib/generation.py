@@ -43,7 +43,7 @@ class Form(NamedTuple):
 
 
 def filled(n: OnnxNode, value: Output, *shape: Output) -> Output:
-    return n("Broadcast", value, n.concat(list(shape), 0), mode="numpy", opset=3)
+    return n.broadcast(value, n.concat(list(shape), 0))
 
 
 def for_beams(n: OnnxNode, x: Output, beams: int) -> Output:
@@ -52,7 +52,7 @@ def for_beams(n: OnnxNode, x: Output, beams: int) -> Output:
         return x
     dims = [n.dim_of(x, i) for i in range(n.rank(x))]
     shape = n.concat([dims[0], n.const(np.array([beams])), *dims[1:]], 0)
-    every = n("Broadcast", n.unsqueeze(x, [1]), shape, mode="numpy", opset=3)
+    every = n.broadcast(n.unsqueeze(x, [1]), shape)
     return n.reshape(every, n.concat([n.const(np.array([-1])), *dims[1:]], 0))
 
 
@@ -125,7 +125,7 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
         return run
 
     def advance(state: dict[str, Output], token: Output) -> dict[str, Output]:
-        ones = n("Broadcast", n.const(1, "i32"), n.shape_of(token), mode="numpy", opset=3)
+        ones = n.broadcast(n.const(1, "i32"), n.shape_of(token))
         return {
             "position": state["next_position"],
             "next_position": n("Add", state["next_position"], ones),

@@ -20,10 +20,6 @@ def _alike(n: Call, a: Output, b: Output) -> list[Output]:
     return [n.expand(a, n.shape_of(b)), n.expand(b, n.shape_of(a))]
 
 
-def _any(n: Call, x: Output) -> Output:
-    return n("ReduceLogicalOr", n.reshape(x, [-1]), [0], keep_dims=False)
-
-
 @aten("gcd", "lcm")
 def gcd(n: Call, x: Any, other: Any) -> Output:
     """Euclid's: (a, b) -> (b, a mod b), until all b are 0"""
@@ -36,7 +32,7 @@ def gcd(n: Call, x: Any, other: Any) -> Output:
         done = n("Equal", b, n.const(0))
         rest = n("Mod", a, n("Select", done, n.const(1), b))
         b = n("Select", done, b, rest)
-        return [n("Select", done, a, state[1]), b, _any(n, n("NotEqual", b, n.const(0)))]
+        return [n("Select", done, a, state[1]), b, n.any_of(n("NotEqual", b, n.const(0)))]
 
     found = counted(n, EUCLID, [n("Abs", a), n("Abs", b)], step, ends=True)[0]
     if n.op == "aten::lcm":

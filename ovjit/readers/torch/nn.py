@@ -288,7 +288,7 @@ def leaky_relu(
 def prelu(n: Call, x: Output, weight: Output) -> Output:
     """A slope for each channel, the dimension 1."""
     if n.rank(weight) == 1 and n.rank(x) > 1 and n.shape(weight) != (1,):
-        weight = n.reshape(weight, [1, -1, *[1] * (n.rank(x) - 2)])
+        weight = n.per_channel(weight, n.rank(x))
     below = n("Multiply", x, n.reshape(weight, []) if n.shape(weight) == (1,) and n.rank(x) == 0 else weight)
     if n.rank(weight) > 1 or n.shape(weight) == (1,):
         return n("Select", n("Greater", x, n.like(x, 0)), x, below)
@@ -366,7 +366,7 @@ def pairwise_distance(
 def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
     """Distances of all rows to those behind them."""
     count = n.index(n.size(x, 0))
-    places = n("Range", n.const(0), count, n.const(1), output_type="i64")
+    places = n.upto(count)
     behind = n("Less", n.unsqueeze(places, [1]), n.unsqueeze(places, [0]))
     pairs = n("NonZero", behind, output_type="i64")
     ends = [n("Gather", x, n("Gather", pairs, n.const(i), 0), 0) for i in range(2)]

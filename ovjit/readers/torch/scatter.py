@@ -81,9 +81,7 @@ def index_add(
         source = n.reshape(source, [1])
     if name == "index_add" and n.known_number(alpha) != 1:
         source = n("Multiply", source, n.tensor(alpha, n.dtype(source)))
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
-    wide = n.expand(n.reshape(n.convert(index, "i64"), shape), n.shape_of(source))
+    wide = n.expand(n.along(n.convert(index, "i64"), axis, n.rank(x)), n.shape_of(source))
     mode = {"index_add": "sum", "index_reduce": reduce}.get(name)
     made = scattered(n, x, axis, wide, source, mode, include_self)
     return n.reshape(made, []) if alone else made
