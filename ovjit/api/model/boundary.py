@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.node import (
     GRAPH_LOCK,
     ConstOutput,
@@ -72,8 +73,7 @@ class Parameter(Node):
 
     def set_partial_shape(self, partial_shape: PartialShape) -> None:
         """Change the shape; the graph follows at its next validation."""
-        if not isinstance(partial_shape, PartialShape):
-            raise no_such_form(f"expected a PartialShape, not {type(partial_shape).__name__}")
+        expect(partial_shape, PartialShape)
         with GRAPH_LOCK:
             self._attrs = {**self._attrs, "shape": dims_with_symbols(partial_shape)}
 
@@ -110,8 +110,7 @@ class Result(Node):
     _tensors: list[ResultTensor]  # type: ignore[assignment]
 
     def __init__(self, output: Output):
-        if not isinstance(output, Output):
-            raise no_such_constructor(f"Result takes an Output, not {type(output).__name__}")
+        expect(output, Output, "Result takes an Output", no_such_constructor)
         self._make(output, None)
 
     @classmethod
@@ -573,8 +572,7 @@ def _layout(node: Node) -> Layout:
 
 
 def _set_layout(node: Node, layout: Layout, shape: tuple[Dim, ...] | None) -> None:
-    if not isinstance(layout, Layout):
-        raise no_such_form(f"expected a Layout, not {type(layout).__name__}")
+    expect(layout, Layout)
     rank = None if shape is None else len(shape)
     named = len(layout._left) + len(layout._right)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):
