@@ -13,6 +13,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
+from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.graph import walk
@@ -149,7 +150,7 @@ class Builder:
         """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""
         array = np.asarray(value)
         if array.dtype == object:
-            array = encoded(array)
+            array = encode_strings(array)
         elif dtype == "string" and array.dtype.kind not in "SU":
             raise ModelError(f"{array.tolist()!r:.40} is not a string, but the tensor has the type string")
         if dtype is None:
@@ -310,13 +311,6 @@ def value_range(kind: str) -> tuple[float, float]:
     if row.kind == "i":
         return -(1 << (row.bits - 1)), (1 << (row.bits - 1)) - 1
     return 0, 1 if row.kind == "b" else (1 << row.bits) - 1
-
-
-def encoded(texts: np.ndarray) -> np.ndarray:
-    """Strings as the bytes that tensors hold."""
-    out = np.empty(texts.shape, object)
-    out.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts.reshape(-1)]
-    return out
 
 
 def _small(node: Node) -> bool:

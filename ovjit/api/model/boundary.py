@@ -22,6 +22,7 @@ from ovjit.api.model.node import (
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_with_symbols, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.memory import encode_strings
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides
@@ -219,7 +220,9 @@ class Constant(Node):
         """Graphs have a byte for each value of 1, 3 or 6 bits: packed bytes are for tensors and files.
         Strings are bytes there, as in tensors."""
         if self._attrs["element_type"] == "string":
-            return {**self._attrs, "value": encoded(self.value)}
+            texts = encode_strings(self.value)
+            texts.flags.writeable = False
+            return {**self._attrs, "value": texts}
         if self._attrs["element_type"] not in dtypes.WITHOUT_DTYPE:
             return self._attrs
         value = self._elements().view()
@@ -490,14 +493,6 @@ def _text(value: str | bytes) -> str | bytes:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         return value
-
-
-def encoded(texts: np.ndarray) -> np.ndarray:
-    """An array of str or bytes as a read-only object array of UTF-8 bytes."""
-    out = np.empty(texts.shape, object)
-    out.reshape(-1)[:] = [v.encode() if isinstance(v, str) else v for v in texts.reshape(-1)]
-    out.flags.writeable = False
-    return out
 
 
 def pack_low_first(value: np.ndarray, bits: int) -> np.ndarray:
