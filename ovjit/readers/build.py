@@ -287,6 +287,17 @@ class Builder:
         """0, 1, ... below a number of one element, as i64."""
         return self("Range", 0, self.scalar(end), 1, output_type="i64")
 
+    def grouped(self, filters: Output, groups: Any) -> Output:
+        """Filters [groups * first, ...] as [groups, first, ...]."""
+        first, *rest = self.shape(filters) or ()
+        if groups < 1 or (isinstance(first, int) and first % groups):
+            raise ModelError(f"{first} filters are not divisible by {groups} groups")
+        if is_static((first, *rest)):
+            return self.reshape(filters, [groups, first // groups, *rest])
+        each = self("Divide", self.dim_of(filters, 0), groups)
+        others = [self.dim_of(filters, 1 + i) for i in range(len(rest))]
+        return self.reshape(filters, self("Concat", [groups], each, *others, axis=0))
+
     def broadcast(self, value: Any, shape: Any) -> Output:
         """A tensor, or a number, repeated to a shape."""
         return self("Broadcast", value, shape, mode="numpy")

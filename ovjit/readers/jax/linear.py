@@ -10,6 +10,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import factorization, rotations
+from ovjit.readers.filters import convolved
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
@@ -100,11 +101,7 @@ def conv_general_dilated(n: JaxNode) -> Any:
         "dilations": [int(d) for d in n.params["rhs_dilation"]] or [1], "pads_begin": [a for a, _ in pads],
         "pads_end": [b for _, b in pads], "auto_pad": "explicit",
     }  # fmt: skip
-    if groups == 1:
-        made = n("Convolution", x, w, **rest)
-    else:
-        filters, *others = n.static_shape(w)
-        made = n("GroupConvolution", x, n.reshape(w, [groups, filters // groups, *others]), **rest)
+    made = convolved(n, x, w, groups, **rest)
     made = n.squeeze(made, [2]) if flat else made
     back = list(numbers.out_spec)
     made = n.transpose(made, [back.index(i) for i in range(len(back))])

@@ -12,6 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.readers.filters import convolved
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
@@ -89,22 +90,8 @@ def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     group = n.attr("group", 1)
     if group < 1:
         raise ModelError(f"group should be positive, not {group}")
-    if group == 1:
-        out = n("Convolution", x, w, **attrs)
-    else:
-        out = n("GroupConvolution", x, _grouped(n, w, group, "filters"), **attrs)
+    out = convolved(n, x, w, group, **attrs)
     return out if bias is None else n("Add", n.without_biases(out), n.per_channel(bias, rank))
-
-
-def _grouped(n: OnnxNode, w: Output, group: int, what: str) -> Output:
-    """Filters with their first dimension divided into groups: [group, first // group, ...]."""
-    first, *rest = n.shape(w) or ()
-    if group < 1 or (isinstance(first, int) and first % group):
-        raise ModelError(f"{first} {what} are not divisible by {group} groups")
-    if is_static((first, *rest)):
-        return n.reshape(w, [group, first // group, *rest])
-    each = n("Divide", n.dim_of(w, 0), group)
-    return n.reshape(w, n("Concat", [group], each, *(n.dim_of(w, 1 + i) for i in range(len(rest))), axis=0))
 
 
 @onnx_op("ConvTranspose")
@@ -133,11 +120,7 @@ def conv_transpose(n: OnnxNode) -> Any:
             window.begin[i], window.end[i] = (less, more) if upper else (more, less)
         window.auto_pad = "explicit"
     attrs = {**window.attributes(), "dilations": window.dilations, "output_padding": extra}
-    group = n.attr("group", 1)
-    if group == 1:
-        out = n("ConvolutionBackpropData", x, w, **attrs)
-    else:
-        out = n("GroupConvolutionBackpropData", x, _grouped(n, w, group, "channels"), **attrs)
+    out = convolved(n, x, w, n.attr("group", 1), transposed=True, **attrs)
     if cut:
         out = _middle(n, out, list(wanted)[-dims:], upper)
     return out if bias is None else n("Add", out, n.per_channel(bias, dims + 2))

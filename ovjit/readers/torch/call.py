@@ -235,6 +235,12 @@ class Call(Dimensions):
                 return None
         return pattern
 
+    def grouped(self, filters: Output, groups: Any) -> Output:
+        """[groups * first, ...] as [groups, first, ...]; dimensions may be open, and so may the number."""
+        if is_static(self.shape(filters)) and isinstance(groups, int):
+            return super().grouped(filters, groups)
+        return self.to_shape(filters, [groups, -1, *self.sizes(filters)[1:]])
+
     def expand(self, value: Output, dims: Any) -> Output:
         """A tensor repeated to a shape, by broadcasting."""
         target = dims if isinstance(dims, Output) else self.ints(list(dims))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.shapes import is_static
+from ovjit.readers.filters import convolved
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import scaled
 from ovjit.readers.torch.registry import aten, aten_rows
@@ -49,24 +49,8 @@ def convolution(
                            "auto_pad": auto}  # fmt: skip
     if transposed:
         own["output_padding"] = spread(output_padding, dims)
-        if groups == 1:
-            out = n("ConvolutionBackpropData", x, weight, **own)
-        else:
-            out = n("GroupConvolutionBackpropData", x, grouped(n, weight, groups), **own)
-    elif groups == 1:
-        out = n("Convolution", x, weight, **own)
-    else:
-        out = n("GroupConvolution", x, grouped(n, weight, groups), **own)
-    out = n.bias(out, bias, rank)
+    out = n.bias(convolved(n, x, weight, groups, transposed, **own), bias, rank)
     return n.squeeze(out, [0]) if single else out
-
-
-def grouped(n: Call, weight: Output, groups: Any) -> Output:
-    """[groups * out, in, ...] as [groups, out, in, ...]; dimensions may be open, and so may the number."""
-    shape = n.shape(weight)
-    if is_static(shape) and isinstance(groups, int):
-        return n.reshape(weight, [groups, shape[0] // groups, *shape[1:]])
-    return n.to_shape(weight, [groups, -1, *n.sizes(weight)[1:]])
 
 
 def _padding(padding: Any, dims: int) -> tuple[str, list[int]]:
