@@ -16,6 +16,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.build import value_range
+from ovjit.readers.nearness import nearness
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
 
@@ -117,7 +118,8 @@ class _Axis:
             places = r("Minimum", r("Maximum", places, r("Negative", reach)), r("Add", self.last, reach))
         columns = r.count(r("Negative", reach), end)
         gap = r("Abs", r("Subtract", columns, n.unsqueeze(places, [1])))
-        weights = self._kernel(r("Multiply", gap, stretch), mode)
+        cubic = float(n.attr("cubic_coeff_a", -0.75)) if mode == "cubic" else None
+        weights = nearness(n, r("Multiply", gap, stretch), cubic)
         if exclude:
             inside = r("LogicalAnd", r("GreaterEqual", columns, 0.0), r("LessEqual", columns, self.last))
             weights = r("Select", inside, weights, 0.0)
@@ -142,22 +144,6 @@ class _Axis:
         matrix = np.zeros((int(extent), len(known)))
         np.add.at(matrix, columns, known.T)
         return matrix
-
-    def _kernel(self, gap: Output, mode: str) -> Output:
-        r = self.r
-        if mode != "cubic":
-            return r("Maximum", r("Subtract", 1.0, gap), 0.0)
-        a = float(r.n.attr("cubic_coeff_a", -0.75))
-
-        def polynomial(first: float, *others: float) -> Output:
-            out: Any = first
-            for c in others:
-                out = r("Add", r("Multiply", out, gap), c)
-            return out
-
-        near, far = polynomial(a + 2, -(a + 3), 0.0, 1.0), polynomial(a, -5 * a, 8 * a, -4 * a)
-        outer = r("Select", r("Less", gap, 2.0), far, 0.0)
-        return r("Select", r("LessEqual", gap, 1.0), near, outer)
 
 
 class Sampling(NamedTuple):
