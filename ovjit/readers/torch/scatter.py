@@ -103,7 +103,7 @@ def index_put(
         mask = n.to_type(given[0], "boolean")  # one number for all elements that a mask selects
         mask = n.unsqueeze(mask, list(range(n.rank(mask), n.rank(x))))
         return n("Select", mask, values, x)
-    axes, listed, at = places(n, x, indices)
+    axes, listed, at = places(n, indices)
     rank, width = n.rank(x), n.rank(listed[0])
     rest = [i for i in range(rank) if i not in axes]
     order = [*axes, *rest]
