@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ovjit.errors import no_such_form
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -18,6 +20,17 @@ def public_name(kind: type) -> str:
         if getattr(sys.modules.get(inner), name, None) is kind:
             return f"openvino.{outer}{name}"
     return name if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def expect(
+    value: Any, kinds: Any, what: str = "", error: Callable[[str], TypeError] = no_such_form
+) -> Any:  # fmt: skip
+    """`value`. TypeError unless it is of one of these kinds: `what` is wanted, such as "a name is a str"."""
+    if not isinstance(value, kinds):
+        name = getattr(kinds, "__name__", "")
+        what = what or f"expected {'an' if name[0] in 'AEIO' else 'a'} {name}"
+        raise error(f"{what}, not {type(value).__name__}")
+    return value
 
 
 def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.node import ConstOutput, Output
 from ovjit.api.tensors.layout import Layout
-from ovjit.errors import ModelError, no_such_form
+from ovjit.errors import ModelError
 
 
 def _layout(given: Layout) -> Layout:
-    if not isinstance(given, Layout):
-        raise no_such_form(f"a Layout is expected, not {type(given).__name__}")
-    return given
+    return expect(given, Layout, "a Layout is expected")
 
 
 def _has(axis: str, what: str) -> Callable[[Layout], bool]:
@@ -45,16 +44,14 @@ has_width, width_idx = _has("W", "width"), _idx("W", "width")
 
 def get_layout(port: Output | ConstOutput) -> Layout:
     """The layout of a model's input or output; the layout that says nothing, for any other port."""
-    if not isinstance(port, (Output, ConstOutput)):
-        raise no_such_form(f"get_layout takes an Output, not {type(port).__name__}")
+    expect(port, (Output, ConstOutput), "get_layout takes an Output")
     node = port.get_node()
     return node.get_layout() if isinstance(node, (Parameter, Result)) else Layout()
 
 
 def set_layout(port: Output, layout: Layout) -> None:
     """Note what the axes of a model's input or output mean. RuntimeError for another port or rank."""
-    if not isinstance(port, Output):
-        raise no_such_form(f"set_layout takes an Output, not {type(port).__name__}")
+    expect(port, Output, "set_layout takes an Output")
     node = port.get_node()
     if not isinstance(node, (Parameter, Result)):
         raise ModelError("Layout can be set only for Parameter and Result operations.")

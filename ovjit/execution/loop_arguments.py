@@ -135,8 +135,8 @@ class LoopArguments(LoopParts):
         rows = [self._trace_words(part, one) for one in found]
         return [
             address, bases.ctypes.data, len(extents), self._at(extents), len(in_rows), self._at(in_rows),
-            leaves, self._at(none), self._at(none), self._at(low), self._at(high), len(rows), self._at(rows), 0,
-            len(out_rows), self._at(out_rows),
+            leaves, self._at(none), self._at(none), self._at(low), self._at(high), len(rows), self._at(rows),
+            0, len(out_rows), self._at(out_rows),
         ]  # fmt: skip
 
     def _trace_words(self, part: Part, found: Any) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from ovjit.api.model.boundary import Parameter, Result
@@ -19,6 +19,17 @@ def parameters(kinds: Sequence[TensorType]) -> tuple[list[Parameter], list[Outpu
     """Parameters of these types, and their values."""
     nodes = [Parameter._of(kind.dtype, kind.shape) for kind in kinds]
     return nodes, [Output._of(node, 0) for node in nodes]
+
+
+def kinds_of(values: Iterable[Output], axis: int | None = None) -> list[TensorType]:
+    """The types of values, whatever is known of their numbers; of one slice of each along `axis`."""
+    kinds = []
+    for value in values:
+        dtype, shape = value._tensor._type.dtype, value._tensor._type.shape
+        if axis is not None and shape is not None:
+            shape = (*shape[:axis], 1, *shape[axis + 1 :])
+        kinds.append(TensorType(dtype, shape))
+    return kinds
 
 
 def body_of(n: Builder, values: Sequence[Output], inputs: Sequence[Parameter], name: str = "") -> Model:
@@ -75,6 +86,30 @@ def iterator_of(
     sources = [*state, *pieces, *fixed]
     record = find_op("TensorIterator")
     return tensor_iterator._of_parts(record, sources, [body], [inputs], [outputs], name).outputs()
+
+
+def over_slices(
+    n: Builder,
+    once: Callable[[list[Output], list[Output], list[Output]], Sequence[Output]],
+    state: Sequence[Output],
+    pieces: Sequence[Output],
+    fixed: Sequence[Output],
+    name: str,
+    axis: int = 0,
+    backwards: bool = False,
+) -> list[Output]:
+    """What `once` makes of the state, one slice of each of the pieces, and fixed values, over and over.
+
+    It returns the next state and what is collected along the axis, both without that axis, as its slices are.
+    Returns the last state and what was collected."""
+    nodes, values = parameters([*kinds_of(state), *kinds_of(pieces, axis), *kinds_of(fixed)])
+    count, behind = len(state), len(state) + len(pieces)
+    given = [n.squeeze(value, [axis]) for value in values[count:behind]]
+    made = once(values[:count], given, values[behind:])
+    results = [*made[:count], *(n.unsqueeze(value, [axis]) for value in made[count:])]
+    order = [slices(axis, backwards)]
+    taken, joined = order * len(pieces), order * (len(made) - count)
+    return iterator_of(body_of(n, results, nodes, n.base), state, pieces, fixed, name, taken, joined)
 
 
 def loop_of(

@@ -13,6 +13,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
+from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy, numpy_dtype
 from ovjit.graph.graph import walk
@@ -123,6 +124,9 @@ class Builder:
             raise ModelError(f"the axes {out} contain a dimension twice")
         return out
 
+    def is_real(self, value: Output) -> bool:
+        return ELEMENT_TYPES[self.dtype(value)].is_real
+
     def value(self, value: Output | None) -> np.ndarray | None:
         """What a tensor holds, if that follows from constants alone; None otherwise."""
         return None if value is None else self.reader.value_of(value)
@@ -146,7 +150,7 @@ class Builder:
         """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""
         array = np.asarray(value)
         if array.dtype == object:
-            array = encoded(array)
+            array = encode_strings(array)
         elif dtype == "string" and array.dtype.kind not in "SU":
             raise ModelError(f"{array.tolist()!r:.40} is not a string, but the tensor has the type string")
         if dtype is None:
@@ -164,6 +168,11 @@ class Builder:
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array).reshape(array.shape)
         return Output._of(Constant._of(array, dtype, shape, self.reader.name(self.base, "Constant")), 0)
+
+    def folded(self, value: Output) -> Output:
+        """A constant in place of the nodes that compute one."""
+        known = self.value(value)
+        return value if known is None else self.const(known, self.dtype(value))
 
     def wide(self, value: Output) -> Output:
         """f16 and bf16 as f32, in which frameworks compute them."""
@@ -196,12 +205,25 @@ class Builder:
 
     def scalar(self, value: Output) -> Output:
         """The one element of a tensor, as one without dimensions."""
-        return self.reshape(value, np.zeros(0, np.int64))
+        return value if self.shape(value) == () else self.reshape(value, np.zeros(0, np.int64))
+
+    def along(self, value: Output, axis: int, rank: int) -> Output:
+        """A vector as a tensor of this rank, all of whose other dimensions are 1."""
+        return self.reshape(value, [-1 if i == axis else 1 for i in range(rank)])
+
+    def per_channel(self, value: Output, rank: int) -> Output:
+        """A number for each channel as [1, channels, 1, ...]."""
+        return self.along(value, 1, rank)
 
     def transpose(self, value: Output, order: Sequence[int]) -> Output:
         if list(order) == list(range(len(order))):
             return value
         return self("Transpose", value, list(order))
+
+    def transposed(self, value: Output) -> Output:
+        """Matrices with their rows and columns exchanged."""
+        *others, rows, columns = range(self.rank(value))
+        return self.transpose(value, [*others, columns, rows])
 
     def channels_first(self, value: Output) -> Output:
         """[batch, ..., channels] -> [batch, channels, ...]"""
@@ -223,6 +245,10 @@ class Builder:
         if stop is None:
             stop = _INT_MAX if step > 0 else -_INT_MAX
         return self("Slice", value, [start], [stop], [step], [axis])
+
+    def backwards(self, value: Output, axis: int) -> Output:
+        """The last element along an axis first."""
+        return self.slice(value, axis, -1, None, -1)
 
     def concat(self, values: Sequence[Output], axis: int) -> Output:
         return values[0] if len(values) == 1 else self("Concat", *values, axis=axis)
@@ -257,6 +283,30 @@ class Builder:
             return self.const(np.array([shape[axis]], np.int64))
         return self("Gather", self.shape_of(value), [axis], 0)
 
+    def upto(self, end: Output) -> Output:
+        """0, 1, ... below a number of one element, as i64."""
+        return self("Range", 0, self.scalar(end), 1, output_type="i64")
+
+    def grouped(self, filters: Output, groups: Any) -> Output:
+        """Filters [groups * first, ...] as [groups, first, ...]."""
+        first, *rest = self.shape(filters) or ()
+        if groups < 1 or (isinstance(first, int) and first % groups):
+            raise ModelError(f"{first} filters are not divisible by {groups} groups")
+        if is_static((first, *rest)):
+            return self.reshape(filters, [groups, first // groups, *rest])
+        each = self("Divide", self.dim_of(filters, 0), groups)
+        others = [self.dim_of(filters, 1 + i) for i in range(len(rest))]
+        return self.reshape(filters, self("Concat", [groups], each, *others, axis=0))
+
+    def broadcast(self, value: Any, shape: Any) -> Output:
+        """A tensor, or a number, repeated to a shape."""
+        return self("Broadcast", value, shape, mode="numpy")
+
+    def any_of(self, truth: Output) -> Output:
+        """Whether any element holds; `truth` itself if it is a scalar."""
+        axes = list(range(self.rank(truth)))
+        return self("ReduceLogicalOr", truth, axes, keep_dims=False) if axes else truth
+
     def limited(self, count: int, what: str, most: int = MOST_ELEMENTS) -> int:
         """A number of elements or nodes that reading makes at once. Raises UnsupportedError beyond `most`."""
         if not 0 <= count <= most:
@@ -264,11 +314,14 @@ class Builder:
         return int(count)
 
 
-def encoded(texts: np.ndarray) -> np.ndarray:
-    """Strings as the bytes that tensors hold."""
-    out = np.empty(texts.shape, object)
-    out.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts.reshape(-1)]
-    return out
+def value_range(kind: str) -> tuple[float, float]:
+    """The least and the greatest number of an element type: infinities of a real one."""
+    row = ELEMENT_TYPES[kind]
+    if row.is_real:
+        return -np.inf, np.inf
+    if row.kind == "i":
+        return -(1 << (row.bits - 1)), (1 << (row.bits - 1)) - 1
+    return 0, 1 if row.kind == "b" else (1 << row.bits) - 1
 
 
 def _small(node: Node) -> bool:

@@ -44,8 +44,7 @@ def steps_of(n: Builder, x: Output) -> int | Output:
 
 def places(n: Builder, x: Output, axis: int) -> Output:
     """0, 1, 2, ... along an axis of a tensor, i64 [length]."""
-    length = n.reshape(n.dim_of(x, axis), [])
-    return n("Range", n.const(0), length, n.const(1), output_type="i64")
+    return n.upto(n.dim_of(x, axis))
 
 
 def _zeros(n: Builder, x: Output, kind: str) -> Output:

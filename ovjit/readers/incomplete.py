@@ -14,19 +14,20 @@ from ovjit.readers.special import digamma, log_gamma
 
 #: Terms of zeta that are added up before its expansion, and the expansion's numbers of Bernoulli from B2 on.
 SUMMED = 12
-#: Below this, too little is left of a number that the terms are added to.
-LEAST = -4
+#: Below this, too little is left of a number that the terms are added to. A loop adds up terms until all
+#: arguments are above it, but no more than so many.
+LEAST, MOST_LIFTED = -4, 10_000
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
 #: The most steps of a sum or fraction, the change by which it ends, and what stands for 0 in a fraction.
 MOST, NEAR, TINY = 5000, 1e-15, 1e-300
 
 
 def zeta(n: Builder, s: Output, q: Output) -> Output:
-    """The sum of (q + k)^-s over all k from 0 on, by the formula of Euler and Maclaurin, where s > 1 and
-    q > LEAST. It is infinite at s = 1 and where q is a whole number that is not positive."""
-    power = n("Negative", s)
-    out = n("Power", q, power)
-    for k in range(1, SUMMED):
+    """The sum of (q + k)^-s over all k from 0 on, by the formula of Euler and Maclaurin, where s > 1. It is
+    infinite at s = 1 and where q is a whole number that is not positive."""
+    power, given = n("Negative", s), q
+    out, q = _lifted(n, power, q)
+    for k in range(SUMMED):
         out = n("Add", out, n("Power", n("Add", q, n.like(q, k)), power))
     w, one = n("Add", q, n.like(q, SUMMED)), n.like(q, 1)
     last = n("Power", w, power)
@@ -37,10 +38,24 @@ def zeta(n: Builder, s: Output, q: Output) -> Output:
         out = n("Add", out, n("Multiply", term, n.like(q, number / math.factorial(2 * j))))
         for more in (2 * j - 1, 2 * j):
             term = n("Multiply", term, n("Divide", n("Add", s, n.like(s, more)), w))
-    pole = n("LogicalAnd", n("LessEqual", q, n.like(q, 0)), n("Equal", q, n("Floor", q)))
-    outside = n("LogicalOr", n("LessEqual", q, n.like(q, LEAST)), n("Less", s, one))
+    pole = n("LogicalAnd", n("LessEqual", given, n.like(q, 0)), n("Equal", given, n("Floor", given)))
+    outside = n("LogicalOr", n("Less", q, n.like(q, LEAST)), n("Less", s, one))
     out = n("Select", outside, n.like(q, math.nan), out)
     return n("Select", n("LogicalOr", pole, n("Equal", s, one)), n.like(q, math.inf), out)
+
+
+def _lifted(n: Builder, power: Output, q: Output) -> list[Output]:
+    """The sum of the first terms (q + k)^power, and the q + k behind them, which is at least LEAST."""
+
+    def step(_: Output, state: list[Output], others: list[Output]) -> list[Output]:
+        total, at = state
+        return [n("Add", total, n("Power", at, others[0])), n("Add", at, n.like(at, 1))]
+
+    least = n.like(q, LEAST)
+    every = n.concat([n.reshape(q, [-1]), n.like(q, [LEAST])], 0)  # of no elements, the lowest is LEAST
+    low = n("ReduceMin", n("Select", n("Less", every, least), every, least), [0], keep_dims=False)
+    missing = n("Minimum", n("Subtract", least, n("Floor", low)), n.like(q, MOST_LIFTED))
+    return counted(n, n.convert(missing, "i64"), [n("Subtract", q, q), q], step, [power])
 
 
 def polygamma(n: Builder, order: Output, x: Output) -> Output:
@@ -81,11 +96,6 @@ def _ends(n: Builder, x: Output, wrong: Output, full: Output, empty: Output) -> 
     return n("Select", wrong, n.like(x, math.nan), x)
 
 
-def _any(n: Builder, truth: Output) -> Output:
-    """Whether any element holds."""
-    return n("ReduceLogicalOr", n.reshape(truth, [-1]), [0], keep_dims=False)
-
-
 def _series(n: Builder, a: Output, x: Output) -> Output:
     """1 + x / (a + 1) + x^2 / ((a + 1) (a + 2)) + ..."""
 
@@ -94,7 +104,7 @@ def _series(n: Builder, a: Output, x: Output) -> Output:
         place = n("Add", a, n("Add", n.convert(k, "f64"), n.like(a, 1)))
         term = n("Divide", n("Multiply", term, x), place)
         total = n("Add", total, term)
-        return [total, term, _any(n, n("Greater", term, n("Multiply", total, n.like(total, NEAR))))]
+        return [total, term, n.any_of(n("Greater", term, n("Multiply", total, n.like(total, NEAR))))]
 
     one = n("Add", n("Multiply", a, n.like(a, 0)), n.like(a, 1))
     return counted(n, MOST, [one, one], step, [a, x], ends=True)[0]
@@ -118,7 +128,7 @@ def _fraction_step(
 def _changes(n: Builder, change: Output) -> Output:
     """Whether any value has changed by more than its last bits."""
     gap = n("Abs", n("Subtract", change, n.like(change, 1)))
-    return _any(n, n("Greater", gap, n.like(gap, NEAR)))
+    return n.any_of(n("Greater", gap, n.like(gap, NEAR)))
 
 
 def _fraction_of_gamma(n: Builder, a: Output, x: Output) -> Output:

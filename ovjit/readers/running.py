@@ -32,8 +32,6 @@ def running(n: Builder, x: Output, axis: int, join: Join, backwards: bool = Fals
 
 def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: bool) -> Output:
     length = n.dim_of(x, axis)
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
 
     def step(k: Output, state: list[Output], others: list[Output]) -> list[Output]:
         total, (places, last) = state[0], others
@@ -41,11 +39,11 @@ def _of_open_length(n: Builder, x: Output, axis: int, join: Join, backwards: boo
         other = n("Add" if backwards else "Subtract", places, far)
         within = n("Minimum", n("Maximum", other, n.const(0)), last)
         joined = join(total, n("Gather", total, within, axis, opset=8))
-        return [n("Select", n.reshape(n("Equal", within, other), shape), joined, total)]
+        return [n("Select", n.along(n("Equal", within, other), axis, n.rank(x)), joined, total)]
 
     size = n.convert(n.scalar(n("Maximum", length, n.const(1))), "f64")
     steps = n("Floor", n("Divide", n("Log", size), n.const(math.log(2), "f64")))
-    places = n("Range", n.const(0), n.scalar(length), n.const(1), output_type="i64", opset=4)
+    places = n.upto(length)
     times = n("Add", n.convert(steps, "i64"), n.const(1))
     last = n("Subtract", length, n.const(1))
     return counted(n, times, [x], step, [places, last])[0]

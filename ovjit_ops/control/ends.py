@@ -83,8 +83,8 @@ class Ports:
         return feeds, made
 
     def types(self, given: Sequence[TensorType], iterations: int | None) -> list[TensorType]:
-        """The types of the outputs. `given`: the types of all inputs. `iterations`: their number; None if it is
-        unknown."""
+        """The types of the outputs. `given`: the types of all inputs. `iterations`: their number, or None if
+        it is unknown."""
         feeds, made = self.feeds(given)
         out = []
         carried = {port.back: feeds[port.inner] for port in self.of(bodies.MERGED)}

@@ -61,8 +61,8 @@ def test_ends_of_incomplete_gamma_functions() -> None:
 
 def test_zeta_and_polygamma() -> None:
     s, q = (
-        np.array([2, 2, 4, 2, 1.5, 3, 20, 1, 0.5, 2, 3, 2]),
-        np.array([1, 2, 1, 0.5, 0.25, 7, 3, 1, 1, 0, -1.5, -9.5]),
+        np.array([2, 2, 4, 2, 1.5, 3, 20, 1, 0.5, 2, 3, 2, 2.5, math.nan, 2]),
+        np.array([1, 2, 1, 0.5, 0.25, 7, 3, 1, 1, 0, -1.5, -9.5, -9.5, 1, math.nan]),
     )
     (found,) = computed(lambda n, *given: [incomplete.zeta(n, *given)], s, q)
     pi = math.pi
@@ -73,7 +73,9 @@ def test_zeta_and_polygamma() -> None:
     np.testing.assert_allclose(found[4:7], sums, rtol=1e-10)
     np.testing.assert_array_equal(found[7:10], [math.inf, math.nan, math.inf])
     np.testing.assert_allclose(found[10], sum((j - 1.5) ** -3.0 for j in range(400_000)), rtol=1e-10)
-    assert math.isnan(found[11])  # too far below 0
+    want = pi**2 / 2 + math.fsum((j - 9.5) ** -2.0 for j in range(10))  # and zeta(2, 1/2)
+    np.testing.assert_allclose(found[11], want, rtol=1e-12)
+    np.testing.assert_array_equal(found[12:], math.nan)  # roots of numbers below 0
     orders, x = np.array([0, 1, 2, 3]), np.array([1.0, 1.0, 1.0, 0.5])
     (found,) = computed(lambda n, *given: [incomplete.polygamma(n, *given)], orders, x)
     np.testing.assert_allclose(found, [-0.5772156649015329, pi**2 / 6, -2.4041138063191885, pi**4], rtol=1e-9)

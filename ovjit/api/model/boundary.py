@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.node import (
     GRAPH_LOCK,
     ConstOutput,
@@ -21,6 +22,7 @@ from ovjit.api.model.node import (
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_with_symbols, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
+from ovjit.api.tensors.memory import encode_strings
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides
@@ -72,8 +74,7 @@ class Parameter(Node):
 
     def set_partial_shape(self, partial_shape: PartialShape) -> None:
         """Change the shape; the graph follows at its next validation."""
-        if not isinstance(partial_shape, PartialShape):
-            raise no_such_form(f"expected a PartialShape, not {type(partial_shape).__name__}")
+        expect(partial_shape, PartialShape)
         with GRAPH_LOCK:
             self._attrs = {**self._attrs, "shape": dims_with_symbols(partial_shape)}
 
@@ -110,8 +111,7 @@ class Result(Node):
     _tensors: list[ResultTensor]  # type: ignore[assignment]
 
     def __init__(self, output: Output):
-        if not isinstance(output, Output):
-            raise no_such_constructor(f"Result takes an Output, not {type(output).__name__}")
+        expect(output, Output, "Result takes an Output", no_such_constructor)
         self._make(output, None)
 
     @classmethod
@@ -220,7 +220,9 @@ class Constant(Node):
         """Graphs have a byte for each value of 1, 3 or 6 bits: packed bytes are for tensors and files.
         Strings are bytes there, as in tensors."""
         if self._attrs["element_type"] == "string":
-            return {**self._attrs, "value": encoded(self.value)}
+            texts = encode_strings(self.value)
+            texts.flags.writeable = False
+            return {**self._attrs, "value": texts}
         if self._attrs["element_type"] not in dtypes.WITHOUT_DTYPE:
             return self._attrs
         value = self._elements().view()
@@ -493,14 +495,6 @@ def _text(value: str | bytes) -> str | bytes:
         return value
 
 
-def encoded(texts: np.ndarray) -> np.ndarray:
-    """An array of str or bytes as a read-only object array of UTF-8 bytes."""
-    out = np.empty(texts.shape, object)
-    out.reshape(-1)[:] = [v.encode() if isinstance(v, str) else v for v in texts.reshape(-1)]
-    out.flags.writeable = False
-    return out
-
-
 def pack_low_first(value: np.ndarray, bits: int) -> np.ndarray:
     """Values of 2 or 4 bits as bytes, the first in the lowest bits; unused bits of the last byte are 0."""
     per_byte = 8 // bits
@@ -573,8 +567,7 @@ def _layout(node: Node) -> Layout:
 
 
 def _set_layout(node: Node, layout: Layout, shape: tuple[Dim, ...] | None) -> None:
-    if not isinstance(layout, Layout):
-        raise no_such_form(f"expected a Layout, not {type(layout).__name__}")
+    expect(layout, Layout)
     rank = None if shape is None else len(shape)
     named = len(layout._left) + len(layout._right)
     if rank is not None and not layout.empty and (rank < named or (rank != named and not layout._open)):

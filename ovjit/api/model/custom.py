@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import Parameter, from_storage, to_storage
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, DiscreteTypeInfo, Node, Output, _outputs_of
 from ovjit.api.tensors.convert import dims_of, element_name
@@ -81,9 +82,7 @@ class TensorVector:
 
 
 def _tensor(value: Any) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise no_such_form(f"a TensorVector holds Tensors, not {type(value).__name__}")
-    return value
+    return expect(value, Tensor, "a TensorVector holds Tensors")
 
 
 class AttributeVisitor:
@@ -355,8 +354,7 @@ class ConversionExtensionBase(Extension):
     framework: ClassVar[str | None] = None
 
     def __init__(self, op_type: str, domain: str = ""):
-        if not isinstance(op_type, str):
-            raise no_such_form(f"the type of an operation is a str, not {type(op_type).__name__}")
+        expect(op_type, str, "the type of an operation is a str")
         self.op_type, self.domain = op_type, domain
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.node_ports import DiscreteTypeInfo
-from ovjit.errors import no_such_constructor, no_such_form
+from ovjit.errors import no_such_constructor
 from ovjit.graph.bodies import CONCAT, INVARIANT, LAST, MERGED, SLICED, Port
 
 
@@ -15,6 +16,7 @@ class _Description:
     name."""
 
     __slots__ = ()
+    _kind: str
     _fields: tuple[str, ...] = ()
     _defaults: dict[str, int] = {}
 
@@ -58,6 +60,7 @@ class InvariantInputDescription(InputDescription):
     """The parameter is the input, in every iteration."""
 
     __slots__ = ()
+    _kind = INVARIANT
     _fields = ("input_index", "body_parameter_index")
 
 
@@ -66,6 +69,7 @@ class MergedInputDescription(InputDescription):
 
     __slots__ = ("body_value_index",)
     body_value_index: int
+    _kind = MERGED
     _fields = ("input_index", "body_parameter_index", "body_value_index")
 
 
@@ -78,6 +82,7 @@ class SliceInputDescription(InputDescription):
     part_size: int
     start: int
     stride: int
+    _kind = SLICED
     _fields = ("input_index", "body_parameter_index", "start", "stride", "part_size", "end", "axis")
 
 
@@ -86,6 +91,7 @@ class BodyOutputDescription(OutputDescription):
 
     __slots__ = ("iteration",)
     iteration: int
+    _kind = LAST
     _fields = ("body_value_index", "output_index", "iteration")
     _defaults = {"iteration": -1}
 
@@ -99,36 +105,34 @@ class ConcatOutputDescription(OutputDescription):
     part_size: int
     start: int
     stride: int
+    _kind = CONCAT
     _fields = ("body_value_index", "output_index", "start", "stride", "part_size", "end", "axis")
+
+
+_KINDS = {
+    kind._kind: kind
+    for kind in (
+        InvariantInputDescription, MergedInputDescription, SliceInputDescription, BodyOutputDescription,
+        ConcatOutputDescription,
+    )
+}  # fmt: skip
+
+
+def _port_fields(kind: type[_Description]) -> dict[str, str]:
+    """The fields of a kind of descriptions, and those of a Port with the same content."""
+    value = "back" if issubclass(kind, MergedInputDescription) else "inner"
+    names = {"input_index": "outer", "output_index": "outer", "body_parameter_index": "inner"}
+    return {field: {**names, "body_value_index": value}.get(field, field) for field in kind._fields}
 
 
 def port_of(description: Any) -> Port:
     """The port that a description says."""
-    d = description
-    if isinstance(d, InvariantInputDescription):
-        return Port(INVARIANT, d.input_index, d.body_parameter_index)
-    if isinstance(d, MergedInputDescription):
-        return Port(MERGED, d.input_index, d.body_parameter_index, d.body_value_index)
-    if isinstance(d, SliceInputDescription):
-        slices = (d.start, d.stride, d.part_size, d.end, d.axis)
-        return Port(SLICED, d.input_index, d.body_parameter_index, -1, *slices)
-    if isinstance(d, BodyOutputDescription):
-        return Port(LAST, d.output_index, d.body_value_index, iteration=d.iteration)
-    if isinstance(d, ConcatOutputDescription):
-        slices = (d.start, d.stride, d.part_size, d.end, d.axis)
-        return Port(CONCAT, d.output_index, d.body_value_index, -1, *slices)
-    raise no_such_form(f"expected a description of an input or output, not {type(d).__name__}")
+    expect(description, tuple(_KINDS.values()), "expected a description of an input or output")
+    rows = _port_fields(type(description)).items()
+    return Port(description._kind, **{place: getattr(description, field) for field, place in rows})
 
 
 def description_of(port: Port) -> Any:
     """The description that says a port."""
-    slices = (port.start, port.stride, port.part_size, port.end, port.axis)
-    if port.kind == INVARIANT:
-        return InvariantInputDescription(port.outer, port.inner)
-    if port.kind == MERGED:
-        return MergedInputDescription(port.outer, port.inner, port.back)
-    if port.kind == SLICED:
-        return SliceInputDescription(port.outer, port.inner, *slices)
-    if port.kind == LAST:
-        return BodyOutputDescription(port.inner, port.outer, port.iteration)
-    return ConcatOutputDescription(port.inner, port.outer, *slices)
+    kind = _KINDS[port.kind]
+    return kind(**{field: getattr(port, place) for field, place in _port_fields(kind).items()})

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.arguments import public_name
+from ovjit.api.arguments import expect, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
     ONLY,
-    expect,
     made_result,
     name_tensor,
     port_index,
@@ -127,8 +126,7 @@ class ModelEdits(ModelParts):
         self._removed.add(variable.info.variable_id)
 
     def _edit(self, into: list[Any], nodes: Sequence[Any], kind: type) -> None:
-        if not isinstance(nodes, Sequence):
-            raise no_such_form(f"expected a list of {kind.__name__}, not {type(nodes).__name__}")
+        expect(nodes, Sequence, f"expected a list of {kind.__name__}")
         for node in nodes:
             expect(node, kind)
         with GRAPH_LOCK:

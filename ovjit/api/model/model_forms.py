@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.arguments import public_name
+from ovjit.api.arguments import expect, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
@@ -87,9 +87,7 @@ def _results(given: Any) -> list[Any]:
 
 
 def _sequence(items: Any) -> list[Any]:
-    if not isinstance(items, (list, tuple)):
-        raise no_such_constructor(f"Model takes sequences of nodes, not {type(items).__name__}")
-    return list(items)
+    return list(expect(items, (list, tuple), "Model takes sequences of nodes", no_such_constructor))
 
 
 def result_of(source: Node | Output) -> Result:
@@ -131,11 +129,6 @@ def port_index(index: Any, count: int, what: str) -> int:
         return IndexError(f"{what} index {number} is out of range: the model has {count} {what}s")
 
     return checked_index(index, count, what, beyond, "an int or a str")
-
-
-def expect(item: Any, kind: type) -> None:
-    if not isinstance(item, kind):
-        raise no_such_form(f"expected a {kind.__name__}, not {type(item).__name__}")
 
 
 def index_of(item: Any, items: Sequence[Any]) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model_forms import ONLY, expect, index_of, port_index, port_key
+from ovjit.api.model.model_forms import ONLY, index_of, port_index, port_key
 from ovjit.api.model.node import GRAPH_LOCK, ConstOutput, Node, Output
 from ovjit.api.model.variables import Variable, variable_of
-from ovjit.errors import ModelError, no_such_form
+from ovjit.errors import ModelError
 from ovjit.graph.graph import walk
 from ovjit.graph.shapes import is_static
 
@@ -105,8 +106,7 @@ class ModelParts:
             return list(self._variables)
 
     def get_variable_by_id(self, variable_id: str) -> Variable | None:
-        if not isinstance(variable_id, str):
-            raise no_such_form(f"a variable has a str as its name, not {type(variable_id).__name__}")
+        expect(variable_id, str, "a variable has a str as its name")
         for variable in self.get_variables():
             if variable.info.variable_id == variable_id:
                 return variable
@@ -122,8 +122,7 @@ class ModelParts:
         value = result if value is None else value
         if isinstance(value, Result):
             return index_of(value, self._results)
-        if not isinstance(value, (Output, ConstOutput)):
-            raise no_such_form(f"expected an Output, not {type(value).__name__}")
+        expect(value, (Output, ConstOutput), "expected an Output")
         found = (i for i, r in enumerate(self._results) if value in (r.output(0), r.input_value(0)))
         return next(found, -1)
 
@@ -158,9 +157,7 @@ class ModelParts:
         return self._friendly_name or self._name
 
     def set_friendly_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise no_such_form(f"a name is a str, not {type(name).__name__}")
-        self._friendly_name = name
+        self._friendly_name = expect(name, str, "a name is a str")
 
     def is_dynamic(self) -> bool:
         """Whether an output of any node has an open dimension."""

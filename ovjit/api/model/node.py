@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 from ovjit.api.accessors import accessor
-from ovjit.api.arguments import public_name
+from ovjit.api.arguments import expect, public_name
 from ovjit.api.model.node_ports import (
     GRAPH_LOCK,
     ConstOutput,
@@ -265,8 +265,7 @@ class Node:
 
     def set_argument(self, index: int, source: Output) -> None:
         """Let input `index` take `source`; one past the end adds an input."""
-        if not isinstance(source, Output):
-            raise no_such_form(f"expected an Output, not {type(source).__name__}")
+        expect(source, Output)
         index = _port_index(index, len(self._inputs) + 1, "input", self)
         with GRAPH_LOCK:
             if index == len(self._inputs):
@@ -361,9 +360,7 @@ class Node:
         return self._friendly_name or self.get_name()
 
     def set_friendly_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise no_such_form(f"a name is a str, not {type(name).__name__}")
-        self._friendly_name = name
+        self._friendly_name = expect(name, str, "a name is a str")
 
     def get_instance_id(self) -> int:
         return self._id

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit import locks
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.rt_info import FixedRTMap, RTMap
 from ovjit.api.tensors.convert import partial_shape_of, shape_of, type_of
 from ovjit.errors import ModelError, no_such_form
@@ -337,16 +338,14 @@ class Output(_Port):
 
         One that is no consumer of this output is left as it is.
         """
-        if not isinstance(target_input, Input):
-            raise no_such_form(f"expected an Input, not {type(target_input).__name__}")
+        expect(target_input, Input)
         if target_input.get_source_output() == self:
             with GRAPH_LOCK:
                 self._node._forget_user(target_input._node)
 
     def replace(self, replacement: Output) -> None:
         """Let every consumer take `replacement` instead; the names go over to it."""
-        if not isinstance(replacement, Output):
-            raise no_such_form(f"expected an Output, not {type(replacement).__name__}")
+        expect(replacement, Output)
         with GRAPH_LOCK:
             names = self._tensor._names
             for target in target_inputs(self._node, self._index):
@@ -390,8 +389,7 @@ class Input(_End):
 
     def replace_source_output(self, new_source_output: Output) -> None:
         """Take `new_source_output` from now on. Types are inferred at the next validation."""
-        if not isinstance(new_source_output, Output):
-            raise no_such_form(f"expected an Output, not {type(new_source_output).__name__}")
+        expect(new_source_output, Output)
         with GRAPH_LOCK:
             self._node._connect(self._index, new_source_output)
 
@@ -430,8 +428,7 @@ def _checked_names(names: Set[str]) -> set[str]:
         raise no_such_form(f"names are a set of str, not a {type(names).__name__}")
     checked = set(names)
     for name in checked:
-        if not isinstance(name, str):
-            raise no_such_form(f"names are str, not {type(name).__name__}")
+        expect(name, str, "names are str")
     return checked
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import no_such_form
+from ovjit.api.arguments import expect
 
 #: How a bool is spelled in a text.
 _BOOLS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
@@ -201,9 +201,7 @@ class RTMap:
 
 
 def _name(key: Any) -> str:
-    if not isinstance(key, str):
-        raise no_such_form(f"a key is a str, not {type(key).__name__}")
-    return key
+    return expect(key, str, "a key is a str")
 
 
 class FixedRTMap(RTMap):

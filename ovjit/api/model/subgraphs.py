@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.descriptions import InputDescription, OutputDescription, description_of, port_of
 from ovjit.api.model.model import Model
@@ -159,8 +160,7 @@ class SubGraphNode(Node):
 
     def _parameter(self, body: int, parameter: Any) -> int:
         model = self._body(body)
-        if not isinstance(parameter, Parameter):
-            raise no_such_form(f"expected a Parameter, not {type(parameter).__name__}")
+        expect(parameter, Parameter)
         index = model.get_parameter_index(parameter)
         if index < 0:
             raise IndexError(
@@ -185,8 +185,7 @@ class SubGraphNode(Node):
         return model
 
     def _set_body(self, index: int, body: Any) -> None:
-        if not isinstance(body, Model):
-            raise no_such_form(f"a body is a Model, not {type(body).__name__}")
+        expect(body, Model, "a body is a Model")
         with GRAPH_LOCK:
             self._models[self._index(index)] = body
 
@@ -492,8 +491,7 @@ class if_op(SubGraphNode):
     def set_output(self, then_result: Result, else_result: Result) -> Output:
         """A new output: the one result or the other."""
         for result in (then_result, else_result):
-            if not isinstance(result, Result):
-                raise no_such_form(f"expected a Result, not {type(result).__name__}")
+            expect(result, Result)
         with GRAPH_LOCK:
             made = [self._result(i, r) for i, r in enumerate((then_result, else_result))]
             number = len(self._output_ports[0])
@@ -550,9 +548,7 @@ def _arguments(args: tuple, kwargs: dict[str, Any], names: tuple[str, ...], what
 def _output(value: Any, what: str) -> Output:
     if isinstance(value, Node):
         return value.output(0)
-    if not isinstance(value, Output):
-        raise no_such_form(f"{what} is an Output, not {type(value).__name__}")
-    return value
+    return expect(value, Output, f"{what} is an Output")
 
 
 def _described(rows: Any, kind: type) -> list[Port]:

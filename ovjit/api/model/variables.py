@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import as_output
 from ovjit.api.model.node import Node
 from ovjit.api.tensors.convert import dims_of, element_name, partial_shape_of
@@ -36,8 +37,7 @@ class Variable:
     __slots__ = ("_info",)
 
     def __init__(self, info: VariableInfo):
-        if not isinstance(info, VariableInfo):
-            raise no_such_constructor(f"Variable takes a VariableInfo, not {type(info).__name__}")
+        expect(info, VariableInfo, "Variable takes a VariableInfo", no_such_constructor)
         self.update(info)
 
     def get_info(self) -> VariableInfo:
@@ -137,8 +137,7 @@ class assign(Node):
             raise no_such_form("assign() takes new_value, variable or variable_id, name")
         if isinstance(variable, Variable):
             variable = variable.info.variable_id
-        if not isinstance(variable, str):
-            raise no_such_form(f"assign() takes a Variable or its name, not {type(variable).__name__}")
+        expect(variable, str, "assign() takes a Variable or its name")
         _begin(self, "Assign", [new_value], {"variable_id": variable}, name)
 
     def get_variable_id(self) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ovjit import collector
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.node import GRAPH_LOCK
 from ovjit.api.model.ports import port_info
 from ovjit.api.run import properties_table as table
@@ -61,8 +62,7 @@ def parse_device(name: Any, config: Any = None) -> str:
 
     TypeError unless it is a str; DeviceError, a RuntimeError that names the devices there are, for others.
     """
-    if not isinstance(name, str):
-        raise no_such_form(f"the name of a device is a str, not {type(name).__name__}")
+    expect(name, str, "the name of a device is a str")
     head, colon, rest = name.partition(":")
     if head not in DEVICES:
         _refuse(name, head)
@@ -157,8 +157,7 @@ class Core:
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
         """The version of a device; {} for a name that is none. RuntimeError for one that is not there."""
-        if not isinstance(device_name, str):
-            raise no_such_form(f"the name of a device is a str, not {type(device_name).__name__}")
+        expect(device_name, str, "the name of a device is a str")
         device = device_name.partition(":")[0].partition(".")[0]
         if device in self._plugins:
             raise self._plugin_error(device)
@@ -181,8 +180,7 @@ class Core:
         are left aside there. RuntimeError naming the file for what cannot be read, TypeError for another kind
         of object.
         """
-        if not isinstance(config, (Mapping, type(None))):
-            raise no_such_form(f"config is a dict, not {type(config).__name__}")
+        expect(config, (Mapping, type(None)), "config is a dict")
         known = {name: value for name, value in (config or {}).items() if name in table.ROWS}
         settings = {**self._settings[""], **table.read_config(known, "")}
         use_mmap = settings.get("ENABLE_MMAP", True)

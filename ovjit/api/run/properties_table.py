@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ovjit import debug
+from ovjit.api.arguments import expect
 from ovjit.api.model.rt_info import OVAny
 from ovjit.api.run import property_values as values
 from ovjit.api.tensors.types import TYPES, Type
@@ -309,8 +310,7 @@ _LETTERS = {"CPU": "C", "AUTO": "A", "MULTI": "M", "HETERO": "H", "BATCH": "B", 
 def find_row(name: Any, letter: str, device: str, reading: bool = False) -> Row:
     """The row of `name` among those of a device ("": a Core). TypeError unless it is a str, else
     PropertyError, in the words of reading a property or of setting it."""
-    if not isinstance(name, str):
-        raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
+    expect(name, str, "the name of a property is a str")
     row = ROWS.get(name)
     if row is None or letter not in row.devices:
         known = [r.name for r in ROWS.values() if letter in r.devices or letter == "G" and r.devices]
@@ -591,8 +591,7 @@ def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     """What `CompiledModel.get_property` tells, in OpenVINO's types."""
-    if not isinstance(name, str):
-        raise no_such_form(f"the name of a property is a str, not {type(name).__name__}")
+    expect(name, str, "the name of a property is a str")
     row = ROWS.get(name)
     if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):
         known = [r.name for r in ROWS.values() if r.compiled]

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit import locks
+from ovjit.api.arguments import expect
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.run.request import InferRequest
 from ovjit.api.run.request_guard import GUARDED, NOTHING, NOTIFIED, SILENT, untold, wait_quietly
@@ -421,8 +422,7 @@ class AsyncInferQueue:
     __slots__ = ("__dict__", "__weakref__", "_model", "_pool")
 
     def __init__(self, model: CompiledModel, jobs: int = 0):
-        if not isinstance(model, CompiledModel):
-            raise no_such_constructor(f"AsyncInferQueue takes a CompiledModel, not {type(model).__name__}")
+        expect(model, CompiledModel, "AsyncInferQueue takes a CompiledModel", no_such_constructor)
         try:
             jobs = operator.index(jobs)
         except TypeError:

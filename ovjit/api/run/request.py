@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.inputs import assign_inputs
 from ovjit.api.run.profiling import ProfilingInfo, profiling_infos
@@ -49,9 +50,7 @@ class InferRequest(RequestTensors):
 
     def __new__(cls, other: InferRequest) -> InferRequest:
         """`InferRequest(request)` is that request."""
-        if not isinstance(other, InferRequest):
-            raise no_such_constructor(f"InferRequest() takes an InferRequest, not {type(other).__name__}")
-        return other
+        return expect(other, InferRequest, "InferRequest() takes an InferRequest", no_such_constructor)
 
     @classmethod
     def _make(cls, compiled: CompiledModel) -> InferRequest:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import _Port
 from ovjit.api.run.inputs import port_index
@@ -230,9 +231,7 @@ def _joined(tensors: Any) -> Tensor:
 
 
 def _mapping(tensors: Any) -> dict[Any, Any]:
-    if not isinstance(tensors, dict):
-        raise no_such_form(f"a dict of Tensors is expected, not {type(tensors).__name__}")
-    return tensors
+    return expect(tensors, dict, "a dict of Tensors is expected")
 
 
 def _at(slots: Any, index: Any, what: str) -> Any:

@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.errors import no_such_constructor, no_such_form
 from ovjit.graph.shapes import ANY, Dim, bounds, compatible, dim
 from ovjit.graph.symbolic import Symbol, symbol_of, with_symbol
@@ -198,9 +199,7 @@ def _told(limit: int) -> int:
 
 
 def _checked(dim: Any) -> Dim:
-    if not isinstance(dim, Dimension):
-        raise no_such_form(f"an ovjit.Dimension is expected, not {type(dim).__name__}")
-    return dim._dim
+    return expect(dim, Dimension, "an ovjit.Dimension is expected")._dim
 
 
 def dimension_of(dim: Dim) -> Dimension:

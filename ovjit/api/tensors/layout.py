@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ovjit.errors import no_such_constructor, no_such_form
+from ovjit.api.arguments import expect
+from ovjit.errors import no_such_constructor
 
 #: Full names of common axes and the letters that they are kept as.
 _SHORT = {"B": "N", "BATCH": "N", "CHANNELS": "C", "CHANNEL": "C", "DEPTH": "D", "HEIGHT": "H", "WIDTH": "W"}
@@ -25,8 +26,7 @@ class Layout:
     _scalar: bool
 
     def __init__(self, layout_str: str = "") -> None:
-        if not isinstance(layout_str, str):
-            raise no_such_constructor(f"a layout is read from a str, not {type(layout_str).__name__}")
+        expect(layout_str, str, "a layout is read from a str", no_such_constructor)
         text = layout_str.strip()
         self._scalar = text == _SCALAR
         if self._scalar:
@@ -89,8 +89,7 @@ class Layout:
 
 
 def _kept(name: str) -> str:
-    if not isinstance(name, str):
-        raise no_such_form(f"the name of a dimension is a str, not {type(name).__name__}")
+    expect(name, str, "the name of a dimension is a str")
     capitals = name.strip().upper()
     return _SHORT.get(capitals, capitals)
 

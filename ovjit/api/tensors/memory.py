@@ -101,10 +101,8 @@ def new_array(type_: Type, shape: tuple[int, ...]) -> NDArray[Any]:
 def encode_strings(array: NDArray[Any]) -> NDArray[Any]:
     """An array of str or bytes as an object array of UTF-8 bytes."""
     result = np.empty(array.shape, object)
-    values = array.ravel().tolist()
-    if array.dtype.kind == "U":
-        values = [value.encode() for value in values]
-    result.reshape(-1)[:] = values
+    texts = array.ravel().tolist()
+    result.reshape(-1)[:] = [text.encode() if isinstance(text, str) else text for text in texts]
     return result
 
 

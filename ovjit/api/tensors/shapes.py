@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterator
 from typing import Any
 
+from ovjit.api.arguments import expect
 from ovjit.api.tensors.dimension import (
     NOTHING,
     Dimension,
@@ -225,9 +226,7 @@ def _partial(items: tuple[Dim, ...] | None) -> PartialShape:
 
 
 def _checked_shape(shape: Any) -> tuple[Dim, ...] | None:
-    if not isinstance(shape, PartialShape):
-        raise no_such_form(f"an ovjit.PartialShape is expected, not {type(shape).__name__}")
-    return shape._items
+    return expect(shape, PartialShape, "an ovjit.PartialShape is expected")._items
 
 
 def _shape_contains(outer: tuple[Dim, ...] | None, inner: tuple[Dim, ...] | None) -> bool:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 import numpy as np
 
 from ovjit.api.accessors import accessor
+from ovjit.api.arguments import expect
 from ovjit.api.tensors.memory import (
     STRING,
     address_of,
@@ -35,7 +36,6 @@ from ovjit.api.tensors.memory import (
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPE_OF_DTYPE, Type, type_of_dtype
 from ovjit.api.tensors.vectors import Coordinate, Shape, Strides, dims_of, shape_of
-from ovjit.errors import no_such_form
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,8 +129,7 @@ class Tensor:
                 self._from_array(np.asarray(first), arguments.get("shared_memory", False))
             case ("array", "shape") | ("array", "shape", "type"):
                 type_ = arguments.get("type", Type.dynamic)
-                if not isinstance(type_, Type):
-                    raise no_such_form(f"the element type must be an ovjit.Type, not {type(type_).__name__}")
+                expect(type_, Type, "the element type must be an ovjit.Type")
                 self._from_memory(np.asarray(first), dims_of(arguments["shape"]), type_)
             case ("list",):
                 self._from_array(np.array(first), False)
@@ -357,8 +356,7 @@ class Tensor:
 
     def copy_to(self, target_tensor: Tensor) -> None:
         """Copy to a tensor of the same element type (else RuntimeError), which takes this one's shape."""
-        if not isinstance(target_tensor, Tensor):
-            raise no_such_form(f"copy_to takes a Tensor, not {type(target_tensor).__name__}")
+        expect(target_tensor, Tensor, "copy_to takes a Tensor")
         if target_tensor._type is not self._type:
             src, dst = self._type._name, target_tensor._type._name
             raise RuntimeError(f"Tensor element types are not equal. (src: {src} != dst: {dst})")
@@ -370,8 +368,7 @@ class Tensor:
         """Copy from a Tensor, array or list of the same element type (else RuntimeError); takes its shape."""
         source = source_tensor if source is None else source
         if not isinstance(source, Tensor):
-            if not isinstance(source, (list, _ndarray)):
-                raise no_such_form(f"copy_from takes a Tensor, array or list, not {type(source).__name__}")
+            expect(source, (list, _ndarray), "copy_from takes a Tensor, array or list")
             array = np.asarray(source)
             held = type_of_dtype(array.dtype)
             source = lend_array(encode_strings(array) if held is STRING else array, held)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ovjit.api.accessors import accessor
-from ovjit.errors import no_such_form
+from ovjit.api.arguments import expect
 from ovjit.graph.dtypes import ELEMENT_TYPES, ElementType
 
 #: What `repr` says, where it isn't the name itself.
@@ -142,8 +142,7 @@ class Type:
 
     def merge(self, other: Type) -> Type | None:
         """The more definite of two types, or None when they exclude each other."""
-        if not isinstance(other, Type):
-            raise no_such_form(f"an ovjit.Type is expected, not {type(other).__name__}")
+        expect(other, Type, "an ovjit.Type is expected")
         if self is other or other is Type.dynamic:
             return self
         return other if self is Type.dynamic else None

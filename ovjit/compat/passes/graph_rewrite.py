@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.compat.passes.base import ModelPass, PassBase
@@ -34,8 +35,7 @@ class Matcher:
 
     def match(self, value: Node | Output) -> bool:
         """Whether a node or output matches the pattern; what was found is kept."""
-        if not isinstance(value, (Node, Output)):
-            raise no_such_form(f"a Node or an Output is matched, not {type(value).__name__}")
+        expect(value, (Node, Output), "a Node or an Output is matched")
         outputs = [value] if isinstance(value, Output) else value.outputs()
         self._found, self._symbols, self._root = {}, {}, None
         for output in outputs:
@@ -123,10 +123,9 @@ class GraphRewrite(ModelPass):
     def add_matcher(self, transformation: MatcherPass | None = None, **named: Any) -> MatcherPass:
         """Add a pattern, and return it."""
         given = named.get("pass", transformation)
-        if not isinstance(given, MatcherPass):
-            raise no_such_form(f"add_matcher takes a MatcherPass, not {type(given).__name__}")
-        self.passes_list.append(given)
-        return given
+        added: MatcherPass = expect(given, MatcherPass, "add_matcher takes a MatcherPass")
+        self.passes_list.append(added)
+        return added
 
     def _usual_name(self) -> str:
         return "ov::pass::GraphRewrite"

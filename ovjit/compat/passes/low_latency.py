@@ -7,16 +7,14 @@ sequence of one step by its cell.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, constant_node
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.subgraphs import _Repeated, inside_body
-from ovjit.api.model.variables import variable_of
 from ovjit.compat.passes.sequences import CELLS
+from ovjit.compat.passes.stateful import keep, read_variable
 from ovjit.graph.bodies import CONCAT, LAST, MERGED, SLICED, Port
 from ovjit.graph.op import find_op
 
@@ -57,17 +55,9 @@ def _carry(model: Model, loop: _Repeated, use_const_initializer: bool) -> bool:
 def _remember(model: Model, node: Node, at: int, name: str, zeros: bool, last: Output) -> None:
     """Put a variable before a node's input; `last` is what it keeps."""
     first = node.input_value(at)
-    attrs: dict[str, Any] = {
-        "variable_id": name,
-        "variable_type": first._tensor._type.dtype,
-        "variable_shape": first._tensor._type.shape,
-    }
-    read = make_node("ReadValue", [_zeros_like(first) if zeros else first], attrs, opset=6)
+    read = read_variable(name, first._tensor._type, _zeros_like(first) if zeros else first)
     node.set_argument(at, read.output(0))
-    assign = make_node("Assign", [last], {"variable_id": name}, opset=6)
-    assign._after = (read,)
-    model.add_sinks([assign])
-    model.add_variables([variable_of(read)])
+    keep(model, read, last)
 
 
 def _carry_states(model: Model, layer: Node, use_const_initializer: bool) -> bool:

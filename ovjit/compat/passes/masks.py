@@ -11,10 +11,9 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.compat.passes.place_bias import place_bias
-from ovjit.compat.passes.probe import Probe
+from ovjit.compat.passes.probe import FAILURES, Probe
 from ovjit.compat.passes.score_bias import adds_bias
-from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.graph.op import REFUSED
+from ovjit.errors import UnsupportedError
 from ovjit.records import NamedTuple
 
 #: Scores to which less than this is added have no weight.
@@ -113,7 +112,7 @@ class _Rows:
         if self.bias is not None:
             try:
                 fits = adds_bias(Probe(past), self.source, self.bias, HIDDEN)
-            except (OvjitError, *REFUSED):
+            except FAILURES:
                 fits = False
             if not fits:
                 raise _other(self.source)
@@ -132,7 +131,7 @@ def _row(probe: Probe, source: Output, bias: Output | None = None) -> np.ndarray
     try:
         known = {} if bias is None else {bias: np.zeros_like(probe.value(bias))}
         mask = probe.values([source], known)[0]
-    except (OvjitError, *REFUSED) as error:
+    except FAILURES as error:
         raise UnsupportedError(
             f"the mask of attention {source.get_node().get_friendly_name()!r} depends on the model's "
             f"inputs and cannot be evaluated: {error}"

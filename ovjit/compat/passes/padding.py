@@ -5,13 +5,9 @@ Sequences of paged attention have no padding: such a product is its other factor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.probe import Probe, is_a
-from ovjit.errors import OvjitError
-from ovjit.graph.op import REFUSED
+from ovjit.compat.passes.probe import Probe, inputs_named, is_a, users_of
 
 #: What a mask of ones goes through on the way to a product, as the first input; and with any other.
 _SHAPES = (
@@ -26,11 +22,11 @@ _TRIED = ((7, 3), (7, 1), (0, 2))
 def padding_products(model: Model) -> list[tuple[Node, int]]:
     """The products of anything and of ones, where no token is padding: each Multiply, and which input the
     other factor is."""
-    pending = [p.output(0) for p in model.get_parameters() if "attention_mask" in p._tensors[0]._names]
+    pending = [p.output(0) for p in inputs_named(model, "attention_mask")]
     found: dict[int, tuple[Node, int]] = {}
     seen, probes = set(pending), [Probe(*tried) for tried in _TRIED]
     for factor in pending:
-        for node, index in _users(factor):
+        for node, index in users_of(factor):
             other = node.input_value(1 - index) if is_a(node, "Multiply") else None
             if other is not None and _spreads(factor, other) and all(_is_one(p, factor) for p in probes):
                 found[id(node)] = node, 1 - index
@@ -42,15 +38,8 @@ def padding_products(model: Model) -> list[tuple[Node, int]]:
 
 def _is_one(probe: Probe, factor: Output) -> bool:
     """Whether all elements are."""
-    try:
-        return bool((probe.value(factor) == 1).all())
-    except (OvjitError, *REFUSED):
-        return False
-
-
-def _users(output: Output) -> Iterator[tuple[Node, int]]:
-    for target in output.get_target_inputs():
-        yield target.get_node(), target.get_index()
+    value = probe.tried([factor])
+    return value is not None and bool((value[0] == 1).all())
 
 
 def _spreads(ones: Output, other: Output) -> bool:

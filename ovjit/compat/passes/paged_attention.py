@@ -22,12 +22,12 @@ from ovjit.api.model.paged import CHUNKS, PagedAttentionExtension
 from ovjit.compat.passes.longest import Choice, choices, choose_by_token
 from ovjit.compat.passes.masks import Mask, read_mask
 from ovjit.compat.passes.padding import padding_products
-from ovjit.compat.passes.paged_inputs import Inputs
+from ovjit.compat.passes.paged_inputs import Inputs, _i64
 from ovjit.compat.passes.paged_layers import CachedLayer, is_cached, scale_of
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
 from ovjit.compat.passes.place_bias import columns, with_columns, with_factors
 from ovjit.compat.passes.positions import check_stateless, counted, names_of, row_ends
-from ovjit.compat.passes.probe import is_a
+from ovjit.compat.passes.probe import inputs_named, is_a
 from ovjit.compat.passes.score_bias import bias_of, score_bias, with_bias, with_factor
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.paged_caches import BLOCK
@@ -126,10 +126,6 @@ def _masks(layers: Iterable[CachedLayer]) -> list[Mask]:
     return found
 
 
-def _i64(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
-
-
 class _Rewriting(Inputs):
     """One model's rewriting: the inputs that all layers share, and those made so far."""
 
@@ -146,7 +142,7 @@ class _Rewriting(Inputs):
     ) -> None:  # fmt: skip
         model = self.model
         self._flatten(("input_ids", "inputs_embeds"), 1)
-        has_places = any("position_ids" in p._tensors[0]._names for p in model.get_parameters())
+        has_places = bool(inputs_named(model, "position_ids"))
         if has_places:
             self._flatten(("position_ids",), -1)
         for name in ("max_context_len", "past_lens", "subsequence_begins", "block_indices_begins"):
@@ -180,10 +176,7 @@ class _Rewriting(Inputs):
     def _flatten(self, names: tuple[str, ...], axis: int) -> None:
         """An input without its batch: each token is a sequence of one."""
         model = self.model
-        for old in list(model.get_parameters()):
-            found = old._tensors[0]._names.intersection(names)
-            if not found:
-                continue
+        for old in inputs_named(model, *names):
             shape = old._attrs["shape"]
             tail = tuple(shape[2:]) if axis == 1 else ()
             lead = tuple(shape[:-2]) if axis == -1 and shape is not None and len(shape) > 2 else ()
@@ -201,9 +194,7 @@ class _Rewriting(Inputs):
         """The places of new tokens that the model counted, as an input. If the model has none yet, it gets
         the names of those places."""
         if has_places:
-            given = next(
-                p.output(0) for p in self.model.get_parameters() if "position_ids" in p._tensors[0]._names
-            )
+            given = inputs_named(self.model, "position_ids")[0].output(0)
             if len(given._tensor._type.shape or ()) != 1 and places:
                 raise UnsupportedError(
                     "several kinds of positions are used, some of which are counted from variables"
@@ -272,8 +263,7 @@ class _Rewriting(Inputs):
         assert mask.placed is not None and mask.slopes is not None
         column = self.columns.get(mask.placed)
         if column is None:
-            given = next(p for p in self.model.get_parameters() if "attention_mask" in p._tensors[0]._names)
-            ones = self.ones(given, _i64(1))
+            ones = self.ones(inputs_named(self.model, "attention_mask")[0], _i64(1))
             column = columns(mask.placed, ones, self.own_places(), mask.slopes)
             self.columns[mask.placed] = column
         heads = len(mask.slopes), key._tensor._type.shape[-2]
@@ -357,7 +347,7 @@ class _Rewriting(Inputs):
             sets = "adaptive_rkv_diversity_block_set_indices"
             diversity = [*both, each(sets, "i32"), each(f"{sets}_begins", "i32")]
         kinds = empty(np.int32)
-        given = [p for p in self.model.get_parameters() if "token_type_ids" in p._tensors[0]._names]
+        given = inputs_named(self.model, "token_type_ids")
         if given and given[0]._attrs["element_type"] in ("i32", "i64"):
             kinds = given[0].output(0)
             if given[0]._attrs["element_type"] != "i32":

@@ -10,6 +10,7 @@ from ovjit.api.model.boundary import Parameter, constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.compat.passes.probe import inputs_named
 from ovjit.graph.shapes import ANY
 
 
@@ -65,10 +66,7 @@ class Inputs:
 
     def tokens(self) -> Output:
         """The input of new tokens."""
-        return next(
-            p.output(0) for p in self.model.get_parameters()
-            if p._tensors[0]._names & {"input_ids", "inputs_embeds"}
-        )  # fmt: skip
+        return inputs_named(self.model, "input_ids", "inputs_embeds")[0].output(0)
 
     def ones(self, mask: Parameter, count: Any) -> Output:
         """A mask of ones for so many sequences that are as long as the longest."""

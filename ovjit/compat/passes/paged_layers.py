@@ -63,9 +63,7 @@ class CachedLayer(NamedTuple):
         """The variables of keys and values."""
         found = set()
         for index in (1, 2):
-            joined = _cache_of(self.node.input_value(index))
-            assert joined is not None
-            node = joined.input_value(0)._node
+            node = self.joined(index).input_value(0)._node
             while node._op.role != "read":
                 node = node.input_value(0)._node
             found.add(str(node._attrs["variable_id"]))
@@ -79,12 +77,11 @@ class CachedLayer(NamedTuple):
 
     def caches(self) -> tuple[int, ...]:
         """What tells the caches of keys and values from those of other layers. Some layers share them."""
-        return tuple(id(_cache_of(self.node.input_value(index))) for index in (1, 2))
+        return tuple(id(self.joined(index)) for index in (1, 2))
 
     def axis(self, index: int) -> int:
         """The axis along which the cache of keys (1) or values (2) grows."""
-        joined = _cache_of(self.node.input_value(index))
-        assert joined is not None
+        joined = self.joined(index)
         rank = len(joined._tensors[0]._type.shape)
         return int(joined._attrs["axis"]) % rank
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.probe import Probe, is_a
-from ovjit.errors import OvjitError
+from ovjit.compat.passes.probe import Probe, is_a, users_of
 from ovjit.graph.bodies import MERGED, SLICED
-from ovjit.graph.op import REFUSED, find_op
+from ovjit.graph.op import find_op
 from ovjit.records import NamedTuple
 
 #: Tokens that layers are evaluated for, and how far results may be apart, of the largest.
@@ -127,13 +126,11 @@ class _Finder:
     ) -> list[Output]:
         """Those of the outputs that are this result, [1, tokens, ...], for these inputs; none where the state
         is not this one."""
-        try:
-            state, *found = self.probe.values([self.kept, *ends], given)
-        except (OvjitError, *REFUSED):
+        made = self.probe.tried([self.kept, *ends], given)
+        if made is None or not _near(made[0], wanted[1]):
             return []
-        if not _near(state, wanted[1]):
-            return []
-        return [end for end, y in zip(ends, found, strict=True) if _near(np.moveaxis(y, axis, 1), wanted[0])]
+        found = zip(ends, made[1:], strict=True)
+        return [end for end, y in found if _near(np.moveaxis(y, axis, 1), wanted[0])]
 
     def _layer(
         self, operation: str, inputs: Sequence[Any], table: int, made: list[Output], axis: int, **attrs: Any
@@ -163,14 +160,14 @@ class _Finder:
 
     def _slices(self, channels: int) -> Iterator[tuple[Output, list[Output]]]:
         """What takes the results of the tokens that are new, and a number that is added to each channel."""
-        for user in _users(self.node.output(0)):
+        for user, _ in users_of(self.node.output(0)):
             if is_a(user, "Slice"):
                 yield user.output(0), []
             elif is_a(user, "Add"):
                 added = next(x for x in user._inputs if x._node is not self.node)
                 shape = added._tensor._type.shape or ()
                 if math.prod(d if isinstance(d, int) else 0 for d in shape) == channels:
-                    sliced = [u for u in _users(user.output(0)) if is_a(u, "Slice")]
+                    sliced = [u for u, _ in users_of(user.output(0)) if is_a(u, "Slice")]
                     yield from ((u.output(0), [added]) for u in sliced)
 
     # -- loops ---------------------------------------------------------------------------------------------
@@ -192,7 +189,7 @@ class _Finder:
         """Outputs that may be what all tokens give. Exporters pack it with the state and unpack both."""
         pending = self.node.outputs()
         for output in pending:
-            users = [u for u in _users(output) if is_a(u, "Reshape", "Concat", "Slice")]
+            users = [u for u, _ in users_of(output) if is_a(u, "Reshape", "Concat", "Slice")]
             pending += [u.output(0) for u in users if u.output(0) not in pending]
         return [x for x in pending if len(x._tensor._type.shape or ()) == 4 and x != self.kept]
 
@@ -250,10 +247,6 @@ class _Finder:
 
 def _near(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool(np.abs(one - other).max() <= NEAR * np.abs(other).max())
-
-
-def _users(output: Output) -> list[Node]:
-    return [x.get_node() for x in output.get_target_inputs()]
 
 
 def _through(source: Output, names: Sequence[str]) -> Output:

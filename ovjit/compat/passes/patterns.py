@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.dimension import Dimension, Symbol
@@ -399,8 +400,7 @@ def attrs_match(attributes: Mapping[str, Any]) -> Predicate:
 def shape_matches(shape_notation: str) -> Predicate:
     """That the shape is as written: "[N, 3, ?, W]", "[..., 64]", "[Batches..., C]". A name stands for one
     length everywhere in a pattern, a name with dots for any number of dimensions."""
-    if not isinstance(shape_notation, str):
-        raise no_such_form(f"shape_matches takes a str, not {type(shape_notation).__name__}")
+    expect(shape_notation, str, "shape_matches takes a str")
     text = shape_notation.strip().removeprefix("[").removesuffix("]")  # which OpenVINO does not ask for
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if sum(part.endswith("...") for part in parts) > 1:

@@ -11,9 +11,8 @@ import numpy as np
 
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.compat.passes.probe import Probe, is_a
-from ovjit.errors import OvjitError, UnsupportedError
-from ovjit.graph.op import REFUSED
+from ovjit.compat.passes.probe import Probe, is_a, is_single, users_of
+from ovjit.errors import UnsupportedError
 from ovjit.records import NamedTuple
 
 #: A past and a count of new tokens for which places are computed.
@@ -69,8 +68,7 @@ def row_ends(output: Output) -> list[Output]:
     the row with further dimensions of 1, [1, tokens, 1, ...]. Empty where something else reads the row."""
     row, found, waiting = [output], list[Output](), set[Output]()
     for source in row:
-        for target in source.get_target_inputs():
-            user, index = target.get_node(), target.get_index()
+        for user, index in users_of(source):
             made = user.output(0)
             shape = list(made._tensor._type.shape or ())
             if is_a(user, "Gather") and index == 1 and user.input_value(2)._node._op.role == "constant":
@@ -80,7 +78,7 @@ def row_ends(output: Output) -> list[Output]:
                     return []
                 found.append(made)
             elif user._op.scalar is not None or is_a(user, "Convert"):
-                whole = all(x in row or _is_one(x) for x in user._inputs)
+                whole = all(x in row or is_single(x) for x in user._inputs)
                 waiting = waiting - {made} if whole else waiting | {made}
                 row += [made] if whole and made not in row else []
             elif user._op.role != "shape":
@@ -88,38 +86,25 @@ def row_ends(output: Output) -> list[Output]:
     return [] if waiting else found
 
 
-def _is_one(source: Output) -> bool:
-    """Whether this is a constant of one element."""
-    shape = source._tensor._type.shape
-    return source._node._op.role == "constant" and shape is not None and all(d == 1 for d in shape)
-
-
 def _is_index(output: Output) -> bool:
     """Whether places are an index of a table's rows, after a constant is added, perhaps."""
-    users = [(x.get_node(), x.get_index()) for x in output.get_target_inputs()]
     return any(
         (is_a(user, "Gather") and index == 1)
         or (is_a(user, "Add", "Subtract", "Convert") and _is_index(user.output(0)))
-        for user, index in users
+        for user, index in users_of(output)
     )
 
 
 def _is_length(probe: Probe, output: Output) -> bool:
     """Whether this is the number of all tokens."""
-    try:
-        return bool(probe.value(output) == probe.past + probe.new)
-    except (OvjitError, *REFUSED):
-        return False
+    value = probe.tried([output])
+    return value is not None and bool(value[0] == probe.past + probe.new)
 
 
 def _goes_on(probe: Probe, output: Output) -> bool:
     """Whether this is the row of the new tokens' places."""
-    try:
-        row = probe.value(output)
-    except (OvjitError, *REFUSED):
-        return False
-    wanted = np.arange(probe.past, probe.past + probe.new)
-    return row.shape[-1:] == wanted.shape and bool((row == wanted).all())
+    row, wanted = probe.tried([output]), np.arange(probe.past, probe.past + probe.new)
+    return row is not None and row[0].shape[-1:] == wanted.shape and bool((row[0] == wanted).all())
 
 
 def names_of(places: Iterable[Output]) -> set[str]:

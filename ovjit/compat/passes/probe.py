@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.model.boundary import Parameter
+from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
+from ovjit.errors import OvjitError
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.graph.op import TensorType
+from ovjit.graph.op import REFUSED, TensorType
 from ovjit.graph.shapes import is_static
 
 #: An output of a node, by which its value is kept.
-Key = tuple[int, int]
+Key = tuple[Node, int]
+#: What operations raise for inputs that they do not take.
+FAILURES = (OvjitError, *REFUSED)
+NOTHING_KNOWN: Mapping[Output, np.ndarray] = {}
 
 
 class Probe:
@@ -28,7 +34,6 @@ class Probe:
         self.numbers: set[int] = set()
         self._values: dict[Key, np.ndarray] = {}
         self._types: dict[Key, TensorType] = {}
-        self._keep: list[Node] = []
 
     def value(self, source: Output) -> np.ndarray:
         """What the output is."""
@@ -44,12 +49,20 @@ class Probe:
                 self._compute(node, values)
         return [values[_key(source)] for source in sources]
 
+    def tried(
+        self, sources: Iterable[Output], known: Mapping[Output, np.ndarray] = NOTHING_KNOWN
+    ) -> list[np.ndarray] | None:
+        """As `values`; None where an operation refuses its inputs."""
+        try:
+            return self.values(sources, known)
+        except FAILURES:
+            return None
+
     def shape(self, source: Output) -> tuple[int, ...] | None:
         """The shape of an output; None where that depends on elements."""
         for node in _in_order(source, self._types, lambda n: False):
-            self._keep.append(node)
             for i, kind in enumerate(self._kinds(node)):
-                self._types[id(node), i] = kind
+                self._types[node, i] = kind
         shape = self._types[_key(source)].shape
         return shape if shape is not None and is_static(shape) else None
 
@@ -66,7 +79,6 @@ class Probe:
         return [1, *(d if isinstance(d, int) else self.past for d in kind.shape[1:])]
 
     def _compute(self, node: Node, values: dict[Key, np.ndarray]) -> None:
-        self._keep.append(node)
         kind, name = node._tensors[0]._type, node._op.name
         if name == "Parameter":
             found = [self._given(node, kind)]
@@ -82,7 +94,7 @@ class Probe:
                 if number == int(number if np.isfinite(number) else 0.5):
                     self.numbers.add(int(number))
         for i, array in enumerate(found):
-            values.setdefault((id(node), i), array)
+            values.setdefault((node, i), array)
 
     def _shape_of(self, node: Node, values: dict[Key, np.ndarray]) -> np.ndarray:
         source = node._inputs[0]
@@ -116,22 +128,48 @@ def is_a(node: Node, *operations: str) -> bool:
 
 
 def _key(output: Output) -> Key:
-    return id(output._node), output._index
+    return output._node, output._index
 
 
 def _in_order(source: Output, known: Mapping[Key, Any], ends: Callable[[Node], bool]) -> list[Node]:
     """The nodes that make an output, sources first; not what is known, nor what makes states, nor what is
     before a node that `ends`."""
     order: list[Node] = []
-    stack, done = [(source, False)], set()
+    stack, done = [(source, False)], set[Node]()
     while stack:
         output, left = stack.pop()
         node = output._node
         if left:
             order.append(node)
-        elif id(node) not in done and _key(output) not in known:
-            done.add(id(node))
+        elif node not in done and _key(output) not in known:
+            done.add(node)
             stack.append((output, True))
             if node._op.role != "read" and not ends(node):
                 stack += [(x, False) for x in node._inputs]
     return order
+
+
+def users_of(output: Output) -> list[tuple[Node, int]]:
+    """The nodes that take an output, and as which input."""
+    return [(target.get_node(), target.get_index()) for target in output.get_target_inputs()]
+
+
+def before(output: Output) -> list[Output]:
+    """An output, and what it is computed of, the nearest first."""
+    found, seen = [output], {output}
+    for source in found:
+        fresh = [x for x in source._node._inputs if x not in seen]
+        seen.update(fresh)
+        found += fresh
+    return found
+
+
+def is_single(source: Output) -> bool:
+    """Whether this is a constant of one element."""
+    shape = source._tensor._type.shape
+    return source._node._op.role == "constant" and shape is not None and all(d == 1 for d in shape)
+
+
+def inputs_named(model: Model, *names: str) -> list[Parameter]:
+    """The inputs with one of these names."""
+    return [p for p in model.get_parameters() if p._tensors[0]._names.intersection(names)]

@@ -14,9 +14,7 @@ from ovjit.api.model.boundary import constant_node
 from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.node import Node, Output
 from ovjit.compat.passes.longest import copied
-from ovjit.compat.passes.probe import Probe
-from ovjit.errors import OvjitError
-from ovjit.graph.op import REFUSED
+from ovjit.compat.passes.probe import Probe, before
 
 #: Keys for which a bias is computed, and elements that a head gets more: an even number, for 4 bits.
 KEYS, MORE = 6, 2
@@ -33,16 +31,16 @@ def score_bias(mask: Output, cache: Node) -> Output | None:
         return None
     probe = Probe(KEYS - 1)
     values = np.random.default_rng(0).standard_normal((1, shape[1], KEYS, shape[3])).astype(np.float32)
-    before = _before(mask)
+    sources = set(before(mask))
     for output in reversed(behind):
-        if output in before and _is_row(output, shape[1]) and _is_by_key(probe, output, cache, values):
+        if output in sources and _is_row(output, shape[1]) and _is_by_key(probe, output, cache, values):
             return output
     return None
 
 
 def bias_of(bias: Output, cache: Node, value: Output) -> Output:
     """The bias of new keys, [batch, heads, tokens, 1], by their values [batch, heads, tokens, size]."""
-    inside = set(_behind(cache.output(0), elements=False)) & _before(bias)
+    inside = set(_behind(cache.output(0), elements=False)) & set(before(bias))
     made = copied(bias, inside, {cache.output(0): value})
     heads = cache._tensors[0]._type.shape[1]
     of = made._tensor._type.shape
@@ -83,17 +81,6 @@ def _behind(output: Output, elements: bool) -> list[Output]:
     return found
 
 
-def _before(output: Output) -> set[Output]:
-    """What an output is computed of, and itself."""
-    pending, found = [output], {output}
-    while pending:
-        for source in pending.pop()._node._inputs:
-            if source not in found:
-                found.add(source)
-                pending.append(source)
-    return found
-
-
 def _is_row(output: Output, heads: int) -> bool:
     """Whether this may have a number for each head and key."""
     shape = list(output._tensor._type.shape or ())
@@ -105,10 +92,10 @@ def _is_row(output: Output, heads: int) -> bool:
 def _is_by_key(probe: Probe, output: Output, cache: Node, values: np.ndarray) -> bool:
     """Whether the numbers of a key depend on its own value alone."""
     kept = [0, 3, 4]
-    try:
-        whole, some = (probe.values([output], {cache.output(0): v})[0] for v in (values, values[:, :, kept]))
-    except (OvjitError, *REFUSED):
+    made = [probe.tried([output], {cache.output(0): v}) for v in (values, values[:, :, kept])]
+    if made[0] is None or made[1] is None:
         return False
+    whole, some = made[0][0], made[1][0]
     return (
         whole.shape[-1] == KEYS
         and np.array_equal(whole[..., kept].shape, some.shape)

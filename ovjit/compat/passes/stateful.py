@@ -7,9 +7,10 @@ from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import make_node
+from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.variables import variable_of
 from ovjit.errors import ModelError, no_such_form
+from ovjit.graph.op import TensorType
 
 #: Parameter and Result, or the tensor names of both.
 Pairs = Mapping[str, str] | Sequence[tuple[Parameter, Result]]
@@ -35,20 +36,26 @@ def make_stateful(model: Model, pairs: Pairs) -> None:
         name = parameter.get_friendly_name() + result.get_friendly_name()
         if isinstance(pairs, Mapping):
             name = next(f"{p}{r}" for p, r in pairs.items() if p in parameter._tensors[0]._names)
-        attrs: dict[str, Any] = {
-            "variable_id": name,
-            "variable_type": parameter._attrs["element_type"],
-            "variable_shape": parameter._attrs["shape"],
-        }
-        read = make_node("ReadValue", [], attrs, opset=6)
+        read = read_variable(name, TensorType(parameter._attrs["element_type"], parameter._attrs["shape"]))
         parameter.output(0).replace(read.output(0))
-        assign = make_node("Assign", [result.input_value(0)], {"variable_id": name}, opset=6)
-        assign._after = (read,)
+        keep(model, read, result.input_value(0))
         model.remove_result(result)
         result.input_value(0)._node._forget_user(result)
         model.remove_parameter(parameter)
-        model.add_sinks([assign])
-        model.add_variables([variable_of(read)])
+
+
+def read_variable(name: str, kind: TensorType, *first: Output) -> Node:
+    """A node that reads a variable; `first` is its initial value."""
+    attrs = {"variable_id": name, "variable_type": kind.dtype, "variable_shape": kind.shape}
+    return make_node("ReadValue", first, attrs, opset=6)
+
+
+def keep(model: Model, read: Node, value: Output) -> None:
+    """Let the variable that a node reads have this value behind a run."""
+    assign = make_node("Assign", [value], {"variable_id": read._attrs["variable_id"]}, opset=6)
+    assign._after = (read,)
+    model.add_sinks([assign])
+    model.add_variables([variable_of(read)])
 
 
 def _found(model: Model, pairs: Pairs) -> list[tuple[Parameter, Result]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model import Model
+from ovjit.compat.passes.probe import inputs_named
 from ovjit.errors import ModelError
 
 
@@ -14,7 +15,7 @@ def make_stateless(model: Model) -> None:
     input `beam_idx`, which tells a language model's states from others, or whose variable is read but not
     assigned.
     """
-    if not any("beam_idx" in p._tensors[0]._names for p in model.get_parameters()):
+    if not inputs_named(model, "beam_idx"):
         raise ModelError(
             "Stateful models without `beam_idx` input are not supported in StatefulToStateless transformation"
         )

@@ -112,10 +112,9 @@ class PrePostProcessor:
 
     def _build_output(self, info: OutputInfo, result: Result) -> None:
         source = result.input_value(0)
-        layout = result.get_layout() if info._model._layout is None else info._model._layout
+        context = _output_context(info, result)
         if info._model._layout is not None:
-            result.set_layout(layout)
-        context = _output_context(info, layout, source)
+            result.set_layout(context.layout)
         nodes = [source]
         for step in info._steps._steps:
             nodes = step.apply(nodes, context)
@@ -416,7 +415,8 @@ def _show_steps(
 # -- outputs -----------------------------------------------------------------------------------------------
 
 
-def _output_context(info: OutputInfo, layout: Layout, source: Output) -> steps.Context:
+def _output_context(info: OutputInfo, result: Result) -> steps.Context:
+    layout = result.get_layout() if info._model._layout is None else info._model._layout
     wanted_type = info._tensor._type or ""
     wanted = Layout() if info._tensor._layout is None else info._tensor._layout
     return steps.Context(layout, ColorFormat.UNDEFINED, wanted_type, wanted, None)
@@ -424,8 +424,7 @@ def _output_context(info: OutputInfo, layout: Layout, source: Output) -> steps.C
 
 def _show_output(info: OutputInfo, result: Result, lines: list[str]) -> None:
     source = result.input_value(0)
-    layout = result.get_layout() if info._model._layout is None else info._model._layout
-    context = _output_context(info, layout, source)
+    context = _output_context(info, result)
     nodes = [source]
     if not info._steps._steps and not _implicit(nodes, context) and info._model._layout is None:
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit.api.arguments import expect
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.node import GRAPH_LOCK, Node, Output
 from ovjit.api.model.node_ports import target_inputs
@@ -22,8 +23,7 @@ def replace_node(
     `replacement`: a node with as many outputs (`outputs_order`: which stands for which), or a sequence of
     outputs. RuntimeError when the counts differ or `target` is a Result.
     """
-    if not isinstance(target, Node):
-        raise no_such_form(f"replace_node takes a Node, not {type(target).__name__}")
+    expect(target, Node, "replace_node takes a Node")
     if isinstance(replacement, Node):
         outputs = replacement.outputs()
         if outputs_order is not None:
@@ -58,8 +58,7 @@ def replace_output_update_name(output: Output, target_output: Output) -> bool:
     is a Parameter or has other outputs.
     """
     for port in (output, target_output):
-        if not isinstance(port, Output):
-            raise no_such_form(f"an Output is expected, not {type(port).__name__}")
+        expect(port, Output, "an Output is expected")
     with GRAPH_LOCK:
         takers = target_inputs(output._node, output._index)
         seen = any(isinstance(taker._node, Result) for taker in takers)
@@ -77,8 +76,7 @@ def replace_output_update_name(output: Output, target_output: Output) -> bool:
 
 def numpy_to_c(array: np.ndarray) -> Any:
     """A capsule with the address of an array's memory, which the array must outlive."""
-    if not isinstance(array, np.ndarray):
-        raise no_such_form(f"numpy_to_c takes an array, not {type(array).__name__}")
+    expect(array, np.ndarray, "numpy_to_c takes an array")
     new = ctypes.pythonapi.PyCapsule_New
     new.restype, new.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     return new(array.ctypes.data, None, None)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers import factorization, special
+from ovjit.readers import matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
@@ -66,44 +66,11 @@ def _linspace(n: OnnxNode) -> Output:
     return n("Add", start, n("Multiply", n("Subtract", end, start), steps))
 
 
-def _cholesky(n: OnnxNode) -> Output:
-    return factorization.unstacked(n, factorization.cholesky(n, factorization.stacked(n, n[0]))[0], n[0], 2)
-
-
-def _transposed(n: OnnxNode, x: Output, wanted: Any) -> Output:
-    rank = n.rank(x)
-    return n.transpose(x, [*range(rank - 2), rank - 1, rank - 2]) if wanted else x
-
-
-def _solve(n: OnnxNode) -> Output:
-    inverse = n("Inverse", n[0], adjoint=False)
-    return n("MatMul", _transposed(n, inverse, n.attr("adjoint", 0)), n[1])
-
-
-def _solve_triangular(n: OnnxNode) -> Output:
-    size = n.last_dim(n[0])
-    kept = np.tri(size, dtype=bool)
-    part = n("Select", n.const(kept if n.attr("lower", 1) else kept.T), n[0], n.like(n[0], 0))
-    inverse = n("Inverse", part, adjoint=False)
-    return n("MatMul", _transposed(n, inverse, n.attr("adjoint", 0)), n[1])
-
-
 def _bucketize(n: OnnxNode) -> Output:
     """How many boundaries are not above each number."""
     bounds = n.const(np.array(n.required("boundaries"), np.float32))
     x = n.convert(n[0], "f32")
     return n("Bucketize", x, bounds, output_type="i32", with_right_bound=False)
-
-
-def _cross(n: OnnxNode) -> Output:
-    """a[1] b[2] - a[2] b[1], and so on round, along the last axis."""
-    axis = n.rank(n[0]) - 1
-
-    def moved(x: Output, order: list[int]) -> Output:
-        return n("Gather", x, order, axis)
-
-    first = n("Multiply", moved(n[0], [1, 2, 0]), moved(n[1], [2, 0, 1]))
-    return n("Subtract", first, n("Multiply", moved(n[0], [2, 0, 1]), moved(n[1], [1, 2, 0])))
 
 
 _TENSORFLOW: dict[str, Rule] = {
@@ -130,12 +97,16 @@ _TENSORFLOW: dict[str, Rule] = {
     "EuclideanNorm": _euclidean_norm,
     "L2Loss": _l2_loss,
     "LinSpace": _linspace,
-    "Cholesky": _cholesky,
-    "MatrixInverse": lambda n: _transposed(n, n("Inverse", n[0], adjoint=False), n.attr("adjoint", 0)),
-    "MatrixSolve": _solve,
-    "MatrixTriangularSolve": _solve_triangular,
+    "Cholesky": lambda n: matrices.lower_factor(n, n[0]),
+    "MatrixInverse": lambda n: matrices.inverse(n, n[0], n.attr("adjoint", 0)),
+    "MatrixSolve": lambda n: n("MatMul", matrices.inverse(n, n[0], n.attr("adjoint", 0)), n[1]),
+    "MatrixTriangularSolve": lambda n: n(
+        "MatMul",
+        matrices.inverse_of_triangle(n, n[0], n.attr("lower", 1), transposed=n.attr("adjoint", 0)),
+        n[1],
+    ),
     "Bucketize": _bucketize,
-    "Cross": _cross,
+    "Cross": lambda n: matrices.cross(n, n[0], n[1], n.rank(n[0]) - 1),
     "Bitcast": lambda n: recast(n, n[0], n.data_type("type")),
     "Rank": lambda n: n.const(n.rank(n[0]), "i32"),
     "Snapshot": lambda n: n.same(n[0]),

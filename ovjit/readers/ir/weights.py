@@ -128,21 +128,28 @@ def constant_values(
     return out
 
 
-def _strings(data: np.ndarray, count: int) -> np.ndarray:
-    """A packed string tensor: i32 count, i32 begin of each string and end of the last, then UTF-8."""
+def packed_strings(data: np.ndarray, count: int, from_start: bool = False) -> list[bytes]:
+    """The strings of i32 count, i32 begin of each one and end of the last, and their bytes.
+
+    Begins are those among the bytes of the strings, or with `from_start` among all.
+    """
     head = 4 * (count + 2)
     if data.size < head:
         raise ModelError(f"{count} strings do not fit {data.size} bytes")
     numbers = np.frombuffer(data[:head].tobytes(), "<i4").tolist()
-    begins, body = numbers[1:], data[head:].tobytes()
-    if numbers[0] != count or begins[0] != 0 or begins[-1] > len(body):
+    ends, raw = [n + head * (not from_start) for n in numbers[1:]], data.tobytes()
+    fit = numbers[0] == count and all(head <= end <= len(raw) for end in ends) and sorted(ends) == ends
+    if not fit or (ends[0] != head and not from_start):
         raise ModelError("the strings are damaged: their count or offsets do not fit")
+    return [raw[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+
+
+def _strings(data: np.ndarray, count: int) -> np.ndarray:
+    """A packed string tensor of UTF-8."""
     out = np.empty(count, object)
-    for i, (begin, end) in enumerate(zip(begins, begins[1:], strict=False)):
-        if not 0 <= begin <= end:
-            raise ModelError("the strings are damaged: their offsets decrease")
+    for i, text in enumerate(packed_strings(data, count)):
         try:
-            out[i] = body[begin:end].decode()
+            out[i] = text.decode()
         except UnicodeDecodeError as error:
             raise ModelError(f"string {i} is not valid UTF-8") from error
     return out

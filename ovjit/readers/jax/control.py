@@ -9,18 +9,11 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import body_of, if_of, iterator_of, loop_of, parameters, slices
+from ovjit.readers.bodies import body_of, if_of, kinds_of, loop_of, over_slices, parameters
 from ovjit.readers.jax.parts import widths
 from ovjit.readers.jax.reader import JaxNode, type_of
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.symbolic import is_number, number_or_dim
-
-
-def _kinds(values: Sequence[Output], piece: bool = False) -> list[TensorType]:
-    """The types of values; of one row of each if `piece`."""
-    known = [value._tensor._type for value in values]
-    return [TensorType(k.dtype, (1, *(k.shape or ())[1:]) if piece else k.shape) for k in known]
 
 
 def _counts(n: JaxNode, *names: str) -> list[int]:
@@ -29,12 +22,6 @@ def _counts(n: JaxNode, *names: str) -> list[int]:
     if min(counts) < 0 or sum(counts) > len(n.inputs):
         raise ModelError(f"{' and '.join(names)} are {counts}, but {len(n.inputs)} operands are given")
     return counts
-
-
-def _any(n: JaxNode, truth: Output) -> Output:
-    """Whether any of a batch of conditions holds."""
-    rank = n.rank(truth)
-    return n("ReduceLogicalOr", truth, list(range(rank)), keep_dims=False) if rank else truth
 
 
 def _kept(n: JaxNode, truth: Output, new: Output, old: Output) -> Output:
@@ -50,15 +37,15 @@ def while_(n: JaxNode) -> Any:
     end = split + rest
     for_cond, for_body, carried = n.inputs[:split], n.inputs[split:end], n.inputs[end:]
     cond, body = n.params["cond_jaxpr"], n.params["body_jaxpr"]
-    first = _any(n, n.run(cond, [*for_cond, *carried])[0])
-    nodes, fixed = parameters(_kinds([*for_cond, *for_body]))
-    turning, values = parameters(_kinds(carried))
+    first = n.any_of(n.run(cond, [*for_cond, *carried])[0])
+    nodes, fixed = parameters(kinds_of([*for_cond, *for_body]))
+    turning, values = parameters(kinds_of(carried))
     made = n.run(body, [*fixed[split:], *values])
     going = cond.jaxpr.outvars[0].aval.shape
     if going:  # a loop for each row of a batch, of which some have ended
         on = n.run(cond, [*fixed[:split], *values])[0]
         made = [_kept(n, on, new, old) for new, old in zip(made, values, strict=True)]
-    more = _any(n, n.run(cond, [*fixed[:split], *made])[0])
+    more = n.any_of(n.run(cond, [*fixed[:split], *made])[0])
     model = body_of(n, [*made, more], [*turning, *nodes], n.base)
     return loop_of(model, n.const(-1, "i32"), first, carried, [*for_cond, *for_body], n.base, own=0)
 
@@ -80,18 +67,13 @@ def scan(n: JaxNode) -> Any:
     if is_number(length) and not length:
         return [*carried, *_no_rows(n)]
     if not pieces:  # a row counts each step
-        pieces = [n("Broadcast", n.const(0, "i32"), n.lengths([length]), mode="numpy")]
-    kept, values = parameters(_kinds(fixed))
-    turning, state = parameters(_kinds(carried))
-    cut, rows = parameters(_kinds(pieces, piece=True))
-    given = [n.squeeze(row, [0]) for row in rows]
-    given = given[: len(n.inputs) - consts - count]
-    made = n.run(n.params["jaxpr"], [*values, *state, *given])
-    results = [*made[:count], *(n.unsqueeze(value, [0]) for value in made[count:])]
-    model = body_of(n, results, [*turning, *cut, *kept], n.base)
-    order = [slices(backwards=n.params["reverse"])]
-    taken, joined = order * len(pieces), order * (len(results) - count)
-    return iterator_of(model, carried, pieces, fixed, n.base, taken, joined)
+        pieces = [n.broadcast(n.const(0, "i32"), n.lengths([length]))]
+    rows = len(n.inputs) - consts - count
+
+    def once(state: list[Output], row: list[Output], values: list[Output]) -> list[Output]:
+        return n.run(n.params["jaxpr"], [*values, *state, *row[:rows]])
+
+    return over_slices(n, once, carried, pieces, fixed, n.base, backwards=n.params["reverse"])
 
 
 @primitive("cond")
@@ -109,7 +91,7 @@ def _chosen(n: JaxNode, which: Output, given: Sequence[Output], branches: list[A
     it."""
     models = []
     for first in (False, True):
-        nodes, (index, *values) = parameters(_kinds([which, *given]))
+        nodes, (index, *values) = parameters(kinds_of([which, *given]))
         if first or len(branches) == 2:
             made = n.run(branches[0 if first else 1], values)
         else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.build import value_range
 from ovjit.readers.jax.reader import JaxNode, closed_of
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import by_elements
@@ -118,15 +118,14 @@ def gather(n: JaxNode) -> Any:
     fill = n.params["fill_value"]
     kind = n.dtype(operand)
     if fill is None:
-        row = ELEMENT_TYPES[kind]
-        fill = np.nan if row.is_real else 0 if kind == "boolean" else _extreme(kind)
+        fill = np.nan if n.is_real(operand) else 0 if kind == "boolean" else _extreme(kind)
     return n("Select", inside, taken, n.const(fill, kind))
 
 
-def _extreme(kind: str) -> int:
+def _extreme(kind: str) -> float:
     """What JAX fills integers with: the lowest of signed ones, the highest of others."""
-    info = np.iinfo(ELEMENT_TYPES[kind].numpy)
-    return int(info.min if info.min else info.max)
+    low, high = value_range(kind)
+    return low or high
 
 
 def _taken(n: JaxNode, p: Plan) -> Output | None:

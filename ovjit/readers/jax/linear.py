@@ -10,9 +10,11 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import factorization, rotations
+from ovjit.readers.filters import convolved
 from ovjit.readers.jax.reader import JaxNode, element_type
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import dilated
+from ovjit.readers.matrices import inverse_of_triangle, lower_factor
 
 
 @primitive("dot_general")
@@ -99,11 +101,7 @@ def conv_general_dilated(n: JaxNode) -> Any:
         "dilations": [int(d) for d in n.params["rhs_dilation"]] or [1], "pads_begin": [a for a, _ in pads],
         "pads_end": [b for _, b in pads], "auto_pad": "explicit",
     }  # fmt: skip
-    if groups == 1:
-        made = n("Convolution", x, w, **rest)
-    else:
-        filters, *others = n.static_shape(w)
-        made = n("GroupConvolution", x, n.reshape(w, [groups, filters // groups, *others]), **rest)
+    made = convolved(n, x, w, groups, **rest)
     made = n.squeeze(made, [2]) if flat else made
     back = list(numbers.out_spec)
     made = n.transpose(made, [back.index(i) for i in range(len(back))])
@@ -116,23 +114,13 @@ def triangular_solve(n: JaxNode) -> Any:
     p, a = n.params, n[0]
     if p["conjugate_a"] and not n.is_real(a):
         raise UnsupportedError("complex numbers are not supported")
-    rank, size = n.rank(a), n.dims(a)[-1]
-    rows, columns = np.arange(size)[:, None], np.arange(size)
-    kept = rows >= columns if p["lower"] else rows <= columns
-    if p["unit_diagonal"]:
-        kept = kept & (rows != columns)
-    part = n("Select", n.const(kept), a, n.like(a, 0))
-    if p["unit_diagonal"]:
-        part = n("Add", part, n.like(a, np.eye(size)))
-    inverse = n("Inverse", part, adjoint=False)
-    if p["transpose_a"]:
-        inverse = n.transpose(inverse, [*range(rank - 2), rank - 1, rank - 2])
+    inverse = inverse_of_triangle(n, a, p["lower"], p["unit_diagonal"], p["transpose_a"])
     return n("MatMul", inverse, n[1]) if p["left_side"] else n("MatMul", n[1], inverse)
 
 
 @primitive("cholesky")
 def cholesky(n: JaxNode) -> Any:
-    return factorization.unstacked(n, factorization.cholesky(n, factorization.stacked(n, n[0]))[0], n[0], 2)
+    return lower_factor(n, n[0])
 
 
 @primitive("lu")

@@ -18,12 +18,6 @@ from ovjit.readers.jax.registry import primitive
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
-def _known(n: JaxNode, value: Output) -> Output:
-    """A constant in place of the nodes that compute one."""
-    found = n.value(value)
-    return value if found is None else n.const(found, n.dtype(value))
-
-
 def _traced(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], batch: int = 0) -> Output:
     """The one result of a function of JAX; it is mapped over the first `batch` dimensions of all values."""
     import jax
@@ -31,7 +25,7 @@ def _traced(n: JaxNode, function: Callable[..., Any], values: Sequence[Output], 
     for _ in range(batch):
         function = jax.vmap(function)
     given = [jax.ShapeDtypeStruct(n.dims(v), numpy_dtype(n.dtype(v))) for v in values]
-    return _known(n, n.run(jax.make_jaxpr(function)(*given), values)[0])
+    return n.folded(n.run(jax.make_jaxpr(function)(*given), values)[0])
 
 
 def _generator(n: JaxNode, given: bool = True) -> Any:
@@ -107,4 +101,4 @@ def threefry2x32(n: JaxNode) -> Any:
             y = n("BitwiseXor", n("BitwiseOr", left, right), x)
         x = n("Add", x, keys[(group + 1) % 3])
         y = n("Add", n("Add", y, keys[(group + 2) % 3]), n.like(y, group + 1))
-    return [_known(n, x), _known(n, y)]
+    return [n.folded(x), n.folded(y)]

@@ -218,9 +218,6 @@ class JaxNode(Builder):
             return self.const(np.arange(dim))
         return self("Range", self.const(0), self.length(dim), self.const(1), output_type="i64")
 
-    def is_real(self, value: Output) -> bool:
-        return ELEMENT_TYPES[self.dtype(value)].is_real
-
     def is_bool(self, value: Output) -> bool:
         return self.dtype(value) == "boolean"
 

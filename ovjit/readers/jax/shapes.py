@@ -47,7 +47,7 @@ def reshape(n: JaxNode) -> Any:
 def rev(n: JaxNode) -> Any:
     x = n[0]
     for axis in n.params["dimensions"]:
-        x = n.slice(x, int(axis), -1, None, -1)
+        x = n.backwards(x, int(axis))
     return x
 
 

@@ -7,10 +7,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from ovjit.api.model.node import Output
-from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.build import value_range
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive
 from ovjit.readers.jax.shapes import by_elements, dilated
@@ -59,21 +57,11 @@ def reduce_window(n: JaxNode) -> Any:
     return n.transpose(made, [order.index(a) for a in range(len(order))])
 
 
-def _lowest(kind: str) -> Any:
-    row = ELEMENT_TYPES[kind]
-    return -math.inf if row.is_real else np.iinfo(row.numpy).min
-
-
-def _highest(kind: str) -> Any:
-    row = ELEMENT_TYPES[kind]
-    return math.inf if row.is_real else np.iinfo(row.numpy).max
-
-
 #: How two elements are joined, and what a reduction begins with.
 _JOINS: dict[str, Callable[[str], tuple[str, Any]]] = {
     "reduce_window_sum": lambda kind: ("Add", 0),
-    "reduce_window_max": lambda kind: ("Maximum", _lowest(kind)),
-    "reduce_window_min": lambda kind: ("Minimum", _highest(kind)),
+    "reduce_window_max": lambda kind: ("Maximum", value_range(kind)[0]),
+    "reduce_window_min": lambda kind: ("Minimum", value_range(kind)[1]),
 }
 
 

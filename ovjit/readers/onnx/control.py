@@ -14,7 +14,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
-from ovjit.readers.bodies import if_of, iterator_of, loop_of, settled, slices
+from ovjit.readers.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
 from ovjit.readers.onnx.node import OnnxNode, Rows, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
@@ -136,7 +136,7 @@ def loop(n: OnnxNode) -> Any:
             scalar[i] = TensorType(scalar[i].dtype, (1,))
     counter = _parameter(names[0], scalar[0])
     again = _parameter(names[1], scalar[1])
-    kinds = [TensorType(v._tensor._type.dtype, v._tensor._type.shape) for v in carried]
+    kinds = kinds_of(carried)
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
         given = zip(names, (counter, again, *parameters), strict=True)
@@ -179,7 +179,7 @@ def circulated(
         made, more = once(given, Output._of(trip, 0), scope)
         return [made[name] for name in names], (scope, [trip, again, *parameters], made, more)
 
-    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in state.values()]
+    kinds = kinds_of(state.values())
     scope, parameters, made, more = settled(kinds, read)
     results = [*(made[name] for name in names), more, *(n.unsqueeze(made[name], [0]) for name in collected)]
     outputs = _loop(n, results, scope, parameters, [trips, go_on, *state.values()], n.base)
@@ -213,22 +213,13 @@ def stepped(
     """A loop that an operator needs over the first dimension of `pieces`: `once(state, one iteration's pieces
     and `fixed` values)` returns the next state and collected values. Returns the last state, and [iterations,
     ...]."""
-    parameters = [_parameter("state", TensorType(n.dtype(state), n.shape(state)))]
-    given = {}
-    for name, piece in pieces.items():
-        shape = n.shape(piece)
-        part = TensorType(n.dtype(piece), None if shape is None else (1, *shape[1:]))
-        parameters.append(_parameter(name, part))
-        given[name] = n.squeeze(Output._of(parameters[-1], 0), [0])
     fixed = fixed or {}
-    for name, value in fixed.items():
-        parameters.append(_parameter(name, TensorType(n.dtype(value), n.shape(value))))
-        given[name] = Output._of(parameters[-1], 0)
-    following, made = once(Output._of(parameters[0], 0), given)
-    results = [Result._of(following), Result._of(n.unsqueeze(made, [0]))]
-    model = Model._from_parts(results, parameters, (), n.base)
-    name, taken = n.reader.name(n.base, "TensorIterator"), [slices()] * len(pieces)
-    last, rows = iterator_of(model, [state], [*pieces.values()], [*fixed.values()], name, taken, [slices()])
+
+    def step(states: list[Output], rows: list[Output], others: list[Output]) -> tuple[Output, Output]:
+        return once(states[0], dict(zip((*pieces, *fixed), (*rows, *others), strict=True)))
+
+    name = n.reader.name(n.base, "TensorIterator")
+    last, rows = over_slices(n, step, [state], [*pieces.values()], [*fixed.values()], name)
     return last, rows
 
 
@@ -434,10 +425,8 @@ def _scan(
     for i in range(count):
         value = values[states + i]
         axes[i] = n.axis(axes[i], n.rank(value))
-        shape = list(n.shape(value) or ())
-        shape[axes[i]] = 1
-        parts.append(_parameter(names[states + i], TensorType(n.dtype(value), shape)))
-    kinds = [TensorType(n.dtype(v), n.shape(v)) for v in values[:states]]
+        parts += [_parameter(names[states + i], kind) for kind in kinds_of([value], axes[i])]
+    kinds = kinds_of(values[:states])
 
     def read(parameters: list[Parameter]) -> tuple[list[Any], Any]:
         given = {k: Output._of(p, 0) for k, p in zip(names, parameters, strict=False)}

@@ -110,8 +110,7 @@ def non_max_suppression(n: OnnxNode) -> Any:
     def scalar(index: int, default: float, kind: str) -> Output:
         if not n.has(index):
             return n.const(default, kind)
-        value = n.convert(n[index], kind)
-        return value if n.shape(value) == () else n.scalar(value)
+        return n.scalar(n.convert(n[index], kind))
 
     # OpenVINO drops boxes that overlap as much as the threshold, the standard those that overlap more
     threshold = n("Multiply", scalar(3, 0.0, "f32"), n.const(1 + 2.0**-23))

@@ -11,6 +11,7 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.readers.onnx.activations import activation, scaled
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
 
@@ -26,6 +27,8 @@ SAME_BINARY = (
     "Add Sub:Subtract Mul:Multiply Equal Greater Less GreaterOrEqual:GreaterEqual LessOrEqual:LessEqual "
     "And:LogicalAnd Or:LogicalOr Xor:LogicalXor BitwiseAnd BitwiseOr BitwiseXor PRelu"
 )
+#: Operators that recurrent and fused ones name as their activation, too.
+ACTIVATIONS = "Affine Elu HardSigmoid LeakyRelu ScaledTanh ThresholdedRelu"
 
 
 def legacy_operands(n: OnnxNode) -> tuple[Output, Output]:
@@ -54,7 +57,7 @@ def power(n: OnnxNode) -> Any:
     if n.dtype(exponent) == kind:
         return n("Power", base, exponent)
     common = "f32" if kind in ("f16", "bf16") else kind
-    if ELEMENT_TYPES[n.dtype(exponent)].is_real and not ELEMENT_TYPES[kind].is_real:
+    if n.is_real(exponent) and not ELEMENT_TYPES[kind].is_real:
         common = "f64" if ELEMENT_TYPES[kind].bits > 16 else "f32"
     return n.convert(n("Power", n.convert(base, common), n.convert(exponent, common)), kind)
 
@@ -62,7 +65,7 @@ def power(n: OnnxNode) -> Any:
 @onnx_op("Mod")
 def mod(n: OnnxNode) -> Any:
     """The sign is the divisor's, or with fmod=1 the dividend's."""
-    real = ELEMENT_TYPES[n.dtype(n[0])].is_real
+    real = n.is_real(n[0])
     if real and not n.attr("fmod") and n.version < 28:
         raise ModelError("floating-point inputs need fmod=1")
     return n("Mod" if n.attr("fmod") else "FloorMod", n[0], n[1])
@@ -116,13 +119,8 @@ def clip_11(n: OnnxNode) -> Any:
             if lowest <= highest and math.isfinite(lowest) and math.isfinite(highest):
                 return n("Clamp", x, min=lowest, max=highest)
     if low is not None:
-        x = n("Maximum", x, _scalar(n, low))
-    return x if high is None else n("Minimum", x, _scalar(n, high))
-
-
-def _scalar(n: OnnxNode, value: Output) -> Output:
-    """A bound that is written as a tensor of one element, as a scalar."""
-    return value if n.shape(value) == () else n.scalar(value)
+        x = n("Maximum", x, n.scalar(low))
+    return x if high is None else n("Minimum", x, n.scalar(high))
 
 
 @onnx_op("Erf")
@@ -142,29 +140,12 @@ def is_inf(n: OnnxNode) -> Any:
     )
 
 
-@onnx_op("LeakyRelu")
-def leaky_relu(n: OnnxNode) -> Any:
-    slope = n.attr("alpha") if n.shape(n[0]) == () else [n.attr("alpha")]
-    return n("PRelu", n[0], n.like(n[0], slope))
-
-
-@onnx_op("ThresholdedRelu")
-def thresholded_relu(n: OnnxNode) -> Any:
-    x = n[0]
-    return n("Select", n("Greater", x, n.like(x, n.attr("alpha"))), x, n.like(x, 0))
-
-
 @onnx_op("Celu")
 def celu(n: OnnxNode) -> Any:
     """max(0, x) + min(0, alpha * (exp(x / alpha) - 1))"""
     x, alpha = n[0], n.attr("alpha")
     bent = n("Elu", n("Divide", x, n.like(x, alpha)), alpha=1.0)
     return n("Maximum", x, n("Minimum", n("Multiply", bent, n.like(x, alpha)), n.like(x, 0)))
-
-
-@onnx_op("HardSigmoid")
-def hard_sigmoid(n: OnnxNode) -> Any:
-    return n("HardSigmoid", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("beta")))
 
 
 @onnx_op("Gelu")
@@ -191,22 +172,6 @@ def bit_shift(n: OnnxNode) -> Any:
     if direction not in ("LEFT", "RIGHT"):
         raise ModelError(f"the direction should be LEFT or RIGHT, not {direction[:20]!r}")
     return n("BitwiseLeftShift" if direction == "LEFT" else "BitwiseRightShift", n[0], n[1])
-
-
-def _scaled(op: str) -> Rule:
-    def rule(n: OnnxNode) -> Any:
-        """alpha * op(beta * x)"""
-        x = n("Multiply", n[0], n.like(n[0], n.attr("beta", 1.0)))
-        return n("Multiply", n(op, x), n.like(x, n.attr("alpha", 1.0)))
-
-    return rule
-
-
-@onnx_op("Affine")
-def affine(n: OnnxNode) -> Any:
-    """alpha * x + beta"""
-    scaled = n("Multiply", n[0], n.like(n[0], n.attr("alpha", 1.0)))
-    return n("Add", scaled, n.like(n[0], n.attr("beta", 0.0)))
 
 
 @onnx_op("BitCast")
@@ -260,20 +225,23 @@ def _binary(op: str) -> Rule:
     return lambda n: n(op, *legacy_operands(n))
 
 
+def _activation(name: str) -> Rule:
+    return lambda n: activation(n, name, n[0], n.attr("alpha"), n.attr("beta"))
+
+
 onnx_ops({name: _unary(op) for name, op in _named(SAME_UNARY)})
 onnx_ops({name: _binary(op) for name, op in _named(SAME_BINARY)})
+onnx_ops({name: _activation(name.lower()) for name in ACTIVATIONS.split()})
 #: Operators that are one expression. Affine, ScaledTanh, ParametricSoftplus and Scale are of the first opset;
 #: ONNX Runtime still runs them.
 onnx_ops({
     "Reciprocal": lambda n: n("Divide", n.like(n[0], 1), n[0]),
     "Round": lambda n: n("Round", n[0], mode="half_to_even"),
-    "Elu": lambda n: n("Elu", n[0], alpha=n.attr("alpha")),
     "Selu": lambda n: n("Selu", n[0], n.like(n[0], n.attr("alpha")), n.like(n[0], n.attr("gamma"))),
     "Swish": lambda n: n("Swish", n[0], n.like(n[0], n.attr("alpha"))),
     "Where": lambda n: n("Select", n[0], n[1], n[2]),
     "Scale": lambda n: n("Multiply", n[0], n.like(n[0], n.attr("scale", 1.0))),
     "MatMul": lambda n: n("MatMul", n[0], n[1]),
-    "ScaledTanh": _scaled("Tanh"),
-    "ParametricSoftplus": _scaled("SoftPlus"),
+    "ParametricSoftplus": lambda n: scaled("SoftPlus")(n, n[0], n.attr("alpha", 1.0), n.attr("beta", 1.0)),
     "Einsum-12": lambda n: n("Einsum", *n.tensors(), equation=n.required("equation").replace(" ", "")),
 })  # fmt: skip

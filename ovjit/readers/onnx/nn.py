@@ -12,6 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, Interval, is_static
+from ovjit.readers.filters import convolved
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 
@@ -77,11 +78,6 @@ def spatial_rank(n: OnnxNode, x: Output, least: int = 1) -> int:
     return rank
 
 
-def per_channel(n: OnnxNode, value: Output, rank: int) -> Output:
-    """A value for each channel, [C], as [1, C, 1, ...]."""
-    return n.reshape(value, [1, -1] + [1] * (rank - 2))
-
-
 def _kernel(n: OnnxNode, w: Output) -> list[int]:
     """The sizes of filters. Open ones are taken as they come: what else there is does not ask for them."""
     return [d if isinstance(d, int) else 1 for d in (n.shape(w) or ())[2:]]
@@ -94,22 +90,8 @@ def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     group = n.attr("group", 1)
     if group < 1:
         raise ModelError(f"group should be positive, not {group}")
-    if group == 1:
-        out = n("Convolution", x, w, **attrs)
-    else:
-        out = n("GroupConvolution", x, _grouped(n, w, group, "filters"), **attrs)
-    return out if bias is None else n("Add", n.without_biases(out), per_channel(n, bias, rank))
-
-
-def _grouped(n: OnnxNode, w: Output, group: int, what: str) -> Output:
-    """Filters with their first dimension divided into groups: [group, first // group, ...]."""
-    first, *rest = n.shape(w) or ()
-    if group < 1 or (isinstance(first, int) and first % group):
-        raise ModelError(f"{first} {what} are not divisible by {group} groups")
-    if is_static((first, *rest)):
-        return n.reshape(w, [group, first // group, *rest])
-    each = n("Divide", n.dim_of(w, 0), group)
-    return n.reshape(w, n("Concat", [group], each, *(n.dim_of(w, 1 + i) for i in range(len(rest))), axis=0))
+    out = convolved(n, x, w, group, **attrs)
+    return out if bias is None else n("Add", n.without_biases(out), n.per_channel(bias, rank))
 
 
 @onnx_op("ConvTranspose")
@@ -138,14 +120,10 @@ def conv_transpose(n: OnnxNode) -> Any:
             window.begin[i], window.end[i] = (less, more) if upper else (more, less)
         window.auto_pad = "explicit"
     attrs = {**window.attributes(), "dilations": window.dilations, "output_padding": extra}
-    group = n.attr("group", 1)
-    if group == 1:
-        out = n("ConvolutionBackpropData", x, w, **attrs)
-    else:
-        out = n("GroupConvolutionBackpropData", x, _grouped(n, w, group, "channels"), **attrs)
+    out = convolved(n, x, w, n.attr("group", 1), transposed=True, **attrs)
     if cut:
         out = _middle(n, out, list(wanted)[-dims:], upper)
-    return out if bias is None else n("Add", out, per_channel(n, bias, dims + 2))
+    return out if bias is None else n("Add", out, n.per_channel(bias, dims + 2))
 
 
 def _middle(n: OnnxNode, x: Output, wanted: Sequence[int], upper: bool) -> Output:
@@ -177,7 +155,7 @@ def deform_conv(n: OnnxNode) -> Any:
         deformable_group=n.attr("offset_group"),
         bilinear_interpolation_pad=True,
     )
-    return out if bias is None else n("Add", out, per_channel(n, bias, n.rank(w)))
+    return out if bias is None else n("Add", out, n.per_channel(bias, n.rank(w)))
 
 
 # -- pooling -------------------------------------------------------------------------------------------------
@@ -342,7 +320,7 @@ def batch_normalization(n: OnnxNode) -> Any:
     axes = [i for i in range(n.rank(x)) if i != 1]
     wide = n.convert(x, statistics)
     now = n("ReduceMean", wide, axes, keep_dims=False)
-    centred = n("Subtract", wide, per_channel(n, now, n.rank(x)))
+    centred = n("Subtract", wide, n.per_channel(now, n.rank(x)))
     spread = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=False)
     scale, bias = n.convert(scale, kind), n.convert(bias, kind)
     out = n(
@@ -368,7 +346,7 @@ def instance_normalization(n: OnnxNode) -> Any:
     x = n[0]
     rank = spatial_rank(n, x) + 2
     out = n.standardized(x, range(2, rank), n.attr("epsilon"))
-    return n("Add", n("Multiply", out, per_channel(n, n[1], rank)), per_channel(n, n[2], rank))
+    return n("Add", n("Multiply", out, n.per_channel(n[1], rank)), n.per_channel(n[2], rank))
 
 
 @onnx_op("GroupNormalization", 18)
@@ -378,7 +356,7 @@ def group_normalization_18(n: OnnxNode) -> Any:
     shape = n.shape_of(x)
     parts = n("Reshape", x, [0, groups, -1], special_zero=True)
     out = n.standardized(parts, [2], n.attr("epsilon"))
-    out = n("Add", n("Multiply", out, per_channel(n, n[1], 3)), per_channel(n, n[2], 3))
+    out = n("Add", n("Multiply", out, n.per_channel(n[1], 3)), n.per_channel(n[2], 3))
     return n("Reshape", out, shape, special_zero=False)
 
 
@@ -497,7 +475,7 @@ def dropout(n: OnnxNode) -> Any:
     if not n.wants(1):
         return [n[0]]
     kind = "boolean" if n.version >= 10 else n.dtype(n[0])
-    return [n[0], n("Broadcast", n.const(1, kind), n.shape_of(n[0]), mode="numpy", opset=3)]
+    return [n[0], n.broadcast(n.const(1, kind), n.shape_of(n[0]))]
 
 
 #: Operators that are one expression.

@@ -15,8 +15,9 @@ import numpy as np
 from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import Interval
+from ovjit.readers.build import value_range
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.nn import convolve, per_channel
+from ovjit.readers.onnx.nn import convolve
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import Rule, onnx_op, onnx_ops
 from ovjit.readers.onnx.tensor import LARGEST, to_float8
@@ -25,14 +26,6 @@ from ovjit.readers.onnx.tensor import LARGEST, to_float8
 F32_EXACT = 1 << 24
 #: The largest sum of products of two 8-bit integers, for each pair.
 PRODUCT = 255 * 255
-
-
-def int_range(kind: str) -> tuple[int, int]:
-    """The smallest and the largest value of an integer type."""
-    row = ELEMENT_TYPES[kind]
-    if row.kind == "i":
-        return -(1 << (row.bits - 1)), (1 << (row.bits - 1)) - 1
-    return 0, (1 << row.bits) - 1
 
 
 def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> Output:
@@ -47,8 +40,7 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         axis = n.axis(axis, rank)
         size = (n.shape(x) or ())[axis]
         if isinstance(size, Interval):
-            end = n.squeeze(n.dim_of(x, axis), [0])
-            open_places = n("Divide", n("Range", 0, end, 1, output_type="i64", opset=4), block)
+            open_places = n("Divide", n.upto(n.dim_of(x, axis)), block)
             return n("Gather", value, open_places, axis, opset=8)
         places = np.arange(n.limited(size, "elements in blocks"), dtype=np.int64) // block
         return n("Gather", value, places, axis, opset=8)
@@ -56,11 +48,7 @@ def along(n: OnnxNode, value: Output, x: Output, axis: int, block: int = 0) -> O
         return n.scalar(value)
     if len(shape) != 1:
         return value
-    rank = n.rank(x)
-    axis = n.axis(axis, rank)
-    pattern = [1] * rank
-    pattern[axis] = -1
-    return n.reshape(value, pattern)
+    return n.along(value, n.axis(axis, n.rank(x)), n.rank(x))
 
 
 def dequantize(
@@ -111,7 +99,7 @@ def saturate(n: OnnxNode, steps: Output, zero: Output | None, kind: str) -> Outp
     out = n("Round", steps, mode="half_to_even")
     if zero is not None and not _is_zero(n, zero):
         out = n("Add", out, n.convert(zero, n.dtype(out)))
-    low, high = int_range(kind)
+    low, high = value_range(kind)
     return n.convert(n("Clamp", out, min=float(low), max=float(high)), kind)
 
 
@@ -125,8 +113,7 @@ def quantize_linear(n: OnnxNode) -> Any:
     if not asked and n.version >= 23 and not n.domain and n.dtype(n[0]) == n.dtype(n[1]):
         precision = n.dtype(n[1]) if n.dtype(n[1]) != "f32" else ""
     out = quantize(n, n[0], n[1], zero, kind, n.attr("axis", 1), n.attr("block_size", 0), precision)
-    known = n.value(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
-    return out if known is None else n.const(known, kind)
+    return n.folded(out)  # weights as reals, quantized in the graph (AddQDQPairToWeight)
 
 
 @onnx_op("DequantizeLinear")
@@ -170,7 +157,7 @@ def integer_matmul(n: OnnxNode, a: Output, b: Output, a_zero: Output | None, b_z
     """(a - a_zero) @ (b - b_zero), exact: f32 where that is enough, else i32"""
     depth = _depth_of(n, b, -2 if n.rank(b) > 1 else 0) or _depth_of(n, a, -1)
     kind = "f32" if depth is not None and depth * PRODUCT < F32_EXACT else "i32"
-    if ELEMENT_TYPES[n.dtype(a)].is_real:
+    if n.is_real(a):
         kind = "f32"
     if a_zero is not None and n.shape(a_zero) not in ((), (1,)) and len(n.shape(a_zero) or ()) == 1:
         a_zero = n.unsqueeze(a_zero, [1])  # one for each row
@@ -214,7 +201,7 @@ def qlinear_conv(n: OnnxNode) -> Any:
         x = n.channels_first(x)
     total = integer_convolution(n, x, w, x_zero, w_zero)
     if n.has(8):
-        total = n("Add", total, per_channel(n, n.convert(n[8], n.dtype(total)), rank))
+        total = n("Add", total, n.per_channel(n.convert(n[8], n.dtype(total)), rank))
     factor = n("Multiply", x_scale, along(n, w_scale, total, 1))
     out = requantize(n, total, factor, y_scale, y_zero, n.dtype(y_zero))
     return n.channels_last(out) if last else out

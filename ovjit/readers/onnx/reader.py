@@ -15,8 +15,9 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter, Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.build import Draft, encoded
+from ovjit.readers.build import Draft
 from ovjit.readers.failures import told
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
@@ -219,7 +220,7 @@ class Reader(Draft):
         """The constant of a TensorProto. In a `scope`, one whose element type OpenVINO does not have is of
         the type that stands in for it, for those who read numbers and not types."""
         value, element_type, _ = tensors.decode(tensor, self.external, scope is not None)
-        value = encoded(value) if element_type == "string" else value
+        value = encode_strings(value) if element_type == "string" else value
         node = Constant._of(value, element_type, None, name)
         if scope is not None and tensor.data_type in tensors.STAND_INS:
             scope.stand_ins[node] = tensor.data_type

@@ -14,7 +14,6 @@ from ovjit.readers.onnx.activations import ALPHAS, BETAS, PLAIN, activation
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.registry import onnx_op
-from ovjit.readers.onnx.tensor import slice_around
 
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 #: ONNX's order of gates -> OpenVINO's: which of ONNX's comes where.
@@ -109,9 +108,7 @@ class _Cell:
         n = self.n
         if n.has(4):
             return n.convert(n[4], "i32")
-        return n(
-            "Broadcast", n.convert(n.dim_of(self.x, 1), "i32"), n.dim_of(self.x, 0), mode="numpy", opset=3
-        )
+        return n.broadcast(n.convert(n.dim_of(self.x, 1), "i32"), n.dim_of(self.x, 0))
 
     def state(self, index: int) -> Output:
         """An initial state as [batch, directions, hidden]; zeros where it is left out."""
@@ -119,7 +116,7 @@ class _Cell:
         if n.has(index):
             return n[index] if self.batch_first else n.transpose(n[index], [1, 0, 2])
         shape = n.concat([n.dim_of(self.x, 0), n.const(np.array([self.count, self.hidden]))], 0)
-        return n("Broadcast", n.like(self.x, 0), shape, mode="numpy", opset=3)
+        return n.broadcast(n.like(self.x, 0), shape)
 
     def ordered(self, value: Output, order: Sequence[int], axis: int = 1) -> Output:
         """The parts of the gates along `axis` in another order."""
@@ -169,7 +166,7 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
     steps = n.dim_of(x, 0)
     inside = None
     if n.has(4):  # which steps are before an item's end: [steps, batch, 1]
-        numbers = n("Range", 0, n.squeeze(steps, [0]), 1, output_type="i64", opset=4)
+        numbers = n.upto(steps)
         lengths = n.reshape(n.convert(n[4], "i64"), [1, -1, 1])
         inside = n("Less", n.reshape(numbers, [-1, 1, 1]), lengths)
 
@@ -211,10 +208,10 @@ def _lstm_step_by_step(n: OnnxNode, cell: _Cell) -> list[Output]:
             fixed["p"] = n.slice(n[7], 0, d, d + 1)
         backwards = cell.direction == "reverse" or d == 1
         if backwards:
-            pieces = {name: slice_around(n, piece, 0) for name, piece in pieces.items()}
+            pieces = {name: n.backwards(piece, 0) for name, piece in pieces.items()}
         state = n.squeeze(n.slice(states, 1, d, d + 1), [1])
         state, y = stepped(n, once, state, pieces, fixed)
-        ys.append(n.unsqueeze(slice_around(n, y, 0) if backwards else y, [1]))
+        ys.append(n.unsqueeze(n.backwards(y, 0) if backwards else y, [1]))
         ends.append(n.unsqueeze(state, [1]))
     y = n.transpose(n.concat(ys, 1), [2, 1, 0, 3])  # [batch, directions, steps, hidden]
     h, c = n.split(n.concat(ends, 1), 2, [size] * 2)

@@ -86,7 +86,7 @@ def _extreme(op: str, logical: str) -> Callable[[OnnxNode, Output, Reduce], Outp
     def body(n: OnnxNode, x: Output, reduce: Reduce) -> Output:
         if n.dtype(x) == "boolean":
             return reduce(logical, x)
-        if ELEMENT_TYPES[n.dtype(x)].is_real and 0 in (n.shape(x) or ()):
+        if n.is_real(x) and 0 in (n.shape(x) or ()):
             # of no elements: OpenVINO's is the largest finite number
             nothing = -np.inf if op == "ReduceMax" else np.inf
             return n("Add", reduce("ReduceSum", x), n.like(x, nothing))

@@ -42,7 +42,7 @@ def repeated(n: OnnxNode, inputs: list[Any], graph: Any, insert: Any, axis: int)
     often = n("Slice", often, [0], n.reshape(n.convert(trips, "i64"), [1]), [1], [0], opset=8)
     often = n("Select", n("Equal", often, -1), 1, often) if body.guarded else often
     ends = n("CumSum", often, 0)
-    places = n("Range", 0, n("ReduceSum", often, [0], keep_dims=False), 1, output_type="i64", opset=4)
+    places = n.upto(n("ReduceSum", often, [0], keep_dims=False))
     picked = n("SearchSorted", ends, places, right_mode=True, opset=15)
     rows = n("Gather", n.squeeze(items.rows, [axis + 1]), picked, 0, opset=8)
     return n.transpose(rows, [*range(1, axis + 1), 0, *range(axis + 1, len(shape))])

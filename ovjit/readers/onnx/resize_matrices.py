@@ -15,6 +15,8 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
+from ovjit.readers.build import value_range
+from ovjit.readers.nearness import nearness
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.records import NamedTuple
 
@@ -39,11 +41,6 @@ class _Reals:
 
     def element(self, values: Output, i: int) -> Output:
         return self.n.convert(self.n("Gather", values, i, 0, opset=8), self.kind)
-
-    def folded(self, value: Output) -> Output:
-        """A constant where that is known."""
-        known = self.n.value(value)
-        return value if known is None else self.n.const(known)
 
 
 class _Axis:
@@ -107,7 +104,7 @@ class _Axis:
             "floor": lambda: r("Floor", places),
             "ceil": lambda: r("Ceiling", places),
         }[how]()
-        return r("Gather", x, r.folded(self.inside(rounded)), axis, opset=8)
+        return r("Gather", x, r.n.folded(self.inside(rounded)), axis, opset=8)
 
     def weighted(self, x: Output, places: Output, mode: str, axis: int) -> Output:
         """Sums of the elements around each place; the input goes on at its edges with the values there."""
@@ -121,7 +118,8 @@ class _Axis:
             places = r("Minimum", r("Maximum", places, r("Negative", reach)), r("Add", self.last, reach))
         columns = r.count(r("Negative", reach), end)
         gap = r("Abs", r("Subtract", columns, n.unsqueeze(places, [1])))
-        weights = self._kernel(r("Multiply", gap, stretch), mode)
+        cubic = float(n.attr("cubic_coeff_a", -0.75)) if mode == "cubic" else None
+        weights = nearness(n, r("Multiply", gap, stretch), cubic)
         if exclude:
             inside = r("LogicalAnd", r("GreaterEqual", columns, 0.0), r("LessEqual", columns, self.last))
             weights = r("Select", inside, weights, 0.0)
@@ -146,22 +144,6 @@ class _Axis:
         matrix = np.zeros((int(extent), len(known)))
         np.add.at(matrix, columns, known.T)
         return matrix
-
-    def _kernel(self, gap: Output, mode: str) -> Output:
-        r = self.r
-        if mode != "cubic":
-            return r("Maximum", r("Subtract", 1.0, gap), 0.0)
-        a = float(r.n.attr("cubic_coeff_a", -0.75))
-
-        def polynomial(first: float, *others: float) -> Output:
-            out: Any = first
-            for c in others:
-                out = r("Add", r("Multiply", out, gap), c)
-            return out
-
-        near, far = polynomial(a + 2, -(a + 3), 0.0, 1.0), polynomial(a, -5 * a, 8 * a, -4 * a)
-        outer = r("Select", r("Less", gap, 2.0), far, 0.0)
-        return r("Select", r("LessEqual", gap, 1.0), near, outer)
 
 
 class Sampling(NamedTuple):
@@ -238,8 +220,7 @@ def _filled(n: OnnxNode, x: Output, outside: Sequence[Output]) -> Output:
 
 def to_integers(n: OnnxNode, x: Output, kind: str) -> Output:
     """Real numbers as integers of a type, those beyond its ends as the ends: cubic sums overshoot."""
-    bits, low = ELEMENT_TYPES[kind].bits, 0.0
-    high = 2.0**bits - 1
-    if ELEMENT_TYPES[kind].kind == "i":
-        low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
-    return n.convert(n("Clamp", x, min=low, max=high) if bits < 32 else x, kind)
+    if ELEMENT_TYPES[kind].bits < 32:
+        low, high = value_range(kind)
+        x = n("Clamp", x, min=float(low), max=float(high))
+    return n.convert(x, kind)

@@ -97,7 +97,7 @@ def stft(n: OnnxNode) -> Any:
     else:
         last = n("Subtract", n.squeeze(n.dim_of(signal, 1), [0]), n("Subtract", extent, 1))
         begins = n("Range", 0, last, apart, output_type="i64", opset=4)
-        inside = n("Range", 0, extent, 1, output_type="i64", opset=4)
+        inside = n.upto(extent)
         places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(inside, [0]))
     frames = n("Gather", signal, places, 1, opset=8)  # [batch, frames, length, 1 or 2]
     if window is not None:
@@ -124,18 +124,15 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
         whole = n("Log", n("Add", real(1.0), n("Divide", hertz, real(700.0))))
         return n("Multiply", n("Divide", whole, real(float(np.log(10)))), real(2595.0))
 
-    def upto(end: Output) -> Output:
-        return n("Range", 0, end, 1, output_type="i64", opset=4)
-
     more = n("Add", bins, 2)
     step = n("Divide", n("Subtract", mel(high), mel(low)), n.convert(more, "f64"))
-    points = n("Add", n("Multiply", n.convert(upto(more), "f64"), step), mel(low))
+    points = n("Add", n("Multiply", n.convert(n.upto(more), "f64"), step), mel(low))
     hertz = n("Subtract", n("Power", real(10.0), n("Divide", points, real(2595.0))), real(1.0))
     width = n.convert(n("Add", length, 1), "f64")
     places = n("Divide", n("Multiply", width, n("Multiply", hertz, real(700.0))), rate)
     places = n.convert(places, "i64")
     lower, centre, upper = (n.slice(places, 0, i, i - 2 or None) for i in range(3))
-    rows = n.unsqueeze(upto(n("Add", n("Divide", length, 2), 1)), [1])
+    rows = n.unsqueeze(n.upto(n("Add", n("Divide", length, 2), 1)), [1])
 
     def share(part: Output, whole: Output) -> Output:
         return n("Divide", n.convert(part, "f64"), n.convert(n("Maximum", whole, 1), "f64"))
@@ -146,6 +143,4 @@ def mel_weight_matrix(n: OnnxNode) -> Any:
     falls = n("LogicalAnd", n("GreaterEqual", rows, centre), n("Less", rows, upper))
     fallen = share(n("Subtract", upper, rows), n("Subtract", upper, centre))
     out = n("Select", falls, fallen, n("Select", rises, risen, real(0.0)))
-    out = n.convert(out, kind)
-    value = n.value(out)
-    return out if value is None else n.const(value, kind)
+    return n.folded(n.convert(out, kind))

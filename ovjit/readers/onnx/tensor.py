@@ -19,8 +19,6 @@ from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
 from ovjit.readers.onnx.registry import onnx_op, onnx_ops
 from ovjit.readers.running import running
 
-_INT_MAX = (1 << 63) - 1
-
 # -- constants -----------------------------------------------------------------------------------------------
 
 
@@ -46,9 +44,7 @@ def constant_of_shape(n: OnnxNode) -> Any:
     fill = n.const(np.float32(0)) if given is None else n.reader.constant(given)
     if n.size(n.static_shape(fill)) != 1:
         raise ModelError("the value should have one element")
-    if n.shape(fill) != ():
-        fill = n.scalar(fill)
-    return n("Broadcast", fill, n.convert(n[0], "i64"), mode="numpy", opset=3)
+    return n.broadcast(n.scalar(fill), n.convert(n[0], "i64"))
 
 
 @onnx_op("MemcpyFromHost")
@@ -63,8 +59,7 @@ def identity(n: OnnxNode) -> Any:
 
 @onnx_op("Range", 11)
 def range_(n: OnnxNode) -> Any:
-    scalars = [n[i] if n.shape(n[i]) == () else n.scalar(n[i]) for i in range(3)]
-    return n("Range", *scalars, output_type=n.dtype(n[0]), opset=4)
+    return n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]), opset=4)
 
 
 def _places(n: OnnxNode, x: Output) -> Output:
@@ -75,7 +70,7 @@ def _places(n: OnnxNode, x: Output) -> Output:
         return n.const(np.arange(ends[1])[None, :] - np.arange(ends[0])[:, None])
     sizes = n.shape_of(x)
     last = [n("Gather", sizes, i, 0) for i in (-2, -1)]
-    rows, columns = (n("Range", 0, end, 1, output_type="i64", opset=4) for end in last)
+    rows, columns = (n.upto(end) for end in last)
     return n("Subtract", columns, n.unsqueeze(rows, [1]))
 
 
@@ -304,14 +299,9 @@ def slice_(n: OnnxNode) -> Any:
         if is_static(length):
             steps = n.const(np.ones(length, np.int64))
         else:
-            steps = n("Broadcast", 1, n.shape_of(which), mode="numpy", opset=3)
+            steps = n.broadcast(1, n.shape_of(which))
     axes = [n.convert(n[3], "i64")] if n.has(3) else []
     return n("Slice", n[0], starts, ends, steps, *axes)
-
-
-def slice_around(n: OnnxNode, x: Output, axis: int) -> Output:
-    """`x` backwards along an axis."""
-    return n.slice(x, axis, -1, -_INT_MAX, -1)
 
 
 # -- padding -------------------------------------------------------------------------------------------------
@@ -336,9 +326,7 @@ def pad(n: OnnxNode) -> Any:
     if mode != "constant":
         return n("Pad", x, begin, end, pad_mode=mode, opset=12)
     fill = n.optional(2) if n.version >= 11 else n.like(x, n.attr("value", 0.0))
-    fill = n.blank(x) if fill is None else fill
-    if n.shape(fill) != ():
-        fill = n.scalar(fill)
+    fill = n.blank(x) if fill is None else n.scalar(fill)
     return n("Pad", x, begin, end, fill, pad_mode="constant", opset=12)
 
 
@@ -414,8 +402,7 @@ def _pad_by_index(n: OnnxNode, x: Output, begin: Output, end: Output, mode: str)
             period = n("Maximum", n("Subtract", n("Multiply", size, 2), 2), 1)
             places = n("FloorMod", places, period)
             places = n("Select", n("Less", places, size), places, n("Subtract", period, places))
-        found = n.value(places)
-        x = n("Gather", x, places if found is None else n.const(found), axis, opset=8)
+        x = n("Gather", x, n.folded(places), axis, opset=8)
     return x
 
 
@@ -500,7 +487,7 @@ def tensor_scatter(n: OnnxNode) -> Any:
     if n.attr("mode") == "circular":
         rows = n("FloorMod", rows, n.squeeze(n.dim_of(past, axis), [0]))
     places = n.reshape(rows, [-1, *[1] * (axis - 1), shape[axis], *[1] * (rank - axis - 1)])
-    places = n("Broadcast", places, list(shape), mode="numpy", opset=3)
+    places = n.broadcast(places, list(shape))
     return n("ScatterElementsUpdate", past, places, update, axis, opset=3)
 
 
@@ -546,7 +533,7 @@ def _arg(mode: str):
         axis = n.axis(n.attr("axis"), n.rank(x))
         last = bool(n.attr("select_last_index", 0))
         if last:
-            x = slice_around(n, x, axis)
+            x = n.backwards(x, axis)
         out = n.top_k(x, 1, axis, mode)[1]
         if last:
             out = n("Subtract", n("Subtract", n.dim_of(x, axis), 1), out)
@@ -572,8 +559,8 @@ def unique(n: OnnxNode) -> Any:
 
 @onnx_op("CumSum")
 def cum_sum(n: OnnxNode) -> Any:
-    axis = n[1] if n.shape(n[1]) == () else n.scalar(n[1])
-    return n("CumSum", n[0], axis, exclusive=bool(n.attr("exclusive")), reverse=bool(n.attr("reverse")))
+    how = {name: bool(n.attr(name)) for name in ("exclusive", "reverse")}
+    return n("CumSum", n[0], n.scalar(n[1]), **how)
 
 
 @onnx_op("CumProd", 26)
@@ -680,7 +667,7 @@ def is_constant(value: Output) -> bool:
     return isinstance(value._node, Constant)
 
 
-__all__ = ["ELEMENT_TYPES", "cast", "is_constant", "slice_around"]
+__all__ = ["ELEMENT_TYPES", "cast", "is_constant"]
 
 
 #: Operators that are one expression.

@@ -81,7 +81,7 @@ class TextRows:
     @made_once
     def places(self) -> Output:
         """[1, width]: 0, 1 ..."""
-        return self.n("Unsqueeze", self.n("Range", 0, self.width, 1, output_type="i64", opset=4), [0])
+        return self.n("Unsqueeze", self.n.upto(self.width), [0])
 
     def letters(self, places: Output) -> Output:
         """The letters at these places of each text. Those behind its end are any."""
@@ -113,7 +113,7 @@ def regex_full_match(n: OnnxNode) -> Any:
         at = n("Add", n("Multiply", state, n.const(kinds + 1, "i32")), now["kind"])
         return n("Gather", next_of, at, 0, opset=8), n.const(0, "i32")
 
-    start = n("Broadcast", n.const(0, "i32"), n.dim_of(rows.lengths, 0), mode="numpy", opset=3)
+    start = n.broadcast(n.const(0, "i32"), n.dim_of(rows.lengths, 0))
     state, _ = stepped(n, once, start, {"kind": n.transpose(kind, [1, 0])})
     return n.reshape(n("Gather", table.accepts[:, EDGE], state, 0, opset=8), n.shape_of(begins))
 
@@ -153,7 +153,7 @@ def tf_idf_vectorizer(n: OnnxNode) -> Any:
 
 def _none(n: OnnxNode, x: Output, count: int) -> Output:
     """Zeros, `count` for each row."""
-    return n("Broadcast", n.const(0), n("Concat", n.dim_of(x, 0), [count], axis=0), mode="numpy", opset=3)
+    return n.broadcast(n.const(0), n("Concat", n.dim_of(x, 0), [count], axis=0))
 
 
 def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
@@ -191,7 +191,7 @@ def string_concat(n: OnnxNode) -> Any:
     shape = n.shape_of(lengths)
 
     def column(value: Output) -> Output:
-        return n.reshape(n("Broadcast", value, shape, mode="numpy", opset=3), [-1, 1])
+        return n.reshape(n.broadcast(value, shape), [-1, 1])
 
     flat = column(lengths)
     longest = n("Maximum", n("ReduceMax", flat, [0, 1], keep_dims=False), n.const(0, "i32"))
@@ -346,7 +346,7 @@ def string_split(n: OnnxNode) -> Any:
         starts, stops = in_front(first), n("Add", in_front(final), 1)
         count = n("ReduceSum", n.convert(first, "i64"), [1], keep_dims=True)
     end = n.squeeze(n.dim_of(starts, 1), [0])
-    order = n("Unsqueeze", n("Range", 0, end, 1, output_type="i64", opset=4), [0])
+    order = n("Unsqueeze", n.upto(end), [0])
     if most is not None and most > 0:
         count = n("Minimum", count, most + 1)
         stops = n("Select", n("Equal", order, most), lengths, stops)
@@ -369,7 +369,7 @@ def _apart(n: OnnxNode, hit: Output, size: int, lengths: Output) -> Output:
         return n("Select", taken, n("Add", now["place"], size), free), taken
 
     end = n.squeeze(n.dim_of(hit, 1), [0])
-    places = n("Range", 0, end, 1, output_type="i64", opset=4)
+    places = n.upto(end)
     free = n.squeeze(n("Multiply", lengths, 0), [1])
     _, taken = stepped(n, once, free, {"hit": n.transpose(hit, [1, 0]), "place": places})
     return n.transpose(taken, [1, 0])

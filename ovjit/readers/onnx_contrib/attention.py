@@ -80,19 +80,13 @@ def scores_of(
     if sink is None:
         return scores, n("Softmax", scores, axis=-1, opset=8)
     shape = n.concat([n.slice(n.shape_of(scores), 0, 0, 3), n.const(np.array([1]))], 0)
-    beside = n("Broadcast", sink, shape, mode="numpy", opset=3)
+    beside = n.broadcast(sink, shape)
     weights = n("Softmax", n("Concat", scores, beside, axis=3), axis=-1, opset=8)
     return scores, n.slice(weights, 3, 0, -1)
 
 
 def add_bias(n: OnnxNode, a: Output | None, b: Output | None) -> Output | None:
     return b if a is None else a if b is None else n("Add", a, b)
-
-
-def numbers(n: OnnxNode, end: Output) -> Output:
-    """0, 1, ... below a number of one element, as i64 [number]"""
-    stop = end if n.shape(end) == () else n.scalar(end)
-    return n("Range", 0, stop, 1, output_type="i64", opset=4)
 
 
 def bias_of(n: OnnxNode, keep: Output, like: Output, masked: float = MASKED) -> Output:
@@ -104,10 +98,10 @@ def causal_bias(
     n: OnnxNode, q: Output, k: Output, like: Output, done: Output | None, masked: float = MASKED
 ) -> Output:
     """Places up to each query's own, counted from those that are `done` on. [length of q, length of k]"""
-    own = n.unsqueeze(numbers(n, n.dim_of(q, 2)), [1])
+    own = n.unsqueeze(n.upto(n.dim_of(q, 2)), [1])
     if done is not None:
         own = n("Add", own, done)
-    places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
+    places = n.unsqueeze(n.upto(n.dim_of(k, 2)), [0])
     return bias_of(n, n("LessEqual", places, own), like, masked)
 
 
@@ -117,14 +111,14 @@ def padding_bias(n: OnnxNode, mask: Output, k: Output, like: Output, masked: flo
     rank = n.rank(mask)
     if rank == 1:
         count, batch = (n.shape(mask) or (None,))[0], (n.shape(k) or (None,))[0]
-        places = n.unsqueeze(numbers(n, n.dim_of(k, 2)), [0])
+        places = n.unsqueeze(n.upto(n.dim_of(k, 2)), [0])
         ends = marks = n.convert(mask, "i64")
         if isinstance(count, int) and isinstance(batch, int) and count not in (1, batch, 2 * batch):
             raise UnsupportedError(f"a mask of {count} numbers is not supported for a batch of {batch}")
         begins: Output | None = None
         if count != batch and count != 1:  # all ends, then all begins, which may be left out
             size = n.dim_of(k, 0)
-            more = n("Concat", marks, n("Broadcast", n.const(0), size, mode="numpy", opset=3), axis=0)
+            more = n("Concat", marks, n.broadcast(n.const(0), size), axis=0)
             ends = n("Slice", marks, [0], size, [1], [0])
             begins = n("Slice", more, size, n("Multiply", size, 2), [1], [0])
         keep = n("Less", places, n.unsqueeze(ends, [1]))
@@ -148,7 +142,7 @@ def repeat_heads(n: OnnxNode, x: Output, times: int) -> Output:
     shape = n.concat(
         [n.dim_of(x, 0), n.dim_of(x, 1), n.const(np.array([times])), n.dim_of(x, 2), n.dim_of(x, 3)], 0
     )
-    spread = n("Broadcast", n.unsqueeze(x, [2]), shape, mode="numpy", opset=3)
+    spread = n.broadcast(n.unsqueeze(x, [2]), shape)
     heads = (n.shape(x) or (None, None))[1]
     if not isinstance(heads, int):
         raise UnsupportedError("a dynamic number of heads is not supported")
@@ -206,14 +200,14 @@ def with_past(
 def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:
     """Keys or values [batch * beams, heads, length, size] whose places of the past come from the beams that
     `beams` [batch, beams, longest] names."""
-    rows, places = numbers(n, n.dim_of(x, 0)), numbers(n, n.dim_of(x, 2))
+    rows, places = n.upto(n.dim_of(x, 0)), n.upto(n.dim_of(x, 2))
     count = n.dim_of(beams, 1)
     named = n("Slice", n("Reshape", n.convert(beams, "i64"), n.concat([n.dim_of(x, 0), n.const([-1])], 0),
                          special_zero=False), [0], n.dim_of(x, 2), [1], [1])  # fmt: skip
     own = n.unsqueeze(rows, [1])
     named = n("Add", n("Multiply", n("Divide", own, count), count), named)
     row = n("Select", n("Less", n.unsqueeze(places, [0]), done), named, own)
-    spread = n("Broadcast", n.unsqueeze(row, [1, 3]), n.shape_of(x), mode="numpy", opset=3)
+    spread = n.broadcast(n.unsqueeze(row, [1, 3]), n.shape_of(x))
     return n("GatherElements", x, spread, axis=0)
 
 

@@ -114,7 +114,7 @@ def gather_block_quantized(n: OnnxNode) -> Any:
             zero = n.slice(zero, place, 0, size)
     else:
         zero = n.const((1 << (bits - 1)) if packed else 0, real)
-    places = n("Divide", n("Range", 0, n.squeeze(length, [0]), 1, output_type="i64", opset=4), block)
+    places = n("Divide", n.upto(length), block)
 
     def spread(value: Output) -> Output:
         return n("Gather", value, places, place, opset=8) if n.rank(value) else value

@@ -17,7 +17,6 @@ from ovjit.readers.onnx_contrib.attention import (
     from_heads,
     ms,
     multi_head_attention,
-    numbers,
     repeat_heads,
     rotate,
     scores_of,
@@ -31,7 +30,7 @@ def _rotated(n: OnnxNode, q: Output, k: Output, prompt: Output, places: Output) 
     if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
         ids = n.convert(n[9], "i64")
         begin = n.slice(n.slice(ids, 0, 0, 1), 1, 0, 1)
-        where = n("Select", prompt, n("Add", begin, n.unsqueeze(numbers(n, n.dim_of(q, 2)), [0])), ids)
+        where = n("Select", prompt, n("Add", begin, n.unsqueeze(n.upto(n.dim_of(q, 2)), [0])), ids)
     cos, sin = (n.unsqueeze(n("Gather", n[i], where, 0, opset=8), [1]) for i in (7, 8))
     turn = bool(n.attr("rotary_interleaved", 0))
     q, k = (rotate(n, x, cos, sin, turn, n.last_dim(x), 2 * n.last_dim(n[7])) for x in (q, k))
@@ -40,7 +39,7 @@ def _rotated(n: OnnxNode, q: Output, k: Output, prompt: Output, places: Output) 
 
 def _visible(n: OnnxNode, count: Output, places: Output, lengths: Output) -> Output:
     """Which of `count` keys each query sees: [batch, 1, queries, keys]"""
-    columns, own = n.reshape(numbers(n, count), [1, 1, 1, -1]), n.unsqueeze(places, [1, 3])
+    columns, own = n.reshape(n.upto(count), [1, 1, 1, -1]), n.unsqueeze(places, [1, 3])
     keep = n("Less", columns, n.unsqueeze(lengths, [1, 2, 3]))
     if n.attr("causal", 1):
         keep = n("LogicalAnd", keep, n("LessEqual", columns, own))
@@ -77,7 +76,7 @@ def group_query_attention(n: OnnxNode) -> Any:
     # where the new ones of each item begin; those of a prompt at 0, whatever its items are filled up with
     prompt = n("Equal", total, length)
     begins = n("Select", prompt, 0, n("Subtract", lengths, length))  # [batch]
-    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(numbers(n, length), [0]))  # [batch, length]
+    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
     if n.attr("do_rotary", 0):
         q, k = _rotated(n, q, k, prompt, places)
     caches = [_Cache(n, which, groups, n.last_dim(x)) for which, x in (("k", k), ("v", v))]
@@ -176,7 +175,7 @@ def _grown(n: OnnxNode, past: Output, new: Output, done: Output, total: Output, 
     out = buffered(n, past, new, done, total)
     if (n.shape(places) or (None,))[0] == 1 or (n.shape(new) or (None,))[0] == 1:
         return out
-    rows = n("Broadcast", n.unsqueeze(places, [1, 3]), n.shape_of(new), mode="numpy", opset=3)
+    rows = n.broadcast(n.unsqueeze(places, [1, 3]), n.shape_of(new))
     return n("ScatterElementsUpdate", out, rows, new, 2, opset=3)
 
 
@@ -197,7 +196,7 @@ def rotary_embedding(n: OnnxNode) -> Any:
     x, turned, flat = _turned_heads(n, cos)
     places = ids
     if n.rank(ids) == 1:
-        places = n.unsqueeze(n("Add", numbers(n, n.dim_of(x, 2)), ids), [0])
+        places = n.unsqueeze(n("Add", n.upto(n.dim_of(x, 2)), ids), [0])
     cos, sin = (n.unsqueeze(n("Gather", table, places, 0, opset=8), [1]) for table in (cos, sin))
     out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
     return from_heads(n, out) if flat else out

@@ -26,13 +26,15 @@ _ACTIVATIONS = (
 def as_standard(name: str, version: int, domain: str = MICROSOFT) -> None:
     """Have an operator of another domain read as ai.onnx has it in a version."""
 
-    def rule(n: OnnxNode) -> Any:
-        found = find_rule("", name, version)
-        assert found is not None
-        n.version, n.schema = version, find_schema("", name, version)
-        return found(n)
+    onnx_op(name, domain=domain)(lambda n: standard(n, name, version))
 
-    onnx_op(name, domain=domain)(rule)
+
+def standard(n: OnnxNode, name: str, version: int) -> Any:
+    """What ai.onnx makes of a node with an operator of its own."""
+    found = find_rule("", name, version)
+    assert found is not None
+    n.version, n.schema = version, find_schema("", name, version)
+    return found(n)
 
 
 for _name, _version in SAME.items():
@@ -112,17 +114,7 @@ def fused_matmul(n: OnnxNode) -> Any:
 
 @ms("FusedGemm")
 def fused_gemm(n: OnnxNode) -> Any:
-    out = n(
-        "MatMul", n[0], n[1], transpose_a=bool(n.attr("transA", 0)), transpose_b=bool(n.attr("transB", 0))
-    )
-    if n.attr("alpha", 1.0) != 1:
-        out = n("Multiply", out, n.like(out, n.attr("alpha")))
-    if n.has(2):
-        c = n[2]
-        if n.attr("beta", 1.0) != 1:
-            c = n("Multiply", c, n.like(c, n.attr("beta")))
-        out = n("Add", out, c)
-    return activated(n, out)
+    return activated(n, standard(n, "Gemm", 13))
 
 
 def convolved(n: OnnxNode, filters: Output) -> Output:
@@ -236,7 +228,7 @@ def _embedded(
     if mask is not None:
         lengths = n("ReduceSum", n.convert(mask, "i32"), [1], keep_dims=False)
     elif n.wants(1):
-        lengths = n("Broadcast", n.const(0, "i32"), n.dim_of(ids, 0), mode="numpy", opset=3)
+        lengths = n.broadcast(n.const(0, "i32"), n.dim_of(ids, 0))
     return [layer_norm_only(n, total, gamma, beta, n.attr("epsilon", 1e-12)), lengths, total]
 
 

@@ -43,7 +43,7 @@ class Form(NamedTuple):
 
 
 def filled(n: OnnxNode, value: Output, *shape: Output) -> Output:
-    return n("Broadcast", value, n.concat(list(shape), 0), mode="numpy", opset=3)
+    return n.broadcast(value, n.concat(list(shape), 0))
 
 
 def for_beams(n: OnnxNode, x: Output, beams: int) -> Output:
@@ -52,7 +52,7 @@ def for_beams(n: OnnxNode, x: Output, beams: int) -> Output:
         return x
     dims = [n.dim_of(x, i) for i in range(n.rank(x))]
     shape = n.concat([dims[0], n.const(np.array([beams])), *dims[1:]], 0)
-    every = n("Broadcast", n.unsqueeze(x, [1]), shape, mode="numpy", opset=3)
+    every = n.broadcast(n.unsqueeze(x, [1]), shape)
     return n.reshape(every, n.concat([n.const(np.array([-1])), *dims[1:]], 0))
 
 
@@ -71,14 +71,14 @@ def _empty_past(n: OnnxNode, kind: str, shape: Any, rows: Output, rank: int) -> 
     return filled(n, n.const(0, kind), *before, rows, heads, n.const(np.array([0])), size)
 
 
-def _types(n: OnnxNode, graph: Any) -> list[tuple[str, Any]]:
+def _types(graph: Any) -> list[tuple[str, Any]]:
     """(element type, shape) of a graph's inputs as they are declared"""
     return [tensors.tensor_type(info.type) for info in graph.input]
 
 
 def _called(n: OnnxNode, graph: Any, given: list[Output], scope: Scope) -> list[Output]:
     """The outputs of a graph whose inputs get these values, in the types that it declares."""
-    values = [n.convert(value, kind) for value, (kind, _) in zip(given, _types(n, graph), strict=True)]
+    values = [n.convert(value, kind) for value, (kind, _) in zip(given, _types(graph), strict=True)]
     names = [info.name for info in graph.input]
     outputs, _ = n.reader.subgraph(graph, scope, dict(zip(names, values, strict=True)), captures=False)
     return outputs
@@ -91,7 +91,7 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
     """(tokens, positions, mask, past of each layer) -> (scores, present of each layer). Positions count the
     tokens that are no filling."""
     decoder, begin = n.required("decoder"), n.attr("init_decoder")
-    kinds = _types(n, decoder)
+    kinds = _types(decoder)
     if len(kinds) != len(decoder.output) + 2 or len(kinds) < 4:
         raise UnsupportedError(
             f"a decoder with {len(kinds)} inputs and {len(decoder.output)} outputs is not supported; "
@@ -125,7 +125,7 @@ def decoder_only(n: OnnxNode, ids: Output, mask: Output | None, pad: int, beams:
         return run
 
     def advance(state: dict[str, Output], token: Output) -> dict[str, Output]:
-        ones = n("Broadcast", n.const(1, "i32"), n.shape_of(token), mode="numpy", opset=3)
+        ones = n.broadcast(n.const(1, "i32"), n.shape_of(token))
         return {
             "position": state["next_position"],
             "next_position": n("Add", state["next_position"], ones),
@@ -171,7 +171,7 @@ def encoder_and_decoder(
     cross = outputs[-2 * layers :]
     fixed = [] if mask is None or form != T5 else [for_beams(n, mask, beams)]
     fixed += outputs[1:2] if hidden else []
-    kinds = _types(n, decoder)
+    kinds = _types(decoder)
     tokens = kinds[0][1]
     by_token = tokens is not None and len(tokens) == 2 and tokens[1] == 1
     state = {"ids": for_beams(n, begun, beams)}

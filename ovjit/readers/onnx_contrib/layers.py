@@ -98,7 +98,7 @@ def _lines(n: OnnxNode, x: Output, places: Output, axis: int) -> Output:
     beside = n("Gather", sizes, [3] if axis == 2 else [2], 0, opset=8)
     length = n.dim_of(places, 1)
     shape = [n.slice(sizes, 0, 0, 2), *((length, beside) if axis == 2 else (beside, length))]
-    return n("GatherElements", x, n("Broadcast", index, n.concat(shape, 0), mode="numpy", opset=3), axis=axis)
+    return n("GatherElements", x, n.broadcast(index, n.concat(shape, 0)), axis=axis)
 
 
 @ms("ConvTransposeWithDynamicPads")
@@ -185,7 +185,7 @@ def ngram_repeat_block(n: OnnxNode) -> Any:
     if size < 1:
         raise ModelError(f"ngram_size {size} should be positive")
     last = n("Subtract", n.squeeze(n.dim_of(ids, 1), [0]), size - 1)
-    begins = n("Range", 0, n("Maximum", last, 0), 1, output_type="i64", opset=4)
+    begins = n.upto(n("Maximum", last, 0))
     next_words = n("Gather", ids, n("Add", begins, size - 1), 1, opset=8)  # [batch, windows]
     same: Output | None = None
     for i in range(size - 1):
@@ -193,7 +193,7 @@ def ngram_repeat_block(n: OnnxNode) -> Any:
         tail = n.slice(ids, 1, -(size - 1) + i, (-(size - 2) + i) or None)
         equal = n("Equal", one, tail)
         same = equal if same is None else n("LogicalAnd", same, equal)
-    words = n("Range", 0, n.squeeze(n.dim_of(scores, 1), [0]), 1, output_type="i64", opset=4)
+    words = n.upto(n.dim_of(scores, 1))
     hit = n("Equal", n.unsqueeze(next_words, [2]), words)  # [batch, windows, words]
     if same is not None:
         hit = n("LogicalAnd", hit, n.unsqueeze(same, [2]))

@@ -12,7 +12,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.nn import rms_norm
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.attention import bias_of, ms, numbers
+from ovjit.readers.onnx_contrib.attention import bias_of, ms
 from ovjit.readers.onnx_contrib.decoders import group_query_attention
 
 
@@ -59,7 +59,7 @@ def linear_attention(n: OnnxNode) -> Any:
         state = n.convert(n[3], "f32")
     else:
         shape = n.concat([n.dim_of(n[0], 0), n.const([groups, depth, width])], 0)
-        state = n("Broadcast", 0.0, shape, mode="numpy", opset=3)
+        state = n.broadcast(0.0, shape)
 
     def once(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
         """(the state, what is read from it) after one more token; parts are [batch, heads, size]"""
@@ -182,9 +182,9 @@ def sparse_attention(n: OnnxNode) -> Any:
     lengths = n.convert(n.reshape(n[8], [-1]), "i64")
     length = n.dim_of(n[0], 1)
     begins = n("Select", n("Equal", total, length), 0, n("Subtract", lengths, length))
-    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(numbers(n, length), [0]))  # [batch, length]
+    places = n("Add", n.unsqueeze(begins, [1]), n.unsqueeze(n.upto(length), [0]))  # [batch, length]
     mine = n("Gather", seen, n("Divide", places, block), 1, opset=8)  # [layouts, batch, length, blocks]
-    keep = n("Gather", mine, n("Divide", numbers(n, total), block), 3, opset=8)
+    keep = n("Gather", mine, n("Divide", n.upto(total), block), 3, opset=8)
     of_head = n("Gather", n.transpose(keep, [1, 0, 2, 3]), np.arange(heads) % layouts, 1, opset=8)
     last = n("Subtract", lengths, 1)
     turns = [n.inputs[i] if n.has(i) else None for i in (9, 10)]

@@ -14,7 +14,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.onnx.control import circulated
 from ovjit.readers.onnx.node import OnnxNode
-from ovjit.readers.onnx_contrib.attention import ms, numbers
+from ovjit.readers.onnx_contrib.attention import ms
 from ovjit.readers.onnx_contrib.generation import (
     GPT,
     T5,
@@ -134,7 +134,7 @@ def _likely(n: OnnxNode, scores: Output) -> Output:
     count = n.dim_of(scores, 1)
     ordered, at = n.top_k(scores, n.scalar(count), 1, "max" if own else "min")
     shares = n("CumSum", n("Softmax", ordered, axis=1, opset=8), 1)
-    place = n.unsqueeze(numbers(n, count), [0])
+    place = n.unsqueeze(n.upto(count), [0])
     if own:  # what comes behind the place where the sum is enough
         over = n("Greater", shares, n.like(shares, top))
         before = n("Concat", n("Less", n.slice(over, 1, 0, 1), False), n.slice(over, 1, 0, -1), axis=1)
@@ -151,7 +151,7 @@ def _likely(n: OnnxNode, scores: Output) -> Output:
 def _drawn(n: OnnxNode, state: Output, count: Output) -> tuple[Output, Output]:
     """(`count` numbers of [0, 1) as [count, 1] f64, the generator's next state [1]): of the multiplicative
     generator whose numbers are state * 16807^k, two of which make one"""
-    k = n("Add", numbers(n, n("Multiply", count, 2)), 1)
+    k = n("Add", n.upto(n("Multiply", count, 2)), 1)
     factor, by = n.const(np.array([1])), _MULTIPLIER
     for _ in range(17):
         odd = n("Equal", n("FloorMod", k, 2), 1)
@@ -199,7 +199,7 @@ class _Beams(NamedTuple):
         flat = n.reshape(sums, n.concat([items, n("Multiply", count, n.const(np.array([beams])))], 0))
         best, at = n.top_k(flat, 2 * beams, 1)
         token, beam = n("FloorMod", at, count), n("Divide", at, count)
-        row = n("Add", beam, n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams))  # [batch, 2 beams]
+        row = n("Add", beam, n("Multiply", n.unsqueeze(n.upto(items), [1]), beams))  # [batch, 2 beams]
         ends = n("Equal", token, self.known.end if self.known.end >= 0 else -1)
         done = state["done"]  # [batch, 1]
         # what ends among the first is kept beside
@@ -327,7 +327,7 @@ def _fitted(n: OnnxNode, x: Output, size: Output, axis: int, value: float) -> Ou
 def _highest(n: OnnxNode, best: Output, items: Output, beams: int) -> Output:
     """The sum that ONNX Runtime takes for an item's highest: of item i, the highest of the 2 * beams that
     begin at i * beams in the candidates of all items. [batch, 1]"""
-    begins = n("Multiply", n.unsqueeze(numbers(n, items), [1]), beams)
+    begins = n("Multiply", n.unsqueeze(n.upto(items), [1]), beams)
     places = n("Add", begins, n.const(np.arange(2 * beams)))
     return n("ReduceMax", n("Gather", n.reshape(best, [-1]), places, 0, opset=8), [1], keep_dims=True)
 
@@ -392,7 +392,7 @@ def _ruled(
     """The scores of the next token [rows, vocabulary] after what the settings make less likely or forbid, in
     the order in which ONNX Runtime does so."""
     shape = n.shape_of(scores)
-    nothing = n("Broadcast", n.const(0, "i32"), shape, mode="numpy", opset=3)
+    nothing = n.broadcast(n.const(0, "i32"), shape)
 
     def marked(tokens: Output, which: Output) -> Output:
         """[rows, vocabulary]: whether a token is one of `tokens` for which `which` is true"""
@@ -421,7 +421,7 @@ def _ruled(
         scores = n("Select", n("LogicalAnd", first, n("Equal", allowed, n.like(allowed, 0))), _NEVER, scores)
     if known.shortest is not None:
         early = n("Less", n.dim_of(said, 1), inside(n, known.shortest, scope))
-        end = n("Equal", numbers(n, n.dim_of(scores, 1)), known.end)
+        end = n("Equal", n.upto(n.dim_of(scores, 1)), known.end)
         scores = n("Select", n("LogicalAnd", early, end), _NEVER, scores)
     if known.temperature is not None:
         scores = n("Divide", scores, inside(n, known.temperature, scope))
@@ -436,10 +436,10 @@ def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
     any text.
     """
     begin, latest = n.required("beginning_timestamp_token_id"), 50
-    column = n.unsqueeze(numbers(n, n.dim_of(scores, 1)), [0])
+    column = n.unsqueeze(n.upto(n.dim_of(scores, 1)), [0])
     said = n.convert(said, "i64")
     length = n.dim_of(said, 1)
-    place = n.unsqueeze(numbers(n, length), [0])
+    place = n.unsqueeze(n.upto(length), [0])
     timed = n("GreaterEqual", said, begin)
 
     def either(*values: Output) -> Output:

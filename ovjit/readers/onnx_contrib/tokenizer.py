@@ -45,7 +45,7 @@ def tokenizer(n: OnnxNode) -> Any:
     begins, ends, letters = n.all("StringTensorUnpack", n.reshape(n[0], [-1]))
     begins, ends = (n.convert(v, "i64") for v in (begins, ends))
     count = n.squeeze(n.dim_of(begins, 0), [0])
-    texts = n("Range", 0, count, 1, output_type="i64", opset=4)
+    texts = n.upto(count)
     parts = _Parts(texts, begins, ends)
     if separators == [""]:  # each letter
         if shortest > 1:
@@ -95,7 +95,7 @@ def _matched(n: OnnxNode, table: Any, kind: Output, places: Output, lengths: Out
     sides = np.append(table.sides, EDGE).astype(np.int32)
     side = n("Gather", sides, kind, 0, opset=8)
     column = n("Concat", n.dim_of(side, 0), [1], axis=0)
-    first = n("Broadcast", n.const(EDGE, "i32"), column, mode="numpy", opset=3)
+    first = n.broadcast(n.const(EDGE, "i32"), column)
     before = n("Concat", first, n.slice(side, 1, 0, -1), axis=1)
     start = n("Gather", np.array(table.starts, np.int32), before, 0, opset=8)
     state = n("Select", n("LessEqual", places, lengths), start, n.const(_DEAD, "i32"))
@@ -137,7 +137,7 @@ def _taken(n: OnnxNode, hit: Output, beyond: Output, lengths: Output) -> Output:
 
     end = n.squeeze(n.dim_of(hit, 1), [0])
     pieces = {name: n.transpose(v, [1, 0]) for name, v in (("hit", hit), ("beyond", beyond))}
-    pieces["place"] = n("Range", 0, end, 1, output_type="i64", opset=4)
+    pieces["place"] = n.upto(end)
     _, before = stepped(n, once, n.squeeze(n("Multiply", lengths, 0), [1]), pieces)
     return n.transpose(before, [1, 0])
 
@@ -153,7 +153,7 @@ def _filled_up(
     most = n("ReduceMax", n("Concat", counts, np.zeros((1, 1), np.int64), axis=0), [0, 1], keep_dims=False)
     if marked:
         most = n("Select", n("Greater", most, 0), n("Add", most, 2), 0)
-    order = n("Unsqueeze", n("Range", 0, most, 1, output_type="i64", opset=4), [0])
+    order = n("Unsqueeze", n.upto(most), [0])
     place = n("Subtract", order, int(marked))
     size, number = n.dim_of(letters, 0), n.dim_of(parts.begin, 0)
     others = np.array([0, len(fill), len(fill) + 1, len(fill) + 2])  # behind the parts: what fills, two marks

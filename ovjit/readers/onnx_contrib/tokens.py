@@ -13,7 +13,7 @@ from ovjit.readers.bits import bits_of
 from ovjit.readers.onnx.control import stepped
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.text import TextRows
-from ovjit.readers.onnx_contrib.attention import ms, numbers
+from ovjit.readers.onnx_contrib.attention import ms
 
 #: The most sizes of n-grams that are written out.
 MOST_SIZES = 64
@@ -90,7 +90,7 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
         return out
 
     whole = n("Divide", lengths, 4)
-    which = n("Unsqueeze", numbers(n, words), [0])  # [1, words]
+    which = n("Unsqueeze", n.upto(words), [0])  # [1, words]
     pieces = {
         "word": n.transpose(word_at(n("Multiply", which, 4)), [1, 0]),  # [words, texts]
         "there": n.transpose(n("Less", which, whole), [1, 0]),
@@ -100,7 +100,7 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
         state = n("Select", now["there"], _absorbed(n, state, now["word"]), state)
         return state, n.const(0, "i32")
 
-    start = n("Broadcast", seed, n.dim_of(lengths, 0), mode="numpy", opset=3)
+    start = n.broadcast(seed, n.dim_of(lengths, 0))
     state, _ = stepped(n, once, start, pieces)
     state = n("BitwiseXor", state, _scrambled(n, n.squeeze(word_at(n("Multiply", whole, 4)), [1])))
     return n.reshape(state, shape), n.reshape(n.convert(lengths, "u32"), shape)
@@ -125,7 +125,7 @@ def ngram_hash_mapping(n: OnnxNode) -> Any:
     if n.has(3):
         past = n[3]
     else:
-        past = n("Broadcast", nothing, n.concat([batch, n.const([most - 1])], 0), mode="numpy", opset=3)
+        past = n.broadcast(nothing, n.concat([batch, n.const([most - 1])], 0))
     every = n("Concat", past, ids, axis=1)
 
     def before(x: Output, by: int) -> Output:
@@ -136,7 +136,7 @@ def ngram_hash_mapping(n: OnnxNode) -> Any:
     if n.has(6):
         segments = n[6]
         begins = n("NotEqual", n.slice(segments, 1, 1), n.slice(segments, 1, 0, -1))
-        none = n("Broadcast", False, n.concat([batch, n.const([most])], 0), mode="numpy", opset=3)
+        none = n.broadcast(False, n.concat([batch, n.const([most])], 0))
         breaks = n("Concat", none, begins, axis=1)
     multipliers = n[1]
     mixed: Output | None = None
@@ -176,7 +176,7 @@ def word_conv_embedding(n: OnnxNode) -> Any:
     present = n("Greater", ids, n.like(ids, 0))
     count = n("ReduceSum", n.convert(present, "i64"), [1], keep_dims=True)
     count = n("Maximum", count, window)  # [words, 1]
-    at = n("Unsqueeze", numbers(n, n.dim_of(ids, 1)), [0])
+    at = n("Unsqueeze", n.upto(n.dim_of(ids, 1)), [0])
     letters = n("Gather", n[3], ids, 0, opset=8)  # [words, letters, size]
     inside = n.unsqueeze(n("Less", at, count), [2])
     letters = n.unsqueeze(n("Select", inside, letters, n.like(letters, 0)), [1])
@@ -197,7 +197,7 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
     x = n.squeeze(n[0], [0]) if n.rank(n[0]) == 3 else n[0]
     rows = n.dim_of(x, 0)
     # the diagonals as rows: each line of the matrix a place further to the right than that above
-    tail = n("Broadcast", float("inf"), n.concat([rows, rows], 0), mode="numpy", opset=3)
+    tail = n.broadcast(float("inf"), n.concat([rows, rows], 0))
     line = n.reshape(n("Concat", x, tail, axis=1), [-1])
     line = n("Slice", line, [0], n("Subtract", n.dim_of(line, 0), rows), [1], [0])
     skewed = n.transpose(n.reshape(line, n.concat([rows, n.const([-1])], 0)), [1, 0])  # [diagonals, rows]
@@ -217,13 +217,13 @@ def dynamic_time_warping(n: OnnxNode) -> Any:
         return following, n.squeeze(came, [0])
 
     wide = n.concat([n.const([2]), n("Add", rows, 1)], 0)
-    start = n("Broadcast", float("inf"), wide, mode="numpy", opset=3)
+    start = n.broadcast(float("inf"), wide)
     start = n("ScatterNDUpdate", start, np.zeros((1, 2), np.int64), np.zeros(1, np.float32), opset=3)
     _, came = stepped(n, further, start, {"cost": skewed})  # [diagonals, rows]
     count = n.dim_of(came, 0)
     backwards = {
         "came": n.slice(came, 0, -1, None, -1),
-        "diagonal": n("Subtract", n("Subtract", count, 1), numbers(n, count)),
+        "diagonal": n("Subtract", n("Subtract", count, 1), n.upto(count)),
     }
 
     def back(state: Output, now: dict[str, Output]) -> tuple[Output, Output]:
@@ -269,7 +269,7 @@ def bifurcation_detector(n: OnnxNode) -> Any:
     behind_tokens = n("Concat", tokens, np.zeros(1, np.int64), axis=0)
     for gram in range(least, most + 1):
         over = n("LogicalOr", over, n("Less", size, gram))
-        windows = numbers(n, n("Maximum", n("Subtract", length, gram - 1), 0))
+        windows = n.upto(n("Maximum", n("Subtract", length, gram - 1), 0))
         tail = n("Maximum", n("Subtract", size, gram), 0)
         hit: Output | None = None
         for i in range(gram):

@@ -55,7 +55,7 @@ class _Forest:
         if unknown := [k for k in kinds if k not in (*_COMPARISONS, _MEMBER)]:
             raise UnsupportedError(f"the comparison {unknown[0][:20]!r} is unknown")
         shape = n.concat([n.dim_of(x, 0), n.const(np.array([len(self.roots)]))], 0)
-        at = n("Broadcast", n.const(self.roots), shape, mode="numpy", opset=3)
+        at = n.broadcast(n.const(self.roots), shape)
         features = n.const(np.where(self.leaf, 0, self.features))
         values, children = n.like(x, self.values), n.const(self.children.reshape(-1))
         which = n.const(np.array([kinds.index(m) if m in kinds else 0 for m in self.modes], np.int64))
@@ -346,7 +346,7 @@ def feature_vectorizer(n: OnnxNode) -> Any:
 def one_hot_encoder(n: OnnxNode) -> Any:
     if n.dtype(n[0]) == "string" and not n.attr("cats_strings") and n.attr("zeros", 1):
         shape = [n.shape_of(n[0]), n.const(np.array([len(n.required("cats_int64s"))]))]  # no text is a number
-        return n("Broadcast", 0.0, n.concat(shape, 0), mode="numpy", opset=3)
+        return n.broadcast(0.0, n.concat(shape, 0))
     if n.dtype(n[0]) == "string":
         return n.convert(same_text(n, n[0], n.required("cats_strings")), "f32")
     kinds = np.asarray(n.required("cats_int64s"), np.int64)

@@ -11,13 +11,9 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.readers.bodies import if_of, loop_of, parameters, settled
+from ovjit.readers.bodies import if_of, kinds_of, loop_of, parameters, settled
 from ovjit.readers.tflite.node import LiteNode
 from ovjit.readers.tflite.registry import tflite_op
-
-
-def _kinds(values: Sequence[Output]) -> list[TensorType]:
-    return [TensorType(value._tensor._type.dtype, value._tensor._type.shape) for value in values]
 
 
 @tflite_op("WHILE")
@@ -40,7 +36,7 @@ def while_(n: LiteNode) -> Any:
             )
         return made, (nodes, made, _one(n.subgraph(cond, made)))
 
-    nodes, made, more = settled(_kinds(given), read)
+    nodes, made, more = settled(kinds_of(given), read)
     model = Model._from_parts([Result._of(value) for value in (*made, more)], nodes, (), n.base)
     return loop_of(model, n.const(-1, "i32"), go_on, given, (), n.base, own=0)
 
@@ -64,7 +60,7 @@ def if_(n: LiteNode) -> Any:
         return n.subgraph(places[not bool(known.reshape(()))], given)
     models = []
     for place in places:
-        nodes, values = parameters(_kinds(given))
+        nodes, values = parameters(kinds_of(given))
         results = [Result._of(value) for value in n.subgraph(place, values)]
         models.append(Model._from_parts(results, nodes, (), n.base))
     counts = [len(model.get_results()) for model in models]

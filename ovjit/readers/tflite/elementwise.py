@@ -136,5 +136,5 @@ tflite_ops({
     "SQUARE": lambda n: n.each("Multiply", n[0], n[0]),
     "LEAKY_RELU": lambda n: n.each("PRelu", n[0], n.like(n[0], n.option("Alpha"))),
     "ADD_N": lambda n: reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0]),
-    "ZEROS_LIKE": lambda n: n("Broadcast", n.like(n[0], 0), n.shape_of(n[0]), mode="numpy"),
+    "ZEROS_LIKE": lambda n: n.broadcast(n.like(n[0], 0), n.shape_of(n[0])),
 })  # fmt: skip

@@ -27,7 +27,7 @@ def embedding_lookup(n: LiteNode) -> Any:
 @tflite_op("SCATTER_ND")
 def scatter_nd(n: LiteNode) -> Any:
     """Updates added up in a tensor of zeros."""
-    zeros = n("Broadcast", n.like(n[1], 0), n[2], mode="numpy")
+    zeros = n.broadcast(n.like(n[1], 0), n[2])
     return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
 
 

@@ -16,7 +16,6 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Node, Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import MOST_DIMENSIONS
 from ovjit.readers.build import Builder, NodeBuilder
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
@@ -133,9 +132,6 @@ class LiteNode(NodeBuilder):
         return self.reader.inlined(self.scope, index, values, f"{self.base}/")
 
     # -- what is known of values -----------------------------------------------------------------------------
-
-    def is_real(self, value: Output) -> bool:
-        return ELEMENT_TYPES[self.dtype(value)].is_real
 
     # -- layouts ---------------------------------------------------------------------------------------------
 

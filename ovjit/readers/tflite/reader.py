@@ -248,7 +248,7 @@ class Reader(Draft):
         if not isinstance(node, (Parameter, Constant)):
             node._friendly_name = n.base
         self._name(value, row)
-        if is_quantized(row) and ELEMENT_TYPES[n.dtype(value)].is_real:
+        if is_quantized(row) and n.is_real(value):
             exact, value = value, fake_quantized(self, n, value, row)
             self.exact[value._node, value._index] = exact
         scope.values[index] = value

@@ -84,5 +84,4 @@ def segment_sum(n: LiteNode) -> Any:
     count = n("Add", n("Gather", numbers, n.like(numbers, -1), 0), n.like(numbers, 1))
     rows = n("Range", n.like(numbers, 0), n.convert(n.scalar(n.dim_of(numbers, 0)), kind), n.like(numbers, 1),
              output_type=kind)  # fmt: skip
-    known = n.value(count)
-    return n("EmbeddingSegmentsSum", x, rows, numbers, count if known is None else n.const(known, kind))
+    return n("EmbeddingSegmentsSum", x, rows, numbers, n.folded(count))

@@ -15,7 +15,7 @@ from ovjit.graph.converted import Unmade
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.build import Builder
-from ovjit.readers.ir.weights import constant_values
+from ovjit.readers.ir.weights import constant_values, packed_strings
 from ovjit.readers.tflite.file import Quant, TensorRow
 from ovjit.readers.tflite.sparse import dense
 
@@ -55,7 +55,9 @@ def stored(row: TensorRow) -> Stored:
     shape: tuple[int, ...] = row.shape
     try:
         if row.dtype == "string":
-            array: np.ndarray | Unmade = _strings(row.data, math.prod(shape)).reshape(shape)
+            texts = np.empty(math.prod(shape), object)
+            texts[:] = packed_strings(row.data, texts.size, from_start=True)
+            array: np.ndarray | Unmade = texts.reshape(shape)
         elif row.dtype not in ELEMENT_TYPES:
             raise UnsupportedError(f"constants of the type {row.dtype} are not supported")
         elif row.sparsity is not None:
@@ -76,22 +78,6 @@ def _dense(data: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray |
             "bytes). The model file may be corrupted."
         )
     return constant_values(data, 0, needed, dtype, shape)
-
-
-def _strings(data: np.ndarray, count: int) -> np.ndarray:
-    """i32 count, i32 offset of each string from the buffer's start and of the end, then the bytes."""
-    head = 4 * (count + 2)
-    if data.size < head:
-        raise ModelError(f"{count} strings do not fit {data.size} bytes")
-    numbers = np.frombuffer(data[:head].tobytes(), "<i4").tolist()
-    ends = numbers[1:]
-    if numbers[0] != count or any(not head <= e <= data.size for e in ends) or sorted(ends) != ends:
-        raise ModelError("the strings are damaged: their count or offsets do not fit")
-    raw = data.tobytes()
-    out = np.empty(count, object)
-    for i, (begin, end) in enumerate(zip(ends, ends[1:], strict=False)):
-        out[i] = raw[begin:end]
-    return out
 
 
 def output_of(

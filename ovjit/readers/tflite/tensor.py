@@ -67,21 +67,14 @@ def transpose(n: LiteNode) -> Any:
     return n("Transpose", n[0], n[1])
 
 
-def _folded(n: LiteNode, value: Output) -> Output:
-    """A constant in place of the nodes that compute one."""
-    known = n.value(value)
-    return value if known is None else n.const(known, n.dtype(value))
-
-
 @tflite_op("FILL")
 def fill(n: LiteNode) -> Any:
-    return _folded(n, n("Broadcast", n[1], n[0], mode="numpy"))
+    return n.folded(n.broadcast(n[1], n[0]))
 
 
 @tflite_op("RANGE")
 def range_(n: LiteNode) -> Any:
-    ends = [n[i] if n.shape(n[i]) == () else n.scalar(n[i]) for i in range(3)]
-    return _folded(n, n("Range", *ends, output_type=n.dtype(n[0])))
+    return n.folded(n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0])))
 
 
 def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
@@ -117,9 +110,7 @@ def slice_(n: LiteNode) -> Any:
     x, begin, size = n[0], n[1], n[2]
     axes = list(range(n.rank(x)))
     stop = n("Select", n("Less", size, n.like(size, 0)), n.like(size, LAST), n("Add", begin, size))
-    ends = [n.value(v) for v in (begin, stop)]
-    sources = [v if known is None else n.const(known) for v, known in zip((begin, stop), ends, strict=True)]
-    return n("Slice", x, *sources, n.like(begin, [1] * len(axes)), n.like(begin, axes))
+    return n("Slice", x, n.folded(begin), n.folded(stop), n.like(begin, [1] * len(axes)), n.like(begin, axes))
 
 
 @tflite_op("STRIDED_SLICE")
@@ -144,8 +135,7 @@ def strided_slice(n: LiteNode) -> Any:
 
 @tflite_op("SPLIT_V")
 def split_v(n: LiteNode) -> Any:
-    axis = n[2] if n.shape(n[2]) == () else n.scalar(n[2])
-    return n.all("VariadicSplit", n[0], axis, n[1])
+    return n.all("VariadicSplit", n[0], n.scalar(n[2]), n[1])
 
 
 @tflite_op("PACK")
@@ -180,7 +170,7 @@ def reverse(n: LiteNode) -> Any:
     """Each axis backwards."""
     x = n[0]
     for axis in n.axes(n.known_ints(1, "the axes"), n.rank(x)):
-        x = n.slice(x, axis, -1, None, -1)
+        x = n.backwards(x, axis)
     return x
 
 
@@ -194,8 +184,7 @@ def reverse_sequence(n: LiteNode) -> Any:
 def matrix_diag(n: LiteNode) -> Any:
     """Matrices with the last axis on their diagonals: x * (row == column)."""
     x = n[0]
-    count = n.convert(n.scalar(n.dim_of(x, n.rank(x) - 1)), "i64")
-    line = n("Range", n.const(0), count, n.const(1), output_type="i64")
+    line = n.upto(n.dim_of(x, n.rank(x) - 1))
     eye = n("Equal", n("Unsqueeze", line, n.const([1])), n("Unsqueeze", line, n.const([0])))
     return n("Select", eye, n("Unsqueeze", x, n.const([-1])), n.like(x, 0))
 
@@ -213,6 +202,6 @@ def densify(n: LiteNode) -> Any:
 tflite_ops({
     "SHAPE": lambda n: n("ShapeOf", n[0], output_type=typed(n.option("OutType", 2))),
     "TILE": lambda n: n("Tile", n[0], n[1]),
-    "BROADCAST_TO": lambda n: n("Broadcast", n[0], n[1], mode="numpy"),
+    "BROADCAST_TO": lambda n: n.broadcast(n[0], n[1]),
     "SPLIT": lambda n: n.all("Split", n[1], n[0], num_splits=n.option("NumSplits")),
 })  # fmt: skip

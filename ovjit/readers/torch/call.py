@@ -71,9 +71,6 @@ class Call(Dimensions):
             self.const(np.array(shape, np.int64)) if is_static(shape) else self.reader.shape_of(self, value)
         )
 
-    def scalar(self, value: Output) -> Output:
-        return value if self.shape(value) == () else super().scalar(value)
-
     def also(self, name: str, *arguments: Any, **named: Any) -> Any:
         """What another operator of PyTorch's gives, read by its own row."""
         return self._called(self, name, arguments, named)
@@ -83,9 +80,6 @@ class Call(Dimensions):
         return self.wanted.used is None or index in self.wanted.used
 
     # -- types -----------------------------------------------------------------------------------------------
-
-    def is_real(self, value: Output) -> bool:
-        return ELEMENT_TYPES[self.dtype(value)].is_real
 
     def real(self, value: Any) -> Output:
         """A tensor as one of reals: integers become f32."""
@@ -246,6 +240,12 @@ class Call(Dimensions):
                 return None
         return pattern
 
+    def grouped(self, filters: Output, groups: Any) -> Output:
+        """[groups * first, ...] as [groups, first, ...]; dimensions may be open, and so may the number."""
+        if is_static(self.shape(filters)) and isinstance(groups, int):
+            return super().grouped(filters, groups)
+        return self.to_shape(filters, [groups, -1, *self.sizes(filters)[1:]])
+
     def expand(self, value: Output, dims: Any) -> Output:
         """A tensor repeated to a shape, by broadcasting."""
         target = dims if isinstance(dims, Output) else self.ints(list(dims))
@@ -279,10 +279,6 @@ class Call(Dimensions):
             return value
         return self("Add", value, self.per_channel(bias, rank or self.rank(value)))
 
-    def per_channel(self, value: Output, rank: int) -> Output:
-        """A number for each channel as [1, channels, 1, ...]."""
-        return self.reshape(value, [1, -1, *[1] * (rank - 2)])
-
     def reshape(self, value: Output, pattern: Any) -> Output:
         """Constants stay constants, in their own memory."""
         if not isinstance(value._node, Constant) or isinstance(pattern, Output):
@@ -296,12 +292,6 @@ class Call(Dimensions):
         if any(option not in (None, False, 0, "") for option in options):
             raise UnsupportedError(f"{what} is not supported")
 
-    def lowest(self, kind: str) -> Any:
-        return -np.inf if ELEMENT_TYPES[kind].is_real else _bounds(kind)[0]
-
-    def highest(self, kind: str) -> Any:
-        return np.inf if ELEMENT_TYPES[kind].is_real else _bounds(kind)[1]
-
 
 @cache
 def _saturates() -> bool:
@@ -310,13 +300,6 @@ def _saturates() -> bool:
     import torch
 
     return bool(torch.tensor(1e9).to(torch.float8_e4m3fn).float().isfinite())
-
-
-def _bounds(kind: str) -> tuple[int, int]:
-    if kind == "boolean":
-        return 0, 1
-    info = np.iinfo(ELEMENT_TYPES[kind].numpy)
-    return int(info.min), int(info.max)
 
 
 def _category(kind: Any) -> int:

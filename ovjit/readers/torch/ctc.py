@@ -47,7 +47,7 @@ def _padded(n: Call, targets: Output, lengths: Output, blank: int) -> Output:
     if n.rank(targets) == 1:
         ends = n("CumSum", lengths, n.const(0), exclusive=False, reverse=False)
         longest = n("ReduceMax", n("Concat", lengths, n.const([0]), axis=0), [0], keep_dims=False)
-        columns = n.unsqueeze(n("Range", n.const(0), longest, n.const(1), output_type="i64"), [0])
+        columns = n.unsqueeze(n.upto(longest), [0])
         places = n("Add", n.unsqueeze(n("Subtract", ends, lengths), [1]), columns)
         # a blank is appended: places behind the last label read it
         known = n("Concat", targets, n.const([blank]), axis=0)

@@ -107,8 +107,7 @@ def lu_solve(
     made = lu_unpack(n, packed, swaps)
     whole = n("MatMul", n("MatMul", made[0], made[1]), made[2])
     inverse = n("Inverse", whole, adjoint=False)
-    turned = n.transpose(inverse, [*range(n.rank(inverse) - 2), n.rank(inverse) - 1, n.rank(inverse) - 2])
-    inverse = turned if adjoint else inverse
+    inverse = n.transposed(inverse) if adjoint else inverse
     return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
 
 
@@ -181,12 +180,10 @@ def lstsq(n: Call, x: Output, b: Output, rcond: Any = None, driver: Any = None) 
     right = n.unsqueeze(b, [n.rank(b)]) if vector else b
     rows, columns = n.size(x, -2), n.size(x, -1)
     is_wide = isinstance(rows, int) and isinstance(columns, int) and rows < columns
-    last = n.rank(x) - 1
-    a = x if not is_wide else n.transpose(x, [*range(last - 1), last, last - 1])
-    q, r = n.also("linalg_qr", a)
+    q, r = n.also("linalg_qr", n.transposed(x) if is_wide else x)
     inverse = n("Inverse", r, adjoint=False)
     if not is_wide:
         made = n("MatMul", inverse, n("MatMul", q, right, transpose_a=True, transpose_b=False))
     else:
         made = n("MatMul", q, n("MatMul", inverse, right, transpose_a=True, transpose_b=False))
-    return [n.squeeze(made, [last]) if vector else made, None, None, None]
+    return [n.squeeze(made, [n.rank(x) - 1]) if vector else made, None, None, None]

@@ -56,7 +56,7 @@ class FxReader(TorchReader):
                 return self._arguments(node.args[0], env)
             elif node.op == "call_function":
                 try:
-                    env[node] = self._checked(node, self._function(module, node, env))
+                    env[node] = self._checked(node, self._function(node, env))
                 except Refused as error:
                     error.node = error.node or node.name
                     raise
@@ -94,7 +94,7 @@ class FxReader(TorchReader):
             return self.constant(given, None)
         return given
 
-    def _function(self, module: Any, node: Any, env: Mapping[Any, Any]) -> Any:
+    def _function(self, node: Any, env: Mapping[Any, Any]) -> Any:
         import torch
 
         target = node.target

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.readers.filters import convolved
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.nn import grouped, spread
+from ovjit.readers.torch.nn import spread
 from ovjit.readers.torch.registry import aten
 
 
@@ -20,12 +21,13 @@ def convolution_backward(
     Those of the input are the other kind of convolution. `output_mask` names the gradients that are wanted.
     """
     rank = n.rank(weight)
-    own = {"strides": spread(stride, rank - 2), "dilations": spread(dilation, rank - 2),
-           "pads": spread(padding, rank - 2)}  # fmt: skip
+    strides, pads = spread(stride, rank - 2), spread(padding, rank - 2)
+    own = {"strides": strides, "dilations": spread(dilation, rank - 2), "pads_begin": pads, "pads_end": pads}
     made: list[Any] = [None, None, None]
-    if output_mask[0]:
-        back = _forward if transposed else _transposed
-        made[0] = back(n, out, weight, groups, n.sizes(input)[2:], own)
+    if output_mask[0]:  # of a transposed one, what a stride left unread is behind the end
+        more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
+        back = convolved(n, out, weight, groups, not transposed, **own, **more)
+        made[0] = _cut(n, back, n.sizes(input)[2:])
     if output_mask[1]:
         wide, moved = (out, input) if transposed else (input, out)
         made[1] = _of_weights(n, wide, moved, groups, n.sizes(weight)[2:], own)
@@ -34,34 +36,13 @@ def convolution_backward(
     return made
 
 
-def _attributes(strides: list[int], dilations: list[int], pads: list[int]) -> dict[str, Any]:
-    return {"strides": strides, "dilations": dilations, "pads_begin": pads, "pads_end": pads}
-
-
-def _forward(n: Call, x: Output, weight: Output, groups: int, sizes: list[Any], own: Any) -> Output:
-    """The convolution [N, out, ...] with weights [out, in / groups, ...], of these spatial sizes."""
-    attributes = _attributes(own["strides"], own["dilations"], own["pads"])
-    if groups == 1:
-        return _cut(n, n("Convolution", x, weight, **attributes), sizes)
-    return _cut(n, n("GroupConvolution", x, grouped(n, weight, groups), **attributes), sizes)
-
-
-def _transposed(n: Call, x: Output, weight: Output, groups: int, sizes: list[Any], own: Any) -> Output:
-    """The transposed convolution, of these spatial sizes: what a stride left unread is behind the end."""
-    attributes = _attributes(own["strides"], own["dilations"], own["pads"])
-    attributes["output_padding"] = [step - 1 for step in own["strides"]]
-    if groups == 1:
-        return _cut(n, n("ConvolutionBackpropData", x, weight, **attributes), sizes)
-    return _cut(n, n("GroupConvolutionBackpropData", x, grouped(n, weight, groups), **attributes), sizes)
-
-
 def _of_weights(n: Call, x: Output, moved: Output, groups: int, sizes: list[Any], own: Any) -> Output:
     """sum over n, i of moved[n, k, i] * x[n, c, stride * i + dilation * u - pad] as [k, c / groups, u].
 
     It is the convolution of x with the filters `moved`, in which samples are the channels and stride and
     dilation change places.
     """
-    attributes = _attributes(own["dilations"], own["strides"], own["pads"])
+    attributes = {**own, "strides": own["dilations"], "dilations": own["strides"]}
     rest = list(range(2, n.rank(x)))
     if groups == 1:
         first, filters = (n("Transpose", value, [1, 0, *rest]) for value in (x, moved))

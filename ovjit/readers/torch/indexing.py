@@ -25,7 +25,7 @@ def flattened_masks(n: Call, indices: Sequence[Any]) -> list[Any]:
     return out
 
 
-def places(n: Call, x: Output, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
+def places(n: Call, indices: Sequence[Any]) -> tuple[list[int], list[Output], int]:
     """The axes that are indexed, their indices in one shape, and where the result has that shape's axes."""
     listed = flattened_masks(n, indices)
     axes = [i for i, index in enumerate(listed) if index is not None]
@@ -42,7 +42,7 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
         return Complex(index(n, x.pair, indices))
     if all(i is None for i in indices):
         return x
-    axes, given, at = places(n, x, indices)
+    axes, given, at = places(n, indices)
     if len(axes) == 1:
         return n("Gather", x, given[0], axes[0])
     rank = n.rank(x)

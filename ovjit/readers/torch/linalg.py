@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.readers import matrices
 from ovjit.readers.factorization import determinant, eliminated, stacked, unstacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import by_squaring
@@ -63,12 +64,7 @@ def cross(n: Call, x: Output, other: Output, dim: Any = -1) -> Output:
         if dim is None:
             raise UnsupportedError("no dimension is known to be 3, and no axis of the cross product is given")
     axis = n.axis(dim, max(n.rank(a), n.rank(b)))
-
-    def moved(v: Output, order: list[int]) -> Output:
-        return n("Gather", v, n.const(order), axis)
-
-    first = n("Multiply", moved(a, [1, 2, 0]), moved(b, [2, 0, 1]))
-    return n("Subtract", first, n("Multiply", moved(a, [2, 0, 1]), moved(b, [1, 2, 0])))
+    return matrices.cross(n, a, b, axis)
 
 
 @aten("linalg_matrix_norm")

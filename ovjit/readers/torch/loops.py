@@ -9,7 +9,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, Interval
-from ovjit.readers.bodies import body_of, loop_of, parameters
+from ovjit.readers.bodies import body_of, kinds_of, loop_of, parameters
 from ovjit.readers.torch.branches import (
     Inside,
     Writes,
@@ -184,13 +184,13 @@ def looped(
     """
     starts: list[Output] = []
     form = [form_of(call, value, starts) for value in carried]
-    kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
+    kinds = kinds_of(starts)
     while True:
         nodes, inside, made, after = _iteration(call, iterate, form, kinds)
         if after != form:  # types that are unknown without an example are those after an iteration
             form = after
             starts = [call.to_type(v, call.dtype(m)) for v, m in zip(starts, made[:-1], strict=True)]
-            kinds = [TensorType(call.dtype(v), call.shape(v)) for v in starts]
+            kinds = kinds_of(starts)
             continue
         joined = [_joined(kind, call.type(v)) for kind, v in zip(kinds, made[:-1], strict=True)]
         if list(map(_named, joined)) == list(map(_named, kinds)):

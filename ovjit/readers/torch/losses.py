@@ -56,9 +56,7 @@ def cross_entropy(
     """-log softmax(x) of the classes that targets name, or times targets that are probabilities."""
     axis = 0 if n.rank(x) == 1 else 1
     logs = n.also("log_softmax", x, axis)
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
-    scale = None if weight is None else n.reshape(weight, shape)
+    scale = None if weight is None else n.along(weight, axis, n.rank(x))
     if n.is_real(target):
         return _by_probabilities(n, logs, target, scale, axis, reduction, label_smoothing)
     plain = n.also("nll_loss", logs, target, weight, reduction, ignore_index)

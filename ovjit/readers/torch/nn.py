@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.shapes import is_static
+from ovjit.readers.filters import convolved
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.elementwise import scaled
 from ovjit.readers.torch.registry import aten, aten_rows
@@ -49,24 +49,8 @@ def convolution(
                            "auto_pad": auto}  # fmt: skip
     if transposed:
         own["output_padding"] = spread(output_padding, dims)
-        if groups == 1:
-            out = n("ConvolutionBackpropData", x, weight, **own)
-        else:
-            out = n("GroupConvolutionBackpropData", x, grouped(n, weight, groups), **own)
-    elif groups == 1:
-        out = n("Convolution", x, weight, **own)
-    else:
-        out = n("GroupConvolution", x, grouped(n, weight, groups), **own)
-    out = n.bias(out, bias, rank)
+    out = n.bias(convolved(n, x, weight, groups, transposed, **own), bias, rank)
     return n.squeeze(out, [0]) if single else out
-
-
-def grouped(n: Call, weight: Output, groups: Any) -> Output:
-    """[groups * out, in, ...] as [groups, out, in, ...]; dimensions may be open, and so may the number."""
-    shape = n.shape(weight)
-    if is_static(shape) and isinstance(groups, int):
-        return n.reshape(weight, [groups, shape[0] // groups, *shape[1:]])
-    return n.to_shape(weight, [groups, -1, *n.sizes(weight)[1:]])
 
 
 def _padding(padding: Any, dims: int) -> tuple[str, list[int]]:
@@ -288,7 +272,7 @@ def leaky_relu(
 def prelu(n: Call, x: Output, weight: Output) -> Output:
     """A slope for each channel, the dimension 1."""
     if n.rank(weight) == 1 and n.rank(x) > 1 and n.shape(weight) != (1,):
-        weight = n.reshape(weight, [1, -1, *[1] * (n.rank(x) - 2)])
+        weight = n.per_channel(weight, n.rank(x))
     below = n("Multiply", x, n.reshape(weight, []) if n.shape(weight) == (1,) and n.rank(x) == 0 else weight)
     if n.rank(weight) > 1 or n.shape(weight) == (1,):
         return n("Select", n("Greater", x, n.like(x, 0)), x, below)
@@ -366,7 +350,7 @@ def pairwise_distance(
 def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
     """Distances of all rows to those behind them."""
     count = n.index(n.size(x, 0))
-    places = n("Range", n.const(0), count, n.const(1), output_type="i64")
+    places = n.upto(count)
     behind = n("Less", n.unsqueeze(places, [1]), n.unsqueeze(places, [0]))
     pairs = n("NonZero", behind, output_type="i64")
     ends = [n("Gather", x, n("Gather", pairs, n.const(i), 0), 0) for i in range(2)]

@@ -10,7 +10,6 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, Stacked
@@ -228,6 +227,6 @@ aten_rows({
     "_shape_as_tensor": lambda n, x: n.shape_of(x),
     "numel sym_numel": lambda n, x: n.count(x),
     "len": lambda n, x: len(x) if isinstance(x, (list, tuple, dict, str)) else n.size(_items(x), 0),
-    "is_floating_point": lambda n, x: not isinstance(x, Complex) and ELEMENT_TYPES[n.dtype(x)].is_real,
+    "is_floating_point": lambda n, x: not isinstance(x, Complex) and n.is_real(x),
     "is_complex": lambda n, x: isinstance(x, Complex),
 })  # fmt: skip

@@ -10,13 +10,6 @@ from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import element_type, name_of
 
 
-def _per_axis(n: Call, value: Any, x: Output, axis: int) -> Output:
-    value = n.tensor(value)
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
-    return n.reshape(value, shape)
-
-
 def fake_quantized(n: Call, x: Output, scale: Output, zero: Output, low: int, high: int) -> Output:
     """(clamp(round(x / scale) + zero) - zero) * scale, as FakeQuantize between the ends of the range"""
     ends = [n("Multiply", n("Subtract", n.like(x, v), zero), scale) for v in (low, high)]
@@ -38,7 +31,8 @@ def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: 
 def fake_per_channel(
     n: Call, x: Output, scale: Output, zero_point: Output, axis: int, quant_min: int, quant_max: int
 ) -> Output:
-    s, z = (n.convert(_per_axis(n, v, x, n.axis(axis, n.rank(x))), n.dtype(x)) for v in (scale, zero_point))
+    along = n.axis(axis, n.rank(x))
+    s, z = (n.convert(n.along(v, along, n.rank(x)), n.dtype(x)) for v in (scale, zero_point))
     return fake_quantized(n, x, s, z, quant_min, quant_max)
 
 
@@ -107,6 +101,7 @@ def _parameters(
     out = []
     for value in (s, z):
         made = n.tensor(value, n.dtype(x))
-        made = _per_axis(n, made, x, n.axis(axis, n.rank(x))) if axis is not None and n.rank(made) else made
+        if axis is not None and n.rank(made):
+            made = n.along(made, n.axis(axis, n.rank(x)), n.rank(x))
         out.append(made)
     return out[0], out[1]

@@ -8,9 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import ANY
-from ovjit.readers.bodies import body_of, iterator_of, parameters, slices
+from ovjit.readers.bodies import over_slices
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 
@@ -70,11 +68,10 @@ def _layer(
         return _projected(n, x, begin, own, has_biases)
 
     def joined(parts: list[Output]) -> Output:
-        return n("Concat", *(n.unsqueeze(p, [0]) for p in parts), axis=0) if len(parts) > 1 \
-            else n.unsqueeze(parts[0], [0])  # fmt: skip
+        return n.concat([n.unsqueeze(p, [0]) for p in parts], 0)
 
-    weights = joined([_ordered(n, p[0], op, hidden) for p in own])
-    recurrences = joined([_ordered(n, p[1], op, hidden) for p in own])
+    weights = joined([_ordered(n, p[0], op) for p in own])
+    recurrences = joined([_ordered(n, p[1], op) for p in own])
     biases = joined([_biases(n, p, op, hidden, has_biases) for p in own])
     batch, length = n.dim_of(x, 0), n.dim_of(x, 1)
     lengths = n("Broadcast", n.scalar(length), batch)
@@ -109,20 +106,25 @@ def _steps(
 ) -> list[Output]:
     """[batch, length, size], the last output and the last cell: a TensorIterator over the steps, of what the
     inputs add to the gates i f g o."""
-    batch = (n.shape(gates) or (ANY,))[0]
-    kind, (size, width) = n.dtype(gates), (n.size(projection, 0), n.size(projection, 1))
-    shapes = ((batch, size), (batch, width), (batch, 1, 4 * width), n.shape(again), n.shape(projection))
-    inner, (h, c, given, w, p) = parameters([TensorType(kind, shape) for shape in shapes])
-    total = n("Add", n.squeeze(given, [1]), n("MatMul", h, w, transpose_a=False, transpose_b=True))
-    i, f, g, o = n.all("Split", total, 1, num_splits=4)
-    cell_after = n("Add", n("Multiply", n("Sigmoid", f), c), n("Multiply", n("Sigmoid", i), n("Tanh", g)))
-    out = n("Multiply", n("Sigmoid", o), n("Tanh", cell_after))
-    after = n("MatMul", out, p, transpose_a=False, transpose_b=True)
-    body = body_of(n, [after, cell_after, n.unsqueeze(after, [1])], inner)
-    order, name = [slices(1, backward)], n.reader.name(n.base, "TensorIterator")
-    hidden, cell, rows = iterator_of(body, [hidden, cell], [gates], [again, projection], name, order, order)
+
+    def once(state: list[Output], given: list[Output], fixed: list[Output]) -> list[Output]:
+        total = n("Add", given[0], n("MatMul", state[0], fixed[0], transpose_a=False, transpose_b=True))
+        out, after = _lstm_cell(n, total, state[1], 1)
+        out = n("MatMul", out, fixed[1], transpose_a=False, transpose_b=True)
+        return [out, after, out]
+
+    name = n.reader.name(n.base, "TensorIterator")
+    hidden, cell, rows = over_slices(n, once, [hidden, cell], [gates], [again, projection], name, 1, backward)
     n.reader.name_dimensions([rows, hidden, cell])
     return [rows, hidden, cell]
+
+
+def _lstm_cell(n: Call, gates: Output, cell: Output, axis: int) -> list[Output]:
+    """The next output and the next cell, from the sums of the gates i f g o."""
+    i, f, g, o = n.all("Split", gates, axis, num_splits=4)
+    kept, new = n("Multiply", n("Sigmoid", f), cell), n("Multiply", n("Sigmoid", i), n("Tanh", g))
+    after = n("Add", kept, new)
+    return [n("Multiply", n("Sigmoid", o), n("Tanh", after)), after]
 
 
 @aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
@@ -134,10 +136,7 @@ def cell(n: Call, x: Output, hx: Any, w_ih: Output, w_hh: Output, b_ih: Any = No
     if n.op in ("aten::rnn_tanh_cell", "aten::rnn_relu_cell"):
         return n("Relu" if "relu" in n.op else "Tanh", n("Add", given, again))
     if n.op == "aten::lstm_cell":
-        i, f, g, o = n.all("Split", n("Add", given, again), axis, num_splits=4)
-        kept, new = n("Multiply", n("Sigmoid", f), states[1]), n("Multiply", n("Sigmoid", i), n("Tanh", g))
-        after = n("Add", kept, new)
-        return [n("Multiply", n("Sigmoid", o), n("Tanh", after)), after]
+        return _lstm_cell(n, n("Add", given, again), states[1], axis)
     (r, z, m), (r2, z2, m2) = (n.all("Split", v, axis, num_splits=3) for v in (given, again))
     reset, update = n("Sigmoid", n("Add", r, r2)), n("Sigmoid", n("Add", z, z2))
     new = n("Tanh", n("Add", m, n("Multiply", reset, m2)))
@@ -149,7 +148,7 @@ def _flat(n: Call, steps: Output) -> Output:
     return n.to_shape(steps, [*dims[:2], dims[2] * dims[3]])
 
 
-def _ordered(n: Call, value: Output, op: str, hidden: int) -> Output:
+def _ordered(n: Call, value: Output, op: str) -> Output:
     order = _ORDER[op]
     if len(order) == 1:
         return value
@@ -164,7 +163,7 @@ def _biases(n: Call, own: Any, op: str, hidden: int, has_biases: bool) -> Output
         return n.const(np.zeros((count + (op == "GRUSequence")) * hidden), kind)
     a, b = own[2], own[3]
     if op != "GRUSequence":
-        return _ordered(n, n("Add", a, b), op, hidden)
+        return _ordered(n, n("Add", a, b), op)
     reset, update, new = n.all("Split", a, 0, num_splits=3)
     reset2, update2, new2 = n.all("Split", b, 0, num_splits=3)
     return n("Concat", n("Add", update, update2), n("Add", reset, reset2), new, new2, axis=0)

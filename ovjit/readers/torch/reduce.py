@@ -239,9 +239,7 @@ def cummax(n: Call, x: Output, dim: int) -> list[Output]:
     kind, axis = n.dtype(x), n.pick_axis(x, dim)
     given = n.convert(x, "i32") if kind == "boolean" else x
     values = running(n, given, axis, partial(n, "Maximum" if n.op == "aten::cummax" else "Minimum"))
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
-    steps = n.reshape(n.arange(n.size(x, axis)), shape)
+    steps = n.along(n.arange(n.size(x, axis)), axis, n.rank(x))
     here = n("Equal", given, values)
     if n.is_real(given):  # NaN equals nothing, and results after it are NaN
         here = n("LogicalOr", here, n("IsNaN", given))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.readers.nearness import nearness
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
@@ -168,18 +169,7 @@ def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> 
     )
     apart = n("Subtract", n.unsqueeze(columns, [0]), n("Multiply", n.unsqueeze(rows, [1]), step))
     x = n("Abs", n("Divide", apart, n("Maximum", step, n.like(step, 1))))
-    near = n("Subtract", n.like(x, 1), x)
-    if mode == "bicubic":  # (1.5 x - 2.5) x^2 + 1 up to 1, ((-0.5 x + 2.5) x - 4) x + 2 up to 2
-        square = n("Multiply", x, x)
-        near = n("Multiply", n("Subtract", n("Multiply", x, n.like(x, 1.5)), n.like(x, 2.5)), square)
-        near = n("Add", near, n.like(x, 1))
-        far = n("Subtract", n.like(x, 2.5), n("Multiply", x, half))
-        far = n("Subtract", n("Multiply", far, x), n.like(x, 4))
-        far = n("Add", n("Multiply", far, x), n.like(x, 2))
-        far = n("Select", n("Less", x, n.like(x, 2)), far, n.like(x, 0))
-    else:
-        far = n.like(x, 0)
-    made = n("Select", n("Less", x, n.like(x, 1)), near, far)
+    made = nearness(n, x, -0.5 if mode == "bicubic" else None)
     return n("Divide", made, n("ReduceSum", made, [1], keep_dims=True))
 
 

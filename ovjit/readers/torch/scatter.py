@@ -84,9 +84,7 @@ def index_add(
         source = n.reshape(source, [1])
     if name == "index_add" and n.known_number(alpha) != 1:
         source = n("Multiply", source, n.tensor(alpha, n.dtype(source)))
-    shape = [1] * n.rank(x)
-    shape[axis] = -1
-    wide = n.expand(n.reshape(n.convert(index, "i64"), shape), n.shape_of(source))
+    wide = n.expand(n.along(n.convert(index, "i64"), axis, n.rank(x)), n.shape_of(source))
     mode = {"index_add": "sum", "index_reduce": reduce}.get(name)
     made = scattered(n, x, axis, wide, source, mode, include_self)
     return n.reshape(made, []) if alone else made
@@ -108,7 +106,7 @@ def index_put(
         mask = n.to_type(given[0], "boolean")  # one number for all elements that a mask selects
         mask = n.unsqueeze(mask, list(range(n.rank(mask), n.rank(x))))
         return n("Select", mask, values, x)
-    axes, listed, at = places(n, x, indices)
+    axes, listed, at = places(n, indices)
     rank, width = n.rank(x), n.rank(listed[0])
     rest = [i for i in range(rank) if i not in axes]
     order = [*axes, *rest]

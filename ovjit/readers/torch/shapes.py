@@ -531,7 +531,7 @@ def _by_counts(n: Call, counts: Output) -> Output:
     """0, 0, 1, 2, 2, 2 for [2, 1, 3]: how many sums of counts lie at or below each place."""
     ends = n("CumSum", n.convert(counts, "i64"), n.const(0))
     total = n.scalar(n("ReduceMax", n("Concat", n.const([0]), ends, axis=0), [0], keep_dims=True))
-    places = n("Range", n.const(0), total, n.const(1), output_type="i64")
+    places = n.upto(total)
     return n("SearchSorted", ends, places, right_mode=True, output_type="i64")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.readers.build import value_range
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
 
@@ -123,7 +124,7 @@ def mode(n: Call, x: Output, dim: int = -1, keepdim: bool = False) -> list[Outpu
     counts = n("ReduceSum", n.convert(same, "i64"), [rank], keep_dims=False)
     highest = n("ReduceMax", counts, [-1], keep_dims=True)
     most = n("Equal", counts, highest)
-    edge = n.highest(n.dtype(x))
+    edge = value_range(n.dtype(x))[1]
     value = n("ReduceMin", n("Select", most, moved, n.like(x, edge)), [-1], keep_dims=True)
     here = n("Equal", moved, value)
     places = n("Select", here, n.arange(n.size(moved, -1)), n.const(-1))
@@ -165,10 +166,8 @@ def quantile(n: Call, x: Output, q: Any, dim: Any = None, keepdim: bool = False,
             return _quantile_out(
                 n, x, n("Gather", values, n.convert(even, "i64"), axis), q, axis, dim, keepdim
             )
-    if n.rank(at) == 1:
-        shape = [1] * n.rank(values)
-        shape[axis] = -1
-        part = n.reshape(part, shape) if n.rank(part) else part
+    if n.rank(at) == 1 and n.rank(part):
+        part = n.along(part, axis, n.rank(values))
     made = n.also("lerp", below, above, part)
     return _quantile_out(n, x, made, q, axis, dim, keepdim)
 

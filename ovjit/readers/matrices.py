@@ -1,0 +1,40 @@
+"""Products and inverses of matrices that several readers need."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.readers.build import Builder
+from ovjit.readers.factorization import cholesky, stacked, unstacked
+
+
+def inverse(n: Builder, x: Output, transposed: bool = False) -> Output:
+    """The inverse of each matrix, or its transpose."""
+    made = n("Inverse", x, adjoint=False)
+    return n.transposed(made) if transposed else made
+
+
+def inverse_of_triangle(
+    n: Builder, x: Output, lower: bool, unit: bool = False, transposed: bool = False
+) -> Output:
+    """The inverse of the lower or the upper triangle of matrices; `unit`: with ones on the diagonal."""
+    size = n.last_dim(x)
+    kept = np.tri(size, k=-1 if unit else 0, dtype=bool)
+    part = n("Select", n.const(kept if lower else kept.T), x, n.like(x, 0))
+    return inverse(n, n("Add", part, n.like(x, np.eye(size))) if unit else part, transposed)
+
+
+def lower_factor(n: Builder, x: Output) -> Output:
+    """L of A = L L^T, by the lower triangle of A."""
+    return unstacked(n, cholesky(n, stacked(n, x))[0], x, 2)
+
+
+def cross(n: Builder, a: Output, b: Output, axis: int) -> Output:
+    """a[1] b[2] - a[2] b[1], and so on round, along an axis of 3."""
+
+    def product(first: list[int], second: list[int]) -> Output:
+        return n("Multiply", n("Gather", a, first, axis), n("Gather", b, second, axis))
+
+    after, behind = [1, 2, 0], [2, 0, 1]
+    return n("Subtract", product(after, behind), product(behind, after))
