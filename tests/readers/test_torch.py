@@ -479,6 +479,19 @@ def test_types_of_operations_are_those_of_openvino(name) -> None:
     compare(module, *given, more=[others])
 
 
+@pytest.mark.parametrize("layer", [torch.nn.LSTM, torch.nn.GRU])
+def test_states_of_layers_are_taken_apart_without_slices(layer) -> None:
+    """NNCF passes quantizers through Split, as in OpenVINO's models, but not through Slice."""
+    import openvino as real
+
+    module = layer(4, 5, 2, bidirectional=True, batch_first=True).eval().requires_grad_(False)
+    given, states = rand(2, 3, 4), [rand(4, 2, 5) for _ in range(1 + (layer is torch.nn.LSTM))]
+    for package in (real, ov):
+        assert not kinds_of(package.convert_model(module, example_input=given))["Slice"]
+    compare(of(lambda x, *s: module(x, tuple(s) if len(s) > 1 else s[0])), given, *states)
+    compare(module, given, more=[[rand(1, 6, 4)]])
+
+
 class OnlyExported(torch.nn.Module):
     """An operator that only PyTorch's exporter to ONNX takes, between inputs that are not used."""
 
