@@ -464,6 +464,73 @@ def test_names_and_shapes_are_those_of_openvino() -> None:
     compare(module, *given, more=[[rand(2, 3, 5, 6), rand(4)]], tolerance=1e-4)
 
 
+class Normalized(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before = torch.nn.Linear(3, 8)
+
+    def forward(self, x):
+        h = self.before(x)
+        return (h - h.mean(-1, keepdim=True)) / torch.sqrt(h.var(-1, keepdim=True, unbiased=False) + 1e-5)
+
+
+def kinds_of(model):
+    left = {"Parameter", "Result", "Constant", "Convert"}
+    return collections.Counter(n.get_type_name() for n in model.get_ops() if n.get_type_name() not in left)
+
+
+#: Modules whose operations NNCF tells by their types, and examples.
+TOLD_BY_TYPE = {
+    "prelu": lambda: (torch.nn.PReLU(4, 0.3), [rand(2, 4, 5)], [rand(1, 4, 3)]),
+    "prelu of one": lambda: (torch.nn.PReLU(init=-0.3), [rand(2, 4, 5)], [rand(1, 3, 4)]),
+    "prelu of as many channels as columns": lambda: (
+        torch.nn.PReLU(4, 0.3),
+        [rand(2, 4, 4)],
+        [rand(4, 4, 4)],
+    ),
+    "neg": lambda: (of(lambda x: -x), [rand(2, 3)], [rand(4, 1)]),
+    "neg of integers": lambda: (of(lambda x: -x), [torch.arange(-3, 3)], [torch.arange(4)]),
+    "norm": lambda: (of(lambda x: x.norm(p=1, dim=-1)), [rand(2, 3)], [rand(4, 1)]),
+    "bits": lambda: (
+        of(lambda x, y: ((x & y) | ~x, x ^ y)),
+        [rand(6) > 0, rand(6) > 0],
+        [rand(3) > 0, rand(3) > 0],
+    ),
+    "normalization by var": lambda: (Normalized(), [rand(2, 3)], [rand(5, 3)]),
+    "turned halves": lambda: (
+        of(lambda x: torch.cat([-x[..., 2:], x[..., :2]], -1)),
+        [rand(2, 3, 4)],
+        [rand(1, 7, 4)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD_BY_TYPE)
+def test_types_of_operations_are_those_of_openvino(name) -> None:
+    import openvino as real
+
+    module, given, others = TOLD_BY_TYPE[name]()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.linspace(-1, 9, parameter.numel()).sin().reshape(parameter.shape))
+    told = [kinds_of(package.convert_model(module, example_input=tuple(given))) for package in (real, ov)]
+    assert told[0] == told[1]
+    compare(module, *given, more=[others])
+
+
+@pytest.mark.parametrize("layer", [torch.nn.LSTM, torch.nn.GRU])
+def test_states_of_layers_are_taken_apart_without_slices(layer) -> None:
+    """NNCF passes quantizers through Split, as in OpenVINO's models, but not through Slice."""
+    import openvino as real
+
+    module = layer(4, 5, 2, bidirectional=True, batch_first=True).eval().requires_grad_(False)
+    given, states = rand(2, 3, 4), [rand(4, 2, 5) for _ in range(1 + (layer is torch.nn.LSTM))]
+    for package in (real, ov):
+        assert not kinds_of(package.convert_model(module, example_input=given))["Slice"]
+    compare(of(lambda x, *s: module(x, tuple(s) if len(s) > 1 else s[0])), given, *states)
+    compare(module, given, more=[[rand(1, 6, 4)]])
+
+
 class OnlyExported(torch.nn.Module):
     """An operator that only PyTorch's exporter to ONNX takes, between inputs that are not used."""
 

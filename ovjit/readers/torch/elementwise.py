@@ -35,10 +35,10 @@ PAIRS = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt":
          "bitwise_right_shift": "BitwiseRightShift", "__rshift__": "BitwiseRightShift"}  # fmt: skip
 #: Connectives: any number that is not 0 is true.
 CONNECTIVES = {"logical_and": "LogicalAnd", "logical_or": "LogicalOr", "logical_xor": "LogicalXor"}
-BITS = {"bitwise_and": ("BitwiseAnd", "LogicalAnd"), "bitwise_or": ("BitwiseOr", "LogicalOr"),
-        "bitwise_xor": ("BitwiseXor", "LogicalXor"), "__and__": ("BitwiseAnd", "LogicalAnd"),
-        "__or__": ("BitwiseOr", "LogicalOr"), "__xor__": ("BitwiseXor", "LogicalXor"),
-        "__iand__": ("BitwiseAnd", "LogicalAnd"), "__ior__": ("BitwiseOr", "LogicalOr")}  # fmt: skip
+#: Of integers and of booleans.
+BITS = {"bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr", "bitwise_xor": "BitwiseXor",
+        "__and__": "BitwiseAnd", "__or__": "BitwiseOr", "__xor__": "BitwiseXor",
+        "__iand__": "BitwiseAnd", "__ior__": "BitwiseOr"}  # fmt: skip
 #: What is asked of reals, and what holds of other numbers.
 ASKING = {
     "isnan": ("IsNaN", False, {}), "isinf": ("IsInf", False, {}), "isfinite": ("IsFinite", True, {}),
@@ -63,14 +63,6 @@ def _connective(name: str, op: str) -> None:
     aten(name)(lambda n, x, other: n(op, n.tensor(x, "boolean"), n.tensor(other, "boolean")))
 
 
-def _bits(name: str, ops: tuple[str, str]) -> None:
-    def rule(n: Call, x: Any, other: Any) -> Any:
-        a, b = n.same_kind([x, other])
-        return n(ops[n.dtype(a) == "boolean"], a, b)
-
-    aten(name)(rule)
-
-
 def _asking(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
     op, otherwise, attrs = what
     aten(name)(lambda n, x: n(op, x, **attrs) if n.is_real(x) else n.alike(x, otherwise, "boolean"))
@@ -78,7 +70,7 @@ def _asking(name: str, what: tuple[str, bool, dict[str, Any]]) -> None:
 
 _TABLES: list[tuple[Callable[..., None], dict[str, Any]]] = [
     (_of_reals, OF_REALS), (_rounding, ROUNDING), (_paired, PAIRS), (_connective, CONNECTIVES),
-    (_bits, BITS), (_asking, ASKING),
+    (_paired, BITS), (_asking, ASKING),
 ]  # fmt: skip
 for _make, _table in _TABLES:
     for _name, _what in _table.items():
@@ -245,6 +237,11 @@ def unchanged(n: Call, x: Any, train: Any = False, training: Any = False) -> Any
     if n.op == "aten::native_dropout":
         return [x, n.alike(x, True, "boolean")]
     return x
+
+
+def negated(n: Call, x: Output) -> Output:
+    """-x, a product as in OpenVINO's models: NNCF knows no Negative."""
+    return n("Subtract", n.like(x, 0), x) if n.dtype(x) == "u8" else n("Multiply", x, n.like(x, -1))
 
 
 @aten("reciprocal")
@@ -490,7 +487,7 @@ aten_rows({
     "minimum min.other": lambda n, x, other: extreme(n, "Minimum", x, other),
     "clamp_min": lambda n, x, min: clamp(n, x, min=min),
     "clamp_max": lambda n, x, max: clamp(n, x, max=max),
-    "neg negative": lambda n, x: n("Negative", x) if n.dtype(x) != "u8" else n("Subtract", n.like(x, 0), x),
+    "neg negative": negated,
     "logical_not": lambda n, x: n("LogicalNot", n.tensor(x, "boolean")),
     "bitwise_not": lambda n, x: n("BitwiseNot", x),
 })  # fmt: skip

@@ -273,9 +273,6 @@ def prelu(n: Call, x: Output, weight: Output) -> Output:
     """A slope for each channel, the dimension 1."""
     if n.rank(weight) == 1 and n.rank(x) > 1 and n.shape(weight) != (1,):
         weight = n.per_channel(weight, n.rank(x))
-    below = n("Multiply", x, n.reshape(weight, []) if n.shape(weight) == (1,) and n.rank(x) == 0 else weight)
-    if n.rank(weight) > 1 or n.shape(weight) == (1,):
-        return n("Select", n("Greater", x, n.like(x, 0)), x, below)
     return n("PRelu", x, weight)
 
 

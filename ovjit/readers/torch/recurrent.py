@@ -46,9 +46,10 @@ def _layers(
     ways = 2 if bidirectional else 1
     each = len(params) // (num_layers * ways)
     last: list[list[Output]] = [[] for _ in states]
+    first = [_of_layers(n, s, num_layers, ways) for s in states]
     for layer in range(num_layers):
         own = [params[(layer * ways + i) * each : (layer * ways + i + 1) * each] for i in range(ways)]
-        begin = [n.transpose(n.cut(s, 0, layer * ways, (layer + 1) * ways), [1, 0, 2]) for s in states]
+        begin = [n.transpose(parts[layer], [1, 0, 2]) for parts in first]
         x, ends = _layer(n, op, x, begin, own, has_biases)
         for kept, end in zip(last, ends, strict=True):
             kept.append(n.transpose(end, [1, 0, 2]))
@@ -58,6 +59,14 @@ def _layers(
         out = n.squeeze(out, [0 if batch_first else 1])
         finals = [n.squeeze(f, [1]) for f in finals]
     return [out, *finals]
+
+
+def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
+    """The states of each layer. NNCF passes quantizers through a Split, but not through a Slice, which tells
+    how many rows there are where their number is open."""
+    if n.size(state, 0) != count * ways:
+        return [n.cut(state, 0, i * ways, (i + 1) * ways) for i in range(count)]
+    return n.all("Split", state, 0, num_splits=count) if count > 1 else [state]
 
 
 def _layer(

@@ -137,12 +137,14 @@ def deviation(
     center = n("ReduceMean", wide, axes, keep_dims=True) if n.rank(x) else wide
     gap = n("Subtract", wide, center)
     squares = n("Multiply", gap, gap)
-    whole = reduced(n, "ReduceSum", squares, dim, keepdim)
     count = n.tensor(n.product([n.size(wide, a) for a in axes]) if n.rank(x) else 1, n.dtype(wide))
     left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
     # a quotient, as the mean of nothing is no number in PyTorch
     middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)
-    spread = n("Divide", whole, left)
+    if correction == 0 and all(isinstance(n.size(wide, a), int) for a in axes):
+        spread = n.also("mean", squares, dim, keepdim)
+    else:
+        spread = n("Divide", reduced(n, "ReduceSum", squares, dim, keepdim), left)
     return [n.convert(n("Sqrt", spread) if root else spread, kind), n.convert(middle, kind)]
 
 
@@ -188,9 +190,9 @@ def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim:
         return n.also("linalg_matrix_norm", x, p, dim or [-2, -1], keepdim)
     if p == 2:
         return reduced(n, "ReduceL2", x, dim, keepdim)
-    size = n("Abs", x)
     if p == 1:
-        return reduced(n, "ReduceSum", size, dim, keepdim)
+        return reduced(n, "ReduceL1", x, dim, keepdim)
+    size = n("Abs", x)
     if p in (np.inf, -np.inf):
         return reduced(n, "ReduceMax" if p > 0 else "ReduceMin", size, dim, keepdim)
     if p == 0:
