@@ -32,9 +32,11 @@ class Model(ModelEdits):
     """A model: results, the parameters they need (more may be declared), and a name.
 
     `Model(results, [sinks,] parameters, [variables,] name="")`, where results is a Node, or a sequence of
-    only Results, only Nodes or only Outputs; or `Model(model)`, which shares the nodes. Names that parameters
-    and results have now become tensor names where there are none.
-    Raises TypeError for other arguments, RuntimeError when an undeclared parameter is needed.
+    only Results, only Nodes or only Outputs, beside sinks or variables of only Results or only Outputs; or
+    `Model(model)`, which shares the nodes. Names that parameters and results have now become tensor names
+    where there are none. Without variables, the model has those of its nodes.
+    Raises TypeError for other arguments, RuntimeError when an undeclared parameter or variable is needed,
+    and for a sink that has no effect.
     """
 
     #: False where the file that it was read from named others, whose data it has.
@@ -45,9 +47,12 @@ class Model(ModelEdits):
             other: Model = kwargs.get("other") or args[0]
             self._setup(other._results, other._parameters, other._sinks, other._friendly_name)
             return
-        results, sinks, parameters, variables, name = model_arguments(args, kwargs)
-        self._setup([result_of(r) for r in results], parameters, sinks, name, variables)
+        given = model_arguments(args, kwargs)
+        results = [result_of(r) for r in given.results]
+        self._setup(results, given.parameters, given.sinks, given.name, given.variables or ())
         self._checked_walk()
+        if given.variables is not None:
+            self._check_variables()
         with GRAPH_LOCK:
             for node in (*self._parameters, *self._results):
                 name_tensor(node)

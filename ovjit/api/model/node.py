@@ -108,7 +108,8 @@ class Node:
     #: Operations whose nodes have a class of their own, by name and version; filled where those classes are
     #: defined.
     _classes: ClassVar[dict[tuple[str, int], type[Node]]] = {}
-    #: Makes the Constant of a number or array; set where that class is defined.
+    #: Whether it is a node with models inside.
+    _has_bodies: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError("ovjit.Node: No constructor defined! Use a builder, such as ovjit.opset13.relu")
