@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ovjit.errors import no_such_form
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -25,6 +27,14 @@ def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) 
     given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
     why = str(why).removeprefix("incompatible function arguments: ")
     return f"{name}(): incompatible function arguments: {why}\n\nInvoked with: {given}"
+
+
+def flag(value: Any, name: str) -> bool:
+    """The truth of an argument that is a flag: of None and of what has a truth of its own, as numbers have.
+    TypeError for text and containers."""
+    if value is not None and not hasattr(type(value), "__bool__"):
+        raise no_such_form(f"{name} is a bool, not {type(value).__name__}")
+    return bool(value)
 
 
 def takes(function: Function) -> Function:

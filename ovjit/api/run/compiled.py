@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ovjit import injected
+from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
@@ -214,11 +215,11 @@ class CompiledModel:
     @overload
     def export_model(self) -> io.BytesIO: ...
     @overload
-    def export_model(self, model_stream: io.BytesIO | None) -> io.BytesIO | None: ...
-    def export_model(self, model_stream: Any = None) -> io.BytesIO | None:
+    def export_model(self, model_stream: io.BytesIO) -> None: ...
+    def export_model(self, model_stream: Any = ONLY) -> io.BytesIO | None:
         """The compiled model as a blob for `import_model`: a BytesIO at position 0, or written to the BytesIO
         that is given, which is then rewound."""
-        if model_stream is not None and not isinstance(model_stream, io.BytesIO):
+        if model_stream is not ONLY and not isinstance(model_stream, io.BytesIO):
             raise TypeError(
                 "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
                 f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
@@ -229,7 +230,7 @@ class CompiledModel:
 
         blob = save_blob(self._executable, self._input_infos, self._output_infos, self._config)
         blob = encrypted(blob, self._config)
-        if model_stream is None:
+        if model_stream is ONLY:
             return io.BytesIO(blob)
         write_in_pieces(model_stream, blob)
         model_stream.seek(0)

@@ -284,6 +284,11 @@ class Core:
         if isinstance(device, str) and device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
         head = _head(device) if device else ""
+        if isinstance(properties, Mapping) and "DEVICE_PROPERTIES" in properties:
+            raise OvjitError(
+                "set_property does not take DEVICE_PROPERTIES: give them to compile_model, or set the "
+                "properties of each device"
+            )
         values = table.read_config(properties, head, compiling=False)
         self._settings[head].update(values)
 

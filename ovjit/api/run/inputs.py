@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.results import OVDict
-from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, native_dtype, relation, unpack
+from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, as_port, native_dtype, relation, unpack
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
@@ -143,6 +143,7 @@ def _is_value(value: Any) -> bool:
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
     if isinstance(value, Tensor):
+        value = as_port(value, slot.info)
         slot.check_tensor(value)
         return slot, value, False
     if isinstance(value, list):
@@ -155,7 +156,7 @@ def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     elif array.dtype.kind in "USO" and slot.way == SAME:
         array = array.astype(slot.dtype)
     if array.ndim == 0:
-        array = _scalar(slot, array)
+        array = _scalar(slot, array, isinstance(value, (int, float, str, bytes, np.number)))
     if slot.way in (BITS, PACKED) and array.dtype != slot.dtype:
         array = _bits(slot, array)
     slot.check_shape(array.shape)
@@ -186,13 +187,17 @@ def _bits(slot: InputSlot, array: Array) -> Array:
     return array.view(slot.dtype)
 
 
-def _scalar(slot: InputSlot, array: Array) -> Array:
-    """A scalar for a port of one element takes the port's shape; nothing else is broadcast."""
+def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
+    """A scalar for a port of one element takes the port's shape; nothing else is broadcast. An array without
+    dimensions is reshaped to the port's, which ValueError is about; a `plain` number or text is not."""
     expected = slot.info.shape
     assert expected is not None
     if shapes.is_static(expected):
         if all(d == 1 for d in expected):
             return array.reshape(expected)
+        if not plain and 0 not in expected:
+            wanted = ",".join(map(str, expected))
+            raise ValueError(f"cannot reshape array of size 1 into shape ({wanted}) of {slot.describe()}")
     elif len(expected) == 1:
         return array.reshape(1)
     return array

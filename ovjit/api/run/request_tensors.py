@@ -11,7 +11,7 @@ from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import _Port
 from ovjit.api.run.inputs import port_index
 from ovjit.api.run.request_guard import RequestGuard
-from ovjit.api.run.slots import InputSlot, OutputSlot
+from ovjit.api.run.slots import InputSlot, OutputSlot, as_port
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
 
@@ -48,8 +48,9 @@ class RequestTensors(RequestGuard):
         return tensor
 
     def _bind_input(self, slot: InputSlot, tensor: Tensor) -> None:
-        slot.check_tensor(_tensor(tensor))
-        slot.bind(self._job, tensor)
+        bound = as_port(_tensor(tensor), slot.info)
+        slot.check_tensor(bound)
+        slot.bind(self._job, bound)
         self._note_slots()
 
     def _bind_batch(self, slot: InputSlot, tensors: Any) -> None:
