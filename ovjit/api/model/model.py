@@ -170,7 +170,8 @@ class Model(ModelEdits):
     ) -> bool:
         """Run the model by the NumPy references of its operations, from and into Tensors.
 
-        Output tensors take the results' shapes. Raises RuntimeError when the tensors do not fit.
+        Output tensors take the results' shapes; further ones stay as they are. Raises RuntimeError when the
+        tensors do not fit, IndexError when there are too few for the results.
         """
         from ovjit.api.model.boundary import from_storage
         from ovjit.graph.interp import evaluate
@@ -181,11 +182,6 @@ class Model(ModelEdits):
             raise ModelError(
                 f"Cannot evaluate model! Number of tensors ({len(input_tensors)}) is not equal to number of "
                 f"parameters ({len(graph.inputs)})."
-            )
-        if len(output_tensors) != len(graph.outputs):
-            raise ModelError(
-                f"evaluate takes {len(graph.outputs)} output tensors, one for each result, not "
-                f"{len(output_tensors)}"
             )
         arrays: list[np.ndarray] = []
         for value, tensor in zip(graph.inputs, input_tensors, strict=True):
@@ -201,7 +197,12 @@ class Model(ModelEdits):
                     f"{list(tensor.shape)}"
                 )
             arrays.append(from_storage(np.ascontiguousarray(tensor.data), name, tuple(tensor.shape)))
-        for tensor, array in zip(output_tensors, evaluate(graph, arrays), strict=True):
+        if len(output_tensors) < len(graph.outputs):
+            raise IndexError(
+                f"evaluate takes {len(graph.outputs)} output tensors, one for each result, not "
+                f"{len(output_tensors)}"
+            )
+        for tensor, array in zip(output_tensors, evaluate(graph, arrays), strict=False):
             tensor.shape = list(array.shape)
             tensor.data[...] = array.view(tensor.data.dtype) if array.dtype.kind == "V" else array
         return True

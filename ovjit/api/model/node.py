@@ -67,6 +67,12 @@ def makes_constants(function: Maker) -> Maker:
     return function
 
 
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise no_such_form(f"a name is a str, not {type(name).__name__}")
+    return name
+
+
 def _operator(op_name: str) -> tuple[Callable[[Any, Any], Node], Callable[[Any, Any], Node]]:
     """The operator of an arithmetic operation, and the one with the operands exchanged."""
     return lambda x, y: _arithmetic(op_name, x, y), lambda x, y: _arithmetic(op_name, y, x)
@@ -165,7 +171,7 @@ class Node:
         self._attrs = attrs
         self._inputs = list(inputs)
         self._id = next(_instance_ids)
-        self._friendly_name = name or ""
+        self._friendly_name = _checked_name(name) if name else ""
         self._tensors = []
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None
@@ -362,9 +368,7 @@ class Node:
         return self._friendly_name or self.get_name()
 
     def set_friendly_name(self, name: str) -> None:
-        if not isinstance(name, str):
-            raise no_such_form(f"a name is a str, not {type(name).__name__}")
-        self._friendly_name = name
+        self._friendly_name = _checked_name(name)
 
     def get_instance_id(self) -> int:
         return self._id
@@ -422,7 +426,7 @@ class Node:
         return self._rt_info
 
     def set_rt_info(self, value: Any, key: str) -> None:
-        self.get_rt_info()[key] = value
+        self.get_rt_info()._set(key, value)
 
     def _input_rt_info(self, index: int) -> RTMap:
         if self._input_rt is None:

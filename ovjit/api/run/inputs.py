@@ -97,10 +97,18 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
 
 
 def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:
-    """Which of `ports` is meant by `key`: itself, or a port of the same names, type and shape elsewhere."""
+    """Which of `ports` is meant by `key`: itself, or of another model that of a node with the same friendly
+    name; of Results, whose friendly names are often made up, also a port of equal names, type and shape."""
     for i, port in enumerate(ports):
         if port is key or port == key:
             return i
+    node = key.get_node()
+    kind, name = node.get_type_name(), node.get_friendly_name()
+    for i, other in enumerate(port.get_node() for port in ports):
+        if other.get_type_name() == kind and other.get_friendly_name() == name:
+            return i
+    if kind == "Parameter":
+        return None
     type_, names = key.get_tensor()._type, key.get_names()
     for i, port in enumerate(ports):
         if names and names == port.get_names() and type_ == port.get_tensor()._type:

@@ -231,7 +231,7 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
         if not layout.empty:
             parameter.set_layout(layout)
         if tensor._memory_type:
-            parameter._tensors[0].get_rt_info()["memory_type_0"] = {"value": tensor._memory_type}
+            parameter._tensors[0].get_rt_info()._set("memory_type_0", {"value": tensor._memory_type})
         parameters.append(parameter)
     return _Front(parameters, layout, model_layout)
 
