@@ -32,9 +32,12 @@ def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) 
 def flag(value: Any, name: str) -> bool:
     """The truth of an argument that is a flag: of None and of what has a truth of its own, as numbers have.
     TypeError for text and containers."""
-    if value is not None and not hasattr(type(value), "__bool__"):
-        raise no_such_form(f"{name} is a bool, not {type(value).__name__}")
-    return bool(value)
+    try:
+        if value is None or hasattr(type(value), "__bool__"):
+            return bool(value)
+    except ValueError:  # an array of several values
+        pass
+    raise no_such_form(f"{name} is a bool, not {type(value).__name__}")
 
 
 def takes(function: Function) -> Function:

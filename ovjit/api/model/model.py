@@ -33,8 +33,9 @@ class Model(ModelEdits):
 
     `Model(results, [sinks,] parameters, [variables,] name="")`, where results is a Node, or a sequence of
     only Results, only Nodes or only Outputs, beside sinks or variables of only Results or only Outputs; or
-    `Model(model)`, which shares the nodes. Names that parameters and results have now become tensor names
-    where there are none. Without variables, the model has those of its nodes.
+    `Model(model)`, which is the same model: a change of one is seen in the other. Names that parameters and
+    results have now become tensor names where there are none. Without variables, the model has those of its
+    nodes.
     Raises TypeError for other arguments, RuntimeError when an undeclared parameter or variable is needed,
     and for a sink that has no effect.
     """
@@ -45,7 +46,7 @@ class Model(ModelEdits):
     def __init__(self, *args: Any, **kwargs: Any):
         if isinstance(kwargs.get("other", args[0] if args else None), Model) and len(args) + len(kwargs) == 1:
             other: Model = kwargs.get("other") or args[0]
-            self._setup(other._results, other._parameters, other._sinks, other._friendly_name)
+            self.__dict__ = other.__dict__
             return
         given = model_arguments(args, kwargs)
         results = [result_of(r) for r in given.results]
@@ -97,7 +98,7 @@ class Model(ModelEdits):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.__dict__.clear()
+        self.__dict__ = {}  # another object may stand for the same model
 
     # -- copies and captures -------------------------------------------------------------------------------
 

@@ -199,8 +199,9 @@ def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
 
 def rt_path(path: str | list[str]) -> list[str]:
     keys = [path] if isinstance(path, str) else path
-    if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
+    if not isinstance(keys, list) or not keys:
         raise no_such_form(f"a path to runtime information is a str or a list of str, not {path!r}")
+    check(all(isinstance(key, str) for key in keys), f"Unable to cast a part of the path {path!r} to a str")
     return keys
 
 

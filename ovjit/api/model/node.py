@@ -171,7 +171,7 @@ class Node:
         self._attrs = attrs
         self._inputs = list(inputs)
         self._id = next(_instance_ids)
-        self._friendly_name = _checked_name(name) if name else ""
+        self._friendly_name = "" if name is None else _checked_name(name)
         self._tensors = []
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None

@@ -199,7 +199,10 @@ class CompiledModel:
     def set_property(self, *args: Any, **named: Any) -> None:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
         args = (*args, *(named[key] for key in ("properties", "property") if key in named))
-        if len(args) != 1 or not isinstance(args[0], (dict, tuple)):
+        given: Any = args[0] if len(args) == 1 else None
+        pair = isinstance(given, tuple) and len(given) == 2
+        names = given[:1] if pair else given if isinstance(given, dict) else [None]
+        if not all(isinstance(name, str) for name in names):
             raise no_such_form("set_property takes a dict of properties, or a pair of name and value")
         raise InferenceError(
             "Not Implemented: It's not possible to set property of an already compiled model. Set "

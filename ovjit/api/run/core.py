@@ -319,6 +319,8 @@ class Core:
         arguments = given.pop("arguments", None)
         if given or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
+        if not isinstance(device, str):
+            raise no_such_form(f"the name of a device is a str, not {type(device).__name__}")
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
