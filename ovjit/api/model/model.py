@@ -175,6 +175,7 @@ class Model(ModelEdits):
         tensors do not fit, IndexError when there are too few for the results.
         """
         from ovjit.api.model.boundary import from_storage
+        from ovjit.api.tensors.tensor import Tensor
         from ovjit.graph.interp import evaluate
 
         graph = self._graph()
@@ -186,6 +187,8 @@ class Model(ModelEdits):
             )
         arrays: list[np.ndarray] = []
         for value, tensor in zip(graph.inputs, input_tensors, strict=True):
+            if not isinstance(tensor, Tensor):
+                raise ModelError(f"Unable to cast {type(tensor)} to a Tensor")
             name = tensor.element_type._name
             if value.dtype not in (name, "dynamic"):
                 raise ModelError(

@@ -6,7 +6,7 @@ import io
 import mmap
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from ovjit.version import get_version
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
     from ovjit.compiler.options import Memory
+    from ovjit.graph.graph import Value
+    from ovjit.graph.ports import PortInfo
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -532,6 +534,18 @@ def _read_tflite(model: Any, use_mmap: bool, converters: Mapping[str, Any] | Non
     return read_tflite(model, use_mmap, converters)
 
 
+def _as_inferred(ports: Iterable[PortInfo], values: Sequence[Value]) -> tuple[PortInfo, ...]:
+    """Ports with the types of the graph, which are inferred anew: a Parameter may have been given another
+    type since the model was validated."""
+    pairs = zip(ports, values, strict=False)  # behind the outputs are what is assigned
+    return tuple(
+        info
+        if (info.dtype, info.shape) == (value.dtype, value.shape)
+        else info._replace(dtype=value.dtype, shape=value.shape)
+        for info, value in pairs
+    )
+
+
 def _compile(
     model: Model,
     device: str,
@@ -544,8 +558,8 @@ def _compile(
     `memory`: gives the bytes that constants are to lie in."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
-        inputs = tuple(map(port_info, model.inputs))
-        outputs = tuple(map(port_info, model.outputs))
+        inputs = _as_inferred(map(port_info, model.inputs), graph.inputs)
+        outputs = _as_inferred(map(port_info, model.outputs), graph.outputs)
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
