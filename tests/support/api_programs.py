@@ -264,7 +264,7 @@ $R.query_state()
 $R.cancel()
 $R.userdata
 $R.set_callback($wrong)
-$R.start_async($given, $wrong)
+waited($R, $given, $wrong)
 $R.get_compiled_model().inputs
 len($R.profiling_info) > 0
 $R.results.keys()
@@ -428,6 +428,11 @@ def helpers(ov: Any, names: dict[str, Any], folder: Path) -> None:
         request.wait()
         return values(request.results)
 
+    def waited(request: Any, inputs: Any, userdata: Any) -> Any:
+        request.start_async(inputs, userdata)
+        request.wait()
+        return type(request.userdata).__name__
+
     def called(request: Any, inputs: Any, userdata: Any) -> list[Any]:
         seen: list[Any] = []
         request.set_callback(lambda data: seen.append(type(data).__name__), userdata)
@@ -462,7 +467,7 @@ def helpers(ov: Any, names: dict[str, Any], folder: Path) -> None:
 
     names.update(
         ones=ones, filled=filled, net=net, parameters_of=parameters_of, values=values, started=started,
-        called=called, queued=queued, again=again, built=built, folder=folder, core=ov.Core(),
+        called=called, waited=waited, queued=queued, again=again, built=built, folder=folder, core=ov.Core(),
         F32={"INFERENCE_PRECISION_HINT": "f32"},
     )  # fmt: skip
     o13.concat_ = lambda a, b: o13.concat([a, b], 0)
