@@ -6,8 +6,8 @@
 
 Figures: CPU time of the import, of a network until its first answer (read, compiled, run; an empty cache of
 kernels), and of a call; the peak of memory. One thread, f32. The network `call` is so small that the call
-itself counts; `net` has five convolutions. `compare` runs both commits in turn, each run in a new process,
-and takes medians of the ratios within a round.
+itself counts; `net` has five convolutions. `compare` runs both commits interleaved, each run in a new
+process, and takes medians of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -202,9 +202,9 @@ than its sources. Its kernels are compiled then, and first answers take longer.
 
 {table}
 
-`python -m bench.history compare OLD NEW` runs two commits in turn, each run in a new process. The exit code
-is 1 if a figure of NEW is more than 3 % worse. Both the median of the ratios and their lower quartile must be
-beyond the limit, so that a disturbed round is no finding. [An example](benchmarks.md#two-commits).
+`python -m bench.history compare OLD NEW` runs two commits interleaved, each run in a new process. The exit
+code is 1 if a figure of NEW is more than 3 % worse. Both the median of the ratios and their lower quartile
+must be beyond the limit, so that a disturbed round is no finding. [An example](benchmarks.md#two-commits).
 """
 
 

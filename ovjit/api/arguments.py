@@ -40,6 +40,17 @@ def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) 
     return f"{name}(): incompatible function arguments: {why}\n\nInvoked with: {given}"
 
 
+def flag(value: Any, name: str) -> bool:
+    """The truth of an argument that is a flag: of None and of what has a truth of its own, as numbers have.
+    TypeError for text and containers."""
+    try:
+        if value is None or hasattr(type(value), "__bool__"):
+            return bool(value)
+    except ValueError:  # an array of several values
+        pass
+    raise no_such_form(f"{name} is a bool, not {type(value).__name__}")
+
+
 def takes(function: Function) -> Function:
     """A function or constructor whose TypeError for arguments that do not fit its signature says them all."""
     signature = inspect.signature(function)

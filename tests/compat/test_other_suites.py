@@ -464,7 +464,7 @@ def test_runtime_models_of_every_program(how: str) -> None:
     if how == "with state":
         y = op.add(y, op.read_value(op.constant(np.zeros((1, 16, 8, 8), np.float32)), "v"))
         sinks = [op.assign(y, "v")]
-    compiled = ovjit.compile_model(ovjit.Model([op.relu(y)], sinks, [x], "m"), "CPU")
+    compiled = ovjit.compile_model(ovjit.Model([op.result(op.relu(y))], sinks, [x], "m"), "CPU")
     if how == "imported":
         compiled = ovjit.Core().import_model(compiled.export_model().getvalue(), "CPU")
     model = compiled.get_runtime_model()

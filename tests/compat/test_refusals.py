@@ -169,6 +169,17 @@ def written_as(ov: Any, version: str) -> None:
     package.Serialize("a.xml", "a.bin", version)
 
 
+def with_sink(ov: Any) -> None:
+    x = ov.opset13.parameter([1, 3], F32)
+    y = ov.opset13.relu(x)
+    ov.Model([ov.opset13.result(y)], [y], [x])
+
+
+def without_variables(ov: Any) -> None:
+    state = ov.opset13.read_value(ov.opset13.constant(ONES), "v")
+    ov.Model([ov.opset13.result(state)], [], [], [])
+
+
 def crop(given: Any, package: Any) -> None:
     given.preprocess().crop([0, 0], [1, 1, 1])
 
@@ -193,6 +204,15 @@ CASES: dict[str, Callable[[Any, Path], Any]] = {
     ),
     "must be existing file/directory": lambda ov, f: ov.convert_model(["a", "b"]),
     "Couldn't create directory": lambda ov, f: ov.save_model(relu(ov), "/proc/none/a.xml"),
+    "Path: 'None' does not exist. Please provide valid model's path": lambda ov, f: ov.save_model(
+        relu(ov), None
+    ),
+    "`model_stream` must be an io.BytesIO object but None` provided": lambda ov, f: compiled(ov).export_model(
+        None
+    ),
+    " is not instance of Sink": lambda ov, f: with_sink(ov),
+    "Model references undeclared variables: v": lambda ov, f: without_variables(ov),
+    "cannot reshape array of size 1 into shape (1,3)": lambda ov, f: compiled(ov)(np.array(1, F32)),
     "provide a valid openvino.Model instance": lambda ov, f: ov.save_model(None, f / "a.xml"),
     "doesn't support Parameter operation with dynamic rank. Operation name: x": lambda ov, f: open_rank(ov),
     'Device with "XPU" name is not registered in the OpenVINO Runtime': lambda ov, f: on(ov, "XPU"),

@@ -130,7 +130,7 @@ def test_wrong_sizes_of_chunks_are_refused(size: str) -> None:
     paged_attention_transformation(model)
     for node in model.get_ordered_ops():
         if node.get_type_name() == "PagedAttentionExtension":
-            node.get_rt_info()["attention_chunks_0"] = {"size": size}
+            node.set_rt_info({"size": size}, "attention_chunks_0")
     with pytest.raises(ModelError, match="no chunk size"):
         ov.Core().compile_model(model, "CPU", F32)
 

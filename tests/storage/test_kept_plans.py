@@ -247,7 +247,7 @@ def write_cache(path: pathlib.Path, batch: int) -> None:
         both = opset8.concat([value, opset8.multiply(a, opset8.constant(np.float32(2)))], 1)
         sinks.append(ovjit.opset6.assign(both, layer))
         outputs.append(opset8.softmax(opset8.add(both, opset8.constant(np.float32(1))), 2))
-    xml, weights = to_bytes(ovjit.Model(outputs, sinks, [a]))
+    xml, weights = to_bytes(ovjit.Model([opset8.result(y) for y in outputs], sinks, [a]))
     path.write_bytes(xml)
     path.with_suffix(".bin").write_bytes(weights)
 

@@ -47,6 +47,12 @@ def test_lines_are_replaced_and_in_order(monkeypatch, tmp_path) -> None:
     assert other.count("**x**") == other.count("**y**") == 1 and other.count("| a |") == 2
 
 
+def test_the_page_is_what_the_command_writes(tmp_path) -> None:
+    page = tmp_path / "history.md"
+    history.main(["show", "--page", str(page)])
+    assert page.read_text() == (report.ROOT / "docs" / "history.md").read_text()
+
+
 def test_the_history_is_of_commits() -> None:
     lines = [json.loads(text) for text in history.FILE.read_text().splitlines()]
     assert lines and all({"commit", "date", "cpu", "import_ms"} <= set(line) for line in lines)

@@ -83,6 +83,8 @@ class Parameter(Node):
 
     def set_element_type(self, element_type: Type) -> None:
         """Change the element type; the graph follows at its next validation."""
+        if not isinstance(element_type, Type):
+            raise no_such_form(f"expected a Type, not {type(element_type).__name__}")
         with GRAPH_LOCK:
             self._attrs = {**self._attrs, "element_type": element_name(element_type)}
 

@@ -32,9 +32,12 @@ class Model(ModelEdits):
     """A model: results, the parameters they need (more may be declared), and a name.
 
     `Model(results, [sinks,] parameters, [variables,] name="")`, where results is a Node, or a sequence of
-    only Results, only Nodes or only Outputs; or `Model(model)`, which shares the nodes. Names that parameters
-    and results have now become tensor names where there are none.
-    Raises TypeError for other arguments, RuntimeError when an undeclared parameter is needed.
+    only Results, only Nodes or only Outputs, beside sinks or variables of only Results or only Outputs; or
+    `Model(model)`, which is the same model: a change of one is seen in the other. Names that parameters and
+    results have now become tensor names where there are none. Without variables, the model has those of its
+    nodes.
+    Raises TypeError for other arguments, RuntimeError when an undeclared parameter or variable is needed,
+    and for a sink that has no effect.
     """
 
     #: False where the file that it was read from named others, whose data it has.
@@ -43,11 +46,14 @@ class Model(ModelEdits):
     def __init__(self, *args: Any, **kwargs: Any):
         if isinstance(kwargs.get("other", args[0] if args else None), Model) and len(args) + len(kwargs) == 1:
             other: Model = kwargs.get("other") or args[0]
-            self._setup(other._results, other._parameters, other._sinks, other._friendly_name)
+            self.__dict__ = other.__dict__
             return
-        results, sinks, parameters, variables, name = model_arguments(args, kwargs)
-        self._setup([result_of(r) for r in results], parameters, sinks, name, variables)
+        given = model_arguments(args, kwargs)
+        results = [result_of(r) for r in given.results]
+        self._setup(results, given.parameters, given.sinks, given.name, given.variables or ())
         self._checked_walk()
+        if given.variables is not None:
+            self._check_variables()
         with GRAPH_LOCK:
             for node in (*self._parameters, *self._results):
                 name_tensor(node)
@@ -92,7 +98,7 @@ class Model(ModelEdits):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.__dict__.clear()
+        self.__dict__ = {}  # another object may stand for the same model
 
     # -- copies and captures -------------------------------------------------------------------------------
 
@@ -165,9 +171,11 @@ class Model(ModelEdits):
     ) -> bool:
         """Run the model by the NumPy references of its operations, from and into Tensors.
 
-        Output tensors take the results' shapes. Raises RuntimeError when the tensors do not fit.
+        Output tensors take the results' shapes; further ones stay as they are. Raises RuntimeError when the
+        tensors do not fit, IndexError when there are too few for the results.
         """
         from ovjit.api.model.boundary import from_storage
+        from ovjit.api.tensors.tensor import Tensor
         from ovjit.graph.interp import evaluate
 
         graph = self._graph()
@@ -177,13 +185,10 @@ class Model(ModelEdits):
                 f"Cannot evaluate model! Number of tensors ({len(input_tensors)}) is not equal to number of "
                 f"parameters ({len(graph.inputs)})."
             )
-        if len(output_tensors) != len(graph.outputs):
-            raise ModelError(
-                f"evaluate takes {len(graph.outputs)} output tensors, one for each result, not "
-                f"{len(output_tensors)}"
-            )
         arrays: list[np.ndarray] = []
         for value, tensor in zip(graph.inputs, input_tensors, strict=True):
+            if not isinstance(tensor, Tensor):
+                raise ModelError(f"Unable to cast {type(tensor)} to a Tensor")
             name = tensor.element_type._name
             if value.dtype not in (name, "dynamic"):
                 raise ModelError(
@@ -196,7 +201,12 @@ class Model(ModelEdits):
                     f"{list(tensor.shape)}"
                 )
             arrays.append(from_storage(np.ascontiguousarray(tensor.data), name, tuple(tensor.shape)))
-        for tensor, array in zip(output_tensors, evaluate(graph, arrays), strict=True):
+        if len(output_tensors) < len(graph.outputs):
+            raise IndexError(
+                f"evaluate takes {len(graph.outputs)} output tensors, one for each result, not "
+                f"{len(output_tensors)}"
+            )
+        for tensor, array in zip(output_tensors, evaluate(graph, arrays), strict=False):
             tensor.shape = list(array.shape)
             tensor.data[...] = array.view(tensor.data.dtype) if array.dtype.kind == "V" else array
         return True

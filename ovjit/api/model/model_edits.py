@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ovjit.api.arguments import expect, public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.model_forms import (
     ONLY,
+    checked_sink,
     made_result,
     name_tensor,
     port_index,
@@ -109,16 +111,23 @@ class ModelEdits(ModelParts):
         """Drop an input. Nodes that need it make the model invalid until they get another source."""
         self._remove(self._parameters, parameter, Parameter)
 
-    def add_sinks(self, sinks: Sequence[Any]) -> None:
-        self._edit(self._sinks, [s._node if isinstance(s, Output) else s for s in sinks], Node)
+    def add_sinks(self, sinks: list[Node]) -> None:
+        """Nodes that are run though no result needs them. TypeError unless they are a list, RuntimeError for
+        what is no sink."""
+        if not isinstance(sinks, list):
+            raise no_such_form(f"add_sinks takes a list of Nodes, not {type(sinks).__name__}")
+        for sink in sinks:
+            if not isinstance(sink, Node):
+                raise ModelError(f"Unable to cast Python instance of type {type(sink)} to a sink")
+        self._edit(self._sinks, [checked_sink(sink) for sink in sinks], Node)
 
-    def remove_sink(self, sink: Any) -> None:
-        self._remove(self._sinks, sink._node if isinstance(sink, Output) else sink, Node)
+    def remove_sink(self, sink: Node) -> None:
+        if not isinstance(sink, Node):
+            raise TypeError("Incorrect argument type. Sink node is expected as an argument.")
+        self._remove(self._sinks, sink, Node)
 
     def add_variables(self, variables: Sequence[Any]) -> None:
-        if any(not isinstance(variable, Variable) for variable in variables):
-            raise no_such_form("add_variables takes a list of Variables")
-        self._variables.extend(variables)
+        self._edit(self._variables, variables, Variable)
 
     def remove_variable(self, variable: Any) -> None:
         """Tell of it no longer. Nodes keep it, and a compiled model has it as long as there is one."""
@@ -126,7 +135,8 @@ class ModelEdits(ModelParts):
         self._removed.add(variable.info.variable_id)
 
     def _edit(self, into: list[Any], nodes: Sequence[Any], kind: type) -> None:
-        expect(nodes, Sequence, f"expected a list of {kind.__name__}")
+        if not isinstance(nodes, Sequence) or isinstance(nodes, (str, bytes)):
+            raise no_such_form(f"expected a list of {kind.__name__}, not {type(nodes).__name__}")
         for node in nodes:
             expect(node, kind)
         with GRAPH_LOCK:
@@ -186,7 +196,7 @@ class ModelEdits(ModelParts):
     def reshape(
         self,
         partial_shape: Any = None,
-        variables_shapes: dict[str, Any] | None = None,
+        variables_shapes: Mapping[str, Any] = MappingProxyType({}),
         *,
         partial_shapes: Any = None,
     ) -> None:
@@ -198,6 +208,8 @@ class ModelEdits(ModelParts):
         several inputs and no dict, IndexError for an index past the end, TypeError for other objects.
         """
         partial_shape = partial_shapes if partial_shape is None else partial_shape
+        if not isinstance(variables_shapes, Mapping):
+            raise no_such_form(f"variables_shapes is a dict, not {type(variables_shapes).__name__}")
         shapes: dict[Parameter, tuple[Dim, ...] | None]
         if isinstance(partial_shape, dict):
             # A wrong shape is reported before a wrong key.
@@ -211,7 +223,7 @@ class ModelEdits(ModelParts):
                 f"reshape takes a PartialShape, list, tuple, str or dict, not {type(partial_shape).__name__}"
             )
         with GRAPH_LOCK:
-            variables = self._variable_shapes(variables_shapes or {})
+            variables = self._variable_shapes(variables_shapes)
             changed: list[tuple[Node, str, Any]] = [(p, "shape", shape) for p, shape in shapes.items()]
             changed += [(node, "variable_shape", shape) for node, shape in variables.items()]
             before = {node: node._attrs for node, _, _ in changed}
@@ -225,11 +237,11 @@ class ModelEdits(ModelParts):
                 raise
             self._settle(types)
             for variable in self.get_variables() if variables else ():
-                wanted = (variables_shapes or {}).get(variable.info.variable_id)
+                wanted = variables_shapes.get(variable.info.variable_id)
                 if wanted is not None:
                     variable.info.data_shape = PartialShape(wanted)
 
-    def _variable_shapes(self, shapes: dict[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
+    def _variable_shapes(self, shapes: Mapping[str, Any]) -> dict[Node, tuple[Dim, ...] | None]:
         """ReadValue node -> the new shape of its variable. A variable that is not there is passed over."""
         if not shapes:
             return {}

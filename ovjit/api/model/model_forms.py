@@ -2,92 +2,139 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
-from ovjit.api.arguments import expect, public_name
+import numpy as np
+
+from ovjit.api.arguments import public_name
 from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.custom import Op
 from ovjit.api.model.node import DescriptorTensor, Node, Output
 from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.model.rt_info import RTMap
+from ovjit.api.model.variables import Variable
 from ovjit.api.tensors.convert import dims_with_symbols
 from ovjit.api.tensors.shapes import PartialShape
-from ovjit.errors import checked_index, no_such_constructor, no_such_form
+from ovjit.errors import ModelError, check, checked_index, no_such_constructor, no_such_form
 from ovjit.graph.shapes import Dim
+from ovjit.records import NamedTuple
 
 
-def model_arguments(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[Any], list[Node], list[Parameter], list[Any], str]:
-    """Sort out the constructor's forms: (results, sinks, parameters, variables, name)."""
-    known = {"results", "result", "sinks", "parameters", "variables", "name"}
-    if set(kwargs) - known:
-        raise no_such_constructor(f"Model has no argument {min(set(kwargs) - known)!r}")
-    given = list(args)
-    name = kwargs.get("name", "")
-    if "name" not in kwargs and given and isinstance(given[-1], str):
-        name = given.pop()
-    results = kwargs.get("results", kwargs.get("result"))
-    if results is None and given:
-        results = given.pop(0)
-    sinks, parameters, variables, more = _lists([_sequence(item) for item in given], kwargs)
-    if more or not isinstance(name, str):
-        raise no_such_constructor("Model takes results, [sinks,] parameters, [variables,] and a name")
-    if not all(isinstance(p, Parameter) for p in parameters):
-        raise no_such_constructor("Model's parameters are a sequence of Parameter nodes")
-    if not all(isinstance(s, (Node, Output)) for s in sinks):
-        raise no_such_constructor("Model's sinks are a sequence of Nodes or of Outputs")
-    sinks = [s._node if isinstance(s, Output) else s for s in sinks]
-    return _results(results), sinks, parameters, variables, name
+class Form(NamedTuple):
+    """What one of the constructor's forms takes: the class of its results and, where it has some, of its
+    sinks. A `single` result is a Node, of which all outputs are results."""
+
+    results: type
+    sinks: type | None = None
+    variables: bool = False
+    single: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its arguments, in their order."""
+        optional = [("sinks", self.sinks is not None), ("parameters", True), ("variables", self.variables)]
+        taken = (name for name, has in optional if has)
+        return ("result" if self.single else "results", *taken, "name")
+
+    def kinds(self) -> dict[str, type]:
+        """The class of what each of its sequences holds."""
+        return {
+            "results": self.results,
+            "sinks": self.sinks or Node,
+            "parameters": Parameter,
+            "variables": Variable,
+        }
 
 
-def _lists(
-    lists: list[list[Any]], kwargs: dict[str, Any]
-) -> tuple[list[Any], list[Any], list[Any], list[list[Any]]]:
-    """(sinks, parameters, variables, further lists) of [sinks,] parameters [, variables], told apart by what
-    they hold."""
-    sinks, parameters, variables = (
-        _sequence(kwargs.get(key, ())) for key in ("sinks", "parameters", "variables")
+#: The first form that fits the arguments is taken. An empty sequence fits whatever is to be in it.
+FORMS = (
+    Form(Result, Node),
+    Form(Result),
+    Form(Node),
+    Form(Output, single=True),
+    Form(Output),
+    Form(Output, Node),
+    Form(Output, Output),
+    Form(Output, Output, variables=True),
+    Form(Result, Output),
+    Form(Result, Output, variables=True),
+    Form(Result, Node, variables=True),
+    Form(Output, Node, variables=True),
+    Form(Result, variables=True),
+    Form(Output, variables=True),
+)
+
+
+class ModelArguments(NamedTuple):
+    """The constructor's arguments. `variables` is None where they are those that the nodes have."""
+
+    results: list[Any]
+    sinks: list[Node]
+    parameters: list[Parameter]
+    variables: list[Any] | None
+    name: str
+
+
+def model_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelArguments:
+    """Sort out the constructor's forms. TypeError if none fits, RuntimeError for a None in a sequence, and
+    for a sink that is none."""
+    given = {name: elements(value) for name, value in kwargs.items()}
+    lists = [elements(value) for value in args]
+    for form in FORMS:
+        found = _as_form(form, lists, given)
+        if found is not None:
+            return found
+    raise no_such_constructor(
+        "Model takes results, [sinks,] parameters, [variables,] and a name. Results are a Node, or a "
+        "sequence of only Nodes or only Outputs; beside sinks or variables, of only Results or only Outputs. "
+        "Sinks are a sequence of Nodes or of Outputs, parameters of Parameters, variables of Variables"
     )
-    if "parameters" in kwargs:
-        if lists:
-            sinks, lists = lists[0], lists[1:]
-    elif not lists:
-        raise no_such_constructor("Model takes results, parameters and a name")
-    elif _begin_with_sinks(lists):
-        sinks, parameters, lists = lists[0], lists[1], lists[2:]
-    else:
-        parameters, lists = lists[0], lists[1:]
-    if lists:
-        variables, lists = lists[0], lists[1:]
-    return sinks, parameters, variables, lists
 
 
-def _begin_with_sinks(lists: list[list[Any]]) -> bool:
-    """Whether the second list holds the parameters."""
-    if len(lists) < 2:
-        return False
-    first, second = (all(isinstance(p, Parameter) for p in items) for items in lists[:2])
-    if not second or (first and lists[0] and not lists[1]):
-        return False
-    if lists[0] and first:
-        raise no_such_constructor("Model's sinks cannot be Parameters")
-    return True
+def _as_form(form: Form, args: list[Any], kwargs: dict[str, Any]) -> ModelArguments | None:
+    names = form.names()
+    found = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or set(kwargs) - set(names) or set(found) & set(kwargs):
+        return None
+    found.update(kwargs)
+    name = found.pop("name", "")
+    if not isinstance(name, str) or len(found) != len(names) - 1:
+        return None
+    if form.single:
+        node = found.pop("result")
+        if not isinstance(node, Node):
+            return None
+        found["results"] = list(node.outputs())
+    for key, kind in form.kinds().items():
+        if not _holds(found.setdefault(key, []), kind):
+            return None
+    for key in ("results", "parameters", "variables"):
+        check(not any(item is None for item in found[key]), f"Model is incorrect! One of its {key} is None")
+    sinks = [checked_sink(sink) for sink in found["sinks"]]
+    variables = found["variables"] if form.variables else None
+    return ModelArguments(found["results"], sinks, found["parameters"], variables, name)
 
 
-def _results(given: Any) -> list[Any]:
-    """The results as a list of Nodes, or of Outputs."""
-    if isinstance(given, Node):
-        given = [given] if isinstance(given, Result) else given.outputs()
-    results = _sequence(given)
-    if not any(all(isinstance(r, kind) for r in results) for kind in (Node, Output)):
-        raise no_such_constructor("Model's results are a Node, or a sequence of only Nodes or only Outputs")
-    return results
+def elements(items: Any) -> Any:
+    """The list of what a sequence or a set holds; other objects, and text, as they are."""
+    if isinstance(items, (str, bytes)) or not isinstance(items, (Sequence, Set, np.ndarray)):
+        return items
+    return list(items)
 
 
-def _sequence(items: Any) -> list[Any]:
-    return list(expect(items, (list, tuple), "Model takes sequences of nodes", no_such_constructor))
+def _holds(items: Any, kind: type) -> bool:
+    """Whether it is a list of objects of a class. None stands for any Node or Variable, as in OpenVINO."""
+    allowed = (kind,) if kind is Output else (kind, type(None))
+    return isinstance(items, list) and all(isinstance(item, allowed) for item in items)
+
+
+def checked_sink(sink: Any) -> Node:
+    """A sink's node. RuntimeError for a node that has no effect but its outputs."""
+    node: Node | None = sink._node if isinstance(sink, Output) else sink
+    if node is None or not (node._op.role == "assign" or node._has_bodies):
+        named = "None" if node is None else node.get_friendly_name()
+        raise ModelError(f"Node {named} is not instance of Sink: Assign is one, and what has bodies")
+    return node
 
 
 def result_of(source: Node | Output) -> Result:
@@ -147,8 +194,9 @@ def shape_dims(shape: Any) -> tuple[Dim, ...] | None:
 
 def rt_path(path: str | list[str]) -> list[str]:
     keys = [path] if isinstance(path, str) else path
-    if not isinstance(keys, list) or not keys or not all(isinstance(key, str) for key in keys):
+    if not isinstance(keys, list) or not keys:
         raise no_such_form(f"a path to runtime information is a str or a list of str, not {path!r}")
+    check(all(isinstance(key, str) for key in keys), f"Unable to cast a part of the path {path!r} to a str")
     return keys
 
 

@@ -219,6 +219,14 @@ class ModelParts:
             raise ModelError(f"Model references undeclared parameters: {', '.join(map(repr, missing))}")
         return nodes
 
+    def _check_variables(self) -> None:
+        """Raises RuntimeError when a variable is needed that the model does not declare."""
+        declared = {variable.info.variable_id for variable in self._variables}
+        stateful = (node for node in self._walk() if node._op.role in ("read", "assign"))
+        missing = {str(node._attrs["variable_id"]) for node in stateful} - declared
+        if missing:
+            raise ModelError(f"Model references undeclared variables: {', '.join(sorted(missing))}")
+
 
 def _before(node: Node) -> list[Node]:
     """The nodes that come before one: of an Assign first its ReadValue, then those whose outputs it takes."""

@@ -67,6 +67,10 @@ def makes_constants(function: Maker) -> Maker:
     return function
 
 
+def _checked_name(name: Any) -> str:
+    return expect(name, str, "a name is a str")
+
+
 def _operator(op_name: str) -> tuple[Callable[[Any, Any], Node], Callable[[Any, Any], Node]]:
     """The operator of an arithmetic operation, and the one with the operands exchanged."""
     return lambda x, y: _arithmetic(op_name, x, y), lambda x, y: _arithmetic(op_name, y, x)
@@ -108,7 +112,8 @@ class Node:
     #: Operations whose nodes have a class of their own, by name and version; filled where those classes are
     #: defined.
     _classes: ClassVar[dict[tuple[str, int], type[Node]]] = {}
-    #: Makes the Constant of a number or array; set where that class is defined.
+    #: Whether it is a node with models inside.
+    _has_bodies: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any):
         raise TypeError("ovjit.Node: No constructor defined! Use a builder, such as ovjit.opset13.relu")
@@ -164,7 +169,7 @@ class Node:
         self._attrs = attrs
         self._inputs = list(inputs)
         self._id = next(_instance_ids)
-        self._friendly_name = name or ""
+        self._friendly_name = "" if name is None else _checked_name(name)
         self._tensors = []
         self._rt_info: RTMap | None = None
         self._input_rt: dict[int, RTMap] | None = None
@@ -360,7 +365,7 @@ class Node:
         return self._friendly_name or self.get_name()
 
     def set_friendly_name(self, name: str) -> None:
-        self._friendly_name = expect(name, str, "a name is a str")
+        self._friendly_name = _checked_name(name)
 
     def get_instance_id(self) -> int:
         return self._id
@@ -418,7 +423,7 @@ class Node:
         return self._rt_info
 
     def set_rt_info(self, value: Any, key: str) -> None:
-        self.get_rt_info()[key] = value
+        self.get_rt_info()._set(key, value)
 
     def _input_rt_info(self, index: int) -> RTMap:
         if self._input_rt is None:

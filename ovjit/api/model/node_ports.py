@@ -331,7 +331,7 @@ class Output(_Port):
         self._tensor.add_names(names)
 
     def set_rt_info(self, value: Any, key: str) -> None:
-        self.get_rt_info()[key] = value
+        self.get_rt_info()._set(key, value)
 
     def remove_target_input(self, target_input: Input) -> None:
         """Leave a consumer out of `target_inputs`; the consumer keeps its source until it gets another.
@@ -385,7 +385,7 @@ class Input(_End):
         return self._node._input_rt_info(self._index)
 
     def set_rt_info(self, value: Any, key: str) -> None:
-        self.get_rt_info()[key] = value
+        self.get_rt_info()._set(key, value)
 
     def replace_source_output(self, new_source_output: Output) -> None:
         """Take `new_source_output` from now on. Types are inferred at the next validation."""

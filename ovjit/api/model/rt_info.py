@@ -166,7 +166,15 @@ class RTMap:
     def __getitem__(self, key: str) -> Any:
         return _out(self._items.setdefault(_name(key), None))
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: str | int | OVAny) -> None:
+        """TypeError for another kind of value, which an OVAny may have."""
+        if isinstance(value, (int, np.integer, np.bool_)):
+            value = int(value)
+        what = "runtime information is a str, an int or an OVAny"
+        self._set(key, expect(value, (int, str, OVAny), what))
+
+    def _set(self, key: str, value: Any) -> None:
+        """Note a value of any kind."""
         self._items[_name(key)] = value._value if isinstance(value, OVAny) else value
 
     def __delitem__(self, key: str) -> None:
@@ -213,19 +221,19 @@ class FixedRTMap(RTMap):
     def __getitem__(self, key: str) -> Any:
         return _out(self._items[_name(key)])
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        _warn_of_writing()
-        super().__setitem__(key, value)
+    def _set(self, key: str, value: Any) -> None:
+        _warn_of_writing(4)
+        super()._set(key, value)
 
     def __delitem__(self, key: str) -> None:
-        _warn_of_writing()
+        _warn_of_writing(3)
         super().__delitem__(key)
 
 
-def _warn_of_writing() -> None:
+def _warn_of_writing(level: int) -> None:
     text = "Setting rt_info via ConstOutput is deprecated and will be removed in version 2027.0. "
     text += "Use a non-const output to modify runtime info."
-    warnings.warn(text, DeprecationWarning, stacklevel=3)
+    warnings.warn(text, DeprecationWarning, stacklevel=level)
 
 
 def _out(value: Any) -> Any:

@@ -32,6 +32,7 @@ class SubGraphNode(Node):
     _models: list[Model | None]
     _input_ports: list[list[Port]]
     _output_ports: list[list[Port]]
+    _has_bodies: ClassVar[bool] = True
     #: What is raised for a result that is not the body's.
     _no_result: ClassVar[type[Exception]] = IndexError
 

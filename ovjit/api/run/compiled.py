@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ovjit import injected
+from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.model.ports import make_ports
 from ovjit.api.run import properties_table as table
@@ -198,7 +199,10 @@ class CompiledModel:
     def set_property(self, *args: Any, **named: Any) -> None:
         """Always a RuntimeError: properties are fixed by compiling, as in OpenVINO's CPU device."""
         args = (*args, *(named[key] for key in ("properties", "property") if key in named))
-        if len(args) != 1 or not isinstance(args[0], (dict, tuple)):
+        given: Any = args[0] if len(args) == 1 else None
+        pair = isinstance(given, tuple) and len(given) == 2
+        names = given[:1] if pair else given if isinstance(given, dict) else [None]
+        if not all(isinstance(name, str) for name in names):
             raise no_such_form("set_property takes a dict of properties, or a pair of name and value")
         raise InferenceError(
             "Not Implemented: It's not possible to set property of an already compiled model. Set "
@@ -214,11 +218,11 @@ class CompiledModel:
     @overload
     def export_model(self) -> io.BytesIO: ...
     @overload
-    def export_model(self, model_stream: io.BytesIO | None) -> io.BytesIO | None: ...
-    def export_model(self, model_stream: Any = None) -> io.BytesIO | None:
+    def export_model(self, model_stream: io.BytesIO) -> None: ...
+    def export_model(self, model_stream: Any = ONLY) -> io.BytesIO | None:
         """The compiled model as a blob for `import_model`: a BytesIO at position 0, or written to the BytesIO
         that is given, which is then rewound."""
-        if model_stream is not None and not isinstance(model_stream, io.BytesIO):
+        if model_stream is not ONLY and not isinstance(model_stream, io.BytesIO):
             raise TypeError(
                 "CompiledModel.export_model(model_stream) incompatible function argument: `model_stream` "
                 f"must be an io.BytesIO object but {model_stream!r:.80}` provided"
@@ -229,7 +233,7 @@ class CompiledModel:
 
         blob = save_blob(self._executable, self._input_infos, self._output_infos, self._config)
         blob = encrypted(blob, self._config)
-        if model_stream is None:
+        if model_stream is ONLY:
             return io.BytesIO(blob)
         write_in_pieces(model_stream, blob)
         model_stream.seek(0)

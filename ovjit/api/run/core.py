@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import mmap
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from ovjit.version import get_version
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
     from ovjit.compiler.options import Memory
+    from ovjit.graph.graph import Value
+    from ovjit.graph.ports import PortInfo
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -156,19 +159,20 @@ class Core:
     available_devices = accessor(get_available_devices)
 
     def get_versions(self, device_name: str) -> dict[str, Version]:
-        """The version of a device; {} for a name that is none. RuntimeError for one that is not there."""
+        """The versions of a device and of those that it stands over, in the order of their names; a name that
+        is none has no version. RuntimeError for one that is not there."""
         expect(device_name, str, "the name of a device is a str")
-        device = device_name.partition(":")[0].partition(".")[0]
-        if device in self._plugins:
+        head, _, rest = device_name.partition(":")
+        names = {re.split(r"[.(]", part.lstrip("-"))[0] for part in (head, *rest.split(","))}
+        for device in names & set(self._plugins):
             raise self._plugin_error(device)
-        if device in ABSENT:
-            parse_device(device_name)
-        if device not in DEVICES:
-            return {}
-        self._used.add(device)
+        for device in names & set(ABSENT):
+            _refuse(device_name, device)
+        known = sorted(names & set(DEVICES))
+        self._used.update(known)
         version = get_version()  # OpenVINO's, for a program that knows the package under that name
         major, minor, patch = (int(part) for part in version.partition("-")[0].split(".")[:3])
-        return {device: Version(major, minor, patch, version, DEVICES[device])}
+        return {device: Version(major, minor, patch, version, DEVICES[device]) for device in known}
 
     # -- models --------------------------------------------------------------------------------------------
 
@@ -243,6 +247,7 @@ class Core:
 
         RuntimeError for a blob that is damaged or of another version, TypeError for another kind of object.
         """
+        _check_blob(model_stream)
         device = self._device(device_name, config)
         settings = self._config_for(device, config)
         data = _blob_bytes(model_stream, settings["ENABLE_MMAP"])
@@ -256,11 +261,15 @@ class Core:
     def query_model(
         self, model: Model, device_name: str, config: Mapping[str, Any] | None = None
     ) -> dict[str, str]:
-        """friendly name -> device, of all operations that the device can run."""
+        """friendly name -> device, of all operations that the device can run. AUTO and MULTI name themselves;
+        they need a list of devices."""
         _check_model(model)
         device = self._device(device_name)
+        if device_name == "AUTO":
+            raise DeviceError("AUTO: cannot parse valid device from '': name devices, such as AUTO:CPU")
         table.read_config(config or {}, device)
-        return dict.fromkeys(sorted(node.get_friendly_name() for node in model.get_ordered_ops()), "CPU")
+        chosen = device if device in ("AUTO", "MULTI") else "CPU"
+        return dict.fromkeys(sorted(node.get_friendly_name() for node in model.get_ordered_ops()), chosen)
 
     # -- properties ----------------------------------------------------------------------------------------
 
@@ -277,11 +286,20 @@ class Core:
         device = given.pop("device_name", "")
         if given or len(args) > 2 or properties is None:
             raise no_such_form("set_property takes a dict of properties, or a device's name and a dict")
+        if not isinstance(device, str):
+            raise no_such_form(f"the name of a device is a str, not {type(device).__name__}")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
-        if isinstance(device, str) and device.partition(".")[0] in (*ABSENT, *self._plugins):
+        if device.partition(".")[0] in (*ABSENT, *self._plugins):
             return  # kept for a device that is never asked anything
         head = _head(device) if device else ""
+        if properties and head == "CPU":
+            parse_device(device)
+        if isinstance(properties, Mapping) and "DEVICE_PROPERTIES" in properties:
+            raise OvjitError(
+                "set_property does not take DEVICE_PROPERTIES: give them to compile_model, or set the "
+                "properties of each device"
+            )
         values = table.read_config(properties, head, compiling=False)
         self._settings[head].update(values)
 
@@ -301,6 +319,8 @@ class Core:
         arguments = given.pop("arguments", None)
         if given or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
+        if not isinstance(device, str):
+            raise no_such_form(f"the name of a device is a str, not {type(device).__name__}")
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
@@ -512,6 +532,18 @@ def _read_tflite(model: Any, use_mmap: bool, converters: Mapping[str, Any] | Non
     return read_tflite(model, use_mmap, converters)
 
 
+def _as_inferred(ports: Iterable[PortInfo], values: Sequence[Value]) -> tuple[PortInfo, ...]:
+    """Ports with the types of the graph, which are inferred anew: a Parameter may have been given another
+    type since the model was validated."""
+    pairs = zip(ports, values, strict=False)  # behind the outputs are what is assigned
+    return tuple(
+        info
+        if (info.dtype, info.shape) == (value.dtype, value.shape)
+        else info._replace(dtype=value.dtype, shape=value.shape)
+        for info, value in pairs
+    )
+
+
 def _compile(
     model: Model,
     device: str,
@@ -524,8 +556,8 @@ def _compile(
     `memory`: gives the bytes that constants are to lie in."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
-        inputs = tuple(map(port_info, model.inputs))
-        outputs = tuple(map(port_info, model.outputs))
+        inputs = _as_inferred(map(port_info, model.inputs), graph.inputs)
+        outputs = _as_inferred(map(port_info, model.outputs), graph.outputs)
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
@@ -604,6 +636,17 @@ def _imported(found: Any, name: str, device: str) -> CompiledModel:
     )
 
 
+def _check_blob(stream: Any) -> None:
+    """Raises TypeError unless it is of a kind that a blob is read from."""
+    kinds = (io.BytesIO, Tensor, bytes, bytearray, memoryview, mmap.mmap, str, os.PathLike)
+    if not isinstance(stream, kinds):
+        raise TypeError(
+            "CompiledModel.import_model(model_stream) incompatible function argument: `model_stream` must be "
+            f"an io.BytesIO object or bytes (or a Tensor, memoryview, mmap or path) but {stream!r:.80}` "
+            "provided"
+        )
+
+
 def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
     """The bytes of a blob: where they lie, or a map of the file."""
     if isinstance(stream, io.BytesIO):
@@ -621,10 +664,7 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
             return read_file(path, use_mmap)
         except OSError as error:
             raise OvjitError(f"Could not open the blob {path!r}: {error.strerror}") from error
-    raise TypeError(
-        "CompiledModel.import_model(model_stream) incompatible function argument: `model_stream` must be an "
-        f"io.BytesIO object or bytes (or a Tensor, memoryview, mmap, path) but {stream!r:.80}` provided"
-    )
+    raise AssertionError("_check_blob comes before")
 
 
 def _unpickle(blob: bytes, device: str) -> CompiledModel:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ovjit.api.model.node import ConstOutput
 from ovjit.api.run.results import OVDict
-from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, native_dtype, relation, unpack
+from ovjit.api.run.slots import BITS, PACKED, SAME, STRING, InputSlot, as_port, native_dtype, relation, unpack
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
@@ -97,10 +97,18 @@ def find_slot(request: InferRequest, key: Any) -> InputSlot:
 
 
 def port_index(ports: tuple[ConstOutput, ...], key: Any) -> int | None:
-    """Which of `ports` is meant by `key`: itself, or a port of the same names, type and shape elsewhere."""
+    """Which of `ports` is meant by `key`: itself, or of another model that of a node with the same friendly
+    name; of Results, whose friendly names are often made up, also a port of equal names, type and shape."""
     for i, port in enumerate(ports):
         if port is key or port == key:
             return i
+    node = key.get_node()
+    kind, name = node.get_type_name(), node.get_friendly_name()
+    for i, other in enumerate(port.get_node() for port in ports):
+        if other.get_type_name() == kind and other.get_friendly_name() == name:
+            return i
+    if kind == "Parameter":
+        return None
     type_, names = key.get_tensor()._type, key.get_names()
     for i, port in enumerate(ports):
         if names and names == port.get_names() and type_ == port.get_tensor()._type:
@@ -143,6 +151,7 @@ def _is_value(value: Any) -> bool:
 def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     """Check one value and bring it to the slot's dtype where assignment alone would not."""
     if isinstance(value, Tensor):
+        value = as_port(value, slot.info)
         slot.check_tensor(value)
         return slot, value, False
     if isinstance(value, list):
@@ -155,7 +164,7 @@ def _prepared(slot: InputSlot, value: Any, share: bool, key: Any) -> Step:
     elif array.dtype.kind in "USO" and slot.way == SAME:
         array = array.astype(slot.dtype)
     if array.ndim == 0:
-        array = _scalar(slot, array)
+        array = _scalar(slot, array, isinstance(value, (int, float, str, bytes, np.number)))
     if slot.way in (BITS, PACKED) and array.dtype != slot.dtype:
         array = _bits(slot, array)
     slot.check_shape(array.shape)
@@ -186,13 +195,17 @@ def _bits(slot: InputSlot, array: Array) -> Array:
     return array.view(slot.dtype)
 
 
-def _scalar(slot: InputSlot, array: Array) -> Array:
-    """A scalar for a port of one element takes the port's shape; nothing else is broadcast."""
+def _scalar(slot: InputSlot, array: Array, plain: bool) -> Array:
+    """A scalar for a port of one element takes the port's shape; nothing else is broadcast. An array without
+    dimensions is reshaped to the port's, which ValueError is about; a `plain` number or text is not."""
     expected = slot.info.shape
     assert expected is not None
     if shapes.is_static(expected):
         if all(d == 1 for d in expected):
             return array.reshape(expected)
+        if not plain and 0 not in expected:
+            wanted = ",".join(map(str, expected))
+            raise ValueError(f"cannot reshape array of size 1 into shape ({wanted}) of {slot.describe()}")
     elif len(expected) == 1:
         return array.reshape(1)
     return array

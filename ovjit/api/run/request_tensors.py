@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ovjit.api.model.model_forms import ONLY
 from ovjit.api.model.node import _Port
 from ovjit.api.run.inputs import port_index
 from ovjit.api.run.request_guard import RequestGuard
-from ovjit.api.run.slots import InputSlot, OutputSlot
+from ovjit.api.run.slots import InputSlot, OutputSlot, as_port
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.errors import InferenceError, no_such_form
 
@@ -49,8 +50,9 @@ class RequestTensors(RequestGuard):
         return tensor
 
     def _bind_input(self, slot: InputSlot, tensor: Tensor) -> None:
-        slot.check_tensor(_tensor(tensor))
-        slot.bind(self._job, tensor)
+        bound = as_port(_tensor(tensor), slot.info)
+        slot.check_tensor(bound)
+        slot.bind(self._job, bound)
         self._note_slots()
 
     def _bind_batch(self, slot: InputSlot, tensors: Any) -> None:
@@ -127,6 +129,7 @@ class RequestTensors(RequestGuard):
             return
         for key, tensor in _mapping(inputs).items():
             if isinstance(key, int):
+                _check_key(key, "input")
                 self._bind_input(_at(self._inputs, key, "Input"), tensor)
             elif isinstance(key, (str, _Port)):
                 self.set_tensor(key, tensor)
@@ -168,26 +171,24 @@ class RequestTensors(RequestGuard):
             self._bind_batch(_at(self._inputs, args[0], "Input"), args[1])
             return
         if len(args) == 1 and isinstance(args[0], dict):
-            for index, tensor in args[0].items():
-                if not isinstance(index, int):
-                    raise no_such_form(f"input tensors are selected by index, not by {type(index).__name__}")
+            for index, tensor in _by_index(args[0], "input"):
                 self._bind_input(_at(self._inputs, index, "Input"), tensor)
             return
-        if len(args) != 1 or not isinstance(args[0], (list, tuple)):
+        if len(args) != 1 or not isinstance(args[0], list):
             raise no_such_form("set_input_tensors takes a dict from index to Tensor, or a list of Tensors")
         if len(self._inputs) != 1:
             raise InferenceError(
                 "set_input_tensors(tensors) must be used for single-input models only. Model has "
                 f"{len(self._inputs)} inputs: pass a dict from index to Tensor"
             )
+        if not args[0]:
+            raise InferenceError("set_input_tensors: the list of Tensors is empty")
         self._bind_batch(self._inputs[0], args[0])
 
     def set_output_tensors(self, outputs: dict[int, Tensor]) -> None:
         """Set several output tensors, by index."""
         self._check_idle()
-        for index, tensor in _mapping(outputs).items():
-            if not isinstance(index, int):
-                raise no_such_form(f"output tensors are selected by index, not by {type(index).__name__}")
+        for index, tensor in _by_index(_mapping(outputs), "output"):
             self._bind_output(_at(self._outputs, index, "Output"), tensor)
 
     @property
@@ -232,6 +233,24 @@ def _joined(tensors: Any) -> Tensor:
 
 def _mapping(tensors: Any) -> dict[Any, Any]:
     return expect(tensors, dict, "a dict of Tensors is expected")
+
+
+def _check_key(index: int, what: str) -> None:
+    """InferenceError for a negative index among the keys of a dict."""
+    if index < 0:
+        raise InferenceError(f"{what} indices start at 0; {index} is given")
+
+
+def _by_index(tensors: dict[Any, Any], what: str) -> Iterator[tuple[int, Tensor]]:
+    """The items of a dict from index to Tensor. TypeError for other keys, InferenceError for other values and
+    for negative indices, which OpenVINO finds when it reads the dict."""
+    for index, tensor in tensors.items():
+        if not isinstance(index, int):
+            raise no_such_form(f"{what} tensors are selected by index, not by {type(index).__name__}")
+        _check_key(index, what)
+        if not isinstance(tensor, Tensor):
+            raise InferenceError(f"Unable to cast {type(tensor)} to a Tensor: pass Tensor(array)")
+        yield index, tensor
 
 
 def _at(slots: Any, index: Any, what: str) -> Any:

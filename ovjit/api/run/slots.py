@@ -100,6 +100,16 @@ def shape_hint(given: tuple[int, ...], expected: tuple[shapes.Dim, ...]) -> str:
     return ""
 
 
+def as_port(tensor: Tensor, info: PortInfo) -> Tensor:
+    """A Tensor to bind: for a tensor without dimensions at a port of one element, one of the port's shape on
+    the same memory; any other as it is."""
+    shape = info.shape
+    if tensor._shape or not shape or not shapes.is_static(shape) or math.prod(shape) != 1:
+        return tensor
+    packed = relation(info.dtype) == PACKED
+    return lend_array(tensor._array if packed else tensor._array.reshape(shape), tensor._type, shape)
+
+
 def _resized(kind: str, tensor: Tensor, info: PortInfo, where: str) -> str:
     """What is wrong with a tensor that was set and has been given another shape since; OpenVINO's words."""
     assert info.shape is not None
@@ -350,6 +360,7 @@ class OutputSlot:
                 f"if model output tensor precision is: {self.info.dtype}. It is {self.describe()}"
             )
         assert self.info.shape is not None
+        tensor = as_port(tensor, self.info)
         if self.fixed and 0 in tensor._shape and tensor._shape != self.info.shape:
             raise InferenceError(
                 f"Can't set the output tensor with index: {self.index}, because the model output size = "

@@ -6,6 +6,7 @@ Inside, an element type is its name and a shape a tuple of ints and Intervals, N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ def element_name(value: Any) -> str:
         return "i32" if value is int else "f32"
     if isinstance(value, str) and value.lower() in dtypes.ELEMENT_TYPES:
         return value.lower()
+    if isinstance(value, (np.generic, np.ndarray, ModuleType)):  # NumPy takes the type of what they hold
+        raise no_such_form(f"an element type is expected, not {value!r}")
     try:
         return dtypes.from_numpy(np.dtype(value))
     except TypeError as error:

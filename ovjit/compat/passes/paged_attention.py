@@ -247,7 +247,7 @@ class _Rewriting(Inputs):
                 if isinstance(size, int):
                     paged.get_rt_info()[name] = size
         if mask.chunk:
-            paged.get_rt_info()[CHUNKS] = {"size": str(mask.chunk)}
+            paged.get_rt_info()._set(CHUNKS, {"size": str(mask.chunk)})
         size = heads[2][-1]
         target = _i64(0, 1, -1, size if isinstance(size, int) else 0)
         split = _op("Reshape", paged.output(0), target, special_zero=True)

@@ -69,7 +69,7 @@ class Serialize(ModelPass):
 
     @takes
     def __init__(self, path_to_xml: Any, path_to_bin: Any, version: Any = None):
-        self._paths = os.fspath(path_to_xml), os.fspath(path_to_bin) or None
+        self._paths = os.fspath(path_to_xml), os.fspath(path_to_bin)
         if not os.fsdecode(self._paths[0]).endswith(".xml"):
             raise ModelError(f"the path of an xml file must end with .xml: {self._paths[0]!r}")
         self._version = version.name if isinstance(version, Version) else version or "UNSPECIFIED"

@@ -72,7 +72,7 @@ def _ints(values: Any, what: str, within: tuple[int, int]) -> list[int]:
 def _floats(value: Any, what: str) -> list[float]:
     try:
         listed = value if np.iterable(value) else [value]
-        if isinstance(value, str) or any(isinstance(v, str) for v in listed):
+        if isinstance(value, (str, dict)) or any(isinstance(v, str) for v in listed):
             raise TypeError(value)
         return [float(v) for v in listed]
     except (TypeError, ValueError, OverflowError):

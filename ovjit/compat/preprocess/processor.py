@@ -12,7 +12,14 @@ from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.layout import Layout
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, plane_shapes
 from ovjit.compat.preprocess.infos import InputInfo, OutputInfo
-from ovjit.compat.preprocess.layouts import check_order, find_change, permuted, permuted_layout, unpermuted
+from ovjit.compat.preprocess.layouts import (
+    axes_of,
+    check_order,
+    find_change,
+    permuted,
+    permuted_layout,
+    unpermuted,
+)
 from ovjit.compat.preprocess.tidy import tidy
 from ovjit.errors import ModelError, OvjitError, checked_index
 from ovjit.graph.shapes import ANY, Dim
@@ -230,7 +237,7 @@ def _front(info: InputInfo, old: Parameter) -> _Front:
         if not layout.empty:
             parameter.set_layout(layout)
         if tensor._memory_type:
-            parameter._tensors[0].get_rt_info()["memory_type_0"] = {"value": tensor._memory_type}
+            parameter._tensors[0].get_rt_info()._set("memory_type_0", {"value": tensor._memory_type})
         parameters.append(parameter)
     return _Front(parameters, layout, model_layout)
 
@@ -312,6 +319,7 @@ def _with_spatial(shape: tuple[Dim, ...] | None, layout: Layout, spatial: tuple[
             raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
     if shape is None:
         return None
+    axes_of(layout, len(shape))  # raises for another rank
     changed = list(shape)
     for name, length in zip("HW", spatial, strict=True):
         changed[layout.get_index_by_name(name)] = ANY if length < 0 else length

@@ -153,6 +153,8 @@ def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.nd
         return array
     axis = axis_of(layout, "C", "channels", node)
     shape = dims_of(node)
+    if axis >= len(shape):
+        raise ModelError(f"axis {axis}, of the channels, is beyond the rank of shape {list(shape)}")
     if isinstance(shape[axis], int) and shape[axis] != len(values):
         raise ModelError(
             f"Number of channels and mean/values size mismatch: Channels = {shape[axis]}, mean/scale = "

@@ -67,7 +67,7 @@ def _is_scaled(node: Node) -> bool:
 
 def mark(output: Output) -> Output:
     """Note that a step of preprocessing made the node."""
-    output._node.get_rt_info()[NOTE] = {}
+    output._node.get_rt_info()._set(NOTE, {})
     return output
 
 

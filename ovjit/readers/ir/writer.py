@@ -18,6 +18,7 @@ from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
+from ovjit.api.arguments import flag
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
 from ovjit.api.model.model import Model
@@ -29,7 +30,7 @@ from ovjit.api.model.subgraphs import SubGraphNode, inside_body
 from ovjit.api.tensors.convert import partial_shape_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.disk.folders import replacing
-from ovjit.errors import ModelError, UnsupportedError, no_path
+from ovjit.errors import ModelError, UnsupportedError, no_path, no_such_form
 from ovjit.graph.attributes import FILE_NAMES
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.op import TensorType
@@ -52,15 +53,16 @@ def save_model(model: Model, output_model: Any, compress_to_fp16: bool = True) -
     values beyond f16 are not changed, nor are those of a model that `is_quantized`. Raises RuntimeError for a
     model that xml cannot hold or files that cannot be written.
     """
-    _write(model, output_model, None, compress_to_fp16, made_by={"OpenVINO Runtime": get_version()})
+    compress = flag(compress_to_fp16, "compress_to_fp16")
+    _write(model, output_model, "", compress, made_by={"OpenVINO Runtime": get_version()})
 
 
 #: Versions that are written, by name.
 VERSIONS = {"UNSPECIFIED": 11, "IR_V10": 10, "IR_V11": 11}
 
 
-def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = "UNSPECIFIED") -> None:
-    """Write an IR as it is, uncompressed. `bin_path` None or "" means beside the xml.
+def serialize(model: Model, xml_path: Any, bin_path: Any = "", version: str = "UNSPECIFIED") -> None:
+    """Write an IR as it is, uncompressed. Without `bin_path`, the .bin is beside the xml.
 
     `version` is IR_V11, UNSPECIFIED, which is the same, or IR_V10, which keeps no names of results. Raises
     RuntimeError as `save_model`.
@@ -70,7 +72,10 @@ def serialize(model: Model, xml_path: Any, bin_path: Any = None, version: str = 
 
 
 def check_version(version: Any) -> None:
-    """Raise UnsupportedError unless `version` is the name of a version of IR that can be written."""
+    """Raise UnsupportedError unless `version` is the name of a version of IR that can be written, TypeError
+    unless it is a str."""
+    if not isinstance(version, str):
+        raise no_such_form(f"version is a str, not {type(version).__name__}")
     if version not in VERSIONS:
         raise UnsupportedError(
             f"Invoked with wrong version argument: {version!r}! The supported versions are: 'UNSPECIFIED'"
@@ -95,12 +100,12 @@ def _write(
     if not isinstance(model, Model):
         raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
     for given in (xml_path, bin_path):
-        if given is not None and not isinstance(given, (str, bytes, os.PathLike)):
+        if not isinstance(given, (str, bytes, os.PathLike)):
             raise no_path(given)
     xml = Path(os.fsdecode(xml_path))
     if xml.suffix != ".xml":
         raise ModelError(f"Path for xml file doesn't contains file name with 'xml' extension: \"{xml}\"")
-    weights = xml.with_suffix(".bin") if bin_path in (None, "") else Path(os.fsdecode(bin_path))
+    weights = xml.with_suffix(".bin") if not os.fspath(bin_path) else Path(os.fsdecode(bin_path))
     for folder in (xml.parent, weights.parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)

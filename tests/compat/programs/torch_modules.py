@@ -100,7 +100,7 @@ cases = {
                           example_input=torch.zeros(1, 3, 8, 8)),
     "lstm": lambda: cm(torch.nn.LSTM(3, 4, 2, bidirectional=True), example_input=torch.zeros(5, 2, 3)),
     "attention": lambda: cm(torch.nn.MultiheadAttention(8, 2), example_input=(torch.rand(5, 2, 8),) * 3),
-    "exported": lambda: cm(torch.export.export(Named(), (t, t))),
+    "exported": lambda: cm(torch.export.export(Named(), (t, t.clone()))),  # one tensor would be one input
     "wrong": lambda: cm(module, example_input=(t, t)),
     "unknown": lambda: cm(module, example_input={"nothing": t}),
 }  # fmt: skip
