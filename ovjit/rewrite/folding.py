@@ -53,6 +53,6 @@ def _is_widened_weight(node: Node, readers: Uses) -> bool:
     if not converts(node, of=HALVES, to=("f32",)):
         return False
     return all(
-        user is not None and user.op.name in ("MatMul", "ChosenMatMul") and i == 1
+        user is not None and user.op.name in ("MatMul", "GatheredMatMul") and i == 1
         for user, i in readers.of(node.output)
     )

@@ -324,7 +324,7 @@ class _Work:
         made = b.add("PagedAttention", inputs, attrs, name=name, origins=origins)
         self.new[node.outputs[0]] = made.output
         if attrs["scores"]:
-            used = b.add("UsedPart", made.outputs[1:], {"axis": 0}, name=name, origins=origins)
+            used = b.add("ValidPrefix", made.outputs[1:], {"axis": 0}, name=name, origins=origins)
             self.new[node.outputs[1]] = _as(b, used.output, node.outputs[1].dtype)
         if node.outputs[2] in self.read:
             kind = {n: attrs[n] for n in ("keys", "heads", "size", "block")}

@@ -1,4 +1,4 @@
-"""Native `Turned`, the rotation of a rotary embedding, with elementwise operations as its epilogue."""
+"""Native `RotateHalf`, the rotation of a rotary embedding, with elementwise operations as its epilogue."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ _PARTS = ("Slice", "StridedSlice", "Split", "VariadicSplit")
 
 @rule(op.Concat(value("negative"), value("first")))
 def recognize_turned(w: Writer, node: Node, negative: Value | None, first: Value) -> Value | None:
-    """Concat(-x[h:], x[:h]) -> Turned(x)     for the halves of the last axis
+    """Concat(-x[h:], x[:h]) -> RotateHalf(x)     for the halves of the last axis
 
-    Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> Turned(x as [..., h, 2])     for adjacent pairs
-    Concat(a c - b s, b c + a s) -> x c' + Turned(x) s'     a and b: the halves of x, or its even and odd
+    Concat(Unsqueeze(-x[1::2]), Unsqueeze(x[::2])) -> RotateHalf(x as [..., h, 2])     for adjacent pairs
+    Concat(a c - b s, b c + a s) -> x c' + RotateHalf(x) s'     a and b: the halves of x, or its even and odd
                                                             elements; c' and s' repeat each of c and s
     """
     if node.output.shape is None or node.attrs["axis"] not in (-1, len(node.output.shape) - 1):
@@ -37,8 +37,8 @@ def recognize_turned(w: Writer, node: Node, negative: Value | None, first: Value
     if x is None:
         return None
     if stacked is None:
-        return w("Turned", x, pairs=x.shape[-1] == 2)
-    return w("Turned", _in_pairs(w, x), pairs=True)
+        return w("RotateHalf", x, pairs=x.shape[-1] == 2)
+    return w("RotateHalf", _in_pairs(w, x), pairs=True)
 
 
 def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Value | None:
@@ -57,7 +57,7 @@ def _rotated(w: Writer, inputs: tuple[Value, ...]) -> Value | None:
             if found is None or sums != {frozenset((b, c)), frozenset((a, s))}:
                 continue
             if all(_is_shared(v, a) for v in (c, s)):
-                turned = w("Turned", found, pairs=stacked)
+                turned = w("RotateHalf", found, pairs=stacked)
                 wide = [_twice(w, v, stacked) for v in (c, s)]
                 out = w("Add", w("Multiply", found, wide[0]), w("Multiply", turned, wide[1]))
                 return _in_pairs(w, out) if stacked else out
@@ -154,15 +154,15 @@ def _part(value: Value) -> tuple[Value, list[int]] | None:
 _PAIRS = value("pairs")
 
 
-@rule(op.Reshape(op.Turned(_PAIRS, pairs=True).named("turned") | _PAIRS, value("sizes")))
+@rule(op.Reshape(op.RotateHalf(_PAIRS, pairs=True).named("turned") | _PAIRS, value("sizes")))
 def out_of_pairs(
     w: Writer, node: Node, pairs: Value, sizes: Value, turned: Value | None = None
 ) -> Value | None:
-    """Reshape([Turned](x as [..., h, 2])) to the shape of x -> [Turned](x)"""
+    """Reshape([RotateHalf](x as [..., h, 2])) to the shape of x -> [RotateHalf](x)"""
     x = _paired(pairs)
     if x is None or not _is_to(sizes, node, x.shape, x):
         return None
-    return x if turned is None else w("Turned", x, pairs=True)
+    return x if turned is None else w("RotateHalf", x, pairs=True)
 
 
 def _paired(value: Value) -> Value | None:

@@ -99,7 +99,7 @@ class RoPE:
             x = w("Transpose", x, (0, 2, 1, 3))
         width = attrs["rotary_ndims"]
         turned = w.part(x, 0, width, -1)
-        across = w("Turned", turned, pairs=False)
+        across = w("RotateHalf", turned, pairs=False)
         out = w("Add", w("Multiply", turned, cos), w("Multiply", across, sin))
         if x.shape[-1] == width:
             return [out]
@@ -118,10 +118,10 @@ class RoPE:
 
 
 @op(
-    "Turned", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
+    "RotateHalf", opset=1, types=REALS, internal=True, native=FULL, epilogue=True, prologue=True,
     rules=[recognize_turned, out_of_pairs], rules_for=["Concat"], lower=".cpu_turned:lower_turned",
 )  # fmt: skip
-class Turned:
+class RotateHalf:
     """[-second half, first half] of the last axis. `pairs`: [-x1, x0] of each pair of neighbours along it."""
 
     def infer(data, *, pairs: Bool):

@@ -95,7 +95,7 @@ class GenerateProposals:
         return boxes[image, 0, number].astype(im_info.dtype), score.astype(im_info.dtype), counts
 
     def expand(w, node, inputs):
-        """GenerateProposals(...) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores))), with boxes and
+        """GenerateProposals(...) -> ValidPrefix(RankedRows(boxes, KeptBoxes(boxes, scores))), with boxes and
         scores of MovedAnchors(...)"""
         attrs = node.attrs
         if any(v.dtype != "f32" or v.shape is None for v in inputs):
@@ -106,7 +106,7 @@ class GenerateProposals:
         choice = kept_boxes(w, boxes, scores, share, -np.inf, most=most, **_kept(attrs))
         ways = {"keep": most, "output_type": attrs["roi_num_type"], "capacity": attrs["pre_nms_count"]}
         rows, _, best, many, count = ranked_rows(w, boxes, choice, **ways)
-        return [*(w("UsedPart", x, count, axis=0) for x in (rows, best)), many]
+        return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, best)), many]
 
 
 def _ways(attrs: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def _ranking(attrs: Mapping[str, Any], key: str, across_batch: bool, **ways: Any
 def _native_rows(w: Writer, boxes: Value, choice: Sequence[Value], ways: dict[str, Any]) -> list[Value]:
     """The outputs of a MulticlassNms or MatrixNms from selected boxes."""
     rows, places, _, many, count = ranked_rows(w, boxes, choice, **ways)
-    return [*(w("UsedPart", x, count, axis=0) for x in (rows, places)), many]
+    return [*(w("ValidPrefix", x, count, axis=0) for x in (rows, places)), many]
 
 
 def _rows(boxes: np.ndarray, choice: Sequence[np.ndarray], ways: dict[str, Any], dtype: np.dtype):
@@ -185,7 +185,7 @@ class MulticlassNms8:
     ref = _multiclass_nms
 
     def expand(w, node, inputs):
-        """MulticlassNms(boxes, scores) -> UsedPart(RankedRows(boxes, KeptBoxes(boxes, scores)))"""
+        """MulticlassNms(boxes, scores) -> ValidPrefix(RankedRows(boxes, KeptBoxes(boxes, scores)))"""
         attrs = node.attrs
         if not _simple(inputs):
             return None
@@ -227,7 +227,7 @@ class MatrixNms:
     ref = _matrix_nms
 
     def expand(w, node, inputs):
-        """MatrixNms(boxes, scores) -> UsedPart(RankedRows(boxes, numbers, scores * decays, counts)), with
+        """MatrixNms(boxes, scores) -> ValidPrefix(RankedRows(boxes, numbers, scores * decays, counts)), with
         numbers, decays and counts of MatrixDecay(boxes, scores)"""
         if not _simple(inputs):
             return None

@@ -121,7 +121,7 @@ def evaluate(boxes, scores, limits: Sequence[np.ndarray | None], attrs: dict[str
 
 
 def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Sequence[Value] | None:
-    """NonMaxSuppression(boxes, scores, ...) -> UsedPart(PaddedNMS(boxes, scores, ...)); None for types
+    """NonMaxSuppression(boxes, scores, ...) -> ValidPrefix(PaddedNMS(boxes, scores, ...)); None for types
     without a kernel"""
     boxes, scores, *limits = inputs  # and sigma for soft suppression
     if boxes.dtype != "f32" or scores.dtype != "f32" or boxes.shape is None or scores.shape is None:
@@ -137,7 +137,7 @@ def padded(w: Writer, node: Node, inputs: Sequence[Value], encoding: str) -> Seq
         "limit": -1 if given[0].type.value is None else limit_of(given[0].type.value),
     }
     *rows, count = w.b.instead(node, [boxes, scores, *given], attrs, "PaddedNMS")
-    outputs = [w("UsedPart", x, count, axis=0) for x in rows[: len(node.outputs)]]
+    outputs = [w("ValidPrefix", x, count, axis=0) for x in rows[: len(node.outputs)]]
     return [*outputs, count][: len(node.outputs)]
 
 

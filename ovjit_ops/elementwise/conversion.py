@@ -96,14 +96,14 @@ class Convert:
         return convert_body(x, destination_type)
 
     def expand(w, node, inputs):
-        """Convert(Convert(x) to f8) to a float -> HeldNumber(x), without a tensor of 8-bit floats"""
+        """Convert(Convert(x) to f8) to a float -> Saturated(x), without a tensor of 8-bit floats"""
         (x,) = inputs
         if x.dtype not in _HELD or node.output.dtype not in REALS or x.node.op.name != "Convert":
             return None
         if x.node.inputs[0].dtype not in REALS:
             return None
         wide = w("Convert", x.node.inputs[0], destination_type="f32")
-        held = w("HeldNumber", wide, destination_type=x.dtype)
+        held = w("Saturated", wide, destination_type=x.dtype)
         return [w("Convert", held, destination_type=node.output.dtype)]
 
     def samples(rng, dtype="f32"):
@@ -292,8 +292,8 @@ def _nearest(x: Any, bits: int, least: int) -> Any:
 _HELD = {"f8e4m3": (448.0, 3, -6), "f8e5m2": (57344.0, 2, -14)}
 
 
-@op("HeldNumber", opset=1, types=("f32",), internal=True, ulp=0)
-class HeldNumber:
+@op("Saturated", opset=1, types=("f32",), internal=True, ulp=0)
+class Saturated:
     """Data rounded to an 8-bit float type through f16, as in `small_floats`. NaN is kept."""
 
     words = {"destination_type": _HELD}

@@ -1,7 +1,7 @@
 """NonZero: the positions of elements that are not zero.
 
 Their number depends on data. An internal operation writes them natively to a buffer of the maximum size, and
-UsedPart takes the valid prefix.
+ValidPrefix takes the valid prefix.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class NonZero:
         return np.stack(np.nonzero(np.atleast_1d(data))).astype(numpy_dtype(output_type))
 
     def expand(w, node, inputs):
-        """NonZero(x) -> UsedPart(PaddedNonZero(x))"""
+        """NonZero(x) -> ValidPrefix(PaddedNonZero(x))"""
         (data,) = inputs
         if data.dtype == "string" or data.shape is None or not 0 < len(data.shape) <= MOST_DIMS:
             return None
         padded = w.outputs("PaddedNonZero", data, **node.attrs)
-        return w.b.instead(node, padded, {"axis": 1}, "UsedPart")
+        return w.b.instead(node, padded, {"axis": 1}, "ValidPrefix")
 
     def samples(rng, dtype="f32"):
         for shape in ((7,), (3, 17), (2, 3, 4), (0, 3), (2, 0), (5000,), (2, 1, 3, 2)):

@@ -171,8 +171,8 @@ class Unique:
         return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
 
     def expand(w, node, inputs):
-        """Unique(x) -> UsedPart of the outputs of PaddedUnique(x as rows), except for the output of one index
-        per element"""
+        """Unique(x) -> ValidPrefix of the outputs of PaddedUnique(x as rows), except for the output of one
+        index per element"""
         data, axes = inputs[0], inputs[1:]
         if data.shape is None or data.dtype not in UNIQUE:
             return None
@@ -188,7 +188,7 @@ class Unique:
         rows = w("Reshape", data, (dims[0], math.prod(dims[1:])), special_zero=False)
         values, first, inverse, counts, number = w.outputs("PaddedUnique", rows, **node.attrs)
         values = w("Reshape", values, dims, special_zero=False)
-        cut = [w("UsedPart", x, number, axis=0) for x in (values, first, counts)]
+        cut = [w("ValidPrefix", x, number, axis=0) for x in (values, first, counts)]
         if order:
             cut[0] = w("Transpose", cut[0], tuple(np.argsort(order).tolist()))
         return [cut[0], cut[1], inverse, cut[2]]

@@ -39,7 +39,7 @@ _IMAGES = 3
 
 class TiledMatMul(Tiled):
     """MatMul with constant right-hand matrices. Rows of the left side are pixels, right-hand matrices are
-    groups. For ChosenMatMul, a group is an index, which selects a matrix."""
+    groups. For GatheredMatMul, a group is an index, which selects a matrix."""
 
     channel_axis = -1
 
@@ -49,7 +49,7 @@ class TiledMatMul(Tiled):
         self.transposed = bool(anchor.attrs["transpose_a"]) and len(self.data.shape) > 1
         self.permutes = self.transposed
         self.group, self.node = group, anchor
-        #: Batch dimensions of the right-hand side; for ChosenMatMul, the shape of its indices.
+        #: Batch dimensions of the right-hand side; for GatheredMatMul, the shape of its indices.
         self.batch: tuple[Dim, ...] = ()
         self.read_weights()
         super().__init__(group, "matmul")

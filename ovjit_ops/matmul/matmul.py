@@ -13,7 +13,7 @@ from ovjit.graph.shapes import Dim, broadcast, broadcast_dims, compatible
 from ovjit_ops.common.images import matrix_images
 from ovjit_ops.common.values import widened
 from ovjit_ops.elementwise.arithmetic import NUMBERS, cases, common_dtype, random_array
-from ovjit_ops.matmul.chosen import choose_matrices
+from ovjit_ops.matmul.gathered import gather_matrices
 
 
 def matrix_shapes(a: tuple[Dim, ...], b: tuple[Dim, ...], transpose_a: bool, transpose_b: bool):
@@ -75,7 +75,7 @@ _CASES: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 
 @op(
     "MatMul", opset=1, types=NUMBERS, builder={"": "matmul"}, epilogue=True, native=float_types,
-    multiplied=2, rules=[choose_matrices], rules_for=["MatMul"], images=matrix_images,
+    multiplied=2, rules=[gather_matrices], rules_for=["MatMul"], images=matrix_images,
 )  # fmt: skip
 class MatMul:
     """out[..., i, j] = sum over k of a[..., i, k] * b[..., k, j]"""
@@ -118,10 +118,10 @@ class MatMul:
 
 
 @op(
-    "ChosenMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types, multiplied=2,
+    "GatheredMatMul", opset=1, types=("f32",), internal=True, epilogue=True, native=float_types, multiplied=2,
     lower=MatMul.lower,
 )  # fmt: skip
-class ChosenMatMul:
+class GatheredMatMul:
     """out[..., i, j] = sum over k of x[..., i, k] * table[indices[...], k, j]; 0 for indices out of range"""
 
     def infer(x, table, indices, *, transpose_a: Bool = False, transpose_b: Bool = False):

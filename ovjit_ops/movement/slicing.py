@@ -284,8 +284,8 @@ class SliceScatter:
             yield [data, random_array(rng, _slice(data, *limits).shape, dtype), *limits], attrs
 
 
-@op("UsedPart", internal=True, views=True)
-class UsedPart:
+@op("ValidPrefix", internal=True, views=True)
+class ValidPrefix:
     """The valid prefix of a buffer of maximum size, as a view: the first contiguous elements, with `count`
     along `axis`. The count depends on data."""
 

@@ -40,9 +40,9 @@ def host_steps(record: Op, dtype: str, most: int) -> set[str]:
 
 
 #: What runs on the host by element type of the data: what data decide the size of, strings, and types that a
-#: kernel does not know. `UsedPart` is a view that is cut off between two programs. Caches and tables that are
-#: constants, as here, are not written where they lie.
-CUT = {"UsedPart", "SparseFillEmptyRows"}
+#: kernel does not know. `ValidPrefix` is a view that is cut off between two programs. Caches and tables that
+#: are constants, as here, are not written where they lie.
+CUT = {"ValidPrefix", "SparseFillEmptyRows"}
 HOST = {
     "f32": CUT
     | {"MulticlassNms", "Range", "PaKVReorder"}

@@ -121,7 +121,7 @@ def _empty_last_bag(inputs, attrs):
 #: Operations that make as much as the data says.
 DATA_SHAPED = (
     "NonZero", "Unique", "StringTensorUnpack", "SparseFillEmptyRows", "NonMaxSuppression", "NMSRotated",
-    "MulticlassNms", "MatrixNms", "GenerateProposals", "UsedPart", "RankedRows", "PagedAttentionExtension",
+    "MulticlassNms", "MatrixNms", "GenerateProposals", "ValidPrefix", "RankedRows", "PagedAttentionExtension",
     "PagedDiversity",
 )  # fmt: skip
 #: (operation, why, which samples): not compared. None stands for all samples.

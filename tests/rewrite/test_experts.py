@@ -149,7 +149,7 @@ def test_rows_of_the_experts_that_they_chose(form: str, stored: str, split: bool
     assert chosen_so_far() == before + 1
     anchors = [low.group.node.op.name for low in compiled._executable.program.lowerings]
     assert "ScatterElementsUpdate" not in anchors and "Tile" not in anchors
-    wanted = "ChosenMatMul" if stored == "f32" else "CompressedMatMul"
+    wanted = "GatheredMatMul" if stored == "f32" else "CompressedMatMul"
     assert anchors.count(wanted) == (2 if form == "clamped" else 3)
     for shape in ((1, 1), (2, 5), (1, 40), (0, 3)):
         check(compiled, block, true, shape)

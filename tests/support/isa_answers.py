@@ -21,7 +21,7 @@ from tests.support.op_samples import check, native_ops
 
 #: One of every kind of kernel.
 OPS = {
-    "AvgPool", "ChosenMatMul", "CompressedMatMul", "Convert", "Convolution", "ConvolutionBackpropData",
+    "AvgPool", "GatheredMatMul", "CompressedMatMul", "Convert", "Convolution", "ConvolutionBackpropData",
     "CumSum", "Erf", "Exp", "Gather", "GroupConvolution", "LRN", "Log", "MatMul", "MaxPool",
     "ReduceMax", "ReduceMean", "ReduceSum", "Sigmoid", "Softmax", "Tanh", "TopK", "Transpose",
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """Products with matrices that indices select from a constant table (gathered GEMM), as in mixtures of
 experts.
 
-    MatMul(x, Gather(table [E, R, C], indices))  -> ChosenMatMul(x, table, indices)
-    MatMul(Gather(table, indices), x)            -> Transpose(ChosenMatMul(Transpose(x), table, indices))
+    MatMul(x, Gather(table [E, R, C], indices))  -> GatheredMatMul(x, table, indices)
+    MatMul(Gather(table, indices), x)            -> Transpose(GatheredMatMul(Transpose(x), table, indices))
 
 The table is packed once at compilation. Gather would copy all selected matrices in each inference.
 """
@@ -23,8 +23,8 @@ _MATRICES = _TAKEN | op.Convert(_TAKEN.where(lambda half: half.dtype in HALVES))
 
 
 @rule(op.MatMul(_MATRICES, anything) | op.MatMul(anything, _MATRICES))
-def choose_matrices(w: Writer, node: Node) -> Value | None:
-    """MatMul of matrices of a constant table -> ChosenMatMul"""
+def gather_matrices(w: Writer, node: Node) -> Value | None:
+    """MatMul of matrices of a constant table -> GatheredMatMul"""
     inputs = node.inputs
     if node.output.dtype != "f32" or any(v.shape is None for v in inputs):
         return None
@@ -35,7 +35,7 @@ def choose_matrices(w: Writer, node: Node) -> Value | None:
             continue
         # gathered matrices on the left: (G x)^T = x^T G^T, so the flags are swapped and negated
         turn = turned if side else [not turned[1], not turned[0]]
-        made = w("ChosenMatMul", x, *found, transpose_a=turn[0], transpose_b=turn[1])
+        made = w("GatheredMatMul", x, *found, transpose_a=turn[0], transpose_b=turn[1])
         if side == 0:
             rank = len(made.shape)
             made = w("Transpose", made, [*range(rank - 2), rank - 1, rank - 2])
