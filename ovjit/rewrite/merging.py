@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,30 +14,42 @@ MOST_BYTES = 64
 
 
 def merge_equal(graph: Graph) -> Graph:
-    """The graph with one node for all equal ones. Exporters repeat masks and positions for each layer. Nodes
-    with a state and nodes that run bodies stay."""
+    """The graph with one node for all equal ones, such as masks that exporters repeat for each layer.
+
+    Elementwise nodes stay, since each reader computes them in its own loop: merged, they would need a tensor.
+    Their readers may be equal. Nodes with a state and nodes that run bodies stay.
+    """
     made: dict[Hashable, Sequence[Value]] = {}
-    names: dict[Hashable, int] = {}  # what stands for an input in keys, numbered
+    equal: dict[Value, Value] = {}  # the result of an elementwise node -> that of an earlier equal one
+    numbers: dict[Hashable, int] = {}
 
     def number(value: Value) -> int:
-        return names.setdefault(_constant(value) or value, len(names))
+        return numbers.setdefault(_constant(value) or equal.get(value, value), len(numbers))
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        key = None
-        if node.op.may_fold and node.op.role in ("", "shape") and inputs:
-            attributes = tuple(map(_hashable, node.attrs.values()))
-            kinds = tuple((v.dtype, v.shape) for v in node.outputs)
-            key = (node.op, node.lowered, tuple(map(number, inputs)), attributes, kinds)
-            if key in made:
-                return made[key]
+        key = _key(node, map(number, inputs)) if node.op.may_fold and inputs else None
+        earlier = made.get(key) if key is not None else None
+        if earlier is not None and node.op.scalar is None:
+            return earlier
         outputs: Sequence[Value] | None = None
         if inputs is not node.inputs or b.is_taken(node.name):
             outputs = copy_node(b, node, inputs).outputs
-        if key is not None:
-            made[key] = node.outputs if outputs is None else outputs
+        results = node.outputs if outputs is None else outputs
+        if earlier is not None:
+            equal.update(zip(results, earlier, strict=True))
+        elif key is not None:
+            made[key] = results
         return outputs
 
     return rebuild(graph, visit)
+
+
+def _key(node: Node, inputs: Iterable[int]) -> Hashable:
+    """What equal nodes have in common. None for a node with an effect."""
+    if node.op.role not in ("", "shape"):
+        return None
+    attributes = frozenset((name, _hashable(value)) for name, value in node.attrs.items())
+    return node.op, node.lowered, tuple(inputs), attributes, tuple((v.dtype, v.shape) for v in node.outputs)
 
 
 def _constant(value: Value) -> Hashable:
