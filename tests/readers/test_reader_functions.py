@@ -114,7 +114,7 @@ def matrices() -> dict[str, np.ndarray]:
 def test_singular_values(name: str, full: bool) -> None:
     x = matrices()[name]
     rows, columns = x.shape[1:]
-    u, s, v = computed(lambda n, value: rotations.singular(n, value, rows, columns, full), x)
+    u, s, v = computed(lambda n, value: rotations.singular(n, value, full), x)
     want = np.linalg.svd(x, full_matrices=full)
     assert u.shape == want[0].shape and v.transpose(0, 2, 1).shape == want[2].shape
     near = {"rtol": 0, "atol": 1e-10 * max(1, np.abs(x).max())}
@@ -131,7 +131,7 @@ def test_eigenvalues(size: int) -> None:
     x = RNG.normal(size=(3, size, size))
     x = x + x.transpose(0, 2, 1)
     x[1] = np.ones((size, size))  # equal values
-    values, vectors = computed(lambda n, value: rotations.symmetric(n, value, size), x)
+    values, vectors = computed(lambda n, value: rotations.symmetric(n, value), x)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(x), rtol=0, atol=1e-10, err_msg=f"seed {SEED}")
     np.testing.assert_allclose(x @ vectors, vectors * values[:, None], rtol=0, atol=1e-10)
     eye = np.broadcast_to(np.eye(size), x.shape)
@@ -140,5 +140,5 @@ def test_eigenvalues(size: int) -> None:
 
 def test_singular_values_of_nan_are_nan() -> None:
     x = np.full((1, 3, 3), np.nan)
-    _, s, _ = computed(lambda n, value: rotations.singular(n, value, 3, 3, False), x)
+    _, s, _ = computed(lambda n, value: rotations.singular(n, value, False), x)
     assert np.isnan(s).all()
