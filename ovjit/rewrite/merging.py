@@ -27,8 +27,8 @@ def merge_equal(graph: Graph) -> Graph:
         return numbers.setdefault(_constant(value) or equal.get(value, value), len(numbers))
 
     def visit(b: Builder, node: Node, inputs: tuple[Value, ...]) -> Replacement:
-        key = _key(node, map(number, inputs)) if node.op.may_fold and inputs else None
-        earlier = made.get(key) if key is not None else None
+        key = _key(node, map(number, inputs))
+        earlier = None if key is None else made.get(key)
         if earlier is not None and node.op.scalar is None:
             return earlier
         outputs: Sequence[Value] | None = None
@@ -45,8 +45,8 @@ def merge_equal(graph: Graph) -> Graph:
 
 
 def _key(node: Node, inputs: Iterable[int]) -> Hashable:
-    """What equal nodes have in common. None for a node with an effect."""
-    if node.op.role not in ("", "shape"):
+    """What equal nodes have in common. None for nodes without inputs or with a state, body or effect."""
+    if not (node.inputs and node.op.may_fold and node.op.role in ("", "shape")):
         return None
     attributes = frozenset((name, _hashable(value)) for name, value in node.attrs.items())
     return node.op, node.lowered, tuple(inputs), attributes, tuple((v.dtype, v.shape) for v in node.outputs)

@@ -83,8 +83,7 @@ class Parameter(Node):
 
     def set_element_type(self, element_type: Type) -> None:
         """Change the element type; the graph follows at its next validation."""
-        if not isinstance(element_type, Type):
-            raise no_such_form(f"expected a Type, not {type(element_type).__name__}")
+        expect(element_type, Type)
         with GRAPH_LOCK:
             self._attrs = {**self._attrs, "element_type": element_name(element_type)}
 

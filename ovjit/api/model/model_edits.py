@@ -114,8 +114,7 @@ class ModelEdits(ModelParts):
     def add_sinks(self, sinks: list[Node]) -> None:
         """Nodes that are run though no result needs them. TypeError unless they are a list, RuntimeError for
         what is no sink."""
-        if not isinstance(sinks, list):
-            raise no_such_form(f"add_sinks takes a list of Nodes, not {type(sinks).__name__}")
+        expect(sinks, list, "add_sinks takes a list of Nodes")
         for sink in sinks:
             if not isinstance(sink, Node):
                 raise ModelError(f"Unable to cast Python instance of type {type(sink)} to a sink")
@@ -208,8 +207,7 @@ class ModelEdits(ModelParts):
         several inputs and no dict, IndexError for an index past the end, TypeError for other objects.
         """
         partial_shape = partial_shapes if partial_shape is None else partial_shape
-        if not isinstance(variables_shapes, Mapping):
-            raise no_such_form(f"variables_shapes is a dict, not {type(variables_shapes).__name__}")
+        expect(variables_shapes, Mapping, "variables_shapes is a dict")
         shapes: dict[Parameter, tuple[Dim, ...] | None]
         if isinstance(partial_shape, dict):
             # A wrong shape is reported before a wrong key.

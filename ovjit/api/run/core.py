@@ -286,8 +286,7 @@ class Core:
         device = given.pop("device_name", "")
         if given or len(args) > 2 or properties is None:
             raise no_such_form("set_property takes a dict of properties, or a device's name and a dict")
-        if not isinstance(device, str):
-            raise no_such_form(f"the name of a device is a str, not {type(device).__name__}")
+        expect(device, str, "the name of a device is a str")
         if isinstance(properties, tuple) and len(properties) == 2:
             properties = dict([properties])
         if device.partition(".")[0] in (*ABSENT, *self._plugins):
@@ -319,8 +318,7 @@ class Core:
         arguments = given.pop("arguments", None)
         if given or len(args) > 3:
             raise no_such_form("get_property takes the name of a property, or a device's name and that")
-        if not isinstance(device, str):
-            raise no_such_form(f"the name of a device is a str, not {type(device).__name__}")
+        expect(device, str, "the name of a device is a str")
         head = _head(device) if device else ""
         self._used.add(head)
         row = table.find_row(name, table._LETTERS[head], head, reading=True)
