@@ -24,16 +24,21 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     if not os.path.isfile(path):
         return None
     with open(path, "rb") as file:
-        head = file.read(8)
-        if head[:4] == _GGUF:
-            return "gguf"
-        if head[4:] == _TFLITE:
-            return "tflite"
-        if looks_like_xml(head):
+        kind = format_of_bytes(file.read(8))
+        if kind == "ir":
             file.seek(0)
             found = _NET.search(file.read(_HEAD))
-            return "ir" if found and int(found[1]) >= _OLDEST_IR else None
-        return "onnx" if _is_model(file, os.fstat(file.fileno()).st_size) else None
+            return kind if found and int(found[1]) >= _OLDEST_IR else None
+        return kind if kind != "onnx" or _is_model(file, os.fstat(file.fileno()).st_size) else None
+
+
+def format_of_bytes(head: bytes) -> str:
+    """The format by the first 8 bytes or more: "onnx" where they are of no other."""
+    if head[:4] == _GGUF:
+        return "gguf"
+    if head[4:8] == _TFLITE:
+        return "tflite"
+    return "ir" if looks_like_xml(head) else "onnx"
 
 
 def looks_like_xml(head: bytes) -> bool:

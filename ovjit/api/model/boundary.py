@@ -23,6 +23,7 @@ from ovjit.api.model.node_ports import ResultTensor
 from ovjit.api.tensors.convert import dims_with_symbols, element_name, partial_shape_of, shape_of, type_of
 from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.memory import encode_strings
+from ovjit.api.tensors.packing import pack_data, pack_low_first, unpack_data
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.api.tensors.vectors import Shape, Strides
@@ -304,8 +305,6 @@ class Constant(Node):
         kind = self._attrs["element_type"]
         if kind not in dtypes.WITHOUT_DTYPE:
             return self.value
-        from ovjit.api.tensors.packing import unpack_data
-
         return unpack_data(self.value, type_of(kind), Shape(list(self._tensors[0]._type.shape)))
 
     def get_vector(self) -> np.ndarray:
@@ -433,8 +432,6 @@ def converted(array: np.ndarray, element_type: str) -> tuple[np.ndarray, str]:
         return np.ascontiguousarray(dtypes.cast(array, dtype)).reshape(array.shape), element_type
     if element_type == "u1":
         return np.packbits((array.reshape(-1) != 0).astype(np.uint8)), element_type
-    from ovjit.api.tensors.packing import pack_data
-
     return pack_data(array.astype(np.uint8), type_of(element_type)), element_type
 
 
@@ -494,16 +491,6 @@ def _text(value: str | bytes) -> str | bytes:
         return value.decode() if isinstance(value, bytes) else value
     except UnicodeDecodeError:
         return value
-
-
-def pack_low_first(value: np.ndarray, bits: int) -> np.ndarray:
-    """Values of 2 or 4 bits as bytes, the first in the lowest bits; unused bits of the last byte are 0."""
-    per_byte = 8 // bits
-    raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8) & ((1 << bits) - 1)
-    padded = np.zeros(-(-raw.size // per_byte) * per_byte, np.uint8)
-    padded[: raw.size] = raw
-    shifts = np.arange(per_byte, dtype=np.uint8) * bits
-    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
 
 
 def const_port(

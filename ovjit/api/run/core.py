@@ -7,6 +7,7 @@ import mmap
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -141,14 +142,7 @@ class Core:
             self.register_plugins(xml_config_file)
         self._extensions: dict[tuple[str, str], type] = {}  # operations in Python, by name and version
         self._converters: dict[str, Any] = {}  # rules for operators of ONNX, by their types
-        self._settings: dict[str, dict[str, Any]] = {
-            "": {},
-            "CPU": {},
-            "AUTO": {},
-            "MULTI": {},
-            "HETERO": {},
-            "BATCH": {},
-        }
+        self._settings: dict[str, dict[str, Any]] = {device: {} for device in ("", *DEVICES)}
 
     # -- devices -------------------------------------------------------------------------------------------
 
@@ -255,7 +249,7 @@ class Core:
         from ovjit.storage.encryption import decrypted
 
         data = decrypted(data, settings)
-        found = load_blob(data, lambda stored: table.over_stored(stored, settings, device))
+        found = load_blob(data, partial(table.over_stored, settings=settings, device=device))
         return _imported(found, found.config["name"] or "Model0", device)
 
     def query_model(
@@ -278,10 +272,8 @@ class Core:
 
         RuntimeError at once for an unknown name or value, which OpenVINO may find later.
         """
-        given = (
-            dict(zip(("device_name", "properties") if len(args) > 1 else ("properties",), args, strict=False))
-            | named
-        )
+        names = ("device_name", "properties") if len(args) > 1 else ("properties",)
+        given = dict(zip(names, args, strict=False)) | named
         properties = given.pop("properties", given.pop("property", None))
         device = given.pop("device_name", "")
         if given or len(args) > 2 or properties is None:
@@ -305,14 +297,8 @@ class Core:
     def get_property(self, *args: Any, **named: Any) -> Any:
         """`get_property([device_name,] name[, arguments])`: the value that is set, or the default.
         COMPATIBILITY_CHECK takes arguments. RuntimeError for an unknown name or device."""
-        given = dict(
-            zip(
-                ("device_name", "property", "arguments") if len(args) > 1 else ("property",),
-                args,
-                strict=False,
-            )
-        )
-        given |= named
+        names = ("device_name", "property", "arguments") if len(args) > 1 else ("property",)
+        given = dict(zip(names, args, strict=False)) | named
         name = given.pop("property", given.pop("name", None))
         device = given.pop("device_name", "")
         arguments = given.pop("arguments", None)
@@ -350,17 +336,11 @@ class Core:
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
-        device = parse_device(device_name)
-        raise UnsupportedError(
-            f"create_context is not supported by {device} plugin! Available devices are CPU"
-        )
+        raise _no_context("create_context", device_name)
 
     def get_default_context(self, device_name: str) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
-        device = parse_device(device_name)
-        raise UnsupportedError(
-            f"get_default_context is not supported by {device} plugin! Available devices are CPU"
-        )
+        raise _no_context("get_default_context", device_name)
 
     def register_plugin(self, plugin: Any, device_name: str, config: Mapping[str, Any] | None = None) -> None:
         """Register a device of a library. The library is never loaded, so any use of the device raises
@@ -406,6 +386,11 @@ class Core:
         return f"<Core: available plugins[{', '.join(AVAILABLE)}]>"
 
 
+def _no_context(method: str, device_name: str) -> UnsupportedError:
+    device = parse_device(device_name)
+    return UnsupportedError(f"{method} is not supported by {device} plugin! Available devices are CPU")
+
+
 def _head(device: Any) -> str:
     """The part of a device's name that has properties; errors as `parse_device`."""
     if isinstance(device, str) and device.partition(".")[0] in DEVICES:
@@ -449,21 +434,23 @@ def _read(
     elif isinstance(model, io.BytesIO):
         model = model.getvalue()
     elif _is_model_proto(model):
-        return _read_onnx(model, weights, use_mmap, converters)
+        return _read_as("onnx", model, weights, use_mmap, converters)
     elif not _is_readable(model):
         raise TypeError(f"Provided python object type {type(model)} isn't supported as 'model' argument.")
     if isinstance(weights, io.BytesIO):
         weights = weights.getvalue()
     elif isinstance(weights, (int, float)):  # what is no path and no bytes is read as a path, and not there
         raise no_path(weights)
-    if not isinstance(model, (str, os.PathLike)) and not _looks_like_xml(model):
-        if bytes(memoryview(model)[:4]) == b"GGUF":
+    if not isinstance(model, (str, os.PathLike)):
+        from ovjit.readers.formats import format_of_bytes
+
+        kind = format_of_bytes(bytes(memoryview(model)[:64]))
+        if kind == "gguf":
             raise UnsupportedError(
                 "a GGUF file is read from its path; its contents as bytes are not supported"
             )
-        if bytes(memoryview(model)[4:8]) == b"TFL3":
-            return _read_tflite(model, use_mmap, converters)
-        return _read_onnx(model, weights, use_mmap, converters)
+        if kind != "ir":
+            return _read_as(kind, model, weights, use_mmap, converters)
     from ovjit.readers.ir.reader import read_ir
 
     return read_ir(model, weights, use_mmap, extensions or {})
@@ -478,56 +465,40 @@ def _read_by_ending(
 ) -> Model | None:
     """The model in a file that is no IR, by the file's ending, else by its contents; None for an IR, and for
     what is of no known format."""
-    ending = os.path.splitext(path)[1].lower()
-    kind = _KINDS.get(ending)
+    kind = _KINDS.get(os.path.splitext(path)[1].lower())
     if kind is None:
         from ovjit.readers.formats import format_of
 
         kind = format_of(path)
+    if kind is not None:
+        return None if kind == "ir" else _read_as(kind, path, weights, use_mmap, converters)
+    from ovjit.readers.frameworks.files import framework_of, read_framework
+
+    framework = framework_of(path)
+    return read_framework(path, framework, weights) if framework else None
+
+
+def _read_as(
+    kind: str, model: Any, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None
+) -> Model:
+    """The model in a file, or in contents, of this format."""
     if kind == "gguf":
         from ovjit.readers.gguf.reader import read_gguf
 
-        return read_gguf(path)
+        return read_gguf(model)
     if kind == "tflite":
-        return _read_tflite(path, use_mmap, converters)
-    if kind == "onnx":
-        return _read_onnx(path, weights, use_mmap, converters)
-    if kind is None and (framework := _framework_of(path)):
-        from ovjit.readers.frameworks.files import read_framework
+        from ovjit.readers.tflite.reader import read_tflite
 
-        return read_framework(path, framework, weights)
-    return None
+        return read_tflite(model, use_mmap, converters)
+    from ovjit.readers.onnx.reader import read_onnx
+
+    return read_onnx(model, weights, use_mmap, converters=converters)
 
 
 def _is_model_proto(model: Any) -> bool:
     """Whether it is an onnx.ModelProto, which is looked for without importing onnx."""
     kind = getattr(model, "DESCRIPTOR", None)
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
-
-
-def _framework_of(path: str) -> str | None:
-    """The framework that a file or folder is of, and is read through; None for formats of ovjit's own."""
-    from ovjit.readers.frameworks.files import framework_of
-
-    return framework_of(path)
-
-
-def _looks_like_xml(content: Any) -> bool:
-    from ovjit.readers.formats import looks_like_xml
-
-    return looks_like_xml(bytes(memoryview(content)[:64]))
-
-
-def _read_onnx(model: Any, weights: Any, use_mmap: bool, converters: Mapping[str, Any] | None) -> Model:
-    from ovjit.readers.onnx.reader import read_onnx
-
-    return read_onnx(model, weights, use_mmap, converters=converters)
-
-
-def _read_tflite(model: Any, use_mmap: bool, converters: Mapping[str, Any] | None) -> Model:
-    from ovjit.readers.tflite.reader import read_tflite
-
-    return read_tflite(model, use_mmap, converters)
 
 
 def _as_inferred(ports: Iterable[PortInfo], values: Sequence[Value]) -> tuple[PortInfo, ...]:
@@ -584,9 +555,7 @@ def _compile(
         return CompiledModel._make(executable, inputs, outputs, name=name, device=device, config=settings)
     from ovjit.storage.model_cache import cached_model
 
-    def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
-        return table.over_stored(stored, settings, device)
-
+    merge = partial(table.over_stored, settings=settings, device=device)
     found = cached_model(settings["CACHE_DIR"], graph, inputs, outputs, settings, merge, make, noted)
     return _imported(found, name if not found.used else found.config["name"] or "Model0", device)
 
@@ -600,10 +569,7 @@ def _compile_file(path: str, device: str, settings: dict[str, Any]) -> CompiledM
     in_folder = bool(given["CACHE_DIR"])
     source = file_models.source_of(path, given) if in_folder or kept_models.folder() else None
     if source is not None:
-
-        def merge(stored: Mapping[str, Any]) -> dict[str, Any]:
-            return table.over_stored(stored, settings, device)
-
+        merge = partial(table.over_stored, settings=settings, device=device)
         found = (file_models if in_folder else kept_models).find(source, given, merge)
         if found is not None:
             # LOADED_FROM_CACHE is about the folder that the user has named

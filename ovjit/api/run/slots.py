@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ovjit.api.tensors.memory import NOWHERE
+from ovjit.api.tensors.packing import pack_low_first
 from ovjit.api.tensors.tensor import Tensor, lend_array, new_tensor
 from ovjit.api.tensors.types import TYPES
 from ovjit.errors import InferenceError
@@ -44,15 +45,8 @@ def native_dtype(dtype: str) -> np.dtype[Any]:
 
 def unpack(packed: Array, dtype: str, shape: tuple[int, ...]) -> Array:
     """Packed bytes, first element in the lowest bits as models read them, to one native element a byte."""
-    row = dtypes.ELEMENT_TYPES[dtype]
-    if row.numpy is None:
-        return packed.view(np.uint8)
-    step = np.arange(0, 8, row.bits, dtype=np.uint8)
-    values = (packed.view(np.uint8)[:, None] >> step) & np.uint8((1 << row.bits) - 1)
-    values = values.reshape(-1)[: math.prod(shape)].reshape(shape)
-    if row.kind == "i":
-        return ((values ^ 8).astype(np.int8) - 8).astype(row.numpy)
-    return values.astype(row.numpy) if row.kind == "u" else values.view(row.numpy)
+    row, data = dtypes.ELEMENT_TYPES[dtype], packed.view(np.uint8)
+    return data if row.numpy is None else dtypes.unpack_low_first(data, row.bits, shape, row.numpy)
 
 
 def pack(array: Array, dtype: str) -> Array:
@@ -60,16 +54,7 @@ def pack(array: Array, dtype: str) -> Array:
     row = dtypes.ELEMENT_TYPES[dtype]
     if row.numpy is None:
         return array.reshape(-1).view(np.uint8)
-    per_byte = 8 // row.bits
-    if row.kind == "f":
-        values = array.view(np.uint8)
-    else:
-        values = array.astype(np.int8 if row.kind == "i" else np.uint8).view(np.uint8)
-    flat = np.zeros(-(-array.size // per_byte) * per_byte, np.uint8)
-    flat[: array.size] = values.reshape(-1) & np.uint8((1 << row.bits) - 1)
-    step = np.arange(0, 8, row.bits, dtype=np.uint8)
-    packed: Array = np.bitwise_or.reduce(flat.reshape(-1, per_byte) << step, axis=1)
-    return packed.view(TYPES[dtype].to_dtype())
+    return pack_low_first(array, row.bits).view(TYPES[dtype].to_dtype())
 
 
 def lowest_shape(shape: tuple[shapes.Dim, ...]) -> tuple[int, ...]:

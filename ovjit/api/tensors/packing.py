@@ -77,6 +77,16 @@ def pack_data(array: NDArray[Any], type: Type) -> NDArray[np.uint8]:
     return np.concatenate([_join(groups, low), _join(groups >> np.uint8(low), high)], axis=1).reshape(-1)
 
 
+def pack_low_first(value: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """Values of 2 or 4 bits as bytes, the first in the lowest bits; unused bits of the last byte are 0."""
+    per_byte = 8 // bits
+    raw = np.ascontiguousarray(value).reshape(-1).view(np.uint8) & ((1 << bits) - 1)
+    padded = np.zeros(-(-raw.size // per_byte) * per_byte, np.uint8)
+    padded[: raw.size] = raw
+    shifts = np.arange(per_byte, dtype=np.uint8) * bits
+    return np.bitwise_or.reduce(padded.reshape(-1, per_byte) << shifts, axis=1).astype(np.uint8)
+
+
 def unpack_data(array: NDArray[Any], type: Type, shape: Shape | Sequence[int]) -> NDArray[Any]:
     """Packed bytes -> values of the given shape: int8 for i4, uint8 otherwise.
 
