@@ -15,7 +15,7 @@ from ovjit.api.tensors.layout import Layout
 from ovjit.api.tensors.tensor import Tensor
 from ovjit.api.tensors.types import Type
 from ovjit.compat.preprocess.formats import FORMATS, ColorFormat, PaddingMode, ResizeAlgorithm, plane_count
-from ovjit.errors import ModelError
+from ovjit.errors import ModelError, no_such_form
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,7 +43,7 @@ def _as_layout(value: Any) -> Any:
 
 def _expect(value: Any, kind: type, what: str) -> Any:
     if not isinstance(value, kind):
-        raise TypeError(f"incompatible function arguments: {what} should be a {kind.__name__}, not {value!r}")
+        raise no_such_form(f"{what} should be a {kind.__name__}, not {value!r}")
     return value
 
 
@@ -55,17 +55,13 @@ def _int(value: Any, what: str, within: tuple[int, int]) -> int:
     """An integer of a range; TypeError for another one, as for what is no integer."""
     number, (low, high) = operator.index(value), within
     if not low <= number <= high:
-        raise TypeError(
-            f"incompatible function arguments: {what} should be from {low} to {high}, not {value!r}"
-        )
+        raise no_such_form(f"{what} should be from {low} to {high}, not {value!r}")
     return number
 
 
 def _ints(values: Any, what: str, within: tuple[int, int]) -> list[int]:
     if isinstance(values, (str, bytes)) or not np.iterable(values):
-        raise TypeError(
-            f"incompatible function arguments: {what} should be a sequence of ints, not {values!r}"
-        )
+        raise no_such_form(f"{what} should be a sequence of ints, not {values!r}")
     return [_int(v, what, within) for v in values]
 
 
@@ -76,7 +72,7 @@ def _floats(value: Any, what: str) -> list[float]:
             raise TypeError(value)
         return [float(v) for v in listed]
     except (TypeError, ValueError, OverflowError):
-        raise TypeError(f"incompatible function arguments: {what} should be numbers, not {value!r}") from None
+        raise no_such_form(f"{what} should be numbers, not {value!r}") from None
 
 
 class _Described(_Info):
@@ -201,9 +197,7 @@ class _Steps(_Info):
     def custom(self, operation: Callable[..., Any]) -> Self:
         """What a function makes of the Output so far; it returns an Output."""
         if not callable(operation):
-            raise TypeError(
-                f"incompatible function arguments: operation should be a function, not {operation!r}"
-            )
+            raise no_such_form(f"operation should be a function, not {operation!r}")
         return self._add(steps.custom(operation))
 
 
@@ -228,9 +222,7 @@ class PreProcessSteps(_Steps):
         """To a height and width, or to the model's."""
         _expect(alg, ResizeAlgorithm, "alg")
         if (dst_height is None) != (dst_width is None):
-            raise TypeError(
-                "incompatible function arguments: resize takes both, dst_height and dst_width, or none"
-            )
+            raise no_such_form("resize takes both, dst_height and dst_width, or none")
         size = None
         if dst_height is not None:
             size = _int(dst_height, "dst_height", _SIZE), _int(dst_width, "dst_width", _SIZE)
@@ -251,14 +243,8 @@ class PreProcessSteps(_Steps):
     ) -> PreProcessSteps:
         """So many elements before and behind every axis."""
         _expect(mode, PaddingMode, "mode")
-        return self._add(
-            steps.pad(
-                _ints(pads_begin, "pads_begin", _INT),
-                _ints(pads_end, "pads_end", _INT),
-                _floats(value, "value"),
-                mode,
-            )
-        )
+        begin, end = _ints(pads_begin, "pads_begin", _INT), _ints(pads_end, "pads_end", _INT)
+        return self._add(steps.pad(begin, end, _floats(value, "value"), mode))
 
     def reverse_channels(self) -> PreProcessSteps:
         """The last channel first."""
@@ -271,10 +257,10 @@ class PostProcessSteps(_Steps):
 
 def _either(first: Any, second: Any) -> Any:
     if first is not None and second is not None:
-        raise TypeError("incompatible function arguments: only one of the two forms can be given")
+        raise no_such_form("only one of the two forms can be given")
     chosen = second if first is None else first
     if chosen is None:
-        raise TypeError("incompatible function arguments: an argument is missing")
+        raise no_such_form("an argument is missing")
     return chosen
 
 

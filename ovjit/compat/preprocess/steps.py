@@ -79,6 +79,11 @@ def one(nodes: list[Output], message: str) -> Output:
     return nodes[0]
 
 
+def _of_one(label: str, why: str, made: Callable[[Output, Context], Output], **more: Any) -> Step:
+    """A step from one tensor to another one. RuntimeError that says `why` for an image of several."""
+    return Step(label, lambda nodes, context: [made(one(nodes, why), context)], **more)
+
+
 def dims_of(node: Output) -> tuple[Dim, ...]:
     shape = node._tensor._type.shape
     if shape is None:
@@ -124,16 +129,13 @@ def convert_type(dtype: str) -> Step:
 def arithmetic(name: str, values: Sequence[float]) -> Step:
     """Minus the values for `mean`, divided by them for `scale`; one for all or one for each channel."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(
-            nodes,
-            f"Can't apply {name} preprocessing for multi-plane input. {_TO_RGB} 'convert_color'",
-        )
+    def made(node: Output, context: Context) -> Output:
         dtype = _real_type(node, name.capitalize(), "scaling")
         array = _channelwise(values, node, context.layout)
-        return [mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))]
+        return mark(make("Subtract" if name == "mean" else "Divide", node, constant(array, dtype)))
 
-    return Step(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", apply)
+    why = f"Can't apply {name} preprocessing for multi-plane input. {_TO_RGB} 'convert_color'"
+    return _of_one(f"{name} ({_numbers(values)})" if len(values) else f"{name} ", why, made)
 
 
 def _real_type(node: Output, what: str, doing: str) -> str:
@@ -169,33 +171,24 @@ def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.nd
 def resize(algorithm: ResizeAlgorithm, size: tuple[int, int] | None) -> Step:
     """To `size` (height, width), or to the model's."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(nodes, f"Can't resize multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+    def made(node: Output, context: Context) -> Output:
         layout = context.layout
         if not (layout.has_name("H") and layout.has_name("W")):
             raise ModelError(
                 "Can't add resize for layout without W/H specified. Use 'set_layout' API to define layout "
-                "of image "
-                "data, like `NCHW`"
+                "of image data, like `NCHW`"
             )
-        height, width = (
-            (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
-            if size is None
-            else size
-        )
+        wanted = size or (_model_size(context, "H", "height"), _model_size(context, "W", "width"))
         axes = [axis_of(layout, "H", "height", node), axis_of(layout, "W", "width", node)]
-        return [
-            make(
-                "Interpolate", node, constant([height, width]), constant(axes), opset=11,
-                mode=_MODES[algorithm],
-                shape_calculation_mode="sizes", coordinate_transformation_mode="half_pixel",
-                nearest_mode="round_prefer_floor",
-            )
-        ]  # fmt: skip
+        return make(
+            "Interpolate", node, constant(wanted), constant(axes), opset=11, mode=_MODES[algorithm],
+            shape_calculation_mode="sizes", coordinate_transformation_mode="half_pixel",
+            nearest_mode="round_prefer_floor",
+        )  # fmt: skip
 
-    return Step(
-        "resize to model width/height" if size is None else f"resize to ({size[0]}, {size[1]})", apply
-    )
+    label = "resize to model width/height" if size is None else f"resize to ({size[0]}, {size[1]})"
+    why = f"Can't resize multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
+    return _of_one(label, why, made)
 
 
 def _model_size(context: Context, axis: str, what: str) -> int:
@@ -211,21 +204,20 @@ def _model_size(context: Context, axis: str, what: str) -> int:
 def crop(begin: Sequence[int], end: Sequence[int]) -> Step:
     """From `begin` to before `end` of every axis; negative numbers count from the end."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(nodes, f"Can't crop multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+    def made(node: Output, context: Context) -> Output:
         step = constant([1] * len(begin), "i32")
         axes = constant(list(range(len(begin))))
-        return [make("Slice", node, constant(begin, "i32"), constant(end, "i32"), step, axes)]
+        return make("Slice", node, constant(begin, "i32"), constant(end, "i32"), step, axes)
 
     shown = (f"[ {', '.join(map(str, numbers))} ]" for numbers in (begin, end))
-    return Step(f"Crop ({','.join(shown)})", apply)
+    why = f"Can't crop multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
+    return _of_one(f"Crop ({','.join(shown)})", why, made)
 
 
 def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode: PaddingMode) -> Step:
     """So many elements before and behind every axis of floating-point numbers."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(nodes, f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'")
+    def made(node: Output, context: Context) -> Output:
         dtype = _real_type(node, "Pad", "padding")
         if len(values) != 1:
             raise ModelError(f"the pad value is one number; {len(values)} values are given")
@@ -238,58 +230,57 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
         value = constant(values[0], dtype)
         how = mode.name.lower()
         opset = 12 if min(*begin, *end, 0) < 0 else 1  # the version whose pads may be negative
-        return [make("Pad", node, constant(begin), constant(end), value, opset=opset, pad_mode=how)]
+        return make("Pad", node, constant(begin), constant(end), value, opset=opset, pad_mode=how)
 
     how = _PADS.get(mode, f"with ({_numbers(values)})")
-    return Step(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", apply)
+    why = f"Can't pad multi-plane input. {_TO_RGB} 'PreProcessSteps::convert_color'"
+    return _of_one(f"pad(begin ({_numbers(begin)}), end ({_numbers(end)}), {how})", why, made)
 
 
 # -- layouts and channels -----------------------------------------------------------------------------------
 
 
+_ONE_LAYOUT = f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_color'"
+
+
 def convert_layout(target: Layout) -> Step:
     """Axes in another order, by their names; the empty layout is the model's own."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(nodes, f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_color'")
+    def made(node: Output, context: Context) -> Output:
         wanted = context.wanted_layout if target.empty else target
         shape = node._tensor._type.shape
         change = find_change(context.layout, wanted, None if shape is None else len(shape))
         context.layout = wanted
         if change is None:
-            return [node]
+            return node
         if change.added:
-            node = make(
-                "Unsqueeze",
-                node,
-                constant([0] * change.added if change.added == 1 else list(range(change.added))),
-            )
-        return [make("Transpose", node, constant(change.order))]
+            node = make("Unsqueeze", node, constant(list(range(change.added))))
+        return make("Transpose", node, constant(change.order))
 
-    return Step(f"convert layout {target.to_string()}", apply, layout=target)
+    return _of_one(f"convert layout {target.to_string()}", _ONE_LAYOUT, made, layout=target)
 
 
 def permute(order: Sequence[int]) -> Step:
     """Axes in another order, by their numbers."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(nodes, f"Can't convert layout for multi-plane input. {_TO_RGB} 'convert_color'")
+    def made(node: Output, context: Context) -> Output:
         check_order(order)
         moved = make("Transpose", node, constant(order, "u64"))
         context.layout = permuted_layout(context.layout, order)
-        return [moved]
+        return moved
 
-    return Step(f"convert layout ({','.join(map(str, order))})", apply, order=tuple(order))
+    label = f"convert layout ({','.join(map(str, order))})"
+    return _of_one(label, _ONE_LAYOUT, made, order=tuple(order))
 
 
 def reverse_channels() -> Step:
     """The last channel first."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(nodes, "Internal error: can't reverse channels for multi-plane inputs")
-        return [mark(_reversed(node, axis_of(context.layout, "C", "channels", node)))]
+    def made(node: Output, context: Context) -> Output:
+        return mark(_reversed(node, axis_of(context.layout, "C", "channels", node)))
 
-    return Step("reverse channels", apply)
+    why = "Internal error: can't reverse channels for multi-plane inputs"
+    return _of_one("reverse channels", why, made)
 
 
 def _reversed(node: Output, axis: int) -> Output:
@@ -391,21 +382,19 @@ def _gray(node: Output, weights: Sequence[float], layout: Layout) -> Output:
 def custom(function: Callable[[Output], Output]) -> Step:
     """What the user's function makes of the tensor."""
 
-    def apply(nodes: list[Output], context: Context) -> list[Output]:
-        node = one(
-            nodes, f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
-        )
-        made = function(node)
-        if made is None:
+    def made(node: Output, context: Context) -> Output:
+        found = function(node)
+        if found is None:
             raise no_such_form("a custom step returns an Output, not None")
-        if not isinstance(made, Output):
+        if not isinstance(found, Output):
             raise ModelError(
-                f"Unable to cast Python instance of type {type(made)}: a custom step returns an Output, as "
-                f"node.output(0)"
+                f"Unable to cast Python instance of type {type(found)}: a custom step returns an Output, as "
+                "node.output(0)"
             )
-        return [made]
+        return found
 
-    return Step("custom", apply)
+    why = f"Can't apply custom preprocessing step for multi-plane input. {_TO_RGB} 'convert_color'"
+    return _of_one("custom", why, made)
 
 
 def show(nodes: list[Output], context: Context) -> str:
