@@ -7,6 +7,7 @@ operator of the format; its `reader` is such a draft.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,10 @@ class Builder:
         sources = [value if isinstance(value, Output) else self.const(value) for value in inputs]
         node = Node._new(record, sources, record.check_attributes(attrs), self.reader.name(self.base, op))
         return node.outputs()
+
+    def chain(self, op: str, values: Iterable[Output]) -> Output:
+        """Values joined by an operation of two operands, from the first on."""
+        return reduce(partial(self, op), values)
 
     def const(self, value: Any, dtype: str | None = None, shape: tuple[int, ...] | None = None) -> Output:
         """A constant. `dtype` is OpenVINO's name; without, ints are i64 and floats f32."""

@@ -28,18 +28,14 @@ def sampled(n: Builder, x: Output, grid: Output, nearest: bool, padding: str, al
     lower = [n("Floor", place) for place in places]
     upper_shares = [n("Subtract", place, low) for place, low in zip(places, lower, strict=True)]
     lower_shares = [n("Subtract", n.like(share, 1), share) for share in upper_shares]
-    out: Output | None = None
-    for corner in itertools.product((0, 1), repeat=dims):
+
+    def weighted(corner: Sequence[int]) -> Output:
         at = [n("Add", low, n.like(low, step)) for low, step in zip(lower, corner, strict=True)]
-        shares = [(lower_shares, upper_shares)[step][i] for i, step in enumerate(corner)]
-        share = shares[0]
-        for other in shares[1:]:
-            share = n("Multiply", share, other)
+        share = n.chain("Multiply", [(lower_shares, upper_shares)[s][i] for i, s in enumerate(corner)])
         weight = n.unsqueeze(n.convert(share, kind), [dims + 1])
-        made = n("Multiply", _elements(n, wide, at, sizes, padding), weight)
-        out = made if out is None else n("Add", out, made)
-    assert out is not None
-    return n.channels_first(out)
+        return n("Multiply", _elements(n, wide, at, sizes, padding), weight)
+
+    return n.channels_first(n.chain("Add", map(weighted, itertools.product((0, 1), repeat=dims))))
 
 
 def _place(n: Builder, at: Output, size: Output, padding: str, align_corners: bool) -> Output:

@@ -126,11 +126,7 @@ def equal(n: JaxNode) -> Any:
     a: Any = n[0]
     b: Any = n[1]
     op, join = ("Equal", "LogicalAnd") if n.op_type == "eq" else ("NotEqual", "LogicalOr")
-    each = [n(op, x, y) for x, y in zip(a.parts, b.parts, strict=True)]
-    out = each[0]
-    for other in each[1:]:
-        out = n(join, out, other)
-    return out
+    return n.chain(join, [n(op, x, y) for x, y in zip(a.parts, b.parts, strict=True)])
 
 
 @primitive("complex")

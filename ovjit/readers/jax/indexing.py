@@ -80,10 +80,7 @@ def _coordinates(n: JaxNode, p: Plan) -> tuple[list[Output], Output | None]:
         if d in kept and not (is_number(p.sizes[d]) and p.sizes[d] <= 1):
             spot = p.offsets[kept.index(d)]
             parts.append(_line(n, p.sizes[d], spot, rank))
-        total = parts[0] if parts else n.const(np.zeros([1] * rank, np.int64))
-        for part in parts[1:]:
-            total = n("Add", total, part)
-        out.append(total)
+        out.append(n.chain("Add", parts) if parts else n.const(np.zeros([1] * rank, np.int64)))
     return out, None if inside is None else n.shaped(inside, whole)
 
 

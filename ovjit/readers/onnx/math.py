@@ -73,11 +73,8 @@ def mod(n: OnnxNode) -> Any:
 
 def _fold_variadic(op: str):
     def rule(n: OnnxNode) -> Any:
-        values = n.tensors()
-        out = values[0]
-        for value in values[1:]:
-            out = n(op, out, value)
-        return n("Identity", out) if len(values) == 1 else out
+        out = n.chain(op, n.tensors())
+        return n("Identity", out) if len(n) == 1 else out
 
     return rule
 
@@ -132,12 +129,7 @@ def erf(n: OnnxNode) -> Any:
 
 @onnx_op("IsInf")
 def is_inf(n: OnnxNode) -> Any:
-    return n(
-        "IsInf",
-        n[0],
-        detect_negative=bool(n.attr("detect_negative")),
-        detect_positive=bool(n.attr("detect_positive")),
-    )
+    return n("IsInf", n[0], **{name: bool(n.attr(name)) for name in ("detect_negative", "detect_positive")})
 
 
 @onnx_op("Celu")

@@ -457,12 +457,10 @@ def _reduction(n: OnnxNode) -> str:
 @onnx_op("ScatterElements")
 @onnx_op("Scatter")
 def scatter_elements(n: OnnxNode) -> Any:
-    reduction, axis = _reduction(n), n.attr("axis")
+    reduction, given = _reduction(n), (n[0], n[1], n[2], n.attr("axis"))
     if reduction == "none":
-        return n("ScatterElementsUpdate", n[0], n[1], n[2], axis, opset=3)
-    return n(
-        "ScatterElementsUpdate", n[0], n[1], n[2], axis, reduction=reduction, use_init_val=True, opset=12
-    )
+        return n("ScatterElementsUpdate", *given, opset=3)
+    return n("ScatterElementsUpdate", *given, reduction=reduction, use_init_val=True, opset=12)
 
 
 @onnx_op("ScatterND")
@@ -590,20 +588,21 @@ def _cum_prod(n: OnnxNode, axis: int) -> Output:
     return n("Identity", running(n, x, axis, partial(n, "Multiply"), backwards))
 
 
+_BLOCKS = {"DCR": "blocks_first", "CRD": "depth_first"}
+
+
 @onnx_op("DepthToSpace")
 def depth_to_space(n: OnnxNode) -> Any:
-    modes = {"DCR": "blocks_first", "CRD": "depth_first"}
     mode = n.attr("mode", "DCR")
-    if mode not in modes:
+    if mode not in _BLOCKS:
         raise ModelError(f"the mode should be DCR or CRD, not {mode[:20]!r}")
-    return n("DepthToSpace", n[0], block_size=n.required("blocksize"), mode=modes[mode])
+    return n("DepthToSpace", n[0], block_size=n.required("blocksize"), mode=_BLOCKS[mode])
 
 
 @onnx_op("SpaceToDepth")
 def space_to_depth(n: OnnxNode) -> Any:
-    modes = {"DCR": "blocks_first", "CRD": "depth_first"}
     mode = n.attr("mode", "DCR")
-    return n("SpaceToDepth", n[0], block_size=n.required("blocksize"), mode=modes.get(mode, mode))
+    return n("SpaceToDepth", n[0], block_size=n.required("blocksize"), mode=_BLOCKS.get(mode, mode))
 
 
 @onnx_op("Col2Im", 18)

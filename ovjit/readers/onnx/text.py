@@ -173,10 +173,8 @@ def _counts(n: OnnxNode, x: Output, pool: Sequence[int]) -> list[Output]:
             for i in range(size):
                 word = n.slice(x, 1, i * step, -(size - 1 - i) * step or None)  # [rows, windows]
                 hits.append(n("Equal", n.unsqueeze(word, [2]), grams[:, i]))
-            hit = hits[0]
-            for more in hits[1:]:
-                hit = n("LogicalAnd", hit, more)
-            total = n("Add", total, n("ReduceSum", n.convert(hit, "i64"), [1], keep_dims=False))
+            hit = n.convert(n.chain("LogicalAnd", hits), "i64")
+            total = n("Add", total, n("ReduceSum", hit, [1], keep_dims=False))
         out.append(total)
     return out
 
@@ -287,11 +285,7 @@ _BLANKS = np.array([*b" \t\n\v\f\r", -1], np.int64)
 
 def _marked(n: OnnxNode, mark: bytes, letter: Callable[[int], Output], lengths: Output) -> Output:
     """Where the mark begins; of marks that overlap, the first ones."""
-    hit: Output | None = None
-    for i, code in enumerate(mark):
-        equal = n("Equal", letter(i), code)
-        hit = equal if hit is None else n("LogicalAnd", hit, equal)
-    assert hit is not None
+    hit = n.chain("LogicalAnd", (n("Equal", letter(i), code) for i, code in enumerate(mark)))
     if any(mark[:i] == mark[-i:] for i in range(1, len(mark))):
         hit = _apart(n, hit, len(mark), lengths)
     return hit

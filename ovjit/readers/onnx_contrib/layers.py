@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -338,15 +340,14 @@ def max_pool_with_mask(n: OnnxNode) -> Any:
     x = n("Pad", x, *pads, lowest, pad_mode="constant", opset=12)
     open_to = n("Greater", n("Pad", n.convert(open_to, "i32"), *pads, n.const(1, "i32"), pad_mode="constant",
                              opset=12), n.const(0, "i32"))  # fmt: skip
-    seen: Output | None = None
-    best: Output | None = None
-    for i in range(window.kernel[-1]):
-        stop, step = i + 1 - window.kernel[-1] or None, window.strides[-1]
-        here = n.slice(open_to, last, i, stop, step)
-        seen = here if seen is None else n("LogicalAnd", seen, here)
-        value = n("Select", seen, n.slice(x, last, i, stop, step), lowest)
-        best = value if best is None else n("Maximum", best, value)
-    assert best is not None
+    width, step = window.kernel[-1], window.strides[-1]
+
+    def part(value: Output, i: int) -> Output:
+        """The elements that have the place i in their windows."""
+        return n.slice(value, last, i, i + 1 - width or None, step)
+
+    seen = accumulate((part(open_to, i) for i in range(width)), partial(n, "LogicalAnd"))
+    best = n.chain("Maximum", (n("Select", s, part(x, i), lowest) for i, s in enumerate(seen)))
     if rank == 3:
         return best
     none = [0] * (rank - 2)

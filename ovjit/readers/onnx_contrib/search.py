@@ -443,10 +443,7 @@ def _timed(n: OnnxNode, scores: Output, said: Output) -> Output:
     timed = n("GreaterEqual", said, begin)
 
     def either(*values: Output) -> Output:
-        out = values[0]
-        for value in values[1:]:
-            out = n("LogicalOr", out, value)
-        return out
+        return n.chain("LogicalOr", values)
 
     def both(a: Output, b: Output) -> Output:
         return n("LogicalAnd", a, b)

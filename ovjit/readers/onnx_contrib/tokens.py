@@ -80,14 +80,13 @@ def _hashed_texts(n: OnnxNode, x: Output, seed: Output) -> tuple[Output, Output]
 
     def word_at(place: Output) -> Output:
         """Four bytes of each text from a place on, 0 beyond its end."""
-        out: Output | None = None
-        for i in range(4):
+
+        def byte(i: int) -> Output:
             at = n("Add", place, i)
-            byte = n("Select", n("Less", at, lengths), rows.letters(at), _u32(n, 0))
-            byte = n("BitwiseLeftShift", byte, _u32(n, 8 * i))
-            out = byte if out is None else n("BitwiseOr", out, byte)
-        assert out is not None
-        return out
+            found = n("Select", n("Less", at, lengths), rows.letters(at), _u32(n, 0))
+            return n("BitwiseLeftShift", found, _u32(n, 8 * i))
+
+        return n.chain("BitwiseOr", map(byte, range(4)))
 
     whole = n("Divide", lengths, 4)
     which = n("Unsqueeze", n.upto(words), [0])  # [1, words]
@@ -271,13 +270,12 @@ def bifurcation_detector(n: OnnxNode) -> Any:
         over = n("LogicalOr", over, n("Less", size, gram))
         windows = n.upto(n("Maximum", n("Subtract", length, gram - 1), 0))
         tail = n("Maximum", n("Subtract", size, gram), 0)
-        hit: Output | None = None
+        equal = []
         for i in range(gram):
             at = n("Minimum", n("Add", tail, i), n("Maximum", n("Subtract", size, 1), 0))
             mine = n("Gather", padded, n("Add", windows, i), 0, opset=8)
-            equal = n("Equal", mine, n("Gather", behind_tokens, at, 0, opset=8))
-            hit = equal if hit is None else n("LogicalAnd", hit, equal)
-        assert hit is not None
+            equal.append(n("Equal", mine, n("Gather", behind_tokens, at, 0, opset=8)))
+        hit = n.chain("LogicalAnd", equal)
         hits = n("ReduceSum", n.convert(hit, "i64"), [0], keep_dims=True)
         behind = n("Add", n("Add", windows, gram), n("Select", hit, 0, 1 << 40))
         behind = n("Concat", behind, np.full(1, 1 << 40, np.int64), axis=0)
