@@ -33,7 +33,7 @@ def expect(
     return value
 
 
-def told(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:
+def mismatch(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], why: object) -> str:
     """The message of a TypeError for a call of `name`."""
     given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
     why = str(why).removeprefix("incompatible function arguments: ")
@@ -60,7 +60,7 @@ def takes(function: Function) -> Function:
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(told(function.__name__, args, kwargs, error)) from None
+            raise TypeError(mismatch(function.__name__, args, kwargs, error)) from None
         return function(*args, **kwargs)
 
     return checked  # type: ignore[return-value]

@@ -168,13 +168,13 @@ def _turn(model: Any, file: Path) -> int:
     key = "rope.scaling.original_context_length"
     if model.has_rt_info(["gguf", "general.architecture"]):
         name = ["gguf", f"{model.get_rt_info(['gguf', 'general.architecture']).value}.{key}"]
-        told = model.get_rt_info(name).value if model.has_rt_info(name) else 0
+        given = model.get_rt_info(name).value if model.has_rt_info(name) else 0
     else:
         config, inside = read_settings(file.parent / "config.json"), "original_max_position_embeddings"
         # transformers 5 writes rope_parameters where others wrote rope_scaling
         scalings = [config, config.get("rope_scaling"), config.get("rope_parameters")]
-        told = next((s[inside] for s in scalings if isinstance(s, dict) and s.get(inside)), 0)
-    return int(told) if str(told).isdigit() else 0
+        given = next((s[inside] for s in scalings if isinstance(s, dict) and s.get(inside)), 0)
+    return int(given) if str(given).isdigit() else 0
 
 
 def model_file(path: str | Path) -> Path:

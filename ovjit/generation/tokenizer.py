@@ -88,22 +88,22 @@ class Tokenizer:
         preceding tokens, which decide whether the first blank is kept."""
         inside = self._letter
         known = inside if self._behind(inside, before) else ()
-        held: list[int] = []  # tokens whose text is not complete, and how many of its characters are told
-        told = 0
+        pending: list[int] = []  # tokens whose text is incomplete
+        shown = 0  # characters of that text that were yielded
         for token in tokens:
-            held.append(token)
-            new = self._behind(known, held)
+            pending.append(token)
+            new = self._behind(known, pending)
             whole = new.rstrip("\ufffd")
-            if whole == new or len(held) >= _PENDING:
-                yield new[told:]
-                if not known and self._behind(inside, held):
-                    known = inside or tuple(held)
-                held, told = [], 0
+            if whole == new or len(pending) >= _PENDING:
+                yield new[shown:]
+                if not known and self._behind(inside, pending):
+                    known = inside or tuple(pending)
+                pending, shown = [], 0
                 continue
             ready = max(len(whole), len(new) - _PARTS)
-            yield new[told:ready]
-            told = max(told, ready)
-        yield self._behind(known, held)[told:]
+            yield new[shown:ready]
+            shown = max(shown, ready)
+        yield self._behind(known, pending)[shown:]
 
     @made_once
     def _letter(self) -> tuple[int, ...]:
@@ -160,22 +160,22 @@ def _as_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, 
 
 def until(texts: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
     """Yield the texts before the first of `stops`. Text that may begin a stop is held back."""
-    held = ""
+    pending = ""
     for text in texts:
-        held += text
-        found = [at for stop in stops if stop and (at := held.find(stop)) >= 0]
+        pending += text
+        found = [at for stop in stops if stop and (at := pending.find(stop)) >= 0]
         if found:
-            yield held[: min(found)]
+            yield pending[: min(found)]
             return
-        ready = len(held)
+        ready = len(pending)
         for stop in stops:
-            count = min(len(stop) - 1, len(held))
-            while count > 0 and not held.endswith(stop[:count]):
+            count = min(len(stop) - 1, len(pending))
+            while count > 0 and not pending.endswith(stop[:count]):
                 count -= 1
-            ready = min(ready, len(held) - max(count, 0))
-        yield held[:ready]
-        held = held[ready:]
-    yield held
+            ready = min(ready, len(pending) - max(count, 0))
+        yield pending[:ready]
+        pending = pending[ready:]
+    yield pending
 
 
 def _starts_with_gguf(path: Path) -> bool:

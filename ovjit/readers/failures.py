@@ -20,7 +20,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def told(where: str, *damage: type[Exception]) -> Iterator[None]:
+def located(where: str, *damage: type[Exception]) -> Iterator[None]:
     """Errors of reading `where` become UnsupportedError and ModelError that begin with its name. `damage`:
     what an invalid model leads to beside ArithmeticError and LookupError."""
     invalid: tuple[type[Exception], ...] = (ArithmeticError, LookupError, *damage)

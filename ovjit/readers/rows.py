@@ -10,7 +10,7 @@ from typing import Any
 Rule = Callable[[Any], Any]
 
 
-class Rows:
+class RuleTable:
     """The rules of the reader `ovjit.readers.<reader>`, whose modules `families` register them by `reads`."""
 
     def __init__(self, reader: str, families: Sequence[str]):

@@ -274,12 +274,12 @@ def stored_weights(value: Value, transposed: bool, precision: str) -> Stored | N
 def before_transposes(value: Value, transposed: bool) -> tuple[Value, bool]:
     """The source of Transposes of the last two axes, and whether it is transposed, compared with
     `transposed`."""
-    while (turned := _TURNED.first(value)) is not None and len(value.shape or ()) in (2, 3):
-        order, rank = turned["order"].constant, len(value.shape)
+    while (moved := _TRANSPOSE.first(value)) is not None and len(value.shape or ()) in (2, 3):
+        order, rank = moved["order"].constant, len(value.shape)
         swapped = [*range(rank - 2), rank - 1, rank - 2]
         if ([int(axis) % rank for axis in order] or [*range(rank)][::-1]) != swapped:
             break
-        value, transposed = turned["x"], not transposed
+        value, transposed = moved["x"], not transposed
     return value, transposed
 
 
@@ -315,7 +315,7 @@ def _halves(array: np.ndarray | None, transposed: bool, precision: str) -> Store
 
 _RESHAPED = op["Reshape Unsqueeze Squeeze"](value("x"), ...)
 _RESHAPED_REALS = op["Convert Reshape"](value("x"), ...)
-_TURNED = op.Transpose(value("x"), constant("order"))
+_TRANSPOSE = op.Transpose(value("x"), constant("order"))
 _SCALED = op.Multiply(value("real"), value("factor"))
 _SHIFTED = op.Subtract(value("x"), value("zero"))
 #: A codebook: numbers that indices select from a table.
@@ -354,10 +354,10 @@ def exact_constant(value: Value) -> np.ndarray | None:
 
 def _transposed_constant(value: Value) -> np.ndarray | Unmade | None:
     """A constant, or a transposed one."""
-    turned = _TURNED.first(value)
-    if turned is None:
+    moved = _TRANSPOSE.first(value)
+    if moved is None:
         return value.stored
-    inner, order = turned["x"].constant, turned["order"].constant
+    inner, order = moved["x"].constant, moved["order"].constant
     return None if inner is None else inner.transpose([int(a) for a in order] or None)
 
 

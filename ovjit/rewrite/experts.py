@@ -29,7 +29,7 @@ _RESHAPED = op.Reshape(value("rows"), value("shape"))
 _TILED = op.Tile(value("rows"), constant("counts"))
 _CONVERTED = op.Convert(value("x"))
 _SPREAD = op["Broadcast Convert Reshape Tile"](value("x"), ...)
-_PRODUCT = op.MatMul(value("x"), value("weights"), transpose_a=lambda turned: not turned)
+_PRODUCT = op.MatMul(value("x"), value("weights"), transpose_a=lambda transposed: not transposed)
 #: Parts of each row. Each output of a split is one.
 _SLICE = op.Slice(value("x"), constant("start"), constant("stop"), constant("step"), constant("axis"))
 _SPLIT = op["Split VariadicSplit"](value("x"), constant("axis"), ...)
@@ -194,13 +194,13 @@ class _Rows:
     def _taken(self, table: Value) -> Value:
         return self.w("Gather", table, self.names, np.array(0), batch_dims=0)
 
-    def _product(self, x: Value, weights: Value, turned: bool) -> Value:
+    def _product(self, x: Value, weights: Value, transposed: bool) -> Value:
         """The product of each row with the matrix of its expert."""
         if not _is_fixed(weights) or weights.shape is None:
             raise _Refused
-        table, turned = before_transposes(weights, turned)
+        table, transposed = before_transposes(weights, transposed)
         if len(table.shape) != 3 or table.shape[0] != self.router.experts:
             raise _Refused
-        if next(scaled_integers(table), None) is not None and not (turned and fits_rows(table)):
+        if next(scaled_integers(table), None) is not None and not (transposed and fits_rows(table)):
             raise _Refused
-        return self.w("MatMul", self.made(x), self._taken(table), transpose_a=False, transpose_b=turned)
+        return self.w("MatMul", self.made(x), self._taken(table), transpose_a=False, transpose_b=transposed)

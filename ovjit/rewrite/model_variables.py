@@ -85,14 +85,14 @@ def lift(graph: Graph) -> Lifted:
                 both = f"{assigns[name].name!r} and {node.name!r}"
                 raise ModelError(f"the variable {name!r} is assigned twice, by {both}")
             assigns[name] = node
-    held = {name: nodes[0].output for name, nodes in reads.items()}
+    firsts = {name: nodes[0].output for name, nodes in reads.items()}
     for name, node in assigns.items():
-        _check_assigned(node, held.setdefault(name, node.inputs[0]))
+        _check_assigned(node, firsts.setdefault(name, node.inputs[0]))
     uses = graph.uses()
     ordered = {name: _order(graph, nodes, uses) for name, nodes in reads.items() if name in assigns}
     variables = tuple(
         Variable(name, value.dtype, value.shape, name in assigns, ordered.get(name, -1), value.dtype)
-        for name, value in held.items()
+        for name, value in firsts.items()
     )
     new_values = [assigns[v.name].inputs[0] for v in variables if v.assigned]
     main = _without_state(graph, variables, (*graph.public_outputs, *new_values))
@@ -194,7 +194,7 @@ def keep_low(lifted: Lifted, caches: tuple[Cache, Cache], computed: str, floats:
 _ATTENTION = op["MatMul ScaledDotProductAttention SoftmaxAttention GuardedAttention"](...)
 _FUSED, _SCALED = op.GuardedAttention(...), op.ScaledDotProductAttention(...)
 _CONCAT, _SOFTMAX = op.Concat(...), op.Softmax(...)
-_TURNED = op.Transpose(anything, constant("order"))
+_TRANSPOSE = op.Transpose(anything, constant("order"))
 #: Rows of a variable, gathered by beam indices.
 _GATHERED = op.Gather(*values("rows beams"), constant("axis"), batch_dims=lambda n: not n)
 
@@ -237,7 +237,7 @@ def _fused(value: Value, following: Value, uses: Any) -> bool:
         if user is None or user.op.role == "shape":
             continue
         order, readers = [0, 1, 2, 3], [user]
-        if _TURNED.fits(user.op):
+        if _TRANSPOSE.fits(user.op):
             order, readers = _turning(user), [reader for reader, _ in uses[user.output]]
         if order[2:3] != [axis] or not all(
             node is not None
@@ -251,8 +251,8 @@ def _fused(value: Value, following: Value, uses: Any) -> bool:
 
 def _turning(node: Node) -> list[int]:
     """The constant order of a Transpose; [] for other nodes."""
-    turned = _TURNED.first(node.output)
-    return [] if turned is None else [int(axis) for axis in turned["order"].constant]
+    moved = _TRANSPOSE.first(node.output)
+    return [] if moved is None else [int(axis) for axis in moved["order"].constant]
 
 
 def _readers(main: Graph, value: Value, output: int, uses: Any) -> dict[Node, str]:

@@ -40,15 +40,17 @@ KINDS = ("f32", "bf16", "f16", "u8", "u4")
 
 
 def settle_pages(
-    graph: Graph, config: Mapping[str, Any], told: Mapping[str, Mapping[str, int]]
+    graph: Graph, config: Mapping[str, Any], recorded: Mapping[str, Mapping[str, int]]
 ) -> tuple[Graph, dict[int, TensorType]]:
-    """(the graph with `PagedAttention` nodes, input index -> type of a cache's port). `told`: node name ->
-    the model's numbers and sizes of heads. Raises ModelError if the heads are unknown, or do not fit the
-    caches."""
+    """(the graph with `PagedAttention` nodes, input index -> type of a cache's port). `recorded`: node
+    name -> the model's numbers and sizes of heads. Raises ModelError if the heads are unknown, or do not fit
+    the caches."""
     layers = [node for node in graph.nodes if node.op.name == "PagedAttentionExtension"]
     kinds: dict[Value, CacheKind] = {}
     for node in layers:
-        for value, kind in zip(node.inputs[3:5], _kinds(node, config, told.get(node.name, {})), strict=True):
+        for value, kind in zip(
+            node.inputs[3:5], _kinds(node, config, recorded.get(node.name, {})), strict=True
+        ):
             known = kinds.setdefault(value, kind)
             if known != kind:
                 raise ModelError(
@@ -68,7 +70,7 @@ def settle_pages(
         ports[graph.inputs.index(value)] = TensorType(kind.kind, (blocks, kind.heads, *kind.port))
     read = {v for n in graph.nodes for v in n.inputs}.union(graph.outputs)
     precision = precision_of(config)
-    chunks = {node: told.get(node.name, {}).get("chunk", 0) for node in layers}
+    chunks = {node: recorded.get(node.name, {}).get("chunk", 0) for node in layers}
     work = _Work(builder, layers, kinds, new, read, precision, chunks)
     states = States(builder, graph, new, precision)
     ports |= states.ports(graph)
@@ -98,11 +100,11 @@ def settle_pages(
     return builder.finish([new[v] for v in graph.outputs], [new[v] for v in graph.inputs]), ports
 
 
-def _kinds(node: Node, config: Mapping[str, Any], said: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
+def _kinds(node: Node, config: Mapping[str, Any], numbers: Mapping[str, int]) -> tuple[CacheKind, CacheKind]:
     """The layouts of a layer's caches of keys and of values."""
     caches = node.inputs[3:5]
     asked = _asked(config)
-    all_heads, sizes = _told(node, caches, said)
+    all_heads, sizes = _heads_of(node, caches, numbers)
     found = []
     for i, cache in enumerate(caches):
         is_key = i == 0
@@ -200,14 +202,14 @@ def _kinds_of_moves(node: Node, config: Mapping[str, Any]) -> list[CacheKind]:
     return found
 
 
-def _told(node: Node, caches: Sequence[Value], said: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
-    """(numbers of heads, head sizes) of keys and values: from `said`, else the shapes of caches, else the
+def _heads_of(node: Node, caches: Sequence[Value], numbers: Mapping[str, int]) -> tuple[list[Any], list[Any]]:
+    """(numbers of heads, head sizes) of keys and values: from `numbers`, else the shapes of caches, else the
     shapes of keys and values."""
     heads: list[Any] = []
     sizes: list[Any] = []
     for what, cache, value in zip("kv", caches, node.inputs[1:3], strict=True):
         shape = cache.shape if cache.shape is not None and len(cache.shape) == 4 else (ANY,) * 4
-        many, size = said.get(f"num_{what}_heads") or shape[1], said.get(f"{what}_head_size")
+        many, size = numbers.get(f"num_{what}_heads") or shape[1], numbers.get(f"{what}_head_size")
         joined = value.node.inputs[0].shape if value.node.op.name == "Reshape" else None
         if not isinstance(many, int) and joined is not None and len(joined) > 2:
             many = joined[-2]

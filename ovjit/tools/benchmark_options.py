@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         description="Latency and throughput of models, compared in interleaved rounds.",
         allow_abbrev=False,
     )
-    for options in (_given, _subjects, _told):
+    for options in (_given, _subjects, _reports):
         options(p.add_argument)
     return p
 
@@ -122,8 +122,8 @@ def _subjects(add: Callable[..., object]) -> None:
     add("-dump_config", type=Path, help="write the properties that are in force there")
 
 
-def _told(add: Callable[..., object]) -> None:
-    """What is told, and where it is written."""
+def _reports(add: Callable[..., object]) -> None:
+    """Options of reports: their content and their files."""
     _switch(add, "-pc", "--perf_counts", help="print the times of all steps of each subject")
     _switch(add, "-pcseq", "--pcseq", help="latencies for each shape of -data_shape")
     add(

@@ -15,7 +15,7 @@ pytest.importorskip("gguf")  # writes and computes the models of the tests
 
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.checkpoint.reader import read_checkpoint
-from ovjit.readers.checkpoint.settings import told
+from ovjit.readers.checkpoint.settings import metadata_of
 from tests.readers.gguf_decoders import Reference, Sizes, tensors
 from tests.support.checkpoints import config_of, named, write_folder
 
@@ -54,7 +54,7 @@ def folder_of(path: Path, s: Sizes, kind: str = "F32", **changes: Any) -> tuple[
     if s.extra.get("factors"):  # transformers computes them
         arrays.pop("rope_freqs.weight")
         config = config_of(s.arch, s)
-        made["rope_freqs.weight"] = "F32", told(config).tensors["rope_freqs.weight"]
+        made["rope_freqs.weight"] = "F32", metadata_of(config).tensors["rope_freqs.weight"]
     return write_folder(path, config_of(s.arch, s) | changes, named(s.arch, arrays, s.size), kind), made
 
 
@@ -113,16 +113,16 @@ def test_entries_that_a_file_leaves_out(name: str, arch: str, usual: dict[str, A
     sizes = {"model_type": name, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     if name == "mixtral":
         sizes |= {"num_local_experts": 4, "num_experts_per_tok": 2}
-    made = told(sizes).metadata
+    made = metadata_of(sizes).metadata
     assert {key: made[f"{arch}.{key}"] for key in usual} == usual
     empty = dict.fromkeys(("sliding_window", "attn_logit_softcapping", "final_logit_softcapping"))
-    made = told(sizes | empty).metadata
+    made = metadata_of(sizes | empty).metadata
     assert not made[f"{arch}.attention.sliding_window"] and not made.get(f"{arch}.attn_logit_softcapping")
 
 
 def test_factors_of_llama3() -> None:
     """Each pair of a head, one by one: short waves stay, long ones are divided, between them a mixture."""
-    got = told(config_of("llama", MODELS["llama3"])).tensors["rope_freqs.weight"]
+    got = metadata_of(config_of("llama", MODELS["llama3"])).tensors["rope_freqs.weight"]
     for i, divided in enumerate(got):
         wave = 2 * np.pi * 10000.0 ** (2 * i / 32)
         mix = (64 / wave - 1) / (4 - 1)

@@ -26,8 +26,7 @@ from ovjit.api.tensors.memory import encode_strings
 from ovjit.api.tensors.packing import pack_data, pack_low_first, unpack_data
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
-from ovjit.api.tensors.vectors import Shape, Strides
-from ovjit.api.tensors.vectors import dims_of as static_dims
+from ovjit.api.tensors.vectors import Shape, Strides, static_dims
 from ovjit.errors import ModelError, no_such_constructor, no_such_form
 from ovjit.graph import dtypes
 from ovjit.graph.converted import Unmade

@@ -47,18 +47,18 @@ class PagedAttentionExtension(Node):
 Node._classes[NAME, 1] = PagedAttentionExtension
 
 
-def told_heads(model: Any) -> dict[str, dict[str, int]]:
+def recorded_heads(model: Any) -> dict[str, dict[str, int]]:
     """By friendly name, what nodes of paged attention say of their heads."""
     found: dict[str, dict[str, int]] = {}
     for node in model.get_ordered_ops():
         if isinstance(node, PagedAttentionExtension) and node._rt_info is not None:
             items = node._rt_info._items
-            said = found[node.get_friendly_name()] = {}
+            numbers = found[node.get_friendly_name()] = {}
             for name in HEADS:
                 if name in items:
-                    said[name] = _number(node, name, getattr(items[name], "value", items[name]))
+                    numbers[name] = _number(node, name, getattr(items[name], "value", items[name]))
             if CHUNKS in items:
-                said["chunk"] = _chunk(node, items[CHUNKS])
+                numbers["chunk"] = _chunk(node, items[CHUNKS])
     return found
 
 

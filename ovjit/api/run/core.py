@@ -311,7 +311,8 @@ class Core:
         if row.name == "COMPATIBILITY_CHECK":
             return table.compatibility(arguments)
         settings = table.hinted({**self._settings[""], **self._settings[head]})
-        if row.told and row.name in settings and row.name != "INFERENCE_PRECISION_HINT":  # what comes of it
+        # of the precision the value that it leads to is returned, which `default_of` gives
+        if row.readable and row.name in settings and row.name != "INFERENCE_PRECISION_HINT":
             value = settings[row.name]
             return value.copy() if isinstance(value, (dict, set, list)) else value
         return table.default_of(row, head, settings)
@@ -530,10 +531,10 @@ def _compile(
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
-            from ovjit.api.model.paged import told_heads
+            from ovjit.api.model.paged import recorded_heads
             from ovjit.rewrite.paged_attention import settle_pages
 
-            graph, ports = settle_pages(graph, settings, told_heads(model))
+            graph, ports = settle_pages(graph, settings, recorded_heads(model))
             inputs = tuple(
                 info._replace(dtype=ports[i].dtype, shape=ports[i].shape, written=True)
                 if i in ports

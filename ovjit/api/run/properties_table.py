@@ -43,8 +43,8 @@ class Row(NamedTuple):
     """One property. `read` turns what the user gives into the value that is kept; None: it cannot be set.
 
     `devices`: C the CPU, A AUTO, M MULTI, H HETERO, B BATCH, G a Core as a whole. `compiled`: the devices
-    for which compiled models list it. `shown` False keeps it out of SUPPORTED_PROPERTIES. `told` False: it
-    can be set, and what it is then is not said.
+    for which compiled models list it. `shown` False keeps it out of SUPPORTED_PROPERTIES. `readable` False:
+    it can be set, and is not shown.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Row(NamedTuple):
     devices: str = "C"
     compiled: str = ""
     shown: bool = True
-    told: bool = True
+    readable: bool = True
 
     @property
     def mutability(self) -> str:
         """What SUPPORTED_PROPERTIES says of it."""
-        return "RO" if self.read is None else "RW" if self.told else "WO"
+        return "RO" if self.read is None else "RW" if self.readable else "WO"
 
 
 def _bool(value: Any) -> bool:
@@ -263,7 +263,7 @@ ROWS = {
         Row("VALUE_CACHE_GROUP_SIZE", 0, _group_size, "C", "C"),
         Row("KEY_CACHE_QUANT_MODE", "AUTO", _quantized_by, "C", "", False, False),
         Row("ENABLE_WEIGHTLESS", False, _bool),
-        Row("WEIGHTS_PATH", "", _text, told=False),
+        Row("WEIGHTS_PATH", "", _text, readable=False),
         Row("CPU_RUNTIME_CACHE_CAPACITY", 5000, _count, "C", "", False),
         Row("SNIPPETS_MODE", "ENABLE", _text, "C", "", False),
         Row("LP_TRANSFORMS_MODE", True, _bool, "C", "", False),
@@ -432,15 +432,15 @@ _BOARD = ("/sys/firmware/devicetree/base/model", "/proc/device-tree/model")
 def cpu_name() -> str:
     """The CPU's name as its maker gives it. Linux has none of an AArch64's: there it is the board's, or the
     last core's maker and number."""
-    told: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for line in _text_of("/proc/cpuinfo").splitlines():
         name, _, text = line.partition(":")
-        told[name.strip()] = text.strip()
+        facts[name.strip()] = text.strip()
     if not machine.is_arm():
-        return told.get("model name") or platform.processor() or platform.machine()
+        return facts.get("model name") or platform.processor() or platform.machine()
     board = (_text_of(path).rstrip("\0\n") for path in _BOARD)
-    named = (told.get(name) for name in ("model name", "Hardware", "Processor", "Model"))
-    maker, part = (told.get(f"CPU {what}", "") for what in ("implementer", "part"))
+    named = (facts.get(name) for name in ("model name", "Hardware", "Processor", "Model"))
+    maker, part = (facts.get(f"CPU {what}", "") for what in ("implementer", "part"))
     known = _MAKERS.get(maker.lower(), "")
     made = f"{known} ({part})" if known and part else known
     return next((text for text in (*board, *named, made) if text), "ARM CPU")
@@ -584,9 +584,9 @@ def _cache_type(config: Mapping[str, Any], name: str, kept: Iterable[Any] = ()) 
     kinds = dict(zip("kv", (cache.kind for cache in caches_of(config)), strict=True))
     roles = {CACHES[1]: "k", CACHES[2]: "v"}.get(name, "kv")
     stored = {v.stored.partition(":")[0] for v in kept if v.role and v.role in roles}
-    told = stored or {kinds[role] for role in roles}
+    types = stored or {kinds[role] for role in roles}
     asked = getattr(config.get("given", config).get(name), "_name", "")
-    return TYPES[asked if asked in told else max(told)]
+    return TYPES[asked if asked in types else max(types)]
 
 
 def compiled_property(compiled: CompiledModel, name: Any) -> Any:
@@ -596,10 +596,10 @@ def compiled_property(compiled: CompiledModel, name: Any) -> Any:
     if row is None or not (row.compiled or name in UNLISTED and compiled._device == "CPU"):
         known = [r.name for r in ROWS.values() if r.compiled]
         raise PropertyError(f"Unsupported property: {name}.{_nearest(name, known)}")
-    return _told(compiled, name, _LETTERS[compiled._device])
+    return _value_of(compiled, name, _LETTERS[compiled._device])
 
 
-def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
+def _value_of(compiled: CompiledModel, name: str, letter: str) -> Any:
     """A property as a model says it that was compiled for the device of a letter."""
     row, config = ROWS[name], compiled._config
     if name == "SUPPORTED_PROPERTIES":
@@ -616,12 +616,12 @@ def _told(compiled: CompiledModel, name: str, letter: str) -> Any:
         return "CPU" if name == "MULTI_DEVICE_PRIORITIES" else {"CPU": _cpu_properties(compiled)}
     if name in CACHES:
         return _cache_type(config, name, getattr(compiled._executable.program, "variables", ()))
-    value = config.get(name, default_of(row, "CPU", config)) if row.told else row.default
+    value = config.get(name, default_of(row, "CPU", config)) if row.readable else row.default
     if letter == "C" and name in _AS_TEXT:
         return {"True": "YES", "False": "NO"}.get(str(value), str(getattr(value, "name", value)))
     return value.copy() if isinstance(value, (dict, set, list)) else value
 
 
 def _cpu_properties(compiled: CompiledModel) -> dict[str, Any]:
-    names = _told(compiled, "SUPPORTED_PROPERTIES", "C")
-    return {name: _told(compiled, name, "C") for name in sorted(names)}
+    names = _value_of(compiled, "SUPPORTED_PROPERTIES", "C")
+    return {name: _value_of(compiled, name, "C") for name in sorted(names)}

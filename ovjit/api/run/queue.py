@@ -277,8 +277,8 @@ class _Pool:
             return
         with self.lock:
             self.blocked.add(me)
-            held = {i for thread in self.blocked for i in self.calling.get(thread, ())}
-            if len(held) < jobs:
+            waiting = {i for thread in self.blocked for i in self.calling.get(thread, ())}
+            if len(waiting) < jobs:
                 return
             self.blocked.discard(me)
         raise Busy(

@@ -134,11 +134,11 @@ class Dimension:
 
     def get_min_length(self) -> int:
         """The shortest length, -1 if none fits."""
-        return _told(limits(self._dim)[0])
+        return _or_minus_one(limits(self._dim)[0])
 
     def get_max_length(self) -> int:
         """The longest length, -1 when there is no upper bound."""
-        return _told(limits(self._dim)[1])
+        return _or_minus_one(limits(self._dim)[1])
 
     min_length = accessor(get_min_length)
     max_length = accessor(get_max_length)
@@ -194,7 +194,7 @@ def text_of(d: Dim) -> str:
     return str(ANY if d == NOTHING else d)
 
 
-def _told(limit: int) -> int:
+def _or_minus_one(limit: int) -> int:
     return -1 if limit == UNBOUNDED else limit
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ovjit.api.tensors.types import Type
-from ovjit.api.tensors.vectors import Shape, dims_of
+from ovjit.api.tensors.vectors import Shape, static_dims
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,7 +93,7 @@ def unpack_data(array: NDArray[Any], type: Type, shape: Shape | Sequence[int]) -
     AssertionError for a type that isn't packed, RuntimeError when the bytes hold fewer values than the shape.
     """
     name = _name(type)
-    dims = dims_of(shape)
+    dims = static_dims(shape)
     packed = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     if name in _WHOLE:
         values = _part(packed, _WHOLE[name])

@@ -35,7 +35,7 @@ from ovjit.api.tensors.memory import (
 )
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPE_OF_DTYPE, Type, type_of_dtype
-from ovjit.api.tensors.vectors import Coordinate, Shape, Strides, dims_of, shape_of
+from ovjit.api.tensors.vectors import Coordinate, Shape, Strides, shape_of, static_dims
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,16 +130,16 @@ class Tensor:
             case ("array", "shape") | ("array", "shape", "type"):
                 type_ = arguments.get("type", Type.dynamic)
                 expect(type_, Type, "the element type must be an ovjit.Type")
-                self._from_memory(np.asarray(first), dims_of(arguments["shape"]), type_)
+                self._from_memory(np.asarray(first), static_dims(arguments["shape"]), type_)
             case ("list",):
                 self._from_array(np.array(first), False)
             case ("type", "shape"):
-                dims = dims_of(arguments["shape"])
+                dims = static_dims(arguments["shape"])
                 self._allocate(first if isinstance(first, Type) else Type(first), dims)
             case ("port",) | ("port", "array"):
                 self._from_port(first, arguments.get("array"))
             case ("other", "begin", "end"):
-                self._from_window(first, dims_of(arguments["begin"]), dims_of(arguments["end"]))
+                self._from_window(first, static_dims(arguments["begin"]), static_dims(arguments["end"]))
             case ("image",):
                 self._from_array(np.array(first), False)
             case _:
@@ -174,10 +174,10 @@ class Tensor:
         np.copyto(self._array, array)
 
     def _from_memory(self, array: NDArray[Any], shape: tuple[int, ...], type_: Type) -> None:
-        held = check_lendable(array)
+        own_type = check_lendable(array)
         if type_ is Type.dynamic:
             check_native(array)
-            type_ = held
+            type_ = own_type
         if type_ is STRING:
             raise RuntimeError("strings cannot share the memory of an array: use Tensor(array)")
         size = type_._bytes(math.prod(shape))
@@ -195,10 +195,10 @@ class Tensor:
             return
         array = np.asarray(array)
         type_: Type = port.get_element_type()
-        held, count = check_lendable(array), math.prod(shape)
-        if held is not type_:
+        own_type, count = check_lendable(array), math.prod(shape)
+        if own_type is not type_:
             text = (
-                f"The element type of the array is {held._name}, that of the port is {type_._name}: "
+                f"The element type of the array is {own_type._name}, that of the port is {type_._name}: "
                 "the memory is reinterpreted."
             )
             warnings.warn(text, RuntimeWarning, stacklevel=4)
@@ -324,7 +324,7 @@ class Tensor:
         Own memory grows when it must, and its contents are then undefined; lent memory and windows raise
         RuntimeError. A window keeps its rank, and no dimension exceeds the window's first.
         """
-        dims = dims_of(shape)
+        dims = static_dims(shape)
         memory = self._memory
         if self._kind == WINDOW:
             limits = memory.shape
@@ -370,8 +370,8 @@ class Tensor:
         if not isinstance(source, Tensor):
             expect(source, (list, _ndarray), "copy_from takes a Tensor, array or list")
             array = np.asarray(source)
-            held = type_of_dtype(array.dtype)
-            source = lend_array(encode_strings(array) if held is STRING else array, held)
+            own_type = type_of_dtype(array.dtype)
+            source = lend_array(encode_strings(array) if own_type is STRING else array, own_type)
         source.copy_to(self)
 
     def __copy__(self) -> Tensor:

@@ -33,7 +33,7 @@ def integers(values: Any, low: int, high: int) -> tuple[int, ...]:
     return result
 
 
-def dims_of(shape: Any) -> tuple[int, ...]:
+def static_dims(shape: Any) -> tuple[int, ...]:
     """The dimensions of a Shape or of any collection of non-negative integers; TypeError otherwise."""
     if type(shape) is Shape:
         return tuple(shape._values)
@@ -99,7 +99,7 @@ class Shape(_ByValue):
 
     def __init__(self, axis_lengths: Any = (), *, shape: str | None = None) -> None:
         source = axis_lengths if shape is None else shape
-        self._values = list(_parsed(source) if isinstance(source, str) else dims_of(source))
+        self._values = list(_parsed(source) if isinstance(source, str) else static_dims(source))
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):

@@ -99,11 +99,11 @@ def print_argv(argv: argparse.Namespace) -> None:
     """What is converted, and what of it."""
     inherited = "Not specified, inherited from the model"
     print("Model Conversion arguments:\nCommon parameters:")
-    told = {"Input Model": argv.input_model}
+    shown = {"Input Model": argv.input_model}
     if hasattr(argv, "output_model"):  # the command's, not a call's
-        told["IR output name"] = get_model_name_from_args(argv)
-    told |= {"Input layers": argv.input or inherited, "Output layers": argv.output or inherited}
-    for title, value in told.items():
+        shown["IR output name"] = get_model_name_from_args(argv)
+    shown |= {"Input layers": argv.input or inherited, "Output layers": argv.output or inherited}
+    for title, value in shown.items():
         print(f"\t- {title}: \t{value}")
 
 

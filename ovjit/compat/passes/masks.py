@@ -46,7 +46,7 @@ class Mask(NamedTuple):
 def read_mask(source: Output, bias: Output | None = None) -> Mask:
     """What this mask does, without what is added for each key, `bias`. UnsupportedError for one that does
     none of these, or does something else with the bias."""
-    rows, probe = _Rows(source, bias), Probe(PAST)
+    rows, probe = _MaskRows(source, bias), Probe(PAST)
     row = rows.of(PAST, probe)
     window, chunk = rows.window(row, PAST)
     slopes, placed = _slopes(rows, row)
@@ -68,7 +68,7 @@ def read_mask(source: Output, bias: Output | None = None) -> Mask:
     return Mask(window, slopes, chunk, bias, placed)
 
 
-class _Rows:
+class _MaskRows:
     """Rows of a mask, where nothing is added for single keys."""
 
     def __init__(self, source: Output, bias: Output | None):
@@ -153,7 +153,7 @@ def _seen(row: np.ndarray, source: Output) -> int:
     return 0 if count == row.shape[1] else count
 
 
-def _slopes(rows: _Rows, row: np.ndarray) -> tuple[np.ndarray | None, Output | None]:
+def _slopes(rows: _MaskRows, row: np.ndarray) -> tuple[np.ndarray | None, Output | None]:
     """What is added from one key to the next; what is added to each by its place, where steps differ."""
     steps = np.diff(row[:, np.isfinite(row[0])], axis=1)
     if not steps.size or not steps.any():

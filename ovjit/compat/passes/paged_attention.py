@@ -26,7 +26,7 @@ from ovjit.compat.passes.paged_inputs import Inputs, _i64
 from ovjit.compat.passes.paged_layers import CachedLayer, is_cached, scale_of
 from ovjit.compat.passes.paged_states import Input, Layer, recurrent_layers
 from ovjit.compat.passes.place_bias import columns, with_columns, with_factors
-from ovjit.compat.passes.positions import check_stateless, counted, names_of, row_ends
+from ovjit.compat.passes.positions import check_stateless, counted_positions, names_of, row_ends
 from ovjit.compat.passes.probe import inputs_named, is_a
 from ovjit.compat.passes.score_bias import bias_of, score_bias, with_bias, with_factor
 from ovjit.errors import ModelError, UnsupportedError
@@ -72,7 +72,7 @@ def make_paged(model: Model, options: Options) -> None:
             "layers are not of a kind with paged states: PagedCausalConv1D, PagedGatedDeltaNet, "
             "PagedSelectiveSSM"
         )
-    places, lengths = counted(model)
+    places, lengths = counted_positions(model)
     replaced: dict[Output, list[Output]] = {x: [] for x in (*places, *lengths)}
     for layer in layers:
         node = layer.node

@@ -21,7 +21,7 @@ TRIED = ((7, 3), (0, 2))
 _STATES = ("Gather", "Convert", "Concat")
 
 
-class Counted(NamedTuple):
+class CountedPositions(NamedTuple):
     """Outputs of whole numbers that are counted from a variable, before anything is made of them.
 
     `places`: [1, tokens], those of the new tokens, [..., batch, tokens] with other dimensions known, or
@@ -32,11 +32,11 @@ class Counted(NamedTuple):
     lengths: list[Output]
 
 
-def counted(model: Model) -> Counted:
+def counted_positions(model: Model) -> CountedPositions:
     """What the model counts."""
     probes = [Probe(*tried) for tried in TRIED]
     counting: set[int] = set()
-    found = Counted([], [])
+    found = CountedPositions([], [])
     for node in model.get_ordered_ops():
         if not any(x._node._op.role == "read" or id(x._node) in counting for x in node._inputs):
             continue

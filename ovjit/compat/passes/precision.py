@@ -38,13 +38,13 @@ def to_f16(model: Model) -> bool:
             node._attrs = {**node._attrs, "element_type": "f16"}
             changed = True
         else:
-            halves = {
+            as_halves = {
                 attribute.name: "f16"
                 for attribute in node._op.attributes.values()
                 if attribute.type == "DType" and node._attrs.get(attribute.name) == "f32"
             }
-            if halves:
-                node._attrs = {**node._attrs, **halves}
+            if as_halves:
+                node._attrs = {**node._attrs, **as_halves}
                 changed = True
     if changed:
         model.validate_nodes_and_infer_types()

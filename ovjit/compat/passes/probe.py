@@ -71,10 +71,10 @@ class Probe:
         if is_a(node, "Parameter"):
             return [TensorType(kind.dtype, self._given(node, kind).shape)]
         if node._op.role == "read":
-            return [TensorType(kind.dtype, self._held(kind))]
+            return [TensorType(kind.dtype, self._variable_shape(kind))]
         return node._infer([self._types[_key(x)] for x in node._inputs])
 
-    def _held(self, kind: TensorType) -> list[int]:
+    def _variable_shape(self, kind: TensorType) -> list[int]:
         """The shape of a variable."""
         return [1, *(d if isinstance(d, int) else self.past for d in kind.shape[1:])]
 
@@ -83,7 +83,7 @@ class Probe:
         if name == "Parameter":
             found = [self._given(node, kind)]
         elif node._op.role == "read":
-            found = [np.broadcast_to(np.zeros((), numpy_dtype(kind.dtype)), self._held(kind))]
+            found = [np.broadcast_to(np.zeros((), numpy_dtype(kind.dtype)), self._variable_shape(kind))]
         elif node._op.role == "shape":
             found = [self._shape_of(node, values)]
         else:

@@ -84,7 +84,7 @@ def _of_one(label: str, why: str, made: Callable[[Output, Context], Output], **m
     return Step(label, lambda nodes, context: [made(one(nodes, why), context)], **more)
 
 
-def dims_of(node: Output) -> tuple[Dim, ...]:
+def known_dims(node: Output) -> tuple[Dim, ...]:
     shape = node._tensor._type.shape
     if shape is None:
         raise ModelError(f"the rank of {node!r} is dynamic: set the tensor's shape")
@@ -96,7 +96,7 @@ def axis_of(layout: Layout, name: str, what: str, node: Output) -> int:
     if not layout.has_name(name):
         raise ModelError(f"Layout {layout.to_string()} doesn't have `{what}` dimension")
     index = layout.get_index_by_name(name)
-    return index + len(dims_of(node)) if index < 0 else index
+    return index + len(known_dims(node)) if index < 0 else index
 
 
 def _numbers(values: Sequence[Any]) -> str:
@@ -154,7 +154,7 @@ def _channelwise(values: Sequence[float], node: Output, layout: Layout) -> np.nd
     if len(values) == 1:
         return array
     axis = axis_of(layout, "C", "channels", node)
-    shape = dims_of(node)
+    shape = known_dims(node)
     if axis >= len(shape):
         raise ModelError(f"axis {axis}, of the channels, is beyond the rank of shape {list(shape)}")
     if isinstance(shape[axis], int) and shape[axis] != len(values):
@@ -221,7 +221,7 @@ def pad(begin: Sequence[int], end: Sequence[int], values: Sequence[float], mode:
         dtype = _real_type(node, "Pad", "padding")
         if len(values) != 1:
             raise ModelError(f"the pad value is one number; {len(values)} values are given")
-        for axis, (length, before, after) in enumerate(zip(dims_of(node), begin, end, strict=False)):
+        for axis, (length, before, after) in enumerate(zip(known_dims(node), begin, end, strict=False)):
             if isinstance(length, int) and length + before + after < 0:
                 raise ModelError(
                     f"pad of {before} and {after} removes more than the {length} elements of axis "
@@ -284,7 +284,7 @@ def reverse_channels() -> Step:
 
 
 def _reversed(node: Output, axis: int) -> Output:
-    length = dims_of(node)[axis]
+    length = known_dims(node)[axis]
     if isinstance(length, int):
         last = constant(length - 1)
     else:
@@ -338,7 +338,7 @@ def _converted(
 def _luma_rows(node: Output) -> Output:
     """The rows of brightness, which are the first two thirds."""
     zero, one_, axis = constant([0], "i32"), constant([1], "i32"), constant([1], "i32")
-    height = dims_of(node)[1]
+    height = known_dims(node)[1]
     if isinstance(height, int):
         end = constant([height * 2 // 3])
     else:
@@ -349,7 +349,7 @@ def _luma_rows(node: Output) -> Output:
 
 def _gray(node: Output, weights: Sequence[float], layout: Layout) -> Output:
     """The weighted sum of the channels, by a convolution with one filter; integers are rounded to even."""
-    rank = len(dims_of(node))
+    rank = len(known_dims(node))
     dtype = node._tensor._type.dtype
     axis = axis_of(layout, "C", "channels", node)
     order = [*range(rank)]

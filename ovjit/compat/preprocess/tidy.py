@@ -215,10 +215,12 @@ def _computed(node: Node) -> np.ndarray | None:
 # -- transposes and the order of channels -------------------------------------------------------------------
 
 
-@rule(op.Convert(op.Transpose(value("x"), constant("order")).named("turned").once))
-def convert_before_transposing(node: SeenNode, x: Seen, order: Seen, turned: Seen, readers: Users) -> bool:
+@rule(op.Convert(op.Transpose(value("x"), constant("order")).named("transposed").once))
+def convert_before_transposing(
+    node: SeenNode, x: Seen, order: Seen, transposed: Seen, readers: Users
+) -> bool:
     """Convert(Transpose(x)) -> Transpose(Convert(x))"""
-    transpose = turned.port._node
+    transpose = transposed.port._node
     converted = Node._new(node.op, [x.port], node.of._attrs)
     made = Node._new(transpose._op, [converted.output(0), order.port], transpose._attrs)
     _stand_in(made, node.of)

@@ -105,8 +105,10 @@ class OvjitModelRunner(CPUModelRunner):
     def _sample(self, logits: Any, spec_decode_metadata: Any) -> Any:
         """Sample without drafts where no request of a batch has one. vLLM's sampler of drafts fails for none
         if a request has top_k, and that ends the engine. Logits have a row for each request, then."""
-        told = spec_decode_metadata
-        return super()._sample(logits, told if told is not None and any(told.num_draft_tokens) else None)
+        metadata = spec_decode_metadata
+        return super()._sample(
+            logits, metadata if metadata is not None and any(metadata.num_draft_tokens) else None
+        )
 
     def initialize_kv_cache_tensors(
         self, kv_cache_config: Any, kernel_block_sizes: list[int], kv_cache_allocation_context: Any = None

@@ -79,8 +79,8 @@ def real(tensor: Stored) -> np.ndarray:
 
 def _as_gguf(name: str, tensor: Stored, arch: str) -> Stored:
     if arch == "gpt2" and len(tensor.shape) == 2 and name.startswith("blk."):  # stored by columns
-        turned = np.ascontiguousarray(real(tensor).T)
-        return Stored(tensor.kind, turned.shape, turned)
+        transposed = np.ascontiguousarray(real(tensor).T)
+        return Stored(tensor.kind, transposed.shape, transposed)
     if arch.startswith("gemma") and name.endswith("norm.weight"):  # how far it is from 1
         return Stored("F32", tensor.shape, real(tensor).astype(np.float32) + 1)
     if name.endswith("ffn_gate_inp_shexp.weight"):

@@ -13,7 +13,7 @@ from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError
 from ovjit.readers.checkpoint.files import read_json, read_tensors
 from ovjit.readers.checkpoint.names import real, renamed
-from ovjit.readers.checkpoint.settings import overridden, told
+from ovjit.readers.checkpoint.settings import metadata_of, overridden
 from ovjit.readers.gguf.header import GgufFile, Stored
 from ovjit.readers.gguf.reader import decoder
 from ovjit.readers.gguf.settings import Settings
@@ -40,7 +40,7 @@ def read_checkpoint(path: str | os.PathLike[str], overrides: Mapping[str, Any] |
     folder = Path(path)
     try:
         config = overridden(read_json(folder / "config.json"), overrides or {})
-        found = told(config)
+        found = metadata_of(config)
         settings = Settings(found.metadata)
         kind = settings.kind
         if found.act != kind.act:

@@ -44,7 +44,7 @@ _ROPE = frozenset(
 LARGEST, WIDEST, MOST_HEADS, MOST_LAYERS = 1e30, 1 << 24, 1 << 16, 10_000
 
 
-class Told(NamedTuple):
+class Metadata(NamedTuple):
     """`metadata` by GGUF's names; `tensors` that are computed from the configuration; the name of the
     activation."""
 
@@ -116,7 +116,7 @@ def overridden(entries: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]
     return made
 
 
-def told(entries: dict[str, Any]) -> Told:
+def metadata_of(entries: dict[str, Any]) -> Metadata:
     """What config.json says. UnsupportedError names a kind of model, or an option, that is not read."""
     kind = entries.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
@@ -158,7 +158,7 @@ def told(entries: dict[str, Any]) -> Told:
         raise UnsupportedError(
             f"the activation {act!r} is not supported; supported: {', '.join(ACTIVATIONS)}"
         )
-    return Told({"general.architecture": arch, **all_made}, tensors, ACTIVATIONS[act])
+    return Metadata({"general.architecture": arch, **all_made}, tensors, ACTIVATIONS[act])
 
 
 def _refuse(entries: dict[str, Any], **options: Any) -> None:
@@ -222,7 +222,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
     part = r.real("partial_rotary_factor", default=c.real("partial_rotary_factor", default=1.0))
     if not 0 < part <= 1:
         raise ModelError(f"config.json: 'partial_rotary_factor' is {part!r}, which is not valid")
-    found["rope.dimension_count"] = turned = int(size * part)
+    found["rope.dimension_count"] = rotated = int(size * part)
     kind = r.any_of("rope_type", "type", default="default")
     unread = sorted(set(scaling) - _ROPE)
     if unread:
@@ -234,7 +234,7 @@ def _rotary(c: Config, size: float, arch: str) -> tuple[dict[str, Any], dict[str
     if kind == "linear":
         return found | {"rope.scaling.type": "linear", "rope.scaling.factor": r.real("factor")}, {}
     if kind == "llama3":
-        return found, {"rope_freqs.weight": _llama3(r, base, turned)}
+        return found, {"rope_freqs.weight": _llama3(r, base, rotated)}
     original = r.positive(
         "original_max_position_embeddings",
         default=c.real("original_max_position_embeddings", "max_position_embeddings"),
@@ -264,12 +264,12 @@ def _yarn(r: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _llama3(r: Config, base: float, turned: int) -> np.ndarray:
+def _llama3(r: Config, base: float, rotated: int) -> np.ndarray:
     """By how much each speed is divided: 1 for short waves, `factor` for long ones, between them in part."""
     factor, low, high = (r.positive(name) for name in ("factor", "low_freq_factor", "high_freq_factor"))
     original = r.positive("original_max_position_embeddings")
     if low == high:
         raise ModelError(f"config.json: 'low_freq_factor' and 'high_freq_factor' are both {low!r}")
-    turns = original * base ** (-np.arange(0, turned, 2) / turned) / (2 * math.pi)
+    turns = original * base ** (-np.arange(0, rotated, 2) / rotated) / (2 * math.pi)
     near = np.clip((turns - low) / (high - low), 0, 1)
     return (1 / ((1 - near) / factor + near)).astype(np.float32)

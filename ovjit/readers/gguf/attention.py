@@ -61,7 +61,7 @@ class Attention:
         sizes = [s.heads * s.size, s.shared * s.size, s.shared * s.value_size]
         if w.has(f"{name}.attn_qkv.weight") or (s.kind.joined and not w.has(f"{name}.attn_q.weight")):
             return w.split(w.linear(x, f"{name}.attn_qkv", sum(sizes)), 2, sizes)
-        orders = [unpermuted(n, s.size, s.turned) if s.kind.paired else None for n in (s.heads, s.shared)]
+        orders = [unpermuted(n, s.size, s.rotated) if s.kind.paired else None for n in (s.heads, s.shared)]
         return [
             w.linear(x, f"{name}.attn_{letter}", size, order)
             for letter, size, order in zip("qkv", sizes, [*orders, None], strict=True)

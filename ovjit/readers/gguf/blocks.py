@@ -156,7 +156,7 @@ def _real(factors: Factors) -> np.ndarray:
     return outer if factors.inner is None else outer * factors.inner.astype(np.float32)
 
 
-class _Rows:
+class _BlockReader:
     """Reads rows [n, bytes] of a type. Where a group has a minimum and the scale 0, its codes are 0 and its
     visible scale is 1, so that a zero can stand for the minimum."""
 
@@ -205,7 +205,7 @@ def groups_of(kind: str, data: np.ndarray, shape: tuple[int, ...], order: np.nda
     form = form_of(kind)
     rows, depth = math.prod(shape[:-1]), shape[-1]
     lead = (*shape[:-1], depth // form.group)
-    source, read = data.reshape(rows, -1), _Rows(form)
+    source, read = data.reshape(rows, -1), _BlockReader(form)
     kind_of_codes = np.dtype(np.int8 if form.bits == 8 else np.uint8)
     blocks = InBlocks(source, (*lead, form.group), kind_of_codes, read.codes, order, form.bits)
     codes: np.ndarray | Unmade = blocks

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.failures import told
+from ovjit.readers.failures import located
 from ovjit.readers.ir.weights import open_regular
 from ovjit.records import NamedTuple
 
@@ -188,7 +188,7 @@ def open_gguf(path: str) -> GgufFile:
         where = f"{path[: name.start()]}-{number + 1:05}-of-{count:05}.gguf"
         if not os.path.isfile(where):
             raise ModelError(f"the part {where!r} of the model is missing")
-        with told(where):
+        with located(where):
             part = _open(where)
         if (_count(part, "split.no", where), _count(part, "split.count", where)) != (number, count):
             raise ModelError(f"{where!r} is not part {number + 1} of {count}, contrary to its name")

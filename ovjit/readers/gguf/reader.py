@@ -11,7 +11,7 @@ from typing import Any
 
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
-from ovjit.readers.failures import told
+from ovjit.readers.failures import located
 from ovjit.readers.gguf.attention import Attention, Inputs, capped
 from ovjit.readers.gguf.flat import FlatAttention, FlatInputs
 from ovjit.readers.gguf.header import open_gguf
@@ -31,7 +31,7 @@ def read_gguf(path: str | os.PathLike[str], flat: bool = False) -> Model:
     the tensors that are not read.
     """
     where = os.fsdecode(path)
-    with told(where, TypeError, ValueError, AttributeError):
+    with located(where, TypeError, ValueError, AttributeError):
         file = open_gguf(where)
         settings = Settings(file.metadata)
         model = decoder(Weights(file, settings), flat)

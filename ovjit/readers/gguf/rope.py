@@ -17,22 +17,22 @@ BASE = 1.0
 
 
 class Turns:
-    """Cosines and sines [B, 1, L, turned], which layers of one base share."""
+    """Cosines and sines [B, 1, L, rotated], which layers of one base share."""
 
     def __init__(self, w: Weights, places: Output):
         self.w, self.places = w, places
         self._made: dict[tuple[float, bool], tuple[Output, Output]] = {}
 
     def rotated(self, x: Output, windowed: bool) -> Output:
-        """x [B, heads, L, size] with the first `turned` elements of heads turned by their positions."""
+        """x [B, heads, L, size] with the first `rotated` elements of heads rotated by their positions."""
         w, settings = self.w, self.w.settings
         cosine, sine = self._of_layer(windowed)
-        part = w.slice(x, 3, 0, settings.turned) if settings.turned < settings.size else x
-        low = w.slice(part, 3, 0, settings.turned // 2)
-        high = w.slice(part, 3, settings.turned // 2)
+        part = w.slice(x, 3, 0, settings.rotated) if settings.rotated < settings.size else x
+        low = w.slice(part, 3, 0, settings.rotated // 2)
+        high = w.slice(part, 3, settings.rotated // 2)
         half = w.concat([w("Multiply", high, -1.0), low], -1)
         made = w("Add", w("Multiply", part, cosine), w("Multiply", half, sine))
-        return made if part is x else w.concat([made, w.slice(x, 3, settings.turned)], -1)
+        return made if part is x else w.concat([made, w.slice(x, 3, settings.rotated)], -1)
 
     def _of_layer(self, windowed: bool) -> tuple[Output, Output]:
         settings = self.w.settings
@@ -44,7 +44,7 @@ class Turns:
         return self._made[base, scaled]
 
     def _angles(self, base: float, scaled: bool) -> tuple[Output, Output]:
-        w, size = self.w, self.w.settings.turned
+        w, size = self.w, self.w.settings.rotated
         speeds, longer = base ** (-np.arange(0, size, 2) / size), 1.0
         if scaled:
             speeds, longer = self._stretched(speeds, base)
@@ -58,7 +58,7 @@ class Turns:
         return both[0], both[1]
 
     def _factored(self, speeds: np.ndarray) -> Output:
-        """[1, turned / 2, 1]: speeds over the factors of a tensor. phi3 has two such tensors, and uses the
+        """[1, rotated / 2, 1]: speeds over the factors of a tensor. phi3 has two such tensors, and uses the
         second as soon as a position is beyond the original context."""
         w, count = self.w, len(speeds)
 
@@ -93,7 +93,7 @@ class Turns:
         fast = settings.real("rope.scaling.yarn_beta_fast", FAST)
         slow = settings.real("rope.scaling.yarn_beta_slow", SLOW)
         context = settings.whole("rope.scaling.original_context_length", settings.whole("context_length"))
-        size = settings.turned
+        size = settings.rotated
 
         def pair(turns: float) -> float:
             return size * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(base))

@@ -100,9 +100,9 @@ class Settings:
             )
         norm = "attention.layer_norm_epsilon" if arch == "gpt2" else "attention.layer_norm_rms_epsilon"
         self.eps = self.real(norm, least=0.0)
-        self.turned = self.whole("rope.dimension_count", self.size)
-        if self.turned > self.size or self.turned % 2:
-            raise ModelError(f"rope.dimension_count is {self.turned}, but heads have {self.size} elements")
+        self.rotated = self.whole("rope.dimension_count", self.size)
+        if self.rotated > self.size or self.rotated % 2:
+            raise ModelError(f"rope.dimension_count is {self.rotated}, but heads have {self.size} elements")
         self.scale = self.real("attention.scale", 0.0) or 1 / math.sqrt(
             self.wide / self.heads if _WIDE_SCALE.get(arch) == self.layers else self.size
         )

@@ -21,12 +21,12 @@ _SPARE = ("attn_rot_embd.weight", "attn.rot_embd.weight", "attention.rotary_emb.
 _PANEL = 32
 
 
-def unpermuted(heads: int, size: int, turned: int) -> np.ndarray:
+def unpermuted(heads: int, size: int, rotated: int) -> np.ndarray:
     """The order of rows in which the two elements of a rotated pair are half a head apart, as the operation
-    expects. In files they are adjacent, in the first `turned` of the `size` rows of each head of llama's
+    expects. In files they are adjacent, in the first `rotated` of the `size` rows of each head of llama's
     queries and keys."""
-    pairs = np.arange(turned).reshape(-1, 2).T.reshape(-1)
-    one = np.concatenate([pairs, np.arange(turned, size)])
+    pairs = np.arange(rotated).reshape(-1, 2).T.reshape(-1)
+    one = np.concatenate([pairs, np.arange(rotated, size)])
     return (np.arange(heads)[:, None] * size + one).reshape(-1)
 
 

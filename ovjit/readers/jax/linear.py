@@ -167,8 +167,8 @@ def eigh(n: JaxNode) -> Any:
     """Eigenvectors and eigenvalues, by the triangle that counts."""
     x, size = _whole(n), n.static_shape(n[0])[-1]
     lower = np.tril(np.ones((size, size), bool))
-    turned = n.transpose(x, [0, 2, 1])
-    x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, turned)
+    transposed = n.transpose(x, [0, 2, 1])
+    x = n("Select", n.const(lower if n.params["lower"] else lower.T), x, transposed)
     values, vectors = rotations.symmetric(n, x)
     made = [(vectors, 2), (values, 1)]
     return [n.convert(factorization.unstacked(n, x, n[0], own), n.dtype(n[0])) for x, own in made]

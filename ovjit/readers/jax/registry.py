@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ovjit.readers.rows import Rows
+from ovjit.readers.rows import RuleTable
 
 _FAMILIES = ("complex", "control", "elementwise", "indexing", "linear", "random", "shapes", "windows")
-_ROWS = Rows("jax", _FAMILIES)
+_ROWS = RuleTable("jax", _FAMILIES)
 #: Where operands or results are complex numbers or keys, see `parts`.
-_OF_PARTS = Rows("jax", _FAMILIES)
+_OF_PARTS = RuleTable("jax", _FAMILIES)
 
 #: Decorator: `primitive("add", ...)` above the function that reads equations of these primitives.
 primitive = _ROWS.reads

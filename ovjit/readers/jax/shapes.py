@@ -286,10 +286,10 @@ def _updated(n: JaxNode, x: Output, update: Output, rows: list[tuple[int, Output
 def places(n: JaxNode, start: Output, size: Any, dim: Any) -> Output:
     """`size` indices from `start` on, within a dimension; negative starts count from the front."""
     start = n.convert(start, "i64")
-    held = n("Minimum", n("Maximum", start, n.const(0)), n.length(dim - size))
+    clamped = n("Minimum", n("Maximum", start, n.const(0)), n.length(dim - size))
     if is_number(size):
         n.limited(size, "a slice")
-    return n("Add", n.shaped(held, [1]), n.counted(size))
+    return n("Add", n.shaped(clamped, [1]), n.counted(size))
 
 
 #: Operators that are one expression.

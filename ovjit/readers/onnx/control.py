@@ -15,7 +15,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.bodies import if_of, iterator_of, kinds_of, loop_of, over_slices, settled, slices
-from ovjit.readers.onnx.node import OnnxNode, Rows, TensorList, reads
+from ovjit.readers.onnx.node import LoopSequence, OnnxNode, TensorList, reads
 from ovjit.readers.onnx.registry import onnx_op
 from ovjit.readers.onnx.repeats import repeated
 
@@ -291,7 +291,7 @@ def _collected(n: OnnxNode, graph: Any, added: dict[int, Any]) -> list[Any]:
     joined |= {i: {axis: made[i]} for i, axis in growing.items()}
     rest = iter(others)
     states = [
-        Rows(cast(TensorList, first), rows[i] if i in joined else made[i], joined.get(i))
+        LoopSequence(cast(TensorList, first), rows[i] if i in joined else made[i], joined.get(i))
         if i in added else next(rest)
         for i, first in enumerate(inputs[2:])
     ]  # fmt: skip

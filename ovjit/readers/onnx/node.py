@@ -32,7 +32,7 @@ class TensorList(list):
         self.element_type = element_type
 
 
-class Rows:
+class LoopSequence:
     """A sequence to which a loop adds a tensor in each iteration: the rows of one tensor, [iterations, ...].
 
     `first` are its initial tensors. Tensors that may have different lengths and that the model joins along an

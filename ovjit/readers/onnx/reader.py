@@ -18,7 +18,7 @@ from ovjit.api.model.node import Output
 from ovjit.api.tensors.memory import encode_strings
 from ovjit.errors import ModelError, UnsupportedError, unreadable
 from ovjit.readers.build import Draft
-from ovjit.readers.failures import told
+from ovjit.readers.failures import located
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.checks import (
@@ -98,7 +98,7 @@ def read_onnx(
         content = model if path is not None else np.frombuffer(bytes(model), np.uint8)
         message, external.cut = cut_out(content)
         proto = _parse(message, where, None if path is None else where)
-    with told(where, TypeError, ValueError, AttributeError):
+    with located(where, TypeError, ValueError, AttributeError):
         model = Reader(proto, external, converters).read()
         model._of_one_file = not external.used
         return model

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.readers.onnx.node import OnnxNode, Rows
+from ovjit.readers.onnx.node import LoopSequence, OnnxNode
 from ovjit.readers.onnx.tensors import decode
 
 
@@ -102,15 +102,15 @@ class _Body:
             for i, (v, size) in enumerate(zip(new, wanted, strict=True))
         )
 
-    def item(self, name: str) -> Rows | None:
+    def item(self, name: str) -> LoopSequence | None:
         """The sequence of which `name` is this iteration's item."""
         at = self.node(name, "SequenceAt")
         if at is None or at.input[1] != self.graph.input[0].name or at.input[0] in self.made:
             return None
         found = self.n.scope.find(at.input[0])
-        return found if isinstance(found, Rows) else None
+        return found if isinstance(found, LoopSequence) else None
 
-    def sizes(self, name: str) -> tuple[np.ndarray, Rows, np.ndarray] | None:
+    def sizes(self, name: str) -> tuple[np.ndarray, LoopSequence, np.ndarray] | None:
         """(sizes before, counts, sizes behind) of a shape of constants and one count."""
         where = self.node(name, "Where")
         if where is not None:

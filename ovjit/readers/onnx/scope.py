@@ -14,7 +14,7 @@ from ovjit.errors import ModelError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.onnx import tensors
 from ovjit.readers.onnx.labels import label
-from ovjit.readers.onnx.node import Rows, TensorList
+from ovjit.readers.onnx.node import LoopSequence, TensorList
 from ovjit.readers.onnx.registry import DEFAULT_DOMAINS
 from ovjit.readers.onnx.standard import messages, newest_opset
 
@@ -60,9 +60,9 @@ class Scope:
             return value
         if isinstance(value, TensorList):
             value = TensorList([self.capture(v) for v in value], value.element_type)
-        elif isinstance(value, Rows):
+        elif isinstance(value, LoopSequence):
             first = TensorList([self.capture(v) for v in value.first], value.first.element_type)
-            value = Rows(first, self.capture(value.rows))
+            value = LoopSequence(first, self.capture(value.rows))
         elif isinstance(value, Output):
             value = self.capture(value)
         self.values[name] = value

@@ -8,24 +8,24 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.shapes import Interval
 from ovjit.readers.onnx import tensors
-from ovjit.readers.onnx.node import EMPTY, MOST_NODES, OnnxNode, Rows, TensorList
+from ovjit.readers.onnx.node import EMPTY, MOST_NODES, LoopSequence, OnnxNode, TensorList
 from ovjit.readers.onnx.registry import onnx_op
 
 
 def _list(n: OnnxNode, index: int = 0) -> TensorList:
     value = n.inputs[index] if index < len(n.inputs) else None
-    if isinstance(value, Rows):
+    if isinstance(value, LoopSequence):
         raise UnsupportedError("a sequence whose length is a loop's number of iterations is not supported")
     if not isinstance(value, TensorList):
         raise ModelError(f"input {index} should be a sequence")
     return value
 
 
-def _stacked(n: OnnxNode, value: TensorList | Rows) -> Output:
+def _stacked(n: OnnxNode, value: TensorList | LoopSequence) -> Output:
     """All tensors of a sequence as rows of one: [tensors, ...]. They must have one shape."""
-    first = value.first if isinstance(value, Rows) else value
+    first = value.first if isinstance(value, LoopSequence) else value
     parts = [n.unsqueeze(v, [0]) for v in first]
-    return n.concat([*parts, value.rows] if isinstance(value, Rows) else parts, 0)
+    return n.concat([*parts, value.rows] if isinstance(value, LoopSequence) else parts, 0)
 
 
 def _place(n: OnnxNode, index: int, count: int) -> int:
@@ -66,7 +66,7 @@ def erase(n: OnnxNode) -> Any:
 @onnx_op("SequenceAt")
 def at(n: OnnxNode) -> Any:
     given = n.inputs[0]
-    if isinstance(given, Rows) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
+    if isinstance(given, LoopSequence) or (isinstance(given, TensorList) and given and n.value(n[1]) is None):
         place = n.scalar(n[1])
         return n("Gather", _stacked(n, given), place, 0, opset=8)
     values = _list(n)
@@ -76,7 +76,7 @@ def at(n: OnnxNode) -> Any:
 @onnx_op("SequenceLength")
 def length(n: OnnxNode) -> Any:
     given = n.inputs[0]
-    if isinstance(given, Rows):
+    if isinstance(given, LoopSequence):
         return n("Add", n.squeeze(n.dim_of(given.rows, 0), [0]), len(given.first))
     return n.const(len(_list(n)))
 
@@ -84,7 +84,7 @@ def length(n: OnnxNode) -> Any:
 @onnx_op("ConcatFromSequence")
 def concat(n: OnnxNode) -> Any:
     axis = n.required("axis")
-    if isinstance(n.inputs[0], Rows):
+    if isinstance(n.inputs[0], LoopSequence):
         return _joined(n, n.inputs[0], axis)
     values = list(_list(n))
     if not values:
@@ -94,7 +94,7 @@ def concat(n: OnnxNode) -> Any:
     return n("Concat", *values, axis=axis)
 
 
-def _joined(n: OnnxNode, sequence: Rows, axis: int) -> Output:
+def _joined(n: OnnxNode, sequence: LoopSequence, axis: int) -> Output:
     """The rows side by side along a dimension of theirs, or along a new one, behind what came first."""
     rows, first, rank = sequence.rows, list(sequence.first), n.rank(sequence.rows) - 1
     if n.attr("new_axis", 0):
@@ -127,7 +127,7 @@ def split(n: OnnxNode) -> Any:
             )
         keep = n.has(1) or n.attr("keepdims", 1)
         rows = n.transpose(x, [axis, *(i for i in range(n.rank(x)) if i != axis)])
-        return [Rows(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
+        return [LoopSequence(TensorList([], n.dtype(x)), n.unsqueeze(rows, [axis + 1] if keep else []))]
     if not n.has(1):
         lengths = [1] * n.limited(whole, "parts of a sequence", MOST_NODES)
     else:

@@ -151,16 +151,16 @@ def repeat_heads(n: OnnxNode, x: Output, times: int) -> Output:
 
 
 def rotate(
-    n: OnnxNode, x: Output, cos: Output, sin: Output, interleaved: bool, size: int, turned: int = 0
+    n: OnnxNode, x: Output, cos: Output, sin: Output, interleaved: bool, size: int, rotated: int = 0
 ) -> Output:
-    """Rotary embedding of [batch, heads, length, size]; cos and sin are [batch or 1, 1, length, turned / 2].
+    """Rotary embedding of [batch, heads, length, size]; cos and sin are [batch or 1, 1, length, rotated / 2].
 
-    Pairs are (i, i + half), or neighbours if interleaved; elements from `turned` on stay (0: none).
+    Pairs are (i, i + half), or neighbours if interleaved; elements from `rotated` on stay (0: none).
     """
-    turned = turned or size
-    rest = n.slice(x, 3, turned) if turned < size else None
-    part = n.slice(x, 3, 0, turned) if rest is not None else x
-    half = turned // 2
+    rotated = rotated or size
+    rest = n.slice(x, 3, rotated) if rotated < size else None
+    part = n.slice(x, 3, 0, rotated) if rest is not None else x
+    half = rotated // 2
     if interleaved:
         a, b = n.slice(part, 3, 0, step=2), n.slice(part, 3, 1, step=2)
     else:
@@ -169,7 +169,7 @@ def rotate(
     imaginary = n("Add", n("Multiply", a, sin), n("Multiply", b, cos))
     if interleaved:
         pairs = n("Concat", n.unsqueeze(real, [4]), n.unsqueeze(imaginary, [4]), axis=4)
-        out = n("Reshape", pairs, [0, 0, 0, turned], special_zero=True)
+        out = n("Reshape", pairs, [0, 0, 0, rotated], special_zero=True)
     else:
         out = n("Concat", real, imaginary, axis=3)
     return out if rest is None else n("Concat", out, rest, axis=3)
@@ -193,8 +193,8 @@ def with_past(
         return joined, joined, n.dim_of(past[0], 2)
     done = n.reshape(n.convert(length, "i64"), [1])
     total = n("Add", done, n.dim_of(new[0], 2))
-    held = [buffered(n, old, x, done, total) for old, x in zip(past, new, strict=True)]
-    return [n("Slice", x, [0], total, [1], [2]) for x in held], held, done
+    buffers = [buffered(n, old, x, done, total) for old, x in zip(past, new, strict=True)]
+    return [n("Slice", x, [0], total, [1], [2]) for x in buffers], buffers, done
 
 
 def _of_beams(n: OnnxNode, x: Output, beams: Output, done: Output) -> Output:

@@ -25,7 +25,7 @@ from ovjit.readers.onnx_contrib.attention import (
 
 
 def _rotated(n: OnnxNode, q: Output, k: Output, prompt: Output, places: Output) -> tuple[Output, Output]:
-    """Queries and keys turned by their places, or by the positions that are given."""
+    """Queries and keys rotated by their places, or by the positions that are given."""
     where = places
     if n.has(9):  # of a prompt's the first alone counts, from which on its places are numbered
         ids = n.convert(n[9], "i64")
@@ -146,8 +146,8 @@ class _Cache:
         if self.scale is None:
             return x
         if self.bits == 4:
-            halves = [n("BitwiseAnd", x, n.like(x, 15)), n("BitwiseRightShift", x, n.like(x, 4))]
-            pairs = n("Concat", *(n.unsqueeze(half, [4]) for half in halves), axis=4)
+            nibbles = [n("BitwiseAnd", x, n.like(x, 15)), n("BitwiseRightShift", x, n.like(x, 4))]
+            pairs = n("Concat", *(n.unsqueeze(half, [4]) for half in nibbles), axis=4)
             steps = n.convert(n("Reshape", pairs, [0, 0, 0, -1], special_zero=True), "f32")
             steps = n("Subtract", steps, 8.0)
         else:
@@ -193,24 +193,24 @@ def decoder_masked_multi_head_attention(n: OnnxNode) -> Any:
 def rotary_embedding(n: OnnxNode) -> Any:
     """(input, position ids, cos, sin): positions are one begin for all, or one for each place"""
     ids, cos, sin = (n[i] for i in range(1, 4))
-    x, turned, flat = _turned_heads(n, cos)
+    x, rotated, flat = _rotated_heads(n, cos)
     places = ids
     if n.rank(ids) == 1:
         places = n.unsqueeze(n("Add", n.upto(n.dim_of(x, 2)), ids), [0])
     cos, sin = (n.unsqueeze(n("Gather", table, places, 0, opset=8), [1]) for table in (cos, sin))
-    out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
+    out = rotate(n, x, cos, sin, bool(n.attr("interleaved", 0)), n.last_dim(x), rotated)
     return from_heads(n, out) if flat else out
 
 
-def _turned_heads(n: OnnxNode, cos: Output) -> tuple[Output, int, bool]:
-    """(input 0 as [batch, heads, length, size], how many elements are turned, whether it had three
+def _rotated_heads(n: OnnxNode, cos: Output) -> tuple[Output, int, bool]:
+    """(input 0 as [batch, heads, length, size], how many elements are rotated, whether it had three
     dimensions)"""
     x = n[0]
-    turned = n.attr("rotary_embedding_dim", 0) or 2 * n.last_dim(cos)
+    rotated = n.attr("rotary_embedding_dim", 0) or 2 * n.last_dim(cos)
     if n.rank(x) != 3:
-        return x, turned, False
-    heads = n.attr("num_heads", 0) or n.last_dim(x) // turned
-    return to_heads(n, x, heads), turned, True
+        return x, rotated, False
+    heads = n.attr("num_heads", 0) or n.last_dim(x) // rotated
+    return to_heads(n, x, heads), rotated, True
 
 
 @ms("GemmaRotaryEmbedding")
@@ -225,7 +225,7 @@ def multimodal_rotary_embedding(n: OnnxNode) -> Any:
     """(input, position ids [3, batch, length], cos, sin): each of `mrope_section`'s parts of the angles uses
     other positions. Parts are consecutive, or with mrope_layout=1 interleaved."""
     ids, cos, sin = (n[i] for i in range(1, 4))
-    x, turned, flat = _turned_heads(n, cos)
+    x, rotated, flat = _rotated_heads(n, cos)
     sections = [int(v) for v in n.required("mrope_section")]
     half = n.last_dim(cos)
     if len(sections) != 3 or sum(sections) != half:
@@ -244,5 +244,5 @@ def multimodal_rotary_embedding(n: OnnxNode) -> Any:
             out = n("Select", which == i, n("Gather", rows, i, 0, opset=8), out)
         return n.unsqueeze(out if scale == 1 else n("Multiply", out, n.like(out, scale)), [1])
 
-    out = rotate(n, x, chosen(cos), chosen(sin), bool(n.attr("interleaved", 0)), n.last_dim(x), turned)
+    out = rotate(n, x, chosen(cos), chosen(sin), bool(n.attr("interleaved", 0)), n.last_dim(x), rotated)
     return from_heads(n, out) if flat else out

@@ -150,9 +150,9 @@ def causal_conv_with_state(n: OnnxNode) -> Any:
     made = [_gate(n, n.attr("activation", "none"), out), state]
     if rest is None:
         return made
-    turned = [n.transpose(value, [0, 2, 1]) for value in made]
-    shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), rest, axis=0) for value in turned]
-    return [n("Reshape", *row, special_zero=False) for row in zip(turned, shapes, strict=True)]
+    lines = [n.transpose(value, [0, 2, 1]) for value in made]
+    shapes = [n("Concat", n.slice(n.shape_of(value), 0, 0, 2), rest, axis=0) for value in lines]
+    return [n("Reshape", *row, special_zero=False) for row in zip(lines, shapes, strict=True)]
 
 
 def _gate(n: OnnxNode, name: str, x: Output) -> Output:

@@ -26,19 +26,19 @@ def _u32(n: OnnxNode, value: int) -> Output:
     return n.const(np.uint32(value & 0xFFFFFFFF))
 
 
-def _turned(n: OnnxNode, x: Output, by: int) -> Output:
+def _rotated_left(n: OnnxNode, x: Output, by: int) -> Output:
     """The bits of u32, moved to the left round the end."""
     left = n("BitwiseLeftShift", x, _u32(n, by))
     return n("BitwiseOr", left, n("BitwiseRightShift", x, _u32(n, 32 - by)))
 
 
 def _scrambled(n: OnnxNode, word: Output) -> Output:
-    word = _turned(n, n("Multiply", word, _u32(n, 0xCC9E2D51)), 15)
+    word = _rotated_left(n, n("Multiply", word, _u32(n, 0xCC9E2D51)), 15)
     return n("Multiply", word, _u32(n, 0x1B873593))
 
 
 def _absorbed(n: OnnxNode, state: Output, word: Output) -> Output:
-    state = _turned(n, n("BitwiseXor", state, _scrambled(n, word)), 13)
+    state = _rotated_left(n, n("BitwiseXor", state, _scrambled(n, word)), 13)
     return n("Add", n("Multiply", state, _u32(n, 5)), _u32(n, 0xE6546B64))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ovjit.readers.rows import Rows
+from ovjit.readers.rows import RuleTable
 
-_ROWS = Rows(
+_ROWS = RuleTable(
     "tflite",
     ("control", "convolution", "elementwise", "image", "indexing", "linear", "reduce", "tensor"),
 )
