@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.boundary import Parameter
-from ovjit.api.model.model import Model
+from ovjit.api.model.model import Model, check_model
 from ovjit.api.tensors.dimension import Dimension, dimension_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, no_such_form
@@ -15,7 +15,7 @@ from ovjit.graph.shapes import ANY, Dim, merge
 def get_batch(model: Model) -> Dimension:
     """The batch dimension of all inputs whose layout has one, merged. RuntimeError if no layout names N or
     the dimensions contradict each other."""
-    _check(model)
+    check_model(model)
     batch: Dim = ANY
     for parameter, axis in _batched(model):
         merged = merge(batch, parameter.get_partial_shape()[axis]._dim)
@@ -32,7 +32,7 @@ def get_batch(model: Model) -> Dimension:
 def set_batch(model: Model, batch_size: int | Dimension = -1) -> None:
     """Give the batch axis of every input whose layout names one the size `batch_size` (-1: open), and infer
     all shapes anew. RuntimeError as `get_batch`, and for a model that cannot take that size."""
-    _check(model)
+    check_model(model)
     if isinstance(batch_size, bool) or not isinstance(batch_size, (int, Dimension)):
         raise no_such_form(f"set_batch takes an int or a Dimension, not {type(batch_size).__name__}")
     get_batch(model)
@@ -43,11 +43,6 @@ def set_batch(model: Model, batch_size: int | Dimension = -1) -> None:
         shape[axis] = dimension
         shapes[parameter.output(0)] = shape
     model.reshape(shapes)
-
-
-def _check(model: Any) -> None:
-    if not isinstance(model, Model):
-        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
 
 
 def _batched(model: Model) -> list[tuple[Parameter, int]]:

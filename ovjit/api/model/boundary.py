@@ -403,10 +403,12 @@ def constant_node(
     return Constant._of(new, name_of, None if _natural(name_of) else dims, name)
 
 
-def new_output(name: str, *inputs: Any, **attrs: Any) -> Output:
-    """The first output of a new node. Numbers, lists and arrays among the inputs become constants."""
-    sources = [x if isinstance(x, Output) else constant_node(x).output(0) for x in inputs]
-    return make_node(name, sources, attrs).output(0)
+def new_output(op_name: str, *inputs: Any, name: str | None = None, **attrs: Any) -> Output:
+    """The first output of a new node. Numbers, lists and arrays among the inputs become constants, nodes
+    stand for their first outputs."""
+    ends = [x if isinstance(x, Output | Node) else constant_node(x) for x in inputs]
+    sources = [x.output(0) if isinstance(x, Node) else x for x in ends]
+    return make_node(op_name, sources, attrs, name).output(0)
 
 
 def _check_shared(array: np.ndarray) -> None:

@@ -28,6 +28,13 @@ from ovjit.graph.shapes import is_static
 _numbers = itertools.count()
 
 
+def check_model(model: Any) -> Model:
+    """`model`. TypeError for what is no Model."""
+    if not isinstance(model, Model):
+        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+    return model
+
+
 class Model(ModelEdits):
     """A model: results, the parameters they need (more may be declared), and a name.
 

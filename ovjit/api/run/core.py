@@ -93,21 +93,16 @@ def parse_device(name: Any, config: Any = None) -> str:
 
 def _refuse(name: str, part: str) -> None:
     kind = part.partition(".")[0]
-    devices = ", ".join(AVAILABLE)
     inside = f" in {name!r}" if part != name else ""
-    if kind in ABSENT:
-        raise DeviceError(
-            f'Device with "{part}" name is not registered in the OpenVINO Runtime{inside}: available devices '
-            f"are {devices}"
-        )
     if kind == "CPU":
         raise DeviceError(
             f"CPU plugin supports only '' as device id, not {part!r}{inside}: "
             "all cores of the CPU are one device"
         )
+    others = "" if kind in ABSENT else " (and AUTO, MULTI, HETERO, which choose among them)"
     raise DeviceError(
         f'Device with "{part}" name is not registered in the OpenVINO Runtime{inside}: '
-        f"available devices are {devices} (and AUTO, MULTI, HETERO, which choose among them)"
+        f"available devices are {', '.join(AVAILABLE)}{others}"
     )
 
 

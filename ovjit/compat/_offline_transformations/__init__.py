@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.folding import fold
-from ovjit.api.model.model import Model
+from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK
-from ovjit.compat.passes.base import check_model
 from ovjit.compat.passes.low_latency import low_latency
 from ovjit.compat.passes.precision import compress_quantized, compress_to_f16, flush_subnormals
 from ovjit.compat.passes.sequences import sequences_to_loops

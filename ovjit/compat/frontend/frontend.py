@@ -17,7 +17,7 @@ import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.custom import Extension
-from ovjit.api.model.model import Model
+from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.node_ports import Input, target_inputs
 from ovjit.api.run.core import Core
@@ -486,10 +486,8 @@ class FrontEnd:
 
     def convert(self, model: InputModel | Model) -> Model:
         """The Model. One that is converted already stays as it is."""
-        if isinstance(model, Model):
-            return model
         if not isinstance(model, InputModel):
-            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+            return check_model(model)
         converted = model._checked()
         for extension in self._watching:
             extension._converted(self._name, converted)
@@ -506,8 +504,7 @@ class FrontEnd:
 
     def normalize(self, model: Model) -> None:
         """Nothing: what is converted is whole."""
-        if not isinstance(model, Model):
-            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+        check_model(model)
 
     def add_extension(self, extension: Any) -> None:
         """Let models have operations written in Python. RuntimeError for the path of a library."""

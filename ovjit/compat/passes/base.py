@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError
-
-
-def check_model(model: Any) -> Model:
-    """TypeError for what is no Model."""
-    if not isinstance(model, Model):
-        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
-    return model
 
 
 class PassBase:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, constant_node
+from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output, make_node
 from ovjit.api.model.subgraphs import _Repeated, inside_body
@@ -79,28 +80,21 @@ def _is_one_step(layer: Node) -> bool:
 
 def _put_cell_in_place(layer: Node) -> None:
     """Sequence(X, states, lengths, W, R, B) of one step -> Cell(X, states, W, R, B)."""
-
-    step, direction = (constant_node([axis]).output(0) for axis in (1, 0))
-
-    def without(value: Output, axis: Output) -> Output:
-        return make_node("Squeeze", [value, axis], {}).output(0)
-
+    step, direction = (constant_node([axis]) for axis in (1, 0))
     cell, states = CELLS[layer._op.name]
-    values = [without(layer.input_value(i), step) for i in range(1 + states)]
-    values += [without(layer.input_value(i), direction) for i in range(2 + states, 5 + states)]
+    values = [_op("Squeeze", layer.input_value(i), step) for i in range(1 + states)]
+    values += [_op("Squeeze", layer.input_value(i), direction) for i in range(2 + states, 5 + states)]
     attrs = {key: value for key, value in layer._attrs.items() if key in find_op(cell).attributes}
     news = make_node(cell, values, attrs)
-    both, one = (constant_node(axes).output(0) for axes in ([1, 2], [1]))
+    both, one = constant_node([1, 2]), constant_node([1])
     for i, old in enumerate(layer.outputs()):
-        shaped = make_node("Unsqueeze", [news.output(max(i - 1, 0)), one if i else both], {})
-        shaped.set_friendly_name(f"{layer.get_friendly_name()}:{i}")
-        old.replace(shaped.output(0))
+        name = f"{layer.get_friendly_name()}:{i}"
+        old.replace(_op("Unsqueeze", news.output(max(i - 1, 0)), one if i else both, name=name))
 
 
 def _zeros_like(value: Output) -> Output:
     zero = Constant(np.zeros(1, value.get_element_type().to_dtype()))
-    shape = make_node("ShapeOf", [value], {"output_type": "i64"})
-    return make_node("Broadcast", [zero.output(0), shape.output(0)], {"mode": "numpy"}).output(0)
+    return _op("Broadcast", zero, _op("ShapeOf", value, output_type="i64"), mode="numpy")
 
 
 def _last_value(loop: _Repeated, result: int) -> Output:

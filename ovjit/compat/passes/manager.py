@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.api.model.model import Model
+from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK
-from ovjit.compat.passes.base import PassBase, check_model
+from ovjit.compat.passes.base import PassBase
 from ovjit.errors import no_such_form
 
 

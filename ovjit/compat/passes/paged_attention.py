@@ -251,9 +251,7 @@ class _Rewriting(Inputs):
         size = heads[2][-1]
         target = _i64(0, 1, -1, size if isinstance(size, int) else 0)
         split = _op("Reshape", paged.output(0), target, special_zero=True)
-        out = make_node("Transpose", [split, constant_node(_i64(0, 2, 1, 3)).output(0)], {})
-        out.set_friendly_name(node.get_friendly_name())
-        node.output(0).replace(out.output(0))
+        node.output(0).replace(_op("Transpose", split, _i64(0, 2, 1, 3), name=node.get_friendly_name()))
         self._outputs(number, paged)
 
     def _with_places(
@@ -287,10 +285,9 @@ class _Rewriting(Inputs):
         paged = make_node(layer.operation, [*inputs, *ends], layer.attrs)
         name = layer.node.get_friendly_name()
         paged.set_friendly_name(f"{name}/{layer.operation}")
-        out = make_node("Unsqueeze", [paged.output(0), constant_node(_i64(layer.axis)).output(0)], {})
-        out.set_friendly_name(name)
+        out = _op("Unsqueeze", paged, _i64(layer.axis), name=name)
         for made in layer.made:
-            made.replace(out.output(0))
+            made.replace(out)
 
     def _new(self, layer: CachedLayer, index: int) -> Output:
         """What is new of keys (1) or values (2), [tokens, 1, heads, size]."""

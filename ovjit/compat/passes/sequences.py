@@ -64,9 +64,7 @@ def _replace(node: Node) -> None:
     outputs = [_reversed(steps, lengths) if turn else steps]
     outputs += [loop.get_iter_value(body.results[i].output(0), -1) for i in range(states)]
     for i, (old, new) in enumerate(zip(node.outputs(), outputs, strict=True)):
-        shaped = _op("Unsqueeze", new, directions)
-        shaped._node.set_friendly_name(f"{node.get_friendly_name()}.{i}")
-        old.replace(shaped)
+        old.replace(_op("Unsqueeze", new, directions, name=f"{node.get_friendly_name()}.{i}"))
 
 
 def _are_full(lengths: Output, data: Output) -> bool:
@@ -76,7 +74,7 @@ def _are_full(lengths: Output, data: Output) -> bool:
 
 
 def _reversed(data: Output, lengths: Output) -> Output:
-    return make_node("ReverseSequence", [data, lengths], {"batch_axis": 0, "seq_axis": 1}).output(0)
+    return _op("ReverseSequence", data, lengths, batch_axis=0, seq_axis=1)
 
 
 class _Body:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, constant_node
+from ovjit.api.model.boundary import new_output as _op
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output, make_node
+from ovjit.api.model.node import Output
 from ovjit.api.model.on_models import SeenNode
 from ovjit.rewrite.pattern import anything, constant, op
 
@@ -87,9 +88,8 @@ def _unsigned(real: np.ndarray, axis: int, name: str) -> Output:
     scale = np.where(scale < np.finfo(np.float32).tiny, np.float32(1), scale).astype(np.float32)
     zero = np.rint(-low / scale).clip(0, 255)
     whole = (np.rint(real / scale) + zero).clip(0, 255).astype(np.uint8)
-    made = _convert(constant_node(whole, "u8"))
-    made = make_node("Subtract", [made, _convert(constant_node(zero.astype(np.uint8), "u8"))], {}).output(0)
-    return make_node("Multiply", [made, constant_node(scale).output(0)], {}, name).output(0)
+    made = _op("Subtract", _in_f32(whole, "u8"), _in_f32(zero.astype(np.uint8), "u8"))
+    return _op("Multiply", made, scale, name=name)
 
 
 def _signed(blocks: np.ndarray, name: str) -> Output:
@@ -99,13 +99,10 @@ def _signed(blocks: np.ndarray, name: str) -> Output:
     scale = np.where(abs(scale) < np.finfo(np.float16).tiny, np.float32(2.0**-14), scale)
     scale = scale.astype(np.float16).astype(np.float32)
     whole = np.rint(blocks / scale).clip(-8, 7).astype(np.int8)
-    made = _convert(constant_node(whole, "i4"))
-    scales = _convert(constant_node(scale.astype(np.float16), "f16"))
-    made = make_node("Multiply", [made, scales], {}).output(0)
-    target = np.array([*blocks.shape[:-2], -1], np.int64)
-    sources = [made, constant_node(target).output(0)]
-    return make_node("Reshape", sources, {"special_zero": False}, name).output(0)
+    made = _op("Multiply", _in_f32(whole, "i4"), _in_f32(scale.astype(np.float16), "f16"))
+    return _op("Reshape", made, np.array([*blocks.shape[:-2], -1]), special_zero=False, name=name)
 
 
-def _convert(node: Node) -> Output:
-    return make_node("Convert", [node.output(0)], {"destination_type": "f32"}).output(0)
+def _in_f32(value: np.ndarray, dtype: str) -> Output:
+    """A constant of the type `dtype` behind its conversion."""
+    return _op("Convert", constant_node(value, dtype), destination_type="f32")

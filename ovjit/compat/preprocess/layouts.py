@@ -40,6 +40,14 @@ def fixed_rank(layout: Layout) -> int | None:
     return None if layout._open else len(layout._left)
 
 
+def of_other_sizes(source: Layout, target: Layout) -> ModelError:
+    """The error for layouts of which one has further axes."""
+    return ModelError(
+        "Conversion is not supported for layouts with different sizes, "
+        f"{source.to_string()} <-> {target.to_string()}"
+    )
+
+
 def find_change(source: Layout, target: Layout, rank: int | None) -> Change | None:
     """How to come from one layout to another, for a tensor of `rank` dimensions. None: nothing is to be done.
 
@@ -59,17 +67,11 @@ def find_change(source: Layout, target: Layout, rank: int | None) -> Change | No
     want = axes_of(target, rank if want_rank is None else want_rank)
     added = len(want) - len(have)
     if added < 0 or (added > 0 and source._open):
-        raise ModelError(
-            "Conversion is not supported for layouts with different sizes, "
-            f"{source.to_string()} <-> {target.to_string()}"
-        )
+        raise of_other_sizes(source, target)
     if added:
         missing = [name for name in want if name != "?" and name not in have]
         if len(missing) != added:
-            raise ModelError(
-                "Conversion is not supported for layouts with different sizes, "
-                f"{source.to_string()} <-> {target.to_string()}"
-            )
+            raise of_other_sizes(source, target)
         have = missing + have
     # the axes that only the one with more names speaks of lie, in their order, where the other has none
     names, other = [n for n in have if n != "?"], [n for n in want if n != "?"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import ovjit.compat.preprocess.steps as steps
 from ovjit.api.model.boundary import Parameter, Result
-from ovjit.api.model.model import Model
+from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK, Input, Output
 from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.layout import Layout
@@ -16,6 +16,7 @@ from ovjit.compat.preprocess.layouts import (
     axes_of,
     check_order,
     find_change,
+    of_other_sizes,
     permuted,
     permuted_layout,
     unpermuted,
@@ -42,9 +43,7 @@ class PrePostProcessor:
     the steps into that Model. TypeError for what is no Model."""
 
     def __init__(self, model: Model):
-        if not isinstance(model, Model):
-            raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
-        self._model = model
+        self._model = check_model(model)
         self._inputs: list[InputInfo] = [InputInfo._make() for _ in model.inputs]
         self._outputs: list[OutputInfo] = [OutputInfo._make() for _ in model.outputs]
         self._built = False
@@ -306,10 +305,7 @@ def _shape_in(layout: Layout, model_layout: Layout, shape: tuple[Dim, ...] | Non
         return before[change.added :]
     change = find_change(model_layout, layout, len(shape))
     if change is not None and change.added:
-        raise ModelError(
-            "Conversion is not supported for layouts with different sizes, "
-            f"{layout.to_string()} <-> {model_layout.to_string()}"
-        )
+        raise of_other_sizes(layout, model_layout)
     return shape if change is None else tuple(permuted(shape, change.order))
 
 

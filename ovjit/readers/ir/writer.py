@@ -21,7 +21,7 @@ import numpy as np
 from ovjit.api.arguments import flag
 from ovjit.api.model.boundary import Constant, Parameter, Result, to_storage
 from ovjit.api.model.custom import Op
-from ovjit.api.model.model import Model
+from ovjit.api.model.model import Model, check_model
 from ovjit.api.model.node import GRAPH_LOCK, DescriptorTensor, Node
 from ovjit.api.model.on_models import SeenNode
 from ovjit.api.model.paged import HEADS_NOTE, PagedAttentionExtension, noted_heads
@@ -97,8 +97,7 @@ _model_bytes = to_bytes  # how a Model pickles
 def _write(
     model: Model, xml_path: Any, bin_path: Any, compress: bool, version: int = 11, made_by: dict | None = None
 ) -> None:
-    if not isinstance(model, Model):
-        raise TypeError("Incompatible `model` argument. Please provide a valid openvino.Model instance.")
+    check_model(model)
     for given in (xml_path, bin_path):
         if not isinstance(given, (str, bytes, os.PathLike)):
             raise no_path(given)
