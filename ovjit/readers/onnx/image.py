@@ -40,22 +40,15 @@ def crop(n: OnnxNode) -> Any:
 def grid_sample(n: OnnxNode) -> Any:
     modes = {"bilinear": "bilinear", "linear": "bilinear", "nearest": "nearest", "bicubic": "bicubic",
              "cubic": "bicubic"}  # fmt: skip
-    mode, padding = n.attr("mode"), n.attr("padding_mode")
+    mode, padding, aligned = n.attr("mode"), n.attr("padding_mode"), bool(n.attr("align_corners"))
     if mode not in modes:
         raise ModelError(f"the mode {mode[:20]!r} is unknown")
     if (rank := n.rank(n[0])) != 4:
         if modes[mode] == "bicubic":
             raise UnsupportedError("cubic sampling of volumes is not supported")
         n.limited(1 << rank - 2, "samples of volumes", MOST_NODES)
-        return sampled(n, n[0], n[1], mode == "nearest", padding, bool(n.attr("align_corners")))
-    return n(
-        "GridSample",
-        n[0],
-        n[1],
-        align_corners=bool(n.attr("align_corners")),
-        mode=modes[mode],
-        padding_mode=padding,
-    )
+        return sampled(n, n[0], n[1], mode == "nearest", padding, aligned)
+    return n("GridSample", n[0], n[1], align_corners=aligned, mode=modes[mode], padding_mode=padding)
 
 
 @onnx_op("RoiAlign", 10)
@@ -63,19 +56,11 @@ def roi_align(n: OnnxNode) -> Any:
     if n.attr("mode") == "max":
         raise UnsupportedError("mode='max' (the largest weighted neighbour) is not supported")
     half = n.version >= 16 and n.attr("coordinate_transformation_mode") == "half_pixel"
-    return n(
-        "ROIAlign",
-        n[0],
-        n[1],
-        n.convert(n[2], "i64"),
-        pooled_h=n.attr("output_height"),
-        pooled_w=n.attr("output_width"),
-        sampling_ratio=n.attr("sampling_ratio"),
-        spatial_scale=n.attr("spatial_scale"),
-        mode=n.attr("mode"),
-        aligned_mode="half_pixel_for_nn" if half else "asymmetric",
-        opset=9,
+    attrs = n.attrs(
+        "sampling_ratio", "spatial_scale", "mode", pooled_h="output_height", pooled_w="output_width"
     )
+    attrs["aligned_mode"] = "half_pixel_for_nn" if half else "asymmetric"
+    return n("ROIAlign", n[0], n[1], n.convert(n[2], "i64"), **attrs, opset=9)
 
 
 def crop_and_resize_places(
@@ -95,14 +80,8 @@ def crop_and_resize_places(
 
 @onnx_op("MaxRoiPool")
 def max_roi_pool(n: OnnxNode) -> Any:
-    return n(
-        "ROIPooling",
-        n[0],
-        n[1],
-        output_size=list(n.required("pooled_shape")),
-        spatial_scale=n.attr("spatial_scale"),
-        method="max",
-    )
+    size = list(n.required("pooled_shape"))
+    return n("ROIPooling", n[0], n[1], output_size=size, method="max", **n.attrs("spatial_scale"))
 
 
 @onnx_op("NonMaxSuppression", 10)
@@ -115,15 +94,7 @@ def non_max_suppression(n: OnnxNode) -> Any:
     # OpenVINO drops boxes that overlap as much as the threshold, the standard those that overlap more
     threshold = n("Multiply", scalar(3, 0.0, "f32"), n.const(1 + 2.0**-23))
     threshold = n("Add", threshold, n.const(np.float32(2.0**-126)))
-    return n(
-        "NonMaxSuppression",
-        n[0],
-        n[1],
-        scalar(2, 0, "i64"),
-        threshold,
-        scalar(4, -math.inf, "f32"),
-        box_encoding="center" if n.attr("center_point_box") else "corner",
-        sort_result_descending=False,
-        output_type="i64",
-        opset=9,
-    )
+    given = n[0], n[1], scalar(2, 0, "i64"), threshold, scalar(4, -math.inf, "f32")
+    corners = "center" if n.attr("center_point_box") else "corner"
+    how = {"box_encoding": corners, "sort_result_descending": False, "output_type": "i64"}
+    return n("NonMaxSuppression", *given, **how, opset=9)

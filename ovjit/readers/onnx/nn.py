@@ -62,12 +62,11 @@ class Window:
         """How many elements the window spans along a dimension."""
         return (self.kernel[i] - 1) * self.dilations[i] + 1
 
-    def attributes(self) -> dict[str, Any]:
-        return {
-            "strides": self.strides,
-            "pads_begin": self.begin,
-            "pads_end": self.end,
-            "auto_pad": self.auto_pad,
+    def attributes(self, *more: str) -> dict[str, Any]:
+        """Attributes of windows, and `more`: "kernel", "dilations"."""
+        names = ("strides", "auto_pad", *more)
+        return {"pads_begin": self.begin, "pads_end": self.end} | {
+            name: getattr(self, name) for name in names
         }
 
 
@@ -86,11 +85,10 @@ def _kernel(n: OnnxNode, w: Output) -> list[int]:
 def convolve(n: OnnxNode, x: Output, w: Output, bias: Output | None) -> Output:
     rank = n.rank(w, "the rank of the filters")
     window = Window(n, _kernel(n, w), rank - 2)
-    attrs = {**window.attributes(), "dilations": window.dilations}
     group = n.attr("group", 1)
     if group < 1:
         raise ModelError(f"group should be positive, not {group}")
-    out = convolved(n, x, w, group, **attrs)
+    out = convolved(n, x, w, group, **window.attributes("dilations"))
     return out if bias is None else n("Add", n.without_biases(out), n.per_channel(bias, rank))
 
 
@@ -119,8 +117,8 @@ def conv_transpose(n: OnnxNode) -> Any:
             less, more = total // 2, total - total // 2
             window.begin[i], window.end[i] = (less, more) if upper else (more, less)
         window.auto_pad = "explicit"
-    attrs = {**window.attributes(), "dilations": window.dilations, "output_padding": extra}
-    out = convolved(n, x, w, n.attr("group", 1), transposed=True, **attrs)
+    how = window.attributes("dilations")
+    out = convolved(n, x, w, n.attr("group", 1), transposed=True, **how, output_padding=extra)
     if cut:
         out = _middle(n, out, list(wanted)[-dims:], upper)
     return out if bias is None else n("Add", out, n.per_channel(bias, dims + 2))
@@ -146,15 +144,8 @@ def deform_conv(n: OnnxNode) -> Any:
     x, w, offset, bias, mask = n[0], n[1], n[2], n.optional(3), n.optional(4)
     window = Window(n, n.static_shape(w, "the shape of the filters")[2:], n.rank(w) - 2)
     inputs = [x, offset, w] if mask is None else [x, offset, w, mask]
-    out = n(
-        "DeformableConvolution",
-        *inputs,
-        **window.attributes(),
-        dilations=window.dilations,
-        group=n.attr("group"),
-        deformable_group=n.attr("offset_group"),
-        bilinear_interpolation_pad=True,
-    )
+    how = window.attributes("dilations") | n.attrs("group", deformable_group="offset_group")
+    out = n("DeformableConvolution", *inputs, **how, bilinear_interpolation_pad=True)
     return out if bias is None else n("Add", out, n.per_channel(bias, n.rank(w)))
 
 
@@ -178,17 +169,9 @@ def max_pool(n: OnnxNode) -> Any:
     rounding = "ceil_torch" if n.attr("ceil_mode") else "floor"
 
     def pool(value: Output) -> list[Output]:
-        return n.all(
-            "MaxPool",
-            value,
-            **window.attributes(),
-            kernel=window.kernel,
-            dilations=window.dilations,
-            rounding_type=rounding,
-            index_element_type="i64",
-            axis=0,
-            opset=14 if rounding == "ceil_torch" else 8,
-        )
+        how = {**window.attributes("kernel", "dilations"), "index_element_type": "i64", "axis": 0}
+        opset = 14 if rounding == "ceil_torch" else 8
+        return n.all("MaxPool", value, **how, rounding_type=rounding, opset=opset)
 
     values, indices = _through_f32(n, x, pool)
     if not n.wants(1):  # `storage_order` is about indices
@@ -219,14 +202,15 @@ def _column_major(n: OnnxNode, indices: Output, spatial: Sequence[Output]) -> Ou
 def average_pool(n: OnnxNode) -> Any:
     x = n[0]
     window = Window(n, None, spatial_rank(n, x))
-    return _average(n, x, window, not n.attr("count_include_pad", 0), bool(n.attr("ceil_mode")))
+    return average(n, x, window, not n.attr("count_include_pad", 0), bool(n.attr("ceil_mode")))
 
 
-def _average(n: OnnxNode, x: Output, window: Window, exclude_pad: bool, ceil: bool = False) -> Output:
-    attrs: dict[str, Any] = {"dilations": window.dilations} if set(window.dilations) != {1} else {}
-    opset = 16 if attrs else 14 if ceil else 1
-    attrs |= {**window.attributes(), "kernel": window.kernel, "exclude_pad": exclude_pad}
-    return n("AvgPool", x, **attrs, rounding_type="ceil_torch" if ceil else "floor", opset=opset)
+def average(n: OnnxNode, x: Output, window: Window, exclude_pad: bool, ceil: bool = False) -> Output:
+    """The averages of windows, in the oldest version of the operation that has what is asked."""
+    spread = set(window.dilations) != {1}
+    attrs = window.attributes("kernel", *(["dilations"] if spread else []))
+    opset, rounding = 16 if spread else 14 if ceil else 1, "ceil_torch" if ceil else "floor"
+    return n("AvgPool", x, **attrs, exclude_pad=exclude_pad, rounding_type=rounding, opset=opset)
 
 
 def ceiled(n: OnnxNode, x: Output, window: Window) -> Output:
@@ -256,7 +240,7 @@ def lp_pool(n: OnnxNode) -> Any:
     if n.attr("ceil_mode", 0) and window.auto_pad == "explicit":
         x = ceiled(n, x, window)
     powers = n("Power", n("Abs", x), n.like(x, p))
-    mean = _average(n, powers, window, exclude_pad=False)
+    mean = average(n, powers, window, exclude_pad=False)
     total = n("Multiply", mean, n.like(x, math.prod(window.kernel)))
     return n("Power", total, n.like(x, 1 / p))
 
@@ -323,16 +307,8 @@ def batch_normalization(n: OnnxNode) -> Any:
     centred = n("Subtract", wide, n.per_channel(now, n.rank(x)))
     spread = n("ReduceMean", n("Multiply", centred, centred), axes, keep_dims=False)
     scale, bias = n.convert(scale, kind), n.convert(bias, kind)
-    out = n(
-        "BatchNormInference",
-        x,
-        scale,
-        bias,
-        n.convert(now, kind),
-        n.convert(spread, kind),
-        epsilon=epsilon,
-        opset=5,
-    )
+    given = x, scale, bias, n.convert(now, kind), n.convert(spread, kind)
+    out = n("BatchNormInference", *given, epsilon=epsilon, opset=5)
     old, new = n.like(mean, n.attr("momentum")), n.like(mean, 1 - n.attr("momentum"))
     running = [
         n("Add", n("Multiply", was, old), n("Multiply", is_, new))
@@ -363,9 +339,8 @@ def group_normalization_18(n: OnnxNode) -> Any:
 @onnx_op("GroupNormalization", 21)
 def group_normalization(n: OnnxNode) -> Any:
     """Scale and bias for each channel."""
-    return n(
-        "GroupNormalization", n[0], n[1], n[2], num_groups=n.required("num_groups"), epsilon=n.attr("epsilon")
-    )
+    groups = n.required("num_groups")
+    return n("GroupNormalization", n[0], n[1], n[2], num_groups=groups, **n.attrs("epsilon"))
 
 
 def layer_norm(
@@ -432,8 +407,7 @@ def lp_normalization(n: OnnxNode) -> Any:
 
 @onnx_op("LRN")
 def lrn(n: OnnxNode) -> Any:
-    attrs = {name: n.attr(name) for name in ("alpha", "beta", "bias")}
-    return n("LRN", n[0], [1], **attrs, size=n.required("size"))
+    return n("LRN", n[0], [1], **n.attrs("alpha", "beta", "bias"), size=n.required("size"))
 
 
 # -- softmax and relatives -----------------------------------------------------------------------------------

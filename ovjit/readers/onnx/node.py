@@ -125,6 +125,10 @@ class OnnxNode(NodeBuilder):
                 return read_attribute(row[2])
         return default
 
+    def attrs(self, *same: str, **renamed: str) -> dict[str, Any]:
+        """Attributes for a node of the Model: those of the `same` names, and others as ours="theirs"."""
+        return {ours: self.attr(name) for ours, name in (*zip(same, same, strict=True), *renamed.items())}
+
     def required(self, name: str) -> Any:
         value = self.attr(name)
         if value is None:

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.readers.build import MOST_ELEMENTS
 from ovjit.readers.onnx.node import EMPTY, OnnxNode, TensorList
@@ -510,11 +508,6 @@ def one_hot(n: OnnxNode) -> Any:
     return n("OneHot", indices, depth, on, off, axis=n.attr("axis"), opset=1)
 
 
-@onnx_op("ReverseSequence")
-def reverse_sequence(n: OnnxNode) -> Any:
-    return n("ReverseSequence", n[0], n[1], batch_axis=n.attr("batch_axis"), seq_axis=n.attr("time_axis"))
-
-
 @onnx_op("TopK")
 def top_k(n: OnnxNode) -> Any:
     """Among equals the one with the lower index comes first."""
@@ -649,29 +642,18 @@ def _fold(
         (places[i] - 1) * strides[i] + dilations[i] * (block[i] - 1) + 1 - pads[i] - pads[dims + i]
         for i in range(dims)
     ]
-    out = n(
-        "ConvolutionBackpropData",
-        images,
-        n.like(x, filters),
-        strides=list(strides),
-        pads_begin=list(pads[:dims]),
-        pads_end=list(pads[dims:]),
-        dilations=list(dilations),
-        output_padding=[s - r for s, r in zip(shape, reach, strict=True)],
-    )
+    sides: dict[str, Any] = {"pads_begin": list(pads[:dims]), "pads_end": list(pads[dims:])}
+    beyond = [s - r for s, r in zip(shape, reach, strict=True)]
+    out = n("ConvolutionBackpropData", images, n.like(x, filters), strides=list(strides), **sides,
+            dilations=list(dilations), output_padding=beyond)  # fmt: skip
     return n.reshape(out, [batch, rows // size, *shape])
-
-
-def is_constant(value: Output) -> bool:
-    return isinstance(value._node, Constant)
-
-
-__all__ = ["ELEMENT_TYPES", "cast", "is_constant"]
 
 
 #: Operators that are one expression.
 onnx_ops({
     "Cast": lambda n: cast(n, n[0], n.data_type("to")),
+    "ReverseSequence": lambda n: n("ReverseSequence", n[0], n[1],
+                                   **n.attrs("batch_axis", seq_axis="time_axis")),
     "CastLike-15": lambda n: cast(n, n[0], n.dtype(n[1])),
     "Expand": lambda n: n("Broadcast", n[0], n[1], mode="bidirectional", opset=3),
     "Tile-6": lambda n: n("Tile", n[0], n[1]),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ModelError
-from ovjit.readers.onnx.nn import Window, ceiled
+from ovjit.readers.onnx.nn import Window, average, ceiled
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.onnx.quant import (
     dequantize,
@@ -99,16 +99,7 @@ def qlinear_average_pool(n: OnnxNode) -> Any:
         x = n.channels_first(x) if last else x
         padded = ceil and counted and window.auto_pad == "explicit"
         x = ceiled(n, x, window) if padded else x
-        rounding = "ceil_torch" if ceil and not padded else "floor"
-        out = n(
-            "AvgPool",
-            x,
-            **window.attributes(),
-            kernel=window.kernel,
-            exclude_pad=not counted,
-            rounding_type=rounding,
-            opset=1 if rounding == "floor" else 14,
-        )
+        out = average(n, x, window, not counted, ceil and not padded)
         return n.channels_last(out) if last else out
 
     return _through_f32(n, pool)
