@@ -321,15 +321,8 @@ def _encode_host(step: Step, data: Arrays) -> Any:
 
 
 def _encode_view(value: Any, view: View) -> list[Any]:
-    place = view.buffer.offset + view.offset
-    return [
-        value.dtype,
-        int(view.buffer.base),
-        int(place),
-        view.itemsize,
-        list(view.shape),
-        list(map(int, view.strides)),
-    ]
+    base, place = int(view.buffer.base), int(view.buffer.offset + view.offset)
+    return [value.dtype, base, place, view.itemsize, list(view.shape), list(map(int, view.strides))]
 
 
 # --- from tables

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 #: Seconds without -t and -niter.
 SECONDS = 10.0
@@ -22,155 +23,137 @@ def parser() -> argparse.ArgumentParser:
         description="Latency and throughput of models, compared in interleaved rounds.",
         allow_abbrev=False,
     )
+
+    def add(names: str, text: str, **how: Any) -> None:
+        p.add_argument(*names.split(), help=text, **how)
+
     for options in (_given, _subjects, _reports):
-        options(p.add_argument)
+        options(add)
     return p
 
 
-def _given(add: Callable[..., object]) -> None:
+def _given(add: Callable[..., None]) -> None:
     """Models and their inputs, and how long they run."""
-    add("-m", "--path_to_model", nargs="+", required=True, metavar="MODEL", help="IR, ONNX or blob files")
+    add("-m --path_to_model", "IR, ONNX or blob files", nargs="+", required=True, metavar="MODEL")
     add(
-        "-i",
-        "--paths_to_input",
+        "-i --paths_to_input",
+        "an .npy or .bin file for each input, in order",
         nargs="*",
         default=[],
         metavar="FILE",
-        help="an .npy or .bin file for each input, in order",
     )
-    add("-niter", "--number_iterations", type=positive, help="inferences of each subject, in place of a time")
+    add("-niter --number_iterations", "inferences of each subject, in place of a time", type=positive)
     add(
-        "-t",
-        "--time",
+        "-t --time",
+        f"time for all subjects together; default {SECONDS:.0f} each",
         type=_seconds,
         metavar="SECONDS",
-        help=f"time for all subjects together; default {SECONDS:.0f} each",
     )
-    add("-b", "--batch_size", type=positive, help="the first dimension of all inputs")
-    add("-shape", default="", help='"input[1,3,224,224],mask[1,128]" or "[1,3,224,224]"')
+    add("-b --batch_size", "the first dimension of all inputs", type=positive)
+    add("-shape", '"input[1,3,224,224],mask[1,128]" or "[1,3,224,224]"', default="")
     add(
         "-data_shape",
+        'shapes of the data where those of the model are open; several in turn: "x[1,8][1,16]"',
         default="",
-        help='shapes of the data where those of the model are open; several in turn: "x[1,8][1,16]"',
     )
-    add("-layout", default="", help='"input[NCHW],other[NC]" or "[NCHW]": where -b finds the batch')
-    add("-ip", "--input_precision", metavar="TYPE", help="element type of all inputs")
-    add("-op", "--output_precision", metavar="TYPE", help="element type of all outputs")
-    add("-iop", "--input_output_precision", default="", help='"input:f16,output:u8"')
-    add("--mean_values", default="", metavar="[R,G,B]", help="subtracted from inputs: [..] or name[..]")
-    add("--scale_values", default="", metavar="[R,G,B]", help="inputs are divided by these")
-    _switch(
-        add,
-        "-inference_only",
-        "--inference_only",
-        default=None,
-        help="False: give the inputs to every inference; default: True with one set of data",
-    )
-    add("-no_warmup", action="store_true", help="count the first inferences as well")
-    add("-lfile", "--load_from_file", action="store_true", help="compile the file without reading it first")
+    add("-layout", '"input[NCHW],other[NC]" or "[NCHW]": where -b finds the batch', default="")
+    add("-ip --input_precision", "element type of all inputs", metavar="TYPE")
+    add("-op --output_precision", "element type of all outputs", metavar="TYPE")
+    add("-iop --input_output_precision", '"input:f16,output:u8"', default="")
+    add("--mean_values", "subtracted from inputs: [..] or name[..]", default="", metavar="[R,G,B]")
+    add("--scale_values", "inputs are divided by these", default="", metavar="[R,G,B]")
     add(
-        "-max_irate",
-        "--maximum_inference_rate",
+        "-inference_only --inference_only",
+        "False: give the inputs to every inference; default: True with one set of data",
+        **_SWITCH | {"default": None},
+    )
+    add("-no_warmup", "count the first inferences as well", action="store_true")
+    add("-lfile --load_from_file", "compile the file without reading it first", action="store_true")
+    add(
+        "-max_irate --maximum_inference_rate",
+        "start no more inferences in a second",
         type=float,
         default=0,
         metavar="FPS",
-        help="start no more inferences in a second",
     )
 
 
-def _subjects(add: Callable[..., object]) -> None:
+def _subjects(add: Callable[..., None]) -> None:
     """What is compared: devices, hints, ways of calling, properties."""
-    add("-d", "--target_device", default="CPU", help="CPU, or AUTO, which is the CPU")
+    add("-d --target_device", "CPU, or AUTO, which is the CPU", default="CPU")
     add(
-        "-hint",
-        "--perf_hint",
+        "-hint --perf_hint",
+        "latency (default), throughput or tput, cumulative_throughput or ctput, none",
         nargs="+",
         default=["latency"],
         choices=sorted(HINTS),
         metavar="HINT",
-        help="latency (default), throughput or tput, cumulative_throughput or ctput, none",
     )
-    add("-api", "--api_type", choices=("sync", "async"), help="default: sync for latency, else async")
-    add("-pin", "--infer_threads_pinning", choices=("YES", "NO"), help="ENABLE_CPU_PINNING")
-    add("-nireq", "--number_infer_requests", type=positive, help="requests of the asynchronous way")
-    add("-nstreams", "--number_streams", nargs="+", default=[None], help="numbers of streams to compare")
+    add("-api --api_type", "default: sync for latency, else async", choices=("sync", "async"))
+    add("-pin --infer_threads_pinning", "ENABLE_CPU_PINNING", choices=("YES", "NO"))
+    add("-nireq --number_infer_requests", "requests of the asynchronous way", type=positive)
+    add("-nstreams --number_streams", "numbers of streams to compare", nargs="+", default=[None])
     add(
-        "-nthreads",
-        "--number_threads",
+        "-nthreads --number_threads",
+        "numbers of threads to compare",
         nargs="+",
         type=positive,
         default=[None],
-        help="numbers of threads to compare",
     )
     add(
-        "-infer_precision",
-        nargs="+",
-        default=[None],
-        metavar="TYPE",
-        help="f32, bf16, f16: precisions to compare",
+        "-infer_precision", "f32, bf16, f16: precisions to compare", nargs="+", default=[None], metavar="TYPE"
     )
-    add("-cdir", "--cache_dir", "-cache_dir", help="CACHE_DIR of the compilations")
+    add("-cdir --cache_dir -cache_dir", "CACHE_DIR of the compilations")
     add(
-        "-extensions",
-        "--extensions",
+        "-extensions --extensions",
+        "Python files, separated by commas, with operations derived from ovjit.Op",
         default="",
         metavar="FILES",
-        help="Python files, separated by commas, with operations derived from ovjit.Op",
     )
-    add("-c", "--path_to_cldnn_config", metavar="FILE", help="kernels of GPUs: without effect on a CPU")
-    add("-load_config", type=Path, help="a JSON file {device: {property: value}}")
-    add("-dump_config", type=Path, help="write the properties that are in force there")
+    add("-c --path_to_cldnn_config", "kernels of GPUs: without effect on a CPU", metavar="FILE")
+    add("-load_config", "a JSON file {device: {property: value}}", type=Path)
+    add("-dump_config", "write the properties that are in force there", type=Path)
 
 
-def _reports(add: Callable[..., object]) -> None:
+def _reports(add: Callable[..., None]) -> None:
     """Options of reports: their content and their files."""
-    _switch(add, "-pc", "--perf_counts", help="print the times of all steps of each subject")
-    _switch(add, "-pcseq", "--pcseq", help="latencies for each shape of -data_shape")
+    add("-pc --perf_counts", "print the times of all steps of each subject", **_SWITCH)
+    add("-pcseq --pcseq", "latencies for each shape of -data_shape", **_SWITCH)
     add(
-        "-pcsort",
-        "--perf_counts_sort",
+        "-pcsort --perf_counts_sort",
+        "the slowest first; simple_sort: only what was executed",
         choices=("no_sort", "sort", "simple_sort"),
         default="no_sort",
-        help="the slowest first; simple_sort: only what was executed",
     )
     add(
-        "-report_type",
-        "--report_type",
+        "-report_type --report_type",
+        "write benchmark_report.csv, and the times of steps",
         choices=("no_counters", "average_counters", "detailed_counters"),
-        help="write benchmark_report.csv, and the times of steps",
     )
-    add("-report_folder", "--report_folder", type=Path, default=Path(), help="where reports are written")
-    _switch(add, "-json_stats", "--json_stats", help="reports as JSON and not as CSV")
+    add("-report_folder --report_folder", "where reports are written", type=Path, default=Path())
+    add("-json_stats --json_stats", "reports as JSON and not as CSV", **_SWITCH)
     add(
-        "-lp",
-        "-latency_percentile",
-        "--latency_percentile",
+        "-lp -latency_percentile --latency_percentile",
+        "a percentile of latencies for the table; default 50",
         type=int,
         default=50,
         choices=range(1, 101),
         metavar="1..100",
-        help="a percentile of latencies for the table; default 50",
     )
     add(
-        "-exec_graph_path",
-        "--exec_graph_path",
+        "-exec_graph_path --exec_graph_path",
+        "write the runtime model of the first subject there (IR)",
         type=Path,
-        help="write the runtime model of the first subject there (IR)",
     )
-    add("--rounds", type=positive, default=ROUNDS, help="every subject is measured so many times, in turn")
-    add("--seed", type=int, default=1, help="of random inputs")
-    add("--json", type=Path, help="write all numbers there")
-    add("--csv", type=Path, help="write the table there")
+    add("--rounds", "every subject is measured so many times, in turn", type=positive, default=ROUNDS)
+    add("--seed", "of random inputs", type=int, default=1)
+    add("--json", "write all numbers there", type=Path)
+    add("--csv", "write the table there", type=Path)
     add(
         "--html",
+        "write one page with histograms there (needs matplotlib: pip install 'ovjit[cli]')",
         type=Path,
-        help="write one page with histograms there (needs matplotlib: pip install 'ovjit[cli]')",
     )
-
-
-def _switch(add: Callable[..., object], *names: str, help: str, default: bool | None = False) -> None:
-    """An option whose value may be left out."""
-    add(*names, type=yes, nargs="?", const=True, default=default, help=help)
 
 
 def positive(text: str) -> int:
@@ -194,3 +177,7 @@ def yes(text: str) -> bool:
     if text.lower() in ("false", "0", "no"):
         return False
     raise argparse.ArgumentTypeError(f"{text}: True or False")
+
+
+#: An option whose value may be left out.
+_SWITCH: dict[str, Any] = {"type": yes, "nargs": "?", "const": True, "default": False}

@@ -98,17 +98,7 @@ def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> st
     rounds."""
     import numpy as np
 
-    columns = [
-        "name",
-        "api",
-        "requests",
-        "count",
-        "median_ms",
-        "p90_ms",
-        "p99_ms",
-        "throughput_fps",
-        "compile_ms",
-    ]
+    columns = "name api requests count median_ms p90_ms p99_ms throughput_fps compile_ms".split()
     columns += ["ratio"] if len(rows) > 1 else []
     high = max(float(np.percentile(r.latencies, 99)) for r in results)
     low = min(min(r.latencies) for r in results)
@@ -129,12 +119,8 @@ def benchmark_page(results: Sequence[Any], rows: Sequence[dict[str, Any]]) -> st
 
     def rounds(axes: Any) -> None:
         for result in results:
-            axes.plot(
-                range(1, len(result.rounds) + 1),
-                [r[2] for r in result.rounds],
-                "o-",
-                label=result.subject.name,
-            )
+            medians = [r[2] for r in result.rounds]
+            axes.plot(range(1, len(medians) + 1), medians, "o-", label=result.subject.name)
         axes.set_xlabel("round")
         axes.set_ylabel("median latency, ms")
         axes.set_ylim(bottom=0)

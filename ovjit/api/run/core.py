@@ -32,12 +32,9 @@ if TYPE_CHECKING:
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
-    "CPU": "ovjit_cpu",
-    "AUTO": "ovjit_auto",
-    "MULTI": "ovjit_auto",
-    "HETERO": "ovjit_hetero",
+    "CPU": "ovjit_cpu", "AUTO": "ovjit_auto", "MULTI": "ovjit_auto", "HETERO": "ovjit_hetero",
     "BATCH": "ovjit_auto_batch",
-}
+}  # fmt: skip
 #: Devices that OpenVINO knows and that need hardware ovjit does not drive.
 ABSENT = ("GPU", "NPU")
 AVAILABLE = ("CPU",)

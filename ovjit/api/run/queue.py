@@ -521,17 +521,8 @@ class AsyncInferQueue:
 
 GUARDED.add(_Pool.start.__code__)
 #: Where a thread may have a job's number in its hands alone.
-_ON_THE_WAY = {
-    function.__code__
-    for function in (
-        AsyncInferQueue.start_async,
-        _Pool.take,
-        _Pool.start,
-        _Pool.reap,
-        _Pool._done,
-        _Pool.put_back,
-    )  # fmt: skip
-}
+_ON_THE_WAY = {getattr(_Pool, name).__code__ for name in ("take", "start", "reap", "_done", "put_back")}
+_ON_THE_WAY.add(AsyncInferQueue.start_async.__code__)
 
 
 def _find_lost(pool: _Pool) -> None:

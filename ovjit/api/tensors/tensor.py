@@ -403,20 +403,9 @@ def _named_arguments(given: list[Any], named: dict[str, Any]) -> dict[str, Any]:
     if any(name in named for name in names):
         return {}
     arguments = dict(zip(names, given, strict=True)) | named
-    order: tuple[str, ...] = (
-        "other",
-        "begin",
-        "end",
-        "port",
-        "array",
-        "type",
-        "shape",
-        "shared_memory",
-        "list",
-        "image",
-    )
+    order = "other begin end port array type shape shared_memory list image".split()
     if "array" in arguments and "shape" in arguments:
-        order = ("array", "shape", "type")
+        order = ["array", "shape", "type"]
     if set(arguments) - set(order):
         return {}
     ordered = {name: arguments[name] for name in order if name in arguments}

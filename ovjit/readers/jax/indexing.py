@@ -195,14 +195,8 @@ def scatter(n: JaxNode) -> Any:
     if reduction == "none":
         updates = _updates(n, updates, coordinates, result)
     if inside is None or _mode(n) == "clip":
-        return n(
-            "ScatterNDUpdate",
-            operand,
-            _stacked(n, coordinates, result),
-            updates,
-            reduction=reduction,
-            opset=15,
-        )
+        places = _stacked(n, coordinates, result)
+        return n("ScatterNDUpdate", operand, places, updates, reduction=reduction, opset=15)
     rest = [0] * (len(shape) - 1)
     wider = n("Pad", operand, [0, *rest], [1, *rest], n.like(operand, 0), pad_mode="constant")
     coordinates[0] = n("Select", inside, coordinates[0], n.length(shape[0]))

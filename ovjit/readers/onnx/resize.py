@@ -102,18 +102,13 @@ def _resized_axes(n: OnnxNode, x: Output, how: Sampling, value: np.ndarray) -> l
 def _by_interpolate(n: OnnxNode, x: Output, how: Sampling) -> Output:
     kind = n.dtype(x)
     exact = how.mode == "nearest" or ELEMENT_TYPES[kind].is_real
+    given = "scales" if how.by_scales else "sizes"
+    targets = n.convert(how.targets, "f32" if how.by_scales else "i64")
     out = n(
-        "Interpolate",
-        x if exact else n.convert(x, "f32"),
-        n.convert(how.targets, "f32" if how.by_scales else "i64"),
-        how.axes,
-        mode=_MODES[how.mode],
-        shape_calculation_mode="scales" if how.by_scales else "sizes",
-        coordinate_transformation_mode=how.coordinates,
-        nearest_mode=how.nearest,
-        cube_coeff=float(n.attr("cubic_coeff_a", -0.75)),
-        opset=11,
-    )
+        "Interpolate", x if exact else n.convert(x, "f32"), targets, how.axes, mode=_MODES[how.mode],
+        shape_calculation_mode=given, coordinate_transformation_mode=how.coordinates,
+        nearest_mode=how.nearest, cube_coeff=float(n.attr("cubic_coeff_a", -0.75)), opset=11,
+    )  # fmt: skip
     return out if exact else to_integers(n, out, kind)
 
 
