@@ -6,7 +6,7 @@ import io
 import mmap
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ovjit import collector
 from ovjit.api.accessors import accessor
 from ovjit.api.arguments import expect
 from ovjit.api.model.node import GRAPH_LOCK
-from ovjit.api.model.ports import port_info
+from ovjit.api.model.ports import port_infos
 from ovjit.api.run import properties_table as table
 from ovjit.api.run.compiled import CompiledModel
 from ovjit.api.tensors.tensor import Tensor
@@ -27,8 +27,6 @@ from ovjit.version import get_version
 if TYPE_CHECKING:
     from ovjit.api.model.model import Model
     from ovjit.compiler.options import Memory
-    from ovjit.graph.graph import Value
-    from ovjit.graph.ports import PortInfo
 
 #: Devices that come down to the CPU, each with what get_versions calls it.
 DEVICES = {
@@ -38,6 +36,8 @@ DEVICES = {
 #: Devices that OpenVINO knows and that need hardware ovjit does not drive.
 ABSENT = ("GPU", "NPU")
 AVAILABLE = ("CPU",)
+#: Contents of files that lie in memory.
+_BYTES = (bytes, bytearray, memoryview, mmap.mmap)
 
 
 class DeviceError(OvjitError):
@@ -397,8 +397,7 @@ def _head(device: Any) -> str:
 
 def _is_readable(model: Any) -> bool:
     """Whether `model` is of a kind that a model can be read from."""
-    kinds = (str, os.PathLike, bytes, bytearray, memoryview, mmap.mmap, io.BytesIO)
-    return isinstance(model, kinds) or _is_model_proto(model)
+    return isinstance(model, (str, os.PathLike, io.BytesIO, *_BYTES)) or _is_model_proto(model)
 
 
 def _is_text(model: Any) -> bool:
@@ -494,18 +493,6 @@ def _is_model_proto(model: Any) -> bool:
     return getattr(kind, "full_name", "") == "onnx.ModelProto"
 
 
-def _as_inferred(ports: Iterable[PortInfo], values: Sequence[Value]) -> tuple[PortInfo, ...]:
-    """Ports with the types of the graph, which are inferred anew: a Parameter may have been given another
-    type since the model was validated."""
-    pairs = zip(ports, values, strict=False)  # behind the outputs are what is assigned
-    return tuple(
-        info
-        if (info.dtype, info.shape) == (value.dtype, value.shape)
-        else info._replace(dtype=value.dtype, shape=value.shape)
-        for info, value in pairs
-    )
-
-
 def _compile(
     model: Model,
     device: str,
@@ -518,8 +505,8 @@ def _compile(
     `memory`: gives the bytes that constants are to lie in."""
     with GRAPH_LOCK:  # graph and ports of one moment, whatever other threads do to the model
         graph = model._graph()
-        inputs = _as_inferred(map(port_info, model.inputs), graph.inputs)
-        outputs = _as_inferred(map(port_info, model.outputs), graph.outputs)
+        inputs = port_infos(model.inputs, graph.inputs)
+        outputs = port_infos(model.outputs, graph.outputs)
         settings["name"] = model._friendly_name  # its own, which a process's count of models has no part in
         name = model.get_friendly_name()
         if any(node.op.role in ("pages", "states") for node in graph.nodes):
@@ -595,8 +582,7 @@ def _imported(found: Any, name: str, device: str) -> CompiledModel:
 
 def _check_blob(stream: Any) -> None:
     """Raises TypeError unless it is of a kind that a blob is read from."""
-    kinds = (io.BytesIO, Tensor, bytes, bytearray, memoryview, mmap.mmap, str, os.PathLike)
-    if not isinstance(stream, kinds):
+    if not isinstance(stream, (io.BytesIO, Tensor, str, os.PathLike, *_BYTES)):
         raise TypeError(
             "CompiledModel.import_model(model_stream) incompatible function argument: `model_stream` must be "
             f"an io.BytesIO object or bytes (or a Tensor, memoryview, mmap or path) but {stream!r:.80}` "
@@ -610,18 +596,16 @@ def _blob_bytes(stream: Any, use_mmap: bool) -> memoryview:
         return memoryview(stream.getvalue())  # all of it, wherever it stands, as OpenVINO reads it
     if isinstance(stream, Tensor):
         return np.ascontiguousarray(stream.data).reshape(-1).view(np.uint8).data
-    if isinstance(stream, (bytes, bytearray, memoryview, mmap.mmap)):
+    if isinstance(stream, _BYTES):
         view = memoryview(stream)
         return view.cast("B") if view.c_contiguous else memoryview(view.tobytes())
-    if isinstance(stream, (str, os.PathLike)):
-        from ovjit.storage.mapped import read_file
+    from ovjit.storage.mapped import read_file
 
-        path = os.fsdecode(stream)
-        try:
-            return read_file(path, use_mmap)
-        except OSError as error:
-            raise OvjitError(f"Could not open the blob {path!r}: {error.strerror}") from error
-    raise AssertionError("_check_blob comes before")
+    path = os.fsdecode(stream)
+    try:
+        return read_file(path, use_mmap)
+    except OSError as error:
+        raise OvjitError(f"Could not open the blob {path!r}: {error.strerror}") from error
 
 
 def _unpickle(blob: bytes, device: str) -> CompiledModel:
