@@ -758,6 +758,31 @@ def test_modules_with_methods_for_scripts_are_traced() -> None:
     )  # fmt: skip
 
 
+class Generating(Exported):
+    """Exported methods that a trace leaves out: one joins tensors, one cannot be compiled beside a trace."""
+
+    def __init__(self):
+        super().__init__()
+        self.recurrent = torch.nn.GRU(3, 3, batch_first=True)
+
+    @torch.jit.export
+    def joined(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, x], 0)
+
+    @torch.jit.export
+    def states(self, x: torch.Tensor) -> torch.Tensor:
+        return self.recurrent(x)[0]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([super().forward(x), self.recurrent(x[:, None])[0][:, 0]], 1)
+
+
+def test_exported_methods_are_not_compiled(caplog) -> None:
+    caplog.set_level("INFO", "ovjit")
+    compare(Generating().eval(), rand(2, 3))
+    assert not caplog.messages  # of ways that failed before
+
+
 @pytest.mark.parametrize("names", [("x", "y"), ("y", "x"), None])
 def test_scripts_of_traces_are_read_by_their_graphs(names, monkeypatch) -> None:
     """They have no signature for Python, and names of arguments differ from those of values."""

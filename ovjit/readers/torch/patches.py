@@ -70,22 +70,12 @@ def plain_scripts() -> Iterator[None]:
 @contextlib.contextmanager
 def plain_modules() -> Iterator[None]:
     """Traces are made without what is only for scripts: torch.jit.trace looks at every attribute of every
-    module for overloads, properties and exported methods. The classes of the modules that it makes have none
-    of the first two, and exported methods are looked for once in a class."""
+    module for overloads, properties and exported methods, and compiles the last. The classes of the modules
+    that it makes have none of the first two. No method is taken as exported: a trace calls `forward` alone,
+    and the compiler may refuse the others."""
     import torch
 
     recursive, internal = torch.jit._recursive, torch._jit_internal
-    known: dict[type, bool] = {}
-
-    def is_export(item: Any) -> bool:
-        modifier = internal.get_torchscript_modifier(item) if callable(item) else None
-        return bool(modifier is internal.FunctionModifiers.EXPORT)
-
-    def has_exports(module: Any) -> bool:
-        kind = type(module)
-        if kind not in known:
-            known[kind] = any(is_export(getattr(kind, name, None)) for name in dir(kind))
-        return known[kind] or any(map(is_export, list(vars(module).values())))
 
     def unless_traced(theirs: Any, nothing: type) -> Any:
         def function(module: Any, *more: Any) -> Any:
@@ -93,7 +83,7 @@ def plain_modules() -> Iterator[None]:
 
         return function
 
-    rows = [(internal, "module_has_exports", has_exports)]
+    rows = [(internal, "module_has_exports", lambda module: False)]
     for name, nothing in (("get_overload_annotations", dict), ("get_property_stubs", list)):
         rows.append((recursive, name, unless_traced(getattr(recursive, name, None), nothing)))
     with patched(*(row for row in rows if hasattr(row[0], row[1]))):
