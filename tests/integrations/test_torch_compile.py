@@ -209,6 +209,9 @@ def test_inference_mode_and_autocast() -> None:
     ({"devices": "CPU"}, "the backend 'openvino' has no option 'devices'"),
     ({"disabled_ops": "[aten::sine]"}, "disabled_ops contains 'aten::sine', which is not a PyTorch operator"),
     ({"disabled_ops": ["aten.sin.Tensor"]}, "'aten.sin.Tensor', which is not a PyTorch operator"),
+    ({"config": {"NO_SUCH": 1}}, "Unsupported property NO_SUCH by CPU plugin"),
+    ({"config": {"NUM_STREAMS": "x"}}, "Wrong value x for property key NUM_STREAMS"),
+    ({"cache_dir": 3, "model_caching": True}, "Wrong value 3 for property key CACHE_DIR"),
 ])  # fmt: skip
 def test_wrong_options_are_told(options, says) -> None:
     with pytest.raises(Exception, match=says):
@@ -432,6 +435,24 @@ def test_results_lie_as_in_eager_mode() -> None:
                 for got, wanted in zip(compiled(x, image), function(x, image), strict=True):
                     close(got, wanted, 1e-4)
                     assert got.stride() == wanted.stride()
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float64, torch.bool, torch.bfloat16])
+def test_results_of_other_types_lie_as_in_eager_mode(dtype) -> None:
+    def function(x):
+        return x.t() + x.t(), x.unsqueeze(0).expand(2, 4, 3) * True, x.clone()
+
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    whole = (torch.randn(4, 6, dtype=torch.complex64) * 2).to(dtype)
+    for x in (
+        whole[:, :3].contiguous(),
+        whole[:, ::2],
+        whole[:1, :3].expand(4, 3),
+        whole.view(6, 4).t()[:, :3],
+    ):
+        for got, wanted in zip(compiled(x), function(x), strict=True):
+            torch.testing.assert_close(got, wanted)
+            assert got.stride() == wanted.stride()
 
 
 def test_gradients_within_a_function() -> None:

@@ -203,6 +203,20 @@ OPERATORS = {
         [rand(1, 2, 5, 5), rand(1, 3, 4, 2)],
         [],
     ),
+    "transposes of complex matrices": (
+        lambda x: [
+            torch.view_as_real(f(torch.view_as_complex(x)))
+            for f in (
+                torch.t,
+                lambda z: torch.adjoint(z) * 1,
+                lambda z: z.mH * 1,
+                lambda z: z.mT,
+                lambda z: z.T,
+            )
+        ],
+        [rand(3, 4, 2)],
+        [],
+    ),
     "powers": (  # products of integers wrap around, and are exact beyond 2^53
         lambda i, x: (
             i**2,

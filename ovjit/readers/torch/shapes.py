@@ -94,10 +94,15 @@ def permute(n: Call, x: Any, dims: Sequence[int]) -> Any:
     return n.transpose(x, n.axes(dims, n.rank(x)))
 
 
+def _rank(n: Call, x: Any) -> int:
+    """How many dimensions PyTorch's tensor has."""
+    return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
+
+
 @aten("transpose", "swapaxes", "swapdims", "transpose_copy")
 def transpose(n: Call, x: Any, dim0: int = 0, dim1: int = 1, axis0: Any = None, axis1: Any = None) -> Any:
     first, second = (dim0, dim1) if axis0 is None else (axis0, axis1)
-    rank = n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
+    rank = _rank(n, x)
     if rank == 0:
         return x
     order = list(range(rank))
@@ -616,8 +621,9 @@ def block_diag(n: Call, x: Any) -> Output:
 #: Operators that are one expression.
 aten_rows({
     "view_as reshape_as": lambda n, x, other: n.reshape(x, n.shape_of(other)),
-    "t numpy_T t_copy": lambda n, x: n.transpose(x, list(range(n.rank(x)))[::-1]),
-    "mT adjoint mH": lambda n, x: transpose(n, x, -2, -1),
+    "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(_rank(n, x)))[::-1]),
+    "mT": lambda n, x: transpose(n, x, -2, -1),
+    "adjoint mH": lambda n, x: n.also("conj", transpose(n, x, -2, -1)),
     "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),
     "fliplr flipud": lambda n, x: flip(n, x, [1 if n.op.endswith("lr") else 0]),
     "ravel": lambda n, x: n.flat(x),

@@ -14,6 +14,7 @@ from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.backends.registry import register_backend
 
 from ovjit.api.run.core import Core
+from ovjit.api.run.properties_table import PropertyError
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
@@ -141,12 +142,17 @@ def _weights(module: Any) -> list[int]:
 
 
 def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
-    """The graph compiled; eager mode, with a warning, where nothing of it can be."""
+    """The graph compiled; eager mode, with a warning, where nothing of it can be.
+
+    Raises PropertyError for a wrong `config`.
+    """
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
     try:
         with unset_fake_temporarily():  # constants of the graph are tensors with values
             return beside_views(module, lambda inner: compiled_parts(inner, chosen, constants))
+    except PropertyError:
+        raise
     except Exception as error:
         tell(f"a graph is not compiled: {type(error).__name__}: {error}")
         return lambda arguments: module(*arguments)

@@ -63,9 +63,8 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     laid: dict[int, tuple[list[int], list[int]]] = {}
     listed = (v if isinstance(v, (list, tuple)) else [v] for v in (made, _output_nodes(module)))
     for value, node in zip(*listed, strict=True):
-        if isinstance(value, Output) and (layout := _layout(node)) is not None:
-            order, lengths = layout
-            value, laid[len(results)] = _in_order(reader, value, order, lengths)
+        if isinstance(value, (Output, Complex)) and (layout := _layout(node)) is not None:
+            value, laid[len(results)] = _laid(reader, value, *layout)
         if isinstance(value, Complex):
             gives.append(("complex", len(results)))
         elif isinstance(value, Number):
@@ -102,6 +101,16 @@ def _layout(node: Any) -> tuple[list[int], list[int]] | None:
     moving = iter(sorted((i for i, n in enumerate(sizes) if n > 1), key=lambda i: -strides[i]))
     order = [next(moving) if n > 1 else i for i, n in enumerate(sizes)]
     return None if order == list(range(len(order))) and max(lengths, default=-1) < 0 else (order, lengths)
+
+
+def _laid(
+    reader: FxReader, value: Output | Complex, order: list[int], lengths: list[int]
+) -> tuple[Output | Complex, tuple[list[int], list[int]]]:
+    """`_in_order`, also of a complex tensor: its parts stay the last dimension."""
+    if not isinstance(value, Complex):
+        return _in_order(reader, value, order, lengths)
+    pair, back = _in_order(reader, value.pair, [*order, len(order)], [*lengths, -1])
+    return Complex(pair), back
 
 
 def _in_order(
