@@ -487,6 +487,22 @@ def test_outputs_that_are_views_of_one_tensor_within_the_graph(dynamic) -> None:
                 assert a.stride() == b.stride()
 
 
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_tensor_that_is_several_outputs(dynamic) -> None:
+    def function(x):
+        y = x * 2
+        return y.to(x.dtype), y, x.contiguous(), y[1:], y.contiguous(), x.relu()
+
+    compiled = torch.compile(function, backend="openvino", dynamic=dynamic, options=CONFIG)
+    for length in (3, 5):
+        x, own = (torch.linspace(-1, 1, 2 * length).view(2, length) for _ in range(2))
+        for got, wanted in zip(compiled(own), function(x), strict=True):
+            got.add_(1)
+            wanted.add_(1)
+            close(got, wanted)
+        close(own, x)
+
+
 def test_the_nearest_elements_of_open_sizes() -> None:
     """PyTorch computes places by numbers of f64."""
 

@@ -1,5 +1,5 @@
 """Outputs of a graph that share memory: views of its inputs, of its other outputs or of one tensor within it,
-and views with gaps.
+views with gaps, and one tensor that is several outputs.
 
 aot_autograd makes the views that a caller gets anew, by the strides and the offset of what the backend
 returns. So PyTorch makes these outputs here, and a compiled part the rest. A compiled part gives the whole
@@ -24,10 +24,14 @@ def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
     outputs = list(_output(module.graph).args[0])
     viewed = collections.Counter(_viewed(node) for node in dict.fromkeys(outputs))
     beside = {*outputs, *(node for node, count in viewed.items() if count > 1)}
-    places = {i: root for i, node in enumerate(outputs) if (root := _root(node, beside)) is not None}
-    if not places:
+    again = {
+        i: first for i, node in enumerate(outputs) if _is_node(node) and (first := outputs.index(node)) < i
+    }
+    roots = ((i, _root(node, beside)) for i, node in enumerate(outputs) if i not in again)
+    places = {i: root for i, root in roots if root is not None}
+    if not places and not again:
         return compiled(module)
-    rest = [i for i in range(len(outputs)) if i not in places]
+    rest = [i for i in range(len(outputs)) if i not in places and i not in again]
     bases = list(dict.fromkeys(root for root in places.values() if root.op != "placeholder"))
     computed = [outputs[i] for i in rest]
     computed += [root for root in bases if root not in computed]
@@ -43,9 +47,17 @@ def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
             out[i] = value
         for i, value in zip(places, views(*given, *(made[k] for k in taken)), strict=True):
             out[i] = value
+        for i, first in again.items():
+            out[i] = out[first]
         return out
 
     return run
+
+
+def _is_node(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.fx.Node)
 
 
 def _output(graph: Any) -> Any:
@@ -87,7 +99,7 @@ def _is_view(node: Any) -> bool:
     """Whether a node gives a part of its first argument's memory."""
     import torch
 
-    if not isinstance(node, torch.fx.Node) or node.op != "call_function":
+    if not _is_node(node) or node.op != "call_function":
         return False
     if node.target is operator.getitem:
         return _is_view(node.args[0])
@@ -105,7 +117,7 @@ def _with_outputs(module: Any, nodes: list[Any]) -> Any:
 
     graph = copy.deepcopy(module.graph)
     named = {node.name: node for node in graph.nodes}
-    _output(graph).args = (tuple(named[n.name] if isinstance(n, torch.fx.Node) else n for n in nodes),)
+    _output(graph).args = (tuple(named[n.name] if _is_node(n) else n for n in nodes),)
     graph.eliminate_dead_code()
     return torch.fx.GraphModule(module, graph)
 
