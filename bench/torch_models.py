@@ -1,15 +1,17 @@
 """PyTorch's model collections, converted by ovjit and by OpenVINO and compared with eager mode.
 
     python -m bench.torch_models {torchvision,timm,transformers} [name ...] [--packages ovjit openvino]
-                                 [--kinds] [--no-run] [--json out.json]
+                                 [--form {module,program,script}] [--kinds] [--no-run] [--json out.json]
 
 torchvision: every model that it lists. timm: 100 models, the smallest of each of its modules first.
 transformers: small random networks of `ARCHITECTURES`, made from configurations. Nothing is downloaded. A
 model is right if it converts, compiles and gives eager mode's numbers within 1e-4 of the largest. Rows of
 detections are compared in any order, those that eager mode also gives in f64 and for inputs with noise, and
 detectors have weights by which scores differ. Transformers are compared at another batch and length than the
-example's, too. The second number is the CPU time of `convert_model`. `--kinds` prints the types of operations
-of which there are other numbers.
+example's, too, torchvision's models at another batch, and detectors with an image of another size. The second
+number is the CPU time of `convert_model`. `--form program` hands over what `torch.export` makes of the
+module, with an open batch, `--form script` what `torch.jit.script` makes of it. `--kinds` prints the types of
+operations of which there are other numbers.
 `--no-run` only converts. Each model runs in a process of its own.
 """
 
@@ -36,6 +38,7 @@ TOLERANCE = 1e-4
 #: Seconds for one model.
 LIMIT = 900
 PACKAGES = ("ovjit", "openvino")
+FORMS = ("module", "program", "script")
 #: A model that is made from a configuration has at most this many parameters.
 MOST_PARAMETERS = 40_000_000
 MODELS_OF_TIMM = 100
@@ -285,6 +288,32 @@ def at_other_sizes(module: Any, example: dict[str, Any]) -> dict[str, Any]:
     return example
 
 
+def with_other_batch(example: Any) -> Any:
+    """The inputs of a model of torchvision for two samples. A list of images has one, of other sides."""
+    import torch
+
+    if isinstance(example[0], list):
+        return ([torch.rand(3, 160, 128)],)
+    return tuple(torch.rand(2, *tensor.shape[1:]) for tensor in example)
+
+
+def in_form(form: str, module: Any, example: Any, other: Any) -> tuple[Any, Any]:
+    """What is converted, and the example that goes with it. A program is made with `other`: an exported
+    dimension of 1 is not open."""
+    import torch
+
+    if form == "module":
+        return module, example
+    if form == "script":
+        return torch.jit.script(module), example
+    if isinstance(example, dict):
+        return torch.export.export(module, (), example), None
+    if isinstance(example[0], list):
+        return torch.export.export(module, example), None
+    opened = tuple({0: torch.export.Dim.AUTO} for _ in example)
+    return torch.export.export(module, other or example, dynamic_shapes=opened), None
+
+
 def tensors_of(made: Any) -> list[Any]:
     """The tensors of what a module gives, in order."""
     import torch
@@ -363,8 +392,9 @@ def stable_rows(module: Any, example: Any, wanted: Sequence[np.ndarray]) -> list
 
 
 def ask(
-    package: Any, module: Any, example: Any, other: Any = None, detections: bool = False, runs: bool = True
-) -> dict[str, Any]:
+    package: Any, module: Any, example: Any, other: Any = None, detections: bool = False, runs: bool = True,
+    form: str = "module",
+) -> dict[str, Any]:  # fmt: skip
     """What a package makes of one model; that it converts is all that is asked unless it `runs`.
 
     The model is made of `example` and run with that and with `other`.
@@ -379,10 +409,15 @@ def ask(
             made = module(**given) if isinstance(given, dict) else module(*given)
         wanted.append([t.numpy().copy() for t in tensors_of(made)])
     if detections and runs:
-        wanted[0] = stable_rows(module, example, wanted[0])
+        wanted = [stable_rows(module, *pair) for pair in zip(examples, wanted, strict=True)]
+    try:
+        with torch.no_grad():
+            given, shown = in_form(form, module, example, other)
+    except Exception as error:
+        return {"state": "left out", "reason": f"{type(error).__name__}: {str(error)[:500]}"}
     before = time.process_time()
     try:
-        model = package.convert_model(module, example_input=example)
+        model = package.convert_model(given, example_input=shown)
         seconds = time.process_time() - before
         kinds = collections.Counter(node.get_type_name() for node in model.get_ops())
         answer = {"state": "right", "reason": "", "convert_s": seconds, "kinds": dict(kinds)}
@@ -405,7 +440,7 @@ def ask(
     return {**answer, "reason": f"{len(wanted[0][0])} rows" if detections else ""}
 
 
-def _one(package: str, collection: str, name: str, runs: bool, pipe: Any) -> None:
+def _one(package: str, collection: str, name: str, runs: bool, form: str, pipe: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
@@ -420,8 +455,11 @@ def _one(package: str, collection: str, name: str, runs: bool, pipe: Any) -> Non
         return
     try:
         detections = collection == "torchvision" and any(kind in name for kind in DETECTORS)
-        other = at_other_sizes(module, example) if collection == "transformers" else None
-        pipe.send(ask(importlib.import_module(package), module, example, other, detections, runs))
+        other = None
+        if collection != "timm":
+            resize = at_other_sizes if collection == "transformers" else lambda _, e: with_other_batch(e)
+            other = resize(module, example)
+        pipe.send(ask(importlib.import_module(package), module, example, other, detections, runs, form))
     except Exception as error:
         pipe.send({"state": "left out", "reason": f"{type(error).__name__}: {str(error)[:500]}"})
 
@@ -478,6 +516,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("collection", choices=("torchvision", "timm", "transformers"))
     parser.add_argument("names", nargs="*")
     parser.add_argument("--packages", nargs="+", default=list(PACKAGES), choices=PACKAGES)
+    parser.add_argument("--form", default="module", choices=FORMS)
     parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--no-run", action="store_true")
     parser.add_argument("--json", help="a file for all answers; one that exists is continued")
@@ -492,7 +531,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         by = found.setdefault(name, {})
         for package in given.packages:
             if package not in by:
-                by[package] = alone(_one, package, given.collection, name, not given.no_run)
+                by[package] = alone(_one, package, given.collection, name, not given.no_run, given.form)
             answer = by[package]
             print(name, package, answer["state"], answer["reason"][-300:], file=sys.stderr, flush=True)
         if given.json:
