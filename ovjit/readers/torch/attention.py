@@ -8,8 +8,9 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import Nested, nested
 
 
 @aten("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu",
@@ -75,6 +76,8 @@ def native_attention(
         for part in _projections(n, x, qkv_weight, qkv_bias, size)
     )
     weights = None
+    if isinstance(x, Nested):
+        mask, mask_type = n("LogicalNot", x.own), 1
     if need_weights:
         scores = n("MatMul", n("Multiply", q, n.like(q, (size // num_head) ** -0.5)), k,
                    transpose_a=False, transpose_b=True)  # fmt: skip
@@ -85,6 +88,7 @@ def native_attention(
         made = n("ScaledDotProductAttention", q, k, v, *masks, causal=False)
     made = n.transpose(made, [0, 2, 1, 3])
     out = n.also("linear", n.to_shape(made, [batch, length, size]), proj_weight, proj_bias)
+    out = nested(out, x.own) if isinstance(x, Nested) else out
     if weights is None:
         return [out, None]
     return [out, n("ReduceMean", weights, [1], keep_dims=False) if average_attn_weights else weights]
@@ -124,6 +128,9 @@ def encoder_layer(
     mask_type: Any = None,
 ) -> Output:  # fmt: skip
     """nn.TransformerEncoderLayer as PyTorch fuses it."""
+    if isinstance(x, Nested):
+        mask, mask_type = n("LogicalNot", x.own), 1
+    own = x.own if isinstance(x, Nested) else None
 
     def norm(value: Output, weight: Output, bias: Output) -> Output:
         return n.also("layer_norm", value, [embed_dim], weight, bias, eps)
@@ -137,4 +144,28 @@ def encoder_layer(
     wide = n.also("linear", norm(x, *second) if norm_first else x, ffn_weight_1, ffn_bias_1)
     wide = n.also("gelu" if use_gelu else "relu", wide)
     x = n("Add", n.also("linear", wide, ffn_weight_2, ffn_bias_2), x)
-    return x if norm_first else norm(x, *second)
+    x = x if norm_first else norm(x, *second)
+    return x if own is None else nested(x, own)
+
+
+@aten("_nested_tensor_from_mask_left_aligned")
+def left_aligned(n: Call, x: Output, mask: Output) -> bool:
+    """Whether padding is behind the samples: `padded` gives what PyTorch gives in both cases."""
+    return True
+
+
+@aten("_nested_tensor_from_mask")
+def samples(n: Call, x: Output, mask: Output, mask_check: bool = True) -> Output:
+    return nested(x, n.to_type(mask, "boolean"))
+
+
+@aten("to_padded_tensor", "nested_to_padded_tensor")
+def padded(n: Call, x: Output, padding: float, output_size: Any = None) -> Output:
+    """Padding is overwritten if it is behind all samples. Elsewhere nn.TransformerEncoder nests no samples,
+    and computes with the elements of padding."""
+    if not isinstance(x, Nested):
+        raise UnsupportedError("the operator is supported only behind layers of nn.TransformerEncoder")
+    before, behind = n.cut(x.own, 1, 0, -1), n.cut(x.own, 1, 1, LAST)
+    gaps = n("ReduceLogicalOr", n("LogicalAnd", behind, n("LogicalNot", before)), [0, 1], keep_dims=True)
+    kept = n.unsqueeze(n("LogicalOr", x.own, gaps), [2])
+    return n("Select", kept, x, n.like(x, padding))

@@ -31,6 +31,7 @@ from ovjit.readers.torch.script_inputs import (
     check_lists,
     input_of,
     inputs_of,
+    read_as,
     unknown_input,
 )
 from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
@@ -509,7 +510,8 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
     # a given script's inputs are called as in its graph, those of a module as in its signature
     values = [
-        unknown_input(reader, value.debugName() if a is None or script is given else a.name, value.type(), a)
+        unknown_input(reader, value.debugName() if a is None or script is given else a.name, value.type(), a,
+                      read_as(value, script))
         for value, a in zip(inputs, schema, strict=True)
-    ]
+    ]  # fmt: skip
     return reader.finish(_alone(reader.run(graph, values)), None)

@@ -156,9 +156,10 @@ class TorchReader(TorchDraft):
         tensor._names = tensor._names | {name}
         self._variables[name] = tensor
 
-    def unknown_parameter(self, name: str, kind: str = "dynamic") -> Output:
-        """An input of unknown shape."""
-        node = Parameter._of(kind, None, name)
+    def unknown_parameter(self, name: str, kind: str = "dynamic", rank: int | None = None) -> Output:
+        """An input of which at most the rank is known of the shape."""
+        shape = None if rank is None else named([ANY] * rank, "input", len(self.parameters))
+        node = Parameter._of(kind, shape, name)
         node._tensors[0]._names = {name}
         self.parameters.append(node)
         return Output._of(node, 0)

@@ -12,7 +12,7 @@ from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
 from ovjit.readers.torch.numbers import computed
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Stacked
+from ovjit.readers.torch.values import Complex, Nested, Stacked
 
 
 @aten("__getitem__.t", "__getitem__")
@@ -55,6 +55,8 @@ def type_of(n: Call, x: Any) -> int:
 
     if isinstance(x, Complex):
         raise UnsupportedError("the type of a complex tensor is not supported")
+    if n.dtype(x) == "dynamic":
+        raise UnsupportedError("the input's element type is unknown: give it by 'input' or an example")
     return number_of(n.dtype(x))
 
 
@@ -110,6 +112,14 @@ def range_item(n: Call, x: Any, start: Any, step: Any) -> Any:
     return computed(n, "add", start, computed(n, "mul", x, step))
 
 
+@aten("str")
+def text_of(n: Call, x: Any) -> str:
+    known = x if isinstance(x, str) or x is None else n.known_number(x)
+    if known is None and x is not None:
+        raise UnsupportedError("the text of a value that depends on data is not supported")
+    return str(known)
+
+
 #: Methods of texts.
 _OF_TEXTS = ("startswith", "endswith", "lower", "upper", "strip", "lstrip", "rstrip", "split.str", "replace",
              "find", "capitalize", "isdigit", "isalpha")  # fmt: skip
@@ -141,9 +151,16 @@ aten_rows({
     "__lshift__.int": lambda n, a, b: computed(n, "mul", a, computed(n, "pow", 2, b)),
     "__rshift__.int": lambda n, a, b: computed(n, "floordiv", a, computed(n, "pow", 2, b)),
     "get": lambda n, x, key, default_value=None: x.get(key, default_value),
-    "mul.left_t": lambda n, x, r: list(x) * n.known_int(r, "the number of copies of a list"),
+    # the schema calls the number `n`, too
+    "mul.left_t": lambda n, x, /, **of: list(x) * n.known_int(of["n"], "the number of copies of a list"),
+    "mul.right_": lambda n, x, **of: list(of["l"]) * n.known_int(x, "the number of copies of a list"),
     "__isnot__": lambda n, x, obj=None: not same_object(n, x, obj),
     "__contains__": lambda n, x, item=None, key=None: (item if key is None else key) in x,
     "prim::unchecked_cast prim::unchecked_unwrap_optional _unwrap_optional": lambda n, x: x,
     "prim::device prim::layout": lambda n, x: None,
+    "prim::type": lambda n, x: "cpu",  # of a device
+    "prim::is_nested": lambda n, x: isinstance(x, Nested),
+    "prim::requires_grad prim::is_quantized prim::is_sparse prim::is_sparse_csr prim::is_mkldnn "
+    "prim::is_cuda prim::is_xpu prim::is_mps prim::is_meta prim::is_vulkan prim::is_maia "
+    "is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled": lambda n, *of: False,
 })  # fmt: skip

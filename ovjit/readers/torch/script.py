@@ -212,6 +212,9 @@ class ScriptReader(WritingReader):
         import torch
 
         owner = self._paths.get(node.input().debugName())
+        if owner is None and node.input().node().kind() != "prim::Constant":
+            self._attribute_of_object(node)
+            return
         if owner is None:
             raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
         path = f"{owner}.{node.s('name')}" if owner else node.s("name")
@@ -234,6 +237,32 @@ class ScriptReader(WritingReader):
             return
         self._attributes[path] = (name, value)
         self.env[name] = value
+
+    def _object(self, node: Any) -> None:
+        """An object of a script's class: a dict of its attributes."""
+        self._set(node, {})
+
+    def _attribute_of_object(self, node: Any) -> None:
+        values, key = self._value(node.input()), node.s("name")
+        if not isinstance(values, dict) or key not in values:
+            raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
+        self._set(node, values[key])
+        self._hold(node.output())
+        if isinstance(values[key], Output):
+            self._note_item(node.output(), node.input())
+
+    def _assigned(self, node: Any) -> None:
+        """Assignment to an attribute of an object, or of a module, where it lasts until the run is over."""
+        target, value = node.inputs()
+        owner, key = self._paths.get(target.debugName()), node.s("name")
+        if owner is None:
+            self._value(target)[key] = self._value(value)
+            return
+        if self.around:
+            said = "assignment to an attribute of a module where data decide is not supported"
+            raise Refused(node.kind(), f"{said}{where(node)}")
+        self._attributes[f"{owner}.{key}" if owner else key] = value.debugName(), self._value(value)
+        self._shared.note(value)
 
     def _isinstance(self, node: Any) -> None:
         """Lists, numbers, texts and tensors are told by what was read, other values by their types there."""
@@ -340,6 +369,8 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
 _SPECIAL = {
     "prim::Constant": ScriptReader._constant,
     "prim::GetAttr": ScriptReader._attribute,
+    "prim::SetAttr": ScriptReader._assigned,
+    "prim::CreateObject": ScriptReader._object,
     "prim::isinstance": ScriptReader._isinstance,
     "prim::EnumValue": ScriptReader._enum,
     "prim::EnumName": ScriptReader._enum,

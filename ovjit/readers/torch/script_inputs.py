@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.trace import Prepared, arguments_of
-from ovjit.readers.torch.values import Number, torch_types
+from ovjit.readers.torch.values import Number, element_type, torch_types
+from ovjit.records import NamedTuple
 
 #: Element types by the types that scripts have for numbers.
 _NUMBERS = {"IntType": "i64", "FloatType": "f32", "BoolType": "boolean"}
@@ -96,6 +97,56 @@ def _of_any_length(argument: Any) -> str:
     return f"{text} of items.\n{EXAMPLE}, {tells}."
 
 
+class Read(NamedTuple):
+    """What a script tells of a tensor by reading it: its rank, None if unknown, and its element type."""
+
+    rank: int | None
+    kind: str
+
+
+ANYHOW = Read(None, "dynamic")
+#: Ranks of what convolutions read.
+_CONVOLVED = {f"aten::conv{dims}d": 2 + dims for dims in (1, 2, 3)}
+#: Operators whose first argument has the rank and the element type of their result.
+_KEEPING = {
+    "prim::unchecked_cast", "aten::_unwrap_optional", "aten::contiguous", "aten::clone", "aten::detach",
+    "aten::pad", "aten::dropout", "aten::relu", "aten::sigmoid", "aten::tanh", "aten::gelu", "aten::silu",
+    "aten::abs",
+}  # fmt: skip
+
+
+def read_as(value: Any, module: Any) -> Read:
+    """What the readers of a script's input tell of it; where they differ, its rank is unknown."""
+    ranks, kinds, values = set(), set(), [value]
+    for each in values:
+        for use in each.uses():
+            node, kind = use.user, use.user.kind()
+            if use.offset:
+                continue
+            if kind in _CONVOLVED:
+                ranks.add(_CONVOLVED[kind])
+                kinds |= _type_of_attribute(node.inputsAt(1), module)
+            elif kind in _KEEPING:
+                values.append(node.output())
+            elif kind == "aten::size" and node.inputsSize() == 1:
+                users = [other.user for other in node.output().uses()]
+                ranks |= {u.outputsSize() for u in users if u.kind() == "prim::ListUnpack"}
+    rank = ranks.pop() if len(ranks) == 1 else None
+    return Read(rank, kinds.pop() if len(kinds) == 1 and rank is not None else "dynamic")
+
+
+def _type_of_attribute(value: Any, module: Any) -> set[str]:
+    """The element type of a tensor that is an attribute of a module, as a set; an empty one for others."""
+    path: list[str] = []
+    while value.node().kind() == "prim::GetAttr":
+        path.append(value.node().s("name"))
+        value = value.node().input()
+    if not path or value.node().kind() != "prim::Param":
+        return set()
+    found = reduce(getattr, reversed(path), module)
+    return {element_type(found.dtype)}
+
+
 class _Open(dict):
     """A dict of inputs: those that the script reads, by their keys."""
 
@@ -108,9 +159,12 @@ class _Open(dict):
         return made
 
 
-def unknown_input(reader: ScriptReader, name: str, kind: Any, argument: Any = None) -> Any:
+def unknown_input(
+    reader: ScriptReader, name: str, kind: Any, argument: Any = None, read: Read = ANYHOW
+) -> Any:
     """An input of which its type in a script is known, and a default if there is one: a tensor, a number, a
-    tuple or a dict of such. Raises OvjitError for what has an unknown number of tensors."""
+    tuple or a dict of such. `read` says how the script reads it. Raises OvjitError for what has an unknown
+    number of tensors."""
     if kind.kind() == "OptionalType" and kind.getElementType().kind() == "ListType":
         kind = kind.getElementType()
     if kind.kind() == "TupleType":
@@ -126,5 +180,5 @@ def unknown_input(reader: ScriptReader, name: str, kind: Any, argument: Any = No
         text = f"The script's input {name!r} is of the type {kind.annotation_str}, of any number of items."
         raise OvjitError(f"{text}\n{EXAMPLE}, which determines their number.")
     number = _NUMBERS.get(kind.kind())
-    made = reader.unknown_parameter(name, number or "dynamic")
+    made = reader.unknown_parameter(name, number or read.kind, read.rank)
     return made if number is None else Number(made)

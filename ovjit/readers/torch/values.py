@@ -55,6 +55,20 @@ class Part(Output):
     parts: list[Part]
 
 
+class Nested(Output):
+    """Samples of different lengths, padded to [batch, length, size]. `own` tells which elements of
+    [batch, length] belong to them. An operator that does not expect this class gives plain tensors."""
+
+    __slots__ = ("own",)
+    own: Output
+
+
+def nested(padded: Output, own: Output) -> Nested:
+    made: Nested = Nested._of(padded._node, padded._index)
+    made.own = own
+    return made
+
+
 def parts_of(whole: Output, axis: int, parts: Sequence[Output]) -> list[Part]:
     """The parts of a tensor along a dynamic dimension, as values that refer to the whole tensor."""
     made: list[Part] = [Part._of(part._node, part._index) for part in parts]
