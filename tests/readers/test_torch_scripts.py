@@ -485,9 +485,73 @@ def parts_of_what_is_written(x: Tensor):
     return parts[0]
 
 
-@pytest.mark.parametrize(
-    "function", [rows_of_open_length, views_in_a_list, read_behind, parts_of_what_is_written]
-)
+def of_many_kinds(x: Tensor):
+    y = x.clone()
+    wide, turned, windows = y.expand(2, -1, -1), y.t(), y.unfold(0, 2, 1)
+    first, column = y[0], y[:, 1]
+    y.mul_(2.0)
+    first.add_(10.0)
+    return wide, turned, windows, first, column, y
+
+
+def before_a_branch(x: Tensor):
+    y = x.clone()
+    part = y[1:]
+    if bool(y.sum() > 0):
+        y.add_(1.0)
+    else:
+        part.mul_(2.0)
+    return part, y
+
+
+def before_loops(x: Tensor):
+    y = x.clone()
+    part = y[1:]
+    for i in range(y.size(0)):
+        y[i].add_(float(i))
+    for _ in range(3):
+        y.mul_(2.0)
+    return part, y
+
+
+@pytest.mark.parametrize("function", [views_in_a_list, read_behind, parts_of_what_is_written, of_many_kinds])
+def test_views_have_new_values_of_what_is_written(function) -> None:
+    check(function, *rows(3, 5))
+
+
+@pytest.mark.parametrize("function", [before_a_branch, before_loops])
+def test_views_have_what_branches_and_loops_write(function) -> None:
+    check(function, *signs())
+
+
+def listed_rows_of_open_length(x: Tensor):
+    y = x.clone()
+    parts = list(y.unbind(0))
+    y.mul_(2.0)
+    return parts[0]
+
+
+def rows_appended_by_a_loop(x: Tensor):
+    y = x.clone()
+    parts: List[Tensor] = []  # noqa: UP006
+    for i in range(y.size(0)):
+        parts.append(y[i])
+    y.mul_(2.0)
+    return torch.stack(parts)
+
+
+def copied_or_not(x: Tensor):
+    y = x.clone()
+    part = y[1:]
+    flat = y.reshape(-1)
+    part.mul_(2.0)
+    return flat
+
+
+UNKNOWN = [rows_of_open_length, listed_rows_of_open_length, rows_appended_by_a_loop, copied_or_not]
+
+
+@pytest.mark.parametrize("function", UNKNOWN)
 def test_views_that_would_need_their_new_values_are_refused(function) -> None:
     with pytest.raises(RuntimeError, match="writes to a view"):
         ov.convert_model(torch.jit.script(function), example_input=(torch.ones(3, 4),))

@@ -471,7 +471,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    if not is_script(ready.given) and loses_writes(_inlined(_trace(ready, []))):
+    if loses_writes(_inlined(ready.given if is_script(ready.given) else _trace(ready, []))):
         raise first
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,7 @@ from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.shared_memory import RESHAPES, written_by
+from ovjit.readers.torch.shared_memory import COPIES_OF_LISTS, RESHAPES, written_by
 from ovjit.readers.torch.strides import in_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 from ovjit.readers.torch.written import WritingReader, own_memory
@@ -44,7 +44,6 @@ class ScriptReader(WritingReader):
         super().__init__(converters)
         self.module = module
         self.prefix = prefix
-        self.around: dict[str, Any] = {}  # what `env` was around the body that is read
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
         self._attributes: dict[str, Any] = {}
 
@@ -87,6 +86,9 @@ class ScriptReader(WritingReader):
         special = change if is_changed(node) else _SPECIAL.get(kind)
         if special is not None:
             special(self, node)
+            # items of lists are known by their objects, but not where a list becomes one tensor
+            if special is change and (self.around or isinstance(self._value(node.inputsAt(0)), Stacked)):
+                self._shared.join_held(node)
             for output in node.outputs():
                 self._hold(output)
             return
@@ -134,6 +136,8 @@ class ScriptReader(WritingReader):
                 self.env[output.debugName()] = value
                 self.name_variable(value, output.debugName())
         self._shared.join_aliases(node, schema)
+        if kind in COPIES_OF_LISTS and isinstance(made, Stacked):
+            self._shared.join_held(node)
 
     def _as_in_memory(self, node: Any, value: Any) -> Any:
         """A tensor with its dimensions in the order of memory, which strides are about."""

@@ -11,6 +11,10 @@ from ovjit.readers.torch.graph import parsed_schema
 RESHAPES = frozenset(
     f"aten::{name}_" for name in ("squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze")
 )
+#: Operators that give another list with the items of a list.
+COPIES_OF_LISTS = frozenset(("aten::list", "aten::slice", "aten::add", "aten::copy", "aten::mul"))
+#: Operators that put tensors into lists.
+_PUT_INTO_LISTS = frozenset(("aten::append", "aten::insert", "aten::_set_item", "aten::extend"))
 #: What schemas call the memory of a list's items.
 _ITEMS = {"*"}
 
@@ -63,6 +67,13 @@ class SharedMemory:
                 alias = argument.alias_info
                 if alias is not None and (alias.before_set & shared or _ITEMS & alias.after_set):
                     self.join(output, value)
+
+    def join_held(self, node: Any) -> None:
+        """Join lists of tensors that are inputs or outputs of a node, and tensors that it puts into them."""
+        values = [v for v in (*node.inputs(), *node.outputs()) if str(v.type()) in ("Tensor", "List[Tensor]")]
+        if any(str(v.type()) == "List[Tensor]" for v in values):
+            for other in values[1:]:
+                self.join(other, values[0])
 
     def add(self, name: str, first: str) -> None:
         """`name` is another name of the memory of `first`, an attribute that was read before."""
@@ -123,6 +134,8 @@ def _writes(graph: Any) -> Iterator[tuple[Any, str, SharedMemory]]:
         if node.kind() == "prim::ListUnpack":
             for output in node.outputs():
                 shared.join(output, node.input())
+        if node.kind() in COPIES_OF_LISTS or node.kind() in _PUT_INTO_LISTS:
+            shared.join_held(node)
         if node.schema() == "(no schema)":
             continue
         schema = parsed_schema(node.schema())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
@@ -58,19 +59,45 @@ _BACK: dict[str, Put] = {
 }  # fmt: skip
 
 
+#: Operators that give views to which nothing is put back: only new values of the base are seen.
+_AGAIN = ("expand", "expand_as", "unfold", "movedim", "unflatten")
+
+
 class View(NamedTuple):
-    """A part of the tensor called `base`; `put` puts a new part in its place."""
+    """A part of the tensor called `base`; `put` puts a new part in its place, None where nothing can."""
 
     base: str
-    put: Put
+    put: Put | None
     arguments: Mapping[str, Any]
     #: The list of parts that it is an item of, by name, and its place there.
     listed: tuple[str, int] | None = None
+    #: The operator that gives it, and the body that it is in.
+    operator: str = ""
+    body: Any = None
 
     def is_apart(self, other: View | None) -> bool:
         """Whether another view is another item of the same list of parts."""
         mine, its = self.listed, None if other is None else other.listed
         return mine is not None and its is not None and mine[0] == its[0] and mine[1] != its[1]
+
+    def again(self, reader: WritingReader, call: Call, base: Output) -> Output | None:
+        """The part of a new value of the base; None where another body's numbers would be needed."""
+        listed = self.arguments.get("parts")
+        needed = [listed.lengths] if listed is not None else list(self.arguments.values())[1:]
+        if reader.around is not self.body and any(map(_is_computed, needed)):
+            return None
+        if listed is not None:
+            return _part(call, base, listed, self.arguments["index"])
+        given = {**self.arguments, next(iter(self.arguments)): base}
+        name, _, overload = self.operator.partition(".")
+        made: Output = reader.call(f"aten::{name}", overload, given, call.base)
+        return Output._of(made._node, made._index)
+
+
+def _is_computed(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_computed, value))
+    return isinstance(value, (Output, Number))
 
 
 class Parts(NamedTuple):
@@ -92,11 +119,23 @@ def _row_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) ->
 
 def _part_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
     parts = how["parts"]
+    return call.also("slice_scatter", base, made, parts.axis, *_ends(call, parts, how["index"]))
+
+
+def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
+    """Where a part begins and ends."""
     start: Any = 0
-    for length in parts.lengths[: how["index"]]:
+    for length in parts.lengths[:index]:
         start = call.compute("Add", start, length)
-    stop = call.compute("Add", start, parts.lengths[how["index"]])
-    return call.also("slice_scatter", base, made, parts.axis, start, stop)
+    return start, call.compute("Add", start, parts.lengths[index])
+
+
+def _part(call: Call, base: Output, parts: Parts, index: int) -> Output:
+    if parts.put is _row_back:
+        made = call.also("select.int", base, parts.axis, index)
+    else:
+        made = call.also("slice.Tensor", base, parts.axis, *_ends(call, parts, index))
+    return Output._of(made._node, made._index)
 
 
 #: Operators that give a list of parts.
@@ -122,8 +161,11 @@ def parts_of_list(call: Call, node: Any, kind: str, arguments: Mapping[str, Any]
 def view_of(node: Any, kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:
     """What an operator's result is a part of, None for results that are no such view."""
     name = kind.removeprefix("aten::")
-    put = _BACK.get(f"{name}.{overload}" if overload else name)
-    return None if put is None else View(node.inputsAt(0).debugName(), put, arguments)
+    full = f"{name}.{overload}" if overload else name
+    put = _BACK.get(full)
+    if put is None and name not in _AGAIN:
+        return None
+    return View(node.inputsAt(0).debugName(), put, arguments, operator=full)
 
 
 def written_back(reader: WritingReader, call: Call, name: str, made: Any) -> list[tuple[Any, Any]]:
@@ -131,7 +173,7 @@ def written_back(reader: WritingReader, call: Call, name: str, made: Any) -> lis
     pairs = []
     while isinstance(made, Output) and (view := reader.views.get(name)) is not None:
         base = reader.env[view.base]
-        if not isinstance(base, Output):
+        if not isinstance(base, Output) or view.put is None:
             break
         made = reader.env[view.base] = view.put(call, base, made, view.arguments)
         pairs.append((base, made))

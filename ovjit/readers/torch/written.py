@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.containers import are_held, items_of, overwrite_items
+from ovjit.readers.torch.containers import items_of, overwrite_items
 from ovjit.readers.torch.graph import Refused, TorchReader
 from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.shared_memory import SharedMemory
@@ -24,6 +24,7 @@ class WritingReader(TorchReader):
     def __init__(self, converters: Mapping[str, Any] | None = None):
         super().__init__(converters)
         self.env: dict[str, Any] = {}
+        self.around: dict[str, Any] = {}  # what `env` was around the body that is read
         self._shared = SharedMemory()
         self.views: dict[str, View] = {}  # by the names of values
         self._holding: dict[str, None] = {}  # names of lists and dicts of more than numbers
@@ -38,10 +39,10 @@ class WritingReader(TorchReader):
         """Remember what a view, or the items of a list, are parts of."""
         name = node.output().debugName()
         if (view := view_of(node, kind, overload, arguments)) is not None:
-            self.views[name] = view
+            self.views[name] = view._replace(body=self.around)
         elif (parts := parts_of_list(self._copying(node), node, kind, arguments, made)) is not None:
             for i, value in enumerate(made):
-                self._items[id(value)] = value, parts.item(name, i)
+                self._items[id(value)] = value, parts.item(name, i)._replace(body=self.around)
         self._hold(node.output())
         if kind == "aten::__getitem__" and isinstance(made, Output):
             self._note_item(node.output(), node.inputsAt(0))
@@ -70,15 +71,18 @@ class WritingReader(TorchReader):
         old, self.env[name] = self.env[name], made
         call = self._copying(node)
         pairs = [(old, made), *written_back(self, call, name, made)]
+        beside = self._shared.names_beside(name) & self.env.keys()
+        if isinstance(made, Output):
+            self._renew(call, name, beside, pairs)
         stale = []
         own = self.views.get(name)
-        for other in self._shared.names_beside(name) & self.env.keys():
+        for other in beside:
             value = self.env[other]
             new = next((new for before, new in pairs if value is before), None)
             if new is not None and not isinstance(value, (list, dict)):
                 self.env[other] = new
-            elif all(value is not new for _, new in pairs):
-                if own is not None and (own.is_apart(self.views.get(other)) or other in (own.listed or ())):
+            elif not isinstance(value, (list, dict)) and all(value is not new for _, new in pairs):
+                if own is not None and own.is_apart(self.views.get(other)):
                     continue
                 stale.append(value)
                 if self._shared.is_read_behind(node, other):
@@ -88,26 +92,39 @@ class WritingReader(TorchReader):
                 if id(before) in self._items:
                     self._items[id(new)] = new, self._items[id(before)][1]
             overwrite_items(dict(self._containers()).values(), pairs)
-            self._check_items(node, name, {id(v) for v in stale if isinstance(v, Output)})
+            self._check_items(node, {id(v) for v in stale if isinstance(v, Output)})
 
-    def _check_items(self, node: Any, written: str, stale: set[int]) -> None:
-        """Lists that are read later must not hold views of what was written: tensors in `stale`, and parts of
-        it."""
-        own, beside = self.views.get(written), self._shared.names_beside(written)
+    def _renew(self, call: Call, name: str, beside: set[str], pairs: list[tuple[Any, Any]]) -> None:
+        """Add to pairs of old and new values the other views of the memory that a write to `name` changes,
+        and items of lists that are such views. Those that cannot be computed stay away."""
+        own = self.views.get(name)
+        new = {id(before): after for before, after in pairs}
+        new.update((id(after), after) for _, after in pairs)
 
-        def is_stale(item: Any) -> bool:
-            view = self._items.get(id(item), (None, None))[1]
-            if view is None or view.listed is None or view.listed[0] not in beside:
-                return id(item) in stale
-            return own is None or own.listed is None or own.listed[0] != view.listed[0]
+        def renewed(value: Any, view: View | None) -> Any:
+            if id(value) in new or view is None or (own is not None and own.is_apart(view)):
+                return new.get(id(value))
+            base = renewed(self.env.get(view.base), self.views.get(view.base))
+            made = view.again(self, call, base) if isinstance(base, Output) else None
+            if made is not None:
+                new[id(value)] = new[id(made)] = made
+                pairs.append((value, made))
+            return made
 
-        tensors = stale | self._items.keys()
-        for name, value in self._containers() if tensors else ():
-            if not are_held(value, tensors):
-                continue
-            if any(map(is_stale, items_of(value))) and self._shared.is_read_behind(node, name):
-                said = f"{node.kind()} writes to a view that a list holds{where(node)}"
-                raise Refused(node.kind(), said)
+        for other in beside:
+            if isinstance(self.env[other], Output):
+                renewed(self.env[other], self.views.get(other))
+        for value, view in list(self._items.values()):
+            if view.base in beside:
+                renewed(value, view)
+
+    def _check_items(self, node: Any, stale: set[int]) -> None:
+        """Lists that are read later must not hold views of what was written: tensors in `stale`."""
+        for name, value in self._containers() if stale else ():
+            if any(id(item) in stale for item in items_of(value)):
+                if self._shared.is_read_behind(node, name):
+                    said = f"{node.kind()} writes to a view that a list holds{where(node)}"
+                    raise Refused(node.kind(), said)
 
     def _containers(self) -> Iterator[tuple[str, Any]]:
         """Lists and dicts of more than numbers, and their names."""
