@@ -1588,13 +1588,13 @@ def test_attention_is_read_as_pytorch_fuses_it(masked) -> None:
     assert (kinds["MatMul"], kinds["ScaledDotProductAttention"], kinds["Transpose"]) == (4, 1, 4)
 
 
-def test_padding_that_pytorch_nests_is_read_by_plain_operations(caplog) -> None:
+def test_padding_that_pytorch_nests_is_read_as_fused_attention(caplog) -> None:
     layer = torch.nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     encoder = torch.nn.TransformerEncoder(layer, 1).eval().requires_grad_(False)
     x, mask = torch.rand(2, 5, 16), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
     with caplog.at_level("INFO", "ovjit"):
         model = ov.convert_model(encoder, example_input={"src": x, "src_key_padding_mask": mask})
-    assert "without PyTorch's fused attention: No conversion rule" in caplog.text
+    assert "without PyTorch's fused attention" not in caplog.text
     made = ov.compile_model(model, "CPU", EXACT)([x.numpy(), mask.numpy()])[0]
     np.testing.assert_allclose(made[0], encoder(x)[0].numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(made[1, :3], encoder(x[1:, :3])[0].numpy(), rtol=1e-5, atol=1e-5)

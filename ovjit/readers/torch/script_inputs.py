@@ -116,11 +116,12 @@ _KEEPING = {
 
 
 def read_as(value: Any, module: Any) -> Read:
-    """What the readers of a script's input tell of it; where they differ, its rank is unknown."""
-    ranks, kinds, values = set(), set(), [value]
+    """What the readers of a script's input tell of it; where they differ, or none asks for sizes, nothing."""
+    ranks, kinds, values, asks = set(), set(), [value], False
     for each in values:
         for use in each.uses():
             node, kind = use.user, use.user.kind()
+            asks |= kind in ("aten::size", "aten::dim")
             if use.offset:
                 continue
             if kind in _CONVOLVED:
@@ -131,7 +132,7 @@ def read_as(value: Any, module: Any) -> Read:
             elif kind == "aten::size" and node.inputsSize() == 1:
                 users = [other.user for other in node.output().uses()]
                 ranks |= {u.outputsSize() for u in users if u.kind() == "prim::ListUnpack"}
-    rank = ranks.pop() if len(ranks) == 1 else None
+    rank = ranks.pop() if len(ranks) == 1 and asks else None
     return Read(rank, kinds.pop() if len(kinds) == 1 and rank is not None else "dynamic")
 
 
