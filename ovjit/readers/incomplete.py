@@ -59,14 +59,17 @@ def _lifted(n: Builder, power: Output, q: Output) -> list[Output]:
 
 
 def polygamma(n: Builder, order: Output, x: Output) -> Output:
-    """digamma's derivative of a whole order: (-1)^(order + 1) order! zeta(order + 1, x)"""
+    """digamma's derivative: (-1)^(order + 1) order! zeta(order + 1, x); NaN for an order that is not whole or
+    is negative."""
     one = n.like(order, 1)
     next_one = n("Add", order, one)
     odd = n("FloorMod", order, n.like(order, 2))
     sign = n("Subtract", n("Multiply", odd, n.like(order, 2)), one)
     size = n("Multiply", n("Exp", log_gamma(n, next_one)), zeta(n, next_one, x))
     none = n("Equal", order, n.like(order, 0))
-    return n("Select", none, digamma(n, x), n("Multiply", sign, size))
+    made = n("Select", none, digamma(n, x), n("Multiply", sign, size))
+    whole = n("LogicalAnd", n("Equal", n("Floor", order), order), n("GreaterEqual", order, n.like(order, 0)))
+    return n("Select", whole, made, n.like(made, float("nan")))
 
 
 def gamma_parts(n: Builder, a: Output, x: Output) -> tuple[Output, Output]:

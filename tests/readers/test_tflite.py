@@ -278,6 +278,14 @@ def test_constants_without_elements_have_no_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(evaluated(model, inputs)[0], inputs[0])
 
 
+def test_a_model_of_constants_alone_has_no_outputs(tmp_path: Path) -> None:
+    """As in the real package: what does not depend on an input is none of the model's outputs."""
+    tensors = [T("x", (2, 3)), const("c", np.float32([1, 2]))]
+    ours, real = read_both(tmp_path, write(G(tensors, [], ["x"], ["c"])))
+    assert len(ours.outputs) == len(real.outputs) == 0
+    assert [p.get_names() for p in ours.inputs] == [p.get_names() for p in real.inputs]
+
+
 # -- the model around the operators ------------------------------------------------------------------------
 
 

@@ -204,6 +204,17 @@ class JaxNode(Builder):
         """The shape of the result, in which dimensions may be symbolic."""
         return tuple(number_or_dim(d) for d in self.eqn.outvars[0].aval.shape)
 
+    def empty(self) -> list[Output] | None:
+        """The outputs, if none of them has elements."""
+        shapes = [tuple(number_or_dim(d) for d in var.aval.shape) for var in self.eqn.outvars]
+        if not shapes or not all(any(is_number(d) and d == 0 for d in shape) for shape in shapes):
+            return None
+        kinds = [type_of(var.aval).dtype for var in self.eqn.outvars]
+        return [
+            self.spread(self.const(np.zeros(()), kind), shape)
+            for kind, shape in zip(kinds, shapes, strict=True)
+        ]
+
     def lengths(self, dims: Sequence[Any]) -> Any:
         """Dimensions as a 1-D tensor."""
         return self.sizes.tensor(self, dims)
@@ -313,7 +324,8 @@ class Reader(Draft):
             if any(isinstance(v, Parts) for v in inputs) or max(widths(eqn.outvars), default=1) > 1:
                 outputs = self._of_parts(rule, eqn, inputs, base, sizes)
             else:
-                outputs = _listed(rule(JaxNode(self, eqn, inputs, base, sizes)))
+                node = JaxNode(self, eqn, inputs, base, sizes)
+                outputs = (name not in self.converters and node.empty()) or _listed(rule(node))
         except (ModelError, UnsupportedError) as error:
             raise type(error)(f"While converting the primitive {name}: {error}") from error
         except _NOT_VALID as error:

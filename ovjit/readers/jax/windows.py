@@ -67,29 +67,96 @@ _JOINS: dict[str, Callable[[str], tuple[str, Any]]] = {
 
 @primitive("reduce_window")
 def reduce_window_by_function(n: JaxNode) -> Any:
+    """What is beside the tensor, and between its elements, takes no part, as XLA computes it."""
     count, body = len(n) // 2, n.body()
-    return _by_places(n, n.inputs[:count], n.inputs[count:], lambda a, b: by_elements(n, body, [*a, *b]))
+    return _by_places(
+        n, n.inputs[:count], n.inputs[count:], lambda a, b: by_elements(n, body, [*a, *b]), inside=True
+    )
+
+
+@primitive("select_and_gather_add")
+def select_and_gather_add(n: JaxNode) -> Any:
+    """The tangent of the largest or smallest element of each window."""
+    op, start = _SELECTED[n.params["select_prim"].name](n.dtype(n[1]))
+    values = [n[1], n[0]]
+    return _by_places(n, values, [n.like(n[1], start), n.like(n[0], 0)], lambda a, b: _first(n, op, a, b))[1]
+
+
+@primitive("select_and_scatter_add")
+def select_and_scatter_add(n: JaxNode) -> Any:
+    """Each window's number is added at the place of its largest or smallest element: the first of equal
+    ones."""
+    source, x = n[0], n[1]
+    op, start = _SELECTED[n.params["select_prim"].name](n.dtype(x))
+    shape = n.out_dims()
+    count = math.prod(shape)
+    numbers = n.shaped(n.counted(count), shape)
+    none = n.convert(n.length(count), "i64")
+
+    def join(a: Sequence[Output], b: Sequence[Output]) -> list[Output]:
+        return _first(n, op, a, b, n("Equal", a[1], none))
+
+    starts = [n.like(x, start), none]
+    places = _by_places(n, [x, numbers], starts, join, n.dims(source), inside=True)[1]
+    zeros = n.broadcast(n.like(source, 0), n.concat([n.reshape(n("Add", none, n.const(1)), [1])], 0))
+    flat_places, updates = (n.reshape(v, [-1]) for v in (places, source))
+    made = n("ScatterElementsUpdate", zeros, flat_places, updates, 0, reduction="sum", opset=12)
+    return n.shaped(n.slice(made, 0, 0, -1), shape)
+
+
+#: Whether the first of two elements is kept, and what comes before all elements.
+_SELECTED: dict[str, Callable[[str], tuple[str, Any]]] = {
+    "ge": lambda kind: ("GreaterEqual", value_range(kind)[0]),
+    "le": lambda kind: ("LessEqual", value_range(kind)[1]),
+}
+
+
+def _first(
+    n: JaxNode, op: str, a: Sequence[Output], b: Sequence[Output], unless: Output | None = None
+) -> list[Output]:
+    """Those of two elements that `op` tells to be selected, the second ones where `unless` is true."""
+    kept = n(op, a[0], b[0])
+    if unless is not None:
+        kept = n("LogicalAnd", kept, n("LogicalNot", unless))
+    return [n("Select", kept, *pair) for pair in zip(a, b, strict=True)]
 
 
 def _by_places(
-    n: JaxNode, values: Sequence[Output], starts: Sequence[Output], join: Callable[..., list[Output]]
-) -> list[Output]:
+    n: JaxNode, values: Sequence[Output], starts: Sequence[Output], join: Callable[..., list[Output]],
+    shape: Sequence[Any] | None = None, inside: bool = False,
+) -> list[Output]:  # fmt: skip
     """By a function of two elements: the first elements of all windows, joined with the second ones, and so
-    on."""
+    on. `inside`: elements that padding adds are left out; without it they are the starts. `shape` is that of
+    the windows, if the result has another one."""
     p = n.params
-    sizes, shape = [int(v) for v in p["window_dimensions"]], n.out_dims()
+    shape = n.out_dims() if shape is None else shape
+    sizes, dims = [int(v) for v in p["window_dimensions"]], n.dims(values[0])
     n.limited(math.prod(sizes), "elements of a window", _MOST)
-    low, high = ([int(row[i]) for row in p["padding"]] for i in range(2))
-    padded = []
-    for x, start in zip(values, starts, strict=True):
-        for axis, step in enumerate(p["base_dilation"]):
-            x = dilated(n, x, axis, int(step) - 1, start)
-        padded.append(n("Pad", x, low, high, start, pad_mode="constant"))
+    apart, steps = (p.get(f"{of}_dilation") or [1] * len(sizes) for of in ("base", "window"))
+    inside = inside and (any(map(any, p["padding"])) or any(int(step) != 1 for step in apart))
+    given = list(zip(values, starts, strict=True))
+    if inside:
+        given.append((n.spread(n.const(True), dims), n.const(False)))
+    padded = [_padded(n, x, start, apart, dims) for x, start in given]
     made = [n.spread(v, shape) for v in starts]
     for place in itertools.product(*map(range, sizes)):
-        begin = [k * int(d) for k, d in zip(place, p["window_dilation"], strict=True)]
-        steps = [int(s) for s in p["window_strides"]]
-        end = [b + (d - 1) * s + 1 for b, d, s in zip(begin, shape, steps, strict=True)]
-        parts = [n("Slice", x, begin, n.lengths(end), steps, list(range(len(shape)))) for x in padded]
-        made = join(made, parts)
+        begin = [k * int(d) for k, d in zip(place, steps, strict=True)]
+        strides = [int(s) for s in p["window_strides"]]
+        end = [b + (d - 1) * s + 1 for b, d, s in zip(begin, shape, strides, strict=True)]
+        parts = [n("Slice", x, begin, n.lengths(end), strides, list(range(len(shape)))) for x in padded]
+        joined = join(made, parts[: len(made)])
+        if inside:
+            joined = [n("Select", parts[-1], *pair) for pair in zip(joined, made, strict=True)]
+        made = joined
     return made
+
+
+def _padded(n: JaxNode, x: Output, fill: Output, apart: Sequence[Any], dims: Sequence[Any]) -> Output:
+    """A tensor with the base dilation and the padding of windows."""
+    known = list(dims)
+    for axis, step in enumerate(map(int, apart)):
+        x = dilated(n, x, axis, step - 1, fill, known)
+        if step > 1:
+            known[axis] = (known[axis] - 1) * step + 1
+    low, high = ([int(row[i]) for row in n.params["padding"]] for i in range(2))
+    return n("Pad", x, low, high, fill, pad_mode="constant")

@@ -103,7 +103,7 @@ class Reader(Draft):
         self._check_operators()
         scope = Scope(graph)
         results = self.run(scope)
-        if not results:
+        if not graph.outputs:
             raise ModelError("TFLite subgraph has no outputs")
         model = Model._from_parts(results, scope.parameters, (), MODEL_NAME)
         self._name_forms(model)

@@ -52,7 +52,48 @@ KEY = jax.random.PRNGKey(3)
 TYPED = jax.random.key(4)
 MANY = jax.random.split(jax.random.key(5), 2)
 
+HALVES = np.round(RNG.normal(size=(6, 8)) * 2).astype(np.float32) / 2
+
+
+def pooled(of: Any, *window: Any) -> Callable[..., Any]:
+    return lambda x: lax.reduce_window(x, -jnp.inf if of is lax.max else jnp.inf, of, *window)
+
+
+def slope(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.grad(lambda x: jnp.sum(function(x) ** 2))
+
+
 FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "slopes of windows": (
+        lambda x, t: (
+            slope(pooled(lax.max, (2, 3), (1, 2), "SAME"))(x),
+            slope(pooled(lax.min, (3, 2), (3, 1), ((1, 0), (0, 2))))(x),
+            slope(pooled(lax.max, (1, 2), (1, 3), "VALID"))(x),
+            jax.jvp(pooled(lax.max, (2, 2), (1, 2), "SAME"), (x,), (t,))[1],
+            jax.jvp(pooled(lax.min, (2, 3), (2, 2), "VALID"), (x,), (t,))[1],
+        ),
+        (HALVES, real(6, 8)),
+    ),
+    "windows that begin with a number": (
+        lambda x: (
+            lax.reduce_window(x, np.float32(2), lax.add, (2, 3), (1, 2), "SAME"),
+            lax.reduce_window(x, np.float32(2), lax.add, (2, 1), (1, 1), "VALID", base_dilation=(2, 1)),
+            lax.reduce_window(x, np.float32(0.5), lax.max, (3, 2), (2, 1), ((1, 2), (0, 1))),
+        ),
+        (real(4, 5),),
+    ),
+    "results without elements": (
+        lambda x, k: (
+            conv(window_strides=(1, 1), padding="VALID", rhs_dilation=(5, 1))(x, k),
+            lax.reduce_window(x, -jnp.inf, lax.max, (1, 9, 1, 1), (1, 1, 1, 1), "VALID"),
+            x[:, 3:3].sum(0) @ x[0, 0].T,
+        ),
+        (IMAGE, K),
+    ),
+    "derivatives of digamma": (
+        lambda m, x: lax.polygamma(m, x),
+        (np.float32([0, 1, 3, 1.5, -1]), np.float32([1.5, 2, 2.5, 3, 3])),
+    ),
     "layer": (lambda x, w: jax.nn.softmax(jax.nn.gelu(x @ w)), (X, W)),
     "activations": (
         lambda x: [
