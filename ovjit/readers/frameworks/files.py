@@ -59,7 +59,7 @@ def read_framework(path: str, framework: str, weights: Any = None) -> Model:
 
 def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
     """The Model of what an exporter makes, whose errors become RuntimeErrors that name it."""
-    from ovjit.readers.frameworks.operators import known_operators
+    from ovjit.readers.frameworks.operators import check_pairs, known_operators
     from ovjit.readers.onnx.reader import read_onnx
 
     row = FRAMEWORKS[framework]
@@ -71,6 +71,8 @@ def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
         what = f"{type(error).__name__}: {error}"[:600]
         raise ModelError(unreadable(where, f"{row.packages[1]} cannot convert the model ({what})")) from error
     try:
+        if framework == "tf":
+            check_pairs(proto.graph)
         model = read_onnx(proto, converters=known_operators(framework))
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
 from ovjit.readers import matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.onnx.node import OnnxNode
@@ -73,7 +74,59 @@ def _bucketize(n: OnnxNode) -> Output:
     return n("Bucketize", x, bounds, output_type="i32", with_right_bound=False)
 
 
+#: How many axes the Fourier transforms are along, by the ends of their names.
+_AXES = {"FFT": 1, "FFT2D": 2, "FFT3D": 3}
+#: What stands before these ends -> the operation. Complex numbers are pairs, along a last dimension of 2.
+_TRANSFORMS = {"": "DFT", "I": "IDFT", "R": "RDFT", "IR": "IRDFT"}
+
+
+def _transform(op: str, count: int) -> Rule:
+    """Along the last `count` axes; transforms from or to real numbers have their length as an operand."""
+
+    def rule(n: OnnxNode) -> Output:
+        axes = n.const(np.arange(-count, 0))
+        return n(op, n[0], axes, *([n.convert(n[1], "i64")] if len(n) > 1 else []))
+
+    return rule
+
+
+def _part(index: int) -> Rule:
+    return lambda n: n("Gather", n[0], n.const(index), n.const(-1))
+
+
+_COMPLEX: dict[str, Rule] = {
+    "Real": _part(0),
+    "Imag": _part(1),
+    "ComplexAbs": lambda n: n("ReduceL2", n[0], [-1], keep_dims=False),
+    "Complex": lambda n: n("Concat", *(n.unsqueeze(v, [-1]) for v in n.inputs), axis=-1),
+    "Conj": lambda n: n("Multiply", n[0], n.like(n[0], [1, -1])),
+    **{
+        before + end: _transform(op, count)
+        for before, op in _TRANSFORMS.items()
+        for end, count in _AXES.items()
+    },
+}
+#: Operators that have pairs as results, and those that take them.
+_MAKES_PAIRS = {name for name in _COMPLEX if name not in ("Real", "Imag", "ComplexAbs") and name[:2] != "IR"}
+_TAKES_PAIRS = {name for name in _COMPLEX if name != "Complex" and name[0] != "R" or name == "Real"}
+
+
+def check_pairs(graph: Any) -> None:
+    """UnsupportedError if an operator that is not about complex numbers takes some, or they are an output."""
+    made = {out: node.op_type for node in graph.node for out in node.output if node.op_type in _MAKES_PAIRS}
+    wrong = [(made[out.name], "an output of the model") for out in graph.output if out.name in made]
+    for node in graph.node:
+        given = [made[name] for name in node.input if name in made]
+        wrong += [
+            (kind, f"an operand of {node.op_type}") for kind in given if node.op_type not in _TAKES_PAIRS
+        ]
+    if wrong:
+        listed = "; ".join(f"the result of {kind} is {use}" for kind, use in sorted(set(wrong)))
+        raise UnsupportedError(f"Complex numbers are not supported here: {listed}")
+
+
 _TENSORFLOW: dict[str, Rule] = {
+    **_COMPLEX,
     "Erfc": _wide(special.erfc),
     "Lgamma": _wide(special.log_gamma),
     "Digamma": _wide(special.digamma),

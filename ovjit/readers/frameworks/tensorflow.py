@@ -178,12 +178,18 @@ def _of_graph(where: str, graph: Any) -> Any:
     return _converted(graph, inputs, outputs, None)
 
 
+#: Operators that the exporter would write out as products of matrices, for some of their uses only.
+_KEPT = ("ComplexAbs", "FFT", "RFFT", "RFFT2D")
+
+
 def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any) -> Any:
     from tf2onnx import convert
 
+    kept = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
     return convert.from_graph_def(
-        graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames
-    )[0]
+        graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,
+        custom_op_handlers=kept,
+    )[0]  # fmt: skip
 
 
 def _is_news(record: logging.LogRecord) -> bool:

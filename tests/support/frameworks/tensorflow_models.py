@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,44 @@ def convert_operators() -> None:
             np.testing.assert_allclose(got, value, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+def convert_signals() -> None:
+    """Fourier transforms; what else is made of complex numbers is refused by name."""
+    x, sig = normal(2, 4, 6, 8), tf.signal
+
+    def pairs(v: Any) -> Any:
+        return tf.complex(v, v * v)
+
+    cases: dict[str, Callable[[Any], Any]] = {
+        "RFFT": lambda v: (tf.math.real(sig.rfft(v)), tf.math.imag(sig.rfft(v, [6])), tf.abs(sig.rfft(v))),
+        "FFT": lambda v: (tf.math.imag(sig.fft(pairs(v))), tf.abs(sig.fft(pairs(v)))),
+        "IFFT": lambda v: tf.math.real(sig.ifft(tf.math.conj(pairs(v)))),
+        "FFT2D": lambda v: tf.math.real(sig.ifft2d(sig.fft2d(pairs(v)))),
+        "FFT3D": lambda v: (tf.math.imag(sig.fft3d(pairs(v))), tf.math.imag(sig.ifft3d(pairs(v)))),
+        "IRFFT": lambda v: (sig.irfft(sig.rfft(v)), sig.irfft(sig.rfft(v), [7])),
+        "RFFT2D": lambda v: (tf.abs(sig.rfft2d(v)), sig.irfft2d(sig.rfft2d(v))),
+        "RFFT3D": lambda v: (tf.math.imag(sig.rfft3d(v)), sig.irfft3d(sig.rfft3d(v))),
+        "STFT": lambda v: (tf.abs(sig.stft(v, 4, 2)), sig.inverse_stft(sig.stft(v, 4, 2), 4, 2)),
+    }
+    for name, function in cases.items():
+        made = run(tf.function(function, autograph=False), x, example_input=tf.constant(x))[1]
+        for got, want in zip(made, tf.nest.flatten(function(tf.constant(x))), strict=True):
+            np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-4, err_msg=name)
+    for function, why in (
+        (lambda v: sig.irfft(sig.rfft(v) * 2), "the result of RFFT is an operand of Mul"),
+        (sig.rfft, "the result of RFFT is an output of the model"),
+    ):
+        try:
+            ov.convert_model(tf.function(function, autograph=False), example_input=tf.constant(x))
+        except RuntimeError as error:
+            assert why in str(error), error
+        else:
+            raise AssertionError("complex numbers were read")
+
+
 def main(folder: Path) -> None:
     convert_objects(folder)
     convert_operators()
+    convert_signals()
     tf.random.set_seed(20261123)
     model = network()
     image = np.random.default_rng(20261123).normal(size=(2, 8, 8, 3)).astype(np.float32)
