@@ -9,7 +9,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
-from ovjit.readers import matrices, special
+from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
@@ -74,6 +74,35 @@ def _bucketize(n: OnnxNode) -> Output:
     return n("Bucketize", x, bounds, output_type="i32", with_right_bound=False)
 
 
+def _scatter(n: OnnxNode) -> Output:
+    """Updates are added in a tensor of zeros; the exporter's operator would keep the last one of a place."""
+    zeros = n.broadcast(n.like(n[1], 0), n[2])
+    return n("ScatterNDUpdate", zeros, n[0], n[1], reduction="sum", opset=15)
+
+
+def _fake_quantized(n: OnnxNode) -> Output:
+    """Rounded to a range of whole steps, which is moved so that 0 is one of them."""
+    levels = 2 ** int(n.attr("num_bits", 8)) - 1 - int(bool(n.attr("narrow_range", 0)))
+    x = n[0]
+    args = n.op_type == "FakeQuantWithMinMaxArgs"
+    low, high = (
+        [n.like(x, n.attr(name, v)) for name, v in (("min", -6.0), ("max", 6.0))] if args else n.inputs[1:3]
+    )
+    step = n("Divide", n("Subtract", high, low), n.like(low, levels))
+    zero = n("Round", n("Divide", n("Negative", low), step), mode="half_away_from_zero")
+    zero = n("Clamp", zero, min=0.0, max=float(levels))
+    ends = (
+        n("Negative", n("Multiply", zero, step)),
+        n("Multiply", n("Subtract", n.like(zero, levels), zero), step),
+    )
+    return n("FakeQuantize", x, *ends, *ends, levels=levels + 1)
+
+
+def _wide_each(function: Callable[..., Output]) -> Rule:
+    """A function of several operands that is computed in f64."""
+    return lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0]))
+
+
 #: How many axes the Fourier transforms are along, by the ends of their names.
 _AXES = {"FFT": 1, "FFT2D": 2, "FFT3D": 3}
 #: What stands before these ends -> the operation. Complex numbers are pairs, along a last dimension of 2.
@@ -127,6 +156,15 @@ def check_pairs(graph: Any) -> None:
 
 _TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
+    "ScatterNd": _scatter,
+    "FakeQuantWithMinMaxArgs": _fake_quantized,
+    "FakeQuantWithMinMaxVars": _fake_quantized,
+    "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,
+    "Igamma": _wide_each(lambda n, a, x: incomplete.gamma_parts(n, a, x)[0]),
+    "Igammac": _wide_each(lambda n, a, x: incomplete.gamma_parts(n, a, x)[1]),
+    "Betainc": _wide_each(incomplete.beta_part),
+    "Zeta": _wide_each(incomplete.zeta),
+    "Polygamma": _wide_each(incomplete.polygamma),
     "Erfc": _wide(special.erfc),
     "Lgamma": _wide(special.log_gamma),
     "Digamma": _wide(special.digamma),

@@ -178,14 +178,16 @@ def _of_graph(where: str, graph: Any) -> Any:
     return _converted(graph, inputs, outputs, None)
 
 
-#: Operators that the exporter would write out as products of matrices, for some of their uses only.
-_KEPT = ("ComplexAbs", "FFT", "RFFT", "RFFT2D")
+#: Operators that the exporter refuses in some uses, or that it has others for: ONNX's ScatterND does not add
+#: the updates of one place.
+_KEPT = ("ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
+         "FakeQuantWithMinMaxVars")  # fmt: skip
 
 
 def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any) -> Any:
     from tf2onnx import convert
 
-    kept = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
+    kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
     return convert.from_graph_def(
         graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,
         custom_op_handlers=kept,

@@ -169,6 +169,20 @@ def convert_operators() -> None:
         "Bucketize": (lambda a: raw.Bucketize(input=a, boundaries=[-1.0, 0.0, 1.0]),
                       np.array([-2, -1, 0, 0.5, 1, 3], np.float32)),
         "Bitcast": (lambda a: tf.bitcast(a, tf.int32), x),
+        "ScatterNd": (lambda a: (tf.scatter_nd([[0], [2], [0]], a, [5, 4]),
+                                 tf.scatter_nd([[1, 0], [1, 0], [0, 1]], a[:, 0], [2, 2])), x),
+        "FakeQuantWithMinMaxVars": (lambda a: (
+            tf.quantization.fake_quant_with_min_max_vars(a, -1.0, 1.3),
+            tf.quantization.fake_quant_with_min_max_vars(a, 0.1, 1.5, num_bits=4, narrow_range=True)), x),
+        "FakeQuantWithMinMaxArgs": (lambda a: (
+            tf.quantization.fake_quant_with_min_max_args(a),
+            tf.quantization.fake_quant_with_min_max_args(a, -1, 1.2, narrow_range=True)), x),
+        "FakeQuantWithMinMaxVarsPerChannel": (
+            lambda a: tf.quantization.fake_quant_with_min_max_vars_per_channel(
+                a, [-1.0, -2, -0.3, -1], [1.0, 1, 1, 2]), x),
+        "Igamma": (lambda a: (tf.math.igamma(a, a + 1), tf.math.igammac(a, a * 2)), np.abs(x) + 0.5),
+        "Betainc": (lambda a: tf.math.betainc(a + 1, a + 2, tf.sigmoid(a)), np.abs(x)),
+        "Zeta": (lambda a: (tf.math.zeta(a + 2, a + 1), tf.math.polygamma(tf.round(a), a + 1)), np.abs(x)),
         "LowerBound": (lambda a, b: tf.searchsorted(a, b), places, places[:, 1:3]),
         "UpperBound": (lambda a, b: tf.searchsorted(a, b, side="right"), places, places[:, 1:3]),
     }  # fmt: skip
