@@ -15,6 +15,9 @@ _OLDEST_IR = 10
 _NUMBER, _BYTES = 0, 2
 _MODEL = {1: _NUMBER, 5: _NUMBER, **dict.fromkeys((2, 3, 4, 6, 7, 8, 14, 20, 25, 26), _BYTES)}
 _GRAPH = 7
+#: Those of TensorFlow's GraphDef, of which 1 is its nodes.
+_GRAPH_DEF = {3: _NUMBER, **dict.fromkeys((1, 2, 4, 5), _BYTES)}
+_NODE = 1
 #: The root of an IR stands in so many first bytes. A ModelProto has no more fields of its own.
 _HEAD, _MOST_FIELDS = 1 << 16, 1 << 16
 
@@ -29,7 +32,7 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
             file.seek(0)
             found = _NET.search(file.read(_HEAD))
             return kind if found and int(found[1]) >= _OLDEST_IR else None
-        return kind if kind != "onnx" or _is_model(file, os.fstat(file.fileno()).st_size) else None
+        return kind if kind != "onnx" or _is_message(file, _MODEL, _GRAPH) else None
 
 
 def format_of_bytes(head: bytes) -> str:
@@ -41,24 +44,31 @@ def format_of_bytes(head: bytes) -> str:
     return "ir" if looks_like_xml(head) else "onnx"
 
 
+def is_graph_def(path: str | os.PathLike[str]) -> bool:
+    """Whether a file may be a GraphDef of TensorFlow, by its outermost fields."""
+    with open(path, "rb") as file:
+        return _is_message(file, _GRAPH_DEF, _NODE)
+
+
 def looks_like_xml(head: bytes) -> bool:
     """Whether contents begin as XML does."""
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
 
 
-def _is_model(file: BinaryIO, size: int) -> bool:
-    """Whether a file is a whole ModelProto, judged by its outermost fields, whose data are skipped."""
-    at, has_graph = 0, False
+def _is_message(file: BinaryIO, fields: dict[int, int], needed: int) -> bool:
+    """Whether a file is a whole message of protobuf, judged by its outermost fields, whose data are skipped.
+    One of them is `needed`."""
+    at, size, has_needed = 0, os.fstat(file.fileno()).st_size, False
     for _ in range(_MOST_FIELDS):
         if at == size:
-            return has_graph
+            return has_needed
         tag, at = _varint(file, at)
         field, kind = tag >> 3, tag & 7
-        if _MODEL.get(field) != kind:
+        if fields.get(field) != kind:
             return False
         number, at = _varint(file, at)
         at += number if kind == _BYTES else 0
-        has_graph |= field == _GRAPH
+        has_needed |= field == needed
         if not 0 < at <= size:
             return False
     return False

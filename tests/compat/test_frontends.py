@@ -249,6 +249,7 @@ def test_contents_tell_a_format_that_a_name_does_not(ov, forked, tmp_path, name)
 def test_a_name_does_not_make_a_model(ov, forked, tmp_path):
     manager, whole = ov.frontend.FrontEndManager(), forked.read_bytes()
     contents = {"cut.onnx": whole[: len(whole) // 2], "empty.onnx": b"", "empty.xml": b"", "empty.pb": b"",
+                "noise.pb": b"\xff\xff\xff", "cut.pb": b"\n\x09\n\x01x",
                 "page.xml": b"<html/>", "old.xml": b'<net version="1"/>'}  # fmt: skip
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)

@@ -500,7 +500,7 @@ def test_front_ends_of_formats_that_go_through_onnx(tmp_path: Path) -> None:
     saved.mkdir()
     (saved / "saved_model.pb").write_bytes(b"")
     for name, framework in (("m.pb", "tf"), ("m.h5", "tf"), ("m.pdmodel", "paddle"), ("m.json", "paddle")):
-        (tmp_path / name).write_bytes(b"\n")
+        (tmp_path / name).write_bytes(b"\n\0")
         (tmp_path / "m.pdiparams").write_bytes(b"")
         assert manager.load_by_model(tmp_path / name).get_name() == framework
     assert manager.load_by_model(saved).get_name() == "tf"

@@ -36,7 +36,7 @@ from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
 from ovjit.compat.frontend.in_memory import framework_of_object, read_object
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
-from ovjit.readers.formats import format_of
+from ovjit.readers.formats import format_of, is_graph_def
 from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 
 #: Those that the contents of a file tell.
@@ -578,6 +578,8 @@ def _fits(path: Path, name: str) -> bool:
     if kind is not None or name in _BY_CONTENTS:
         return kind == name or (kind is None and path.suffix.lower() in _TEXTS.get(name, ()))
     if path.is_file() and not path.stat().st_size:
+        return False
+    if path.is_file() and path.suffix.lower() == ".pb" and not is_graph_def(path):
         return False
     return name in FRAMEWORKS and framework_of(os.fspath(path)) == name
 
