@@ -98,6 +98,47 @@ def _fake_quantized(n: OnnxNode) -> Output:
     return n("FakeQuantize", x, *ends, *ends, levels=levels + 1)
 
 
+def _greatest(n: OnnxNode) -> Output:
+    return n("ReduceMax", n[0], [-1], keep_dims=True)
+
+
+def _saturated(n: OnnxNode) -> Output:
+    """Hue and greatest channel stay: the distances of all channels to the greatest one grow in proportion."""
+    top = _greatest(n)
+    gap = n("Subtract", top, n("ReduceMin", n[0], [-1], keep_dims=True))
+    # the saturation is gap / top, of which more than 1 is not possible
+    most = n("Clamp", n("Multiply", n[1], n("Divide", gap, top)), min=0.0, max=1.0)
+    factor = n("Divide", n("Multiply", most, top), gap)
+    factor = n("Select", n("Equal", gap, n.like(gap, 0)), n.like(gap, 0), factor)
+    return n("Subtract", top, n("Multiply", n("Subtract", top, n[0]), factor))
+
+
+def _hue_saturation_value(n: OnnxNode) -> Output:
+    top = _greatest(n)
+    gap = n("Subtract", top, n("ReduceMin", n[0], [-1], keep_dims=True))
+    red, green, blue = n.all("Split", n[0], n.const(-1), num_splits=3)
+    zero = n.like(gap, 0)
+
+    def turn(a: Output, b: Output, sixths: int) -> Output:
+        share = n("Divide", n("Subtract", a, b), n("Multiply", gap, n.like(gap, 6)))
+        return n("Add", share, n.like(gap, sixths / 6))
+
+    hue = n("Select", n("Equal", green, top), turn(blue, red, 2), turn(red, green, 4))
+    hue = n("Select", n("Equal", red, top), turn(green, blue, 0), hue)
+    hue = n("Select", n("Greater", gap, zero), hue, zero)
+    hue = n("Select", n("Less", hue, zero), n("Add", hue, n.like(hue, 1)), hue)
+    saturation = n("Select", n("Greater", top, zero), n("Divide", gap, top), zero)
+    return n("Concat", hue, saturation, top, axis=-1)
+
+
+def _red_green_blue(n: OnnxNode) -> Output:
+    hue, saturation, value = n.all("Split", n[0], n.const(-1), num_splits=3)
+    sixths = n("Abs", n("Subtract", n("Multiply", hue, n.like(hue, 6)), n.like(n[0], [3, 2, 4])))
+    pure = n("Add", n("Multiply", sixths, n.like(sixths, [1, -1, -1])), n.like(sixths, [-1, 2, 2]))
+    grey = n("Subtract", n("Clamp", pure, min=0.0, max=1.0), n.like(pure, 1))
+    return n("Multiply", n("Add", n("Multiply", grey, saturation), n.like(grey, 1)), value)
+
+
 def _wide_each(function: Callable[..., Output]) -> Rule:
     """A function of several operands that is computed in f64."""
     return lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0]))
@@ -157,6 +198,9 @@ def check_pairs(graph: Any) -> None:
 _TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
     "ScatterNd": _scatter,
+    "AdjustSaturation": _saturated,
+    "RGBToHSV": _hue_saturation_value,
+    "HSVToRGB": _red_green_blue,
     "FakeQuantWithMinMaxArgs": _fake_quantized,
     "FakeQuantWithMinMaxVars": _fake_quantized,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,

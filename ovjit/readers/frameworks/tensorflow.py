@@ -179,8 +179,8 @@ def _of_graph(where: str, graph: Any) -> Any:
 
 
 #: Operators that the exporter refuses in some uses, or that it has others for: ONNX's ScatterND does not add
-#: the updates of one place.
-_KEPT = ("ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
+#: the updates of one place, and its AdjustSaturation mixes channels up.
+_KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
          "FakeQuantWithMinMaxVars")  # fmt: skip
 
 

@@ -147,6 +147,8 @@ def convert_operators() -> None:
     """Operators that the exporter does not know."""
     x, spd, places = normal(3, 4), normal(4, 4), np.sort(normal(2, 6))
     spd, positive = spd @ spd.T + 4 * np.eye(4, dtype=np.float32), np.maximum(x, 0)
+    # two of three channels, or all, are often equal
+    colours = np.random.default_rng(20261127).integers(0, 4, (2, 16, 16, 3)).astype(np.float32) / 3
     raw, solve, linalg = tf.raw_ops, tf.linalg.triangular_solve, tf.linalg
     cases: dict[str, tuple[Any, ...]] = {
         "Erfc": (tf.math.erfc, x), "Lgamma": (tf.math.lgamma, x), "Erfinv": (tf.math.erfinv, np.tanh(x)),
@@ -171,6 +173,9 @@ def convert_operators() -> None:
         "Bitcast": (lambda a: tf.bitcast(a, tf.int32), x),
         "ScatterNd": (lambda a: (tf.scatter_nd([[0], [2], [0]], a, [5, 4]),
                                  tf.scatter_nd([[1, 0], [1, 0], [0, 1]], a[:, 0], [2, 2])), x),
+        "AdjustSaturation": (lambda a: tuple(tf.image.adjust_saturation(a, f) for f in (0.4, 1.0, 3.0)),
+                             colours),
+        "RGBToHSV": (tf.image.rgb_to_hsv, colours), "HSVToRGB": (tf.image.hsv_to_rgb, colours),
         "FakeQuantWithMinMaxVars": (lambda a: (
             tf.quantization.fake_quant_with_min_max_vars(a, -1.0, 1.3),
             tf.quantization.fake_quant_with_min_max_vars(a, 0.1, 1.5, num_bits=4, narrow_range=True)), x),
