@@ -314,6 +314,16 @@ def test_models_of_several_networks(python, tmp_path):
 
 @pytest.mark.pypi
 @pytest.mark.timeout(3600)
+def test_pipelines_of_transformers(python, tmp_path):
+    """Pipelines, fixed shapes and options of compilation, beside PyTorch."""
+    install(python, "torch", "optimum-intel", "nncf", "torchvision")
+    for name, said in cases(python, "optimum_pipelines.py", tmp_path, 17, *OURS).items():
+        assert said.pop("apart") < 1e-4, name
+        assert all(said.values()), (name, said)
+
+
+@pytest.mark.pypi
+@pytest.mark.timeout(3600)
 def test_pipelines_of_diffusion(python, tmp_path):
     # newer ones want another huggingface_hub than the transformers that optimum-intel exports
     install(python, "torch", "optimum-intel", "nncf", "diffusers<0.40")
