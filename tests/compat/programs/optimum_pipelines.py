@@ -131,7 +131,7 @@ def fixed(folder, task, kind, sizes, shape):
             "attention_mask": torch.ones(shape, dtype=int),
             "token_type_ids": torch.zeros(shape, dtype=int),
         }
-    static = all(not port.get_partial_shape().is_dynamic for port in loaded.model.inputs)
+    static = all(not port.get_partial_shape().is_dynamic for port in model.model.inputs)
     with torch.no_grad():
         wanted = module(**given).logits
         return {
