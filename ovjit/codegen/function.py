@@ -27,7 +27,9 @@ remaining source is printed. Arguments that it does not read are dropped. The pr
                                  a, w[1] and so on; if y are registers, its results are y[0], y[1] ...
     f(a, *(w[i] for i in tuple)) as many arguments as the constant `tuple` has items
     f(...)                       the statements of `@inline def f(...)`, and the expression that it returns;
-                                 arguments may be `registers()`, which it reads and assigns to
+                                 arguments may be `registers()`, which it reads and assigns to. A
+                                 keyword-only parameter that the call leaves out is the caller's value of
+                                 that name
     spaced(p, step, v, n, T)     stores the first n lanes of v, `step` bytes apart
 
 Expressions of constants and of names in the function's module are evaluated when the kernel is printed.

@@ -277,11 +277,25 @@ class Printer(Expressions):
 
     # --- parts
 
+    def given(self, part: Inline, call: ast.Call) -> dict[str, ast.expr]:
+        """Parameter of an inline function -> its argument. Inherited ones that the call leaves out are the
+        names of this function."""
+        given = dict(zip(part.parameters, call.args, strict=True))
+        named = {k.arg: k.value for k in call.keywords}
+        for name in part.inherited:
+            if name not in named and name not in self.known and name not in self.variables:
+                raise self.unknown(call, f"it needs {name!r}, which {self.name} does not have")
+            given[name] = named.pop(name) if name in named else self.source.name(name)
+        if named:
+            raise self.unknown(call, f"{', '.join(map(str, named))} is not a parameter")
+        return given
+
     def put(self, part: Inline, call: ast.Call) -> tuple[str, int]:
         """Print the statements of an inline function. Returns its result's source and precedence."""
         source = part.source
-        inner = Printer(part.function, source, {}, part.parameters, self.signature)
-        for name, argument in zip(part.parameters, call.args, strict=True):
+        given = self.given(part, call)
+        inner = Printer(part.function, source, {}, given, self.signature)
+        for name, argument in given.items():
             value = self.constant(argument)
             if value is RUN_TIME:
                 inner.renamed[name] = self.expression(argument)

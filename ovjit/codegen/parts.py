@@ -33,6 +33,12 @@ class Source:
         for s in self.body:
             self._scan(s)
 
+    def name(self, name: str) -> ast.Name:
+        """A name as an expression of this source."""
+        made = ast.Name(name, ast.Load())
+        self.names[made] = frozenset((name,))
+        return made
+
     def _scan(self, node: ast.AST) -> frozenset[str]:
         if isinstance(node, ast.Name):
             if isinstance(node.ctx, ast.Store):
@@ -58,12 +64,15 @@ class Source:
 class Inline:
     """Statements with parameters, inserted where they are called; a `return` at the end gives their value.
 
-    Parameters are not assigned to. Variables are prefixed with the function's name.
+    Parameters are not assigned to. Variables are prefixed with the function's name. A call may leave out a
+    keyword-only parameter: it is then the caller's value of the same name.
     """
 
     def __init__(self, function: Callable[..., Any]):
         self.function = self.inlined = function
-        self.parameters = tuple(p.name for p in parameters(function))
+        known = parameters(function)
+        self.parameters = tuple(p.name for p in known if not p.keyword_only)
+        self.inherited = tuple(p.name for p in known if p.keyword_only)
 
     @made_once
     def source(self) -> Source:
