@@ -68,7 +68,7 @@ _EXTENTS: Any = Each("outer", pointers=False)
 
 
 @inline
-def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
+def apply_body(v, p, q, x, y, i, n, way, *, inputs, outputs, inner, body):
     """Compute a vector of each output from element i of the rows on. v already has the inputs of mode "s",
     unless `way` is "strided"."""
     made = registers()
@@ -90,7 +90,7 @@ def apply_body(v, p, q, x, y, i, n, way, inputs, outputs, inner, body):
 
 
 @inline
-def apply_twice(v, p, q, i, inputs, outputs, body):
+def apply_twice(v, p, q, i, *, inputs, outputs, body):
     """Compute two vectors of each output, and store those of an output together: alternating between the
     cache lines of several outputs takes up to 50 % longer."""
     made, w = registers()
@@ -131,7 +131,7 @@ ROW_SHARE = Raw("n rows per_chunk")
 
 
 @inline
-def move(p, q, x, y, a, by, inputs, outputs):
+def move(p, q, x, y, a, by, *, inputs, outputs):
     """Advance the addresses of a row by `by` indices along dimension `a`."""
     for k, operand in enumerate(inputs):
         if not operand.one:
@@ -153,15 +153,15 @@ def find_row(at, row, d, outer):
 
 
 @inline
-def next_row(at, p, q, x, y, d, inputs, outputs, outer, inner):
+def next_row(at, p, q, x, y, d, *, inputs, outputs, outer, inner):
     """Advance to the next row: increment the last outer dimension; at its end reset it and increment the one
     before."""
     for k in outer[::-1]:
         if k + 1 < inner:
-            move(p, q, x, y, k + 1, -at[k + 1], inputs, outputs)
+            move(p, q, x, y, k + 1, -at[k + 1])
             at[k + 1] = 0
         at[k] += 1
-        move(p, q, x, y, k, 1, inputs, outputs)
+        move(p, q, x, y, k, 1)
         if k == 0 or at[k] < d[k]:
             break
 
@@ -184,7 +184,7 @@ def elementwise(
     for k, _ in enumerate(outputs):
         q[k] = y[k]
     for a in outer:
-        move(p, q, x, y, a, at[a], inputs, outputs)
+        move(p, q, x, y, a, at[a])
     while row < stop:
         i = 0
         if general == 0:
@@ -196,18 +196,18 @@ def elementwise(
                         v[k] = splat[operand.dtype](p[k])
                 if twice:
                     while i + 2 * VL <= of.n:
-                        apply_twice(v, p, q, i, inputs, outputs, body)
+                        apply_twice(v, p, q, i)
                         i += 2 * VL
                 while i + VL <= of.n:
-                    apply_body(v, p, q, x, y, i, of.n, "whole", inputs, outputs, inner, body)
+                    apply_body(v, p, q, x, y, i, of.n, "whole")
                     i += VL
                 if i < of.n:
-                    apply_body(v, p, q, x, y, i, of.n, "part", inputs, outputs, inner, body)
+                    apply_body(v, p, q, x, y, i, of.n, "part")
         else:
             while i < of.n:
-                apply_body(v, p, q, x, y, i, of.n, "strided", inputs, outputs, inner, body)
+                apply_body(v, p, q, x, y, i, of.n, "strided")
                 i += VL
-        next_row(at, p, q, x, y, d, inputs, outputs, outer, inner)
+        next_row(at, p, q, x, y, d)
         row += 1
 
 

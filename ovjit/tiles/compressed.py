@@ -233,7 +233,7 @@ def heights(isa: Target) -> tuple[int, ...]:
 
 
 @inline
-def load_levels(levels, lv, unpack, lanes):
+def load_levels(levels, lv, *, unpack, lanes):
     """Load the look-up tables of codes into registers."""
     if unpack.by_bytes(lanes):
         for i, plane in enumerate(unpack.planes):
@@ -257,7 +257,7 @@ def decode_pair(d, word, count, unpack):
 
 
 @inline
-def decoded(whole, levels, lv, unpack, lanes):
+def decoded(whole, *, levels, lv, unpack, lanes):
     """Loaded numbers in f32; for words of 4-bit numbers the lowest one."""
     return (
         permute[f32](levels[0], whole) if unpack.permuted(lanes)
@@ -269,7 +269,7 @@ def decoded(whole, levels, lv, unpack, lanes):
 
 
 @inline
-def decode_bytes(d, v, word, first, levels, unpack):
+def decode_bytes(d, v, word, first, *, levels, unpack):
     """Decode d[first : first + 4, v]: four elements of depth, from the low (first = 0) or high half of each
     byte (`Unpack.by_bytes`)."""
     plane, pair = registers()
@@ -288,7 +288,7 @@ def decode_bytes(d, v, word, first, levels, unpack):
 
 
 @inline
-def load_words(word, address, v, width, lanes, unpack):
+def load_words(word, address, v, width, *, lanes, unpack):
     """Load vector `v` of a step. Afterwards the bytes of word[m] are integers 4 m to 4 m + 3."""
     part, high = registers()
     for i in static_range(unpack.low_bits // 2):
@@ -320,7 +320,7 @@ def shifted(word, down):
 
 
 @inline
-def begin_super(outer, at, e, panels, vectors, lanes, unpack):
+def begin_super(outer, at, e, *, panels, vectors, lanes, unpack):
     """At the beginning of a super-block, load the common factors of scales and minima."""
     if urem(e, SUPER) == 0:
         for n in static_range(panels):
@@ -332,7 +332,7 @@ def begin_super(outer, at, e, panels, vectors, lanes, unpack):
 
 
 @inline
-def group_scale(at, n, v, outer, lanes, unpack):
+def group_scale(at, n, v, outer, *, lanes, unpack):
     """The scales of a group for a vector."""
     return (
         cast[f32](load[unpack.scale](at["s", n] + v * lanes)) * outer[n, v] if unpack.nested
@@ -341,7 +341,7 @@ def group_scale(at, n, v, outer, lanes, unpack):
 
 
 @inline
-def group_low(at, n, v, outer, vectors, lanes, unpack):
+def group_low(at, n, v, outer, *, vectors, lanes, unpack):
     """The minima of a group for a vector."""
     return (
         cast[f32](load[u8](at["s", n] + (vectors + v) * lanes)) * outer[n, v, "low"]
@@ -350,7 +350,7 @@ def group_low(at, n, v, outer, vectors, lanes, unpack):
 
 
 @inline
-def begin_panels(at, count, c, stored, unpack):
+def begin_panels(at, count, c, *, stored, unpack):
     """Set the addresses of integers, scales and zeros for panels `c` to c + count - 1."""
     for n in static_range(count):
         at["q", n] = stored.q + (c + n) * stored.q_panel
@@ -388,7 +388,7 @@ def fetch(address, size, part):
 
 
 @inline
-def fetch_group(at, n, width, scale, zero, panels):
+def fetch_group(at, n, scale, zero, *, width, panels):
     """`fetch` the scales and zeros of panel `n` of `panels`. `scale`, `zero`: bytes of each; 0: no zeros."""
     fetch(at["s", n], width * scale, SCALES * panels)
     if zero:
@@ -396,14 +396,14 @@ def fetch_group(at, n, width, scale, zero, panels):
 
 
 @inline
-def load_step(b, at, count, width, lanes, unpack):
+def load_step(b, at, count, *, width, lanes, unpack):
     """Load `count` vectors of a step of depth: in stored form, except that pairs are decoded."""
     if unpack.paired:
         decode_pair(b, load[i32](at["q", 0]), count, unpack)
     elif unpack.mixed:
         word = registers()
         for v in static_range(count):
-            load_words(word, at["q", 0], v, width, lanes, unpack)
+            load_words(word, at["q", 0], v, width)
             for m in static_range(4):
                 b[m, v] = word[m]
     else:
@@ -413,7 +413,7 @@ def load_step(b, at, count, width, lanes, unpack):
 
 
 @inline
-def store_word(at, b, d, first, scale, shift, levels, lv, count, lanes, group, unpack):
+def store_word(at, b, d, first, scale, shift, count, *, levels, lv, lanes, group, unpack):
     """Scale elements `first` to first + group - 1 of a loaded step, and store them as a word at at["t"]."""
     word = registers()
     for v in static_range(count):
@@ -423,11 +423,11 @@ def store_word(at, b, d, first, scale, shift, levels, lv, count, lanes, group, u
             elif unpack.mixed:
                 real = cast[f32]((b[i // 4, v] >> const[i32](8 * (i % 4))) & const[i32](255))
             elif unpack.bits == 4:
-                real = decoded(b[0, v] >> const[i32](4 * i) if i else b[0, v], levels, lv, unpack, lanes)
+                real = decoded(b[0, v] >> const[i32](4 * i) if i else b[0, v])
             elif unpack.paired:
                 real = b[i, v] * const[f32](unpack.bias) if unpack.bias != 1 else b[i, v]
             else:
-                real = decoded(b[i, v], levels, lv, unpack, lanes)
+                real = decoded(b[i, v])
             word[i - first] = fma(real, scale[v], shift[v]) if unpack.zero else real * scale[v]
             if group == 2:  # to the nearest, ties up
                 word[i - first] = bits[u32](word[i - first]) + const[u32](32768)
@@ -440,77 +440,71 @@ def store_word(at, b, d, first, scale, shift, levels, lv, count, lanes, group, u
 
 
 @inline
-def unpack_group(at, stop, scale, shift, levels, lv, count, width, lanes, group, unpack):
+def unpack_group(at, stop, scale, shift, levels, lv, count, width, *, lanes, group, unpack):
     """The elements of depth from at["e"] to `stop`, `count` vectors each."""
     b, d = registers()
     while at["e"] + unpack.step <= stop:
-        load_step(b, at, count, width, lanes, unpack)
+        load_step(b, at, count)
         for i in static_range(0, unpack.step, group):
             if unpack.by_bytes(lanes) and i % 4 == 0:
                 for v in static_range(count):
-                    decode_bytes(d, v, b[0, v], i, levels, unpack)
-            store_word(at, b, d, i, scale, shift, levels, lv, count, lanes, group, unpack)
+                    decode_bytes(d, v, b[0, v], i)
+            store_word(at, b, d, i, scale, shift, count)
         at["q", 0] += unpack.stride(width)
         at["e"] += unpack.step
     if at["e"] < stop and not unpack.mixed:
-        load_step(b, at, count, width, lanes, unpack)
+        load_step(b, at, count)
         if unpack.by_bytes(lanes):
             for i in static_range(0, unpack.step, group):
                 if i % 4 == 0:
                     for v in static_range(count):
-                        decode_bytes(d, v, b[0, v], i, levels, unpack)
+                        decode_bytes(d, v, b[0, v], i)
                 if at["e"] < stop:
-                    store_word(at, b, d, i, scale, shift, levels, lv, count, lanes, group, unpack)
+                    store_word(at, b, d, i, scale, shift, count)
                 at["e"] += group
         elif unpack.bits == 4:
             while at["e"] < stop:
-                store_word(at, b, d, 0, scale, shift, levels, lv, count, lanes, group, unpack)
+                store_word(at, b, d, 0, scale, shift, count)
                 for v in static_range(count):
                     b[0, v] = b[0, v] >> const[i32](4 * group)
                 at["e"] += group
         else:
-            store_word(at, b, d, 0, scale, shift, levels, lv, count, lanes, group, unpack)
+            store_word(at, b, d, 0, scale, shift, count)
         at["q", 0] += unpack.stride(width)
         at["e"] = stop
 
 
 @inline
-def unpack_panels(
-    unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes
-):  # fmt: skip
+def unpack_panels(unpacked, first_panel, stop_panel, outs, w_panel, vectors, *, stored, unpack, group, lanes):
     """Unpack the chunk's panels to the order of tiles, with words of `group` elements."""
     at, levels, scale, shift, outer = registers()
-    load_levels(levels, stored.lv, unpack, lanes)
+    load_levels(levels, stored.lv)
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
     for c in range(first_panel, stop_panel):
-        begin_panels(at, 1, c, stored, unpack)
+        begin_panels(at, 1, c)
         at["t"] = unpacked + (c - first_panel) * w_panel
         valid = outs - c * vectors * lanes
         at["e"] = 0
         while at["e"] < stored.depth:
             stop = min(at["e"] + stored.g_size, stored.depth)
             if unpack.nested:
-                begin_super(outer, at, at["e"], 1, vectors, lanes, unpack)
+                begin_super(outer, at, at["e"], panels=1)
             for v in static_range(vectors):
-                scale[v] = group_scale(at, 0, v, outer, lanes, unpack)
+                scale[v] = group_scale(at, 0, v, outer)
                 if unpack.has_low:
-                    shift[v] = group_low(at, 0, v, outer, vectors, lanes, unpack)
+                    shift[v] = group_low(at, 0, v, outer)
                 elif unpack.zero:
                     shift[v] = minus_zeros(at, 0, zero, v * lanes, unpack) * scale[v]
             if valid > lanes:
-                unpack_group(
-                    at, stop, scale, shift, levels, stored.lv, vectors, vectors * lanes, lanes, group, unpack
-                )
+                unpack_group(at, stop, scale, shift, levels, stored.lv, vectors, vectors * lanes)
             else:
-                unpack_group(
-                    at, stop, scale, shift, levels, stored.lv, 1, vectors * lanes, lanes, group, unpack
-                )
+                unpack_group(at, stop, scale, shift, levels, stored.lv, 1, vectors * lanes)
             next_group(at, 1, vectors * lanes, unpack)
 
 
 @inline
-def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T):
+def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, *, unpack, T):
     """The rows in f32, and the sums of their parts where there are zeros."""
     to = scratch
     sum_at = sums
@@ -539,10 +533,10 @@ def rows_to_scratch(x, x_w, rows, sums, lower, g_size, depth, unpack, T):
 
 
 @inline
-def in_place(word, i, levels, lv, lanes, unpack):
+def in_place(word, i, *, levels, lv, lanes, unpack):
     """The i-th number of a word of 4-bit numbers as f32. Integers are not shifted: 16**i times the number."""
     return (
-        decoded(word >> const[i32](4 * i) if i else word, levels, lv, unpack, lanes)
+        decoded(word >> const[i32](4 * i) if i else word)
         if not unpack.shifts_data
         else cast[f32](bits[i32](bits[u32](word) >> const[u32](4 * i))) if i == unpack.step - 1
         else cast[f32](word & const[i32](15 << 4 * i))
@@ -550,7 +544,7 @@ def in_place(word, i, levels, lv, lanes, unpack):
 
 
 @inline
-def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack):
+def multiply_step(at, total, *, levels, lv, height, panels, vectors, lanes, unpack):
     """A step of depth: each vector of weights is decoded once for all rows."""
     word, w, d = registers()
     for n in static_range(panels):
@@ -563,15 +557,15 @@ def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
                 for v in static_range(vectors):
                     total[r, n, v, i % SEVERAL] = fma(d[i, v], data, total[r, n, v, i % SEVERAL])
     elif unpack.by_bytes(lanes):
-        load_integers(word, at, panels, vectors, lanes)
+        load_integers(word, at)
         for n, v, half in np.ndindex(panels, vectors, 2):
-            decode_bytes(d, 0, word[n, v], 4 * half, levels, unpack)
+            decode_bytes(d, 0, word[n, v], 4 * half)
             for i, r in np.ndindex(4, height):
                 data = splat[f32](at["x", r] + (16 * half + 4 * i))
                 total[r, n, v, i % SEVERAL] = fma(d[4 * half + i, 0], data, total[r, n, v, i % SEVERAL])
     elif unpack.mixed:
         for n, v in np.ndindex(panels, vectors):
-            load_words(word, at["q", n], v, vectors * lanes, lanes, unpack)
+            load_words(word, at["q", n], v, vectors * lanes)
             for m, j in np.ndindex(4, 4):
                 d = cast[f32](word[m] & const[i32]((255 << 8 * j) - (1 << 32 if j == 3 else 0)))
                 for r in static_range(height):
@@ -579,29 +573,29 @@ def multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
                     total[r, n, v, j % SEVERAL] = fma(d, data, total[r, n, v, j % SEVERAL])
     else:
         if unpack.bits == 4:
-            load_integers(word, at, panels, vectors, lanes)
+            load_integers(word, at)
         for i in static_range(unpack.step):
             for n, v in np.ndindex(panels, vectors):
                 if unpack.bits == 4:
-                    w[n, v] = in_place(word[n, v], i, levels, lv, lanes, unpack)
+                    w[n, v] = in_place(word[n, v], i)
                 else:
                     place = at["q", n] + (i * vectors + v) * lanes * unpack.item
-                    w[n, v] = decoded(load[unpack.stored](place), levels, lv, unpack, lanes)
+                    w[n, v] = decoded(load[unpack.stored](place))
             for r in static_range(height):
                 data = splat[f32](at["x", r] + i * 4)
                 for n, v in np.ndindex(panels, vectors):
                     total[r, n, v, i % SEVERAL] = fma(w[n, v], data, total[r, n, v, i % SEVERAL])
-    next_step(at, height, panels, vectors * lanes, unpack)
+    next_step(at, vectors * lanes)
 
 
 @inline
-def load_integers(word, at, panels, vectors, lanes):
+def load_integers(word, at, *, panels, vectors, lanes):
     for n, v in np.ndindex(panels, vectors):
         word[n, v] = load[i32](at["q", n] + v * lanes * WORD)
 
 
 @inline
-def next_step(at, height, panels, width, unpack):
+def next_step(at, width, *, height, panels, unpack):
     """Advance the addresses of data and weights to the next step of depth."""
     for r in static_range(height):
         at["x", r] += unpack.step * 4
@@ -610,7 +604,7 @@ def next_step(at, height, panels, width, unpack):
 
 
 @inline
-def begin_rows(at, data, data_w, sums, parts, height, unpack):
+def begin_rows(at, data, data_w, sums, parts, *, height, unpack):
     """Set the addresses of each row's data, and of the sums of its parts."""
     for r in static_range(height):
         at["x", r] = data + r * data_w
@@ -621,19 +615,19 @@ def begin_rows(at, data, data_w, sums, parts, height, unpack):
 
 @inline
 def multiply_rows(
-    at, made, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels,
+    at, made, data, data_w, sums, parts, g_size, depth, bias, b_step, levels, lv, zero, height, panels, *,
     vectors, lanes, unpack,
 ):  # fmt: skip
     """Add the products to made[row, vector] for one panel, or to made[panel, vector] for one row."""
     total, group, outer = registers()
-    begin_rows(at, data, data_w, sums, parts, height, unpack)
+    begin_rows(at, data, data_w, sums, parts)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r + n, v] = load[f32](bias + n * b_step + v * lanes * 4)
     e = 0
     while e < depth:
         stop = min(e + g_size, depth)
         if unpack.nested:
-            begin_super(outer, at, e, panels, vectors, lanes, unpack)
+            begin_super(outer, at, e)
         for r, n, v in np.ndindex(height, panels, vectors):
             group[r, n, v] = const[f32](0.0)
         while e < stop:
@@ -641,11 +635,11 @@ def multiply_rows(
             for r, n, v, i in np.ndindex(height, panels, vectors, SEVERAL):
                 total[r, n, v, i] = const[f32](0.0)
             while e < end:
-                multiply_step(at, total, levels, lv, height, panels, vectors, lanes, unpack)
+                multiply_step(at, total)
                 e += unpack.step
             for n, v in np.ndindex(panels, vectors):
                 if unpack.has_low:
-                    shift = group_low(at, n, v, outer, vectors, lanes, unpack)
+                    shift = group_low(at, n, v, outer)
                 elif unpack.zero:
                     shift = minus_zeros(at, n, zero, v * lanes, unpack)
                 for r in static_range(height):
@@ -659,9 +653,9 @@ def multiply_rows(
                 for r in static_range(height):
                     at["sum", r] += 4
         for n in static_range(panels):
-            fetch_group(at, n, vectors * lanes, unpack.scale_bytes, unpack.zero_bytes, panels)
+            fetch_group(at, n, unpack.scale_bytes, unpack.zero_bytes, width=vectors * lanes)
         for n, v in np.ndindex(panels, vectors):
-            scale = group_scale(at, n, v, outer, lanes, unpack)
+            scale = group_scale(at, n, v, outer)
             for r in static_range(height):
                 whole = group[r, n, v]
                 if unpack.bias != 1:
@@ -723,14 +717,14 @@ def compressed_rows(
     scratch has x / 16**i. The highest one is shifted down, since it has the word's sign bit.
     """
     at, levels, made = registers()
-    load_levels(levels, stored.lv, unpack, lanes)
+    load_levels(levels, stored.lv)
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
     data = x
     data_w = apart.x_w
     sums = scratch + sizes.rows * sizes.filled * 4
     if T != "f32" or not unpack.as_it_is or sizes.filled != stored.depth:
-        rows_to_scratch(x, apart.x_w, sizes.rows, sums, lower, stored.g_size, stored.depth, unpack, T)
+        rows_to_scratch(x, apart.x_w, sizes.rows, sums, lower, stored.g_size, stored.depth)
         data = scratch
         data_w = sizes.filled * 4
     c = chunk * sizes.per_chunk
@@ -738,32 +732,27 @@ def compressed_rows(
     while c < stop:
         row = 0
         if sizes.rows == 1 and stop - c >= abreast and abreast > 1:
-            begin_panels(at, abreast, c, stored, unpack)
+            begin_panels(at, abreast, c)
             multiply_rows(
-                at, made, data, data_w, sums, sizes.parts, stored.g_size, stored.depth, b + c *
-                apart.b_step, apart.b_step, levels, stored.lv, zero, 1, abreast, vectors, lanes, unpack,
+                at, made, data, data_w, sums, sizes.parts, stored.g_size, stored.depth, b + c * apart.b_step,
+                apart.b_step, levels, stored.lv, zero, 1, abreast,
             )  # fmt: skip
             for n in static_range(abreast):
-                finish_row(
-                    made, n, e, y, apart.y_w, row, c + n, sizes.outs, vectors, lanes, operands, body, out
-                )
+                finish_row(made, n, e, y, apart.y_w, row, c + n, sizes.outs)
             c += abreast
         else:
             while row < sizes.rows:
-                begin_panels(at, 1, c, stored, unpack)
+                begin_panels(at, 1, c)
                 for height in heights:
                     left = sizes.rows - row
                     if height == 1 or (left >= height and (height != 3 or left != 4)):
                         multiply_rows(
-                            at, made, data + row * data_w, data_w, sums + row * sizes.parts * 4,
-                            sizes.parts, stored.g_size, stored.depth, b + c * apart.b_step, 0, levels,
-                            stored.lv, zero, height, 1, vectors, lanes, unpack,
+                            at, made, data + row * data_w, data_w, sums + row * sizes.parts * 4, sizes.parts,
+                            stored.g_size, stored.depth, b + c * apart.b_step, 0, levels, stored.lv, zero,
+                            height, 1,
                         )  # fmt: skip
                         for r in static_range(height):
-                            finish_row(
-                                made, r, e, y, apart.y_w, row + r, c, sizes.outs, vectors, lanes,
-                                operands, body, out,
-                            )  # fmt: skip
+                            finish_row(made, r, e, y, apart.y_w, row + r, c, sizes.outs)
                         row += height
                         break
             c += 1
@@ -796,7 +785,7 @@ def chosen_rows(
     indices count from the end; the result is 0 for indices out of range. A chunk is a range of panels for one
     row."""
     at, levels, made = registers()
-    load_levels(levels, stored.lv, unpack, lanes)
+    load_levels(levels, stored.lv)
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
     row = udiv(chunk, sizes.blocks)
@@ -805,17 +794,17 @@ def chosen_rows(
     if kind < 0:
         kind += chosen.kinds
     sums = scratch + sizes.filled * 4
-    rows_to_scratch(x + row * apart.x_w, apart.x_w, 1, sums, lower, stored.g_size, stored.depth, unpack, T)
+    rows_to_scratch(x + row * apart.x_w, apart.x_w, 1, sums, lower, stored.g_size, stored.depth)
     for c in range(first, min(first + sizes.per_chunk, sizes.panels)):
         for v in static_range(vectors):
             made[0, v] = load[f32](b + c * apart.b_step + v * lanes * WORD)
         if kind >= 0 and kind < chosen.kinds:
-            begin_panels(at, 1, kind * sizes.panels + c, stored, unpack)
+            begin_panels(at, 1, kind * sizes.panels + c)
             multiply_rows(
-                at, made, scratch, 0, sums, 0, stored.g_size, stored.depth, b + c * apart.b_step, 0,
-                levels, stored.lv, zero, 1, 1, vectors, lanes, unpack,
+                at, made, scratch, 0, sums, 0, stored.g_size, stored.depth, b + c * apart.b_step, 0, levels,
+                stored.lv, zero, 1, 1,
             )  # fmt: skip
-        finish_row(made, 0, e, y, apart.y_w, row, c, sizes.outs, vectors, lanes, operands, body, out)
+        finish_row(made, 0, e, y, apart.y_w, row, c, sizes.outs)
 
 
 def row_kernel(

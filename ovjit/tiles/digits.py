@@ -106,7 +106,7 @@ def digits_kernel(dtype: str) -> Kernel:
 
 
 @inline
-def multiply_words(at, total, count, vectors, lanes):
+def multiply_words(at, total, count, *, vectors, lanes):
     """Add the products of `count` words of depth, which are summed in 16 bits first."""
     w, some = registers()
     fetch(at["q", 0], count * vectors * lanes * 4, 1)
@@ -151,13 +151,7 @@ def digits_product(
     if unpack.zero == "one":
         zero = -splat[f32](stored.z)
     for c in share(panels, per_chunk):
-        begin_panels(
-            at,
-            1,
-            c,
-            stored,
-            unpack,
-        )
+        begin_panels(at, 1, c)
         at["x"] = x
         at["p"] = p
         for v in static_range(vectors):
@@ -168,10 +162,10 @@ def digits_product(
             for d, v in np.ndindex(DIGITS, vectors):
                 total[d, v] = const[i32](0)
             while first + 8 * DEEP <= stop:
-                multiply_words(at, total, DEEP, vectors, lanes)
+                multiply_words(at, total, DEEP)
                 first += 8 * DEEP
             while first < stop:
-                multiply_words(at, total, 1, vectors, lanes)
+                multiply_words(at, total, 1)
                 first += 8
             for v in static_range(vectors):
                 for d in static_range(DIGITS):
@@ -187,7 +181,7 @@ def digits_product(
             at["p"] += 16
             next_group(at, 1, vectors * lanes, unpack)
             first = stop
-        finish_row(made, 0, e, y, 0, 0, c, outs, vectors, lanes, operands, body, out)
+        finish_row(made, 0, e, y, 0, 0, c, outs)
 
 
 def product_kernel(name: str, epilogue: Epilogue, isa: Target, unpack: Unpack) -> Kernel:

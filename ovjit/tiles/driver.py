@@ -236,7 +236,7 @@ class Gathering(NamedTuple):
 
 @inline
 def begin_chunk(
-    at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
+    at, first, x, y, w, x_g, w_g, w_panel, e, *, panels, apart, grid, shares, chosen, operands, picked
 ):
     """Compute the ranges of a chunk: at["part"], its group; panels from at["panel"] on, weights at at["w"],
     with at["w_panel"] bytes between panels; pixels from at["p"] to at["stop"], the first in row at["i"] and
@@ -296,9 +296,7 @@ def tiles(
     pixels side by side; `flips`: 128 less than their bytes."""
     first, at, order = registers()
     shared = _shared(operands)
-    begin_chunk(
-        at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
-    )
+    begin_chunk(at, first, x, y, w, x_g, w_g, w_panel, e)
     w = at["w"]
     w_panel = at["w_panel"]
     part = at["part"]
@@ -308,7 +306,7 @@ def tiles(
     stop = at["stop"]
     if unpack:
         unpacked = scratch + rows * TABLE * 8
-        unpack_panels(unpacked, first_panel, stop_panel, stored, outs, w_panel, unpack, group, vectors, lanes)
+        unpack_panels(unpacked, first_panel, stop_panel, outs, w_panel, vectors)
         w = unpacked - first_panel * w_panel
     if listed:
         words = sums.n1 * sums.n2 * sums.k * vectors

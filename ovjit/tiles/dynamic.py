@@ -94,7 +94,7 @@ def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, T):
     at once: a division's latency is as long as the rest of a group."""
     for _, source, target, pair in items(x, q, p):
         for g in range(p.size.g):
-            peak = peak_of(source + g * size * SIZE[T], vectors, T)
+            peak = peak_of(source + g * size * SIZE[T])
             st[i32](p.at(pair, g=g), hmax[i32](peak))
         for g in range(0, p.size.g, VL):
             left = p.size.g - g
@@ -103,7 +103,7 @@ def _quantize_whole(x: Tensor, q: Tensor, p: Tensor, size, *, vectors, T):
             scatter[f32](p.at(pair + 4, g=g), p.stride.g, steps_of(scale), left)
         for g in range(p.size.g):
             steps = splat[f32](p.at(pair + 4, g=g))
-            total = quantized_whole(source + g * size * SIZE[T], target + g * size, steps, vectors, T)
+            total = quantized_whole(source + g * size * SIZE[T], target + g * size, steps)
             st[f32](p.at(pair + 4, g=g), hadd[f32](total))
 
 
@@ -122,17 +122,17 @@ def vectors_of_group(depth: int, size: int, isa: Target) -> int:
 
 
 @inline
-def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, blocks):
+def load_factors(at, scale, zero, outer, e, panels, *, vectors, lanes, stored, blocks):
     """Load the scales, and the negated zeros or minima, of the group of element `e` of depth."""
     if blocks and blocks.nested:
-        begin_super(outer, at, e, panels, vectors, lanes, blocks)
+        begin_super(outer, at, e, unpack=blocks)
     for n, v in np.ndindex(panels, vectors):
         if blocks:
-            scale[n, v] = group_scale(at, n, v, outer, lanes, blocks)
+            scale[n, v] = group_scale(at, n, v, outer, unpack=blocks)
         else:
             scale[n, v] = load[stored.scale](at["s", n] + v * lanes * SIZE[stored.scale])
         if stored.low and blocks:
-            zero[n, v] = group_low(at, n, v, outer, vectors, lanes, blocks)
+            zero[n, v] = group_low(at, n, v, outer, unpack=blocks)
         elif stored.low:
             zero[n, v] = load[stored.low](at["s", n] + (vectors + v) * lanes * SIZE[stored.low])
         elif stored.zero is None:
@@ -151,7 +151,7 @@ def load_factors(at, scale, zero, outer, e, panels, vectors, lanes, stored, bloc
 
 
 @inline
-def multiply_words(total, w, at, word, height, panels, vectors, stored):
+def multiply_words(total, w, at, word, *, height, panels, vectors, stored):
     """Add the products of `stored.at_once` words, from word `word` of a step on."""
     if stored.pairs and not stored.less:
         for i, r in np.ndindex(stored.at_once // 2, height):
@@ -171,21 +171,19 @@ def multiply_words(total, w, at, word, height, panels, vectors, stored):
 
 
 @inline
-def multiply_tile(
-    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
-):  # fmt: skip
+def multiply_tile(row, last, x, p, *, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks):
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
     at, made, scale, zero, outer, total, w = registers()
-    begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks)
+    begin_tile(at, row, last, x, p)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
     g = 0
     while g < sizes.groups:
         stop = min(g + sizes.ratio, sizes.groups)
         if height == 1:
-            fetch_factors(at, panels, vectors * lanes, stored, blocks)
-        load_factors(at, scale, zero, outer, g * sizes.words * 4, panels, vectors, lanes, stored, blocks)
+            fetch_factors(at, vectors * lanes)
+        load_factors(at, scale, zero, outer, g * sizes.words * 4, panels)
         while g < stop:
             for r, n, v in np.ndindex(height, panels, vectors):
                 total[r, n, v] = const[i32](0)
@@ -197,8 +195,8 @@ def multiply_tile(
                 for word in static_range(0, 4, stored.at_once):
                     for i in static_range(0, stored.at_once, stored.together):
                         for n in static_range(panels):
-                            load_four(w, i, at, n, word + i, vectors, lanes, stored, blocks)
-                    multiply_words(total, w, at, word, height, panels, vectors, stored)
+                            load_four(w, i, at, n, word + i)
+                    multiply_words(total, w, at, word)
                 for n in static_range(panels):
                     at["q", n] += stored.bits * 2 * vectors * lanes
                 for r in static_range(height):
@@ -224,21 +222,15 @@ def multiply_tile(
 
 
 @inline
-def multiply_any(
-    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
-):  # fmt: skip
+def multiply_any(row, last, x, p, panel, height, panels, *, apart, sizes, vectors, lanes, stored, blocks):
     if stored.inner:
-        multiply_nested(
-            row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks
-        )  # fmt: skip
+        multiply_nested(row, last, x, p)
     else:
-        multiply_tile(row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks)
+        multiply_tile(row, last, x, p)
 
 
 @inline
-def multiply_rows(
-    row, stop, x, p, panel, apart, sizes, heights, vectors, lanes, stored, blocks,
-):  # fmt: skip
+def multiply_rows(row, stop, x, p, panel, heights, stored, blocks, *, apart, sizes, vectors, lanes):
     """Multiply one panel by a tile of rows from `row` on, whose height suits the remaining rows. Returns the
     row after the tile."""
     left = stop - row
@@ -249,16 +241,14 @@ def multiply_rows(
             or (height == 4 and left > 1)
             or (height == 6 and left > 4 and left != TWICE[0] and left != TWICE[1])
         ):
-            multiply_any(
-                row, stop - 1, x, p, panel, apart, sizes, height, 1, vectors, lanes, stored, blocks
-            )  # fmt: skip
+            multiply_any(row, stop - 1, x, p, panel, height, 1)
             done = min(row + height, stop)
             break
     return done
 
 
 @inline
-def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
+def unpack_panel(panel, *, sizes, vectors, lanes, stored, blocks):
     """Unpack a panel of blocks to scratch: bytes, and scales and minima as f32. Sets the addresses in
     `panel`."""
     at = registers()
@@ -271,28 +261,28 @@ def unpack_panel(panel, sizes, vectors, lanes, stored, blocks):
     at["to"] = panel["w"]
     at["factors"] = panel["s"]
     if stored.inner:
-        unpack_nested(at, sizes, vectors, lanes, stored, blocks)
+        unpack_nested(at)
     else:
-        unpack_groups(at, sizes, vectors, lanes, stored, blocks)
+        unpack_groups(at)
 
 
 @inline
-def unpack_groups(at, sizes, vectors, lanes, stored, blocks):
+def unpack_groups(at, *, sizes, vectors, lanes, stored, blocks):
     """Unpack a panel's scales and minima as f32 to at["factors"], and its integers to bytes at at["to"]."""
     scale, zero, outer, w = registers()
     for g in range(0, sizes.groups, sizes.ratio):
-        load_factors(at, scale, zero, outer, g * sizes.words * 4, 1, vectors, lanes, stored, blocks)
+        load_factors(at, scale, zero, outer, g * sizes.words * 4, 1)
         for v in static_range(vectors):
             store[f32](at["factors"] + v * lanes * 4, scale[0, v])
             if stored.low:
                 store[f32](at["factors"] + (vectors + v) * lanes * 4, zero[0, v])
         at["factors"] += vectors * lanes * (8 if stored.low else 4)
         words = (min(g + sizes.ratio, sizes.groups) - g) * sizes.words
-        unpack_integers(at, w, words, vectors, lanes, stored, blocks)
+        unpack_integers(at, w, words)
 
 
 @inline
-def finish_tile(first, done, c, wide, e, y, y_w, outs, vectors, lanes, operands, body, out):
+def finish_tile(first, done, c, wide, e, y, y_w, outs, *, vectors, lanes, operands, body, out):
     """Store the rows from `first` to `done` of `wide` panels, whose sums are in scratch."""
     made = registers()
     place = scratch
@@ -300,7 +290,7 @@ def finish_tile(first, done, c, wide, e, y, y_w, outs, vectors, lanes, operands,
         for panel in range(c, c + wide):
             for v in static_range(vectors):
                 made[0, v] = load[f32](place + v * lanes * 4)
-            finish_row(made, 0, e, y, y_w, row, panel, outs, vectors, lanes, operands, body, out)
+            finish_row(made, 0, e, y, y_w, row, panel, outs)
             place += vectors * lanes * 4
 
 
@@ -352,25 +342,23 @@ def dynamic_product(
         panel["b"] = b + c * apart.b_step
         if mixed:
             if sizes.rows > FEW_ROWS:
-                unpack_panel(panel, sizes, vectors, lanes, stored, blocks)
+                unpack_panel(panel)
         row = first_row
         while row < stop_row:
             done = row + 1
             if wide == ABREAST:
-                multiply_any(
-                    row, row, x, p, panel, apart, sizes, 1, ABREAST, vectors, lanes, stored, blocks
-                )  # fmt: skip
+                multiply_any(row, row, x, p, panel, 1, ABREAST)
             elif mixed and sizes.rows > FEW_ROWS:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, apart, sizes, IN_REGISTERS if stored.pairs else HEIGHTS,
-                    vectors, lanes, stored.unpacked, None,
+                    row, stop_row, x, p, panel, IN_REGISTERS if stored.pairs else HEIGHTS, stored.unpacked,
+                    None,
                 )  # fmt: skip
             else:
                 done = multiply_rows(
-                    row, stop_row, x, p, panel, apart, sizes, IN_REGISTERS if mixed or stored.pairs else
-                    HEIGHTS, vectors, lanes, stored, blocks,
+                    row, stop_row, x, p, panel, IN_REGISTERS if mixed or stored.pairs else HEIGHTS, stored,
+                    blocks,
                 )  # fmt: skip
-            finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs, vectors, lanes, operands, body, out)
+            finish_tile(row, done, c, wide, e, y, apart.y_w, sizes.outs)
             row = done
         c += wide
 

@@ -29,7 +29,7 @@ def steps_of(scale):
 
 
 @inline
-def peak_of(source, vectors, T):
+def peak_of(source, *, vectors, T):
     """The bits of the largest absolute number in each lane of `vectors` vectors. As integers, a NaN's are
     largest."""
     peak = bits[i32](absolute(load[T](source)))
@@ -39,7 +39,7 @@ def peak_of(source, vectors, T):
 
 
 @inline
-def quantized_whole(source, target, steps, vectors, T):
+def quantized_whole(source, target, steps, *, vectors, T):
     """Quantize `vectors` vectors to bytes at `target`. Returns their sum in each lane."""
     total = const[f32](0.0)
     for v in static_range(vectors):
@@ -62,13 +62,13 @@ def quantized(source, target, first, size, depth, scale, T):
 
 
 @inline
-def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
+def load_four(w, first, at, n, word, *, vectors, lanes, stored, blocks):
     """Load w[first :, n, v]: words of four bytes, from word `word` of a step on, as many as are stored
     together."""
     if blocks and blocks.mixed:
         four = registers()
         for v in static_range(vectors):
-            load_words(four, at["q", n], v, vectors * lanes, lanes, blocks)
+            load_words(four, at["q", n], v, vectors * lanes, unpack=blocks)
             for i in static_range(4):
                 w[i, n, v] = four[i]
     else:
@@ -80,7 +80,7 @@ def load_four(w, first, at, n, word, vectors, lanes, stored, blocks):
 
 
 @inline
-def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks):
+def begin_tile(at, row, last, x, p, *, panel, apart, height, panels, stored, blocks):
     """Set the addresses of each panel's weights, scales and zeros, and of each row's data and factors."""
     for n in static_range(panels):
         at["q", n] = panel["w"] + n * apart.w_panel
@@ -93,21 +93,21 @@ def begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks
 
 
 @inline
-def fetch_factors(at, panels, width, stored, blocks):
+def fetch_factors(at, width, *, panels, stored, blocks):
     """Prefetch the following scales and zeros of `width` columns of each panel."""
     for n in static_range(panels):
         if blocks:
-            fetch_group(at, n, width, blocks.scale_bytes, blocks.zero_bytes, panels)
+            fetch_group(at, n, blocks.scale_bytes, blocks.zero_bytes)
         else:
-            fetch_group(at, n, width, SIZE[stored.scale], stored.zero is None, panels)
+            fetch_group(at, n, SIZE[stored.scale], stored.zero is None)
 
 
 @inline
-def unpack_integers(at, w, words, vectors, lanes, stored, blocks):
+def unpack_integers(at, w, words, *, vectors, lanes, stored, blocks):
     """Unpack `words` words of depth of a panel to bytes at at["to"]."""
     for _ in range(0, words, 4):
         for word in static_range(0, 4, stored.together):
-            load_four(w, 0, at, 0, word, vectors, lanes, stored, blocks)
+            load_four(w, 0, at, 0, word)
             for half, v in np.ndindex(stored.together, vectors):
                 store[i32](at["to"] + ((word + half) * vectors + v) * lanes * 4, w[half, 0, v])
         at["q", 0] += stored.bits * 2 * vectors * lanes

@@ -240,7 +240,7 @@ def multiply(a, weights, bias, soon, soon_step, tall, wide):
 
 
 @inline
-def finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc):
+def finish_tile(totals, of, rows, e, wide, whole, acc, *, lanes, operands, body, out):
     """Apply the epilogue to sums, and store the results of of["count"] pixels of of["table"]. Channels begin
     at of["channel"], and of["valid"] of them exist. `whole`: all channels of the panel exist."""
     x, shared = registers()
@@ -295,12 +295,10 @@ def matrix_tiles(
     together = totals + SUMS_BYTES
     lines = udiv(sums.n1 * sums.n2 * sums.k + LINE - 1, LINE)
     window = (lines + 1) * ROW_BYTES
-    begin_chunk(
-        at, first, x, y, w, x_g, w_g, w_panel, panels, e, apart, grid, shares, chosen, operands, picked
-    )
+    begin_chunk(at, first, x, y, w, x_g, w_g, w_panel, e)
     if unpack:
         unpacked = together + PIXELS * window
-        unpack_panels(unpacked, at["panel"], at["stop_panel"], stored, outs, w_panel, unpack, group, 2, lanes)
+        unpack_panels(unpacked, at["panel"], at["stop_panel"], outs, w_panel, 2)
         at["w"] = unpacked - at["panel"] * w_panel
     set_line(a, at, sums, panels)
     set_pitch(at, grid, sums)
@@ -345,7 +343,7 @@ def matrix_tiles(
                 if wide == 1 or of["valid"] > lanes:
                     for whole in (True, False):
                         if not whole or of["valid"] >= wide * lanes:
-                            finish_tile(totals, of, rows, e, wide, whole, lanes, operands, body, out, acc)
+                            finish_tile(totals, of, rows, e, wide, whole, acc)
                             break
                     break
         if live > 0:

@@ -70,7 +70,7 @@ def factor_words(stored: Stored) -> int:
 
 
 @inline
-def load_outer(at, outer, panels, vectors, lanes, stored, blocks):
+def load_outer(at, outer, panels, *, vectors, lanes, stored, blocks):
     """Load the factors of a super-block."""
     kind = _HALF if blocks else "f32"
     for n, v in np.ndindex(panels, vectors):
@@ -82,7 +82,7 @@ def load_outer(at, outer, panels, vectors, lanes, stored, blocks):
 
 
 @inline
-def load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks):
+def load_inner(at, scale, low, h, panels, *, vectors, lanes, stored, blocks):
     """Load the inner scales of group `h` of two, twice in a lane, and its minima in half `h` of a lane. Of
     unpacked panels, load the minima of both with the second."""
     for n, v in np.ndindex(panels, vectors):
@@ -111,7 +111,7 @@ def load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks):
 
 
 @inline
-def add_minima(total, low, h, at, pair, height, panels, vectors):
+def add_minima(total, low, h, at, pair, *, height, panels, vectors):
     """Add the minima of group `h` of two, times the sums of q."""
     for r in static_range(height):
         both = splat[i32](at["p", r] + 4 + pair * 4)
@@ -120,7 +120,7 @@ def add_minima(total, low, h, at, pair, height, panels, vectors):
 
 
 @inline
-def multiply_four(total, w, scale, at, height, panels, vectors):
+def multiply_four(total, w, scale, at, *, height, panels, vectors):
     """Add the products of four words, times the inner scales."""
     for i, r in np.ndindex(2, height):
         one = splat[i32](at["x", r] + 8 * i)
@@ -131,7 +131,7 @@ def multiply_four(total, w, scale, at, height, panels, vectors):
 
 
 @inline
-def sum_super(at, total, lows, height, panels, vectors, lanes, stored, blocks):
+def sum_super(at, total, lows, *, height, panels, vectors, lanes, stored, blocks):
     """The integer sums of a super-block, and those of its minima."""
     scale, low, w = registers()
     for r, n, v in np.ndindex(height, panels, vectors):
@@ -139,40 +139,38 @@ def sum_super(at, total, lows, height, panels, vectors, lanes, stored, blocks):
         lows[r, n, v] = const[i32](0)
     for pair in range(SUPER // stored.inner // 2):
         if height == 1:
-            fetch_factors(at, panels, vectors * lanes, stored, blocks)
+            fetch_factors(at, vectors * lanes)
         for h in static_range(2):
-            load_inner(at, scale, low, h, panels, vectors, lanes, stored, blocks)
+            load_inner(at, scale, low, h, panels)
             for _ in static_range(0, stored.inner, 16):
                 if height == 1:
                     for n in static_range(panels):
                         fetch(at["q", n], stored.bits * 2 * vectors * lanes, panels)
                 for word in static_range(0, 4, stored.together):
                     for n in static_range(panels):
-                        load_four(w, word, at, n, word, vectors, lanes, stored, blocks)
-                multiply_four(total, w, scale, at, height, panels, vectors)
+                        load_four(w, word, at, n, word)
+                multiply_four(total, w, scale, at)
                 for n in static_range(panels):
                     at["q", n] += stored.bits * 2 * vectors * lanes
                 for r in static_range(height):
                     at["x", r] += 16
             if stored.low and (blocks or h):
-                add_minima(lows, low, h, at, pair, height, panels, vectors)
+                add_minima(lows, low, h, at, pair)
             elif stored.zero and (blocks or h):
-                add_minima(total, low, h, at, pair, height, panels, vectors)
+                add_minima(total, low, h, at, pair)
 
 
 @inline
-def multiply_nested(
-    row, last, x, p, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks,
-):  # fmt: skip
+def multiply_nested(row, last, x, p, *, panel, apart, sizes, height, panels, vectors, lanes, stored, blocks):
     """Multiply rows `row` to row + height - 1 (at most `last`) by `panels` panels from `panel` on. The sums
     are written to scratch."""
     at, made, outer, total, lows = registers()
-    begin_tile(at, row, last, x, p, panel, apart, height, panels, stored, blocks)
+    begin_tile(at, row, last, x, p)
     for r, n, v in np.ndindex(height, panels, vectors):
         made[r, n, v] = load[f32](panel["b"] + n * apart.b_step + v * lanes * 4)
     for _block in range(sizes.groups):
-        load_outer(at, outer, panels, vectors, lanes, stored, blocks)
-        sum_super(at, total, lows, height, panels, vectors, lanes, stored, blocks)
+        load_outer(at, outer, panels)
+        sum_super(at, total, lows)
         for r in static_range(height):
             by = splat[f32](at["p", r])
             for n, v in np.ndindex(panels, vectors):
@@ -186,11 +184,11 @@ def multiply_nested(
 
 
 @inline
-def unpack_nested(at, sizes, vectors, lanes, stored, blocks):
+def unpack_nested(at, *, sizes, vectors, lanes, stored, blocks):
     """Unpack a panel's factors and inner numbers to at["factors"], and its integers to bytes at at["to"]."""
     scale, low, outer, w = registers()
     for _block in range(sizes.groups):
-        load_outer(at, outer, 1, vectors, lanes, stored, blocks)
+        load_outer(at, outer, 1)
         for v in static_range(vectors):
             store[f32](at["factors"] + v * lanes * 4, outer[0, v])
             if stored.low:
@@ -198,7 +196,7 @@ def unpack_nested(at, sizes, vectors, lanes, stored, blocks):
         at["factors"] += vectors * lanes * (8 if stored.low else 4)
         for _pair in range(SUPER // stored.inner // 2):
             for h in static_range(2):
-                load_inner(at, scale, low, h, 1, vectors, lanes, stored, blocks)
+                load_inner(at, scale, low, h, 1)
                 for v in static_range(vectors):
                     store[i32](at["factors"] + v * lanes * 4, scale[0, v])
                 at["factors"] += vectors * lanes * 4
@@ -206,4 +204,4 @@ def unpack_nested(at, sizes, vectors, lanes, stored, blocks):
                 for v in static_range(vectors):
                     store[i32](at["factors"] + v * lanes * 4, low[0, 0, v] | low[1, 0, v])
                 at["factors"] += vectors * lanes * 4
-        unpack_integers(at, w, SUPER // 4, vectors, lanes, stored, blocks)
+        unpack_integers(at, w, SUPER // 4)

@@ -14,7 +14,7 @@ ROW_OPERANDS: Any = Each("operands", "w", unless="shared")
 
 
 @inline
-def finish_row(sums, r, e, y, y_w, row, c, outs, vectors, lanes, operands, body, out):
+def finish_row(sums, r, e, y, y_w, row, c, outs, *, vectors, lanes, operands, body, out):
     """Store panel `c` of the row `row`, of whose `outs` columns sums[r, 0], sums[r, 1] ... are vectors."""
     x = registers()
     for v in static_range(vectors):

@@ -81,7 +81,7 @@ def tile_of_rows(wide, table, left, weights, words, channel, valid, zeros, facto
 
 
 @inline
-def multiply(weights, words, channel, valid, stored, whole, zeros, factor, scaled, count, heights, lanes):
+def multiply(weights, words, channel, valid, stored, whole, zeros, factor, scaled, count, *, heights, lanes):
     """Multiply the chunk's tiles by one panel. `stored`: columns of the panel in memory, which are all if
     `whole`. `factor`: address of the factor of sums, if `scaled`."""
     for r in range(0, count, heights[0]):
@@ -171,15 +171,15 @@ def begin_softmax(peak, weights, sink, sinks):
 
 @inline
 def multiply_panels(
-    panels, panel, words, at, n, columns, whole, width, zeros, scale, scaled, count, heights, lanes
-):  # fmt: skip
+    panels, panel, words, at, n, columns, whole, zeros, scale, scaled, count, *, width, heights, lanes
+):
     """Compute n of `columns` columns, from column `at` on, by panels of `words` words. `whole`: the last
     panel has all its columns in memory."""
     c = at // width
     while c * width < at + n:
         multiply(
             panels + c * panel, words, c * width - at, at + n - c * width, columns - c * width, whole, zeros,
-            scale, scaled, count, heights, lanes,
+            scale, scaled, count,
         )  # fmt: skip
         c += 1
 
@@ -281,7 +281,7 @@ class Memory(NamedTuple):
 
 
 @inline
-def begin_rows(sink, ps, count, wide, memory, sinks):
+def begin_rows(sink, ps, count, wide, *, memory, sinks):
     """Initialise the sums, maxima and weights of all rows."""
     for r in range(count):
         clear(scratch + memory.o_at + r * memory.o_row, 0, wide, "f32")
@@ -300,7 +300,7 @@ def unmasked(r, at, n, first, causal):
 
 
 @inline
-def soften_rows(mask, pm, at, n, first, count, wide, cap, memory, T, group, causal, capped):
+def soften_rows(pm, at, n, first, count, wide, cap, *, mask, memory, T, group, causal, capped):
     """Replace the scores of n columns from `at` on by weights, and rescale the sums of earlier columns. All
     rows' maxima come first, to hide the latency of reductions over lanes."""
     for r in range(count):
@@ -310,11 +310,11 @@ def soften_rows(mask, pm, at, n, first, count, wide, cap, memory, T, group, caus
             bend(t, pm + r * mask.stride.r + at * mask.stride.c, live, cap)
         shrink = raise_peak(t, scratch + memory.m_at + r * 4, live)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
-    weigh_rows(at, n, (n + group - 1) // group * group, first, count, wide, memory, T, causal)
+    weigh_rows(at, n, (n + group - 1) // group * group, first, count, wide)
 
 
 @inline
-def weigh_rows(at, n, padded, first, count, wide, memory, T, causal):
+def weigh_rows(at, n, padded, first, count, wide, *, memory, T, causal):
     """Replace the scores of n columns from `at` on by weights, with zeros up to `padded` columns, and rescale
     the sums of earlier columns."""
     for r in range(count):
@@ -330,7 +330,7 @@ def weigh_rows(at, n, padded, first, count, wide, memory, T, causal):
 
 
 @inline
-def add_values(pv, v_panel, at, n, count, wide, numbers, memory, T, group, heights, width, lanes):
+def add_values(pv, at, n, count, wide, *, v_panel, numbers, memory, T, group, heights, width, lanes):
     """Add the weighted values of n columns from `at` on to the sums."""
     o = scratch + memory.o_at
     fill_tables(scratch + memory.s_at, memory.s_row, o, memory.o_row, o, memory.o_row, count, heights[0])
@@ -341,7 +341,7 @@ def add_values(pv, v_panel, at, n, count, wide, numbers, memory, T, group, heigh
             step = lanes * 4
         multiply(
             pv + c * v_panel + at // group * step, (n + group - 1) // group, c * width, wide - c * width,
-            wide - c * width, False, numbers.zeros, numbers.ones, T != "f32", count, heights, lanes,
+            wide - c * width, False, numbers.zeros, numbers.ones, T != "f32", count,
         )  # fmt: skip
         c += 1
 
@@ -375,7 +375,7 @@ def attention_tiles(
             query_r = memory.q_row
             for r in range(count):
                 multiplied(pq + r * q.stride.r, queries + r * query_r, q.size.d, factor)
-        begin_rows(sink, ps, count, y.size.w, memory, sinks)
+        begin_rows(sink, ps, count, y.size.w)
         end = mask.size.c
         if causal:
             end = min(mask.size.c, first + count)
@@ -388,15 +388,11 @@ def attention_tiles(
                 added = pm + at * mask.stride.c
                 fill_tables(queries, query_r, scores, memory.s_row, added, mask.stride.r, count, heights[0])
             multiply_panels(
-                pk, k_panel, (q.size.d + group - 1) // group, at, n, mask.size.c, False, width,
-                numbers.zeros, numbers.scale, T != "f32", count, heights, lanes,
+                pk, k_panel, (q.size.d + group - 1) // group, at, n, mask.size.c, False, numbers.zeros,
+                numbers.scale, T != "f32", count,
             )  # fmt: skip
-            soften_rows(
-                mask, pm, at, n, first, count, y.size.w, numbers.cap, memory, T, group, causal, capped
-            )  # fmt: skip
-            add_values(
-                pv, v_panel, at, n, count, y.size.w, numbers, memory, T, group, heights, width, lanes
-            )  # fmt: skip
+            soften_rows(pm, at, n, first, count, y.size.w, numbers.cap)
+            add_values(pv, at, n, count, y.size.w)
         divided(
             scratch + memory.o_at, memory.o_row, scratch + memory.l_at, py, y.stride.r, count, y.size.w,
             numbers.unseen, out,
@@ -458,7 +454,7 @@ def add_products(acc, p, t, size, T, cached):
 
 
 @inline
-def score_keys(p, k, k_s, end, depth, size, sums_at, T, cached, cut):
+def score_keys(p, k, k_s, end, depth, size, sums_at, cached, *, T, cut):
     """Store the products of a row of q with all keys to scratch memory. Keys as bytes are in groups of `size`
     numbers; `cut`: a row has several groups."""
     acc, part = registers()
@@ -524,7 +520,7 @@ def weigh_scores(top, end):
 
 
 @inline
-def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, out, vectors):
+def sum_values(p, v, v_s, end, wide, size, total, unseen, cached, *, out, vectors):
     """p = the weighted sum of values / the sum of weights; if that sum is 0 or NaN, the numbers at `unseen`.
     Values as bytes are in groups of `size` numbers; with 4 bits, the low nibbles have the first half of a
     group."""
@@ -599,7 +595,7 @@ def attention_rows(
         end = mask.size.c
         if causal:
             end = min(mask.size.c, row + 1)
-        score_keys(pq, pk, k.stride.c, end, q.size.d, k_size, sums_at, T, keys, cut)
+        score_keys(pq, pk, k.stride.c, end, q.size.d, k_size, sums_at, keys)
         top = mask_scores(pm, mask.stride.c, end, factor, most, capped)
         if sinks:
             old = splat[f32](ps)
@@ -610,4 +606,4 @@ def attention_rows(
             score = old - top
             weight = applied(EXP, score)
             total = total + weight
-        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, numbers.unseen, values, out, vectors)
+        sum_values(py, pv, v.stride.c, end, y.size.w, v_size, total, numbers.unseen, values)

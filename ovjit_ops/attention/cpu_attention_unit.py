@@ -78,8 +78,8 @@ def multiply_tile(p, p_row, panel, lines, sums, sums_row, zeros, kept, rows, lef
 
 @inline
 def multiply_panels_by_unit(
-    p, p_row, panels, panel, lines, sums, sums_row, zeros, kept, rows, at, n, columns, whole, width, lanes
-):  # fmt: skip
+    p, p_row, panels, panel, lines, sums, sums_row, zeros, kept, rows, at, n, columns, whole, *, width, lanes
+):
     """Compute n of `columns` columns, from column `at` on, by panels of `lines` lines. `whole`: see
     `multiply_panels`."""
     c = at // width
@@ -141,7 +141,7 @@ def finish_scores(t, p, count, factor, most, capped):
 
 
 @inline
-def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal, capped):
+def soften_sums(pm, at, n, first, count, wide, *, mask, numbers, memory, T, causal, capped):
     """Replace the sums of n columns from `at` on by weights, and rescale the sums of earlier columns. See
     `soften_rows`."""
     factor = splat[f32](numbers.scale)
@@ -156,7 +156,7 @@ def soften_sums(mask, pm, at, n, first, count, wide, numbers, memory, T, causal,
         )  # fmt: skip
         shrink = shrink_by(top, scratch + memory.m_at + r * 4)
         storem[f32](scratch + memory.f_at + r * 4, shrink, 1)
-    weigh_rows(at, n, lines_of(n) * ELEMENTS, first, count, wide, memory, T, causal)
+    weigh_rows(at, n, lines_of(n) * ELEMENTS, first, count, wide)
 
 
 @kernel(**IN_PANELS)
@@ -170,7 +170,7 @@ def attention_blocks(
     for first, pq, pk, pv, py, pm, ps in items(q, k, v, y, mask, sink if sinks else mask):
         count = min(block, y.size.r - first)
         copy_rows(q, pq, scratch + memory.q_at, memory.q_row, count, block)
-        begin_rows(sink, ps, count, y.size.w, memory, sinks)
+        begin_rows(sink, ps, count, y.size.w)
         end = mask.size.c
         if causal:
             end = min(mask.size.c, first + count)
@@ -178,9 +178,9 @@ def attention_blocks(
             n = min(memory.columns_per, end - at)
             multiply_panels_by_unit(
                 scratch + memory.q_at, memory.q_row, pk, k_panel, lines_of(q.size.d), scratch + memory.s_at,
-                memory.s_row, numbers.zeros, False, count, at, n, mask.size.c, False, width, lanes,
+                memory.s_row, numbers.zeros, False, count, at, n, mask.size.c, False,
             )  # fmt: skip
-            soften_sums(mask, pm, at, n, first, count, y.size.w, numbers, memory, T, causal, capped)
+            soften_sums(pm, at, n, first, count, y.size.w)
             c = 0
             while c * width < y.size.w:
                 step = width * 4

@@ -134,9 +134,8 @@ def take_less(t, t_step, less, rows, count):
 
 @inline
 def add_values(
-    w, w_step, v, v_row, o, o_step, rows, count, value_size, kind, tall, ahead, ragged, coming,
-    coming_size,
-):  # fmt: skip
+    w, w_step, v, v_row, o, o_step, rows, count, value_size, kind, ahead, coming, coming_size, *, tall, ragged
+):
     """Add weighted values to `rows` sums at o, `tall` rows and `ahead` vectors at a time. A value of u8 has
     a scale and a zero before its numbers: w (scale (n - zero)) = (w scale) n - (w scale) zero. Meanwhile,
     prefetch `coming_size` bytes from `coming` on."""
@@ -185,7 +184,7 @@ def incline(t, ramp, slope, distance, count):
 
 
 @inline
-def find_sequence(it, scoring, row):
+def find_sequence(row, *, it, scoring):
     """Load a sequence from its row of the table into `it`: number of cached and of new tokens, index of the
     first new token, index of its first block in the list; and the window."""
     it["past"] = ld[i64](row)
@@ -196,7 +195,7 @@ def find_sequence(it, scoring, row):
 
 
 @inline
-def find_item(it, item, tensors, scoring, items, shape, typed):
+def find_item(item, *, it, tensors, scoring, items, shape, typed):
     """Load an item of the table, and its sequence, into `it`: the first query, the number of
     queries, and that times the heads of a group; the range of blocks, the slot of the result; the first
     token; the end of the keys that a row attends to."""
@@ -204,7 +203,7 @@ def find_item(it, item, tensors, scoring, items, shape, typed):
     row = tensors.table + (8 + ld[i64](at) * 8) * 8
     it["row"] = row
     it["sequence"] = ld[i64](at)
-    find_sequence(it, scoring, row)
+    find_sequence(row)
     it["first"] = ld[i64](at + 8)
     it["rows"] = ld[i64](at + 16)
     it["start"] = ld[i64](at + 24)
@@ -218,7 +217,7 @@ def find_item(it, item, tensors, scoring, items, shape, typed):
 
 
 @inline
-def hide(line, base, columns, place, it, hidden, head, paired, typed, sparse):
+def hide(line, base, columns, place, head, *, it, hidden, paired, typed, sparse):
     """Mask scores with -inf, for a query at position `place` and keys from position `base` on. Masked are
     later keys, except tokens of the same image (`kinds` not 0); keys before the window; keys that `pairs`
     masks; and blocks that XAttention does not keep."""
@@ -256,43 +255,43 @@ def hide(line, base, columns, place, it, hidden, head, paired, typed, sparse):
 
 
 @inline
-def bias_scores(line, b, columns, place, query, it, scoring, hidden, shape, sloped, paired, typed, sparse):
+def bias_scores(line, b, columns, place, query, *, it, scoring, hidden, shape, sloped, paired, typed, sparse):
     """Add ALiBi to the scores of a query at position `place` of head `query`, with keys from block b on, and
     mask them."""
     if sloped:
         slope = splat[f32](scoring.slopes + query * 4)
         incline(line, scoring.ramp, slope, b * shape.block - place, columns)
-    hide(line, b * shape.block, columns, place, it, hidden, query, paired, typed, sparse)
+    hide(line, b * shape.block, columns, place, query)
 
 
 @inline
-def block_of(it, b, tensors):
+def block_of(b, *, it, tensors):
     """The block of the caches that is block b of the item's sequence; negative if it is absent."""
     return ld[i32](tensors.entries + (it["entry"] + b) * 4) + 0
 
 
 @inline
-def keys_of(index, head, tensors, caches):
+def keys_of(index, head, *, tensors, caches):
     """The address of a head's keys in a block."""
     return tensors.keys + index * caches.k_block + head * caches.k_head
 
 
 @inline
-def values_of(index, head, tensors, caches):
+def values_of(index, head, *, tensors, caches):
     """The address of a head's values in a block."""
     return tensors.values + index * caches.v_block + head * caches.v_head
 
 
 @inline
-def hide_absent(line, it, b, many, columns, tensors, shape):
+def hide_absent(line, b, many, columns, *, it, tensors, shape):
     """-inf for the keys of those of `many` blocks from block b on that are absent."""
     for i in range(many):
-        if block_of(it, b + i, tensors) < 0:
+        if block_of(b + i) < 0:
             fill(line, i * shape.block, min((i + 1) * shape.block, columns), -inf)
 
 
 @inline
-def score_block(k, to, count, live, shape, caches, memory, kind, tall, ragged, coming, coming_size):
+def score_block(k, to, count, live, coming, coming_size, *, shape, caches, memory, kind, tall, ragged):
     """Compute the scores of `count` queries in scratch memory with the first `live` keys of a block."""
     queries = scratch
     keys = k
@@ -319,7 +318,7 @@ def added_type(vkind: str, grouped: bool) -> str:
 
 
 @inline
-def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall, ragged, coming, coming_size):
+def add_block(w, v, count, live, coming, coming_size, *, shape, caches, memory, vkind, grouped, tall, ragged):
     """Add the first `live` values of a block, weighted by w, to the sums of `count` queries."""
     values = v
     row = caches.v_row
@@ -329,7 +328,7 @@ def add_block(w, v, count, live, shape, caches, memory, vkind, grouped, tall, ra
         unpack_block(v, caches.v_row, values, row, 0, live, shape.value_size, caches.v_group, vkind, False)
     add_values(
         w, memory.s_step, values, row, scratch + memory.o_at, memory.o_step, count, live, shape.value_size,
-        added_type(vkind, grouped), tall, AHEAD[tall], ragged, coming, coming_size,
+        added_type(vkind, grouped), AHEAD[tall], coming, coming_size,
     )  # fmt: skip
 
 
@@ -340,7 +339,7 @@ def inverse(total):
 
 
 @inline
-def keep_sums(tensors, token, query, shape, top, scaled):
+def keep_sums(token, query, top, scaled, *, tensors, shape):
     """Store a query's maximum score and the reciprocal of its sum of weights."""
     to = tensors.sums + (token * shape.heads * shape.group + query) * 8
     storem[f32](to, top, 1)
@@ -348,7 +347,7 @@ def keep_sums(tensors, token, query, shape, top, scaled):
 
 
 @inline
-def finish_row(tensors, steps, it, head, m, shape, memory, out, summed):
+def finish_row(head, m, *, tensors, steps, it, shape, memory, out, summed):
     """Store row m of an item to y: its sums divided by the sum of weights. If `summed`, also store the
     maximum score and the reciprocal of the sum of weights to `sums`."""
     token = it["token"] + m // shape.group
@@ -360,11 +359,11 @@ def finish_row(tensors, steps, it, head, m, shape, memory, out, summed):
         storem[out](result + j * SIZE[out], made, shape.value_size - j)
     if summed:
         top = splat[f32](scratch + memory.m_at + m * 4)
-        keep_sums(tensors, token, query, shape, finite(top), scaled)
+        keep_sums(token, query, finite(top), scaled)
 
 
 @inline
-def begin_row(m, sink, memory, sinking):
+def begin_row(m, sink, *, memory, sinking):
     """Initialise row m: maximum -inf and sum of weights 0; with `sinking`, those of the sink at the address
     `sink`, unless that is 0."""
     begin_softmax(scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, 0, False)
@@ -375,13 +374,13 @@ def begin_row(m, sink, memory, sinking):
 
 @inline
 def weigh_row(
-    line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse, kind
-):  # fmt: skip
+    line, m, b, columns, head, kind, *, it, scoring, hidden, shape, memory, sloped, paired, typed, sparse
+):
     """Replace the scores of row m, with keys from block b on, by weights of type `kind`: ALiBi, masks, and
     the online softmax. The sums of earlier blocks are rescaled to the new maximum."""
     place = it["past"] + it["first"] + m // shape.group
     query = head * shape.group + m % shape.group
-    bias_scores(line, b, columns, place, query, it, scoring, hidden, shape, sloped, paired, typed, sparse)
+    bias_scores(line, b, columns, place, query)
     shrink = soften(line, scratch + memory.m_at + m * 4, scratch + memory.l_at + m * 4, columns, kind)
     if b > it["start"]:
         o = scratch + memory.o_at + m * memory.o_step
@@ -389,7 +388,7 @@ def weigh_row(
 
 
 @inline
-def begin_rows(it, head, scoring, shape, memory, tall, sinking):
+def begin_rows(head, *, it, scoring, shape, memory, tall, sinking):
     """Initialise the sums, maxima and weights of all rows. If a sequence is split, only its first part counts
     the sink."""
     for m in range((it["count"] + tall - 1) // tall * tall):
@@ -399,76 +398,62 @@ def begin_rows(it, head, scoring, shape, memory, tall, sinking):
         sink = 0
         if m < it["count"] and it["slot"] <= ld[i64](it["row"] + 32):
             sink = scoring.sinks + (head * shape.group + m % shape.group) * 4
-        begin_row(m, sink, memory, sinking)
+        begin_row(m, sink)
 
 
 @inline
-def score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, kind, tall, ragged):
+def score_blocks(t, b, many, columns, head, *, it, tensors, shape, caches, memory, kind, tall, ragged):
     """Store the scores of an item's queries with `many` blocks from block b on to t; -inf for absent
     blocks."""
     for i in range(many):
-        index = block_of(it, b + i, tensors)
+        index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index < 0:
             for m in range(it["count"]):
                 fill(t + m * memory.s_step, i * shape.block, i * shape.block + live, -inf)
         else:
-            k = keys_of(index, head, tensors, caches)
+            k = keys_of(index, head)
             to = t + i * shape.block * 4
-            coming = values_of(max(block_of(it, b, tensors), 0), head, tensors, caches)
+            coming = values_of(max(block_of(b), 0), head)
             coming_size = caches.v_head
             if i + 1 < many:
-                coming = keys_of(max(block_of(it, b + i + 1, tensors), 0), head, tensors, caches)
+                coming = keys_of(max(block_of(b + i + 1), 0), head)
                 coming_size = caches.k_head
-            score_block(
-                k, to, it["count"], live, shape, caches, memory, kind, tall, ragged, coming, coming_size
-            )
+            score_block(k, to, it["count"], live, coming, coming_size)
 
 
 @inline
-def following_keys(it, b, head, tensors, shape, caches):
+def following_keys(b, head, *, it, tensors, shape, caches):
     """The address of the keys of block b; behind the item's last block, those of the next head's first."""
     found = b
     other = head
     if b >= it["stop"]:
         found = it["start"]
         other = min(head + 1, shape.heads - 1)
-    return keys_of(max(block_of(it, found, tensors), 0), other, tensors, caches)
+    return keys_of(max(block_of(found), 0), other)
 
 
 @inline
-def add_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall, ragged):
+def add_blocks(
+    t, b, many, columns, head, *, it, tensors, shape, caches, memory, vkind, grouped, tall, ragged
+):
     """Add the values of `many` blocks from block b on, weighted by t, to the sums."""
     for i in range(many):
-        index = block_of(it, b + i, tensors)
+        index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
-            v = values_of(index, head, tensors, caches)
+            v = values_of(index, head)
             w = t + i * shape.block * 4
-            coming = following_keys(it, b + many, head, tensors, shape, caches)
+            coming = following_keys(b + many, head)
             coming_size = caches.k_head
             if i + 1 < many:
-                coming = values_of(max(block_of(it, b + i + 1, tensors), 0), head, tensors, caches)
+                coming = values_of(max(block_of(b + i + 1), 0), head)
                 coming_size = caches.v_head
-            add_block(
-                w,
-                v,
-                it["count"],
-                live,
-                shape,
-                caches,
-                memory,
-                vkind,
-                grouped,
-                tall,
-                ragged,
-                coming,
-                coming_size,
-            )
+            add_block(w, v, it["count"], live, coming, coming_size)
 
 
 @inline
-def keep_row(tensors, steps, it, head, m, shape, memory):
+def keep_row(head, m, *, tensors, steps, it, shape, memory):
     """Store the sums of row m, its maximum score and sum of weights to the item's slot."""
     o = scratch + memory.o_at + m * memory.o_step
     p = tensors.partial + (it["slot"] * shape.heads + head) * steps.slot_size + m * (memory.o_step + 8)
@@ -505,31 +490,26 @@ def paged_rows(
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    find_item(it, item, tensors, scoring, items, shape, typed)
+    find_item(item)
     factor = splat[f32](scoring.scale)
     scaled_rows(
         tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T], scratch,
         memory.q_step, it["rows"], shape.group, shape.key_size, steps.q_row, factor, T,
     )  # fmt: skip
-    begin_rows(it, head, scoring, shape, memory, tall, sinking)
+    begin_rows(head)
     for b in range(it["start"], it["stop"], steps.part):
         many = min(steps.part, it["stop"] - b)
         columns = min(many * shape.block, it["behind"] - b * shape.block)
         t = scratch + memory.s_at
-        score_blocks(t, it, b, many, columns, head, tensors, shape, caches, memory, kind, tall, ragged)
+        score_blocks(t, b, many, columns, head)
         for m in range(it["count"]):
-            weigh_row(
-                t + m * memory.s_step, m, b, columns, it, head, scoring, hidden, shape, memory, sloped,
-                paired, typed, sparse, "f32",
-            )  # fmt: skip
-        add_blocks(
-            t, it, b, many, columns, head, tensors, shape, caches, memory, vkind, grouped, tall, ragged
-        )
+            weigh_row(t + m * memory.s_step, m, b, columns, head, "f32")
+        add_blocks(t, b, many, columns, head)
     for m in range(it["count"]):
         if it["slot"] < 0:
-            finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
+            finish_row(head, m)
         else:
-            keep_row(tensors, steps, it, head, m, shape, memory)
+            keep_row(head, m)
 
 
 #: Heads of keys, heads of queries per head of keys, elements of a value.
@@ -564,7 +544,7 @@ def paged_merge(tensors, shape, steps, *, out, summed):
             scaled = inverse(total)
             query = head * shape.group + m % shape.group
             if summed:
-                keep_sums(tensors, token + m // shape.group, query, shape, top, scaled)
+                keep_sums(token + m // shape.group, query, top, scaled)
             to = tensors.y + (token + m // shape.group) * steps.y_row + query * shape.value_size * SIZE[out]
             for j in range(0, shape.value_size, VL):
                 acc = const[f32](0.0)
@@ -638,7 +618,7 @@ def paged_scores(
         return 0
     row = tensors.table + (8 + s * 8) * 8
     it["sequence"] = s
-    find_sequence(it, scoring, row)
+    find_sequence(row)
     b = chunk - it["entry"]
     live = min(shape.block, it["past"] + it["new"] - b * shape.block)
     to = tensors.y + (ld[i64](row + 48) + b * shape.block) * 4
@@ -651,12 +631,12 @@ def paged_scores(
     if last < 0:
         last = it["new"]
     first = max(it["new"] - last, 0)
-    index = block_of(it, b, tensors)
+    index = block_of(b)
     factor = splat[f32](scoring.scale)
     if index < 0:
         return 0
     for head in range(shape.heads):
-        k = keys_of(index, head, tensors, caches)
+        k = keys_of(index, head)
         lines = k
         row_of = caches.k_row
         if kind in TOP or rounded:
@@ -684,9 +664,6 @@ def paged_scores(
                     scratch, memory.q_step, lines, row_of, line, 0, 1, live, shape.key_size,
                     "f32" if kind in TOP or rounded else kind, 1, 4, True, k, 0,
                 )  # fmt: skip
-                bias_scores(
-                    line, b, live, it["past"] + r, query, it, scoring, hidden, shape, sloped, paired, typed,
-                    sparse,
-                )  # fmt: skip
+                bias_scores(line, b, live, it["past"] + r, query)
                 p = tensors.sums + (token * shape.heads * shape.group + query) * 8
                 add_shares(to, line, p, live)

@@ -18,7 +18,7 @@ def fill(t, first, stop, value):
 
 
 @inline
-def dequantize(numbers, T, p, head, to, size, group, by_channel):
+def dequantize(numbers, T, p, head, to, size, *, group, by_channel):
     """Store (number - zero) * scale to `to` for `size` numbers of type T, u8 or f32. Scales and zeros of
     channels are at `head`, those of groups at p."""
     if by_channel:
@@ -44,7 +44,7 @@ def unpack_token(p, head, to, size, group, kind, by_channel):
     if not by_channel:
         numbers = p + size // group * 8
     if kind == "u8":
-        dequantize(numbers, "u8", p, head, to, size, group, by_channel)
+        dequantize(numbers, "u8", p, head, to, size)
     else:
         for j in range(0, size // 2, VL):
             both = cast[i32](loadm[u8](numbers + j, size // 2 - j))
@@ -52,7 +52,7 @@ def unpack_token(p, head, to, size, group, kind, by_channel):
             low = cast[f32](both & const[i32](15))
             scatter[f32](to + j * 8, 8, high, size // 2 - j)
             scatter[f32](to + j * 8 + 4, 8, low, size // 2 - j)
-        dequantize(to, "f32", p, head, to, size, group, by_channel)
+        dequantize(to, "f32", p, head, to, size)
 
 
 @inline

@@ -55,7 +55,7 @@ PLAN_LISTS = Raw("writes_at few_at many_at words")
 
 
 @inline
-def list_writes(made, s, before, blocks, table, cut, lists):
+def list_writes(made, s, before, table, *, blocks, cut, lists):
     """List the blocks of a sequence that get new tokens."""
     for i in range(before // cut.block, blocks):
         to = table + (lists.writes_at + made["writes"] * 2) * 8
@@ -65,7 +65,7 @@ def list_writes(made, s, before, blocks, table, cut, lists):
 
 
 @inline
-def list_tokens(made, s, at, new, start, blocks, table, cut, lists):
+def list_tokens(made, s, at, new, start, table, *, blocks, cut, lists):
     """List a sequence with few new tokens, in parts of its blocks. `at`: address of its row of the table."""
     parts = (blocks - start + cut.part - 1) // cut.part
     if parts > 1:
@@ -87,7 +87,7 @@ def list_tokens(made, s, at, new, start, blocks, table, cut, lists):
 
 
 @inline
-def list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed):
+def list_prompt(made, s, before, new, seen, table, *, blocks, cut, lists, typed):
     """List a sequence with many new tokens, in items of `cut.rows` rows."""
     for r in range(0, new, cut.rows):
         to = table + (lists.many_at + made["prompts"] * 6) * 8
@@ -108,20 +108,20 @@ def list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed):
 
 
 @inline
-def list_sequence(made, s, at, before, new, seen, blocks, table, cut, lists, typed):
+def list_sequence(made, s, at, before, new, seen, blocks, table, *, cut, lists, typed):
     """List the writes and items of a sequence with new tokens."""
-    list_writes(made, s, before, blocks, table, cut, lists)
+    list_writes(made, s, before, table)
     start = 0
     if seen > 0 and not typed:
         start = max(before + 1 - seen, 0) // cut.block
     if new <= cut.few:
-        list_tokens(made, s, at, new, start, blocks, table, cut, lists)
+        list_tokens(made, s, at, new, start, table)
     else:
-        list_prompt(made, s, before, new, seen, blocks, table, cut, lists, typed)
+        list_prompt(made, s, before, new, seen, table)
 
 
 @inline
-def fault_of(entries, entry, stop, before, new, blocks, counts, cut, writing):
+def fault_of(entries, entry, stop, before, new, blocks, *, counts, cut, writing):
     """Validate the block indices of a sequence. Returns 9 if one is out of range, or if a block that gets new
     tokens is absent (-1). Else 0."""
     code = 0
@@ -166,7 +166,7 @@ def paged_plan(
         blocks = (whole + cut.block - 1) // cut.block
         if blocks > stop - entry:
             return 8
-        fault = fault_of(entries, entry, stop, before, new, blocks, counts, cut, writing)
+        fault = fault_of(entries, entry, stop, before, new, blocks)
         if fault != 0:
             return fault
         at = table + (8 + s * 8) * 8
@@ -180,7 +180,7 @@ def paged_plan(
         st[i64](at + 56, blocks)
         lengths += whole
         if new > 0:
-            list_sequence(made, s, at, before, new, seen, blocks, table, cut, lists, typed)
+            list_sequence(made, s, at, before, new, seen, blocks, table)
     if ld[i32](begins + counts.sequences * 4) != counts.tokens:
         return 5
     for i, name in enumerate(LISTED):

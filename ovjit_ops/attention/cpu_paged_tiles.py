@@ -59,7 +59,7 @@ def pack_keys(p, row, panels, at, count, size, width):
 
 
 @inline
-def pack_values(p, row, panels, panel, at, count, size, width, ragged):
+def pack_values(p, row, panels, panel, at, count, size, *, width, ragged):
     """Pack f32 tokens [count, size] at p into the rows from `at` on of panels [tokens, width], one by one.
     `ragged`: a panel has less than whole vectors."""
     to = panels + at * width * 4
@@ -76,7 +76,7 @@ def pack_values(p, row, panels, panel, at, count, size, width, ragged):
 
 
 @inline
-def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width, ragged):
+def pack_block(k, v, at, live, *, shape, caches, memory, kind, vkind, width, ragged):
     """Pack the first `live` tokens of a block into the panels in scratch memory, from token `at` on."""
     x = k
     x_row = caches.k_row
@@ -91,21 +91,19 @@ def pack_block(k, v, at, live, shape, caches, memory, kind, vkind, width, ragged
         x = scratch + memory.u_at
         x_row = memory.u_step
         widen(v, caches.v_row, x, x_row, live, shape.value_size, caches.v_group, vkind, False)
-    pack_values(
-        x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.value_size, width, ragged,
-    )  # fmt: skip
+    pack_values(x, x_row, scratch + memory.vp_at, memory.vp_step, at, live, shape.value_size)
 
 
 @inline
-def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width, ragged):
+def pack_blocks(b, many, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width, ragged):
     """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks are zeros."""
     for i in range(many):
-        index = block_of(it, b + i, tensors)
+        index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         if index >= 0:
-            k = keys_of(index, head, tensors, caches)
-            v = values_of(index, head, tensors, caches)
-            pack_block(k, v, i * shape.block, live, shape, caches, memory, kind, vkind, width, ragged)
+            k = keys_of(index, head)
+            v = values_of(index, head)
+            pack_block(k, v, i * shape.block, live)
         else:
             for c in range(0, shape.value_size, width):
                 panel = scratch + memory.vp_at + c // width * memory.vp_step
@@ -113,7 +111,7 @@ def pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind
 
 
 @inline
-def seen_by(it, r, b, columns, tall, shape, typed):
+def seen_by(r, b, columns, tall, *, it, shape, typed):
     """How many of `columns` keys from block b on some of the `tall` rows from r on may attend to; 0 or less:
     none. A row attends to no key behind its own, unless tokens are of images."""
     seen = columns
@@ -124,7 +122,7 @@ def seen_by(it, r, b, columns, tall, shape, typed):
 
 
 @inline
-def multiply_keys(it, b, columns, zeros, shape, memory, typed, heights, width):
+def multiply_keys(b, columns, zeros, *, it, shape, memory, typed, heights, width):
     """Compute the scores of `columns` keys from block b on. A tile leaves scores of a panel as they are if
     all its keys are behind all its rows."""
     for c in range(0, columns, width):
@@ -140,12 +138,12 @@ def multiply_keys(it, b, columns, zeros, shape, memory, typed, heights, width):
 
 
 @inline
-def multiply_values(it, b, columns, zeros, shape, memory, typed, heights, width):
+def multiply_values(b, columns, zeros, *, it, shape, memory, typed, heights, width):
     """Add the weighted values of the keys from block b on that the rows of a tile attend to."""
     for c in range(0, shape.value_size, width):
         panel = scratch + memory.vp_at + c // width * memory.vp_step
         for r in range(0, it["count"], heights[0]):
-            seen = seen_by(it, r, b, columns, heights[0], shape, typed)
+            seen = seen_by(r, b, columns, heights[0])
             if seen > 0:
                 tile_of_rows(
                     2, scratch + r // heights[0] * TABLE_BYTES, it["count"] - r, panel, seen, c,
@@ -177,7 +175,7 @@ def paged_tiles(
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    find_item(it, item, tensors, scoring, items, shape, typed)
+    find_item(item)
     factor = splat[f32](scoring.scale)
     scaled_rows(
         tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T],
@@ -185,32 +183,29 @@ def paged_tiles(
     )  # fmt: skip
     for m in range(it["count"]):
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
-        begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
+        begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     for b in range(it["start"], it["stop"], steps.some):
         many = min(steps.some, it["stop"] - b)
         columns = min(many * shape.block, it["behind"] - b * shape.block)
-        pack_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width, ragged)
+        pack_blocks(b, many, columns, head)
         fill_tables(
             scratch + memory.q_at, memory.q_step, scratch + memory.s_at, memory.s_step, tensors.zeros, 0,
             it["count"], heights[0],
         )  # fmt: skip
-        multiply_keys(it, b, columns, tensors.zeros, shape, memory, typed, heights, width)
+        multiply_keys(b, columns, tensors.zeros)
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
-            seen = seen_by(it, m // heights[0] * heights[0], b, columns, heights[0], shape, typed)
+            seen = seen_by(m // heights[0] * heights[0], b, columns, heights[0])
             if seen > 0:
-                hide_absent(line, it, b, many, seen, tensors, shape)
-                weigh_row(
-                    line, m, b, seen, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
-                    "f32",
-                )  # fmt: skip
+                hide_absent(line, b, many, seen)
+                weigh_row(line, m, b, seen, head, "f32")
         fill_tables(
             scratch + memory.s_at, memory.s_step, scratch + memory.o_at, memory.o_step,
             scratch + memory.o_at, memory.o_step, it["count"], heights[0],
         )  # fmt: skip
-        multiply_values(it, b, columns, tensors.zeros, shape, memory, typed, heights, width)
+        multiply_values(b, columns, tensors.zeros)
     for m in range(it["count"]):
-        finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
+        finish_row(head, m)
 
 
 @functools.cache

@@ -89,16 +89,16 @@ def clear_values(panels, panel, first, stop, size, width):
 
 
 @inline
-def pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width):
+def pair_blocks(b, many, columns, head, *, it, tensors, shape, caches, memory, kind, vkind, width):
     """Pack `many` blocks from block b on into panels in scratch memory. Values of absent blocks, and values
     behind the last token, are zeros."""
     for i in range(many):
-        index = block_of(it, b + i, tensors)
+        index = block_of(b + i)
         live = min(shape.block, columns - i * shape.block)
         at = i * shape.block
         if index >= 0:
-            k = keys_of(index, head, tensors, caches)
-            v = values_of(index, head, tensors, caches)
+            k = keys_of(index, head)
+            v = values_of(index, head)
             narrow_block(k, caches.k_row, live, shape.key_size, 0, memory, kind, True)
             pack_keys(
                 scratch + memory.n_at, memory.n_step, scratch + memory.kp_at, at, live,
@@ -138,45 +138,41 @@ def paged_blocks(
     head = chunk % shape.heads
     if item >= ld[i64](tensors.table + items.number_at * 8):
         return 0
-    find_item(it, item, tensors, scoring, items, shape, typed)
+    find_item(item)
     factor = splat[f32](scoring.scale)
     first = tensors.q + it["token"] * steps.q_row + head * shape.group * shape.key_size * SIZE[T]
     for m in range(it["count"]):
         p = first + m // shape.group * steps.q_row + m % shape.group * shape.key_size * SIZE[T]
         narrow(p, 0, scratch + memory.q_at + m * memory.q_step, 0, 1, shape.key_size, T)
         fill(scratch + memory.o_at + m * memory.o_step, 0, shape.value_size, 0.0)
-        begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4, memory, sinking)
+        begin_row(m, scoring.sinks + (head * shape.group + m % shape.group) * 4)
     tile_begin(ROWS)
     for b in range(it["start"], it["stop"], steps.some):
         many = min(steps.some, it["stop"] - b)
         columns = min(many * shape.block, it["behind"] - b * shape.block)
-        pair_blocks(it, b, many, columns, head, tensors, shape, caches, memory, kind, vkind, width)
+        pair_blocks(b, many, columns, head)
         for r in range(0, it["count"], TALL):
             multiply_panels_by_unit(
                 scratch + memory.q_at + r * memory.q_step, memory.q_step, scratch + memory.kp_at,
                 lines_of(shape.key_size) * LINE * width * 4, lines_of(shape.key_size),
                 scratch + memory.s_at + r * memory.s_step, memory.s_step, tensors.zeros, False,
-                it["count"] - r, 0, columns, columns, True, width, lanes,
+                it["count"] - r, 0, columns, columns, True,
             )  # fmt: skip
         for m in range(it["count"]):
             line = scratch + memory.s_at + m * memory.s_step
             multiplied(line, line, columns, factor)
-            hide_absent(line, it, b, many, columns, tensors, shape)
-            weigh_row(
-                line, m, b, columns, it, head, scoring, hidden, shape, memory, sloped, paired, typed, sparse,
-                "bf16",
-            )  # fmt: skip
+            hide_absent(line, b, many, columns)
+            weigh_row(line, m, b, columns, head, "bf16")
             clear(line, columns, lines_of(columns) * ELEMENTS, "bf16")
         for r in range(0, it["count"], TALL):
             multiply_panels_by_unit(
                 scratch + memory.s_at + r * memory.s_step, memory.s_step, scratch + memory.vp_at,
                 memory.vp_step, lines_of(columns), scratch + memory.o_at + r * memory.o_step, memory.o_step,
-                tensors.zeros, True, it["count"] - r, 0, shape.value_size, shape.value_size, True, width,
-                lanes,
+                tensors.zeros, True, it["count"] - r, 0, shape.value_size, shape.value_size, True,
             )  # fmt: skip
     tile_end()
     for m in range(it["count"]):
-        finish_row(tensors, steps, it, head, m, shape, memory, out, summed)
+        finish_row(head, m)
 
 
 @functools.cache

@@ -117,7 +117,9 @@ class Taps(NamedTuple):
 
 
 @inline
-def add_columns(total, tap, p, row, count, left, masked, x_z, x_a, x_w, T, acc, taps, free, part, swap, each):
+def add_columns(
+    total, tap, p, row, count, left, x_z, x_a, x_w, acc, taps, part, swap, *, masked, T, free, each
+):
     """Add the products of taps and input columns to the totals of `count` pixels, whose windows begin at p.
     `part`: taps are loaded from `row` when the first pixel needs them. `swap`: lane permutations for each of
     a group's `each` inputs."""
@@ -158,7 +160,7 @@ def prefetch_next(p, count, x_a, x_w, taps):
 
 
 @inline
-def load_operands(o, at, e, m, left, masked, operands):
+def load_operands(o, at, e, m, left, *, masked, operands):
     """Load the epilogue's operands of pixel m from the addresses `at`."""
     for n, operand in enumerate(operands, 1):
         if operand.kind == "pixel":
@@ -169,7 +171,7 @@ def load_operands(o, at, e, m, left, masked, operands):
 
 
 @inline
-def store_pixels(q, result, count, y_w, left, masked, out):
+def store_pixels(q, result, count, y_w, left, *, masked, out):
     """Store `count` pixels: full vectors without a mask, else the first `left` lanes."""
     if not masked or left >= VL:
         for m in static_range(count):
@@ -204,15 +206,15 @@ def load_taps(tap, filters, lines, kw, each, acc):
 
 
 @inline
-def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, free, operands, body, out):
+def finish_pixels(q, total, result, o, at, e, count, y_w, left, masked, *, free, operands, body, out):
     """Apply the epilogue to the totals of `count` pixels, and store them."""
     for m in static_range(count):
-        load_operands(o, at, e, m, left, masked, operands)
+        load_operands(o, at, e, m, left)
         result[m] = applied(body, total[m], *o)
         if free:
             storem[out](q + m * y_w, result[m], left)
     if not free:  # once all are there
-        store_pixels(q, result, count, y_w, left, masked, out)
+        store_pixels(q, result, count, y_w, left)
 
 
 class Slices(NamedTuple):
@@ -233,15 +235,15 @@ class Slices(NamedTuple):
 
 
 @inline
-def add_window(total, tap, p, filters, count, left, masked, x, x_z, x_a, T, acc, of, free, swap, each):
+def add_window(total, tap, p, filters, count, left, masked, x, x_z, x_a, acc, of, swap, *, T, free, each):
     """Add the products of all taps `of` a filter to the totals of `count` pixels."""
     for z in range(of.kd) if of.part and of.kd > 1 else static_range(1):
         for a in range(of.kh) if of.part else static_range(1):
             for t in range(0, of.kw, of.part) if of.part < of.kw and of.part else static_range(1):
                 add_columns(
                     total, tap, p + z * x_z + a * x_a + t * (of.dw * x.stride.iw),
-                    filters + ((z * of.kh + a) * of.kw + t) * (VL * 4), count, left, masked, x_z, x_a,
-                    x.stride.iw, T, acc, of.taps(), free, of.part, swap, each,
+                    filters + ((z * of.kh + a) * of.kw + t) * (VL * 4), count, left, x_z, x_a, x.stride.iw,
+                    acc, of.taps(), of.part, swap,
                 )  # fmt: skip
 
 
@@ -309,13 +311,10 @@ def depthwise(
                             for m in static_range(count):
                                 total[m] = bias
                             add_window(
-                                total, tap, p, filters, count, left, masked, x, x_z, x_a, T, acc,
-                                Slices(kd, kh, kw, sw, dw, part), free, swap, each,
+                                total, tap, p, filters, count, left, masked, x, x_z, x_a, acc,
+                                Slices(kd, kh, kw, sw, dw, part), swap,
                             )  # fmt: skip
-                            finish_pixels(
-                                q, total, result, o, at, e, count, y.stride.w, left, masked, free, operands,
-                                body, out,
-                            )  # fmt: skip
+                            finish_pixels(q, total, result, o, at, e, count, y.stride.w, left, masked)
                             j += count
                 begin = end
 

@@ -69,7 +69,7 @@ def matrix_decay(
             slot = (number * capacity + c) * 4
             st[i32](chosen + slot, one)
             st[f32](values + slot, hmin[f32](least))
-        finish_class(chosen, values, counts, number, many, capacity)
+        finish_class(values, number, many, capacity)
 
 
 class Choice(Lowering):

@@ -157,11 +157,11 @@ def nms_select(
                     if lane[f32](limit, 0) > 0.5:
                         limit = limit * splat[f32](iou_threshold + 4)
             c += 1
-        finish_class(chosen, values, counts, number, count, capacity)
+        finish_class(values, number, count, capacity)
 
 
 @inline
-def collect(at, first, left, stride, b, s, boxes, scores, bar, options):
+def collect(at, first, left, stride, b, s, bar, *, boxes, scores, options):
     """Store boxes with scores above the limit as candidates at `first`, their scores and indices at `left`.
     Returns how many."""
     many = 0
@@ -202,7 +202,7 @@ def nms_select_soft(
     factor = const[f32](-0.5) / splat[f32](iou_threshold)
     for image, label, b, s in items(boxes, scores):
         number = image * scores.size.label + label
-        many = collect(at, first, left, stride, b, s, boxes, scores, bar, options)
+        many = collect(at, first, left, stride, b, s, bar)
         store[f32](left + many * 4, const[f32](none))
         count = 0
         while count < keep:
@@ -237,7 +237,7 @@ def nms_select_soft(
                 store[f32](
                     left + k * 4, select((score > bar) & (overlap == overlap), score, const[f32](none))
                 )
-        finish_class(chosen, values, counts, number, count, capacity)
+        finish_class(values, number, count, capacity)
 
 
 def select_step(

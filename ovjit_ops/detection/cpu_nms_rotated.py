@@ -179,4 +179,4 @@ def nms_select_rotated(
                 st[f32](values + slot, ld[f32](scores.at(s, i=one)))
                 count += 1
             c += 1
-        finish_class(chosen, values, counts, number, count, capacity)
+        finish_class(values, number, count, capacity)

@@ -32,7 +32,7 @@ def sorted_by_score(a, b, many, values, counts):
 
 
 @inline
-def list_slots(here, image, numbers, values, counts, classes, capacity, regions, bar, decayed):
+def list_slots(here, image, values, classes, capacity, regions, bar, *, numbers, counts, decayed):
     """Store the slots of an image's boxes to `here`. With `decayed`, only those with values above the bar,
     with their position among the image's boxes as key. Returns how many."""
     many = 0
@@ -51,7 +51,7 @@ def list_slots(here, image, numbers, values, counts, classes, capacity, regions,
 
 
 @inline
-def fill_up(rows, places, scores, total, left, width, T):
+def fill_up(rows, places, total, left, width, *, scores, T):
     """Fill the `left` rows behind the last one with zeros."""
     for k in range(0, left * width, VL):
         storem[f32](rows + (total * width + k) * 4, const[f32](0.0), left * width - k)
@@ -80,7 +80,7 @@ def ranked_rows(
     total = 0
     for image in range(numbers.size.n):
         here = a + total * 8
-        many = list_slots(here, image, numbers, values, counts, classes, capacity, regions, bar, decayed)
+        many = list_slots(here, image, values, classes, capacity, regions, bar)
         if decayed:  # decay changes the order within classes; equal scores are ordered by class and box
             sorted_pairs(here, b, many, scratch)
         if decayed or (classes > 1 and (order == "score" or many > keep)):
@@ -116,7 +116,7 @@ def ranked_rows(
         st[f32](scores + i * 4, ld[f32](values + slot * 4))
     st[i64](number, total)
     if padded:
-        fill_up(rows, places, scores, total, size - total, 4 + prefix, T)
+        fill_up(rows, places, total, size - total, 4 + prefix)
         if size > total and padded == "mark":
             st[f32](rows + total * (4 + prefix) * 4, -1.0)
 

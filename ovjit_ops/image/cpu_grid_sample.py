@@ -23,7 +23,7 @@ _MOST = 2**31 - 1
 
 
 @inline
-def index_of(x, last, align, padding):
+def index_of(x, last, *, align, padding):
     """A valid index for x, an integer in f32. `last`: the largest index."""
     at = x
     if padding == "reflection":
@@ -55,16 +55,16 @@ def added(v, weight, acc, n, side):
 
 
 @inline
-def find_taps(index, inside, spot, last, a, side, align, padding):
+def find_taps(index, inside, spot, last, a, *, side, align, padding):
     """Along axis a: indices of the taps. With zeros as padding, also whether they are inside of the image."""
     for i in static_range(side):
-        index[a, i] = index_of(spot[a, i], last[a], align, padding)
+        index[a, i] = index_of(spot[a, i], last[a])
         if padding == "zeros":
             inside[a, i] = (spot[a, i] >= const[f32](0.0)) & (spot[a, i] <= last[a])
 
 
 @inline
-def find_place(spot, f, last, g, a, left, grid, side, align):
+def find_place(spot, f, last, g, a, left, *, grid, side, align):
     """Along axis a, for a vector of points at g: the positions of taps, integers in f32, and their
     weights."""
     one = const[f32](1.0)
@@ -105,8 +105,8 @@ def grid_sample(x: Tensor, grid: Tensor, y: Tensor, *, side, padding, align, adj
             g = grid.at(places, ow=j)
             target = y.at(targets, ow=j)
             for a in static_range(2):
-                find_place(spot, f, last, g, a, left, grid, side, align)
-                find_taps(index, inside, spot, last, a, side, align, padding)
+                find_place(spot, f, last, g, a, left)
+                find_taps(index, inside, spot, last, a)
             for n in static_range(side**2):
                 at = index[1, n // side] * row_step + index[0, n % side] * column_step
                 if padding == "zeros":

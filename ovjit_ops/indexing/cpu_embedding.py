@@ -73,7 +73,7 @@ def store_bag(a, target, j, width, scale, T, mean):
 
 
 @inline
-def taken(total, x, f, T, weighted, largest):
+def taken(total, x, f, *, T, weighted, largest):
     """The total with one more row x, multiplied by f if `weighted`; or the maximum of both."""
     return (
         maximum(total, x) if largest
@@ -84,7 +84,7 @@ def taken(total, x, f, T, weighted, largest):
 
 
 @inline
-def rises(bags, count, many, index):
+def rises(count, many, *, bags, index):
     """1 if segment ids are not negative, do not decrease and are below `many`, else 0."""
     last = 0
     fine = 1
@@ -97,7 +97,7 @@ def rises(bags, count, many, index):
 
 
 @inline
-def offset_behind(bags, bag, many, count, index):
+def offset_behind(bag, many, count, *, bags, index):
     """The end of a bag's indices: the next offset, or the end of the list."""
     end = count
     if bag + 1 < many:
@@ -106,7 +106,7 @@ def offset_behind(bags, bag, many, count, index):
 
 
 @inline
-def find_bag(of, bags, bag, ends, count, each, way, index):
+def find_bag(of, bag, ends, count, *, bags, each, way, index):
     """Store the first position and the end of a bag's indices to `of`. Not for offsets."""
     if way == "packed":
         of["first"] = bag * each
@@ -141,7 +141,7 @@ def scale_of(first, end, T):
 
 
 @inline
-def begin_bag(a, table, pick, first, end, j, T, largest):
+def begin_bag(a, table, pick, first, end, j, *, T, largest):
     """Initialize the totals: to those of no rows, or to row `pick` unless it is negative."""
     fill(a, -inf if largest else 0, T)
     if largest and first >= end:
@@ -152,7 +152,7 @@ def begin_bag(a, table, pick, first, end, j, T, largest):
 
 
 @inline
-def add_row(a, table, place, j, weights, i, T, ranges, weighted, largest):
+def add_row(a, table, place, j, weights, i, ranges, *, T, weighted, largest):
     """Add elements of a row from j on to the totals, multiplied by the weight of index i. In `ranges`, rows
     out of range are zeros."""
     if weighted:
@@ -163,7 +163,7 @@ def add_row(a, table, place, j, weights, i, T, ranges, weighted, largest):
         there = 0  # no access
     for v in static_range(VECTORS):
         x = loadm[T](p + v * VL * SIZE[T], there - j - v * VL)
-        a[v] = taken(a[v], x, f, T, weighted, largest)
+        a[v] = taken(a[v], x, f)
 
 
 @kernel(over="bag", table="row w:1", at="i:1", y="bag w:1", bags="", weights="", other="", ends="")
@@ -179,19 +179,19 @@ def bag_rows(
     count = at.size.i
     many = y.size.bag
     if way == "segments" and chunk == 0:  # checked once
-        fine = rises(bags, count, many, index)
+        fine = rises(count, many)
         if fine == 0:
             return 1
     if way == "offsets" and chunk == 0 and count > 0 and ld[index](bags) != 0:
         return 1
     for bag, target in items(y):
         if way != "offsets":
-            find_bag(of, bags, bag, ends, count, each, way, index)
+            find_bag(of, bag, ends, count)
             first = of["first"]
             end = of["end"]
         else:
             first = ld[index](bags + bag * SIZE[index]) + 0
-            end = offset_behind(bags, bag, many, count, index)
+            end = offset_behind(bag, many, count)
             if first < 0 or end < first or end > count:
                 return 1
         if way != "ranges":
@@ -206,10 +206,10 @@ def bag_rows(
         if mean:
             scale = scale_of(first, end, T)
         for j in range(0, width, VECTORS * VL):
-            begin_bag(a, table, pick, first, end, j, T, largest)
+            begin_bag(a, table, pick, first, end, j)
             for i in range(first, end):
                 place = index_at(at + i * SIZE[index], rows, index)
-                add_row(a, table, place, j, weights, i, T, way == "ranges", weighted, largest)
+                add_row(a, table, place, j, weights, i, way == "ranges")
             store_bag(a, target, j, width, scale, T, mean)
 
 

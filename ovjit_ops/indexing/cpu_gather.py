@@ -50,7 +50,7 @@ def joined(old, v, combine):
 
 
 @inline
-def flipped(v, T, flip):
+def flipped(v, *, T, flip):
     """Invert the bits of `flip`."""
     return v ^ const[T](flip) if flip else v
 
@@ -65,7 +65,7 @@ def index_at(address, extent, index):
 
 
 @inline
-def take_elements(p, q, a, n, extent, stride, T, index, zeros):
+def take_elements(p, q, a, n, extent, stride, zeros, *, T, index):
     """Gather n elements at p + index * stride, by adjacent indices, and store them to q in vectors. Returns
     the number of elements left at the first vector with an index out of range, or 0. With `zeros`, such
     elements are 0, and it continues."""
@@ -91,7 +91,7 @@ def take_elements(p, q, a, n, extent, stride, T, index, zeros):
 
 
 @inline
-def move_row(p, q, n, x_n, y_n, T, combine, flip):
+def move_row(p, q, n, x_n, y_n, *, T, combine, flip):
     """Copy n elements from p to q with the bits of `flip` inverted, or combine them with those of q."""
     i = 0
     if not combine and not flip and n == 1:  # a row of one element
@@ -99,16 +99,16 @@ def move_row(p, q, n, x_n, y_n, T, combine, flip):
     elif x_n == SIZE[T] and y_n == SIZE[T]:
         while i + VL <= n:
             v = joined(load[T](q + i * SIZE[T]), load[T](p + i * SIZE[T]), combine)
-            store[T](q + i * SIZE[T], flipped(v, T, flip))
+            store[T](q + i * SIZE[T], flipped(v))
             i += VL
         if i < n:
             v = joined(loadm[T](q + i * SIZE[T], n - i), loadm[T](p + i * SIZE[T], n - i), combine)
-            storem[T](q + i * SIZE[T], flipped(v, T, flip), n - i)
+            storem[T](q + i * SIZE[T], flipped(v), n - i)
     else:
         for i in range(0, n, VL):
             left = n - i
             v = joined(gather[T](q + i * y_n, y_n, left), gather[T](p + i * x_n, x_n, left), combine)
-            scatter[T](q + i * y_n, y_n, flipped(v, T, flip), left)
+            scatter[T](q + i * y_n, y_n, flipped(v), left)
 
 
 @inline
@@ -118,7 +118,7 @@ def is_adjacent(at, extent, index):
 
 
 @inline
-def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine, zeros):
+def move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros, *, T, index, combine):
     """Move n elements, each with its own index. Returns 1 if an index is out of range, else 0."""
     extent = ld(places, 0)
     stride = ld(places, 1)
@@ -131,7 +131,7 @@ def move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine
         near = is_adjacent(at, extent, index)
         near = near and x_n == 0 and y_n == SIZE[T]
         if near and stride >= 0 and stride % SIZE[T] == 0 and extent * stride < SIZE[T] << 31:
-            left = take_elements(p, q, a, n, extent, stride, T, index, zeros)
+            left = take_elements(p, q, a, n, extent, stride, zeros)
             if left > 0:
                 left = 0
                 wrong = 1
@@ -177,7 +177,7 @@ def indexed(
         x_n = x.stride.lanes
         y_n = y.stride.lanes
         if at.stride.lanes != 0 or y_n == 0:
-            wrong = move_elements(p, q, a, n, x_n, y_n, at, places, T, index, direction, combine, zeros)
+            wrong = move_elements(p, q, a, n, x_n, y_n, at, places, direction, zeros)
             if wrong != 0:
                 return 1
         else:
@@ -198,7 +198,7 @@ def indexed(
                 else:
                     q += place * ld(places, 2 * k + 1)
             if valid == 1:
-                move_row(p, q, n, x_n, y_n, T, combine, flip)
+                move_row(p, q, n, x_n, y_n)
             elif zeros:
                 for i in range(0, n, VL):
                     scatter[T](q + i * y_n, y_n, const[T](0), n - i)

@@ -21,7 +21,7 @@ from ovjit_ops.indexing.cpu_gather import known_axis
 
 
 @inline
-def scan_lines(x, y, p, q, left, exclusive, single, T, combine, first):
+def scan_lines(x, y, p, q, left, exclusive, single, first, *, T, combine):
     """Scan `left` neighbouring lines, or a `single` one."""
     total = const[T](first)
     source = p
@@ -52,9 +52,9 @@ def scan(x: Tensor, y: Tensor, exclusive, *, T, combine, first):
     for j, p, q in items(x, y):
         left = x.size.lanes - j
         if left == 1:  # parts of vectors are stored in up to 12 cycles, a single lane in one
-            scan_lines(x, y, p, q, left, exclusive, True, T, combine, first)
+            scan_lines(x, y, p, q, left, exclusive, True, first)
         else:
-            scan_lines(x, y, p, q, left, exclusive, False, T, combine, first)
+            scan_lines(x, y, p, q, left, exclusive, False, first)
 
 
 @kernel(over="... lanes/VL", x="... n:1", y="... n:1")

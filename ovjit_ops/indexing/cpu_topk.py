@@ -83,7 +83,7 @@ def sift(key, at, hole, size):
 
 
 @inline
-def beats(one, other, T, largest):
+def beats(one, other, *, T, largest):
     """Whether `one` is better than `other`. NaN is above all numbers."""
     return (
         ((one > other) if largest else (one < other)) if T not in INFINITY
@@ -93,7 +93,7 @@ def beats(one, other, T, largest):
 
 
 @inline
-def enter_first(row, best, step, T, largest):
+def enter_first(row, best, step, *, T, largest):
     """Make entries of the first elements of a row."""
     p = row
     for i in range(best):
@@ -104,12 +104,12 @@ def enter_first(row, best, step, T, largest):
 
 
 @inline
-def behind_worse(row, first, n, T, largest):
+def behind_worse(row, first, n, *, T, largest):
     """The index behind the vectors from `first` on whose elements are all worse than the worst entry."""
     least = splat[T](row + ld(scratch, 1) * SIZE[T])
     i = first
     while i + VL <= n:
-        if hor[boolean](beats(load[T](row + i * SIZE[T]), least, T, largest)):
+        if hor[boolean](beats(load[T](row + i * SIZE[T]), least)):
             break
         i += VL
     return i
@@ -132,7 +132,7 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
     n = x.size.n
     best = y.size.best
     for source, values, places in items(x, y, z):
-        enter_first(source, best, x.stride.n, T, largest)
+        enter_first(source, best, x.stride.n)
         p = source + best * x.stride.n
         start = best // 2
         size = best
@@ -144,7 +144,7 @@ def topk(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 worst = ld(scratch, 0)
                 hole = -1
                 if x.stride.n == SIZE[T] and i >= best * VL:  # most vectors have no better element
-                    i = behind_worse(source, i, n, T, largest)
+                    i = behind_worse(source, i, n)
                     p = source + i * SIZE[T]
                 while i < n and hole < 0:
                     key = key_of(p, T, largest)
@@ -199,7 +199,7 @@ def top_1(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
             here = spread[i32](i)
             for v in static_range(VECTORS):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-                better = beats(one, best[v], T, largest)
+                better = beats(one, best[v])
                 at[v] = select(better, here, at[v])
                 best[v] = select(better, one, best[v])
         for v in static_range(VECTORS):
@@ -220,7 +220,7 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
         for i in range(VL, n, VL):
             base = min(i, n - VL)
             one = load[T](source + base * SIZE[T])
-            better = beats(one, best, T, largest)
+            better = beats(one, best)
             at = select(better, spread[i32](base), at)
             best = select(better, one, best)
         at = at + load[i32](scratch + VL * 8)
@@ -247,13 +247,13 @@ def top_1_along(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest):
 
 
 @inline
-def enter(best, at, first, count, one, here, T, largest):
+def enter(best, at, first, count, one, here, *, T, largest):
     """Insert a vector of elements, at position `here`, into the `count` sorted ones from `first` on. The
     worst of each lane is `left`."""
     best["left"] = one
     at["left"] = spread[i32](here)
     for j in static_range(count):
-        better = beats(one, best[first + j], T, largest)  # also than all behind it
+        better = beats(one, best[first + j])  # also than all behind it
         moved = select(better, best[first + j], best["left"])
         place = select(better, at[first + j], at["left"])
         best[first + j] = select(better, best["left"], best[first + j])
@@ -286,14 +286,14 @@ def top_in_registers(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_i
         for i in static_range(count):
             for v in static_range(PAIR):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-                enter(best, at, v * count, i, one, i, T, largest)
+                enter(best, at, v * count, i, one, i)
                 best[v * count + i] = best["left"]
                 at[v * count + i] = at["left"]
             p += x.stride.n
         for i in range(count, x.size.n):
             for v in static_range(PAIR):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
-                enter(best, at, v * count, count, one, i, T, largest)
+                enter(best, at, v * count, count, one, i)
             p += x.stride.n
         for v in static_range(PAIR):
             left = rest - v * VL
@@ -322,7 +322,7 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                 one = loadm[T](p + v * VL * SIZE[T], rest - v * VL)
                 wanted = 1
                 if kept == best:
-                    if not hor[boolean](beats(one, load[T](q + (best - 1) * step), T, largest)):
+                    if not hor[boolean](beats(one, load[T](q + (best - 1) * step))):
                         wanted = 0
                 if wanted == 1:
                     moved = one
@@ -330,7 +330,7 @@ def top_few(x: Tensor, y: Tensor, z: Tensor, *, T, index, largest, by_index):
                     for _ in range(kept):
                         other = load[T](q)
                         place = load[i32](r)
-                        better = beats(one, other, T, largest)  # also than all behind it
+                        better = beats(one, other)  # also than all behind it
                         store[T](q, select(better, moved, other))
                         store[i32](r, select(better, at, place))
                         moved = select(better, other, moved)

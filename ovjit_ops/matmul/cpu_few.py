@@ -141,10 +141,7 @@ def few_rows(
             for j in range(0, count, vectors * lanes):
                 for v in static_range(vectors):
                     made[0, v] = load[f32](scratch + (r * block + j + v * lanes) * SIZE_F32)
-                finish_row(
-                    made, 0, e, y, y_w, above + r, (first + j) // (vectors * lanes),
-                    b.size.n, vectors, lanes, operands, body, out,
-                )  # fmt: skip
+                finish_row(made, 0, e, y, y_w, above + r, (first + j) // (vectors * lanes), b.size.n)
 
 
 def few_rows_kernel(lowering: Tiled, names: str) -> Kernel:

@@ -129,7 +129,7 @@ def put_together(x: Tensor, y: Tensor, bounds, *, T, real, height, parts, wide, 
 
 
 @inline
-def load_sums(c, y, py, i, j, height, wide, E, T):
+def load_sums(c, y, py, i, j, wide, E, *, height, T):
     """Load the block of y with rows from i on, at py, and columns from j on into c[E, r, v]."""
     for r in static_range(height):
         if i + r < y.size.m:
@@ -172,7 +172,7 @@ def panel_product(
                         for r, v in np.ndindex(height, wide):
                             c[E, r, v] = const[E](0)
                         if not real and done > 0:
-                            load_sums(c, y, py, i, j, height, wide, E, T)
+                            load_sums(c, y, py, i, j, wide, E)
                         for _ in range(some):
                             multiply_panels(c, w, e, pa, pb, height, wide, R, E)
                             pa += height * SIZE[E]

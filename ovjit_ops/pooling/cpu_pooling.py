@@ -44,7 +44,7 @@ LARGEST_UNROLLED = 9
 
 
 @inline
-def some(p, n, T, R, part):
+def some(p, n, part, *, T, R):
     """A full vector at p, or n elements if `part`, of type T, converted to R."""
     v = loadm[T](p, n) if part else load[T](p)
     return v if T == R else cast[f32](v)
@@ -78,16 +78,16 @@ def pool(x: Tensor, y: Tensor, row, column, exclude, *, T, R, lowest, window):
                 while k < c - (0 if part else VL - 1):
                     p = source + k * SIZE[T]
                     if window and i0 == 0 and i1 == window[0] and j0 == 0 and j1 == window[1]:
-                        acc = some(p, c - k, T, R, part)
+                        acc = some(p, c - k, part)
                         for i, j in list(np.ndindex(*window))[1:]:
-                            v = some(x.at(p, h=i * dh, w=j * dw), c - k, T, R, part)
+                            v = some(x.at(p, h=i * dh, w=j * dw), c - k, part)
                             acc = acc + v if lowest is None else maximum(acc, v)
                     else:
                         acc = const[R](0.0 if lowest is None else lowest)
                         for i in range(i0, i1):
                             q = x.at(p, h=i * dh, w=j0 * dw)
                             for _ in range(j0, j1):
-                                v = some(q, c - k, T, R, part)
+                                v = some(q, c - k, part)
                                 acc = acc + v if lowest is None else maximum(acc, v)
                                 q += dw * x.stride.w
                     if lowest is None:
@@ -112,7 +112,7 @@ def joined(total, v, lowest):
 
 
 @inline
-def join_rows(line, x, source, top, row, used, start, T, R, A, lowest, window):
+def join_rows(line, x, source, top, row, used, start, A, *, T, R, lowest, window):
     """Combine the rows of a window that begins at row `top` to a line of `used` columns."""
     dh = row.dilation
     i0 = first_tap(top, dh)
@@ -122,14 +122,14 @@ def join_rows(line, x, source, top, row, used, start, T, R, A, lowest, window):
         while k < used - (0 if part else VL - 1):
             p = x.at(source, h=top + i0 * dh) + k * SIZE[T]
             if window and i0 == 0 and i1 == window[0]:
-                acc = some(p, used - k, T, R, part)
+                acc = some(p, used - k, part)
                 for i in static_range(1, window[0]):
-                    v = some(x.at(p, h=i * dh), used - k, T, R, part)
+                    v = some(x.at(p, h=i * dh), used - k, part)
                     acc = joined(acc, v, lowest)
             else:
                 acc = const[R](start)
                 for _ in range(i0, i1):
-                    v = some(p, used - k, T, R, part)
+                    v = some(p, used - k, part)
                     acc = joined(acc, v, lowest)
                     p += dh * x.stride.h
             store[A](line + k * SIZE[A], blend[A](used - k, acc, const[A](start)) if part else acc)
@@ -137,7 +137,7 @@ def join_rows(line, x, source, top, row, used, start, T, R, A, lowest, window):
 
 
 @inline
-def join_columns(p, column, left, start, A, lowest, window, step):
+def join_columns(p, column, left, start, A, step, *, lowest, window):
     """A vector of outputs: combine the columns of the line at p."""
     sw = column.stride
     dw = column.dilation
@@ -180,7 +180,7 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
         for r in range(many):
             top = (oi + r) * row.stride - row.before
             line = scratch + (r * span + pw) * SIZE[A]
-            join_rows(line, x, source, top, row, lines.used, start, T, R, A, lowest, window)
+            join_rows(line, x, source, top, row, lines.used, start, A)
         for r in range(many):  # separate loop: loads that overlap recent stores differently are slow
             line = scratch + r * span * SIZE[A]
             goal = y.at(target, oh=r)
@@ -191,10 +191,10 @@ def pool_planes(x: Tensor, y: Tensor, row, column, lines, *, T, R, A, lowest, wi
             for part in static_range(2):
                 while k < ow - (0 if part else VL - 1):
                     p = line + k * sw * SIZE[A]
-                    best = join_columns(p, column, ow - k, start, A, lowest, window, step)
+                    best = join_columns(p, column, ow - k, start, A, step)
                     if lowest is None:
                         # elements beyond the end may be denormals, for which a product takes about 100 cycles
-                        count = some(numbers + k * SIZE[A], ow - k, A, A, part)
+                        count = some(numbers + k * SIZE[A], ow - k, part, T=A, R=A)
                         count = count * spread[A](high)
                         best = best / maximum(count, const[A](1.0))
                     if part:

@@ -159,7 +159,7 @@ def ones(v, p, items, mode, skip):
 
 
 @inline
-def element(v, q, x, at, left, whole, inputs, front, T, R):
+def element(v, q, x, at, left, whole, *, inputs, front, T, R):
     """A vector of the elements to reduce, from element `at` on, after the prologue. `whole`: all lanes; else
     the first `left` lanes. Operands of mode "w" are strided."""
     for k, operand in enumerate(inputs):
@@ -224,7 +224,7 @@ def step_on(q, x, inputs):
 
 
 @inline
-def fetch(q, x, inputs, front, vectors):
+def fetch(q, x, *, inputs, front, vectors):
     """Prefetch rows of the run, if the prologue is too long for the CPU to reach them out of order; else what
     the next item reads of this row. Rows are pages apart, which hardware prefetchers do not predict."""
     for k, operand in enumerate(inputs):
@@ -241,7 +241,7 @@ IDEMPOTENT = ("max", "min", "and", "or")
 
 
 @inline
-def row_combined(acc, v, q, x, start, stop, inputs, front, T, R, how):
+def row_combined(acc, v, q, x, start, stop, *, inputs, front, T, R, how):
     """acc combined with the adjacent elements at q from `start` to `stop`, in whole vectors. Where the bits
     do not depend on it, two vectors at a time, as each combination waits for the one before."""
     total = acc
@@ -250,13 +250,13 @@ def row_combined(acc, v, q, x, start, stop, inputs, front, T, R, how):
         other = acc
         behind = stop - (stop - start) % (2 * VL)
         for j in range(start, behind, 2 * VL):
-            some = element(v, q, x, j, 0, True, inputs, front, T, R)
+            some = element(v, q, x, j, 0, True)
             total = taken(total, some, how)
-            some = element(v, q, x, j + VL, 0, True, inputs, front, T, R)
+            some = element(v, q, x, j + VL, 0, True)
             other = taken(other, some, how)
         total = combined(total, other, how.combine)
     for j in range(behind, stop, VL):
-        some = element(v, q, x, j, 0, True, inputs, front, T, R)
+        some = element(v, q, x, j, 0, True)
         total = taken(total, some, how)
     return total
 
@@ -272,7 +272,7 @@ def some_of(p, step, count, T):
 
 
 @inline
-def put(target, step, made, i, n, w, g, e, operands, body, out, along):
+def put(target, step, made, i, n, w, g, e, along, *, operands, body, out):
     """Apply the epilogue to `made` and store elements i to n - 1, `step` bytes apart. `along`: the name of
     the operands' stride."""
     for k, operand in enumerate(operands):
@@ -283,7 +283,7 @@ def put(target, step, made, i, n, w, g, e, operands, body, out, along):
 
 
 @inline
-def finished(acc, total, number, R, made_in, how):
+def finished(acc, total, number, made_in, *, R, how):
     """The result for `total` combined elements, converted to the type `made_in`."""
     made = acc
     if how.empty != "" and total == 0:
@@ -304,19 +304,19 @@ KEPT = Raw("*y n y_inner y_0 y_1 y_2 d1 d2")
 
 
 @inline
-def take_next(acc, v, q, x, i, n, inputs, front, T, R, how, vectors):
+def take_next(acc, v, q, x, i, n, *, inputs, front, T, R, how, vectors):
     """Combine `acc` with so many vectors at q, which begin at element i of n."""
     ones(v, q, inputs, "s", 0)
-    fetch(q, x, inputs, front, vectors)
+    fetch(q, x)
     for u in static_range(vectors):
         if (not front.lines and SIZE[T] > 2 and inputs[0].mode == "v") or i + u * VL < n:
-            some = element(v, q, x, u * VL, n - i - u * VL, False, inputs, front, T, R)
+            some = element(v, q, x, u * VL, n - i - u * VL, False)
             acc[u] = taken(acc[u], some, how)
     step_on(q, x, inputs)
 
 
 @inline
-def bank_sums(acc, made, bank, sums, first, M, vectors):
+def bank_sums(acc, made, bank, sums, first, *, M, vectors):
     """Add sums of BLOCK elements to the sums of sums; after BLOCK of those, add them to the last level. Reset
     `acc`."""
     for u in static_range(vectors):
@@ -379,13 +379,13 @@ def reduce_kept(
                     for start in range(begin, end, BLOCK) if long else (0,):
                         stop = min(start + BLOCK, end) if long else end
                         for _ in range(start if long else begin, stop):
-                            take_next(acc, v, q, x, i, to.n, inputs, front, T, R, how, vectors)
+                            take_next(acc, v, q, x, i, to.n)
                         if long:
                             added += stop - start
                             if added >= BLOCK:
                                 added = 0
                                 sums += 1
-                                bank_sums(acc, made, bank, sums, first, M, vectors)
+                                bank_sums(acc, made, bank, sums, first)
         for u in static_range(vectors):
             store[M](scratch + u * VL * SIZE[M], acc[u])
         place = scratch
@@ -393,8 +393,8 @@ def reduce_kept(
             whole = load[M](place)
             if long and sums > 0:
                 whole = load[M](place + 2 * bank) + (load[M](place + bank) + whole)
-            whole = finished(whole, reduced.total, number, R, body.inputs[0], how)
-            put(target, to.y_inner, whole, j, to.n, w, g, e, operands, body, out, "inner")
+            whole = finished(whole, reduced.total, number, body.inputs[0])
+            put(target, to.y_inner, whole, j, to.n, w, g, e, "inner")
             place += VL * SIZE[M]
 
 
@@ -403,7 +403,7 @@ ROWS = Raw("*y y_0 y_1 y_2 d1 d2")
 
 
 @inline
-def take_run(s, v, q, x, begin, end, first, inputs, front, T, R, how, long):
+def take_run(s, v, q, x, begin, end, first, *, inputs, front, T, R, how, long):
     """Combine a run with the state s: the current sum, sums of BLOCK vectors, sums of BLOCK sums; elements
     since the last reset of the current sum, and the number of sums."""
     whole = end - (end - begin) % VL
@@ -411,7 +411,7 @@ def take_run(s, v, q, x, begin, end, first, inputs, front, T, R, how, long):
     for start in range(begin, whole, block) if long else (0,):
         stop = min(start + block, whole) if long else whole
         at_first = start if long else begin
-        s["acc"] = row_combined(s["acc"], v, q, x, at_first, stop, inputs, front, T, R, how)
+        s["acc"] = row_combined(s["acc"], v, q, x, at_first, stop)
         if long:
             s["added"] += stop - start
             if s["added"] >= block:
@@ -423,7 +423,7 @@ def take_run(s, v, q, x, begin, end, first, inputs, front, T, R, how, long):
                     s["many"] = s["many"] + s["some"]
                     s["some"] = first
     if whole < end:  # lanes behind the row keep their value
-        rest = element(v, q, x, whole, end - whole, False, inputs, front, T, R)
+        rest = element(v, q, x, whole, end - whole, False)
         rest = taken(s["acc"], rest, how)
         s["acc"] = blend[R](end - whole, rest, s["acc"])
 
@@ -469,7 +469,7 @@ def reduce_rows(
                 for b2 in range(reduced.r2):
                     step_in(q, p, x, b0, b1, b2, 0, 0, inputs)
                     ones(v, q, inputs, "s", 0)
-                    take_run(s, v, q, x, begin, end, first, inputs, front, T, R, how, long)
+                    take_run(s, v, q, x, begin, end, first)
         acc = s["acc"]
         if long and s["sums"] > 0:
             acc = s["many"] + (s["some"] + acc)
@@ -479,8 +479,8 @@ def reduce_rows(
         if parted or count == NARROW * VL or at[2] == to.d2 - 1 or item == last:
             for i in range(0, count, VL):
                 held = loadm[M](scratch + i * SIZE[M], count - i)
-                held = finished(held, reduced.total, number, R, body.inputs[0], how)
-                put(home, to.y_2, held, i, count, w, g, e, operands, body, out, 2)
+                held = finished(held, reduced.total, number, body.inputs[0])
+                put(home, to.y_2, held, i, count, w, g, e, 2)
             count = 0
         if not parted:
             next_row(at, to.d1, to.d2)
