@@ -74,15 +74,12 @@ class Bodies:
 
     def ends_of(self, node: Any) -> Any:
         """The ports of a Loop or TensorIterator."""
-        from ovjit_ops.control.ends import Ports
+        from ovjit_ops.control.ends import ports_of
 
         known = self._ends.get(id(node))
         if known is None:
-            attrs = node.attrs
-            special = [attrs.get(key, -1) for key in ("iteration_parameter", "condition_result")]
-            rows = attrs["input_ports"], attrs["output_ports"]
             # the node is kept too, since an id is only unique while its object lives
-            known = self._ends[id(node)] = Ports(attrs["body"], *rows, len(node.inputs), *special), node
+            known = self._ends[id(node)] = ports_of(node.attrs, len(node.inputs)), node
         return known[0]
 
     def bounded(self, node: Any, arrays: Sequence[np.ndarray]) -> Executable | None:

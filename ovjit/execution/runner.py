@@ -72,21 +72,7 @@ def native_kernels(loaded: bool = False) -> tuple[Kernel, ...]:
 
 
 class Native:
-    """The runner's functions as Python callables. The first access to one loads its kernel."""
-
-    walk: Callable[[int, int, int, int], int]
-    lead: Callable[[int, int, int, int], int]
-    work: Callable[[int, int, int, int], int]
-    submit: Callable[[int, int, int, int], int]
-    wait: Callable[[int, int, int, int], int]
-    finish: Callable[[int, int, int, int], int]
-    wake: Callable[[int, int, int, int], int]
-    publish: Callable[[int, int, int, int], int]
-    release: Callable[[int, int, int, int], int]
-    pop: Callable[[int, int, int, int], int]
-    wake_all: Callable[[int, int, int, int], int]
-    steal: Callable[[int, int, int, int], int]
-    iterate: Callable[[int, int, int, int], int]
+    """The functions of ROUTINES as Python callables. The first access to one loads its kernel."""
 
     def __getattr__(self, name: str) -> Callable[[int, int, int, int], int]:
         if name not in _HOME:

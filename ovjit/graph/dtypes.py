@@ -29,8 +29,11 @@ class ElementType:
 
     __slots__ = ("_numpy", "bits", "kind", "name")
 
-    def __init__(self, name: str, bits: int, numpy: np.dtype | str | None, kind: str):
-        self.name, self.bits, self._numpy, self.kind = name, bits, numpy, kind
+    def __init__(self, name: str, bits: int, numpy: Any, kind: str):
+        """`numpy`: a NumPy type, the name of one of ml_dtypes' types, or None."""
+        plain = numpy is None or isinstance(numpy, str)
+        self.name, self.bits, self.kind = name, bits, kind
+        self._numpy = numpy if plain else np.dtype(numpy)
 
     @property
     def numpy(self) -> np.dtype | None:
@@ -56,43 +59,38 @@ class ElementType:
         return self.bits < 8 and self.kind in "iuf"
 
 
-def _row(name: str, bits: int, numpy: object, kind: str) -> tuple[str, ElementType]:
-    """`numpy`: a str is the name of one of ml_dtypes' types."""
-    plain = numpy is None or isinstance(numpy, str)
-    return name, ElementType(name, bits, numpy if plain else np.dtype(numpy), kind)  # type: ignore[arg-type, call-overload]
-
-
 #: name -> ElementType, in OpenVINO's order.
-ELEMENT_TYPES: dict[str, ElementType] = dict(
-    [
-        _row("dynamic", 0, None, "?"),
-        _row("boolean", 8, np.bool_, "b"),
-        _row("bf16", 16, "bfloat16", "f"),
-        _row("f16", 16, np.float16, "f"),
-        _row("f32", 32, np.float32, "f"),
-        _row("f64", 64, np.float64, "f"),
-        _row("i4", 4, "int4", "i"),
-        _row("i8", 8, np.int8, "i"),
-        _row("i16", 16, np.int16, "i"),
-        _row("i32", 32, np.int32, "i"),
-        _row("i64", 64, np.int64, "i"),
-        _row("u1", 1, None, "u"),
-        _row("u2", 2, "uint2", "u"),
-        _row("u3", 3, None, "u"),
-        _row("u4", 4, "uint4", "u"),
-        _row("u6", 6, None, "u"),
-        _row("u8", 8, np.uint8, "u"),
-        _row("u16", 16, np.uint16, "u"),
-        _row("u32", 32, np.uint32, "u"),
-        _row("u64", 64, np.uint64, "u"),
-        _row("nf4", 4, NF4, "f"),
-        _row("f8e4m3", 8, "float8_e4m3fn", "f"),
-        _row("f8e5m2", 8, "float8_e5m2", "f"),
-        _row("string", 0, np.object_, "s"),
-        _row("f4e2m1", 4, "float4_e2m1fn", "f"),
-        _row("f8e8m0", 8, "float8_e8m0fnu", "f"),
-    ]
-)
+ELEMENT_TYPES: dict[str, ElementType] = {
+    row.name: row
+    for row in (
+        ElementType("dynamic", 0, None, "?"),
+        ElementType("boolean", 8, np.bool_, "b"),
+        ElementType("bf16", 16, "bfloat16", "f"),
+        ElementType("f16", 16, np.float16, "f"),
+        ElementType("f32", 32, np.float32, "f"),
+        ElementType("f64", 64, np.float64, "f"),
+        ElementType("i4", 4, "int4", "i"),
+        ElementType("i8", 8, np.int8, "i"),
+        ElementType("i16", 16, np.int16, "i"),
+        ElementType("i32", 32, np.int32, "i"),
+        ElementType("i64", 64, np.int64, "i"),
+        ElementType("u1", 1, None, "u"),
+        ElementType("u2", 2, "uint2", "u"),
+        ElementType("u3", 3, None, "u"),
+        ElementType("u4", 4, "uint4", "u"),
+        ElementType("u6", 6, None, "u"),
+        ElementType("u8", 8, np.uint8, "u"),
+        ElementType("u16", 16, np.uint16, "u"),
+        ElementType("u32", 32, np.uint32, "u"),
+        ElementType("u64", 64, np.uint64, "u"),
+        ElementType("nf4", 4, NF4, "f"),
+        ElementType("f8e4m3", 8, "float8_e4m3fn", "f"),
+        ElementType("f8e5m2", 8, "float8_e5m2", "f"),
+        ElementType("string", 0, np.object_, "s"),
+        ElementType("f4e2m1", 4, "float4_e2m1fn", "f"),
+        ElementType("f8e8m0", 8, "float8_e8m0fnu", "f"),
+    )
+}
 
 #: Floating-point types in which no kernel computes: operations that do not accept them get f32.
 SMALL = frozenset(row.name for row in ELEMENT_TYPES.values() if row.kind == "f" and row.bits <= 8)

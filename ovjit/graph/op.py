@@ -351,11 +351,9 @@ class Op(Declared):
     def check_attribute(self, name: str, value: Any) -> Any:
         """An attribute's value, coerced to its type. Raises ModelError if that is not possible."""
         attribute = self.attributes[name]
-        return (
-            None
-            if value is None and attribute.default is None
-            else attribute.read(value, self.name, alone=True)
-        )
+        if value is None and attribute.default is None:
+            return None
+        return attribute.read(value, self.name, alone=True)
 
     def infer_types(self, inputs: Iterable[TensorType], attrs: Mapping[str, Any]) -> tuple[TensorType, ...]:
         """The types of all outputs. Raises ModelError if inputs or attributes are not accepted."""
