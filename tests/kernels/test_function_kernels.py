@@ -148,6 +148,50 @@ def test_inline_functions_have_names_of_their_own():
 
 
 @inline
+def row_of(i, *, width, T):
+    return i * width * SIZE[T]
+
+
+@inline
+def double_row(i, *, T):
+    at = row_of(i + i, width=4)
+    return at
+
+
+def test_inline_functions_inherit_keyword_only_parameters():
+    @kernel
+    def k(n, width, *, T):
+        a = row_of(n)
+        b = row_of(n, width=2 * n, T="f64")
+        c = double_row(n)
+        return a + b + c
+
+    assert text(k, T="f32").splitlines() == [
+        "    a = n * width * 4",
+        "    b = n * (2 * n) * 8",
+        "    double_row_at = (n + n) * 4 * 4",
+        "    c = double_row_at",
+        "    return a + b + c",
+        "    return 0",
+    ]
+
+
+def test_inherited_parameters_are_checked():
+    @kernel
+    def lacks(n, *, T):
+        return row_of(n)
+
+    @kernel
+    def names(n, width, *, T):
+        return row_of(n, height=1)
+
+    with pytest.raises(TypeError, match="needs 'width', which lacks does not have"):
+        lacks(T="f32")
+    with pytest.raises(TypeError, match="height is not a parameter"):
+        names(T="f32")
+
+
+@inline
 def add_rows(sums, x, row, taps):
     part = registers()
     for i, weight in taps:
