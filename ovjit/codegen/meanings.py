@@ -123,19 +123,15 @@ def divide(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(y == 0, 0, quotient).astype(x.dtype)
 
 
-def dot_bytes(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    fours = x.view(np.uint8).astype(np.int32) * w.view(np.int8)
-    return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
+def _dot(x_type: type, w_type: type, acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """acc + the products of the numbers of these types in each lane."""
+    products = x.view(x_type).astype(np.int32) * w.view(w_type)
+    return acc + products.reshape(acc.size, -1).sum(axis=1, dtype=np.int32)
 
 
-def dot_signed(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    fours = x.view(np.int8).astype(np.int32) * w.view(np.int8)
-    return acc + fours.reshape(-1, 4).sum(axis=1, dtype=np.int32)
-
-
-def dot_halves(acc: np.ndarray, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-    pairs = x.view(np.int16).astype(np.int32) * w.view(np.int16)
-    return acc + pairs.reshape(-1, 2).sum(axis=1, dtype=np.int32)
+dot_bytes = functools.partial(_dot, np.uint8, np.int8)
+dot_signed = functools.partial(_dot, np.int8, np.int8)
+dot_halves = functools.partial(_dot, np.int16, np.int16)
 
 
 def dot_pairs(x: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -47,14 +47,9 @@ def multiply_add(isa: Target, form: Format) -> tuple[Any, dict[str, str]]:
     from ovjit.codegen.cpu.llvm_parts import inline_function
 
     word = ir.VectorType(simd.scalar_ir(form.acc), isa.lanes)
-    made = inline_function(
-        isa, "madd", word, [word] * 3, lambda b, acc, a, w: form.madd(b, isa.lanes, a, w, acc)
-    )
-    for name, multiply in form.more:
-        made |= inline_function(
-            isa, name, word, [word] * 3,
-            lambda b, acc, a, w, multiply=multiply: multiply(b, isa.lanes, a, w, acc),
-        )  # fmt: skip
+    made: dict[str, str] = {}
+    for name, product in (("madd", form.madd), *form.more):
+        made |= inline_function(isa, name, word, [word] * 3, functools.partial(simd.multiply_words, product))
     return word, made
 
 

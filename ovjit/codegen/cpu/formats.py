@@ -30,7 +30,6 @@ Without dotprod, products of bytes take as many instructions as products of f32,
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,14 +53,14 @@ UNIT_STEP, PAIRED_STEP = 16, 4
 class Format(NamedTuple):
     """`a`, `w`, `acc`: element types of pixels, weights and accumulators. `group`: elements of a word.
 
-    `madd(b, lanes, a, w, acc)` emits acc + a * w for LLVM vectors of words, with `products` multiplying
-    instructions. `features`: required CPU features. `isas`: its instruction sets. `listed`: words of weights
-    are permuted, see `ovjit.tiles.narrow`. `flips`: 128 is subtracted from bytes of pixels when they are
-    loaded, and sums begin with 128 times the weights' sum. `more`: further functions like `madd`, by name:
-    see `by_pairs` and `by_halves`. `step`: words of depth that are multiplied at once, if several, by a
-    matrix unit (`ovjit.tiles.matrix`) or in pairs; panels are padded with zeros to a multiple. `paired`: the
-    driver copies two pixels side by side, flipped where the format has it. Two words of each channel are
-    adjacent in panels, too, if the format `has_matrix`: see `by_pairs`.
+    `madd`: the name of acc + a * w of words (`ovjit.codegen.cpu.vector.multiply_words`), which takes
+    `products` multiplying instructions. `features`: required CPU features. `isas`: its instruction sets.
+    `listed`: words of weights are permuted, see `ovjit.tiles.narrow`. `flips`: 128 is subtracted from bytes
+    of pixels when they are loaded, and sums begin with 128 times the weights' sum. `more`: further products
+    like `madd`, by name: see `by_pairs` and `by_halves`. `step`: words of depth that are multiplied at once,
+    if several, by a matrix unit (`ovjit.tiles.matrix`) or in pairs; panels are padded with zeros to a
+    multiple. `paired`: the driver copies two pixels side by side, flipped where the format has it. Two words
+    of each channel are adjacent in panels, too, if the format `has_matrix`: see `by_pairs`.
     """
 
     name: str
@@ -69,13 +68,13 @@ class Format(NamedTuple):
     w: str
     acc: str
     group: int
-    madd: Callable[..., Any]
+    madd: str
     features: tuple[str, ...] = ()
     isas: tuple[str, ...] = tuple(TARGETS)
     products: int = 1
     listed: bool = False
     flips: bool = False
-    more: tuple[tuple[str, Callable[..., Any]], ...] = ()
+    more: tuple[tuple[str, str], ...] = ()
     step: int = 1
     paired: bool = False
 
@@ -107,87 +106,21 @@ class Format(NamedTuple):
         return numpy_dtype(self.w)
 
 
-def _fma(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu import vector
-
-    return vector.call_intrinsic(b, f"llvm.fma.{vector.suffix(acc.type)}", acc.type, [a, w, acc])
-
-
-def _dot_bf16(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu import vector
-
-    pairs = vector.bf16_vector(2 * lanes)
-    name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}"
-    return vector.call_intrinsic(b, name, acc.type, [acc, b.bitcast(a, pairs), b.bitcast(w, pairs)])
-
-
-def _dot_bytes(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu import vector
-
-    return vector.dot_bytes(b, vector.vec("i32", lanes), acc, a, w)
-
-
-def _dot_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu import vector
-
-    return vector.dot_halves(b, vector.vec("i32", lanes), acc, a, w)
-
-
-def _dot_bf16_neon(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu.neon import words
-
-    return words.dot_bf16(b, acc, a, w)
-
-
-def _low_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu.neon import words
-
-    return words.multiply_halves(b, "fmlal", acc, a, w)
-
-
-def _high_halves(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu.neon import words
-
-    return words.multiply_halves(b, "fmlal2", acc, a, w)
-
-
-def _matrix_bf16(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu.neon import words
-
-    return words.matrix_bf16(b, acc, a, w)
-
-
-def _matrix_unsigned(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu.neon import words
-
-    return words.matrix_unsigned(b, acc, a, w)
-
-
-def _dot_signed(b: Any, lanes: int, a: Any, w: Any, acc: Any) -> Any:
-    from ovjit.codegen.cpu.neon import words
-
-    return words.dot_lanes(b, acc, a, w)
-
-
-F32 = Format("f32", "f32", "f32", "f32", 1, _fma)
-BF16 = Format("bf16", "bf16", "bf16", "f32", 2, _dot_bf16, ("avx512bf16",), ("avx512",))
-U8I8 = Format("u8i8", "u8", "i8", "i32", 4, _dot_bytes, ("avx512vnni",), ("avx512",))
+F32 = Format("f32", "f32", "f32", "f32", 1, "fma")
+BF16 = Format("bf16", "bf16", "bf16", "f32", 2, "dpbf16ps", ("avx512bf16",), ("avx512",))
+U8I8 = Format("u8i8", "u8", "i8", "i32", 4, "dot_bytes", ("avx512vnni",), ("avx512",))
 _SHORT = U8I8._replace(features=("avxvnni",), isas=("avx2",))
 _WIDENED = U8I8._replace(features=(), isas=("avx512", "avx2"), products=2)
 #: For Winograd planes of bytes only (`ovjit_ops/convolution/cpu_winograd.py`). A graph's products of i16 are
 #: not summed in i32.
-I16 = Format("i16", "i16", "i16", "i32", 2, _dot_halves, isas=("avx512", "avx2"))
+I16 = Format("i16", "i16", "i16", "i32", 2, "dot_halves", isas=("avx512", "avx2"))
 _NEON = ("neon",)
-_BF16_NEON = BF16._replace(
-    madd=_dot_bf16_neon, more=(("matrix", _matrix_bf16),), features=("bf16",), isas=_NEON
-)
-_F16_NEON = Format(
-    "f16", "f16", "f16", "f32", 2, _low_halves, ("fp16fml",), _NEON, 2, more=(("high", _high_halves),)
-)
-_UNSIGNED = U8I8._replace(more=(("matrix", _matrix_unsigned),), features=("i8mm",), isas=_NEON)
-_SIGNED = U8I8._replace(madd=_dot_signed, features=("dotprod",), isas=_NEON, flips=True)
+_BF16_NEON = BF16._replace(madd="bfdot", more=(("matrix", "bfmmla"),), features=("bf16",), isas=_NEON)
+_F16_NEON = Format("f16", "f16", "f16", "f32", 2, "fmlal", ("fp16fml",), _NEON, 2, more=(("high", "fmlal2"),))
+_UNSIGNED = U8I8._replace(more=(("matrix", "usmmla"),), features=("i8mm",), isas=_NEON)
+_SIGNED = U8I8._replace(madd="sdot", features=("dotprod",), isas=_NEON, flips=True)
 #: For weights that are not constant, so that the initial sums of `flips` are unknown.
-UNFLIPPED = _SIGNED._replace(madd=_dot_bytes, flips=False)
+UNFLIPPED = _SIGNED._replace(madd="dot_bytes", flips=False)
 #: By the matrix unit AMX (`ovjit.codegen.cpu.amx`). Results for bytes have the same bits as with vectors,
 #: those for bf16 do not.
 AMX = tuple(

@@ -57,8 +57,8 @@ from ovjit.codegen.words import Declared, find
 #: Also used by tiles and epilogues.
 __all__ = [
     "OPERATORS", "SIZE", "Vec", "bf16_vector", "call_intrinsic", "convert", "dot_bytes", "hidden", "hold",
-    "join_bytes", "load_vector", "namespace", "round_to_int", "scalar_ir", "splat", "store_vector", "suffix",
-    "truncate", "vec",
+    "join_bytes", "load_vector", "multiply_words", "namespace", "round_to_int", "scalar_ir", "splat",
+    "store_vector", "suffix", "truncate", "vec",
 ]  # fmt: skip
 
 _I16, _I32, _I64 = (ir.IntType(n) for n in (16, 32, 64))
@@ -444,6 +444,19 @@ def dot_halves(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Val
         return acc
     name = "llvm.x86.avx512.pmaddw.d.512" if kind.lanes == 16 else "llvm.x86.avx2.pmadd.wd"
     return b.add(acc, call_intrinsic(b, name, acc.type, [b.bitcast(x, pairs), b.bitcast(w, pairs)]))
+
+
+def multiply_words(name: str, b: ir.IRBuilder, acc: ir.Value, a: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + a * w of the words of a format, by the product that it names (`Format.madd`)."""
+    lanes = acc.type.count
+    if name in neon.PRODUCTS:
+        return neon.product(b, name, acc, a, w)
+    if name == "fma":
+        return call_intrinsic(b, f"llvm.fma.{suffix(acc.type)}", acc.type, [a, w, acc])
+    if name == "dpbf16ps":
+        pairs = [b.bitcast(v, bf16_vector(2 * lanes)) for v in (a, w)]
+        return call_intrinsic(b, f"llvm.x86.avx512bf16.dpbf16ps.{32 * lanes}", acc.type, [acc, *pairs])
+    return {"dot_bytes": dot_bytes, "dot_halves": dot_halves}[name](b, vec("i32", lanes), acc, a, w)
 
 
 def dot_pairs(b: ir.IRBuilder, kind: Vec, x: ir.Value, w: ir.Value) -> ir.Value:

@@ -28,37 +28,45 @@ def _same(kind: ir.VectorType, value: int) -> ir.Constant:
     return ir.Constant(kind, [value] * kind.count)
 
 
-def _dot(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    arguments = [acc, b.bitcast(x, _BYTES), b.bitcast(w, _BYTES)]
-    return call_intrinsic(b, f"llvm.aarch64.neon.{name}.v4i32.v16i8", _WORDS, arguments)
+#: Instruction -> (its types in LLVM's name, the type of x and w, whether w is its first factor).
+PRODUCTS: dict[str, tuple[str, ir.VectorType, bool]] = {
+    "usdot": (".v4i32.v16i8", _BYTES, False),  # four products of u8 of x and i8 of w a lane (i8mm)
+    "sdot": (".v4i32.v16i8", _BYTES, True),  # four products of i8 a lane (dotprod)
+    "usmmla": (
+        ".v4i32.v16i8",
+        _BYTES,
+        False,
+    ),  # [2, 2] sums: two rows of eight u8 of x, two of i8 of w (i8mm)
+    "bfdot": (".v4f32.v8bf16", bf16_vector(8), True),  # two products of bf16 a lane (bf16)
+    "bfmmla": ("", bf16_vector(8), False),  # [2, 2] sums: two rows of four bf16 of each (bf16)
+    "fmlal": (".v4f32.v8f16", ir.VectorType(ir.HalfType(), 8), True),  # of the first four f16 (fp16fml)
+    "fmlal2": (".v4f32.v8f16", ir.VectorType(ir.HalfType(), 8), True),  # of the last four
+}
 
 
-def dot_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the four products of u8 of `x` and i8 of `w`: usdot, or sudot by a lane of x (i8mm)."""
-    return _dot(b, "usdot", acc, x, w)
-
-
-def dot_lanes(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the four products of i8 of `w` and `x`: sdot, by a lane of x (dotprod)."""
-    return _dot(b, "sdot", acc, w, x)
+def product(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
+    """acc + the products of `x` and `w` by an instruction of PRODUCTS."""
+    types, kind, swapped = PRODUCTS[name]
+    factors = [b.bitcast(v, kind) for v in ((w, x) if swapped else (x, w))]
+    return call_intrinsic(b, f"llvm.aarch64.neon.{name}{types}", acc.type, [acc, *factors])
 
 
 def dot_bytes(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
     """acc + the four products of u8 of `x` and i8 of `w`, exactly."""
     if _has(b, "i8mm"):
-        return dot_unsigned(b, acc, x, w)
+        return product(b, "usdot", acc, x, w)
     if _has(b, "dotprod"):
         # x w = (x - 128) w + 64 w + 64 w, as 128 is not an i8
         x = b.xor(b.bitcast(x, _BYTES), _same(_BYTES, FLIP))
         for data in (x, _same(_BYTES, 64), _same(_BYTES, 64)):
-            acc = dot_lanes(b, acc, data, w)
+            acc = product(b, "sdot", acc, data, w)
         return acc
     return widened(b, acc, x, w)
 
 
 def dot_signed(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value | None:
     """acc + the four products of i8 of `x` and `w`, exactly; None without dotprod."""
-    return dot_lanes(b, acc, w, x) if _has(b, "dotprod") else None
+    return product(b, "sdot", acc, w, x) if _has(b, "dotprod") else None
 
 
 def widened(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
@@ -96,30 +104,6 @@ def sum_pairs(b: ir.IRBuilder, kind: Vec, acc: ir.Value, x: ir.Value) -> ir.Valu
     """acc + the two i16 in each lane of `x`."""
     added = call_intrinsic(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", _WORDS, [b.bitcast(x, _HALVES)])
     return b.add(acc, added)
-
-
-def dot_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the two products of bf16 of `x` and `w` in each lane of f32 (bf16)."""
-    pairs = [b.bitcast(v, bf16_vector(8)) for v in (w, x)]
-    return call_intrinsic(b, "llvm.aarch64.neon.bfdot.v4f32.v8bf16", _FLOATS, [acc, *pairs])
-
-
-def multiply_halves(b: ir.IRBuilder, name: str, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the f32 products of the first four f16 of `w` and `x`; fmlal2: of the last four (fp16fml)."""
-    eight = ir.VectorType(ir.HalfType(), 8)
-    halves = [b.bitcast(v, eight) for v in (w, x)]
-    return call_intrinsic(b, f"llvm.aarch64.neon.{name}.v4f32.v8f16", _FLOATS, [acc, *halves])
-
-
-def matrix_bf16(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of two rows of four bf16 of `x` with two of `w`: [2, 2] of f32 (bf16: bfmmla)."""
-    pairs = [b.bitcast(v, bf16_vector(8)) for v in (x, w)]
-    return call_intrinsic(b, "llvm.aarch64.neon.bfmmla", _FLOATS, [acc, *pairs])
-
-
-def matrix_unsigned(b: ir.IRBuilder, acc: ir.Value, x: ir.Value, w: ir.Value) -> ir.Value:
-    """acc + the products of two rows of eight u8 of `x` with two of i8 of `w`: [2, 2] of i32 (i8mm)."""
-    return _dot(b, "usmmla", acc, x, w)
 
 
 def look_up(b: ir.IRBuilder, kind: Vec, table: ir.Value, codes: ir.Value) -> ir.Value:
