@@ -51,7 +51,7 @@ def exp_below_zero_bf16(x: t.Tracer) -> t.Tracer:
     return _exp_low(t.where(x < -88.0, t.constant(x, -88.0), x), EXP_BF16)
 
 
-def exp_rough(x: t.Tracer) -> t.Tracer:
+def exp_approximate(x: t.Tracer) -> t.Tracer:
     """`exp_below_zero` for all x; infinity from 88.4 on."""
     x = t.where(x > 88.8, t.constant(x, 88.8), x)
     return exp_below_zero(x)

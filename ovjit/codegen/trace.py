@@ -54,8 +54,8 @@ def not_below(x: Any, limit: Any) -> Any:
 
 def over_logistic(x: Any, z: Any) -> Any:
     """x / (1 + e ** -z); x is traced or 1."""
-    if isinstance(z, Tracer) and z.recorder.rough and z.dtype == "f32":
-        shrink = rcp(1 + approx.exp_rough(-z))  # noqa: F405
+    if isinstance(z, Tracer) and z.recorder.approximate and z.dtype == "f32":
+        shrink = rcp(1 + approx.exp_approximate(-z))  # noqa: F405
         return x * shrink if isinstance(x, Tracer) else shrink
     below = approx.one_more_than_exp(-z) if isinstance(z, Tracer) and z.dtype == "f32" else 1 + exp(-z)
     return x / below
@@ -63,7 +63,7 @@ def over_logistic(x: Any, z: Any) -> Any:
 
 def logistic_by_tanh(z: Any, x: Any) -> Any:
     """tanh(x) / (1 + e ** -z)."""
-    if isinstance(x, Tracer) and x.dtype == "f32" and not x.recorder.rough:
+    if isinstance(x, Tracer) and x.dtype == "f32" and not x.recorder.approximate:
         return approx.logistic_by_tanh(z, x)
     return over_logistic(1, z) * tanh(x)
 

@@ -44,11 +44,11 @@ _COMMUTATIVE = frozenset(("add", "mul", "and", "or", "xor", "eq", "ne"))
 class Recorder:
     """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
 
-    Arguments are names of earlier targets, or `("const", value, dtype)`. `rough`: results will be rounded to
-    bf16, so that functions may have a relative error of 2**-13. `near`: all rounded values fit into i32.
+    Arguments are names of earlier targets, or `("const", value, dtype)`. `approximate`: results will be
+    rounded to bf16, so that functions may have a relative error of 2**-13. `near`: all rounded values fit into i32.
     """
 
-    rough = False
+    approximate = False
     near = False
 
     def __init__(self) -> None:
@@ -235,7 +235,7 @@ def _unary(
 
 absolute = _unary("absolute", np.abs, "abs")
 sqrt = _unary("sqrt", np.sqrt)
-#: 1 / x with a relative error of at most 2**-14; for `rough` bodies.
+#: 1 / x with a relative error of at most 2**-14; for `approximate` bodies.
 rcp = _unary("rcp", np.reciprocal)
 floor = _unary("floor", np.floor, float_only=True)
 ceil = _unary("ceil", np.ceil, float_only=True)

@@ -53,15 +53,15 @@ class Iterations(LoopArguments):
             self._prepare()
         except Unfit:
             return False
-        held: list[np.ndarray] = []
+        alive: list[np.ndarray] = []
         state = self._state
-        limit = self._fill_inputs(arrays, loop, held)
+        limit = self._fill_inputs(arrays, loop, alive)
         before = loop.done
         counter = self.ends.iteration
         if counter != -1:
-            self._fill(self.feeds[counter], loop.feeds[counter], held)
-            state[ts.T_COUNTER] = held[-1].ctypes.data
-            state[ts.T_COUNTER_SIZE] = held[-1].itemsize
+            self._fill(self.feeds[counter], loop.feeds[counter], alive)
+            state[ts.T_COUNTER] = alive[-1].ctypes.data
+            state[ts.T_COUNTER_SIZE] = alive[-1].itemsize
         state[ts.T_COUNT], state[ts.T_DONE], state[ts.T_GOES_ON], state[ts.T_ROOT] = (
             limit,
             before,
@@ -92,8 +92,8 @@ class Iterations(LoopArguments):
         self._hand_over(loop, status == ts.OVER)
         return True
 
-    def _fill_inputs(self, arrays: Sequence[np.ndarray], loop: LoopProgress, held: list[np.ndarray]) -> int:
-        """Write the inputs' addresses and shapes; `held` keeps the arrays alive. Returns the maximum number
+    def _fill_inputs(self, arrays: Sequence[np.ndarray], loop: LoopProgress, alive: list[np.ndarray]) -> int:
+        """Write the inputs' addresses and shapes; `alive` keeps the arrays. Returns the maximum number
         of iterations, or -1."""
         sliced = 0
         limit = -1 if loop.iterations is None else loop.iterations
@@ -101,11 +101,11 @@ class Iterations(LoopArguments):
             slot, array = self.feeds[port.inner], arrays[port.outer]
             if port.kind != SLICED:
                 array = loop.feeds[port.inner]
-                self._fill(slot, array, held)
+                self._fill(slot, array, alive)
                 continue
             first, step, count = slice_bounds(port, array.shape[axis_of(port, array.shape)])
             limit = count if limit < 0 else min(limit, count)
-            self._fill(slot, array, held)
+            self._fill(slot, array, alive)
             row = self._words[slot.number]
             each = array.nbytes // array.shape[0] if array.shape[0] else 0
             row[0] += (first + loop.done * step) * each
@@ -135,11 +135,11 @@ class Iterations(LoopArguments):
                 return False
         return True
 
-    def _fill(self, slot: Slot, array: np.ndarray, held: list[np.ndarray]) -> None:
+    def _fill(self, slot: Slot, array: np.ndarray, alive: list[np.ndarray]) -> None:
         """Write an input's address and shape to its slot."""
         if not array.flags.c_contiguous:
             array = np.ascontiguousarray(array)
-        held.append(array)
+        alive.append(array)
         row = self._words[slot.number]
         row[0] = array.ctypes.data
         row[2 : 2 + array.ndim] = array.shape

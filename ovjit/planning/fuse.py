@@ -213,7 +213,7 @@ def trace_nodes(
         assert node.op.scalar is not None
         attrs = {k: v for k, v in node.attrs.items() if k != "auto_broadcast"}
         arguments = [read(node, i, v) for i, v in enumerate(node.inputs)]
-        recorder.rough = node.output.dtype == "bf16"
+        recorder.approximate = node.output.dtype == "bf16"
         scalar = quotient if by_multiplying(node, target) else node.op.scalar
         values[node.output] = trace(scalar, arguments, attrs)
     made = (nodes[-1].output, *more)

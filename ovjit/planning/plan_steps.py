@@ -135,8 +135,7 @@ class Plan:
     def work_of(self, index: int) -> tuple[float, float]:
         """The flops and bytes of a step."""
         step = self.steps[index]
-        told = (None, None) if self.figures is None else (self.figures(index, 0), self.figures(index, 1))
-        flops, moved = told
+        flops, moved = (None, None) if self.figures is None else (self.figures(index, i) for i in (0, 1))
         return step.flops if flops is None else flops, step.bytes if moved is None else moved
 
 

@@ -183,9 +183,9 @@ def check_races(planner: Planner, arena: int) -> None:
         if not planner.steps[index].goes_on:
             open_since = index + 1
         chunks = planner.steps[index].chunks
-        told = set() if touches is None else _check_chunks(touches, chunks, reads, writes, name)
+        checked = set() if touches is None else _check_chunks(touches, chunks, reads, writes, name)
         if chunks > 1:
-            _check_in_place([view for view in reads if id(view.buffer) not in told], writes, name)
+            _check_in_place([view for view in reads if id(view.buffer) not in checked], writes, name)
         for view in writes:
             if view.buffer in planner.written_inputs:
                 continue

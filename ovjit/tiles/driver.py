@@ -286,14 +286,14 @@ def tiles(
     w_panel, outs, panels, sums, shares, chosen, gathering, e=OPERANDS, *, operands, rows, heights,
     vectors, lanes, group, listed, ways, unpack, picked, gathered, paired, flips,
 ):  # fmt: skip
-    """One chunk. `run` consecutive chunks have the same panels, or with `by_pixels` the same pixels.
+    """Compute one chunk. `run` consecutive chunks have the same panels, or with `by_pixels` the same pixels.
 
-    `rows`: of the address table. `group`: elements of a word. `listed`: words are permuted and take one of
-    `ways` ways, see `ovjit.tiles.narrow`. `unpack`: the storage of compressed weights, or None. `picked`:
-    `picks` has the index of each group's weights, of `kinds`; negative ones count from the end; those out of
-    range select `none`, a panel of zeros. `gathered`: a pixel's window has `lines` lines of `line` bytes,
-    which are copied to `packed` contiguous bytes first. `paired`: windows are copied first, two
-    pixels side by side; `flips`: 128 less than their bytes."""
+    `rows`: rows of the address table. `group`: elements of a word. `listed`: words are permuted, and each has
+    one of `ways` variants of the product (`ovjit.tiles.narrow`). `unpack`: the storage of compressed weights,
+    or None. `picked`: `picks` has the index of each group's weights among `kinds`. Negative indices count
+    from the end. Indices out of range select `none`, a panel of zeros. `gathered`: a pixel's window has
+    `lines` lines of `line` bytes, which are first copied to `packed` contiguous bytes. `paired`: the windows
+    of two pixels are first copied side by side. `flips`: 128 is subtracted from each of their bytes."""
     first, at, order = registers()
     shared = _shared(operands)
     begin_chunk(at, first, x, y, w, x_g, w_g, w_panel, e)
@@ -327,13 +327,13 @@ def tiles(
         if grid.ow == 1:
             pitch = grid.x_h
         if pitch & (SET_BYTES - 1) == 0:
-            # 14 rows that share a set displace one another: a lower tile takes 0.76 of the time of products
-            # of depth 1,024 in f32 on a Zen 4
+            # 14 rows in the same set of the cache evict one another. On a Zen 4, products of depth 1,024 in
+            # f32 take 0.76 of the time in tiles of fewer rows.
             tall = heights[1]
     while p < stop:
         count = min(tall, stop - p)
-        # One by one: made by vectors, they come late to tiles of 16 channels in f32, which then take 1.19
-        # of the time (and bytes of depth 64, 0.98). A tile of too few pixels repeats the last one.
+        # Addresses are stored one by one. After vector stores, the tile's loads wait for them: 16 channels in
+        # f32 take 1.19 of the time, bytes of depth 64 take 0.98. An incomplete tile repeats the last pixel.
         m = 0
         while m < tall:
             for row in static_range(rows):
@@ -349,12 +349,12 @@ def tiles(
                 if less == 0 or count > less:
                     pair_pixels(scratch + rows * TABLE * 8, size, sums, flips)
                     break
-        # this tile's share of the weights that come next
+        # the part of the next chunk's weights that this tile prefetches
         ahead = w + shares.panels_per_chunk * w_panel + udiv(p, heights[0]) * shares.tile_ahead
         soon = ahead + first_panel * w_panel
         soon_step = shares.ahead_step
         if lanes == 16 and stop_panel - first_panel > 1 and grid.pixels * sums.k >= FAR_PIXELS // WORD:
-            # while it sums its first panel, the pixels that come next
+            # the first panel prefetches the next pixels instead
             soon = at[0]
             soon_step = CACHE_LINE
         for c in range(first_panel, stop_panel):

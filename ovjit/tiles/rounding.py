@@ -171,5 +171,5 @@ def reach_of(matrix: np.ndarray) -> np.ndarray:
     if math.prod(deep) > MOST_DEPTH:
         return np.full((2, groups * outs), 255 * 128 * math.prod(deep)) * [[-1], [1]]
     along = tuple(range(1, matrix.ndim - 1))
-    ends = (held.sum(along, dtype=np.int64) for held in (np.minimum(matrix, 0), np.maximum(matrix, 0)))
+    ends = (side.sum(along, dtype=np.int64) for side in (np.minimum(matrix, 0), np.maximum(matrix, 0)))
     return np.stack([255 * end.reshape(-1) for end in ends])

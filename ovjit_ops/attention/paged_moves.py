@@ -17,7 +17,7 @@ def move_tokens(
     moves_at: Any,
 ) -> np.ndarray:  # fmt: skip
     """Move the tokens in place. Raises InferenceError before any is moved if an index is out of range."""
-    block, found, held = kinds[0].tokens, [], min(len(keys), len(values))
+    block, found, cache_blocks = kinds[0].tokens, [], min(len(keys), len(values))
     if not 0 < len(ends) <= len(moves_at):
         raise InferenceError(
             "PaKVReorder: block_update_indices_begins should have the length of block_indices_begins"
@@ -26,7 +26,7 @@ def move_tokens(
         table = entries[int(ends[s]) : int(ends[s + 1])].tolist()
         rows = moves[2 * int(moves_at[s]) : 2 * int(moves_at[s + 1])].reshape(-1, 2).tolist()
         for row in rows:
-            if any(not 0 <= t < len(table) * block or not 0 <= table[t // block] < held for t in row):
+            if any(not 0 <= t < len(table) * block or not 0 <= table[t // block] < cache_blocks for t in row):
                 raise InferenceError(
                     f"PaKVReorder: the tokens {row} are outside of the blocks of sequence {s}"
                 )

@@ -41,7 +41,7 @@ def list_work(
     sequences, tokens = len(past_lens), len(query)
     made = sizes(sequences, tokens, len(entries), block, part, rows)
     table = np.zeros(made["words"], np.int64)
-    held, seen = min(len(c) for c in caches), int(window.reshape(-1)[0])
+    cache_blocks, seen = min(len(c) for c in caches), int(window.reshape(-1)[0])
     writes, short, long = [], [], []
     slots = lengths = 0
     _refuse(begins[0] != 0 or begins[-1] != tokens, 5)
@@ -57,7 +57,7 @@ def list_work(
         blocks = -(-(past + new) // block)
         _refuse(blocks > stop - entry, 8)
         found = entries[entry:stop]
-        _refuse((found < -1).any() or (found >= held).any(), 9)
+        _refuse((found < -1).any() or (found >= cache_blocks).any(), 9)
         touched = range(past // block, blocks) if new else range(0)
         _refuse(writing and any(found[i] < 0 for i in touched), 9)
         row = [past, new, first, entry, -1, 0, lengths, blocks]
@@ -196,8 +196,8 @@ def _number(x: np.ndarray) -> Any:
 
 
 def check_extras(
-    begins: Any, rotated: Any, deltas: Any, pairs_at: Any, angles: Any, pairs: Any, held: int, block: int,
-    size: int,
+    begins: Any, rotated: Any, deltas: Any, pairs_at: Any, angles: Any, pairs: Any, cache_blocks: int,
+    block: int, size: int,
 ) -> None:  # fmt: skip
     """Raise InferenceError for rotated blocks, rows of angles or pairs of queries that are out of range."""
     if rotated.size:
@@ -205,7 +205,7 @@ def check_extras(
         row = angles.shape[1] if angles.ndim > 1 else size
         _refuse(len(deltas) < len(rotated) or each not in (1, block), 13)
         _refuse(row != size or angles.size % size, 13)
-        outside, used = (rotated < 0).any() or (rotated >= held).any(), deltas[: len(rotated)]
+        outside, used = (rotated < 0).any() or (rotated >= cache_blocks).any(), deltas[: len(rotated)]
         _refuse(outside or (used < 0).any() or (used >= angles.size // size).any(), 10)
     if pairs_at.size:
         new, many = np.diff(begins), np.diff(pairs_at)
@@ -214,11 +214,11 @@ def check_extras(
 
 
 def evictable_blocks(
-    block: int, held: int, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any, sizes_of: Any,
-    sets: Any, set_begins: Any,
+    block: int, cache_blocks: int, past_lens: Any, begins: Any, entries: Any, ends: Any, start: Any,
+    sizes_of: Any, sets: Any, set_begins: Any,
 ) -> list[np.ndarray]:  # fmt: skip
     """The blocks of evictable tokens, for each sequence that has such. Raises InferenceError if they are not
-    whole blocks among the `held` ones of a cache."""
+    whole blocks among the `cache_blocks` ones of a cache."""
     first, found, sequences = int(_number(start)), [], len(past_lens)
     if len(sizes_of) > sequences or (set_begins.size and len(set_begins) <= len(sizes_of)):
         raise InferenceError(
@@ -237,7 +237,7 @@ def evictable_blocks(
             listed = sets[max(low, 0) : high]
         wrong = wrong or first + many > len(listed) * block
         blocks = listed[first // block : (first + many) // block]
-        if wrong or (blocks < 0).any() or (blocks >= held).any():
+        if wrong or (blocks < 0).any() or (blocks >= cache_blocks).any():
             raise InferenceError(
                 f"adaptive RKV: sequence {s} has no {many} evictable tokens after its first {first}; "
                 f"both should be multiples of {block}"

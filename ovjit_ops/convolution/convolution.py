@@ -340,8 +340,8 @@ class Convolution:
             part = w("Reshape", part, (n * shape[2], c, height, width), special_zero=False)
             plane = w("Squeeze", w.part(filters, k, k + 1, extra), (extra,))
             attrs = {"auto_pad": window["auto_pad"], **flat}
-            told = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
-            made = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **told).output
+            given = {"name": f"{node.name}/{k}", "types": types, "lowered": types is not None}
+            made = w.b.add(node.op, [part, plane], attrs, origins=node.origins, **given).output
             total = made if total is None else w("Add", made, total)
         assert total is not None
         split = w("Reshape", total, (n, shape[2], shape[1], *shape[3:]), special_zero=False)
@@ -708,8 +708,8 @@ class GroupConvolutionBackpropData:
         for g in range(groups):
             part = w.part(inputs[0], g * channels, (g + 1) * channels, 1)
             mine = w("Squeeze", w.part(inputs[1], g, g + 1, 0), (0,))
-            told = {"name": f"{node.name}/{g}", "origins": node.origins}
-            parts.append(w.b.add(record, [part, mine, *inputs[2:]], node.attrs, **told).output)
+            given = {"name": f"{node.name}/{g}", "origins": node.origins}
+            parts.append(w.b.add(record, [part, mine, *inputs[2:]], node.attrs, **given).output)
         return [w("Concat", *parts, axis=1)]
 
     def infer(data, filters, output_shape=None, **attrs):

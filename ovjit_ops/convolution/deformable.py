@@ -100,8 +100,8 @@ def _read(maps: np.ndarray, image: np.ndarray, y: np.ndarray, x: np.ndarray, pad
             weight = wy * wx
             if pad:
                 weight = np.where((row >= 0) & (row < height) & (column >= 0) & (column < width), weight, 0)
-            held = maps[image, :, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
-            out += held * weight[..., None].astype(maps.dtype)
+            sampled = maps[image, :, np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+            out += sampled * weight[..., None].astype(maps.dtype)
     return np.where(inside[..., None], out, maps.dtype.type(0))
 
 

@@ -222,8 +222,8 @@ def rows_of(
         rows[len(found), 0] = -(attrs["padded"] == "mark")
     places[: len(found), 0] = label if attrs["labels"] else image * boxes.shape[-2] + box
     scores[: len(found)] = score
-    counted = np.bincount(image, minlength=len(boxes)).astype(places.dtype)
-    return rows, places, scores, counted, np.array([len(found)])
+    per_image = np.bincount(image, minlength=len(boxes)).astype(places.dtype)
+    return rows, places, scores, per_image, np.array([len(found)])
 
 
 @op("RankedRows", internal=True, lower=".cpu_ranked_rows:RankedRows.of")

@@ -47,8 +47,8 @@ def inside(index: np.ndarray, extent: int, align: bool, padding: str) -> tuple[n
             period = 2 * extent
             index = index - np.floor(index / period) * period
             index = np.where(index > extent - 1, period - 1 - index, index)
-    held = np.clip(np.nan_to_num(index, nan=0.0), 0, extent - 1)
-    return held.astype(np.int64), counts
+    clipped = np.clip(np.nan_to_num(index, nan=0.0), 0, extent - 1)
+    return clipped.astype(np.int64), counts
 
 
 def _grid_sample(data: np.ndarray, grid: np.ndarray, **attrs: Any) -> np.ndarray:

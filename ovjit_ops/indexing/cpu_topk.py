@@ -404,7 +404,7 @@ class TopK(Lowering):
         """Add a step. Returns False if too many dimensions do not merge."""
         axis = normalize_axis(self.node.attrs["axis"], len(x.shape))
         n, best = x.shape[axis], y.shape[axis]
-        counted = n < 1 << 31
+        in_i32 = n < 1 << 31
         lanes, block = self.target.lanes, VECTORS * self.target.lanes
 
         def step(kernel: Kernel, work: float, scratch: int) -> bool:
@@ -414,10 +414,10 @@ class TopK(Lowering):
             planner.need_scratch(scratch)
             return True
 
-        if self.beside and counted and (best <= FEW or n <= SHORT):
+        if self.beside and in_i32 and (best <= FEW or n <= SHORT):
             kernel, work, scratch = (self.one, 2, 0) if best == 1 else (self.few, 8, best * block * 16)
             if step(kernel, n * block * work, scratch):
                 return True
-        if not self.beside and best == 1 and counted and x.strides[axis] == x.itemsize:
+        if not self.beside and best == 1 and in_i32 and x.strides[axis] == x.itemsize:
             return step(self.one, n * 2, lanes * 16)
         return step(self.kernel, n * 8, best * ENTRY)

@@ -241,11 +241,11 @@ def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     kind = numpy_dtype(data.dtype).kind
     if kind not in "iu" and data.dtype not in ("f16", "bf16", "f32", "f64"):
         return None
-    counted = data.dtype if data.dtype in ("u64", "f64") else "i64" if kind in "iu" else "f32"
+    count_type = data.dtype if data.dtype in ("u64", "f64") else "i64" if kind in "iu" else "f32"
     kept = node.attrs["use_init_val"]
 
     def filled(value: int, shaped: Value) -> Value:
-        number = w.b.constant(np.array(value, numpy_dtype(counted)), counted)
+        number = w.b.constant(np.array(value, numpy_dtype(count_type)), count_type)
         return w("Broadcast", number, w("ShapeOf", shaped, output_type="i64"), mode="numpy")
 
     def summed(onto: Value, added: Value, kept: bool) -> Value:
@@ -257,7 +257,7 @@ def expand_mean(w: Writer, node: Node, inputs: tuple[Value, ...]) -> Sequence[Va
     count = summed(filled(0, data), filled(1, indices), True)
     count = w("Add", count, 1) if kept else w("Maximum", count, 1)
     if kind in "iu":
-        whole = w("Divide", w("Convert", total, destination_type=counted), count)
+        whole = w("Divide", w("Convert", total, destination_type=count_type), count)
         return [w("Convert", whole, destination_type=data.dtype)]
     return [w("Divide", total, w("Convert", count, destination_type=data.dtype))]
 

@@ -147,7 +147,7 @@ class Unique:
     def ref(data, axis=None, *, sorted=True, index_element_type="i64", count_element_type="i64"):
         place = None if axis is None else normalize_axis(int(axis.reshape(-1)[0]), data.ndim)
         index = numpy_dtype(index_element_type)
-        counted = numpy_dtype(count_element_type)
+        count_type = numpy_dtype(count_element_type)
         if place is None:
             data, place = data.reshape(-1), 0
         rows = np.moveaxis(data, place, 0)
@@ -168,7 +168,7 @@ class Unique:
             first, count = first[order], count[order]
             inverse = np.argsort(order)[inverse]
         values = np.take(data, first, place)
-        return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(counted)
+        return values, first.astype(index), inverse.reshape(-1).astype(index), count.astype(count_type)
 
     def expand(w, node, inputs):
         """Unique(x) -> ValidPrefix of the outputs of PaddedUnique(x as rows), except for the output of one

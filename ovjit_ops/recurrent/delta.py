@@ -97,13 +97,13 @@ class GatedDeltaNet:
             ]
         rows, columns = (np.repeat(x, v.shape[2] // x.shape[2], 2)[..., None] for x in pair)
         rows = rows * np.asarray(1 / math.sqrt(rows.shape[-2]), rows.dtype)
-        out, held = np.zeros_like(v), np.array(state)
+        out, current = np.zeros_like(v), np.array(state)
         for t in range(v.shape[1]):
-            kept = held * np.exp(gate[:, t])[..., None, None]
+            kept = current * np.exp(gate[:, t])[..., None, None]
             change = (v[:, t] - (kept * columns[:, t]).sum(-2)) * beta[:, t, :, None]
-            held = kept + columns[:, t] * change[:, :, None]
-            out[:, t] = (held * rows[:, t]).sum(-2)
-        return out, held
+            current = kept + columns[:, t] * change[:, :, None]
+            out[:, t] = (current * rows[:, t]).sum(-2)
+        return out, current
 
     def samples(rng, dtype="f32") -> Iterator[Any]:
         for batch, tokens, heads, groups, size, wide, unit in (
