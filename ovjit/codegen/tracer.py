@@ -45,7 +45,8 @@ class Recorder:
     """Collects instructions as (target, operation, arguments, dtype); equal ones are shared.
 
     Arguments are names of earlier targets, or `("const", value, dtype)`. `approximate`: results will be
-    rounded to bf16, so that functions may have a relative error of 2**-13. `near`: all rounded values fit into i32.
+    rounded to bf16, so that functions may have a relative error of 2**-13. `near`: all rounded values fit
+    into i32.
     """
 
     approximate = False
