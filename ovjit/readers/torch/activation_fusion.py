@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Output
+from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.rewrite.formulas import mean, root, squared
@@ -107,7 +107,31 @@ _RULES = [
 ]
 
 
+#: Types of differences that become sums.
+_SIGNED = ("f32", "f64", "f16", "bf16", "i32", "i64")
+
+
+@rule(op.Subtract(X, constant("taken")))
+def _added(node: SeenNode, x: Seen, taken: Seen) -> bool | None:
+    """x - constant -> x + -constant. Differences of constants are zero points of packed weights."""
+    numbers = taken.constant
+    if numbers is None or x.dtype not in _SIGNED or _is_stored(x.port.get_node()):
+        return None
+    name = node.of.get_friendly_name()
+    other = made_constant(-numbers, x.dtype, f"{name}/negated")
+    node.output.port.replace(made_node("Add", [x.port, other], name, **node.attrs))
+    return True
+
+
+def _is_stored(node: Node) -> bool:
+    """Whether a value is a constant, perhaps of another type."""
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return node.get_type_name() == "Constant"
+
+
 def fuse_activations(model: Model) -> None:
     """Apply the rules wherever they fit."""
-    for _ in applied(_RULES, model, Users(model)):
-        pass
+    for rules in (_RULES, [_added]):
+        for _ in applied(rules, model, Users(model)):
+            pass

@@ -106,8 +106,6 @@ class Call(Dimensions):
         unknown without an example is taken for the tensor's own."""
         if kind in (self.dtype(value), "dynamic"):
             return value
-        if kind == "boolean":
-            return self("NotEqual", value, self.like(value, 0))
         if kind == "f8e4m3" and _saturates():
             value = self("Clamp", self.real(value), min=-MOST_OF_F8, max=MOST_OF_F8)
         return self.convert(value, kind)

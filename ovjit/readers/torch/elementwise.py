@@ -247,7 +247,7 @@ def negated(n: Call, x: Output) -> Output:
 @aten("reciprocal")
 def reciprocal(n: Call, x: Any) -> Output:
     x = n.real(x)
-    return n("Divide", n.like(x, 1), x)
+    return n("Power", x, n.like(x, -1))
 
 
 @aten("rsqrt")
@@ -360,7 +360,7 @@ def other_bases(n: Call, x: Any) -> Output:
     kind, wide = n.dtype(x), n.wide(x)
     name = n.op.removeprefix("aten::").removeprefix("special_")
     if name in ("log2", "log10"):
-        out = n("Divide", n("Log", wide), n.like(wide, math.log(2 if name == "log2" else 10)))
+        out = n("Multiply", n("Log", wide), n.like(wide, 1 / math.log(2 if name == "log2" else 10)))
     elif name == "exp2":
         out = n("Power", n.like(wide, 2), wide)
     else:

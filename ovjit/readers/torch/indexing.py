@@ -62,11 +62,36 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
 
 def positive(n: Call, index: Output, x: Output, axis: int) -> Output:
     """Indices counted from 0."""
-    known = n.value(index)
-    if known is not None and (known >= 0).all():
+    if _never_negative(n, index):
         return index
     size = n.index(n.size(x, axis))
     return n("Select", n("Less", index, n.const(0)), n("Add", index, size), index)
+
+
+#: Operations whose numbers are those of their first input, in other places.
+_MOVING = ("Convert", "Unsqueeze", "Squeeze", "Reshape", "Transpose", "Broadcast", "Tile", "Gather",
+           "GatherElements", "GatherND", "Slice", "Split", "VariadicSplit", "CumSum")  # fmt: skip
+#: Operations that give no negative numbers if no input is negative.
+_JOINING = ("Add", "Multiply", "Concat", "Minimum")
+
+
+def _never_negative(n: Call, value: Output) -> bool:
+    """Whether integers are known to be counted from 0: places of ranges, masks and sizes."""
+    known = n.value(value)
+    if known is not None:
+        return bool((known >= 0).all())
+    node = value.get_node()
+    kind, given = node.get_type_name(), node.input_values()
+    if kind in ("NonZero", "ShapeOf"):
+        return True
+    if kind == "Range":
+        step = n.value(given[2])
+        return step is not None and bool(step > 0) and _never_negative(n, given[0])
+    if kind == "Convert" and (n.is_real(given[0]) or n.dtype(given[0]) == "boolean"):
+        return n.dtype(given[0]) == "boolean"
+    if kind in _MOVING:
+        return _never_negative(n, given[0])
+    return kind in _JOINING and all(_never_negative(n, v) for v in given)
 
 
 @aten("index_select", "_index_select")

@@ -72,7 +72,8 @@ def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepd
     rank = n.rank(x)
     rows, columns = n.axes(dim, rank)
     if ord == "fro":
-        return n("ReduceL2", x, [rows, columns], keep_dims=bool(keepdim))
+        squares = n("ReduceSum", n("Multiply", x, x), [rows, columns], keep_dims=bool(keepdim))
+        return n("Sqrt", squares)
     if ord in ("nuc", 2, -2):
         order = [*(i for i in range(rank) if i not in (rows, columns)), rows, columns]
         out = by_singular_values(n, n.transpose(x, order), ord)

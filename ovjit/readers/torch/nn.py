@@ -114,7 +114,8 @@ def addmm(
 
 @aten("outer", "ger")
 def outer(n: Call, x: Output, vec2: Any = None) -> Output:
-    return n("Multiply", *n.same_kind([n.unsqueeze(x, [1]), n.unsqueeze(vec2, [0])]))
+    a, b = n.same_kind([n.unsqueeze(x, [1]), n.unsqueeze(vec2, [0])])
+    return n("MatMul" if n.is_real(a) else "Multiply", a, b)
 
 
 @aten("bilinear")
@@ -340,7 +341,16 @@ def pairwise_distance(
     n: Call, x: Output, x2: Output, p: Any = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Output:
     gap = n("Add", n("Subtract", *n.same_kind([x, x2])), n.like(x, eps))
-    return n.also("norm", gap, p, None, [-1], keepdim)
+    return _length(n, gap, p, keepdim)
+
+
+def _length(n: Call, gap: Output, p: Any, keepdim: bool) -> Output:
+    """The p-norms of rows. That of 2 is written as in OpenVINO's models."""
+    if p != 2 or not n.is_real(gap):
+        return n.also("norm", gap, p, None, [-1], keepdim)
+    wide = n.wide(gap)
+    squares = n("ReduceSum", n("Power", wide, n.like(wide, 2)), [-1], keep_dims=bool(keepdim))
+    return n.convert(n("Power", squares, n.like(wide, 0.5)), n.dtype(gap))
 
 
 @aten("pdist", "_pdist_forward")
@@ -357,7 +367,7 @@ def pdist(n: Call, x: Output, p: Any = 2.0) -> Output:
 @aten("cdist", "_cdist_forward", "_euclidean_dist")
 def cdist(n: Call, x: Output, x2: Output, p: Any = 2.0) -> Output:
     gap = n("Subtract", n.unsqueeze(x, [-2]), n.unsqueeze(x2, [-3]))
-    return n.also("norm", gap, p, None, [-1], False)
+    return _length(n, gap, p, False)
 
 
 @aten("einsum")

@@ -97,7 +97,10 @@ def aminmax(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> list[Out
 
 @aten("max.dim", "min.dim", "max.names_dim")
 def extreme_with_index(n: Call, x: Output, dim: int, keepdim: bool = False) -> list[Output]:
-    return extreme_along(n, "max" if "max" in n.op else "min", x, dim, keepdim)
+    """The values are reduced: the model sorts only if the module reads the indices."""
+    mode = "max" if "max" in n.op else "min"
+    places = extreme_along(n, mode, x, dim, keepdim)[1]
+    return [n.also(f"a{mode}", x, dim, keepdim), places]
 
 
 @aten("argmax", "argmin")
@@ -141,7 +144,7 @@ def deviation(
     left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
     # a quotient, as the mean of nothing is no number in PyTorch
     middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)
-    if correction == 0 and all(isinstance(n.size(wide, a), int) for a in axes):
+    if correction == 0:
         spread = n.also("mean", squares, dim, keepdim)
     else:
         spread = n("Divide", reduced(n, "ReduceSum", squares, dim, keepdim), left)

@@ -256,6 +256,9 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> list[Output]:
             "other lengths"
         )
         warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
+    known = n.known_number(length)
+    if known and count > 1 and n.wanted.listed is not None:
+        return n.all("VariadicSplit", x, axis, n.ints([*[int(known)] * (count - 1), -1]))
     bounds = [n.compute("Multiply", length, i) for i in range(count + 1)]
     if n.wanted.listed is not None:
         bounds[-1] = LAST
