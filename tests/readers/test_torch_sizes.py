@@ -53,6 +53,15 @@ def repeated(x):
     return torch.cat([x[:, 0, 0, :], grid], 1)
 
 
+def typed(x):
+    """As the chunked masks of transformers: Python's types are those of elements."""
+    grid = torch.linspace(0.0, 1.0, steps=x.shape[-1])[None]
+    if x.shape[0] != grid.shape[0]:
+        grid = grid.expand(x.shape[0], -1)
+    nothing = torch.zeros(x.shape[0], 1, dtype=int) + torch.zeros(x.shape[0], 1, dtype=float).float()
+    return torch.cat([x[:, 0, 0, :], grid], 1) + nothing
+
+
 def rooted(x):
     side = math.sqrt(x.shape[-1] * x.shape[-2]) * 0.7
     return x[..., : math.floor(side), : min(math.ceil(side), x.shape[-1])] / max(side, 3.0)
@@ -100,7 +109,20 @@ def referenced(x):
     return x * points[:, None, None] + torch.logspace(0.0, 1.0, x.shape[2] - 13, base=2.0).sum()
 
 
-NUMBERS = [joined, referenced, shorter, centre, places, scaled, repeated, rooted, checked, padded, shifted]
+NUMBERS = [
+    joined,
+    referenced,
+    shorter,
+    centre,
+    places,
+    scaled,
+    repeated,
+    typed,
+    rooted,
+    checked,
+    padded,
+    shifted,
+]
 
 
 @pytest.mark.parametrize("function", NUMBERS)

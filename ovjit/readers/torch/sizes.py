@@ -14,7 +14,9 @@ from __future__ import annotations
 import builtins
 import contextlib
 import functools
+import inspect
 import math
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -426,11 +428,43 @@ def _math() -> Any:
     return SimpleNamespace(**{**vars(math), **rows})
 
 
+#: Where code gives a type of Python's as that of elements.
+_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b")
+
+
+class _Torch:
+    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        found = getattr(torch, name)
+        if isinstance(found, type) or not callable(found):
+            return found
+        types = {_Int: torch.int64, _Float: torch.float64}
+
+        def function(*given: Any, **named: Any) -> Any:
+            if named.get("dtype") in types:
+                named["dtype"] = types[named["dtype"]]
+            return found(*given, **named)
+
+        return function
+
+
+def _names_types(module: Any) -> bool:
+    """Whether the code of a module has `dtype=int` or `dtype=float`."""
+    try:
+        return _PYTHONS_TYPE.search(inspect.getsource(module)) is not None
+    except (OSError, TypeError):
+        return False
+
+
 @contextlib.contextmanager
 def shadowed(files: set[str]) -> Iterator[None]:
     """Modules of these files see the functions of this one in the place of Python's."""
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
-            "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min))}  # fmt: skip
+            "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),
+            "torch": (sys.modules["torch"], _Torch())}  # fmt: skip
     modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]
     if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
         modules.append(sys.modules["__main__"])
@@ -438,5 +472,6 @@ def shadowed(files: set[str]) -> Iterator[None]:
         (module, name, ours) for module in {id(vars(m)): m for m in modules}.values()
         for name, (theirs, ours) in rows.items()
         if vars(module).get(name, getattr(builtins, name, None)) is theirs
+        and (name != "torch" or _names_types(module))
     )):  # fmt: skip
         yield
