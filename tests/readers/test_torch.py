@@ -530,6 +530,17 @@ TOLD_BY_TYPE = {
     "norm of matrices": lambda: (of(torch.linalg.matrix_norm), [rand(2, 3)], [rand(5, 4)]),
     "variance": lambda: (of(lambda x: x.var(-1, unbiased=False)), [rand(2, 3)], [rand(4, 5)]),
     "parts of an open dimension": lambda: (of(lambda x: x.split(2, -1)), [rand(2, 4)], [rand(3, 3)]),
+    "biases that nothing has trained": lambda: (
+        of(lambda x: torch.relu(torch.nn.functional.linear(x, torch.ones(2, 3), torch.zeros(2)))),
+        [rand(2, 3)],
+        [rand(4, 3)],
+    ),
+    "zero that broadcasts": lambda: (of(lambda x: x.relu() + torch.zeros(2, 1)), [rand(1, 3)], [rand(2, 3)]),
+    "pooling to one place": lambda: (
+        of(lambda x: torch.nn.functional.adaptive_max_pool2d(x, 1)),
+        [rand(1, 2, 4, 4)],
+        [rand(3, 2, 5, 3)],
+    ),
     "normalization by var": lambda: (Normalized(), [rand(2, 3)], [rand(5, 3)]),
     "turned halves": lambda: (
         of(lambda x: torch.cat([-x[..., 2:], x[..., :2]], -1)),

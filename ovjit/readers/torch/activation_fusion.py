@@ -123,6 +123,18 @@ def _added(node: SeenNode, x: Seen, taken: Seen) -> bool | None:
     return True
 
 
+@rule(X + constant("added"))
+def _nothing_added(node: SeenNode, x: Seen, added: Seen) -> bool | None:
+    """x + 0 -> x, where that has the shape of the sum: biases that nothing has trained"""
+    numbers = added.constant
+    if x.shape is None or node.output.shape != x.shape or numbers is None or numbers.any():
+        return None
+    if x.dtype not in _SIGNED[:4] or x.port.get_node().get_type_name() in ("Parameter", "Constant"):
+        return None
+    node.output.port.replace(x.port)
+    return True
+
+
 def _is_stored(node: Node) -> bool:
     """Whether a value is a constant, perhaps of another type."""
     while node.get_type_name() == "Convert":
@@ -132,6 +144,6 @@ def _is_stored(node: Node) -> bool:
 
 def fuse_activations(model: Model) -> None:
     """Apply the rules wherever they fit."""
-    for rules in (_RULES, [_added]):
+    for rules in (_RULES, [_added], [_nothing_added]):
         for _ in applied(rules, model, Users(model)):
             pass

@@ -270,7 +270,7 @@ def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
             made = _with_loops(ready, loops, plain, example)
             asking = files_asking(made.warned)
         if masked and depends_on_mask(_inlined(made.script), made.warned):
-            chosen = _for_any_mask(ready, example)
+            chosen = _for_any_mask(ready, example, followed if asking else None)
         if chosen is None and (asking or writes_to_constants(_inlined(made.script))):
             best = _for_any_sizes(ready, followed, first, example)
     if chosen is not None:
@@ -285,14 +285,21 @@ def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     yield made
 
 
-def _for_any_mask(ready: Prepared, example: _Example) -> Recorded | None:
-    """The trace for any mask; None if tracing fails, or if its outputs differ from the module's."""
-    warned: list[Any] = []
-    with contextlib.suppress(Exception):
-        with for_any_mask() as assumed:
-            script = _trace(ready, warned)
-        if assumed.any and example.is_of(script):
-            return Recorded(script, warned)
+def _for_any_mask(ready: Prepared, example: _Example, followed: Followed | None) -> Recorded | None:
+    """The trace for any mask; None if tracing fails, or if its outputs differ from the module's.
+
+    Sizes are followed if there are some to follow and that trace is right, too.
+    """
+    for sizes in (True, False) if followed is not None else (False,):
+        warned: list[Any] = []
+        with contextlib.suppress(Exception):
+            with contextlib.ExitStack() as recording:
+                assumed = recording.enter_context(for_any_mask())
+                if sizes and followed is not None:
+                    recording.enter_context(followed.sizes(ready.module))
+                script = _trace(ready, warned)
+            if assumed.any and example.is_of(script):
+                return Recorded(script, warned)
     return None
 
 

@@ -105,6 +105,8 @@ def adaptive_max_pool(n: Call, x: Output, output_size: Any) -> Any:
     dims = int(n.op[n.op.index("pool") + 4])
     target = _target(n, x, output_size, dims)
     pooled = _batched(n, x, dims, lambda v: n.all("AdaptiveMaxPool", v, n.ints(target)))
+    if all(n.known_number(v) == 1 for v in target):
+        return [n("ReduceMax", x, [i - dims for i in range(dims)], keep_dims=True), *pooled[1:]]
     return pooled
 
 
