@@ -110,14 +110,17 @@ def referenced(x):
 
 
 def selected_in_batches(x):
-    """As JetMoE: experts by a mask, and a batch of positions that is expanded if it is not the input's."""
-    out = torch.zeros_like(x)
-    for place in (x[:, 0, 0, 0] < 0.5).nonzero():
-        out[place] = x[place] * 2
+    """As JetMoE: experts take the rows that are sorted for them, and a batch of positions is expanded if it is
+    not the input's."""
+    rows = x.flatten(1).sum(1)
+    expert = torch.zeros(x.shape[0], 2).scatter(1, (rows > rows.mean()).long()[:, None], 1)
+    order = expert.argmax(1).argsort(stable=True)
+    first, second = rows[order].split(expert.long().sum(0).tolist())
+    made = torch.zeros_like(rows).index_add(0, order, torch.cat([first * 2, second * 3]))
     grid = torch.linspace(0.0, 1.0, steps=x.shape[-1])[None]
     if x.shape[0] != grid.shape[0]:
         grid = grid.expand(x.shape[0], -1)
-    return torch.cat([out[:, 0, 0, :], grid], 1)
+    return torch.cat([made[:, None], grid], 1)
 
 
 NUMBERS = [
