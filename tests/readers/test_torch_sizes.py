@@ -110,8 +110,8 @@ def referenced(x):
 
 
 def selected_in_batches(x):
-    """As JetMoE: experts take the rows that are sorted for them, and a batch of positions is expanded if it is
-    not the input's."""
+    """As JetMoE: experts take the rows that are sorted for them, and a batch of positions is expanded if it
+    is not the input's."""
     rows = x.flatten(1).sum(1)
     expert = torch.zeros(x.shape[0], 2).scatter(1, (rows > rows.mean()).long()[:, None], 1)
     order = expert.argmax(1).argsort(stable=True)

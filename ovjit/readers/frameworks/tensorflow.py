@@ -118,6 +118,25 @@ def _concrete(function: Any, names: Sequence[str] | None) -> Any:
     return _converted(frozen.graph.as_graph_def(), inputs, outputs, renames)
 
 
+#: Attributes of functions that TensorFlow leaves where they are: those for XLA, as in Keras's convolutions.
+_KEPT_WHOLE = ("_XlaMustCompile", "_noinline")
+
+
+def _with_calls_inlined(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    """The graph with the functions that it still calls put in their places."""
+    import tensorflow as tf
+    from tf2onnx.tf_loader import tf_optimize
+
+    if not any(node.op in ("PartitionedCall", "StatefulPartitionedCall") for node in graph.node):
+        return graph
+    functions = graph.library.function
+    for owner in (*graph.node, *functions, *(node for function in functions for node in function.node_def)):
+        for name in _KEPT_WHOLE:
+            owner.attr.pop(name, None)
+    with tf.Graph().as_default():
+        return tf_optimize([*inputs], [*outputs], graph)
+
+
 def _saved_model(path: str) -> Any:
     """By the signature "serving_default", else the only one, under the names of its inputs and outputs."""
     from tf2onnx import tf_loader
@@ -187,6 +206,7 @@ _KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd",
 def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any) -> Any:
     from tf2onnx import convert
 
+    graph = _with_calls_inlined(graph, inputs, outputs)
     kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
     return convert.from_graph_def(
         graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,

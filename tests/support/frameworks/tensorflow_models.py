@@ -202,6 +202,32 @@ def convert_operators() -> None:
             np.testing.assert_allclose(got, value, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
+def convert_calls(folder: Path) -> None:
+    """Functions for XLA, which TensorFlow does not put in the places of their calls."""
+    factor = tf.Variable(normal(4))
+
+    @tf.function(jit_compile=True)
+    def inner(v: Any) -> Any:
+        return tf.nn.relu(v * factor)
+
+    class Calling(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 4], tf.float32, "x")])
+        def __call__(self, x: Any) -> Any:
+            return inner(inner(x) + 1) - tf.cond(tf.reduce_sum(x) > 0, lambda: inner(x), lambda: x)
+
+    module = Calling()
+    module.factor = factor
+    tf.saved_model.save(module, str(folder / "calling"), signatures=module.__call__)
+    for x in (normal(3, 4), -np.abs(normal(2, 4))):
+        want = module(tf.constant(x)).numpy()
+        for what in (module, str(folder / "calling")):
+            check(ov.convert_model(what), x, want, "calls")
+    layers = [tf.keras.layers.DepthwiseConv2D(3), tf.keras.layers.Conv2D(4, 3), tf.keras.layers.Flatten()]
+    model = tf.keras.Sequential([tf.keras.Input((8, 8, 3)), *layers])
+    image = normal(2, 8, 8, 3)
+    check(ov.convert_model(model), image, model(image).numpy(), "depthwise")
+
+
 def convert_signals() -> None:
     """Fourier transforms; what else is made of complex numbers is refused by name."""
     x, sig = normal(2, 4, 6, 8), tf.signal
@@ -240,6 +266,7 @@ def main(folder: Path) -> None:
     convert_objects(folder)
     convert_operators()
     convert_signals()
+    convert_calls(folder)
     tf.random.set_seed(20261123)
     model = network()
     image = np.random.default_rng(20261123).normal(size=(2, 8, 8, 3)).astype(np.float32)
