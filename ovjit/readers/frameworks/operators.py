@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
+from ovjit.readers.running import running
+
+#: The number of i32 in attributes, which the exporter writes as ONNX's.
+_INT32 = 6
 
 
 def known_operators(framework: str) -> Mapping[str, Rule]:
@@ -96,6 +101,40 @@ def _fake_quantized(n: OnnxNode) -> Output:
         n("Multiply", n("Subtract", n.like(zero, levels), zero), step),
     )
     return n("FakeQuantize", x, *ends, *ends, levels=levels + 1)
+
+
+def _shapes(n: OnnxNode) -> list[Output]:
+    """The shapes of all operands."""
+    kind = n.data_type("out_type", _INT32)
+    return [n("ShapeOf", value, output_type=kind) for value in n.inputs]
+
+
+def _running_log_sum(n: OnnxNode) -> Output:
+    """log(sum(exp(x))) up to each element, or from it on; without itself where `exclusive` says so."""
+    x, back = n[0], bool(n.attr("reverse", 0))
+    axis = int(n.known(1, "the axis").reshape(())) % n.rank(x)
+    made = n.convert(running(n, n.wide(x), axis, partial(special.log_add, n), back), n.dtype(x))
+    if not n.attr("exclusive", 0):
+        return made
+    first, last = n.slice(made, axis, 0, 1), n.slice(made, axis, -1)
+    edge = n.broadcast(n.like(x, -np.inf), n("ShapeOf", last if back else first, output_type="i64"))
+    rest = n.slice(made, axis, 1) if back else n.slice(made, axis, 0, -1)
+    return n.concat([rest, edge] if back else [edge, rest], axis)
+
+
+def _histogram(n: OnnxNode) -> Output:
+    """How many numbers lie in each of equal steps of a range; what lies beyond is in the outermost ones."""
+    x, count = n.reshape(n[0], [-1]), int(n.known(2, "the number of steps").reshape(()))
+    low, high = n.all("Split", n[1], n.const(0), num_splits=2)
+    step = n("Divide", n.convert(n("Subtract", high, low), "f64"), n.const(float(count), "f64"))
+    above = n.convert(n("Subtract", n("Maximum", x, low), low), "f64")
+    place = n("Clamp", n("Divide", above, step), min=0.0, max=count - 1.0)
+    zeros = n.const(np.zeros(count, np.int32))
+    ones = n.broadcast(n.const(1, "i32"), n("ShapeOf", x, output_type="i64"))
+    made = n(
+        "ScatterElementsUpdate", zeros, n.convert(place, "i64"), ones, n.const(0), reduction="sum", opset=12
+    )
+    return n.convert(made, n.data_type("dtype", _INT32))
 
 
 def _greatest(n: OnnxNode) -> Output:
@@ -198,6 +237,9 @@ def check_pairs(graph: Any) -> None:
 _TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
     "ScatterNd": _scatter,
+    "ShapeN": _shapes,
+    "CumulativeLogsumexp": _running_log_sum,
+    "HistogramFixedWidth": _histogram,
     "AdjustSaturation": _saturated,
     "RGBToHSV": _hue_saturation_value,
     "HSVToRGB": _red_green_blue,

@@ -173,6 +173,12 @@ def convert_operators() -> None:
         "Bitcast": (lambda a: tf.bitcast(a, tf.int32), x),
         "ScatterNd": (lambda a: (tf.scatter_nd([[0], [2], [0]], a, [5, 4]),
                                  tf.scatter_nd([[1, 0], [1, 0], [0, 1]], a[:, 0], [2, 2])), x),
+        "ShapeN": (lambda a: tuple(raw.ShapeN(input=[a, a[0], a[:0]])), x),
+        "CumulativeLogsumexp": (lambda a: tuple(
+            tf.math.cumulative_logsumexp(a, axis, exclusive, reverse)
+            for axis, exclusive, reverse in ((0, False, False), (1, False, True), (-1, True, False),
+                                             (0, True, True))), x * 9),
+        "HistogramFixedWidth": (lambda a: tf.histogram_fixed_width(a, [-1.0, 0.7], 5), x),
         "AdjustSaturation": (lambda a: tuple(tf.image.adjust_saturation(a, f) for f in (0.4, 1.0, 3.0)),
                              colours),
         "RGBToHSV": (tf.image.rgb_to_hsv, colours), "HSVToRGB": (tf.image.hsv_to_rgb, colours),
