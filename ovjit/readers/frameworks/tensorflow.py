@@ -118,7 +118,7 @@ def _concrete(function: Any, names: Sequence[str] | None) -> Any:
     return _converted(frozen.graph.as_graph_def(), inputs, outputs, renames)
 
 
-#: Attributes of functions that TensorFlow leaves where they are: those for XLA, as in Keras's convolutions.
+#: Attributes of functions that TensorFlow does not inline: those for XLA, as in Keras's convolutions.
 _KEPT_WHOLE = ("_XlaMustCompile", "_noinline")
 
 
@@ -197,8 +197,8 @@ def _of_graph(where: str, graph: Any) -> Any:
     return _converted(graph, inputs, outputs, None)
 
 
-#: Operators that the exporter refuses in some uses, or that it has others for: ONNX's ScatterND does not add
-#: the updates of one place, and its AdjustSaturation mixes channels up.
+#: Operators that the exporter is told to leave as they are, since it refuses some uses or gives wrong results:
+#: ONNX's ScatterND does not add updates of one place, and what is made of AdjustSaturation mixes channels.
 _KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
          "FakeQuantWithMinMaxVars")  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ovjit.api.model.node import Output
+from ovjit.api.model.node import Node, Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex
@@ -77,21 +77,36 @@ _JOINING = ("Add", "Multiply", "Concat", "Minimum")
 
 def _never_negative(n: Call, value: Output) -> bool:
     """Whether integers are known to be counted from 0: places of ranges, masks and sizes."""
-    known = n.value(value)
-    if known is not None:
-        return bool((known >= 0).all())
-    node = value.get_node()
+    left, seen = [value], set()
+    while left:
+        value = left.pop()
+        node = value.get_node()
+        if (port := (id(node), value.get_index())) in seen:
+            continue
+        seen.add(port)
+        known = n.value(value)
+        sources = _deciding(n, node) if known is None else [] if (known >= 0).all() else None
+        if sources is None:
+            return False
+        left += sources
+    return True
+
+
+def _deciding(n: Call, node: Node) -> list[Output] | None:
+    """The inputs that must not be negative for a node's results not to be; None if that is not known."""
     kind, given = node.get_type_name(), node.input_values()
     if kind in ("NonZero", "ShapeOf"):
-        return True
+        return []
     if kind == "Range":
         step = n.value(given[2])
-        return step is not None and bool(step > 0) and _never_negative(n, given[0])
-    if kind == "Convert" and (n.is_real(given[0]) or n.dtype(given[0]) == "boolean"):
-        return n.dtype(given[0]) == "boolean"
+        return given[:1] if step is not None and step > 0 else None
+    if kind == "Convert" and n.dtype(given[0]) == "boolean":
+        return []
+    if kind == "Convert" and n.is_real(given[0]):
+        return None
     if kind in _MOVING:
-        return _never_negative(n, given[0])
-    return kind in _JOINING and all(_never_negative(n, v) for v in given)
+        return given[:1]
+    return given if kind in _JOINING else None
 
 
 @aten("index_select", "_index_select")
