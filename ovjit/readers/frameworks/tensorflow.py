@@ -197,8 +197,8 @@ def _of_graph(where: str, graph: Any) -> Any:
     return _converted(graph, inputs, outputs, None)
 
 
-#: Operators that the exporter is told to leave as they are, since it refuses some uses or gives wrong results:
-#: ONNX's ScatterND does not add updates of one place, and what is made of AdjustSaturation mixes channels.
+#: Operators that the exporter is told to leave as they are, since it refuses some uses or writes wrong ones:
+#: ONNX's ScatterND does not add updates of one place, and what it makes of AdjustSaturation mixes channels.
 _KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
          "FakeQuantWithMinMaxVars")  # fmt: skip
 
