@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,30 @@ def test_a_damaged_file_is_told(net, tmp_path) -> None:
     path.write_bytes(data)
     with pytest.raises(Exception, match="Cannot recognize input model.*PyTorch cannot load"):
         ov.convert_model(str(path))
+
+
+def test_why_a_program_is_damaged_is_told_once(net, tmp_path, caplog, capfd) -> None:
+    """The error has PyTorch's reason, and its log of a hundred lines is not written."""
+    save("exported", *net, str(tmp_path / "a.pt2"))
+    with zipfile.ZipFile(tmp_path / "a.pt2") as read, zipfile.ZipFile(tmp_path / "b.pt2", "w") as written:
+        for name in read.namelist():
+            content = read.read(name)
+            if name.endswith("models/model.json"):
+                content = content.replace(b'{"name": "weight"', b'{"name": "nope"')
+                assert content != read.read(name)
+            written.writestr(name, content)
+    with pytest.raises(Exception, match="PyTorch cannot load .*Failed deserializing node .*nope"):
+        ov.convert_model(str(tmp_path / "b.pt2"))
+    assert not [r for r in caplog.records if r.levelname == "WARNING"] and not "".join(capfd.readouterr())
+
+
+def test_arguments_that_no_rule_expects_are_told() -> None:
+    """As in a damaged file: the error names the operator, and the line that calls it."""
+    from ovjit.readers.torch.script import ScriptReader
+
+    x = ov.opset8.parameter([2, 3]).output(0)
+    with pytest.raises(RuntimeError, match=r"aten::permute, line 7 with these arguments \(ValueError"):
+        ScriptReader(None).call("aten::permute", "", {"self": x, "dims": [1, "zero"]}, "", lambda: ", line 7")
 
 
 def test_read_model_points_to_convert_model(net, tmp_path) -> None:

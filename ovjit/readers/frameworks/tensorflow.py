@@ -206,6 +206,7 @@ _KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd",
 def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any) -> Any:
     from tf2onnx import convert
 
+    _checked(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
     kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
     return convert.from_graph_def(
@@ -214,21 +215,40 @@ def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], rename
     )[0]  # fmt: skip
 
 
+def _checked(graph: Any) -> None:
+    """Raise what TensorFlow says of a graph, or of a function in it, whose nodes do not agree with their
+    operators. Its optimiser, which comes next, ends the process instead."""
+    import tensorflow as tf
+    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+    with tf.Graph().as_default():
+        tf.import_graph_def(graph, name="")
+        for function in graph.library.function:
+            function_def_to_graph(function, include_library_functions=True)
+
+
+#: Loggers of tf2onnx's that write what is left out here.
+_NOISY = ("tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
+
+
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a note of tf2onnx's is about more than operators that it leaves as they are: their rules are
-    here, or they are named in the error."""
-    return not re.search("is not supported|Unsupported ops", record.getMessage())
+    """Whether a note of tf2onnx's says more than its exception does, and more than that it leaves an operator
+    as it is: that operator's rule is here, or the error names it."""
+    known = "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
+    return not re.search(known, record.getMessage())
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """tf2onnx's notes of what it does are left out; its warnings are not."""
-    logger, operators = logging.getLogger("tf2onnx"), logging.getLogger("tf2onnx.tfonnx")
+    logger, noisy = logging.getLogger("tf2onnx"), [logging.getLogger(name) for name in _NOISY]
     before = logger.level
     logger.setLevel(logging.WARNING)
-    operators.addFilter(_is_news)
+    for part in noisy:
+        part.addFilter(_is_news)
     try:
         yield
     finally:
         logger.setLevel(before)
-        operators.removeFilter(_is_news)
+        for part in noisy:
+            part.removeFilter(_is_news)

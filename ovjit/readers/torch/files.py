@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError
@@ -48,10 +51,31 @@ def load(path: str) -> Any:
         import torch
     except ImportError as error:
         raise ModelError(f"{path} is a PyTorch file: install torch to read it") from error
+    reasons: list[BaseException] = []
     try:
-        with quietly():
+        with quietly(), _logged_errors(reasons):
             if kind == "program":
                 return torch.export.load(path)
             return torch.jit.load(path, map_location="cpu").eval()
     except Exception as error:
-        raise ModelError(f"PyTorch cannot load {path}: {error}") from error
+        reason = str(reasons[0] if reasons else error)
+        raise ModelError(f"PyTorch cannot load {path}: {reason[:1000]}") from error
+
+
+@contextmanager
+def _logged_errors(found: list[BaseException]) -> Iterator[None]:
+    """Keep what PyTorch writes into its log, with tracebacks of a hundred lines, before it raises an error
+    that refers to it."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            found.append(error)
+        return error is None
+
+    logger = logging.getLogger("torch.export")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)

@@ -109,7 +109,12 @@ class FxReader(TorchReader):
                 return self._by_strides(node, name, given)
             written = in_place(target) if self.writes else None
             made = self.call(
-                written or name, overload, given, self._base(node, target), _where(node), _wanted(node)
+                written or name,
+                overload,
+                given,
+                self._base(node, target),
+                partial(_where, node),
+                _wanted(node),
             )
             return made if written is None else self._in_its_type(node, next(iter(given.values())), made)
         if isinstance(target, torch._ops.HigherOrderOperator):
@@ -142,7 +147,8 @@ class FxReader(TorchReader):
         is_turned = order != sorted(order)
         if is_turned:
             given["self"] = permute.transpose(given["self"], order)
-        made = self.call(name, node.target._schema.overload_name, given, base, _where(node), _wanted(node))
+        overload = node.target._schema.overload_name
+        made = self.call(name, overload, given, base, partial(_where, node), _wanted(node))
         if is_turned and name == "aten::as_strided_scatter":
             made = permute.transpose(made, [order.index(i) for i in range(len(order))])
         return made

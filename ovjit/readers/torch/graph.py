@@ -78,15 +78,18 @@ class TorchReader(TorchDraft):
         self.places, self.lists, self.gathered, self._single, self._constants = outer
 
     def call(
-        self, name: str, overload: str, arguments: Mapping[str, Any], base: str, where: str = "",
-        wanted: Wanted = NOTHING_TOLD,
+        self, name: str, overload: str, arguments: Mapping[str, Any], base: str,
+        where: Callable[[], str] = str, wanted: Wanted = NOTHING_TOLD,
     ) -> Any:  # fmt: skip
-        """What an operator gives for arguments by their names. Raises Refused where it is not read."""
+        """What an operator gives for arguments by their names. Raises Refused where it is not read.
+
+        `where` gives the line of the module that calls it, which is looked up for an error alone.
+        """
         made = Call(self, name, overload, base, self._inner, wanted)
         converter = self.converter(name, overload)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:
-            raise Refused(name, f"No conversion rule found for operations: {name}{where}")
+            raise Refused(name, f"No conversion rule found for operations: {name}{where()}")
         try:
             if converter is not None:
                 return converter(made, arguments)
@@ -94,13 +97,9 @@ class TorchReader(TorchDraft):
             return kept_on_grid(made, arguments, row(made, arguments))
         except (Refused, ConverterError):
             raise
-        except (UnsupportedError, ModelError) as error:
-            raise Refused(name, f"No conversion rule found for operations: {name}{where}: {error}") from error
-        except (AttributeError, TypeError) as error:
-            of = next((says for kind, says in _UNFIT.items() if _holds(list(arguments.values()), kind)), None)
-            if of is None:
-                raise
-            raise Refused(name, f"No conversion rule found for operations: {name}{where} {of}") from error
+        except Exception as error:
+            said = f"No conversion rule found for operations: {name}{where()}{_why(error, arguments)}"
+            raise Refused(name, said) from error
 
     def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
         """What is given for an operator instead of the table's rule."""
@@ -275,6 +274,19 @@ _UNFIT = {
     Stacked: "of a list whose length depends on data",
     Number: "by numbers that are not known when the model is read",
 }
+
+
+def _why(error: Exception, arguments: Mapping[str, Any]) -> str:
+    """What is said of a rule that raises an error: why it refuses, which values it does not expect, or that
+    its arguments are not valid, as those of a damaged file."""
+    if isinstance(error, (UnsupportedError, ModelError)):
+        return f": {error}"
+    if isinstance(error, (AttributeError, TypeError)):
+        values = list(arguments.values())
+        unfit = next((says for kind, says in _UNFIT.items() if _holds(values, kind)), None)
+        if unfit is not None:
+            return f" {unfit}"
+    return f" with these arguments ({type(error).__name__}: {error}"[:500] + ")"
 
 
 def _holds(value: Any, kind: type) -> bool:

@@ -30,7 +30,10 @@ def known_label(name: str, labels: frozenset[str]) -> str | None:
 
 def where(node: Any) -> str:
     """The line that called the operator."""
-    source = node.sourceRange().strip().splitlines()
+    try:
+        source = node.sourceRange().strip().splitlines()
+    except UnicodeDecodeError:  # what a damaged file has of the source
+        source = []
     place = next((line.strip() for line in source if ".py" in line or "File" in line), "")
     scope = node.scopeName().rsplit("/", 1)[-1]
     said = [text for text in (f"module {scope}" if scope else "", place.strip("# ")) if text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ovjit.api.model.node import Output
@@ -120,7 +121,7 @@ class ScriptReader(WritingReader):
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
         overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
-        made = self.call(name, overload, arguments, base, where(node), _wanted(outputs))
+        made = self.call(name, overload, arguments, base, partial(where, node), _wanted(outputs))
         made = own_memory(schema, made, written is not None)
         if kind in RESHAPES:
             self.env[node.inputsAt(0).debugName()] = made
@@ -158,7 +159,7 @@ class ScriptReader(WritingReader):
             self._subgraph(node, inputs)
             return
         arguments = {f"input{i}": value for i, value in enumerate(inputs)}
-        made = self.call(name, overload, arguments, label(node.scopeName(), name), where(node))
+        made = self.call(name, overload, arguments, label(node.scopeName(), name), partial(where, node))
         made = made if isinstance(made, list) else [made]
         for output, value in zip(node.outputs(), made, strict=False):
             self.env[output.debugName()] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -268,8 +269,44 @@ def convert_signals() -> None:
             raise AssertionError("complex numbers were read")
 
 
+def read_damaged_files(folder: Path) -> None:
+    """Frozen graphs with bytes that changed: read, or refused, and never the end of the process."""
+
+    def loop(x: Any) -> Any:
+        at = tf.constant(0)
+        while at < 3:
+            x, at = x * 2.0, at + 1
+        return tf.split(x + 1.0 if tf.reduce_sum(x) > 0 else x, 2, 1)
+
+    seed, path, read = 20261127, folder / "damaged.pb", 0
+    rng = random.Random(seed)
+    concrete = tf.function(loop).get_concrete_function(tf.TensorSpec([3, 4], tf.float32))
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False).graph.as_graph_def()
+    content = frozen.SerializeToString()
+    del next(n for f in frozen.library.function for n in f.node_def if n.op == "Const").attr["value"]
+    path.write_bytes(frozen.SerializeToString())
+    try:
+        ov.Core().read_model(path)
+    except RuntimeError as error:
+        assert "value" in str(error), error
+    else:
+        raise AssertionError("a constant without a value was read")
+    for turn in range(300):
+        changed = bytearray(content)
+        for _ in range(rng.randrange(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        path.write_bytes(changed)
+        try:
+            ov.Core().read_model(path)
+            read += 1
+        except RuntimeError as error:
+            assert len(str(error)) < 2000, (seed, turn, error)
+    assert 0 < read < 300, (seed, read)
+
+
 def main(folder: Path) -> None:
     convert_objects(folder)
+    read_damaged_files(folder)
     convert_operators()
     convert_signals()
     convert_calls(folder)
