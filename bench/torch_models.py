@@ -307,7 +307,13 @@ def in_form(form: str, module: Any, example: Any, other: Any) -> tuple[Any, Any]
     if form == "script":
         return torch.jit.script(module), example
     if isinstance(example, dict):
-        return torch.export.export(module, (), example), None
+        given = other or example
+        sizes = [tree.tree_map(lambda tensor: tuple(tensor.shape), each) for each in (example, given)]
+        opened = {
+            key: {i: torch.export.Dim.AUTO for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b}
+            for key, shapes in ((key, (sizes[0][key], sizes[1][key])) for key in example)
+        }
+        return torch.export.export(module, (), given, dynamic_shapes=opened), None
     if isinstance(example[0], list):
         return torch.export.export(module, example), None
     opened = tuple({0: torch.export.Dim.AUTO} for _ in example)
