@@ -28,6 +28,10 @@ MOST_ELEMENTS = 1 << 24
 _INT_MAX = (1 << 63) - 1
 
 
+class Unknown(UnsupportedError):
+    """A rank or an element type that is not known yet."""
+
+
 class Draft:
     """A model that is being read: names of its nodes, and the values that follow from constants."""
 
@@ -95,7 +99,7 @@ class Builder:
         """The number of dimensions. Raises UnsupportedError where it is not known."""
         shape = value._tensor._type.shape
         if shape is None:
-            raise UnsupportedError(f"{what} is unknown")
+            raise Unknown(f"{what} is unknown")
         return len(shape)
 
     def static_shape(self, value: Output, what: str = "the input's shape") -> tuple[int, ...]:

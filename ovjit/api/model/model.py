@@ -127,6 +127,7 @@ class Model(ModelEdits):
                 self._variables,
             )
             model._rt = copy_map(self._rt)
+            model._complete = self._complete
             return model
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
@@ -147,6 +148,7 @@ class Model(ModelEdits):
         Raises RuntimeError naming the node when the graph is not valid.
         """
         with GRAPH_LOCK:
+            self._read_rest(needed=True)
             builder = Builder()
             values: dict[tuple[Node, int], Value] = {}
             for node in self._checked_walk():

@@ -181,6 +181,7 @@ class ModelEdits(ModelParts):
 
     def _revalidated(self) -> dict[DescriptorTensor, TensorType]:
         """Every tensor's type, inferred from the parameters on, leaving the old types as they are."""
+        self._read_rest(needed=False)
         types: dict[DescriptorTensor, TensorType] = {}
         for node in self._checked_walk():
             if isinstance(node, Result):

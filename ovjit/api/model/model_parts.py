@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.accessors import accessor
@@ -31,6 +31,8 @@ class ModelParts:
     _removed: set[str]  # names of variables that are no longer told of
     _name: str
     _friendly_name: str
+    #: Reads parts that wait for the types of inputs. It takes the model, and whether they are needed now.
+    _complete: Callable[[Any, bool], None] | None = None
 
     @property
     def inputs(self) -> list[Output]:
@@ -74,6 +76,12 @@ class ModelParts:
                 f"{known or 'none'}"
             )
         return port_index(key, len(nodes), what)
+
+    def _read_rest(self, needed: bool) -> None:
+        """Read what waits for the types of inputs, as far as these are known. Raises RuntimeError for what is
+        needed and cannot be read."""
+        if self._complete is not None:
+            self._complete(self, needed)
 
     def get_parameters(self) -> list[Parameter]:
         return list(self._parameters)

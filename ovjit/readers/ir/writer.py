@@ -139,6 +139,7 @@ class _Writer:
         self.numbers: dict[Node, int] = {}
 
     def net(self, model: Model, made_by: dict | None = None) -> str:
+        model._read_rest(needed=True)
         self.executed = all("layerType" in (n._rt_info or ()) for n in model._checked_walk())
         inside = self.inside(model, made_by)
         head = f'<net name={_quoted(model.get_friendly_name())} version="{self.version}">'

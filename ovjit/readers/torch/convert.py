@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ovjit import logs
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
-from ovjit.readers.torch import exporter, rolled, specialized, strides
+from ovjit.graph.op import TensorType
+from ovjit.readers.torch import deferred, exporter, rolled, specialized, strides
+from ovjit.readers.torch.decoders import TorchScriptPythonDecoder
 from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.differences import gradient
 from ovjit.readers.torch.fx import read_exported
@@ -42,7 +45,6 @@ from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
     TorchFXPythonDecoder,
-    TorchScriptPythonDecoder,
     arguments_of,
     is_script,
     prepared,
@@ -72,7 +74,7 @@ def convert(
     if isinstance(given, TorchScriptPythonDecoder):
         example = given.example_input if example is None else example
         modules = modules or _by_module(given.module_extensions)
-        given = given.pt_module
+        given = given.module
     if isinstance(given, TorchFXPythonDecoder):
         if is_graph(given.pt_module):
             with quietly():
@@ -509,16 +511,51 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
             "Couldn't get TorchScript module by scripting. With exception:\n"
             f"{error}\n{EXAMPLE} for tracing, or a TorchScript module."
         ) from error
+    read = partial(_read_untold, script, script is given, converters)
+    try:
+        return deferred.retyped(read(), read)
+    except Exception as error:
+        count = deferred.number_of_tensors(list(_inlined(script).outputs()))
+        if not deferred.is_unknown(error) or not count:
+            raise
+        inputs = _untold(script, script is given, converters)
+        if any(isinstance(value, Mapping) for value in inputs.values):
+            raise
+        logs.info("a script is read when the types of its inputs are known: %s", error)
+        return deferred.deferred(inputs.reader.parameters, count, read)
+
+
+class _Untold(NamedTuple):
+    """A script's graph and inputs of which there is no example."""
+
+    reader: ScriptReader
+    graph: Any
+    values: list[Any]
+
+
+def _untold(
+    script: Any, own: bool, converters: Mapping[str, Any] | None, known: Sequence[TensorType] = ()
+) -> _Untold:
+    """A given script's inputs are called as in its graph, those of a module as in its signature."""
+    import torch
+
     graph = _inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
+    reader.known = known
     inputs = list(graph.inputs())[0 if is_function else 1 :]
     schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
-    # a given script's inputs are called as in its graph, those of a module as in its signature
     values = [
-        unknown_input(reader, value.debugName() if a is None or script is given else a.name, value.type(), a,
+        unknown_input(reader, value.debugName() if a is None or own else a.name, value.type(), a,
                       read_as(value, script))
         for value, a in zip(inputs, schema, strict=True)
     ]  # fmt: skip
+    return _Untold(reader, graph, values)
+
+
+def _read_untold(
+    script: Any, own: bool, converters: Mapping[str, Any] | None, known: Sequence[TensorType] = ()
+) -> Model:
+    reader, graph, values = _untold(script, own, converters, known)
     return reader.finish(_alone(reader.run(graph, values)), None)

@@ -75,7 +75,8 @@ def irfft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> 
     value = pair_of(n, x).pair
     wanted = given.get("n", given.get("s"))
     axes, sizes = _axes(n, value, n.rank(value) - 1, wanted, dim)
-    if wanted is None:
+    last = wanted[-1] if isinstance(wanted, (list, tuple)) else wanted
+    if last is None or n.known_number(last) == -1:
         sizes[-1] = n.compute("Multiply", n.compute("Subtract", sizes[-1], 1), 2)
     return transform(n, "IRDFT", value, axes, sizes, norm, True)
 

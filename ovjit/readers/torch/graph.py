@@ -11,6 +11,7 @@ from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
+from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.graph.symbolic import named, without_symbols
 from ovjit.readers.torch.activation_fusion import fuse_activations
@@ -41,6 +42,7 @@ class TorchReader(TorchDraft):
         super().__init__()
         self.converters = dict(converters or {})
         self.parameters: list[Any] = []
+        self.known: Sequence[TensorType] = ()  # types of inputs that are read without an example
         self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
         self._constants: dict[int, Any] = {}
         self._kept: list[Any] = []  # what the constants' memory belongs to
@@ -157,6 +159,10 @@ class TorchReader(TorchDraft):
 
     def unknown_parameter(self, name: str, kind: str = "dynamic", rank: int | None = None) -> Output:
         """An input of which at most the rank is known of the shape."""
+        if len(self.parameters) < len(self.known):
+            told = self.known[len(self.parameters)]
+            kind = kind if told.dtype == "dynamic" else told.dtype
+            rank = rank if told.shape is None else len(told.shape)
         shape = None if rank is None else named([ANY] * rank, "input", len(self.parameters))
         node = Parameter._of(kind, shape, name)
         node._tensors[0]._names = {name}

@@ -8,6 +8,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.readers.build import Unknown
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
 from ovjit.readers.torch.numbers import computed
@@ -36,6 +37,18 @@ def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
     return same if "eq" in n.op else computed(n, "not_", same)
 
 
+@aten("__contains__")
+def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> Any:
+    """Whether a dict has a key, or a list an item."""
+    wanted = item if key is None else key
+    if isinstance(x, dict) or isinstance(wanted, str):
+        return wanted in x
+    found: Any = False
+    for each in n.sizes(x.whole) if isinstance(x, Stacked) else x:
+        found = computed(n, "or_", found, computed(n, "eq", wanted, each))
+    return found
+
+
 @aten("__is__")
 def same_object(n: Call, x: Any, obj: Any = None) -> bool:
     return (x is None) == (obj is None) if x is None or obj is None else x is obj
@@ -56,7 +69,7 @@ def type_of(n: Call, x: Any) -> int:
     if isinstance(x, Complex):
         raise UnsupportedError("the type of a complex tensor is not supported")
     if n.dtype(x) == "dynamic":
-        raise UnsupportedError("the input's element type is unknown: give it by 'input' or an example")
+        raise Unknown("the input's element type is unknown: give it by 'input' or an example")
     return number_of(n.dtype(x))
 
 
@@ -98,13 +111,14 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
 @aten("__range_length")
 def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
     """How many numbers a range has."""
-    by = n.known_int(step, "the step of a range")
-    first, last = (n.known_number(v) for v in (x, hi))
-    if first is not None and last is not None:
+    first, last, by = (n.known_number(v) for v in (x, hi, step))
+    if first is not None and last is not None and by is not None:
         return len(range(first, last, by))
-    gap = computed(n, "sub", hi, x) if by > 0 else computed(n, "sub", x, hi)
-    count = computed(n, "floordiv", computed(n, "add", gap, abs(by) - 1), abs(by))
-    return computed(n, "sym_max", count, 0)
+    if by is not None and by < 0:
+        return range_length(n, hi, x, -by)
+    sign = 1 if by is not None else computed(n, "sym_min", computed(n, "sym_max", step, -1), 1)
+    gap = computed(n, "add", computed(n, "sub", hi, x), computed(n, "sub", step, sign))
+    return computed(n, "sym_max", computed(n, "floordiv", gap, step), 0)
 
 
 @aten("__derive_index")
@@ -118,6 +132,13 @@ def text_of(n: Call, x: Any) -> str:
     if known is None and x is not None:
         raise UnsupportedError("the text of a value that depends on data is not supported")
     return str(known)
+
+
+def _device(*given: Any) -> Any:
+    """PyTorch's own object. Tensors are those of the CPU."""
+    import torch
+
+    return torch.device(*given)
 
 
 #: Methods of texts.
@@ -155,10 +176,14 @@ aten_rows({
     "mul.left_t": lambda n, x, /, **of: list(x) * n.known_int(of["n"], "the number of copies of a list"),
     "mul.right_": lambda n, x, **of: list(of["l"]) * n.known_int(x, "the number of copies of a list"),
     "__isnot__": lambda n, x, obj=None: not same_object(n, x, obj),
-    "__contains__": lambda n, x, item=None, key=None: (item if key is None else key) in x,
     "prim::unchecked_cast prim::unchecked_unwrap_optional _unwrap_optional": lambda n, x: x,
-    "prim::device prim::layout": lambda n, x: None,
-    "prim::type": lambda n, x: "cpu",  # of a device
+    "prim::device": lambda n, x: _device("cpu"),
+    "prim::layout": lambda n, x: None,
+    "device": lambda n, a: _device(a),
+    "device.with_index": lambda n, type, index: _device(type, n.known_int(index, "the index of a device")),
+    "eq.device ne.device": lambda n, a, b: (str(a) == str(b)) == ("eq" in n.op),
+    "prim::type": lambda n, x: x.type,  # of a device
+    "prim::index": lambda n, x: x.index,
     "prim::is_nested": lambda n, x: isinstance(x, Nested),
     "prim::requires_grad prim::is_quantized prim::is_sparse prim::is_sparse_csr prim::is_mkldnn "
     "prim::is_cuda prim::is_xpu prim::is_mps prim::is_meta prim::is_vulkan prim::is_maia "

@@ -13,18 +13,36 @@ from ovjit.readers.torch.values import element_type, name_of
 def fake_quantized(n: Call, x: Output, scale: Output, zero: Output, low: int, high: int) -> Output:
     """(clamp(round(x / scale) + zero) - zero) * scale, as FakeQuantize between the ends of the range"""
     ends = [n("Multiply", n("Subtract", n.like(x, v), zero), scale) for v in (low, high)]
+    known = n.value(scale)
+    if known is None or (known < 0).any():  # a negative scale exchanges them
+        ends = [n("Minimum", *ends), n("Maximum", *ends)]
     return n("FakeQuantize", x, *ends, *ends, levels=high - low + 1)
 
 
 @aten("fake_quantize_per_tensor_affine", "fake_quantize_per_tensor_affine.tensor_qparams",
-      "fake_quantize_per_tensor_affine_cachemask")  # fmt: skip
-def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: int, quant_max: int) -> Any:
+      "fake_quantize_per_tensor_affine_cachemask",
+      "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams")  # fmt: skip
+def fake_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, quant_min: int, quant_max: int,
+                    fake_quant_enabled: Any = None) -> Any:  # fmt: skip
     kind = n.dtype(x)
     s, z = (n.tensor(v, kind) for v in (scale, zero_point))
     if n.rank(s):
         s, z = n.reshape(s, []), n.reshape(z, [])
     out = fake_quantized(n, x, s, z, quant_min, quant_max)
-    return [out, n.alike(x, True, "boolean")] if n.op.endswith("cachemask") else out
+    if "cachemask" not in n.op:
+        return out
+    within = _within(n, x, s, z, (quant_min, quant_max)) if n.is_used(1) else n.alike(x, True, "boolean")
+    if fake_quant_enabled is None or n.known_number(fake_quant_enabled) == 1:
+        return [out, within]
+    enabled = n.scalar(n.to_type(n.tensor(fake_quant_enabled), "boolean"))
+    return [n("Select", enabled, out, x), n("LogicalOr", within, n("LogicalNot", enabled))]
+
+
+def _within(n: Call, x: Output, scale: Output, zero: Output, ends: tuple[int, int]) -> Output:
+    """What is not clamped."""
+    whole = n("Round", n("Add", n("Divide", x, scale), zero), mode="half_to_even")
+    above, below = n("GreaterEqual", whole, n.like(x, ends[0])), n("LessEqual", whole, n.like(x, ends[1]))
+    return n("LogicalAnd", above, below)
 
 
 @aten("fake_quantize_per_channel_affine")

@@ -391,7 +391,6 @@ _SPECIAL = {
     "prim::RaiseException": _none,
     "prim::Print": _none,
     "aten::warn": _none,
-    "prim::device": _none,
     "prim::layout": _none,
     "prim::max": _extreme,
     "prim::min": _extreme,

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.errors import OvjitError
+from ovjit.readers.torch.decoders import TorchScriptPythonDecoder
 from ovjit.readers.torch.naming import TRACED
 from ovjit.records import NamedTuple
 
@@ -59,28 +60,6 @@ def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
         if example is None:
             return None
     return Prepared(given, *flattened(given, example, keywords))
-
-
-class TorchScriptPythonDecoder:
-    """A PyTorch module with the example that it is traced with: what `convert_model` takes of exporters."""
-
-    def __init__(
-        self,
-        pt_module: Any,
-        graph_element: Any = None,
-        example_input: Any = None,
-        alias_db: Any = None,
-        shared_memory: bool = True,
-        skip_freeze: bool = False,
-        constant_cache: Any = None,
-        module_extensions: Any = None,
-        trace_kwargs: Any = None,
-    ):
-        if graph_element is not None:
-            raise UnsupportedError("a PyTorch module is expected, not a TorchScript graph")
-        self.pt_module = pt_module
-        self.module_extensions = module_extensions
-        self.example_input = example_input
 
 
 class TorchFXPythonDecoder:

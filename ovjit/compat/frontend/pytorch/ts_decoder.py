@@ -1,5 +1,5 @@
 """What exporters hand to `convert_model`: a PyTorch module with its example."""
 
-from ovjit.readers.torch.trace import TorchScriptPythonDecoder
+from ovjit.readers.torch.decoders import TorchScriptPythonDecoder
 
 __all__ = ["TorchScriptPythonDecoder"]

@@ -1,0 +1,160 @@
+"""Scripts without an example: what cannot be read before ranks and element types are known is read then.
+
+A node stands for the script meanwhile. It is replaced when types are inferred, or when the model is compiled
+or saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ovjit.api.model.boundary import Parameter, Result
+from ovjit.api.model.custom import Op
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.errors import OvjitError
+from ovjit.graph.op import TensorType
+from ovjit.readers.build import Unknown
+from ovjit.readers.torch.graph import Refused
+
+#: Reads the script: of its inputs these element types and shapes are known.
+ReadTyped = Callable[[Sequence[TensorType]], Model]
+#: What a script makes instead of one tensor, by the nodes that make it.
+_CONTAINERS = {"prim::TupleConstruct": 0, "prim::ListConstruct": 0, "prim::DictConstruct": 1}
+
+
+def is_unknown(error: BaseException | None) -> bool:
+    """Whether reading failed because a rank or an element type is unknown. Tables and NumPy raise errors of
+    their own where they are asked for an unknown type."""
+    while error is not None:
+        if isinstance(error, Unknown) or not isinstance(error, OvjitError):
+            return True
+        error = error.__cause__
+    return False
+
+
+class TorchScript(Op):
+    """Stands for a script that is not read yet. Its outputs are those of the script, of unknown types."""
+
+    def __init__(self, inputs: Sequence[Output], count: int, read: ReadTyped):
+        self._count, self._read = count, read
+        super().__init__(self, list(inputs))
+
+    def validate_and_infer_types(self) -> None:
+        for i in range(self._count):
+            self.set_output_type(i, Type.dynamic, PartialShape.dynamic())
+
+
+def number_of_tensors(values: Sequence[Any]) -> int | None:
+    """How many tensors a script gives, by the values that it returns; None where they do not tell."""
+    total = 0
+    for value in values:
+        first = _CONTAINERS.get(value.node().kind())
+        kind = value.type().kind()
+        if first is not None:
+            count = number_of_tensors([*value.node().inputs()][first :: first + 1])
+        elif kind == "TupleType":
+            kinds = [part.kind() for part in value.type().elements()]
+            count = None if {*kinds} & {"TupleType", "ListType", "DictType", "OptionalType"} else len(kinds)
+        else:
+            count = None if kind in ("ListType", "DictType", "OptionalType") else int(kind != "NoneType")
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
+    """The model of a script that is read when the types of its inputs are known."""
+    node = TorchScript([parameter.output(0) for parameter in parameters], count, read)
+    results = [Result._of(node.output(i), None) for i in range(count)]
+    model = Model._from_parts(results, list(parameters), (), "Model0")
+    model._complete = complete
+    return model
+
+
+def retyped(model: Model, read: ReadTyped) -> Model:
+    """A model whose inputs are of unknown types. It is read again when they are known, as operators of values
+    of several types depend on them; not if it was changed."""
+    results = [(result, result.input_value(0)) for result in model._results]
+    parameters = list(model._parameters)
+
+    def again(given: Model, needed: bool) -> None:
+        types = [TensorType(p._attrs["element_type"], p._attrs["shape"]) for p in parameters]
+        if not all(map(_is_known, types)):
+            return
+        given._complete = None
+        kept = [(result, result.input_value(0)) for result in given._results]
+        if kept != results or given._parameters != parameters:
+            return
+        made = read(types)
+        _connect(made, [parameter.output(0) for parameter in parameters])
+        for result, new in zip(given._results, made._results, strict=True):
+            result.input(0).replace_source_output(new.input_value(0))
+        given._sinks[:] = made._sinks
+
+    model._complete = again
+    return model
+
+
+def complete(model: Model, needed: bool) -> None:
+    """Read the scripts of a model for which nodes stand, as far as they can be read. Raises OvjitError for
+    what is `needed` and cannot be."""
+    left = False
+    for node in list(_unread(model)):
+        types = [_type_of(source) for source in node._inputs]
+        if not needed and not any(map(_is_known, types)):
+            left = True
+            continue
+        try:
+            made = node._read(types)
+        except Exception as error:
+            if needed or all(map(_is_known, types)) or not is_unknown(error):
+                raise
+            left = True
+            continue
+        _connect(made, node._inputs)
+        _replace(model, node, made)
+    model._complete = complete if left else None
+
+
+def _replace(model: Model, node: TorchScript, made: Model) -> None:
+    outputs = [result.input_value(0) for result in made._results]
+    if len(outputs) != node._count:
+        raise Refused("prim::Return", f"the script gives {len(outputs)} tensors, and not {node._count}")
+    for i, (new, own) in enumerate(zip(outputs, made._results, strict=True)):
+        names = set(own._tensors[0]._names)
+        for result in model._results:
+            if result.input_value(0) == node.output(i):
+                result._friendly_name = own._friendly_name
+        node.output(i).replace(new)
+        new._tensor._names |= names
+    model._sinks += made._sinks
+
+
+def _connect(made: Model, sources: Sequence[Output]) -> None:
+    """Let what was read take its inputs from `sources`."""
+    for parameter, source in zip(made._parameters, sources, strict=True):
+        names = set(source._tensor._names)
+        parameter.output(0).replace(source)
+        source._tensor._names = names
+
+
+def _unread(model: Model) -> Iterator[TorchScript]:
+    for node in model._walk():
+        if isinstance(node, TorchScript):
+            yield node
+
+
+def _type_of(source: Output) -> TensorType:
+    attrs = source._node._attrs
+    if isinstance(source._node, Parameter):
+        return TensorType(attrs["element_type"], attrs["shape"])
+    return source._tensor._type
+
+
+def _is_known(kind: TensorType) -> bool:
+    return kind.dtype != "dynamic" and kind.shape is not None
