@@ -555,3 +555,131 @@ UNKNOWN = [rows_of_open_length, listed_rows_of_open_length, rows_appended_by_a_l
 def test_views_that_would_need_their_new_values_are_refused(function) -> None:
     with pytest.raises(RuntimeError, match="writes to a view"):
         ov.convert_model(torch.jit.script(function), example_input=(torch.ones(3, 4),))
+
+
+def reshaped_base(x: Tensor):
+    base = x.clone()
+    view = base[1:]
+    before = view + 1
+    made = base.unsqueeze_(0)
+    base.transpose_(0, 2)
+    made.add_(2)
+    return base, view, before, made
+
+
+def reshaped_view(x: Tensor):
+    base = x.clone()
+    view = base[:, 1:]
+    view.t_()
+    view.mul_(2)
+    base[0].add_(3)
+    return base, view
+
+
+def reshaped_item(x: Tensor):
+    base = x.clone()
+    left, right = base.split([1, 3], dim=1)
+    base.unsqueeze_(1)
+    right.add_(5)
+    base.mul_(2)
+    return base, left, right
+
+
+@pytest.mark.parametrize("function", [reshaped_base, reshaped_view, reshaped_item])
+def test_views_of_what_is_reshaped_in_place(function) -> None:
+    """Views stay as they are when the tensor that they are parts of gets another shape."""
+    check(function, *rows(3, 5))
+
+
+def steps_of_data(x: Tensor, ends: Tensor):
+    total = 0
+    for i in range(int(ends[0]), int(ends[1]), int(ends[2])):
+        total += i * 2
+    return x + 1, total
+
+
+def test_ranges_whose_step_is_data() -> None:
+    x = torch.ones(2)
+    ends = [[1, 32, 1], [1, 32, 10], [32, 1, -1], [32, -31, -10], [1, 32, -2], [5, 5, 3], [7, 0, 2]]
+    check(steps_of_data, *([x, torch.tensor(end)] for end in ends))
+
+
+def contained(x: Tensor, index: Tensor):
+    doubled = x * 2 if x.size(0) in [2, 3] else x * 3
+    other = x + 1 if int(index) not in [1, 4] else x - 1
+    if x.dim() in (1, 3):
+        doubled = -doubled
+    if 3 in x.size():
+        other = -other
+    return doubled, other, "a" in ["b", "a"]
+
+
+def test_sizes_and_numbers_of_data_are_found_in_lists() -> None:
+    check(contained, *([torch.ones(n, m), torch.tensor(i)] for n, m, i in ((2, 3, 1), (3, 4, 2), (4, 5, 4))))
+
+
+def of_devices(x: Tensor):
+    if x.device == torch.device("cpu") and x.device.index is None:
+        x = x + 1
+    if x.device.type == "cuda" or str(x.device) == "cuda:1":
+        x = x * 3
+    if x.device != torch.device("cuda", 1):
+        x = x * 5
+    return x.to(x.device), torch.zeros(2, device=x.device), x.new_ones(2, device=x.device)
+
+
+def changed_bits(x: Tensor, y: Tensor):
+    x = x.clone()
+    z = x.__ixor__(y)
+    x.__ilshift__(3)
+    x.__irshift__(1)
+    return x, z, x | y
+
+
+def test_devices_and_bits() -> None:
+    check(of_devices, [torch.ones(2)])
+    check(changed_bits, [torch.tensor([5, 6]), torch.tensor([3, 4])])
+
+
+class Forked(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3).requires_grad_(False)
+
+    def forward(self, x, times: int):
+        first = torch.jit.fork(self.layer, x)
+        waiting = [torch.jit.fork(scaled, x, times), torch.jit.fork(scaled, x + 1, 3)]
+        made = [torch.jit.wait(each) for each in waiting]
+        return torch.jit.wait(first), made[0][0] + made[1][1]
+
+
+def scaled(x, times: int):
+    return x * times, x - times
+
+
+def test_what_is_forked_is_read_where_it_starts() -> None:
+    module, x = Forked().eval(), torch.randn(2, 3)
+    script = torch.jit.script(module)
+    compiled = ov.compile_model(ov.convert_model(script, example_input=(x, 2)), "CPU", EXACT)
+    for i, want in enumerate(module(x, 2)):
+        np.testing.assert_allclose(compiled([x.numpy()])[i], want.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def ranges(x: Tensor, ends: Tensor):
+    start, end, step = float(ends[0]), float(ends[1]), float(ends[2])
+    whole = torch.arange(start, end, step, dtype=torch.int64)
+    return whole, torch.arange(start, end, step), torch.arange(int(end) + 9, out=torch.zeros(1)), x
+
+
+def test_ranges_of_reals_as_integers() -> None:
+    ends = [[-2, 1, 1.25], [0.5, 2.5, 1], [0.5, 9.5, 2.5], [5.5, -3.25, -1.5], [3, 1, 0.5 * -1]]
+    check(ranges, *([torch.ones(1), torch.tensor(end)] for end in ends))
+
+
+def diagonals(x: Tensor, y: Tensor, z: Tensor):
+    filled = x.fill_diagonal_(4.0), y.fill_diagonal_(5.0, wrap=True), z.fill_diagonal_(6.0)
+    return filled, torch.diagflat(x, 1), x
+
+
+def test_diagonals_of_tall_matrices_and_cubes() -> None:
+    check(diagonals, *([torch.rand(*s), torch.rand(7, 3), torch.rand(3, 3, 3)] for s in ((2, 3), (5, 2))))

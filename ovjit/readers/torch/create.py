@@ -77,7 +77,7 @@ def copy(n: Call, x: Any, src: Any) -> Any:
 
 @aten("arange", "arange.start", "arange.start_step")
 def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, dtype: Any = None) -> Any:
-    first, last = (0, x if end is None else end) if n.overload in ("", "default") else (x, end)
+    first, last = (0, x if end is None else end) if "start" not in n.overload else (x, end)
     numbers = [0 if v is None else v for v in (first, last)] + [1 if step is None else step]
     known = [n.known_number(v) for v in numbers]
     if None not in known:
@@ -95,8 +95,18 @@ def arange(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1, d
     whole = not any(n.is_real(v) for v in values)
     kind = element_type(dtype) if dtype is not None else "i64" if whole else DEFAULT_REAL
     work = "i64" if whole else "f64"
+    if not whole and not ELEMENT_TYPES[kind].is_real:
+        return n.convert(_whole_steps(n, *(n.scalar(n.convert(v, work)) for v in values)), kind)
     ends = [n.scalar(n.convert(v, work)) for v in values]
     return n.convert(n("Range", *ends, output_type=work), kind)
+
+
+def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
+    """As many integers as there are reals; they begin with the integer part and have its distances."""
+    count = n("Ceiling", n("Divide", n("Subtract", end, start), step))
+    places = n("Range", n.const(0), n.convert(n("Maximum", count, n.like(count, 0)), "i64"), n.const(1),
+               output_type="i64")  # fmt: skip
+    return n("Add", n.convert(start, "i64"), n("Multiply", places, n.convert(step, "i64")))
 
 
 @aten("linspace", "logspace")

@@ -32,13 +32,14 @@ PAIRS = {"eq": "Equal", "ne": "NotEqual", "lt": "Less", "le": "LessEqual", "gt":
          "ge": "GreaterEqual", "not_equal": "NotEqual", "less": "Less", "less_equal": "LessEqual",
          "greater": "Greater", "greater_equal": "GreaterEqual", "remainder": "FloorMod", "fmod": "Mod",
          "bitwise_left_shift": "BitwiseLeftShift", "__lshift__": "BitwiseLeftShift",
-         "bitwise_right_shift": "BitwiseRightShift", "__rshift__": "BitwiseRightShift"}  # fmt: skip
+         "bitwise_right_shift": "BitwiseRightShift", "__rshift__": "BitwiseRightShift",
+         "__ilshift__": "BitwiseLeftShift", "__irshift__": "BitwiseRightShift"}  # fmt: skip
 #: Connectives: any number that is not 0 is true.
 CONNECTIVES = {"logical_and": "LogicalAnd", "logical_or": "LogicalOr", "logical_xor": "LogicalXor"}
 #: Of integers and of booleans.
 BITS = {"bitwise_and": "BitwiseAnd", "bitwise_or": "BitwiseOr", "bitwise_xor": "BitwiseXor",
         "__and__": "BitwiseAnd", "__or__": "BitwiseOr", "__xor__": "BitwiseXor",
-        "__iand__": "BitwiseAnd", "__ior__": "BitwiseOr"}  # fmt: skip
+        "__iand__": "BitwiseAnd", "__ior__": "BitwiseOr", "__ixor__": "BitwiseXor"}  # fmt: skip
 #: What is asked of reals, and what holds of other numbers.
 ASKING = {
     "isnan": ("IsNaN", False, {}), "isinf": ("IsInf", False, {}), "isfinite": ("IsFinite", True, {}),

@@ -179,6 +179,7 @@ aten_rows({
     "prim::unchecked_cast prim::unchecked_unwrap_optional _unwrap_optional": lambda n, x: x,
     "prim::device": lambda n, x: _device("cpu"),
     "prim::layout": lambda n, x: None,
+    "wait": lambda n, x: x,  # of what is forked
     "device": lambda n, a: _device(a),
     "device.with_index": lambda n, type, index: _device(type, n.known_int(index, "the index of a device")),
     "eq.device ne.device": lambda n, a, b: (str(a) == str(b)) == ("eq" in n.op),

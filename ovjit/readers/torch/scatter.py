@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
-from ovjit.errors import ModelError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.indexing import places, positive
 from ovjit.readers.torch.registry import aten
@@ -211,15 +211,17 @@ def put(n: Call, x: Output, index: Output, source: Output, accumulate: bool = Fa
 
 @aten("fill_diagonal")
 def fill_diagonal(n: Call, x: Output, fill_value: Any, wrap: bool = False) -> Output:
-    if n.rank(x) != 2 or wrap:
-        raise ModelError("fill_diagonal of other than matrices, or with wrap, is not supported")
-    rows, columns = n.arange(n.size(x, 0)), n.arange(n.size(x, 1))
-    return n(
-        "Select",
-        n("Equal", n.unsqueeze(rows, [1]), n.unsqueeze(columns, [0])),
-        n.tensor(fill_value, n.dtype(x)),
-        x,
-    )
+    """Where all indices are equal. With `wrap` the diagonal of a tall matrix begins again below its end."""
+    rank = n.rank(x)
+    first, *others = (n.along(n.arange(n.size(x, axis)), axis, rank) for axis in range(rank))
+    if wrap and rank == 2:
+        columns = n.one(n.size(x, 1))
+        flat = n("Add", n("Multiply", first, columns), others[0])
+        chosen = n("Equal", n("FloorMod", flat, n("Add", columns, n.const(1))), n.const(0))
+    else:
+        equal = (n("Equal", first, other) for other in others)
+        chosen = functools.reduce(lambda a, b: n("LogicalAnd", a, b), equal)
+    return n("Select", chosen, n.tensor(fill_value, n.dtype(x)), x)
 
 
 @aten("bincount")

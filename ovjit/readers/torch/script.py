@@ -124,7 +124,7 @@ class ScriptReader(WritingReader):
         made = self.call(name, overload, arguments, base, partial(where, node), _wanted(outputs))
         made = own_memory(schema, made, written is not None)
         if kind in RESHAPES:
-            self.env[node.inputsAt(0).debugName()] = made
+            self._reshape(node, schema.overload_name, arguments, made)
         elif written is not None:
             made = self._overwrite(node, written, made)
         if len(outputs) == 1:
@@ -180,6 +180,24 @@ class ScriptReader(WritingReader):
             self.env = outer
         for output, value in zip(node.outputs(), made, strict=False):
             self.env[output.debugName()] = value
+
+    def _fork(self, node: Any) -> None:
+        """What another thread computes, which is read where it is started."""
+        import torch
+
+        graph = node.g("Subgraph")
+        torch._C._jit_pass_inline(graph)
+        outer = self.env, self._paths
+        pairs = list(zip(node.inputs(), graph.inputs(), strict=True))
+        self.env = {inner.debugName(): self.env.get(value.debugName()) for value, inner in pairs}
+        names = ((value.debugName(), inner.debugName()) for value, inner in pairs)
+        self._paths = {inner: self._paths[value] for value, inner in names if value in self._paths}
+        try:
+            self._block(graph)
+            made = [self._value(v) for v in graph.outputs()]
+        finally:
+            self.env, self._paths = outer
+        self._set(node, made[0])
 
     # -- memory that is shared -------------------------------------------------------------------------------
 
@@ -392,6 +410,7 @@ _SPECIAL = {
     "prim::Print": _none,
     "aten::warn": _none,
     "prim::layout": _none,
+    "prim::fork": ScriptReader._fork,
     "prim::max": _extreme,
     "prim::min": _extreme,
     "aten::format": _text,

@@ -472,6 +472,11 @@ def diag(n: Call, x: Output, diagonal: int = 0) -> Output:
     return n.also("diag_embed", x, diagonal) if n.rank(x) == 1 else n.also("diagonal", x, diagonal)
 
 
+@aten("diagflat")
+def diagflat(n: Call, x: Output, offset: Any = 0) -> Output:
+    return n.also("diag_embed", n.reshape(x, [-1]), offset)
+
+
 @aten("diag_embed")
 def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Output:
     """Each row as a diagonal: row times (i + offset == j)"""

@@ -75,6 +75,11 @@ class SharedMemory:
             for other in values[1:]:
                 self.join(other, values[0])
 
+    def names_of_tensor(self, name: str) -> set[str]:
+        """Names beside this one that operators in place have given: they stand for the same tensor."""
+        beside = {other: self._values.get(other) for other in self.names_beside(name)}
+        return {other for other, value in beside.items() if value is not None and _is_in_place(value.node())}
+
     def add(self, name: str, first: str) -> None:
         """`name` is another name of the memory of `first`, an attribute that was read before."""
         self._members.setdefault(self._group.get(first, first), {first}).add(name)
@@ -93,6 +98,10 @@ class SharedMemory:
         outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
         again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
         return again or any(_is_after(user, node) for user in users)
+
+
+def _is_in_place(node: Any) -> bool:
+    return node.kind().endswith("_") and not node.kind().endswith("__")
 
 
 def written_by(node: Any, schema: Any) -> Any:

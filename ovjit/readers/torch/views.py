@@ -54,7 +54,9 @@ _BACK: dict[str, Put] = {
     "narrow": _narrowed,
     "view": _reshaped, "view_as": _reshaped, "unsqueeze": _reshaped, "squeeze": _reshaped,
     "squeeze.dim": _reshaped, "squeeze.dims": _reshaped,
-    "transpose.int": _turned("transpose", "dim0", "dim1"), "t": _turned("t"), "numpy_T": _turned("numpy_T"),
+    "transpose.int": _turned("transpose", "dim0", "dim1"), "t": _turned("t"),
+    "swapaxes": _turned("swapaxes", "axis0", "axis1"), "swapdims": _turned("swapdims", "dim0", "dim1"),
+    "numpy_T": _turned("numpy_T"),
     "mT": _turned("mT"), "permute": _in_old_order,
 }  # fmt: skip
 

@@ -94,6 +94,31 @@ class WritingReader(TorchReader):
             overwrite_items(dict(self._containers()).values(), pairs)
             self._check_items(node, {id(v) for v in stale if isinstance(v, Output)})
 
+    def _reshape(self, node: Any, overload: str, arguments: Mapping[str, Any], made: Any) -> None:
+        """A node gives a tensor another shape in the same memory. What are views of the tensor are now views
+        of what it was, and so is the tensor itself."""
+        name, output = node.inputsAt(0).debugName(), node.output().debugName()
+        old, earlier = self.env[name], f"{name} before {output}"
+        self.env[earlier] = old
+        self._shared.add(earlier, name)
+        for other, view in list(self.views.items()):
+            if view.base == name:
+                self.views[other] = view._replace(base=earlier)
+        for value, view in list(self._items.values()):
+            if view.base == name:
+                self._items[id(value)] = value, view._replace(base=earlier)
+        if name in self.views:
+            self.views[earlier] = self.views[name]
+        operator = node.kind().removesuffix("_")
+        overload = (
+            "int" if operator == "aten::transpose" else overload
+        )  # of the operator that is not in place
+        view = view_of(node, operator, overload, arguments) or View(name, None, arguments, operator=operator)
+        for other in {name, output, *self._shared.names_of_tensor(name)}:
+            if other in (name, output) or self.env.get(other) is old:
+                self.env[other] = made
+                self.views[other] = view._replace(base=earlier, body=self.around)
+
     def _renew(self, call: Call, name: str, beside: set[str], pairs: list[tuple[Any, Any]]) -> None:
         """Add to pairs of old and new values the other views of the memory that a write to `name` changes,
         and items of lists that are such views. Those that cannot be computed stay away."""
