@@ -441,6 +441,50 @@ OPERATORS = {
     "ihfft2": (lambda x: torch.view_as_real(torch.fft.ihfft2(x)), [rand(5, 6)], []),
     "truths": (lambda x: (torch.add(x, ~x, alpha=False), x.square()), [torch.tensor([True, False])], []),
     "atan2": (lambda x, y: (torch.atan2(x, y), torch.hypot(x, y)), [rand(3, 4), rand(3, 4)], []),
+    **{
+        f"irfftn_{s}": (
+            lambda x, s=s: torch.fft.irfftn(torch.complex(x, -x), s=s, dim=[0, -1]),
+            [rand(6, 5)],
+            [[rand(4, 7)]],
+        )
+        for s in ([-1, -1], [4, -1], [-1, 7], [5, 6])
+    },
+    "fftfreq": (
+        lambda x: (
+            torch.fft.fftfreq(x.shape[0], 0.5) * x,
+            torch.fft.rfftfreq(x.shape[0]),
+            torch.fft.fftfreq(7),
+        ),
+        [rand(8)],
+        [[rand(5)]],
+    ),
+    "fake_quantize_negative": (
+        lambda x: torch.fake_quantize_per_tensor_affine(x, -0.01, 3, 0, 255),
+        [rand(3, 4)],
+        [[rand(2, 5)]],
+    ),
+    "fake_quantize_signs": (
+        lambda x: torch.fake_quantize_per_channel_affine(
+            x, torch.tensor([-0.005, 0.7, -0.3]), torch.tensor([1, 0, 2], dtype=torch.int32), 0, -128, 127
+        ),
+        [rand(3, 4)],
+        [[rand(3, 7)]],
+    ),
+    **{
+        f"fake_quantize_mask_{on}": (
+            lambda x, s, z, on=on: torch._fake_quantize_per_tensor_affine_cachemask_tensor_qparams(
+                x * 3, s, z, torch.tensor(on), 0, 255
+            ),
+            [rand(3, 4), torch.tensor([0.02]), torch.tensor([100], dtype=torch.int32)],
+            [[rand(2, 5), torch.tensor([-0.05]), torch.tensor([7], dtype=torch.int32)]],
+        )
+        for on in (0, 1)
+    },
+    "divmod": (
+        lambda x: [x * n for pair in (divmod(x.shape[0], 5), divmod(17, x.shape[1])) for n in pair],
+        [rand(7, 3)],
+        [[rand(12, 4)]],
+    ),
 }
 
 

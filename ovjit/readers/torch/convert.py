@@ -26,7 +26,7 @@ from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.graph_modules import is_graph, read_graph_module
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
-from ovjit.readers.torch.patches import patched, plain_modules, plain_scripts
+from ovjit.readers.torch.patches import divided, patched, plain_modules, plain_scripts
 from ovjit.readers.torch.plain import is_plain, views_of, written_beside
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.script_inputs import (
@@ -366,7 +366,7 @@ def _trace(
         (torch.overrides, "has_torch_function", _of_other_classes),
         (torch, "gradient", gradient),
     )
-    with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others:
+    with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
         with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():
             return traced(ready.module, ready.leaves)
 

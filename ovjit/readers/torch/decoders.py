@@ -97,9 +97,10 @@ class TorchScriptPythonDecoder:
     def _scripted(self, given: Any) -> Any:
         import torch
 
+        from ovjit.readers.torch.patches import divided
         from ovjit.readers.torch.trace import as_tensors, quietly
 
-        with quietly(), torch.no_grad():
+        with quietly(), torch.no_grad(), divided():
             if self.example_input is None:
                 script = torch.jit.script(given)
             else:

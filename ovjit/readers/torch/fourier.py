@@ -10,7 +10,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.complex import pair_of
 from ovjit.readers.torch.registry import aten
-from ovjit.readers.torch.values import Complex
+from ovjit.readers.torch.values import Complex, element_type
 
 
 def _scaled(n: Call, pair: Output, lengths: list[Any], norm: str | None, inverse: bool) -> Output:
@@ -79,6 +79,21 @@ def irfft(n: Call, x: Any, /, dim: Any = -1, norm: Any = None, **given: Any) -> 
     if last is None or n.known_number(last) == -1:
         sizes[-1] = n.compute("Multiply", n.compute("Subtract", sizes[-1], 1), 2)
     return transform(n, "IRDFT", value, axes, sizes, norm, True)
+
+
+@aten("fft_fftfreq", "fft_rfftfreq")
+def frequencies(n: Call, count: Any, d: float = 1.0, dtype: Any = None) -> Output:
+    """i / (count * d), of fftfreq for i from 0 to the half and then for the negative ones."""
+    half = n.compute("Divide", count, 2)
+    if n.op.endswith("rfftfreq"):
+        places = n.arange(n.compute("Add", half, 1))
+    else:
+        whole, below = n.one(count), n.one(half)
+        moved = n("FloorMod", n("Add", n.arange(count), below), whole)
+        places = n("Subtract", moved, below)
+    kind = "f32" if dtype is None else element_type(dtype)
+    span = n("Multiply", n.tensor(count, "f64"), n.const(float(d), "f64"))
+    return n.convert(n("Divide", n.convert(places, "f64"), span), kind)
 
 
 @aten("_fft_c2c")

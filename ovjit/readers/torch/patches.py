@@ -29,6 +29,17 @@ def patched(*rows: tuple[Any, str, Any]) -> Iterator[None]:
         del _patches[first:]
 
 
+def divided() -> contextlib.AbstractContextManager[None]:
+    """Let Python's divmod take tensors, such as sizes while a module is traced. It does elsewhere for their
+    numbers."""
+    import torch
+
+    return patched(
+        (torch.Tensor, "__divmod__", lambda a, b: (a // b, a % b)),
+        (torch.Tensor, "__rdivmod__", lambda a, b: (b // a, b % a)),
+    )
+
+
 def _put_back(owner: Any, name: str, value: Any) -> None:
     if value is _ABSENT:
         delattr(owner, name)
