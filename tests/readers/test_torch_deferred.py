@@ -154,3 +154,37 @@ def test_decoders_of_nodes_tell_of_types() -> None:
         assert divided.get_op_type() == "aten::div" and divided.num_of_outputs() == 1
         with pytest.raises(RuntimeError, match="node of a TorchScript graph"):
             ov.convert_model(divided)
+
+
+class Depending(torch.nn.Module):
+    """What a trace of zeros of the described shapes would take for constants."""
+
+    def forward(self, x, count, more: float = 2.5):
+        rows = x * more
+        for i in range(int(count)):
+            rows = torch.cat([rows[:i], rows[i + 1 :] + i])
+        if bool(x.sum() > 0):
+            rows = -rows
+        return rows, torch.full([int(count)], 3.0)
+
+
+class Numbered(torch.nn.Module):
+    def forward(self, start: float, count: int, double: bool):
+        made = torch.arange(count) + start
+        return made * 2 if double else made
+
+
+@pytest.mark.parametrize("x", [torch.ones(5, 2), -torch.ones(7, 2)])
+def test_modules_with_described_inputs_are_scripted(x) -> None:
+    described = [("x", [-1, 2], np.float32), ("count", [], np.int64)]
+    model = ov.convert_model(Depending(), input=described)
+    assert [port.names for port in model.inputs] == [{"x"}, {"count"}]
+    check(model, Depending(), (x, torch.tensor(3)))
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_described_numbers_are_those_of_the_script(double) -> None:
+    described = [([], np.float32), ([], np.int64), ([], bool)]
+    compiled = ov.compile_model(ov.convert_model(Numbered(), input=described), "CPU", EXACT)
+    got = compiled([np.float32(0.5), np.int64(4), np.bool_(double)])[0]
+    np.testing.assert_allclose(got, Numbered()(0.5, 4, double).numpy())

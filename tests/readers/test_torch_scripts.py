@@ -636,6 +636,18 @@ def changed_bits(x: Tensor, y: Tensor):
     return x, z, x | y
 
 
+def without_gradients(x: Tensor):
+    with torch.no_grad():
+        y = x * 2
+        with torch.no_grad():
+            y = y + x
+    return y + 1
+
+
+def test_contexts_of_gradients_change_nothing() -> None:
+    check(without_gradients, [torch.ones(2)])
+
+
 def test_devices_and_bits() -> None:
     check(of_devices, [torch.ones(2)])
     check(changed_bits, [torch.tensor([5, 6]), torch.tensor([3, 4])])

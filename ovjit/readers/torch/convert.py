@@ -57,6 +57,8 @@ from ovjit.records import NamedTuple
 MOST_REFUSED = 8
 #: Turns the bytes or the path of an ONNX file into a Model.
 ReadOnnx = Callable[[Any], Model]
+#: A way to a Model: of a module with its example, a list for what PyTorch warns of, and converters.
+Way = Callable[[Prepared, list[Any], Mapping[str, Any] | None], Model]
 
 
 def convert(
@@ -90,7 +92,10 @@ def convert(
     if ready is None:
         return _without_example(given, converters)
     with replaced(given, modules or {}) as extended, packed_layers(given) as more:
-        return _by_any_way(ready, read_onnx, {**more, **(converters or {})}, extended)
+        ways = (_traced,) if extended or is_script(given) else (_traced, _functional)
+        if example is None and len(ways) > 1:
+            ways = _scripted, *ways  # zeros of the described shapes do not tell which branches are taken
+        return _by_any_way(ready, read_onnx, {**more, **(converters or {})}, extended, ways)
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:
@@ -114,12 +119,13 @@ def _program(program: Any, example: Any, read_onnx: ReadOnnx, converters: Mappin
 
 
 def _by_any_way(
-    ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None, extended: bool
-) -> Model:
+    ready: Prepared, read_onnx: ReadOnnx, converters: Mapping[str, Any] | None, extended: bool,
+    ways: Sequence[Way],
+) -> Model:  # fmt: skip
     """`extended`: operators stand for modules, which only a trace has. Exporters take their example's results
     for constants."""
     first: Exception | None = None
-    for way in (_traced,) if extended or is_script(ready.given) else (_traced, _functional):
+    for way in ways:
         kept: list[Any] = []
         try:
             model = way(ready, kept, converters)
@@ -431,7 +437,19 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
     return model
 
 
-_WAYS = {_traced: "torch.jit.trace", _functional: "torch.export"}
+def _scripted(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
+    """By torch.jit.script, as by OpenVINO without an example. Inputs are called as in the signature."""
+    import torch
+
+    with quietly(kept):
+        script = torch.jit.script(ready.given)
+    schema = arguments_of(script)
+    reader = ScriptReader(script, converters)
+    values = inputs_of(reader, ready, [argument.name for argument in schema], schema)
+    return reader.finish(_alone(reader.run(_inlined(script), values)), None)
+
+
+_WAYS = {_scripted: "torch.jit.script", _traced: "torch.jit.trace", _functional: "torch.export"}
 
 
 def read_program(

@@ -377,6 +377,15 @@ def _uninitialized(reader: ScriptReader, node: Any) -> None:
     reader._set(node, Uninitialized())
 
 
+def _context(reader: ScriptReader, node: Any) -> None:
+    """Beginnings and ends of torch.no_grad() and the like, which change no values."""
+    kind = str(node.inputsAt(0).type())
+    if ".grad_mode." not in kind:
+        raise Refused(node.kind(), f"the context manager {kind} is not supported{where(node)}")
+    for output in node.outputs():
+        reader.env[output.debugName()] = None
+
+
 def _extreme(reader: ScriptReader, node: Any) -> None:
     call = Call(reader, node.kind(), "", label(node.scopeName(), node.kind()), reader._inner)
     values = [reader._value(v) for v in node.inputs()]
@@ -411,6 +420,8 @@ _SPECIAL = {
     "aten::warn": _none,
     "prim::layout": _none,
     "prim::fork": ScriptReader._fork,
+    "prim::Enter": _context,
+    "prim::Exit": _context,
     "prim::max": _extreme,
     "prim::min": _extreme,
     "aten::format": _text,

@@ -39,7 +39,8 @@ def inputs_of(
             number = _listed_number(kind)
             if number is not None and leaf.dim() == 1:
                 return _numbers(reader, name or own, torch_types()[number], len(leaf))
-            return input_of(reader, name or own, leaf)
+            value = input_of(reader, name or own, leaf)
+            return Number(value) if kind is not None and kind.kind() in _NUMBERS else value
         if isinstance(value, Mapping):
             return {key: made(part) for key, part in value.items()}
         return [made(part) for part in value] if isinstance(value, (list, tuple)) else value
