@@ -92,7 +92,7 @@ def convert(
     if ready is None:
         return _without_example(given, converters)
     with replaced(given, modules or {}) as extended, packed_layers(given) as more:
-        ways = (_traced,) if extended or is_script(given) else (_traced, _functional)
+        ways: tuple[Way, ...] = (_traced,) if extended or is_script(given) else (_traced, _functional)
         if example is None and len(ways) > 1:
             ways = _scripted, *ways  # zeros of the described shapes do not tell which branches are taken
         return _by_any_way(ready, read_onnx, {**more, **(converters or {})}, extended, ways)
@@ -449,7 +449,11 @@ def _scripted(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | 
     return reader.finish(_alone(reader.run(_inlined(script), values)), None)
 
 
-_WAYS = {_scripted: "torch.jit.script", _traced: "torch.jit.trace", _functional: "torch.export"}
+_WAYS: dict[Way, str] = {
+    _scripted: "torch.jit.script",
+    _traced: "torch.jit.trace",
+    _functional: "torch.export",
+}
 
 
 def read_program(
