@@ -188,3 +188,25 @@ def test_described_numbers_are_those_of_the_script(double) -> None:
     compiled = ov.compile_model(ov.convert_model(Numbered(), input=described), "CPU", EXACT)
     got = compiled([np.float32(0.5), np.int64(4), np.bool_(double)])[0]
     np.testing.assert_allclose(got, Numbered()(0.5, 4, double).numpy())
+
+
+class Perhaps(torch.nn.Module):
+    def __init__(self, weights: bool):
+        super().__init__()
+        self.layer = torch.nn.MultiheadAttention(8, 2, batch_first=True).requires_grad_(False)
+        self.weights = weights
+
+    def forward(self, x):
+        return self.layer(x, x, x, need_weights=self.weights)
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_tensors_that_a_script_may_leave_out(weights) -> None:
+    module, x = Perhaps(weights).eval(), torch.rand(2, 5, 8)
+    model = typed(converted(module), (x,))
+    assert len(model.outputs) == 2
+    model.validate_nodes_and_infer_types()
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    assert len(compiled.outputs) == 1 + weights
+    for got, want in zip(compiled(x.numpy()).values(), module(x), strict=False):
+        np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)

@@ -49,22 +49,27 @@ class TorchScript(Op):
 
 
 def number_of_tensors(values: Sequence[Any]) -> int | None:
-    """How many tensors a script gives, by the values that it returns; None where they do not tell."""
+    """How many tensors a script gives at most, by the values that it returns; None where they do not tell."""
     total = 0
     for value in values:
         first = _CONTAINERS.get(value.node().kind())
-        kind = value.type().kind()
-        if first is not None:
-            count = number_of_tensors([*value.node().inputs()][first :: first + 1])
-        elif kind == "TupleType":
-            kinds = [part.kind() for part in value.type().elements()]
-            count = None if {*kinds} & {"TupleType", "ListType", "DictType", "OptionalType"} else len(kinds)
+        if first is None:
+            count = _tensors_of_type(value.type())
         else:
-            count = None if kind in ("ListType", "DictType", "OptionalType") else int(kind != "NoneType")
+            count = number_of_tensors([*value.node().inputs()][first :: first + 1])
         if count is None:
             return None
         total += count
     return total
+
+
+def _tensors_of_type(kind: Any) -> int | None:
+    if kind.kind() == "OptionalType":
+        return _tensors_of_type(kind.getElementType())
+    if kind.kind() == "TupleType":
+        counts = [_tensors_of_type(part) for part in kind.elements()]
+        return None if None in counts else sum(count for count in counts if count)
+    return None if kind.kind() in ("ListType", "DictType") else int(kind.kind() != "NoneType")
 
 
 def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
@@ -123,8 +128,10 @@ def complete(model: Model, needed: bool) -> None:
 
 def _replace(model: Model, node: TorchScript, made: Model) -> None:
     outputs = [result.input_value(0) for result in made._results]
-    if len(outputs) != node._count:
+    if len(outputs) > node._count:
         raise Refused("prim::Return", f"the script gives {len(outputs)} tensors, and not {node._count}")
+    left = [node.output(i) for i in range(len(outputs), node._count)]  # of what was optional
+    model._results[:] = [result for result in model._results if result.input_value(0) not in left]
     for i, (new, own) in enumerate(zip(outputs, made._results, strict=True)):
         names = set(own._tensors[0]._names)
         for result in model._results:
