@@ -10,7 +10,7 @@ from ovjit.api.run.core import Core
 from ovjit.compat.frontend.jax.jaxpr_decoder import JaxprPythonDecoder
 from ovjit.compat.frontend.pytorch.conversions import for_torch
 from ovjit.readers.jax.reader import is_jaxpr
-from ovjit.readers.torch.trace import is_torch
+from ovjit.readers.torch.decoders import is_torch
 
 #: Front ends of such models.
 FRAMEWORKS = ("pytorch", "jax")

@@ -18,7 +18,7 @@ from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.readers.torch import deferred, exporter, rolled, specialized, strides
-from ovjit.readers.torch.decoders import TorchScriptPythonDecoder
+from ovjit.readers.torch.decoders import TorchFXPythonDecoder, TorchScriptPythonDecoder
 from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.differences import gradient
 from ovjit.readers.torch.fx import read_exported
@@ -44,7 +44,6 @@ from ovjit.readers.torch.state import called, traced
 from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
-    TorchFXPythonDecoder,
     arguments_of,
     is_script,
     prepared,

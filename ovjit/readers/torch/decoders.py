@@ -1,10 +1,11 @@
-"""The decoder of TorchScript: a module with its example, or a node of a graph with what it tells of itself.
+"""Decoders: a module with its example, a node of a graph with what it tells of itself, an exported program.
 
 PyTorch is not imported for those who have no module.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,8 @@ from ovjit.api.tensors.convert import type_of
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.errors import OvjitError, UnsupportedError
+from ovjit.readers.torch.patches import divided
+from ovjit.readers.torch.trace import as_tensors, quietly
 from ovjit.readers.torch.values import element_type, is_complex
 
 #: Element types of what is no tensor, by the kinds of types.
@@ -97,9 +100,6 @@ class TorchScriptPythonDecoder:
     def _scripted(self, given: Any) -> Any:
         import torch
 
-        from ovjit.readers.torch.patches import divided
-        from ovjit.readers.torch.trace import as_tensors, quietly
-
         with quietly(), torch.no_grad(), divided():
             if self.example_input is None:
                 script = torch.jit.script(given)
@@ -162,6 +162,37 @@ class TorchScriptPythonDecoder:
 
     def decoder_type_name(self) -> str:
         return "ts"
+
+
+class TorchFXPythonDecoder:
+    """An ExportedProgram, or a graph module with what its placeholders tell of the inputs.
+
+    `dynamic_shapes`: dimensions of a graph module's inputs are open, also those that are not symbolic.
+    """
+
+    def __init__(self, pt_module: Any, *_: Any, dynamic_shapes: bool = False, **__: Any):
+        self.pt_module = pt_module
+        self.dynamic_shapes = dynamic_shapes
+        #: Names of the inputs; exporters set them. The placeholders' own where there are none.
+        self._input_signature: list[str] = []
+
+    @classmethod
+    def from_exported_program(
+        cls, exported_program: Any, dynamic_shapes: bool = True, **__: Any
+    ) -> TorchFXPythonDecoder:
+        """The decoder of what torch.export gives."""
+        return cls(exported_program, dynamic_shapes=dynamic_shapes)
+
+
+def is_torch(given: Any) -> bool:
+    """True for a module, a program that torch.export made, a script, or a decoder of one."""
+    torch = sys.modules.get("torch")
+    if isinstance(given, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
+        return True
+    if torch is None:
+        return False
+    kinds = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
+    return isinstance(given, kinds)
 
 
 def _is_plain_module(given: Any) -> bool:

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.readers.torch.decoders import TorchScriptPythonDecoder
 from ovjit.readers.torch.naming import TRACED
 from ovjit.records import NamedTuple
 
@@ -60,37 +59,6 @@ def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
         if example is None:
             return None
     return Prepared(given, *flattened(given, example, keywords))
-
-
-class TorchFXPythonDecoder:
-    """An ExportedProgram, or a graph module with what its placeholders tell of the inputs.
-
-    `dynamic_shapes`: dimensions of a graph module's inputs are open, also those that are not symbolic.
-    """
-
-    def __init__(self, pt_module: Any, *_: Any, dynamic_shapes: bool = False, **__: Any):
-        self.pt_module = pt_module
-        self.dynamic_shapes = dynamic_shapes
-        #: Names of the inputs; exporters set them. The placeholders' own where there are none.
-        self._input_signature: list[str] = []
-
-    @classmethod
-    def from_exported_program(
-        cls, exported_program: Any, dynamic_shapes: bool = True, **__: Any
-    ) -> TorchFXPythonDecoder:
-        """The decoder of what torch.export gives."""
-        return cls(exported_program, dynamic_shapes=dynamic_shapes)
-
-
-def is_torch(given: Any) -> bool:
-    """True for a module, a program that torch.export made, a script, or a decoder of one."""
-    torch = sys.modules.get("torch")
-    if isinstance(given, (TorchScriptPythonDecoder, TorchFXPythonDecoder)):
-        return True
-    if torch is None:
-        return False
-    kinds = (torch.nn.Module, torch.jit.ScriptFunction, torch.export.ExportedProgram)
-    return isinstance(given, kinds)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,5 @@
 """What exporters hand to `convert_model`: an exported program."""
 
-from ovjit.readers.torch.trace import TorchFXPythonDecoder
+from ovjit.readers.torch.decoders import TorchFXPythonDecoder
 
 __all__ = ["TorchFXPythonDecoder"]
