@@ -10,8 +10,8 @@ detections are compared in any order, those that eager mode also gives in f64 an
 detectors have weights by which scores differ. Transformers are compared at another batch and length than the
 example's, too, torchvision's models at another batch, and detectors with an image of another size. The second
 number is the CPU time of `convert_model`. `--form program` hands over what `torch.export` makes of the
-module, with an open batch, `--form script` what `torch.jit.script` makes of it. `--kinds` prints the types of
-operations of which there are other numbers.
+module, with an open batch and length, `--form script` what `torch.jit.script` makes of it. `--kinds` prints
+the types of operations of which there are other numbers.
 `--no-run` only converts. Each model runs in a process of its own.
 """
 
@@ -308,10 +308,9 @@ def in_form(form: str, module: Any, example: Any, other: Any) -> tuple[Any, Any]
         return torch.jit.script(module), example
     if isinstance(example, dict):
         given = other or example
-        sizes = [tree.tree_map(lambda tensor: tuple(tensor.shape), each) for each in (example, given)]
         opened = {
-            key: {i: torch.export.Dim.AUTO for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b}
-            for key, shapes in ((key, (sizes[0][key], sizes[1][key])) for key in example)
+            key: {i: torch.export.Dim.AUTO for i, n in enumerate(tensor.shape) if n != given[key].shape[i]}
+            for key, tensor in example.items()
         }
         return torch.export.export(module, (), given, dynamic_shapes=opened), None
     if isinstance(example[0], list):

@@ -326,6 +326,8 @@ class Core:
                 self._extensions.update(extension_records(extension))
             elif isinstance(extension, ConversionExtensionBase) and extension.framework is None:
                 self._converters[extension.key] = extension.converted
+            elif isinstance(extension, ConversionExtensionBase) and extension.framework == "TensorFlow":
+                self._converters[f"tensorflow.{extension.op_type}"] = extension.converted
 
     def create_context(self, device_name: str, properties: Mapping[str, Any]) -> Any:
         """Always a RuntimeError: there is no device with memory of its own."""
@@ -467,7 +469,7 @@ def _read_by_ending(
     from ovjit.readers.frameworks.files import framework_of, read_framework
 
     framework = framework_of(path)
-    return read_framework(path, framework, weights) if framework else None
+    return read_framework(path, framework, weights, converters) if framework else None
 
 
 def _read_as(

@@ -32,7 +32,9 @@ class ConversionExtension(ConversionExtensionBase):
 
     def converted(self, node: Any) -> list[Output]:
         try:
-            found = self.converter(NodeContext(node.op_type, node.inputs, node.attributes))
+            found = self.converter(
+                NodeContext(node.op_type, node.inputs, node.attributes, getattr(node, "texts", None))
+            )
         except Exception as error:
             raise ConverterError(
                 f"Model wasn't fully converted. Conversion is failed for: {self.op_type}: its converter "
@@ -106,8 +108,15 @@ UNREADABLE = object()
 class NodeContext:
     """What a converter sees of the operation: its inputs and attributes."""
 
-    def __init__(self, op_type: str, inputs: Sequence[Any], attributes: Mapping[str, Any]):
+    def __init__(
+        self,
+        op_type: str,
+        inputs: Sequence[Any],
+        attributes: Mapping[str, Any],
+        texts: Mapping[int, str] | None = None,
+    ):
         self._type, self._inputs, self._attributes = op_type, list(inputs), dict(attributes)
+        self._texts = dict(texts or {})  # of inputs that are texts and not numbers
 
     def get_op_type(self, name: str = "") -> str:
         """The operation's type."""
@@ -142,9 +151,12 @@ class NodeContext:
         return default_value
 
     def get_values_from_const_input(self, idx: int, default_value: Any = None, dtype: Any = None) -> Any:
-        """The value of a constant input, or the default."""
+        """The value of a constant input as a number, a list or a text, of type `dtype`, or the default."""
         node: Any = self._inputs[idx].get_node() if idx < len(self._inputs) else None
-        return default_value if not hasattr(node, "get_data") else node.get_data()
+        told = self._texts.get(idx)
+        if told is None and not hasattr(node, "get_data"):
+            return default_value
+        return _cast(node.get_data().tolist() if told is None else told, dtype)
 
 
 def _cast(value: Any, kind: Any) -> Any:

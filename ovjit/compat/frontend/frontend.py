@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from ovjit.compat.frontend.failures import (
     is_of_operation,
 )
 from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
-from ovjit.compat.frontend.in_memory import framework_of_object, read_object
+from ovjit.compat.frontend.in_memory import framework_of_object, is_without_example, read_object, told_read
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
 from ovjit.readers.formats import format_of, is_graph_def
@@ -202,16 +202,27 @@ class InputModel:
     """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
     converted is an error of `convert`, or of whatever else needs them."""
 
-    def __init__(self, read: Callable[[], Model]):
+    def __init__(
+        self,
+        read: Callable[[], Model],
+        extensions: Callable[[], int] = int,
+        again: Callable[[Mapping[str, Any]], Model] | None = None,
+    ):
         self._read = read
+        self._again = again  # reads the model with what is known of its inputs
+        self._told: dict[Parameter, list[Any]] = {}  # their shapes and types that were set
+        self._extensions = extensions  # how many have been added that reading depends on
+        self._known = extensions()
         self._made: Model | None = None
         self._unfit = False  # edits have left shapes or types that do not fit, so far
+        self._edited = False
         with contextlib.suppress(OpConversionFailure):
             self._made = read()
 
     @property
     def _model(self) -> Model:
         if self._made is None:  # what can convert the rest may have been added meanwhile
+            self._known = self._extensions()
             self._made = self._read()
         return self._made
 
@@ -260,8 +271,7 @@ class InputModel:
 
     def set_partial_shape(self, place: Place, shape: PartialShape) -> None:
         """Give an input another shape."""
-        self._parameter(place).set_partial_shape(shape)
-        self._follow()
+        self._set(place, shape, None)
 
     def get_partial_shape(self, place: Place) -> PartialShape:
         """The shape of a tensor: what an input was given, what the last edits that fit made of the others."""
@@ -272,8 +282,7 @@ class InputModel:
 
     def set_element_type(self, place: Place, type: Type) -> None:
         """Give an input another element type."""
-        self._parameter(place).set_element_type(type)
-        self._follow()
+        self._set(place, None, type)
 
     def get_element_type(self, place: Place) -> Type:
         """The element type of an input or output of the model; of what is between them it is dynamic, as
@@ -311,11 +320,13 @@ class InputModel:
 
     def add_output(self, place: Place) -> Place:
         """Make a tensor an output too."""
+        self._edited = True
         self._model.add_outputs(place._data())
         return place
 
     def remove_output(self, place: Place) -> None:
         """No longer give back a tensor."""
+        self._edited = True
         wanted = place._data()
         for result in self._model.get_results():
             if result.input_value(0) == wanted:
@@ -361,23 +372,28 @@ class InputModel:
 
     def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         """Let a tensor have one name."""
+        self._edited = True
         tensor._data()._tensor.set_names({new_name})
 
     def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         """Give a tensor a further name."""
+        self._edited = True
         tensor._data()._tensor.add_names({new_name})
 
     def free_name_for_tensor(self, name: str) -> None:
         """Take a name away from the tensor that has it."""
+        self._edited = True
         for output in self._tensors():
             output._tensor._names = output._tensor._names - {name}
 
     def set_name_for_operation(self, operation: Place, new_name: str) -> None:
         """Rename an operation."""
+        self._edited = True
         operation._node.set_friendly_name(new_name)
 
     def free_name_for_operation(self, name: str) -> None:
         """Take a name away from the operation that has it."""
+        self._edited = True
         for node in self._model._walk():
             if node.get_friendly_name() == name:
                 node._friendly_name = ""
@@ -385,6 +401,19 @@ class InputModel:
     def set_name_for_dimension(self, place: Place, dim_index: int, dim_name: str) -> None:
         """NotImplementedFailure: dimensions have no names here."""
         raise NotImplementedFailure("set_name_for_dimension is not implemented for this FrontEnd class")
+
+    def _set(self, place: Place, shape: PartialShape | None, type: Type | None) -> None:
+        parameter = self._parameter(place)
+        told = self._told.setdefault(parameter, [None, None])
+        if shape is not None:
+            parameter.set_partial_shape(shape)
+            told[0] = shape
+        if type is not None:
+            parameter.set_element_type(type)
+            told[1] = type
+        edited = self._edited
+        self._follow()
+        self._edited = edited or self._again is None
 
     def _parameter(self, place: Place) -> Parameter:
         node = place._data()._node
@@ -399,19 +428,41 @@ class InputModel:
 
     def _follow(self) -> None:
         """Shapes and types after an edit, which may fit after further edits only: `_checked` says if not."""
-        self._unfit = True
+        self._unfit = self._edited = True
         with contextlib.suppress(OvjitError):
             self._model.validate_nodes_and_infer_types()
             self._unfit = False
 
     def _checked(self) -> Model:
-        """The edited model. OpConversionFailure where its shapes or types do not fit."""
+        """The edited model. OpConversionFailure where its shapes or types do not fit.
+
+        One that has not been edited is read again where extensions were added meanwhile.
+        """
+        if self._edited:
+            pass
+        elif self._told and self._again is not None:
+            self._made = self._with_told(self._again)
+        elif self._known != self._extensions():
+            self._made = None
         if self._unfit:
             try:
                 self._model.validate_nodes_and_infer_types()
             except OvjitError as error:
                 raise OpConversionFailure(str(error)) from error
         return self._model
+
+    def _with_told(self, again: Callable[[Mapping[str, Any]], Model]) -> Model:
+        """The model that is read with the shapes and types of its inputs: types of results follow them."""
+        told = {parameter.get_friendly_name(): row for parameter, row in self._told.items()}
+        model = again(told)
+        for parameter in model.get_parameters():
+            shape, type = told.get(parameter.get_friendly_name(), (None, None))
+            if shape is not None:
+                parameter.set_partial_shape(shape)
+            if type is not None:
+                parameter.set_element_type(type)
+        self._unfit = True
+        return model
 
     def _drop_unused(self) -> None:
         ends = [*self._model._results, *self._model._sinks]
@@ -439,6 +490,7 @@ class FrontEnd:
         self._core: Core = Core() if isinstance(fe, str) else fe._core
         self._watching: list[WatchingExtension] = [] if isinstance(fe, str) else fe._watching
         self._of_torch: list[Any] = [] if isinstance(fe, str) else fe._of_torch
+        self._count = 0  # of extensions that models are read with
 
     def get_name(self) -> str:
         """The format."""
@@ -473,7 +525,12 @@ class FrontEnd:
                 kind = OpConversionFailure if is_of_operation(error) else Unreadable
                 raise kind(str(error)) from error
 
-        return InputModel(read)
+        def again(told: Mapping[str, Any]) -> Model:
+            reads = {name: told_read(*row) for name, row in told.items()}
+            return read_object(self._core, files[0], extensions=self._of_torch, told=reads)
+
+        of_types = self._name == "pytorch" and is_without_example(files[0])
+        return InputModel(read, lambda: self._count, again if of_types else None)
 
     def _read(self, files: Sequence[Any], config: dict[str, Any]) -> Model:
         if self._name in OBJECTS:
@@ -509,6 +566,7 @@ class FrontEnd:
     def add_extension(self, extension: Any) -> None:
         """Let models have operations written in Python. RuntimeError for the path of a library."""
         for item in extension if isinstance(extension, (list, tuple)) else [extension]:
+            self._count += not isinstance(item, WatchingExtension)
             if isinstance(item, WatchingExtension):
                 self._watching.append(item)
             elif self._name == "pytorch" and is_of_torch(item):

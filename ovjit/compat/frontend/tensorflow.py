@@ -1,7 +1,6 @@
 """Extensions for TensorFlow's front end.
 
-Programs that make them for several frameworks run. Models of TensorFlow are read by way of ONNX, whose
-operators are not converted by these extensions.
+Models of TensorFlow are read by way of ONNX. Operators that have an extension pass it unchanged.
 """
 
 from __future__ import annotations

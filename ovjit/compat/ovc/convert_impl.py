@@ -34,8 +34,9 @@ from ovjit.compat.ovc.error import Error, Unrecognized
 from ovjit.compat.ovc.get_ov_update_message import get_compression_message
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
-from ovjit.errors import ModelError, OvjitError, no_path
+from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.frameworks.files import is_tensorflow
+from ovjit.readers.torch.trace import is_plain_module
 
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False}
@@ -122,16 +123,19 @@ def _driver(
             raise no_path(item)
         core.add_extension(item)
     if framework is not None:
-        model = _read_object(core, given, argv.example_input, described, mine)
+        if framework == "pytorch" and outputs:
+            raise AssertionError("`output` argument is not supported for PyTorch")
+        model = _read_object(core, given, argv, described, mine)
     elif is_tensorflow(given):
-        model = _read_tensorflow(given, argv.example_input)
+        model = _read_tensorflow(core, given, argv.example_input, described)
+        framework = "tf"
     else:
         model = _read(core, given)
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
         try:
-            ports = _set_inputs(model, described)
+            ports = _set_inputs(model, described, framework)
             if framework == "pytorch" and described[0].name is not None:
                 _set_order(model, [port.get_node() for port in ports])
         except Error:
@@ -142,10 +146,11 @@ def _driver(
 
 
 def _from_torch_file(given: Any) -> Any:
-    """The script or exported program of a file of PyTorch's; anything else as it is."""
+    """The script or exported program of a file of PyTorch's; anything else as it is, an object also where it
+    is the only one of a list."""
     path = given[0] if isinstance(given, (list, tuple)) and len(given) == 1 else given
     if not isinstance(path, (str, os.PathLike)):
-        return given
+        return path if input_model_is_object(path) else given
     from ovjit.readers.torch.files import load
 
     try:
@@ -199,28 +204,40 @@ def _read_given(core: Core, given: Any) -> Model:
 
 
 def _read_object(
-    core: Core, given: Any, example: Any, described: list[_InputCutInfo], extensions: list[Any]
+    core: Core, given: Any, argv: argparse.Namespace, described: list[_InputCutInfo], extensions: list[Any]
 ) -> Model:
+    example, dynamo = argv.example_input, getattr(argv, "dynamo", False)
+    if dynamo and example is None and is_plain_module(given):
+        raise Error("example_input is required when dynamo=True")
     inputs = []
     for one in described:
         dtype = None if one.type is None else one.type.to_dtype()
         inputs.append((one.name, None if one.shape is None else list(one.shape), dtype))
     try:
-        return read_object(core, given, example, inputs, extensions)
+        return read_object(core, given, example, inputs, extensions, dynamo)
     except OvjitError as error:
-        if is_of_operation(error):
+        if is_of_operation(error) or isinstance(error, ConverterError):
             raise Unconverted(str(error)) from error
         raise
 
 
-def _read_tensorflow(given: Any, example: Any) -> Model:
+def _read_tensorflow(core: Core, given: Any, example: Any, described: list[_InputCutInfo]) -> Model:
     """Of a Keras model or a function of TensorFlow's."""
-    from ovjit.readers.frameworks.files import missing_packages, of_onnx
+    from ovjit.readers.frameworks.files import missing_packages, of_onnx, rules_of
     from ovjit.readers.frameworks.tensorflow import object_to_onnx
 
     if why := missing_packages("tf"):
         raise Error(why)
-    return of_onnx("the given model", "tf", lambda: object_to_onnx(given, example))
+    inputs = [
+        (
+            None if one.shape is None else [d.get_length() if d.is_static else None for d in one.shape],
+            None if one.type is None else one.type.to_dtype(),
+        )
+        for one in described
+        if one.name is None
+    ]
+    own = rules_of(core._converters)
+    return of_onnx("the given model", "tf", lambda: object_to_onnx(given, example, inputs, own), own)
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
@@ -245,10 +262,18 @@ def _named(model: Model, name: str) -> Output:
         for port in node.outputs():
             if name in port.names and not isinstance(node, Result):
                 return port
-    raise Error("No node with name {}", name)
+    raise _unknown(model, name, "outputs")
 
 
-def _set_inputs(model: Model, described: list[_InputCutInfo]) -> list[Output]:
+def _unknown(model: Model, name: str, ends: str) -> Error:
+    """What is said of a name that no tensor has: it may be that of an operation."""
+    named = (node.get_friendly_name().partition(":")[0] for node in model.get_ops())
+    if name in named:
+        return Error(f"Name {{}} is not found among model {ends}.", name)
+    return Error("No node with name {}", name)
+
+
+def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | None) -> list[Output]:
     """Set shapes and types of inputs. Returns the inputs in the order of the descriptions."""
     if any(one.name is None for one in described) and any(one.name is not None for one in described):
         raise AssertionError(
@@ -265,8 +290,11 @@ def _set_inputs(model: Model, described: list[_InputCutInfo]) -> list[Output]:
         else:
             found = next((p for p in model.inputs if one.name in p.names), None)
             if found is None:
-                _named(model, one.name)
-                raise Error("Name {} is not found among model inputs.", one.name)
+                if framework == "pytorch":
+                    raise Error("Input for tensor name '{}' is not found.", one.name)
+                if any(one.name in port.names for node in model.get_ops() for port in node.outputs()):
+                    raise Error("Name {} is not found among model inputs.", one.name)
+                raise _unknown(model, one.name, "inputs")
             port = found
         ports.append(port)
         if one.type is not None:

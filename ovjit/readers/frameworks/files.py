@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.records import NamedTuple
+
+#: The domain of TensorFlow's operators that its exporter leaves as they are, as the caller has rules.
+MARKED = "tensorflow"
 
 
 class Framework(NamedTuple):
@@ -50,15 +53,32 @@ def _saved_model(folder: str) -> bool:
     return any(os.path.isfile(os.path.join(folder, f"saved_model.{kind}")) for kind in ("pb", "pbtxt"))
 
 
-def read_framework(path: str, framework: str, weights: Any = None) -> Model:
-    """The Model of a file. RuntimeError that names the packages where they are missing, and what the exporter
-    says where it refuses the model."""
+def read_framework(
+    path: str, framework: str, weights: Any = None, converters: Mapping[str, Any] | None = None
+) -> Model:
+    """The Model of a file. `converters` are the caller's rules for operators. RuntimeError that names the
+    packages where they are missing, and what the exporter says where it refuses the model."""
     exporter = _exporter(framework, path)
+    if framework == "tf":
+        rules = rules_of(converters or {})
+        return of_onnx(path, framework, lambda: exporter(path, weights, rules), rules)
     return of_onnx(path, framework, lambda: exporter(path, weights))
 
 
-def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
-    """The Model of what an exporter makes, whose errors become RuntimeErrors that name it."""
+def rules_of(converters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The caller's rules for TensorFlow's operators, by their names: not those for domains of ONNX."""
+    names = {key: key.removeprefix(f"{MARKED}.") for key in converters}
+    return {name: converters[key] for key, name in names.items() if "." not in name}
+
+
+def of_onnx(
+    where: str,
+    framework: str,
+    exported: Callable[[], Any],
+    converters: Mapping[str, Any] | None = None,
+) -> Model:
+    """The Model of what an exporter makes, whose errors become RuntimeErrors that name it. `converters` are
+    the caller's rules for operators that the exporter leaves as they are."""
     from ovjit.readers.frameworks.operators import check_pairs, known_operators
     from ovjit.readers.onnx.reader import read_onnx
 
@@ -73,7 +93,8 @@ def of_onnx(where: str, framework: str, exported: Callable[[], Any]) -> Model:
     try:
         if framework == "tf":
             check_pairs(proto.graph)
-        model = read_onnx(proto, converters=known_operators(framework))
+        own = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
+        model = read_onnx(proto, converters={**known_operators(framework), **own})
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:
@@ -97,7 +118,7 @@ def _unnamed(model: Model) -> None:
 #: Classes of the objects that TensorFlow's models are, by their packages.
 _OBJECTS = ("keras.Model", "keras.Layer", "tensorflow.Function", "tensorflow.ConcreteFunction",
             "tensorflow.Module", "tensorflow.Graph", "tensorflow.GraphDef",
-            "tensorflow.AutoTrackable")  # fmt: skip
+            "tensorflow.AutoTrackable", "tensorflow.BaseSession", "tensorflow.Checkpoint")  # fmt: skip
 
 
 def is_tensorflow(value: Any) -> bool:
@@ -121,11 +142,13 @@ def missing_packages(framework: str) -> str:
     )
 
 
-def _exporter(framework: str, path: str) -> Callable[[str, Any], Any]:
+def _exporter(framework: str, path: str) -> Callable[..., Any]:
     if why := missing_packages(framework):
         raise UnsupportedError(unreadable(path, why))
     if framework == "tf":
-        from ovjit.readers.frameworks.tensorflow import file_to_onnx
-    else:
-        from ovjit.readers.frameworks.paddle import file_to_onnx
-    return file_to_onnx
+        from ovjit.readers.frameworks import tensorflow
+
+        return tensorflow.file_to_onnx
+    from ovjit.readers.frameworks import paddle
+
+    return paddle.file_to_onnx

@@ -6,40 +6,65 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.frameworks.files import MARKED
 
 #: The newest opset that tf2onnx writes.
 OPSET = 18
+#: Operators that are variables.
+_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 
 
-def file_to_onnx(path: str, weights: Any = None) -> Any:
-    """The ModelProto of a file or folder."""
+def file_to_onnx(path: str, weights: Any = None, more: Collection[str] = ()) -> Any:
+    """The ModelProto of a file or folder. `more` operators stay as they are: the caller has their rules."""
     ending = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
-        return _saved_model(path)
+        return _saved_model(path, more)
     if ending in (".keras", ".h5", ".hdf5"):
         import tensorflow as tf
 
-        return object_to_onnx(tf.keras.models.load_model(path, compile=False))
-    return _frozen(path, text=ending == ".pbtxt")
+        return object_to_onnx(tf.keras.models.load_model(path, compile=False), more=more)
+    return _frozen(path, ending == ".pbtxt", more)
 
 
-def object_to_onnx(model: Any, example: Any = None) -> Any:
-    """The ModelProto of a Keras model or layer, a module, a function, a concrete function, a graph, or a
-    SavedModel that was loaded. `example`: what it is called with, a tuple or list of several operands."""
+def object_to_onnx(
+    model: Any, example: Any = None, described: Sequence[Any] = (), more: Collection[str] = ()
+) -> Any:
+    """The ModelProto of a Keras model or layer, a module, a function, a concrete function, a graph, a
+    session, a checkpoint of a model, or a SavedModel that was loaded.
+
+    `example`: what it is called with, a tuple or list of several operands. `described`: shape and type of
+    each input, instead of an example. `more` operators stay as they are: the caller has rules for them.
+    """
     with _quiet():
+        if hasattr(model, "run") and hasattr(model, "graph"):
+            model = _frozen_session(model)
+        elif type(model).__name__ == "Checkpoint" and hasattr(model, "root"):
+            model = model.root
         if hasattr(model, "as_graph_def"):
             model = model.as_graph_def()
         if hasattr(model, "node") and hasattr(model, "versions"):
-            return _of_graph("the given graph", model)
-        return _concrete(*_traced(model, example))
+            return _of_graph("the given graph", model, more)
+        return _concrete(*_traced(model, example, described), more)
 
 
-def _traced(model: Any, example: Any) -> tuple[Any, list[str] | None]:
+def _frozen_session(session: Any) -> Any:
+    """The graph of a session, with the values of its variables."""
+    import tensorflow as tf
+
+    graph = session.graph.as_graph_def()
+    read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
+    ends = [n.name for n in graph.node if n.name not in read and n.op not in ("NoOp", "Const", "Placeholder")]
+    if not any(node.op in _VARIABLES for node in graph.node):
+        return graph
+    return tf.compat.v1.graph_util.convert_variables_to_constants(session, graph, ends)
+
+
+def _traced(model: Any, example: Any, described: Sequence[Any] = ()) -> tuple[Any, list[str] | None]:
     """A concrete function of an object that can be called, and what its outputs are called, if it does not
     say so itself."""
     import tensorflow as tf
@@ -59,7 +84,13 @@ def _traced(model: Any, example: Any) -> tuple[Any, list[str] | None]:
         given = example if isinstance(example, (list, tuple)) else [example]
         return function.get_concrete_function(*tf.nest.map_structure(tf.convert_to_tensor, [*given])), None
     if getattr(function, "input_signature", None) is None:
-        raise UnsupportedError("a TensorFlow function with unknown inputs needs an example_input")
+        if described and all(shape is not None for shape, _ in described):
+            specs = [tf.TensorSpec(shape, kind or tf.float32) for shape, kind in described]
+            return function.get_concrete_function(*specs), None
+        raise UnsupportedError(
+            "Could not trace the TF model: the inputs of its function are unknown. Please provide "
+            "'example_input'."
+        )
     return function.get_concrete_function(), None
 
 
@@ -100,7 +131,7 @@ def _layer_name(tensor: Any) -> str:
     return str(history.operation.name if history else tensor.name.partition(":")[0])
 
 
-def _concrete(function: Any, names: Sequence[str] | None) -> Any:
+def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str]) -> Any:
     """Of a concrete function. Inputs have the names of its graph; outputs too, unless it returns a dict, or
     names are given."""
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
@@ -115,7 +146,7 @@ def _concrete(function: Any, names: Sequence[str] | None) -> Any:
         names = sorted(made)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
-    return _converted(frozen.graph.as_graph_def(), inputs, outputs, renames)
+    return _converted(frozen.graph.as_graph_def(), inputs, outputs, renames, more)
 
 
 #: Attributes of functions that TensorFlow does not inline: those for XLA, as in Keras's convolutions.
@@ -137,7 +168,7 @@ def _with_calls_inlined(graph: Any, inputs: Sequence[str], outputs: Sequence[str
         return tf_optimize([*inputs], [*outputs], graph)
 
 
-def _saved_model(path: str) -> Any:
+def _saved_model(path: str, more: Collection[str]) -> Any:
     """By the signature "serving_default", else the only one, under the names of its inputs and outputs."""
     from tf2onnx import tf_loader
 
@@ -146,7 +177,7 @@ def _saved_model(path: str) -> Any:
         graph, inputs, outputs, renames = tf_loader.from_saved_model(
             path, None, None, tag=tags, signatures=signatures, return_tensors_to_rename=True
         )
-        return _converted(graph, inputs, outputs, renames)
+        return _converted(graph, inputs, outputs, renames, more)
 
 
 def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None]:
@@ -166,7 +197,7 @@ def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None]
     return list(graph.meta_info_def.tags) or None, ["serving_default"] if named else None
 
 
-def _frozen(path: str, text: bool) -> Any:
+def _frozen(path: str, text: bool, more: Collection[str]) -> Any:
     """A file with a GraphDef."""
     import tensorflow as tf
 
@@ -180,10 +211,10 @@ def _frozen(path: str, text: bool) -> Any:
     else:
         graph.ParseFromString(content)
     with _quiet():
-        return _of_graph(path, graph)
+        return _of_graph(path, graph, more)
 
 
-def _of_graph(where: str, graph: Any) -> Any:
+def _of_graph(where: str, graph: Any, more: Collection[str]) -> Any:
     """A GraphDef: placeholders are the inputs, what no node reads are the outputs."""
     if not graph.node:
         raise ModelError(f"{where}: the graph of TensorFlow has no nodes")
@@ -192,9 +223,9 @@ def _of_graph(where: str, graph: Any) -> Any:
     left = [node for node in graph.node if node.name not in read]
     ends = [n for n in left if not n.op.startswith("Placeholder") and n.op not in ("NoOp", "Const")]
     outputs = [f"{node.name}:0" for node in ends]
-    if any(node.op in ("Variable", "VariableV2", "VarHandleOp") for node in graph.node):
+    if any(node.op in _VARIABLES for node in graph.node):
         raise UnsupportedError(f"{where}: the graph has variables: freeze it, or give a SavedModel")
-    return _converted(graph, inputs, outputs, None)
+    return _converted(graph, inputs, outputs, None, more)
 
 
 #: Operators that the exporter is told to leave as they are, since it refuses some uses or writes wrong ones:
@@ -203,16 +234,42 @@ _KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd",
          "FakeQuantWithMinMaxVars")  # fmt: skip
 
 
-def _converted(graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any) -> Any:
+def _converted(
+    graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
+) -> Any:
     from tf2onnx import convert
 
     _checked(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
     kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
-    return convert.from_graph_def(
+    kept |= {name: (_marked, []) for name in more}
+    proto = convert.from_graph_def(
         graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,
         custom_op_handlers=kept,
     )[0]  # fmt: skip
+    _check_functions(proto, graph, kept)
+    return proto
+
+
+def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:
+    """UnsupportedError where a branch or a loop calls a function with operators that the exporter does not
+    know: it leaves the name of the function then."""
+    from tf2onnx.handler import tf_op
+
+    functions = {function.signature.name: function for function in graph.library.function}
+    called = [
+        attr.s.decode(errors="replace") for node in proto.graph.node for attr in node.attribute if attr.s
+    ]
+    known = {*tf_op.create_mapping(OPSET, None), *kept, "NoOp", "Placeholder"}
+    for function in (functions[name] for name in functions if any(name in text for text in called)):
+        if unknown := sorted({node.op for node in function.node_def} - known):
+            raise UnsupportedError(f"No conversion rule found for operations: {', '.join(unknown)}")
+
+
+def _marked(context: Any, node: Any, name: str, args: Any) -> Any:
+    """Put an operator into a domain of its own: ONNX may have one of its name."""
+    node.domain = MARKED
+    return node
 
 
 def _checked(graph: Any) -> None:

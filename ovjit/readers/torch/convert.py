@@ -13,6 +13,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ovjit import logs
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
@@ -30,7 +32,9 @@ from ovjit.readers.torch.patches import divided, patched, plain_modules, plain_s
 from ovjit.readers.torch.plain import is_plain, views_of, written_beside
 from ovjit.readers.torch.script import ScriptReader
 from ovjit.readers.torch.script_inputs import (
+    ANYHOW,
     EXAMPLE,
+    Read,
     check_lists,
     input_of,
     inputs_of,
@@ -45,11 +49,14 @@ from ovjit.readers.torch.trace import (
     NOT_TRACED,
     Prepared,
     arguments_of,
+    is_open,
+    is_plain_module,
     is_script,
     prepared,
     quietly,
     warn_again,
 )
+from ovjit.readers.torch.values import ELEMENT_NAMES, inlined
 from ovjit.records import NamedTuple
 
 #: How many operators are decomposed that have rules.
@@ -63,12 +70,14 @@ Way = Callable[[Prepared, list[Any], Mapping[str, Any] | None], Model]
 def convert(
     given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
     converters: Mapping[str, Any] | None = None, modules: Mapping[Any, Any] | None = None,
+    dynamo: bool = False, told: Mapping[Any, Read] | None = None,
 ) -> Model:  # fmt: skip
     """The Model of a module with an example, or of what tells of its inputs itself.
 
     `described` is (name, shape, NumPy type) of inputs that are told instead of an example; `converters` are
-    functions for operators, by "aten::add", `modules` extensions for modules. Raises UnsupportedError, which
-    names the operator and where it is, for what cannot be read in any way.
+    functions for operators, by "aten::add", `modules` extensions for modules. With `dynamo` a module is read
+    by torch.export alone, unless there are extensions for its parts. Raises UnsupportedError, which names
+    the operator and where it is, for what cannot be read in any way.
     """
     import torch
 
@@ -79,22 +88,23 @@ def convert(
     if isinstance(given, TorchFXPythonDecoder):
         if is_graph(given.pt_module):
             with quietly():
-                return read_graph_module(
-                    given.pt_module, converters, given._input_signature, given.dynamic_shapes
-                )
+                return read_graph_module(given.pt_module, converters, given.told, given.dynamic_shapes)
         given = given.pt_module
     if isinstance(given, torch.export.ExportedProgram):
         return _program(given, example, read_onnx, converters)
     if example is None and is_script(given):
         check_lists(given, described)
-    ready = prepared(given, example, described)
+    ready = None if told else prepared(given, example, described)
     if ready is None:
-        return _without_example(given, converters)
+        return _without_example(given, converters, told or _told(described))
     with replaced(given, modules or {}) as extended, packed_layers(given) as more:
+        known = {**more, **(converters or {})}
+        if dynamo and not extended and is_plain_module(given):
+            return _by_export(ready, described, known)
         ways: tuple[Way, ...] = (_traced,) if extended or is_script(given) else (_traced, _functional)
         if example is None and len(ways) > 1:
             ways = _scripted, *ways  # zeros of the described shapes do not tell which branches are taken
-        return _by_any_way(ready, read_onnx, {**more, **(converters or {})}, extended, ways)
+        return _by_any_way(ready, read_onnx, known, extended, ways)
 
 
 def _by_module(extensions: Any) -> Mapping[Any, Any]:
@@ -182,20 +192,20 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     import torch
 
     given = script is ready.given
-    inlined = _inlined(script)
-    if not given and writes_to_constants(inlined):
+    graph = inlined(script)
+    if not given and writes_to_constants(graph):
         raise UnsupportedError("the module writes to tensors that the trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
     # a script's inputs are called as in its graph, as by OpenVINO
-    own = [value.debugName() for value in inlined.inputs()][0 if is_function else 1 :] if given else []
+    own = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if given else []
     if given and len(own) == len(schema := arguments_of(ready.given)):
         values = inputs_of(reader, ready, own, schema)
     else:
         names = own if len(own) == len(ready.names) else ready.names
         values = [input_of(reader, name, leaf) for name, leaf in zip(names, ready.leaves, strict=True)]
-    made = _alone(reader.run(inlined, values))
-    return reader.finish(made, None if given else _output_names(ready, inlined))
+    made = _alone(reader.run(graph, values))
+    return reader.finish(made, None if given else _output_names(ready, graph))
 
 
 def _alone(made: list[Any]) -> Any:
@@ -265,7 +275,7 @@ def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     noted, ordered = rolled.Found(), rolled.Found()
     made = plain = Recorded(_trace(ready, warned, noted, ordered), warned)
     example = _Example(ready, plain.script)
-    masked = depends_on_mask(_inlined(plain.script), warned) and example.assumes()
+    masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
     asking = files_asking(warned)
     followed = Followed(asking, ordered)
     first = chosen = best = None
@@ -276,9 +286,9 @@ def _recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         if has_loops and first is None:
             made = _with_loops(ready, loops, plain, example)
             asking = files_asking(made.warned)
-        if masked and depends_on_mask(_inlined(made.script), made.warned):
+        if masked and depends_on_mask(inlined(made.script), made.warned):
             chosen = _for_any_mask(ready, example, followed if asking else None)
-        if chosen is None and (asking or writes_to_constants(_inlined(made.script))):
+        if chosen is None and (asking or writes_to_constants(inlined(made.script))):
             best = _for_any_sizes(ready, followed, first, example)
     if chosen is not None:
         yield chosen
@@ -415,15 +425,6 @@ def _origin(value: Any) -> Any:
     return value
 
 
-def _inlined(script: Any) -> Any:
-    """A copy of the script's graph, calls of other scripts in their places."""
-    import torch
-
-    graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
-    torch._C._jit_pass_inline(graph)
-    return graph
-
-
 def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | None) -> Model:
     """By torch.export, its operators decomposed as far as there are no rules for them."""
     import torch
@@ -445,7 +446,42 @@ def _scripted(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] | 
     schema = arguments_of(script)
     reader = ScriptReader(script, converters)
     values = inputs_of(reader, ready, [argument.name for argument in schema], schema)
-    return reader.finish(_alone(reader.run(_inlined(script), values)), None)
+    return reader.finish(_alone(reader.run(inlined(script), values)), None)
+
+
+def _by_export(
+    ready: Prepared, described: Sequence[tuple[Any, Any, Any]], converters: Mapping[str, Any] | None
+) -> Model:
+    """By torch.export alone: open are the dimensions that `described` opens, others are the example's."""
+    import torch
+
+    shapes = dict(zip(ready.names, [None] * len(ready.names), strict=True))
+    for name, (told, shape, _) in zip(ready.names, described, strict=False):
+        shapes[told if told in shapes else name] = shape
+    dims = tuple(_open_dims(leaf, shapes[name]) for name, leaf in zip(ready.names, ready.leaves, strict=True))
+    kept: list[Any] = []
+    try:
+        with quietly(kept), torch.no_grad():
+            program = torch.export.export(ready.module, tuple(ready.leaves), dynamic_shapes=(dims,))
+    except Exception as error:
+        raise OvjitError(f"torch.export does not take the module: {error}") from error
+    with quietly(kept), torch.no_grad():
+        model = read_program(program, converters, ready.names)
+    for port, key in zip(model.outputs, ready.module.names, strict=True):
+        if key is not None:
+            port.get_tensor().set_names({key})
+    if not described:
+        model.reshape({i: list(leaf.shape) for i, leaf in enumerate(ready.leaves)})
+    warn_again(kept)
+    return model
+
+
+def _open_dims(leaf: Any, shape: Any) -> dict[int, Any]:
+    """torch.export's description of a tensor whose shape may have open dimensions."""
+    from torch.export import Dim
+
+    told = () if shape is None else shape[: leaf.dim()]
+    return {i: Dim.AUTO for i, d in enumerate(told) if is_open(d)}
 
 
 _WAYS: dict[Way, str] = {
@@ -501,7 +537,7 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    if loses_writes(_inlined(ready.given if is_script(ready.given) else _trace(ready, []))):
+    if loses_writes(inlined(ready.given if is_script(ready.given) else _trace(ready, []))):
         raise first
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -520,8 +556,17 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
     return model
 
 
-def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
-    """By torch.jit.script: of the inputs nothing is known but their names."""
+def _told(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
+    """Types and ranks by names, or by places where there are none."""
+    told = {}
+    for i, (name, shape, kind) in enumerate(described):
+        element = None if kind is None else ELEMENT_NAMES.get(np.dtype(kind).name)
+        told[name or i] = Read(None if shape is None else len(shape), element or "dynamic")
+    return told
+
+
+def _without_example(given: Any, converters: Mapping[str, Any] | None, told: Mapping[Any, Read]) -> Model:
+    """By torch.jit.script: of the inputs nothing is known but their names and what is `told`."""
     import torch
 
     try:
@@ -532,14 +577,14 @@ def _without_example(given: Any, converters: Mapping[str, Any] | None) -> Model:
             "Couldn't get TorchScript module by scripting. With exception:\n"
             f"{error}\n{EXAMPLE} for tracing, or a TorchScript module."
         ) from error
-    read = partial(_read_untold, script, script is given, converters)
+    read = partial(_read_untold, script, script is given, converters, told)
     try:
         return deferred.retyped(read(), read)
     except Exception as error:
-        count = deferred.number_of_tensors(list(_inlined(script).outputs()))
+        count = deferred.number_of_tensors(list(inlined(script).outputs()))
         if not deferred.is_unknown(error) or not count:
             raise
-        inputs = _untold(script, script is given, converters)
+        inputs = _untold(script, script is given, converters, told)
         if any(isinstance(value, Mapping) for value in inputs.values):
             raise
         logs.info("a script is read when the types of its inputs are known: %s", error)
@@ -555,28 +600,31 @@ class _Untold(NamedTuple):
 
 
 def _untold(
-    script: Any, own: bool, converters: Mapping[str, Any] | None, known: Sequence[TensorType] = ()
-) -> _Untold:
-    """A given script's inputs are called as in its graph, those of a module as in its signature."""
+    script: Any, own: bool, converters: Mapping[str, Any] | None, told: Mapping[Any, Read],
+    known: Sequence[TensorType] = (),
+) -> _Untold:  # fmt: skip
+    """A given script's inputs are called as in its graph, those of a module as in its signature. `told` says
+    what is known of them, by names or places."""
     import torch
 
-    graph = _inlined(script)
+    graph = inlined(script)
     is_function = isinstance(script, torch.jit.ScriptFunction)
     reader = ScriptReader(None if is_function else script, converters)
     reader.known = known
     inputs = list(graph.inputs())[0 if is_function else 1 :]
     schema = arguments_of(script)
     schema = schema if len(schema) == len(inputs) else [None] * len(inputs)
-    values = [
-        unknown_input(reader, value.debugName() if a is None or own else a.name, value.type(), a,
-                      read_as(value, script))
-        for value, a in zip(inputs, schema, strict=True)
-    ]  # fmt: skip
+    values = []
+    for value, a in zip(inputs, schema, strict=True):
+        name = value.debugName() if a is None or own else a.name
+        read = told.get(name) or told.get(len(reader.parameters)) or ANYHOW
+        values.append(unknown_input(reader, name, value.type(), a, read.over(read_as(value, script))))
     return _Untold(reader, graph, values)
 
 
 def _read_untold(
-    script: Any, own: bool, converters: Mapping[str, Any] | None, known: Sequence[TensorType] = ()
-) -> Model:
-    reader, graph, values = _untold(script, own, converters, known)
+    script: Any, own: bool, converters: Mapping[str, Any] | None, told: Mapping[Any, Read],
+    known: Sequence[TensorType] = (),
+) -> Model:  # fmt: skip
+    reader, graph, values = _untold(script, own, converters, told, known)
     return reader.finish(_alone(reader.run(graph, values)), None)

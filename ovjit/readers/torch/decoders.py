@@ -5,48 +5,19 @@ PyTorch is not imported for those who have no module.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from ovjit.api.model.rt_info import OVAny
-from ovjit.api.tensors.convert import type_of
-from ovjit.api.tensors.shapes import PartialShape
-from ovjit.api.tensors.types import Type
 from ovjit.errors import OvjitError, UnsupportedError
 from ovjit.readers.torch.patches import divided
-from ovjit.readers.torch.trace import as_tensors, quietly
-from ovjit.readers.torch.values import element_type, is_complex
+from ovjit.readers.torch.trace import as_tensors, is_plain_module, quietly
 
-#: Element types of what is no tensor, by the kinds of types.
-_NUMBERS = {"IntType": "i64", "FloatType": "f32", "BoolType": "boolean"}
 #: Operators of packed weights and of memory, which are not what they were in a frozen script.
 _NOT_FROZEN = ("quantized", "aten::as_strided")
 _FROZEN = ("prim::Uninitialized", "prim::unchecked_cast", "aten::append")
-
-
-class DecoderType:
-    """What a value is that is no tensor of a known element type, as OpenVINO's decoders tell it."""
-
-    class Tensor:
-        def __init__(self, element_type: Any):
-            self.element_type = element_type
-
-    class List(Tensor):
-        pass
-
-    class PyScalar(Tensor):
-        pass
-
-    class Complex(Tensor):
-        pass
-
-    class Str:
-        pass
-
-    class PyNone:
-        pass
 
 
 class TorchScriptPythonDecoder:
@@ -88,7 +59,7 @@ class TorchScriptPythonDecoder:
     def pt_module(self) -> Any:
         """The script. RuntimeError where the module cannot be traced, or scripted without an example."""
         given = self._given
-        if self._element is not None or not _is_plain_module(given):
+        if self._element is not None or not is_plain_module(given):
             return given
         given.eval()
         way = "scripting" if self.example_input is None else "tracing"
@@ -111,58 +82,6 @@ class TorchScriptPythonDecoder:
                 return torch.jit.freeze(script)
             return script
 
-    @property
-    def graph_element(self) -> Any:
-        """The graph of the script, or the node that it tells of."""
-        return self.pt_module.inlined_graph if self._element is None else self._element
-
-    @cached_property
-    def raw_inputs(self) -> list[Any]:
-        return list(self.graph_element.inputs())
-
-    @cached_property
-    def raw_outputs(self) -> list[Any]:
-        return list(self.graph_element.outputs())
-
-    def inputs(self) -> list[int]:
-        return [value.unique() for value in self.raw_inputs]
-
-    def outputs(self) -> list[int]:
-        return [value.unique() for value in self.raw_outputs]
-
-    def output(self, index: int) -> int:
-        return self.outputs()[index]
-
-    def num_of_outputs(self) -> int:
-        return len(self.raw_outputs)
-
-    def get_op_type(self) -> str:
-        return self.graph_element.kind()
-
-    def get_schema(self) -> str:
-        return self.graph_element.schema()
-
-    def get_input_debug_name(self, index: int) -> str:
-        return self.raw_inputs[index].debugName()
-
-    def get_output_debug_name(self, index: int) -> str:
-        return self.raw_outputs[index].debugName()
-
-    def get_input_shape(self, index: int) -> PartialShape:
-        return _shape_of(self.raw_inputs[index])
-
-    def get_output_shape(self, index: int) -> PartialShape:
-        return _shape_of(self.raw_outputs[index])
-
-    def get_input_type(self, index: int) -> OVAny:
-        return _told(self.raw_inputs[index].type())
-
-    def get_output_type(self, index: int) -> OVAny:
-        return _told(self.raw_outputs[index].type())
-
-    def decoder_type_name(self) -> str:
-        return "ts"
-
 
 class TorchFXPythonDecoder:
     """An ExportedProgram, or a graph module with what its placeholders tell of the inputs.
@@ -173,8 +92,17 @@ class TorchFXPythonDecoder:
     def __init__(self, pt_module: Any, *_: Any, dynamic_shapes: bool = False, **__: Any):
         self.pt_module = pt_module
         self.dynamic_shapes = dynamic_shapes
-        #: Names of the inputs; exporters set them. The placeholders' own where there are none.
-        self._input_signature: list[str] = []
+        #: Names of the inputs that exporters set.
+        self.told: list[str] = []
+
+    @property
+    def _input_signature(self) -> list[str]:
+        """Names of the inputs: those that exporters set, else those of the module's arguments."""
+        return self.told or names_of_arguments(self.pt_module)
+
+    @_input_signature.setter
+    def _input_signature(self, names: list[str]) -> None:
+        self.told = names
 
     @classmethod
     def from_exported_program(
@@ -195,16 +123,20 @@ def is_torch(given: Any) -> bool:
     return isinstance(given, kinds)
 
 
-def _is_plain_module(given: Any) -> bool:
-    import torch
-
-    return isinstance(given, torch.nn.Module) and not isinstance(given, torch.jit.ScriptModule)
+def names_of_arguments(module: Any) -> list[str]:
+    """The arguments of a module's `forward` or of a graph; none where Python does not know them."""
+    codegen = getattr(getattr(module, "graph", None), "_codegen", None)
+    told = getattr(getattr(codegen, "pytree_info", None), "orig_args", None)
+    if told is not None:  # a graph of torch.export, which was called with trees of tensors
+        return [name for name in told if name != "self"]
+    try:
+        return list(inspect.signature(getattr(module, "forward", module)).parameters)
+    except (TypeError, ValueError):
+        return []
 
 
 def _tracing(given: Any, example: Any) -> dict[str, Any]:
     """The example as torch.jit.trace takes it: by names, if it is a dict of the arguments."""
-    import inspect
-
     names = inspect.signature(given.forward).parameters
     if isinstance(example, Mapping) and set(example) <= set(names):
         return {"example_kwarg_inputs": dict(example)}
@@ -216,30 +148,3 @@ def _has_operators(graph: Any, names: tuple[str, ...]) -> bool:
         node.kind().startswith(names) or any(_has_operators(block, names) for block in node.blocks())
         for node in graph.nodes()
     )
-
-
-def _shape_of(value: Any) -> PartialShape:
-    """Only the rank is told, as sizes of an example are not those of other inputs."""
-    known = value.isCompleteTensor()
-    return PartialShape([-1] * len(value.type().sizes())) if known else PartialShape.dynamic()
-
-
-def _told(kind: Any) -> OVAny:
-    """An element type, or an object of a DecoderType's class; a dynamic type for what is not known."""
-    name = kind.kind() if kind is not None else ""
-    if name == "TensorType":
-        return OVAny(DecoderType.Tensor(_of_dtype(kind.dtype())))
-    if name in _NUMBERS:
-        return OVAny(DecoderType.PyScalar(OVAny(type_of(_NUMBERS[name]))))
-    if name == "ListType":
-        return OVAny(DecoderType.List(_told(kind.getElementType())))
-    if name in ("StringType", "DeviceObjType"):
-        return OVAny(DecoderType.Str())
-    return OVAny(DecoderType.PyNone() if name == "NoneType" else Type.dynamic)
-
-
-def _of_dtype(dtype: Any) -> OVAny:
-    if dtype is None:
-        return OVAny(Type.dynamic)
-    known = OVAny(type_of(element_type(dtype)))
-    return OVAny(DecoderType.Complex(known)) if is_complex(dtype) else known

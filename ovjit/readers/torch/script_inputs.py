@@ -104,6 +104,11 @@ class Read(NamedTuple):
     rank: int | None
     kind: str
 
+    def over(self, other: Read) -> Read:
+        """What both tell, this one first."""
+        rank = other.rank if self.rank is None else self.rank
+        return Read(rank, other.kind if self.kind == "dynamic" else self.kind)
+
 
 ANYHOW = Read(None, "dynamic")
 #: Ranks of what convolutions read.

@@ -6,6 +6,7 @@ PyTorch is not imported for those who have no module.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
 import io
 import os
@@ -23,6 +24,8 @@ from ovjit.records import NamedTuple
 
 #: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
 _OWN = (os.path.dirname(__file__) + os.sep, warnings.__file__)
+#: Types of a script's arguments that are numbers of Python's.
+_NUMBERS = ("IntType", "FloatType", "BoolType")
 NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 
@@ -111,6 +114,12 @@ def is_script(given: Any) -> bool:
     return isinstance(given, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
 
 
+def is_plain_module(given: Any) -> bool:
+    """Whether it is a module that torch.export takes: no script, and no graph of torch.export's."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.nn.Module) and not is_script(given)
+
+
 def arguments_of(script: Any) -> list[Any]:
     """The arguments of a script by their names and defaults; none where it does not tell."""
     schema = getattr(getattr(script, "forward", script), "schema", None)
@@ -131,6 +140,9 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
     """An example of zeros, by what is said of the inputs; keywords where they are named."""
     import torch
 
+    needed = [a for a in arguments_of(given) if not a.has_default_value()] if is_script(given) else []
+    if any(a.type.kind() in _NUMBERS for a in needed):
+        return None  # zeros would be tensors, which have other rules for types of results
     if described and all(shape is not None for _, shape, _ in described):
         made = [
             torch.from_numpy(np.zeros([_extent(d) for d in shape], kind or np.float32))
@@ -154,12 +166,20 @@ def _tells_of_all(given: Any, count: int, names: Sequence[str | None]) -> bool:
         return True
     rows = signature.parameters.values()
     needed = [row.name for row in rows if row.default is row.empty and row.kind is row.POSITIONAL_OR_KEYWORD]
-    return set(needed) <= set(names) if all(names) else len(needed) <= count
+    if all(names):
+        return set(needed) <= set(names)
+    most = count if any(row.kind is row.VAR_POSITIONAL for row in rows) else len(rows)
+    return len(needed) <= count <= most
+
+
+def is_open(d: Any) -> bool:
+    """Whether what may be a Dimension is no number."""
+    return bool(getattr(d, "is_dynamic", False)) or (isinstance(d, int) and d < 0)
 
 
 def _extent(d: Any) -> int:
     """A length that fits what may be a Dimension."""
-    if getattr(d, "is_dynamic", False) or (isinstance(d, int) and d < 0):
+    if is_open(d):
         return max(1, getattr(d, "min_length", 1))
     return int(d.get_length()) if hasattr(d, "get_length") else int(d)
 
@@ -186,10 +206,10 @@ def flattened(
     import torch
     from torch.utils import _pytree as tree
 
-    example = as_tensors(example)
+    example = as_tensors(_checked(example))
     arguments: tuple[Any, ...] = ()
     if isinstance(example, dict) and not keywords:
-        keywords = example
+        keywords = _accepted(given, example)
     else:
         arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
         keywords = as_tensors(keywords)
@@ -232,11 +252,32 @@ def flattened(
             told[:], values = named_outputs(made)
             return values
 
-    return _input_names(bound, keywords), [leaves[i] for i in places], Flat(), bound
+    return _input_names(bound), [leaves[i] for i in places], Flat(), bound
 
 
-def _input_names(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[str]:
-    """A name for each tensor of the arguments: those of one argument are counted."""
+def _checked(example: Any) -> Any:
+    """The example. OvjitError for a text, which is no tensor."""
+    if isinstance(example, (str, bytes)):
+        raise OvjitError(
+            "Unexpected type of example_input. Supported types torch.Tensor, np.array or ov.Tensor. Got "
+            f"{type(example)}"
+        )
+    return example
+
+
+def _accepted(given: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments that the call has, as in OpenVINO, where others are left out."""
+    try:
+        rows = inspect.signature(getattr(given, "forward", given)).parameters
+    except ValueError:  # what torch.jit.trace gives has no signature for Python
+        return keywords
+    if any(row.kind is row.VAR_KEYWORD for row in rows.values()):
+        return keywords
+    return {name: value for name, value in keywords.items() if name in rows}
+
+
+def _input_names(bound: Mapping[str, Any]) -> list[str]:
+    """A name for each tensor of the arguments: those of a list are counted, those of a dict have its keys."""
     import torch
     from torch.utils import _pytree as tree
 
@@ -244,7 +285,7 @@ def _input_names(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> list[
     for name, value in bound.items():
         parts = [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
         single = parts and parts[0] is value
-        if isinstance(value, dict) and name not in keywords:  # what a signature gathers as **kwargs
+        if isinstance(value, dict):  # an argument, or what a signature gathers as **kwargs
             inner = [(k, leaf) for k, v in value.items() for leaf in tree.tree_leaves(v)]
             names += [k for k, leaf in inner if isinstance(leaf, torch.Tensor)]
         else:
@@ -265,6 +306,8 @@ def named_outputs(made: Any) -> tuple[list[str | None], tuple[Any, ...]]:
 
     names: list[str | None] = []
     values: list[Any] = []
+    if dataclasses.is_dataclass(made) and not isinstance(made, Mapping):
+        made = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
     items = made.items() if isinstance(made, Mapping) else [(None, made)]
     numbers = {bool: torch.bool, torch.SymBool: torch.bool, int: torch.int64, torch.SymInt: torch.int64,
                float: torch.float32, torch.SymFloat: torch.float32}  # fmt: skip

@@ -199,3 +199,12 @@ def number_of(kind: str) -> int:
     """The number that scripts have for an element type."""
     wanted = torch_types()[kind]
     return next(number for number, theirs in _by_number().items() if theirs is wanted)
+
+
+def inlined(script: Any) -> Any:
+    """A copy of the script's graph, calls of other scripts in their places."""
+    import torch
+
+    graph = script.graph.copy() if hasattr(script.graph, "copy") else script.graph
+    torch._C._jit_pass_inline(graph)
+    return graph

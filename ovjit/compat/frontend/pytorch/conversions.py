@@ -24,6 +24,7 @@ class _Operator(NamedTuple):
     op_type: str
     inputs: list[Any]
     attributes: dict[str, Any]
+    texts: dict[int, str]
 
 
 def is_of_torch(item: Any) -> bool:
@@ -46,7 +47,8 @@ def _converter(item: Any) -> Callable[..., Any]:
         if not isinstance(item, OpExtension):
             inputs = [PtFrameworkNode().output(0) if value is None else value for value in inputs]
         attributes = {name: _attribute(v) for name, v in arguments.items() if v is not None}
-        made = item.converted(_Operator(call.op, inputs, attributes))
+        texts = {i: value for i, value in enumerate(arguments.values()) if isinstance(value, str)}
+        made = item.converted(_Operator(call.op, inputs, attributes, texts))
         return made[0] if len(made) == 1 else made
 
     return convert

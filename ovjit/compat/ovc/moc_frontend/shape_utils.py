@@ -12,7 +12,7 @@ from ovjit.api.tensors.shapes import Dimension, PartialShape, Shape
 
 def is_shape_type(value: Any) -> bool:
     """Whether a value is a shape: one of its classes, or a list of what dimensions are made of."""
-    if isinstance(value, (PartialShape, Shape)):
+    if isinstance(value, (PartialShape, Shape)) or _is_of_framework(value):
         return True
     kinds = (int, np.integer, Dimension)
     return isinstance(value, (list, tuple)) and all(isinstance(d, kinds) for d in value)
@@ -20,9 +20,28 @@ def is_shape_type(value: Any) -> bool:
 
 def to_partial_shape(shape: Any) -> PartialShape:
     """A PartialShape of a value for which `is_shape_type` holds, or of its text. TypeError for others."""
+    if _is_of_framework(shape):
+        shape = _dims_of(shape)
     if isinstance(shape, (list, tuple)):
         return PartialShape([int(dim) if isinstance(dim, np.integer) else dim for dim in shape])
     return PartialShape(shape)
+
+
+def _is_of_framework(value: Any) -> bool:
+    """Whether a value is a shape of TensorFlow's, or a tensor of TensorFlow's or Paddle's with sizes."""
+    package = type(value).__module__.partition(".")[0]
+    if package == "tensorflow":
+        return hasattr(value, "numpy") or type(value).__name__ == "TensorShape"
+    return package == "paddle" and hasattr(value, "numpy")
+
+
+def _dims_of(value: Any) -> Any:
+    """The sizes of a shape that is a framework's own, -1 for open ones; None for an open rank."""
+    if hasattr(value, "numpy"):
+        return [int(dim) for dim in value.numpy().reshape(-1)]
+    if value.rank is None:
+        return PartialShape.dynamic()
+    return [-1 if dim is None else int(dim) for dim in value.as_list()]
 
 
 def get_static_shape(shape: Any, dynamic_value: int | None = None) -> tuple[int | None, ...]:
