@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import sys
@@ -19,6 +20,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 import ovjit as ov
 
+PACKAGES = (ov, openvino)
 F32 = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
@@ -304,7 +306,80 @@ def read_damaged_files(folder: Path) -> None:
     assert 0 < read < 300, (seed, read)
 
 
+def graph_of(count: int) -> Any:
+    """sigmoid(relu(sum of `count` placeholders))"""
+    with tf.Graph().as_default() as graph:
+        given = [tf.compat.v1.placeholder(tf.float32, [1, 2], f"Input{i}") for i in range(count)]
+        tf.nn.sigmoid(tf.nn.relu(tf.add_n(given), name="Relu"), name="Sigmoid")
+    return graph
+
+
+def refusal(package: Any, *args: Any, **options: Any) -> str:
+    """What convert_model says of what it does not take."""
+    try:
+        package.convert_model(*args, **options)
+    except Exception as error:
+        return str(error)
+    raise AssertionError(f"{args[0]} {options} was converted by {package.__name__}")
+
+
+def convert_described(folder: Path) -> None:
+    """Forms of inputs, names that are refused, sessions, checkpoints and extensions, as OpenVINO has them."""
+    zeros = tf.zeros((2, 3, 4))
+    for given in (tf.shape(zeros), zeros.shape, tf.TensorShape((2, 3, 4))):
+        shapes = [p.convert_model(graph_of(1), input=given).input().get_partial_shape() for p in PACKAGES]
+        assert len({str(shape) for shape in shapes}) == 1, shapes
+    for options in ({"input": "Relu"}, {"input": "none"}, {"output": "Relu"}, {"output": "none"}):
+        mine, theirs = (refusal(p, graph_of(2), **options) for p in (ov, openvino))
+        assert mine == theirs, (mine, theirs)
+    for package in PACKAGES:
+        assert "Please provide 'example_input'" in refusal(package, tf.function(lambda a, b: a + b))
+    session = tf.compat.v1.Session(graph=graph_of(2))
+    x = [normal(1, 2), normal(1, 2)]
+    want = 1 / (1 + np.exp(-np.maximum(x[0] + x[1], 0)))
+    np.testing.assert_allclose(run(session, *x)[1][0], want, rtol=1e-5)
+    first = keras.Input((4,), name="first")
+    model = keras.Model(first, keras.layers.Dense(3)(first))
+    y = normal(2, 4)
+    np.testing.assert_allclose(run(tf.train.Checkpoint(model), y)[1][0], model(y), rtol=1e-4, atol=1e-5)
+    factor = tf.Variable([7.0, 5.0])
+    made = run(tf.function(lambda value: value * factor), np.float32([2]), input=[1])[1][0]
+    np.testing.assert_array_equal(made, [14, 10])
+    convert_extended(folder)
+
+
+def convert_extended(folder: Path) -> None:
+    """Extensions for operators, and operators in branches that nothing converts."""
+    for package in PACKAGES:
+        front = package.frontend
+        theirs = importlib.import_module(f"{package.__name__}.frontend.tensorflow")
+        elu = lambda node: package.opset10.elu(node.get_input(0), 1.0).outputs()  # noqa: B023, E731
+        for made in (front.ConversionExtension, theirs.ConversionExtension):
+            model = package.convert_model(graph_of(1), extension=made("Relu", elu))
+            assert "Elu" in [node.get_type_name() for node in model.get_ops()]
+        model = package.convert_model(graph_of(1), extension=theirs.OpExtension("Sin", "Relu"))
+        assert "Sin" in [node.get_type_name() for node in model.get_ops()]
+
+    def writing(name: str) -> Any:
+        @tf.function(input_signature=[tf.TensorSpec([])])
+        def writes(x: Any) -> Any:
+            tf.raw_ops.WriteFile(filename=name, contents="")
+            return tf.constant(0.0)
+
+        return writes.get_concrete_function()
+
+    with tf.Graph().as_default() as graph:
+        x = tf.compat.v1.placeholder(tf.float32, [], "x")
+        branches = {"then_branch": writing("never.txt"), "else_branch": writing("neither.txt")}
+        tf.raw_ops.If(cond=x < 0, input=[x], Tout=[tf.float32], **branches)
+    tf.io.write_graph(graph.as_graph_def(), str(folder), "writing.pb", as_text=False)
+    for package in PACKAGES:
+        said = refusal(package, folder / "writing.pb")
+        assert "No conversion rule found for operations: WriteFile" in said, said
+
+
 def main(folder: Path) -> None:
+    convert_described(folder)
     convert_objects(folder)
     read_damaged_files(folder)
     convert_operators()
