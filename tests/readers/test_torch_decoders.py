@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import itertools
@@ -312,3 +313,38 @@ def test_shapes_of_a_scripts_tuple() -> None:
     described = [([2, 3], np.float32), ([2, 3], np.float32)]
     model = ovjit.convert_model(torch.jit.script(Product()), input=described)
     assert [str(port.get_partial_shape()) for port in model.inputs] == ["[2,3]", "[2,3]"]
+
+
+@both
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_modules_whose_weights_are_made_traceable(ov, name) -> None:
+    torch.manual_seed(0)
+    kind, x = getattr(torch, name), torch.randn(4, 16)
+    plain = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU()).to(kind).float()
+    with torch.no_grad():
+        wanted = plain(x).numpy()
+    given = copy.deepcopy(plain).to(kind)
+    getattr(part(ov, "pytorch.patch_model"), "__make_16bit_traceable")(given)
+    with torch.no_grad():
+        model = ov.convert_model(given, example_input=x)
+    made = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
+    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_graphs_that_are_described_by_their_decoder() -> None:
+    """Bodies that are called with another mode of gradients. The graph itself is the oracle."""
+    from torch._higher_order_ops.wrap import wrap_with_set_grad_enabled
+
+    body = torch.fx.Graph()
+    total = body.call_function(torch.ops.aten.add.Tensor, (body.placeholder("x"), body.get_attr("offset")))
+    body.output((total,))
+    module = torch.fx.GraphModule({"offset": torch.tensor([2.0, 3.0])}, body)
+    for mode in (False, True):
+        graph = torch.fx.Graph()
+        x = graph.placeholder("x")
+        graph.output(graph.call_function(wrap_with_set_grad_enabled, (mode, graph.get_attr("body"), x)))
+        module = torch.fx.GraphModule({"body": module}, graph)
+    x = torch.ones(2)
+    kind = part(ovjit, "pytorch.fx_decoder").TorchFXPythonDecoder
+    model = ovjit.convert_model(kind(module, input_shapes=[x.shape], input_types=[x.dtype]))
+    np.testing.assert_array_equal(ovjit.compile_model(model, "CPU")(x.numpy())[0], module(x)[0].numpy())

@@ -25,7 +25,7 @@ from ovjit.readers.torch.decompose import decomposed
 from ovjit.readers.torch.differences import gradient
 from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
-from ovjit.readers.torch.graph_modules import is_graph, read_graph_module
+from ovjit.readers.torch.graph_modules import is_graph, read_graph_module, with_described
 from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
 from ovjit.readers.torch.patches import divided, patched, plain_modules, plain_scripts
@@ -86,9 +86,10 @@ def convert(
         modules = modules or _by_module(given.module_extensions)
         given = given.module
     if isinstance(given, TorchFXPythonDecoder):
-        if is_graph(given.pt_module):
+        module = with_described(given.pt_module, given.described)
+        if is_graph(module):
             with quietly():
-                return read_graph_module(given.pt_module, converters, given.told, given.dynamic_shapes)
+                return read_graph_module(module, converters, given.told, given.dynamic_shapes)
         given = given.pt_module
     if isinstance(given, torch.export.ExportedProgram):
         return _program(given, example, read_onnx, converters)

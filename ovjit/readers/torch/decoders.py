@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -87,10 +87,15 @@ class TorchFXPythonDecoder:
     """An ExportedProgram, or a graph module with what its placeholders tell of the inputs.
 
     `dynamic_shapes`: dimensions of a graph module's inputs are open, also those that are not symbolic.
+    `input_shapes` and `input_types` are of inputs of which the graph module tells nothing.
     """
 
-    def __init__(self, pt_module: Any, *_: Any, dynamic_shapes: bool = False, **__: Any):
+    def __init__(
+        self, pt_module: Any, *_: Any, dynamic_shapes: bool = False, input_shapes: Sequence[Any] = (),
+        input_types: Sequence[Any] = (), **__: Any,
+    ):  # fmt: skip
         self.pt_module = pt_module
+        self.described = list(zip(input_shapes or (), input_types or (), strict=False))
         self.dynamic_shapes = dynamic_shapes
         #: Names of the inputs that exporters set.
         self.told: list[str] = []

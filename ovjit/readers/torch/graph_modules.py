@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,18 @@ def is_graph(given: Any) -> bool:
         return False
     told = [node.meta.get("val") for node in _placeholders(given)]
     return any(isinstance(value, torch.Tensor) for value in told)
+
+
+def with_described(given: Any, described: Sequence[tuple[Any, Any]]) -> Any:
+    """A graph module whose placeholders tell of shapes and types; others are given back as they are."""
+    import torch
+
+    if not described or not isinstance(given, torch.fx.GraphModule) or is_graph(given):
+        return given
+    made = torch.fx.GraphModule(given, copy.deepcopy(given.graph))
+    for node, (shape, kind) in zip(_placeholders(made), described, strict=False):
+        node.meta["val"] = torch.empty(tuple(shape), dtype=kind, device="meta")
+    return made
 
 
 def read_graph_module(

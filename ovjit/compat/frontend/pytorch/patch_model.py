@@ -1,4 +1,4 @@
-"""What exporters do to a module with weights of 16 bits, so that it can be traced on any CPU."""
+"""What exporters do to a module with weights of 16 or 8 bits, so that it can be traced on any CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _KEPT = "_weights_of_16_bits"
 
 
 def __make_16bit_traceable(model: Any, orig_forward_name: str = "", patch_condition: Any = None) -> None:
-    """Parameters and buffers of f16 and bf16 as f32, in their places; `unpatch_model` undoes it."""
+    """Parameters and buffers of f16, bf16 and f8 as f32, in their places; `unpatch_model` undoes it."""
     kept = [(x, x.data) for x in (*model.parameters(), *model.buffers()) if _is_half(x)]
     for tensor, halves in kept:
         tensor.data = halves.float()
@@ -17,10 +17,10 @@ def __make_16bit_traceable(model: Any, orig_forward_name: str = "", patch_condit
 
 
 def unpatch_model(model: Any, orig_forward_name: str = "") -> None:
-    """Put weights of 16 bits back."""
+    """Put weights of 16 and 8 bits back."""
     for tensor, halves in model.__dict__.pop(_KEPT, ()):
         tensor.data = halves
 
 
 def _is_half(tensor: Any) -> bool:
-    return tensor.is_floating_point() and tensor.element_size() == 2
+    return tensor.is_floating_point() and tensor.element_size() <= 2
