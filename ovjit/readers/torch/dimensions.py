@@ -14,9 +14,17 @@ from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import named
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Number
+from ovjit.records import NamedTuple
 
 #: Operations whose results have as many elements as their data say: often none.
 COUNTING = ("NonZero", "Unique")
+
+
+class Padded(NamedTuple):
+    """What a packed sequence is of: `rows` are [samples, steps, ...], `lengths` the steps of each sample."""
+
+    rows: Output
+    lengths: Output
 
 
 class TorchDraft(Draft):
@@ -36,6 +44,8 @@ class TorchDraft(Draft):
         #: What is made once for all its uses in a body, by what it is of.
         self._single: dict[tuple[Any, ...], Output] = {}
         self._count = 0
+        #: What packed sequences are of, by the node and the index of their data.
+        self.padded: dict[tuple[Any, int], Padded] = {}
         #: The first names of dimensions that may well be 0: those of COUNTING operations, and those of
         #: inputs that are 0 in the example.
         self.often_none: set[tuple] = set()

@@ -20,29 +20,45 @@ _ORDER = {"LSTMSequence": (1, 0, 2, 3), "GRUSequence": (1, 0, 2), "RNNSequence":
 def lstm(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
          dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
          batch_first: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, "LSTMSequence", x, list(hx), params, has_biases, num_layers, bidirectional, batch_first)
+    return _layers(n, x, list(hx), params, has_biases, num_layers, bidirectional, batch_first)
 
 
 @aten("gru.input", "gru", "rnn_tanh.input", "rnn_relu.input", "rnn_tanh", "rnn_relu")
 def rnn(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
         dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
         batch_first: bool = False) -> list[Output]:  # fmt: skip
-    op = "GRUSequence" if n.op == "aten::gru" else "RNNSequence"
-    return _layers(n, op, x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
+    return _layers(n, x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
+
+
+def rnn_op(n: Call) -> str:
+    """The operation of a layer that an operator has."""
+    return {"aten::lstm": "LSTMSequence", "aten::gru": "GRUSequence"}.get(n.op, "RNNSequence")
 
 
 def _layers(
-    n: Call, op: str, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
+    n: Call, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
     bidirectional: bool, batch_first: bool,
 ) -> list[Output]:  # fmt: skip
-    if n.overload == "data":
-        raise UnsupportedError("packed sequences are not supported")
     single = n.rank(x) == 2
     if single:
         x = n.unsqueeze(x, [0 if batch_first else 1])
         states = [n.unsqueeze(s, [1]) for s in states]
     if not batch_first:
         x = n.transpose(x, [1, 0, 2])
+    x, finals = stacked_layers(n, rnn_op(n), x, states, params, has_biases, num_layers, bidirectional)
+    out = x if batch_first else n.transpose(x, [1, 0, 2])
+    if single:
+        out = n.squeeze(out, [0 if batch_first else 1])
+        finals = [n.squeeze(f, [1]) for f in finals]
+    return [out, *finals]
+
+
+def stacked_layers(
+    n: Call, op: str, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
+    bidirectional: bool, lengths: Output | None = None,
+) -> tuple[Output, list[Output]]:  # fmt: skip
+    """What layers make of [batch, length, size], and their last states. `lengths`: how many steps each sample
+    has, all where None."""
     ways = 2 if bidirectional else 1
     each = len(params) // (num_layers * ways)
     last: list[list[Output]] = [[] for _ in states]
@@ -50,15 +66,10 @@ def _layers(
     for layer in range(num_layers):
         own = [params[(layer * ways + i) * each : (layer * ways + i + 1) * each] for i in range(ways)]
         begin = [n.transpose(parts[layer], [1, 0, 2]) for parts in first]
-        x, ends = _layer(n, op, x, begin, own, has_biases)
+        x, ends = _layer(n, op, x, begin, own, has_biases, lengths)
         for kept, end in zip(last, ends, strict=True):
             kept.append(n.transpose(end, [1, 0, 2]))
-    finals = [n.concat(parts, 0) for parts in last]
-    out = x if batch_first else n.transpose(x, [1, 0, 2])
-    if single:
-        out = n.squeeze(out, [0 if batch_first else 1])
-        finals = [n.squeeze(f, [1]) for f in finals]
-    return [out, *finals]
+    return x, [n.concat(parts, 0) for parts in last]
 
 
 def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
@@ -70,10 +81,12 @@ def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
 
 
 def _layer(
-    n: Call, op: str, x: Output, begin: list[Output], own: list[Any], has_biases: bool
+    n: Call, op: str, x: Output, begin: list[Output], own: list[Any], has_biases: bool, lengths: Output | None
 ) -> tuple[Output, list[Output]]:
     hidden: Any = n.size(own[0][1], 1)
     if len(own[0]) != 2 + 2 * has_biases:
+        if lengths is not None:
+            raise UnsupportedError("a layer with projections of packed sequences is not supported")
         return _projected(n, x, begin, own, has_biases)
 
     def joined(parts: list[Output]) -> Output:
@@ -82,8 +95,8 @@ def _layer(
     weights = joined([_ordered(n, p[0], op) for p in own])
     recurrences = joined([_ordered(n, p[1], op) for p in own])
     biases = joined([_biases(n, p, op, hidden, has_biases) for p in own])
-    batch, length = n.dim_of(x, 0), n.dim_of(x, 1)
-    lengths = n("Broadcast", n.scalar(length), batch)
+    if lengths is None:
+        lengths = n("Broadcast", n.scalar(n.dim_of(x, 1)), n.dim_of(x, 0))
     attrs: dict[str, Any] = {"hidden_size": hidden,
                              "direction": "bidirectional" if len(own) == 2 else "forward"}  # fmt: skip
     if op == "GRUSequence":

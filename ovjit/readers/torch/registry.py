@@ -12,8 +12,8 @@ from typing import Any
 FAMILIES = (
     "attention", "complex", "create", "ctc", "elementwise", "factors", "fourier", "gradients", "indexing",
     "iterated", "linalg", "lists", "losses", "nn", "norm", "numbers", "pooling", "quant", "quantized",
-    "random", "recurrent", "reduce", "resize", "scatter", "shapes", "sorting", "special", "spectra",
-    "vision",
+    "random", "recurrent", "reduce", "resize", "scatter", "sequences", "shapes", "sorting", "special",
+    "spectra", "vision",
 )  # fmt: skip
 
 #: Reads one operator: `rule(call, first argument, named arguments)` returns its outputs.
