@@ -41,8 +41,8 @@ class Wanted(NamedTuple):
     rank: int | None = None
     #: Whether `listed` is the number of an example, and nothing checks that it is right.
     is_examples: bool = False
-    #: How many items from the first on are read of a list of unknown length.
-    first: int | None = None
+    #: The indices of the items that are read of a list of unknown length. Below 0 they count from its end.
+    items: frozenset[int] | None = None
 
 
 NOTHING_TOLD = Wanted()

@@ -19,7 +19,7 @@ from ovjit.readers.torch.values import Complex, Nested, Stacked
 @aten("__getitem__.t", "__getitem__")
 def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
     if isinstance(x, dict):
-        return x[key]
+        return x[key if idx is None else idx]
     if isinstance(x, Stacked):
         return item_of(n, x, idx)
     return x[n.known_int(idx, "the index of a list")]

@@ -183,8 +183,8 @@ def normalize(n: Call, x: Output, p: Any = 2, dim: int = 1, eps: float = 1e-12) 
 
 @aten("_weight_norm", "_weight_norm_interface")
 def weight_norm(n: Call, x: Output, g: Output, dim: int = 0) -> Any:
-    """v * g / |v|, the norm over all axes but one"""
-    axes = [i for i in range(n.rank(x)) if i != n.axis(dim, n.rank(x))]
+    """v * g / |v|, the norm over all axes but one; -1 is no axis, so that it is over all"""
+    axes = [i for i in range(n.rank(x)) if dim == -1 or i != n.axis(dim, n.rank(x))]
     size = n("ReduceL2", x, axes, keep_dims=True)
     out = n("Multiply", x, n("Divide", g, size))
     return [out, size] if n.op.endswith("interface") else out

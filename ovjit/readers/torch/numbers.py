@@ -173,6 +173,8 @@ def to_tensor(n: Call, x: Any, dtype: Any = None) -> Any:
         x = n.const(x, None if isinstance(x, int) else "f32" if dtype is None else "f64")
     else:
         x = n.tensor(x)
+    if n.op == "aten::scalar_tensor" and dtype is None:
+        return n.to_type(x, "f32")
     return n.cast(x, dtype)
 
 

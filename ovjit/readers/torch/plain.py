@@ -7,7 +7,7 @@ conversion, and is needed only for operators without a rule, and for writes that
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ovjit.readers.torch.numbers import python_number
@@ -76,12 +76,30 @@ def written_beside(module: Any) -> set[Any]:
     places = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in _functions(module):
         if in_place(node.target) is not None:
-            beside = memory.beside(node.args[0])
+            beside = set().union(*map(memory.beside, _written(node)))
             if any(n.op != "call_function" or any(places[u] > places[node] for u in n.users) for n in beside):
                 found |= beside
         for other in _sources(node):
             memory.join(node, other)
     return found
+
+
+def _written(node: Any) -> list[Any]:
+    """The nodes whose tensors an operator writes to."""
+    return _given(node, lambda alias: alias.is_write)
+
+
+def _given(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
+    """The nodes that an operator has for arguments whose memory it gives or writes to."""
+    import torch
+
+    given = [
+        node.args[i] if i < len(node.args) else node.kwargs.get(argument.name)
+        for i, argument in enumerate(node.target._schema.arguments)
+        if argument.alias_info is not None and is_meant(argument.alias_info)
+    ]
+    parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
+    return [part for part in parts if isinstance(part, torch.fx.Node)]
 
 
 def _functions(module: Any) -> Iterator[Any]:
@@ -146,10 +164,4 @@ def _sources(node: Any) -> Sequence[Any]:
     schema = node.target._schema
     if all(returned.alias_info is None for returned in schema.returns):
         return list(node.all_input_nodes) if _may_be_view(node.target) else []
-    given = [
-        node.args[i] if i < len(node.args) else node.kwargs.get(argument.name)
-        for i, argument in enumerate(schema.arguments)
-        if argument.alias_info is not None
-    ]
-    parts = [part for value in given for part in (value if isinstance(value, (list, tuple)) else [value])]
-    return [part for part in parts if isinstance(part, torch.fx.Node)]
+    return _given(node, lambda alias: True)

@@ -10,6 +10,9 @@ from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import element_type
 
+#: The distance of numbers that are drawn, which stands for 0 where a logarithm is asked of them.
+TINY = 2.0**-24
+
 
 def uniform_of(n: Call, shape: Any, kind: str, low: Any = 0.0, high: Any = 1.0) -> Output:
     """Numbers of [low, high), other ones in each inference."""
@@ -22,8 +25,7 @@ def uniform_of(n: Call, shape: Any, kind: str, low: Any = 0.0, high: Any = 1.0) 
 
 def normal_of(n: Call, shape: Any, kind: str) -> Output:
     """Box and Muller: sqrt(-2 log u) cos(2 pi v)"""
-    tiny = 2.0**-24
-    u, v = uniform_of(n, shape, "f32", tiny, 1.0), uniform_of(n, shape, "f32")
+    u, v = uniform_of(n, shape, "f32", TINY, 1.0), uniform_of(n, shape, "f32")
     radius = n("Sqrt", n("Multiply", n("Log", u), n.const(-2.0)))
     return n.convert(n("Multiply", radius, n("Cos", n("Multiply", v, n.const(2 * math.pi)))), kind)
 
@@ -42,9 +44,15 @@ def rand_like(n: Call, x: Output, dtype: Any = None) -> Output:
 
 @aten("randint", "randint.low")
 def randint(n: Call, x: Any, high: Any = None, size: Any = None, dtype: Any = None) -> Output:
-    low, top = (0, x) if n.overload != "low" else (x, high)
+    low, top = (x, high) if n.overload.startswith("low") else (0, x)
     kind = "i64" if dtype is None else element_type(dtype)
     return n.convert(uniform_of(n, n.ints(list(size)), "i64", low, top), kind)
+
+
+@aten("randint_like", "randint_like.low_dtype")
+def randint_like(n: Call, x: Output, high: Any = None, low: Any = 0, dtype: Any = None) -> Output:
+    kind = n.dtype(x) if dtype is None else element_type(dtype)
+    return n.convert(uniform_of(n, n.shape_of(x), "i64", low, high), kind)
 
 
 @aten("uniform")
@@ -52,10 +60,40 @@ def uniform(n: Call, x: Output, /, **bounds: Any) -> Output:
     return uniform_of(n, n.shape_of(x), n.dtype(x), bounds.get("from", 0.0), bounds.get("to", 1.0))
 
 
-@aten("normal_functional")
-def normal_functional(n: Call, x: Output, mean: float = 0.0, std: float = 1.0) -> Output:
-    made = normal_of(n, n.shape_of(x), n.dtype(x))
-    return n("Add", n("Multiply", made, n.like(made, std)), n.like(made, mean))
+@aten("normal_functional", "normal")
+def normal_functional(n: Call, x: Output, mean: Any = 0.0, std: Any = 1.0) -> Output:
+    """`normal` without an overload is the one in place."""
+    return _scaled(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std)
+
+
+@aten("normal.Tensor_Tensor", "normal.Tensor_float", "normal.float_Tensor")
+def normal_of_tensors(n: Call, x: Any, std: Any = 1.0) -> Output:
+    """Numbers about each mean, of each deviation."""
+    given = [v for v in (x, std) if isinstance(v, Output)]
+    shape = n.shape_of(n("Add", *given) if len(given) > 1 else given[0])
+    return _scaled(n, normal_of(n, shape, n.dtype(given[0])), x, std)
+
+
+@aten("normal.float_float")
+def normal_of_size(n: Call, x: Any, std: Any, size: Any, dtype: Any = None) -> Output:
+    return _scaled(n, rand(n, size, dtype), x, std)
+
+
+@aten("prims::normal")
+def primitive_normal(n: Call, x: Any, mean: Any, std: Any, dtype: Any = None) -> Output:
+    return _scaled(n, rand(n, x, dtype), mean, std)
+
+
+def _scaled(n: Call, made: Output, mean: Any, std: Any) -> Output:
+    kind = n.dtype(made)
+    return n("Add", n("Multiply", made, n.tensor(std, kind)), n.tensor(mean, kind))
+
+
+@aten("exponential")
+def exponential(n: Call, x: Output, lambd: float = 1.0) -> Output:
+    kind = n.dtype(x)
+    drawn = n.convert(n("Log", uniform_of(n, n.shape_of(x), "f32", TINY, 1.0)), kind)
+    return n("Divide", drawn, n.tensor(-lambd, kind))
 
 
 @aten("bernoulli")

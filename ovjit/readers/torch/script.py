@@ -107,9 +107,11 @@ class ScriptReader(WritingReader):
         self._operator(node, kind, schema, inputs)
 
     def _operator(self, node: Any, kind: str, schema: Any, inputs: list[Any]) -> None:
+        overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
         if any(schema_argument.is_out for schema_argument in schema.arguments):
             count = len(schema.arguments) - sum(a.is_out for a in schema.arguments)
             inputs = inputs[:count]
+            overload = overload.removesuffix("out").removesuffix("_")
         written = written_by(node, schema)
         name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
         outputs = list(node.outputs())
@@ -120,7 +122,6 @@ class ScriptReader(WritingReader):
             return
         arguments = bound(schema, inputs, {})
         base = label(node.scopeName(), kind)
-        overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
         made = self.call(name, overload, arguments, base, partial(where, node), _wanted(outputs))
         made = own_memory(schema, made, written is not None)
         if kind in RESHAPES:
@@ -482,13 +483,13 @@ def _wanted(outputs: Sequence[Any]) -> Wanted:
         return Wanted(users[0].outputsSize(), is_examples=True)
     made = outputs[0].type()
     if made.kind() == "ListType":
-        return Wanted(first=_first_read(users))
+        return Wanted(items=_items_read(users))
     return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
 
 
-def _first_read(users: Sequence[Any]) -> int | None:
-    """How many items from the first on are read of a list, None where its length is."""
+def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
+    """The indices of the items that are read of a list, None where its length is."""
     indices = [user.inputsAt(1).toIValue() for user in users if user.kind() == "aten::__getitem__"]
-    if not indices or len(indices) < len(users) or not all(isinstance(i, int) and i >= 0 for i in indices):
+    if not indices or len(indices) < len(users) or not all(isinstance(i, int) for i in indices):
         return None
-    return max(indices) + 1
+    return frozenset(indices)

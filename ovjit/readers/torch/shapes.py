@@ -243,9 +243,12 @@ def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim:
     return n.split(x, axis, lengths) if len(lengths) > 1 else [x]
 
 
-def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> list[Output]:
-    """As many parts as the graph takes of a dimension that is open, or whose parts have an open length."""
-    count = n.wanted.first if n.wanted.listed is None else n.wanted.listed
+def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
+    """As many parts as the graph takes of a dimension that is open, or whose parts have an open length; or
+    the parts that it reads, by their indices."""
+    count = n.wanted.listed
+    if count is None and n.wanted.items is not None:
+        return {i: _part_of_open(n, x, axis, length, i) for i in n.wanted.items}
     if count is None:
         raise UnsupportedError(
             "the number of parts of a dynamic dimension is not known when the model is read"
@@ -257,12 +260,21 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> list[Output]:
         )
         warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
     known = n.known_number(length)
-    if known and count > 1 and n.wanted.listed is not None:
+    if known and count > 1:
         return n.all("VariadicSplit", x, axis, n.ints([*[int(known)] * (count - 1), -1]))
-    bounds = [n.compute("Multiply", length, i) for i in range(count + 1)]
-    if n.wanted.listed is not None:
-        bounds[-1] = LAST
-    return [n.cut(x, axis, a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    bounds = [n.compute("Multiply", length, i) for i in range(count)]
+    return [n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:], LAST], strict=True)]
+
+
+def _part_of_open(n: Call, x: Output, axis: int, length: Any, index: int) -> Output:
+    """One part; of an index below 0, counted from the last one, which may be shorter."""
+    if index < 0:
+        total = n.size(x, axis)
+        count = n.compute("Divide", n.compute("Add", total, n.compute("Subtract", length, 1)), length)
+        first = n.compute("Multiply", n.compute("Add", count, index), length)
+    else:
+        first = n.compute("Multiply", length, index)
+    return n.cut(x, axis, first, LAST if index == -1 else n.compute("Add", first, length))
 
 
 @aten("chunk", "unsafe_chunk")
@@ -519,7 +531,7 @@ def repeat_interleave(
     n: Call, x: Any, repeats: Any = None, dim: int | None = None, output_size: Any = None
 ) -> Output:
     """Each element of an axis several times; how often may differ from element to element."""
-    if repeats is None:  # the indices that a tensor of counts gives
+    if repeats is None or n.overload == "Tensor":  # the indices that a tensor of counts gives
         return _by_counts(n, x)
     if dim is None:
         x, dim = n.flat(x), 0
@@ -529,6 +541,8 @@ def repeat_interleave(
         if shape in ((), (1,)):
             repeats = Number(n.scalar(repeats))
         else:
+            if shape is not None and n.may_be_one(shape[0]):  # one count for all elements
+                repeats = n.expand(repeats, [n.size(x, axis)])
             return n("Gather", x, _by_counts(n, repeats), axis)
     wide = n.unsqueeze(x, [axis + 1])
     dims = n.sizes(wide)
@@ -631,7 +645,7 @@ aten_rows({
     "view_as reshape_as": lambda n, x, other: n.reshape(x, n.shape_of(other)),
     "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(_rank(n, x)))[::-1]),
     "mT": lambda n, x: transpose(n, x, -2, -1),
-    "adjoint mH": lambda n, x: n.also("conj", transpose(n, x, -2, -1)),
+    "adjoint mH matrix_H": lambda n, x: n.also("conj", transpose(n, x, -2, -1)),
     "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),
     "fliplr flipud": lambda n, x: flip(n, x, [1 if n.op.endswith("lr") else 0]),
     "ravel": lambda n, x: n.flat(x),

@@ -1,0 +1,150 @@
+"""Forms of operators: written to `out`, items of lists counted from the end, counts, random numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+SEED = 20261127
+EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def module(function):
+    class Module(torch.nn.Module):
+        pass
+
+    Module.forward = lambda self, *inputs: function(*inputs)
+    return Module().eval()
+
+
+def results(model, *inputs):
+    made = ov.compile_model(model, "CPU", EXACT)([x.numpy() for x in inputs])
+    return [made[i] for i in range(len(made))]
+
+
+def drawn(*shape, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(SEED)).to(dtype)
+
+
+def same(got, wanted) -> None:
+    wanted = wanted if isinstance(wanted, (tuple, list)) else (wanted,)
+    assert len(got) == len(wanted)
+    for have, want in zip(got, wanted, strict=True):
+        assert have.dtype == want.numpy().dtype
+        assert have.shape == tuple(want.shape)
+        np.testing.assert_allclose(have, want.numpy(), rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
+def ways(function, inputs):
+    """The models of a trace and of an exported program."""
+    with torch.no_grad():
+        yield ov.convert_model(torch.jit.trace(function, inputs), example_input=inputs)
+        yield ov.convert_model(torch.export.export(module(function), inputs))
+
+
+@pytest.mark.parametrize("count, dim", [([1], 0), ([2], 2), ([3], None), (2, 1), ([2, 3], 1)])
+def test_one_count_repeats_all_elements(count, dim) -> None:
+    inputs = (drawn(2, 2, 3), torch.tensor(count))
+    for model in ways(lambda x, count: x.repeat_interleave(count, dim), inputs):
+        same(results(model, *inputs), inputs[0].repeat_interleave(inputs[1], dim))
+
+
+def test_indices_of_counts() -> None:
+    inputs = (torch.tensor([2, 0, 1, 3]),)
+    for model in ways(torch.repeat_interleave, inputs):
+        same(results(model, *inputs), torch.repeat_interleave(*inputs))
+
+
+@pytest.mark.parametrize("index", [-3, -2, -1, 0, 1])
+@pytest.mark.parametrize("length", [2, 3])
+def test_parts_of_an_open_dimension_counted_from_its_end(index, length) -> None:
+    script = torch.jit.CompilationUnit(
+        f"def part(x):\n    return torch.split(x, {length}, 1)[{index}]\n"
+    ).part
+    compiled = ov.compile_model(ov.convert_model(script, input=[([-1, -1], np.float32)]), "CPU", EXACT)
+    for columns in (9, 8, 7):
+        x = drawn(2, columns)
+        same([compiled([x.numpy()])[0]], script(x))
+
+
+def to_out(x, y, z):
+    summed = torch.sum(x, 1, out=y)
+    stacked = torch.stack([x, x + 1], 0, out=z)
+    return summed, y, stacked, z
+
+
+def test_programs_write_to_out() -> None:
+    inputs = (drawn(2, 3), torch.zeros(2), torch.zeros(2, 2, 3))
+    for model in ways(to_out, inputs):
+        same(results(model, *inputs), to_out(*(x.clone() for x in inputs)))
+
+
+def test_small_forms() -> None:
+    """Norms over all, numbers as tensors of PyTorch's default type, conjugated transposes."""
+    scale = torch.tensor([1.5])
+
+    def function(x):
+        return torch._weight_norm(x, scale, -1), torch.scalar_tensor(x.shape[0]), x.H
+
+    inputs = (drawn(3, 4),)
+    for model in ways(function, inputs):
+        same(results(model, *inputs), function(*inputs))
+
+
+MEANS, DEVIATIONS = torch.tensor([-20.0, 0.0, 50.0]), torch.tensor([0.5, 2.0, 4.0])
+
+
+NORMAL = {
+    "in place": (lambda x: x.clone().normal_(mean=3.0, std=2.0), 3.0, 2.0),
+    "tensors": (lambda x: torch.normal(x * 0 + MEANS, x * 0 + DEVIATIONS), MEANS, DEVIATIONS),
+    "means": (lambda x: torch.normal(x * 0 + MEANS), MEANS, 1.0),
+    "means, a number": (lambda x: torch.normal(x * 0 + MEANS, 2.0), MEANS, 2.0),
+    "a number, deviations": (lambda x: torch.normal(1.0, x * 0 + DEVIATIONS), 1.0, DEVIATIONS),
+    "a size": (lambda x: torch.normal(5.0, 3.0, x.shape), 5.0, 3.0),
+    "out": (lambda x: torch.normal(x * 0 + MEANS, 2.0, out=torch.empty_like(x)), MEANS, 2.0),
+    "a size, out": (lambda x: torch.normal(5.0, 3.0, x.shape, out=torch.empty_like(x)), 5.0, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", NORMAL)
+def test_normal_numbers_have_their_mean_and_deviation(name) -> None:
+    function, mean, deviation = NORMAL[name]
+    inputs = (torch.zeros(20000, 3),)
+    for model in ways(function, inputs):
+        (made,) = results(model, *inputs)
+        assert made.dtype == np.float32
+        error = np.abs(made.mean(0) - np.broadcast_to(mean, 3))
+        # six standard errors: one test in 10^8 fails by chance
+        assert (error < 6 * np.broadcast_to(deviation, 3) / np.sqrt(20000)).all()
+        np.testing.assert_allclose(made.std(0), np.broadcast_to(deviation, 3), rtol=0.04)
+
+
+def test_exponential_numbers() -> None:
+    inputs = (torch.zeros(60000),)
+    model = next(iter(ways(lambda x: x.clone().exponential_(2.0), inputs)))
+    (made,) = results(model, *inputs)
+    assert made.min() > 0
+    np.testing.assert_allclose(
+        [made.mean(), made.std(), np.median(made)], [0.5, 0.5, np.log(2) / 2], rtol=0.04
+    )
+
+
+def test_integers_lie_in_their_range() -> None:
+    def function(x):
+        made = torch.empty([5000], dtype=torch.int64)
+        torch.randint(3, 7, [5000], out=made)
+        return made, torch.randint_like(x, 2, 5), torch.randint_like(x, 3)
+
+    inputs = (torch.zeros(5000),)
+    for model in ways(function, inputs):
+        listed, between, below = results(model, *inputs)
+        assert listed.dtype == np.int64
+        assert between.dtype == below.dtype == np.float32
+        assert [sorted(set(v.tolist())) for v in (listed, between, below)] == [
+            [3, 4, 5, 6],
+            [2, 3, 4],
+            [0, 1, 2],
+        ]
