@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import List  # noqa: UP035 - by this name scripts know them
+
 import numpy as np
 import pytest
 
@@ -148,3 +151,30 @@ def test_integers_lie_in_their_range() -> None:
             [2, 3, 4],
             [0, 1, 2],
         ]
+
+
+def padded_batch(images: List[torch.Tensor]):  # noqa: UP006
+    """Images of different sizes in one tensor, whose sizes are multiples of 8."""
+    rows = max([image.shape[1] for image in images])
+    columns = max([image.shape[2] for image in images])
+    shape = [
+        len(images),
+        3,
+        int(math.ceil(float(rows) / 8.0) * 8.0),
+        int(math.ceil(float(columns) / 8.0) * 8),
+    ]
+    batch = images[0].new_full(shape, 0)
+    for i in range(batch.shape[0]):
+        image = images[i]
+        batch[i, : image.shape[0], : image.shape[1], : image.shape[2]].copy_(image)
+    return batch
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_scripts_batch_a_list_of_images(count) -> None:
+    script = torch.jit.script(padded_batch)
+    example = [drawn(3, 9 + i, 14 - i) for i in range(count)]
+    compiled = ov.compile_model(ov.convert_model(script, example_input=(example,)), "CPU", EXACT)
+    for more in (0, 3, 8):
+        images = [drawn(3, 9 + i + more, 14 - i) for i in range(count)]
+        same([compiled([image.numpy() for image in images])[0]], script(images))

@@ -251,7 +251,7 @@ class Call(Dimensions):
 
     def filled(self, number: Any, dims: Sequence[Any], kind: str) -> Output:
         """A tensor of a shape that holds one number everywhere."""
-        return self("Broadcast", self.tensor(number, kind), self.ints(list(dims)), mode="numpy")
+        return self("Broadcast", self.tensor(number, kind), self.target_shape(dims), mode="numpy")
 
     def alike(self, value: Output, number: Any, kind: str | None = None) -> Output:
         """A tensor of another's shape that holds one number everywhere."""

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
@@ -18,6 +20,8 @@ from ovjit.records import NamedTuple
 
 #: Operations whose results have as many elements as their data say: often none.
 COUNTING = ("NonZero", "Unique")
+#: A dimension of which nothing is known.
+_ANY = Interval(0, None)
 
 
 class Padded(NamedTuple):
@@ -132,6 +136,17 @@ class Dimensions(Builder):
             else:
                 parts.append(self.one(value) if place is None else place)
         return self.concat([self._dims_at(*p) if isinstance(p, tuple) else p for p in parts], 0)
+
+    def target_shape(self, dims: Sequence[Any]) -> list[int] | Output:
+        """The shape of a new tensor. Its known dimensions stay known beside one of which inference knows
+        nothing, such as a rounded quotient."""
+        made = self.ints(list(dims))
+        if isinstance(made, Output) and made._tensor._type.partial is None:
+            known = made._tensor._type
+            partial = np.empty(len(dims), object)
+            partial[:] = [_ANY if n is None else int(n) for n in map(self.known_number, dims)]
+            made._tensor._type = TensorType(known.dtype, known.shape, known.value, partial)
+        return made
 
     def _dims_at(self, value: Output, *axes: int) -> Output:
         """Dimensions of a tensor, i64 [number of axes]."""
