@@ -1712,3 +1712,14 @@ def test_what_reads_an_output_is_in_the_model() -> None:
                 assert {target.get_node() for target in port.get_target_inputs()} <= nodes
     finally:
         gc.enable()
+
+
+def test_padded_masks_stay_boolean() -> None:
+    """As in OpenVINO's models: programs that count compressed weights count tensors of u8."""
+
+    def function(x):
+        return F.pad(x > 0, (1, 2), value=True)
+
+    model = compare(of(function), rand(2, 3, 4), more=[[rand(1, 2, 5)]])
+    pads = [node for node in model.get_ops() if node.get_type_name() == "Pad"]
+    assert [node.get_output_element_type(0) for node in pads] == [ov.Type.boolean]

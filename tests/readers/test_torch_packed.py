@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -208,6 +210,87 @@ def test_torchao(bits) -> None:
         config = quantization.IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=groups)
     quantization.quantize_(module, config, lambda m, name: name == "1")
     compare(module, f"int{bits}")
+
+
+class OfCompressedTensors(torch.nn.Linear):
+    """compressed-tensors' parameters, and the arithmetic that it has after it unpacks them."""
+
+    def __init__(self, bits, symmetric, groups, shuffled):
+        super().__init__(IN, OUT)
+        del self.weight
+        dress(self, OUT, bits, symmetric, groups, shuffled)
+
+    def forward(self, x):
+        return torch.nn.functional.linear(x, self.real_weights, self.bias)
+
+
+class TableOfCompressedTensors(torch.nn.Embedding):
+    """An embedding with the same parameters."""
+
+    def __init__(self, bits, symmetric, groups, shuffled):
+        super().__init__(OUT, IN)
+        del self.weight
+        dress(self, OUT, bits, symmetric, groups, shuffled)
+
+    def forward(self, ids):
+        return torch.nn.functional.embedding(ids, self.real_weights)
+
+
+def dress(module, rows, bits, symmetric, groups, shuffled):
+    codes, zeros = integers(bits, rows, IN), integers(bits, rows, groups)
+    order = torch.randperm(IN) if shuffled else torch.arange(IN)
+    group = (torch.arange(IN) // (IN // groups))[order]
+    module.quantization_scheme = SimpleNamespace(
+        weights=SimpleNamespace(num_bits=bits, type="int", symmetric=symmetric), input_activations=None
+    )
+    module.register_buffer("weight_packed", packed(codes, bits, 1))
+    module.register_buffer("weight_scale", torch.rand(rows, groups) * 0.02 + 0.01)
+    if shuffled:
+        module.register_buffer("weight_g_idx", group.int())
+    if symmetric:
+        zeros = torch.full_like(zeros, 1 << bits - 1)
+    else:
+        module.register_buffer("weight_zero_point", packed(zeros, bits, 0))
+    module.real_weights = (codes - zeros[:, group]) * module.weight_scale[:, group]
+
+
+STORED = [(4, True, 2, False), (4, False, 2, False), (4, False, 1, False), (4, False, 4, True),
+          (8, True, 1, False), (8, False, 2, True), (2, True, 2, False)]  # fmt: skip
+
+
+def kind_of(bits, symmetric, *_):
+    return f"'{'' if symmetric else 'u'}int{max(bits, 4)}_t"
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_compressed_tensors(stored) -> None:
+    compare(Net(OfCompressedTensors(*stored)), kind_of(*stored))
+
+
+@pytest.mark.parametrize("stored", STORED)
+def test_embeddings_of_compressed_tensors(stored) -> None:
+    class Words(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = TableOfCompressedTensors(*stored)
+
+        def forward(self, x):
+            return self.layer((x * 10).long().abs() % OUT)
+
+    compare(Words(), kind_of(*stored))
+
+
+def test_compressed_tensors_without_unpacked_weights() -> None:
+    """As they are loaded: a layer cannot run before its package unpacks the weights."""
+    layer = OfCompressedTensors(4, False, 2, False)
+    weights = layer.real_weights
+    del layer.real_weights
+    module = Net(layer)
+
+    def wanted(x):
+        return torch.relu(module.before(x) @ weights.T + layer.bias).numpy()
+
+    compare(module, "uint4", wanted=wanted)
 
 
 class Nibbles(torch.nn.Module):

@@ -1,7 +1,7 @@
-"""Linear layers with weights of 4 or 8 bits (GPTQ, AWQ, torchao) -> OpenVINO's pattern of compressed weights.
+"""Layers with weights of 4 or 8 bits (GPTQ, AWQ, torchao, compressed-tensors) -> OpenVINO's pattern of them.
 
 While its model is traced or exported, such a layer is one operator. That operator is read as a MatMul with
-(Convert(codes) - zero) * scale, which stays packed when the model is compiled:
+(Convert(codes) - zero) * scale, which stays packed when the model is compiled. Embeddings are Gathers of it:
 
     codes u4 [out, groups, group] -> Convert -> Subtract -> Multiply -> Reshape [out, in] -> MatMul
 
@@ -23,10 +23,11 @@ from ovjit.api.model.node import Output
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.trace import is_script
+from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
 
-#: The operator that stands for a layer while a model is traced: ovjit::packed_linear(x, number, outputs).
-OPERATOR = "ovjit::packed_linear"
+#: The operator for a layer while a model is traced: ovjit::packed_layer(x, number, outputs, dtype).
+OPERATOR = "ovjit::packed_layer"
 #: AWQ's order of the 8 numbers of 4 bits in a word.
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 #: How far a layer's own result may be from that of its unpacked weights, as a share of the largest number.
@@ -37,6 +38,7 @@ class Packed(NamedTuple):
     """A layer: codes [out, in], zero points and scales [out, groups], `kind` of the codes, the bias.
 
     `zeros` may be None, and `order` says which column of the codes belongs to each input, None for its own.
+    `rows` is the type of an embedding's rows, None for a linear layer.
     """
 
     codes: np.ndarray
@@ -45,6 +47,7 @@ class Packed(NamedTuple):
     kind: str
     bias: np.ndarray | None
     order: np.ndarray | None = None
+    rows: Any = None
 
     def weights(self) -> np.ndarray:
         """The matrix [out, in] in f32."""
@@ -67,12 +70,14 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
         found = _layer_of(module)
         if found is not None:
             replaced.append((module, vars(module).get("forward")))  # as accelerate's hooks set it
-            module.forward = _forward(len(layers), found.codes.shape[0])
+            module.forward = _forward(len(layers), found)
             layers.append(found)
 
     def convert(call: Call, arguments: Mapping[str, Any]) -> Any:
-        x, number, _ = arguments.values()
-        return linear(call, x, layers[int(number)])
+        x, number, _, dtype = arguments.values()
+        layer = layers[int(number)]
+        made = linear(call, x, layer) if layer.rows is None else table(call, x, layer)
+        return call.convert(made, element_type(dtype))
 
     try:
         yield {OPERATOR: convert} if layers else {}
@@ -84,9 +89,11 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
                 module.forward = own
 
 
-def _forward(number: int, outputs: int) -> Callable[..., Any]:
-    operator = _operator()
-    return lambda x, *_, **__: operator(x, number, outputs)
+def _forward(number: int, layer: Packed) -> Callable[..., Any]:
+    operator, (outputs, depth) = _operator(), layer.codes.shape
+    if layer.rows is not None:
+        return lambda x, *_, **__: operator(x, number, depth, layer.rows)
+    return lambda x, *_, **__: operator(x, number, outputs, x.dtype)
 
 
 @cache
@@ -94,17 +101,36 @@ def _operator() -> Any:
     """The operator, registered with PyTorch once for a process."""
     import torch
 
-    def empty(x: torch.Tensor, number: int, outputs: int) -> torch.Tensor:
-        return x.new_zeros((*x.shape[:-1], outputs))
+    def places(x: torch.Tensor, outputs: int) -> tuple[int, ...]:
+        return (*(x.shape[:-1] if x.is_floating_point() else x.shape), outputs)
 
-    empty.__annotations__ = {"x": torch.Tensor, "number": int, "outputs": int, "return": torch.Tensor}
+    def empty(x: torch.Tensor, number: int, outputs: int, dtype: torch.dtype) -> torch.Tensor:
+        return x.new_zeros(places(x, outputs), dtype=dtype)
+
+    kinds = {"x": torch.Tensor, "number": int, "outputs": int, "dtype": torch.dtype, "return": torch.Tensor}
+    empty.__annotations__ = kinds
     made = torch.library.custom_op(OPERATOR, empty, mutates_args=())
-    made.register_fake(lambda x, number, outputs: x.new_empty((*x.shape[:-1], outputs)))
+    made.register_fake(lambda x, number, outputs, dtype: x.new_empty(places(x, outputs), dtype=dtype))
     return made
 
 
 def linear(n: Call, x: Output, layer: Packed) -> Output:
     """x [..., in] times the weights of a layer, and its bias."""
+    real = _matrix(n, layer)
+    if layer.order is not None:
+        x = n("Gather", x, np.argsort(layer.order), -1)
+    made = n("MatMul", n.convert(x, "f32"), real, transpose_a=False, transpose_b=True)
+    return made if layer.bias is None else n("Add", made, n.const(layer.bias.astype(np.float32)))
+
+
+def table(n: Call, x: Output, layer: Packed) -> Output:
+    """The rows of an embedding that x counts."""
+    rows = n("Gather", _matrix(n, layer), x, 0)
+    return rows if layer.order is None else n("Gather", rows, layer.order, -1)
+
+
+def _matrix(n: Call, layer: Packed) -> Output:
+    """The weights [out, in] in f32, of codes in the layer's own order of inputs."""
     outs, depth = layer.codes.shape
     groups = layer.scales.shape[1]
     shape = (outs, groups, depth // groups) if groups > 1 else (outs, depth)
@@ -117,14 +143,7 @@ def linear(n: Call, x: Output, layer: Packed) -> Output:
         whole = _stored(zeros.astype(np.uint8), "u4") if fits else n.const(zeros.astype(np.int16))
         real = n("Subtract", real, n.convert(whole, kind))
     real = n("Multiply", real, n.const(layer.scales.reshape(each)))
-    real = n.convert(n.reshape(real, [outs, depth]) if groups > 1 else real, "f32")
-    if layer.order is not None:
-        x = n("Gather", x, np.argsort(layer.order), -1)
-    wide = n.convert(x, "f32")
-    made = n("MatMul", wide, real, transpose_a=False, transpose_b=True)
-    if layer.bias is not None:
-        made = n("Add", made, n.const(layer.bias.astype(np.float32)))
-    return n.convert(made, n.dtype(x))
+    return n.convert(n.reshape(real, [outs, depth]) if groups > 1 else real, "f32")
 
 
 def _stored(values: np.ndarray, kind: str) -> Output:
@@ -142,7 +161,7 @@ def _stored(values: np.ndarray, kind: str) -> Output:
 
 def _layer_of(module: Any) -> Packed | None:
     """The packed weights of a module, None for one that is no such layer or computes something else."""
-    for read in (_gptq, _awq, _torchao):
+    for read in (_gptq, _awq, _torchao, _compressed_tensors):
         try:
             candidates = read(module)
         except (AttributeError, TypeError, ValueError, IndexError, RuntimeError):
@@ -157,13 +176,17 @@ def _distance(module: Any, found: Packed) -> float:
     """How far a layer's result is from that of these weights; 0 for one that cannot run here."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(3, found.codes.shape[1], generator=generator)
-    wanted = x.numpy() @ found.weights().T + (0 if found.bias is None else found.bias.astype(np.float32))
-    for kind in (torch.float32, torch.float16, torch.bfloat16):
+    outs, depth = found.codes.shape
+    if found.rows is not None:
+        given, wanted = [torch.arange(outs)], found.weights()
+    else:
+        x = torch.randn(3, depth, generator=torch.Generator().manual_seed(0))
+        given = [x.to(kind) for kind in (torch.float32, torch.float16, torch.bfloat16)]
+        wanted = x.numpy() @ found.weights().T + (0 if found.bias is None else found.bias.astype(np.float32))
+    for values in given:
         try:
             with torch.no_grad():
-                made = module(x.to(kind)).float().numpy()
+                made = module(values).float().numpy()
         except Exception:  # whatever its kernels raise
             continue
         most = float(np.abs(wanted).max()) or 1.0
@@ -202,14 +225,11 @@ def _gptq(module: Any) -> list[Packed]:
     scales = _array(module.scales).T
     zeros = _words(module.qzeros, bits, 1)[:, : codes.shape[1]].T
     groups = _groups(module, codes.shape[0], scales.shape[1])
-    order = None
-    if (np.diff(groups) < 0).any():  # inputs in an order of their own: codes are laid by their groups
-        order = np.argsort(groups, kind="stable")
-        codes, order = codes[order], np.argsort(order)
+    codes, order = _by_groups(codes.T, groups)
     if not np.array_equal(np.bincount(groups), np.full(scales.shape[1], len(groups) // scales.shape[1])):
         return []
     points = zeros.astype(np.int16)
-    made = Packed(np.ascontiguousarray(codes.T), points + 1, scales, f"u{bits}", _bias(module), order)
+    made = Packed(np.ascontiguousarray(codes), points + 1, scales, f"u{bits}", _bias(module), order)
     second = made._replace(zeros=points)
     return [second, made] if getattr(module, "qzero_format", lambda: 1)() == 2 else [made, second]
 
@@ -261,6 +281,41 @@ def _torchao(module: Any) -> list[Packed]:
     narrow = values.dtype == np.int8 and values.min() >= -8 and values.max() <= 7
     kind = "i4" if narrow else "i8" if values.dtype == np.int8 else "u8"
     return [Packed(values, zeros, scales, kind, _bias(module))]
+
+
+def _compressed_tensors(module: Any) -> list[Packed]:
+    """Words of codes along the inputs. Symmetric codes have half the range added, as have zero points."""
+    import torch
+
+    scheme = module.quantization_scheme
+    arguments, is_table = scheme.weights, isinstance(module, torch.nn.Embedding)
+    bits = int(arguments.num_bits)
+    whole = str(getattr(arguments.type, "value", arguments.type)) == "int"
+    if not isinstance(module, (torch.nn.Linear, torch.nn.Embedding)) or not whole or bits not in (2, 4, 8):
+        return []
+    if getattr(scheme, "input_activations", None) is not None:
+        return []
+    codes = _words(module.weight_packed, bits, 1)
+    codes = codes[:, : module.embedding_dim if is_table else module.in_features]
+    scales = _by_row(_array(module.weight_scale), codes.shape[0])
+    kind, zeros, order = ("u8" if bits == 8 else "u4"), None, None
+    if arguments.symmetric:
+        codes, kind = (codes.astype(np.int16) - (1 << bits - 1)).astype(np.int8), kind.replace("u", "i")
+    else:
+        zeros = _words(module.weight_zero_point, bits, 0)[: codes.shape[0]].astype(np.int16)
+    groups = getattr(module, "weight_g_idx", None)
+    if groups is not None and int(groups.min()) >= 0:
+        codes, order = _by_groups(codes, _array(groups).astype(np.int64))
+    rows = module.weight_scale.dtype if is_table else None
+    return [Packed(codes, zeros, scales, kind, _bias(module), order, rows)]
+
+
+def _by_groups(codes: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Codes [out, in] whose inputs lie by their groups, and the column of each input, None for its own."""
+    if not (np.diff(groups) < 0).any():
+        return codes, None
+    order = np.argsort(groups, kind="stable")
+    return codes[:, order], np.argsort(order)
 
 
 def _by_row(values: np.ndarray, outs: int) -> np.ndarray:

@@ -444,10 +444,6 @@ def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any 
     if mode not in kinds:
         raise ModelError(f"the padding mode {mode!r} is unknown")
     filling = [n.tensor(0 if value is None else value, n.dtype(x))] if kinds[mode] == "constant" else []
-    if n.dtype(x) == "boolean":
-        made = n("Pad", n.convert(x, "u8"), n.ints(begin), n.ints(end),
-                 *(n.convert(v, "u8") for v in filling), pad_mode=kinds[mode])  # fmt: skip
-        return n.convert(made, "boolean")
     return n("Pad", x, n.ints(begin), n.ints(end), *filling, pad_mode=kinds[mode])
 
 
