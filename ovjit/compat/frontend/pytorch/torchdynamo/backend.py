@@ -16,9 +16,9 @@ from torch._dynamo.backends.registry import register_backend
 from ovjit.api.run.core import Core
 from ovjit.api.run.properties_table import PropertyError
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
-from ovjit.compat.frontend.pytorch.torchdynamo.runner import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
 from ovjit.readers.torch.decompose import more_decompositions
 
@@ -43,9 +43,23 @@ def openvino(
             fw_compiler=_plain(chosen), inference_compiler=_inference(chosen), decompositions=table
         )(subgraph, example_inputs)
 
+    return _without_gradients(inner)
+
+
+def _without_gradients(inner: Callable[..., Any]) -> Callable[..., Any]:
+    """`inner` without gradients. Each frame of Python counts: a small graph takes a few microseconds."""
+    # Dynamo disables itself in what a backend returns, so it need not be disabled within that again.
+    inner = getattr(inner, "_torchdynamo_orig_callable", inner)
+    enabled, enable = torch.is_grad_enabled, torch._C._set_grad_enabled
+
     def run(*arguments: Any) -> Any:
-        with torch.no_grad():
+        if not enabled():
             return inner(*arguments)
+        enable(False)
+        try:
+            return inner(*arguments)
+        finally:
+            enable(True)
 
     return run
 
@@ -118,8 +132,7 @@ def _inference(chosen: Options) -> Callable[..., Any]:
         places = _weights(module)
         if not places:
             return _boxed(_compiled(module, chosen, {}))
-        frozen = Frozen(places, lambda tensors: _compiled(module, chosen, tensors))
-        return _boxed(lambda arguments: frozen(arguments))
+        return Frozen(places, lambda tensors: _compiled(module, chosen, tensors))
 
     return compile_graph
 

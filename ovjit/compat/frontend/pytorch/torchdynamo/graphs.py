@@ -19,7 +19,8 @@ from ovjit.records import NamedTuple
 class Part(NamedTuple):
     """A Model and how it is called.
 
-    `takes` are the places of the arguments that are its inputs. `gives` has a pair for each output: the
+    `takes` are the places of the arguments that are its inputs: tensors, and behind them those of `numbers`.
+    `gives` has a pair for each output: the
     kind of value ("tensor", "complex" or "number") and the place of the Model's output; else ("value",
     the value). `laid` has, for an output that PyTorch lays otherwise than in order, how a view of the
     Model's output is the wanted tensor: the axes to permute and the lengths to expand, -1 for those to keep.
@@ -27,6 +28,7 @@ class Part(NamedTuple):
 
     model: Model
     takes: list[int]
+    numbers: list[int]
     gives: list[tuple[str, Any]]
     laid: dict[int, tuple[list[int], list[int]]]
 
@@ -42,6 +44,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     values: list[Any] = [None] * len(placeholders)
     takes: list[int] = []
+    numbers: list[int] = []
     known: dict[Any, tuple[Any, int]] = {}
     for i, node in enumerate(placeholders):
         meta = node.meta.get("val")
@@ -56,7 +59,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
                     known.setdefault(dim.node.expr, (values[i], axis))
     for i, node in enumerate(placeholders):
         if values[i] is None:
-            values[i] = _number(reader, node, node.meta.get("val"), known, takes, i)
+            values[i] = _number(reader, node, node.meta.get("val"), known, numbers, i)
     made = reader.run(module, values)
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
@@ -77,7 +80,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
         results.append(reader.result(value))
     if not results:
         raise OvjitError("the subgraph returns no tensors")
-    return Part(reader.model(results, "Model0"), takes, gives, laid)
+    return Part(reader.model(results, "Model0"), takes, numbers, gives, laid)
 
 
 def _output_nodes(module: Any) -> Any:
@@ -128,7 +131,7 @@ def _in_order(
 
 
 def _number(
-    reader: FxReader, node: Any, meta: Any, known: Mapping[Any, Any], takes: list[int], i: int
+    reader: FxReader, node: Any, meta: Any, known: Mapping[Any, Any], numbers: list[int], i: int
 ) -> Any:
     import torch
 
@@ -145,7 +148,7 @@ def _number(
     dtype = {**kinds, **symbols}.get(type(meta))
     if dtype is None:
         return meta
-    takes.append(i)
+    numbers.append(i)
     return Number(reader.parameter(node.name, dtype, []))
 
 

@@ -2,62 +2,118 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 from collections import deque
 from collections.abc import Callable, Mapping
-from operator import attrgetter, methodcaller
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 
+from ovjit.api.run.addressed import AddressedJob
 from ovjit.api.run.core import Core
-from ovjit.api.tensors.tensor import Tensor
-from ovjit.api.tensors.types import Type
-from ovjit.api.tensors.vectors import Shape
 from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.readers.torch.values import array_of, torch_types
 
-
-@functools.cache
-def _plain() -> frozenset[Any]:
-    """Element types whose tensors NumPy reads where they lie."""
-    import torch
-
-    return frozenset((torch.float32, torch.int64, torch.bool, torch.int32, torch.float16, torch.float64))
+_pointer = methodcaller("data_ptr")
 
 
 class Runner:
-    """A part that is compiled. Calling it takes the part's arguments and gives its outputs in a list."""
+    """A part that is compiled. Calling it takes the part's arguments and gives its outputs in a list.
+
+    A call passes addresses of tensors. Where Python takes part in the inference, a request takes arrays.
+    """
 
     def __init__(self, module: Any, constants: Mapping[int, Any], options: Options):
         part = part_of(module, constants)
-        self.takes, self.gives, self.laid = part.takes, part.gives, part.laid
+        self.gives, self.laid = part.gives, part.laid
         self.compiled = Core().compile_model(part.model, options.device, options.config)
-        self._shapes = static_outputs(part.model)
+        types = _types(self.compiled.inputs)
+        self._tensors = list(zip(part.takes, types, strict=False))
+        self._numbers = list(zip(part.numbers, types[len(part.takes) :], strict=True))
         self._types = _types(self.compiled.outputs)
-        self._taken = _types(self.compiled.inputs)
-        self._idle: deque[Any] = deque()  # requests that no thread uses
+        self._new = _new_tensor()
+        self._kinds = {where: kind for kind, where in self.gives if kind != "value"}
+        #: Of each output that a call allocates: the place of its address, its size, strides and type.
+        self._made: list[tuple[int, Any, Any, Any] | None] = [
+            None if shape is None else (len(types) + i, *self._form(i, shape))
+            for i, shape in enumerate(static_outputs(part.model))
+        ]
+        self._open = [i for i, made in enumerate(self._made) if made is None]
+        #: Whether the outputs are those of the model.
+        self._is_plain = all(
+            kind in ("tensor", "complex") and where == i for i, (kind, where) in enumerate(self.gives)
+        )
+        self._jobs: deque[AddressedJob] = deque()  # those that no thread uses
+        self._requests: deque[Any] = deque()
 
     def __call__(self, arguments: Any) -> list[Any]:
+        try:
+            job = self._jobs.pop()
+        except IndexError:
+            job = AddressedJob(self.compiled)
+        values, shapes = [], []
+        for place, kind in self._tensors:
+            value = arguments[place]
+            if value.dtype is not kind or not value.is_contiguous() or value.is_neg():
+                value = _in_order(value, kind)
+            values.append(value)
+            shapes.append(value.shape)
+        for place, kind in self._numbers:
+            values.append(_number(arguments[place], kind))
+            shapes.append(())
+        if shapes != job.shapes:
+            job.prepare(shapes)
+        bases = job.bases
+        if bases is None:
+            self._jobs.append(job)
+            return self._by_request(values)
+        bases[: len(values)] = list(map(_pointer, values))
+        made: list[Any] = []
+        new = self._new
+        for how in self._made:
+            if how is None:
+                made.append(None)
+                continue
+            at, size, strides, dtype = how
+            value = new(size, strides, dtype)
+            bases[at] = value.data_ptr()
+            made.append(value)
+        job.run()
+        for i in self._open:
+            made[i] = self._finished(i, _tensor(job.take(i), self._types[i]))
+        self._jobs.append(job)
+        return made if self._is_plain else [_given(kind, where, made) for kind, where in self.gives]
+
+    def _by_request(self, values: list[Any]) -> list[Any]:
+        try:
+            request = self._requests.pop()
+        except IndexError:
+            request = self.compiled.create_infer_request()
+        found = request.infer([array_of(value)[0] for value in values], True, True)
+        arrays = [np.array(found[i]) for i in range(len(self._types))]
+        made = [
+            self._finished(i, _tensor(array, dtype))
+            for i, (array, dtype) in enumerate(zip(arrays, self._types, strict=True))
+        ]
+        self._requests.append(request)
+        return [_given(kind, where, made) for kind, where in self.gives]
+
+    def _form(self, i: int, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+        """Size, strides and type of an output of known shape, as the caller gets it."""
         import torch
 
-        inputs = [_array(arguments[i], kind) for i, kind in zip(self.takes, self._taken, strict=True)]
-        made: list[Any] = [None] * len(self._shapes)
-        request = self._idle.pop() if self._idle else self.compiled.create_infer_request()
-        for i, shape in enumerate(self._shapes):
-            if shape is not None:  # the tensor that the caller gets is what is written to
-                made[i] = torch.empty(shape, dtype=self._types[i])
-                request.set_output_tensor(i, _lent(made[i]))
-        found = request.infer(inputs, share_inputs=True, share_outputs=True)
-        for i, value in enumerate(made):
-            if value is None:
-                made[i] = _tensor(np.array(found[i]), self._types[i])
-        self._idle.append(request)
-        for i, (axes, lengths) in self.laid.items():
-            made[i] = made[i].permute(axes).expand(lengths)
-        return [_given(kind, where, made) for kind, where in self.gives]
+        like = self._finished(i, torch.empty(shape, dtype=self._types[i], device="meta"))
+        return tuple(like.shape), like.stride(), like.dtype
+
+    def _finished(self, i: int, made: Any) -> Any:
+        """The tensor in the memory of the model's output i that the caller gets."""
+        import torch
+
+        if i in self.laid:
+            axes, lengths = self.laid[i]
+            made = made.permute(axes).expand(lengths)
+        return torch.view_as_complex(made) if self._kinds[i] == "complex" else made
 
 
 def _types(ports: list[Any]) -> list[Any]:
@@ -65,100 +121,43 @@ def _types(ports: list[Any]) -> list[Any]:
     return [torch_types()[port.get_element_type().to_string()] for port in ports]
 
 
-def _given(kind: str, where: Any, made: list[Any]) -> Any:
+def _new_tensor() -> Callable[[Any, Any, Any], Any]:
+    """Makes a tensor on the CPU of a size, strides and type, as Inductor does."""
     import torch
 
+    def made(size: Any, strides: Any, dtype: Any) -> Any:
+        return torch.empty_strided(size, strides, dtype=dtype, device="cpu")
+
+    return getattr(torch._C._dynamo.guards, "_empty_strided_cpu", made)
+
+
+def _given(kind: str, where: Any, made: list[Any]) -> Any:
     if kind == "value":
         return where
-    if kind == "number":
-        return made[where].item()
-    return torch.view_as_complex(made[where]) if kind == "complex" else made[where]
+    return made[where].item() if kind == "number" else made[where]
 
 
-def _lent(value: Any) -> Tensor:
-    """A tensor in the memory of PyTorch's; NumPy has no bf16, so its bits are lent."""
+def _in_order(value: Any, kind: Any) -> Any:
+    """A tensor with its elements in order. Operators may give another type than their graph says, `kind`."""
     import torch
 
-    if value.dtype is torch.bfloat16:
-        bits = value.detach().contiguous().view(torch.int16).numpy()
-        return Tensor(bits, Shape(list(value.shape)), Type.bf16)
-    return Tensor(_array(value, value.dtype), shared_memory=True)
+    if value.is_complex():
+        value = torch.view_as_real(value.resolve_conj())
+    elif value.dtype is not kind:
+        value = value.to(kind)
+    if value.layout is not torch.strided:
+        value = value.to_dense()
+    return value.cpu().resolve_neg().contiguous()
 
 
-def _array(value: Any, kind: Any) -> Any:
-    """A tensor or number as an array; as PyTorch's type `kind`, as operators may give another type than
-    their graph says."""
+def _number(value: Any, kind: Any) -> Any:
     import torch
 
-    if isinstance(value, torch.Tensor):
-        if value.dtype is not kind and not value.is_complex():
-            value = value.to(kind)
-        if value.dtype in _plain() and value.is_contiguous() and value.is_cpu and not value.is_neg():
-            return value.detach().numpy()
-        return _lent(value) if value.dtype is torch.bfloat16 else array_of(value)[0]
-    return np.asarray(
-        value, np.bool_ if isinstance(value, bool) else np.int64 if isinstance(value, int) else np.float64
-    )
+    return value.to(kind) if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=kind)
 
 
 def _tensor(array: np.ndarray, dtype: Any) -> Any:
+    """A tensor in an array's memory. NumPy does not have all types, so bits are handed over."""
     import torch
 
-    if dtype is torch.bfloat16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-class Frozen:
-    """A part some of whose arguments are weights: constants, as long as they do not change.
-
-    `places` are those arguments. Each call looks at them: where one is another tensor or has been written
-    to, the part is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
-    seen by a few of the bytes.
-    """
-
-    def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
-        self.places, self.make = places, make
-        self._seen: tuple[list[int], list[int]] | None = None
-        self._kept: list[Any] = []
-        self._spots: list[Any] = []
-        self._bytes = b""
-        self._call: Any = None
-
-    def __call__(self, arguments: Any) -> list[Any]:
-        now = [arguments[i] for i in self.places]
-        seen = _states(now)
-        if seen != self._seen or b"".join(self._spots) != self._bytes:
-            self._spots = _spots(now)
-            self._bytes = b"".join(self._spots)
-            self._call = self.make(dict(zip(self.places, now, strict=True)))
-            self._seen, self._kept = seen, now
-        return self._call(arguments)
-
-
-_pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
-
-
-#: How many bytes are looked at in one place.
-SPOT = 64
-
-
-def _spots(tensors: list[Any]) -> list[Any]:
-    """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
-    found = []
-    for tensor in tensors:
-        place, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        if not place or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
-            continue
-        starts = {0, size // 2, max(0, size - SPOT)}
-        found += [(ctypes.c_char * min(SPOT, size - at)).from_address(place + at) for at in sorted(starts)]
-    return found
-
-
-def _states(tensors: list[Any]) -> tuple[list[int], list[int]]:
-    """Which memory each tensor has, and how often it was written to as far as PyTorch counts that."""
-    pointers = list(map(_pointer, tensors))
-    try:
-        return pointers, list(map(_version, tensors))
-    except RuntimeError:  # writes to tensors of inference mode are not counted
-        return pointers, [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+    return torch.from_numpy(array.view(f"i{array.itemsize}")).view(dtype)

@@ -1,0 +1,98 @@
+"""Graphs whose weights are constants, as long as they do not change."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter, itemgetter, methodcaller
+from typing import Any
+
+from ovjit.records import NamedTuple
+
+#: How many bytes are looked at in one place.
+SPOT = 64
+
+_pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
+
+
+class _State(NamedTuple):
+    """A compiled graph, and the weights that it was compiled with: where they are, how often PyTorch counted
+    a write to them, views of a few of their bytes, and what these were. `kept` keeps them alive."""
+
+    pointers: list[int]
+    versions: list[int]
+    spots: list[Any]
+    contents: bytes
+    call: Callable[[Any], list[Any]]
+    kept: Sequence[Any]
+
+
+class Frozen:
+    """A graph some of whose arguments are weights: constants, as long as they do not change.
+
+    `places` are those arguments. Each call looks at them: where one is another tensor or has been written
+    to, the graph is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
+    seen by a few of the bytes.
+    """
+
+    _boxed_call = True  # for aot_autograd: all arguments come in one list
+
+    def __init__(self, places: list[int], make: Callable[[Mapping[int, Any]], Callable[[Any], list[Any]]]):
+        self.places, self.make = places, make
+        self._weights = _picked(places)
+        self._state: _State | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, arguments: Any) -> list[Any]:
+        weights, state = self._weights(arguments), self._state
+        pointers = list(map(_pointer, weights))
+        try:
+            versions = list(map(_version, weights))
+        except RuntimeError:
+            versions = _counted(weights)
+        if (
+            state is None
+            or pointers != state.pointers
+            or versions != state.versions
+            or b"".join(state.spots) != state.contents
+        ):
+            state = self._made(weights, pointers, versions)
+        return state.call(arguments)
+
+    def _made(self, weights: Sequence[Any], pointers: list[int], versions: list[int]) -> _State:
+        """The graph compiled with these weights, by one thread at a time."""
+        with self._lock:
+            state = self._state
+            if state is None or (pointers, versions) != (state.pointers, state.versions) or (
+                b"".join(state.spots) != state.contents
+            ):  # fmt: skip
+                spots = _spots(weights)
+                contents = b"".join(spots)
+                call = self.make(dict(zip(self.places, weights, strict=True)))
+                self._state = state = _State(pointers, versions, spots, contents, call, weights)
+            return state
+
+
+def _picked(places: list[int]) -> Callable[[Any], Sequence[Any]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    place = places[0]
+    return lambda arguments: (arguments[place],)
+
+
+def _counted(tensors: Sequence[Any]) -> list[int]:
+    """How often each tensor was written to. PyTorch does not count it for tensors of inference mode."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors]
+
+
+def _spots(tensors: Sequence[Any]) -> list[Any]:
+    """Views of a few bytes at the beginning, the middle and the end of each tensor that lies in order."""
+    found = []
+    for tensor in tensors:
+        place, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
+        if not place or not size or tensor.device.type != "cpu" or not tensor.is_contiguous():
+            continue
+        starts = {0, size // 2, max(0, size - SPOT)}
+        found += [(ctypes.c_char * min(SPOT, size - at)).from_address(place + at) for at in sorted(starts)]
+    return found
