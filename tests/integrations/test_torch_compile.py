@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pathlib
+import threading
 import warnings
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import ovjit.torch  # noqa: E402  (torch may be missing)
 
-from ovjit.compat.frontend.pytorch.torchdynamo import partition  # noqa: E402
+from ovjit.compat.frontend.pytorch.torchdynamo import frozen, partition  # noqa: E402
 
 SEED = 20261122
 CONFIG = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
@@ -63,6 +65,84 @@ def test_weights_that_change_are_seen() -> None:
         close(compiled(x), module(x))
         module.load_state_dict({name: value + 1 for name, value in module.state_dict().items()})
         close(compiled(x), module(x))
+
+
+def test_weights_that_change_often_become_inputs() -> None:
+    """The graph is then compiled no more. Later, when they stay as they are, they are constants again."""
+    made = []
+
+    def make(weights):
+        made.append(sorted(weights))
+        return lambda arguments: [arguments[0] * arguments[1]]
+
+    call = frozen.Frozen([1], make)
+    x, weight = torch.randn(3), torch.randn(3)
+    for _ in range(20):
+        weight.add_(1)
+        close(call([x, weight])[0], x * weight)
+    assert made == [[1]] * frozen.FEW_CHANGES + [[]]
+    for _ in range(frozen.CALM + 1):
+        close(call([x, weight])[0], x * weight)
+    assert made == [[1]] * frozen.FEW_CHANGES + [[], [1]]
+
+
+def test_a_module_is_evaluated_between_steps_of_training() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.BatchNorm1d(7), torch.nn.Linear(7, 2))
+    compiled = torch.compile(module, backend="openvino", options=CONFIG)
+    step = torch.optim.SGD(module.parameters(), 0.1)
+    x = torch.randn(6, 5)
+    for _ in range(frozen.FEW_CHANGES + 3):
+        module.train()
+        module(x).square().mean().backward()
+        step.step()
+        module.eval()
+        with torch.no_grad():
+            close(compiled(x), module(x), 1e-4)
+
+
+def test_several_threads_and_weights_that_change() -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Tanh(), torch.nn.Linear(16, 16))
+    compiled = torch.compile(module, backend="openvino", options=CONFIG)
+    wrong: list[float] = []
+
+    def work(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for _ in range(30):
+                x = torch.randn(2, 16, generator=generator)
+                wrong.append(float((compiled(x) - module(x)).abs().max()))
+
+    with torch.no_grad():
+        for _ in range(3):
+            module[0].weight.mul_(1.5)
+            threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert len(wrong) == 3 * 4 * 30 and max(wrong) < 1e-5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_goes_on() -> None:
+    module = torch.nn.Linear(8, 8)
+
+    def function(x):
+        return module(x).tanh(), x.nonzero(), (x * 2)[:, 1:]
+
+    compiled = torch.compile(function, backend="openvino", options=CONFIG, dynamic=True)
+    x = torch.randn(3, 8)
+    with torch.no_grad():
+        compiled(x)
+        child = os.fork()
+        if not child:
+            right = all(
+                torch.allclose(a, b, 1e-5, 1e-5) for a, b in zip(compiled(x), function(x), strict=True)
+            )
+            os._exit(0 if right else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        for a, b in zip(compiled(x), function(x), strict=True):
+            close(a, b)
 
 
 def test_results_are_kept_by_later_calls() -> None:
@@ -212,10 +292,27 @@ def test_inference_mode_and_autocast() -> None:
     ({"config": {"NO_SUCH": 1}}, "Unsupported property NO_SUCH by CPU plugin"),
     ({"config": {"NUM_STREAMS": "x"}}, "Wrong value x for property key NUM_STREAMS"),
     ({"cache_dir": 3, "model_caching": True}, "Wrong value 3 for property key CACHE_DIR"),
+    ({"aot_autograd": "nope"}, "the option aot_autograd is True or False, not 'nope'"),
+    ({"model_caching": []}, r"the option model_caching is True or False, not \[\]"),
+    ({"config": "x"}, "the option config is a dict of properties, not 'x'"),
+    ({"disabled_ops": 5}, "the option disabled_ops is a list of operators, not 5"),
+    ({"decompositions": 5}, "the option decompositions is a list of operators, not 5"),
+    ({"decompositions": ["aten::sine"]}, "decompositions contains 'aten::sine', which is not a PyTorch"),
+    ({"decompositions": [torch.ops.aten.mm]}, "'aten.mm', which PyTorch cannot decompose"),
 ])  # fmt: skip
 def test_wrong_options_are_told(options, says) -> None:
     with pytest.raises(Exception, match=says):
         torch.compile(torch.nn.Linear(2, 2), backend="openvino", options=options)(torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("given", ["aten::silu", [torch.ops.aten.silu.default], ["silu"]])
+def test_operators_are_decomposed_on_demand(given) -> None:
+    options = {**CONFIG, "decompositions": given, "disabled_ops": "aten::silu", "aot_autograd": "False"}
+    compiled = torch.compile(torch.nn.functional.silu, backend="openvino", options=options)
+    x = torch.randn(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # aten::silu is not left in the graph
+        close(compiled(x), torch.nn.functional.silu(x))
 
 
 def test_compiled_models_are_cached(tmp_path) -> None:
@@ -614,6 +711,47 @@ def test_autocast_in_training() -> None:
             call(x).float().square().mean().backward()
     for a, b in zip(other.parameters(), module.parameters(), strict=True):
         close(a.grad, b.grad, 5e-2)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_random_numbers_are_those_of_eager_mode(training) -> None:
+    """With the same state of PyTorch's generator."""
+    layer = torch.nn.Linear(6, 4)
+
+    def function(x):
+        x = torch.nn.functional.dropout(layer(x).tanh(), 0.5, training)
+        made = (torch.rand(3), torch.randn_like(x), torch.randint(0, 99, (8,)), torch.randperm(20))
+        return x.relu() + 1, torch.bernoulli(x.sigmoid()), *made, torch.normal(x, 1.0)
+
+    compiled = torch.compile(function, backend="openvino", options={**CONFIG, "aot_autograd": training})
+    x = torch.randn(5, 6)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".* is not compiled: ")
+        for _ in range(2):
+            state = torch.get_rng_state()
+            wanted = function(x)
+            torch.set_rng_state(state)
+            for a, b in zip(compiled(x), wanted, strict=True):
+                close(a, b)
+
+
+def test_weights_of_divided_graphs_are_constants() -> None:
+    """They are no inputs of the compiled parts, and changes of them are seen."""
+    from ovjit.compat.frontend.pytorch.torchdynamo import runner
+
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Sigmoid(), torch.nn.Linear(4, 4))
+    options = {**CONFIG, "disabled_ops": "aten::sigmoid"}
+    compiled = torch.compile(module, backend="openvino", options=options)
+    made = []
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*aten::sigmoid is not compiled: ")
+        inner = runner.part_of
+        patch.setattr(runner, "part_of", lambda *given: made.append(inner(*given)) or made[-1])
+        for _ in range(2):
+            x = torch.randn(3, 4)
+            close(compiled(x), module(x))
+            module[2].weight.mul_(2)
+    assert [len(part.takes) for part in made] == [1] * 4
 
 
 def test_new_tensors_of_complex_types() -> None:

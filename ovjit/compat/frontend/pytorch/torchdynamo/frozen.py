@@ -12,6 +12,9 @@ from ovjit.records import NamedTuple
 
 #: How many bytes are looked at in one place.
 SPOT = 64
+#: How often weights may change before they become inputs, and after how many calls without a change they are
+#: constants again.
+FEW_CHANGES, CALM = 4, 100
 
 _pointer, _version = methodcaller("data_ptr"), attrgetter("_version")
 
@@ -33,7 +36,8 @@ class Frozen:
 
     `places` are those arguments. Each call looks at them: where one is another tensor or has been written
     to, the graph is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
-    seen by a few of the bytes.
+    seen by a few of the bytes. `make({})` gives the graph that takes all weights as inputs. It is called
+    while weights change often, as in training.
     """
 
     _boxed_call = True  # for aot_autograd: all arguments come in one list
@@ -43,6 +47,9 @@ class Frozen:
         self._weights = _picked(places)
         self._state: _State | None = None
         self._lock = threading.Lock()
+        self._changes = 0
+        self._calm = 0
+        self._open: Callable[[Any], list[Any]] | None = None
 
     def __call__(self, arguments: Any) -> list[Any]:
         weights, state = self._weights(arguments), self._state
@@ -69,9 +76,22 @@ class Frozen:
             ):  # fmt: skip
                 spots = _spots(weights)
                 contents = b"".join(spots)
-                call = self.make(dict(zip(self.places, weights, strict=True)))
+                self._changes += 1
+                if self._changes <= FEW_CHANGES:
+                    call = self.make(dict(zip(self.places, weights, strict=True)))
+                else:
+                    self._open = self._open or self.make({})
+                    self._calm, call = CALM, self._patient
                 self._state = state = _State(pointers, versions, spots, contents, call, weights)
             return state
+
+    def _patient(self, arguments: Any) -> list[Any]:
+        """The call with weights as inputs."""
+        assert self._open is not None
+        self._calm -= 1
+        if self._calm <= 0:
+            self._changes, self._state = 0, None
+        return self._open(arguments)
 
 
 def _picked(places: list[int]) -> Callable[[Any], Sequence[Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ovjit.errors import OvjitError
@@ -25,12 +25,13 @@ class Options(NamedTuple):
     decompositions: tuple[Any, ...]
 
 
-def _is_on(value: Any) -> bool:
-    return bool(value) and str(value).lower() not in ("false", "0")
+#: What switches an option on and off, by its text in small letters.
+SWITCHES = {"true": True, "1": True, "false": False, "0": False, "none": False, "": False}
 
 
 def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
-    """Options as they were given. Raises OvjitError for one that is not known and for a missing device."""
+    """Options as they were given. Raises OvjitError for one that is not known, for a value of another kind
+    than the option takes, and for a missing device."""
     given = dict(given or {})
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
@@ -42,31 +43,65 @@ def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
         raise OvjitError(
             f"Specified device {device} is not in the list of OpenVINO Available Devices: {devices}"
         )
-    config = dict(given.get("config") or {})
-    if _is_on(given.get("model_caching")) and "CACHE_DIR" not in config:
-        config["CACHE_DIR"] = given.get("cache_dir") or "./cache"
+    config = dict(_of_kind(given, "config", Mapping, "a dict of properties") or {})
+    folder = given.get("cache_dir") or "./cache"
+    if _is_on(given, "model_caching") and "CACHE_DIR" not in config:
+        config["CACHE_DIR"] = folder
     return Options(
-        device, config, _is_on(given.get("aot_autograd")), _operators(given.get("disabled_ops") or ()),
-        tuple(given.get("decompositions") or ()),
+        device, config, _is_on(given, "aot_autograd"),
+        frozenset(map(_disabled, _listed(given, "disabled_ops"))),
+        tuple(map(_decomposed, _listed(given, "decompositions"))),
     )  # fmt: skip
 
 
-def _operators(given: Any) -> frozenset[str]:
-    """The operators of a list, or of a text such as "[aten::sin, aten::cos]". Raises OvjitError for a name
-    that PyTorch does not have."""
-    names = re.findall(r"[^\s,;'\"()\[\]{}]+", given) if isinstance(given, str) else given
-    return frozenset(map(_operator, names))
+def _is_on(given: Mapping[str, Any], name: str) -> bool:
+    value = SWITCHES.get(str(given.get(name)).lower())
+    if value is None:
+        raise OvjitError(f"the option {name} is True or False, not {given[name]!r}")
+    return value
 
 
-def _operator(name: Any) -> str:
-    """ "aten::add" for "aten.add" and "add", "aten::add.Tensor" for "torch.ops.aten.add.Tensor"."""
+def _of_kind(given: Mapping[str, Any], name: str, kind: Any, says: str) -> Any:
+    value = given.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise OvjitError(f"the option {name} is {says}, not {value!r}")
+    return value
+
+
+def _listed(given: Mapping[str, Any], name: str) -> list[Any]:
+    """Operators of a list, or of a text such as "[aten::sin, aten::cos]"."""
+    found = _of_kind(given, name, (str, Collection), "a list of operators") or ()
+    return re.findall(r"[^\s,;'\"()\[\]{}]+", found) if isinstance(found, str) else list(found)
+
+
+def _disabled(name: Any) -> str:
+    """ "aten::add" for "aten.add" and "add", "aten::add.Tensor" for "torch.ops.aten.add.Tensor". Raises
+    OvjitError for a name that PyTorch does not have."""
+    space, _, function = str(name).rpartition(".")
+    return function if space == "_operator" else ".".join(_names("disabled_ops", name))
+
+
+def _names(option: str, name: Any) -> list[str]:
+    """An operator's name with its namespace, and an overload if one is given."""
     import torch
 
     parts = str(name).removeprefix("torch.ops.").replace("::", ".").split(".")
-    if parts[0] == "_operator":
-        return parts[-1]
     space, operator, *overload = parts if len(parts) > 1 else ["aten", *parts]
     found = getattr(getattr(torch.ops, space), operator, None)
     if found is None or overload and overload[0] not in found.overloads():
-        raise OvjitError(f"the option disabled_ops contains {str(name)!r}, which is not a PyTorch operator")
-    return ".".join((f"{space}::{operator}", *overload))
+        raise OvjitError(f"the option {option} contains {str(name)!r}, which is not a PyTorch operator")
+    return [f"{space}::{operator}", *overload]
+
+
+def _decomposed(name: Any) -> Any:
+    """An operator that PyTorch can decompose. Raises OvjitError for another one."""
+    import torch
+    from torch._decomp import get_decompositions
+
+    full, *overload = _names("decompositions", name)
+    space, operator = full.split("::")
+    found = getattr(getattr(torch.ops, space), operator)
+    found = getattr(found, overload[0]) if overload else found
+    if not get_decompositions([found]):
+        raise OvjitError(f"the option decompositions contains {str(name)!r}, which PyTorch cannot decompose")
+    return found

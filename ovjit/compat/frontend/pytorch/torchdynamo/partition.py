@@ -39,7 +39,17 @@ def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | 
     overload = getattr(node.target, "_overloadname", "")
     if reason is None and not options.disabled_ops.isdisjoint((name, f"{name}.{overload}")):
         reason = "it is one of disabled_ops"
+    if reason is None and _draws(node.target):
+        reason = "its numbers come from PyTorch's generator, as torch.manual_seed sets it"
     return reason or _unfit_type(node)
+
+
+def _draws(target: Any) -> bool:
+    """Whether an operator always draws random numbers. Dropout and the like do so if an argument says it:
+    their rules look at that."""
+    return _is_random(target) and not any(
+        "dropout" in a.name or "train" in a.name for a in target._schema.arguments
+    )
 
 
 def _name(target: Any) -> str:
@@ -75,7 +85,7 @@ def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) 
             if not found:
                 return Runner(module, constants, options)
             found |= {n.name: _AROUND for n in _computing(module) if _is_of_graphs(n)} | found
-            return _divided(module, options, found)
+            return _divided(module, options, found, constants)
         except Refused as error:
             node = getattr(error, "node", None)
             if node is None or node in refused:
@@ -98,7 +108,10 @@ def _computing(module: Any) -> list[Any]:
     return [n for n in module.graph.nodes if n.op not in ("placeholder", "output", "get_attr")]
 
 
-def _divided(module: Any, options: Options, left: Mapping[str, str]) -> Callable[[Any], Any]:
+def _divided(
+    module: Any, options: Options, left: Mapping[str, str], constants: Mapping[int, Any]
+) -> Callable[[Any], Any]:
+    """PyTorch runs the graph, with compiled parts in it."""
     import torch
     from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
     from torch.fx.passes.operator_support import OperatorSupportBase
@@ -109,12 +122,16 @@ def _divided(module: Any, options: Options, left: Mapping[str, str]) -> Callable
 
     copied = torch.fx.GraphModule(module, copy.deepcopy(module.graph))
     partitioner = CapabilityBasedPartitioner(copied, Support(), allows_single_node_partition=True)
-    parts = [part for part in partitioner.propose_partitions() if _is_worth(part)]
+    parts = _between_draws(copied, partitioner.propose_partitions())
+    parts = [part for part in parts if _is_worth(part)]
     fused = partitioner.fuse_partitions(parts)
+    placeholders = [node for node in fused.graph.nodes if node.op == "placeholder"]
+    known = {placeholders[i]: tensor for i, tensor in constants.items()}
     runners = {}
     for node in fused.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("fused_"):
-            runners[node.target] = Runner(getattr(fused, node.target), {}, options)
+            inner = {i: known[given] for i, given in enumerate(node.args) if given in known}
+            runners[node.target] = Runner(getattr(fused, node.target), inner, options)
     for target, runner in runners.items():
         setattr(fused, target, _called(runner))
     fused.recompile()
@@ -126,6 +143,32 @@ def _divided(module: Any, options: Options, left: Mapping[str, str]) -> Callable
         return fused(*arguments)
 
     return run
+
+
+def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
+    """Parts that are divided where a random operator stands in the graph: so the order of draws stays.
+
+    A part of one stretch between two draws needs nothing of later stretches.
+    """
+    from torch.fx.passes.infra.partitioner import Partition
+
+    stretches, drawn = {}, 0
+    for node in module.graph.nodes:
+        stretches[node] = drawn
+        drawn += _is_random(node.target)
+    if drawn < 2:
+        return parts
+    divided: dict[tuple[int, int], list[Any]] = {}
+    for i, part in enumerate(parts):
+        for node in part.nodes:
+            divided.setdefault((i, stretches[node]), []).append(node)
+    return [Partition(id=i, nodes=nodes) for i, nodes in enumerate(divided.values())]
+
+
+def _is_random(target: Any) -> bool:
+    import torch
+
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def _is_worth(part: Any) -> bool:
