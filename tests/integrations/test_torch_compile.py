@@ -754,6 +754,46 @@ def test_weights_of_divided_graphs_are_constants() -> None:
     assert [len(part.takes) for part in made] == [1] * 4
 
 
+def _looked_up(x, i):
+    return torch.nn.functional.embedding(i, x.flatten(1)), x.relu()
+
+
+#: Functions of a matrix and of integers: what they raise in eager mode they raise when they are compiled.
+#: Integers that are right, and such that are not.
+RAISING = {
+    "rows": (lambda x, i: x[i], [[1, -4], [0, 3]], [[4], [-5]]),
+    "places of two dimensions": (lambda x, i: x[i, :, i - 1], [[1, 0, 3]], [[4], [-3]]),
+    "an embedding": (_looked_up, [[0, 3]], [[4], [-1]]),
+    "selected rows": (lambda x, i: x.index_select(0, i), [[0, 3]], [[4], [-1]]),
+    "elements": (lambda x, i: x.take(i * 6), [[3, -4]], [[4], [-5]]),
+    "elements of rows": (lambda x, i: x.flatten(1).gather(0, i[:, None]), [[3, 0]], [[4]]),
+    "added rows": (lambda x, i: x.index_add(0, i, x[:1]), [[2]], [[4]]),
+    "quotients": (lambda x, i: (x.sum() + 7 // i, i / i), [[3, -4]], [[1, 0]]),
+    "rounded quotients": (lambda x, i: torch.div(i + 1, i, rounding_mode="trunc"), [[3]], [[0]]),
+    "remainders": (lambda x, i: 7 % i, [[3, -4]], [[1, 0]]),
+    "indices that are computed": (lambda x, i: x.sin()[(i * 2) // x.shape[1]], [[3], [-4]], [[4], [-5]]),
+}
+
+
+@pytest.mark.parametrize("name", RAISING)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_errors_of_eager_mode(name, dynamic) -> None:
+    function, right, wrong = RAISING[name]
+    compiled = torch.compile(function, backend="openvino", options=CONFIG, dynamic=dynamic)
+    x = torch.randn(4, 2, 3)
+    for numbers in (*right, *wrong, *right):
+        i = torch.tensor(numbers)
+        if numbers in right:
+            for got, wanted in zip(*(torch.utils._pytree.tree_leaves(f(x, i)) for f in (compiled, function)),
+                                   strict=True):  # fmt: skip
+                close(got, wanted)
+            continue
+        with pytest.raises((IndexError, RuntimeError)) as raised:
+            function(x, i)
+        with pytest.raises(type(raised.value)):
+            compiled(x, i)
+
+
 def test_new_tensors_of_complex_types() -> None:
     def function(x):
         made = (x.new_zeros(2), x.new_full((2,), 3.0), torch.full_like(x, 2.0), torch.ones_like(x))

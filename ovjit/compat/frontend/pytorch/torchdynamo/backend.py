@@ -16,6 +16,7 @@ from torch._dynamo.backends.registry import register_backend
 from ovjit.api.run.core import Core
 from ovjit.api.run.properties_table import PropertyError
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.compat.frontend.pytorch.torchdynamo.checks import with_checks
 from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
@@ -154,6 +155,10 @@ def _weights(module: Any) -> list[int]:
     ]
 
 
+def _by_parts(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
+    return beside_views(module, lambda inner: compiled_parts(inner, chosen, constants))
+
+
 def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
     """The graph compiled; eager mode, with a warning, where nothing of it can be.
 
@@ -163,7 +168,7 @@ def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Cal
 
     try:
         with unset_fake_temporarily():  # constants of the graph are tensors with values
-            return beside_views(module, lambda inner: compiled_parts(inner, chosen, constants))
+            return with_checks(module, lambda checked: _by_parts(checked, chosen, constants))
     except PropertyError:
         raise
     except Exception as error:

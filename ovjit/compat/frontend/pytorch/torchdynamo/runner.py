@@ -11,8 +11,10 @@ import numpy as np
 
 from ovjit.api.run.addressed import AddressedJob
 from ovjit.api.run.core import Core
+from ovjit.compat.frontend.pytorch.torchdynamo.checks import as_in_eager_mode
 from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
+from ovjit.errors import InferenceError
 from ovjit.readers.torch.values import array_of, torch_types
 
 _pointer = methodcaller("data_ptr")
@@ -79,7 +81,10 @@ class Runner:
             value = new(size, strides, dtype)
             bases[at] = value.data_ptr()
             made.append(value)
-        job.run()
+        try:
+            job.run()
+        except InferenceError as error:
+            raise as_in_eager_mode(error) from None
         for i in self._open:
             made[i] = self._finished(i, _tensor(job.take(i), self._types[i]))
         self._jobs.append(job)
@@ -90,7 +95,10 @@ class Runner:
             request = self._requests.pop()
         except IndexError:
             request = self.compiled.create_infer_request()
-        found = request.infer([array_of(value)[0] for value in values], True, True)
+        try:
+            found = request.infer([array_of(value)[0] for value in values], True, True)
+        except InferenceError as error:
+            raise as_in_eager_mode(error) from None
         arrays = [np.array(found[i]) for i in range(len(self._types))]
         made = [
             self._finished(i, _tensor(array, dtype))
