@@ -794,6 +794,20 @@ def test_errors_of_eager_mode(name, dynamic) -> None:
             compiled(x, i)
 
 
+def test_a_complex_tensor_between_parts() -> None:
+    """It is the only output of the first part, and an input of the second one."""
+
+    def function(x):
+        z = torch.nn.functional.pad(x.to(torch.complex64)[:, :3] * 2j, (0, 3))
+        return torch.view_as_real(z * z)
+
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    x = torch.randn(2, 4, 5)
+    with pytest.warns(UserWarning, match="aten::constant_pad_nd is not compiled: .* of complex tensors"):
+        partition._TOLD.clear()
+        close(compiled(x), function(x))
+
+
 def test_new_tensors_of_complex_types() -> None:
     def function(x):
         made = (x.new_zeros(2), x.new_full((2,), 3.0), torch.full_like(x, 2.0), torch.ones_like(x))

@@ -64,8 +64,10 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
     laid: dict[int, tuple[list[int], list[int]]] = {}
-    listed = (v if isinstance(v, (list, tuple)) else [v] for v in (made, _output_nodes(module)))
-    for value, node in zip(*listed, strict=True):
+    nodes = _output_nodes(module)
+    if not isinstance(nodes, (list, tuple)):  # a Complex is a tuple, too
+        made, nodes = [made], [nodes]
+    for value, node in zip(made, nodes, strict=True):
         if isinstance(value, (Output, Complex)) and (layout := _layout(node)) is not None:
             value, laid[len(results)] = _laid(reader, value, *layout)
         if isinstance(value, Complex):
