@@ -48,7 +48,7 @@ def _key(node: Node, inputs: Iterable[int]) -> Hashable:
     """What equal nodes have in common. None for nodes without inputs or with a state, body or effect."""
     if not (node.inputs and node.op.may_fold and node.op.role in ("", "shape")):
         return None
-    attributes = frozenset((name, _hashable(value)) for name, value in node.attrs.items())
+    attributes = frozenset((name, hashable(value)) for name, value in node.attrs.items())
     return node.op, node.lowered, tuple(inputs), attributes, tuple((v.dtype, v.shape) for v in node.outputs)
 
 
@@ -60,7 +60,7 @@ def _constant(value: Value) -> Hashable:
     return None if stored is None else (value.dtype, id(stored))
 
 
-def _hashable(value: Any) -> Hashable:
+def hashable(value: Any) -> Hashable:
     """A key of an attribute's value. Numbers are equal if they have the same type and sign, arrays and other
     objects if they are one object."""
     try:

@@ -129,7 +129,7 @@ def _nothing_added(node: SeenNode, x: Seen, added: Seen) -> bool | None:
     numbers = added.constant
     if x.shape is None or node.output.shape != x.shape or numbers is None or numbers.any():
         return None
-    if x.dtype not in _SIGNED[:4] or x.port.get_node().get_type_name() in ("Parameter", "Constant"):
+    if x.dtype not in _SIGNED or x.port.get_node().get_type_name() in ("Parameter", "Constant"):
         return None
     node.output.port.replace(x.port)
     return True

@@ -13,6 +13,8 @@ import numpy as np
 from ovjit.api.model.boundary import Constant, Parameter
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
+from ovjit.graph.op import TensorType
+from ovjit.graph.symbolic import statically_known_equal, with_symbol
 from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, is_same, replace, stacked
@@ -191,9 +193,22 @@ def chosen(
         raise UnsupportedError(f"the branches return different kinds of values: {forms[0]} and {forms[1]}")
     sources = [inside.sources for inside, _ in read]
     outputs = if_of(truth, sources, models, reader.name(call.base, "If"))
+    for i, output in enumerate(outputs):
+        _forget_differing(output, [model._results[i]._inputs[0] for model in models])
     reader.name_dimensions(outputs)
     rest = iter(outputs)
     return [built(form, rest) for form in forms[0]]
+
+
+def _forget_differing(output: Output, made: Sequence[Output]) -> None:
+    """An output of an If has no dimensions of one branch alone: bounds may be equal where names differ."""
+    kind = output._tensor._type
+    shapes = [value._tensor._type.shape for value in made]
+    if kind.shape is None or None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
+        return
+    each = zip(kind.shape, *(shape or () for shape in shapes), strict=True)
+    dims = tuple(d if statically_known_equal(*own) else with_symbol(d, None) for d, *own in each)
+    output._tensor._type = TensorType(kind.dtype, dims, kind.value, kind.partial)
 
 
 def _initialized(call: Call, values: Sequence[Any], other: Sequence[Any]) -> list[Any]:

@@ -197,7 +197,8 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     if not given and writes_to_constants(graph):
         raise UnsupportedError("the module writes to tensors that the trace holds as constants")
     is_function = isinstance(script, torch.jit.ScriptFunction)
-    reader = ScriptReader(None if is_function else script, converters, "self." if given else "")
+    own_names = given or ready.module.is_wrapped
+    reader = ScriptReader(None if is_function else script, converters, "self." if own_names else "")
     # a script's inputs are called as in its graph, as by OpenVINO
     own = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if given else []
     if given and len(own) == len(schema := arguments_of(ready.given)):

@@ -13,7 +13,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
-from ovjit.graph.symbolic import named
+from ovjit.graph.symbolic import named, statically_known_equal
 from ovjit.readers.build import Builder, Draft
 from ovjit.readers.torch.values import Number
 from ovjit.records import NamedTuple
@@ -154,7 +154,9 @@ class Dimensions(Builder):
         made = self.reader.gathered.get(key)
         if made is None:
             shape = self.reader.shape_of(self, value)
-            made = self.reader.gathered[key] = self("Gather", shape, list(axes), 0)
+            all_of_them = list(axes) == list(range(self.rank(value)))
+            made = shape if all_of_them else self("Gather", shape, list(axes), 0)
+            self.reader.gathered[key] = made
         return made
 
     def known_ints(self, values: Any, what: str) -> list[int]:
@@ -213,9 +215,19 @@ class Dimensions(Builder):
         if shape is not None and not isinstance(shape[axis], Interval):
             return shape[axis]
         dim = None if shape is None else shape[axis]
-        made = Number(lambda: self("Gather", self.reader.shape_of(self, value), axis, 0), dim)
+        made = Number(lambda: self._dimension(*(self.reader.place_of(made) or (value, axis))), dim)
         self.reader.places.setdefault(made.key, (value, axis))
         return made
+
+    def _dimension(self, value: Output, axis: int) -> Output:
+        """A dimension as a tensor without dimensions."""
+        shape = self.reader.shape_of(self, value)
+        return self.reader.once(("dimension", axis), value, lambda: self("Gather", shape, axis, 0))
+
+    def same_size(self, a: Output, b: Output, axis: int) -> bool:
+        """Whether two tensors surely have the same dimension."""
+        first, second = ((self.shape(v) or ())[axis] for v in (a, b))
+        return statically_known_equal(first, second)
 
     def sizes(self, value: Output) -> list[int | Number]:
         return [self.size(value, axis) for axis in range(self.rank(value))]

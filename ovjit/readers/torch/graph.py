@@ -18,6 +18,7 @@ from ovjit.readers.torch.activation_fusion import fuse_activations
 from ovjit.readers.torch.attention_fusion import fuse_attention
 from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
+from ovjit.readers.torch.equal_nodes import merge_equal
 from ovjit.readers.torch.nibbles import keep_packed
 from ovjit.readers.torch.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
@@ -184,6 +185,7 @@ class TorchReader(TorchDraft):
         made._rt = {}
         fold(made, keep_compressed=True)
         keep_packed(made)
+        merge_equal(made)
         absorb_movements(made)
         fold_batch_norms(made)
         fuse_activations(made)

@@ -135,7 +135,7 @@ def gather(n: Call, x: Output, dim: int, index: Output) -> Output:
 def smaller(n: Call, x: Output, index: Output, axis: int) -> Output:
     """x cut to the lengths of the index along all other axes."""
     for i in range(n.rank(x)):
-        if i != axis and n.size(x, i) != n.size(index, i):
+        if i != axis and not n.same_size(x, index, i):
             x = n.cut(x, i, 0, n.size(index, i))
     return x
 

@@ -6,6 +6,8 @@ from typing import Any
 
 #: The child of what is traced that is the module itself: weights are self.layer.weight then, as in OpenVINO.
 TRACED = "self"
+#: The child that the module is where OpenVINO wraps it to call it by keywords: it is in names then.
+WRAPPED = "model"
 
 
 def label(scope: str, kind: str) -> str:

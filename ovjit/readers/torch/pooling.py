@@ -96,7 +96,9 @@ def adaptive_avg_pool(n: Call, x: Output, output_size: Any) -> Output:
     dims = int(n.op[n.op.index("pool") + 4])
     target = _target(n, x, output_size, dims)
     if all(n.known_number(v) == 1 for v in target):
-        return n("ReduceMean", x, [i - dims for i in range(dims)], keep_dims=True)
+        made = n("ReduceMean", x, [i - dims for i in range(dims)], keep_dims=True)
+        made.get_node().set_friendly_name(n.reader.name(n.base, "AdaptiveAvgPool"))  # as in OpenVINO
+        return made
     return _batched(n, x, dims, lambda v: n("AdaptiveAvgPool", v, n.ints(target)))
 
 

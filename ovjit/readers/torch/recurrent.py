@@ -63,13 +63,17 @@ def stacked_layers(
     each = len(params) // (num_layers * ways)
     last: list[list[Output]] = [[] for _ in states]
     first = [_of_layers(n, s, num_layers, ways) for s in states]
+    if lengths is None:
+        lengths = n("Broadcast", n.dim_of(x, 1), n.one(n.size(x, 0)))
+    elif each != 2 + 2 * has_biases:
+        raise UnsupportedError("a layer with projections of packed sequences is not supported")
     for layer in range(num_layers):
         own = [params[(layer * ways + i) * each : (layer * ways + i + 1) * each] for i in range(ways)]
         begin = [n.transpose(parts[layer], [1, 0, 2]) for parts in first]
-        x, ends = _layer(n, op, x, begin, own, has_biases, lengths)
+        x, ends = _layer(n, op, x, lengths, begin, own, has_biases)
         for kept, end in zip(last, ends, strict=True):
-            kept.append(n.transpose(end, [1, 0, 2]))
-    return x, [n.concat(parts, 0) for parts in last]
+            kept.append(end)
+    return x, [n.transpose(n.concat(parts, 1), [1, 0, 2]) for parts in last]
 
 
 def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
@@ -81,12 +85,11 @@ def _of_layers(n: Call, state: Output, count: int, ways: int) -> list[Output]:
 
 
 def _layer(
-    n: Call, op: str, x: Output, begin: list[Output], own: list[Any], has_biases: bool, lengths: Output | None
+    n: Call, op: str, x: Output, lengths: Output, begin: list[Output], own: list[Any], has_biases: bool
 ) -> tuple[Output, list[Output]]:
+    """The outputs of one layer and its last states, [batch, ways, hidden]. `lengths`: of each sample."""
     hidden: Any = n.size(own[0][1], 1)
     if len(own[0]) != 2 + 2 * has_biases:
-        if lengths is not None:
-            raise UnsupportedError("a layer with projections of packed sequences is not supported")
         return _projected(n, x, begin, own, has_biases)
 
     def joined(parts: list[Output]) -> Output:
@@ -95,8 +98,6 @@ def _layer(
     weights = joined([_ordered(n, p[0], op) for p in own])
     recurrences = joined([_ordered(n, p[1], op) for p in own])
     biases = joined([_biases(n, p, op, hidden, has_biases) for p in own])
-    if lengths is None:
-        lengths = n("Broadcast", n.scalar(n.dim_of(x, 1)), n.dim_of(x, 0))
     attrs: dict[str, Any] = {"hidden_size": hidden,
                              "direction": "bidirectional" if len(own) == 2 else "forward"}  # fmt: skip
     if op == "GRUSequence":
@@ -104,8 +105,10 @@ def _layer(
     if op == "RNNSequence":
         attrs["activations"] = ["relu" if "relu" in n.op else "tanh"]
     made = n.all(op, x, *begin, lengths, weights, recurrences, biases, **attrs)
-    steps = n.transpose(made[0], [0, 2, 1, 3])  # [batch, ways, length, hidden]
-    return _flat(n, steps), list(made[1:])
+    ends = list(made[1:])
+    if len(own) == 1:
+        return n.squeeze(made[0], [1]), ends
+    return _flat(n, n.transpose(made[0], [0, 2, 1, 3])), ends  # [batch, ways, length, hidden]
 
 
 def _projected(

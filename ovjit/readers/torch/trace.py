@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ovjit.errors import OvjitError
-from ovjit.readers.torch.naming import TRACED
+from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.records import NamedTuple
 
 #: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
@@ -225,18 +225,20 @@ def flattened(
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
     told: list[str | None] = []  # names of outputs; torch.export puts attributes back as they were
+    child = WRAPPED if _is_wrapped(given, example) else TRACED
 
     class Flat(torch.nn.Module):
         """The module as a function of tensors alone, to tensors alone."""
 
         names = told
+        is_wrapped = child == WRAPPED
 
         def __init__(self) -> None:
             super().__init__()
             self.called = given
             if isinstance(given, torch.nn.Module):
                 del self._modules["called"]
-                self._modules[TRACED] = given
+                self._modules[child] = given
 
         def train(self, mode: bool = True) -> Any:
             self.training = mode  # the module itself stays as it was made
@@ -247,12 +249,28 @@ def flattened(
             for place, tensor in zip(places, tensors, strict=True):
                 now[place] = tensor
             positional, named = tree.tree_unflatten(now, shape)
-            called = self._modules.get(TRACED) or self.called
+            called = self._modules.get(child) or self.called
             made = called(*positional, **named)
             told[:], values = named_outputs(made)
             return values
 
     return _input_names(bound), [leaves[i] for i in places], Flat(), bound
+
+
+def _is_wrapped(given: Any, example: Any) -> bool:
+    """Whether OpenVINO calls a module by keywords, from a module of its own: of arguments by names that are
+    not the first ones, and of None among the arguments."""
+    import torch
+
+    values = list(example.values()) if isinstance(example, dict) else example
+    if isinstance(values, (list, tuple)):
+        nested = [part for v in values if isinstance(v, tuple) for part in v]
+        if any(v is None for v in [*values, *nested]) and not isinstance(example, list):
+            return True
+    if not isinstance(example, dict) or not isinstance(given, torch.nn.Module) or is_script(given):
+        return False
+    first = list(inspect.signature(getattr(given, "forward", given)).parameters)[: len(example)]
+    return set(first) != example.keys()
 
 
 def _checked(example: Any) -> Any:

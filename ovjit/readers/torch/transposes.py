@@ -3,10 +3,13 @@ OpenVINO's `convert_model` does so, too."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.graph.symbolic import statically_known_equal
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 
@@ -26,7 +29,8 @@ def before_turning(turned: Seen) -> Seen | None:
 
 def absorb_movements(model: Model) -> None:
     """Apply the rules wherever they fit."""
-    for rules in ([merge_transposes, merge_reshapes, absorb_broadcast], [absorb_transpose]):
+    movements = [merge_transposes, merge_reshapes, keep_shape, absorb_broadcast]
+    for rules in (movements, [absorb_transpose], [reshape_ones]):
         for _ in applied(rules, model, Users(model)):
             pass
 
@@ -61,6 +65,24 @@ def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
     return True
 
 
+@rule(op["Reshape Broadcast"](value("x"), ...))
+def keep_shape(node: SeenNode, x: Seen) -> bool | None:
+    """Reshape(x) -> x, where x surely has that shape; Broadcast(x) as well.
+
+    OpenVINO keeps Reshapes of several open dimensions.
+    """
+    if x.shape is None or len(x.shape) != len(node.output.shape or ()):
+        return None
+    if x.port.get_node().get_type_name() in ("Parameter", "Constant"):
+        return None  # constants keep names of their own, and results nodes
+    if not all(statically_known_equal(a, b) for a, b in zip(x.shape, node.output.shape, strict=True)):
+        return None
+    if node.op.name == "Reshape" and sum(not isinstance(d, int) for d in x.shape) > 1:
+        return None
+    node.output.port.replace(x.port)
+    return True
+
+
 _ELEMENTWISE = op["Add Subtract Multiply Divide"]
 _AS_OTHER = op.Broadcast(value("y"), op.ShapeOf(value("x"))).named("wide")
 
@@ -87,4 +109,22 @@ def absorb_transpose(node: SeenNode) -> bool | None:
         return None
     made = Node._new(old._op, inputs, old._op.check_attributes(attributes), old.get_friendly_name())
     node.output.port.replace(Output._of(made, 0))
+    return True
+
+
+@rule(op.Transpose(value("x"), constant("order")))
+def reshape_ones(node: SeenNode, x: Seen, order: Seen) -> bool | None:
+    """Transpose(x, order) -> Reshape(x), where it moves dimensions of 1 alone, and at most one is open"""
+    axes, shape = order.constant, x.shape
+    if axes is None or not axes.size or shape is None or sum(not isinstance(d, int) for d in shape) > 1:
+        return None
+    wide = [axis for axis in axes.reshape(-1).tolist() if shape[axis] != 1]
+    if wide != sorted(wide):
+        return None
+    pattern = [shape[axis] if isinstance(shape[axis], int) else -1 for axis in axes.reshape(-1)]
+    if 0 in pattern:
+        return None
+    name = node.of.get_friendly_name()
+    sizes = made_constant(np.array(pattern, np.int64), "i64", f"{name}/Constant")
+    node.output.port.replace(made_node("Reshape", [x.port, sizes], name, special_zero=False))
     return True
