@@ -10,7 +10,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.options import _is_on
 
 def _is_testing(options: Mapping[str, Any] | None) -> bool:
     """Whether the option `testing` is on."""
-    return _is_on((options or {}).get("testing"))
+    return _is_on(options or {}, "testing")
 
 
 __all__ = ["_is_testing"]
