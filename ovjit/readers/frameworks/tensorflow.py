@@ -237,10 +237,40 @@ _KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd",
 def _converted(
     graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
 ) -> Any:
-    from tf2onnx import convert
-
+    """The ModelProto of a graph; of one that is made anew, where the exporter leaves complex numbers, lists
+    of tensors or switches. `more` are operators that are left as they are."""
     _checked(graph)
     graph = _with_calls_inlined(graph, inputs, outputs)
+    complex_numbers, forms = _has_forms(graph)
+    if not (complex_numbers or forms):
+        return _exported(graph, inputs, outputs, renames, more)
+    made, refused = None, None
+    if not complex_numbers:
+        try:
+            with _level(logging.CRITICAL):
+                made = _exported(graph, inputs, outputs, renames, more)
+            if not _is_left(made.graph):
+                return made
+        except Exception as error:
+            refused = error
+    from ovjit.readers.frameworks.rebuilt import rebuilt
+
+    try:
+        again, names = rebuilt(graph, inputs, outputs)
+    except UnsupportedError:
+        if refused is not None:
+            raise
+        return made or _exported(graph, inputs, outputs, renames, more)
+    known = dict(renames or {})
+    known.update({new: known.pop(old, old) for old, new in zip(outputs, names, strict=True)})
+    return _exported(again, inputs, names, known, more)
+
+
+def _exported(
+    graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
+) -> Any:
+    from tf2onnx import convert
+
     kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
     kept |= {name: (_marked, []) for name in more}
     proto = convert.from_graph_def(
@@ -288,6 +318,40 @@ def _checked(graph: Any) -> None:
 _NOISY = ("tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
 
 
+def _has_forms(graph: Any) -> tuple[bool, bool]:
+    """Whether a graph has complex numbers, and whether it has other operators of which `rebuilt` makes new
+    ones."""
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    pairs = any(_is_complex(value) for node in nodes for value in node.attr.values())
+    return pairs, any(_is_of_form(node.op) for node in nodes)
+
+
+def _is_of_form(kind: str) -> bool:
+    return kind.startswith(("TensorList", "TensorArray")) or kind in _ANEW
+
+
+def _is_complex(attribute: Any) -> bool:
+    return attribute.type in _COMPLEX_TYPES or not _COMPLEX_TYPES.isdisjoint(attribute.list.type)
+
+
+#: The numbers of complex64 and complex128 in DataType.
+_COMPLEX_TYPES = {8, 18}
+#: Operators that are made of others, but for lists and TensorArrays.
+_ANEW = {"Case", "StatelessCase", "Merge", "_SwitchN", "Switch", "EmptyTensorList", "ConjugateTranspose",
+         "CheckNumericsV2"}  # fmt: skip
+
+
+def _is_left(graph: Any) -> bool:
+    """Whether an exported graph still has such operators."""
+    graphs = [graph]
+    while graphs:
+        for node in graphs.pop().node:
+            if _is_of_form(node.op_type):
+                return True
+            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return False
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a note of tf2onnx's says more than its exception does, and more than that it leaves an operator
     as it is: that operator's rule is here, or the error names it."""
@@ -296,16 +360,26 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """tf2onnx's notes of what it does are left out; its warnings are not."""
-    logger, noisy = logging.getLogger("tf2onnx"), [logging.getLogger(name) for name in _NOISY]
+def _level(level: int) -> Iterator[None]:
+    """tf2onnx tells what is at least this urgent."""
+    logger = logging.getLogger("tf2onnx")
     before = logger.level
-    logger.setLevel(logging.WARNING)
-    for part in noisy:
-        part.addFilter(_is_news)
+    logger.setLevel(level)
     try:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """tf2onnx's notes of what it does are left out; its warnings are not."""
+    noisy = [logging.getLogger(name) for name in _NOISY]
+    for part in noisy:
+        part.addFilter(_is_news)
+    try:
+        with _level(logging.WARNING):
+            yield
+    finally:
         for part in noisy:
             part.removeFilter(_is_news)

@@ -1,0 +1,217 @@
+"""Lists of tensors and TensorArrays as one tensor, whose first dimension counts the elements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf  # type: ignore[import-untyped]
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.frameworks.rebuilt import RULES, Rebuilder, Unset, Value, rule
+
+
+def _zeros(size: Any, dims: Any, dtype: Any) -> Any:
+    """A list of zeros; `dims` are numbers, or a tensor."""
+    if isinstance(dims, (list, tuple)):
+        return tf.fill([tf.reshape(size, []), *dims], tf.zeros([], dtype))
+    shape = tf.concat([tf.reshape(size, [1]), tf.cast(dims, tf.int32)], 0)
+    return tf.fill(shape, tf.zeros([], dtype))
+
+
+def started(values: Value, element: Any, count: Any = None) -> Any:
+    """A list into which an element of this shape fits, and which has at least `count` elements, if given."""
+    if isinstance(values, Unset):
+        dims = element.shape.as_list() if element.shape.is_fully_defined() else tf.shape(element)
+        size = values.size if count is None or not values.grows else tf.maximum(values.size, count)
+        return _zeros(size, dims, values.dtype)
+    fits = values.shape[1:].is_fully_defined() or not element.shape.rank
+    if fits and count is None:
+        return values
+    more = tf.zeros([1], tf.int32)
+    if count is not None:
+        more = tf.reshape(tf.maximum(count - tf.shape(values)[0], 0), [1])
+    wider = tf.zeros([values.shape.rank - 1], tf.int32)
+    if not fits:
+        wider = tf.maximum(tf.shape(element) - tf.shape(values)[1:], 0)
+    behind = tf.concat([more, wider], 0)
+    made = tf.pad(values, tf.stack([tf.zeros_like(behind), behind], 1))
+    made.set_shape([None, *_known(values.shape[1:], element.shape)])
+    return made
+
+
+def _known(a: Any, b: Any) -> list[int | None]:
+    """The dimensions of elements, of which one shape has those that the other one leaves open."""
+    if a.rank != b.rank:
+        return a.as_list()
+    return [y if x is None else x for x, y in zip(a.as_list(), b.as_list(), strict=True)]
+
+
+def _written(values: Value, index: Any, element: Any, grows: bool) -> Any:
+    index = tf.reshape(index, [])
+    made = started(values, element, index + 1 if grows else None)
+    made = tf.tensor_scatter_nd_update(made, tf.reshape(index, [1, 1]), tf.expand_dims(element, 0))
+    dims = _known(made.shape[1:], element.shape)
+    made.set_shape([None if grows else made.shape[0], *dims])
+    return made
+
+
+def _whole(op: Any, values: Value) -> Any:
+    if isinstance(values, Unset):
+        raise UnsupportedError(f"{op.type} reads a list to which nothing has been written")
+    return values
+
+
+def _dims(value: Value) -> list[int] | None:
+    """The dimensions that an operand states, None where some are open."""
+    known = None if not isinstance(value, tf.Tensor) else tf.get_static_value(value)
+    if known is None or known.ndim != 1 or (known < 0).any():
+        return None
+    return [int(d) for d in known]
+
+
+@rule("TensorListReserve")
+def _reserve(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    dtype, dims = op.get_attr("element_dtype"), _dims(given[0])
+    if dims is None:
+        return [Unset(tf.reshape(given[1], []), dtype)]
+    return [_zeros(given[1], dims, dtype)]
+
+
+@rule("EmptyTensorList")
+def _empty(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    dtype, dims = op.get_attr("element_dtype"), _dims(given[0])
+    nothing = tf.constant(0, tf.int32)
+    return [Unset(nothing, dtype, True) if dims is None else _zeros(nothing, dims, dtype)]
+
+
+@rule("TensorListFromTensor")
+def _from_tensor(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [tf.identity(given[0])]
+
+
+@rule("TensorListStack")
+def _stack(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [tf.identity(_whole(op, given[0]))]
+
+
+@rule("TensorListSetItem")
+def _set(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    grows = "resize_if_index_out_of_bounds" in op.node_def.attr and op.get_attr(
+        "resize_if_index_out_of_bounds"
+    )
+    return [_written(*given, grows)]
+
+
+@rule("TensorListGetItem")
+def _get(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [tf.gather(_whole(op, given[0]), tf.reshape(given[1], []), axis=0)]
+
+
+@rule("TensorListLength")
+def _length(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [given[0].size if isinstance(given[0], Unset) else tf.shape(given[0])[0]]
+
+
+@rule("TensorListPushBack")
+def _push(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    values, element = given
+    made = tf.concat([started(values, element), tf.expand_dims(element, 0)], 0)
+    made.set_shape([None, *_known(made.shape[1:], element.shape)])
+    return [made]
+
+
+@rule("TensorListPopBack")
+def _pop(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    values = _whole(op, given[0])
+    rest = values[:-1]
+    rest.set_shape([None, *values.shape[1:]])
+    return [rest, values[-1]]
+
+
+@rule("TensorListResize")
+def _resize(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    values, size = given[0], tf.reshape(given[1], [])
+    if isinstance(values, Unset):
+        return [Unset(size, values.dtype, values.grows)]
+    behind = tf.maximum(size - tf.shape(values)[0], 0)
+    rank = values.shape.rank
+    pads = tf.concat([tf.reshape(tf.stack([0, behind]), [1, 2]), tf.zeros([rank - 1, 2], tf.int32)], 0)
+    made = tf.pad(values, pads)[:size]
+    made.set_shape([None, *values.shape[1:]])
+    return [made]
+
+
+@rule("TensorListGather")
+def _gather(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [tf.gather(_whole(op, given[0]), given[1], axis=0)]
+
+
+def _joined(values: Any) -> list[Any]:
+    """Elements joined along their first dimension, and how long each is there."""
+    shape = tf.shape(values)
+    made = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
+    made.set_shape([None, *values.shape[2:]])
+    return [made, tf.fill([shape[0]], tf.cast(shape[1], tf.int64))]
+
+
+@rule("TensorListConcatV2", "TensorListConcat")
+def _concat(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return _joined(_whole(op, given[0]))
+
+
+@rule("TensorListScatterIntoExistingList", "TensorListScatterV2", "TensorListScatter")
+def _scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    if op.type == "TensorListScatterIntoExistingList":
+        values, rows, places = given
+        count = None
+    else:
+        rows, places = given[:2]
+        values, count = Unset(tf.constant(0), rows.dtype, True), tf.reduce_max(places) + 1
+        if op.type == "TensorListScatterV2":
+            count = tf.maximum(count, tf.reshape(given[3], []))
+    made = started(values, rows[0], count)
+    return [tf.tensor_scatter_nd_update(made, tf.expand_dims(places, 1), rows)]
+
+
+# -- TensorArrays: the list is what `flow` stands for; the handle knows the size and whether it grows
+
+
+@rule("TensorArrayV3")
+def _array(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    made = Unset(tf.reshape(given[0], []), op.get_attr("dtype"), op.get_attr("dynamic_size"))
+    return [made, made]
+
+
+@rule("TensorArrayScatterV3")
+def _array_scatter(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    array, places, rows, values = given
+    made = started(values, rows[0], tf.reduce_max(places) + 1 if array.grows else None)
+    made = tf.tensor_scatter_nd_update(made, tf.expand_dims(places, 1), rows)
+    made.set_shape([None, *rows.shape[1:]])
+    return [made]
+
+
+@rule("TensorArrayWriteV3")
+def _array_write(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    array, index, element, values = given
+    return [_written(values, index, element, array.grows)]
+
+
+@rule("TensorArrayReadV3")
+def _array_read(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [tf.gather(_whole(op, given[2]), tf.reshape(given[1], []), axis=0)]
+
+
+@rule("TensorArrayGatherV3")
+def _array_gather(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return [tf.gather(_whole(op, given[2]), given[1], axis=0)]
+
+
+@rule("TensorArraySizeV3")
+def _array_size(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return RULES["TensorListLength"](builder, op, given[1:])
+
+
+@rule("TensorArrayConcatV3")
+def _array_concat(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return _joined(_whole(op, given[1]))

@@ -1,0 +1,393 @@
+"""A graph of TensorFlow, made anew with operators that its exporter knows.
+
+Operators are made again one by one, in order. Values that the exporter has no type for take another form:
+- a complex tensor is two real ones (`Pair`)
+- a list of tensors, or a TensorArray, is one tensor with a first dimension, or `Unset` before its first write
+- both sides of a Switch are computed, and Merge chooses; a side that is never taken is `DEAD`
+Functions that are called, and bodies of loops and conditions, are made again in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf  # type: ignore[import-untyped]
+
+from ovjit.errors import UnsupportedError
+
+#: A value of a graph: a tensor, or one of the forms below.
+Value = Any
+Rule = Callable[["Rebuilder", Any, list[Value]], list[Value]]
+
+RULES: dict[str, Rule] = {}
+#: Operators that take the parts of complex numbers alike.
+PART_BY_PART: set[str] = set()
+#: Which output of which switches a value needs: the graph and name of what they ask -> the output's number.
+Side = dict[tuple[int, str], int]
+
+#: A loop is read at most this often, until the forms and shapes of its values stay.
+MOST_READINGS = 4
+#: Nesting of functions.
+MOST_NESTING = 40
+
+
+class Pair(NamedTuple):
+    """A complex tensor."""
+
+    real: Any
+    imag: Any
+
+
+class Unset(NamedTuple):
+    """A list whose elements have no shape yet."""
+
+    size: Any
+    dtype: Any
+    grows: bool = False
+
+
+class _Dead:
+    """A value of a branch that is never taken."""
+
+
+DEAD = _Dead()
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    def add(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return add
+
+
+def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[str]]:
+    """The GraphDef, and the names of its outputs. UnsupportedError for what has no such form."""
+    from ovjit.readers.frameworks import lists, pairs  # they add their rules
+
+    assert lists and pairs
+    source, made = tf.Graph(), tf.Graph()
+    with source.as_default():
+        tf.graph_util.import_graph_def(graph, name="")
+    if any(op.type == "NextIteration" for op in source.get_operations()):
+        raise UnsupportedError("loops of single operators, as of TensorFlow 1, cannot be made again")
+    with made.as_default():
+        builder = Rebuilder()
+        found = builder.run(source, {})
+        names = []
+        for name in outputs:
+            value = found[name]
+            if not isinstance(value, tf.Tensor):
+                kind = {Pair: "complex", Unset: "a list that is empty"}.get(type(value), "never computed")
+                raise UnsupportedError(f"the output {name} is {kind}, which is not supported here")
+            # an own operator, so that no two outputs are one tensor
+            names.append(tf.identity(value, name=f"{name.replace(':', '_')}_rebuilt").name)
+    return made.as_graph_def(), names
+
+
+class Rebuilder:
+    """Makes the operators of a graph again in the graph that is the default one."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        #: What switches ask, by the graph and the name of the tensor.
+        self.predicates: dict[tuple[int, str], Value] = {}
+
+    def run(self, source: Any, values: dict[str, Value]) -> dict[str, Value]:
+        """All tensors of a graph in their forms, by name. `values` are those that are there already."""
+        sides: dict[str, Side] = {}
+        for op in source.get_operations():
+            if op.outputs and all(out.name in values for out in op.outputs):
+                continue
+            given = [values[tensor.name] for tensor in op.inputs]
+            befores = [*op.inputs, *(out for before in op.control_inputs for out in before.outputs[:1])]
+            side: Side = {}
+            for before in befores:
+                side |= sides.get(before.name, {})
+            own = dict.fromkeys((out.name for out in op.outputs), side)
+            if op.type == "Merge":
+                made, side = self._merge(op, given, [sides.get(t.name, {}) for t in op.inputs])
+                own = dict.fromkeys(own, side)
+            elif op.type in ("Switch", "RefSwitch", "_SwitchN"):
+                made = self._switch(op, given)
+                key = (id(source), _source_of(op.inputs[1]).name)
+                self.predicates[key] = given[1]
+                own = {out.name: {**side, key: index} for index, out in enumerate(op.outputs)}
+            elif any(values[before.name] is DEAD for before in befores):
+                made = [DEAD] * len(op.outputs)
+            else:
+                made = self.operator(op, given)
+            sides |= own
+            values.update(zip((out.name for out in op.outputs), made, strict=True))
+        return values
+
+    def operator(self, op: Any, given: list[Value]) -> list[Value]:
+        own = RULES.get(op.type)
+        if own is not None:
+            made = own(self, op, given)
+            if made is not NotImplemented:
+                return made
+        if any(isinstance(v, Pair) for v in given):
+            return self.both(op, given)
+        if not all(isinstance(v, tf.Tensor) for v in given):
+            raise UnsupportedError(f"the operator {op.type} of a list of tensors is not supported")
+        return self.same(op, given)
+
+    def same(self, op: Any, given: Sequence[Any], attributes: dict[str, Any] | None = None) -> list[Any]:
+        """The operator again, of other operands."""
+        graph = tf.compat.v1.get_default_graph()
+        attrs = {k: v for k, v in (attributes or op.node_def.attr).items() if not k.startswith("_")}
+        made = graph.create_op(op.type, list(given), None, name=op.name, attrs=attrs)
+        if not attributes:
+            for old, new in zip(op.outputs, made.outputs, strict=True):
+                if new.shape.rank is None:
+                    new.set_shape(old.shape)
+        return list(made.outputs)
+
+    def both(self, op: Any, given: list[Value]) -> list[Value]:
+        """An operator that treats real and imaginary parts alike."""
+        if op.type not in PART_BY_PART:
+            raise UnsupportedError(f"Complex numbers are not supported here: an operand of {op.type}")
+        attributes = {name: _real_types(value) for name, value in op.node_def.attr.items()}
+        parts = []
+        for part in (0, 1):
+            operands = [v[part] if isinstance(v, Pair) else v for v in given]
+            parts.append(self.same(op, operands, attributes))
+        return [
+            Pair(*two) if out.dtype.is_complex else two[0]
+            for out, *two in zip(op.outputs, *parts, strict=True)
+        ]
+
+    # -- functions, conditions and loops ---------------------------------------------------------------------
+
+    def function(self, op: Any, name: str) -> Any:
+        from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
+
+        graph = op.graph
+        with graph.as_default():
+            definition = graph._get_function(name).cached_definition
+            return function_def_to_graph(definition)
+
+    def call(self, function: Any, given: Sequence[Value]) -> list[Value]:
+        """The outputs of a function that is put here."""
+        if self.depth > MOST_NESTING:
+            raise UnsupportedError(f"functions are nested more than {MOST_NESTING} deep")
+        self.depth += 1
+        try:
+            names = [tensor.name for tensor in function.inputs]
+            found = self.run(function, dict(zip(names, given, strict=True)))
+            return [found[tensor.name] for tensor in function.outputs]
+        finally:
+            self.depth -= 1
+
+    def choice(self, truth: Any, first: Callable[[], list[Value]], second: Callable[[], list[Value]]) -> Any:
+        """The values of the first function where `truth` is, else those of the second."""
+        known = tf.get_static_value(truth)
+        if known is not None:
+            return first() if known.reshape(-1)[0] else second()
+        forms: list[list[Value]] = []
+
+        def flat(make: Callable[[], list[Value]]) -> Callable[[], list[Any]]:
+            def branch() -> list[Any]:
+                values = make()
+                forms.append(values)
+                return [tf.identity(part) for value in values for part in _parts(value)]
+
+            return branch
+
+        truth = tf.reshape(truth, [])
+        made = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
+        return _formed(made if isinstance(made, (list, tuple)) else [made], forms[0])
+
+    def loop(self, cond: Any, body: Any, given: list[Value]) -> list[Value]:
+        """A loop whose values may be lists; what they are is known when its body has been read."""
+        shapes: list[Any] = []
+        for _ in range(MOST_READINGS):
+            shapes = [part.shape for value in given for part in _parts(value)]
+            given, wider = self._tried(body, given)
+            if wider == shapes:
+                break
+
+        def call(function: Any) -> Callable[..., Any]:
+            return lambda *parts: self.call(function, _formed(parts, given))
+
+        def step(*parts: Any) -> list[Any]:
+            return [part for value in call(body)(*parts) for part in _parts(value)]
+
+        made = tf.while_loop(
+            lambda *parts: tf.reshape(call(cond)(*parts)[0], []), step,
+            [part for value in given for part in _parts(value)], shape_invariants=wider,
+        )  # fmt: skip
+        return _formed(made, given)
+
+    def _tried(self, body: Any, given: list[Value]) -> tuple[list[Value], list[Any]]:
+        """What a loop starts with once its body has been read, and the shapes that its values may have."""
+        from tensorflow.python.framework.func_graph import FuncGraph
+
+        with FuncGraph("trial").as_default():
+            inner = [
+                _like(value, [tf.compat.v1.placeholder(part.dtype, part.shape) for part in _parts(value)])
+                for value in given
+            ]
+            made = self.call(body, inner)
+        starts = []
+        for value, end in zip(given, made, strict=True):
+            if isinstance(value, Unset) and isinstance(end, tf.Tensor):
+                dims = [0 if d is None else d for d in end.shape[1:].as_list()]
+                value = tf.fill([value.size, *dims], tf.zeros([], value.dtype))
+            starts.append(value)
+        wider = []
+        for value, end in zip(starts, made, strict=True):
+            for old, new in zip(_parts(value), _parts(end), strict=True):
+                wider.append(_merged(old.shape, new.shape))
+        return starts, wider
+
+    # -- branches of single operators ------------------------------------------------------------------------
+
+    def _switch(self, op: Any, given: list[Value]) -> list[Value]:
+        known = None if given[1] is DEAD else tf.get_static_value(given[1])
+        if known is None:
+            return [given[0]] * len(op.outputs)
+        taken = min(int(known.reshape(-1)[0]), len(op.outputs) - 1)
+        return [given[0] if index == taken else DEAD for index in range(len(op.outputs))]
+
+    def _merge(self, op: Any, given: list[Value], sides: list[Side]) -> tuple[list[Value], Side]:
+        left = [i for i, value in enumerate(given) if value is not DEAD]
+        if not left:
+            return [DEAD] * len(op.outputs), {}
+        if len(left) == 1:
+            return [given[left[0]], tf.constant(left[0], tf.int32)], sides[left[0]]
+        keys = [key for key in sides[left[0]] if len({sides[i].get(key, -1) for i in left}) == len(left)]
+        if not keys or any(key not in sides[i] for i in left for key in keys[:1]):
+            raise UnsupportedError("the operator Merge has operands that no Switch tells apart")
+        key = keys[0]
+        predicate = self.predicates[key]
+        order = sorted(left, key=lambda i: sides[i][key])
+
+        def chosen(rest: list[int]) -> list[Value]:
+            first = [given[rest[0]], tf.constant(rest[0], tf.int32)]
+            if len(rest) == 1:
+                return first
+            number = tf.cast(tf.reshape(predicate, []), tf.int32)
+            found: list[Value] = self.choice(
+                tf.equal(number, sides[rest[0]][key]), lambda: first, lambda: chosen(rest[1:])
+            )
+            return found
+
+        return chosen(order), {k: v for k, v in sides[left[0]].items() if k != key}
+
+
+def _source_of(tensor: Any) -> Any:
+    """The tensor that identities hand on."""
+    while tensor.op.type == "Identity":
+        tensor = tensor.op.inputs[0]
+    return tensor
+
+
+def _real_types(attribute: Any) -> Any:
+    """An attribute with the types of the parts in place of complex types."""
+    from tensorflow.core.framework import attr_value_pb2
+
+    made = attr_value_pb2.AttrValue()
+    made.CopyFrom(attribute)
+    if attribute.HasField("type"):
+        made.type = _PARTS.get(attribute.type, attribute.type)
+    elif attribute.HasField("list"):
+        made.list.type[:] = [_PARTS.get(kind, kind) for kind in attribute.list.type]
+    return made
+
+
+_PARTS = {
+    tf.complex64.as_datatype_enum: tf.float32.as_datatype_enum,
+    tf.complex128.as_datatype_enum: tf.float64.as_datatype_enum,
+}
+
+
+def _parts(value: Value) -> list[Any]:
+    """The tensors that a value is made of."""
+    if isinstance(value, Pair):
+        return [value.real, value.imag]
+    if isinstance(value, tf.Tensor):
+        return [value]
+    if isinstance(value, Unset):
+        return [tf.convert_to_tensor(value.size)]
+    return []
+
+
+def _like(value: Value, parts: Sequence[Any]) -> Value:
+    """A value of the same form that is made of other tensors."""
+    if isinstance(value, Pair):
+        return Pair(*parts)
+    if isinstance(value, Unset):
+        return Unset(parts[0], value.dtype, value.grows)
+    return parts[0] if isinstance(value, tf.Tensor) else value
+
+
+def _formed(parts: Sequence[Any], like: Sequence[Value]) -> list[Value]:
+    rest, made = list(parts), []
+    for value in like:
+        count = len(_parts(value))
+        made.append(_like(value, rest[:count]))
+        del rest[:count]
+    return made
+
+
+def _merged(a: Any, b: Any) -> Any:
+    """The shape of which both are."""
+    if a.rank is None or a.rank != b.rank:
+        return tf.TensorShape(None)
+    return tf.TensorShape([x if x == y else None for x, y in zip(a.as_list(), b.as_list(), strict=True)])
+
+
+@rule("Identity", "StopGradient", "Snapshot", "PreventGradient", "CheckNumerics", "CheckNumericsV2")
+def _identity(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    plain = op.type == "Identity" and op.outputs[0].dtype != tf.variant
+    return builder.same(op, given) if plain and isinstance(given[0], tf.Tensor) else given[:1]
+
+
+@rule("IdentityN")
+def _identities(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return given
+
+
+@rule("NoOp", "Assert", "TensorArrayCloseV3")
+def _nothing(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return []
+
+
+@rule("PartitionedCall", "StatefulPartitionedCall")
+def _call(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    return builder.call(builder.function(op, op.get_attr("f").name), given)
+
+
+@rule("While", "StatelessWhile")
+def _while(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    cond, body = (builder.function(op, op.get_attr(name).name) for name in ("cond", "body"))
+    return builder.loop(cond, body, given)
+
+
+@rule("If", "StatelessIf")
+def _if(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    functions = [builder.function(op, op.get_attr(f"{name}_branch").name) for name in ("then", "else")]
+    first, second = (lambda f=f: builder.call(f, given[1:]) for f in functions)
+    found: list[Value] = builder.choice(given[0], first, second)
+    return found
+
+
+@rule("Case", "StatelessCase")
+def _case(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
+    """One of several functions; a number that none has means the last one."""
+    functions = [builder.function(op, branch.name) for branch in op.get_attr("branches")]
+
+    def chosen(index: int) -> list[Value]:
+        if index == len(functions) - 1:
+            return builder.call(functions[index], given[1:])
+        found: list[Value] = builder.choice(
+            tf.equal(tf.reshape(given[0], []), index),
+            lambda: builder.call(functions[index], given[1:]),
+            lambda: chosen(index + 1),
+        )
+        return found
+
+    return chosen(0)
