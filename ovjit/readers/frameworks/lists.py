@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf  # type: ignore[import-untyped]
+import tensorflow as tf
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.rebuilt import RULES, Rebuilder, Unset, Value, rule
@@ -99,7 +99,7 @@ def _set(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     grows = "resize_if_index_out_of_bounds" in op.node_def.attr and op.get_attr(
         "resize_if_index_out_of_bounds"
     )
-    return [_written(*given, grows)]
+    return [_written(given[0], given[1], given[2], grows)]
 
 
 @rule("TensorListGetItem")

@@ -234,8 +234,62 @@ def check_pairs(graph: Any) -> None:
         raise UnsupportedError(f"Complex numbers are not supported here: {listed}")
 
 
+def _floor_div(n: OnnxNode) -> Output:
+    """floor(a / b); OpenVINO's quotient of integers is that already."""
+    made = n("Divide", n[0], n[1], m_pythondiv=True)
+    return n("Floor", made) if n.is_real(n[0]) else made
+
+
+def _truncate_div(n: OnnxNode) -> Output:
+    """a / b, cut off towards zero."""
+    made = n("Divide", n[0], n[1], m_pythondiv=False)
+    if not n.is_real(n[0]):
+        return made
+    return n("Select", n("Less", made, n.like(made, 0)), n("Ceiling", made), n("Floor", made))
+
+
+def _near(n: OnnxNode) -> Output:
+    gap = n("Abs", n("Subtract", n[0], n[1]))
+    return n("Less", gap, n.like(gap, n.attr("tolerance", 1e-5)))
+
+
+def _resized(n: OnnxNode) -> Output:
+    """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
+    corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
+    near = n.op_type == "ResizeNearestNeighbor"
+    places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
+    if near and centers:
+        places = "tf_half_pixel_for_nn"
+    x = n[0] if near else n.convert(n[0], "f32")
+    nearest = ("round_prefer_ceil" if corners else "floor") if near else "round_prefer_floor"
+    return n(
+        "Interpolate", x, n[1], n.const(np.array([1, 2], np.int32)),
+        mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
+        coordinate_transformation_mode=places, antialias=False, nearest_mode=nearest, opset=11,
+        pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0], cube_coeff=-0.75,
+    )  # fmt: skip
+
+
+def _sliced(n: OnnxNode) -> Output:
+    """Python's slices: a bit of each mask for each entry of begin, end and strides."""
+    count = n.static_shape(n[1], "the number of slices")[0]
+    names = ("begin_mask", "end_mask", "new_axis_mask", "shrink_axis_mask", "ellipsis_mask")
+    bits = {name: int(n.attr(name, 0)) for name in names}
+    masks: dict[str, Any] = {name: [value >> i & 1 for i in range(count)] for name, value in bits.items()}
+    return n("StridedSlice", *n.inputs[:4], **masks)
+
+
 _TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
+    "FloorDiv": _floor_div,
+    "FloorMod": lambda n: n("FloorMod", n[0], n[1]),
+    "TruncateDiv": _truncate_div,
+    "ApproximateEqual": _near,
+    "ResizeBilinear": _resized,
+    "ResizeNearestNeighbor": _resized,
+    "StridedSlice": _sliced,
+    "Roll": lambda n: n("Roll", n[0], n[1], n[2]),
+    "CheckNumericsV2": lambda n: n.same(n[0]),
     "ScatterNd": _scatter,
     "ShapeN": _shapes,
     "CumulativeLogsumexp": _running_log_sum,

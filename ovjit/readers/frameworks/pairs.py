@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import tensorflow as tf  # type: ignore[import-untyped]
+import tensorflow as tf
 
 from ovjit.readers.frameworks.rebuilt import PART_BY_PART, RULES, Pair, Rebuilder, Rule, Value, rule
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import tensorflow as tf  # type: ignore[import-untyped]
+import tensorflow as tf
 
 from ovjit.errors import UnsupportedError
 

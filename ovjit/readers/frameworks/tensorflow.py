@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.frameworks.files import MARKED
+from ovjit.readers.frameworks.exported import converted, quiet
 
-#: The newest opset that tf2onnx writes.
-OPSET = 18
 #: Operators that are variables.
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 
@@ -40,7 +36,7 @@ def object_to_onnx(
     `example`: what it is called with, a tuple or list of several operands. `described`: shape and type of
     each input, instead of an example. `more` operators stay as they are: the caller has rules for them.
     """
-    with _quiet():
+    with quiet():
         if hasattr(model, "run") and hasattr(model, "graph"):
             model = _frozen_session(model)
         elif type(model).__name__ == "Checkpoint" and hasattr(model, "root"):
@@ -146,26 +142,7 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
         names = sorted(made)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
-    return _converted(frozen.graph.as_graph_def(), inputs, outputs, renames, more)
-
-
-#: Attributes of functions that TensorFlow does not inline: those for XLA, as in Keras's convolutions.
-_KEPT_WHOLE = ("_XlaMustCompile", "_noinline")
-
-
-def _with_calls_inlined(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
-    """The graph with the functions that it still calls put in their places."""
-    import tensorflow as tf
-    from tf2onnx.tf_loader import tf_optimize
-
-    if not any(node.op in ("PartitionedCall", "StatefulPartitionedCall") for node in graph.node):
-        return graph
-    functions = graph.library.function
-    for owner in (*graph.node, *functions, *(node for function in functions for node in function.node_def)):
-        for name in _KEPT_WHOLE:
-            owner.attr.pop(name, None)
-    with tf.Graph().as_default():
-        return tf_optimize([*inputs], [*outputs], graph)
+    return converted(frozen.graph.as_graph_def(), inputs, outputs, renames, more)
 
 
 def _saved_model(path: str, more: Collection[str]) -> Any:
@@ -173,11 +150,11 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
     from tf2onnx import tf_loader
 
     tags, signatures = _tags_and_signatures(path)
-    with _quiet():
+    with quiet():
         graph, inputs, outputs, renames = tf_loader.from_saved_model(
             path, None, None, tag=tags, signatures=signatures, return_tensors_to_rename=True
         )
-        return _converted(graph, inputs, outputs, renames, more)
+        return converted(graph, inputs, outputs, renames, more)
 
 
 def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None]:
@@ -210,7 +187,7 @@ def _frozen(path: str, text: bool, more: Collection[str]) -> Any:
         text_format.Parse(content.decode("utf-8", "replace"), graph)
     else:
         graph.ParseFromString(content)
-    with _quiet():
+    with quiet():
         return _of_graph(path, graph, more)
 
 
@@ -225,161 +202,4 @@ def _of_graph(where: str, graph: Any, more: Collection[str]) -> Any:
     outputs = [f"{node.name}:0" for node in ends]
     if any(node.op in _VARIABLES for node in graph.node):
         raise UnsupportedError(f"{where}: the graph has variables: freeze it, or give a SavedModel")
-    return _converted(graph, inputs, outputs, None, more)
-
-
-#: Operators that the exporter is told to leave as they are, since it refuses some uses or writes wrong ones:
-#: ONNX's ScatterND does not add updates of one place, and what it makes of AdjustSaturation mixes channels.
-_KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
-         "FakeQuantWithMinMaxVars")  # fmt: skip
-
-
-def _converted(
-    graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
-) -> Any:
-    """The ModelProto of a graph; of one that is made anew, where the exporter leaves complex numbers, lists
-    of tensors or switches. `more` are operators that are left as they are."""
-    _checked(graph)
-    graph = _with_calls_inlined(graph, inputs, outputs)
-    complex_numbers, forms = _has_forms(graph)
-    if not (complex_numbers or forms):
-        return _exported(graph, inputs, outputs, renames, more)
-    made, refused = None, None
-    if not complex_numbers:
-        try:
-            with _level(logging.CRITICAL):
-                made = _exported(graph, inputs, outputs, renames, more)
-            if not _is_left(made.graph):
-                return made
-        except Exception as error:
-            refused = error
-    from ovjit.readers.frameworks.rebuilt import rebuilt
-
-    try:
-        again, names = rebuilt(graph, inputs, outputs)
-    except UnsupportedError:
-        if refused is not None:
-            raise
-        return made or _exported(graph, inputs, outputs, renames, more)
-    known = dict(renames or {})
-    known.update({new: known.pop(old, old) for old, new in zip(outputs, names, strict=True)})
-    return _exported(again, inputs, names, known, more)
-
-
-def _exported(
-    graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
-) -> Any:
-    from tf2onnx import convert
-
-    kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
-    kept |= {name: (_marked, []) for name in more}
-    proto = convert.from_graph_def(
-        graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,
-        custom_op_handlers=kept,
-    )[0]  # fmt: skip
-    _check_functions(proto, graph, kept)
-    return proto
-
-
-def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:
-    """UnsupportedError where a branch or a loop calls a function with operators that the exporter does not
-    know: it leaves the name of the function then."""
-    from tf2onnx.handler import tf_op
-
-    functions = {function.signature.name: function for function in graph.library.function}
-    called = [
-        attr.s.decode(errors="replace") for node in proto.graph.node for attr in node.attribute if attr.s
-    ]
-    known = {*tf_op.create_mapping(OPSET, None), *kept, "NoOp", "Placeholder"}
-    for function in (functions[name] for name in functions if any(name in text for text in called)):
-        if unknown := sorted({node.op for node in function.node_def} - known):
-            raise UnsupportedError(f"No conversion rule found for operations: {', '.join(unknown)}")
-
-
-def _marked(context: Any, node: Any, name: str, args: Any) -> Any:
-    """Put an operator into a domain of its own: ONNX may have one of its name."""
-    node.domain = MARKED
-    return node
-
-
-def _checked(graph: Any) -> None:
-    """Raise what TensorFlow says of a graph, or of a function in it, whose nodes do not agree with their
-    operators. Its optimiser, which comes next, ends the process instead."""
-    import tensorflow as tf
-    from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
-
-    with tf.Graph().as_default():
-        tf.import_graph_def(graph, name="")
-        for function in graph.library.function:
-            function_def_to_graph(function, include_library_functions=True)
-
-
-#: Loggers of tf2onnx's that write what is left out here.
-_NOISY = ("tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
-
-
-def _has_forms(graph: Any) -> tuple[bool, bool]:
-    """Whether a graph has complex numbers, and whether it has other operators of which `rebuilt` makes new
-    ones."""
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    pairs = any(_is_complex(value) for node in nodes for value in node.attr.values())
-    return pairs, any(_is_of_form(node.op) for node in nodes)
-
-
-def _is_of_form(kind: str) -> bool:
-    return kind.startswith(("TensorList", "TensorArray")) or kind in _ANEW
-
-
-def _is_complex(attribute: Any) -> bool:
-    return attribute.type in _COMPLEX_TYPES or not _COMPLEX_TYPES.isdisjoint(attribute.list.type)
-
-
-#: The numbers of complex64 and complex128 in DataType.
-_COMPLEX_TYPES = {8, 18}
-#: Operators that are made of others, but for lists and TensorArrays.
-_ANEW = {"Case", "StatelessCase", "Merge", "_SwitchN", "Switch", "EmptyTensorList", "ConjugateTranspose",
-         "CheckNumericsV2"}  # fmt: skip
-
-
-def _is_left(graph: Any) -> bool:
-    """Whether an exported graph still has such operators."""
-    graphs = [graph]
-    while graphs:
-        for node in graphs.pop().node:
-            if _is_of_form(node.op_type):
-                return True
-            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return False
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a note of tf2onnx's says more than its exception does, and more than that it leaves an operator
-    as it is: that operator's rule is here, or the error names it."""
-    known = "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
-    return not re.search(known, record.getMessage())
-
-
-@contextmanager
-def _level(level: int) -> Iterator[None]:
-    """tf2onnx tells what is at least this urgent."""
-    logger = logging.getLogger("tf2onnx")
-    before = logger.level
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """tf2onnx's notes of what it does are left out; its warnings are not."""
-    noisy = [logging.getLogger(name) for name in _NOISY]
-    for part in noisy:
-        part.addFilter(_is_news)
-    try:
-        with _level(logging.WARNING):
-            yield
-    finally:
-        for part in noisy:
-            part.removeFilter(_is_news)
+    return converted(graph, inputs, outputs, None, more)

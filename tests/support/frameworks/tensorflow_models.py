@@ -146,6 +146,46 @@ def convert_objects(folder: Path) -> None:
         raise AssertionError("a function without an example was converted")
 
 
+def convert_made_anew() -> None:
+    """Complex numbers, lists, TensorArrays, cases; integers and sizes that the exporter gets wrong."""
+    rows, numbers = normal(5, 3), np.array([-7, 7, -8], np.int32)
+
+    def fibonacci(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 5, clear_after_read=False).write(0, x[0]).write(1, x[1])
+        made = tf.while_loop(
+            lambda i, t: i < 5, lambda i, t: (i + 1, t.write(i, t.read(i - 1) + t.read(i - 2))), [2, array]
+        )
+        return made[1].stack()
+
+    def filtered(x: Any) -> Any:
+        return tf.signal.irfft(tf.signal.rfft(x) * tf.complex(tf.ones([2]) * 0.5, tf.ones([2])), [3])
+
+    def cases(x: Any) -> Any:
+        number = tf.cast(tf.reduce_sum(x) > 0, tf.int32)
+        return tf.switch_case(number, [lambda: x * 2, lambda: x - 1])
+
+    functions = [
+        lambda x: tf.scan(lambda total, row: total * 0.5 + row, x), fibonacci, filtered, cases,
+        lambda x: tf.math.real(tf.exp(tf.complex(x, x[::-1])) / tf.complex(x, x + 1)),
+    ]  # fmt: skip
+    for number, function in enumerate(functions):
+        made = tf.function(function, input_signature=[tf.TensorSpec([5, 3])])
+        np.testing.assert_allclose(
+            run(made, rows)[1][0], made(rows), rtol=1e-4, atol=1e-5, err_msg=str(number)
+        )
+    for name in ("floordiv", "floormod"):
+        made = tf.function(getattr(tf.math, name), input_signature=[tf.TensorSpec([3], tf.int32)] * 2)
+        np.testing.assert_array_equal(
+            run(made, numbers, numbers[::-1] + 3)[1][0], made(numbers, numbers[::-1] + 3)
+        )
+    resize = tf.compat.v1.image.resize_bilinear
+    made = tf.function(
+        lambda x: resize(x, [9, 12], align_corners=True), input_signature=[tf.TensorSpec([2, 5, 6, 3])]
+    )
+    image = normal(2, 5, 6, 3)
+    np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=1e-4, atol=1e-5)
+
+
 def convert_operators() -> None:
     """Operators that the exporter does not know."""
     x, spd, places = normal(3, 4), normal(4, 4), np.sort(normal(2, 6))
@@ -382,6 +422,7 @@ def main(folder: Path) -> None:
     convert_described(folder)
     convert_objects(folder)
     read_damaged_files(folder)
+    convert_made_anew()
     convert_operators()
     convert_signals()
     convert_calls(folder)
