@@ -324,9 +324,13 @@ def test_modules_whose_weights_are_made_traceable(ov, name) -> None:
     with torch.no_grad():
         wanted = plain(x).numpy()
     given = copy.deepcopy(plain).to(kind)
-    getattr(part(ov, "pytorch.patch_model"), "__make_16bit_traceable")(given)
-    with torch.no_grad():
-        model = ov.convert_model(given, example_input=x)
+    patch = part(ov, "pytorch.patch_model")
+    getattr(patch, "__make_16bit_traceable")(given)
+    try:
+        with torch.no_grad():
+            model = ov.convert_model(given, example_input=x)
+    finally:  # OpenVINO's takes the place of functions of PyTorch's
+        patch.unpatch_model(given, "_openvino_module_extension_patch_orig_forward")
     made = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
     np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-4)
 

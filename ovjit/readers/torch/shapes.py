@@ -14,7 +14,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.nibbles import in_pairs
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, Stacked, are_all_parts, parts_of
+from ovjit.readers.torch.values import Complex, Number, Picked, Stacked, are_all_parts, parts_of
 
 
 @aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")
@@ -247,8 +247,11 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
     """As many parts as the graph takes of a dimension that is open, or whose parts have an open length; or
     the parts that it reads, by their indices."""
     count = n.wanted.listed
-    if count is None and n.wanted.items is not None:
-        return {i: _part_of_open(n, x, axis, length, i) for i in n.wanted.items}
+    items = n.wanted.items
+    if count is None and items is not None:
+        read = items if min(items) < 0 else range(max(items) + 1)
+        made = {i: _part_of_open(n, x, axis, length, i) for i in read}
+        return Picked(made) if min(items) < 0 else list(made.values())
     if count is None:
         raise UnsupportedError(
             "the number of parts of a dynamic dimension is not known when the model is read"

@@ -46,6 +46,10 @@ class Stacked:
         self.numbers = numbers
 
 
+class Picked(dict):
+    """Parts of an open dimension by the indices that are read, some of which count from the last part."""
+
+
 class Part(Output):
     """A part of `whole` along the dynamic dimension `axis`. `parts`: all parts of the example's tensor."""
 

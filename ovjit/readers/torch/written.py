@@ -11,7 +11,7 @@ from ovjit.readers.torch.containers import items_of, overwrite_items
 from ovjit.readers.torch.graph import Refused, TorchReader
 from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.shared_memory import SharedMemory
-from ovjit.readers.torch.values import Stacked
+from ovjit.readers.torch.values import Picked, Stacked
 from ovjit.readers.torch.views import View, parts_of_list, view_of, written_back
 
 #: Types of lists without tensors.
@@ -56,7 +56,7 @@ class WritingReader(TorchReader):
         if found is not None and found[1].listed is not None:
             self.views[output.debugName()] = found[1]
             self._shared.join_named(output, found[1].listed[0])
-        elif isinstance(self._value(listed), Stacked):
+        elif isinstance(self._value(listed), (Stacked, Picked)):
             self._shared.join(output, listed)
         for name, value in self.env.items():
             if value is made and name != output.debugName():
