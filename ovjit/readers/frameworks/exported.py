@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.frameworks.files import MARKED
 
 #: The newest opset that tf2onnx writes.
 OPSET = 18
+#: The domain of TensorFlow's operators that its exporter leaves as they are, as the caller has rules.
+MARKED = "tensorflow"
 
 #: Attributes of functions that TensorFlow does not inline: those for XLA, as in Keras's convolutions.
 _KEPT_WHOLE = ("_XlaMustCompile", "_noinline")
@@ -63,10 +64,11 @@ def converted(
                 return made
         except Exception as error:
             refused = error
-    from ovjit.readers.frameworks.rebuilt import rebuilt
+    from ovjit.readers.frameworks import lists, pairs, rebuilt
 
+    assert lists and pairs  # which add their rules
     try:
-        again, names = rebuilt(graph, inputs, outputs)
+        again, names = rebuilt.rebuilt(graph, inputs, outputs)
     except UnsupportedError:
         if refused is not None:
             raise

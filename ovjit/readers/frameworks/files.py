@@ -8,10 +8,8 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
+from ovjit.readers.frameworks.exported import MARKED
 from ovjit.records import NamedTuple
-
-#: The domain of TensorFlow's operators that its exporter leaves as they are, as the caller has rules.
-MARKED = "tensorflow"
 
 
 class Framework(NamedTuple):

@@ -64,9 +64,6 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[str]]:
     """The GraphDef, and the names of its outputs. UnsupportedError for what has no such form."""
-    from ovjit.readers.frameworks import lists, pairs  # they add their rules
-
-    assert lists and pairs
     source, made = tf.Graph(), tf.Graph()
     with source.as_default():
         tf.graph_util.import_graph_def(graph, name="")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from ovjit.errors import OvjitError, UnsupportedError
@@ -43,6 +42,7 @@ class TorchScriptPythonDecoder:
             raise UnsupportedError("a PyTorch module is expected, not a TorchScript graph")
         self._given = pt_module
         self._element = graph_element
+        self._script: Any = None
         self._frozen = not skip_freeze
         self._tracing = dict(trace_kwargs or {})
         self.module_extensions = module_extensions
@@ -55,18 +55,18 @@ class TorchScriptPythonDecoder:
             raise UnsupportedError("a PyTorch module is expected, not a node of a TorchScript graph")
         return self._given
 
-    @cached_property
+    @property
     def pt_module(self) -> Any:
         """The script. RuntimeError where the module cannot be traced, or scripted without an example."""
-        given = self._given
-        if self._element is not None or not is_plain_module(given):
-            return given
-        given.eval()
-        way = "scripting" if self.example_input is None else "tracing"
-        try:
-            return self._scripted(given)
-        except Exception as error:
-            raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
+        if self._element is not None or not is_plain_module(self._given):
+            return self._given
+        if self._script is None:
+            way = "scripting" if self.example_input is None else "tracing"
+            try:
+                self._script = self._scripted(self._given.eval())
+            except Exception as error:
+                raise OvjitError(f"Couldn't get TorchScript module by {way}.\nException:\n{error}") from error
+        return self._script
 
     def _scripted(self, given: Any) -> Any:
         import torch

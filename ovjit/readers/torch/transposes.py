@@ -29,7 +29,7 @@ def before_turning(turned: Seen) -> Seen | None:
 
 def absorb_movements(model: Model) -> None:
     """Apply the rules wherever they fit."""
-    movements = [merge_transposes, merge_reshapes, keep_shape, absorb_broadcast]
+    movements = [merge_transposes, merge_reshapes, keep_shape, keep_shape_of_reshape, absorb_broadcast]
     for rules in (movements, [absorb_transpose], [reshape_ones]):
         for _ in applied(rules, model, Users(model)):
             pass
@@ -65,22 +65,25 @@ def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
     return True
 
 
-@rule(op["Reshape Broadcast"](value("x"), ...))
+@rule(op.Broadcast(value("x"), ...))
 def keep_shape(node: SeenNode, x: Seen) -> bool | None:
-    """Reshape(x) -> x, where x surely has that shape; Broadcast(x) as well.
-
-    OpenVINO keeps Reshapes of several open dimensions.
-    """
+    """Broadcast(x) -> x, where x surely has that shape."""
     if x.shape is None or len(x.shape) != len(node.output.shape or ()):
         return None
     if x.port.get_node().get_type_name() in ("Parameter", "Constant"):
         return None  # constants keep names of their own, and results nodes
     if not all(statically_known_equal(a, b) for a, b in zip(x.shape, node.output.shape, strict=True)):
         return None
-    if node.op.name == "Reshape" and sum(not isinstance(d, int) for d in x.shape) > 1:
-        return None
     node.output.port.replace(x.port)
     return True
+
+
+@rule(op.Reshape(value("x"), ...))
+def keep_shape_of_reshape(node: SeenNode, x: Seen) -> bool | None:
+    """Reshape(x) -> x, where x surely has that shape. OpenVINO keeps those of several open dimensions."""
+    if sum(not isinstance(d, int) for d in x.shape or ()) > 1:
+        return None
+    return keep_shape(node, x)
 
 
 _ELEMENTWISE = op["Add Subtract Multiply Divide"]

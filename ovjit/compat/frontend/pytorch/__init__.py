@@ -2,20 +2,7 @@
 
 from __future__ import annotations
 
-import ovjit.compat.frontend.extensions as extensions
 from ovjit.compat.frontend.pytorch.module_extension import ModuleExtension
-
-
-class ConversionExtension(extensions.ConversionExtension):
-    """How an operator of PyTorch is converted."""
-
-    framework = "PyTorch"
-
-
-class OpExtension(extensions.OpExtension):
-    """An operator of PyTorch that is an operation of OpenVINO's."""
-
-    framework = "PyTorch"
-
+from ovjit.compat.frontend.pytorch.operator_extensions import ConversionExtension, OpExtension
 
 __all__ = ["ConversionExtension", "ModuleExtension", "OpExtension"]

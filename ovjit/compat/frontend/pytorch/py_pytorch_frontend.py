@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.compat.frontend.pytorch import ConversionExtension, OpExtension
+from ovjit.compat.frontend.pytorch.operator_extensions import ConversionExtension, OpExtension
 
 
 class _Type:

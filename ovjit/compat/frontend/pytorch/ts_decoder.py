@@ -19,12 +19,16 @@ from ovjit.readers.torch.trace import is_plain_module
 class TorchScriptPythonDecoder(decoders.TorchScriptPythonDecoder, _IDecoder):
     """A PyTorch module, or a graph or node of its script: types, constants and names of what is in it."""
 
+    _graph: Any = None
+
     @property
     def graph_element(self) -> Any:
         """The node or graph; that of the module's script where none was given."""
-        if self._element is None:
-            self._element = _explicit(self.pt_module.inlined_graph)
-        return self._element
+        if self._element is not None:
+            return self._element
+        if self._graph is None:
+            self._graph = _explicit(self.pt_module.inlined_graph)
+        return self._graph
 
     @property
     def raw_inputs(self) -> list[Any]:
