@@ -178,3 +178,19 @@ def test_scripts_batch_a_list_of_images(count) -> None:
     for more in (0, 3, 8):
         images = [drawn(3, 9 + i + more, 14 - i) for i in range(count)]
         same([compiled([image.numpy() for image in images])[0]], script(images))
+
+
+def test_empty_parts_are_not_joined() -> None:
+    """As what rotary embeddings leave of a head that they turn as a whole: quantizers are put before each."""
+
+    class Rotated(torch.nn.Module):
+        def forward(self, x):
+            rows = x.reshape(-1, 3)
+            return torch.cat([rows[..., :3] * 2, rows[..., 3:].double()], -1)
+
+    x = torch.rand(2, 3)
+    model = ov.convert_model(Rotated(), example_input=x)
+    assert not [node for node in model.get_ops() if node.get_type_name() == "Concat"]
+    made = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
+    np.testing.assert_array_equal(made, Rotated()(x).numpy())
+    assert made.dtype == np.float64

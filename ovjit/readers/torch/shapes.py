@@ -155,7 +155,8 @@ def cat(n: Call, x: Any, dim: int = 0) -> Any:
         pairs = [v if isinstance(v, Complex) else n.complex_of(v) for v in values]
         return Complex(n.concat([p.pair for p in pairs], n.axis(dim, n.rank(pairs[0].pair) - 1)))
     same = n.same_kind([*values, *(v for v in x if n.shape(v) == (0,))])[: len(values)]
-    return n.concat(same, n.pick_axis(same[0], dim))
+    axis = n.pick_axis(same[0], dim)
+    return n.concat([v for v in same if n.size(v, axis) != 0] or same[:1], axis)
 
 
 @aten("stack")

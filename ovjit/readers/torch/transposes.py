@@ -68,6 +68,18 @@ def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
 @rule(op.Broadcast(value("x"), ...))
 def keep_shape(node: SeenNode, x: Seen) -> bool | None:
     """Broadcast(x) -> x, where x surely has that shape."""
+    return _left_out(node, x)
+
+
+@rule(op.Reshape(value("x"), ...))
+def keep_shape_of_reshape(node: SeenNode, x: Seen) -> bool | None:
+    """Reshape(x) -> x, where x surely has that shape. OpenVINO keeps those of several open dimensions."""
+    several = sum(not isinstance(d, int) for d in x.shape or ()) > 1
+    return None if several else _left_out(node, x)
+
+
+def _left_out(node: SeenNode, x: Seen) -> bool | None:
+    """Replace a node by its input, if that surely has the same shape."""
     if x.shape is None or len(x.shape) != len(node.output.shape or ()):
         return None
     if x.port.get_node().get_type_name() in ("Parameter", "Constant"):
@@ -76,14 +88,6 @@ def keep_shape(node: SeenNode, x: Seen) -> bool | None:
         return None
     node.output.port.replace(x.port)
     return True
-
-
-@rule(op.Reshape(value("x"), ...))
-def keep_shape_of_reshape(node: SeenNode, x: Seen) -> bool | None:
-    """Reshape(x) -> x, where x surely has that shape. OpenVINO keeps those of several open dimensions."""
-    if sum(not isinstance(d, int) for d in x.shape or ()) > 1:
-        return None
-    return keep_shape(node, x)
 
 
 _ELEMENTWISE = op["Add Subtract Multiply Divide"]
