@@ -210,3 +210,19 @@ def test_tensors_that_a_script_may_leave_out(weights) -> None:
     assert len(compiled.outputs) == 1 + weights
     for got, want in zip(compiled(x.numpy()).values(), module(x), strict=False):
         np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["clone", "deepcopy"])
+def test_copies_are_read_again_when_types_are_known(how) -> None:
+    """A product of integers and a real number is real, also in a copy that was made before types were set."""
+    script = torch.jit.script(Scaled())
+    model = ov.convert_model(script)
+    made = model.clone() if how == "clone" else copy.deepcopy(model)
+    x = np.array([1, 2], np.int32)
+    made.input(0).get_node().set_element_type(ov.Type.i32)
+    made.input(0).get_node().set_partial_shape(ov.PartialShape([-1]))
+    made.validate_nodes_and_infer_types()
+    got = ov.compile_model(made, "CPU")(x)
+    for i, wanted in enumerate(script(torch.tensor(x))):
+        assert got[i].dtype == wanted.numpy().dtype
+        np.testing.assert_array_equal(got[i], wanted.numpy())

@@ -82,27 +82,32 @@ def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
 
 
 def retyped(model: Model, read: ReadTyped) -> Model:
-    """A model whose inputs are of unknown types. It is read again when they are known, as operators of values
-    of several types depend on them; not if it was changed."""
-    results = [(result, result.input_value(0)) for result in model._results]
-    parameters = list(model._parameters)
+    """A model whose inputs are of unknown types. It, or a copy of it, is read again when they are known, as
+    operators of values of several types depend on them; not if it was changed."""
+    structure = _structure(model)
 
     def again(given: Model, needed: bool) -> None:
-        types = [TensorType(p._attrs["element_type"], p._attrs["shape"]) for p in parameters]
+        types = [TensorType(p._attrs["element_type"], p._attrs["shape"]) for p in given._parameters]
         if not all(map(_is_known, types)):
             return
         given._complete = None
-        kept = [(result, result.input_value(0)) for result in given._results]
-        if kept != results or given._parameters != parameters:
+        if _structure(given) != structure:
             return
         made = read(types)
-        _connect(made, [parameter.output(0) for parameter in parameters])
+        _connect(made, [parameter.output(0) for parameter in given._parameters])
         for result, new in zip(given._results, made._results, strict=True):
             result.input(0).replace_source_output(new.input_value(0))
         given._sinks[:] = made._sinks
 
     model._complete = again
     return model
+
+
+def _structure(model: Model) -> list[Any]:
+    """What copies of a model share: which node takes what of which others, and the order of its ends."""
+    places = {node: i for i, node in enumerate(model.get_ordered_ops())}
+    taken = [(node.get_type_name(), [(places[v._node], v._index) for v in node._inputs]) for node in places]
+    return [taken, *([places[node] for node in ends] for ends in (model._parameters, model._results))]
 
 
 def complete(model: Model, needed: bool) -> None:

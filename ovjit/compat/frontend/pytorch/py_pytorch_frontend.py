@@ -7,32 +7,27 @@ from typing import Any
 from ovjit.compat.frontend.pytorch.operator_extensions import ConversionExtension, OpExtension
 
 
+class _OfElements:
+    """A type that has another one as a part."""
+
+    def __init__(self, element_type: Any):
+        self.element_type = element_type
+
+
 class _Type:
     """Names of these types."""
 
-    class Tensor:
+    class Tensor(_OfElements):
         """A tensor whose elements have a type."""
 
-        def __init__(self, element_type: Any):
-            self.element_type = element_type
-
-    class List:
+    class List(_OfElements):
         """A list whose items have a type."""
 
-        def __init__(self, element_type: Any):
-            self.element_type = element_type
-
-    class Complex:
+    class Complex(_OfElements):
         """A complex number whose parts have a type."""
 
-        def __init__(self, element_type: Any):
-            self.element_type = element_type
-
-    class PyScalar:
+    class PyScalar(_OfElements):
         """A number of Python's that has a type."""
-
-        def __init__(self, element_type: Any):
-            self.element_type = element_type
 
     class Str:
         """A text."""

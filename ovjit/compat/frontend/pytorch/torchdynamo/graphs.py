@@ -20,10 +20,10 @@ class Part(NamedTuple):
     """A Model and how it is called.
 
     `takes` are the places of the arguments that are its inputs: tensors, and behind them those of `numbers`.
-    `gives` has a pair for each output: the
-    kind of value ("tensor", "complex" or "number") and the place of the Model's output; else ("value",
-    the value). `laid` has, for an output that PyTorch lays otherwise than in order, how a view of the
-    Model's output is the wanted tensor: the axes to permute and the lengths to expand, -1 for those to keep.
+    `gives` has a pair for each output: the kind of value ("tensor", "complex" or "number") and the place of
+    the Model's output; else ("value", the value). `laid` has, for an output that PyTorch lays otherwise than
+    in order, how a view of the Model's output is the wanted tensor: the axes to permute and the lengths to
+    expand, -1 for those to keep.
     """
 
     model: Model
