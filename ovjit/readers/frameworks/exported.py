@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.frameworks.kept import MARKED, handlers
+from ovjit.readers.onnx.node import reads
 
 #: The newest opset that tf2onnx writes.
 OPSET = 18
-#: The domain of TensorFlow's operators that its exporter leaves as they are, as the caller has rules.
-MARKED = "tensorflow"
 
 #: Attributes of functions that TensorFlow does not inline: those for XLA, as in Keras's convolutions.
 _KEPT_WHOLE = ("_XlaMustCompile", "_noinline")
@@ -32,17 +32,6 @@ def _with_calls_inlined(graph: Any, inputs: Sequence[str], outputs: Sequence[str
             owner.attr.pop(name, None)
     with tf.Graph().as_default():
         return tf_optimize([*inputs], [*outputs], graph)
-
-
-#: Operators that the exporter is told to leave as they are, since it refuses some uses or writes wrong ones:
-#: ONNX's ScatterND does not add updates of one place, what it makes of AdjustSaturation mixes channels, and
-#: of FloorDiv and FloorMod of negative integers other numbers.
-_KEPT = ("AdjustSaturation", "ComplexAbs", "FFT", "RFFT", "RFFT2D", "ScatterNd", "FakeQuantWithMinMaxArgs",
-         "FakeQuantWithMinMaxVars", "FloorDiv", "FloorMod", "TruncateDiv")  # fmt: skip
-#: ... where an operand from this one on is not a constant.
-_KEPT_OPEN = {"StridedSlice": 1, "Roll": 1}
-#: ... where corners are aligned: the exporter gives scales, which are not exact.
-_KEPT_ALIGNED = ("ResizeBilinear", "ResizeNearestNeighbor")
 
 
 def converted(
@@ -82,16 +71,29 @@ def _exported(
     graph: Any, inputs: Sequence[str], outputs: Sequence[str], renames: Any, more: Collection[str]
 ) -> Any:
     from tf2onnx import convert
+    from tf2onnx.handler import tf_op
 
-    kept: dict[str, Any] = {name: (lambda context, node, name, args: node, []) for name in _KEPT}
-    kept |= dict.fromkeys((*_KEPT_OPEN, *_KEPT_ALIGNED), (_kept_or_mapped, []))
-    kept |= {name: (_marked, []) for name in more}
+    from ovjit.readers.frameworks.operators import TENSORFLOW
+
+    kept = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
     proto = convert.from_graph_def(
         graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,
         custom_op_handlers=kept,
     )[0]  # fmt: skip
     _check_functions(proto, graph, kept)
+    _name_what_is_read(proto.graph)
     return proto
+
+
+def _name_what_is_read(graph: Any) -> None:
+    """Take the names of outputs away that nothing reads, of the operators that the exporter leaves."""
+    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
+    for node in graph.node:
+        if node.domain == MARKED:
+            node.output[:] = [name if name in read else "" for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _name_what_is_read(attribute.g)
 
 
 def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:
@@ -109,12 +111,6 @@ def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:
             raise UnsupportedError(f"No conversion rule found for operations: {', '.join(unknown)}")
 
 
-def _marked(context: Any, node: Any, name: str, args: Any) -> Any:
-    """Put an operator into a domain of its own: ONNX may have one of its name."""
-    node.domain = MARKED
-    return node
-
-
 def _checked(graph: Any) -> None:
     """Raise what TensorFlow says of a graph, or of a function in it, whose nodes do not agree with their
     operators. Its optimiser, which comes next, ends the process instead."""
@@ -129,18 +125,6 @@ def _checked(graph: Any) -> None:
 
 #: Loggers of tf2onnx's that write what is left out here.
 _NOISY = ("tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
-
-
-def _kept_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
-    """The operator as it is in the cases that the exporter refuses or gets wrong, else as it writes it."""
-    from tf2onnx.handler import tf_op
-
-    if node.type in _KEPT_OPEN and not all(i.is_const() for i in node.inputs[_KEPT_OPEN[node.type] :]):
-        return node
-    if node.type in _KEPT_ALIGNED and node.get_attr_value("align_corners", False):
-        return node
-    function, options = tf_op.create_mapping(context.opset, {})[node.type]
-    return function(context, node, **options)
 
 
 def _has_forms(graph: Any) -> tuple[bool, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ovjit.api.model.model import Model
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
-from ovjit.readers.frameworks.exported import MARKED
+from ovjit.readers.frameworks.kept import MARKED
 from ovjit.records import NamedTuple
 
 

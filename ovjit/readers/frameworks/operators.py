@@ -12,6 +12,9 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
+from ovjit.readers.frameworks.kept import MARKED
+from ovjit.readers.frameworks.layers import LAYERS
+from ovjit.readers.frameworks.segments import SEGMENTS
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 from ovjit.readers.running import running
@@ -21,8 +24,8 @@ _INT32 = 6
 
 
 def known_operators(framework: str) -> Mapping[str, Rule]:
-    """The rules for operators of a framework, by their names."""
-    return _TENSORFLOW if framework == "tf" else {}
+    """The rules for operators that an exporter leaves, by their names in a domain of their own."""
+    return {f"{MARKED}.{name}": rule for name, rule in TENSORFLOW.items()} if framework == "tf" else {}
 
 
 def _wide(function: Callable[[Any, Output], Output]) -> Rule:
@@ -55,8 +58,7 @@ def _normal_quantile(n: OnnxNode, x: Output) -> Output:
 
 
 def _euclidean_norm(n: OnnxNode) -> Output:
-    axes = [int(a) for a in n.known(1, "the axes").reshape(-1)]
-    return n("ReduceL2", n[0], axes, keep_dims=bool(n.attr("keep_dims", 0)))
+    return n("ReduceL2", n[0], n[1], keep_dims=bool(n.attr("keep_dims", 0)))
 
 
 def _l2_loss(n: OnnxNode) -> Output:
@@ -67,8 +69,11 @@ def _l2_loss(n: OnnxNode) -> Output:
 
 def _linspace(n: OnnxNode) -> Output:
     """`count` numbers from a start to an end, both included."""
-    start, end, count = n[0], n[1], int(n.known(2, "the number of steps").reshape(()))
-    steps = n.like(start, np.arange(count) / max(count - 1, 1))
+    start, end = n[0], n[1]
+    count = n.convert(n.scalar(n[2]), "f64")
+    last = n("Maximum", n("Subtract", count, n.const(1, "f64")), n.const(1, "f64"))
+    steps = n("Divide", n("Range", 0.0, count, 1.0, output_type="f64"), last)
+    steps = n.folded(n.convert(steps, n.dtype(start)))
     return n("Add", start, n("Multiply", n("Subtract", end, start), steps))
 
 
@@ -279,8 +284,33 @@ def _sliced(n: OnnxNode) -> Output:
     return n("StridedSlice", *n.inputs[:4], **masks)
 
 
-_TENSORFLOW: dict[str, Rule] = {
+def _truth(n: OnnxNode) -> Output:
+    """Whether a number is not 0; of other tensors, whether there are elements."""
+    if n.rank(n[0]):
+        size = n("ReduceProd", n.shape_of(n[0]), [0], keep_dims=False)
+        return n("NotEqual", size, n.const(0))
+    return n("NotEqual", n[0], n.like(n[0], 0))
+
+
+def _rank(n: OnnxNode) -> Output:
+    shape = n.shape(n[0])
+    if shape is not None:
+        return n.const(len(shape), "i32")
+    return n.convert(n.scalar(n("ShapeOf", n("ShapeOf", n[0], output_type="i64"), output_type="i64")), "i32")
+
+
+def _one_hot(n: OnnxNode) -> Output:
+    places = n[0] if n.dtype(n[0]) in ("i32", "i64") else n.convert(n[0], "i64")
+    return n("OneHot", places, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
+
+
+TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
+    **LAYERS,
+    **SEGMENTS,
+    "OneHot": _one_hot,
+    "ToBool": _truth,
+    "Transpose": lambda n: n("Transpose", n[0], n[1]),
     "FloorDiv": _floor_div,
     "FloorMod": lambda n: n("FloorMod", n[0], n[1]),
     "TruncateDiv": _truncate_div,
@@ -339,7 +369,7 @@ _TENSORFLOW: dict[str, Rule] = {
     "Bucketize": _bucketize,
     "Cross": lambda n: matrices.cross(n, n[0], n[1], n.rank(n[0]) - 1),
     "Bitcast": lambda n: recast(n, n[0], n.data_type("type")),
-    "Rank": lambda n: n.const(n.rank(n[0]), "i32"),
+    "Rank": _rank,
     "Snapshot": lambda n: n.same(n[0]),
     "PreventGradient": lambda n: n.same(n[0]),
     "LowerBound": lambda n: n("SearchSorted", n[0], n[1], right_mode=False, output_type="i32"),

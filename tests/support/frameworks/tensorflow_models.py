@@ -240,6 +240,11 @@ def convert_operators() -> None:
         "LowerBound": (lambda a, b: tf.searchsorted(a, b), places, places[:, 1:3]),
         "UpperBound": (lambda a, b: tf.searchsorted(a, b, side="right"), places, places[:, 1:3]),
     }  # fmt: skip
+    compare(cases)
+
+
+def compare(cases: dict[str, tuple[Any, ...]]) -> None:
+    """Functions of TensorFlow beside themselves: name -> function, operands."""
     for name, (function, *given) in cases.items():
         given = [
             np.asarray(value, value.dtype if value.dtype != np.float64 else np.float32) for value in given
@@ -247,8 +252,157 @@ def convert_operators() -> None:
         want = [np.asarray(value) for value in tf.nest.flatten(function(*map(tf.constant, given)))]
         made = run(tf.function(function), *given, example_input=tuple(map(tf.constant, given)))[1]
         for got, value in zip(made, want, strict=True):
-            assert got.dtype == value.dtype, name
+            assert got.dtype == value.dtype and got.shape == value.shape, (name, got.dtype, got.shape)
             np.testing.assert_allclose(got, value, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def whole(*values: Any) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def convert_segments() -> None:
+    """What puts rows together by numbers: negative numbers, empty segments, several dimensions of numbers."""
+    raw, rows, small = tf.raw_ops, normal(5, 3), (normal(5, 3) * 9).astype(np.int32)
+    rising, any_order, squares = whole(0, 0, 2, 4, 4), whole(3, -1, 0, 3, -1), whole([0, 1], [-1, 1])
+    indices, values = np.array([[0, 1], [2, 0], [2, 3]]), normal(3)
+    kinds, sparse = ("Sum", "Prod", "Max", "Min"), ("Sum", "Mean", "SqrtN")
+
+    def segments(kind: str) -> Callable[..., Any]:
+        made = getattr(raw, f"Segment{kind}")
+        return lambda a, b, k: (made(data=a, segment_ids=k), made(data=b, segment_ids=k))
+
+    def unsorted(kind: str) -> Callable[..., Any]:
+        made = getattr(raw, f"UnsortedSegment{kind}")
+        return lambda a, b, k, s, c: (
+            made(data=a, segment_ids=k, num_segments=5), made(data=b, segment_ids=k, num_segments=c),
+            made(data=tf.reshape(a[:4], [2, 2, 3]), segment_ids=s, num_segments=3),
+        )  # fmt: skip
+
+    def sparse_segments(kind: str) -> Callable[..., Any]:
+        short, long = (getattr(raw, f"SparseSegment{kind}{end}") for end in ("", "WithNumSegments"))
+        return lambda a, i, k: (
+            short(data=a, indices=i, segment_ids=k),
+            long(data=a, indices=i, segment_ids=k, num_segments=7),
+        )
+
+    def product(i: Any, v: Any, a: Any) -> Any:
+        multiply = raw.SparseTensorDenseMatMul
+        return tuple(
+            multiply(a_indices=i, a_values=v, a_shape=[4, 4], b=a, adjoint_a=x, adjoint_b=y)
+            for x in (False, True)
+            for y in (False, True)
+        )
+
+    logits, labels = normal(6, 2, 4), np.array([[0, 0], [0, 1], [1, 0]])
+    compare({
+        **{f"Segment{kind}": (segments(kind), rows, small, rising) for kind in kinds},
+        **{f"UnsortedSegment{kind}": (unsorted(kind), rows, small, any_order, squares, whole(6)[0])
+           for kind in kinds},
+        **{f"SparseSegment{kind}": (sparse_segments(kind), rows, whole(4, 0, 0, 2), whole(0, 0, 2, 3))
+           for kind in sparse},
+        "SegmentMean": (lambda a, k: raw.SegmentMean(data=a, segment_ids=k), rows, rising),
+        "Bincount": (lambda k, w: (
+            raw.Bincount(arr=k, size=4, weights=w),
+            raw.Bincount(arr=k, size=4, weights=tf.zeros([0], tf.int32)),
+            raw.DenseBincount(input=k, size=4, weights=w),
+            raw.DenseBincount(input=k, size=9, weights=tf.zeros([0]), binary_output=True),
+        ), whole([0, 3, 3], [1, 0, 7]), normal(2, 3)),
+        "InvertPermutation": (lambda k: raw.InvertPermutation(x=k), whole(2, 0, 3, 1)),
+        "SparseFillEmptyRows": (lambda i, v: tuple(raw.SparseFillEmptyRows(
+            indices=i, values=v, dense_shape=tf.constant([5, 4], tf.int64), default_value=9.0)),
+            indices, values),
+        "SparseTensorDenseAdd": (lambda i, v, a: raw.SparseTensorDenseAdd(
+            a_indices=i, a_values=v, a_shape=tf.constant([4, 4], tf.int64), b=a),
+            indices, values, normal(4, 4)),
+        "SparseTensorDenseMatMul": (product, indices, values, normal(4, 4)),
+        "SparseToDense": (lambda i, v: (
+            raw.SparseToDense(sparse_indices=i, output_shape=[4, 4], sparse_values=v, default_value=7.0),
+            raw.SparseToDense(sparse_indices=i[1:, 1], output_shape=[4], sparse_values=v[0],
+                              default_value=0.0),
+        ), indices, values),
+        "ListDiff": (lambda a, b: (*raw.ListDiff(x=a, y=b), *raw.ListDiff(x=a, y=b, out_idx=tf.int64)),
+                     whole(3, 1, 2, 3, 5), whole(1, 5)),
+        "UnravelIndex": (lambda k, d: (tf.unravel_index(k, d), tf.unravel_index(k[1], d)),
+                         whole(0, 5, 11), whole(2, 3, 2)),
+        "CTCLoss": (lambda x, i, v, c: raw.CTCLoss(
+            inputs=x, labels_indices=i, labels_values=v, sequence_length=c)[0],
+            logits, labels, whole(0, 2, 1), whole(6, 5)),
+        "OneHot": (lambda k: tuple(tf.one_hot(k, 3, 2.0, -1.0, axis) for axis in (0, 1, -1)),
+                   whole([-1, 0, 2], [3, -3, 1])),
+    })  # fmt: skip
+
+
+def convert_layers() -> None:
+    """Recurrent cells, normalization in training, boxes, convolutions with stated padding, open operands."""
+    raw, x = tf.raw_ops, normal(4, 2, 5)
+    state, peeps, bias = [normal(2, 3), normal(2, 3)], normal(3, 3), normal(12)
+
+    def recurrent(version: str, **options: Any) -> Callable[..., Any]:
+        def function(v: Any, c: Any, h: Any, w: Any, p: Any, b: Any) -> Any:
+            given = {"x": v, "cs_prev": c, "h_prev": h, "w": w, "wci": p[0], "wcf": p[1], "wco": p[2], "b": b}
+            whole, part = (
+                getattr(raw, f"BlockLSTM{version}")(
+                    seq_len_max=tf.constant(count, tf.int64), **given, **options
+                )
+                for count in (4, 3)
+            )
+            # of the gates behind the longest sequence, TensorFlow has what was in the memory
+            return *whole, part.cs, part.h
+
+        return function
+
+    def cell(v: Any, c: Any, h: Any, w: Any, p: Any, b: Any) -> Any:
+        return tuple(raw.LSTMBlockCell(x=v[0], cs_prev=c, h_prev=h, w=w, wci=p[0], wcf=p[1], wco=p[2], b=b,
+                                       use_peephole=True, cell_clip=0.3))  # fmt: skip
+
+    def gru(v: Any, h: Any, w: Any, u: Any) -> Any:
+        return tuple(raw.GRUBlockCell(x=v[0], h_prev=h, w_ru=w, w_c=u, b_ru=w[0], b_c=u[0]))
+
+    def normalized(v: Any, s: Any) -> Any:
+        options = {"x": v, "scale": s, "offset": s * 2, "is_training": True}
+        return (
+            *raw.FusedBatchNorm(**options, mean=[], variance=[])[:3],
+            *raw.FusedBatchNormV3(**options, mean=s, variance=s, exponential_avg_factor=0.25)[:3],
+        )
+
+    def boxes(b: Any, s: Any) -> Any:
+        most = {"boxes": b, "scores": s, "max_output_size": 4, "iou_threshold": 0.4}
+        limit = {**most, "score_threshold": 0.2}
+        return (
+            raw.NonMaxSuppression(**most), raw.NonMaxSuppressionV2(**most), raw.NonMaxSuppressionV3(**limit),
+            *raw.NonMaxSuppressionV4(**limit, pad_to_max_output_size=True),
+            *raw.NonMaxSuppressionV5(**limit, soft_nms_sigma=0.5),
+            *raw.NonMaxSuppressionV5(**limit, soft_nms_sigma=0.0),
+        )  # fmt: skip
+
+    def back(v: Any, w: Any) -> Any:
+        pads = {"padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 1, 1, 0, 0, 0]}
+        once, twice = ({"filter": w, "out_backprop": v, "strides": [1, s, s, 1], **pads} for s in (1, 2))
+        return (
+            raw.Conv2DBackpropInput(input_sizes=[2, 6, 6, 3], **once),
+            raw.Conv2DBackpropInput(input_sizes=[2, 12, 12, 3], **twice),
+        )
+
+    corners = np.sort(RNG.random((8, 4)).astype(np.float32), 1)
+    more = [*state, normal(8, 12), peeps, bias]
+    image, cells = normal(8, 4, 5, 2), whole([1, 0], [0, 2])
+    compare({
+        "BlockLSTM": (recurrent("", use_peephole=True, cell_clip=0.4, forget_bias=0.7), x, *more),
+        "BlockLSTMV2": (recurrent("V2"), x, *more), "LSTMBlockCell": (cell, x, *more),
+        "GRUBlockCell": (gru, x, state[0], normal(8, 6), normal(8, 3)),
+        "FusedBatchNorm": (normalized, normal(2, 4, 5, 3), normal(3)),
+        "NonMaxSuppression": (boxes, corners, RNG.permutation(8) / 8),
+        "Conv2DBackpropInput": (back, normal(2, 6, 6, 4), normal(3, 2, 3, 4)),
+        "ssim": (lambda a, b: tf.image.ssim(a, b, 1.0), *RNG.random((2, 1, 16, 16, 3)).astype(np.float32)),
+        "BatchToSpaceND": (lambda v, b, c: raw.BatchToSpaceND(input=v, block_shape=b, crops=c),
+                           image, whole(2, 2), cells),
+        "Rank": (lambda v, a: tf.rank(tf.reduce_sum(v, a)) + tf.zeros([2], tf.int32), image, whole(1, -1)),
+        "Transpose": (tf.transpose, image, whole(2, 0, 3, 1)),
+        "LinSpace": (lambda a, c: tf.linspace(a, a * 2, c), normal(1)[0], whole(6)[0]),
+        "EuclideanNorm": (lambda v, a: raw.EuclideanNorm(input=v, axis=a), image, whole(1, -1)),
+        "ToBool": (lambda a, b: (raw.ToBool(input=a), raw.ToBool(input=b), raw.ToBool(input=b[:0])),
+                   whole(3)[0], normal(2)),
+    })  # fmt: skip
 
 
 def convert_calls(folder: Path) -> None:
@@ -420,6 +574,8 @@ def main(folder: Path) -> None:
     read_damaged_files(folder)
     convert_made_anew()
     convert_operators()
+    convert_segments()
+    convert_layers()
     convert_signals()
     convert_calls(folder)
     tf.random.set_seed(20261123)

@@ -1,0 +1,92 @@
+"""Operators that TensorFlow's exporter leaves as they are, and where: ovjit has rules for them.
+
+The exporter refuses some uses, and writes wrong ONNX for others. Operators that are left are in a domain of
+their own, as ONNX may have another one of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+#: The domain of the operators that are left.
+MARKED = "tensorflow"
+
+#: A test of a graph and its node.
+Where = Callable[[Any, Any], bool]
+
+
+def _always(context: Any, node: Any) -> bool:
+    return True
+
+
+def _is_open(*operands: int) -> Where:
+    """Where one of the operands is not a constant."""
+    return lambda context, node: any(
+        not node.inputs[i].is_const() for i in operands or range(1, len(node.input))
+    )
+
+
+def _has(name: str, *values: Any) -> Where:
+    """Where an attribute has one of the values."""
+    return lambda context, node: node.get_attr_value(name) in values
+
+
+def _has_open_filters(context: Any, node: Any) -> bool:
+    """Where the rank of the images, or the number of channels, is not known."""
+    images, filters = (context.get_shape(name) for name in node.input[:2])
+    return images is None or filters is None or min(filters[2:]) < 1
+
+
+#: ONNX's ScatterND does not add updates of one place; its OneHot counts negative indices from the end. Of
+#: AdjustSaturation the exporter mixes channels, and of integers that FloorDiv divides it makes others. It
+#: loses empty segments, and rows of negative numbers.
+_NAMES = (
+    "AdjustSaturation Bincount ComplexAbs DenseBincount FFT RFFT RFFT2D FakeQuantWithMinMaxArgs "
+    "FakeQuantWithMinMaxVars FloorDiv FloorMod TruncateDiv InvertPermutation NonMaxSuppressionV2 "
+    "NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 OneHot ScatterNd SegmentSum SegmentProd "
+    "SegmentMax SegmentMin SegmentMean SparseFillEmptyRows SparseSegmentSum SparseSegmentMean "
+    "SparseSegmentSqrtN SparseSegmentSumWithNumSegments SparseSegmentMeanWithNumSegments "
+    "SparseSegmentSqrtNWithNumSegments SparseToDense UnsortedSegmentSum UnsortedSegmentProd "
+    "UnsortedSegmentMax UnsortedSegmentMin"
+).split()
+
+#: Operators that the exporter knows -> where they are left.
+LEFT: Mapping[str, Where] = {
+    **dict.fromkeys(_NAMES, _always),
+    **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
+    # where corners are aligned: the exporter gives scales, which are not exact
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), _has("align_corners", 1)),
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
+    "Conv2DBackpropInput": _has("padding", b"EXPLICIT"),
+    "DepthwiseConv2dNative": _has_open_filters,
+}
+
+
+def handlers(rules: Collection[str], more: Collection[str], known: Mapping[str, Any]) -> dict[str, Any]:
+    """What the exporter is given in place of its own handlers, by the names of operators.
+
+    `rules` are the operators that ovjit has rules for, `more` those for which the caller has some.
+    `known` are the exporter's handlers.
+    """
+    left = {name for name in rules if name not in known} | {*more}
+    made: dict[str, Any] = dict.fromkeys(LEFT, (_left_or_mapped, []))
+    return made | dict.fromkeys(left, (_left, []))
+
+
+def _left(context: Any, node: Any, name: str, args: Any) -> Any:
+    node.domain = MARKED
+    return node
+
+
+def _left_or_mapped(context: Any, node: Any, name: str, args: Any) -> Any:
+    """The operator as it is in some cases, else as the exporter writes it."""
+    from tf2onnx.handler import tf_op
+
+    if LEFT[node.type](context, node):
+        return _left(context, node, name, args)
+    function, options = tf_op.create_mapping(context.opset, {})[node.type]
+    if options.get("onnx_op"):
+        options = {**options, "tf_op": node.type}
+        node.type = options["onnx_op"]
+    return function(context, node, **options)

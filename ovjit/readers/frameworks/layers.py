@@ -1,0 +1,198 @@
+"""Layers of TensorFlow: recurrent cells, batch normalization of what it is given, convolutions, boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.readers.bodies import over_slices
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.rows import Rule
+
+#: The outputs of a cell of an LSTM: the gates, the state of the cell before and after tanh, and the result.
+_LSTM = ("i", "cs", "f", "o", "ci", "co", "h")
+
+
+def _lstm_step(n: OnnxNode, x: Output, cs: Output, h: Output, fixed: list[Output]) -> dict[str, Output]:
+    weights, peeps, bias = fixed[0], fixed[1:4], fixed[4]
+    gates = n("Add", n("MatMul", n("Concat", x, h, axis=1), weights), bias)
+    order = ("i", "f", "ci", "o") if n.op_type.endswith("V2") else ("i", "ci", "f", "o")
+    at = dict(zip(order, n.all("Split", gates, n.const(1), num_splits=4), strict=True))
+    peep = bool(n.attr("use_peephole", 0))
+
+    def seen(name: str, state: Output, weight: Output) -> Output:
+        return n("Add", at[name], n("Multiply", state, weight)) if peep else at[name]
+
+    forget = seen("f", cs, peeps[1])
+    if not n.op_type.endswith("V2"):
+        forget = n("Add", forget, n.like(forget, n.attr("forget_bias", 1.0)))
+    made = {"i": n("Sigmoid", seen("i", cs, peeps[0])), "f": n("Sigmoid", forget), "ci": n("Tanh", at["ci"])}
+    new = n("Add", n("Multiply", made["ci"], made["i"]), n("Multiply", cs, made["f"]))
+    most = float(n.attr("cell_clip", 0.0 if n.op_type.endswith("V2") else 3.0))
+    new = n("Clamp", new, min=-most, max=most) if most > 0 else new
+    made["o"] = n("Sigmoid", seen("o", new, peeps[2]))
+    made["co"] = n("Tanh", new)
+    return {**made, "cs": new, "h": n("Multiply", made["co"], made["o"])}
+
+
+def _lstm_cell(n: OnnxNode) -> list[Output]:
+    x, cs, h, weights, *peeps, bias = n.tensors()
+    made = _lstm_step(n, x, cs, h, [weights, *peeps, bias])
+    return [made[name] for name in _LSTM]
+
+
+def _lstm(n: OnnxNode) -> list[Output | None]:
+    """Of [time, samples, numbers]. Steps behind the longest sequence are 0."""
+    steps, x, cs, h, weights, *peeps, bias = n.tensors()
+    wanted = [name for i, name in enumerate(_LSTM) if n.wants(i)]
+
+    def once(state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
+        made = _lstm_step(n, pieces[0], state[0], state[1], fixed)
+        return [made["cs"], made["h"], *(n.same(made[name]) for name in wanted)]
+
+    found = over_slices(n, once, [cs, h], [x], [weights, *peeps, bias], n.base)[2:]
+    length = n.dim_of(x, 0)
+    counts = n.along(n("Less", n.upto(length), n.convert(steps, "i64")), 0, 3)
+    rows = {k: n("Select", counts, v, n.like(v, 0)) for k, v in zip(wanted, found, strict=True)}
+    return [rows.get(name) for name in _LSTM]
+
+
+def _gru_cell(n: OnnxNode) -> list[Output]:
+    """The gates, the new numbers and the result."""
+    x, h, both, weights, both_bias, bias = n.tensors()
+
+    def layer(state: Output, weight: Output, add: Output) -> Output:
+        return n("Add", n("MatMul", n("Concat", x, state, axis=1), weight), add)
+
+    reset, update = n.all("Split", n("Sigmoid", layer(h, both, both_bias)), n.const(1), num_splits=2)
+    new = n("Tanh", layer(n("Multiply", h, reset), weights, bias))
+    kept = n("Multiply", n("Subtract", h, new), update)
+    return [reset, update, new, n("Add", kept, new)]
+
+
+def _normalized(n: OnnxNode) -> list[Output | None]:
+    """By mean and variance of the operand, which are results, too."""
+    x, scale, offset, *old = n.tensors()
+    first = n.attr("data_format", "NHWC")[1] == "C"
+    wide = n.wide(x)
+    rank = n.rank(x)
+    axes = [i for i in range(rank) if i != (1 if first else rank - 1)]
+    mean = n("ReduceMean", wide, axes, keep_dims=True)
+    gap = n("Subtract", wide, mean)
+    spread = n("ReduceMean", n("Multiply", gap, gap), axes, keep_dims=True)
+
+    def each(value: Output) -> Output:
+        return n.along(value, 1 if first else rank - 1, rank)
+
+    root = n("Sqrt", n("Add", spread, n.like(spread, n.attr("epsilon", 1e-4))))
+    made = n("Add", n("Multiply", n("Divide", gap, root), each(scale)), each(offset))
+    flat_mean, flat = (n.reshape(v, [-1]) for v in (mean, spread))
+    count = n.convert(n("ReduceProd", n("Gather", n.shape_of(x), axes, 0), [0], keep_dims=False), "f32")
+    more = n("Divide", count, n("Maximum", n("Subtract", count, n.like(count, 1)), n.like(count, 1)))
+    news = [flat_mean, n("Multiply", flat, more)]
+    share = float(n.attr("exponential_avg_factor", 1.0))
+    if share != 1:
+        news = [
+            n("Add", n("Multiply", a, n.like(a, 1 - share)), n("Multiply", b, n.like(b, share)))
+            for a, b in zip(old, news, strict=True)
+        ]
+    nothing = n.const(np.zeros(0, np.float32))
+    return [n.convert(made, n.dtype(x)), *news, n.same(flat_mean), n.same(flat), nothing]
+
+
+def _spatial(values: Any, first: bool) -> list[int]:
+    """What a list of four says of rows and columns."""
+    return [int(v) for v in (values[2:4] if first else values[1:3])]
+
+
+def _explicit(n: OnnxNode, first: bool) -> tuple[list[int], list[int]]:
+    pads = [int(v) for v in n.required("explicit_paddings")]
+    return [_spatial(pads[i::2], first) for i in (0, 1)]  # type: ignore[return-value]
+
+
+def _layout(n: OnnxNode) -> tuple[bool, list[int], list[int]]:
+    """Whether channels are first, and the orders into that layout and back."""
+    first = n.attr("data_format", "NHWC") == "NCHW"
+    return first, [0, 1, 2, 3] if first else [0, 3, 1, 2], [0, 1, 2, 3] if first else [0, 2, 3, 1]
+
+
+def _convolved_back(n: OnnxNode) -> Output:
+    """The transposed convolution with stated padding: the whole result, of which a part is taken."""
+    first, order, back = _layout(n)
+    strides, dilations = (_spatial(n.attr(k, [1] * 4), first) for k in ("strides", "dilations"))
+    start, _ = _explicit(n, first)
+    sizes = n("Gather", n.convert(n[0], "i64"), [2, 3] if first else [1, 2], 0)
+    x, filters = n.transpose(n[2], order), n.transpose(n[1], [3, 2, 0, 1])
+    whole = n(
+        "ConvolutionBackpropData", x, filters, strides=strides, dilations=dilations, auto_pad="explicit",
+        pads_begin=[0, 0], pads_end=[0, 0], output_padding=[s - 1 for s in strides],
+    )  # fmt: skip
+    made = n("Slice", whole, start, n("Add", sizes, start), [1, 1], [2, 3])
+    return n.transpose(made, back)
+
+
+def _convolved_by_channel(n: OnnxNode) -> Output:
+    first, order, back = _layout(n)
+    strides, dilations = (_spatial(n.attr(k, [1] * 4), first) for k in ("strides", "dilations"))
+    padding = n.attr("padding")
+    begin, end = _explicit(n, first) if padding == "EXPLICIT" else ([0, 0], [0, 0])
+    # [rows, columns, channels, times] -> [channels, times, 1, rows, columns]
+    filters = n.unsqueeze(n.transpose(n[1], [2, 3, 0, 1]), [2])
+    made = n(
+        "GroupConvolution", n.transpose(n[0], order), filters, strides=strides, dilations=dilations,
+        pads_begin=begin, pads_end=end,
+        auto_pad={"SAME": "same_upper", "VALID": "valid"}.get(padding, "explicit"),
+    )  # fmt: skip
+    return n.transpose(made, back)
+
+
+def _suppressed(n: OnnxNode) -> list[Output]:
+    """The boxes that are left of those that overlap, their scores, and how many they are."""
+    version = int(n.op_type.rpartition("V")[2]) if n.op_type[-1].isdigit() else 1
+    boxes, scores, most, *limits = n.tensors()
+    if version == 1:
+        limits = [n.const(float(n.attr("iou_threshold", 0.5)))]
+    if version < 3:
+        limits.append(n.const(-np.inf, "f32"))
+    rows, chosen, count = n.all(
+        "NonMaxSuppression", n.unsqueeze(n.convert(boxes, "f32"), [0]),
+        n.unsqueeze(n.convert(scores, "f32"), [0, 1]), most, *(n.convert(v, "f32") for v in limits),
+        box_encoding="corner", sort_result_descending=False, output_type="i32", opset=9,
+    )  # fmt: skip
+    places, values = (n("Gather", v, 2, 1) for v in (rows, chosen))
+    values = n.convert(values, n.dtype(scores))
+    if n.attr("pad_to_max_output_size", 0):
+        gap = n("Subtract", n.reshape(n.convert(most, "i64"), [1]), n.convert(count, "i64"))
+        places, values = (n("Pad", v, [0], gap, n.like(v, 0), pad_mode="constant") for v in (places, values))
+    count = n.scalar(count)
+    return {4: [places, count], 5: [places, values, count]}.get(version, [places])
+
+
+def _blocks(n: OnnxNode, op: str) -> Output:
+    """Blocks of rows and columns between the batch and space. The older operators have one size for both."""
+    old = not n.op_type.endswith("ND")
+    size = n.const(np.full(2, n.attr("block_size", 2))) if old else n.convert(n[1], "i64")
+    edges = n.convert(n[1 if old else 2], "i64")
+    begin, end = (n("Gather", edges, i, 1) for i in (0, 1))
+    rest = n.rank(n[0]) - 1 - n.static_shape(size, "the number of blocks")[0]
+    lists = [
+        n.concat([n.const([fill]), v, *([n.const([fill] * rest)] if rest else [])], 0)
+        for v, fill in ((size, 1), (begin, 0), (end, 0))
+    ]
+    return n(op, n[0], *(n.folded(v) for v in lists))
+
+
+LAYERS: dict[str, Rule] = {
+    "BlockLSTM": _lstm,
+    "BlockLSTMV2": _lstm,
+    "LSTMBlockCell": _lstm_cell,
+    "GRUBlockCell": _gru_cell,
+    **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalized),
+    "Conv2DBackpropInput": _convolved_back,
+    "DepthwiseConv2dNative": _convolved_by_channel,
+    **{f"NonMaxSuppression{version}": _suppressed for version in ("", "V2", "V3", "V4", "V5")},
+    **{name: lambda n: _blocks(n, "BatchToSpace") for name in ("BatchToSpace", "BatchToSpaceND")},
+    **{name: lambda n: _blocks(n, "SpaceToBatch") for name in ("SpaceToBatch", "SpaceToBatchND")},
+}
