@@ -30,6 +30,14 @@ TYPES = {
 }  # fmt: skip
 
 
+#: Options that name a subgraph, by operator.
+SUBGRAPHS = {
+    "IF": ("ThenSubgraphIndex", "ElseSubgraphIndex"), "WHILE": ("CondSubgraphIndex", "BodySubgraphIndex"),
+    "CALL": ("Subgraph",), "CALL_ONCE": ("InitSubgraphIndex",),
+    "STABLEHLO_COMPOSITE": ("DecompositionSubgraphIndex",),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Quant:
     """value = (stored - zero) * scale; a number each, or one for each channel of `axis`."""
@@ -74,6 +82,11 @@ class OperatorRow:
     options: Any
     custom_options: bytes = b""
 
+    def subgraphs(self) -> list[int]:
+        """The subgraphs that the options name."""
+        names = SUBGRAPHS.get(self.kind, ()) if self.options is not None else ()
+        return [getter() for name in names if (getter := getattr(self.options, name, None)) is not None]
+
 
 @dataclass
 class GraphRow:
@@ -92,6 +105,20 @@ class LiteFile:
 
     graphs: list[GraphRow]
     description: str = ""
+
+    def reached(self) -> list[GraphRow]:
+        """The model's graph, and the subgraphs that its operators name, directly or not.
+
+        Others belong to further signatures.
+        """
+        found, waiting = [0], [0]
+        while waiting:
+            for op in self.graphs[waiting.pop()].operators:
+                for index in op.subgraphs():
+                    if 0 <= index < len(self.graphs) and index not in found:
+                        found.append(index)
+                        waiting.append(index)
+        return [self.graphs[index] for index in found]
 
 
 def schema() -> Any:

@@ -46,23 +46,24 @@ def blocks(n: LiteNode) -> Any:
 
 @tflite_op("SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND")
 def batches(n: LiteNode) -> Any:
-    """The blocks' sizes, and pads or crops [dimensions, 2], of the dimensions behind the batch."""
+    """The blocks' sizes, and pads or crops [dimensions, 2], of the dimensions behind the batch. All of them
+    may be computed."""
     x, rank = n[0], n.rank(n[0])
-    sizes = n.known(1, "the size of blocks").reshape(-1)
-    ends = n.known(2, "pads and crops").reshape(-1, 2)
-    behind = rank - 1 - len(sizes)
-    if behind < 0 or len(ends) != len(sizes):
-        raise ModelError(f"blocks {sizes.tolist()} and {ends.tolist()} do not match rank {rank}")
-
+    count = n.count_of_axes(n[1], "the size of blocks")
+    ends = n.static_shape(n[2], "the shape of pads and crops")
+    behind = rank - 1 - count
+    if behind < 0 or ends != (count, 2):
+        raise ModelError(f"{count} sizes of blocks and pads of the shape {ends} do not match rank {rank}")
     first = n.reader.layouts.find(x)
-    order = list(range(rank)) if first is None else first_order(rank)
 
-    def whole(values: np.ndarray, fill: int) -> Output:
-        row = np.array([fill, *values.tolist(), *[fill] * behind], np.int64)
-        return n.const(row[order])
+    def whole(values: Output, fill: int) -> Output:
+        around = [n.const([fill]), n.const([fill] * behind)]
+        row = n.concat([around[0], n.convert(values, "i64"), around[1]], 0)
+        return n.folded(row if first is None else n("Gather", row, first_order(rank), 0))
 
+    pads = [whole(n("Gather", n[2], column, 1), 0) for column in range(2)]
     op = "SpaceToBatch" if n.op_type == "SPACE_TO_BATCH_ND" else "BatchToSpace"
-    made = n(op, x if first is None else first, whole(sizes, 1), whole(ends[:, 0], 0), whole(ends[:, 1], 0))
+    made = n(op, x if first is None else first, whole(n[1], 1), *pads)
     return made if first is None else n.last(made)
 
 

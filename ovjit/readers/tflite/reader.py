@@ -273,9 +273,9 @@ class Reader(Draft):
     # -- what there is ---------------------------------------------------------------------------------------
 
     def _check_operators(self) -> None:
-        """Raise UnsupportedError that lists all operators without a rule."""
+        """Raise UnsupportedError that lists all operators without a rule, of the subgraphs that are read."""
         missing: dict[str, int] = {}
-        for graph in self.file.graphs:
+        for graph in self.file.reached():
             for op in graph.operators:
                 known = op.kind in self.converters or (not op.custom and find_rule(op.kind) is not None)
                 if not known:

@@ -1,0 +1,79 @@
+"""TensorFlow Lite files of forms beside the plain operators: open pads, further subgraphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+import ovjit as ov
+
+pytest.importorskip("tflite")
+
+from ovjit.errors import UnsupportedError
+from tests.support.tflite.cases import i32, one, x
+from tests.support.tflite.files import G, Op, T, const, write
+
+SEED = 20261127
+F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+RNG = np.random.default_rng(SEED)
+REAL = openvino.Core()
+
+
+def answers(folder: Path, data: bytes, inputs: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Compiled here, and in the real package."""
+    path = folder / "model.tflite"
+    path.write_bytes(data)
+    out = []
+    for compiled in (ov.compile_model(path, "CPU", F32), REAL.compile_model(path, "CPU", F32)):
+        results = compiled(inputs)
+        out.append([np.array(results[i]) for i in range(len(compiled.outputs))])
+    return out
+
+
+def same(folder: Path, data: bytes, inputs: list[np.ndarray]) -> None:
+    for got, want in zip(*answers(folder, data, inputs), strict=True):
+        assert got.shape == want.shape and got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
+@pytest.mark.parametrize("kind", ["SPACE_TO_BATCH_ND", "BATCH_TO_SPACE_ND"])
+@pytest.mark.parametrize("blocks", [False, True], ids=["known blocks", "open blocks"])
+@pytest.mark.parametrize("behind", [False, True], ids=["plain", "behind a convolution"])
+def test_open_pads_and_crops(kind: str, blocks: bool, behind: bool, tmp_path: Path) -> None:
+    """Sizes of blocks, pads and crops that are inputs, also of images with channels first."""
+    image = (4, 4, 6, 3)
+    open_out = T("out", (1, 1, 1, 3), signature=(-1, -1, -1, 3))
+    size = T("size", (2,), "INT32", None if blocks else i32(2, 2))
+    tensors = [T("x", image), size, T("ends", (2, 2), "INT32"), open_out]
+    ops = [Op(kind, ["x", "size", "ends"], ["out"])]
+    if behind:
+        weights = const("w", RNG.normal(size=(3, 1, 1, 3)).astype(np.float32))
+        tensors += [weights, T("c", image)]
+        place = {"Padding": 0, "StrideW": 1, "StrideH": 1}
+        ops = [Op("CONV_2D", ["x", "w", ""], ["c"], "Conv2DOptions", place),
+               Op(kind, ["c", "size", "ends"], ["out"])]  # fmt: skip
+    names = ["x", "ends", *(["size"] if blocks else [])]
+    data = write(G(tensors, ops, names, ["out"]))
+    for ends in ([[1, 1], [0, 2]], [[0, 0], [2, 0]]):
+        given = [RNG.normal(size=image).astype(np.float32), i32(*ends), *([i32(2, 2)] if blocks else [])]
+        same(tmp_path, data, given)
+
+
+def test_subgraphs_of_other_signatures_are_not_read(tmp_path: Path) -> None:
+    """An operator without a rule matters where the model reaches it."""
+    tensors = [T("x", (2,)), T("y", (2,))]
+    other = G(tensors, [Op("LSTM", ["x"], ["y"])], ["x"], ["y"], "other")
+    same(tmp_path, write(G(tensors, [Op("ABS", ["x"], ["y"])], ["x"], ["y"]), other), [np.float32([-1, 2])])
+    call = Op("STABLEHLO_COMPOSITE", ["x"], ["y"], "StableHLOCompositeOptions",
+              {"Name": "twice", "DecompositionSubgraphIndex": 1})  # fmt: skip
+    with pytest.raises(UnsupportedError, match=r"No translator found for LSTM node.*LSTM \(1\)"):
+        ov.Core().read_model(write(G(tensors, [call], ["x"], ["y"]), other))
+
+
+def test_dimensions_of_fill_without_elements() -> None:
+    """A scalar; the real package ends the process."""
+    data = one("FILL", [np.zeros(0, np.int32), x(name="v")], [((), "FLOAT32")])
+    assert ov.compile_model(data, "CPU", F32)([np.float32(2.5)])[0] == np.float32(2.5)
