@@ -613,6 +613,16 @@ TOLD_BY_TYPE = {
         [rand(3, 2, 4)],
     ),
     "gru": lambda: (torch.nn.GRU(4, 5, batch_first=True), [rand(2, 3, 4)], [rand(1, 6, 4)]),
+    "scales that nothing has trained": lambda: (
+        of(lambda x: x.relu() * torch.ones(3) / torch.ones(1, 3) + x.tanh() * torch.ones(2, 1, 3)),
+        [rand(2, 3)],
+        [rand(1, 3)],
+    ),
+    "number of elements": lambda: (
+        of(lambda x: x.sum() / x.numel()),
+        [rand(2, 3, 4)],
+        [rand(4, 1, 1)],
+    ),
     "turned halves": lambda: (
         of(lambda x: torch.cat([-x[..., 2:], x[..., :2]], -1)),
         [rand(2, 3, 4)],
@@ -1288,6 +1298,53 @@ def test_dimensions_are_computed_once() -> None:
     assert (kinds_of(model)["ShapeOf"], kinds_of(model)["Gather"]) == (1, 0)
     model = compare(of(function), rand(2, 3, 2), rand(1, 3, 4), more=[[rand(5, 6, 1), rand(5, 1, 4)]])
     assert (kinds_of(model)["ShapeOf"], kinds_of(model)["Gather"]) == (1, 1)
+
+
+def test_lengths_padded_to_themselves_are_not_padded() -> None:
+    """Masks of transformers' models: they are padded to the number of keys, which is theirs."""
+    function = of(lambda x: torch.nn.functional.pad(x.exp(), (0, x.shape[1] - x.exp().shape[1])) + 1)
+    model = compare(function, rand(2, 3), more=[[rand(1, 5)]])
+    assert kinds_of(model) == {"Exp": 1, "Add": 1}
+
+
+INDICES = {
+    "both": (lambda x, i, j: x[i, j], 1),
+    "one of a row for each column": (lambda x, i, j: x[i[:, None], j], 1),
+    "of three": (lambda x, i, j: x[i, j, -1], 2),
+    "last two": (lambda x, i, j: x[:, i, j], 2),
+    "apart": (lambda x, i, j: x[i, :, j], 2),
+    "first and last, of which one is none": (lambda x, i, j: x[i, :, j][:, :0], 2),
+    "one for all": (lambda x, i, j: x[i, j[0]], 1),
+    "a number": (lambda x, i, j: x[i[0], j], 2),
+}
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_tensors_of_indices_read_one_dimension(name) -> None:
+    """A Gather of the indexed dimensions as one, as in OpenVINO; there indices below 0 are wrong."""
+    function, more = INDICES[name]
+    i, j = torch.tensor([1, -2, 0]), torch.tensor([-1, 0, 1])
+    others = [rand(4, 5, *[2] * (more - 1)), torch.tensor([3, -1]), torch.tensor([1, -1])]
+    if name == "last two":
+        others[0] = rand(1, 5, 2)
+        others[1] = torch.tensor([4, -5])
+    model = compare(of(function), rand(*[3] * (more + 1)), i, j, more=[others])
+    assert not kinds_of(model)["GatherND"] and kinds_of(model)["Gather"]
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 5, 8])
+def test_parts_of_an_open_dimension_are_split(length) -> None:
+    """NNCF passes quantizers through VariadicSplit, but not through Slice."""
+    model = compare(
+        of(lambda x: (*x.tensor_split(3, 1), *x[:, : x.shape[1] // 2 * 2].chunk(2, 1)) if x.shape[1] else x),
+        rand(2, 4),
+        more=[[rand(2, length)]] if length > 1 else [],
+    )
+    assert kinds_of(model)["VariadicSplit"] == 2
+    only = ov.compile_model(ov.convert_model(of(lambda x: x.tensor_split(3, 1)), example_input=rand(2, 4)))
+    made = only(np.ones((2, length), np.float32))
+    parts = torch.ones(2, length).tensor_split(3, 1)
+    assert [made[k].shape for k in range(3)] == [tuple(part.shape) for part in parts]
 
 
 def test_masks_larger_than_the_scores_repeat_them() -> None:

@@ -123,11 +123,25 @@ def _added(node: SeenNode, x: Seen, taken: Seen) -> bool | None:
     return True
 
 
+@rule(X * constant("factor") | X / constant("factor"))
+def _once(node: SeenNode, x: Seen, factor: Seen) -> bool | None:
+    """x * 1, x / 1 -> x, where that has the shape of the product: scales that nothing has trained"""
+    numbers = factor.constant
+    if numbers is None or not numbers.size or not (numbers == 1).all() or _is_stored(x.port.get_node()):
+        return None
+    return _left_out(node, x)
+
+
 @rule(X + constant("added"))
 def _nothing_added(node: SeenNode, x: Seen, added: Seen) -> bool | None:
     """x + 0 -> x, where that has the shape of the sum: biases that nothing has trained"""
     numbers = added.constant
-    if x.shape is None or node.output.shape != x.shape or numbers is None or numbers.any():
+    return None if numbers is None or numbers.any() else _left_out(node, x)
+
+
+def _left_out(node: SeenNode, x: Seen) -> bool | None:
+    """Replace a node by its operand, where that has its shape. Inputs and constants keep theirs."""
+    if x.shape is None or node.output.shape != x.shape or x.dtype != node.output.dtype:
         return None
     if x.dtype not in _SIGNED or x.port.get_node().get_type_name() in ("Parameter", "Constant"):
         return None
@@ -136,14 +150,14 @@ def _nothing_added(node: SeenNode, x: Seen, added: Seen) -> bool | None:
 
 
 def _is_stored(node: Node) -> bool:
-    """Whether a value is a constant, perhaps of another type."""
-    while node.get_type_name() == "Convert":
+    """Whether a value is a constant, perhaps of another type or with a zero point."""
+    while node.get_type_name() in ("Convert", "Subtract"):
         node = node.input_value(0).get_node()
     return node.get_type_name() == "Constant"
 
 
 def fuse_activations(model: Model) -> None:
     """Apply the rules wherever they fit."""
-    for rules in (_RULES, [_added], [_nothing_added]):
+    for rules in (_RULES, [_added], [_nothing_added, _once]):
         for _ in applied(rules, model, Users(model)):
             pass

@@ -232,9 +232,15 @@ class Dimensions(Builder):
     def sizes(self, value: Output) -> list[int | Number]:
         return [self.size(value, axis) for axis in range(self.rank(value))]
 
-    def count(self, value: Output) -> int | Number:
-        """The number of elements."""
-        return self.product(self.sizes(value))
+    def count(self, value: Output, axes: Sequence[int] | None = None) -> int | Number:
+        """The number of elements, or of those along some axes."""
+        axes = range(self.rank(value)) if axes is None else axes
+        whole = self.product([self.size(value, axis) for axis in axes])
+        if not isinstance(whole, Number) or len(axes) == 1:
+            return whole
+        return Number(
+            lambda: self("ReduceProd", self._dims_at(value, *axes), [0], keep_dims=False), whole.dim
+        )
 
     def product(self, values: Sequence[int | Number]) -> int | Number:
         known = math.prod(v for v in values if not isinstance(v, Number))

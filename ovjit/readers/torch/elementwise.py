@@ -11,11 +11,12 @@ import ml_dtypes
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
+from ovjit.graph.symbolic import statically_known_equal
 from ovjit.readers import special
 from ovjit.readers.bits import next_after
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number
+from ovjit.readers.torch.values import Complex, Number, dimension_of
 
 #: Functions of reals: integers become f32 first.
 OF_REALS = {
@@ -98,6 +99,13 @@ def with_scaled(n: Call, x: Any, other: Any, alpha: Any) -> list[Output]:
 def add(n: Call, x: Any, other: Any, alpha: Any = 1) -> Any:
     a, b = with_scaled(n, x, other, alpha)
     return n("LogicalOr" if n.dtype(a) == "boolean" else "Add", a, b)
+
+
+def difference(n: Call, a: Output, b: Output) -> Output:
+    """a - b. A dimension less itself is known to be 0: a length that is padded to itself needs no Pad."""
+    dim = dimension_of(a)
+    is_same = n.shape(a) == n.shape(b) and dim is not None and statically_known_equal(dim, dimension_of(b))
+    return n.like(a, 0) if is_same else n("Subtract", a, b)
 
 
 @aten("mul", "multiply")
@@ -479,8 +487,8 @@ def _binary_order(n: Call, size: Output) -> Output:
 
 #: Operators that are one expression.
 aten_rows({
-    "sub subtract": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, x, other, alpha)),
-    "rsub": lambda n, x, other, alpha=1: n("Subtract", *with_scaled(n, other, x, alpha)),
+    "sub subtract": lambda n, x, other, alpha=1: difference(n, *with_scaled(n, x, other, alpha)),
+    "rsub": lambda n, x, other, alpha=1: difference(n, *with_scaled(n, other, x, alpha)),
     "nextafter": lambda n, x, other: next_after(n, *n.same_kind([x, other])),
     "prims::fma": lambda n, x, b, c: n.also("addcmul", c, x, b),
     "frac": lambda n, x: n("Subtract", x, truncated(n, x)),

@@ -42,22 +42,48 @@ def index(n: Call, x: Any, indices: Sequence[Any]) -> Any:
         return Complex(index(n, x.pair, indices))
     if all(i is None for i in indices):
         return x
+    if not any(i is not None and n.dtype(i) in ("boolean", "u8") for i in indices):
+        return _at_rows(n, x, indices)
     axes, given, at = places(n, indices)
     if len(axes) == 1:
         return n("Gather", x, given[0], axes[0])
-    rank = n.rank(x)
-    order = [*axes, *(i for i in range(rank) if i not in axes)]
     width = n.rank(given[0])
     coordinates = n(
         "Concat",
         *(n.unsqueeze(positive(n, g, x, a), [width]) for g, a in zip(given, axes, strict=True)),
         axis=width,
     )
-    out = n("GatherND", n.transpose(x, order), coordinates)
+    out = n("GatherND", _leading(n, x, axes), coordinates)
     if at == 0:
         return out
     back = [*range(width, width + at), *range(width), *range(width + at, n.rank(out))]
     return n.transpose(out, back)
+
+
+def _leading(n: Call, x: Output, axes: Sequence[int]) -> Output:
+    """A tensor with these axes before the others."""
+    return n.transpose(x, [*axes, *(i for i in range(n.rank(x)) if i not in axes)])
+
+
+def _at_rows(n: Call, x: Output, indices: Sequence[Any]) -> Output:
+    """What tensors of indices read: x[i, j] is the element i * columns + j of both dimensions as one."""
+    given = {axis: n.convert(index, "i64") for axis, index in enumerate(indices) if index is not None}
+    axes = list(given)
+    if len(axes) == 1:
+        return n("Gather", x, given[axes[0]], axes[0])
+    at, count = axes[0], len(axes)
+    rows = positive(n, given[at], x, at)
+    for axis in axes[1:]:
+        columns = n.size(x, axis)
+        columns = n.one(columns) if n.rank(rows) else n.index(columns)
+        rows = n("Add", n("Multiply", rows, columns), positive(n, given[axis], x, axis))
+    if axes != list(range(at, at + count)):
+        x, at = _leading(n, x, axes), 0
+    dims, merged = n.sizes(x), list(range(at, at + count))
+    others = [*dims[:at], *dims[at + count :]]
+    is_plain = all(isinstance(d, int) and d for d in others)
+    whole = -1 if is_plain else n.count(x, merged)
+    return n("Gather", n.to_shape(x, [*dims[:at], whole, *dims[at + count :]]), rows, at)
 
 
 def positive(n: Call, index: Output, x: Output, axis: int) -> Output:

@@ -63,7 +63,7 @@ def _of_batch(
     if n.op == "aten::_batch_norm_with_update":
         made.append(n.const([], "u8"))
     if running_mean is not None:
-        rows = n.to_type(n.tensor(n.product([n.size(x, a) for a in axes])), n.dtype(spread))
+        rows = n.to_type(n.tensor(n.count(x, axes)), n.dtype(spread))
         unbiased = n("Divide", n("Multiply", spread, rows), n("Subtract", rows, n.like(rows, 1)))
         for old, new in ((running_mean, middle), (running_var, unbiased)):
             moved = n("Multiply", n("Subtract", n.to_type(new, n.dtype(old)), old), n.like(old, momentum))

@@ -58,7 +58,7 @@ def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = N
     shape = n.shape(x) or ()
     axes = n.all_axes(x, dim) if shape else []
     if any(n.reader.is_often_none(shape[axis]) for axis in axes):  # of no elements, ReduceMean gives 0
-        count = n.product([n.size(x, axis) for axis in axes])
+        count = n.count(x, axes)
         return n("Divide", reduced(n, "ReduceSum", x, dim, keepdim), n.tensor(count, n.dtype(x)))
     made = reduced(n, "ReduceMean", x, dim, keepdim)
     is_empty = any(shape[axis] == 0 for axis in axes)
@@ -140,7 +140,7 @@ def deviation(
     center = n("ReduceMean", wide, axes, keep_dims=True) if n.rank(x) else wide
     gap = n("Subtract", wide, center)
     squares = n("Multiply", gap, gap)
-    count = n.tensor(n.product([n.size(wide, a) for a in axes]) if n.rank(x) else 1, n.dtype(wide))
+    count = n.tensor(n.count(wide, axes) if n.rank(x) else 1, n.dtype(wide))
     left = n("Maximum", n("Subtract", count, n.like(wide, correction)), n.like(wide, 0))
     # a quotient, as the mean of nothing is no number in PyTorch
     middle = n("Divide", reduced(n, "ReduceSum", wide, dim, keepdim), count)

@@ -287,6 +287,8 @@ def chunk(n: Call, x: Any, chunks: int, dim: int = 0) -> Any:
     if not isinstance(total, Number):
         return split(n, x, max(1, -(-total // chunks)), None, axis)
     length = n.compute("Divide", n.compute("Add", total, chunks - 1), chunks)
+    if chunks == 2:  # of more parts the last ones may be empty
+        return n.all("VariadicSplit", x, axis, n.ints([length, -1]))
     bounds: list[Any] = [n.compute("Multiply", length, i) for i in range(chunks + 1)]
     return [n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False)]
 
@@ -306,13 +308,13 @@ def tensor_split(
         return [n.cut(x, axis, a, b) for a, b in zip(ends, ends[1:], strict=False)]
     total, count = n.size(x, axis), n.known_int(given, "the number of parts")
     if isinstance(total, Number):
-        # part i begins at i * (total // count), and one further for each longer part before it
+        # the first parts are longer by one, as many as total % count says
         length, longer = n.compute("Divide", total, count), n.compute("FloorMod", total, count)
-        starts = [
-            n.compute("Add", n.compute("Multiply", length, i), n.compute("Minimum", longer, i))
-            for i in range(count)
-        ]
-        return [n.cut(x, axis, a, b) for a, b in zip(starts, [*starts[1:], LAST], strict=True)]
+        more = (
+            n.compute("Minimum", n.compute("Maximum", n.compute("Subtract", longer, i), 0), 1)
+            for i in range(count - 1)
+        )
+        return n.all("VariadicSplit", x, axis, n.ints([*(n.compute("Add", length, m) for m in more), -1]))
     lengths = [total // count + (i < total % count) for i in range(count)]
     return n.split(x, axis, lengths)
 
@@ -447,8 +449,11 @@ def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any 
              "replicate": "edge"}  # fmt: skip
     if mode not in kinds:
         raise ModelError(f"the padding mode {mode!r} is unknown")
+    before, behind = n.ints(begin), n.ints(end)
+    if not isinstance(before, Output) and not isinstance(behind, Output) and not any(before + behind):
+        return x
     filling = [n.tensor(0 if value is None else value, n.dtype(x))] if kinds[mode] == "constant" else []
-    return n("Pad", x, n.ints(begin), n.ints(end), *filling, pad_mode=kinds[mode])
+    return n("Pad", x, before, behind, *filling, pad_mode=kinds[mode])
 
 
 def _circular(n: Call, x: Output, begin: list[int], end: list[int]) -> Output:
