@@ -832,8 +832,36 @@ RAISING = {
     "an embedding": (_looked_up, [[0, 3]], [[4], [-1]]),
     "selected rows": (lambda x, i: x.index_select(0, i), [[0, 3]], [[4], [-1]]),
     "elements": (lambda x, i: x.take(i * 6), [[3, -4]], [[4], [-5]]),
-    "elements of rows": (lambda x, i: x.flatten(1).gather(0, i[:, None]), [[3, 0]], [[4]]),
-    "added rows": (lambda x, i: x.index_add(0, i, x[:1]), [[2]], [[4]]),
+    "elements of rows": (lambda x, i: x.flatten(1).gather(0, i[:, None]), [[3, 0]], [[4], [-1]]),
+    "elements that are set": (lambda x, i: x.flatten(1).scatter(1, i[:, None], 3.0), [[3, 5]], [[6], [-1]]),
+    "elements that are added": (
+        lambda x, i: x.flatten(1).scatter_add(1, i[:, None], x[:, 0]),
+        [[5]],
+        [[6], [-1]],
+    ),
+    "elements that are reduced": (
+        lambda x, i: x.flatten(1).scatter_reduce(1, i[:, None], x[:, 0], "amax"),
+        [[5]],
+        [[6], [-1]],
+    ),
+    "added rows": (lambda x, i: x.index_add(0, i, x[:1]), [[2]], [[4], [-1]]),
+    "copied rows": (lambda x, i: x.index_copy(0, i, x[:1]), [[2]], [[4], [-1]]),
+    "filled rows": (lambda x, i: x.index_fill(0, i, 2.0), [[2, -4]], [[4], [-5]]),
+    "reduced rows": (lambda x, i: x.index_reduce(0, i, x[:1], "amin"), [[2]], [[4], [-1]]),
+    "rows that are set": (lambda x, i: x.index_put((i,), x[0]), [[3, -4]], [[4], [-5]]),
+    "elements that are put": (lambda x, i: x.put(i, x[0, 0, :1]), [[23], [-24]], [[24], [-25]]),
+    "bags": (lambda x, i: torch.nn.functional.embedding_bag(i[None], x.flatten(1)), [[0, 3]], [[4], [-1]]),
+    "classes": (lambda x, i: torch.nn.functional.cross_entropy(x[:1, 0], i), [[2], [-100]], [[3], [-1]]),
+    "classes of images": (
+        lambda x, i: torch.nn.functional.nll_loss(x[None], i.expand(1, 2, 3)),
+        [[3], [-100]],
+        [[4], [-1]],
+    ),
+    "numbers for ones": (lambda x, i: x.masked_scatter(x > 10 - i, x[0, 0]), [[0]], [[30]]),
+    "assertions": (lambda x, i: (torch._assert_async((i > 0).all(), "positive"), i * 2)[1], [[3]], [[0]]),
+    "bytes that divide": (lambda x, i: 7 // i.to(torch.uint8), [[3]], [[1, 0]]),
+    "a divisor of 0": (lambda x, i: i % 0, [], [[3]]),
+    "a negative power": (lambda x, i: i**-2, [], [[3]]),
     "quotients": (lambda x, i: (x.sum() + 7 // i, i / i), [[3, -4]], [[1, 0]]),
     "rounded quotients": (lambda x, i: torch.div(i + 1, i, rounding_mode="trunc"), [[3]], [[0]]),
     "remainders": (lambda x, i: 7 % i, [[3, -4]], [[1, 0]]),
@@ -858,6 +886,15 @@ def test_errors_of_eager_mode(name, dynamic) -> None:
             function(x, i)
         with pytest.raises(type(raised.value)):
             compiled(x, i)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("function", [lambda x: x[:0].max() + x, lambda x: x[:0].amin() + x])
+def test_the_maximum_of_nothing_is_refused(function, dynamic) -> None:
+    compiled = torch.compile(function, backend="openvino", options=CONFIG, dynamic=dynamic)
+    with warnings.catch_warnings(), pytest.raises((IndexError, RuntimeError), match="dim"):
+        warnings.filterwarnings("ignore", message=".*without elements")
+        compiled(torch.randn(4, 3))
 
 
 def test_a_complex_tensor_between_parts() -> None:

@@ -1,25 +1,53 @@
-"""What eager mode refuses when it runs: indices out of range, and integers divided by 0.
+"""What eager mode refuses when it runs: indices out of range, integers divided by 0, and assertions.
 
 Compiled gathers read zeros there, and quotients are zeros. So a graph has further outputs, which tell whether
-that has occurred. Kernels of GatherElements and of scatters check their indices themselves.
+that has occurred. Kernels of GatherElements and of scatters check themselves that indices are not too large.
+They count negative ones from the end.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ovjit.errors import InferenceError
 from ovjit.execution.job import KERNEL_ERRORS
+from ovjit.records import NamedTuple
 
-#: Operators that read by indices: the places of tensor, dimension and index, and whether indices may be
-#: negative. Without a dimension they count all elements (None) or are those of dimension 0 (0).
-READING: dict[str, tuple[int, str | None, int, bool]] = {
-    "aten::embedding": (0, "first", 1, False),
-    "aten::index_select": (0, "given", 2, False),
-    "aten::take": (0, None, 1, True),
-}
+
+class Indexed(NamedTuple):
+    """An operator that takes indices: the places of the tensor that they are of, and of the indices.
+
+    `axis` is "first", "given" by the second argument, or None where all elements are counted. Indices are at
+    least `low` and less than `high`: "size", "-size" or a number, None where that is not examined.
+    """
+
+    tensor: int
+    axis: str | None
+    indices: int
+    low: str | int | None
+    high: str | None
+
+
+#: Operators by their names.
+INDEXED = {
+    "aten::embedding": Indexed(0, "first", 1, 0, "size"),
+    "aten::_embedding_bag": Indexed(0, "first", 1, 0, "size"),
+    "aten::_embedding_bag_forward_only": Indexed(0, "first", 1, 0, "size"),
+    "aten::index_select": Indexed(0, "given", 2, 0, "size"),
+    "aten::take": Indexed(0, None, 1, "-size", "size"),
+    "aten::put": Indexed(0, None, 1, "-size", "size"),
+    "aten::index_fill": Indexed(0, "given", 2, "-size", "size"),
+    **dict.fromkeys(
+        "aten::gather aten::scatter aten::scatter_add aten::scatter_reduce aten::index_add aten::index_copy "
+        "aten::index_reduce".split(), Indexed(0, "given", 2, 0, None),
+    ),
+}  # fmt: skip
+#: Operators that take a list of indices, one for each dimension.
+INDEXED_BY_LISTS = frozenset(("aten::index", "aten::index_put"))
+#: Losses that take classes, of which one is ignored.
+OF_CLASSES = frozenset(("aten::nll_loss_forward", "aten::nll_loss2d_forward"))
 #: Operators of integers that divide by their second argument.
 DIVIDING = frozenset(("aten::div", "aten::floor_divide", "aten::remainder", "aten::fmod"))
 
@@ -28,9 +56,12 @@ class OutOfRange(IndexError, RuntimeError):
     """Eager mode raises one or the other, by the operator."""
 
 
+#: Errors by what has occurred. An assertion has its own text.
 _ERRORS: dict[str, Callable[[], Exception]] = {
     "index": lambda: OutOfRange("an index is out of range in a graph that torch.compile has compiled"),
     "division": lambda: RuntimeError("ZeroDivisionError: an integer is divided by 0"),
+    "power": lambda: RuntimeError("Integers to negative integer powers are not allowed."),
+    "source": lambda: RuntimeError("masked_scatter: the source has fewer elements than the mask has ones"),
 }
 
 
@@ -50,10 +81,14 @@ def with_checks(module: Any, compiled: Callable[[Any], Callable[[Any], Any]]) ->
         made = inner(arguments)
         for kind, flag in zip(kinds, made[-len(kinds) :], strict=True):
             if flag:
-                raise _ERRORS[kind]()
+                raise _error(kind)
         return made[: -len(kinds)]
 
     return run
+
+
+def _error(kind: str) -> Exception:
+    return _ERRORS[kind]() if kind in _ERRORS else RuntimeError(kind)
 
 
 def _with_flags(module: Any) -> tuple[Any, list[str]]:
@@ -100,12 +135,22 @@ class _Builder:
             first = self(self.aten.logical_or.default, first, flag)
         return first
 
-    def outside(self, index: Any, size: Any, negative: bool) -> Any:
-        """Whether any index is beyond the size."""
-        low = 0 if not negative else -size if isinstance(size, int) else self(operator.mul, size, -1)
-        below = self(self.aten.lt.Scalar, index, low)
-        above = self(self.aten.ge.Scalar, index, size)
-        return self(self.aten.any.default, self.joined([below, above]))
+    def any(self, flags: Any) -> Any:
+        return self(self.aten.any.default, flags)
+
+    def outside(
+        self, index: Any, size: Any, low: str | int | None = "-size", high: str | None = "size"
+    ) -> Any:
+        """The indices that are less than `low`, or `high` and more."""
+        found = []
+        if low is not None:
+            least = low
+            if low == "-size":
+                least = -size if isinstance(size, int) else self(operator.mul, size, -1)
+            found.append(self(self.aten.lt.Scalar, index, least))
+        if high is not None:
+            found.append(self(self.aten.ge.Scalar, index, size))
+        return self.joined(found)
 
     def size(self, tensor: Any, axis: int | None) -> Any:
         """The length of an axis, or the number of elements: a number or a node."""
@@ -121,32 +166,60 @@ class _Builder:
         return size
 
 
-def _flags(builder: _Builder, node: Any) -> list[tuple[str, Any]]:
+def _flags(builder: _Builder, node: Any) -> Iterator[tuple[str, Any]]:
     """What a node may do wrong, and nodes that tell whether it has."""
-    name = node.target._schema.name
-    if name in READING:
-        at, axis, indices, negative = READING[name]
-        tensor, index = node.args[at], node.args[indices]
-        place = {"first": 0, "given": node.args[1], None: None}[axis]
-        return [("index", builder.outside(index, builder.size(tensor, place), negative))]
-    if name == "aten::index":
-        tensor, places = node.args[0], node.args[1]
-        return [
-            ("index", builder.outside(index, builder.size(tensor, axis), True))
-            for axis, index in enumerate(places)
-            if index is not None and _is_integral(index)
-        ]
-    if name in DIVIDING and len(node.args) > 1 and _is_integral(node) and _is_integral(node.args[1]):
-        zero = builder(builder.aten.eq.Scalar, node.args[1], 0)
-        return [("division", builder(builder.aten.any.default, zero))]
-    return []
+    name, arguments, aten = node.target._schema.name, node.args, builder.aten
+    if name in INDEXED:
+        of = INDEXED[name]
+        axis = {"first": 0, "given": arguments[1], None: None}[of.axis]
+        size = builder.size(arguments[of.tensor], axis) if of.high else 0
+        yield "index", builder.any(builder.outside(arguments[of.indices], size, of.low, of.high))
+    elif name in INDEXED_BY_LISTS:
+        for axis, index in _places(arguments[1]):
+            yield "index", builder.any(builder.outside(index, builder.size(arguments[0], axis)))
+    elif name in OF_CLASSES:
+        scores, classes, ignored = arguments[0], arguments[1], arguments[4]
+        size = builder.size(scores, 1 if len(scores.meta["val"].shape) > 1 else 0)
+        wrong = builder.outside(classes, size, 0)
+        read = builder(aten.ne.Scalar, classes, ignored)
+        yield "index", builder.any(builder(aten.logical_and.default, wrong, read))
+    elif name in DIVIDING and len(arguments) > 1 and _is_of_integers(node):
+        by = arguments[1]
+        if isinstance(by, int):
+            if by == 0:
+                yield "division", builder.any(builder(aten.eq.Tensor, arguments[0], arguments[0]))
+        elif _is_of_integers(by):
+            yield "division", builder.any(builder(aten.eq.Scalar, by, 0))
+    elif name == "aten::pow" and isinstance(arguments[1], int) and arguments[1] < 0 and _is_of_integers(node):
+        yield "power", builder.any(builder(aten.eq.Tensor, arguments[0], arguments[0]))
+    elif name == "aten::masked_scatter":
+        count, length = builder(aten.sum.default, arguments[1]), builder.size(arguments[2], None)
+        yield "source", builder(aten.gt.Scalar, count, length)
+    elif name == "aten::_assert_async":
+        text = (
+            arguments[1] if len(arguments) > 1 else "Expected Tensor with single nonzero value, but got zero"
+        )
+        yield text, builder(aten.logical_not.default, arguments[0])
 
 
-def _is_integral(node: Any) -> bool:
-    """Whether a node is a tensor of integers. Masks are not."""
+def _places(indices: Any) -> Iterator[tuple[int, Any]]:
+    """The indices of a list that are integers, with their dimensions. A mask is for as many as it has."""
+    import torch
+
+    axis = 0
+    for index in indices:
+        value = None if index is None else index.meta["val"]
+        is_mask = value is not None and value.dtype in (torch.bool, torch.uint8)
+        if value is not None and not is_mask:
+            yield axis, index
+        axis += value.dim() if value is not None and is_mask else 1
+
+
+def _is_of_integers(node: Any) -> bool:
+    """Whether a node is a tensor of integers."""
     import torch
 
     value = getattr(node, "meta", {}).get("val")
-    return isinstance(value, torch.Tensor) and value.dtype not in (torch.bool, torch.uint8) and not (
+    return isinstance(value, torch.Tensor) and value.dtype is not torch.bool and not (
         value.is_floating_point() or value.is_complex()
     )  # fmt: skip

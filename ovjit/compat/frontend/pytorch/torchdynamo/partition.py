@@ -16,6 +16,11 @@ from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, name_of
 
 #: How often a graph is divided anew, each time without an operator that was refused.
 MOST_TRIALS = 60
+#: Operators that refuse tensors without elements, by dimension or as a whole.
+OF_SOMETHING = frozenset(
+    f"aten::{name}"
+    for name in "max min amax amin aminmax argmax argmin median nanmedian mode kthvalue".split()
+)
 _TOLD: set[str] = set()
 
 
@@ -41,7 +46,13 @@ def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | 
         reason = "it is one of disabled_ops"
     if reason is None and _draws(node.target):
         reason = "its numbers come from PyTorch's generator, as torch.manual_seed sets it"
+    if reason is None and name in OF_SOMETHING and _is_empty(node.args[0]):
+        reason = "PyTorch refuses tensors without elements"
     return reason or _unfit_type(node)
+
+
+def _is_empty(node: Any) -> bool:
+    return 0 in node.meta["val"].shape
 
 
 def _draws(target: Any) -> bool:
