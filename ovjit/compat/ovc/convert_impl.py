@@ -211,8 +211,8 @@ def _read_object(
         raise Error("example_input is required when dynamo=True")
     inputs = []
     for one in described:
-        dtype = None if one.type is None else one.type.to_dtype()
-        inputs.append((one.name, None if one.shape is None else list(one.shape), dtype))
+        kind = None if one.type is None else one.type.get_type_name()
+        inputs.append((one.name, None if one.shape is None else list(one.shape), kind))
     try:
         return read_object(core, given, example, inputs, extensions, dynamo)
     except OvjitError as error:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ovjit import logs
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
@@ -56,7 +54,7 @@ from ovjit.readers.torch.trace import (
     quietly,
     warn_again,
 )
-from ovjit.readers.torch.values import ELEMENT_NAMES, inlined
+from ovjit.readers.torch.values import inlined
 from ovjit.records import NamedTuple
 
 #: How many operators are decomposed that have rules.
@@ -74,7 +72,7 @@ def convert(
 ) -> Model:  # fmt: skip
     """The Model of a module with an example, or of what tells of its inputs itself.
 
-    `described` is (name, shape, NumPy type) of inputs that are told instead of an example; `converters` are
+    `described` is (name, shape, element type) of inputs that `input` tells of; `converters` are
     functions for operators, by "aten::add", `modules` extensions for modules. With `dynamo` a module is read
     by torch.export alone, unless there are extensions for its parts. Raises UnsupportedError, which names
     the operator and where it is, for what cannot be read in any way.
@@ -205,7 +203,8 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
         values = inputs_of(reader, ready, own, schema)
     else:
         names = own if len(own) == len(ready.names) else ready.names
-        values = [input_of(reader, name, leaf) for name, leaf in zip(names, ready.leaves, strict=True)]
+        given_ones = zip(names, ready.inputs(), strict=True)
+        values = [input_of(reader, name, leaf, kind) for name, (_, leaf, kind) in given_ones]
     made = _alone(reader.run(graph, values))
     return reader.finish(made, None if given else _output_names(ready, graph))
 
@@ -562,8 +561,7 @@ def _told(described: Sequence[tuple[Any, Any, Any]]) -> Mapping[Any, Read]:
     """Types and ranks by names, or by places where there are none."""
     told = {}
     for i, (name, shape, kind) in enumerate(described):
-        element = None if kind is None else ELEMENT_NAMES.get(np.dtype(kind).name)
-        told[name or i] = Read(None if shape is None else len(shape), element or "dynamic")
+        told[name or i] = Read(None if shape is None else len(shape), kind or "dynamic")
     return told
 
 

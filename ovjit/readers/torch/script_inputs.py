@@ -18,10 +18,10 @@ _NUMBERS = {"IntType": "i64", "FloatType": "f32", "BoolType": "boolean"}
 EXAMPLE = "Please provide 'example_input'"
 
 
-def input_of(reader: ScriptReader, name: str, leaf: Any) -> Any:
+def input_of(reader: ScriptReader, name: str, leaf: Any, kind: Any) -> Any:
     place = len(reader.parameters)
     reader.often_none |= {("input", place, axis) for axis, size in enumerate(leaf.shape) if size == 0}
-    return reader.parameter(name, leaf.dtype, [None] * leaf.dim())
+    return reader.parameter(name, kind, [None] * leaf.dim())
 
 
 def inputs_of(
@@ -31,15 +31,15 @@ def inputs_of(
     example leaves out have their defaults."""
     import torch
 
-    rest = iter(zip(ready.names, ready.leaves, strict=True))
+    rest = ready.inputs()
 
     def made(value: Any, name: str | None = None, kind: Any = None) -> Any:
         if isinstance(value, torch.Tensor):
-            own, leaf = next(rest)
+            own, leaf, dtype = next(rest)
             number = _listed_number(kind)
             if number is not None and leaf.dim() == 1:
                 return _numbers(reader, name or own, torch_types()[number], len(leaf))
-            value = input_of(reader, name or own, leaf)
+            value = input_of(reader, name or own, leaf, dtype)
             return Number(value) if kind is not None and kind.kind() in _NUMBERS else value
         if isinstance(value, Mapping):
             return {key: made(part) for key, part in value.items()}

@@ -20,6 +20,7 @@ import numpy as np
 
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.naming import TRACED, WRAPPED
+from ovjit.readers.torch.values import torch_types
 from ovjit.records import NamedTuple
 
 #: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
@@ -31,7 +32,8 @@ NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 
 class Prepared(NamedTuple):
     """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else; `arguments` by
-    their names are made of these. Where `fused`, attention is traced as PyTorch's fused operators."""
+    their names are made of these. Where `fused`, attention is traced as PyTorch's fused operators. `kinds`
+    are the types that the model's inputs are to have, if they are not those of `leaves`."""
 
     given: Any
     names: list[str]
@@ -39,12 +41,18 @@ class Prepared(NamedTuple):
     module: Any
     arguments: Mapping[str, Any]
     fused: bool = False
+    kinds: Sequence[Any] = ()
+
+    def inputs(self) -> Iterator[tuple[str, Any, Any]]:
+        """The name, tensor and type of each input."""
+        kinds = self.kinds or [leaf.dtype for leaf in self.leaves]
+        return zip(self.names, self.leaves, kinds, strict=True)
 
 
 def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
     """A module or script with its example; without one, it is made of `described` or of a script's types.
 
-    `described` is (name, shape, NumPy type) of each input. None where nothing tells of the inputs.
+    `described` is (name, shape, element type) of each input. None where nothing tells of the inputs.
     """
     import torch
 
@@ -61,7 +69,19 @@ def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
         example = example_of(given, described)
         if example is None:
             return None
-    return Prepared(given, *flattened(given, example, keywords))
+    ready = Prepared(given, *flattened(given, example, keywords))
+    return ready._replace(kinds=_kinds(ready, described))
+
+
+def _kinds(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[Any]:
+    """Types of the inputs: those that are described, else those of the example. Complex ones stay."""
+    types = torch_types()
+    told = {name or place: types.get(kind) for place, (name, _, kind) in enumerate(described)}
+    found = [told.get(name, told.get(i)) for i, name in enumerate(ready.names)]
+    return [
+        leaf.dtype if kind is None or leaf.is_complex() else kind
+        for kind, leaf in zip(found, ready.leaves, strict=True)
+    ]
 
 
 @contextlib.contextmanager
@@ -144,8 +164,9 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
     if any(a.type.kind() in _NUMBERS for a in needed):
         return None  # zeros would be tensors, which have other rules for types of results
     if described and all(shape is not None for _, shape, _ in described):
+        types = torch_types()
         made = [
-            torch.from_numpy(np.zeros([_extent(d) for d in shape], kind or np.float32))
+            torch.zeros([_extent(d) for d in shape], dtype=types.get(kind, torch.float32))
             for _, shape, kind in described
         ]
         named = [name for name, *_ in described]
