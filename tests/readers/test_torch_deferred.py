@@ -226,3 +226,85 @@ def test_copies_are_read_again_when_types_are_known(how) -> None:
     for i, wanted in enumerate(script(torch.tensor(x))):
         assert got[i].dtype == wanted.numpy().dtype
         np.testing.assert_array_equal(got[i], wanted.numpy())
+
+
+class Mixed(torch.nn.Module):
+    def forward(self, x, y):
+        return (x + y) * 2
+
+
+def typed_place(model, i, dtype, rank=None):
+    place = model.get_inputs()[i]
+    model.set_element_type(place, ov.Type(np.dtype(dtype)))
+    if rank is not None:
+        model.set_partial_shape(place, ov.PartialShape([-1] * rank))
+
+
+def test_element_types_alone_decide_those_of_results() -> None:
+    """No rank is known, and one type comes after the other."""
+    model = converted(Mixed())
+    kinds = []
+    for i, dtype in ((0, np.uint8), (1, np.float16)):
+        model.inputs[i].get_node().set_element_type(ov.Type(np.dtype(dtype)))
+        model.validate_nodes_and_infer_types()
+        kinds.append(model.output(0).get_element_type())
+    assert kinds[1] == ov.Type.f16
+    one = np.array([1, 2], np.uint8), np.array([0.5, 2], np.float16)
+    wanted = Mixed()(*map(torch.tensor, one)).numpy()
+    model.reshape({0: [2], 1: [2]})
+    np.testing.assert_array_equal(ov.compile_model(model, "CPU", EXACT)(one)[0], wanted)
+
+
+@pytest.mark.parametrize("converts", [False, True])
+def test_the_types_that_are_set_last_count(converts) -> None:
+    front = FrontEndManager().load_by_framework("pytorch")
+    model = front.load(TorchScriptPythonDecoder(Scaled()))
+    typed_place(model, 0, np.float32, 1)
+    if converts:
+        assert front.convert(model).output(1).get_element_type() == ov.Type.f32
+    typed_place(model, 0, np.int32)
+    check(front.convert(model), Scaled(), (torch.tensor([1, 2], dtype=torch.int32),))
+
+
+class Ranked(torch.nn.Module):
+    """It cannot be read without a rank, and its type follows those of its inputs."""
+
+    def forward(self, x, y):
+        return x.transpose(0, 1) + y, x * 1.5
+
+
+def test_types_that_come_after_the_ranks() -> None:
+    given = torch.ones(2, 3, dtype=torch.int32), torch.tensor(0.5)
+    model = converted(Ranked())
+    for port, value in zip(model.inputs, given, strict=True):
+        port.get_node().set_partial_shape(ov.PartialShape([-1] * value.dim()))
+    model.validate_nodes_and_infer_types()
+    assert [len(port.get_partial_shape()) for port in model.outputs] == [2, 2]
+    model = copy.deepcopy(model)
+    for port, value in zip(model.inputs, given, strict=True):
+        port.get_node().set_element_type(ov.Type(value.numpy().dtype))
+    model.validate_nodes_and_infer_types()
+    check(model, Ranked(), given)
+
+
+def test_names_that_were_given_stay() -> None:
+    front = FrontEndManager().load_by_framework("pytorch")
+    model = front.load(TorchScriptPythonDecoder(Scaled()))
+    model.set_name_for_tensor(model.get_outputs()[0], "scaled")
+    typed_place(model, 0, np.int64, 1)
+    made = front.convert(model)
+    assert made.output(0).names == {"scaled"}
+    check(made, Scaled(), (torch.tensor([1, 2]),))
+
+
+def test_what_cannot_be_read_is_an_error_each_time() -> None:
+    class Squared(torch.nn.Module):
+        def forward(self, x):
+            return x.unflatten(1, (2, 3)) if x.dim() == 2 else x.sum(3)
+
+    model = converted(Squared())
+    model.input(0).get_node().set_element_type(ov.Type.f32)
+    model.input(0).get_node().set_partial_shape(ov.PartialShape([-1, -1, -1]))
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            ov.compile_model(model, "CPU")

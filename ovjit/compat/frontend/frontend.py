@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from ovjit.compat.frontend.failures import (
     is_of_operation,
 )
 from ovjit.compat.frontend.in_memory import FRAMEWORKS as OBJECTS
-from ovjit.compat.frontend.in_memory import framework_of_object, is_without_example, read_object, told_read
+from ovjit.compat.frontend.in_memory import framework_of_object, read_object
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
 from ovjit.readers.formats import format_of, is_graph_def
@@ -206,11 +206,8 @@ class InputModel:
         self,
         read: Callable[[], Model],
         extensions: Callable[[], int] = int,
-        again: Callable[[Mapping[str, Any]], Model] | None = None,
     ):
         self._read = read
-        self._again = again  # reads the model with what is known of its inputs
-        self._told: dict[Parameter, list[Any]] = {}  # their shapes and types that were set
         self._extensions = extensions  # how many have been added that reading depends on
         self._known = extensions()
         self._made: Model | None = None
@@ -404,16 +401,14 @@ class InputModel:
 
     def _set(self, place: Place, shape: PartialShape | None, type: Type | None) -> None:
         parameter = self._parameter(place)
-        told = self._told.setdefault(parameter, [None, None])
         if shape is not None:
             parameter.set_partial_shape(shape)
-            told[0] = shape
         if type is not None:
             parameter.set_element_type(type)
-            told[1] = type
-        edited = self._edited
-        self._follow()
-        self._edited = edited or self._again is None
+        if self._model._complete is None:
+            self._follow()
+        else:  # it is read again when all that is set is known
+            self._unfit = self._edited = True
 
     def _parameter(self, place: Place) -> Parameter:
         node = place._data()._node
@@ -440,8 +435,6 @@ class InputModel:
         """
         if self._edited:
             pass
-        elif self._told and self._again is not None:
-            self._made = self._with_told(self._again)
         elif self._known != self._extensions():
             self._made = None
         if self._unfit:
@@ -450,19 +443,6 @@ class InputModel:
             except OvjitError as error:
                 raise OpConversionFailure(str(error)) from error
         return self._model
-
-    def _with_told(self, again: Callable[[Mapping[str, Any]], Model]) -> Model:
-        """The model that is read with the shapes and types of its inputs: types of results follow them."""
-        told = {parameter.get_friendly_name(): row for parameter, row in self._told.items()}
-        model = again(told)
-        for parameter in model.get_parameters():
-            shape, type = told.get(parameter.get_friendly_name(), (None, None))
-            if shape is not None:
-                parameter.set_partial_shape(shape)
-            if type is not None:
-                parameter.set_element_type(type)
-        self._unfit = True
-        return model
 
     def _drop_unused(self) -> None:
         ends = [*self._model._results, *self._model._sinks]
@@ -525,12 +505,7 @@ class FrontEnd:
                 kind = OpConversionFailure if is_of_operation(error) else Unreadable
                 raise kind(str(error)) from error
 
-        def again(told: Mapping[str, Any]) -> Model:
-            reads = {name: told_read(*row) for name, row in told.items()}
-            return read_object(self._core, files[0], extensions=self._of_torch, told=reads)
-
-        of_types = self._name == "pytorch" and is_without_example(files[0])
-        return InputModel(read, lambda: self._count, again if of_types else None)
+        return InputModel(read, lambda: self._count)
 
     def _read(self, files: Sequence[Any], config: dict[str, Any]) -> Model:
         if self._name in OBJECTS:

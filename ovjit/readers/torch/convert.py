@@ -68,7 +68,7 @@ Way = Callable[[Prepared, list[Any], Mapping[str, Any] | None], Model]
 def convert(
     given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], read_onnx: ReadOnnx,
     converters: Mapping[str, Any] | None = None, modules: Mapping[Any, Any] | None = None,
-    dynamo: bool = False, told: Mapping[Any, Read] | None = None,
+    dynamo: bool = False,
 ) -> Model:  # fmt: skip
     """The Model of a module with an example, or of what tells of its inputs itself.
 
@@ -93,9 +93,9 @@ def convert(
         return _program(given, example, read_onnx, converters)
     if example is None and is_script(given):
         check_lists(given, described)
-    ready = None if told else prepared(given, example, described)
+    ready = prepared(given, example, described)
     if ready is None:
-        return _without_example(given, converters, told or _told(described))
+        return _without_example(given, converters, _told(described))
     with replaced(given, modules or {}) as extended, packed_layers(given) as more:
         known = {**more, **(converters or {})}
         if dynamo and not extended and is_plain_module(given):

@@ -1,7 +1,7 @@
-"""Scripts without an example: what cannot be read before ranks and element types are known is read then.
+"""Scripts without an example, whose graphs depend on ranks and element types that inputs are given later.
 
-A node stands for the script meanwhile. It is replaced when types are inferred, or when the model is compiled
-or saved.
+A script that can be read without them is read again whenever they change. For another one a node stands until
+it can be read. Both happen when types are inferred, or when the model is compiled or saved.
 """
 
 from __future__ import annotations
@@ -82,25 +82,53 @@ def deferred(parameters: Sequence[Any], count: int, read: ReadTyped) -> Model:
 
 
 def retyped(model: Model, read: ReadTyped) -> Model:
-    """A model whose inputs are of unknown types. It, or a copy of it, is read again when they are known, as
-    operators of values of several types depend on them; not if it was changed."""
-    structure = _structure(model)
+    """A model of a script that is read again when element types or ranks of its inputs change.
+
+    Operators of values of several types depend on them. This holds for its copies too, and ends where nodes
+    were added or taken away.
+    """
+    structure, read_with = _structure(model), _kinds(model)
 
     def again(given: Model, needed: bool) -> None:
-        types = [TensorType(p._attrs["element_type"], p._attrs["shape"]) for p in given._parameters]
-        if not all(map(_is_known, types)):
+        kinds = _kinds(given)
+        if kinds == read_with:
             return
-        given._complete = None
         if _structure(given) != structure:
+            given._complete = None
             return
-        made = read(types)
+        types = [_type_of(parameter.output(0)) for parameter in given._parameters]
+        try:
+            made = read(types)
+        except Exception as error:
+            if needed or all(map(_is_known, types)) or not is_unknown(error):
+                raise
+            return
         _connect(made, [parameter.output(0) for parameter in given._parameters])
-        for result, new in zip(given._results, made._results, strict=True):
-            result.input(0).replace_source_output(new.input_value(0))
+        _take_results(given, made)
         given._sinks[:] = made._sinks
+        retyped(given, read)
 
     model._complete = again
     return model
+
+
+def _take_results(model: Model, made: Model) -> None:
+    """Let the results of a model give what those of `made` give. Tensors that may be left out change their
+    number."""
+    if len(model._results) != len(made._results):
+        model._results[:] = made._results
+        return
+    for result, new in zip(model._results, made._results, strict=True):
+        old, value = result.input_value(0), new.input_value(0)
+        if not isinstance(value._node, Parameter):
+            value._tensor._names = set(old._tensor._names)
+        result.input(0).replace_source_output(value)
+
+
+def _kinds(model: Model) -> list[tuple[str, int | None]]:
+    """Element types and ranks of inputs: what reading depends on."""
+    types = (_type_of(parameter.output(0)) for parameter in model._parameters)
+    return [(kind.dtype, None if kind.shape is None else len(kind.shape)) for kind in types]
 
 
 def _structure(model: Model) -> list[Any]:
@@ -113,10 +141,10 @@ def _structure(model: Model) -> list[Any]:
 def complete(model: Model, needed: bool) -> None:
     """Read the scripts of a model for which nodes stand, as far as they can be read. Raises OvjitError for
     what is `needed` and cannot be."""
-    left = False
+    left, whole = False, None
     for node in list(_unread(model)):
         types = [_type_of(source) for source in node._inputs]
-        if not needed and not any(map(_is_known, types)):
+        if not needed and all(kind.dtype == "dynamic" and kind.shape is None for kind in types):
             left = True
             continue
         try:
@@ -126,9 +154,18 @@ def complete(model: Model, needed: bool) -> None:
                 raise
             left = True
             continue
+        whole = node._read if _is_whole(model, node) else None
         _connect(made, node._inputs)
         _replace(model, node, made)
     model._complete = complete if left else None
+    if whole is not None:
+        retyped(model, whole)
+
+
+def _is_whole(model: Model, node: TorchScript) -> bool:
+    """Whether a model is one script and nothing else."""
+    taken = [result.input_value(0) for result in model._results]
+    return taken == node.outputs() and node._inputs == [p.output(0) for p in model._parameters]
 
 
 def _replace(model: Model, node: TorchScript, made: Model) -> None:
