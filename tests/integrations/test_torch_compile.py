@@ -15,7 +15,6 @@ torch = pytest.importorskip("torch")
 import ovjit.torch  # noqa: E402  (torch may be missing)
 
 from ovjit.compat.frontend.pytorch.torchdynamo import frozen, partition  # noqa: E402
-from ovjit.readers.torch import values  # noqa: E402
 
 SEED = 20261122
 CONFIG = {"config": {"INFERENCE_PRECISION_HINT": "f32"}}
@@ -66,71 +65,6 @@ def test_weights_that_change_are_seen() -> None:
         close(compiled(x), module(x))
         module.load_state_dict({name: value + 1 for name, value in module.state_dict().items()})
         close(compiled(x), module(x))
-
-
-WRITES = {
-    "data": lambda weight: weight.data[100, 100:110].fill_(5),
-    "one_number_of_data": lambda weight: weight.data[100, 100].fill_(5),
-    "detached": lambda weight: weight.detach()[100].mul_(3),
-    "numpy": lambda weight: np.copyto(weight.data.numpy()[100, 100:110], 5),
-    "a_view_from_before": None,
-}
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-@pytest.mark.parametrize("name", WRITES)
-def test_writes_that_pytorch_does_not_count_are_seen(name, mode) -> None:
-    module = torch.nn.Linear(300, 300)
-    row = module.weight.data[100]
-    compiled = torch.compile(module, backend="openvino", options=CONFIG)
-    x = torch.randn(2, 300)
-    with mode():
-        close(compiled(x), module(x))
-        for _ in range(2):
-            (WRITES[name] or (lambda weight: row.add_(1)))(module.weight)
-            close(compiled(x), module(x))
-
-
-def test_memory_that_pytorch_does_not_own_is_looked_at() -> None:
-    """Of memory of NumPy, of files and of other processes some bytes of each KiB are compared."""
-    numbers = np.random.default_rng(SEED).standard_normal((300, 300), np.float32)
-    module = torch.nn.Linear(300, 300)
-    module.weight = torch.nn.Parameter(torch.from_numpy(numbers))
-    compiled = torch.compile(module, backend="openvino", options=CONFIG)
-    x = torch.randn(2, 300)
-    with torch.no_grad():
-        close(compiled(x), module(x), 1e-4)
-        numbers[100] = 5
-        close(compiled(x), module(x), 1e-4)
-
-
-def test_weights_that_move_or_are_written_with_the_same_numbers_are_not_compiled_anew() -> None:
-    made = []
-
-    def make(weights):
-        made.append({i: weight.clone() for i, weight in weights.items()})
-        return lambda arguments: [arguments[0] * made[-1][1]]
-
-    call = frozen.Frozen([1], make)
-    x, weight = torch.randn(3000), torch.randn(3000)
-    close(call([x, weight])[0], x * weight)
-    weight.copy_(weight.clone())
-    weight.data.numpy()
-    close(call([x, weight.clone()])[0], x * weight)
-    assert len(made) == 1
-    weight.data[1000] = 3
-    close(call([x, weight])[0], x * weight)
-    assert len(made) == 2
-
-
-def test_weights_are_not_copied_when_they_become_constants() -> None:
-    weight = torch.nn.Parameter(torch.randn(300, 300))
-    place = torch._C._data_address(weight)
-    frozen.Frozen([0], lambda weights: lambda arguments: [])([weight])
-    array, _ = values.array_of(weight)
-    assert array.ctypes.data == place == torch._C._data_address(weight)
-    weight.data.zero_()  # PyTorch copies what the array has
-    assert array.any() and not weight.any()
 
 
 def test_weights_that_change_often_become_inputs() -> None:

@@ -184,39 +184,12 @@ def array_of(tensor: Any) -> tuple[np.ndarray, str]:
     if kind == "bf16":
         import ml_dtypes
 
-        return _numbers(tensor.view(torch.int16)).view(ml_dtypes.bfloat16), kind
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16), kind
     if kind in ("f8e4m3", "f8e5m2"):
         from ovjit.graph.dtypes import numpy_dtype
 
-        return _numbers(tensor.view(torch.uint8)).view(numpy_dtype(kind)), kind
-    return _numbers(tensor), kind
-
-
-class _Memory:
-    """The memory of a tensor, for NumPy."""
-
-    def __init__(self, tensor: Any, place: int):
-        import torch
-
-        self.tensor = tensor
-        self.__array_interface__ = {
-            "version": 3, "data": (place, False), "shape": tuple(tensor.shape),
-            "typestr": torch.empty(0, dtype=tensor.dtype).numpy().dtype.str,
-        }  # fmt: skip
-
-
-def _numbers(tensor: Any) -> np.ndarray:
-    """The numbers of a tensor that lies in order, in its memory.
-
-    `tensor.numpy()` is for writing: where PyTorch is to copy that memory at the next write, it would do so.
-    """
-    import torch
-
-    is_shared = getattr(torch._C, "_is_cow_tensor", None)
-    if is_shared is None or not is_shared(tensor):
-        return tensor.numpy()
-    kept = torch._lazy_clone(tensor)  # has that memory also when `tensor` has been written to
-    return np.asarray(_Memory(kept, torch._C._data_address(kept)))
+        return tensor.view(torch.uint8).numpy().view(numpy_dtype(kind)), kind
+    return tensor.numpy(), kind
 
 
 def constant_of(tensor: Any, name: str | None) -> Output | Complex:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy as np
 from ovjit.api.run.addressed import AddressedJob
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo.checks import as_in_eager_mode
-from ovjit.compat.frontend.pytorch.torchdynamo.frozen import address
 from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of, static_outputs
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.errors import InferenceError
 from ovjit.readers.torch.values import array_of, torch_types
+
+_pointer = methodcaller("data_ptr")
 
 
 class Runner:
@@ -68,7 +70,7 @@ class Runner:
         if bases is None:
             self._jobs.append(job)
             return self._by_request(values)
-        bases[: len(values)] = list(map(address, values))
+        bases[: len(values)] = list(map(_pointer, values))
         made: list[Any] = []
         new = self._new
         for how in self._made:
