@@ -67,6 +67,20 @@ def test_weights_that_change_are_seen() -> None:
         close(compiled(x), module(x))
 
 
+def test_arrays_share_the_memory_of_compiled_weights() -> None:
+    module = torch.nn.Linear(4, 3)
+    array = module.weight.detach().numpy()
+    compiled = torch.compile(module, backend="openvino", options=CONFIG)
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        close(compiled(x), module(x))
+        module.weight.mul_(2)
+        close(compiled(x), module(x))
+        array[:] = 1.0
+        assert bool((module.weight == 1).all())
+        close(compiled(x), module(x))
+
+
 def test_weights_that_change_often_become_inputs() -> None:
     """The graph is then compiled no more. Later, when they stay as they are, they are constants again."""
     made = []

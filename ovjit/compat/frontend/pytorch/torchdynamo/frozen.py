@@ -1,4 +1,8 @@
-"""Graphs whose weights are constants, as long as they do not change."""
+"""Graphs whose weights are constants, as long as they do not change.
+
+What was tried and lost: PyTorch's copy-on-write (`torch._lazy_clone`) makes a weight move at its next write,
+also to `tensor.data`. But a NumPy array that shares the weight's memory is then an array of freed memory.
+"""
 
 from __future__ import annotations
 
