@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.frameworks.kept import MARKED, handlers
-from ovjit.readers.onnx.node import reads
+from ovjit.readers.frameworks.kept import handlers, mark
 
 #: The newest opset that tf2onnx writes.
 OPSET = 18
@@ -81,19 +80,34 @@ def _exported(
         custom_op_handlers=kept,
     )[0]  # fmt: skip
     _check_functions(proto, graph, kept)
-    _name_what_is_read(proto.graph)
+    mark(proto.graph)
+    _with_all_inputs(proto, graph, inputs, dict(renames or {}))
     return proto
 
 
-def _name_what_is_read(graph: Any) -> None:
-    """Take the names of outputs away that nothing reads, of the operators that the exporter leaves."""
-    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
-    for node in graph.node:
-        if node.domain == MARKED:
-            node.output[:] = [name if name in read else "" for name in node.output]
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _name_what_is_read(attribute.g)
+def _with_all_inputs(
+    proto: Any, graph: Any, inputs: Sequence[str], renames: Mapping[str, str]
+) -> None:
+    """Put the inputs back that nothing reads, which the exporter leaves out."""
+    from onnx import helper
+    from tf2onnx.tf_utils import map_tf_dtype
+
+    given = {value.name: value for value in proto.graph.input}
+    nodes = {node.name: node for node in graph.node}
+    made = []
+    for tensor in inputs:
+        name = renames.get(tensor, tensor)
+        node = nodes.get(tensor.partition(":")[0])
+        value = given.pop(name, None)
+        kind = map_tf_dtype(node.attr["dtype"].type) if value is None and node is not None else None
+        if kind:
+            shape = node.attr["shape"].shape
+            dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
+            value = helper.make_tensor_value_info(name, kind, dims)
+        made += [value] if value is not None else []
+    made += given.values()
+    del proto.graph.input[:]
+    proto.graph.input.extend(made)
 
 
 def _check_functions(proto: Any, graph: Any, kept: Mapping[str, Any]) -> None:

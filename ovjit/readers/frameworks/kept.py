@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from ovjit.readers.onnx.node import reads
+
 #: The domain of the operators that are left.
 MARKED = "tensorflow"
 
@@ -74,8 +76,23 @@ def handlers(rules: Collection[str], more: Collection[str], known: Mapping[str, 
     return made | dict.fromkeys(left, (_left, []))
 
 
+def mark(graph: Any) -> None:
+    """Put the operators that are left into their domain, and take the names of outputs away that nothing
+    reads."""
+    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
+    for node in graph.node:
+        domain, _, name = node.op_type.rpartition(".")
+        if domain == MARKED:
+            node.domain, node.op_type = domain, name
+            node.output[:] = [name if name in read else "" for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                mark(attribute.g)
+
+
 def _left(context: Any, node: Any, name: str, args: Any) -> Any:
-    node.domain = MARKED
+    # the exporter may copy it, which loses a domain
+    node.type = f"{MARKED}.{node.type}"
     return node
 
 

@@ -10,15 +10,20 @@ Functions that are called, and bodies of loops and conditions, are made again in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.frameworks.frames import Frame, Frames, Path
 
 #: A value of a graph: a tensor, or one of the forms below.
 Value = Any
 Rule = Callable[["Rebuilder", Any, list[Value]], list[Value]]
+#: Values before an iteration of a loop -> what its condition or its body makes of them.
+Transition = Callable[[Sequence[Value]], list[Value]]
 
 RULES: dict[str, Rule] = {}
 #: Operators that take the parts of complex numbers alike.
@@ -67,8 +72,6 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
     source, made = tf.Graph(), tf.Graph()
     with source.as_default():
         tf.graph_util.import_graph_def(graph, name="")
-    if any(op.type == "NextIteration" for op in source.get_operations()):
-        raise UnsupportedError("loops of single operators, as of TensorFlow 1, cannot be made again")
     with made.as_default():
         builder = Rebuilder()
         found = builder.run(source, {})
@@ -80,7 +83,11 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
                 raise UnsupportedError(f"the output {name} is {kind}, which is not supported here")
             # an own operator, so that no two outputs are one tensor
             names.append(tf.identity(value, name=f"{name.replace(':', '_')}_rebuilt").name)
-    return made.as_graph_def(), names
+    again = made.as_graph_def()
+    for node in (*again.node, *(node for function in again.library.function for node in function.node_def)):
+        # loops and conditions stay operators: the exporter's optimiser would take them apart again
+        node.attr.pop("_lower_using_switch_merge", None)
+    return again, names
 
 
 class Rebuilder:
@@ -88,36 +95,51 @@ class Rebuilder:
 
     def __init__(self) -> None:
         self.depth = 0
+        #: Loops and conditions have names of their own: the exporter puts bodies into the graphs around them.
+        self.names = count()
         #: What switches ask, by the graph and the name of the tensor.
         self.predicates: dict[tuple[int, str], Value] = {}
 
     def run(self, source: Any, values: dict[str, Value]) -> dict[str, Value]:
         """All tensors of a graph in their forms, by name. `values` are those that are there already."""
-        sides: dict[str, Side] = {}
-        for op in source.get_operations():
-            if op.outputs and all(out.name in values for out in op.outputs):
-                continue
-            given = [values[tensor.name] for tensor in op.inputs]
-            befores = [*op.inputs, *(out for before in op.control_inputs for out in before.outputs[:1])]
-            side: Side = {}
-            for before in befores:
-                side |= sides.get(before.name, {})
-            own = dict.fromkeys((out.name for out in op.outputs), side)
-            if op.type == "Merge":
-                made, side = self._merge(op, given, [sides.get(t.name, {}) for t in op.inputs])
-                own = dict.fromkeys(own, side)
-            elif op.type in ("Switch", "RefSwitch", "_SwitchN"):
-                made = self._switch(op, given)
-                key = (id(source), _source_of(op.inputs[1]).name)
-                self.predicates[key] = given[1]
-                own = {out.name: {**side, key: index} for index, out in enumerate(op.outputs)}
-            elif any(values[before.name] is DEAD for before in befores):
-                made = [DEAD] * len(op.outputs)
-            else:
-                made = self.operator(op, given)
-            sides |= own
-            values.update(zip((out.name for out in op.outputs), made, strict=True))
+        self._in_order(Frames(source), (), values, {})
         return values
+
+    def _in_order(
+        self, frames: Frames, path: Path, values: dict[str, Value], sides: dict[str, Side],
+        targets: Sequence[Any] | None = None,
+    ) -> None:  # fmt: skip
+        """The values of a graph's operators, or of those of a loop."""
+        for op in frames.units(path, values, targets):
+            if isinstance(op, Frame):
+                self._iterated(frames, op, values, sides)
+            elif not op.outputs or any(out.name not in values for out in op.outputs):
+                self._once(op, values, sides)
+
+    def _once(self, op: Any, values: dict[str, Value], sides: dict[str, Side]) -> None:
+        given = [values[tensor.name] for tensor in op.inputs]
+        befores = [*(tensor.name for tensor in op.inputs), *(f"^{before.name}" for before in op.control_inputs)]
+        side: Side = {}
+        for before in befores:
+            side |= sides.get(before, {})
+        # what waits for an operator is of its side, too, and is not computed where it is not
+        itself = f"^{op.name}"
+        own = dict.fromkeys((itself, *(out.name for out in op.outputs)), side)
+        if op.type == "Merge":
+            made, side = self._merge(op, given, [sides.get(t.name, {}) for t in op.inputs])
+            own = dict.fromkeys(own, side)
+        elif op.type in ("Switch", "RefSwitch", "_SwitchN"):
+            made = self._switch(op, given)
+            key = (id(op.graph), _source_of(op.inputs[1]).name)
+            self.predicates[key] = given[1]
+            own |= {out.name: {**side, key: index} for index, out in enumerate(op.outputs)}
+        elif any(values.get(before) is DEAD for before in befores):
+            made = [DEAD] * len(op.outputs)
+            values[itself] = DEAD
+        else:
+            made = self.operator(op, given)
+        sides |= own
+        values.update(zip((out.name for out in op.outputs), made, strict=True))
 
     def operator(self, op: Any, given: list[Value]) -> list[Value]:
         own = RULES.get(op.type)
@@ -194,10 +216,50 @@ class Rebuilder:
             return branch
 
         truth = tf.reshape(truth, [])
-        made = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
+        name = f"choice_{next(self.names)}"
+        made = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second), name=name)
         return _formed(made if isinstance(made, (list, tuple)) else [made], forms[0])
 
-    def loop(self, cond: Any, body: Any, given: list[Value]) -> list[Value]:
+    def _iterated(
+        self, frames: Frames, frame: Frame, values: dict[str, Value], sides: dict[str, Side]
+    ) -> None:
+        """The results of a loop of single operators."""
+        outer = {**values, **{op.outputs[0].name: values[op.inputs[0].name] for op in frame.constants}}
+        given = [values[variable.start.name] for variable in frame.variables]
+        merges = [variable.merge for variable in frame.variables]
+        places = {merge.name: place for place, merge in enumerate(merges)}
+        switches = [
+            op for merge in merges for op in merge.outputs[0].consumers()
+            if op.type in ("Switch", "RefSwitch") and op.inputs[1].op is frame.condition
+        ]  # fmt: skip
+
+        def part(targets: Sequence[Any], more: dict[str, Value]) -> Transition:
+            def made(state: Sequence[Value]) -> list[Value]:
+                known = {**outer, **more}
+                for op in (*merges, *switches):
+                    merge = op if op.name in places else op.inputs[0].op
+                    known.update(dict.fromkeys((out.name for out in op.outputs), state[places[merge.name]]))
+                self._in_order(frames, frame.path, known, dict(sides), targets)
+                return [known[tensor.name] for tensor in targets]
+
+            return made
+
+        if any(value is DEAD for value in given):
+            values.update((op.outputs[0].name, DEAD) for op in frame.exits)
+            return
+        truth = {frame.condition.outputs[0].name: tf.constant(True)}
+        body = part([variable.following for variable in frame.variables], truth)
+        ends = self.loop(part([frame.condition.inputs[0]], {}), body, given)
+        side: Side = {}
+        for variable in frame.variables:
+            side |= sides.get(variable.start.name, {})
+        for op in frame.exits:
+            source = op.inputs[0].op.inputs[0].op
+            at = places.get(source.name)
+            values[op.outputs[0].name] = outer[source.outputs[0].name] if at is None else ends[at]
+            sides[op.outputs[0].name] = side
+
+    def loop(self, cond: Transition, body: Transition, given: list[Value]) -> list[Value]:
         """A loop whose values may be lists; what they are is known when its body has been read."""
         shapes: list[Any] = []
         for _ in range(MOST_READINGS):
@@ -206,19 +268,17 @@ class Rebuilder:
             if wider == shapes:
                 break
 
-        def call(function: Any) -> Callable[..., Any]:
-            return lambda *parts: self.call(function, _formed(parts, given))
-
         def step(*parts: Any) -> list[Any]:
-            return [part for value in call(body)(*parts) for part in _parts(value)]
+            return [part for value in body(_formed(parts, given)) for part in _parts(value)]
 
         made = tf.while_loop(
-            lambda *parts: tf.reshape(call(cond)(*parts)[0], []), step,
+            lambda *parts: tf.reshape(cond(_formed(parts, given))[0], []), step,
             [part for value in given for part in _parts(value)], shape_invariants=wider,
+            name=f"loop_{next(self.names)}",
         )  # fmt: skip
         return _formed(made, given)
 
-    def _tried(self, body: Any, given: list[Value]) -> tuple[list[Value], list[Any]]:
+    def _tried(self, body: Transition, given: list[Value]) -> tuple[list[Value], list[Any]]:
         """What a loop starts with once its body has been read, and the shapes that its values may have."""
         from tensorflow.python.framework.func_graph import FuncGraph
 
@@ -227,7 +287,7 @@ class Rebuilder:
                 _like(value, [tf.compat.v1.placeholder(part.dtype, part.shape) for part in _parts(value)])
                 for value in given
             ]
-            made = self.call(body, inner)
+            made = body(inner)
         starts = []
         for value, end in zip(given, made, strict=True):
             if isinstance(value, Unset) and isinstance(end, tf.Tensor):
@@ -360,7 +420,8 @@ def _call(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
 
 @rule("While", "StatelessWhile")
 def _while(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    cond, body = (builder.function(op, op.get_attr(name).name) for name in ("cond", "body"))
+    functions = [builder.function(op, op.get_attr(name).name) for name in ("cond", "body")]
+    cond, body = (partial(builder.call, function) for function in functions)
     return builder.loop(cond, body, given)
 
 

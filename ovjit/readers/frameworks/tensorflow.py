@@ -13,6 +13,8 @@ from ovjit.readers.frameworks.exported import converted, quiet
 
 #: Operators that are variables.
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
+#: How placeholders begin that TensorFlow leaves behind where it takes loops apart.
+_LEFT_OVER = "unused_control_flow_input"
 
 
 def file_to_onnx(path: str, weights: Any = None, more: Collection[str] = ()) -> Any:
@@ -196,7 +198,11 @@ def _of_graph(where: str, graph: Any, more: Collection[str]) -> Any:
     if not graph.node:
         raise ModelError(f"{where}: the graph of TensorFlow has no nodes")
     read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
-    inputs = [f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")]
+    inputs = [
+        f"{node.name}:0"
+        for node in graph.node
+        if node.op.startswith("Placeholder") and (node.name in read or not node.name.startswith(_LEFT_OVER))
+    ]
     left = [node for node in graph.node if node.name not in read]
     ends = [n for n in left if not n.op.startswith("Placeholder") and n.op not in ("NoOp", "Const")]
     outputs = [f"{node.name}:0" for node in ends]
