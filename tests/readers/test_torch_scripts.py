@@ -540,15 +540,7 @@ def rows_appended_by_a_loop(x: Tensor):
     return torch.stack(parts)
 
 
-def copied_or_not(x: Tensor):
-    y = x.clone()
-    part = y[1:]
-    flat = y.reshape(-1)
-    part.mul_(2.0)
-    return flat
-
-
-UNKNOWN = [rows_of_open_length, listed_rows_of_open_length, rows_appended_by_a_loop, copied_or_not]
+UNKNOWN = [rows_of_open_length, listed_rows_of_open_length, rows_appended_by_a_loop]
 
 
 @pytest.mark.parametrize("function", UNKNOWN)

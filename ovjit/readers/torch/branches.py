@@ -31,24 +31,41 @@ class Inside:
 
     def __init__(self, call: Call):
         self.call = call
+        self.reader: Any = call.reader
         self.sources: list[Output] = []
         self.parameters: list[Any] = []
         self.written: list[str] = []  # names from around the body that it gives new values
         self.grown: dict[str, Output] = {}  # what it appends to lists from around it that it does not read
+        self.added: dict[str, list[Any]] = {}  # the items
         self.numbers: set[str] = set()  # those of these lists that hold numbers
         self._containers: dict[int, tuple[Any, Any]] = {}  # lists and dicts, and what stands for them
         self._made: dict[tuple[Any, int], Output] = {}
-        self._objects: dict[
-            int, tuple[Output, Output]
-        ] = {}  # tensors around the body, and what stands for them
+        self.objects: dict[int, Any] = {}  # what stands for tensors around the body, by their objects
+        self._outer: list[Any] = []  # these tensors
+        self.pieces: list[Any] = []  # of what stands for them
+        self.carried: set[int] = set()  # the objects of those that the body gives new values
+
+    def standing(self, value: Any) -> Any:
+        """What stands for a tensor: one object for each object around the body, as objects are memory."""
+        if id(value) not in self.objects:
+            self.represent(value, self.reader.stand_in(self, value))
+        return self.objects[id(value)]
+
+    def copy(self, value: Any) -> Any:
+        """A new object for a tensor, which is an input of the body."""
+        if isinstance(value, Output):
+            made = self._parameter(value)
+            return Output._of(made._node, made._index)
+        return mapped(value, self._parameter)
+
+    def represent(self, value: Any, made: Any) -> None:
+        """`made` stands for a tensor or a list."""
+        self.objects[id(value)] = made
+        self._outer.append(value)
 
     def tensor(self, value: Output) -> Output:
-        """What stands for a tensor: one object for each object around the body, as objects are memory."""
-        if id(value) not in self._objects:
-            made = self._parameter(value)
-            made = Output._of(made._node, made._index)
-            self._objects[id(value)] = value, made
-        return self._objects[id(value)][1]
+        made: Output = self.standing(value)
+        return made
 
     def _parameter(self, value: Output) -> Output:
         """The parameter for a tensor; small ones whose values are known are constants here, too."""
@@ -67,12 +84,23 @@ class Inside:
     def value(self, value: Any) -> Any:
         """What stands for any value: numbers that are computed are inputs as well."""
         if isinstance(value, Number):
-            return Number(self.tensor(self.call.tensor(value)), value.dim)
+            return Number(self._parameter(self.call.tensor(value)), value.dim)
+        if isinstance(value, (Output, Complex, Stacked)):
+            return self.standing(value)
         if isinstance(value, (list, dict)):
             return self._container(value)
         if isinstance(value, tuple) and not isinstance(value, Complex):
             return [self.value(part) for part in value]
-        return mapped(value, self.tensor)
+        return value
+
+    def argument(self, value: Any) -> Any:
+        """What stands for an argument of a view: a record of several values stays such a record."""
+        if not isinstance(value, tuple) or isinstance(value, Complex) or not hasattr(value, "_fields"):
+            return self.value(value)
+        if id(value) not in self._containers:
+            made = type(value)(*(self.value(part) for part in value))
+            self._containers[id(value)] = value, made
+        return self._containers[id(value)][1]
 
     def _container(self, value: Any) -> Any:
         """What stands for a list or a dict, one for all its names."""
@@ -130,11 +158,16 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     call = Call(reader, "prim::If", "", node.scopeName(), reader._inner)
     written: list[str] = []  # from around the branches
     count = node.outputsSize()
+    read: list[Inside] = []
+    results: list[list[Any]] = []
     while True:
         ends: list[list[Any]] = []
+        read.clear()
+        results.clear()
 
         try:
-            bodies = [partial(_branch, reader, call, block, written, ends) for block in node.blocks()]
+            rest = written, ends, read, results
+            bodies = [partial(_branch, reader, call, block, *rest) for block in node.blocks()]
             made = chosen(reader, call, condition, bodies)
             break
         except Writes as found:
@@ -142,17 +175,25 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
         except UnsupportedError:
             if not _of_other_lengths(reader, call, written, ends):
                 raise
+    for inside in read:
+        reader.spoil(inside)
+    lists = [i for i, value in enumerate(made) if i < count or not isinstance(value, (Output, Complex))]
+    reader.note_outputs([made[i] for i in lists], [[values[i] for i in lists] for values in results])
     for name, value in zip(written, made[count:], strict=True):
         assign(reader, node, name, value)
     return made[:count]
 
 
 def _branch(
-    reader: ScriptReader, call: Call, block: Any, written: Sequence[str], ends: list[list[Any]]
-) -> tuple[Inside, list[Any]]:
-    """One branch, and what becomes of the values around it in `ends`."""
+    reader: ScriptReader, call: Call, block: Any, written: Sequence[str], ends: list[list[Any]],
+    read: list[Inside], results: list[list[Any]],
+) -> tuple[Inside, list[Any]]:  # fmt: skip
+    """One branch. It is added to `read`, what it gives to `results`, and what becomes of the values around it
+    to `ends`."""
     inside, values = read_body(reader, call, block, None, written)
     ends.append(values[len(values) - len(written) :])
+    results.append(values)
+    read.append(inside)
     return inside, values
 
 
@@ -243,12 +284,11 @@ def read_body(
     outputs may be left out."""
     inside, env = Inside(call), reader.env
     own = [v.debugName() for i, v in enumerate(block.inputs()) if i in left_out]
-    given = {name: inside.value(env[name]) for name in (*_names(block), *carried, *own) if name in env}
-    given.update(inputs or {})
+    given = _given(reader, inside, inputs or {}, [*_names(block), *carried, *own], carried)
     before = {name: copied(value) for name, value in given.items()}
-    reader.env, around = {**env, **given}, reader.around
-    reader.around = env
-    outer = reader.start_body()
+    reader.env, around, holders = {**env, **given}, reader.around, reader.holders
+    reader.around, reader.holders = env, [*holders, given, before, inside.objects]
+    outer = reader.start_body(inside)
     try:
         reader._block(block)
         outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
@@ -257,9 +297,25 @@ def read_body(
         known = {*(inputs or ()), *carried}
         _note_changes(inside, block, {k: v for k, v in given.items() if k not in known}, before, reader.env)
     finally:
-        reader.env, reader.around = env, around
+        reader.env, reader.around, reader.holders = env, around, holders
         reader.end_body(outer)
     return inside, values
+
+
+def _given(
+    reader: ScriptReader, inside: Inside, inputs: Mapping[str, Any], names: Sequence[str],
+    carried: Sequence[str],
+) -> dict[str, Any]:  # fmt: skip
+    """The values that a body begins with. Parts of tensors that it carries are parts of what stands for
+    these."""
+    env = reader.env
+    for name in carried:
+        if isinstance(env[name], (Output, Complex, Stacked)):
+            inside.represent(env[name], inputs[name] if name in inputs else inside.copy(env[name]))
+        if isinstance(env[name], (Output, Complex)):
+            inside.carried.add(id(env[name]))
+            reader.carry(inside, env[name], inside.standing(env[name]))
+    return {**{name: inside.value(env[name]) for name in names if name in env}, **inputs}
 
 
 def _note_changes(
@@ -274,6 +330,7 @@ def _note_changes(
         if added and is_same(value[: len(first)], first) and _is_only_appended_to(block, name):
             rows = [v for v in map(_row, repeat(inside.call), added) if v is not None]
             if len(rows) == len(added) and (not first or _row(inside.call, first[0]) is not None):
+                inside.added[name] = added
                 inside.grown[name] = inside.call.concat(inside.call.same_kind(rows), 0)
                 if not isinstance(added[0], Output):
                     inside.numbers.add(name)

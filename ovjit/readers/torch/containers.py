@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
@@ -10,14 +10,11 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.memory import tensors_of
 from ovjit.readers.torch.values import Number, Stacked
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.script import ScriptReader
-
-
-#: Types of values that may hold others.
-_CONTAINERS = frozenset((list, dict))
 
 
 def is_changed(node: Any) -> bool:
@@ -52,32 +49,9 @@ def change(reader: ScriptReader, node: Any) -> None:
 
 def replace(reader: ScriptReader, old: Any, new: Any) -> None:
     """Put another value in the place of a list, under all its names and in all lists with it."""
+    reader.join_stacked([new], list(tensors_of(old)))
     for name, value in reader.env.items():
         reader.env[name] = _replaced(value, old, new)
-
-
-def are_held(value: Any, tensors: Set[int]) -> bool:
-    """Whether a list or a dict, or one in it, may hold one of these objects, given by their identities."""
-    held = value.values() if isinstance(value, dict) else value
-    return not tensors.isdisjoint(map(id, held)) or not _CONTAINERS.isdisjoint(map(type, held))
-
-
-def overwrite_items(containers: Iterable[Any], pairs: Sequence[tuple[Any, Any]]) -> None:
-    """Lists and dicts hold the new values of tensors that are written in place: pairs of old and new ones."""
-    tensors = {id(old) for old, _ in pairs}
-    for value in containers:
-        if are_held(value, tensors):
-            for old, new in pairs:
-                _replaced(value, old, new)
-
-
-def items_of(value: Any) -> Iterator[Any]:
-    """What a list or a dict holds, and the lists and dicts in it."""
-    for item in value.values() if isinstance(value, dict) else value:
-        if isinstance(item, (list, dict)):
-            yield from items_of(item)
-        else:
-            yield item
 
 
 def _replaced(value: Any, old: Any, new: Any) -> Any:
@@ -101,7 +75,7 @@ def assign(reader: ScriptReader, node: Any, name: str, value: Any) -> None:
     elif isinstance(old, (list, Stacked)):
         replace(reader, old, value)
     else:
-        reader.replace(node, name, value)
+        reader.replace(node, old, value)
 
 
 def copied(value: Any) -> Any:

@@ -77,6 +77,10 @@ class TorchReader(TorchDraft):
         self.places, self.lists, self.gathered, self._single, self._constants = {}, {}, {}, {}, {}
         return outer
 
+    def stand_in(self, inside: Any, value: Any) -> Any:
+        """What stands in a body for a tensor from around it."""
+        return inside.copy(value)
+
     def end_body(self, outer: tuple) -> None:
         self.places, self.lists, self.gathered, self._single, self._constants = outer
 

@@ -72,11 +72,19 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     trips = call.const(-1, "i64") if known is not None and known >= ENDLESS else call.index(most)
     written: list[str] = []  # from around the loop
     grown: list[tuple[str, bool]] = []
+    last: list[Any] = []  # of the last reading of the body: its inputs, and what it gives
 
     def iterate(values: list[Any]) -> tuple[Inside, list[Any]]:
         starts = copied(values[1:])
         inputs = dict(zip([*names, *written], values, strict=True))
+        state = [*carried, *(reader.env[name] for name in written)]
+        taken = [
+            (outer, reader.begin_iteration(outer, value))
+            for i, (outer, value) in enumerate(zip(state, values[1:], strict=True))
+            if i < len(carried) or not isinstance(outer, (Output, Complex))
+        ]
         inside, made = read_body(reader, call, block, inputs, written, {1 + i for i in extended})
+        last[:] = inside, taken, made[1:]
         if inside.written:
             raise Writes(inside.written)
         grown[:] = [(name, name in inside.numbers) for name in inside.grown]
@@ -93,10 +101,18 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
         except Writes as found:
             written += found.names
     count = len(carried)
-    for name, value in zip(written, made[count:], strict=False):
+    inside, taken, after = last
+    used = [bool(value.uses()) for i, value in enumerate(block.inputs()) if i and i - 1 not in extended]
+    ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
+    reader.end_iterations(node, inside, taken, ends, [*used, *([True] * (len(ends) - count))])
+    reader.note_outputs(made[:count], [after[:count], [outer for outer, _ in taken[:count]]])
+    for name, value, own in zip(written, made[count:], after[count:], strict=False):
+        if not isinstance(value, (Output, Complex)):
+            reader.note_outputs([value], [[own]])
         assign(reader, node, name, value)
     for (name, of_numbers), value in zip(grown, made[count + len(written) :], strict=True):
         _lengthen(reader, call, name, Stacked(value.whole, of_numbers))
+        reader.note_outputs([reader.env[name]], [[inside.added[name]]])
     made = made[:count]
     for i in extended:
         made.insert(i, reader.env[list(block.inputs())[1 + i].debugName()])

@@ -8,6 +8,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
+from ovjit.readers.torch.attributes import AttributesReader
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.containers import (
@@ -19,12 +20,13 @@ from ovjit.readers.torch.containers import (
 )
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
+from ovjit.readers.torch.memory import tensors_of
 from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.shared_memory import COPIES_OF_LISTS, RESHAPES, written_by
 from ovjit.readers.torch.strides import in_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
-from ovjit.readers.torch.written import WritingReader, own_memory
+from ovjit.readers.torch.written import own_memory
 
 #: Nodes that give what they are given.
 _SAME = frozenset(
@@ -38,15 +40,12 @@ _SAME = frozenset(
 )
 
 
-class ScriptReader(WritingReader):
-    """Reads one script. `module` is the object that attributes are read from, None for a function."""
+#: Operators of lists; some are of tensors, too.
+OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contains__", "aten::get"}
 
-    def __init__(self, module: Any, converters: Mapping[str, Any] | None = None, prefix: str = "self."):
-        super().__init__(converters)
-        self.module = module
-        self.prefix = prefix
-        self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
-        self._attributes: dict[str, Any] = {}
+
+class ScriptReader(AttributesReader):
+    """Reads one script."""
 
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
         """What the graph returns for its inputs, without `self`."""
@@ -58,17 +57,11 @@ class ScriptReader(WritingReader):
             raise UnsupportedError(f"the script takes {len(inputs)} inputs, but {len(values)} are given")
         for value, given in zip(inputs, values, strict=True):
             self.env[value.debugName()] = given
+        self.note_order(values)
         self._block(graph)
-        return [self._value(v) for v in graph.outputs()]
-
-    def start_body(self) -> tuple:
-        outer = *super().start_body(), self._attributes
-        self._attributes = {}
-        return outer
-
-    def end_body(self, outer: tuple) -> None:
-        super().end_body(outer[:-1])
-        self._attributes = outer[-1]
+        made = [self._value(v) for v in graph.outputs()]
+        self.check_read("prim::Return", made)
+        return made
 
     def number_of(self, call: Any, dim: Any) -> Number | None:
         for name, value in self.env.items():
@@ -84,19 +77,18 @@ class ScriptReader(WritingReader):
 
     def _node(self, node: Any) -> None:
         kind = node.kind()
-        special = change if is_changed(node) else _SPECIAL.get(kind)
+        if is_changed(node):
+            held = list(tensors_of([self._value(v) for v in node.inputs()]))
+            change(self, node)
+            self.join_stacked([self._value(v) for v in (node.inputsAt(0), *node.outputs())], held)
+            return
+        special = _SPECIAL.get(kind)
         if special is not None:
             special(self, node)
-            # items of lists are known by their objects, but not where a list becomes one tensor
-            if special is change and (self.around or isinstance(self._value(node.inputsAt(0)), Stacked)):
-                self._shared.join_held(node)
-            for output in node.outputs():
-                self._hold(output)
             return
         inputs = [self._value(v) for v in node.inputs()]
         if kind in _SAME:
             self._set(node, inputs[0])
-            self._shared.join(node.output(), node.inputsAt(0))
             return
         if kind == "prim::PythonOp":
             self._python(node, inputs)
@@ -121,25 +113,43 @@ class ScriptReader(WritingReader):
             self._set(node, inputs[0])
             return
         arguments = bound(schema, inputs, {})
+        if not _is_of_list(kind, inputs[0] if inputs else None):
+            self.check_read(kind, inputs)
         base = label(node.scopeName(), kind)
         made = self.call(name, overload, arguments, base, partial(where, node), _wanted(outputs))
-        made = own_memory(schema, made, written is not None)
-        if kind in RESHAPES:
-            self._reshape(node, schema.overload_name, arguments, made)
-        elif written is not None:
-            made = self._overwrite(node, written, made)
+        made = self._in_memory(node, schema, kind, arguments, made, written)
         if len(outputs) == 1:
-            made = made[0] if _takes_one(schema, made) else made
             self._set(node, made)
             self.name_variable(made, outputs[0].debugName())
-            self._note_parts(node, kind, schema.overload_name, arguments, made)
         else:
             for output, value in zip(outputs, made, strict=False):
                 self.env[output.debugName()] = value
                 self.name_variable(value, output.debugName())
-        self._shared.join_aliases(node, schema)
-        if kind in COPIES_OF_LISTS and isinstance(made, Stacked):
-            self._shared.join_held(node)
+
+    def _in_memory(
+        self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], made: Any, written: Any
+    ) -> Any:
+        """What an operator gives, as objects that stand for tensors in memory. `written` is what it writes
+        to, if it does."""
+        made, first = own_memory(schema, made, written is not None), next(iter(arguments.values()), None)
+        if kind in RESHAPES:
+            self.reshape_in_place(node, schema.overload_name, arguments, first, made)
+        elif written is not None:
+            made = self._overwrite(node, written, made)
+        elif _is_of_list(kind, first):
+            self.check_read(kind, made if isinstance(made, Output) else ())
+            self.check_read(kind, first if isinstance(first, Stacked) else ())
+            self.join_stacked([made, *arguments.values()], list(tensors_of(made)))
+        else:
+            made = made[0] if node.outputsSize() == 1 and _takes_one(schema, made) else made
+            made = self.note_parts(node, schema, kind, arguments, made)
+        return made
+
+    def join_stacked(self, lists: Sequence[Any], tensors: Sequence[Any]) -> None:
+        """The items of a list whose length depends on data may be these tensors."""
+        for value in lists:
+            for other in tensors if isinstance(value, Stacked) else ():
+                self.memory.join(value, other)
 
     def _as_in_memory(self, node: Any, value: Any) -> Any:
         """A tensor with its dimensions in the order of memory, which strides are about."""
@@ -207,14 +217,13 @@ class ScriptReader(WritingReader):
         too. Other views of that would need functionalisation, as torch.export does it: they are refused if
         they still have a reader.
         """
-        name = written.debugName()
-        old = self.env[name]
+        old = self._value(written)
         call = self._copying(node)
         if isinstance(old, Output) and isinstance(made, Output):
             made = call.to_type(made, call.dtype(old))
             if call.rank(made) != call.rank(old):
                 made = call.expand(made, call.shape_of(old))
-        self.replace(node, name, made)
+        self.replace(node, old, made)
         return made
 
     def _set(self, node: Any, value: Any) -> None:
@@ -230,63 +239,12 @@ class ScriptReader(WritingReader):
             value = self.constant(value, None)
         elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
             value = [self.constant(v, None) if isinstance(v, torch.Tensor) else v for v in value]
+        self.note_order([value])
         self._set(node, value)
-
-    def _attribute(self, node: Any) -> None:
-        import torch
-
-        owner = self._paths.get(node.input().debugName())
-        if owner is None and node.input().node().kind() != "prim::Constant":
-            self._attribute_of_object(node)
-            return
-        if owner is None:
-            raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
-        path = f"{owner}.{node.s('name')}" if owner else node.s("name")
-        name = node.output().debugName()
-        self._paths[name] = path
-        if path in self._attributes:
-            first, value = self._attributes[path]
-            self.env[name] = value if first not in self.env else self.env[first]
-            if isinstance(value, (Output, Complex)):
-                self._shared.add(name, first)
-            return
-        value = self.module
-        for part in path.split("."):
-            value = getattr(value, part)
-        if isinstance(value, torch.Tensor):
-            value = self.constant(value, self.prefix + path)
-        elif isinstance(value, (list, tuple)):
-            value = [self.constant(v, None) if isinstance(v, torch.Tensor) else v for v in value]
-        elif isinstance(value, (torch.nn.Module, torch.jit.ScriptModule)):
-            return
-        self._attributes[path] = (name, value)
-        self.env[name] = value
 
     def _object(self, node: Any) -> None:
         """An object of a script's class: a dict of its attributes."""
         self._set(node, {})
-
-    def _attribute_of_object(self, node: Any) -> None:
-        values, key = self._value(node.input()), node.s("name")
-        if not isinstance(values, dict) or key not in values:
-            raise Refused(node.kind(), f"reading an attribute of an object is not supported{where(node)}")
-        self._set(node, values[key])
-        self._hold(node.output())
-        if isinstance(values[key], Output):
-            self._note_item(node.output(), node.input())
-
-    def _assigned(self, node: Any) -> None:
-        """Assignment to an attribute of an object, or of a module, where it lasts until the run is over."""
-        target, value = node.inputs()
-        owner, key = self._paths.get(target.debugName()), node.s("name")
-        if owner is None:
-            self._value(target)[key] = self._value(value)
-            return
-        if self.around:
-            said = "assignment to an attribute of a module where data decide is not supported"
-            raise Refused(node.kind(), f"{said}{where(node)}")
-        self._attributes[f"{owner}.{key}" if owner else key] = value.debugName(), self._value(value)
-        self._shared.note(value)
 
     def _isinstance(self, node: Any) -> None:
         """Lists, numbers, texts and tensors are told by what was read, other values by their types there."""
@@ -309,12 +267,10 @@ class ScriptReader(WritingReader):
         values = self._value(node.inputsAt(0))
         if isinstance(values, Stacked):
             call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
-            values = [item_of(call, values, i) for i in range(node.outputsSize())]
+            whole, values = values, [item_of(call, values, i) for i in range(node.outputsSize())]
+            self.join_stacked([whole], values)
         for output, value in zip(node.outputs(), values, strict=False):
             self.env[output.debugName()] = value
-            self._shared.join(output, node.inputsAt(0))
-            if isinstance(value, Output):
-                self._note_item(output, node.inputsAt(0))
 
     def _index(self, node: Any) -> None:
         values = self._value(node.inputsAt(0))
@@ -344,10 +300,12 @@ class ScriptReader(WritingReader):
     def _loop(self, node: Any) -> None:
         before = dict(self.env)
         contents = [(value, copied(value)) for value in before.values() if isinstance(value, (list, dict))]
+        pieces, attributes = self.memory.saved(), dict(self._attributes)
         carried = unrolled(self, node)
         if carried is None:
-            self.env = before
+            self.env, self._attributes = before, attributes
             restore(contents)
+            self.memory.restore(pieces)
             carried = self._depending(node, "loop", lambda: read_loop(self, node))
         for output, value in zip(node.outputs(), carried, strict=True):
             self.env[output.debugName()] = value
@@ -440,6 +398,11 @@ def _is_a(value: Any, kind: Any) -> bool:
     if kind.kind() == "IntType" and isinstance(value, bool):
         return False
     return isinstance(value, rows.get(kind.kind(), ()))
+
+
+def _is_of_list(kind: str, value: Any) -> bool:
+    """Whether an operator is about a list, and reads none of the tensors in it."""
+    return kind in OF_LISTS and not isinstance(value, (Output, Complex))
 
 
 def _of_numbers(schema: Any) -> bool:

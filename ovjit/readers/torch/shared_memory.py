@@ -26,7 +26,6 @@ class SharedMemory:
         self._group: dict[str, str] = {}  # values of one set have one name here
         self._members: dict[str, set[str]] = {}
         self._values: dict[str, Any] = {}
-        self._count = 0
 
     def names_beside(self, name: str) -> set[str]:
         """All values that may share memory with this one, itself included."""
@@ -34,27 +33,13 @@ class SharedMemory:
 
     def join(self, a: Any, b: Any) -> None:
         """The two values, and the values that share memory with either, may share memory."""
-        self._values[b.debugName()] = b
-        self.join_named(a, b.debugName())
-
-    def join_named(self, a: Any, name: str) -> None:
-        """The same, where only the name of the other value is known."""
-        names = [a.debugName(), name]
-        self._values[names[0]] = a
+        names = [a.debugName(), b.debugName()]
+        self._values.update(zip(names, (a, b), strict=True))
         members = self.names_beside(names[0]) | self.names_beside(names[1])
         group = self._group.get(names[1], names[1])
         for name in members:
             self._group[name] = group
         self._members[group] = members
-
-    def leave(self, name: str) -> None:
-        """The value of this name is another one than before: an iteration of a loop has given it."""
-        if (group := self._group.get(name)) is None:
-            return
-        self._members[group] = self._members[group] - {name}
-        self._count += 1
-        self._group[name] = f"{name} {self._count}"
-        self._members[self._group[name]] = {name}
 
     def join_aliases(self, node: Any, schema: Any) -> None:
         """Join outputs with the inputs that the schema says them to share memory with, as themselves or as
@@ -75,20 +60,6 @@ class SharedMemory:
             for other in values[1:]:
                 self.join(other, values[0])
 
-    def names_of_tensor(self, name: str) -> set[str]:
-        """Names beside this one that operators in place have given: they stand for the same tensor."""
-        beside = {other: self._values.get(other) for other in self.names_beside(name)}
-        return {other for other, value in beside.items() if value is not None and _is_in_place(value.node())}
-
-    def add(self, name: str, first: str) -> None:
-        """`name` is another name of the memory of `first`, an attribute that was read before."""
-        self._members.setdefault(self._group.get(first, first), {first}).add(name)
-        self._group[name] = self._group.setdefault(first, first)
-
-    def note(self, value: Any) -> None:
-        """A value that is alone, so far."""
-        self._values[value.debugName()] = value
-
     def is_read_behind(self, node: Any, name: str) -> bool:
         """Whether the value has a reader behind the node, or before it in the next iteration of a loop."""
         value = self._values.get(name)
@@ -98,10 +69,6 @@ class SharedMemory:
         outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
         again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
         return again or any(_is_after(user, node) for user in users)
-
-
-def _is_in_place(node: Any) -> bool:
-    return node.kind().endswith("_") and not node.kind().endswith("__")
 
 
 def written_by(node: Any, schema: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Writes to views in scripts: the tensor that a view is a part of gets a new value, too."""
+"""Views in scripts: a part of a tensor's new value, and a new part put into the tensor."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.values import Number
+from ovjit.readers.torch.values import Complex
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
     from ovjit.readers.torch.written import WritingReader
 
 #: Puts a view's new value into the tensor that it is a part of: put(call, base, made, the view's arguments).
-Put = Callable[[Call, Output, Output, Mapping[str, Any]], Any]
+Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
 
 
 def _scattered(name: str, *given: str) -> Put:
@@ -46,73 +46,122 @@ def _narrowed(call: Call, base: Output, made: Output, how: Mapping[str, Any]) ->
     )
 
 
-#: Operators that give a view, some with their overload. `reshape` may give a copy, and is none.
+def _real_back(call: Call, base: Any, made: Output, how: Mapping[str, Any]) -> Any:
+    return call.complex_of(made, call.part(base, 1)) if isinstance(base, Complex) else made
+
+
+def _imag_back(call: Call, base: Complex, made: Output, how: Mapping[str, Any]) -> Complex:
+    return call.complex_of(call.part(base, 0), made)
+
+
+#: Operators that give a view, some with their overload.
 _BACK: dict[str, Put] = {
     "slice.Tensor": _scattered("slice_scatter", "dim", "start", "end", "step"),
     "select.int": _scattered("select_scatter", "dim", "index"),
-    "diagonal": _scattered("diagonal_scatter", "offset", "dim1", "dim2"),
     "narrow": _narrowed,
     "view": _reshaped, "view_as": _reshaped, "unsqueeze": _reshaped, "squeeze": _reshaped,
-    "squeeze.dim": _reshaped, "squeeze.dims": _reshaped,
+    "squeeze.dim": _reshaped, "squeeze.dims": _reshaped, "reshape": _reshaped, "reshape_as": _reshaped,
+    "flatten": _reshaped, "ravel": _reshaped, "contiguous": _reshaped,
+    "unflatten.int": _reshaped,
     "transpose.int": _turned("transpose", "dim0", "dim1"), "t": _turned("t"),
     "swapaxes": _turned("swapaxes", "axis0", "axis1"), "swapdims": _turned("swapdims", "dim0", "dim1"),
     "numpy_T": _turned("numpy_T"),
     "mT": _turned("mT"), "permute": _in_old_order,
+    "expand": _reshaped, "expand_as": _reshaped,  # writes to what is repeated are errors
+    "real": _real_back, "imag": _imag_back,
+    "view_as_real": lambda call, base, made, how: Complex(made),
+    "view_as_complex": lambda call, base, made, how: made.pair,
 }  # fmt: skip
+#: Operators that give views whose elements are found in the tensor by numbering these.
+_NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
 
 
-#: Operators that give views to which nothing is put back: only new values of the base are seen.
-_AGAIN = ("expand", "expand_as", "unfold", "movedim", "unflatten")
+def _by_numbers(reader: WritingReader, call: Call, base: Output, made: Output, view: View) -> Output:
+    """The view of the numbers of all elements tells where those of the new part belong."""
+    numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
+    places = view.plain(reader, call, numbers)
+    flat = call("ScatterUpdate", call.flat(base), call.flat(places), call.flat(made), 0)
+    return call.reshape(flat, call.shape_of(base))
 
 
 class View(NamedTuple):
-    """A part of the tensor called `base`; `put` puts a new part in its place, None where nothing can."""
+    """How a tensor is a part of another one."""
 
-    base: str
-    put: Put | None
+    #: The operator that gives the part, with its overload, and its arguments. Two may be added: `parts`, the
+    #: list of parts that it is an item of, and `condition`, by which it is a part, and else a copy.
+    operator: str
     arguments: Mapping[str, Any]
-    #: The list of parts that it is an item of, by name, and its place there.
-    listed: tuple[str, int] | None = None
-    #: The operator that gives it, and the body that it is in.
-    operator: str = ""
-    body: Any = None
 
-    def is_apart(self, other: View | None) -> bool:
+    @classmethod
+    def of_shape(cls, operator: str, arguments: Mapping[str, Any]) -> View:
+        """A view of all elements in another shape."""
+        return cls(operator.removeprefix("aten::"), arguments)
+
+    def is_apart(self, other: View) -> bool:
         """Whether another view is another item of the same list of parts."""
-        mine, its = self.listed, None if other is None else other.listed
-        return mine is not None and its is not None and mine[0] == its[0] and mine[1] != its[1]
+        mine, its = self.arguments.get("parts"), other.arguments.get("parts")
+        return mine is not None and mine is its and self.arguments["index"] != other.arguments["index"]
 
-    def again(self, reader: WritingReader, call: Call, base: Output) -> Output | None:
-        """The part of a new value of the base; None where another body's numbers would be needed."""
-        listed = self.arguments.get("parts")
-        needed = [listed.lengths] if listed is not None else list(self.arguments.values())[1:]
-        if reader.around is not self.body and any(map(_is_computed, needed)):
+    def back(self, reader: WritingReader, call: Call, base: Any, made: Any) -> Any:
+        """The value of the whole tensor with a new part, None where it cannot be computed."""
+        parts = self.arguments.get("parts")
+        if parts is not None:
+            return parts.put(call, base, made, self.arguments)
+        put = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
+        if put is not None and isinstance(base, Complex) and self.operator not in _OF_COMPLEX:
             return None
-        if listed is not None:
-            return _part(call, base, listed, self.arguments["index"])
-        given = {**self.arguments, next(iter(self.arguments)): base}
+        if put is None and (self.operator not in _NUMBERED or isinstance(base, Complex)):
+            return None
+        new = (
+            _by_numbers(reader, call, base, made, self)
+            if put is None
+            else put(call, base, made, self.arguments)
+        )
+        return self._either(call, new, base)
+
+    def again(self, reader: WritingReader, call: Call, base: Any, old: Any) -> Any:
+        """The part of a new value of the whole tensor, which was `old`; None where it cannot be computed."""
+        parts = self.arguments.get("parts")
+        if parts is not None:
+            return _part(call, base, parts, self.arguments["index"])
+        return self._either(call, self.plain(reader, call, base), old)
+
+    def plain(self, reader: WritingReader, call: Call, base: Any) -> Any:
+        """What the operator gives of a tensor."""
+        given = {k: v for k, v in self.arguments.items() if k != "condition"}
+        given[next(iter(given))] = base
         name, _, overload = self.operator.partition(".")
-        made: Output = reader.call(f"aten::{name}", overload, given, call.base)
-        return Output._of(made._node, made._index)
+        return own(reader.call(f"aten::{name}", overload, given, call.base))
+
+    def _either(self, call: Call, new: Any, old: Any) -> Any:
+        """A new value where it is a view, and the old one where it is a copy."""
+        condition = self.arguments.get("condition")
+        if condition is None:
+            return new
+        truth = call.tensor(condition.decided(call), "boolean")
+        return call("Select", truth, new, old)
 
 
-def _is_computed(value: Any) -> bool:
-    if isinstance(value, (list, tuple)):
-        return any(map(_is_computed, value))
-    return isinstance(value, (Output, Number))
+#: Views of complex tensors that are put back.
+_OF_COMPLEX = ("real", "imag", "view_as_real", "view", "unsqueeze", "expand", "expand_as", "contiguous")
+
+
+def own(value: Any) -> Any:
+    """A tensor as an object of its own."""
+    if type(value) is Output:
+        return Output._of(value._node, value._index)
+    return Complex(value.pair) if type(value) is Complex else value
 
 
 class Parts(NamedTuple):
-    """A list of parts of the tensor called `base`, one after another along an axis; `put` puts one back."""
+    """A list of parts of a tensor, one after another along an axis; `put` puts one back."""
 
-    base: str
     put: Put
     axis: int
     lengths: list[Any]
 
-    def item(self, name: str, index: int) -> View:
-        index %= len(self.lengths)
-        return View(self.base, self.put, {"parts": self, "index": index}, (name, index))
+    def item(self, index: int) -> View:
+        return View("", {"parts": self, "index": index})
 
 
 def _row_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
@@ -147,7 +196,7 @@ _LISTS: dict[str, Put] = {
 }  # fmt: skip
 
 
-def parts_of_list(call: Call, node: Any, kind: str, arguments: Mapping[str, Any], made: Any) -> Parts | None:
+def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], made: Any) -> Parts | None:
     """What the items of an operator's list are parts of, None for other results."""
     put = _LISTS.get(kind.removeprefix("aten::"))
     if put is None or not isinstance(made, list) or not all(isinstance(v, Output) for v in made):
@@ -157,27 +206,11 @@ def parts_of_list(call: Call, node: Any, kind: str, arguments: Mapping[str, Any]
         return None
     axis = call.axis(axis, call.rank(base))
     lengths = [1] * len(made) if put is _row_back else [call.size(v, axis) for v in made]
-    return Parts(node.inputsAt(0).debugName(), put, axis, lengths)
+    return Parts(put, axis, lengths)
 
 
-def view_of(node: Any, kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:
-    """What an operator's result is a part of, None for results that are no such view."""
+def view_of(kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:
+    """How an operator's result is a part of its first argument, None for results that are no such view."""
     name = kind.removeprefix("aten::")
     full = f"{name}.{overload}" if overload else name
-    put = _BACK.get(full)
-    if put is None and name not in _AGAIN:
-        return None
-    return View(node.inputsAt(0).debugName(), put, arguments, operator=full)
-
-
-def written_back(reader: WritingReader, call: Call, name: str, made: Any) -> list[tuple[Any, Any]]:
-    """A view's new value is put into its base, that into its own base, and so on: old and new values."""
-    pairs = []
-    while isinstance(made, Output) and (view := reader.views.get(name)) is not None:
-        base = reader.env[view.base]
-        if not isinstance(base, Output) or view.put is None:
-            break
-        made = reader.env[view.base] = view.put(call, base, made, view.arguments)
-        pairs.append((base, made))
-        name = view.base
-    return pairs
+    return View(full, arguments) if full in _BACK or full in _NUMBERED else None

@@ -1,21 +1,23 @@
-"""What a script writes in place: later readers of the memory get the new value, or the script is refused."""
+"""What a script writes in place: all tensors of the memory get new values, or cannot be read any more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.readers.torch.branches import Inside, Writes
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.containers import items_of, overwrite_items
 from ovjit.readers.torch.graph import Refused, TorchReader
+from ovjit.readers.torch.layouts import IN_ORDER, is_view, layout_of_view
+from ovjit.readers.torch.memory import TENSORS, Memory, Piece, tensors_of
 from ovjit.readers.torch.naming import label, where
-from ovjit.readers.torch.shared_memory import SharedMemory
-from ovjit.readers.torch.values import Picked, Stacked
-from ovjit.readers.torch.views import View, parts_of_list, view_of, written_back
+from ovjit.readers.torch.views import View, own, parts_of_list, view_of
 
-#: Types of lists without tensors.
-_OF_NUMBERS = ("int[]", "float[]", "bool[]", "str[]")
+#: Operators that give a view of a tensor where that is possible, and else a copy.
+_MAY_COPY = frozenset(("contiguous", "flatten", "ravel", "reshape", "reshape_as"))
+#: Operators that give a tensor as it is, or in another element type.
+_CONVERT = frozenset(("to", "type_as"))
 
 
 class WritingReader(TorchReader):
@@ -25,144 +27,296 @@ class WritingReader(TorchReader):
         super().__init__(converters)
         self.env: dict[str, Any] = {}
         self.around: dict[str, Any] = {}  # what `env` was around the body that is read
-        self._shared = SharedMemory()
-        self.views: dict[str, View] = {}  # by the names of values
-        self._holding: dict[str, None] = {}  # names of lists and dicts of more than numbers
-        self._items: dict[int, tuple[Any, View]] = {}  # items of lists of parts, by their objects
+        self.memory = Memory()
+        self.holders: list[Any] = []  # what holds tensors beside `env`, in bodies
+        self._attributes: dict[str, Any] = {}  # of modules, by their paths
+        self.bodies: list[tuple[Inside, dict[str, Any]]] = []  # that are read, and attributes around them
 
     def _value(self, value: Any) -> Any:
         return self.env[value.debugName()]
 
-    def _note_parts(
-        self, node: Any, kind: str, overload: str, arguments: Mapping[str, Any], made: Any
-    ) -> None:
-        """Remember what a view, or the items of a list, are parts of."""
-        name = node.output().debugName()
-        if (view := view_of(node, kind, overload, arguments)) is not None:
-            self.views[name] = view._replace(body=self.around)
-        elif (parts := parts_of_list(self._copying(node), node, kind, arguments, made)) is not None:
-            for i, value in enumerate(made):
-                self._items[id(value)] = value, parts.item(name, i)._replace(body=self.around)
-        self._hold(node.output())
-        if kind == "aten::__getitem__" and isinstance(made, Output):
-            self._note_item(node.output(), node.inputsAt(0))
-
-    def _note_item(self, output: Any, listed: Any) -> None:
-        """An item of a list shares memory with the other names of the same tensor, and with what it is a part
-        of."""
-        made = self._value(output)
-        self._shared.leave(output.debugName())
-        found = self._items.get(id(made))
-        if found is not None and found[1].listed is not None:
-            self.views[output.debugName()] = found[1]
-            self._shared.join_named(output, found[1].listed[0])
-        elif isinstance(self._value(listed), (Stacked, Picked)):
-            self._shared.join(output, listed)
-        for name, value in self.env.items():
-            if value is made and name != output.debugName():
-                self._shared.join_named(output, name)
-                return
-
     def _copying(self, node: Any) -> Call:
         return Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
 
-    def replace(self, node: Any, name: str, made: Any) -> None:
-        """A node gives the tensor of this name a new value, and what it is a part of."""
-        old, self.env[name] = self.env[name], made
-        call = self._copying(node)
-        pairs = [(old, made), *written_back(self, call, name, made)]
-        beside = self._shared.names_beside(name) & self.env.keys()
-        if isinstance(made, Output):
-            self._renew(call, name, beside, pairs)
-        stale = []
-        own = self.views.get(name)
-        for other in beside:
-            value = self.env[other]
-            new = next((new for before, new in pairs if value is before), None)
-            if new is not None and not isinstance(value, (list, dict)):
-                self.env[other] = new
-            elif not isinstance(value, (list, dict)) and all(value is not new for _, new in pairs):
-                if own is not None and own.is_apart(self.views.get(other)):
-                    continue
-                stale.append(value)
-                if self._shared.is_read_behind(node, other):
-                    raise Refused(node.kind(), f"{node.kind()} writes to a view{where(node)}")
-        if isinstance(made, Output):
-            for before, new in pairs:
-                if id(before) in self._items:
-                    self._items[id(new)] = new, self._items[id(before)][1]
-            overwrite_items(dict(self._containers()).values(), pairs)
-            self._check_items(node, {id(v) for v in stale if isinstance(v, Output)})
+    # -- what operators give ---------------------------------------------------------------------------------
 
-    def _reshape(self, node: Any, overload: str, arguments: Mapping[str, Any], made: Any) -> None:
-        """A node gives a tensor another shape in the same memory. What are views of the tensor are now views
-        of what it was, and so is the tensor itself."""
-        name, output = node.inputsAt(0).debugName(), node.output().debugName()
-        old, earlier = self.env[name], f"{name} before {output}"
-        self.env[earlier] = old
-        self._shared.add(earlier, name)
-        for other, view in list(self.views.items()):
-            if view.base == name:
-                self.views[other] = view._replace(base=earlier)
-        for value, view in list(self._items.values()):
-            if view.base == name:
-                self._items[id(value)] = value, view._replace(base=earlier)
-        if name in self.views:
-            self.views[earlier] = self.views[name]
+    def note_parts(self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], made: Any) -> Any:
+        """Remember what the result of an operator is a part of. Returns it, as an object of its own where it
+        is a tensor of its own."""
+        name = kind.removeprefix("aten::")
+        bases = [value for value in _shared(schema, arguments) if isinstance(value, TENSORS)]
+        if not bases:
+            self._note_layout(node, name, arguments, made)
+            return made
+        base, call = bases[0], self._copying(node)
+        if name in _MAY_COPY and isinstance(made, Output) and isinstance(base, Output):
+            return self._note_copy(call, name, arguments, base, made)
+        if name in _CONVERT and (made is not base or arguments.get("copy")):
+            return own(made)
+        view = None if name in _MAY_COPY else view_of(kind, schema.overload_name, arguments)
+        if view is not None and isinstance(made, TENSORS):
+            self._note_view(call, name, base, made, view)
+        elif (parts := parts_of_list(call, kind, arguments, made)) is not None:
+            for i, value in enumerate(made):
+                self._note_view(call, name, base, value, parts.item(i), arguments)
+        else:
+            for value in tensors_of(made):
+                for other in bases:
+                    self.memory.part(value, other, None)
+        return made
+
+    def _note_view(
+        self, call: Call, name: str, base: Any, made: Any, view: View,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if made is base:
+            return
+        self.memory.part(made, base, view)
+        whole = self.memory.piece(base)
+        if isinstance(base, Output) and isinstance(made, Output):
+            how = view.arguments if arguments is None else arguments
+            self.memory.piece(made).layout = layout_of_view(call, name, base, whole.layout, how, made)
+
+    def _note_copy(self, call: Call, name: str, how: Mapping[str, Any], base: Output, made: Output) -> Any:
+        """`made` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
+        layout = self.memory.piece(base).layout
+        known = call.shape(base) is not None and call.shape(made) is not None
+        decided = is_view(call, name, base, layout, made) if known and not how.get("memory_format") else None
+        if decided is True and name == "contiguous":
+            return base
+        made = own(made)
+        piece = self.memory.piece(made)
+        if decided is False:
+            piece.layout = IN_ORDER
+            return made
+        arguments = {**how, "condition": None if decided is True else decided}
+        self.memory.part(made, base, None if decided is None else View.of_shape(f"aten::{name}", arguments))
+        piece.layout = IN_ORDER if name in ("contiguous", "ravel") or layout == IN_ORDER else None
+        return made
+
+    def note_order(self, given: Any) -> None:
+        """The elements of these tensors are in order."""
+        for value in tensors_of(given):
+            self.memory.piece(value).layout = IN_ORDER
+
+    def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], made: Any) -> None:
+        """Operators of elements keep the order of their inputs; those that make new tensors give them in
+        order."""
+        tensors = list(tensors_of(list(arguments.values())))
+        given = [self.memory.find(value) for value in tensors]
+        if all(piece is not None and piece.layout == IN_ORDER for piece in given):
+            if _keeps_order(node, name):
+                self.note_order(made)
+
+    # -- what is written -------------------------------------------------------------------------------------
+
+    def check_read(self, kind: str, read: Any) -> None:
+        """Raise Refused where an operator reads a tensor whose value is not known. Lists may hold such."""
+        for value in tensors_of(read):
+            piece = self.memory.find(value)
+            if piece is not None and piece.stale:
+                raise Refused(kind, piece.stale)
+
+    def replace(self, node: Any, old: Any, made: Any) -> None:
+        """A node gives a tensor a new value, and all others in its memory."""
+        if not isinstance(old, TENSORS):
+            return
+        piece = self.memory.piece(old)
+        self._check_around(piece)
+        call = self._copying(node)
+        new: dict[int, Any] = {id(piece): made}
+        self._write_above(call, piece, made, new)
+        kept = {id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None}
+        changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in kept]
+        self._put({id(before): (before, after) for _, before, after in changes if before is not after})
+        for other, before, after in changes:
+            other.is_written = True
+            if before is not after:
+                self.memory.renew(other, after)
+                other.stale = other.base.stale if other.base is not None and not other.stale else other.stale
+        for other in kept.values():
+            other.is_written = True
+            other.stale = f"{node.kind()} writes to a view{where(node)}"
+
+    def _write_above(self, call: Call, piece: Piece, made: Any, new: dict[int, Any]) -> None:
+        """Put a part's new value into what it is a part of, that into what this is a part of, and so on."""
+        while piece.base is not None and piece.view is not None:
+            made = piece.view.back(self, call, piece.base.value, made)
+            if made is None:
+                break
+            piece = piece.base
+            new[id(piece)] = made
+
+    def _renewed(self, call: Call, written: Piece, other: Piece, new: dict[int, Any]) -> Any:
+        """The value of a tensor after a write to another one in its memory, None where it is not known."""
+        if id(other) in new:
+            return new[id(other)]
+        made = None
+        if other.base is not None and other.view is not None:
+            if any(p.base is other.base and _are_apart(p.view, other.view) for p in written.above()):
+                made = other.value
+            elif (base := self._renewed(call, written, other.base, new)) is not None:
+                is_same = base is other.base.value
+                made = other.value if is_same else other.view.again(self, call, base, other.value)
+        if made is not None:
+            new[id(other)] = made
+        return made
+
+    def _put(self, found: Mapping[int, tuple[Any, Any]]) -> None:
+        """All that holds tensors holds others in their places, given by their objects."""
+        for holder in (self.env, self._attributes, self._constants, *self.holders):
+            _put_in(holder, found)
+
+    def reshape_in_place(
+        self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, made: Any
+    ) -> None:
+        """A node gives a tensor another shape in the same memory."""
+        self._check_around(self.memory.piece(old))
         operator = node.kind().removesuffix("_")
         overload = (
             "int" if operator == "aten::transpose" else overload
         )  # of the operator that is not in place
-        view = view_of(node, operator, overload, arguments) or View(name, None, arguments, operator=operator)
-        for other in {name, output, *self._shared.names_of_tensor(name)}:
-            if other in (name, output) or self.env.get(other) is old:
-                self.env[other] = made
-                self.views[other] = view._replace(base=earlier, body=self.around)
+        under = self.memory.begin_under(old, made)
+        view = view_of(operator, overload, arguments) or View.of_shape(operator, arguments)
+        piece = self.memory.piece(made)
+        piece.view = view
+        if isinstance(old, Output):
+            name = operator.removeprefix("aten::")
+            piece.layout = layout_of_view(self._copying(node), name, old, under.layout, arguments, made)
+        self._put({id(old): (old, made)})
 
-    def _renew(self, call: Call, name: str, beside: set[str], pairs: list[tuple[Any, Any]]) -> None:
-        """Add to pairs of old and new values the other views of the memory that a write to `name` changes,
-        and items of lists that are such views. Those that cannot be computed stay away."""
-        own = self.views.get(name)
-        new = {id(before): after for before, after in pairs}
-        new.update((id(after), after) for _, after in pairs)
+    # -- bodies ----------------------------------------------------------------------------------------------
 
-        def renewed(value: Any, view: View | None) -> Any:
-            if id(value) in new or view is None or (own is not None and own.is_apart(view)):
-                return new.get(id(value))
-            base = renewed(self.env.get(view.base), self.views.get(view.base))
-            made = view.again(self, call, base) if isinstance(base, Output) else None
-            if made is not None:
-                new[id(value)] = new[id(made)] = made
-                pairs.append((value, made))
-            return made
+    def _check_around(self, piece: Piece) -> None:
+        """A body writes to what is around it: raises Writes, unless the new value leaves the body."""
+        top = piece.top
+        if top.carried or not self.around or (top.outer is None and top.path is None):
+            return
+        raise Writes([self._name_around(top)])
 
-        for other in beside:
-            if isinstance(self.env[other], Output):
-                renewed(self.env[other], self.views.get(other))
-        for value, view in list(self._items.values()):
-            if view.base in beside:
-                renewed(value, view)
+    def _name_around(self, top: Piece) -> str:
+        """The name, around the body, of the tensor that one in it stands for."""
+        if top.outer is None:
+            assert top.path is not None
+            value = self._attribute_around(top.path)
+        else:
+            value = top.outer.top.value
+        found = next((name for name, other in self.around.items() if other is value), None)
+        if found is None:
+            found = f"memory {len(self.around)}"
+            self.around[found] = value
+        return found
 
-    def _check_items(self, node: Any, stale: set[int]) -> None:
-        """Lists that are read later must not hold views of what was written: tensors in `stale`."""
-        for name, value in self._containers() if stale else ():
-            if any(id(item) in stale for item in items_of(value)):
-                if self._shared.is_read_behind(node, name):
-                    said = f"{node.kind()} writes to a view that a list holds{where(node)}"
-                    raise Refused(node.kind(), said)
+    def _attribute_around(self, path: str) -> Any:
+        """A module's attribute around the body that is read."""
+        raise NotImplementedError
 
-    def _containers(self) -> Iterator[tuple[str, Any]]:
-        """Lists and dicts of more than numbers, and their names."""
-        for name in self._holding:
-            value = self.env.get(name)
-            if isinstance(value, (list, dict)):
-                yield name, value
+    def stand_in(self, inside: Inside, value: Any) -> Any:
+        """What stands in a body for a tensor from around it: a part of what the body carries, or an input."""
+        outer = self.memory.piece(value)
+        made = self._derived(inside, outer)
+        if made is None:
+            made = inside.copy(value)
+            piece = self.memory.piece(made)
+            inside.pieces.append(piece)
+            piece.outer, piece.stale = outer, outer.stale
+            if outer.layout is not None and outer.layout.is_known:
+                piece.layout = outer.layout
+            if any(id(other.value) in inside.carried for other in outer.family):
+                piece.stale = "a body writes to what may be a view of a tensor that it reads"
+        return made
 
-    def _hold(self, value: Any) -> None:
-        """Remember a list or a dict that may hold tensors."""
-        if isinstance(self.env.get(value.debugName()), (list, dict)) and str(value.type()) not in _OF_NUMBERS:
-            self._holding[value.debugName()] = None
-            self._shared.note(value)
+    def _derived(self, inside: Inside, outer: Piece) -> Any:
+        if outer.base is None or outer.view is None or id(outer.top.value) not in inside.carried:
+            return None
+        whole = inside.standing(outer.base.value)
+        arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
+        view = outer.view._replace(arguments=arguments)
+        made = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
+        if made is not None:
+            self.memory.part(made, whole, view)
+        return made
+
+    def carry(self, inside: Inside, value: Any, made: Any) -> None:
+        """A body carries a tensor from around it: `made` stands for it, and may be written."""
+        piece = self.memory.piece(made)
+        inside.pieces.append(piece)
+        piece.outer, piece.carried = self.memory.piece(value), True
+        piece.layout = piece.outer.layout if piece.outer.layout == IN_ORDER else None
+
+    def begin_iteration(self, outer: Any, value: Any) -> list[Piece]:
+        """A loop begins with one value and goes on with others: in the first iteration `value` may be in
+        the memory of `outer`. Returns the pieces of `value`."""
+        pieces = []
+        for before, made in zip(tensors_of(outer), tensors_of(value), strict=False):
+            piece = self.memory.piece(made)
+            piece.outer, piece.carried = self.memory.piece(before), True
+            pieces.append(piece)
+        return pieces
+
+    def end_iterations(
+        self, node: Any, inside: Inside, taken: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
+    ) -> None:
+        """Raise Refused where an iteration may read what another one has written, by another name."""
+        for (outer, mine), made, is_used in zip(taken, after, used, strict=True):
+            families = [self.memory.piece(v).family for v in tensors_of(outer)]
+            for piece in (self.memory.piece(v) for v in tensors_of(made)):
+                others = (p for p in piece.family if p.outer is not None and p not in mine)
+                families += [p.outer.family for p in others if p.outer is not None]
+            is_written = any(p.is_written for p in mine)
+            for here in inside.pieces:
+                if here not in mine and any(here.outer in family for family in families):
+                    if is_written or (is_used and here.is_written):
+                        raise Refused(node.kind(), f"a loop writes to a view{where(node)}")
+            for family in families if is_written else ():
+                for piece in family:
+                    piece.stale, piece.is_written = f"a loop writes to a view{where(node)}", True
+        self.spoil(inside)
+
+    def note_outputs(self, outputs: Sequence[Any], ends: Sequence[Sequence[Any]]) -> None:
+        """What a node with bodies gives may lie in memory from around them. `ends` are the same values in
+        each body."""
+        shared: dict[int, Any] = {}
+        for i, output in enumerate(outputs):
+            for value in tensors_of([output]):
+                inner = [v for end in ends for v in tensors_of([end[i]])]
+                for piece in filter(None, map(self.memory.find, inner)):
+                    self.memory.join(value, shared.setdefault(id(piece.family), value))
+                    for other in piece.family:
+                        if other.outer is not None:
+                            self.memory.join(value, other.outer.value)
+                    self.memory.piece(value).stale = self.memory.piece(value).stale or piece.stale
+                found = [self.memory.find(v) for v in inner]
+                if all(piece is not None and piece.layout == IN_ORDER for piece in found):
+                    self.memory.piece(value).layout = IN_ORDER
+
+    def spoil(self, inside: Inside) -> None:
+        """What a body has written without carrying it cannot be read behind the body."""
+        for piece in inside.pieces:
+            if piece.outer is not None and not piece.carried and piece.stale and piece.is_written:
+                for other in piece.outer.family:
+                    other.stale, other.is_written = piece.stale, True
+
+
+def _put_in(holder: Any, found: Mapping[int, tuple[Any, Any]]) -> None:
+    for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+        if id(value) in found:
+            holder[key] = found[id(value)][1]
+        elif isinstance(value, (list, dict)):
+            _put_in(value, found)
+
+
+def _are_apart(view: View | None, other: View | None) -> bool:
+    return view is not None and other is not None and view.is_apart(other)
+
+
+def _shared(schema: Any, arguments: Mapping[str, Any]) -> Iterable[Any]:
+    """The arguments whose memory the results of an operator may be in."""
+    shared = {name for r in schema.returns if r.alias_info is not None for name in r.alias_info.before_set}
+    for argument in schema.arguments:
+        alias = argument.alias_info
+        if alias is not None and not alias.is_write and (alias.before_set & shared or "*" in alias.after_set):
+            yield arguments[argument.name]
 
 
 def own_memory(schema: Any, made: Any, writes: bool) -> Any:
@@ -171,10 +325,27 @@ def own_memory(schema: Any, made: Any, writes: bool) -> Any:
     A rule may give what it was given, as that of `clone` does.
     """
     if isinstance(made, list) and len(made) == len(schema.returns) > 1:
-        return [_own(v) if writes or r.alias_info is None else v
+        return [own(v) if writes or r.alias_info is None else v
                 for v, r in zip(made, schema.returns, strict=True)]  # fmt: skip
-    return _own(made) if writes or not schema.returns or schema.returns[0].alias_info is None else made
+    return own(made) if writes or not schema.returns or schema.returns[0].alias_info is None else made
 
 
-def _own(value: Any) -> Any:
-    return Output._of(value._node, value._index) if type(value) is Output else value
+#: Operators that give tensors in order where their inputs are in order, beside those of elements.
+_IN_ORDER = frozenset((
+    "addmm", "amax", "amin", "arange", "argmax", "argmin", "avg_pool2d", "batch_norm", "bmm", "cat",
+    "clone", "constant_pad_nd", "cumsum", "embedding", "empty", "empty_like", "eye", "flip", "full",
+    "full_like", "gather", "index_select", "layer_norm", "linear", "linspace", "log_softmax", "max",
+    "max_pool2d", "mean", "min", "mm", "ones", "ones_like", "outer", "pad", "prod", "rand", "rand_like",
+    "randn", "randn_like", "repeat", "roll", "scalar_tensor", "softmax", "stack", "sum", "tensor",
+    "tril", "triu", "zeros", "zeros_like",
+))  # fmt: skip
+
+
+def _keeps_order(node: Any, name: str) -> bool:
+    import torch
+
+    if name in _IN_ORDER:
+        return True
+    overload = torch._C.parse_schema(node.schema()).overload_name or "default"
+    operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    return operator is not None and torch.Tag.pointwise in operator.tags
