@@ -148,10 +148,14 @@ def _by_any_way(
             if first is None or first is _VMAP:
                 first = error
             continue
+        if kept and ready.assumed is not None:
+            logs.info("a module is not read by %s: %s", _WAYS[way], kept[0].message)
+            first = first or UnsupportedError(f"{NOT_TRACED}{kept[0].message}")
+            continue
         warn_again(kept)
         return model
     assert first is not None
-    if extended:
+    if extended or ready.assumed is not None:
         raise first if isinstance(first, OvjitError) else OvjitError(f"{NOT_TRACED}{first}") from first
     return _exported(ready, read_onnx, first)
 
@@ -432,6 +436,8 @@ def _functional(ready: Prepared, kept: list[Any], converters: Mapping[str, Any] 
 
     with quietly(kept), torch.no_grad():
         program = specialized.exported(ready)
+        if ready.assumed:
+            specialized.check_open(program, ready.assumed)
         model = read_program(program, converters, ready.names, scopes=True)
     for port, name in zip(model.outputs, ready.module.names, strict=True):
         port.get_tensor().set_names(set() if name is None else {name})

@@ -14,11 +14,15 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.rolled import exporting
 from ovjit.readers.torch.selected import agrees, for_any_mask
 from ovjit.readers.torch.sizes import shadowed
 from ovjit.readers.torch.state import called
 from ovjit.readers.torch.trace import Prepared
+
+#: torch.export knows lengths from here on, and to there, of what holds for any.
+_LEAST, _MOST = 2, 1 << 31
 
 
 def exported(ready: Prepared) -> Any:
@@ -83,6 +87,21 @@ def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple
                 prefer_deferred_runtime_asserts_over_guards=True,
             )  # fmt: skip
     return program, told, asking
+
+
+def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
+    """Raise UnsupportedError if a program does not hold for all lengths of these dimensions of its inputs,
+    each given by the place of the input and the axis."""
+    inputs = [n.meta["val"] for n in program.graph.find_nodes(op="placeholder")]
+    inputs = inputs[len(inputs) - len(program.graph_signature.user_inputs) :]
+    for place, axis in dims:
+        length = inputs[place].shape[axis]
+        symbol = getattr(getattr(length, "node", None), "expr", None)
+        span = program.range_constraints.get(symbol)
+        if isinstance(length, int) or (
+            span is not None and not (span.lower <= _LEAST and span.upper >= _MOST)
+        ):
+            raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {place}")
 
 
 def _is_for_one(program: Any) -> bool:

@@ -33,7 +33,8 @@ NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
 class Prepared(NamedTuple):
     """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else; `arguments` by
     their names are made of these. Where `fused`, attention is traced as PyTorch's fused operators. `kinds`
-    are the types that the model's inputs are to have, if they are not those of `leaves`."""
+    are the types that the model's inputs are to have, if they are not those of `leaves`. `assumed` are the
+    open dimensions of an example of zeros, by the place of the tensor and the axis."""
 
     given: Any
     names: list[str]
@@ -42,6 +43,7 @@ class Prepared(NamedTuple):
     arguments: Mapping[str, Any]
     fused: bool = False
     kinds: Sequence[Any] = ()
+    assumed: Sequence[tuple[int, int]] | None = None
 
     def inputs(self) -> Iterator[tuple[str, Any, Any]]:
         """The name, tensor and type of each input."""
@@ -65,22 +67,34 @@ def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
     elif isinstance(given, torch.nn.Module):
         with contextlib.suppress(NotImplementedError):  # graphs of torch.export have no modes
             given.eval()
-    if example is None and not keywords:
+    is_told = example is not None or bool(keywords)
+    if not is_told:
         example = example_of(given, described)
         if example is None:
             return None
     ready = Prepared(given, *flattened(given, example, keywords))
-    return ready._replace(kinds=_kinds(ready, described))
+    rows = _rows(ready, described)
+    shapes = [shape or () for shape, _ in rows]
+    return ready._replace(
+        kinds=_kinds(ready, [kind for _, kind in rows]),
+        assumed=None
+        if is_told
+        else [(i, a) for i, shape in enumerate(shapes) for a, d in enumerate(shape) if is_open(d)],
+    )
 
 
-def _kinds(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[Any]:
+def _rows(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, Any]]:
+    """The shape and element type that each input is described with, None where it is not."""
+    told = {name or place: (shape, kind) for place, (name, shape, kind) in enumerate(described)}
+    return [told.get(name) or told.get(i) or (None, None) for i, name in enumerate(ready.names)]
+
+
+def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
     """Types of the inputs: those that are described, else those of the example. Complex ones stay."""
     types = torch_types()
-    told = {name or place: types.get(kind) for place, (name, _, kind) in enumerate(described)}
-    found = [told.get(name, told.get(i)) for i, name in enumerate(ready.names)]
     return [
-        leaf.dtype if kind is None or leaf.is_complex() else kind
-        for kind, leaf in zip(found, ready.leaves, strict=True)
+        types.get(kind, leaf.dtype) if not leaf.is_complex() else leaf.dtype
+        for kind, leaf in zip(described, ready.leaves, strict=True)
     ]
 
 
@@ -199,9 +213,10 @@ def is_open(d: Any) -> bool:
 
 
 def _extent(d: Any) -> int:
-    """A length that fits what may be a Dimension."""
+    """A length that fits what may be a Dimension, at best none of 1: that has rules of its own."""
     if is_open(d):
-        return max(1, getattr(d, "min_length", 1))
+        most = getattr(d, "max_length", -1)
+        return max(2 if most < 0 else min(2, most), getattr(d, "min_length", 1))
     return int(d.get_length()) if hasattr(d, "get_length") else int(d)
 
 
