@@ -23,15 +23,15 @@ class AttributesReader(WritingReader):
         self.prefix = prefix
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
 
-    def start_body(self, inside: Inside | None = None) -> tuple:
-        outer = *super().start_body(), self._attributes
-        assert inside is not None
+    def enter(self, inside: Inside) -> tuple:
+        """What is read from here on is in a body. Returns what `leave` takes."""
+        outer = *self.start_body(inside.shared), self._attributes
         self.bodies.append((inside, self._attributes))
         self._attributes = {}
         return outer
 
-    def end_body(self, outer: tuple) -> None:
-        super().end_body(outer[:-1])
+    def leave(self, outer: tuple) -> None:
+        self.end_body(outer[:-1])
         self.bodies.pop()
         self._attributes = outer[-1]
 

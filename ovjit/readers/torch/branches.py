@@ -43,6 +43,7 @@ class Inside:
         self.objects: dict[int, Any] = {}  # what stands for tensors around the body, by their objects
         self._outer: list[Any] = []  # these tensors
         self.pieces: list[Any] = []  # of what stands for them
+        self.shared: tuple[dict[Any, Any], ...] = ({}, {}, {}, {}, {})  # what its nodes share
         self.carried: set[int] = set()  # the objects of those that the body gives new values
 
     def standing(self, value: Any) -> Any:
@@ -178,9 +179,9 @@ def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     for inside in read:
         reader.spoil(inside)
     lists = [i for i, value in enumerate(made) if i < count or not isinstance(value, (Output, Complex))]
-    reader.note_outputs([made[i] for i in lists], [[values[i] for i in lists] for values in results])
     for name, value in zip(written, made[count:], strict=True):
         assign(reader, node, name, value)
+    reader.note_outputs([made[i] for i in lists], [[values[i] for i in lists] for values in results])
     return made[:count]
 
 
@@ -288,7 +289,7 @@ def read_body(
     before = {name: copied(value) for name, value in given.items()}
     reader.env, around, holders = {**env, **given}, reader.around, reader.holders
     reader.around, reader.holders = env, [*holders, given, before, inside.objects]
-    outer = reader.start_body(inside)
+    outer = reader.enter(inside)
     try:
         reader._block(block)
         outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
@@ -298,7 +299,7 @@ def read_body(
         _note_changes(inside, block, {k: v for k, v in given.items() if k not in known}, before, reader.env)
     finally:
         reader.env, reader.around, reader.holders = env, around, holders
-        reader.end_body(outer)
+        reader.leave(outer)
     return inside, values
 
 

@@ -70,11 +70,11 @@ class TorchReader(TorchDraft):
                 value._tensor._names = {name}
         return found
 
-    def start_body(self) -> tuple:
+    def start_body(self, shared: tuple | None = None) -> tuple:
         """Nodes from here on are those of a body, which shares none with the graph around it. Returns what
-        `end_body` takes."""
+        `end_body` takes. `shared` is what nodes of this body that were made before share, as dicts."""
         outer = self.places, self.lists, self.gathered, self._single, self._constants
-        self.places, self.lists, self.gathered, self._single, self._constants = {}, {}, {}, {}, {}
+        self.places, self.lists, self.gathered, self._single, self._constants = shared or ({}, {}, {}, {}, {})
         return outer
 
     def stand_in(self, inside: Any, value: Any) -> Any:

@@ -105,11 +105,12 @@ def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     used = [bool(value.uses()) for i, value in enumerate(block.inputs()) if i and i - 1 not in extended]
     ends = [v for i, v in enumerate(after) if i < count or not isinstance(v, (Output, Complex))]
     reader.end_iterations(node, inside, taken, ends, [*used, *([True] * (len(ends) - count))])
+    for name, value in zip(written, made[count:], strict=False):
+        assign(reader, node, name, value)
     reader.note_outputs(made[:count], [after[:count], [outer for outer, _ in taken[:count]]])
-    for name, value, own in zip(written, made[count:], after[count:], strict=False):
+    for value, own in zip(made[count:], after[count:], strict=False):
         if not isinstance(value, (Output, Complex)):
             reader.note_outputs([value], [[own]])
-        assign(reader, node, name, value)
     for (name, of_numbers), value in zip(grown, made[count + len(written) :], strict=True):
         _lengthen(reader, call, name, Stacked(value.whole, of_numbers))
         reader.note_outputs([reader.env[name]], [[inside.added[name]]])

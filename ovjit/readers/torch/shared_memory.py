@@ -91,7 +91,7 @@ def loses_writes(graph: Any) -> bool:
     ONNX has no tensors that share memory, and the exporter follows few of the operators that write.
     """
     return any(
-        node.kind() not in _FOLLOWED
+        (node.kind() not in _FOLLOWED or node.owningBlock().owningNode() is not None)
         and any(shared.is_read_behind(node, other) for other in shared.names_beside(name) - {name})
         for node, name, shared in _writes(graph)
     )
@@ -107,9 +107,8 @@ def _writes(graph: Any) -> Iterator[tuple[Any, str, SharedMemory]]:
     """Each node that writes to a tensor, the tensor's name, and what shares memory before that node."""
     shared = SharedMemory()
     for node in nodes_of(graph):
-        if node.kind() == "prim::ListUnpack":
-            for output in node.outputs():
-                shared.join(output, node.input())
+        for output, value in _same(node):
+            shared.join(output, value)
         if node.kind() in COPIES_OF_LISTS or node.kind() in _PUT_INTO_LISTS:
             shared.join_held(node)
         if node.schema() == "(no schema)":
@@ -118,6 +117,24 @@ def _writes(graph: Any) -> Iterator[tuple[Any, str, SharedMemory]]:
         if (written := written_by(node, schema)) is not None:
             yield node, written.debugName(), shared
         shared.join_aliases(node, schema)
+
+
+#: Nodes whose outputs are, or hold, what they are given.
+_HOLDING = (
+    "prim::ListConstruct", "prim::TupleConstruct", "prim::DictConstruct", "prim::ListUnpack",
+    "prim::TupleUnpack", "prim::TupleIndex", "aten::__getitem__", "prim::unchecked_cast", "prim::data",
+)  # fmt: skip
+
+
+def _same(node: Any) -> Iterator[tuple[Any, Any]]:
+    """Pairs of values that may be in one memory: what a node gives, and what it is given."""
+    if node.kind() in _HOLDING:
+        yield from ((output, value) for output in node.outputs() for value in node.inputs())
+    carried = list(node.inputs())[2:] if node.kind() == "prim::Loop" else []
+    for block in node.blocks():
+        given, made = list(block.inputs()), list(block.outputs())
+        yield from zip(given[1:], carried, strict=False)
+        yield from zip(node.outputs(), made[1:] if carried else made, strict=False)
 
 
 def nodes_of(block: Any) -> Iterator[Any]:

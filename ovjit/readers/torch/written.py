@@ -232,7 +232,9 @@ class WritingReader(TorchReader):
         whole = inside.standing(outer.base.value)
         arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
         view = outer.view._replace(arguments=arguments)
+        outer_body = self.start_body(inside.shared)
         made = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
+        self.end_body(outer_body)
         if made is not None:
             self.memory.part(made, whole, view)
         return made
