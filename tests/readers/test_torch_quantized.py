@@ -81,6 +81,28 @@ def test_reals_are_off_the_grid():
     np.testing.assert_allclose(got, want, 1e-6, 1e-6, err_msg=f"seed {SEED}")
 
 
+class Wide(torch.nn.Module):
+    """Tensors of 32-bit integers, by tensor and by channel."""
+
+    def forward(self, x):
+        scales, zeros = torch.tensor([0.5, 0.21, 1.3]), torch.tensor([0, -7, 4])
+        whole = torch.quantize_per_tensor(x, 0.21, -7, torch.qint32)
+        rows = torch.quantize_per_channel(x, scales, zeros, 1, torch.qint32)
+        return torch.cat([whole.dequantize(), rows.dequantize()])
+
+
+@pytest.mark.parametrize("form", ["module", "script", "program"])
+def test_integers_of_32_bits(form):
+    """OpenVINO, and PyTorch's exporter to ONNX, bound them as bytes."""
+    torch.manual_seed(SEED)
+    x, more = torch.randn(2, 3, 4) * 20, torch.randn(2, 3, 4) * 5000
+    made = Wide()
+    if form != "module":
+        made = torch.jit.script(made) if form == "script" else torch.export.export(made, (x,)).module()
+    for got, want in results(made, x, x, more):
+        np.testing.assert_allclose(got, want, 1e-6, 1e-6, err_msg=f"seed {SEED}")
+
+
 def perceptron():
     layers = [torch.nn.Linear(64, 48), torch.nn.GELU(), torch.nn.Linear(48, 8)]
     return torch.nn.Sequential(*layers).eval()

@@ -9,9 +9,17 @@ from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import element_type, name_of
 
+#: Integers that f32 tells from each other.
+MOST_LEVELS = 1 << 24
+
 
 def fake_quantized(n: Call, x: Output, scale: Output, zero: Output, low: int, high: int) -> Output:
-    """(clamp(round(x / scale) + zero) - zero) * scale, as FakeQuantize between the ends of the range"""
+    """(clamp(round(x / scale) + zero) - zero) * scale, as FakeQuantize between the ends of the range, if that
+    counts so many levels"""
+    if high - low > MOST_LEVELS:
+        low_end, high_end = (n("Subtract", n.like(x, v), zero) for v in (low, high))
+        whole = n("Round", n("Divide", x, scale), mode="half_to_even")
+        return n("Multiply", n("Maximum", n("Minimum", whole, high_end), low_end), scale)
     ends = [n("Multiply", n("Subtract", n.like(x, v), zero), scale) for v in (low, high)]
     known = n.value(scale)
     if known is None or (known < 0).any():  # a negative scale exchanges them

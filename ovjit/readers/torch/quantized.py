@@ -18,7 +18,7 @@ from ovjit.readers.torch.values import name_of
 from ovjit.records import NamedTuple
 
 #: The ends of the integers by PyTorch's type.
-ENDS = {"quint8": (0, 255), "qint8": (-128, 127)}
+ENDS = {"quint8": (0, 255), "qint8": (-128, 127), "qint32": (-(1 << 31), (1 << 31) - 1)}
 #: Operators whose results are not on the grid of their input before they are rounded.
 ROUNDED = ("avg_pool", "mean", "upsample_bi", "upsample_li", "upsample_tri", "elu", "leaky_relu", "::cat",
            "::concat", "::stack")  # fmt: skip
