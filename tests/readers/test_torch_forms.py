@@ -194,3 +194,17 @@ def test_empty_parts_are_not_joined() -> None:
     made = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
     np.testing.assert_array_equal(made, Rotated()(x).numpy())
     assert made.dtype == np.float64
+
+
+@pytest.mark.parametrize("space", [torch.linspace, torch.logspace])
+@pytest.mark.parametrize("ends", [(1.0, 1.2), (-1.5, 4.9), (0.9, 3.9)])
+def test_ends_of_integer_spaces_are_cut_to_integers_first(space, ends) -> None:
+    inputs = tuple(map(torch.tensor, ends))
+    for model in ways(lambda a, b: space(a, b, 4, dtype=torch.int64), inputs):
+        same(results(model, *inputs), space(*inputs, 4, dtype=torch.int64))
+
+
+def test_an_index_without_elements_may_have_another_rank() -> None:
+    inputs = (drawn(5), torch.ones(2, 0, dtype=torch.int64))
+    for model in ways(lambda x, index: torch.gather(x, 0, index), inputs):
+        same(results(model, *inputs), torch.gather(inputs[0], 0, inputs[1]))

@@ -153,6 +153,8 @@ def gather(n: Call, x: Output, dim: int, index: Output) -> Output:
         return n.expand(x, n.shape_of(index))
     if n.rank(index) == 0:
         return n("Gather", x, index, 0)
+    if n.rank(index) != rank:  # PyTorch takes that only of an index without elements
+        return n.expand(n.like(x, 0), n.shape_of(index))
     axis = n.axis(dim, rank)
     part = smaller(n, x, index, axis)
     return n("GatherElements", part, index, axis=axis)
