@@ -111,8 +111,8 @@ def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
 
 @aten("linspace", "logspace")
 def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: Any = None) -> Output:
-    """start + i * (end - start) / (steps - 1); one step is the start, without a division by 0. Ends of integer
-    results are cut to integers first."""
+    """start + i * (end - start) / (steps - 1); one step is the start, without a division by 0. Ends of
+    integer results are cut to integers first."""
     kind = _kind(n, dtype)
     a, b = n.tensor(x, "f64"), n.tensor(end, "f64")
     if kind[0] in "iu":

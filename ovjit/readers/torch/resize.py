@@ -65,27 +65,38 @@ def sized(
             x = n("Gather", x, _nearest(n, n.size(x, axis), factor, exact), axis)
         return x
     kind, wide = n.dtype(x), n.wide(x) if n.is_real(x) else n.convert(x, "f32")
+    if kind != "u8" or attrs["mode"] == "nearest":
+        return n.convert(_resized(n, wide, output_size, factors, axes, attrs), kind)
+    for i in reversed(range(dims)):
+        sizes = output_size and [output_size[k] if k == i else n.size(wide, axes[k]) for k in range(dims)]
+        alone = factors and [factors[k] if k == i else 1.0 for k in range(dims)]
+        wide = _in_bytes(n, _resized(n, wide, sizes, alone, axes, attrs))
+    return n.convert(wide, kind)
+
+
+def _resized(
+    n: Call, x: Output, output_size: Any, factors: Sequence[float] | None, axes: list[int],
+    attrs: dict[str, Any],
+) -> Output:  # fmt: skip
     if factors is None:
         target = n.ints(list(output_size))
-        out = n("Interpolate", wide, target, axes, shape_calculation_mode="sizes", **attrs)
-    else:
-        chosen = [_factor(f) for f in factors]
-        scales = n.const([f for f, _ in chosen], "f32")
-        out = n("Interpolate", wide, scales, axes, shape_calculation_mode="scales", **attrs)
-        for i, axis in enumerate(axes):
-            if output_size is not None and isinstance(output_size[i], int):
-                out = n.cut(out, axis, 0, output_size[i])  # factors tell the places alone then
-            elif not chosen[i][1]:
-                length = n.convert(_length(n, n.size(x, axis), factors[i]), "i64")
-                out = n.cut(out, axis, 0, Number(length))
-    return _rounded(n, out, kind)
+        return n("Interpolate", x, target, axes, shape_calculation_mode="sizes", **attrs)
+    chosen = [_factor(f) for f in factors]
+    scales = n.const([f for f, _ in chosen], "f32")
+    out = n("Interpolate", x, scales, axes, shape_calculation_mode="scales", **attrs)
+    for i, axis in enumerate(axes):
+        if output_size is not None and isinstance(output_size[i], int):
+            out = n.cut(out, axis, 0, output_size[i])  # factors tell the places alone then
+        elif not chosen[i][1]:
+            length = n.convert(_length(n, n.size(x, axis), factors[i]), "i64")
+            out = n.cut(out, axis, 0, Number(length))
+    return out
 
 
-def _rounded(n: Call, out: Output, kind: str) -> Output:
-    """Means of elements in their type."""
-    return (
-        n("Convert", n("Round", out), destination_type=kind) if kind in ("u8", "i8") else n.convert(out, kind)
-    )
+def _in_bytes(n: Call, out: Output) -> Output:
+    """Means of bytes as PyTorch rounds them after each axis, the last one first: halves up, within a byte."""
+    rounded = n("Floor", n("Add", out, n.like(out, 0.5)))
+    return n("Clamp", rounded, min=0.0, max=255.0)
 
 
 #: PyTorch computes lengths in f64, Interpolate in f32. Both are the same up to here, or lengths are cut.
@@ -156,7 +167,9 @@ def _pillow(
             step = n.const(1 / factors[i], "f64")
         weights.append(n.convert(_smooth(n, mode, step, count, length), n.dtype(wide)))
     out = n("MatMul", wide, weights[1], transpose_a=False, transpose_b=True)
-    return _rounded(n, n("MatMul", weights[0], out), kind)
+    if kind == "u8":
+        return n.convert(_in_bytes(n, n("MatMul", weights[0], _in_bytes(n, out))), kind)
+    return n.convert(n("MatMul", weights[0], out), kind)
 
 
 def _smooth(n: Call, mode: str, step: Output, count: Output, length: Output) -> Output:
