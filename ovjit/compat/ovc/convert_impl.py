@@ -36,6 +36,7 @@ from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.frameworks.files import is_tensorflow
+from ovjit.readers.frameworks.paddle import is_paddle
 from ovjit.readers.torch.trace import is_plain_module
 
 #: What need not be said of a conversion.
@@ -66,7 +67,8 @@ def _convert(
     if python_api_used:
         argv = pack_params_to_args_namespace(args, cli_parser, True)
         described, extensions = input_to_input_cut_info(argv.input), argv.extension
-        outputs = _listed_outputs(argv.output)
+        of_paddle = is_paddle(argv.input_model)  # whose outputs may be its own tensors
+        outputs = argv.output if of_paddle else _listed_outputs(argv.output)
     else:
         argv = argparse.Namespace(**args)
         described = [_InputCutInfo(name, shape) for name, shape in parse_inputs(argv.input or "")]
@@ -126,6 +128,9 @@ def _driver(
         if framework == "pytorch" and outputs:
             raise AssertionError("`output` argument is not supported for PyTorch")
         model = _read_object(core, given, argv, described, mine)
+    elif is_paddle(given):
+        model, framework = _read_paddle(given, argv.example_input, described, outputs), "paddle"
+        outputs = _listed_outputs(outputs) if _are_names(outputs) else None
     elif is_tensorflow(given):
         model = _read_tensorflow(core, given, argv.example_input, described)
         framework = "tf"
@@ -238,6 +243,25 @@ def _read_tensorflow(core: Core, given: Any, example: Any, described: list[_Inpu
     ]
     own = rules_of(core._converters)
     return of_onnx("the given model", "tf", lambda: object_to_onnx(given, example, inputs, own), own)
+
+
+def _are_names(outputs: Any) -> bool:
+    listed = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return all(isinstance(item, (str, Output)) for item in listed)
+
+
+def _read_paddle(given: Any, example: Any, described: list[_InputCutInfo], outputs: Any) -> Model:
+    """Of an object of Paddle's. `outputs` may be names or its tensors."""
+    from ovjit.readers.frameworks.files import missing_packages, of_onnx
+    from ovjit.readers.frameworks.paddle import object_to_onnx
+
+    if why := missing_packages("paddle"):
+        raise Error(why)
+    rows = [
+        (one.name, one.shape, None if one.type is None else one.type.to_dtype().name) for one in described
+    ]
+    tensors = None if _are_names(outputs) else outputs if isinstance(outputs, (list, tuple)) else [outputs]
+    return of_onnx("the given model", "paddle", lambda: object_to_onnx(given, example, rows, tensors))
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:

@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ovjit.api.model.model import Model
+from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.readers.frameworks.kept import MARKED
 from ovjit.records import NamedTuple
@@ -100,7 +103,28 @@ def of_onnx(
     model._of_one_file = False
     if framework == "tf":
         _unnamed(model)
+    else:
+        _check_declared(where, proto, model)
     return model
+
+
+def _check_declared(where: str, exported: bytes, model: Model) -> None:
+    """Raise UnsupportedError where an output has not the shape that the exported model declares: its exporter
+    wrote an operator wrongly."""
+    from ovjit.readers.onnx.standard import messages
+    from ovjit.readers.onnx.wire import cut_out
+
+    proto = messages().ModelProto.FromString(cut_out(np.frombuffer(exported, np.uint8))[0])
+    for declared, port in zip(proto.graph.output, model.outputs, strict=True):
+        shape, made = declared.type.tensor_type, port.get_partial_shape()
+        if not shape.HasField("shape"):
+            continue
+        wanted = PartialShape([d.dim_value or -1 for d in shape.shape.dim])
+        if not made.compatible(wanted):
+            raise UnsupportedError(
+                f"{where}, as paddle2onnx converts it: the output {declared.name[:200]!r} has the shape "
+                f"{made}, but Paddle declares {wanted}. The package writes an operator of the model wrongly"
+            )
 
 
 def _unnamed(model: Model) -> None:

@@ -1,4 +1,4 @@
-"""Inference models of Paddle -> bytes of ONNX, by the package paddle2onnx.
+"""Models of Paddle, in files and in memory -> bytes of ONNX, by the package paddle2onnx.
 
 It runs in a process of its own: importing paddle changes handlers of signals, and its exporter prints to
 standard output.
@@ -10,15 +10,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
-from ovjit.errors import ModelError, unreadable
+from ovjit.errors import ModelError, UnsupportedError, unreadable
 
-#: Runs with the model, its parameters ("" for none) and the file to write as arguments.
-_PROGRAM = """
-import sys, paddle2onnx
-paddle2onnx.export(sys.argv[1], sys.argv[2], save_file=sys.argv[3], opset_version=17, enable_optimize=False)
-"""
+#: The process's program. Python is not given its path: modules would be looked for in its folder, which has
+#: a paddle.py.
+_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "paddle_program.py")
+_RUN = "import sys; del sys.argv[0]; exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
 
 
 def file_to_onnx(path: str, weights: Any = None) -> bytes:
@@ -29,7 +31,10 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
         made = os.path.join(folder, "model.onnx")
         arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", made]
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, errors="replace"
+            [sys.executable, "-c", _RUN, _PROGRAM, *arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
         )
         if not os.path.isfile(made):
             said = " ".join((done.stderr or done.stdout).split())[-600:]
@@ -38,3 +43,118 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
             raise ModelError(unreadable(path, why))
         with open(made, "rb") as file:
             return file.read()
+
+
+#: Classes of the objects that Paddle's models are, by their packages.
+_OBJECTS = ("paddle.Layer", "paddle.Model", "paddle.Executor", "paddle.Program")
+
+
+def is_paddle(value: Any) -> bool:
+    """Whether an object is a model of Paddle's, found without importing it."""
+    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
+    return not names.isdisjoint(_OBJECTS)
+
+
+def object_to_onnx(
+    given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]], outputs: Sequence[Any] | None
+) -> bytes:
+    """The contents of an ONNX file of a model in memory, in which layers are as in inference.
+
+    A Layer needs an `example`: specifications or values of its inputs, or `described`, which has a row of
+    name, shape and NumPy type for each. An Executor or a Program needs the inputs as the example, and
+    `outputs`. RuntimeError where they are missing.
+    """
+    import paddle  # type: ignore[import-not-found]
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model")
+        if isinstance(given, paddle.Model):
+            with _dynamic(paddle), _evaluated(given.network):
+                given.save(path, training=False)
+        elif isinstance(given, paddle.nn.Layer):
+            with _dynamic(paddle), _evaluated(given):
+                paddle.jit.save(given, path, input_spec=_specifications(paddle, given, example, described))
+        else:
+            _save_program(paddle, given, example, outputs, path)
+        saved = [path + ending for ending in (".json", ".pdmodel") if os.path.isfile(path + ending)]
+        return file_to_onnx(saved[0])
+
+
+def _save_program(paddle: Any, given: Any, example: Any, outputs: Sequence[Any] | None, path: str) -> None:
+    feed = [] if example is None else [*example] if isinstance(example, (list, tuple)) else [example]
+    if not feed or not outputs:
+        raise UnsupportedError(
+            f"Paddle's {type(given).__name__} does not tell its inputs and outputs: give the tensors "
+            "of the inputs as 'example_input' and those of the outputs as 'output'"
+        )
+    is_program = "Program" in type(given).__name__
+    executor = paddle.static.Executor(paddle.CPUPlace()) if is_program else given
+    more = {"program": given} if is_program else {}
+    paddle.static.save_inference_model(path, feed, [*outputs], executor, **more)
+
+
+@contextmanager
+def _dynamic(paddle: Any) -> Iterator[None]:
+    """Dynamic mode, in which layers are saved."""
+    static = not paddle.in_dynamic_mode()
+    if static:
+        paddle.disable_static()
+    try:
+        yield
+    finally:
+        if static:
+            paddle.enable_static()
+
+
+@contextmanager
+def _evaluated(layer: Any) -> Iterator[None]:
+    """Layers as in inference, and afterwards as they were."""
+    trained = [part for part in layer.sublayers(include_self=True) if part.training]
+    layer.eval()
+    try:
+        yield
+    finally:
+        for part in trained:
+            part.training = True
+
+
+def _specifications(
+    paddle: Any, layer: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]
+) -> list[Any] | None:
+    """What tells of a Layer's inputs, by an example or by descriptions in the order of `forward`."""
+    kind = paddle.static.InputSpec
+    names = list(signature(layer.forward).parameters)
+    if isinstance(example, Mapping):
+        unknown = sorted(set(example) - {*names})
+        if unknown:
+            raise UnsupportedError(f"the Layer's forward has no input {unknown[0]!r}: it has {names}")
+        example = [example[name] for name in names if name in example]
+    if example is not None:
+        listed = example if isinstance(example, (list, tuple)) else [example]
+        return [_specification(paddle, value, name) for value, name in zip(listed, names, strict=False)]
+    if described and all(shape is not None for _, shape, _ in described):
+        rows = [
+            (name or place, shape, dtype)
+            for (name, shape, dtype), place in zip(described, names, strict=False)
+        ]
+        rows.sort(key=lambda row: names.index(row[0]) if row[0] in names else len(names))
+        return [kind(_dims(shape), str(dtype or "float32"), name) for name, shape, dtype in rows]
+    if getattr(layer.forward, "function_spec", None) is not None:
+        return None  # it was made static with specifications of its own
+    raise UnsupportedError(
+        "Paddle's Layer does not tell the shapes of its inputs: give 'example_input', a list of "
+        "paddle.static.InputSpec or of tensors, or 'input' with shapes"
+    )
+
+
+def _specification(paddle: Any, value: Any, name: str) -> Any:
+    if isinstance(value, paddle.static.InputSpec):
+        return value
+    if not isinstance(value, paddle.Tensor):
+        value = paddle.to_tensor(value)
+    return paddle.static.InputSpec(list(value.shape), value.dtype, name)
+
+
+def _dims(shape: Sequence[Any]) -> list[int | None]:
+    known = [d.get_length() if getattr(d, "is_static", False) else d for d in shape]
+    return [d if isinstance(d, int) and d >= 0 else None for d in known]
