@@ -44,7 +44,7 @@ def converted(
     if not (complex_numbers or forms):
         return _exported(graph, inputs, outputs, renames, more)
     made, refused = None, None
-    if not complex_numbers:
+    if not complex_numbers and not _writes_anywhere(graph):
         try:
             with _level(logging.CRITICAL):
                 made = _exported(graph, inputs, outputs, renames, more)
@@ -81,29 +81,22 @@ def _exported(
     )[0]  # fmt: skip
     _check_functions(proto, graph, kept)
     mark(proto.graph)
-    _with_all_inputs(proto, graph, inputs, dict(renames or {}))
     return proto
 
 
-def _with_all_inputs(
-    proto: Any, graph: Any, inputs: Sequence[str], renames: Mapping[str, str]
-) -> None:
-    """Put the inputs back that nothing reads, which the exporter leaves out."""
+def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
+    """Put inputs back that nothing reads, which the exporter leaves out. `every` input in its order: name,
+    element type and shape, as TensorFlow has them."""
     from onnx import helper
-    from tf2onnx.tf_utils import map_tf_dtype
+    from tf2onnx.tf_utils import TF_TO_ONNX_DTYPE
 
     given = {value.name: value for value in proto.graph.input}
-    nodes = {node.name: node for node in graph.node}
     made = []
-    for tensor in inputs:
-        name = renames.get(tensor, tensor)
-        node = nodes.get(tensor.partition(":")[0])
+    for name, dtype, shape in every:
         value = given.pop(name, None)
-        kind = map_tf_dtype(node.attr["dtype"].type) if value is None and node is not None else None
-        if kind:
-            shape = node.attr["shape"].shape
+        if value is None and dtype in TF_TO_ONNX_DTYPE:
             dims = None if shape.unknown_rank else [None if d.size < 0 else d.size for d in shape.dim]
-            value = helper.make_tensor_value_info(name, kind, dims)
+            value = helper.make_tensor_value_info(name, TF_TO_ONNX_DTYPE[dtype], dims)
         made += [value] if value is not None else []
     made += given.values()
     del proto.graph.input[:]
@@ -147,6 +140,58 @@ def _has_forms(graph: Any) -> tuple[bool, bool]:
     nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
     pairs = any(_is_complex(value) for node in nodes for value in node.attr.values())
     return pairs, any(_is_of_form(node.op) for node in nodes)
+
+
+def _writes_anywhere(graph: Any) -> bool:
+    """Whether a loop writes a list at other places than 0, 1 and so on, which the exporter assumes."""
+    bodies = {function.signature.name: function for function in graph.library.function}
+    owners = [graph.node, *(function.node_def for function in bodies.values())]
+    for nodes in owners:
+        known = {node.name: node for node in nodes}
+        for node in nodes:
+            if node.op not in ("While", "StatelessWhile"):
+                continue
+            body = bodies[node.attr["body"].func.name]
+            writes = [inner for inner in body.node_def if inner.op == "TensorListSetItem"]
+            if not all(_counts(body, inner.input[1], node, known) for inner in writes):
+                return True
+    within = [{node.op for node in nodes} for nodes in owners]
+    return any({"NextIteration", "TensorListSetItem"} <= kinds for kinds in within)
+
+
+def _counts(body: Any, index: str, loop: Any, around: Mapping[str, Any]) -> bool:
+    """Whether a value of a loop's body counts its iterations from 0."""
+    own = {node.name: node for node in body.node_def}
+    names = [argument.name for argument in body.signature.input_arg]
+    name = _source(own, index)
+    if name not in names:
+        return False
+    place = names.index(name)
+    step = own.get(_source(own, body.ret[body.signature.output_arg[place].name]))
+    start = around.get(_source(around, loop.input[place]))
+    if step is None or step.op not in ("Add", "AddV2") or start is None:
+        return False
+    sources = [_source(own, given) for given in step.input[:2]]
+    others = [own.get(other) for other in sources if other != name]
+    return len(others) == 1 and _number(others[0]) == 1 and _number(start) == 0
+
+
+def _source(nodes: Mapping[str, Any], tensor: str) -> str:
+    """The name of what makes a tensor that identities hand on."""
+    name = tensor.partition(":")[0]
+    while name in nodes and nodes[name].op == "Identity":
+        name = nodes[name].input[0].partition(":")[0]
+    return name
+
+
+def _number(node: Any) -> Any:
+    """The number that a constant is, None for others."""
+    import tensorflow as tf
+
+    if node is None or node.op != "Const":
+        return None
+    value = tf.make_ndarray(node.attr["value"].tensor)
+    return value.item() if value.size == 1 else None
 
 
 def _is_of_form(kind: str) -> bool:

@@ -95,7 +95,8 @@ def of_onnx(
         if framework == "tf":
             check_pairs(proto.graph)
         own = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
-        model = read_onnx(proto, converters={**known_operators(framework), **own})
+        rules = {**known_operators(framework), **own}
+        model = read_onnx(proto, converters=rules, all_inputs=framework == "tf")
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:

@@ -1,7 +1,7 @@
 """Loops of TensorFlow 1: operators that run in frames, between Enter and Exit.
 
-A value of a loop comes in by Enter, passes Merge and Switch in each iteration, and goes back by NextIteration,
-or out by Exit. LoopCond says whether there is another iteration.
+A value of a loop comes in by Enter. It passes Merge and Switch in each iteration, and goes back by
+NextIteration, or out by Exit. LoopCond says whether there is another iteration.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class Frames:
         def needs(one: Any) -> set[Any]:
             operators = inner[one] if isinstance(one, tuple) else [within[one]]
             given = {b.name: b for op in operators if not _is_known(op, known) for b in _befores(op)}
-            return {
-                unit(op) for op in given.values() if op.name in within and not _is_known(op, known)
-            } - {one}
+            return {unit(op) for op in given.values() if op.name in within and not _is_known(op, known)} - {
+                one
+            }
 
         ends: Iterable[Any] = within.values() if targets is None else [tensor.op for tensor in targets]
         left = [unit(op) for op in ends if op.name in within]
@@ -99,9 +99,7 @@ class Frames:
             if op.type in ("Merge", "RefMerge") and "NextIteration" in sources:
                 if "Enter" not in sources:
                     raise UnsupportedError(f"the loop {path[-1]} has the variable {op.name} without a start")
-                variables.append(
-                    Variable(op, sources["Enter"].inputs[0], sources["NextIteration"].inputs[0])
-                )
+                variables.append(Variable(op, sources["Enter"].inputs[0], sources["NextIteration"].inputs[0]))
         conditions = [op for op in own if op.type == "LoopCond"]
         if len(conditions) != 1:
             raise UnsupportedError(f"the loop {path[-1]} has {len(conditions)} conditions")

@@ -84,9 +84,12 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
             # an own operator, so that no two outputs are one tensor
             names.append(tf.identity(value, name=f"{name.replace(':', '_')}_rebuilt").name)
     again = made.as_graph_def()
-    for node in (*again.node, *(node for function in again.library.function for node in function.node_def)):
-        # loops and conditions stay operators: the exporter's optimiser would take them apart again
-        node.attr.pop("_lower_using_switch_merge", None)
+    inner = [node for function in again.library.function for node in function.node_def]
+    if not any(node.op in ("While", "StatelessWhile") for node in inner):
+        # the exporter's optimiser takes loops apart, of which the exporter can do less. But of loops in loops
+        # it makes wrong ones unless they are taken apart
+        for node in (*again.node, *inner):
+            node.attr.pop("_lower_using_switch_merge", None)
     return again, names
 
 
@@ -95,7 +98,7 @@ class Rebuilder:
 
     def __init__(self) -> None:
         self.depth = 0
-        #: Loops and conditions have names of their own: the exporter puts bodies into the graphs around them.
+        #: Names in bodies are their own ones: the exporter puts bodies into the graphs around them.
         self.names = count()
         #: What switches ask, by the graph and the name of the tensor.
         self.predicates: dict[tuple[int, str], Value] = {}
@@ -118,7 +121,10 @@ class Rebuilder:
 
     def _once(self, op: Any, values: dict[str, Value], sides: dict[str, Side]) -> None:
         given = [values[tensor.name] for tensor in op.inputs]
-        befores = [*(tensor.name for tensor in op.inputs), *(f"^{before.name}" for before in op.control_inputs)]
+        befores = [
+            *(tensor.name for tensor in op.inputs),
+            *(f"^{before.name}" for before in op.control_inputs),
+        ]
         side: Side = {}
         for before in befores:
             side |= sides.get(before, {})
@@ -178,6 +184,9 @@ class Rebuilder:
             for out, *two in zip(op.outputs, *parts, strict=True)
         ]
 
+    def _own_names(self) -> Any:
+        return tf.name_scope(f"body_{next(self.names)}")
+
     # -- functions, conditions and loops ---------------------------------------------------------------------
 
     def function(self, op: Any, name: str) -> Any:
@@ -209,15 +218,16 @@ class Rebuilder:
 
         def flat(make: Callable[[], list[Value]]) -> Callable[[], list[Any]]:
             def branch() -> list[Any]:
-                values = make()
-                forms.append(values)
-                return [tf.identity(part) for value in values for part in _parts(value)]
+                with self._own_names():
+                    values = make()
+                    forms.append(values)
+                    return [tf.identity(part) for value in values for part in _parts(value)]
 
             return branch
 
         truth = tf.reshape(truth, [])
-        name = f"choice_{next(self.names)}"
-        made = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second), name=name)
+        with self._own_names():
+            made = tf.cond(tf.cast(truth, tf.bool), flat(first), flat(second))
         return _formed(made if isinstance(made, (list, tuple)) else [made], forms[0])
 
     def _iterated(
@@ -261,44 +271,48 @@ class Rebuilder:
 
     def loop(self, cond: Transition, body: Transition, given: list[Value]) -> list[Value]:
         """A loop whose values may be lists; what they are is known when its body has been read."""
-        shapes: list[Any] = []
+        wider = [part.shape for value in given for part in _parts(value)]
         for _ in range(MOST_READINGS):
-            shapes = [part.shape for value in given for part in _parts(value)]
-            given, wider = self._tried(body, given)
+            shapes = wider
+            given, wider = self._tried(body, given, shapes)
             if wider == shapes:
                 break
 
-        def step(*parts: Any) -> list[Any]:
-            return [part for value in body(_formed(parts, given)) for part in _parts(value)]
+        def goes_on(*parts: Any) -> Any:
+            with self._own_names():
+                return tf.reshape(cond(_formed(parts, given))[0], [])
 
-        made = tf.while_loop(
-            lambda *parts: tf.reshape(cond(_formed(parts, given))[0], []), step,
-            [part for value in given for part in _parts(value)], shape_invariants=wider,
-            name=f"loop_{next(self.names)}",
-        )  # fmt: skip
+        def step(*parts: Any) -> list[Any]:
+            with self._own_names():
+                return [part for value in body(_formed(parts, given)) for part in _parts(value)]
+
+        with self._own_names():
+            made = tf.while_loop(
+                goes_on, step, [part for value in given for part in _parts(value)], shape_invariants=wider
+            )
         return _formed(made, given)
 
-    def _tried(self, body: Transition, given: list[Value]) -> tuple[list[Value], list[Any]]:
+    def _tried(
+        self, body: Transition, given: list[Value], shapes: Sequence[Any]
+    ) -> tuple[list[Value], list[Any]]:
         """What a loop starts with once its body has been read, and the shapes that its values may have."""
         from tensorflow.python.framework.func_graph import FuncGraph
 
         with FuncGraph("trial").as_default():
+            parts = [part for value in given for part in _parts(value)]
             inner = [
-                _like(value, [tf.compat.v1.placeholder(part.dtype, part.shape) for part in _parts(value)])
-                for value in given
+                tf.compat.v1.placeholder(part.dtype, shape) for part, shape in zip(parts, shapes, strict=True)
             ]
-            made = body(inner)
+            made = body(_formed(inner, given))
         starts = []
         for value, end in zip(given, made, strict=True):
             if isinstance(value, Unset) and isinstance(end, tf.Tensor):
                 dims = [0 if d is None else d for d in end.shape[1:].as_list()]
                 value = tf.fill([value.size, *dims], tf.zeros([], value.dtype))
             starts.append(value)
-        wider = []
-        for value, end in zip(starts, made, strict=True):
-            for old, new in zip(_parts(value), _parts(end), strict=True):
-                wider.append(_merged(old.shape, new.shape))
-        return starts, wider
+        news = [part.shape for end in made for part in _parts(end)]
+        olds = [part.shape for value in starts for part in _parts(value)]
+        return starts, [_merged(old, new) for old, new in zip(olds, news, strict=True)]
 
     # -- branches of single operators ------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
-from ovjit.readers.frameworks.exported import converted, quiet
+from ovjit.readers.frameworks.exported import add_unread, converted, quiet
 
 #: Operators that are variables.
 _VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
@@ -144,36 +144,48 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
         names = sorted(made)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
-    return converted(frozen.graph.as_graph_def(), inputs, outputs, renames, more)
+    made = converted(frozen.graph.as_graph_def(), inputs, outputs, renames, more)
+    own = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
+    every = [(t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in own]
+    add_unread(made, every)
+    return made
 
 
 def _saved_model(path: str, more: Collection[str]) -> Any:
     """By the signature "serving_default", else the only one, under the names of its inputs and outputs."""
     from tf2onnx import tf_loader
 
-    tags, signatures = _tags_and_signatures(path)
+    tags, signatures, every = _tags_and_signatures(path)
     with quiet():
         graph, inputs, outputs, renames = tf_loader.from_saved_model(
             path, None, None, tag=tags, signatures=signatures, return_tensors_to_rename=True
         )
-        return converted(graph, inputs, outputs, renames, more)
+        made = converted(graph, inputs, outputs, renames, more)
+        add_unread(made, every)
+        return made
 
 
-def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None]:
-    """What a SavedModel is loaded by; None where the loader finds it itself."""
+def _tags_and_signatures(path: str) -> tuple[list[str] | None, list[str] | None, list[tuple[str, Any, Any]]]:
+    """What a SavedModel is loaded by, None where the loader finds it itself; and the inputs of the signature:
+    name, element type and shape."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = os.path.join(path, "saved_model.pb")
     if not os.path.isfile(file):
-        return None, None
+        return None, None, []
     found = saved_model_pb2.SavedModel()
     with open(file, "rb") as stream:
         found.ParseFromString(stream.read())
     if not found.meta_graphs:
         raise ModelError(f"{path}: the SavedModel has no graph")
     graph = found.meta_graphs[0]
-    named = "serving_default" in graph.signature_def
-    return list(graph.meta_info_def.tags) or None, ["serving_default"] if named else None
+    known = {name: value for name, value in graph.signature_def.items() if not name.startswith("__")}
+    named = "serving_default" in known
+    chosen = known["serving_default"].inputs if named else {}
+    if not named and len(known) == 1:
+        chosen = next(iter(known.values())).inputs
+    every = [(name, info.dtype, info.tensor_shape) for name, info in sorted(chosen.items())]
+    return list(graph.meta_info_def.tags) or None, ["serving_default"] if named else None, every
 
 
 def _frozen(path: str, text: bool, more: Collection[str]) -> Any:
@@ -208,4 +220,7 @@ def _of_graph(where: str, graph: Any, more: Collection[str]) -> Any:
     outputs = [f"{node.name}:0" for node in ends]
     if any(node.op in _VARIABLES for node in graph.node):
         raise UnsupportedError(f"{where}: the graph has variables: freeze it, or give a SavedModel")
-    return converted(graph, inputs, outputs, None, more)
+    made = converted(graph, inputs, outputs, None, more)
+    placeholders = [node for node in graph.node if f"{node.name}:0" in inputs]
+    add_unread(made, [(f"{n.name}:0", n.attr["dtype"].type, n.attr["shape"].shape) for n in placeholders])
+    return made

@@ -76,14 +76,16 @@ def read_onnx(
     weights: Any = None,
     use_mmap: bool = True,
     converters: Mapping[str, Rule] | None = None,
+    all_inputs: bool = False,
 ) -> Model:
     """The Model of an ONNX file.
 
     `model` is a path, the file's bytes, or a ModelProto. `weights` may be a dict with the contents of files
     with external data by their location, for a model that is not given by its path. Other weights are
     ignored, as in OpenVINO: an ONNX model has its own. `converters` are the caller's rules by operator type,
-    before all others. Raises RuntimeError with the file and the node for an invalid model. UnsupportedError,
-    a RuntimeError too, lists all operators that cannot be read.
+    before all others. With `all_inputs`, those stay that no node reads. Raises RuntimeError with the file and
+    the node for an invalid model. UnsupportedError, a RuntimeError too, lists all operators that cannot be
+    read.
     """
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):
@@ -99,7 +101,7 @@ def read_onnx(
         message, external.cut = cut_out(content)
         proto = _parse(message, where, None if path is None else where)
     with located(where, TypeError, ValueError, AttributeError):
-        model = Reader(proto, external, converters).read()
+        model = Reader(proto, external, converters).read(all_inputs)
         model._of_one_file = not external.used
         return model
 
@@ -130,7 +132,7 @@ class Reader(Draft):
         #: What rules have found out about the model as a whole, by a name of theirs.
         self.memo: dict[str, Any] = {}
 
-    def read(self) -> Model:
+    def read(self, all_inputs: bool = False) -> Model:
         graph = self.proto.graph
         opsets = opsets_of(self.proto.opset_import)
         if not opsets and self.proto.ir_version < FIRST_OPSETS:
@@ -145,11 +147,10 @@ class Reader(Draft):
         if not results:
             raise ModelError("the graph has no outputs")
         check_text(graph.name, "the name of the graph")
-        # inputs that no node reads are left out, as OpenVINO leaves them out
+        # other inputs are left out, as OpenVINO leaves them out of ONNX models
         read = {name for node in graph.node for name in reads(node)} | {info.name for info in graph.output}
-        model = Model._from_parts(
-            results, [p for p in parameters if p._friendly_name in read], (), graph.name
-        )
+        kept = [p for p in parameters if all_inputs or p._friendly_name in read]
+        model = Model._from_parts(results, kept, (), graph.name)
         model._rt = {}
         for entry in self.proto.metadata_props:
             check_text(entry.key, "a key of the metadata")

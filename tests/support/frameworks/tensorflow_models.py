@@ -186,6 +186,90 @@ def convert_made_anew() -> None:
     np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=1e-4, atol=1e-5)
 
 
+def convert_loops(folder: Path) -> None:
+    """Loops of single operators, as graphs of TensorFlow 1 have them; lists that are written backwards."""
+    rows = np.abs(normal(5, 3))
+
+    def backwards(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 5)
+        made = tf.while_loop(lambda i, t: i >= 0, lambda i, t: (i - 1, t.write(i, x[i] * 2.0)), [4, array])
+        return made[1].stack()
+
+    def fibonacci(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 5, clear_after_read=False).write(0, x[0]).write(1, x[1])
+        made = tf.while_loop(
+            lambda i, t: i < 5, lambda i, t: (i + 1, t.write(i, t.read(i - 1) + t.read(i - 2))), [2, array]
+        )
+        return made[1].stack()
+
+    def joined(x: Any) -> Any:
+        array = tf.TensorArray(tf.float32, 5)
+        made = tf.while_loop(
+            lambda i, t: i < 5, lambda i, t: (i + 1, t.write(i, x[i : i + 1] * 2.0)), [0, array]
+        )
+        return made[1].concat()
+
+    def growing(x: Any) -> Any:
+        start = tf.shape(x)[0] - 3
+        return tf.while_loop(
+            lambda i, v: i < 5, lambda i, v: (i + 1, tf.concat([v, v + 2.0], 0)), [start, x[:1]],
+            shape_invariants=[tf.TensorShape([]), tf.TensorShape([None, 3])],
+        )[1]  # fmt: skip
+
+    def ended(x: Any) -> Any:
+        total = tf.zeros([3])
+        for i in tf.range(5):
+            if tf.reduce_sum(total) > 2.0:
+                break
+            total = total + x[i]
+        return total
+
+    def scanned(x: Any) -> Any:
+        return tf.scan(lambda total, row: total * 0.5 + row, x)
+
+    signature = [tf.TensorSpec([5, 3], tf.float32, "x")]
+    for function in (scanned, backwards, fibonacci, joined, growing, ended):
+        made = tf.function(function, input_signature=signature)
+        want = made(rows).numpy()
+        for lowered in (False, True):
+            concrete = made.get_concrete_function()
+            frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=lowered)
+            graph = frozen.graph.as_graph_def()
+            tf.io.write_graph(graph, str(folder), "loop.pb", as_text=False)
+            model, results = run(folder / "loop.pb", rows)
+            assert names(model)[0] == ["x:0"], names(model)
+            where = f"{function.__name__} {lowered}"
+            np.testing.assert_allclose(results[0], want, rtol=1e-4, atol=1e-5, err_msg=where)
+
+
+def convert_unread(folder: Path) -> None:
+    """Inputs that nothing reads stay, in their places, as in OpenVINO."""
+
+    class Some(tf.Module):
+        @tf.function(input_signature=[
+            tf.TensorSpec([2], name="x"),
+            tf.TensorSpec([None, 3], tf.int32, "y"),
+            tf.TensorSpec([2], name="z"),
+        ])  # fmt: skip
+        def __call__(self, x: Any, y: Any, z: Any) -> Any:
+            return {"made": x * 2 + z}
+
+    module = Some()
+    tf.saved_model.save(module, str(folder / "some"), signatures=module.__call__)
+    first, second = keras.Input((3,), name="first"), keras.Input((2,), name="second")
+    model = keras.Model([second, first], keras.layers.Dense(2)(first))
+    with tf.Graph().as_default() as graph:
+        a = tf.compat.v1.placeholder(tf.float32, [2], "a")
+        tf.compat.v1.placeholder(tf.int32, [None, 4], "b")
+        tf.identity(a * 2, "made")
+    for what in (module, str(folder / "some"), model, graph):
+        mine, theirs = (
+            [(p.get_names(), str(p.get_partial_shape()), str(p.get_element_type())) for p in made.inputs]
+            for made in (package.convert_model(what) for package in PACKAGES)
+        )
+        assert mine == theirs, (what, mine, theirs)
+
+
 def convert_operators() -> None:
     """Operators that the exporter does not know."""
     x, spd, places = normal(3, 4), normal(4, 4), np.sort(normal(2, 6))
@@ -573,6 +657,8 @@ def main(folder: Path) -> None:
     convert_objects(folder)
     read_damaged_files(folder)
     convert_made_anew()
+    convert_loops(folder)
+    convert_unread(folder)
     convert_operators()
     convert_segments()
     convert_layers()
