@@ -687,3 +687,26 @@ def diagonals(x: Tensor, y: Tensor, z: Tensor):
 
 def test_diagonals_of_tall_matrices_and_cubes() -> None:
     check(diagonals, *([torch.rand(*s), torch.rand(7, 3), torch.rand(3, 3, 3)] for s in ((2, 3), (5, 2))))
+
+
+def negated_number(x: Tensor):
+    number = x.sum().item()
+    return x * -number, x + -x.max().item()
+
+
+def test_numbers_that_a_script_reads_from_tensors_are_negated() -> None:
+    check(negated_number, *signs())
+
+
+def test_regions_are_scaled_by_numbers_that_a_script_computes() -> None:
+    pytest.importorskip("torchvision")
+
+    def regions(features: Tensor, image: Tensor, boxes: Tensor):
+        scale = float(features.shape[2]) / float(image.shape[0])
+        two_powers = float(2.0 ** torch.tensor(scale).log2().round())
+        return torch.ops.torchvision.roi_align(features, boxes, two_powers, 3, 2, 2, True)
+
+    boxes = torch.tensor([[0.0, 1.0, 2.0, 20.0, 25.0], [0.0, 8.0, 0.0, 30.0, 17.0]])
+    generator = torch.Generator().manual_seed(SEED)
+    features = torch.rand(1, 4, 8, 8, generator=generator)
+    check(regions, [features, torch.zeros(32, 32), boxes], [features, torch.zeros(17, 32), boxes / 2])

@@ -223,7 +223,7 @@ def _items(x: Any) -> Any:
 #: Operators that are one expression.
 aten_rows({
     "floordiv": lambda n, a, b: computed(n, "floordiv", a, b),
-    "neg.int neg.float": lambda n, a: computed(n, "neg", a),
+    "neg.int neg.float neg.Scalar": lambda n, a: computed(n, "neg", a),
     "__not__": lambda n, x: computed(n, "not_", x),
     "sqrt.int sqrt.float": lambda n, a: computed(n, "sqrt", a),
     "_shape_as_tensor": lambda n, x: n.shape_of(x),

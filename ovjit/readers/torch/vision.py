@@ -31,15 +31,18 @@ def roi_align(
     sampling_ratio: int, aligned: bool = False,
 ) -> Output:  # fmt: skip
     batch = n.convert(n("Gather", rois, n.const(0), 1), "i64")
+    corners, scale = n.cut(rois, 1, 1, 5), n.known_number(spatial_scale)
+    if scale is None:  # one that the model computes
+        corners, scale = n("Multiply", corners, n.tensor(spatial_scale, n.dtype(corners))), 1.0
     return n(
         "ROIAlign",
         x,
-        n.cut(rois, 1, 1, 5),
+        corners,
         batch,
         pooled_h=int(pooled_height),
         pooled_w=int(pooled_width),
         sampling_ratio=max(int(sampling_ratio), 0),
-        spatial_scale=float(spatial_scale),
+        spatial_scale=float(scale),
         mode="avg",
         aligned_mode="half_pixel_for_nn" if aligned else "asymmetric",
     )
