@@ -281,3 +281,67 @@ def what_a_branch_gives(x: Tensor):
 def test_memory_that_only_data_tell_is_refused(function) -> None:
     with pytest.raises(RuntimeError, match="writes to a view"):
         ov.convert_model(torch.jit.script(function), example_input=(torch.ones(3, 3),))
+
+
+def single_parts(x: Tensor):
+    y = torch.cat([x, x])
+    row, column = y.unbind(0)[1], y.unbind(1)[-1]
+    first, last = y.split(2)[0], y.split(2, 1)[-1]
+    y.add_(1.0)
+    row.mul_(2.0)
+    last.sub_(0.5)
+    column.mul_(3.0)
+    return y, row, column, first, last
+
+
+def parts_in_inner_branches(x: Tensor):
+    y = x * 2
+    if x.size(0) > 2:
+        part = torch.tensor_split(y, 2, 1)[0]
+        if x.size(1) > 3:
+            part.sub_(part * 0.5)
+        else:
+            y.add_(1.0)
+    return (y,)
+
+
+@pytest.mark.parametrize("function", [single_parts, parts_in_inner_branches])
+def test_parts_of_open_lengths(function) -> None:
+    check(function)
+
+
+def turned_in_a_branch(x: Tensor):
+    if bool(x.sum() > 0):
+        x.t_()
+    return x
+
+
+def test_reshaping_in_a_branch_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="reshapes what is around it"):
+        ov.convert_model(torch.jit.script(turned_in_a_branch), example_input=(torch.ones(3, 3),))
+
+
+class Choosing(torch.nn.Module):
+    """Scripts have no such arguments: it is traced, or exported."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x, *others):
+        return self.function(x)
+
+
+def test_zeros_decide_no_branch() -> None:
+    """What is not known without an example is an error, not what zeros lead to."""
+    described = {"input": [([-1, -1], ov.Type.f32)]}
+    for choice in (lambda x: x * 2 if x.sum() > 1 else x + 1, lambda x: x * 2 if x.shape[0] > 4 else x + 1,
+                   lambda x: x.unbind(0)[-1]):  # fmt: skip
+        with pytest.raises(RuntimeError):
+            ov.convert_model(Choosing(choice), **described)
+    compiled = ov.compile_model(
+        ov.convert_model(Choosing(lambda x: x.T.reshape(-1) + 1), **described), "CPU", EXACT
+    )
+    for shape in SHAPES:
+        x = torch.rand(shape)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], x.T.reshape(-1) + 1, rtol=1e-6)

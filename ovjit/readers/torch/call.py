@@ -41,8 +41,16 @@ class Wanted(NamedTuple):
     rank: int | None = None
     #: Whether `listed` is the number of an example, and nothing checks that it is right.
     is_examples: bool = False
+    #: Whether that example is one of zeros, which nobody has given.
+    is_assumed: bool = False
     #: The indices of the items that are read of a list of unknown length. Below 0 they count from its end.
     items: frozenset[int] | None = None
+
+    def number(self) -> int | None:
+        """How many outputs of a list of open length there are. Raises UnsupportedError where nobody tells."""
+        if self.is_assumed:
+            raise UnsupportedError("the number of parts depends on a dimension: give an example")
+        return self.listed
 
 
 NOTHING_TOLD = Wanted()

@@ -201,6 +201,7 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
     is_function = isinstance(script, torch.jit.ScriptFunction)
     own_names = given or ready.module.is_wrapped
     reader = ScriptReader(None if is_function else script, converters, "self." if own_names else "")
+    reader.is_assumed = ready.assumed is not None and not given
     # a script's inputs are called as in its graph, as by OpenVINO
     own = [value.debugName() for value in graph.inputs()][0 if is_function else 1 :] if given else []
     if given and len(own) == len(schema := arguments_of(ready.given)):

@@ -47,6 +47,9 @@ OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contain
 class ScriptReader(AttributesReader):
     """Reads one script."""
 
+    #: Whether it is a trace of zeros, which nobody has given as an example.
+    is_assumed = False
+
     def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
         """What the graph returns for its inputs, without `self`."""
         inputs = list(graph.inputs())
@@ -116,7 +119,7 @@ class ScriptReader(AttributesReader):
         if not _is_of_list(kind, inputs[0] if inputs else None):
             self.check_read(kind, inputs)
         base = label(node.scopeName(), kind)
-        made = self.call(name, overload, arguments, base, partial(where, node), _wanted(outputs))
+        made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
         made = self._in_memory(node, schema, kind, arguments, made, written)
         if len(outputs) == 1:
             self._set(node, made)
@@ -150,6 +153,17 @@ class ScriptReader(AttributesReader):
         for value in lists:
             for other in tensors if isinstance(value, Stacked) else ():
                 self.memory.join(value, other)
+
+    def _wanted(self, outputs: Sequence[Any]) -> Wanted:
+        if len(outputs) != 1:
+            return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
+        users = [use.user for use in outputs[0].uses()]
+        if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
+            return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
+        made = outputs[0].type()
+        if made.kind() == "ListType":
+            return Wanted(items=_items_read(users))
+        return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
 
     def _as_in_memory(self, node: Any, value: Any) -> Any:
         """A tensor with its dimensions in the order of memory, which strides are about."""
@@ -436,18 +450,6 @@ def _is_written(node: Any) -> bool:
 def _takes_one(schema: Any, made: Any) -> bool:
     """Whether a rule gave more values than the operator has in scripts."""
     return isinstance(made, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
-
-
-def _wanted(outputs: Sequence[Any]) -> Wanted:
-    if len(outputs) != 1:
-        return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
-    users = [use.user for use in outputs[0].uses()]
-    if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
-        return Wanted(users[0].outputsSize(), is_examples=True)
-    made = outputs[0].type()
-    if made.kind() == "ListType":
-        return Wanted(items=_items_read(users))
-    return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
 
 
 def _items_read(users: Sequence[Any]) -> frozenset[int] | None:

@@ -247,7 +247,7 @@ def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim:
 def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
     """As many parts as the graph takes of a dimension that is open, or whose parts have an open length; or
     the parts that it reads, by their indices."""
-    count = n.wanted.listed
+    count = n.wanted.number()
     items = n.wanted.items
     if count is None and items is not None:
         read = items if min(items) < 0 else range(max(items) + 1)
@@ -342,11 +342,13 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     count = n.size(value, axis)
     is_open = isinstance(count, Number)
     if isinstance(count, Number):
+        if n.wanted.items is not None and not isinstance(x, Complex):
+            return Picked({i: n("Gather", value, i, axis) for i in n.wanted.items})
         if n.wanted.listed is None and not isinstance(x, Complex):
             return Stacked(n.also("movedim", value, [axis], [0]))
         if n.wanted.listed is None:
             raise UnsupportedError("splitting a complex tensor along a dynamic dimension is not supported")
-        count = n.wanted.listed
+        count = n.wanted.number()
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
     parts = [n.squeeze(p, [axis]) for p in parts[:count]]
     if isinstance(x, Complex):

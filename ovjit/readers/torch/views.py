@@ -214,3 +214,18 @@ def view_of(kind: str, overload: str, arguments: Mapping[str, Any]) -> View | No
     name = kind.removeprefix("aten::")
     full = f"{name}.{overload}" if overload else name
     return View(full, arguments) if full in _BACK or full in _NUMBERED else None
+
+
+def picked_view(call: Call, kind: str, base: Output, arguments: Mapping[str, Any], index: int) -> View:
+    """How one of an unknown number of parts is a part of a tensor. Indices below 0 count from the end."""
+    axis = call.axis(arguments["dim"], call.rank(base))
+    if kind == "aten::unbind":
+        return View("select.int", {"self": base, "dim": axis, "index": index})
+    length: Any = arguments["split_size"]
+    at: Any = index
+    if index < 0:
+        more = call.compute("Add", call.size(base, axis), call.compute("Subtract", length, 1))
+        at = call.compute("Add", call.compute("Divide", more, length), index)
+    start = call.compute("Multiply", at, length)
+    ends = {"start": start, "end": call.compute("Add", start, length), "step": 1}
+    return View("slice.Tensor", {"self": base, "dim": axis, **ends})

@@ -12,7 +12,8 @@ from ovjit.readers.torch.graph import Refused, TorchReader
 from ovjit.readers.torch.layouts import IN_ORDER, is_view, layout_of_view
 from ovjit.readers.torch.memory import TENSORS, Memory, Piece, tensors_of
 from ovjit.readers.torch.naming import label, where
-from ovjit.readers.torch.views import View, own, parts_of_list, view_of
+from ovjit.readers.torch.values import Picked
+from ovjit.readers.torch.views import View, own, parts_of_list, picked_view, view_of
 
 #: Operators that give a view of a tensor where that is possible, and else a copy.
 _MAY_COPY = frozenset(("contiguous", "flatten", "ravel", "reshape", "reshape_as"))
@@ -59,6 +60,9 @@ class WritingReader(TorchReader):
         elif (parts := parts_of_list(call, kind, arguments, made)) is not None:
             for i, value in enumerate(made):
                 self._note_view(call, name, base, value, parts.item(i), arguments)
+        elif isinstance(made, Picked) and isinstance(base, Output):
+            for i, value in made.items():
+                self._note_view(call, name, base, value, picked_view(call, kind, base, arguments, i))
         else:
             for value in tensors_of(made):
                 for other in bases:
@@ -171,6 +175,11 @@ class WritingReader(TorchReader):
         self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, made: Any
     ) -> None:
         """A node gives a tensor another shape in the same memory."""
+        given = self.bodies[-1][0].objects.values() if self.bodies else ()
+        if self.memory.piece(old).outer is not None or any(value is old for value in given):
+            raise Refused(
+                node.kind(), f"{node.kind()} in a branch or loop reshapes what is around it{where(node)}"
+            )
         self._check_around(self.memory.piece(old))
         operator = node.kind().removesuffix("_")
         overload = (
