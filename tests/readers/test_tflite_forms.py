@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino
@@ -77,3 +78,74 @@ def test_dimensions_of_fill_without_elements() -> None:
     """A scalar; the real package ends the process."""
     data = one("FILL", [np.zeros(0, np.int32), x(name="v")], [((), "FLOAT32")])
     assert ov.compile_model(data, "CPU", F32)([np.float32(2.5)])[0] == np.float32(2.5)
+
+
+# -- models that are cut ------------------------------------------------------------------------------------
+
+
+def chain(folder: Path) -> Path:
+    """x -> CONV_2D -> c -> RELU -> r -> ADD y -> o -> CONV_2D -> p"""
+    shape, image = (1, 5, 6, 4), {"Padding": 0, "StrideW": 1, "StrideH": 1}
+    weights = [const(f"w{i}", RNG.normal(size=(4, 3, 3, 4)).astype(np.float32)) for i in range(2)]
+    ops = [Op("CONV_2D", ["x", "w0", ""], ["c"], "Conv2DOptions", image), Op("RELU", ["c"], ["r"]),
+           Op("ADD", ["r", "y"], ["o"], "AddOptions"),
+           Op("CONV_2D", ["o", "w1", ""], ["p"], "Conv2DOptions", image)]  # fmt: skip
+    path = folder / "chain.tflite"
+    path.write_bytes(write(G([*weights, *(T(n, shape) for n in "xycrop")], ops, ["x", "y"], ["p"])))
+    return path
+
+
+def front_ends() -> list[Any]:
+    from openvino.frontend import FrontEndManager as Real
+    from ovjit.frontend import FrontEndManager
+
+    return [FrontEndManager().load_by_framework("tflite"), Real().load_by_framework("tflite")]
+
+
+@pytest.mark.parametrize("name", ["c", "r", "o"])
+def test_outputs_inside_of_a_chain_have_channels_last(name: str, tmp_path: Path) -> None:
+    path = chain(tmp_path)
+    given = {"x": RNG.normal(size=(1, 5, 6, 4)), "y": RNG.normal(size=(1, 5, 6, 4))}
+    results = []
+    for package, front in zip((ov, openvino), front_ends(), strict=True):
+        loaded = front.load(path)
+        place = loaded.get_place_by_tensor_name(name)
+        assert list(loaded.get_partial_shape(place).to_shape()) == [1, 5, 6, 4]
+        loaded.override_all_outputs([place])
+        model = front.convert(loaded)
+        compiled = package.Core().compile_model(model, "CPU", F32)
+        named = {port.get_any_name() for port in compiled.inputs}
+        results.append(compiled({k: v.astype(np.float32) for k, v in given.items() if k in named})[name])
+    assert results[0].shape == results[1].shape
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
+def test_inputs_inside_of_a_chain_have_channels_last(tmp_path: Path) -> None:
+    """The real front end refuses such cuts of its own; both halves together are the whole model."""
+    path, front = chain(tmp_path), front_ends()[0]
+    x, y = (RNG.normal(size=(1, 5, 6, 4)).astype(np.float32) for _ in "xy")
+    want = REAL.compile_model(path, "CPU", F32)({"x": x, "y": y})["p"]
+    loaded = front.load(path)
+    loaded.extract_subgraph([], [loaded.get_place_by_tensor_name("r")])
+    half = ov.compile_model(front.convert(loaded), "CPU", F32)({"x": x})["r"]
+    loaded = front.load(path)
+    loaded.override_all_inputs([loaded.get_place_by_tensor_name("r"), loaded.get_place_by_tensor_name("y")])
+    rest = front.convert(loaded)
+    assert [tuple(port.get_shape()) for port in rest.inputs] == [(1, 5, 6, 4)] * 2
+    got = ov.compile_model(rest, "CPU", F32)({"r": half, "y": y})["p"]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+
+
+def test_shapes_that_are_set_leave_the_layout_of_the_model(tmp_path: Path) -> None:
+    """Without cuts the model is the one of `read_model`."""
+    path = chain(tmp_path)
+    counts = []
+    for package, front in zip((ov, openvino), front_ends(), strict=True):
+        loaded = front.load(path)
+        for place in loaded.get_inputs():
+            loaded.set_partial_shape(place, package.PartialShape([-1, 7, 6, 4]))
+        model = front.convert(loaded)
+        assert str(model.output(0).get_partial_shape()) == "[?,7,6,4]"
+        names = [node.get_type_name() for node in model.get_ordered_ops()]
+        counts.append({kind: names.count(kind) for kind in {*names} - {"Constant"}})
+    assert counts[0] == counts[1]

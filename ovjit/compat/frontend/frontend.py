@@ -206,21 +206,27 @@ class InputModel:
         self,
         read: Callable[[], Model],
         extensions: Callable[[], int] = int,
+        places: Callable[[], Model] | None = None,
     ):
         self._read = read
+        self._places = places or read  # reads the form of the model that is edited
+        self._whole: Model | None = None  # the model as it was read, where another form is edited
         self._extensions = extensions  # how many have been added that reading depends on
         self._known = extensions()
         self._made: Model | None = None
         self._unfit = False  # edits have left shapes or types that do not fit, so far
         self._edited = False
         with contextlib.suppress(OpConversionFailure):
-            self._made = read()
+            if places is None:
+                self._made = read()
+            else:
+                self._whole = read()
 
     @property
     def _model(self) -> Model:
         if self._made is None:  # what can convert the rest may have been added meanwhile
             self._known = self._extensions()
-            self._made = self._read()
+            self._made = self._places()
         return self._made
 
     def _tensors(self) -> list[Output]:
@@ -405,10 +411,13 @@ class InputModel:
             parameter.set_partial_shape(shape)
         if type is not None:
             parameter.set_element_type(type)
+        edited = self._edited
         if self._model._complete is None:
             self._follow()
         else:  # it is read again when all that is set is known
             self._unfit = self._edited = True
+        if self._places is not self._read:  # the inputs of what was read are given the same
+            self._edited = edited
 
     def _parameter(self, place: Place) -> Parameter:
         node = place._data()._node
@@ -429,20 +438,31 @@ class InputModel:
             self._unfit = False
 
     def _checked(self) -> Model:
-        """The edited model. OpConversionFailure where its shapes or types do not fit.
-
-        One that has not been edited is read again where extensions were added meanwhile.
-        """
-        if self._edited:
-            pass
-        elif self._known != self._extensions():
-            self._made = None
+        """The edited model. OpConversionFailure where its shapes or types do not fit."""
+        model = self._model if self._edited else self._unedited()
         if self._unfit:
             try:
-                self._model.validate_nodes_and_infer_types()
+                model.validate_nodes_and_infer_types()
             except OvjitError as error:
                 raise OpConversionFailure(str(error)) from error
-        return self._model
+        return model
+
+    def _unedited(self) -> Model:
+        """The model as it was read, with the shapes and types that its inputs were given. It is read again
+        where extensions were added meanwhile."""
+        newer = self._known != self._extensions()
+        if self._places is self._read:
+            self._made = None if newer else self._made
+            return self._model
+        if self._whole is None or newer:
+            self._known = self._extensions()
+            self._whole = self._read()
+        if self._made is not None:
+            for given, own in zip(self._made.get_parameters(), self._whole.get_parameters(), strict=True):
+                own.set_partial_shape(given.get_partial_shape())
+                own.set_element_type(given.get_element_type())
+            self._unfit = True
+        return self._whole
 
     def _drop_unused(self) -> None:
         ends = [*self._model._results, *self._model._sinks]
@@ -499,13 +519,14 @@ class FrontEnd:
             raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is not a model of this framework")
 
         def read() -> Model:
-            try:
-                return self._read(files, {"ENABLE_MMAP": bool(enable_mmap)})
-            except OvjitError as error:
-                kind = OpConversionFailure if is_of_operation(error) else Unreadable
-                raise kind(str(error)) from error
+            return _read_by(lambda: self._read(files, {"ENABLE_MMAP": bool(enable_mmap)}))
 
-        return InputModel(read, lambda: self._count)
+        def places() -> Model:
+            from ovjit.readers.tflite.reader import read_tflite
+
+            return _read_by(lambda: read_tflite(files[0], enable_mmap, self._core._converters, plain=True))
+
+        return InputModel(read, lambda: self._count, places if self._name == "tflite" else None)
 
     def _read(self, files: Sequence[Any], config: dict[str, Any]) -> Model:
         if self._name in OBJECTS:
@@ -594,6 +615,15 @@ class FrontEndManager:
 
     def __repr__(self) -> str:
         return "<FrontEndManager>"
+
+
+def _read_by(read: Callable[[], Model]) -> Model:
+    """A model that is read. Errors are the front end's."""
+    try:
+        return read()
+    except OvjitError as error:
+        kind = OpConversionFailure if is_of_operation(error) else Unreadable
+        raise kind(str(error)) from error
 
 
 def _existing(model: Any, name: str) -> Path:

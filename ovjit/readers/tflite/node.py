@@ -201,16 +201,18 @@ class LiteNode(NodeBuilder):
 
 
 class Layouts:
-    """Which tensors have a second form, with channels first."""
+    """Which tensors have a second form, with channels first. If `plain`, none has one that others use."""
 
-    def __init__(self) -> None:
+    def __init__(self, plain: bool = False) -> None:
+        self.plain = plain
         self.firsts: dict[tuple[Node, int], Output] = {}
 
     def find(self, value: Output) -> Output | None:
         return self.firsts.get((value._node, value._index))
 
     def keep(self, plain: Output, first: Output) -> None:
-        self.firsts[plain._node, plain._index] = first
+        if not self.plain:
+            self.firsts[plain._node, plain._index] = first
 
     def first(self, n: Builder, value: Output) -> Output:
         found = self.find(value)
@@ -221,7 +223,7 @@ class Layouts:
         node = value._node
         if known is not None:
             found = n.const(np.ascontiguousarray(known.transpose(first_order(rank))), n.dtype(value))
-        elif node._op.name in _FOLLOWED and all(s._tensor._type.shape == () for s in node._inputs[1:]):
+        elif not self.plain and node._op.name in _FOLLOWED and _is_of_one(node):
             source = Output._of(node._inputs[0]._node, node._inputs[0]._index)
             rest = [Output._of(s._node, s._index) for s in node._inputs[1:]]
             found = n(node._op.name, self.first(n, source), *rest, **node._attrs)
@@ -250,6 +252,11 @@ class Layouts:
         if rank < wanted:
             value = widened(n, value, wanted)
         return self.first(n, value)
+
+
+def _is_of_one(node: Node) -> bool:
+    """Whether all operands but the first are scalars."""
+    return all(source._tensor._type.shape == () for source in node._inputs[1:])
 
 
 def widened(n: Builder, value: Output, rank: int) -> Output:

@@ -47,12 +47,16 @@ OF_PAIRS = {"COMPLEX_ABS", "REAL", "IMAG", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 RANGES = {"u8": (0, 255), "i8": (-128, 127), "i16": (-32768, 32767), "u16": (0, 65535), "i4": (-8, 7)}
 
 
-def read_tflite(model: Any, use_mmap: bool = True, converters: Mapping[str, Rule] | None = None) -> Model:
+def read_tflite(
+    model: Any, use_mmap: bool = True, converters: Mapping[str, Rule] | None = None, plain: bool = False
+) -> Model:
     """The Model of a TensorFlow Lite file: a path or the file's bytes.
 
-    `converters` are rules of the caller's, by the operator's name, before all others. Raises RuntimeError
-    that names the file and the operator for whatever is not valid; UnsupportedError, one too, lists all
-    operators that cannot be read.
+    `converters` are rules of the caller's, by the operator's name, before all others. `plain`: every tensor
+    has its channels last, as in the file, so that the model can be cut at each of them.
+
+    Raises RuntimeError that names the file and the operator for whatever is not valid; UnsupportedError, one
+    too, lists all operators that cannot be read.
     """
     where = "the given model"
     path = None
@@ -66,7 +70,7 @@ def read_tflite(model: Any, use_mmap: bool = True, converters: Mapping[str, Rule
         why = "The file is not a TensorFlow Lite file: the identifier TFL3 is missing."
         raise ModelError(unreadable(path, why))
     with located(where), damaged():
-        return Reader(open_file(content), converters).read()
+        return Reader(open_file(content), converters, plain).read()
 
 
 class Scope:
@@ -84,11 +88,11 @@ class Scope:
 class Reader(Draft):
     """Reads one model."""
 
-    def __init__(self, file: LiteFile, converters: Mapping[str, Rule] | None = None):
+    def __init__(self, file: LiteFile, converters: Mapping[str, Rule] | None = None, plain: bool = False):
         super().__init__()
         self.file = file
         self.converters = dict(converters or {})
-        self.layouts = Layouts()
+        self.layouts = Layouts(plain)
         #: Values before the FakeQuantize that was put behind them.
         self.exact: dict[tuple[Node, int], Output] = {}
         #: Constants by the rows that they are of.
