@@ -13,7 +13,7 @@ import ovjit as ov
 
 pytest.importorskip("tflite")
 
-from ovjit.errors import UnsupportedError
+from ovjit.errors import OvjitError, UnsupportedError
 from tests.support.tflite.cases import i32, one, x
 from tests.support.tflite.files import G, Op, T, const, write
 
@@ -149,3 +149,24 @@ def test_shapes_that_are_set_leave_the_layout_of_the_model(tmp_path: Path) -> No
         names = [node.get_type_name() for node in model.get_ordered_ops()]
         counts.append({kind: names.count(kind) for kind in {*names} - {"Constant"}})
     assert counts[0] == counts[1]
+
+
+def test_outputs_of_convert_model(tmp_path: Path) -> None:
+    """A tensor inside, in the file's layout: OpenVINO takes outputs of the model alone. A model that is read
+    has no name for a tensor in another layout, as there."""
+    path = chain(tmp_path)
+    cut = ov.convert_model(path, output=["r", "p"])
+    assert [tuple(port.get_shape()) for port in cut.outputs] == [(1, 5, 6, 4)] * 2
+    given = {name: RNG.normal(size=(1, 5, 6, 4)).astype(np.float32) for name in "xy"}
+    got = ov.compile_model(cut, "CPU", F32)(given)
+    front = front_ends()[1]
+    loaded = front.load(path)
+    loaded.override_all_outputs([loaded.get_place_by_tensor_name("r")])
+    real = openvino.Core().compile_model(front.convert(loaded), "CPU", F32)(given)
+    np.testing.assert_allclose(got["r"], real["r"], rtol=1e-5, atol=1e-5, err_msg=f"seed {SEED}")
+    for package in (ov, openvino):
+        model = package.Core().read_model(path)
+        with pytest.raises(RuntimeError):
+            model.add_outputs("r")
+    with pytest.raises(OvjitError, match="No node with name other"):
+        ov.convert_model(path, output="other")

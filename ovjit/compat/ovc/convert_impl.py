@@ -35,6 +35,7 @@ from ovjit.compat.ovc.get_ov_update_message import get_compression_message
 from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
+from ovjit.readers.formats import format_of
 from ovjit.readers.frameworks.files import is_tensorflow
 from ovjit.readers.frameworks.paddle import is_paddle
 from ovjit.readers.torch.trace import is_plain_module
@@ -136,6 +137,8 @@ def _driver(
         framework = "tf"
     else:
         model = _read(core, given)
+        if outputs is not None and _is_lite(given):
+            model = _of_cuts(core, given, model, outputs)
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
@@ -170,6 +173,20 @@ def _read(core: Core, given: Any) -> Model:
         return _read_given(core, given)
     except OvjitError as error:
         raise _failure(error, given) from error
+
+
+def _is_lite(given: Any) -> bool:
+    return isinstance(given, (str, os.PathLike)) and os.path.isfile(given) and format_of(given) == "tflite"
+
+
+def _of_cuts(core: Core, given: Any, model: Model, outputs: Sequence[Any]) -> Model:
+    """The model of a TensorFlow Lite file, read so that it can be cut inside if the outputs ask for that."""
+    ends = {name for result in model.outputs for name in result.names}
+    if all(not isinstance(name, str) or name in ends for name in outputs):
+        return model
+    from ovjit.readers.tflite.reader import read_tflite
+
+    return read_tflite(given, converters=core._converters, plain=True)
 
 
 def _failure(error: OvjitError, given: Any) -> OvjitError:

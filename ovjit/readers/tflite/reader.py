@@ -263,14 +263,14 @@ class Reader(Draft):
             self.taken.add(row.name)
 
     def _name_forms(self, model: Model) -> None:
-        """Give the names of tensors that only their form with channels first is left of to that form."""
+        """Name the operations that only a form with channels first is left of.
+
+        Their tensors have no name: a name stands for what the file says, channels last.
+        """
         left = set(model._walk())
-        for (node, index), first in self.layouts.firsts.items():
+        for (node, _), first in self.layouts.firsts.items():
             if node in left or first._node not in left:
                 continue
-            plain = Output._of(node, index)
-            if plain._tensor._names and not first._tensor._names:
-                first._tensor._names = plain._tensor._names
             if node._op.name == "Transpose" and not isinstance(first._node, (Constant, Parameter)):
                 first._node._friendly_name = node._friendly_name
 
