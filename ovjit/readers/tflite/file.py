@@ -68,6 +68,7 @@ class TensorRow:
     data: np.ndarray | None
     quant: Quant | None
     sparsity: Any = None
+    variable: bool = False
 
 
 @dataclass
@@ -271,7 +272,7 @@ class _Parser:
             raise ModelError(f"the tensor {label[:200]!r} has the shape {dims} and the signature {signature}")
         shape: tuple[Dim, ...] = tuple(ANY if d < 0 else d for d in signature or dims)
         quant = self._quant(row.Quantization(), label, len(shape))
-        return TensorRow(label, TYPES[kind], shape, data, quant, row.Sparsity())
+        return TensorRow(label, TYPES[kind], shape, data, quant, row.Sparsity(), row.IsVariable())
 
     def _data(self, index: int, label: str) -> np.ndarray | None:
         """The bytes of a tensor's buffer: None where it has none, as what operators compute."""

@@ -20,6 +20,7 @@ from ovjit.graph.op import MOST_DIMENSIONS
 from ovjit.readers.build import Builder, NodeBuilder
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
 from ovjit.readers.tflite.stored import Stored, output_of
+from ovjit.readers.tflite.variables import Handle
 
 if TYPE_CHECKING:
     from ovjit.readers.tflite.reader import Reader, Scope
@@ -131,7 +132,28 @@ class LiteNode(NodeBuilder):
         """The outputs of another subgraph of the file for values of its inputs."""
         return self.reader.inlined(self.scope, index, values, f"{self.base}/")
 
-    # -- what is known of values -----------------------------------------------------------------------------
+    # -- variables -------------------------------------------------------------------------------------------
+
+    def handle(self, index: int) -> Handle:
+        """The variable of an input that is a resource."""
+        found = self.scope.handles.get(self.row.inputs[index]) if self.has(index) else None
+        if found is None:
+            raise UnsupportedError("a resource that is no VAR_HANDLE of this subgraph is not supported")
+        return found
+
+    def state(self, index: int) -> Output:
+        """What an input that is a variable tensor holds now."""
+        if not self.has(index):
+            raise ModelError(f"input {index} is missing")
+        return self.reader.state_at(self.scope, self.row.inputs[index], self)
+
+    def keep(self, index: int, value: Output) -> None:
+        """What that tensor holds from now on."""
+        self.reader.variables.keep(self.scope.graph.tensors[self.row.inputs[index]].name, value)
+
+    def rounded(self, index: int, value: Output) -> Output:
+        """A value as the tensor of an input can store it."""
+        return self.reader.rounded(self, value, self.scope.graph.tensors[self.row.inputs[index]])
 
     # -- layouts ---------------------------------------------------------------------------------------------
 

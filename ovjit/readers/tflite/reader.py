@@ -34,6 +34,7 @@ from ovjit.readers.tflite.file import (
 from ovjit.readers.tflite.node import Layouts, LiteNode
 from ovjit.readers.tflite.registry import find_rule
 from ovjit.readers.tflite.stored import Stored, is_quantized, output_of, stored
+from ovjit.readers.tflite.variables import Handle, Variables
 
 #: The name of models, as OpenVINO's front end gives it.
 MODEL_NAME = "TensorFlow_Lite_Frontend_IR"
@@ -82,6 +83,7 @@ class Scope:
         self.depth = depth
         self.values: dict[int, Output] = {}
         self.stored: dict[int, Stored] = {}
+        self.handles: dict[int, Handle] = {}
         self.parameters: list[Parameter] = []
 
 
@@ -93,6 +95,7 @@ class Reader(Draft):
         self.file = file
         self.converters = dict(converters or {})
         self.layouts = Layouts(plain)
+        self.variables = Variables(file)
         #: Values before the FakeQuantize that was put behind them.
         self.exact: dict[tuple[Node, int], Output] = {}
         #: Constants by the rows that they are of.
@@ -109,7 +112,8 @@ class Reader(Draft):
         results = self.run(scope)
         if not graph.outputs:
             raise ModelError("TFLite subgraph has no outputs")
-        model = Model._from_parts(results, scope.parameters, (), MODEL_NAME)
+        sinks = self.variables.sinks(self._builder("variables"))
+        model = Model._from_parts(results, scope.parameters, sinks, MODEL_NAME)
         self._name_forms(model)
         return model
 
@@ -197,6 +201,8 @@ class Reader(Draft):
         """A tensor as operators see it. ModelError where no operator before computes it."""
         if index in scope.values:
             return scope.values[index]
+        if scope.graph.tensors[index].variable and index not in scope.stored:
+            return self.state_at(scope, index, n)
         if index not in scope.stored:
             name = scope.graph.tensors[index].name
             raise ModelError(
@@ -209,6 +215,17 @@ class Reader(Draft):
             self._name(value, scope.graph.tensors[index])
         scope.values[index] = value
         return value
+
+    def state_at(self, scope: Scope, index: int, n: Builder) -> Output:
+        """What a variable tensor holds now."""
+        row = scope.graph.tensors[index]
+        if not row.variable:
+            raise ModelError(f"the tensor {row.name[:200]!r} is not variable")
+        return self.variables.state(n, row.name, row.shape, "f32" if is_quantized(row) else row.dtype, scope)
+
+    def rounded(self, n: Builder, value: Output, row: TensorRow) -> Output:
+        """A value as a tensor can store it."""
+        return fake_quantized(self, n, value, row) if is_quantized(row) else value
 
     def _builder(self, base: str) -> Builder:
         n = Builder()
@@ -240,13 +257,16 @@ class Reader(Draft):
             what = f"{type(error).__name__}: {error}"[:300]
             raise ModelError(f"{label}: the operator is not valid ({what})") from error
 
-    def _bind(self, scope: Scope, index: int, value: Output | Stored, n: LiteNode) -> None:
+    def _bind(self, scope: Scope, index: int, value: Output | Stored | Handle, n: LiteNode) -> None:
         """Give an operator's output its name, and what its quantisation rounds it to."""
         row = scope.graph.tensors[index]
         if index in scope.values or index in scope.stored:
             raise ModelError(f"the tensor {row.name[:200]!r} is computed twice")
         if isinstance(value, Stored):
             scope.stored[index] = value
+            return
+        if isinstance(value, Handle):
+            scope.handles[index] = value
             return
         node = value._node
         if not isinstance(node, (Parameter, Constant)):

@@ -6,7 +6,7 @@ from ovjit.readers.rows import RuleTable
 
 _ROWS = RuleTable(
     "tflite",
-    ("control", "convolution", "elementwise", "image", "indexing", "linear", "reduce", "tensor"),
+    ("control", "convolution", "elementwise", "image", "indexing", "linear", "recurrent", "reduce", "tensor"),
 )
 
 #: Decorator: `tflite_op("ADD", ...)` above the function that reads these operators.

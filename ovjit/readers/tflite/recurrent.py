@@ -1,0 +1,142 @@
+"""Recurrent operators and variables, which keep their values from one inference to the next.
+
+OpenVINO's front end reads none of them. LSTM's steps are those of LiteRT's kernel for real numbers. Weights
+that are stored as integers are decompressed, and states that are quantised are rounded after each step.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.bodies import over_slices
+from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.registry import tflite_op
+from ovjit.readers.tflite.variables import Handle
+
+Gate = tuple[int, int, int, int, int]
+#: Inputs of UNIDIRECTIONAL_SEQUENCE_LSTM, by gate: weights, recurrent weights, peephole, bias and norm.
+INPUT: Gate = (1, 5, 9, 12, 20)
+FORGET: Gate = (2, 6, 10, 13, 21)
+CELL: Gate = (3, 7, -1, 14, 22)
+OUTPUT: Gate = (4, 8, 11, 15, 23)
+PROJECTION, PROJECTION_BIAS, STATE, CELL_STATE = 16, 17, 18, 19
+#: Added to the variance of a gate's norm.
+NORM_EPSILON = 1e-8
+
+
+class _Lstm:
+    """One step: gates of an input's row and of the last step's result."""
+
+    def __init__(self, n: LiteNode):
+        self.n = n
+        #: Input 5 is left out where the input gate is what the forget gate leaves.
+        self.coupled = not n.has(INPUT[1])
+        self.gates = [FORGET, CELL, OUTPUT] if self.coupled else [INPUT, FORGET, CELL, OUTPUT]
+        self.fixed = [i for gate in self.gates for i in gate[1:] if i >= 0 and n.has(i)]
+        self.fixed += [i for i in (PROJECTION, PROJECTION_BIAS) if n.has(i)]
+
+    def of_input(self, x: Output, gate: Gate) -> Output:
+        return self.n("MatMul", x, self.n[gate[0]], transpose_b=True)
+
+    def _gate(self, gate: Gate, x: Output, h: Output, c: Output, known: dict[int, Output]) -> Output:
+        """What goes into a gate's activation. A norm is of the sums without the bias."""
+        n = self.n
+        _, recurrent, peephole, bias, norm = gate
+        made = n("Add", x, n("MatMul", h, known[recurrent], transpose_b=True))
+        if peephole in known:
+            made = n("Add", made, n("Multiply", c, known[peephole]))
+        if norm in known:
+            made = n(
+                "MVN", made, n.const([-1]), normalize_variance=True, eps=NORM_EPSILON, eps_mode="inside_sqrt"
+            )
+            made = n("Multiply", made, known[norm])
+        return n("Add", made, known[bias]) if bias in known else made
+
+    def step(self, state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
+        """[h, c] and the row of each gate -> [h, c, h]"""
+        n, (h, c) = self.n, state
+        known = dict(zip(self.fixed, fixed, strict=True))
+        rows = dict(zip(self.gates, pieces, strict=True))
+
+        def gate(which: Gate, cell: Output) -> Output:
+            return self._gate(which, rows[which], h, cell, known)
+
+        f = n("Sigmoid", gate(FORGET, c))
+        i = n("Subtract", n.like(f, 1), f) if self.coupled else n("Sigmoid", gate(INPUT, c))
+        g = n.activated(gate(CELL, c))
+        c = n("Add", n("Multiply", f, c), n("Multiply", i, g))
+        c = n.rounded(CELL_STATE, self._clipped(c, "CellClip"))
+        o = n("Sigmoid", gate(OUTPUT, c))
+        h = n("Multiply", o, n.activated(c))
+        if PROJECTION in known:
+            h = n("MatMul", h, known[PROJECTION], transpose_b=True)
+            h = n("Add", h, known[PROJECTION_BIAS]) if PROJECTION_BIAS in known else h
+            h = self._clipped(h, "ProjClip")
+        h = n.rounded(STATE, h)
+        return [h, c, h]
+
+    def _clipped(self, value: Output, option: str) -> Output:
+        most = self.n.option(option, 0.0)
+        return self.n("Clamp", value, min=-most, max=most) if most > 0 else value
+
+
+@tflite_op("UNIDIRECTIONAL_SEQUENCE_LSTM")
+def sequence_lstm(n: LiteNode) -> Any:
+    """Steps are the second dimension, or the first one. The last state is where the next inference begins."""
+    if n.option("DiagonalRecurrentTensors", False):
+        raise UnsupportedError("diagonal recurrent weights are not supported")
+    cell, axis = _Lstm(n), 0 if n.option("TimeMajor", False) else 1
+    pieces = [cell.of_input(n[0], gate) for gate in cell.gates]
+    state = [n.state(STATE), n.state(CELL_STATE)]
+    fixed = [n[i] for i in cell.fixed]
+    h, c, rows = over_slices(n, cell.step, state, pieces, fixed, n.base, axis)
+    n.keep(STATE, h)
+    n.keep(CELL_STATE, c)
+    return rows
+
+
+@tflite_op("UNIDIRECTIONAL_SEQUENCE_RNN")
+def sequence_rnn(n: LiteNode) -> Any:
+    """h = activation(x @ w.T + h @ r.T + bias)"""
+    axis = 0 if n.option("TimeMajor", False) else 1
+    rows = n("Add", n("MatMul", n[0], n[1], transpose_b=True), n[3])
+
+    def once(state: list[Output], pieces: list[Output], fixed: list[Output]) -> list[Output]:
+        h = n.activated(n("Add", pieces[0], n("MatMul", state[0], fixed[0], transpose_b=True)))
+        return [h, h]
+
+    h, made = over_slices(n, once, [n.state(4)], [rows], [n[2]], n.base, axis)
+    n.keep(4, h)
+    return made
+
+
+# -- variables -------------------------------------------------------------------------------------------
+
+
+@tflite_op("VAR_HANDLE")
+def var_handle(n: LiteNode) -> Any:
+    """What other operators know the variable by."""
+    names = [n.option(name, b"") or b"" for name in ("Container", "SharedName")]
+    return Handle(b"/".join(bytes(name) for name in names).decode("utf-8", "replace"))
+
+
+@tflite_op("READ_VARIABLE")
+def read_variable(n: LiteNode) -> Any:
+    return n.reader.variables.read(n, n.handle(0))
+
+
+@tflite_op("ASSIGN_VARIABLE")
+def assign_variable(n: LiteNode) -> Any:
+    n.reader.variables.write(n.handle(0), n[1], n.scope)
+    return []
+
+
+@tflite_op("CALL_ONCE")
+def call_once(n: LiteNode) -> Any:
+    """A subgraph that gives variables their first values."""
+    with n.reader.variables.first_values():
+        if n.subgraph(n.option("InitSubgraphIndex"), []):
+            raise ModelError("a subgraph that is called once has no outputs")
+    return []
