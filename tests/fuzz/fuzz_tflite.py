@@ -48,11 +48,12 @@ NETS = (("INT8", True), ("UINT8", False), ("INT16", True))
 
 @functools.cache
 def files() -> list[bytes]:
-    """One file for each operator and option, and quantised networks."""
+    """One file for each operator and option, quantised networks, and recurrent operators."""
     from tests.support.tflite.cases import all_cases
     from tests.support.tflite.nets import quantized_net
+    from tests.support.tflite.recurrent import recurrent_files
 
-    return [*all_cases().values(), *(quantized_net(*row) for row in NETS)]
+    return [*all_cases().values(), *recurrent_files(), *(quantized_net(*row) for row in NETS)]
 
 
 def changed(rng: random.Random, data: bytes) -> bytes:
