@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.readers.bodies import if_of, kinds_of, loop_of, parameters, settled
-from ovjit.readers.tflite.node import LiteNode
+from ovjit.readers.tflite.node import LiteNode, fields_of
 from ovjit.readers.tflite.registry import tflite_op
 
 
@@ -99,18 +99,7 @@ def _rms_norm(n: LiteNode) -> Output:
     if len(n) != 2:
         raise ModelError(f"STABLEHLO_COMPOSITE odml.rms_norm expects 2 inputs (data, gamma), got {len(n)}")
     x, gamma = n[0], n[1]
-    epsilon = _composite_attributes(n).get("epsilon", 1e-6)
+    epsilon = fields_of(bytes(n.options("CompositeAttributes") or ())).get("epsilon", 1e-6)
     mean = n("ReduceMean", n("Power", x, n.like(x, 2)), n.const([-1]), keep_dims=True)
     root = n("Sqrt", n("Add", mean, n.like(x, epsilon)))
     return n("Multiply", gamma, n("Multiply", x, n("Power", root, n.like(x, -1))))
-
-
-def _composite_attributes(n: LiteNode) -> dict[str, Any]:
-    """The attributes of a composite operator, a FlexBuffer."""
-    found = n.options("CompositeAttributes")
-    if not found:
-        return {}
-    from flatbuffers import flexbuffers  # type: ignore[import-untyped]
-
-    made = flexbuffers.Loads(bytes(found))
-    return made if isinstance(made, dict) else {}

@@ -83,6 +83,11 @@ class OperatorRow:
     options: Any
     custom_options: bytes = b""
 
+    @property
+    def rule(self) -> str:
+        """The name under which the operator's rule is."""
+        return f"custom {self.kind}" if self.custom else self.kind
+
     def subgraphs(self) -> list[int]:
         """The subgraphs that the options name."""
         names = SUBGRAPHS.get(self.kind, ()) if self.options is not None else ()

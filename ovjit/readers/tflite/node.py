@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Operations that compute each element alone: the second form goes through them backwards.
 _FOLLOWED = ("Convert", "FakeQuantize")
+#: The most fields of the options of custom operators.
+MOST_FIELDS = 1 << 10
 #: Types whose numbers have two parts.
 COMPLEX = ("complex64", "complex128")
 #: Functions that options name to follow an operator, by ActivationFunctionType.
@@ -125,6 +127,10 @@ class LiteNode(NodeBuilder):
             listed = f"{name}AsNumpy" in methods
             out[_snake(name)] = self.options(name) if listed else getattr(self.row.options, name)()
         return out
+
+    def custom_fields(self) -> dict[str, Any]:
+        """The options of a custom operator that are a FlexBuffer."""
+        return fields_of(self.row.custom_options)
 
     # -- subgraphs -------------------------------------------------------------------------------------------
 
@@ -290,6 +296,24 @@ def widened(n: Builder, value: Output, rank: int) -> Output:
     if known is None:
         return n.unsqueeze(value, list(range(missing)))
     return n.const(known.reshape([1] * missing + list(known.shape)), n.dtype(value))
+
+
+def fields_of(flexbuffer: bytes) -> dict[str, Any]:
+    """The fields of a FlexBuffer that are numbers or text; none of what is no map.
+
+    Others are not followed: they may contain themselves.
+    """
+    if not flexbuffer:
+        return {}
+    from flatbuffers import flexbuffers  # type: ignore[import-untyped]
+
+    root = flexbuffers.GetRoot(bytearray(flexbuffer))
+    if not root.IsMap:
+        return {}
+    if len(root.AsMap) > MOST_FIELDS:
+        raise ModelError(f"the options have more than {MOST_FIELDS} fields")
+    pairs = zip(root.AsMap.Keys, root.AsMap.Values, strict=True)
+    return {key.AsKey: v.Value for key, v in pairs if v.IsBool or v.IsInt or v.IsFloat or v.IsString}
 
 
 def _snake(name: str) -> str:

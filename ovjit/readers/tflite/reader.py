@@ -236,7 +236,7 @@ class Reader(Draft):
 
     def _operator(self, scope: Scope, op: OperatorRow) -> None:
         own = self.converters.get(op.kind)
-        rule = own or (None if op.custom else find_rule(op.kind))
+        rule = own or find_rule(op.rule)
         label = f"operation {op.index} of type {op.kind[:80]}"
         if rule is None:
             raise UnsupportedError(f"No translator found for {op.kind[:80]} node.")
@@ -301,7 +301,7 @@ class Reader(Draft):
         missing: dict[str, int] = {}
         for graph in self.file.reached():
             for op in graph.operators:
-                known = op.kind in self.converters or (not op.custom and find_rule(op.kind) is not None)
+                known = op.kind in self.converters or find_rule(op.rule) is not None
                 if not known:
                     missing[op.kind[:80]] = missing.get(op.kind[:80], 0) + 1
         if missing:

@@ -6,8 +6,9 @@ from ovjit.readers.rows import RuleTable
 
 _ROWS = RuleTable(
     "tflite",
-    ("control", "convolution", "elementwise", "image", "indexing", "linear", "recurrent", "reduce", "tensor"),
-)
+    ("control", "convolution", "detection", "elementwise", "image", "indexing", "linear", "recurrent",
+     "reduce", "tensor"),
+)  # fmt: skip
 
 #: Decorator: `tflite_op("ADD", ...)` above the function that reads these operators.
 tflite_op = _ROWS.reads
