@@ -53,7 +53,7 @@ def detection_post_process(n: LiteNode) -> Any:
 
 def _real(given: dict[str, Any], name: str) -> np.float32:
     value = float(given[name])
-    if not abs(value) <= np.finfo(np.float32).max:
+    if not abs(value) <= float(np.finfo(np.float32).max):
         raise ModelError(f"the option {name} is {value}")
     return np.float32(value)
 
