@@ -136,9 +136,7 @@ def _driver(
         model = _read_tensorflow(core, given, argv.example_input, described)
         framework = "tf"
     else:
-        model = _read(core, given)
-        if outputs is not None and _is_lite(given):
-            model = _of_cuts(core, given, model, outputs)
+        model = _of_cuts(core, given, _read(core, given), outputs or [])
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
@@ -180,9 +178,10 @@ def _is_lite(given: Any) -> bool:
 
 
 def _of_cuts(core: Core, given: Any, model: Model, outputs: Sequence[Any]) -> Model:
-    """The model of a TensorFlow Lite file, read so that it can be cut inside if the outputs ask for that."""
+    """The model; that of a TensorFlow Lite file is read so that it can be cut inside if the outputs ask for
+    that."""
     ends = {name for result in model.outputs for name in result.names}
-    if all(not isinstance(name, str) or name in ends for name in outputs):
+    if not _is_lite(given) or all(not isinstance(name, str) or name in ends for name in outputs):
         return model
     from ovjit.readers.tflite.reader import read_tflite
 
