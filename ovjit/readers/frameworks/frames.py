@@ -76,12 +76,11 @@ class Frames:
         def needs(one: Any) -> set[Any]:
             operators = inner[one] if isinstance(one, tuple) else [within[one]]
             given = {b.name: b for op in operators if not _is_known(op, known) for b in _befores(op)}
-            return {unit(op) for op in given.values() if op.name in within and not _is_known(op, known)} - {
-                one
-            }
+            left = (op for name, op in given.items() if name in within and not _is_known(op, known))
+            return {unit(op) for op in left} - {one}
 
         ends: Iterable[Any] = within.values() if targets is None else [tensor.op for tensor in targets]
-        left = [unit(op) for op in ends if op.name in within]
+        left = [unit(within[name]) for name in (op.name for op in ends) if name in within]
         graph: dict[Any, set[Any]] = {}
         while left:
             one = left.pop()
