@@ -93,3 +93,27 @@ def test_bfloat16_is_a_type_that_inputs_are_given() -> None:
     theirs = real.convert_model(Product(), example_input=FLOATS, input=[real.Type.bf16, real.Type.bf16])
     assert model.output(0).get_element_type() == ov.Type.bf16
     assert theirs.output(0).get_element_type() == real.Type.bf16
+
+
+def joined(a, b):
+    return torch.cat([a, torch.ones(1, 1)], 1) + b
+
+
+def joined_behind_an_activation(a, b):
+    return torch.cat([a.relu(), torch.ones(1, 1)], 1) + b
+
+
+def joined_along_rows(a, b):
+    return torch.cat([a, torch.ones(3, 4), b[:, :4]], 0)
+
+
+@pytest.mark.parametrize("function", [joined, joined_behind_an_activation, joined_along_rows])
+def test_parts_of_a_tuple_have_the_lengths_of_what_they_are_joined_with(function) -> None:
+    class Parts(torch.nn.Module):
+        def forward(self, pair):
+            return function(*pair)
+
+    example = ((torch.ones(1, 4), torch.ones(1, 5)),)
+    mine, theirs = (package.convert_model(Parts(), example_input=example) for package in (ov, real))
+    for have, want in ((mine.inputs, theirs.inputs), (mine.outputs, theirs.outputs)):
+        assert [str(port.partial_shape) for port in have] == [str(port.partial_shape) for port in want]

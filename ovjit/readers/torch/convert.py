@@ -210,6 +210,9 @@ def _read(ready: Prepared, script: Any, converters: Mapping[str, Any] | None) ->
         names = own if len(own) == len(ready.names) else ready.names
         given_ones = zip(names, ready.inputs(), strict=True)
         values = [input_of(reader, name, leaf, kind) for name, (_, leaf, kind) in given_ones]
+        alone = {id(value) for value in ready.arguments.values()}
+        pairs = zip(reader.parameters, ready.leaves, strict=True)
+        reader.parts = {parameter for parameter, leaf in pairs if id(leaf) not in alone}
     made = _alone(reader.run(graph, values))
     return reader.finish(made, None if given else _output_names(ready, graph))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -43,6 +43,7 @@ class TorchReader(TorchDraft):
         super().__init__()
         self.converters = dict(converters or {})
         self.parameters: list[Any] = []
+        self.parts: Collection[Any] = ()  # inputs that are parts of tuples, lists and dicts
         self.known: Sequence[TensorType] = ()  # types of inputs that are read without an example
         self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
         self._constants: dict[int, Any] = {}
@@ -195,7 +196,7 @@ class TorchReader(TorchDraft):
         fuse_activations(made)
         fuse_attention(made)
         _forget_unread(made)
-        _shapes_of_inputs(made)
+        _shapes_of_inputs(made, self.parts)
         return made
 
 
@@ -210,8 +211,9 @@ def _forget_unread(model: Model) -> None:
             node._forget_user(user)
 
 
-def _shapes_of_inputs(model: Model) -> None:
-    """Inputs have plain open dimensions; one that a convolution reads has its channels, as in OpenVINO."""
+def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
+    """Inputs have plain open dimensions; one that a convolution reads has its channels, as in OpenVINO. Those
+    that are `parts` of an argument have the lengths of what they are joined with."""
     for parameter in model.get_parameters():
         shape = parameter._attrs["shape"]
         if shape is None:
@@ -225,29 +227,49 @@ def _shapes_of_inputs(model: Model) -> None:
                 weights = node.input_value(1)._tensor._type.shape
                 if is_static(weights) and not isinstance(dims[1], int):
                     dims[1] = weights[1] if kind == "Convolution" else weights[0] * weights[2]
+        if parameter in parts:
+            _as_joined(parameter, dims)
         parameter._attrs = {**parameter._attrs, "shape": tuple(dims)}
     model.validate_nodes_and_infer_types()
 
 
-def _as_convolved(parameter: Parameter) -> None:
-    """Give an unknown input the element type, rank and channels that a convolution reads, as OpenVINO does.
-    Elementwise operations of one input may come before the convolution."""
+def _targets(parameter: Parameter) -> Iterator[Any]:
+    """What reads an input, also behind elementwise operations of one input."""
     outputs = [parameter.output(0)]
     for output in outputs:
         for target in output.get_target_inputs():
-            node = target.get_node()
-            kind = node.get_type_name()
-            if kind in _KEEPING:
-                outputs.append(node.output(0))
-            elif target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
-                weights = node.input_value(1)._tensor._type
-                if is_static(weights.shape):
-                    grouped = kind == "GroupConvolution"
-                    rank = len(weights.shape) - grouped
-                    channels = weights.shape[0] * weights.shape[2] if grouped else weights.shape[1]
-                    shape = (ANY, channels, *[ANY] * (rank - 2))
-                    parameter._attrs = {**parameter._attrs, "shape": shape, "element_type": weights.dtype}
-                    return
+            if target.get_node().get_type_name() in _KEEPING:
+                outputs.append(target.get_node().output(0))
+            else:
+                yield target
+
+
+def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
+    """Set the lengths that an input must have because it is joined with others of these lengths."""
+    for target in _targets(parameter):
+        node = target.get_node()
+        if node.get_type_name() != "Concat":
+            continue
+        for source in node.input_values():
+            for i, length in enumerate(without_symbols(source._tensor._type.shape) or ()):
+                if isinstance(length, int) and i != node._attrs["axis"] % len(dims):
+                    dims[i] = length
+
+
+def _as_convolved(parameter: Parameter) -> None:
+    """Give an unknown input the type, rank and channels that a convolution reads, as OpenVINO does."""
+    for target in _targets(parameter):
+        node = target.get_node()
+        kind = node.get_type_name()
+        if target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
+            weights = node.input_value(1)._tensor._type
+            if is_static(weights.shape):
+                grouped = kind == "GroupConvolution"
+                rank = len(weights.shape) - grouped
+                channels = weights.shape[0] * weights.shape[2] if grouped else weights.shape[1]
+                shape = (ANY, channels, *[ANY] * (rank - 2))
+                parameter._attrs = {**parameter._attrs, "shape": shape, "element_type": weights.dtype}
+                return
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:
