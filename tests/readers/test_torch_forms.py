@@ -228,3 +228,25 @@ def test_resized_bytes_are_rounded_after_each_axis_and_stay_bytes(mode, antialia
         assert got.dtype == np.uint8
         apart = abs(got - wanted)  # PyTorch's weights are integers: halves may go to either side
         assert apart.max() <= 1 and (apart > 0).mean() < 0.05, f"seed {SEED}"
+
+
+def conjugated(x, y):
+    a, b = torch.view_as_complex(x), torch.view_as_complex(y)
+    return torch.view_as_real(torch.vdot(a, b)), torch.view_as_real(torch.vdot(b, a))
+
+
+def test_a_dot_product_of_complex_vectors_conjugates_the_first() -> None:
+    inputs = (drawn(5, 2), drawn(2, 5).reshape(5, 2) + 1)
+    for model in ways(conjugated, inputs):
+        same(results(model, *inputs), conjugated(*inputs))
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_spaces_of_complex_numbers_are_pairs(count) -> None:
+    def spaced(x):
+        made = torch.linspace(-2, 3, count, dtype=torch.complex64)
+        return torch.view_as_real(made * (1 + 2j)) + x
+
+    inputs = (drawn(2),)
+    for model in ways(spaced, inputs):
+        same(results(model, *inputs), spaced(*inputs))

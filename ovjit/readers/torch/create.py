@@ -110,7 +110,7 @@ def _whole_steps(n: Call, start: Output, end: Output, step: Output) -> Output:
 
 
 @aten("linspace", "logspace")
-def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: Any = None) -> Output:
+def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: Any = None) -> Any:
     """start + i * (end - start) / (steps - 1); one step is the start, without a division by 0. Ends of
     integer results are cut to integers first."""
     kind = _kind(n, dtype)
@@ -122,7 +122,8 @@ def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: A
     made = n("Add", a, n("Multiply", places, n("Divide", n("Subtract", b, a), gaps)))
     if n.op == "aten::logspace":
         made = n("Power", n.const(float(base), "f64"), made)
-    return n.to_type(made, kind)
+    made = n.to_type(made, kind)
+    return n.complex_of(made) if dtype is not None and is_complex(dtype) else made
 
 
 @aten("eye")

@@ -73,7 +73,7 @@ def linear(n: Call, x: Output, weight: Output, bias: Any = None) -> Output:
 def matmul(n: Call, x: Any, mat2: Any = None, other: Any = None, tensor: Any = None, vec: Any = None) -> Any:
     b = next(v for v in (mat2, other, tensor, vec) if v is not None)
     if isinstance(x, Complex) or isinstance(b, Complex):
-        return n.also("complex_matmul", x, b)
+        return n.also("complex_matmul", n.also("conj", x) if n.op == "aten::vdot" else x, b)
     if n.op == "aten::_int_mm":
         return n("MatMul", n.convert(x, "i32"), n.convert(b, "i32"))
     return product(n, *n.same_kind([x, b]))
