@@ -60,6 +60,7 @@ from ovjit.readers.onnx.scope import (
 )
 from ovjit.readers.onnx.standard import messages
 from ovjit.readers.onnx.wire import cut_out
+from ovjit.records import NamedTuple
 
 #: A model may have at most this many nodes once its functions are inlined.
 MAX_NODES = 300_000
@@ -87,6 +88,19 @@ def read_onnx(
     the node for an invalid model. UnsupportedError, a RuntimeError too, lists all operators that cannot be
     read.
     """
+    return read_opened(opened(model, weights, use_mmap), converters, all_inputs)
+
+
+class Opened(NamedTuple):
+    """A model that is parsed: its ModelProto, what reads its data in other places, and what it is called."""
+
+    proto: Any
+    external: ExternalData
+    where: str
+
+
+def opened(model: Any, weights: Any = None, use_mmap: bool = True) -> Opened:
+    """Parse a model, of which `read_onnx` says what it may be."""
     where, path = "the given model", None
     if isinstance(model, (str, os.PathLike)):
         where = path = os.fsdecode(model)
@@ -95,14 +109,19 @@ def read_onnx(
     contents = weights if isinstance(weights, Mapping) else None
     external = ExternalData(path, contents, use_mmap)
     if hasattr(model, "SerializeToString"):
-        proto = model
-    else:
-        content = model if path is not None else np.frombuffer(bytes(model), np.uint8)
-        message, external.cut = cut_out(content)
-        proto = _parse(message, where, None if path is None else where)
-    with located(where, TypeError, ValueError, AttributeError):
-        model = Reader(proto, external, converters).read(all_inputs)
-        model._of_one_file = not external.used
+        return Opened(model, external, where)
+    content = model if path is not None else np.frombuffer(bytes(model), np.uint8)
+    message, external.cut = cut_out(content)
+    return Opened(_parse(message, where, None if path is None else where), external, where)
+
+
+def read_opened(
+    given: Opened, converters: Mapping[str, Rule] | None = None, all_inputs: bool = False
+) -> Model:
+    """The Model of what was parsed, by `read_onnx`'s options."""
+    with located(given.where, TypeError, ValueError, AttributeError):
+        model = Reader(given.proto, given.external, converters).read(all_inputs)
+        model._of_one_file = not given.external.used
         return model
 
 

@@ -104,6 +104,14 @@ class Outside(Protocol):
         """The bytes of a tensor's data in another file, and nothing but these many."""
 
 
+def element_code(name: str) -> int:
+    """ONNX's number of an element type. ModelError for one that ONNX does not have."""
+    found = next((number for number, row in TYPES.items() if row.name == name), None)
+    if found is None:
+        raise ModelError(f"ONNX has no element type {name}")
+    return found
+
+
 def element_type(number: int) -> str:
     """OpenVINO's name of an ONNX element type. Raises UnsupportedError where there is none."""
     row = TYPES.get(number)

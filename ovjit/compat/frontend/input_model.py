@@ -1,0 +1,450 @@
+"""Models that were loaded and not yet converted, and places in them.
+
+As the readers of most formats make a Model at once, an InputModel is a Model that is edited; places are its
+tensors and operations. ONNX's are edited in the file's graph: see `onnx_model`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Node, Output
+from ovjit.api.model.node_ports import Input, target_inputs
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
+from ovjit.errors import OvjitError
+
+
+class Place:
+    """A tensor, an operation, or an input or output port of one, of an InputModel.
+
+    Where a place is asked for that is not there, or not the only one of its kind, the answer is None.
+    """
+
+    __slots__ = ("_index", "_kind", "_node")
+
+    def __init__(self, kind: str, node: Node, index: int = 0):
+        self._kind = kind  # "tensor", "operation", "input" or "output"
+        self._node = node
+        self._index = index
+
+    @classmethod
+    def _tensor(cls, output: Output) -> Place:
+        return cls("tensor", output._node, output._index)
+
+    def get_names(self) -> list[str]:
+        """A tensor's names, or that of an operation. Ports have none."""
+        if self._kind == "operation":
+            return [self._node.get_friendly_name()]
+        if self._kind != "tensor":
+            return []
+        return sorted(self._data()._tensor._names) or [self._node.get_friendly_name()]
+
+    def get_producing_operation(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """The operation that a tensor or port comes from, or an input of an operation."""
+        source = self._source(input_name, input_port_index)
+        made = source is not None and not isinstance(source._node, (Constant, Parameter))
+        return Place("operation", source._node) if made and source is not None else None
+
+    def get_consuming_operations(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> list[Place]:
+        """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
+        that of an input port is its own."""
+        if self._kind == "input":
+            return [Place("operation", self._node)]
+        targets = self._targets(output_name, output_port_index)
+        return [Place("operation", target._node) for target in targets]
+
+    def get_target_tensor(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        """The tensor that an operation or its output port makes."""
+        outputs = self._outputs(output_name, output_port_index) if self._kind in _MAKERS else []
+        return Place._tensor(outputs[0]) if len(outputs) == 1 else None
+
+    def get_source_tensor(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """The tensor that an operation or its input port takes."""
+        source = self._source(input_name, input_port_index) if self._kind in _TAKERS else None
+        return None if source is None else Place._tensor(source)
+
+    def get_input_port(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        """An operation's input, by the name of its tensor or by index; the only one, if neither is given."""
+        index = self._input_index(input_name, input_port_index) if self._kind == "operation" else None
+        return None if index is None else Place("input", self._node, index)
+
+    def get_output_port(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
+        outputs = self._outputs(output_name, output_port_index) if self._kind == "operation" else []
+        return Place("output", self._node, outputs[0]._index) if len(outputs) == 1 else None
+
+    def get_producing_port(self) -> Place | None:
+        """The output port that a tensor or an input port comes from."""
+        if self._kind not in ("tensor", "input") or isinstance(self._data()._node, (Constant, Parameter)):
+            return None
+        return Place("output", self._data()._node, self._data()._index)
+
+    def get_consuming_ports(self) -> list[Place]:
+        """The input ports that take a tensor or outputs."""
+        targets = [] if self._kind == "input" else self._targets(None, None)
+        return [Place("input", target._node, target._index) for target in targets]
+
+    def is_input(self) -> bool:
+        """Whether it is an input of the model."""
+        return self._kind == "tensor" and isinstance(self._node, Parameter)
+
+    def is_output(self) -> bool:
+        """Whether it is an output of the model."""
+        targets = target_inputs(self._node, self._index) if self._kind == "tensor" else []
+        return any(isinstance(target._node, Result) for target in targets)
+
+    def is_equal(self, other: Place) -> bool:
+        """Whether two places are the same."""
+        return isinstance(other, Place) and self._key() == other._key()
+
+    def is_equal_data(self, other: Place) -> bool:
+        """Whether two places are about the same data: a tensor, the port that makes it and those that take it
+        are."""
+        if not isinstance(other, Place) or "operation" in (self._kind, other._kind):
+            return False
+        return self._data() == other._data()
+
+    def _key(self) -> tuple[str, Node, int]:
+        return self._kind, self._node, self._index
+
+    def _data(self) -> Output:
+        """The output that a tensor or a port is about. GeneralFailure for an operation of several."""
+        if self._kind == "input":
+            return self._node.input_value(self._index)
+        if self._kind == "operation" and len(self._node._tensors) != 1:
+            raise GeneralFailure(
+                f"the operation {self.get_names()[0]!r} has several outputs: give the output's index"
+            )
+        return self._node.output(self._index)
+
+    def _outputs(self, name: str | None, index: int | None) -> list[Output]:
+        if self._kind != "operation":
+            return [self._data()]
+        outputs = self._node.outputs()
+        if name is not None:
+            return [output for output in outputs if name in output._tensor._names]
+        return outputs if index is None else outputs[index : index + 1]
+
+    def _targets(self, name: str | None, index: int | None) -> list[Input]:
+        return [
+            target
+            for output in self._outputs(name, index)
+            for target in target_inputs(output._node, output._index)
+            if not isinstance(target._node, Result)
+        ]
+
+    def _input_index(self, name: str | None, index: int | None) -> int | None:
+        sources = self._node._inputs
+        if name is not None:
+            index = next((i for i, source in enumerate(sources) if name in source._tensor._names), None)
+        elif index is None:
+            index = 0 if len(sources) == 1 else None
+        return index if index is not None and 0 <= index < len(sources) else None
+
+    def _source(self, name: str | None, index: int | None) -> Output | None:
+        if self._kind != "operation":
+            return self._data()
+        found = self._input_index(name, index)
+        return None if found is None else self._node.input_value(found)
+
+
+_MAKERS, _TAKERS = ("operation", "output"), ("operation", "input")
+
+
+class InputModel:
+    """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
+    converted is an error of `convert`, or of whatever else needs them."""
+
+    def __init__(
+        self,
+        read: Callable[[], Model],
+        extensions: Callable[[], int] = int,
+        places: Callable[[], Model] | None = None,
+    ):
+        self._read = read
+        self._places = places or read  # reads the form of the model that is edited
+        self._whole: Model | None = None  # the model as it was read, where another form is edited
+        self._extensions = extensions  # how many have been added that reading depends on
+        self._known = extensions()
+        self._made: Model | None = None
+        self._unfit = False  # edits have left shapes or types that do not fit, so far
+        self._edited = False
+        with contextlib.suppress(OpConversionFailure):
+            if places is None:
+                self._made = read()
+            else:
+                self._whole = read()
+
+    @property
+    def _model(self) -> Model:
+        if self._made is None:  # what can convert the rest may have been added meanwhile
+            self._known = self._extensions()
+            self._made = self._places()
+        return self._made
+
+    def _tensors(self) -> list[Output]:
+        return [
+            n.output(i)
+            for n in self._model._walk()
+            for i in range(len(n._tensors))
+            if not isinstance(n, Result)
+        ]
+
+    def get_inputs(self) -> list[Place]:
+        """The inputs."""
+        return [Place._tensor(p.output(0)) for p in self._model.get_parameters()]
+
+    def get_outputs(self) -> list[Place]:
+        """The tensors that are outputs."""
+        return [Place._tensor(r.input_value(0)) for r in self._model.get_results()]
+
+    def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
+        """The tensor of a name, or None."""
+        return next((Place._tensor(o) for o in self._tensors() if tensor_name in o._tensor._names), None)
+
+    def get_place_by_operation_name(self, operation_name: str) -> Place | None:
+        """The operation of a name, or None."""
+        nodes = (n for n in self._model._walk() if not isinstance(n, Result))
+        return next((Place("operation", n) for n in nodes if n.get_friendly_name() == operation_name), None)
+
+    def get_place_by_operation_name_and_input_port(
+        self, operation_name: str, input_port_index: int
+    ) -> Place | None:
+        """An input of the operation of a name, or None."""
+        place = self.get_place_by_operation_name(operation_name)
+        return None if place is None else place.get_input_port(input_port_index=input_port_index)
+
+    def get_place_by_operation_name_and_output_port(
+        self, operation_name: str, output_port_index: int
+    ) -> Place | None:
+        """An output of the operation of a name, or None."""
+        place = self.get_place_by_operation_name(operation_name)
+        return None if place is None else place.get_output_port(output_port_index=output_port_index)
+
+    def get_place_by_input_index(self, input_idx: int) -> Place:
+        """The input at an index."""
+        return self.get_inputs()[input_idx]
+
+    def set_partial_shape(self, place: Place, shape: PartialShape) -> None:
+        """Give an input another shape."""
+        self._set(place, shape, None)
+
+    def get_partial_shape(self, place: Place) -> PartialShape:
+        """The shape of a tensor: what an input was given, what the last edits that fit made of the others."""
+        data = place._data()
+        if isinstance(data._node, Parameter):
+            return data._node.get_partial_shape()
+        return data.get_partial_shape()
+
+    def set_element_type(self, place: Place, type: Type) -> None:
+        """Give an input another element type."""
+        self._set(place, None, type)
+
+    def get_element_type(self, place: Place) -> Type:
+        """The element type of an input or output of the model; of what is between them it is dynamic, as
+        that is not settled before the conversion."""
+        data = place._data()
+        if isinstance(data._node, Parameter):
+            return data._node.get_element_type()
+        return data.get_element_type() if Place._tensor(data).is_output() else Type.dynamic
+
+    def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
+        """Put a constant in the place of a tensor."""
+        self._replace(place._data(), constant_node(np.asarray(value)))
+        self._follow()
+
+    def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
+        """Make a tensor an input; what it was made of goes, unless something else needs it."""
+        old = place._data()
+        type_ = old._tensor._type
+        known = Place._tensor(old).get_names()[0]
+        parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
+        names = {new_name} if new_name else set(old._tensor._names)
+        if place._kind == "input":  # this edge alone
+            place._node.input(place._index).replace_source_output(parameter.output(0))
+        else:
+            self._replace(old, parameter)
+        parameter._tensors[0]._names = names
+        self._model.add_parameters([parameter])
+        self._drop_unused()
+
+    def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
+        """Make a tensor an output, the only one that is left of what follows it."""
+        self.override_all_outputs([place])
+        if new_name:
+            place._data()._tensor._names = {new_name}
+
+    def add_output(self, place: Place) -> Place:
+        """Make a tensor an output too."""
+        self._edited = True
+        self._model.add_outputs(place._data())
+        return place
+
+    def remove_output(self, place: Place) -> None:
+        """No longer give back a tensor."""
+        self._edited = True
+        wanted = place._data()
+        for result in self._model.get_results():
+            if result.input_value(0) == wanted:
+                self._model.remove_result(result)
+
+    def override_all_outputs(self, outputs: Sequence[Place]) -> None:
+        """Let these tensors be the outputs, in this order."""
+        wanted = [place._data() for place in outputs]
+        have: dict[Output, list[Result]] = {}
+        for result in self._model.get_results():
+            have.setdefault(result.input_value(0), []).append(result)
+            self._model.remove_result(result)
+        kept = [have[output].pop(0) if have.get(output) else Result._of(output) for output in wanted]
+        self._model.add_results(kept)
+        self._drop_unused()
+
+    def override_all_inputs(self, inputs: Sequence[Place]) -> None:
+        """Let these tensors be the inputs, in this order. GeneralFailure if the model needs others too."""
+        given = [port for place in inputs for port in _cuts(place)]
+        chosen = []
+        for place in given:
+            parameter = place._data()._node
+            if isinstance(parameter, Parameter) and place._kind != "input":
+                chosen.append(parameter)
+            else:
+                self.cut_and_add_new_input(place)
+                chosen.append(self._model._parameters[-1])
+        self._drop_unused()
+        needed = self._model.get_parameters()
+        if {*needed} - {*chosen}:
+            raise GeneralFailure(
+                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
+                f"{len(given)} are given"
+            )
+        self._model._parameters[:] = [p for p in dict.fromkeys(chosen) if p in needed]
+
+    def extract_subgraph(self, inputs: Sequence[Place], outputs: Sequence[Place]) -> None:
+        """Keep what is between these tensors."""
+        if outputs:
+            self.override_all_outputs(outputs)
+        if inputs:
+            self.override_all_inputs(inputs)
+
+    def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
+        """Let a tensor have one name."""
+        self._edited = True
+        tensor._data()._tensor.set_names({new_name})
+
+    def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
+        """Give a tensor a further name."""
+        self._edited = True
+        tensor._data()._tensor.add_names({new_name})
+
+    def free_name_for_tensor(self, name: str) -> None:
+        """Take a name away from the tensor that has it."""
+        self._edited = True
+        for output in self._tensors():
+            output._tensor._names = output._tensor._names - {name}
+
+    def set_name_for_operation(self, operation: Place, new_name: str) -> None:
+        """Rename an operation."""
+        self._edited = True
+        operation._node.set_friendly_name(new_name)
+
+    def free_name_for_operation(self, name: str) -> None:
+        """Take a name away from the operation that has it."""
+        self._edited = True
+        for node in self._model._walk():
+            if node.get_friendly_name() == name:
+                node._friendly_name = ""
+
+    def set_name_for_dimension(self, place: Place, dim_index: int, dim_name: str) -> None:
+        """NotImplementedFailure: dimensions have no names here."""
+        raise NotImplementedFailure("set_name_for_dimension is not implemented for this FrontEnd class")
+
+    def _set(self, place: Place, shape: PartialShape | None, type: Type | None) -> None:
+        parameter = self._parameter(place)
+        if shape is not None:
+            parameter.set_partial_shape(shape)
+        if type is not None:
+            parameter.set_element_type(type)
+        edited = self._edited
+        if self._model._complete is None:
+            self._follow()
+        else:  # it is read again when all that is set is known
+            self._unfit = self._edited = True
+        if self._places is not self._read:  # the inputs of what was read are given the same
+            self._edited = edited
+
+    def _parameter(self, place: Place) -> Parameter:
+        node = place._data()._node
+        if not isinstance(node, Parameter):
+            raise GeneralFailure(f"the tensor {place.get_names()} is not an input of the model")
+        return node
+
+    def _replace(self, old: Output, node: Parameter | Constant) -> None:
+        old.replace(node.output(0))
+        if isinstance(old._node, Parameter):
+            self._model.remove_parameter(old._node)
+
+    def _follow(self) -> None:
+        """Shapes and types after an edit, which may fit after further edits only: `_checked` says if not."""
+        self._unfit = self._edited = True
+        with contextlib.suppress(OvjitError):
+            self._model.validate_nodes_and_infer_types()
+            self._unfit = False
+
+    def _checked(self) -> Model:
+        """The edited model. OpConversionFailure where its shapes or types do not fit."""
+        model = self._model if self._edited else self._unedited()
+        if self._unfit:
+            try:
+                model.validate_nodes_and_infer_types()
+            except OvjitError as error:
+                raise OpConversionFailure(str(error)) from error
+        return model
+
+    def _unedited(self) -> Model:
+        """The model as it was read, with the shapes and types that its inputs were given. It is read again
+        where extensions were added meanwhile."""
+        newer = self._known != self._extensions()
+        if self._places is self._read:
+            self._made = None if newer else self._made
+            return self._model
+        if self._whole is None or newer:
+            self._known = self._extensions()
+            self._whole = self._read()
+        if self._made is not None:
+            for given, own in zip(self._made.get_parameters(), self._whole.get_parameters(), strict=True):
+                own.set_partial_shape(given.get_partial_shape())
+                own.set_element_type(given.get_element_type())
+            self._unfit = True
+        return self._whole
+
+    def _drop_unused(self) -> None:
+        ends = [*self._model._results, *self._model._sinks]
+        needed = set(Model._walk_from(ends))
+        self._model._parameters[:] = [p for p in self._model._parameters if p in needed]
+        self._follow()
+
+
+def _cuts(place: Place) -> list[Place]:
+    """Where a model is cut to make a place an input: before all of an operation's inputs."""
+    if place._kind != "operation":
+        return [place]
+    return [Place("input", place._node, i) for i in range(len(place._node._inputs))]

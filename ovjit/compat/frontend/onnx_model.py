@@ -1,0 +1,437 @@
+"""An InputModel of ONNX and its places: edits change the graph of the file, which `convert` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import TYPES, Type
+from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
+from ovjit.compat.frontend.input_model import InputModel, Place
+from ovjit.compat.frontend.onnx_graph import Graph, Operation, Tensor
+from ovjit.errors import ModelError, OvjitError
+from ovjit.readers.onnx.standard import messages
+from ovjit.readers.onnx.tensors import element_code
+
+#: Reads the graph's ModelProto, None for the file as it is.
+ReadProto = Callable[[Any], Model]
+
+
+class OnnxPlace(Place):
+    """A tensor, a node, or an input or output port of one, of an ONNX graph."""
+
+    __slots__ = ("_graph", "_of")
+
+    def __init__(self, graph: Graph, kind: str, of: Any, index: int = 0):
+        self._graph, self._kind, self._of, self._index = graph, kind, of, index
+
+    def _place(self, kind: str, of: Any, index: int = 0) -> OnnxPlace:
+        return OnnxPlace(self._graph, kind, of, index)
+
+    def _tensor_or_none(self) -> Tensor | None:
+        if self._kind == "operation":
+            made = [tensor for tensor in self._of.outputs if tensor is not None]
+            return made[0] if len(made) == 1 else None
+        if self._kind == "tensor":
+            return self._of
+        ports = self._of.inputs if self._kind == "input" else self._of.outputs
+        return ports[self._index]
+
+    def tensor(self) -> Tensor:
+        """The tensor that the place is about. GeneralFailure for an operation of several."""
+        found = self._tensor_or_none()
+        if found is None:
+            raise GeneralFailure(
+                f"the operation {self._of.name!r} has several outputs: give the output's index"
+            )
+        return found
+
+    def get_names(self) -> list[str]:
+        """A tensor's names, first its own, or that of an operation. Ports have none."""
+        if self._kind == "tensor":
+            return [self._of.name, *sorted(self._of.more)]
+        return [self._of.name] if self._kind == "operation" else []
+
+    def get_producing_operation(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        port = self._producing(input_name, input_port_index)
+        return None if port is None else self._place("operation", port[0])
+
+    def _producing(self, name: str | None, index: int | None) -> tuple[Operation, int] | None:
+        tensor = self._taken(name, index)
+        return None if tensor is None else self._graph.producer(tensor)
+
+    def _taken(self, name: str | None, index: int | None) -> Tensor | None:
+        if self._kind != "operation":
+            return self._tensor_or_none()
+        found = self._input_place(name, index)
+        return None if found is None else self._of.inputs[found]
+
+    def _input_place(self, name: str | None, index: int | None) -> int | None:
+        ports = self._of.inputs
+        if name is not None:
+            index = next((i for i, tensor in enumerate(ports) if tensor and tensor.name == name), None)
+        elif index is None:
+            index = 0 if len(ports) == 1 else None
+        valid = index is not None and 0 <= index < len(ports) and ports[index] is not None
+        return index if valid else None
+
+    def _output_places(self, name: str | None, index: int | None) -> list[int]:
+        ports = [i for i, tensor in enumerate(self._of.outputs) if tensor is not None]
+        if name is not None:
+            return [i for i in ports if self._of.outputs[i].name == name]
+        return ports if index is None else [i for i in ports if i == index]
+
+    def _made(self, name: str | None, index: int | None) -> list[Tensor]:
+        if self._kind != "operation":
+            return [self.tensor()]
+        return [self._of.outputs[i] for i in self._output_places(name, index)]
+
+    def get_consuming_operations(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> list[Place]:
+        if self._kind == "input":
+            return [self._place("operation", self._of)]
+        ports = self._consuming(output_name, output_port_index)
+        return [self._place("operation", operation) for operation, _ in ports]
+
+    def _consuming(self, name: str | None, index: int | None) -> list[tuple[Operation, int]]:
+        return [port for tensor in self._made(name, index) for port in self._graph.consumers(tensor)]
+
+    def get_target_tensor(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        made = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
+        return self._place("tensor", made[0]) if len(made) == 1 else None
+
+    def get_source_tensor(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        found = self._taken(input_name, input_port_index) if self._kind in ("operation", "input") else None
+        return None if found is None else self._place("tensor", found)
+
+    def get_input_port(
+        self, input_name: str | None = None, input_port_index: int | None = None
+    ) -> Place | None:
+        index = self._input_place(input_name, input_port_index) if self._kind == "operation" else None
+        return None if index is None else self._place("input", self._of, index)
+
+    def get_output_port(
+        self, output_name: str | None = None, output_port_index: int | None = None
+    ) -> Place | None:
+        places = self._output_places(output_name, output_port_index) if self._kind == "operation" else []
+        return self._place("output", self._of, places[0]) if len(places) == 1 else None
+
+    def get_producing_port(self) -> Place | None:
+        port = self._producing(None, None) if self._kind in ("tensor", "input") else None
+        return None if port is None else self._place("output", *port)
+
+    def get_consuming_ports(self) -> list[Place]:
+        ports = [] if self._kind == "input" else self._consuming(None, None)
+        return [self._place("input", *port) for port in ports]
+
+    def is_input(self) -> bool:
+        return self._kind in ("tensor", "input") and self._tensor_or_none() in self._graph.inputs
+
+    def is_output(self) -> bool:
+        return self._kind in ("tensor", "output") and self._tensor_or_none() in self._graph.outputs
+
+    def is_equal_data(self, other: Place) -> bool:
+        if not isinstance(other, OnnxPlace) or "operation" in (self._kind, other._kind):
+            return False
+        return self.tensor() is other.tensor()
+
+    def _key(self) -> Any:
+        return self._kind, self._of, self._index
+
+
+class OnnxInputModel(InputModel):
+    """An ONNX graph that can be edited."""
+
+    def __init__(self, proto: Any, read: ReadProto, extensions: Callable[[], int] = int):
+        self._graph = Graph(proto)
+        self._proto_read = read
+        super().__init__(lambda: read(None), extensions)
+        self._ports: dict[str, Any] = {}  # of the file as it is, by names of tensors
+
+    # -- places ----------------------------------------------------------------------------------------------
+
+    def _of_tensor(self, tensor: Tensor) -> OnnxPlace:
+        return OnnxPlace(self._graph, "tensor", tensor)
+
+    def get_inputs(self) -> list[Place]:
+        return [self._of_tensor(tensor) for tensor in self._graph.inputs]
+
+    def get_outputs(self) -> list[Place]:
+        return [self._of_tensor(tensor) for tensor in self._graph.outputs]
+
+    def get_place_by_tensor_name(self, tensor_name: str) -> Place | None:
+        found = self._graph.named(tensor_name)
+        return None if found is None else self._of_tensor(found)
+
+    def get_place_by_operation_name(self, operation_name: str) -> Place | None:
+        found = next((o for o in self._graph.operations if operation_name and o.name == operation_name), None)
+        return None if found is None else OnnxPlace(self._graph, "operation", found)
+
+    # -- types and shapes ------------------------------------------------------------------------------------
+
+    def _descriptor(self, tensor: Tensor) -> Any:
+        """The output of the graph as it is now that is a tensor, None where it cannot be read."""
+        if not self._edited and self._made is not None:
+            if not self._ports:
+                ports = (port for node in self._made._walk() for port in node.outputs())
+                self._ports = {name: port for port in ports for name in port._tensor._names}
+            return self._ports.get(tensor.name)
+        state = self._graph.state()
+        self._graph.outputs = [tensor]
+        self._graph.drop_unused()
+        proto = self._graph.to_proto()
+        self._graph.restore(state)
+        try:
+            return self._proto_read(proto).output(0)
+        except (OpConversionFailure, GeneralFailure):
+            return None
+
+    def get_partial_shape(self, place: Place) -> PartialShape:
+        tensor = _tensor_of(place)
+        declared = tensor.declared_shape()
+        if declared is not None:
+            return declared
+        found = self._descriptor(tensor)
+        return PartialShape.dynamic() if found is None else found.get_partial_shape()
+
+    def get_element_type(self, place: Place) -> Type:
+        tensor = _tensor_of(place)
+        name = tensor.declared_type() if tensor in (*self._graph.inputs, *self._graph.outputs) else None
+        return Type.dynamic if name is None else TYPES[name]
+
+    def _set(self, place: Place, shape: PartialShape | None, type: Type | None) -> None:
+        tensor = self._input(place)
+        if type is not None:
+            element_code(type.get_type_name())
+            tensor.type = type.get_type_name()
+        if shape is not None:
+            tensor.shape = PartialShape(shape)
+        self._changed()
+
+    def _input(self, place: Place) -> Tensor:
+        tensor = _tensor_of(place)
+        if tensor not in self._graph.inputs:
+            raise GeneralFailure(f"the tensor {tensor.name!r} is not an input of the model")
+        return tensor
+
+    # -- cuts ------------------------------------------------------------------------------------------------
+
+    def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
+        old, value = _tensor_of(place), np.ascontiguousarray(value)
+        made = messages().TensorProto()
+        made.dims.extend(value.shape)
+        made.data_type = element_code(Type(value.dtype).get_type_name())
+        made.raw_data = value.tobytes()
+        if old in self._graph.inputs:
+            self._graph.inputs.remove(old)
+            new = old
+        else:
+            new = self._replaced(old, old.name)
+            self._graph.outputs = [new if tensor is old else tensor for tensor in self._graph.outputs]
+            self._graph.drop_unused()
+        new.value, new.shape = made, None
+        self._changed()
+
+    def _replaced(self, old: Tensor, name: str) -> Tensor:
+        """A tensor that operations take instead of another."""
+        new = self._like(old, name)
+        for operation, index in self._graph.consumers(old):
+            operation.inputs[index] = new
+        for operation in self._graph.operations:
+            operation.captured = [new if tensor is old else tensor for tensor in operation.captured]
+        return new
+
+    def _like(self, old: Tensor, name: str) -> Tensor:
+        """A new tensor of the type and shape that another has, as far as they are known."""
+        new, found = Tensor(name), self._descriptor(old)
+        new.shape, new.type = old.declared_shape(), old.declared_type()
+        if found is not None:
+            new.shape = found.get_partial_shape() if new.shape is None else new.shape
+            new.type = found.get_element_type().get_type_name() if new.type is None else new.type
+        return new
+
+    def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
+        for one in self._cuts(place):
+            self._cut(one, new_name)
+        self._graph.drop_unused()
+        self._changed()
+
+    def _cuts(self, place: Place) -> list[OnnxPlace]:
+        """Where a graph is cut to make a place an input: before all of an operation's inputs."""
+        assert isinstance(place, OnnxPlace)
+        if place._kind != "operation":
+            return [place]
+        ports = [i for i, tensor in enumerate(place._of.inputs) if tensor is not None]
+        return [OnnxPlace(self._graph, "input", place._of, i) for i in ports]
+
+    def _cut(self, place: OnnxPlace, name: str = "") -> Tensor:
+        old = place.tensor()
+        if place._kind != "input":
+            if old in self._graph.inputs or not self._graph.consumers(old):
+                return old
+            free = old.name if old not in self._graph.outputs else f"{old.name}/placeholder"
+            new = self._replaced(old, name or free)
+        else:
+            first = next(tensor.name for tensor in place._of.outputs if tensor is not None)
+            new = self._like(old, name or f"{first}/placeholder_port_{place._index}")
+            place._of.inputs[place._index] = new
+        self._graph.inputs.append(new)
+        return new
+
+    def add_output(self, place: Place) -> Place | None:  # type: ignore[override]
+        """Make a tensor an output too. The place of the tensor; None for an input."""
+        tensor = _tensor_of(place)
+        if tensor in self._graph.inputs:
+            return None
+        if tensor not in self._graph.outputs:
+            self._graph.outputs.append(tensor)
+            self._changed()
+        return self._of_tensor(tensor)
+
+    def remove_output(self, place: Place) -> None:
+        tensor = _tensor_of(place)
+        if tensor in self._graph.outputs:
+            self._graph.outputs = [other for other in self._graph.outputs if other is not tensor]
+            self._graph.drop_unused()
+            self._changed()
+
+    def override_all_outputs(self, outputs: Sequence[Place]) -> None:
+        wanted = [_tensor_of(place) for place in outputs]
+        if not wanted:
+            return
+        self._graph.outputs = wanted
+        self._graph.drop_unused()
+        self._changed()
+
+    def override_all_inputs(self, inputs: Sequence[Place]) -> None:
+        if not inputs:
+            return
+        state = self._graph.state()
+        chosen = [self._cut(one) for place in inputs for one in self._cuts(place)]
+        self._graph.drop_unused()
+        needed = list(self._graph.inputs)
+        if {*needed} - {*chosen}:
+            self._graph.restore(state)
+            raise GeneralFailure(
+                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
+                f"{len(chosen)} are given"
+            )
+        self._graph.inputs = [tensor for tensor in dict.fromkeys(chosen) if tensor in needed]
+        self._changed()
+
+    def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
+        self.override_all_outputs([place])
+        if new_name:
+            self.set_name_for_tensor(place, new_name)
+
+    # -- names -----------------------------------------------------------------------------------------------
+
+    def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
+        """Rename a tensor. RuntimeError for an empty name, and for one that another tensor has."""
+        of = _tensor_of(tensor)
+        if not new_name:
+            raise ModelError("name must not be empty")
+        other = self._graph.named(new_name)
+        if other is not None and other is not of:
+            raise ModelError(f"The name {new_name!r} is already used by another tensor")
+        of.name = new_name
+        self._changed()
+
+    def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
+        _tensor_of(tensor).more.add(new_name)
+        self._changed()
+
+    def free_name_for_tensor(self, name: str) -> None:
+        """Take a name away that was added. NotImplementedFailure for a tensor's own name."""
+        found = self._graph.named(name)
+        if found is not None and found.name == name:
+            raise NotImplementedFailure(
+                "free_name_for_tensor is not applicable for ONNX model: a tensor's name is its identifier"
+            )
+        if found is not None:
+            found.more.discard(name)
+            self._changed()
+
+    def set_name_for_operation(self, operation: Place, new_name: str) -> None:
+        if operation._kind != "operation":
+            raise GeneralFailure(f"{operation.get_names()} is not an operation")
+        assert isinstance(operation, OnnxPlace)
+        operation._of.name = new_name
+        self._changed()
+
+    def free_name_for_operation(self, name: str) -> None:
+        for operation in self._graph.operations:
+            if operation.name == name:
+                operation.name = ""
+        self._changed()
+
+    def set_name_for_dimension(self, place: Place, dim_index: int, dim_name: str) -> None:
+        """Let a dimension of a tensor that the file describes be open: ONNX has names for such."""
+        tensor = _tensor_of(place)
+        if not dim_name:
+            raise ModelError("name must not be empty")
+        if tensor.value is not None:
+            raise ModelError("ONNX initializer shape dimension cannot be dynamic.")
+        declared = tensor.declared_shape()
+        if declared is None or declared.rank.is_dynamic:
+            raise ModelError(f"the file does not tell the shape of the tensor {tensor.name!r}")
+        dims: list[Any] = list(declared)
+        dims += [-1] * (dim_index + 1 - len(dims))
+        dims[dim_index] = -1
+        tensor.shape = PartialShape(dims)
+        self._changed()
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self._edited, self._made = True, None
+
+    def _read_now(self) -> Model:
+        """The model of the graph as it is now."""
+        if not self._edited:
+            return self._model
+        if self._made is None or self._known != self._extensions():
+            self._known = self._extensions()
+            self._made = self._proto_read(self._graph.to_proto())
+            self._finish(self._made)
+        return self._made
+
+    def _finish(self, model: Model) -> None:
+        """Names and shapes that ONNX's files cannot hold."""
+        shaped = False
+        for parameter in model.get_parameters():
+            tensor = self._graph.named(parameter.get_friendly_name())
+            if tensor is not None and tensor.shape is not None:
+                shaped |= parameter.get_partial_shape() != tensor.shape
+                parameter.set_partial_shape(tensor.shape)
+        more = {tensor.name: tensor.more for tensor in self._graph.tensors() if tensor.more}
+        for node in model._walk() if more else ():
+            for port in node.outputs():
+                for name in port._tensor._names & more.keys():
+                    port._tensor._names = port._tensor._names | more[name]
+        if shaped:
+            model.validate_nodes_and_infer_types()
+
+    def _checked(self) -> Model:
+        if not self._edited:
+            return super()._checked()
+        try:
+            return self._read_now()
+        except OvjitError as error:
+            raise OpConversionFailure(str(error)) from error
+
+
+def _tensor_of(place: Place) -> Tensor:
+    assert isinstance(place, OnnxPlace)
+    return place.tensor()
