@@ -244,8 +244,10 @@ class OnnxInputModel(InputModel):
         self._changed()
 
     def _replaced(self, old: Tensor, name: str) -> Tensor:
-        """A tensor that operations take instead of another."""
+        """A tensor that operations take instead of another, whose name it may have."""
         new = self._like(old, name)
+        if name == old.name:
+            old.name = f"{name}/replaced"
         for operation, index in self._graph.consumers(old):
             operation.inputs[index] = new
         for operation in self._graph.operations:
@@ -315,19 +317,13 @@ class OnnxInputModel(InputModel):
         self._changed()
 
     def override_all_inputs(self, inputs: Sequence[Place]) -> None:
+        """Let these tensors be inputs, behind those that are needed beside them, as in OpenVINO."""
         if not inputs:
             return
-        state = self._graph.state()
-        chosen = [self._cut(one) for place in inputs for one in self._cuts(place)]
+        for place in inputs:
+            for one in self._cuts(place):
+                self._cut(one)
         self._graph.drop_unused()
-        needed = list(self._graph.inputs)
-        if {*needed} - {*chosen}:
-            self._graph.restore(state)
-            raise GeneralFailure(
-                f"Unexpected number of inputs after override_all_inputs: the model needs {len(needed)}, "
-                f"{len(chosen)} are given"
-            )
-        self._graph.inputs = [tensor for tensor in dict.fromkeys(chosen) if tensor in needed]
         self._changed()
 
     def cut_and_add_new_output(self, place: Place, new_name: str = "") -> None:
