@@ -13,14 +13,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from pkgutil import get_data
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-
-#: The process's program. Python is not given its path: modules would be looked for in its folder, which has
-#: a paddle.py.
-_PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "paddle_program.py")
-_RUN = "import sys; del sys.argv[0]; exec(compile(open(sys.argv[0]).read(), sys.argv[0], 'exec'))"
 
 
 def file_to_onnx(path: str, weights: Any = None) -> bytes:
@@ -30,8 +26,10 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         made = os.path.join(folder, "model.onnx")
         arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", made]
+        # its text is given, not its path: modules would be looked for in its folder, which has a paddle.py
+        program = get_data("ovjit.readers.frameworks", "paddle_program.py") or b""
         done = subprocess.run(
-            [sys.executable, "-c", _RUN, _PROGRAM, *arguments],
+            [sys.executable, "-c", program.decode(), *arguments],
             capture_output=True,
             text=True,
             errors="replace",

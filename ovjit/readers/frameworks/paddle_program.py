@@ -1,7 +1,7 @@
 """The process that makes an ONNX file of a model of Paddle's: `model parameters file`, "" for no parameters.
 
 Operators that paddle2onnx writes wrongly or refuses are first replaced in the program by others of Paddle's.
-This file is run by its path, so it imports nothing of ovjit.
+The text of this file is what the process runs. It imports nothing of ovjit.
 """
 
 from __future__ import annotations
