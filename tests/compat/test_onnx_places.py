@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,25 @@ def test_ranges_of_dimensions_are_kept(front, loaded) -> None:
     for name in "ab":
         loaded.set_partial_shape(tensor(loaded, name), shape)
     assert front.convert(loaded).output(0).get_partial_shape() == shape
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "stream", "proto"])
+def test_a_graph_in_memory_is_edited(front, tmp_path: Path, form) -> None:
+    info = [make.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xz"]
+    nodes = [make.make_node("Relu", ["x"], ["y"]), make.make_node("Neg", ["y"], ["z"])]
+    proto = make.make_model(
+        make.make_graph(nodes, "g", info[:1], info[1:]), opset_imports=[make.make_opsetid("", 13)]
+    )
+    before = proto.SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(before)
+    forms = {"path": tmp_path / "m.onnx", "bytes": before, "stream": io.BytesIO(before), "proto": proto}
+    model = front.load(forms[form])
+    model.cut_and_add_new_input(tensor(model, "y"))
+    x = np.array([-1, 2], np.float32)
+    np.testing.assert_array_equal(run(front, model, x)[0], -x)
+    assert proto.SerializeToString() == before
+    with pytest.raises(TypeError):
+        front.load(3)
 
 
 def test_what_bodies_take_is_renamed_and_cut(front, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -91,8 +92,10 @@ class FrontEnd:
         def read() -> Model:
             return _as_failures(lambda: self._read(files, {"ENABLE_MMAP": bool(enable_mmap)}))
 
-        if self._name == "onnx":
-            return self._load_onnx(files[0], bool(enable_mmap))
+        given = files[0].getvalue() if isinstance(files[0], io.BytesIO) else files[0]
+        is_proto = hasattr(given, "SerializeToString")
+        if self._name == "onnx" and (is_proto or isinstance(given, (str, os.PathLike, bytes, bytearray))):
+            return self._load_onnx(given, bool(enable_mmap))
         if self._name == "tflite":
             return InputModel(read, lambda: self._count, lambda: self._plain(files[0], bool(enable_mmap)))
         return InputModel(read, lambda: self._count)
