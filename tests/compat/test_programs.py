@@ -327,7 +327,7 @@ def test_pipelines_of_transformers(python, tmp_path):
 def test_pipelines_of_diffusion(python, tmp_path):
     # newer ones want another huggingface_hub than the transformers that optimum-intel exports
     install(python, "torch", "optimum-intel", "nncf", "diffusers<0.40")
-    for name, said in cases(python, "optimum_diffusion.py", tmp_path, 8, *OURS).items():
+    for name, said in cases(python, "optimum_diffusion.py", tmp_path, 13, *OURS).items():
         assert said["spread"] > 0.1 and said["apart"] < 1e-4, (name, said)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import transformers as hf
 from cases import print_results
-from optimum.intel import openvino as intel
+from optimum.intel.openvino import modeling_diffusion
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 warnings.simplefilter("ignore")
@@ -164,6 +165,44 @@ def sana():
     )  # fmt: skip
 
 
+def z_image():
+    network = diffusers.ZImageTransformer2DModel(
+        in_channels=16, dim=32, n_layers=2, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=16,
+        axes_dims=[8, 4, 4], axes_lens=[256, 32, 32],
+    )  # fmt: skip
+    for name, weights in network.named_parameters():
+        if "pad_token" in name:  # it is made without values
+            torch.nn.init.ones_(weights)
+    text = hf.Qwen3Config(
+        vocab_size=60, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=2, head_dim=8, pad_token_id=1,
+    )  # fmt: skip
+    words = letters()
+    words.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    return diffusers.ZImagePipeline(
+        transformer=network, scheduler=flow(), vae=coder(16, scaling_factor=0.36, shift_factor=0.11),
+        text_encoder=hf.Qwen3Model(text), tokenizer=words,
+    )  # fmt: skip
+
+
+def sana_sprint():
+    network = diffusers.SanaTransformer2DModel(
+        patch_size=1, in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, sample_size=32,
+        attention_head_dim=4, num_cross_attention_heads=2, cross_attention_head_dim=4, caption_channels=8,
+        cross_attention_dim=8, qk_norm="rms_norm_across_heads", guidance_embeds=True,
+    )  # fmt: skip
+    parts = {**sana().components, "transformer": network, "scheduler": diffusers.SCMScheduler()}
+    return diffusers.SanaSprintPipeline(**parts)
+
+
+def of_a_picture(make, kind):
+    """The same networks in a pipeline that is given a picture."""
+    return lambda: getattr(diffusers, f"{kind}Pipeline")(**make().components)
+
+
+PICTURE = Image.fromarray(np.random.default_rng(SEED).integers(0, 255, (32, 32, 3), dtype=np.uint8))
+HOLE = Image.fromarray(np.pad(np.full((16, 16), 255, np.uint8), 8))
+FILLED = {"image": PICTURE, "mask_image": HOLE, "strength": 0.9}
 #: Case -> the class of optimum-intel, what makes the pipeline, and what is asked beside a picture.
 CASES = {
     "sd": ("StableDiffusion", stable, {}),
@@ -175,6 +214,13 @@ CASES = {
     "flux": ("Flux", flux, LONG),
     "ltx": ("LTX", ltx, {**LONG, "num_frames": 9}),
     "sana": ("Sana", sana, {**LONG, "use_resolution_binning": False, "complex_human_instruction": None}),
+    "sana sprint": ("SanaSprint", sana_sprint, {**LONG, "use_resolution_binning": False,
+                                                "complex_human_instruction": None}),
+    "z image": ("ZImage", z_image, LONG),
+    "flux filled": ("FluxInpaint", of_a_picture(flux, "FluxInpaint"), {**LONG, **FILLED}),
+    "z filled": ("ZImageInpaint", of_a_picture(z_image, "ZImageInpaint"), {**LONG, **FILLED}),
+    "ltx of a picture": ("LTXImageToVideo", of_a_picture(ltx, "LTXImageToVideo"),
+                         {**LONG, "image": PICTURE, "num_frames": 9}),
 }  # fmt: skip
 
 
@@ -195,7 +241,7 @@ def run(name, folder):
     wanted = pixels(pipeline, asked)
     plain, kept = folder / name / "torch", folder / name / "ir"
     pipeline.save_pretrained(plain)
-    wrapper = getattr(intel, f"OV{kind}Pipeline")
+    wrapper = getattr(modeling_diffusion, f"OV{kind}Pipeline")
     wrapper.from_pretrained(str(plain), export=True, compile=False).save_pretrained(str(kept))
     made = pixels(wrapper.from_pretrained(str(kept), ov_config=EXACT), asked)
     assert made.shape == wanted.shape, (made.shape, wanted.shape)
