@@ -75,9 +75,9 @@ class Frames:
 
         def needs(one: Any) -> set[Any]:
             operators = inner[one] if isinstance(one, tuple) else [within[one]]
-            given = {b.name: b for op in operators if not _is_known(op, known) for b in _befores(op)}
-            left = (op for name, op in given.items() if name in within and not _is_known(op, known))
-            return {unit(op) for op in left} - {one}
+            given = {b.name for op in operators if not _is_known(op, known) for b in _befores(op)}
+            inside = [within[name] for name in given if name in within]
+            return {unit(op) for op in inside if not _is_known(op, known)} - {one}
 
         ends: Iterable[Any] = within.values() if targets is None else [tensor.op for tensor in targets]
         left = [unit(within[name]) for name in (op.name for op in ends) if name in within]

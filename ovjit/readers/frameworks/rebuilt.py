@@ -247,7 +247,7 @@ class Rebuilder:
             def made(state: Sequence[Value]) -> list[Value]:
                 known = {**outer, **more}
                 for op in (*merges, *switches):
-                    merge = op if op in merges else op.inputs[0].op
+                    merge = op if op.type.endswith("Merge") else op.inputs[0].op
                     known.update(dict.fromkeys((out.name for out in op.outputs), state[places[merge.name]]))
                 self._in_order(frames, frame.path, known, dict(sides), targets)
                 return [known[tensor.name] for tensor in targets]
