@@ -57,7 +57,8 @@ _NAMES = (
 LEFT: Mapping[str, Where] = {
     **dict.fromkeys(_NAMES, _always),
     **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
-    # where corners are aligned: the exporter gives scales, which are not exact
+    # the exporter gives scales, which are not exact: corners are not aligned, or rows are missing
+    "ResizeBicubic": _has("half_pixel_centers", 0, None),
     **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), _has("align_corners", 1)),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
     "Conv2DBackpropInput": _has("padding", b"EXPLICIT"),

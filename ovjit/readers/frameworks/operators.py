@@ -261,7 +261,7 @@ def _near(n: OnnxNode) -> Output:
 def _resized(n: OnnxNode) -> Output:
     """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
     corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
-    near = n.op_type == "ResizeNearestNeighbor"
+    near, cubic = n.op_type == "ResizeNearestNeighbor", n.op_type == "ResizeBicubic"
     places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
     if near and centers:
         places = "tf_half_pixel_for_nn"
@@ -269,7 +269,7 @@ def _resized(n: OnnxNode) -> Output:
     nearest = ("round_prefer_ceil" if corners else "floor") if near else "round_prefer_floor"
     return n(
         "Interpolate", x, n[1], n.const(np.array([1, 2], np.int32)),
-        mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
+        mode="nearest" if near else "cubic" if cubic else "linear_onnx", shape_calculation_mode="sizes",
         coordinate_transformation_mode=places, antialias=False, nearest_mode=nearest, opset=11,
         pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0], cube_coeff=-0.75,
     )  # fmt: skip
@@ -316,6 +316,7 @@ TENSORFLOW: dict[str, Rule] = {
     "TruncateDiv": _truncate_div,
     "ApproximateEqual": _near,
     "ResizeBilinear": _resized,
+    "ResizeBicubic": _resized,
     "ResizeNearestNeighbor": _resized,
     "StridedSlice": _sliced,
     "Roll": lambda n: n("Roll", n[0], n[1], n[2]),

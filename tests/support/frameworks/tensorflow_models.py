@@ -184,6 +184,13 @@ def convert_made_anew() -> None:
     )
     image = normal(2, 5, 6, 3)
     np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=1e-4, atol=1e-5)
+    for corners in (False, True):
+        made = tf.function(
+            lambda x: tf.compat.v1.image.resize_bicubic(x, [9, 12], corners),  # noqa: B023
+            input_signature=[tf.TensorSpec([2, 5, 6, 3])],
+        )
+        # TensorFlow reads its weights from a table of 1024 places
+        np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=0, atol=5e-3)
 
 
 def convert_loops(folder: Path) -> None:
