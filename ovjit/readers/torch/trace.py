@@ -175,7 +175,7 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
     import torch
 
     needed = [a for a in arguments_of(given) if not a.has_default_value()] if is_script(given) else []
-    if any(a.type.kind() in _NUMBERS for a in needed):
+    if any(a.type.kind() in (*_NUMBERS, "TupleType", "DictType") for a in needed):
         return None  # zeros would be tensors, which have other rules for types of results
     if described and all(shape is not None for _, shape, _ in described):
         types = torch_types()
