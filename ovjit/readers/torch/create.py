@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import DEFAULT_REAL, Call
@@ -126,6 +128,28 @@ def linspace(n: Call, x: Any, end: Any, steps: Any, base: float = 10.0, dtype: A
     return n.complex_of(made) if dtype is not None and is_complex(dtype) else made
 
 
+#: Factors of cos(0), cos(t) and cos(2t) of the windows that are sums of cosines.
+_COSINES = {"hann_window": (0.5, -0.5, 0.0), "blackman_window": (0.42, -0.5, 0.08)}
+
+
+def _window(n: Call, name: str, length: Any, periodic: bool, alpha: float, beta: Any) -> Output:
+    """A window of a length that is computed: t goes once around from its first place to behind its last."""
+    if name == "kaiser_window":
+        raise UnsupportedError("the length of this window should be known when the model is read")
+    most = n.compute("Maximum", n.compute("Subtract", length, 0 if periodic else 1), 1)
+    place = n("Divide", n.convert(n.arange(length), "f64"), n.tensor(most, "f64"))
+    if name == "bartlett_window":
+        apart = n("Subtract", n("Multiply", place, n.like(place, 2)), n.like(place, 1))
+        made = n("Subtract", n.like(place, 1), n("Abs", apart))
+    else:
+        first, *rest = _COSINES.get(name, (alpha, -(0.46 if beta is None else beta), 0.0))
+        made = n.like(place, first)
+        for i, factor in enumerate(rest):
+            turned = n("Cos", n("Multiply", place, n.like(place, 2 * math.pi * (i + 1))))
+            made = n("Add", made, n("Multiply", turned, n.like(place, factor)))
+    return n("Select", n("Equal", n.index(length), n.const(1)), n.like(made, 1), made)
+
+
 @aten("eye")
 def eye(n: Call, x: Any, m: Any = None, dtype: Any = None) -> Output:
     kind = _kind(n, dtype)
@@ -136,11 +160,13 @@ def eye(n: Call, x: Any, m: Any = None, dtype: Any = None) -> Output:
 @aten("hann_window", "hamming_window", "blackman_window", "bartlett_window", "kaiser_window")
 def window(n: Call, x: Any, periodic: Any = True, alpha: float = 0.54, beta: Any = None,
            dtype: Any = None) -> Output:  # fmt: skip
-    """Windows are made by PyTorch, of a length that is known."""
+    """Windows of a known length are made by PyTorch."""
     import torch
 
-    length = n.known_int(x, "the length of a window")
     name = n.op.removeprefix("aten::")
+    length = n.known_number(x)
+    if length is None:
+        return n.to_type(_window(n, name, x, bool(periodic), alpha, beta), _kind(n, dtype))
     extra: dict[str, Any] = {}
     if name == "hamming_window":
         extra = {"alpha": alpha, "beta": 0.46 if beta is None else beta}

@@ -114,13 +114,22 @@ def _read_statistics(n: Call, x: Output, axes: list[int], eps: float, keepdim: b
     return [n.convert(v, kind) for v in (middle, n.also("rsqrt", n("Add", spread, n.like(wide, eps))))]
 
 
+def _normalised(n: Call, x: Output, axes: Any, eps: float) -> Output:
+    """(x - mean) / sqrt(variance + eps). MVN takes no eps that is not positive."""
+    if eps > 0:
+        return n("MVN", x, axes, eps=eps)
+    apart = n("Subtract", x, n("ReduceMean", x, axes, keep_dims=True))
+    variance = n("ReduceMean", n("Multiply", apart, apart), axes, keep_dims=True)
+    return n("Divide", apart, n("Sqrt", n("Add", variance, n.like(variance, eps))))
+
+
 @aten("layer_norm", "native_layer_norm")
 def layer_norm(
     n: Call, x: Output, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> Any:
     axes = [-i for i in range(len(normalized_shape), 0, -1)]
     kind = n.dtype(x)
-    out = n("MVN", x, axes, eps=float(eps))
+    out = _normalised(n, x, axes, float(eps))
     if weight is not None:
         out = n("Multiply", out, n.to_type(weight, kind))
     if bias is not None:
@@ -140,10 +149,15 @@ def group_norm(
     ones = [n.filled(1 if i == 0 else 0, [channels], n.dtype(x)) for i in range(2)]
     scale, shift = (n.to_type(v, n.dtype(x)) if v is not None else own
                     for v, own in zip((weight, bias), ones, strict=True))  # fmt: skip
-    out = n("GroupNormalization", x, scale, shift, num_groups=int(count), epsilon=float(eps))
+    rows = n.to_shape(x, [n.size(x, 0), count, -1])
+    if eps > 0:
+        out = n("GroupNormalization", x, scale, shift, num_groups=int(count), epsilon=float(eps))
+    else:
+        even = n.reshape(_normalised(n, rows, [2], float(eps)), n.shape_of(x))
+        scaled = n("Multiply", even, n.per_channel(scale, n.rank(x)))
+        out = n("Add", scaled, n.per_channel(shift, n.rank(x)))
     if n.op == "aten::group_norm":
         return out
-    rows = n.to_shape(x, [n.size(x, 0), count, -1])
     return [out, *_read_statistics(n, rows, [2], eps, False, _kind_of_statistics(n, x, weight, bias))]
 
 

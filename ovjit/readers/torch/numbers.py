@@ -154,7 +154,8 @@ def to_number(n: Call, x: Any) -> Any:
     if known is not None:
         return kind(known) if kind else known
     value = n.scalar(n.tensor(x))
-    if kind is int:
+    is_whole = kind is None and n.dtype(value) not in ("boolean", "dynamic") and not n.is_real(value)
+    if kind is int or is_whole:  # Python has one type of integers
         value = n.convert(value, "i64")
     elif kind is float and not n.is_real(value):
         value = n.convert(value, "f32")

@@ -272,6 +272,22 @@ def equal(n: Call, x: Output, other: Output) -> Number:
     return Number(reduced(n, "ReduceLogicalAnd", same, None, False))
 
 
+@aten("trapezoid", "trapz", "cumulative_trapezoid")
+def trapezoid(n: Call, y: Output, x: Any = None, dx: Any = 1, dim: int = -1) -> Any:
+    """The area below the points of a line, or what is added up of it to each point."""
+    axis, rank = n.axis(dim, n.rank(y)), n.rank(y)
+    sums = n("Add", n.cut(y, axis, 1, LAST), n.cut(y, axis, 0, -1))
+    if x is None:
+        width: Any = dx
+    elif n.rank(x) == 1:
+        width = n.along(n.also("diff", x), axis, rank)
+    else:
+        width = n.also("diff", x, dim=dim)
+    parts = n.also("mul", n.also("mul", sums, width), 0.5)
+    name = "sum" if n.op != "aten::cumulative_trapezoid" else "cumsum"
+    return n.also(name, parts, [axis] if name == "sum" else axis)
+
+
 @aten("diff")
 def diff(n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any = None, **given: Any) -> Any:
     """Each element less the one before it, as often as `n` says."""

@@ -528,9 +528,14 @@ def triangle(n: Call, x: Output, diagonal: int = 0) -> Output:
 
 @aten("tril_indices", "triu_indices")
 def triangle_indices(n: Call, row: int, col: int = 0, offset: int = 0, dtype: Any = None) -> Output:
-    function = np.tril_indices if n.op == "aten::tril_indices" else np.triu_indices
-    made = np.stack(function(n.known_int(row, "the rows"), offset, n.known_int(col, "the columns")))
-    return n.cast(n.const(made.astype(np.int64)), dtype)
+    is_lower = n.op == "aten::tril_indices"
+    known = n.known_number(row), n.known_number(col), n.known_number(offset)
+    if None not in known:
+        made = np.stack((np.tril_indices if is_lower else np.triu_indices)(known[0], known[2], known[1]))
+        return n.cast(n.const(made.astype(np.int64)), dtype)
+    ends = n("Add", n.unsqueeze(n.arange(row), [1]), n.tensor(offset, "i64"))
+    inside = n("GreaterEqual" if is_lower else "LessEqual", ends, n.unsqueeze(n.arange(col), [0]))
+    return n.cast(n("NonZero", inside, output_type="i64"), dtype)
 
 
 @aten("repeat_interleave")
@@ -621,6 +626,15 @@ def _grid(n: Call, values: list[Output]) -> list[Output]:
     count = len(values)
     shaped = [n.reshape(v, [1] * i + [-1] + [1] * (count - 1 - i)) for i, v in enumerate(values)]
     return [n.expand(v, dims) for v in shaped]
+
+
+@aten("cartesian_prod")
+def cartesian_product(n: Call, x: Any) -> Output:
+    """All tuples of elements, one of each tensor."""
+    if len(x) == 1:
+        return n.flat(x[0])
+    rows = [n.unsqueeze(n.flat(v), [1]) for v in _grid(n, [n.flat(v) for v in n.same_kind(x)])]
+    return n.concat(rows, 1)
 
 
 @aten("broadcast_tensors")
