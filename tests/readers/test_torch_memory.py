@@ -210,9 +210,24 @@ def until_large(x: Tensor):
     return y, torch.tensor(count)
 
 
+def many_parts(x: Tensor):
+    """Most parts are of no use behind their iteration, some are held by a list or a name."""
+    y = torch.cat([x, x])
+    first, held = y[0], [y[1]]
+    for i in range(30):
+        part = y[i % 4]
+        part.add_(float(i))
+        if i % 7 == 0:
+            held.append(part[:1])
+    y.mul_(2.0)
+    first.sub_(1.0)
+    held[2].mul_(0.5)
+    return y, first, held[0], held[1], held[3]
+
+
 FLOWS = [
     last_of_a_loop, same_names_in_a_loop, narrower_each_time, turned_each_time, of_a_function,
-    in_a_tuple_and_a_dict, part_in_a_branch, part_in_a_loop, until_large,
+    in_a_tuple_and_a_dict, many_parts, part_in_a_branch, part_in_a_loop, until_large,
 ]  # fmt: skip
 
 

@@ -120,15 +120,26 @@ class Memory:
         self._pieces[id(made)] = piece
         return under
 
+    def forget(self, family: list[Piece], held: set[int]) -> None:
+        """Leave out tensors that nothing holds any more, by the objects that are held."""
+        kept = {id(piece) for p in family if id(p.value) in held or p.outer or p.path for piece in p.above()}
+        for piece in family:
+            if id(piece) not in kept and self._pieces.get(id(piece.value)) is piece:
+                del self._pieces[id(piece.value)]
+        family[:] = [piece for piece in family if id(piece) in kept]
+
     def saved(self) -> list[Any]:
         """What `restore` takes, to undo what is written until then."""
-        return [(key, p, p.value, p.base, p.view, p.outer, p.layout, p.stale, p.is_written)
-                for key, p in self._pieces.items()]  # fmt: skip
+        families = {id(p.family): (p.family, list(p.family)) for p in self._pieces.values()}
+        return [(key, p, *families[id(p.family)], p.value, p.base, p.view, p.outer, p.layout, p.stale,
+                 p.is_written) for key, p in self._pieces.items()]  # fmt: skip
 
     def restore(self, saved: list[Any]) -> None:
         self._pieces = {}
-        for key, piece, *state in saved:
+        for key, piece, family, members, *state in saved:
             self._pieces[key] = piece
+            piece.family = family
+            family[:] = members
             (piece.value, piece.base, piece.view, piece.outer, piece.layout, piece.stale,
              piece.is_written) = state  # fmt: skip
 

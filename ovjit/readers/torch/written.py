@@ -21,6 +21,10 @@ _MAY_COPY = frozenset(("contiguous", "flatten", "ravel", "reshape", "reshape_as"
 _CONVERT = frozenset(("to", "type_as"))
 
 
+#: As many tensors in one memory are kept without asking whether they are held.
+_FEW = 8
+
+
 class WritingReader(TorchReader):
     """Reads a graph whose values may share memory. One object of Python's stands for one tensor in memory."""
 
@@ -127,6 +131,9 @@ class WritingReader(TorchReader):
             return
         piece = self.memory.piece(old)
         self._check_around(piece)
+        if len(piece.family) > _FEW:
+            held = {id(value) for holder in self._all_holders() for value in tensors_of(holder)}
+            self.memory.forget(piece.family, held | {id(old)})
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): made}
         self._write_above(call, piece, made, new)
@@ -168,8 +175,11 @@ class WritingReader(TorchReader):
 
     def _put(self, found: Mapping[int, tuple[Any, Any]]) -> None:
         """All that holds tensors holds others in their places, given by their objects."""
-        for holder in (self.env, self._attributes, self._constants, *self.holders):
+        for holder in self._all_holders():
             _put_in(holder, found)
+
+    def _all_holders(self) -> tuple[Any, ...]:
+        return self.env, self._attributes, self._constants, *self.holders
 
     def reshape_in_place(
         self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, made: Any
