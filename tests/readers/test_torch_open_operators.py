@@ -49,7 +49,15 @@ def numbers(x: Tensor):
     return torch.tensor([n, 2]), torch.full([2], n)
 
 
-@pytest.mark.parametrize("function", [norms, triangles, windows, areas, products, numbers])
+def ordered_lists(x: Tensor):
+    """The first numbers that differ decide."""
+    rows, columns = x.size(0), x.size(1)
+    greatest = max([3, rows, 1], [rows, columns, 7])
+    smallest = min([3, rows, 1], [rows, columns, 7])
+    return torch.tensor(greatest), torch.tensor(smallest), torch.tensor(max([rows, columns], [3, 4]))
+
+
+@pytest.mark.parametrize("function", [norms, triangles, windows, areas, products, numbers, ordered_lists])
 def test_open_lengths(function) -> None:
     generator = torch.Generator().manual_seed(SEED)
     examples = [torch.rand(shape, generator=generator) for shape in ((3, 4), (5, 2), (2, 7))]

@@ -108,6 +108,21 @@ def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> A
     return functions[name](known)
 
 
+def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list[Any]:
+    """The greater or the smaller one of two lists of numbers: the first numbers that differ decide."""
+    name = "gt" if is_greatest else "lt"
+    truth: Any = len(a) > len(b) if is_greatest else len(a) < len(b)
+    for x, y in reversed(list(zip(a, b, strict=False))):
+        rest = computed(n, "and_", computed(n, "eq", x, y), truth)
+        truth = computed(n, "or_", computed(n, name, x, y), rest)
+    known = n.known_number(truth)
+    if known is None and len(a) != len(b):
+        raise UnsupportedError("choosing one of two lists of different lengths by data is not supported")
+    if known is not None:
+        return a if known else b
+    return [computed(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
+
+
 @aten("__range_length")
 def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
     """How many numbers a range has."""

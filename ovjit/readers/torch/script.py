@@ -19,6 +19,7 @@ from ovjit.readers.torch.containers import (
     restore,
 )
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
+from ovjit.readers.torch.lists import extreme_list
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.memory import tensors_of
 from ovjit.readers.torch.naming import label, where
@@ -364,6 +365,10 @@ def _extreme(reader: ScriptReader, node: Any) -> None:
     values = [reader._value(v) for v in node.inputs()]
     if len(values) == 1:
         values = values[0]
+    if len(values) == 2 and all(isinstance(v, list) for v in values):
+        first, second = values
+        reader._set(node, extreme_list(call, first, second, node.kind() == "prim::max"))
+        return
     op = "Maximum" if node.kind() == "prim::max" else "Minimum"
     out = values[0]
     for value in values[1:]:
