@@ -644,6 +644,30 @@ def test_types_of_operations_are_those_of_openvino(name) -> None:
     compare(module, *given, more=[others])
 
 
+class Tables(torch.nn.Module):
+    """Layers that hold equal tables, as layers of transformers' models do, and one with another number."""
+
+    def __init__(self):
+        super().__init__()
+        table = rand(32, 8)
+        for name in "abc":
+            self.register_buffer(name, table.clone())
+        self.c[17, 3] += 1
+
+    def forward(self, i):
+        return self.a[i] * 2, self.b[i] * 3, self.c[i] * 4
+
+
+def test_nodes_of_equal_constants_are_one() -> None:
+    """NNCF would compress a table for each layer."""
+    import openvino as real
+
+    module, i = Tables(), torch.tensor([17, 2])
+    model = compare(module, i, more=[[torch.tensor([3, 17, 0])]])
+    assert kinds_of(model) == kinds_of(real.convert_model(module, example_input=i))
+    assert kinds_of(model)["Gather"] == 2
+
+
 class Keywords(torch.nn.Module):
     """Two inputs, and one between them that is left out."""
 

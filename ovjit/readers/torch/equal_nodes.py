@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+
+import numpy as np
 
 from ovjit.api.model.boundary import Constant, Result
 from ovjit.api.model.custom import Op
@@ -10,8 +12,10 @@ from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.rewrite.merging import hashable
 
-#: Larger constants are equal only if they are one node.
+#: Larger constants are compared where all else is equal, and some of their numbers are.
 MOST_BYTES = 256
+#: How many numbers of a large constant are looked at first.
+SOME = 16
 
 
 def merge_equal(model: Model) -> None:
@@ -19,15 +23,33 @@ def merge_equal(model: Model) -> None:
 
     Nodes with a state, a body or another effect stay, and so do those of results, which have names.
     """
-    first: dict[Hashable, Node] = {}
+    known: dict[Hashable, list[Node]] = {}
     for node in model.get_ordered_ops():
         key = _key(node)
         if key is None:
             continue
-        earlier = first.setdefault(key, node)
-        if earlier is not node and not _is_result(node):
+        others = known.setdefault(key, [])
+        earlier = next((other for other in others if _have_equal_constants(other, node)), None)
+        if earlier is None:
+            others.append(node)
+        elif not _is_result(node):
             for index, output in enumerate(node.outputs()):
                 output.replace(Output._of(earlier, index))
+
+
+def _have_equal_constants(one: Node, other: Node) -> bool:
+    return all(
+        a is b or np.array_equal(a.value.reshape(-1).view(np.uint8), b.value.reshape(-1).view(np.uint8))
+        for a, b in zip(_large(one), _large(other), strict=True)
+    )
+
+
+def _large(node: Node) -> Iterator[Constant]:
+    """Constants whose key has a few of their numbers."""
+    for value in node._inputs:
+        constant = value._node
+        if isinstance(constant, Constant) and constant.value.nbytes > MOST_BYTES:
+            yield constant
 
 
 def _key(node: Node) -> Hashable:
@@ -41,9 +63,12 @@ def _key(node: Node) -> Hashable:
 def _source(value: Output) -> Hashable:
     """What tells an input from others."""
     node = value._node
-    if not isinstance(node, Constant) or node.value.nbytes > MOST_BYTES or node.value.dtype.hasobject:
+    if not isinstance(node, Constant) or node.value.dtype.hasobject:
         return node, value._index
-    return node.get_element_type().get_type_name(), node.value.shape, node.value.tobytes()
+    numbers = node.value
+    if numbers.nbytes > MOST_BYTES:
+        numbers = numbers.reshape(-1)[:: max(1, numbers.size // SOME)]
+    return node.get_element_type().get_type_name(), node.value.shape, numbers.tobytes()
 
 
 def _is_result(node: Node) -> bool:
