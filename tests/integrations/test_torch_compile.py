@@ -870,6 +870,32 @@ def test_new_tensors_of_complex_types() -> None:
         close(a, b)
 
 
+COMPLEX = {
+    "a product of vectors": lambda x: torch.vdot(x[0], x[1] * 2),
+    "a product with a conjugate": lambda x: torch.vdot(x[0].conj(), x[1] * 2),
+    "wider numbers": lambda x: (
+        x.to(torch.complex128) * x,
+        torch.float_power(x, 2),
+        x / (x.real.double() + 1),
+        x - 1j,
+    ),
+    "narrower numbers": lambda x: torch.view_as_real((x * 2).to(torch.complex32)),
+    "wider sums": lambda x: (x.sum(dtype=torch.complex128), x.mean(0, dtype=torch.complex128)),
+    "no numbers": lambda x: (x[:0].flip(0), torch.cat([x[:, :0], x[:, :0]]), x[:0].roll(1)),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+def test_complex_numbers(name, dynamic) -> None:
+    compiled = torch.compile(COMPLEX[name], backend="openvino", options=CONFIG, dynamic=dynamic)
+    x = torch.randn(4, 5, dtype=torch.complex64)
+    found = (torch.utils._pytree.tree_leaves(f(x)) for f in (compiled, COMPLEX[name]))
+    for got, wanted in zip(*found, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
 def test_an_operator_that_does_not_take_complex_tensors_is_left() -> None:
     def function(x):
         return torch.view_as_real(torch.slice_scatter(x * 2, x[1:], 0, 1) * x)

@@ -104,7 +104,9 @@ class Call(Dimensions):
             return value
         kind = element_type(dtype)
         if is_complex(dtype):
-            return value if isinstance(value, Complex) else self.complex_of(self.tensor(value, kind))
+            if isinstance(value, Complex):
+                return Complex(self.to_type(value.pair, kind))
+            return self.complex_of(self.tensor(value, kind))
         if isinstance(value, Complex):
             value = self.part(value, 0)
         return self.to_type(self.tensor(value), kind)

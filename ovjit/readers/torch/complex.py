@@ -20,6 +20,32 @@ def pair_of(n: Call, value: Any) -> Complex:
     return n.complex_of(n.real(value))
 
 
+def _of_one_type(n: Call, x: Any, other: Any) -> tuple[Any, Any]:
+    """Both as complex or real tensors whose parts have one type: the wider one. Numbers, integers and tensors
+    without dimensions do not widen the other's."""
+    kinds = [_part_type(n, value) for value in (x, other)]
+    leading = [kind for kind, is_weak in kinds if kind and not is_weak] or [kind for kind, _ in kinds if kind]
+    kind = max(leading, key=_WIDTHS.index, default="f32")
+    x, other = (
+        n.tensor(value, kind) if isinstance(value, (Output, int, float)) else pair_of(n, value)
+        for value in (x, other)
+    )
+    x, other = (Complex(n.to_type(v.pair, kind)) if isinstance(v, Complex) else v for v in (x, other))
+    return x, other
+
+
+_WIDTHS = ["f16", "f32", "f64"]
+
+
+def _part_type(n: Call, value: Any) -> tuple[str | None, bool]:
+    """The type of a tensor's real numbers, if it has such, and whether it does not widen others."""
+    if isinstance(value, Complex):
+        return n.dtype(value.pair), n.rank(value.pair) == 1
+    if isinstance(value, Output) and n.dtype(value) in _WIDTHS:
+        return n.dtype(value), n.rank(value) == 0
+    return None, True
+
+
 @aten("complex")
 def complex_(n: Call, x: Output, imag: Output) -> Complex:
     a, b = n.also("broadcast_tensors", n.same_kind([x, imag]))
@@ -62,11 +88,13 @@ def multiplied(n: Call, a: Complex, b: Complex) -> Complex:
 
 def _by_parts(n: Call, op: str, a: Complex, b: Complex) -> Complex:
     """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
+    a, b = _of_one_type(n, a, b)
     p, q, r, s = n.part(a, 0), n.part(a, 1), n.part(b, 0), n.part(b, 1)
     return n.complex_of(n("Subtract", n(op, p, r), n(op, q, s)), n("Add", n(op, p, s), n(op, q, r)))
 
 
 def divided(n: Call, a: Complex, b: Complex) -> Complex:
+    a, b = _of_one_type(n, a, b)
     size = n("ReduceSum", n("Multiply", b.pair, b.pair), [-1], keep_dims=True)
     return Complex(n("Divide", multiplied(n, a, conj(n, b)).pair, size))
 
@@ -107,7 +135,7 @@ def _either(name: str, of_complex: Any) -> None:
 
 def _sum(op: str) -> Any:
     def rule(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
-        a, b = pair_of(n, x), pair_of(n, other)
+        a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
         right = b.pair if alpha == 1 else n("Multiply", b.pair, n.like(b.pair, alpha))
         return Complex(n(op, a.pair, right))
 
@@ -115,23 +143,24 @@ def _sum(op: str) -> Any:
 
 
 def _product(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+    x, other = _of_one_type(n, x, other)
     for a, b in ((x, other), (other, x)):
-        if isinstance(a, Complex) and not isinstance(b, (Complex, complex)):
-            factor = n.tensor(b, n.dtype(a.pair))
-            return Complex(n("Multiply", a.pair, n.unsqueeze(factor, [-1]) if n.rank(factor) else factor))
-    return multiplied(n, pair_of(n, x), pair_of(n, other))
+        if isinstance(a, Complex) and not isinstance(b, Complex):
+            return Complex(n("Multiply", a.pair, n.unsqueeze(b, [-1]) if n.rank(b) else b))
+    return multiplied(n, x, other)
 
 
 def _quotient(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
-    if isinstance(x, Complex) and not isinstance(other, (Complex, complex)):
-        factor = n.tensor(other, n.dtype(x.pair))
-        return Complex(n("Divide", x.pair, n.unsqueeze(factor, [-1]) if n.rank(factor) else factor))
-    return divided(n, pair_of(n, x), pair_of(n, other))
+    x, other = _of_one_type(n, x, other)
+    if isinstance(other, Complex):
+        return divided(n, pair_of(n, x), other)
+    return Complex(n("Divide", x.pair, n.unsqueeze(other, [-1]) if n.rank(other) else other))
 
 
 def _compared(op: str, joined: str) -> Any:
     def rule(n: Call, x: Any, other: Any, alpha: Any) -> Output:
-        each = n(op, pair_of(n, x).pair, pair_of(n, other).pair)
+        a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
+        each = n(op, a.pair, b.pair)
         return n(joined, each, [-1], keep_dims=False)
 
     return rule

@@ -41,7 +41,7 @@ def _summed(n: Call, x: Output, dtype: Any) -> Output:
 @aten("sum", "nansum")
 def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if isinstance(x, Complex):
-        return _complex_reduced(n, "ReduceSum", x, dim, keepdim)
+        return _complex_reduced(n, "ReduceSum", n.cast(x, dtype), dim, keepdim)
     x = _summed(n, x, dtype)
     if n.dtype(x) == "boolean":
         return reduced(n, "ReduceLogicalOr", x, dim, keepdim)
@@ -53,7 +53,7 @@ def total(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = 
 @aten("mean")
 def mean(n: Call, x: Any, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
     if isinstance(x, Complex):
-        return _complex_reduced(n, "ReduceMean", x, dim, keepdim)
+        return _complex_reduced(n, "ReduceMean", n.cast(x, dtype), dim, keepdim)
     x = n.cast(x, dtype)
     shape = n.shape(x) or ()
     axes = n.all_axes(x, dim) if shape else []

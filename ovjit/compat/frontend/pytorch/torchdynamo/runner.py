@@ -121,7 +121,11 @@ class Runner:
         if i in self.laid:
             axes, lengths = self.laid[i]
             made = made.permute(axes).expand(lengths)
-        return torch.view_as_complex(made) if self._kinds[i] == "complex" else made
+        if self._kinds[i] != "complex":
+            return made
+        if not made.numel():  # its strides are not those of pairs
+            return made.new_empty(made.shape[:-1], dtype=made.dtype.to_complex())
+        return torch.view_as_complex(made)
 
 
 def _types(ports: list[Any]) -> list[Any]:
