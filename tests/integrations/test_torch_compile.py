@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import pathlib
 import threading
@@ -904,3 +905,47 @@ def test_an_operator_that_does_not_take_complex_tensors_is_left() -> None:
     x = torch.randn(3, dtype=torch.complex64)
     with pytest.warns(UserWarning, match="aten::slice_scatter is not compiled: .* of complex tensors"):
         close(compiled(x), function(x))
+
+
+def _of_dynamo(package):
+    """OpenVINO's modules of the backend, here or in the real package."""
+    name = f"{package}.frontend.pytorch.torchdynamo"
+    return (importlib.import_module(f"{name}.{part}") for part in ("execute", "compile", "op_support"))
+
+
+def test_the_modules_of_openvinos_backend(tmp_path) -> None:
+    """Graph modules are run and compiled by the names of OpenVINO's functions."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    execute, compiled, support = _of_dynamo("ovjit.compat")
+    layer, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    with torch.no_grad():
+        pair = make_fx(lambda x: (torch.relu(layer(x)), x.sum(1)))(x)
+        one = make_fx(lambda x: layer(x).sin())(x)
+        for executor, kind in (("openvino", tuple), ("strictly_openvino", list)):
+            for graph in (pair, pair, one):
+                found = execute.execute(graph, x, executor=executor, options=CONFIG)
+                assert isinstance(found, torch.Tensor if graph is one else kind)
+                for got, wanted in zip(*map(torch.utils._pytree.tree_leaves, (found, graph(x))), strict=True):
+                    close(got, wanted)
+        execute.clear_caches()
+        model = compiled.openvino_compile(one, x, options=CONFIG)
+        close(execute.execute_cached(model, x)[0], one(x))
+    with pytest.raises(ValueError, match="executor"):
+        execute.execute(one, x, executor="other")
+    nodes = {node.name: node for node in pair.graph.nodes}
+    sines = support.OperatorSupport({"disabled_ops": ["aten::relu"]})
+    assert [sines.is_node_supported({}, nodes[name]) for name in ("x_1", "relu", "sum_1")] == [
+        False,
+        False,
+        True,
+    ]
+    sines.enable_by_name(nodes["relu"])
+    assert sines.is_node_supported({}, nodes["relu"])
+    path = compiled.cached_model_name("hash", "CPU", (x,), str(tmp_path))
+    ovjit.save_model(ovjit.convert_model(torch.nn.Tanh(), example_input=x), f"{path}.xml")
+    options = {**CONFIG, "cache_dir": str(tmp_path)}
+    model = compiled.openvino_compile_cached_model(path, options, torch.randn(5, 4))
+    assert list(model.inputs[0].get_shape()) == [5, 4]
+    y = torch.randn(5, 4)
+    close(torch.from_numpy(model(y.numpy())[0]), y.tanh())

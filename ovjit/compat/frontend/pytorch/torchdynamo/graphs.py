@@ -64,7 +64,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
     laid: dict[int, tuple[list[int], list[int]]] = {}
-    nodes = _output_nodes(module)
+    nodes = output_nodes(module)
     if not isinstance(nodes, (list, tuple)):  # a Complex is a tuple, too
         made, nodes = [made], [nodes]
     for value, node in zip(made, nodes, strict=True):
@@ -85,7 +85,8 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     return Part(reader.model(results, "Model0"), takes, numbers, gives, laid)
 
 
-def _output_nodes(module: Any) -> Any:
+def output_nodes(module: Any) -> Any:
+    """What a graph returns: a node, or several with other values in a list or tuple."""
     return next(node for node in module.graph.nodes if node.op == "output").args[0]
 
 

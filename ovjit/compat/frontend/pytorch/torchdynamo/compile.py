@@ -1,0 +1,70 @@
+"""Graph modules and files of models as compiled models, by the names of OpenVINO's functions."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from ovjit.api.run.core import Core
+from ovjit.api.tensors.shapes import PartialShape
+from ovjit.api.tensors.types import Type
+from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.compat.frontend.pytorch.torchdynamo.graphs import part_of
+from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
+from ovjit.readers.torch.values import element_type
+
+logger = logging.getLogger(__name__)
+
+
+def cached_model_name(
+    model_hash_str: str | None, device: str, args: Any, cache_root: str, reversed: bool = False
+) -> str | None:
+    """The path of a kept model without its ending: by a hash of its graph, the device and its inputs."""
+    if model_hash_str is None:
+        return None
+    folder = f"{cache_root}/model/"
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        logger.warning("the folder %s cannot be made, so no model is kept: %s", folder, error)
+        return None
+    inputs = [f"_{x.type()}{','.join(map(str, x.size()))}" for x in args]
+    text = "".join(inputs[::-1] if reversed else inputs)
+    return f"{folder}{model_hash_str}_{device}{sha256(text.encode()).hexdigest()}"
+
+
+def openvino_compile_cached_model(
+    cached_model_path: str, options: Mapping[str, Any] | None, *example_inputs: Any
+) -> Any:
+    """The model of a file, compiled with the types and shapes of the example."""
+    core, chosen = Core(), _chosen(options, True)
+    model = core.read_model(cached_model_path + ".xml")
+    for node, given in zip(model.get_parameters(), example_inputs, strict=True):
+        node.set_element_type(getattr(Type, element_type(given.dtype)))
+        node.set_partial_shape(PartialShape(list(given.shape)))
+    model.validate_nodes_and_infer_types()
+    return core.compile_model(model, chosen.device, chosen.config)
+
+
+def openvino_compile(
+    gm: Any, *args: Any, model_hash_str: str | None = None, options: Mapping[str, Any] | None = None
+) -> Any:
+    """A graph module, compiled for arguments of these types and shapes. With `model_hash_str` the compiled
+    model is kept in the folder of the options."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    chosen = _chosen(options, model_hash_str is not None)
+    part = part_of(make_fx(gm)(*args), {})
+    return Core().compile_model(part.model, chosen.device, chosen.config)
+
+
+def _chosen(options: Mapping[str, Any] | None, is_kept: bool) -> Options:
+    """Options as they were given; with a folder for compiled models if those are kept."""
+    given = {**(options or {}), **({"model_caching": True} if is_kept else {})}
+    return compile_options.read(given, Core().available_devices)
+
+
+__all__ = ["cached_model_name", "openvino_compile", "openvino_compile_cached_model"]

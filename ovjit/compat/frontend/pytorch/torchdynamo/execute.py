@@ -1,0 +1,116 @@
+"""Running graph modules of ATen operators, by the names of OpenVINO's functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten
+
+from ovjit.api.run.core import Core
+from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.compat.frontend.pytorch.torchdynamo.compile import openvino_compile
+from ovjit.compat.frontend.pytorch.torchdynamo.graphs import output_nodes
+from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts
+
+#: What was compiled, by the graph module and what its arguments are like. The module is kept, too: its
+#: identity stands for it.
+_compiled: dict[Any, tuple[Any, Callable[..., Any]]] = {}
+
+
+def execute(
+    gm: Any,
+    *args: Any,
+    executor: str = "openvino",
+    executor_parameters: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run a graph module: by parts, where some operators stay with PyTorch ("openvino"), or as one compiled
+    model ("strictly_openvino")."""
+    if executor == "openvino":
+        return openvino_execute_partitioned(
+            gm, *args, executor_parameters=executor_parameters, options=options
+        )
+    if executor == "strictly_openvino":
+        return openvino_execute(gm, *args, executor_parameters=executor_parameters, options=options)
+    raise ValueError(f"executor is 'openvino' or 'strictly_openvino', not {executor!r}")
+
+
+def execute_cached(compiled_model: Any, *args: Any) -> list[Any]:
+    """Run a compiled model, whose inputs are given in reverse order."""
+    found = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
+    return [torch.from_numpy(found[port]) for port in compiled_model.outputs]
+
+
+def openvino_execute(
+    gm: Any,
+    *args: Any,
+    executor_parameters: Mapping[str, Any] | None = None,
+    partition_id: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run a graph module as one compiled model. One result is given by itself, several in a list."""
+    given, _ = tree_flatten(args)
+    key = ("whole", partition_id, *_key(gm, given, options))
+    kept = (executor_parameters or {}).get("model_hash_str")
+
+    def made() -> Callable[..., Any]:
+        request = openvino_compile(gm, *args, model_hash_str=kept, options=options).create_infer_request()
+
+        def run(tensors: list[Any]) -> list[Any]:
+            found = request.infer([x.detach().cpu().numpy() if _is_tensor(x) else x for x in tensors])
+            return [torch.from_numpy(found[port].copy()) for port in request.model_outputs]
+
+        return run
+
+    results = _once(key, gm, made)(given)
+    return results[0] if len(results) == 1 else results
+
+
+def openvino_execute_partitioned(
+    gm: Any,
+    *args: Any,
+    executor_parameters: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Any:
+    """Run a graph module: operators that are not supported by PyTorch, the others as compiled models."""
+
+    def made() -> Callable[..., Any]:
+        chosen = compile_options.read(options, Core().available_devices)
+        module = make_fx(gm)(*args)
+        call, is_one = compiled_parts(module, chosen, {}), not isinstance(output_nodes(module), (list, tuple))
+
+        def run(given: list[Any]) -> Any:
+            found = call(given)
+            if is_one:
+                return found[0] if isinstance(found, list) else found
+            return tuple(found)
+
+        return run
+
+    return _once(("parts", *_key(gm, args, options)), gm, made)(list(args))
+
+
+def clear_caches() -> None:
+    """Forget what was compiled."""
+    _compiled.clear()
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _key(gm: Any, given: Any, options: Mapping[str, Any] | None) -> tuple[Any, ...]:
+    kinds = ((x.dtype, tuple(x.shape)) if _is_tensor(x) else (type(x), x) for x in given)
+    return id(gm), repr(options), *kinds
+
+
+def _once(key: Any, gm: Any, made: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    if key not in _compiled:
+        _compiled[key] = (gm, made())
+    return _compiled[key][1]
+
+
+__all__ = ["clear_caches", "execute", "execute_cached", "openvino_execute", "openvino_execute_partitioned"]

@@ -1,0 +1,34 @@
+"""Which nodes of a graph of ATen operators are compiled, by the names of OpenVINO's class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch.fx.passes.operator_support import OperatorSupportBase
+
+from ovjit.api.run.core import Core
+from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
+from ovjit.compat.frontend.pytorch.torchdynamo.partition import supported
+
+
+class OperatorSupport(OperatorSupportBase):
+    """`options` are those of torch.compile: nodes of `disabled_ops` are not taken."""
+
+    def __init__(self, options: Mapping[str, Any] | None):
+        given = {"disabled_ops": (options or {}).get("disabled_ops")}
+        self._options = compile_options.read(given, Core().available_devices)
+        self.enabled_op_names: list[str] = []
+
+    def enable_by_name(self, node: Any) -> None:
+        """Take this node in any case."""
+        self.enabled_op_names.append(node.name)
+
+    def is_node_supported(self, submodules: Any, node: Any) -> bool:
+        """Whether the node is taken."""
+        if node.op != "call_function":
+            return False
+        return node.name in self.enabled_op_names or supported(node, self._options, {}) is None
+
+
+__all__ = ["OperatorSupport"]
