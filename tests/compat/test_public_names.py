@@ -17,7 +17,9 @@ from tests.support import ROOT
 from tests.support.run import printed
 
 #: Modules that import PyTorch, which need not be there.
-OF_TORCH = {"ovjit.compat.torch", "ovjit.compat.frontend.pytorch.torchdynamo.backend"}
+OF_TORCH = {"ovjit.compat.torch"} | {
+    f"ovjit.compat.frontend.pytorch.torchdynamo.{name}" for name in ("backend", "op_support")
+}
 LEFT_OUT = OF_TORCH if importlib.util.find_spec("torch") is None else set()
 NAMES = {name: module for name, module in compat.NAMES.items() if module not in LEFT_OUT}
 

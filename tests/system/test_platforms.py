@@ -84,7 +84,8 @@ for module, names in ((os, NAMES), (time, OF_TIME)):
             delattr(module, name)
 left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
-            "ovjit.compat.frontend.pytorch.torchdynamo.backend", "ovjit.readers.frameworks.rebuilt",
+            "ovjit.compat.frontend.pytorch.torchdynamo.backend",
+            "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.rebuilt",
             "ovjit.readers.frameworks.lists", "ovjit.readers.frameworks.pairs"}
 root = pathlib.Path(ROOT)
 for package in ("ovjit", "ovjit_ops"):

@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten
-
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.compile import openvino_compile
@@ -40,6 +36,8 @@ def execute(
 
 def execute_cached(compiled_model: Any, *args: Any) -> list[Any]:
     """Run a compiled model, whose inputs are given in reverse order."""
+    import torch
+
     found = compiled_model([x.detach().cpu().numpy() for x in reversed(args)])
     return [torch.from_numpy(found[port]) for port in compiled_model.outputs]
 
@@ -52,6 +50,9 @@ def openvino_execute(
     options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Run a graph module as one compiled model. One result is given by itself, several in a list."""
+    import torch
+    from torch.utils._pytree import tree_flatten
+
     given, _ = tree_flatten(args)
     key = ("whole", partition_id, *_key(gm, given, options))
     kept = (executor_parameters or {}).get("model_hash_str")
@@ -77,6 +78,8 @@ def openvino_execute_partitioned(
 ) -> Any:
     """Run a graph module: operators that are not supported by PyTorch, the others as compiled models."""
 
+    from torch.fx.experimental.proxy_tensor import make_fx
+
     def made() -> Callable[..., Any]:
         chosen = compile_options.read(options, Core().available_devices)
         module = make_fx(gm)(*args)
@@ -99,6 +102,8 @@ def clear_caches() -> None:
 
 
 def _is_tensor(value: Any) -> bool:
+    import torch
+
     return isinstance(value, torch.Tensor)
 
 
