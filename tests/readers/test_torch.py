@@ -1756,7 +1756,7 @@ def test_weights_repeated_for_open_channels() -> None:
 
 def test_what_onnx_cannot_hold_is_not_exported_to_it() -> None:
     """PyTorch's exporter to ONNX loses writes to views, without a word."""
-    from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
+    from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
 
     def graph(function):
         return torch.jit.trace(function, torch.rand(4), check_trace=False).graph

@@ -108,7 +108,7 @@ def test_why_a_program_is_damaged_is_told_once(net, tmp_path, caplog, capfd) -> 
 
 def test_arguments_that_no_rule_expects_are_told() -> None:
     """As in a damaged file: the error names the operator, and the line that calls it."""
-    from ovjit.readers.torch.script import ScriptReader
+    from ovjit.readers.torch.scripts.script import ScriptReader
 
     x = ov.opset8.parameter([2, 3]).output(0)
     with pytest.raises(RuntimeError, match=r"aten::permute, line 7 with these arguments \(ValueError"):

@@ -6,7 +6,7 @@ import pytest
 
 import ovjit as ov
 from ovjit.readers.torch import convert
-from ovjit.readers.torch.plain import is_plain
+from ovjit.readers.torch.programs.plain import is_plain
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -38,7 +38,7 @@ from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.formats import format_of
 from ovjit.readers.frameworks.files import is_tensorflow
 from ovjit.readers.frameworks.paddle import is_paddle
-from ovjit.readers.torch.trace import is_plain_module
+from ovjit.readers.torch.recording.trace import is_plain_module
 
 #: What need not be said of a conversion.
 _DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False}

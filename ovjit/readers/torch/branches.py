@@ -21,9 +21,9 @@ from ovjit.readers.torch.containers import assign, copied, is_same, replace, sta
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 if TYPE_CHECKING:
-    from ovjit.readers.torch.fx import FxReader
     from ovjit.readers.torch.graph import TorchReader
-    from ovjit.readers.torch.script import ScriptReader
+    from ovjit.readers.torch.programs.fx import FxReader
+    from ovjit.readers.torch.scripts.script import ScriptReader
 
 
 class Inside:

@@ -10,11 +10,11 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import Interval
 from ovjit.readers.torch.call import LAST, Call
-from ovjit.readers.torch.memory import tensors_of
+from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.values import Number, Stacked
 
 if TYPE_CHECKING:
-    from ovjit.readers.torch.script import ScriptReader
+    from ovjit.readers.torch.scripts.script import ScriptReader
 
 
 def is_changed(node: Any) -> bool:

@@ -17,33 +17,22 @@ from ovjit import logs
 from ovjit.api.model.model import Model
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.readers.torch import deferred, exporter, rolled, specialized, strides
+from ovjit.readers.torch import exporter
 from ovjit.readers.torch.decoders import TorchFXPythonDecoder, TorchScriptPythonDecoder
-from ovjit.readers.torch.decompose import decomposed
-from ovjit.readers.torch.differences import gradient
-from ovjit.readers.torch.fx import read_exported
 from ovjit.readers.torch.graph import Refused
-from ovjit.readers.torch.graph_modules import is_graph, read_graph_module, with_described
-from ovjit.readers.torch.modules import replaced
 from ovjit.readers.torch.packed import packed_layers
-from ovjit.readers.torch.patches import divided, patched, plain_modules, plain_scripts
-from ovjit.readers.torch.plain import is_plain, views_of, written_beside
-from ovjit.readers.torch.script import ScriptReader
-from ovjit.readers.torch.script_inputs import (
-    ANYHOW,
-    EXAMPLE,
-    Read,
-    check_lists,
-    input_of,
-    inputs_of,
-    read_as,
-    unknown_input,
-)
-from ovjit.readers.torch.selected import agrees, depends_on_mask, for_any_mask
-from ovjit.readers.torch.shared_memory import loses_writes, writes_to_constants
-from ovjit.readers.torch.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
-from ovjit.readers.torch.state import called, traced
-from ovjit.readers.torch.trace import (
+from ovjit.readers.torch.programs.decompose import decomposed
+from ovjit.readers.torch.programs.fx import read_exported
+from ovjit.readers.torch.programs.graph_modules import is_graph, read_graph_module, with_described
+from ovjit.readers.torch.programs.plain import is_plain, views_of, written_beside
+from ovjit.readers.torch.recording import rolled, specialized, strides
+from ovjit.readers.torch.recording.differences import gradient
+from ovjit.readers.torch.recording.modules import replaced
+from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
+from ovjit.readers.torch.recording.selected import agrees, depends_on_mask, for_any_mask
+from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
+from ovjit.readers.torch.recording.state import called, traced
+from ovjit.readers.torch.recording.trace import (
     NOT_TRACED,
     Prepared,
     arguments_of,
@@ -54,6 +43,19 @@ from ovjit.readers.torch.trace import (
     quietly,
     warn_again,
 )
+from ovjit.readers.torch.scripts import deferred
+from ovjit.readers.torch.scripts.script import ScriptReader
+from ovjit.readers.torch.scripts.script_inputs import (
+    ANYHOW,
+    EXAMPLE,
+    Read,
+    check_lists,
+    input_of,
+    inputs_of,
+    read_as,
+    unknown_input,
+)
+from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
 from ovjit.readers.torch.values import inlined
 from ovjit.records import NamedTuple
 

@@ -15,9 +15,9 @@ from ovjit.api.model.node import make_node
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
-from ovjit.readers.torch.patches import patched
-from ovjit.readers.torch.state import traced
-from ovjit.readers.torch.trace import Prepared, is_script, quietly, weight_names, weights_of
+from ovjit.readers.torch.recording.patches import patched
+from ovjit.readers.torch.recording.state import traced
+from ovjit.readers.torch.recording.trace import Prepared, is_script, quietly, weight_names, weights_of
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
 

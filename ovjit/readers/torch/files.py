@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError
-from ovjit.readers.torch.trace import quietly
+from ovjit.readers.torch.recording.trace import quietly
 
 #: Members of the archives that torch.jit.save and torch.export.save write, below their first folder.
 _SCRIPT = "constants.pkl"

@@ -14,15 +14,15 @@ from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedErro
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, is_static
 from ovjit.graph.symbolic import named, without_symbols
-from ovjit.readers.torch.activation_fusion import fuse_activations
-from ovjit.readers.torch.attention_fusion import fuse_attention
-from ovjit.readers.torch.batch_norms import fold_batch_norms
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
-from ovjit.readers.torch.equal_nodes import merge_equal
-from ovjit.readers.torch.nibbles import keep_packed
-from ovjit.readers.torch.quantized import kept_on_grid
+from ovjit.readers.torch.fusions.activations import fuse_activations
+from ovjit.readers.torch.fusions.attention import fuse_attention
+from ovjit.readers.torch.fusions.batch_norms import fold_batch_norms
+from ovjit.readers.torch.fusions.equal_nodes import merge_equal
+from ovjit.readers.torch.fusions.nibbles import keep_packed
+from ovjit.readers.torch.fusions.transposes import absorb_movements
+from ovjit.readers.torch.operators.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.transposes import absorb_movements
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
 
 

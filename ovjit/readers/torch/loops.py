@@ -23,13 +23,13 @@ from ovjit.readers.torch.branches import (
 )
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, replace, stacked
-from ovjit.readers.torch.shared_memory import nodes_of
+from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 if TYPE_CHECKING:
-    from ovjit.readers.torch.fx import FxReader
     from ovjit.readers.torch.graph import TorchReader
-    from ovjit.readers.torch.script import ScriptReader
+    from ovjit.readers.torch.programs.fx import FxReader
+    from ovjit.readers.torch.scripts.script import ScriptReader
 
 #: A loop that is unrolled has at most this many iterations.
 MOST_ITERATIONS = 2000

@@ -22,7 +22,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.trace import is_script
+from ovjit.readers.torch.recording.trace import is_script
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
 

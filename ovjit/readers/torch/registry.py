@@ -67,7 +67,7 @@ def aten_rows(rules: Mapping[str, Rule]) -> None:
 @cache
 def _load() -> None:
     for family in FAMILIES:
-        importlib.import_module(f"ovjit.readers.torch.{family}")
+        importlib.import_module(f"ovjit.readers.torch.operators.{family}")
 
 
 def find_rule(name: str, overload: str) -> Row | None:

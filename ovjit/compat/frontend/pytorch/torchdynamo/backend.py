@@ -21,7 +21,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
 from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
-from ovjit.readers.torch.decompose import more_decompositions
+from ovjit.readers.torch.programs.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
 

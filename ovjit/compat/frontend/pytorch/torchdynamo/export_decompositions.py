@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.readers.torch.decompose import kept_whole, more_decompositions
+from ovjit.readers.torch.programs.decompose import kept_whole, more_decompositions
 
 
 def get_export_decomposition_list() -> list[Any]:

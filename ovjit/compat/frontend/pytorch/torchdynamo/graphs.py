@@ -10,8 +10,8 @@ from ovjit.api.model.node import Output
 from ovjit.errors import OvjitError
 from ovjit.graph.shapes import is_static
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.fx import FxReader
-from ovjit.readers.torch.strides import hint
+from ovjit.readers.torch.programs.fx import FxReader
+from ovjit.readers.torch.recording.strides import hint
 from ovjit.readers.torch.values import Complex, Number
 from ovjit.records import NamedTuple
 

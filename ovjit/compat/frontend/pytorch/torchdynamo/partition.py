@@ -10,8 +10,8 @@ from typing import Any
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
 from ovjit.errors import OvjitError
-from ovjit.readers.torch.fx import refusal
 from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.programs.fx import refusal
 from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, name_of
 
 #: How often a graph is divided anew, each time without an operator that was refused.

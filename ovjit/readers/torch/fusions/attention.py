@@ -1,0 +1,202 @@
+"""Attention that a module writes out, as one operation, where OpenVINO's `convert_model` does so, too."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.graph.dtypes import numpy_dtype
+from ovjit.graph.shapes import Interval
+from ovjit.graph.symbolic import statically_known_equal
+from ovjit.readers.torch.fusions.transposes import before_turning
+from ovjit.records import NamedTuple
+from ovjit.rewrite.pattern import op, value
+from ovjit.rewrite.rules import rule
+
+#: The least rank of q, k and v, and the largest that is taken with a mask.
+_LEAST, _MASKED = 3, 4
+
+
+def _is_single(seen: Seen) -> bool:
+    return seen.shape is not None and all(d == 1 for d in seen.shape)
+
+
+_PRODUCT = op.MatMul(value("q"), ..., transpose_a=False).once.named("product")
+_SCORES = op.Multiply(_PRODUCT, value("scale").where(_is_single)) | _PRODUCT
+_SUM = op.Add(_SCORES, value("mask")).once.named("sum")
+_WEIGHTS = op.Softmax(_SUM | _SCORES).named("weights")
+_JOINED = op.Concat(_SUM | _SCORES, value("sinks")).named("joined")
+_GREATEST = op["TopK ReduceMax"](value("joined"), ...).named("greatest")
+_PART = op.Slice(op.Softmax(_JOINED - _GREATEST).once.named("weights"), ...).named("part")
+_BROADCAST, _TOP = op.Broadcast(...), op.TopK(...)
+_SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
+
+
+def fuse_attention(model: Model) -> None:
+    """Apply the rules below wherever they fit."""
+    for _ in applied([write_attention, write_attention_with_sinks], model, Users(model)):
+        pass
+
+
+@rule(op.MatMul(_WEIGHTS.once, value("v"), transpose_a=False, transpose_b=False))
+def write_attention(
+    node: SeenNode, weights: Seen, product: Seen, q: Seen, v: Seen, scale: Seen | None = None,
+    mask: Seen | None = None, sum: Seen | None = None,
+) -> bool | None:  # fmt: skip
+    """MatMul(Softmax(MatMul(q, k^T) * scale + mask), v) -> ScaledDotProductAttention(q, k, v, mask, scale)
+
+    One number scales the scores or k. Not matched: quotients, several masks, numbers of heads that may
+    differ, masks that change the lengths of the scores, and weights that another node reads. A mask of open
+    lengths is taken to have those of the scores. These are OpenVINO's conditions.
+    """
+    return _write(node, weights, product, q, v, scale, mask, sum)
+
+
+@rule(op.MatMul(_PART.once, value("v"), transpose_a=False, transpose_b=False))
+def write_attention_with_sinks(
+    node: SeenNode, weights: Seen, part: Seen, joined: Seen, greatest: Seen, sinks: Seen, product: Seen,
+    q: Seen, v: Seen, scale: Seen | None = None, mask: Seen | None = None, sum: Seen | None = None,
+) -> bool | None:  # fmt: skip
+    """x = Concat(MatMul(q, k^T) * scale + mask, sinks)
+    MatMul(Slice(Softmax(x - ReduceMax(x))), v) -> ScaledDotProductAttention(q, k, v, mask, scale, sinks)
+
+    The last column of the weights, that of the sinks, is left out. k is not turned, as OpenVINO wants it.
+    """
+    while _BROADCAST.fits(sinks.node.op):
+        sinks = sinks.node.inputs[0]
+    heads, made = list(sinks.shape or ()), list(joined.shape or ())
+    if heads[:1] + heads[2:] != [1, 1, 1] or len(made) != 4 or not statically_known_equal(heads[1], made[1]):
+        return None
+    if (
+        joined.node.attrs["axis"] not in (-1, 3)
+        or not _leaves_last_out(part, 3)
+        or not _is_greatest(greatest)
+    ):
+        return None
+    scores = joined.node.inputs[0]
+    if not product.node.attrs["transpose_b"]:
+        return None
+    return _write(node, scores, product, q, v, scale, mask, sum, sinks, weights.node.attrs["axis"])
+
+
+def _is_greatest(found: Seen) -> bool:
+    """Whether this is the maximum along the last axis, which stays."""
+    attrs = found.node.attrs
+    if _TOP.fits(found.node.op):
+        of_values = found.port.get_index() == 0 and attrs["mode"] == "max"
+        return of_values and attrs["axis"] in (-1, 3) and list(found.shape or ())[-1:] == [1]
+    axes = found.node.inputs[1].constant
+    along = None if axes is None else axes.reshape(-1).tolist()
+    return along in ([-1], [3]) and bool(attrs["keep_dims"])
+
+
+def _leaves_last_out(cut: Seen, axis: int) -> bool:
+    """Whether this is a Slice of all but the last element along the axis."""
+    numbers = [x.constant for x in cut.node.inputs[1:]]
+    whole = [int(x.reshape(-1)[0]) for x in numbers if x is not None and x.size == 1]
+    return whole in ([0, -1, 1, axis], [0, -1, 1, axis - 4])
+
+
+def _write(
+    node: SeenNode, weights: Seen, product: Seen, q: Seen, v: Seen, scale: Seen | None, mask: Seen | None,
+    sum: Seen | None, sinks: Seen | None = None, axis: int | None = None,
+) -> bool | None:  # fmt: skip
+    """Put attention in place of `node`, whose scores have the shape of `weights`. None where it cannot be."""
+    rank, key = len(weights.shape or ()), _key_of(product)
+    axis = weights.node.attrs["axis"] if axis is None else axis
+    if rank < _LEAST or (mask is not None and max(rank, len(mask.shape or ())) > _MASKED):
+        return None
+    if key is None or (scale and key.scale) or axis not in (-1, rank - 1):
+        return None
+    if not _keeps_heads([q, key.k, v, product, weights, node.output], rank):
+        return None
+    if sum is not None and not _keeps_lengths(sum, product):
+        return None
+    name = node.of.get_friendly_name()
+    kind = node.output.dtype
+    mask_port = _number(0, kind, f"{name}/mask") if mask is None else _fitted(mask, f"{name}/mask")
+    factor = scale or key.scale
+    scale_port = _number(1, kind, f"{name}/scale") if factor is None else _scalar(factor, f"{name}/scale")
+    inputs = [q.port, _turned_back(key, name), v.port, mask_port, scale_port]
+    inputs += [] if sinks is None else [sinks.port]
+    node.output.port.replace(made_node("ScaledDotProductAttention", inputs, name, causal=False))
+    return True
+
+
+class _Key(NamedTuple):
+    """The second factor of the scores, as it is or turned, without its scale."""
+
+    k: Seen
+    is_turned: bool
+    scale: Seen | None
+
+
+def _key_of(product: Seen) -> _Key | None:
+    """None where the key is a product with something else than a number."""
+    k = product.node.inputs[1]
+    is_turned = not product.node.attrs["transpose_b"]
+    found = _SCALED.first(k)
+    if found is not None:
+        return _Key(found["k"], is_turned, found["scale"])
+    return None if op.Multiply(...).matches(k) else _Key(k, is_turned, None)
+
+
+def _keeps_heads(values: list[Seen], rank: int) -> bool:
+    """Whether all have this rank, and surely the same number of heads."""
+    shapes = [value.shape for value in values]
+    if any(shape is None or len(shape) != rank for shape in shapes):
+        return False
+    return all(statically_known_equal(shape[-3], shapes[0][-3]) for shape in shapes)
+
+
+def _keeps_lengths(total: Seen, product: Seen) -> bool:
+    """Whether the scores with their mask have as many rows and columns as without it."""
+    first, made = total.node.inputs[0].shape, total.shape
+    if first is None or made is None or product.shape is None:
+        return False
+    ends = [*first[-2:], *made[-2:]]
+    if len(first) > 1 and all(isinstance(d, Interval) for d in ends):
+        return True
+    return all(statically_known_equal(a, b) for a, b in zip(made[-2:], product.shape[-2:], strict=True))
+
+
+def _turned_back(key: _Key, name: str) -> Output:
+    """The key with a row for each position."""
+    if not key.is_turned:
+        return key.k.port
+    if (before := before_turning(key.k)) is not None:
+        return before.port
+    rank = len(key.k.shape or ())
+    order = made_constant(np.array([*range(rank - 2), rank - 1, rank - 2]), "i64", f"{name}/Constant")
+    return made_node("Transpose", [key.k.port, order], f"{name}/Transpose")
+
+
+def _fitted(mask: Seen, name: str) -> Output:
+    """The mask with two dimensions or more, none of which is a leading 1 before those."""
+    shape = mask.shape or ()
+    lengths = [*shape[:-2], None]
+    ones = next(i for i, d in enumerate(lengths) if d != 1)
+    missing = 2 - len(shape)
+    if not ones and missing <= 0:
+        return mask.port
+    if mask.constant is not None:
+        kept = mask.constant.reshape((1,) * missing + mask.constant.shape[ones:])
+        return made_constant(kept, mask.dtype, name)
+    axes = made_constant(np.arange(max(ones, missing)), "i64", f"{name}/Constant")
+    return made_node("Squeeze" if ones else "Unsqueeze", [mask.port, axes], name)
+
+
+def _scalar(factor: Seen, name: str) -> Output:
+    """A factor of one element with one dimension or none."""
+    if factor.constant is not None:
+        return made_constant(factor.constant.reshape(()), factor.dtype, name)
+    if len(factor.shape or ()) < 2:
+        return factor.port
+    one = made_constant(np.array([1]), "i64", f"{name}/Constant")
+    return made_node("Reshape", [factor.port, one], name, special_zero=False)
+
+
+def _number(number: float, kind: str, name: str) -> Output:
+    return made_constant(np.array(number, numpy_dtype(kind)), kind, name)

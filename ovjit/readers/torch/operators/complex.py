@@ -1,0 +1,198 @@
+"""Complex numbers: pairs in a last dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators import elementwise as elementwise
+from ovjit.readers.torch.registry import aten, aten_rows, loaded_row
+from ovjit.readers.torch.values import Complex
+
+
+def pair_of(n: Call, value: Any) -> Complex:
+    """A tensor or number as a complex one."""
+    if isinstance(value, Complex):
+        return value
+    if isinstance(value, complex):
+        return Complex(n.const([value.real, value.imag], "f32"))
+    return n.complex_of(n.real(value))
+
+
+def _of_one_type(n: Call, x: Any, other: Any) -> tuple[Any, Any]:
+    """Both as complex or real tensors whose parts have one type: the wider one. Numbers, integers and tensors
+    without dimensions do not widen the other's."""
+    kinds = [_part_type(n, value) for value in (x, other)]
+    leading = [kind for kind, is_weak in kinds if kind and not is_weak] or [kind for kind, _ in kinds if kind]
+    kind = max(leading, key=_WIDTHS.index, default="f32")
+    x, other = (
+        n.tensor(value, kind) if isinstance(value, (Output, int, float)) else pair_of(n, value)
+        for value in (x, other)
+    )
+    x, other = (Complex(n.to_type(v.pair, kind)) if isinstance(v, Complex) else v for v in (x, other))
+    return x, other
+
+
+_WIDTHS = ["f16", "f32", "f64"]
+
+
+def _part_type(n: Call, value: Any) -> tuple[str | None, bool]:
+    """The type of a tensor's real numbers, if it has such, and whether it does not widen others."""
+    if isinstance(value, Complex):
+        return n.dtype(value.pair), n.rank(value.pair) == 1
+    if isinstance(value, Output) and n.dtype(value) in _WIDTHS:
+        return n.dtype(value), n.rank(value) == 0
+    return None, True
+
+
+@aten("complex")
+def complex_(n: Call, x: Output, imag: Output) -> Complex:
+    a, b = n.also("broadcast_tensors", n.same_kind([x, imag]))
+    return n.complex_of(a, b)
+
+
+@aten("polar")
+def polar(n: Call, x: Output, angle: Output) -> Complex:
+    return n.complex_of(n("Multiply", x, n("Cos", angle)), n("Multiply", x, n("Sin", angle)))
+
+
+@aten("real")
+def real(n: Call, x: Any) -> Output:
+    return n.part(x, 0) if isinstance(x, Complex) else x
+
+
+@aten("imag")
+def imag(n: Call, x: Any) -> Output:
+    return n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0))
+
+
+@aten("conj", "_conj", "conj_physical", "_conj_physical")
+def conj(n: Call, x: Any) -> Any:
+    return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
+
+
+@aten("angle")
+def angle(n: Call, x: Any) -> Output:
+    if isinstance(x, Complex):
+        return n.also("atan2", n.part(x, 1), n.part(x, 0))
+    x = n.real(x)
+    return n(
+        "Select", n("Less", x, n.like(x, 0)), n.like(x, 3.141592653589793), n("Multiply", n.like(x, 0), x)
+    )
+
+
+def multiplied(n: Call, a: Complex, b: Complex) -> Complex:
+    return _by_parts(n, "Multiply", a, b)
+
+
+def _by_parts(n: Call, op: str, a: Complex, b: Complex) -> Complex:
+    """(a + bi)(c + di) = ac - bd + (ad + bc)i"""
+    a, b = _of_one_type(n, a, b)
+    p, q, r, s = n.part(a, 0), n.part(a, 1), n.part(b, 0), n.part(b, 1)
+    return n.complex_of(n("Subtract", n(op, p, r), n(op, q, s)), n("Add", n(op, p, s), n(op, q, r)))
+
+
+def divided(n: Call, a: Complex, b: Complex) -> Complex:
+    a, b = _of_one_type(n, a, b)
+    size = n("ReduceSum", n("Multiply", b.pair, b.pair), [-1], keep_dims=True)
+    return Complex(n("Divide", multiplied(n, a, conj(n, b)).pair, size))
+
+
+@aten("complex_pow")
+def complex_pow(n: Call, x: Any, other: Any) -> Complex:
+    """x multiplied with itself, or |x|^c (cos ct + i sin ct) of the angle t, or exp(c (log |x| + it))"""
+    times = n.known_number(other) if isinstance(other, (int, float, Output)) else None
+    base = pair_of(n, x)
+    if isinstance(times, int) and 0 < times <= elementwise.MOST_FACTORS:
+        return elementwise.by_squaring(times, base, lambda p, q: multiplied(n, p, q))
+    size, turned = elementwise.absolute(n, base), angle(n, base)
+    if not isinstance(other, (Complex, complex)):
+        exponent = n.tensor(other, n.dtype(size))
+        return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
+    made = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
+    return _exponential(n, made)
+
+
+@aten("complex_matmul")
+def complex_matmul(n: Call, x: Any, other: Any) -> Complex:
+    return _by_parts(n, "MatMul", pair_of(n, x), pair_of(n, other))
+
+
+def _either(name: str, of_complex: Any) -> None:
+    """The rule of an operator of reals, and what it is of complex numbers."""
+    row = loaded_row(f"aten::{name}")
+
+    def rule(n: Call, x: Any, other: Any = None, alpha: Any = 1, rounding_mode: Any = None) -> Any:
+        if isinstance(x, (Complex, complex)) or isinstance(other, (Complex, complex)):
+            return of_complex(n, x, other, alpha)
+        return row.rule(
+            n, x, other, *({"add": [alpha], "sub": [alpha], "div": [rounding_mode]}.get(name, []))
+        )
+
+    aten(name)(rule)
+
+
+def _sum(op: str) -> Any:
+    def rule(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+        a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
+        right = b.pair if alpha == 1 else n("Multiply", b.pair, n.like(b.pair, alpha))
+        return Complex(n(op, a.pair, right))
+
+    return rule
+
+
+def _product(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+    x, other = _of_one_type(n, x, other)
+    for a, b in ((x, other), (other, x)):
+        if isinstance(a, Complex) and not isinstance(b, Complex):
+            return Complex(n("Multiply", a.pair, n.unsqueeze(b, [-1]) if n.rank(b) else b))
+    return multiplied(n, x, other)
+
+
+def _quotient(n: Call, x: Any, other: Any, alpha: Any) -> Complex:
+    x, other = _of_one_type(n, x, other)
+    if isinstance(other, Complex):
+        return divided(n, pair_of(n, x), other)
+    return Complex(n("Divide", x.pair, n.unsqueeze(other, [-1]) if n.rank(other) else other))
+
+
+def _compared(op: str, joined: str) -> Any:
+    def rule(n: Call, x: Any, other: Any, alpha: Any) -> Output:
+        a, b = (pair_of(n, value) for value in _of_one_type(n, x, other))
+        each = n(op, a.pair, b.pair)
+        return n(joined, each, [-1], keep_dims=False)
+
+    return rule
+
+
+for _name, _rule in (("add", _sum("Add")), ("sub", _sum("Subtract")), ("mul", _product), ("div", _quotient),
+                     ("eq", _compared("Equal", "ReduceLogicalAnd")),
+                     ("ne", _compared("NotEqual", "ReduceLogicalOr"))):  # fmt: skip
+    _either(_name, _rule)
+
+
+def _of_one(name: str, of_complex: Any) -> None:
+    row = loaded_row(f"aten::{name}")
+    aten(name)(lambda n, x: of_complex(n, x) if isinstance(x, Complex) else row.rule(n, x))
+
+
+def _exponential(n: Call, x: Complex) -> Complex:
+    """exp(a) (cos b + i sin b)"""
+    return polar(n, n("Exp", n.part(x, 0)), n.part(x, 1))
+
+
+_of_one("neg", lambda n, x: Complex(n("Negative", x.pair)))
+_of_one("exp", _exponential)
+_of_one("log", lambda n, x: n.complex_of(n("Log", elementwise.absolute(n, x)), angle(n, x)))
+_of_one("sqrt", lambda n, x: complex_pow(n, x, 0.5))
+_of_one("square", lambda n, x: multiplied(n, x, x))
+_of_one("reciprocal", lambda n, x: divided(n, pair_of(n, complex(1)), x))
+
+
+#: Operators that are one expression.
+aten_rows({
+    "view_as_complex": lambda n, x: Complex(x),
+    "view_as_real _view_as_real_physical view_as_real_copy": lambda n, x: x.pair,
+    "_neg_view": lambda n, x: n("Negative", x),
+})  # fmt: skip

@@ -1,0 +1,73 @@
+"""Gradients that PyTorch does not decompose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.filters import convolved
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators.nn import spread
+from ovjit.readers.torch.registry import aten
+
+
+@aten("convolution_backward")
+def convolution_backward(
+    n: Call, out: Output, input: Output, weight: Output, bias_sizes: Any, stride: Any, padding: Any,
+    dilation: Any, transposed: bool, output_padding: Any, groups: int, output_mask: Any,
+) -> list[Any]:  # fmt: skip
+    """Gradients of the input, the weights and the bias, by the gradient `out` of the result.
+
+    Those of the input are the other kind of convolution. `output_mask` names the gradients that are wanted.
+    """
+    rank = n.rank(weight)
+    strides, pads = spread(stride, rank - 2), spread(padding, rank - 2)
+    own = {"strides": strides, "dilations": spread(dilation, rank - 2), "pads_begin": pads, "pads_end": pads}
+    made: list[Any] = [None, None, None]
+    if output_mask[0]:  # of a transposed one, what a stride left unread is behind the end
+        more = {} if transposed else {"output_padding": [step - 1 for step in strides]}
+        back = convolved(n, out, weight, groups, not transposed, **own, **more)
+        made[0] = _cut(n, back, n.sizes(input)[2:])
+    if output_mask[1]:
+        wide, moved = (out, input) if transposed else (input, out)
+        made[1] = _of_weights(n, wide, moved, groups, n.sizes(weight)[2:], own)
+    if output_mask[2]:
+        made[2] = n("ReduceSum", out, [i for i in range(rank) if i != 1], keep_dims=False)
+    return made
+
+
+def _of_weights(n: Call, x: Output, moved: Output, groups: int, sizes: list[Any], own: Any) -> Output:
+    """sum over n, i of moved[n, k, i] * x[n, c, stride * i + dilation * u - pad] as [k, c / groups, u].
+
+    It is the convolution of x with the filters `moved`, in which samples are the channels and stride and
+    dilation change places.
+    """
+    attributes = {**own, "strides": own["dilations"], "dilations": own["strides"]}
+    rest = list(range(2, n.rank(x)))
+    if groups == 1:
+        first, filters = (n("Transpose", value, [1, 0, *rest]) for value in (x, moved))
+        out = n("Convolution", first, filters, **attributes)
+    else:
+        after = [axis + 1 for axis in rest]
+        parted, filters = (
+            n.to_shape(v, [n.size(v, 0), groups, _part(n.size(v, 1), groups), *n.sizes(v)[2:]])
+            for v in (x, moved)
+        )
+        first = n("Transpose", parted, [2, 1, 0, *after])
+        first = n.to_shape(
+            first, [n.size(first, 0), n.compute("Multiply", groups, n.size(x, 0)), *n.sizes(x)[2:]]
+        )
+        out = n("GroupConvolution", first, n("Transpose", filters, [1, 2, 0, *after]), **attributes)
+    return _cut(n, n("Transpose", out, [1, 0, *rest]), sizes)
+
+
+def _part(size: Any, groups: int) -> Any:
+    return size // groups if isinstance(size, int) else -1
+
+
+def _cut(n: Call, value: Output, sizes: list[Any]) -> Output:
+    """The first `sizes` elements along the spatial axes."""
+    for axis, size in enumerate(sizes, 2):
+        if not isinstance(size, int) or n.size(value, axis) != size:
+            value = n.cut(value, axis, 0, size)
+    return value

@@ -1,0 +1,279 @@
+"""Linear algebra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers import matrices
+from ovjit.readers.factorization import determinant, eliminated, stacked, unstacked
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators.elementwise import by_squaring
+from ovjit.readers.torch.operators.spectra import by_singular_values
+from ovjit.readers.torch.registry import aten
+
+
+@aten("inverse", "linalg_inv")
+def inverse(n: Call, x: Output) -> Output:
+    return n("Inverse", x, adjoint=False)
+
+
+@aten("linalg_inv_ex")
+def inverse_with_info(n: Call, x: Output) -> list[Any]:
+    return [n("Inverse", x, adjoint=False), _info(n, x, 1)]
+
+
+def _info(n: Call, x: Output, index: int) -> Output | None:
+    """The output `index`: the first step of the elimination without a pivot, counted from 1, 0 for none."""
+    if not n.is_used(index):
+        return None
+    return unstacked(n, n.convert(eliminated(n, stacked(n, x)).failed, "i32"), x, 0)
+
+
+@aten("det", "linalg_det", "_linalg_det")
+def det(n: Call, x: Output) -> Any:
+    made = determinant(n, x)
+    return [made, None, None] if n.op == "aten::_linalg_det" else made
+
+
+@aten("linalg_solve", "linalg_solve_ex", "_linalg_solve_ex")
+def solve(n: Call, x: Output, B: Output, left: bool = True) -> Any:
+    """A^-1 B; a vector of right-hand sides is a column."""
+    vector = n.rank(B) == 1 or (n.rank(B) == n.rank(x) - 1 and n.shape(B) == (n.shape(x) or ())[:-1])
+    made = n("Inverse", x, adjoint=False)
+    b = n.unsqueeze(B, [n.rank(B)]) if vector else B
+    out = n("MatMul", made, b) if left else n("MatMul", b, made)
+    out = n.squeeze(out, [-1]) if vector else out
+    if n.op == "aten::linalg_solve":
+        return out
+    if n.op == "aten::linalg_solve_ex":
+        return [out, _info(n, x, 1)]
+    return [out, None, None, _info(n, x, 3)]
+
+
+@aten("linalg_cross", "cross")
+def cross(n: Call, x: Output, other: Output, dim: Any = -1) -> Output:
+    """a[1]*b[2] - a[2]*b[1], and so on round"""
+    a, b = n.same_kind([x, other])
+    if dim is None:
+        shape = n.shape(a) or ()
+        dim = next((i for i, d in enumerate(shape) if d == 3), None)
+        if dim is None:
+            raise UnsupportedError("no dimension is known to be 3, and no axis of the cross product is given")
+    axis = n.axis(dim, max(n.rank(a), n.rank(b)))
+    return matrices.cross(n, a, b, axis)
+
+
+@aten("linalg_matrix_norm")
+def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False) -> Output:
+    rank = n.rank(x)
+    rows, columns = n.axes(dim, rank)
+    if ord == "fro":
+        squares = n("ReduceSum", n("Multiply", x, x), [rows, columns], keep_dims=bool(keepdim))
+        return n("Sqrt", squares)
+    if ord in ("nuc", 2, -2):
+        order = [*(i for i in range(rank) if i not in (rows, columns)), rows, columns]
+        out = by_singular_values(n, n.transpose(x, order), ord)
+        return n.unsqueeze(out, sorted([rows, columns])) if keepdim else out
+    if ord not in (1, -1, np.inf, -np.inf):
+        raise UnsupportedError(f"the matrix norm {ord!r} is not supported")
+    summed, kept = (rows, columns) if abs(ord) == 1 else (columns, rows)
+    sums = n("ReduceSum", n("Abs", x), [summed], keep_dims=True)
+    out = n("ReduceMax" if ord > 0 else "ReduceMin", sums, [kept], keep_dims=True)
+    if n.may_be_empty(x, [kept]):  # of no sums, the largest is 0
+        out = n("Maximum", out, n.like(out, 0))
+    return out if keepdim else n.squeeze(out, [rows, columns])
+
+
+@aten("linalg_vecdot")
+def vector_product(n: Call, x: Any, y: Any, dim: int = -1) -> Any:
+    """The sum of conj(x) y along an axis."""
+    return n.also("sum", n.also("mul", n.also("conj", x), y), [dim])
+
+
+@aten("trace")
+def trace(n: Call, x: Output) -> Output:
+    return n.also("sum", n.also("diagonal", x))
+
+
+@aten("kron")
+def kron(n: Call, x: Output, other: Output) -> Output:
+    a, b = n.same_kind([x, other])
+    rank = max(n.rank(a), n.rank(b))
+    a, b = (n.unsqueeze(v, list(range(rank - n.rank(v)))) for v in (a, b))
+    columns, rows = ([2 * i + k for i in range(rank)] for k in (1, 0))
+    wide = n.also("mul", n.unsqueeze(a, columns), n.unsqueeze(b, rows))
+    dims = [n.compute("Multiply", n.size(a, i), n.size(b, i)) for i in range(rank)]
+    return n.to_shape(wide, dims)
+
+
+@aten("chain_matmul", "linalg_multi_dot")
+def chain(n: Call, x: Any) -> Output:
+    out = x[0]
+    for value in x[1:]:
+        out = n("MatMul", out, value)
+    return out
+
+
+@aten("tensordot")
+def tensordot(n: Call, x: Output, other: Output, dims_self: Any, dims_other: Any) -> Output:
+    """The sum of products over pairs of axes: a matrix product of what is laid together."""
+    parts = []
+    for value, dims, contracted_first in ((x, dims_self, False), (other, dims_other, True)):
+        axes = n.axes(list(dims), n.rank(value))
+        kept = [a for a in range(n.rank(value)) if a not in axes]
+        sizes = [[n.size(value, a) for a in part] for part in (kept, axes)]
+        matrix = [n.product(part) for part in (sizes[::-1] if contracted_first else sizes)]
+        order = [*axes, *kept] if contracted_first else [*kept, *axes]
+        parts.append((n.to_shape(n.transpose(value, order), matrix), sizes[0]))
+    (left, rows), (right, columns) = parts
+    made = n.also("matmul", left, right)
+    return n.to_shape(made, [*rows, *columns])
+
+
+@aten("cov", "corrcoef")
+def cov(n: Call, x: Output, correction: int = 1, fweights: Any = None, aweights: Any = None) -> Output:
+    """(x - mean) w (x - mean)^T / (count - correction), rows are variables; corrcoef divides by roots."""
+    alone = n.rank(x) < 2
+    rows = n.real(n.reshape(x, [1, -1]) if alone else x)
+    kind = n.common([rows, *(v for v in (fweights, aweights) if v is not None)])
+    given = [n.to_type(v, kind) for v in (fweights, aweights) if v is not None]
+    rows = n.to_type(rows, kind)
+    count = n.to_type(n.tensor(n.size(rows, 1)), kind)
+    left = n("Subtract", count, n.like(rows, correction))
+    if given:
+        weights = given[0] if len(given) == 1 else n("Multiply", *given)
+        total = n("ReduceSum", weights, [0], keep_dims=False)
+        mean = n("Divide", n("ReduceSum", n("Multiply", rows, weights), [1], keep_dims=True), total)
+        lost = n.like(rows, correction)
+        if aweights is not None:  # correction * sum(w a) / sum(w)
+            pairs = n("ReduceSum", n("Multiply", weights, given[-1]), [0], keep_dims=False)
+            lost = n("Divide", n("Multiply", lost, pairs), total)
+        left = n("Subtract", total, lost)
+    else:
+        mean = n("ReduceMean", rows, [1], keep_dims=True)
+    middle = n("Subtract", rows, mean)
+    weighted = n("Multiply", middle, weights) if given else middle
+    made = n("MatMul", weighted, middle, transpose_a=False, transpose_b=True)
+    if n.op == "aten::corrcoef":  # the divisor cancels
+        root = n("Sqrt", n("ReduceSum", n("Multiply", middle, middle), [1], keep_dims=True))
+        made = n("Divide", n("Divide", made, root), n.transpose(root, [1, 0]))
+        made = n("Minimum", n("Maximum", made, n.like(made, -1)), n.like(made, 1))
+    else:
+        made = n("Divide", made, n("Maximum", left, n.like(left, 0)))
+    return n.scalar(made) if alone or n.wanted.rank == 0 else made
+
+
+@aten("logdet", "linalg_slogdet", "slogdet", "_linalg_slogdet")
+def logdet(n: Call, x: Output) -> Any:
+    """log(det), or its sign and log|det|"""
+    found = determinant(n, x)
+    if n.op == "aten::logdet":
+        return n("Log", found)
+    made = [n("Sign", found), n("Log", n("Abs", found))]
+    return [*made, None, None] if n.op == "aten::_linalg_slogdet" else made
+
+
+#: exp(A) = p(A / 2^HALVINGS)^(2^HALVINGS), where p is the power series with TERMS terms.
+HALVINGS, TERMS = 10, 10
+
+
+def _identity(n: Call, x: Output) -> Output:
+    """The identity of as many rows as a matrix has columns, in its type."""
+    places = n.arange(n.size(x, -1))
+    same = n("Equal", n.unsqueeze(places, [0]), n.unsqueeze(places, [1]))
+    return n.convert(same, n.dtype(x))
+
+
+@aten("matrix_exp", "linalg_matrix_exp")
+def matrix_exp(n: Call, x: Output) -> Output:
+    """By scaling and squaring in f64: norms up to 2^10 leave a remainder below 1e-7."""
+    wide = n.convert(x, "f64")
+    small = n("Multiply", wide, n.like(wide, 0.5**HALVINGS))
+    one = _identity(n, wide)
+    # p - 1, and (1 + r)^2 - 1 = 2 r + r r: what is small stays exact
+    rest = small
+    for k in range(TERMS, 1, -1):
+        rest = n("MatMul", small, n("Add", one, n("Multiply", rest, n.like(rest, 1 / k))))
+    for _ in range(HALVINGS):
+        rest = n("Add", n("Add", rest, rest), n("MatMul", rest, rest))
+    return n.convert(n("Add", rest, one), n.dtype(x))
+
+
+@aten("linalg_matrix_power", "matrix_power")
+def matrix_power(call: Call, x: Output, **power: Any) -> Output:
+    """By squaring. `n` is the power."""
+    exponent = call.known_int(power["n"], "the power of a matrix")
+    if exponent == 0:
+        return call.expand(_identity(call, x), call.shape_of(x))
+    base = call("Inverse", x, adjoint=False) if exponent < 0 else x
+    return by_squaring(abs(exponent), base, lambda p, q: call("MatMul", p, q))
+
+
+@aten("linalg_solve_triangular", "triangular_solve")
+def solve_triangular(
+    n: Call, x: Output, B: Any = None, upper: bool = True, left: bool = True, unitriangular: bool = False,
+    A: Any = None, transpose: bool = False,
+) -> Any:  # fmt: skip
+    """A^-1 B or B A^-1, of A one triangle counts, with ones on the diagonal where it is unitriangular."""
+    old = n.op == "aten::triangular_solve"
+    a, b = (A, x) if old else (x, B)
+
+    def inverted() -> Output:
+        part = n.also("triu" if upper else "tril", a, int(unitriangular) * (1 if upper else -1))
+        if unitriangular:
+            part = n("Add", part, _identity(n, a))
+        return n("Inverse", part, adjoint=False)
+
+    # delta rules solve for two right-hand sides
+    inverse = n.reader.once(("triangle", upper, unitriangular), a, inverted)
+    if old:
+        return [n("MatMul", inverse, b, transpose_a=transpose, transpose_b=False), a]
+    return n("MatMul", inverse, b) if left else n("MatMul", b, inverse)
+
+
+@aten("cholesky_inverse", "cholesky_solve")
+def by_cholesky(n: Call, x: Output, input2: Any = None, upper: bool = False) -> Output:
+    """(L L^T)^-1, or that times right-hand sides; of L one triangle counts."""
+    factor = n.also("triu" if upper else "tril", x if input2 is None else input2)
+    inverse = n("Inverse", factor, adjoint=False)
+    made = n("MatMul", inverse, inverse, transpose_a=not upper, transpose_b=upper)
+    return made if input2 is None else n("MatMul", made, x)
+
+
+@aten("linalg_tensorinv")
+def tensorinv(n: Call, x: Output, ind: int = 2) -> Output:
+    """The inverse of x as a matrix whose rows are the first `ind` dimensions."""
+    dims = n.sizes(x)
+    made = n("Inverse", n.to_shape(x, [n.product(dims[:ind]), n.product(dims[ind:])]), adjoint=False)
+    return n.to_shape(made, [*dims[ind:], *dims[:ind]])
+
+
+@aten("linalg_tensorsolve")
+def tensorsolve(n: Call, x: Output, other: Output, dims: Any = None) -> Output:
+    """What a tensor, as a square matrix, has to be multiplied by to give another."""
+    if dims is not None:
+        moved = n.axes(list(dims), n.rank(x))
+        x = n.transpose(x, [*(i for i in range(n.rank(x)) if i not in moved), *moved])
+    rows = n.rank(other)
+    sizes = n.sizes(x)
+    matrix = n.to_shape(x, [n.product(sizes[:rows]), n.product(sizes[rows:])])
+    made = n("MatMul", n("Inverse", matrix, adjoint=False), n.reshape(other, [-1, 1]))
+    return n.to_shape(made, sizes[rows:])
+
+
+@aten("transformers::grouped_mm_fallback")
+def grouped_product(n: Call, x: Output, weight: Output, offs: Output) -> Output:
+    """Rows x[offs[i - 1]:offs[i]] times weight[i], one after another: the experts of transformers."""
+    ends = n.convert(offs, "i64")
+    experts = n.known_int(n.size(weight, 0), "the number of experts")
+    places = n("Concat", n.const([0]), ends, axis=0)
+    parts = []
+    for i in range(experts):
+        first, last = (n("Gather", places, [j], 0) for j in (i, i + 1))
+        rows = n("Slice", x, first, last, n.const([1]), n.const([0]))
+        parts.append(n("MatMul", rows, n("Gather", weight, i, 0)))
+    return n("Concat", *parts, axis=0)

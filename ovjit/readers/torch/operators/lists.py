@@ -1,0 +1,207 @@
+"""Lists, tuples, dicts and texts in scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.build import Unknown
+from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.containers import item_of, stacked
+from ovjit.readers.torch.operators.numbers import computed
+from ovjit.readers.torch.registry import aten, aten_rows
+from ovjit.readers.torch.values import Complex, Nested, Stacked
+
+
+@aten("__getitem__.t", "__getitem__")
+def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
+    if isinstance(x, dict):
+        return x[key if idx is None else idx]
+    if isinstance(x, Stacked):
+        return item_of(n, x, idx)
+    return x[n.known_int(idx, "the index of a list")]
+
+
+@aten("eq.str", "ne.str", "eq.int_list", "ne.int_list", "eq.float_list", "ne.float_list")
+def equal(n: Call, x: Any, b: Any = None, other: Any = None) -> Any:
+    """Texts, and lists of numbers."""
+    other = other if b is None else b
+    if isinstance(x, str) or len(x) != len(other):
+        same: Any = x == other
+    else:
+        pairs = [computed(n, "eq", *pair) for pair in zip(x, other, strict=True)]
+        same = reduce(lambda c, d: computed(n, "and_", c, d), pairs, True)
+    return same if "eq" in n.op else computed(n, "not_", same)
+
+
+@aten("__contains__")
+def contains(n: Call, x: Any, item: Any = None, key: Any = None) -> Any:
+    """Whether a dict has a key, or a list an item."""
+    wanted = item if key is None else key
+    if isinstance(x, dict) or isinstance(wanted, str):
+        return wanted in x
+    found: Any = False
+    for each in n.sizes(x.whole) if isinstance(x, Stacked) else x:
+        found = computed(n, "or_", found, computed(n, "eq", wanted, each))
+    return found
+
+
+@aten("__is__")
+def same_object(n: Call, x: Any, obj: Any = None) -> bool:
+    return (x is None) == (obj is None) if x is None or obj is None else x is obj
+
+
+@aten("slice.t")
+def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> Any:
+    if isinstance(x, Stacked):
+        whole = n.cut(x.whole, 0, start or 0, LAST if end is None else end, n.known_int(step, "the step"))
+        return Stacked(whole, x.numbers)
+    return list(x)[slice(n.known_number(start), n.known_number(end), n.known_number(step))]
+
+
+@aten("prim::dtype")
+def type_of(n: Call, x: Any) -> int:
+    from ovjit.readers.torch.values import number_of
+
+    if isinstance(x, Complex):
+        raise UnsupportedError("the type of a complex tensor is not supported")
+    if n.dtype(x) == "dynamic":
+        raise Unknown("the input's element type is unknown: give it by 'input' or an example")
+    return number_of(n.dtype(x))
+
+
+@aten("add.t", "add.str")
+def joined(n: Call, x: Any, b: Any) -> Any:
+    if not isinstance(x, Stacked) and not isinstance(b, Stacked):
+        return x + b if isinstance(x, str) else [*x, *b]
+    whole = [v if isinstance(v, Stacked) else stacked(n, v, x if v is b else b) for v in (x, b) if v != []]
+    return Stacked(n.concat([v.whole for v in whole], 0), whole[0].numbers)
+
+
+@aten("list", "copy.t", "copy.Dict_str", "list.t")
+def another(n: Call, x: Any) -> Any:
+    """A list of its own with the same items, or a text's letters."""
+    return (
+        Stacked(x.whole, x.numbers) if isinstance(x, Stacked) else dict(x) if isinstance(x, dict) else list(x)
+    )
+
+
+@aten("index.list_int", "index.list_float", "index.list_bool", "index.list_str", "count.int",
+      "count.float", "count.bool", "count.str", "sorted.int", "sorted.float", "sorted.str", "sum.int",
+      "sum.float", "sum.bool", "all.int", "all.bool", "any.int", "any.bool")  # fmt: skip
+def of_items(n: Call, x: Any, el: Any = None, substr: Any = None, **_: Any) -> Any:
+    """What is asked of a list's numbers or texts."""
+    name = n.op.removeprefix("aten::")
+    if name == "sum" and not isinstance(x, Stacked):
+        return reduce(lambda a, b: computed(n, "add", a, b), x, 0)
+    if isinstance(x, str):
+        return x.count(substr)
+    known = [] if isinstance(x, Stacked) else [v if isinstance(v, str) else n.known_number(v) for v in x]
+    if isinstance(x, Stacked) or None in known:
+        raise UnsupportedError("the list holds numbers that are not known when the model is read")
+    if name in ("index", "count"):
+        return getattr(known, name)(el if isinstance(el, str) else n.known_int(el, "the number"))
+    functions: dict[str, Callable[..., Any]] = {"sorted": sorted, "all": all, "any": any}
+    return functions[name](known)
+
+
+def extreme_list(n: Call, a: list[Any], b: list[Any], is_greatest: bool) -> list[Any]:
+    """The greater or the smaller one of two lists of numbers: the first numbers that differ decide."""
+    name = "gt" if is_greatest else "lt"
+    truth: Any = len(a) > len(b) if is_greatest else len(a) < len(b)
+    for x, y in reversed(list(zip(a, b, strict=False))):
+        rest = computed(n, "and_", computed(n, "eq", x, y), truth)
+        truth = computed(n, "or_", computed(n, name, x, y), rest)
+    known = n.known_number(truth)
+    if known is None and len(a) != len(b):
+        raise UnsupportedError("choosing one of two lists of different lengths by data is not supported")
+    if known is not None:
+        return a if known else b
+    return [computed(n, "sym_ite", truth, x, y) for x, y in zip(a, b, strict=True)]
+
+
+@aten("__range_length")
+def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
+    """How many numbers a range has."""
+    first, last, by = (n.known_number(v) for v in (x, hi, step))
+    if first is not None and last is not None and by is not None:
+        return len(range(first, last, by))
+    if by is not None and by < 0:
+        return range_length(n, hi, x, -by)
+    sign = 1 if by is not None else computed(n, "sym_min", computed(n, "sym_max", step, -1), 1)
+    gap = computed(n, "add", computed(n, "sub", hi, x), computed(n, "sub", step, sign))
+    return computed(n, "sym_max", computed(n, "floordiv", gap, step), 0)
+
+
+@aten("__derive_index")
+def range_item(n: Call, x: Any, start: Any, step: Any) -> Any:
+    return computed(n, "add", start, computed(n, "mul", x, step))
+
+
+@aten("str")
+def text_of(n: Call, x: Any) -> str:
+    known = x if isinstance(x, str) or x is None else n.known_number(x)
+    if known is None and x is not None:
+        raise UnsupportedError("the text of a value that depends on data is not supported")
+    return str(known)
+
+
+def _device(*given: Any) -> Any:
+    """PyTorch's own object. Tensors are those of the CPU."""
+    import torch
+
+    return torch.device(*given)
+
+
+#: Methods of texts.
+_OF_TEXTS = ("startswith", "endswith", "lower", "upper", "strip", "lstrip", "rstrip", "split.str", "replace",
+             "find", "capitalize", "isdigit", "isalpha")  # fmt: skip
+
+
+@aten(*_OF_TEXTS, "join")
+def of_text(n: Call, x: str, **given: Any) -> Any:
+    """A method of a text; arguments have the order of the operator's schema."""
+    name = n.op.removeprefix("aten::")
+    if not isinstance(x, str):
+        raise UnsupportedError("the method is supported only for strings")
+    arguments = [value for value in given.values() if value is not None]
+    if name in ("startswith", "endswith", "find"):  # PyTorch's end of the text is -1
+        arguments = arguments[:2] if arguments[2:] == [-1] else arguments
+    if name == "replace":
+        arguments = arguments[:3]
+    made = getattr(x, name)(*arguments)
+    return list(made) if name == "split" else made
+
+
+#: Operators that are one expression.
+aten_rows({
+    "dict": lambda n, x=None: dict(x or ()),
+    "keys": lambda n, x: list(x),
+    "values": lambda n, x: list(x.values()),
+    "items": lambda n, x: [list(item) for item in x.items()],
+    "prim::abs": lambda n, x: n.also("abs", x) if isinstance(x, Output) else computed(n, "abs", x),
+    "divmod.int": lambda n, x, y: [computed(n, "floordiv", x, y), computed(n, "mod", x, y)],
+    "__lshift__.int": lambda n, a, b: computed(n, "mul", a, computed(n, "pow", 2, b)),
+    "__rshift__.int": lambda n, a, b: computed(n, "floordiv", a, computed(n, "pow", 2, b)),
+    "get": lambda n, x, key, default_value=None: x.get(key, default_value),
+    # the schema calls the number `n`, too
+    "mul.left_t": lambda n, x, /, **of: list(x) * n.known_int(of["n"], "the number of copies of a list"),
+    "mul.right_": lambda n, x, **of: list(of["l"]) * n.known_int(x, "the number of copies of a list"),
+    "__isnot__": lambda n, x, obj=None: not same_object(n, x, obj),
+    "prim::unchecked_cast prim::unchecked_unwrap_optional _unwrap_optional": lambda n, x: x,
+    "prim::device": lambda n, x: _device("cpu"),
+    "prim::layout": lambda n, x: None,
+    "wait": lambda n, x: x,  # of what is forked
+    "device": lambda n, a: _device(a),
+    "device.with_index": lambda n, type, index: _device(type, n.known_int(index, "the index of a device")),
+    "eq.device ne.device": lambda n, a, b: (str(a) == str(b)) == ("eq" in n.op),
+    "prim::type": lambda n, x: x.type,  # of a device
+    "prim::index": lambda n, x: x.index,
+    "prim::is_nested": lambda n, x: isinstance(x, Nested),
+    "prim::requires_grad prim::is_quantized prim::is_sparse prim::is_sparse_csr prim::is_mkldnn "
+    "prim::is_cuda prim::is_xpu prim::is_mps prim::is_meta prim::is_vulkan prim::is_maia "
+    "is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled": lambda n, *of: False,
+})  # fmt: skip

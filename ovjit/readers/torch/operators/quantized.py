@@ -1,0 +1,202 @@
+"""PyTorch's quantized tensors and layers: reals that lie on a grid, as in OpenVINO's models.
+
+A quantized tensor is read as its numbers in f32, which a FakeQuantize has put on the grid. What moves numbers
+keeps the grid. What averages or joins them is put on it again, as PyTorch rounds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators.quant import fake_quantized
+from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.values import name_of
+from ovjit.records import NamedTuple
+
+#: The ends of the integers by PyTorch's type.
+ENDS = {"quint8": (0, 255), "qint8": (-128, 127), "qint32": (-(1 << 31), (1 << 31) - 1)}
+#: Operators whose results are not on the grid of their input before they are rounded.
+ROUNDED = ("avg_pool", "mean", "upsample_bi", "upsample_li", "upsample_tri", "elu", "leaky_relu", "::cat",
+           "::concat", "::stack")  # fmt: skip
+#: Operators whose results have a grid of their own: from 0 to 1.
+TO_ONE = ("aten::hardsigmoid", "aten::sigmoid")
+
+
+class Grid(NamedTuple):
+    """(q - zero) * scale for integers q from low to high."""
+
+    scale: float
+    zero: int
+    low: int
+    high: int
+
+
+class OnGrid(Output):
+    """A quantized tensor. The Output behind it is the same tensor as reals, which `dequantize` gives."""
+
+    __slots__ = ("grid",)
+    #: None for one with a grid for each channel, of which nothing but the reals is read.
+    grid: Grid | None
+
+
+def _on_grid(x: Output, grid: Grid | None) -> OnGrid:
+    made: OnGrid = OnGrid._of(x._node, x._index)
+    made.grid = grid
+    return made
+
+
+def _put(n: Call, x: Output, grid: Grid) -> OnGrid:
+    """x rounded to the grid."""
+    out = fake_quantized(n, x, n.like(x, grid.scale), n.like(x, grid.zero), grid.low, grid.high)
+    return _on_grid(out, grid)
+
+
+def kept_on_grid(n: Call, arguments: Mapping[str, Any], made: Any) -> Any:
+    """What an operator gives, on the grid of its first argument."""
+    first = next(iter(arguments.values()), None)
+    while isinstance(first, (list, tuple)) and first:
+        first = first[0]
+    if not isinstance(first, OnGrid) or n.op.startswith("quantized::") or n.op == "aten::dequantize":
+        return made
+    grid = first.grid
+    if grid is None:
+        raise UnsupportedError("the operator is not supported for a tensor quantized per channel")
+    if isinstance(made, Output) and n.op in TO_ONE:
+        return _put(n, made, Grid(1 / (grid.high - grid.low + 1), grid.low, grid.low, grid.high))
+    if isinstance(made, Output) and any(name in n.op for name in ROUNDED):
+        return _put(n, made, grid)
+    return _moved(n, made, grid)
+
+
+def _moved(n: Call, made: Any, grid: Grid) -> Any:
+    if isinstance(made, list):
+        return [_moved(n, value, grid) for value in made]
+    return _on_grid(made, grid) if isinstance(made, Output) and n.dtype(made) == "f32" else made
+
+
+def _ends(n: Call, x: Any, scale: Any, zero: Any) -> Grid:
+    """The grid of a result: its integers have the type of the first operand's."""
+    low, high = (x.grid.low, x.grid.high) if isinstance(x, OnGrid) and x.grid else ENDS["quint8"]
+    return Grid(float(n.known_number(scale)), n.known_int(zero, "the zero point"), low, high)
+
+
+@aten("quantize_per_tensor")
+def quantize_per_tensor(n: Call, x: Output, scale: Any, zero_point: Any, dtype: Any) -> Output:
+    kind = name_of(dtype)
+    scale = n.known_number(scale)
+    if kind not in ENDS or scale is None:
+        raise UnsupportedError(f"tensors quantized to {kind}, or by a non-constant scale, are not supported")
+    return _put(n, x, Grid(float(scale), n.known_int(zero_point, "the zero point"), *ENDS[kind]))
+
+
+@aten("quantize_per_channel")
+def quantize_per_channel(n: Call, x: Output, scales: Any, zero_points: Any, axis: int, dtype: Any) -> Output:
+    kind = name_of(dtype)
+    if kind not in ENDS:
+        raise UnsupportedError(f"tensors quantized to {kind} are not supported")
+    made = n.also("fake_quantize_per_channel_affine", x, scales, zero_points, axis, *ENDS[kind])
+    return _on_grid(made, None)
+
+
+@aten("dequantize")
+def dequantize(n: Call, x: Output) -> Output:
+    """The tensor itself, no longer on a grid."""
+    if not isinstance(x, OnGrid):
+        raise UnsupportedError("dequantize needs a quantized tensor")
+    return Output._of(x._node, x._index)
+
+
+def _weight(n: Call, tensor: Any) -> Output:
+    """(codes - zero points) * scales; the codes stay as they are."""
+    import torch
+
+    if not tensor.is_quantized:
+        return n.const(tensor.float().numpy())
+    codes = n.convert(n.const(tensor.int_repr().numpy()), "f32")
+    if tensor.qscheme() in (torch.per_channel_affine, torch.per_channel_affine_float_qparams):
+        shape = [1] * tensor.dim()
+        shape[tensor.q_per_channel_axis()] = -1
+        scale = tensor.q_per_channel_scales().float().reshape(shape).numpy()
+        zero = tensor.q_per_channel_zero_points().float().reshape(shape).numpy()
+    else:
+        scale, zero = (torch.tensor(float(v)).numpy() for v in (tensor.q_scale(), tensor.q_zero_point()))
+    if zero.any():
+        codes = n("Subtract", codes, n.const(zero))
+    return n("Multiply", codes, n.const(scale))
+
+
+@aten("quantized::conv1d", "quantized::conv2d", "quantized::conv3d", "quantized::conv1d_relu",
+      "quantized::conv2d_relu", "quantized::conv3d_relu")  # fmt: skip
+def convolution(n: Call, x: Output, packed_weight: Any, output_scale: Any, output_zero_point: Any) -> Output:
+    weight, bias = packed_weight.unpack()
+    dims = n.rank(x) - 2
+    window = [list(v)[-dims:] for v in (packed_weight.stride(), packed_weight.padding(),
+                                        packed_weight.dilation())]  # fmt: skip
+    weight = weight.squeeze(2) if weight.dim() > dims + 2 else weight
+    term = None if bias is None else n.const(bias.detach().float().numpy())
+    name = ("conv1d", "conv2d", "conv3d")[dims - 1]
+    made = n.also(name, x, _weight(n, weight), term, *window, packed_weight.groups())
+    return _finished(n, x, made, output_scale, output_zero_point)
+
+
+@aten("quantized::linear", "quantized::linear_relu")
+def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: Any) -> Output:
+    weight, bias = W_prepack.unpack()
+    term = None if bias is None else n.const(bias.detach().float().numpy())
+    return _finished(n, x, n.also("linear", x, _weight(n, weight), term), Y_scale_i, Y_zero_point_i)
+
+
+@aten("quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_dynamic_fp16",
+      "quantized::linear_relu_dynamic_fp16")  # fmt: skip
+def linear_dynamic(n: Call, x: Output, W_prepack: Any) -> Output:
+    """PyTorch rounds x to integers for the product; here x stays as it is, as with other packed weights."""
+    weight, bias = W_prepack.unpack()
+    term = None if bias is None else n.const(bias.detach().float().numpy())
+    made = n.also("linear", x, _weight(n, weight), term)
+    return n("Relu", made) if "_relu" in n.op else made
+
+
+@aten("quantized::embedding_byte")
+def embedding(n: Call, weight: Any, indices: Output) -> Output:
+    return n.also("embedding", _weight(n, weight.unpack()), indices)
+
+
+def _finished(n: Call, x: Any, made: Output, scale: Any, zero: Any) -> Output:
+    """A result on its own grid, without what is below 0 where the operator's name says so."""
+    return _put(n, n("Relu", made) if n.op.endswith("_relu") else made, _ends(n, x, scale, zero))
+
+
+@aten("quantized::add", "quantized::add_relu", "quantized::mul", "quantized::mul_relu")
+def arithmetic(n: Call, x: Output, qb: Output, scale: Any, zero_point: Any) -> Output:
+    op = "Add" if "add" in n.op else "Multiply"
+    return _finished(n, x, n(op, x, qb), scale, zero_point)
+
+
+@aten("quantized::cat", "quantized::cat_relu")
+def cat(n: Call, x: Any, dim: int, scale: Any = None, zero_point: Any = None) -> Output:
+    """On the grid of the first one where none is given."""
+    if scale is None and isinstance(x[0], OnGrid) and x[0].grid:
+        scale, zero_point = x[0].grid.scale, x[0].grid.zero
+    return _finished(n, x[0], n("Concat", *x, axis=n.axis(dim, n.rank(x[0]))), scale, zero_point)
+
+
+@aten("quantized::hardswish", "quantized::sigmoid", "quantized::leaky_relu")
+def activation(
+    n: Call, x: Output, output_scale: Any, output_zero_point: Any, negative_slope: Any = None
+) -> Output:
+    name = n.op.removeprefix("quantized::")
+    made = n.also(name, x) if negative_slope is None else n.also(name, x, negative_slope)
+    return _put(n, made, _ends(n, x, output_scale, output_zero_point))
+
+
+@aten("quantized::batch_norm1d", "quantized::batch_norm2d", "quantized::batch_norm3d")
+def batch_norm(
+    n: Call, x: Output, weight: Any, bias: Any, mean: Output, var: Output, eps: float, output_scale: Any,
+    output_zero_point: Any,
+) -> Output:  # fmt: skip
+    made = n.also("batch_norm", x, weight, bias, mean, var, False, 0.1, eps)
+    return _put(n, made, _ends(n, x, output_scale, output_zero_point))

@@ -1,0 +1,673 @@
+"""Operators that move elements: views, parts, joins, repetitions."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.torch.call import LAST, Call
+from ovjit.readers.torch.fusions.nibbles import in_pairs
+from ovjit.readers.torch.registry import aten, aten_rows
+from ovjit.readers.torch.values import Complex, Number, Picked, Stacked, are_all_parts, parts_of
+
+
+@aten("view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy")
+def view(n: Call, x: Any, size: Any = None, shape: Any = None) -> Any:
+    dims = list(shape if size is None else size)
+    if isinstance(x, Complex):
+        return Complex(n.to_shape(x.pair, [*dims, 2]))
+    return n.to_shape(x, dims)
+
+
+@aten("flatten")
+def flatten(n: Call, x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    rank = n.rank(x)
+    if rank == 0:
+        return n.reshape(x, [1])
+    first, last = n.axis(start_dim, rank), n.axis(end_dim, rank)
+    if first == last:
+        return x
+    if last + 1 == rank:  # what stands before is as it is: 0 in a pattern
+        return n("Reshape", x, [0] * first + [-1], special_zero=True)
+    dims: list[Any] = [*n.sizes(x)]
+    return n.to_shape(x, [*dims[:first], -1, *dims[last + 1 :]])
+
+
+@aten("unflatten")
+def unflatten(n: Call, x: Output, dim: int, sizes: Any) -> Output:
+    axis = n.pick_axis(x, dim)
+    dims = n.sizes(x)
+    return n.to_shape(x, [*dims[:axis], *sizes, *dims[axis + 1 :]])
+
+
+@aten("unsqueeze", "unsqueeze_copy")
+def unsqueeze(n: Call, x: Any, dim: int) -> Any:
+    if isinstance(x, Complex):
+        return Complex(n.unsqueeze(x.pair, [n.axis(dim, n.rank(x.pair))]))
+    return n.unsqueeze(x, [n.axis(dim, n.rank(x) + 1)])
+
+
+@aten("squeeze", "squeeze_copy")
+def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
+    """Dimensions of 1 go. Which ones that are is found when the model runs, where no axis is given."""
+    if isinstance(x, Complex):
+        rank = n.rank(x.pair) - 1
+        listed = [dim] if isinstance(dim, int) else list(range(rank) if dim is None else dim)
+        axes = [n.axis(d, rank) for d in listed]
+        return Complex(n.squeeze(x.pair, [a for a in axes if n.shape(x.pair)[a] == 1]))  # type: ignore[index]
+    shape = n.shape(x)
+    if shape is None:
+        raise UnsupportedError("the input's rank is dynamic")
+    if not shape:
+        return x
+    if dim is None and any(n.may_be_one(d) and d != 1 for d in shape):
+        return n("Squeeze", x, opset=1)
+    wanted: Any = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
+    axes = [n.axis(d, len(shape)) for d in wanted]
+    if dim is not None and n.wanted.rank == len(shape):
+        return x
+    gone = [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))]
+    if dim is not None and n.wanted.rank is not None and len(shape) - len(gone) < n.wanted.rank:
+        return _squeezed_to(n, x, gone, n.wanted.rank)
+    return n.squeeze(x, gone)
+
+
+def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
+    """A tensor with fewer dimensions: those of the axes that are 1 when the model runs go."""
+    shape, own = n.shape_of(x), n.const([a in axes for a in range(n.rank(x))])
+    kept = n("LogicalNot", n("LogicalAnd", own, n("Equal", shape, n.const(1))))
+    places = n.reshape(n("NonZero", kept, output_type="i64"), [rank])
+    return n.reshape(x, n("Gather", shape, places, 0))
+
+
+@aten("permute", "permute_copy")
+def permute(n: Call, x: Any, dims: Sequence[int]) -> Any:
+    if isinstance(x, Complex):
+        rank = n.rank(x.pair) - 1
+        return Complex(n.transpose(x.pair, [*n.axes(dims, rank), rank]))
+    return n.transpose(x, n.axes(dims, n.rank(x)))
+
+
+def _rank(n: Call, x: Any) -> int:
+    """How many dimensions PyTorch's tensor has."""
+    return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
+
+
+@aten("transpose", "swapaxes", "swapdims", "transpose_copy")
+def transpose(n: Call, x: Any, dim0: int = 0, dim1: int = 1, axis0: Any = None, axis1: Any = None) -> Any:
+    first, second = (dim0, dim1) if axis0 is None else (axis0, axis1)
+    rank = _rank(n, x)
+    if rank == 0:
+        return x
+    order = list(range(rank))
+    a, b = n.axis(first, rank), n.axis(second, rank)
+    order[a], order[b] = order[b], order[a]
+    return permute(n, x, order)
+
+
+@aten("movedim", "moveaxis")
+def movedim(n: Call, x: Output, source: Any, destination: Any) -> Output:
+    rank = n.rank(x)
+    sources = n.axes([source] if isinstance(source, int) else source, rank)
+    targets = n.axes([destination] if isinstance(destination, int) else destination, rank)
+    rest = iter(axis for axis in range(rank) if axis not in sources)
+    order = [sources[targets.index(i)] if i in targets else next(rest) for i in range(rank)]
+    return n.transpose(x, order)
+
+
+@aten("expand", "broadcast_to", "expand_copy")
+def expand(n: Call, x: Any, size: Any) -> Any:
+    dims = [1 if isinstance(d, int) and d == -1 else d for d in size]
+    if isinstance(x, Complex):
+        return Complex(n.expand(x.pair, [*dims, 2]))
+    return n.expand(x, dims)
+
+
+@aten("repeat", "tile")
+def repeat(n: Call, x: Output, repeats: Any = None, dims: Any = None) -> Output:
+    times = list(dims if repeats is None else repeats)
+    if n.op == "aten::tile":
+        times = [1] * (n.rank(x) - len(times)) + times
+    return n("Tile", x, n.ints(times)) if times else x
+
+
+def _as_whole(n: Call, x: Any) -> Any:
+    """The whole tensor if `x` lists all of its parts, which may be any number; else `x`."""
+    return Stacked(n.also("movedim", x[0].whole, [x[0].axis], [0])) if are_all_parts(x) else x
+
+
+@aten("cat", "concat", "concatenate")
+def cat(n: Call, x: Any, dim: int = 0) -> Any:
+    x = _as_whole(n, x)
+    if isinstance(x, Stacked):
+        axis = n.axis(dim, n.rank(x.whole) - 1)
+        return n.also("flatten", n.also("movedim", x.whole, [0], [axis]), axis, axis + 1)
+    ranks = [0 if isinstance(v, Complex) else n.rank(v) for v in x]
+    x = [v for v, rank in zip(x, ranks, strict=True) if rank != 1 or max(ranks) < 2]  # others are empty
+    values = [v for v in x if isinstance(v, Complex) or n.shape(v) != (0,)] or list(x[:1])
+    if any(isinstance(v, Complex) for v in values):
+        pairs = [v if isinstance(v, Complex) else n.complex_of(v) for v in values]
+        return Complex(n.concat([p.pair for p in pairs], n.axis(dim, n.rank(pairs[0].pair) - 1)))
+    same = n.same_kind([*values, *(v for v in x if n.shape(v) == (0,))])[: len(values)]
+    axis = n.pick_axis(same[0], dim)
+    return n.concat([v for v in same if n.size(v, axis) != 0] or same[:1], axis)
+
+
+@aten("stack")
+def stack(n: Call, x: Any, dim: int = 0) -> Any:
+    x = _as_whole(n, x)
+    if isinstance(x, Stacked):
+        return n.also("movedim", x.whole, [0], [dim])
+    if any(isinstance(v, Complex) for v in x):
+        pairs = [(v if isinstance(v, Complex) else n.complex_of(v)).pair for v in x]
+        axis = n.axis(dim, n.rank(pairs[0]))
+        return Complex(n.concat([n.unsqueeze(p, [axis]) for p in pairs], axis))
+    values = n.same_kind(x)
+    axis = n.axis(dim, n.rank(values[0]) + 1)
+    packed = in_pairs(values) if axis == n.rank(values[0]) else None
+    if packed is not None:
+        return n.convert(packed, "u8")
+    return n.concat([n.unsqueeze(v, [axis]) for v in values], axis)
+
+
+@aten("hstack", "vstack", "dstack", "column_stack")
+def stacked(n: Call, x: Any) -> Output:
+    name = n.op.removeprefix("aten::")
+    values = n.same_kind(x)
+    if name == "hstack":
+        values = [n.reshape(v, [1]) if n.rank(v) == 0 else v for v in values]
+        return n.concat(values, 0 if n.rank(values[0]) == 1 else 1)
+    if name == "column_stack":
+        values = [n.reshape(v, [-1, 1]) if n.rank(v) <= 1 else v for v in values]
+        return n.concat(values, 1)
+    values = [n.also(f"atleast_{2 if name == 'vstack' else 3}d", v) for v in values]
+    return n.concat(values, 0 if name == "vstack" else 2)
+
+
+@aten("atleast_1d", "atleast_2d", "atleast_3d")
+def at_least(n: Call, x: Any) -> Any:
+    if isinstance(x, (list, tuple)):
+        return [at_least(n, v) for v in x]
+    wanted, rank = int(n.op[-2]), n.rank(x)
+    if rank >= wanted:
+        return x
+    if wanted < 3 or rank == 0:
+        return n.unsqueeze(x, list(range(wanted - rank)))
+    return n.unsqueeze(x, [0, 2] if rank == 1 else [2])
+
+
+@aten("slice", "slice_copy")
+def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
+    first, last = 0 if start is None else start, LAST if end is None else end
+    step = n.known_int(step, "the step")
+    if isinstance(x, Complex):
+        return Complex(n.cut(x.pair, n.axis(dim, n.rank(x.pair) - 1), first, last, step))
+    return n.cut(x, n.axis(dim, n.rank(x)), first, last, step)
+
+
+@aten("select", "select_copy")
+def select(n: Call, x: Any, dim: int, index: Any) -> Any:
+    if isinstance(x, Complex):
+        return Complex(n("Gather", x.pair, n.index(index), n.axis(dim, n.rank(x.pair) - 1)))
+    return n("Gather", x, n.index(index), n.axis(dim, n.rank(x)))
+
+
+@aten("narrow", "narrow_copy")
+def narrow(n: Call, x: Output, dim: int, start: Any, length: Any) -> Output:
+    axis = n.axis(dim, n.rank(x))
+    known = n.known_number(start)
+    if known is not None and known < 0:
+        start = n.compute("Add", n.size(x, axis), known)
+    return n.cut(x, axis, start, n.compute("Add", start, length))
+
+
+@aten("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "split_copy",
+      "split_with_sizes_copy")  # fmt: skip
+def split(n: Call, x: Any, split_size: Any = None, split_sizes: Any = None, dim: int = 0) -> Any:
+    """Parts of a length, the last one shorter, or of given lengths."""
+    axis = n.pick_axis(x, dim)
+    size = split_size if split_sizes is None else split_sizes
+    if isinstance(size, (list, tuple)):
+        return n.all("VariadicSplit", x, axis, n.ints(list(size))) if len(size) > 1 else [x]
+    length, total = n.known_number(size), n.size(x, axis)
+    if length is None or isinstance(total, Number):
+        return parts_of_open(n, x, axis, size)
+    if total == 0:
+        return [x]
+    lengths = [min(length, total - at) for at in range(0, total, length)]
+    return n.split(x, axis, lengths) if len(lengths) > 1 else [x]
+
+
+def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
+    """As many parts as the graph takes of a dimension that is open, or whose parts have an open length; or
+    the parts that it reads, by their indices."""
+    count = n.wanted.number()
+    items = n.wanted.items
+    if count is None and items is not None:
+        read = items if min(items) < 0 else range(max(items) + 1)
+        made = {i: _part_of_open(n, x, axis, length, i) for i in read}
+        return Picked(made) if min(items) < 0 else list(made.values())
+    if count is None:
+        raise UnsupportedError(
+            "the number of parts of a dynamic dimension is not known when the model is read"
+        )
+    if n.wanted.is_examples:
+        said = (
+            f"{n.base} splits a dynamic dimension into {count} parts, which might be incorrect for "
+            "other lengths"
+        )
+        warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
+    known = n.known_number(length)
+    if known and count > 1:
+        return n.all("VariadicSplit", x, axis, n.ints([*[int(known)] * (count - 1), -1]))
+    bounds = [n.compute("Multiply", length, i) for i in range(count)]
+    return [n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:], LAST], strict=True)]
+
+
+def _part_of_open(n: Call, x: Output, axis: int, length: Any, index: int) -> Output:
+    """One part; of an index below 0, counted from the last one, which may be shorter."""
+    if index < 0:
+        total = n.size(x, axis)
+        count = n.compute("Divide", n.compute("Add", total, n.compute("Subtract", length, 1)), length)
+        first = n.compute("Multiply", n.compute("Add", count, index), length)
+    else:
+        first = n.compute("Multiply", length, index)
+    return n.cut(x, axis, first, LAST if index == -1 else n.compute("Add", first, length))
+
+
+@aten("chunk", "unsafe_chunk")
+def chunk(n: Call, x: Any, chunks: int, dim: int = 0) -> Any:
+    axis, total = n.pick_axis(x, dim), n.size(x, n.pick_axis(x, dim))
+    if not isinstance(total, Number):
+        return split(n, x, max(1, -(-total // chunks)), None, axis)
+    length = n.compute("Divide", n.compute("Add", total, chunks - 1), chunks)
+    if chunks == 2:  # of more parts the last ones may be empty
+        return n.all("VariadicSplit", x, axis, n.ints([length, -1]))
+    bounds: list[Any] = [n.compute("Multiply", length, i) for i in range(chunks + 1)]
+    return [n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:-1], LAST], strict=False)]
+
+
+@aten("tensor_split")
+def tensor_split(
+    n: Call, x: Output, sections: Any = None, indices: Any = None, dim: int = 0,
+    tensor_indices_or_sections: Any = None,
+) -> Any:  # fmt: skip
+    axis = n.pick_axis(x, dim)
+    given = next((v for v in (indices, sections, tensor_indices_or_sections) if v is not None), None)
+    if isinstance(given, Output):
+        known = n.value(given)
+        given = _listed_places(n, given) if known is None else known.tolist()
+    if isinstance(given, (list, tuple)):
+        ends = [0, *given, LAST]
+        return [n.cut(x, axis, a, b) for a, b in zip(ends, ends[1:], strict=False)]
+    total, count = n.size(x, axis), n.known_int(given, "the number of parts")
+    if isinstance(total, Number):
+        # the first parts are longer by one, as many as total % count says
+        length, longer = n.compute("Divide", total, count), n.compute("FloorMod", total, count)
+        more = (
+            n.compute("Minimum", n.compute("Maximum", n.compute("Subtract", longer, i), 0), 1)
+            for i in range(count - 1)
+        )
+        return n.all("VariadicSplit", x, axis, n.ints([*(n.compute("Add", length, m) for m in more), -1]))
+    lengths = [total // count + (i < total % count) for i in range(count)]
+    return n.split(x, axis, lengths)
+
+
+def _listed_places(n: Call, places: Output) -> list[Any] | int:
+    """Places of cuts that are computed, or how many parts there are: as many as the graph takes."""
+    if n.shape(places) is None or n.rank(places) > 1 or n.wanted.listed is None:
+        raise UnsupportedError("the split positions are not known when the model is read")
+    if n.rank(places) == 0:
+        return n.wanted.listed
+    return [Number(n("Gather", places, i, 0)) for i in range(n.wanted.listed - 1)]
+
+
+@aten("hsplit", "vsplit", "dsplit")
+def named_split(n: Call, x: Output, sections: Any = None, indices: Any = None) -> Any:
+    axis = {"h": 0 if n.rank(x) == 1 else 1, "v": 0, "d": 2}[n.op[6]]
+    return tensor_split(n, x, sections, indices, axis)
+
+
+@aten("unbind", "unbind_copy")
+def unbind(n: Call, x: Any, dim: int = 0) -> Any:
+    value = x.pair if isinstance(x, Complex) else x
+    rank = n.rank(value) - isinstance(x, Complex)
+    axis = n.axis(dim, rank)
+    count = n.size(value, axis)
+    is_open = isinstance(count, Number)
+    if isinstance(count, Number):
+        if n.wanted.items is not None and not isinstance(x, Complex):
+            return Picked({i: n("Gather", value, i, axis) for i in n.wanted.items})
+        if n.wanted.listed is None and not isinstance(x, Complex):
+            return Stacked(n.also("movedim", value, [axis], [0]))
+        if n.wanted.listed is None:
+            raise UnsupportedError("splitting a complex tensor along a dynamic dimension is not supported")
+        count = n.wanted.number()
+    parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
+    parts = [n.squeeze(p, [axis]) for p in parts[:count]]
+    if isinstance(x, Complex):
+        return [Complex(p) for p in parts]
+    return parts_of(value, axis, parts) if is_open else parts
+
+
+@aten("flip")
+def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
+    if isinstance(x, Complex):
+        rank = n.rank(x.pair) - 1
+        return Complex(flip(n, x.pair, n.axes(dims, rank)))
+    if not n.rank(x) or not dims:
+        return x
+    axes = n.axes(dims, n.rank(x))
+    count = len(axes)
+    return n("Slice", x, [-1] * count, [-LAST] * count, [-1] * count, axes)
+
+
+@aten("roll")
+def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
+    """Shifts along one axis add up; without axes the tensor is one row."""
+    whole = x.pair if isinstance(x, Complex) else x
+    rank = n.rank(whole) - isinstance(x, Complex)
+    shifts = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts]
+    dims = [dims] if isinstance(dims, int) else list(dims or ())
+    if not dims:
+        row = n.reshape(whole, [-1, 2] if isinstance(x, Complex) else [-1])
+        made = n.reshape(n("Roll", row, n.ints(shifts), [0]), n.shape_of(whole))
+    else:
+        by_axis: dict[int, Any] = {}
+        for dim, shift in zip(dims, shifts, strict=True):
+            axis = n.axis(dim, rank)
+            by_axis[axis] = n.compute("Add", by_axis[axis], shift) if axis in by_axis else shift
+        made = n("Roll", whole, n.ints(list(by_axis.values())), list(by_axis))
+    return Complex(made) if isinstance(x, Complex) else made
+
+
+@aten("rot90")
+def rot90(n: Call, x: Output, k: int = 1, dims: Sequence[int] = (0, 1)) -> Output:
+    a, b = n.axes(dims, n.rank(x))
+    turns = k % 4
+    if turns == 0:
+        return x
+    if turns == 2:
+        return flip(n, x, [a, b])
+    return transpose(n, flip(n, x, [b]), a, b) if turns == 1 else flip(n, transpose(n, x, a, b), [b])
+
+
+@aten("pixel_shuffle")
+def pixel_shuffle(n: Call, x: Output, upscale_factor: int) -> Output:
+    return _images(n, x, lambda v: n("DepthToSpace", v, mode="depth_first", block_size=upscale_factor))
+
+
+@aten("pixel_unshuffle")
+def pixel_unshuffle(n: Call, x: Output, downscale_factor: int) -> Output:
+    return _images(n, x, lambda v: n("SpaceToDepth", v, mode="depth_first", block_size=downscale_factor))
+
+
+def _images(n: Call, x: Output, body: Any) -> Output:
+    """`body` of images with one batch dimension; others are merged into it."""
+    rank = n.rank(x)
+    if rank == 4:
+        return body(x)
+    dims = n.sizes(x)
+    made = body(n.to_shape(x, [-1, *dims[-3:]]))
+    return n.to_shape(made, [*dims[:-3], *n.sizes(made)[-3:]])
+
+
+@aten("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(n: Call, x: Output, groups: int) -> Output:
+    return n("ShuffleChannels", x, axis=1, group=groups)
+
+
+@aten(
+    "pad",
+    "constant_pad_nd",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "reflection_pad3d",
+    "replication_pad1d",
+    "replication_pad2d",
+    "replication_pad3d",
+    "_pad_circular",
+    "_pad_enum",
+)
+def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any = None,
+        padding: Any = None) -> Output:  # fmt: skip
+    name = n.op.removeprefix("aten::")
+    mode = {"r": name.split("_")[0], "_": "circular"}.get(name[0], mode)
+    amounts = list(padding if pad is None else pad)
+    rank = n.rank(x)
+    begin: list[Any] = [0] * rank
+    end: list[Any] = [0] * rank
+    for i in range(len(amounts) // 2):
+        begin[rank - 1 - i], end[rank - 1 - i] = amounts[2 * i], amounts[2 * i + 1]
+    if mode == "circular":
+        return _circular(n, x, n.known_ints(begin, "the padding"), n.known_ints(end, "the padding"))
+    kinds = {"constant": "constant", "reflection": "reflect", "reflect": "reflect", "replication": "edge",
+             "replicate": "edge"}  # fmt: skip
+    if mode not in kinds:
+        raise ModelError(f"the padding mode {mode!r} is unknown")
+    before, behind = n.ints(begin), n.ints(end)
+    if not isinstance(before, Output) and not isinstance(behind, Output) and not any(before + behind):
+        return x
+    filling = [n.tensor(0 if value is None else value, n.dtype(x))] if kinds[mode] == "constant" else []
+    return n("Pad", x, before, behind, *filling, pad_mode=kinds[mode])
+
+
+def _circular(n: Call, x: Output, begin: list[int], end: list[int]) -> Output:
+    for axis, (before, behind) in enumerate(zip(begin, end, strict=True)):
+        # what is cut off is cut off first, and the rest goes round
+        x = n.cut(x, axis, max(-before, 0), behind if behind < 0 else LAST)
+        last = [n.cut(x, axis, -before, LAST)] if before > 0 else []
+        first = [n.cut(x, axis, 0, behind)] if behind > 0 else []
+        x = n.concat([*last, x, *first], axis)
+    return x
+
+
+@aten("diagonal", "diagonal_copy", "linalg_diagonal")
+def diagonal(n: Call, x: Output, offset: int = 0, dim1: Any = None, dim2: Any = None) -> Output:
+    """The elements [i, i + offset] as the last dimension: a part of the matrices, read in one dimension."""
+    usual = (-2, -1) if n.op == "aten::linalg_diagonal" else (0, 1)
+    dim1, dim2 = usual[0] if dim1 is None else dim1, usual[1] if dim2 is None else dim2
+    rank = n.rank(x)
+    a, b = n.axis(dim1, rank), n.axis(dim2, rank)
+    x = n.transpose(x, [*(i for i in range(rank) if i not in (a, b)), a, b])
+    rows, columns = n.size(x, -2), n.size(x, -1)
+    down, right = max(-offset, 0), max(offset, 0)
+    length = n.compute("Minimum", n.compute("Subtract", rows, down), n.compute("Subtract", columns, right))
+    length = n.compute("Maximum", length, 0)
+    flat = n.to_shape(x, [*n.sizes(x)[:-2], -1]) if rank > 2 else n.reshape(x, [-1])
+    steps = n("Multiply", n.arange(length), n.index(n.compute("Add", columns, 1)))
+    first = n.compute("Add", n.compute("Multiply", columns, down), right)
+    return n("Gather", flat, n("Add", steps, n.index(first)), -1)
+
+
+@aten("diag")
+def diag(n: Call, x: Output, diagonal: int = 0) -> Output:
+    return n.also("diag_embed", x, diagonal) if n.rank(x) == 1 else n.also("diagonal", x, diagonal)
+
+
+@aten("diagflat")
+def diagflat(n: Call, x: Output, offset: Any = 0) -> Output:
+    return n.also("diag_embed", n.reshape(x, [-1]), offset)
+
+
+@aten("diag_embed")
+def diag_embed(n: Call, x: Output, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Output:
+    """Each row as a diagonal: row times (i + offset == j)"""
+    rank = n.rank(x) + 1
+    size = n.compute("Add", n.size(x, -1), abs(offset))
+    places = n.arange(size)
+    moved = n("Add", places, n.const(offset))
+    on = n("Equal", n.unsqueeze(moved, [1]), n.unsqueeze(places, [0]))
+    down = max(-offset, 0)
+    begin = [0] * (rank - 2) + [down]
+    end = [0] * (rank - 2) + [abs(offset) - down]
+    filled = n("Pad", n.tensor(x, "u8") if n.dtype(x) == "boolean" else x, begin, end, pad_mode="constant")
+    made = n("Select", on, n.unsqueeze(filled, [rank - 1]), n.like(filled, 0))
+    made = n.to_type(made, n.dtype(x))
+    a, b = n.axis(dim1, rank), n.axis(dim2, rank)
+    order: list[int] = []
+    rest = iter(range(rank - 2))
+    for i in range(rank):
+        order.append(rank - 2 if i == a else rank - 1 if i == b else next(rest))
+    return n.transpose(made, order)
+
+
+@aten("tril", "triu")
+def triangle(n: Call, x: Output, diagonal: int = 0) -> Output:
+    rows, columns = n.arange(n.size(x, -2)), n.arange(n.size(x, -1))
+    gap = n("Subtract", n.unsqueeze(columns, [0]), n.unsqueeze(rows, [1]))
+    kept = n("LessEqual" if n.op == "aten::tril" else "GreaterEqual", gap, n.tensor(diagonal, "i64"))
+    return n("Select", kept, x, n.like(x, 0))
+
+
+@aten("tril_indices", "triu_indices")
+def triangle_indices(n: Call, row: int, col: int = 0, offset: int = 0, dtype: Any = None) -> Output:
+    is_lower = n.op == "aten::tril_indices"
+    known = n.known_number(row), n.known_number(col), n.known_number(offset)
+    if None not in known:
+        made = np.stack((np.tril_indices if is_lower else np.triu_indices)(known[0], known[2], known[1]))
+        return n.cast(n.const(made.astype(np.int64)), dtype)
+    ends = n("Add", n.unsqueeze(n.arange(row), [1]), n.tensor(offset, "i64"))
+    inside = n("GreaterEqual" if is_lower else "LessEqual", ends, n.unsqueeze(n.arange(col), [0]))
+    return n.cast(n("NonZero", inside, output_type="i64"), dtype)
+
+
+@aten("repeat_interleave")
+def repeat_interleave(
+    n: Call, x: Any, repeats: Any = None, dim: int | None = None, output_size: Any = None
+) -> Output:
+    """Each element of an axis several times; how often may differ from element to element."""
+    if repeats is None or n.overload == "Tensor":  # the indices that a tensor of counts gives
+        return _by_counts(n, x)
+    if dim is None:
+        x, dim = n.flat(x), 0
+    axis = n.pick_axis(x, dim)
+    if isinstance(repeats, Output):
+        shape = n.shape(repeats)
+        if shape in ((), (1,)):
+            repeats = Number(n.scalar(repeats))
+        else:
+            if shape is not None and n.may_be_one(shape[0]):  # one count for all elements
+                repeats = n.expand(repeats, [n.size(x, axis)])
+            return n("Gather", x, _by_counts(n, repeats), axis)
+    wide = n.unsqueeze(x, [axis + 1])
+    dims = n.sizes(wide)
+    target: list[Any] = [1] * len(dims)
+    target[axis + 1] = repeats
+    wide = n.expand(wide, target)
+    dims = n.sizes(x)
+    dims[axis] = n.compute("Multiply", dims[axis], repeats)
+    return n.to_shape(wide, dims)
+
+
+def _by_counts(n: Call, counts: Output) -> Output:
+    """0, 0, 1, 2, 2, 2 for [2, 1, 3]: how many sums of counts lie at or below each place."""
+    ends = n("CumSum", n.convert(counts, "i64"), n.const(0))
+    total = n.scalar(n("ReduceMax", n("Concat", n.const([0]), ends, axis=0), [0], keep_dims=True))
+    places = n.upto(total)
+    return n("SearchSorted", ends, places, right_mode=True, output_type="i64")
+
+
+@aten("unfold", "unfold_copy")
+def unfold(n: Call, x: Output, dimension: int, size: int, step: int) -> Output:
+    """Windows along an axis: x[..., start + i, ...] as a new last dimension."""
+    rank = n.rank(x)
+    axis = n.pick_axis(x, dimension)
+    if rank == 0:
+        return n.reshape(x, [size])
+    count = n.compute("Add", n.compute("Divide", n.compute("Subtract", n.size(x, axis), size), step), 1)
+    starts = n("Multiply", n.arange(count), n.const(step))
+    places = n("Add", n.unsqueeze(starts, [1]), n.const(np.arange(size)))
+    made = n("Gather", x, places, axis)
+    return n.transpose(made, [*(i for i in range(rank + 1) if i != axis + 1), axis + 1])
+
+
+@aten("as_strided", "as_strided_copy")
+def as_strided(n: Call, x: Output, size: Any, stride: Any, storage_offset: Any = None) -> Output:
+    """Elements by their places in the row-major order of x, which lies in its memory so."""
+    return n("Gather", n.flat(x), _places(n, size, stride, storage_offset), 0)
+
+
+def _places(n: Call, size: Any, stride: Any, storage_offset: Any) -> Output:
+    places: Any = n.index(storage_offset or 0)
+    for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
+        steps = n("Multiply", n.arange(length), n.index(step))
+        places = n("Add", places, n.unsqueeze(steps, list(range(1, len(size) - axis))))
+    return places
+
+
+@aten("as_strided_scatter")
+def as_strided_scatter(
+    n: Call, x: Output, src: Output, size: Any, stride: Any, storage_offset: Any = None
+) -> Output:
+    """x with elements of src in these places."""
+    places = n.flat(_places(n, size, stride, storage_offset))
+    made = n("ScatterElementsUpdate", n.flat(x), places, n.flat(n.to_type(src, n.dtype(x))), 0)
+    return n.reshape(made, n.shape_of(x))
+
+
+@aten("meshgrid")
+def meshgrid(n: Call, x: Any, indexing: str = "ij") -> list[Output]:
+    values = [n.flat(v) for v in x]
+    if indexing == "xy" and len(values) > 1:
+        made = _grid(n, [values[1], values[0], *values[2:]])
+        return [made[1], made[0], *made[2:]]
+    return _grid(n, values)
+
+
+def _grid(n: Call, values: list[Output]) -> list[Output]:
+    dims = [n.size(v, 0) for v in values]
+    count = len(values)
+    shaped = [n.reshape(v, [1] * i + [-1] + [1] * (count - 1 - i)) for i, v in enumerate(values)]
+    return [n.expand(v, dims) for v in shaped]
+
+
+@aten("cartesian_prod")
+def cartesian_product(n: Call, x: Any) -> Output:
+    """All tuples of elements, one of each tensor."""
+    if len(x) == 1:
+        return n.flat(x[0])
+    rows = [n.unsqueeze(n.flat(v), [1]) for v in _grid(n, [n.flat(v) for v in n.same_kind(x)])]
+    return n.concat(rows, 1)
+
+
+@aten("broadcast_tensors")
+def broadcast_tensors(n: Call, x: Any) -> list[Output]:
+    total = n.shape_of(x[0])
+    zero = n("Broadcast", n.const(0), total)
+    for v in x[1:]:
+        zero = n("Broadcast", zero, n.shape_of(v), mode="bidirectional")
+    return [n.expand(v, n.shape_of(zero)) for v in x]
+
+
+@aten("block_diag")
+def block_diag(n: Call, x: Any) -> Output:
+    values = [n.also("atleast_2d", v) for v in n.same_kind(x)]
+    left: Any = 0
+    total: Any = 0
+    for v in values:
+        total = n.compute("Add", total, n.size(v, 1))
+    rows = []
+    for v in values:
+        right = n.compute("Subtract", total, n.compute("Add", left, n.size(v, 1)))
+        rows.append(n("Pad", v, n.ints([0, left]), n.ints([0, right]), n.like(v, 0), pad_mode="constant"))
+        left = n.compute("Add", left, n.size(v, 1))
+    return n.concat(rows, 0)
+
+
+#: Operators that are one expression.
+aten_rows({
+    "view_as reshape_as": lambda n, x, other: n.reshape(x, n.shape_of(other)),
+    "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(_rank(n, x)))[::-1]),
+    "mT": lambda n, x: transpose(n, x, -2, -1),
+    "adjoint mH matrix_H": lambda n, x: n.also("conj", transpose(n, x, -2, -1)),
+    "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),
+    "fliplr flipud": lambda n, x: flip(n, x, [1 if n.op.endswith("lr") else 0]),
+    "ravel": lambda n, x: n.flat(x),
+})  # fmt: skip

@@ -1,0 +1,321 @@
+"""FX graphs of ATen operators -> Model: what torch.export, make_fx and aot_autograd give."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ovjit.api.model.model import Model
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.branches import chosen, read_graph
+from ovjit.readers.torch.call import Call, Wanted
+from ovjit.readers.torch.graph import Refused, TorchReader, bound
+from ovjit.readers.torch.loops import read_scan, read_while
+from ovjit.readers.torch.operators.numbers import computed, python_number
+from ovjit.readers.torch.programs.plain import INLINED, in_place
+from ovjit.readers.torch.recording.strides import BY_STRIDES, in_storage
+from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.values import Number
+
+#: Higher-order operators that become If and Loop.
+_READ = ("cond", "while_loop", "map_impl", "scan")
+
+
+def graph_name(name: str, overload: str) -> str:
+    """What the nodes of an exported graph call the operator `name`."""
+    return f"{name.replace('::', '.')}.{overload or 'default'}"
+
+
+class FxReader(TorchReader):
+    """Reads one graph module. `scopes`: nodes are named after modules, else after the graph's nodes.
+    `writes`: what `is_plain` says of the graph is true, and operators in place are read."""
+
+    def __init__(
+        self, converters: Mapping[str, Any] | None = None, scopes: bool = False, writes: bool = False
+    ):
+        super().__init__(converters)
+        self.scopes = scopes
+        self.writes = writes
+
+    def converter(self, name: str, overload: str) -> Callable[..., Any] | None:
+        """By "aten::relu", or as the graph has it, "aten.relu.default"."""
+        return self.converters.get(name) or self.converters.get(graph_name(name, overload))
+
+    def run(self, module: Any, values: Sequence[Any]) -> Any:
+        """What the graph's output node gives for values of its placeholders."""
+        env: dict[Any, Any] = {}
+        given = iter(values)
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(given)
+            elif node.op == "get_attr":
+                env[node] = self._attribute(module, node.target)
+            elif node.op == "output":
+                return self._arguments(node.args[0], env)
+            elif node.op == "call_function":
+                try:
+                    env[node] = self._checked(node, self._function(node, env))
+                except Refused as error:
+                    error.node = error.node or node.name
+                    raise
+            elif node.users or node.op != "call_module":  # modules without results check the inputs
+                raise Refused(str(node.target), f"No conversion rule found for operations: {node.target}")
+        return None
+
+    def _checked(self, node: Any, value: Any) -> Any:
+        """What a node gives. Raises Refused where that is real, but complex in PyTorch."""
+        import torch
+
+        told = node.meta.get("val")
+        if isinstance(told, torch.Tensor) and isinstance(value, Output) and told.is_complex():
+            raise Refused(_base_name(node), f"{node.target} does not support complex tensors{_where(node)}")
+        return value
+
+    def _attribute(self, module: Any, target: str) -> Any:
+        import torch
+
+        value = module
+        for part in target.split("."):
+            value = getattr(value, part)
+        return self.constant(value, target) if isinstance(value, torch.Tensor) else value
+
+    def _arguments(self, given: Any, env: Mapping[Any, Any]) -> Any:
+        import torch
+
+        if isinstance(given, torch.fx.Node):
+            return env[given]
+        if isinstance(given, (list, tuple)):
+            return [self._arguments(item, env) for item in given]
+        if isinstance(given, dict):
+            return {key: self._arguments(item, env) for key, item in given.items()}
+        if isinstance(given, torch.Tensor):
+            return self.constant(given, None)
+        return given
+
+    def _function(self, node: Any, env: Mapping[Any, Any]) -> Any:
+        import torch
+
+        target = node.target
+        arguments = self._arguments(node.args, env)
+        named = self._arguments(node.kwargs, env)
+        if target is operator.getitem:
+            return self._item(node, *arguments)
+        if isinstance(target, torch._ops.OpOverload):
+            name, overload = target._schema.name, target._schema.overload_name
+            given = bound(target._schema, arguments, named)
+            if name in BY_STRIDES:
+                return self._by_strides(node, name, given)
+            written = in_place(target) if self.writes else None
+            made = self.call(
+                written or name,
+                overload,
+                given,
+                self._base(node, target),
+                partial(_where, node),
+                _wanted(node),
+            )
+            return made if written is None else self._in_its_type(node, next(iter(given.values())), made)
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._higher(target, node, arguments, named)
+        name = getattr(target, "__name__", str(target))
+        name = {"int": "sym_int", "float": "sym_float"}.get(name, name)
+        if python_number(name):
+            call = Call(self, f"python::{name}", "", self._base(node, name), self._inner)
+            return computed(call, name, *arguments)
+        raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+
+    def _in_its_type(self, node: Any, old: Any, made: Any) -> Any:
+        """What an operator in place gives: the tensor that it writes to keeps its type and its shape."""
+        if not isinstance(old, Output) or not isinstance(made, Output):
+            return made
+        call = Call(self, "copy", "", self._base(node, node.target), self._inner)
+        made = call.to_type(made, call.dtype(old))
+        return made if call.rank(made) == call.rank(old) else call.expand(made, call.shape_of(old))
+
+    def _by_strides(self, node: Any, name: str, given: dict[str, Any]) -> Any:
+        """An operator that finds elements by strides: its tensor has the order of memory meanwhile."""
+        base = self._base(node, name)
+        order, offset = in_storage(node)
+        if order is None or not isinstance(given["self"], Output):
+            text = f"{name} of memory outside of a tensor, or of one that is not dense{_where(node)}"
+            raise Refused(name, f"No conversion rule found for operations: {text}")
+        permute = Call(self, "permute", "", base, self._inner)
+        if offset:
+            given["storage_offset"] = permute.compute("Subtract", given["storage_offset"] or 0, offset)
+        is_turned = order != sorted(order)
+        if is_turned:
+            given["self"] = permute.transpose(given["self"], order)
+        overload = node.target._schema.overload_name
+        made = self.call(name, overload, given, base, partial(_where, node), _wanted(node))
+        if is_turned and name == "aten::as_strided_scatter":
+            made = permute.transpose(made, [order.index(i) for i in range(len(order))])
+        return made
+
+    def _item(self, node: Any, values: Any, index: Any) -> Any:
+        """A part of what an operator gives. Raises Refused where a rule leaves out what is read."""
+        import torch
+
+        value = values[index] if not isinstance(values, (list, tuple)) or index < len(values) else None
+        if value is None and node.users and isinstance(node.meta.get("val"), torch.Tensor):
+            made = node.args[0]
+            says = f"{made.target} is read without its output {index}{_where(made)}"
+            error = Refused(_base_name(made), says)
+            error.node = made.name
+            raise error
+        return value
+
+    def _higher(self, target: Any, node: Any, arguments: list[Any], named: Mapping[str, Any]) -> Any:
+        name = target.name() if callable(getattr(target, "name", None)) else str(target)
+        try:
+            if named.get("mutated_arg_indices"):
+                raise Refused(name, f"{name} of a function that writes to its arguments{_where(node)}")
+            return self._graphs(name, node, arguments)
+        except Refused as error:
+            error.node = node.name  # not the one of an inner graph
+            raise
+
+    def _graphs(self, name: str, node: Any, arguments: list[Any]) -> Any:
+        import torch
+
+        call = Call(self, name, "", self._base(node, name), self._inner)
+        if name == "cond":
+            return self._cond(call, *arguments)
+        if name == "while_loop":
+            return read_while(self, call, *arguments)
+        if name == "map_impl":
+            return read_scan(self, call, arguments[0], [], *arguments[1:])
+        if name == "scan":
+            return read_scan(self, call, *arguments)
+        before = INLINED.get(name)
+        rest = arguments[before:] if before is not None else []
+        if not rest or not isinstance(rest[0], torch.fx.GraphModule):
+            raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
+        inner = [a for a in rest[1:] if not isinstance(a, str)] if name == "invoke_subgraph" else rest[1:]
+        return self.run(rest[0], inner)
+
+    def _cond(self, call: Call, condition: Any, true: Any, false: Any, operands: Sequence[Any]) -> Any:
+        known = call.known_number(condition)
+        if known is not None:
+            return self.run(true if known else false, operands)
+        bodies = [partial(read_graph, self, call, graph, operands) for graph in (true, false)]
+        return chosen(self, call, condition, bodies)
+
+    def _base(self, node: Any, target: Any) -> str:
+        if not self.scopes:
+            return f"{node.name}/{target}"
+        stack = node.meta.get("nn_module_stack") or {}
+        path = next((p for p, _ in reversed(list(stack.values())) if isinstance(p, str)), "")
+        path = path.removeprefix("L['self']").strip(".")
+        kind = f"aten::{str(target).split('.')[1]}" if str(target).startswith("aten.") else str(target)
+        return f"__module.{path}/{kind}" if path else kind
+
+
+def _base_name(node: Any) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name if schema is not None else str(node.target)
+
+
+def _wanted(node: Any) -> Wanted:
+    import torch
+
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        return Wanted(rank=value.dim())
+    if any(user.target is not operator.getitem for user in node.users):
+        return Wanted()
+    indices = frozenset(user.args[1] for user in node.users if isinstance(user.args[1], int))
+    count = len(value) if isinstance(value, (list, tuple)) else max(indices, default=-1) + 1
+    return Wanted(count, indices)
+
+
+def _where(node: Any) -> str:
+    """The line of the module that called the operator."""
+    trace = node.meta.get("stack_trace") or node.stack_trace
+    if not trace:
+        return f" (node {node.name})"
+    lines = [line.strip() for line in trace.strip().splitlines()]
+    return f" (node {node.name}, {' '.join(lines[-2:])})"
+
+
+def refusal(target: Any) -> str | None:
+    """Why an operator of FX graphs is not read at all, None if there is a rule for it."""
+    import torch
+
+    if isinstance(target, torch._ops.OpOverload):
+        schema = target._schema
+        if find_rule(schema.name, schema.overload_name) is None:
+            return "no conversion rule exists"
+        return None
+    if target is operator.getitem or python_number(getattr(target, "__name__", "")):
+        return None
+    if isinstance(target, torch._ops.HigherOrderOperator) and target.name() in _READ:
+        return None
+    return "it is not an ATen operator"
+
+
+def read_exported(
+    program: Any, converters: Mapping[str, Any] | None = None, names: Sequence[str] | None = None,
+    scopes: bool = False, writes: bool = False,
+) -> Model:  # fmt: skip
+    """An ExportedProgram that has been decomposed -> Model; with `writes`, one that is plain. Dimensions of
+    its inputs are open, but for those that the program has found to have one length: a loop over them is as
+    long as the example's.
+
+    `names` are those of the inputs, where they are not the program's own.
+    """
+    from torch.export.graph_signature import InputKind, OutputKind
+
+    reader = FxReader(converters, scopes, writes)
+    module, signature = program.graph_module, program.graph_signature
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    own = iter(names or [])
+    values = []
+    for node, spec in zip(placeholders, signature.input_specs, strict=True):
+        if spec.kind == InputKind.USER_INPUT:
+            name = next(own, None) or spec.arg.name
+            values.append(_parameter(reader, node, name, spec, program.range_constraints))
+            continue
+        if spec.kind in (InputKind.TOKEN, InputKind.CUSTOM_OBJ):
+            values.append(None)
+            continue
+        tensor = program.state_dict.get(spec.target)
+        tensor = program.constants[spec.target] if tensor is None else tensor
+        values.append(reader.constant(tensor, f"self.{spec.target}"))
+    made = reader.run(module, values)
+    nodes = list(next(n for n in module.graph.nodes if n.op == "output").args[0])
+    outputs = []
+    for value, node, spec in zip(made, nodes, signature.output_specs, strict=True):
+        if spec.kind == OutputKind.USER_OUTPUT and value is not None:
+            outputs.append((f"{node.name}:0" if hasattr(node, "name") else "", value))
+    results = [reader.result(value, [] if scopes or not name else [name]) for name, value in outputs]
+    return reader.model(results, "Model0")
+
+
+def input_of(reader: TorchReader, node: Any, name: str, length: Callable[[Any], int | None]) -> Any:
+    """A parameter for a placeholder's tensor or symbolic number; of other arguments, the value that the graph
+    has. `length`: that of a tensor's dimension, None if it is open."""
+    import torch
+
+    value = node.meta.get("val")
+    if isinstance(value, torch.Tensor):
+        return reader.parameter(name, value.dtype, [length(n) for n in value.shape])
+    kinds = {torch.SymInt: torch.int64, torch.SymFloat: torch.float32, torch.SymBool: torch.bool}
+    if type(value) in kinds:
+        return Number(reader.parameter(name, kinds[type(value)], []))
+    return value
+
+
+def _parameter(reader: TorchReader, node: Any, name: str, spec: Any, ranges: Mapping[Any, Any]) -> Any:
+    made = input_of(reader, node, name, lambda n: _only_length(n, ranges))
+    return getattr(spec.arg, "value", made)  # only arguments that are constants have one
+
+
+def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
+    """The length that an open dimension has alone, None if there are others. 1 is none: what is compared with
+    it mostly holds for any number of samples (`specialized`)."""
+    import torch
+
+    found = ranges.get(dim.node.expr) if isinstance(dim, torch.SymInt) else None
+    return int(found.lower) if found is not None and found.lower == found.upper > 1 else None

@@ -1,0 +1,1 @@
+"""Recording a module: traces and programs that hold for other sizes than the example's."""

@@ -1,0 +1,69 @@
+"""One operator in the place of a module while it is traced, as extensions for modules want it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ovjit.readers.torch.recording.patches import untraced
+
+
+@contextlib.contextmanager
+def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
+    """Modules that an extension is for call its operator: an instance, a class, or a name below `root`. Gives
+    whether there are any."""
+    if not extensions or not hasattr(root, "named_modules"):
+        yield False
+        return
+    kept = []
+    for name, module in root.named_modules():
+        extension = _extension_of(name, module, extensions)
+        if extension is not None:
+            kept.append((module, module.__dict__.get("forward")))
+            module.forward = _forward(module, extension)
+    try:
+        yield bool(kept)
+    finally:
+        for module, forward in kept:
+            if forward is None:
+                module.__dict__.pop("forward", None)
+            else:
+                module.forward = forward
+
+
+def _extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
+    for key in (module, module.__class__, name):
+        found = extensions.get(key)
+        if found is not None and found.condition(module):
+            return found
+    return None
+
+
+def _forward(module: Any, extension: Any) -> Any:
+    """A forward that gives `convert` a function which stands for the operator in the traced graph."""
+    import torch
+
+    own = type(module).forward
+
+    def evaluated(*args: Any, **kwargs: Any) -> Any:
+        now = module.__dict__.pop("forward")
+        try:
+            return extension.evaluate(module, *args, **kwargs)
+        finally:
+            module.forward = now
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        def target(*given: Any) -> Any:
+            def run(context: Any, *inner: Any) -> Any:
+                with untraced():
+                    return evaluated(*args, **kwargs)
+
+            kind = {"forward": staticmethod(run)}
+            function: Any = type(extension.target_op, (torch.autograd.Function,), kind)
+            return function.apply(*given)
+
+        return extension.convert(module, target, *args, **kwargs)
+
+    forward.__wrapped__ = own  # type: ignore[attr-defined]
+    return forward

@@ -1,0 +1,451 @@
+"""Loops of Python's over an open dimension, recorded as loops.
+
+A trace has the iterations of its example: `for t in range(x.shape[1])` gives wrong numbers at another length.
+Recurrent layers are written so. `found` notes the functions in which such a loop runs, over a range or over
+the parts of a tensor, and warns of what else is the example's. `recorded` lets them run with a body that is
+traced once, as a `prim::Loop`: names that the body assigns, and tensors of which it writes parts, are carried
+from one iteration to the next. A list that the body appends to is a stack of what it gets. Whether that is
+right is found by running what was recorded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dis
+import functools
+import linecache
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.loop_code import Loops, changed, functions_of
+from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.scripts.shared_memory import nodes_of
+
+#: After a loop, what was a name's value within an iteration alone.
+LOST = object()
+
+
+class Found:
+    """Functions with loops over open dimensions, and the lines of these loops."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Any, set[int]] = {}  # by function
+        self._functions: dict[Any, list[Any]] = {}  # by code
+        self._unequal: dict[Any, int] = {}  # the last line that `leave` was told of, by code
+
+    def add(self, frame: Any) -> None:
+        """Note the line that a frame is at."""
+        if frame.f_lineno < self._unequal.get(frame.f_code, 0):
+            return
+        if frame.f_code not in self._functions:
+            self._functions[frame.f_code] = functions_of(frame)
+        for function in self._functions[frame.f_code]:
+            self.lines.setdefault(function, set()).add(frame.f_lineno)
+
+    def leave(self, frame: Any) -> None:
+        """Leave out what stands before the line of a frame, as it gives items of unequal shapes."""
+        last = self._unequal[frame.f_code] = max(frame.f_lineno, self._unequal.get(frame.f_code, 0))
+        for function in self._functions.get(frame.f_code, ()):
+            kept = {line for line in self.lines.pop(function, ()) if line >= last}
+            if kept:
+                self.lines[function] = kept
+
+
+def warn_of_index(frame: Any) -> None:
+    """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
+    import torch
+
+    frame = _outside(frame)
+    file, line = frame.f_code.co_filename, frame.f_lineno
+    said = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
+    text = linecache.getline(file, line).strip()
+    warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
+
+
+def _outside(frame: Any) -> Any:
+    """The innermost frame of another package's code."""
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
+        frame = frame.f_back
+    return frame
+
+
+def _takes_part(frame: Any) -> bool:
+    """Whether a frame takes a part of a tensor, which is recorded as such."""
+    frame = _outside(frame)
+    asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return "SUBSCR" in asking or "SLICE" in asking
+
+
+@contextlib.contextmanager
+def exporting() -> Iterator[set[str]]:
+    """Warn of lines for which torch.export takes an open dimension to have the example's length. Gives the
+    files that ask for numbers, or compare them in Python's functions."""
+    import torch
+
+    own, asking = os.path.dirname(torch.__file__) + os.sep, set[str]()
+
+    def asked(theirs: Any) -> Any:
+        def number(self: Any) -> Any:
+            frame = sys._getframe(1)
+            file = frame.f_code.co_filename
+            if self.node.maybe_as_int() is None and not file.startswith(own):
+                compares = isinstance(self, torch.SymBool)
+                if not compares and not _takes_part(frame):
+                    warn_of_index(frame)
+                if not compares or "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]:
+                    asking.add(file)
+            return theirs(self)
+
+        return number
+
+    rows = ((torch.SymInt, "__index__"), (torch.SymInt, "__int__"), (torch.SymFloat, "__int__"),
+            (torch.SymFloat, "__float__"), (torch.SymBool, "__bool__"))  # fmt: skip
+    with patched(*((kind, name, asked(getattr(kind, name))) for kind, name in rows if name in vars(kind))):
+        yield asking
+
+
+@contextlib.contextmanager
+def found(noted: Found | None) -> Iterator[None]:
+    """Note which lines make an open dimension a number of Python's, or iterate over one, and warn of these:
+    a trace has as many iterations as the example.
+
+    Those are left out that fill a list with tensors of unequal shapes, such as detections of each class: what
+    a recorded loop appends is stacked.
+    """
+    import torch
+
+    def index(self: Any) -> int:
+        frame = sys._getframe(1)
+        if not _takes_part(frame) and is_open(self):
+            warn_of_index(frame)
+            if noted is not None:
+                noted.add(frame)
+        return int(torch._C.TensorBase.__index__(self))
+
+    def noting(theirs: Any) -> Any:
+        def called(*given: Any, **named: Any) -> Any:
+            if noted is not None and is_traced(given[0] if given else named.get("input")):
+                noted.add(sys._getframe(1))
+            return theirs(*given, **named)
+
+        return called
+
+    def joined(tensors: Any, *rest: Any, **named: Any) -> Any:
+        frame = sys._getframe(1)
+        if noted is not None and isinstance(tensors, list) and _is_unequal(tensors):
+            if any(value is tensors for value in frame.f_locals.values()):  # no display such as [a, b]
+                noted.leave(frame)
+        return cat(tensors, *rest, **named)
+
+    tensor, cat = torch.Tensor, torch.cat
+    rows = [(tensor, "__iter__"), (tensor, "__len__"), (tensor, "unbind"), (torch, "unbind")]
+    noted_rows = ((owner, name, noting(getattr(owner, name))) for owner, name in rows)
+    with patched((tensor, "__index__", index), (torch, "cat", joined), *noted_rows):
+        yield
+
+
+def _is_unequal(tensors: Sequence[Any]) -> bool:
+    with untraced():
+        return len({tuple(t.shape) for t in tensors if hasattr(t, "shape")}) > 1
+
+
+@contextlib.contextmanager
+def recorded(noted: Found) -> Iterator[int]:
+    """Functions run with their loops over open dimensions recorded as loops. Gives the number of loops."""
+    import torch
+
+    stack, cat = torch.stack, torch.cat
+    used = (Recorded, Range, Items, Unbound, Reversed, Zipped, Enumerated, length, is_open)
+    names = types.SimpleNamespace(LOST=LOST, **{each.__name__: each for each in used})
+    lists = (torch, "stack", _stacking(stack, stack)), (torch, "cat", _stacking(cat, _joined))
+    with changed(noted.lines, Loops, names) as count, patched(*lists):
+        yield count
+
+
+def _stacking(plain: Any, of_stack: Any) -> Any:
+    def called(tensors: Any, dim: int = 0, **rest: Any) -> Any:
+        if not isinstance(tensors, _Stack):
+            return plain(tensors, dim, **rest)
+        whole = tensors.whole
+        if of_stack is plain:
+            return whole.movedim(0, dim)
+        return of_stack(whole, dim)
+
+    return called
+
+
+def _joined(whole: Any, dim: int) -> Any:
+    axis = dim % (whole.dim() - 1)
+    return whole.movedim(0, axis).flatten(axis, axis + 1)
+
+
+class _Stack(list):
+    """A list that a loop has appended to: `whole` has its items along a first dimension."""
+
+    whole: Any = None
+
+
+def is_traced(given: Any) -> bool:
+    import torch
+
+    return isinstance(given, torch.Tensor) and torch._C._get_tracing_state() is not None
+
+
+def is_open(number: Any) -> bool:
+    """Whether this is a traced number that inputs tell. Weights and their sizes tell none."""
+    import torch
+
+    if not is_traced(number):
+        return False
+    seen, queue = set(), [torch._C._get_value_trace(number)]
+    while queue:
+        value = queue.pop()
+        if value.node().kind() == "prim::Param":
+            return True
+        if value.unique() not in seen:
+            seen.add(value.unique())
+            queue += value.node().inputs()
+    return False
+
+
+class Range:
+    """`range(...)`: what a loop is over has a number of items, and gives the item at a traced number."""
+
+    def __init__(self, *bounds: Any):
+        self.bounds = bounds
+        self.start, self.stop, self.step = (0, *bounds, 1) if len(bounds) == 1 else (*bounds, 1)[:3]
+        self.is_open = any(map(is_open, bounds))
+
+    def plain(self) -> Any:
+        """The same for a loop of Python's."""
+        return range(*self.bounds)
+
+    def count(self) -> Any:
+        import torch
+
+        if not isinstance(self.step, int) or not self.step:
+            raise UnsupportedError("a loop over a range needs a constant step")
+        if isinstance(self.start, int) and (self.start, self.step) == (0, 1):
+            return self.stop
+        ends = (self.start, self.stop) if self.step > 0 else (self.stop, self.start)
+        return torch.div(ends[1] - ends[0] + abs(self.step) - 1, abs(self.step), rounding_mode="floor")
+
+    def item(self, at: Any) -> Any:
+        at = at if self.step == 1 else at * self.step
+        return at if isinstance(self.start, int) and self.start == 0 else self.start + at
+
+
+class Items:
+    """The parts of a tensor along its first dimension, or anything else that Python goes through."""
+
+    def __init__(self, given: Any):
+        import torch
+
+        self.given = given
+        self.is_open = isinstance(given, torch.Tensor) and given.dim() > 0 and is_open(given.shape[0])
+
+    def plain(self) -> Any:
+        return self.given
+
+    def count(self) -> Any:
+        return self.given.shape[0]
+
+    def item(self, at: Any) -> Any:
+        return self.given[at]
+
+
+class Unbound(Items):
+    """`tensor.unbind(dim)`, or `torch.unbind(tensor, dim)`."""
+
+    def __init__(self, owner: Any, *given: Any, **named: Any):
+        import torch
+
+        values = list(given) if owner is torch else [owner, *given]
+        tensor = named["input"] if "input" in named else values.pop(0)
+        dim = named.get("dim", values[0] if values else 0)
+        if isinstance(tensor, torch.Tensor) and tensor.dim():
+            super().__init__(tensor.movedim(dim, 0) if dim else tensor)
+        else:  # something of the same name
+            super().__init__(owner.unbind(*given, **named))
+
+
+def length(given: Any) -> Any:
+    """`len(given)`, of a tensor as it may be for others."""
+    return given.shape[0] if isinstance(given, sys.modules["torch"].Tensor) and given.dim() else len(given)
+
+
+class Reversed:
+    """`reversed(...)`"""
+
+    def __init__(self, inner: Any):
+        self.inner = inner
+        self.is_open = inner.is_open
+
+    def plain(self) -> Any:
+        return reversed(self.inner.plain())
+
+    def count(self) -> Any:
+        return self.inner.count()
+
+    def item(self, at: Any) -> Any:
+        return self.inner.item(self.inner.count() - 1 - at)
+
+
+class Zipped:
+    """`zip(...)` of what has equal numbers of items."""
+
+    def __init__(self, *inner: Any, strict: bool = False):
+        self.inner, self.strict = inner, strict
+        self.is_open = bool(inner) and all(v.is_open for v in inner)
+
+    def plain(self) -> Any:
+        return zip(*(v.plain() for v in self.inner), strict=self.strict)
+
+    def count(self) -> Any:
+        import torch
+
+        return functools.reduce(torch.minimum, [v.count() for v in self.inner])
+
+    def item(self, at: Any) -> Any:
+        return tuple(v.item(at) for v in self.inner)
+
+
+class Enumerated(Zipped):
+    """`enumerate(...)`"""
+
+    def __init__(self, inner: Any, start: Any = None):
+        self.first = getattr(start, "given", start) or 0
+        super().__init__(inner)
+
+    def plain(self) -> Any:
+        return enumerate(self.inner[0].plain(), self.first)
+
+    def item(self, at: Any) -> Any:
+        return at + self.first if self.first else at, self.inner[0].item(at)
+
+
+class Recorded:
+    """One loop while its body is traced: `state` has the values of the names that it carries."""
+
+    def __init__(self, walk: Any, names: Sequence[str], given: Mapping[str, Any]):
+        import torch
+
+        trips = walk.count()
+        self.graph = torch._C._get_tracing_state().graph()
+        self.given = {k: given[k] for k in names if k in given}
+        self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
+        if any(self.lists.values()):
+            raise UnsupportedError("a loop that appends to a non-empty list is not supported")
+        self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
+        whole, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
+        self._tensor = tensors
+        # modules are not recorded as such in a loop: their calls are part of the body
+        self._modules, torch.jit._trace._trace_module_map = torch.jit._trace._trace_module_map, None
+        count = self._made("aten::Int", [torch._C._get_value_trace(trips)], whole)
+        going = self._made("prim::Constant", [], truth)
+        going.node().i_("value", 1)
+        starts = [torch._C._get_value_trace(v) for v in self.before.values()]
+        empty = torch._C.ListType(tensors)
+        self._grown = {key: self._made("prim::ListConstruct", [], empty) for key in self.lists}
+        self.node = self.graph.insertNode(self.graph.create("prim::Loop", [count, going, *starts], 0))
+        self.block = self.node.addBlock()
+        self._outside = self.graph.insertPoint()
+        self.graph.setInsertPoint(self.block)
+        at = self.block.addInputToBlock()
+        at.setType(whole)
+        self._going = going
+        self.state: dict[str, Any] = {k: [] for k in self.lists}
+        for key, value in self.before.items():
+            inner = self.block.addInputToBlock()
+            inner.inferTypeFrom(value)
+            self.state[key] = _traced_as(value, inner)
+        with untraced():
+            zero = torch.zeros((), dtype=torch.int64)
+        self.item = walk.item(_traced_as(zero, self._made("prim::NumToTensor", [at], tensors)))
+
+    def _made(self, kind: str, inputs: list[Any], type_of: Any) -> Any:
+        node = self.graph.insertNode(self.graph.create(kind, inputs, 1))
+        node.output().setType(type_of)
+        return node.output()
+
+    def _lift(self) -> None:
+        """Move constants out, as one is that of all uses in the trace. What the body reads of modules is read
+        beside the loop: PyTorch follows values out of modules to there alone."""
+        nodes = list(nodes_of(self.block))
+        for node in nodes:
+            if node.kind() == "prim::Constant":
+                node.moveBefore(self.node)
+        home, inside = self.node.owningBlock(), {v.unique() for n in nodes for v in n.outputs()}
+        copies: dict[int, Any] = {}
+        for node in nodes:
+            for i, value in enumerate(list(node.inputs())):
+                key = value.unique()
+                is_tensor = isinstance(value.type(), type(self._tensor))
+                if key in inside or value.node().owningBlock() is home or not is_tensor:
+                    continue
+                if value.node().kind() in ("prim::Param", "prim::TracedAttr"):
+                    continue
+                if key not in copies:
+                    made = self.graph.create("prim::data", [value], 1)
+                    made.insertBefore(self.node)
+                    copies[key] = made.output().setTypeAs(value)
+                node.replaceInput(i, copies[key])
+
+    def end(self, given: Mapping[str, Any]) -> None:
+        """The body has been traced, and has left the names as `given`: `state` is that after the loop."""
+        import torch
+
+        tensors = torch._C.TensorType.get()
+        rest = self.given.keys() - self.lists.keys() - self.before.keys()
+        if any(given[key] is not self.given[key] for key in rest):
+            raise UnsupportedError("the loop changes a value that is not a tensor")
+        after = {}
+        for key, old in self.before.items():
+            new = after[key] = given[key]
+            if not isinstance(new, torch.Tensor) or _kind(new) != _kind(old):
+                raise UnsupportedError(f"the loop changes the kind of {key}")
+        items = {}
+        for key in self.lists:
+            if not isinstance(given[key], list) or len(given[key]) != 1:
+                raise UnsupportedError(f"an iteration should append exactly one tensor to {key}")
+            items[key] = given[key][0]
+            element = torch._C._get_value_trace(items[key])
+            self._made("aten::append", [self._grown[key], element], torch._C.ListType(tensors))
+        self.block.registerOutput(self._going)
+        for value in after.values():
+            self.block.registerOutput(torch._C._get_value_trace(value))
+        self._lift()
+        self.graph.setInsertPoint(self._outside)
+        torch.jit._trace._trace_module_map = self._modules
+        self.state = {}
+        for key, value in after.items():
+            output = self.node.addOutput()
+            output.inferTypeFrom(value)
+            self.state[key] = _traced_as(value, output)
+        for key, item in items.items():
+            self.state[key] = self.lists[key] = _Stack()
+            axis = self._made("prim::Constant", [], torch._C.IntType.get())
+            axis.node().i_("value", 0)
+            made = self._made("aten::stack", [self._grown[key], axis], tensors)
+            self.state[key].whole = _traced_as(item, made, 1)
+
+
+def _kind(tensor: Any) -> tuple[Any, ...]:
+    with untraced():
+        return tensor.dtype, tuple(tensor.shape)
+
+
+def _traced_as(tensor: Any, value: Any, more: int = 0) -> Any:
+    """A tensor of the same numbers that stands for a value of the graph; `more` adds a first dimension."""
+    import torch
+
+    with untraced():
+        own = tensor.detach().clone()
+        own = own[None].clone() if more else own
+    torch._C._set_value_trace(own, value)
+    return own

@@ -1,0 +1,226 @@
+"""Python code that depends on the places of a mask, recorded so that it holds for any mask.
+
+A recorded graph has the iterations and branches of its example. Experts of transformers run for the places
+that a mask selects: `for i in mask.nonzero()`, or `if indices.numel() > 0` where `torch.where` gives the
+indices. Such code changes nothing for no place, as it reads and writes empty tensors then. So a loop over
+selected places is recorded over all places, and "is there any" is answered with yes. Whether a module allows
+that is found by running what was recorded on the example: `agrees`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ovjit.readers.torch.recording.patches import patched, untraced
+
+#: A loop over a mask of more places than these is recorded as it runs.
+MOST_PLACES = 512
+#: How far a recorded graph may be from its module on the example, of the largest number.
+CLOSE = 1e-4
+#: Attributes of tensors: the mask whose places they are, as rows or as numbers; that they are selected, or
+#: count what is.
+_MASK, _LINE, _SELECTED, _COUNT = "_ovjit_mask", "_ovjit_line", "_ovjit_selected", "_ovjit_count"
+
+
+class Assumed:
+    """`any`: whether an operation was recorded differently from how it ran.
+
+    If `changes` is False, nothing is recorded differently, and `any` tells whether it could have been.
+    """
+
+    any = False
+
+    def __init__(self, changes: bool = True):
+        self.changes = changes
+
+
+@contextlib.contextmanager
+def for_any_mask(*, export: bool = False, changes: bool = True) -> Iterator[Assumed]:
+    """Record operations that select by a mask so that they hold for any mask, in traces or exports.
+
+    If `changes` is False, operations run unchanged. The result then tells whether a trace for any mask could
+    differ from a plain one.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    noted = Assumed(changes)
+    rows = {**_rows(), **({} if export else _traced_rows())}
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            row = rows.get(function)
+            if row is None:
+                return function(*args, **(kwargs or {}))
+            return row(noted, function, args, kwargs or {})
+
+    iterate = torch.Tensor.__iter__
+
+    def each_place(self: Any) -> Any:
+        line = getattr(self, _LINE, None)
+        places = _places(getattr(self, _MASK, line))
+        if places is None:
+            return iterate(self)
+        noted.any = True
+        if not noted.changes:
+            return iterate(self)
+        return iter([place[0] for place in places] if line is not None else places)
+
+    with patched((torch.Tensor, "__iter__", each_place)), Mode():
+        yield noted
+
+
+def depends_on_mask(graph: Any, warned: Sequence[Any]) -> bool:
+    """Whether a trace selects or lists places, and has iterations or branches of its example."""
+    told = " ".join(str(w.message) for w in warned)
+    if "to a Python list" in told:
+        return True
+    if "Iterating over a tensor" not in told and "to a Python boolean" not in told:
+        return False
+    if any(node.inputsSize() == 1 for node in graph.findAllNodes("aten::where")):
+        return True
+    kinds = ("aten::nonzero", "aten::nonzero_numpy", "aten::argwhere")
+    return any(graph.findNode(kind) is not None for kind in kinds)
+
+
+def _places(mask: Any) -> list[Any] | None:
+    """All places of a mask as tensors, None if there are too many or its shape is not known."""
+    import torch
+
+    if mask is None:
+        return None
+    with untraced():
+        shape = tuple(mask.shape)
+        if not shape or not all(isinstance(d, int) for d in shape) or math.prod(shape) > MOST_PLACES:
+            return None
+        return [torch.tensor(place) for place in itertools.product(*map(range, shape))]
+
+
+_Row = Callable[[Assumed, Any, Sequence[Any], Mapping[str, Any]], Any]
+
+
+def _rows() -> dict[Any, _Row]:
+    """What is done in the place of PyTorch's functions."""
+    import torch
+
+    return {
+        torch.nonzero: _nonzero, torch.Tensor.nonzero: _nonzero, torch.where: _where,
+        torch.Tensor.__getitem__: _part, torch.argwhere: _nonzero, torch.Tensor.argwhere: _nonzero,
+        torch.Tensor.tolist: _listed,
+    }  # fmt: skip
+
+
+def _traced_rows() -> dict[Any, _Row]:
+    """Rows for traces, in which numbers of elements are tensors."""
+    import torch
+
+    tensor = torch.Tensor
+    more = (tensor.__gt__, tensor.__ne__, tensor.gt, tensor.ne, tensor.__bool__)
+    return {
+        tensor.numel: _numel, tensor.nelement: _numel, **dict.fromkeys(more, _answer(True)),
+        **dict.fromkeys((tensor.__eq__, tensor.eq), _answer(False)),
+    }  # fmt: skip
+
+
+def _nonzero(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    made = function(*args, **kwargs)
+    mask = args[0] if args else kwargs.get("input")
+    if isinstance(made, tuple):
+        return _selected(made, mask)
+    setattr(made, _MASK, mask)
+    return _selected((made,))[0]
+
+
+def _where(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    made = function(*args, **kwargs)
+    mask = args[0] if args else kwargs.get("condition")
+    return _selected(made, mask) if isinstance(made, tuple) else made
+
+
+def _selected(made: tuple[Any, ...], mask: Any = None) -> tuple[Any, ...]:
+    """Tensors of selected places, marked; torch.export is told that there are some. Those of a `mask` of one
+    dimension are numbers."""
+    import torch
+
+    if mask is not None and len(made) == 1:
+        setattr(made[0], _LINE, mask)
+    for value in made:
+        setattr(value, _SELECTED, True)
+        if isinstance(value.shape[0], torch.SymInt):
+            torch._check(value.shape[0] >= 1)
+    return made
+
+
+def _part(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """`places[:]` are the same places."""
+    made = function(*args, **kwargs)
+    if isinstance(args[1], slice) and args[1] == slice(None):
+        for mark in (_MASK, _LINE, _SELECTED):
+            if hasattr(args[0], mark):
+                setattr(made, mark, getattr(args[0], mark))
+    return made
+
+
+def _numel(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    import torch
+
+    made = function(*args, **kwargs)
+    if hasattr(args[0], _SELECTED):
+        if isinstance(made, torch.Tensor):
+            setattr(made, _COUNT, True)
+        elif not noted.changes:  # a number of Python's has no marks
+            noted.any = True
+    return made
+
+
+def _answer(truth: bool) -> _Row:
+    """`count > 0`, `count != 0` and `count`, or `count == 0`: there is some."""
+
+    def row(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        against_zero = len(args) == 1 or (isinstance(args[1], int) and args[1] == 0)
+        if not against_zero or not hasattr(args[0], _COUNT):
+            return function(*args, **kwargs)
+        noted.any = True
+        return truth
+
+    return row
+
+
+def _listed(noted: Assumed, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """All places of a mask; other numbers each as a tensor, by which it is traced where it came from."""
+    import torch
+
+    tensor = args[0]
+    places = _places(getattr(tensor, _LINE, None))
+    is_list = tensor.dim() == 1 and tensor.dtype in (torch.int64, torch.int32)
+    if not noted.changes:
+        noted.any = noted.any or places is not None or is_list
+        return function(*args, **kwargs)
+    if places is not None:
+        noted.any = True
+        return list(range(len(places)))
+    if not is_list or torch._C._get_tracing_state() is None:
+        return function(*args, **kwargs)
+    if torch._C._get_value_trace(tensor).node().kind() == "prim::Constant":
+        return function(*args, **kwargs)
+    noted.any = True
+    return list(tensor.unbind())
+
+
+def agrees(wanted: Sequence[Any], got: Sequence[Any]) -> bool:
+    """Whether two lists of tensors are close."""
+    import torch
+
+    if len(wanted) != len(got):
+        return False
+    for a, b in zip(wanted, got, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return False
+        limit = CLOSE * max(1.0, float(a.abs().max())) if a.is_floating_point() and a.numel() else 0
+        if not torch.allclose(a, b, rtol=0, atol=limit, equal_nan=True):
+            return False
+    return True

@@ -1,0 +1,477 @@
+"""Python numbers that a module computes from sizes, recorded so that they hold for other sizes.
+
+A trace holds sizes as tensors until Python asks for a number: `int(h / 2)`, `round(h / 2)` and
+`math.sqrt(h * w)` are the example's from there on, and so is the branch of `if h == w`. Here these functions
+give tensors in the modules that call them. Two sizes are taken for different ones, and a size for more than
+1: what a module does then mostly holds for others, too. Whether it does for the example is found by running:
+`agrees`. Modules without weights that compare two sizes otherwise are taken as scripts, which hold both
+branches. Where one cannot be scripted, or has weights, the numbers that a branch assigns are chosen when the
+model runs. Else the example's order stays, and PyTorch's warning of it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import inspect
+import math
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from ovjit.readers.torch.recording import choices
+from ovjit.readers.torch.recording.choices import Choices
+from ovjit.readers.torch.recording.claims import is_claim
+from ovjit.readers.torch.recording.loop_code import changed
+from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.rolled import Found
+from ovjit.readers.torch.recording.trace import quietly
+
+#: What PyTorch warns of where a number or a branch is the example's.
+_ASKED = ("to a Python integer", "to a Python float", "to a Python number", "to a Python boolean")
+#: Operators by which numbers are computed from sizes, and what is no operator there.
+_LEAVES = ("aten::size", "aten::sym_size", "aten::numel")
+_STATIC = ("prim::Constant", "prim::GetAttr")
+#: How two sizes compare that are different, and one that is larger with 0 and 1.
+_GENERAL = {
+    "aten::eq": False, "aten::ne": True, "aten::gt": True, "aten::ge": True, "aten::lt": False,
+    "aten::le": False,
+}  # fmt: skip
+#: How often a module is recorded again, each time with more of its files or with one more branch as it ran.
+MOST_ROUNDS = 12
+
+
+def files_asking(warned: Sequence[Any]) -> set[str]:
+    """The files in which Python asked a trace for a number."""
+    return {w.filename for w in warned if any(text in str(w.message) for text in _ASKED)}
+
+
+class Followed:
+    """What is known of a module after some traces: files that ask for numbers, and branches as they ran."""
+
+    def __init__(self, files: set[str], branching: Found):
+        self.files = set(files)
+        #: Files whose code asked for a number in the last trace.
+        self.seen: set[str] = set()
+        self.as_run: set[tuple[Any, int]] = set()
+        #: Where the last two sizes were compared that were taken for different ones.
+        self.last: tuple[Any, int] | None = None
+        #: Values that code found to be more than 0, as it was answered.
+        self.positive: set[int] = set()
+        #: Modules with a branch that is the example's.
+        self.ordering: dict[int, Any] = {}
+        self._scripted: dict[int, Any] = {}
+        #: Functions whose branches are the example's, and those whose numbers are chosen: first those of the
+        #: plain trace, as long as nothing failed.
+        self.branching = Found()
+        self._chosen: dict[Any, set[int]] = branching.lines
+        self._is_first = bool(self._chosen)
+
+    def again(self, failed: bool) -> bool:
+        """Whether another trace may do better than the last one, which may have failed."""
+        new = self.seen - self.files
+        self.files |= new
+        is_first, self._is_first = self._is_first, False
+        if failed and is_first:
+            self._chosen = {}
+            return True
+        if failed and (self._scripted or self._chosen):
+            return False
+        if failed and self.last is not None:
+            self.as_run.add(self.last)
+            return True
+        return not failed and (bool(new) or self._script() or self._choose())
+
+    def _choose(self) -> bool:
+        """Choose numbers by orders of sizes when the model runs. False where there are no new ones."""
+        if self._chosen:
+            return False
+        self._chosen, self.branching = self.branching.lines, Found()
+        return bool(self._chosen)
+
+    def _script(self) -> bool:
+        """Take scripts of modules that order sizes, as they have all branches. False where there are no new
+        ones. Layers with weights stay as they run: their branches are for sizes smaller than a window."""
+        import torch
+
+        found = {}
+        for key, module in self.ordering.items():
+            if key not in self._scripted and not list(module.parameters()):
+                with contextlib.suppress(Exception), quietly():
+                    found[key] = module, torch.jit.script(module)
+        self._scripted |= found
+        return bool(found)
+
+    @contextlib.contextmanager
+    def sizes(self, whole: Any) -> Iterator[None]:
+        """Record what runs of the module `whole` here for any sizes."""
+        self.last, self.seen, self.ordering, self.positive = None, set(), {}, set()
+        with contextlib.ExitStack() as stack:
+            if self._scripted:
+                stack.enter_context(_as_scripts(whole, self._scripted))
+            stack.enter_context(shadowed(self.files))
+            stack.enter_context(changed(self._chosen, Choices, choices.names(is_of_sizes)))
+            stack.enter_context(_mode(self)())
+            yield
+
+    def answer(self, value: Any) -> bool | None:
+        """How sizes that differ from each other and from 0 and 1 compare, None where a tensor is no such
+        comparison."""
+        node = torch_value(value).node()
+        if node.kind() not in _GENERAL or not is_of_sizes(value):
+            return None
+        frame = sys._getframe(2)  # of the code that compares
+        if is_claim(frame):
+            with untraced():
+                return bool(value)
+        place = frame.f_code, frame.f_lasti
+        ordered = _is_order(node)
+        if ordered or place in self.as_run:
+            if (module := _module_of(frame)) is not None:
+                self.ordering[id(module)] = module
+            if ordered:
+                self.branching.add(frame)
+            return None
+        self.last = place
+        if node.kind() in ("aten::gt", "aten::ne") and node.inputsAt(1).toIValue() == 0:
+            self.positive.add(node.inputsAt(0).unique())
+        return _GENERAL[node.kind()]
+
+    def counted(self, end: Any, size: Callable[[], Any]) -> Any:
+        """The end of a slice. Behind `if n > 0`, -n is the length less n, which holds for 0, too: then the
+        slice is whole, as what it is made of is without the branch."""
+        if is_of_sizes(end):
+            node = torch_value(end).node()
+            if node.kind() == "aten::neg" and node.inputsAt(0).unique() in self.positive:
+                return size() + end
+        return end
+
+
+@contextlib.contextmanager
+def _as_scripts(whole: Any, scripted: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
+    """Modules run as their scripts, which become parts of the module `whole`, as tracing asks for."""
+    names = {f"script{i}": script for i, (_, script) in enumerate(scripted.values())}
+    kinds = {type(module) for module, _ in scripted.values()}
+    whole._modules.update(names)
+    try:
+        with patched(*((kind, "forward", _forward(kind.forward, scripted)) for kind in kinds)):
+            yield
+    finally:
+        for name in names:
+            del whole._modules[name]
+
+
+def _forward(own: Callable[..., Any], scripted: Mapping[int, tuple[Any, Any]]) -> Callable[..., Any]:
+    def forward(self: Any, *given: Any, **named: Any) -> Any:
+        if id(self) in scripted:
+            return scripted[id(self)][1](*given, **named)
+        return own(self, *given, **named)
+
+    return forward
+
+
+@contextlib.contextmanager
+def ordering(found: Found | None) -> Iterator[None]:
+    """Note where layers with weights order two sizes: their numbers are chosen when the model runs."""
+    import torch
+
+    def truth(self: Any) -> bool:
+        if found is not None and is_of_sizes(self):
+            node, frame = torch_value(self).node(), sys._getframe(1)
+            if _is_order(node) and (module := _module_of(frame)) is not None and list(module.parameters()):
+                found.add(frame)
+        return bool(torch._C.TensorBase.__bool__(self))
+
+    with patched(*([] if found is None else [(torch.Tensor, "__bool__", truth)])):
+        yield
+
+
+def _is_order(node: Any) -> bool:
+    """Whether a node orders sizes: not the comparisons that are the same for all sizes but some."""
+    return (
+        node.kind() in _GENERAL
+        and node.kind() not in ("aten::eq", "aten::ne")
+        and node.inputsAt(1).toIValue() not in (0, 1)
+    )
+
+
+@contextlib.contextmanager
+def rounding() -> Iterator[None]:
+    """`round(tensor)` is a number as `int(tensor)` is one, and PyTorch warns of it."""
+    import torch
+
+    if hasattr(torch.Tensor, "__round__"):
+        yield
+        return
+
+    def rounded(self: Any, digits: int | None = None) -> Any:
+        said = "Converting a tensor to a Python number by round() might cause the trace to be incorrect."
+        warnings.warn(said, torch.jit.TracerWarning, stacklevel=2)
+        return round(self.item(), digits)
+
+    with patched((torch.Tensor, "__round__", rounded)):
+        yield
+
+
+def _module_of(frame: Any) -> Any:
+    """The innermost module whose method runs, None for none."""
+    import torch
+
+    while frame is not None:
+        if isinstance(frame.f_locals.get("self"), torch.nn.Module):
+            return frame.f_locals["self"]
+        frame = frame.f_back
+    return None
+
+
+def torch_value(tensor: Any) -> Any:
+    import torch
+
+    return torch._C._get_value_trace(tensor)
+
+
+def is_of_sizes(tensor: Any) -> bool:
+    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant."""
+    import torch
+
+    if not isinstance(tensor, torch.Tensor) or torch._C._get_tracing_state() is None or tensor.dim():
+        return False
+    found, seen, queue = False, set(), [torch_value(tensor)]
+    while queue:
+        value = queue.pop()
+        if value.debugName() in seen:
+            continue
+        seen.add(value.debugName())
+        node = value.node()
+        if node.kind() in _LEAVES:
+            found = found or node.inputsAt(0).node().kind() not in _STATIC
+        elif node.kind() == "prim::Param":
+            return False
+        elif node.kind() != "prim::Constant":
+            queue += node.inputs()
+    return found
+
+
+def _mode(followed: Followed) -> type:
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    tensor = torch.Tensor
+    names = ("truediv", "rtruediv", "mul", "rmul", "add", "radd", "sub", "rsub")
+    in_double = {getattr(tensor, f"__{name}__") for name in names}
+    in_double |= {torch.div, torch.true_divide, torch.mul, tensor.div, tensor.mul}
+    asking = (tensor.__bool__, tensor.__int__, tensor.__float__)
+    divides = (tensor.__truediv__, tensor.__rtruediv__, torch.div, torch.true_divide, tensor.div)
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if function is tensor.__bool__ and (told := followed.answer(args[0])) is not None:
+                return told
+            if function in asking:
+                followed.seen.add(sys._getframe(1).f_code.co_filename)
+            if function is torch.tensor:
+                return _tensor(function, args, kwargs)
+            if function is tensor.__getitem__ and followed.positive:
+                args = args[0], _counted(followed, *args)
+            if function in in_double and not kwargs and any(isinstance(a, (float, tensor)) for a in args):
+                args = _doubled(args, function in divides)
+            return function(*args, **kwargs)
+
+    return Mode
+
+
+def _counted(followed: Followed, x: Any, index: Any) -> Any:
+    """An index with the ends of its slices as they are counted from the front."""
+    parts = list(index) if isinstance(index, tuple) else [index]
+    for i, part in enumerate(parts):
+        if part is Ellipsis or part is None or hasattr(part, "dtype") and part.dim():
+            break  # what follows is about other dimensions
+        if isinstance(part, slice):
+            end = followed.counted(part.stop, functools.partial(x.size, i))
+            parts[i] = slice(part.start, end, part.step)
+    return tuple(parts) if isinstance(index, tuple) else parts[0]
+
+
+def _doubled(args: Sequence[Any], divides: bool) -> Sequence[Any]:
+    """Python computes with 64 bits: so do sizes where they become reals."""
+    if not (divides or any(isinstance(a, float) for a in args)):
+        return args
+    if not all(isinstance(a, (int, float)) or is_of_sizes(a) for a in args):
+        return args
+    return [a.double() if hasattr(a, "double") and not a.is_floating_point() else a for a in args]
+
+
+def _tensor(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """`torch.tensor([h, w])` has sizes as they will be. Other tensors are copies of the trace's constants,
+    which are written to otherwise."""
+    import torch
+
+    data = args[0] if args else None
+    if not any(map(is_of_sizes, _numbers(data))):
+        return function(*args, **kwargs).clone()
+    kind = kwargs.get("dtype")
+    if kind is None:
+        reals = any(
+            v.is_floating_point() if hasattr(v, "dim") else isinstance(v, float) for v in _numbers(data)
+        )
+        kind = torch.get_default_dtype() if reals else torch.int64
+    return _stacked(data, kind)
+
+
+def _numbers(data: Any) -> Iterator[Any]:
+    if isinstance(data, (list, tuple)):
+        for part in data:
+            yield from _numbers(part)
+    else:
+        yield data
+
+
+def _stacked(data: Any, kind: Any) -> Any:
+    import torch
+
+    if isinstance(data, (list, tuple)):
+        return torch.stack([_stacked(part, kind) for part in data])
+    return data.to(kind) if isinstance(data, torch.Tensor) else torch.tensor(data, dtype=kind)
+
+
+# -- Python's functions ------------------------------------------------------------------------------------
+
+
+class _IntType(type):
+    def __call__(cls, *given: Any, **named: Any) -> Any:
+        if len(given) == 1 and is_of_sizes(given[0]):
+            return _whole(given[0], "trunc")
+        if given and _is_symbol(given[0]):
+            return sys.modules["torch"].sym_int(given[0])
+        return builtins.int(*given, **named)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, builtins.int) or (is_of_sizes(value) and not value.is_floating_point())
+
+
+class _Int(int, metaclass=_IntType):
+    """`int` for code that is recorded."""
+
+
+class _FloatType(type):
+    def __call__(cls, *given: Any) -> Any:
+        if given and _is_symbol(given[0]):
+            return sys.modules["torch"].sym_float(given[0])
+        return given[0].double() if given and is_of_sizes(given[0]) else builtins.float(*given)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, builtins.float) or (is_of_sizes(value) and value.is_floating_point())
+
+
+class _Float(float, metaclass=_FloatType):
+    """`float` for code that is recorded."""
+
+
+def _is_symbol(value: Any) -> bool:
+    """Whether this is an open number of torch.export."""
+    import torch
+
+    return isinstance(value, (torch.SymInt, torch.SymFloat))
+
+
+def _whole(value: Any, how: str) -> Any:
+    """A size's integer: it stays one, or a real one is rounded."""
+    import torch
+
+    return getattr(torch, how)(value).to(torch.int64) if value.is_floating_point() else value
+
+
+def _round(value: Any, *digits: Any) -> Any:
+    return _whole(value, "round") if is_of_sizes(value) and not digits else builtins.round(value, *digits)
+
+
+def _extreme(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """`max` or `min` for code that is recorded."""
+
+    def function(*given: Any, **named: Any) -> Any:
+        import torch
+
+        if len(given) < 2 or named:
+            return theirs(*given, **named)
+        if any(map(_is_symbol, given)):
+            return functools.reduce(getattr(torch, f"sym_{name[:3]}"), given)
+        if not any(map(is_of_sizes, given)):
+            return theirs(*given, **named)
+        made = [v if isinstance(v, torch.Tensor) else torch.full((), v) for v in given]
+        return functools.reduce(getattr(torch, name), made)
+
+    return function
+
+
+def _math() -> Any:
+    """The module `math` for code that is recorded."""
+    import torch
+
+    def wrapped(name: str) -> Callable[..., Any]:
+        def function(value: Any, *more: Any) -> Any:
+            if not more and _is_symbol(value) and hasattr(torch, f"_sym_{name}"):
+                return getattr(torch, f"_sym_{name}")(value)
+            if more or not is_of_sizes(value):
+                return getattr(math, name)(value, *more)
+            if name in ("floor", "ceil", "trunc"):
+                return _whole(value, name)
+            return getattr(torch, name)(value.double())
+
+        return function
+
+    rows = {name: wrapped(name) for name in ("floor", "ceil", "trunc", "sqrt", "log", "log2", "exp")}
+    return SimpleNamespace(**{**vars(math), **rows})
+
+
+#: Where code gives a type of Python's as that of elements.
+_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b")
+
+
+class _Torch:
+    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module."""
+
+    def __getattr__(self, name: str) -> Any:
+        import torch
+
+        found = getattr(torch, name)
+        if isinstance(found, type) or not callable(found):
+            return found
+        types = {_Int: torch.int64, _Float: torch.float64}
+
+        def function(*given: Any, **named: Any) -> Any:
+            if named.get("dtype") in types:
+                named["dtype"] = types[named["dtype"]]
+            return found(*given, **named)
+
+        return function
+
+
+def _names_types(module: Any) -> bool:
+    """Whether the code of a module has `dtype=int` or `dtype=float`."""
+    try:
+        return _PYTHONS_TYPE.search(inspect.getsource(module)) is not None
+    except (OSError, TypeError):
+        return False
+
+
+@contextlib.contextmanager
+def shadowed(files: set[str]) -> Iterator[None]:
+    """Modules of these files see the functions of this one in the place of Python's."""
+    rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
+            "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),
+            "torch": (sys.modules["torch"], _Torch())}  # fmt: skip
+    modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]
+    if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
+        modules.append(sys.modules["__main__"])
+    with patched(*(
+        (module, name, ours) for module in {id(vars(m)): m for m in modules}.values()
+        for name, (theirs, ours) in rows.items()
+        if vars(module).get(name, getattr(builtins, name, None)) is theirs
+        and (name != "torch" or _names_types(module))
+    )):  # fmt: skip
+        yield

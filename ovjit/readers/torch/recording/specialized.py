@@ -1,0 +1,135 @@
+"""Programs of torch.export that hold for any number of samples, where the example has one.
+
+A module that compares the number of samples with a length of 1 takes the branch of the example, and
+torch.export notes that the number has to be 1 then: decoders of transformers compare it with that of their
+positions. Such a module is exported with two samples, in which lengths differ, and that program is kept where
+it gives what the module itself gives of the example.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording.rolled import exporting
+from ovjit.readers.torch.recording.selected import agrees, for_any_mask
+from ovjit.readers.torch.recording.sizes import shadowed
+from ovjit.readers.torch.recording.state import called
+from ovjit.readers.torch.recording.trace import Prepared
+
+#: torch.export knows lengths from here on, and to there, of what holds for any.
+_LEAST, _MOST = 2, 1 << 31
+
+
+def exported(ready: Prepared) -> Any:
+    """The program of a module with all dimensions open, for any number of samples where there is one."""
+    program = _exported(ready.module, ready.leaves)
+    if not any(leaf.dim() and leaf.shape[0] == 1 for leaf in ready.leaves) or not _is_for_one(program):
+        return program
+    import torch
+
+    doubled = [
+        torch.cat([leaf, leaf]) if leaf.dim() and leaf.shape[0] == 1 else leaf for leaf in ready.leaves
+    ]
+    names = list(ready.module.names)
+    try:
+        other = _exported(ready.module, doubled)
+        if not _is_for_one(other) and _agrees(other, ready.module, ready.leaves):
+            return other
+    except Exception:  # the module takes one sample alone
+        pass
+    ready.module.names[:] = names
+    return program
+
+
+def _exported(module: Any, leaves: Sequence[Any]) -> Any:
+    try:
+        return _of_any_size(module, leaves)
+    except Exception:  # such as a loop over the places of a mask
+        with for_any_mask(export=True) as assumed:
+            program = _of_any_size(module, leaves)
+        if not assumed.any or not _agrees(program, module, leaves):
+            raise
+        return program
+
+
+def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
+    """The program; where Python asks for open numbers, the one with Python's functions recorded if that gives
+    the same of the example. What is warned of is that of the program alone."""
+    program, told, asking = _of_dimensions(module, leaves, set())
+    if asking:
+        with contextlib.suppress(Exception):
+            other, others, _ = _of_dimensions(module, leaves, asking)
+            if _agrees(other, module, leaves):
+                program, told = other, others
+    for each in told:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return program
+
+
+def _of_dimensions(module: Any, leaves: Sequence[Any], files: set[str]) -> tuple[Any, list[Any], set[str]]:
+    """A program with open dimensions, what was warned of, and the files that asked for numbers: those of
+    `files` have Python's functions recorded."""
+    import torch
+    from torch.export import Dim
+    from torch.fx.experimental import _config
+
+    dims = tuple(dict.fromkeys(range(leaf.dim()), Dim.AUTO) for leaf in leaves)
+    with warnings.catch_warnings(record=True) as told, shadowed(files), exporting() as asking:
+        warnings.simplefilter("always")
+        with _config.patch(backed_size_oblivious=True):
+            program = torch.export.export(
+                module, tuple(leaves), dynamic_shapes=(dims,), strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )  # fmt: skip
+    return program, told, asking
+
+
+def check_open(program: Any, dims: Sequence[tuple[int, int]]) -> None:
+    """Raise UnsupportedError if a program does not hold for all lengths of these dimensions of its inputs,
+    each given by the place of the input and the axis."""
+    inputs = [n.meta["val"] for n in program.graph.find_nodes(op="placeholder")]
+    inputs = inputs[len(inputs) - len(program.graph_signature.user_inputs) :]
+    for place, axis in dims:
+        length = inputs[place].shape[axis]
+        symbol = getattr(getattr(length, "node", None), "expr", None)
+        span = program.range_constraints.get(symbol)
+        if isinstance(length, int) or (
+            span is not None and not (span.lower <= _LEAST and span.upper >= _MOST)
+        ):
+            raise UnsupportedError(f"what the module does depends on the dimension {axis} of input {place}")
+
+
+def _is_for_one(program: Any) -> bool:
+    """Whether a program asserts that the first dimension of an input is 1."""
+    import torch
+
+    def is_samples(given: Any) -> bool:
+        if not isinstance(given, torch.fx.Node) or given.target is not torch.ops.aten.sym_size.int:
+            return False
+        return given.args[0].op == "placeholder" and given.args[1] == 0
+
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
+        claim = node.args[0]
+        if not isinstance(claim, torch.fx.Node) or claim.target is not operator.eq:
+            continue
+        sides = claim.args
+        if 1 in sides and any(map(is_samples, sides)):
+            return True
+    return False
+
+
+def _agrees(program: Any, module: Any, leaves: Sequence[Any]) -> bool:
+    """Whether a program gives what the module gives of the example; what it asserts is left out."""
+    import torch
+
+    graph = program.module(check_guards=False)  # of its own
+    asserts = torch.ops.aten._assert_scalar.default
+    for node in graph.graph.find_nodes(op="call_function", target=asserts):
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return agrees(called(module, module, leaves), called(graph, module, leaves))

@@ -1,0 +1,77 @@
+"""Strides of tensors: they are products of sizes, and are recorded as such.
+
+`tensor.stride()` gives numbers of Python's, so that a trace holds those of its example. At other sizes
+`as_strided` would read other places by them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ovjit.readers.torch.recording.patches import patched, untraced
+
+#: Operators that find elements by strides.
+BY_STRIDES = frozenset(f"aten::{name}" for name in ("as_strided", "as_strided_copy", "as_strided_scatter"))
+
+
+def in_memory(sizes: Sequence[int], strides: Sequence[int]) -> list[int] | None:
+    """The dimensions of a tensor in the order of its memory, None where it has gaps or overlaps."""
+    order = sorted(range(len(sizes)), key=lambda i: (-strides[i], sizes[i] != 1, i))
+    step = 1
+    for i in reversed(order):
+        if sizes[i] != 1 and strides[i] != step:
+            return None
+        step *= sizes[i]
+    return order
+
+
+def in_storage(node: Any) -> tuple[list[int] | None, int]:
+    """Of a node of `BY_STRIDES` in an FX graph: the dimensions of its tensor in the order of memory, and
+    where that begins. No order where the tensor has gaps, or the node reads what is outside of it."""
+    import torch
+
+    value = node.args[0].meta.get("val") if isinstance(node.args[0], torch.fx.Node) else node.args[0]
+    schema = [argument.name for argument in node.target._schema.arguments]
+    given = {**dict(zip(schema, node.args, strict=False)), **node.kwargs}
+    told = value.shape, value.stride(), given["size"], given["stride"]
+    shape, steps, size, stride = ([hint(n) for n in numbers] for numbers in told)
+    begin = hint(value.storage_offset())
+    start = begin if given.get("storage_offset") is None else hint(given["storage_offset"])
+    if not all(isinstance(n, int) for n in (*shape, *steps, *size, *stride, begin, start)):
+        return None, 0
+    first = start - begin
+    last = first + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    is_within = 0 in size or 0 <= first and last < math.prod(shape)
+    return in_memory(shape, steps) if is_within else None, begin if start != begin else 0
+
+
+def hint(number: Any) -> Any:
+    """A number in an FX graph, or the example's where it is open."""
+    number = number.meta.get("val") if hasattr(number, "meta") else number
+    return getattr(getattr(number, "node", None), "hint", number)
+
+
+@contextlib.contextmanager
+def followed() -> Iterator[None]:
+    """`stride()` of a tensor without gaps gives traced numbers."""
+    import torch
+
+    def stride(self: Any, dim: int | None = None) -> Any:
+        plain, order = torch._C.TensorBase.stride, None
+        if torch._C._get_tracing_state() is not None:
+            with untraced():
+                order = in_memory(self.shape, plain(self))
+        if order is None:
+            return plain(self) if dim is None else plain(self, dim)
+        sizes, made, step = self.size(), {}, 1
+        for i in reversed(order):
+            made[i] = step
+            step = sizes[i] * step
+        strides = tuple(made[i] for i in range(len(made)))
+        return strides if dim is None else strides[dim]
+
+    with patched((torch.Tensor, "stride", stride)):
+        yield

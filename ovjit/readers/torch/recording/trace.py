@@ -1,0 +1,375 @@
+"""A module, script or exported program with its example: names and tensors of its inputs, outputs by name.
+
+PyTorch is not imported for those who have no module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from ovjit.errors import OvjitError
+from ovjit.readers.torch.naming import TRACED, WRAPPED
+from ovjit.readers.torch.values import torch_types
+from ovjit.records import NamedTuple
+
+#: Where code is that stands between a module's and PyTorch's, and the module that shows warnings.
+_OWN = (os.path.dirname(os.path.dirname(__file__)) + os.sep, warnings.__file__)
+#: Types of a script's arguments that are numbers of Python's.
+_NUMBERS = ("IntType", "FloatType", "BoolType")
+NOT_TRACED = "Couldn't get TorchScript module by tracing.\nException:\n"
+
+
+class Prepared(NamedTuple):
+    """What is converted: `module` takes `leaves`, whose names are `names`, and nothing else; `arguments` by
+    their names are made of these. Where `fused`, attention is traced as PyTorch's fused operators. `kinds`
+    are the types that the model's inputs are to have, if they are not those of `leaves`. `assumed` are the
+    open dimensions of an example of zeros, by the place of the tensor and the axis."""
+
+    given: Any
+    names: list[str]
+    leaves: list[Any]
+    module: Any
+    arguments: Mapping[str, Any]
+    fused: bool = False
+    kinds: Sequence[Any] = ()
+    assumed: Sequence[tuple[int, int]] | None = None
+
+    def inputs(self) -> Iterator[tuple[str, Any, Any]]:
+        """The name, tensor and type of each input."""
+        kinds = self.kinds or [leaf.dtype for leaf in self.leaves]
+        return zip(self.names, self.leaves, kinds, strict=True)
+
+
+def prepared(given: Any, example: Any, described: Sequence[tuple[Any, Any, Any]]) -> Prepared | None:
+    """A module or script with its example; without one, it is made of `described` or of a script's types.
+
+    `described` is (name, shape, element type) of each input. None where nothing tells of the inputs.
+    """
+    import torch
+
+    keywords: Mapping[str, Any] = {}
+    if isinstance(given, torch.export.ExportedProgram):
+        if example is None:
+            arguments, keywords = given.example_inputs or ((), {})
+            example = tuple(arguments)
+        given = given.module()
+    elif isinstance(given, torch.nn.Module):
+        with contextlib.suppress(NotImplementedError):  # graphs of torch.export have no modes
+            given.eval()
+    is_told = example is not None or bool(keywords)
+    if not is_told:
+        example = example_of(given, described)
+        if example is None:
+            return None
+    ready = Prepared(given, *flattened(given, example, keywords))
+    rows = _rows(ready, described)
+    shapes = [shape or () for shape, _ in rows]
+    return ready._replace(
+        kinds=_kinds(ready, [kind for _, kind in rows]),
+        assumed=None
+        if is_told
+        else [(i, a) for i, shape in enumerate(shapes) for a, d in enumerate(shape) if is_open(d)],
+    )
+
+
+def _rows(ready: Prepared, described: Sequence[tuple[Any, Any, Any]]) -> list[tuple[Any, Any]]:
+    """The shape and element type that each input is described with, None where it is not."""
+    told = {name or place: (shape, kind) for place, (name, shape, kind) in enumerate(described)}
+    return [told.get(name) or told.get(i) or (None, None) for i, name in enumerate(ready.names)]
+
+
+def _kinds(ready: Prepared, described: Sequence[Any]) -> list[Any]:
+    """Types of the inputs: those that are described, else those of the example. Complex ones stay."""
+    types = torch_types()
+    return [
+        types.get(kind, leaf.dtype) if not leaf.is_complex() else leaf.dtype
+        for kind, leaf in zip(described, ready.leaves, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None]:
+    """What PyTorch warns of and prints is not shown; modules run by operations that are known, layers of
+    attention by those that PyTorch has fused if `fused`.
+
+    Warnings that something may be incorrect are kept: `warn_again` shows them.
+    """
+    import torch
+
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fused)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("always")
+            warnings.showwarning = _keeping([] if kept is None else kept)
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _keeping(kept: list[Any]) -> Any:
+    """What is called with each warning: keeps those that say incorrect, with the module's line that causes
+    them and not that of what ovjit has put in the place of PyTorch's functions."""
+
+    def show(message: Any, category: Any, filename: str, lineno: int, *_: Any) -> None:
+        if "incorrect" not in str(message):
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith(_OWN):
+            frame = frame.f_back
+        if filename.startswith(_OWN[0]) and frame is not None:
+            filename, lineno = frame.f_code.co_filename, frame.f_lineno
+        kept.append(warnings.WarningMessage(message, category, filename, lineno))
+
+    return show
+
+
+def warn_again(kept: list[Any]) -> None:
+    """Show warnings that were kept, each once for the line that it is about."""
+    places = {(str(w.message), w.filename, w.lineno): w.category for w in kept}
+    for (text, file, line), category in places.items():
+        warnings.warn_explicit(text, category, file, line)
+
+
+def is_script(given: Any) -> bool:
+    import torch
+
+    return isinstance(given, (torch.jit.ScriptModule, torch.jit.ScriptFunction))
+
+
+def is_plain_module(given: Any) -> bool:
+    """Whether it is a module that torch.export takes: no script, and no graph of torch.export's."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.nn.Module) and not is_script(given)
+
+
+def arguments_of(script: Any) -> list[Any]:
+    """The arguments of a script by their names and defaults; none where it does not tell."""
+    schema = getattr(getattr(script, "forward", script), "schema", None)
+    own = 1 if hasattr(script, "forward") else 0  # the module
+    return [] if schema is None else list(schema.arguments)[own:]
+
+
+def weights_of(given: Any) -> list[Any]:
+    return [*given.parameters(), *given.buffers()] if hasattr(given, "parameters") else []
+
+
+def weight_names(given: Any) -> list[str]:
+    named = [*given.named_parameters(), *given.named_buffers()] if hasattr(given, "named_buffers") else []
+    return [name for name, _ in named]
+
+
+def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
+    """An example of zeros, by what is said of the inputs; keywords where they are named."""
+    import torch
+
+    needed = [a for a in arguments_of(given) if not a.has_default_value()] if is_script(given) else []
+    if any(a.type.kind() in (*_NUMBERS, "TupleType", "DictType") for a in needed):
+        return None  # zeros would be tensors, which have other rules for types of results
+    if described and all(shape is not None for _, shape, _ in described):
+        types = torch_types()
+        made = [
+            torch.zeros([_extent(d) for d in shape], dtype=types.get(kind, torch.float32))
+            for _, shape, kind in described
+        ]
+        named = [name for name, *_ in described]
+        if _tells_of_all(given, len(made), named):
+            return dict(zip(named, made, strict=True)) if all(named) else tuple(made)
+    if is_script(given):
+        kinds = [v.type() for v in given.graph.inputs() if isinstance(v.type(), torch.TensorType)]
+        if kinds and all(k.sizes() is not None and k.dtype() is not None for k in kinds):
+            return tuple(torch.zeros(k.sizes(), dtype=k.dtype()) for k in kinds)
+    return None
+
+
+def _tells_of_all(given: Any, count: int, names: Sequence[str | None]) -> bool:
+    """Whether the call needs no inputs but `count` of them, or those of these names."""
+    try:
+        signature = inspect.signature(getattr(given, "forward", given))
+    except ValueError:  # what torch.jit.trace gives has no signature for Python
+        return True
+    rows = signature.parameters.values()
+    needed = [row.name for row in rows if row.default is row.empty and row.kind is row.POSITIONAL_OR_KEYWORD]
+    if all(names):
+        return set(needed) <= set(names)
+    most = count if any(row.kind is row.VAR_POSITIONAL for row in rows) else len(rows)
+    return len(needed) <= count <= most
+
+
+def is_open(d: Any) -> bool:
+    """Whether what may be a Dimension is no number."""
+    return bool(getattr(d, "is_dynamic", False)) or (isinstance(d, int) and d < 0)
+
+
+def _extent(d: Any) -> int:
+    """A length that fits what may be a Dimension, at best none of 1: that has rules of its own."""
+    if is_open(d):
+        most = getattr(d, "max_length", -1)
+        return max(2 if most < 0 else min(2, most), getattr(d, "min_length", 1))
+    return int(d.get_length()) if hasattr(d, "get_length") else int(d)
+
+
+def as_tensors(given: Any) -> Any:
+    """The example with arrays, and what holds one as `data`, as PyTorch's tensors."""
+    import torch
+
+    if isinstance(given, torch.Tensor):
+        return given
+    if isinstance(given, Mapping):
+        return {k: as_tensors(v) for k, v in given.items()}
+    if isinstance(given, (list, tuple)) and not hasattr(given, "_fields"):
+        return type(given)(map(as_tensors, given))
+    data = given if isinstance(given, np.ndarray) else getattr(given, "data", None)
+    return torch.from_numpy(data.copy()) if isinstance(data, np.ndarray) else given
+
+
+def flattened(
+    given: Any, example: Any, keywords: Mapping[str, Any]
+) -> tuple[list[str], list[Any], Any, Mapping[str, Any]]:
+    """Names and tensors of all inputs in the order of the signature, the module that takes them so, and what
+    they are in."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    example = as_tensors(_checked(example))
+    arguments: tuple[Any, ...] = ()
+    if isinstance(example, dict) and not keywords:
+        keywords = _accepted(given, example)
+    else:
+        arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
+        keywords = as_tensors(keywords)
+    try:
+        bound = inspect.signature(getattr(given, "forward", given)).bind(*arguments, **keywords).arguments
+    except ValueError:  # what torch.jit.trace gives has no signature for Python
+        names = [argument.name for argument in arguments_of(given)]
+        bound = {**dict(zip(names, arguments, strict=False)), **keywords}
+    except TypeError as error:
+        raise OvjitError(f"{NOT_TRACED}{error}") from error
+    ordered = _in_order(bound, keywords)
+    leaves, shape = tree.tree_flatten((arguments, ordered))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
+
+    told: list[str | None] = []  # names of outputs; torch.export puts attributes back as they were
+    child = WRAPPED if _is_wrapped(given, example) else TRACED
+
+    class Flat(torch.nn.Module):
+        """The module as a function of tensors alone, to tensors alone."""
+
+        names = told
+        is_wrapped = child == WRAPPED
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.called = given
+            if isinstance(given, torch.nn.Module):
+                del self._modules["called"]
+                self._modules[child] = given
+
+        def train(self, mode: bool = True) -> Any:
+            self.training = mode  # the module itself stays as it was made
+            return self
+
+        def forward(self, *tensors: Any) -> Any:
+            now = list(leaves)
+            for place, tensor in zip(places, tensors, strict=True):
+                now[place] = tensor
+            positional, named = tree.tree_unflatten(now, shape)
+            called = self._modules.get(child) or self.called
+            made = called(*positional, **named)
+            told[:], values = named_outputs(made)
+            return values
+
+    return _input_names(bound), [leaves[i] for i in places], Flat(), bound
+
+
+def _is_wrapped(given: Any, example: Any) -> bool:
+    """Whether OpenVINO calls a module by keywords, from a module of its own: of arguments by names that are
+    not the first ones, and of None among the arguments."""
+    import torch
+
+    values = list(example.values()) if isinstance(example, dict) else example
+    if isinstance(values, (list, tuple)):
+        nested = [part for v in values if isinstance(v, tuple) for part in v]
+        if any(v is None for v in [*values, *nested]) and not isinstance(example, list):
+            return True
+    if not isinstance(example, dict) or not isinstance(given, torch.nn.Module) or is_script(given):
+        return False
+    first = list(inspect.signature(getattr(given, "forward", given)).parameters)[: len(example)]
+    return set(first) != example.keys()
+
+
+def _checked(example: Any) -> Any:
+    """The example. OvjitError for a text, which is no tensor."""
+    if isinstance(example, (str, bytes)):
+        raise OvjitError(
+            "Unexpected type of example_input. Supported types torch.Tensor, np.array or ov.Tensor. Got "
+            f"{type(example)}"
+        )
+    return example
+
+
+def _accepted(given: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments that the call has, as in OpenVINO, where others are left out."""
+    try:
+        rows = inspect.signature(getattr(given, "forward", given)).parameters
+    except ValueError:  # what torch.jit.trace gives has no signature for Python
+        return keywords
+    if any(row.kind is row.VAR_KEYWORD for row in rows.values()):
+        return keywords
+    return {name: value for name, value in keywords.items() if name in rows}
+
+
+def _input_names(bound: Mapping[str, Any]) -> list[str]:
+    """A name for each tensor of the arguments: those of a list are counted, those of a dict have its keys."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    names: list[str] = []
+    for name, value in bound.items():
+        parts = [leaf for leaf in tree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
+        single = parts and parts[0] is value
+        if isinstance(value, dict):  # an argument, or what a signature gathers as **kwargs
+            inner = [(k, leaf) for k, v in value.items() for leaf in tree.tree_leaves(v)]
+            names += [k for k, leaf in inner if isinstance(leaf, torch.Tensor)]
+        else:
+            names += [name] if single else [f"{name}.{i}" for i in range(len(parts))]
+    return names
+
+
+def _in_order(bound: Mapping[str, Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords in the order of the signature, those that it gathers last."""
+    first = {k: keywords[k] for k in bound if k in keywords}
+    return {**first, **{k: v for k, v in keywords.items() if k not in first}}
+
+
+def named_outputs(made: Any) -> tuple[list[str | None], tuple[Any, ...]]:
+    """Names and tensors of what a module gives: keys of a dict are names, None is left out."""
+    import torch
+    from torch.utils import _pytree as tree
+
+    names: list[str | None] = []
+    values: list[Any] = []
+    if dataclasses.is_dataclass(made) and not isinstance(made, Mapping):
+        made = {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+    items = made.items() if isinstance(made, Mapping) else [(None, made)]
+    numbers = {bool: torch.bool, torch.SymBool: torch.bool, int: torch.int64, torch.SymInt: torch.int64,
+               float: torch.float32, torch.SymFloat: torch.float32}  # fmt: skip
+    for key, value in items:
+        parts = [v for v in tree.tree_leaves(value) if isinstance(v, (torch.Tensor, *numbers))]
+        names += [key if len(parts) == 1 else None] * len(parts)
+        values += [
+            v if isinstance(v, torch.Tensor) else torch.scalar_tensor(v, dtype=numbers[type(v)])
+            for v in parts
+        ]
+    return names, tuple(values)

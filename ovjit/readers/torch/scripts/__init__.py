@@ -1,0 +1,1 @@
+"""Graphs of TorchScript -> Model: values, writes to memory, and inputs that are typed later."""

@@ -1,0 +1,200 @@
+"""Where the elements of tensors lie in memory: whether a new shape is a view of a tensor or a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.graph.shapes import is_static
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators.numbers import computed
+from ovjit.readers.torch.values import Number
+from ovjit.records import NamedTuple
+
+
+class Layout(NamedTuple):
+    """The stride of each dimension by its factors, which are numbers. None: the elements are in order."""
+
+    strides: tuple[tuple[Any, ...], ...] | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no stride depends on an open dimension."""
+        return self.strides is None or not any(isinstance(f, Number) for s in self.strides for f in s)
+
+
+IN_ORDER = Layout()
+
+
+class Merging(NamedTuple):
+    """A condition: the dimensions of these sizes and strides are one dimension in memory. `last` is the
+    stride that the last one has to have, None for any."""
+
+    sizes: Sequence[Any]
+    strides: Sequence[Sequence[Any]]
+    last: int | None = None
+
+    def known(self, call: Call) -> bool | None:
+        """Whether it is so, None where that depends on open dimensions."""
+        if self._is_plain(call):
+            return True
+        numbers = [*self.sizes, *(f for s in self.strides for f in s)]
+        return None if None in map(call.known_number, numbers) else bool(self.decided(call))
+
+    def decided(self, call: Call) -> Any:
+        """Whether it is so: Python's, or a number that the model computes."""
+        strides = [reduce(lambda a, b: computed(call, "mul", a, b), s, 1) for s in self.strides]
+        truth: Any = True
+        wanted: Any = -1 if self.last is None else self.last
+        for size, stride in zip(self.sizes[::-1], strides[::-1], strict=True):
+            is_one = computed(call, "eq", size, 1)
+            fits = computed(
+                call, "or_", computed(call, "eq", wanted, -1), computed(call, "eq", stride, wanted)
+            )
+            truth = computed(call, "and_", truth, computed(call, "or_", is_one, fits))
+            wanted = computed(call, "sym_ite", is_one, wanted, computed(call, "mul", size, stride))
+        return truth
+
+    def _is_plain(self, call: Call) -> bool:
+        """Whether each stride is surely the product of the next size and stride."""
+        wanted = None if self.last is None else _factors(call, (self.last,))
+        for size, stride in zip(self.sizes[::-1], self.strides[::-1], strict=True):
+            if call.known_number(size) == 1:
+                continue
+            own = _factors(call, stride)
+            if own is None or (wanted is not None and own != wanted):
+                return False
+            wanted = _factors(call, (size, *stride))
+            if wanted is None:
+                return False
+        return True
+
+
+def _factors(call: Call, numbers: Sequence[Any]) -> tuple[int, list[Any]] | None:
+    """A product as its known part and the names of the dimensions in it, None where one has no name."""
+    known, keys = 1, []
+    for number in numbers:
+        value = call.known_number(number)
+        if value is not None:
+            known *= value
+        elif isinstance(number, Number) and number.key is not None:
+            keys.append(number.key)
+        else:
+            return None
+    return known, sorted(keys, key=repr)
+
+
+def strides_of(call: Call, value: Output, layout: Layout) -> list[tuple[Any, ...]]:
+    sizes = call.sizes(value)
+    return (
+        [tuple(sizes[i + 1 :]) for i in range(len(sizes))] if layout.strides is None else list(layout.strides)
+    )
+
+
+def is_view(call: Call, name: str, base: Output, layout: Layout | None, made: Output) -> Any:
+    """Whether an operator gives a view of a tensor: a `Merging` if that decides, None if it is not known."""
+    if layout is None:
+        return None
+    if layout.strides is None:
+        return True
+    sizes, strides = call.sizes(base), strides_of(call, base, layout)
+    if name in ("contiguous", "ravel"):
+        condition = Merging(sizes, strides, 1)
+    else:
+        first, last = _kept(call, sizes, call.sizes(made))
+        inner, shape = sizes[first : len(sizes) - last], call.sizes(made)[first : call.rank(made) - last]
+        if len(inner) < 2:
+            return True
+        condition = Merging(inner, strides[first : len(sizes) - last])
+        if len(shape) > 1 and condition.known(call) is not True:
+            return _by_torch(call, inner, condition.strides, shape)
+    known = condition.known(call)
+    return condition if known is None else known
+
+
+def _kept(call: Call, sizes: list[Any], shape: list[Any]) -> tuple[int, int]:
+    """How many dimensions two shapes share at the beginning, and how many at the end."""
+
+    def same(a: Any, b: Any) -> bool:
+        own = _factors(call, (a,))
+        return own is not None and own == _factors(call, (b,))
+
+    most = min(len(sizes), len(shape))
+    first = next((i for i in range(most) if not same(sizes[i], shape[i])), most)
+    most -= first
+    last = next((i for i in range(most) if not same(sizes[-1 - i], shape[-1 - i])), most)
+    return first, last
+
+
+def _by_torch(call: Call, sizes: Any, strides: Any, shape: Any) -> bool | None:
+    """Whether PyTorch views a tensor of known sizes and strides in another shape."""
+    import torch
+
+    steps = [[call.known_number(f) for f in s] for s in strides]
+    known = [call.known_number(v) for v in (*sizes, *shape)]
+    if None in known or any(None in s for s in steps):
+        return None
+    products = [reduce(lambda a, b: a * b, s, 1) for s in steps]
+    tensor = torch.empty_strided(known[: len(sizes)], products, device="meta")
+    try:
+        tensor.view(known[len(sizes) :])
+    except RuntimeError:
+        return False
+    return True
+
+
+#: Operators that give views in which the order of dimensions is another one, and their arguments.
+_TURNED = {
+    "transpose": ("dim0", "dim1"), "swapaxes": ("axis0", "axis1"), "swapdims": ("dim0", "dim1"),
+    "t": (), "numpy_T": (), "mT": (),
+}  # fmt: skip
+
+
+def layout_of_view(
+    call: Call, name: str, base: Output, layout: Layout | None, how: Mapping[str, Any], made: Output
+) -> Layout | None:
+    """The layout of a view of a tensor, None where it is not known."""
+    if layout is None or call.shape(base) is None or call.shape(made) is None:
+        return None
+    if name in ("view", "view_as", "reshape", "reshape_as", "flatten", "ravel", "unflatten", "contiguous"):
+        return layout if layout.strides is None else None
+    strides, rank = strides_of(call, base, layout), call.rank(base)
+    if name in _TURNED:
+        axes = [how[key] for key in _TURNED[name]] or ([-2, -1] if name == "mT" else [])
+        return Layout(tuple(_turned(call, strides, axes)))
+    if name == "permute":
+        return Layout(tuple(strides[call.axis(i, rank)] for i in how["dims"]))
+    if name in ("select", "unbind"):
+        axis = call.axis(how["dim"], rank)
+        return _ordered(call, made, [*strides[:axis], *strides[axis + 1 :]])
+    if name in ("narrow", "split", "split_with_sizes", "chunk", "tensor_split"):
+        return _ordered(call, made, strides)
+    if name == "slice":
+        axis = call.axis(how["dim"], rank)
+        strides[axis] = (*strides[axis], how["step"])
+        return _ordered(call, made, strides)
+    if name == "unsqueeze":
+        axis = call.axis(how["dim"], rank + 1)
+        return _ordered(call, made, [*strides[:axis], (), *strides[axis:]])
+    if name == "squeeze" and is_static(call.shape(base)):
+        left = [s for s, n in zip(strides, call.sizes(base), strict=True) if n != 1]
+        return _ordered(call, made, left) if len(left) == call.rank(made) else None
+    return None
+
+
+def _turned(call: Call, strides: list[Any], axes: Sequence[int]) -> list[Any]:
+    """Strides in another order: two axes change their places, all of them where none are given."""
+    if not axes:
+        return strides[::-1]
+    a, b = call.axes(list(axes), max(len(strides), 1))
+    if strides:
+        strides[a], strides[b] = strides[b], strides[a]
+    return strides
+
+
+def _ordered(call: Call, value: Output, strides: list[Any]) -> Layout:
+    """The layout of these strides, which may be those of elements in order."""
+    is_plain = Merging(call.sizes(value), strides, 1).known(call) is True
+    return IN_ORDER if is_plain else Layout(tuple(map(tuple, strides)))

@@ -1,0 +1,153 @@
+"""Which tensors of a script lie in the same memory: what is a part of what, and what may share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.scripts.layouts import Layout
+from ovjit.readers.torch.scripts.views import View
+from ovjit.readers.torch.values import Complex, Stacked
+
+#: What stands for tensors, and for lists of an unknown number of them.
+TENSORS = (Output, Complex, Stacked)
+
+
+class Piece:
+    """One tensor in memory. `value` is what it holds, the object that stands for it."""
+
+    __slots__ = (
+        "base",
+        "carried",
+        "family",
+        "is_written",
+        "layout",
+        "outer",
+        "path",
+        "stale",
+        "value",
+        "view",
+    )
+
+    def __init__(self, value: Any):
+        self.value = value
+        self.base: Piece | None = None  # what it is a part of
+        self.view: View | None = None  # how it is a part of `base`
+        self.family: list[Piece] = [self]  # all that may share memory with it, itself included
+        self.outer: Piece | None = None  # what it stands for, in a body
+        self.carried = False  # whether its new value leaves the body that it is in
+        self.path: str | None = None  # of an attribute that it is
+        self.layout: Layout | None = None
+        self.stale = ""  # why its value is not known, if it is not
+        self.is_written = False
+
+    @property
+    def top(self) -> Piece:
+        """The tensor that it is a part of, and that is a part of no other."""
+        piece = self
+        while piece.base is not None:
+            piece = piece.base
+        return piece
+
+    def above(self) -> Iterator[Piece]:
+        """It, what it is a part of, and so on."""
+        piece: Piece | None = self
+        while piece is not None:
+            yield piece
+            piece = piece.base
+
+
+class Memory:
+    """The pieces of all tensors, by the objects that stand for them."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[int, Piece] = {}
+
+    def find(self, value: Any) -> Piece | None:
+        return self._pieces.get(id(value))
+
+    def piece(self, value: Any) -> Piece:
+        found = self._pieces.get(id(value))
+        if found is None:
+            found = self._pieces[id(value)] = Piece(value)
+        return found
+
+    def join(self, a: Any, b: Any) -> None:
+        """Two tensors, and what shares memory with either, may share memory."""
+        first, second = self.piece(a).family, self.piece(b).family
+        if first is not second:
+            first += second
+            for piece in second:
+                piece.family = first
+
+    def part(self, value: Any, base: Any, view: View | None) -> None:
+        """A tensor is a part of another one; without a view it may be one, and where is not known."""
+        piece, whole = self.piece(value), self.piece(base)
+        if piece is whole:
+            return
+        if view is not None and piece.base is None and whole.top is not piece:
+            piece.base, piece.view = whole, view
+        self.join(value, base)
+
+    def renew(self, piece: Piece, value: Any) -> None:
+        """A tensor holds a new value."""
+        if self._pieces.get(id(piece.value)) is piece:
+            del self._pieces[id(piece.value)]
+        piece.value = value
+        self._pieces[id(value)] = piece
+
+    def begin_under(self, value: Any, made: Any) -> Piece:
+        """A tensor gets another shape in its memory, as `made`: what it was stays as a tensor of its own,
+        which this is a part of. Returns that."""
+        piece = self.piece(value)
+        under = Piece(value)
+        under.base, under.view, under.layout = piece.base, piece.view, piece.layout
+        under.outer, under.carried, under.path, under.stale = (
+            piece.outer,
+            piece.carried,
+            piece.path,
+            piece.stale,
+        )
+        for other in piece.family:
+            if other.base is piece:
+                other.base = under
+        piece.family.append(under)
+        under.family = piece.family
+        piece.base, piece.view, piece.outer, piece.layout = under, None, None, None
+        self._pieces[id(value)] = under
+        piece.value = made
+        self._pieces[id(made)] = piece
+        return under
+
+    def forget(self, family: list[Piece], held: set[int]) -> None:
+        """Leave out tensors that nothing holds any more, by the objects that are held."""
+        kept = {id(piece) for p in family if id(p.value) in held or p.outer or p.path for piece in p.above()}
+        for piece in family:
+            if id(piece) not in kept and self._pieces.get(id(piece.value)) is piece:
+                del self._pieces[id(piece.value)]
+        family[:] = [piece for piece in family if id(piece) in kept]
+
+    def saved(self) -> list[Any]:
+        """What `restore` takes, to undo what is written until then."""
+        families = {id(p.family): (p.family, list(p.family)) for p in self._pieces.values()}
+        return [(key, p, *families[id(p.family)], p.value, p.base, p.view, p.outer, p.layout, p.stale,
+                 p.is_written) for key, p in self._pieces.items()]  # fmt: skip
+
+    def restore(self, saved: list[Any]) -> None:
+        self._pieces = {}
+        for key, piece, family, members, *state in saved:
+            self._pieces[key] = piece
+            piece.family = family
+            family[:] = members
+            (piece.value, piece.base, piece.view, piece.outer, piece.layout, piece.stale,
+             piece.is_written) = state  # fmt: skip
+
+
+def tensors_of(value: Any) -> Iterator[Any]:
+    """The tensors in a value, which may be lists and dicts."""
+    if isinstance(value, TENSORS):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from tensors_of(part)

@@ -1,0 +1,465 @@
+"""Graphs of TorchScript -> Model: what torch.jit.trace and torch.jit.script give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.errors import ConverterError, ModelError, UnsupportedError
+from ovjit.readers.torch.branches import raises, read_if
+from ovjit.readers.torch.call import Call, Wanted
+from ovjit.readers.torch.containers import (
+    change,
+    copied,
+    is_changed,
+    item_of,
+    restore,
+)
+from ovjit.readers.torch.graph import Refused, bound, parsed_schema
+from ovjit.readers.torch.loops import read_loop, unrolled
+from ovjit.readers.torch.naming import label, where
+from ovjit.readers.torch.operators.lists import extreme_list
+from ovjit.readers.torch.recording.strides import in_memory
+from ovjit.readers.torch.registry import find_rule
+from ovjit.readers.torch.scripts.attributes import AttributesReader
+from ovjit.readers.torch.scripts.memory import tensors_of
+from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, written_by
+from ovjit.readers.torch.scripts.written import own_memory
+from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
+
+#: Nodes that give what they are given.
+_SAME = frozenset(
+    (
+        "prim::data",
+        "prim::unchecked_cast",
+        "aten::_unwrap_optional",
+        "prim::unchecked_unwrap_optional",
+        "prim::tolist",
+    )
+)
+
+
+#: Operators of lists; some are of tensors, too.
+OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contains__", "aten::get"}
+
+
+class ScriptReader(AttributesReader):
+    """Reads one script."""
+
+    #: Whether it is a trace of zeros, which nobody has given as an example.
+    is_assumed = False
+
+    def run(self, graph: Any, values: Sequence[Any]) -> list[Any]:
+        """What the graph returns for its inputs, without `self`."""
+        inputs = list(graph.inputs())
+        if self.module is not None and inputs:
+            self._paths[inputs[0].debugName()] = ""
+            inputs = inputs[1:]
+        if len(inputs) != len(values):
+            raise UnsupportedError(f"the script takes {len(inputs)} inputs, but {len(values)} are given")
+        for value, given in zip(inputs, values, strict=True):
+            self.env[value.debugName()] = given
+        self.note_order(values)
+        self._block(graph)
+        made = [self._value(v) for v in graph.outputs()]
+        self.check_read("prim::Return", made)
+        return made
+
+    def number_of(self, call: Any, dim: Any) -> Number | None:
+        for name, value in self.env.items():
+            if isinstance(value, Output) and self.around.get(name) is not value:
+                for axis, own in enumerate(call.shape(value) or ()):
+                    if getattr(own, "key", None) == dim.key:
+                        return Number(call.index(call.size(value, axis)), dim)
+        return super().number_of(call, dim)
+
+    def _block(self, block: Any) -> None:
+        for node in block.nodes():
+            self._node(node)
+
+    def _node(self, node: Any) -> None:
+        kind = node.kind()
+        if is_changed(node):
+            held = list(tensors_of([self._value(v) for v in node.inputs()]))
+            change(self, node)
+            self.join_stacked([self._value(v) for v in (node.inputsAt(0), *node.outputs())], held)
+            return
+        special = _SPECIAL.get(kind)
+        if special is not None:
+            special(self, node)
+            return
+        inputs = [self._value(v) for v in node.inputs()]
+        if kind in _SAME:
+            self._set(node, inputs[0])
+            return
+        if kind == "prim::PythonOp":
+            self._python(node, inputs)
+            return
+        schema = None if node.schema() == "(no schema)" else parsed_schema(node.schema())
+        if schema is None:
+            raise Refused(kind, f"No conversion rule found for operations: {kind}{where(node)}")
+        self._operator(node, kind, schema, inputs)
+
+    def _operator(self, node: Any, kind: str, schema: Any, inputs: list[Any]) -> None:
+        overload = schema.overload_name or ("Scalars" if _of_numbers(schema) else "")
+        if any(schema_argument.is_out for schema_argument in schema.arguments):
+            count = len(schema.arguments) - sum(a.is_out for a in schema.arguments)
+            inputs = inputs[:count]
+            overload = overload.removesuffix("out").removesuffix("_")
+        written = written_by(node, schema)
+        name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
+        outputs = list(node.outputs())
+        if kind == "aten::as_strided":
+            inputs[0] = self._as_in_memory(node, inputs[0])
+        elif kind == "aten::view" and _strips_ones(node) or kind == "aten::expand" and _is_written(node):
+            self._set(node, inputs[0])
+            return
+        arguments = bound(schema, inputs, {})
+        if not _is_of_list(kind, inputs[0] if inputs else None):
+            self.check_read(kind, inputs)
+        base = label(node.scopeName(), kind)
+        made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
+        made = self._in_memory(node, schema, kind, arguments, made, written)
+        if len(outputs) == 1:
+            self._set(node, made)
+            self.name_variable(made, outputs[0].debugName())
+        else:
+            for output, value in zip(outputs, made, strict=False):
+                self.env[output.debugName()] = value
+                self.name_variable(value, output.debugName())
+
+    def _in_memory(
+        self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], made: Any, written: Any
+    ) -> Any:
+        """What an operator gives, as objects that stand for tensors in memory. `written` is what it writes
+        to, if it does."""
+        made, first = own_memory(schema, made, written is not None), next(iter(arguments.values()), None)
+        if kind in RESHAPES:
+            self.reshape_in_place(node, schema.overload_name, arguments, first, made)
+        elif written is not None:
+            made = self._overwrite(node, written, made)
+        elif _is_of_list(kind, first):
+            self.check_read(kind, made if isinstance(made, Output) else ())
+            self.check_read(kind, first if isinstance(first, Stacked) else ())
+            self.join_stacked([made, *arguments.values()], list(tensors_of(made)))
+        else:
+            made = made[0] if node.outputsSize() == 1 and _takes_one(schema, made) else made
+            made = self.note_parts(node, schema, kind, arguments, made)
+        return made
+
+    def join_stacked(self, lists: Sequence[Any], tensors: Sequence[Any]) -> None:
+        """The items of a list whose length depends on data may be these tensors."""
+        for value in lists:
+            for other in tensors if isinstance(value, Stacked) else ():
+                self.memory.join(value, other)
+
+    def _wanted(self, outputs: Sequence[Any]) -> Wanted:
+        if len(outputs) != 1:
+            return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
+        users = [use.user for use in outputs[0].uses()]
+        if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
+            return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
+        made = outputs[0].type()
+        if made.kind() == "ListType":
+            return Wanted(items=_items_read(users))
+        return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
+
+    def _as_in_memory(self, node: Any, value: Any) -> Any:
+        """A tensor with its dimensions in the order of memory, which strides are about."""
+        kind = node.inputsAt(0).type()
+        sizes, strides = kind.sizes(), kind.strides()
+        if sizes is None or strides is None or not isinstance(value, Output):
+            return value
+        order = in_memory(sizes, strides)
+        if order is None:
+            raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{where(node)}")
+        call = Call(self, "permute", "", label(node.scopeName(), node.kind()), self._inner)
+        return value if order == sorted(order) else call.transpose(value, order)
+
+    def _python(self, node: Any, inputs: list[Any]) -> None:
+        """An operator of Python's: one that an extension stands for, or one that has a row."""
+        name, _, overload = node.pyname().partition(".")
+        if name not in self.converters and find_rule(name, "") is None and node.hasAttribute("Subgraph"):
+            self._subgraph(node, inputs)
+            return
+        arguments = {f"input{i}": value for i, value in enumerate(inputs)}
+        made = self.call(name, overload, arguments, label(node.scopeName(), name), partial(where, node))
+        made = made if isinstance(made, list) else [made]
+        for output, value in zip(node.outputs(), made, strict=False):
+            self.env[output.debugName()] = value
+
+    def _subgraph(self, node: Any, inputs: list[Any]) -> None:
+        """What a function of autograd's computes, from its recorded graph."""
+        graph, outer = node.g("Subgraph"), self.env
+        given = list(graph.inputs())
+        if given and not any(list(v.uses()) for v in given):
+            # what stands for a module records the example's results
+            name = node.pyname()
+            raise Refused(name, f"No conversion rule found for operations: {name}{where(node)}")
+        self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
+        try:
+            self._block(graph)
+            made = [self._value(v) for v in graph.outputs()]
+        finally:
+            self.env = outer
+        for output, value in zip(node.outputs(), made, strict=False):
+            self.env[output.debugName()] = value
+
+    def _fork(self, node: Any) -> None:
+        """What another thread computes, which is read where it is started."""
+        import torch
+
+        graph = node.g("Subgraph")
+        torch._C._jit_pass_inline(graph)
+        outer = self.env, self._paths
+        pairs = list(zip(node.inputs(), graph.inputs(), strict=True))
+        self.env = {inner.debugName(): self.env.get(value.debugName()) for value, inner in pairs}
+        names = ((value.debugName(), inner.debugName()) for value, inner in pairs)
+        self._paths = {inner: self._paths[value] for value, inner in names if value in self._paths}
+        try:
+            self._block(graph)
+            made = [self._value(v) for v in graph.outputs()]
+        finally:
+            self.env, self._paths = outer
+        self._set(node, made[0])
+
+    # -- memory that is shared -------------------------------------------------------------------------------
+
+    def _overwrite(self, node: Any, written: Any, made: Any) -> Any:
+        """A tensor that is written in place: later readers get the new value, those of what it is a part of,
+        too. Other views of that would need functionalisation, as torch.export does it: they are refused if
+        they still have a reader.
+        """
+        old = self._value(written)
+        call = self._copying(node)
+        if isinstance(old, Output) and isinstance(made, Output):
+            made = call.to_type(made, call.dtype(old))
+            if call.rank(made) != call.rank(old):
+                made = call.expand(made, call.shape_of(old))
+        self.replace(node, old, made)
+        return made
+
+    def _set(self, node: Any, value: Any) -> None:
+        self.env[node.output().debugName()] = value
+
+    # -- nodes that are no operators -------------------------------------------------------------------------
+
+    def _constant(self, node: Any) -> None:
+        import torch
+
+        value = node.output().toIValue()
+        if isinstance(value, torch.Tensor):
+            value = self.constant(value, None)
+        elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
+            value = [self.constant(v, None) if isinstance(v, torch.Tensor) else v for v in value]
+        self.note_order([value])
+        self._set(node, value)
+
+    def _object(self, node: Any) -> None:
+        """An object of a script's class: a dict of its attributes."""
+        self._set(node, {})
+
+    def _isinstance(self, node: Any) -> None:
+        """Lists, numbers, texts and tensors are told by what was read, other values by their types there."""
+        value = self._value(node.input())
+        wanted = node.tys("types")
+        own = node.input().type()
+        self._set(node, any(own.isSubtypeOf(kind) or _is_a(value, kind) for kind in wanted))
+
+    def _enum(self, node: Any) -> None:
+        self._set(node, getattr(self._value(node.input()), node.kind().removeprefix("prim::Enum").lower()))
+
+    def _list(self, node: Any) -> None:
+        self._set(node, [self.env.get(v.debugName()) for v in node.inputs()])
+
+    def _dict(self, node: Any) -> None:
+        items = [self._value(v) for v in node.inputs()]
+        self._set(node, dict(zip(items[::2], items[1::2], strict=True)))
+
+    def _unpack(self, node: Any) -> None:
+        values = self._value(node.inputsAt(0))
+        if isinstance(values, Stacked):
+            call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
+            whole, values = values, [item_of(call, values, i) for i in range(node.outputsSize())]
+            self.join_stacked([whole], values)
+        for output, value in zip(node.outputs(), values, strict=False):
+            self.env[output.debugName()] = value
+
+    def _index(self, node: Any) -> None:
+        values = self._value(node.inputsAt(0))
+        self._set(node, values[self._value(node.inputsAt(1))])
+
+    def _slice(self, node: Any) -> None:
+        self._set(node, self._value(node.input())[node.i("beg") : node.i("end")])
+
+    def _if(self, node: Any) -> None:
+        call = Call(self, "prim::If", "", "", self._inner)
+        condition = call.known_number(self._value(node.inputsAt(0)))
+        blocks = list(node.blocks())
+        if condition is None and any(raises(block) for block in blocks):
+            condition = not raises(blocks[0])
+        if condition is None:
+            made = self._depending(node, "branch", lambda: read_if(self, node, self._value(node.inputsAt(0))))
+            for output, value in zip(node.outputs(), made, strict=True):
+                self.env[output.debugName()] = value
+            return
+        taken = blocks[0 if condition else 1]
+        self._block(taken)
+        for output, value in zip(node.outputs(), taken.outputs(), strict=True):
+            self.env[output.debugName()] = self.env.get(value.debugName())
+            if value.debugName() in self._paths:
+                self._paths[output.debugName()] = self._paths[value.debugName()]
+
+    def _loop(self, node: Any) -> None:
+        before = dict(self.env)
+        contents = [(value, copied(value)) for value in before.values() if isinstance(value, (list, dict))]
+        pieces, attributes = self.memory.saved(), dict(self._attributes)
+        carried = unrolled(self, node)
+        if carried is None:
+            self.env, self._attributes = before, attributes
+            restore(contents)
+            self.memory.restore(pieces)
+            carried = self._depending(node, "loop", lambda: read_loop(self, node))
+        for output, value in zip(node.outputs(), carried, strict=True):
+            self.env[output.debugName()] = value
+
+    def _depending(self, node: Any, what: str, read: Callable[[], list[Any]]) -> list[Any]:
+        """What a node with blocks gives that depends on data. Raises Refused with its place."""
+        try:
+            return read()
+        except (Refused, ConverterError):
+            raise
+        except (UnsupportedError, ModelError) as error:
+            raise Refused(node.kind(), f"a {what} depends on data{where(node)}: {error}") from error
+
+
+def _none(reader: ScriptReader, node: Any) -> None:
+    for output in node.outputs():
+        reader.env[output.debugName()] = None
+
+
+def _text(reader: ScriptReader, node: Any) -> None:
+    """A text of parts, of which those are left out that are not known."""
+    pattern, *parts = (reader._value(v) for v in node.inputs())
+    is_known = all(isinstance(part, (str, int, float)) or part is None for part in parts)
+    reader._set(node, pattern.format(*parts) if is_known else pattern)
+
+
+def _uninitialized(reader: ScriptReader, node: Any) -> None:
+    reader._set(node, Uninitialized())
+
+
+def _context(reader: ScriptReader, node: Any) -> None:
+    """Beginnings and ends of torch.no_grad() and the like, which change no values."""
+    kind = str(node.inputsAt(0).type())
+    if ".grad_mode." not in kind:
+        raise Refused(node.kind(), f"the context manager {kind} is not supported{where(node)}")
+    for output in node.outputs():
+        reader.env[output.debugName()] = None
+
+
+def _extreme(reader: ScriptReader, node: Any) -> None:
+    call = Call(reader, node.kind(), "", label(node.scopeName(), node.kind()), reader._inner)
+    values = [reader._value(v) for v in node.inputs()]
+    if len(values) == 1:
+        values = values[0]
+    if len(values) == 2 and all(isinstance(v, list) for v in values):
+        first, second = values
+        reader._set(node, extreme_list(call, first, second, node.kind() == "prim::max"))
+        return
+    op = "Maximum" if node.kind() == "prim::max" else "Minimum"
+    out = values[0]
+    for value in values[1:]:
+        out = call.compute(op, out, value)
+    reader._set(node, out)
+
+
+_SPECIAL = {
+    "prim::Constant": ScriptReader._constant,
+    "prim::GetAttr": ScriptReader._attribute,
+    "prim::SetAttr": ScriptReader._assigned,
+    "prim::CreateObject": ScriptReader._object,
+    "prim::isinstance": ScriptReader._isinstance,
+    "prim::EnumValue": ScriptReader._enum,
+    "prim::EnumName": ScriptReader._enum,
+    "prim::ListConstruct": ScriptReader._list,
+    "prim::TupleConstruct": ScriptReader._list,
+    "prim::DictConstruct": ScriptReader._dict,
+    "prim::ListUnpack": ScriptReader._unpack,
+    "prim::TupleUnpack": ScriptReader._unpack,
+    "prim::TupleIndex": ScriptReader._index,
+    "prim::TupleSlice": ScriptReader._slice,
+    "prim::If": ScriptReader._if,
+    "prim::Loop": ScriptReader._loop,
+    "prim::RaiseException": _none,
+    "prim::Print": _none,
+    "aten::warn": _none,
+    "prim::layout": _none,
+    "prim::fork": ScriptReader._fork,
+    "prim::Enter": _context,
+    "prim::Exit": _context,
+    "prim::max": _extreme,
+    "prim::min": _extreme,
+    "aten::format": _text,
+    "prim::Uninitialized": _uninitialized,
+}
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value is of a script's type, as far as the kind of type tells."""
+    rows = {
+        "TensorType": (Output, Complex), "IntType": (int, Number), "FloatType": (float,), "BoolType": (bool,),
+        "StringType": (str,), "ListType": (list, Stacked), "AnyListType": (list, Stacked),
+        "TupleType": (tuple, list), "AnyTupleType": (tuple,), "DictType": (dict,), "NoneType": (type(None),),
+    }  # fmt: skip
+    if kind.kind() == "IntType" and isinstance(value, bool):
+        return False
+    return isinstance(value, rows.get(kind.kind(), ()))
+
+
+def _is_of_list(kind: str, value: Any) -> bool:
+    """Whether an operator is about a list, and reads none of the tensors in it."""
+    return kind in OF_LISTS and not isinstance(value, (Output, Complex))
+
+
+def _of_numbers(schema: Any) -> bool:
+    """Whether an operator takes two numbers: that overload has no name, as some of tensors have none."""
+    return len(schema.arguments) == 2 and all(str(a.type) == "number" for a in schema.arguments)
+
+
+def _strips_ones(node: Any) -> bool:
+    """Whether a trace leaves out first dimensions of 1 of what is put into a tensor, as it does for
+    `x[mask] = y`. Values for other masks have other dimensions, and broadcasting needs none of this."""
+    sizes, shape = (value.type().sizes() for value in (node.inputsAt(0), node.output()))
+    if sizes is None or shape is None:
+        return False
+    ones = next((i for i, n in enumerate(sizes) if n != 1), len(sizes))
+    return _is_written(node) and list(shape) == list(sizes[ones:])
+
+
+def _is_written(node: Any) -> bool:
+    """Whether a node's result is only put into tensors, which broadcasts it. A
+    trace expands it to the shape that the part has in the example."""
+    written = {"aten::index_put_": 2, "aten::copy_": 1}
+    uses = list(node.output().uses())
+    return bool(uses) and all(
+        written.get(use.user.kind()) == use.offset
+        or use.user.kind() == "aten::expand"
+        and _is_written(use.user)
+        for use in uses
+    )
+
+
+def _takes_one(schema: Any, made: Any) -> bool:
+    """Whether a rule gave more values than the operator has in scripts."""
+    return isinstance(made, list) and len(schema.returns) == 1 and str(schema.returns[0].type) == "Tensor"
+
+
+def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
+    """The indices of the items that are read of a list, None where its length is."""
+    indices = [user.inputsAt(1).toIValue() for user in users if user.kind() == "aten::__getitem__"]
+    if not indices or len(indices) < len(users) or not all(isinstance(i, int) for i in indices):
+        return None
+    return frozenset(indices)

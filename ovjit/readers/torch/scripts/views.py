@@ -1,0 +1,231 @@
+"""Views in scripts: a part of a tensor's new value, and a new part put into the tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.values import Complex
+from ovjit.records import NamedTuple
+
+if TYPE_CHECKING:
+    from ovjit.readers.torch.scripts.written import WritingReader
+
+#: Puts a view's new value into the tensor that it is a part of: put(call, base, made, the view's arguments).
+Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
+
+
+def _scattered(name: str, *given: str) -> Put:
+    """By an operator that takes the arguments of the view."""
+    return lambda call, base, made, how: call.also(name, base, made, *(how[key] for key in given))
+
+
+def _reshaped(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Output:
+    return call.reshape(made, call.shape_of(base))
+
+
+def _turned(name: str, *given: str) -> Put:
+    """By the operator itself, which undoes what it did."""
+    return lambda call, base, made, how: call.also(name, made, *(how[key] for key in given))
+
+
+def _in_old_order(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Output:
+    axes = call.axes(how["dims"], call.rank(made))
+    return call.transpose(made, [axes.index(i) for i in range(len(axes))])
+
+
+def _narrowed(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+    start = how["start"]
+    known = call.known_number(start)
+    if known is not None and known < 0:
+        start = call.compute("Add", call.size(base, how["dim"]), known)
+    return call.also(
+        "slice_scatter", base, made, how["dim"], start, call.compute("Add", start, how["length"])
+    )
+
+
+def _real_back(call: Call, base: Any, made: Output, how: Mapping[str, Any]) -> Any:
+    return call.complex_of(made, call.part(base, 1)) if isinstance(base, Complex) else made
+
+
+def _imag_back(call: Call, base: Complex, made: Output, how: Mapping[str, Any]) -> Complex:
+    return call.complex_of(call.part(base, 0), made)
+
+
+#: Operators that give a view, some with their overload.
+_BACK: dict[str, Put] = {
+    "slice.Tensor": _scattered("slice_scatter", "dim", "start", "end", "step"),
+    "select.int": _scattered("select_scatter", "dim", "index"),
+    "narrow": _narrowed,
+    "view": _reshaped, "view_as": _reshaped, "unsqueeze": _reshaped, "squeeze": _reshaped,
+    "squeeze.dim": _reshaped, "squeeze.dims": _reshaped, "reshape": _reshaped, "reshape_as": _reshaped,
+    "flatten": _reshaped, "ravel": _reshaped, "contiguous": _reshaped,
+    "unflatten.int": _reshaped,
+    "transpose.int": _turned("transpose", "dim0", "dim1"), "t": _turned("t"),
+    "swapaxes": _turned("swapaxes", "axis0", "axis1"), "swapdims": _turned("swapdims", "dim0", "dim1"),
+    "numpy_T": _turned("numpy_T"),
+    "mT": _turned("mT"), "permute": _in_old_order,
+    "expand": _reshaped, "expand_as": _reshaped,  # writes to what is repeated are errors
+    "real": _real_back, "imag": _imag_back,
+    "view_as_real": lambda call, base, made, how: Complex(made),
+    "view_as_complex": lambda call, base, made, how: made.pair,
+}  # fmt: skip
+#: Operators that give views whose elements are found in the tensor by numbering these.
+_NUMBERED = ("diagonal", "unfold", "movedim.int", "movedim.intlist")
+
+
+def _by_numbers(reader: WritingReader, call: Call, base: Output, made: Output, view: View) -> Output:
+    """The view of the numbers of all elements tells where those of the new part belong."""
+    numbers = call.reshape(call.arange(call.index(call.count(base))), call.shape_of(base))
+    places = view.plain(reader, call, numbers)
+    flat = call("ScatterUpdate", call.flat(base), call.flat(places), call.flat(made), 0)
+    return call.reshape(flat, call.shape_of(base))
+
+
+class View(NamedTuple):
+    """How a tensor is a part of another one."""
+
+    #: The operator that gives the part, with its overload, and its arguments. Two may be added: `parts`, the
+    #: list of parts that it is an item of, and `condition`, by which it is a part, and else a copy.
+    operator: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of_shape(cls, operator: str, arguments: Mapping[str, Any]) -> View:
+        """A view of all elements in another shape."""
+        return cls(operator.removeprefix("aten::"), arguments)
+
+    def is_apart(self, other: View) -> bool:
+        """Whether another view is another item of the same list of parts."""
+        mine, its = self.arguments.get("parts"), other.arguments.get("parts")
+        return mine is not None and mine is its and self.arguments["index"] != other.arguments["index"]
+
+    def back(self, reader: WritingReader, call: Call, base: Any, made: Any) -> Any:
+        """The value of the whole tensor with a new part, None where it cannot be computed."""
+        parts = self.arguments.get("parts")
+        if parts is not None:
+            return parts.put(call, base, made, self.arguments)
+        put = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
+        if put is not None and isinstance(base, Complex) and self.operator not in _OF_COMPLEX:
+            return None
+        if put is None and (self.operator not in _NUMBERED or isinstance(base, Complex)):
+            return None
+        new = (
+            _by_numbers(reader, call, base, made, self)
+            if put is None
+            else put(call, base, made, self.arguments)
+        )
+        return self._either(call, new, base)
+
+    def again(self, reader: WritingReader, call: Call, base: Any, old: Any) -> Any:
+        """The part of a new value of the whole tensor, which was `old`; None where it cannot be computed."""
+        parts = self.arguments.get("parts")
+        if parts is not None:
+            return _part(call, base, parts, self.arguments["index"])
+        return self._either(call, self.plain(reader, call, base), old)
+
+    def plain(self, reader: WritingReader, call: Call, base: Any) -> Any:
+        """What the operator gives of a tensor."""
+        given = {k: v for k, v in self.arguments.items() if k != "condition"}
+        given[next(iter(given))] = base
+        name, _, overload = self.operator.partition(".")
+        return own(reader.call(f"aten::{name}", overload, given, call.base))
+
+    def _either(self, call: Call, new: Any, old: Any) -> Any:
+        """A new value where it is a view, and the old one where it is a copy."""
+        condition = self.arguments.get("condition")
+        if condition is None:
+            return new
+        truth = call.tensor(condition.decided(call), "boolean")
+        return call("Select", truth, new, old)
+
+
+#: Views of complex tensors that are put back.
+_OF_COMPLEX = ("real", "imag", "view_as_real", "view", "unsqueeze", "expand", "expand_as", "contiguous")
+
+
+def own(value: Any) -> Any:
+    """A tensor as an object of its own."""
+    if type(value) is Output:
+        return Output._of(value._node, value._index)
+    return Complex(value.pair) if type(value) is Complex else value
+
+
+class Parts(NamedTuple):
+    """A list of parts of a tensor, one after another along an axis; `put` puts one back."""
+
+    put: Put
+    axis: int
+    lengths: list[Any]
+
+    def item(self, index: int) -> View:
+        return View("", {"parts": self, "index": index})
+
+
+def _row_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+    return call.also("select_scatter", base, made, how["parts"].axis, how["index"])
+
+
+def _part_back(call: Call, base: Output, made: Output, how: Mapping[str, Any]) -> Any:
+    parts = how["parts"]
+    return call.also("slice_scatter", base, made, parts.axis, *_ends(call, parts, how["index"]))
+
+
+def _ends(call: Call, parts: Parts, index: int) -> tuple[Any, Any]:
+    """Where a part begins and ends."""
+    start: Any = 0
+    for length in parts.lengths[:index]:
+        start = call.compute("Add", start, length)
+    return start, call.compute("Add", start, parts.lengths[index])
+
+
+def _part(call: Call, base: Output, parts: Parts, index: int) -> Output:
+    if parts.put is _row_back:
+        made = call.also("select.int", base, parts.axis, index)
+    else:
+        made = call.also("slice.Tensor", base, parts.axis, *_ends(call, parts, index))
+    return Output._of(made._node, made._index)
+
+
+#: Operators that give a list of parts.
+_LISTS: dict[str, Put] = {
+    "unbind": _row_back, "split": _part_back, "split_with_sizes": _part_back, "chunk": _part_back,
+    "tensor_split": _part_back,
+}  # fmt: skip
+
+
+def parts_of_list(call: Call, kind: str, arguments: Mapping[str, Any], made: Any) -> Parts | None:
+    """What the items of an operator's list are parts of, None for other results."""
+    put = _LISTS.get(kind.removeprefix("aten::"))
+    if put is None or not isinstance(made, list) or not all(isinstance(v, Output) for v in made):
+        return None
+    base, axis = next(iter(arguments.values())), arguments["dim"]
+    if not isinstance(base, Output) or call.rank(base) == 0:
+        return None
+    axis = call.axis(axis, call.rank(base))
+    lengths = [1] * len(made) if put is _row_back else [call.size(v, axis) for v in made]
+    return Parts(put, axis, lengths)
+
+
+def view_of(kind: str, overload: str, arguments: Mapping[str, Any]) -> View | None:
+    """How an operator's result is a part of its first argument, None for results that are no such view."""
+    name = kind.removeprefix("aten::")
+    full = f"{name}.{overload}" if overload else name
+    return View(full, arguments) if full in _BACK or full in _NUMBERED else None
+
+
+def picked_view(call: Call, kind: str, base: Output, arguments: Mapping[str, Any], index: int) -> View:
+    """How one of an unknown number of parts is a part of a tensor. Indices below 0 count from the end."""
+    axis = call.axis(arguments["dim"], call.rank(base))
+    if kind == "aten::unbind":
+        return View("select.int", {"self": base, "dim": axis, "index": index})
+    length: Any = arguments["split_size"]
+    at: Any = index
+    if index < 0:
+        more = call.compute("Add", call.size(base, axis), call.compute("Subtract", length, 1))
+        at = call.compute("Add", call.compute("Divide", more, length), index)
+    start = call.compute("Multiply", at, length)
+    ends = {"start": start, "end": call.compute("Add", start, length), "step": 1}
+    return View("slice.Tensor", {"self": base, "dim": axis, **ends})

@@ -1,0 +1,372 @@
+"""What a script writes in place: all tensors of the memory get new values, or cannot be read any more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.branches import Inside, Writes
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.graph import Refused, TorchReader
+from ovjit.readers.torch.naming import label, where
+from ovjit.readers.torch.scripts.layouts import IN_ORDER, is_view, layout_of_view
+from ovjit.readers.torch.scripts.memory import TENSORS, Memory, Piece, tensors_of
+from ovjit.readers.torch.scripts.views import View, own, parts_of_list, picked_view, view_of
+from ovjit.readers.torch.values import Picked
+
+#: Operators that give a view of a tensor where that is possible, and else a copy.
+_MAY_COPY = frozenset(("contiguous", "flatten", "ravel", "reshape", "reshape_as"))
+#: Operators that give a tensor as it is, or in another element type.
+_CONVERT = frozenset(("to", "type_as"))
+
+
+#: As many tensors in one memory are kept without asking whether they are held.
+_FEW = 8
+
+
+class WritingReader(TorchReader):
+    """Reads a graph whose values may share memory. One object of Python's stands for one tensor in memory."""
+
+    def __init__(self, converters: Mapping[str, Any] | None = None):
+        super().__init__(converters)
+        self.env: dict[str, Any] = {}
+        self.around: dict[str, Any] = {}  # what `env` was around the body that is read
+        self.memory = Memory()
+        self.holders: list[Any] = []  # what holds tensors beside `env`, in bodies
+        self._attributes: dict[str, Any] = {}  # of modules, by their paths
+        self.bodies: list[tuple[Inside, dict[str, Any]]] = []  # that are read, and attributes around them
+
+    def _value(self, value: Any) -> Any:
+        return self.env[value.debugName()]
+
+    def _copying(self, node: Any) -> Call:
+        return Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
+
+    # -- what operators give ---------------------------------------------------------------------------------
+
+    def note_parts(self, node: Any, schema: Any, kind: str, arguments: Mapping[str, Any], made: Any) -> Any:
+        """Remember what the result of an operator is a part of. Returns it, as an object of its own where it
+        is a tensor of its own."""
+        name = kind.removeprefix("aten::")
+        bases = [value for value in _shared(schema, arguments) if isinstance(value, TENSORS)]
+        if not bases:
+            self._note_layout(node, name, arguments, made)
+            return made
+        base, call = bases[0], self._copying(node)
+        if name in _MAY_COPY and isinstance(made, Output) and isinstance(base, Output):
+            return self._note_copy(call, name, arguments, base, made)
+        if name in _CONVERT and (made is not base or arguments.get("copy")):
+            return own(made)
+        view = None if name in _MAY_COPY else view_of(kind, schema.overload_name, arguments)
+        if view is not None and isinstance(made, TENSORS):
+            self._note_view(call, name, base, made, view)
+        elif (parts := parts_of_list(call, kind, arguments, made)) is not None:
+            for i, value in enumerate(made):
+                self._note_view(call, name, base, value, parts.item(i), arguments)
+        elif isinstance(made, Picked) and isinstance(base, Output):
+            for i, value in made.items():
+                self._note_view(call, name, base, value, picked_view(call, kind, base, arguments, i))
+        else:
+            for value in tensors_of(made):
+                for other in bases:
+                    self.memory.part(value, other, None)
+        return made
+
+    def _note_view(
+        self, call: Call, name: str, base: Any, made: Any, view: View,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if made is base:
+            return
+        self.memory.part(made, base, view)
+        whole = self.memory.piece(base)
+        if isinstance(base, Output) and isinstance(made, Output):
+            how = view.arguments if arguments is None else arguments
+            self.memory.piece(made).layout = layout_of_view(call, name, base, whole.layout, how, made)
+
+    def _note_copy(self, call: Call, name: str, how: Mapping[str, Any], base: Output, made: Output) -> Any:
+        """`made` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
+        layout = self.memory.piece(base).layout
+        known = call.shape(base) is not None and call.shape(made) is not None
+        decided = is_view(call, name, base, layout, made) if known and not how.get("memory_format") else None
+        if decided is True and name == "contiguous":
+            return base
+        made = own(made)
+        piece = self.memory.piece(made)
+        if decided is False:
+            piece.layout = IN_ORDER
+            return made
+        arguments = {**how, "condition": None if decided is True else decided}
+        self.memory.part(made, base, None if decided is None else View.of_shape(f"aten::{name}", arguments))
+        piece.layout = IN_ORDER if name in ("contiguous", "ravel") or layout == IN_ORDER else None
+        return made
+
+    def note_order(self, given: Any) -> None:
+        """The elements of these tensors are in order."""
+        for value in tensors_of(given):
+            self.memory.piece(value).layout = IN_ORDER
+
+    def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], made: Any) -> None:
+        """Operators of elements keep the order of their inputs; those that make new tensors give them in
+        order."""
+        tensors = list(tensors_of(list(arguments.values())))
+        given = [self.memory.find(value) for value in tensors]
+        if all(piece is not None and piece.layout == IN_ORDER for piece in given):
+            if _keeps_order(node, name):
+                self.note_order(made)
+
+    # -- what is written -------------------------------------------------------------------------------------
+
+    def check_read(self, kind: str, read: Any) -> None:
+        """Raise Refused where an operator reads a tensor whose value is not known. Lists may hold such."""
+        for value in tensors_of(read):
+            piece = self.memory.find(value)
+            if piece is not None and piece.stale:
+                raise Refused(kind, piece.stale)
+
+    def replace(self, node: Any, old: Any, made: Any) -> None:
+        """A node gives a tensor a new value, and all others in its memory."""
+        if not isinstance(old, TENSORS):
+            return
+        piece = self.memory.piece(old)
+        self._check_around(piece)
+        if len(piece.family) > _FEW:
+            held = {id(value) for holder in self._all_holders() for value in tensors_of(holder)}
+            self.memory.forget(piece.family, held | {id(old)})
+        call = self._copying(node)
+        new: dict[int, Any] = {id(piece): made}
+        self._write_above(call, piece, made, new)
+        kept = {id(other): other for other in piece.family if self._renewed(call, piece, other, new) is None}
+        changes = [(other, other.value, new[id(other)]) for other in piece.family if id(other) not in kept]
+        self._put({id(before): (before, after) for _, before, after in changes if before is not after})
+        for other, before, after in changes:
+            other.is_written = True
+            if before is not after:
+                self.memory.renew(other, after)
+                other.stale = other.base.stale if other.base is not None and not other.stale else other.stale
+        for other in kept.values():
+            other.is_written = True
+            other.stale = f"{node.kind()} writes to a view{where(node)}"
+
+    def _write_above(self, call: Call, piece: Piece, made: Any, new: dict[int, Any]) -> None:
+        """Put a part's new value into what it is a part of, that into what this is a part of, and so on."""
+        while piece.base is not None and piece.view is not None:
+            made = piece.view.back(self, call, piece.base.value, made)
+            if made is None:
+                break
+            piece = piece.base
+            new[id(piece)] = made
+
+    def _renewed(self, call: Call, written: Piece, other: Piece, new: dict[int, Any]) -> Any:
+        """The value of a tensor after a write to another one in its memory, None where it is not known."""
+        if id(other) in new:
+            return new[id(other)]
+        made = None
+        if other.base is not None and other.view is not None:
+            if any(p.base is other.base and _are_apart(p.view, other.view) for p in written.above()):
+                made = other.value
+            elif (base := self._renewed(call, written, other.base, new)) is not None:
+                is_same = base is other.base.value
+                made = other.value if is_same else other.view.again(self, call, base, other.value)
+        if made is not None:
+            new[id(other)] = made
+        return made
+
+    def _put(self, found: Mapping[int, tuple[Any, Any]]) -> None:
+        """All that holds tensors holds others in their places, given by their objects."""
+        for holder in self._all_holders():
+            _put_in(holder, found)
+
+    def _all_holders(self) -> tuple[Any, ...]:
+        return self.env, self._attributes, self._constants, *self.holders
+
+    def reshape_in_place(
+        self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, made: Any
+    ) -> None:
+        """A node gives a tensor another shape in the same memory."""
+        given = self.bodies[-1][0].objects.values() if self.bodies else ()
+        if self.memory.piece(old).outer is not None or any(value is old for value in given):
+            raise Refused(
+                node.kind(), f"{node.kind()} in a branch or loop reshapes what is around it{where(node)}"
+            )
+        self._check_around(self.memory.piece(old))
+        operator = node.kind().removesuffix("_")
+        overload = (
+            "int" if operator == "aten::transpose" else overload
+        )  # of the operator that is not in place
+        under = self.memory.begin_under(old, made)
+        view = view_of(operator, overload, arguments) or View.of_shape(operator, arguments)
+        piece = self.memory.piece(made)
+        piece.view = view
+        if isinstance(old, Output):
+            name = operator.removeprefix("aten::")
+            piece.layout = layout_of_view(self._copying(node), name, old, under.layout, arguments, made)
+        self._put({id(old): (old, made)})
+
+    # -- bodies ----------------------------------------------------------------------------------------------
+
+    def _check_around(self, piece: Piece) -> None:
+        """A body writes to what is around it: raises Writes, unless the new value leaves the body."""
+        top = piece.top
+        if top.carried or not self.around or (top.outer is None and top.path is None):
+            return
+        raise Writes([self._name_around(top)])
+
+    def _name_around(self, top: Piece) -> str:
+        """The name, around the body, of the tensor that one in it stands for."""
+        if top.outer is None:
+            assert top.path is not None
+            value = self._attribute_around(top.path)
+        else:
+            value = top.outer.top.value
+        found = next((name for name, other in self.around.items() if other is value), None)
+        if found is None:
+            found = f"memory {len(self.around)}"
+            self.around[found] = value
+        return found
+
+    def _attribute_around(self, path: str) -> Any:
+        """A module's attribute around the body that is read."""
+        raise NotImplementedError
+
+    def stand_in(self, inside: Inside, value: Any) -> Any:
+        """What stands in a body for a tensor from around it: a part of what the body carries, or an input."""
+        outer = self.memory.piece(value)
+        made = self._derived(inside, outer)
+        if made is None:
+            made = inside.copy(value)
+            piece = self.memory.piece(made)
+            inside.pieces.append(piece)
+            piece.outer, piece.stale = outer, outer.stale
+            if outer.layout is not None and outer.layout.is_known:
+                piece.layout = outer.layout
+            if any(id(other.value) in inside.carried for other in outer.family):
+                piece.stale = "a body writes to what may be a view of a tensor that it reads"
+        return made
+
+    def _derived(self, inside: Inside, outer: Piece) -> Any:
+        if outer.base is None or outer.view is None or id(outer.top.value) not in inside.carried:
+            return None
+        whole = inside.standing(outer.base.value)
+        arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
+        view = outer.view._replace(arguments=arguments)
+        outer_body = self.start_body(inside.shared)
+        made = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
+        self.end_body(outer_body)
+        if made is not None:
+            self.memory.part(made, whole, view)
+        return made
+
+    def carry(self, inside: Inside, value: Any, made: Any) -> None:
+        """A body carries a tensor from around it: `made` stands for it, and may be written."""
+        piece = self.memory.piece(made)
+        inside.pieces.append(piece)
+        piece.outer, piece.carried = self.memory.piece(value), True
+        piece.layout = piece.outer.layout if piece.outer.layout == IN_ORDER else None
+
+    def begin_iteration(self, outer: Any, value: Any) -> list[Piece]:
+        """A loop begins with one value and goes on with others: in the first iteration `value` may be in
+        the memory of `outer`. Returns the pieces of `value`."""
+        pieces = []
+        for before, made in zip(tensors_of(outer), tensors_of(value), strict=False):
+            piece = self.memory.piece(made)
+            piece.outer, piece.carried = self.memory.piece(before), True
+            pieces.append(piece)
+        return pieces
+
+    def end_iterations(
+        self, node: Any, inside: Inside, taken: Sequence[Any], after: Sequence[Any], used: Sequence[bool]
+    ) -> None:
+        """Raise Refused where an iteration may read what another one has written, by another name."""
+        for (outer, mine), made, is_used in zip(taken, after, used, strict=True):
+            families = [self.memory.piece(v).family for v in tensors_of(outer)]
+            for piece in (self.memory.piece(v) for v in tensors_of(made)):
+                others = (p for p in piece.family if p.outer is not None and p not in mine)
+                families += [p.outer.family for p in others if p.outer is not None]
+            is_written = any(p.is_written for p in mine)
+            for here in inside.pieces:
+                if here not in mine and any(here.outer in family for family in families):
+                    if is_written or (is_used and here.is_written):
+                        raise Refused(node.kind(), f"a loop writes to a view{where(node)}")
+            for family in families if is_written else ():
+                for piece in family:
+                    piece.stale, piece.is_written = f"a loop writes to a view{where(node)}", True
+        self.spoil(inside)
+
+    def note_outputs(self, outputs: Sequence[Any], ends: Sequence[Sequence[Any]]) -> None:
+        """What a node with bodies gives may lie in memory from around them. `ends` are the same values in
+        each body."""
+        shared: dict[int, Any] = {}
+        for i, output in enumerate(outputs):
+            for value in tensors_of([output]):
+                inner = [v for end in ends for v in tensors_of([end[i]])]
+                for piece in filter(None, map(self.memory.find, inner)):
+                    self.memory.join(value, shared.setdefault(id(piece.family), value))
+                    for other in piece.family:
+                        if other.outer is not None:
+                            self.memory.join(value, other.outer.value)
+                    self.memory.piece(value).stale = self.memory.piece(value).stale or piece.stale
+                found = [self.memory.find(v) for v in inner]
+                if all(piece is not None and piece.layout == IN_ORDER for piece in found):
+                    self.memory.piece(value).layout = IN_ORDER
+
+    def spoil(self, inside: Inside) -> None:
+        """What a body has written without carrying it cannot be read behind the body."""
+        for piece in inside.pieces:
+            if piece.outer is not None and not piece.carried and piece.stale and piece.is_written:
+                for other in piece.outer.family:
+                    other.stale, other.is_written = piece.stale, True
+
+
+def _put_in(holder: Any, found: Mapping[int, tuple[Any, Any]]) -> None:
+    for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+        if id(value) in found:
+            holder[key] = found[id(value)][1]
+        elif isinstance(value, (list, dict)):
+            _put_in(value, found)
+
+
+def _are_apart(view: View | None, other: View | None) -> bool:
+    return view is not None and other is not None and view.is_apart(other)
+
+
+def _shared(schema: Any, arguments: Mapping[str, Any]) -> Iterable[Any]:
+    """The arguments whose memory the results of an operator may be in."""
+    shared = {name for r in schema.returns if r.alias_info is not None for name in r.alias_info.before_set}
+    for argument in schema.arguments:
+        alias = argument.alias_info
+        if alias is not None and not alias.is_write and (alias.before_set & shared or "*" in alias.after_set):
+            yield arguments[argument.name]
+
+
+def own_memory(schema: Any, made: Any, writes: bool) -> Any:
+    """Results as objects of their own, but for views: one object is one tensor in memory.
+
+    A rule may give what it was given, as that of `clone` does.
+    """
+    if isinstance(made, list) and len(made) == len(schema.returns) > 1:
+        return [own(v) if writes or r.alias_info is None else v
+                for v, r in zip(made, schema.returns, strict=True)]  # fmt: skip
+    return own(made) if writes or not schema.returns or schema.returns[0].alias_info is None else made
+
+
+#: Operators that give tensors in order where their inputs are in order, beside those of elements.
+_IN_ORDER = frozenset((
+    "addmm", "amax", "amin", "arange", "argmax", "argmin", "avg_pool2d", "batch_norm", "bmm", "cat",
+    "clone", "constant_pad_nd", "cumsum", "embedding", "empty", "empty_like", "eye", "flip", "full",
+    "full_like", "gather", "index_select", "layer_norm", "linear", "linspace", "log_softmax", "max",
+    "max_pool2d", "mean", "min", "mm", "ones", "ones_like", "outer", "pad", "prod", "rand", "rand_like",
+    "randn", "randn_like", "repeat", "roll", "scalar_tensor", "softmax", "stack", "sum", "tensor",
+    "tril", "triu", "zeros", "zeros_like",
+))  # fmt: skip
+
+
+def _keeps_order(node: Any, name: str) -> bool:
+    import torch
+
+    if name in _IN_ORDER:
+        return True
+    overload = torch._C.parse_schema(node.schema()).overload_name or "default"
+    operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
+    return operator is not None and torch.Tag.pointwise in operator.tags
