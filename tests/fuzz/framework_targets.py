@@ -40,8 +40,8 @@ class Program(Target):
         return [bytes([i]) + members[_graph_of(members)] for i, members in enumerate(self.archives)]
 
     def check(self, data: bytes) -> str:
-        from ovjit.readers.torch.convert import read_program
         from ovjit.readers.torch.files import load
+        from ovjit.readers.torch.programs.reader import read_program
 
         members = self.archives[(data or b"\0")[0] % len(self.archives)]
         with zipfile.ZipFile(self.path, "w") as archive:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.readers.torch import convert
+from ovjit.readers.torch.programs import reader
 from ovjit.readers.torch.programs.plain import is_plain
 
 torch = pytest.importorskip("torch")
@@ -162,7 +162,7 @@ def test_writes_in_programs(function, plain) -> None:
 def test_plain_programs_are_not_decomposed(monkeypatch) -> None:
     """Which takes most of the time of a conversion."""
     made = []
-    monkeypatch.setattr(convert, "decomposed", lambda *given: made.append(given) or given[0])
+    monkeypatch.setattr(reader, "decomposed", lambda *given: made.append(given) or given[0])
     x = torch.randn(2, 3, 4)
     dims = ({0: torch.export.Dim("samples", max=64)},)
     program = torch.export.export(Of(layers).eval(), (x,), dynamic_shapes=dims, strict=False)

@@ -463,3 +463,8 @@ def _items_read(users: Sequence[Any]) -> frozenset[int] | None:
     if not indices or len(indices) < len(users) or not all(isinstance(i, int) for i in indices):
         return None
     return frozenset(indices)
+
+
+def one_or_all(made: list[Any]) -> Any:
+    """What a graph gives: one value, such as a dict with the names of outputs, or a list of several."""
+    return made[0] if len(made) == 1 else made

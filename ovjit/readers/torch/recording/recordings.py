@@ -1,0 +1,208 @@
+"""Traces of a module, the most general first: valid for other sizes, masks and numbers of iterations."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+from ovjit.readers.torch.recording import rolled, strides
+from ovjit.readers.torch.recording.differences import gradient
+from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
+from ovjit.readers.torch.recording.selected import agrees, depends_on_mask, for_any_mask
+from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
+from ovjit.readers.torch.recording.state import called, traced
+from ovjit.readers.torch.recording.trace import Prepared, quietly
+from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
+from ovjit.readers.torch.values import inlined
+from ovjit.records import NamedTuple
+
+
+class Recorded(NamedTuple):
+    """A trace, and what PyTorch warned of while it was made."""
+
+    script: Any
+    warned: list[Any]
+
+
+class _Example:
+    """The outputs of a module for its example. The module runs at most once for all comparisons.
+
+    While it is traced, a module may give what is equal in another order: detections with equal scores, for
+    which torchvision has two ways. So what the plain trace gives is right, too.
+    """
+
+    def __init__(self, ready: Prepared, plain: Any):
+        self._ready = ready
+        self._plain = plain
+        self._made: Any = None
+        self._traced: Any = None
+        self._assumes = False
+
+    def _called(self, function: Any) -> Any:
+        return called(function, self._ready.module, self._ready.leaves)
+
+    def _run(self) -> None:
+        import torch
+
+        if self._made is None:
+            with quietly(), torch.no_grad(), for_any_mask(changes=False) as noted:
+                self._made = self._called(self._ready.module)
+            self._assumes = noted.any
+
+    def assumes(self) -> bool:
+        """Whether a trace for any mask may differ from the trace of the example."""
+        self._run()
+        return self._assumes
+
+    def is_of(self, script: Any) -> bool:
+        """Whether a trace has the module's outputs for the example, or those of the plain trace."""
+        import torch
+
+        self._run()
+        with quietly(), torch.no_grad():
+            made = self._called(script)
+            if agrees(self._made, made):
+                return True
+            if self._traced is None:
+                self._traced = self._called(self._plain)
+            return agrees(self._traced, made)
+
+
+def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
+    """Yield traces of a module, the most general first. The caller takes the first that can be read.
+
+    If the module selects elements by a mask, and a trace for any mask has the example's outputs, it is the
+    only one. Else the first trace is valid for other sizes than the example's, if Python computes with sizes.
+    The last one records loops over dynamic dimensions as loops, and takes sizes from the example.
+    """
+    warned: list[Any] = []
+    noted, ordered = rolled.Found(), rolled.Found()
+    made = plain = Recorded(recorded(ready, warned, noted, ordered), warned)
+    example = _Example(ready, plain.script)
+    masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
+    asking = files_asking(warned)
+    followed = Followed(asking, ordered)
+    first = chosen = best = None
+    with contextlib.ExitStack() as loops:
+        has_loops = bool(noted.lines) and _enter_loops(loops, noted)
+        if has_loops and asking and not masked:  # both at once: each trace takes as long as the first one
+            first = _for_sizes(ready, followed, example)
+        if has_loops and first is None:
+            made = _with_loops(ready, loops, plain, example)
+            asking = files_asking(made.warned)
+        if masked and depends_on_mask(inlined(made.script), made.warned):
+            chosen = _for_any_mask(ready, example, followed if asking else None)
+        if chosen is None and (asking or writes_to_constants(inlined(made.script))):
+            best = _for_any_sizes(ready, followed, first, example)
+    if chosen is not None:
+        yield chosen
+        return
+    if best is not None:
+        yield best
+    if first is not None:
+        with contextlib.ExitStack() as loops:
+            _enter_loops(loops, noted)
+            made = _with_loops(ready, loops, plain, example)
+    yield made
+
+
+def _for_any_mask(ready: Prepared, example: _Example, followed: Followed | None) -> Recorded | None:
+    """The trace for any mask; None if tracing fails, or if its outputs differ from the module's.
+
+    Sizes are followed if there are some to follow and that trace is right, too.
+    """
+    for sizes in (True, False) if followed is not None else (False,):
+        warned: list[Any] = []
+        with contextlib.suppress(Exception):
+            with contextlib.ExitStack() as recording:
+                assumed = recording.enter_context(for_any_mask())
+                if sizes and followed is not None:
+                    recording.enter_context(followed.sizes(ready.module))
+                script = recorded(ready, warned)
+            if assumed.any and example.is_of(script):
+                return Recorded(script, warned)
+    return None
+
+
+def _enter_loops(loops: contextlib.ExitStack, noted: rolled.Found) -> bool:
+    """Record loops over open dimensions as such as long as `loops` is open. False where there are none."""
+    with contextlib.suppress(Exception):
+        if loops.enter_context(rolled.recorded(noted)):
+            return True
+    loops.close()
+    return False
+
+
+def _with_loops(ready: Prepared, loops: contextlib.ExitStack, plain: Recorded, example: _Example) -> Recorded:
+    """The trace that has loops over open dimensions as such; the plain one where it gives something else than
+    the module for the example. Then `loops` are closed."""
+    warned: list[Any] = []
+    with contextlib.suppress(Exception):
+        script = recorded(ready, warned)
+        if example.is_of(script):
+            return Recorded(script, warned)
+    loops.close()
+    return plain
+
+
+def _for_sizes(ready: Prepared, followed: Followed, example: _Example) -> Recorded | None:
+    """One trace in which numbers that are computed from sizes are followed; None where it gives something
+    else than the module for the example."""
+    warned: list[Any] = []
+    with contextlib.suppress(Exception):
+        with followed.sizes(ready.module):
+            script = recorded(ready, warned)
+        if example.is_of(script):
+            return Recorded(script, warned)
+    return None
+
+
+def _for_any_sizes(
+    ready: Prepared, followed: Followed, first: Recorded | None, example: _Example
+) -> Recorded | None:
+    """The best trace of some in which numbers that are computed from sizes are followed, where `first` is the
+    first one if it has been made; None where all give something else than the module for the example."""
+    best = first
+    found = first if first is not None else _for_sizes(ready, followed, example)
+    for _ in range(MOST_ROUNDS - 1):
+        best = found or best
+        if not followed.again(failed=found is None):
+            break
+        found = _for_sizes(ready, followed, example)
+    return found or best
+
+
+def recorded(
+    ready: Prepared, kept: list[Any], noted: rolled.Found | None = None, ordered: rolled.Found | None = None
+) -> Any:
+    import torch
+    from torch._functorch import vmap
+
+    others = patched(
+        (vmap, "_vmap_increment_nesting", _not_traced),
+        (vmap, "_vmap_decrement_nesting", lambda: None),
+        # attention is not fused where tensors have functions of their own: a mode that follows is none
+        (torch.overrides, "has_torch_function", _of_other_classes),
+        (torch, "gradient", gradient),
+    )
+    with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
+        with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():
+            return traced(ready.module, ready.leaves)
+
+
+BY_VMAP = UnsupportedError("torch.vmap is not supported by tracing")
+
+
+def _of_other_classes(values: Sequence[Any]) -> bool:
+    """Whether some are tensors of classes that have functions of their own."""
+    import torch
+
+    plain = torch.Tensor, torch.nn.Parameter
+    return any(hasattr(type(v), "__torch_function__") and type(v) not in plain for v in values)
+
+
+def _not_traced(*_: Any) -> Any:
+    """In the place of what begins torch.vmap: traces of it have the sizes of the example."""
+    raise BY_VMAP
