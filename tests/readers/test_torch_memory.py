@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.readers.torch.scripts import written
 
 torch = pytest.importorskip("torch")
 Tensor = torch.Tensor
@@ -115,6 +116,213 @@ ORDERS = [
 @pytest.mark.parametrize("function", ORDERS)
 def test_views_and_copies(function) -> None:
     check(function)
+
+
+class Turned(torch.nn.Module):
+    """Its buffer is the transpose of what lies in memory, so that it is not viewed as a vector."""
+
+    def __init__(self, in_bodies: bool) -> None:
+        super().__init__()
+        self.in_bodies = in_bodies
+        self.register_buffer("turned", torch.arange(12.0).reshape(3, 4).t())
+
+    def forward(self, x: Tensor):
+        flat = self.turned.reshape(-1)
+        flat.add_(1.0)
+        back = self.turned.t().reshape(-1)
+        back.mul_(2.0)
+        if self.in_bodies:
+            for _ in range(x.size(0)):
+                self.turned.flatten().zero_()
+        return self.turned + x.sum(), flat, back
+
+
+@pytest.mark.parametrize("in_bodies", [False, True])
+def test_strides_of_buffers(in_bodies) -> None:
+    script, x = torch.jit.script(Turned(in_bodies)), torch.rand(2, 3)
+    for given in (script, torch.jit.trace(Turned(False), (x,), check_trace=False)):
+        compiled = ov.compile_model(ov.convert_model(given, example_input=(x,)), "CPU", EXACT)
+        wanted, result = given(x), compiled([x.numpy()])
+        for i, want in enumerate(wanted):
+            np.testing.assert_allclose(result[i], want.numpy(), rtol=1e-6)
+
+
+def in_another_format(x: Tensor):
+    return x.contiguous(memory_format=torch.channels_last) * 1.0
+
+
+def cloned_in_another_format(x: Tensor):
+    return x.clone(memory_format=torch.channels_last)
+
+
+def like_it_in_another_format(x: Tensor):
+    return torch.zeros_like(x, memory_format=torch.channels_last)
+
+
+def made_in_another_format(x: Tensor):
+    made = torch.empty(x.size(), memory_format=torch.channels_last)
+    return made.copy_(x)
+
+
+def turned_into_another_format(x: Tensor):
+    return x.to(memory_format=torch.channels_last) + 1
+
+
+class Writing(torch.nn.Module):
+    """Writes to what is a view or a copy of another function's result."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = torch.jit.script(function)
+
+    def forward(self, x: Tensor):
+        made = self.function(x)
+        flat = made.reshape(-1)
+        flat.add_(1.0)
+        return made, flat
+
+
+def written_in_another_format(x: Tensor):
+    y = x * 2
+    y.to(memory_format=torch.channels_last).add_(1.0)
+    return y
+
+
+FORMATS = [in_another_format, cloned_in_another_format, like_it_in_another_format, made_in_another_format,
+           turned_into_another_format]  # fmt: skip
+
+
+@pytest.mark.parametrize("function", FORMATS)
+def test_other_memory_formats_are_not_taken_for_order(function) -> None:
+    x = torch.rand(2, 3, 4, 5)
+    assert not function(x).is_contiguous()
+    script = torch.jit.script(Writing(function))
+    made, flat = script(x)
+    assert not torch.equal(made.reshape(-1), flat)
+    with pytest.raises(RuntimeError, match="writes to a view"):
+        ov.convert_model(script, example_input=(x,))
+
+
+def test_a_copy_in_another_format_is_not_taken_for_the_tensor() -> None:
+    x = torch.rand(2, 3, 4, 5)
+    assert torch.equal(written_in_another_format(x), x * 2)
+    with pytest.raises(RuntimeError, match="writes to a view"):
+        ov.convert_model(torch.jit.script(written_in_another_format), example_input=(x,))
+
+
+#: Shapes of tensors in order; some have lengths of 1, whose strides may be any.
+IN_ORDER_SHAPES = [(), (3,), (1,), (2, 3), (3, 1), (1, 4), (1, 1), (2, 3, 4), (2, 1, 4), (1, 3, 1),
+                   (2, 3, 4, 5), (2, 1, 4, 5), (1, 3, 4, 1), (2, 3, 1, 1)]  # fmt: skip
+
+
+def _each_axis(function):
+    return lambda x: [function(x, axis) for axis in range(x.dim())]
+
+
+def _of_lengths(x):
+    """The number of channels: a dimension 1, where there is one."""
+    return x.size(1) if x.dim() > 1 else 1
+
+
+def _larger(x):
+    return torch.nn.functional.interpolate(x, scale_factor=3.0) if x.dim() == 4 else None
+
+
+#: What the operators whose results are in order give for a tensor in order, by their names.
+IN_ORDER_RESULTS = {
+    "addmm": lambda x: torch.addmm(x[0], x, x.mT.contiguous()[:, :1].repeat(1, x.size(1))),
+    "amax": _each_axis(torch.amax), "amin": _each_axis(torch.amin),
+    "arange": lambda x: torch.arange(x.numel()),
+    "argmax": _each_axis(torch.argmax), "argmin": _each_axis(torch.argmin),
+    "avg_pool2d": lambda x: torch.nn.functional.avg_pool2d(_larger(x), 2),
+    "batch_norm": lambda x: torch.nn.functional.batch_norm(
+        x, torch.zeros(_of_lengths(x)), torch.ones(_of_lengths(x))
+    ),
+    "bmm": lambda x: torch.bmm(x, x.mT.contiguous()),
+    "cat": _each_axis(lambda x, axis: torch.cat([x, x, x], axis)),
+    "clone": torch.clone,
+    "constant_pad_nd": lambda x: torch.constant_pad_nd(x, [1, 2] * x.dim()),
+    "cumsum": _each_axis(torch.cumsum),
+    "embedding": lambda x: torch.nn.functional.embedding((x > 0.5).long(), torch.rand(2, 3)),
+    "empty": lambda x: torch.empty(x.shape), "empty_like": torch.empty_like,
+    "eye": lambda x: torch.eye(x.dim(), 5),
+    "flip": _each_axis(lambda x, axis: x.flip(axis)),
+    "full": lambda x: torch.full(x.shape, 2.0), "full_like": lambda x: torch.full_like(x, 2.0),
+    "gather": _each_axis(lambda x, axis: x.gather(axis, torch.zeros(x.shape, dtype=torch.int64))),
+    "index_select": _each_axis(lambda x, axis: x.index_select(axis, torch.zeros(4, dtype=torch.int64))),
+    "layer_norm": lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:]),
+    "linear": lambda x: torch.nn.functional.linear(x, torch.rand(3, x.size(-1)), torch.rand(3)),
+    "linspace": lambda x: torch.linspace(0, 1, x.numel()),
+    "log_softmax": _each_axis(torch.log_softmax),
+    "max": lambda x: [x.max(), *(v for axis in range(x.dim()) for v in x.max(axis))],
+    "max_pool2d": lambda x: torch.max_pool2d(_larger(x), 2),
+    "mean": _each_axis(torch.mean),
+    "min": lambda x: [x.min(), *(v for axis in range(x.dim()) for v in x.min(axis))],
+    "mm": lambda x: torch.mm(x, x.mT.contiguous()),
+    "ones": lambda x: torch.ones(x.shape), "ones_like": torch.ones_like,
+    "outer": lambda x: torch.outer(x, x),
+    "pad": lambda x: [torch.nn.functional.pad(x, [2, 0], mode=mode)
+                      for mode in ("constant", "reflect", "replicate", "circular")
+                      if mode == "constant" or (x.dim() > 1 and x.size(-1) > 2 and x.dim() < 4)],
+    "prod": _each_axis(lambda x, axis: torch.prod(x, axis)),
+    "rand": lambda x: torch.rand(x.shape), "rand_like": torch.rand_like,
+    "randn": lambda x: torch.randn(x.shape), "randn_like": torch.randn_like,
+    "repeat": lambda x: x.repeat(2, *[3] * x.dim()),
+    "roll": _each_axis(lambda x, axis: x.roll(1, axis)),
+    "scalar_tensor": lambda x: torch.scalar_tensor(x.dim()),
+    "softmax": _each_axis(torch.softmax),
+    "stack": lambda x: [torch.stack([x, x], axis) for axis in range(x.dim() + 1)],
+    "sum": lambda x: [x.sum(axis, keep) for axis in range(x.dim()) for keep in (False, True)],
+    "tensor": lambda x: torch.tensor(x.tolist()),
+    "tril": torch.tril, "triu": torch.triu,
+    "zeros": lambda x: torch.zeros(x.shape), "zeros_like": torch.zeros_like,
+}  # fmt: skip
+#: The numbers of dimensions that operators take, where not any.
+RANKS = {
+    "addmm": (2,), "mm": (2,), "bmm": (3,), "outer": (1,), "avg_pool2d": (4,), "max_pool2d": (4,),
+    "tril": (2, 3, 4), "triu": (2, 3, 4), "batch_norm": (2, 3, 4), "layer_norm": (1, 2, 3, 4),
+    "linear": (1, 2, 3, 4), "pad": (1, 2, 3, 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(written._IN_ORDER))
+def test_results_in_order_have_such_strides_in_torch(name) -> None:
+    for shape in IN_ORDER_SHAPES:
+        if len(shape) not in RANKS.get(name, range(5)):
+            continue
+        made = IN_ORDER_RESULTS[name](torch.rand(shape))
+        for value in made if isinstance(made, (list, tuple)) else [made]:
+            assert value.is_contiguous(), (shape, tuple(value.shape), value.stride())
+
+
+def _given(schema, shapes):
+    """Arguments of an operator: tensors in order, and numbers."""
+    for i, argument in enumerate(schema.arguments):
+        kind = str(argument.type)
+        if argument.has_default_value() and kind != "Tensor":
+            return
+        yield torch.rand(shapes[i % len(shapes)]) if kind == "Tensor" else 1
+
+
+def test_pointwise_operators_keep_the_order_in_torch() -> None:
+    taken = set()
+    for name in dir(torch.ops.aten):
+        packet = getattr(torch.ops.aten, name)
+        for overload in packet.overloads() if hasattr(packet, "overloads") else ():
+            operator = getattr(packet, overload)
+            schema = operator._schema
+            if torch.Tag.pointwise not in operator.tags or any(a.alias_info for a in schema.arguments):
+                continue
+            for first in IN_ORDER_SHAPES:
+                for second in (first, (), (1,), (3, 1), (2, 1, 4), (1, 3, 4, 1), (2, 3, 4, 5)):
+                    try:
+                        made = operator(*_given(schema, (first, second)))
+                    except (RuntimeError, IndexError):  # other types, shapes that do not fit
+                        continue
+                    taken.add(name)
+                    for value in made if isinstance(made, (list, tuple)) else [made]:
+                        assert value.is_contiguous(), (name, first, second, value.stride())
+    assert len(taken) > 150
 
 
 def last_of_a_loop(x: Tensor):

@@ -55,6 +55,7 @@ class AttributesReader(WritingReader):
         value = self.module
         for part in path.split("."):
             value = getattr(value, part)
+        tensor = value
         if isinstance(value, torch.Tensor):
             value = self.constant(value, self.prefix + path)
         elif isinstance(value, (list, tuple)):
@@ -64,7 +65,7 @@ class AttributesReader(WritingReader):
         self._attributes[path] = self.env[name] = value
         if isinstance(value, TENSORS):
             self.memory.piece(value).path = path
-            self.note_order([value])
+            self.note_constant(value, tensor)
 
     def _bring_in(self, path: str) -> None:
         """What a module's attribute is in a body, if it has been written around it or the body carries it."""
@@ -88,7 +89,7 @@ class AttributesReader(WritingReader):
             tensor = reduce(getattr, path.split("."), self.module)
             attributes[path] = value = constant_of(tensor, self.prefix + path)
             self.memory.piece(value).path = path
-            self.note_order([value])
+            self.note_constant(value, tensor)
         return attributes[path]
 
     def _attribute_of_object(self, node: Any) -> None:

@@ -26,6 +26,22 @@ class Layout(NamedTuple):
 
 
 IN_ORDER = Layout()
+#: PyTorch's numbers of the memory formats in which tensors in order stay so: contiguous, and preserve.
+_PLAIN_FORMATS = (None, 0, 1)
+
+
+def layout_of_tensor(tensor: Any) -> Layout | None:
+    """The layout of a tensor of PyTorch's, None for one without strides."""
+    import torch
+
+    if tensor.layout is not torch.strided:
+        return None
+    return IN_ORDER if tensor.is_contiguous() else Layout(tuple((step,) for step in tensor.stride()))
+
+
+def has_plain_format(how: Mapping[str, Any]) -> bool:
+    """Whether an operator's arguments ask for no other order of memory than that of the dimensions."""
+    return how.get("memory_format") in _PLAIN_FORMATS
 
 
 class Merging(NamedTuple):

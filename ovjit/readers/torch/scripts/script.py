@@ -249,12 +249,16 @@ class ScriptReader(AttributesReader):
     def _constant(self, node: Any) -> None:
         import torch
 
+        def made(tensor: Any) -> Any:
+            constant = self.constant(tensor, None)
+            self.note_constant(constant, tensor)
+            return constant
+
         value = node.output().toIValue()
         if isinstance(value, torch.Tensor):
-            value = self.constant(value, None)
+            value = made(value)
         elif isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
-            value = [self.constant(v, None) if isinstance(v, torch.Tensor) else v for v in value]
-        self.note_order([value])
+            value = [made(v) if isinstance(v, torch.Tensor) else v for v in value]
         self._set(node, value)
 
     def _object(self, node: Any) -> None:

@@ -10,7 +10,13 @@ from ovjit.readers.torch.branches import Inside, Writes
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.graph import Refused, TorchReader
 from ovjit.readers.torch.naming import label, where
-from ovjit.readers.torch.scripts.layouts import IN_ORDER, is_view, layout_of_view
+from ovjit.readers.torch.scripts.layouts import (
+    IN_ORDER,
+    has_plain_format,
+    is_view,
+    layout_of_tensor,
+    layout_of_view,
+)
 from ovjit.readers.torch.scripts.memory import TENSORS, Memory, Piece, tensors_of
 from ovjit.readers.torch.scripts.views import View, own, parts_of_list, picked_view, view_of
 from ovjit.readers.torch.values import Picked
@@ -58,6 +64,8 @@ class WritingReader(TorchReader):
             return self._note_copy(call, name, arguments, base, made)
         if name in _CONVERT and (made is not base or arguments.get("copy")):
             return own(made)
+        if name in _CONVERT and not has_plain_format(arguments):
+            made = own(made)
         view = None if name in _MAY_COPY else view_of(kind, schema.overload_name, arguments)
         if view is not None and isinstance(made, TENSORS):
             self._note_view(call, name, base, made, view)
@@ -89,7 +97,8 @@ class WritingReader(TorchReader):
         """`made` is a view of a tensor, or a copy of it, as the tensor lies in memory."""
         layout = self.memory.piece(base).layout
         known = call.shape(base) is not None and call.shape(made) is not None
-        decided = is_view(call, name, base, layout, made) if known and not how.get("memory_format") else None
+        is_plain = has_plain_format(how)
+        decided = is_view(call, name, base, layout, made) if known and is_plain else None
         if decided is True and name == "contiguous":
             return base
         made = own(made)
@@ -99,7 +108,8 @@ class WritingReader(TorchReader):
             return made
         arguments = {**how, "condition": None if decided is True else decided}
         self.memory.part(made, base, None if decided is None else View.of_shape(f"aten::{name}", arguments))
-        piece.layout = IN_ORDER if name in ("contiguous", "ravel") or layout == IN_ORDER else None
+        is_ordered = name in ("contiguous", "ravel") or layout == IN_ORDER
+        piece.layout = IN_ORDER if is_plain and is_ordered else None
         return made
 
     def note_order(self, given: Any) -> None:
@@ -107,13 +117,17 @@ class WritingReader(TorchReader):
         for value in tensors_of(given):
             self.memory.piece(value).layout = IN_ORDER
 
+    def note_constant(self, value: Any, tensor: Any) -> None:
+        """A constant lies in memory as this tensor of PyTorch's."""
+        self.memory.piece(value).layout = layout_of_tensor(tensor)
+
     def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], made: Any) -> None:
         """Operators of elements keep the order of their inputs; those that make new tensors give them in
         order."""
         tensors = list(tensors_of(list(arguments.values())))
         given = [self.memory.find(value) for value in tensors]
         if all(piece is not None and piece.layout == IN_ORDER for piece in given):
-            if _keeps_order(node, name):
+            if has_plain_format(arguments) and _keeps_order(node, name):
                 self.note_order(made)
 
     # -- what is written -------------------------------------------------------------------------------------
