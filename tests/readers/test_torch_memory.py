@@ -568,3 +568,102 @@ def test_zeros_decide_no_branch() -> None:
     for shape in SHAPES:
         x = torch.rand(shape)
         np.testing.assert_allclose(compiled([x.numpy()])[0], x.T.reshape(-1) + 1, rtol=1e-6)
+
+
+def strided_turned_and_sliced(x: Tensor):
+    y = x * 2
+    turned, right, lower = y.t(), y[:, 1:], y[1:]
+    column = y.unbind(1)[1][1:]
+    rows = lower.as_strided([2], [1]), lower.as_strided([2], [1], 0), y.as_strided([2, 2], [1, 2], 1)
+    columns = turned.as_strided([2, 2], [2, 1]), right.as_strided([1], [1]), column.as_strided([1], [1])
+    return rows[0], rows[1], rows[2], columns[0], columns[1], columns[2]
+
+
+def strided_and_written(x: Tensor):
+    y = x * 2
+    first = y.as_strided([2, 2], [2, 1])
+    later = y[1:].as_strided([2], [1])
+    y.add_(1.0)
+    first.mul_(2.0)
+    for _ in range(2):
+        later.sub_(3.0)
+        y.as_strided([2, x.size(1) - 1], [x.size(1), 1]).add_(0.5)
+    return y, first, later
+
+
+def strided_copy_and_scatter(x: Tensor):
+    y = x * 2
+    made = torch.as_strided_copy(y.t(), [2, 2], [2, 1])
+    return made, torch.as_strided_scatter(y, made, [2, 2], [2, 1], 1), y
+
+
+def strided_example(x: Tensor):
+    """Its trace tells the strides."""
+    y = x.t() + 1
+    part = y.as_strided([2, 2], [2, 1])
+    part.add_(1.0)
+    y.mul_(2.0)
+    return y, part
+
+
+STRIDED_SHAPES = [(3, 4), (5, 2), (4, 4), (3, 6)]
+
+
+@pytest.mark.parametrize(
+    "function", [strided_turned_and_sliced, strided_and_written, strided_copy_and_scatter]
+)
+def test_what_strides_find(function) -> None:
+    check(function, STRIDED_SHAPES)
+
+
+def test_what_strides_find_by_a_trace() -> None:
+    x = torch.rand(3, 4)
+    traced = torch.jit.trace(strided_example, (x.clone(),))
+    compiled = ov.compile_model(ov.convert_model(traced, example_input=(x,)), "CPU", EXACT)
+    for shape in STRIDED_SHAPES:
+        x = torch.rand(shape)
+        result = compiled([x.numpy()])
+        for i, want in enumerate(strided_example(x.clone())):
+            np.testing.assert_allclose(result[i], want.numpy(), rtol=1e-6)
+
+
+def strided_or_not(x: Tensor):
+    """A copy for most lengths."""
+    return x.t().reshape(-1).as_strided([2, 2], [2, 1], 0)
+
+
+def strided_in_unknown_order(x: Tensor):
+    return (x.t() + 1).as_strided([2, 2], [2, 1])
+
+
+def scattered_into_turned(x: Tensor):
+    return torch.as_strided_scatter((x * 2).t(), torch.zeros(2, 2), [2, 2], [2, 1])
+
+
+def strided_in_place(x: Tensor):
+    return (x * 2).t().as_strided_([2, 2], [2, 1])
+
+
+@pytest.mark.parametrize(
+    "function", [strided_or_not, strided_in_unknown_order, scattered_into_turned, strided_in_place]
+)
+def test_unknown_strides_are_refused(function) -> None:
+    with pytest.raises(RuntimeError, match="whose strides are not known"):
+        ov.convert_model(torch.jit.script(function), example_input=(torch.rand(3, 4),))
+
+
+class StridedBuffers(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("turned", torch.arange(12.0).reshape(3, 4).t())
+        self.register_buffer("later", torch.arange(12.0).reshape(4, 3)[1:])
+
+    def forward(self, x: Tensor):
+        return self.turned.as_strided([4, 3], [3, 1]) + x, self.later.as_strided([2], [3]) * 1
+
+
+def test_what_strides_find_in_buffers() -> None:
+    x, module = torch.rand(4, 3), StridedBuffers()
+    compiled = ov.compile_model(ov.convert_model(torch.jit.script(module), example_input=(x,)), "CPU", EXACT)
+    for want, made in zip(module(x), compiled([x.numpy()]).values(), strict=True):
+        np.testing.assert_allclose(made, want.numpy(), rtol=1e-6)

@@ -36,6 +36,7 @@ from ovjit.readers.torch.recording.trace import (
     quietly,
     warn_again,
 )
+from ovjit.readers.torch.scripts.by_strides import finds_by_strides
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
 from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
@@ -307,7 +308,8 @@ def _exported(ready: Prepared | None, read_onnx: ReadOnnx, first: Exception) -> 
         ) from error
     if isinstance(first, Refused) and "::" in first.operator and not exporter.takes(first.operator):
         raise first
-    if loses_writes(inlined(ready.given if is_script(ready.given) else recorded(ready, []))):
+    graph = inlined(ready.given if is_script(ready.given) else recorded(ready, []))
+    if loses_writes(graph) or finds_by_strides(graph):
         raise first
     try:
         with tempfile.TemporaryDirectory() as folder:

@@ -21,9 +21,10 @@ from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label, where
 from ovjit.readers.torch.operators.lists import extreme_list
-from ovjit.readers.torch.recording.strides import in_memory
+from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
+from ovjit.readers.torch.scripts.by_strides import as_in_memory
 from ovjit.readers.torch.scripts.memory import tensors_of
 from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, written_by
 from ovjit.readers.torch.scripts.written import own_memory
@@ -111,8 +112,8 @@ class ScriptReader(AttributesReader):
         written = written_by(node, schema)
         name = kind[:-1] if written is not None and find_rule(kind, "") is None else kind
         outputs = list(node.outputs())
-        if kind == "aten::as_strided":
-            inputs[0] = self._as_in_memory(node, inputs[0])
+        if kind.removesuffix("_") in BY_STRIDES:
+            inputs = as_in_memory(self, node, inputs)
         elif kind == "aten::view" and _strips_ones(node) or kind == "aten::expand" and _is_written(node):
             self._set(node, inputs[0])
             return
@@ -165,18 +166,6 @@ class ScriptReader(AttributesReader):
         if made.kind() == "ListType":
             return Wanted(items=_items_read(users))
         return Wanted(rank=made.dim() if made.kind() == "TensorType" else None)
-
-    def _as_in_memory(self, node: Any, value: Any) -> Any:
-        """A tensor with its dimensions in the order of memory, which strides are about."""
-        kind = node.inputsAt(0).type()
-        sizes, strides = kind.sizes(), kind.strides()
-        if sizes is None or strides is None or not isinstance(value, Output):
-            return value
-        order = in_memory(sizes, strides)
-        if order is None:
-            raise Refused(node.kind(), f"{node.kind()} of a tensor that is not dense{where(node)}")
-        call = Call(self, "permute", "", label(node.scopeName(), node.kind()), self._inner)
-        return value if order == sorted(order) else call.transpose(value, order)
 
     def _python(self, node: Any, inputs: list[Any]) -> None:
         """An operator of Python's: one that an extension stands for, or one that has a row."""

@@ -68,6 +68,7 @@ _BACK: dict[str, Put] = {
     "numpy_T": _turned("numpy_T"),
     "mT": _turned("mT"), "permute": _in_old_order,
     "expand": _reshaped, "expand_as": _reshaped,  # writes to what is repeated are errors
+    "as_strided": _scattered("as_strided_scatter", "size", "stride", "storage_offset"),
     "real": _real_back, "imag": _imag_back,
     "view_as_real": lambda call, base, made, how: Complex(made),
     "view_as_complex": lambda call, base, made, how: made.pair,
@@ -142,6 +143,14 @@ class View(NamedTuple):
         return call("Select", truth, new, old)
 
 
+def begins_first(view: View) -> bool:
+    """Whether the first element of a view is that of the tensor."""
+    name = view.operator.partition(".")[0]
+    return _BACK.get(view.operator, _BACK.get(name)) in (_reshaped, _in_old_order) or name in _FIRST
+
+
+#: Operators that give views of another order, beside `permute`.
+_FIRST = ("transpose", "t", "swapaxes", "swapdims", "numpy_T", "mT", "unfold", "movedim")
 #: Views of complex tensors that are put back.
 _OF_COMPLEX = ("real", "imag", "view_as_real", "view", "unsqueeze", "expand", "expand_as", "contiguous")
 

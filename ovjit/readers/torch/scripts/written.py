@@ -119,7 +119,11 @@ class WritingReader(TorchReader):
 
     def note_constant(self, value: Any, tensor: Any) -> None:
         """A constant lies in memory as this tensor of PyTorch's."""
+        import torch
+
         self.memory.piece(value).layout = layout_of_tensor(tensor)
+        if tensor.layout is torch.strided and tensor.storage_offset():
+            self.memory.join(value, tensor)  # which stands for all that is in its memory
 
     def _note_layout(self, node: Any, name: str, arguments: Mapping[str, Any], made: Any) -> None:
         """Operators of elements keep the order of their inputs; those that make new tensors give them in

@@ -1,0 +1,106 @@
+"""Operators of scripts that find elements by strides: their tensor is given as it lies in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ovjit.api.model.node import Output
+from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.graph import Refused
+from ovjit.readers.torch.naming import label, where
+from ovjit.readers.torch.recording.strides import BY_STRIDES, in_memory
+from ovjit.readers.torch.scripts.layouts import IN_ORDER
+from ovjit.readers.torch.scripts.memory import Piece
+from ovjit.readers.torch.scripts.shared_memory import nodes_of
+from ovjit.readers.torch.scripts.views import View, begins_first, own
+
+if TYPE_CHECKING:
+    from ovjit.readers.torch.scripts.written import WritingReader
+
+
+def finds_by_strides(graph: Any) -> bool:
+    """Whether a graph has such operators. PyTorch's exporter to ONNX takes each tensor to lie in order."""
+    return any(node.kind().removesuffix("_") in BY_STRIDES for node in nodes_of(graph))
+
+
+def as_in_memory(reader: WritingReader, node: Any, inputs: list[Any]) -> list[Any]:
+    """The inputs of such an operator, with a tensor whose order is that of its memory. Raises Refused where
+    that is not known."""
+    value, start = inputs[0], inputs[-1]
+    if not isinstance(value, Output):
+        raise Refused(node.kind(), f"{node.kind()} of a complex tensor{where(node)}")
+    piece = reader.memory.piece(value)
+    order, top = _order(reader, node, piece), piece.top
+    is_whole = _is_whole(top)
+    is_told = order is not None and (start is None or (is_whole and piece is top))
+    if node.kind() in ("aten::as_strided_", "aten::as_strided_scatter"):
+        is_plain = order is not None and order == sorted(order)
+        if (is_plain or piece.layout == IN_ORDER) and (start is None or (is_whole and piece is top)):
+            return inputs
+    elif is_told and piece is top:
+        return [_turned(reader, node, value, order), *inputs[1:]]
+    elif is_whole and top.layout == IN_ORDER and isinstance(top.value, Output) and not _may_be_copy(piece):
+        begin = _begin(reader, node, piece) if start is None else start
+        if begin is not None:
+            return [top.value, *inputs[1:-1], begin]
+    elif is_told:
+        return [_turned(reader, node, value, order), *inputs[1:]]
+    raise Refused(node.kind(), f"{node.kind()} of a tensor whose strides are not known{where(node)}")
+
+
+def _order(reader: WritingReader, node: Any, piece: Piece) -> list[int] | None:
+    """The dimensions in the order of memory, by what a trace knows or by the layout. None where the strides
+    are not known, or where the tensor has gaps."""
+    kind, call = node.inputsAt(0).type(), _call(reader, node, "permute")
+    sizes, strides = kind.sizes(), kind.strides()
+    if (
+        (sizes is None or strides is None)
+        and piece.layout is not None
+        and call.shape(piece.value) is not None
+    ):
+        if piece.layout.strides is None:
+            return list(range(call.rank(piece.value)))
+        sizes = [call.known_number(n) for n in call.sizes(piece.value)]
+        factors = [[call.known_number(n) for n in step] for step in piece.layout.strides]
+        strides = None if any(None in step for step in factors) else [math.prod(step) for step in factors]
+        sizes = None if None in sizes else sizes
+    return None if sizes is None or strides is None else in_memory(sizes, strides)
+
+
+def _turned(reader: WritingReader, node: Any, value: Output, order: Any) -> Output:
+    if order == sorted(order):
+        return value
+    made = own(_call(reader, node, "permute").transpose(value, order))
+    reader.memory.part(made, value, View("permute", {"self": value, "dims": order}))
+    return made
+
+
+def _call(reader: WritingReader, node: Any, operator: str) -> Call:
+    return Call(reader, operator, "", label(node.scopeName(), node.kind()), reader._inner)
+
+
+def _may_be_copy(piece: Piece) -> bool:
+    """Whether it is a part of a tensor by a condition alone."""
+    return any(part.view is not None and part.view.arguments.get("condition") for part in piece.above())
+
+
+def _is_whole(piece: Piece) -> bool:
+    """Whether a tensor begins where its memory does. All others in that memory are known parts of it."""
+    is_alone = piece.base is None and all(other.top is piece for other in piece.family)
+    return is_alone and (piece.outer is None or _is_whole(piece.outer))
+
+
+def _begin(reader: WritingReader, node: Any, piece: Piece) -> Any:
+    """The place of a part's first element in the whole tensor, None where it is not known."""
+    parts = [part.view for part in piece.above() if part.base is not None]
+    if all(view is not None and begins_first(view) for view in parts):
+        return 0
+    call, whole = _call(reader, node, "slice"), piece.top.value
+    numbers = call.reshape(call.arange(call.index(call.count(whole))), call.shape_of(whole))
+    for view in reversed(parts):
+        made = None if view is None else view.again(reader, call, numbers, None)
+        if made is None:
+            return None
+        numbers = made
+    return call("Gather", call.flat(numbers), call.const(0), call.const(0))
