@@ -560,3 +560,52 @@ def test_scripts_that_read_some_parts_of_an_open_dimension(function) -> None:
     for length in (4, 6, 9):
         x = torch.randn(3, length)
         np.testing.assert_allclose(compiled(x.numpy())[0], function(x).numpy(), 1e-6, 1e-6)
+
+
+class Numbered(torch.nn.Module):
+    """Computes with the number of an iteration as with a number of Python's."""
+
+    def forward(self, x):
+        z = x * 1
+        state = x[0] * 0
+        for i in range(x.size(0)):
+            z[i].add_(float(i) * 0.5 + max(i, 2))
+            z[i] = z[i] + int(i / 2)
+            state = torch.tanh(state * float(i) + z[i])
+        return z, state
+
+
+class NumberedItems(torch.nn.Module):
+    def forward(self, x):
+        z, made = torch.zeros_like(x), []
+        for i, row in enumerate(x):
+            z[i] = row * float(i)
+        for i in range(x.size(0)):
+            made.append(x[i] * (i / 2) + torch.full((x.size(1),), float(i)))
+        return z, torch.stack(made)
+
+
+@pytest.mark.parametrize("module", [Numbered(), NumberedItems()])
+def test_numbers_of_iterations_are_followed(module) -> None:
+    compiled = ov.compile_model(ov.convert_model(module, example_input=(torch.rand(3, 4),)), "CPU", EXACT)
+    for shape in ((3, 4), (7, 4), (2, 5), (1, 1)):
+        x = torch.rand(shape)
+        result = compiled([x.numpy()])
+        for i, want in enumerate(module(x)):
+            np.testing.assert_allclose(result[i], want.numpy(), rtol=1e-5, atol=1e-6, err_msg=str(shape))
+
+
+class Excepting(torch.nn.Module):
+    """A branch for one iteration that the example does not have."""
+
+    def forward(self, x):
+        z = x * 1
+        for i in range(x.size(0)):
+            if i != 20:
+                z[i].add_(float(i))
+        return z
+
+
+def test_a_branch_for_one_iteration_is_warned_of() -> None:
+    with pytest.warns(torch.jit.TracerWarning):
+        ov.convert_model(Excepting(), example_input=(torch.rand(3, 4),))

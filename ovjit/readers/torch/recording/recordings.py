@@ -90,7 +90,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
         if has_loops and asking and not masked:  # both at once: each trace takes as long as the first one
             first = _for_sizes(ready, followed, example)
         if has_loops and first is None:
-            made = _with_loops(ready, loops, plain, example)
+            made = _with_loops(ready, loops, plain, example, ordered)
             asking = files_asking(made.warned)
         if masked and depends_on_mask(inlined(made.script), made.warned):
             chosen = _for_any_mask(ready, example, followed if asking else None)
@@ -104,7 +104,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     if first is not None:
         with contextlib.ExitStack() as loops:
             _enter_loops(loops, noted)
-            made = _with_loops(ready, loops, plain, example)
+            made = _with_loops(ready, loops, plain, example, ordered)
     yield made
 
 
@@ -135,16 +135,24 @@ def _enter_loops(loops: contextlib.ExitStack, noted: rolled.Found) -> bool:
     return False
 
 
-def _with_loops(ready: Prepared, loops: contextlib.ExitStack, plain: Recorded, example: _Example) -> Recorded:
+def _with_loops(
+    ready: Prepared, loops: contextlib.ExitStack, plain: Recorded, example: _Example, ordered: rolled.Found
+) -> Recorded:
     """The trace that has loops over open dimensions as such; the plain one where it gives something else than
-    the module for the example. Then `loops` are closed."""
+    the module for the example. Then `loops` are closed.
+
+    A body may make a number of Python's of its iteration's number: such numbers are followed, too.
+    """
     warned: list[Any] = []
     with contextlib.suppress(Exception):
         script = recorded(ready, warned)
         if example.is_of(script):
             return Recorded(script, warned)
-    loops.close()
-    return plain
+    asking = files_asking(warned)
+    made = _for_sizes(ready, Followed(asking, ordered), example) if asking else None
+    if made is None:
+        loops.close()
+    return made or plain
 
 
 def _for_sizes(ready: Prepared, followed: Followed, example: _Example) -> Recorded | None:

@@ -124,6 +124,8 @@ class Followed:
         node = torch_value(value).node()
         if node.kind() not in _GENERAL or not is_of_sizes(value):
             return None
+        if not _is_order(node) and _is_of_iterations(torch_value(value)):
+            return None  # the number of an iteration becomes equal to any other one
         frame = sys._getframe(2)  # of the code that compares
         if is_claim(frame):
             with untraced():
@@ -235,7 +237,8 @@ def torch_value(tensor: Any) -> Any:
 
 
 def is_of_sizes(tensor: Any) -> bool:
-    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant."""
+    """Whether a tensor of one number is computed from sizes of tensors alone, one of them no constant. The
+    number of an iteration is one of these: how many there are is a size."""
     import torch
 
     if not isinstance(tensor, torch.Tensor) or torch._C._get_tracing_state() is None or tensor.dim():
@@ -250,10 +253,25 @@ def is_of_sizes(tensor: Any) -> bool:
         if node.kind() in _LEAVES:
             found = found or node.inputsAt(0).node().kind() not in _STATIC
         elif node.kind() == "prim::Param":
-            return False
+            if not _counts_iterations(value):
+                return False
+            found = True
         elif node.kind() != "prim::Constant":
             queue += node.inputs()
     return found
+
+
+def _counts_iterations(value: Any) -> bool:
+    """Whether this is the number of an iteration, in a loop that is recorded."""
+    loop = value.node().owningBlock().owningNode()
+    return loop is not None and loop.kind() == "prim::Loop" and value.offset() == 0
+
+
+def _is_of_iterations(value: Any) -> bool:
+    """Whether a number is computed from that of an iteration."""
+    if value.node().kind() == "prim::Param":
+        return _counts_iterations(value)
+    return any(map(_is_of_iterations, value.node().inputs()))
 
 
 def _mode(followed: Followed) -> type:
