@@ -42,13 +42,14 @@ def _has_open_filters(context: Any, node: Any) -> bool:
 
 #: ONNX's ScatterND does not add updates of one place; its OneHot counts negative indices from the end. Of
 #: AdjustSaturation the exporter mixes channels, and of integers that FloorDiv divides it makes others. It
-#: loses empty segments, and rows of negative numbers.
+#: loses empty segments, and rows of negative numbers. It resizes by scales, which lose rows, and takes areas
+#: for their nearest pixels.
 _NAMES = (
     "AdjustSaturation Bincount ComplexAbs DenseBincount FFT RFFT RFFT2D FakeQuantWithMinMaxArgs "
     "FakeQuantWithMinMaxVars FloorDiv FloorMod TruncateDiv InvertPermutation NonMaxSuppressionV2 "
-    "NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 OneHot ScatterNd SegmentSum SegmentProd "
-    "SegmentMax SegmentMin SegmentMean SparseFillEmptyRows SparseSegmentSum SparseSegmentMean "
-    "SparseSegmentSqrtN SparseSegmentSumWithNumSegments SparseSegmentMeanWithNumSegments "
+    "NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 OneHot ResizeArea ResizeBicubic ScatterNd "
+    "SegmentSum SegmentProd SegmentMax SegmentMin SegmentMean SparseFillEmptyRows SparseSegmentSum "
+    "SparseSegmentMean SparseSegmentSqrtN SparseSegmentSumWithNumSegments SparseSegmentMeanWithNumSegments "
     "SparseSegmentSqrtNWithNumSegments SparseToDense UnsortedSegmentSum UnsortedSegmentProd "
     "UnsortedSegmentMax UnsortedSegmentMin"
 ).split()
@@ -58,7 +59,6 @@ LEFT: Mapping[str, Where] = {
     **dict.fromkeys(_NAMES, _always),
     **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
     # the exporter gives scales, which are not exact: corners are not aligned, or rows are missing
-    "ResizeBicubic": _has("half_pixel_centers", 0, None),
     **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), _has("align_corners", 1)),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
     "Conv2DBackpropInput": _has("padding", b"EXPLICIT"),

@@ -14,6 +14,7 @@ from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.frameworks.kept import MARKED
 from ovjit.readers.frameworks.layers import LAYERS
+from ovjit.readers.frameworks.resizing import RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
@@ -258,23 +259,6 @@ def _near(n: OnnxNode) -> Output:
     return n("Less", gap, n.like(gap, n.attr("tolerance", 1e-5)))
 
 
-def _resized(n: OnnxNode) -> Output:
-    """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
-    corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
-    near, cubic = n.op_type == "ResizeNearestNeighbor", n.op_type == "ResizeBicubic"
-    places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
-    if near and centers:
-        places = "tf_half_pixel_for_nn"
-    x = n[0] if near else n.convert(n[0], "f32")
-    nearest = ("round_prefer_ceil" if corners else "floor") if near else "round_prefer_floor"
-    return n(
-        "Interpolate", x, n[1], n.const(np.array([1, 2], np.int32)),
-        mode="nearest" if near else "cubic" if cubic else "linear_onnx", shape_calculation_mode="sizes",
-        coordinate_transformation_mode=places, antialias=False, nearest_mode=nearest, opset=11,
-        pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0], cube_coeff=-0.75,
-    )  # fmt: skip
-
-
 def _sliced(n: OnnxNode) -> Output:
     """Python's slices: a bit of each mask for each entry of begin, end and strides."""
     count = n.static_shape(n[1], "the number of slices")[0]
@@ -307,6 +291,7 @@ def _one_hot(n: OnnxNode) -> Output:
 TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
     **LAYERS,
+    **RESIZING,
     **SEGMENTS,
     "OneHot": _one_hot,
     "ToBool": _truth,
@@ -315,9 +300,6 @@ TENSORFLOW: dict[str, Rule] = {
     "FloorMod": lambda n: n("FloorMod", n[0], n[1]),
     "TruncateDiv": _truncate_div,
     "ApproximateEqual": _near,
-    "ResizeBilinear": _resized,
-    "ResizeBicubic": _resized,
-    "ResizeNearestNeighbor": _resized,
     "StridedSlice": _sliced,
     "Roll": lambda n: n("Roll", n[0], n[1], n[2]),
     "CheckNumericsV2": lambda n: n.same(n[0]),

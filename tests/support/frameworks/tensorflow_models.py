@@ -184,13 +184,39 @@ def convert_made_anew() -> None:
     )
     image = normal(2, 5, 6, 3)
     np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=1e-4, atol=1e-5)
-    for corners in (False, True):
-        made = tf.function(
-            lambda x: tf.compat.v1.image.resize_bicubic(x, [9, 12], corners),  # noqa: B023
-            input_signature=[tf.TensorSpec([2, 5, 6, 3])],
+
+
+def convert_resizing() -> None:
+    """Images of many sizes by pixels that are weighted, as known and as open sizes."""
+    raw, image = tf.raw_ops, normal(2, 5, 7, 3)
+    ways = [
+        (raw.ResizeBicubic, {"half_pixel_centers": True}), (raw.ResizeBicubic, {"align_corners": True}),
+        (raw.ResizeBicubic, {}), (raw.ResizeArea, {"align_corners": True}), (raw.ResizeArea, {}),
+    ]  # fmt: skip
+    sizes = whole([9, 12], [5, 7], [3, 15], [2, 4], [1, 1])
+    for way, options in ways:
+        function = tf.function(
+            lambda x, s: way(images=x, size=s, **options),  # noqa: B023
+            input_signature=[tf.TensorSpec([None] * 4), tf.TensorSpec([2], tf.int32)],
         )
-        # TensorFlow reads its weights from a table of 1024 places
-        np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=0, atol=5e-3)
+        resized = ov.compile_model(ov.convert_model(function), "CPU", F32)
+        for size in sizes:
+            want, where = function(image, size).numpy(), f"{way} {options} {size}"
+            fixed = tf.function(
+                lambda x: way(images=x, size=size, **options),  # noqa: B023
+                input_signature=[tf.TensorSpec(image.shape)],
+            )
+            for got in (resized([image, size])[0], run(fixed, image)[1][0]):
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=where)
+    layers, known, unknown = keras.layers, (5, 7, 3), (None, None, 3)
+    for shape, layer in (
+        (known, layers.Resizing(9, 12, "bicubic")), (unknown, layers.Resizing(3, 15, "bicubic")),
+        (known, layers.Resizing(9, 4, "area")), (known, layers.UpSampling2D(2, interpolation="bicubic")),
+    ):  # fmt: skip
+        model = keras.Sequential([keras.Input(shape), layer])
+        np.testing.assert_allclose(
+            run(model, image)[1][0], model(image), rtol=1e-5, atol=1e-5, err_msg=f"{layer} {shape}"
+        )
 
 
 def convert_loops(folder: Path) -> None:
@@ -664,6 +690,7 @@ def main(folder: Path) -> None:
     convert_objects(folder)
     read_damaged_files(folder)
     convert_made_anew()
+    convert_resizing()
     convert_loops(folder)
     convert_unread(folder)
     convert_operators()

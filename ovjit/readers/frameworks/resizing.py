@@ -1,0 +1,106 @@
+"""TensorFlow's operators that resize images, [images, rows, columns, channels]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ovjit.api.model.node import Output
+from ovjit.readers.onnx.node import OnnxNode
+from ovjit.readers.rows import Rule
+
+#: The places between two pixels for which bicubic weights are in a table.
+_PLACES = 1024
+
+
+def _interpolated(n: OnnxNode) -> Output:
+    """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
+    corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
+    near = n.op_type == "ResizeNearestNeighbor"
+    places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
+    if near and centers:
+        places = "tf_half_pixel_for_nn"
+    x = n[0] if near else n.convert(n[0], "f32")
+    nearest = ("round_prefer_ceil" if corners else "floor") if near else "round_prefer_floor"
+    return n(
+        "Interpolate", x, n[1], n.const(np.array([1, 2], np.int32)),
+        mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
+        coordinate_transformation_mode=places, antialias=False, nearest_mode=nearest, opset=11,
+        pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0],
+    )  # fmt: skip
+
+
+def _scale(n: OnnxNode, length: Output, count: Output) -> Output:
+    """Pixels of the image for each of the result."""
+    long, short = n.convert(length, "f32"), n.convert(count, "f32")
+    plain = n("Divide", long, short)
+    if not n.attr("align_corners", 0):
+        return plain
+    one = n.like(long, 1)
+    between = n("Subtract", short, one)
+    aligned = n("Divide", n("Subtract", long, one), n("Maximum", between, one))
+    return n("Select", n("Greater", between, n.like(between, 0)), aligned, plain)
+
+
+def _weighted(n: OnnxNode, x: Output, axis: int, places: Output, weights: Output) -> Output:
+    """Sums of pixels along an axis, by places and weights: [pixels of the result, those of the image]."""
+    pixels = n("Gather", x, n.folded(places), axis)
+    each = n.unsqueeze(weights, [2, 3] if axis == 1 else [2])
+    return n("ReduceSum", n("Multiply", pixels, n.folded(each)), [axis + 1], keep_dims=False)
+
+
+def _bounded(n: OnnxNode, places: Output, length: Output) -> Output:
+    last = n("Subtract", length, n.like(length, 1))
+    return n("Maximum", n("Minimum", places, last), n.like(places, 0))
+
+
+def _cubic_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, Output]:
+    """Of four pixels. With centres of pixels, those beyond the edge do not count; else the edge repeats."""
+    centers = bool(n.attr("half_pixel_centers", 0))
+    a = -0.5 if centers else -0.75
+    x = np.arange(_PLACES + 1) / np.float32(_PLACES)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
+    table = np.stack([far, near, near[::-1], far[::-1]], 1).astype(np.float32)
+    at, scale = n.convert(n.upto(count), "f32"), _scale(n, length, count)
+    half = n.like(at, 0.5 if centers else 0)
+    at = n("Subtract", n("Multiply", n("Add", at, half), scale), half)
+    first = n("Floor", at)
+    between = n("Multiply", n("Subtract", at, first), n.like(at, _PLACES))
+    weights = n("Gather", n.const(table), n.convert(n("Round", between, mode="half_to_even"), "i64"), 0)
+    wanted = n("Add", n.unsqueeze(n.convert(first, "i64"), [1]), n.const([[-1, 0, 1, 2]]))
+    places = _bounded(n, wanted, length)
+    if centers:
+        weights = n("Select", n("Equal", places, wanted), weights, n.like(weights, 0))
+        weights = n("Divide", weights, n("ReduceSum", weights, [1], keep_dims=True))
+    return places, weights
+
+
+def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, Output]:
+    """The part that each pixel of the image has of one of the result. The edge repeats."""
+    scale = _scale(n, length, count)
+    numbers = n.upto(count)
+    start, end = (
+        n.unsqueeze(n("Multiply", n.convert(v, "f32"), scale), [1])
+        for v in (numbers, n("Add", numbers, n.like(numbers, 1)))
+    )
+    most = n("Add", n.convert(n("Ceiling", scale), "i64"), n.const(1))
+    wanted = n("Add", n.convert(n("Floor", start), "i64"), n.unsqueeze(n.upto(most), [0]))
+    pixel = n.convert(wanted, "f32")
+    until = n("Minimum", n("Add", pixel, n.like(pixel, 1)), end)
+    part = n("Maximum", n("Subtract", until, n("Maximum", pixel, start)), n.like(pixel, 0))
+    return _bounded(n, wanted, length), n("Divide", part, scale)
+
+
+def _by_weights(n: OnnxNode) -> Output:
+    weights = _cubic_weights if n.op_type == "ResizeBicubic" else _area_weights
+    made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
+    for axis in (1, 2):
+        count = n("Gather", sizes, [axis - 1], 0)
+        made = _weighted(n, made, axis, *weights(n, n.dim_of(n[0], axis), count))
+    return made
+
+
+RESIZING: dict[str, Rule] = {
+    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), _interpolated),
+    **dict.fromkeys(("ResizeBicubic", "ResizeArea"), _by_weights),
+}
