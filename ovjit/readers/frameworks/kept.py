@@ -7,6 +7,7 @@ their own, as ONNX may have another one of the same name.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from math import frexp
 from typing import Any
 
 from ovjit.readers.onnx.node import reads
@@ -40,6 +41,15 @@ def _has_open_filters(context: Any, node: Any) -> bool:
     return images is None or filters is None or min(filters[2:]) < 1
 
 
+def _is_doubled(context: Any, node: Any) -> bool:
+    """Where sizes are known, and doubled or halved, once or several times."""
+    shape = context.get_shape(node.input[0])
+    if shape is None or _has("align_corners", 1)(context, node) or not node.inputs[1].is_const():
+        return False
+    pairs = zip(shape[1:3], node.inputs[1].get_tensor_value(), strict=True)
+    return all(old > 0 and frexp(new / old)[0] == 0.5 for old, new in pairs)
+
+
 #: ONNX's ScatterND does not add updates of one place; its OneHot counts negative indices from the end. Of
 #: AdjustSaturation the exporter mixes channels, and of integers that FloorDiv divides it makes others. It
 #: loses empty segments, and rows of negative numbers. It resizes by scales, which lose rows, and takes areas
@@ -58,8 +68,9 @@ _NAMES = (
 LEFT: Mapping[str, Where] = {
     **dict.fromkeys(_NAMES, _always),
     **dict.fromkeys(("BatchToSpaceND", "Roll", "StridedSlice", "Transpose"), _is_open()),
-    # the exporter gives scales, which are not exact: corners are not aligned, or rows are missing
-    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), _has("align_corners", 1)),
+    # the exporter gives scales, which are not exact: corners are not aligned, or other pixels are the nearest
+    "ResizeBilinear": _has("align_corners", 1),
+    "ResizeNearestNeighbor": lambda context, node: not _is_doubled(context, node),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
     "Conv2DBackpropInput": _has("padding", b"EXPLICIT"),
     "DepthwiseConv2dNative": _has_open_filters,

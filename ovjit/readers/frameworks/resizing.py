@@ -12,20 +12,14 @@ from ovjit.readers.rows import Rule
 _PLACES = 1024
 
 
-def _interpolated(n: OnnxNode) -> Output:
+def _bilinear(n: OnnxNode) -> Output:
     """Rows and columns by their numbers: corners aligned, centres of pixels, or neither."""
     corners, centers = bool(n.attr("align_corners", 0)), bool(n.attr("half_pixel_centers", 0))
-    near = n.op_type == "ResizeNearestNeighbor"
     places = "align_corners" if corners else "half_pixel" if centers else "asymmetric"
-    if near and centers:
-        places = "tf_half_pixel_for_nn"
-    x = n[0] if near else n.convert(n[0], "f32")
-    nearest = ("round_prefer_ceil" if corners else "floor") if near else "round_prefer_floor"
     return n(
-        "Interpolate", x, n[1], n.const(np.array([1, 2], np.int32)),
-        mode="nearest" if near else "linear_onnx", shape_calculation_mode="sizes",
-        coordinate_transformation_mode=places, antialias=False, nearest_mode=nearest, opset=11,
-        pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0],
+        "Interpolate", n.convert(n[0], "f32"), n[1], n.const(np.array([1, 2], np.int32)),
+        mode="linear_onnx", shape_calculation_mode="sizes", antialias=False, opset=11,
+        coordinate_transformation_mode=places, pads_begin=[0, 0, 0, 0], pads_end=[0, 0, 0, 0],
     )  # fmt: skip
 
 
@@ -91,6 +85,20 @@ def _area_weights(n: OnnxNode, length: Output, count: Output) -> tuple[Output, O
     return _bounded(n, wanted, length), n("Divide", part, scale)
 
 
+def _nearest(n: OnnxNode) -> Output:
+    """One pixel for each. Its place is computed in f32, which decides where two are equally near."""
+    made, sizes = n[0], n.convert(n[1], "i64")
+    centers, corners = bool(n.attr("half_pixel_centers", 0)), bool(n.attr("align_corners", 0))
+    for axis in (1, 2):
+        length, count = n.dim_of(n[0], axis), n("Gather", sizes, [axis - 1], 0)
+        at = n.convert(n.upto(count), "f32")
+        at = n("Add", at, n.like(at, 0.5)) if centers else at
+        at = n("Multiply", at, _scale(n, length, count))
+        at = n("Round", at, mode="half_away_from_zero") if corners else n("Floor", at)
+        made = n("Gather", made, n.folded(_bounded(n, n.convert(at, "i64"), length)), axis)
+    return made
+
+
 def _by_weights(n: OnnxNode) -> Output:
     weights = _cubic_weights if n.op_type == "ResizeBicubic" else _area_weights
     made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
@@ -101,6 +109,7 @@ def _by_weights(n: OnnxNode) -> Output:
 
 
 RESIZING: dict[str, Rule] = {
-    **dict.fromkeys(("ResizeBilinear", "ResizeNearestNeighbor"), _interpolated),
+    "ResizeBilinear": _bilinear,
+    "ResizeNearestNeighbor": _nearest,
     **dict.fromkeys(("ResizeBicubic", "ResizeArea"), _by_weights),
 }

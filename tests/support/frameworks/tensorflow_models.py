@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import random
@@ -208,6 +209,22 @@ def convert_resizing() -> None:
             )
             for got in (resized([image, size])[0], run(fixed, image)[1][0]):
                 np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5, err_msg=where)
+    rng = np.random.default_rng(20261127)
+    for options in ({"half_pixel_centers": True}, {"align_corners": True}, {}):
+        nearest = functools.partial(raw.ResizeNearestNeighbor, **options)
+        function = tf.function(
+            lambda x, s: nearest(images=x, size=s),  # noqa: B023
+            input_signature=[tf.TensorSpec([None] * 4), tf.TensorSpec([2], tf.int32)],
+        )
+        resized = ov.compile_model(ov.convert_model(function), "CPU", F32)
+        for height, width, *size in [(28, 16, 69, 61), (33, 39, 18, 3), *rng.integers(1, 70, (40, 4))]:
+            pixels = normal(2, height, width, 2)
+            want = function(pixels, whole(*size)).numpy()
+            np.testing.assert_array_equal(resized([pixels, whole(*size)])[0], want, err_msg=str(size))
+        for size in ((10, 28), (9, 12)):
+            fixed = tf.function(lambda x: nearest(images=x, size=size))  # noqa: B023
+            made = run(fixed, image, example_input=tf.constant(image))[1][0]
+            np.testing.assert_array_equal(made, fixed(image), err_msg=f"{options} {size}")
     layers, known, unknown = keras.layers, (5, 7, 3), (None, None, 3)
     for shape, layer in (
         (known, layers.Resizing(9, 12, "bicubic")), (unknown, layers.Resizing(3, 15, "bicubic")),
