@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -75,13 +76,32 @@ def _exported(
     from ovjit.readers.frameworks.operators import TENSORFLOW
 
     kept = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
-    proto = convert.from_graph_def(
-        graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET, tensors_to_rename=renames,
-        custom_op_handlers=kept,
-    )[0]  # fmt: skip
+    with _diagonals_kept():
+        proto = convert.from_graph_def(
+            graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET,
+            tensors_to_rename=renames, custom_op_handlers=kept,
+        )[0]  # fmt: skip
     _check_functions(proto, graph, kept)
     mark(proto.graph)
     return proto
+
+
+#: Held while a function of tf2onnx's is replaced.
+_REPLACED = threading.RLock()
+
+
+@contextmanager
+def _diagonals_kept() -> Iterator[None]:
+    """tf2onnx leaves diagonals of ones: it would make one unit matrix of them, without batch and offset."""
+    from tf2onnx import tfonnx
+
+    with _REPLACED:
+        before = tfonnx.rewrite_eye
+        tfonnx.rewrite_eye = lambda graph, nodes: nodes
+        try:
+            yield
+        finally:
+            tfonnx.rewrite_eye = before
 
 
 def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:

@@ -53,10 +53,11 @@ def _is_doubled(context: Any, node: Any) -> bool:
 #: ONNX's ScatterND does not add updates of one place; its OneHot counts negative indices from the end. Of
 #: AdjustSaturation the exporter mixes channels, and of integers that FloorDiv divides it makes others. It
 #: loses empty segments, and rows of negative numbers. It resizes by scales, which lose rows, and takes areas
-#: for their nearest pixels.
+#: for their nearest pixels. Of diagonals it may lose dimensions.
 _NAMES = (
     "AdjustSaturation Bincount ComplexAbs DenseBincount FFT RFFT RFFT2D FakeQuantWithMinMaxArgs "
-    "FakeQuantWithMinMaxVars FloorDiv FloorMod TruncateDiv InvertPermutation NonMaxSuppressionV2 "
+    "FakeQuantWithMinMaxVars FloorDiv FloorMod TruncateDiv InvertPermutation MatrixDiag MatrixDiagV2 "
+    "MatrixDiagV3 MatrixDiagPart MatrixDiagPartV2 MatrixDiagPartV3 MatrixSetDiagV3 NonMaxSuppressionV2 "
     "NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 OneHot ResizeArea ResizeBicubic ScatterNd "
     "SegmentSum SegmentProd SegmentMax SegmentMin SegmentMean SparseFillEmptyRows SparseSegmentSum "
     "SparseSegmentMean SparseSegmentSqrtN SparseSegmentSumWithNumSegments SparseSegmentMeanWithNumSegments "

@@ -12,6 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
+from ovjit.readers.frameworks.diagonals import DIAGONALS
 from ovjit.readers.frameworks.kept import MARKED
 from ovjit.readers.frameworks.layers import LAYERS
 from ovjit.readers.frameworks.resizing import RESIZING
@@ -290,6 +291,7 @@ def _one_hot(n: OnnxNode) -> Output:
 
 TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
+    **DIAGONALS,
     **LAYERS,
     **RESIZING,
     **SEGMENTS,

@@ -236,6 +236,33 @@ def convert_resizing() -> None:
         )
 
 
+def convert_diagonals() -> None:
+    """Diagonals of matrices, single and several, at either side; unit matrices of an open size."""
+    raw, linalg, x, padding = tf.raw_ops, tf.linalg, normal(2, 4, 5), np.float32(3)
+    count = whole(3)[0]
+    cases: dict[str, tuple[Any, ...]] = {
+        "eye": (lambda n: (tf.eye(n, batch_shape=[2]), tf.eye(n, n + 1, batch_shape=[1, 3]), tf.eye(n + 2, n),
+                           tf.eye(n), linalg.diag(tf.fill([2, n], 1.0), k=1)), count),
+        "no rows": (tf.eye, count * 0),
+        "old": (lambda a: (raw.MatrixDiag(diagonal=a), raw.MatrixDiagPart(input=a),
+                           raw.MatrixSetDiag(input=a, diagonal=a[:, :, 0] * 2)), x),
+        "types": (lambda a: (linalg.diag(a > 0), linalg.diag(tf.cast(a * 9, tf.int64))), x),
+        "MatrixDiagPartV2": (lambda a: raw.MatrixDiagPartV2(input=a, k=[-1, 2], padding_value=padding), x),
+    }  # fmt: skip
+    sides = ("RIGHT_LEFT", "LEFT_RIGHT", "LEFT_LEFT", "RIGHT_RIGHT")
+    for k in (0, 1, -2, 4, (-1, 2), (1, 3), (-3, -1), (0, 0), (-3, 4)):
+        for side in sides if isinstance(k, tuple) else sides[:1]:
+            options = {"k": k, "align": side}
+            part = functools.partial(linalg.diag_part, **options, padding_value=padding)
+            made = functools.partial(linalg.diag, **options, padding_value=padding)
+            cases[f"{options}"] = (
+                lambda a, d, p=part, m=made, o=options: (
+                    p(a), linalg.set_diag(a, d, **o), m(d), m(d, num_rows=9), m(d, num_cols=8),
+                ), x, part(x).numpy(),
+            )  # fmt: skip
+    compare(cases)
+
+
 def convert_loops(folder: Path) -> None:
     """Loops of single operators, as graphs of TensorFlow 1 have them; lists that are written backwards."""
     rows = np.abs(normal(5, 3))
@@ -708,6 +735,7 @@ def main(folder: Path) -> None:
     read_damaged_files(folder)
     convert_made_anew()
     convert_resizing()
+    convert_diagonals()
     convert_loops(folder)
     convert_unread(folder)
     convert_operators()
