@@ -41,6 +41,14 @@ def _has_open_filters(context: Any, node: Any) -> bool:
     return images is None or filters is None or min(filters[2:]) < 1
 
 
+def _leaves_rows_open(context: Any, node: Any) -> bool:
+    """Where the exporter does not divide the padding of a transposed convolution as TensorFlow does: it is
+    stated, there is none, or windows are smaller than strides."""
+    windows, strides = context.get_shape(node.input[1]), node.get_attr_value("strides")
+    kept = windows is None or context.get_shape(node.input[2]) is None
+    return kept or node.get_attr_value("padding") != b"SAME" or min(windows[:-2]) < max(strides)
+
+
 def _is_doubled(context: Any, node: Any) -> bool:
     """Where sizes are known, and doubled or halved, once or several times."""
     shape = context.get_shape(node.input[0])
@@ -73,7 +81,7 @@ LEFT: Mapping[str, Where] = {
     "ResizeBilinear": _has("align_corners", 1),
     "ResizeNearestNeighbor": lambda context, node: not _is_doubled(context, node),
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
-    "Conv2DBackpropInput": _has("padding", b"EXPLICIT"),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _leaves_rows_open),
     "DepthwiseConv2dNative": _has_open_filters,
 }
 

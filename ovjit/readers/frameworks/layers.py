@@ -103,8 +103,8 @@ def _normalized(n: OnnxNode) -> list[Output | None]:
 
 
 def _spatial(values: Any, first: bool) -> list[int]:
-    """What a list of four says of rows and columns."""
-    return [int(v) for v in (values[2:4] if first else values[1:3])]
+    """What a list says of rows, columns and so on, without batch and channels."""
+    return [int(v) for v in (values[2:] if first else values[1:-1])]
 
 
 def _explicit(n: OnnxNode, first: bool) -> tuple[list[int], list[int]]:
@@ -112,24 +112,53 @@ def _explicit(n: OnnxNode, first: bool) -> tuple[list[int], list[int]]:
     return [_spatial(pads[i::2], first) for i in (0, 1)]  # type: ignore[return-value]
 
 
-def _layout(n: OnnxNode) -> tuple[bool, list[int], list[int]]:
+def _layout(n: OnnxNode, rank: int = 4) -> tuple[bool, list[int], list[int]]:
     """Whether channels are first, and the orders into that layout and back."""
-    first = n.attr("data_format", "NHWC") == "NCHW"
-    return first, [0, 1, 2, 3] if first else [0, 3, 1, 2], [0, 1, 2, 3] if first else [0, 2, 3, 1]
+    first, every = n.attr("data_format", "NHWC").startswith("NC"), list(range(rank))
+    return first, every if first else [0, rank - 1, *every[1:-1]], every if first else [0, *every[2:], 1]
+
+
+def _gap_before(n: OnnxNode, spare: Output, first: bool) -> Output:
+    """What a transposed convolution leaves out before its result. `spare` is left out at both ends."""
+    padding = n.attr("padding")
+    if padding == "EXPLICIT":
+        return n.const(_explicit(n, first)[0])
+    if padding == "VALID":
+        return n("Multiply", spare, n.const(0))
+    return n("Divide", n("Maximum", spare, n.const(0)), n.const(2), m_pythondiv=True)
 
 
 def _convolved_back(n: OnnxNode) -> Output:
-    """The transposed convolution with stated padding: the whole result, of which a part is taken."""
-    first, order, back = _layout(n)
-    strides, dilations = (_spatial(n.attr(k, [1] * 4), first) for k in ("strides", "dilations"))
-    start, _ = _explicit(n, first)
-    sizes = n("Gather", n.convert(n[0], "i64"), [2, 3] if first else [1, 2], 0)
-    x, filters = n.transpose(n[2], order), n.transpose(n[1], [3, 2, 0, 1])
+    """The transposed convolution: the whole result, of which a part is taken."""
+    rank = n.rank(n[1], "the filters' rank")
+    first, order, back = _layout(n, rank)
+    axes = list(range(2, rank))
+    strides, dilations = (_spatial(n.attr(k, [1] * rank), first) for k in ("strides", "dilations"))
+    sizes = n("Gather", n.convert(n[0], "i64"), axes if first else [axis - 1 for axis in axes], 0)
+    x = n.transpose(n[2], order)
+    filters = n.transpose(n[1], [rank - 1, rank - 2, *range(rank - 2)])
+    options: dict[str, Any] = {"strides": strides, "dilations": dilations, "auto_pad": "explicit"}
+    lengths, windows = (n.concat([n.dim_of(v, axis) for axis in axes], 0) for v in (x, filters))
+    one = n.const(1)
+    window = n("Add", n("Multiply", n("Subtract", windows, one), n.const(dilations)), one)
+    whole = n("Add", n("Multiply", n("Subtract", lengths, one), n.const(strides)), window)
+    spare = n("Subtract", whole, sizes)
+    start = n.folded(_gap_before(n, spare, first))
+    gaps = [n.value(v) for v in (start, n("Subtract", spare, start))]
+    known = [gap.tolist() for gap in gaps if gap is not None]
+    if len(known) == 2:
+        before, after = known
+        made = n(
+            "ConvolutionBackpropData", x, filters, **options, pads_begin=before,
+            pads_end=[max(gap, 0) for gap in after], output_padding=[max(-gap, 0) for gap in after],
+        )  # fmt: skip
+        return n.transpose(made, back)
+    nothing = [0] * len(axes)
     whole = n(
-        "ConvolutionBackpropData", x, filters, strides=strides, dilations=dilations, auto_pad="explicit",
-        pads_begin=[0, 0], pads_end=[0, 0], output_padding=[s - 1 for s in strides],
+        "ConvolutionBackpropData", x, filters, **options, pads_begin=nothing, pads_end=nothing,
+        output_padding=[stride - 1 for stride in strides],
     )  # fmt: skip
-    made = n("Slice", whole, start, n("Add", sizes, start), [1, 1], [2, 3])
+    made = n("Slice", whole, start, n("Add", sizes, start), [1] * len(axes), axes)
     return n.transpose(made, back)
 
 
@@ -190,7 +219,7 @@ LAYERS: dict[str, Rule] = {
     "LSTMBlockCell": _lstm_cell,
     "GRUBlockCell": _gru_cell,
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalized),
-    "Conv2DBackpropInput": _convolved_back,
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolved_back),
     "DepthwiseConv2dNative": _convolved_by_channel,
     **{f"NonMaxSuppression{version}": _suppressed for version in ("", "V2", "V3", "V4", "V5")},
     **{name: lambda n: _blocks(n, "BatchToSpace") for name in ("BatchToSpace", "BatchToSpaceND")},

@@ -566,6 +566,34 @@ def convert_layers() -> None:
     })  # fmt: skip
 
 
+def convert_convolutions() -> None:
+    """Transposed convolutions with more rows than their windows reach, of known and of open sizes."""
+    layers, raw = keras.layers, tf.raw_ops
+    cases = [
+        (layers.Conv2DTranspose, (7, 5), [(3, 2, 1), (3, 3, 2), (1, 2, None), (2, 3, 1), (4, 2, None)]),
+        (layers.Conv3DTranspose, (4, 3, 5), [(3, 2, 1), (2, 3, None)]),
+        (layers.Conv1DTranspose, (6,), [(3, 2, 1), (2, 3, None)]),
+    ]
+    for layer, size, options in cases:
+        x = normal(2, *size, 3)
+        for window, stride, more in options:
+            for padding in ("valid", "same"):
+                for shape in (size, [None] * len(size)):
+                    made = layer(4, window, strides=stride, output_padding=more, padding=padding)
+                    model = keras.Sequential([keras.Input((*shape, 3)), made])
+                    check(ov.convert_model(model), x, model(x), f"{made} {window, stride, more, padding}")
+    pads = {"padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 0, 0, 1, 0, 0]}
+    x, weights = normal(2, 6, 5, 4), normal(3, 2, 3, 4)
+    for shape in ([2, 6, 5, 4], [None, None, None, 4]):
+        function = tf.function(
+            lambda v: raw.Conv2DBackpropInput(
+                input_sizes=tf.concat([tf.shape(v)[:1], [13, 10, 3]], 0), filter=weights, out_backprop=v,
+                strides=[1, 2, 2, 1], **pads,
+            ), input_signature=[tf.TensorSpec(shape)],
+        )  # fmt: skip
+        check(ov.convert_model(function), x, function(x), f"stated padding, {shape}")
+
+
 def convert_calls(folder: Path) -> None:
     """Functions for XLA, which TensorFlow does not put in the places of their calls."""
     factor = tf.Variable(normal(4))
@@ -741,6 +769,7 @@ def main(folder: Path) -> None:
     convert_operators()
     convert_segments()
     convert_layers()
+    convert_convolutions()
     convert_signals()
     convert_calls(folder)
     tf.random.set_seed(20261123)
