@@ -705,6 +705,23 @@ def test_names_of_nodes_are_those_of_openvino(example) -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("scripted", [False, True])
+def test_scales_of_layer_norms_are_named_as_those_of_openvino(scripted: bool) -> None:
+    """OpenVINO makes a Multiply for the axes and folds it: its name is not given to another."""
+    torch.manual_seed(SEED)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.LayerNorm(4)).eval()
+    with torch.no_grad():
+        for weight in module.parameters():
+            weight.normal_()
+    given = torch.jit.script(module) if scripted else module
+    model = ov.convert_model(given, example_input=(torch.ones(2, 4),))
+    found = [n.get_friendly_name() for n in model.get_ordered_ops() if n.get_type_name() == "Multiply"]
+    if scripted:
+        assert found == ["aten::layer_norm/Multiply_1", "aten::layer_norm/Multiply_3"]
+    else:
+        assert found == [f"__module.{i}/aten::layer_norm/Multiply_1" for i in (1, 2)]
+
+
 def test_dimensions_of_branches_are_not_those_behind_them() -> None:
     """A branch gives its input, the other one a tensor of another size: the If has neither size."""
 

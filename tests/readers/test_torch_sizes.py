@@ -417,11 +417,14 @@ def test_places_of_torchvision_are_computed_from_sizes(name) -> None:
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-3, atol=1e-3)
 
 
-def test_regions_whose_places_have_their_own_channels() -> None:
+@pytest.mark.parametrize("kind", ["ps_roi_align", "ps_roi_pool"])
+def test_regions_whose_places_have_their_own_channels(kind: str) -> None:
     ops = pytest.importorskip("torchvision").ops
-    module = Of(lambda x, boxes: ops.ps_roi_align(x, boxes, (2, 3), 0.5, 2))
+    sampled = [2] if kind == "ps_roi_align" else []
+    module = Of(lambda x, boxes: getattr(ops, kind)(x, boxes, (2, 3), 0.5, *sampled))
     torch.manual_seed(SEED)
-    boxes = torch.tensor([[0, 1.0, 2, 20, 30], [1, 5, 5, 33, 31], [0, 0, 0, 39, 39]])
+    outside = [[0, -9, 3, 70, 50], [1, 60, 60, 80, 90], [1, 7, 7, 6, 6]]
+    boxes = torch.tensor([[0, 1.0, 2, 20, 30], [1, 5, 5, 33, 31], [0, 0, 0, 39, 39], *outside])
     examples = [(torch.rand(2, 18, 20, 24), boxes), (torch.rand(3, 18, 16, 20), boxes[1:] * 0.7)]
     model = ov.convert_model(module, example_input=examples[0])
     compiled = ov.compile_model(model, "CPU", EXACT)

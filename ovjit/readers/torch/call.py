@@ -73,6 +73,10 @@ class Call(Dimensions):
         self.reader.name_dimensions(made)
         return made
 
+    def skip_name(self, op: str) -> None:
+        """Count a node that OpenVINO makes and folds, so that later ones have the same names as there."""
+        self.reader.name(self.base, op)
+
     def shape_of(self, value: Output) -> Output:
         shape = self.shape(value)
         return (

@@ -63,6 +63,52 @@ def ps_roi_align(
     return [n("Reshape", own, [0, 0, *size], special_zero=True), None]
 
 
+def _bins(n: Call, begin: Output, end: Output, places: int, size: Any, last: Any) -> tuple[Output, Output]:
+    """Which positions of an axis belong to the bins of regions, as [regions, bins, size] of 0 and 1, and the
+    number of them. `last` is what the ends of bins are cut to."""
+    kind = n.dtype(begin)
+    length = n("Maximum", n("Subtract", end, begin), n.const(1.0, kind))
+    step = n("Divide", length, n.const(float(places), kind))
+    index = np.arange(places + 1)[None]
+    first, after = (
+        n(rounds, n("Multiply", step, n.const(part, kind)))
+        for rounds, part in (("Floor", index[:, :-1]), ("Ceiling", index[:, 1:]))
+    )
+    low, high = n.const(0.0, kind), n.tensor(last, kind)
+    first, after = (n("Minimum", n("Maximum", n("Add", v, begin), low), high) for v in (first, after))
+    at = n.convert(n.arange(size), kind)
+    inside = n(
+        "LogicalAnd",
+        n("GreaterEqual", at, n.unsqueeze(first, [2])),
+        n("Less", at, n.unsqueeze(after, [2])),
+    )
+    return n.convert(inside, kind), n("Maximum", n("Subtract", after, first), low)
+
+
+@aten("torchvision::ps_roi_pool")
+def ps_roi_pool(
+    n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int
+) -> list[Output | None]:
+    """Means of bins, each of channels of its own. An axis is summed by a product with what is in its bins."""
+    kind = n.dtype(x)
+    scaled = n("Multiply", n.cut(rois, 1, 1, 5), n.tensor(spatial_scale, n.dtype(rois)))
+    left, top, right, bottom = (
+        n.cut(n("Round", scaled, mode="half_away_from_zero"), 1, i, i + 1) for i in range(4)
+    )
+    height, width = n.size(x, 2), n.size(x, 3)
+    last = [n("Subtract", n.index(v), n.const(1)) for v in (height, width)]
+    rows, high = _bins(n, top, bottom, pooled_height, height, n.convert(last[0], n.dtype(rois)))
+    columns, wide = _bins(n, left, right, pooled_width, width, n.convert(last[1], n.dtype(rois)))
+    batch = n.convert(n("Gather", rois, n.const(0), 1), "i64")
+    split = n.to_shape(x, [n.size(x, 0), -1, pooled_height, pooled_width, height, width])
+    own = n("Gather", split, batch, 0)
+    by_row = n("MatMul", n.unsqueeze(n.convert(rows, kind), [1, 3, 4]), own)
+    whole = n("MatMul", by_row, n.unsqueeze(n.convert(columns, kind), [1, 2, 5]))
+    area = n("Multiply", n.unsqueeze(high, [1, 3]), n.unsqueeze(wide, [1, 2]))
+    counted = n.convert(n("Maximum", area, n.const(1.0, n.dtype(area))), kind)
+    return [n("Divide", n("Squeeze", whole, [4, 5]), counted), None]
+
+
 @aten("torchvision::deform_conv2d")
 def deform_conv2d(
     n: Call, x: Output, weight: Output, offset: Output, mask: Any = None, bias: Any = None, stride_h: int = 1,
