@@ -417,8 +417,8 @@ def test_places_of_torchvision_are_computed_from_sizes(name) -> None:
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["ps_roi_align", "ps_roi_pool"])
-def test_regions_whose_places_have_their_own_channels(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["ps_roi_align", "ps_roi_pool", "roi_pool"])
+def test_regions_of_images_are_pooled(kind: str) -> None:
     ops = pytest.importorskip("torchvision").ops
     sampled = [2] if kind == "ps_roi_align" else []
     module = Of(lambda x, boxes: getattr(ops, kind)(x, boxes, (2, 3), 0.5, *sampled))

@@ -63,6 +63,17 @@ def ps_roi_align(
     return [n("Reshape", own, [0, 0, *size], special_zero=True), None]
 
 
+@aten("torchvision::roi_pool")
+def roi_pool(
+    n: Call, x: Output, rois: Output, spatial_scale: float, pooled_height: int, pooled_width: int
+) -> list[Output | None]:
+    """Maxima of bins. Corners are scaled before, in their own type: rounded they are those of torchvision."""
+    scaled = n("Multiply", n.cut(rois, 1, 1, 5), n.tensor(spatial_scale, n.dtype(rois)))
+    regions = n.to_type(n("Concat", n.cut(rois, 1, 0, 1), scaled, axis=1), n.dtype(x))
+    size = [int(pooled_height), int(pooled_width)]
+    return [n("ROIPooling", x, regions, output_size=size, spatial_scale=1.0, method="max"), None]
+
+
 def _bins(n: Call, begin: Output, end: Output, places: int, size: Any, last: Any) -> tuple[Output, Output]:
     """Which positions of an axis belong to the bins of regions, as [regions, bins, size] of 0 and 1, and the
     number of them. `last` is what the ends of bins are cut to."""
