@@ -421,12 +421,14 @@ def test_places_of_torchvision_are_computed_from_sizes(name) -> None:
 def test_regions_of_images_are_pooled(kind: str) -> None:
     ops = pytest.importorskip("torchvision").ops
     sampled = [2] if kind == "ps_roi_align" else []
-    module = Of(lambda x, boxes: getattr(ops, kind)(x, boxes, (2, 3), 0.5, *sampled))
+    scale = 0.3  # no power of 2: halves are where f32 has them
+    module = Of(lambda x, boxes: getattr(ops, kind)(x, boxes, (2, 3), scale, *sampled))
     torch.manual_seed(SEED)
     outside = [[0, -9, 3, 70, 50], [1, 60, 60, 80, 90], [1, 7, 7, 6, 6]]
-    boxes = torch.tensor([[0, 1.0, 2, 20, 30], [1, 5, 5, 33, 31], [0, 0, 0, 39, 39], *outside])
+    halves = [[0, *(half / scale for half in (i + 0.5, 0.5, i + 8.5, 9.5))] for i in range(8)]
+    boxes = torch.tensor([[0, 1.0, 2, 20, 30], [1, 5, 5, 33, 31], [0, 0, 0, 39, 39], *outside, *halves])
     examples = [(torch.rand(2, 18, 20, 24), boxes), (torch.rand(3, 18, 16, 20), boxes[1:] * 0.7)]
-    model = ov.convert_model(module, example_input=examples[0])
+    model = ov.convert_model(torch.jit.trace(module, examples[0]))
     compiled = ov.compile_model(model, "CPU", EXACT)
     for x, regions in examples:
         regions = torch.cat([regions[:, :1].floor(), regions[:, 1:]], 1)
