@@ -12,6 +12,7 @@ from typing import Any
 import ovjit
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.custom import Extension
+from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
 from ovjit.api.run.core import Core
@@ -343,6 +344,8 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
             shapes[port] = one.shape
     if shapes:
         model.reshape(shapes)
+        if framework == "pytorch":  # sizes that are known are constants, as where OpenVINO reads with them
+            fold(model, keep_compressed=True)
     else:
         model.validate_nodes_and_infer_types()
     return ports
