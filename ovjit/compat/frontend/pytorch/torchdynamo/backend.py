@@ -18,6 +18,7 @@ from ovjit.api.run.properties_table import PropertyError
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.checks import with_checks
 from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
+from ovjit.compat.frontend.pytorch.torchdynamo.layouts import note_strides
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts, tell
 from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
@@ -128,6 +129,7 @@ def _plain(chosen: Options) -> Callable[..., Any]:
 
 def _inference(chosen: Options) -> Callable[..., Any]:
     """Compiles graphs whose weights are constants until they are written to."""
+    chosen = chosen._replace(aot_autograd=False)  # no graph of gradients follows
 
     def compile_graph(module: Any, example_inputs: Any) -> Callable[[Any], Any]:
         places = _weights(module)
@@ -168,6 +170,8 @@ def _compiled(module: Any, chosen: Options, constants: Mapping[int, Any]) -> Cal
 
     try:
         with unset_fake_temporarily():  # constants of the graph are tensors with values
+            if not chosen.aot_autograd:
+                note_strides(module)
             return with_checks(module, lambda checked: _by_parts(checked, chosen, constants))
     except PropertyError:
         raise

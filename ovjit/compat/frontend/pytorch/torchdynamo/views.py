@@ -17,13 +17,15 @@ from ovjit.readers.torch.recording.strides import hint, in_memory
 
 #: A compiled graph: from a list of arguments to its outputs.
 Compiled = Callable[[Any], Any]
+#: Operators whose results share memory with each other, though their schemas do not tell it.
+_UNTOLD_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"))
 
 
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
     """The graph's outputs: views by PyTorch, others by what `compiled` makes of the graph without them."""
     outputs = list(_output(module.graph).args[0])
-    viewed = collections.Counter(_viewed(node) for node in dict.fromkeys(outputs))
-    beside = {*outputs, *(node for node, count in viewed.items() if count > 1)}
+    counts = collections.Counter(viewed(node) for node in dict.fromkeys(outputs))
+    beside = {*outputs, *(node for node, count in counts.items() if count > 1)}
     again = {
         i: first for i, node in enumerate(outputs) if _is_node(node) and (first := outputs.index(node)) < i
     }
@@ -66,17 +68,17 @@ def _output(graph: Any) -> Any:
 
 def _root(node: Any, beside: set[Any]) -> Any:
     """What a view is of, if that is an input or one of `beside`, or if the view has gaps; else None."""
-    root = _viewed(node)
+    root = viewed(node)
     if root is None or root.op == "placeholder" or root in beside:
         return root
     return root if root.op == "call_function" and _has_gaps(node) else None
 
 
-def _viewed(node: Any) -> Any:
+def viewed(node: Any) -> Any:
     """What a view is of in the end, None for what is no view."""
-    if not _is_view(node):
+    if not is_view(node):
         return None
-    while _is_view(node):
+    while is_view(node):
         node = node.args[0]
     return node
 
@@ -95,16 +97,18 @@ def _has_gaps(node: Any) -> bool:
     return in_memory([n for n, _ in moving], [step for _, step in moving]) is None
 
 
-def _is_view(node: Any) -> bool:
+def is_view(node: Any) -> bool:
     """Whether a node gives a part of its first argument's memory."""
     import torch
 
     if not _is_node(node) or node.op != "call_function":
         return False
     if node.target is operator.getitem:
-        return _is_view(node.args[0])
+        return is_view(node.args[0])
     if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.arguments:
         return False
+    if node.target._schema.name in _UNTOLD_VIEWS:
+        return True
     alias = node.target._schema.arguments[0].alias_info
     return alias is not None and not alias.is_write
 
