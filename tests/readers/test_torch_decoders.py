@@ -333,6 +333,68 @@ def test_modules_whose_weights_are_made_traceable(ov, name) -> None:
         patch.unpatch_model(given, "_openvino_module_extension_patch_orig_forward")
     made = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(x.numpy())[0]
     np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-4)
+    constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
+    (weight,) = (node for node in constants if list(node.get_output_shape(0)) == [8, 16])
+    wanted_type = {"float16": "f16", "bfloat16": "bf16", "float8_e4m3fn": "f8e4m3", "float8_e5m2": "f8e5m2"}
+    assert weight.get_element_type().get_type_name() == wanted_type[name]
+    assert given[0].weight.dtype is kind
+
+
+class Tied(torch.nn.Module):
+    """A weight that two layers share, one of them by a function, and that is asked for its type."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm = torch.nn.Embedding(10, 16), torch.nn.LayerNorm(16)
+
+    def forward(self, i):
+        rows = self.norm(self.table(i)).to(self.table.weight.dtype)
+        return torch.nn.functional.linear(rows, self.table.weight)
+
+
+def test_a_weight_that_is_made_traceable_and_read_by_another_function() -> None:
+    """In OpenVINO's model its numbers are zeros there."""
+    torch.manual_seed(0)
+    plain, i = Tied().bfloat16().float().eval(), torch.tensor([[1, 2, 3]])
+    with torch.no_grad():
+        wanted = plain(i).numpy()
+    given = copy.deepcopy(plain).bfloat16()
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    patch = part(ovjit, "pytorch.patch_model")
+    getattr(patch, "__make_16bit_traceable")(given)
+    model = ovjit.convert_model(given, example_input=i)
+    patch.unpatch_model(given, "_openvino_module_extension_patch_orig_forward")
+    made = ovjit.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(i.numpy())[0]
+    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-4)
+    after = given.state_dict()
+    assert after.keys() == before.keys()
+    assert all(after[name].equal(value) for name, value in before.items())
+    assert "forward" not in vars(given.norm)
+
+
+@both
+def test_modules_that_extensions_take_the_place_of(ov) -> None:
+    """`evaluate` gives the values, and `condition` says which modules are meant."""
+    extensions = part(ov, "pytorch")
+    net, x = (
+        torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.ReLU(), torch.nn.Linear(3, 3)),
+        torch.ones(2, 3),
+    )
+    wanted = net(x)
+    extension = extensions.ModuleExtension(
+        torch.nn.Linear,
+        "Fixed",
+        evaluate=lambda module, x: x * 2,
+        convert=lambda module, target, x: target(x) + 1,
+        condition=lambda module: module is net[0],
+    )
+    patch = part(ov, "pytorch.patch_model")
+    patch.patch_model(net, {torch.nn.Linear: extension}, "_own_forward")
+    assert [patch.has_been_patched(module, "", "_own_forward") for module in net] == [True, False, False]
+    assert net(x).equal(net[2](torch.full((2, 3), 3.0)))
+    patch.unpatch_model(net, "_own_forward")
+    assert not patch.has_been_patched(net[0], "", "_own_forward")
+    assert net(x).equal(wanted)
 
 
 def test_graphs_that_are_described_by_their_decoder() -> None:

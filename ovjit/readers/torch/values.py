@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ovjit.api.model.boundary import Constant
-from ovjit.api.model.node import Output
+from ovjit.api.model.node import Output, make_node
+from ovjit.api.model.rt_info import RTMap
 from ovjit.errors import UnsupportedError
 from ovjit.graph.shapes import Dim, Interval
 from ovjit.records import NamedTuple
@@ -23,6 +24,8 @@ ELEMENT_NAMES = {
 }  # fmt: skip
 #: The type of a pair's numbers by PyTorch's complex type.
 PARTS = {"complex64": "f32", "complex128": "f64", "complex32": "f16"}
+#: The attribute of a tensor that stands for a weight of 16 or 8 bits: that weight.
+STORED = "_ovjit_stored"
 
 
 class Complex(NamedTuple):
@@ -193,10 +196,20 @@ def array_of(tensor: Any) -> tuple[np.ndarray, str]:
 
 
 def constant_of(tensor: Any, name: str | None) -> Output | Complex:
-    """A constant that reads the tensor's memory: nothing is copied."""
-    array, kind = array_of(tensor)
+    """A constant that reads the tensor's memory: nothing is copied. Of a stand-in it is the weight in f32."""
+    stored = getattr(tensor, STORED, None)
+    array, kind = array_of(tensor if stored is None else stored)
     made = Output._of(Constant._of(array, kind, None, name), 0)
+    if stored is not None:
+        return as_f32(made)
     return Complex(made) if tensor.is_complex() else made
+
+
+def as_f32(stored: Output) -> Output:
+    """A weight of 16 or 8 bits, which stays so in the model: it is converted where the model runs."""
+    made = make_node("Convert", [stored], {"destination_type": "f32"}, opset=1)
+    made._rt_info = RTMap({"decompression_0": ""})
+    return made.output(0)
 
 
 def number_of(kind: str) -> int:

@@ -1,26 +1,149 @@
-"""What exporters do to a module with weights of 16 or 8 bits, so that it can be traced on any CPU."""
+"""What exporters do to modules before these are traced: operators for modules, and weights of 16 or 8 bits
+that can be traced on any CPU."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache, wraps
 from typing import Any
 
-#: Where a module keeps its weights of 16 bits meanwhile.
-_KEPT = "_weights_of_16_bits"
+from ovjit.readers.torch.recording.modules import extension_of, forward_of
+from ovjit.readers.torch.values import STORED
+
+#: The attribute that keeps the forward of a module whose weights are made traceable.
+_FORWARD = "_openvino_module_extension_patch_orig_forward"
+#: Where weights of 16 and 8 bits are kept meanwhile: those that f32 takes the place of, and those of a
+#: forward that converts them.
+_KEPT, _HALVES = "_weights_of_16_bits", "_openvino_orig_"
 
 
-def __make_16bit_traceable(model: Any, orig_forward_name: str = "", patch_condition: Any = None) -> None:
-    """Parameters and buffers of f16, bf16 and f8 as f32, in their places; `unpatch_model` undoes it."""
-    kept = [(x, x.data) for x in (*model.parameters(), *model.buffers()) if _is_half(x)]
+def has_been_patched(module: Any, name: str, orig_forward_name: str) -> bool:
+    """Whether a module keeps its own forward by this name."""
+    return hasattr(module, orig_forward_name)
+
+
+def module_patcher(
+    module: Any, name: str, orig_forward_name: str, module_extensions: Mapping[Any, Any]
+) -> None:
+    """Put the operator of an extension in the place of a module, if there is an extension for it."""
+    extension = extension_of(name, module, module_extensions)
+    if extension is not None:
+        _replace(module, orig_forward_name, forward_of(module, extension))
+
+
+def patch_model(model: Any, module_extensions: Mapping[Any, Any] | None, orig_forward_name: str) -> None:
+    """Put the operators of extensions in the place of modules; `unpatch_model` undoes it."""
+    for name, module in model.named_modules():
+        if not has_been_patched(module, name, orig_forward_name):
+            module_patcher(module, name, orig_forward_name, module_extensions or {})
+
+
+def unpatch_model(model: Any, orig_forward_name: str = _FORWARD) -> None:
+    """Give modules their own forwards and their weights of 16 and 8 bits back."""
+    for module in model.modules():
+        for name in [n for n in (*module._parameters, *vars(module)) if n.startswith(_HALVES)]:
+            setattr(module, name.removeprefix(_HALVES), getattr(module, name))
+            delattr(module, name)
+        if hasattr(module, orig_forward_name):
+            module.forward = getattr(module, orig_forward_name)
+            delattr(module, orig_forward_name)
+    for tensor, halves in model.__dict__.pop(_KEPT, ()):
+        tensor.data = halves
+
+
+def __make_16bit_traceable(
+    model: Any, orig_forward_name: str = _FORWARD, patch_condition: Callable[[Any], bool] | None = None
+) -> None:
+    """Weights of f16, bf16 and f8 stay as they are in linear layers and embeddings, which convert them where
+    they run. Other parameters and buffers become f32. `unpatch_model` undoes it.
+
+    Code that asks for the type of a layer's weight is told f32: a stand-in of zeros without memory
+    has the weight's place. Where the code reads it elsewhere, the model has the weight.
+    """
+    kept = []
+    forwards = _forwards()
+    for name, module in model.named_modules():
+        if has_been_patched(module, name, orig_forward_name):
+            continue
+        made = forwards.get(type(module))
+        weight = getattr(module, "weight", None)
+        if made is not None and weight is not None and _is_half(weight):
+            if patch_condition is None or patch_condition(module):
+                _set_aside(module)
+                _replace(module, orig_forward_name, made(module))
+                continue
+        own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+        kept += [(x, x.data) for x in own if _is_half(x)]
     for tensor, halves in kept:
         tensor.data = halves.float()
     model.__dict__.setdefault(_KEPT, []).extend(kept)
 
 
-def unpatch_model(model: Any, orig_forward_name: str = "") -> None:
-    """Put weights of 16 and 8 bits back."""
-    for tensor, halves in model.__dict__.pop(_KEPT, ()):
-        tensor.data = halves
+def _replace(module: Any, name: str, forward: Any) -> None:
+    own = module.forward
+    setattr(module, name, own)
+    module.forward = wraps(own)(forward)
 
 
 def _is_half(tensor: Any) -> bool:
     return tensor.is_floating_point() and tensor.element_size() <= 2
+
+
+def _set_aside(module: Any) -> None:
+    import torch
+
+    for name in ("weight", "bias"):
+        tensor = getattr(module, name, None)
+        if tensor is not None and _is_half(tensor):
+            setattr(module, _HALVES + name, tensor)
+            zeros = torch.zeros((), device=tensor.device).expand(tensor.shape)
+            stand_in = torch.nn.Parameter(zeros, requires_grad=False)
+            setattr(stand_in, STORED, tensor)
+            setattr(module, name, stand_in)
+
+
+@cache
+def _stored() -> Any:
+    """The operator that converts a weight to f32. The reader of graphs keeps this conversion; others of
+    constants are computed."""
+    import torch
+
+    def stored(x: Any) -> Any:
+        return x.float()
+
+    stored.__annotations__ = {"x": torch.Tensor, "return": torch.Tensor}
+    made = torch.library.custom_op("ovjit::stored", stored, mutates_args=())
+    made.register_fake(lambda x: x.new_empty(x.shape, dtype=torch.float32))
+    return made
+
+
+def _forwards() -> dict[type, Callable[[Any], Callable[..., Any]]]:
+    """Classes of layers -> forwards that convert the weights to f32."""
+    import torch
+
+    convert = _stored()
+
+    def real(module: Any, name: str) -> Any:
+        tensor = getattr(module, _HALVES + name, getattr(module, name))
+        if tensor is None:
+            return None
+        return convert(tensor) if _is_half(tensor) else tensor
+
+    def linear(module: Any) -> Callable[..., Any]:
+        return lambda input: torch.nn.functional.linear(
+            input.float(), real(module, "weight"), real(module, "bias")
+        )
+
+    def embedding(module: Any) -> Callable[..., Any]:
+        return lambda input: torch.nn.functional.embedding(input, real(module, "weight"), module.padding_idx)
+
+    def conv1d(module: Any) -> Callable[..., Any]:
+        return lambda x: torch.matmul(x.float(), real(module, "weight")) + real(module, "bias")
+
+    found: dict[type, Any] = {torch.nn.Linear: linear, torch.nn.Embedding: embedding}
+    package = sys.modules.get("transformers.pytorch_utils")  # it is there if a module is of its classes
+    return found if package is None else {**found, package.Conv1D: conv1d}
+
+
+__all__ = ["has_been_patched", "module_patcher", "patch_model", "unpatch_model"]

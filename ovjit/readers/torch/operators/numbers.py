@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Number, Stacked
+from ovjit.readers.torch.values import Complex, Number, Stacked, as_f32
 
 #: Python's operators and functions by the names of FX graphs and scripts: the function, and the operation.
 ARITHMETIC: dict[str, tuple[Callable[..., Any], str]] = {
@@ -206,6 +206,12 @@ def to_named(n: Call, x: Any) -> Any:
     kinds = {"float": "f32", "double": "f64", "half": "f16", "bfloat16": "bf16", "int": "i32", "long": "i64",
              "bool": "boolean", "char": "i8", "short": "i16", "byte": "u8"}  # fmt: skip
     return n.to_type(n.tensor(x), kinds[n.op.removeprefix("aten::")])
+
+
+@aten("ovjit::stored")
+def stored(n: Call, x: Any) -> Output:
+    """A weight of 16 or 8 bits in f32."""
+    return as_f32(n.tensor(x))
 
 
 @aten("_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range",

@@ -18,10 +18,10 @@ def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
         return
     kept = []
     for name, module in root.named_modules():
-        extension = _extension_of(name, module, extensions)
+        extension = extension_of(name, module, extensions)
         if extension is not None:
             kept.append((module, module.__dict__.get("forward")))
-            module.forward = _forward(module, extension)
+            module.forward = forward_of(module, extension)
     try:
         yield bool(kept)
     finally:
@@ -32,7 +32,8 @@ def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
                 module.forward = forward
 
 
-def _extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
+def extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
+    """The extension for a module, None if there is none."""
     for key in (module, module.__class__, name):
         found = extensions.get(key)
         if found is not None and found.condition(module):
@@ -40,7 +41,7 @@ def _extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
     return None
 
 
-def _forward(module: Any, extension: Any) -> Any:
+def forward_of(module: Any, extension: Any) -> Any:
     """A forward that gives `convert` a function which stands for the operator in the traced graph."""
     import torch
 
