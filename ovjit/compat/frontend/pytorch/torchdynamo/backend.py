@@ -17,6 +17,7 @@ from ovjit.api.run.core import Core
 from ovjit.api.run.properties_table import PropertyError
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.checks import with_checks
+from ovjit.compat.frontend.pytorch.torchdynamo.execute import clear_caches
 from ovjit.compat.frontend.pytorch.torchdynamo.frozen import Frozen
 from ovjit.compat.frontend.pytorch.torchdynamo.layouts import note_strides
 from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
@@ -25,13 +26,15 @@ from ovjit.compat.frontend.pytorch.torchdynamo.views import beside_views
 from ovjit.readers.torch.programs.decompose import more_decompositions
 
 NAMES = ("openvino", "ovjit")
+#: Options for all graphs, in the place of those that torch.compile is given, if there are any.
+openvino_options: dict[str, Any] = {}
 
 
 def openvino(
     subgraph: Any, example_inputs: Any, options: Mapping[str, Any] | None = None, **_: Any
 ) -> Callable[..., Any]:
     """The backend: what torch.compile calls for each graph that it has captured."""
-    chosen = compile_options.read(options, Core().available_devices)
+    chosen = compile_options.read(openvino_options or options, Core().available_devices)
     table = _decompositions(chosen)
     if chosen.aot_autograd:
         exact = chosen._replace(config={"INFERENCE_PRECISION_HINT": "f32", **chosen.config})
@@ -71,6 +74,11 @@ def ovjit(
 ) -> Callable[..., Any]:
     """The same backend by its own name."""
     return openvino(subgraph, example_inputs, options, **more)
+
+
+def reset() -> None:
+    """Forget what graph modules were compiled."""
+    clear_caches()
 
 
 def register() -> None:

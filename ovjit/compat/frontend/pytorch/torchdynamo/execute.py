@@ -13,7 +13,7 @@ from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts
 
 #: What was compiled, by the graph module and what its arguments are like. The module is kept, too: its
 #: identity stands for it.
-_compiled: dict[Any, tuple[Any, Callable[..., Any]]] = {}
+compiled_cache: dict[Any, tuple[Any, Callable[..., Any]]] = {}
 
 
 def execute(
@@ -98,7 +98,7 @@ def openvino_execute_partitioned(
 
 def clear_caches() -> None:
     """Forget what was compiled."""
-    _compiled.clear()
+    compiled_cache.clear()
 
 
 def _is_tensor(value: Any) -> bool:
@@ -113,9 +113,16 @@ def _key(gm: Any, given: Any, options: Mapping[str, Any] | None) -> tuple[Any, .
 
 
 def _once(key: Any, gm: Any, made: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    if key not in _compiled:
-        _compiled[key] = (gm, made())
-    return _compiled[key][1]
+    if key not in compiled_cache:
+        compiled_cache[key] = (gm, made())
+    return compiled_cache[key][1]
 
 
-__all__ = ["clear_caches", "execute", "execute_cached", "openvino_execute", "openvino_execute_partitioned"]
+__all__ = [
+    "clear_caches",
+    "compiled_cache",
+    "execute",
+    "execute_cached",
+    "openvino_execute",
+    "openvino_execute_partitioned",
+]

@@ -9,7 +9,7 @@ from torch.fx.passes.operator_support import OperatorSupportBase
 
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
-from ovjit.compat.frontend.pytorch.torchdynamo.partition import supported
+from ovjit.compat.frontend.pytorch.torchdynamo.support import supported
 
 
 class OperatorSupport(OperatorSupportBase):

@@ -45,16 +45,17 @@ def read(given: Mapping[str, Any] | None, devices: list[str]) -> Options:
         )
     config = dict(_of_kind(given, "config", Mapping, "a dict of properties") or {})
     folder = given.get("cache_dir") or "./cache"
-    if _is_on(given, "model_caching") and "CACHE_DIR" not in config:
+    if is_on(given, "model_caching") and "CACHE_DIR" not in config:
         config["CACHE_DIR"] = folder
     return Options(
-        device, config, _is_on(given, "aot_autograd"),
+        device, config, is_on(given, "aot_autograd"),
         frozenset(map(_disabled, _listed(given, "disabled_ops"))),
         tuple(map(_decomposed, _listed(given, "decompositions"))),
     )  # fmt: skip
 
 
-def _is_on(given: Mapping[str, Any], name: str) -> bool:
+def is_on(given: Mapping[str, Any], name: str) -> bool:
+    """Whether a switch is on. Raises OvjitError for a value that is neither on nor off."""
     value = SWITCHES.get(str(given.get(name)).lower())
     if value is None:
         raise OvjitError(f"the option {name} is True or False, not {given[name]!r}")

@@ -7,20 +7,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ovjit.compat.frontend.pytorch.torchdynamo.options import Options
+from ovjit.compat.frontend.pytorch.torchdynamo.options import Options, is_on
 from ovjit.compat.frontend.pytorch.torchdynamo.runner import Runner
+from ovjit.compat.frontend.pytorch.torchdynamo.support import is_random, name_of_target, supported
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.graph import Refused
-from ovjit.readers.torch.programs.fx import refusal
-from ovjit.readers.torch.values import ELEMENT_NAMES, PARTS, name_of
 
 #: How often a graph is divided anew, each time without an operator that was refused.
 MOST_TRIALS = 60
-#: Operators that refuse tensors without elements, by dimension or as a whole.
-OF_SOMETHING = frozenset(
-    f"aten::{name}"
-    for name in "max min amax amin aminmax argmax argmin median nanmedian mode kthvalue".split()
-)
 _TOLD: set[str] = set()
 
 
@@ -29,57 +23,6 @@ def tell(text: str) -> None:
     if text not in _TOLD:
         _TOLD.add(text)
         warnings.warn(f"torch.compile(backend='openvino'): {text}; it runs in eager mode", stacklevel=2)
-
-
-def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
-    """Why a node is not compiled, None if it is."""
-    if node.op == "get_attr":
-        return None
-    if node.op != "call_function":
-        return "it calls Python"
-    if node.name in refused:
-        return refused[node.name]
-    reason = refusal(node.target)
-    name = _name(node.target)
-    overload = getattr(node.target, "_overloadname", "")
-    if reason is None and not options.disabled_ops.isdisjoint((name, f"{name}.{overload}")):
-        reason = "it is one of disabled_ops"
-    if reason is None and _draws(node.target):
-        reason = "its numbers come from PyTorch's generator, as torch.manual_seed sets it"
-    if reason is None and name in OF_SOMETHING and _is_empty(node.args[0]):
-        reason = "PyTorch refuses tensors without elements"
-    return reason or _unfit_type(node)
-
-
-def _is_empty(node: Any) -> bool:
-    return 0 in node.meta["val"].shape
-
-
-def _draws(target: Any) -> bool:
-    """Whether an operator always draws random numbers. Dropout and the like do so if an argument says it:
-    their rules look at that."""
-    return _is_random(target) and not any(
-        "dropout" in a.name or "train" in a.name for a in target._schema.arguments
-    )
-
-
-def _name(target: Any) -> str:
-    schema = getattr(target, "_schema", None)
-    return schema.name if schema is not None else getattr(target, "__name__", str(target))
-
-
-def _unfit_type(node: Any) -> str | None:
-    import torch
-
-    values = node.meta.get("val")
-    for value in values if isinstance(values, (list, tuple)) else [values]:
-        if isinstance(value, torch.Tensor):
-            name = name_of(value.dtype)
-            if name not in ELEMENT_NAMES and name not in PARTS:
-                return f"it returns tensors of the type {name}"
-            if value.device.type not in ("cpu", "meta"):
-                return f"it returns tensors on the device {value.device}"
-    return None
 
 
 def compiled_parts(module: Any, options: Options, constants: Mapping[int, Any]) -> Callable[[Any], Any]:
@@ -148,7 +91,7 @@ def _divided(
     fused.recompile()
     for name, why in left.items():
         node = next(n for n in module.graph.nodes if n.name == name)
-        tell(f"{_name(node.target)} is not compiled: {why}")
+        tell(f"{name_of_target(node.target)} is not compiled: {why}")
 
     def run(arguments: Any) -> Any:
         return fused(*arguments)
@@ -166,7 +109,7 @@ def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
     stretches, drawn = {}, 0
     for node in module.graph.nodes:
         stretches[node] = drawn
-        drawn += _is_random(node.target)
+        drawn += is_random(node.target)
     if drawn < 2:
         return parts
     divided: dict[tuple[int, int], list[Any]] = {}
@@ -174,12 +117,6 @@ def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
         for node in part.nodes:
             divided.setdefault((i, stretches[node]), []).append(node)
     return [Partition(id=i, nodes=nodes) for i, nodes in enumerate(divided.values())]
-
-
-def _is_random(target: Any) -> bool:
-    import torch
-
-    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def _is_worth(part: Any) -> bool:
@@ -204,3 +141,47 @@ def _called(runner: Runner) -> Any:
             return made[0] if len(made) == 1 else tuple(made)
 
     return Called()
+
+
+class Partitioner:
+    """Graphs with the parts that are compiled as modules `fused_0`, `fused_1` and so on, by OpenVINO's names.
+
+    `options` are those of torch.compile.
+    """
+
+    def __init__(self, options: Mapping[str, Any] | None):
+        from ovjit.compat.frontend.pytorch.torchdynamo.op_support import OperatorSupport
+
+        self.supported_ops = OperatorSupport(options)
+
+    def fx_serialize(self, graph_module: Any, *args: Any, **kwargs: Any) -> Any:
+        """The graph module as a graph of ATen operators, traced with these arguments."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        return make_fx(graph_module)(*args)
+
+    def add_get_attr_inputs(self, partitions: list[Any]) -> None:
+        """Put constants into the parts that alone read them."""
+        owners = {node: part for part in partitions for node in part.nodes}
+        read = {given for node in owners for given in node.all_input_nodes if given.op == "get_attr"}
+        for node in read:
+            parts = {id(owners.get(user)): owners.get(user) for user in node.users}
+            part = next(iter(parts.values()))
+            if len(parts) == 1 and part is not None:
+                part.add_node(node)
+
+    def check_fully_supported(self, graph_module: Any) -> bool:
+        """Whether a divided graph is one compiled part."""
+        inner = [node for node in graph_module.graph.nodes if node.op not in ("placeholder", "output")]
+        return len(inner) == 1 and inner[0].op == "call_module" and "fused_" in inner[0].name
+
+    def make_partitions(self, graph_module: Any, options: Mapping[str, Any] | None) -> Any:
+        """The graph with compiled parts as modules. Parts of one operator are made if `testing` is on."""
+        from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner
+
+        partitioner = CapabilityBasedPartitioner(
+            graph_module, self.supported_ops, allows_single_node_partition=is_on(options or {}, "testing")
+        )
+        parts = partitioner.propose_partitions()
+        self.add_get_attr_inputs(parts)
+        return partitioner.fuse_partitions(parts)
