@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovjit.compat.frontend.pytorch import gptq
+from ovjit.compat.frontend.pytorch.gptq import patch_model, unpatch_model
 
 _PATCHED = "_openvino_gptq_patched"
 _METHODS = ("gptq", "awq", "bitnet", "compressed-tensors")
@@ -32,13 +32,13 @@ def patch_quantized(model: Any) -> None:
         raise RuntimeError(f"Unknown quantization type: {method}.")
     if method == "gptq":
         setattr(model, _PATCHED, True)
-        gptq.patch_model(model)
+        patch_model(model)
 
 
 def unpatch_quantized(model: Any) -> None:
     """Undo `patch_quantized`."""
     if getattr(model, _PATCHED, False):
-        gptq.unpatch_model(model)
+        unpatch_model(model)
         delattr(model, _PATCHED)
 
 
