@@ -44,18 +44,19 @@ class _Kind(NamedTuple):
 def note_strides(module: Any) -> None:
     """Keep at the nodes of a graph what strides their tensors have in eager mode, see `STRIDES`.
 
-    Nothing is kept where the graph itself reads places of memory by strides.
+    Nothing is kept where the graph itself reads such a tensor's memory by strides.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
     nodes = [node for node in module.graph.nodes if node.op == "call_function"]
-    if any(getattr(getattr(n.target, "_schema", None), "name", "") in BY_STRIDES for n in nodes):
-        return
     with unset_fake_temporarily(), torch.no_grad(), torch._C._DisableAutocast():
         found = _Layouts(FakeTensorMode())
         for node in nodes:
             found.visit(node)
+    by_strides = (n for n in nodes if getattr(getattr(n.target, "_schema", None), "name", "") in BY_STRIDES)
+    if any(not found.changed.keys().isdisjoint(n.all_input_nodes) for n in by_strides):
+        return
     for node, kind in found.changed.items():
         if isinstance(kind, _Kind) and node not in found.kept:
             node.meta[STRIDES] = kind.strides
