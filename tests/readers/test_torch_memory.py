@@ -306,7 +306,9 @@ def _given(schema, shapes):
 
 def test_pointwise_operators_keep_the_order_in_torch() -> None:
     taken = set()
-    known = {name.split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")}
+    known = {
+        name.split(".")[0] for name in torch._C._dispatch_get_all_op_names() if name.startswith("aten::")
+    }
     for name in sorted(each.removeprefix("aten::") for each in known):
         packet = getattr(torch.ops.aten, name)
         for overload in packet.overloads():
