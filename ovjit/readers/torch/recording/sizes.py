@@ -243,12 +243,8 @@ def is_of_sizes(tensor: Any) -> bool:
 
     if not isinstance(tensor, torch.Tensor) or torch._C._get_tracing_state() is None or tensor.dim():
         return False
-    found, seen, queue = False, set(), [torch_value(tensor)]
-    while queue:
-        value = queue.pop()
-        if value.debugName() in seen:
-            continue
-        seen.add(value.debugName())
+    found = False
+    for value in _sources(torch_value(tensor)):
         node = value.node()
         if node.kind() in _LEAVES:
             found = found or node.inputsAt(0).node().kind() not in _STATIC
@@ -256,9 +252,19 @@ def is_of_sizes(tensor: Any) -> bool:
             if not _counts_iterations(value):
                 return False
             found = True
-        elif node.kind() != "prim::Constant":
-            queue += node.inputs()
     return found
+
+
+def _sources(value: Any) -> Iterator[Any]:
+    """A number of a trace and all that it is computed from, each once, back to sizes of tensors."""
+    seen, queue = set(), [value]
+    while queue:
+        value = queue.pop()
+        if value.debugName() not in seen:
+            seen.add(value.debugName())
+            yield value
+            if value.node().kind() not in ("prim::Param", "prim::Constant", *_LEAVES):
+                queue += value.node().inputs()
 
 
 def _counts_iterations(value: Any) -> bool:
@@ -269,9 +275,8 @@ def _counts_iterations(value: Any) -> bool:
 
 def _is_of_iterations(value: Any) -> bool:
     """Whether a number is computed from that of an iteration."""
-    if value.node().kind() == "prim::Param":
-        return _counts_iterations(value)
-    return any(map(_is_of_iterations, value.node().inputs()))
+    sources = (each for each in _sources(value) if each.node().kind() == "prim::Param")
+    return any(map(_counts_iterations, sources))
 
 
 def _mode(followed: Followed) -> type:
