@@ -614,3 +614,20 @@ class Excepting(torch.nn.Module):
 def test_a_branch_for_one_iteration_is_warned_of() -> None:
     with pytest.warns(torch.jit.TracerWarning):
         ov.convert_model(Excepting(), example_input=(torch.rand(3, 4),))
+
+
+class Chained(torch.nn.Module):
+    """A comparison of a number that is reached by 2 ** 60 paths."""
+
+    def forward(self, x):
+        size = x.shape[0]
+        for _ in range(60):
+            size = size + size - size
+        return x * 2 if size != 7 else x
+
+
+def test_sources_of_a_number_are_looked_at_once() -> None:
+    compiled = ov.compile_model(ov.convert_model(Chained(), example_input=(torch.rand(3, 4),)), "CPU", EXACT)
+    for rows in (3, 5):
+        x = torch.rand(rows, 4)
+        np.testing.assert_array_equal(compiled(x.numpy())[0], (x * 2).numpy())
