@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.kept import handlers, mark
+from ovjit.records import NamedTuple
 
 #: The newest opset that tf2onnx writes.
 OPSET = 18
@@ -86,22 +87,32 @@ def _exported(
     return proto
 
 
-#: Held while a function of tf2onnx's is replaced.
-_REPLACED = threading.RLock()
+#: Whether the export that runs here leaves diagonals of ones.
+_LEAVES_DIAGONALS = ContextVar("whether diagonals of ones are left", default=False)
+
+
+class _Eyes(NamedTuple):
+    """In the place of the function of tf2onnx that makes one unit matrix of a diagonal of ones, without its
+    batch and offset. Exports of others run it as it is."""
+
+    rewrite: Any
+
+    def __call__(self, graph: Any, nodes: Any) -> Any:
+        return nodes if _LEAVES_DIAGONALS.get() else self.rewrite(graph, nodes)
 
 
 @contextmanager
 def _diagonals_kept() -> Iterator[None]:
-    """tf2onnx leaves diagonals of ones: it would make one unit matrix of them, without batch and offset."""
+    """tf2onnx leaves diagonals of ones."""
     from tf2onnx import tfonnx
 
-    with _REPLACED:
-        before = tfonnx.rewrite_eye
-        tfonnx.rewrite_eye = lambda graph, nodes: nodes
-        try:
-            yield
-        finally:
-            tfonnx.rewrite_eye = before
+    if not isinstance(tfonnx.rewrite_eye, _Eyes):
+        tfonnx.rewrite_eye = _Eyes(tfonnx.rewrite_eye)
+    token = _LEAVES_DIAGONALS.set(True)
+    try:
+        yield
+    finally:
+        _LEAVES_DIAGONALS.reset(token)
 
 
 def add_unread(proto: Any, every: Sequence[tuple[str, Any, Any]]) -> None:
@@ -144,6 +155,11 @@ def _checked(graph: Any) -> None:
     import tensorflow as tf
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
+    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    for node in nodes:  # TensorFlow does not compare the two
+        told, value = (node.attr[key] if key in node.attr else None for key in ("dtype", "value"))
+        if node.op == "Const" and told and value and told.type != value.tensor.dtype:
+            raise ValueError(f"the constant {node.name!r} has a value of another type than it says")
     with tf.Graph().as_default():
         tf.import_graph_def(graph, name="")
         for function in graph.library.function:
