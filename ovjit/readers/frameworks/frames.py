@@ -73,15 +73,16 @@ class Frames:
             own = self.paths[op.name]
             return op.name if own == path else own[: len(path) + 1]
 
-        def needs(one: Any) -> set[Any]:
+        def needs(one: Any) -> list[Any]:
             operators = inner[one] if isinstance(one, tuple) else [within[one]]
-            given = {b.name for op in operators if not _is_known(op, known) for b in _befores(op)}
+            given = dict.fromkeys(b.name for op in operators if not _is_known(op, known) for b in _befores(op))
             inside = [within[name] for name in given if name in within]
-            return {unit(op) for op in inside if not _is_known(op, known)} - {one}
+            found = dict.fromkeys(unit(op) for op in inside if not _is_known(op, known))
+            return [each for each in found if each != one]
 
         ends: Iterable[Any] = within.values() if targets is None else [tensor.op for tensor in targets]
         left = [unit(within[name]) for name in (op.name for op in ends) if name in within]
-        graph: dict[Any, set[Any]] = {}
+        graph: dict[Any, list[Any]] = {}
         while left:
             one = left.pop()
             if one not in graph:
