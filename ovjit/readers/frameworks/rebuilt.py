@@ -195,7 +195,7 @@ class Rebuilder:
         graph = op.graph
         with graph.as_default():
             definition = graph._get_function(name).cached_definition
-            return function_def_to_graph(definition, include_library_functions=True)
+            return function_def_to_graph(definition)
 
     def call(self, function: Any, given: Sequence[Value]) -> list[Value]:
         """The outputs of a function that is put here."""

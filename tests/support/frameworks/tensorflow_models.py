@@ -165,17 +165,8 @@ def convert_made_anew() -> None:
         number = tf.cast(tf.reduce_sum(x) > 0, tf.int32)
         return tf.switch_case(number, [lambda: x * 2, lambda: x - 1])
 
-    def loops(x: Any) -> Any:
-        rows = tf.cast(x, tf.complex64)
-
-        def outer(i: Any, total: Any) -> Any:
-            step = lambda j, v: (j + 1, v * tf.complex(0.5, 0.25) + rows[i])  # noqa: E731
-            return i + 1, tf.while_loop(lambda j, v: j < 3, step, [0, total])[1]
-
-        return tf.math.real(tf.while_loop(lambda i, t: i < 4, outer, [0, rows[0]])[1])
-
     functions = [
-        loops, lambda x: tf.scan(lambda total, row: total * 0.5 + row, x), fibonacci, filtered, cases,
+        lambda x: tf.scan(lambda total, row: total * 0.5 + row, x), fibonacci, filtered, cases,
         lambda x: tf.math.real(tf.exp(tf.complex(x, x[::-1])) / tf.complex(x, x + 1)),
     ]  # fmt: skip
     for number, function in enumerate(functions):
