@@ -75,7 +75,9 @@ class Frames:
 
         def needs(one: Any) -> list[Any]:
             operators = inner[one] if isinstance(one, tuple) else [within[one]]
-            given = dict.fromkeys(b.name for op in operators if not _is_known(op, known) for b in _befores(op))
+            given = dict.fromkeys(
+                b.name for op in operators if not _is_known(op, known) for b in _befores(op)
+            )
             inside = [within[name] for name in given if name in within]
             found = dict.fromkeys(unit(op) for op in inside if not _is_known(op, known))
             return [each for each in found if each != one]

@@ -98,6 +98,7 @@ class Rebuilder:
 
     def __init__(self) -> None:
         self.depth = 0
+        self.loops = 0  # of single operators, whose body is made
         #: Names in bodies are their own ones: the exporter puts bodies into the graphs around them.
         self.names = count()
         #: What switches ask, by the graph and the name of the tensor.
@@ -249,7 +250,9 @@ class Rebuilder:
                 for op in (*merges, *switches):
                     merge = op if op.type.endswith("Merge") else op.inputs[0].op
                     known.update(dict.fromkeys((out.name for out in op.outputs), state[places[merge.name]]))
+                self.loops += 1
                 self._in_order(frames, frame.path, known, dict(sides), targets)
+                self.loops -= 1
                 return [known[tensor.name] for tensor in targets]
 
             return made
@@ -332,6 +335,8 @@ class Rebuilder:
         keys = [key for key in sides[left[0]] if len({sides[i].get(key, -1) for i in left}) == len(left)]
         if not keys or any(key not in sides[i] for i in left for key in keys[:1]):
             raise UnsupportedError("the operator Merge has operands that no Switch tells apart")
+        if self.loops:  # the exporter takes one branch's values for the other's in some runs
+            raise UnsupportedError("a branch in a loop of single operators cannot be made again")
         key = keys[0]
         predicate = self.predicates[key]
         order = sorted(left, key=lambda i: sides[i][key])
