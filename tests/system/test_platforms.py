@@ -83,7 +83,11 @@ for module, names in ((os, NAMES), (time, OF_TIME)):
         if hasattr(module, name):
             delattr(module, name)
 left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrations.mlserver_metrics",
-            "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch"}
+            "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
+            "ovjit.compat.frontend.pytorch.torchdynamo.backend",
+            "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.lists",
+            "ovjit.readers.frameworks.paddle_program", "ovjit.readers.frameworks.pairs",
+            "ovjit.readers.frameworks.rebuilt"}
 root = pathlib.Path(ROOT)
 for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):
@@ -91,11 +95,7 @@ for package in ("ovjit", "ovjit_ops"):
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         others = name in left_out or name.startswith("ovjit.integrations.vllm.")  # want packages of others
         if not others and "-" not in name:  # a hook of PyInstaller's is none of a program's
-            try:
-                importlib.import_module(name)
-            except ModuleNotFoundError as error:  # modules that work on objects of a framework import it
-                if error.name not in ("paddle", "tensorflow", "torch"):
-                    raise
+            importlib.import_module(name)
 
 import ovjit as ov
 from ovjit.codegen.cpu import elf
