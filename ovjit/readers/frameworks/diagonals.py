@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
+from ovjit.records import NamedTuple
 
 
-@dataclass
-class _Band:
-    """Diagonals from `low` to `high`, and the sizes of their matrix. All are i64 of one element."""
+class _Band(NamedTuple):
+    """Diagonals from `low` to `high`, and the sizes of their matrix, all i64 of one element.
+
+    `several`: they have a dimension of their own, from the highest to the lowest.
+    """
 
     low: Output
     high: Output
     rows: Output
     columns: Output
-    #: Whether the diagonals have a dimension of their own, from the highest to the lowest.
     several: bool
 
     def most(self, n: OnnxNode) -> Output:
@@ -27,7 +28,7 @@ class _Band:
         rows = n("Add", self.rows, n("Minimum", self.high, n.const([0])))
         return n("Minimum", rows, n("Subtract", self.columns, n("Maximum", self.low, n.const([0]))))
 
-    def count(self, n: OnnxNode) -> Output:
+    def number(self, n: OnnxNode) -> Output:
         return n("Add", n("Subtract", self.high, self.low), n.const([1]))
 
     def start(self, n: OnnxNode, numbers: Output) -> Output:
@@ -117,7 +118,7 @@ def _diagonals(n: OnnxNode) -> Output:
     """The diagonals of a matrix, from the highest, padded to the longest."""
     low, high, several = _limits(n, 1)
     band = _Band(low, high, *_sizes(n, n[0]), several)
-    number = n.unsqueeze(n("Subtract", high, n.upto(band.count(n))), [1])
+    number = n.unsqueeze(n("Subtract", high, n.upto(band.number(n))), [1])
     place = n("Subtract", n.unsqueeze(n.upto(band.most(n)), [0]), band.start(n, number))
     row = n("Subtract", place, n("Minimum", number, n.const(0)))
     column = n("Add", place, n("Maximum", number, n.const(0)))

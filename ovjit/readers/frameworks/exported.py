@@ -27,12 +27,16 @@ def _with_calls_inlined(graph: Any, inputs: Sequence[str], outputs: Sequence[str
 
     if not any(node.op in ("PartitionedCall", "StatefulPartitionedCall") for node in graph.node):
         return graph
-    functions = graph.library.function
-    for owner in (*graph.node, *functions, *(node for function in functions for node in function.node_def)):
+    for owner in (*_nodes(graph), *graph.library.function):
         for name in _KEPT_WHOLE:
             owner.attr.pop(name, None)
     with tf.Graph().as_default():
         return tf_optimize([*inputs], [*outputs], graph)
+
+
+def _nodes(graph: Any) -> list[Any]:
+    """The nodes of a graph and of its functions."""
+    return [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
 
 
 def converted(
@@ -155,8 +159,7 @@ def _checked(graph: Any) -> None:
     import tensorflow as tf
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
-    for node in nodes:  # TensorFlow does not compare the two
+    for node in _nodes(graph):  # TensorFlow does not compare the two
         told, value = (node.attr[key] if key in node.attr else None for key in ("dtype", "value"))
         if node.op == "Const" and told and value and told.type != value.tensor.dtype:
             raise ValueError(f"the constant {node.name!r} has a value of another type than it says")
@@ -173,7 +176,7 @@ _NOISY = ("tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
 def _has_forms(graph: Any) -> tuple[bool, bool]:
     """Whether a graph has complex numbers, and whether it has other operators of which `rebuilt` makes new
     ones."""
-    nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+    nodes = _nodes(graph)
     pairs = any(_is_complex(value) for node in nodes for value in node.attr.values())
     return pairs, any(_is_of_form(node.op) for node in nodes)
 

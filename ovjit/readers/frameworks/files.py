@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
@@ -81,7 +79,7 @@ def of_onnx(
     """The Model of what an exporter makes, whose errors become RuntimeErrors that name it. `converters` are
     the caller's rules for operators that the exporter leaves as they are."""
     from ovjit.readers.frameworks.operators import check_pairs, known_operators
-    from ovjit.readers.onnx.reader import read_onnx
+    from ovjit.readers.onnx.reader import opened, read_opened
 
     row = FRAMEWORKS[framework]
     try:
@@ -96,7 +94,8 @@ def of_onnx(
             check_pairs(proto.graph)
         own = {f"{MARKED}.{name}": rule for name, rule in (converters or {}).items()}
         rules = {**known_operators(framework), **own}
-        model = read_onnx(proto, converters=rules, all_inputs=framework == "tf")
+        given = opened(proto)
+        model = read_opened(given, rules, all_inputs=framework == "tf")
     except UnsupportedError as error:
         raise UnsupportedError(f"{where}, as {row.packages[1]} converts it: {error}") from error
     except OvjitError as error:
@@ -105,17 +104,13 @@ def of_onnx(
     if framework == "tf":
         _unnamed(model)
     else:
-        _check_declared(where, proto, model)
+        _check_declared(where, given.proto, model)
     return model
 
 
-def _check_declared(where: str, exported: bytes, model: Model) -> None:
+def _check_declared(where: str, proto: Any, model: Model) -> None:
     """Raise UnsupportedError where an output has not the shape that the exported model declares: its exporter
     wrote an operator wrongly."""
-    from ovjit.readers.onnx.standard import messages
-    from ovjit.readers.onnx.wire import cut_out
-
-    proto = messages().ModelProto.FromString(cut_out(np.frombuffer(exported, np.uint8))[0])
     for declared, port in zip(proto.graph.output, model.outputs, strict=True):
         shape, made = declared.type.tensor_type, port.get_partial_shape()
         if not shape.HasField("shape"):

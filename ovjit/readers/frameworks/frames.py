@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import Any, NamedTuple
+from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.records import NamedTuple
 
 #: The names of the frames in which an operator runs, from the outermost on.
 Path = tuple[str, ...]

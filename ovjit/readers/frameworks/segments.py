@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import ml_dtypes
 
 from ovjit.api.model.node import Output
 from ovjit.errors import UnsupportedError
@@ -10,15 +10,6 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, numpy_dtype
 from ovjit.readers.build import value_range
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
-
-#: The number of i64 in attributes, which the exporter writes as ONNX's.
-INT64 = 7
-_END = (1 << 63) - 1
-
-
-def _from(n: OnnxNode, shape: Output, first: int) -> Output:
-    """The dimensions of a shape from one on."""
-    return n.slice(shape, 0, first)
 
 
 def _numbers_below(n: OnnxNode, ids: Output, count: Output) -> Output:
@@ -34,7 +25,7 @@ def _joined(
     """The rows of each number joined. `rank` is that of the numbers, which stand for as many dimensions of x.
 
     There is a row more while they are joined, for numbers that no row has."""
-    rows = n("Concat", n("Add", count, n.const([1])), _from(n, n.shape_of(x), rank), axis=0)
+    rows = n("Concat", n("Add", count, n.const([1])), n.slice(n.shape_of(x), 0, rank), axis=0)
     empty = n.broadcast(n.like(x, start), rows)
     places = n.unsqueeze(_numbers_below(n, ids, n.scalar(count)), [rank])
     made = n("ScatterNDUpdate", empty, places, x, reduction=how, opset=15)
@@ -52,7 +43,7 @@ def _least(n: OnnxNode, x: Output) -> float | int:
     row = ELEMENT_TYPES[n.dtype(x)]
     if not row.is_real:
         return int(value_range(n.dtype(x))[0])
-    return -65504.0 if n.dtype(x) == "f16" else float(np.finfo(numpy_dtype(n.dtype(x))).min)
+    return float(ml_dtypes.finfo(numpy_dtype(n.dtype(x))).min)
 
 
 def _greatest(n: OnnxNode, x: Output) -> float | int:

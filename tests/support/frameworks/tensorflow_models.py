@@ -147,16 +147,17 @@ def convert_objects(folder: Path) -> None:
         raise AssertionError("a function without an example was converted")
 
 
+def fibonacci(x: Any) -> Any:
+    array = tf.TensorArray(tf.float32, 5, clear_after_read=False).write(0, x[0]).write(1, x[1])
+    made = tf.while_loop(
+        lambda i, t: i < 5, lambda i, t: (i + 1, t.write(i, t.read(i - 1) + t.read(i - 2))), [2, array]
+    )
+    return made[1].stack()
+
+
 def convert_made_anew() -> None:
     """Complex numbers, lists, TensorArrays, cases; integers and sizes that the exporter gets wrong."""
     rows, numbers = normal(5, 3), np.array([-7, 7, -8], np.int32)
-
-    def fibonacci(x: Any) -> Any:
-        array = tf.TensorArray(tf.float32, 5, clear_after_read=False).write(0, x[0]).write(1, x[1])
-        made = tf.while_loop(
-            lambda i, t: i < 5, lambda i, t: (i + 1, t.write(i, t.read(i - 1) + t.read(i - 2))), [2, array]
-        )
-        return made[1].stack()
 
     def filtered(x: Any) -> Any:
         return tf.signal.irfft(tf.signal.rfft(x) * tf.complex(tf.ones([2]) * 0.5, tf.ones([2])), [3])
@@ -270,13 +271,6 @@ def convert_loops(folder: Path) -> None:
     def backwards(x: Any) -> Any:
         array = tf.TensorArray(tf.float32, 5)
         made = tf.while_loop(lambda i, t: i >= 0, lambda i, t: (i - 1, t.write(i, x[i] * 2.0)), [4, array])
-        return made[1].stack()
-
-    def fibonacci(x: Any) -> Any:
-        array = tf.TensorArray(tf.float32, 5, clear_after_read=False).write(0, x[0]).write(1, x[1])
-        made = tf.while_loop(
-            lambda i, t: i < 5, lambda i, t: (i + 1, t.write(i, t.read(i - 1) + t.read(i - 2))), [2, array]
-        )
         return made[1].stack()
 
     def joined(x: Any) -> Any:

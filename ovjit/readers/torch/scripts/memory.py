@@ -102,13 +102,8 @@ class Memory:
         which this is a part of. Returns that."""
         piece = self.piece(value)
         under = Piece(value)
-        under.base, under.view, under.layout = piece.base, piece.view, piece.layout
-        under.outer, under.carried, under.path, under.stale = (
-            piece.outer,
-            piece.carried,
-            piece.path,
-            piece.stale,
-        )
+        for name in ("base", "view", "layout", "outer", "carried", "path", "stale"):
+            setattr(under, name, getattr(piece, name))
         for other in piece.family:
             if other.base is piece:
                 other.base = under

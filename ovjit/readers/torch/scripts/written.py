@@ -209,10 +209,9 @@ class WritingReader(TorchReader):
                 node.kind(), f"{node.kind()} in a branch or loop reshapes what is around it{where(node)}"
             )
         self._check_around(self.memory.piece(old))
+        # the operator that is not in place, which may have overloads where this one has none
         operator = node.kind().removesuffix("_")
-        overload = (
-            "int" if operator == "aten::transpose" else overload
-        )  # of the operator that is not in place
+        overload = "int" if operator == "aten::transpose" else overload
         under = self.memory.begin_under(old, made)
         view = view_of(operator, overload, arguments) or View.of_shape(operator, arguments)
         piece = self.memory.piece(made)
