@@ -10,7 +10,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers import special
 from ovjit.readers.jax.parts import Parts, joined, part_type, taken_apart
 from ovjit.readers.jax.reader import JaxNode
-from ovjit.readers.jax.registry import find_rule, of_parts, primitive
+from ovjit.readers.jax.registry import find_rule, of_parts, primitive, primitives
 from ovjit.readers.jax.shapes import folded
 
 
@@ -129,16 +129,6 @@ def equal(n: JaxNode) -> Any:
     return n.chain(join, [n(op, x, y) for x, y in zip(a.parts, b.parts, strict=True)])
 
 
-@primitive("complex")
-def complex_(n: JaxNode) -> Any:
-    return Parts((n[0], n[1]))
-
-
-@primitive("real", "imag")
-def part(n: JaxNode) -> Any:
-    return _pair(n, 0)[n.op_type == "imag"]
-
-
 @primitive("conj")
 def conj(n: JaxNode) -> Any:
     re, im = _pair(n, 0)
@@ -199,3 +189,11 @@ def fft(n: JaxNode) -> Any:
     if kind == "IRFFT":
         return n("IRDFT", x, axes, lengths)
     return taken_apart(n, n(op, x, axes))
+
+
+#: Operators that are one expression.
+primitives({
+    "complex": lambda n: Parts((n[0], n[1])),
+    "real": lambda n: _pair(n, 0)[n.op_type == "imag"],
+    "imag": lambda n: _pair(n, 0)[n.op_type == "imag"],
+})  # fmt: skip

@@ -63,12 +63,6 @@ def same(n: JaxNode) -> Any:
     return list(n.inputs)
 
 
-@primitive("div")
-def div(n: JaxNode) -> Any:
-    """Quotients of integers are cut off towards zero."""
-    return n("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0]))
-
-
 @primitive("erfc")
 def erfc(n: JaxNode) -> Any:
     """In f32, or in f64. The argument is remembered, as Gelu is written with this function."""
@@ -107,11 +101,6 @@ def _scaled_by(n: JaxNode, value: Output, factor: float) -> Output | None:
         ):
             return x
     return None
-
-
-@primitive("cbrt")
-def cbrt(n: JaxNode) -> Any:
-    return n("Multiply", n("Sign", n[0]), n("Power", n("Abs", n[0]), n.like(n[0], 1 / 3)))
 
 
 @primitive("integer_pow")
@@ -213,11 +202,6 @@ def bitcast(n: JaxNode) -> Any:
     return recast(n, n("ReduceSum", pieces, [-1], keep_dims=False), kind)
 
 
-@primitive("atan2")
-def atan2(n: JaxNode) -> Any:
-    return n.convert(special.atan2(n, n.wide(n[0]), n.wide(n[1])), n.dtype(n[0]))
-
-
 def _special(name: str, function: Callable[..., Any]) -> None:
     """A function of one operand or several, in f64."""
     primitive(name)(lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0])))
@@ -289,4 +273,8 @@ primitives({
     "log1p": lambda n: n.convert(special.log1p(n, n.wide(n[0])), n.dtype(n[0])),
     "expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
     "add_n": lambda n: reduce(lambda a, b: n("Add", a, b), n.inputs),
+    # quotients of integers are cut off towards zero
+    "div": lambda n: n("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0])),
+    "cbrt": lambda n: n("Multiply", n("Sign", n[0]), n("Power", n("Abs", n[0]), n.like(n[0], 1 / 3))),
+    "atan2": lambda n: n.convert(special.atan2(n, n.wide(n[0]), n.wide(n[1])), n.dtype(n[0])),
 })  # fmt: skip

@@ -12,7 +12,7 @@ from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.readers.jax.parts import joined, taken_apart
 from ovjit.readers.jax.reader import JaxNode
-from ovjit.readers.jax.registry import primitive
+from ovjit.readers.jax.registry import primitive, primitives
 
 #: By how many bits the words are rotated in four rounds, alternately.
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -38,21 +38,6 @@ def _keys(n: JaxNode) -> tuple[Output, int]:
     """The keys as words in a last dimension, and how many dimensions they have."""
     value: Any = n[0]
     return joined(n, value), len(n.eqn.invars[0].aval.shape)
-
-
-@primitive("random_wrap")
-def random_wrap(n: JaxNode) -> Any:
-    return taken_apart(n, n[0])
-
-
-@primitive("random_unwrap")
-def random_unwrap(n: JaxNode) -> Any:
-    return _keys(n)[0]
-
-
-@primitive("random_seed")
-def random_seed(n: JaxNode) -> Any:
-    return taken_apart(n, _traced(n, _generator(n, False).seed, [n[0]], n.rank(n[0])))
 
 
 @primitive("random_split")
@@ -102,3 +87,11 @@ def threefry2x32(n: JaxNode) -> Any:
         x = n("Add", x, keys[(group + 1) % 3])
         y = n("Add", n("Add", y, keys[(group + 2) % 3]), n.like(y, group + 1))
     return [n.folded(x), n.folded(y)]
+
+
+#: Operators that are one expression.
+primitives({
+    "random_wrap": lambda n: taken_apart(n, n[0]),
+    "random_unwrap": lambda n: _keys(n)[0],
+    "random_seed": lambda n: taken_apart(n, _traced(n, _generator(n, False).seed, [n[0]], n.rank(n[0]))),
+})  # fmt: skip

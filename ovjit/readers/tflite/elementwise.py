@@ -40,12 +40,6 @@ tflite_ops({name: _unary(op) for name, op in SAME_UNARY.items()})
 tflite_ops({name: _binary(op) for name, op in SAME_BINARY.items()})
 
 
-@tflite_op("DIV")
-def div(n: LiteNode) -> Any:
-    """Quotients of integers are cut off towards zero."""
-    return n.activated(n.each("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0])))
-
-
 @tflite_op("FLOOR_DIV")
 def floor_div(n: LiteNode) -> Any:
     """floor(a / b); OpenVINO's quotient of integers is that already."""
@@ -73,12 +67,6 @@ def cast(n: LiteNode) -> Any:
     if target not in ELEMENT_TYPES or n.dtype(x) not in ELEMENT_TYPES:
         raise UnsupportedError(f"a cast to {target} is not supported")
     return n.each("Convert", x, destination_type=target)
-
-
-@tflite_op("QUANTIZE")
-def quantize(n: LiteNode) -> Any:
-    """Real numbers stay so: the result is rounded as every tensor that is quantised."""
-    return n.each("Convert", n[0], destination_type="f32")
 
 
 @tflite_op("DEQUANTIZE")
@@ -137,4 +125,8 @@ tflite_ops({
     "LEAKY_RELU": lambda n: n.each("PRelu", n[0], n.like(n[0], n.option("Alpha"))),
     "ADD_N": lambda n: reduce(lambda a, b: n.each("Add", a, b), n.inputs[1:], n[0]),
     "ZEROS_LIKE": lambda n: n.broadcast(n.like(n[0], 0), n.shape_of(n[0])),
+    # quotients of integers are cut off towards zero
+    "DIV": lambda n: n.activated(n.each("Divide", n[0], n[1], m_pythondiv=n.is_real(n[0]))),
+    # real numbers stay so: the result is rounded as every tensor that is quantised
+    "QUANTIZE": lambda n: n.each("Convert", n[0], destination_type="f32"),
 })  # fmt: skip

@@ -18,11 +18,6 @@ from ovjit.readers.tflite.registry import tflite_op, tflite_ops
 LAST = (1 << 31) - 1
 
 
-@tflite_op("RANK")
-def rank(n: LiteNode) -> Any:
-    return n.const(np.int32(n.rank(n[0])))
-
-
 @tflite_op("RESHAPE")
 def reshape(n: LiteNode) -> Any:
     """The shape is an option, else an input, else that which the file gives the result."""
@@ -65,16 +60,6 @@ def transpose(n: LiteNode) -> Any:
     if first is not None and order is not None and order.reshape(-1).tolist() == first_order(n.rank(n[0])):
         return first
     return n("Transpose", n[0], n[1])
-
-
-@tflite_op("FILL")
-def fill(n: LiteNode) -> Any:
-    return n.folded(n.broadcast(n[1], n[0]))
-
-
-@tflite_op("RANGE")
-def range_(n: LiteNode) -> Any:
-    return n.folded(n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0])))
 
 
 def _pads(n: LiteNode) -> tuple[Output, Output, np.ndarray | None]:
@@ -131,11 +116,6 @@ def strided_slice(n: LiteNode) -> Any:
         new_axis_mask=mask("NewAxisMask"), shrink_axis_mask=mask("ShrinkAxisMask"),
         ellipsis_mask=mask("EllipsisMask"),
     )  # fmt: skip
-
-
-@tflite_op("SPLIT_V")
-def split_v(n: LiteNode) -> Any:
-    return n.all("VariadicSplit", n[0], n.scalar(n[2]), n[1])
 
 
 @tflite_op("PACK")
@@ -204,4 +184,8 @@ tflite_ops({
     "TILE": lambda n: n("Tile", n[0], n[1]),
     "BROADCAST_TO": lambda n: n.broadcast(n[0], n[1]),
     "SPLIT": lambda n: n.all("Split", n[1], n[0], num_splits=n.option("NumSplits")),
+    "RANGE": lambda n: n.folded(n("Range", *(n.scalar(n[i]) for i in range(3)), output_type=n.dtype(n[0]))),
+    "SPLIT_V": lambda n: n.all("VariadicSplit", n[0], n.scalar(n[2]), n[1]),
+    "RANK": lambda n: n.const(np.int32(n.rank(n[0]))),
+    "FILL": lambda n: n.folded(n.broadcast(n[1], n[0])),
 })  # fmt: skip

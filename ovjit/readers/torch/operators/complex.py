@@ -57,16 +57,6 @@ def polar(n: Call, x: Output, angle: Output) -> Complex:
     return n.complex_of(n("Multiply", x, n("Cos", angle)), n("Multiply", x, n("Sin", angle)))
 
 
-@aten("real")
-def real(n: Call, x: Any) -> Output:
-    return n.part(x, 0) if isinstance(x, Complex) else x
-
-
-@aten("imag")
-def imag(n: Call, x: Any) -> Output:
-    return n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0))
-
-
 @aten("conj", "_conj", "conj_physical", "_conj_physical")
 def conj(n: Call, x: Any) -> Any:
     return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
@@ -112,11 +102,6 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
         return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
     made = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
     return _exponential(n, made)
-
-
-@aten("complex_matmul")
-def complex_matmul(n: Call, x: Any, other: Any) -> Complex:
-    return _by_parts(n, "MatMul", pair_of(n, x), pair_of(n, other))
 
 
 def _either(name: str, of_complex: Any) -> None:
@@ -195,4 +180,7 @@ aten_rows({
     "view_as_complex": lambda n, x: Complex(x),
     "view_as_real _view_as_real_physical view_as_real_copy": lambda n, x: x.pair,
     "_neg_view": lambda n, x: n("Negative", x),
+    "real": lambda n, x: n.part(x, 0) if isinstance(x, Complex) else x,
+    "complex_matmul": lambda n, x, other: _by_parts(n, "MatMul", pair_of(n, x), pair_of(n, other)),
+    "imag": lambda n, x: n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0)),
 })  # fmt: skip

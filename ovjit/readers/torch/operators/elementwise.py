@@ -265,11 +265,6 @@ def rsqrt(n: Call, x: Any) -> Output:
     return n("Divide", n.like(x, 1), n("Sqrt", x))
 
 
-@aten("square")
-def square(n: Call, x: Output) -> Output:
-    return n.also("pow", x, 2)
-
-
 @aten("sign", "sgn")
 def sign(n: Call, x: Any) -> Any:
     if isinstance(x, Complex):
@@ -329,11 +324,6 @@ def where(n: Call, x: Output, self: Any = None, other: Any = None) -> Any:
         a, b = (v if isinstance(v, Complex) else n.complex_of(n.tensor(v)) for v in (self, other))
         return Complex(n("Select", n.unsqueeze(n.tensor(x, "boolean"), [-1]), a.pair, b.pair))
     return n("Select", n.tensor(x, "boolean"), *n.same_kind([self, other]))
-
-
-@aten("masked_fill")
-def masked_fill(n: Call, x: Output, mask: Output, value: Any) -> Output:
-    return n("Select", n.tensor(mask, "boolean"), n.tensor(value, n.dtype(x)), x)
 
 
 @aten("addcmul", "addcdiv")
@@ -499,4 +489,7 @@ aten_rows({
     "neg negative": negated,
     "logical_not": lambda n, x: n("LogicalNot", n.tensor(x, "boolean")),
     "bitwise_not": lambda n, x: n("BitwiseNot", x),
+    "square": lambda n, x: n.also("pow", x, 2),
+    "masked_fill": lambda n, x, mask, value:
+        n("Select", n.tensor(mask, "boolean"), n.tensor(value, n.dtype(x)), x),
 })  # fmt: skip

@@ -13,17 +13,7 @@ from ovjit.readers.factorization import determinant, eliminated, stacked, unstac
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.elementwise import by_squaring
 from ovjit.readers.torch.operators.spectra import by_singular_values
-from ovjit.readers.torch.registry import aten
-
-
-@aten("inverse", "linalg_inv")
-def inverse(n: Call, x: Output) -> Output:
-    return n("Inverse", x, adjoint=False)
-
-
-@aten("linalg_inv_ex")
-def inverse_with_info(n: Call, x: Output) -> list[Any]:
-    return [n("Inverse", x, adjoint=False), _info(n, x, 1)]
+from ovjit.readers.torch.registry import aten, aten_rows
 
 
 def _info(n: Call, x: Output, index: int) -> Output | None:
@@ -86,17 +76,6 @@ def matrix_norm(n: Call, x: Output, ord: Any = "fro", dim: Any = (-2, -1), keepd
     if n.may_be_empty(x, [kept]):  # of no sums, the largest is 0
         out = n("Maximum", out, n.like(out, 0))
     return out if keepdim else n.squeeze(out, [rows, columns])
-
-
-@aten("linalg_vecdot")
-def vector_product(n: Call, x: Any, y: Any, dim: int = -1) -> Any:
-    """The sum of conj(x) y along an axis."""
-    return n.also("sum", n.also("mul", n.also("conj", x), y), [dim])
-
-
-@aten("trace")
-def trace(n: Call, x: Output) -> Output:
-    return n.also("sum", n.also("diagonal", x))
 
 
 @aten("kron")
@@ -277,3 +256,13 @@ def grouped_product(n: Call, x: Output, weight: Output, offs: Output) -> Output:
         rows = n("Slice", x, first, last, n.const([1]), n.const([0]))
         parts.append(n("MatMul", rows, n("Gather", weight, i, 0)))
     return n("Concat", *parts, axis=0)
+
+
+#: Operators that are one expression.
+aten_rows({
+    "linalg_inv_ex": lambda n, x: [n("Inverse", x, adjoint=False), _info(n, x, 1)],
+    # the sum of conj(x) y along an axis
+    "linalg_vecdot": lambda n, x, y, dim=-1: n.also("sum", n.also("mul", n.also("conj", x), y), [dim]),
+    "trace": lambda n, x: n.also("sum", n.also("diagonal", x)),
+    "inverse linalg_inv": lambda n, x: n("Inverse", x, adjoint=False),
+})  # fmt: skip

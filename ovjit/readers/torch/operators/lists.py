@@ -136,11 +136,6 @@ def range_length(n: Call, x: Any, hi: Any, step: Any) -> Any:
     return computed(n, "sym_max", computed(n, "floordiv", gap, step), 0)
 
 
-@aten("__derive_index")
-def range_item(n: Call, x: Any, start: Any, step: Any) -> Any:
-    return computed(n, "add", start, computed(n, "mul", x, step))
-
-
 @aten("str")
 def text_of(n: Call, x: Any) -> str:
     known = x if isinstance(x, str) or x is None else n.known_number(x)
@@ -204,4 +199,5 @@ aten_rows({
     "prim::requires_grad prim::is_quantized prim::is_sparse prim::is_sparse_csr prim::is_mkldnn "
     "prim::is_cuda prim::is_xpu prim::is_mps prim::is_meta prim::is_vulkan prim::is_maia "
     "is_grad_enabled is_autocast_enabled is_autocast_cpu_enabled": lambda n, *of: False,
+    "__derive_index": lambda n, x, start, step: computed(n, "add", start, computed(n, "mul", x, step)),
 })  # fmt: skip

@@ -231,11 +231,6 @@ def log_softmax(n: Call, x: Any, dim: int, dtype: Any = None) -> Output:
     return n("LogSoftmax", x, axis=n.axis(dim, n.rank(x))) if n.rank(x) else n.alike(x, 0)
 
 
-@aten("gelu")
-def gelu(n: Call, x: Output, approximate: str = "none") -> Output:
-    return n("Gelu", x, approximation_mode="TANH" if approximate == "tanh" else "ERF")
-
-
 @aten("elu")
 def elu(n: Call, x: Output, alpha: Any = 1, scale: Any = 1, input_scale: Any = 1) -> Output:
     below = n("Multiply", x, n.like(x, input_scale)) if input_scale != 1 else x
@@ -304,11 +299,6 @@ def shrink(n: Call, x: Output, lambd: Any = 0.5) -> Output:
         return n("Select", n("LessEqual", size, bound), zero, x)
     less = n("Multiply", n("Sign", x), n("Subtract", size, bound))
     return n("Select", n("Greater", size, bound), less, n("Multiply", x, zero))
-
-
-@aten("threshold")
-def threshold(n: Call, x: Output, threshold: Any, value: Any) -> Output:
-    return n("Select", n("LessEqual", x, n.like(x, threshold)), n.like(x, value), x)
 
 
 @aten("glu")
@@ -450,4 +440,8 @@ aten_rows({
     "relu6": lambda n, x: n.also("clamp", x, 0, 6),
     "softsign": lambda n, x: n("SoftSign", x),
     "tanhshrink": lambda n, x: n("Subtract", x, n("Tanh", x)),
+    "gelu": lambda n, x, approximate="none":
+        n("Gelu", x, approximation_mode="TANH" if approximate == "tanh" else "ERF"),
+    "threshold": lambda n, x, threshold, value:
+        n("Select", n("LessEqual", x, n.like(x, threshold)), n.like(x, value), x),
 })  # fmt: skip

@@ -139,11 +139,6 @@ def sizes(n: Call, x: Any) -> Any:
     return n.sizes(x)
 
 
-@aten("dim", "ndimension")
-def dim(n: Call, x: Any) -> int:
-    return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
-
-
 @aten("Int", "IntImplicit", "Float", "FloatImplicit", "Bool", "ScalarImplicit", "item",
       "_local_scalar_dense")  # fmt: skip
 def to_number(n: Call, x: Any) -> Any:
@@ -208,12 +203,6 @@ def to_named(n: Call, x: Any) -> Any:
     return n.to_type(n.tensor(x), kinds[n.op.removeprefix("aten::")])
 
 
-@aten("ovjit::stored")
-def stored(n: Call, x: Any) -> Output:
-    """A weight of 16 or 8 bits in f32."""
-    return as_f32(n.tensor(x))
-
-
 @aten("_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range",
       "sym_constrain_range_for_size", "_functional_assert_async", "_functional_sym_constrain_range",
       "_print", "warn", "prim::RaiseException", "_functional_assert_scalar", "_check_is_size")  # fmt: skip
@@ -238,4 +227,7 @@ aten_rows({
     "len": lambda n, x: len(x) if isinstance(x, (list, tuple, dict, str)) else n.size(_items(x), 0),
     "is_floating_point": lambda n, x: not isinstance(x, Complex) and n.is_real(x),
     "is_complex": lambda n, x: isinstance(x, Complex),
+    # a weight of 16 or 8 bits in f32
+    "ovjit::stored": lambda n, x: as_f32(n.tensor(x)),
+    "dim ndimension": lambda n, x: n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x),
 })  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import element_type
 
 #: The distance of numbers that are drawn, which stands for 0 where a logarithm is asked of them.
@@ -55,33 +55,12 @@ def randint_like(n: Call, x: Output, high: Any = None, low: Any = 0, dtype: Any 
     return n.convert(uniform_of(n, n.shape_of(x), "i64", low, high), kind)
 
 
-@aten("uniform")
-def uniform(n: Call, x: Output, /, **bounds: Any) -> Output:
-    return uniform_of(n, n.shape_of(x), n.dtype(x), bounds.get("from", 0.0), bounds.get("to", 1.0))
-
-
-@aten("normal_functional", "normal")
-def normal_functional(n: Call, x: Output, mean: Any = 0.0, std: Any = 1.0) -> Output:
-    """`normal` without an overload is the one in place."""
-    return _scaled(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std)
-
-
 @aten("normal.Tensor_Tensor", "normal.Tensor_float", "normal.float_Tensor")
 def normal_of_tensors(n: Call, x: Any, std: Any = 1.0) -> Output:
     """Numbers about each mean, of each deviation."""
     given = [v for v in (x, std) if isinstance(v, Output)]
     shape = n.shape_of(n("Add", *given) if len(given) > 1 else given[0])
     return _scaled(n, normal_of(n, shape, n.dtype(given[0])), x, std)
-
-
-@aten("normal.float_float")
-def normal_of_size(n: Call, x: Any, std: Any, size: Any, dtype: Any = None) -> Output:
-    return _scaled(n, rand(n, size, dtype), x, std)
-
-
-@aten("prims::normal")
-def primitive_normal(n: Call, x: Any, mean: Any, std: Any, dtype: Any = None) -> Output:
-    return _scaled(n, rand(n, x, dtype), mean, std)
 
 
 def _scaled(n: Call, made: Output, mean: Any, std: Any) -> Output:
@@ -116,3 +95,15 @@ def randperm(n: Call, x: Any, dtype: Any = None) -> Output:
     """The order of as many random numbers."""
     made = n.also("argsort", uniform_of(n, n.ints([x]), "f32"))
     return made if dtype is None else n.convert(made, element_type(dtype))
+
+
+#: Operators that are one expression.
+aten_rows({
+    "uniform": lambda n, x, /, **bounds:
+        uniform_of(n, n.shape_of(x), n.dtype(x), bounds.get("from", 0.0), bounds.get("to", 1.0)),
+    # `normal` without an overload is the one in place
+    "normal_functional normal": lambda n, x, mean=0.0, std=1.0:
+        _scaled(n, normal_of(n, n.shape_of(x), n.dtype(x)), mean, std),
+    "normal.float_float": lambda n, x, std, size, dtype=None: _scaled(n, rand(n, size, dtype), x, std),
+    "prims::normal": lambda n, x, mean, std, dtype=None: _scaled(n, rand(n, x, dtype), mean, std),
+})  # fmt: skip

@@ -13,7 +13,7 @@ from ovjit.readers.running import running
 from ovjit.readers.special import log_add
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.operators.sorting import ordered
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number
 
 
@@ -88,11 +88,6 @@ def extreme(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> Output:
     if n.dtype(x) == "boolean":
         return reduced(n, "ReduceLogicalOr" if top else "ReduceLogicalAnd", x, dim, keepdim)
     return reduced(n, "ReduceMax" if top else "ReduceMin", x, dim, keepdim)
-
-
-@aten("aminmax", "_aminmax")
-def aminmax(n: Call, x: Any, dim: Any = None, keepdim: bool = False) -> list[Output]:
-    return [n.also("amin", x, dim, keepdim), n.also("amax", x, dim, keepdim)]
 
 
 @aten("max.dim", "min.dim", "max.names_dim")
@@ -206,11 +201,6 @@ def norm(n: Call, x: Any, p: Any = 2, ord: Any = None, dim: Any = None, keepdim:
     return n.convert(n("Power", powers, n.like(wide, 1.0 / p)), n.dtype(x))
 
 
-@aten("count_nonzero")
-def count_nonzero(n: Call, x: Output, dim: Any = None) -> Output:
-    return reduced(n, "ReduceSum", n.convert(n.to_type(x, "boolean"), "i64"), dim, False)
-
-
 @aten("cumsum")
 def cumsum(n: Call, x: Output, dim: int, dtype: Any = None) -> Output:
     x = _summed(n, x, dtype)
@@ -250,11 +240,6 @@ def cummax(n: Call, x: Output, dim: int) -> list[Output]:
         here = n("LogicalOr", here, n("IsNaN", given))
     marked = n("Select", here, steps, n.const(-1))
     return [n.to_type(values, kind), running(n, marked, axis, partial(n, "Maximum"))]
-
-
-@aten("dist")
-def dist(n: Call, x: Output, other: Output, p: Any = 2) -> Output:
-    return norm(n, n("Subtract", *n.same_kind([x, other])), p)
 
 
 @aten("renorm")
@@ -297,3 +282,13 @@ def diff(n: Call, x: Output, /, dim: int = -1, prepend: Any = None, append: Any 
     for _ in range(given.get("n", 1)):
         whole = n(op, n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
     return whole
+
+
+#: Operators that are one expression.
+aten_rows({
+    "aminmax _aminmax": lambda n, x, dim=None, keepdim=False:
+        [n.also("amin", x, dim, keepdim), n.also("amax", x, dim, keepdim)],
+    "count_nonzero": lambda n, x, dim=None:
+        reduced(n, "ReduceSum", n.convert(n.to_type(x, "boolean"), "i64"), dim, False),
+    "dist": lambda n, x, other, p=2: norm(n, n("Subtract", *n.same_kind([x, other])), p),
+})  # fmt: skip

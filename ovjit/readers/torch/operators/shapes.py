@@ -398,16 +398,6 @@ def rot90(n: Call, x: Output, k: int = 1, dims: Sequence[int] = (0, 1)) -> Outpu
     return transpose(n, flip(n, x, [b]), a, b) if turns == 1 else flip(n, transpose(n, x, a, b), [b])
 
 
-@aten("pixel_shuffle")
-def pixel_shuffle(n: Call, x: Output, upscale_factor: int) -> Output:
-    return _images(n, x, lambda v: n("DepthToSpace", v, mode="depth_first", block_size=upscale_factor))
-
-
-@aten("pixel_unshuffle")
-def pixel_unshuffle(n: Call, x: Output, downscale_factor: int) -> Output:
-    return _images(n, x, lambda v: n("SpaceToDepth", v, mode="depth_first", block_size=downscale_factor))
-
-
 def _images(n: Call, x: Output, body: Any) -> Output:
     """`body` of images with one batch dimension; others are merged into it."""
     rank = n.rank(x)
@@ -416,11 +406,6 @@ def _images(n: Call, x: Output, body: Any) -> Output:
     dims = n.sizes(x)
     made = body(n.to_shape(x, [-1, *dims[-3:]]))
     return n.to_shape(made, [*dims[:-3], *n.sizes(made)[-3:]])
-
-
-@aten("channel_shuffle", "native_channel_shuffle")
-def channel_shuffle(n: Call, x: Output, groups: int) -> Output:
-    return n("ShuffleChannels", x, axis=1, group=groups)
 
 
 @aten(
@@ -484,16 +469,6 @@ def diagonal(n: Call, x: Output, offset: int = 0, dim1: Any = None, dim2: Any = 
     steps = n("Multiply", n.arange(length), n.index(n.compute("Add", columns, 1)))
     first = n.compute("Add", n.compute("Multiply", columns, down), right)
     return n("Gather", flat, n("Add", steps, n.index(first)), -1)
-
-
-@aten("diag")
-def diag(n: Call, x: Output, diagonal: int = 0) -> Output:
-    return n.also("diag_embed", x, diagonal) if n.rank(x) == 1 else n.also("diagonal", x, diagonal)
-
-
-@aten("diagflat")
-def diagflat(n: Call, x: Output, offset: Any = 0) -> Output:
-    return n.also("diag_embed", n.reshape(x, [-1]), offset)
 
 
 @aten("diag_embed")
@@ -670,4 +645,13 @@ aten_rows({
     "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),
     "fliplr flipud": lambda n, x: flip(n, x, [1 if n.op.endswith("lr") else 0]),
     "ravel": lambda n, x: n.flat(x),
+    "pixel_shuffle": lambda n, x, upscale_factor:
+        _images(n, x, lambda v: n("DepthToSpace", v, mode="depth_first", block_size=upscale_factor)),
+    "pixel_unshuffle": lambda n, x, downscale_factor:
+        _images(n, x, lambda v: n("SpaceToDepth", v, mode="depth_first", block_size=downscale_factor)),
+    "channel_shuffle native_channel_shuffle": lambda n, x, groups:
+        n("ShuffleChannels", x, axis=1, group=groups),
+    "diag": lambda n, x, diagonal=0:
+        n.also("diag_embed", x, diagonal) if n.rank(x) == 1 else n.also("diagonal", x, diagonal),
+    "diagflat": lambda n, x, offset=0: n.also("diag_embed", n.reshape(x, [-1]), offset),
 })  # fmt: skip

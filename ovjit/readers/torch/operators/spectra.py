@@ -11,7 +11,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.readers.factorization import stacked, unstacked
 from ovjit.readers.rotations import singular, symmetric
 from ovjit.readers.torch.call import Call
-from ovjit.readers.torch.registry import aten
+from ovjit.readers.torch.registry import aten, aten_rows
 
 
 def _wide(n: Call, x: Output) -> Output:
@@ -36,11 +36,6 @@ def svd(n: Call, x: Output, full_matrices: bool = True, some: bool = True) -> li
     return _given_back(n, x, (u, 2), (s, 1), (v if old else _turned(n, v), 2))
 
 
-@aten("linalg_svdvals")
-def svdvals(n: Call, x: Output) -> Output:
-    return _given_back(n, x, (singular(n, _wide(n, x), False)[1], 1))[0]
-
-
 def _eigen(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
     """Eigenvalues and vectors by the triangle that counts."""
     wide = _wide(n, x)
@@ -54,11 +49,6 @@ def _eigen(n: Call, x: Output, UPLO: str = "L") -> tuple[Output, Output]:
 def eigh(n: Call, x: Output, UPLO: str = "L") -> list[Output]:
     values, vectors = _eigen(n, x, UPLO)
     return _given_back(n, x, (values, 1), (vectors, 2))
-
-
-@aten("linalg_eigvalsh")
-def eigvalsh(n: Call, x: Output, UPLO: str = "L") -> Output:
-    return _given_back(n, x, (_eigen(n, x, UPLO)[0], 1))[0]
 
 
 def _scaled_product(n: Call, left: Output, scales: Output, right: Output) -> Output:
@@ -165,3 +155,10 @@ def cond(n: Call, x: Output, p: Any = None) -> Output:
         return _given_back(n, x, (n("Divide", *(ends if p != -2 else ends[::-1])), 0))[0]
     norms = [n.also("linalg_matrix_norm", v, p, [-2, -1], False) for v in (x, n.also("linalg_inv", x))]
     return n("Multiply", *norms)
+
+
+#: Operators that are one expression.
+aten_rows({
+    "linalg_svdvals": lambda n, x: _given_back(n, x, (singular(n, _wide(n, x), False)[1], 1))[0],
+    "linalg_eigvalsh": lambda n, x, UPLO="L": _given_back(n, x, (_eigen(n, x, UPLO)[0], 1))[0],
+})  # fmt: skip
