@@ -156,7 +156,7 @@ class Writes(Exception):
 
 def read_if(reader: ScriptReader, node: Any, condition: Any) -> list[Any]:
     """The outputs of a branch whose condition is known only when the model runs."""
-    call = Call(reader, "prim::If", "", node.scopeName(), reader._inner)
+    call = Call(reader, "prim::If", node.scopeName())
     written: list[str] = []  # from around the branches
     count = node.outputsSize()
     read: list[Inside] = []

@@ -7,7 +7,7 @@ A rule is given tensors as `Output`s or `Complex`, numbers that are known as Pyt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from ovjit.errors import UnsupportedError
 from ovjit.graph.dtypes import ELEMENT_TYPES
 from ovjit.graph.shapes import bounds, is_static
 from ovjit.readers.torch.dimensions import Dimensions, TorchDraft
+from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, element_type, is_complex, torch_types
 from ovjit.records import NamedTuple
 
@@ -59,13 +60,13 @@ NOTHING_TOLD = Wanted()
 class Call(Dimensions):
     """An operator that is being read. Calling it makes a node of the Model."""
 
-    def __init__(self, reader: TorchDraft, name: str, overload: str, base: str, called: Callable[..., Any],
-                 wanted: Wanted = NOTHING_TOLD):  # fmt: skip
+    def __init__(
+        self, reader: TorchDraft, name: str, base: str, overload: str = "", wanted: Wanted = NOTHING_TOLD
+    ):
         self.reader = reader
         self.op = name
-        self.overload = overload
         self.base = base
-        self._called = called
+        self.overload = overload
         self.wanted = wanted
 
     def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
@@ -84,8 +85,11 @@ class Call(Dimensions):
         )
 
     def also(self, name: str, *arguments: Any, **named: Any) -> Any:
-        """What another operator of PyTorch's gives, read by its own row."""
-        return self._called(self, name, arguments, named)
+        """What another operator of PyTorch's gives, read by its own row. "max.dim" is one overload."""
+        full, _, overload = (name if "::" in name else f"aten::{name}").partition(".")
+        row = find_rule(full, overload)
+        assert row is not None, full
+        return row.rule(Call(self.reader, full, self.base, overload), *arguments, **named)
 
     def is_used(self, index: int) -> bool:
         """Whether an output of several is read."""

@@ -29,7 +29,7 @@ def change(reader: ScriptReader, node: Any) -> None:
     """Change the list or dict that a node is about: all its names see that."""
     kind = node.kind()
     values, *arguments = (reader._value(v) for v in node.inputs())
-    call = Call(reader, kind, "", node.scopeName(), reader._inner)
+    call = Call(reader, kind, node.scopeName())
     own = arguments[0] if kind in _OF_LISTS and arguments else None
     if isinstance(own, Stacked) and isinstance(values, list):  # what is added has another length
         replace(reader, values, values := stacked(call, values, own))

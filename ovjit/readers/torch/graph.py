@@ -93,7 +93,7 @@ class TorchReader(TorchDraft):
 
         `where` gives the line of the module that calls it, which is looked up for an error alone.
         """
-        made = Call(self, name, overload, base, self._inner, wanted)
+        made = Call(self, name, base, overload, wanted)
         converter = self.converter(name, overload)
         row = find_rule(name, overload) if converter is None else None
         if converter is None and row is None:
@@ -113,14 +113,6 @@ class TorchReader(TorchDraft):
         """What is given for an operator instead of the table's rule."""
         return self.converters.get(name)
 
-    def _inner(self, call: Call, name: str, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
-        full = name if "::" in name else f"aten::{name}"
-        full, _, overload = full.partition(".")
-        row = find_rule(full, overload)
-        assert row is not None, full
-        made = Call(self, full, overload, call.base, self._inner)
-        return row.rule(made, *arguments, **named)
-
     def result(self, value: Any, names: Iterable[str] = ()) -> Any:
         """A Result of a value; numbers become tensors."""
         if isinstance(value, Complex):
@@ -132,7 +124,7 @@ class TorchReader(TorchDraft):
                 "the module returns a list whose length depends on data, which is not supported"
             )
         if not isinstance(value, Output):
-            value = Call(self, "prim::Constant", "", "", self._inner).tensor(value)
+            value = Call(self, "prim::Constant", "").tensor(value)
         names, tensor = set(names), value._tensor
         node = Result._of(value, None)
         for name in names & self._variables.keys():

@@ -39,7 +39,7 @@ ENDLESS = (1 << 31) - 1
 
 def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
     """What a loop carries, after its last iteration; None where the number of iterations is not known."""
-    call = Call(reader, "prim::Loop", "", "", reader._inner)
+    call = Call(reader, "prim::Loop", "")
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     most, going = call.known_number(most), call.known_number(going)
     body, i = next(node.blocks()), 0
@@ -61,7 +61,7 @@ def unrolled(reader: ScriptReader, node: Any) -> list[Any] | None:
 
 def read_loop(reader: ScriptReader, node: Any) -> list[Any]:
     """What a script's loop carries, after its last iteration."""
-    call = Call(reader, "prim::Loop", "", node.scopeName(), reader._inner)
+    call = Call(reader, "prim::Loop", node.scopeName())
     most, going, *carried = (reader.env[v.debugName()] for v in node.inputs())
     block = next(node.blocks())
     names = [value.debugName() for value in block.inputs()]

@@ -122,7 +122,7 @@ class FxReader(TorchReader):
         name = getattr(target, "__name__", str(target))
         name = {"int": "sym_int", "float": "sym_float"}.get(name, name)
         if python_number(name):
-            call = Call(self, f"python::{name}", "", self._base(node, name), self._inner)
+            call = Call(self, f"python::{name}", self._base(node, name))
             return computed(call, name, *arguments)
         raise Refused(name, f"No conversion rule found for operations: {name}{_where(node)}")
 
@@ -130,7 +130,7 @@ class FxReader(TorchReader):
         """What an operator in place gives: the tensor that it writes to keeps its type and its shape."""
         if not isinstance(old, Output) or not isinstance(made, Output):
             return made
-        call = Call(self, "copy", "", self._base(node, node.target), self._inner)
+        call = Call(self, "copy", self._base(node, node.target))
         made = call.to_type(made, call.dtype(old))
         return made if call.rank(made) == call.rank(old) else call.expand(made, call.shape_of(old))
 
@@ -141,7 +141,7 @@ class FxReader(TorchReader):
         if order is None or not isinstance(given["self"], Output):
             text = f"{name} of memory outside of a tensor, or of one that is not dense{_where(node)}"
             raise Refused(name, f"No conversion rule found for operations: {text}")
-        permute = Call(self, "permute", "", base, self._inner)
+        permute = Call(self, "permute", base)
         if offset:
             given["storage_offset"] = permute.compute("Subtract", given["storage_offset"] or 0, offset)
         is_turned = order != sorted(order)
@@ -179,7 +179,7 @@ class FxReader(TorchReader):
     def _graphs(self, name: str, node: Any, arguments: list[Any]) -> Any:
         import torch
 
-        call = Call(self, name, "", self._base(node, name), self._inner)
+        call = Call(self, name, self._base(node, name))
         if name == "cond":
             return self._cond(call, *arguments)
         if name == "while_loop":

@@ -77,7 +77,7 @@ def _turned(reader: WritingReader, node: Any, value: Output, order: Any) -> Outp
 
 
 def _call(reader: WritingReader, node: Any, operator: str) -> Call:
-    return Call(reader, operator, "", label(node.scopeName(), node.kind()), reader._inner)
+    return Call(reader, operator, label(node.scopeName(), node.kind()))
 
 
 def _may_be_copy(piece: Piece) -> bool:

@@ -274,7 +274,7 @@ class ScriptReader(AttributesReader):
     def _unpack(self, node: Any) -> None:
         values = self._value(node.inputsAt(0))
         if isinstance(values, Stacked):
-            call = Call(self, node.kind(), "", label(node.scopeName(), node.kind()), self._inner)
+            call = Call(self, node.kind(), label(node.scopeName(), node.kind()))
             whole, values = values, [item_of(call, values, i) for i in range(node.outputsSize())]
             self.join_stacked([whole], values)
         for output, value in zip(node.outputs(), values, strict=False):
@@ -288,7 +288,7 @@ class ScriptReader(AttributesReader):
         self._set(node, self._value(node.input())[node.i("beg") : node.i("end")])
 
     def _if(self, node: Any) -> None:
-        call = Call(self, "prim::If", "", "", self._inner)
+        call = Call(self, "prim::If", "")
         condition = call.known_number(self._value(node.inputsAt(0)))
         blocks = list(node.blocks())
         if condition is None and any(raises(block) for block in blocks):
@@ -354,7 +354,7 @@ def _context(reader: ScriptReader, node: Any) -> None:
 
 
 def _extreme(reader: ScriptReader, node: Any) -> None:
-    call = Call(reader, node.kind(), "", label(node.scopeName(), node.kind()), reader._inner)
+    call = Call(reader, node.kind(), label(node.scopeName(), node.kind()))
     values = [reader._value(v) for v in node.inputs()]
     if len(values) == 1:
         values = values[0]

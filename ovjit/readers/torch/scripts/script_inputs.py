@@ -66,7 +66,7 @@ def _listed_number(kind: Any) -> str | None:
 def _numbers(reader: ScriptReader, name: str, dtype: Any, length: int) -> list[Number]:
     """An input of one dimension as a list of numbers."""
     value = reader.parameter(name, dtype, [length])
-    call = Call(reader, "prim::ListUnpack", "", name, reader._inner)
+    call = Call(reader, "prim::ListUnpack", name)
     return [Number(partial(call, "Gather", value, i, 0)) for i in range(length)]
 
 

@@ -47,7 +47,7 @@ class WritingReader(TorchReader):
         return self.env[value.debugName()]
 
     def _copying(self, node: Any) -> Call:
-        return Call(self, "copy", "", label(node.scopeName(), node.kind()), self._inner)
+        return Call(self, "copy", label(node.scopeName(), node.kind()))
 
     # -- what operators give ---------------------------------------------------------------------------------
 

@@ -124,7 +124,7 @@ def _in_order(
     reader: FxReader, value: Output, order: list[int], lengths: list[int]
 ) -> tuple[Output, tuple[list[int], list[int]]]:
     """The tensor whose memory in order is that of `value` as PyTorch lays it, and the way back."""
-    call = Call(reader, "strides", "", "strides", reader._inner)
+    call = Call(reader, "strides", "strides")
     for axis, length in enumerate(lengths):
         if length > 0:
             value = call.cut(value, axis, 0, 1)
@@ -144,7 +144,7 @@ def _number(
         if found is not None:
             value, axis = found
             value = value.pair if isinstance(value, Complex) else value
-            return Call(reader, "size", "", f"{node.name}/size", reader._inner).size(value, axis)
+            return Call(reader, "size", f"{node.name}/size").size(value, axis)
         if meta.node.expr.is_number:
             return int(meta.node.expr)
     kinds = {int: torch.int64, float: torch.float64, bool: torch.bool}
