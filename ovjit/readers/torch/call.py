@@ -7,7 +7,7 @@ A rule is given tensors as `Output`s or `Complex`, numbers that are known as Pyt
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -196,6 +196,13 @@ class Call(Dimensions):
         last = self.rank(real)
         return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
 
+    def held(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
+        """The tensor that holds a value, the rank of PyTorch's tensor, and what makes a value of the same kind
+        of such a tensor. Complex numbers have a last dimension more, for their two parts."""
+        if isinstance(value, Complex):
+            return value.pair, self.rank(value.pair) - 1, Complex
+        return value, self.rank(value), _itself
+
     def part(self, value: Complex, index: int) -> Output:
         """The real part, 0, or the imaginary one, 1."""
         return self("Gather", value.pair, index, -1)
@@ -307,6 +314,10 @@ class Call(Dimensions):
         """Raise UnsupportedError if an option is given that is not supported."""
         if any(option not in (None, False, 0, "") for option in options):
             raise UnsupportedError(f"{what} is not supported")
+
+
+def _itself(value: Output) -> Output:
+    return value
 
 
 @cache

@@ -131,8 +131,7 @@ def _normalized(n: Call, value: Output, sizes: list[Any], normalization: int, in
 
 @aten("fft_fftshift", "fft_ifftshift")
 def fftshift(n: Call, x: Any, dim: Any = None) -> Any:
-    value = x.pair if isinstance(x, Complex) else x
-    rank = n.rank(value) - isinstance(x, Complex)
+    value, rank, typed = n.held(x)
     axes = list(range(rank)) if dim is None else n.axes([dim] if isinstance(dim, int) else dim, rank)
     shifts = []
     for axis in axes:
@@ -140,8 +139,7 @@ def fftshift(n: Call, x: Any, dim: Any = None) -> Any:
         if n.op.endswith("ifftshift"):
             half = n.compute("Divide", n.compute("Add", n.size(value, axis), 1), 2)
         shifts.append(half)
-    out = n("Roll", value, n.ints(shifts), n.const(axes))
-    return Complex(out) if isinstance(x, Complex) else out
+    return typed(n("Roll", value, n.ints(shifts), n.const(axes)))
 
 
 @aten("stft")

@@ -137,12 +137,11 @@ def _deciding(n: Call, node: Node) -> list[Output] | None:
 
 @aten("index_select", "_index_select")
 def index_select(n: Call, x: Any, dim: int, index: Output) -> Any:
-    if isinstance(x, Complex):
-        return Complex(n("Gather", x.pair, n.flat(index), n.axis(dim, n.rank(x.pair) - 1)))
-    if n.rank(x) == 0:
+    value, rank, typed = n.held(x)
+    if rank == 0:
         return x
     flat = n.flat(index) if n.rank(index) else n.unsqueeze(index, [0])
-    return n("Gather", x, flat, n.axis(dim, n.rank(x)))
+    return typed(n("Gather", value, flat, n.axis(dim, rank)))
 
 
 @aten("gather")

@@ -127,16 +127,14 @@ def to_whole(n: Call, a: Any) -> Any:
 
 @aten("size.int", "sym_size.int")
 def size(n: Call, x: Any, dim: Any) -> Any:
-    value = x.pair if isinstance(x, Complex) else x
-    rank = n.rank(value) - isinstance(x, Complex)
+    value, rank, _ = n.held(x)
     return n.size(value, n.axis(n.known_int(dim, "the dimension"), rank))
 
 
 @aten("size", "sym_size")
 def sizes(n: Call, x: Any) -> Any:
-    if isinstance(x, Complex):
-        return n.sizes(x.pair)[:-1]
-    return n.sizes(x)
+    value, rank, _ = n.held(x)
+    return n.sizes(value)[:rank]
 
 
 @aten("Int", "IntImplicit", "Float", "FloatImplicit", "Bool", "ScalarImplicit", "item",
@@ -229,5 +227,5 @@ aten_rows({
     "is_complex": lambda n, x: isinstance(x, Complex),
     # a weight of 16 or 8 bits in f32
     "ovjit::stored": lambda n, x: as_f32(n.tensor(x)),
-    "dim ndimension": lambda n, x: n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x),
+    "dim ndimension": lambda n, x: n.held(x)[1],
 })  # fmt: skip

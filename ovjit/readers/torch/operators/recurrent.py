@@ -16,30 +16,22 @@ from ovjit.readers.torch.registry import aten
 _ORDER = {"LSTMSequence": (1, 0, 2, 3), "GRUSequence": (1, 0, 2), "RNNSequence": (0,)}
 
 
-@aten("lstm.input", "lstm")
-def lstm(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
-         dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
-         batch_first: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, x, list(hx), params, has_biases, num_layers, bidirectional, batch_first)
-
-
-@aten("gru.input", "gru", "rnn_tanh.input", "rnn_relu.input", "rnn_tanh", "rnn_relu")
-def rnn(n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
-        dropout: float = 0.0, train: bool = False, bidirectional: bool = False,
-        batch_first: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, x, [hx], params, has_biases, num_layers, bidirectional, batch_first)
-
-
 def rnn_op(n: Call) -> str:
     """The operation of a layer that an operator has."""
     return {"aten::lstm": "LSTMSequence", "aten::gru": "GRUSequence"}.get(n.op, "RNNSequence")
 
 
-def _layers(
-    n: Call, x: Output, states: list[Output], params: Any, has_biases: bool, num_layers: int,
-    bidirectional: bool, batch_first: bool,
+def listed(states: Any) -> list[Output]:
+    """The states of a layer: two of an LSTM, one of others."""
+    return list(states) if isinstance(states, (list, tuple)) else [states]
+
+
+@aten("lstm.input", "lstm", "gru.input", "gru", "rnn_tanh.input", "rnn_relu.input", "rnn_tanh", "rnn_relu")
+def layers(
+    n: Call, x: Output, hx: Any, params: Any, has_biases: bool = True, num_layers: int = 1,
+    bidirectional: bool = False, batch_first: bool = False,
 ) -> list[Output]:  # fmt: skip
-    single = n.rank(x) == 2
+    states, single = listed(hx), n.rank(x) == 2
     if single:
         x = n.unsqueeze(x, [0 if batch_first else 1])
         states = [n.unsqueeze(s, [1]) for s in states]
@@ -155,7 +147,7 @@ def _lstm_cell(n: Call, gates: Output, cell: Output, axis: int) -> list[Output]:
 @aten("gru_cell", "lstm_cell", "rnn_tanh_cell", "rnn_relu_cell")
 def cell(n: Call, x: Output, hx: Any, w_ih: Output, w_hh: Output, b_ih: Any = None, b_hh: Any = None) -> Any:
     """One step of a layer: the next state, and of an LSTM the next cell."""
-    states = list(hx) if isinstance(hx, (list, tuple)) else [hx]
+    states = listed(hx)
     given, again = n.also("linear", x, w_ih, b_ih), n.also("linear", states[0], w_hh, b_hh)
     axis = n.rank(x) - 1
     if n.op in ("aten::rnn_tanh_cell", "aten::rnn_relu_cell"):

@@ -10,7 +10,7 @@ from typing import Any
 from ovjit.api.model.node import Output
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.dimensions import Padded
-from ovjit.readers.torch.operators.recurrent import rnn_op, stacked_layers
+from ovjit.readers.torch.operators.recurrent import listed, rnn_op, stacked_layers
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
 
@@ -42,27 +42,14 @@ def pad_packed_sequence(
     return [rows if batch_first else _swapped(n, rows), lengths]
 
 
-@aten("lstm.data")
-def lstm(n: Call, data: Output, batch_sizes: Output, hx: Any, params: Any, has_biases: bool = True,
-         num_layers: int = 1, dropout: float = 0.0, train: bool = False,
-         bidirectional: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, data, batch_sizes, list(hx), params, has_biases, num_layers, bidirectional)
-
-
-@aten("gru.data", "rnn_tanh.data", "rnn_relu.data")
-def rnn(n: Call, data: Output, batch_sizes: Output, hx: Any, params: Any, has_biases: bool = True,
-        num_layers: int = 1, dropout: float = 0.0, train: bool = False,
-        bidirectional: bool = False) -> list[Output]:  # fmt: skip
-    return _layers(n, data, batch_sizes, [hx], params, has_biases, num_layers, bidirectional)
-
-
-def _layers(
-    n: Call, data: Output, batch_sizes: Output, states: list[Output], params: Any, has_biases: bool,
-    num_layers: int, bidirectional: bool,
+@aten("lstm.data", "gru.data", "rnn_tanh.data", "rnn_relu.data")
+def layers(
+    n: Call, data: Output, batch_sizes: Output, hx: Any, params: Any, has_biases: bool = True,
+    num_layers: int = 1, bidirectional: bool = False,
 ) -> list[Output]:  # fmt: skip
     rows, lengths = _padded(n, data, batch_sizes)
     made, finals = stacked_layers(
-        n, rnn_op(n), rows, states, params, has_biases, num_layers, bidirectional, lengths
+        n, rnn_op(n), rows, listed(hx), params, has_biases, num_layers, bidirectional, lengths
     )
     return [_packed(n, Padded(made, lengths)), *finals]
 

@@ -48,9 +48,8 @@ def unflatten(n: Call, x: Output, dim: int, sizes: Any) -> Output:
 
 @aten("unsqueeze", "unsqueeze_copy")
 def unsqueeze(n: Call, x: Any, dim: int) -> Any:
-    if isinstance(x, Complex):
-        return Complex(n.unsqueeze(x.pair, [n.axis(dim, n.rank(x.pair))]))
-    return n.unsqueeze(x, [n.axis(dim, n.rank(x) + 1)])
+    value, rank, typed = n.held(x)
+    return typed(n.unsqueeze(value, [n.axis(dim, rank + 1)]))
 
 
 @aten("squeeze", "squeeze_copy")
@@ -88,21 +87,14 @@ def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
 
 @aten("permute", "permute_copy")
 def permute(n: Call, x: Any, dims: Sequence[int]) -> Any:
-    if isinstance(x, Complex):
-        rank = n.rank(x.pair) - 1
-        return Complex(n.transpose(x.pair, [*n.axes(dims, rank), rank]))
-    return n.transpose(x, n.axes(dims, n.rank(x)))
-
-
-def _rank(n: Call, x: Any) -> int:
-    """How many dimensions PyTorch's tensor has."""
-    return n.rank(x.pair) - 1 if isinstance(x, Complex) else n.rank(x)
+    value, rank, typed = n.held(x)
+    return typed(n.transpose(value, [*n.axes(dims, rank), *range(rank, n.rank(value))]))
 
 
 @aten("transpose", "swapaxes", "swapdims", "transpose_copy")
 def transpose(n: Call, x: Any, dim0: int = 0, dim1: int = 1, axis0: Any = None, axis1: Any = None) -> Any:
     first, second = (dim0, dim1) if axis0 is None else (axis0, axis1)
-    rank = _rank(n, x)
+    rank = n.held(x)[1]
     if rank == 0:
         return x
     order = list(range(rank))
@@ -206,16 +198,14 @@ def at_least(n: Call, x: Any) -> Any:
 def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Any:
     first, last = 0 if start is None else start, LAST if end is None else end
     step = n.known_int(step, "the step")
-    if isinstance(x, Complex):
-        return Complex(n.cut(x.pair, n.axis(dim, n.rank(x.pair) - 1), first, last, step))
-    return n.cut(x, n.axis(dim, n.rank(x)), first, last, step)
+    value, rank, typed = n.held(x)
+    return typed(n.cut(value, n.axis(dim, rank), first, last, step))
 
 
 @aten("select", "select_copy")
 def select(n: Call, x: Any, dim: int, index: Any) -> Any:
-    if isinstance(x, Complex):
-        return Complex(n("Gather", x.pair, n.index(index), n.axis(dim, n.rank(x.pair) - 1)))
-    return n("Gather", x, n.index(index), n.axis(dim, n.rank(x)))
+    value, rank, typed = n.held(x)
+    return typed(n("Gather", value, n.index(index), n.axis(dim, rank)))
 
 
 @aten("narrow", "narrow_copy")
@@ -336,8 +326,7 @@ def named_split(n: Call, x: Output, sections: Any = None, indices: Any = None) -
 
 @aten("unbind", "unbind_copy")
 def unbind(n: Call, x: Any, dim: int = 0) -> Any:
-    value = x.pair if isinstance(x, Complex) else x
-    rank = n.rank(value) - isinstance(x, Complex)
+    value, rank, typed = n.held(x)
     axis = n.axis(dim, rank)
     count = n.size(value, axis)
     is_open = isinstance(count, Number)
@@ -350,29 +339,23 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
             raise UnsupportedError("splitting a complex tensor along a dynamic dimension is not supported")
         count = n.wanted.number()
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
-    parts = [n.squeeze(p, [axis]) for p in parts[:count]]
-    if isinstance(x, Complex):
-        return [Complex(p) for p in parts]
-    return parts_of(value, axis, parts) if is_open else parts
+    parts = [typed(n.squeeze(p, [axis])) for p in parts[:count]]
+    return parts_of(value, axis, parts) if is_open and not isinstance(x, Complex) else parts
 
 
 @aten("flip")
 def flip(n: Call, x: Any, dims: Sequence[int]) -> Any:
-    if isinstance(x, Complex):
-        rank = n.rank(x.pair) - 1
-        return Complex(flip(n, x.pair, n.axes(dims, rank)))
-    if not n.rank(x) or not dims:
+    value, rank, typed = n.held(x)
+    if not rank or not dims:
         return x
-    axes = n.axes(dims, n.rank(x))
-    count = len(axes)
-    return n("Slice", x, [-1] * count, [-LAST] * count, [-1] * count, axes)
+    axes, count = n.axes(dims, rank), len(dims)
+    return typed(n("Slice", value, [-1] * count, [-LAST] * count, [-1] * count, axes))
 
 
 @aten("roll")
 def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
     """Shifts along one axis add up; without axes the tensor is one row."""
-    whole = x.pair if isinstance(x, Complex) else x
-    rank = n.rank(whole) - isinstance(x, Complex)
+    whole, rank, typed = n.held(x)
     shifts = list(shifts) if isinstance(shifts, (list, tuple)) else [shifts]
     dims = [dims] if isinstance(dims, int) else list(dims or ())
     if not dims:
@@ -384,7 +367,7 @@ def roll(n: Call, x: Any, shifts: Any, dims: Any = ()) -> Any:
             axis = n.axis(dim, rank)
             by_axis[axis] = n.compute("Add", by_axis[axis], shift) if axis in by_axis else shift
         made = n("Roll", whole, n.ints(list(by_axis.values())), list(by_axis))
-    return Complex(made) if isinstance(x, Complex) else made
+    return typed(made)
 
 
 @aten("rot90")
@@ -639,7 +622,7 @@ def block_diag(n: Call, x: Any) -> Output:
 #: Operators that are one expression.
 aten_rows({
     "view_as reshape_as": lambda n, x, other: n.reshape(x, n.shape_of(other)),
-    "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(_rank(n, x)))[::-1]),
+    "t numpy_T t_copy": lambda n, x: permute(n, x, list(range(n.held(x)[1]))[::-1]),
     "mT": lambda n, x: transpose(n, x, -2, -1),
     "adjoint mH matrix_H": lambda n, x: n.also("conj", transpose(n, x, -2, -1)),
     "expand_as": lambda n, x, other: n.expand(x, n.shape_of(other)),
