@@ -197,7 +197,7 @@ class Call(Dimensions):
         return Complex(self("Concat", *(self.unsqueeze(v, [last]) for v in (real, imaginary)), axis=last))
 
     def held(self, value: Any) -> tuple[Output, int, Callable[[Output], Any]]:
-        """The tensor that holds a value, the rank of PyTorch's tensor, and what makes a value of the same kind
+        """The tensor that holds a value, the rank of PyTorch's tensor, and what makes a value of its kind
         of such a tensor. Complex numbers have a last dimension more, for their two parts."""
         if isinstance(value, Complex):
             return value.pair, self.rank(value.pair) - 1, Complex
