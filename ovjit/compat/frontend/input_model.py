@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ovjit.api.model.boundary import Constant, Parameter, Result, constant_node
 from ovjit.api.model.model import Model
-from ovjit.api.model.node import Node, Output
-from ovjit.api.model.node_ports import Input, target_inputs
+from ovjit.api.model.node import Output
+from ovjit.api.model.node_ports import target_inputs
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import Type
 from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
@@ -27,32 +28,77 @@ class Place:
     Where a place is asked for that is not there, or not the only one of its kind, the answer is None.
     """
 
-    __slots__ = ("_index", "_kind", "_node")
+    __slots__ = ("_index", "_kind", "_of")
 
-    def __init__(self, kind: str, node: Node, index: int = 0):
+    def __init__(self, kind: str, of: Any, index: int = 0):
         self._kind = kind  # "tensor", "operation", "input" or "output"
-        self._node = node
+        self._of = of  # an operation; of a tensor, the operation whose output `index` it is
         self._index = index
 
     @classmethod
     def _tensor(cls, output: Output) -> Place:
         return cls("tensor", output._node, output._index)
 
+    # -- what a model tells: other graphs have places that answer these otherwise ----------------------------
+
+    def _place(self, kind: str, of: Any, index: int = 0) -> Place:
+        return Place(kind, of, index)
+
+    def _tensor_of(self, data: Any) -> Place:
+        return Place._tensor(data)
+
+    def _inputs(self) -> Sequence[Any]:
+        """What the operation takes, None for inputs that are left out."""
+        return self._of._inputs
+
+    def _outputs(self) -> Sequence[Any]:
+        return self._of.outputs()
+
+    def _data(self) -> Any:
+        """What a tensor or a port is about. GeneralFailure for an operation of several outputs."""
+        if self._kind == "input":
+            return self._of.input_value(self._index)
+        if self._kind == "operation" and len(self._of._tensors) != 1:
+            raise of_several(self.get_names()[0])
+        return self._of.output(self._index)
+
+    def _is_called(self, data: Any, name: str) -> bool:
+        return name in data._tensor._names
+
+    def _maker(self, data: Any) -> tuple[Any, int] | None:
+        """The operation and the port that data come from; None for inputs and constants."""
+        return None if isinstance(data._node, (Constant, Parameter)) else (data._node, data._index)
+
+    def _takers(self, data: Any) -> Sequence[tuple[Any, int]]:
+        targets = target_inputs(data._node, data._index)
+        return [(target._node, target._index) for target in targets if not isinstance(target._node, Result)]
+
     def get_names(self) -> list[str]:
         """A tensor's names, or that of an operation. Ports have none."""
         if self._kind == "operation":
-            return [self._node.get_friendly_name()]
+            return [self._of.get_friendly_name()]
         if self._kind != "tensor":
             return []
-        return sorted(self._data()._tensor._names) or [self._node.get_friendly_name()]
+        return sorted(self._data()._tensor._names) or [self._of.get_friendly_name()]
+
+    def is_input(self) -> bool:
+        """Whether it is an input of the model."""
+        return self._kind == "tensor" and isinstance(self._of, Parameter)
+
+    def is_output(self) -> bool:
+        """Whether it is an output of the model."""
+        targets = target_inputs(self._of, self._index) if self._kind == "tensor" else []
+        return any(isinstance(target._node, Result) for target in targets)
+
+    # -- places beside this one ------------------------------------------------------------------------------
 
     def get_producing_operation(
         self, input_name: str | None = None, input_port_index: int | None = None
     ) -> Place | None:
         """The operation that a tensor or port comes from, or an input of an operation."""
         source = self._source(input_name, input_port_index)
-        made = source is not None and not isinstance(source._node, (Constant, Parameter))
-        return Place("operation", source._node) if made and source is not None else None
+        made = None if source is None else self._maker(source)
+        return None if made is None else self._place("operation", made[0])
 
     def get_consuming_operations(
         self, output_name: str | None = None, output_port_index: int | None = None
@@ -60,114 +106,91 @@ class Place:
         """The operations that take a tensor, or outputs of an operation, once for each port by which they do;
         that of an input port is its own."""
         if self._kind == "input":
-            return [Place("operation", self._node)]
-        targets = self._targets(output_name, output_port_index)
-        return [Place("operation", target._node) for target in targets]
+            return [self._place("operation", self._of)]
+        return [self._place("operation", of) for of, _ in self._targets(output_name, output_port_index)]
 
     def get_target_tensor(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its output port makes."""
-        outputs = self._outputs(output_name, output_port_index) if self._kind in _MAKERS else []
-        return Place._tensor(outputs[0]) if len(outputs) == 1 else None
+        found = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
+        return self._tensor_of(found[0]) if len(found) == 1 else None
 
     def get_source_tensor(
         self, input_name: str | None = None, input_port_index: int | None = None
     ) -> Place | None:
         """The tensor that an operation or its input port takes."""
-        source = self._source(input_name, input_port_index) if self._kind in _TAKERS else None
-        return None if source is None else Place._tensor(source)
+        is_taker = self._kind in ("operation", "input")
+        source = self._source(input_name, input_port_index) if is_taker else None
+        return None if source is None else self._tensor_of(source)
 
     def get_input_port(
         self, input_name: str | None = None, input_port_index: int | None = None
     ) -> Place | None:
         """An operation's input, by the name of its tensor or by index; the only one, if neither is given."""
         index = self._input_index(input_name, input_port_index) if self._kind == "operation" else None
-        return None if index is None else Place("input", self._node, index)
+        return None if index is None else self._place("input", self._of, index)
 
     def get_output_port(
         self, output_name: str | None = None, output_port_index: int | None = None
     ) -> Place | None:
         """An operation's output, by the name of its tensor or by index; the only one, if neither is given."""
-        outputs = self._outputs(output_name, output_port_index) if self._kind == "operation" else []
-        return Place("output", self._node, outputs[0]._index) if len(outputs) == 1 else None
+        found = self._output_indices(output_name, output_port_index) if self._kind == "operation" else []
+        return self._place("output", self._of, found[0]) if len(found) == 1 else None
 
     def get_producing_port(self) -> Place | None:
         """The output port that a tensor or an input port comes from."""
-        if self._kind not in ("tensor", "input") or isinstance(self._data()._node, (Constant, Parameter)):
-            return None
-        return Place("output", self._data()._node, self._data()._index)
+        port = self._maker(self._data()) if self._kind in ("tensor", "input") else None
+        return None if port is None else self._place("output", *port)
 
     def get_consuming_ports(self) -> list[Place]:
         """The input ports that take a tensor or outputs."""
-        targets = [] if self._kind == "input" else self._targets(None, None)
-        return [Place("input", target._node, target._index) for target in targets]
-
-    def is_input(self) -> bool:
-        """Whether it is an input of the model."""
-        return self._kind == "tensor" and isinstance(self._node, Parameter)
-
-    def is_output(self) -> bool:
-        """Whether it is an output of the model."""
-        targets = target_inputs(self._node, self._index) if self._kind == "tensor" else []
-        return any(isinstance(target._node, Result) for target in targets)
+        ports = [] if self._kind == "input" else self._targets(None, None)
+        return [self._place("input", *port) for port in ports]
 
     def is_equal(self, other: Place) -> bool:
         """Whether two places are the same."""
-        return isinstance(other, Place) and self._key() == other._key()
+        mine = self._kind, self._of, self._index
+        return isinstance(other, Place) and mine == (other._kind, other._of, other._index)
 
     def is_equal_data(self, other: Place) -> bool:
         """Whether two places are about the same data: a tensor, the port that makes it and those that take it
         are."""
-        if not isinstance(other, Place) or "operation" in (self._kind, other._kind):
+        if not isinstance(other, type(self)) or "operation" in (self._kind, other._kind):
             return False
-        return self._data() == other._data()
+        return bool(self._data() == other._data())
 
-    def _key(self) -> tuple[str, Node, int]:
-        return self._kind, self._node, self._index
-
-    def _data(self) -> Output:
-        """The output that a tensor or a port is about. GeneralFailure for an operation of several."""
-        if self._kind == "input":
-            return self._node.input_value(self._index)
-        if self._kind == "operation" and len(self._node._tensors) != 1:
-            raise GeneralFailure(
-                f"the operation {self.get_names()[0]!r} has several outputs: give the output's index"
-            )
-        return self._node.output(self._index)
-
-    def _outputs(self, name: str | None, index: int | None) -> list[Output]:
+    def _made(self, name: str | None, index: int | None) -> list[Any]:
         if self._kind != "operation":
             return [self._data()]
-        outputs = self._node.outputs()
-        if name is not None:
-            return [output for output in outputs if name in output._tensor._names]
-        return outputs if index is None else outputs[index : index + 1]
+        return [self._outputs()[i] for i in self._output_indices(name, index)]
 
-    def _targets(self, name: str | None, index: int | None) -> list[Input]:
-        return [
-            target
-            for output in self._outputs(name, index)
-            for target in target_inputs(output._node, output._index)
-            if not isinstance(target._node, Result)
-        ]
+    def _output_indices(self, name: str | None, index: int | None) -> list[int]:
+        ports = {i: data for i, data in enumerate(self._outputs()) if data is not None}
+        if name is not None:
+            return [i for i, data in ports.items() if self._is_called(data, name)]
+        return [i for i in ports if index is None or i == index]
+
+    def _targets(self, name: str | None, index: int | None) -> list[tuple[Any, int]]:
+        return [port for data in self._made(name, index) for port in self._takers(data)]
 
     def _input_index(self, name: str | None, index: int | None) -> int | None:
-        sources = self._node._inputs
+        ports = {i: data for i, data in enumerate(self._inputs()) if data is not None}
         if name is not None:
-            index = next((i for i, source in enumerate(sources) if name in source._tensor._names), None)
-        elif index is None:
-            index = 0 if len(sources) == 1 else None
-        return index if index is not None and 0 <= index < len(sources) else None
+            return next((i for i, data in ports.items() if self._is_called(data, name)), None)
+        if index is None:
+            index = 0 if len(self._inputs()) == 1 else None
+        return index if index in ports else None
 
-    def _source(self, name: str | None, index: int | None) -> Output | None:
+    def _source(self, name: str | None, index: int | None) -> Any:
         if self._kind != "operation":
             return self._data()
         found = self._input_index(name, index)
-        return None if found is None else self._node.input_value(found)
+        return None if found is None else self._inputs()[found]
 
 
-_MAKERS, _TAKERS = ("operation", "output"), ("operation", "input")
+def of_several(name: str) -> GeneralFailure:
+    return GeneralFailure(f"the operation {name!r} has several outputs: give the output's index")
 
 
 class InputModel:
@@ -280,7 +303,7 @@ class InputModel:
         parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
         names = {new_name} if new_name else set(old._tensor._names)
         if place._kind == "input":  # this edge alone
-            place._node.input(place._index).replace_source_output(parameter.output(0))
+            place._of.input(place._index).replace_source_output(parameter.output(0))
         else:
             self._replace(old, parameter)
         parameter._tensors[0]._names = names
@@ -364,7 +387,7 @@ class InputModel:
     def set_name_for_operation(self, operation: Place, new_name: str) -> None:
         """Rename an operation."""
         self._edited = True
-        operation._node.set_friendly_name(new_name)
+        operation._of.set_friendly_name(new_name)
 
     def free_name_for_operation(self, name: str) -> None:
         """Take a name away from the operation that has it."""
@@ -447,4 +470,4 @@ def _cuts(place: Place) -> list[Place]:
     """Where a model is cut to make a place an input: before all of an operation's inputs."""
     if place._kind != "operation":
         return [place]
-    return [Place("input", place._node, i) for i in range(len(place._node._inputs))]
+    return [Place("input", place._of, i) for i in range(len(place._of._inputs))]

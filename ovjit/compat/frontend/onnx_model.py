@@ -11,7 +11,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
-from ovjit.compat.frontend.input_model import InputModel, Place
+from ovjit.compat.frontend.input_model import InputModel, Place, of_several
 from ovjit.compat.frontend.onnx_graph import Graph, Operation, Tensor
 from ovjit.errors import ModelError, OvjitError
 from ovjit.readers.onnx.standard import messages
@@ -24,31 +24,43 @@ ReadProto = Callable[[Any], Model]
 class OnnxPlace(Place):
     """A tensor, a node, or an input or output port of one, of an ONNX graph."""
 
-    __slots__ = ("_graph", "_of")
+    __slots__ = ("_graph",)
 
     def __init__(self, graph: Graph, kind: str, of: Any, index: int = 0):
-        self._graph, self._kind, self._of, self._index = graph, kind, of, index
+        super().__init__(kind, of, index)
+        self._graph = graph
 
-    def _place(self, kind: str, of: Any, index: int = 0) -> OnnxPlace:
+    def _place(self, kind: str, of: Any, index: int = 0) -> Place:
         return OnnxPlace(self._graph, kind, of, index)
 
-    def _tensor_or_none(self) -> Tensor | None:
-        if self._kind == "operation":
-            made = [tensor for tensor in self._of.outputs if tensor is not None]
-            return made[0] if len(made) == 1 else None
+    def _tensor_of(self, data: Tensor) -> Place:
+        return self._place("tensor", data)
+
+    def _inputs(self) -> Sequence[Tensor | None]:
+        return self._of.inputs
+
+    def _outputs(self) -> Sequence[Tensor | None]:
+        return self._of.outputs
+
+    def _data(self) -> Tensor:
         if self._kind == "tensor":
             return self._of
         ports = self._of.inputs if self._kind == "input" else self._of.outputs
-        return ports[self._index]
+        if self._kind != "operation":
+            return ports[self._index]
+        made = [tensor for tensor in ports if tensor is not None]
+        if len(made) != 1:
+            raise of_several(self._of.name)
+        return made[0]
 
-    def tensor(self) -> Tensor:
-        """The tensor that the place is about. GeneralFailure for an operation of several."""
-        found = self._tensor_or_none()
-        if found is None:
-            raise GeneralFailure(
-                f"the operation {self._of.name!r} has several outputs: give the output's index"
-            )
-        return found
+    def _is_called(self, data: Tensor, name: str) -> bool:
+        return data.name == name
+
+    def _maker(self, data: Tensor) -> tuple[Operation, int] | None:
+        return self._graph.producer(data)
+
+    def _takers(self, data: Tensor) -> Sequence[tuple[Operation, int]]:
+        return self._graph.consumers(data)
 
     def get_names(self) -> list[str]:
         """A tensor's names, first its own, or that of an operation. Ports have none."""
@@ -56,98 +68,11 @@ class OnnxPlace(Place):
             return [self._of.name, *sorted(self._of.more)]
         return [self._of.name] if self._kind == "operation" else []
 
-    def get_producing_operation(
-        self, input_name: str | None = None, input_port_index: int | None = None
-    ) -> Place | None:
-        port = self._producing(input_name, input_port_index)
-        return None if port is None else self._place("operation", port[0])
-
-    def _producing(self, name: str | None, index: int | None) -> tuple[Operation, int] | None:
-        tensor = self._taken(name, index)
-        return None if tensor is None else self._graph.producer(tensor)
-
-    def _taken(self, name: str | None, index: int | None) -> Tensor | None:
-        if self._kind != "operation":
-            return self._tensor_or_none()
-        found = self._input_place(name, index)
-        return None if found is None else self._of.inputs[found]
-
-    def _input_place(self, name: str | None, index: int | None) -> int | None:
-        ports = self._of.inputs
-        if name is not None:
-            index = next((i for i, tensor in enumerate(ports) if tensor and tensor.name == name), None)
-        elif index is None:
-            index = 0 if len(ports) == 1 else None
-        valid = index is not None and 0 <= index < len(ports) and ports[index] is not None
-        return index if valid else None
-
-    def _output_places(self, name: str | None, index: int | None) -> list[int]:
-        ports = [i for i, tensor in enumerate(self._of.outputs) if tensor is not None]
-        if name is not None:
-            return [i for i in ports if self._of.outputs[i].name == name]
-        return ports if index is None else [i for i in ports if i == index]
-
-    def _made(self, name: str | None, index: int | None) -> list[Tensor]:
-        if self._kind != "operation":
-            return [self.tensor()]
-        return [self._of.outputs[i] for i in self._output_places(name, index)]
-
-    def get_consuming_operations(
-        self, output_name: str | None = None, output_port_index: int | None = None
-    ) -> list[Place]:
-        if self._kind == "input":
-            return [self._place("operation", self._of)]
-        ports = self._consuming(output_name, output_port_index)
-        return [self._place("operation", operation) for operation, _ in ports]
-
-    def _consuming(self, name: str | None, index: int | None) -> list[tuple[Operation, int]]:
-        return [port for tensor in self._made(name, index) for port in self._graph.consumers(tensor)]
-
-    def get_target_tensor(
-        self, output_name: str | None = None, output_port_index: int | None = None
-    ) -> Place | None:
-        made = self._made(output_name, output_port_index) if self._kind in ("operation", "output") else []
-        return self._place("tensor", made[0]) if len(made) == 1 else None
-
-    def get_source_tensor(
-        self, input_name: str | None = None, input_port_index: int | None = None
-    ) -> Place | None:
-        found = self._taken(input_name, input_port_index) if self._kind in ("operation", "input") else None
-        return None if found is None else self._place("tensor", found)
-
-    def get_input_port(
-        self, input_name: str | None = None, input_port_index: int | None = None
-    ) -> Place | None:
-        index = self._input_place(input_name, input_port_index) if self._kind == "operation" else None
-        return None if index is None else self._place("input", self._of, index)
-
-    def get_output_port(
-        self, output_name: str | None = None, output_port_index: int | None = None
-    ) -> Place | None:
-        places = self._output_places(output_name, output_port_index) if self._kind == "operation" else []
-        return self._place("output", self._of, places[0]) if len(places) == 1 else None
-
-    def get_producing_port(self) -> Place | None:
-        port = self._producing(None, None) if self._kind in ("tensor", "input") else None
-        return None if port is None else self._place("output", *port)
-
-    def get_consuming_ports(self) -> list[Place]:
-        ports = [] if self._kind == "input" else self._consuming(None, None)
-        return [self._place("input", *port) for port in ports]
-
     def is_input(self) -> bool:
-        return self._kind in ("tensor", "input") and self._tensor_or_none() in self._graph.inputs
+        return self._kind in ("tensor", "input") and self._data() in self._graph.inputs
 
     def is_output(self) -> bool:
-        return self._kind in ("tensor", "output") and self._tensor_or_none() in self._graph.outputs
-
-    def is_equal_data(self, other: Place) -> bool:
-        if not isinstance(other, OnnxPlace) or "operation" in (self._kind, other._kind):
-            return False
-        return self.tensor() is other.tensor()
-
-    def _key(self) -> Any:
-        return self._kind, self._of, self._index
+        return self._kind in ("tensor", "output") and self._data() in self._graph.outputs
 
 
 class OnnxInputModel(InputModel):
@@ -278,7 +203,7 @@ class OnnxInputModel(InputModel):
         return [OnnxPlace(self._graph, "input", place._of, i) for i in ports]
 
     def _cut(self, place: OnnxPlace, name: str = "") -> Tensor:
-        old = place.tensor()
+        old = place._data()
         if place._kind != "input":
             if old in self._graph.inputs or not self._graph.consumers(old):
                 return old
@@ -430,4 +355,4 @@ class OnnxInputModel(InputModel):
 
 def _tensor_of(place: Place) -> Tensor:
     assert isinstance(place, OnnxPlace)
-    return place.tensor()
+    return place._data()
