@@ -119,3 +119,9 @@ def applied(rules: Iterable[Rule], model: Model, users: Users | None = None) -> 
             if made is not None:
                 yield node, made
                 break
+
+
+def apply_rules(rules: Iterable[Rule], model: Model) -> None:
+    """Apply rules wherever they fit."""
+    for _ in applied(rules, model, Users(model)):
+        pass

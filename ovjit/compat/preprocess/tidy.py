@@ -16,12 +16,12 @@ from ovjit.api.model.custom import Op
 from ovjit.api.model.folding import COMPRESSED, fold, values_of
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Input, Node, Output, make_node
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied
+from ovjit.api.model.on_models import Seen, SeenNode, Users, apply_rules
 from ovjit.api.model.subgraphs import SubGraphNode
 from ovjit.graph.shapes import is_static
 from ovjit.records import NamedTuple
 from ovjit.rewrite.pattern import constant, op, value
-from ovjit.rewrite.rules import Rule, rule
+from ovjit.rewrite.rules import rule
 
 #: Marks what scales and subtracts before a model, and what that has become part of.
 NOTE = "preprocessing_0"
@@ -33,15 +33,10 @@ def tidy(model: Model) -> None:
     """Rewrite a valid model in place. The names of its outputs and of kept operations stay."""
     _merge_equal(model)
     for rules in ([multiply_for_divide], [scale_weights], [convert_before_transposing]):
-        _apply(rules, model)
+        apply_rules(rules, model)
     fold(model, keep=_kept)
-    _apply([reorder_weights], model)
+    apply_rules([reorder_weights], model)
     fold(model, keep=_kept)
-
-
-def _apply(rules: list[Rule], model: Model) -> None:
-    for _ in applied(rules, model, Users(model)):
-        pass
 
 
 def _kept(node: Node) -> bool:

@@ -10,17 +10,18 @@ from ovjit.api.model.boundary import Parameter, Result
 from ovjit.api.model.folding import fold
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
+from ovjit.api.model.on_models import apply_rules
 from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedError
 from ovjit.graph.op import TensorType
-from ovjit.graph.shapes import ANY, is_static
+from ovjit.graph.shapes import ANY, Dim, is_static
 from ovjit.graph.symbolic import named, without_symbols
 from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
-from ovjit.readers.torch.fusions.activations import fuse_activations
-from ovjit.readers.torch.fusions.attention import fuse_attention
-from ovjit.readers.torch.fusions.batch_norms import fold_batch_norms
+from ovjit.readers.torch.fusions.activations import ACTIVATIONS
+from ovjit.readers.torch.fusions.attention import ATTENTION
+from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
 from ovjit.readers.torch.fusions.equal_nodes import merge_equal
 from ovjit.readers.torch.fusions.nibbles import keep_packed
-from ovjit.readers.torch.fusions.transposes import absorb_movements
+from ovjit.readers.torch.fusions.transposes import MOVEMENTS
 from ovjit.readers.torch.operators.quantized import kept_on_grid
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Complex, Number, Stacked, constant_of, element_type, is_complex
@@ -183,10 +184,8 @@ class TorchReader(TorchDraft):
         fold(made, keep_compressed=True)
         keep_packed(made)
         merge_equal(made)
-        absorb_movements(made)
-        fold_batch_norms(made)
-        fuse_activations(made)
-        fuse_attention(made)
+        for rules in (*MOVEMENTS, *BATCH_NORMS, *ACTIVATIONS, *ATTENTION):
+            apply_rules(rules, made)
         _forget_unread(made)
         _shapes_of_inputs(made, self.parts)
         return made
@@ -213,12 +212,8 @@ def _shapes_of_inputs(model: Model, parts: Collection[Any]) -> None:
             continue
         dims = list(without_symbols(shape) or ())
         for target in parameter.output(0).get_target_inputs():
-            node = target.get_node()
-            kind = node.get_type_name()
-            if target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
-                weights = node.input_value(1)._tensor._type.shape
-                if is_static(weights) and not isinstance(dims[1], int):
-                    dims[1] = weights[1] if kind == "Convolution" else weights[0] * weights[2]
+            if (found := _convolved(target)) is not None and not isinstance(dims[1], int):
+                dims[1] = found[1][1]
         if parameter in parts:
             _as_joined(parameter, dims)
         parameter._attrs = {**parameter._attrs, "shape": tuple(dims)}
@@ -250,18 +245,23 @@ def _as_joined(parameter: Parameter, dims: list[Any]) -> None:
 
 def _as_convolved(parameter: Parameter) -> None:
     """Give an unknown input the type, rank and channels that a convolution reads, as OpenVINO does."""
-    for target in _targets(parameter):
-        node = target.get_node()
-        kind = node.get_type_name()
-        if target.get_index() == 0 and kind in ("Convolution", "GroupConvolution"):
-            weights = node.input_value(1)._tensor._type
-            if is_static(weights.shape):
-                grouped = kind == "GroupConvolution"
-                rank = len(weights.shape) - grouped
-                channels = weights.shape[0] * weights.shape[2] if grouped else weights.shape[1]
-                shape = (ANY, channels, *[ANY] * (rank - 2))
-                parameter._attrs = {**parameter._attrs, "shape": shape, "element_type": weights.dtype}
-                return
+    found = next(filter(None, map(_convolved, _targets(parameter))), None)
+    if found is not None:
+        parameter._attrs = {**parameter._attrs, "element_type": found[0], "shape": found[1]}
+
+
+def _convolved(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
+    """The element type and shape, of known channels, that a convolution of known weights wants of its images.
+    None for other targets."""
+    node, kind = target.get_node(), target.get_node().get_type_name()
+    if target.get_index() or kind not in ("Convolution", "GroupConvolution"):
+        return None
+    weights = node.input_value(1)._tensor._type
+    if not is_static(weights.shape):
+        return None
+    groups = weights.shape[0] if kind == "GroupConvolution" else 1
+    _, channels, *spatial = weights.shape[kind == "GroupConvolution" :]
+    return weights.dtype, (ANY, groups * channels, *[ANY] * len(spatial))
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.rewrite.formulas import mean, root, squared
 from ovjit.rewrite.pattern import Pattern, constant, number, number_of, op, value
@@ -156,8 +155,5 @@ def _is_stored(node: Node) -> bool:
     return node.get_type_name() == "Constant"
 
 
-def fuse_activations(model: Model) -> None:
-    """Apply the rules wherever they fit."""
-    for rules in (_RULES, [_added], [_nothing_added, _once]):
-        for _ in applied(rules, model, Users(model)):
-            pass
+#: Lists of rules that are applied one after another.
+ACTIVATIONS = [_RULES, [_added], [_nothing_added, _once]]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
 from ovjit.graph.dtypes import numpy_dtype
 from ovjit.graph.shapes import Interval
 from ovjit.graph.symbolic import statically_known_equal
@@ -32,12 +31,6 @@ _GREATEST = op["TopK ReduceMax"](value("joined"), ...).named("greatest")
 _PART = op.Slice(op.Softmax(_JOINED - _GREATEST).once.named("weights"), ...).named("part")
 _BROADCAST, _TOP = op.Broadcast(...), op.TopK(...)
 _SCALED = op.Multiply(value("k"), value("scale").where(_is_single))
-
-
-def fuse_attention(model: Model) -> None:
-    """Apply the rules below wherever they fit."""
-    for _ in applied([write_attention, write_attention_with_sinks], model, Users(model)):
-        pass
 
 
 @rule(op.MatMul(_WEIGHTS.once, value("v"), transpose_a=False, transpose_b=False))
@@ -200,3 +193,6 @@ def _scalar(factor: Seen, name: str) -> Output:
 
 def _number(number: float, kind: str, name: str) -> Output:
     return made_constant(np.array(number, numpy_dtype(kind)), kind, name)
+
+
+ATTENTION = [[write_attention, write_attention_with_sinks]]

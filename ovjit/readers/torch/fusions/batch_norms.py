@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
 from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rule
 
@@ -23,12 +22,6 @@ def _numbers_of(key: str) -> Pattern:
 _CONV = op[" ".join(_CHANNELS)](value("data"), _numbers_of("weights"), ...).once.named("conv")
 _BIASED = op.Add(_CONV, _numbers_of("bias")).once
 _STATISTICS = map(_numbers_of, ("gamma", "beta", "mean", "variance"))
-
-
-def fold_batch_norms(model: Model) -> None:
-    """Apply `fold_batch_norm` wherever it fits."""
-    for _ in applied([fold_batch_norm], model, Users(model)):
-        pass
 
 
 @rule(op.BatchNormInference(_BIASED | _CONV | value("x"), *_STATISTICS))
@@ -72,3 +65,6 @@ def _numbers(values: np.ndarray, rank: int, name: str) -> Output:
     """A number for each channel, the dimension 1."""
     array = values.astype(np.float32).reshape(1, -1, *[1] * (rank - 2))
     return made_constant(array, "f32", name)
+
+
+BATCH_NORMS = [[fold_batch_norm]]

@@ -6,9 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from ovjit.api.model.boundary import Result
-from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
-from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
+from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
@@ -25,14 +24,6 @@ def before_turning(turned: Seen) -> Seen | None:
     order = found["order"].constant.tolist()
     rank = len(order)
     return found["x"] if rank > 1 and order == [*range(rank - 2), rank - 1, rank - 2] else None
-
-
-def absorb_movements(model: Model) -> None:
-    """Apply the rules wherever they fit."""
-    movements = [merge_transposes, merge_reshapes, keep_shape, keep_shape_of_reshape, absorb_broadcast]
-    for rules in (movements, [absorb_transpose], [reshape_ones]):
-        for _ in applied(rules, model, Users(model)):
-            pass
 
 
 @rule(op.Transpose(_TURNED, constant("second")))
@@ -135,3 +126,11 @@ def reshape_ones(node: SeenNode, x: Seen, order: Seen) -> bool | None:
     sizes = made_constant(np.array(pattern, np.int64), "i64", f"{name}/Constant")
     node.output.port.replace(made_node("Reshape", [x.port, sizes], name, special_zero=False))
     return True
+
+
+#: Lists of rules that are applied one after another.
+MOVEMENTS = [
+    [merge_transposes, merge_reshapes, keep_shape, keep_shape_of_reshape, absorb_broadcast],
+    [absorb_transpose],
+    [reshape_ones],
+]
