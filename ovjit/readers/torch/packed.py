@@ -22,6 +22,7 @@ from ovjit.api.model.boundary import Constant
 from ovjit.api.model.node import Output
 from ovjit.graph.converted import Unmade, Unpacked
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.recording.patches import patched
 from ovjit.readers.torch.recording.trace import is_script
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
@@ -65,12 +66,11 @@ class Packed(NamedTuple):
 def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
     """While the context lasts, layers with packed weights call `OPERATOR`. Gives the converter for it."""
     layers: list[Packed] = []
-    replaced: list[tuple[Any, Any]] = []
+    rows = []
     for module in root.modules() if hasattr(root, "modules") and not is_script(root) else ():
         found = _layer_of(module)
         if found is not None:
-            replaced.append((module, vars(module).get("forward")))  # as accelerate's hooks set it
-            module.forward = _forward(len(layers), found)
+            rows.append((module, "forward", _forward(len(layers), found)))
             layers.append(found)
 
     def convert(call: Call, arguments: Mapping[str, Any]) -> Any:
@@ -79,14 +79,8 @@ def packed_layers(root: Any) -> Iterator[Mapping[str, Callable[..., Any]]]:
         made = linear(call, x, layer) if layer.rows is None else table(call, x, layer)
         return call.convert(made, element_type(dtype))
 
-    try:
+    with patched(*rows):
         yield {OPERATOR: convert} if layers else {}
-    finally:
-        for module, own in replaced:
-            if own is None:
-                del module.forward
-            else:
-                module.forward = own
 
 
 def _forward(number: int, layer: Packed) -> Callable[..., Any]:

@@ -6,30 +6,18 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import untraced
+from ovjit.readers.torch.recording.patches import patched, untraced
 
 
 @contextlib.contextmanager
 def replaced(root: Any, extensions: Mapping[Any, Any]) -> Iterator[bool]:
     """Modules that an extension is for call its operator: an instance, a class, or a name below `root`. Gives
     whether there are any."""
-    if not extensions or not hasattr(root, "named_modules"):
-        yield False
-        return
-    kept = []
-    for name, module in root.named_modules():
-        extension = extension_of(name, module, extensions)
-        if extension is not None:
-            kept.append((module, module.__dict__.get("forward")))
-            module.forward = forward_of(module, extension)
-    try:
-        yield bool(kept)
-    finally:
-        for module, forward in kept:
-            if forward is None:
-                module.__dict__.pop("forward", None)
-            else:
-                module.forward = forward
+    modules = root.named_modules() if extensions and hasattr(root, "named_modules") else ()
+    found = [(module, extension_of(name, module, extensions)) for name, module in modules]
+    rows = [(module, "forward", forward_of(module, each)) for module, each in found if each is not None]
+    with patched(*rows):
+        yield bool(rows)
 
 
 def extension_of(name: str, module: Any, extensions: Mapping[Any, Any]) -> Any:
