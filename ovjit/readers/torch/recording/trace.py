@@ -154,6 +154,14 @@ def is_plain_module(given: Any) -> bool:
     return torch is not None and isinstance(given, torch.nn.Module) and not is_script(given)
 
 
+def signature_of(given: Any) -> inspect.Signature | None:
+    """How a module, script or function is called; None where Python does not know, as of traces."""
+    try:
+        return inspect.signature(getattr(given, "forward", given))
+    except ValueError:
+        return None
+
+
 def arguments_of(script: Any) -> list[Any]:
     """The arguments of a script by their names and defaults; none where it does not tell."""
     schema = getattr(getattr(script, "forward", script), "schema", None)
@@ -195,9 +203,8 @@ def example_of(given: Any, described: Sequence[tuple[Any, Any, Any]]) -> Any:
 
 def _tells_of_all(given: Any, count: int, names: Sequence[str | None]) -> bool:
     """Whether the call needs no inputs but `count` of them, or those of these names."""
-    try:
-        signature = inspect.signature(getattr(given, "forward", given))
-    except ValueError:  # what torch.jit.trace gives has no signature for Python
+    signature = signature_of(given)
+    if signature is None:
         return True
     rows = signature.parameters.values()
     needed = [row.name for row in rows if row.default is row.empty and row.kind is row.POSITIONAL_OR_KEYWORD]
@@ -249,11 +256,13 @@ def flattened(
     else:
         arguments = tuple(example) if isinstance(example, (list, tuple)) else (example,)
         keywords = as_tensors(keywords)
+    signature = signature_of(given)
     try:
-        bound = inspect.signature(getattr(given, "forward", given)).bind(*arguments, **keywords).arguments
-    except ValueError:  # what torch.jit.trace gives has no signature for Python
-        names = [argument.name for argument in arguments_of(given)]
-        bound = {**dict(zip(names, arguments, strict=False)), **keywords}
+        if signature is not None:
+            bound = signature.bind(*arguments, **keywords).arguments
+        else:
+            names = [argument.name for argument in arguments_of(given)]
+            bound = {**dict(zip(names, arguments, strict=False)), **keywords}
     except TypeError as error:
         raise OvjitError(f"{NOT_TRACED}{error}") from error
     ordered = _in_order(bound, keywords)
@@ -321,13 +330,10 @@ def _checked(example: Any) -> Any:
 
 def _accepted(given: Any, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
     """The arguments that the call has, as in OpenVINO, where others are left out."""
-    try:
-        rows = inspect.signature(getattr(given, "forward", given)).parameters
-    except ValueError:  # what torch.jit.trace gives has no signature for Python
+    signature = signature_of(given)
+    if signature is None or any(row.kind is row.VAR_KEYWORD for row in signature.parameters.values()):
         return keywords
-    if any(row.kind is row.VAR_KEYWORD for row in rows.values()):
-        return keywords
-    return {name: value for name, value in keywords.items() if name in rows}
+    return {name: value for name, value in keywords.items() if name in signature.parameters}
 
 
 def _input_names(bound: Mapping[str, Any]) -> list[str]:
