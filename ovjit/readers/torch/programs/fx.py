@@ -269,7 +269,7 @@ def read_exported(
 
     reader = FxReader(converters, scopes, writes)
     module, signature = program.graph_module, program.graph_signature
-    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    placeholders = module.graph.find_nodes(op="placeholder")
     own = iter(names or [])
     values = []
     for node, spec in zip(placeholders, signature.input_specs, strict=True):
@@ -284,7 +284,7 @@ def read_exported(
         tensor = program.constants[spec.target] if tensor is None else tensor
         values.append(reader.constant(tensor, f"self.{spec.target}"))
     made = reader.run(module, values)
-    nodes = list(next(n for n in module.graph.nodes if n.op == "output").args[0])
+    nodes = list(module.graph.output_node().args[0])
     outputs = []
     for value, node, spec in zip(made, nodes, signature.output_specs, strict=True):
         if spec.kind == OutputKind.USER_OUTPUT and value is not None:

@@ -18,7 +18,7 @@ def is_graph(given: Any) -> bool:
 
     if not isinstance(given, torch.fx.GraphModule):
         return False
-    told = [node.meta.get("val") for node in _placeholders(given)]
+    told = [node.meta.get("val") for node in given.graph.find_nodes(op="placeholder")]
     return any(isinstance(value, torch.Tensor) for value in told)
 
 
@@ -29,7 +29,7 @@ def with_described(given: Any, described: Sequence[tuple[Any, Any]]) -> Any:
     if not described or not isinstance(given, torch.fx.GraphModule) or is_graph(given):
         return given
     made = torch.fx.GraphModule(given, copy.deepcopy(given.graph))
-    for node, (shape, kind) in zip(_placeholders(made), described, strict=False):
+    for node, (shape, kind) in zip(made.graph.find_nodes(op="placeholder"), described, strict=False):
         node.meta["val"] = torch.empty(tuple(shape), dtype=kind, device="meta")
     return made
 
@@ -40,7 +40,7 @@ def read_graph_module(
     """The Model of a graph module. Where `is_open`, all dimensions of the inputs are open, else the symbolic
     ones. `names` are those of the inputs; the placeholders' own where there are too few."""
     reader = FxReader(converters)
-    given = list(_placeholders(module))
+    given = module.graph.find_nodes(op="placeholder")
     own = [*names, *(node.name for node in given[len(names) :])]
 
     def length(dim: Any) -> int | None:
@@ -48,7 +48,7 @@ def read_graph_module(
 
     values = [input_of(reader, node, name, length) for node, name in zip(given, own, strict=False)]
     made = leaves_of(reader.run(module, values))
-    nodes = leaves_of(next(node for node in module.graph.nodes if node.op == "output").args[0])
+    nodes = leaves_of(module.graph.output_node().args[0])
     results = [
         reader.result(value, [f"{node.name}:0"] if hasattr(node, "name") else [])
         for (_, value), (_, node) in zip(made, nodes, strict=True)
@@ -57,7 +57,3 @@ def read_graph_module(
     if not results:
         raise UnsupportedError("the graph returns no tensors")
     return reader.model(results, "Model0")
-
-
-def _placeholders(module: Any) -> list[Any]:
-    return [node for node in module.graph.nodes if node.op == "placeholder"]

@@ -155,7 +155,7 @@ def _weights(module: Any) -> list[int]:
     if metadata is None:
         return []
     written = {i for i, info in enumerate(metadata.input_info) if info.mutates_data or info.mutates_metadata}
-    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    placeholders = module.graph.find_nodes(op="placeholder")
     return [
         i
         for i in metadata.static_input_indices

@@ -107,7 +107,7 @@ def _with_flags(module: Any) -> tuple[Any, list[str]]:
                 found.setdefault(kind, []).append(flag)
     if not found:
         return module, []
-    output = next(node for node in graph.nodes if node.op == "output")
+    output = graph.output_node()
     with graph.inserting_before(output):
         flags = [_Builder(graph).joined(each) for each in found.values()]
     output.args = ((*output.args[0], *flags),)

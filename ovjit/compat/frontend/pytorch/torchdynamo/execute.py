@@ -8,7 +8,6 @@ from typing import Any
 from ovjit.api.run.core import Core
 from ovjit.compat.frontend.pytorch.torchdynamo import options as compile_options
 from ovjit.compat.frontend.pytorch.torchdynamo.compile import openvino_compile
-from ovjit.compat.frontend.pytorch.torchdynamo.graphs import output_nodes
 from ovjit.compat.frontend.pytorch.torchdynamo.partition import compiled_parts
 
 #: What was compiled, by the graph module and what its arguments are like. The module is kept, too: its
@@ -83,7 +82,8 @@ def openvino_execute_partitioned(
     def made() -> Callable[..., Any]:
         chosen = compile_options.read(options, Core().available_devices)
         module = make_fx(gm)(*args)
-        call, is_one = compiled_parts(module, chosen, {}), not isinstance(output_nodes(module), (list, tuple))
+        call = compiled_parts(module, chosen, {})
+        is_one = not isinstance(module.graph.output_node().args[0], (list, tuple))
 
         def run(given: list[Any]) -> Any:
             found = call(given)

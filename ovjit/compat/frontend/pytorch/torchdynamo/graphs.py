@@ -42,7 +42,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     import torch
 
     reader = FxReader()
-    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    placeholders = module.graph.find_nodes(op="placeholder")
     values: list[Any] = [None] * len(placeholders)
     takes: list[int] = []
     numbers: list[int] = []
@@ -65,7 +65,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     results: list[Any] = []
     gives: list[tuple[str, Any]] = []
     laid: dict[int, tuple[list[int], list[int]]] = {}
-    nodes = output_nodes(module)
+    nodes = module.graph.output_node().args[0]
     if not isinstance(nodes, (list, tuple)):  # a Complex is a tuple, too
         made, nodes = [made], [nodes]
     for value, node in zip(made, nodes, strict=True):
@@ -84,11 +84,6 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
     if not results:
         raise OvjitError("the subgraph returns no tensors")
     return Part(reader.model(results, "Model0"), takes, numbers, gives, laid)
-
-
-def output_nodes(module: Any) -> Any:
-    """What a graph returns: a node, or several with other values in a list or tuple."""
-    return next(node for node in module.graph.nodes if node.op == "output").args[0]
 
 
 def _layout(node: Any) -> tuple[list[int], list[int]] | None:

@@ -79,7 +79,7 @@ def _divided(
     parts = _between_draws(copied, partitioner.propose_partitions())
     parts = [part for part in parts if _is_worth(part)]
     fused = partitioner.fuse_partitions(parts)
-    placeholders = [node for node in fused.graph.nodes if node.op == "placeholder"]
+    placeholders = fused.graph.find_nodes(op="placeholder")
     known = {placeholders[i]: tensor for i, tensor in constants.items()}
     runners = {}
     for node in fused.graph.nodes:

@@ -23,7 +23,7 @@ _UNTOLD_VIEWS = frozenset(("aten::unsafe_split", "aten::unsafe_split_with_sizes"
 
 def beside_views(module: Any, compiled: Callable[[Any], Compiled]) -> Compiled:
     """The graph's outputs: views by PyTorch, others by what `compiled` makes of the graph without them."""
-    outputs = list(_output(module.graph).args[0])
+    outputs = list(module.graph.output_node().args[0])
     counts = collections.Counter(viewed(node) for node in dict.fromkeys(outputs))
     beside = {*outputs, *(node for node, count in counts.items() if count > 1)}
     again = {
@@ -60,10 +60,6 @@ def _is_node(value: Any) -> bool:
     import torch
 
     return isinstance(value, torch.fx.Node)
-
-
-def _output(graph: Any) -> Any:
-    return next(node for node in graph.nodes if node.op == "output")
 
 
 def _root(node: Any, beside: set[Any]) -> Any:
@@ -121,7 +117,7 @@ def _with_outputs(module: Any, nodes: list[Any]) -> Any:
 
     graph = copy.deepcopy(module.graph)
     named = {node.name: node for node in graph.nodes}
-    _output(graph).args = (tuple(named[n.name] if _is_node(n) else n for n in nodes),)
+    graph.output_node().args = (tuple(named[n.name] if _is_node(n) else n for n in nodes),)
     graph.eliminate_dead_code()
     return torch.fx.GraphModule(module, graph)
 
@@ -131,7 +127,7 @@ def _views(module: Any, bases: list[Any], wanted: list[Any]) -> Any:
     import torch
 
     graph, made = torch.fx.Graph(), {}
-    inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
+    inputs = module.graph.find_nodes(op="placeholder")
     for node in [*inputs, *bases]:
         made[node] = graph.placeholder(f"of_{node.name}")
     for node in module.graph.nodes:
