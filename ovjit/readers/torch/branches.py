@@ -18,6 +18,7 @@ from ovjit.graph.symbolic import statically_known_equal, with_symbol
 from ovjit.readers.bodies import body_of, if_of
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.containers import assign, copied, is_same, replace, stacked
+from ovjit.readers.torch.dimensions import Shared
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Inside:
         self.objects: dict[int, Any] = {}  # what stands for tensors around the body, by their objects
         self._outer: list[Any] = []  # these tensors
         self.pieces: list[Any] = []  # of what stands for them
-        self.shared: tuple[dict[Any, Any], ...] = ({}, {}, {}, {}, {})  # what its nodes share
+        self.shared = Shared()  # by its nodes
         self.carried: set[int] = set()  # the objects of those that the body gives new values
 
     def standing(self, value: Any) -> Any:
@@ -289,17 +290,17 @@ def read_body(
     before = {name: copied(value) for name, value in given.items()}
     reader.env, around, holders = {**env, **given}, reader.around, reader.holders
     reader.around, reader.holders = env, [*holders, given, before, inside.objects]
-    outer = reader.enter(inside)
     try:
-        reader._block(block)
-        outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
-        values = [reader.env.get(name) for name in outputs]
-        values += [reader.env[name] for name in carried]
-        known = {*(inputs or ()), *carried}
-        _note_changes(inside, block, {k: v for k, v in given.items() if k not in known}, before, reader.env)
+        with reader.entered(inside):
+            reader._block(block)
+            outputs = [v.debugName() for i, v in enumerate(block.outputs()) if i not in left_out]
+            values = [reader.env.get(name) for name in outputs]
+            values += [reader.env[name] for name in carried]
+            known = {*(inputs or ()), *carried}
+            added = {k: v for k, v in given.items() if k not in known}
+            _note_changes(inside, block, added, before, reader.env)
     finally:
         reader.env, reader.around, reader.holders = env, around, holders
-        reader.leave(outer)
     return inside, values
 
 
@@ -386,11 +387,8 @@ def read_graph(reader: FxReader, call: Call, graph: Any, given: Sequence[Any]) -
 
 def inner_graph(reader: FxReader, graph: Any, values: Sequence[Any]) -> list[Any]:
     """What a graph module gives for values of a body that is being read."""
-    outer = reader.start_body()
-    try:
+    with reader.in_body(Shared()):
         made = reader.run(graph, values)
-    finally:
-        reader.end_body(outer)
     return made if isinstance(made, list) else [made]
 
 

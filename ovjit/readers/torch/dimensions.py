@@ -31,6 +31,22 @@ class Padded(NamedTuple):
     lengths: Output
 
 
+class Shared:
+    """What the nodes of a graph share, or those of a body."""
+
+    def __init__(self) -> None:
+        #: A tensor and its axis by the name of a dimension.
+        self.places: dict[tuple | None, tuple[Output, int]] = {}
+        #: Tensors of dimensions and numbers, by their names and values.
+        self.lists: dict[tuple, Output] = {}
+        #: Dimensions of a tensor by its node, its index there and the axes.
+        self.gathered: dict[tuple, Output] = {}
+        #: What is made once for all its uses, by what it is of.
+        self.single: dict[tuple[Any, ...], Output] = {}
+        #: Constants by the tensors of PyTorch's that they are.
+        self.constants: dict[int, Any] = {}
+
+
 class TorchDraft(Draft):
     """A model that is being read from PyTorch: what is known of its open dimensions.
 
@@ -39,14 +55,7 @@ class TorchDraft(Draft):
 
     def __init__(self) -> None:
         super().__init__()
-        #: A tensor and its axis by the name of a dimension.
-        self.places: dict[tuple | None, tuple[Output, int]] = {}
-        #: Tensors of dimensions and numbers, by their names and values.
-        self.lists: dict[tuple, Output] = {}
-        #: Dimensions of a tensor by its node, its index there and the axes.
-        self.gathered: dict[tuple, Output] = {}
-        #: What is made once for all its uses in a body, by what it is of.
-        self._single: dict[tuple[Any, ...], Output] = {}
+        self.shared = Shared()
         self._count = 0
         #: What packed sequences are of, by the node and the index of their data.
         self.padded: dict[tuple[Any, int], Padded] = {}
@@ -82,7 +91,7 @@ class TorchDraft(Draft):
 
     def place_of(self, number: Number) -> tuple[Output, int] | None:
         """The tensor and axis whose dimension a number is."""
-        return None if number.key is None else self.places.get(number.key)
+        return None if number.key is None else self.shared.places.get(number.key)
 
     def number_of(self, call: Dimensions, dim: Interval) -> Number | None:
         """The number that an open dimension is, None where no tensor with it is known."""
@@ -97,9 +106,9 @@ class TorchDraft(Draft):
     def once(self, what: tuple[Any, ...], value: Output, make: Callable[[], Output]) -> Output:
         """What `make` gives of a tensor, made once for all its uses in a body."""
         key = (*what, value._node, value._index)
-        made = self._single.get(key)
+        made = self.shared.single.get(key)
         if made is None:
-            made = self._single[key] = make()
+            made = self.shared.single[key] = make()
         return made
 
 
@@ -121,9 +130,9 @@ class Dimensions(Builder):
         keys = tuple(v.key if k is None and isinstance(v, Number) else k for v, k in named)
         if None in keys:
             return self._joined(values)
-        made = self.reader.lists.get(keys)
+        made = self.reader.shared.lists.get(keys)
         if made is None:
-            made = self.reader.lists[keys] = self._joined(values)
+            made = self.reader.shared.lists[keys] = self._joined(values)
         return made
 
     def _joined(self, values: Sequence[Any]) -> Output:
@@ -151,12 +160,12 @@ class Dimensions(Builder):
     def _dims_at(self, value: Output, *axes: int) -> Output:
         """Dimensions of a tensor, i64 [number of axes]."""
         key = (value._node, value._index, *axes)
-        made = self.reader.gathered.get(key)
+        made = self.reader.shared.gathered.get(key)
         if made is None:
             shape = self.reader.shape_of(self, value)
             all_of_them = list(axes) == list(range(self.rank(value)))
             made = shape if all_of_them else self("Gather", shape, list(axes), 0)
-            self.reader.gathered[key] = made
+            self.reader.shared.gathered[key] = made
         return made
 
     def known_ints(self, values: Any, what: str) -> list[int]:
@@ -216,7 +225,7 @@ class Dimensions(Builder):
             return shape[axis]
         dim = None if shape is None else shape[axis]
         made = Number(lambda: self._dimension(*(self.reader.place_of(made) or (value, axis))), dim)
-        self.reader.places.setdefault(made.key, (value, axis))
+        self.reader.shared.places.setdefault(made.key, (value, axis))
         return made
 
     def _dimension(self, value: Output, axis: int) -> Output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -15,7 +16,8 @@ from ovjit.errors import ConverterError, ModelError, OvjitError, UnsupportedErro
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim, is_static
 from ovjit.graph.symbolic import named, without_symbols
-from ovjit.readers.torch.call import NOTHING_TOLD, Call, TorchDraft, Wanted
+from ovjit.readers.torch.call import NOTHING_TOLD, Call, Wanted
+from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
 from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
@@ -47,7 +49,6 @@ class TorchReader(TorchDraft):
         self.parts: Collection[Any] = ()  # inputs that are parts of tuples, lists and dicts
         self.known: Sequence[TensorType] = ()  # types of inputs that are read without an example
         self._variables: dict[str, Any] = {}  # tensors by the names of a script's values
-        self._constants: dict[int, Any] = {}
         self._kept: list[Any] = []  # what the constants' memory belongs to
 
     def parameter(self, name: str, dtype: Any, shape: Sequence[int | None]) -> Any:
@@ -63,28 +64,27 @@ class TorchReader(TorchDraft):
 
     def constant(self, tensor: Any, name: str | None) -> Any:
         """A tensor's constant, shared by all uses of the tensor."""
-        found = self._constants.get(id(tensor))
+        found = self.shared.constants.get(id(tensor))
         if found is None:
-            found = self._constants[id(tensor)] = constant_of(tensor, name)
+            found = self.shared.constants[id(tensor)] = constant_of(tensor, name)
             self._kept.append(tensor)
             if name:
                 value = found.pair if isinstance(found, Complex) else found
                 value._tensor._names = {name}
         return found
 
-    def start_body(self, shared: tuple | None = None) -> tuple:
-        """Nodes from here on are those of a body, which shares none with the graph around it. Returns what
-        `end_body` takes. `shared` is what nodes of this body that were made before share, as dicts."""
-        outer = self.places, self.lists, self.gathered, self._single, self._constants
-        self.places, self.lists, self.gathered, self._single, self._constants = shared or ({}, {}, {}, {}, {})
-        return outer
+    @contextlib.contextmanager
+    def in_body(self, shared: Shared) -> Iterator[None]:
+        """Nodes are those of a body meanwhile, which shares none with the graph around it."""
+        outer, self.shared = self.shared, shared
+        try:
+            yield
+        finally:
+            self.shared = outer
 
     def stand_in(self, inside: Any, value: Any) -> Any:
         """What stands in a body for a tensor from around it."""
         return inside.copy(value)
-
-    def end_body(self, outer: tuple) -> None:
-        self.places, self.lists, self.gathered, self._single, self._constants = outer
 
     def call(
         self, name: str, overload: str, arguments: Mapping[str, Any], base: str,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from typing import Any
 
@@ -23,17 +24,17 @@ class AttributesReader(WritingReader):
         self.prefix = prefix
         self._paths: dict[str, str] = {}  # of modules and attributes, by the names of values
 
-    def enter(self, inside: Inside) -> tuple:
-        """What is read from here on is in a body. Returns what `leave` takes."""
-        outer = *self.start_body(inside.shared), self._attributes
-        self.bodies.append((inside, self._attributes))
-        self._attributes = {}
-        return outer
-
-    def leave(self, outer: tuple) -> None:
-        self.end_body(outer[:-1])
-        self.bodies.pop()
-        self._attributes = outer[-1]
+    @contextlib.contextmanager
+    def entered(self, inside: Inside) -> Iterator[None]:
+        """What is read meanwhile is in a body."""
+        outer, self._attributes = self._attributes, {}
+        self.bodies.append((inside, outer))
+        try:
+            with self.in_body(inside.shared):
+                yield
+        finally:
+            self.bodies.pop()
+            self._attributes = outer
 
     def _attribute(self, node: Any) -> None:
         import torch

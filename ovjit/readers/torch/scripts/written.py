@@ -197,7 +197,7 @@ class WritingReader(TorchReader):
             _put_in(holder, found)
 
     def _all_holders(self) -> tuple[Any, ...]:
-        return self.env, self._attributes, self._constants, *self.holders
+        return self.env, self._attributes, self.shared.constants, *self.holders
 
     def reshape_in_place(
         self, node: Any, overload: str, arguments: Mapping[str, Any], old: Any, made: Any
@@ -268,9 +268,8 @@ class WritingReader(TorchReader):
         whole = inside.standing(outer.base.value)
         arguments = {key: inside.argument(part) for key, part in outer.view.arguments.items()}
         view = outer.view._replace(arguments=arguments)
-        outer_body = self.start_body(inside.shared)
-        made = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
-        self.end_body(outer_body)
+        with self.in_body(inside.shared):
+            made = None if arguments.get("condition") else view.again(self, inside.call, whole, None)
         if made is not None:
             self.memory.part(made, whole, view)
         return made
