@@ -24,17 +24,13 @@ def _kind(n: Call, dtype: Any, number: Any = 0.0) -> str:
     return "boolean" if isinstance(number, bool) else "i64" if isinstance(number, int) else DEFAULT_REAL
 
 
-@aten("zeros", "new_zeros", "empty", "new_empty", "empty_permuted", "empty_strided", "new_empty_strided")
-def zeros(n: Call, x: Any, size: Any = None, dtype: Any = None) -> Any:
-    return _filled(n, x, size, dtype, 0)
-
-
 def _filled(n: Call, x: Any, size: Any, dtype: Any, number: Any) -> Any:
+    """`x` is a tensor that tells the type, or the size itself."""
     if size is None:
         size, x = x, None
     if isinstance(x, (Output, Complex)) and dtype is None:
         return _like(n, x, n.filled(number, size, n.dtype(x.pair if isinstance(x, Complex) else x)))
-    return _typed(n, n.filled(number, size, _kind(n, dtype)), dtype)
+    return _typed(n, n.filled(number, size, _kind(n, dtype, number)), dtype)
 
 
 def _typed(n: Call, made: Output, dtype: Any) -> Any:
@@ -45,16 +41,6 @@ def _typed(n: Call, made: Output, dtype: Any) -> Any:
 def _like(n: Call, x: Any, made: Output) -> Any:
     """Real numbers as complex ones where `x` is complex."""
     return n.complex_of(made) if isinstance(x, Complex) else made
-
-
-@aten("full", "new_full")
-def full(n: Call, x: Any, fill_value: Any, size: Any = None, dtype: Any = None) -> Any:
-    if not isinstance(x, (Output, Complex)):
-        made = n.filled(fill_value, x if size is None else size, _kind(n, dtype, fill_value))
-        return _typed(n, made, dtype)
-    if dtype is None:
-        return _like(n, x, n.filled(fill_value, size, n.dtype(x.pair if isinstance(x, Complex) else x)))
-    return _typed(n, n.filled(fill_value, size, element_type(dtype)), dtype)
 
 
 def _filled_like(n: Call, x: Any, number: Any, dtype: Any) -> Any:
@@ -187,7 +173,10 @@ def vander(n: Call, x: Output, N: Any = None, increasing: bool = False) -> Outpu
 
 #: Operators that are one expression.
 aten_rows({
-    "ones new_ones": lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 1),
+    "full new_full": lambda n, x, fill_value, size=None, dtype=None: _filled(n, x, size, dtype, fill_value),
+    "ones new_ones": lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 1.0),
+    "zeros new_zeros empty new_empty empty_permuted empty_strided new_empty_strided":
+        lambda n, x, size=None, dtype=None: _filled(n, x, size, dtype, 0.0),
     "zeros_like empty_like zero": lambda n, x, dtype=None: _filled_like(n, x, 0, dtype),
     "ones_like": lambda n, x, dtype=None: _filled_like(n, x, 1, dtype),
     "full_like": lambda n, x, fill_value, dtype=None: _filled_like(n, x, fill_value, dtype),
