@@ -19,7 +19,7 @@ from ovjit.readers.torch.values import Nested, nested
       "_scaled_dot_product_attention_math_for_mps")  # fmt: skip
 def attention(
     n: Call, x: Output, key: Output, value: Output, attn_mask: Any = None, attn_bias: Any = None,
-    dropout_p: float = 0.0, is_causal: bool = False, scale: Any = None, enable_gqa: bool = False,
+    is_causal: bool = False, scale: Any = None, enable_gqa: bool = False,
 ) -> Any:  # fmt: skip
     """softmax(Q K^T * scale + mask) V; with enable_gqa a head of keys serves several of queries.
 
@@ -155,7 +155,7 @@ def left_aligned(n: Call, x: Output, mask: Output) -> bool:
 
 
 @aten("_nested_tensor_from_mask")
-def samples(n: Call, x: Output, mask: Output, mask_check: bool = True) -> Output:
+def samples(n: Call, x: Output, mask: Output) -> Output:
     return nested(x, n.to_type(mask, "boolean"))
 
 

@@ -168,7 +168,7 @@ def by_cholesky(n: Call, x: Output, upper: bool = False) -> Any:
 
 
 @aten("linalg_lstsq")
-def lstsq(n: Call, x: Output, b: Output, rcond: Any = None, driver: Any = None) -> list[Any]:
+def lstsq(n: Call, x: Output, b: Output, rcond: Any = None) -> list[Any]:
     """The X of least |A X - B| for an A of full rank, the smallest one where several are.
 
     A = Q R gives X = R^-1 Q^T B. A^T = Q R, for fewer rows than columns, gives X = Q (R^T)^-1 B. Of open

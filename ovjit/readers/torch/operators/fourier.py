@@ -146,7 +146,7 @@ def fftshift(n: Call, x: Any, dim: Any = None) -> Any:
 def stft(
     n: Call, x: Output, n_fft: int, hop_length: Any = None, win_length: Any = None, window: Any = None,
     center: bool = False, pad_mode: str = "reflect", normalized: bool = False, onesided: Any = None,
-    return_complex: Any = None, align_to_window: Any = None,
+    return_complex: Any = None,
 ) -> Any:  # fmt: skip
     """Windows of a signal, each transformed: [batch, frequencies, frames]"""
     hop = n_fft // 4 if hop_length is None else hop_length

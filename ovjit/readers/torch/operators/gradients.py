@@ -13,7 +13,7 @@ from ovjit.readers.torch.registry import aten
 
 @aten("convolution_backward")
 def convolution_backward(
-    n: Call, out: Output, input: Output, weight: Output, bias_sizes: Any, stride: Any, padding: Any,
+    n: Call, out: Output, input: Output, weight: Output, stride: Any, padding: Any,
     dilation: Any, transposed: bool, output_padding: Any, groups: int, output_mask: Any,
 ) -> list[Any]:  # fmt: skip
     """Gradients of the input, the weights and the bias, by the gradient `out` of the result.

@@ -129,9 +129,8 @@ def bilinear(n: Call, x: Output, input2: Output, weight: Output, bias: Any = Non
 
 @aten("_trilinear")
 def trilinear(
-    n: Call, i1: Output, i2: Output, i3: Output, expand1: Any, expand2: Any, expand3: Any, sumdim: Any,
-    unroll_dim: int = 1,
-) -> Output:  # fmt: skip
+    n: Call, i1: Output, i2: Output, i3: Output, expand1: Any, expand2: Any, expand3: Any, sumdim: Any
+) -> Output:
     """The product of three tensors that get dimensions of 1, summed."""
     rank = n.rank(i1) + len(expand1)
     wide = [

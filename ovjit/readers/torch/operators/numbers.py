@@ -104,20 +104,21 @@ def _unary(n: Call, op: str, value: Output) -> Any:
     return Number(n(op, value))
 
 
-def _both(names: tuple[str, ...], python: str) -> None:
+def _both(name: str, python: str) -> None:
     """Rows of overloads of numbers, such as aten::add.int, for Python's operator."""
-    for name in names:
-        for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "Scalars"):
-            full = f"{name}.{overload}"
-            if name in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "pow", "remainder"):
-                if overload == "Scalar":
-                    continue
-            aten(full)(lambda n, a, b=None, other=None: computed(n, python, a, b if other is None else other))
+    for overload in ("int", "float", "int_float", "float_int", "Scalar", "bool", "Scalars"):
+        if overload != "Scalar" or name not in _OF_TENSORS:
+            row = f"{name}.{overload}"
+            aten(row)(lambda n, a, b=None, other=None: computed(n, python, a, b if other is None else other))
+
+
+#: Operators whose overload "Scalar" is about a tensor and a number.
+_OF_TENSORS = ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "pow", "remainder")
 
 
 for _python in ("add", "sub", "mul", "eq", "ne", "lt", "le", "gt", "ge", "pow", "floordiv", "mod", "truediv",
                 "and_", "or_", "xor"):  # fmt: skip
-    _both((_SCRIPTED.get(_python, _python),), _python)
+    _both(_SCRIPTED.get(_python, _python), _python)
 
 
 @aten(*(f"{name}.{kind}" for name in ("ceil", "floor", "round") for kind in ("int", "float", "Scalar")))

@@ -129,6 +129,10 @@ def _weight(n: Call, tensor: Any) -> Output:
     return n("Multiply", codes, n.const(scale))
 
 
+def _bias(n: Call, bias: Any) -> Output | None:
+    return None if bias is None else n.const(bias.detach().float().numpy())
+
+
 @aten("quantized::conv1d", "quantized::conv2d", "quantized::conv3d", "quantized::conv1d_relu",
       "quantized::conv2d_relu", "quantized::conv3d_relu")  # fmt: skip
 def convolution(n: Call, x: Output, packed_weight: Any, output_scale: Any, output_zero_point: Any) -> Output:
@@ -137,17 +141,16 @@ def convolution(n: Call, x: Output, packed_weight: Any, output_scale: Any, outpu
     window = [list(v)[-dims:] for v in (packed_weight.stride(), packed_weight.padding(),
                                         packed_weight.dilation())]  # fmt: skip
     weight = weight.squeeze(2) if weight.dim() > dims + 2 else weight
-    term = None if bias is None else n.const(bias.detach().float().numpy())
     name = ("conv1d", "conv2d", "conv3d")[dims - 1]
-    made = n.also(name, x, _weight(n, weight), term, *window, packed_weight.groups())
+    made = n.also(name, x, _weight(n, weight), _bias(n, bias), *window, packed_weight.groups())
     return _finished(n, x, made, output_scale, output_zero_point)
 
 
 @aten("quantized::linear", "quantized::linear_relu")
 def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: Any) -> Output:
     weight, bias = W_prepack.unpack()
-    term = None if bias is None else n.const(bias.detach().float().numpy())
-    return _finished(n, x, n.also("linear", x, _weight(n, weight), term), Y_scale_i, Y_zero_point_i)
+    made = n.also("linear", x, _weight(n, weight), _bias(n, bias))
+    return _finished(n, x, made, Y_scale_i, Y_zero_point_i)
 
 
 @aten("quantized::linear_dynamic", "quantized::linear_relu_dynamic", "quantized::linear_dynamic_fp16",
@@ -155,8 +158,7 @@ def linear(n: Call, x: Output, W_prepack: Any, Y_scale_i: Any, Y_zero_point_i: A
 def linear_dynamic(n: Call, x: Output, W_prepack: Any) -> Output:
     """PyTorch rounds x to integers for the product; here x stays as it is, as with other packed weights."""
     weight, bias = W_prepack.unpack()
-    term = None if bias is None else n.const(bias.detach().float().numpy())
-    made = n.also("linear", x, _weight(n, weight), term)
+    made = n.also("linear", x, _weight(n, weight), _bias(n, bias))
     return n("Relu", made) if "_relu" in n.op else made
 
 

@@ -35,9 +35,7 @@ def ordered(n: Call, x: Output, count: Any, dim: int, largest: bool) -> list[Out
 
 
 @aten("topk")
-def topk(
-    n: Call, x: Output, k: Any, dim: int = -1, largest: bool = True, sorted: bool = True
-) -> list[Output]:
+def topk(n: Call, x: Output, k: Any, dim: int = -1, largest: bool = True) -> list[Output]:
     if n.rank(x) == 0:
         return [x, n.const(0)]
     return ordered(n, x, k, dim, largest)
@@ -214,9 +212,7 @@ def bucketize(n: Call, x: Any, boundaries: Output, out_int32: bool = False, righ
 
 
 @aten("unique_consecutive")
-def unique_consecutive(
-    n: Call, x: Output, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
-) -> list[Output]:
+def unique_consecutive(n: Call, x: Output, dim: Any = None) -> list[Output]:
     """What differs from the one before it, along an axis or of all elements in order."""
     whole, axis = (n.flat(x), 0) if dim is None else (x, n.axis(dim, n.rank(x)))
     later = n("NotEqual", n.cut(whole, axis, 1, LAST), n.cut(whole, axis, 0, -1))
@@ -232,8 +228,7 @@ def unique_consecutive(
 
 
 @aten("_unique2", "unique_dim", "_unique")
-def unique(n: Call, x: Output, sorted: bool = True, return_inverse: bool = False, return_counts: bool = False,
-           dim: Any = None) -> list[Output]:  # fmt: skip
+def unique(n: Call, x: Output, dim: Any = None) -> list[Output]:
     if dim is None:
         made = n.all("Unique", x, sorted=True)
         inverse = n.reshape(made[2], n.shape_of(x))

@@ -10,13 +10,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ConverterError, ModelError, UnsupportedError
 from ovjit.readers.torch.branches import raises, read_if
 from ovjit.readers.torch.call import Call, Wanted
-from ovjit.readers.torch.containers import (
-    change,
-    copied,
-    is_changed,
-    item_of,
-    restore,
-)
+from ovjit.readers.torch.containers import change, copied, is_changed, item_of, restore
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
 from ovjit.readers.torch.naming import label, where
@@ -31,17 +25,10 @@ from ovjit.readers.torch.scripts.written import own_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 #: Nodes that give what they are given.
-_SAME = frozenset(
-    (
-        "prim::data",
-        "prim::unchecked_cast",
-        "aten::_unwrap_optional",
-        "prim::unchecked_unwrap_optional",
-        "prim::tolist",
-    )
-)
-
-
+_SAME = frozenset((
+    "prim::data", "prim::unchecked_cast", "aten::_unwrap_optional", "prim::unchecked_unwrap_optional",
+    "prim::tolist",
+))  # fmt: skip
 #: Operators of lists; some are of tensors, too.
 OF_LISTS = COPIES_OF_LISTS | {"aten::__getitem__", "aten::len", "aten::__contains__", "aten::get"}
 
