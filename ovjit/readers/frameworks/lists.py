@@ -84,32 +84,12 @@ def _empty(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     return [Unset(nothing, dtype, True) if dims is None else _zeros(nothing, dims, dtype)]
 
 
-@rule("TensorListFromTensor")
-def _from_tensor(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [tf.identity(given[0])]
-
-
-@rule("TensorListStack")
-def _stack(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [tf.identity(_whole(op, given[0]))]
-
-
 @rule("TensorListSetItem")
 def _set(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     grows = "resize_if_index_out_of_bounds" in op.node_def.attr and op.get_attr(
         "resize_if_index_out_of_bounds"
     )
     return [_written(given[0], given[1], given[2], grows)]
-
-
-@rule("TensorListGetItem")
-def _get(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [tf.gather(_whole(op, given[0]), tf.reshape(given[1], []), axis=0)]
-
-
-@rule("TensorListLength")
-def _length(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [given[0].size if isinstance(given[0], Unset) else tf.shape(given[0])[0]]
 
 
 @rule("TensorListPushBack")
@@ -141,22 +121,12 @@ def _resize(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
     return [made]
 
 
-@rule("TensorListGather")
-def _gather(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [tf.gather(_whole(op, given[0]), given[1], axis=0)]
-
-
 def _joined(values: Any) -> list[Any]:
     """Elements joined along their first dimension, and how long each is there."""
     shape = tf.shape(values)
     made = tf.reshape(values, tf.concat([[-1], shape[2:]], 0))
     made.set_shape([None, *values.shape[2:]])
     return [made, tf.fill([shape[0]], tf.cast(shape[1], tf.int64))]
-
-
-@rule("TensorListConcatV2", "TensorListConcat")
-def _concat(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return _joined(_whole(op, given[0]))
 
 
 @rule("TensorListScatterIntoExistingList", "TensorListScatterV2", "TensorListScatter")
@@ -197,21 +167,20 @@ def _array_write(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]
     return [_written(values, index, element, array.grows)]
 
 
-@rule("TensorArrayReadV3")
-def _array_read(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [tf.gather(_whole(op, given[2]), tf.reshape(given[1], []), axis=0)]
-
-
-@rule("TensorArrayGatherV3")
-def _array_gather(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return [tf.gather(_whole(op, given[2]), given[1], axis=0)]
-
-
-@rule("TensorArraySizeV3")
-def _array_size(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return RULES["TensorListLength"](builder, op, given[1:])
-
-
-@rule("TensorArrayConcatV3")
-def _array_concat(builder: Rebuilder, op: Any, given: list[Value]) -> list[Value]:
-    return _joined(_whole(op, given[1]))
+#: Operators that are one expression.
+RULES.update({
+    "TensorListFromTensor": lambda builder, op, given: [tf.identity(given[0])],
+    "TensorListStack": lambda builder, op, given: [tf.identity(_whole(op, given[0]))],
+    "TensorListGetItem": lambda builder, op, given:
+        [tf.gather(_whole(op, given[0]), tf.reshape(given[1], []), axis=0)],
+    "TensorListLength": lambda builder, op, given:
+        [given[0].size if isinstance(given[0], Unset) else tf.shape(given[0])[0]],
+    "TensorListGather": lambda builder, op, given: [tf.gather(_whole(op, given[0]), given[1], axis=0)],
+    "TensorListConcatV2": lambda builder, op, given: _joined(_whole(op, given[0])),
+    "TensorListConcat": lambda builder, op, given: _joined(_whole(op, given[0])),
+    "TensorArrayReadV3": lambda builder, op, given:
+        [tf.gather(_whole(op, given[2]), tf.reshape(given[1], []), axis=0)],
+    "TensorArrayGatherV3": lambda builder, op, given: [tf.gather(_whole(op, given[2]), given[1], axis=0)],
+    "TensorArraySizeV3": lambda builder, op, given: RULES["TensorListLength"](builder, op, given[1:]),
+    "TensorArrayConcatV3": lambda builder, op, given: _joined(_whole(op, given[1])),
+})  # fmt: skip

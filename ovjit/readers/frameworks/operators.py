@@ -30,9 +30,9 @@ def known_operators(framework: str) -> Mapping[str, Rule]:
     return {f"{MARKED}.{name}": rule for name, rule in TENSORFLOW.items()} if framework == "tf" else {}
 
 
-def _wide(function: Callable[[Any, Output], Output]) -> Rule:
-    """A function that is computed in f64."""
-    return lambda n: n.convert(function(n, n.convert(n[0], "f64")), n.dtype(n[0]))
+def _wide(function: Callable[..., Output]) -> Rule:
+    """A function of one operand or several that is computed in f64."""
+    return lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0]))
 
 
 def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
@@ -49,18 +49,10 @@ def _log1p(n: OnnxNode, x: Output) -> Output:
     return n("Log", n("Add", x, n.like(x, 1)))
 
 
-def _truncate_mod(n: OnnxNode) -> Output:
-    return n("Mod", n[0], n[1])
-
-
 def _normal_quantile(n: OnnxNode, x: Output) -> Output:
     """sqrt(2) erfinv(2 x - 1)"""
     twice = n("Subtract", n("Multiply", x, n.like(x, 2)), n.like(x, 1))
     return n("Multiply", special.erf_inverse(n, twice), n.like(x, 2**0.5))
-
-
-def _euclidean_norm(n: OnnxNode) -> Output:
-    return n("ReduceL2", n[0], n[1], keep_dims=bool(n.attr("keep_dims", 0)))
 
 
 def _l2_loss(n: OnnxNode) -> Output:
@@ -183,11 +175,6 @@ def _red_green_blue(n: OnnxNode) -> Output:
     pure = n("Add", n("Multiply", sixths, n.like(sixths, [1, -1, -1])), n.like(sixths, [-1, 2, 2]))
     grey = n("Subtract", n("Clamp", pure, min=0.0, max=1.0), n.like(pure, 1))
     return n("Multiply", n("Add", n("Multiply", grey, saturation), n.like(grey, 1)), value)
-
-
-def _wide_each(function: Callable[..., Output]) -> Rule:
-    """A function of several operands that is computed in f64."""
-    return lambda n: n.convert(function(n, *(n.convert(v, "f64") for v in n.inputs)), n.dtype(n[0]))
 
 
 #: How many axes the Fourier transforms are along, by the ends of their names.
@@ -315,11 +302,11 @@ TENSORFLOW: dict[str, Rule] = {
     "FakeQuantWithMinMaxArgs": _fake_quantized,
     "FakeQuantWithMinMaxVars": _fake_quantized,
     "FakeQuantWithMinMaxVarsPerChannel": _fake_quantized,
-    "Igamma": _wide_each(lambda n, a, x: incomplete.gamma_parts(n, a, x)[0]),
-    "Igammac": _wide_each(lambda n, a, x: incomplete.gamma_parts(n, a, x)[1]),
-    "Betainc": _wide_each(incomplete.beta_part),
-    "Zeta": _wide_each(incomplete.zeta),
-    "Polygamma": _wide_each(incomplete.polygamma),
+    "Igamma": _wide(lambda n, a, x: incomplete.gamma_parts(n, a, x)[0]),
+    "Igammac": _wide(lambda n, a, x: incomplete.gamma_parts(n, a, x)[1]),
+    "Betainc": _wide(incomplete.beta_part),
+    "Zeta": _wide(incomplete.zeta),
+    "Polygamma": _wide(incomplete.polygamma),
     "Erfc": _wide(special.erfc),
     "Lgamma": _wide(special.log_gamma),
     "Digamma": _wide(special.digamma),
@@ -338,9 +325,8 @@ TENSORFLOW: dict[str, Rule] = {
         "Select", n("Equal", n[1], n.like(n[1], 0)), n.like(n[0], 0), n("Multiply", n[0], n[1])
     ),
     "Inv": lambda n: n("Divide", n.like(n[0], 1), n[0]),
-    "TruncateMod": _truncate_mod,
-    "Mod": _truncate_mod,
-    "EuclideanNorm": _euclidean_norm,
+    **dict.fromkeys(("TruncateMod", "Mod"), lambda n: n("Mod", n[0], n[1])),
+    "EuclideanNorm": lambda n: n("ReduceL2", n[0], n[1], keep_dims=bool(n.attr("keep_dims", 0))),
     "L2Loss": _l2_loss,
     "LinSpace": _linspace,
     "Cholesky": lambda n: matrices.lower_factor(n, n[0]),

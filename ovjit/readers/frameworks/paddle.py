@@ -17,6 +17,7 @@ from pkgutil import get_data
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
+from ovjit.readers.frameworks.files import is_one_of
 
 
 def file_to_onnx(path: str, weights: Any = None) -> bytes:
@@ -49,8 +50,7 @@ _OBJECTS = ("paddle.Layer", "paddle.Model", "paddle.Executor", "paddle.Program")
 
 def is_paddle(value: Any) -> bool:
     """Whether an object is a model of Paddle's, found without importing it."""
-    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
-    return not names.isdisjoint(_OBJECTS)
+    return is_one_of(value, _OBJECTS)
 
 
 def object_to_onnx(
