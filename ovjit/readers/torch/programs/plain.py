@@ -12,7 +12,7 @@ from typing import Any
 
 from ovjit.readers.torch.operators.numbers import python_number
 from ovjit.readers.torch.registry import find_rule
-from ovjit.readers.torch.scripts.shared_memory import RESHAPES
+from ovjit.readers.torch.scripts.shared_memory import RESHAPES, Sets
 
 #: Higher-order operators that run a graph as it is: how many arguments stand before the graph.
 INLINED = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4, "hints_wrapper": 0,
@@ -72,11 +72,11 @@ def views_of(nodes: set[Any]) -> frozenset[str]:
 def written_beside(module: Any) -> set[Any]:
     """Nodes whose tensors share memory with one that is written to, where a later node reads that memory by
     another name, or it is that of an input or a weight."""
-    memory, found = _Memory(), set()
+    memory, found = Sets(), set()  # of nodes whose tensors may share memory
     places = {node: i for i, node in enumerate(module.graph.nodes)}
     for node in _functions(module):
         if in_place(node.target) is not None:
-            beside = set().union(*map(memory.beside, _written(node)))
+            beside = set().union(*map(memory.of, _written(node)))
             if any(n.op != "call_function" or any(places[u] > places[node] for u in n.users) for n in beside):
                 found |= beside
         for other in _sources(node):
@@ -104,23 +104,6 @@ def _given(node: Any, is_meant: Callable[[Any], bool]) -> list[Any]:
 
 def _functions(module: Any) -> Iterator[Any]:
     return (node for node in module.graph.nodes if node.op == "call_function")
-
-
-class _Memory:
-    """Nodes whose tensors may share memory."""
-
-    def __init__(self) -> None:
-        self._sets: dict[Any, set[Any]] = {}
-
-    def beside(self, node: Any) -> set[Any]:
-        """All nodes that may share memory with this one, itself included."""
-        return self._sets.setdefault(node, {node})
-
-    def join(self, a: Any, b: Any) -> None:
-        one, other = self.beside(a), self.beside(b)
-        if one is not other:
-            one |= other
-            self._sets.update(dict.fromkeys(other, one))
 
 
 def _has_rule(module: Any, node: Any) -> bool:

@@ -19,27 +19,40 @@ _PUT_INTO_LISTS = frozenset(("aten::append", "aten::insert", "aten::_set_item", 
 _ITEMS = {"*"}
 
 
-class SharedMemory:
-    """Sets of values, named as the script names them. A value that was never joined is alone."""
+class Sets:
+    """Disjoint sets. What was never joined is alone."""
 
     def __init__(self) -> None:
-        self._group: dict[str, str] = {}  # values of one set have one name here
-        self._members: dict[str, set[str]] = {}
+        self._sets: dict[Any, set[Any]] = {}
+
+    def of(self, item: Any) -> set[Any]:
+        """The set of an item, itself included."""
+        return self._sets.setdefault(item, {item})
+
+    def join(self, a: Any, b: Any) -> None:
+        """Two items, and those of their sets, are of one set."""
+        one, other = self.of(a), self.of(b)
+        if one is not other:
+            one |= other
+            self._sets.update(dict.fromkeys(other, one))
+
+
+class SharedMemory:
+    """Which values may share memory, named as the script names them."""
+
+    def __init__(self) -> None:
+        self._sets = Sets()
         self._values: dict[str, Any] = {}
 
     def names_beside(self, name: str) -> set[str]:
         """All values that may share memory with this one, itself included."""
-        return self._members.get(self._group.get(name, name), {name})
+        return self._sets.of(name)
 
     def join(self, a: Any, b: Any) -> None:
         """The two values, and the values that share memory with either, may share memory."""
         names = [a.debugName(), b.debugName()]
         self._values.update(zip(names, (a, b), strict=True))
-        members = self.names_beside(names[0]) | self.names_beside(names[1])
-        group = self._group.get(names[1], names[1])
-        for name in members:
-            self._group[name] = group
-        self._members[group] = members
+        self._sets.join(*names)
 
     def join_aliases(self, node: Any, schema: Any) -> None:
         """Join outputs with the inputs that the schema says them to share memory with, as themselves or as
