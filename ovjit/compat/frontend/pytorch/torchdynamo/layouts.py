@@ -9,7 +9,6 @@ passed on to what follows in the graph.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
 from typing import Any
 
 from ovjit.compat.frontend.pytorch.torchdynamo.views import is_view, viewed
@@ -126,17 +125,17 @@ class _Layouts:
 def _called(target: Any, arguments: Any, made: Any) -> Any:
     if target is operator.getitem:
         return target(*arguments[0])
-    args, kwargs = _mapped(arguments, made)
+    from torch.utils import _pytree as tree
+
+    def given(value: Any) -> Any:
+        return made(value) if _is_kind(value) else hint(value)
+
+    args, kwargs = tree.tree_map(given, arguments, is_leaf=_is_kind)
     return _kinds(target(*args, **kwargs))
 
 
-def _mapped(value: Any, made: Any) -> Any:
-    """Arguments with a tensor for each `_Kind`."""
-    if isinstance(value, _Kind):
-        return made(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_mapped(v, made) for v in value)
-    return {k: _mapped(v, made) for k, v in value.items()} if isinstance(value, dict) else hint(value)
+def _is_kind(value: Any) -> bool:
+    return isinstance(value, _Kind)
 
 
 def _kinds(value: Any) -> Any:
@@ -165,17 +164,13 @@ def _has_own_strides(node: Any, arguments: Any) -> bool:
     """Whether an operator's strides are asked of itself. Those of views and of operators by elements are
     known, and one that draws numbers would draw."""
     import torch
+    from torch.utils import _pytree as tree
 
     known = {torch.Tag.pointwise, torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view}
     if _is_item(node) or is_view(node) or not known.isdisjoint(node.target.tags):
         return False
-    return not node.target._schema.is_mutable and any(map(_is_out_of_order, _leaves(arguments)))
-
-
-def _leaves(value: Any) -> Iterable[Any]:
-    if isinstance(value, _Kind) or not isinstance(value, (list, tuple, dict)):
-        return [value]
-    return [leaf for v in (value.values() if isinstance(value, dict) else value) for leaf in _leaves(v)]
+    leaves = tree.tree_leaves(arguments, is_leaf=_is_kind)
+    return not node.target._schema.is_mutable and any(map(_is_out_of_order, leaves))
 
 
 def _is_out_of_order(kind: Any) -> bool:
