@@ -710,3 +710,12 @@ def test_regions_are_scaled_by_numbers_that_a_script_computes() -> None:
     generator = torch.Generator().manual_seed(SEED)
     features = torch.rand(1, 4, 8, 8, generator=generator)
     check(regions, [features, torch.zeros(32, 32), boxes], [features, torch.zeros(17, 32), boxes / 2])
+
+
+def norms(x: Tensor):
+    layout = torch.zeros([2, 3], dtype=x.dtype, layout=x.layout)
+    return torch.norm(x), torch.norm(x, p=float("inf"), dim=[1]), torch.norm(x, p="nuc"), layout
+
+
+def test_norms_ask_for_the_layout_of_their_tensor() -> None:
+    check(norms, *rows(3, 5))

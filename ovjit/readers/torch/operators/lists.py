@@ -15,6 +15,9 @@ from ovjit.readers.torch.operators.numbers import computed
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Nested, Stacked
 
+#: `torch.strided` as a script has it.
+STRIDED = 0
+
 
 @aten("__getitem__.t", "__getitem__")
 def getitem(n: Call, x: Any, idx: Any = None, key: Any = None) -> Any:
@@ -188,7 +191,7 @@ aten_rows({
     "__isnot__": lambda n, x, obj=None: not same_object(n, x, obj),
     "prim::unchecked_cast prim::unchecked_unwrap_optional _unwrap_optional": lambda n, x: x,
     "prim::device": lambda n, x: _device("cpu"),
-    "prim::layout": lambda n, x: None,
+    "prim::layout": lambda n, x: STRIDED,
     "wait": lambda n, x: x,  # of what is forked
     "device": lambda n, a: _device(a),
     "device.with_index": lambda n, type, index: _device(type, n.known_int(index, "the index of a device")),

@@ -376,7 +376,6 @@ _SPECIAL = {
     "prim::RaiseException": _none,
     "prim::Print": _none,
     "aten::warn": _none,
-    "prim::layout": _none,
     "prim::fork": ScriptReader._fork,
     "prim::Enter": _context,
     "prim::Exit": _context,
