@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -87,7 +92,7 @@ def test_a_damaged_file_is_told(net, tmp_path) -> None:
     at = data.index(b'{"') + 2  # the start of a JSON text in the archive
     data[at : at + 8] = b"#" * 8
     path.write_bytes(data)
-    with pytest.raises(Exception, match="Cannot recognize input model.*PyTorch cannot load"):
+    with pytest.raises(Exception, match="Cannot recognize input model.*is damaged.*CRC"):
         ov.convert_model(str(path))
 
 
@@ -104,6 +109,110 @@ def test_why_a_program_is_damaged_is_told_once(net, tmp_path, caplog, capfd) -> 
     with pytest.raises(Exception, match="PyTorch cannot load .*Failed deserializing node .*nope"):
         ov.convert_model(str(tmp_path / "b.pt2"))
     assert not [r for r in caplog.records if r.levelname == "WARNING"] and not "".join(capfd.readouterr())
+
+
+class Touches:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+class Sized(torch.nn.Module):
+    def forward(self, x):
+        return x.reshape(2 * x.shape[0], 2) * x.shape[0]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """What the archive of a program with an open dimension holds."""
+    path = tmp_path_factory.mktemp("program") / "a.pt2"
+    program = torch.export.export(Sized(), (torch.rand(3, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, path)
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def written(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return str(path)
+
+
+def member(members, end):
+    return next(name for name in members if name.endswith(end))
+
+
+@pytest.mark.parametrize("place", ["sample_inputs", "weights", "constants", "opaque"])
+def test_pickles_in_a_program_run_no_code(members, tmp_path, place) -> None:
+    """PyTorch's loader runs what they call; it is asked first whether they hold tensors alone."""
+    made, changed = tmp_path / "made", dict(members)
+    buffer = io.BytesIO()
+    torch.save(Touches(made), buffer)
+    if place == "sample_inputs":
+        changed[member(members, "sample_inputs/model.pt")] = buffer.getvalue()
+    else:
+        name = member(members, f"model_{'constants' if place == 'opaque' else place}_config.json")
+        file = {"weights": "weight_0", "constants": "tensor_0", "opaque": "opaque_obj_0"}[place]
+        row = {"path_name": file, "is_param": False, "use_pickle": True, "tensor_meta": None}
+        changed[name] = json.dumps({"config": {"w": row}}).encode()
+        content = pickle.dumps(Touches(made)) if place == "opaque" else buffer.getvalue()
+        changed[os.path.join(os.path.dirname(name), file)] = content
+    with pytest.raises(RuntimeError, match="pickled objects that are no tensors|objects of Python"):
+        ov.convert_model(written(tmp_path / "b.pt2", changed))
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        (r'"expr_str": "[^"]*"', "\"expr_str\": \"__import__('os').mkdir('{}')\""),
+        (r'"expr_str": "[^"]*"', '"expr_str": "Max(\'(1).__class__\', 1)"'),
+        (r'"expr_str": "[^"]*"', '"expr_str": "Symbol(\'s77\').__class__"'),
+        (r'"name": "x"', "\"name\": \"x=__import__('os').mkdir('{}')\""),
+        (r"torch\.ops\.aten\.mul\.Tensor", "torch.os.mkdir"),
+    ],
+)
+def test_texts_in_a_program_are_not_run(members, tmp_path, old, new) -> None:
+    made, name = tmp_path / "made", member(members, "models/model.json")
+    text = re.sub(old, lambda _: new.format(made), members[name].decode())
+    path = written(tmp_path / "b.pt2", {**members, name: text.encode()})
+    with pytest.raises(RuntimeError, match="is no (name|expression). Loading it may run code"):
+        ov.convert_model(path)
+    assert not made.exists()
+    assert len(ov.convert_model(written(tmp_path / "c.pt2", members)).inputs) == 1
+
+
+def test_compiled_code_in_a_program_is_refused(members, tmp_path) -> None:
+    folder = member(members, "models/model.json").partition("/")[0]
+    path = written(tmp_path / "b.pt2", {**members, f"{folder}/data/aotinductor/m/x.so": b"\x7fELF"})
+    with pytest.raises(RuntimeError, match="it holds compiled code"):
+        ov.convert_model(path)
+
+
+@pytest.mark.parametrize("kind", ["traced", "exported"])
+def test_weights_with_another_checksum_are_refused(net, tmp_path, kind) -> None:
+    """PyTorch does not compare them: the numbers were wrong without a word."""
+    path = tmp_path / "a.pt2"
+    save(kind, *net, str(path))
+    weight = net[0].layer.weight.detach().numpy().tobytes()
+    data = bytearray(path.read_bytes())
+    data[data.index(weight) + 2] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(RuntimeError, match="is damaged.*CRC"):
+        ov.convert_model(str(path))
+
+
+def test_a_bomb_is_refused(net, tmp_path) -> None:
+    save("traced", *net, str(tmp_path / "a.pt"))
+    with zipfile.ZipFile(tmp_path / "a.pt", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/extra/zeros", bytes(300 << 20))
+    with pytest.raises(RuntimeError, match="its members would take more than twice its size"):
+        ov.convert_model(str(tmp_path / "a.pt"))
 
 
 def test_arguments_that_no_rule_expects_are_told() -> None:

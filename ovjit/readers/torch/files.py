@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError
+from ovjit.readers.torch.archives import check_archive, check_program
 from ovjit.readers.torch.recording.trace import quietly
 
 #: Members of the archives that torch.jit.save and torch.export.save write, below their first folder.
@@ -37,7 +38,8 @@ def kind_of(path: str) -> str | None:
 def load(path: str) -> Any:
     """The ScriptModule or ExportedProgram of a file, None where the file is not PyTorch's.
 
-    Raises ModelError for a file that holds weights or a pickled module, and for one that PyTorch cannot load.
+    Raises ModelError for a file that holds weights or a pickled module, for one that PyTorch cannot load, and
+    for an exported program that would run code.
     """
     kind = kind_of(path)
     if kind is None:
@@ -50,16 +52,32 @@ def load(path: str) -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ModelError(f"{path} is a PyTorch file: install torch to read it") from error
+        raise ModelError(
+            f"{path} is a PyTorch file, which needs the package torch: pip install 'ovjit[torch]'"
+        ) from error
+    check_archive(path)
     reasons: list[BaseException] = []
     try:
         with quietly(), _logged_errors(reasons):
             if kind == "program":
-                return torch.export.load(path)
+                check_program(path)
+                return _checked(torch.export.load(path))
             return torch.jit.load(path, map_location="cpu").eval()
+    except ModelError:
+        raise
     except Exception as error:
         reason = str(reasons[0] if reasons else error)
         raise ModelError(f"PyTorch cannot load {path}: {reason[:1000]}") from error
+
+
+def _checked(program: Any) -> Any:
+    """The program. ModelError if its weights are no tensors."""
+    import torch
+
+    for name, value in program.state_dict.items():
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(f"the weight {name[:200]!r} is no tensor, but {type(value).__name__}")
+    return program
 
 
 @contextmanager

@@ -1,0 +1,176 @@
+"""What is checked of an archive before PyTorch loads it.
+
+PyTorch trusts its files. It does not compare checksums, it unpickles what an exported program holds, and it
+evaluates texts and names in it as Python.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ovjit.errors import ModelError
+
+#: Bytes that members may have in excess of twice the size of their archive.
+_EXCESS = 256 << 20
+_PIECE = 1 << 20
+#: Names end up in code that PyTorch makes of a graph.
+_NAME = re.compile(r"[^\s\"'`\\()=;\[\]{}@#]*")
+#: Functions that a graph may name.
+_FUNCTION = re.compile(r"torch\.ops\.\w+\.\w+(\.\w+)?|torch\._?sym_\w+|(_operator|math)\.\w+|[^.]*")
+#: Keys of an exported program whose values are text for people, or data.
+_TEXTS = ("metadata", "as_string", "as_strings", "out_spec", "torch_version")
+#: Nodes of Python's grammar that expressions of sizes are made of.
+_EXPRESSION = (
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.keyword, ast.Name),
+    *(ast.Constant, ast.Tuple, ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context),
+)
+_LONGEST = 1 << 16
+#: Members that older archives have: pickles that end as texts do, and the graph.
+_OLD_PICKLES = ("serialized_state_dict.json", "serialized_constants.json")
+_OLD_GRAPH = "serialized_exported_program.json"
+
+
+def check_archive(path: str) -> None:
+    """Raise ModelError if a member of the archive has another checksum than is noted, or is compressed too
+    much."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(m.file_size for m in members) > 2 * os.path.getsize(path) + _EXCESS:
+            raise ModelError(f"{path} is refused: its members would take more than twice its size")
+        for member in members:
+            try:
+                with archive.open(member) as file:
+                    while file.read(_PIECE):
+                        pass
+            except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+                raise ModelError(f"{path} is damaged: {error}") from error
+            except Exception as error:  # zlib's own class
+                raise ModelError(f"{path} is damaged: {member.filename!r}: {error}") from error
+
+
+def check_program(path: str) -> None:
+    """Raise ModelError if an exported program would run code while PyTorch loads or decomposes it.
+
+    Members are read by PyTorch's own reader, so that the loader sees what was checked.
+    """
+    import torch
+
+    try:
+        reader = torch._C.PyTorchFileReader(path)
+        views = [(list(reader.get_all_records()), reader.get_record)]
+    except RuntimeError:  # the loader reads an older form, too
+        views = []
+    with zipfile.ZipFile(path) as archive:
+        if _OLD_GRAPH in archive.namelist() or not views:
+            views.append((archive.namelist(), archive.read))
+        for names, read in views:
+            for what in _harms(names, read):
+                raise ModelError(
+                    f"{path} is refused: {what}. Loading it may run code. If you trust the file, give "
+                    "convert_model the program: torch.export.load(path)"
+                )
+
+
+def _harms(names: list[str], read: Callable[[str], bytes]) -> Iterator[str]:
+    """What members have that may run code."""
+    pickles = {name for name in names if name.endswith(".pt") or name in _OLD_PICKLES}
+    for name in names:
+        if "data/aotinductor/" in name:
+            yield f"it holds compiled code ({name})"
+        if not name.endswith(".json") or name in _OLD_PICKLES:
+            continue
+        try:
+            text = json.loads(read(name))
+        except (ValueError, RecursionError):
+            continue  # the loader refuses it, too, if it reads it
+        if name.endswith("_config.json"):
+            payloads = _payloads(text)
+            if any(str(row.get("path_name")).startswith("opaque") for row in payloads):
+                yield f"it holds objects of Python ({name})"
+            folder = os.path.dirname(name)
+            pickles |= {
+                os.path.join(folder, str(r.get("path_name"))) for r in payloads if r.get("use_pickle")
+            }
+        yield from _unsafe(text)
+    for name in pickles.intersection(names):
+        if why := _not_only_weights(read(name)):
+            yield f"the member {name} holds pickled objects that are no tensors ({why})"
+
+
+def _payloads(text: Any) -> list[dict[str, Any]]:
+    config = text.get("config") if isinstance(text, dict) else None
+    return [row for row in config.values() if isinstance(row, dict)] if isinstance(config, dict) else []
+
+
+def _not_only_weights(content: bytes) -> str:
+    """Why PyTorch does not read a pickle as one of tensors alone; "" if it does."""
+    import torch
+
+    try:
+        torch.load(io.BytesIO(content), map_location="meta", weights_only=True)
+    except Exception as error:
+        lines = [
+            line for line in str(error).splitlines() if "GLOBAL" in line or "unsupported" in line.lower()
+        ]
+        return (lines or [type(error).__name__])[0][:200]
+    return ""
+
+
+def _unsafe(value: Any, key: str = "") -> Iterator[str]:
+    """Names and expressions within the JSON of a program that are more than that."""
+    if key in _TEXTS:
+        return
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not _NAME.fullmatch(name) and key != "range_constraints":
+                yield f"{name[:80]!r} is no name"
+            yield from _unsafe(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _unsafe(item, key)
+    elif isinstance(value, str):
+        if key == "expr_str":
+            fits = _is_expression(value)
+        elif key in ("target", "as_operator"):
+            fits = _FUNCTION.fullmatch(value) is not None
+        elif value[:1] in ("[", "{", '"'):
+            fits = True
+            try:
+                yield from _unsafe(json.loads(value), key)
+            except (ValueError, RecursionError):
+                fits = False
+        else:
+            fits = _NAME.fullmatch(value) is not None
+        if not fits:
+            yield f"{value[:80]!r} is no {'expression' if key == 'expr_str' else 'name'}"
+
+
+def _is_expression(text: str) -> bool:
+    """Whether a text is arithmetic of sizes: numbers, symbols and mathematical functions."""
+    import sympy  # type: ignore[import-not-found]
+    from torch.utils._sympy import functions
+
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval"))) if len(text) <= _LONGEST else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    for node in nodes:
+        if not isinstance(node, _EXPRESSION):
+            return False
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.isidentifier():
+            return False
+        if isinstance(node, ast.Name) and node.id.startswith("_"):
+            return False
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else ""
+            kind = getattr(functions, name, None) or getattr(sympy, name, None)
+            if not (isinstance(kind, type) and issubclass(kind, sympy.Basic)):
+                return False
+    return bool(nodes)
