@@ -175,6 +175,7 @@ def test_pickles_in_a_program_run_no_code(members, tmp_path, place) -> None:
         (r'"expr_str": "[^"]*"', '"expr_str": "Symbol(\'s77\').__class__"'),
         (r'"name": "x"', "\"name\": \"x=__import__('os').mkdir('{}')\""),
         (r"torch\.ops\.aten\.mul\.Tensor", "torch.os.mkdir"),
+        (r'\\"context\\": \\"\[\]', r"\"context\": \"[\\\"x=__import__('os').mkdir('{}')\\\"]"),
     ],
 )
 def test_texts_in_a_program_are_not_run(members, tmp_path, old, new) -> None:
@@ -185,6 +186,39 @@ def test_texts_in_a_program_are_not_run(members, tmp_path, old, new) -> None:
         ov.convert_model(path)
     assert not made.exists()
     assert len(ov.convert_model(written(tmp_path / "c.pt2", members)).inputs) == 1
+
+
+def test_guards_of_a_program_are_left_out(members, tmp_path) -> None:
+    """They are code that asks for sizes."""
+    from ovjit.readers.torch.files import load
+
+    made, name = tmp_path / "made", member(members, "models/model.json")
+    text = json.loads(members[name])
+    text["guards_code"] = [f"L['x'].size()[0] != len(__import__('os').mkdir({str(made)!r}) or '')"]
+    path = written(tmp_path / "b.pt2", {**members, name: json.dumps(text).encode()})
+    assert load(path).module()(torch.ones(3, 4)).shape == (6, 2)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_arguments_of_all_kinds_are_no_code(tmp_path, strict) -> None:
+    """Names of modules and keys of data may have any letters."""
+
+    class Parts(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = torch.nn.ModuleDict({"a-b": torch.nn.Linear(3, 3), "c:d/e": torch.nn.Linear(3, 3)})
+
+        def forward(self, x, *, more):
+            return {
+                "it's": self.parts["a-b"](x["y z"]),
+                "b": self.parts["c:d/e"](more[0]) * x["y z"].shape[0],
+            }
+
+    example = {"y z": torch.rand(4, 3)}, {"more": [torch.rand(2, 3)]}
+    program = torch.export.export(Parts(), example[:1], example[1], strict=strict)
+    torch.export.save(program, tmp_path / "a.pt2")
+    assert len(ov.convert_model(str(tmp_path / "a.pt2")).outputs) == 2
 
 
 def test_compiled_code_in_a_program_is_refused(members, tmp_path) -> None:

@@ -24,8 +24,8 @@ _PIECE = 1 << 20
 _NAME = re.compile(r"[^\s\"'`\\()=;\[\]{}@#]*")
 #: Functions that a graph may name.
 _FUNCTION = re.compile(r"torch\.ops\.\w+\.\w+(\.\w+)?|torch\._?sym_\w+|(_operator|math)\.\w+|[^.]*")
-#: Keys of an exported program whose values are text for people, or data.
-_TEXTS = ("metadata", "as_string", "as_strings", "out_spec", "torch_version")
+#: Keys of an exported program whose values are text for people, data, or left out when it is loaded.
+_TEXTS = ("metadata", "as_string", "as_strings", "out_spec", "torch_version", "guards_code")
 #: Nodes of Python's grammar that expressions of sizes are made of.
 _EXPRESSION = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.keyword, ast.Name),
@@ -140,16 +140,23 @@ def _unsafe(value: Any, key: str = "") -> Iterator[str]:
             fits = _is_expression(value)
         elif key in ("target", "as_operator"):
             fits = _FUNCTION.fullmatch(value) is not None
-        elif value[:1] in ("[", "{", '"'):
-            fits = True
-            try:
-                yield from _unsafe(json.loads(value), key)
-            except (ValueError, RecursionError):
-                fits = False
+        elif key == "in_spec":
+            fits = _has_argument_names(value)
         else:
             fits = _NAME.fullmatch(value) is not None
         if not fits:
             yield f"{value[:80]!r} is no {'expression' if key == 'expr_str' else 'name'}"
+
+
+def _has_argument_names(text: str) -> bool:
+    """Whether the description of a call's arguments has names for those that are given by name. They become
+    parameters of a function."""
+    try:
+        by_name = json.loads(text)[1]["children_spec"][1]
+        names = json.loads(by_name["context"])
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return False
+    return isinstance(names, list) and all(isinstance(n, str) and n.isidentifier() for n in names)
 
 
 def _is_expression(text: str) -> bool:

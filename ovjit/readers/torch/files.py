@@ -71,9 +71,12 @@ def load(path: str) -> Any:
 
 
 def _checked(program: Any) -> Any:
-    """The program. ModelError if its weights are no tensors."""
+    """The program without its guards, which are code that asks what inputs it was made for. ModelError if its
+    weights are no tensors."""
     import torch
 
+    if hasattr(program, "_guards_code"):
+        program._guards_code = []
     for name, value in program.state_dict.items():
         if not isinstance(value, torch.Tensor):
             raise ModelError(f"the weight {name[:200]!r} is no tensor, but {type(value).__name__}")
