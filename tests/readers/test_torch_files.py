@@ -249,6 +249,37 @@ def test_a_bomb_is_refused(net, tmp_path) -> None:
         ov.convert_model(str(tmp_path / "a.pt"))
 
 
+def test_pickles_of_scripts_are_as_long_as_they_say(net, tmp_path) -> None:
+    """PyTorch reserves the length that a text in one claims to have: 2 GB for a file of 2 kB."""
+    save("traced", *net, str(tmp_path / "a.pt"))
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        changed = {name: archive.read(name) for name in archive.namelist()}
+    name = member(changed, "data.pkl")
+    at = changed[name].index(b"X") + 1
+    changed[name] = changed[name][:at] + (2**31 - 8).to_bytes(4, "little") + changed[name][at + 4 :]
+    with pytest.raises(RuntimeError, match="is damaged.*data.pkl"):
+        ov.convert_model(written(tmp_path / "b.pt", changed))
+
+
+@pytest.mark.parametrize("how", ["names", "version", "cut", "old"])
+def test_damaged_archives_are_told(net, tmp_path, how) -> None:
+    path = tmp_path / "a.pt"
+    save("traced", *net, str(path))
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")  # the table of members
+    if how == "names":
+        data[at + 48] = 0xB7
+    elif how == "version":
+        data[at + 6] = 255
+    else:
+        del data[at:]
+    path.write_bytes(data)
+    if how == "old":
+        torch.save(net[0].state_dict(), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(RuntimeError, match="Cannot recognize input model.*(damaged archive|no archive of)"):
+        ov.convert_model(str(path))
+
+
 def test_arguments_that_no_rule_expects_are_told() -> None:
     """As in a damaged file: the error names the operator, and the line that calls it."""
     from ovjit.readers.torch.scripts.script import ScriptReader

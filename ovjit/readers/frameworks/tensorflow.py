@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import zipfile
 from collections.abc import Collection, Sequence
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
+from ovjit.readers.archives import check_archive
 from ovjit.readers.frameworks.exported import add_unread, converted, quiet
 
 #: Operators that are variables.
@@ -25,6 +27,8 @@ def file_to_onnx(path: str, weights: Any = None, more: Collection[str] = ()) -> 
     if ending in (".keras", ".h5", ".hdf5"):
         import tensorflow as tf
 
+        if zipfile.is_zipfile(path):
+            check_archive(path)
         return object_to_onnx(tf.keras.models.load_model(path, compile=False), more=more)
     return _frozen(path, ending == ".pbtxt", more)
 

@@ -10,23 +10,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from ovjit.errors import ModelError
-from ovjit.readers.torch.archives import check_archive, check_program
+from ovjit.readers.archives import check_archive, members_of
+from ovjit.readers.formats import format_of
 from ovjit.readers.torch.recording.trace import quietly
+from ovjit.readers.torch.untrusted import check_program, check_script
 
 #: Members of the archives that torch.jit.save and torch.export.save write, below their first folder.
 _SCRIPT = "constants.pkl"
+_ENDINGS = (".pt", ".pt2", ".pth")
 _PROGRAM = ("archive_format", "serialized_exported_program.json")
 
 
 def kind_of(path: str) -> str | None:
     """ "script", "program", or "pickle" for what torch.save wrote; None for a file that is not PyTorch's."""
-    try:
-        if not os.path.isfile(path) or not zipfile.is_zipfile(path):
-            return None
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    if not os.path.isfile(path) or not zipfile.is_zipfile(path):
         return None
+    names = members_of(path)
     members = {name.split("/", 1)[-1] for name in names}
     if any(name in members or name in names for name in _PROGRAM):
         return "program"
@@ -43,6 +42,11 @@ def load(path: str) -> Any:
     """
     kind = kind_of(path)
     if kind is None:
+        if os.path.isfile(path) and path.lower().endswith(_ENDINGS) and format_of(path) is None:
+            raise ModelError(
+                f"{path} is no archive of torch.jit.save or torch.export.save, or it is damaged. Load what "
+                "torch.save wrote in Python, and pass the module to convert_model"
+            )
         return None
     if kind == "pickle":
         raise ModelError(
@@ -62,6 +66,7 @@ def load(path: str) -> Any:
             if kind == "program":
                 check_program(path)
                 return _checked(torch.export.load(path))
+            check_script(path)
             return torch.jit.load(path, map_location="cpu").eval()
     except ModelError:
         raise
