@@ -719,3 +719,18 @@ def norms(x: Tensor):
 
 def test_norms_ask_for_the_layout_of_their_tensor() -> None:
     check(norms, *rows(3, 5))
+
+
+def steps_of_lists(x: Tensor):
+    parts: List[Tensor] = []  # noqa: UP006
+    for i in range(x.size(0)):
+        parts.append(x[i] * i)
+    backwards: List[Tensor] = [x[0]]  # noqa: UP006
+    for part in parts[::-1]:
+        backwards.append(part + backwards[-1])
+    ends = torch.stack(parts[-2::-1]), torch.stack(parts[:1:-2]), torch.stack(parts[3:0:-1])
+    return torch.stack(backwards), torch.stack(parts[::-1]), ends
+
+
+def test_lists_of_unknown_length_are_cut_backwards() -> None:
+    check(steps_of_lists, *rows(5, 8, 4))

@@ -60,8 +60,10 @@ def same_object(n: Call, x: Any, obj: Any = None) -> bool:
 @aten("slice.t")
 def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> Any:
     if isinstance(x, Stacked):
-        whole = n.cut(x.whole, 0, start or 0, LAST if end is None else end, n.known_int(step, "the step"))
-        return Stacked(whole, x.numbers)
+        by = n.known_int(step, "the step")
+        first, last = (0, LAST) if by > 0 else (LAST, -LAST)
+        start, end = first if start is None else start, last if end is None else end
+        return Stacked(n.cut(x.whole, 0, start, end, by), x.numbers)
     return list(x)[slice(n.known_number(start), n.known_number(end), n.known_number(step))]
 
 
