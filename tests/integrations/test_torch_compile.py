@@ -949,3 +949,25 @@ def test_the_modules_of_openvinos_backend(tmp_path) -> None:
     assert list(model.inputs[0].get_shape()) == [5, 4]
     y = torch.randn(5, 4)
     close(torch.from_numpy(model(y.numpy())[0]), y.tanh())
+
+
+def test_gradients_of_numbers_that_are_made_complex() -> None:
+    """The gradient of `b` in `a + b * i` has the conjugate of the constant i."""
+
+    class Complex(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = (torch.nn.Parameter(torch.randn(3, 4)) for _ in range(3))
+
+        def forward(self, x):
+            made = torch.complex(self.c, x) * (self.a + 2j * self.b)
+            return made.real / (x - 1j * self.b).abs()
+
+    module = Complex().double()
+    other = copy.deepcopy(module)
+    compiled = torch.compile(other, backend="openvino", options={"aot_autograd": True, **CONFIG})
+    x = torch.randn(3, 4, dtype=torch.float64)
+    (compiled(x) * x).sum().backward()
+    (module(x) * x).sum().backward()
+    for got, want in zip(other.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, want.grad, rtol=1e-4, atol=1e-4)

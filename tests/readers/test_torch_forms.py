@@ -250,3 +250,15 @@ def test_spaces_of_complex_numbers_are_pairs(count) -> None:
     inputs = (drawn(2),)
     for model in ways(spaced, inputs):
         same(results(model, *inputs), spaced(*inputs))
+
+
+@pytest.mark.parametrize("equation", ["bixy,ioxy->boxy", "bixy,ioxy", "...xy,ioxy->...io"])
+def test_sums_of_products_of_complex_tensors(equation) -> None:
+    def summed(x, y):
+        a, b = torch.view_as_complex(x), torch.view_as_complex(y)
+        three = torch.einsum("bixy,bixy,boxy->b", a, a + 1, b * 2j)
+        return torch.view_as_real(torch.einsum(equation, a, b)), torch.view_as_real(three)
+
+    inputs = (drawn(3, 3, 2, 4, 2), drawn(3, 3, 2, 4, 2) + 1)
+    for model in ways(summed, inputs):
+        same(results(model, *inputs), summed(*inputs))

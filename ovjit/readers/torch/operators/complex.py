@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from ovjit.api.model.node import Output
@@ -57,8 +59,24 @@ def polar(n: Call, x: Output, angle: Output) -> Complex:
     return n.complex_of(n("Multiply", x, n("Cos", angle)), n("Multiply", x, n("Sin", angle)))
 
 
+@aten("real")
+def real(n: Call, x: Any) -> Any:
+    if isinstance(x, complex):
+        return x.real
+    return n.part(x, 0) if isinstance(x, Complex) else x
+
+
+@aten("imag")
+def imag(n: Call, x: Any) -> Any:
+    if isinstance(x, complex):
+        return x.imag
+    return n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0))
+
+
 @aten("conj", "_conj", "conj_physical", "_conj_physical")
 def conj(n: Call, x: Any) -> Any:
+    if isinstance(x, complex):
+        return x.conjugate()
     return Complex(n("Multiply", x.pair, n.like(x.pair, [1, -1]))) if isinstance(x, Complex) else x
 
 
@@ -102,6 +120,19 @@ def complex_pow(n: Call, x: Any, other: Any) -> Complex:
         return polar(n, n("Power", size, exponent), n("Multiply", turned, exponent))
     made = multiplied(n, pair_of(n, other), n.complex_of(n("Log", size), turned))
     return _exponential(n, made)
+
+
+@aten("complex_einsum")
+def complex_einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Complex:
+    """The sum over all choices of a real or imaginary part of each factor: k imaginary ones have i^k."""
+    sums: list[Any] = [None, None]
+    for chosen in product((0, 1), repeat=len(tensors)):
+        parts = [n.part(pair_of(n, v), i) for v, i in zip(tensors, chosen, strict=True)]
+        made, turns = n.also("einsum", x, parts), sum(chosen)
+        made = n("Negative", made) if turns % 4 > 1 else made
+        before = sums[turns % 2]
+        sums[turns % 2] = made if before is None else n("Add", before, made)
+    return n.complex_of(*sums)
 
 
 def _either(name: str, of_complex: Any) -> None:
@@ -180,7 +211,5 @@ aten_rows({
     "view_as_complex": lambda n, x: Complex(x),
     "view_as_real _view_as_real_physical view_as_real_copy": lambda n, x: x.pair,
     "_neg_view": lambda n, x: n("Negative", x),
-    "real": lambda n, x: n.part(x, 0) if isinstance(x, Complex) else x,
     "complex_matmul": lambda n, x, other: _by_parts(n, "MatMul", pair_of(n, x), pair_of(n, other)),
-    "imag": lambda n, x: n.part(x, 1) if isinstance(x, Complex) else n("Multiply", x, n.like(x, 0)),
 })  # fmt: skip

@@ -360,8 +360,10 @@ def cdist(n: Call, x: Output, x2: Output, p: Any = 2.0) -> Output:
 
 
 @aten("einsum")
-def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Output:
+def einsum(n: Call, x: str, tensors: Sequence[Any] = ()) -> Any:
     """`x` is the equation; an ellipsis and spaces are OpenVINO's too."""
+    if any(isinstance(value, Complex) for value in tensors):
+        return n.also("complex_einsum", x, tensors)
     equation = x.replace(" ", "")
     values = n.same_kind(tensors)
     if "->" not in equation:
