@@ -671,3 +671,52 @@ def test_what_strides_find_in_buffers() -> None:
     compiled = ov.compile_model(ov.convert_model(torch.jit.script(module), example_input=(x,)), "CPU", EXACT)
     for want, made in zip(module(x), compiled([x.numpy()]).values(), strict=True):
         np.testing.assert_allclose(made, want.numpy(), rtol=1e-6)
+
+
+class Regions(torch.nn.Module):
+    """Numbers the regions of a picture, as models with shifted windows do."""
+
+    def forward(self, x):
+        made = x.new_zeros(x.shape)
+        cuts = (slice(0, -4), slice(-4, -2), slice(-2, None))
+        for i, (a, b) in enumerate((a, b) for a in cuts for b in cuts):
+            made[a, b] = i
+        first = made[0]
+        made += x
+        return made, first
+
+
+def test_views_that_are_not_read_again_are_not_computed_again(monkeypatch) -> None:
+    from ovjit.readers.torch.scripts.views import View
+
+    computed = []
+    again = View.again
+    monkeypatch.setattr(View, "again", lambda self, *given: computed.append(self) or again(self, *given))
+    module = Regions()
+    generator = torch.Generator().manual_seed(SEED)
+    given, *others = (torch.rand(shape, generator=generator) for shape in ((6, 7), (9, 8), (5, 5)))
+    compiled = ov.compile_model(ov.convert_model(module, example_input=given), "CPU", EXACT)
+    assert [view.operator for view in computed] == ["select.int"]
+    for x in (given, *others):
+        for got, wanted in zip(compiled([x.numpy()]).values(), module(x), strict=True):
+            np.testing.assert_allclose(got, wanted.numpy(), rtol=1e-6, err_msg=f"seed {SEED}")
+
+
+def test_tasks_write_to_what_is_read_outside() -> None:
+    def doubled(x: Tensor) -> Tensor:
+        part = x[1]
+        part.mul_(2.0)
+        return part
+
+    def function(x: Tensor):
+        made = x + 1.0
+        row = made[1:]
+        task = torch.jit.fork(doubled, made)
+        return torch.jit.wait(task), row, made
+
+    x = torch.rand(3, 4)
+    script = torch.jit.script(function)
+    compiled = ov.compile_model(ov.convert_model(script, example_input=x), "CPU", EXACT)
+    result = compiled(x.numpy())
+    for i, wanted in enumerate(script(x)):
+        np.testing.assert_allclose(result[i], wanted.numpy(), rtol=1e-6)

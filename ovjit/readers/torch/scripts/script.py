@@ -20,7 +20,7 @@ from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
 from ovjit.readers.torch.scripts.memory import tensors_of
-from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, written_by
+from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, values_of, written_by
 from ovjit.readers.torch.scripts.written import own_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
@@ -50,6 +50,7 @@ class ScriptReader(AttributesReader):
         for value, given in zip(inputs, values, strict=True):
             self.env[value.debugName()] = given
         self.note_order(values)
+        self.named = values_of(graph)
         self._block(graph)
         made = [self._value(v) for v in graph.outputs()]
         self.check_read("prim::Return", made)
@@ -168,18 +169,20 @@ class ScriptReader(AttributesReader):
 
     def _subgraph(self, node: Any, inputs: list[Any]) -> None:
         """What a function of autograd's computes, from its recorded graph."""
-        graph, outer = node.g("Subgraph"), self.env
+        graph, outer = node.g("Subgraph"), (self.env, self.named, self.holders)
         given = list(graph.inputs())
         if given and not any(list(v.uses()) for v in given):
             # what stands for a module records the example's results
             name = node.pyname()
             raise Refused(name, f"No conversion rule found for operations: {name}{where(node)}")
+        self.holders = [*self.holders, self.env]
         self.env = dict(zip((v.debugName() for v in graph.inputs()), inputs, strict=True))
+        self.named = values_of(graph)
         try:
             self._block(graph)
             made = [self._value(v) for v in graph.outputs()]
         finally:
-            self.env = outer
+            self.env, self.named, self.holders = outer
         for output, value in zip(node.outputs(), made, strict=False):
             self.env[output.debugName()] = value
 
@@ -189,8 +192,9 @@ class ScriptReader(AttributesReader):
 
         graph = node.g("Subgraph")
         torch._C._jit_pass_inline(graph)
-        outer = self.env, self._paths
+        outer = self.env, self._paths, self.named, self.holders
         pairs = list(zip(node.inputs(), graph.inputs(), strict=True))
+        self.named, self.holders = values_of(graph), [*self.holders, self.env]
         self.env = {inner.debugName(): self.env.get(value.debugName()) for value, inner in pairs}
         names = ((value.debugName(), inner.debugName()) for value, inner in pairs)
         self._paths = {inner: self._paths[value] for value, inner in names if value in self._paths}
@@ -198,7 +202,7 @@ class ScriptReader(AttributesReader):
             self._block(graph)
             made = [self._value(v) for v in graph.outputs()]
         finally:
-            self.env, self._paths = outer
+            self.env, self._paths, self.named, self.holders = outer
         self._set(node, made[0])
 
     # -- memory that is shared -------------------------------------------------------------------------------

@@ -76,12 +76,23 @@ class SharedMemory:
     def is_read_behind(self, node: Any, name: str) -> bool:
         """Whether the value has a reader behind the node, or before it in the next iteration of a loop."""
         value = self._values.get(name)
-        if value is None:
-            return False
-        users = [use.user for use in value.uses()]
-        outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
-        again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
-        return again or any(_is_after(user, node) for user in users)
+        return value is not None and is_read_behind(value, node)
+
+
+def is_read_behind(value: Any, node: Any) -> bool:
+    """Whether a script's value has a reader behind the node, or before it in the next iteration of a loop."""
+    users = [use.user for use in value.uses()]
+    outer = [loop for loop in _loops(node) if not _is_in(loop, _loops(value.node()))]
+    again = any(_is_in(loop, _loops(user)) for user in users for loop in outer)
+    return again or any(_is_after(user, node) for user in users)
+
+
+def values_of(graph: Any) -> dict[str, Any]:
+    """All values of a script's graph and of the blocks in it, by their names."""
+    blocks = [graph, *(block for node in nodes_of(graph) for block in node.blocks())]
+    made = [v for block in blocks for v in block.inputs()]
+    made += [v for node in nodes_of(graph) for v in node.outputs()]
+    return {value.debugName(): value for value in made}
 
 
 def written_by(node: Any, schema: Any) -> Any:

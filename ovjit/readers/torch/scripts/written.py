@@ -18,6 +18,7 @@ from ovjit.readers.torch.scripts.layouts import (
     layout_of_view,
 )
 from ovjit.readers.torch.scripts.memory import TENSORS, Memory, Piece, tensors_of
+from ovjit.readers.torch.scripts.shared_memory import is_read_behind
 from ovjit.readers.torch.scripts.views import View, own, parts_of_list, picked_view, view_of
 from ovjit.readers.torch.values import Picked
 
@@ -27,16 +28,13 @@ _MAY_COPY = frozenset(("contiguous", "flatten", "ravel", "reshape", "reshape_as"
 _CONVERT = frozenset(("to", "type_as"))
 
 
-#: As many tensors in one memory are kept without asking whether they are held.
-_FEW = 8
-
-
 class WritingReader(TorchReader):
     """Reads a graph whose values may share memory. One object of Python's stands for one tensor in memory."""
 
     def __init__(self, converters: Mapping[str, Any] | None = None):
         super().__init__(converters)
         self.env: dict[str, Any] = {}
+        self.named: dict[str, Any] = {}  # the values of the graph that is read, by their names in `env`
         self.around: dict[str, Any] = {}  # what `env` was around the body that is read
         self.memory = Memory()
         self.holders: list[Any] = []  # what holds tensors beside `env`, in bodies
@@ -149,9 +147,7 @@ class WritingReader(TorchReader):
             return
         piece = self.memory.piece(old)
         self._check_around(piece)
-        if len(piece.family) > _FEW:
-            held = {id(value) for holder in self._all_holders() for value in tensors_of(holder)}
-            self.memory.forget(piece.family, held | {id(old)})
+        self.memory.forget(piece.family, self._read_behind(node, piece) | {id(old)})
         call = self._copying(node)
         new: dict[int, Any] = {id(piece): made}
         self._write_above(call, piece, made, new)
@@ -195,6 +191,18 @@ class WritingReader(TorchReader):
         """All that holds tensors holds others in their places, given by their objects."""
         for holder in self._all_holders():
             _put_in(holder, found)
+
+    def _read_behind(self, node: Any, written: Piece) -> set[int]:
+        """The tensors in the memory of a written one that may be read behind the node, by their objects."""
+        family = {id(piece.value) for piece in written.family}
+        found = {id(p.value) for p in written.family if not isinstance(p.value, TENSORS)}
+        found |= {id(value) for holder in self._all_holders()[1:] for value in tensors_of(holder)}
+        for name, held in self.env.items():
+            here = {id(value) for value in tensors_of(held)} & family
+            value = None if self.around else self.named.get(name)
+            if here - found and (value is None or is_read_behind(value, node)):
+                found |= here
+        return found
 
     def _all_holders(self) -> tuple[Any, ...]:
         return self.env, self._attributes, self.shared.constants, *self.holders
