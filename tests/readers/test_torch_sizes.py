@@ -157,6 +157,43 @@ def test_numbers_of_python_are_followed(function) -> None:
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
 
 
+def counted_rows(x):
+    return x.reshape(len(x), -1).sum(1) / torch.tensor(len(x)) + torch.ones(len(x)) * torch.numel(x[0])
+
+
+def mean_of_all(x):
+    return x.sum() / torch.tensor(torch.numel(x), device=x.device)
+
+
+def in_lists(x):
+    scale = torch.tensor([x.shape[-1], 2]) + torch.as_tensor(x.shape[-2:], dtype=torch.float32)
+    return x[0, 0, :2, :2] * scale / x.new_tensor([x.shape[0], 3]) + torch.asarray([[x.shape[1], 1]] * 2)
+
+
+def by_types(x):
+    boxes = x[..., :4] * torch.Tensor([x.shape[-1], x.shape[-2], 1, 2])
+    return boxes + torch.FloatTensor((x.shape[0], 1.5, 2, 3)) - torch.LongTensor([x.shape[1], 1, 2, 3])
+
+
+def by_numpy(x):
+    x = F.pad(x, (0, int(np.ceil(x.shape[-1] / 4) * 4) - x.shape[-1]))
+    flat = x.reshape(x.shape[0], int(np.prod(x.shape[1:])))
+    return flat[:, : np.minimum(x.shape[-2], x.shape[-1])] / float(np.sqrt(x.shape[1]))
+
+
+@pytest.mark.parametrize("function", [counted_rows, mean_of_all, in_lists, by_types, by_numpy])
+def test_sizes_among_numbers_of_lists_and_numpy_are_followed(function) -> None:
+    torch.manual_seed(SEED)
+    module, example = Of(function).eval(), torch.rand(3, 2, 5, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(module, example_input=example.clone())
+    compiled = ov.compile_model(model, "CPU", EXACT)
+    for size in ((3, 2, 5, 7), (2, 3, 9, 6), (5, 4, 4, 10)):
+        x = torch.rand(*size)
+        np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
+
+
 def test_pythons_functions_are_as_they_were() -> None:
     before = {name: name in globals() for name in ("int", "float", "round", "max", "min")}
     ov.convert_model(Of(rooted), example_input=torch.rand(1, 3, 14, 24))

@@ -16,12 +16,15 @@ import contextlib
 import functools
 import inspect
 import math
+import operator
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from ovjit.readers.torch.recording import choices
 from ovjit.readers.torch.recording.choices import Choices
@@ -203,19 +206,59 @@ def _is_order(node: Any) -> bool:
 
 @contextlib.contextmanager
 def rounding() -> Iterator[None]:
-    """`round(tensor)` is a number as `int(tensor)` is one, and PyTorch warns of it."""
+    """`round(h)`, `len(x)`, `torch.tensor([h, w])` and `np.sqrt(h)` make numbers as `int(h)` does.
+
+    They are warned of where PyTorch does not, or does not name the line. `torch.numel(x)` is a size as
+    `x.numel()` is one.
+    """
     import torch
 
-    if hasattr(torch.Tensor, "__round__"):
-        yield
-        return
+    def warn(called: str) -> None:
+        frame: Any = sys._getframe(2)
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
+            ("numpy.", "torch.")
+        ):
+            frame = frame.f_back
+        said = f"Converting a tensor to a Python number by {called}() might cause the trace to be incorrect."
+        warnings.warn_explicit(said, torch.jit.TracerWarning, frame.f_code.co_filename, frame.f_lineno)
 
     def rounded(self: Any, digits: int | None = None) -> Any:
-        said = "Converting a tensor to a Python number by round() might cause the trace to be incorrect."
-        warnings.warn(said, torch.jit.TracerWarning, stacklevel=2)
+        warn("round")
         return round(self.item(), digits)
 
-    with patched((torch.Tensor, "__round__", rounded)):
+    def array(self: Any, *given: Any, **named: Any) -> Any:
+        if is_of_sizes(self):
+            warn("numpy")
+        return as_array(self, *given, **named)
+
+    def counted(self: Any) -> int:
+        if torch._C._get_tracing_state() is not None and self.dim():
+            warn("len")
+        return length(self)
+
+    def warning(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(theirs)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            data = _data(theirs, args, kwargs)
+            if isinstance(data, (list, tuple)) and any(map(is_of_sizes, _numbers(data))):
+                warn(name)
+            return theirs(*args, **kwargs)
+
+        return called
+
+    tensor = torch.Tensor
+    as_array, length = tensor.__array__, tensor.__len__
+    rows: list[tuple[Any, str, Any]] = [
+        (torch, "numel", tensor.numel),
+        (tensor, "__array__", array),
+        (tensor, "__len__", counted),
+    ]
+    if not hasattr(torch.Tensor, "__round__"):
+        rows.append((torch.Tensor, "__round__", rounded))
+    for function in _makers():
+        owner = torch.Tensor if hasattr(torch.Tensor, function.__name__) else torch
+        rows.append((owner, function.__name__, warning(function.__name__, function)))
+    with patched(*rows):
         yield
 
 
@@ -289,6 +332,7 @@ def _mode(followed: Followed) -> type:
     in_double |= {torch.div, torch.true_divide, torch.mul, tensor.div, tensor.mul}
     asking = (tensor.__bool__, tensor.__int__, tensor.__float__)
     divides = (tensor.__truediv__, tensor.__rtruediv__, torch.div, torch.true_divide, tensor.div)
+    makers = _makers()
 
     class Mode(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -297,8 +341,8 @@ def _mode(followed: Followed) -> type:
                 return told
             if function in asking:
                 followed.seen.add(sys._getframe(1).f_code.co_filename)
-            if function is torch.tensor:
-                return _tensor(function, args, kwargs)
+            if (maker := getattr(function, "__wrapped__", function)) in makers:
+                return _tensor(maker, args, kwargs)
             if function is tensor.__getitem__ and followed.positive:
                 args = args[0], _counted(followed, *args)
             if function in in_double and not kwargs and any(isinstance(a, (float, tensor)) for a in args):
@@ -329,15 +373,32 @@ def _doubled(args: Sequence[Any], divides: bool) -> Sequence[Any]:
     return [a.double() if hasattr(a, "double") and not a.is_floating_point() else a for a in args]
 
 
+@functools.cache
+def _makers() -> frozenset[Callable[..., Any]]:
+    """PyTorch's functions that make a tensor of numbers, as they are without patches."""
+    import torch
+
+    return frozenset((torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor))
+
+
+def _data(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What one of `_makers` makes a tensor of."""
+    place = 1 if function.__name__ == "new_tensor" else 0
+    return args[place] if len(args) > place else kwargs.get("data", kwargs.get("obj"))
+
+
 def _tensor(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """`torch.tensor([h, w])` has sizes as they will be. Other tensors are copies of the trace's constants,
     which are written to otherwise."""
     import torch
 
-    data = args[0] if args else None
+    data, name = _data(function, args, kwargs), function.__name__
     if not any(map(is_of_sizes, _numbers(data))):
-        return function(*args, **kwargs).clone()
-    kind = kwargs.get("dtype")
+        made = function(*args, **kwargs)
+        return made if name in ("as_tensor", "asarray") else made.clone()
+    kind = kwargs.get("dtype") or (args[1] if name == "as_tensor" and len(args) > 1 else None)
+    if kind is None and name == "new_tensor":
+        kind = args[0].dtype
     if kind is None:
         reals = any(
             v.is_floating_point() if hasattr(v, "dim") else isinstance(v, float) for v in _numbers(data)
@@ -413,6 +474,14 @@ def _round(value: Any, *digits: Any) -> Any:
     return _whole(value, "round") if is_of_sizes(value) and not digits else builtins.round(value, *digits)
 
 
+def _length(value: Any) -> Any:
+    """`len` for code that is recorded."""
+    import torch
+
+    is_traced = isinstance(value, torch.Tensor) and torch._C._get_tracing_state() is not None
+    return value.size(0) if is_traced and value.dim() else len(value)
+
+
 def _extreme(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
     """`max` or `min` for code that is recorded."""
 
@@ -451,17 +520,87 @@ def _math() -> Any:
     return SimpleNamespace(**{**vars(math), **rows})
 
 
-#: Where code gives a type of Python's as that of elements.
-_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b")
+class _NumPy:
+    """`numpy` for code that is recorded."""
+
+    def __getattr__(self, name: str) -> Any:
+        theirs = getattr(np, name)
+        ours = _numpy_functions().get(name)
+        if ours is None:
+            return theirs
+
+        def function(*given: Any, **named: Any) -> Any:
+            numbers = list(_numbers(given))
+            if named or not any(map(is_of_sizes, numbers)):
+                return theirs(*given, **named)
+            return ours(*numbers)
+
+        return function
+
+
+@functools.cache
+def _numpy_functions() -> dict[str, Callable[..., Any]]:
+    """NumPy's functions of numbers and lists of them, for numbers of which some are sizes."""
+    import torch
+
+    def in_double(name: str) -> Callable[..., Any]:
+        return lambda value: getattr(torch, name)(value.double())
+
+    def folded(combined: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *values: functools.reduce(combined, values)
+
+    rows = {name: in_double(name) for name in ("floor", "ceil", "trunc", "sqrt", "log", "log2", "exp")}
+    larger, smaller = folded(_extreme("maximum", max)), folded(_extreme("minimum", min))
+    rows |= {"max": larger, "maximum": larger, "min": smaller, "minimum": smaller}
+    return rows | {
+        "rint": in_double("round"), "prod": folded(operator.mul), "sum": folded(operator.add),
+    }  # fmt: skip
+
+
+class _MakerType(type):
+    """The type of what stands for `torch.Tensor` and its like in code that is recorded."""
+
+    theirs: Any
+    kind: Any
+
+    def __call__(cls, *given: Any, **named: Any) -> Any:
+        if len(given) == 1 and type(given[0]) in (list, tuple) and any(map(is_of_sizes, _numbers(given[0]))):
+            return _stacked(given[0], cls.kind)
+        return cls.theirs(*given, **named)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, cls.theirs)
+
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(cls.theirs, name)
+
+
+@functools.cache
+def _maker(name: str) -> Any:
+    """What stands for `torch.Tensor`, `torch.LongTensor` and so on. None for other names."""
+    import torch
+
+    kinds = {"Tensor": torch.get_default_dtype(), "FloatTensor": torch.float32, "DoubleTensor": torch.float64,
+             "HalfTensor": torch.float16, "LongTensor": torch.int64, "IntTensor": torch.int32}  # fmt: skip
+    if name not in kinds:
+        return None
+    return _MakerType(name, (), {"theirs": getattr(torch, name), "kind": kinds[name]})
+
+
+#: Where code gives a type of Python's as that of elements, or makes a tensor by its type.
+_PYTHONS_TYPE = re.compile(r"\bdtype\s*=\s*(int|float)\b|\btorch\.[A-Z][a-z]*Tensor\(|\btorch\.Tensor\(")
 
 
 class _Torch:
-    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module."""
+    """`torch` for code that is recorded and writes `dtype=int`: its `int` is the one of this module. So is
+    what stands for `torch.Tensor([h, w])`."""
 
     def __getattr__(self, name: str) -> Any:
         import torch
 
         found = getattr(torch, name)
+        if (maker := _maker(name)) is not None:
+            return maker
         if isinstance(found, type) or not callable(found):
             return found
         types = {_Int: torch.int64, _Float: torch.float64}
@@ -475,7 +614,7 @@ class _Torch:
 
 
 def _names_types(module: Any) -> bool:
-    """Whether the code of a module has `dtype=int` or `dtype=float`."""
+    """Whether the code of a module has `dtype=int` or `dtype=float`, or `torch.Tensor(...)`."""
     try:
         return _PYTHONS_TYPE.search(inspect.getsource(module)) is not None
     except (OSError, TypeError):
@@ -484,10 +623,12 @@ def _names_types(module: Any) -> bool:
 
 @contextlib.contextmanager
 def shadowed(files: set[str]) -> Iterator[None]:
-    """Modules of these files see the functions of this one in the place of Python's."""
+    """Modules of these files see the functions of this one in the place of Python's and NumPy's."""
+    numpy = _NumPy()
     rows = {"int": (int, _Int), "float": (float, _Float), "round": (round, _round), "math": (math, _math()),
             "max": (max, _extreme("maximum", max)), "min": (min, _extreme("minimum", min)),
-            "torch": (sys.modules["torch"], _Torch())}  # fmt: skip
+            "torch": (sys.modules["torch"], _Torch()), "len": (len, _length), "np": (np, numpy),
+            "numpy": (np, numpy)}  # fmt: skip
     modules = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) in files]
     if len({m.__file__ for m in modules}) < len(files):  # code that is typed has no file
         modules.append(sys.modules["__main__"])
