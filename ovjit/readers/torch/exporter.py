@@ -93,14 +93,9 @@ def export(ready: Prepared, folder: str, kept: list[Any]) -> Exported:
             try:
                 with _no_dumps(), quietly(warned), torch.no_grad(), _labelled(kinds) as (labels, made_by):
                     torch.onnx.export(
-                        source,
-                        tuple(leaves),
-                        target,
-                        dynamo=False,
-                        opset_version=OPSET,
-                        input_names=names,
+                        source, tuple(leaves), target, dynamo=False, opset_version=OPSET, input_names=names,
                         dynamic_axes=axes_given,
-                    )
+                    )  # fmt: skip
             except Exception as error:
                 first = first or error
                 continue

@@ -282,18 +282,8 @@ def parsed_schema(text: str) -> Any:
 
 #: Operations of one input whose result has its element type and shape.
 _KEEPING = {
-    "Relu",
-    "Clamp",
-    "Sigmoid",
-    "Tanh",
-    "Elu",
-    "Gelu",
-    "HSwish",
-    "HSigmoid",
-    "Swish",
-    "Abs",
-    "Negative",
-}
+    "Relu", "Clamp", "Sigmoid", "Tanh", "Elu", "Gelu", "HSwish", "HSigmoid", "Swish", "Abs", "Negative",
+}  # fmt: skip
 #: What a rule that does not expect such values says of them.
 _UNFIT = {
     Complex: "of complex tensors",

@@ -24,17 +24,9 @@ def spread(values: Any, count: int) -> list[int]:
       "mkldnn_convolution", "thnn_conv2d", "_convolution_mode", "conv_transpose1d", "conv_transpose2d",
       "conv_transpose3d")  # fmt: skip
 def convolution(
-    n: Call,
-    x: Output,
-    weight: Output,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: Any = 1,
-    transposed: bool = False,
-    output_padding: Any = 0,
-) -> Output:
+    n: Call, x: Output, weight: Output, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: Any = 1, transposed: bool = False, output_padding: Any = 0,
+) -> Output:  # fmt: skip
     rank = n.rank(weight)
     dims = rank - 2
     transposed = transposed or "transpose" in n.op

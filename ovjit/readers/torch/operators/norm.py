@@ -17,16 +17,9 @@ from ovjit.readers.torch.registry import aten
       "_batch_norm_with_update", "_native_batch_norm_legit", "_native_batch_norm_legit_functional",
       "_batch_norm_no_update")  # fmt: skip
 def batch_norm(
-    n: Call,
-    x: Output,
-    weight: Any = None,
-    bias: Any = None,
-    running_mean: Any = None,
-    running_var: Any = None,
-    training: bool = False,
-    eps: float = 1e-5,
-    momentum: float = 0.1,
-) -> Any:
+    n: Call, x: Output, weight: Any = None, bias: Any = None, running_mean: Any = None,
+    running_var: Any = None, training: bool = False, eps: float = 1e-5, momentum: float = 0.1,
+) -> Any:  # fmt: skip
     """(x - mean) / sqrt(var + eps) * weight + bias, by the batch's numbers where there are no others."""
     plain = n.op == "aten::batch_norm"
     if training or running_mean is None:
@@ -85,15 +78,9 @@ def affine(n: Call, x: Output, weight: Any, bias: Any, rank: int) -> Output:
 
 @aten("instance_norm")
 def instance_norm(
-    n: Call,
-    x: Output,
-    weight: Any = None,
-    bias: Any = None,
-    running_mean: Any = None,
-    running_var: Any = None,
-    use_input_stats: bool = True,
-    eps: float = 1e-5,
-) -> Output:
+    n: Call, x: Output, weight: Any = None, bias: Any = None, running_mean: Any = None,
+    running_var: Any = None, use_input_stats: bool = True, eps: float = 1e-5,
+) -> Output:  # fmt: skip
     if not use_input_stats:
         return n.also("batch_norm", x, weight, bias, running_mean, running_var, False, eps)
     rank = n.rank(x)

@@ -141,14 +141,9 @@ def _windows(n: Call, length: Any, kernel: int, dilation: int, stride: int) -> O
 
 @aten("col2im")
 def col2im(
-    n: Call,
-    x: Output,
-    output_size: Any,
-    kernel_size: Any,
-    dilation: Any = 1,
-    padding: Any = 0,
+    n: Call, x: Output, output_size: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0,
     stride: Any = 1,
-) -> Output:
+) -> Output:  # fmt: skip
     pads = spread(padding, 2)
     return n("Col2Im", x, n.ints(list(output_size)), spread(kernel_size, 2), strides=spread(stride, 2),
              dilations=spread(dilation, 2), pads_begin=pads, pads_end=pads)  # fmt: skip

@@ -58,16 +58,9 @@ def scattered(
 
 @aten("index_add", "index_reduce", "index_copy", "index_fill")
 def index_add(
-    n: Call,
-    x: Output,
-    dim: int,
-    index: Output,
-    source: Any = None,
-    alpha: Any = 1,
-    reduce: str | None = None,
-    include_self: bool = True,
-    value: Any = None,
-) -> Output:
+    n: Call, x: Output, dim: int, index: Output, source: Any = None, alpha: Any = 1,
+    reduce: str | None = None, include_self: bool = True, value: Any = None,
+) -> Output:  # fmt: skip
     """Parts along an axis: x[index[i]] (op)= source[i]. Indices that are equal all count."""
     name = n.op.removeprefix("aten::")
     axis = n.pick_axis(x, dim)

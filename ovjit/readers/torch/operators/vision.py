@@ -35,17 +35,10 @@ def roi_align(
     if scale is None:  # one that the model computes
         corners, scale = n("Multiply", corners, n.tensor(spatial_scale, n.dtype(corners))), 1.0
     return n(
-        "ROIAlign",
-        x,
-        corners,
-        batch,
-        pooled_h=int(pooled_height),
-        pooled_w=int(pooled_width),
-        sampling_ratio=max(int(sampling_ratio), 0),
-        spatial_scale=float(scale),
-        mode="avg",
+        "ROIAlign", x, corners, batch, pooled_h=int(pooled_height), pooled_w=int(pooled_width),
+        sampling_ratio=max(int(sampling_ratio), 0), spatial_scale=float(scale), mode="avg",
         aligned_mode="half_pixel_for_nn" if aligned else "asymmetric",
-    )
+    )  # fmt: skip
 
 
 @aten("torchvision::ps_roi_align")
