@@ -14,8 +14,8 @@ from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Number
 from ovjit.readers.volumes import sampled
 
-_MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx", "trilinear": "linear_onnx",
-          "bicubic": "cubic"}  # fmt: skip
+_MODES = {"nearest": "nearest", "linear": "linear_onnx", "bilinear": "linear_onnx",
+          "trilinear": "linear_onnx", "bicubic": "cubic"}  # fmt: skip
 
 
 @aten("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d",

@@ -391,8 +391,9 @@ def _images(n: Call, x: Output, body: Any) -> Output:
     return n.to_shape(made, [*dims[:-3], *n.sizes(made)[-3:]])
 
 
-@aten("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
-      "replication_pad2d", "replication_pad3d", "_pad_circular", "_pad_enum")  # fmt: skip
+@aten("pad", "constant_pad_nd", "_pad_circular", "_pad_enum",
+      "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
+      "replication_pad1d", "replication_pad2d", "replication_pad3d")  # fmt: skip
 def pad(n: Call, x: Output, pad: Any = None, mode: str = "constant", value: Any = None,
         padding: Any = None) -> Output:  # fmt: skip
     name = n.op.removeprefix("aten::")

@@ -17,7 +17,8 @@ TENSORS = (Output, Complex, Stacked)
 class Piece:
     """One tensor in memory. `value` is what it holds, the object that stands for it."""
 
-    __slots__ = ("base", "carried", "family", "is_written", "layout", "outer", "path", "stale", "value", "view")
+    __slots__ = ("base", "carried", "family", "is_written", "layout", "outer", "path", "stale", "value",
+                 "view")  # fmt: skip
 
     def __init__(self, value: Any):
         self.value = value
