@@ -15,6 +15,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import ovjit.torch  # noqa: E402  (torch may be missing)
 
+from bench.torch_compile import difference  # noqa: E402
 from ovjit.compat.frontend.pytorch.torchdynamo import frozen, partition  # noqa: E402
 
 SEED = 20261122
@@ -971,3 +972,12 @@ def test_gradients_of_numbers_that_are_made_complex() -> None:
     (module(x) * x).sum().backward()
     for got, want in zip(other.parameters(), module.parameters(), strict=True):
         torch.testing.assert_close(got.grad, want.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_the_benchmark_tells_wrong_outputs() -> None:
+    """Outputs of zeros agree with those of a wrong engine, and NaN is greater than no limit."""
+    wanted = [torch.tensor([1.0, -4.0])]
+    assert difference([torch.tensor([1.0, -3.0])], wanted) == 0.25
+    assert np.isnan(difference([torch.tensor([1.0, np.nan])], wanted))
+    with pytest.raises(ValueError, match="0 everywhere"):
+        difference([torch.zeros(2)], [torch.zeros(2)])
