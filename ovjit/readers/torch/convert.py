@@ -123,13 +123,10 @@ def _by_any_way(
             model = way(ready, kept, converters)
         except ConverterError:
             raise
-        except (Refused, ModelError, UnsupportedError) as error:
-            logs.info("a module is not read by %s: %s", _WAYS[way], error)
-            first = error if not isinstance(first, Refused) else first
-            continue
         except Exception as error:  # whatever the module, tracing or exporting raises
             logs.info("a module is not read by %s: %s", _WAYS[way], error)
-            if first is None or first is BY_VMAP:
+            tells = isinstance(error, (ModelError, UnsupportedError)) and not isinstance(first, Refused)
+            if first is None or first is BY_VMAP or tells:
                 first = error
             continue
         if kept and ready.assumed is not None:

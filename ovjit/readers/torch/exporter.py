@@ -17,7 +17,14 @@ from ovjit.graph.shapes import ANY
 from ovjit.readers.torch.naming import TRACED, known_label, label
 from ovjit.readers.torch.recording.patches import patched
 from ovjit.readers.torch.recording.state import traced
-from ovjit.readers.torch.recording.trace import Prepared, is_script, quietly, weight_names, weights_of
+from ovjit.readers.torch.recording.trace import (
+    Prepared,
+    attempt,
+    is_script,
+    quietly,
+    weight_names,
+    weights_of,
+)
 from ovjit.readers.torch.values import element_type
 from ovjit.records import NamedTuple
 
@@ -113,7 +120,7 @@ def _sources(given: Any, module: Any, leaves: Sequence[Any]) -> Iterator[tuple[A
     First a script, of which labels are known: the exporter keeps the names of the values that it translates,
     whereas it forgets scopes. Then, for what cannot be one, the module as it is, without labels.
     """
-    with contextlib.suppress(Exception):
+    with attempt("making a script for the exporter"):
         script = _script(given, module, leaves)
         yield script, _label_values(script)
     yield given if is_script(given) else module, {}

@@ -13,7 +13,7 @@ from ovjit.readers.torch.recording.patches import divided, patched, plain_module
 from ovjit.readers.torch.recording.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
 from ovjit.readers.torch.recording.state import called, traced
-from ovjit.readers.torch.recording.trace import Prepared, quietly
+from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
 from ovjit.readers.torch.scripts.shared_memory import writes_to_constants
 from ovjit.readers.torch.values import inlined
 from ovjit.records import NamedTuple
@@ -115,7 +115,7 @@ def _for_any_mask(ready: Prepared, example: _Example, followed: Followed | None)
     """
     for sizes in (True, False) if followed is not None else (False,):
         warned: list[Any] = []
-        with contextlib.suppress(Exception):
+        with attempt("a trace for any mask"):
             with contextlib.ExitStack() as recording:
                 assumed = recording.enter_context(for_any_mask())
                 if sizes and followed is not None:
@@ -128,7 +128,7 @@ def _for_any_mask(ready: Prepared, example: _Example, followed: Followed | None)
 
 def _enter_loops(loops: contextlib.ExitStack, noted: rolled.Found) -> bool:
     """Record loops over open dimensions as such as long as `loops` is open. False where there are none."""
-    with contextlib.suppress(Exception):
+    with attempt("rewriting loops"):
         if loops.enter_context(rolled.recorded(noted)):
             return True
     loops.close()
@@ -144,7 +144,7 @@ def _with_loops(
     A body may make a number of Python's of its iteration's number: such numbers are followed, too.
     """
     warned: list[Any] = []
-    with contextlib.suppress(Exception):
+    with attempt("a trace with loops"):
         script = recorded(ready, warned)
         if example.is_of(script):
             return Recorded(script, warned)
@@ -159,7 +159,7 @@ def _for_sizes(ready: Prepared, followed: Followed, example: _Example) -> Record
     """One trace in which numbers that are computed from sizes are followed; None where it gives something
     else than the module for the example."""
     warned: list[Any] = []
-    with contextlib.suppress(Exception):
+    with attempt("a trace for any sizes"):
         with followed.sizes(ready.module):
             script = recorded(ready, warned)
         if example.is_of(script):

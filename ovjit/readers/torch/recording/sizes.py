@@ -32,7 +32,7 @@ from ovjit.readers.torch.recording.claims import is_claim
 from ovjit.readers.torch.recording.loop_code import changed
 from ovjit.readers.torch.recording.patches import patched, untraced
 from ovjit.readers.torch.recording.rolled import Found
-from ovjit.readers.torch.recording.trace import quietly
+from ovjit.readers.torch.recording.trace import attempt, quietly
 
 #: What PyTorch warns of where a number or a branch is the example's.
 _ASKED = ("to a Python integer", "to a Python float", "to a Python number", "to a Python boolean")
@@ -104,7 +104,7 @@ class Followed:
         found = {}
         for key, module in self.ordering.items():
             if key not in self._scripted and not list(module.parameters()):
-                with contextlib.suppress(Exception), quietly():
+                with attempt("scripting a module that orders sizes"), quietly():
                     found[key] = module, torch.jit.script(module)
         self._scripted |= found
         return bool(found)

@@ -8,7 +8,6 @@ it gives what the module itself gives of the example.
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import warnings
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from ovjit.readers.torch.recording.rolled import exporting
 from ovjit.readers.torch.recording.selected import agrees, for_any_mask
 from ovjit.readers.torch.recording.sizes import shadowed
 from ovjit.readers.torch.recording.state import called
-from ovjit.readers.torch.recording.trace import Prepared
+from ovjit.readers.torch.recording.trace import Prepared, attempt
 
 #: torch.export knows lengths from here on, and to there, of what holds for any.
 _LEAST, _MOST = 2, 1 << 31
@@ -36,12 +35,10 @@ def exported(ready: Prepared) -> Any:
         torch.cat([leaf, leaf]) if leaf.dim() and leaf.shape[0] == 1 else leaf for leaf in ready.leaves
     ]
     names = list(ready.module.names)
-    try:
+    with attempt("an export for two samples"):
         other = _exported(ready.module, doubled)
         if not _is_for_one(other) and _agrees(other, ready.module, ready.leaves):
             return other
-    except Exception:  # the module takes one sample alone
-        pass
     ready.module.names[:] = names
     return program
 
@@ -62,7 +59,7 @@ def _of_any_size(module: Any, leaves: Sequence[Any]) -> Any:
     the same of the example. What is warned of is that of the program alone."""
     program, told, asking = _of_dimensions(module, leaves, set())
     if asking:
-        with contextlib.suppress(Exception):
+        with attempt("an export with numbers of open sizes"):
             other, others, _ = _of_dimensions(module, leaves, asking)
             if _agrees(other, module, leaves):
                 program, told = other, others

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ovjit import logs
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.naming import TRACED, WRAPPED
 from ovjit.readers.torch.values import torch_types
@@ -116,6 +117,15 @@ def quietly(kept: list[Any] | None = None, fused: bool = False) -> Iterator[None
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextlib.contextmanager
+def attempt(what: str) -> Iterator[None]:
+    """What may fail, as modules and PyTorch raise errors of any kind: the reason is written to the log."""
+    try:
+        yield
+    except Exception as error:
+        logs.info("%s failed: %s: %s", what, type(error).__name__, error)
 
 
 def _keeping(kept: list[Any]) -> Any:
