@@ -11,6 +11,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.frameworks.kept import handlers, mark
+from ovjit.readers.frameworks.names import with_own_names
 from ovjit.records import NamedTuple
 
 #: The newest opset that tf2onnx writes.
@@ -81,6 +82,7 @@ def _exported(
     from ovjit.readers.frameworks.operators import TENSORFLOW
 
     kept = handlers(TENSORFLOW, more, tf_op.create_mapping(OPSET, {}))
+    graph = with_own_names(graph)
     with _diagonals_kept():
         proto = convert.from_graph_def(
             graph, input_names=list(inputs), output_names=list(outputs), opset=OPSET,

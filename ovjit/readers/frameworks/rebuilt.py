@@ -84,11 +84,8 @@ def rebuilt(graph: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[
             # an own operator, so that no two outputs are one tensor
             names.append(tf.identity(value, name=f"{name.replace(':', '_')}_rebuilt").name)
     again = made.as_graph_def()
-    inner = [node for function in again.library.function for node in function.node_def]
-    if not any(node.op in ("While", "StatelessWhile") for node in inner):
-        # the exporter's optimiser takes loops apart, of which the exporter can do less. But of loops in loops
-        # it makes wrong ones unless they are taken apart
-        for node in (*again.node, *inner):
+    for nodes in (again.node, *(function.node_def for function in again.library.function)):
+        for node in nodes:  # the exporter's optimiser takes loops apart, of which the exporter can do less
             node.attr.pop("_lower_using_switch_merge", None)
     return again, names
 
@@ -98,7 +95,6 @@ class Rebuilder:
 
     def __init__(self) -> None:
         self.depth = 0
-        self.loops = 0  # of single operators, whose body is made
         #: Names in bodies are their own ones: the exporter puts bodies into the graphs around them.
         self.names = count()
         #: What switches ask, by the graph and the name of the tensor.
@@ -196,7 +192,7 @@ class Rebuilder:
         graph = op.graph
         with graph.as_default():
             definition = graph._get_function(name).cached_definition
-            return function_def_to_graph(definition)
+            return function_def_to_graph(definition, include_library_functions=True)
 
     def call(self, function: Any, given: Sequence[Value]) -> list[Value]:
         """The outputs of a function that is put here."""
@@ -250,9 +246,7 @@ class Rebuilder:
                 for op in (*merges, *switches):
                     merge = op if op.type.endswith("Merge") else op.inputs[0].op
                     known.update(dict.fromkeys((out.name for out in op.outputs), state[places[merge.name]]))
-                self.loops += 1
                 self._in_order(frames, frame.path, known, dict(sides), targets)
-                self.loops -= 1
                 return [known[tensor.name] for tensor in targets]
 
             return made
@@ -335,8 +329,6 @@ class Rebuilder:
         keys = [key for key in sides[left[0]] if len({sides[i].get(key, -1) for i in left}) == len(left)]
         if not keys or any(key not in sides[i] for i in left for key in keys[:1]):
             raise UnsupportedError("the operator Merge has operands that no Switch tells apart")
-        if self.loops:  # the exporter takes one branch's values for the other's in some runs
-            raise UnsupportedError("a branch in a loop of single operators cannot be made again")
         key = keys[0]
         predicate = self.predicates[key]
         order = sorted(left, key=lambda i: sides[i][key])

@@ -1,0 +1,104 @@
+"""Names in a graph of TensorFlow, for its exporter.
+
+The exporter puts functions into the graph that uses them: it binds their arguments to names of that graph,
+and renames their nodes one by one. Where a function has a name of the graph around it, an argument may be
+bound to the function's own node. The order of the nodes decides, which may differ between processes.
+It also changes the function itself, so that a second use finds what the first one left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from ovjit.errors import UnsupportedError
+
+#: The functions of a graph have at most this many nodes, counted once for each use.
+MOST_NODES = 1 << 20
+
+
+def with_own_names(graph: Any) -> Any:
+    """The GraphDef with a function for each use of one. No two of its nodes or arguments have one name."""
+    if not graph.library.function:
+        return graph
+    return _Copies(graph).made
+
+
+class _Copies:
+    def __init__(self, graph: Any) -> None:
+        self.known = {function.signature.name: function for function in graph.library.function}
+        #: How often a name is used, of nodes and of functions.
+        self.used = Counter(node.name for node in graph.node)
+        self.functions: Counter[str] = Counter()
+        self.active: list[str] = []
+        self.nodes = 0
+        self.made = type(graph)()
+        self.made.CopyFrom(graph)
+        self.made.ClearField("library")
+        for node in self.made.node:
+            self._follow(node)
+
+    def _follow(self, node: Any) -> None:
+        """Give a node functions of its own. A function that calls itself is called as before."""
+        if node.op in self.known and node.op not in self.active:
+            node.op = self._copy(node.op)
+        for function in _functions(node):
+            if function.name in self.known and function.name not in self.active:
+                function.name = self._copy(function.name)
+
+    def _copy(self, name: str) -> str:
+        function = self.made.library.function.add()
+        function.CopyFrom(self.known[name])
+        self.nodes += len(function.node_def)
+        if self.nodes > MOST_NODES:
+            raise UnsupportedError("functions of the graph are used too often")
+        function.signature.name = _unused(name, self.functions)
+        # TensorFlow's optimiser takes results and nodes of one name for each other
+        self.used.update(result.name for result in function.signature.output_arg)
+        own = {one.name: _unused(one.name, self.used) for one in _owners(function)}
+        for one in _owners(function):
+            one.name = own[one.name]
+        for node in function.node_def:
+            node.input[:] = [_renamed(given, own) for given in node.input]
+            node.attr.pop("_class", None)  # names of nodes beside which it is placed
+        for ends in (function.ret, function.control_ret):
+            for key in list(ends):
+                ends[key] = _renamed(ends[key], own)
+        self.active.append(name)
+        for node in function.node_def:
+            self._follow(node)
+        self.active.pop()
+        return str(function.signature.name)
+
+
+def _owners(function: Any) -> Iterator[Any]:
+    """What has names in a function."""
+    yield from function.signature.input_arg
+    yield from function.node_def
+
+
+def _functions(node: Any) -> Iterator[Any]:
+    """The references of a node to functions."""
+    for key in sorted(node.attr):
+        attribute = node.attr[key]
+        if attribute.HasField("func"):
+            yield attribute.func
+        yield from attribute.list.func
+
+
+def _renamed(tensor: str, own: dict[str, str]) -> str:
+    """A tensor, or a node that is waited for, by new names."""
+    waits = "^" * tensor.startswith("^")
+    name, colon, rest = tensor.removeprefix("^").partition(":")
+    return f"{waits}{own.get(name, name)}{colon}{rest}"
+
+
+def _unused(name: str, used: Counter[str]) -> str:
+    """A name that is not used yet, and is from now on."""
+    made = name
+    while made in used:
+        made = f"{name}_{used[name]}"
+        used[name] += 1
+    used[made] += 1
+    return made
