@@ -136,19 +136,22 @@ def _layer_name(tensor: Any) -> str:
 def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str]) -> Any:
     """Of a concrete function. Inputs have the names of its graph; outputs too, unless it returns a dict, or
     names are given."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tf2onnx.tf_loader import convert_variables_to_constants_large_model
 
-    # loops stay operators, of which the exporter knows those with lists of tensors
-    frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
-    inputs = [tensor.name for tensor in frozen.inputs if tensor.dtype.name != "resource"]
-    outputs = [tensor.name for tensor in frozen.outputs]
+    # loops stay operators, of which the exporter knows those with lists of tensors. The graph does not become
+    # a function: names of loops' functions would be those of another model that was read before
+    graph = convert_variables_to_constants_large_model(function)
+    left = {node.name for node in graph.node if node.op.startswith("Placeholder")}
+    given = [tensor for tensor in function.inputs if tensor.op.name in left]
+    inputs = [tensor.name for tensor in given if tensor.dtype.name != "resource"]
+    outputs = [tensor.name for tensor in function.outputs]
     renames = {name: name.partition(":")[0] for name in inputs}
     made = function.structured_outputs
     if names is None and isinstance(made, dict):
         names = sorted(made)
     if names is not None and len({*names, *renames.values()}) == len(outputs) + len(inputs):
         renames.update(zip(outputs, names, strict=True))
-    made = converted(frozen.graph.as_graph_def(), inputs, outputs, renames, more)
+    made = converted(graph, inputs, outputs, renames, more)
     own = function.inputs[: len(function.inputs) - len(function.captured_inputs)]
     every = [(t.name.partition(":")[0], t.dtype.as_datatype_enum, t.shape.as_proto()) for t in own]
     add_unread(made, every)
