@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
 from ovjit.api.model.boundary import Parameter, Result
@@ -135,6 +136,7 @@ class TorchReader(TorchDraft):
                 self._name(other, name)
         for name in [name for name in tensor._names if self._variables.get(name) is tensor]:
             tensor._names = tensor._names - {name}  # an output has the names that it is given alone
+            del self._variables[name]
         if names:
             tensor._names = tensor._names | names
         return node
@@ -172,9 +174,18 @@ class TorchReader(TorchDraft):
         """The model of what the module gives: tensors in lists, or by name in a dict; None is left out."""
         found = [(key, leaf) for key, leaf in leaves_of(values) if leaf is not None]
         if names is not None:
-            found = [(name, leaf) for name, (_, leaf) in zip(names, found, strict=True)]
+            found = [(self._own_name(key, leaf), leaf) for key, (_, leaf) in zip(names, found, strict=True)]
         results = [self.result(value, [] if name is None else [name]) for name, value in found]
         return self.model(results, "Model0")
+
+    def _own_name(self, name: str | None, value: Any) -> str | None:
+        """The name of an output. One that an input has is given a number, as in OpenVINO, unless the output
+        is that input."""
+        inputs = {key: node._tensors[0] for node in self.parameters for key in node._tensors[0]._names}
+        tensor = getattr(value, "_tensor", None)
+        if name is None or inputs.get(name, tensor) is tensor:
+            return name
+        return next(other for i in count(1) if (other := f"{name}_{i}") not in inputs)
 
     def model(self, results: Sequence[Any], name: str) -> Model:
         if not results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -38,6 +39,33 @@ def divided() -> contextlib.AbstractContextManager[None]:
         (torch.Tensor, "__divmod__", lambda a, b: (a // b, a % b)),
         (torch.Tensor, "__rdivmod__", lambda a, b: (b // a, b % a)),
     )
+
+
+def outside(frame: Any) -> Any:
+    """The innermost frame of another package's code."""
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
+        frame = frame.f_back
+    return frame
+
+
+@contextlib.contextmanager
+def named_variables() -> Iterator[None]:
+    """A trace calls tensors as the variables of the function that calls an operator. That function is the
+    module's, where one of ovjit stands for the operator."""
+    import torch
+
+    tracer: Any = torch.jit._trace
+    maker = "_create_interpreter_name_lookup_fn"
+
+    def lookup(_: int = 1) -> Any:
+        def name_of(tensor: Any) -> str:
+            variables = outside(sys._getframe(1)).f_locals
+            return next((k for k, v in variables.items() if v is tensor and k != "self"), "")
+
+        return name_of
+
+    with patched(*([(tracer, maker, lookup)] if hasattr(tracer, maker) else [])):
+        yield
 
 
 def _put_back(owner: Any, name: str, value: Any) -> None:

@@ -197,7 +197,7 @@ def recorded(
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
         with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():
-            return traced(ready.module, ready.leaves)
+            return traced(ready.module, ready.leaves, ready.names)
 
 
 BY_VMAP = UnsupportedError("torch.vmap is not supported by tracing")

@@ -23,7 +23,7 @@ from typing import Any
 
 from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.recording.loop_code import Loops, changed, functions_of
-from ovjit.readers.torch.recording.patches import patched, untraced
+from ovjit.readers.torch.recording.patches import outside, patched, untraced
 from ovjit.readers.torch.scripts.shared_memory import nodes_of
 
 #: After a loop, what was a name's value within an iteration alone.
@@ -60,23 +60,16 @@ def warn_of_index(frame: Any) -> None:
     """Warn of a line that makes an open dimension a number of Python's, such as how often a loop runs."""
     import torch
 
-    frame = _outside(frame)
+    frame = outside(frame)
     file, line = frame.f_code.co_filename, frame.f_lineno
     said = "A dynamic dimension used as a Python number might make the trace incorrect for other lengths"
     text = linecache.getline(file, line).strip()
     warnings.warn(f"{said}: {text} ({file}:{line})", torch.jit.TracerWarning, stacklevel=3)
 
 
-def _outside(frame: Any) -> Any:
-    """The innermost frame of another package's code."""
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("ovjit."):
-        frame = frame.f_back
-    return frame
-
-
 def _takes_part(frame: Any) -> bool:
     """Whether a frame takes a part of a tensor, which is recorded as such."""
-    frame = _outside(frame)
+    frame = outside(frame)
     asking = dis.opname[frame.f_code.co_code[frame.f_lasti]]
     return "SUBSCR" in asking or "SLICE" in asking
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from inspect import Parameter, Signature
+from keyword import iskeyword
 from typing import Any
+
+from ovjit.readers.torch.recording.patches import named_variables, patched
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
@@ -20,12 +24,26 @@ def called(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> 
         return function(*(leaf.detach().clone() for leaf in leaves))
 
 
-def traced(module: Any, leaves: Sequence[Any]) -> Any:
-    """The script that torch.jit.trace makes of a module and an example."""
+def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any:
+    """The script that torch.jit.trace makes of a module and an example. `names` are those of the inputs."""
     import torch
 
     trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
-    return called(lambda *copies: trace(copies), module, leaves)
+    with _named_inputs(module, names), named_variables():
+        return called(lambda *copies: trace(copies), module, leaves)
+
+
+@contextlib.contextmanager
+def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
+    """Let a trace call inputs by these names, which it takes from a signature. Without names it calls them
+    as the functions' arguments that they are passed as, which renames later variables."""
+    every = {"self", *names}
+    if len(every) <= len(names) or not all(name.isidentifier() and not iskeyword(name) for name in every):
+        names = ()
+    rows = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *names)]
+    signed = [(type(module).forward, "__signature__", Signature(rows))] if names else []
+    with patched(*signed):
+        yield
 
 
 @contextlib.contextmanager

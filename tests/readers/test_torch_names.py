@@ -1,0 +1,107 @@
+"""Names of a converted module's inputs and outputs beside OpenVINO's."""
+
+from __future__ import annotations
+
+import pytest
+
+import ovjit as ov
+
+torch = pytest.importorskip("torch")
+real = pytest.importorskip("openvino")
+
+
+class Keyed(torch.nn.Module):
+    """Keys of a dict that inputs and variables have, too."""
+
+    def forward(self, sample, other):
+        extra = sample * 3
+        value = torch.relu(extra) + extra * other
+        return {"sample": sample + 1, "other": other, "extra": value}
+
+
+class Exchanged(torch.nn.Module):
+    """Each key is the variable of another output."""
+
+    def forward(self, x):
+        first = torch.relu(x)
+        second = torch.exp(first)
+        return {"second": first, "first": torch.relu(second)}
+
+
+class Reassigned(torch.nn.Module):
+    """A variable that has the name of an input, and layers that call their argument `input`."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+
+    def forward(self, x, scale):
+        states = (x,)
+        x = self.first(x)
+        states += (x,)
+        y = self.second(x) * scale
+        states += (y,)
+        return torch.nn.functional.layer_norm(y, (3,)), states
+
+
+class Layers(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        linear = torch.nn.Linear
+        self.rows = torch.nn.Sequential(linear(3, 3), torch.nn.ReLU(), linear(3, 3), torch.nn.GELU())
+
+    def forward(self, x):
+        found = []
+        for _ in range(3):
+            x = self.rows(x)
+            found.append(x)
+        return found
+
+
+class Picked(torch.nn.Module):
+    """Operators that are recorded by functions of ovjit read a variable."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+
+    def forward(self, x, size):
+        last = self.layer(x)
+        row = last[torch.arange(last.shape[0])]
+        left = self.layer(torch.relu(x))
+        return last, row, left, torch.cat([left, torch.relu(last)]) * size
+
+
+def names(package, module, example):
+    model = package.convert_model(module, example_input=example)
+    return [[sorted(port.get_names()) for port in side] for side in (model.inputs, model.outputs)]
+
+
+X, ONE = torch.rand(2, 3), torch.tensor(1)
+
+
+@pytest.mark.parametrize(
+    "made, example",
+    [
+        (Keyed, (X, X)),
+        (Keyed, {"other": X, "sample": X}),
+        (Exchanged, X),
+        (Reassigned, (X, X)),
+        (Reassigned, {"scale": X, "x": X}),
+        (Layers, X),
+        (Picked, (X, ONE)),
+    ],
+)
+def test_names_are_those_of_openvino(made, example) -> None:
+    torch.manual_seed(0)
+    module = made().eval()
+    assert names(ov, module, example) == names(real, module, example)
+
+
+def test_an_output_that_has_the_name_of_an_input_is_found_by_its_own() -> None:
+    """Inputs and outputs of a model have different names, so that a tensor is meant by each."""
+    model = ov.convert_model(Keyed().eval(), example_input=(X, X))
+    request = ov.compile_model(model).create_infer_request()
+    request.infer({"sample": X.numpy(), "other": X.numpy()})
+    assert (request.get_tensor("sample").data == X.numpy()).all()
+    assert (request.get_tensor("sample_1").data == (X + 1).numpy()).all()
