@@ -623,12 +623,84 @@ TOLD_BY_TYPE = {
         [rand(2, 3, 4)],
         [rand(4, 1, 1)],
     ),
+    "normalization by the root of the mean square": lambda: (
+        torch.nn.Sequential(torch.nn.RMSNorm(4), torch.nn.Linear(4, 3), torch.nn.RMSNorm(3, eps=1e-6)),
+        [rand(2, 4)],
+        [rand(3, 4)],
+    ),
+    "sums of numbers": lambda: (
+        of(lambda x: (x + 1 + 2 + EIGHT[:3], x - 0.5 + 0.25)),
+        [rand(2, 3)],
+        [rand(4, 3)],
+    ),
+    "products of numbers": lambda: (of(lambda x: x * 2 * 3 / 4 * EIGHT[:3]), [rand(2, 3)], [rand(4, 3)]),
+    "sums that are read": lambda: (of(lambda x: ((x + 1) * x.relu(), x + 1 + 2)), [rand(2, 3)], [rand(1, 3)]),
+    "a sum that broadcasts": lambda: (
+        of(lambda x: x + EIGHT[:2, None] + EIGHT[:3]),
+        [rand(2, 3)],
+        [rand(2, 3)],
+    ),
+    "factors of convolutions": lambda: (
+        torch.nn.Sequential(
+            torch.nn.Conv2d(4, 6, 3),
+            Scaled(6),
+            torch.nn.Conv2d(6, 4, 3, groups=2, bias=False),
+            Scaled(4),
+            torch.nn.ReLU(),
+            torch.nn.ConvTranspose2d(4, 3, 2),
+            Scaled(1),
+        ),
+        [rand(1, 4, 8, 8)],
+        [rand(2, 4, 7, 9)],
+    ),
+    "factors before convolutions": lambda: (
+        torch.nn.Sequential(
+            Scaled(1),
+            torch.nn.Conv2d(4, 6, 3),
+            torch.nn.ReLU(),
+            Scaled(6),
+            torch.nn.Conv2d(6, 4, 1, groups=2),
+        ),
+        [rand(1, 4, 8, 8)],
+        [rand(2, 4, 7, 9)],
+    ),
+    "padding before convolutions": lambda: (
+        torch.nn.Sequential(
+            torch.nn.ZeroPad2d((1, 2, 0, 1)),
+            torch.nn.Conv2d(3, 4, 3, padding=1),
+            torch.nn.ConstantPad2d(1, 0.5),
+            torch.nn.Conv2d(4, 2, 3, stride=2),
+        ),
+        [rand(1, 3, 8, 8)],
+        [rand(2, 3, 5, 6)],
+    ),
+    "a batch norm behind a layer": lambda: (
+        torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).eval(),
+        [rand(2, 3)],
+        [rand(5, 3)],
+    ),
+    "slices of slices": lambda: (
+        of(lambda x: (x[:, 1:, ::2] * 2, x[:1, 1:, :-1] * 3, x[..., 1:][:, :2][..., :1] * 4, x[1:][1:] * 5)),
+        [rand(3, 4, 5)],
+        [rand(4, 3, 6)],
+    ),
     "turned halves": lambda: (
         of(lambda x: torch.cat([-x[..., 2:], x[..., :2]], -1)),
         [rand(2, 3, 4)],
         [rand(1, 7, 4)],
     ),
 }
+
+
+class Scaled(torch.nn.Module):
+    """Factors for the dimension 1."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(channels, 1, 1))
+
+    def forward(self, x):
+        return x * self.scale
 
 
 @pytest.mark.parametrize("name", TOLD_BY_TYPE)
@@ -720,6 +792,54 @@ def test_scales_of_layer_norms_are_named_as_those_of_openvino(scripted: bool) ->
         assert found == ["aten::layer_norm/Multiply_1", "aten::layer_norm/Multiply_3"]
     else:
         assert found == [f"__module.{i}/aten::layer_norm/Multiply_1" for i in (1, 2)]
+
+
+def test_numbers_that_round_are_no_sum() -> None:
+    """x + n - n is x on the grid of n. Factors whose product is no number of f32 stay, too."""
+    module, x = of(lambda x: (x + 12582912.0 - 12582912.0, x * 1e-30 * 1e-30)), 8 * rand(50)
+    assert kinds_of(compare(module, x, tolerance=0)) == {"Add": 2, "Multiply": 2}
+
+
+class Parted(torch.nn.Module):
+    """Parts by each way that gives a list, of an open and of a known dimension."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(6, 12)
+
+    def forward(self, x):
+        width = x.shape[-1]
+        q, k = self.layer(x).split(width, -1)
+        a, b = q.chunk(2, -1)
+        d, e = self.layer.weight.unbind(0)[:2]
+        f, g = k[..., 1:][..., :4].split([1, 3], -1)
+        return a * b, d * e, f * g
+
+
+def test_parts_are_named_as_those_of_openvino() -> None:
+    import openvino as real
+
+    told, x = [], rand(2, 5, 6)
+    for package in (real, ov):
+        model = package.convert_model(Parted().eval(), example_input=x)
+        kinds = ("VariadicSplit", "Slice")
+        told.append(sorted(n.get_friendly_name() for n in model.get_ops() if n.get_type_name() in kinds))
+    assert told[0] == told[1] and "prim::ListUnpack/VariadicSplit" in told[0]
+    compare(Parted(), x, more=[[rand(1, 7, 6)]])
+
+
+def test_names_of_folded_operators_are_those_of_openvino() -> None:
+    import openvino as real
+
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.RMSNorm(4), torch.nn.Linear(4, 4)).eval()
+    with torch.no_grad():
+        module[1].weight.uniform_(0.5, 2)
+    told = []
+    for package in (real, ov):
+        model = package.convert_model(module, example_input=rand(2, 4))
+        named = [(n.get_type_name(), n.get_friendly_name()) for n in model.get_ops()]
+        told.append(sorted(pair for pair in named if "rms_norm/" in pair[1] and pair[0] != "Constant"))
+    assert told[0] == told[1] and told[0]
 
 
 def test_dimensions_of_branches_are_not_those_behind_them() -> None:

@@ -78,6 +78,11 @@ class Call(Dimensions):
         """Count a node that OpenVINO makes and folds, so that later ones have the same names as there."""
         self.reader.name(self.base, op)
 
+    def rename(self, made: Output, op: str) -> Output:
+        """Call a node as OpenVINO does where another operation of that name becomes it."""
+        made.get_node().set_friendly_name(self.reader.name(self.base, op))
+        return made
+
     def shape_of(self, value: Output) -> Output:
         shape = self.shape(value)
         return (

@@ -22,6 +22,7 @@ from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
 from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
+from ovjit.readers.torch.fusions.constants import join_constants
 from ovjit.readers.torch.fusions.equal_nodes import merge_equal
 from ovjit.readers.torch.fusions.nibbles import keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
@@ -197,6 +198,7 @@ class TorchReader(TorchDraft):
         merge_equal(made)
         for rules in (*MOVEMENTS, *BATCH_NORMS, *ACTIVATIONS, *ATTENTION):
             apply_rules(rules, made)
+        join_constants(made)
         _forget_unread(made)
         _shapes_of_inputs(made, self.parts)
         return made

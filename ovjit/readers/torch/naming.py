@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 #: The child of what is traced that is the module itself: weights are self.layer.weight then, as in OpenVINO.
 TRACED = "self"
 #: The child that the module is where OpenVINO wraps it to call it by keywords: it is in names then.
 WRAPPED = "model"
+#: What takes the items of a list.
+UNPACK = "prim::ListUnpack"
+#: Operators that give parts, without those that are read alone.
+_OF_PARTS = {"aten::split", "aten::chunk", "aten::unbind", "aten::tensor_split", "aten::meshgrid"}
 
 
 def label(scope: str, kind: str) -> str:
@@ -20,6 +25,11 @@ def label(scope: str, kind: str) -> str:
     if path[1:2] == [TRACED]:
         del path[1]
     return f"{'.'.join(path)}/{kind}" if len(path) > 1 else kind
+
+
+def naming(kind: str, users: Sequence[Any]) -> str:
+    """The kind that names what an operator becomes: OpenVINO reads lists of parts where they are unpacked."""
+    return UNPACK if kind in _OF_PARTS and [user.kind() for user in users] == [UNPACK] else kind
 
 
 def known_label(name: str, labels: frozenset[str]) -> str | None:

@@ -11,7 +11,7 @@ from ovjit.rewrite.pattern import Pattern, constant, op, value
 from ovjit.rewrite.rules import rule
 
 #: Operation -> the dimensions of its weights that are output channels: groups first, where it has them.
-_CHANNELS = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpropData": (1,),
+CHANNELS = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpropData": (1,),
              "GroupConvolutionBackpropData": (0, 2)}  # fmt: skip
 
 
@@ -19,19 +19,20 @@ def _numbers_of(key: str) -> Pattern:
     return constant(key).where(lambda numbers: numbers.dtype == "f32")
 
 
-_CONV = op[" ".join(_CHANNELS)](value("data"), _numbers_of("weights"), ...).once.named("conv")
+_CONV = op[" ".join(CHANNELS)](value("data"), _numbers_of("weights"), ...).once.named("conv")
 _BIASED = op.Add(_CONV, _numbers_of("bias")).once
+_PRODUCT = op.Add(op.MatMul(...).named("x"), _numbers_of("bias")).once
 _STATISTICS = map(_numbers_of, ("gamma", "beta", "mean", "variance"))
 
 
-@rule(op.BatchNormInference(_BIASED | _CONV | value("x"), *_STATISTICS))
+@rule(op.BatchNormInference(_BIASED | _CONV | _PRODUCT | value("x"), *_STATISTICS))
 def fold_batch_norm(
     node: SeenNode, gamma: Seen, beta: Seen, mean: Seen, variance: Seen, x: Seen | None = None,
     conv: Seen | None = None, weights: Seen | None = None, bias: Seen | None = None,
 ) -> bool | None:  # fmt: skip
     """BatchNormInference(x) -> x * scale + shift, in f32 with constant numbers.
 
-    Behind a convolution that nothing else reads: conv(x; weights * scale) + shift.
+    Behind a convolution that nothing else reads: conv(x; weights * scale) + shift. A bias is in the shift.
     """
     shape, name = node.inputs[0].shape, node.of.get_friendly_name()
     if shape is None or node.output.dtype != "f32":
@@ -39,17 +40,17 @@ def fold_batch_norm(
     g, b, m, var = (np.asarray(seen.constant, np.float64) for seen in (gamma, beta, mean, variance))
     scale = g / np.sqrt(var + node.attrs["epsilon"])
     shift = b - m * scale
+    if bias is not None:
+        term = np.asarray(bias.constant, np.float64)
+        if term.size != scale.size or conv is None and (term.ndim > 2 or len(shape) != 2):
+            return None
+        shift = shift + term.reshape(-1) * scale
     if conv is None or weights is None:
         assert x is not None
         factor = _numbers(scale, len(shape), f"{name}/scale")
         scaled = made_node("Multiply", [x.port, factor], f"{name}/Multiply")
     else:
-        if bias is not None:
-            term = np.asarray(bias.constant, np.float64).reshape(-1)
-            if term.size != scale.size:
-                return None
-            shift = shift + term * scale
-        array, axes = np.asarray(weights.constant), _CHANNELS[conv.node.op.name]
+        array, axes = np.asarray(weights.constant), CHANNELS[conv.node.op.name]
         wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
         folded = (array * scale.reshape(wide)).astype(np.float32)
         old = conv.node.of

@@ -360,6 +360,7 @@ def other_bases(n: Call, x: Any) -> Output:
     name = n.op.removeprefix("aten::").removeprefix("special_")
     if name in ("log2", "log10"):
         out = n("Multiply", n("Log", wide), n.like(wide, 1 / math.log(2 if name == "log2" else 10)))
+        n.rename(out, "Divide")
     elif name == "exp2":
         out = n("Power", n.like(wide, 2), wide)
     else:

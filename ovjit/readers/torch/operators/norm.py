@@ -151,7 +151,7 @@ def group_norm(
 
 @aten("rms_norm", "_fused_rms_norm")
 def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps: Any = None) -> Any:
-    """x / sqrt(mean(x^2) + eps) * weight, in f32"""
+    """x / sqrt(mean(x^2) + eps) * weight, in f32. The second output of the other form is 1 / sqrt(...)."""
     import torch
 
     from ovjit.readers.torch.values import torch_types
@@ -162,12 +162,12 @@ def rms_norm(n: Call, x: Output, normalized_shape: Any, weight: Any = None, eps:
     axes = [-i for i in range(len(normalized_shape), 0, -1)]
     square = n("ReduceMean", n("Power", wide, n.like(wide, 2)), axes, keep_dims=True)
     root = n("Sqrt", n("Add", square, n.like(wide, eps)))
-    scale = n("Divide", n.like(wide, 1), root)
-    out = n("Multiply", wide, scale)
+    n.skip_name("Multiply")  # OpenVINO computes the axes with one
+    out = n.rename(n("Divide", wide, root), "Multiply")
     if weight is not None:
         out = n("Multiply", out, n.to_type(weight, n.dtype(wide)))
     out = n.convert(out, kind)
-    return out if n.op == "aten::rms_norm" else [out, scale]
+    return out if n.op == "aten::rms_norm" else [out, n("Divide", n.like(root, 1), root)]
 
 
 @aten("local_response_norm")

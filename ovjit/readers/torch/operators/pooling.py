@@ -97,8 +97,7 @@ def adaptive_avg_pool(n: Call, x: Output, output_size: Any) -> Output:
     target = _target(n, x, output_size, dims)
     if all(n.known_number(v) == 1 for v in target):
         made = n("ReduceMean", x, [i - dims for i in range(dims)], keep_dims=True)
-        made.get_node().set_friendly_name(n.reader.name(n.base, "AdaptiveAvgPool"))  # as in OpenVINO
-        return made
+        return n.rename(made, "AdaptiveAvgPool")
     return _batched(n, x, dims, lambda v: n("AdaptiveAvgPool", v, n.ints(target)))
 
 

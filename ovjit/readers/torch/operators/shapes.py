@@ -13,6 +13,7 @@ from ovjit.api.model.node import Output
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.fusions.nibbles import in_pairs
+from ovjit.readers.torch.naming import UNPACK
 from ovjit.readers.torch.registry import aten, aten_rows
 from ovjit.readers.torch.values import Complex, Number, Picked, Stacked, are_all_parts, parts_of
 
@@ -199,7 +200,10 @@ def slice_(n: Call, x: Any, dim: int = 0, start: Any = None, end: Any = None, st
     first, last = 0 if start is None else start, LAST if end is None else end
     step = n.known_int(step, "the step")
     value, rank, typed = n.held(x)
-    return typed(n.cut(value, n.axis(dim, rank), first, last, step))
+    made = n.cut(value, n.axis(dim, rank), first, last, step)
+    if made is value:
+        n.skip_name("Slice")  # OpenVINO makes one and leaves it out
+    return typed(made)
 
 
 @aten("select", "select_copy")
@@ -248,16 +252,11 @@ def parts_of_open(n: Call, x: Output, axis: int, length: Any) -> Any:
             "the number of parts of a dynamic dimension is not known when the model is read"
         )
     if n.wanted.is_examples:
-        said = (
-            f"{n.base} splits a dynamic dimension into {count} parts, which might be incorrect for "
-            "other lengths"
-        )
+        place = n.base.replace(UNPACK, n.op)
+        said = f"{place} splits a dynamic dimension into {count} parts"
+        said += ", which might be incorrect for other lengths"
         warnings.warn(said, sys.modules["torch"].jit.TracerWarning, stacklevel=2)
-    known = n.known_number(length)
-    if known and count > 1:
-        return n.all("VariadicSplit", x, axis, n.ints([*[int(known)] * (count - 1), -1]))
-    bounds = [n.compute("Multiply", length, i) for i in range(count)]
-    return [n.cut(x, axis, a, b) for a, b in zip(bounds, [*bounds[1:], LAST], strict=True)]
+    return n.all("VariadicSplit", x, axis, n.ints([*[length] * (count - 1), -1])) if count > 1 else [x]
 
 
 def _part_of_open(n: Call, x: Output, axis: int, length: Any, index: int) -> Output:

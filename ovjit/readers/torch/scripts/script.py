@@ -13,7 +13,7 @@ from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.containers import change, copied, is_changed, item_of, restore
 from ovjit.readers.torch.graph import Refused, bound, parsed_schema
 from ovjit.readers.torch.loops import read_loop, unrolled
-from ovjit.readers.torch.naming import label, where
+from ovjit.readers.torch.naming import UNPACK, label, naming, where
 from ovjit.readers.torch.operators.lists import extreme_list
 from ovjit.readers.torch.recording.strides import BY_STRIDES
 from ovjit.readers.torch.registry import find_rule
@@ -108,7 +108,7 @@ class ScriptReader(AttributesReader):
         arguments = bound(schema, inputs, {})
         if not _is_of_list(kind, inputs[0] if inputs else None):
             self.check_read(kind, inputs)
-        base = label(node.scopeName(), kind)
+        base = label(node.scopeName(), naming(kind, [use.user for v in outputs for use in v.uses()]))
         made = self.call(name, overload, arguments, base, partial(where, node), self._wanted(outputs))
         made = self._in_memory(node, schema, kind, arguments, made, written)
         if len(outputs) == 1:
@@ -148,7 +148,7 @@ class ScriptReader(AttributesReader):
         if len(outputs) != 1:
             return Wanted(len(outputs), frozenset(i for i, v in enumerate(outputs) if v.uses()))
         users = [use.user for use in outputs[0].uses()]
-        if len(users) == 1 and users[0].kind() == "prim::ListUnpack":
+        if len(users) == 1 and users[0].kind() == UNPACK:
             return Wanted(users[0].outputsSize(), is_examples=True, is_assumed=self.is_assumed)
         made = outputs[0].type()
         if made.kind() == "ListType":
@@ -371,7 +371,7 @@ _SPECIAL = {
     "prim::ListConstruct": ScriptReader._list,
     "prim::TupleConstruct": ScriptReader._list,
     "prim::DictConstruct": ScriptReader._dict,
-    "prim::ListUnpack": ScriptReader._unpack,
+    UNPACK: ScriptReader._unpack,
     "prim::TupleUnpack": ScriptReader._unpack,
     "prim::TupleIndex": ScriptReader._index,
     "prim::TupleSlice": ScriptReader._slice,
