@@ -842,6 +842,20 @@ def test_names_of_folded_operators_are_those_of_openvino() -> None:
     assert told[0] == told[1] and told[0]
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", ["Conv2d", "ConvTranspose2d", "padded"])
+def test_inputs_of_convolutions_have_openvinos_channels(kind: str, groups: int) -> None:
+    import openvino as real
+
+    layer = torch.nn.Conv2d if kind == "padded" else getattr(torch.nn, kind)
+    module = layer(6, 4, 3, groups=groups)
+    if kind == "padded":
+        module = torch.nn.Sequential(torch.nn.ZeroPad2d(1), module)
+    told = [str(p.convert_model(module, example_input=rand(1, 6, 8, 8)).input(0).get_partial_shape())
+            for p in (real, ov)]  # fmt: skip
+    assert told[0] == told[1]
+
+
 def test_dimensions_of_branches_are_not_those_behind_them() -> None:
     """A branch gives its input, the other one a tensor of another size: the If has neither size."""
 

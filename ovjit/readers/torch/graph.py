@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
@@ -22,7 +23,7 @@ from ovjit.readers.torch.dimensions import Shared, TorchDraft
 from ovjit.readers.torch.fusions.activations import ACTIVATIONS
 from ovjit.readers.torch.fusions.attention import ATTENTION
 from ovjit.readers.torch.fusions.batch_norms import BATCH_NORMS
-from ovjit.readers.torch.fusions.constants import join_constants
+from ovjit.readers.torch.fusions.constants import INPUTS, join_constants
 from ovjit.readers.torch.fusions.equal_nodes import merge_equal
 from ovjit.readers.torch.fusions.nibbles import keep_packed
 from ovjit.readers.torch.fusions.transposes import MOVEMENTS
@@ -198,9 +199,10 @@ class TorchReader(TorchDraft):
         merge_equal(made)
         for rules in (*MOVEMENTS, *BATCH_NORMS, *ACTIVATIONS, *ATTENTION):
             apply_rules(rules, made)
-        join_constants(made)
         _forget_unread(made)
         _shapes_of_inputs(made, self.parts)
+        join_constants(made)
+        _forget_unread(made)
         return made
 
 
@@ -267,14 +269,14 @@ def _convolved(target: Any) -> tuple[str, tuple[Dim, ...]] | None:
     """The element type and shape, of known channels, that a convolution of known weights wants of its images.
     None for other targets."""
     node, kind = target.get_node(), target.get_node().get_type_name()
-    if target.get_index() or kind not in ("Convolution", "GroupConvolution"):
+    if target.get_index() or kind not in INPUTS:
         return None
     weights = node.input_value(1)._tensor._type
     if not is_static(weights.shape):
         return None
-    groups = weights.shape[0] if kind == "GroupConvolution" else 1
-    _, channels, *spatial = weights.shape[kind == "GroupConvolution" :]
-    return weights.dtype, (ANY, groups * channels, *[ANY] * len(spatial))
+    channels = math.prod(weights.shape[axis] for axis in INPUTS[kind])
+    spatial = len(weights.shape) - (3 if kind.startswith("Group") else 2)
+    return weights.dtype, (ANY, channels, *[ANY] * spatial)
 
 
 def leaves_of(values: Any, key: str | None = None) -> list[tuple[str | None, Any]]:

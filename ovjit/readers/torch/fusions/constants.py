@@ -25,7 +25,8 @@ ROUNDING = 1024
 #: How many numbers two smaller constants may become.
 MOST_MADE = 4096
 #: Operation -> the dimensions of its weights that are input channels: groups first, where it has them.
-_INPUTS = {"Convolution": (1,), "GroupConvolution": (0, 2)}
+INPUTS = {"Convolution": (1,), "GroupConvolution": (0, 2), "ConvolutionBackpropData": (0,),
+          "GroupConvolutionBackpropData": (0, 1)}  # fmt: skip
 
 
 def _f32(key: str) -> Pattern:
@@ -34,7 +35,7 @@ def _f32(key: str) -> Pattern:
 
 _X, _WEIGHTS, _BIAS, _FIRST, _SECOND = value("x"), *map(_f32, ("weights", "bias", "first", "second"))
 _CONV = op[" ".join(CHANNELS)](value("data"), _WEIGHTS, ...).once.named("conv")
-_CONVOLUTION = op[" ".join(_INPUTS)]
+_CONVOLUTION = op["Convolution GroupConvolution"]
 
 
 def join_constants(model: Model) -> None:
@@ -109,7 +110,7 @@ def scale_outputs(
 @rule(_CONVOLUTION(op.Multiply(_X, _f32("factor")).once, _WEIGHTS))
 def scale_inputs(node: SeenNode, x: Seen, factor: Seen, weights: Seen) -> bool | None:
     """conv(x * factor; weights) -> conv(x; weights * factor). Behind a sum with numbers, factors stay."""
-    shape, array, axes = x.shape, np.asarray(weights.constant), _INPUTS[node.op.name]
+    shape, array, axes = x.shape, np.asarray(weights.constant), INPUTS[node.op.name]
     channels = int(np.prod([array.shape[i] for i in axes]))
     if shape is None or len(shape) < 2 or op.Add(value("y"), _f32("term")).matches(x):
         return None
