@@ -152,7 +152,21 @@ def test_packages_that_read_a_framework_are_named(tmp_path, name, framework, mon
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"\x08\x01")
     for read in (ov.Core().read_model, ov.convert_model):
-        with pytest.raises(RuntimeError, match=f"Unable to read.*Models of {framework} need the packages"):
+        with pytest.raises(
+            RuntimeError, match=f"Unable to read.*Models of {framework} need the packages"
+        ) as e:
+            read(path)
+        assert "Please check" not in str(e.value), "the format is supported"
+
+
+def test_the_file_of_a_saved_model_points_to_its_folder(tmp_path):
+    path = tmp_path / "net" / "saved_model.pb"
+    path.parent.mkdir()
+    path.write_bytes(b"\x08\x01\x12\x02\x12\x00")  # a version and a graph
+    for read in (ov.Core().read_model, ov.convert_model):
+        with pytest.raises(
+            RuntimeError, match=f"is a part of a SavedModel. Give its folder, .*{path.parent}"
+        ):
             read(path)
 
 

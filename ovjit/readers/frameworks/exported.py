@@ -172,7 +172,7 @@ def _checked(graph: Any) -> None:
 
 
 #: Loggers of tf2onnx's that write what is left out here.
-_NOISY = ("tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
+_NOISY = ("tensorflow", "tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
 
 
 def _has_forms(graph: Any) -> tuple[bool, bool]:
@@ -262,9 +262,15 @@ def _is_left(graph: Any) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a note of tf2onnx's says more than its exception does, and more than that it leaves an operator
-    as it is: that operator's rule is here, or the error names it."""
-    known = "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
+    """Whether a note says more than the exporter's exception does, and more than these two.
+
+    An operator is left as it is: its rule is here, or the error names it. Or the exporter calls a deprecated
+    function.
+    """
+    known = (
+        "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
+        "|^From .* deprecated"
+    )
     return not re.search(known, record.getMessage())
 
 
@@ -282,7 +288,10 @@ def _level(level: int) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """tf2onnx's notes of what it does are left out; its warnings are not."""
+    """Notes of tf2onnx on what it does are left out, and those of TensorFlow on what tf2onnx calls.
+
+    Warnings are not.
+    """
     noisy = [logging.getLogger(name) for name in _NOISY]
     for part in noisy:
         part.addFilter(_is_news)

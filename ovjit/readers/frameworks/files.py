@@ -9,6 +9,7 @@ from typing import Any
 from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
+from ovjit.readers.formats import is_graph_def
 from ovjit.readers.frameworks.kept import MARKED
 from ovjit.records import NamedTuple
 
@@ -57,6 +58,11 @@ def read_framework(
 ) -> Model:
     """The Model of a file. `converters` are the caller's rules for operators. RuntimeError that names the
     packages where they are missing, and what the exporter says where it refuses the model."""
+    if os.path.basename(path).lower() == "saved_model.pb" and not is_graph_def(path):
+        raise ModelError(
+            f'Unable to read the model: "{path}" is a part of a SavedModel. Give its folder, '
+            f'"{os.path.dirname(path) or os.curdir}"'
+        )
     exporter = _exporter(framework, path)
     if framework == "tf":
         rules = rules_of(converters or {})
@@ -167,7 +173,7 @@ def missing_packages(framework: str) -> str:
 
 def _exporter(framework: str, path: str) -> Callable[..., Any]:
     if why := missing_packages(framework):
-        raise UnsupportedError(unreadable(path, why))
+        raise UnsupportedError(f'Unable to read the model: "{path}". {why}')
     if framework == "tf":
         from ovjit.readers.frameworks import tensorflow
 

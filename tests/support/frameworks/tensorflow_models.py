@@ -6,7 +6,9 @@ import functools
 import importlib
 import os
 import random
+import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -679,6 +681,34 @@ def read_damaged_files(folder: Path) -> None:
     assert 0 < read < 300, (seed, read)
 
 
+def read_hostile_keras(folder: Path) -> None:
+    """Code of a layer is not run, another checksum and a bomb are refused."""
+    made = folder / "made"
+    layers = keras.layers
+    place = str(made)
+    code = layers.Lambda(lambda x: (os.makedirs(place, exist_ok=True), x)[1], output_shape=(4,))
+    keras.Sequential([layers.Input((4,)), code]).save(folder / "code.keras")
+    keras.Sequential([layers.Input((4,)), code]).save(folder / "code.h5")
+    shutil.rmtree(made, ignore_errors=True)
+    net = keras.Sequential([layers.Input((4,)), layers.Dense(300)])
+    net.save(folder / "net.keras")
+    kernel = net.layers[0].kernel.numpy().tobytes()
+    data = bytearray((folder / "net.keras").read_bytes())
+    data[data.index(kernel) + 2] ^= 16
+    (folder / "damaged.keras").write_bytes(data)
+    with zipfile.ZipFile(folder / "net.keras", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(300 << 20))
+    refused = {
+        "code.keras": "Lambda",
+        "code.h5": "Lambda",
+        "damaged.keras": "CRC",
+        "net.keras": "twice its size",
+    }
+    for name, word in refused.items():
+        assert word in refusal(ov, folder / name), name
+    assert not made.exists()
+
+
 def graph_of(count: int) -> Any:
     """sigmoid(relu(sum of `count` placeholders))"""
     with tf.Graph().as_default() as graph:
@@ -755,6 +785,7 @@ def main(folder: Path) -> None:
     convert_described(folder)
     convert_objects(folder)
     read_damaged_files(folder)
+    read_hostile_keras(folder)
     convert_made_anew()
     convert_resizing()
     convert_diagonals()
