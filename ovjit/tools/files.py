@@ -22,9 +22,9 @@ def graph_file(path: str) -> str:
 
 @reporting(*FAULTS, TypeError)
 def convert_main(argv: Sequence[str] | None = None) -> int:
-    """Run `ovjit convert`: an ONNX file (or IR) to IR. Returns the exit code."""
+    """Run `ovjit convert`: a model file of any format to IR. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="ovjit convert", description="A model file to OpenVINO IR.")
-    parser.add_argument("model", help="an ONNX or IR file")
+    parser.add_argument("model", help="a model file, or a folder with a SavedModel")
     parser.add_argument("-o", "--output", type=Path, help="the .xml to write; default: beside the model")
     parser.add_argument(
         "--compress_to_fp16", default="True", choices=("True", "False"), help="weights as f16"

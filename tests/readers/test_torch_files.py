@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import random
 import re
 import zipfile
 
@@ -278,6 +279,25 @@ def test_damaged_archives_are_told(net, tmp_path, how) -> None:
         torch.save(net[0].state_dict(), path, _use_new_zipfile_serialization=False)
     with pytest.raises(RuntimeError, match="Cannot recognize input model.*(damaged archive|no archive of)"):
         ov.convert_model(str(path))
+
+
+@pytest.mark.parametrize("kind", ["traced", "scripted", "exported"])
+def test_changed_members_give_our_errors_only(net, tmp_path, kind) -> None:
+    """Members with other bytes and right checksums: read, or refused, by this project's errors."""
+    save(kind, *net, str(tmp_path / "a.pt2"))
+    with zipfile.ZipFile(tmp_path / "a.pt2") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist() if archive.getinfo(name).file_size}
+    rng = random.Random(20261127)
+    for turn in range(40):
+        name = rng.choice(list(parts))
+        data = bytearray(parts[name])
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path = written(tmp_path / "b.pt2", {**parts, name: bytes(data)})
+        try:
+            ov.convert_model(path)
+        except RuntimeError as error:
+            assert "ovjit" in type(error).__module__, (turn, name, error)
 
 
 def test_arguments_that_no_rule_expects_are_told() -> None:
