@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
+from ovjit.errors import OvjitError
 from ovjit.readers.torch.programs import reader
 from ovjit.readers.torch.programs.plain import is_plain
 
@@ -185,3 +186,31 @@ def test_graphs_inside_of_plain_programs() -> None:
     assert any("set_grad_enabled" in name for name in names) and is_plain(program.graph_module)
     got = ov.compile_model(ov.convert_model(program), "CPU", EXACT)(x.numpy())[0]
     np.testing.assert_allclose(got, module(x), rtol=1e-5, atol=1e-6)
+
+
+def asks_for_one(m, x):
+    """The first branch holds for one length of a dimension, the second for every third one."""
+    x = x * 2 if x.shape[1] * 4 / 3 == 8.0 else x * 3
+    return x + 1 if x.shape[0] % 3 == 0 else x - 1
+
+
+def asks_for_two(m, x):
+    return x * 2 if x.shape[1] == 6 and x.shape[0] * 2 != 7 else x * 3
+
+
+@pytest.mark.parametrize("function", [asks_for_one, asks_for_two])
+def test_a_dimension_that_a_program_asserts_to_have_one_length_is_not_open(function) -> None:
+    """As the program, the model refuses other lengths, for which it has not the module's branch."""
+    x = torch.rand(3, 6)
+    dims = (dict.fromkeys(range(2), torch.export.Dim.AUTO),)
+    program = torch.export.export(Of(function).eval(), (x,), dynamic_shapes=dims)
+    model = ov.convert_model(program)
+    assert str(model.input(0).get_partial_shape()) == "[?,6]"
+    compiled, other = ov.compile_model(model, "CPU", EXACT), torch.rand(9, 6)
+    for given in (x, other):
+        np.testing.assert_allclose(compiled([given.numpy()])[0], program.module()(given), rtol=1e-6)
+    wrong = torch.rand(3, 5)
+    with pytest.raises(AssertionError, match="Guard failed"):
+        program.module()(wrong)
+    with pytest.raises(OvjitError):
+        compiled([wrong.numpy()])

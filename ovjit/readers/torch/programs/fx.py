@@ -19,6 +19,8 @@ from ovjit.readers.torch.recording.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Number
 
+#: How far beyond the example's length another one is looked for that solves an equation, too.
+_NEAR = 32
 #: Higher-order operators that become If and Loop.
 _READ = ("cond", "while_loop", "map_impl", "scan")
 
@@ -317,5 +319,23 @@ def _only_length(dim: Any, ranges: Mapping[Any, Any]) -> int | None:
     it mostly holds for any number of samples (`specialized`)."""
     import torch
 
-    found = ranges.get(dim.node.expr) if isinstance(dim, torch.SymInt) else None
-    return int(found.lower) if found is not None and found.lower == found.upper > 1 else None
+    if not isinstance(dim, torch.SymInt):
+        return None
+    symbol, length = dim.node.expr, dim.node.hint
+    span = ranges.get(symbol)
+    if span is not None and span.lower == span.upper:
+        length = int(span.lower)
+    elif not (symbol.is_Integer or _is_guarded(dim.node, symbol)):
+        return None
+    return length if length is not None and length > 1 else None
+
+
+def _is_guarded(node: Any, symbol: Any) -> bool:
+    """Whether the program asserts an equation of this symbol that the example's length solves alone, among
+    its multiples and its neighbours. `size % 4 == 0` is an equation with other solutions."""
+    if not symbol.is_Symbol or node.hint is None:
+        return False
+    guards = [guard.expr for guard in node.shape_env.guards]
+    equations = [g for g in guards if getattr(g, "rel_op", "") == "==" and g.free_symbols == {symbol}]
+    others = set(range(max(2, node.hint - _NEAR), node.hint + _NEAR)) | {node.hint * k for k in range(2, 5)}
+    return any(not any(g.subs(symbol, n) == True for n in others - {node.hint}) for g in equations)  # noqa: E712
