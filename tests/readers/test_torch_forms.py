@@ -262,3 +262,81 @@ def test_sums_of_products_of_complex_tensors(equation) -> None:
     inputs = (drawn(3, 3, 2, 4, 2), drawn(3, 3, 2, 4, 2) + 1)
     for model in ways(summed, inputs):
         same(results(model, *inputs), summed(*inputs))
+
+
+class Remembering(torch.nn.Module):
+    """Keeps what it computes in a buffer, numbers, a list and a dict, and reads it the next time."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.zeros(16, 4))
+        self.plain = torch.zeros(16, 4)
+        self.count, self.found, self.seen, self.last = 0, {}, [], None
+
+    def forward(self, x):
+        length = x.shape[0]
+        if self.count < length:
+            self.table[:length] = torch.arange(length)[:, None] + torch.ones(4)
+            self.count = length
+            table = self.table[:length].clone()
+        else:
+            table = self.table[:length] * 0
+        if "scale" not in self.found:
+            self.found["scale"] = torch.full((4,), 2.0 + len(self.seen))
+        self.seen.append(length)
+        self.last = torch.zeros(4) if self.last is None else self.last + 1
+        self.calls = getattr(self, "calls", 0) + 1
+        shift = self.plain[:length].sum()
+        self.plain[:length] = 3
+        return table * self.found["scale"] * x + self.last + self.calls + shift
+
+
+def test_a_module_is_as_before_after_a_conversion() -> None:
+    made, inputs = Remembering().eval(), (drawn(5, 4),)
+    before = dict(vars(made))
+    model = ov.convert_model(made, example_input=inputs)
+    same(results(model, *inputs), Remembering()(*inputs))
+    assert vars(made).keys() == before.keys()
+    assert all(vars(made)[name] is value for name, value in before.items())
+    assert (made.found, made.seen) == ({}, [])
+    assert not made.table.any() and not made.plain.any()
+
+
+#: Windows and shifts by sizes, some of them one number where a list is expected.
+BY_SIZES = {
+    "whole": lambda x: torch.nn.functional.max_pool1d(x, x.size(2)).squeeze(2),
+    "whole of one sample": lambda x: torch.nn.functional.max_pool1d(x[0], x.size(2)),
+    "planes": lambda x: torch.nn.functional.avg_pool2d(x.unsqueeze(1), x.shape[1:]),
+    "named": lambda x: torch.nn.functional.max_pool2d(x.unsqueeze(1), kernel_size=x.size()[1:]),
+    "halves": lambda x: torch.nn.functional.max_pool1d(x, x.shape[2] // 2),
+    "squares": lambda x: torch.nn.functional.max_pool2d(x.unsqueeze(1), x.shape[2] // 2),
+    "padded": lambda x: torch.nn.functional.avg_pool1d(x, x.shape[2] // 2, 2, 1),
+    "steps": lambda x: torch.nn.functional.max_pool1d(x, 3, stride=x.shape[2] // 3, padding=1, dilation=2),
+    "norms": lambda x: torch.nn.functional.lp_pool1d(x, 2, x.shape[2]),
+    "adaptive": lambda x: torch.nn.functional.adaptive_avg_pool1d(x, x.shape[2] // 2),
+    "shifts": lambda x: torch.roll(x, x.shape[2] // 2, 2) + x.roll(x.shape[1] - 1, dims=1),
+}
+
+
+@pytest.mark.parametrize("name", BY_SIZES)
+def test_windows_and_shifts_by_sizes(name) -> None:
+    compiled = ov.compile_model(
+        ov.convert_model(module(BY_SIZES[name]), example_input=drawn(2, 3, 6)), "CPU", EXACT
+    )
+    for shape in ((2, 3, 6), (1, 5, 9), (3, 4, 8)):
+        x = drawn(*shape)
+        same([compiled(x.numpy())[0]], BY_SIZES[name](x))
+
+
+def pooled_in_a_script(x):
+    whole = torch.nn.functional.max_pool1d(x, x.size(2))
+    return whole, torch.nn.functional.avg_pool1d(x, x.size(2) // 2)
+
+
+def test_windows_of_scripts_by_sizes() -> None:
+    script = torch.jit.script(pooled_in_a_script)
+    compiled = ov.compile_model(ov.convert_model(script, example_input=(drawn(2, 3, 6),)), "CPU", EXACT)
+    for shape in ((2, 3, 6), (1, 5, 9)):
+        x = drawn(*shape)
+        made = compiled(x.numpy())
+        same([made[0], made[1]], pooled_in_a_script(x))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ovjit.api.model.node import Output
+from ovjit.errors import UnsupportedError
 from ovjit.readers.torch.call import Call
 from ovjit.readers.torch.operators.nn import spread
 from ovjit.readers.torch.registry import aten
@@ -21,6 +22,41 @@ def _batched(n: Call, x: Output, dims: int, body: Any) -> Any:
     return n.squeeze(made, [0])
 
 
+#: What is not supported with such windows.
+_OPEN = "indices, ceil_mode, a divisor or uncounted padding of windows whose sizes are open"
+
+
+def _sizes(n: Call, given: Any, dims: int) -> list[Any]:
+    """One number for each spatial dimension, those that are known as Python's."""
+    each = spread([given] if isinstance(given, Number) else given, dims)
+    return [v if (known := n.known_number(v)) is None else known for v in each]
+
+
+def _by_windows(
+    n: Call, x: Output, op: str, kernel: list[Any], step: list[Any], pads: list[int], dilation: list[int]
+) -> Output:
+    """Windows whose sizes the model computes, reduced along one dimension after the other."""
+    dims = len(kernel)
+    if any(pads):
+        if op == "ReduceMax" and not n.is_real(x):
+            raise UnsupportedError(f"{_OPEN} is not supported")
+        fill = n.like(x, float("-inf") if op == "ReduceMax" else 0)
+        around = [0] * (n.rank(x) - dims) + pads
+        x = n("Pad", x, around, around, fill, pad_mode="constant")
+    for i in range(dims):
+        axis, length = n.rank(x) - dims + i, n.size(x, i - dims)
+        if isinstance(kernel[i], Number) and step[i] is kernel[i] and _is_same(kernel[i], length):
+            x = n(op, x, [axis], keep_dims=True)
+        else:
+            taps = n("Gather", x, _windows(n, length, kernel[i], dilation[i], step[i]), axis)
+            x = n(op, taps, [axis], keep_dims=False)
+    return x
+
+
+def _is_same(a: Number, b: Any) -> bool:
+    return isinstance(b, Number) and a.key is not None and a.key == b.key
+
+
 @aten("max_pool1d", "max_pool2d", "max_pool3d", "max_pool1d_with_indices", "max_pool2d_with_indices",
       "max_pool3d_with_indices", "_low_memory_max_pool_with_offsets")  # fmt: skip
 def max_pool(
@@ -28,13 +64,16 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Any:  # fmt: skip
     dims = int(n.op[n.op.index("pool") + 4])
-    kernel = spread(kernel_size, dims)
-    pads = spread(padding, dims)
+    kernel, pads = _sizes(n, kernel_size, dims), spread(padding, dims)
+    step = _sizes(n, stride, dims) if stride else kernel
     kind = n.dtype(x)
+    if any(isinstance(v, Number) for v in (*kernel, *step)):
+        n.no(ceil_mode, n.op.endswith("indices"), what=_OPEN)
+        return _by_windows(n, x, "ReduceMax", kernel, step, pads, spread(dilation, dims))
 
     def pooled(v: Output) -> list[Output]:
         given = v if n.is_real(v) or kind in ("i32", "i64", "i8", "u8") else n.convert(v, "i32")
-        made = n.all("MaxPool", given, kernel=kernel, strides=spread(stride, dims) if stride else kernel,
+        made = n.all("MaxPool", given, kernel=kernel, strides=step,
                      pads_begin=pads, pads_end=pads, dilations=spread(dilation, dims),
                      rounding_type="ceil_torch" if ceil_mode else "floor", axis=2)  # fmt: skip
         return [n.to_type(made[0], kind), made[1]]
@@ -49,8 +88,11 @@ def avg_pool(
     count_include_pad: bool = True, divisor_override: Any = None,
 ) -> Output:  # fmt: skip
     dims = int(n.op[len("aten::avg_pool")])
-    kernel, pads = spread(kernel_size, dims), spread(padding, dims)
-    step = spread(stride, dims) if stride else kernel
+    kernel, pads = _sizes(n, kernel_size, dims), spread(padding, dims)
+    step = _sizes(n, stride, dims) if stride else kernel
+    if n.is_real(x) and any(isinstance(v, Number) for v in (*kernel, *step)):
+        n.no(ceil_mode, divisor_override, any(pads) and not count_include_pad, what=_OPEN)
+        return _by_windows(n, x, "ReduceMean", kernel, step, pads, [1] * dims)
     if not n.is_real(x):
         return _whole(n, avg_pool(n, n.convert(x, "f64"), kernel_size, stride, padding, ceil_mode,
                                   count_include_pad, divisor_override), n.dtype(x))  # fmt: skip
@@ -129,11 +171,11 @@ def im2col(
     return n.squeeze(out, [0]) if single else out
 
 
-def _windows(n: Call, length: Any, kernel: int, dilation: int, stride: int) -> Output:
+def _windows(n: Call, length: Any, kernel: Any, dilation: int, stride: Any) -> Output:
     """[kernel, places]: where each element of each window is"""
-    covered = dilation * (kernel - 1) + 1
+    covered = n.compute("Add", n.compute("Multiply", n.compute("Subtract", kernel, 1), dilation), 1)
     count = n.compute("Add", n.compute("Divide", n.compute("Subtract", length, covered), stride), 1)
-    starts = n("Multiply", n.arange(count), n.const(stride))
+    starts = n("Multiply", n.arange(count), n.index(stride))
     taps = n("Multiply", n.arange(kernel), n.const(dilation))
     return n("Add", n.unsqueeze(taps, [1]), n.unsqueeze(starts, [0]))
 

@@ -68,6 +68,36 @@ def named_variables() -> Iterator[None]:
         yield
 
 
+#: Functions with an argument that is a list of numbers or one number.
+_LISTING = {
+    "torch": ("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "adaptive_avg_pool1d",
+              "adaptive_max_pool1d", "roll"),
+    "torch.nn.functional": ("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "unfold"),
+    "torch.Tensor": ("roll",),
+}  # fmt: skip
+
+
+def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
+    """A size is traced where it is in a list of numbers. PyTorch takes the example's where it is alone."""
+    import torch
+
+    owners = {"torch": torch, "torch.nn.functional": torch.nn.functional, "torch.Tensor": torch.Tensor}
+
+    def listed(value: Any) -> Any:
+        return [value] if isinstance(value, torch.Tensor) and not value.dim() else value
+
+    def wrapped(theirs: Any) -> Any:
+        def function(x: Any, *given: Any, **named: Any) -> Any:
+            return theirs(x, *map(listed, given), **{k: listed(v) for k, v in named.items()})
+
+        return function
+
+    return patched(*(
+        (owners[owner], name, wrapped(getattr(owners[owner], name)))
+        for owner, names in _LISTING.items() for name in names
+    ))  # fmt: skip
+
+
 def _put_back(owner: Any, name: str, value: Any) -> None:
     if value is _ABSENT:
         delattr(owner, name)

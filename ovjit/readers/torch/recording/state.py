@@ -1,25 +1,28 @@
-"""Calls of modules that leave no traces: an example and buffers are afterwards as before.
+"""Calls of modules that leave no traces: an example, buffers and attributes are afterwards as before.
 
-A conversion runs a module several times. A module may write to its inputs and buffers each time.
+A conversion runs a module several times. A module may write to its inputs and buffers each time, or keep
+what it computed in an attribute, a list or a dict.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from inspect import Parameter, Signature
+from itertools import chain
 from keyword import iskeyword
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import named_variables, patched
+from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
 
 
 def called(function: Callable[..., Any], module: Any, leaves: Sequence[Any]) -> Any:
-    """What `function` gives of copies of tensors. What it writes to the module's buffers is undone."""
+    """What `function` gives of copies of tensors. What it writes to the module is undone."""
     with unchanged(module):
         return function(*(leaf.detach().clone() for leaf in leaves))
 
@@ -29,7 +32,7 @@ def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any
     import torch
 
     trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
-    with _named_inputs(module, names), named_variables():
+    with _named_inputs(module, names), named_variables(), sizes_in_lists():
         return called(lambda *copies: trace(copies), module, leaves)
 
 
@@ -48,18 +51,62 @@ def _named_inputs(module: Any, names: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def unchanged(module: Any) -> Iterator[None]:
-    """The buffers of a module are the same tensors with the same numbers after the block."""
-    kept = [
-        (part, name, buffer, buffer.detach().clone(), _writes(buffer))
-        for part in (module.modules() if hasattr(module, "modules") else ())
-        for name, buffer in part._buffers.items()
-        if _is_state(buffer)
+    """After the block, the buffers and other attributes of a module are the same objects, with the same
+    numbers and items."""
+    restoring = [
+        each for part in (module.modules() if hasattr(module, "modules") else ()) for each in _kept(part)
     ]
     try:
         yield
     finally:
-        for part, name, buffer, before, writes in kept:
-            _restore(part, name, buffer, before, writes)
+        for restore in restoring:
+            restore()
+
+
+def _kept(part: Any) -> Iterator[Callable[[], None]]:
+    """What puts back the state of one module."""
+    import torch
+
+    tables: list[Any] = [part._buffers]
+    if not isinstance(part, torch.jit.ScriptModule):
+        tables.append(vars(part))
+        yield from (partial(_put_back, part, type(part), table, dict(table)) for table in tables)
+    for name, value in (row for table in tables for row in table.items()):
+        if _is_state(value):
+            yield partial(_restore, value, value.detach().clone(), _writes(value))
+        elif type(value) in (dict, list) and name not in _internal():
+            yield partial(_refill, value, value.copy())
+
+
+@cache
+def _internal() -> frozenset[str]:
+    """Attributes by which PyTorch knows a module's parts."""
+    import torch
+
+    return frozenset(vars(torch.nn.Module()))
+
+
+def _put_back(part: Any, kind: type, table: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Attributes are the objects of before, and new ones go. Lazy modules, whose class changes, stay."""
+    if type(part) is not kind:
+        return
+    for name in table.keys() - before.keys() - _internal():
+        del table[name]
+    for name, value in before.items():
+        if name not in _internal() and table.get(name, table) is not value:
+            table[name] = value
+
+
+def _refill(value: Any, before: Any) -> None:
+    """A list or dict has the items of before."""
+    if len(value) == len(before) and all(map(operator.is_, _items(value), _items(before))):
+        return
+    value.clear()
+    (value.update if isinstance(value, dict) else value.extend)(before)
+
+
+def _items(value: Any) -> Iterator[Any]:
+    return chain.from_iterable(value.items()) if isinstance(value, dict) else iter(value)
 
 
 def _is_state(buffer: Any) -> bool:
@@ -78,7 +125,7 @@ def _writes(buffer: Any) -> int | None:
     return None if buffer.is_inference() else buffer._version
 
 
-def _restore(part: Any, name: str, buffer: Any, before: Any, writes: int | None) -> None:
+def _restore(buffer: Any, before: Any, writes: int | None) -> None:
     import torch
 
     if writes is None or buffer._version != writes:
@@ -87,5 +134,3 @@ def _restore(part: Any, name: str, buffer: Any, before: Any, writes: int | None)
                 buffer.data = before
             elif not buffer.equal(before):
                 buffer.copy_(before)
-    if not isinstance(part, torch.jit.ScriptModule) and part._buffers.get(name) is not buffer:
-        part._buffers[name] = buffer
