@@ -37,8 +37,7 @@ from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.formats import format_of
-from ovjit.readers.frameworks.files import is_tensorflow
-from ovjit.readers.frameworks.paddle import is_paddle
+from ovjit.readers.frameworks.objects import is_paddle, is_tensorflow
 from ovjit.readers.torch.recording.trace import is_plain_module
 
 #: What need not be said of a conversion.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ovjit.api.model.model import Model
@@ -137,24 +137,6 @@ def _unnamed(model: Model) -> None:
         for port in node.outputs():
             if id(port.get_tensor()) not in ends:
                 port.get_tensor().set_names(set())
-
-
-#: Classes of the objects that TensorFlow's models are, by their packages.
-_OBJECTS = ("keras.Model", "keras.Layer", "tensorflow.Function", "tensorflow.ConcreteFunction",
-            "tensorflow.Module", "tensorflow.Graph", "tensorflow.GraphDef",
-            "tensorflow.AutoTrackable", "tensorflow.BaseSession", "tensorflow.Checkpoint")  # fmt: skip
-
-
-def is_tensorflow(value: Any) -> bool:
-    """Whether an object is a Keras model, or a module, function or graph of TensorFlow's, found without
-    importing either."""
-    return is_one_of(value, _OBJECTS)
-
-
-def is_one_of(value: Any, classes: Iterable[str]) -> bool:
-    """Whether an object has one of these classes, each by its package and name."""
-    names = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(value).__mro__}
-    return not names.isdisjoint(classes)
 
 
 def missing_packages(framework: str) -> str:

@@ -17,7 +17,6 @@ from pkgutil import get_data
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError, unreadable
-from ovjit.readers.frameworks.files import is_one_of
 
 
 def file_to_onnx(path: str, weights: Any = None) -> bytes:
@@ -42,15 +41,6 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
             raise ModelError(unreadable(path, why))
         with open(made, "rb") as file:
             return file.read()
-
-
-#: Classes of the objects that Paddle's models are, by their packages.
-_OBJECTS = ("paddle.Layer", "paddle.Model", "paddle.Executor", "paddle.Program")
-
-
-def is_paddle(value: Any) -> bool:
-    """Whether an object is a model of Paddle's, found without importing it."""
-    return is_one_of(value, _OBJECTS)
 
 
 def object_to_onnx(
