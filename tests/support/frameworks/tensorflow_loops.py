@@ -87,14 +87,11 @@ def used_twice(x: Any) -> Any:
 
 
 def forms(made: Any, folder: Path) -> Iterator[Any]:
-    """A function, and its graph with loops as operators and as switches."""
+    """A function, whose loops are operators, and its graph with loops of switches."""
     yield made
-    for lowered in (False, True):
-        frozen = convert_variables_to_constants_v2(
-            made.get_concrete_function(), lower_control_flow=lowered, aggressive_inlining=True
-        )
-        tf.io.write_graph(frozen.graph.as_graph_def(), str(folder), "loop.pb", as_text=False)
-        yield folder / "loop.pb"
+    frozen = convert_variables_to_constants_v2(made.get_concrete_function(), lower_control_flow=True)
+    tf.io.write_graph(frozen.graph.as_graph_def(), str(folder), "loop.pb", as_text=False)
+    yield folder / "loop.pb"
 
 
 def compare() -> None:
