@@ -729,6 +729,26 @@ def test_autocast_in_training() -> None:
         close(a.grad, b.grad, 5e-2)
 
 
+def test_attention_between_random_numbers() -> None:
+    """Attention may draw numbers, too, and gives a list, of which one tensor is read."""
+
+    def function(q, k, v):
+        noise = torch.rand_like(q)
+        made = torch.nn.functional.scaled_dot_product_attention(q + noise, k, v)
+        return made * 2, noise
+
+    given = [torch.randn(1, 2, 5, 8) for _ in range(3)]
+    compiled = torch.compile(function, backend="openvino", options=CONFIG)
+    results = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*rand_like is not compiled: ")
+        for called in (compiled, function):
+            torch.manual_seed(SEED)
+            results.append(called(*given))
+    for got, wanted in zip(*results, strict=True):
+        close(got, wanted)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_random_numbers_are_those_of_eager_mode(training) -> None:
     """With the same state of PyTorch's generator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -102,13 +103,14 @@ def _divided(
 def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
     """Parts that are divided where a random operator stands in the graph: so the order of draws stays.
 
-    A part of one stretch between two draws needs nothing of later stretches.
+    A part of one stretch between two draws needs nothing of later stretches. What is taken out of a list is
+    in the part that gives the list: parts give tensors alone.
     """
     from torch.fx.passes.infra.partitioner import Partition
 
     stretches, drawn = {}, 0
     for node in module.graph.nodes:
-        stretches[node] = drawn
+        stretches[node] = stretches[node.args[0]] if node.target is operator.getitem else drawn
         drawn += is_random(node.target)
     if drawn < 2:
         return parts
