@@ -378,6 +378,14 @@ OPERATORS = {
         [torch.linspace(-6.3, 9.1, 40)],
         [],
     ),
+    "zeta": (
+        lambda x, y: torch.special.zeta(x, y),
+        [
+            torch.tensor([0, -5, -2, 0, 1, 3, 2, 4], dtype=torch.int64),
+            torch.tensor([-4, -1, -6, 2, -3, -1, 0, 2]),
+        ],
+        [],
+    ),
     "nextafter": (
         lambda x, y: (torch.nextafter(x, y) - x) * 2**23,
         [torch.tensor([1.0, 1.0, -1.0, 2.0, 3.0, np.nan]), torch.tensor([2.0, 0.0, 0.0, 2.0, np.inf, 0.0])],

@@ -53,9 +53,11 @@ def igamma(n: Call, x: Output, other: Output) -> Output:
 
 @aten("special_zeta")
 def hurwitz(n: Call, x: Any, other: Any) -> Output:
-    """Hurwitz's sum of (q + k)^-s"""
+    """Hurwitz's sum of (q + k)^-s, which is NaN where s < 1, at the sum's poles, too."""
     s, q = n.same_kind([n.real(n.tensor(x)), n.real(n.tensor(other))])
-    return n.convert(zeta(n, *_alike(n, n.convert(s, "f64"), n.convert(q, "f64"))), n.dtype(s))
+    wide, q = _alike(n, n.convert(s, "f64"), n.convert(q, "f64"))
+    below = n("Less", wide, n.like(wide, 1))
+    return n.convert(n("Select", below, n.like(wide, math.nan), zeta(n, wide, q)), n.dtype(s))
 
 
 @aten("polygamma", "special_polygamma")
