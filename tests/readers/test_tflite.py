@@ -504,6 +504,13 @@ def test_front_ends_of_formats_that_go_through_onnx(tmp_path: Path) -> None:
         (tmp_path / "m.pdiparams").write_bytes(b"")
         assert manager.load_by_model(tmp_path / name).get_name() == framework
     assert manager.load_by_model(saved).get_name() == "tf"
+    (tmp_path / "m.pbtxt").write_text('# a remark\nnode {\n  name: "x"\n  op: "Placeholder"\n}\n')
+    (tmp_path / "onnx.pbtxt").write_text('ir_version: 8\ngraph {\n  node {\n    op_type: "Relu"\n  }\n}\n')
+    from openvino.frontend import FrontEndManager as Theirs
+
+    for each in (manager, Theirs()):
+        assert each.load_by_model(str(tmp_path / "m.pbtxt")).get_name() == "tf"
+        assert each.load_by_model(str(tmp_path / "onnx.pbtxt")) is None
     (tmp_path / "other.json").write_bytes(b"")
     assert manager.load_by_model(tmp_path / "other.json") is None
     assert manager.load_by_framework("paddle").supported(tmp_path / "m.pdmodel")

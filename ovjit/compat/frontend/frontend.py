@@ -34,8 +34,6 @@ from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 _BY_CONTENTS = ("ir", "onnx", "gguf", "tflite")
 #: What there are front ends for. What PyTorch and JAX give are objects.
 FORMATS = (*_BY_CONTENTS, *FRAMEWORKS, *OBJECTS)
-#: Endings of files whose contents are text.
-_TEXTS = {"onnx": (".prototxt", ".pbtxt")}
 #: Read when it is asked for by its name, and not listed, as in OpenVINO.
 _UNLISTED = ("gguf",)
 
@@ -214,7 +212,7 @@ def _existing(model: Any, name: str) -> Path:
         raise TypeError(f"a path of a file is expected, not {type(model).__name__}")
     path = Path(os.fspath(model))
     if not os.fspath(model) or not path.exists():
-        raise GeneralFailure(f'{name}: Could not open the file: "{path}"')
+        raise GeneralFailure(f'{name}: Could not open the file: "{os.fsdecode(model)}"')
     return path
 
 
@@ -222,10 +220,10 @@ def _fits(path: Path, name: str) -> bool:
     """Whether a file may be of a format: by its contents where they tell it, else by its ending."""
     kind = format_of(path)
     if kind is not None or name in _BY_CONTENTS:
-        return kind == name or (kind is None and path.suffix.lower() in _TEXTS.get(name, ()))
+        return kind == name
     if path.is_file() and not path.stat().st_size:
         return False
-    if path.is_file() and path.suffix.lower() == ".pb" and not is_graph_def(path):
+    if path.is_file() and path.suffix.lower() in (".pb", ".pbtxt") and not is_graph_def(path):
         return False
     return name in FRAMEWORKS and framework_of(os.fspath(path)) == name
 
