@@ -340,3 +340,22 @@ def test_windows_of_scripts_by_sizes() -> None:
         x = drawn(*shape)
         made = compiled(x.numpy())
         same([made[0], made[1]], pooled_in_a_script(x))
+
+
+@pytest.mark.parametrize("dim", [0, -1])
+def test_complex_numbers_are_picked_by_indices(dim) -> None:
+    """As Lumina's rotary embedding gathers them, which OpenVINO refuses."""
+
+    def picked(x, index):
+        numbers = torch.view_as_complex(x)
+        found = [
+            torch.gather(numbers, dim, index),
+            torch.take_along_dim(numbers, index[:1] if dim == 0 else index.repeat(2, 1), dim),
+            torch.take_along_dim(numbers, index.reshape(-1)),
+            torch.take(numbers, index),
+        ]
+        return tuple(map(torch.view_as_real, found))
+
+    inputs = (drawn(4, 3, 2), torch.tensor([[1, 2, 0], [2, 0, 1]]))
+    for model in ways(picked, inputs):
+        same(results(model, *inputs), picked(*inputs))

@@ -145,8 +145,10 @@ def index_select(n: Call, x: Any, dim: int, index: Output) -> Any:
 
 
 @aten("gather")
-def gather(n: Call, x: Output, dim: int, index: Output) -> Output:
+def gather(n: Call, x: Any, dim: int, index: Output) -> Any:
     """x[i][index[i][j]]; the index may be smaller along the other axes."""
+    if isinstance(x, Complex):
+        return n.complex_of(*(gather(n, n.part(x, i), dim, index) for i in (0, 1)))
     rank = n.rank(x)
     if rank == 0:
         return n.expand(x, n.shape_of(index))
@@ -168,8 +170,10 @@ def smaller(n: Call, x: Output, index: Output, axis: int) -> Output:
 
 
 @aten("take_along_dim")
-def take_along_dim(n: Call, x: Output, indices: Output, dim: Any = None) -> Output:
+def take_along_dim(n: Call, x: Any, indices: Output, dim: Any = None) -> Any:
     """Index and tensor broadcast along the other axes."""
+    if isinstance(x, Complex):
+        return n.complex_of(*(take_along_dim(n, n.part(x, i), indices, dim) for i in (0, 1)))
     if dim is None:
         return n("Gather", n.flat(x), n.flat(indices), 0)
     axis, rank = n.axis(dim, n.rank(x)), n.rank(x)
@@ -180,7 +184,9 @@ def take_along_dim(n: Call, x: Output, indices: Output, dim: Any = None) -> Outp
 
 
 @aten("take")
-def take(n: Call, x: Output, index: Output) -> Output:
+def take(n: Call, x: Any, index: Output) -> Any:
+    if isinstance(x, Complex):
+        return n.complex_of(*(take(n, n.part(x, i), index) for i in (0, 1)))
     return n("Gather", n.flat(x) if n.rank(x) else n.reshape(x, [1]), index, 0)
 
 
