@@ -108,7 +108,8 @@ def _between_draws(module: Any, parts: list[Any]) -> list[Any]:
     """
     from torch.fx.passes.infra.partitioner import Partition
 
-    stretches, drawn = {}, 0
+    stretches: dict[Any, int] = {}
+    drawn = 0
     for node in module.graph.nodes:
         stretches[node] = stretches[node.args[0]] if node.target is operator.getitem else drawn
         drawn += is_random(node.target)
