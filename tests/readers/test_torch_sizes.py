@@ -194,6 +194,21 @@ def test_sizes_among_numbers_of_lists_and_numpy_are_followed(function) -> None:
         np.testing.assert_allclose(compiled([x.numpy()])[0], module(x), rtol=1e-5, atol=1e-5)
 
 
+def test_a_size_is_equal_to_itself() -> None:
+    """Each `x.shape` of a trace has sizes of its own. The other branch holds for the example alone."""
+
+    def turned(x):
+        half, shape = int(x.shape[-1] * 0.5), x.shape
+        return (x.transpose(0, 1) if x.shape == shape else x.reshape(4, 3))[..., :half]
+
+    module = Of(turned).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ov.convert_model(module, example_input=torch.ones(3, 4))
+    compiled, x = ov.compile_model(model, "CPU", EXACT), torch.rand(5, 6)
+    np.testing.assert_array_equal(compiled([x.numpy()])[0], module(x))
+
+
 def test_pythons_functions_are_as_they_were() -> None:
     before = {name: name in globals() for name in ("int", "float", "round", "max", "min")}
     ov.convert_model(Of(rooted), example_input=torch.rand(1, 3, 14, 24))

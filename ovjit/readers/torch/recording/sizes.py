@@ -129,6 +129,8 @@ class Followed:
             return None
         if not _is_order(node) and _is_of_iterations(torch_value(value)):
             return None  # the number of an iteration becomes equal to any other one
+        if _is_same(node.inputsAt(0), node.inputsAt(1)):
+            return node.kind() in ("aten::eq", "aten::ge", "aten::le")
         frame = sys._getframe(2)  # of the code that compares
         if is_claim(frame):
             with untraced():
@@ -308,6 +310,27 @@ def _sources(value: Any) -> Iterator[Any]:
             yield value
             if value.node().kind() not in ("prim::Param", "prim::Constant", *_LEAVES):
                 queue += value.node().inputs()
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    """Whether two numbers of a trace are computed alike from the same sizes."""
+    pairs, seen = [(a, b)], set()
+    while pairs:
+        a, b = pairs.pop()
+        key = a.debugName(), b.debugName()
+        if key[0] == key[1] or key in seen:
+            continue
+        seen.add(key)
+        one, other = a.node(), b.node()
+        if one.kind() != other.kind() or a.offset() != b.offset() or one.kind() == "prim::Param":
+            return False
+        if one.kind() == "prim::Constant" and a.toIValue() != b.toIValue():
+            return False
+        sources = list(one.inputs()), list(other.inputs())
+        if len(sources[0]) != len(sources[1]) or (not sources[0] and one.kind() != "prim::Constant"):
+            return False
+        pairs += zip(*sources, strict=True)
+    return True
 
 
 def _counts_iterations(value: Any) -> bool:
