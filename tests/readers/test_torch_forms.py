@@ -359,3 +359,43 @@ def test_complex_numbers_are_picked_by_indices(dim) -> None:
     inputs = (drawn(4, 3, 2), torch.tensor([[1, 2, 0], [2, 0, 1]]))
     for model in ways(picked, inputs):
         same(results(model, *inputs), picked(*inputs))
+
+
+def assigned_parts(x):
+    made = torch.zeros(*x.shape, 3)
+    made.data[..., 0] = x
+    made.data[..., 1] = x * 2
+    return made.sum(-1)
+
+
+def scaled_in_place(x):
+    made = x * 1
+    made.data.mul_(3)
+    made.data[0].zero_()
+    return made
+
+
+def replaced(x):
+    made = x * 2
+    made.data = x + 1
+    return made
+
+
+#: What reads and writes `data` of tensors, which PyTorch's trace does not record.
+BY_DATA = {
+    "read": lambda x: x * x.data.sign() + x.data.max(),
+    "mask": lambda x: torch.where(x.data > 0, x, x.data * 3),
+    "parts": assigned_parts,
+    "in place": scaled_in_place,
+    "assigned": replaced,
+}
+
+
+@pytest.mark.parametrize("name", BY_DATA)
+def test_data_of_tensors_is_recorded(name) -> None:
+    compiled = ov.compile_model(
+        ov.convert_model(module(BY_DATA[name]), example_input=drawn(2, 3)), "CPU", EXACT
+    )
+    for shape in ((2, 3), (4, 3)):
+        x = drawn(*shape) - 0.2
+        same([compiled(x.numpy())[0]], BY_DATA[name](x))

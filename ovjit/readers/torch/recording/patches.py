@@ -98,6 +98,27 @@ def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
     ))  # fmt: skip
 
 
+def traced_data() -> contextlib.AbstractContextManager[None]:
+    """`x.data` is a part of a trace, as `x.detach()` is one; without this it is the example's constant.
+    `x.data = y` writes the numbers of y."""
+    import torch
+
+    theirs: Any = torch._C.TensorBase.data
+
+    def data(self: Any) -> Any:
+        return theirs.__get__(self) if torch._C._get_tracing_state() is None else self.detach()
+
+    def assign(self: Any, value: Any) -> None:
+        is_alike = self.shape == value.shape and self.dtype == value.dtype
+        if torch._C._get_tracing_state() is None or not is_alike:
+            theirs.__set__(self, value)
+            return
+        with torch.no_grad():
+            self.detach().copy_(value)
+
+    return patched((torch.Tensor, "data", property(data, assign)))
+
+
 def _put_back(owner: Any, name: str, value: Any) -> None:
     if value is _ABSENT:
         delattr(owner, name)

@@ -15,7 +15,7 @@ from itertools import chain
 from keyword import iskeyword
 from typing import Any
 
-from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists
+from ovjit.readers.torch.recording.patches import named_variables, patched, sizes_in_lists, traced_data
 
 #: Bytes of a buffer of integers beyond which it is taken for packed weights: no copy of it is made.
 MOST_INTEGERS = 1 << 20
@@ -32,7 +32,7 @@ def traced(module: Any, leaves: Sequence[Any], names: Sequence[str] = ()) -> Any
     import torch
 
     trace = partial(torch.jit.trace, module, strict=False, check_trace=False)
-    with _named_inputs(module, names), named_variables(), sizes_in_lists():
+    with _named_inputs(module, names), named_variables(), sizes_in_lists(), traced_data():
         return called(lambda *copies: trace(copies), module, leaves)
 
 
