@@ -141,8 +141,8 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     # loops stay operators, of which the exporter knows those with lists of tensors. The graph does not become
     # a function: names of loops' functions would be those of another model that was read before
     graph = convert_variables_to_constants_large_model(function)
-    left = {node.name for node in graph.node if node.op.startswith("Placeholder")}
-    given = [tensor for tensor in function.inputs if tensor.op.name in left]
+    left = {f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")}
+    given = [tensor for tensor in function.inputs if tensor.name in left]
     inputs = [tensor.name for tensor in given if tensor.dtype.name != "resource"]
     outputs = [tensor.name for tensor in function.outputs]
     renames = {name: name.partition(":")[0] for name in inputs}
