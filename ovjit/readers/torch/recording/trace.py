@@ -125,7 +125,7 @@ def attempt(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        logs.info("%s failed: %s: %s", what, type(error).__name__, error)
+        logs.debug("%s failed: %s: %s", what, type(error).__name__, error)
 
 
 def _keeping(kept: list[Any]) -> Any:
