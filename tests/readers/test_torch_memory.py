@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.readers.torch.scripts import written
+from ovjit.readers.torch.scripts import mutation
 
 torch = pytest.importorskip("torch")
 Tensor = torch.Tensor
@@ -285,7 +285,7 @@ RANKS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(written._IN_ORDER))
+@pytest.mark.parametrize("name", sorted(mutation._IN_ORDER))
 def test_results_in_order_have_such_strides_in_torch(name) -> None:
     for shape in IN_ORDER_SHAPES:
         if len(shape) not in RANKS.get(name, range(5)):

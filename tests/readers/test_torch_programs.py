@@ -7,7 +7,7 @@ import pytest
 import ovjit as ov
 from ovjit.errors import OvjitError
 from ovjit.readers.torch.programs import reader
-from ovjit.readers.torch.programs.plain import is_plain
+from ovjit.readers.torch.programs.undecomposed import is_plain
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ovjit as ov
-from ovjit.readers.torch.recording.claims import is_claim
+from ovjit.readers.torch.recording.assertions import is_claim
 
 torch = pytest.importorskip("torch")
 from tests.support.torch_modules import Of, asserted, claims  # noqa: E402 - it needs PyTorch

@@ -86,8 +86,8 @@ left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrati
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend",
             "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.lists",
-            "ovjit.readers.frameworks.paddle_program", "ovjit.readers.frameworks.pairs",
-            "ovjit.readers.frameworks.rebuilt"}
+            "ovjit.readers.frameworks.paddle_program", "ovjit.readers.frameworks.complex_pairs",
+            "ovjit.readers.frameworks.graph_rewriter"}
 root = pathlib.Path(ROOT)
 for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):

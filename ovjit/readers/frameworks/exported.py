@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.frameworks.kept import handlers, mark
 from ovjit.readers.frameworks.names import with_own_names
+from ovjit.readers.frameworks.unconverted import handlers, mark
 from ovjit.records import NamedTuple
 
 #: The newest opset that tf2onnx writes.
@@ -59,11 +59,11 @@ def converted(
                 return made
         except Exception as error:
             refused = error
-    from ovjit.readers.frameworks import lists, pairs, rebuilt
+    from ovjit.readers.frameworks import complex_pairs, graph_rewriter, lists
 
-    assert lists and pairs  # which add their rules
+    assert lists and complex_pairs  # which add their rules
     try:
-        again, names = rebuilt.rebuilt(graph, inputs, outputs)
+        again, names = graph_rewriter.rebuilt(graph, inputs, outputs)
     except UnsupportedError:
         if refused is not None:
             raise

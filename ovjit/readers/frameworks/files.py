@@ -10,7 +10,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.errors import ModelError, OvjitError, UnsupportedError, unreadable
 from ovjit.readers.formats import is_graph_def
-from ovjit.readers.frameworks.kept import MARKED
+from ovjit.readers.frameworks.unconverted import MARKED
 from ovjit.records import NamedTuple
 
 

@@ -13,10 +13,10 @@ from ovjit.errors import UnsupportedError
 from ovjit.readers import incomplete, matrices, special
 from ovjit.readers.bits import recast
 from ovjit.readers.frameworks.diagonals import DIAGONALS
-from ovjit.readers.frameworks.kept import MARKED
 from ovjit.readers.frameworks.layers import LAYERS
 from ovjit.readers.frameworks.resizing import RESIZING
 from ovjit.readers.frameworks.segments import SEGMENTS
+from ovjit.readers.frameworks.unconverted import MARKED
 from ovjit.readers.onnx.node import OnnxNode
 from ovjit.readers.rows import Rule
 from ovjit.readers.running import running

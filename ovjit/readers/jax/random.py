@@ -10,7 +10,7 @@ import numpy as np
 
 from ovjit.api.model.node import Output
 from ovjit.graph.dtypes import numpy_dtype
-from ovjit.readers.jax.parts import joined, taken_apart
+from ovjit.readers.jax.multi_tensor import joined, taken_apart
 from ovjit.readers.jax.reader import JaxNode
 from ovjit.readers.jax.registry import primitive, primitives
 

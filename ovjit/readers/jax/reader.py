@@ -15,7 +15,7 @@ from ovjit.graph.dtypes import ELEMENT_TYPES, from_numpy
 from ovjit.graph.op import TensorType
 from ovjit.graph.shapes import ANY, Dim
 from ovjit.readers.build import Builder, Draft
-from ovjit.readers.jax.parts import (
+from ovjit.readers.jax.multi_tensor import (
     BY_OPERAND,
     BY_PART,
     Parts,

@@ -18,8 +18,8 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.forks import made_once
 from ovjit.graph.op import MOST_DIMENSIONS
 from ovjit.readers.build import Builder, NodeBuilder
+from ovjit.readers.tflite.constants import Stored, output_of
 from ovjit.readers.tflite.file import OperatorRow, TensorRow
-from ovjit.readers.tflite.stored import Stored, output_of
 from ovjit.readers.tflite.variables import Handle
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from ovjit.readers.build import Builder, Draft
 from ovjit.readers.failures import located
 from ovjit.readers.ir.weights import mapped_or_read, open_regular
 from ovjit.readers.rows import Rule
+from ovjit.readers.tflite.constants import Stored, is_quantized, output_of, stored
 from ovjit.readers.tflite.file import (
     GraphRow,
     LiteFile,
@@ -33,7 +34,6 @@ from ovjit.readers.tflite.file import (
 )
 from ovjit.readers.tflite.node import Layouts, LiteNode
 from ovjit.readers.tflite.registry import find_rule
-from ovjit.readers.tflite.stored import Stored, is_quantized, output_of, stored
 from ovjit.readers.tflite.variables import Handle, Variables
 
 #: The name of models, as OpenVINO's front end gives it.

@@ -40,7 +40,7 @@ from ovjit.readers.torch.scripts.by_strides import finds_by_strides
 from ovjit.readers.torch.scripts.script import ScriptReader, one_or_all
 from ovjit.readers.torch.scripts.script_inputs import check_lists, input_of, inputs_of
 from ovjit.readers.torch.scripts.shared_memory import loses_writes, writes_to_constants
-from ovjit.readers.torch.scripts.untold import without_example
+from ovjit.readers.torch.scripts.without_example import without_example
 from ovjit.readers.torch.values import inlined
 
 #: Turns the bytes or the path of an ONNX file into a Model.

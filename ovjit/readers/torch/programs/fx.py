@@ -14,7 +14,7 @@ from ovjit.readers.torch.call import Call, Wanted
 from ovjit.readers.torch.graph import Refused, TorchReader, bound
 from ovjit.readers.torch.loops import read_scan, read_while
 from ovjit.readers.torch.operators.numbers import computed, python_number
-from ovjit.readers.torch.programs.plain import INLINED, in_place
+from ovjit.readers.torch.programs.undecomposed import INLINED, in_place
 from ovjit.readers.torch.recording.strides import BY_STRIDES, in_storage
 from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.values import Number

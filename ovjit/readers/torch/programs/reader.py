@@ -11,7 +11,7 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.programs.decompose import decomposed
 from ovjit.readers.torch.programs.fx import read_exported
-from ovjit.readers.torch.programs.plain import is_plain, views_of, written_beside
+from ovjit.readers.torch.programs.undecomposed import is_plain, views_of, written_beside
 
 #: How many operators are decomposed that have rules.
 MOST_REFUSED = 8

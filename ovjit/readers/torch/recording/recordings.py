@@ -7,10 +7,10 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from ovjit.errors import UnsupportedError
-from ovjit.readers.torch.recording import rolled, strides
-from ovjit.readers.torch.recording.differences import gradient
+from ovjit.readers.torch.recording import recorded_loops, strides
+from ovjit.readers.torch.recording.gradient import gradient
+from ovjit.readers.torch.recording.mask_selection import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.patches import divided, patched, plain_modules, plain_scripts
-from ovjit.readers.torch.recording.selected import agrees, depends_on_mask, for_any_mask
 from ovjit.readers.torch.recording.sizes import MOST_ROUNDS, Followed, files_asking, ordering, rounding
 from ovjit.readers.torch.recording.state import called, traced
 from ovjit.readers.torch.recording.trace import Prepared, attempt, quietly
@@ -78,7 +78,7 @@ def recordings(ready: Prepared) -> Generator[Recorded, None, None]:
     The last one records loops over dynamic dimensions as loops, and takes sizes from the example.
     """
     warned: list[Any] = []
-    noted, ordered = rolled.Found(), rolled.Found()
+    noted, ordered = recorded_loops.Found(), recorded_loops.Found()
     made = plain = Recorded(recorded(ready, warned, noted, ordered), warned)
     example = _Example(ready, plain.script)
     masked = depends_on_mask(inlined(plain.script), warned) and example.assumes()
@@ -126,17 +126,21 @@ def _for_any_mask(ready: Prepared, example: _Example, followed: Followed | None)
     return None
 
 
-def _enter_loops(loops: contextlib.ExitStack, noted: rolled.Found) -> bool:
+def _enter_loops(loops: contextlib.ExitStack, noted: recorded_loops.Found) -> bool:
     """Record loops over open dimensions as such as long as `loops` is open. False where there are none."""
     with attempt("rewriting loops"):
-        if loops.enter_context(rolled.recorded(noted)):
+        if loops.enter_context(recorded_loops.recorded(noted)):
             return True
     loops.close()
     return False
 
 
 def _with_loops(
-    ready: Prepared, loops: contextlib.ExitStack, plain: Recorded, example: _Example, ordered: rolled.Found
+    ready: Prepared,
+    loops: contextlib.ExitStack,
+    plain: Recorded,
+    example: _Example,
+    ordered: recorded_loops.Found,
 ) -> Recorded:
     """The trace that has loops over open dimensions as such; the plain one where it gives something else than
     the module for the example. Then `loops` are closed.
@@ -183,7 +187,10 @@ def _for_any_sizes(
 
 
 def recorded(
-    ready: Prepared, kept: list[Any], noted: rolled.Found | None = None, ordered: rolled.Found | None = None
+    ready: Prepared,
+    kept: list[Any],
+    noted: recorded_loops.Found | None = None,
+    ordered: recorded_loops.Found | None = None,
 ) -> Any:
     import torch
     from torch._functorch import vmap
@@ -196,7 +203,7 @@ def recorded(
         (torch, "gradient", gradient),
     )
     with plain_scripts(), quietly(kept, ready.fused), torch.no_grad(), others, divided():
-        with rounding(), ordering(ordered), strides.followed(), rolled.found(noted), plain_modules():
+        with rounding(), ordering(ordered), strides.followed(), recorded_loops.found(noted), plain_modules():
             return traced(ready.module, ready.leaves, ready.names)
 
 

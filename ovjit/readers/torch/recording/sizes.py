@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-from ovjit.readers.torch.recording import choices
-from ovjit.readers.torch.recording.choices import Choices
-from ovjit.readers.torch.recording.claims import is_claim
+from ovjit.readers.torch.recording import conditionals
+from ovjit.readers.torch.recording.assertions import is_claim
+from ovjit.readers.torch.recording.conditionals import Choices
 from ovjit.readers.torch.recording.loop_code import changed
 from ovjit.readers.torch.recording.patches import patched, untraced
-from ovjit.readers.torch.recording.rolled import Found
+from ovjit.readers.torch.recording.recorded_loops import Found
 from ovjit.readers.torch.recording.trace import attempt, quietly
 
 #: What PyTorch warns of where a number or a branch is the example's.
@@ -117,7 +117,7 @@ class Followed:
             if self._scripted:
                 stack.enter_context(_as_scripts(whole, self._scripted))
             stack.enter_context(shadowed(self.files))
-            stack.enter_context(changed(self._chosen, Choices, choices.names(is_of_sizes)))
+            stack.enter_context(changed(self._chosen, Choices, conditionals.names(is_of_sizes)))
             stack.enter_context(_mode(self)())
             yield
 

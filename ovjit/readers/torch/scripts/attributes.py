@@ -11,7 +11,7 @@ from ovjit.readers.torch.branches import Inside
 from ovjit.readers.torch.graph import Refused
 from ovjit.readers.torch.naming import where
 from ovjit.readers.torch.scripts.memory import TENSORS
-from ovjit.readers.torch.scripts.written import WritingReader
+from ovjit.readers.torch.scripts.mutation import WritingReader
 from ovjit.readers.torch.values import constant_of
 
 

@@ -16,7 +16,7 @@ from ovjit.readers.torch.scripts.shared_memory import nodes_of
 from ovjit.readers.torch.scripts.views import View, begins_first, own
 
 if TYPE_CHECKING:
-    from ovjit.readers.torch.scripts.written import WritingReader
+    from ovjit.readers.torch.scripts.mutation import WritingReader
 
 
 def finds_by_strides(graph: Any) -> bool:

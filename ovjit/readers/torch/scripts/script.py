@@ -20,8 +20,8 @@ from ovjit.readers.torch.registry import find_rule
 from ovjit.readers.torch.scripts.attributes import AttributesReader
 from ovjit.readers.torch.scripts.by_strides import as_in_memory
 from ovjit.readers.torch.scripts.memory import tensors_of
+from ovjit.readers.torch.scripts.mutation import own_memory
 from ovjit.readers.torch.scripts.shared_memory import COPIES_OF_LISTS, RESHAPES, values_of, written_by
-from ovjit.readers.torch.scripts.written import own_memory
 from ovjit.readers.torch.values import Complex, Number, Stacked, Uninitialized
 
 #: Nodes that give what they are given.

@@ -11,7 +11,7 @@ from ovjit.readers.torch.values import Complex
 from ovjit.records import NamedTuple
 
 if TYPE_CHECKING:
-    from ovjit.readers.torch.scripts.written import WritingReader
+    from ovjit.readers.torch.scripts.mutation import WritingReader
 
 #: Puts a view's new value into the tensor that it is a part of: put(call, base, made, the view's arguments).
 Put = Callable[[Call, Any, Any, Mapping[str, Any]], Any]
