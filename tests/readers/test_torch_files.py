@@ -174,6 +174,10 @@ def test_pickles_in_a_program_run_no_code(members, tmp_path, place) -> None:
         (r'"expr_str": "[^"]*"', "\"expr_str\": \"__import__('os').mkdir('{}')\""),
         (r'"expr_str": "[^"]*"', '"expr_str": "Max(\'(1).__class__\', 1)"'),
         (r'"expr_str": "[^"]*"', '"expr_str": "Symbol(\'s77\').__class__"'),
+        (r'"expr_str": "[^"]*"', '"expr_str": "Integer(9)**Integer(9)**Integer(9)"'),
+        (r'"expr_str": "[^"]*"', '"expr_str": "Pow(Pow(Symbol(\'s\'), 999), 999)"'),
+        (r'"expr_str": "[^"]*"', '"expr_str": "LShift(1, 99999999999)"'),
+        (r'"expr_str": "[^"]*"', '"expr_str": "factorial(99999999)"'),
         (r'"name": "x"', "\"name\": \"x=__import__('os').mkdir('{}')\""),
         (r"torch\.ops\.aten\.mul\.Tensor", "torch.os.mkdir"),
         (r'\\"context\\": \\"\[\]', r"\"context\": \"[\\\"x=__import__('os').mkdir('{}')\\\"]"),
@@ -187,6 +191,19 @@ def test_texts_in_a_program_are_not_run(members, tmp_path, old, new) -> None:
         ov.convert_model(path)
     assert not made.exists()
     assert len(ov.convert_model(written(tmp_path / "c.pt2", members)).inputs) == 1
+
+
+def test_powers_and_divisions_of_sizes_are_expressions(tmp_path) -> None:
+    class Sizes(torch.nn.Module):
+        def forward(self, x):
+            n = x.shape[0]
+            return x.new_zeros(n**2 + (n + 3) // 2 + max(n, 5) + n % 3)
+
+    dims = {"x": {0: torch.export.Dim("n", min=2, max=99)}}
+    program = torch.export.export(Sizes(), (torch.rand(4, 3),), dynamic_shapes=dims)
+    torch.export.save(program, tmp_path / "a.pt2")
+    compiled = ov.compile_model(ov.convert_model(str(tmp_path / "a.pt2")), "CPU")
+    assert compiled(np.ones((7, 3), np.float32))[0].shape == (49 + 5 + 7 + 1,)
 
 
 def test_guards_of_a_program_are_left_out(members, tmp_path) -> None:

@@ -30,6 +30,11 @@ _EXPRESSION = (
     *(ast.Constant, ast.Tuple, ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.expr_context),
 )
 _LONGEST = 1 << 16
+#: Packages of SymPy whose functions are computed in time that their arguments' digits bound, but for powers.
+_CORE = ("sympy.core.", "sympy.logic.", "sympy.functions.elementary.", "torch.utils._sympy.")
+_POWERS = ("Pow", "PowByNatural", "FloatPow", "LShift")
+#: Numbers within powers are smaller.
+_MOST_OF_POWER = 1 << 16
 #: Members that older archives have: pickles that end as texts do, and the graph.
 _OLD_PICKLES = ("serialized_state_dict.json", "serialized_constants.json")
 _OLD_GRAPH = "serialized_exported_program.json"
@@ -172,4 +177,21 @@ def _is_expression(text: str) -> bool:
             kind = getattr(functions, name, None) or getattr(sympy, name, None)
             if not (isinstance(kind, type) and issubclass(kind, sympy.Basic)):
                 return False
+            if not kind.__module__.startswith(_CORE):
+                return False
+        if _is_power(node) and not _is_small_power(node):
+            return False
     return bool(nodes)
+
+
+def _is_power(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, (ast.Pow, ast.LShift))
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _POWERS
+
+
+def _is_small_power(power: ast.AST) -> bool:
+    """Whether a power has no power within it and no large number: 9**9**9 takes all memory."""
+    inner = [node for node in ast.walk(power) if node is not power]
+    numbers = [n.value for n in inner if isinstance(n, ast.Constant) and isinstance(n.value, (int, float))]
+    return not any(map(_is_power, inner)) and all(abs(n) < _MOST_OF_POWER for n in numbers)
