@@ -313,6 +313,9 @@ BY_SIZES = {
     "padded": lambda x: torch.nn.functional.avg_pool1d(x, x.shape[2] // 2, 2, 1),
     "steps": lambda x: torch.nn.functional.max_pool1d(x, 3, stride=x.shape[2] // 3, padding=1, dilation=2),
     "norms": lambda x: torch.nn.functional.lp_pool1d(x, 2, x.shape[2]),
+    "all named": lambda x: torch.roll(
+        input=torch.nn.functional.avg_pool1d(input=x, kernel_size=x.shape[2] // 2), shifts=1, dims=0
+    ),
     "adaptive": lambda x: torch.nn.functional.adaptive_avg_pool1d(x, x.shape[2] // 2),
     "shifts": lambda x: torch.roll(x, x.shape[2] // 2, 2) + x.roll(x.shape[1] - 1, dims=1),
 }

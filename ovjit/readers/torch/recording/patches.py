@@ -87,8 +87,9 @@ def sizes_in_lists() -> contextlib.AbstractContextManager[None]:
         return [value] if isinstance(value, torch.Tensor) and not value.dim() else value
 
     def wrapped(theirs: Any) -> Any:
-        def function(x: Any, *given: Any, **named: Any) -> Any:
-            return theirs(x, *map(listed, given), **{k: listed(v) for k, v in named.items()})
+        def function(*given: Any, **named: Any) -> Any:
+            others = {k: v if k == "input" else listed(v) for k, v in named.items()}
+            return theirs(*given[:1], *map(listed, given[1:]), **others)
 
         return function
 
