@@ -184,13 +184,20 @@ def _has_forms(graph: Any) -> tuple[bool, bool]:
 
 
 def _writes_anywhere(graph: Any) -> bool:
-    """Whether a loop writes a list at other places than 0, 1 and so on, which the exporter assumes."""
+    """Whether a loop writes a list at other places than 0, 1 and so on, which the exporter assumes; or a
+    branch writes one, whose writes the exporter does not look for."""
     bodies = {function.signature.name: function for function in graph.library.function}
     owners = [graph.node, *(function.node_def for function in bodies.values())]
+    loops = {
+        node.attr["body"].func.name for nodes in owners for node in nodes if node.op.endswith("While")
+    }
+    elsewhere = (function for name, function in bodies.items() if name not in loops)
+    if any(node.op == "TensorListSetItem" for function in elsewhere for node in function.node_def):
+        return True
     for nodes in owners:
         known = {node.name: node for node in nodes}
         for node in nodes:
-            if node.op not in ("While", "StatelessWhile"):
+            if not node.op.endswith("While"):
                 continue
             body = bodies[node.attr["body"].func.name]
             writes = [inner for inner in body.node_def if inner.op == "TensorListSetItem"]

@@ -86,6 +86,17 @@ def used_twice(x: Any) -> Any:
     return inner(x, 2.0) + inner(x * 2.0, 0.5) * 3.0
 
 
+def written_in_branches(x: Any) -> Any:
+    array, some = tf.TensorArray(tf.float32, 5), tf.TensorArray(tf.float32, 5, element_shape=[3])
+    for i in tf.range(5):
+        if x[i][0] > 0.0:
+            array = array.write(i, x[i] * 2.0)
+            some = some.write(i, x[i]) if x[i][1] > 0.0 else some
+        else:
+            array = array.write(i, x[i] - 1.0)
+    return array.stack() + some.stack()
+
+
 def forms(made: Any, folder: Path) -> Iterator[Any]:
     """A function, whose loops are operators, and its graph with loops of switches."""
     yield made
@@ -95,7 +106,10 @@ def forms(made: Any, folder: Path) -> Iterator[Any]:
 
 
 def compare() -> None:
-    for function in (ended, nested, exchanged, switched, complex_loops, used_twice):
+    functions = (
+        ended, nested, exchanged, switched, complex_loops, used_twice, written_in_branches,
+    )  # fmt: skip
+    for function in functions:
         made = tf.function(function, input_signature=SIGNATURE)
         want = made(ROWS).numpy()
         with tempfile.TemporaryDirectory() as folder:
