@@ -146,19 +146,22 @@ class Loops(Change):
     def __init__(self, lines: set[int]):
         super().__init__(lines)
         self._lists: list[ast.stmt] = []  # what makes the lists of a statement
+        self._grown: set[str] = set()  # names of what changed loops lengthen, or is made of it
 
     def visit_Assign(self, node: Any) -> Any:
         """A list that a loop makes is made before the statement that it is in."""
         self._lists, outer = [], self._lists
         node = self.generic_visit(node)
         before, self._lists = self._lists, outer
+        if isinstance(node, ast.Assign) and self._is_over(node.value):
+            self._grown |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         return [*before, node]
 
     visit_Return = visit_Expr = visit_AugAssign = visit_Assign
 
     def visit_ListComp(self, node: ast.ListComp) -> Any:
         part = node.generators[0]
-        if len(node.generators) > 1 or part.ifs or part.is_async or part.iter.lineno not in self.lines:
+        if len(node.generators) > 1 or part.ifs or part.is_async or not self._is_over(part.iter):
             return node
         self.any = True
         name = f"{_LIST}{node.lineno}_{node.col_offset}"
@@ -171,11 +174,18 @@ class Loops(Change):
         self._lists += [start, *self.visit_For(loop)]
         return ast.copy_location(ast.Name(name, ast.Load()), node)
 
+    def _is_over(self, given: ast.expr) -> bool:
+        """Whether a loop over this changes: it is on the lines, or over what such a loop has made."""
+        names = (node.id for node in ast.walk(given) if isinstance(node, ast.Name))
+        return given.lineno in self.lines or not self._grown.isdisjoint(names)
+
     def visit_For(self, node: ast.For) -> Any:
         self.generic_visit(node)
-        if not {node.lineno, node.iter.lineno} & self.lines or node.orelse or not all(map(_stays, node.body)):
+        is_over = node.lineno in self.lines or self._is_over(node.iter)
+        if not is_over or node.orelse or not all(map(_stays, node.body)):
             return node
         self.any = True
+        self._grown |= {name for part in node.body for name in _lengthened(part)}
         targets = {v.id for v in ast.walk(node.target) if isinstance(v, ast.Name)}
         changed = {name for part in node.body for name in _changed(part)}
         own = _own(node.body) | targets
@@ -219,7 +229,7 @@ def _walk(given: ast.expr) -> ast.expr:
         name = _WALKS.get(given.func.id, name)
         named = given.keywords if name != "Items" else []
         if name == "Range":
-            arguments = list(map(_length, given.args))
+            arguments = [_Lengths().visit(copy.deepcopy(each)) for each in given.args]
         elif name != "Items":
             arguments = list(map(_walk, given.args))
     elif (
@@ -229,11 +239,14 @@ def _walk(given: ast.expr) -> ast.expr:
     return ast.copy_location(ast.Call(_own_name(name), arguments, named), given)
 
 
-def _length(given: ast.expr) -> ast.expr:
-    """`len(x)` as a number that may be open."""
-    if isinstance(given, ast.Call) and isinstance(given.func, ast.Name) and given.func.id == "len":
-        return ast.copy_location(ast.Call(_own_name("length"), given.args, []), given)
-    return given
+class _Lengths(ast.NodeTransformer):
+    """Makes each `len(x)` a number that may be open."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == "len":
+            node.func = ast.copy_location(_own_name("length"), node.func)
+        return node
 
 
 def _own_name(name: str) -> ast.expr:
@@ -285,5 +298,19 @@ def _changed(part: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             base, method = node.func.value, node.func.attr
             in_place = method.endswith("_") and not method.startswith("_")
-            if isinstance(base, ast.Name) and (method == "append" or in_place):
+            if isinstance(base, ast.Name) and in_place:
                 yield base.id
+    yield from _lengthened(part)
+
+
+def _lengthened(part: ast.AST) -> Iterator[str]:
+    """Names of lists to which a statement adds an item."""
+    for node in ast.walk(part):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            base = node.func.value
+            if isinstance(base, ast.Name) and node.func.attr in ("append", "insert", "extend"):
+                yield base.id
+        elif isinstance(node, (ast.Assign, ast.AugAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(inner, ast.List) for inner in ast.walk(node.value)):
+                yield from (target.id for target in targets if isinstance(target, ast.Name))

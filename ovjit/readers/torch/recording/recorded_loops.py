@@ -166,7 +166,7 @@ def _stacking(plain: Any, of_stack: Any) -> Any:
             return plain(tensors, dim, **rest)
         whole = tensors.whole
         if of_stack is plain:
-            return whole.movedim(0, dim)
+            return whole.movedim(0, dim).contiguous()
         return of_stack(whole, dim)
 
     return called
@@ -178,9 +178,92 @@ def _joined(whole: Any, dim: int) -> Any:
 
 
 class _Stack(list):
-    """A list that a loop has appended to: `whole` has its items along a first dimension."""
+    """A list that a loop has lengthened: `whole` has its items along a first dimension.
 
-    whole: Any = None
+    What asks for their number otherwise than by `length`, or goes through them in a function that did not
+    change, gets as many as the example has.
+    """
+
+    def __init__(self, whole: Any):
+        super().__init__()
+        self.whole = whole
+
+    def __len__(self) -> int:
+        warn_of_index(sys._getframe(1))
+        with untraced():
+            return int(self.whole.shape[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.whole.unbind())
+
+    def __reversed__(self) -> Iterator[Any]:
+        return iter(self.whole.unbind()[::-1])
+
+    def __getitem__(self, at: Any) -> Any:
+        if not isinstance(at, slice):
+            return self.whole[at]
+        if at.step is None or at.step > 0:
+            return _Stack(self.whole[at])
+        if (at.start, at.stop) != (None, None):
+            raise UnsupportedError("a slice backwards of a list that a recorded loop fills needs all items")
+        return _Stack(self.whole.flip(0)[:: -at.step])
+
+    def __add__(self, more: Any) -> Any:
+        return _Stack(_after(self, more))
+
+    def __radd__(self, first: Any) -> Any:
+        return _Stack(_after(first, self))
+
+    def append(self, item: Any) -> None:
+        self.whole = _after(self, [item])
+
+    def insert(self, at: Any, item: Any) -> None:
+        if at != 0:
+            raise UnsupportedError("a list that a recorded loop fills gets items at its ends alone")
+        self.whole = _after([item], self)
+
+    def extend(self, more: Any) -> None:
+        self.whole = _after(self, more)
+
+    def __iadd__(self, more: Any) -> Any:
+        self.extend(more)
+        return self
+
+    def reverse(self) -> None:
+        self.whole = self.whole.flip(0)
+
+
+def _after(*lists: Any) -> Any:
+    """The items of lists, one list after the other, along a first dimension."""
+    import torch
+
+    wholes = [v.whole if isinstance(v, _Stack) else torch.stack(list(v)) for v in lists if _has_items(v)]
+    return wholes[0] if len(wholes) == 1 else torch.cat(wholes)
+
+
+def _has_items(given: Any) -> bool:
+    return isinstance(given, _Stack) or bool(given)
+
+
+class _Added(list):
+    """What an iteration adds to a list, and at which end."""
+
+    in_front = False
+
+    def insert(self, at: Any, item: Any) -> None:
+        if at != 0:
+            raise UnsupportedError("an iteration should add its item at an end of a list")
+        self.in_front = True
+        super().insert(at, item)
+
+    def __add__(self, more: Any) -> Any:
+        self += more
+        return self
+
+    def __radd__(self, first: Any) -> Any:
+        for item in reversed(first):
+            self.insert(0, item)
+        return self
 
 
 def is_traced(given: Any) -> bool:
@@ -203,6 +286,9 @@ def is_open(number: Any) -> bool:
         if value.unique() not in seen:
             seen.add(value.unique())
             queue += value.node().inputs()
+            for use in value.uses() if value.node().kind() == "prim::ListConstruct" else ():
+                if use.user.kind() == "aten::append":  # a list is as long as loops make it
+                    queue += use.user.owningBlock().owningNode().inputs()
     return False
 
 
@@ -240,16 +326,18 @@ class Items:
         import torch
 
         self.given = given
-        self.is_open = isinstance(given, torch.Tensor) and given.dim() > 0 and is_open(given.shape[0])
+        self._rows = given.whole if isinstance(given, _Stack) else given
+        is_rows = isinstance(self._rows, torch.Tensor) and self._rows.dim() > 0
+        self.is_open = is_rows and is_open(self._rows.shape[0])
 
     def plain(self) -> Any:
         return self.given
 
     def count(self) -> Any:
-        return self.given.shape[0]
+        return self._rows.shape[0]
 
     def item(self, at: Any) -> Any:
-        return self.given[at]
+        return self._rows[at]
 
 
 class Unbound(Items):
@@ -268,7 +356,8 @@ class Unbound(Items):
 
 
 def length(given: Any) -> Any:
-    """`len(given)`, of a tensor as it may be for others."""
+    """`len(given)`, of a tensor or a list that a loop fills as it may be for others."""
+    given = given.whole if isinstance(given, _Stack) else given
     return given.shape[0] if isinstance(given, sys.modules["torch"].Tensor) and given.dim() else len(given)
 
 
@@ -332,8 +421,8 @@ class Recorded:
         self.graph = torch._C._get_tracing_state().graph()
         self.given = {k: given[k] for k in names if k in given}
         self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
-        if any(self.lists.values()):
-            raise UnsupportedError("a loop that appends to a non-empty list is not supported")
+        with untraced():
+            self._trips = int(trips)
         self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
         whole, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
         self._tensor = tensors
@@ -352,7 +441,7 @@ class Recorded:
         at = self.block.addInputToBlock()
         at.setType(whole)
         self._going = going
-        self.state: dict[str, Any] = {k: [] for k in self.lists}
+        self.state: dict[str, Any] = {k: _Added() for k in self.lists}
         for key, value in self.before.items():
             inner = self.block.addInputToBlock()
             inner.inferTypeFrom(value)
@@ -404,8 +493,8 @@ class Recorded:
                 raise UnsupportedError(f"the loop changes the kind of {key}")
         items = {}
         for key in self.lists:
-            if not isinstance(given[key], list) or len(given[key]) != 1:
-                raise UnsupportedError(f"an iteration should append exactly one tensor to {key}")
+            if not isinstance(given[key], _Added) or len(given[key]) != 1:
+                raise UnsupportedError(f"an iteration should add exactly one tensor to {key}")
             items[key] = given[key][0]
             element = torch._C._get_value_trace(items[key])
             self._made("aten::append", [self._grown[key], element], torch._C.ListType(tensors))
@@ -421,11 +510,14 @@ class Recorded:
             output.inferTypeFrom(value)
             self.state[key] = _traced_as(value, output)
         for key, item in items.items():
-            self.state[key] = self.lists[key] = _Stack()
             axis = self._made("prim::Constant", [], torch._C.IntType.get())
             axis.node().i_("value", 0)
             made = self._made("aten::stack", [self._grown[key], axis], tensors)
-            self.state[key].whole = _traced_as(item, made, 1)
+            more = _Stack(_traced_as(item, made, self._trips))
+            if given[key].in_front:
+                more.reverse()
+            both = (more, self.lists[key]) if given[key].in_front else (self.lists[key], more)
+            self.state[key] = self.lists[key] = _Stack(_after(*both))
 
 
 def _kind(tensor: Any) -> tuple[Any, ...]:
@@ -433,12 +525,12 @@ def _kind(tensor: Any) -> tuple[Any, ...]:
         return tensor.dtype, tuple(tensor.shape)
 
 
-def _traced_as(tensor: Any, value: Any, more: int = 0) -> Any:
-    """A tensor of the same numbers that stands for a value of the graph; `more` adds a first dimension."""
+def _traced_as(tensor: Any, value: Any, rows: int | None = None) -> Any:
+    """A tensor of the same numbers, or of so many rows of them, that stands for a value of the graph."""
     import torch
 
     with untraced():
         own = tensor.detach().clone()
-        own = own[None].clone() if more else own
+        own = own if rows is None else own.expand(rows, *own.shape).clone()
     torch._C._set_value_trace(own, value)
     return own
