@@ -164,8 +164,9 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
 
     tags, signatures, every = _tags_and_signatures(path)
     with quiet():
+        # "large": the graph does not become a function, as in `_concrete`
         graph, inputs, outputs, renames = tf_loader.from_saved_model(
-            path, None, None, tag=tags, signatures=signatures, return_tensors_to_rename=True
+            path, None, None, tag=tags, signatures=signatures, large_model=True, return_tensors_to_rename=True
         )
         made = converted(graph, inputs, outputs, renames, more)
         add_unread(made, every)

@@ -98,8 +98,12 @@ def written_in_branches(x: Any) -> Any:
 
 
 def forms(made: Any, folder: Path) -> Iterator[Any]:
-    """A function, whose loops are operators, and its graph with loops of switches."""
+    """A function, whose loops are operators, a SavedModel of it, and its graph with loops of switches."""
     yield made
+    module = tf.Module()
+    module.call = made
+    tf.saved_model.save(module, str(folder / "saved"), signatures=made)
+    yield folder / "saved"
     frozen = convert_variables_to_constants_v2(made.get_concrete_function(), lower_control_flow=True)
     tf.io.write_graph(frozen.graph.as_graph_def(), str(folder), "loop.pb", as_text=False)
     yield folder / "loop.pb"
