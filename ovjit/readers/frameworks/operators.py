@@ -46,7 +46,7 @@ def _unless_zero(function: Callable[[OnnxNode], Output]) -> Rule:
 
 
 def _log1p(n: OnnxNode, x: Output) -> Output:
-    return n("Log", n("Add", x, n.like(x, 1)))
+    return n.convert(special.log1p(n, n.wide(x)), n.dtype(x))
 
 
 def _normal_quantile(n: OnnxNode, x: Output) -> Output:
@@ -316,7 +316,7 @@ TENSORFLOW: dict[str, Rule] = {
     "BesselI1": _wide(lambda n, x: special.bessel_i(n, x, 1, False)),
     "BesselI0e": _wide(lambda n, x: special.bessel_i(n, x, 0, True)),
     "BesselI1e": _wide(lambda n, x: special.bessel_i(n, x, 1, True)),
-    "Expm1": lambda n: n("Subtract", n("Exp", n[0]), n.like(n[0], 1)),
+    "Expm1": lambda n: n.convert(special.expm1(n, n.wide(n[0])), n.dtype(n[0])),
     "Log1p": lambda n: _log1p(n, n[0]),
     "Xlogy": _unless_zero(lambda n: n("Multiply", n[0], n("Log", n[1]))),
     "Xlog1py": _unless_zero(lambda n: n("Multiply", n[0], _log1p(n, n[1]))),
