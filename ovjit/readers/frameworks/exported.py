@@ -188,9 +188,7 @@ def _writes_anywhere(graph: Any) -> bool:
     branch writes one, whose writes the exporter does not look for."""
     bodies = {function.signature.name: function for function in graph.library.function}
     owners = [graph.node, *(function.node_def for function in bodies.values())]
-    loops = {
-        node.attr["body"].func.name for nodes in owners for node in nodes if node.op.endswith("While")
-    }
+    loops = {node.attr["body"].func.name for nodes in owners for node in nodes if node.op.endswith("While")}
     elsewhere = (function for name, function in bodies.items() if name not in loops)
     if any(node.op == "TensorListSetItem" for function in elsewhere for node in function.node_def):
         return True

@@ -136,11 +136,11 @@ def _layer_name(tensor: Any) -> str:
 def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str]) -> Any:
     """Of a concrete function. Inputs have the names of its graph; outputs too, unless it returns a dict, or
     names are given."""
-    from tf2onnx.tf_loader import convert_variables_to_constants_large_model
+    from tf2onnx.tf_loader import convert_variables_to_constants_large_model, fix_freezing_errors_part2
 
     # loops stay operators, of which the exporter knows those with lists of tensors. The graph does not become
     # a function: names of loops' functions would be those of another model that was read before
-    graph = convert_variables_to_constants_large_model(function)
+    graph = fix_freezing_errors_part2(convert_variables_to_constants_large_model(function))
     left = {f"{node.name}:0" for node in graph.node if node.op.startswith("Placeholder")}
     given = [tensor for tensor in function.inputs if tensor.name in left]
     inputs = [tensor.name for tensor in given if tensor.dtype.name != "resource"]
@@ -168,6 +168,7 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
         graph, inputs, outputs, renames = tf_loader.from_saved_model(
             path, None, None, tag=tags, signatures=signatures, large_model=True, return_tensors_to_rename=True
         )
+        graph = tf_loader.fix_freezing_errors_part2(graph)
         made = converted(graph, inputs, outputs, renames, more)
         add_unread(made, every)
         return made

@@ -19,6 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 import ovjit as ov
 
 ROWS = np.random.default_rng(20261127).normal(size=(5, 3)).astype(np.float32)
+TABLE = tf.Variable(ROWS * 2.0)
 SIGNATURE = [tf.TensorSpec([5, 3], tf.float32, "x")]
 
 
@@ -97,11 +98,22 @@ def written_in_branches(x: Any) -> Any:
     return array.stack() + some.stack()
 
 
+def looked_up(x: Any) -> Any:
+    """A variable whose rows are read in branches."""
+    total = tf.zeros([3])
+    for i in tf.range(5):
+        if x[i][0] > 0.0:
+            total = total * 0.5 + tf.gather(TABLE, i)
+        else:
+            total = total - tf.nn.embedding_lookup(TABLE, i) * x[i]
+    return total
+
+
 def forms(made: Any, folder: Path) -> Iterator[Any]:
     """A function, whose loops are operators, a SavedModel of it, and its graph with loops of switches."""
     yield made
     module = tf.Module()
-    module.call = made
+    module.call, module.table = made, TABLE
     tf.saved_model.save(module, str(folder / "saved"), signatures=made)
     yield folder / "saved"
     frozen = convert_variables_to_constants_v2(made.get_concrete_function(), lower_control_flow=True)
@@ -111,7 +123,7 @@ def forms(made: Any, folder: Path) -> Iterator[Any]:
 
 def compare() -> None:
     functions = (
-        ended, nested, exchanged, switched, complex_loops, used_twice, written_in_branches,
+        ended, nested, exchanged, switched, complex_loops, used_twice, written_in_branches, looked_up,
     )  # fmt: skip
     for function in functions:
         made = tf.function(function, input_signature=SIGNATURE)
