@@ -162,6 +162,15 @@ def _convolved_back(n: OnnxNode) -> Output:
     return n.transpose(made, back)
 
 
+def _biased_back(n: OnnxNode) -> Output:
+    """The transposed convolution, with the bias that the exporter may add to its operands."""
+    made = _convolved_back(n)
+    if len(n) < 4:
+        return made
+    rank = n.rank(n[1])
+    return n("Add", made, n.along(n[3], 1 if _layout(n, rank)[0] else rank - 1, rank))
+
+
 def _convolved_by_channel(n: OnnxNode) -> Output:
     first, order, back = _layout(n)
     strides, dilations = (_spatial(n.attr(k, [1] * 4), first) for k in ("strides", "dilations"))
@@ -219,7 +228,7 @@ LAYERS: dict[str, Rule] = {
     "LSTMBlockCell": _lstm_cell,
     "GRUBlockCell": _gru_cell,
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _normalized),
-    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _convolved_back),
+    **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _biased_back),
     "DepthwiseConv2dNative": _convolved_by_channel,
     **{f"NonMaxSuppression{version}": _suppressed for version in ("", "V2", "V3", "V4", "V5")},
     **{name: lambda n: _blocks(n, "BatchToSpace") for name in ("BatchToSpace", "BatchToSpaceND")},

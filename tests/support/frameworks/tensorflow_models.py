@@ -394,7 +394,8 @@ def convert_operators() -> None:
         "Igamma": (lambda a: (tf.math.igamma(a, a + 1), tf.math.igammac(a, a * 2)), np.abs(x) + 0.5),
         "Betainc": (lambda a: tf.math.betainc(a + 1, a + 2, tf.sigmoid(a)), np.abs(x)),
         "Zeta": (lambda a: (tf.math.zeta(a + 2, a + 1), tf.math.polygamma(tf.round(a), a + 1)), np.abs(x)),
-        "small": (lambda a: (tf.math.log1p(a) * 1e6, tf.math.expm1(a) * 1e6, tf.math.xlog1py(1e6, a)), x / 1e6),
+        "small": (lambda a: (tf.math.log1p(a) * 1e6, tf.math.expm1(a) * 1e6, tf.math.xlog1py(1e6, a)),
+                  x / 1e6),
         "LowerBound": (lambda a, b: tf.searchsorted(a, b), places, places[:, 1:3]),
         "UpperBound": (lambda a, b: tf.searchsorted(a, b, side="right"), places, places[:, 1:3]),
     }  # fmt: skip
@@ -576,7 +577,10 @@ def convert_convolutions() -> None:
         for window, stride, more in options:
             for padding in ("valid", "same"):
                 for shape in (size, [None] * len(size)):
-                    made = layer(4, window, strides=stride, output_padding=more, padding=padding)
+                    made = layer(
+                        4, window, strides=stride, output_padding=more, padding=padding,
+                        bias_initializer="random_normal",
+                    )  # fmt: skip
                     model = keras.Sequential([keras.Input((*shape, 3)), made])
                     check(ov.convert_model(model), x, model(x), f"{made} {window, stride, more, padding}")
     pads = {"padding": "EXPLICIT", "explicit_paddings": [0, 0, 1, 0, 0, 1, 0, 0]}
