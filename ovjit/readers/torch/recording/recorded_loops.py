@@ -191,7 +191,7 @@ class _Stack(list):
     def __len__(self) -> int:
         warn_of_index(sys._getframe(1))
         with untraced():
-            return int(self.whole.shape[0])
+            return self.whole.shape[0]
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.whole.unbind())
@@ -422,7 +422,7 @@ class Recorded:
         self.given = {k: given[k] for k in names if k in given}
         self.lists = {k: v for k, v in self.given.items() if isinstance(v, list)}
         with untraced():
-            self._trips = int(trips)
+            self._trips = trips.item()
         self.before = {k: v for k, v in self.given.items() if isinstance(v, torch.Tensor)}
         whole, truth, tensors = torch._C.IntType.get(), torch._C.BoolType.get(), torch._C.TensorType.get()
         self._tensor = tensors
