@@ -123,10 +123,16 @@ def expand(n: Call, x: Any, size: Any) -> Any:
 
 
 @aten("repeat", "tile")
-def repeat(n: Call, x: Output, repeats: Any = None, dims: Any = None) -> Output:
+def repeat(n: Call, x: Any, repeats: Any = None, dims: Any = None) -> Any:
     times = list(dims if repeats is None else repeats)
+    pair = x.pair if isinstance(x, Complex) else None
     if n.op == "aten::tile":
-        times = [1] * (n.rank(x) - len(times)) + times
+        times = [1] * (n.rank(x) - len(times) if pair is None else n.rank(pair) - 1 - len(times)) + times
+    if pair is not None and times:
+        rank = n.rank(pair) - 1
+        ones = n.const([1] * (len(times) - rank), "i64")
+        wide = n("Reshape", pair, n.concat([ones, n.shape_of(pair)], 0)) if len(times) > rank else pair
+        return Complex(n("Tile", wide, n.ints([*times, 1])))
     return n("Tile", x, n.ints(times)) if times else x
 
 
