@@ -364,6 +364,23 @@ def test_complex_numbers_are_picked_by_indices(dim) -> None:
         same(results(model, *inputs), picked(*inputs))
 
 
+def contracted(x, y):
+    numbers = torch.view_as_complex(x)
+    made = [
+        torch.tensordot(numbers, torch.view_as_complex(y), dims=([2, 0], [1, 2])),
+        torch.tensordot(numbers, torch.view_as_complex(y), dims=([1], [0])),
+        torch.tensordot(numbers, y[..., 0] + 0j, dims=([2], [1])),
+    ]
+    return tuple(map(torch.view_as_real, made))
+
+
+def test_contractions_of_complex_numbers() -> None:
+    """OpenVINO refuses them."""
+    inputs = (drawn(2, 5, 4, 2), drawn(5, 4, 2, 2))
+    for model in ways(contracted, inputs):
+        same(results(model, *inputs), contracted(*inputs))
+
+
 def assigned_parts(x):
     made = torch.zeros(*x.shape, 3)
     made.data[..., 0] = x

@@ -98,19 +98,23 @@ def chain(n: Call, x: Any) -> Output:
 
 
 @aten("tensordot")
-def tensordot(n: Call, x: Output, other: Output, dims_self: Any, dims_other: Any) -> Output:
+def tensordot(n: Call, x: Any, other: Any, dims_self: Any, dims_other: Any) -> Any:
     """The sum of products over pairs of axes: a matrix product of what is laid together."""
     parts = []
     for value, dims, contracted_first in ((x, dims_self, False), (other, dims_other, True)):
-        axes = n.axes(list(dims), n.rank(value))
-        kept = [a for a in range(n.rank(value)) if a not in axes]
-        sizes = [[n.size(value, a) for a in part] for part in (kept, axes)]
+        held, rank, made_of = n.held(value)
+        axes = n.axes(list(dims), rank)
+        kept = [a for a in range(rank) if a not in axes]
+        sizes = [[n.size(held, a) for a in part] for part in (kept, axes)]
         matrix = [n.product(part) for part in (sizes[::-1] if contracted_first else sizes)]
         order = [*axes, *kept] if contracted_first else [*kept, *axes]
-        parts.append((n.to_shape(n.transpose(value, order), matrix), sizes[0]))
+        rest = range(rank, n.rank(held))  # that of the two parts of complex numbers
+        laid = n.to_shape(n.transpose(held, [*order, *rest]), [*matrix, *(n.size(held, a) for a in rest)])
+        parts.append((made_of(laid), sizes[0]))
     (left, rows), (right, columns) = parts
-    made = n.also("matmul", left, right)
-    return n.to_shape(made, [*rows, *columns])
+    held, rank, made_of = n.held(n.also("matmul", left, right))
+    rest = range(rank, n.rank(held))
+    return made_of(n.to_shape(held, [*rows, *columns, *(n.size(held, a) for a in rest)]))
 
 
 @aten("cov", "corrcoef")
