@@ -11,6 +11,7 @@ from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.archives import check_archive
+from ovjit.readers.frameworks.assignments import without_assignments
 from ovjit.readers.frameworks.exported import add_unread, converted, quiet
 
 #: Operators that are variables.
@@ -145,6 +146,7 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     given = [tensor for tensor in function.inputs if tensor.name in left]
     inputs = [tensor.name for tensor in given if tensor.dtype.name != "resource"]
     outputs = [tensor.name for tensor in function.outputs]
+    graph = without_assignments(graph, outputs)
     renames = {name: name.partition(":")[0] for name in inputs}
     made = function.structured_outputs
     if names is None and isinstance(made, dict):
@@ -168,7 +170,7 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
         graph, inputs, outputs, renames = tf_loader.from_saved_model(
             path, None, None, tag=tags, signatures=signatures, large_model=True, return_tensors_to_rename=True
         )
-        graph = tf_loader.fix_freezing_errors_part2(graph)
+        graph = without_assignments(tf_loader.fix_freezing_errors_part2(graph), list(outputs))
         made = converted(graph, inputs, outputs, renames, more)
         add_unread(made, every)
         return made

@@ -595,6 +595,40 @@ def convert_convolutions() -> None:
         check(ov.convert_model(function), x, function(x), f"stated padding, {shape}")
 
 
+def convert_assignments(folder: Path) -> None:
+    """Variables that a call assigns to: states of random numbers, and others that its results do not read."""
+    sequence = normal(2, 5, 3)
+    for layer in (keras.layers.LSTM, keras.layers.GRU):
+        model = keras.Sequential([keras.Input((5, 3)), layer(4, dropout=0.2, recurrent_dropout=0.3)])
+        model.export(str(folder / "dropout"), verbose=False)
+        for given in (model, str(folder / "dropout")):
+            check(ov.convert_model(given), sequence, model(sequence), f"{layer} {given}")
+    state = tf.Variable(1.0)
+
+    def before(v: Any) -> Any:
+        known = state.read_value()
+        state.assign_sub(3.0)
+        state.assign(5.0)
+        return v * known
+
+    def after(v: Any) -> Any:
+        state.assign_add(1.0)
+        return v * state
+
+    x = normal(3)
+    for function in map(
+        functools.partial(tf.function, input_signature=[tf.TensorSpec([3])]), (before, after)
+    ):
+        module = tf.Module()
+        module.state, module.call = state, function
+        tf.saved_model.save(module, str(folder / "assigning"), signatures=function)
+        for given in (function, str(folder / "assigning")):
+            if function.python_function is after:
+                assert "reads a variable after an assignment" in refusal(ov, given)
+            else:
+                check(ov.convert_model(given), x, x, f"{function} {given}")
+
+
 def convert_calls(folder: Path) -> None:
     """Functions for XLA, which TensorFlow does not put in the places of their calls."""
     factor = tf.Variable(normal(4))
@@ -801,6 +835,7 @@ def main(folder: Path) -> None:
     convert_layers()
     convert_convolutions()
     convert_signals()
+    convert_assignments(folder)
     convert_calls(folder)
     tf.random.set_seed(20261123)
     model = network()
