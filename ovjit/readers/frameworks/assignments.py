@@ -44,26 +44,27 @@ def without_assignments(graph: Any, outputs: list[str]) -> Any:
     return graph
 
 
-def _node_of(tensor: str) -> str:
+def node_of(tensor: str) -> str:
+    """The node that gives a tensor."""
     return tensor.partition(":")[0]
 
 
 def _variable(nodes: dict[str, Any], tensor: str) -> str:
     """The constant that stands for a variable, from which Identity nodes lead to a tensor. What is behind a
     read of the variable is no variable."""
-    name = _node_of(tensor)
+    name = node_of(tensor)
     while name in nodes and nodes[name].op == "Identity" and not _READ.search(name):
-        name = _node_of(nodes[name].input[0])
+        name = node_of(nodes[name].input[0])
     return name
 
 
 def _needed(nodes: dict[str, Any], outputs: list[str]) -> list[str]:
     """The nodes whose values outputs are computed from."""
     needed: dict[str, None] = {}
-    queue = [_node_of(name) for name in outputs]
+    queue = [node_of(name) for name in outputs]
     while queue:
         name = queue.pop()
         if name in nodes and name not in needed:
             needed[name] = None
-            queue += [_node_of(value) for value in nodes[name].input if not value.startswith("^")]
+            queue += [node_of(value) for value in nodes[name].input if not value.startswith("^")]
     return list(needed)

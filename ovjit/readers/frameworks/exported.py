@@ -172,7 +172,7 @@ def _checked(graph: Any) -> None:
 
 
 #: Loggers of tf2onnx's that write what is left out here.
-_NOISY = ("tensorflow", "tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
+_NOISY = ("tensorflow", "tf2onnx.tf_loader", "tf2onnx.tfonnx", "tf2onnx.tf_utils", "tf2onnx.utils")
 
 
 def _has_forms(graph: Any) -> tuple[bool, bool]:
@@ -267,14 +267,14 @@ def _is_left(graph: Any) -> bool:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a note says more than the exporter's exception does, and more than these two.
+    """Whether a note says more than the exporter's exception does, and more than these three.
 
-    An operator is left as it is: its rule is here, or the error names it. Or the exporter calls a deprecated
-    function.
+    An operator is left as it is: its rule is here, or the error names it. The exporter calls a deprecated
+    function. It does not find a table, which `tables` does, or the error names the lookup.
     """
     known = (
         "is not supported|Unsupported ops|convert failed for|Failed to convert|^rewriter .* exception"
-        "|^From .* deprecated"
+        "|^From .* deprecated|^Could not find table resource"
     )
     return not re.search(known, record.getMessage())
 

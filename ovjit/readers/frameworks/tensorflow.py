@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ovjit.errors import ModelError, UnsupportedError
@@ -146,7 +146,7 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     given = [tensor for tensor in function.inputs if tensor.name in left]
     inputs = [tensor.name for tensor in given if tensor.dtype.name != "resource"]
     outputs = [tensor.name for tensor in function.outputs]
-    graph = without_assignments(graph, outputs)
+    graph = _with_tables(without_assignments(graph, outputs), lambda: function)
     renames = {name: name.partition(":")[0] for name in inputs}
     made = function.structured_outputs
     if names is None and isinstance(made, dict):
@@ -160,8 +160,16 @@ def _concrete(function: Any, names: Sequence[str] | None, more: Collection[str])
     return made
 
 
+def _with_tables(graph: Any, function: Callable[[], Any]) -> Any:
+    """A frozen graph of a function, with the contents of the tables in which it looks up integers."""
+    from ovjit.readers.frameworks.tables import has_lookups, with_keys
+
+    return with_keys(graph, function().graph.captures) if has_lookups(graph) else graph
+
+
 def _saved_model(path: str, more: Collection[str]) -> Any:
     """By the signature "serving_default", else the only one, under the names of its inputs and outputs."""
+    import tensorflow as tf
     from tf2onnx import tf_loader
 
     tags, signatures, every = _tags_and_signatures(path)
@@ -171,6 +179,7 @@ def _saved_model(path: str, more: Collection[str]) -> Any:
             path, None, None, tag=tags, signatures=signatures, large_model=True, return_tensors_to_rename=True
         )
         graph = without_assignments(tf_loader.fix_freezing_errors_part2(graph), list(outputs))
+        graph = _with_tables(graph, lambda: _signature_of(tf.saved_model.load(path, tags).signatures))
         made = converted(graph, inputs, outputs, renames, more)
         add_unread(made, every)
         return made

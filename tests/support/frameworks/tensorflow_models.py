@@ -629,6 +629,44 @@ def convert_assignments(folder: Path) -> None:
                 check(ov.convert_model(given), x, x, f"{function} {given}")
 
 
+class Looking(tf.Module):
+    """Looks integers up in a table."""
+
+    def __init__(self, keys: list[int], kind: Any):
+        super().__init__()
+        self.table = tf.lookup.experimental.MutableHashTable(tf.int64, kind, 7)
+        if keys:
+            given = tf.constant(keys, tf.int64), tf.constant(range(10, 10 + len(keys)), kind)
+            self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(*given), 7)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int64)])
+    def __call__(self, x: Any) -> Any:
+        return self.table.lookup(x)
+
+
+def convert_lookups(folder: Path) -> None:
+    """Tables of integers, found and not."""
+    layer, x = keras.layers.IntegerLookup, np.array([[1, 2, 3, 9], [5, 0, -3, 3]])
+    options: list[dict[str, Any]] = [
+        {}, {"num_oov_indices": 3, "mask_token": 0}, {"invert": True}, {"output_mode": "multi_hot"},
+        {"output_mode": "count"}, {"output_mode": "tf_idf", "idf_weights": [0.1, 0.2, 0.3]},
+    ]  # fmt: skip
+    whats: list[Any] = [Looking(keys, kind) for keys in ([4, 1, -3], []) for kind in (tf.int32, tf.int64)]
+    whats += [
+        keras.Sequential([keras.Input((4,), dtype="int64"), layer(vocabulary=[1, 3, 5], **each)])
+        for each in options
+    ]
+    for what in whats:
+        path = str(folder / "looking")
+        if isinstance(what, Looking):
+            tf.saved_model.save(what, path, signatures=what.__call__)
+        else:
+            what.export(path, verbose=False)
+        for given in (what, path):
+            _, (found,) = run(given, x)
+            np.testing.assert_array_equal(found, what(x).numpy(), str(given))
+
+
 def convert_calls(folder: Path) -> None:
     """Functions for XLA, which TensorFlow does not put in the places of their calls."""
     factor = tf.Variable(normal(4))
@@ -836,6 +874,7 @@ def main(folder: Path) -> None:
     convert_convolutions()
     convert_signals()
     convert_assignments(folder)
+    convert_lookups(folder)
     convert_calls(folder)
     tf.random.set_seed(20261123)
     model = network()

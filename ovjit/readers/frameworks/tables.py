@@ -1,0 +1,78 @@
+"""Lookups in hash tables of integers, by a search in sorted keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ovjit.readers.frameworks.assignments import node_of
+
+_FIND = "LookupTableFindV2"
+
+
+def has_lookups(graph: Any) -> bool:
+    return any(node.op == _FIND for node in graph.node)
+
+
+def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
+    """A frozen graph whose lookups in tables of integers have the keys and values of these tables.
+
+    `captures`: tables and what stands for them in the graph of the function. Other lookups stay.
+    """
+    tables = {node_of(inner.name): table for table, inner in captures if inner.dtype == tf.resource}
+    nodes = {node.name: node for node in graph.node}
+    made = []
+    for node in graph.node:
+        if node.op == _FIND:
+            name = _table(nodes, node.input[0])
+            kinds = [tf.as_dtype(node.attr[key].type) for key in ("Tin", "Tout")]
+            if name in tables and all(kind.is_integer for kind in kinds):
+                made.append((node, _search(node, tables[name], *kinds)))
+    for node, search in made:
+        graph.node.remove(node)
+        graph.node.extend(search)
+    return graph
+
+
+def _table(nodes: dict[str, Any], tensor: str) -> str:
+    """The placeholder that stands for a table."""
+    name = node_of(tensor)
+    while name in nodes and nodes[name].op == "Identity":
+        name = node_of(nodes[name].input[0])
+    return name
+
+
+def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any]:
+    """The nodes that give what a lookup gives; the last one has its name."""
+    found = tf.raw_ops.LookupTableExportV2(table_handle=table, Tkeys=keys_type, Tvalues=values_type)
+    order = np.argsort(found.keys.numpy())
+    keys, values = found.keys.numpy()[order], found.values.numpy()[order]
+    with tf.Graph().as_default() as graph:
+        query = tf.compat.v1.placeholder(keys_type, None, "query")
+        default = tf.compat.v1.placeholder(values_type, None, "default")
+        made = tf.fill(tf.shape(query), default)
+        if len(keys):
+            flat = tf.reshape(query, [1, -1])
+            places = tf.minimum(
+                tf.raw_ops.LowerBound(sorted_inputs=keys[None], values=flat)[0], len(keys) - 1
+            )
+            are_keys = tf.equal(tf.gather(keys, places), flat[0])
+            made = tf.where(are_keys, tf.gather(values, places), tf.reshape(made, [-1]))
+            made = tf.reshape(made, tf.shape(query))
+        tf.identity(made, "found")
+        nodes = graph.as_graph_def().node
+    names = {each.name: f"{node.name}/{each.name}" for each in nodes}
+    names |= {"query": node.input[1], "default": node.input[2], "found": node.name}
+    kept = [each for each in nodes if each.op != "Placeholder"]
+    for each in kept:
+        each.name = names[each.name]
+        each.input[:] = [_renamed(value, names) for value in each.input]
+    return kept
+
+
+def _renamed(tensor: str, names: dict[str, str]) -> str:
+    name, colon, port = tensor.partition(":")
+    return f"{names[name]}{colon}{port}"
