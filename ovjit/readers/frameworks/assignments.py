@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ovjit.errors import UnsupportedError
+from ovjit.readers.frameworks.names import node_of, source_of
 
 _ASSIGNMENTS = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 #: Names of reads, which are Identity nodes in a frozen graph.
@@ -44,18 +45,10 @@ def without_assignments(graph: Any, outputs: list[str]) -> Any:
     return graph
 
 
-def node_of(tensor: str) -> str:
-    """The node that gives a tensor."""
-    return tensor.partition(":")[0]
-
-
 def _variable(nodes: dict[str, Any], tensor: str) -> str:
     """The constant that stands for a variable, from which Identity nodes lead to a tensor. What is behind a
     read of the variable is no variable."""
-    name = node_of(tensor)
-    while name in nodes and nodes[name].op == "Identity" and not _READ.search(name):
-        name = node_of(nodes[name].input[0])
-    return name
+    return source_of(nodes, tensor, _READ.search)
 
 
 def _needed(nodes: dict[str, Any], outputs: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ It also changes the function itself, so that a second use finds what the first o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ovjit.errors import UnsupportedError
@@ -60,11 +60,11 @@ class _Copies:
         for one in _owners(function):
             one.name = own[one.name]
         for node in function.node_def:
-            node.input[:] = [_renamed(given, own) for given in node.input]
+            node.input[:] = [renamed(given, own) for given in node.input]
             node.attr.pop("_class", None)  # names of nodes beside which it is placed
         for ends in (function.ret, function.control_ret):
             for key in list(ends):
-                ends[key] = _renamed(ends[key], own)
+                ends[key] = renamed(ends[key], own)
         self.active.append(name)
         for node in function.node_def:
             self._follow(node)
@@ -87,7 +87,20 @@ def _functions(node: Any) -> Iterator[Any]:
         yield from attribute.list.func
 
 
-def _renamed(tensor: str, own: dict[str, str]) -> str:
+def node_of(tensor: str) -> str:
+    """The node that gives a tensor."""
+    return tensor.partition(":")[0]
+
+
+def source_of(nodes: Mapping[str, Any], tensor: str, ends: Callable[[str], Any] = lambda name: False) -> str:
+    """The node from which Identity nodes lead to a tensor. One whose name fits `ends` is taken for it."""
+    name = node_of(tensor)
+    while name in nodes and nodes[name].op == "Identity" and not ends(name):
+        name = node_of(nodes[name].input[0])
+    return name
+
+
+def renamed(tensor: str, own: dict[str, str]) -> str:
     """A tensor, or a node that is waited for, by new names."""
     waits = "^" * tensor.startswith("^")
     name, colon, rest = tensor.removeprefix("^").partition(":")

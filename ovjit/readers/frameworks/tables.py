@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ovjit.readers.frameworks.assignments import node_of
+from ovjit.readers.frameworks.names import node_of, renamed, source_of
 
 _FIND = "LookupTableFindV2"
 
@@ -27,7 +27,7 @@ def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
     made = []
     for node in graph.node:
         if node.op == _FIND:
-            name = _table(nodes, node.input[0])
+            name = source_of(nodes, node.input[0])
             kinds = [tf.as_dtype(node.attr[key].type) for key in ("Tin", "Tout")]
             if name in tables and all(kind.is_integer for kind in kinds):
                 made.append((node, _search(node, tables[name], *kinds)))
@@ -35,14 +35,6 @@ def with_keys(graph: Any, captures: Sequence[tuple[Any, Any]]) -> Any:
         graph.node.remove(node)
         graph.node.extend(search)
     return graph
-
-
-def _table(nodes: dict[str, Any], tensor: str) -> str:
-    """The placeholder that stands for a table."""
-    name = node_of(tensor)
-    while name in nodes and nodes[name].op == "Identity":
-        name = node_of(nodes[name].input[0])
-    return name
 
 
 def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any]:
@@ -69,10 +61,5 @@ def _search(node: Any, table: Any, keys_type: Any, values_type: Any) -> list[Any
     kept = [each for each in nodes if each.op != "Placeholder"]
     for each in kept:
         each.name = names[each.name]
-        each.input[:] = [_renamed(value, names) for value in each.input]
+        each.input[:] = [renamed(value, names) for value in each.input]
     return kept
-
-
-def _renamed(tensor: str, names: dict[str, str]) -> str:
-    name, colon, port = tensor.partition(":")
-    return f"{names[name]}{colon}{port}"

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
 from ovjit.api.model.node import Node, Output
@@ -15,17 +18,17 @@ CHANNELS = {"Convolution": (0,), "GroupConvolution": (0, 1), "ConvolutionBackpro
              "GroupConvolutionBackpropData": (0, 2)}  # fmt: skip
 
 
-def _numbers_of(key: str) -> Pattern:
+def f32_constant(key: str) -> Pattern:
     return constant(key).where(lambda numbers: numbers.dtype == "f32")
 
 
-_CONV = op[" ".join(CHANNELS)](value("data"), _numbers_of("weights"), ...).once.named("conv")
-_BIASED = op.Add(_CONV, _numbers_of("bias")).once
-_PRODUCT = op.Add(op.MatMul(...).named("x"), _numbers_of("bias")).once
-_STATISTICS = map(_numbers_of, ("gamma", "beta", "mean", "variance"))
+CONV = op[" ".join(CHANNELS)](value("data"), f32_constant("weights"), ...).once.named("conv")
+BIASED = op.Add(CONV, f32_constant("bias")).once
+_PRODUCT = op.Add(op.MatMul(...).named("x"), f32_constant("bias")).once
+_STATISTICS = map(f32_constant, ("gamma", "beta", "mean", "variance"))
 
 
-@rule(op.BatchNormInference(_BIASED | _CONV | _PRODUCT | value("x"), *_STATISTICS))
+@rule(op.BatchNormInference(BIASED | CONV | _PRODUCT | value("x"), *_STATISTICS))
 def fold_batch_norm(
     node: SeenNode, gamma: Seen, beta: Seen, mean: Seen, variance: Seen, x: Seen | None = None,
     conv: Seen | None = None, weights: Seen | None = None, bias: Seen | None = None,
@@ -50,16 +53,24 @@ def fold_batch_norm(
         factor = _numbers(scale, len(shape), f"{name}/scale")
         scaled = made_node("Multiply", [x.port, factor], f"{name}/Multiply")
     else:
-        array, axes = np.asarray(weights.constant), CHANNELS[conv.node.op.name]
-        wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
-        folded = (array * scale.reshape(wide)).astype(np.float32)
-        old = conv.node.of
-        other = made_constant(folded, "f32", weights.port._node.get_friendly_name())
-        inputs = [old._inputs[0], other, *old._inputs[2:]]
-        scaled = Output._of(Node._new(old._op, inputs, old._attrs, old.get_friendly_name()), 0)
+        scaled = with_factors(conv.node, conv.node.of._inputs[0], weights, scale, CHANNELS)
     made = made_node("Add", [scaled, _numbers(shift, len(shape), f"{name}/shift")], name)
     node.output.port.replace(made)
     return True
+
+
+def with_factors(
+    conv: SeenNode, x: Output, weights: Seen, factors: np.ndarray, channels: Mapping[str, tuple[int, ...]],
+    name: str | None = None,
+) -> Output:  # fmt: skip
+    """A convolution of `x` whose weights are multiplied by a factor, or by one for each of their `channels`.
+    It has another name if one is given."""
+    old, array, axes = conv.of, np.asarray(weights.constant), channels[conv.op.name]
+    wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
+    scaled = (array * np.broadcast_to(factors, math.prod(wide)).reshape(wide)).astype(np.float32)
+    other = made_constant(scaled, "f32", weights.port._node.get_friendly_name())
+    inputs = [x, other, *old._inputs[2:]]
+    return Output._of(Node._new(old._op, inputs, old._attrs, name or old.get_friendly_name()), 0)
 
 
 def _numbers(values: np.ndarray, rank: int, name: str) -> Output:

@@ -14,8 +14,8 @@ import numpy as np
 from ovjit.api.model.model import Model
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, Users, applied, made_constant, made_node
-from ovjit.readers.torch.fusions.batch_norms import CHANNELS
-from ovjit.rewrite.pattern import Pattern, constant, op, value
+from ovjit.readers.torch.fusions.batch_norms import BIASED, CHANNELS, CONV, f32_constant, with_factors
+from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
 
 #: Factors are multiplied if they are 0 or between these, so that no product leaves the range of f32.
@@ -29,12 +29,7 @@ INPUTS = {"Convolution": (1,), "GroupConvolution": (0, 2), "ConvolutionBackpropD
           "GroupConvolutionBackpropData": (0, 1)}  # fmt: skip
 
 
-def _f32(key: str) -> Pattern:
-    return constant(key).where(lambda numbers: numbers.dtype == "f32")
-
-
-_X, _WEIGHTS, _BIAS, _FIRST, _SECOND = value("x"), *map(_f32, ("weights", "bias", "first", "second"))
-_CONV = op[" ".join(CHANNELS)](value("data"), _WEIGHTS, ...).once.named("conv")
+_X, _WEIGHTS, _FIRST, _SECOND = value("x"), *map(f32_constant, ("weights", "first", "second"))
 _CONVOLUTION = op["Convolution GroupConvolution"]
 
 
@@ -84,7 +79,7 @@ def _joined(node: SeenNode, x: Seen, most: int, numbers: np.ndarray, fit: np.nda
     return True
 
 
-@rule(op.Multiply(op.Add(_CONV, _BIAS).once | _CONV, _f32("factor")))
+@rule(op.Multiply(BIASED | CONV, f32_constant("factor")))
 def scale_outputs(
     node: SeenNode, conv: Seen, weights: Seen, factor: Seen, data: Seen, bias: Seen | None = None
 ) -> bool | None:
@@ -96,9 +91,8 @@ def scale_outputs(
     if numbers is None or not _is_plain(numbers).all():
         return None
     name = node.of.get_friendly_name()
-    wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
-    scaled = array * np.broadcast_to(numbers, channels).reshape(wide)
-    made = _with_weights(conv.node, data, weights, scaled, name if bias is None else None)
+    own = name if bias is None else None
+    made = with_factors(conv.node, data.port, weights, numbers, CHANNELS, own)
     if bias is not None:
         term = _alike(bias, factor)
         moved = made_constant((term[0] * term[1]).astype(np.float32), "f32", f"{name}/Constant")
@@ -107,19 +101,17 @@ def scale_outputs(
     return True
 
 
-@rule(_CONVOLUTION(op.Multiply(_X, _f32("factor")).once, _WEIGHTS))
+@rule(_CONVOLUTION(op.Multiply(_X, f32_constant("factor")).once, _WEIGHTS))
 def scale_inputs(node: SeenNode, x: Seen, factor: Seen, weights: Seen) -> bool | None:
     """conv(x * factor; weights) -> conv(x; weights * factor). Behind a sum with numbers, factors stay."""
     shape, array, axes = x.shape, np.asarray(weights.constant), INPUTS[node.op.name]
     channels = int(np.prod([array.shape[i] for i in axes]))
-    if shape is None or len(shape) < 2 or op.Add(value("y"), _f32("term")).matches(x):
+    if shape is None or len(shape) < 2 or op.Add(value("y"), f32_constant("term")).matches(x):
         return None
     numbers = _by_channel(factor, len(shape), channels)
     if numbers is None or not _is_plain(numbers).all() or numbers.size > 1 and shape[1] != channels:
         return None
-    wide = [array.shape[i] if i in axes else 1 for i in range(array.ndim)]
-    scaled = array * np.broadcast_to(numbers, channels).reshape(wide)
-    node.output.port.replace(_with_weights(node, x, weights, scaled, None))
+    node.output.port.replace(with_factors(node, x.port, weights, numbers, INPUTS))
     return True
 
 
@@ -133,14 +125,6 @@ def _by_channel(factor: Seen, rank: int, channels: int) -> np.ndarray | None:
 
 def _padded(shape: Sequence[int], rank: int) -> list[int]:
     return [1] * (rank - len(shape)) + list(shape)
-
-
-def _with_weights(conv: SeenNode, x: Seen, weights: Seen, scaled: np.ndarray, name: str | None) -> Output:
-    """A convolution with other weights, by another name if one is given."""
-    old = conv.of
-    other = made_constant(scaled.astype(np.float32), "f32", weights.port._node.get_friendly_name())
-    inputs = [x.port, other, *old._inputs[2:]]
-    return Output._of(Node._new(old._op, inputs, old._attrs, name or old.get_friendly_name()), 0)
 
 
 _BOUNDS = [constant("")] * 4
