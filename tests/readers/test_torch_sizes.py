@@ -401,7 +401,20 @@ def experts(x):
     return made
 
 
-@pytest.mark.parametrize(("function", "most"), [(asserted, 2), (looped, 2), (kept, 2), (experts, 2)])
+def compared(x):
+    """As optical flow: claims about several sizes at once."""
+    height, width = x.shape[-2:]
+    if (height, width) != x.cumsum(1).shape[-2:]:
+        raise ValueError(f"{height} x {width}")
+    if any(size < 4 for size in x.shape[-2:]):
+        raise ValueError("too small")
+    return x * float(height / width)
+
+
+FUNCTIONS = [(asserted, 2), (looped, 2), (kept, 2), (experts, 2), (compared, 2)]
+
+
+@pytest.mark.parametrize(("function", "most"), FUNCTIONS)
 def test_modules_are_traced_once_more_for_all_sizes_at_once(function, most, monkeypatch) -> None:
     """For loops over an open dimension, claims about sizes, and places that are selected."""
     torch.manual_seed(SEED)
@@ -428,8 +441,13 @@ def test_branches_that_raise() -> None:
             asked.append(is_claim(sys._getframe(1)))
             return self.value
 
-    claims(Truth(True), Truth(False))
-    assert asked == [True, True, True, False, False, False, False]
+        def __eq__(self, other):
+            return Truth(isinstance(other, Truth) and self.value == other.value)
+
+    for _ in range(20):  # Python changes the instructions of functions that run often
+        asked.clear()
+        claims(Truth(True), Truth(False), Truth(False))
+        assert asked == [True] * 6 + [False] * 4
 
 
 @pytest.mark.parametrize("example", [(1, 3, 30, 40), (1, 3, 40, 30)])

@@ -26,12 +26,16 @@ def asserted(x):
     return both[..., : int(x.shape[-1] / 2)]
 
 
-def claims(yes, no):
-    """Seven questions for the truth of what is given. Other answers to the first three raise exceptions."""
+def claims(yes, no, no_other):
+    """Ten questions for the truth of what is given. Other answers to the first six raise exceptions."""
     assert yes, "text"
     if no:
         raise ValueError(f"{yes!r} and {no}")
     if not yes:
+        raise ValueError
+    if any(each for each in [no]):
+        raise ValueError
+    if (no, 1) != (no_other, 1) or 1 in [no_other]:
         raise ValueError
     made = []
     if yes:

@@ -9,6 +9,9 @@ from typing import Any
 
 #: Instructions that may come between the test of a value and the jump that depends on it.
 _BETWEEN = ("TO_BOOL", "UNARY_NOT", "NOT_TAKEN", "COPY", "EXTENDED_ARG")
+#: Instructions that test elements of their operands: comparisons of tuples, `in`, and calls of `any`, which
+#: Python 3.11 makes of two instructions.
+_OF_ELEMENTS = ("COMPARE_OP", "CONTAINS_OP", "PRECALL", "CALL")
 #: Beginnings of instructions that end the search for a raise along one side of a branch.
 _ENDS = ("RETURN", "YIELD", "FOR_ITER", "STORE", "DELETE")
 #: Maximum number of instructions that are searched along one side.
@@ -18,7 +21,7 @@ _MOST = 60
 def is_claim(frame: Any) -> bool:
     """Whether the frame's current instruction tests a value, and one side of the branch raises an exception.
 
-    Examples are `assert a == b` and `if a != b: raise ...`.
+    Examples are `assert a == b`, `if a != b: raise ...` and `if (a, b) != x.shape: raise ...`.
     """
     return _is_claim(frame.f_code, frame.f_lasti)
 
@@ -28,7 +31,7 @@ def _is_claim(code: CodeType, at: int) -> bool:
     rows = list(dis.get_instructions(code))
     places = {row.offset: i for i, row in enumerate(rows)}
     i = places.get(at, len(rows))
-    while i < len(rows) and rows[i].opname in _BETWEEN:
+    while i < len(rows) and (rows[i].opname in _BETWEEN or rows[i].opname in _OF_ELEMENTS):
         i += 1
     if i >= len(rows) or "JUMP" not in rows[i].opname or "_IF_" not in rows[i].opname:
         return False
