@@ -188,12 +188,35 @@ def test_sizes_are_numbers_of_numpy_too(product):
     assert ovjit.convert_model(product, input=[sizes, sizes]).output().partial_shape == [5, 4]
 
 
-def test_outputs_are_those_named(source):
-    model = ovjit.Core().read_model(source)
-    for port, name in zip(model.outputs, "pq", strict=True):
-        port.get_tensor().set_names({name})
-    made = ovjit.convert_model(model, output=["q", "p", "q"])
-    assert [port.get_any_name() for port in made.outputs] == ["p", "q", "q"]
+@pytest.fixture
+def forked(tmp_path: Path) -> Path:
+    """An ONNX file of relu(a), abs(a) and -a."""
+    nodes = [
+        helper.make_node(kind, ["a"], [name]) for kind, name in (("Relu", "r"), ("Abs", "s"), ("Neg", "t"))
+    ]
+    ends = {name: helper.make_tensor_value_info(name, 1, [2, 3]) for name in "arst"}
+    graph = helper.make_graph(nodes, "g", [ends.pop("a")], list(ends.values()))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "forked.onnx",
+    )
+    return tmp_path / "forked.onnx"
+
+
+@pytest.mark.parametrize("ov", [openvino, ovjit], ids=["openvino", "ovjit"])
+@pytest.mark.parametrize(("wanted", "made"), [
+    ("t", "t"), ("ts", "ts"), ("tr", "tr"), ("tsr", "rst"), ("srt", "rst"), ("trt", "trt"), ("ss", "ss"),
+    ("tsrt", "tsrt"),
+])  # fmt: skip
+def test_outputs_are_those_named_in_their_order(forked, ov, wanted, made):
+    """All of the model's stay as they were."""
+    model = ov.convert_model(forked, output=list(wanted))
+    assert "".join(port.get_any_name() for port in model.outputs) == made
+    given = np.array([[-1, 2, -3], [4, -5, 6]], np.float32)
+    found = ov.compile_model(model, "CPU")(given)
+    expected = {"r": np.maximum(given, 0), "s": np.abs(given), "t": -given}
+    for index, name in enumerate(made):
+        np.testing.assert_array_equal(found[index], expected[name])
 
 
 def test_outputs_are_between_commas_and_spaces(product, tmp_path):
@@ -203,10 +226,26 @@ def test_outputs_are_between_commas_and_spaces(product, tmp_path):
 
 def test_a_file_says_what_it_was_made_of(source, tmp_path):
     assert ours(source, "--output_model", tmp_path / "out") == 0
-    for model in (ovjit.convert_model(source.as_posix()), ovjit.Core().read_model(tmp_path / "out.xml")):
+    converted, written = ovjit.convert_model(source.as_posix()), ovjit.Core().read_model(tmp_path / "out.xml")
+    for model in (converted, written):
         assert model.get_rt_info("Runtime_version").value == ovjit.get_version()
-        assert model.get_rt_info(["conversion_parameters", "input_model"]).value == "DIR/in.xml"
-    assert "OpenVINO Runtime" in model.get_rt_info()
+    assert converted.get_rt_info(["conversion_parameters", "input_model"]).value == "DIR/in.xml"
+    assert "OpenVINO Runtime" in written.get_rt_info()
+
+
+@pytest.mark.parametrize("args", [
+    [], ["--compress_to_fp16=False"], ["--compress_to_fp16", "True"],
+    ["--input", "a[2,3]", "--output", "t"], ["--verbose", "--dynamo"],
+])  # fmt: skip
+def test_a_file_has_the_options_of_the_command(forked, tmp_path, monkeypatch, args):
+    found = []
+    for name, package in (("openvino", openvino), ("ovjit", ovjit)):
+        out = tmp_path / "out.xml"
+        monkeypatch.setattr(sys, "argv", ["ovc", str(forked), "--output_model", str(out), *args])
+        assert importlib.import_module(f"{name}.tools.ovc.main").main() == 0
+        told = package.Core().read_model(out).get_rt_info(["conversion_parameters"])
+        found.append({key: str(value) for key, value in told.astype(dict).items()})
+    assert found[0] == found[1] and found[1]["output_model"]
 
 
 def test_functions_of_integers_are_of_reals_in_pytorch():

@@ -37,11 +37,12 @@ from ovjit.compat.ovc.help import PARAMETERS
 from ovjit.compat.ovc.utils import check_values_equal as check_values_equal
 from ovjit.errors import ConverterError, ModelError, OvjitError, no_path
 from ovjit.readers.formats import format_of
+from ovjit.readers.frameworks.files import framework_of
 from ovjit.readers.frameworks.objects import is_paddle, is_tensorflow
 from ovjit.readers.torch.recording.trace import is_plain_module
 
 #: What need not be said of a conversion.
-_DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False}
+_DEFAULTS = {"share_weights": True, "verbose": False, "dynamo": False, "compress_to_fp16": True}
 
 
 def args_to_argv(**kwargs: Any) -> argparse.Namespace:
@@ -137,13 +138,14 @@ def _driver(
         framework = "tf"
     else:
         model = _of_cuts(core, given, _read(core, given), outputs or [])
+        framework = _framework_of_file(given)
     if outputs is not None:
         _set_outputs(model, outputs)
     if described:
         try:
             ports = _set_inputs(model, described, framework)
-            if framework == "pytorch" and described[0].name is not None:
-                _set_order(model, [port.get_node() for port in ports])
+            if framework in ("pytorch", "tf") and described[0].name is not None:
+                _set_order(model, [port.get_node() for port in ports], framework)
         except Error:
             raise
         except OvjitError as error:  # an operation does not take the shapes or types
@@ -171,6 +173,11 @@ def _read(core: Core, given: Any) -> Model:
         return _read_given(core, given)
     except OvjitError as error:
         raise _failure(error, given) from error
+
+
+def _framework_of_file(given: Any) -> str | None:
+    path = given[0] if isinstance(given, (list, tuple)) else given
+    return framework_of(os.fspath(path)) if isinstance(path, (str, os.PathLike)) else None
 
 
 def _is_lite(given: Any) -> bool:
@@ -281,20 +288,24 @@ def _read_paddle(given: Any, example: Any, described: list[_InputCutInfo], outpu
 
 
 def _set_outputs(model: Model, wanted: Sequence[Any]) -> None:
-    """Let these be the outputs, those that the model has in its order before others; one that is named twice
-    is there twice, as in OpenVINO."""
+    """Let these be the outputs, in this order. Those of the model stay in its order if each of them is named
+    once, as in OpenVINO."""
     ports = [port if isinstance(port, Output) else _named(model, port) for port in wanted]
     have = model.get_results()
     known = [(result.input_value(0), result.output(0)) for result in have]
     places = [next((i for i, ends in enumerate(known) if port in ends), None) for port in ports]
+    if len(places) == len(have) and set(places) == set(range(len(have))):
+        return
     for result in have:
         model.remove_result(result)
     kept: list[Result] = []
-    for index, result in enumerate(have):
-        if (count := places.count(index)) > 0:
-            kept += [result, *(Result._of(result.input_value(0)) for _ in range(count - 1))]
-    new = [Result._of(port) for port, place in zip(ports, places, strict=True) if place is None]
-    model.add_results(kept + new)
+    for port, place in zip(ports, places, strict=True):
+        if place is None:
+            kept.append(Result._of(port))
+        else:
+            result = have[place]
+            kept.append(Result._of(result.input_value(0)) if result in kept else result)
+    model.add_results(kept)
 
 
 def _named(model: Model, name: str) -> Output:
@@ -350,22 +361,29 @@ def _set_inputs(model: Model, described: list[_InputCutInfo], framework: str | N
     return ports
 
 
-def _set_order(model: Model, wanted: Sequence[Any]) -> None:
-    """Put the inputs in this order, if it has each of them once. OpenVINO does so for PyTorch's models."""
+def _set_order(model: Model, wanted: Sequence[Any], framework: str) -> None:
+    """Put the inputs in the order in which they were described, as OpenVINO does: PyTorch's if all of them
+    were, TensorFlow's if some were not, which follow."""
     have = model.get_parameters()
-    if len(wanted) != len(have) or any(one not in wanted for one in have):
+    order = list(dict.fromkeys(wanted))
+    rest = [one for one in have if one not in order]
+    if framework == "tf" and rest:
+        order += rest
+    elif framework == "tf" or len(wanted) != len(have) or rest:
         return
     for parameter in have:
         model.remove_parameter(parameter)
-    model.add_parameters(wanted)
+    model.add_parameters(order)
 
 
 def _note(model: Model, argv: argparse.Namespace) -> None:
     """What the model was made of and by whom, as text in its runtime information."""
     if not model.has_rt_info("Runtime_version"):
         model.set_rt_info(ovjit.get_version(), "Runtime_version")
-    given = vars(argv)
-    for name in sorted({name for params in PARAMETERS.values() for name in params} & given.keys()):
+    given, described = vars(argv), {name for params in PARAMETERS.values() for name in params}
+    if hasattr(argv, "output_model"):  # the command's, which tells no model as OpenVINO's does not
+        described = described - {"input_model"} | {"output_model", "compress_to_fp16"}
+    for name in sorted(described & given.keys()):
         value = given[name]
         if name == "input_model" and isinstance(value, (list, tuple)) and len(value) == 1:
             value = value[0]

@@ -858,6 +858,23 @@ def convert_extended(folder: Path) -> None:
         assert "No conversion rule found for operations: WriteFile" in said, said
 
 
+def ports_of_a_frozen_graph(folder: Path) -> None:
+    """Inputs and outputs are in the order in which they are named, if not all of them are."""
+    with tf.Graph().as_default() as graph:
+        a, b, c = (tf.compat.v1.placeholder(tf.float32, [None, 3], name) for name in "abc")
+        for value, name in ((a - b, "u"), (b * c, "v"), (c + a, "w")):
+            tf.abs(value, name=name)
+    tf.io.write_graph(graph.as_graph_def(), str(folder), "three.pb", as_text=False)
+    for inputs, outputs in (("a", "u"), ("c", "wu"), ("ca", "uw"), ("ba", "wvu"), ("cba", "v"), ("cc", "vv")):
+        given = {"input": [f"{name}:0" for name in inputs], "output": [f"{name}:0" for name in outputs]}
+        told = []
+        for package in PACKAGES:
+            model = package.convert_model(folder / "three.pb", **given)
+            told.append([[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)])
+        count = len(set(inputs))
+        assert told[0][0][:count] == told[1][0][:count] and told[0][1] == told[1][1], (given, told)
+
+
 def main(folder: Path) -> None:
     convert_described(folder)
     convert_objects(folder)
@@ -902,6 +919,7 @@ def main(folder: Path) -> None:
                 assert str(mine.get_partial_shape()) == str(theirs.get_partial_shape()), (name, mine, theirs)
     for what, example in ((model, None), (function, image), (concrete, None)):
         check(ov.convert_model(what, example_input=example), image, want, str(type(what)))
+    ports_of_a_frozen_graph(folder)
     broken = {"bad.pb": b"\x0a\x05hello", "bad.keras": b"junk", "bad.h5": b"junk", "none.pb": b""}
     for name, content in broken.items():
         (folder / name).write_bytes(content)
