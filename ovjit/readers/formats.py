@@ -18,6 +18,8 @@ _GRAPH = 7
 #: Those of TensorFlow's GraphDef, of which 1 is its nodes.
 _GRAPH_DEF = {3: _NUMBER, **dict.fromkeys((1, 2, 4, 5), _BYTES)}
 _NODE = 1
+#: Those of TensorFlow's MetaGraphDef, of which 2 is its graph.
+_META_GRAPH, _META_GRAPH_DEF = dict.fromkeys(range(1, 8), _BYTES), 2
 #: How a GraphDef as text begins, behind remarks.
 _GRAPH_TEXT = re.compile(rb"(\s|#[^\n]*\n)*(node|versions|version|library|debug_info)\s*[:{<]")
 #: The root of an IR stands in so many first bytes. A ModelProto has no more fields of its own.
@@ -50,6 +52,12 @@ def is_graph_def(path: str | os.PathLike[str]) -> bool:
     """Whether a file may be a GraphDef of TensorFlow, by its outermost fields, as text by the first."""
     with open(path, "rb") as file:
         return _GRAPH_TEXT.match(file.read(_HEAD)) is not None or _is_message(file, _GRAPH_DEF, _NODE)
+
+
+def is_meta_graph(path: str | os.PathLike[str]) -> bool:
+    """Whether a file may be a MetaGraphDef of TensorFlow, by its outermost fields."""
+    with open(path, "rb") as file:
+        return _is_message(file, _META_GRAPH, _META_GRAPH_DEF)
 
 
 def looks_like_xml(head: bytes) -> bool:

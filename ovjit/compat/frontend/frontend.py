@@ -27,7 +27,7 @@ from ovjit.compat.frontend.input_model import InputModel, Place
 from ovjit.compat.frontend.onnx_model import OnnxInputModel
 from ovjit.compat.frontend.pytorch.conversions import is_of_torch
 from ovjit.errors import ModelError, OvjitError, no_such_constructor, no_such_form
-from ovjit.readers.formats import format_of, is_graph_def
+from ovjit.readers.formats import format_of, is_graph_def, is_meta_graph
 from ovjit.readers.frameworks.files import FRAMEWORKS, framework_of
 
 #: Those that the contents of a file tell.
@@ -224,6 +224,8 @@ def _fits(path: Path, name: str) -> bool:
     if path.is_file() and not path.stat().st_size:
         return False
     if path.is_file() and path.suffix.lower() in (".pb", ".pbtxt") and not is_graph_def(path):
+        return False
+    if path.is_file() and path.suffix.lower() == ".meta" and not is_meta_graph(path):
         return False
     return name in FRAMEWORKS and framework_of(os.fspath(path)) == name
 

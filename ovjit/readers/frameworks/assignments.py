@@ -28,7 +28,7 @@ def without_assignments(graph: Any, outputs: list[str]) -> Any:
     first: dict[str, int] = {}
     for name, node in assignments.items():
         first.setdefault(_variable(nodes, node.input[0]), places[name])
-    for name in _needed(nodes, outputs):
+    for name in needed_nodes(nodes, outputs):
         for value in nodes[name].input:
             if places[name] > first.get(_variable(nodes, value), len(nodes)):
                 raise UnsupportedError(
@@ -51,7 +51,7 @@ def _variable(nodes: dict[str, Any], tensor: str) -> str:
     return source_of(nodes, tensor, _READ.search)
 
 
-def _needed(nodes: dict[str, Any], outputs: list[str]) -> list[str]:
+def needed_nodes(nodes: dict[str, Any], outputs: list[str]) -> list[str]:
     """The nodes whose values outputs are computed from."""
     needed: dict[str, None] = {}
     queue = [node_of(name) for name in outputs]

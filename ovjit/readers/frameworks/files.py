@@ -25,7 +25,7 @@ class Framework(NamedTuple):
 
 FRAMEWORKS = {
     "tf": Framework(
-        "TensorFlow", (".pb", ".pbtxt", ".keras", ".h5", ".hdf5"), ("tensorflow", "tf2onnx"),
+        "TensorFlow", (".pb", ".pbtxt", ".meta", ".keras", ".h5", ".hdf5"), ("tensorflow", "tf2onnx"),
         "pip install 'ovjit[tensorflow]'",
     ),
     "paddle": Framework(

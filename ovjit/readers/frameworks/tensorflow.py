@@ -13,9 +13,8 @@ from ovjit.errors import ModelError, UnsupportedError
 from ovjit.readers.archives import check_archive
 from ovjit.readers.frameworks.assignments import without_assignments
 from ovjit.readers.frameworks.exported import add_unread, converted, quiet
+from ovjit.readers.frameworks.meta_graphs import VARIABLES, Frozen, ends_of, read_meta_graph
 
-#: Operators that are variables.
-_VARIABLES = ("Variable", "VariableV2", "VarHandleOp")
 #: How placeholders begin that TensorFlow leaves behind where it takes loops apart.
 _LEFT_OVER = "unused_control_flow_input"
 
@@ -31,6 +30,9 @@ def file_to_onnx(path: str, weights: Any = None, more: Collection[str] = ()) -> 
         if zipfile.is_zipfile(path):
             check_archive(path)
         return object_to_onnx(tf.keras.models.load_model(path, compile=False), more=more)
+    if ending == ".meta":
+        with quiet():
+            return _of_graph(path, read_meta_graph(path), more)
     return _frozen(path, ending == ".pbtxt", more)
 
 
@@ -51,7 +53,7 @@ def object_to_onnx(
         if hasattr(model, "as_graph_def"):
             model = model.as_graph_def()
         if hasattr(model, "node") and hasattr(model, "versions"):
-            return _of_graph("the given graph", model, more)
+            return _of_graph("the given graph", _whole("the given graph", model), more)
         return _concrete(*_traced(model, example, described), more)
 
 
@@ -62,7 +64,7 @@ def _frozen_session(session: Any) -> Any:
     graph = session.graph.as_graph_def()
     read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
     ends = [n.name for n in graph.node if n.name not in read and n.op not in ("NoOp", "Const", "Placeholder")]
-    if not any(node.op in _VARIABLES for node in graph.node):
+    if not any(node.op in VARIABLES for node in graph.node):
         return graph
     return tf.compat.v1.graph_util.convert_variables_to_constants(session, graph, ends)
 
@@ -222,25 +224,40 @@ def _frozen(path: str, text: bool, more: Collection[str]) -> Any:
     else:
         graph.ParseFromString(content)
     with quiet():
-        return _of_graph(path, graph, more)
+        return _of_graph(path, _whole(path, graph), more)
 
 
-def _of_graph(where: str, graph: Any, more: Collection[str]) -> Any:
-    """A GraphDef: placeholders are the inputs, what no node reads are the outputs."""
+def _whole(where: str, graph: Any) -> Frozen:
+    """A GraphDef whose outputs are what no node reads."""
     if not graph.node:
         raise ModelError(f"{where}: the graph of TensorFlow has no nodes")
+    if any(node.op in VARIABLES for node in graph.node):
+        raise UnsupportedError(f"{where}: the graph has variables: freeze it, or give a SavedModel")
+    return Frozen(graph, None, [f"{name}:0" for name in ends_of(graph)], None)
+
+
+def _of_graph(where: str, frozen: Frozen, more: Collection[str]) -> Any:
+    """A graph without variables. Its placeholders are the inputs if it does not say which."""
+    graph, inputs, outputs, renames = frozen
+    if not outputs:
+        raise ModelError(f"{where}: the graph of TensorFlow has no outputs")
     read = {name.partition(":")[0].lstrip("^") for node in graph.node for name in node.input}
-    inputs = [
-        f"{node.name}:0"
+    placeholders = [
+        node
         for node in graph.node
         if node.op.startswith("Placeholder") and (node.name in read or not node.name.startswith(_LEFT_OVER))
     ]
-    left = [node for node in graph.node if node.name not in read]
-    ends = [n for n in left if not n.op.startswith("Placeholder") and n.op not in ("NoOp", "Const")]
-    outputs = [f"{node.name}:0" for node in ends]
-    if any(node.op in _VARIABLES for node in graph.node):
-        raise UnsupportedError(f"{where}: the graph has variables: freeze it, or give a SavedModel")
-    made = converted(graph, inputs, outputs, None, more)
-    placeholders = [node for node in graph.node if f"{node.name}:0" in inputs]
-    add_unread(made, [(f"{n.name}:0", n.attr["dtype"].type, n.attr["shape"].shape) for n in placeholders])
+    if inputs is not None:
+        of_name = {f"{node.name}:0": node for node in placeholders}
+        placeholders = [of_name[name] for name in inputs if name in of_name]
+    names = inputs if inputs is not None else [f"{node.name}:0" for node in placeholders]
+    made = converted(graph, names, outputs, renames, more)
+    called = renames or {}
+    add_unread(
+        made,
+        [
+            (called.get(name := f"{n.name}:0", name), n.attr["dtype"].type, n.attr["shape"].shape)
+            for n in placeholders
+        ],
+    )
     return made

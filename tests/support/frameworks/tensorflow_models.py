@@ -862,7 +862,7 @@ def ports_of_a_frozen_graph(folder: Path) -> None:
     """Inputs and outputs are in the order in which they are named, if not all of them are."""
     with tf.Graph().as_default() as graph:
         a, b, c = (tf.compat.v1.placeholder(tf.float32, [None, 3], name) for name in "abc")
-        for value, name in ((a - b, "u"), (b * c, "v"), (c + a, "w")):
+        for value, name in ((b * c, "v"), (c + a, "w"), (a - b, "u")):
             tf.abs(value, name=name)
     tf.io.write_graph(graph.as_graph_def(), str(folder), "three.pb", as_text=False)
     for inputs, outputs in (("a", "u"), ("c", "wu"), ("ca", "uw"), ("ba", "wvu"), ("cba", "v"), ("cc", "vv")):
@@ -873,6 +873,67 @@ def ports_of_a_frozen_graph(folder: Path) -> None:
             told.append([[port.get_any_name() for port in ports] for ports in (model.inputs, model.outputs)])
         count = len(set(inputs))
         assert told[0][0][:count] == told[1][0][:count] and told[0][1] == told[1][1], (given, told)
+    assert [port.get_any_name() for port in ov.convert_model(folder / "three.pb").outputs] == [
+        port.get_any_name() for port in openvino.convert_model(folder / "three.pb").outputs
+    ]
+
+
+def meta_graphs(folder: Path) -> None:
+    """The values of variables come from the checkpoint; a signature names inputs and outputs."""
+    for kind in ("references", "resources"):
+        path = folder / f"{kind}.meta"
+        values, ids, want = meta_graph(path, kind == "resources")
+        names = ["x:0", "ids:0", "probs:0"]
+        for signed in (False, True):
+            if signed:
+                sign(path)
+                names = ["data", "ids", "probs"]
+            for package in PACKAGES:
+                model = package.Core().read_model(path)
+                assert {names[0], names[1]} == {port.get_any_name() for port in model.inputs}, model.inputs
+                given = {names[0]: values, names[1]: ids}
+                got = package.compile_model(model, "CPU", F32)(given)[names[2]]
+                np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6, err_msg=f"{kind} {signed}")
+        for end in (".index", ".meta"):
+            Path(f"{folder / kind}{end}").write_bytes(b"")
+            try:
+                ov.Core().read_model(path)
+            except RuntimeError as error:
+                assert kind in str(error), error
+            else:
+                raise AssertionError(f"{kind} was read without its {end}")
+
+
+def meta_graph(path: Path, resources: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Writes a classifier with its checkpoint. Returns its inputs and what it answers."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session, v1.variable_scope("", use_resource=resources):
+        x = v1.placeholder(tf.float32, [None, 4], "x")
+        ids = v1.placeholder(tf.int32, [None], "ids")
+        weight, table = (v1.get_variable(name, [rows, 5]) for name, rows in (("weight", 4), ("table", 7)))
+        bias = v1.get_variable("bias", [5], initializer=v1.constant_initializer(0.3))
+        looked_up = tf.nn.embedding_lookup(table, ids)
+        probs = tf.nn.softmax(tf.matmul(x, weight) + bias + looked_up, name="probs")
+        session.run(v1.global_variables_initializer())
+        given = {x: normal(3, 4), ids: np.array([1, 6, 0], np.int32)}
+        v1.train.Saver().save(session, str(path.with_suffix("")))
+        return given[x], given[ids], session.run(probs, given)
+
+
+def sign(path: Path) -> None:
+    """Adds a signature to a meta graph."""
+    meta = tf.compat.v1.MetaGraphDef()
+    meta.ParseFromString(path.read_bytes())
+    signature = meta.signature_def["serving_default"]
+    signature.method_name = "predict"
+    for ends, names in (
+        (signature.inputs, {"data": "x", "ids": "ids"}),
+        (signature.outputs, {"probs": "probs"}),
+    ):
+        for name, node in names.items():
+            kind = tf.int32 if node == "ids" else tf.float32
+            ends[name].name, ends[name].dtype = f"{node}:0", kind.as_datatype_enum
+    path.write_bytes(meta.SerializeToString())
 
 
 def main(folder: Path) -> None:
@@ -920,6 +981,7 @@ def main(folder: Path) -> None:
     for what, example in ((model, None), (function, image), (concrete, None)):
         check(ov.convert_model(what, example_input=example), image, want, str(type(what)))
     ports_of_a_frozen_graph(folder)
+    meta_graphs(folder)
     broken = {"bad.pb": b"\x0a\x05hello", "bad.keras": b"junk", "bad.h5": b"junk", "none.pb": b""}
     for name, content in broken.items():
         (folder / name).write_bytes(content)
