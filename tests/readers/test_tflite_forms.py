@@ -15,7 +15,7 @@ pytest.importorskip("tflite")
 
 from ovjit.errors import OvjitError, UnsupportedError
 from tests.support.tflite.cases import i32, one, x
-from tests.support.tflite.files import G, Op, T, const, write
+from tests.support.tflite.files import G, Op, T, const, quantized, write
 
 SEED = 20261127
 F32 = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -170,3 +170,27 @@ def test_outputs_of_convert_model(tmp_path: Path) -> None:
             model.add_outputs("r")
     with pytest.raises(OvjitError, match="No node with name other"):
         ov.convert_model(path, output="other")
+
+
+def test_masked_scores_of_16_bits(tmp_path: Path) -> None:
+    """The lowest f32 hides scores; f32 does not hold the width of such numbers' range. By NumPy, in f64."""
+    scale, lowest = np.float32(7.24103810595056e33), np.finfo(np.float32).min
+    scores = RNG.normal(size=(4, 6)).astype(np.float32)
+    scores[:, 3:] = [[lowest, 1.0, lowest], [2.0, lowest, lowest], [lowest] * 3, [-2e37, 3e37, -lowest]]
+    wide = quantized(scale)
+    tensors = [T("x", (4, 6)), T("stored", (4, 6), "INT16", quant=wide), T("real", (4, 6)),
+               T("probs", (4, 6), "INT16", quant=quantized(2.0**-15)), T("out", (4, 6))]  # fmt: skip
+    ops = [
+        Op("QUANTIZE", ["x"], ["stored"], "QuantizeOptions"),
+        Op("DEQUANTIZE", ["stored"], ["real"], "DequantizeOptions"),
+        Op("SOFTMAX", ["stored"], ["probs"], "SoftmaxOptions", {"Beta": 1.0}),
+        Op("DEQUANTIZE", ["probs"], ["out"], "DequantizeOptions"),
+    ]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(write(G(tensors, ops, ["x"], ["stored", "real", "out"])))
+    result = ov.compile_model(path, "CPU", F32)(scores)
+    steps = np.clip(np.rint(scores.astype(np.float64) / scale), -32768, 32767)
+    np.testing.assert_array_equal(result[0], steps.astype(np.int16))
+    np.testing.assert_allclose(result[1], steps * scale, rtol=1e-6)
+    far = np.exp((steps - steps.max(axis=1, keepdims=True)) * scale)
+    np.testing.assert_allclose(result[2], far / far.sum(axis=1, keepdims=True), atol=2.0**-14)

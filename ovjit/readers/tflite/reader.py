@@ -322,12 +322,29 @@ def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray
     return low, high, (scale * (low - zero)).astype(np.float32), (scale * (high - zero)).astype(np.float32)
 
 
+def _is_too_wide(bottom: np.ndarray, top: np.ndarray) -> bool:
+    """Whether f32 does not hold the width of a range, so that FakeQuantize has no answer: that of attention
+    masks with the lowest f32 among 16-bit numbers."""
+    with np.errstate(over="ignore"):
+        return not np.isfinite(top - bottom).all()
+
+
+def _in_steps(n: Builder, value: Output, row: TensorRow) -> tuple[Output, Output, Output]:
+    """Numbers in steps from zero, rounded to those that can be stored; the step and the stored zero."""
+    assert row.quant is not None
+    scale, zero = row.quant.shaped(n.rank(value))
+    low, high = (n.const((end - zero).astype(np.float32)) for end in RANGES[row.dtype])
+    step = n.const(scale)
+    steps = n("Round", n("Divide", value, step), mode="half_to_even")
+    return n("Minimum", n("Maximum", steps, low), high), step, n.const(zero.astype(np.float32))
+
+
 def dequantized(n: Builder, value: Output, row: TensorRow) -> Output:
     """Stored numbers as those that they stand for."""
     real = n.convert(value, "f32")
     rank = n.rank(value)
     assert row.quant is not None
-    if row.dtype not in RANGES:
+    if row.dtype not in RANGES or _is_too_wide(*_bounds(row, rank)[2:]):
         scale, zero = row.quant.shaped(rank)
         if zero.any():
             real = n("Subtract", real, n.const(zero.astype(np.float32)))
@@ -342,6 +359,9 @@ def fake_quantized(reader: Reader, n: Builder, value: Output, row: TensorRow) ->
     if row.dtype not in RANGES:
         return value
     low, high, bottom, top = _bounds(row, n.rank(value))
+    if _is_too_wide(bottom, top):
+        steps, step, _ = _in_steps(n, value, row)
+        return n("Multiply", steps, step)
     ends = [n.const(bottom), n.const(top)]
     return reader.layouts.each(
         n, lambda x, a, b: n("FakeQuantize", x, a, b, a, b, levels=high - low + 1), [value, *ends]
@@ -356,6 +376,9 @@ def requantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Ou
         steps = n("Round", n("Divide", value, n.const(scale)), mode="half_to_even")
         return n.convert(n("Add", steps, n.const(zero.astype(np.float32))), row.dtype)
     low, high, bottom, top = _bounds(row, n.rank(value))
+    if _is_too_wide(bottom, top):
+        steps, _, zero = _in_steps(n, value, row)
+        return n.convert(n("Add", steps, zero), row.dtype)
     ends = [n.const(bottom), n.const(top), n.const(np.float32(low)), n.const(np.float32(high))]
 
     def make(x: Output, *bounds: Output) -> Output:
