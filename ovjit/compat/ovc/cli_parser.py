@@ -52,6 +52,8 @@ def single_input_to_input_cut_info(input: Any) -> _InputCutInfo:
     if isinstance(input, (tuple, list)) and not is_shape_type(input):
         found: dict[str, Any] = {}
         for item in input:
+            if item is None:  # a shape of which nothing is said
+                continue
             if (kind := _kind_of(item)) is None:
                 raise Error(
                     "Incorrect input parameters provided. Expected tuple with input name, input type or "
