@@ -372,8 +372,8 @@ def _without_state(
     for node in graph.nodes:
         if nodes is not None and node not in nodes:
             continue
-        name = node.attrs.get("variable_id", "")
-        if name and name not in hidden and (node.op.role == "read" or name not in read):
+        name = node.attrs.get("variable_id")
+        if name is not None and name not in hidden and (node.op.role == "read" or name not in read):
             dtype, shape = shape_of[name]
             attrs = {"shape": shape, "element_type": dtype}
             hidden[name] = builder.add("Parameter", (), attrs, name=node.name, origins=node.origins).output

@@ -428,3 +428,16 @@ def test_some_of_a_decoders_states_are_reset(some):
     for one, other in zip(ours, theirs, strict=True):
         if one is not None:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@BOTH
+def test_a_variable_whose_name_is_empty(ov):
+    x = ov.opset13.parameter([2], np.float32)
+    read = ov.opset6.read_value(ov.opset13.constant(np.zeros(2, np.float32)), "")
+    total = ov.opset13.add(read, x)
+    model = ov.Model([ov.opset13.result(total)], [ov.opset6.assign(total, "")], [x], "m")
+    request = ov.compile_model(model, "CPU").create_infer_request()
+    given = np.array([1, -2], np.float32)
+    for times in (1, 2, 3):
+        np.testing.assert_array_equal(request.infer([given])[0], times * given)
+    assert [state.name for state in request.query_state()] == [""]

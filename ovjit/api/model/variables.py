@@ -132,7 +132,8 @@ class assign(Node):
         name = kwargs.pop("name", "")  # as in other builders it counts only where it is given by keyword
         given = dict(zip(("new_value", "variable"), args, strict=False)) | kwargs
         new_value = given.pop("new_value", None)
-        variable = given.pop("variable", None) or given.pop("variable_id", None)
+        variable, named = (given.pop(key, None) for key in ("variable", "variable_id"))
+        variable = named if variable is None else variable
         if new_value is None or given or len(args) > 3:
             raise no_such_form("assign() takes new_value, variable or variable_id, name")
         if isinstance(variable, Variable):
