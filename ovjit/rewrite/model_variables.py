@@ -380,7 +380,7 @@ def _without_state(
         if node.op.role == "assign":
             new[node.output] = new[node.inputs[0]]
         elif node.op.role == "read":
-            new[node.output] = hidden[name]
+            new[node.output] = hidden[node.attrs["variable_id"]]
         elif node in passed:
             new[node.output] = new[node.inputs[0]]
             cached.add(node.output)

@@ -318,3 +318,11 @@ def test_an_extension_for_another_framework_converts_nothing_of_onnx(ov, unknown
     extension = module.ConversionExtension("Foo", lambda c: ov.opset13.abs(c.get_input(0)).outputs())
     with pytest.raises(ov.frontend.OpConversionFailure):
         converted(ov, unknown, extension)
+
+
+@pytest.mark.parametrize("name", ["tf", "paddle"])
+def test_a_file_of_another_framework_is_not_loaded(ov, unknown, name):
+    front = ov.frontend.FrontEndManager().load_by_framework(name)
+    assert not front.supported(str(unknown))
+    with pytest.raises(ov.frontend.GeneralFailure):
+        front.load(str(unknown))

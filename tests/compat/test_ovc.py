@@ -118,7 +118,8 @@ def texts(ov_name: str) -> Any:
     described = [
         None, "a,b[1]", ["a", "b"], [("a", [1, 2]), "b"], {"a": kinds.f32, "b": ([1, 2], np.int8)}, [1, 2],
         (1, 2), [[1, 2], [3]], [np.float32, [1]], np.float32, int, package.Shape([1, 2]), ("a", [1], [2]),
-        ("a", [dim(1, 3), -1], np.int8), ("a", "b"), 5, {"a": (None, np.int8)}, [("a", None), "b"], [None], (None, "a"), {"x": "y"}, {1: "y"}, [object()],
+        ("a", [dim(1, 3), -1], np.int8), ("a", "b"), 5, {"a": (None, np.int8)},
+        [("a", None), "b"], [None], (None, "a"), {"x": "y"}, {1: "y"}, [object()],
     ]  # fmt: skip
     written = ["a", "a,b", "a[1 2],b[]", "[1,2],[3]", "a[1..3, ?,-1,..4,5..]", "a[x]", "a[1", "a]1[", "",
                "a,", "a[1][2]", "a[1,2]b", "a->1", "1:a[3 1],b:2"]  # fmt: skip

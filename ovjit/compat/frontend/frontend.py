@@ -81,9 +81,11 @@ class FrontEnd:
         if not files:
             raise GeneralFailure(f"{self._name}: no model is given")
         if isinstance(files[0], (str, os.PathLike)):
-            kind = format_of(_existing(files[0], self._name))
+            kind = format_of(file := _existing(files[0], self._name))
             if self._name in _BY_CONTENTS and kind not in (None, self._name):
                 raise Unreadable(f"{self._name}: {files[0]!r} is a model of another format, {kind}")
+            if self._name in FRAMEWORKS and not _fits(file, self._name):
+                raise Unreadable(f"{self._name}: {files[0]!r} is not a model of this framework")
         if self._name in OBJECTS and not self.supported(files[0]):
             raise GeneralFailure(f"{self._name}: {type(files[0]).__name__} is not a model of this framework")
 

@@ -53,13 +53,18 @@ def read_meta_graph(path: str) -> Frozen:
 
 def ends_of(graph: Any) -> list[str]:
     """The nodes that no other reads, in the order of their names, as OpenVINO has outputs of a graph."""
-    read = {node_of(name) for node in graph.node for name in node.input}
+    read = {_node_before(name) for node in graph.node for name in node.input}
     left = [node for node in graph.node if node.name not in read]
     return sorted(
         node.name
         for node in left
         if not node.op.startswith(("Placeholder", *_EFFECTS)) and node.op not in ("NoOp", "Const")
     )
+
+
+def _node_before(name: str) -> str:
+    """The node that an input names: one whose tensor is read, or one that is run before."""
+    return node_of(name.removeprefix("^"))
 
 
 def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -> Any:
@@ -79,7 +84,7 @@ def _with_values(graph: Any, path: str, outputs: list[str], inputs: list[str]) -
             continue
         kept = made.node.add()
         kept.CopyFrom(node)
-        kept.input[:] = [name for name in node.input if not name.startswith("^") or node_of(name) in needed]
+        kept.input[:] = [name for name in node.input if _node_before(name) in needed]
         if node.op == "ReadVariableOp":
             _becomes(kept, "Identity", T=node.attr["dtype"])
         elif node.op == "ResourceGather":

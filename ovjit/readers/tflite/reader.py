@@ -377,8 +377,8 @@ def requantized(reader: Reader, n: Builder, value: Output, row: TensorRow) -> Ou
         return n.convert(n("Add", steps, n.const(zero.astype(np.float32))), row.dtype)
     low, high, bottom, top = _bounds(row, n.rank(value))
     if _is_too_wide(bottom, top):
-        steps, _, zero = _in_steps(n, value, row)
-        return n.convert(n("Add", steps, zero), row.dtype)
+        steps, _, origin = _in_steps(n, value, row)
+        return n.convert(n("Add", steps, origin), row.dtype)
     ends = [n.const(bottom), n.const(top), n.const(np.float32(low)), n.const(np.float32(high))]
 
     def make(x: Output, *bounds: Output) -> Output:
