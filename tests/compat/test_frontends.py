@@ -326,3 +326,10 @@ def test_a_file_of_another_framework_is_not_loaded(ov, unknown, name):
     assert not front.supported(str(unknown))
     with pytest.raises(ov.frontend.GeneralFailure):
         front.load(str(unknown))
+
+
+def test_a_graph_of_tensorflow_is_no_ir(ov, tmp_path):
+    (tmp_path / "m.pb").write_bytes(b"\x0a\x05\x0a\x01x\x12\x00")
+    front = ov.frontend.FrontEndManager().load_by_framework("ir")
+    with pytest.raises((RuntimeError, ov.frontend.GeneralFailure)):
+        front.load(str(tmp_path / "m.pb"))

@@ -81,7 +81,7 @@ class FrontEnd:
         if not files:
             raise GeneralFailure(f"{self._name}: no model is given")
         if isinstance(files[0], (str, os.PathLike)):
-            kind = format_of(file := _existing(files[0], self._name))
+            kind = format_of(file := _existing(files[0], self._name)) or framework_of(os.fspath(file))
             if self._name in _BY_CONTENTS and kind not in (None, self._name):
                 raise Unreadable(f"{self._name}: {files[0]!r} is a model of another format, {kind}")
             if self._name in FRAMEWORKS and not _fits(file, self._name):
