@@ -333,3 +333,20 @@ def test_a_graph_of_tensorflow_is_no_ir(ov, tmp_path):
     front = ov.frontend.FrontEndManager().load_by_framework("ir")
     with pytest.raises((RuntimeError, ov.frontend.GeneralFailure)):
         front.load(str(tmp_path / "m.pb"))
+
+
+def test_a_place_that_is_not_there(ov, forked):
+    front = ov.frontend.FrontEndManager().load_by_framework("onnx")
+    loaded = front.load(str(forked))
+    nowhere = loaded.get_place_by_tensor_name(tensor_name="nowhere")
+    assert nowhere is None
+    edits = [
+        lambda: loaded.get_partial_shape(nowhere),
+        lambda: loaded.set_partial_shape(nowhere, ov.PartialShape([2, 3])),
+        lambda: loaded.get_element_type(nowhere),
+        lambda: loaded.set_element_type(nowhere, ov.Type.f32),
+        lambda: loaded.override_all_outputs([nowhere]),
+    ]
+    for edit in edits:
+        with pytest.raises(ov.frontend.GeneralFailure):
+            edit()

@@ -193,6 +193,13 @@ def of_several(name: str) -> GeneralFailure:
     return GeneralFailure(f"the operation {name!r} has several outputs: give the output's index")
 
 
+def data_of(place: Any) -> Any:
+    """The tensor that a place is about. GeneralFailure for None, which a name that is not there gives."""
+    if place is None:
+        raise GeneralFailure("a place of the model is expected, not None: there is no such name")
+    return place._data()
+
+
 class InputModel:
     """A model that was loaded and not yet converted. Its file was read; what of its operations cannot be
     converted is an error of `convert`, or of whatever else needs them."""
@@ -273,7 +280,7 @@ class InputModel:
 
     def get_partial_shape(self, place: Place) -> PartialShape:
         """The shape of a tensor: what an input was given, what the last edits that fit made of the others."""
-        data = place._data()
+        data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_partial_shape()
         return data.get_partial_shape()
@@ -285,19 +292,19 @@ class InputModel:
     def get_element_type(self, place: Place) -> Type:
         """The element type of an input or output of the model; of what is between them it is dynamic, as
         that is not settled before the conversion."""
-        data = place._data()
+        data = data_of(place)
         if isinstance(data._node, Parameter):
             return data._node.get_element_type()
         return data.get_element_type() if Place._tensor(data).is_output() else Type.dynamic
 
     def set_tensor_value(self, place: Place, value: np.ndarray) -> None:
         """Put a constant in the place of a tensor."""
-        self._replace(place._data(), constant_node(np.asarray(value)))
+        self._replace(data_of(place), constant_node(np.asarray(value)))
         self._follow()
 
     def cut_and_add_new_input(self, place: Place, new_name: str = "") -> None:
         """Make a tensor an input; what it was made of goes, unless something else needs it."""
-        old = place._data()
+        old = data_of(place)
         type_ = old._tensor._type
         known = Place._tensor(old).get_names()[0]
         parameter = Parameter._of(type_.dtype, type_.shape, new_name or known)
@@ -314,25 +321,25 @@ class InputModel:
         """Make a tensor an output, the only one that is left of what follows it."""
         self.override_all_outputs([place])
         if new_name:
-            place._data()._tensor._names = {new_name}
+            data_of(place)._tensor._names = {new_name}
 
     def add_output(self, place: Place) -> Place:
         """Make a tensor an output too."""
         self._edited = True
-        self._model.add_outputs(place._data())
+        self._model.add_outputs(data_of(place))
         return place
 
     def remove_output(self, place: Place) -> None:
         """No longer give back a tensor."""
         self._edited = True
-        wanted = place._data()
+        wanted = data_of(place)
         for result in self._model.get_results():
             if result.input_value(0) == wanted:
                 self._model.remove_result(result)
 
     def override_all_outputs(self, outputs: Sequence[Place]) -> None:
         """Let these tensors be the outputs, in this order."""
-        wanted = [place._data() for place in outputs]
+        wanted = [data_of(place) for place in outputs]
         have: dict[Output, list[Result]] = {}
         for result in self._model.get_results():
             have.setdefault(result.input_value(0), []).append(result)
@@ -346,7 +353,7 @@ class InputModel:
         given = [port for place in inputs for port in _cuts(place)]
         chosen = []
         for place in given:
-            parameter = place._data()._node
+            parameter = data_of(place)._node
             if isinstance(parameter, Parameter) and place._kind != "input":
                 chosen.append(parameter)
             else:
@@ -371,12 +378,12 @@ class InputModel:
     def set_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         """Let a tensor have one name."""
         self._edited = True
-        tensor._data()._tensor.set_names({new_name})
+        data_of(tensor)._tensor.set_names({new_name})
 
     def add_name_for_tensor(self, tensor: Place, new_name: str) -> None:
         """Give a tensor a further name."""
         self._edited = True
-        tensor._data()._tensor.add_names({new_name})
+        data_of(tensor)._tensor.add_names({new_name})
 
     def free_name_for_tensor(self, name: str) -> None:
         """Take a name away from the tensor that has it."""
@@ -415,7 +422,7 @@ class InputModel:
             self._edited = edited
 
     def _parameter(self, place: Place) -> Parameter:
-        node = place._data()._node
+        node = data_of(place)._node
         if not isinstance(node, Parameter):
             raise GeneralFailure(f"the tensor {place.get_names()} is not an input of the model")
         return node
@@ -468,6 +475,6 @@ class InputModel:
 
 def _cuts(place: Place) -> list[Place]:
     """Where a model is cut to make a place an input: before all of an operation's inputs."""
-    if place._kind != "operation":
+    if place is None or place._kind != "operation":
         return [place]
     return [Place("input", place._of, i) for i in range(len(place._of._inputs))]

@@ -11,7 +11,7 @@ from ovjit.api.model.model import Model
 from ovjit.api.tensors.shapes import PartialShape
 from ovjit.api.tensors.types import TYPES, Type
 from ovjit.compat.frontend.failures import GeneralFailure, NotImplementedFailure, OpConversionFailure
-from ovjit.compat.frontend.input_model import InputModel, Place, of_several
+from ovjit.compat.frontend.input_model import InputModel, Place, data_of, of_several
 from ovjit.compat.frontend.onnx_graph import Graph, Operation, Tensor
 from ovjit.errors import ModelError, OvjitError
 from ovjit.readers.onnx.standard import messages
@@ -354,5 +354,5 @@ class OnnxInputModel(InputModel):
 
 
 def _tensor_of(place: Place) -> Tensor:
-    assert isinstance(place, OnnxPlace)
-    return place._data()
+    found: Tensor = data_of(place)
+    return found
