@@ -172,12 +172,14 @@ def test_outputs_of_convert_model(tmp_path: Path) -> None:
         ov.convert_model(path, output="other")
 
 
-def test_masked_scores_of_16_bits(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("scale", [7.24103810595056e33, 2e34])
+def test_masked_scores_of_16_bits(scale: float, tmp_path: Path) -> None:
     """The lowest f32 hides scores; f32 does not hold the width of such numbers' range. By NumPy, in f64."""
-    scale, lowest = np.float32(7.24103810595056e33), np.finfo(np.float32).min
+    lowest = np.finfo(np.float32).min
     scores = RNG.normal(size=(4, 6)).astype(np.float32)
     scores[:, 3:] = [[lowest, 1.0, lowest], [2.0, lowest, lowest], [lowest] * 3, [-2e37, 3e37, -lowest]]
-    wide = quantized(scale)
+    wide = quantized(scale := float(np.float32(scale)))
     tensors = [T("x", (4, 6)), T("stored", (4, 6), "INT16", quant=wide), T("real", (4, 6)),
                T("probs", (4, 6), "INT16", quant=quantized(2.0**-15)), T("out", (4, 6))]  # fmt: skip
     ops = [

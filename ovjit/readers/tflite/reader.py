@@ -319,13 +319,19 @@ def _bounds(row: TensorRow, rank: int) -> tuple[int, int, np.ndarray, np.ndarray
     assert isinstance(quant, Quant)
     low, high = RANGES[row.dtype]
     scale, zero = quant.shaped(rank)
-    return low, high, (scale * (low - zero)).astype(np.float32), (scale * (high - zero)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return (
+            low,
+            high,
+            (scale * (low - zero)).astype(np.float32),
+            (scale * (high - zero)).astype(np.float32),
+        )
 
 
 def _is_too_wide(bottom: np.ndarray, top: np.ndarray) -> bool:
     """Whether f32 does not hold the width of a range, so that FakeQuantize has no answer: that of attention
     masks with the lowest f32 among 16-bit numbers."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         return not np.isfinite(top - bottom).all()
 
 
