@@ -114,3 +114,11 @@ def test_a_variable_tensor_is_zero_at_first() -> None:
     tensors = [T("x", (3,)), T("s", (3,), variable=True), T("o", (3,))]
     data = write(G(tensors, [ADD._replace(inputs=["x", "s"])], ["x"], ["o"]))
     np.testing.assert_array_equal(ov.compile_model(data, "CPU", F32)([FIRST])[0], FIRST)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (1, 1, 4)])
+def test_a_state_of_another_rank(shape: tuple[int, ...]) -> None:
+    lstm = Lstm(**FORMS[next(iter(FORMS))])
+    lstm.tensors[:] = [row._replace(shape=shape) if row.variable else row for row in lstm.tensors]
+    with pytest.raises(ModelError, match="a state, is of rank"):
+        ov.Core().read_model(lstm.data())

@@ -148,10 +148,13 @@ class LiteNode(NodeBuilder):
         return found
 
     def state(self, index: int) -> Output:
-        """What an input that is a variable tensor holds now."""
+        """What an input that is a variable tensor of batch and cells holds now."""
         if not self.has(index):
             raise ModelError(f"input {index} is missing")
-        return self.reader.state_at(self.scope, self.row.inputs[index], self)
+        found = self.reader.state_at(self.scope, self.row.inputs[index], self)
+        if self.rank(found) != 2:
+            raise ModelError(f"input {index}, a state, is of rank {self.rank(found)}, not 2")
+        return found
 
     def keep(self, index: int, value: Output) -> None:
         """What that tensor holds from now on."""
