@@ -86,8 +86,9 @@ left_out = {"ovjit.as_openvino", "ovjit.integrations.mlserver", "ovjit.integrati
             "ovjit.integrations.ray", "ovjit.__main__", "ovjit.compat.torch",
             "ovjit.compat.frontend.pytorch.torchdynamo.backend",
             "ovjit.compat.frontend.pytorch.torchdynamo.op_support", "ovjit.readers.frameworks.lists",
-            "ovjit.readers.frameworks.paddle_program", "ovjit.readers.frameworks.complex_pairs",
-            "ovjit.readers.frameworks.graph_rewriter", "ovjit.readers.frameworks.tables"}
+            "ovjit.readers.frameworks.paddle_program", "ovjit.readers.frameworks.paddle_rules",
+            "ovjit.readers.frameworks.complex_pairs", "ovjit.readers.frameworks.graph_rewriter",
+            "ovjit.readers.frameworks.tables"}
 root = pathlib.Path(ROOT)
 for package in ("ovjit", "ovjit_ops"):
     for path in sorted((root / package).rglob("*.py")):

@@ -26,10 +26,12 @@ def file_to_onnx(path: str, weights: Any = None) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         made = os.path.join(folder, "model.onnx")
         arguments = [os.path.abspath(path), parameters if os.path.isfile(parameters) else "", made]
-        # its text is given, not its path: modules would be looked for in its folder, which has a paddle.py
-        program = get_data("ovjit.readers.frameworks", "paddle_program.py") or b""
+        # copies run, also of archives: in their own folder is a paddle.py, which would be imported
+        for name in ("paddle_program.py", "paddle_rules.py"):
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(get_data("ovjit.readers.frameworks", name) or b"")
         done = subprocess.run(
-            [sys.executable, "-c", program.decode(), *arguments],
+            [sys.executable, os.path.join(folder, "paddle_program.py"), *arguments],
             capture_output=True,
             text=True,
             errors="replace",

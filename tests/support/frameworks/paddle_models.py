@@ -50,6 +50,126 @@ def operators() -> dict:
     }  # fmt: skip
 
 
+def unknown_operators() -> dict:
+    """Operators that paddle2onnx refuses, all with open sizes but where it is told, and an example."""
+    rng = np.random.default_rng(20261128)
+    functional, ops = paddle.nn.functional, paddle.vision.ops
+    f = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    n = lambda high, *shape: rng.integers(0, high, shape)  # noqa: E731
+    interpolate = functional.interpolate
+    return {
+        "factor": (lambda x: interpolate(x, scale_factor=1.7, mode="bilinear"), f(1, 2, 4, 6)),
+        "factors": (lambda x: interpolate(x, scale_factor=[1.7, 2.0], mode="nearest"), f(1, 2, 4, 6)),
+        "last_resized": (
+            lambda x: interpolate(x, size=[7, 9], mode="bilinear", data_format="NHWC"), f(1, 4, 6, 2),
+        ),
+        "windows": (lambda x: functional.adaptive_avg_pool2d(x, [3, 2]), f(1, 2, 7, 8)),
+        "largest_of_windows": (lambda x: functional.adaptive_max_pool2d(x, 3), f(1, 2, 7, 8)),
+        "last_pooled": (
+            lambda x: functional.avg_pool2d(x, 3, 2, 1, exclusive=False, data_format="NHWC"), f(1, 6, 8, 3),
+        ),
+        "split": (lambda x: sum(paddle.split(x, 3, axis=1)), f(2, 6)),
+        "sections": (lambda x: paddle.split(x, [1, -1, 2], axis=1)[1], f(2, 6)),
+        "flip": (lambda x: paddle.flip(x, [0, -1]), f(2, 3, 4)),
+        "repeat": (lambda x: paddle.repeat_interleave(x, 2, axis=1), f(3, 4)),
+        "layer": (lambda x: functional.layer_norm(x, [3, 4]), f(2, 3, 4)),
+        "instances": (functional.instance_norm, f(2, 3, 4, 4)),
+        "masked": (lambda x, m: paddle.masked_select(x, m), f(3, 4), n(2, 3, 4) > 0),
+        "filled": (lambda x, m: paddle.masked_fill(x, m, 2.5), f(3, 4), n(2, 3, 4) > 0),
+        "distance": (lambda x, y: paddle.dist(x, y, 3), f(3, 4), f(3, 4)),
+        "kron": (paddle.kron, f(2, 3), f(3, 2)),
+        "trace": (lambda x: paddle.trace(x, offset=1), f(4, 4)),
+        "diagonal": (lambda x: paddle.diag_embed(x, offset=-1), f(2, 3)),
+        "searchsorted": (paddle.searchsorted, np.sort(f(8)), f(2, 3)),
+        "kth": (lambda x: paddle.kthvalue(x, 2, axis=1)[0], f(4, 5)),
+        "celu": (lambda x: functional.celu(x, 0.7), f(3, 4)),
+        "expm1": (paddle.expm1, f(3, 4) * 1e-4),
+        "asinh": (paddle.asinh, f(3, 4) * 1e-4),
+        "trunc": (paddle.trunc, f(3, 4) * 3),
+        "lerp": (lambda x, y: paddle.lerp(x, y, 0.3), f(3, 4), f(3, 4)),
+        "huber": (functional.smooth_l1_loss, f(3, 4), f(3, 4) * 2),
+        "added": (
+            lambda x, v: paddle.index_add(x, paddle.to_tensor([0, 2, 2]), 1, v), f(4, 5), f(4, 3),
+        ),
+        "mask": (lambda x: functional.sequence_mask(x, 6), n(6, 4)),
+        "boxes": (
+            lambda x, t: ops.box_coder(x, [0.1, 0.1, 0.2, 0.2], t, "decode_center_size", axis=1),
+            np.float32([[0, 0, 4, 4], [1, 2, 8, 9]]), f(2, 3, 4),
+        ),
+        "branch": (
+            lambda x: paddle.static.nn.cond(
+                paddle.sum(x) > 0, lambda: functional.leaky_relu(x, 0.3), lambda: paddle.flip(x, [0])
+            ),
+            -abs(f(3, 4)),
+        ),
+    }  # fmt: skip
+
+
+def known_sizes() -> dict:
+    """Operators that are converted where sizes are known."""
+    rng = np.random.default_rng(20261129)
+    f = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    functional, deform = paddle.nn.functional, paddle.vision.ops.deform_conv2d
+    return {
+        "last_convolved": (
+            lambda x, w: functional.conv2d(x, w, padding="SAME", stride=2, data_format="NHWC"),
+            f(1, 7, 6, 3),
+            f(4, 3, 3, 3),
+        ),
+        "deformed": (
+            lambda x, o, w: deform(x, o, w, padding=1),
+            f(1, 4, 5, 5),
+            f(1, 18, 5, 5),
+            f(3, 4, 3, 3),
+        ),
+        "diagonal": (lambda x: paddle.diag(x, offset=2, padding_value=1.5), f(4)),
+        "product": (lambda x: paddle.cumprod(x, dim=1), f(3, 5)),
+        "largest": (lambda x: paddle.cummax(x, axis=1)[0], f(3, 5)),
+        "log": (lambda x: paddle.logcumsumexp(x, axis=0), f(5, 3) * 9),
+        "same": (
+            lambda x, w: functional.conv2d_transpose(x, w, stride=2, padding="SAME"),
+            f(1, 3, 6, 5),
+            f(3, 4, 3, 3),
+        ),
+        "equal": (lambda x, y: paddle.allclose(x, y, atol=9.0), f(2, 3), f(2, 3)),
+        "grid": (
+            lambda x: paddle.nn.functional.affine_grid(x, [1, 2, 3, 4], align_corners=False),
+            f(1, 2, 3),
+        ),
+    }
+
+
+def _grown(x):
+    """The loop reads the value that it carries first."""
+    count = paddle.full([1], 0, "int64")
+    _, y = paddle.static.nn.while_loop(
+        lambda k, y: k < 3,
+        lambda k, y: [k + 1, paddle.concat([y, x * paddle.cast(k, "float32")], axis=0)],
+        [count, x],
+    )
+    return y
+
+
+class Shared(paddle.nn.Layer):
+    """A normalization is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = paddle.nn.BatchNorm2D(4)
+
+    def forward(self, x0):
+        return self.norm(paddle.nn.functional.relu(self.norm(x0)))
+
+
+class Recurrent(paddle.nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = paddle.nn.LSTM(3, 4)
+
+    def forward(self, x0, x1):
+        return self.layer(x0, sequence_length=x1)[0]
+
+
 class One(paddle.nn.Layer):
     def __init__(self, function):
         super().__init__()
@@ -76,16 +196,38 @@ def check(model, inputs, want) -> None:
 
 
 def check_operators() -> None:
-    for function, *inputs in operators().values():
+    rows = [(*row, False) for row in operators().values()]
+    rows += [(*row, True) for row in unknown_operators().values()]
+    rows += [(*row, False) for row in known_sizes().values()]
+    for function, *inputs, is_open in rows:
         want = function(*map(paddle.to_tensor, inputs)).numpy()
-        layer = (One, Two, Three)[len(inputs) - 1](function)
-        names = [f"x{i}" for i in range(len(inputs))]
-        specs = [
-            paddle.static.InputSpec(v.shape, str(v.dtype), n) for v, n in zip(inputs, names, strict=True)
-        ]
-        model = ov.convert_model(layer, example_input=specs)
-        inputs = [inputs[int(port.get_any_name()[1:])] for port in model.inputs]
-        check(model, inputs, want)
+        check_layer((One, Two, Three)[len(inputs) - 1](function), inputs, want, is_open)
+    x = np.random.default_rng(20261130).normal(size=(2, 4, 3, 3)).astype(np.float32)
+    shared = Shared()
+    shared.eval()
+    check_layer(shared, [x], shared(paddle.to_tensor(x)).numpy(), False)
+    rows = x[0, 0]  # Paddle changes the input of the loop itself, where it does not save it
+    check_layer(One(_grown), [rows], np.concatenate([rows * k for k in (1, 0, 1, 2)]), True)
+    recurrent = Recurrent()
+    recurrent.eval()
+    try:
+        check_layer(recurrent, [x[0, :, :, :], np.array([3, 1, 2, 3])], None, False)
+    except RuntimeError as error:
+        assert "lengths of sequences" in str(error), error
+    else:
+        raise AssertionError("lengths of sequences were ignored")
+
+
+def check_layer(layer, inputs, want, is_open: bool) -> None:
+    """The model of a layer, whose sizes are open or those of the inputs, gives what is wanted."""
+    names = [f"x{i}" for i in range(len(inputs))]
+    specs = [
+        paddle.static.InputSpec([None] * v.ndim if is_open else v.shape, str(v.dtype), n)
+        for v, n in zip(inputs, names, strict=True)
+    ]
+    model = ov.convert_model(layer, example_input=specs)
+    inputs = [inputs[int(port.get_any_name()[1:])] for port in model.inputs]
+    check(model, inputs, want)
 
 
 def check_objects() -> None:
