@@ -47,19 +47,30 @@ def _batch_norm(op: Any) -> Any:
     """The exporter takes channels to be the second dimension. It reads statistics that several operators use
     from the first of these, which writes them when a model learns."""
     attrs = op.attrs()
-    x, mean, *others = op.operands_source()
+    x, *given = op.operands_source()
+    mean, variance = (_before_learning(value, i) for i, value in enumerate(given[:2], 1))
     last = attrs["data_format"][-1] == "C" and len(x.shape) > 2
-    if not last and mean.has_one_use():
+    if not last and mean.has_one_use() and mean is given[0]:
         return None
     if not (attrs["is_test"] or attrs["use_global_stats"]):
         return None
     shape = [-1] if last or len(x.shape) < 3 else [1, -1, *[1] * (len(x.shape) - 2)]
-    mean, variance, weight, bias = (
-        paddle.reshape(value, shape) if value.initialized() else None for value in (mean, *others)
+    middle, spread, weight, bias = (
+        paddle.reshape(value, shape) if value.initialized() else None
+        for value in (mean, variance, *given[2:])
     )
-    scale = paddle.rsqrt(variance + attrs["epsilon"])
-    made = (x - mean) * (scale if weight is None else scale * weight)
-    return made if bias is None else made + bias
+    scale = paddle.rsqrt(spread + attrs["epsilon"])
+    made = (x - middle) * (scale if weight is None else scale * weight)
+    return [made if bias is None else made + bias, mean, variance]
+
+
+def _before_learning(value: Any, place: int) -> Any:
+    """What statistics are that other normalizations write, which do not learn."""
+    made = value.get_defining_op()
+    while made.name() in ("pd_op.batch_norm", "pd_op.batch_norm_"):
+        value = made.operand_source(place)
+        made = value.get_defining_op()
+    return value
 
 
 def _norm(op: Any) -> Any:
@@ -348,6 +359,33 @@ def _box_coder(op: Any) -> Any:
     x, y = parts[0] * width + x, parts[1] * height + y
     width, height = paddle.exp(parts[2]) * width / 2, paddle.exp(parts[3]) * height / 2
     return paddle.concat([x - width, y - height, x + width - more, y + height - more], axis=-1)
+
+
+def _prior_box(op: Any) -> Any:
+    """Boxes around the middle of each pixel, of sizes that do not depend on values."""
+    attrs, (x, image) = op.attrs(), op.operands_source()
+    rows, columns, height, width = *x.shape[2:], *image.shape[2:]
+    if min(rows, columns, height, width) < 1:
+        return None
+    ratios = [1.0]
+    for ratio in attrs["aspect_ratios"]:
+        if all(abs(ratio - known) >= 1e-6 for known in ratios):
+            ratios += [ratio, 1 / ratio] if attrs["flip"] else [ratio]
+    sizes = []
+    for i, least in enumerate(attrs["min_sizes"]):
+        own = [(least * math.sqrt(ratio), least / math.sqrt(ratio)) for ratio in ratios]
+        between = [(math.sqrt(least * most),) * 2 for most in attrs["max_sizes"][i : i + 1]]
+        sizes += [own[0], *between, *own[1:]] if attrs["min_max_aspect_ratios_order"] else [*own, *between]
+    steps = attrs["step_w"] or width / columns, attrs["step_h"] or height / rows
+    centers = np.meshgrid(
+        *((np.arange(n) + attrs["offset"]) * s for n, s in zip((columns, rows), steps, strict=True))
+    )
+    middle = np.stack(centers, -1)[:, :, None]
+    half = np.array(sizes) / 2
+    boxes = np.concatenate([middle - half, middle + half], -1) / ([width, height] * 2)
+    boxes = np.clip(boxes, 0, 1) if attrs["clip"] else boxes
+    made = boxes.astype(np.float32), np.broadcast_to(np.float32(attrs["variances"]), boxes.shape).copy()
+    return [paddle.assign(value) for value in made]
 
 
 def _split(op: Any) -> Any:
@@ -790,4 +828,5 @@ RULES: dict[str, Rule] = {
     "allclose": _allclose, "fmax": _other_than_nan(paddle.maximum), "fmin": _other_than_nan(paddle.minimum),
     "masked_select": lambda op: paddle.gather_nd(op.operand_source(0), paddle.nonzero(op.operand_source(1))),
     "dist": _distance, "deformable_conv": _deformed, "rnn": _recurrent, "box_coder": _box_coder,
+    "prior_box": _prior_box,
 }  # fmt: skip

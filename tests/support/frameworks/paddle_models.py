@@ -109,7 +109,7 @@ def known_sizes() -> dict:
     """Operators that are converted where sizes are known."""
     rng = np.random.default_rng(20261129)
     f = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
-    functional, deform = paddle.nn.functional, paddle.vision.ops.deform_conv2d
+    functional, ops = paddle.nn.functional, paddle.vision.ops
     return {
         "last_convolved": (
             lambda x, w: functional.conv2d(x, w, padding="SAME", stride=2, data_format="NHWC"),
@@ -117,7 +117,7 @@ def known_sizes() -> dict:
             f(4, 3, 3, 3),
         ),
         "deformed": (
-            lambda x, o, w: deform(x, o, w, padding=1),
+            lambda x, o, w: ops.deform_conv2d(x, o, w, padding=1),
             f(1, 4, 5, 5),
             f(1, 18, 5, 5),
             f(3, 4, 3, 3),
