@@ -615,10 +615,37 @@ def convert_assignments(folder: Path) -> None:
         state.assign_add(1.0)
         return v * state
 
+    def in_branch(v: Any) -> Any:
+        state.assign(2.0)
+        if tf.reduce_sum(v) > 0:
+            state.assign_sub(v[0])
+        else:
+            state.assign(state * v[1])
+        return v * state
+
+    def in_loop(v: Any) -> Any:
+        state.assign(0.5)
+        for i in tf.range(3):
+            if v[i] > 0:
+                state.assign_add(v[i] * state)
+        return v + state.read_value()
+
+    def in_both(v: Any) -> Any:
+        """What the variable held before does not matter."""
+        if tf.reduce_sum(v) > 0:
+            state.assign(v[0])
+        else:
+            state.assign(v[1])
+        return v * state
+
     x = normal(3)
-    for function in map(
-        functools.partial(tf.function, input_signature=[tf.TensorSpec([3])]), (before, after)
-    ):
+    signed = functools.partial(tf.function, input_signature=[tf.TensorSpec([3])])
+    for function in map(signed, (in_branch, in_loop, in_both)):
+        converted = ov.convert_model(function)
+        for value in (x, abs(x), -abs(x)):
+            check(converted, value, function(value), f"{function}")
+    state.assign(1.0)
+    for function in map(signed, (before, after)):
         module = tf.Module()
         module.state, module.call = state, function
         tf.saved_model.save(module, str(folder / "assigning"), signatures=function)
