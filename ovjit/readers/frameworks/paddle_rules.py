@@ -364,7 +364,7 @@ def _box_coder(op: Any) -> Any:
 def _prior_box(op: Any) -> Any:
     """Boxes around the middle of each pixel, of sizes that do not depend on values."""
     attrs, (x, image) = op.attrs(), op.operands_source()
-    rows, columns, height, width = *x.shape[2:], *image.shape[2:]
+    (rows, columns), (height, width) = x.shape[2:], image.shape[2:]
     if min(rows, columns, height, width) < 1:
         return None
     ratios = [1.0]
