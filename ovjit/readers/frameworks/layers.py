@@ -222,7 +222,19 @@ def _blocks(n: OnnxNode, op: str) -> Output:
     return n(op, n[0], *(n.folded(v) for v in lists))
 
 
+def _patches(n: OnnxNode) -> Output:
+    """Parts of images, with the pixels of each as channels."""
+    sizes, strides, rates = (list(n.required(name))[1:3] for name in ("ksizes", "strides", "rates"))
+    padding = {"SAME": "same_upper", "VALID": "valid"}[n.required("padding")]
+    made = n(
+        "ExtractImagePatches", n("Transpose", n[0], [0, 3, 1, 2]),
+        sizes=sizes, strides=strides, rates=rates, auto_pad=padding, opset=3,
+    )  # fmt: skip
+    return n("Transpose", made, [0, 2, 3, 1])
+
+
 LAYERS: dict[str, Rule] = {
+    "ExtractImagePatches": _patches,
     "BlockLSTM": _lstm,
     "BlockLSTMV2": _lstm,
     "LSTMBlockCell": _lstm_cell,

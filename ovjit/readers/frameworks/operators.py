@@ -276,6 +276,40 @@ def _one_hot(n: OnnxNode) -> Output:
     return n("OneHot", places, n[1], n[2], n[3], axis=int(n.attr("axis", -1)), opset=1)
 
 
+def _joint_shape(n: OnnxNode) -> Output:
+    """The shape to which tensors of two shapes are broadcast."""
+    counts = [n.shape_of(shape) for shape in n.inputs]
+    most = n("Maximum", *counts)
+    first, second = (
+        n("Concat", n.broadcast(n.like(shape, 1), n("Subtract", most, count)), shape, axis=0)
+        for shape, count in zip(n.inputs, counts, strict=True)
+    )
+    return n("Select", n("Equal", first, n.like(first, 1)), second, first)
+
+
+def _is_among_first(n: OnnxNode) -> Output:
+    """Whether less than k scores of a row are greater than that of its class, which is finite."""
+    scores, classes = n[0], n.convert(n[1], "i64")
+    count = n.dim_of(scores, 1)
+    known = n("LogicalAnd", n("GreaterEqual", classes, n.like(classes, 0)), n("Less", classes, count))
+    place = n.unsqueeze(n("Select", known, classes, n.like(classes, 0)), [1])
+    own = n("GatherElements", scores, place, axis=1)
+    greater = n("ReduceSum", n.convert(n("Greater", scores, own), "i64"), [1], keep_dims=False)
+    finite = n("IsFinite", n("Squeeze", own, [1]))
+    return n("LogicalAnd", n("LogicalAnd", known, finite), n("Less", greater, n.convert(n[2], "i64")))
+
+
+def _largest(n: OnnxNode) -> list[Output]:
+    """The k largest or least numbers along an axis, and their places."""
+    mode = "max" if n.attr("is_max_k", 1) else "min"
+    return n.top_k(n[0], n.required("k"), n.attr("reduction_dimension", -1), mode, "i32")
+
+
+def _slope(function: Callable[[OnnxNode, Output], Output]) -> Rule:
+    """The gradient of a function, by its result and the gradient of that."""
+    return lambda n: n("Multiply", n[1], function(n, n[0]))
+
+
 TENSORFLOW: dict[str, Rule] = {
     **_COMPLEX,
     **DIAGONALS,
@@ -337,6 +371,11 @@ TENSORFLOW: dict[str, Rule] = {
         matrices.inverse_of_triangle(n, n[0], n.attr("lower", 1), transposed=n.attr("adjoint", 0)),
         n[1],
     ),
+    "BroadcastArgs": _joint_shape,
+    "InTopKV2": _is_among_first,
+    "ApproxTopK": _largest,
+    "TanhGrad": _slope(lambda n, y: n("Subtract", n.like(y, 1), n("Multiply", y, y))),
+    "SigmoidGrad": _slope(lambda n, y: n("Multiply", y, n("Subtract", n.like(y, 1), y))),
     "Bucketize": _bucketize,
     "Cross": lambda n: matrices.cross(n, n[0], n[1], n.rank(n[0]) - 1),
     "Bitcast": lambda n: recast(n, n[0], n.data_type("type")),

@@ -722,13 +722,37 @@ def _same_everywhere(x: Any, y: Any, equal: Any) -> Any:
     return _of_one_axis(paddle.all, paddle.reshape(equal, [-1])) if len(x.shape) else equal
 
 
-def _allclose(op: Any) -> Any:
+def _near(op: Any) -> Any:
     x, y, *limits = op.operands_source()
     relative, absolute = (_constant(limit) for limit in limits)
     if relative is None or absolute is None or op.attrs()["equal_nan"]:
         return None
     near = paddle.abs(x - y) <= paddle.abs(y) * float(relative[0]) + float(absolute[0])
-    return _same_everywhere(x, y, paddle.logical_or(near, x == y))
+    return paddle.logical_or(near, x == y)
+
+
+def _allclose(op: Any) -> Any:
+    near = _near(op)
+    return None if near is None else _same_everywhere(op.operand_source(0), op.operand_source(1), near)
+
+
+def _gelu(op: Any) -> Any:
+    """The exporter ignores that it is to be approximated."""
+    x = op.operand_source(0)
+    if not op.attrs()["approximate"]:
+        return None
+    return x * 0.5 * (paddle.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) + 1)
+
+
+def _along(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A reduction along axes, or to a number."""
+
+    def reduce(x: Any, axis: list[int], keepdim: bool, **_: Any) -> Any:
+        if axis or keepdim:
+            return function(x, axis=axis or [*range(len(x.shape))], keepdim=keepdim)
+        return _of_one_axis(function, paddle.reshape(x, [-1]))
+
+    return reduce
 
 
 def _other_than_nan(join: Callable[..., Any]) -> Rule:
@@ -780,6 +804,8 @@ def _chosen(condition: Any, one: Any, other: float) -> Any:
 #: Operators that the exporter does not know.
 FORMULAS: dict[str, Callable[..., Any]] = {
     "addmm": lambda c, x, y, alpha, beta, **_: paddle.matmul(x, y) * alpha + c * beta,
+    "amax": _along(paddle.max),
+    "amin": _along(paddle.min),
     "angle": lambda x, **_: paddle.where(x < 0, paddle.full_like(x, math.pi), x * 0),
     "acosh": lambda x, **_: paddle.log(x + paddle.sqrt(x * x - 1)),
     "asinh": _asinh,
@@ -805,6 +831,7 @@ RULES: dict[str, Rule] = {
     "batch_norm": _batch_norm, "batch_norm_": _batch_norm, "p_norm": _norm, "layer_norm": _layer_norm,
     "instance_norm": _instance_norm,
     "all": _of_all(paddle.all), "any": _of_all(paddle.any), "mean": _of_all(paddle.mean),
+    "sum": _of_all(paddle.sum), "logsumexp": _of_all(paddle.logsumexp), "gelu": _gelu, "isclose": _near,
     "max": _of_all(paddle.max), "min": _of_all(paddle.min),
     "prod": _of_all(lambda x, axis, keepdim: paddle.prod(x, axis[0], keepdim)),
     "pool2d": _pool, "pool3d": _pool, "max_pool2d_with_index": _adaptive,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from ovjit.api.model.node import Output
@@ -108,7 +111,85 @@ def _by_weights(n: OnnxNode) -> Output:
     return made
 
 
+def _polynomials(n: OnnxNode, x: Output, near: list[float], far: list[float]) -> Output:
+    """By their coefficients, the highest power first: below 1, and from there to 2."""
+
+    def value(coefficients: list[float]) -> Output:
+        made = n.like(x, coefficients[0])
+        for coefficient in coefficients[1:]:
+            made = n("Add", n("Multiply", made, x), n.like(x, coefficient))
+        return made
+
+    made = n("Select", n("Less", x, n.like(x, 1)), value(near), value(far))
+    return n("Select", n("Less", x, n.like(x, 2)), made, n.like(x, 0))
+
+
+def _lanczos(lobes: int) -> Callable[[OnnxNode, Output], Output]:
+    def weights(n: OnnxNode, x: Output) -> Output:
+        turn = n("Multiply", x, n.like(x, math.pi))
+        wave = n("Multiply", n("Sin", turn), n("Sin", n("Divide", turn, n.like(x, lobes))))
+        made = n("Divide", n("Multiply", wave, n.like(x, lobes)), n("Multiply", turn, turn))
+        made = n("Select", n("LessEqual", x, n.like(x, 1e-3)), n.like(x, 1), made)
+        return n("Select", n("LessEqual", x, n.like(x, lobes)), made, n.like(x, 0))
+
+    return weights
+
+
+def _triangle(n: OnnxNode, x: Output) -> Output:
+    return n("Maximum", n("Subtract", n.like(x, 1), x), n.like(x, 0))
+
+
+def _box(n: OnnxNode, x: Output) -> Output:
+    half = n.like(x, 0.5)
+    edge = n("Select", n("Equal", x, half), half, n.like(x, 0))
+    return n("Select", n("Less", x, half), n.like(x, 1), edge)
+
+
+def _gaussian(n: OnnxNode, x: Output) -> Output:
+    made = n("Exp", n("Multiply", n("Multiply", x, x), n.like(x, -2)))
+    return n("Select", n("Less", x, n.like(x, 1.5)), made, n.like(x, 0))
+
+
+#: Weights of pixels by their distance.
+_KERNELS: dict[str, Callable[[OnnxNode, Output], Output]] = {
+    "lanczos1": _lanczos(1), "lanczos3": _lanczos(3), "lanczos5": _lanczos(5), "gaussian": _gaussian,
+    "box": _box, "triangle": _triangle,
+    "keyscubic": lambda n, x: _polynomials(n, x, [1.5, -2.5, 0, 1], [-0.5, 2.5, -4, 2]),
+    "mitchellcubic": lambda n, x: _polynomials(
+        n, x, [7 / 6, -2, 0, 8 / 9], [-7 / 18, 2, -10 / 3, 16 / 9]
+    ),
+}  # fmt: skip
+
+
+def _scaled(n: OnnxNode) -> Output:
+    """Images that are scaled and moved: sums of all pixels, by their distance from a place of the image."""
+    made, sizes = n.convert(n[0], "f32"), n.convert(n[1], "i64")
+    kernel = _KERNELS[n.attr("kernel_type", "lanczos3")]
+    for axis in (0, 1):
+        count, scale, offset = (n("Gather", value, [axis], 0) for value in (sizes, n[2], n[3]))
+        length = n.dim_of(n[0], axis + 1)
+        one = n.like(scale, 1)
+        step = n("Divide", one, scale)
+        wide = n("Maximum", step, one) if n.attr("antialias", 1) else one
+        at = n.convert(n.upto(count), "f32")
+        at = n("Multiply", n("Subtract", n("Add", at, n.like(at, 0.5)), offset), step)
+        pixels = n.convert(n.upto(length), "f32")
+        pixels = n("Add", pixels, n.like(pixels, 0.5))
+        off = n("Abs", n("Subtract", n.unsqueeze(pixels, [0]), n.unsqueeze(at, [1])))
+        weights = kernel(n, n("Divide", off, wide))
+        total = n("ReduceSum", weights, [1], keep_dims=True)
+        inside = n(
+            "LogicalAnd", n("GreaterEqual", at, n.like(at, 0)), n("LessEqual", at, n.convert(length, "f32"))
+        )
+        counts = n("LogicalAnd", n.unsqueeze(inside, [1]), n("NotEqual", total, n.like(total, 0)))
+        weights = n("Select", counts, n("Divide", weights, total), n.like(weights, 0))
+        order = [0, 2, 1, 3] if axis == 0 else [0, 1, 2, 3]
+        made = n("Transpose", n("MatMul", weights, n("Transpose", made, order)), order)
+    return made
+
+
 RESIZING: dict[str, Rule] = {
+    "ScaleAndTranslate": _scaled,
     "ResizeBilinear": _bilinear,
     "ResizeNearestNeighbor": _nearest,
     **dict.fromkeys(("ResizeBicubic", "ResizeArea"), _by_weights),

@@ -41,6 +41,12 @@ def _has_open_filters(context: Any, node: Any) -> bool:
     return images is None or filters is None or min(filters[2:]) < 1
 
 
+def _has_open_images(context: Any, node: Any) -> bool:
+    """Where the rank of the images, or a size but their number, is not known."""
+    images = context.get_shape(node.input[0])
+    return images is None or min(images[1:]) < 1
+
+
 def _leaves_rows_open(context: Any, node: Any) -> bool:
     """Where the exporter does not divide the padding of a transposed convolution as TensorFlow does: it is
     stated, there is none, or windows are smaller than strides."""
@@ -83,6 +89,7 @@ LEFT: Mapping[str, Where] = {
     **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), _has("is_training", 1)),
     **dict.fromkeys(("Conv2DBackpropInput", "Conv3DBackpropInputV2"), _leaves_rows_open),
     "DepthwiseConv2dNative": _has_open_filters,
+    "ExtractImagePatches": _has_open_images,
 }
 
 

@@ -190,6 +190,14 @@ def convert_made_anew() -> None:
     np.testing.assert_allclose(run(made, image)[1][0], made(image), rtol=1e-4, atol=1e-5)
 
 
+def _scaled(images: Any, size: Any, **options: Any) -> Any:
+    """Images that are scaled to a size, and moved: a part of the result is beyond them."""
+    scale = tf.cast(size, tf.float32) / tf.cast(tf.shape(images)[1:3], tf.float32)
+    return tf.raw_ops.ScaleAndTranslate(
+        images=images, size=size, scale=scale * 0.8, translation=[0.7, 0.3], **options
+    )
+
+
 def convert_resizing() -> None:
     """Images of many sizes by pixels that are weighted, as known and as open sizes."""
     raw, image = tf.raw_ops, normal(2, 5, 7, 3)
@@ -197,6 +205,8 @@ def convert_resizing() -> None:
         (raw.ResizeBicubic, {"half_pixel_centers": True}), (raw.ResizeBicubic, {"align_corners": True}),
         (raw.ResizeBicubic, {}), (raw.ResizeArea, {"align_corners": True}), (raw.ResizeArea, {}),
     ]  # fmt: skip
+    kernels = "lanczos1 lanczos3 lanczos5 gaussian box triangle keyscubic mitchellcubic".split()
+    ways += [(_scaled, {"kernel_type": kernel, "antialias": kernel != "lanczos5"}) for kernel in kernels]
     sizes = whole([9, 12], [5, 7], [3, 15], [2, 4], [1, 1])
     for way, options in ways:
         function = tf.function(
@@ -237,6 +247,21 @@ def convert_resizing() -> None:
         np.testing.assert_allclose(
             run(model, image)[1][0], model(image), rtol=1e-5, atol=1e-5, err_msg=f"{layer} {shape}"
         )
+
+
+def convert_patches() -> None:
+    """Parts of images of open sizes."""
+    image = normal(2, 7, 6, 3)
+    for sizes, strides, rates, padding in (
+        ([1, 3, 4, 1], [1, 2, 1, 1], [1, 1, 1, 1], "SAME"),
+        ([1, 2, 3, 1], [1, 1, 1, 1], [1, 2, 2, 1], "VALID"),
+        ([1, 2, 2, 1], [1, 3, 3, 1], [1, 1, 1, 1], "SAME"),
+    ):  # fmt: skip
+        given = functools.partial(
+            tf.image.extract_patches, sizes=sizes, strides=strides, rates=rates, padding=padding
+        )
+        function = tf.function(given, input_signature=[tf.TensorSpec([None] * 4)])
+        np.testing.assert_array_equal(run(function, image)[1][0], given(image), err_msg=padding)
 
 
 def convert_diagonals() -> None:
@@ -378,6 +403,11 @@ def convert_operators() -> None:
             tf.math.cumulative_logsumexp(a, axis, exclusive, reverse)
             for axis, exclusive, reverse in ((0, False, False), (1, False, True), (-1, True, False),
                                              (0, True, True))), x * 9),
+        "InTopKV2": (lambda a: tuple(tf.math.in_top_k(whole(2, 0, 7), a, k) for k in (1, 2, 4)), x),
+        "ApproxTopK": (lambda a: tuple(tf.math.approx_max_k(a, 2)), x),
+        "TanhGrad": (lambda a, b: (raw.TanhGrad(y=a, dy=b), raw.SigmoidGrad(y=a, dy=b)), x, positive),
+        "BroadcastArgs": (lambda a, b: (raw.BroadcastArgs(s0=a, s1=b), raw.BroadcastArgs(s0=b, s1=a)),
+                          whole(1, 5), whole(7, 3, 1)),
         "HistogramFixedWidth": (lambda a: tf.histogram_fixed_width(a, [-1.0, 0.7], 5), x),
         "AdjustSaturation": (lambda a: tuple(tf.image.adjust_saturation(a, f) for f in (0.4, 1.0, 3.0)),
                              colours),
@@ -970,6 +1000,7 @@ def main(folder: Path) -> None:
     read_hostile_keras(folder)
     convert_made_anew()
     convert_resizing()
+    convert_patches()
     convert_diagonals()
     convert_loops(folder)
     convert_unread(folder)
