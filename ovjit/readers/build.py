@@ -73,8 +73,10 @@ class Draft:
         """A name for a node that a rule makes beside the one that has the operator's own name."""
         name = f"{base}/{op}" if base else op
         count = self._names.get(name, 0)
+        while (made := f"{name}_{count}" if count else name) in self._names:
+            count += 1
         self._names[name] = count + 1
-        return f"{name}_{count}" if count else name
+        return made
 
 
 class Builder:
@@ -146,10 +148,13 @@ class Builder:
 
     def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         """All outputs of a new node."""
+        return self.named(self.reader.name(self.base, op), op, *inputs, opset=opset, **attrs)
+
+    def named(self, name: str, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
+        """All outputs of a new node of this name."""
         record = find_op(op, opset)
         sources = [value if isinstance(value, Output) else self.const(value) for value in inputs]
-        node = Node._new(record, sources, record.check_attributes(attrs), self.reader.name(self.base, op))
-        return node.outputs()
+        return Node._new(record, sources, record.check_attributes(attrs), name).outputs()
 
     def chain(self, op: str, values: Iterable[Output]) -> Output:
         """Values joined by an operation of two operands, from the first on."""

@@ -105,3 +105,55 @@ def test_an_output_that_has_the_name_of_an_input_is_found_by_its_own() -> None:
     request.infer({"sample": X.numpy(), "other": X.numpy()})
     assert (request.get_tensor("sample").data == X.numpy()).all()
     assert (request.get_tensor("sample_1").data == (X + 1).numpy()).all()
+
+
+class Found(torch.nn.Module):
+    def forward(self, x):
+        rows, columns = torch.nonzero(x > 0, as_tuple=True)
+        return rows + columns * 3
+
+
+class Unbound(torch.nn.Module):
+    """Parts that are unpacked, of which one is not read, and rows that are found."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.found = torch.nn.Linear(3, 3), Found()
+
+    def forward(self, x):
+        first, _, last = x.unbind(0)
+        return torch.relu(first), last * 2, self.found(self.layer(last))
+
+
+def names_of_nodes(package, module, example):
+    """The name of each node that is not a constant, with those of what it reads."""
+    made = package.convert_model(module, example_input=example)
+    nodes = [n for n in made.get_ordered_ops() if n.get_type_name() not in ("Constant", "Convert")]
+    return {
+        node.get_friendly_name(): [
+            (source.get_node().get_friendly_name(), source.get_index())
+            for source in node.input_values()
+            if source.get_node().get_type_name() not in ("Constant", "Convert")
+        ]
+        for node in nodes
+        if node.get_type_name() != "Result"
+    }
+
+
+def test_parts_have_the_names_of_openvino() -> None:
+    module, example = Unbound().eval(), torch.rand(3, 2, 3)
+    assert names_of_nodes(ov, module, example) == names_of_nodes(real, module, example)
+
+
+def test_parts_of_a_layer_that_is_called_twice_have_names_of_their_own() -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = Unbound()
+
+        def forward(self, x):
+            return self.part(x), self.part(x + 1)
+
+    module, example = Twice().eval(), torch.rand(3, 2, 3)
+    ours, theirs = (names_of_nodes(package, module, example) for package in (ov, real))
+    assert ours.keys() == theirs.keys()

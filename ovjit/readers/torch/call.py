@@ -69,10 +69,10 @@ class Call(Dimensions):
         self.overload = overload
         self.wanted = wanted
 
-    def all(self, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
+    def named(self, name: str, op: str, *inputs: Any, opset: int | None = None, **attrs: Any) -> list[Output]:
         if any(isinstance(value, Complex) for value in inputs):  # NumPy would make an object of it
             raise UnsupportedError("complex numbers are not supported here")
-        made = super().all(op, *inputs, opset=opset, **attrs)
+        made = super().named(name, op, *inputs, opset=opset, **attrs)
         self.reader.name_dimensions(made)
         return made
 

@@ -12,7 +12,8 @@ WRAPPED = "model"
 #: What takes the items of a list.
 UNPACK = "prim::ListUnpack"
 #: Operators that give parts, without those that are read alone.
-_OF_PARTS = {"aten::split", "aten::chunk", "aten::unbind", "aten::tensor_split", "aten::meshgrid"}
+_OF_PARTS = {"aten::split", "aten::chunk", "aten::unbind", "aten::tensor_split", "aten::meshgrid",
+             "aten::nonzero_numpy"}  # fmt: skip
 
 
 def label(scope: str, kind: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ovjit.api.model.node import Node, Output
 from ovjit.readers.torch.call import Call
+from ovjit.readers.torch.operators.shapes import squeezed_parts
 from ovjit.readers.torch.registry import aten
 from ovjit.readers.torch.values import Complex
 
@@ -220,4 +221,4 @@ def nonzero_numpy(n: Call, x: Output) -> list[Output]:
     if n.rank(x) == 0:
         x = n.reshape(x, [1])
     found = n("NonZero", x, output_type="i64")
-    return [n.squeeze(v, [0]) for v in n.all("Split", found, 0, num_splits=n.rank(x))]
+    return squeezed_parts(n, n.all("Split", found, 0, num_splits=n.rank(x)), 0)

@@ -329,6 +329,15 @@ def named_split(n: Call, x: Output, sections: Any = None, indices: Any = None) -
     return tensor_split(n, x, sections, indices, axis)
 
 
+def squeezed_parts(n: Call, parts: Sequence[Output], axis: int) -> list[Output]:
+    """Parts without the axis. OpenVINO numbers those that are unpacked from 0, from the second one on."""
+    if not n.base.endswith(UNPACK):
+        return [n.squeeze(part, [axis]) for part in parts]
+    names = ["Squeeze", *(f"Squeeze_{i}" for i in range(len(parts) - 1))]
+    pairs = zip((n.reader.name(n.base, name) for name in names), parts, strict=True)
+    return [n.named(name, "Squeeze", part, [axis], opset=1)[0] for name, part in pairs]
+
+
 @aten("unbind", "unbind_copy")
 def unbind(n: Call, x: Any, dim: int = 0) -> Any:
     value, rank, typed = n.held(x)
@@ -344,7 +353,7 @@ def unbind(n: Call, x: Any, dim: int = 0) -> Any:
             raise UnsupportedError("splitting a complex tensor along a dynamic dimension is not supported")
         count = n.wanted.number()
     parts = n.all("Split", value, axis, num_splits=count) if count > 1 else [value]
-    parts = [typed(n.squeeze(p, [axis])) for p in parts[:count]]
+    parts = [typed(squeezed) for squeezed in squeezed_parts(n, parts[:count], axis)]
     return parts_of(value, axis, parts) if is_open and not isinstance(x, Complex) else parts
 
 
