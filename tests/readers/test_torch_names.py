@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import ovjit as ov
@@ -157,3 +158,35 @@ def test_parts_of_a_layer_that_is_called_twice_have_names_of_their_own() -> None
     module, example = Twice().eval(), torch.rand(3, 2, 3)
     ours, theirs = (names_of_nodes(package, module, example) for package in (ov, real))
     assert ours.keys() == theirs.keys()
+
+
+class Rows(torch.nn.Module):
+    """One row: moving it is a change of shape, and patterns copy the batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = torch.nn.LayerNorm(8), torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        batch = x.shape[0]
+        heads = self.layer(x[:, :1]).reshape(batch, 1, 2, 4).permute(0, 2, 1, 3)
+        joined = torch.tanh(heads).transpose(1, 2).reshape(batch, 1, 8)
+        return torch.flatten(self.norm(joined).permute(0, 2, 1), 1)
+
+
+def kinds(package, module, example, **given):
+    made = package.convert_model(module, example_input=example, **given)
+    found = [node.get_type_name() for node in made.get_ordered_ops()]
+    return sorted(kind for kind in found if kind not in ("Constant", "Convert")), made
+
+
+def test_shapes_that_follow_one_another_are_one() -> None:
+    torch.manual_seed(0)
+    module, example = Rows().eval(), torch.rand(2, 5, 8)
+    ours, made = kinds(ov, module, example, input=[-1, 5, 8])
+    assert ours == kinds(real, module, example, input=[-1, 5, 8])[0]
+    compiled = ov.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for batch in (1, 3):
+        x = torch.rand(batch, 5, 8)
+        with torch.no_grad():
+            assert np.allclose(compiled(x.numpy())[0], module(x).numpy(), atol=1e-5)

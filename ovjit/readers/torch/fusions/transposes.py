@@ -3,11 +3,14 @@ OpenVINO's `convert_model` does so, too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ovjit.api.model.boundary import Result
 from ovjit.api.model.node import Node, Output
 from ovjit.api.model.on_models import Seen, SeenNode, made_constant, made_node
+from ovjit.graph.shapes import Dim
 from ovjit.graph.symbolic import statically_known_equal
 from ovjit.rewrite.pattern import constant, op, value
 from ovjit.rewrite.rules import rule
@@ -46,14 +49,24 @@ def merge_transposes(node: SeenNode, x: Seen, order: Seen, second: Seen) -> bool
 
 @rule(op.Reshape(_RESHAPED, constant("pattern")))
 def merge_reshapes(node: SeenNode, x: Seen, pattern: Seen) -> bool | None:
-    """Reshape(Reshape(x), pattern) -> Reshape(x, pattern), where no dimension is copied"""
-    sizes = pattern.constant
-    if sizes is None or (sizes == 0).any():
+    """Reshape(Reshape(x), pattern) -> Reshape(x, pattern). A pattern that copies dimensions becomes the
+    shape, of which at most one dimension is open."""
+    sizes, name = pattern.constant, node.of.get_friendly_name()
+    if sizes is None:
         return None
-    name = node.of.get_friendly_name()
-    made = made_node("Reshape", [x.port, pattern.port], name, special_zero=node.attrs["special_zero"])
-    node.output.port.replace(made)
+    port, zeros = pattern.port, node.attrs["special_zero"]
+    if (sizes == 0).any():
+        if (known := _as_pattern(node.output.shape)) is None:
+            return None
+        port, zeros = made_constant(known, "i64", f"{name}/Constant"), False
+    node.output.port.replace(made_node("Reshape", [x.port, port], name, special_zero=zeros))
     return True
+
+
+def _as_pattern(shape: Sequence[Dim] | None) -> np.ndarray | None:
+    """A shape for Reshape. None where several dimensions are open or one is empty."""
+    sizes = [d if isinstance(d, int) else -1 for d in shape or ()]
+    return None if shape is None or sizes.count(-1) > 1 or 0 in sizes else np.array(sizes, np.int64)
 
 
 @rule(op.Broadcast(value("x"), ...))
@@ -114,16 +127,14 @@ def absorb_transpose(node: SeenNode) -> bool | None:
 def reshape_ones(node: SeenNode, x: Seen, order: Seen) -> bool | None:
     """Transpose(x, order) -> Reshape(x), where it moves dimensions of 1 alone, and at most one is open"""
     axes, shape = order.constant, x.shape
-    if axes is None or not axes.size or shape is None or sum(not isinstance(d, int) for d in shape) > 1:
+    if axes is None or not axes.size or shape is None:
         return None
     wide = [axis for axis in axes.reshape(-1).tolist() if shape[axis] != 1]
-    if wide != sorted(wide):
-        return None
-    pattern = [shape[axis] if isinstance(shape[axis], int) else -1 for axis in axes.reshape(-1)]
-    if 0 in pattern:
+    pattern = _as_pattern([shape[axis] for axis in axes.reshape(-1)])
+    if wide != sorted(wide) or pattern is None:
         return None
     name = node.of.get_friendly_name()
-    sizes = made_constant(np.array(pattern, np.int64), "i64", f"{name}/Constant")
+    sizes = made_constant(pattern, "i64", f"{name}/Constant")
     node.output.port.replace(made_node("Reshape", [x.port, sizes], name, special_zero=False))
     return True
 
@@ -133,4 +144,5 @@ MOVEMENTS = [
     [merge_transposes, merge_reshapes, keep_shape, keep_shape_of_reshape, absorb_broadcast],
     [absorb_transpose],
     [reshape_ones],
+    [merge_reshapes],
 ]
