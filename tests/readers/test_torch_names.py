@@ -190,3 +190,33 @@ def test_shapes_that_follow_one_another_are_one() -> None:
         x = torch.rand(batch, 5, 8)
         with torch.no_grad():
             assert np.allclose(compiled(x.numpy())[0], module(x).numpy(), atol=1e-5)
+
+
+class Rotated(torch.nn.Module):
+    """Angles of positions and frequencies that are computed in a type, or that the module has."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+        self.register_buffer("own", torch.rand(4))
+
+    def forward(self, x, places):
+        if self.dtype is None:
+            return x * torch.cos(torch.outer(places, self.own))
+        steps = torch.arange(0, 8, 2, dtype=self.dtype)
+        return x * torch.cos(torch.outer(places, 1.0 / (10000.0 ** (steps / 8)))).float()
+
+
+@pytest.mark.parametrize("dtype, count", [(torch.float64, 0), (torch.float32, 1), (None, 1)])
+def test_frequencies_that_are_computed_in_f64_are_no_weights(dtype, count) -> None:
+    module, example = Rotated(dtype).eval(), (torch.rand(3, 4), torch.rand(3))
+
+    def weights(package):
+        made = package.convert_model(module, example_input=example)
+        products = [node for node in made.get_ordered_ops() if node.get_type_name() == "MatMul"]
+        return made, [n for n in products if n.input_value(1).get_node().get_type_name() == "Constant"]
+
+    made, found = weights(ov)
+    assert len(found) == len(weights(real)[1]) == count
+    result = ov.compile_model(made, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([v.numpy() for v in example])
+    assert np.allclose(result[0], module(*example).numpy(), atol=1e-6)
