@@ -918,6 +918,36 @@ def test_complex_numbers(name, dynamic) -> None:
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+def _ragged(*lengths):
+    parts = [torch.randn(n, 3) for n in lengths]
+    return torch.nested.nested_tensor(parts, layout=torch.jagged)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nested_tensors(training) -> None:
+    """Offsets are handed on as they are, so a result may be added to its input."""
+    options = {**CONFIG, "aot_autograd": training}
+    layer = torch.nn.Linear(3, 3)
+    functions = (lambda n: (layer(n) * 2).sin(), lambda n: n.softmax(-1) + n)
+    for function in functions:
+        compiled = torch.compile(function, backend="openvino", options=options)
+        for nested in (_ragged(2, 4), _ragged(1, 5, 3)):
+            got, wanted = compiled(nested), function(nested)
+            close((got + nested).values(), (wanted + nested).values())
+
+
+def test_inputs_that_a_backward_graph_reads_are_not_copied() -> None:
+    """They are kept for it as they are."""
+    x, y = (torch.randn(4, 3, requires_grad=True) for _ in range(2))
+    compiled = torch.compile(lambda x, y: x * y, backend="openvino", options={**CONFIG, "aot_autograd": True})
+    made = compiled(x, y)
+    kept = {tensor.data_ptr() for tensor in made.grad_fn.saved_tensors}
+    assert kept == {x.data_ptr(), y.data_ptr()}
+    made.sum().backward()
+    close(x.grad, y)
+    close(y.grad, x)
+
+
 def test_an_operator_that_does_not_take_complex_tensors_is_left() -> None:
     def function(x):
         return torch.view_as_real(torch.slice_scatter(x * 2, x[1:], 0, 1) * x)

@@ -59,7 +59,7 @@ def part_of(module: Any, constants: Mapping[int, Any]) -> Part:
                 if isinstance(dim, torch.SymInt):
                     known.setdefault(dim.node.expr, (values[i], axis))
     for i, node in enumerate(placeholders):
-        if values[i] is None:
+        if values[i] is None and node.users:  # a number that nobody reads may be a length of nested tensors
             values[i] = _number(reader, node, node.meta.get("val"), known, numbers, i)
     made = reader.run(module, values)
     results: list[Any] = []

@@ -1,5 +1,5 @@
-"""Outputs of a graph that share memory: views of its inputs, of its other outputs or of one tensor within it,
-views with gaps, and one tensor that is several outputs.
+"""Outputs of a graph that share memory: its inputs and views of them, views of its other outputs or of one
+tensor within it, views with gaps, and one tensor that is several outputs.
 
 aot_autograd makes the views that a caller gets anew, by the strides and the offset of what the backend
 returns. So PyTorch makes these outputs here, and a compiled part the rest. A compiled part gives the whole
@@ -63,7 +63,12 @@ def _is_node(value: Any) -> bool:
 
 
 def _root(node: Any, beside: set[Any]) -> Any:
-    """What a view is of, if that is an input or one of `beside`, or if the view has gaps; else None."""
+    """What a view is of, if that is an input or one of `beside`, or if the view has gaps; else None.
+
+    An input that is an output, as training keeps it for the backward graph, is given as it is.
+    """
+    if _is_node(node) and node.op == "placeholder":
+        return node
     root = viewed(node)
     if root is None or root.op == "placeholder" or root in beside:
         return root
