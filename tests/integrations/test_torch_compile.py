@@ -69,6 +69,17 @@ def test_weights_that_change_are_seen() -> None:
         close(compiled(x), module(x))
 
 
+def test_weights_of_inference_mode_that_change_are_seen() -> None:
+    """PyTorch does not count these writes, and they are neither at the ends nor in the middle."""
+    with torch.inference_mode():
+        module = torch.nn.Linear(64, 64)
+        compiled = torch.compile(module, backend="openvino", options=CONFIG)
+        x = torch.ones(1, 64)
+        close(compiled(x), module(x))
+        module.weight[20, 5] = 50
+        close(compiled(x), module(x))
+
+
 def test_arrays_share_the_memory_of_compiled_weights() -> None:
     module = torch.nn.Linear(4, 3)
     array = module.weight.detach().numpy()

@@ -39,8 +39,9 @@ class Frozen:
 
     `places` are those arguments. Each call looks at them: where one is another tensor or has been written
     to, the graph is compiled anew by `make`. PyTorch does not count what is written to `tensor.data`: that is
-    seen by a few of the bytes. `make({})` gives the graph that takes all weights as inputs. It is called
-    while weights change often, as in training.
+    seen by a few of the bytes. It counts no writes to tensors of inference mode: these stay inputs.
+    `make({})` gives the graph that takes all weights as inputs. It is called while weights change often, as
+    in training.
     """
 
     _boxed_call = True  # for aot_autograd: all arguments come in one list
@@ -75,7 +76,8 @@ class Frozen:
         contents = b"".join(spots)
         self._changes += 1
         if self._changes <= FEW_CHANGES:
-            call = self.make(dict(zip(self.places, weights, strict=True)))
+            pairs = zip(self.places, weights, strict=True)
+            call = self.make({place: weight for place, weight in pairs if not weight.is_inference()})
         else:
             self._open = self._open or self.make({})
             self._calm, call = CALM, self._patient
