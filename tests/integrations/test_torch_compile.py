@@ -929,6 +929,22 @@ def test_complex_numbers(name, dynamic) -> None:
         torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_bytes_are_resized_as_in_eager_mode(mode) -> None:
+    """Each byte: PyTorch rounds the weights of its kernel, and the rows between both passes."""
+
+    def function(x):
+        return torch.nn.functional.interpolate(x, size=(20, 28), mode=mode, antialias=True)
+
+    x = torch.randint(0, 256, (1, 3, 33, 47), dtype=torch.uint8)
+    compiled = torch.compile(lambda x: function(x) // 2, backend="openvino", options=CONFIG)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*2d_aa is not compiled: PyTorch resizes bytes")
+        got = compiled(x)
+    assert got.dtype is torch.uint8 and torch.equal(got, function(x) // 2)
+    close(torch.compile(function, backend="openvino", options=CONFIG)(x.float()), function(x.float()), 1e-3)
+
+
 def _ragged(*lengths):
     parts = [torch.randn(n, 3) for n in lengths]
     return torch.nested.nested_tensor(parts, layout=torch.jagged)

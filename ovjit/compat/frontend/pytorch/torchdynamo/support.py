@@ -14,6 +14,8 @@ OF_SOMETHING = frozenset(
     f"aten::{name}"
     for name in "max min amax amin aminmax argmax argmin median nanmedian mode kthvalue".split()
 )
+#: Resizing of images. PyTorch's kernels for bytes round their weights and the rows between both passes.
+ANTIALIASED = frozenset(("aten::_upsample_bilinear2d_aa", "aten::_upsample_bicubic2d_aa"))
 
 
 def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | None:
@@ -33,7 +35,15 @@ def supported(node: Any, options: Options, refused: Mapping[str, str]) -> str | 
         reason = "its numbers come from PyTorch's generator, as torch.manual_seed sets it"
     if reason is None and name in OF_SOMETHING and _is_empty(node.args[0]):
         reason = "PyTorch refuses tensors without elements"
+    if reason is None and name in ANTIALIASED and _is_of_bytes(node.args[0]):
+        reason = "PyTorch resizes bytes with rounded weights"
     return reason or _unfit_type(node)
+
+
+def _is_of_bytes(node: Any) -> bool:
+    import torch
+
+    return node.meta["val"].dtype is torch.uint8
 
 
 def _is_empty(node: Any) -> bool:
