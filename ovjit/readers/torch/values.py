@@ -212,10 +212,15 @@ def as_f32(stored: Output) -> Output:
     return made.output(0)
 
 
-def number_of(kind: str) -> int:
-    """The number that scripts have for an element type."""
-    wanted = torch_types()[kind]
+def number_of(kind: str, of_complex: bool = False) -> int:
+    """The number that scripts have for an element type, or for complex numbers with parts of this type."""
+    wanted = complex_type(kind) if of_complex else torch_types()[kind]
     return next(number for number, theirs in _by_number().items() if theirs is wanted)
+
+
+def complex_type(kind: str) -> Any:
+    """PyTorch's type of complex numbers with parts of an element type."""
+    return next(theirs for theirs in _by_number().values() if PARTS.get(name_of(theirs)) == kind)
 
 
 def inlined(script: Any) -> Any:

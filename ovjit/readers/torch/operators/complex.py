@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
@@ -198,12 +199,134 @@ def _exponential(n: Call, x: Complex) -> Complex:
     return polar(n, n("Exp", n.part(x, 0)), n.part(x, 1))
 
 
+def _hyperbolic(n: Call, x: Complex, first: str, second: str) -> Complex:
+    """sinh(a + bi) = sinh a cos b + i cosh a sin b, and cosh with both exchanged"""
+    a, b = n.part(x, 0), n.part(x, 1)
+    return n.complex_of(n("Multiply", n(first, a), n("Cos", b)), n("Multiply", n(second, a), n("Sin", b)))
+
+
+def _sinh(n: Call, x: Complex) -> Complex:
+    return _hyperbolic(n, x, "Sinh", "Cosh")
+
+
+def _cosh(n: Call, x: Complex) -> Complex:
+    return _hyperbolic(n, x, "Cosh", "Sinh")
+
+
+def _tanh(n: Call, x: Complex) -> Complex:
+    """tanh(a + bi) = (t + i u (1 - t t)) / (c c + t t s s) of t = tanh a, c = cos b, s = sin b, u = s c"""
+    t, c, s = n("Tanh", n.part(x, 0)), n("Cos", n.part(x, 1)), n("Sin", n.part(x, 1))
+    square, ts = n("Multiply", t, t), n("Multiply", t, s)
+    size = n("Add", n("Multiply", c, c), n("Multiply", ts, ts))
+    height = n("Multiply", n("Multiply", s, c), n("Subtract", n.like(t, 1), square))
+    return n.complex_of(n("Divide", t, size), n("Divide", height, size))
+
+
+def _turned(n: Call, x: Complex, back: bool = False) -> Complex:
+    """i x, or -i x"""
+    a, b = n.part(x, 0), n.part(x, 1)
+    return n.complex_of(b, n("Negative", a)) if back else n.complex_of(n("Negative", b), a)
+
+
+def _by_turning(function: Callable[[Call, Complex], Complex]) -> Callable[[Call, Complex], Complex]:
+    """sin x = -i sinh ix, and so on"""
+    return lambda n, x: _turned(n, function(n, _turned(n, x)), back=True)
+
+
+def _scaled(factor: float, function: Callable[[Call, Any], Any], before: bool) -> Any:
+    """A function of a multiple of its argument, or a multiple of what it gives."""
+
+    def made(n: Call, x: Complex) -> Complex:
+        value = function(n, _times(n, x, factor) if before else x)
+        return value if before else _times(n, value, factor)
+
+    return made
+
+
+def _times(n: Call, x: Complex, factor: float) -> Complex:
+    return Complex(n("Multiply", x.pair, n.like(x.pair, factor)))
+
+
+def _more(n: Call, x: Complex, number: float) -> Complex:
+    return Complex(n("Add", x.pair, n.like(x.pair, [number, 0])))
+
+
+def _logarithm(n: Call, x: Complex) -> Complex:
+    return n.complex_of(n("Log", elementwise.absolute(n, x)), angle(n, x))
+
+
+def _sigmoid(n: Call, x: Complex) -> Complex:
+    """(1 + tanh(x / 2)) / 2"""
+    return _times(n, _more(n, _tanh(n, _times(n, x, 0.5)), 1), 0.5)
+
+
+def _inverse(n: Call, x: Complex) -> Complex:
+    return divided(n, pair_of(n, complex(1)), x)
+
+
+def _root(n: Call, x: Complex) -> Complex:
+    return complex_pow(n, x, 0.5)
+
+
+def _asinh(n: Call, x: Complex) -> Complex:
+    """log(x + sqrt(x x + 1)), of that of x and -x whose real part is not below 0: no digits cancel"""
+    a = n.part(x, 0)
+    sign = n.unsqueeze(n("Select", n("Less", a, n.like(a, 0)), n.like(a, -1), n.like(a, 1)), [-1])
+    upper = Complex(n("Multiply", x.pair, sign))
+    root = _root(n, _more(n, multiplied(n, upper, upper), 1))
+    return Complex(n("Multiply", _logarithm(n, Complex(n("Add", upper.pair, root.pair))).pair, sign))
+
+
+def _atanh(n: Call, x: Complex) -> Complex:
+    """(log(1 + x) - log(1 - x)) / 2"""
+    logs = [_logarithm(n, _more(n, v, 1)) for v in (x, Complex(n("Negative", x.pair)))]
+    return _times(n, Complex(n("Subtract", logs[0].pair, logs[1].pair)), 0.5)
+
+
+def _acosh(n: Call, x: Complex) -> Complex:
+    """log(x + sqrt(x + 1) sqrt(x - 1))"""
+    roots = multiplied(n, _root(n, _more(n, x, 1)), _root(n, _more(n, x, -1)))
+    return _logarithm(n, Complex(n("Add", x.pair, roots.pair)))
+
+
+def _acos(n: Call, x: Complex) -> Complex:
+    """pi / 2 - asin x"""
+    return _more(n, Complex(n("Negative", _by_turning(_asinh)(n, x).pair)), math.pi / 2)
+
+
+def _either_part(op: str, joined: str) -> Callable[[Call, Complex], Output]:
+    return lambda n, x: n(joined, n(op, x.pair), [-1], keep_dims=False)
+
+
 _of_one("neg", lambda n, x: Complex(n("Negative", x.pair)))
 _of_one("exp", _exponential)
-_of_one("log", lambda n, x: n.complex_of(n("Log", elementwise.absolute(n, x)), angle(n, x)))
-_of_one("sqrt", lambda n, x: complex_pow(n, x, 0.5))
+_of_one("log", _logarithm)
+_of_one("sqrt", _root)
 _of_one("square", lambda n, x: multiplied(n, x, x))
-_of_one("reciprocal", lambda n, x: divided(n, pair_of(n, complex(1)), x))
+_of_one("reciprocal", _inverse)
+_of_one("rsqrt", lambda n, x: _inverse(n, _root(n, x)))
+_of_one("sinh", _sinh)
+_of_one("cosh", _cosh)
+_of_one("tanh", _tanh)
+_of_one("sin", _by_turning(_sinh))
+_of_one("cos", lambda n, x: _cosh(n, _turned(n, x)))
+_of_one("tan", _by_turning(_tanh))
+_of_one("asinh", _asinh)
+_of_one("acosh", _acosh)
+_of_one("atanh", _atanh)
+_of_one("asin", _by_turning(_asinh))
+_of_one("acos", _acos)
+_of_one("atan", _by_turning(_atanh))
+_of_one("sigmoid", _sigmoid)
+_of_one("exp2", _scaled(math.log(2), _exponential, before=True))
+_of_one("log2", _scaled(1 / math.log(2), _logarithm, before=False))
+_of_one("log10", _scaled(1 / math.log(10), _logarithm, before=False))
+_of_one("log1p", lambda n, x: _logarithm(n, _more(n, x, 1)))
+_of_one("expm1", lambda n, x: _more(n, _exponential(n, x), -1))
+_of_one("isnan", _either_part("IsNaN", "ReduceLogicalOr"))
+_of_one("isinf", _either_part("IsInf", "ReduceLogicalOr"))
+_of_one("isfinite", _either_part("IsFinite", "ReduceLogicalAnd"))
+_of_one("logical_not", lambda n, x: n.also("eq", x, 0))
 
 
 #: Operators that are one expression.

@@ -13,7 +13,7 @@ from ovjit.readers.torch.call import LAST, Call
 from ovjit.readers.torch.containers import item_of, stacked
 from ovjit.readers.torch.operators.numbers import computed
 from ovjit.readers.torch.registry import aten, aten_rows
-from ovjit.readers.torch.values import Complex, Nested, Stacked
+from ovjit.readers.torch.values import Complex, Nested, Stacked, number_of
 
 #: `torch.strided` as a script has it.
 STRIDED = 0
@@ -69,10 +69,8 @@ def part(n: Call, x: Any, start: Any = None, end: Any = None, step: Any = 1) -> 
 
 @aten("prim::dtype")
 def type_of(n: Call, x: Any) -> int:
-    from ovjit.readers.torch.values import number_of
-
     if isinstance(x, Complex):
-        raise UnsupportedError("the type of a complex tensor is not supported")
+        return number_of(n.dtype(x.pair), of_complex=True)
     if n.dtype(x) == "dynamic":
         raise Unknown("the input's element type is unknown: give it by 'input' or an example")
     return number_of(n.dtype(x))

@@ -56,26 +56,23 @@ def unsqueeze(n: Call, x: Any, dim: int) -> Any:
 @aten("squeeze", "squeeze_copy")
 def squeeze(n: Call, x: Any, dim: Any = None) -> Any:
     """Dimensions of 1 go. Which ones that are is found when the model runs, where no axis is given."""
-    if isinstance(x, Complex):
-        rank = n.rank(x.pair) - 1
-        listed = [dim] if isinstance(dim, int) else list(range(rank) if dim is None else dim)
-        axes = [n.axis(d, rank) for d in listed]
-        return Complex(n.squeeze(x.pair, [a for a in axes if n.shape(x.pair)[a] == 1]))  # type: ignore[index]
-    shape = n.shape(x)
-    if shape is None:
+    value = x.pair if isinstance(x, Complex) else x
+    if n.shape(value) is None:
         raise UnsupportedError("the input's rank is dynamic")
+    value, rank, typed = n.held(x)
+    shape = n.shape(value)[:rank]  # type: ignore[index]
     if not shape:
         return x
     if dim is None and any(n.may_be_one(d) and d != 1 for d in shape):
-        return n("Squeeze", x, opset=1)
-    wanted: Any = range(len(shape)) if dim is None else [dim] if isinstance(dim, int) else dim
-    axes = [n.axis(d, len(shape)) for d in wanted]
-    if dim is not None and n.wanted.rank == len(shape):
+        return typed(n("Squeeze", value, opset=1))
+    wanted: Any = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
+    axes = [n.axis(d, rank) for d in wanted]
+    if dim is not None and n.wanted.rank == rank:
         return x
     gone = [a for a in axes if shape[a] == 1 or (dim is not None and n.may_be_one(shape[a]))]
-    if dim is not None and n.wanted.rank is not None and len(shape) - len(gone) < n.wanted.rank:
-        return _squeezed_to(n, x, gone, n.wanted.rank)
-    return n.squeeze(x, gone)
+    if dim is not None and n.wanted.rank is not None and rank - len(gone) < n.wanted.rank:
+        return typed(_squeezed_to(n, value, gone, n.rank(value) - rank + n.wanted.rank))
+    return typed(n.squeeze(value, gone))
 
 
 def _squeezed_to(n: Call, x: Output, axes: list[int], rank: int) -> Output:
@@ -191,14 +188,15 @@ def stacked(n: Call, x: Any) -> Output:
 
 @aten("atleast_1d", "atleast_2d", "atleast_3d")
 def at_least(n: Call, x: Any) -> Any:
-    if isinstance(x, (list, tuple)):
+    if isinstance(x, (list, tuple)) and not isinstance(x, Complex):
         return [at_least(n, v) for v in x]
-    wanted, rank = int(n.op[-2]), n.rank(x)
+    value, rank, typed = n.held(x)
+    wanted = int(n.op[-2])
     if rank >= wanted:
         return x
     if wanted < 3 or rank == 0:
-        return n.unsqueeze(x, list(range(wanted - rank)))
-    return n.unsqueeze(x, [0, 2] if rank == 1 else [2])
+        return typed(n.unsqueeze(value, list(range(wanted - rank))))
+    return typed(n.unsqueeze(value, [0, 2] if rank == 1 else [2]))
 
 
 @aten("slice", "slice_copy")

@@ -108,10 +108,13 @@ class View(NamedTuple):
         parts = self.arguments.get("parts")
         if parts is not None:
             return parts.put(call, base, made, self.arguments)
+        if isinstance(base, Complex) and isinstance(made, Complex) and "condition" not in self.arguments:
+            halves = [self.back(reader, call, call.part(base, i), call.part(made, i)) for i in (0, 1)]
+            return None if None in halves else call.complex_of(*halves)
         put = _BACK.get(self.operator) or _BACK.get(self.operator.partition(".")[0])
-        if put is not None and isinstance(base, Complex) and self.operator not in _OF_COMPLEX:
+        if isinstance(base, Complex) and self.operator not in _OF_COMPLEX:
             return None
-        if put is None and (self.operator not in _NUMBERED or isinstance(base, Complex)):
+        if put is None and self.operator not in _NUMBERED:
             return None
         new = (
             _by_numbers(reader, call, base, made, self)
@@ -151,8 +154,8 @@ def begins_first(view: View) -> bool:
 
 #: Operators that give views of another order, beside `permute`.
 _FIRST = ("transpose", "t", "swapaxes", "swapdims", "numpy_T", "mT", "unfold", "movedim")
-#: Views of complex tensors that are put back.
-_OF_COMPLEX = ("real", "imag", "view_as_real", "view", "unsqueeze", "expand", "expand_as", "contiguous")
+#: Views of complex tensors that are real.
+_OF_COMPLEX = ("real", "imag", "view_as_real")
 
 
 def own(value: Any) -> Any:
